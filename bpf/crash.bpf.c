@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * `faultline crash`: every signal that ends a process, or could have, at the moment the kernel delivers it.
+ *
+ * Driven by raw_tp/signal_deliver, which runs in the thread that gets the signal, with interrupts off and siglock held:
+ * nothing here takes a lock, sleeps, or calls a helper that might. One record an event, no memory between events.
+ * Refuses to guess: what is not certain has no flag set.
+ */
+#include "filter.bpf.h"
+#include "regs.bpf.h"
+#include "stack.bpf.h"
+#include "task.bpf.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Records for user space: about 3.5 KiB each. Full: the record is lost and counted as FL_LOST_RING_FULL. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} fl_ring SEC(".maps");
+
+/* A process that is ending by a signal without a core dump: each of its threads comes by, the first one is the record. */
+struct fl_ending {
+	u64 start_boottime_ns; /* of the leader: tells two processes with the same tgid apart */
+	u32 tgid;
+	u32 pad;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FL_ENDINGS_MAX);
+	__type(key, struct fl_ending);
+	__type(value, u8);
+} fl_endings SEC(".maps");
+
+/* Signals by their default action, signal(7). Bit N - 1 is signal N. */
+#define FL_BIT(signal)	  (1ULL << (((signal)-1) & 63))
+#define FL_SIGKILL	  9
+#define FL_DEFAULT_IGNORE (FL_BIT(17) | FL_BIT(18) | FL_BIT(23) | FL_BIT(28)) /* CHLD CONT URG WINCH */
+#define FL_DEFAULT_STOP	  (FL_BIT(19) | FL_BIT(20) | FL_BIT(21) | FL_BIT(22)) /* STOP TSTP TTIN TTOU */
+#define FL_DEFAULT_CORE                                                                                    \
+	(FL_BIT(3) | FL_BIT(4) | FL_BIT(5) | FL_BIT(6) | FL_BIT(7) | FL_BIT(8) | FL_BIT(11) | FL_BIT(24) | \
+	 FL_BIT(25) | FL_BIT(31)) /* QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS */
+#define FL_FAULTS (FL_BIT(4) | FL_BIT(5) | FL_BIT(7) | FL_BIT(8) | FL_BIT(11)) /* ILL TRAP BUS FPE SEGV: si_addr */
+#define FL_SIGSYS 31
+
+#define FL_SIG_DFL 0
+#define FL_SIG_IGN 1
+
+#define FL_WAKE_INTERVAL_NS (50 * 1000 * 1000ULL)
+#define FL_WAKE_BYTES	    (1 << 18)
+
+/* When user space was last woken. Benign race: two CPUs that wake it twice cost a little, and lose nothing. */
+u64 fl_last_wake_ns = 0;
+
+/*
+ * A wake-up costs more than the record (16-25 us against 2). The first record after a pause wakes the reader; those of
+ * the next 50 ms don't, because the reader looks again by itself before it sleeps; a ring that fills up wakes it at once.
+ */
+static __always_inline u64 fl_wake_flags(u64 now)
+{
+	u64 last = fl_last_wake_ns;
+
+	if (now - last < FL_WAKE_INTERVAL_NS && bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) < FL_WAKE_BYTES)
+		return BPF_RB_NO_WAKEUP;
+	fl_last_wake_ns = now;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+/*
+ * The signal that is ending the process, where its threads are told so by an anonymous SIGKILL. The kernel turns a fatal
+ * signal that dumps no core (complete_signal(), kernel/signal.c) and SIGKILL itself into that; 0: this is something else
+ * (another thread's crash, exit_group(), exec), or this process has been seen already.
+ */
+static __always_inline u32 fl_ending_signal(struct task_struct *task)
+{
+	struct fl_ending ending = {};
+	u32 signal = fl_read(task, signal, group_exit_code) & 0x7f;
+	u8 seen = 1;
+
+	if (!(fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT))
+		return 0;
+	if (!signal || FL_DEFAULT_CORE & FL_BIT(signal) || !(fl_config.signals & FL_BIT(signal)))
+		return 0;
+	ending.tgid = bpf_get_current_pid_tgid() >> 32;
+	ending.start_boottime_ns = fl_read(task, group_leader, start_boottime);
+	if (bpf_map_update_elem(&fl_endings, &ending, &seen, BPF_NOEXIST))
+		return 0;
+	return signal;
+}
+
+/* What the kernel is about to do: get_signal(), kernel/signal.c. Forced signals have been reset to SIG_DFL before. */
+static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, u32 signal, u64 handler)
+{
+	if (handler == FL_SIG_IGN)
+		return FL_DISPOSED_IGNORED;
+	if (handler != FL_SIG_DFL)
+		return FL_DISPOSED_HANDLED;
+	if ((FL_DEFAULT_IGNORE | FL_DEFAULT_STOP) & FL_BIT(signal))
+		return FL_DISPOSED_IGNORED;
+	/* The init of a pid namespace survives what it did not ask for. */
+	if (signal != FL_SIGKILL && fl_read(task, signal, flags) & SIGNAL_UNKILLABLE)
+		return FL_DISPOSED_IGNORED;
+	return FL_DISPOSED_FATAL;
+}
+
+/* What the signal says of itself: code, address or sender, and the page fault that explains it. */
+static __always_inline void fl_describe_signal(struct fl_crash *record, struct task_struct *task,
+					       struct kernel_siginfo *info)
+{
+	u32 signal = record->signal;
+	s32 code = fl_read(info, si_code);
+
+	record->si_code = code;
+	record->flags |= FL_HAS_CODE;
+	if (code == SI_USER || code == SI_TKILL || code == SI_QUEUE || code == SI_MESGQ) {
+		record->sender_pid = fl_read(info, _sifields._kill._pid);
+		record->sender_uid = fl_read(info, _sifields._kill._uid);
+		record->flags |= FL_HAS_SENDER;
+		return;
+	}
+	if (code <= 0)
+		return;
+	record->trap_nr = fl_read(task, thread.trap_nr);
+	if (code == SI_KERNEL)
+		return;
+	if (signal == FL_SIGSYS) {
+		record->fault_address = (u64)fl_read(info, _sifields._sigsys._call_addr);
+		record->syscall = fl_read(info, _sifields._sigsys._syscall);
+		record->syscall_arch = fl_read(info, _sifields._sigsys._arch);
+		record->flags |= FL_HAS_SYSCALL;
+		return;
+	}
+	if (!(FL_FAULTS & FL_BIT(signal)))
+		return;
+	record->fault_address = (u64)fl_read(info, _sifields._sigfault._addr);
+	record->flags |= FL_HAS_ADDRESS;
+	if (record->trap_nr == FL_TRAP_PAGE_FAULT && fl_read(task, thread.cr2) == record->fault_address) {
+		record->error_code = fl_read(task, thread.error_code);
+		record->flags |= FL_HAS_PAGE_FAULT;
+	}
+}
+
+/* The memory around the fault: its VMA, or the hole's neighbours, and where heap and stack are. */
+__noinline int fl_describe_memory(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct mm_struct *of = (void *)mm;
+	struct vm_area_struct *vma, *below, *above;
+
+	if (!record)
+		return 1;
+	record->start_brk = fl_read(of, start_brk);
+	record->brk = fl_read(of, brk);
+	record->start_stack = fl_read(of, start_stack);
+	record->vdso = (u64)fl_read(of, context.vdso);
+	if (!(record->flags & FL_HAS_ADDRESS))
+		return 0;
+	vma = fl_vma_at(mm, record->fault_address);
+	if (vma) {
+		fl_describe_vma(&record->vma, vma);
+		record->flags |= FL_HAS_VMA;
+		return 0;
+	}
+	fl_vma_neighbours(mm, &below, &above);
+	if (below)
+		fl_describe_vma(&record->vma_below, below);
+	if (above)
+		fl_describe_vma(&record->vma_above, above);
+	return 0;
+}
+
+/* The program that ran: its file, and its build id from where its code is mapped. */
+__noinline int fl_describe_exe(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct mm_struct *of = (void *)mm;
+	struct vm_area_struct *vma;
+	struct file *file = fl_read(of, exe_file);
+	u32 exe = fl_add_file((u64)file);
+
+	if (!record)
+		return 1;
+	record->exe = exe;
+	if (!exe)
+		return 0;
+	vma = fl_vma_at(mm, fl_read(of, start_code));
+	if (vma && fl_read(vma, vm_file, f_inode) == fl_read(file, f_inode))
+		fl_identify(mm, (u64)vma, exe);
+	return 0;
+}
+
+/* Fills the record in the order in which it is trusted and sends it. */
+static __always_inline void fl_send_record(struct task_struct *task, struct kernel_siginfo *info, u32 signal,
+					   u64 handler, enum fl_disposition disposition)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct mm_struct *mm = fl_read(task, mm);
+	u64 length;
+
+	if (!record)
+		return;
+	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
+	record->timestamp_ns = bpf_ktime_get_boot_ns();
+	record->signal = signal;
+	record->handler = handler;
+	record->disposition = disposition;
+	fl_add_task((u64)task);
+	if (info)
+		fl_describe_signal(record, task, info);
+	fl_add_registers();
+	if (mm) {
+		fl_describe_exe((u64)mm);
+		fl_describe_memory((u64)mm);
+		if (record->flags & FL_HAS_REGISTERS)
+			fl_add_frames((u64)mm);
+	}
+	length = __builtin_offsetof(struct fl_crash, strings) + record->strings_length;
+	barrier_var(length); /* or the check is done on another copy, which old verifiers don't connect with this one */
+	if (length > sizeof(*record))
+		return;
+	if (bpf_ringbuf_output(&fl_ring, record, length, fl_wake_flags(record->timestamp_ns)))
+		fl_count(FL_LOST_RING_FULL);
+	else
+		fl_count(FL_RECORDS);
+}
+
+SEC("raw_tp/signal_deliver")
+int BPF_PROG(fl_deliver, int signal, struct kernel_siginfo *info, struct k_sigaction *action)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	enum fl_disposition disposition;
+	u32 number = signal;
+	u64 handler = 0;
+
+	if (!(fl_config.signals & FL_BIT(number)) && number != FL_SIGKILL)
+		return 0;
+	/* SEND_SIG_NOINFO and SEND_SIG_PRIV are small numbers, not pointers. */
+	if ((u64)info <= 1)
+		info = NULL;
+	if (number == FL_SIGKILL) {
+		if (!(fl_config.signals & ~FL_DEFAULT_CORE))
+			return 0;
+		number = fl_ending_signal(task);
+		if (!number)
+			return 0;
+	}
+	if (!fl_filter(task)) {
+		fl_count(FL_FILTERED);
+		return 0;
+	}
+	fl_count(FL_MATCHED);
+	if (number == (u32)signal)
+		handler = (u64)fl_read(action, sa.sa_handler);
+	disposition = fl_dispose(task, number, handler);
+	if (disposition == FL_DISPOSED_FATAL) {
+		fl_count(FL_FATAL);
+	} else {
+		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
+		if (!fl_config.show_handled)
+			return 0;
+	}
+	fl_send_record(task, info, number, handler, disposition);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_fork")
+int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
+{
+	fl_follow_fork(parent, child);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int BPF_PROG(fl_exit, struct task_struct *task)
+{
+	fl_follow_exit(task);
+	return 0;
+}

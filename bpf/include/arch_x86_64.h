@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Everything that depends on the architecture, for x86_64. Another one is one more file of this shape, named in abi.h,
+ * and one more table of register names in src/arch.rs.
+ *
+ * Sources: arch/x86/include/asm/{ptrace,processor,trap_pf,page_types}.h, System V ABI for AMD64 3.2.
+ */
+#ifndef FL_ARCH_X86_64_H
+#define FL_ARCH_X86_64_H
+
+/* What a person and a debugger call them, in the order in which they are shown. */
+struct fl_registers {
+	u64 rip, rsp, rbp, rax, rbx, rcx, rdx, rsi, rdi;
+	u64 r8, r9, r10, r11, r12, r13, r14, r15;
+	u64 eflags, cs, ss;
+};
+
+#ifdef __bpf__
+
+#define FL_TRAP_PAGE_FAULT    14    /* X86_TRAP_PF */
+#define FL_USER_CS	      0x33  /* __USER_CS: 64-bit code; 0x23 is __USER32_CS */
+#define FL_USER_DS	      0x2b  /* __USER_DS */
+#define FL_KERNEL_STACK_BYTES 16384 /* THREAD_SIZE: 4 pages on every x86_64 kernel without KASAN */
+
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* The last fault of the thread. The kernel never clears these: believe them only beside a signal that they explain. */
+struct thread_struct {
+	unsigned long cr2;
+	unsigned long trap_nr;
+	unsigned long error_code;
+};
+
+/* mm_context_t */
+struct fl_mm_context {
+	void *vdso;
+};
+
+#pragma clang attribute pop
+
+static inline __attribute__((always_inline)) void fl_registers_from(struct fl_registers *to, const struct pt_regs *from)
+{
+	to->rip = from->ip;
+	to->rsp = from->sp;
+	to->rbp = from->bp;
+	to->rax = from->ax;
+	to->rbx = from->bx;
+	to->rcx = from->cx;
+	to->rdx = from->dx;
+	to->rsi = from->si;
+	to->rdi = from->di;
+	to->r8 = from->r8;
+	to->r9 = from->r9;
+	to->r10 = from->r10;
+	to->r11 = from->r11;
+	to->r12 = from->r12;
+	to->r13 = from->r13;
+	to->r14 = from->r14;
+	to->r15 = from->r15;
+	to->eflags = from->flags;
+	to->cs = from->cs;
+	to->ss = from->ss;
+}
+
+#define fl_instruction_pointer(r) ((r)->rip)
+#define fl_stack_pointer(r)	  ((r)->rsp)
+#define fl_frame_pointer(r)	  ((r)->rbp)
+#define fl_is_compat(r)		  ((r)->cs != FL_USER_CS)
+
+#endif
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Files as a dead process leaves them behind: identity, path and build id, taken while it is still there.
+ *
+ * bpf_d_path() is not allowed at signal_deliver, so the path is a bounded walk of dentries and mounts. The build id is
+ * read from the process's own memory, where the first page of the file is mapped: that is the file that ran, whatever
+ * lies at its path by now. No helper here takes a lock; a page that isn't in memory leaves build_id_length 0.
+ */
+#ifndef FL_FILE_BPF_H
+#define FL_FILE_BPF_H
+
+#include "kernel.h"
+#include "record.bpf.h"
+#include "vma.bpf.h"
+
+/*
+ * files[index], NULL: out of range. The compiler may not check one copy of the index and use another, spilled one: old
+ * verifiers (6.1 and before) don't see that they are the same number.
+ */
+static __always_inline struct fl_file *fl_file_at(struct fl_crash *record, u64 index)
+{
+	barrier_var(index);
+	if (index >= FL_FILES_MAX)
+		return NULL;
+	return &record->files[index];
+}
+
+/*
+ * Appends the path of the struct file at `file`, leaf first, up to the root of its mount namespace: that is how the
+ * process saw it, less a chroot. 0: whole; 1: cut.
+ */
+__noinline int fl_add_path(u64 file)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct file *from = (void *)file;
+	struct dentry *dentry = fl_read(from, f_path.dentry);
+	struct vfsmount *vfsmount = fl_read(from, f_path.mnt);
+	struct mount *mount = (void *)((char *)vfsmount - bpf_core_field_offset(struct mount, mnt));
+
+	if (!record)
+		return 1;
+	for (int i = 0; i < FL_PATH_DEPTH_MAX; i++) {
+		struct dentry *parent = fl_read(dentry, d_parent);
+
+		if (dentry == fl_read(mount, mnt.mnt_root) || dentry == parent) {
+			struct mount *up = fl_read(mount, mnt_parent);
+
+			if (up == mount || !up)
+				return 0;
+			dentry = fl_read(mount, mnt_mountpoint);
+			mount = up;
+			continue;
+		}
+		if (fl_add_name(record, fl_read(dentry, d_name.name)))
+			return 1;
+		dentry = parent;
+	}
+	return 1;
+}
+
+/* 1 + the index of the struct file at `file` in the record's files, which it joins when it is new. 0: no room. */
+__noinline int fl_add_file(u64 file)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct file *from = (void *)file;
+	struct inode *inode;
+	struct fl_file *to;
+	u64 number;
+	u32 device, index;
+
+	if (!record || !from)
+		return 0;
+	inode = fl_read(from, f_inode);
+	number = fl_read(inode, i_ino);
+	device = fl_read(inode, i_sb, s_dev);
+	for (u32 i = 0; i < FL_FILES_MAX; i++) {
+		if (i >= record->file_count)
+			break;
+		if (record->files[i].inode == number && record->files[i].device == device)
+			return i + 1;
+	}
+	index = record->file_count;
+	to = fl_file_at(record, index);
+	if (!to)
+		return 0;
+	record->file_count = index + 1;
+	to->inode = number;
+	to->device = device;
+	to->flags = 0;
+	to->build_id_length = 0;
+	to->path_offset = record->strings_length;
+	if (fl_add_path(file))
+		to->flags |= FL_FILE_PATH_CUT;
+	to->path_length = record->strings_length - to->path_offset;
+	if (!fl_read(from, f_path.dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
+		to->flags |= FL_FILE_DELETED;
+	return index + 1;
+}
+
+static __always_inline void fl_describe_vma(struct fl_vma *to, struct vm_area_struct *vma)
+{
+	to->vm_start = fl_read(vma, vm_start);
+	to->vm_end = fl_read(vma, vm_end);
+	to->vm_flags = fl_read(vma, vm_flags);
+	to->file_offset = (u64)fl_read(vma, vm_pgoff) << FL_PAGE_SHIFT;
+	to->file = fl_add_file((u64)fl_read(vma, vm_file));
+	to->pad = 0;
+}
+
+/* --- build ids: System V gABI, "Object Files" and "Note Section" --- */
+
+#define FL_ELF_MAGIC	       0x464c457f /* "\177ELF", little endian */
+#define FL_ELFCLASS64	       2
+#define FL_PT_NOTE	       4
+#define FL_NT_GNU_BUILD_ID     3
+#define FL_NOTE_GNU	       0x554e47 /* "GNU\0" */
+#define FL_PROGRAM_HEADERS_MAX 20
+#define FL_NOTES_MAX	       6
+#define FL_HEADER_VMA_STEPS    4 /* from the code back to the mapping of the file's first page: usually 1 */
+
+struct fl_elf_header {
+	u32 magic;
+	u8 class;
+	u8 ident[11];
+	u16 type, machine;
+	u32 version;
+	u64 entry, phoff, shoff;
+	u32 flags;
+	u16 ehsize, phentsize, phnum, shentsize, shnum, shstrndx;
+};
+struct fl_elf_program {
+	u32 type, flags;
+	u64 offset, vaddr, paddr, filesz, memsz, align;
+};
+struct fl_elf_note {
+	u32 namesz, descsz, type, name;
+};
+
+/* Looks for the build id in the notes from `at` to `end`, addresses of the current process. 0: found. */
+__noinline int fl_find_build_id(u64 at, u64 end, u32 index)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_elf_note note;
+
+	if (!record)
+		return -1;
+	for (int i = 0; i < FL_NOTES_MAX; i++) {
+		if (at + sizeof(note) > end || bpf_probe_read_user(&note, sizeof(note), (const void *)at))
+			return -1;
+		if (note.type == FL_NT_GNU_BUILD_ID && note.namesz == 4 && note.name == FL_NOTE_GNU) {
+			struct fl_file *file = fl_file_at(record, index);
+			u32 length = note.descsz;
+
+			if (!file || length == 0 || length > FL_BUILD_ID_BYTES)
+				return -1;
+			/* All 20 bytes, whatever the length: old verifiers can't tell that a checked length is in range. */
+			if (bpf_probe_read_user(file->build_id, FL_BUILD_ID_BYTES, (const void *)(at + sizeof(note))))
+				return -1;
+			file->build_id_length = length;
+			return 0;
+		}
+		at += sizeof(note) - 4 + (((u64)note.namesz + 3) & ~3ULL) + (((u64)note.descsz + 3) & ~3ULL);
+	}
+	return -1;
+}
+
+/*
+ * The build id of files[index] from the page of the current process at `start`, where the file's first `length` bytes
+ * are mapped. 0: found.
+ */
+__noinline int fl_read_build_id(u64 start, u64 length, u32 index)
+{
+	struct fl_elf_header header;
+
+	if (bpf_probe_read_user(&header, sizeof(header), (const void *)start))
+		return -1;
+	if (header.magic != FL_ELF_MAGIC || header.class != FL_ELFCLASS64)
+		return -1;
+	if (header.phentsize != sizeof(struct fl_elf_program) || header.phoff > length)
+		return -1;
+	for (u32 i = 0; i < FL_PROGRAM_HEADERS_MAX; i++) {
+		struct fl_elf_program program;
+		u64 at = start + header.phoff + i * sizeof(program);
+
+		if (i >= header.phnum || bpf_probe_read_user(&program, sizeof(program), (const void *)at))
+			return -1;
+		if (program.type != FL_PT_NOTE || program.offset > length || program.filesz > length - program.offset)
+			continue;
+		at = start + program.offset;
+		if (!fl_find_build_id(at, at + program.filesz, index))
+			return 0;
+	}
+	return -1;
+}
+
+/* Finds where the first page of the file of `vma` is mapped, at or below `vma`, and reads the build id there. */
+__noinline int fl_identify(u64 mm, u64 vma, u32 file)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct vm_area_struct *at = (void *)vma;
+	struct file *mapped = fl_read(at, vm_file);
+	struct inode *inode = fl_read(mapped, f_inode);
+	struct fl_file *identified;
+	u32 index = file - 1;
+
+	if (!record)
+		return -1;
+	identified = fl_file_at(record, index);
+	if (!identified || identified->build_id_length)
+		return 0;
+	for (int i = 0; i < FL_HEADER_VMA_STEPS; i++) {
+		u64 start = fl_read(at, vm_start);
+
+		if (!fl_read(at, vm_pgoff)) {
+			u64 end = fl_read(at, vm_end);
+
+			return fl_read_build_id(start, end - start, index);
+		}
+		at = fl_vma_at(mm, start - 1);
+		if (!at || fl_read(at, vm_file, f_inode) != inode)
+			return -1;
+	}
+	return -1;
+}
+
+#endif

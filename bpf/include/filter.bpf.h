@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Which tasks are watched: by pid, by process name, by cgroup, as a descendant of the watched command.
+ *
+ * Kinds that were not asked for cost nothing: fl_config is frozen before the programs are verified, and the branches are
+ * removed. All kinds that were asked for must hold; within one kind, any of its values.
+ */
+#ifndef FL_FILTER_BPF_H
+#define FL_FILTER_BPF_H
+
+#include "kernel.h"
+#include "loss.bpf.h"
+
+const volatile struct fl_config fl_config = {};
+
+/* --pid: tgids. Written by the loader only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FL_PIDS_MAX);
+	__type(key, u32);
+	__type(value, u8);
+} fl_pids SEC(".maps");
+
+/* --cgroup: one cgroup v2 folder. Written by the loader only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(u32));
+} fl_cgroups SEC(".maps");
+
+/*
+ * The tgids of the watched command and its descendants. Written at fork, deleted when the last thread of a process ends:
+ * a tgid can't be used again before that. Full: the new process isn't watched, counted as FL_LOST_WATCH_FULL.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FL_DESCENDANTS_MAX);
+	__type(key, u32);
+	__type(value, u8);
+} fl_descendants SEC(".maps");
+
+/* The leader's comm for fl_name_matches: a global function takes scalars only on old kernels. */
+struct fl_comm {
+	char text[FL_COMM_BYTES * 2]; /* the second half stays zero: a match may not run past the end */
+};
+FL_SCRATCH(fl_comms, struct fl_comm);
+
+/* The current process's number as the person who typed --pid sees it. 0: not in that pid namespace. */
+static __always_inline u32 fl_typed_pid(void)
+{
+	struct bpf_pidns_info seen = {};
+
+	if (!fl_config.pid_namespace_inode)
+		return bpf_get_current_pid_tgid() >> 32;
+	if (bpf_get_ns_current_pid_tgid(fl_config.pid_namespace_device, fl_config.pid_namespace_inode, &seen,
+					sizeof(seen)))
+		return 0;
+	return seen.tgid;
+}
+
+/* Is names[index] somewhere in the comm? A global function is verified once, not once for each name. */
+__noinline int fl_name_matches(u32 index)
+{
+	struct fl_comm *comm = fl_scratch(&fl_comms);
+
+	if (!comm || index >= FL_NAMES_MAX)
+		return 0;
+	for (u32 start = 0; start < FL_COMM_BYTES - 1; start++) {
+		u32 i;
+
+		for (i = 0; i < FL_COMM_BYTES - 1; i++) {
+			char wanted = fl_config.names[index][i];
+
+			if (!wanted)
+				return 1;
+			if (comm->text[start + i] != wanted)
+				break;
+		}
+		if (i == FL_COMM_BYTES - 1)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline bool fl_filter_name(struct task_struct *task)
+{
+	struct fl_comm *comm = fl_scratch(&fl_comms);
+	struct task_struct *leader = fl_read(task, group_leader);
+
+	if (!comm || bpf_probe_read_kernel(comm->text, FL_COMM_BYTES, &leader->comm))
+		return false;
+	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
+		if (i >= fl_config.name_count)
+			break;
+		if (fl_name_matches(i))
+			return true;
+	}
+	return false;
+}
+
+/* Is the current task, `task`, watched? Cheapest question first. */
+static __always_inline bool fl_filter(struct task_struct *task)
+{
+	if (fl_config.by_pid) {
+		u32 pid = fl_typed_pid();
+
+		if (!bpf_map_lookup_elem(&fl_pids, &pid))
+			return false;
+	}
+	if (fl_config.by_descent) {
+		u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+		if (!bpf_map_lookup_elem(&fl_descendants, &tgid))
+			return false;
+	}
+	if (fl_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
+		return false;
+	if (fl_config.name_count && !fl_filter_name(task))
+		return false;
+	return true;
+}
+
+/* sched_process_fork, in the parent: a child of ours is the command, a child of a watched process is its descendant. */
+static __always_inline void fl_follow_fork(struct task_struct *parent, struct task_struct *child)
+{
+	u32 parent_tgid = fl_read(parent, tgid);
+	u32 tgid = fl_read(child, tgid);
+	u8 watched = 1;
+
+	if (tgid == parent_tgid) /* a thread */
+		return;
+	if (!bpf_map_lookup_elem(&fl_descendants, &parent_tgid) && fl_typed_pid() != fl_config.command_parent)
+		return;
+	if (bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY))
+		fl_count(FL_LOST_WATCH_FULL);
+}
+
+/* sched_process_exit: forget the process with its last thread. The kernel has already taken this one off `live`. */
+static __always_inline void fl_follow_exit(struct task_struct *task)
+{
+	u32 tgid = fl_read(task, tgid);
+
+	if (fl_read(task, signal, live.counter) == 0)
+		bpf_map_delete_elem(&fl_descendants, &tgid);
+}
+
+#endif

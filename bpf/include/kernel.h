@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel types that the programs read, and no others, declared by hand for CO-RE.
+ *
+ * Order and size of the fields here mean nothing: libbpf relocates each access with the running kernel's BTF. A field
+ * that only some kernels have stands in a flavour (`___suffix`) with the release that brought or removed it, and is
+ * read behind bpf_core_field_exists().
+ */
+#ifndef FL_KERNEL_H
+#define FL_KERNEL_H
+
+/* bpf_tracing.h: the fields of pt_regs have the kernel's own names. */
+#define __VMLINUX_H__ 1
+
+#include "abi.h"
+
+typedef u8 __u8;
+typedef u16 __u16;
+typedef u32 __u32;
+typedef u64 __u64;
+typedef s16 __s16;
+typedef s32 __s32;
+typedef s64 __s64;
+typedef u16 __be16;
+typedef u32 __be32;
+typedef u64 __be64;
+typedef u16 __sum16;
+typedef u32 __wsum;
+typedef _Bool bool;
+enum { false = 0, true = 1 };
+
+#define NULL ((void *)0)
+
+/* include/uapi/linux/bpf.h */
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
+enum { BPF_RB_AVAIL_DATA = 0 };
+
+/* The helpers' numbers as the kernel's BTF has them: tells which helpers there are. */
+enum bpf_func_id___fl { BPF_FUNC_task_pt_regs___fl = 175 }; /* v5.15 */
+
+struct bpf_raw_tracepoint_args {
+	u64 args[0];
+};
+
+/* include/uapi/linux/bpf.h */
+struct bpf_pidns_info {
+	u32 pid;
+	u32 tgid;
+};
+
+/* include/linux/mm.h */
+#define VM_EXEC 0x4
+
+/* include/linux/sched/signal.h */
+#define SIGNAL_GROUP_EXIT 0x4
+#define SIGNAL_UNKILLABLE 0x40
+
+/* include/linux/pid.h: enum pid_type (v5.10 and later) */
+#define PIDTYPE_TGID 1
+
+/* include/uapi/asm-generic/siginfo.h */
+#define SI_USER	  0
+#define SI_KERNEL 0x80
+#define SI_QUEUE  (-1)
+#define SI_MESGQ  (-3)
+#define SI_TKILL  (-6)
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* --- files --- */
+struct qstr {
+	const unsigned char *name;
+};
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
+struct super_block {
+	u32 s_dev;
+};
+struct inode {
+	unsigned long i_ino;
+	struct super_block *i_sb;
+};
+struct dentry {
+	struct hlist_bl_node d_hash;
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+};
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+struct file {
+	struct path f_path;
+	struct inode *f_inode;
+};
+
+/* --- address spaces --- */
+struct maple_tree { /* v6.1 */
+	void *ma_root;
+};
+struct maple_range_64 {
+	unsigned long pivot[15];
+	void *slot[16];
+};
+struct maple_arange_64 {
+	unsigned long pivot[9];
+	void *slot[10];
+};
+struct rb_node {
+	struct rb_node *rb_right;
+	struct rb_node *rb_left;
+};
+struct rb_root {
+	struct rb_node *rb_node;
+};
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	unsigned long vm_flags;
+	unsigned long vm_pgoff;
+	struct file *vm_file;
+	struct mm_struct *vm_mm;
+};
+struct vm_area_struct___rb { /* before v6.1 */
+	unsigned long vm_start;
+	unsigned long vm_end;
+	struct rb_node vm_rb;
+};
+struct mm_struct {
+	struct maple_tree mm_mt; /* v6.1 */
+	struct file *exe_file;
+	unsigned long start_code;
+	unsigned long start_brk;
+	unsigned long brk;
+	unsigned long start_stack;
+	struct fl_mm_context context;
+};
+struct mm_struct___rb { /* before v6.1 */
+	struct rb_root mm_rb;
+};
+
+/* --- cgroups --- */
+struct kernfs_node {
+	struct kernfs_node *parent; /* before v6.15 */
+	const char *name;
+};
+struct kernfs_node___rcu {
+	struct kernfs_node *__parent; /* v6.15 */
+};
+struct cgroup {
+	struct kernfs_node *kn;
+};
+struct css_set {
+	struct cgroup *dfl_cgrp; /* in the default (v2) hierarchy */
+};
+
+/* --- tasks --- */
+struct ns_common {
+	u32 inum;
+};
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+struct pid {
+	u32 level;
+	struct upid numbers[1]; /* level + 1 of them */
+};
+struct mnt_namespace {
+	struct ns_common ns;
+};
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+typedef struct {
+	int counter;
+} atomic_t;
+struct user_namespace {
+	int level;
+};
+struct cred {
+	struct user_namespace *user_ns;
+};
+struct signal_struct {
+	atomic_t live;
+	struct pid *pids[4];
+	int group_exit_code;
+	u32 flags;
+};
+struct task_struct {
+	int pid;
+	int tgid;
+	char comm[FL_COMM_BYTES];
+	void *stack;
+	struct mm_struct *mm;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct signal_struct *signal;
+	const struct cred *cred;
+	struct nsproxy *nsproxy;
+	struct css_set *cgroups;
+	struct thread_struct thread;
+	u64 start_boottime;
+};
+
+/* --- signals --- */
+union __sifields {
+	struct {
+		int _pid;
+		u32 _uid;
+	} _kill;
+	struct {
+		void *_addr;
+	} _sigfault;
+	struct {
+		void *_call_addr;
+		int _syscall;
+		u32 _arch;
+	} _sigsys;
+};
+struct kernel_siginfo {
+	struct {
+		int si_signo;
+		int si_code;
+		union __sifields _sifields;
+	};
+};
+struct sigaction {
+	void *sa_handler; /* a pointer, or CO-RE does not match it */
+};
+struct k_sigaction {
+	struct sigaction sa;
+};
+
+#pragma clang attribute pop
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+/*
+ * The one way to read kernel memory: follows the pointers of `a, b, c` as BPF_CORE_READ does. A macro of our own, so that
+ * a build for kernels that refuse bpf_probe_read_kernel() needs another definition of this one line only.
+ */
+#define fl_read(source, ...) BPF_CORE_READ(source, __VA_ARGS__)
+
+/* A per-CPU value that is too large for the stack. */
+#define FL_SCRATCH(map, value_type)                      \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, 1);                  \
+		__type(key, u32);                        \
+		__type(value, value_type);               \
+	} map SEC(".maps")
+
+static __always_inline void *fl_scratch(void *map)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(map, &zero);
+}
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who: the numbers and names of a task, taken while it is still there.
+ */
+#ifndef FL_TASK_BPF_H
+#define FL_TASK_BPF_H
+
+#include "kernel.h"
+#include "record.bpf.h"
+
+#define FL_CGROUP_DEPTH_MAX 24
+
+/* The cgroup v2 path of the task at `task`, leaf first. 0: whole; 1: cut. The root's name is empty and not added. */
+__noinline int fl_add_cgroup(u64 task)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct task_struct *from = (void *)task;
+	struct kernfs_node *node = fl_read(from, cgroups, dfl_cgrp, kn);
+
+	if (!record)
+		return 1;
+	record->cgroup_offset = record->strings_length;
+	for (int i = 0; i < FL_CGROUP_DEPTH_MAX; i++) {
+		struct kernfs_node___rcu *rcu = (void *)node;
+		struct kernfs_node *parent;
+
+		if (bpf_core_field_exists(rcu->__parent))
+			parent = fl_read(rcu, __parent);
+		else
+			parent = fl_read(node, parent);
+		if (!parent) {
+			record->cgroup_length = record->strings_length - record->cgroup_offset;
+			return 0;
+		}
+		if (fl_add_name(record, fl_read(node, name)))
+			break;
+		node = parent;
+	}
+	return 1;
+}
+
+/* Which process the task at `of`, the current one, belongs to: numbers, names, user, cgroup, namespaces. */
+__noinline int fl_add_task(u64 of)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct task_struct *task = (void *)of;
+	u64 id = bpf_get_current_pid_tgid();
+	struct task_struct *leader = fl_read(task, group_leader);
+	struct pid *pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
+	u32 level = fl_read(pid, level);
+	struct upid innermost = {};
+
+	if (!record)
+		return 1;
+	record->pid = id >> 32;
+	record->tid = (u32)id;
+	record->ppid = fl_read(task, real_parent, tgid);
+	record->uid = (u32)bpf_get_current_uid_gid();
+	record->mount_namespace = fl_read(task, nsproxy, mnt_ns, ns.inum);
+	record->cpu = bpf_get_smp_processor_id();
+	bpf_probe_read_kernel(record->comm, FL_COMM_BYTES, &leader->comm);
+	bpf_probe_read_kernel(record->thread_name, FL_COMM_BYTES, &task->comm);
+	/* numbers[] is as long as the namespaces are deep: address its last one by hand. */
+	bpf_probe_read_kernel(&innermost, bpf_core_type_size(struct upid),
+			      (char *)pid + bpf_core_field_offset(struct pid, numbers) +
+				      (u64)(level & 31) * bpf_core_type_size(struct upid));
+	record->pid_in_namespace = innermost.nr;
+	if (level)
+		record->flags |= FL_IN_PID_NAMESPACE;
+	if (fl_read(task, cred, user_ns, level))
+		record->flags |= FL_IN_USER_NAMESPACE;
+	if (fl_add_cgroup(of)) /* cut: unknown rather than half */
+		record->cgroup_offset = record->cgroup_length = ~0U;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The VMA of an address, and its neighbours, from task->mm without a lock.
+ *
+ * signal_deliver runs with interrupts off, where bpf_find_vma() works once per event at best and costs 25 us. Reading the
+ * tree with bpf_probe_read_kernel() costs about 100 ns (6.18, one CPU of a VM, 2026-11) and can't fail for a lock's sake.
+ *
+ * Benign race: another thread may change the tree while we read. Maple nodes are freed by RCU and our reads can't fault,
+ * so the worst is a stale answer, and fl_vma_holds() drops one that does not hold the address.
+ */
+#ifndef FL_VMA_BPF_H
+#define FL_VMA_BPF_H
+
+#include "kernel.h"
+
+#define FL_MAPLE_NODE_BYTES 256 /* struct maple_node */
+#define FL_MAPLE_DEPTH_MAX  8	/* 10 slots a level: far above sysctl_max_map_count */
+#define FL_RB_DEPTH_MAX	    48	/* twice the binary logarithm of more VMAs than there can be */
+#define FL_PAGE_SHIFT	    12
+
+/*
+ * The state of one look-up. It lives in a per-CPU map rather than on the stack: the verifier then has no constants to
+ * track through the loops, and old kernels accept them.
+ */
+struct fl_walk {
+	char node[FL_MAPLE_NODE_BYTES];
+	u64 entry; /* the tree's entry we stand at; at the end the VMA, 0: a hole */
+	u64 low;   /* maple tree: the range that the entry covers */
+	u64 high;
+	u64 below; /* rb tree: the last VMA below and above the address */
+	u64 above;
+	u32 pivots; /* byte offsets in node */
+	u32 slots;
+	u32 slot_count;
+	u32 pad;
+};
+FL_SCRATCH(fl_walks, struct fl_walk);
+
+/* lib/maple_tree.c: an encoded node has its type in bits 3 to 6; arange nodes are wider spread, leaves are 0 and 1. */
+#define FL_MAPLE_TYPE(entry) (((entry) >> 3) & 0xf)
+#define FL_MAPLE_ARANGE_64   3
+#define FL_MAPLE_LEAF_64     1
+
+static __always_inline bool fl_maple_is_node(u64 entry)
+{
+	return (entry & 3) == 2 && entry > 4096;
+}
+
+/* Reads the node at walk->entry and takes the slot that covers `address`. 0: well. */
+static __always_inline int fl_maple_step(struct fl_walk *walk, u64 address)
+{
+	u64 entry = walk->entry;
+
+	if (bpf_probe_read_kernel(walk->node, FL_MAPLE_NODE_BYTES, (const void *)(entry & ~0xffULL)))
+		return -1;
+	if (FL_MAPLE_TYPE(entry) == FL_MAPLE_ARANGE_64) {
+		walk->pivots = bpf_core_field_offset(struct maple_arange_64, pivot);
+		walk->slots = bpf_core_field_offset(struct maple_arange_64, slot);
+		walk->slot_count = 10;
+	} else {
+		walk->pivots = bpf_core_field_offset(struct maple_range_64, pivot);
+		walk->slots = bpf_core_field_offset(struct maple_range_64, slot);
+		walk->slot_count = 16;
+	}
+	walk->entry = 0;
+	for (u32 i = 0; i < 16; i++) {
+		u64 last = walk->high; /* the last slot has no pivot: it ends where the node does */
+		u32 at;
+
+		if (i >= walk->slot_count)
+			break;
+		if (i + 1 < walk->slot_count) {
+			at = walk->pivots + i * 8;
+			if (at > FL_MAPLE_NODE_BYTES - 8)
+				return -1;
+			last = *(u64 *)(walk->node + at);
+			if ((last == 0 && i > 0) || last > walk->high) /* an unused pivot: the node ends here */
+				last = walk->high;
+		}
+		if (address <= last) {
+			at = walk->slots + i * 8;
+			if (at > FL_MAPLE_NODE_BYTES - 8)
+				return -1;
+			walk->entry = *(u64 *)(walk->node + at);
+			walk->high = last;
+			return 0;
+		}
+		walk->low = last + 1;
+	}
+	return -1;
+}
+
+static __always_inline int fl_maple_find(struct fl_walk *walk, struct mm_struct *mm, u64 address)
+{
+	walk->low = 0;
+	walk->high = ~0ULL;
+	walk->entry = (u64)fl_read(mm, mm_mt.ma_root);
+	if (!fl_maple_is_node(walk->entry))
+		return walk->entry ? -1 : 0;
+	for (int depth = 0; depth < FL_MAPLE_DEPTH_MAX; depth++) {
+		u64 type = FL_MAPLE_TYPE(walk->entry);
+
+		if (fl_maple_step(walk, address))
+			return -1;
+		if (type <= FL_MAPLE_LEAF_64 || !walk->entry)
+			return 0;
+	}
+	return -1;
+}
+
+static __always_inline int fl_rb_find(struct fl_walk *walk, struct mm_struct___rb *mm, u64 address)
+{
+	struct rb_node *node = fl_read(mm, mm_rb.rb_node);
+
+	walk->entry = 0;
+	walk->below = 0;
+	walk->above = 0;
+	for (int depth = 0; depth < FL_RB_DEPTH_MAX; depth++) {
+		struct vm_area_struct___rb *vma;
+
+		if (!node)
+			return 0;
+		vma = (void *)((char *)node - bpf_core_field_offset(struct vm_area_struct___rb, vm_rb));
+		if (fl_read(vma, vm_end) > address) {
+			walk->above = (u64)vma;
+			if (fl_read(vma, vm_start) <= address) {
+				walk->entry = (u64)vma;
+				return 0;
+			}
+			node = fl_read(node, rb_left);
+		} else {
+			walk->below = (u64)vma;
+			node = fl_read(node, rb_right);
+		}
+	}
+	return -1;
+}
+
+/* Looks `address` up in the mm_struct at `mm`; the answer is walk->entry. Global: verified once for all callers. */
+__noinline int fl_find_vma(u64 mm, u64 address)
+{
+	struct fl_walk *walk = fl_scratch(&fl_walks);
+	struct mm_struct *tree = (void *)mm;
+	struct mm_struct___rb *old = (void *)mm;
+	int failed = -1;
+
+	if (!walk)
+		return -1;
+	walk->entry = 0;
+	if (bpf_core_field_exists(tree->mm_mt))
+		failed = fl_maple_find(walk, tree, address);
+	else if (bpf_core_field_exists(old->mm_rb))
+		failed = fl_rb_find(walk, old, address);
+	if (failed)
+		walk->entry = 0;
+	return failed;
+}
+
+static __always_inline bool fl_vma_holds(struct vm_area_struct *vma, u64 mm, u64 address)
+{
+	return fl_read(vma, vm_start) <= address && address < fl_read(vma, vm_end) && (u64)fl_read(vma, vm_mm) == mm;
+}
+
+/* The VMA that holds `address`, NULL: none. */
+static __always_inline struct vm_area_struct *fl_vma_at(u64 mm, u64 address)
+{
+	struct fl_walk *walk = fl_scratch(&fl_walks);
+	struct vm_area_struct *vma;
+
+	if (!walk || fl_find_vma(mm, address))
+		return NULL;
+	vma = (void *)walk->entry;
+	if (!vma || !fl_vma_holds(vma, mm, address))
+		return NULL;
+	return vma;
+}
+
+/*
+ * The VMAs next to the hole that holds `address`: call it right after fl_vma_at() found none there. In a maple tree the
+ * hole is one entry, so its neighbours are one address away; an rb tree has met them on its way.
+ */
+static __always_inline void fl_vma_neighbours(u64 mm, struct vm_area_struct **below, struct vm_area_struct **above)
+{
+	struct fl_walk *walk = fl_scratch(&fl_walks);
+	struct mm_struct *tree = (void *)mm;
+	u64 low, high;
+
+	*below = NULL;
+	*above = NULL;
+	if (!walk)
+		return;
+	if (!bpf_core_field_exists(tree->mm_mt)) {
+		*below = (void *)walk->below;
+		*above = (void *)walk->above;
+		return;
+	}
+	low = walk->low;
+	high = walk->high;
+	if (low)
+		*below = fl_vma_at(mm, low - 1);
+	if (high != ~0ULL)
+		*above = fl_vma_at(mm, high + 1);
+}
+
+#endif

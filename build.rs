@@ -1,0 +1,56 @@
+//! Compiles each `bpf/*.bpf.c` into a skeleton in `OUT_DIR`: the object, its maps and programs, and the types of `abi.h`.
+//!
+//! Runs again only when something under `bpf/` changes. Needs clang; says so in one line when it isn't there.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use libbpf_cargo::SkeletonBuilder;
+
+/// v3 (32-bit registers and jumps) is the newest instruction set that 5.10 has: no atomic operation that returns a value.
+const CLANG_ARGS: [&str; 7] = ["-mcpu=v3", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-I", "bpf/include"];
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("faultline: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    println!("cargo::rerun-if-changed=bpf");
+    println!("cargo::rerun-if-env-changed=CLANG");
+    let clang = env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
+    if Command::new(&clang).arg("--version").output().is_err() {
+        return Err(format!("failed to run `{clang}`, which compiles bpf/: apt-get install clang, or set CLANG"));
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?);
+    for source in sources(Path::new("bpf"))? {
+        let stem = source.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".bpf.c"));
+        let stem = stem.ok_or_else(|| format!("failed to name the skeleton of `{}`", source.display()))?;
+        SkeletonBuilder::new()
+            .source(&source)
+            .clang(&clang)
+            .clang_args(CLANG_ARGS)
+            .reference_obj(true)
+            .build_and_generate(out.join(format!("{stem}.skel.rs")))
+            .map_err(|error| format!("{error:#}"))?;
+    }
+    Ok(())
+}
+
+/// The `.bpf.c` files in `folder`, sorted.
+fn sources(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("failed to list `{}`: {error}", folder.display()))?;
+    let mut sources: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.to_string_lossy().ends_with(".bpf.c"))
+        .collect();
+    sources.sort();
+    Ok(sources)
+}

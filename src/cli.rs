@@ -1,0 +1,217 @@
+//! What was typed, and what was meant by it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use faultline::output::{self, Target};
+use faultline::probe::Filter;
+use faultline::{crash, siginfo};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "faultline",
+    version,
+    about = "Tells what died on this host, why and how often, from inside the kernel",
+    after_help = "faultline doctor says what works here. docs/output.md describes every field of a record.",
+    subcommand_required = true,
+    arg_required_else_help = false
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch deaths by signal: address, code, registers, stack, mapping, who sent it
+    Crash(Box<CrashArgs>),
+    /// Say what this kernel and these privileges allow, and what to do about the rest
+    Doctor(DoctorArgs),
+}
+
+/// The flags that every probe shares. The filters run in the kernel.
+#[derive(Args, Debug)]
+pub struct ProbeArgs {
+    /// Only this process, all its threads (repeatable)
+    #[arg(short, long = "pid", value_name = "PID")]
+    pids: Vec<u32>,
+
+    /// Only processes whose name (the group leader's comm) contains TEXT (repeatable)
+    #[arg(short = 'n', long = "process-name", value_name = "TEXT")]
+    process_names: Vec<String>,
+
+    /// Only tasks in this cgroup or below it (a cgroup v2 folder)
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+
+    /// Stop after SECS seconds; 0: run until SIGINT or SIGTERM
+    #[arg(short, long, value_name = "SECS", default_value = "0", value_parser = seconds)]
+    duration: Duration,
+
+    /// Write records to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Keep what is in FILE
+    #[arg(long, requires = "output")]
+    append: bool,
+
+    /// How records look
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    format: Format,
+
+    /// Exit with 1 where something was lost
+    #[arg(long)]
+    strict: bool,
+
+    /// Show the loader's messages, start-up time, and the counters at the end
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Run COMMAND, watch it and its descendants from its first instruction, and exit with its status
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// `--format`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One object a line (JSON Lines)
+    Json,
+}
+
+impl From<Format> for output::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+/// `faultline crash`
+#[derive(Args, Debug)]
+pub struct CrashArgs {
+    #[command(flatten)]
+    probe: ProbeArgs,
+
+    /// Show the registers
+    #[arg(short, long)]
+    registers: bool,
+
+    /// Show the stack
+    #[arg(short = 't', long)]
+    stack_trace: bool,
+
+    /// Show at most N frames
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=127))]
+    max_stack_depth: u32,
+
+    /// Watch this signal instead of those that dump core: SIGTERM, term and 15 are the same (repeatable)
+    #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
+    signals: Vec<u32>,
+
+    /// Show signals that the process handled or ignored, too; without it they are only counted
+    #[arg(long)]
+    handled: bool,
+}
+
+impl From<CrashArgs> for crash::Options {
+    fn from(args: CrashArgs) -> Self {
+        let probe = args.probe;
+        Self {
+            filter: Filter {
+                pids: probe.pids,
+                process_names: probe.process_names,
+                cgroup: probe.cgroup,
+                command: !probe.command.is_empty(),
+            },
+            signals: args.signals,
+            handled: args.handled,
+            registers: args.registers,
+            stack_trace: args.stack_trace,
+            max_stack_depth: args.max_stack_depth,
+            duration: (!probe.duration.is_zero()).then_some(probe.duration),
+            target: Target { path: probe.output, append: probe.append },
+            format: probe.format.into(),
+            verbose: probe.verbose,
+            strict: probe.strict,
+            command: probe.command,
+        }
+    }
+}
+
+/// `faultline doctor`
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// How the report looks
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Exit with 1 where faultline crash does not work, or that can't be told
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Seconds, fractions allowed.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    Duration::try_from_secs_f64(number).map_err(|_| format!("`{text}` is no number of seconds from 0 up"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn crash(line: &str) -> crash::Options {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Crash(args) => (*args).into(),
+            Command::Doctor(_) => panic!("not crash"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let options = crash("faultline crash");
+        assert_eq!(options.max_stack_depth, 16);
+        assert_eq!(options.duration, None);
+        assert!(options.signals.is_empty() && options.command.is_empty() && !options.handled);
+    }
+
+    #[test]
+    fn everything_after_the_dashes_is_the_command() {
+        let options = crash("faultline crash -r -t -- ./a -r --format json");
+        assert_eq!(options.command, ["./a", "-r", "--format", "json"]);
+        assert!(options.registers && options.stack_trace && options.filter.command);
+    }
+
+    #[test]
+    fn lists_may_be_repeated() {
+        let options = crash("faultline crash -p 1 -p 2 -n a --process-name b --signal TERM --signal 9");
+        assert_eq!(options.filter.pids, [1, 2]);
+        assert_eq!(options.filter.process_names, ["a", "b"]);
+        assert_eq!(options.signals, [15, 9]);
+    }
+
+    #[test]
+    fn a_duration_may_have_a_fraction() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["-1", "NaN", "inf", "", "1s"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

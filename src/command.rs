@@ -1,0 +1,78 @@
+//! `-- COMMAND`: started when everything is attached, watched from its first instruction, and its status is ours.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The command while it runs.
+pub struct Running {
+    child: Child,
+    name: String,
+}
+
+impl Running {
+    /// Starts the command with our standard streams and a signal mask without anything blocked.
+    ///
+    /// # Errors
+    /// Where it isn't there or can't be executed.
+    pub fn start(command: &[OsString]) -> Result<Self> {
+        let (program, arguments) = command.split_first().context("failed to run the command: there is none")?;
+        let name = program.to_string_lossy().into_owned();
+        // The standard library gives the child an empty signal mask and the default action of SIGPIPE.
+        let child = Command::new(program).args(arguments).spawn().with_context(|| format!("failed to run `{name}`"))?;
+        Ok(Self { child, name })
+    }
+
+    /// The command's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What was typed.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The command's status if it has ended.
+    ///
+    /// # Errors
+    /// Where the kernel doesn't tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("failed to wait for `{}`", self.name))
+    }
+
+    /// Hands a signal on to the command. One that has ended meanwhile is no error: its status is to come.
+    pub fn signal(&self, signal: Signal) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+/// What a shell would say: the exit code, or 128 and the signal's number.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(2);
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_a_shells() {
+        assert_eq!(exit_code(ExitStatus::from_raw(0)), 0);
+        assert_eq!(exit_code(ExitStatus::from_raw(3 << 8)), 3);
+        assert_eq!(exit_code(ExitStatus::from_raw(11 | 0x80)), 139);
+    }
+
+    #[test]
+    fn a_missing_command_is_named() {
+        let error = Running::start(&["./no-such-command".into()]).map(drop).unwrap_err();
+        assert_eq!(format!("{error:#}"), "failed to run `./no-such-command`: No such file or directory (os error 2)");
+    }
+}

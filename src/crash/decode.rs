@@ -1,0 +1,282 @@
+//! From what the kernel program sent to a record that a person can read: numbers get names, here and nowhere else.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use procfs::process::Process;
+
+use super::Options;
+use super::record::{Crash, Disposition, Frame, PageFault, Seccomp, Sender, Vma};
+use super::signature::{self, Place};
+use crate::arch;
+use crate::hex::{Hex, digits};
+use crate::output::{Timestamp, lossy};
+use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_vma};
+use crate::process::container_id;
+use crate::siginfo::{code_name, code_text, fault_type, signal_name};
+use crate::symbol::{Files, Found, Function, Namer, Wanted};
+
+/// Turns samples into records. Keeps what is worth keeping between them: open symbol files, this host's name.
+pub struct Decoder {
+    options: Options,
+    host: String,
+    /// Inode number of our mount namespace; None: unknown, then no path is taken to be ours.
+    mount_namespace: Option<u64>,
+    files: Files,
+    namer: Namer,
+}
+
+/// A file of the sample, as far as it is known.
+struct Known {
+    /// As text, with ` (deleted)` where it was unlinked; None: cut or not there.
+    name: Option<String>,
+    /// Hexadecimal: from the process's memory, else from the very file.
+    build_id: Option<String>,
+    /// The file itself, if it is still to be found.
+    found: Option<PathBuf>,
+}
+
+impl Decoder {
+    /// A decoder that makes the parts of the record that `options` ask for.
+    pub fn new(options: Options) -> Self {
+        let host =
+            nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned());
+        let mount_namespace = procfs::process::Process::myself()
+            .and_then(|me| me.namespaces())
+            .ok()
+            .and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|namespace| namespace.identifier));
+        Self { options, host, mount_namespace, files: Files::default(), namer: Namer::default() }
+    }
+
+    /// The record of one sample.
+    ///
+    /// # Errors
+    /// Where the sample has no date: the clocks could not be read.
+    pub fn decode(&mut self, raw: &fl_crash) -> Result<Crash> {
+        let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+        let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
+        let known: Vec<Known> =
+            raw.files.iter().take(raw.file_count as usize).map(|file| self.identify(raw, file, timestamp)).collect();
+        let name_of = |vma: &fl_vma| vma.file.checked_sub(1).and_then(|index| known.get(index as usize));
+        let exe = raw.exe.checked_sub(1).and_then(|index| known.get(index as usize));
+        let cgroup = raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path));
+        let signal = signal_name(raw.signal);
+        let code = has(fl_crash_flag::FL_HAS_CODE).then_some(raw.si_code);
+        let code_name = code.map(|code| code_name(raw.signal, code));
+        let places = self.places(raw, &known);
+        let frames = self.frames(raw, &known);
+        let mapping = |vma: &fl_vma| (vma.vm_end != 0).then(|| describe_vma(raw, vma, name_of(vma)));
+        let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
+        Ok(Crash {
+            kind: Crash::KIND.0,
+            schema: Crash::KIND.1,
+            timestamp,
+            host: self.host.clone(),
+            pid: raw.pid,
+            tid: raw.tid,
+            ppid: raw.ppid,
+            pid_in_namespace: raw.pid_in_namespace,
+            comm: raw.comm(),
+            thread_name: raw.thread_name(),
+            exe: exe.and_then(|exe| exe.name.clone()),
+            build_id: exe.and_then(|exe| exe.build_id.clone()),
+            uid: raw.uid,
+            container_id: cgroup.as_deref().and_then(container_id),
+            cgroup,
+            signature: signature::signature(&signal, code_name.as_deref(), &places),
+            signal,
+            signal_number: raw.signal,
+            code: code_name,
+            code_number: code,
+            fault_type: code.and_then(|code| fault_type(raw.signal, code, raw.trap_nr)),
+            code_text: code.map_or_else(
+                || "Unknown: the kernel keeps no details".to_owned(),
+                |code| code_text(raw.signal, code, raw.trap_nr),
+            ),
+            fault_address: has(fl_crash_flag::FL_HAS_ADDRESS).then_some(Hex(raw.fault_address)),
+            instruction_pointer: has(fl_crash_flag::FL_HAS_REGISTERS)
+                .then(|| Hex(arch::instruction_pointer(&raw.registers))),
+            instruction_symbol,
+            disposition: match raw.disposition {
+                fl_disposition::FL_DISPOSED_HANDLED => Disposition::Handled,
+                fl_disposition::FL_DISPOSED_IGNORED => Disposition::Ignored,
+                _ => Disposition::Fatal,
+            },
+            ended_by: None,
+            sender: has(fl_crash_flag::FL_HAS_SENDER).then(|| sender(raw)),
+            page_fault: has(fl_crash_flag::FL_HAS_PAGE_FAULT).then(|| page_fault(raw.error_code)),
+            seccomp: has(fl_crash_flag::FL_HAS_SYSCALL).then(|| Seccomp {
+                syscall: raw.syscall,
+                arch: raw.syscall_arch,
+                call_address: Hex(raw.fault_address),
+            }),
+            registers: (self.options.registers && has(fl_crash_flag::FL_HAS_REGISTERS))
+                .then(|| arch::registers(&raw.registers)),
+            vma: mapping(&raw.vma),
+            vma_below: mapping(&raw.vma_below),
+            vma_above: mapping(&raw.vma_above),
+            stack_complete: self.options.stack_trace.then(|| {
+                has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= self.options.max_stack_depth as usize
+            }),
+            unwinder: (self.options.stack_trace && !frames.is_empty()).then_some("frame_pointer"),
+            stack_trace: self.options.stack_trace.then_some(frames),
+            diagnosis: None,
+            cpu: raw.cpu,
+        })
+    }
+
+    fn identify(&mut self, raw: &fl_crash, file: &fl_file, timestamp: Timestamp) -> Known {
+        let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
+        let from_memory = file.build_id.get(..file.build_id_length as usize).filter(|id| !id.is_empty());
+        let path =
+            (!is(fl_file_flag::FL_FILE_PATH_CUT)).then(|| raw.path(file.path_offset, file.path_length)).flatten();
+        let found = path.as_deref().and_then(|path| {
+            self.files.find(&Wanted {
+                path,
+                build_id: from_memory,
+                device: file.device,
+                inode: file.inode,
+                pid: raw.pid,
+                same_mounts: self.mount_namespace == Some(u64::from(raw.mount_namespace)),
+                taken_ns: timestamp.unix_ns(),
+            })
+        });
+        let Found { path: found, build_id: from_file } = match found {
+            Some(Found { path, build_id }) => Found { path, build_id },
+            None => Found { path: PathBuf::new(), build_id: None },
+        };
+        Known {
+            name: path.map(|path| lossy(&path) + if is(fl_file_flag::FL_FILE_DELETED) { " (deleted)" } else { "" }),
+            build_id: from_memory.map(digits).or_else(|| from_file.as_deref().map(digits)),
+            found: (!found.as_os_str().is_empty()).then_some(found),
+        }
+    }
+
+    /// What the signature is made of: the innermost frames, whatever the options show.
+    fn places(&self, raw: &fl_crash, known: &[Known]) -> Vec<Place> {
+        raw.frames()
+            .iter()
+            .take(signature::FRAMES)
+            .enumerate()
+            .map(|(index, &address)| {
+                let Some(module) = raw.module(address, index > 0) else { return Place::Elsewhere };
+                let Some(file) = module.file.checked_sub(1).and_then(|index| known.get(index as usize)) else {
+                    return Place::Elsewhere;
+                };
+                let offset = address - module.vm_start + module.file_offset;
+                match (&file.build_id, &file.name) {
+                    (Some(build_id), _) => Place::Build { build_id: build_id.clone(), offset },
+                    (None, Some(name)) => {
+                        Place::Named { name: name.rsplit('/').next().unwrap_or(name).to_owned(), offset }
+                    }
+                    (None, None) => Place::Elsewhere,
+                }
+            })
+            .collect()
+    }
+
+    fn frames(&mut self, raw: &fl_crash, known: &[Known]) -> Vec<Frame> {
+        let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
+        let mut frames = Vec::new();
+        for (index, &address) in raw.frames().iter().take(depth).enumerate() {
+            let is_return_address = index > 0;
+            let module = raw.module(address, is_return_address);
+            let file = module.and_then(|module| module.file.checked_sub(1)).and_then(|index| known.get(index as usize));
+            let offset = match (module, file) {
+                (Some(module), Some(_)) => Some(address - module.vm_start + module.file_offset),
+                _ => None,
+            };
+            let functions = match (file.and_then(|file| file.found.as_deref()), offset) {
+                (Some(path), Some(offset)) => self.namer.functions(path, offset, is_return_address),
+                _ => Vec::new(),
+            };
+            let frame = |function: Option<Function>| {
+                let (symbol, file_name, line, inlined) = match function {
+                    Some(function) => (Some(function.symbol), function.file, function.line, function.inlined),
+                    None => (None, None, None, false),
+                };
+                Frame {
+                    address: Hex(address),
+                    symbol,
+                    module: module.and_then(|module| mapping_name(raw, module, file)),
+                    build_id: file.and_then(|file| file.build_id.clone()),
+                    offset: offset.map(Hex),
+                    file: file_name,
+                    line,
+                    inlined,
+                }
+            };
+            if functions.is_empty() {
+                frames.push(frame(None));
+            } else {
+                frames.extend(functions.into_iter().map(|function| frame(Some(function))));
+            }
+        }
+        frames
+    }
+}
+
+/// What /proc/PID/maps shows as the last field: fs/proc/task_mmu.c, get_vma_name().
+fn mapping_name(raw: &fl_crash, vma: &fl_vma, file: Option<&Known>) -> Option<String> {
+    if vma.file != 0 {
+        return file.and_then(|file| file.name.clone());
+    }
+    if raw.vdso != 0 && vma.vm_start == raw.vdso {
+        return Some("[vdso]".to_owned());
+    }
+    if vma.vm_start < raw.brk && vma.vm_end > raw.start_brk {
+        return Some("[heap]".to_owned());
+    }
+    if vma.vm_start <= raw.start_stack && vma.vm_end >= raw.start_stack {
+        return Some("[stack]".to_owned());
+    }
+    None
+}
+
+fn describe_vma(raw: &fl_crash, vma: &fl_vma, file: Option<&Known>) -> Vma {
+    // include/linux/mm.h; /proc shows VM_MAYSHARE as `s`.
+    let permissions = [(0x1, 'r', '-'), (0x2, 'w', '-'), (0x4, 'x', '-'), (0x80, 's', 'p')];
+    Vma {
+        start: Hex(vma.vm_start),
+        end: Hex(vma.vm_end),
+        permissions: permissions.iter().map(|(bit, yes, no)| if vma.vm_flags & bit != 0 { yes } else { no }).collect(),
+        mapping_name: mapping_name(raw, vma, file),
+        offset: Hex(if vma.file == 0 { 0 } else { vma.file_offset }),
+    }
+}
+
+fn page_fault(error_code: u64) -> PageFault {
+    let flags: Vec<&'static str> =
+        arch::PAGE_FAULT_BITS.iter().filter(|(bit, _)| error_code >> bit & 1 != 0).map(|(_, name)| *name).collect();
+    let access = if flags.contains(&"instruction") {
+        "execute"
+    } else if flags.contains(&"write") {
+        "write"
+    } else {
+        "read"
+    };
+    PageFault { error_code, access, flags }
+}
+
+/// The sender as far as siginfo tells: its numbers are those of the target's namespaces.
+fn sender(raw: &fl_crash) -> Sender {
+    let itself = raw.sender_pid > 0 && raw.sender_pid as u32 == raw.pid_in_namespace;
+    if itself {
+        return Sender { pid: Some(raw.pid), tid: None, comm: Some(raw.comm()), uid: Some(raw.uid) };
+    }
+    let is_host_pid = raw.sender_pid > 0 && raw.flags.0 & fl_crash_flag::FL_IN_PID_NAMESPACE.0 == 0;
+    let pid = is_host_pid.then_some(raw.sender_pid as u32);
+    Sender {
+        pid,
+        tid: None,
+        comm: pid.and_then(|pid| living_name(pid, raw.timestamp_ns)),
+        uid: (raw.flags.0 & fl_crash_flag::FL_IN_USER_NAMESPACE.0 == 0).then_some(raw.sender_uid),
+    }
+}
+
+/// The name of a process that is still there and was there at `boottime_ns`; a later one with its number is another.
+fn living_name(pid: u32, boottime_ns: u64) -> Option<String> {
+    let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
+    let started_ns = u128::from(stat.starttime) * 1_000_000_000 / u128::from(procfs::ticks_per_second());
+    (started_ns <= u128::from(boottime_ns)).then_some(stat.comm)
+}

@@ -1,0 +1,85 @@
+//! One name per bug: equal for the same crash in any process, boot, host or container that runs the same binaries.
+
+use sha2::{Digest, Sha256};
+
+/// A frame as the signature sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A file with a build id, and the offset in it.
+    Build {
+        /// Hexadecimal.
+        build_id: String,
+        /// In the file, bytes.
+        offset: u64,
+    },
+    /// A file without a build id: the last component of its path stands in for it.
+    Named {
+        /// Without its folder, so that a container's copy is the same.
+        name: String,
+        /// In the file, bytes.
+        offset: u64,
+    },
+    /// No file: code that a program made for itself has no place that lasts.
+    Elsewhere,
+}
+
+/// How many frames count, however many were walked: the outer ones tell how the program was started, not what broke.
+pub const FRAMES: usize = 16;
+
+/// 16 hexadecimal digits of SHA-256 over the signal, its code and the places, innermost first. The frames end with the
+/// first one outside of any file, which counts as such.
+pub fn signature(signal: &str, code: Option<&str>, places: &[Place]) -> String {
+    let mut text = format!("faultline 1\n{signal}\n{}\n", code.unwrap_or("-"));
+    for place in places.iter().take(FRAMES) {
+        match place {
+            Place::Build { build_id, offset } => text.push_str(&format!("{build_id}+{offset:x}\n")),
+            Place::Named { name, offset } => text.push_str(&format!("{name:?}+{offset:x}\n")),
+            Place::Elsewhere => {
+                text.push_str("?\n");
+                break;
+            }
+        }
+    }
+    crate::hex::digits(&Sha256::digest(text)[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(offset: u64) -> Place {
+        Place::Build { build_id: "abcd".to_owned(), offset }
+    }
+
+    #[test]
+    fn it_is_16_digits_that_never_change() {
+        // printf the five lines into sha256sum and cut 16 digits. Dashboards and bug trackers keep these: a change here is a change of everybody's names.
+        assert_eq!(signature("SIGSEGV", Some("SEGV_MAPERR"), &[build(0x1139), build(0x1160)]), "cf91ee049c99a220");
+    }
+
+    #[test]
+    fn each_part_counts() {
+        let base = signature("SIGSEGV", Some("SEGV_MAPERR"), &[build(1)]);
+        assert_eq!(base.len(), 16);
+        assert_ne!(base, signature("SIGBUS", Some("SEGV_MAPERR"), &[build(1)]));
+        assert_ne!(base, signature("SIGSEGV", Some("SEGV_ACCERR"), &[build(1)]));
+        assert_ne!(base, signature("SIGSEGV", None, &[build(1)]));
+        assert_ne!(base, signature("SIGSEGV", Some("SEGV_MAPERR"), &[build(2)]));
+        assert_ne!(base, signature("SIGSEGV", Some("SEGV_MAPERR"), &[build(1), build(1)]));
+        let named = Place::Named { name: "abcd".to_owned(), offset: 1 };
+        assert_ne!(base, signature("SIGSEGV", Some("SEGV_MAPERR"), &[named]));
+    }
+
+    #[test]
+    fn frames_after_the_first_unknown_one_do_not_count() {
+        let cut = signature("SIGSEGV", None, &[build(1), Place::Elsewhere]);
+        assert_eq!(cut, signature("SIGSEGV", None, &[build(1), Place::Elsewhere, build(2)]));
+        assert_ne!(cut, signature("SIGSEGV", None, &[build(1)]));
+    }
+
+    #[test]
+    fn outer_frames_do_not_count() {
+        let deep: Vec<Place> = (0..40).map(build).collect();
+        assert_eq!(signature("SIGSEGV", None, &deep), signature("SIGSEGV", None, &deep[..FRAMES]));
+    }
+}

@@ -1,0 +1,168 @@
+//! A crash record for people. The first lines keep their form: scripts look for them.
+
+use std::fmt::Write;
+
+use super::record::{Crash, Disposition, Frame, Vma};
+use crate::output::{Record, escape};
+use crate::siginfo::title;
+
+/// Registers in one line of the text.
+const REGISTERS_PER_LINE: usize = 3;
+
+impl Record for Crash {
+    fn text(&self) -> String {
+        let mut text = String::with_capacity(2048);
+        // Writing to a String can't fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+}
+
+impl Crash {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        writeln!(
+            to,
+            "[{}] {} in process {} (PID: {}, TID: {})",
+            self.timestamp.local_seconds(),
+            title(self.signal_number),
+            escape(&self.comm),
+            self.pid,
+            self.tid
+        )?;
+        let unknown = || "unknown".to_owned();
+        let address = match (self.fault_address, self.fault_type) {
+            (Some(address), _) => address.to_string(),
+            (None, Some("general_protection")) => "unknown: the processor does not tell".to_owned(),
+            (None, _) => "none".to_owned(),
+        };
+        writeln!(to, "  Fault Address: {address}")?;
+        let symbol = self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol)));
+        writeln!(
+            to,
+            "  Instruction:   {}{}",
+            self.instruction_pointer.map_or_else(unknown, |ip| ip.to_string()),
+            symbol.unwrap_or_default()
+        )?;
+        let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+        writeln!(to, "  Fault Type:    {}{code}", self.code_text)?;
+        if let Some(fault) = &self.page_fault {
+            writeln!(to, "  Access:        {} ({})", fault.access, fault.flags.join(", "))?;
+        }
+        if let Some(seccomp) = &self.seccomp {
+            writeln!(to, "  System Call:   {} (audit arch {:#x})", seccomp.syscall, seccomp.arch)?;
+        }
+        self.write_sender(to)?;
+        if self.disposition != Disposition::Fatal {
+            writeln!(to, "  Disposition:   {}", self.disposition_text())?;
+        }
+        self.write_process(to)?;
+        writeln!(to, "  Signature:     {}", self.signature)?;
+        self.write_mapping(to)?;
+        self.write_registers(to)?;
+        self.write_stack(to)
+    }
+
+    fn write_sender(&self, to: &mut String) -> std::fmt::Result {
+        let Some(sender) = &self.sender else { return Ok(()) };
+        let who = match (sender.pid, &sender.comm) {
+            (Some(pid), _) if pid == self.pid => "itself".to_owned(),
+            (Some(pid), Some(comm)) => format!("{} (PID: {pid})", escape(comm)),
+            (Some(pid), None) => format!("PID: {pid}"),
+            (None, _) => "a process outside of its pid namespace".to_owned(),
+        };
+        let uid = sender.uid.map(|uid| format!(", UID: {uid}")).unwrap_or_default();
+        writeln!(to, "  Sent By:       {who}{uid}")
+    }
+
+    fn disposition_text(&self) -> &'static str {
+        match self.disposition {
+            Disposition::Fatal => "the process ended",
+            Disposition::Caught => "a handler ran, and then the process ended",
+            Disposition::Handled => "a handler ran",
+            Disposition::Ignored => "ignored",
+        }
+    }
+
+    fn write_process(&self, to: &mut String) -> std::fmt::Result {
+        let build = self.build_id.as_deref().map(|id| format!(" (build id {id})")).unwrap_or_default();
+        let exe = self.exe.as_deref().map_or_else(|| "unknown".to_owned(), escape);
+        writeln!(to, "  Executable:    {exe}{build}")?;
+        write!(to, "  Process:       UID {}, parent PID {}, CPU {}", self.uid, self.ppid, self.cpu)?;
+        if self.thread_name != self.comm {
+            write!(to, ", thread {}", escape(&self.thread_name))?;
+        }
+        if self.pid_in_namespace != self.pid {
+            write!(to, ", PID {} in its namespace", self.pid_in_namespace)?;
+        }
+        if let Some(id) = &self.container_id {
+            write!(to, ", container {}", escape(id))?;
+        }
+        writeln!(to)
+    }
+
+    fn write_mapping(&self, to: &mut String) -> std::fmt::Result {
+        if self.vma.is_none() && self.vma_below.is_none() && self.vma_above.is_none() {
+            return Ok(());
+        }
+        writeln!(to, "  Memory Mapping:")?;
+        if let Some(vma) = &self.vma {
+            return writeln!(to, "    {}", vma_text(vma));
+        }
+        if let Some(above) = &self.vma_above {
+            writeln!(to, "    above  {}", vma_text(above))?;
+        }
+        if let Some(address) = self.fault_address {
+            writeln!(to, "    here   {address}: not mapped")?;
+        }
+        if let Some(below) = &self.vma_below {
+            writeln!(to, "    below  {}", vma_text(below))?;
+        }
+        Ok(())
+    }
+
+    fn write_registers(&self, to: &mut String) -> std::fmt::Result {
+        let Some(registers) = &self.registers else { return Ok(()) };
+        writeln!(to, "  Registers:")?;
+        for line in registers.chunks(REGISTERS_PER_LINE) {
+            let cells: Vec<String> =
+                line.iter().map(|(name, value)| format!("{name:<6} {:<18}", value.to_string())).collect();
+            writeln!(to, "    {}", cells.join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn write_stack(&self, to: &mut String) -> std::fmt::Result {
+        let Some(frames) = &self.stack_trace else { return Ok(()) };
+        writeln!(to, "  Stack Trace:")?;
+        for (index, frame) in frames.iter().enumerate() {
+            writeln!(to, "    {:<3} {}", format!("#{index}"), frame_text(frame))?;
+        }
+        if frames.is_empty() {
+            writeln!(to, "    unknown: the registers could not be read")?;
+        }
+        Ok(())
+    }
+}
+
+fn vma_text(vma: &Vma) -> String {
+    let name = vma.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
+    format!("{}-{} {} {name}", vma.start, vma.end, vma.permissions)
+}
+
+fn frame_text(frame: &Frame) -> String {
+    let symbol = match &frame.symbol {
+        Some(symbol) if frame.inlined => format!("{} [inlined]", escape(symbol)),
+        Some(symbol) => escape(symbol),
+        None => match frame.offset {
+            Some(offset) => format!("?? offset {offset}"),
+            None => "??".to_owned(),
+        },
+    };
+    let module = frame.module.as_deref().map_or_else(|| "unknown".to_owned(), escape);
+    let line = match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!(" at {}:{line}", escape(file)),
+        (Some(file), None) => format!(" at {}", escape(file)),
+        _ => String::new(),
+    };
+    format!("{} {symbol} ({module}){line}", frame.address)
+}

@@ -1,0 +1,276 @@
+//! `faultline doctor`: what this kernel and these privileges allow, what is used instead, and what to do about the rest.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::host::{self, Answer, Privileges};
+use crate::output::{Record, SCHEMA, Timestamp, escape};
+use crate::probe::doctor::{HELPERS, Hook, has_helper, has_ring_buffer, try_hook};
+
+/// All that was found out, as one record.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Always `doctor`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When it was asked.
+    pub timestamp: Timestamp,
+    /// This machine's name.
+    pub host: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// `x86_64`.
+    pub architecture: String,
+    /// Does `faultline crash` work here, as far as can be told?
+    pub crash: Status,
+    /// One line each.
+    pub checks: Vec<Check>,
+}
+
+/// One question and its answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What was asked, a name that stays.
+    pub name: &'static str,
+    /// The answer.
+    pub status: Status,
+    /// What was seen.
+    pub detail: String,
+    /// What faultline uses instead, or does without; None: nothing is missing.
+    pub instead: Option<&'static str>,
+    /// What to do about it; None: nothing, or nothing can be done.
+    pub cure: Option<&'static str>,
+    /// Nothing works without it.
+    pub required: bool,
+}
+
+/// Is it there?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// Could not tell.
+    Unknown,
+}
+
+/// What faultline does where a thing is missing, and what a person can do.
+struct Advice {
+    instead: Option<&'static str>,
+    cure: Option<&'static str>,
+    required: bool,
+}
+
+const REQUIRED: Advice = Advice { instead: None, cure: None, required: true };
+const OPTIONAL: Advice = Advice { instead: None, cure: None, required: false };
+
+impl Advice {
+    const fn or_cure(self, cure: &'static str) -> Self {
+        Self { cure: Some(cure), ..self }
+    }
+
+    const fn or_else(self, instead: &'static str) -> Self {
+        Self { instead: Some(instead), ..self }
+    }
+
+    fn check(self, name: &'static str, answer: Answer, seen: &str) -> Check {
+        let (status, detail) = match answer {
+            Answer::Yes => (Status::Yes, seen.to_owned()),
+            Answer::No(why) => (Status::No, why),
+            Answer::Unknown(why) => (Status::Unknown, why),
+        };
+        let missing = status != Status::Yes;
+        Check {
+            name,
+            status,
+            detail,
+            instead: self.instead.filter(|_| missing),
+            cure: self.cure.filter(|_| missing),
+            required: self.required,
+        }
+    }
+}
+
+/// Asks every question. Changes nothing; programs are attached for a moment and do nothing.
+pub fn examine() -> Report {
+    let (kernel, architecture) = host::kernel();
+    let privileges = Privileges::read();
+    let mut checks = privilege_checks(privileges);
+    let may_trace = privileges.is_none_or(Privileges::may_trace);
+    checks.extend(kernel_checks(may_trace));
+    checks.extend(setting_checks());
+    let required = |status: Status| checks.iter().any(|check| check.required && check.status == status);
+    let crash = if required(Status::No) {
+        Status::No
+    } else if required(Status::Unknown) {
+        Status::Unknown
+    } else {
+        Status::Yes
+    };
+    Report {
+        kind: "doctor",
+        schema: SCHEMA,
+        timestamp: Timestamp::now(),
+        host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        kernel,
+        architecture,
+        crash,
+        checks,
+    }
+}
+
+fn privilege_checks(privileges: Option<Privileges>) -> Vec<Check> {
+    let Some(privileges) = privileges else {
+        let unreadable = Answer::Unknown("/proc/self/status can't be read".to_owned());
+        return vec![REQUIRED.or_cure("mount /proc").check("CAP_BPF", unreadable, "")];
+    };
+    privileges
+        .known()
+        .into_iter()
+        .map(|(name, held)| {
+            let answer = if held { Answer::Yes } else { Answer::No("not held".to_owned()) };
+            let advice = match name {
+                "CAP_BPF" | "CAP_PERFMON" => REQUIRED.or_cure(host::CURE_PRIVILEGES),
+                _ => {
+                    OPTIONAL.or_else("files of other users' processes may stay unread: their symbols are null").or_cure(
+                        "setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep on the faultline binary",
+                    )
+                }
+            };
+            advice.check(name, answer, "held")
+        })
+        .collect()
+}
+
+fn kernel_checks(may_trace: bool) -> Vec<Check> {
+    let ask = |question: &dyn Fn() -> Answer| {
+        if may_trace { question() } else { Answer::Unknown("can't be tried with these privileges".to_owned()) }
+    };
+    let btf = if std::path::Path::new(host::KERNEL_BTF).exists() {
+        Answer::Yes
+    } else {
+        Answer::No(format!("no {}", host::KERNEL_BTF))
+    };
+    let kprobes = || match try_hook(Hook::Kprobe) {
+        Answer::No(_) if !host::has_kprobe_pmu() => Answer::No("the kernel is built without kprobes".to_owned()),
+        answer => answer,
+    };
+    let mut checks = vec![
+        REQUIRED.or_cure("boot a kernel with CONFIG_DEBUG_INFO_BTF=y").check("btf", btf, host::KERNEL_BTF),
+        REQUIRED.check(
+            "raw_tp",
+            ask(&|| try_hook(Hook::RawTracepoint)),
+            "signal_deliver can be attached: crash uses it",
+        ),
+        OPTIONAL.or_else("raw_tp serves, and needs no typed arguments").check(
+            "tp_btf",
+            ask(&|| try_hook(Hook::TracepointBtf)),
+            "signal_deliver can be attached",
+        ),
+        OPTIONAL.or_else("nothing: crash uses raw_tp").check(
+            "kprobe",
+            ask(&kprobes),
+            "force_sig_info_to_task can be attached",
+        ),
+        OPTIONAL.or_else("nothing: crash uses raw_tp").check(
+            "fentry",
+            ask(&|| try_hook(Hook::Fentry)),
+            "force_sig_info_to_task can be attached",
+        ),
+        REQUIRED.or_cure("boot a kernel of 5.8 or later").check("ring_buffer", ask(&has_ring_buffer), "there"),
+    ];
+    for (name, number) in HELPERS {
+        let advice = match name {
+            "bpf_task_pt_regs" => OPTIONAL.or_else("the registers are read at the top of the kernel stack"),
+            _ => REQUIRED,
+        };
+        checks.push(advice.check(name, ask(&|| has_helper(number)), "there"));
+    }
+    checks
+}
+
+fn setting_checks() -> Vec<Check> {
+    let lockdown = host::lockdown();
+    let lockdown_answer = match lockdown.as_deref() {
+        None => Answer::Unknown("no lockdown in this kernel, or securityfs is not mounted".to_owned()),
+        Some("confidentiality") => Answer::No("confidentiality: programs may not read kernel memory".to_owned()),
+        Some(_) => Answer::Yes,
+    };
+    let setting = |name: &'static str, path: &str, advice: Advice, is_well: fn(&str) -> bool| match host::sysctl(path) {
+        None => OPTIONAL.check(name, Answer::Unknown(format!("/proc/sys/{path} can't be read")), ""),
+        Some(value) if is_well(&value) => advice.check(name, Answer::Yes, &value),
+        Some(value) => advice.check(name, Answer::No(value), ""),
+    };
+    let cgroup2 = host::cgroup2();
+    vec![
+        if matches!(lockdown_answer, Answer::No(_)) {
+            REQUIRED.or_cure("boot without lockdown=confidentiality")
+        } else {
+            OPTIONAL
+        }
+        .check("lockdown_allows", lockdown_answer, lockdown.as_deref().unwrap_or_default()),
+        setting(
+            "perf_event_paranoid",
+            "kernel/perf_event_paranoid",
+            OPTIONAL.or_else("nothing: CAP_PERFMON stands above it"),
+            |value| value.parse::<i32>().is_ok_and(|level| level <= 2),
+        ),
+        setting(
+            "kptr_restrict",
+            "kernel/kptr_restrict",
+            OPTIONAL.or_else("nothing: crash needs no kernel addresses"),
+            |value| value == "0",
+        ),
+        OPTIONAL
+            .or_else("cgroup paths are /, container ids null, and --cgroup can't be used")
+            .or_cure("mount -t cgroup2 none /sys/fs/cgroup/unified")
+            .check(
+                "cgroup2",
+                cgroup2.as_ref().map_or_else(|| Answer::No("not mounted".to_owned()), |_| Answer::Yes),
+                cgroup2.as_deref().unwrap_or_default(),
+            ),
+    ]
+}
+
+impl Record for Report {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+}
+
+impl Report {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        writeln!(to, "Linux {} on {}, {}", escape(&self.kernel), escape(&self.host), self.architecture)?;
+        let verdict = match self.crash {
+            Status::Yes => "faultline crash works here.",
+            Status::No => "faultline crash does not work here: see what is marked with !.",
+            Status::Unknown => "Whether faultline crash works here can't be told: see what is marked with ?.",
+        };
+        writeln!(to, "{verdict}\n")?;
+        let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+        for check in &self.checks {
+            let (mark, word) = match (check.status, check.required) {
+                (Status::Yes, _) => (' ', "yes"),
+                (Status::No, true) => ('!', "no"),
+                (Status::No, false) => (' ', "no"),
+                (Status::Unknown, true) => ('?', "?"),
+                (Status::Unknown, false) => (' ', "?"),
+            };
+            writeln!(to, "{mark} {:width$}  {word:3}  {}", check.name, escape(&check.detail))?;
+            for (label, advice) in [("instead", check.instead), ("cure", check.cure)] {
+                if let Some(advice) = advice {
+                    writeln!(to, "  {:width$}       {label}: {advice}", "")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

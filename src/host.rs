@@ -1,0 +1,132 @@
+//! Facts: what this kernel has and what our privileges allow. "Could not tell" is an answer of its own.
+
+use std::fs;
+use std::path::Path;
+
+use procfs::process::Process;
+
+/// Where the kernel shows its types.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// What to do where tracing is refused.
+pub const CURE_PRIVILEGES: &str =
+    "needs CAP_BPF and CAP_PERFMON: run as root, or setcap cap_bpf,cap_perfmon+ep on the faultline binary";
+
+/// The answer to a question about this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is there.
+    Yes,
+    /// It isn't, and why.
+    No(String),
+    /// We could not tell, and why.
+    Unknown(String),
+}
+
+/// Our effective capabilities as a bit set: capability(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Privileges(u64);
+
+// include/uapi/linux/capability.h
+const CAP_DAC_READ_SEARCH: u32 = 2;
+const CAP_SYS_PTRACE: u32 = 19;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+impl Privileges {
+    /// Ours; None: /proc doesn't tell.
+    pub fn read() -> Option<Self> {
+        let status = Process::myself().and_then(|me| me.status()).ok()?;
+        Some(Self(status.capeff))
+    }
+
+    fn has(self, capability: u32) -> bool {
+        self.0 >> capability & 1 != 0
+    }
+
+    /// May we load and attach tracing programs? CAP_SYS_ADMIN includes what was split off it in 5.8.
+    pub fn may_trace(self) -> bool {
+        self.has(CAP_SYS_ADMIN) || (self.has(CAP_BPF) && self.has(CAP_PERFMON))
+    }
+
+    /// The capabilities that matter to us, and whether we have each.
+    pub fn known(self) -> [(&'static str, bool); 4] {
+        let admin = self.has(CAP_SYS_ADMIN);
+        [
+            ("CAP_BPF", admin || self.has(CAP_BPF)),
+            ("CAP_PERFMON", admin || self.has(CAP_PERFMON)),
+            ("CAP_SYS_PTRACE", self.has(CAP_SYS_PTRACE)),
+            ("CAP_DAC_READ_SEARCH", self.has(CAP_DAC_READ_SEARCH)),
+        ]
+    }
+}
+
+/// The memory of ours that is in RAM, bytes; None: unknown.
+pub fn resident_bytes() -> Option<u64> {
+    let statm = Process::myself().and_then(|me| me.statm()).ok()?;
+    Some(statm.resident * procfs::page_size())
+}
+
+/// The running kernel's release, as uname(1) prints it, and the machine's architecture.
+pub fn kernel() -> (String, String) {
+    let unknown = || "unknown".to_owned();
+    match nix::sys::utsname::uname() {
+        Ok(name) => (name.release().to_string_lossy().into_owned(), name.machine().to_string_lossy().into_owned()),
+        Err(_) => (unknown(), unknown()),
+    }
+}
+
+/// The lockdown mode in force: `none`, `integrity`, `confidentiality`; None: the kernel has none, or securityfs is not
+/// mounted.
+pub fn lockdown() -> Option<String> {
+    let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    chosen(&modes)
+}
+
+fn chosen(modes: &str) -> Option<String> {
+    let (_, rest) = modes.split_once('[')?;
+    rest.split_once(']').map(|(mode, _)| mode.to_owned())
+}
+
+/// A sysctl's value, `kernel/perf_event_paranoid`; None: not there or not readable.
+pub fn sysctl(name: &str) -> Option<String> {
+    fs::read_to_string(Path::new("/proc/sys").join(name)).ok().map(|value| value.trim().to_owned())
+}
+
+/// Does perf know kprobes? Readable without privileges.
+pub fn has_kprobe_pmu() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
+}
+
+/// Where the cgroup v2 hierarchy is mounted; None: nowhere.
+pub fn cgroup2() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let folder = fields.next()?;
+        (fields.next() == Some("cgroup2")).then(|| folder.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pair_of_privileges_counts() {
+        let with = |bits: &[u32]| Privileges(bits.iter().fold(0, |all, bit| all | 1 << bit));
+        assert!(with(&[CAP_BPF, CAP_PERFMON]).may_trace());
+        assert!(with(&[CAP_SYS_ADMIN]).may_trace());
+        assert!(!with(&[CAP_BPF]).may_trace());
+        assert!(!with(&[CAP_PERFMON]).may_trace());
+        assert!(!with(&[]).may_trace());
+    }
+
+    #[test]
+    fn the_lockdown_mode_is_in_brackets() {
+        assert_eq!(chosen("[none] integrity confidentiality\n").as_deref(), Some("none"));
+        assert_eq!(chosen("none integrity [confidentiality]\n").as_deref(), Some("confidentiality"));
+        assert_eq!(chosen("garbage"), None);
+    }
+}

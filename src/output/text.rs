@@ -1,0 +1,48 @@
+//! Text that comes from watched processes, made safe to show.
+
+use std::fmt::Write;
+
+/// What the kernel gave, up to the first NUL, made valid UTF-8.
+pub fn lossy(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// Control characters as `\n`, `\x1b`, `\u{202e}`: a process's name must not move the cursor or forge a line.
+pub fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => safe.push_str("\\n"),
+            '\r' => safe.push_str("\\r"),
+            '\t' => safe.push_str("\\t"),
+            // Bidirectional controls reorder what follows them on a terminal.
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                safe.extend(c.escape_unicode());
+            }
+            c if c.is_control() => {
+                let _ = write!(safe, "\\x{:02x}", u32::from(c));
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_end_at_their_nul() {
+        assert_eq!(lossy(b"sleep\0\0junk"), "sleep");
+        assert_eq!(lossy(b"sixteen bytes ok"), "sixteen bytes ok");
+        assert_eq!(lossy(b"\xff\xfe\0"), "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(escape("a\nb\x1b[2J\u{202e}c"), "a\\nb\\x1b[2J\\u{202e}c");
+        assert_eq!(escape("naïve \u{1f980}"), "naïve \u{1f980}");
+    }
+}

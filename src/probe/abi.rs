@@ -1,0 +1,79 @@
+//! The types of `bpf/include/abi.h`, through the skeleton's BTF: nothing here is a copy made by hand.
+
+use crate::output::lossy;
+
+/// The crash object's generated half.
+#[allow(missing_docs, non_camel_case_types, non_snake_case, clippy::all, clippy::unwrap_used, clippy::expect_used)]
+pub(super) mod crash_skel {
+    include!(concat!(env!("OUT_DIR"), "/crash.skel.rs"));
+}
+
+pub use crash_skel::types::{
+    fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_registers, fl_vma,
+};
+
+/// Readings of a sample that its C type leaves to the reader.
+pub trait Names: Sized {
+    /// The sample in `bytes`: whole but for the end of its strings, which is not sent. None: too short to be one.
+    fn from_bytes(bytes: &[u8]) -> Option<Box<Self>>;
+    /// The process's name.
+    fn comm(&self) -> String;
+    /// The thread's name.
+    fn thread_name(&self) -> String;
+    /// The path at `offset` of the strings, absolute; None: unknown.
+    fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>>;
+    /// The instruction pointer and the return addresses, innermost first.
+    fn frames(&self) -> &[u64];
+    /// The executable mapping that a frame is in.
+    fn module(&self, address: u64, is_return_address: bool) -> Option<&fl_vma>;
+}
+
+impl Names for fl_crash {
+    fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
+        let least = std::mem::offset_of!(fl_crash, strings);
+        if bytes.len() < least || bytes.len() > size_of::<fl_crash>() {
+            return None;
+        }
+        let mut sample = Box::<fl_crash>::default();
+        // SAFETY: fl_crash is repr(C) and made of integers only, so every bit pattern is a value of it; the length was
+        // checked above; a Box and a borrowed slice don't overlap.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *sample).cast::<u8>(), bytes.len());
+        }
+        Some(sample)
+    }
+
+    fn comm(&self) -> String {
+        lossy(&self.comm.map(|byte| byte as u8))
+    }
+
+    fn thread_name(&self) -> String {
+        lossy(&self.thread_name.map(|byte| byte as u8))
+    }
+
+    fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>> {
+        let end = offset.checked_add(length)?;
+        let names: Vec<u8> = self.strings.get(offset as usize..end as usize)?.iter().map(|&byte| byte as u8).collect();
+        let mut path = Vec::with_capacity(names.len() + 1);
+        // The kernel program walked from the leaf to the root.
+        for name in names.split(|&byte| byte == 0).rev().filter(|name| !name.is_empty()) {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        Some(path)
+    }
+
+    fn frames(&self) -> &[u64] {
+        let count = (self.frame_count as usize).min(self.frames.len());
+        &self.frames[..count]
+    }
+
+    fn module(&self, address: u64, is_return_address: bool) -> Option<&fl_vma> {
+        let inside = address.wrapping_sub(u64::from(is_return_address));
+        let count = (self.module_count as usize).min(self.modules.len());
+        self.modules[..count].iter().find(|module| module.vm_start <= inside && inside < module.vm_end)
+    }
+}

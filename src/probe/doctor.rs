@@ -1,0 +1,91 @@
+//! Trying the ways to hook the kernel, one by one: the kernel's own answer, not a guess from its version.
+
+use std::mem::MaybeUninit;
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapType, ProgramType};
+
+use super::load;
+use crate::host::Answer;
+
+#[allow(missing_docs, non_camel_case_types, non_snake_case, clippy::all, clippy::unwrap_used, clippy::expect_used)]
+mod doctor_skel {
+    include!(concat!(env!("OUT_DIR"), "/doctor.skel.rs"));
+}
+use doctor_skel::DoctorSkelBuilder;
+
+/// A way to hook the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A raw tracepoint.
+    RawTracepoint,
+    /// A tracepoint with typed arguments.
+    TracepointBtf,
+    /// A kprobe.
+    Kprobe,
+    /// A function's entry through a trampoline.
+    Fentry,
+}
+
+/// Loads an empty program of this kind, attaches it, and detaches it again.
+pub fn try_hook(hook: Hook) -> Answer {
+    load::prepare(false);
+    let mut storage = MaybeUninit::uninit();
+    let mut attempt = || -> libbpf_rs::Result<()> {
+        let mut open = DoctorSkelBuilder::default().open(&mut storage)?;
+        let chosen = match hook {
+            Hook::RawTracepoint => "fl_try_raw_tp",
+            Hook::TracepointBtf => "fl_try_tp_btf",
+            Hook::Kprobe => "fl_try_kprobe",
+            Hook::Fentry => "fl_try_fentry",
+        };
+        for mut program in open.open_object_mut().progs_mut() {
+            let keep = program.name() == chosen;
+            program.set_autoload(keep);
+        }
+        let skel = open.load()?;
+        let program = match hook {
+            Hook::RawTracepoint => &skel.progs.fl_try_raw_tp,
+            Hook::TracepointBtf => &skel.progs.fl_try_tp_btf,
+            Hook::Kprobe => &skel.progs.fl_try_kprobe,
+            Hook::Fentry => &skel.progs.fl_try_fentry,
+        };
+        program.attach().map(drop)
+    };
+    match attempt() {
+        Ok(()) => Answer::Yes,
+        Err(error) => Answer::No(error.to_string()),
+    }
+}
+
+/// Does the kernel have ring buffers?
+pub fn has_ring_buffer() -> Answer {
+    answer(MapType::RingBuf.is_supported())
+}
+
+/// The helpers that a crash record needs, by the number that include/uapi/linux/bpf.h gives them, and one it can do without.
+pub const HELPERS: [(&str, u32); 10] = [
+    ("bpf_get_current_task", 35),
+    ("bpf_current_task_under_cgroup", 37),
+    ("bpf_probe_read_user", 112),
+    ("bpf_probe_read_kernel", 113),
+    ("bpf_probe_read_kernel_str", 115),
+    ("bpf_get_ns_current_pid_tgid", 120),
+    ("bpf_ktime_get_boot_ns", 125),
+    ("bpf_ringbuf_output", 130),
+    ("bpf_ringbuf_query", 134),
+    ("bpf_task_pt_regs", 175),
+];
+
+/// May a raw tracepoint's program call this helper?
+pub fn has_helper(number: u32) -> Answer {
+    answer(ProgramType::RawTracepoint.is_helper_supported(number))
+}
+
+fn answer(result: libbpf_rs::Result<bool>) -> Answer {
+    match result {
+        Ok(true) => Answer::Yes,
+        Ok(false) => Answer::No("the kernel doesn't have it".to_owned()),
+        Err(error) => Answer::Unknown(error.to_string()),
+    }
+}

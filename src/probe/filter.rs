@@ -1,0 +1,181 @@
+//! Which tasks are watched: what was typed, checked, and put where `bpf/include/filter.bpf.h` reads it.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use libbpf_rs::{MapCore, MapFlags};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use procfs::process::Process;
+
+use super::abi::fl_config;
+
+/// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
+const HOST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
+/// What a user typed.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// `--pid`
+    pub pids: Vec<u32>,
+    /// `--process-name`
+    pub process_names: Vec<String>,
+    /// `--cgroup`
+    pub cgroup: Option<PathBuf>,
+    /// The processes that this one starts, and their descendants.
+    pub command: bool,
+}
+
+/// A filter that can't be what the user means.
+pub type FilterError = anyhow::Error;
+
+impl Filter {
+    /// Checks what can be checked without the kernel program.
+    ///
+    /// # Errors
+    /// One line: what was typed, why it can't be, and what would do.
+    pub fn check(&self) -> Result<(), FilterError> {
+        let config = fl_config::default();
+        if self.process_names.len() > config.names.len() {
+            bail!("failed to filter by name: {} names at most", config.names.len());
+        }
+        for name in &self.process_names {
+            // One byte is the NUL's.
+            let room = config.names[0].len() - 1;
+            if name.is_empty() {
+                bail!("failed to filter by name: an empty name matches every process, leave --process-name out");
+            }
+            if name.len() > room {
+                bail!(
+                    "failed to filter by name `{name}`: the kernel keeps {room} bytes of a process's name, use a part"
+                );
+            }
+        }
+        for &pid in &self.pids {
+            let process = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok());
+            let Some(status) = process.and_then(|process| process.status().ok()) else {
+                bail!("failed to watch PID {pid}: no such process");
+            };
+            if status.tgid != pid as i32 {
+                bail!("failed to watch PID {pid}: it is a thread of process {0}, use --pid {0}", status.tgid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is decided before the programs are verified.
+    ///
+    /// # Errors
+    /// Where our own pid namespace can't be told.
+    pub(super) fn configure(&self, config: &mut fl_config) -> Result<()> {
+        config.by_pid = u8::from(!self.pids.is_empty());
+        config.by_cgroup = u8::from(self.cgroup.is_some());
+        config.by_descent = u8::from(self.command);
+        config.name_count = self.process_names.len() as u32;
+        for (slot, name) in config.names.iter_mut().zip(&self.process_names) {
+            for (to, from) in slot.iter_mut().zip(name.bytes()) {
+                *to = from as _;
+            }
+        }
+        if self.command {
+            config.command_parent = std::process::id();
+        }
+        let namespace = fs::metadata("/proc/self/ns/pid").context("failed to read `/proc/self/ns/pid`")?;
+        if namespace.ino() != HOST_PID_NAMESPACE {
+            config.pid_namespace_device = namespace.dev();
+            config.pid_namespace_inode = namespace.ino();
+        }
+        Ok(())
+    }
+
+    /// Fills the maps of the loaded programs.
+    ///
+    /// # Errors
+    /// Where the folder is no cgroup v2 folder, or a map takes no more.
+    pub(super) fn apply(&self, pids: &impl MapCore, cgroups: &impl MapCore) -> Result<()> {
+        for pid in &self.pids {
+            pids.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
+                .with_context(|| format!("failed to watch PID {pid}"))?;
+        }
+        if let Some(path) = &self.cgroup {
+            let folder = open_cgroup(path)?;
+            cgroups
+                .update(&0u32.to_ne_bytes(), &folder.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
+                .with_context(|| format!("failed to watch cgroup `{}`", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A folder of the cgroup v2 hierarchy. The map keeps the cgroup itself: a new one by the same name is not watched.
+fn open_cgroup(path: &Path) -> Result<File> {
+    let what = || format!("failed to watch cgroup `{}`", path.display());
+    let folder = File::open(path).with_context(what)?;
+    let magic = statfs(path).with_context(what)?.filesystem_type();
+    if magic != CGROUP2_SUPER_MAGIC || !folder.metadata().with_context(what)?.is_dir() {
+        bail!("{}: not a folder of cgroup v2, give one as /sys/fs/cgroup/system.slice", what());
+    }
+    Ok(folder)
+}
+
+impl Filter {
+    /// The cgroup folder, checked before anything is loaded.
+    ///
+    /// # Errors
+    /// As for [`Filter::check`].
+    pub fn check_cgroup(&self) -> Result<(), FilterError> {
+        self.cgroup.as_deref().map_or(Ok(()), |path| open_cgroup(path).map(drop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(filter: &Filter) -> String {
+        format!("{:#}", filter.check().and_then(|()| filter.check_cgroup()).unwrap_err())
+    }
+
+    #[test]
+    fn nothing_typed_watches_everything() {
+        let mut config = fl_config::default();
+        Filter::default().configure(&mut config).unwrap();
+        assert_eq!((config.by_pid, config.by_cgroup, config.by_descent, config.name_count), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn names_have_the_kernels_length() {
+        let named = |name: &str| Filter { process_names: vec![name.to_owned()], ..Filter::default() };
+        assert!(named("fifteen-bytes-x").check().is_ok());
+        assert!(refusal(&named("sixteen-bytes-xx")).contains("15 bytes"));
+        assert!(refusal(&named("")).contains("leave --process-name out"));
+        let many = Filter { process_names: vec!["x".to_owned(); 17], ..Filter::default() };
+        assert!(refusal(&many).contains("16 names"));
+    }
+
+    #[test]
+    fn a_process_must_be_there() {
+        let watch = |pid: u32| Filter { pids: vec![pid], ..Filter::default() };
+        assert!(watch(std::process::id()).check().is_ok());
+        assert!(refusal(&watch(u32::MAX)).contains("no such process"));
+        assert!(refusal(&watch(0)).contains("no such process"));
+    }
+
+    #[test]
+    fn a_thread_is_not_a_process() {
+        let thread = std::thread::spawn(|| {
+            let tid = nix::unistd::gettid().as_raw() as u32;
+            refusal(&Filter { pids: vec![tid], ..Filter::default() })
+        });
+        assert!(thread.join().unwrap().contains(&format!("use --pid {}", std::process::id())));
+    }
+
+    #[test]
+    fn a_cgroup_is_a_folder_of_cgroup_v2() {
+        let at = |path: &str| Filter { cgroup: Some(path.into()), ..Filter::default() };
+        assert!(refusal(&at("/nonexistent")).contains("No such file"));
+        assert!(refusal(&at("/proc")).contains("not a folder of cgroup v2"));
+    }
+}

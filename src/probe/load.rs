@@ -1,0 +1,94 @@
+//! Loading an object: libbpf's messages kept for the one error that needs them, and that error made readable.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, anyhow};
+use libbpf_rs::{ErrorKind, PrintLevel};
+
+use crate::host;
+
+/// The last lines of libbpf since the loader was prepared: enough to show why the verifier said no.
+const LINES_MAX: usize = 400;
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+fn keep(_level: PrintLevel, message: String) {
+    if VERBOSE.load(Ordering::Relaxed) {
+        eprint!("{message}");
+    }
+    if let Ok(mut lines) = LINES.lock() {
+        lines.extend(message.lines().map(str::to_owned));
+        let surplus = lines.len().saturating_sub(LINES_MAX);
+        lines.drain(..surplus);
+    }
+}
+
+/// Takes libbpf's messages; with `verbose` they go to standard error as well.
+pub(super) fn prepare(verbose: bool) {
+    VERBOSE.store(verbose, Ordering::Relaxed);
+    if let Ok(mut lines) = LINES.lock() {
+        lines.clear();
+    }
+    let least = if verbose { PrintLevel::Debug } else { PrintLevel::Info };
+    libbpf_rs::set_print(Some((least, keep)));
+}
+
+/// Runs one step of loading. An error is explained: what is missing and what to do, or the end of the verifier's log.
+///
+/// # Errors
+/// One line, but for a verifier's log.
+pub(super) fn step<T>(what: &str, result: libbpf_rs::Result<T>) -> Result<T> {
+    result.map_err(|error| explain(what, &error))
+}
+
+fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
+    let privileges = host::Privileges::read();
+    if error.kind() == ErrorKind::PermissionDenied && privileges.as_ref().is_some_and(|own| !own.may_trace()) {
+        return anyhow!("failed to {what}: {}", host::CURE_PRIVILEGES);
+    }
+    if !std::path::Path::new(host::KERNEL_BTF).exists() {
+        return anyhow!(
+            "failed to {what}: this kernel has no BTF ({}), CONFIG_DEBUG_INFO_BTF is off",
+            host::KERNEL_BTF
+        );
+    }
+    let lines = LINES.lock().map(|lines| lines.clone()).unwrap_or_default();
+    match verifier_log(&lines) {
+        Some((program, log)) => anyhow!("failed to {what}: the kernel's verifier refused program `{program}`:\n{log}"),
+        None => anyhow!("failed to {what}: {error}"),
+    }
+}
+
+/// The refused program and the end of its log, from libbpf's messages.
+fn verifier_log(lines: &[String]) -> Option<(String, String)> {
+    let begin = lines.iter().rposition(|line| line.contains("BEGIN PROG LOAD LOG"))?;
+    let program = lines[begin].split('\'').nth(1)?.to_owned();
+    let log = &lines[begin + 1..];
+    let end = log.iter().position(|line| line.contains("END PROG LOAD LOG")).unwrap_or(log.len());
+    let tail = &log[end.saturating_sub(12)..end];
+    Some((program, tail.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_verifiers_log_is_shown() {
+        let mut lines = vec!["libbpf: prog 'fl_deliver': -- BEGIN PROG LOAD LOG --".to_owned()];
+        lines.extend((0..50).map(|n| format!("insn {n}")));
+        lines.push("-- END PROG LOAD LOG --".to_owned());
+        lines.push("libbpf: failed to load object".to_owned());
+        let (program, log) = verifier_log(&lines).unwrap();
+        assert_eq!(program, "fl_deliver");
+        assert!(log.starts_with("insn 38\n") && log.ends_with("insn 49"), "{log}");
+    }
+
+    #[test]
+    fn no_log_is_no_refusal() {
+        assert_eq!(verifier_log(&["libbpf: failed to open".to_owned()]), None);
+        assert_eq!(verifier_log(&[]), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! The only code that touches libbpf: open, plan, load, attach each, poll, detach.
+
+pub mod abi;
+mod counters;
+pub mod crash;
+pub mod doctor;
+mod filter;
+mod load;
+
+pub use counters::Counters;
+pub use filter::{Filter, FilterError};

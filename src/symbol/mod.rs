@@ -1,0 +1,84 @@
+//! Addresses to names: from the files that a record names, as long as they are the files that ran.
+
+mod demangle;
+mod file;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+
+pub use file::{Files, Found, Wanted};
+
+/// How many files the symbolizer keeps open before it starts anew: bounds the memory of a long run.
+const FILES_MAX: usize = 64;
+
+/// A function that an address is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// `main+0x10`; an inlined function has no address of its own, so only its name.
+    pub symbol: String,
+    /// The source file.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// It is part of the next function in the list.
+    pub inlined: bool,
+}
+
+/// Names functions. Costs nothing until the first name is asked for.
+#[derive(Default)]
+pub struct Namer {
+    symbolizer: Option<Symbolizer>,
+    seen: HashSet<PathBuf>,
+}
+
+impl Namer {
+    /// The functions at `offset` of the file, innermost first: inlined ones, then the one they are part of. Empty: no name
+    /// that is certain. A return address belongs to the call before it, so it is looked up one byte earlier.
+    pub fn functions(&mut self, path: &Path, offset: u64, is_return_address: bool) -> Vec<Function> {
+        if !self.seen.contains(path) {
+            if self.seen.len() >= FILES_MAX {
+                *self = Self::default();
+            }
+            self.seen.insert(path.to_owned());
+        }
+        let back = u64::from(is_return_address);
+        let symbolizer = self.symbolizer.get_or_insert_with(|| Symbolizer::builder().enable_demangling(false).build());
+        let source = Source::Elf(Elf::new(path));
+        let Some(asked) = offset.checked_sub(back) else { return Vec::new() };
+        match symbolizer.symbolize_single(&source, Input::FileOffset(asked)) {
+            Ok(Symbolized::Sym(sym)) if covers(&sym) => expand(&sym, back),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A symbol without a size reaches to the next one for all that the file says: too little to name a frame by.
+fn covers(sym: &Sym<'_>) -> bool {
+    sym.size.is_some_and(|size| sym.offset < size)
+}
+
+fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
+    let mut functions: Vec<Function> = sym
+        .inlined
+        .iter()
+        .rev()
+        .map(|inlined| {
+            let (file, line) = place(inlined.code_info.as_ref());
+            Function { symbol: demangle::demangle(&inlined.name), file, line, inlined: true }
+        })
+        .collect();
+    let (file, line) = place(sym.code_info.as_deref());
+    let symbol = format!("{}+{:#x}", demangle::demangle(&sym.name), sym.offset as u64 + back);
+    functions.push(Function { symbol, file, line, inlined: false });
+    functions
+}
+
+fn place(code: Option<&CodeInfo<'_>>) -> (Option<String>, Option<u32>) {
+    match code {
+        Some(code) => (Some(code.to_path().to_string_lossy().into_owned()), code.line),
+        None => (None, None),
+    }
+}

@@ -1,0 +1,112 @@
+//! Waiting: for samples, for the command's end, for Ctrl-C, for the time to be up. No wake-up that isn't needed.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// How long the reader looks again by itself after samples came: FL_WAKE_INTERVAL_NS of bpf/crash.bpf.c and a little more,
+/// because the kernel program wakes nobody within that time.
+const LINGER: Duration = Duration::from_millis(55);
+
+/// What ended the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// There may be samples.
+    Samples,
+    /// A child of ours changed its state.
+    Child,
+    /// SIGINT or SIGTERM.
+    Stop {
+        /// Which one.
+        signal: Signal,
+        /// The terminal sent it, to our children as well.
+        from_terminal: bool,
+    },
+    /// The duration is over.
+    TimeUp,
+}
+
+/// The signals that end a run, taken as events from when this is made.
+pub struct Watch {
+    signals: SignalFd,
+    deadline: Option<Instant>,
+    linger_until: Option<Instant>,
+}
+
+impl Watch {
+    /// Takes SIGINT, SIGTERM and SIGCHLD as events; `duration` None: no end. Call it before there are other threads.
+    ///
+    /// # Errors
+    /// Where the signals can't be blocked.
+    pub fn new(duration: Option<Duration>) -> Result<Self> {
+        let mask: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
+        mask.thread_block().context("failed to block signals")?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .context("failed to make a signalfd")?;
+        let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
+        Ok(Self { signals, deadline, linger_until: None })
+    }
+
+    /// Call it after samples were taken: more may come that wake nobody.
+    pub fn linger(&mut self) {
+        self.linger_until = Some(Instant::now() + LINGER);
+    }
+
+    /// Waits for the next event. `samples`: readable when samples came after a pause.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to wait.
+    pub fn next(&mut self, samples: BorrowedFd<'_>) -> Result<Event> {
+        loop {
+            if let Some(event) = self.signal()? {
+                return Ok(event);
+            }
+            let now = Instant::now();
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(Event::TimeUp);
+            }
+            if self.linger_until.is_some_and(|until| until <= now) {
+                self.linger_until = None;
+                return Ok(Event::Samples);
+            }
+            let until = [self.deadline, self.linger_until].into_iter().flatten().min();
+            let mut fds =
+                [PollFd::new(samples, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout(until.map(|until| until - now))) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("failed to wait for samples"),
+            }
+            if fds[0].any() == Some(true) {
+                return Ok(Event::Samples);
+            }
+        }
+    }
+
+    fn signal(&mut self) -> Result<Option<Event>> {
+        let Some(info) = self.signals.read_signal().context("failed to read a signal")? else { return Ok(None) };
+        let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+        Ok(signal.map(|signal| match signal {
+            Signal::SIGCHLD => Event::Child,
+            signal => Event::Stop { signal, from_terminal: info.ssi_code == SI_KERNEL },
+        }))
+    }
+}
+
+/// include/uapi/asm-generic/siginfo.h: what the terminal's Ctrl-C carries.
+const SI_KERNEL: i32 = 0x80;
+
+/// Rounded up to whole milliseconds, so that a wait never ends too early and spins.
+fn timeout(wait: Option<Duration>) -> PollTimeout {
+    match wait {
+        None => PollTimeout::NONE,
+        Some(wait) => {
+            let milliseconds = wait.as_micros().div_ceil(1000);
+            PollTimeout::from(u16::try_from(milliseconds).unwrap_or(u16::MAX))
+        }
+    }
+}
