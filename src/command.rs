@@ -1,11 +1,11 @@
 //! `-- COMMAND`: started when everything is attached, watched from its first instruction, and its status is ours.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 /// The command while it runs.
@@ -15,15 +15,21 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the command with our standard streams and a signal mask without anything blocked.
+    /// Starts the command with our standard streams, and without the signals blocked that [`crate::watch`] takes as events.
     ///
     /// # Errors
     /// Where it isn't there or can't be executed.
     pub fn start(command: &[OsString]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("failed to run the command: there is none")?;
         let name = program.to_string_lossy().into_owned();
-        // The standard library gives the child an empty signal mask and the default action of SIGPIPE.
-        let child = Command::new(program).args(arguments).spawn().with_context(|| format!("failed to run `{name}`"))?;
+        let mut command = Command::new(program);
+        command.args(arguments);
+        // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed: sigprocmask is
+        // one (signal-safety(7)), and turning its error into an io::Error does not allocate.
+        unsafe {
+            command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from));
+        }
+        let child = command.spawn().with_context(|| format!("failed to run `{name}`"))?;
         Ok(Self { child, name })
     }
 

@@ -21,11 +21,10 @@ __noinline int fl_add_cgroup(u64 task)
 		return 1;
 	record->cgroup_offset = record->strings_length;
 	for (int i = 0; i < FL_CGROUP_DEPTH_MAX; i++) {
-		struct kernfs_node___rcu *rcu = (void *)node;
 		struct kernfs_node *parent;
 
-		if (bpf_core_field_exists(rcu->__parent))
-			parent = fl_read(rcu, __parent);
+		if (bpf_core_field_exists(node->__parent))
+			parent = fl_read(node, __parent);
 		else
 			parent = fl_read(node, parent);
 		if (!parent) {

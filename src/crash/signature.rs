@@ -27,16 +27,19 @@ pub enum Place {
 pub const FRAMES: usize = 16;
 
 /// 16 hexadecimal digits of SHA-256 over the signal, its code and the places, innermost first. The frames end with the
-/// first one outside of any file, which counts as such.
+/// first one outside of any file, which counts as such; but the innermost one may be outside (a call to NULL, code made at
+/// run time), and then its callers tell one bug from another.
 pub fn signature(signal: &str, code: Option<&str>, places: &[Place]) -> String {
     let mut text = format!("faultline 1\n{signal}\n{}\n", code.unwrap_or("-"));
-    for place in places.iter().take(FRAMES) {
+    for (index, place) in places.iter().take(FRAMES).enumerate() {
         match place {
             Place::Build { build_id, offset } => text.push_str(&format!("{build_id}+{offset:x}\n")),
             Place::Named { name, offset } => text.push_str(&format!("{name:?}+{offset:x}\n")),
             Place::Elsewhere => {
                 text.push_str("?\n");
-                break;
+                if index > 0 {
+                    break;
+                }
             }
         }
     }
@@ -75,6 +78,12 @@ mod tests {
         let cut = signature("SIGSEGV", None, &[build(1), Place::Elsewhere]);
         assert_eq!(cut, signature("SIGSEGV", None, &[build(1), Place::Elsewhere, build(2)]));
         assert_ne!(cut, signature("SIGSEGV", None, &[build(1)]));
+    }
+
+    #[test]
+    fn the_callers_of_nowhere_count() {
+        let called_from = |offset: u64| signature("SIGSEGV", None, &[Place::Elsewhere, build(offset)]);
+        assert_ne!(called_from(1), called_from(2));
     }
 
     #[test]

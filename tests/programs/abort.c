@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls abort(): the process sends the signal to itself, so there is no fault, and a sender.
+ *
+ * expect: exit 134
+ * expect: signal SIGABRT
+ * expect: code SI_TKILL
+ * expect: code_number -6
+ * expect: fault_type null
+ * expect: fault_address null
+ * expect: page_fault null
+ * expect: vma null
+ * expect: disposition fatal
+ * expect: sender.comm abort
+ */
+#include "truth.h"
+
+int main(void)
+{
+	truth_number("sender.pid", getpid());
+	truth_number("sender.uid", getuid());
+	truth_number("tid", gettid());
+	abort();
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dies after an exec: the name and the file are the new program's, which is this one under another name.
+ *
+ * expect: exit 139
+ * expect: signal SIGSEGV
+ * expect: fault_address 0x18
+ * expect: comm second-name
+ * expect: thread_name second-name
+ * expect: frames touch main
+ */
+#include "truth.h"
+
+DECLARE_AT(fault_here);
+
+__attribute__((noinline)) static void touch(void)
+{
+	TRUTH_AT(fault_here);
+	AT(fault_here, "movl $1, (%0)" ::"r"(0x18UL) : "memory");
+}
+
+int main(int argc, char **argv)
+{
+	char folder[] = "/tmp/faultline-exec-XXXXXX";
+	char path[64];
+	char self[4096];
+	long length;
+
+	if (argc > 1) {
+		touch();
+		return 0;
+	}
+	length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (length < 0 || !mkdtemp(folder))
+		return 2;
+	self[length] = 0;
+	/* A link: exec follows it, so the comm is the link's and the executable the file's. */
+	snprintf(path, sizeof(path), "%s/second-name", folder);
+	if (symlink(self, path))
+		return 2;
+	truth_number("pid", getpid());
+	truth_text("exe", self);
+	if (fork() == 0) {
+		usleep(300 * 1000);
+		unlink(path);
+		rmdir(folder);
+		_exit(0);
+	}
+	execl(path, argv[0], "die", NULL);
+	return 2;
+}

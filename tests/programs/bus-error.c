@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reads a mapped file behind its end.
+ *
+ * expect: exit 135
+ * expect: signal SIGBUS
+ * expect: code BUS_ADRERR
+ * expect: fault_type address_error
+ * expect: page_fault.error_code 4
+ * expect: page_fault.access read
+ * expect: vma.permissions r--s
+ * expect: vma.offset 0x0
+ * expect: frames read_at main
+ */
+#include "truth.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+DECLARE_AT(fault_here);
+
+__attribute__((noinline)) static void read_at(const char *address)
+{
+	TRUTH_AT(fault_here);
+	AT(fault_here, "movb (%0), %%al" ::"r"(address) : "rax");
+}
+
+int main(void)
+{
+	char path[64];
+	char *file;
+	int fd;
+
+	/* On a tmpfs: what a network file system does behind a file's end is its own affair. */
+	snprintf(path, sizeof(path), "/dev/shm/faultline-bus-%d", getpid());
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (fd < 0 || ftruncate(fd, 100))
+		return 2;
+	file = mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	unlink(path);
+	dprintf(1, "vma.mapping_name %s (deleted)\n", path);
+	truth_address("fault_address", file + PAGE);
+	truth_address("vma.start", file);
+	truth_address("vma.end", file + 2 * PAGE);
+	read_at(file + PAGE);
+	return 0;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dies when its file is deleted already: named, but without symbols, for there is nothing left to read them from.
+ *
+ * expect: exit 139
+ * expect: signal SIGSEGV
+ * expect: fault_address 0x18
+ * expect: comm faultline-delet
+ * expect: instruction_symbol null
+ * expect: frames ? ?
+ */
+#include "truth.h"
+
+#include <fcntl.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+
+DECLARE_AT(fault_here);
+
+__attribute__((noinline)) static void touch(void)
+{
+	TRUTH_AT(fault_here);
+	AT(fault_here, "movl $1, (%0)" ::"r"(0x18UL) : "memory");
+}
+
+static int copy(const char *from, const char *to)
+{
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_EXCL, 0755);
+	struct stat stat;
+
+	if (in < 0 || out < 0 || fstat(in, &stat) || sendfile(out, in, NULL, (size_t)stat.st_size) != stat.st_size)
+		return -1;
+	close(in);
+	return close(out);
+}
+
+int main(int argc, char **argv)
+{
+	char path[64];
+
+	if (argc > 1) {
+		unlink(argv[1]);
+		dprintf(1, "exe %s (deleted)\n", argv[1]);
+		touch();
+		return 0;
+	}
+	snprintf(path, sizeof(path), "/tmp/faultline-deleted-%d", getpid());
+	if (copy("/proc/self/exe", path))
+		return 2;
+	execl(path, argv[0], path, NULL);
+	return 2;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fails an assertion.
+ *
+ * expect: exit 134
+ * expect: signal SIGABRT
+ * expect: code SI_TKILL
+ * expect: fault_type null
+ * expect: fault_address null
+ * expect: sender.comm failed-assert
+ */
+#undef NDEBUG
+#include "truth.h"
+
+#include <assert.h>
+
+int main(int argc, char **argv)
+{
+	(void)argv;
+	truth_number("sender.pid", getpid());
+	assert(argc == 0);
+	return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Executes ud2, as compilers put it where code must not be reached.
+ *
+ * expect: exit 132
+ * expect: signal SIGILL
+ * expect: code ILL_ILLOPN
+ * expect: fault_type illegal_operand
+ * expect: page_fault null
+ * expect: frames unreachable main
+ */
+#include "truth.h"
+
+DECLARE_AT(fault_here);
+
+__attribute__((noinline)) static void unreachable(void)
+{
+	TRUTH_AT(fault_here);
+	truth_address("fault_address", fault_here);
+	AT(fault_here, "ud2");
+}
+
+int main(void)
+{
+	unreachable();
+	return 0;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dies as the first process of a pid namespace, from a file that only its own mount namespace shows.
+ *
+ * expect: exit 0
+ * expect: signal SIGSEGV
+ * expect: disposition fatal
+ * expect: fault_address 0x18
+ * expect: pid_in_namespace 1
+ * expect: comm hidden
+ * expect: exe /mnt/hidden
+ */
+#include "truth.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+DECLARE_AT(fault_here);
+
+__attribute__((noinline)) static void touch(void)
+{
+	TRUTH_AT(fault_here);
+	AT(fault_here, "movl $1, (%0)" ::"r"(0x18UL) : "memory");
+}
+
+static int copy(const char *from, const char *to)
+{
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT, 0755);
+	struct stat stat;
+
+	if (in < 0 || out < 0 || fstat(in, &stat) || sendfile(out, in, NULL, (size_t)stat.st_size) != stat.st_size)
+		return -1;
+	close(in);
+	return close(out);
+}
+
+int main(int argc, char **argv)
+{
+	(void)argv;
+	if (argc > 1) {
+		touch();
+		return 0;
+	}
+	if (unshare(CLONE_NEWNS | CLONE_NEWPID) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return 2;
+	if (mount("tmpfs", "/mnt", "tmpfs", 0, NULL) || copy("/proc/self/exe", "/mnt/hidden"))
+		return 2;
+	if (fork() == 0) {
+		execl("/mnt/hidden", "hidden", "die", NULL);
+		_exit(2);
+	}
+	wait(NULL);
+	return 0;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Gets SIGSEGV from another process, its child: no fault happened, and the sender is known.
+ *
+ * expect: exit 139
+ * expect: signal SIGSEGV
+ * expect: code SI_USER
+ * expect: fault_type null
+ * expect: fault_address null
+ * expect: page_fault null
+ * expect: vma null
+ * expect: sender.comm the-sender
+ * expect: sender.tid null
+ */
+#include "truth.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+
+int main(void)
+{
+	int gone[2];
+	pid_t sender;
+	char nothing;
+
+	if (pipe(gone))
+		return 2;
+	truth_number("pid", getpid());
+	truth_number("sender.uid", getuid());
+	sender = fork();
+	if (sender == 0) {
+		prctl(PR_SET_NAME, "the-sender");
+		truth_number("sender.pid", getpid());
+		close(gone[1]);
+		kill(getppid(), SIGSEGV);
+		/* Stay until the target is gone, and half a second more: a sender that lives on has a name to be read. */
+		read(gone[0], &nothing, 1);
+		usleep(500 * 1000);
+		_exit(0);
+	}
+	for (;;)
+		pause();
+}

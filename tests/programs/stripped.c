@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A stripped executable: no names, but its build id and the offsets in it are as good.
+ *
+ * build: -s
+ * expect: exit 139
+ * expect: signal SIGSEGV
+ * expect: fault_address 0x18
+ * expect: instruction_symbol null
+ * expect: frames ? ?
+ */
+#include "truth.h"
+
+DECLARE_AT(fault_here);
+
+__attribute__((noinline)) static void touch(void)
+{
+	TRUTH_AT(fault_here);
+	AT(fault_here, "movl $1, (%0)" ::"r"(0x18UL) : "memory");
+}
+
+int main(void)
+{
+	touch();
+	return 0;
+}

@@ -1,0 +1,299 @@
+//! What `faultline crash` does beside its records: filters, flags, ends, refusals.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{FAULTLINE, Scratch, Watching, counted, programs, run};
+
+fn crash(arguments: &[&str]) -> Output {
+    Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()
+}
+
+fn program(name: &str) -> String {
+    programs().join(name).to_str().unwrap().to_owned()
+}
+
+/// A copy of a program under a name of its own, so that no other test's crashes match it.
+fn named(scratch: &Scratch, program: &str, name: &str) -> PathBuf {
+    let path = scratch.path(name);
+    fs::copy(programs().join(program), &path).unwrap();
+    path
+}
+
+fn die(program: &PathBuf) {
+    let status = Command::new(program).stdout(Stdio::null()).status().unwrap();
+    assert!(!status.success());
+}
+
+fn records(output: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_record_comes_at_once() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "null-write", "at-once-7f");
+    let mut watching = Watching::start(&["-n", "at-once-7f", "--format", "json"]);
+    let mut stdout = BufReader::new(watching.child.stdout.take().unwrap());
+    // The first crash after a pause wakes the reader; the next ones, within 50 ms, don't: both must arrive.
+    for _ in 0..5 {
+        let started = Instant::now();
+        die(&program);
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let record: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(record["comm"], "at-once-7f");
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(2), "a record that waits for the next event never comes: {took:?}");
+    }
+    let output = watching.stop("TERM");
+    assert!(output.status.success());
+    assert_eq!(counted(&output.stderr, " fatal"), 5);
+}
+
+#[test]
+fn names_are_filtered_in_the_kernel() {
+    const MANY: u64 = 100;
+    let scratch = Scratch::new();
+    let other = named(&scratch, "null-write", "other-3b");
+    let wanted = named(&scratch, "null-write", "x-wanted-3b-x");
+    let watching = Watching::start(&["-n", "wanted-3b", "-n", "no-such-name", "--format", "json"]);
+    for _ in 0..MANY {
+        die(&other);
+    }
+    die(&wanted);
+    let output = watching.stop("INT");
+    assert!(output.status.success());
+    let records = records(&output.stdout);
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!(records[0]["comm"], "x-wanted-3b-x");
+    assert_eq!(counted(&output.stderr, " signals matched"), 1);
+    // Other tests crash at the same time: at least ours were filtered out.
+    assert!(counted(&output.stderr, " filtered out in the kernel") >= MANY);
+}
+
+#[test]
+fn the_name_is_the_group_leaders() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "one-of-eight-threads", "leader-9c");
+    let watching = Watching::start(&["-n", "leader-9c", "--format", "json"]);
+    die(&program);
+    let records = records(&watching.stop("TERM").stdout);
+    assert_eq!(records.len(), 1);
+    assert_eq!((&records[0]["comm"], &records[0]["thread_name"]), (&"leader-9c".into(), &"worker-5".into()));
+    let watching = Watching::start(&["-n", "worker-5"]);
+    die(&program);
+    assert!(watching.stop("TERM").stdout.is_empty(), "a thread's name is no process's");
+}
+
+#[test]
+fn a_pid_is_one_process() {
+    let child = |wait: &str| {
+        Command::new("sh").args(["-c", wait]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let (mut watched, mut other) = (child("read go; kill -SEGV $$"), child("read go; kill -SEGV $$"));
+    let watching = Watching::start(&["-p", &watched.id().to_string(), "--format", "json"]);
+    for shell in [&mut other, &mut watched] {
+        shell.stdin.take().unwrap().write_all(b"\n").unwrap();
+        shell.wait().unwrap();
+    }
+    let records = records(&watching.stop("TERM").stdout);
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["pid"], watched.id());
+    assert_eq!(records[0]["code"], "SI_USER");
+}
+
+#[test]
+fn a_cgroup_is_watched_with_those_below_it() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let root = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2 must be mounted");
+    let folder = PathBuf::from(root.split(' ').nth(1).unwrap()).join(format!("faultline-{}", std::process::id()));
+    let below = folder.join("below");
+    fs::create_dir_all(&below).unwrap();
+    let die_in = |folder: &PathBuf| {
+        let script = format!("echo $$ > {}/cgroup.procs; exec {}", folder.display(), program("null-write"));
+        Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).status().unwrap();
+    };
+    let watching = Watching::start(&["--cgroup", folder.to_str().unwrap(), "--format", "json"]);
+    die_in(&folder);
+    die_in(&below);
+    die(&programs().join("null-write"));
+    let records = records(&watching.stop("TERM").stdout);
+    fs::remove_dir(&below).unwrap();
+    fs::remove_dir(&folder).unwrap();
+    let name = format!("/faultline-{}", std::process::id());
+    let cgroups: Vec<&str> = records.iter().map(|record| record["cgroup"].as_str().unwrap()).collect();
+    assert_eq!(cgroups, [name.clone(), name + "/below"]);
+}
+
+#[test]
+fn parts_that_were_not_asked_for_are_null() {
+    let program = programs().join("null-write");
+    let plain = &run(&program, &[]).records[0];
+    assert!(plain["registers"].is_null() && plain["stack_trace"].is_null() && plain["unwinder"].is_null());
+    let deep = &run(&program, &["-t"]).records[0];
+    assert!(deep["registers"].is_null());
+    assert_eq!(deep["unwinder"], "frame_pointer");
+    let shallow = &run(&program, &["-t", "--max-stack-depth", "2"]).records[0];
+    assert_eq!(shallow["stack_trace"].as_array().unwrap().len(), 2);
+    assert_eq!(shallow["signature"], plain["signature"], "the signature doesn't depend on what is shown");
+    assert_eq!(shallow["signature"], deep["signature"]);
+}
+
+#[test]
+fn the_stack_is_as_deep_as_asked() {
+    let record = &run(&programs().join("stack-overflow"), &["-t", "--max-stack-depth", "127"]).records[0];
+    assert_eq!(record["stack_trace"].as_array().unwrap().len(), 127);
+}
+
+#[test]
+fn handled_signals_are_counted_only() {
+    let run = run(&programs().join("handled"), &["-v"]);
+    assert!(run.records.is_empty() && run.status.success());
+    assert_eq!(counted(run.stderr.as_bytes(), " handled"), 1);
+    assert_eq!(counted(run.stderr.as_bytes(), " fatal"), 0);
+}
+
+#[test]
+fn signals_that_dump_no_core_are_seen_when_asked_for() {
+    let script = |text: &str| {
+        let scratch = Scratch::new();
+        let path = scratch.path("script");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        run(&path, &["--signal", "TERM", "--signal", "9", "--handled"])
+    };
+    let terminated = script("kill -TERM $$");
+    assert_eq!(terminated.status.code(), Some(143));
+    assert_eq!(terminated.records.len(), 1, "{:#?}", terminated.records);
+    assert_eq!(terminated.records[0]["signal"], "SIGTERM");
+    assert_eq!(terminated.records[0]["disposition"], "fatal");
+    assert!(terminated.records[0]["code"].is_null(), "the kernel has thrown it away");
+    let killed = script("kill -KILL $$");
+    assert_eq!(killed.status.code(), Some(137));
+    assert_eq!(killed.records.len(), 1, "{:#?}", killed.records);
+    assert_eq!(killed.records[0]["signal"], "SIGKILL");
+    let handled = script("trap 'exit 3' TERM; kill -TERM $$; sleep 1");
+    assert_eq!(handled.status.code(), Some(3));
+    assert_eq!(handled.records.len(), 1, "{:#?}", handled.records);
+    assert_eq!(handled.records[0]["disposition"], "handled");
+    assert_eq!(handled.records[0]["code"], "SI_USER");
+}
+
+#[test]
+fn the_commands_status_is_ours() {
+    for (script, status) in [("exit 0", 0), ("exit 3", 3), ("kill -ABRT $$", 134)] {
+        assert_eq!(crash(&["--", "sh", "-c", script]).status.code(), Some(status), "{script}");
+    }
+    let missing = crash(&["--", "./no-such-command"]);
+    assert_eq!(missing.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(text.ends_with("faultline: failed to run `./no-such-command`: No such file or directory (os error 2)\n"), "{text}");
+}
+
+#[test]
+fn a_signal_is_handed_on_to_the_command() {
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut child = Command::new(FAULTLINE)
+        .args(["crash", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 5];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn a_duration_ends_the_run() {
+    let output = crash(&["-d", "0.3", "-n", "no-such-name"]);
+    assert!(output.status.success() && output.stdout.is_empty());
+    assert_eq!(counted(&output.stderr, " signals matched"), 0);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("lost: sample_ring_full 0, watch_table_full 0"), "zeros are shown: {text}");
+}
+
+#[test]
+fn text_has_the_lines_that_scripts_look_for() {
+    let output = crash(&["-r", "-t", "--", &program("null-write")]);
+    assert_eq!(output.status.code(), Some(139));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with('[')).collect();
+    assert!(lines[0].contains("] SEGFAULT in process null-write (PID: "), "{text}");
+    assert_eq!(lines[1], "  Fault Address: 0x18");
+    assert!(lines[2].starts_with("  Instruction:   0x") && lines[2].contains(" (write_field+0x"), "{text}");
+    assert_eq!(lines[3], "  Fault Type:    Address not mapped (SEGV_MAPERR)");
+    for heading in ["  Memory Mapping:", "  Registers:", "  Stack Trace:"] {
+        assert!(lines.contains(&heading), "{text}");
+    }
+}
+
+#[test]
+fn a_file_is_written_anew_or_added_to() {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let path = file.to_str().unwrap();
+    let program = program("null-write");
+    fs::write(&file, "old\n").unwrap();
+    crash(&["--format", "json", "-o", path, "--append", "--", &program]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("old\n{\"type\":\"crash\"") && text.lines().count() == 2, "{text}");
+    crash(&["--format", "json", "-o", path, "--", &program]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("{\"type\":\"crash\"") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn a_full_disk_is_said() {
+    let output = crash(&["-o", "/dev/full", "--", &program("null-write")]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.ends_with("faultline: failed to write `/dev/full`: No space left on device (os error 28)\n"), "{text}");
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "null-write", "closed-5d");
+    let mut watching = Watching::start(&["-n", "closed-5d"]);
+    drop(watching.child.stdout.take());
+    die(&program);
+    assert_eq!(watching.child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    watching.stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn without_privileges_the_cure_is_said() {
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"])
+        .args([FAULTLINE, "crash", "-d", "1"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("needs CAP_BPF and CAP_PERFMON: run as root, or setcap "), "{text}");
+}
+
+#[test]
+fn two_capabilities_are_enough() {
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args(["--inh-caps=-all,+bpf,+perfmon", "--ambient-caps=-all,+bpf,+perfmon", "--bounding-set=-all,+bpf,+perfmon"])
+        .args([FAULTLINE, "crash", "--format", "json", "--", "sh", "-c", "kill -SEGV $$"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(139), "{}", String::from_utf8_lossy(&output.stderr));
+    let records = records(&output.stdout);
+    assert_eq!(records.len(), 1);
+    assert_eq!((&records[0]["uid"], &records[0]["signal"]), (&65534.into(), &"SIGSEGV".into()));
+}

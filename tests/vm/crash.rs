@@ -1,0 +1,126 @@
+//! Each program of `tests/programs` against its ground truth, field by field.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{build_id, check, hex, programs};
+
+/// One test a program, by its name.
+macro_rules! programs {
+    ($($test:ident $name:literal)*) => {
+        $(#[test] fn $test() { check($name); })*
+        const PLAIN: &[&str] = &[$($name),*];
+    };
+}
+
+programs! {
+    null_write "null-write"
+    readonly_write "readonly-write"
+    nx_jump "nx-jump"
+    null_call "null-call"
+    non_canonical "non-canonical"
+    stack_overflow_thread "stack-overflow-thread"
+    guard_page "guard-page"
+    bus_error "bus-error"
+    divide_by_zero "divide-by-zero"
+    illegal_instruction "illegal-instruction"
+    breakpoint "breakpoint"
+    failed_assert "failed-assert"
+    smashed_stack "smashed-stack"
+    seccomp_trap "seccomp-trap"
+    sent_segv "sent-segv"
+    handled "handled"
+    one_of_eight_threads "one-of-eight-threads"
+    forked_child "forked-child"
+    after_exec "after-exec"
+    static_executable "static"
+}
+
+/// The programs that have a test of their own below.
+const SPECIAL: &[&str] = &["abort", "deleted-exe", "namespaces", "stack-overflow", "stripped"];
+
+#[test]
+fn no_program_is_forgotten() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
+    let there: BTreeSet<String> = fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".c").map(str::to_owned))
+        .collect();
+    let tested: BTreeSet<String> = PLAIN.iter().chain(SPECIAL).map(|&name| name.to_owned()).collect();
+    assert_eq!(there, tested);
+}
+
+#[test]
+fn stack_overflow() {
+    let record = check("stack-overflow");
+    let (fault, above) = (hex(&record["fault_address"]), hex(&record["vma_above"]["start"]));
+    assert!(fault < above && above - fault <= 4096, "{fault:#x} is just below the stack at {above:#x}");
+    let distance = fault.abs_diff(hex(&record["registers"]["rsp"]));
+    assert!(distance < 4096, "the stack pointer is {distance} bytes away");
+    assert_eq!(record["stack_trace"].as_array().unwrap().len(), 16, "the depth that was asked for");
+    assert_eq!(record["stack_complete"], false);
+}
+
+#[test]
+fn abort() {
+    let record = check("abort");
+    let innermost = &record["stack_trace"][0];
+    let module = innermost["module"].as_str().unwrap();
+    assert!(module.contains("libc"), "abort() ends in libc: {module}");
+    assert_eq!(innermost["build_id"], build_id(Path::new(module)).as_str());
+}
+
+#[test]
+fn deleted_exe() {
+    let record = check("deleted-exe");
+    // The offset is all that is left to name the place by, and it is right: the same as in the program it was copied from.
+    let innermost = &record["stack_trace"][0];
+    assert_eq!(innermost["build_id"], record["build_id"]);
+    assert!(innermost["module"].as_str().unwrap().ends_with(" (deleted)"));
+    assert_eq!(hex(&innermost["address"]) % 4096, hex(&innermost["offset"]) % 4096);
+}
+
+#[test]
+fn namespaces() {
+    let record = check("namespaces");
+    assert_ne!(record["pid"], 1, "the host has another number for it");
+    // What lies at that path for us, if anything, is another file: the names come from the right one or not at all.
+    let symbol = record["instruction_symbol"].as_str();
+    assert!(symbol.is_none_or(|symbol| symbol.starts_with("touch+")), "{symbol:?}");
+}
+
+#[test]
+fn stripped() {
+    let record = check("stripped");
+    let frames = record["stack_trace"].as_array().unwrap();
+    for frame in &frames[..2] {
+        assert_eq!(frame["build_id"], record["build_id"]);
+        assert_eq!(frame["module"], record["exe"]);
+        assert_eq!(hex(&frame["address"]) % 4096, hex(&frame["offset"]) % 4096);
+    }
+    assert!(frames[0]["file"].is_null() && frames[0]["line"].is_null());
+}
+
+#[test]
+fn source_lines_are_the_programs() {
+    let record = check("null-write");
+    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/null-write.c")).unwrap();
+    let line_of = |text: &str| source.lines().position(|line| line.contains(text)).unwrap() as u64 + 1;
+    let frames = record["stack_trace"].as_array().unwrap();
+    for (frame, text) in frames.iter().zip(["AT(fault_here,", "\twrite_field(item);", "\tupdate(NULL);"]) {
+        assert!(frame["file"].as_str().unwrap().ends_with("null-write.c"), "{frame}");
+        assert_eq!(frame["line"], line_of(text), "{text}");
+    }
+}
+
+#[test]
+fn one_bug_has_one_signature() {
+    let signature = |name: &str| check(name)["signature"].as_str().unwrap().to_owned();
+    let first = signature("null-write");
+    assert_eq!(first.len(), 16);
+    assert_eq!(first, signature("null-write"), "another process, another layout");
+    assert_ne!(first, signature("readonly-write"));
+    assert_ne!(signature("null-call"), signature("static"));
+    assert!(programs().join("null-write").exists());
+}

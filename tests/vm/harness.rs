@@ -1,0 +1,246 @@
+//! Runs faultline on the programs of `tests/programs` and holds its records against what the programs say of themselves.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+/// The binary under test.
+pub const FAULTLINE: &str = env!("CARGO_BIN_EXE_faultline");
+
+/// Every field that the contract names for a crash record.
+const FIELDS: &str = "type schema timestamp host pid tid ppid pid_in_namespace comm thread_name exe build_id uid cgroup \
+    container_id signal signal_number code code_number fault_type fault_address instruction_pointer disposition ended_by \
+    sender page_fault registers vma vma_below vma_above stack_trace stack_complete unwinder signature diagnosis cpu";
+
+/// A folder for one test's files, on a tmpfs where there is one: in a guest `/tmp` is the host's. Deleted when dropped.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let parent = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+        let name = format!("faultline-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = Path::new(parent).join(name);
+        fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The folder of the built programs; builds what isn't up to date.
+pub fn programs() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = here.join("target/programs");
+        let made = Command::new("make")
+            .args(["-s", "-C"])
+            .arg(here.join("tests/programs"))
+            .arg(format!("OUT={}", folder.display()))
+            .output()
+            .expect("make is needed to build tests/programs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        folder
+    })
+}
+
+/// What a program's header says about it.
+#[derive(Debug, Default)]
+pub struct Expected {
+    pub flags: Vec<String>,
+    pub exit: Option<i32>,
+    pub records: Option<usize>,
+    pub frames: Vec<String>,
+    pub fields: Vec<(String, String)>,
+}
+
+impl Expected {
+    pub fn read(name: &str) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(format!("{name}.c"));
+        let text = fs::read_to_string(source).unwrap();
+        let mut expected = Self::default();
+        for line in text.lines().take_while(|line| !line.starts_with('#')) {
+            if let Some(flags) = line.strip_prefix(" * flags: ") {
+                expected.flags.extend(flags.split_whitespace().map(str::to_owned));
+            }
+            let Some(fact) = line.strip_prefix(" * expect: ") else { continue };
+            match fact.trim().split_once(' ').unwrap() {
+                ("exit", status) => expected.exit = Some(status.parse().unwrap()),
+                ("records", count) => expected.records = Some(count.parse().unwrap()),
+                ("frames", names) => expected.frames.extend(names.split(' ').map(str::to_owned)),
+                (field, value) => expected.fields.push((field.to_owned(), value.to_owned())),
+            }
+        }
+        assert!(!expected.fields.is_empty() && expected.exit.is_some(), "{name}.c says nothing about its end");
+        expected
+    }
+}
+
+/// One run of a program under faultline.
+#[derive(Debug)]
+pub struct Run {
+    pub status: ExitStatus,
+    /// The program's lines `FIELD VALUE`.
+    pub facts: Vec<(String, String)>,
+    pub records: Vec<Value>,
+    pub stderr: String,
+}
+
+/// Runs `program` under `faultline crash --format json FLAGS`.
+pub fn run(program: &Path, flags: &[&str]) -> Run {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let output = Command::new(FAULTLINE)
+        .args(["crash", "--format", "json", "--output"])
+        .arg(&file)
+        .args(flags)
+        .arg("--")
+        .arg(program)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    Run {
+        status: output.status,
+        facts: String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(field, value)| (field.to_owned(), value.to_owned()))
+            .collect(),
+        records: text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
+        stderr,
+    }
+}
+
+/// Runs the program of this name and compares every fact. Returns the first record, for what only one test knows.
+pub fn check(name: &str) -> Value {
+    let program = programs().join(name);
+    let expected = Expected::read(name);
+    let flags: Vec<&str> =
+        ["-r", "-t"].into_iter().chain(expected.flags.iter().map(String::as_str)).collect();
+    let run = run(&program, &flags);
+    let code = run.status.code().or(run.status.signal());
+    assert_eq!(code, expected.exit, "exit status of {name}: {}", run.stderr);
+    assert_eq!(run.records.len(), expected.records.unwrap_or(1), "records of {name}: {:#?}", run.records);
+    let record = &run.records[0];
+    for field in FIELDS.split_whitespace() {
+        assert!(record.get(field).is_some(), "{name}: no field `{field}`: {record:#}");
+    }
+    // The program knows best where it ran; what it does not say, its header does, and the file itself.
+    let mut facts: Vec<(String, String)> = vec![
+        ("type".to_owned(), "crash".to_owned()),
+        ("schema".to_owned(), "1".to_owned()),
+        ("build_id".to_owned(), build_id(&program)),
+    ];
+    let says = |field: &str| expected.fields.iter().chain(&run.facts).any(|(name, _)| name == field);
+    if !says("exe") {
+        facts.push(("exe".to_owned(), program.to_str().unwrap().to_owned()));
+    }
+    if !says("comm") {
+        facts.push(("comm".to_owned(), name.chars().take(15).collect()));
+    }
+    if let Some((_, at)) = run.facts.iter().find(|(field, _)| field == "instruction_pointer") {
+        facts.push(("registers.rip".to_owned(), at.clone()));
+    }
+    for (field, value) in facts.iter().chain(&expected.fields).chain(&run.facts) {
+        let seen = at(record, field);
+        let value = if value == "(nil)" { "0x0" } else { value };
+        assert_eq!(show(seen), value, "{name}: {field}: {record:#}");
+    }
+    compare_frames(name, record, &expected.frames);
+    record.clone()
+}
+
+fn compare_frames(name: &str, record: &Value, expected: &[String]) {
+    let frames = record["stack_trace"].as_array().unwrap();
+    assert!(frames.len() >= expected.len(), "{name}: {} frames: {record:#}", frames.len());
+    for (index, (frame, wanted)) in frames.iter().zip(expected).enumerate() {
+        let seen = frame["symbol"].as_str().map_or("?", |symbol| symbol.split('+').next().unwrap());
+        assert_eq!(seen, wanted, "{name}: frame {index}: {record:#}");
+    }
+    assert_eq!(frames[0]["address"], record["instruction_pointer"], "{name}: {record:#}");
+}
+
+/// The field at a path with dots.
+pub fn at<'a>(record: &'a Value, field: &str) -> &'a Value {
+    record.pointer(&format!("/{}", field.replace('.', "/"))).unwrap_or_else(|| panic!("no field {field}: {record:#}"))
+}
+
+/// A value as the programs write it.
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The number of a field like `0x18`.
+pub fn hex(value: &Value) -> u64 {
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no address"));
+    u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap()
+}
+
+/// The build id in a file, read by another program than ours.
+pub fn build_id(file: &Path) -> String {
+    let output = Command::new("readelf").args(["-n", "-W"]).arg(file).output().expect("readelf is needed: binutils");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, rest) = text.split_once("Build ID: ").unwrap_or_else(|| panic!("no build id in {}", file.display()));
+    rest.split_whitespace().next().unwrap().to_owned()
+}
+
+/// faultline while it watches.
+pub struct Watching {
+    pub child: Child,
+    pub stderr: BufReader<ChildStderr>,
+}
+
+impl Watching {
+    /// Starts `faultline crash FLAGS` and waits until it is attached.
+    pub fn start(flags: &[&str]) -> Self {
+        let mut child = Command::new(FAULTLINE)
+            .arg("crash")
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        assert!(line.starts_with("faultline: watching "), "{line}");
+        Self { child, stderr }
+    }
+
+    /// Ends it with a signal; what it printed and its status.
+    pub fn stop(self, signal: &str) -> Output {
+        let Self { child, mut stderr } = self;
+        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+        let mut output = child.wait_with_output().unwrap();
+        std::io::Read::read_to_end(&mut stderr, &mut output.stderr).unwrap();
+        output
+    }
+}
+
+/// The number before `word` in the line of counters.
+pub fn counted(stderr: &[u8], word: &str) -> u64 {
+    let text = String::from_utf8_lossy(stderr);
+    let (before, _) = text.split_once(word).unwrap_or_else(|| panic!("no `{word}` in {text}"));
+    let number = before.trim_end().rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    number.parse().unwrap_or_else(|_| panic!("no number before `{word}` in {text}"))
+}
