@@ -93,9 +93,8 @@ fn the_name_is_the_group_leaders() {
 
 #[test]
 fn a_pid_is_one_process() {
-    let child = |wait: &str| {
-        Command::new("sh").args(["-c", wait]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
-    };
+    let child =
+        |wait: &str| Command::new("sh").args(["-c", wait]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let (mut watched, mut other) = (child("read go; kill -SEGV $$"), child("read go; kill -SEGV $$"));
     let watching = Watching::start(&["-p", &watched.id().to_string(), "--format", "json"]);
     for shell in [&mut other, &mut watched] {
@@ -193,7 +192,10 @@ fn the_commands_status_is_ours() {
     let missing = crash(&["--", "./no-such-command"]);
     assert_eq!(missing.status.code(), Some(2));
     let text = String::from_utf8_lossy(&missing.stderr).into_owned();
-    assert!(text.ends_with("faultline: failed to run `./no-such-command`: No such file or directory (os error 2)\n"), "{text}");
+    assert!(
+        text.ends_with("faultline: failed to run `./no-such-command`: No such file or directory (os error 2)\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -255,7 +257,10 @@ fn a_full_disk_is_said() {
     let output = crash(&["-o", "/dev/full", "--", &program("null-write")]);
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.ends_with("faultline: failed to write `/dev/full`: No space left on device (os error 28)\n"), "{text}");
+    assert!(
+        text.ends_with("faultline: failed to write `/dev/full`: No space left on device (os error 28)\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -288,7 +293,11 @@ fn without_privileges_the_cure_is_said() {
 fn two_capabilities_are_enough() {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .args(["--inh-caps=-all,+bpf,+perfmon", "--ambient-caps=-all,+bpf,+perfmon", "--bounding-set=-all,+bpf,+perfmon"])
+        .args([
+            "--inh-caps=-all,+bpf,+perfmon",
+            "--ambient-caps=-all,+bpf,+perfmon",
+            "--bounding-set=-all,+bpf,+perfmon",
+        ])
         .args([FAULTLINE, "crash", "--format", "json", "--", "sh", "-c", "kill -SEGV $$"])
         .output()
         .unwrap();

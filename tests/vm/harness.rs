@@ -132,8 +132,7 @@ pub fn run(program: &Path, flags: &[&str]) -> Run {
 pub fn check(name: &str) -> Value {
     let program = programs().join(name);
     let expected = Expected::read(name);
-    let flags: Vec<&str> =
-        ["-r", "-t"].into_iter().chain(expected.flags.iter().map(String::as_str)).collect();
+    let flags: Vec<&str> = ["-r", "-t"].into_iter().chain(expected.flags.iter().map(String::as_str)).collect();
     let run = run(&program, &flags);
     let code = run.status.code().or(run.status.signal());
     assert_eq!(code, expected.exit, "exit status of {name}: {}", run.stderr);

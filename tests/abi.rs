@@ -1,0 +1,98 @@
+//! The types that cross from the kernel programs: the compiled object's BTF against what Rust makes of it.
+
+use std::fs;
+use std::mem::{offset_of, size_of};
+use std::path::PathBuf;
+
+use faultline::probe::abi::{Names, fl_config, fl_crash, fl_file, fl_registers, fl_vma};
+use libbpf_rs::btf::types::Struct;
+use libbpf_rs::btf::{Btf, HasSize, types::MemberAttr};
+
+fn object() -> PathBuf {
+    let found = fs::read_dir(env!("OUT_DIR")).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        let name = path.file_name()?.to_str()?;
+        (name.starts_with("crash_") && name.ends_with(".o")).then_some(path)
+    });
+    found.expect("build.rs leaves the object in OUT_DIR")
+}
+
+/// The struct's size and its members' byte offsets, as the kernel will see them.
+fn layout(name: &str) -> (usize, Vec<(String, usize)>) {
+    let btf = Btf::from_path(object()).unwrap();
+    let kind: Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("no {name} in the object"));
+    let members = kind
+        .iter()
+        .map(|member| {
+            let bits = match member.attr {
+                MemberAttr::Normal { offset } | MemberAttr::BitField { offset, .. } => offset,
+            };
+            (member.name.unwrap().to_str().unwrap().to_owned(), bits as usize / 8)
+        })
+        .collect();
+    (kind.size(), members)
+}
+
+macro_rules! same_layout {
+    ($test:ident, $type:ident, $($field:ident),+) => {
+        #[test]
+        fn $test() {
+            let (size, members) = layout(stringify!($type));
+            assert_eq!(size, size_of::<$type>());
+            $(assert!(
+                members.contains(&(stringify!($field).to_owned(), offset_of!($type, $field))),
+                "{} is elsewhere: {members:?}", stringify!($field)
+            );)+
+        }
+    };
+}
+
+same_layout!(
+    crash,
+    fl_crash,
+    timestamp_ns,
+    fault_address,
+    pid,
+    signal,
+    flags,
+    strings_length,
+    comm,
+    registers,
+    vma,
+    frames,
+    modules,
+    files,
+    strings
+);
+same_layout!(file, fl_file, inode, device, flags, path_offset, build_id_length, build_id);
+same_layout!(vma, fl_vma, vm_start, vm_end, vm_flags, file_offset, file);
+same_layout!(registers, fl_registers, rip, rsp, rbp, r15, eflags, cs, ss);
+same_layout!(config, fl_config, signals, frames, command_parent, by_pid, names);
+
+#[test]
+fn a_sample_is_read_with_its_strings_cut_where_they_end() {
+    let least = offset_of!(fl_crash, strings);
+    assert!(fl_crash::from_bytes(&vec![0; least - 1]).is_none());
+    assert!(fl_crash::from_bytes(&vec![0; size_of::<fl_crash>() + 1]).is_none());
+    let mut bytes = vec![0; least];
+    bytes.extend_from_slice(b"leaf\0folder\0");
+    let sample = fl_crash::from_bytes(&bytes).unwrap();
+    assert_eq!(sample.path(0, 12).unwrap(), b"/folder/leaf");
+    assert_eq!(sample.path(0, 0).unwrap(), b"/");
+}
+
+#[test]
+fn numbers_from_the_kernel_are_checked() {
+    let mut sample = fl_crash { frame_count: u32::MAX, module_count: u32::MAX, ..fl_crash::default() };
+    assert_eq!(sample.frames().len(), sample.frames.len());
+    assert!(sample.module(0x1000, true).is_none());
+    assert_eq!(sample.path(u32::MAX, 1), None);
+    assert_eq!(sample.path(0, u32::MAX), None);
+    sample.modules[0] = fl_vma { vm_start: 0x1000, vm_end: 0x2000, ..fl_vma::default() };
+    assert!(
+        sample.module(0x2000, true).is_some(),
+        "the call before the return address was the mapping's last instruction"
+    );
+    assert!(sample.module(0x2000, false).is_none());
+    assert!(sample.module(0, true).is_none());
+}

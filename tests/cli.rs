@@ -1,0 +1,94 @@
+//! What can be typed wrong, and what is said then. No root, no kernel: nothing here gets as far as loading a program.
+
+use std::process::{Command, Output};
+
+fn faultline(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_faultline")).args(arguments).output().unwrap()
+}
+
+/// The one line on standard error of a command line that is refused.
+fn refusal(arguments: &[&str]) -> String {
+    let output = faultline(arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    assert!(output.stdout.is_empty(), "standard output carries records and nothing else");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("faultline: "), "{text}");
+    text
+}
+
+#[test]
+fn nothing_typed_is_told_where_help_is() {
+    assert!(refusal(&[]).contains("--help"));
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for (arguments, word) in [
+        (&["--help"][..], "crash"),
+        (&["crash", "--help"], "--process-name"),
+        (&["--version"], env!("CARGO_PKG_VERSION")),
+    ] {
+        let output = faultline(arguments);
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains(word), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_unknown_signal_is_named() {
+    let text = refusal(&["crash", "--signal", "SIGFOO"]);
+    assert!(text.contains("SIGFOO") && text.contains("kill -l"), "{text}");
+}
+
+#[test]
+fn a_stack_depth_has_limits() {
+    for depth in ["0", "128", "200", "-1", "x"] {
+        let text = refusal(&["crash", &format!("--max-stack-depth={depth}")]);
+        assert!(text.contains("--max-stack-depth"), "{text}");
+    }
+    assert!(refusal(&["crash", "--max-stack-depth", "200"]).contains("1..=127"));
+}
+
+#[test]
+fn a_process_must_exist() {
+    let text = refusal(&["crash", "-p", "4294967295"]);
+    assert_eq!(text, "faultline: failed to watch PID 4294967295: no such process\n");
+}
+
+#[test]
+fn a_cgroup_must_be_one() {
+    let text = refusal(&["crash", "--cgroup", "/nonexistent"]);
+    assert!(text.contains("`/nonexistent`: No such file or directory"), "{text}");
+    let text = refusal(&["crash", "--cgroup", "/proc"]);
+    assert!(text.contains("not a folder of cgroup v2"), "{text}");
+}
+
+#[test]
+fn an_output_must_be_writable() {
+    let text = refusal(&["crash", "-o", "/nonexistent/records"]);
+    assert!(text.starts_with("faultline: failed to open `/nonexistent/records`: No such file or directory"), "{text}");
+    assert!(refusal(&["crash", "-o", "/proc"]).contains("Is a directory"));
+}
+
+#[test]
+fn append_needs_a_file() {
+    assert!(refusal(&["crash", "--append"]).contains("--output"));
+}
+
+#[test]
+fn a_name_too_long_can_match_nothing() {
+    let text = refusal(&["crash", "-n", "sixteen-bytes-xx"]);
+    assert!(text.contains("15 bytes"), "{text}");
+}
+
+#[test]
+fn a_duration_is_a_number() {
+    assert!(refusal(&["crash", "-d", "soon"]).contains("no number of seconds"));
+}
+
+#[test]
+fn a_format_is_text_or_json() {
+    let text = refusal(&["crash", "--format", "xml"]);
+    assert!(text.contains("text") && text.contains("json"), "{text}");
+}

@@ -1,0 +1,162 @@
+//! The look of records: built by hand, with fixed times and addresses, held against snapshots.
+
+use std::sync::Once;
+
+use faultline::crash::{Crash, Disposition, Frame, PageFault, Sender, Vma};
+use faultline::hex::Hex;
+use faultline::output::{Record, SCHEMA, Timestamp};
+
+/// Text shows local time; the snapshots are in UTC.
+fn utc() {
+    static ONCE: Once = Once::new();
+    // SAFETY: before any test of this file reads the time zone, and no other thread of ours touches the environment.
+    ONCE.call_once(|| unsafe { std::env::set_var("TZ", "UTC") });
+}
+
+fn vma(start: u64, permissions: &str, mapping_name: Option<&str>) -> Vma {
+    Vma {
+        start: Hex(start),
+        end: Hex(start + 0x1000),
+        permissions: permissions.to_owned(),
+        mapping_name: mapping_name.map(str::to_owned),
+        offset: Hex(0),
+    }
+}
+
+fn frame(address: u64, symbol: Option<&str>, line: Option<u32>) -> Frame {
+    Frame {
+        address: Hex(address),
+        symbol: symbol.map(str::to_owned),
+        module: Some("/usr/bin/myapp".to_owned()),
+        build_id: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        offset: Some(Hex(address & 0xffff)),
+        file: line.map(|_| "src/main.c".to_owned()),
+        line,
+        inlined: false,
+    }
+}
+
+fn segfault() -> Crash {
+    utc();
+    Crash {
+        kind: "crash",
+        schema: SCHEMA,
+        timestamp: Timestamp::from_unix_ns(1_707_993_045_123_456_000).unwrap(),
+        host: "web-1".to_owned(),
+        pid: 1234,
+        tid: 1234,
+        ppid: 1,
+        pid_in_namespace: 1234,
+        comm: "myapp".to_owned(),
+        thread_name: "myapp".to_owned(),
+        exe: Some("/usr/bin/myapp".to_owned()),
+        build_id: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        uid: 1000,
+        cgroup: Some("/system.slice/myapp.service".to_owned()),
+        container_id: None,
+        signal: "SIGSEGV".to_owned(),
+        signal_number: 11,
+        code: Some("SEGV_MAPERR".to_owned()),
+        code_number: Some(1),
+        fault_type: Some("map_error"),
+        fault_address: Some(Hex(0x18)),
+        instruction_pointer: Some(Hex(0x5555_5555_4010)),
+        instruction_symbol: Some("main+0x10".to_owned()),
+        disposition: Disposition::Fatal,
+        ended_by: None,
+        sender: None,
+        page_fault: Some(PageFault { error_code: 6, access: "write", flags: vec!["write", "user"] }),
+        seccomp: None,
+        registers: Some(vec![
+            ("rip", Hex(0x5555_5555_4010)),
+            ("rsp", Hex(0x7fff_0000)),
+            ("rax", Hex(0)),
+            ("rbx", Hex(u64::MAX)),
+        ]),
+        vma: None,
+        vma_below: None,
+        vma_above: Some(vma(0x5555_5555_4000, "r-xp", Some("/usr/bin/myapp"))),
+        stack_trace: Some(vec![
+            Frame { inlined: true, ..frame(0x5555_5555_4010, Some("deref"), Some(7)) },
+            frame(0x5555_5555_4010, Some("main+0x10"), Some(12)),
+            Frame { file: None, ..frame(0x7fff_f7a2_d0b3, None, None) },
+            Frame { module: None, build_id: None, offset: None, ..frame(0x4141_4141, None, None) },
+        ]),
+        stack_complete: Some(false),
+        unwinder: Some("frame_pointer"),
+        signature: "0123456789abcdef".to_owned(),
+        diagnosis: None,
+        cpu: 3,
+        code_text: "Address not mapped".to_owned(),
+    }
+}
+
+fn sent() -> Crash {
+    Crash {
+        tid: 1240,
+        thread_name: "worker\u{1b}[2J\n[forged]".to_owned(),
+        pid_in_namespace: 7,
+        container_id: Some("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef".to_owned()),
+        exe: None,
+        build_id: None,
+        signal: "SIGABRT".to_owned(),
+        signal_number: 6,
+        code: Some("SI_USER".to_owned()),
+        code_number: Some(0),
+        fault_type: None,
+        fault_address: None,
+        instruction_symbol: None,
+        sender: Some(Sender { pid: Some(99), tid: None, comm: Some("watchdog".to_owned()), uid: Some(0) }),
+        page_fault: None,
+        registers: None,
+        vma_above: None,
+        stack_trace: None,
+        stack_complete: None,
+        unwinder: None,
+        code_text: "Sent by kill".to_owned(),
+        ..segfault()
+    }
+}
+
+#[test]
+fn a_segfault_in_text() {
+    insta::assert_snapshot!(segfault().text());
+}
+
+#[test]
+fn a_segfault_in_json() {
+    insta::assert_json_snapshot!(segfault());
+}
+
+#[test]
+fn a_sent_signal_in_text() {
+    insta::assert_snapshot!(sent().text());
+}
+
+#[test]
+fn a_sent_signal_in_json() {
+    insta::assert_json_snapshot!(sent());
+}
+
+#[test]
+fn a_handled_fault_in_its_mapping() {
+    let handled = Crash {
+        disposition: Disposition::Handled,
+        vma: Some(vma(0x7f8b_4c00_0000, "rw-p", None)),
+        fault_address: Some(Hex(0x7f8b_4c00_0018)),
+        vma_above: None,
+        ..segfault()
+    };
+    insta::assert_snapshot!(handled.text());
+}
+
+#[test]
+fn a_record_is_one_line() {
+    let json = serde_json::to_string(&sent()).unwrap();
+    assert!(!json.contains('\n') && !json.contains('\u{1b}'), "{json}");
+    assert_eq!(
+        sent().text().lines().filter(|line| line.starts_with('[')).count(),
+        1,
+        "a thread's name forges no record"
+    );
+}
