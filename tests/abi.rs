@@ -1,4 +1,5 @@
 //! The types that cross from the kernel programs: the compiled object's BTF against what Rust makes of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
 use std::mem::{offset_of, size_of};

@@ -1,4 +1,5 @@
 //! What can be typed wrong, and what is said then. No root, no kernel: nothing here gets as far as loading a program.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::{Command, Output};
 

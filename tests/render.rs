@@ -1,4 +1,5 @@
 //! The look of records: built by hand, with fixed times and addresses, held against snapshots.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Once;
 

@@ -142,7 +142,7 @@ struct vm_area_struct {
 };
 struct mm_struct {
 	struct maple_tree mm_mt; /* v6.1 */
-	struct rb_root mm_rb;    /* before v6.1 */
+	struct rb_root mm_rb;	 /* before v6.1 */
 	struct file *exe_file;
 	unsigned long start_code;
 	unsigned long start_brk;
@@ -153,7 +153,7 @@ struct mm_struct {
 
 /* --- cgroups --- */
 struct kernfs_node {
-	struct kernfs_node *parent; /* before v6.15 */
+	struct kernfs_node *parent;   /* before v6.15 */
 	struct kernfs_node *__parent; /* v6.15 */
 	const char *name;
 };

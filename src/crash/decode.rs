@@ -105,7 +105,7 @@ impl Decoder {
             ended_by: None,
             sender: has(fl_crash_flag::FL_HAS_SENDER).then(|| sender(raw)),
             page_fault: has(fl_crash_flag::FL_HAS_PAGE_FAULT).then(|| page_fault(raw.error_code)),
-            seccomp: has(fl_crash_flag::FL_HAS_SYSCALL).then(|| Seccomp {
+            seccomp: has(fl_crash_flag::FL_HAS_SYSCALL).then_some(Seccomp {
                 syscall: raw.syscall,
                 arch: raw.syscall_arch,
                 call_address: Hex(raw.fault_address),

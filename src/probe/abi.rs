@@ -3,7 +3,8 @@
 use crate::output::lossy;
 
 /// The crash object's generated half.
-#[allow(missing_docs, non_camel_case_types, non_snake_case, clippy::all, clippy::unwrap_used, clippy::expect_used)]
+#[allow(missing_docs, non_camel_case_types, non_snake_case)]
+#[allow(clippy::all, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 pub(super) mod crash_skel {
     include!(concat!(env!("OUT_DIR"), "/crash.skel.rs"));
 }

@@ -8,7 +8,8 @@ use libbpf_rs::{MapType, ProgramType};
 use super::load;
 use crate::host::Answer;
 
-#[allow(missing_docs, non_camel_case_types, non_snake_case, clippy::all, clippy::unwrap_used, clippy::expect_used)]
+#[allow(missing_docs, non_camel_case_types, non_snake_case)]
+#[allow(clippy::all, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 mod doctor_skel {
     include!(concat!(env!("OUT_DIR"), "/doctor.skel.rs"));
 }

@@ -27,7 +27,7 @@ __attribute__((noinline)) static void read_at(const char *address)
 
 int main(void)
 {
-	char path[64];
+	char path[80];
 	char *file;
 	int fd;
 
@@ -38,7 +38,8 @@ int main(void)
 		return 2;
 	file = mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
 	unlink(path);
-	dprintf(1, "vma.mapping_name %s (deleted)\n", path);
+	strcat(path, " (deleted)");
+	truth_text("vma.mapping_name", path);
 	truth_address("fault_address", file + PAGE);
 	truth_address("vma.start", file);
 	truth_address("vma.end", file + 2 * PAGE);

@@ -36,11 +36,12 @@ static int copy(const char *from, const char *to)
 
 int main(int argc, char **argv)
 {
-	char path[64];
+	char path[80];
 
 	if (argc > 1) {
 		unlink(argv[1]);
-		dprintf(1, "exe %s (deleted)\n", argv[1]);
+		snprintf(path, sizeof(path), "%s (deleted)", argv[1]);
+		truth_text("exe", path);
 		touch();
 		return 0;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * How a program tells the truth about its own death before it dies: lines `FIELD VALUE` on standard output, where FIELD is
- * a field of the crash record. What is the same in every run stands in the program's header comment, as `expect:` lines:
+ * a field of the crash record, if FAULTLINE_TRUTH is in its environment. What is the same in every run stands in the program's header comment, as `expect:` lines:
  *
  *   build:  what is added to the compiler's arguments
  *   flags:  what is added to `faultline crash -r -t --format json`
@@ -21,19 +21,26 @@
 
 #define PAGE 4096UL
 
+static inline void truth_text(const char *field, const char *value)
+{
+	if (getenv("FAULTLINE_TRUTH"))
+		dprintf(1, "%s %s\n", field, value);
+}
+
 static inline void truth_address(const char *field, const volatile void *address)
 {
-	dprintf(1, "%s %p\n", field, address ? (void *)address : (void *)0);
+	char value[32];
+
+	snprintf(value, sizeof(value), "0x%lx", (unsigned long)address);
+	truth_text(field, value);
 }
 
 static inline void truth_number(const char *field, long value)
 {
-	dprintf(1, "%s %ld\n", field, value);
-}
+	char text[32];
 
-static inline void truth_text(const char *field, const char *value)
-{
-	dprintf(1, "%s %s\n", field, value);
+	snprintf(text, sizeof(text), "%ld", value);
+	truth_text(field, text);
 }
 
 /* The instruction that dies, as the label before it: `AT(fault_here, "ud2")`, published with TRUTH_AT(fault_here). */
