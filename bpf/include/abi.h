@@ -34,7 +34,7 @@ typedef long long s64;
 #define FL_FILES_MAX	   28	/* the modules' files, the executable and the files of three VMAs */
 #define FL_STRINGS_BYTES   4096 /* all paths of one record together: PATH_MAX */
 #define FL_NAME_BYTES	   256	/* NAME_MAX and the closing NUL: one component of a path */
-#define FL_PATH_DEPTH_MAX  48	/* components of a path, mounts included */
+#define FL_PATH_DEPTH_MAX  32	/* components of a path, mounts included; each costs the verifier a round */
 
 /* Everything that is counted. The first ones say what happened, those from FL_LOST_RING_FULL on what was lost and why. */
 enum fl_counter {
