@@ -58,6 +58,39 @@ static __always_inline int fl_add_frame(struct fl_crash *record, u64 mm, u64 add
 	return 0;
 }
 
+/* Where the walk stands. In a map, so that the verifier sees one step and not 127. */
+struct fl_unwind {
+	u64 mm;
+	u64 frame_pointer;
+	u64 stack_pointer; /* of the innermost frame that is left: what lies below is dead */
+};
+FL_SCRATCH(fl_unwinds, struct fl_unwind);
+
+/* Takes the frame that the frame pointer points to. 0: there may be another one; 1: the walk is over. */
+__noinline int fl_frame_step(void)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u64 pair[2]; /* the caller's frame pointer, the return address */
+
+	if (!record || !unwind)
+		return 1;
+	if (!unwind->frame_pointer) {
+		record->flags |= FL_FRAMES_ENDED;
+		return 1;
+	}
+	/* The stack grows down, so each caller's frame is higher. */
+	if (unwind->frame_pointer < unwind->stack_pointer || unwind->frame_pointer & 7)
+		return 1;
+	if (bpf_probe_read_user(pair, sizeof(pair), (const void *)unwind->frame_pointer))
+		return 1;
+	if (fl_add_frame(record, unwind->mm, pair[1]))
+		return 1;
+	unwind->stack_pointer = unwind->frame_pointer + sizeof(pair);
+	unwind->frame_pointer = pair[0];
+	return 0;
+}
+
 /*
  * Walks the frames of the record's registers. The first one is the instruction pointer wherever it points. Where that
  * isn't code (a call to NULL, to data, to the wild), the callee has pushed nothing yet, and the return address is on top.
@@ -65,40 +98,26 @@ static __always_inline int fl_add_frame(struct fl_crash *record, u64 mm, u64 add
 __noinline int fl_add_frames(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
-	u64 frame_pointer, stack_pointer;
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u64 caller;
 
-	if (!record)
+	if (!record || !unwind)
 		return 1;
 	record->frames[0] = fl_instruction_pointer(&record->registers);
 	record->frame_count = 1;
-	stack_pointer = fl_stack_pointer(&record->registers);
-	frame_pointer = fl_frame_pointer(&record->registers);
-	if (fl_add_module(mm, record->frames[0])) {
-		u64 caller;
-
-		if (record->flags & FL_IS_COMPAT)
-			return 0;
-		if (!bpf_probe_read_user(&caller, sizeof(caller), (const void *)stack_pointer))
-			fl_add_frame(record, mm, caller);
-	}
-	if (record->flags & FL_IS_COMPAT)
+	unwind->mm = mm;
+	unwind->stack_pointer = fl_stack_pointer(&record->registers);
+	unwind->frame_pointer = fl_frame_pointer(&record->registers);
+	if (record->flags & FL_IS_COMPAT) {
+		fl_add_module(mm, record->frames[0]);
 		return 0;
+	}
+	if (fl_add_module(mm, record->frames[0]) &&
+	    !bpf_probe_read_user(&caller, sizeof(caller), (const void *)unwind->stack_pointer))
+		fl_add_frame(record, mm, caller);
 	for (int i = 0; i < FL_FRAMES_MAX; i++) {
-		u64 pair[2]; /* the caller's frame pointer, the return address */
-
-		if (!frame_pointer) {
-			record->flags |= FL_FRAMES_ENDED;
-			return 0;
-		}
-		/* The stack grows down, so each caller's frame is higher. */
-		if (frame_pointer < stack_pointer || frame_pointer & 7)
-			return 0;
-		if (bpf_probe_read_user(pair, sizeof(pair), (const void *)frame_pointer))
-			return 0;
-		if (fl_add_frame(record, mm, pair[1]))
-			return 0;
-		stack_pointer = frame_pointer + sizeof(pair);
-		frame_pointer = pair[0];
+		if (fl_frame_step())
+			break;
 	}
 	return 0;
 }
