@@ -12,6 +12,19 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub const CURE_PRIVILEGES: &str =
     "needs CAP_BPF and CAP_PERFMON: run as root, or setcap cap_bpf,cap_perfmon+ep on the faultline binary";
 
+/// What to do where the kernel counts the memory of programs and maps against RLIMIT_MEMLOCK: all before v5.11.
+pub const CURE_LOCKED_MEMORY: &str =
+    "not permitted, and this process may lock little memory: ulimit -l unlimited, or add CAP_SYS_RESOURCE";
+
+/// Enough for all programs and maps together.
+const LOCKED_MEMORY_BYTES: u64 = 64 << 20;
+
+/// Is RLIMIT_MEMLOCK lower than our programs and maps may need?
+pub fn locked_memory_is_limited() -> bool {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft < LOCKED_MEMORY_BYTES)
+}
+
 /// The answer to a question about this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

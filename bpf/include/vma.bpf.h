@@ -55,7 +55,8 @@ __noinline int fl_maple_step(u64 address)
 	struct fl_walk *walk = fl_scratch(&fl_walks);
 	u64 entry;
 
-	if (!walk)
+	/* A kernel without maple trees verifies this function all the same. */
+	if (!walk || !bpf_core_type_exists(struct maple_arange_64))
 		return -1;
 	entry = walk->entry;
 	if (bpf_probe_read_kernel(walk->node, FL_MAPLE_NODE_BYTES, (const void *)(entry & ~0xffULL)))

@@ -55,6 +55,8 @@ impl Decoder {
     pub fn decode(&mut self, raw: &fl_crash) -> Result<Crash> {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
+        // First, because it looks for a living process, and symbols take their time.
+        let sender = has(fl_crash_flag::FL_HAS_SENDER).then(|| sender(raw));
         let known: Vec<Known> =
             raw.files.iter().take(raw.file_count as usize).map(|file| self.identify(raw, file, timestamp)).collect();
         let name_of = |vma: &fl_vma| vma.file.checked_sub(1).and_then(|index| known.get(index as usize));
@@ -103,7 +105,7 @@ impl Decoder {
                 _ => Disposition::Fatal,
             },
             ended_by: None,
-            sender: has(fl_crash_flag::FL_HAS_SENDER).then(|| sender(raw)),
+            sender,
             page_fault: has(fl_crash_flag::FL_HAS_PAGE_FAULT).then(|| page_fault(raw.error_code)),
             seccomp: has(fl_crash_flag::FL_HAS_SYSCALL).then_some(Seccomp {
                 syscall: raw.syscall,

@@ -48,6 +48,9 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::PermissionDenied && privileges.as_ref().is_some_and(|own| !own.may_trace()) {
         return anyhow!("failed to {what}: {}", host::CURE_PRIVILEGES);
     }
+    if error.kind() == ErrorKind::PermissionDenied && host::locked_memory_is_limited() {
+        return anyhow!("failed to {what}: {}", host::CURE_LOCKED_MEMORY);
+    }
     if !std::path::Path::new(host::KERNEL_BTF).exists() {
         return anyhow!(
             "failed to {what}: this kernel has no BTF ({}), CONFIG_DEBUG_INFO_BTF is off",

@@ -32,10 +32,13 @@ int main(void)
 		prctl(PR_SET_NAME, "the-sender");
 		truth_number("sender.pid", getpid());
 		close(gone[1]);
+		/* The reader of our output must not wait for us. */
+		close(1);
+		close(2);
 		kill(getppid(), SIGSEGV);
-		/* Stay until the target is gone, and half a second more: a sender that lives on has a name to be read. */
+		/* Stay until the target is gone, and a while longer: a sender that lives on has a name to be read. */
 		read(gone[0], &nothing, 1);
-		usleep(500 * 1000);
+		sleep(3);
 		_exit(0);
 	}
 	for (;;)
