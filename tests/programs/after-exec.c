@@ -21,7 +21,7 @@ __attribute__((noinline)) static void touch(void)
 
 int main(int argc, char **argv)
 {
-	char folder[] = "/tmp/faultline-exec-XXXXXX";
+	char folder[] = "/dev/shm/faultline-exec-XXXXXX";
 	char path[64];
 	char self[4096];
 	long length;

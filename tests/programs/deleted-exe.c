@@ -45,7 +45,7 @@ int main(int argc, char **argv)
 		touch();
 		return 0;
 	}
-	snprintf(path, sizeof(path), "/tmp/faultline-deleted-%d", getpid());
+	snprintf(path, sizeof(path), "/dev/shm/faultline-deleted-%d", getpid());
 	if (copy("/proc/self/exe", path))
 		return 2;
 	execl(path, argv[0], path, NULL);

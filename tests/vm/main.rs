@@ -6,4 +6,5 @@
 mod behaviour;
 mod crash;
 mod doctor;
+mod env;
 mod harness;

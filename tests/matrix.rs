@@ -1,0 +1,195 @@
+//! The harness of the VM matrix: boots the guests of `vmtest.toml`, follows the tests that run inside, and ends with a table.
+//!
+//! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels; none means all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use vmtest::output::Output;
+use vmtest::{Config, Target, Ui, Vmtest};
+
+/// sysexits.h: the guest did not come up, so nothing is known about the tests.
+const EX_UNAVAILABLE: u8 = 69;
+
+/// How many lines of a failed guest are shown.
+const TAIL: usize = 400;
+
+fn main() -> ExitCode {
+    let mut wanted: Vec<String> = std::env::args().skip(1).filter(|word| word != "--quiet").collect();
+    let shell = wanted.first().is_some_and(|word| word == "--shell");
+    if shell {
+        wanted.remove(0);
+    }
+    match targets(&wanted) {
+        Ok(targets) if shell => prompt(targets),
+        Ok(targets) => matrix(&targets),
+        Err(error) => {
+            eprintln!("faultline: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The targets of vmtest.toml that were asked for, in its order.
+fn targets(wanted: &[String]) -> Result<Vec<Target>, String> {
+    let text =
+        std::fs::read_to_string("vmtest.toml").map_err(|error| format!("failed to read `vmtest.toml`: {error}"))?;
+    let all: Config = toml::from_str(&text).map_err(|error| format!("failed to read `vmtest.toml`: {error}"))?;
+    let names: Vec<&str> = all.target.iter().map(|target| target.name.as_str()).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        return Err(format!("no kernel `{unknown}` in vmtest.toml: one of {}", names.join(", ")));
+    }
+    Ok(all.target.into_iter().filter(|target| wanted.is_empty() || wanted.contains(&target.name)).collect())
+}
+
+fn prompt(targets: Vec<Target>) -> ExitCode {
+    let target = targets.into_iter().map(|target| Target { command: "-".to_owned(), ..target }).collect();
+    match Vmtest::new(".", Config { target }) {
+        Ok(vmtest) => ExitCode::from(u8::try_from(Ui::new(vmtest).run(false)).unwrap_or(u8::MAX)),
+        Err(error) => {
+            eprintln!("faultline: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What came out of one guest.
+#[derive(Default)]
+struct Outcome {
+    /// By name: did it pass?
+    tests: BTreeMap<String, bool>,
+    /// Why the guest could not be had, or its command did not end.
+    unavailable: Option<String>,
+    /// The command's own status.
+    status: i64,
+    /// The kernel's release, as the environment test prints it.
+    release: Option<String>,
+    took: Duration,
+}
+
+impl Outcome {
+    fn failed(&self) -> bool {
+        self.status != 0 || self.tests.is_empty() || self.tests.values().any(|passed| !passed)
+    }
+}
+
+fn matrix(targets: &[Target]) -> ExitCode {
+    let mut outcomes: Vec<(String, Outcome)> = Vec::new();
+    for target in targets {
+        let name = target.name.clone();
+        let there = target.kernel.as_deref().is_some_and(Path::exists);
+        let outcome = if there {
+            run(target)
+        } else {
+            Outcome {
+                unavailable: Some("its kernel is not there: ci/kernels says why".to_owned()),
+                ..Outcome::default()
+            }
+        };
+        match &outcome.unavailable {
+            Some(why) => eprintln!("{name}: not available: {why}"),
+            None => {
+                let passed = outcome.tests.values().filter(|passed| **passed).count();
+                let release = outcome.release.as_deref().unwrap_or("unknown kernel");
+                eprintln!("{name}: {release}: {passed} of {} tests passed", outcome.tests.len());
+            }
+        }
+        outcomes.push((name, outcome));
+    }
+    print!("{}", table(&outcomes));
+    let count = |wanted: bool| -> usize {
+        outcomes.iter().map(|(_, outcome)| outcome.tests.values().filter(|passed| **passed == wanted).count()).sum()
+    };
+    println!("{} passed, {} failed", count(true), count(false));
+    if outcomes.iter().any(|(_, outcome)| outcome.unavailable.is_some()) {
+        return ExitCode::from(EX_UNAVAILABLE);
+    }
+    ExitCode::from(u8::from(outcomes.iter().any(|(_, outcome)| outcome.failed())))
+}
+
+/// Boots one guest and follows its tests.
+fn run(target: &Target) -> Outcome {
+    let started = Instant::now();
+    let name = target.name.clone();
+    let mut outcome = Outcome::default();
+    let mut lines: Vec<String> = Vec::new();
+    let vmtest = match Vmtest::new(".", Config { target: vec![target.clone()] }) {
+        Ok(vmtest) => vmtest,
+        Err(error) => return Outcome { unavailable: Some(format!("{error:#}")), ..outcome },
+    };
+    let (updates, arriving) = channel();
+    let guest = std::thread::spawn(move || vmtest.run_one(0, updates));
+    let say = |what: &str| eprintln!("{name}: {what} ({} s)", started.elapsed().as_secs());
+    for update in arriving {
+        match update {
+            Output::BootStart => say("booting"),
+            Output::Boot(line) | Output::Setup(line) => lines.push(line),
+            Output::BootEnd(Err(error)) | Output::SetupEnd(Err(error)) | Output::CommandEnd(Err(error)) => {
+                outcome.unavailable = Some(format!("{error:#}"));
+            }
+            Output::CommandStart => {
+                say("running the tests");
+                lines.clear();
+            }
+            Output::Command(line) => {
+                note(&line, &mut outcome);
+                lines.push(line);
+            }
+            Output::CommandEnd(Ok(status)) => outcome.status = status,
+            Output::SetupStart | Output::BootEnd(Ok(())) | Output::SetupEnd(Ok(())) => {}
+        }
+    }
+    if guest.join().is_err() {
+        outcome.unavailable = Some("the harness panicked".to_owned());
+    }
+    outcome.took = started.elapsed();
+    if outcome.failed() || outcome.unavailable.is_some() {
+        for line in lines.iter().skip(lines.len().saturating_sub(TAIL)) {
+            eprintln!("{name}| {}", line.trim_end());
+        }
+    }
+    outcome
+}
+
+/// Takes what the table needs from a line of libtest.
+fn note(line: &str, outcome: &mut Outcome) {
+    let line = line.trim_end();
+    if let Some((_, release)) = line.split_once("kernel release: ") {
+        outcome.release = Some(release.to_owned());
+    }
+    // Another thread's output may stand before it on the same line.
+    let Some((_, test)) = line.split_once("test ").filter(|(_, test)| test.contains("::")) else { return };
+    if let Some((name, verdict)) = test.split_once(" ... ") {
+        match verdict {
+            "ok" => outcome.tests.insert(name.to_owned(), true),
+            "FAILED" => outcome.tests.insert(name.to_owned(), false),
+            _ => None,
+        };
+    }
+}
+
+/// Kernel x test, and the time of each guest.
+fn table(outcomes: &[(String, Outcome)]) -> String {
+    let tests: BTreeSet<&String> = outcomes.iter().flat_map(|(_, outcome)| outcome.tests.keys()).collect();
+    let width = tests.iter().map(|test| test.len()).max().unwrap_or(4);
+    let mut text = String::new();
+    let mut row = |first: &str, cells: Vec<String>| {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{first:width$}{}", cells.iter().map(|cell| format!("  {cell:>6}")).collect::<String>());
+    };
+    row("", outcomes.iter().map(|(name, _)| name.clone()).collect());
+    for test in tests {
+        let cells = outcomes.iter().map(|(_, outcome)| match outcome.tests.get(test) {
+            Some(true) => "ok".to_owned(),
+            Some(false) => "FAILED".to_owned(),
+            None => "-".to_owned(),
+        });
+        row(test, cells.collect());
+    }
+    row("seconds", outcomes.iter().map(|(_, outcome)| outcome.took.as_secs().to_string()).collect());
+    text
+}

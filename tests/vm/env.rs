@@ -1,0 +1,25 @@
+//! The ground that the other tests stand on: without it nothing they say means anything.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn we_are_root() {
+    assert!(nix::unistd::geteuid().is_root(), "the tests load programs into the kernel: run them as root");
+}
+
+#[test]
+fn the_kernel_has_btf() {
+    assert!(Path::new("/sys/kernel/btf/vmlinux").exists());
+}
+
+/// In a guest the harness says which kernel it meant to boot; a target that lies about it proves nothing.
+#[test]
+fn the_kernel_is_the_one_that_was_asked_for() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    // For the table, past libtest's capture.
+    let _ = fs::write("/dev/stderr", format!("kernel release: {release}"));
+    if let Ok(wanted) = std::env::var("FAULTLINE_KERNEL") {
+        assert!(release.starts_with(&format!("{wanted}.")), "meant to be {wanted}, but it is {release}");
+    }
+}
