@@ -117,7 +117,10 @@ fn run(target: &Target) -> Outcome {
     let name = target.name.clone();
     let mut outcome = Outcome::default();
     let mut lines: Vec<String> = Vec::new();
-    let vmtest = match Vmtest::new(".", Config { target: vec![target.clone()] }) {
+    // The guest has our root, so our folder is there by the same name.
+    let folder = std::env::current_dir().unwrap_or_default();
+    let command = format!("cd '{}' && {}", folder.display(), target.command);
+    let vmtest = match Vmtest::new(".", Config { target: vec![Target { command, ..target.clone() }] }) {
         Ok(vmtest) => vmtest,
         Err(error) => return Outcome { unavailable: Some(format!("{error:#}")), ..outcome },
     };
