@@ -160,7 +160,16 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
         Answer::No(_) if !host::has_kprobe_pmu() => Answer::No("the kernel is built without kprobes".to_owned()),
         answer => answer,
     };
+    let bpf = match host::sysctl("kernel/unprivileged_bpf_disabled") {
+        Some(_) => Answer::Yes,
+        None => Answer::No("no /proc/sys/kernel/unprivileged_bpf_disabled".to_owned()),
+    };
     let mut checks = vec![
+        REQUIRED.or_cure("boot a kernel with CONFIG_BPF_SYSCALL=y").check(
+            "bpf",
+            bpf,
+            "the kernel has the bpf system call",
+        ),
         REQUIRED.or_cure("boot a kernel with CONFIG_DEBUG_INFO_BTF=y").check("btf", btf, host::KERNEL_BTF),
         REQUIRED.check(
             "raw_tp",
