@@ -3,7 +3,8 @@
  * `faultline crash`: every signal that ends a process, or could have, at the moment the kernel delivers it.
  *
  * Driven by raw_tp/signal_deliver, which runs in the thread that gets the signal, with interrupts off and siglock held:
- * nothing here takes a lock, sleeps, or calls a helper that might. One record an event, no memory between events.
+ * nothing here takes a lock, sleeps, or calls a helper that might. Where it can't be used, by kprobes: what they can't see
+ * is in docs/limits.md. One record an event, no memory between events.
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "filter.bpf.h"
@@ -33,10 +34,10 @@ struct {
 } fl_endings SEC(".maps");
 
 /* Signals by their default action, signal(7). Bit N - 1 is signal N. */
-#define FL_BIT(signal)	  (1ULL << (((signal)-1) & 63))
-#define FL_SIGKILL	  9
+#define FL_BIT(signal)    (1ULL << (((signal)-1) & 63))
+#define FL_SIGKILL        9
 #define FL_DEFAULT_IGNORE (FL_BIT(17) | FL_BIT(18) | FL_BIT(23) | FL_BIT(28)) /* CHLD CONT URG WINCH */
-#define FL_DEFAULT_STOP	  (FL_BIT(19) | FL_BIT(20) | FL_BIT(21) | FL_BIT(22)) /* STOP TSTP TTIN TTOU */
+#define FL_DEFAULT_STOP   (FL_BIT(19) | FL_BIT(20) | FL_BIT(21) | FL_BIT(22)) /* STOP TSTP TTIN TTOU */
 #define FL_DEFAULT_CORE                                                                                    \
 	(FL_BIT(3) | FL_BIT(4) | FL_BIT(5) | FL_BIT(6) | FL_BIT(7) | FL_BIT(8) | FL_BIT(11) | FL_BIT(24) | \
 	 FL_BIT(25) | FL_BIT(31)) /* QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS */
@@ -47,7 +48,7 @@ struct {
 #define FL_SIG_IGN 1
 
 #define FL_WAKE_INTERVAL_NS (50 * 1000 * 1000ULL)
-#define FL_WAKE_BYTES	    (1 << 18)
+#define FL_WAKE_BYTES       (1 << 18)
 
 /* When user space was last woken. Benign race: two CPUs that wake it twice cost a little, and lose nothing. */
 u64 fl_last_wake_ns = 0;
@@ -66,6 +67,17 @@ static __always_inline u64 fl_wake_flags(u64 now)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
+/* Is this the first time that the end of this process is seen? */
+static __always_inline bool fl_is_first(struct task_struct *task)
+{
+	struct fl_ending ending = {};
+	u8 seen = 1;
+
+	ending.tgid = bpf_get_current_pid_tgid() >> 32;
+	ending.start_boottime_ns = fl_read(task, group_leader, start_boottime);
+	return !bpf_map_update_elem(&fl_endings, &ending, &seen, BPF_NOEXIST);
+}
+
 /*
  * The signal that is ending the process, where its threads are told so by an anonymous SIGKILL. The kernel turns a fatal
  * signal that dumps no core (complete_signal(), kernel/signal.c) and SIGKILL itself into that; 0: this is something else
@@ -73,19 +85,13 @@ static __always_inline u64 fl_wake_flags(u64 now)
  */
 static __always_inline u32 fl_ending_signal(struct task_struct *task)
 {
-	struct fl_ending ending = {};
 	u32 signal = fl_read(task, signal, group_exit_code) & 0x7f;
-	u8 seen = 1;
 
 	if (!(fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT))
 		return 0;
 	if (!signal || FL_DEFAULT_CORE & FL_BIT(signal) || !(fl_config.signals & FL_BIT(signal)))
 		return 0;
-	ending.tgid = bpf_get_current_pid_tgid() >> 32;
-	ending.start_boottime_ns = fl_read(task, group_leader, start_boottime);
-	if (bpf_map_update_elem(&fl_endings, &ending, &seen, BPF_NOEXIST))
-		return 0;
-	return signal;
+	return fl_is_first(task) ? signal : 0;
 }
 
 /* What the kernel is about to do: get_signal(), kernel/signal.c. Forced signals have been reset to SIG_DFL before. */
@@ -224,11 +230,27 @@ static __always_inline void fl_send_record(struct task_struct *task, struct kern
 		fl_count(FL_RECORDS);
 }
 
+/* A watched signal on its way to a watched task: count what becomes of it, and send the record that was asked for. */
+static __always_inline void fl_on_signal(struct task_struct *task, struct kernel_siginfo *info, u32 signal, u64 handler)
+{
+	enum fl_disposition disposition;
+
+	fl_count(FL_MATCHED);
+	disposition = fl_dispose(task, signal, handler);
+	if (disposition == FL_DISPOSED_FATAL) {
+		fl_count(FL_FATAL);
+	} else {
+		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
+		if (!fl_config.show_handled)
+			return;
+	}
+	fl_send_record(task, info, signal, handler, disposition);
+}
+
 SEC("raw_tp/signal_deliver")
 int BPF_PROG(fl_deliver, int signal, struct kernel_siginfo *info, struct k_sigaction *action)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	enum fl_disposition disposition;
 	u32 number = signal;
 	u64 handler = 0;
 
@@ -248,19 +270,86 @@ int BPF_PROG(fl_deliver, int signal, struct kernel_siginfo *info, struct k_sigac
 		fl_count(FL_FILTERED);
 		return 0;
 	}
-	fl_count(FL_MATCHED);
 	if (number == (u32)signal)
 		handler = (u64)fl_read(action, sa.sa_handler);
-	disposition = fl_dispose(task, number, handler);
-	if (disposition == FL_DISPOSED_FATAL) {
-		fl_count(FL_FATAL);
-	} else {
-		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
-		if (!fl_config.show_handled)
-			return 0;
-	}
-	fl_send_record(task, info, number, handler, disposition);
+	/* fl_seccomp_kill() sees it next: tell it that this one is done. */
+	if (fl_config.seccomp_kills && number == FL_SIGSYS && handler == FL_SIG_DFL)
+		fl_is_first(task);
+	fl_on_signal(task, info, number, handler);
 	return 0;
+}
+
+/* --- the fallback, where signal_deliver can't be used: kprobes --- */
+
+/* The kernel is about to write a core file, or would if it were allowed to: once for each fatal signal that may dump. */
+static __always_inline int fl_on_coredump(struct kernel_siginfo *info)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	u32 signal = fl_read(info, si_signo);
+
+	if (!(fl_config.signals & FL_BIT(signal)))
+		return 0;
+	if (!fl_filter(task)) {
+		fl_count(FL_FILTERED);
+		return 0;
+	}
+	fl_on_signal(task, info, signal, FL_SIG_DFL);
+	return 0;
+}
+
+/* v5.10 to v6.17; vfs_coredump is its name from then on. */
+SEC("kprobe/do_coredump")
+int BPF_KPROBE(fl_do_coredump, struct kernel_siginfo *info)
+{
+	return fl_on_coredump(info);
+}
+
+SEC("kprobe/vfs_coredump")
+int BPF_KPROBE(fl_vfs_coredump, struct kernel_siginfo *info)
+{
+	return fl_on_coredump(info);
+}
+
+/*
+ * The kernel forces a signal on the current task, as it does for faults. Only those that a handler will take: the others
+ * end the process and come by the coredump. A blocked signal is reset to its default action (force_sig_info_to_task()).
+ */
+SEC("kprobe/force_sig_info_to_task")
+int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *target)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	u32 signal = fl_read(info, si_signo);
+	struct k_sigaction *action;
+	u64 handler;
+
+	if (target != task || !(fl_config.signals & FL_BIT(signal)))
+		return 0;
+	/* action[] has 64 of them: address it by hand, a kernel array of unknown index is no CO-RE access. */
+	action = (void *)((char *)fl_read(task, sighand) + bpf_core_field_offset(struct sighand_struct, action) +
+			  (u64)((signal - 1) & 63) * bpf_core_type_size(struct k_sigaction));
+	handler = (u64)fl_read(action, sa.sa_handler);
+	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))
+		return 0;
+	if (!fl_filter(task)) {
+		fl_count(FL_FILTERED);
+		return 0;
+	}
+	fl_on_signal(task, info, signal, handler);
+	return 0;
+}
+
+/*
+ * Beside signal_deliver, on kernels where seccomp ends a process without delivering a signal (before v5.16): such a death
+ * goes straight to the coredump.
+ */
+SEC("kprobe/do_coredump")
+int BPF_KPROBE(fl_seccomp_kill, struct kernel_siginfo *info)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	if (fl_read(info, si_signo) != FL_SIGSYS || !fl_is_first(task))
+		return 0;
+	return fl_on_coredump(info);
 }
 
 SEC("raw_tp/sched_process_fork")

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use faultline::output::{self, Target};
 use faultline::probe::Filter;
-use faultline::{crash, siginfo};
+use faultline::{crash, probe, siginfo};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -65,6 +65,14 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     format: Format,
 
+    /// How to hook the kernel; auto takes the best that works and says which it took
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    attach: Attach,
+
+    /// Take the kernel's types from FILE, where the kernel doesn't show them in /sys/kernel/btf
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
+
     /// Exit with 1 where something was lost
     #[arg(long)]
     strict: bool,
@@ -93,6 +101,28 @@ impl From<Format> for output::Format {
         match format {
             Format::Text => Self::Text,
             Format::Json => Self::Json,
+        }
+    }
+}
+
+/// `--attach`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Attach {
+    /// The best that works
+    #[default]
+    Auto,
+    /// Tracepoints only
+    Tracepoint,
+    /// Kprobes
+    Kprobe,
+}
+
+impl From<Attach> for probe::crash::Attach {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Auto => Self::Auto,
+            Attach::Tracepoint => Self::Tracepoint,
+            Attach::Kprobe => Self::Kprobe,
         }
     }
 }
@@ -142,6 +172,8 @@ impl From<CrashArgs> for crash::Options {
             duration: (!probe.duration.is_zero()).then_some(probe.duration),
             target: Target { path: probe.output, append: probe.append },
             format: probe.format.into(),
+            attach: probe.attach.into(),
+            btf: probe.btf,
             verbose: probe.verbose,
             strict: probe.strict,
             command: probe.command,

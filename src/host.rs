@@ -112,6 +112,12 @@ pub fn has_kprobe_pmu() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 
+/// Does a process that seccomp ends get a signal delivered? Since v5.16, which brought `HANDLER_EXIT` (`enum sig_handler`,
+/// include/linux/sched/signal.h) for that; before it, the death goes straight to the coredump. True where it can't be told.
+pub fn delivers_seccomp_kills() -> bool {
+    fs::read(KERNEL_BTF).map_or(true, |btf| memchr::memmem::find(&btf, b"\0HANDLER_EXIT\0").is_some())
+}
+
 /// Where the cgroup v2 hierarchy is mounted; None: nowhere.
 pub fn cgroup2() -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;

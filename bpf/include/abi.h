@@ -23,27 +23,27 @@ typedef long long s64;
 #error "faultline: no bpf/include/arch_*.h for this architecture yet"
 #endif
 
-#define FL_COMM_BYTES	   16	/* TASK_COMM_LEN, with the closing NUL */
-#define FL_NAMES_MAX	   16	/* --process-name, how often */
-#define FL_PIDS_MAX	   1024 /* --pid, how often */
+#define FL_COMM_BYTES      16   /* TASK_COMM_LEN, with the closing NUL */
+#define FL_NAMES_MAX       16   /* --process-name, how often */
+#define FL_PIDS_MAX        1024 /* --pid, how often */
 #define FL_DESCENDANTS_MAX 8192 /* live descendants of the watched command */
-#define FL_ENDINGS_MAX	   1024 /* processes that are ending at this moment by a signal without a core dump */
-#define FL_BUILD_ID_BYTES  20	/* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
-#define FL_FRAMES_MAX	   127	/* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
-#define FL_MODULES_MAX	   24	/* executable mappings that one stack may touch */
-#define FL_FILES_MAX	   28	/* the modules' files, the executable and the files of three VMAs */
+#define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment by a signal without a core dump */
+#define FL_BUILD_ID_BYTES  20   /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
+#define FL_FRAMES_MAX      127  /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
+#define FL_MODULES_MAX     24   /* executable mappings that one stack may touch */
+#define FL_FILES_MAX       28   /* the modules' files, the executable and the files of three VMAs */
 #define FL_STRINGS_BYTES   4096 /* all paths of one record together: PATH_MAX */
-#define FL_NAME_BYTES	   256	/* NAME_MAX and the closing NUL: one component of a path */
-#define FL_PATH_DEPTH_MAX  32	/* components of a path, mounts included; each costs the verifier a round */
+#define FL_NAME_BYTES      256  /* NAME_MAX and the closing NUL: one component of a path */
+#define FL_PATH_DEPTH_MAX  32   /* components of a path, mounts included; each costs the verifier a round */
 
 /* Everything that is counted. The first ones say what happened, those from FL_LOST_RING_FULL on what was lost and why. */
 enum fl_counter {
-	FL_MATCHED = 0,	    /* deliveries of a watched signal to a watched task */
-	FL_FILTERED,	    /* deliveries of a watched signal to a task that the filters leave out */
-	FL_FATAL,	    /* matched: the signal ends the process */
-	FL_HANDLED,	    /* matched: a handler runs */
-	FL_IGNORED,	    /* matched: nothing happens */
-	FL_RECORDS,	    /* records handed to user space */
+	FL_MATCHED = 0,     /* deliveries of a watched signal to a watched task */
+	FL_FILTERED,        /* deliveries of a watched signal to a task that the filters leave out */
+	FL_FATAL,           /* matched: the signal ends the process */
+	FL_HANDLED,         /* matched: a handler runs */
+	FL_IGNORED,         /* matched: nothing happens */
+	FL_RECORDS,         /* records handed to user space */
 	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
 	FL_LOST_WATCH_FULL, /* a descendant that could not be watched: FL_DESCENDANTS_MAX alive already */
 	FL_COUNTERS
@@ -54,17 +54,17 @@ enum fl_disposition { FL_DISPOSED_FATAL = 0, FL_DISPOSED_HANDLED, FL_DISPOSED_IG
 
 /* fl_crash.flags: which of the fields are known. */
 enum fl_crash_flag {
-	FL_HAS_CODE = 1 << 0,	    /* si_code: absent where the kernel dropped the siginfo (SIGKILL and its like) */
+	FL_HAS_CODE = 1 << 0,       /* si_code: absent where the kernel dropped the siginfo (SIGKILL and its like) */
 	FL_HAS_ADDRESS = 1 << 1,    /* fault_address */
-	FL_HAS_SENDER = 1 << 2,	    /* sender_pid, sender_uid */
+	FL_HAS_SENDER = 1 << 2,     /* sender_pid, sender_uid */
 	FL_HAS_PAGE_FAULT = 1 << 3, /* error_code: trap 14 and the address in cr2 is the signal's */
 	FL_HAS_SYSCALL = 1 << 4,    /* syscall, syscall_arch, fault_address: si_call_addr */
 	FL_HAS_REGISTERS = 1 << 5,  /* registers */
-	FL_HAS_VMA = 1 << 6,	    /* vma; without it vma_below and vma_above, where their vm_end is not 0 */
-	FL_IS_COMPAT = 1 << 7,	    /* a 32-bit task: registers are right, frames hold the instruction pointer only */
-	FL_IN_PID_NAMESPACE = 1 << 10,	/* not the host's: sender_pid is a number of that namespace */
+	FL_HAS_VMA = 1 << 6,        /* vma; without it vma_below and vma_above, where their vm_end is not 0 */
+	FL_IS_COMPAT = 1 << 7,      /* a 32-bit task: registers are right, frames hold the instruction pointer only */
+	FL_IN_PID_NAMESPACE = 1 << 10,  /* not the host's: sender_pid is a number of that namespace */
 	FL_IN_USER_NAMESPACE = 1 << 11, /* not the host's: sender_uid is a number of that namespace */
-	FL_FRAMES_CUT = 1 << 8,		/* frames: more would have followed */
+	FL_FRAMES_CUT = 1 << 8,         /* frames: more would have followed */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -90,7 +90,7 @@ struct fl_vma {
 	u64 vm_end; /* exclusive; 0: no such VMA */
 	u64 vm_flags;
 	u64 file_offset; /* of vm_start in the file, bytes */
-	u32 file;	 /* 1 + index in fl_crash.files, 0: anonymous or no room */
+	u32 file;        /* 1 + index in fl_crash.files, 0: anonymous or no room */
 	u32 pad;
 };
 
@@ -98,16 +98,16 @@ struct fl_vma {
 struct fl_crash {
 	u64 timestamp_ns;  /* CLOCK_BOOTTIME */
 	u64 fault_address; /* si_addr, or si_call_addr of a seccomp trap */
-	u64 error_code;	   /* of the page fault; enum x86_pf_error_code */
-	u64 trap_nr;	   /* the last trap of the thread, stale where si_code <= 0 */
-	u64 handler;	   /* sa_handler: SIG_DFL 0, SIG_IGN 1, else an address */
-	u64 start_brk;	   /* the heap: start_brk to brk */
+	u64 error_code;    /* of the page fault; enum x86_pf_error_code */
+	u64 trap_nr;       /* the last trap of the thread, stale where si_code <= 0 */
+	u64 handler;       /* sa_handler: SIG_DFL 0, SIG_IGN 1, else an address */
+	u64 start_brk;     /* the heap: start_brk to brk */
 	u64 brk;
 	u64 start_stack; /* of the main thread */
-	u64 vdso;	 /* address, 0: none */
-	u32 pid;	 /* tgid, as the host sees it */
+	u64 vdso;        /* address, 0: none */
+	u32 pid;         /* tgid, as the host sees it */
 	u32 tid;
-	u32 ppid;	      /* tgid of the real parent */
+	u32 ppid;             /* tgid of the real parent */
 	u32 pid_in_namespace; /* tgid in the innermost pid namespace */
 	u32 uid;
 	u32 mount_namespace; /* inode number of /proc/PID/ns/mnt */
@@ -116,21 +116,21 @@ struct fl_crash {
 	s32 si_code;
 	s32 sender_pid; /* tgid, as the target's pid namespace sees it; 0: from outside of it */
 	u32 sender_uid;
-	s32 syscall;	  /* of a seccomp trap */
+	s32 syscall;      /* of a seccomp trap */
 	u32 syscall_arch; /* AUDIT_ARCH_* */
 	enum fl_disposition disposition;
 	enum fl_crash_flag flags;
-	u32 exe;	   /* 1 + index in files, 0: unknown */
+	u32 exe;           /* 1 + index in files, 0: unknown */
 	u32 cgroup_offset; /* the cgroup v2 path, in strings, as a file's path */
 	u32 cgroup_length;
 	u32 frame_count;
 	u32 module_count;
 	u32 file_count;
-	u32 strings_length;	  /* bytes used of strings: what follows is not sent */
+	u32 strings_length;       /* bytes used of strings: what follows is not sent */
 	char comm[FL_COMM_BYTES]; /* of the group leader: the process's name */
 	char thread_name[FL_COMM_BYTES];
 	struct fl_registers registers;
-	struct fl_vma vma;	 /* that holds fault_address */
+	struct fl_vma vma;       /* that holds fault_address */
 	struct fl_vma vma_below; /* the nearest lower and higher one where none does */
 	struct fl_vma vma_above;
 	u64 frames[FL_FRAMES_MAX +
@@ -142,16 +142,18 @@ struct fl_crash {
 
 /* What the loader decides before the programs are verified: what is off costs nothing, its branches are gone. */
 struct fl_config {
-	u64 signals;		  /* bit N - 1: watch signal N */
+	u64 signals;              /* bit N - 1: watch signal N */
 	u64 pid_namespace_device; /* not 0: pids that were typed are those of this pid namespace */
 	u64 pid_namespace_inode;
-	u32 frames;	    /* to walk, 1..FL_FRAMES_MAX */
+	u32 frames;         /* to walk, 1..FL_FRAMES_MAX */
 	u32 command_parent; /* not 0: this process's new children are the watched command */
 	u32 name_count;
 	u8 by_pid;
 	u8 by_cgroup;
 	u8 by_descent;
 	u8 show_handled;
+	u8 seccomp_kills; /* fl_seccomp_kill is attached beside fl_deliver */
+	u8 pad[3];
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 

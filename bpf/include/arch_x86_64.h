@@ -18,8 +18,8 @@ struct fl_registers {
 #ifdef __bpf__
 
 #define FL_TRAP_PAGE_FAULT    14    /* X86_TRAP_PF */
-#define FL_USER_CS	      0x33  /* __USER_CS: 64-bit code; 0x23 is __USER32_CS */
-#define FL_USER_DS	      0x2b  /* __USER_DS */
+#define FL_USER_CS            0x33  /* __USER_CS: 64-bit code; 0x23 is __USER32_CS */
+#define FL_USER_DS            0x2b  /* __USER_DS */
 #define FL_KERNEL_STACK_BYTES 16384 /* THREAD_SIZE: 4 pages on every x86_64 kernel without KASAN */
 
 struct pt_regs {
@@ -67,9 +67,9 @@ static inline __attribute__((always_inline)) void fl_registers_from(struct fl_re
 }
 
 #define fl_instruction_pointer(r) ((r)->rip)
-#define fl_stack_pointer(r)	  ((r)->rsp)
-#define fl_frame_pointer(r)	  ((r)->rbp)
-#define fl_is_compat(r)		  ((r)->cs != FL_USER_CS)
+#define fl_stack_pointer(r)       ((r)->rsp)
+#define fl_frame_pointer(r)       ((r)->rbp)
+#define fl_is_compat(r)           ((r)->cs != FL_USER_CS)
 
 #endif
 #endif

@@ -132,13 +132,13 @@ static __always_inline void fl_describe_vma(struct fl_vma *to, struct vm_area_st
 
 /* --- build ids: System V gABI, "Object Files" and "Note Section" --- */
 
-#define FL_ELF_MAGIC	       0x464c457f /* "\177ELF", little endian */
-#define FL_ELFCLASS64	       2
-#define FL_PT_NOTE	       4
+#define FL_ELF_MAGIC           0x464c457f /* "\177ELF", little endian */
+#define FL_ELFCLASS64          2
+#define FL_PT_NOTE             4
 #define FL_NT_GNU_BUILD_ID     3
-#define FL_NOTE_GNU	       0x554e47 /* "GNU\0" */
+#define FL_NOTE_GNU            0x554e47 /* "GNU\0" */
 #define FL_PROGRAM_HEADERS_MAX 20
-#define FL_NOTES_MAX	       6
+#define FL_NOTES_MAX           6
 #define FL_HEADER_VMA_STEPS    4 /* from the code back to the mapping of the file's first page: usually 1 */
 
 struct fl_elf_header {

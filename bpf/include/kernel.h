@@ -67,7 +67,7 @@ struct bpf_pidns_info {
 #define PIDTYPE_TGID 1
 
 /* include/uapi/asm-generic/siginfo.h */
-#define SI_USER	  0
+#define SI_USER   0
 #define SI_KERNEL 0x80
 #define SI_QUEUE  (-1)
 #define SI_MESGQ  (-3)
@@ -142,7 +142,7 @@ struct vm_area_struct {
 };
 struct mm_struct {
 	struct maple_tree mm_mt; /* v6.1 */
-	struct rb_root mm_rb;	 /* before v6.1 */
+	struct rb_root mm_rb;    /* before v6.1 */
 	struct file *exe_file;
 	unsigned long start_code;
 	unsigned long start_brk;
@@ -197,6 +197,18 @@ struct signal_struct {
 	int group_exit_code;
 	u32 flags;
 };
+typedef struct {
+	unsigned long sig[1]; /* _NSIG_WORDS on 64 bits */
+} sigset_t;
+struct sigaction {
+	void *sa_handler; /* a pointer, or CO-RE does not match it */
+};
+struct k_sigaction {
+	struct sigaction sa;
+};
+struct sighand_struct {
+	struct k_sigaction action[64]; /* _NSIG */
+};
 struct task_struct {
 	int pid;
 	int tgid;
@@ -206,6 +218,8 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
+	struct sighand_struct *sighand;
+	sigset_t blocked;
 	const struct cred *cred;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
@@ -234,12 +248,6 @@ struct kernel_siginfo {
 		int si_code;
 		union __sifields _sifields;
 	};
-};
-struct sigaction {
-	void *sa_handler; /* a pointer, or CO-RE does not match it */
-};
-struct k_sigaction {
-	struct sigaction sa;
 };
 
 #pragma clang attribute pop

@@ -14,9 +14,9 @@
 #include "kernel.h"
 
 #define FL_MAPLE_NODE_BYTES 256 /* struct maple_node */
-#define FL_MAPLE_DEPTH_MAX  8	/* 10 slots a level: far above sysctl_max_map_count */
-#define FL_RB_DEPTH_MAX	    48	/* twice the binary logarithm of more VMAs than there can be */
-#define FL_PAGE_SHIFT	    12
+#define FL_MAPLE_DEPTH_MAX  8   /* 10 slots a level: far above sysctl_max_map_count */
+#define FL_RB_DEPTH_MAX     48  /* twice the binary logarithm of more VMAs than there can be */
+#define FL_PAGE_SHIFT       12
 
 /*
  * The state of one look-up. It lives in a per-CPU map rather than on the stack: the verifier then has no constants to

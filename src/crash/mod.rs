@@ -8,6 +8,7 @@ mod text;
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::command::{self, Running};
 use crate::host;
 use crate::output::{Format, Target, Writer};
 use crate::probe::abi::{Names, fl_crash};
-use crate::probe::crash::{Plan, Probe, Ring, Storage};
+use crate::probe::crash::{Attach, Plan, Probe, Ring, Storage};
 use crate::probe::{Counters, Filter};
 use crate::siginfo;
 use crate::watch::{Event, Watch};
@@ -50,6 +51,10 @@ pub struct Options {
     pub target: Target,
     /// How they look.
     pub format: Format,
+    /// How to hook the kernel.
+    pub attach: Attach,
+    /// The kernel's types, where it doesn't show them itself.
+    pub btf: Option<PathBuf>,
     /// Loader messages, start-up time and counters on standard error.
     pub verbose: bool,
     /// Exit with 1 where anything was lost.
@@ -69,13 +74,12 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let mut writer = Writer::open(&options.target, options.format)?;
     let plan = plan(&options);
     let mut storage = Storage::default();
-    let mut probe = Probe::load(&mut storage, &plan)?;
-    probe.attach(&plan)?;
+    let probe = Probe::start(&mut storage, &plan)?;
     let attached = started.elapsed();
     let samples = RefCell::new(Vec::with_capacity(BATCH));
     let ring = probe.ring(|bytes| samples.borrow_mut().extend(fl_crash::from_bytes(bytes)))?;
     let mut watch = Watch::new(options.duration)?;
-    eprintln!("faultline: watching {} through raw_tp/signal_deliver", subject(&options));
+    eprintln!("faultline: watching {} through {}", subject(&options), probe.attached().join(" and "));
     if options.verbose {
         let memory =
             host::resident_bytes().map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
@@ -99,6 +103,8 @@ fn plan(options: &Options) -> Plan {
         // The signature needs its frames whatever is shown.
         frames: options.max_stack_depth.max(signature::FRAMES as u32),
         show_handled: options.handled,
+        attach: options.attach,
+        btf: options.btf.clone(),
         verbose: options.verbose,
     }
 }

@@ -53,7 +53,7 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     }
     if !std::path::Path::new(host::KERNEL_BTF).exists() {
         return anyhow!(
-            "failed to {what}: this kernel has no BTF ({}), CONFIG_DEBUG_INFO_BTF is off",
+            "failed to {what}: this kernel shows no types ({}): name a BTF file made for it with --btf FILE",
             host::KERNEL_BTF
         );
     }

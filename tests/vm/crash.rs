@@ -10,7 +10,8 @@ use crate::harness::{build_id, check, hex, programs};
 macro_rules! programs {
     ($($test:ident $name:literal)*) => {
         $(#[test] fn $test() { check($name); })*
-        const PLAIN: &[&str] = &[$($name),*];
+        /// The programs whose header says all.
+        pub const PLAIN: &[&str] = &[$($name),*];
     };
 }
 
@@ -35,6 +36,7 @@ programs! {
     forked_child "forked-child"
     after_exec "after-exec"
     static_executable "static"
+    seccomp_kill "seccomp-kill"
 }
 
 /// The programs that have a test of their own below.

@@ -131,9 +131,15 @@ pub fn run(program: &Path, flags: &[&str]) -> Run {
 
 /// Runs the program of this name and compares every fact. Returns the first record, for what only one test knows.
 pub fn check(name: &str) -> Value {
+    check_with(name, &[])
+}
+
+/// The same with more flags: whatever they are, the facts don't change.
+pub fn check_with(name: &str, more: &[&str]) -> Value {
     let program = programs().join(name);
     let expected = Expected::read(name);
-    let flags: Vec<&str> = ["-r", "-t"].into_iter().chain(expected.flags.iter().map(String::as_str)).collect();
+    let flags: Vec<&str> =
+        ["-r", "-t"].iter().chain(more).copied().chain(expected.flags.iter().map(String::as_str)).collect();
     let run = run(&program, &flags);
     let code = run.status.code().or(run.status.signal());
     assert_eq!(code, expected.exit, "exit status of {name}: {}", run.stderr);
@@ -212,18 +218,18 @@ pub struct Watching {
 impl Watching {
     /// Starts `faultline crash FLAGS` and waits until it is attached.
     pub fn start(flags: &[&str]) -> Self {
-        let mut child = Command::new(FAULTLINE)
-            .arg("crash")
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let (watching, line) = Self::try_start(Command::new(FAULTLINE).arg("crash").args(flags));
+        assert!(line.starts_with("faultline: watching "), "{line}");
+        watching
+    }
+
+    /// The same for a command made by the caller; returns the line that says what is watched, or why it isn't, too.
+    pub fn try_start(command: &mut Command) -> (Self, String) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
-        assert!(line.starts_with("faultline: watching "), "{line}");
-        Self { child, stderr }
+        (Self { child, stderr }, line)
     }
 
     /// Ends it with a signal; what it printed and its status.

@@ -1,0 +1,210 @@
+//! The ways to hook the kernel: the same records through each, and the right one chosen where one is missing.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::crash::PLAIN;
+use crate::harness::{FAULTLINE, Scratch, Watching, check_with, programs};
+
+/// What each kernel of the matrix must have: a newer one that lacks what an older one has is a failure of ours, or a loss
+/// that must be known. `yes`, `no`, or `-` where it doesn't matter.
+const TABLE: &[(&str, &[(&str, &str)])] = &[
+    ("5.10", &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "no")]),
+    ("6.1", &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "yes")]),
+    (
+        "6.12",
+        &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "yes")],
+    ),
+    (
+        "6.18",
+        &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "yes")],
+    ),
+    ("7.2", &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "yes")]),
+];
+
+/// The kernel that this guest is meant to be; None: it is no guest, but the machine that runs the tests.
+fn kernel() -> Option<String> {
+    std::env::var("FAULTLINE_KERNEL").ok()
+}
+
+/// Every kernel of the matrix has kprobes (the test below holds them to it); the machine's own may lack them.
+fn has_kprobes() -> bool {
+    kernel().is_some() || Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
+}
+
+fn crash(arguments: &[&str]) -> Output {
+    Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()
+}
+
+fn hooks(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output).into_owned();
+    text.lines()
+        .find_map(|line| line.split_once(" through "))
+        .map(|(_, hooks)| hooks.trim_end().to_owned())
+        .unwrap_or(text)
+}
+
+#[test]
+fn each_kernel_has_what_the_table_says() {
+    let output = Command::new(FAULTLINE).args(["doctor", "--format", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let status = |name: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no check {name}"));
+        check["status"].as_str().unwrap().to_owned()
+    };
+    let Some(kernel) = kernel() else {
+        // Not in the table: what every kernel must have.
+        assert_eq!(status("raw_tp"), "yes");
+        return;
+    };
+    let (_, row) = TABLE.iter().find(|(name, _)| *name == kernel).unwrap_or_else(|| panic!("no row for {kernel}"));
+    for (name, wanted) in *row {
+        assert_eq!(status(name), *wanted, "{name} on {kernel}: {report:#}");
+    }
+}
+
+#[test]
+fn a_newer_kernel_has_what_an_older_one_has() {
+    for pair in TABLE.windows(2) {
+        let ((older, has), (newer, row)) = (pair[0], pair[1]);
+        for (name, _) in has.iter().filter(|(_, status)| *status == "yes") {
+            assert!(row.contains(&(*name, "yes")), "{name} is on {older} and not on {newer}");
+        }
+    }
+}
+
+#[test]
+fn kprobes_see_the_same() {
+    if !has_kprobes() {
+        let output = crash(&["--attach", "kprobe", "-d", "0.1"]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+        assert!(text.starts_with("faultline: failed to "), "{text}");
+        return;
+    }
+    for name in PLAIN {
+        check_with(name, &["--attach", "kprobe"]);
+    }
+}
+
+#[test]
+fn the_hook_in_use_is_named() {
+    let output = crash(&["-d", "0.1", "--signal", "SEGV"]);
+    assert_eq!(hooks(&output.stderr), "raw_tp/signal_deliver");
+    let output = crash(&["-d", "0.1", "--attach", "tracepoint"]);
+    assert_eq!(hooks(&output.stderr), "raw_tp/signal_deliver");
+    let output = crash(&["-d", "0.1"]);
+    let wanted = match kernel().as_deref() {
+        // signal_deliver does not show what seccomp kills there.
+        Some("5.10") => "raw_tp/signal_deliver and kprobe/do_coredump",
+        _ => "raw_tp/signal_deliver",
+    };
+    assert_eq!(hooks(&output.stderr), wanted);
+    if has_kprobes() {
+        let output = crash(&["-d", "0.1", "--attach", "kprobe"]);
+        let coredump = match kernel().as_deref() {
+            Some("5.10" | "6.1" | "6.12") => "kprobe/do_coredump",
+            _ => "kprobe/vfs_coredump",
+        };
+        assert_eq!(hooks(&output.stderr), format!("{coredump} and kprobe/force_sig_info_to_task"));
+    }
+}
+
+/// A process that may attach to no raw tracepoint: its seccomp filter answers BPF_RAW_TRACEPOINT_OPEN with ENOENT.
+fn without_raw_tracepoints(command: &mut Command) -> &mut Command {
+    const BPF_RAW_TRACEPOINT_OPEN: u32 = 17; // include/uapi/linux/bpf.h
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let equal_or_skip = |k: u32, skip: u8| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: skip,
+        k,
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let answer = libc::BPF_RET | libc::BPF_K;
+    let filter = [
+        statement(load, 0), // seccomp_data.nr
+        equal_or_skip(libc::SYS_bpf as u32, 3),
+        statement(load, 16), // seccomp_data.args[0], the lower half
+        equal_or_skip(BPF_RAW_TRACEPOINT_OPEN, 1),
+        statement(answer, libc::SECCOMP_RET_ERRNO | libc::ENOENT as u32),
+        statement(answer, libc::SECCOMP_RET_ALLOW),
+    ];
+    // SAFETY: between fork and exec only prctl is called, and `filter` is moved into the closure, so it is alive then.
+    unsafe {
+        command.pre_exec(move || {
+            let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+            if libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn kprobes_are_taken_where_the_tracepoint_is_not_to_be_had() {
+    let scratch = Scratch::new();
+    let program = scratch.path("fallback-2e");
+    fs::copy(programs().join("null-write"), &program).unwrap();
+    let mut faultline = Command::new(FAULTLINE);
+    faultline.args(["crash", "-n", "fallback-2e", "--format", "json", "-r", "-t"]);
+    let (mut watching, line) = Watching::try_start(without_raw_tracepoints(&mut faultline));
+    if !has_kprobes() {
+        assert_eq!(watching.child.wait().unwrap().code(), Some(2));
+        assert!(line.contains("failed to attach to raw tracepoint `signal_deliver`"), "{line}");
+        return;
+    }
+    assert!(hooks(line.as_bytes()).starts_with("kprobe/"), "{line}");
+    Command::new(&program).status().unwrap();
+    let output = watching.stop("TERM");
+    let records = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(records.lines().count(), 1, "{records}");
+    let record: Value = serde_json::from_str(&records).unwrap();
+    assert_eq!((&record["fault_address"], &record["signal"]), (&"0x18".into(), &"SIGSEGV".into()));
+    assert!(record["instruction_symbol"].as_str().unwrap().starts_with("write_field+"));
+}
+
+#[test]
+fn tracepoint_alone_means_it() {
+    let mut faultline = Command::new(FAULTLINE);
+    let output =
+        without_raw_tracepoints(faultline.args(["crash", "--attach", "tracepoint", "-d", "1"])).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("failed to attach to raw tracepoint `signal_deliver`"), "{text}");
+}
+
+/// The kernel's types from a file of our own; the kernel's are hidden by a mount that only the shell below sees.
+#[test]
+fn types_may_come_from_a_file() {
+    let scratch = Scratch::new();
+    let (btf, empty) = (scratch.path("btf"), scratch.path("empty"));
+    fs::copy("/sys/kernel/btf/vmlinux", &btf).unwrap();
+    fs::create_dir(&empty).unwrap();
+    let program = programs().join("null-write");
+    let hidden = |flags: &str| {
+        let script = format!(
+            "mount --bind {} /sys/kernel/btf && exec {FAULTLINE} crash {flags} --format json -- {}",
+            empty.display(),
+            program.display()
+        );
+        Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap()
+    };
+    let without = hidden("");
+    assert_eq!(without.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(text.contains("shows no types") && text.contains("--btf FILE"), "{text}");
+    let with = hidden(&format!("--btf {}", btf.display()));
+    assert_eq!(with.status.code(), Some(139), "{}", String::from_utf8_lossy(&with.stderr));
+    let record: Value = serde_json::from_slice(&with.stdout).unwrap();
+    assert_eq!(record["fault_address"], "0x18");
+    let wrong = hidden("--btf /nonexistent");
+    let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert_eq!(text, "faultline: failed to open `/nonexistent`: No such file or directory (os error 2)\n");
+}
