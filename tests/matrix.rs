@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     }
     match targets(&wanted) {
         Ok(targets) if shell => prompt(targets),
-        Ok(targets) => matrix(&targets),
+        Ok(targets) => matrix(&targets, wanted.is_empty()),
         Err(error) => {
             eprintln!("faultline: {error}");
             ExitCode::from(2)
@@ -66,8 +66,10 @@ struct Outcome {
     unavailable: Option<String>,
     /// The command's own status.
     status: i64,
-    /// The kernel's release, as the environment test prints it.
+    /// The kernel's release, as ci/guest prints it.
     release: Option<String>,
+    /// What `faultline doctor` says there: the answer to each question.
+    doctor: BTreeMap<String, String>,
     took: Duration,
 }
 
@@ -77,7 +79,7 @@ impl Outcome {
     }
 }
 
-fn matrix(targets: &[Target]) -> ExitCode {
+fn matrix(targets: &[Target], whole: bool) -> ExitCode {
     let mut outcomes: Vec<(String, Outcome)> = Vec::new();
     for target in targets {
         let name = target.name.clone();
@@ -108,7 +110,10 @@ fn matrix(targets: &[Target]) -> ExitCode {
     if outcomes.iter().any(|(_, outcome)| outcome.unavailable.is_some()) {
         return ExitCode::from(EX_UNAVAILABLE);
     }
-    ExitCode::from(u8::from(outcomes.iter().any(|(_, outcome)| outcome.failed())))
+    let failed = outcomes.iter().any(|(_, outcome)| outcome.failed());
+    // The page is about all of them, and only a matrix without failures may write it.
+    let right = failed || !whole || compare_document(&outcomes);
+    ExitCode::from(u8::from(failed || !right))
 }
 
 /// Boots one guest and follows its tests.
@@ -164,6 +169,9 @@ fn note(line: &str, outcome: &mut Outcome) {
     if let Some((_, release)) = line.split_once("kernel release: ") {
         outcome.release = Some(release.to_owned());
     }
+    if let Some((_, report)) = line.split_once("doctor report: ") {
+        outcome.doctor = answers(report);
+    }
     // Another thread's output may stand before it on the same line.
     let Some((_, test)) = line.split_once("test ").filter(|(_, test)| test.contains("::")) else { return };
     if let Some((name, verdict)) = test.split_once(" ... ") {
@@ -173,6 +181,64 @@ fn note(line: &str, outcome: &mut Outcome) {
             _ => None,
         };
     }
+}
+
+/// The checks of a doctor's report by name; empty: it is no report.
+fn answers(report: &str) -> BTreeMap<String, String> {
+    let report: serde_json::Value = serde_json::from_str(report).unwrap_or_default();
+    let checks = report["checks"].as_array().cloned().unwrap_or_default();
+    checks
+        .iter()
+        .filter_map(|check| Some((check["name"].as_str()?.to_owned(), check["status"].as_str()?.to_owned())))
+        .collect()
+}
+
+/// docs/kernels.md as the guests have it.
+fn document(outcomes: &[(String, Outcome)]) -> String {
+    let names: Vec<&str> = outcomes.iter().map(|(name, _)| name.as_str()).collect();
+    let head = format!(" | {} |\n| --- |{}\n", names.join(" | "), " --- |".repeat(names.len()));
+    let row = |first: &str, cell: &dyn Fn(&Outcome) -> String| {
+        let cells: Vec<String> = outcomes.iter().map(|(_, outcome)| cell(outcome)).collect();
+        format!("| {first} | {} |\n", cells.join(" | "))
+    };
+    let mut text = format!(
+        "# What works on which kernel\n\nWritten by `ci/vm`, which fails where this page isn't what it finds. The kernels \
+         are Debian's own packages.\n\n## What each kernel has\n\nAs `faultline doctor` says for root. What is missing is \
+         named there with what is used instead.\n\n|{head}"
+    );
+    let questions: BTreeSet<&String> = outcomes.iter().flat_map(|(_, outcome)| outcome.doctor.keys()).collect();
+    for question in questions {
+        let answer = |outcome: &Outcome| outcome.doctor.get(question).cloned().unwrap_or_else(|| "-".to_owned());
+        text += &row(&format!("`{question}`"), &answer);
+    }
+    text += &format!("\n## What is proved on each kernel\n\nThe tests of `tests/vm/`, by file.\n\n|{head}");
+    let rooms: BTreeSet<&str> = outcomes
+        .iter()
+        .flat_map(|(_, outcome)| outcome.tests.keys().filter_map(|test| test.split("::").next()))
+        .collect();
+    for room in rooms {
+        let passed = |outcome: &Outcome| {
+            let all: Vec<bool> =
+                outcome.tests.iter().filter(|(test, _)| test.starts_with(room)).map(|(_, passed)| *passed).collect();
+            format!("{} of {}", all.iter().filter(|passed| **passed).count(), all.len())
+        };
+        text += &row(room, &passed);
+    }
+    text
+}
+
+/// Holds docs/kernels.md against what was found; with FAULTLINE_BLESS set, writes it. True: it is right.
+fn compare_document(outcomes: &[(String, Outcome)]) -> bool {
+    const PATH: &str = "docs/kernels.md";
+    let found = document(outcomes);
+    if std::env::var_os("FAULTLINE_BLESS").is_some() {
+        return std::fs::write(PATH, found).is_ok();
+    }
+    let right = std::fs::read_to_string(PATH).is_ok_and(|stands| stands == found);
+    if !right {
+        eprintln!("faultline: {PATH} is not what was found: FAULTLINE_BLESS=1 ci/vm writes it anew");
+    }
+    right
 }
 
 /// Kernel x test, and the time of each guest.

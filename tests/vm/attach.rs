@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::crash::PLAIN;
 use crate::harness::{FAULTLINE, Scratch, Watching, check_with, programs};
+use crate::snapshot::compare;
 
 /// What each kernel of the matrix must have: a newer one that lacks what an older one has is a failure of ours, or a loss
 /// that must be known. `yes`, `no`, or `-` where it doesn't matter.
@@ -88,7 +89,7 @@ fn kprobes_see_the_same() {
         return;
     }
     for name in PLAIN {
-        check_with(name, &["--attach", "kprobe"]);
+        compare(name, &check_with(name, &["--attach", "kprobe"]));
     }
 }
 

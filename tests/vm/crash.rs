@@ -1,15 +1,16 @@
-//! Each program of `tests/programs` against its ground truth, field by field.
+//! Each program of `tests/programs` against its ground truth, field by field, and against the snapshot of its record.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use crate::harness::{build_id, check, hex, programs};
+use crate::snapshot::compare;
 
 /// One test a program, by its name.
 macro_rules! programs {
     ($($test:ident $name:literal)*) => {
-        $(#[test] fn $test() { check($name); })*
+        $(#[test] fn $test() { compare($name, &check($name)); })*
         /// The programs whose header says all.
         pub const PLAIN: &[&str] = &[$($name),*];
     };

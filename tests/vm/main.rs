@@ -9,3 +9,4 @@ mod crash;
 mod doctor;
 mod env;
 mod harness;
+mod snapshot;
