@@ -11,14 +11,25 @@
  * expect: vma null
  * expect: sender.comm the-sender
  * expect: sender.tid null
+ * expect: frames spin main
  */
 #include "truth.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+
+/* Says with its own store, again and again, that it is in this loop: wherever the signal comes, it is here. */
+__attribute__((noinline)) static void spin(volatile int *spinning)
+{
+	for (;;)
+		*spinning = 1;
+}
 
 int main(void)
 {
+	volatile int *spinning = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int gone[2];
 	pid_t sender;
 	char nothing;
@@ -35,12 +46,13 @@ int main(void)
 		/* The reader of our output must not wait for us. */
 		close(1);
 		close(2);
+		while (!*spinning)
+			sched_yield();
 		kill(getppid(), SIGSEGV);
 		/* Stay until the target is gone, and a while longer: a sender that lives on has a name to be read. */
 		read(gone[0], &nothing, 1);
 		sleep(3);
 		_exit(0);
 	}
-	for (;;)
-		pause();
+	spin(spinning);
 }

@@ -35,7 +35,14 @@ fn settled(record: &Value) -> Value {
         record[field] = word.into();
     }
     record["fault_address"] = address(&record["fault_address"]);
-    record["instruction_symbol"] = symbol(&record["instruction_symbol"]);
+    // A library's names are there on a machine with its symbols only, and how its frames end is its own affair.
+    let innermost = &record["stack_trace"][0]["module"];
+    if innermost.is_string() && innermost != exe.as_str() {
+        record["instruction_symbol"] = "[a library's]".into();
+        record["stack_complete"] = "[a library's]".into();
+    } else {
+        record["instruction_symbol"] = symbol(&record["instruction_symbol"]);
+    }
     if !record["sender"].is_null() {
         record["sender"]["pid"] = "[pid]".into();
     }
@@ -55,7 +62,7 @@ fn settled(record: &Value) -> Value {
             _ => "[another mapping]".into(),
         };
     }
-    // The program's own frames: those of libc have names on a machine with its symbols only.
+    // The program's own frames.
     let frames = record["stack_trace"].as_array().unwrap();
     let own = frames.iter().enumerate().filter(|(index, frame)| *index == 0 || frame["module"] == exe.as_str());
     record["stack_trace"] = own.map(|(_, frame)| settled_frame(frame, &exe)).collect();
