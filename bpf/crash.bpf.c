@@ -3,7 +3,7 @@
  * `faultline crash`: every signal that ends a process, or could have, at the moment the kernel delivers it.
  *
  * Driven by raw_tp/signal_deliver, which runs in the thread that gets the signal, with interrupts off and siglock held:
- * nothing here takes a lock, sleeps, or calls a helper that might. Where it can't be used, by kprobes: what they can't see
+ * nothing here sleeps or takes mmap_lock, nor calls a helper that might. Where it can't be used, by kprobes: what they can't see
  * is in docs/limits.md. One record an event, no memory between events.
  * Refuses to guess: what is not certain has no flag set.
  */
@@ -75,7 +75,8 @@ static __always_inline bool fl_is_first(struct task_struct *task)
 
 	ending.tgid = bpf_get_current_pid_tgid() >> 32;
 	ending.start_boottime_ns = fl_read(task, group_leader, start_boottime);
-	return !bpf_map_update_elem(&fl_endings, &ending, &seen, BPF_NOEXIST);
+	/* Any other error is no sign that it was seen: one record too many is better than none. */
+	return bpf_map_update_elem(&fl_endings, &ending, &seen, BPF_NOEXIST) != -EEXIST;
 }
 
 /*
@@ -164,7 +165,6 @@ __noinline int fl_describe_memory(u64 mm)
 	vma = fl_vma_at(mm, record->fault_address);
 	if (vma) {
 		fl_describe_vma(&record->vma, vma);
-		record->flags |= FL_HAS_VMA;
 		return 0;
 	}
 	fl_vma_neighbours(mm, &below, &above);
@@ -197,7 +197,7 @@ __noinline int fl_describe_exe(u64 mm)
 
 /* Fills the record in the order in which it is trusted and sends it. */
 static __always_inline void fl_send_record(struct task_struct *task, struct kernel_siginfo *info, u32 signal,
-					   u64 handler, enum fl_disposition disposition)
+					   enum fl_disposition disposition)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct mm_struct *mm = fl_read(task, mm);
@@ -208,7 +208,6 @@ static __always_inline void fl_send_record(struct task_struct *task, struct kern
 	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
 	record->timestamp_ns = bpf_ktime_get_boot_ns();
 	record->signal = signal;
-	record->handler = handler;
 	record->disposition = disposition;
 	fl_add_task((u64)task);
 	if (info)
@@ -244,7 +243,7 @@ static __always_inline void fl_on_signal(struct task_struct *task, struct kernel
 		if (!fl_config.show_handled)
 			return;
 	}
-	fl_send_record(task, info, signal, handler, disposition);
+	fl_send_record(task, info, signal, disposition);
 }
 
 SEC("raw_tp/signal_deliver")
@@ -265,16 +264,17 @@ int BPF_PROG(fl_deliver, int signal, struct kernel_siginfo *info, struct k_sigac
 		number = fl_ending_signal(task);
 		if (!number)
 			return 0;
+	} else {
+		handler = (u64)fl_read(action, sa.sa_handler);
+		/* What ends the process will come by again: as an anonymous SIGKILL of its other threads, at the coredump. */
+		if ((!(FL_DEFAULT_CORE & FL_BIT(number)) || (fl_config.seccomp_kills && number == FL_SIGSYS)) &&
+		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
+			return 0;
 	}
 	if (!fl_filter(task)) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}
-	if (number == (u32)signal)
-		handler = (u64)fl_read(action, sa.sa_handler);
-	/* fl_seccomp_kill() sees it next: tell it that this one is done. */
-	if (fl_config.seccomp_kills && number == FL_SIGSYS && handler == FL_SIG_DFL)
-		fl_is_first(task);
 	fl_on_signal(task, info, number, handler);
 	return 0;
 }

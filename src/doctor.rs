@@ -170,7 +170,9 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
             bpf,
             "the kernel has the bpf system call",
         ),
-        REQUIRED.or_cure("boot a kernel with CONFIG_DEBUG_INFO_BTF=y").check("btf", btf, host::KERNEL_BTF),
+        REQUIRED
+            .or_cure("name a BTF file made for this kernel with --btf, or boot one with CONFIG_DEBUG_INFO_BTF=y")
+            .check("btf", btf, host::KERNEL_BTF),
         REQUIRED.check(
             "raw_tp",
             ask(&|| try_hook(Hook::RawTracepoint)),

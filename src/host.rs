@@ -114,8 +114,8 @@ pub fn has_kprobe_pmu() -> bool {
 
 /// Does a process that seccomp ends get a signal delivered? Since v5.16, which brought `HANDLER_EXIT` (`enum sig_handler`,
 /// include/linux/sched/signal.h) for that; before it, the death goes straight to the coredump. True where it can't be told.
-pub fn delivers_seccomp_kills() -> bool {
-    fs::read(KERNEL_BTF).map_or(true, |btf| memchr::memmem::find(&btf, b"\0HANDLER_EXIT\0").is_some())
+pub fn delivers_seccomp_kills(btf: &Path) -> bool {
+    fs::read(btf).map_or(true, |btf| memchr::memmem::find(&btf, b"\0HANDLER_EXIT\0").is_some())
 }
 
 /// Where the cgroup v2 hierarchy is mounted; None: nowhere.

@@ -241,7 +241,7 @@ pub fn code_text(signal: u32, code: i32, trap_nr: u64) -> String {
 
 /// The word for a fault; None where no fault was: a process, a timer or the like sent the signal.
 pub fn fault_type(signal: u32, code: i32, trap_nr: u64) -> Option<&'static str> {
-    if code <= 0 || matches!(signal, SIGCHLD | SIGIO) {
+    if code <= 0 || !matches!(signal, SIGSEGV | SIGBUS | SIGILL | SIGFPE | SIGTRAP | SIGSYS) {
         return None;
     }
     match kernel_fault(signal, code, trap_nr) {
@@ -323,5 +323,6 @@ mod tests {
         assert_eq!(fault_type(SIGTRAP, 0x80, 3), Some("breakpoint"));
         assert_eq!(fault_type(SIGSEGV, 0, 14), None);
         assert_eq!(fault_type(6, -6, 0), None);
+        assert_eq!(fault_type(3, 0x80, 14), None, "Ctrl-\\ at a terminal");
     }
 }

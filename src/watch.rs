@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// How long the reader looks again by itself after samples came: FL_WAKE_INTERVAL_NS of bpf/crash.bpf.c and a little more,
@@ -48,6 +48,9 @@ impl Watch {
         mask.thread_block().context("failed to block signals")?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .context("failed to make a signalfd")?;
+        // Ignored, as some parents leave it to us, children would end without a word.
+        // SAFETY: SIG_DFL installs no handler, so no code of ours runs at any time that it must be safe for.
+        unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.context("failed to reset SIGCHLD")?;
         let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
         Ok(Self { signals, deadline, linger_until: None })
     }
@@ -55,6 +58,11 @@ impl Watch {
     /// Call it after samples were taken: more may come that wake nobody.
     pub fn linger(&mut self) {
         self.linger_until = Some(Instant::now() + LINGER);
+    }
+
+    /// Call it where more samples are there than were taken: the next event comes at once.
+    pub fn look_again(&mut self) {
+        self.linger_until = Some(Instant::now());
     }
 
     /// Waits for the next event. `samples`: readable when samples came after a pause.

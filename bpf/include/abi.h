@@ -60,11 +60,9 @@ enum fl_crash_flag {
 	FL_HAS_PAGE_FAULT = 1 << 3, /* error_code: trap 14 and the address in cr2 is the signal's */
 	FL_HAS_SYSCALL = 1 << 4,    /* syscall, syscall_arch, fault_address: si_call_addr */
 	FL_HAS_REGISTERS = 1 << 5,  /* registers */
-	FL_HAS_VMA = 1 << 6,        /* vma; without it vma_below and vma_above, where their vm_end is not 0 */
 	FL_IS_COMPAT = 1 << 7,      /* a 32-bit task: registers are right, frames hold the instruction pointer only */
 	FL_IN_PID_NAMESPACE = 1 << 10,  /* not the host's: sender_pid is a number of that namespace */
 	FL_IN_USER_NAMESPACE = 1 << 11, /* not the host's: sender_uid is a number of that namespace */
-	FL_FRAMES_CUT = 1 << 8,         /* frames: more would have followed */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -100,7 +98,6 @@ struct fl_crash {
 	u64 fault_address; /* si_addr, or si_call_addr of a seccomp trap */
 	u64 error_code;    /* of the page fault; enum x86_pf_error_code */
 	u64 trap_nr;       /* the last trap of the thread, stale where si_code <= 0 */
-	u64 handler;       /* sa_handler: SIG_DFL 0, SIG_IGN 1, else an address */
 	u64 start_brk;     /* the heap: start_brk to brk */
 	u64 brk;
 	u64 start_stack; /* of the main thread */

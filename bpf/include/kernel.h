@@ -66,6 +66,9 @@ struct bpf_pidns_info {
 /* include/linux/pid.h: enum pid_type (v5.10 and later) */
 #define PIDTYPE_TGID 1
 
+/* include/uapi/asm-generic/errno-base.h */
+#define EEXIST 17
+
 /* include/uapi/asm-generic/siginfo.h */
 #define SI_USER   0
 #define SI_KERNEL 0x80

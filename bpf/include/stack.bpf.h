@@ -46,10 +46,8 @@ static __always_inline int fl_add_frame(struct fl_crash *record, u64 mm, u64 add
 {
 	u32 count = record->frame_count;
 
-	if (count >= FL_FRAMES_MAX || count >= fl_config.frames) {
-		record->flags |= FL_FRAMES_CUT;
+	if (count >= FL_FRAMES_MAX || count >= fl_config.frames)
 		return 1;
-	}
 	/* A return address may be the first byte after its mapping, when the call was the last instruction: ask for the call. */
 	if (fl_add_module(mm, address - 1))
 		return 1;
@@ -76,7 +74,9 @@ __noinline int fl_frame_step(void)
 	if (!record || !unwind)
 		return 1;
 	if (!unwind->frame_pointer) {
-		record->flags |= FL_FRAMES_ENDED;
+		/* In the innermost frame it may be any register that happens to be 0. */
+		if (record->frame_count > 1)
+			record->flags |= FL_FRAMES_ENDED;
 		return 1;
 	}
 	/* The stack grows down, so each caller's frame is higher. */

@@ -1,7 +1,5 @@
 //! From what the kernel program sent to a record that a person can read: numbers get names, here and nowhere else.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use procfs::process::Process;
 
@@ -33,7 +31,7 @@ struct Known {
     /// Hexadecimal: from the process's memory, else from the very file.
     build_id: Option<String>,
     /// The file itself, if it is still to be found.
-    found: Option<PathBuf>,
+    found: Option<Found>,
 }
 
 impl Decoder {
@@ -143,14 +141,10 @@ impl Decoder {
                 taken_ns: timestamp.unix_ns(),
             })
         });
-        let Found { path: found, build_id: from_file } = match found {
-            Some(Found { path, build_id }) => Found { path, build_id },
-            None => Found { path: PathBuf::new(), build_id: None },
-        };
         Known {
             name: path.map(|path| lossy(&path) + if is(fl_file_flag::FL_FILE_DELETED) { " (deleted)" } else { "" }),
-            build_id: from_memory.map(digits).or_else(|| from_file.as_deref().map(digits)),
-            found: (!found.as_os_str().is_empty()).then_some(found),
+            build_id: from_memory.or(found.as_ref().and_then(|found| found.build_id.as_deref())).map(digits),
+            found,
         }
     }
 
@@ -188,8 +182,8 @@ impl Decoder {
                 (Some(module), Some(_)) => Some(address - module.vm_start + module.file_offset),
                 _ => None,
             };
-            let functions = match (file.and_then(|file| file.found.as_deref()), offset) {
-                (Some(path), Some(offset)) => self.namer.functions(path, offset, is_return_address),
+            let functions = match (file.and_then(|file| file.found.as_ref()), offset) {
+                (Some(found), Some(offset)) => self.namer.functions(found, offset, is_return_address),
                 _ => Vec::new(),
             };
             let frame = |function: Option<Function>| {

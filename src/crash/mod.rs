@@ -30,6 +30,9 @@ use crate::watch::{Event, Watch};
 /// How many samples are decoded before they are written out: bounds the memory between the ring and the output.
 const BATCH: usize = 64;
 
+/// Batches that hold more samples than a full ring of 1 MiB, at 3 KiB and more each.
+const LAST_BATCHES: usize = 8;
+
 /// What a user asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -128,14 +131,14 @@ impl Session<'_> {
         let mut told = false;
         loop {
             match watch.next(self.ring.as_fd())? {
-                Event::Samples => {
-                    if self.drain()? > 0 {
-                        watch.linger();
-                    }
-                }
+                Event::Samples => match self.drain()? {
+                    0 => {}
+                    BATCH => watch.look_again(),
+                    _ => watch.linger(),
+                },
                 Event::Child => {
                     if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
-                        self.drain()?;
+                        self.drain_last()?;
                         return Ok(End { status: Some(command::exit_code(status)) });
                     }
                 }
@@ -155,24 +158,31 @@ impl Session<'_> {
     }
 
     fn leave(&mut self, running: Option<&Running>) -> Result<End> {
-        self.drain()?;
+        self.drain_last()?;
         if let Some(running) = running {
             eprintln!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
         }
         Ok(End { status: None })
     }
 
-    /// Writes every sample that is there; returns how many.
+    /// Writes the samples that are there, one batch: who watches must be heard in between.
     fn drain(&mut self) -> Result<usize> {
-        let mut drained = 0;
-        while self.ring.take(BATCH)? > 0 {
-            for sample in self.samples.borrow_mut().drain(..) {
-                self.writer.write(&self.decoder.decode(&sample)?)?;
-                drained += 1;
-            }
-            self.writer.flush()?;
+        let taken = self.ring.take(BATCH)?;
+        for sample in self.samples.borrow_mut().drain(..) {
+            self.writer.write(&self.decoder.decode(&sample)?)?;
         }
-        Ok(drained)
+        self.writer.flush()?;
+        Ok(taken)
+    }
+
+    /// Writes what a full ring may hold, and no more: others may go on crashing.
+    fn drain_last(&mut self) -> Result<()> {
+        for _ in 0..LAST_BATCHES {
+            if self.drain()? == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,16 +2,16 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder};
 
 use super::abi::crash_skel::{CrashSkel, CrashSkelBuilder};
 use super::{Counters, Filter, load};
 use crate::host;
-use crate::siginfo::SIGSYS;
+use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 
 /// How to hook the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl<'obj> Probe<'obj> {
         let seccomp_kills = plan.attach == Attach::Auto
             && plan.signals.contains(&SIGSYS)
             && host::has_kprobe_pmu()
-            && !host::delivers_seccomp_kills();
+            && !host::delivers_seccomp_kills(plan.btf.as_deref().unwrap_or(Path::new(host::KERNEL_BTF)));
         let first = match plan.attach {
             Attach::Kprobe => Hooks::Kprobe,
             Attach::Tracepoint | Attach::Auto => Hooks::Tracepoint { seccomp_kills },
@@ -157,6 +157,13 @@ impl<'obj> Probe<'obj> {
                 }
             }
             Hooks::Kprobe => {
+                if !host::has_kprobe_pmu() {
+                    bail!("failed to attach kprobes: this kernel has none (CONFIG_KPROBES), use --attach tracepoint");
+                }
+                if let Some(&other) = plan.signals.iter().find(|signal| !CORE_SIGNALS.contains(signal)) {
+                    let name = signal_name(other);
+                    bail!("failed to watch {name} by kprobes: they show signals that dump core only");
+                }
                 // One function by two names.
                 let (link, name) = match kprobe(&progs.fl_vfs_coredump, "vfs_coredump") {
                     Ok(link) => (link, "kprobe/vfs_coredump"),

@@ -60,7 +60,7 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     let lines = LINES.lock().map(|lines| lines.clone()).unwrap_or_default();
     match verifier_log(&lines) {
         Some((program, log)) => anyhow!("failed to {what}: the kernel's verifier refused program `{program}`:\n{log}"),
-        None => anyhow!("failed to {what}: {error}"),
+        None => anyhow!("failed to {what}: {error:#}"),
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use object::read::ReadCache;
-use object::{Object, ObjectKind};
+use nix::fcntl::OFlag;
+use object::elf::{ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, SectionHeader64};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::{Endianness, FileKind};
+
+/// How much of a file is read for its build id: program headers and notes stand at the beginning.
+const HEAD_BYTES: u64 = 256 * 1024;
 
 /// How many build ids are remembered; all are forgotten when there are more.
 const CACHE_MAX: usize = 1024;
@@ -39,11 +45,22 @@ pub struct Found {
     pub path: PathBuf,
     /// Its build id; None: it has none.
     pub build_id: Option<Vec<u8>>,
+    /// Its debug information may be read: it is in the file itself, or only root can have said in which other file it is.
+    pub may_follow: bool,
+    /// Which state of the file this is.
+    pub version: Version,
+}
+
+/// What is remembered of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Elf {
+    build_id: Option<Vec<u8>>,
+    may_follow: bool,
 }
 
 /// One version of a file: any change to it is another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Version {
+pub struct Version {
     device: u64,
     inode: u64,
     size: u64,
@@ -53,7 +70,7 @@ struct Version {
 /// Finds files and reads their build ids, each version once.
 #[derive(Default)]
 pub struct Files {
-    build_ids: HashMap<Version, Option<Vec<u8>>>,
+    read: HashMap<Version, Elf>,
 }
 
 impl Files {
@@ -66,44 +83,89 @@ impl Files {
             path.strip_prefix("/").ok().map(|below| through_root.join(below)),
         ];
         candidates.into_iter().flatten().find_map(|path| {
-            let (version, build_id) = self.read(&path)?;
-            is_same(wanted, &version, build_id.as_deref()).then_some(Found { path, build_id })
+            let (version, Elf { build_id, may_follow }) = self.read(&path)?;
+            is_same(wanted, &version, build_id.as_deref()).then_some(Found { path, build_id, may_follow, version })
         })
     }
 
-    fn read(&mut self, path: &Path) -> Option<(Version, Option<Vec<u8>>)> {
-        // Not through a FIFO or a device, which could block or answer anything.
-        if !path.metadata().ok()?.is_file() {
-            return None;
-        }
-        let file = File::open(path).ok()?;
-        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    fn read(&mut self, path: &Path) -> Option<(Version, Elf)> {
+        // Whatever lies there by now must not keep us waiting: a FIFO opens at once this way, and is then refused.
+        let file =
+            OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits()).open(path);
+        let file = file.ok()?;
+        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
         let version = Version {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
             changed_ns: i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
         };
-        if let Some(build_id) = self.build_ids.get(&version) {
-            return Some((version, build_id.clone()));
+        if let Some(elf) = self.read.get(&version) {
+            return Some((version, elf.clone()));
         }
-        let build_id = read_build_id(file);
-        if self.build_ids.len() >= CACHE_MAX {
-            self.build_ids.clear();
+        let mut head = Vec::new();
+        (&file).take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+        let is_roots = metadata.uid() == 0 && metadata.mode() & 0o022 == 0;
+        let elf = Elf { build_id: build_id(&head), may_follow: is_roots || !names_another(&file, &head) };
+        if self.read.len() >= CACHE_MAX {
+            self.read.clear();
         }
-        self.build_ids.insert(version, build_id.clone());
-        Some((version, build_id))
+        self.read.insert(version, elf.clone());
+        Some((version, elf))
     }
 }
 
-/// The build id of an ELF file, by reads rather than a mapping: a file that shrinks meanwhile is an error, not a SIGBUS.
-fn read_build_id(file: File) -> Option<Vec<u8>> {
-    let cache = ReadCache::new(file);
-    let elf = object::File::parse(&cache).ok()?;
-    match elf.kind() {
-        ObjectKind::Executable | ObjectKind::Dynamic => elf.build_id().ok().flatten().map(<[u8]>::to_vec),
+/// The build id in the first bytes of an ELF file, where linkers put its notes. Reads no more than it was given, by copy
+/// rather than through a mapping: a file that shrinks meanwhile is an error and not a SIGBUS.
+fn build_id(head: &[u8]) -> Option<Vec<u8>> {
+    match FileKind::parse(head).ok()? {
+        FileKind::Elf64 => build_id_in::<FileHeader64<Endianness>>(head),
+        FileKind::Elf32 => build_id_in::<FileHeader32<Endianness>>(head),
         _ => None,
     }
+}
+
+fn build_id_in<Header: FileHeader<Endian = Endianness>>(head: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::parse(head).ok()?;
+    let endian = header.endian().ok()?;
+    for program in header.program_headers(endian, head).ok()? {
+        let Ok(Some(mut notes)) = program.notes(endian, head) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == ELF_NOTE_GNU && note.n_type(endian) == NT_GNU_BUILD_ID {
+                return Some(note.desc().to_vec());
+            }
+        }
+    }
+    None
+}
+
+/// Longer section names than any linker makes are not looked through.
+const SECTION_NAMES_MAX: u64 = 1 << 20;
+
+/// Does the file say that its debug information is in another one (.gnu_debuglink, .gnu_debugaltlink)? Anybody's file may
+/// name a FIFO there, or a file that isn't theirs. Yes where it can't be told.
+fn names_another(file: &File, head: &[u8]) -> bool {
+    let names = || -> Option<Vec<u8>> {
+        let header = FileHeader64::<Endianness>::parse(head).ok()?;
+        let endian = header.endian().ok()?;
+        let table = header.e_shoff(endian);
+        if table == 0 {
+            return Some(Vec::new());
+        }
+        const SIZE: usize = size_of::<SectionHeader64<Endianness>>();
+        let mut section = [0; SIZE];
+        let index = u64::from(header.e_shstrndx(endian));
+        file.read_exact_at(&mut section, table.checked_add(index * SIZE as u64)?).ok()?;
+        let (section, _) = object::from_bytes::<SectionHeader64<Endianness>>(&section).ok()?;
+        let length = section.sh_size(endian);
+        if length > SECTION_NAMES_MAX {
+            return None;
+        }
+        let mut names = vec![0; length as usize];
+        file.read_exact_at(&mut names, section.sh_offset(endian)).ok()?;
+        Some(names)
+    };
+    names().is_none_or(|names| memchr::memmem::find(&names, b".gnu_debug").is_some())
 }
 
 /// Equal build ids settle it. Without one from the process's memory, it must be the very inode, not changed since.

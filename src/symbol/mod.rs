@@ -4,14 +4,14 @@ mod demangle;
 mod file;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-pub use file::{Files, Found, Wanted};
+pub use file::{Files, Found, Version, Wanted};
 
-/// How many files the symbolizer keeps open before it starts anew: bounds the memory of a long run.
+/// How many versions of files the symbolizer keeps open before it starts anew: bounds the memory of a long run.
 const FILES_MAX: usize = 64;
 
 /// A function that an address is in.
@@ -31,27 +31,34 @@ pub struct Function {
 #[derive(Default)]
 pub struct Namer {
     symbolizer: Option<Symbolizer>,
-    seen: HashSet<PathBuf>,
+    seen: HashSet<Version>,
 }
 
 impl Namer {
     /// The functions at `offset` of the file, innermost first: inlined ones, then the one they are part of. Empty: no name
     /// that is certain. A return address belongs to the call before it, so it is looked up one byte earlier.
-    pub fn functions(&mut self, path: &Path, offset: u64, is_return_address: bool) -> Vec<Function> {
-        if !self.seen.contains(path) {
+    pub fn functions(&mut self, file: &Found, offset: u64, is_return_address: bool) -> Vec<Function> {
+        if !self.seen.contains(&file.version) {
             if self.seen.len() >= FILES_MAX {
                 *self = Self::default();
             }
-            self.seen.insert(path.to_owned());
+            self.seen.insert(file.version);
         }
         let back = u64::from(is_return_address);
-        let symbolizer = self.symbolizer.get_or_insert_with(|| Symbolizer::builder().enable_demangling(false).build());
-        let source = Source::Elf(Elf::new(path));
         let Some(asked) = offset.checked_sub(back) else { return Vec::new() };
-        match symbolizer.symbolize_single(&source, Input::FileOffset(asked)) {
+        let symbolizer = self.symbolizer.get_or_insert_with(|| Symbolizer::builder().enable_demangling(false).build());
+        let mut elf = Elf::new(&file.path);
+        elf.debug_syms = file.may_follow;
+        let source = Source::Elf(elf);
+        // The parser may give up on a crafted file by a panic; such a file has no names, and the symbolizer starts anew.
+        let look_up = AssertUnwindSafe(|| match symbolizer.symbolize_single(&source, Input::FileOffset(asked)) {
             Ok(Symbolized::Sym(sym)) if covers(&sym) => expand(&sym, back),
             _ => Vec::new(),
-        }
+        });
+        catch_unwind(look_up).unwrap_or_else(|_| {
+            *self = Self::default();
+            Vec::new()
+        })
     }
 }
 

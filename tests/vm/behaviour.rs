@@ -214,6 +214,13 @@ fn a_signal_is_handed_on_to_the_command() {
 }
 
 #[test]
+fn an_ignored_sigchld_is_no_reason_to_wait_for_ever() {
+    let script = "trap '' CHLD; exec timeout 60 \"$0\" crash -- sh -c 'exit 5'";
+    let output = Command::new("sh").args(["-c", script, FAULTLINE]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn a_duration_ends_the_run() {
     let output = crash(&["-d", "0.3", "-n", "no-such-name"]);
     assert!(output.status.success() && output.stdout.is_empty());

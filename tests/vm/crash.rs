@@ -41,7 +41,7 @@ programs! {
 }
 
 /// The programs that have a test of their own below.
-const SPECIAL: &[&str] = &["abort", "deleted-exe", "namespaces", "stack-overflow", "stripped"];
+const SPECIAL: &[&str] = &["abort", "blocked-term", "deleted-exe", "namespaces", "stack-overflow", "stripped"];
 
 #[test]
 fn no_program_is_forgotten() {
@@ -63,6 +63,12 @@ fn stack_overflow() {
     assert!(distance < 4096, "the stack pointer is {distance} bytes away");
     assert_eq!(record["stack_trace"].as_array().unwrap().len(), 16, "the depth that was asked for");
     assert_eq!(record["stack_complete"], false);
+}
+
+#[test]
+fn blocked_term() {
+    // Not in the list above: kprobes don't show it.
+    check("blocked-term");
 }
 
 #[test]
