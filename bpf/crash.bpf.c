@@ -75,8 +75,11 @@ static __always_inline bool fl_is_first(struct task_struct *task)
 
 	ending.tgid = bpf_get_current_pid_tgid() >> 32;
 	ending.start_boottime_ns = fl_read(task, group_leader, start_boottime);
-	/* Any other error is no sign that it was seen: one record too many is better than none. */
-	return bpf_map_update_elem(&fl_endings, &ending, &seen, BPF_NOEXIST) != -EEXIST;
+	/*
+	 * Any other error is no sign that it was seen: one record too many is better than none. The cast is for kernels before
+	 * v6.4: they call the map's own function, which returns an int, and leave the upper half of the register as it was.
+	 */
+	return (s32)bpf_map_update_elem(&fl_endings, &ending, &seen, BPF_NOEXIST) != -EEXIST;
 }
 
 /*

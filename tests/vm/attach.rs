@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::crash::PLAIN;
-use crate::harness::{FAULTLINE, Scratch, Watching, check_with, programs};
+use crate::harness::{Expected, FAULTLINE, Scratch, Watching, check_with, programs};
 use crate::snapshot::compare;
 
 /// What each kernel of the matrix must have: a newer one that lacks what an older one has is a failure of ours, or a loss
@@ -88,7 +88,14 @@ fn kprobes_see_the_same() {
         assert!(text.starts_with("faultline: failed to "), "{text}");
         return;
     }
-    for name in PLAIN {
+    let output = crash(&["--attach", "kprobe", "--signal", "KILL", "-d", "0.1"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("failed to watch SIGKILL by kprobes"), "{text}");
+    let (refused, same): (Vec<&str>, Vec<&str>) =
+        PLAIN.iter().partition(|name| Expected::read(name).flags.contains(&"KILL".to_owned()));
+    assert_eq!(refused, ["one-of-eight-threads"]);
+    for name in same {
         compare(name, &check_with(name, &["--attach", "kprobe"]));
     }
 }
