@@ -11,27 +11,12 @@
  */
 #include "truth.h"
 
-#include <fcntl.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
-
 DECLARE_AT(fault_here);
 
 __attribute__((noinline)) static void touch(void)
 {
 	TRUTH_AT(fault_here);
 	AT(fault_here, "movl $1, (%0)" ::"r"(0x18UL) : "memory");
-}
-
-static int copy(const char *from, const char *to)
-{
-	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_EXCL, 0755);
-	struct stat stat;
-
-	if (in < 0 || out < 0 || fstat(in, &stat) || sendfile(out, in, NULL, (size_t)stat.st_size) != stat.st_size)
-		return -1;
-	close(in);
-	return close(out);
 }
 
 int main(int argc, char **argv)
@@ -46,7 +31,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	snprintf(path, sizeof(path), "/dev/shm/faultline-deleted-%d", getpid());
-	if (copy("/proc/self/exe", path))
+	if (copy_file("/proc/self/exe", path))
 		return 2;
 	execl(path, argv[0], path, NULL);
 	return 2;

@@ -12,11 +12,8 @@
  */
 #include "truth.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 DECLARE_AT(fault_here);
@@ -25,17 +22,6 @@ __attribute__((noinline)) static void touch(void)
 {
 	TRUTH_AT(fault_here);
 	AT(fault_here, "movl $1, (%0)" ::"r"(0x18UL) : "memory");
-}
-
-static int copy(const char *from, const char *to)
-{
-	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT, 0755);
-	struct stat stat;
-
-	if (in < 0 || out < 0 || fstat(in, &stat) || sendfile(out, in, NULL, (size_t)stat.st_size) != stat.st_size)
-		return -1;
-	close(in);
-	return close(out);
 }
 
 int main(int argc, char **argv)
@@ -47,7 +33,7 @@ int main(int argc, char **argv)
 	}
 	if (unshare(CLONE_NEWNS | CLONE_NEWPID) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return 2;
-	if (mount("tmpfs", "/mnt", "tmpfs", 0, NULL) || copy("/proc/self/exe", "/mnt/hidden"))
+	if (mount("tmpfs", "/mnt", "tmpfs", 0, NULL) || copy_file("/proc/self/exe", "/mnt/hidden"))
 		return 2;
 	if (fork() == 0) {
 		execl("/mnt/hidden", "hidden", "die", NULL);
