@@ -116,7 +116,7 @@ pub fn examine() -> Report {
         kind: "doctor",
         schema: SCHEMA,
         timestamp: Timestamp::now(),
-        host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        host: host::name(),
         kernel,
         architecture,
         crash,

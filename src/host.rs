@@ -81,6 +81,11 @@ pub fn resident_bytes() -> Option<u64> {
     Some(statm.resident * procfs::page_size())
 }
 
+/// This machine's name, as records carry it; empty: the kernel doesn't tell.
+pub fn name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// The running kernel's release, as uname(1) prints it, and the machine's architecture.
 pub fn kernel() -> (String, String) {
     let unknown = || "unknown".to_owned();

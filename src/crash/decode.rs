@@ -8,6 +8,7 @@ use super::record::{Crash, Disposition, Frame, PageFault, Seccomp, Sender, Vma};
 use super::signature::{self, Place};
 use crate::arch;
 use crate::hex::{Hex, digits};
+use crate::host;
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_vma};
 use crate::process::container_id;
@@ -37,8 +38,7 @@ struct Known {
 impl Decoder {
     /// A decoder that makes the parts of the record that `options` ask for.
     pub fn new(options: Options) -> Self {
-        let host =
-            nix::unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned());
+        let host = host::name();
         let mount_namespace = procfs::process::Process::myself()
             .and_then(|me| me.namespaces())
             .ok()
