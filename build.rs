@@ -1,4 +1,5 @@
-//! Compiles each `bpf/*.bpf.c` into a skeleton in `OUT_DIR`: the object, its maps and programs, and the types of `abi.h`.
+//! Compiles each `bpf/*.bpf.c` twice into `OUT_DIR`: `STEM.plain.o`, and `STEM.typed.o` with FL_TYPED (bpf/include/load.bpf.h).
+//! The types of `abi.h` come out as Rust in the skeleton of the first, `STEM.skel.rs`.
 //!
 //! Runs again only when something under `bpf/` changes. Needs clang; says so in one line when it isn't there.
 
@@ -33,13 +34,21 @@ fn build() -> Result<(), String> {
     for source in sources(Path::new("bpf"))? {
         let stem = source.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".bpf.c"));
         let stem = stem.ok_or_else(|| format!("failed to name the skeleton of `{}`", source.display()))?;
-        SkeletonBuilder::new()
-            .source(&source)
-            .clang(&clang)
-            .clang_args(CLANG_ARGS)
-            .reference_obj(true)
-            .build_and_generate(out.join(format!("{stem}.skel.rs")))
-            .map_err(|error| format!("{error:#}"))?;
+        let builds: [(&str, &[&str]); 2] = [("plain", &[]), ("typed", &["-DFL_TYPED"])];
+        for (name, defines) in builds {
+            let mut builder = SkeletonBuilder::new();
+            builder
+                .source(&source)
+                .obj(out.join(format!("{stem}.{name}.o")))
+                .clang(&clang)
+                .clang_args(CLANG_ARGS.iter().chain(defines))
+                .reference_obj(true);
+            let built = match name {
+                "plain" => builder.build_and_generate(out.join(format!("{stem}.skel.rs"))).map(drop),
+                _ => builder.build().map(drop),
+            };
+            built.map_err(|error| format!("{error:#}"))?;
+        }
     }
     Ok(())
 }

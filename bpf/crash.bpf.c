@@ -232,11 +232,15 @@ static __always_inline void fl_send_record(struct task_struct *task, struct kern
 		fl_count(FL_RECORDS);
 }
 
-/* A watched signal on its way to a watched task: count what becomes of it, and send the record that was asked for. */
+/* A watched signal on its way to a task: if that is watched, count what becomes of it and send what was asked for. */
 static __always_inline void fl_on_signal(struct task_struct *task, struct kernel_siginfo *info, u32 signal, u64 handler)
 {
 	enum fl_disposition disposition;
 
+	if (!fl_filter(task)) {
+		fl_count(FL_FILTERED);
+		return;
+	}
 	fl_count(FL_MATCHED);
 	disposition = fl_dispose(task, signal, handler);
 	if (disposition == FL_DISPOSED_FATAL) {
@@ -274,10 +278,6 @@ int BPF_PROG(fl_deliver, int signal, struct kernel_siginfo *info, struct k_sigac
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
 			return 0;
 	}
-	if (!fl_filter(task)) {
-		fl_count(FL_FILTERED);
-		return 0;
-	}
 	fl_on_signal(task, info, number, handler);
 	return 0;
 }
@@ -292,10 +292,6 @@ static __always_inline int fl_on_coredump(struct kernel_siginfo *info)
 
 	if (!(fl_config.signals & FL_BIT(signal)))
 		return 0;
-	if (!fl_filter(task)) {
-		fl_count(FL_FILTERED);
-		return 0;
-	}
 	fl_on_signal(task, info, signal, FL_SIG_DFL);
 	return 0;
 }
@@ -333,10 +329,6 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 	handler = (u64)fl_read(action, sa.sa_handler);
 	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))
 		return 0;
-	if (!fl_filter(task)) {
-		fl_count(FL_FILTERED);
-		return 0;
-	}
 	fl_on_signal(task, info, signal, handler);
 	return 0;
 }

@@ -34,3 +34,12 @@ int fl_try_fentry(void *context)
 {
 	return 0;
 }
+
+#ifdef FL_TYPED
+/* What a typed load is worth is that it works under lockdown=confidentiality. */
+SEC("raw_tp/signal_deliver")
+int fl_try_typed(void *context)
+{
+	return (int)fl_word((void *)bpf_get_current_task());
+}
+#endif

@@ -102,8 +102,10 @@ pub fn examine() -> Report {
     let privileges = Privileges::read();
     let mut checks = privilege_checks(privileges);
     let may_trace = privileges.is_none_or(Privileges::may_trace);
-    checks.extend(kernel_checks(may_trace));
-    checks.extend(setting_checks());
+    let kernel_checks = kernel_checks(may_trace);
+    let typed = kernel_checks.iter().any(|check| check.name == "typed_loads" && check.status == Status::Yes);
+    checks.extend(kernel_checks);
+    checks.extend(setting_checks(typed));
     let required = |status: Status| checks.iter().any(|check| check.required && check.status == status);
     let crash = if required(Status::No) {
         Status::No
@@ -160,6 +162,7 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
         Answer::No(_) if !host::has_kprobe_pmu() => Answer::No("the kernel is built without kprobes".to_owned()),
         answer => answer,
     };
+    let kprobe = ask(&kprobes);
     let bpf = match host::sysctl("kernel/unprivileged_bpf_disabled") {
         Some(_) => Answer::Yes,
         None => Answer::No("no /proc/sys/kernel/unprivileged_bpf_disabled".to_owned()),
@@ -173,7 +176,7 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
         REQUIRED
             .or_cure("name a BTF file made for this kernel with --btf, or boot one with CONFIG_DEBUG_INFO_BTF=y")
             .check("btf", btf, host::KERNEL_BTF),
-        REQUIRED.check(
+        if kprobe == Answer::Yes { OPTIONAL.or_else("kprobes, which see core signals only") } else { REQUIRED }.check(
             "raw_tp",
             ask(&|| try_hook(Hook::RawTracepoint)),
             "signal_deliver can be attached: crash uses it",
@@ -185,7 +188,7 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
         ),
         OPTIONAL.or_else("nothing: crash uses raw_tp").check(
             "kprobe",
-            ask(&kprobes),
+            kprobe,
             "force_sig_info_to_task can be attached",
         ),
         OPTIONAL.or_else("nothing: crash uses raw_tp").check(
@@ -193,10 +196,17 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
             ask(&|| try_hook(Hook::Fentry)),
             "force_sig_info_to_task can be attached",
         ),
+        OPTIONAL.or_else("bpf_probe_read_kernel: twice the cost, and not under lockdown=confidentiality").check(
+            "typed_loads",
+            ask(&|| try_hook(Hook::TypedLoad)),
+            "programs may load by type: crash does",
+        ),
         REQUIRED.or_cure("boot a kernel of 5.8 or later").check("ring_buffer", ask(&has_ring_buffer), "there"),
     ];
+    let typed = checks.iter().any(|check| check.name == "typed_loads" && check.status == Status::Yes);
     for (name, number) in HELPERS {
         let advice = match name {
+            "bpf_probe_read_kernel" | "bpf_probe_read_kernel_str" if typed => OPTIONAL.or_else("typed loads"),
             "bpf_task_pt_regs" => OPTIONAL.or_else("the registers are read at the top of the kernel stack"),
             _ => REQUIRED,
         };
@@ -205,11 +215,11 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
     checks
 }
 
-fn setting_checks() -> Vec<Check> {
+fn setting_checks(typed_loads: bool) -> Vec<Check> {
     let lockdown = host::lockdown();
     let lockdown_answer = match lockdown.as_deref() {
         None => Answer::Unknown("no lockdown in this kernel, or securityfs is not mounted".to_owned()),
-        Some("confidentiality") => Answer::No("confidentiality: programs may not read kernel memory".to_owned()),
+        Some("confidentiality") => Answer::No("confidentiality: no kprobes, no bpf_probe_read_kernel".to_owned()),
         Some(_) => Answer::Yes,
     };
     let setting = |name: &'static str, path: &str, advice: Advice, is_well: fn(&str) -> bool| match host::sysctl(path) {
@@ -220,7 +230,9 @@ fn setting_checks() -> Vec<Check> {
     let cgroup2 = host::cgroup2();
     vec![
         if matches!(lockdown_answer, Answer::No(_)) {
-            REQUIRED.or_cure("boot without lockdown=confidentiality")
+            Advice { required: !typed_loads, ..OPTIONAL }
+                .or_else(if typed_loads { "typed loads" } else { "nothing" })
+                .or_cure("boot Linux 6.2 or later, which has typed loads, or without lockdown=confidentiality")
         } else {
             OPTIONAL
         }

@@ -12,6 +12,10 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub const CURE_PRIVILEGES: &str =
     "needs CAP_BPF and CAP_PERFMON: run as root, or setcap cap_bpf,cap_perfmon+ep on the faultline binary";
 
+/// What to do under lockdown=confidentiality.
+pub const CURE_LOCKDOWN: &str = "lockdown=confidentiality is in force, which allows tracepoints and typed loads (Linux 6.2) \
+     only: leave --attach out, and boot a newer kernel, or without lockdown=confidentiality";
+
 /// What to do where the kernel counts the memory of programs and maps against RLIMIT_MEMLOCK: all before v5.11.
 pub const CURE_LOCKED_MEMORY: &str =
     "not permitted, and this process may lock little memory: ulimit -l unlimited, or add CAP_SYS_RESOURCE";
@@ -61,6 +65,19 @@ impl Privileges {
     /// May we load and attach tracing programs? CAP_SYS_ADMIN includes what was split off it in 5.8.
     pub fn may_trace(self) -> bool {
         self.has(CAP_SYS_ADMIN) || (self.has(CAP_BPF) && self.has(CAP_PERFMON))
+    }
+
+    /// What stays `null` in records for want of a capability; None: nothing.
+    pub fn unseen(self) -> Option<&'static str> {
+        match (self.has(CAP_SYS_PTRACE), self.has(CAP_DAC_READ_SEARCH)) {
+            (true, true) => None,
+            (false, true) => Some("without CAP_SYS_PTRACE, symbols of programs in containers are null"),
+            (true, false) => Some("without CAP_DAC_READ_SEARCH, symbols of files that this user may not read are null"),
+            (false, false) => Some(
+                "without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, symbols of programs in containers and of files that this \
+                 user may not read are null",
+            ),
+        }
     }
 
     /// The capabilities that matter to us, and whether we have each.
@@ -117,10 +134,37 @@ pub fn has_kprobe_pmu() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 
-/// Does a process that seccomp ends get a signal delivered? Since v5.16, which brought `HANDLER_EXIT` (`enum sig_handler`,
-/// include/linux/sched/signal.h) for that; before it, the death goes straight to the coredump. True where it can't be told.
-pub fn delivers_seccomp_kills(btf: &Path) -> bool {
-    fs::read(btf).map_or(true, |btf| memchr::memmem::find(&btf, b"\0HANDLER_EXIT\0").is_some())
+/// The names in a kernel's types, as far as they tell what the kernel can do. Empty: no types to be read.
+pub struct KernelTypes(Vec<u8>);
+
+impl KernelTypes {
+    /// From a file of the kernel's BTF: a few MiB, so read it once and drop it.
+    pub fn read(btf: &Path) -> Self {
+        Self(fs::read(btf).unwrap_or_default())
+    }
+
+    /// Those of a kernel that has these types, for tests.
+    #[cfg(test)]
+    pub(crate) fn from_names(names: &str) -> Self {
+        Self(format!("\0{}\0", names.replace(' ', "\0")).into_bytes())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        // Strings of BTF stand between NULs: Documentation/bpf/btf.rst.
+        memchr::memmem::find(&self.0, format!("\0{name}\0").as_bytes()).is_some()
+    }
+
+    /// Does a process that seccomp ends get a signal delivered? Since v5.16, which brought `HANDLER_EXIT` (`enum
+    /// sig_handler`, include/linux/sched/signal.h) for that; before it, the death goes straight to the coredump. True where
+    /// it can't be told.
+    pub fn deliver_seccomp_kills(&self) -> bool {
+        self.0.is_empty() || self.has("HANDLER_EXIT")
+    }
+
+    /// May programs load from any kernel address by a type? Since v6.2, which brought the kernel function for that.
+    pub fn have_typed_loads(&self) -> bool {
+        self.has("bpf_rdonly_cast")
+    }
 }
 
 /// Where the cgroup v2 hierarchy is mounted; None: nowhere.
@@ -145,6 +189,23 @@ mod tests {
         assert!(!with(&[CAP_BPF]).may_trace());
         assert!(!with(&[CAP_PERFMON]).may_trace());
         assert!(!with(&[]).may_trace());
+    }
+
+    #[test]
+    fn what_stays_unseen_names_the_capability() {
+        let with = |bits: &[u32]| Privileges(bits.iter().fold(0, |all, bit| all | 1 << bit)).unseen();
+        assert_eq!(with(&[CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH]), None);
+        assert!(with(&[CAP_SYS_PTRACE]).unwrap().contains("without CAP_DAC_READ_SEARCH,"));
+        assert!(with(&[CAP_DAC_READ_SEARCH]).unwrap().contains("without CAP_SYS_PTRACE,"));
+        assert!(with(&[]).unwrap().contains("without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH,"));
+    }
+
+    #[test]
+    fn types_are_found_by_their_whole_name() {
+        let types = KernelTypes::from_names("int bpf_rdonly_cast_x HANDLER_EXIT");
+        assert!(types.deliver_seccomp_kills() && !types.have_typed_loads());
+        assert!(KernelTypes(Vec::new()).deliver_seccomp_kills(), "unknown");
+        assert!(KernelTypes::from_names("bpf_rdonly_cast").have_typed_loads());
     }
 
     #[test]

@@ -1,26 +1,18 @@
 //! The types that cross from the kernel programs: the compiled object's BTF against what Rust makes of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs;
 use std::mem::{offset_of, size_of};
-use std::path::PathBuf;
 
 use faultline::probe::abi::{Names, fl_config, fl_crash, fl_file, fl_registers, fl_vma};
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::btf::{Btf, HasSize, types::MemberAttr};
 
-fn object() -> PathBuf {
-    let found = fs::read_dir(env!("OUT_DIR")).unwrap().find_map(|entry| {
-        let path = entry.unwrap().path();
-        let name = path.file_name()?.to_str()?;
-        (name.starts_with("crash_") && name.ends_with(".o")).then_some(path)
-    });
-    found.expect("build.rs leaves the object in OUT_DIR")
-}
+/// The two builds of the object: one set of types in Rust serves both.
+const OBJECTS: [&str; 2] = [concat!(env!("OUT_DIR"), "/crash.plain.o"), concat!(env!("OUT_DIR"), "/crash.typed.o")];
 
 /// The struct's size and its members' byte offsets, as the kernel will see them.
-fn layout(name: &str) -> (usize, Vec<(String, usize)>) {
-    let btf = Btf::from_path(object()).unwrap();
+fn layout(object: &str, name: &str) -> (usize, Vec<(String, usize)>) {
+    let btf = Btf::from_path(object).unwrap();
     let kind: Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("no {name} in the object"));
     let members = kind
         .iter()
@@ -38,12 +30,14 @@ macro_rules! same_layout {
     ($test:ident, $type:ident, $($field:ident),+) => {
         #[test]
         fn $test() {
-            let (size, members) = layout(stringify!($type));
-            assert_eq!(size, size_of::<$type>());
-            $(assert!(
-                members.contains(&(stringify!($field).to_owned(), offset_of!($type, $field))),
-                "{} is elsewhere: {members:?}", stringify!($field)
-            );)+
+            for object in OBJECTS {
+                let (size, members) = layout(object, stringify!($type));
+                assert_eq!(size, size_of::<$type>());
+                $(assert!(
+                    members.contains(&(stringify!($field).to_owned(), offset_of!($type, $field))),
+                    "{} is elsewhere in {object}: {members:?}", stringify!($field)
+                );)+
+            }
         }
     };
 }

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     if shell {
         wanted.remove(0);
     }
-    match targets(&wanted) {
+    match targets(&wanted, shell) {
         Ok(targets) if shell => prompt(targets),
         Ok(targets) => matrix(&targets, wanted.is_empty()),
         Err(error) => {
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 /// The targets of vmtest.toml that were asked for, in its order.
-fn targets(wanted: &[String]) -> Result<Vec<Target>, String> {
+fn targets(wanted: &[String], shell: bool) -> Result<Vec<Target>, String> {
     let text =
         std::fs::read_to_string("vmtest.toml").map_err(|error| format!("failed to read `vmtest.toml`: {error}"))?;
     let all: Config = toml::from_str(&text).map_err(|error| format!("failed to read `vmtest.toml`: {error}"))?;
@@ -43,7 +43,13 @@ fn targets(wanted: &[String]) -> Result<Vec<Target>, String> {
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no kernel `{unknown}` in vmtest.toml: one of {}", names.join(", ")));
     }
-    Ok(all.target.into_iter().filter(|target| wanted.is_empty() || wanted.contains(&target.name)).collect())
+    let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name || (!shell && wanted == kernel(name)));
+    Ok(all.target.into_iter().filter(|target| wanted.is_empty() || is_wanted(&target.name)).collect())
+}
+
+/// The kernel that a target boots: what its name begins with.
+fn kernel(target: &str) -> &str {
+    target.split('-').next().unwrap_or(target)
 }
 
 fn prompt(targets: Vec<Target>) -> ExitCode {
@@ -70,10 +76,24 @@ struct Outcome {
     release: Option<String>,
     /// What `faultline doctor` says there: the answer to each question.
     doctor: BTreeMap<String, String>,
+    /// Whether `faultline crash` works there, and where the same kernel is locked down.
+    crash: Option<String>,
+    crash_locked_down: Option<String>,
     took: Duration,
 }
 
 impl Outcome {
+    /// Adds what another guest of the same kernel found.
+    fn join(&mut self, other: Self) {
+        self.tests.extend(other.tests);
+        self.unavailable = self.unavailable.take().or(other.unavailable);
+        self.status = self.status.max(other.status);
+        self.doctor.extend(other.doctor);
+        self.crash = self.crash.take().or(other.crash);
+        self.crash_locked_down = self.crash_locked_down.take().or(other.crash_locked_down);
+        self.took += other.took;
+    }
+
     fn failed(&self) -> bool {
         self.status != 0 || self.tests.is_empty() || self.tests.values().any(|passed| !passed)
     }
@@ -100,7 +120,10 @@ fn matrix(targets: &[Target], whole: bool) -> ExitCode {
                 eprintln!("{name}: {release}: {passed} of {} tests passed", outcome.tests.len());
             }
         }
-        outcomes.push((name, outcome));
+        match outcomes.iter_mut().find(|(joined, _)| joined == kernel(&name)) {
+            Some((_, joined)) => joined.join(outcome),
+            None => outcomes.push((kernel(&name).to_owned(), outcome)),
+        }
     }
     print!("{}", table(&outcomes));
     let count = |wanted: bool| -> usize {
@@ -170,7 +193,10 @@ fn note(line: &str, outcome: &mut Outcome) {
         outcome.release = Some(release.to_owned());
     }
     if let Some((_, report)) = line.split_once("doctor report: ") {
-        outcome.doctor = answers(report);
+        (outcome.crash, outcome.doctor) = answers(report);
+    }
+    if let Some((_, report)) = line.split_once("doctor report under lockdown: ") {
+        (outcome.crash_locked_down, _) = answers(report);
     }
     // Another thread's output may stand before it on the same line.
     let Some((_, test)) = line.split_once("test ").filter(|(_, test)| test.contains("::")) else { return };
@@ -183,14 +209,15 @@ fn note(line: &str, outcome: &mut Outcome) {
     }
 }
 
-/// The checks of a doctor's report by name; empty: it is no report.
-fn answers(report: &str) -> BTreeMap<String, String> {
+/// What a doctor's report says of `faultline crash`, and its checks by name; empty: it is no report.
+fn answers(report: &str) -> (Option<String>, BTreeMap<String, String>) {
     let report: serde_json::Value = serde_json::from_str(report).unwrap_or_default();
     let checks = report["checks"].as_array().cloned().unwrap_or_default();
-    checks
+    let checks = checks
         .iter()
         .filter_map(|check| Some((check["name"].as_str()?.to_owned(), check["status"].as_str()?.to_owned())))
-        .collect()
+        .collect();
+    (report["crash"].as_str().map(str::to_owned), checks)
 }
 
 /// docs/kernels.md as the guests have it.
@@ -206,6 +233,9 @@ fn document(outcomes: &[(String, Outcome)]) -> String {
          are Debian's own packages.\n\n## What each kernel has\n\nAs `faultline doctor` says for root. What is missing is \
          named there with what is used instead.\n\n|{head}"
     );
+    let known = |answer: &Option<String>| answer.clone().unwrap_or_else(|| "-".to_owned());
+    text += &row("`faultline crash`", &|outcome| known(&outcome.crash));
+    text += &row("the same under `lockdown=confidentiality`", &|outcome| known(&outcome.crash_locked_down));
     let questions: BTreeSet<&String> = outcomes.iter().flat_map(|(_, outcome)| outcome.doctor.keys()).collect();
     for question in questions {
         let answer = |outcome: &Outcome| outcome.doctor.get(question).cloned().unwrap_or_else(|| "-".to_owned());

@@ -53,7 +53,7 @@ __noinline int fl_path_step(void)
 		at->mount = up;
 		return 0;
 	}
-	if (fl_add_name(record, fl_read(dentry, d_name.name)))
+	if (fl_add_name((u64)fl_read(dentry, d_name.name)))
 		return -1;
 	at->dentry = parent;
 	return 0;

@@ -88,7 +88,7 @@ static __always_inline bool fl_filter_name(struct task_struct *task)
 	struct fl_comm *comm = fl_scratch(&fl_comms);
 	struct task_struct *leader = fl_read(task, group_leader);
 
-	if (!comm || bpf_probe_read_kernel(comm->text, FL_COMM_BYTES, &leader->comm))
+	if (!comm || fl_copy(comm->text, FL_COMM_BYTES, &leader->comm))
 		return false;
 	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
 		if (i >= fl_config.name_count)

@@ -259,11 +259,7 @@ struct kernel_siginfo {
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
-/*
- * The one way to read kernel memory: follows the pointers of `a, b, c` as BPF_CORE_READ does. A macro of our own, so that
- * a build for kernels that refuse bpf_probe_read_kernel() needs another definition of this one line only.
- */
-#define fl_read(source, ...) BPF_CORE_READ(source, __VA_ARGS__)
+#include "load.bpf.h"
 
 /* A per-CPU value that is too large for the stack. */
 #define FL_SCRATCH(map, value_type)                      \

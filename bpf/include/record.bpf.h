@@ -12,15 +12,19 @@
 
 FL_SCRATCH(fl_records, struct fl_crash);
 
-/* Appends one name and its NUL to the record's strings. 0: well. */
-static __always_inline int fl_add_name(struct fl_crash *record, const void *name)
+/* Appends the name at `name` and its NUL to the record's strings. 0: well. Global: verified once for all that names are. */
+__noinline int fl_add_name(u64 name)
 {
-	u32 at = record->strings_length;
+	struct fl_crash *record = fl_scratch(&fl_records);
+	u32 at;
 	long length;
 
+	if (!record)
+		return -1;
+	at = record->strings_length;
 	if (at >= FL_STRINGS_BYTES)
 		return -1;
-	length = bpf_probe_read_kernel_str(record->strings + at, FL_NAME_BYTES, name);
+	length = fl_read_name(record->strings + at, name);
 	if (length <= 0)
 		return -1;
 	record->strings_length = at + (u32)length;

@@ -25,13 +25,13 @@ __noinline int fl_add_registers(void)
 	if (bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_task_pt_regs___fl)) {
 		const void *at = (const void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 
-		if (bpf_probe_read_kernel(&regs, sizeof(regs), at))
+		if (fl_copy(&regs, sizeof(regs), at))
 			return -1;
 	} else {
 		struct task_struct *task = (void *)bpf_get_current_task();
 		const char *stack = fl_read(task, stack);
 
-		if (bpf_probe_read_kernel(&regs, sizeof(regs), stack + FL_KERNEL_STACK_BYTES - sizeof(regs)))
+		if (fl_copy(&regs, sizeof(regs), stack + FL_KERNEL_STACK_BYTES - sizeof(regs)))
 			return -1;
 		if (regs.ss != FL_USER_DS)
 			return -1;

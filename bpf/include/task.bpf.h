@@ -31,7 +31,7 @@ __noinline int fl_add_cgroup(u64 task)
 			record->cgroup_length = record->strings_length - record->cgroup_offset;
 			return 0;
 		}
-		if (fl_add_name(record, fl_read(node, name)))
+		if (fl_add_name((u64)fl_read(node, name)))
 			break;
 		node = parent;
 	}
@@ -47,7 +47,7 @@ __noinline int fl_add_task(u64 of)
 	struct task_struct *leader = fl_read(task, group_leader);
 	struct pid *pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
 	u32 level = fl_read(pid, level);
-	struct upid innermost = {};
+	struct upid *innermost;
 
 	if (!record)
 		return 1;
@@ -57,13 +57,12 @@ __noinline int fl_add_task(u64 of)
 	record->uid = (u32)bpf_get_current_uid_gid();
 	record->mount_namespace = fl_read(task, nsproxy, mnt_ns, ns.inum);
 	record->cpu = bpf_get_smp_processor_id();
-	bpf_probe_read_kernel(record->comm, FL_COMM_BYTES, &leader->comm);
-	bpf_probe_read_kernel(record->thread_name, FL_COMM_BYTES, &task->comm);
+	fl_copy(record->comm, FL_COMM_BYTES, &leader->comm);
+	fl_copy(record->thread_name, FL_COMM_BYTES, &task->comm);
 	/* numbers[] is as long as the namespaces are deep: address its last one by hand. */
-	bpf_probe_read_kernel(&innermost, bpf_core_type_size(struct upid),
-			      (char *)pid + bpf_core_field_offset(struct pid, numbers) +
-				      (u64)(level & 31) * bpf_core_type_size(struct upid));
-	record->pid_in_namespace = innermost.nr;
+	innermost = (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
+			     (u64)(level & 31) * bpf_core_type_size(struct upid));
+	record->pid_in_namespace = fl_read(innermost, nr);
 	if (level)
 		record->flags |= FL_IN_PID_NAMESPACE;
 	if (fl_read(task, cred, user_ns, level))

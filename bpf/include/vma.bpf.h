@@ -3,7 +3,7 @@
  * The VMA of an address, and its neighbours, from task->mm without a lock.
  *
  * signal_deliver runs with interrupts off, where bpf_find_vma() works once per event at best and costs 25 us. Reading the
- * tree with bpf_probe_read_kernel() costs about 100 ns (6.18, one CPU of a VM, 2026-11) and can't fail for a lock's sake.
+ * tree with fl_copy() costs about 100 ns (6.18, one CPU of a VM, 2026-11) and can't fail for a lock's sake.
  *
  * Benign race: another thread may change the tree while we read. Maple nodes are freed by RCU and our reads can't fault,
  * so the worst is a stale answer, and fl_vma_holds() drops one that does not hold the address.
@@ -59,7 +59,7 @@ __noinline int fl_maple_step(u64 address)
 	if (!walk || !bpf_core_type_exists(struct maple_arange_64))
 		return -1;
 	entry = walk->entry;
-	if (bpf_probe_read_kernel(walk->node, FL_MAPLE_NODE_BYTES, (const void *)(entry & ~0xffULL)))
+	if (fl_copy(walk->node, FL_MAPLE_NODE_BYTES, (const void *)(entry & ~0xffULL)))
 		return -1;
 	if (FL_MAPLE_TYPE(entry) == FL_MAPLE_ARANGE_64) {
 		walk->pivots = bpf_core_field_offset(struct maple_arange_64, pivot);

@@ -22,8 +22,8 @@ use crate::command::{self, Running};
 use crate::host;
 use crate::output::{Format, Target, Writer};
 use crate::probe::abi::{Names, fl_crash};
-use crate::probe::crash::{Attach, Plan, Probe, Ring, Storage};
-use crate::probe::{Counters, Filter};
+use crate::probe::crash::{Attach, Plan, Probe, Ring};
+use crate::probe::{Build, Counters, Filter};
 use crate::siginfo;
 use crate::watch::{Event, Watch};
 
@@ -76,17 +76,26 @@ pub fn run(options: Options) -> Result<ExitCode> {
     options.filter.check_cgroup()?;
     let mut writer = Writer::open(&options.target, options.format)?;
     let plan = plan(&options);
-    let mut storage = Storage::default();
-    let probe = Probe::start(&mut storage, &plan)?;
+    let probe = Probe::start(&plan)?;
     let attached = started.elapsed();
     let samples = RefCell::new(Vec::with_capacity(BATCH));
     let ring = probe.ring(|bytes| samples.borrow_mut().extend(fl_crash::from_bytes(bytes)))?;
     let mut watch = Watch::new(options.duration)?;
     eprintln!("faultline: watching {} through {}", subject(&options), probe.attached().join(" and "));
+    if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
+        eprintln!("faultline: {unseen}");
+    }
     if options.verbose {
         let memory =
             host::resident_bytes().map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
-        eprintln!("faultline: attached after {:.1} ms, resident memory {memory}", attached.as_secs_f64() * 1000.0);
+        eprintln!(
+            "faultline: attached after {:.1} ms, {}, resident memory {memory}",
+            attached.as_secs_f64() * 1000.0,
+            match probe.build() {
+                Build::Plain => "reading kernel memory by a helper",
+                Build::Typed => "reading kernel memory by typed loads",
+            }
+        );
     }
     let mut session = Session { decoder: Decoder::new(options.clone()), ring, samples: &samples, writer: &mut writer };
     let end = session.run(&mut watch, &options.command)?;

@@ -1,16 +1,15 @@
 //! The crash probe: `bpf/crash.bpf.c` opened, configured, loaded and attached.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, OpenObject, ProgramMut, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{Link, RingBuffer, RingBufferBuilder};
 
-use super::abi::crash_skel::{CrashSkel, CrashSkelBuilder};
+use super::abi::fl_config;
+use super::object::{Build, Loaded, Opened};
 use super::{Counters, Filter, load};
-use crate::host;
+use crate::host::{self, KernelTypes};
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 
 /// How to hook the kernel.
@@ -53,105 +52,97 @@ enum Hooks {
     Kprobe,
 }
 
-/// Where an opened object lives.
-type Place = Option<Box<MaybeUninit<OpenObject>>>;
-
-/// The places that opened objects live in; make one with `Default` and keep it as long as the probe.
-#[derive(Default)]
-pub struct Storage {
-    first: Place,
-    second: Place,
-}
+/// The object's two builds.
+const PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/crash.plain.o"));
+const TYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/crash.typed.o"));
 
 /// The attached probe. Dropping it detaches every program.
-pub struct Probe<'obj> {
-    skel: CrashSkel<'obj>,
+pub struct Probe {
+    object: Loaded,
+    build: Build,
     links: Vec<Link>,
     attached: Vec<&'static str>,
 }
 
-impl<'obj> Probe<'obj> {
+impl Probe {
     /// Loads the programs and attaches each by itself. `auto` falls back to kprobes where signal_deliver can't be used.
     ///
     /// # Errors
     /// Missing privileges, a kernel without BTF, a verifier that refuses, a hook that isn't there: one line with the cure
     /// where there is one.
-    pub fn start(storage: &'obj mut Storage, plan: &Plan) -> Result<Self> {
+    pub fn start(plan: &Plan) -> Result<Self> {
         load::prepare(plan.verbose);
-        let seccomp_kills = plan.attach == Attach::Auto
-            && plan.signals.contains(&SIGSYS)
-            && host::has_kprobe_pmu()
-            && !host::delivers_seccomp_kills(plan.btf.as_deref().unwrap_or(Path::new(host::KERNEL_BTF)));
-        let first = match plan.attach {
-            Attach::Kprobe => Hooks::Kprobe,
-            Attach::Tracepoint | Attach::Auto => Hooks::Tracepoint { seccomp_kills },
-        };
-        // One place for each attempt: what a failed one has borrowed isn't given back.
-        let Storage { first: place, second: other_place } = storage;
-        match Self::attempt(place, plan, first) {
-            Err(why) if plan.attach == Attach::Auto && host::has_kprobe_pmu() => {
-                Self::attempt(other_place, plan, Hooks::Kprobe).map_err(|_| why)
+        let btf = plan.btf.as_deref().unwrap_or(Path::new(host::KERNEL_BTF));
+        // The types are some MiB: gone before the programs are loaded.
+        let ways = ways(plan, &KernelTypes::read(btf), host::has_kprobe_pmu());
+        let mut refusal = None;
+        for (build, hooks) in ways {
+            match Self::attempt(plan, build, hooks) {
+                Ok(probe) => return Ok(probe),
+                // What the best way was refused for is what the user can do something about.
+                Err(why) => refusal = refusal.or(Some(why)),
             }
-            result => result,
         }
+        Err(refusal.unwrap_or_else(|| anyhow!("failed to attach: there is no way to")))
     }
 
-    fn attempt(place: &'obj mut Place, plan: &Plan, hooks: Hooks) -> Result<Self> {
-        let mut probe = Self::load(place, plan, hooks)?;
+    fn attempt(plan: &Plan, build: Build, hooks: Hooks) -> Result<Self> {
+        let object = Self::load(plan, build, hooks)?;
+        let mut probe = Self { object, build, links: Vec::new(), attached: Vec::new() };
         probe.attach(plan, hooks)?;
         Ok(probe)
     }
 
-    fn load(place: &'obj mut Place, plan: &Plan, hooks: Hooks) -> Result<Self> {
-        let mut builder = CrashSkelBuilder::default();
-        if let Some(path) = &plan.btf {
-            std::fs::File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
-            load::step("use the BTF file", builder.object_builder_mut().btf_custom_path(path).map(drop))?;
-        }
-        let object = place.insert(Box::new(MaybeUninit::uninit()));
-        let mut open = load::step("open the crash probe", builder.open(object))?;
-        let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| anyhow!("the crash probe has no .rodata"))?;
-        let config = &mut rodata.fl_config;
-        plan.filter.configure(config)?;
-        config.signals = plan.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1));
-        config.frames = plan.frames;
-        config.show_handled = u8::from(plan.show_handled);
+    fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<Loaded> {
+        let bytes = match build {
+            Build::Plain => PLAIN,
+            Build::Typed => TYPED,
+        };
+        let mut object = Opened::open(bytes, plan.btf.as_deref())?;
         let seccomp_kills = hooks == Hooks::Tracepoint { seccomp_kills: true };
-        config.seccomp_kills = u8::from(seccomp_kills);
+        let mut config = fl_config {
+            signals: plan.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
+            frames: plan.frames,
+            show_handled: u8::from(plan.show_handled),
+            seccomp_kills: u8::from(seccomp_kills),
+            ..fl_config::default()
+        };
+        plan.filter.configure(&mut config)?;
+        object.configure(&config)?;
         // Nothing is loaded, and no table kept, that was not asked for.
         let kprobes = hooks == Hooks::Kprobe;
-        open.progs.fl_deliver.set_autoload(!kprobes);
-        open.progs.fl_do_coredump.set_autoload(kprobes);
-        open.progs.fl_vfs_coredump.set_autoload(kprobes);
-        open.progs.fl_force_sig.set_autoload(kprobes);
-        open.progs.fl_seccomp_kill.set_autoload(seccomp_kills);
-        open.progs.fl_fork.set_autoload(plan.filter.command);
-        open.progs.fl_exit.set_autoload(plan.filter.command);
-        let size = "size the crash probe's tables";
+        object.autoload("fl_deliver", !kprobes)?;
+        object.autoload("fl_do_coredump", kprobes)?;
+        object.autoload("fl_vfs_coredump", kprobes)?;
+        object.autoload("fl_force_sig", kprobes)?;
+        object.autoload("fl_seccomp_kill", seccomp_kills)?;
+        object.autoload("fl_fork", plan.filter.command)?;
+        object.autoload("fl_exit", plan.filter.command)?;
         if !plan.filter.command {
-            load::step(size, open.maps.fl_descendants.set_max_entries(1))?;
+            object.resize("fl_descendants", 1)?;
         }
-        load::step(size, open.maps.fl_pids.set_max_entries(plan.filter.pids.len().max(1) as u32))?;
-        let skel = load::step("load the crash probe", open.load())?;
-        plan.filter.apply(&skel.maps.fl_pids, &skel.maps.fl_cgroups)?;
-        Ok(Self { skel, links: Vec::new(), attached: Vec::new() })
+        object.resize("fl_pids", plan.filter.pids.len())?;
+        let loaded = object.load()?;
+        plan.filter.apply(&loaded.map("fl_pids")?, &loaded.map("fl_cgroups")?)?;
+        Ok(loaded)
     }
 
     fn attach(&mut self, plan: &Plan, hooks: Hooks) -> Result<()> {
-        let progs = &self.skel.progs;
-        let raw = |program: &ProgramMut<'_>, tracepoint: &str| {
+        let object = &self.object;
+        let raw = |program: &str, tracepoint: &str| {
             let what = format!("attach to raw tracepoint `{tracepoint}`");
-            load::step(&what, program.attach_raw_tracepoint(tracepoint))
+            load::step(&what, object.program(program)?.attach_raw_tracepoint(tracepoint))
         };
-        let kprobe = |program: &ProgramMut<'_>, function: &str| {
-            load::step(&format!("attach to kernel function `{function}`"), program.attach_kprobe(false, function))
+        let kprobe = |program: &str, function: &str| {
+            let what = format!("attach to kernel function `{function}`");
+            load::step(&what, object.program(program)?.attach_kprobe(false, function))
         };
         match hooks {
             Hooks::Tracepoint { seccomp_kills } => {
-                self.links.push(raw(&progs.fl_deliver, "signal_deliver")?);
+                self.links.push(raw("fl_deliver", "signal_deliver")?);
                 self.attached.push("raw_tp/signal_deliver");
                 // Something is gained by it, and nothing that was asked for is lost without it.
-                if seccomp_kills && let Ok(link) = kprobe(&progs.fl_seccomp_kill, "do_coredump") {
+                if seccomp_kills && let Ok(link) = kprobe("fl_seccomp_kill", "do_coredump") {
                     self.links.push(link);
                     self.attached.push("kprobe/do_coredump");
                 }
@@ -165,22 +156,27 @@ impl<'obj> Probe<'obj> {
                     bail!("failed to watch {name} by kprobes: they show signals that dump core only");
                 }
                 // One function by two names.
-                let (link, name) = match kprobe(&progs.fl_vfs_coredump, "vfs_coredump") {
+                let (link, name) = match kprobe("fl_vfs_coredump", "vfs_coredump") {
                     Ok(link) => (link, "kprobe/vfs_coredump"),
-                    Err(_) => (kprobe(&progs.fl_do_coredump, "do_coredump")?, "kprobe/do_coredump"),
+                    Err(_) => (kprobe("fl_do_coredump", "do_coredump")?, "kprobe/do_coredump"),
                 };
                 self.links.push(link);
                 self.attached.push(name);
-                self.links.push(kprobe(&progs.fl_force_sig, "force_sig_info_to_task")?);
+                self.links.push(kprobe("fl_force_sig", "force_sig_info_to_task")?);
                 self.attached.push("kprobe/force_sig_info_to_task");
             }
         }
         if plan.filter.command {
             // The exit first: a process must not be remembered that nobody forgets.
-            self.links.push(raw(&progs.fl_exit, "sched_process_exit")?);
-            self.links.push(raw(&progs.fl_fork, "sched_process_fork")?);
+            self.links.push(raw("fl_exit", "sched_process_exit")?);
+            self.links.push(raw("fl_fork", "sched_process_fork")?);
         }
         Ok(())
+    }
+
+    /// How the programs read kernel memory.
+    pub fn build(&self) -> Build {
+        self.build
     }
 
     /// The hooks in use, for the line that says so.
@@ -193,9 +189,10 @@ impl<'obj> Probe<'obj> {
     /// # Errors
     /// Where the ring can't be mapped.
     pub fn ring<'probe>(&'probe self, mut take: impl FnMut(&[u8]) + 'probe) -> Result<Ring<'probe>> {
+        let map = self.object.map("fl_ring")?;
         let mut builder = RingBufferBuilder::new();
         builder
-            .add(&self.skel.maps.fl_ring, move |sample| {
+            .add(&map, move |sample| {
                 take(sample);
                 0
             })
@@ -208,8 +205,25 @@ impl<'obj> Probe<'obj> {
     /// # Errors
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
-        Counters::read(&self.skel.maps.fl_counters)
+        Counters::read(&self.object.map("fl_counters")?)
     }
+}
+
+/// The ways to try, best first.
+fn ways(plan: &Plan, types: &KernelTypes, has_kprobes: bool) -> Vec<(Build, Hooks)> {
+    let seccomp_kills =
+        plan.attach == Attach::Auto && plan.signals.contains(&SIGSYS) && has_kprobes && !types.deliver_seccomp_kills();
+    let tracepoint = Hooks::Tracepoint { seccomp_kills };
+    let hooks = match plan.attach {
+        Attach::Tracepoint => vec![tracepoint],
+        Attach::Kprobe => vec![Hooks::Kprobe],
+        Attach::Auto if has_kprobes => vec![tracepoint, Hooks::Kprobe],
+        Attach::Auto => vec![tracepoint],
+    };
+    // Typed loads are by the types that the kernel itself has, not by those of a file.
+    let typed = plan.btf.is_none() && types.have_typed_loads();
+    let builds: &[Build] = if typed { &[Build::Typed, Build::Plain] } else { &[Build::Plain] };
+    hooks.iter().flat_map(|&hooks| builds.iter().map(move |&build| (build, hooks))).collect()
 }
 
 /// The reader's end of the samples.
@@ -233,5 +247,59 @@ impl AsFd for Ring<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: libbpf keeps its epoll descriptor open as long as the ring buffer lives, which we borrow.
         unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACEPOINT: Hooks = Hooks::Tracepoint { seccomp_kills: false };
+
+    fn plan(attach: Attach) -> Plan {
+        Plan {
+            filter: Filter::default(),
+            signals: vec![SIGSYS],
+            frames: 16,
+            show_handled: false,
+            attach,
+            btf: None,
+            verbose: false,
+        }
+    }
+
+    fn types(names: &str) -> KernelTypes {
+        KernelTypes::from_names(names)
+    }
+
+    #[test]
+    fn typed_loads_are_preferred_where_the_kernel_has_them() {
+        let new = types("HANDLER_EXIT bpf_rdonly_cast");
+        assert_eq!(
+            ways(&plan(Attach::Auto), &new, true),
+            [
+                (Build::Typed, TRACEPOINT),
+                (Build::Plain, TRACEPOINT),
+                (Build::Typed, Hooks::Kprobe),
+                (Build::Plain, Hooks::Kprobe)
+            ]
+        );
+        assert_eq!(ways(&plan(Attach::Auto), &types("HANDLER_EXIT"), false), [(Build::Plain, TRACEPOINT)]);
+    }
+
+    #[test]
+    fn types_from_a_file_rule_typed_loads_out() {
+        let from_file = Plan { btf: Some("btf".into()), ..plan(Attach::Tracepoint) };
+        assert_eq!(ways(&from_file, &types("HANDLER_EXIT bpf_rdonly_cast"), true), [(Build::Plain, TRACEPOINT)]);
+    }
+
+    #[test]
+    fn only_auto_and_only_old_kernels_add_the_kprobe_for_seccomp() {
+        let both = Hooks::Tracepoint { seccomp_kills: true };
+        let old = types("int");
+        assert_eq!(ways(&plan(Attach::Auto), &old, true), [(Build::Plain, both), (Build::Plain, Hooks::Kprobe)]);
+        assert_eq!(ways(&plan(Attach::Auto), &old, false), [(Build::Plain, TRACEPOINT)]);
+        assert_eq!(ways(&plan(Attach::Tracepoint), &old, true), [(Build::Plain, TRACEPOINT)]);
+        assert_eq!(ways(&plan(Attach::Kprobe), &old, true), [(Build::Plain, Hooks::Kprobe)]);
     }
 }

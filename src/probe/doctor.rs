@@ -1,19 +1,13 @@
 //! Trying the ways to hook the kernel, one by one: the kernel's own answer, not a guess from its version.
 
-use std::mem::MaybeUninit;
-
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapType, ProgramType};
+use libbpf_rs::{MapType, ObjectBuilder, ProgramType};
 
 use super::load;
 use crate::host::Answer;
 
-#[allow(missing_docs, non_camel_case_types, non_snake_case)]
-#[allow(clippy::all, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-mod doctor_skel {
-    include!(concat!(env!("OUT_DIR"), "/doctor.skel.rs"));
-}
-use doctor_skel::DoctorSkelBuilder;
+/// The object's two builds.
+const PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doctor.plain.o"));
+const TYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doctor.typed.o"));
 
 /// A way to hook the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,32 +20,29 @@ pub enum Hook {
     Kprobe,
     /// A function's entry through a trampoline.
     Fentry,
+    /// A raw tracepoint's program that reads kernel memory by a typed load: bpf/include/load.bpf.h.
+    TypedLoad,
 }
 
-/// Loads an empty program of this kind, attaches it, and detaches it again.
+/// Loads a small program of this kind, attaches it, and detaches it again.
 pub fn try_hook(hook: Hook) -> Answer {
     load::prepare(false);
-    let mut storage = MaybeUninit::uninit();
-    let mut attempt = || -> libbpf_rs::Result<()> {
-        let mut open = DoctorSkelBuilder::default().open(&mut storage)?;
-        let chosen = match hook {
-            Hook::RawTracepoint => "fl_try_raw_tp",
-            Hook::TracepointBtf => "fl_try_tp_btf",
-            Hook::Kprobe => "fl_try_kprobe",
-            Hook::Fentry => "fl_try_fentry",
-        };
-        for mut program in open.open_object_mut().progs_mut() {
+    let (object, chosen) = match hook {
+        Hook::RawTracepoint => (PLAIN, "fl_try_raw_tp"),
+        Hook::TracepointBtf => (PLAIN, "fl_try_tp_btf"),
+        Hook::Kprobe => (PLAIN, "fl_try_kprobe"),
+        Hook::Fentry => (PLAIN, "fl_try_fentry"),
+        Hook::TypedLoad => (TYPED, "fl_try_typed"),
+    };
+    let attempt = || -> libbpf_rs::Result<()> {
+        let mut open = ObjectBuilder::default().open_memory(object)?;
+        for mut program in open.progs_mut() {
             let keep = program.name() == chosen;
             program.set_autoload(keep);
         }
-        let skel = open.load()?;
-        let program = match hook {
-            Hook::RawTracepoint => &skel.progs.fl_try_raw_tp,
-            Hook::TracepointBtf => &skel.progs.fl_try_tp_btf,
-            Hook::Kprobe => &skel.progs.fl_try_kprobe,
-            Hook::Fentry => &skel.progs.fl_try_fentry,
-        };
-        program.attach().map(drop)
+        let object = open.load()?;
+        let program = object.progs_mut().find(|program| program.name() == chosen);
+        program.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?.attach().map(drop)
     };
     match attempt() {
         Ok(()) => Answer::Yes,

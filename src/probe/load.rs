@@ -58,10 +58,20 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
         );
     }
     let lines = LINES.lock().map(|lines| lines.clone()).unwrap_or_default();
+    if host::lockdown().as_deref() == Some("confidentiality") || refuses_to_read(&lines) {
+        return anyhow!("failed to {what}: {}", host::CURE_LOCKDOWN);
+    }
     match verifier_log(&lines) {
         Some((program, log)) => anyhow!("failed to {what}: the kernel's verifier refused program `{program}`:\n{log}"),
         None => anyhow!("failed to {what}: {error:#}"),
     }
+}
+
+/// Did the verifier refuse bpf_probe_read_kernel(), which every kernel since v5.5 has? Then the kernel is locked down, and
+/// only securityfs, which need not be mounted, would tell.
+fn refuses_to_read(lines: &[String]) -> bool {
+    lines.iter().any(|line| line.contains("bpf_probe_read_kernel#113"))
+        && lines.iter().any(|line| line.contains("cannot use helper") || line.contains("unknown func"))
 }
 
 /// The refused program and the end of its log, from libbpf's messages.
@@ -87,6 +97,15 @@ mod tests {
         let (program, log) = verifier_log(&lines).unwrap();
         assert_eq!(program, "fl_deliver");
         assert!(log.starts_with("insn 38\n") && log.ends_with("insn 49"), "{log}");
+    }
+
+    #[test]
+    fn a_refused_helper_means_lockdown() {
+        let log = |line: &str| [line.to_owned()];
+        assert!(refuses_to_read(&log("program of this type cannot use helper bpf_probe_read_kernel#113")));
+        assert!(refuses_to_read(&log("unknown func bpf_probe_read_kernel#113")));
+        assert!(!refuses_to_read(&log("12: (85) call bpf_probe_read_kernel#113")));
+        assert!(!refuses_to_read(&log("unknown func bpf_task_pt_regs#175")));
     }
 
     #[test]

@@ -6,6 +6,8 @@ pub mod crash;
 pub mod doctor;
 mod filter;
 mod load;
+mod object;
 
 pub use counters::Counters;
 pub use filter::{Filter, FilterError};
+pub use object::Build;

@@ -14,17 +14,61 @@ use crate::snapshot::compare;
 /// What each kernel of the matrix must have: a newer one that lacks what an older one has is a failure of ours, or a loss
 /// that must be known. `yes`, `no`, or `-` where it doesn't matter.
 const TABLE: &[(&str, &[(&str, &str)])] = &[
-    ("5.10", &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "no")]),
-    ("6.1", &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "yes")]),
+    (
+        "5.10",
+        &[
+            ("raw_tp", "yes"),
+            ("tp_btf", "yes"),
+            ("kprobe", "yes"),
+            ("fentry", "yes"),
+            ("bpf_task_pt_regs", "no"),
+            ("typed_loads", "no"),
+        ],
+    ),
+    (
+        "6.1",
+        &[
+            ("raw_tp", "yes"),
+            ("tp_btf", "yes"),
+            ("kprobe", "yes"),
+            ("fentry", "yes"),
+            ("bpf_task_pt_regs", "yes"),
+            ("typed_loads", "no"),
+        ],
+    ),
     (
         "6.12",
-        &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "yes")],
+        &[
+            ("raw_tp", "yes"),
+            ("tp_btf", "yes"),
+            ("kprobe", "yes"),
+            ("fentry", "yes"),
+            ("bpf_task_pt_regs", "yes"),
+            ("typed_loads", "yes"),
+        ],
     ),
     (
         "6.18",
-        &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "yes")],
+        &[
+            ("raw_tp", "yes"),
+            ("tp_btf", "yes"),
+            ("kprobe", "yes"),
+            ("fentry", "yes"),
+            ("bpf_task_pt_regs", "yes"),
+            ("typed_loads", "yes"),
+        ],
     ),
-    ("7.2", &[("raw_tp", "yes"), ("tp_btf", "yes"), ("kprobe", "yes"), ("fentry", "yes"), ("bpf_task_pt_regs", "yes")]),
+    (
+        "7.2",
+        &[
+            ("raw_tp", "yes"),
+            ("tp_btf", "yes"),
+            ("kprobe", "yes"),
+            ("fentry", "yes"),
+            ("bpf_task_pt_regs", "yes"),
+            ("typed_loads", "yes"),
+        ],
+    ),
 ];
 
 /// The kernel that this guest is meant to be; None: it is no guest, but the machine that runs the tests.
@@ -176,6 +220,25 @@ fn kprobes_are_taken_where_the_tracepoint_is_not_to_be_had() {
     let record: Value = serde_json::from_str(&records).unwrap();
     assert_eq!((&record["fault_address"], &record["signal"]), (&"0x18".into(), &"SIGSEGV".into()));
     assert!(record["instruction_symbol"].as_str().unwrap().starts_with("write_field+"));
+}
+
+/// The other tests take what `auto` takes: on a new kernel typed loads, which types from a file rule out.
+#[test]
+fn both_builds_see_the_same() {
+    let how = |flags: &[&str]| {
+        let output = crash(&[&["-v", "-d", "0.1"], flags].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = text.lines().find(|line| line.contains("attached after")).unwrap_or_else(|| panic!("{text}"));
+        line.split(", ").nth(1).unwrap().to_owned()
+    };
+    let from_file = ["--btf", "/sys/kernel/btf/vmlinux"];
+    assert_eq!(how(&from_file), "reading kernel memory by a helper");
+    let typed = !matches!(kernel().as_deref(), Some("5.10" | "6.1"));
+    let wanted = if typed { "reading kernel memory by typed loads" } else { "reading kernel memory by a helper" };
+    assert_eq!(how(&[]), wanted);
+    for name in PLAIN.iter().filter(|_| typed) {
+        compare(name, &check_with(name, &from_file));
+    }
 }
 
 #[test]

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Reading kernel memory, which may be gone by now: the one place that says how. Two builds of the same programs differ here.
+ *
+ * - Plain: bpf_probe_read_kernel(), on every kernel; refused where lockdown=confidentiality is in force.
+ * - FL_TYPED: loads through bpf_rdonly_cast() (v6.2), which the verifier turns into single instructions with an entry in
+ *   the exception table: they work under lockdown, cost about a tenth, and give 0 where nothing is mapped.
+ */
+#ifndef FL_LOAD_BPF_H
+#define FL_LOAD_BPF_H
+
+#ifdef FL_TYPED
+
+extern void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym __weak;
+
+/*
+ * A word of kernel memory. Any struct of the kernel that begins with an unsigned long would do as the type; this one is in
+ * every kernel's BTF. It is why unions, strings and nodes of trees can be read that have no type of their own to load by.
+ */
+#define fl_words(from)                                                           \
+	((const volatile struct fl_words *)bpf_rdonly_cast((const void *)(from), \
+							   bpf_core_type_id_kernel(struct pt_regs)))
+
+struct fl_words {
+	u64 word[8];
+};
+
+static __always_inline u64 fl_word(const void *from)
+{
+	return fl_words(from)->word[0];
+}
+
+/* Copies one scalar of `bytes`, a constant. 0 always: what isn't mapped reads as 0. */
+static __always_inline long fl_load(void *to, u32 bytes, const void *from)
+{
+	switch (bytes) {
+	case 1:
+		*(u8 *)to = *(const volatile u8 *)fl_words(from);
+		break;
+	case 2:
+		*(u16 *)to = *(const volatile u16 *)fl_words(from);
+		break;
+	case 4:
+		*(u32 *)to = *(const volatile u32 *)fl_words(from);
+		break;
+	default:
+		*(u64 *)to = fl_word(from);
+	}
+	return 0;
+}
+
+/* Copies `bytes`, a constant, whole words. 0 always. */
+#define fl_copy(to, bytes, from)                                                                      \
+	({                                                                                            \
+		_Pragma("unroll") for (u32 word = 0; word < (bytes) / 8; word++)((u64 *)(to))[word] = \
+			fl_word((const char *)(from) + word * 8);                                     \
+		0L;                                                                                   \
+	})
+
+/* Copies the string at `from`, at most FL_NAME_BYTES. Its length with the NUL; a longer one is cut and closed. */
+static __always_inline long fl_read_name(char *to, u64 from)
+{
+	for (u32 i = 0; i < FL_NAME_BYTES - 1; i++) {
+		u8 c = *(const volatile u8 *)fl_words(from + i);
+
+		to[i] = c;
+		if (!c)
+			return i + 1;
+	}
+	to[FL_NAME_BYTES - 1] = 0;
+	return FL_NAME_BYTES;
+}
+
+/* BPF_CORE_READ() of libbpf expands to calls of these. */
+#define bpf_probe_read_kernel(to, bytes, from) fl_load(to, bytes, from)
+
+#else
+
+#define fl_copy(to, bytes, from) bpf_probe_read_kernel(to, bytes, from)
+#define fl_read_name(to, from)   bpf_probe_read_kernel_str(to, FL_NAME_BYTES, (const void *)(from))
+
+#endif
+
+/* Follows the pointers of `a, b, c` from `source`. */
+#define fl_read(source, ...) BPF_CORE_READ(source, __VA_ARGS__)
+
+#endif

@@ -1,0 +1,94 @@
+//! The two builds of a probe's object, opened and loaded by the names of their maps and programs.
+//!
+//! Not through the skeleton, which is bound to one object; its types serve both (`abi.rs`).
+
+use std::mem::offset_of;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use libbpf_rs::{Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, ProgramMut};
+
+use super::abi::{crash_skel::types::rodata, fl_config};
+use super::load;
+
+/// How a build reads kernel memory: bpf/include/load.bpf.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// By bpf_probe_read_kernel(): on every kernel, but not under lockdown=confidentiality.
+    Plain,
+    /// By typed loads: from v6.2, whatever the lockdown.
+    Typed,
+}
+
+/// An object before it is loaded.
+pub(super) struct Opened {
+    object: OpenObject,
+}
+
+impl Opened {
+    /// Opens the object in `bytes`, with the kernel's types from `btf` where it is given.
+    pub(super) fn open(bytes: &[u8], btf: Option<&Path>) -> Result<Self> {
+        let mut builder = ObjectBuilder::default();
+        if let Some(path) = btf {
+            std::fs::File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
+            load::step("use the BTF file", builder.btf_custom_path(path).map(drop))?;
+        }
+        Ok(Self { object: load::step("open the probe", builder.open_memory(bytes))? })
+    }
+
+    pub(super) fn map(&mut self, name: &str) -> Result<OpenMapMut<'_>> {
+        self.object.maps_mut().find(|map| map.name() == name).ok_or_else(|| missing("map", name))
+    }
+
+    /// Writes what the programs are verified with.
+    pub(super) fn configure(&mut self, config: &fl_config) -> Result<()> {
+        let mut map = self.object.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
+        let value =
+            map.as_mut().and_then(OpenMapMut::initial_value_mut).ok_or_else(|| missing("section", ".rodata"))?;
+        let at = offset_of!(rodata, fl_config);
+        let place = value.get_mut(at..at + size_of::<fl_config>()).ok_or_else(|| missing("variable", "fl_config"))?;
+        // SAFETY: fl_config is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
+        let bytes = unsafe { std::slice::from_raw_parts((&raw const *config).cast::<u8>(), size_of::<fl_config>()) };
+        place.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn program(&mut self, name: &str) -> Result<OpenProgramMut<'_>> {
+        self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
+    }
+
+    /// Lets the kernel verify this program, or leaves it out.
+    pub(super) fn autoload(&mut self, name: &str, wanted: bool) -> Result<()> {
+        self.program(name)?.set_autoload(wanted);
+        Ok(())
+    }
+
+    /// Makes room for this many entries.
+    pub(super) fn resize(&mut self, name: &str, entries: usize) -> Result<()> {
+        let entries = u32::try_from(entries).with_context(|| format!("failed to size table `{name}`"))?;
+        load::step(&format!("size table `{name}`"), self.map(name)?.set_max_entries(entries.max(1)))
+    }
+
+    pub(super) fn load(self) -> Result<Loaded> {
+        Ok(Loaded { object: load::step("load the probe", self.object.load())? })
+    }
+}
+
+/// An object in the kernel. Dropping it leaves only what is attached.
+pub(super) struct Loaded {
+    object: Object,
+}
+
+impl Loaded {
+    pub(super) fn map(&self, name: &str) -> Result<Map<'_>> {
+        self.object.maps().find(|map| map.name() == name).ok_or_else(|| missing("map", name))
+    }
+
+    pub(super) fn program(&self, name: &str) -> Result<ProgramMut<'_>> {
+        self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
+    }
+}
+
+fn missing(kind: &str, name: &str) -> anyhow::Error {
+    anyhow!("failed to find {kind} `{name}` in the probe: this binary is damaged, build it anew")
+}

@@ -1,0 +1,70 @@
+//! Where lockdown=confidentiality is in force: the same records from 6.12 on, one clear line before.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[allow(dead_code)] // the other tests use the rest
+mod harness;
+mod snapshot;
+
+use std::fs;
+use std::process::{Command, Output};
+
+use harness::{FAULTLINE, check_with};
+use serde_json::Value;
+
+/// The kernels of the matrix that have typed loads (v6.2): faultline works there.
+const WORKS: &[&str] = &["6.12", "6.18", "7.2"];
+
+fn works() -> bool {
+    let kernel = std::env::var("FAULTLINE_KERNEL").expect("runs in a guest only: ci/vm KERNEL-lockdown");
+    WORKS.contains(&kernel.as_str())
+}
+
+/// faultline without securityfs, where the kernel does not say that it is locked down.
+fn untold(arguments: &str) -> Output {
+    let script = format!("umount /sys/kernel/security; exec {FAULTLINE} {arguments}");
+    Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap()
+}
+
+#[test]
+fn lockdown_is_in_force() {
+    let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap();
+    assert!(modes.contains("[confidentiality]"), "{modes}");
+}
+
+#[test]
+fn lockdown_hides_nothing_from_typed_loads() {
+    for name in snapshot::programs() {
+        if works() {
+            snapshot::compare(&name, &check_with(&name, &[]));
+        }
+    }
+    let output = untold("crash --format json -- sh -c 'kill -SEGV $$'");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if works() {
+        let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&record["comm"], &record["sender"]["comm"]), (&"sh".into(), &"sh".into()), "{text}");
+    } else {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text.contains("lockdown=confidentiality is in force") && text.lines().count() == 1, "{text}");
+    }
+}
+
+#[test]
+fn lockdown_refuses_kprobes() {
+    let output = Command::new(FAULTLINE).args(["crash", "--attach", "kprobe", "-d", "0.1"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+    assert!(text.contains("lockdown=confidentiality is in force") && text.contains("leave --attach out"), "{text}");
+}
+
+#[test]
+fn lockdown_is_what_doctor_says() {
+    let output = Command::new(FAULTLINE).args(["doctor", "--format", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let yes_or_no = if works() { "yes" } else { "no" };
+    assert_eq!(report["crash"], yes_or_no, "{report:#}");
+    let check = |name: &str| report["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
+    assert_eq!(check("lockdown_allows")["status"], "no");
+    assert_eq!(check("typed_loads")["status"], yes_or_no);
+    assert_eq!(check("kprobe")["status"], "no");
+}
