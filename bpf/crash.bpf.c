@@ -4,12 +4,12 @@
  *
  * Driven by raw_tp/signal_deliver, which runs in the thread that gets the signal, with interrupts off and siglock held:
  * nothing here sleeps or takes mmap_lock, nor calls a helper that might. Where it can't be used, by kprobes: what they can't see
- * is in docs/limits.md. One record an event, no memory between events.
+ * is in docs/limits.md. Where groups are on, every event is counted in its group before anything else is done for it.
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "filter.bpf.h"
 #include "regs.bpf.h"
-#include "stack.bpf.h"
+#include "group.bpf.h"
 #include "task.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -17,7 +17,7 @@ char LICENSE[] SEC("license") = "GPL";
 /* Records for user space: about 3.5 KiB each. Full: the record is lost and counted as FL_LOST_RING_FULL. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, 1 << 19);
 } fl_ring SEC(".maps");
 
 /* A process that is ending by a signal without a core dump: each of its threads comes by, the first one is the record. */
@@ -48,7 +48,7 @@ struct {
 #define FL_SIG_IGN 1
 
 #define FL_WAKE_INTERVAL_NS (50 * 1000 * 1000ULL)
-#define FL_WAKE_BYTES       (1 << 18)
+#define FL_WAKE_BYTES       (1 << 17)
 
 /* When user space was last woken. Benign race: two CPUs that wake it twice cost a little, and lose nothing. */
 u64 fl_last_wake_ns = 0;
@@ -198,59 +198,127 @@ __noinline int fl_describe_exe(u64 mm)
 	return 0;
 }
 
-/* Fills the record in the order in which it is trusted and sends it. */
-static __always_inline void fl_send_record(struct task_struct *task, struct kernel_siginfo *info, u32 signal,
-					   enum fl_disposition disposition)
+/* Begins the record with what groups are made of: the signal, the registers, the frames. */
+static __always_inline struct fl_crash *fl_begin_record(struct task_struct *task, struct kernel_siginfo *info,
+							u32 signal, enum fl_disposition disposition)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct mm_struct *mm = fl_read(task, mm);
-	u64 length;
 
 	if (!record)
-		return;
+		return NULL;
 	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
 	record->timestamp_ns = bpf_ktime_get_boot_ns();
 	record->signal = signal;
 	record->disposition = disposition;
-	fl_add_task((u64)task);
+	record->group = ~0U;
 	if (info)
 		fl_describe_signal(record, task, info);
+	record->pid_in_namespace = fl_pid_in_namespace(task);
+	if (record->flags & FL_HAS_CODE &&
+	    (!(record->flags & FL_HAS_SENDER) || record->sender_pid == (s32)record->pid_in_namespace))
+		record->flags |= FL_PLACE_COUNTS;
 	fl_add_registers();
+	if (mm && record->flags & FL_HAS_REGISTERS)
+		fl_add_frames((u64)mm);
+	return record;
+}
+
+/* Completes the record and sends it. True: user space will get it. */
+static __always_inline bool fl_send_record(struct fl_crash *record, struct task_struct *task)
+{
+	struct mm_struct *mm = fl_read(task, mm);
+	u64 length;
+
+	fl_add_task((u64)task);
 	if (mm) {
 		fl_describe_exe((u64)mm);
 		fl_describe_memory((u64)mm);
-		if (record->flags & FL_HAS_REGISTERS)
-			fl_add_frames((u64)mm);
+		fl_describe_modules((u64)mm);
 	}
 	length = __builtin_offsetof(struct fl_crash, strings) + record->strings_length;
 	barrier_var(length); /* or the check is done on another copy, which old verifiers don't connect with this one */
 	if (length > sizeof(*record))
-		return;
-	if (bpf_ringbuf_output(&fl_ring, record, length, fl_wake_flags(record->timestamp_ns)))
+		return false;
+	if (bpf_ringbuf_output(&fl_ring, record, length, fl_wake_flags(record->timestamp_ns))) {
 		fl_count(FL_LOST_RING_FULL);
-	else
-		fl_count(FL_RECORDS);
+		return false;
+	}
+	fl_count(FL_RECORDS);
+	return true;
 }
 
-/* A watched signal on its way to a task: if that is watched, count what becomes of it and send what was asked for. */
-static __always_inline void fl_on_signal(struct task_struct *task, struct kernel_siginfo *info, u32 signal, u64 handler)
+/* After the group was counted, never before: who reads this number first sees no more events than all groups have. */
+static __always_inline void fl_count_matched(enum fl_disposition disposition)
+{
+	fl_count(FL_MATCHED);
+	if (disposition == FL_DISPOSED_FATAL)
+		fl_count(FL_FATAL);
+	else
+		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
+}
+
+/* A watched signal on its way to a task: if that is watched, count it and send the record that was asked for. */
+static __always_inline void fl_on_signal(void *context, struct task_struct *task, struct kernel_siginfo *info,
+					 u32 signal, u64 handler)
 {
 	enum fl_disposition disposition;
+	struct fl_crash *record;
+	struct fl_group *group;
+	struct fl_site site = {};
+	bool is_due;
+	u32 id, *seen;
 
 	if (!fl_filter(task)) {
 		fl_count(FL_FILTERED);
 		return;
 	}
-	fl_count(FL_MATCHED);
 	disposition = fl_dispose(task, signal, handler);
-	if (disposition == FL_DISPOSED_FATAL) {
-		fl_count(FL_FATAL);
-	} else {
-		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
-		if (!fl_config.show_handled)
+	is_due = disposition == FL_DISPOSED_FATAL || fl_config.show_handled;
+	if (!fl_config.groups) {
+		fl_count_matched(disposition);
+		if (!is_due)
 			return;
+		record = fl_begin_record(task, info, signal, disposition);
+		if (record)
+			fl_send_record(record, task);
+		return;
 	}
-	fl_send_record(task, info, signal, disposition);
+	if (!is_due) {
+		fl_site_of(&site, task, info, signal, disposition);
+		seen = bpf_map_lookup_elem(&fl_sites, &site);
+		if (seen) {
+			fl_group_add(*seen);
+			fl_count_matched(disposition);
+			return;
+		}
+	}
+	record = fl_begin_record(task, info, signal, disposition);
+	if (!record)
+		return;
+	id = fl_count_group((u64)fl_read(task, mm));
+	fl_count_matched(disposition);
+	group = NULL;
+	if (id & FL_GROUP_BORN) {
+		id &= ~FL_GROUP_BORN;
+		group = bpf_map_lookup_elem(&fl_groups, &id);
+		if (group) {
+			group->stack_id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK);
+			if (group->stack_id < 0)
+				fl_count(FL_LOST_STACK_FULL);
+		}
+	} else {
+		group = bpf_map_lookup_elem(&fl_groups, &id);
+	}
+	if (!is_due)
+		bpf_map_update_elem(&fl_sites, &site, &id, BPF_ANY);
+	if (!group || !fl_take_budget(group, record->timestamp_ns, is_due))
+		return;
+	record->group = id;
+	if (fl_send_record(record, task)) {
+		group->samples += 1; /* benign race: a sample more than the budget */
+		group->sampled_ns = record->timestamp_ns;
+	}
 }
 
 SEC("raw_tp/signal_deliver")
@@ -278,21 +346,21 @@ int BPF_PROG(fl_deliver, int signal, struct kernel_siginfo *info, struct k_sigac
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
 			return 0;
 	}
-	fl_on_signal(task, info, number, handler);
+	fl_on_signal(ctx, task, info, number, handler);
 	return 0;
 }
 
 /* --- the fallback, where signal_deliver can't be used: kprobes --- */
 
 /* The kernel is about to write a core file, or would if it were allowed to: once for each fatal signal that may dump. */
-static __always_inline int fl_on_coredump(struct kernel_siginfo *info)
+static __always_inline int fl_on_coredump(void *context, struct kernel_siginfo *info)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 signal = fl_read(info, si_signo);
 
 	if (!(fl_config.signals & FL_BIT(signal)))
 		return 0;
-	fl_on_signal(task, info, signal, FL_SIG_DFL);
+	fl_on_signal(context, task, info, signal, FL_SIG_DFL);
 	return 0;
 }
 
@@ -300,13 +368,13 @@ static __always_inline int fl_on_coredump(struct kernel_siginfo *info)
 SEC("kprobe/do_coredump")
 int BPF_KPROBE(fl_do_coredump, struct kernel_siginfo *info)
 {
-	return fl_on_coredump(info);
+	return fl_on_coredump(ctx, info);
 }
 
 SEC("kprobe/vfs_coredump")
 int BPF_KPROBE(fl_vfs_coredump, struct kernel_siginfo *info)
 {
-	return fl_on_coredump(info);
+	return fl_on_coredump(ctx, info);
 }
 
 /*
@@ -329,7 +397,7 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 	handler = (u64)fl_read(action, sa.sa_handler);
 	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))
 		return 0;
-	fl_on_signal(task, info, signal, handler);
+	fl_on_signal(ctx, task, info, signal, handler);
 	return 0;
 }
 
@@ -344,7 +412,7 @@ int BPF_KPROBE(fl_seccomp_kill, struct kernel_siginfo *info)
 
 	if (fl_read(info, si_signo) != FL_SIGSYS || !fl_is_first(task))
 		return 0;
-	return fl_on_coredump(info);
+	return fl_on_coredump(ctx, info);
 }
 
 SEC("raw_tp/sched_process_fork")

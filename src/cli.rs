@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use faultline::output::{self, Target};
 use faultline::probe::Filter;
+use faultline::probe::crash::{Budget, GroupTable};
 use faultline::{crash, probe, siginfo};
 
 /// The command line.
@@ -152,6 +153,43 @@ pub struct CrashArgs {
     /// Show signals that the process handled or ignored, too; without it they are only counted
     #[arg(long)]
     handled: bool,
+
+    /// Print the groups (which bug, how often) every SECS seconds, and all of them at the end
+    #[arg(long, value_name = "SECS", value_parser = interval)]
+    summary: Option<Duration>,
+
+    /// Print the first N deaths of each group, then one each --sample-interval; the rest is counted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_group: Option<u32>,
+
+    /// Print at most N deaths a second of all groups; the rest is counted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_second: Option<u32>,
+
+    #[command(flatten)]
+    table: TableArgs,
+}
+
+/// The room for groups in the kernel.
+#[derive(Args, Debug)]
+pub struct TableArgs {
+    /// Another death of a group that has had its first ones, after this time
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = seconds)]
+    sample_interval: Duration,
+
+    /// Room for N groups; what finds none is counted together
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_groups: u32,
+
+    /// Room for the stacks of N groups, for those of which no death could be sampled
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_stacks: u32,
+}
+
+impl TableArgs {
+    fn table(&self) -> GroupTable {
+        GroupTable { groups: self.max_groups, stacks: self.max_stacks }
+    }
 }
 
 impl From<CrashArgs> for crash::Options {
@@ -172,6 +210,13 @@ impl From<CrashArgs> for crash::Options {
             duration: (!probe.duration.is_zero()).then_some(probe.duration),
             target: Target { path: probe.output, append: probe.append },
             format: probe.format.into(),
+            summary: args.summary,
+            table: args.table.table(),
+            samples: Budget {
+                first: args.samples_per_group,
+                interval: args.table.sample_interval,
+                rate: args.samples_per_second,
+            },
             attach: probe.attach.into(),
             btf: probe.btf,
             verbose: probe.verbose,
@@ -191,6 +236,14 @@ pub struct DoctorArgs {
     /// Exit with 1 where faultline crash does not work, or that can't be told
     #[arg(long)]
     pub strict: bool,
+}
+
+/// Seconds of an interval: not 0.
+fn interval(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        short if short < Duration::from_millis(100) => Err("an interval is 0.1 seconds or more".to_owned()),
+        interval => Ok(interval),
+    }
 }
 
 /// Seconds, fractions allowed.

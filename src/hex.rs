@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A number that is written as `0x...`: lower case, no leading zeros, a string in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,14 @@ impl Serialize for Hex {
     }
 }
 
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        digits.map(Self).ok_or_else(|| de::Error::custom(format!("`{text}` is no number like 0x1f")))
+    }
+}
+
 /// Bytes as pairs of lower-case digits, as build ids are written.
 pub fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -34,6 +42,8 @@ mod tests {
         assert_eq!(Hex(0).to_string(), "0x0");
         assert_eq!(Hex(0x18).to_string(), "0x18");
         assert_eq!(serde_json::to_string(&Hex(u64::MAX)).unwrap(), "\"0xffffffffffffffff\"");
+        assert_eq!(serde_json::from_str::<Hex>("\"0xffffffffffffffff\"").unwrap(), Hex(u64::MAX));
+        assert!(serde_json::from_str::<Hex>("\"12\"").is_err());
     }
 
     #[test]

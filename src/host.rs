@@ -112,6 +112,11 @@ pub fn kernel() -> (String, String) {
     }
 }
 
+/// What tells one boot of this machine from another; None: the kernel doesn't tell.
+pub fn boot_id() -> Option<String> {
+    sysctl("kernel/random/boot_id")
+}
+
 /// The lockdown mode in force: `none`, `integrity`, `confidentiality`; None: the kernel has none, or securityfs is not
 /// mounted.
 pub fn lockdown() -> Option<String> {

@@ -15,5 +15,6 @@ pub mod output;
 pub mod probe;
 pub mod process;
 pub mod siginfo;
+pub mod summary;
 pub mod symbol;
 pub mod watch;

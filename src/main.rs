@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Command::Crash(args) => crash::run((*args).into()),
+        Command::Crash(args) => crash::run(&(*args).into()),
         Command::Doctor(args) => {
             let report = doctor::examine();
             let mut writer = Writer::open(&Target::default(), args.format.into())?;

@@ -29,12 +29,18 @@ pub enum Event {
     },
     /// The duration is over.
     TimeUp,
+    /// Another interval is over.
+    Tick,
+    /// SIGHUP: the output's file was moved away.
+    Hangup,
 }
 
 /// The signals that end a run, taken as events from when this is made.
 pub struct Watch {
     signals: SignalFd,
     deadline: Option<Instant>,
+    interval: Option<Duration>,
+    next_tick: Option<Instant>,
     linger_until: Option<Instant>,
 }
 
@@ -44,7 +50,19 @@ impl Watch {
     /// # Errors
     /// Where the signals can't be blocked.
     pub fn new(duration: Option<Duration>) -> Result<Self> {
-        let mask: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
+        Self::with_signals(duration, &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD])
+    }
+
+    /// The same, with SIGHUP as an event rather than the end.
+    ///
+    /// # Errors
+    /// As [`Watch::new`].
+    pub fn with_hangup(duration: Option<Duration>) -> Result<Self> {
+        Self::with_signals(duration, &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGHUP])
+    }
+
+    fn with_signals(duration: Option<Duration>, signals: &[Signal]) -> Result<Self> {
+        let mask: SigSet = signals.iter().copied().collect();
         mask.thread_block().context("failed to block signals")?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .context("failed to make a signalfd")?;
@@ -52,7 +70,13 @@ impl Watch {
         // SAFETY: SIG_DFL installs no handler, so no code of ours runs at any time that it must be safe for.
         unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.context("failed to reset SIGCHLD")?;
         let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
-        Ok(Self { signals, deadline, linger_until: None })
+        Ok(Self { signals, deadline, interval: None, next_tick: None, linger_until: None })
+    }
+
+    /// From now on a [`Event::Tick`] each `interval`.
+    pub fn tick_every(&mut self, interval: Duration) {
+        self.interval = Some(interval);
+        self.next_tick = Instant::now().checked_add(interval);
     }
 
     /// Call it after samples were taken: more may come that wake nobody.
@@ -78,11 +102,16 @@ impl Watch {
             if self.deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(Event::TimeUp);
             }
+            if self.next_tick.is_some_and(|tick| tick <= now) {
+                // After a pause of the whole machine there is one tick, not one for each that was missed.
+                self.next_tick = self.interval.and_then(|interval| now.checked_add(interval));
+                return Ok(Event::Tick);
+            }
             if self.linger_until.is_some_and(|until| until <= now) {
                 self.linger_until = None;
                 return Ok(Event::Samples);
             }
-            let until = [self.deadline, self.linger_until].into_iter().flatten().min();
+            let until = [self.deadline, self.next_tick, self.linger_until].into_iter().flatten().min();
             let mut fds =
                 [PollFd::new(samples, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, timeout(until.map(|until| until - now))) {
@@ -100,6 +129,7 @@ impl Watch {
         let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
         Ok(signal.map(|signal| match signal {
             Signal::SIGCHLD => Event::Child,
+            Signal::SIGHUP => Event::Hangup,
             signal => Event::Stop { signal, from_terminal: info.ssi_code == SI_KERNEL },
         }))
     }

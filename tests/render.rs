@@ -26,7 +26,7 @@ fn vma(start: u64, permissions: &str, mapping_name: Option<&str>) -> Vma {
 
 fn frame(address: u64, symbol: Option<&str>, line: Option<u32>) -> Frame {
     Frame {
-        address: Hex(address),
+        address: Some(Hex(address)),
         symbol: symbol.map(str::to_owned),
         module: Some("/usr/bin/myapp".to_owned()),
         build_id: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),

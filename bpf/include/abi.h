@@ -28,6 +28,9 @@ typedef long long s64;
 #define FL_PIDS_MAX        1024 /* --pid, how often */
 #define FL_DESCENDANTS_MAX 8192 /* live descendants of the watched command */
 #define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment by a signal without a core dump */
+#define FL_SITES_MAX       1024 /* places of handled faults that are remembered with their group */
+#define FL_EXEMPLAR_FRAMES 16   /* of a group's stack in fl_stacks */
+#define FL_SIGNED_FRAMES   16 /* innermost frames that make a group and a signature: the outer ones are the start-up's */
 #define FL_BUILD_ID_BYTES  20   /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
 #define FL_FRAMES_MAX      127  /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
 #define FL_MODULES_MAX     24   /* executable mappings that one stack may touch */
@@ -36,7 +39,10 @@ typedef long long s64;
 #define FL_NAME_BYTES      256  /* NAME_MAX and the closing NUL: one component of a path */
 #define FL_PATH_DEPTH_MAX  32   /* components of a path, mounts included; each costs the verifier a round */
 
-/* Everything that is counted. The first ones say what happened, those from FL_LOST_RING_FULL on what was lost and why. */
+/*
+ * Everything that is counted. The first ones say what happened, those from FL_LOST_RING_FULL on which samples were lost
+ * and why: their events are counted all the same.
+ */
 enum fl_counter {
 	FL_MATCHED = 0,     /* deliveries of a watched signal to a watched task */
 	FL_FILTERED,        /* deliveries of a watched signal to a task that the filters leave out */
@@ -45,6 +51,8 @@ enum fl_counter {
 	FL_IGNORED,         /* matched: nothing happens */
 	FL_RECORDS,         /* records handed to user space */
 	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
+	FL_LOST_BUDGET,     /* more than the budget of samples allows: fl_config.sample_first and the fields after it */
+	FL_LOST_STACK_FULL, /* a new group got no place in fl_stacks */
 	FL_LOST_WATCH_FULL, /* a descendant that could not be watched: FL_DESCENDANTS_MAX alive already */
 	FL_COUNTERS
 };
@@ -63,6 +71,7 @@ enum fl_crash_flag {
 	FL_IS_COMPAT = 1 << 7,      /* a 32-bit task: registers are right, frames hold the instruction pointer only */
 	FL_IN_PID_NAMESPACE = 1 << 10,  /* not the host's: sender_pid is a number of that namespace */
 	FL_IN_USER_NAMESPACE = 1 << 11, /* not the host's: sender_uid is a number of that namespace */
+	FL_PLACE_COUNTS = 1 << 8,       /* the frames tell what broke: no other process sent the signal */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -92,6 +101,45 @@ struct fl_vma {
 	u32 pad;
 };
 
+/*
+ * What makes two deaths one bug, as far as the kernel can tell within one run: inodes are reused, so this key is worth
+ * nothing to the next run. The durable name is the signature, made in user space.
+ */
+struct fl_group_key {
+	u64 frames; /* hash of the innermost frames, each as device, inode and offset in the file; 0: they don't count */
+	u64 exe_inode;
+	u32 exe_device;
+	s32 si_code;
+	enum fl_disposition disposition;
+	u16 signal;
+	u16 has_code;
+	char comm[FL_COMM_BYTES]; /* of the group leader */
+};
+
+/* What is known of one group beside its counts. Written by the kernel program; first_ns 0: never used. */
+struct fl_group {
+	struct fl_group_key key;
+	u64 first_ns; /* CLOCK_BOOTTIME */
+	u64 last_ns;
+	u64 last_jiffies; /* when last_ns was taken: at most once a tick */
+	u64 sampled_ns;   /* the last sample that was sent */
+	u32 samples;      /* sent so far */
+	u32 last_pid;
+	s32 stack_id; /* in fl_stacks; negative: none */
+	u32 pad;
+};
+
+/* Where a fault is handled: what is known of it before any frame is walked. */
+struct fl_site {
+	u64 start_boottime_ns; /* of the process: tells two with the same tgid apart */
+	u64 instruction_pointer;
+	u32 tgid;
+	u32 exec; /* how often the process has exec'ed: its low bits */
+	s32 si_code;
+	u16 signal;
+	u16 disposition;
+};
+
 /* One signal that a watched task got, as it got it. Written whole by the kernel program, read once by user space. */
 struct fl_crash {
 	u64 timestamp_ns;  /* CLOCK_BOOTTIME */
@@ -117,6 +165,8 @@ struct fl_crash {
 	u32 syscall_arch; /* AUDIT_ARCH_* */
 	enum fl_disposition disposition;
 	enum fl_crash_flag flags;
+	u32 group; /* index in fl_groups; ~0: groups are off */
+	u32 pad;
 	u32 exe;           /* 1 + index in files, 0: unknown */
 	u32 cgroup_offset; /* the cgroup v2 path, in strings, as a file's path */
 	u32 cgroup_length;
@@ -142,18 +192,25 @@ struct fl_config {
 	u64 signals;              /* bit N - 1: watch signal N */
 	u64 pid_namespace_device; /* not 0: pids that were typed are those of this pid namespace */
 	u64 pid_namespace_inode;
-	u32 frames;         /* to walk, 1..FL_FRAMES_MAX */
-	u32 command_parent; /* not 0: this process's new children are the watched command */
+	u64 sample_interval_ns; /* a group that has had sample_first gets one more after this time */
+	u32 frames;             /* to walk, 1..FL_FRAMES_MAX */
+	u32 groups;             /* not 0: count in so many groups, and in one more for what finds no place */
+	u32 sample_first;       /* samples that each group gets at once; 0: every one that fits into the ring */
+	u32 sample_rate;        /* samples a second of all groups together; 0: no limit */
+	u32 command_parent;     /* not 0: this process's new children are the watched command */
 	u32 name_count;
 	u8 by_pid;
 	u8 by_cgroup;
 	u8 by_descent;
 	u8 show_handled;
 	u8 seccomp_kills; /* fl_seccomp_kill is attached beside fl_deliver */
-	u8 pad[3];
+	u8 pad[7];
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 
+_Static_assert(sizeof(struct fl_group_key) == 48, "a key has no holes, or equal ones would differ");
+_Static_assert(sizeof(struct fl_site) == 32, "a key has no holes, or equal ones would differ");
+_Static_assert(sizeof(struct fl_group) == 96, "fl_group has a hole");
 _Static_assert(sizeof(struct fl_file) == 48, "fl_file has a hole");
 _Static_assert(sizeof(struct fl_vma) == 40, "fl_vma has a hole");
 _Static_assert(sizeof(struct fl_crash) % 8 == 0, "a record is whole words");

@@ -67,6 +67,7 @@ static inline __attribute__((always_inline)) void fl_registers_from(struct fl_re
 }
 
 #define fl_instruction_pointer(r) ((r)->rip)
+#define fl_regs_ip(regs)          ((regs)->ip)
 #define fl_stack_pointer(r)       ((r)->rsp)
 #define fl_frame_pointer(r)       ((r)->rbp)
 #define fl_is_compat(r)           ((r)->cs != FL_USER_CS)

@@ -120,14 +120,19 @@ __noinline int fl_add_file(u64 file)
 	return index + 1;
 }
 
-static __always_inline void fl_describe_vma(struct fl_vma *to, struct vm_area_struct *vma)
+static __always_inline void fl_place_vma(struct fl_vma *to, struct vm_area_struct *vma)
 {
 	to->vm_start = fl_read(vma, vm_start);
 	to->vm_end = fl_read(vma, vm_end);
 	to->vm_flags = fl_read(vma, vm_flags);
 	to->file_offset = (u64)fl_read(vma, vm_pgoff) << FL_PAGE_SHIFT;
-	to->file = fl_add_file((u64)fl_read(vma, vm_file));
 	to->pad = 0;
+}
+
+static __always_inline void fl_describe_vma(struct fl_vma *to, struct vm_area_struct *vma)
+{
+	fl_place_vma(to, vma);
+	to->file = fl_add_file((u64)fl_read(vma, vm_file));
 }
 
 /* --- build ids: System V gABI, "Object Files" and "Note Section" --- */

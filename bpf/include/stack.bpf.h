@@ -11,58 +11,106 @@
 #include "kernel.h"
 #include "file.bpf.h"
 
-/* The module of `address` in the record, which joins it when it is new. 0: well; 1: not executable, or nothing there. */
+/*
+ * Where the walk stands, and what it knows of the record's modules. In a map, so that the verifier sees one step and not
+ * 127.
+ */
+struct fl_unwind {
+	u64 mm;
+	u64 frame_pointer;
+	u64 stack_pointer;            /* of the innermost frame that is left: what lies below is dead */
+	u64 hash;                     /* of the frames so far: fl_group_key.frames */
+	u32 hashed;                   /* frames in it */
+	u32 hash_closed;              /* a frame outside of any file: what follows does not count */
+	u64 vmas[FL_MODULES_MAX + 1]; /* struct vm_area_struct of modules[] */
+	u64 inodes[FL_MODULES_MAX + 1];
+	u64 devices[FL_MODULES_MAX + 1];
+};
+FL_SCRATCH(fl_unwinds, struct fl_unwind);
+
+static __always_inline u64 fl_mix(u64 hash, u64 value)
+{
+	hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL; /* 2^64 / golden ratio: Knuth, TAOCP 6.4 */
+	return hash ^ hash >> 32;
+}
+
+/*
+ * The module of `address` in the record, which joins it when it is new: its index; FL_MODULES_MAX: it found no room; -1:
+ * the address isn't executable. What its file is called is not asked here: most walks only count.
+ */
 __noinline int fl_add_module(u64 mm, u64 address)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
 	struct vm_area_struct *vma;
+	struct inode *inode;
 	struct fl_vma *module;
 	u32 index;
 
-	if (!record)
-		return 1;
+	if (!record || !unwind)
+		return -1;
 	for (u32 i = 0; i < FL_MODULES_MAX; i++) {
 		if (i >= record->module_count)
 			break;
 		if (record->modules[i].vm_start <= address && address < record->modules[i].vm_end)
-			return 0;
+			return i;
 	}
 	vma = fl_vma_at(mm, address);
 	if (!vma || !(fl_read(vma, vm_flags) & VM_EXEC))
-		return 1;
+		return -1;
 	index = record->module_count;
+	barrier_var(index);
 	if (index >= FL_MODULES_MAX)
-		return 0; /* a frame without a module: address only */
+		return FL_MODULES_MAX;
 	record->module_count = index + 1;
 	module = &record->modules[index];
-	fl_describe_vma(module, vma);
-	if (module->file)
-		fl_identify(mm, (u64)vma, module->file);
-	return 0;
+	fl_place_vma(module, vma);
+	module->file = 0;
+	inode = fl_read(vma, vm_file, f_inode);
+	unwind->vmas[index] = (u64)vma;
+	unwind->inodes[index] = inode ? fl_read(inode, i_ino) : 0;
+	unwind->devices[index] = inode ? fl_read(inode, i_sb, s_dev) : 0;
+	return index;
+}
+
+/* Adds a frame to the hash: the place in its file, which is the same in every process. -1: outside of any mapping. */
+static __always_inline void fl_hash_frame(struct fl_crash *record, struct fl_unwind *unwind, u64 address, int module)
+{
+	u32 index = module;
+
+	if (unwind->hash_closed || unwind->hashed >= FL_SIGNED_FRAMES)
+		return;
+	unwind->hashed += 1;
+	barrier_var(index);
+	if (index >= FL_MODULES_MAX || !unwind->inodes[index]) {
+		unwind->hash = fl_mix(unwind->hash, ~0ULL);
+		/* The callers of the innermost frame count wherever that is: they tell one call to NULL from another. */
+		unwind->hash_closed = unwind->hashed > 1;
+		return;
+	}
+	unwind->hash = fl_mix(unwind->hash, unwind->devices[index]);
+	unwind->hash = fl_mix(unwind->hash, unwind->inodes[index]);
+	unwind->hash =
+		fl_mix(unwind->hash, address - record->modules[index].vm_start + record->modules[index].file_offset);
 }
 
 /* Appends a frame if it is in an executable mapping. 0: well; 1: it isn't, or the record is full. */
-static __always_inline int fl_add_frame(struct fl_crash *record, u64 mm, u64 address)
+static __always_inline int fl_add_frame(struct fl_crash *record, struct fl_unwind *unwind, u64 address)
 {
 	u32 count = record->frame_count;
+	int module;
 
 	if (count >= FL_FRAMES_MAX || count >= fl_config.frames)
 		return 1;
 	/* A return address may be the first byte after its mapping, when the call was the last instruction: ask for the call. */
-	if (fl_add_module(mm, address - 1))
+	module = fl_add_module(unwind->mm, address - 1);
+	if (module < 0)
 		return 1;
 	record->frames[count & FL_FRAMES_MAX] = address;
 	record->frame_count = count + 1;
+	fl_hash_frame(record, unwind, address, module);
 	return 0;
 }
-
-/* Where the walk stands. In a map, so that the verifier sees one step and not 127. */
-struct fl_unwind {
-	u64 mm;
-	u64 frame_pointer;
-	u64 stack_pointer; /* of the innermost frame that is left: what lies below is dead */
-};
-FL_SCRATCH(fl_unwinds, struct fl_unwind);
 
 /* Takes the frame that the frame pointer points to. 0: there may be another one; 1: the walk is over. */
 __noinline int fl_frame_step(void)
@@ -84,7 +132,7 @@ __noinline int fl_frame_step(void)
 		return 1;
 	if (bpf_probe_read_user(pair, sizeof(pair), (const void *)unwind->frame_pointer))
 		return 1;
-	if (fl_add_frame(record, unwind->mm, pair[1]))
+	if (fl_add_frame(record, unwind, pair[1]))
 		return 1;
 	unwind->stack_pointer = unwind->frame_pointer + sizeof(pair);
 	unwind->frame_pointer = pair[0];
@@ -100,24 +148,50 @@ __noinline int fl_add_frames(u64 mm)
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
 	u64 caller;
+	int module;
 
 	if (!record || !unwind)
 		return 1;
+	unwind->hash = 1;
+	unwind->hashed = 0;
+	unwind->hash_closed = 0;
 	record->frames[0] = fl_instruction_pointer(&record->registers);
 	record->frame_count = 1;
 	unwind->mm = mm;
 	unwind->stack_pointer = fl_stack_pointer(&record->registers);
 	unwind->frame_pointer = fl_frame_pointer(&record->registers);
-	if (record->flags & FL_IS_COMPAT) {
-		fl_add_module(mm, record->frames[0]);
+	module = fl_add_module(mm, record->frames[0]);
+	fl_hash_frame(record, unwind, record->frames[0], module);
+	if (record->flags & FL_IS_COMPAT)
 		return 0;
-	}
-	if (fl_add_module(mm, record->frames[0]) &&
-	    !bpf_probe_read_user(&caller, sizeof(caller), (const void *)unwind->stack_pointer))
-		fl_add_frame(record, mm, caller);
+	if (module < 0 && !bpf_probe_read_user(&caller, sizeof(caller), (const void *)unwind->stack_pointer))
+		fl_add_frame(record, unwind, caller);
 	for (int i = 0; i < FL_FRAMES_MAX; i++) {
 		if (fl_frame_step())
 			break;
+	}
+	return 0;
+}
+
+/* Names the modules that the walk has found: path and build id. */
+__noinline int fl_describe_modules(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+
+	if (!record || !unwind)
+		return 1;
+	for (u32 i = 0; i < FL_MODULES_MAX; i++) {
+		struct vm_area_struct *vma;
+		u32 file;
+
+		if (i >= record->module_count)
+			break;
+		vma = (void *)unwind->vmas[i];
+		file = fl_add_file((u64)fl_read(vma, vm_file));
+		record->modules[i].file = file;
+		if (file)
+			fl_identify(mm, (u64)vma, file);
 	}
 	return 0;
 }

@@ -38,6 +38,18 @@ __noinline int fl_add_cgroup(u64 task)
 	return 1;
 }
 
+/* The task's tgid as its own, the innermost, pid namespace has it. */
+static __always_inline u32 fl_pid_in_namespace(struct task_struct *task)
+{
+	struct pid *pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
+	u32 level = fl_read(pid, level);
+	/* numbers[] is as long as the namespaces are deep: address its last one by hand. */
+	struct upid *innermost = (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
+					  (u64)(level & 31) * bpf_core_type_size(struct upid));
+
+	return fl_read(innermost, nr);
+}
+
 /* Which process the task at `of`, the current one, belongs to: numbers, names, user, cgroup, namespaces. */
 __noinline int fl_add_task(u64 of)
 {
@@ -45,9 +57,7 @@ __noinline int fl_add_task(u64 of)
 	struct task_struct *task = (void *)of;
 	u64 id = bpf_get_current_pid_tgid();
 	struct task_struct *leader = fl_read(task, group_leader);
-	struct pid *pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
-	u32 level = fl_read(pid, level);
-	struct upid *innermost;
+	u32 level = fl_read(task, signal, pids[PIDTYPE_TGID], level);
 
 	if (!record)
 		return 1;
@@ -59,10 +69,6 @@ __noinline int fl_add_task(u64 of)
 	record->cpu = bpf_get_smp_processor_id();
 	fl_copy(record->comm, FL_COMM_BYTES, &leader->comm);
 	fl_copy(record->thread_name, FL_COMM_BYTES, &task->comm);
-	/* numbers[] is as long as the namespaces are deep: address its last one by hand. */
-	innermost = (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
-			     (u64)(level & 31) * bpf_core_type_size(struct upid));
-	record->pid_in_namespace = fl_read(innermost, nr);
 	if (level)
 		record->flags |= FL_IN_PID_NAMESPACE;
 	if (fl_read(task, cred, user_ns, level))

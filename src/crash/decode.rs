@@ -4,6 +4,7 @@ use anyhow::Result;
 use procfs::process::Process;
 
 use super::Options;
+use super::ledger::Identity;
 use super::record::{Crash, Disposition, Frame, PageFault, Seccomp, Sender, Vma};
 use super::signature::{self, Place};
 use crate::arch;
@@ -51,6 +52,26 @@ impl Decoder {
     /// # Errors
     /// Where the sample has no date: the clocks could not be read.
     pub fn decode(&mut self, raw: &fl_crash) -> Result<Crash> {
+        self.decode_with(raw, false).map(|(record, _)| record)
+    }
+
+    /// The record of one sample, and what it tells of its group.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    pub fn decode_and_identify(&mut self, raw: &fl_crash) -> Result<(Crash, Identity)> {
+        let (record, frames) = self.decode_with(raw, true)?;
+        let identity = Identity {
+            signature: record.signature.clone(),
+            exe: record.exe.clone(),
+            build_id: record.build_id.clone(),
+            frames,
+        };
+        Ok((record, identity))
+    }
+
+    /// `identify`: with the frames of the signature, whatever the options show.
+    fn decode_with(&mut self, raw: &fl_crash, identify: bool) -> Result<(Crash, Vec<Frame>)> {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
         // First, because it looks for a living process, and symbols take their time.
@@ -63,11 +84,14 @@ impl Decoder {
         let signal = signal_name(raw.signal);
         let code = has(fl_crash_flag::FL_HAS_CODE).then_some(raw.si_code);
         let code_name = code.map(|code| code_name(raw.signal, code));
-        let places = self.places(raw, &known);
-        let frames = self.frames(raw, &known);
+        let places = if has(fl_crash_flag::FL_PLACE_COUNTS) { self.places(raw, &known) } else { Vec::new() };
+        let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
+        let frames = self.frames(raw, &known, depth);
+        let group_frames = if identify { self.frames(raw, &known, signature::FRAMES) } else { Vec::new() };
+        let group_frames = group_frames.into_iter().map(|frame| Frame { address: None, ..frame }).collect();
         let mapping = |vma: &fl_vma| (vma.vm_end != 0).then(|| describe_vma(raw, vma, name_of(vma)));
         let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
-        Ok(Crash {
+        let record = Crash {
             kind: Crash::KIND.0,
             schema: Crash::KIND.1,
             timestamp,
@@ -122,7 +146,8 @@ impl Decoder {
             stack_trace: self.options.stack_trace.then_some(frames),
             diagnosis: None,
             cpu: raw.cpu,
-        })
+        };
+        Ok((record, group_frames))
     }
 
     fn identify(&mut self, raw: &fl_crash, file: &fl_file, timestamp: Timestamp) -> Known {
@@ -171,8 +196,7 @@ impl Decoder {
             .collect()
     }
 
-    fn frames(&mut self, raw: &fl_crash, known: &[Known]) -> Vec<Frame> {
-        let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
+    fn frames(&mut self, raw: &fl_crash, known: &[Known], depth: usize) -> Vec<Frame> {
         let mut frames = Vec::new();
         for (index, &address) in raw.frames().iter().take(depth).enumerate() {
             let is_return_address = index > 0;
@@ -192,7 +216,7 @@ impl Decoder {
                     None => (None, None, None, false),
                 };
                 Frame {
-                    address: Hex(address),
+                    address: Some(Hex(address)),
                     symbol,
                     module: module.and_then(|module| mapping_name(raw, module, file)),
                     build_id: file.and_then(|file| file.build_id.clone()),

@@ -1,11 +1,12 @@
 //! `faultline crash`: deaths by signal, as they happen.
 
+mod collect;
 mod decode;
+mod ledger;
 mod record;
 mod signature;
 mod text;
 
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -14,24 +15,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+pub use collect::{BATCH, Collector};
 pub use decode::Decoder;
+pub use ledger::{Identity, Ledger, Look};
 pub use record::{Crash, Diagnosis, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
 
 use crate::command::{self, Running};
 use crate::host;
 use crate::output::{Format, Target, Writer};
-use crate::probe::abi::{Names, fl_crash};
-use crate::probe::crash::{Attach, Plan, Probe, Ring};
+use crate::probe::crash::{Attach, Budget, GroupTable, Plan, Probe};
 use crate::probe::{Build, Counters, Filter};
 use crate::siginfo;
 use crate::watch::{Event, Watch};
-
-/// How many samples are decoded before they are written out: bounds the memory between the ring and the output.
-const BATCH: usize = 64;
-
-/// Batches that hold more samples than a full ring of 1 MiB, at 3 KiB and more each.
-const LAST_BATCHES: usize = 8;
 
 /// What a user asked for.
 #[derive(Clone, Debug)]
@@ -54,6 +50,12 @@ pub struct Options {
     pub target: Target,
     /// How they look.
     pub format: Format,
+    /// Tell the groups after each such time; None: don't count by group.
+    pub summary: Option<Duration>,
+    /// The room for groups.
+    pub table: GroupTable,
+    /// Which deaths get a record.
+    pub samples: Budget,
     /// How to hook the kernel.
     pub attach: Attach,
     /// The kernel's types, where it doesn't show them itself.
@@ -70,16 +72,14 @@ pub struct Options {
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
-pub fn run(options: Options) -> Result<ExitCode> {
+pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
     options.filter.check()?;
     options.filter.check_cgroup()?;
     let mut writer = Writer::open(&options.target, options.format)?;
-    let plan = plan(&options);
+    let plan = plan(options);
     let probe = Probe::start(&plan)?;
     let attached = started.elapsed();
-    let samples = RefCell::new(Vec::with_capacity(BATCH));
-    let ring = probe.ring(|bytes| samples.borrow_mut().extend(fl_crash::from_bytes(bytes)))?;
     let mut watch = Watch::new(options.duration)?;
     eprintln!("faultline: watching {} through {}", subject(&options), probe.attached().join(" and "));
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
@@ -97,7 +97,11 @@ pub fn run(options: Options) -> Result<ExitCode> {
             }
         );
     }
-    let mut session = Session { decoder: Decoder::new(options.clone()), ring, samples: &samples, writer: &mut writer };
+    if let Some(interval) = options.summary {
+        watch.tick_every(interval);
+    }
+    let collector = Collector::new(&probe, Decoder::new(options.clone()), options)?;
+    let mut session = Session { collector, writer: &mut writer, summaries: options.summary.is_some() };
     let end = session.run(&mut watch, &options.command)?;
     let counters = probe.counters()?;
     if options.verbose || end.status.is_none() || counters.lost_any() {
@@ -107,7 +111,8 @@ pub fn run(options: Options) -> Result<ExitCode> {
     Ok(ExitCode::from(end.status.unwrap_or(0).max(u8::from(lost))))
 }
 
-fn plan(options: &Options) -> Plan {
+/// What the kernel programs are to do.
+pub fn plan(options: &Options) -> Plan {
     let signals = if options.signals.is_empty() { siginfo::CORE_SIGNALS.to_vec() } else { options.signals.clone() };
     Plan {
         filter: Filter { command: !options.command.is_empty(), ..options.filter.clone() },
@@ -115,6 +120,9 @@ fn plan(options: &Options) -> Plan {
         // The signature needs its frames whatever is shown.
         frames: options.max_stack_depth.max(signature::FRAMES as u32),
         show_handled: options.handled,
+        // A budget for each group needs groups, told or not.
+        groups: (options.summary.is_some() || options.samples.first.is_some()).then_some(options.table),
+        samples: options.samples,
         attach: options.attach,
         btf: options.btf.clone(),
         verbose: options.verbose,
@@ -123,10 +131,9 @@ fn plan(options: &Options) -> Plan {
 
 /// One run between attaching and the last record.
 struct Session<'run> {
-    decoder: Decoder,
-    ring: Ring<'run>,
-    samples: &'run RefCell<Vec<Box<fl_crash>>>,
+    collector: Collector<'run>,
     writer: &'run mut Writer,
+    summaries: bool,
 }
 
 /// How a run ended. `status`: the command's; None: there was none, or it still runs.
@@ -139,7 +146,7 @@ impl Session<'_> {
         let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
         let mut told = false;
         loop {
-            match watch.next(self.ring.as_fd())? {
+            match watch.next(self.collector.as_fd())? {
                 Event::Samples => match self.drain()? {
                     0 => {}
                     BATCH => watch.look_again(),
@@ -147,7 +154,7 @@ impl Session<'_> {
                 },
                 Event::Child => {
                     if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
-                        self.drain_last()?;
+                        self.finish()?;
                         return Ok(End { status: Some(command::exit_code(status)) });
                     }
                 }
@@ -162,12 +169,14 @@ impl Session<'_> {
                     _ => return self.leave(running.as_ref()),
                 },
                 Event::TimeUp => return self.leave(running.as_ref()),
+                Event::Tick => self.summarize(false)?,
+                Event::Hangup => {}
             }
         }
     }
 
     fn leave(&mut self, running: Option<&Running>) -> Result<End> {
-        self.drain_last()?;
+        self.finish()?;
         if let Some(running) = running {
             eprintln!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
         }
@@ -176,27 +185,31 @@ impl Session<'_> {
 
     /// Writes the samples that are there, one batch: who watches must be heard in between.
     fn drain(&mut self) -> Result<usize> {
-        let taken = self.ring.take(BATCH)?;
-        for sample in self.samples.borrow_mut().drain(..) {
-            self.writer.write(&self.decoder.decode(&sample)?)?;
-        }
+        let taken = self.collector.take(|record| self.writer.write(&record))?;
         self.writer.flush()?;
         Ok(taken)
     }
 
-    /// Writes what a full ring may hold, and no more: others may go on crashing.
-    fn drain_last(&mut self) -> Result<()> {
-        for _ in 0..LAST_BATCHES {
-            if self.drain()? == 0 {
-                break;
-            }
-        }
+    fn summarize(&mut self, last: bool) -> Result<()> {
+        // What names the groups first.
+        self.drain()?;
+        let (look, summary) = self.collector.summary(last)?;
+        self.writer.write(&summary)?;
+        self.writer.flush()?;
+        self.collector.commit(&look);
         Ok(())
+    }
+
+    /// Writes what a full ring may hold, and no more: others may go on crashing. Then the groups.
+    fn finish(&mut self) -> Result<()> {
+        self.collector.take_last(|record| self.writer.write(&record))?;
+        self.writer.flush()?;
+        if self.summaries { self.summarize(true) } else { Ok(()) }
     }
 }
 
 /// What is watched, for the line on standard error.
-fn subject(options: &Options) -> String {
+pub fn subject(options: &Options) -> String {
     let mut parts = Vec::new();
     if !options.command.is_empty() {
         let words: Vec<_> = options.command.iter().map(|word| word.to_string_lossy()).collect();

@@ -97,7 +97,7 @@ impl Crash {
 }
 
 /// What became of a delivered signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Disposition {
     /// It ended the process.
@@ -108,6 +108,18 @@ pub enum Disposition {
     Handled,
     /// Nothing happened.
     Ignored,
+}
+
+impl Disposition {
+    /// As JSON has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fatal => "fatal",
+            Self::Caught => "caught",
+            Self::Handled => "handled",
+            Self::Ignored => "ignored",
+        }
+    }
 }
 
 /// How a process ended in fact.
@@ -172,10 +184,10 @@ pub struct Vma {
 }
 
 /// One frame of a stack.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Frame {
-    /// The instruction, or the return address.
-    pub address: Hex,
+    /// The instruction, or the return address; None: of a group, whose processes each had another.
+    pub address: Option<Hex>,
     /// `main+0x10`; None: no name that is certain.
     pub symbol: Option<String>,
     /// The file, or `[vdso]`.

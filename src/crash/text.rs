@@ -164,5 +164,6 @@ fn frame_text(frame: &Frame) -> String {
         (Some(file), None) => format!(" at {}", escape(file)),
         _ => String::new(),
     };
-    format!("{} {symbol} ({module}){line}", frame.address)
+    let address = frame.address.map_or_else(|| "?".to_owned(), |address| address.to_string());
+    format!("{address} {symbol} ({module}){line}")
 }

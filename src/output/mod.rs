@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 pub use text::{escape, lossy};
-pub use time::Timestamp;
+pub use time::{Timestamp, boottime_ns};
 
 /// The version of the records' shapes, in every record. Fields are added under the same number.
 pub const SCHEMA: u32 = 1;

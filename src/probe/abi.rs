@@ -10,8 +10,18 @@ pub(super) mod crash_skel {
 }
 
 pub use crash_skel::types::{
-    fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_registers, fl_vma,
+    fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_group, fl_group_key,
+    fl_registers, fl_site, fl_vma,
 };
+
+/// A value of `fl_groups`. None: not of its size.
+pub(super) fn group_from_bytes(bytes: &[u8]) -> Option<fl_group> {
+    if bytes.len() != size_of::<fl_group>() {
+        return None;
+    }
+    // SAFETY: the length was checked, fl_group is repr(C) and made of integers only, so every bit pattern is a value of it.
+    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
 
 /// Readings of a sample that its C type leaves to the reader.
 pub trait Names: Sized {

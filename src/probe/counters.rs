@@ -22,6 +22,10 @@ pub struct Counters {
     pub records: u64,
     /// Samples for which the ring had no room.
     pub sample_ring_full: u64,
+    /// Samples that the budget did not allow.
+    pub sample_budget: u64,
+    /// Groups whose stack found no place.
+    pub stack_table_full: u64,
     /// Descendants of the command that were not watched: too many at once.
     pub watch_table_full: u64,
 }
@@ -47,17 +51,41 @@ impl Counters {
             ignored: sum(fl_counter::FL_IGNORED)?,
             records: sum(fl_counter::FL_RECORDS)?,
             sample_ring_full: sum(fl_counter::FL_LOST_RING_FULL)?,
+            sample_budget: sum(fl_counter::FL_LOST_BUDGET)?,
+            stack_table_full: sum(fl_counter::FL_LOST_STACK_FULL)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
         })
     }
 
-    /// What was lost, by reason, zeros included.
-    pub fn losses(&self) -> [(&'static str, u64); 2] {
-        [("sample_ring_full", self.sample_ring_full), ("watch_table_full", self.watch_table_full)]
+    /// What was not sent or not watched, by reason, zeros included. None of it is missing in `matched`.
+    pub fn losses(&self) -> [(&'static str, u64); 4] {
+        [
+            ("sample_ring_full", self.sample_ring_full),
+            ("sample_budget", self.sample_budget),
+            ("stack_table_full", self.stack_table_full),
+            ("watch_table_full", self.watch_table_full),
+        ]
     }
 
-    /// Was anything lost?
+    /// Was anything lost that nobody asked to leave out?
     pub fn lost_any(&self) -> bool {
-        self.losses().iter().any(|(_, count)| *count > 0)
+        self.sample_ring_full != 0 || self.watch_table_full != 0
+    }
+
+    /// What has been added since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let Self { matched, filtered, fatal, handled, ignored, records, .. } = self;
+        Self {
+            matched: matched - earlier.matched,
+            filtered: filtered - earlier.filtered,
+            fatal: fatal - earlier.fatal,
+            handled: handled - earlier.handled,
+            ignored: ignored - earlier.ignored,
+            records: records - earlier.records,
+            sample_ring_full: self.sample_ring_full - earlier.sample_ring_full,
+            sample_budget: self.sample_budget - earlier.sample_budget,
+            stack_table_full: self.stack_table_full - earlier.stack_table_full,
+            watch_table_full: self.watch_table_full - earlier.watch_table_full,
+        }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::{Link, RingBuffer, RingBufferBuilder};
 
 use super::abi::fl_config;
 use super::object::{Build, Loaded, Opened};
-use super::{Counters, Filter, load};
+use super::{Counters, Filter, Groups, StackFrame, groups, load};
 use crate::host::{self, KernelTypes};
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 
@@ -35,12 +36,36 @@ pub struct Plan {
     pub frames: u32,
     /// Send a sample of handled and ignored signals too.
     pub show_handled: bool,
+    /// Count by group; None: count only in all.
+    pub groups: Option<GroupTable>,
+    /// How many samples to send.
+    pub samples: Budget,
     /// How to hook the kernel.
     pub attach: Attach,
     /// Types of the kernel, where it doesn't show them itself.
     pub btf: Option<PathBuf>,
     /// Print libbpf's own messages.
     pub verbose: bool,
+}
+
+/// The room for groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupTable {
+    /// How many groups, 1 and more.
+    pub groups: u32,
+    /// How many of their stacks.
+    pub stacks: u32,
+}
+
+/// Which events get a sample, beside being counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// So many of each group at once; None: all.
+    pub first: Option<u32>,
+    /// Then one after each such time.
+    pub interval: Duration,
+    /// So many a second of all groups; None: all.
+    pub rate: Option<u32>,
 }
 
 /// The programs that a way to attach consists of.
@@ -60,6 +85,7 @@ const TYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/crash.typed.o"));
 pub struct Probe {
     object: Loaded,
     build: Build,
+    groups: u32,
     links: Vec<Link>,
     attached: Vec<&'static str>,
 }
@@ -88,7 +114,8 @@ impl Probe {
 
     fn attempt(plan: &Plan, build: Build, hooks: Hooks) -> Result<Self> {
         let object = Self::load(plan, build, hooks)?;
-        let mut probe = Self { object, build, links: Vec::new(), attached: Vec::new() };
+        let groups = plan.groups.map_or(0, |table| table.groups);
+        let mut probe = Self { object, build, groups, links: Vec::new(), attached: Vec::new() };
         probe.attach(plan, hooks)?;
         Ok(probe)
     }
@@ -105,6 +132,10 @@ impl Probe {
             frames: plan.frames,
             show_handled: u8::from(plan.show_handled),
             seccomp_kills: u8::from(seccomp_kills),
+            groups: plan.groups.map_or(0, |table| table.groups),
+            sample_first: plan.samples.first.unwrap_or(0),
+            sample_interval_ns: u64::try_from(plan.samples.interval.as_nanos()).unwrap_or(u64::MAX),
+            sample_rate: plan.samples.rate.unwrap_or(0),
             ..fl_config::default()
         };
         plan.filter.configure(&mut config)?;
@@ -122,7 +153,18 @@ impl Probe {
             object.resize("fl_descendants", 1)?;
         }
         object.resize("fl_pids", plan.filter.pids.len())?;
+        if let Some(table) = plan.groups {
+            let groups = table.groups as usize;
+            object.resize("fl_groups", groups + 1)?;
+            object.resize("fl_group_counts", groups + 1)?;
+            object.resize("fl_free_groups", groups)?;
+            object.resize("fl_group_ids", groups)?;
+            object.resize("fl_stacks", (table.stacks as usize).next_power_of_two())?;
+        } else {
+            object.resize("fl_sites", 1)?;
+        }
         let loaded = object.load()?;
+        groups::hand_out_ids(&loaded, plan.groups.map_or(0, |table| table.groups))?;
         plan.filter.apply(&loaded.map("fl_pids")?, &loaded.map("fl_cgroups")?)?;
         Ok(loaded)
     }
@@ -200,6 +242,22 @@ impl Probe {
         Ok(Ring { ring: builder.build().context("failed to map the ring of samples")? })
     }
 
+    /// What has been counted by group since the start; empty where the plan has no groups.
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn groups(&self) -> Result<Groups> {
+        if self.groups == 0 { Ok(Groups::default()) } else { groups::read(&self.object, self.groups) }
+    }
+
+    /// The stack that was taken when a group was born, innermost frame first; empty: there is none.
+    ///
+    /// # Errors
+    /// Where the map can't be read.
+    pub fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
+        groups::stack(&self.object, id)
+    }
+
     /// What has been counted since the start.
     ///
     /// # Errors
@@ -262,6 +320,8 @@ mod tests {
             signals: vec![SIGSYS],
             frames: 16,
             show_handled: false,
+            groups: None,
+            samples: Budget::default(),
             attach,
             btf: None,
             verbose: false,

@@ -67,11 +67,14 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     }
 }
 
-/// Did the verifier refuse bpf_probe_read_kernel(), which every kernel since v5.5 has? Then the kernel is locked down, and
-/// only securityfs, which need not be mounted, would tell.
+/// Did the verifier refuse to let programs read kernel memory, by the helper of today or by the one that libbpf takes it
+/// for missing? Then the kernel is locked down, and only securityfs, which need not be mounted, would tell.
 fn refuses_to_read(lines: &[String]) -> bool {
-    lines.iter().any(|line| line.contains("bpf_probe_read_kernel#113"))
-        && lines.iter().any(|line| line.contains("cannot use helper") || line.contains("unknown func"))
+    let helpers = ["bpf_probe_read_kernel#113", "bpf_probe_read#4"];
+    let refusals = ["cannot use helper", "unknown func"];
+    lines
+        .iter()
+        .any(|line| helpers.iter().any(|name| line.contains(name)) && refusals.iter().any(|no| line.contains(no)))
 }
 
 /// The refused program and the end of its log, from libbpf's messages.
@@ -104,6 +107,7 @@ mod tests {
         let log = |line: &str| [line.to_owned()];
         assert!(refuses_to_read(&log("program of this type cannot use helper bpf_probe_read_kernel#113")));
         assert!(refuses_to_read(&log("unknown func bpf_probe_read_kernel#113")));
+        assert!(refuses_to_read(&log("unknown func bpf_probe_read#4")));
         assert!(!refuses_to_read(&log("12: (85) call bpf_probe_read_kernel#113")));
         assert!(!refuses_to_read(&log("unknown func bpf_task_pt_regs#175")));
     }

@@ -5,9 +5,11 @@ mod counters;
 pub mod crash;
 pub mod doctor;
 mod filter;
+mod groups;
 mod load;
 mod object;
 
 pub use counters::Counters;
 pub use filter::{Filter, FilterError};
+pub use groups::{Group, Groups, StackFrame};
 pub use object::Build;

@@ -228,7 +228,10 @@ fn a_duration_ends_the_run() {
     assert!(output.status.success() && output.stdout.is_empty());
     assert_eq!(counted(&output.stderr, " signals matched"), 0);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(text.contains("lost: sample_ring_full 0, watch_table_full 0"), "zeros are shown: {text}");
+    assert!(
+        text.contains("lost: sample_ring_full 0, sample_budget 0, stack_table_full 0, watch_table_full 0"),
+        "zeros are shown: {text}"
+    );
 }
 
 #[test]

@@ -1,14 +1,10 @@
 //! Where lockdown=confidentiality is in force: the same records from 6.12 on, one clear line before.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-#[allow(dead_code)] // the other tests use the rest
-mod harness;
-mod snapshot;
 
 use std::fs;
 use std::process::{Command, Output};
 
-use harness::{FAULTLINE, check_with};
+use crate::harness::{FAULTLINE, check_with};
+use crate::snapshot;
 use serde_json::Value;
 
 /// The kernels of the matrix that have typed loads (v6.2): faultline works there.
@@ -26,13 +22,13 @@ fn untold(arguments: &str) -> Output {
 }
 
 #[test]
-fn lockdown_is_in_force() {
+fn it_is_in_force() {
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap();
     assert!(modes.contains("[confidentiality]"), "{modes}");
 }
 
 #[test]
-fn lockdown_hides_nothing_from_typed_loads() {
+fn typed_loads_see_everything() {
     for name in snapshot::programs() {
         if works() {
             snapshot::compare(&name, &check_with(&name, &[]));
@@ -50,7 +46,7 @@ fn lockdown_hides_nothing_from_typed_loads() {
 }
 
 #[test]
-fn lockdown_refuses_kprobes() {
+fn kprobes_are_refused() {
     let output = Command::new(FAULTLINE).args(["crash", "--attach", "kprobe", "-d", "0.1"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
@@ -58,7 +54,7 @@ fn lockdown_refuses_kprobes() {
 }
 
 #[test]
-fn lockdown_is_what_doctor_says() {
+fn doctor_says_so() {
     let output = Command::new(FAULTLINE).args(["doctor", "--format", "json"]).output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let yes_or_no = if works() { "yes" } else { "no" };

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Groups: deaths that are one bug, counted in one place, however many there are and whether anybody reads samples of them.
+ *
+ * A fatal signal ends a process, which costs 45 us anyway: its frames are walked each time. A handled one may come a million
+ * times a second from one place: its group is remembered by that place, and no frame is walked again.
+ * Refuses to lose a count: what finds no group of its own is counted in the last one, fl_groups[fl_config.groups].
+ */
+#ifndef FL_GROUP_BPF_H
+#define FL_GROUP_BPF_H
+
+#include "filter.bpf.h"
+#include "stack.bpf.h"
+
+/*
+ * The groups by id. Sized by the loader: fl_config.groups and one more. An array, so that user space reads all of them at
+ * once. Never full: ids are handed out from fl_free_groups.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct fl_group);
+} fl_groups SEC(".maps");
+
+/* How many events each group has had, by processor: no atomics, and a bad processor shows. Sized as fl_groups. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} fl_group_counts SEC(".maps");
+
+/* Ids that no group has. Filled by the loader, taken here. Empty: the event counts in the last group. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1);
+	__type(value, u32);
+} fl_free_groups SEC(".maps");
+
+/* From key to id. As large as there are ids, so never full before they are. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct fl_group_key);
+	__type(value, u32);
+} fl_group_ids SEC(".maps");
+
+/* The groups of places where faults are handled: a memory only, so what it drops costs one more walk. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FL_SITES_MAX);
+	__type(key, struct fl_site);
+	__type(value, u32);
+} fl_sites SEC(".maps");
+
+/*
+ * One stack a group, in build-id form, taken when the group is born: its frames when no sample of it could be sent. Ids of
+ * this map hash raw addresses, so they name a stack here and nothing else. Full, or another stack has the place: counted
+ * as FL_LOST_STACK_FULL.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(map_flags, BPF_F_STACK_BUILD_ID);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, FL_EXEMPLAR_FRAMES * 32); /* struct bpf_stack_build_id */
+} fl_stacks SEC(".maps");
+
+/* Keys under construction: fl_group_key is too large for the stack of old verifiers' call chains. */
+FL_SCRATCH(fl_group_keys, struct fl_group_key);
+
+/* The second of CLOCK_BOOTTIME, and the samples that were sent in it. Benign race: a few more than the rate. */
+u64 fl_sample_second = 0;
+u64 fl_sample_count = 0;
+
+#define FL_GROUP_BORN (1U << 31) /* beside the id: nobody else is in it yet */
+
+/* One more in the group. The time is read once a tick: a handled fault is over in less than two reads of the clock. */
+static __always_inline void fl_group_add(u32 id)
+{
+	struct fl_group *group = bpf_map_lookup_elem(&fl_groups, &id);
+	u64 *count = bpf_map_lookup_elem(&fl_group_counts, &id);
+	u64 jiffies = bpf_jiffies64();
+
+	if (!group || !count)
+		return;
+	*count += 1;
+	group->last_pid = bpf_get_current_pid_tgid() >> 32;
+	if (group->last_jiffies != jiffies) {
+		group->last_jiffies = jiffies;
+		group->last_ns = bpf_ktime_get_boot_ns();
+	}
+}
+
+/* A new group for the key in fl_group_keys: its id, or the last one's. */
+__noinline int fl_bear_group(void)
+{
+	struct fl_group_key *key = fl_scratch(&fl_group_keys);
+	struct fl_group *group;
+	u32 other = fl_config.groups, id = 0, *there;
+
+	if (!key || bpf_map_pop_elem(&fl_free_groups, &id))
+		return other;
+	group = bpf_map_lookup_elem(&fl_groups, &id);
+	if (!group)
+		return other;
+	__builtin_memcpy(&group->key, key, sizeof(*key));
+	group->first_ns = bpf_ktime_get_boot_ns();
+	group->samples = 0;
+	group->sampled_ns = 0;
+	group->stack_id = -1;
+	if (!(s32)bpf_map_update_elem(&fl_group_ids, key, &id, BPF_NOEXIST))
+		return id | FL_GROUP_BORN;
+	/* Another CPU was first. */
+	bpf_map_push_elem(&fl_free_groups, &id, BPF_ANY);
+	there = bpf_map_lookup_elem(&fl_group_ids, key);
+	return there ? *there : other;
+}
+
+/* Counts the record under construction in its group: its id, with FL_GROUP_BORN where it is the first. */
+__noinline int fl_count_group(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_group_key *key = fl_scratch(&fl_group_keys);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *leader = fl_read(task, group_leader);
+	struct mm_struct *of = (void *)mm;
+	u32 id, *there;
+
+	if (!record || !key || !unwind)
+		return fl_config.groups;
+	key->frames = record->flags & FL_PLACE_COUNTS && record->frame_count ? unwind->hash : 0;
+	key->exe_inode = 0;
+	key->exe_device = 0;
+	if (mm) {
+		struct file *exe = fl_read(of, exe_file);
+		struct inode *inode = exe ? fl_read(exe, f_inode) : NULL;
+
+		if (inode) {
+			key->exe_inode = fl_read(inode, i_ino);
+			key->exe_device = fl_read(inode, i_sb, s_dev);
+		}
+	}
+	key->si_code = record->si_code;
+	key->disposition = record->disposition;
+	key->signal = record->signal;
+	key->has_code = !!(record->flags & FL_HAS_CODE);
+	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
+	there = bpf_map_lookup_elem(&fl_group_ids, key);
+	id = there ? *there : (u32)fl_bear_group();
+	fl_group_add(id & ~FL_GROUP_BORN);
+	return id;
+}
+
+static __always_inline void fl_site_of(struct fl_site *site, struct task_struct *task, struct kernel_siginfo *info,
+				       u32 signal, enum fl_disposition disposition)
+{
+	site->start_boottime_ns = fl_read(task, group_leader, start_boottime);
+	site->instruction_pointer = fl_current_ip();
+	site->tgid = bpf_get_current_pid_tgid() >> 32;
+	site->exec = fl_read(task, self_exec_id);
+	site->si_code = info ? fl_read(info, si_code) : 0;
+	site->signal = signal;
+	site->disposition = disposition;
+}
+
+/* May the group have another sample sent? Counted where not. `is_due`: somebody would look at it. */
+static __always_inline bool fl_take_budget(struct fl_group *group, u64 now, bool is_due)
+{
+	u64 second = now / 1000000000ULL;
+
+	/* One is worth its while in any case: it names the group. */
+	if (!is_due)
+		return group->samples == 0;
+	if (!fl_config.sample_first && !fl_config.sample_rate)
+		return true;
+	if (fl_config.sample_first && group->samples >= fl_config.sample_first &&
+	    now - group->sampled_ns < fl_config.sample_interval_ns) {
+		fl_count(FL_LOST_BUDGET);
+		return false;
+	}
+	if (!fl_config.sample_rate)
+		return true;
+	if (fl_sample_second != second) {
+		fl_sample_second = second;
+		fl_sample_count = 0;
+	}
+	if (fl_sample_count >= fl_config.sample_rate) {
+		fl_count(FL_LOST_BUDGET);
+		return false;
+	}
+	__sync_fetch_and_add(&fl_sample_count, 1);
+	return true;
+}
+
+#endif

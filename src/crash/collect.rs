@@ -1,0 +1,114 @@
+//! From the probe's maps to records and summaries: the reader's side, whoever writes them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anyhow::Result;
+
+use super::ledger::{Ledger, Look};
+use super::record::{Crash, Disposition};
+use super::{Decoder, Options};
+use crate::output::boottime_ns;
+use crate::probe::abi::{Names, fl_crash};
+use crate::probe::crash::{Probe, Ring};
+use crate::summary::Summary;
+
+/// How many samples are decoded before they are written out: bounds the memory between the ring and the output.
+pub const BATCH: usize = 64;
+
+/// Batches that hold more samples than a full ring of 512 KiB, at 3 KiB and more each.
+const LAST_BATCHES: usize = 4;
+
+/// Reads an attached probe.
+pub struct Collector<'run> {
+    probe: &'run Probe,
+    decoder: Decoder,
+    ring: Ring<'run>,
+    samples: std::rc::Rc<RefCell<Vec<Box<fl_crash>>>>,
+    ledger: Ledger,
+    handled: bool,
+    /// Losses of user space's own, since the start.
+    own_losses: BTreeMap<String, u64>,
+}
+
+impl<'run> Collector<'run> {
+    /// Begins to read `probe`.
+    ///
+    /// # Errors
+    /// Where the ring can't be mapped.
+    pub fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
+        let samples = std::rc::Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
+        let into = samples.clone();
+        let ring = probe.ring(move |bytes| into.borrow_mut().extend(fl_crash::from_bytes(bytes)))?;
+        let ledger = Ledger::new(boottime_ns()?)?;
+        Ok(Self { probe, decoder, ring, samples, ledger, handled: options.handled, own_losses: BTreeMap::new() })
+    }
+
+    /// Takes one batch of the samples that are there; returns how many. Each is a record, but for those that only name
+    /// their group.
+    ///
+    /// # Errors
+    /// What `write` says, and where the ring can't be read.
+    pub fn take(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
+        let taken = self.ring.take(BATCH)?;
+        let samples: Vec<Box<fl_crash>> = self.samples.borrow_mut().drain(..).collect();
+        for sample in samples {
+            let record = if sample.group == u32::MAX || self.ledger.knows(sample.group) {
+                self.decoder.decode(&sample)?
+            } else {
+                let (record, identity) = self.decoder.decode_and_identify(&sample)?;
+                self.ledger.learn(sample.group, identity);
+                record
+            };
+            if record.disposition == Disposition::Fatal || self.handled {
+                write(record)?;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes what a full ring may hold, and no more.
+    ///
+    /// # Errors
+    /// As [`Collector::take`].
+    pub fn take_last(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
+        for _ in 0..LAST_BATCHES {
+            if self.take(&mut write)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what user space has lost itself.
+    pub fn lost(&mut self, reason: &str, count: u64) {
+        *self.own_losses.entry(reason.to_owned()).or_default() += count;
+    }
+
+    /// Looks at all groups: what came since the last look that was committed.
+    ///
+    /// # Errors
+    /// Where a map or a clock can't be read.
+    pub fn summary(&self, last: bool) -> Result<(Look, Summary)> {
+        let look = Look {
+            boottime_ns: boottime_ns()?,
+            groups: self.probe.groups()?,
+            counters: self.probe.counters()?,
+            own_losses: self.own_losses.clone(),
+        };
+        let summary = self.ledger.summarize(&look, last, |id| self.probe.stack(id))?;
+        Ok((look, summary))
+    }
+
+    /// The summary of this look has reached its reader.
+    pub fn commit(&mut self, look: &Look) {
+        self.ledger.commit(look);
+    }
+}
+
+impl AsFd for Collector<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}

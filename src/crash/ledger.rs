@@ -1,0 +1,334 @@
+//! Between two looks at the kernel's groups: what was new, and who each group is. Nothing here asks the kernel or the files.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::Result;
+
+use super::record::{Disposition, Frame};
+use super::signature::{Place, signature};
+use crate::hex::{Hex, digits};
+use crate::host;
+use crate::output::{SCHEMA, Timestamp, lossy};
+use crate::probe::abi::fl_disposition;
+use crate::probe::{Counters, Group, Groups, StackFrame};
+use crate::siginfo::{code_name, signal_name};
+use crate::summary::{self, Deliveries, Summary};
+
+/// What a sample tells of its group, once: about 3 KiB, and there are no more of them than groups.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// As in the crash record.
+    pub signature: String,
+    /// The executable.
+    pub exe: Option<String>,
+    /// Its build id.
+    pub build_id: Option<String>,
+    /// The innermost frames.
+    pub frames: Vec<Frame>,
+}
+
+/// One look at the kernel's numbers.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// All groups since the start.
+    pub groups: Groups,
+    /// Everything else that is counted.
+    pub counters: Counters,
+    /// Losses that user space counts itself, since the start.
+    pub own_losses: BTreeMap<String, u64>,
+    /// CLOCK_BOOTTIME, nanoseconds.
+    pub boottime_ns: u64,
+}
+
+/// What was told last, and what is known.
+pub struct Ledger {
+    host: String,
+    kernel: String,
+    boot_id: Option<String>,
+    since: Timestamp,
+    /// By group.
+    known: HashMap<u32, Identity>,
+    told: Told,
+}
+
+/// The numbers up to which everything has been told.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    counts: HashMap<u32, Vec<u64>>,
+    other: u64,
+    counters: Counters,
+    own_losses: BTreeMap<String, u64>,
+    boottime_ns: u64,
+}
+
+impl Told {
+    fn of(look: &Look) -> Self {
+        Self {
+            counts: look.groups.named.iter().map(|group| (group.id, group.counts.clone())).collect(),
+            other: look.groups.other,
+            counters: look.counters,
+            own_losses: look.own_losses.clone(),
+            boottime_ns: look.boottime_ns,
+        }
+    }
+}
+
+impl Ledger {
+    /// A ledger that begins now, at `boottime_ns`.
+    ///
+    /// # Errors
+    /// Where the clocks can't be read.
+    pub fn new(boottime_ns: u64) -> Result<Self> {
+        Ok(Self {
+            host: host::name(),
+            kernel: host::kernel().0,
+            boot_id: host::boot_id(),
+            since: Timestamp::from_boottime(boottime_ns)?,
+            known: HashMap::new(),
+            told: Told { boottime_ns, ..Told::default() },
+        })
+    }
+
+    /// Is this group known by a sample?
+    pub fn knows(&self, group: u32) -> bool {
+        self.known.contains_key(&group)
+    }
+
+    /// Who a group is, from its first sample.
+    pub fn learn(&mut self, group: u32, identity: Identity) {
+        self.known.entry(group).or_insert(identity);
+    }
+
+    /// The summary of what came since the last one that was told. `last`: with all groups there were. `stack`: a group's
+    /// exemplar, for those without a sample.
+    ///
+    /// # Errors
+    /// Where the clocks can't be read.
+    pub fn summarize(
+        &self,
+        look: &Look,
+        last: bool,
+        stack: impl Fn(i32) -> Result<Vec<StackFrame>>,
+    ) -> Result<Summary> {
+        let mut groups = Vec::new();
+        for group in &look.groups.named {
+            let told = self.told.counts.get(&group.id).map_or(&[][..], Vec::as_slice);
+            let cpus: BTreeMap<u32, u64> = (0..)
+                .zip(&group.counts)
+                .map(|(cpu, &count)| (cpu, count - told.get(cpu as usize).copied().unwrap_or(0)))
+                .filter(|(_, count)| *count != 0)
+                .collect();
+            if last || !cpus.is_empty() {
+                groups.push(self.describe(group, cpus, &stack)?);
+            }
+        }
+        groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.total.cmp(&a.total)).then(a.signature.cmp(&b.signature)));
+        let counters = look.counters.since(&self.told.counters);
+        let table_full = look.groups.other - self.told.other;
+        let counted: u64 = groups.iter().map(|group| group.count).sum();
+        let mut sample_losses: BTreeMap<String, u64> =
+            counters.losses().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
+        for (reason, count) in &look.own_losses {
+            sample_losses.insert(reason.clone(), count - self.told.own_losses.get(reason).copied().unwrap_or(0));
+        }
+        let nanoseconds = look.boottime_ns.saturating_sub(self.told.boottime_ns);
+        Ok(Summary {
+            kind: Summary::KIND.to_owned(),
+            schema: SCHEMA,
+            timestamp: Timestamp::from_boottime(look.boottime_ns)?,
+            host: self.host.clone(),
+            since: self.since,
+            interval_seconds: (nanoseconds / 1_000_000) as f64 / 1000.0,
+            kernel: self.kernel.clone(),
+            boot_id: self.boot_id.clone(),
+            last,
+            groups,
+            // Not the kernel's counter, which has moved on while the groups were read: the same look's sum.
+            deliveries: Deliveries { matched: counted + table_full, filtered: counters.filtered },
+            losses: BTreeMap::from([("group_table_full".to_owned(), table_full)]),
+            sample_losses,
+        })
+    }
+
+    /// What was summarized from `look` has been told: the next summary begins there.
+    pub fn commit(&mut self, look: &Look) {
+        self.told = Told::of(look);
+    }
+
+    fn describe(
+        &self,
+        group: &Group,
+        cpus: BTreeMap<u32, u64>,
+        stack: impl Fn(i32) -> Result<Vec<StackFrame>>,
+    ) -> Result<summary::Group> {
+        let facts = &group.facts;
+        let key = &facts.key;
+        let signal = signal_name(u32::from(key.signal));
+        let code = (key.has_code != 0).then(|| code_name(u32::from(key.signal), key.si_code));
+        let identity = match self.known.get(&group.id) {
+            Some(identity) => Some(identity.clone()),
+            None => from_stack(&signal, code.as_deref(), key.frames != 0, &stack(facts.stack_id)?),
+        };
+        let (signature, exe, build_id, frames) = match identity {
+            Some(Identity { signature, exe, build_id, frames }) => (Some(signature), exe, build_id, frames),
+            None => (None, None, None, Vec::new()),
+        };
+        Ok(summary::Group {
+            signature,
+            signal,
+            code,
+            disposition: match key.disposition {
+                fl_disposition::FL_DISPOSED_HANDLED => Disposition::Handled,
+                fl_disposition::FL_DISPOSED_IGNORED => Disposition::Ignored,
+                _ => Disposition::Fatal,
+            },
+            comm: lossy(&key.comm.map(|byte| byte as u8)),
+            exe,
+            build_id,
+            count: cpus.values().sum(),
+            total: group.total(),
+            first_seen: Timestamp::from_boottime(facts.first_ns)?,
+            last_seen: Timestamp::from_boottime(facts.last_ns.max(facts.first_ns))?,
+            last_pid: facts.last_pid,
+            frames,
+            cpus,
+        })
+    }
+}
+
+/// The identity of a group that has no sample: the frames by build id and offset. None: no such frame.
+fn from_stack(signal: &str, code: Option<&str>, place_counts: bool, stack: &[StackFrame]) -> Option<Identity> {
+    if stack.is_empty() && place_counts {
+        return None;
+    }
+    let frames: Vec<(String, u64)> =
+        stack.iter().map(|frame| (digits(unpadded(&frame.build_id)), frame.offset)).collect();
+    let place = |(build_id, offset): &(String, u64)| Place::Build { build_id: build_id.clone(), offset: *offset };
+    let places: Vec<Place> = if place_counts { frames.iter().map(place).collect() } else { Vec::new() };
+    Some(Identity {
+        signature: signature(signal, code, &places),
+        exe: None,
+        build_id: None,
+        frames: frames
+            .into_iter()
+            .map(|(build_id, offset)| Frame {
+                address: None,
+                symbol: None,
+                module: None,
+                build_id: Some(build_id),
+                offset: Some(Hex(offset)),
+                file: None,
+                line: None,
+                inlined: false,
+            })
+            .collect(),
+    })
+}
+
+/// A build id as its linker wrote it: SHA-1 (20 bytes), MD5 or UUID (16), or a fast hash (8). The kernel pads it with zeros.
+fn unpadded(build_id: &[u8; 20]) -> &[u8] {
+    let is_padding = |from: usize| build_id[from..].iter().all(|&byte| byte == 0);
+    let length = [8, 16].into_iter().find(|&length| is_padding(length)).unwrap_or(20);
+    &build_id[..length]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::abi::{fl_group, fl_group_key};
+
+    fn group(id: u32, counts: &[u64]) -> Group {
+        let key = fl_group_key { signal: 11, has_code: 1, si_code: 1, frames: 1, ..fl_group_key::default() };
+        let facts = fl_group { key, first_ns: 1, last_ns: 2, stack_id: -1, ..fl_group::default() };
+        Group { id, facts, counts: counts.to_vec() }
+    }
+
+    fn look(named: Vec<Group>, other: u64) -> Look {
+        Look {
+            groups: Groups { named, other },
+            counters: Counters { filtered: 7, sample_budget: 2, ..Counters::default() },
+            own_losses: BTreeMap::from([("output_failed".to_owned(), 3)]),
+            boottime_ns: 2_000_000_000,
+        }
+    }
+
+    fn none(_: i32) -> Result<Vec<StackFrame>> {
+        Ok(Vec::new())
+    }
+
+    fn ledger() -> Ledger {
+        Ledger::new(1_000_000_000).unwrap()
+    }
+
+    #[test]
+    fn everything_adds_up() {
+        let summary = ledger().summarize(&look(vec![group(0, &[3, 0]), group(1, &[1, 5])], 4), false, none).unwrap();
+        assert_eq!(summary.deliveries, Deliveries { matched: 13, filtered: 7 });
+        assert!(summary.adds_up());
+        assert_eq!(summary.interval_seconds, 1.0);
+        assert_eq!((summary.groups[0].count, summary.groups[1].count), (6, 3), "most frequent first");
+        assert_eq!(summary.groups[0].cpus, BTreeMap::from([(0, 1), (1, 5)]));
+        assert_eq!(summary.groups[1].cpus, BTreeMap::from([(0, 3)]));
+        assert_eq!(summary.sample_losses["sample_ring_full"], 0, "zeros are shown");
+        assert_eq!(summary.sample_losses["output_failed"], 3);
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again() {
+        let mut ledger = ledger();
+        let first = look(vec![group(0, &[3]), group(1, &[1])], 4);
+        ledger.commit(&first);
+        let second = Look { boottime_ns: 3_500_000_000, ..look(vec![group(0, &[5]), group(1, &[1])], 4) };
+        let summary = ledger.summarize(&second, false, none).unwrap();
+        assert_eq!(summary.groups.len(), 1, "only those with events");
+        assert_eq!((summary.groups[0].count, summary.groups[0].total), (2, 5));
+        assert_eq!((summary.deliveries.matched, summary.losses["group_table_full"]), (2, 0));
+        assert_eq!((summary.deliveries.filtered, summary.sample_losses["sample_budget"]), (0, 0));
+        assert_eq!(summary.interval_seconds, 1.5);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_with_the_next() {
+        let ledger = ledger();
+        ledger.summarize(&look(vec![group(0, &[3])], 0), false, none).unwrap();
+        let next = ledger.summarize(&look(vec![group(0, &[4])], 0), false, none).unwrap();
+        assert_eq!(next.groups[0].count, 4);
+    }
+
+    #[test]
+    fn the_last_one_has_all() {
+        let mut ledger = ledger();
+        let all = look(vec![group(0, &[3])], 0);
+        ledger.commit(&all);
+        let summary = ledger.summarize(&all, true, none).unwrap();
+        assert!(summary.last && summary.adds_up());
+        assert_eq!((summary.groups[0].count, summary.groups[0].total), (0, 3));
+    }
+
+    #[test]
+    fn a_sample_names_its_group_and_a_stack_does_where_there_is_none() {
+        let mut ledger = ledger();
+        let named = Identity { signature: "abc".to_owned(), exe: None, build_id: None, frames: Vec::new() };
+        ledger.learn(0, named);
+        let stack = |_: i32| Ok(vec![StackFrame { build_id: [1; 20], offset: 0x1139 }]);
+        let summary = ledger.summarize(&look(vec![group(0, &[2]), group(1, &[1])], 0), false, stack).unwrap();
+        assert_eq!(summary.groups[0].signature.as_deref(), Some("abc"));
+        let place = Place::Build { build_id: "01".repeat(20), offset: 0x1139 };
+        let wanted = signature("SIGSEGV", Some("SEGV_MAPERR"), &[place]);
+        assert_eq!(summary.groups[1].signature, Some(wanted), "the same as a sample's");
+        assert_eq!(summary.groups[1].place(), "offset 0x1139");
+        let unknown = ledger.summarize(&look(vec![group(2, &[1])], 0), false, none).unwrap();
+        assert_eq!(unknown.groups[0].signature, None, "neither sample nor stack");
+    }
+
+    #[test]
+    fn build_ids_lose_their_padding() {
+        let mut id = [0; 20];
+        id[..8].fill(1);
+        assert_eq!(unpadded(&id).len(), 8);
+        id[15] = 1;
+        assert_eq!(unpadded(&id).len(), 16);
+        id[19] = 1;
+        assert_eq!(unpadded(&id).len(), 20);
+    }
+}

@@ -1,0 +1,95 @@
+//! What the kernel programs have counted by group: read only, never reset, so that nothing is lost between two looks.
+
+use anyhow::{Context, Result, anyhow};
+use libbpf_rs::{MapCore, MapFlags};
+
+use super::abi::{fl_group, group_from_bytes};
+use super::object::Loaded;
+
+/// One group as it stands.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Its index in `fl_groups`.
+    pub id: u32,
+    /// What the kernel programs know of it.
+    pub facts: fl_group,
+    /// Its events by processor, since the start.
+    pub counts: Vec<u64>,
+}
+
+impl Group {
+    /// Its events since the start.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// All groups at one look.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    /// Those that have an id of their own.
+    pub named: Vec<Group>,
+    /// Events that found no group of their own: the table was full.
+    pub other: u64,
+}
+
+/// One frame of a group's exemplar stack: `struct bpf_stack_build_id`, include/uapi/linux/bpf.h.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackFrame {
+    /// 20 bytes, padded with zeros where it is shorter.
+    pub build_id: [u8; 20],
+    /// In the file.
+    pub offset: u64,
+}
+
+/// Puts the ids `0..groups` where the kernel programs take them from.
+pub(super) fn hand_out_ids(object: &Loaded, groups: u32) -> Result<()> {
+    let free = object.map("fl_free_groups")?;
+    for id in 0..groups {
+        free.update(&[], &id.to_ne_bytes(), MapFlags::ANY).context("failed to fill table `fl_free_groups`")?;
+    }
+    Ok(())
+}
+
+/// Reads all groups; `groups` is what `fl_config.groups` says.
+pub(super) fn read(object: &Loaded, groups: u32) -> Result<Groups> {
+    let what = "failed to read the groups";
+    let (facts, counts) = (object.map("fl_groups")?, object.map("fl_group_counts")?);
+    let count_of = |id: u32| -> Result<Vec<u64>> {
+        let values = counts.lookup_percpu(&id.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
+        Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).collect())
+    };
+    let mut all = Groups::default();
+    for entry in facts.lookup_batch(groups + 1, MapFlags::ANY, MapFlags::ANY).context(what)? {
+        let (key, value) = entry;
+        let id = key.try_into().map(u32::from_ne_bytes).map_err(|_| anyhow!("{what}: a key of another size"))?;
+        let facts = group_from_bytes(&value).ok_or_else(|| anyhow!("{what}: a value of another size"))?;
+        if id == groups {
+            all.other = count_of(id)?.iter().sum();
+        } else if facts.first_ns != 0 {
+            let group = Group { id, facts, counts: count_of(id)? };
+            // Born, but its first event is still being counted, or another processor was first.
+            if group.total() != 0 {
+                all.named.push(group);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The exemplar stack `id` up to the first frame without a build id; empty: it is not there.
+pub(super) fn stack(object: &Loaded, id: i32) -> Result<Vec<StackFrame>> {
+    const BYTES: usize = 32;
+    const VALID: u32 = 1; // BPF_STACK_BUILD_ID_VALID
+    let Ok(id) = u32::try_from(id) else { return Ok(Vec::new()) };
+    let value = object.map("fl_stacks")?.lookup(&id.to_ne_bytes(), MapFlags::ANY).context("failed to read a stack")?;
+    let value = value.unwrap_or_default();
+    let frames = value.chunks_exact(BYTES).map_while(|frame| {
+        let status = u32::from_ne_bytes(frame[..4].try_into().ok()?);
+        let build_id = frame[4..24].try_into().ok()?;
+        let offset = u64::from_ne_bytes(frame[24..].try_into().ok()?);
+        // The kernel does not check that the mapping it found begins below the address: such an offset has wrapped.
+        (status == VALID && offset < 1 << 47).then_some(StackFrame { build_id, offset })
+    });
+    Ok(frames.collect())
+}

@@ -1,0 +1,168 @@
+//! A summary: how often each bug struck in an interval, and what could not be told. Made by the watching commands, merged by
+//! `faultline report`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::crash::{Disposition, Frame};
+use crate::output::{Record, Timestamp, escape};
+
+/// How many groups the text shows, most frequent first. JSON has all.
+const TEXT_ROWS: usize = 50;
+
+/// All groups that had events in one interval; the last one of a run has all there were. Fields as in docs/output.md.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// Always `summary`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// See [`crate::output::SCHEMA`].
+    pub schema: u32,
+    /// The interval's end.
+    pub timestamp: Timestamp,
+    /// The machine's name.
+    pub host: String,
+    /// When counting began: a later one means that faultline was started anew, and `total` with it.
+    pub since: Timestamp,
+    /// The interval's length, time asleep included.
+    pub interval_seconds: f64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// /proc/sys/kernel/random/boot_id; None: the kernel doesn't tell.
+    pub boot_id: Option<String>,
+    /// Nothing follows: the run is over, and `groups` has those without events in this interval, too.
+    #[serde(rename = "final")]
+    pub last: bool,
+    /// Most frequent first.
+    pub groups: Vec<Group>,
+    /// What the kernel delivered in this interval.
+    pub deliveries: Deliveries,
+    /// Events in no group, by reason: `deliveries.matched` is the sum of these and of all `groups[].count`.
+    pub losses: BTreeMap<String, u64>,
+    /// Samples that were not sent or not watched, by reason. Their events are counted all the same.
+    pub sample_losses: BTreeMap<String, u64>,
+}
+
+/// Signals that were delivered, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deliveries {
+    /// Watched signals to watched tasks.
+    pub matched: u64,
+    /// Watched signals that the filters left out.
+    pub filtered: u64,
+}
+
+/// One bug, as far as one host sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Group {
+    /// As in crash records; None: neither a sample nor a stack of it could be had.
+    pub signature: Option<String>,
+    /// `SIGSEGV`.
+    pub signal: String,
+    /// `SEGV_MAPERR`; None where the kernel keeps no siginfo.
+    pub code: Option<String>,
+    /// What became of the signal.
+    pub disposition: Disposition,
+    /// The process's name.
+    pub comm: String,
+    /// The executable's path as the first of these processes saw it.
+    pub exe: Option<String>,
+    /// The executable's.
+    pub build_id: Option<String>,
+    /// In this interval.
+    pub count: u64,
+    /// Since `since`.
+    pub total: u64,
+    /// The first one's time.
+    pub first_seen: Timestamp,
+    /// The last one's.
+    pub last_seen: Timestamp,
+    /// The last one's process.
+    pub last_pid: u32,
+    /// The innermost frames of one of them.
+    pub frames: Vec<Frame>,
+    /// `count` by processor, where it isn't 0.
+    pub cpus: BTreeMap<u32, u64>,
+}
+
+impl Summary {
+    /// What `kind` is in every summary.
+    pub const KIND: &'static str = "summary";
+
+    /// Do all events add up? What faultline promises.
+    pub fn adds_up(&self) -> bool {
+        let counted: u64 = self.groups.iter().map(|group| group.count).sum();
+        let lost: u64 = self.losses.values().sum();
+        counted + lost == self.deliveries.matched
+    }
+}
+
+impl Group {
+    /// The function where it happened, or what else is known of the place.
+    pub fn place(&self) -> String {
+        let Some(frame) = self.frames.first() else { return "unknown".to_owned() };
+        let module = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
+        match (&frame.symbol, module, frame.offset) {
+            (Some(symbol), Some(module), _) => format!("{symbol} ({module})"),
+            (Some(symbol), None, _) => symbol.clone(),
+            (None, Some(module), Some(offset)) => format!("{module}+{offset}"),
+            (None, None, Some(offset)) => format!("offset {offset}"),
+            (None, module, None) => module.unwrap_or("unknown").to_owned(),
+        }
+    }
+}
+
+impl Record for Summary {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+}
+
+impl Summary {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        let what = if self.last { "LAST SUMMARY" } else { "SUMMARY" };
+        writeln!(
+            to,
+            "[{}] {what} of {:.1} s on {}: {} signals in {} groups, {} filtered out",
+            self.timestamp.local_seconds(),
+            self.interval_seconds,
+            escape(&self.host),
+            self.deliveries.matched,
+            self.groups.len(),
+            self.deliveries.filtered
+        )?;
+        if !self.groups.is_empty() {
+            writeln!(
+                to,
+                "  {:>9} {:>9}  {:<9} {:<13} {:<8}  {:<15}  {:<16}  PLACE",
+                "COUNT", "TOTAL", "SIGNAL", "CODE", "END", "PROCESS", "SIGNATURE"
+            )?;
+        }
+        for group in self.groups.iter().take(TEXT_ROWS) {
+            writeln!(
+                to,
+                "  {:>9} {:>9}  {:<9} {:<13} {:<8}  {:<15}  {:<16}  {}",
+                group.count,
+                group.total,
+                group.signal,
+                group.code.as_deref().unwrap_or("-"),
+                group.disposition.word(),
+                escape(&group.comm),
+                group.signature.as_deref().unwrap_or("-"),
+                escape(&group.place())
+            )?;
+        }
+        if self.groups.len() > TEXT_ROWS {
+            writeln!(to, "  ... and {} groups more: --format json has them", self.groups.len() - TEXT_ROWS)?;
+        }
+        let list = |losses: &BTreeMap<String, u64>| {
+            losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(to, "  In no group: {}; samples lost: {}", list(&self.losses), list(&self.sample_losses))
+    }
+}
