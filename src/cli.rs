@@ -1,6 +1,7 @@
 //! What was typed, and what was meant by it.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use faultline::output::{self, Target};
 use faultline::probe::Filter;
 use faultline::probe::crash::{Budget, GroupTable};
-use faultline::{crash, probe, siginfo};
+use faultline::{agent, crash, probe, siginfo};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -31,13 +32,15 @@ pub struct Cli {
 pub enum Command {
     /// Watch deaths by signal: address, code, registers, stack, mapping, who sent it
     Crash(Box<CrashArgs>),
+    /// Always on: count crashes in the kernel, tell every interval, serve metrics
+    Agent(Box<AgentArgs>),
     /// Say what this kernel and these privileges allow, and what to do about the rest
     Doctor(DoctorArgs),
 }
 
 /// The flags that every probe shares. The filters run in the kernel.
 #[derive(Args, Debug)]
-pub struct ProbeArgs {
+pub struct WatchArgs {
     /// Only this process, all its threads (repeatable)
     #[arg(short, long = "pid", value_name = "PID")]
     pids: Vec<u32>,
@@ -62,10 +65,6 @@ pub struct ProbeArgs {
     #[arg(long, requires = "output")]
     append: bool,
 
-    /// How records look
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    format: Format,
-
     /// How to hook the kernel; auto takes the best that works and says which it took
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     attach: Attach,
@@ -81,6 +80,17 @@ pub struct ProbeArgs {
     /// Show the loader's messages, start-up time, and the counters at the end
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// How records look, and the command to watch: not for an agent.
+#[derive(Args, Debug)]
+pub struct ProbeArgs {
+    #[command(flatten)]
+    watch: WatchArgs,
+
+    /// How records look
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    format: Format,
 
     /// Run COMMAND, watch it and its descendants from its first instruction, and exit with its status
     #[arg(last = true, value_name = "COMMAND")]
@@ -194,22 +204,22 @@ impl TableArgs {
 
 impl From<CrashArgs> for crash::Options {
     fn from(args: CrashArgs) -> Self {
-        let probe = args.probe;
+        let ProbeArgs { watch, format, command } = args.probe;
         Self {
             filter: Filter {
-                pids: probe.pids,
-                process_names: probe.process_names,
-                cgroup: probe.cgroup,
-                command: !probe.command.is_empty(),
+                pids: watch.pids,
+                process_names: watch.process_names,
+                cgroup: watch.cgroup,
+                command: !command.is_empty(),
             },
             signals: args.signals,
             handled: args.handled,
             registers: args.registers,
             stack_trace: args.stack_trace,
             max_stack_depth: args.max_stack_depth,
-            duration: (!probe.duration.is_zero()).then_some(probe.duration),
-            target: Target { path: probe.output, append: probe.append },
-            format: probe.format.into(),
+            duration: (!watch.duration.is_zero()).then_some(watch.duration),
+            target: Target { path: watch.output, append: watch.append },
+            format: format.into(),
             summary: args.summary,
             table: args.table.table(),
             samples: Budget {
@@ -217,11 +227,93 @@ impl From<CrashArgs> for crash::Options {
                 interval: args.table.sample_interval,
                 rate: args.samples_per_second,
             },
-            attach: probe.attach.into(),
-            btf: probe.btf,
-            verbose: probe.verbose,
-            strict: probe.strict,
-            command: probe.command,
+            attach: watch.attach.into(),
+            btf: watch.btf,
+            verbose: watch.verbose,
+            strict: watch.strict,
+            command,
+        }
+    }
+}
+
+/// `faultline agent`
+#[derive(Args, Debug)]
+pub struct AgentArgs {
+    /// Write a summary every SECS seconds
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = interval)]
+    interval: Duration,
+
+    /// Serve /metrics (OpenMetrics) and /healthz here; a port alone means this machine only
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen_address)]
+    metrics_listen: Option<SocketAddr>,
+
+    /// Give N executables a label of their own in metrics; the rest is `other`
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_executables: u32,
+
+    /// Write the first N deaths of each group, then one each --sample-interval; all are counted
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_group: u32,
+
+    /// Write at most N deaths a second of all groups; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_second: u32,
+
+    #[command(flatten)]
+    table: TableArgs,
+
+    /// Write signals that the process handled, too; without it they are only counted
+    #[arg(long)]
+    handled: bool,
+
+    /// Watch this signal instead of those that dump core: SIGTERM, term and 15 are the same (repeatable)
+    #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
+    signals: Vec<u32>,
+
+    #[command(flatten)]
+    watch: WatchArgs,
+
+    /// How records look
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "json")]
+    format: Format,
+}
+
+impl From<AgentArgs> for agent::Options {
+    fn from(args: AgentArgs) -> Self {
+        let watch = args.watch;
+        Self {
+            crash: crash::Options {
+                filter: Filter {
+                    pids: watch.pids,
+                    process_names: watch.process_names,
+                    cgroup: watch.cgroup,
+                    command: false,
+                },
+                signals: args.signals,
+                handled: args.handled,
+                // They are few, and nobody is there to ask again.
+                registers: true,
+                stack_trace: true,
+                max_stack_depth: 32,
+                duration: (!watch.duration.is_zero()).then_some(watch.duration),
+                target: Target { path: watch.output, append: watch.append },
+                format: args.format.into(),
+                summary: Some(args.interval),
+                table: args.table.table(),
+                samples: Budget {
+                    first: Some(args.samples_per_group),
+                    interval: args.table.sample_interval,
+                    rate: Some(args.samples_per_second),
+                },
+                attach: watch.attach.into(),
+                btf: watch.btf,
+                verbose: watch.verbose,
+                strict: watch.strict,
+                command: Vec::new(),
+            },
+            interval: args.interval,
+            metrics_listen: args.metrics_listen,
+            max_executables: args.max_executables as usize,
         }
     }
 }
@@ -236,6 +328,15 @@ pub struct DoctorArgs {
     /// Exit with 1 where faultline crash does not work, or that can't be told
     #[arg(long)]
     pub strict: bool,
+}
+
+/// `9464`, `:9464` and `127.0.0.1:9464` are the same; another address must be typed.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    text.parse().map_err(|_| format!("`{text}` is no address to listen on, as 127.0.0.1:9464 or [::1]:9464"))
 }
 
 /// Seconds of an interval: not 0.
@@ -260,7 +361,7 @@ mod tests {
     fn crash(line: &str) -> crash::Options {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
             Command::Crash(args) => (*args).into(),
-            Command::Doctor(_) => panic!("not crash"),
+            _ => panic!("not crash"),
         }
     }
 
@@ -290,6 +391,17 @@ mod tests {
         assert_eq!(options.filter.pids, [1, 2]);
         assert_eq!(options.filter.process_names, ["a", "b"]);
         assert_eq!(options.signals, [15, 9]);
+    }
+
+    #[test]
+    fn a_port_alone_is_this_machines() {
+        for text in ["9464", ":9464", "127.0.0.1:9464"] {
+            assert_eq!(listen_address(text), Ok(SocketAddr::from(([127, 0, 0, 1], 9464))), "{text}");
+        }
+        assert_eq!(listen_address("0.0.0.0:1"), Ok(SocketAddr::from(([0, 0, 0, 0], 1))));
+        for text in ["", "localhost:1", "65536", "1.2.3.4"] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -98,6 +98,15 @@ pub fn resident_bytes() -> Option<u64> {
     Some(statm.resident * procfs::page_size())
 }
 
+/// Gives back to the kernel what loading has freed: it needed some MiB for a moment, and an agent runs for months.
+pub fn release_memory() {
+    // SAFETY: malloc_trim(3) takes no pointer and may be called at any time.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// This machine's name, as records carry it; empty: the kernel doesn't tell.
 pub fn name() -> String {
     nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

@@ -1,10 +1,11 @@
 //! faultline tells what died on a Linux host, why and how often, from inside the kernel.
 //!
 //! The kernel programs in `bpf/` filter, count and take samples; this library loads them ([`probe`]), names what they saw
-//! ([`process`], [`symbol`]) and hands it on as text or JSON Lines ([`output`]). One module a command: [`crash`],
-//! [`doctor`]. Data flows one way: kernel event, sample, record, output.
+//! ([`process`], [`symbol`]) and hands it on as text or JSON Lines ([`output`]). One module a command: [`agent`],
+//! [`crash`], [`doctor`]. Data flows one way: kernel event, sample, record, output.
 #![warn(missing_docs)]
 
+pub mod agent;
 pub mod arch;
 pub mod command;
 pub mod crash;

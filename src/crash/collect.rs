@@ -9,8 +9,9 @@ use anyhow::Result;
 use super::ledger::{Ledger, Look};
 use super::record::{Crash, Disposition};
 use super::{Decoder, Options};
-use crate::output::boottime_ns;
-use crate::probe::abi::{Names, fl_crash};
+use crate::output::{Timestamp, Totals, boottime_ns};
+use crate::probe::Group;
+use crate::probe::abi::{Names, fl_crash, fl_disposition};
 use crate::probe::crash::{Probe, Ring};
 use crate::summary::Summary;
 
@@ -42,7 +43,15 @@ impl<'run> Collector<'run> {
         let into = samples.clone();
         let ring = probe.ring(move |bytes| into.borrow_mut().extend(fl_crash::from_bytes(bytes)))?;
         let ledger = Ledger::new(boottime_ns()?)?;
-        Ok(Self { probe, decoder, ring, samples, ledger, handled: options.handled, own_losses: BTreeMap::new() })
+        Ok(Self {
+            probe,
+            decoder,
+            ring,
+            samples,
+            ledger,
+            handled: options.handled,
+            own_losses: BTreeMap::from([("write_failed".to_owned(), 0)]),
+        })
     }
 
     /// Takes one batch of the samples that are there; returns how many. Each is a record, but for those that only name
@@ -99,6 +108,38 @@ impl<'run> Collector<'run> {
         };
         let summary = self.ledger.summarize(&look, last, |id| self.probe.stack(id))?;
         Ok((look, summary))
+    }
+
+    /// All numbers since the start, for metrics.
+    ///
+    /// # Errors
+    /// Where a map or a clock can't be read.
+    pub fn totals(&self) -> Result<Totals> {
+        let (groups, counters) = (self.probe.groups()?, self.probe.counters()?);
+        let mut dropped = vec![("group", "group_table_full".to_owned(), groups.other)];
+        dropped.extend(counters.losses().map(|(reason, count)| ("sample", reason.to_owned(), count)));
+        let write_failed = self.own_losses.get("write_failed").copied().unwrap_or(0);
+        dropped.push(("output", "write_failed".to_owned(), write_failed));
+        let is_fatal = |group: &&Group| group.facts.key.disposition == fl_disposition::FL_DISPOSED_FATAL;
+        let last_ns = groups.named.iter().filter(is_fatal).map(|group| group.facts.last_ns).max();
+        let last = last_ns.map(Timestamp::from_boottime).transpose()?;
+        Ok(Totals {
+            groups: groups.named.iter().map(|group| self.ledger.total(group)).collect(),
+            groups_limit: self.probe.group_limit(),
+            filtered: counters.filtered,
+            dropped,
+            last_crash: last.map(|moment| (moment.unix_ns() / 1000) as f64 / 1e6),
+            summaries: 0,
+        })
+    }
+
+    /// Was anything lost that nobody asked to leave out?
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn lost_any(&self) -> Result<bool> {
+        let table_full = self.probe.groups()?.other != 0;
+        Ok(table_full || self.probe.counters()?.lost_any() || self.own_losses.values().any(|count| *count != 0))
     }
 
     /// The summary of this look has reached its reader.

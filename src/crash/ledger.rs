@@ -8,7 +8,7 @@ use super::record::{Disposition, Frame};
 use super::signature::{Place, signature};
 use crate::hex::{Hex, digits};
 use crate::host;
-use crate::output::{SCHEMA, Timestamp, lossy};
+use crate::output::{GroupTotal, SCHEMA, Timestamp, lossy};
 use crate::probe::abi::fl_disposition;
 use crate::probe::{Counters, Group, Groups, StackFrame};
 use crate::siginfo::{code_name, signal_name};
@@ -150,6 +150,23 @@ impl Ledger {
         })
     }
 
+    /// A group's numbers for metrics.
+    pub fn total(&self, group: &Group) -> GroupTotal {
+        let key = &group.facts.key;
+        let signal = u32::from(key.signal);
+        let exe = self.known.get(&group.id).and_then(|identity| identity.exe.as_deref());
+        let file =
+            exe.and_then(|path| path.rsplit('/').next()).map(|name| name.trim_end_matches(" (deleted)").to_owned());
+        GroupTotal {
+            id: group.id,
+            signal: signal_name(signal),
+            code: if key.has_code != 0 { code_name(signal, key.si_code) } else { String::new() },
+            disposition: disposition(key.disposition),
+            executable: file.unwrap_or_else(|| lossy(&key.comm.map(|byte| byte as u8))),
+            count: group.total(),
+        }
+    }
+
     /// What was summarized from `look` has been told: the next summary begins there.
     pub fn commit(&mut self, look: &Look) {
         self.told = Told::of(look);
@@ -177,11 +194,7 @@ impl Ledger {
             signature,
             signal,
             code,
-            disposition: match key.disposition {
-                fl_disposition::FL_DISPOSED_HANDLED => Disposition::Handled,
-                fl_disposition::FL_DISPOSED_IGNORED => Disposition::Ignored,
-                _ => Disposition::Fatal,
-            },
+            disposition: disposition(key.disposition),
             comm: lossy(&key.comm.map(|byte| byte as u8)),
             exe,
             build_id,
@@ -193,6 +206,14 @@ impl Ledger {
             frames,
             cpus,
         })
+    }
+}
+
+fn disposition(of: fl_disposition) -> Disposition {
+    match of {
+        fl_disposition::FL_DISPOSED_HANDLED => Disposition::Handled,
+        fl_disposition::FL_DISPOSED_IGNORED => Disposition::Ignored,
+        _ => Disposition::Fatal,
     }
 }
 

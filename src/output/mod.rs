@@ -1,15 +1,19 @@
 //! Where records go: a file or standard output, as text or as JSON Lines.
 
+mod metrics;
+mod server;
 mod text;
 mod time;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+pub use metrics::{GroupTotal, Metrics, Totals};
+pub use server::{Health, serve};
 pub use text::{escape, lossy};
 pub use time::{Timestamp, boottime_ns};
 
@@ -44,8 +48,24 @@ pub trait Record: Serialize {
 /// The open end of the pipeline. Buffered: call [`Writer::flush`] when there is nothing more to write for now.
 pub struct Writer {
     to: BufWriter<Box<dyn Write>>,
-    name: String,
+    /// The file behind `to`, if it is one: cut back where a record did not fit.
+    file: Option<File>,
+    target: Target,
     format: Format,
+}
+
+/// Opens what `target` names. `whole`: at its end whatever its length is, so that it may be cut.
+fn open(target: &Target, whole: bool) -> Result<(Box<dyn Write>, Option<File>)> {
+    let Some(path) = &target.path else { return Ok((Box::new(io::stdout()), None)) };
+    let what = || format!("failed to open `{}`", path.display());
+    let mut options = OpenOptions::new();
+    let append = target.append || whole;
+    let file = options.create(true).write(true).append(append).truncate(!append).open(path).with_context(what)?;
+    if whole && !target.append && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        file.set_len(0).with_context(what)?;
+    }
+    let behind = file.try_clone().with_context(what)?;
+    Ok((Box::new(file), Some(behind)))
 }
 
 impl Writer {
@@ -54,16 +74,49 @@ impl Writer {
     /// # Errors
     /// Where the file can't be opened for writing.
     pub fn open(target: &Target, format: Format) -> Result<Self> {
-        let (to, name): (Box<dyn Write>, String) = match &target.path {
-            None => (Box::new(io::stdout()), "standard output".to_owned()),
-            Some(path) => {
-                let mut options = OpenOptions::new();
-                options.create(true).write(true).append(target.append).truncate(!target.append);
-                let file = options.open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
-                (Box::new(file), format!("`{}`", path.display()))
+        Self::open_as(target, format, false)
+    }
+
+    /// Opens the target for [`Writer::write_whole`].
+    ///
+    /// # Errors
+    /// Where the file can't be opened for writing.
+    pub fn open_whole(target: &Target, format: Format) -> Result<Self> {
+        Self::open_as(target, format, true)
+    }
+
+    fn open_as(target: &Target, format: Format, whole: bool) -> Result<Self> {
+        let (to, file) = open(target, whole)?;
+        Ok(Self { to: BufWriter::with_capacity(64 * 1024, to), file, target: target.clone(), format })
+    }
+
+    /// Opens the file anew, after somebody moved it away; standard output stays as it is.
+    ///
+    /// # Errors
+    /// Where the file can't be opened; the old one stays.
+    pub fn reopen(&mut self) -> Result<()> {
+        if self.target.path.is_none() {
+            return Ok(());
+        }
+        let (to, file) = open(&Target { append: true, ..self.target.clone() }, true)?;
+        self.to = BufWriter::with_capacity(64 * 1024, to);
+        self.file = file;
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        self.target.path.as_deref().map_or("standard output".to_owned(), |path| format!("`{}`", path.display()))
+    }
+
+    fn encode(&self, record: &impl Record) -> Result<Vec<u8>> {
+        match self.format {
+            Format::Text => Ok(record.text().into_bytes()),
+            Format::Json => {
+                let mut line = serde_json::to_vec(record).context("failed to encode a record")?;
+                line.push(b'\n');
+                Ok(line)
             }
-        };
-        Ok(Self { to: BufWriter::with_capacity(64 * 1024, to), name, format })
+        }
     }
 
     /// Writes one record.
@@ -71,14 +124,29 @@ impl Writer {
     /// # Errors
     /// Where the target takes no more: a full disk, a closed pipe ([`is_closed_pipe`]).
     pub fn write(&mut self, record: &impl Record) -> Result<()> {
-        let mut line = match self.format {
-            Format::Text => record.text().into_bytes(),
-            Format::Json => serde_json::to_vec(record).context("failed to encode a record")?,
-        };
-        if self.format == Format::Json {
-            line.push(b'\n');
+        let line = self.encode(record)?;
+        self.to.write_all(&line).with_context(|| format!("failed to write {}", self.name()))
+    }
+
+    /// Writes one record and flushes it. Where that fails nothing of it stays in a file, so that every line is a record.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write_whole(&mut self, record: &impl Record) -> Result<()> {
+        let line = self.encode(record)?;
+        let before = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(|metadata| metadata.is_file());
+        let result = self.to.write_all(&line).and_then(|()| self.to.flush());
+        if result.is_err() {
+            // What is buffered would be written with the next record: drop it.
+            let nowhere: Box<dyn Write> = Box::new(io::sink());
+            let buffered = std::mem::replace(&mut self.to, BufWriter::new(nowhere));
+            self.to = BufWriter::with_capacity(64 * 1024, buffered.into_parts().0);
+            if let (Some(file), Some(before)) = (&self.file, before) {
+                // If this fails too, the next line is damaged, and whoever reads it will say so.
+                let _ = file.set_len(before.len());
+            }
         }
-        self.to.write_all(&line).with_context(|| format!("failed to write {}", self.name))
+        result.with_context(|| format!("failed to write {}", self.name()))
     }
 
     /// Hands on what is buffered.
@@ -86,7 +154,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::write`].
     pub fn flush(&mut self) -> Result<()> {
-        self.to.flush().with_context(|| format!("failed to write {}", self.name))
+        self.to.flush().with_context(|| format!("failed to write {}", self.name()))
     }
 }
 

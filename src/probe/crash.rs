@@ -250,6 +250,11 @@ impl Probe {
         if self.groups == 0 { Ok(Groups::default()) } else { groups::read(&self.object, self.groups) }
     }
 
+    /// The room for groups; 0: the plan has none.
+    pub fn group_limit(&self) -> u32 {
+        self.groups
+    }
+
     /// The stack that was taken when a group was born, innermost frame first; empty: there is none.
     ///
     /// # Errors

@@ -1,0 +1,198 @@
+//! `faultline agent`: always on. Counts in the kernel, tells every interval, and is silent until then.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use sd_notify::NotifyState;
+
+use crate::crash::{self, BATCH, Collector, Crash, Decoder};
+use crate::host;
+use crate::output::{Health, Metrics, Writer, boottime_ns, is_closed_pipe, serve};
+use crate::output::{Record, Timestamp};
+use crate::probe::crash::Probe;
+use crate::watch::{Event, Watch};
+
+/// What a user asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to watch, the budget of samples, and where records go.
+    pub crash: crash::Options,
+    /// Between two summaries.
+    pub interval: Duration,
+    /// Where `/metrics` is served; None: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How many executables get a label of their own.
+    pub max_executables: usize,
+}
+
+/// Counts until it is told to stop.
+///
+/// # Errors
+/// What can't be watched, listened on or opened: one line with the cure.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let started = Instant::now();
+    options.crash.filter.check()?;
+    options.crash.filter.check_cgroup()?;
+    let writer = Writer::open_whole(&options.crash.target, options.crash.format)?;
+    let plan = crash::plan(&options.crash);
+    // Before there is another thread: it must inherit the blocked signals.
+    let mut watch = Watch::with_hangup(options.crash.duration)?;
+    let probe = Probe::start(&plan)?;
+    let attached = started.elapsed();
+    let collector = Collector::new(&probe, Decoder::new(options.crash.clone()), &options.crash)?;
+    let since = Timestamp::from_boottime(boottime_ns()?)?;
+    let metrics = Metrics::new(since.unix_ns() as f64 / 1e9, options.max_executables);
+    let tick = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| options.interval.min(watchdog / 3));
+    let health = Health::new(options.interval * 3 + Duration::from_secs(5));
+    eprintln!(
+        "faultline: watching {} through {}, a summary every {} s",
+        crash::subject(&options.crash),
+        probe.attached().join(" and "),
+        options.interval.as_secs_f64()
+    );
+    if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
+        eprintln!("faultline: {unseen}");
+    }
+    if let Some(address) = options.metrics_listen {
+        let bound = serve(address, metrics.registry(), health.clone())?;
+        eprintln!("faultline: metrics on http://{bound}/metrics");
+    }
+    host::release_memory();
+    if options.crash.verbose {
+        let memory = host::resident_bytes().map_or(0, |bytes| bytes / 1024);
+        eprintln!("faultline: attached after {:.1} ms, resident memory {memory} KiB", attached.as_secs_f64() * 1000.0);
+    }
+    let mut agent = Agent {
+        collector,
+        writer,
+        metrics,
+        health,
+        interval: options.interval,
+        next: Instant::now() + options.interval,
+        summaries: 0,
+        is_failing: false,
+    };
+    agent.measure()?;
+    watch.tick_every(tick.max(Duration::from_millis(100)));
+    notify(&[NotifyState::Ready]);
+    let lost = agent.run(&mut watch)?;
+    Ok(ExitCode::from(u8::from(options.crash.strict && lost)))
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to tell, and with it there is nothing that we could do about it.
+    let _ = sd_notify::notify(state);
+}
+
+struct Agent<'run> {
+    collector: Collector<'run>,
+    writer: Writer,
+    metrics: Metrics,
+    health: Health,
+    interval: Duration,
+    next: Instant,
+    summaries: u64,
+    /// The last record could not be written; said once.
+    is_failing: bool,
+}
+
+impl Agent<'_> {
+    fn run(&mut self, watch: &mut Watch) -> Result<bool> {
+        loop {
+            match watch.next(self.collector.as_fd())? {
+                Event::Samples => match self.drain()? {
+                    0 => {}
+                    BATCH => watch.look_again(),
+                    _ => watch.linger(),
+                },
+                Event::Tick => {
+                    notify(&[NotifyState::Watchdog]);
+                    self.health.mark();
+                    if self.next <= Instant::now() {
+                        self.next = Instant::now() + self.interval;
+                        self.drain()?;
+                        self.summarize(false)?;
+                    }
+                }
+                Event::Hangup => match self.writer.reopen() {
+                    Ok(()) => {}
+                    Err(error) => eprintln!("faultline: {error:#}; the old file is kept"),
+                },
+                Event::Child => {}
+                Event::Stop { .. } | Event::TimeUp => {
+                    notify(&[NotifyState::Stopping]);
+                    let mut records = Vec::new();
+                    self.collector.take_last(|record| {
+                        records.push(record);
+                        Ok(())
+                    })?;
+                    self.write_records(records)?;
+                    self.summarize(true)?;
+                    return Ok(self.collector.lost_any()?);
+                }
+            }
+        }
+    }
+
+    /// Takes one batch of samples; returns how many.
+    fn drain(&mut self) -> Result<usize> {
+        let mut records = Vec::new();
+        let taken = self.collector.take(|record| {
+            records.push(record);
+            Ok(())
+        })?;
+        self.write_records(records)?;
+        Ok(taken)
+    }
+
+    fn write_records(&mut self, records: Vec<Crash>) -> Result<()> {
+        for record in records {
+            if !self.write(&record)? {
+                self.collector.lost("write_failed", 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a record whole. False: it could not be, which is said when it begins and when it ends.
+    fn write(&mut self, record: &impl Record) -> Result<bool> {
+        match self.writer.write_whole(record) {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_failing) {
+                    eprintln!("faultline: records are written again");
+                }
+                Ok(true)
+            }
+            Err(error) if is_closed_pipe(&error) => Err(error),
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    eprintln!(
+                        "faultline: {error:#}: counting goes on, and the next summary that can be written has it all"
+                    );
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    fn summarize(&mut self, last: bool) -> Result<()> {
+        let (look, summary) = self.collector.summary(last)?;
+        if self.write(&summary)? {
+            self.collector.commit(&look);
+            self.summaries += 1;
+        }
+        self.measure()
+    }
+
+    /// Brings the metrics up to date.
+    fn measure(&mut self) -> Result<()> {
+        let mut totals = self.collector.totals()?;
+        totals.summaries = self.summaries;
+        self.metrics.update(&totals);
+        Ok(())
+    }
+}
