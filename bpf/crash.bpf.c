@@ -258,6 +258,18 @@ static __always_inline void fl_count_matched(enum fl_disposition disposition)
 		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
 }
 
+/* What a new group is known by if no sample of it can be sent: its stack, and the executable's build id. */
+static __always_inline void fl_christen(void *context, struct task_struct *task, struct fl_group *group)
+{
+	struct mm_struct *mm = fl_read(task, mm);
+
+	group->stack_id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK);
+	if (group->stack_id < 0)
+		fl_count(FL_LOST_STACK_FULL);
+	if (mm && !fl_describe_exe((u64)mm))
+		fl_copy_build_id(group);
+}
+
 /* A watched signal on its way to a task: if that is watched, count it and send the record that was asked for. */
 static __always_inline void fl_on_signal(void *context, struct task_struct *task, struct kernel_siginfo *info,
 					 u32 signal, u64 handler)
@@ -266,7 +278,7 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	struct fl_crash *record;
 	struct fl_group *group;
 	struct fl_site site = {};
-	bool is_due;
+	bool is_due, born;
 	u32 id, *seen;
 
 	if (!fl_filter(task)) {
@@ -298,18 +310,11 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 		return;
 	id = fl_count_group((u64)fl_read(task, mm));
 	fl_count_matched(disposition);
-	group = NULL;
-	if (id & FL_GROUP_BORN) {
-		id &= ~FL_GROUP_BORN;
-		group = bpf_map_lookup_elem(&fl_groups, &id);
-		if (group) {
-			group->stack_id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK);
-			if (group->stack_id < 0)
-				fl_count(FL_LOST_STACK_FULL);
-		}
-	} else {
-		group = bpf_map_lookup_elem(&fl_groups, &id);
-	}
+	born = id & FL_GROUP_BORN;
+	id &= ~FL_GROUP_BORN;
+	group = bpf_map_lookup_elem(&fl_groups, &id);
+	if (born && group)
+		fl_christen(context, task, group);
 	if (!is_due)
 		bpf_map_update_elem(&fl_sites, &site, &id, BPF_ANY);
 	if (!group || !fl_take_budget(group, record->timestamp_ns, is_due))

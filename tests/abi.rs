@@ -44,7 +44,20 @@ macro_rules! same_layout {
     };
 }
 
-same_layout!(group, fl_group, key, first_ns, last_ns, last_jiffies, sampled_ns, samples, last_pid, stack_id);
+same_layout!(
+    group,
+    fl_group,
+    key,
+    first_ns,
+    last_ns,
+    last_jiffies,
+    sampled_ns,
+    samples,
+    last_pid,
+    stack_id,
+    build_id_length,
+    build_id
+);
 same_layout!(group_key, fl_group_key, frames, exe_inode, exe_device, si_code, disposition, signal, has_code, comm);
 same_layout!(site, fl_site, start_boottime_ns, instruction_pointer, tgid, exec, si_code, signal, disposition);
 same_layout!(

@@ -125,7 +125,9 @@ struct fl_group {
 	u64 sampled_ns;   /* the last sample that was sent */
 	u32 samples;      /* sent so far */
 	u32 last_pid;
-	s32 stack_id; /* in fl_stacks; negative: none */
+	s32 stack_id;        /* in fl_stacks; negative: none */
+	u32 build_id_length; /* of the executable; 0: unknown */
+	u8 build_id[FL_BUILD_ID_BYTES];
 	u32 pad;
 };
 
@@ -210,7 +212,7 @@ struct fl_config {
 
 _Static_assert(sizeof(struct fl_group_key) == 48, "a key has no holes, or equal ones would differ");
 _Static_assert(sizeof(struct fl_site) == 32, "a key has no holes, or equal ones would differ");
-_Static_assert(sizeof(struct fl_group) == 96, "fl_group has a hole");
+_Static_assert(sizeof(struct fl_group) == 120, "fl_group has a hole");
 _Static_assert(sizeof(struct fl_file) == 48, "fl_file has a hole");
 _Static_assert(sizeof(struct fl_vma) == 40, "fl_vma has a hole");
 _Static_assert(sizeof(struct fl_crash) % 8 == 0, "a record is whole words");

@@ -110,6 +110,7 @@ __noinline int fl_bear_group(void)
 	group->samples = 0;
 	group->sampled_ns = 0;
 	group->stack_id = -1;
+	group->build_id_length = 0;
 	if (!(s32)bpf_map_update_elem(&fl_group_ids, key, &id, BPF_NOEXIST))
 		return id | FL_GROUP_BORN;
 	/* Another CPU was first. */
@@ -152,6 +153,21 @@ __noinline int fl_count_group(u64 mm)
 	id = there ? *there : (u32)fl_bear_group();
 	fl_group_add(id & ~FL_GROUP_BORN);
 	return id;
+}
+
+/* The build id of the record's executable, if it has been described. */
+static __always_inline void fl_copy_build_id(struct fl_group *group)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_file *file;
+
+	if (!record || !record->exe)
+		return;
+	file = fl_file_at(record, record->exe - 1);
+	if (!file)
+		return;
+	group->build_id_length = file->build_id_length;
+	__builtin_memcpy(group->build_id, file->build_id, FL_BUILD_ID_BYTES);
 }
 
 static __always_inline void fl_site_of(struct fl_site *site, struct task_struct *task, struct kernel_siginfo *info,

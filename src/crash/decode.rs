@@ -85,6 +85,10 @@ impl Decoder {
         let code = has(fl_crash_flag::FL_HAS_CODE).then_some(raw.si_code);
         let code_name = code.map(|code| code_name(raw.signal, code));
         let places = if has(fl_crash_flag::FL_PLACE_COUNTS) { self.places(raw, &known) } else { Vec::new() };
+        let executable = exe.and_then(|exe| {
+            let name = exe.name.as_deref().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned());
+            exe.build_id.clone().or(name)
+        });
         let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
         let frames = self.frames(raw, &known, depth);
         let group_frames = if identify { self.frames(raw, &known, signature::FRAMES) } else { Vec::new() };
@@ -107,7 +111,7 @@ impl Decoder {
             uid: raw.uid,
             container_id: cgroup.as_deref().and_then(container_id),
             cgroup,
-            signature: signature::signature(&signal, code_name.as_deref(), &places),
+            signature: signature::signature(&signal, code_name.as_deref(), executable.as_deref(), &places),
             signal,
             signal_number: raw.signal,
             code: code_name,

@@ -184,7 +184,10 @@ impl Ledger {
         let code = (key.has_code != 0).then(|| code_name(u32::from(key.signal), key.si_code));
         let identity = match self.known.get(&group.id) {
             Some(identity) => Some(identity.clone()),
-            None => from_stack(&signal, code.as_deref(), key.frames != 0, &stack(facts.stack_id)?),
+            None => {
+                let exe = facts.build_id.get(..facts.build_id_length as usize).filter(|id| !id.is_empty()).map(digits);
+                from_stack(&signal, code.as_deref(), exe, key.frames != 0, &stack(facts.stack_id)?)
+            }
         };
         let (signature, exe, build_id, frames) = match identity {
             Some(Identity { signature, exe, build_id, frames }) => (Some(signature), exe, build_id, frames),
@@ -218,7 +221,13 @@ fn disposition(of: fl_disposition) -> Disposition {
 }
 
 /// The identity of a group that has no sample: the frames by build id and offset. None: no such frame.
-fn from_stack(signal: &str, code: Option<&str>, place_counts: bool, stack: &[StackFrame]) -> Option<Identity> {
+fn from_stack(
+    signal: &str,
+    code: Option<&str>,
+    executable: Option<String>,
+    place_counts: bool,
+    stack: &[StackFrame],
+) -> Option<Identity> {
     if stack.is_empty() && place_counts {
         return None;
     }
@@ -227,9 +236,9 @@ fn from_stack(signal: &str, code: Option<&str>, place_counts: bool, stack: &[Sta
     let place = |(build_id, offset): &(String, u64)| Place::Build { build_id: build_id.clone(), offset: *offset };
     let places: Vec<Place> = if place_counts { frames.iter().map(place).collect() } else { Vec::new() };
     Some(Identity {
-        signature: signature(signal, code, &places),
+        signature: signature(signal, code, executable.as_deref(), &places),
         exe: None,
-        build_id: None,
+        build_id: executable,
         frames: frames
             .into_iter()
             .map(|(build_id, offset)| Frame {
@@ -335,7 +344,7 @@ mod tests {
         let summary = ledger.summarize(&look(vec![group(0, &[2]), group(1, &[1])], 0), false, stack).unwrap();
         assert_eq!(summary.groups[0].signature.as_deref(), Some("abc"));
         let place = Place::Build { build_id: "01".repeat(20), offset: 0x1139 };
-        let wanted = signature("SIGSEGV", Some("SEGV_MAPERR"), &[place]);
+        let wanted = signature("SIGSEGV", Some("SEGV_MAPERR"), None, &[place]);
         assert_eq!(summary.groups[1].signature, Some(wanted), "the same as a sample's");
         assert_eq!(summary.groups[1].place(), "offset 0x1139");
         let unknown = ledger.summarize(&look(vec![group(2, &[1])], 0), false, none).unwrap();

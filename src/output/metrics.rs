@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn the_older_format_has_its_suffixes_in_the_comments() {
-        let metrics = Metrics::new(1.0, 1);
+        let mut metrics = Metrics::new(1.0, 1);
+        metrics.update(&Totals { groups: vec![group(0, "a", 1)], ..Totals::default() });
         let text = text_format(&shown(&metrics));
         assert!(text.contains("# TYPE faultline_crashes_total counter\n"), "{text}");
         assert!(text.contains("# TYPE faultline_build_info gauge\nfaultline_build_info{version="), "{text}");

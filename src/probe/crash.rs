@@ -163,7 +163,7 @@ impl Probe {
         } else {
             object.resize("fl_sites", 1)?;
         }
-        let loaded = object.load()?;
+        let loaded = object.load(build)?;
         groups::hand_out_ids(&loaded, plan.groups.map_or(0, |table| table.groups))?;
         plan.filter.apply(&loaded.map("fl_pids")?, &loaded.map("fl_cgroups")?)?;
         Ok(loaded)

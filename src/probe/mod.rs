@@ -8,6 +8,7 @@ mod filter;
 mod groups;
 mod load;
 mod object;
+mod typed;
 
 pub use counters::Counters;
 pub use filter::{Filter, FilterError};

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use libbpf_rs::{Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, ProgramMut};
 
 use super::abi::{crash_skel::types::rodata, fl_config};
-use super::load;
+use super::{load, typed};
 
 /// How a build reads kernel memory: bpf/include/load.bpf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,9 @@ impl Opened {
         load::step(&format!("size table `{name}`"), self.map(name)?.set_max_entries(entries.max(1)))
     }
 
-    pub(super) fn load(self) -> Result<Loaded> {
-        Ok(Loaded { object: load::step("load the probe", self.object.load())? })
+    pub(super) fn load(self, build: Build) -> Result<Loaded> {
+        let result = typed::loading(build == Build::Typed, || self.object.load());
+        Ok(Loaded { object: load::step("load the probe", result)? })
     }
 }
 

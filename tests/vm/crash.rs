@@ -41,7 +41,8 @@ programs! {
 }
 
 /// The programs that have a test of their own below.
-const SPECIAL: &[&str] = &["abort", "blocked-term", "deleted-exe", "namespaces", "stack-overflow", "stripped"];
+const SPECIAL: &[&str] =
+    &["abort", "blocked-term", "deleted-exe", "many-deaths", "many-faults", "namespaces", "stack-overflow", "stripped"];
 
 #[test]
 fn no_program_is_forgotten() {

@@ -10,3 +10,4 @@ mod doctor;
 mod env;
 mod harness;
 mod snapshot;
+mod summary;

@@ -1,0 +1,277 @@
+//! Counting by group: exact in a storm, every loss by its name, one signature for one bug.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{FAULTLINE, Scratch, Watching, programs};
+
+/// The records of `faultline crash --format json FLAGS -- PROGRAM ARGUMENTS`: the last summary, and all others.
+fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let output = Command::new(FAULTLINE)
+        .args(["crash", "--summary", "3600", "--format", "json", "--output"])
+        .arg(&file)
+        .args(flags)
+        .arg("--")
+        .arg(programs().join(program))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let mut records: Vec<Value> =
+        fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = records.pop().unwrap();
+    assert_eq!((&last["type"], &last["final"]), (&"summary".into(), &true.into()));
+    assert_eq!(matched(&text), None, "nobody asked for the counters");
+    (last, records)
+}
+
+fn matched(stderr: &str) -> Option<&str> {
+    stderr.lines().find(|line| line.contains(" signals matched"))
+}
+
+fn sum(object: &Value) -> u64 {
+    object.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum()
+}
+
+fn counts(summary: &Value) -> Vec<u64> {
+    summary["groups"].as_array().unwrap().iter().map(|group| group["count"].as_u64().unwrap()).collect()
+}
+
+fn samples_lost(summary: &Value, reason: &str) -> u64 {
+    summary["sample_losses"][reason].as_u64().unwrap()
+}
+
+/// matched = the sum of all counts + the sum of all losses.
+fn add_up(summary: &Value) {
+    let counted: u64 = counts(summary).iter().sum();
+    assert_eq!(summary["deliveries"]["matched"], counted + sum(&summary["losses"]), "{summary:#}");
+}
+
+/// Where a guest is slow and its kernel no end of the range, a tenth will do.
+fn scale() -> u64 {
+    match std::env::var("FAULTLINE_KERNEL").as_deref() {
+        Ok("6.1" | "6.12" | "6.18") => 10,
+        _ => 1,
+    }
+}
+
+#[test]
+fn a_hundred_thousand_of_one_and_ten_thousand_others() {
+    let (same, others) = (100_000 / scale(), 10_000 / scale());
+    let flags = ["--samples-per-group", "1", "--max-groups", "4000"];
+    let (summary, records) = storm(&flags, "many-deaths", &[&same.to_string(), &others.to_string()]);
+    add_up(&summary);
+    assert_eq!(summary["deliveries"]["matched"], same + others);
+    let counts = counts(&summary);
+    assert_eq!(counts[0], same);
+    assert!(counts[1..].iter().all(|&count| count == 1), "each of the others once");
+    let groups = 1 + others.min(3999);
+    assert_eq!(counts.len() as u64, groups);
+    assert_eq!(summary["losses"]["group_table_full"], others + 1 - groups);
+    // A sample more than the budget is a benign race between processors; one less is not.
+    let samples = &summary["sample_losses"];
+    let not_sent = samples["sample_budget"].as_u64().unwrap() + samples["sample_ring_full"].as_u64().unwrap();
+    assert_eq!(records.len() as u64 + not_sent, same + others, "each death is a record or a loss with a name");
+    assert_eq!(samples["watch_table_full"], 0);
+    let cpus = sum(&summary["groups"][0]["cpus"]);
+    assert_eq!(cpus, same, "by processor");
+    assert!(summary["groups"][0]["signature"].is_string());
+}
+
+#[test]
+fn handled_faults_are_counted_and_not_recorded() {
+    let count = 200_000 / scale();
+    let (summary, records) = storm(&[], "many-faults", &[&count.to_string()]);
+    add_up(&summary);
+    assert!(records.is_empty(), "{records:#?}");
+    let groups = summary["groups"].as_array().unwrap();
+    assert_eq!(groups.len(), 1, "{summary:#}");
+    assert_eq!((&groups[0]["count"], &groups[0]["disposition"]), (&count.into(), &"handled".into()));
+    assert!(groups[0]["frames"][0]["symbol"].as_str().unwrap().starts_with("fault+"), "named by one sample");
+    assert_eq!(sum(&summary["sample_losses"]), 0, "none was due");
+    assert!(groups[0]["last_seen"].as_str() >= groups[0]["first_seen"].as_str());
+}
+
+#[test]
+fn a_full_group_table_counts_together() {
+    let (summary, _) = storm(&["--max-groups", "4", "--samples-per-group", "1"], "many-deaths", &["20", "10"]);
+    add_up(&summary);
+    assert_eq!(counts(&summary), [20, 1, 1, 1]);
+    assert_eq!(summary["losses"]["group_table_full"], 7);
+}
+
+#[test]
+fn a_full_stack_table_is_counted() {
+    let (summary, _) = storm(&["--max-stacks", "1"], "many-deaths", &["1", "10"]);
+    add_up(&summary);
+    assert_eq!(summary["sample_losses"]["stack_table_full"], 10, "one stack found its place");
+    assert_eq!(summary["groups"].as_array().unwrap().len(), 11);
+}
+
+#[test]
+fn the_budget_of_a_group_is_kept() {
+    let flags = ["--samples-per-group", "2", "--sample-interval", "3600"];
+    let (summary, records) = storm(&flags, "many-deaths", &["50", "3"]);
+    add_up(&summary);
+    assert_eq!(records.len(), 2 + 3);
+    assert_eq!(summary["sample_losses"]["sample_budget"], 48);
+}
+
+#[test]
+fn the_budget_of_all_groups_is_kept() {
+    let (summary, records) = storm(&["--samples-per-second", "5"], "many-deaths", &["0", "200"]);
+    add_up(&summary);
+    let seconds = summary["interval_seconds"].as_f64().unwrap().ceil() as usize + 1;
+    assert!(records.len() <= 5 * seconds, "{} in {seconds} s", records.len());
+    assert_eq!(summary["sample_losses"]["sample_budget"], 200 - records.len() as u64);
+    // Without a sample a group is named by its stack, if that found a place.
+    let groups = summary["groups"].as_array().unwrap();
+    let named = groups.iter().filter(|group| group["signature"].is_string() && group["build_id"].is_string()).count();
+    let without_stack = samples_lost(&summary, "stack_table_full");
+    assert!(named as u64 + without_stack >= 200 && named > records.len(), "{named} named, {without_stack} stacks lost");
+}
+
+/// A stopped reader takes nothing from the ring: what finds no room is counted as a sample lost, and in its group.
+#[test]
+fn a_full_ring_is_counted() {
+    let scratch = Scratch::new();
+    let program = scratch.path("ring-full-9d");
+    fs::copy(programs().join("many-deaths"), &program).unwrap();
+    let watching = Watching::start(&["-n", "ring-full-9d", "--summary", "3600", "--format", "json"]);
+    let signal = |name: &str| {
+        let pid = watching.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    };
+    signal("STOP");
+    assert!(Command::new(&program).args(["2000", "0"]).status().unwrap().success());
+    signal("CONT");
+    let output = watching.stop("TERM");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (summary, crashes) = records.split_last().unwrap();
+    add_up(summary);
+    assert_eq!(counts(summary), [2000], "counting does not depend on the reader");
+    let lost = summary["sample_losses"]["sample_ring_full"].as_u64().unwrap();
+    assert!(lost > 1000, "the ring holds about 150 of them");
+    assert_eq!(crashes.len() as u64 + lost, 2000);
+}
+
+#[test]
+fn summaries_come_while_it_runs_and_add_up_to_the_whole() {
+    let scratch = Scratch::new();
+    let program = scratch.path("interval-2c");
+    fs::copy(programs().join("many-deaths"), &program).unwrap();
+    let file = scratch.path("records");
+    let flags = ["-n", "interval-2c", "--summary", "0.2", "--format", "json", "-o", file.to_str().unwrap()];
+    let watching = Watching::start(&flags);
+    for _ in 0..5 {
+        assert!(Command::new(&program).args(["40", "2"]).status().unwrap().success());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    watching.stop("INT");
+    let text = fs::read_to_string(&file).unwrap();
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summaries: Vec<&Value> = records.iter().filter(|record| record["type"] == "summary").collect();
+    assert!(summaries.len() > 1, "one each 0.2 s");
+    for summary in &summaries {
+        add_up(summary);
+    }
+    let all: u64 = summaries.iter().map(|summary| summary["deliveries"]["matched"].as_u64().unwrap()).sum();
+    assert_eq!(all, 5 * 42);
+    let last = summaries.last().unwrap();
+    let totals: u64 = last["groups"].as_array().unwrap().iter().map(|group| group["total"].as_u64().unwrap()).sum();
+    assert_eq!(totals, 5 * 42, "the last one has all groups");
+    assert_eq!(summaries.iter().filter(|summary| summary["final"] == true).count(), 1);
+}
+
+/// Another process, another layout, another path, another mount namespace: one bug.
+#[test]
+fn one_bug_has_one_signature_in_and_out_of_a_container() {
+    let scratch = Scratch::new();
+    let (lower, inside) = (scratch.path("image"), scratch.path("mounted"));
+    fs::create_dir(&lower).unwrap();
+    fs::create_dir(&inside).unwrap();
+    fs::copy(programs().join("null-write"), lower.join("null-write")).unwrap();
+    let script = format!(
+        "mount --bind {} {} && for n in 1 2 3 4 5; do {}/null-write; done; exit 0",
+        lower.display(),
+        inside.display(),
+        inside.display()
+    );
+    let outside = programs().join("null-write");
+    let all = format!("for n in 1 2 3 4 5; do {}; done; unshare -m -p -f sh -c '{script}'", outside.display());
+    let output = Command::new(FAULTLINE)
+        .args(["crash", "--summary", "3600", "-n", "null-write", "--format", "json", "--", "sh", "-c", &all])
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (summary, crashes) = records.split_last().unwrap();
+    assert_eq!(crashes.len(), 10, "{text}");
+    let signature = &crashes[0]["signature"];
+    assert!(crashes.iter().all(|crash| crash["signature"] == *signature));
+    for group in summary["groups"].as_array().unwrap() {
+        assert_eq!(group["signature"], *signature, "two files, two groups of the kernel's, one name");
+    }
+}
+
+#[test]
+fn two_bugs_that_end_in_abort_are_two() {
+    let signature = |program: &str| {
+        let (summary, _) = storm_of(program);
+        summary["groups"][0]["signature"].as_str().unwrap().to_owned()
+    };
+    assert_ne!(signature("abort"), signature("smashed-stack"));
+    assert_ne!(signature("abort"), signature("failed-assert"));
+}
+
+fn storm_of(program: &str) -> (Value, Vec<Value>) {
+    let output = Command::new(FAULTLINE)
+        .args(["crash", "--summary", "3600", "--format", "json", "--"])
+        .arg(programs().join(program))
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut records: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    (records.pop().unwrap(), records)
+}
+
+#[test]
+fn text_has_a_table() {
+    let output = Command::new(FAULTLINE)
+        .args(["crash", "--summary", "3600", "--"])
+        .arg(programs().join("null-write"))
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("1 signals in 1 groups"), "{text}");
+    let row = text.lines().find(|line| line.contains("write_field+") && line.contains("SIGSEGV")).unwrap();
+    assert!(row.contains("null-write") && row.contains("SEGV_MAPERR") && row.contains("fatal"), "{row}");
+    assert!(text.contains("group_table_full 0"), "zeros are shown: {text}");
+}
+
+/// Where a process was when another one killed it is not its bug.
+#[test]
+fn a_sent_signal_has_no_place() {
+    let script = "for n in 1 2 3 4; do sleep $n & kill -SEGV $!; wait $!; done; exit 0";
+    let output = Command::new(FAULTLINE)
+        .args(["crash", "--summary", "3600", "--format", "json", "--", "sh", "-c", script])
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    add_up(&last);
+    assert_eq!(last["deliveries"]["matched"], 4, "{text}");
+    let signatures: std::collections::BTreeSet<&str> =
+        last["groups"].as_array().unwrap().iter().map(|group| group["signature"].as_str().unwrap()).collect();
+    assert_eq!(signatures.len(), 1, "{text}");
+}
