@@ -132,7 +132,7 @@ impl Agent<'_> {
                     })?;
                     self.write_records(records)?;
                     self.summarize(true)?;
-                    return Ok(self.collector.lost_any()?);
+                    return self.collector.lost_any();
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! Nothing here is skipped: what can't run fails. The programs that die are in `tests/programs`, each with its ground truth.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod agent;
 mod attach;
 mod behaviour;
 mod crash;

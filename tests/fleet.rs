@@ -1,0 +1,136 @@
+//! A real Prometheus scrapes a running agent, and a query gives the number that was injected. Needs root, and the packages
+//! that ci/install installs for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Ended when dropped, whatever became of the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn folder() -> Folder {
+    let path = std::env::temp_dir().join(format!("faultline-fleet-{}", std::process::id()));
+    fs::create_dir(&path).unwrap();
+    Folder(path)
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// The value of a query that gives one sample; None: none yet.
+fn query(prometheus: &str, expression: &str) -> Option<f64> {
+    let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let answer: Value = serde_json::from_str(&get(prometheus, &format!("/api/v1/query?query={encoded}"))).ok()?;
+    answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what} in vain");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn many_deaths(folder: &Path) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let programs = here.join("target/programs");
+    let made = Command::new("make")
+        .args(["-s", "-C"])
+        .arg(here.join("tests/programs"))
+        .arg(format!("OUT={}", programs.display()))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let program = folder.join("fleet-app-8c");
+    fs::copy(programs.join("many-deaths"), &program).unwrap();
+    program
+}
+
+#[test]
+fn prometheus_counts_what_was_injected() {
+    let folder = folder();
+    let program = many_deaths(&folder.0);
+    let mut agent = Running(
+        Command::new(env!("CARGO_BIN_EXE_faultline"))
+            .args(["agent", "--interval", "0.5", "--metrics-listen", "0", "-n", "fleet-app-8c", "-o", "/dev/null"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut said = BufReader::new(agent.0.stderr.take().unwrap()).lines();
+    let address = said
+        .find_map(|line| {
+            Some(line.unwrap().split_once("metrics on http://")?.1.trim_end_matches("/metrics").to_owned())
+        })
+        .expect("the agent did not start");
+
+    let config = format!(
+        "scrape_configs:\n- job_name: faultline\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{address}']\n"
+    );
+    fs::write(folder.0.join("prometheus.yml"), config).unwrap();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let _prometheus = Running(
+        Command::new("prometheus")
+            .arg(format!("--config.file={}", folder.0.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", folder.0.join("data").display()))
+            .arg(format!("--web.listen-address={listen}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus is needed: ci/install test installs it"),
+    );
+    wait_until("waited for Prometheus", || TcpStream::connect(&listen).is_ok());
+
+    const SELECTOR: &str =
+        "faultline_crashes_total{executable=\"fleet-app-8c\",signal=\"SIGSEGV\",code=\"SEGV_MAPERR\"}";
+    // A counter must be there before it rises, or no rate can be told.
+    assert!(Command::new(&program).args(["10", "0"]).status().unwrap().success());
+    wait_until("waited for the first 10", || query(&listen, SELECTOR) == Some(10.0));
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(Command::new(&program).args(["700", "20"]).status().unwrap().success());
+    wait_until("waited for all 730", || query(&listen, SELECTOR) == Some(730.0));
+    // Crashes per second by executable, as a dashboard asks; irate() and rate() extrapolate, so the sum must be near.
+    let rate = format!("sum by (executable) (rate({SELECTOR}[30s])) * 30");
+    wait_until("waited for the rate", || query(&listen, &rate).is_some_and(|crashes| crashes > 0.0));
+    let crashes = query(&listen, &rate).unwrap();
+    assert!((600.0..2000.0).contains(&crashes), "720 crashes came within these 30 s, the rate says {crashes}");
+    assert_eq!(query(&listen, "up{job=\"faultline\"}"), Some(1.0));
+
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(get(&address, "/metrics").as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
