@@ -165,7 +165,7 @@ impl Decoder {
                 build_id: from_memory,
                 device: file.device,
                 inode: file.inode,
-                pid: raw.pid,
+                pids: [raw.pid, raw.ppid],
                 same_mounts: self.mount_namespace == Some(u64::from(raw.mount_namespace)),
                 taken_ns: timestamp.unix_ns(),
             })

@@ -160,7 +160,11 @@ impl Ledger {
         GroupTotal {
             id: group.id,
             signal: signal_name(signal),
-            code: if key.has_code != 0 { code_name(signal, key.si_code) } else { String::new() },
+            // A process may send any number as a code: those without a name are one label.
+            code: match key.has_code {
+                0 => String::new(),
+                _ => named(code_name(signal, key.si_code)),
+            },
             disposition: disposition(key.disposition),
             executable: file.unwrap_or_else(|| lossy(&key.comm.map(|byte| byte as u8))),
             count: group.total(),
@@ -210,6 +214,11 @@ impl Ledger {
             cpus,
         })
     }
+}
+
+/// The code's name, `other` where it is only a number.
+fn named(code: String) -> String {
+    if code.starts_with(|c: char| c.is_ascii_uppercase()) { code } else { "other".to_owned() }
 }
 
 fn disposition(of: fl_disposition) -> Disposition {
@@ -349,6 +358,14 @@ mod tests {
         assert_eq!(summary.groups[1].place(), "offset 0x1139");
         let unknown = ledger.summarize(&look(vec![group(2, &[1])], 0), false, none).unwrap();
         assert_eq!(unknown.groups[0].signature, None, "neither sample nor stack");
+    }
+
+    #[test]
+    fn codes_that_anybody_can_make_up_are_one_label() {
+        let mut odd = group(0, &[1]);
+        odd.facts.key.si_code = -12345;
+        assert_eq!(ledger().total(&odd).code, "other");
+        assert_eq!(ledger().total(&group(0, &[1])).code, "SEGV_MAPERR");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -30,9 +31,9 @@ pub struct Wanted<'a> {
     pub device: u32,
     /// The inode's number.
     pub inode: u64,
-    /// The process, whose root may still be there.
-    pub pid: u32,
-    /// Is its mount namespace ours, so that `path` means the same to us?
+    /// Processes through whose root the path may lead to the file: the one that ran it, and its living relatives.
+    pub pids: [u32; 2],
+    /// Is its mount namespace ours? Then the path is the first to be tried; else the last, and rarely right.
     pub same_mounts: bool,
     /// When the record was taken, nanoseconds since 1970: a file changed later is another one.
     pub taken_ns: i128,
@@ -77,11 +78,15 @@ impl Files {
     /// The file that ran, None: it isn't to be found, or what lies there is another one.
     pub fn find(&mut self, wanted: &Wanted<'_>) -> Option<Found> {
         let path = PathBuf::from(OsString::from_vec(wanted.path.to_vec()));
-        let through_root = Path::new("/proc").join(wanted.pid.to_string()).join("root");
-        let candidates = [
-            wanted.same_mounts.then(|| path.clone()),
-            path.strip_prefix("/").ok().map(|below| through_root.join(below)),
-        ];
+        let through_root = |pid: u32| {
+            let root = Path::new("/proc").join(pid.to_string()).join("root");
+            path.strip_prefix("/").ok().map(|below| root.join(below))
+        };
+        let [itself, parent] = wanted.pids.map(through_root);
+        let plain = |wanted: bool| wanted.then(|| path.clone());
+        // A service that may not write has a mount namespace of its own with the host's files in it: our own path is worth
+        // a look in any case, because what is found must be the very build.
+        let candidates = [plain(wanted.same_mounts), itself, parent, plain(!wanted.same_mounts)];
         candidates.into_iter().flatten().find_map(|path| {
             let (version, Elf { build_id, may_follow }) = self.read(&path)?;
             is_same(wanted, &version, build_id.as_deref()).then_some(Found { path, build_id, may_follow, version })
@@ -89,10 +94,13 @@ impl Files {
     }
 
     fn read(&mut self, path: &Path) -> Option<(Version, Elf)> {
-        // Whatever lies there by now must not keep us waiting: a FIFO opens at once this way, and is then refused.
-        let file =
-            OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits()).open(path);
-        let file = file.ok()?;
+        // Whatever lies there by now, a FIFO that keeps us waiting or a device that does things when it is opened: only a
+        // regular file is opened, after a look that opens nothing.
+        let looked_at = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path).ok()?;
+        looked_at.metadata().ok().filter(Metadata::is_file)?;
+        let again = Path::new("/proc/self/fd").join(looked_at.as_raw_fd().to_string());
+        let flags = OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(again).ok()?;
         let metadata = file.metadata().ok().filter(Metadata::is_file)?;
         let version = Version {
             device: metadata.dev(),
@@ -188,7 +196,15 @@ mod tests {
     const VERSION: Version = Version { device: 0x801, inode: 7, size: 100, changed_ns: 1000 };
 
     fn wanted(build_id: Option<&'static [u8]>) -> Wanted<'static> {
-        Wanted { path: b"/bin/x", build_id, device: 8 << 20 | 1, inode: 7, pid: 1, same_mounts: true, taken_ns: 2000 }
+        Wanted {
+            path: b"/bin/x",
+            build_id,
+            device: 8 << 20 | 1,
+            inode: 7,
+            pids: [1, 1],
+            same_mounts: true,
+            taken_ns: 2000,
+        }
     }
 
     #[test]
@@ -211,7 +227,7 @@ mod tests {
     fn hostile_paths_are_not_found() {
         let mut files = Files::default();
         for path in [&b"/dev/zero"[..], b"/proc/self/mem", b"/nonexistent", b"/etc", b"", b"/\xff\xfe"] {
-            let gone = Wanted { path, pid: u32::MAX, ..wanted(Some(b"one")) };
+            let gone = Wanted { path, pids: [u32::MAX; 2], ..wanted(Some(b"one")) };
             assert_eq!(files.find(&gone), None);
         }
     }
