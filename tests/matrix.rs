@@ -147,7 +147,8 @@ fn run(target: &Target) -> Outcome {
     let mut lines: Vec<String> = Vec::new();
     // The guest has our root, so our folder is there by the same name.
     let folder = std::env::current_dir().unwrap_or_default();
-    let command = format!("cd '{}' && {}", folder.display(), target.command);
+    let full = if std::env::var_os("FAULTLINE_FULL").is_some() { "FAULTLINE_FULL=1 " } else { "" };
+    let command = format!("cd '{}' && {full}{}", folder.display(), target.command);
     let vmtest = match Vmtest::new(".", Config { target: vec![Target { command, ..target.clone() }] }) {
         Ok(vmtest) => vmtest,
         Err(error) => return Outcome { unavailable: Some(format!("{error:#}")), ..outcome },

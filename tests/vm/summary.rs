@@ -26,12 +26,7 @@ fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value
         fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let last = records.pop().unwrap();
     assert_eq!((&last["type"], &last["final"]), (&"summary".into(), &true.into()));
-    assert_eq!(matched(&text), None, "nobody asked for the counters");
     (last, records)
-}
-
-fn matched(stderr: &str) -> Option<&str> {
-    stderr.lines().find(|line| line.contains(" signals matched"))
 }
 
 fn sum(object: &Value) -> u64 {
@@ -52,12 +47,10 @@ fn add_up(summary: &Value) {
     assert_eq!(summary["deliveries"]["matched"], counted + sum(&summary["losses"]), "{summary:#}");
 }
 
-/// Where a guest is slow and its kernel no end of the range, a tenth will do.
+/// A guest without KVM is slow: a tenth there, unless all of it is asked for, as `FAULTLINE_FULL=1 ci/vm 5.10 7.2`.
 fn scale() -> u64 {
-    match std::env::var("FAULTLINE_KERNEL").as_deref() {
-        Ok("6.1" | "6.12" | "6.18") => 10,
-        _ => 1,
-    }
+    let is_guest = std::env::var_os("FAULTLINE_KERNEL").is_some();
+    if is_guest && std::env::var_os("FAULTLINE_FULL").is_none() { 10 } else { 1 }
 }
 
 #[test]
