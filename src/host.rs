@@ -148,37 +148,12 @@ pub fn has_kprobe_pmu() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 
-/// The names in a kernel's types, as far as they tell what the kernel can do. Empty: no types to be read.
-pub struct KernelTypes(Vec<u8>);
-
-impl KernelTypes {
-    /// From a file of the kernel's BTF: a few MiB, so read it once and drop it.
-    pub fn read(btf: &Path) -> Self {
-        Self(fs::read(btf).unwrap_or_default())
-    }
-
-    /// Those of a kernel that has these types, for tests.
-    #[cfg(test)]
-    pub(crate) fn from_names(names: &str) -> Self {
-        Self(format!("\0{}\0", names.replace(' ', "\0")).into_bytes())
-    }
-
-    fn has(&self, name: &str) -> bool {
-        // Strings of BTF stand between NULs: Documentation/bpf/btf.rst.
-        memchr::memmem::find(&self.0, format!("\0{name}\0").as_bytes()).is_some()
-    }
-
-    /// Does a process that seccomp ends get a signal delivered? Since v5.16, which brought `HANDLER_EXIT` (`enum
-    /// sig_handler`, include/linux/sched/signal.h) for that; before it, the death goes straight to the coredump. True where
-    /// it can't be told.
-    pub fn deliver_seccomp_kills(&self) -> bool {
-        self.0.is_empty() || self.has("HANDLER_EXIT")
-    }
-
-    /// May programs load from any kernel address by a type? Since v6.2, which brought the kernel function for that.
-    pub fn have_typed_loads(&self) -> bool {
-        self.has("bpf_rdonly_cast")
-    }
+/// Does a process that seccomp ends get a signal delivered? Since v5.16, which brought `HANDLER_EXIT` (`enum sig_handler`,
+/// include/linux/sched/signal.h) for that; before it, the death goes straight to the coredump. True where it can't be told.
+/// Reads some MiB.
+pub fn delivers_seccomp_kills(btf: &Path) -> bool {
+    // Strings of BTF stand between NULs: Documentation/bpf/btf.rst.
+    fs::read(btf).map_or(true, |btf| memchr::memmem::find(&btf, b"\0HANDLER_EXIT\0").is_some())
 }
 
 /// Where the cgroup v2 hierarchy is mounted; None: nowhere.
@@ -212,14 +187,6 @@ mod tests {
         assert!(with(&[CAP_SYS_PTRACE]).unwrap().contains("without CAP_DAC_READ_SEARCH,"));
         assert!(with(&[CAP_DAC_READ_SEARCH]).unwrap().contains("without CAP_SYS_PTRACE,"));
         assert!(with(&[]).unwrap().contains("without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH,"));
-    }
-
-    #[test]
-    fn types_are_found_by_their_whole_name() {
-        let types = KernelTypes::from_names("int bpf_rdonly_cast_x HANDLER_EXIT");
-        assert!(types.deliver_seccomp_kills() && !types.have_typed_loads());
-        assert!(KernelTypes(Vec::new()).deliver_seccomp_kills(), "unknown");
-        assert!(KernelTypes::from_names("bpf_rdonly_cast").have_typed_loads());
     }
 
     #[test]

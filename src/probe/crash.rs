@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use libbpf_rs::{Link, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{Link, ProgramType, RingBuffer, RingBufferBuilder};
 
 use super::abi::fl_config;
 use super::object::{Build, Loaded, Opened};
 use super::{Counters, Filter, Groups, StackFrame, groups, load};
-use crate::host::{self, KernelTypes};
+use crate::host;
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 
 /// How to hook the kernel.
@@ -98,11 +98,9 @@ impl Probe {
     /// where there is one.
     pub fn start(plan: &Plan) -> Result<Self> {
         load::prepare(plan.verbose);
-        let btf = plan.btf.as_deref().unwrap_or(Path::new(host::KERNEL_BTF));
-        // The types are some MiB: gone before the programs are loaded.
-        let ways = ways(plan, &KernelTypes::read(btf), host::has_kprobe_pmu());
+        let facts = Facts::find(plan);
         let mut refusal = None;
-        for (build, hooks) in ways {
+        for (build, hooks) in ways(plan, facts) {
             match Self::attempt(plan, build, hooks) {
                 Ok(probe) => return Ok(probe),
                 // What the best way was refused for is what the user can do something about.
@@ -272,19 +270,43 @@ impl Probe {
     }
 }
 
+/// What the order of the ways depends on.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    /// The kernel is at least the one that brought typed loads (v6.2).
+    typed_loads: bool,
+    kprobes: bool,
+    /// A process that seccomp ends gets a signal delivered.
+    seccomp_kills: bool,
+}
+
+impl Facts {
+    fn find(plan: &Plan) -> Self {
+        // bpf_cgrp_storage_get() came in the same release as bpf_rdonly_cast(), and to ask for it takes a tenth of a
+        // millisecond where the names in the kernel's types take ten. Wrong, it costs one more attempt.
+        const CGRP_STORAGE_GET: u32 = 210;
+        let typed_loads = ProgramType::RawTracepoint.is_helper_supported(CGRP_STORAGE_GET).unwrap_or(false);
+        let kprobes = host::has_kprobe_pmu();
+        let btf = plan.btf.as_deref().unwrap_or(Path::new(host::KERNEL_BTF));
+        // v5.16 is older than typed loads.
+        let seccomp_kills = typed_loads || !kprobes || host::delivers_seccomp_kills(btf);
+        Self { typed_loads, kprobes, seccomp_kills }
+    }
+}
+
 /// The ways to try, best first.
-fn ways(plan: &Plan, types: &KernelTypes, has_kprobes: bool) -> Vec<(Build, Hooks)> {
+fn ways(plan: &Plan, facts: Facts) -> Vec<(Build, Hooks)> {
     let seccomp_kills =
-        plan.attach == Attach::Auto && plan.signals.contains(&SIGSYS) && has_kprobes && !types.deliver_seccomp_kills();
+        plan.attach == Attach::Auto && plan.signals.contains(&SIGSYS) && facts.kprobes && !facts.seccomp_kills;
     let tracepoint = Hooks::Tracepoint { seccomp_kills };
     let hooks = match plan.attach {
         Attach::Tracepoint => vec![tracepoint],
         Attach::Kprobe => vec![Hooks::Kprobe],
-        Attach::Auto if has_kprobes => vec![tracepoint, Hooks::Kprobe],
+        Attach::Auto if facts.kprobes => vec![tracepoint, Hooks::Kprobe],
         Attach::Auto => vec![tracepoint],
     };
     // Typed loads are by the types that the kernel itself has, not by those of a file.
-    let typed = plan.btf.is_none() && types.have_typed_loads();
+    let typed = plan.btf.is_none() && facts.typed_loads;
     let builds: &[Build] = if typed { &[Build::Typed, Build::Plain] } else { &[Build::Plain] };
     hooks.iter().flat_map(|&hooks| builds.iter().map(move |&build| (build, hooks))).collect()
 }
@@ -333,15 +355,13 @@ mod tests {
         }
     }
 
-    fn types(names: &str) -> KernelTypes {
-        KernelTypes::from_names(names)
-    }
+    const NEW: Facts = Facts { typed_loads: true, kprobes: true, seccomp_kills: true };
+    const OLD: Facts = Facts { typed_loads: false, kprobes: true, seccomp_kills: false };
 
     #[test]
     fn typed_loads_are_preferred_where_the_kernel_has_them() {
-        let new = types("HANDLER_EXIT bpf_rdonly_cast");
         assert_eq!(
-            ways(&plan(Attach::Auto), &new, true),
+            ways(&plan(Attach::Auto), NEW),
             [
                 (Build::Typed, TRACEPOINT),
                 (Build::Plain, TRACEPOINT),
@@ -349,22 +369,24 @@ mod tests {
                 (Build::Plain, Hooks::Kprobe)
             ]
         );
-        assert_eq!(ways(&plan(Attach::Auto), &types("HANDLER_EXIT"), false), [(Build::Plain, TRACEPOINT)]);
+        assert_eq!(
+            ways(&plan(Attach::Auto), Facts { kprobes: false, typed_loads: false, ..NEW }),
+            [(Build::Plain, TRACEPOINT)]
+        );
     }
 
     #[test]
     fn types_from_a_file_rule_typed_loads_out() {
         let from_file = Plan { btf: Some("btf".into()), ..plan(Attach::Tracepoint) };
-        assert_eq!(ways(&from_file, &types("HANDLER_EXIT bpf_rdonly_cast"), true), [(Build::Plain, TRACEPOINT)]);
+        assert_eq!(ways(&from_file, NEW), [(Build::Plain, TRACEPOINT)]);
     }
 
     #[test]
     fn only_auto_and_only_old_kernels_add_the_kprobe_for_seccomp() {
         let both = Hooks::Tracepoint { seccomp_kills: true };
-        let old = types("int");
-        assert_eq!(ways(&plan(Attach::Auto), &old, true), [(Build::Plain, both), (Build::Plain, Hooks::Kprobe)]);
-        assert_eq!(ways(&plan(Attach::Auto), &old, false), [(Build::Plain, TRACEPOINT)]);
-        assert_eq!(ways(&plan(Attach::Tracepoint), &old, true), [(Build::Plain, TRACEPOINT)]);
-        assert_eq!(ways(&plan(Attach::Kprobe), &old, true), [(Build::Plain, Hooks::Kprobe)]);
+        assert_eq!(ways(&plan(Attach::Auto), OLD), [(Build::Plain, both), (Build::Plain, Hooks::Kprobe)]);
+        assert_eq!(ways(&plan(Attach::Auto), Facts { kprobes: false, ..OLD }), [(Build::Plain, TRACEPOINT)]);
+        assert_eq!(ways(&plan(Attach::Tracepoint), OLD), [(Build::Plain, TRACEPOINT)]);
+        assert_eq!(ways(&plan(Attach::Kprobe), OLD), [(Build::Plain, Hooks::Kprobe)]);
     }
 }
