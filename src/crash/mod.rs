@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let probe = Probe::start(&plan)?;
     let attached = started.elapsed();
     let mut watch = Watch::new(options.duration)?;
-    eprintln!("faultline: watching {} through {}", subject(&options), probe.attached().join(" and "));
+    eprintln!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
         eprintln!("faultline: {unseen}");
     }
