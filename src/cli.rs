@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use faultline::crash::Disposition;
 use faultline::output::{self, Target};
 use faultline::probe::Filter;
 use faultline::probe::crash::{Budget, GroupTable};
-use faultline::{agent, crash, probe, siginfo};
+use faultline::{agent, crash, probe, report, siginfo};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -36,6 +37,8 @@ pub enum Command {
     Agent(Box<AgentArgs>),
     /// Say what this kernel and these privileges allow, and what to do about the rest
     Doctor(DoctorArgs),
+    /// Merge the summaries of many hosts and times into one ranking
+    Report(ReportArgs),
 }
 
 /// The flags that every probe shares. The filters run in the kernel.
@@ -339,6 +342,104 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is no address to listen on, as 127.0.0.1:9464 or [::1]:9464"))
 }
 
+/// `faultline report`
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Files of JSON Lines with summaries, as crash --summary writes them; - or none: standard input
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Say what is new, gone, worse and better in AFTER, by rates
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "files")]
+    diff: Option<Vec<PathBuf>>,
+
+    /// Only groups of this disposition (repeatable); without it fatal and caught
+    #[arg(long = "disposition", value_name = "WHAT", value_enum)]
+    dispositions: Vec<DispositionArg>,
+
+    /// Only the group with this signature, with all of its frames
+    #[arg(long, value_name = "HEX", value_parser = signature)]
+    signature: Option<String>,
+
+    /// Show N groups, 0: all; without it 20 in text and all in JSON
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+
+    /// Write the report to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Keep what is in FILE
+    #[arg(long, requires = "output")]
+    append: bool,
+
+    /// How the report looks
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    format: Format,
+
+    /// Exit with 1 where a line could not be read or a summary does not add up
+    #[arg(long)]
+    strict: bool,
+}
+
+/// `--disposition`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DispositionArg {
+    /// The signal ended the process
+    Fatal,
+    /// A handler ran, and the process ended all the same
+    Caught,
+    /// A handler ran
+    Handled,
+    /// Nothing happened
+    Ignored,
+    /// All of these
+    All,
+}
+
+impl DispositionArg {
+    fn meant(self) -> &'static [Disposition] {
+        match self {
+            Self::Fatal => &[Disposition::Fatal],
+            Self::Caught => &[Disposition::Caught],
+            Self::Handled => &[Disposition::Handled],
+            Self::Ignored => &[Disposition::Ignored],
+            Self::All => &Disposition::ALL,
+        }
+    }
+}
+
+impl From<ReportArgs> for report::Options {
+    fn from(args: ReportArgs) -> Self {
+        let asked = |disposition: &Disposition| args.dispositions.iter().any(|arg| arg.meant().contains(disposition));
+        let dispositions = match args.dispositions[..] {
+            [] => vec![Disposition::Fatal, Disposition::Caught],
+            _ => Disposition::ALL.into_iter().filter(asked).collect(),
+        };
+        let inputs = match args.diff.map(<[PathBuf; 2]>::try_from) {
+            Some(Ok([before, after])) => report::Inputs::Compare { before, after },
+            _ if args.files.is_empty() => report::Inputs::Merge(vec![report::STANDARD_INPUT.into()]),
+            _ => report::Inputs::Merge(args.files),
+        };
+        Self {
+            inputs,
+            selection: report::Selection { dispositions, signature: args.signature, top: args.top },
+            target: Target { path: args.output, append: args.append },
+            format: args.format.into(),
+            strict: args.strict,
+        }
+    }
+}
+
+/// A signature, as records have it.
+fn signature(text: &str) -> Result<String, String> {
+    if text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("a signature has 16 hexadecimal digits".to_owned())
+    }
+}
+
 /// Seconds of an interval: not 0.
 fn interval(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
@@ -362,6 +463,13 @@ mod tests {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
             Command::Crash(args) => (*args).into(),
             _ => panic!("not crash"),
+        }
+    }
+
+    fn report(line: &str) -> report::Options {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Report(args) => args.into(),
+            _ => panic!("not report"),
         }
     }
 
@@ -401,6 +509,36 @@ mod tests {
         assert_eq!(listen_address("0.0.0.0:1"), Ok(SocketAddr::from(([0, 0, 0, 0], 1))));
         for text in ["", "localhost:1", "65536", "1.2.3.4"] {
             assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_of_what_ended_processes() {
+        let defaults = report("faultline report").selection.dispositions;
+        assert_eq!(defaults, [Disposition::Fatal, Disposition::Caught]);
+        let two = report("faultline report --disposition ignored --disposition fatal").selection.dispositions;
+        assert_eq!(two, [Disposition::Fatal, Disposition::Ignored]);
+        assert_eq!(report("faultline report --disposition all").selection.dispositions, Disposition::ALL);
+    }
+
+    #[test]
+    fn a_report_reads_files_or_compares_two() {
+        let merge = |paths: &[&str]| report::Inputs::Merge(paths.iter().map(PathBuf::from).collect());
+        assert_eq!(report("faultline report").inputs, merge(&["-"]));
+        assert_eq!(report("faultline report a -").inputs, merge(&["a", "-"]));
+        let compare = report::Inputs::Compare { before: "a".into(), after: "b".into() };
+        assert_eq!(report("faultline report --diff a b").inputs, compare);
+        for wrong in ["--diff a", "--diff a b c", "c --diff a b"] {
+            let line = format!("faultline report {wrong}");
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_signature_is_written_in_one_way() {
+        assert_eq!(signature("0123456789ABCDEF"), Ok("0123456789abcdef".to_owned()));
+        for text in ["", "0123456789abcde", "0x23456789abcdef", "0123456789abcdef0"] {
+            assert!(signature(text).is_err(), "{text}");
         }
     }
 

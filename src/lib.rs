@@ -2,7 +2,7 @@
 //!
 //! The kernel programs in `bpf/` filter, count and take samples; this library loads them ([`probe`]), names what they saw
 //! ([`process`], [`symbol`]) and hands it on as text or JSON Lines ([`output`]). One module a command: [`agent`],
-//! [`crash`], [`doctor`]. Data flows one way: kernel event, sample, record, output.
+//! [`crash`], [`doctor`], [`report`]. Data flows one way: kernel event, sample, record, output.
 #![warn(missing_docs)]
 
 pub mod agent;
@@ -15,6 +15,7 @@ pub mod host;
 pub mod output;
 pub mod probe;
 pub mod process;
+pub mod report;
 pub mod siginfo;
 pub mod summary;
 pub mod symbol;

@@ -9,7 +9,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use cli::{Cli, Command};
 use faultline::output::{Target, Writer, is_closed_pipe};
-use faultline::{agent, crash, doctor};
+use faultline::{agent, crash, doctor, report};
 
 /// An error, or a wrong command line.
 const FAILED: u8 = 2;
@@ -41,6 +41,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             writer.write(&report)?;
             writer.flush()?;
             let incomplete = args.strict && report.crash != doctor::Status::Yes;
+            Ok(ExitCode::from(if incomplete { INCOMPLETE } else { 0 }))
+        }
+        Command::Report(args) => {
+            let options: report::Options = args.into();
+            let incomplete = report::run(&options)? && options.strict;
             Ok(ExitCode::from(if incomplete { INCOMPLETE } else { 0 }))
         }
     }

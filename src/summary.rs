@@ -93,24 +93,30 @@ impl Summary {
 
     /// Do all events add up? What faultline promises.
     pub fn adds_up(&self) -> bool {
-        let counted: u64 = self.groups.iter().map(|group| group.count).sum();
-        let lost: u64 = self.losses.values().sum();
-        counted + lost == self.deliveries.matched
+        // Wide, because these may be another host's numbers: a damaged one must not wrap around to a sum that fits.
+        let counted: u128 = self.groups.iter().map(|group| u128::from(group.count)).sum();
+        let lost: u128 = self.losses.values().copied().map(u128::from).sum();
+        counted + lost == u128::from(self.deliveries.matched)
     }
 }
 
 impl Group {
-    /// The function where it happened, or what else is known of the place.
+    /// See [`place`].
     pub fn place(&self) -> String {
-        let Some(frame) = self.frames.first() else { return "unknown".to_owned() };
-        let module = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
-        match (&frame.symbol, module, frame.offset) {
-            (Some(symbol), Some(module), _) => format!("{symbol} ({module})"),
-            (Some(symbol), None, _) => symbol.clone(),
-            (None, Some(module), Some(offset)) => format!("{module}+{offset}"),
-            (None, None, Some(offset)) => format!("offset {offset}"),
-            (None, module, None) => module.unwrap_or("unknown").to_owned(),
-        }
+        place(&self.frames)
+    }
+}
+
+/// The function where it happened, or what else is known of the place: the innermost frame in a few words.
+pub fn place(frames: &[Frame]) -> String {
+    let Some(frame) = frames.first() else { return "unknown".to_owned() };
+    let module = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
+    match (&frame.symbol, module, frame.offset) {
+        (Some(symbol), Some(module), _) => format!("{symbol} ({module})"),
+        (Some(symbol), None, _) => symbol.clone(),
+        (None, Some(module), Some(offset)) => format!("{module}+{offset}"),
+        (None, None, Some(offset)) => format!("offset {offset}"),
+        (None, module, None) => module.unwrap_or("unknown").to_owned(),
     }
 }
 

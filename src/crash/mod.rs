@@ -20,6 +20,7 @@ pub use decode::Decoder;
 pub use ledger::{Identity, Ledger, Look};
 pub use record::{Crash, Diagnosis, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
+pub(crate) use text::frame_place;
 
 use crate::command::{self, Running};
 use crate::host;

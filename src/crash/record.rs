@@ -111,6 +111,9 @@ pub enum Disposition {
 }
 
 impl Disposition {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Fatal, Self::Caught, Self::Handled, Self::Ignored];
+
     /// As JSON has it.
     pub fn word(self) -> &'static str {
         match self {

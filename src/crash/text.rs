@@ -150,6 +150,12 @@ fn vma_text(vma: &Vma) -> String {
 }
 
 fn frame_text(frame: &Frame) -> String {
+    let address = frame.address.map_or_else(|| "?".to_owned(), |address| address.to_string());
+    format!("{address} {}", frame_place(frame))
+}
+
+/// A frame without its address, which is another one in each process.
+pub(crate) fn frame_place(frame: &Frame) -> String {
     let symbol = match &frame.symbol {
         Some(symbol) if frame.inlined => format!("{} [inlined]", escape(symbol)),
         Some(symbol) => escape(symbol),
@@ -164,6 +170,5 @@ fn frame_text(frame: &Frame) -> String {
         (Some(file), None) => format!(" at {}", escape(file)),
         _ => String::new(),
     };
-    let address = frame.address.map_or_else(|| "?".to_owned(), |address| address.to_string());
-    format!("{address} {symbol} ({module}){line}")
+    format!("{symbol} ({module}){line}")
 }

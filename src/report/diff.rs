@@ -1,0 +1,326 @@
+//! What changed between two merges. Their times and their numbers of hosts differ, so rates are compared: events in an
+//! hour of one host. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::bug::Key;
+use super::record::{Row, Selection, Totals};
+use crate::crash::{Disposition, Frame};
+use crate::host;
+use crate::output::{SCHEMA, Timestamp};
+
+/// A rate that is so many times the other one is a change.
+pub const FACTOR: f64 = 1.5;
+/// Fewer events than this, on the side with the higher rate, are chance.
+pub const EVENTS: u64 = 3;
+/// How many of the innermost functions make two bugs of different builds look alike.
+const FUNCTIONS: usize = 3;
+
+/// What changed. Fields as in docs/output.md.
+#[derive(Clone, Debug, Serialize)]
+pub struct Diff {
+    /// Always `report_diff`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When it was made.
+    pub timestamp: Timestamp,
+    /// Where it was made.
+    pub host: String,
+    /// What was read of the first file.
+    pub before: Totals,
+    /// What was read of the second.
+    pub after: Totals,
+    /// The dispositions that are compared.
+    pub selected: Vec<Disposition>,
+    /// How many groups had events in both, changed or not.
+    pub in_both: usize,
+    /// Events only after: highest rate first.
+    pub new: Vec<Change>,
+    /// Events only before: highest rate first.
+    pub gone: Vec<Change>,
+    /// A rate of [`FACTOR`] times as much, and [`EVENTS`] after: most additional events an hour first.
+    pub worse: Vec<Change>,
+    /// The other way round.
+    pub better: Vec<Change>,
+    /// How many rows of each list the text shows.
+    #[serde(skip)]
+    pub text_rows: usize,
+}
+
+/// One bug, twice.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    /// As in the report's rows, and so are the next five: as of after, for what is gone as of before.
+    pub signature: Option<String>,
+    /// `SIGSEGV`.
+    pub signal: String,
+    /// Its code.
+    pub code: Option<String>,
+    /// What became of most of them.
+    pub disposition: Disposition,
+    /// Names of the processes.
+    pub comms: Vec<String>,
+    /// Paths of the executables.
+    pub exes: Vec<String>,
+    /// The first file's.
+    pub before: Rate,
+    /// The second's.
+    pub after: Rate,
+    /// After's rate by before's; None: one of them is 0, or not known.
+    pub factor: Option<f64>,
+    /// How many events there would have been after at before's rate. A low number for what is gone says that it may
+    /// only not have come yet. None: no time was covered before.
+    pub expected: Option<f64>,
+    /// For a new one: the signature of one that is gone and has the same signal, code and innermost functions. A new
+    /// build changes the signatures of its bugs; these two are probably one.
+    pub resembles: Option<String>,
+    /// The innermost frames.
+    pub frames: Vec<Frame>,
+}
+
+/// One side of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Rate {
+    /// Events.
+    pub count: u64,
+    /// Hosts that had them.
+    pub hosts: usize,
+    /// Events in an hour of one host; None: no time was covered.
+    pub per_host_hour: Option<f64>,
+}
+
+impl Rate {
+    fn of(row: Option<&Row>, totals: &Totals) -> Self {
+        let (count, hosts) = row.map_or((0, 0), |row| (row.count, row.hosts));
+        let covered = totals.host_hours > 0.0;
+        Self { count, hosts, per_host_hour: covered.then(|| count as f64 / totals.host_hours) }
+    }
+
+    /// Is this so much more than `other` that it is no chance?
+    fn exceeds(self, other: Self) -> bool {
+        match (self.per_host_hour, other.per_host_hour) {
+            (Some(this), Some(other)) => self.count >= EVENTS && this >= FACTOR * other,
+            _ => false,
+        }
+    }
+}
+
+impl Diff {
+    /// Compares.
+    pub fn new(before: (Totals, Vec<Row>), after: (Totals, Vec<Row>), selection: &Selection, text_rows: usize) -> Self {
+        let ((totals_before, before), (totals_after, after)) = (before, after);
+        let wanted = |row: &Row| selection.wants(row.signature.as_deref());
+        let mut old: BTreeMap<Key, Row> = before.into_iter().filter(wanted).map(|row| (Key::from(&row), row)).collect();
+        let (mut new, mut worse, mut better, mut in_both) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for row in after.into_iter().filter(wanted) {
+            let was = old.remove(&Key::from(&row));
+            let rates = (Rate::of(was.as_ref(), &totals_before), Rate::of(Some(&row), &totals_after));
+            in_both += usize::from(was.is_some());
+            let list = match was {
+                None => &mut new,
+                Some(_) if rates.1.exceeds(rates.0) => &mut worse,
+                Some(_) if rates.0.exceeds(rates.1) => &mut better,
+                Some(_) => continue,
+            };
+            list.push(Change::new(row, rates, &totals_after));
+        }
+        let mut gone: Vec<Change> = old
+            .into_values()
+            .map(|row| {
+                let rates = (Rate::of(Some(&row), &totals_before), Rate::of(None, &totals_after));
+                Change::new(row, rates, &totals_after)
+            })
+            .collect();
+        for list in [&mut new, &mut gone, &mut worse, &mut better] {
+            list.sort_by(|a, b| b.size().total_cmp(&a.size()).then(b.events().cmp(&a.events())));
+        }
+        find_resembling(&mut new, &gone);
+        Self {
+            kind: "report_diff",
+            schema: SCHEMA,
+            timestamp: Timestamp::now(),
+            host: host::name(),
+            before: totals_before,
+            after: totals_after,
+            selected: selection.dispositions.clone(),
+            in_both,
+            new,
+            gone,
+            worse,
+            better,
+            text_rows,
+        }
+    }
+
+    /// Keeps the first `rows` of each list, for a reader that doesn't want all.
+    pub fn shorten(&mut self, rows: usize) {
+        for list in [&mut self.new, &mut self.gone, &mut self.worse, &mut self.better] {
+            list.truncate(rows);
+        }
+    }
+}
+
+impl Change {
+    fn new(row: Row, (before, after): (Rate, Rate), totals_after: &Totals) -> Self {
+        let factor = match (before.per_host_hour, after.per_host_hour) {
+            (Some(before), Some(after)) if before > 0.0 && after > 0.0 => Some(after / before),
+            _ => None,
+        };
+        Self {
+            signature: row.signature,
+            signal: row.signal,
+            code: row.code,
+            disposition: row.disposition,
+            comms: row.comms,
+            exes: row.exes,
+            before,
+            after,
+            factor,
+            expected: before.per_host_hour.map(|rate| rate * totals_after.host_hours),
+            resembles: None,
+            frames: row.frames,
+        }
+    }
+
+    /// How large the change is: events an hour of one host, either way.
+    fn size(&self) -> f64 {
+        (self.after.per_host_hour.unwrap_or(0.0) - self.before.per_host_hour.unwrap_or(0.0)).abs()
+    }
+
+    /// What orders changes whose rates nobody knows.
+    fn events(&self) -> u64 {
+        self.before.count.max(self.after.count)
+    }
+
+    /// What stays the same in another build; None: it has no name for the place.
+    fn looks(&self) -> Option<(&str, Option<&str>, Vec<&str>)> {
+        let functions: Vec<&str> = self
+            .frames
+            .iter()
+            .map_while(|frame| frame.symbol.as_deref())
+            .map(|symbol| symbol.rsplit_once("+0x").map_or(symbol, |(function, _)| function))
+            .take(FUNCTIONS)
+            .collect();
+        (!functions.is_empty()).then_some((self.signal.as_str(), self.code.as_deref(), functions))
+    }
+}
+
+/// Where several that are gone look like a new one, the most frequent of them is named.
+fn find_resembling(new: &mut [Change], gone: &[Change]) {
+    let mut by_looks = BTreeMap::new();
+    for change in gone {
+        if let (Some(looks), Some(signature)) = (change.looks(), &change.signature) {
+            by_looks.entry(looks).or_insert(signature);
+        }
+    }
+    for change in new {
+        change.resembles = change.looks().and_then(|looks| by_looks.get(&looks).map(|&signature| signature.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::merge::Merge;
+    use super::super::merge::tests::{frame, group, summary};
+    use super::*;
+    use crate::summary::{Group, Summary};
+
+    fn merged(summaries: Vec<Summary>) -> (Totals, Vec<Row>) {
+        let mut merge = Merge::new(&[Disposition::Fatal]);
+        for summary in summaries {
+            merge.add(summary);
+        }
+        merge.finish()
+    }
+
+    /// One hour of one host before, two hours of one host after.
+    fn diff(before: &[(&str, u64)], after: &[(&str, u64)]) -> Diff {
+        let groups = |list: &[(&str, u64)]| list.iter().map(|(signature, count)| group(signature, *count)).collect();
+        let before = merged(vec![summary("a", 3600, groups(before))]);
+        let after = merged(vec![summary("a", 3600, groups(after)), summary("a", 7200, Vec::new())]);
+        Diff::new(before, after, &Selection::default(), 0)
+    }
+
+    fn names(list: &[Change]) -> Vec<&str> {
+        list.iter().filter_map(|change| change.signature.as_deref()).collect()
+    }
+
+    #[test]
+    fn rates_are_compared_not_counts() {
+        let diff = diff(&[("same", 10), ("worse", 10), ("better", 10)], &[("same", 20), ("worse", 30), ("better", 10)]);
+        assert_eq!((names(&diff.worse), names(&diff.better), diff.in_both), (vec!["worse"], vec!["better"], 3));
+        let worse = &diff.worse[0];
+        assert_eq!((worse.before.per_host_hour, worse.after.per_host_hour), (Some(10.0), Some(15.0)));
+        assert_eq!((worse.factor, worse.expected), (Some(1.5), Some(20.0)));
+        assert_eq!(diff.better[0].factor, Some(0.5));
+    }
+
+    #[test]
+    fn new_and_gone_are_where_one_side_has_no_events() {
+        let diff = diff(&[("gone", 1), ("rarely", 0)], &[("new", 1), ("often", 8), ("gone", 0)]);
+        assert_eq!((names(&diff.new), names(&diff.gone)), (vec!["often", "new"], vec!["gone"]));
+        assert_eq!(diff.new[0].before, Rate { count: 0, hosts: 0, per_host_hour: Some(0.0) });
+        assert_eq!((diff.new[0].factor, diff.gone[0].factor), (None, None));
+        assert_eq!((diff.new[0].expected, diff.gone[0].expected), (Some(0.0), Some(2.0)));
+        assert_eq!(diff.in_both, 0);
+    }
+
+    #[test]
+    fn few_events_are_chance() {
+        let two_at_most = diff(&[("up", 0), ("down", 2)], &[("up", 2), ("down", 1)]);
+        assert!(two_at_most.better.is_empty() && two_at_most.worse.is_empty());
+        let after = merged(vec![summary("a", 3600, vec![group("up", 2), group("three", 3)])]);
+        let before = merged(vec![summary("a", 3600, vec![group("up", 1), group("three", 1)])]);
+        assert_eq!(names(&Diff::new(before, after, &Selection::default(), 0).worse), ["three"]);
+    }
+
+    #[test]
+    fn the_largest_change_is_first() {
+        let diff = diff(&[("a", 1), ("b", 100)], &[("a", 20), ("b", 400)]);
+        assert_eq!(names(&diff.worse), ["b", "a"], "100 more an hour before 9 more");
+    }
+
+    #[test]
+    fn without_time_there_is_no_rate() {
+        let still = Summary { interval_seconds: 0.0, ..summary("a", 3600, vec![group("1", 5), group("2", 5)]) };
+        let after = merged(vec![summary("a", 3600, vec![group("1", 500), group("3", 1)])]);
+        let diff = Diff::new(merged(vec![still]), after, &Selection::default(), 0);
+        assert!(diff.worse.is_empty() && diff.better.is_empty());
+        assert_eq!((names(&diff.new), names(&diff.gone), diff.in_both), (vec!["3"], vec!["2"], 1));
+        assert_eq!((diff.gone[0].before.per_host_hour, diff.gone[0].expected), (None, None));
+    }
+
+    #[test]
+    fn one_signature_only() {
+        let before = merged(vec![summary("a", 3600, vec![group("1", 5), group("2", 5)])]);
+        let selection = Selection { signature: Some("2".to_owned()), ..Selection::default() };
+        let diff = Diff::new(before, merged(Vec::new()), &selection, 0);
+        assert_eq!(names(&diff.gone), ["2"]);
+    }
+
+    #[test]
+    fn unsigned_groups_meet_again() {
+        let unsigned = || summary("a", 3600, vec![Group { signature: None, ..group("", 4) }]);
+        let diff = Diff::new(merged(vec![unsigned()]), merged(vec![unsigned()]), &Selection::default(), 0);
+        assert_eq!((diff.in_both, diff.new.len(), diff.gone.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_new_build_of_a_bug_names_the_old_one() {
+        let with = |signature: &str, symbols: &[&str]| {
+            let frames = symbols.iter().map(|symbol| frame(Some(symbol))).collect();
+            summary("a", 3600, vec![Group { frames, ..group(signature, 4) }])
+        };
+        let resembles = |symbols: &[&str]| {
+            let before = merged(vec![with("old", &["operator+", "run+0x9", "main+0x1", "_start+0x8"])]);
+            Diff::new(before, merged(vec![with("new", symbols)]), &Selection::default(), 0).new[0].resembles.clone()
+        };
+        assert_eq!(resembles(&["operator+", "run+0x19", "main+0x1", "other"]).as_deref(), Some("old"));
+        assert_eq!(resembles(&["operator+", "walk+0x9", "main+0x1"]), None);
+        assert_eq!(resembles(&[]), None, "without names nothing is alike");
+    }
+}

@@ -1,0 +1,157 @@
+//! The shape of a report: what stands in JSON, and what the text is made from. Fields as in docs/output.md.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::crash::{Disposition, Frame};
+use crate::host;
+use crate::output::{SCHEMA, Timestamp};
+use crate::summary::Deliveries;
+
+/// Which groups are ranked.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Those of these dispositions.
+    pub dispositions: Vec<Disposition>,
+    /// Only the one with this signature.
+    pub signature: Option<String>,
+    /// At most so many rows of each list; None: in text 20, in JSON all; 0: all.
+    pub top: Option<usize>,
+}
+
+/// Everything that was read, whatever is selected from it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Totals {
+    /// The earliest interval's begin; None: nothing was read.
+    pub from: Option<Timestamp>,
+    /// The latest interval's end.
+    pub to: Option<Timestamp>,
+    /// How many summaries were merged.
+    pub summaries: u64,
+    /// How many were not, because the same one had been merged before.
+    pub duplicates: u64,
+    /// Lines that could not be read.
+    pub damaged: u64,
+    /// How many hosts they are from.
+    pub hosts: usize,
+    /// The sum of all intervals: rates are per hour of one host.
+    pub host_hours: f64,
+    /// The sum of what the hosts' kernels delivered.
+    pub deliveries: Deliveries,
+    /// All that was counted, by what became of it, zeros included.
+    pub dispositions: BTreeMap<Disposition, u64>,
+    /// Events in no group, by reason.
+    pub losses: BTreeMap<String, u64>,
+    /// Samples that were lost, by reason.
+    pub sample_losses: BTreeMap<String, u64>,
+    /// Selected events for whose groups the merge had no room: they are in no row.
+    pub not_ranked: u64,
+    /// Did every summary add up?
+    pub adds_up: bool,
+}
+
+impl Totals {
+    /// Is something missing that was in the files, or wrong in them?
+    pub fn is_incomplete(&self) -> bool {
+        self.damaged != 0 || self.not_ranked != 0 || !self.adds_up
+    }
+}
+
+/// One bug, as far as all hosts see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// None: neither a sample nor a stack could be had on any host.
+    pub signature: Option<String>,
+    /// `SIGSEGV`.
+    pub signal: String,
+    /// `SEGV_MAPERR`; None where the kernel keeps no siginfo.
+    pub code: Option<String>,
+    /// What became of most of them.
+    pub disposition: Disposition,
+    /// What became of each.
+    pub dispositions: BTreeMap<Disposition, u64>,
+    /// Names of the processes, most frequent first, at most [`super::bug::NAMES`].
+    pub comms: Vec<String>,
+    /// Paths of the executables, likewise.
+    pub exes: Vec<String>,
+    /// On all hosts.
+    pub count: u64,
+    /// How many hosts had events.
+    pub hosts: usize,
+    /// Those with the most, at most [`super::bug::NAMES`].
+    pub host_names: Vec<String>,
+    /// The first one's time, as any host knows it: it can lie before the first interval.
+    pub first_seen: Timestamp,
+    /// The last one's.
+    pub last_seen: Timestamp,
+    /// Counts by the executable's build id; `unknown` and `other` are what they say.
+    pub builds: BTreeMap<String, u64>,
+    /// The innermost frames: those of the first group that has symbols.
+    pub frames: Vec<Frame>,
+}
+
+/// Summaries merged into one ranking.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Always `report`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When it was made.
+    pub timestamp: Timestamp,
+    /// Where it was made.
+    pub host: String,
+    /// What was read.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// The dispositions that are ranked.
+    pub selected: Vec<Disposition>,
+    /// All events of these dispositions: what a share is a share of.
+    pub ranked: u64,
+    /// How many groups there are, shown or not.
+    pub ranked_groups: usize,
+    /// Most frequent first.
+    pub groups: Vec<Row>,
+    /// One group was asked for: the text has all of its frames.
+    #[serde(skip)]
+    pub in_detail: bool,
+}
+
+impl Report {
+    /// What is selected from the ranking; `default_top`: how many rows where the selection says nothing.
+    pub fn new(totals: Totals, rows: Vec<Row>, selection: &Selection, default_top: usize) -> Self {
+        Self {
+            kind: "report",
+            schema: SCHEMA,
+            timestamp: Timestamp::now(),
+            host: host::name(),
+            selected: selection.dispositions.clone(),
+            ranked: rows.iter().fold(totals.not_ranked, |sum, row| sum.saturating_add(row.count)),
+            ranked_groups: rows.len(),
+            totals,
+            groups: rows
+                .into_iter()
+                .filter(|row| selection.wants(row.signature.as_deref()))
+                .take(selection.limit(default_top))
+                .collect(),
+            in_detail: selection.signature.is_some(),
+        }
+    }
+}
+
+impl Selection {
+    /// Is the row with this signature asked for?
+    pub fn wants(&self, signature: Option<&str>) -> bool {
+        self.signature.is_none() || signature == self.signature.as_deref()
+    }
+
+    /// How many rows.
+    pub fn limit(&self, default_top: usize) -> usize {
+        match self.top.unwrap_or(default_top) {
+            0 => usize::MAX,
+            top => top,
+        }
+    }
+}

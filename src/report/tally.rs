@@ -1,0 +1,62 @@
+//! How often each name was seen, in bounded room: names come from processes, which can have a new one each time.
+
+use std::collections::BTreeMap;
+
+/// What a tally has room for; the counts of further names are added together.
+const ROOM: usize = 1024;
+
+/// Counts by name.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    counts: BTreeMap<String, u64>,
+    other: u64,
+}
+
+impl Tally {
+    /// Counts `name`; with 0 it is only known to be one.
+    pub fn add(&mut self, name: &str, count: u64) {
+        if let Some(known) = self.counts.get_mut(name) {
+            *known = known.saturating_add(count);
+        } else if self.counts.len() < ROOM {
+            self.counts.insert(name.to_owned(), count);
+        } else {
+            self.other = self.other.saturating_add(count);
+        }
+    }
+
+    /// The `most` names with the highest counts, and the counts of all the others together.
+    pub fn top(&self, most: usize) -> (Vec<(&str, u64)>, u64) {
+        let mut names: Vec<(&str, u64)> = self.counts.iter().map(|(name, &count)| (name.as_str(), count)).collect();
+        // Stable: equals stay in the order of their names.
+        names.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        let rest = names.split_off(most.min(names.len()));
+        (names, rest.iter().fold(self.other, |sum, &(_, count)| sum.saturating_add(count)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_come_first() {
+        let mut tally = Tally::default();
+        for (name, count) in [("a", 1), ("b", 5), ("c", 2), ("a", 1), ("d", 0)] {
+            tally.add(name, count);
+        }
+        assert_eq!(tally.top(2), (vec![("b", 5), ("a", 2)], 2));
+        assert_eq!(tally.top(9), (vec![("b", 5), ("a", 2), ("c", 2), ("d", 0)], 0));
+    }
+
+    #[test]
+    fn room_is_bounded_and_nothing_is_lost() {
+        let mut tally = Tally::default();
+        for name in 0..ROOM + 10 {
+            tally.add(&name.to_string(), 3);
+        }
+        let (names, other) = tally.top(usize::MAX);
+        assert_eq!((names.len(), other), (ROOM, 30));
+        tally.add("0", 1);
+        assert_eq!(tally.top(1), (vec![("0", 4)], 30 + 3 * (ROOM as u64 - 1)), "known names go on counting");
+    }
+}

@@ -1,0 +1,219 @@
+//! `faultline report` on the files of tests/data/report/. No root, no kernel.
+//!
+//! web.jsonl: web-1 with two intervals, the second of them final, among a crash record and an empty line; web-2 with
+//! frames that have no names. db.jsonl: db-1, twice the same summary, then three lines that are none: another
+//! program's, a later schema's, one that is cut off. after.jsonl: the same hosts later, with a new build of shopd.
+//! unbalanced.jsonl: a summary whose sum is wrong by one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn data(name: &str) -> String {
+    format!("tests/data/report/{name}.jsonl")
+}
+
+fn command(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("TZ", "UTC").arg("report").args(arguments.split_whitespace());
+    command
+}
+
+fn report(arguments: &str) -> Output {
+    command(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn standard_error(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The text, but for the moment at which it was made.
+fn text(arguments: &str) -> String {
+    let output = report(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (made, rest) = text.split_once(']').unwrap();
+    assert_eq!(made.len(), "[2026-03-02 10:00:00".len(), "{text}");
+    format!("[NOW]{rest}")
+}
+
+/// The one record, but for when and where it was made.
+fn json(arguments: &str) -> Value {
+    let output = report(&format!("--format json {arguments}"));
+    assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "one record");
+    let mut record: Value = serde_json::from_str(&text).unwrap();
+    assert!(record["timestamp"].as_str().unwrap().ends_with('Z'));
+    assert!(record["host"].is_string());
+    record["timestamp"] = "NOW".into();
+    record["host"] = "HERE".into();
+    record
+}
+
+fn counts(record: &Value) -> Vec<u64> {
+    record["groups"].as_array().unwrap().iter().map(|group| group["count"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn many_hosts_in_text() {
+    insta::assert_snapshot!(text(&format!("{} {}", data("web"), data("db"))));
+}
+
+#[test]
+fn many_hosts_in_json() {
+    insta::assert_json_snapshot!(json(&format!("{} {}", data("web"), data("db"))));
+}
+
+#[test]
+fn what_was_wrong_is_told() {
+    let output = report(&format!("{} {}", data("web"), data("db")));
+    insta::assert_snapshot!(standard_error(&output));
+}
+
+#[test]
+fn one_signature_in_detail() {
+    insta::assert_snapshot!(text(&format!("--signature 215EDE0D73F6D206 {} {}", data("web"), data("db"))));
+    let output = report(&format!("--signature 0000000000000000 {}", data("web")));
+    assert_eq!(output.status.code(), Some(0));
+    assert!(standard_error(&output).contains("no group among these has the signature 0000000000000000"));
+}
+
+#[test]
+fn a_deploy_in_text() {
+    insta::assert_snapshot!(text(&format!("--diff {} {}", data("web"), data("after"))));
+}
+
+#[test]
+fn a_deploy_in_json() {
+    insta::assert_json_snapshot!(json(&format!("--diff {} {}", data("web"), data("after"))));
+}
+
+#[test]
+fn nothing_is_an_empty_report() {
+    insta::assert_snapshot!(text("-"));
+    insta::assert_snapshot!(text("--diff /dev/null -"));
+    assert_eq!(json("")["groups"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn order_and_repetition_of_files_change_nothing() {
+    let once = json(&format!("{} {}", data("web"), data("after")));
+    let mut again = json(&format!("{0} {1} {1} {0}", data("after"), data("web")));
+    assert_eq!((again["duplicates"].as_u64(), once["duplicates"].as_u64()), (Some(6), Some(0)));
+    again["duplicates"] = 0.into();
+    assert_eq!(again, once);
+}
+
+#[test]
+fn standard_input_is_a_file_among_others() {
+    let mut child = command(&format!("--format json - {}", data("after")))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let web = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(data("web"))).unwrap();
+    child.stdin.take().unwrap().write_all(&web).unwrap();
+    let piped: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(piped["groups"], json(&format!("{} {}", data("web"), data("after")))["groups"]);
+}
+
+#[test]
+fn dispositions_are_chosen() {
+    let of = |what: &str| counts(&json(&format!("{what} {} {}", data("web"), data("db"))));
+    assert_eq!(of(""), [10, 4, 4]);
+    assert_eq!(of("--disposition handled"), [12000]);
+    assert_eq!(of("--disposition caught"), [1]);
+    assert_eq!(of("--disposition all"), [12000, 10, 4, 4]);
+    assert_eq!(of("--disposition ignored"), [0; 0]);
+}
+
+#[test]
+fn rows_are_limited_and_the_totals_are_not() {
+    let files = format!("{} {}", data("web"), data("db"));
+    let record = json(&format!("--top 1 {files}"));
+    assert_eq!(
+        (counts(&record), record["ranked"].as_u64(), record["ranked_groups"].as_u64()),
+        (vec![10], Some(18), Some(3))
+    );
+    assert!(text(&format!("--top 1 {files}")).contains("and 2 groups more"));
+    assert!(!text(&format!("--top 0 {files}")).contains("groups more"));
+    assert_eq!(json(&format!("--top 1 --diff {} {}", data("web"), data("after")))["new"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn strict_is_about_what_was_read() {
+    let status = |arguments: &str| report(arguments).status.code();
+    assert_eq!(status(&format!("--strict {}", data("web"))), Some(0));
+    assert_eq!(status(&format!("--strict {0} {0}", data("web"))), Some(0), "duplicates are no damage");
+    assert_eq!(status(&format!("--strict {}", data("db"))), Some(1));
+    assert_eq!(status(&format!("--strict --diff {} {}", data("db"), data("web"))), Some(1));
+    let output = report(&format!("--strict {}", data("unbalanced")));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(standard_error(&output).starts_with("faultline: tests/data/report/unbalanced.jsonl:1: does not add up"));
+    assert_eq!(status(&data("unbalanced")), Some(0));
+}
+
+#[test]
+fn complaints_come_to_an_end_and_are_safe_to_show() {
+    let lines = br#"{"type":"summary","schema":1,"timestamp":"\u001b[2J"}
+"#
+    .repeat(25);
+    let mut child =
+        command("--format json").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&lines).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = standard_error(&output);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 21), "{said}");
+    assert!(said.starts_with("faultline: standard input:1: skipped: `\\x1b[2J` is no time"), "{said}");
+    assert!(said.ends_with("faultline: 5 more such lines\n"), "{said}");
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(record["damaged"].as_u64(), Some(25));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error() {
+    for (arguments, why) in [
+        (format!("{} /nonexistent", data("web")), "failed to open `/nonexistent`: No such file or directory"),
+        ("/proc".to_owned(), "failed to read `/proc`: Is a directory"),
+        ("--diff - -".to_owned(), "standard input can't be both files of --diff"),
+        ("--signature 12".to_owned(), "a signature has 16 hexadecimal digits"),
+        ("--append".to_owned(), "--output"),
+        (format!("--diff {}", data("web")), "2 values required"),
+    ] {
+        let output = report(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(output.stdout.is_empty(), "{arguments}");
+        let said = standard_error(&output);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("faultline: ") && said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn an_output_is_replaced_or_kept_and_never_an_input() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (input, output) = (folder.join("report-input.jsonl"), folder.join("report-output.jsonl"));
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(data("web")), &input).unwrap();
+    let _ = fs::remove_file(&output);
+    let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
+    let run = |to: &Path, flags: &str| {
+        let mut command = command(&format!("--format json {flags}"));
+        command.arg("-o").arg(to).arg(&input).output().unwrap()
+    };
+    for (flags, wanted) in [("", 1), ("--append", 2), ("", 1)] {
+        let said = run(&output, flags);
+        assert!(said.status.success() && said.stdout.is_empty(), "{}", standard_error(&said));
+        assert_eq!(lines(&output), wanted);
+    }
+    let before = fs::read(&input).unwrap();
+    let refused = run(&input, "");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(standard_error(&refused).contains("it is one of the files to read"));
+    assert_eq!(fs::read(&input).unwrap(), before);
+    assert!(run(&input, "--append").status.success(), "what was read before it was written");
+}
