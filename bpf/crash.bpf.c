@@ -251,7 +251,6 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 /* After the group was counted, never before: who reads this number first sees no more events than all groups have. */
 static __always_inline void fl_count_matched(enum fl_disposition disposition)
 {
-	fl_count(FL_MATCHED);
 	if (disposition == FL_DISPOSED_FATAL)
 		fl_count(FL_FATAL);
 	else
@@ -277,9 +276,9 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	enum fl_disposition disposition;
 	struct fl_crash *record;
 	struct fl_group *group;
-	struct fl_site site = {};
+	struct fl_site now = {}, *site = NULL;
 	bool is_due, born;
-	u32 id, *seen;
+	u32 id;
 
 	if (!fl_filter(task)) {
 		fl_count(FL_FILTERED);
@@ -297,10 +296,9 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 		return;
 	}
 	if (!is_due) {
-		fl_site_of(&site, task, info, signal, disposition);
-		seen = bpf_map_lookup_elem(&fl_sites, &site);
-		if (seen) {
-			fl_group_add(*seen);
+		site = fl_site_of(&now, task, info, signal, disposition);
+		if (site && fl_is_site(site, &now)) {
+			fl_group_add(site->group, now.tgid);
 			fl_count_matched(disposition);
 			return;
 		}
@@ -315,8 +313,10 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	group = bpf_map_lookup_elem(&fl_groups, &id);
 	if (born && group)
 		fl_christen(context, task, group);
-	if (!is_due)
-		bpf_map_update_elem(&fl_sites, &site, &id, BPF_ANY);
+	if (site) {
+		now.group = id;
+		*site = now;
+	}
 	if (!group || !fl_take_budget(group, record->timestamp_ns, is_due))
 		return;
 	record->group = id;

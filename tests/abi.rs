@@ -3,9 +3,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use faultline::probe::abi::{
-    Names, fl_config, fl_crash, fl_file, fl_group, fl_group_key, fl_registers, fl_site, fl_vma,
-};
+use faultline::probe::abi::{Names, fl_config, fl_crash, fl_file, fl_group, fl_group_key, fl_registers, fl_vma};
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::btf::{Btf, HasSize, types::MemberAttr};
 
@@ -59,7 +57,6 @@ same_layout!(
     build_id
 );
 same_layout!(group_key, fl_group_key, frames, exe_inode, exe_device, si_code, disposition, signal, has_code, comm);
-same_layout!(site, fl_site, start_boottime_ns, instruction_pointer, tgid, exec, si_code, signal, disposition);
 same_layout!(
     crash,
     fl_crash,

@@ -28,8 +28,8 @@ typedef long long s64;
 #define FL_PIDS_MAX        1024 /* --pid, how often */
 #define FL_DESCENDANTS_MAX 8192 /* live descendants of the watched command */
 #define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment by a signal without a core dump */
-#define FL_SITES_MAX       1024 /* places of handled faults that are remembered with their group */
-#define FL_EXEMPLAR_FRAMES 16   /* of a group's stack in fl_stacks */
+#define FL_SITES_MAX       256 /* places of handled faults that each processor remembers with their group: a power of 2 */
+#define FL_EXEMPLAR_FRAMES 16 /* of a group's stack in fl_stacks */
 #define FL_SIGNED_FRAMES   16 /* innermost frames that make a group and a signature: the outer ones are the start-up's */
 #define FL_BUILD_ID_BYTES  20   /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
 #define FL_FRAMES_MAX      127  /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
@@ -44,11 +44,10 @@ typedef long long s64;
  * and why: their events are counted all the same.
  */
 enum fl_counter {
-	FL_MATCHED = 0,     /* deliveries of a watched signal to a watched task */
-	FL_FILTERED,        /* deliveries of a watched signal to a task that the filters leave out */
-	FL_FATAL,           /* matched: the signal ends the process */
-	FL_HANDLED,         /* matched: a handler runs */
-	FL_IGNORED,         /* matched: nothing happens */
+	FL_FILTERED = 0,    /* deliveries of a watched signal to a task that the filters leave out */
+	FL_FATAL,           /* to a watched task: the signal ends the process */
+	FL_HANDLED,         /* to a watched task: a handler runs */
+	FL_IGNORED,         /* to a watched task: nothing happens */
 	FL_RECORDS,         /* records handed to user space */
 	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
 	FL_LOST_BUDGET,     /* more than the budget of samples allows: fl_config.sample_first and the fields after it */
@@ -131,17 +130,6 @@ struct fl_group {
 	u32 pad;
 };
 
-/* Where a fault is handled: what is known of it before any frame is walked. */
-struct fl_site {
-	u64 start_boottime_ns; /* of the process: tells two with the same tgid apart */
-	u64 instruction_pointer;
-	u32 tgid;
-	u32 exec; /* how often the process has exec'ed: its low bits */
-	s32 si_code;
-	u16 signal;
-	u16 disposition;
-};
-
 /* One signal that a watched task got, as it got it. Written whole by the kernel program, read once by user space. */
 struct fl_crash {
 	u64 timestamp_ns;  /* CLOCK_BOOTTIME */
@@ -211,7 +199,6 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_group_key) == 48, "a key has no holes, or equal ones would differ");
-_Static_assert(sizeof(struct fl_site) == 32, "a key has no holes, or equal ones would differ");
 _Static_assert(sizeof(struct fl_group) == 120, "fl_group has a hole");
 _Static_assert(sizeof(struct fl_file) == 48, "fl_file has a hole");
 _Static_assert(sizeof(struct fl_vma) == 40, "fl_vma has a hole");

@@ -46,13 +46,25 @@ struct {
 	__type(value, u32);
 } fl_group_ids SEC(".maps");
 
-/* The groups of places where faults are handled: a memory only, so what it drops costs one more walk. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, FL_SITES_MAX);
-	__type(key, struct fl_site);
-	__type(value, u32);
-} fl_sites SEC(".maps");
+/*
+ * The groups of places where faults are handled, as this processor has met them: a memory only. Two places that want the
+ * same slot drive each other out, which costs a walk and no count. Not a hash map, whose look-up alone would cost as much as
+ * all the rest.
+ */
+struct fl_site {
+	u64 start_boottime_ns; /* of the process: tells two with the same tgid apart; 0: a free slot */
+	u64 instruction_pointer;
+	u64 exec; /* how often the process has exec'ed */
+	u32 tgid;
+	s32 si_code;
+	u16 signal;
+	u16 disposition;
+	u32 group;
+};
+struct fl_sites_type {
+	struct fl_site slot[FL_SITES_MAX];
+};
+FL_SCRATCH(fl_sites, struct fl_sites_type);
 
 /*
  * One stack a group, in build-id form, taken when the group is born: its frames when no sample of it could be sent. Ids of
@@ -77,7 +89,7 @@ u64 fl_sample_count = 0;
 #define FL_GROUP_BORN (1U << 31) /* beside the id: nobody else is in it yet */
 
 /* One more in the group. The time is read once a tick: a handled fault is over in less than two reads of the clock. */
-static __always_inline void fl_group_add(u32 id)
+static __always_inline void fl_group_add(u32 id, u32 tgid)
 {
 	struct fl_group *group = bpf_map_lookup_elem(&fl_groups, &id);
 	u64 *count = bpf_map_lookup_elem(&fl_group_counts, &id);
@@ -86,7 +98,7 @@ static __always_inline void fl_group_add(u32 id)
 	if (!group || !count)
 		return;
 	*count += 1;
-	group->last_pid = bpf_get_current_pid_tgid() >> 32;
+	group->last_pid = tgid;
 	if (group->last_jiffies != jiffies) {
 		group->last_jiffies = jiffies;
 		group->last_ns = bpf_ktime_get_boot_ns();
@@ -151,7 +163,7 @@ __noinline int fl_count_group(u64 mm)
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
 	there = bpf_map_lookup_elem(&fl_group_ids, key);
 	id = there ? *there : (u32)fl_bear_group();
-	fl_group_add(id & ~FL_GROUP_BORN);
+	fl_group_add(id & ~FL_GROUP_BORN, bpf_get_current_pid_tgid() >> 32);
 	return id;
 }
 
@@ -170,16 +182,33 @@ static __always_inline void fl_copy_build_id(struct fl_group *group)
 	__builtin_memcpy(group->build_id, file->build_id, FL_BUILD_ID_BYTES);
 }
 
-static __always_inline void fl_site_of(struct fl_site *site, struct task_struct *task, struct kernel_siginfo *info,
-				       u32 signal, enum fl_disposition disposition)
+/* The slot that the current fault belongs in, with what is known before any frame is walked in `now`. NULL: none. */
+static __always_inline struct fl_site *fl_site_of(struct fl_site *now, struct task_struct *task,
+						  struct kernel_siginfo *info, u32 signal,
+						  enum fl_disposition disposition)
 {
-	site->start_boottime_ns = fl_read(task, group_leader, start_boottime);
-	site->instruction_pointer = fl_current_ip();
-	site->tgid = bpf_get_current_pid_tgid() >> 32;
-	site->exec = fl_read(task, self_exec_id);
-	site->si_code = info ? fl_read(info, si_code) : 0;
-	site->signal = signal;
-	site->disposition = disposition;
+	struct fl_sites_type *sites = fl_scratch(&fl_sites);
+	u64 place;
+
+	now->start_boottime_ns = fl_read(task, group_leader, start_boottime);
+	now->instruction_pointer = fl_current_ip(task);
+	now->exec = fl_read(task, self_exec_id);
+	now->tgid = fl_read(task, tgid);
+	now->si_code = info ? fl_read(info, si_code) : 0;
+	now->signal = signal;
+	now->disposition = disposition;
+	if (!sites)
+		return NULL;
+	place = fl_mix(now->instruction_pointer, now->start_boottime_ns) & (FL_SITES_MAX - 1);
+	return &sites->slot[place];
+}
+
+static __always_inline bool fl_is_site(const struct fl_site *there, const struct fl_site *now)
+{
+	return there->instruction_pointer == now->instruction_pointer &&
+	       there->start_boottime_ns == now->start_boottime_ns && there->tgid == now->tgid &&
+	       there->exec == now->exec && there->si_code == now->si_code && there->signal == now->signal &&
+	       there->disposition == now->disposition;
 }
 
 /* May the group have another sample sent? Counted where not. `is_due`: somebody would look at it. */

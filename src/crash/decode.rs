@@ -91,7 +91,12 @@ impl Decoder {
         });
         let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
         let frames = self.frames(raw, &known, depth);
-        let group_frames = if identify { self.frames(raw, &known, signature::FRAMES) } else { Vec::new() };
+        let group_frames = match identify {
+            false => Vec::new(),
+            // Symbols take their time: not twice.
+            true if depth >= signature::FRAMES => innermost(&frames, signature::FRAMES),
+            true => self.frames(raw, &known, signature::FRAMES),
+        };
         let group_frames = group_frames.into_iter().map(|frame| Frame { address: None, ..frame }).collect();
         let mapping = |vma: &fl_vma| (vma.vm_end != 0).then(|| describe_vma(raw, vma, name_of(vma)));
         let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
@@ -238,6 +243,12 @@ impl Decoder {
         }
         frames
     }
+}
+
+/// The frames of the `count` innermost addresses: each one's inlined functions stand before it.
+fn innermost(frames: &[Frame], count: usize) -> Vec<Frame> {
+    let end = frames.iter().enumerate().filter(|(_, frame)| !frame.inlined).map(|(index, _)| index + 1).nth(count - 1);
+    frames[..end.unwrap_or(frames.len())].to_vec()
 }
 
 /// What /proc/PID/maps shows as the last field: fs/proc/task_mmu.c, get_vma_name().

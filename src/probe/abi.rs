@@ -11,7 +11,7 @@ pub(super) mod crash_skel {
 
 pub use crash_skel::types::{
     fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_group, fl_group_key,
-    fl_registers, fl_site, fl_vma,
+    fl_registers, fl_vma,
 };
 
 /// A value of `fl_groups`. None: not of its size.

@@ -43,12 +43,15 @@ impl Counters {
                 .unwrap_or_default();
             Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).sum())
         };
+        let fatal = sum(fl_counter::FL_FATAL)?;
+        let handled = sum(fl_counter::FL_HANDLED)?;
+        let ignored = sum(fl_counter::FL_IGNORED)?;
         Ok(Self {
-            matched: sum(fl_counter::FL_MATCHED)?,
+            matched: fatal + handled + ignored,
             filtered: sum(fl_counter::FL_FILTERED)?,
-            fatal: sum(fl_counter::FL_FATAL)?,
-            handled: sum(fl_counter::FL_HANDLED)?,
-            ignored: sum(fl_counter::FL_IGNORED)?,
+            fatal,
+            handled,
+            ignored,
             records: sum(fl_counter::FL_RECORDS)?,
             sample_ring_full: sum(fl_counter::FL_LOST_RING_FULL)?,
             sample_budget: sum(fl_counter::FL_LOST_BUDGET)?,

@@ -158,8 +158,6 @@ impl Probe {
             object.resize("fl_free_groups", groups)?;
             object.resize("fl_group_ids", groups)?;
             object.resize("fl_stacks", (table.stacks as usize).next_power_of_two())?;
-        } else {
-            object.resize("fl_sites", 1)?;
         }
         let loaded = object.load(build)?;
         groups::hand_out_ids(&loaded, plan.groups.map_or(0, |table| table.groups))?;

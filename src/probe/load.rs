@@ -48,9 +48,6 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::PermissionDenied && privileges.as_ref().is_some_and(|own| !own.may_trace()) {
         return anyhow!("failed to {what}: {}", host::CURE_PRIVILEGES);
     }
-    if error.kind() == ErrorKind::PermissionDenied && host::locked_memory_is_limited() {
-        return anyhow!("failed to {what}: {}", host::CURE_LOCKED_MEMORY);
-    }
     if !std::path::Path::new(host::KERNEL_BTF).exists() {
         return anyhow!(
             "failed to {what}: this kernel shows no types ({}): name a BTF file made for it with --btf FILE",
@@ -63,6 +60,10 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     }
     match verifier_log(&lines) {
         Some((program, log)) => anyhow!("failed to {what}: the kernel's verifier refused program `{program}`:\n{log}"),
+        // The verifier says more, where it was asked: its refusal is a missing permission as well.
+        None if error.kind() == ErrorKind::PermissionDenied && host::locked_memory_is_limited() => {
+            anyhow!("failed to {what}: {}", host::CURE_LOCKED_MEMORY)
+        }
         None => anyhow!("failed to {what}: {error:#}"),
     }
 }
