@@ -79,6 +79,8 @@ struct Outcome {
     /// Whether `faultline crash` works there, and where the same kernel is locked down.
     crash: Option<String>,
     crash_locked_down: Option<String>,
+    /// The signatures of the one bug that every guest is shown.
+    signatures: BTreeSet<String>,
     took: Duration,
 }
 
@@ -91,6 +93,7 @@ impl Outcome {
         self.doctor.extend(other.doctor);
         self.crash = self.crash.take().or(other.crash);
         self.crash_locked_down = self.crash_locked_down.take().or(other.crash_locked_down);
+        self.signatures.extend(other.signatures);
         self.took += other.took;
     }
 
@@ -134,6 +137,12 @@ fn matrix(targets: &[Target], whole: bool) -> ExitCode {
         return ExitCode::from(EX_UNAVAILABLE);
     }
     let failed = outcomes.iter().any(|(_, outcome)| outcome.failed());
+    let signatures: BTreeSet<&String> = outcomes.iter().flat_map(|(_, outcome)| &outcome.signatures).collect();
+    let is_one = outcomes.iter().all(|(_, outcome)| !outcome.signatures.is_empty()) && signatures.len() == 1;
+    if !is_one {
+        eprintln!("faultline: one bug has not one signature on all kernels: {signatures:?}");
+    }
+    let failed = failed || !is_one;
     // The page is about all of them, and only a matrix without failures may write it.
     let right = failed || !whole || compare_document(&outcomes);
     ExitCode::from(u8::from(failed || !right))
@@ -192,6 +201,10 @@ fn note(line: &str, outcome: &mut Outcome) {
     let line = line.trim_end();
     if let Some((_, release)) = line.split_once("kernel release: ") {
         outcome.release = Some(release.to_owned());
+    }
+    if let Some((_, record)) = line.split_once("crash record: ") {
+        let record: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
+        outcome.signatures.extend(record["signature"].as_str().map(str::to_owned));
     }
     if let Some((_, report)) = line.split_once("doctor report: ") {
         (outcome.crash, outcome.doctor) = answers(report);
