@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, programs};
+use crate::harness::{FAULTLINE, Scratch, copy_program, programs};
 
 /// An agent while it runs.
 struct Agent {
@@ -78,7 +78,7 @@ impl Agent {
 fn crash(scratch: &Scratch, name: &str, same: u64, others: u64) {
     let program = scratch.path(name);
     if !program.exists() {
-        fs::copy(programs().join("many-deaths"), &program).unwrap();
+        copy_program("many-deaths", &program);
     }
     assert!(Command::new(&program).args([same.to_string(), others.to_string()]).status().unwrap().success());
 }

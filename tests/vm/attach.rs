@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::crash::PLAIN;
-use crate::harness::{Expected, FAULTLINE, Scratch, Watching, check_with, programs};
+use crate::harness::{Expected, FAULTLINE, Scratch, Watching, check_with, copy_program, programs};
 use crate::snapshot::compare;
 
 /// What each kernel of the matrix must have: a newer one that lacks what an older one has is a failure of ours, or a loss
@@ -203,7 +203,7 @@ fn without_raw_tracepoints(command: &mut Command) -> &mut Command {
 fn kprobes_are_taken_where_the_tracepoint_is_not_to_be_had() {
     let scratch = Scratch::new();
     let program = scratch.path("fallback-2e");
-    fs::copy(programs().join("null-write"), &program).unwrap();
+    copy_program("null-write", &program);
     let mut faultline = Command::new(FAULTLINE);
     faultline.args(["crash", "-n", "fallback-2e", "--format", "json", "-r", "-t"]);
     let (mut watching, line) = Watching::try_start(without_raw_tracepoints(&mut faultline));

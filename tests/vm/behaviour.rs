@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, counted, programs, run};
+use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, counted, programs, run};
 
 fn crash(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()
@@ -23,7 +23,7 @@ fn program(name: &str) -> String {
 /// A copy of a program under a name of its own, so that no other test's crashes match it.
 fn named(scratch: &Scratch, program: &str, name: &str) -> PathBuf {
     let path = scratch.path(name);
-    fs::copy(programs().join(program), &path).unwrap();
+    copy_program(program, &path);
     path
 }
 

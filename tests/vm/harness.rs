@@ -59,6 +59,13 @@ pub fn programs() -> &'static Path {
     })
 }
 
+/// Copies a program to where it has another name. By another process: a file that one of our threads has open for writing can
+/// be executed by none (ETXTBSY), and a fork of any thread holds it open until its exec.
+pub fn copy_program(name: &str, to: &Path) {
+    let copied = Command::new("cp").arg(programs().join(name)).arg(to).status().unwrap();
+    assert!(copied.success(), "failed to copy {name}");
+}
+
 /// What a program's header says about it.
 #[derive(Debug, Default)]
 pub struct Expected {

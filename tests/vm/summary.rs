@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, programs};
+use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, programs};
 
 /// The records of `faultline crash --format json FLAGS -- PROGRAM ARGUMENTS`: the last summary, and all others.
 fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
@@ -47,10 +47,10 @@ fn add_up(summary: &Value) {
     assert_eq!(summary["deliveries"]["matched"], counted + sum(&summary["losses"]), "{summary:#}");
 }
 
-/// A guest without KVM is slow: a tenth there, unless all of it is asked for, as `FAULTLINE_FULL=1 ci/vm 5.10 7.2`.
+/// A guest without KVM is slow: a twentieth there, unless all of it is asked for, as `FAULTLINE_FULL=1 ci/vm 5.10 7.2`.
 fn scale() -> u64 {
     let is_guest = std::env::var_os("FAULTLINE_KERNEL").is_some();
-    if is_guest && std::env::var_os("FAULTLINE_FULL").is_none() { 10 } else { 1 }
+    if is_guest && std::env::var_os("FAULTLINE_FULL").is_none() { 20 } else { 1 }
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn the_budget_of_all_groups_is_kept() {
 fn a_full_ring_is_counted() {
     let scratch = Scratch::new();
     let program = scratch.path("ring-full-9d");
-    fs::copy(programs().join("many-deaths"), &program).unwrap();
+    copy_program("many-deaths", &program);
     let watching = Watching::start(&["-n", "ring-full-9d", "--summary", "3600", "--format", "json"]);
     let signal = |name: &str| {
         let pid = watching.child.id().to_string();
@@ -158,7 +158,7 @@ fn a_full_ring_is_counted() {
 fn summaries_come_while_it_runs_and_add_up_to_the_whole() {
     let scratch = Scratch::new();
     let program = scratch.path("interval-2c");
-    fs::copy(programs().join("many-deaths"), &program).unwrap();
+    copy_program("many-deaths", &program);
     let file = scratch.path("records");
     let flags = ["-n", "interval-2c", "--summary", "0.2", "--format", "json", "-o", file.to_str().unwrap()];
     let watching = Watching::start(&flags);
@@ -189,7 +189,7 @@ fn one_bug_has_one_signature_in_and_out_of_a_container() {
     let (lower, inside) = (scratch.path("image"), scratch.path("mounted"));
     fs::create_dir(&lower).unwrap();
     fs::create_dir(&inside).unwrap();
-    fs::copy(programs().join("null-write"), lower.join("null-write")).unwrap();
+    copy_program("null-write", &lower.join("null-write"));
     let script = format!(
         "mount --bind {} {} && for n in 1 2 3 4 5; do {}/null-write; done; exit 0",
         lower.display(),
