@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, copy_program, programs};
+use crate::harness::{FAULTLINE, Scratch, copy_program};
 
 /// An agent while it runs.
 struct Agent {
