@@ -98,12 +98,26 @@ pub fn resident_bytes() -> Option<u64> {
     Some(statm.resident * procfs::page_size())
 }
 
-/// Gives back to the kernel what loading has freed: it needed some MiB for a moment, and an agent runs for months.
+/// Gives back to the kernel what only the start has needed: freed memory, and the code's own pages. An agent runs for months.
 pub fn release_memory() {
     // SAFETY: malloc_trim(3) takes no pointer and may be called at any time.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
+    }
+    let Ok(maps) = Process::myself().and_then(|me| me.maps()) else { return };
+    for map in maps {
+        use procfs::process::{MMPermissions, MMapPath};
+        let is_code = map.perms.contains(MMPermissions::EXECUTE) && !map.perms.contains(MMPermissions::WRITE);
+        if !is_code || !matches!(map.pathname, MMapPath::Path(_)) {
+            continue;
+        }
+        let (start, end) = map.address;
+        // SAFETY: the range is one whole mapping of a file's code, which nobody writes to (PIC has no relocations there): its
+        // pages come back from the file when they are executed again. If the mapping has changed since, it fails.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, (end - start) as usize, libc::MADV_DONTNEED);
+        }
     }
 }
 

@@ -123,7 +123,7 @@ impl Probe {
             Build::Plain => PLAIN,
             Build::Typed => TYPED,
         };
-        let mut object = Opened::open(bytes, plan.btf.as_deref())?;
+        let mut object = Opened::open(bytes, build, plan.btf.as_deref())?;
         let seccomp_kills = hooks == Hooks::Tracepoint { seccomp_kills: true };
         let mut config = fl_config {
             signals: plan.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
@@ -159,7 +159,7 @@ impl Probe {
             object.resize("fl_group_ids", groups)?;
             object.resize("fl_stacks", (table.stacks as usize).next_power_of_two())?;
         }
-        let loaded = object.load(build)?;
+        let loaded = object.load()?;
         groups::hand_out_ids(&loaded, plan.groups.map_or(0, |table| table.groups))?;
         plan.filter.apply(&loaded.map("fl_pids")?, &loaded.map("fl_cgroups")?)?;
         Ok(loaded)

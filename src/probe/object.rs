@@ -23,17 +23,21 @@ pub enum Build {
 /// An object before it is loaded.
 pub(super) struct Opened {
     object: OpenObject,
+    build: Build,
 }
 
 impl Opened {
     /// Opens the object in `bytes`, with the kernel's types from `btf` where it is given.
-    pub(super) fn open(bytes: &[u8], btf: Option<&Path>) -> Result<Self> {
+    pub(super) fn open(bytes: &[u8], build: Build, btf: Option<&Path>) -> Result<Self> {
+        if build == Build::Typed {
+            typed::opening();
+        }
         let mut builder = ObjectBuilder::default();
         if let Some(path) = btf {
             std::fs::File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
             load::step("use the BTF file", builder.btf_custom_path(path).map(drop))?;
         }
-        Ok(Self { object: load::step("open the probe", builder.open_memory(bytes))? })
+        Ok(Self { object: load::step("open the probe", builder.open_memory(bytes))?, build })
     }
 
     pub(super) fn map(&mut self, name: &str) -> Result<OpenMapMut<'_>> {
@@ -69,8 +73,8 @@ impl Opened {
         load::step(&format!("size table `{name}`"), self.map(name)?.set_max_entries(entries.max(1)))
     }
 
-    pub(super) fn load(self, build: Build) -> Result<Loaded> {
-        let result = typed::loading(build == Build::Typed, || self.object.load());
+    pub(super) fn load(self) -> Result<Loaded> {
+        let result = typed::loading(self.build == Build::Typed, || self.object.load());
         Ok(Loaded { object: load::step("load the probe", result)? })
     }
 }

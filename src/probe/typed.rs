@@ -22,12 +22,14 @@ const BPF_JMP_CALL: u8 = 0x85;
 /// Is the object that is being loaded a typed build?
 static TYPED: AtomicBool = AtomicBool::new(false);
 
+/// Call it before a typed build is opened: libbpf looks then who handles its programs.
+pub(super) fn opening() {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(register);
+}
+
 /// Runs `load`, which loads an object: a typed build, or not.
 pub(super) fn loading<T>(typed: bool, load: impl FnOnce() -> T) -> T {
-    static REGISTERED: Once = Once::new();
-    if typed {
-        REGISTERED.call_once(register);
-    }
     TYPED.store(typed, Ordering::SeqCst);
     let result = load();
     TYPED.store(false, Ordering::SeqCst);
