@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use sd_notify::NotifyState;
 
 use crate::crash::{self, BATCH, Collector, Crash, Decoder};
@@ -45,25 +45,25 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let collector = Collector::new(&probe, Decoder::new(options.crash.clone()), &options.crash)?;
     let since = Timestamp::from_boottime(boottime_ns()?)?;
     let metrics = Metrics::new(since.unix_ns() as f64 / 1e9, options.max_executables);
-    let tick = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| options.interval.min(watchdog / 3));
+    let heartbeat = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| watchdog / 3);
     let health = Health::new(options.interval * 3 + Duration::from_secs(5));
-    eprintln!(
+    say!(
         "faultline: watching {} through {}, a summary every {} s",
         crash::subject(&options.crash),
         probe.attached().join(" and "),
         options.interval.as_secs_f64()
     );
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
-        eprintln!("faultline: {unseen}");
+        say!("faultline: {unseen}");
     }
     if let Some(address) = options.metrics_listen {
         let bound = serve(address, metrics.registry(), health.clone())?;
-        eprintln!("faultline: metrics on http://{bound}/metrics");
+        say!("faultline: metrics on http://{bound}/metrics");
     }
     host::release_memory();
     if options.crash.verbose {
         let memory = host::resident_bytes().map_or(0, |bytes| bytes / 1024);
-        eprintln!("faultline: attached after {:.1} ms, resident memory {memory} KiB", attached.as_secs_f64() * 1000.0);
+        say!("faultline: attached after {:.1} ms, resident memory {memory} KiB", attached.as_secs_f64() * 1000.0);
     }
     let mut agent = Agent {
         collector,
@@ -71,12 +71,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         metrics,
         health,
         interval: options.interval,
+        heartbeat: heartbeat.min(options.interval).max(Duration::from_millis(50)),
         next: Instant::now() + options.interval,
         summaries: 0,
         is_failing: false,
     };
     agent.measure()?;
-    watch.tick_every(tick.max(Duration::from_millis(100)));
+    watch.tick_at(agent.next_tick());
     notify(&[NotifyState::Ready]);
     let lost = agent.run(&mut watch)?;
     Ok(ExitCode::from(u8::from(options.crash.strict && lost)))
@@ -94,6 +95,9 @@ struct Agent<'run> {
     metrics: Metrics,
     health: Health,
     interval: Duration,
+    /// The longest silence that a watchdog bears.
+    heartbeat: Duration,
+    /// When the next summary is due: on a grid, so that a late one makes none later.
     next: Instant,
     summaries: u64,
     /// The last record could not be written; said once.
@@ -113,14 +117,17 @@ impl Agent<'_> {
                     notify(&[NotifyState::Watchdog]);
                     self.health.mark();
                     if self.next <= Instant::now() {
-                        self.next = Instant::now() + self.interval;
                         self.drain()?;
                         self.summarize(false)?;
+                        while self.next <= Instant::now() {
+                            self.next += self.interval;
+                        }
                     }
+                    watch.tick_at(self.next_tick());
                 }
                 Event::Hangup => match self.writer.reopen() {
                     Ok(()) => {}
-                    Err(error) => eprintln!("faultline: {error:#}; the old file is kept"),
+                    Err(error) => say!("faultline: {error:#}; the old file is kept"),
                 },
                 Event::Child => {}
                 Event::Stop { .. } | Event::TimeUp => {
@@ -136,6 +143,11 @@ impl Agent<'_> {
                 }
             }
         }
+    }
+
+    /// When to look at the clock again: for the next summary, or to show that we live.
+    fn next_tick(&self) -> Instant {
+        self.next.min(Instant::now() + self.heartbeat)
     }
 
     /// Takes one batch of samples; returns how many.
@@ -163,16 +175,14 @@ impl Agent<'_> {
         match self.writer.write_whole(record) {
             Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
-                    eprintln!("faultline: records are written again");
+                    say!("faultline: records are written again");
                 }
                 Ok(true)
             }
             Err(error) if is_closed_pipe(&error) => Err(error),
             Err(error) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    eprintln!(
-                        "faultline: {error:#}: counting goes on, and the next summary that can be written has it all"
-                    );
+                    say!("faultline: {error:#}: counting goes on, and the next summary that can be written has it all");
                 }
                 Ok(false)
             }
@@ -184,6 +194,8 @@ impl Agent<'_> {
         if self.write(&summary)? {
             self.collector.commit(&look);
             self.summaries += 1;
+        } else if last {
+            bail!("failed to write the last summary: {} signals are told nowhere", summary.deliveries.matched);
         }
         self.measure()
     }

@@ -114,7 +114,7 @@ pub fn release_memory() {
         }
         let (start, end) = map.address;
         // SAFETY: the range is one whole mapping of a file's code, which nobody writes to (PIC has no relocations there): its
-        // pages come back from the file when they are executed again. If the mapping has changed since, it fails.
+        // pages come back from the file when they are executed again. Nothing of ours unmaps code, so it is still there.
         unsafe {
             libc::madvise(start as *mut libc::c_void, (end - start) as usize, libc::MADV_DONTNEED);
         }

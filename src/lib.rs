@@ -5,6 +5,15 @@
 //! [`crash`], [`doctor`], [`report`]. Data flows one way: kernel event, sample, record, output.
 #![warn(missing_docs)]
 
+/// A line for the person, on standard error. Nobody reading it is no reason to end, as `eprintln!` would.
+#[macro_export]
+macro_rules! say {
+    ($($word:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($word)*);
+    }};
+}
+
 pub mod agent;
 pub mod arch;
 pub mod command;

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("faultline: {error:#}");
+            faultline::say!("faultline: {error:#}");
             ExitCode::from(FAILED)
         }
     }
@@ -61,6 +61,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let first: Vec<&str> = text.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
     let line = first.join(" ");
-    eprintln!("faultline: {}; see --help", line.strip_prefix("error: ").unwrap_or(&line));
+    faultline::say!("faultline: {}; see --help", line.strip_prefix("error: ").unwrap_or(&line));
     ExitCode::from(FAILED)
 }

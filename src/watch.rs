@@ -73,6 +73,12 @@ impl Watch {
         Ok(Self { signals, deadline, interval: None, next_tick: None, linger_until: None })
     }
 
+    /// The next [`Event::Tick`] comes then, and only once.
+    pub fn tick_at(&mut self, when: Instant) {
+        self.interval = None;
+        self.next_tick = Some(when);
+    }
+
     /// From now on a [`Event::Tick`] each `interval`.
     pub fn tick_every(&mut self, interval: Duration) {
         self.interval = Some(interval);

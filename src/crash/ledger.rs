@@ -115,7 +115,7 @@ impl Ledger {
             let told = self.told.counts.get(&group.id).map_or(&[][..], Vec::as_slice);
             let cpus: BTreeMap<u32, u64> = (0..)
                 .zip(&group.counts)
-                .map(|(cpu, &count)| (cpu, count - told.get(cpu as usize).copied().unwrap_or(0)))
+                .map(|(cpu, &count)| (cpu, count.saturating_sub(told.get(cpu as usize).copied().unwrap_or(0))))
                 .filter(|(_, count)| *count != 0)
                 .collect();
             if last || !cpus.is_empty() {
@@ -124,7 +124,7 @@ impl Ledger {
         }
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.total.cmp(&a.total)).then(a.signature.cmp(&b.signature)));
         let counters = look.counters.since(&self.told.counters);
-        let table_full = look.groups.other - self.told.other;
+        let table_full = look.groups.other.saturating_sub(self.told.other);
         let counted: u64 = groups.iter().map(|group| group.count).sum();
         let mut sample_losses: BTreeMap<String, u64> =
             counters.losses().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
@@ -237,6 +237,8 @@ fn from_stack(
     place_counts: bool,
     stack: &[StackFrame],
 ) -> Option<Identity> {
+    // A sample would name the executable in some other way: better no signature than a second one.
+    let executable = Some(executable?);
     if stack.is_empty() && place_counts {
         return None;
     }
@@ -278,7 +280,7 @@ mod tests {
 
     fn group(id: u32, counts: &[u64]) -> Group {
         let key = fl_group_key { signal: 11, has_code: 1, si_code: 1, frames: 1, ..fl_group_key::default() };
-        let facts = fl_group { key, first_ns: 1, last_ns: 2, stack_id: -1, ..fl_group::default() };
+        let facts = fl_group { key, first_ns: 1, last_ns: 2, stack_id: -1, build_id_length: 1, ..fl_group::default() };
         Group { id, facts, counts: counts.to_vec() }
     }
 
@@ -353,7 +355,7 @@ mod tests {
         let summary = ledger.summarize(&look(vec![group(0, &[2]), group(1, &[1])], 0), false, stack).unwrap();
         assert_eq!(summary.groups[0].signature.as_deref(), Some("abc"));
         let place = Place::Build { build_id: "01".repeat(20), offset: 0x1139 };
-        let wanted = signature("SIGSEGV", Some("SEGV_MAPERR"), None, &[place]);
+        let wanted = signature("SIGSEGV", Some("SEGV_MAPERR"), Some("00"), &[place]);
         assert_eq!(summary.groups[1].signature, Some(wanted), "the same as a sample's");
         assert_eq!(summary.groups[1].place(), "offset 0x1139");
         let unknown = ledger.summarize(&look(vec![group(2, &[1])], 0), false, none).unwrap();

@@ -82,14 +82,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let probe = Probe::start(&plan)?;
     let attached = started.elapsed();
     let mut watch = Watch::new(options.duration)?;
-    eprintln!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
+    say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
-        eprintln!("faultline: {unseen}");
+        say!("faultline: {unseen}");
     }
     if options.verbose {
         let memory =
             host::resident_bytes().map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
-        eprintln!(
+        say!(
             "faultline: attached after {:.1} ms, {}, resident memory {memory}",
             attached.as_secs_f64() * 1000.0,
             match probe.build() {
@@ -106,9 +106,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let end = session.run(&mut watch, &options.command)?;
     let counters = probe.counters()?;
     if options.verbose || end.status.is_none() || counters.lost_any() {
-        eprintln!("faultline: {}", tally(&counters));
+        say!("faultline: {}", tally(&counters));
     }
-    let lost = options.strict && counters.lost_any();
+    let lost = options.strict && session.collector.lost_any()?;
     Ok(ExitCode::from(end.status.unwrap_or(0).max(u8::from(lost))))
 }
 
@@ -179,7 +179,7 @@ impl Session<'_> {
     fn leave(&mut self, running: Option<&Running>) -> Result<End> {
         self.finish()?;
         if let Some(running) = running {
-            eprintln!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
+            say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
         }
         Ok(End { status: None })
     }

@@ -6,7 +6,8 @@ mod text;
 mod time;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -56,7 +57,15 @@ pub struct Writer {
 
 /// Opens what `target` names. `whole`: at its end whatever its length is, so that it may be cut.
 fn open(target: &Target, whole: bool) -> Result<(Box<dyn Write>, Option<File>)> {
-    let Some(path) = &target.path else { return Ok((Box::new(io::stdout()), None)) };
+    let Some(path) = &target.path else {
+        if !whole {
+            return Ok((Box::new(io::stdout()), None));
+        }
+        // Not through io::stdout(), which keeps a buffer of its own.
+        let what = "failed to open standard output";
+        let own = File::from(io::stdout().as_fd().try_clone_to_owned().context(what)?);
+        return Ok((Box::new(own.try_clone().context(what)?), Some(own)));
+    };
     let what = || format!("failed to open `{}`", path.display());
     let mut options = OpenOptions::new();
     let append = target.append || whole;
@@ -141,9 +150,10 @@ impl Writer {
             let nowhere: Box<dyn Write> = Box::new(io::sink());
             let buffered = std::mem::replace(&mut self.to, BufWriter::new(nowhere));
             self.to = BufWriter::with_capacity(64 * 1024, buffered.into_parts().0);
-            if let (Some(file), Some(before)) = (&self.file, before) {
-                // If this fails too, the next line is damaged, and whoever reads it will say so.
-                let _ = file.set_len(before.len());
+            if let (Some(file), Some(before)) = (&mut self.file, before) {
+                // If this fails too, the next line is damaged, and whoever reads it will say so. A file that isn't opened
+                // for appending has moved on, and must go back.
+                let _ = file.set_len(before.len()).and_then(|()| file.seek(SeekFrom::End(0)));
             }
         }
         result.with_context(|| format!("failed to write {}", self.name()))

@@ -1,6 +1,6 @@
 //! What the kernel programs have counted by group: read only, never reset, so that nothing is lost between two looks.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::{MapCore, MapFlags};
 
 use super::abi::{fl_group, group_from_bytes};
@@ -59,20 +59,31 @@ pub(super) fn read(object: &Loaded, groups: u32) -> Result<Groups> {
         let values = counts.lookup_percpu(&id.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
         Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).collect())
     };
+    let facts_of = |id: u32| -> Result<fl_group> {
+        let value = facts.lookup(&id.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
+        group_from_bytes(&value).ok_or_else(|| anyhow!("{what}: a value of another size"))
+    };
     let mut all = Groups::default();
-    for entry in facts.lookup_batch(groups + 1, MapFlags::ANY, MapFlags::ANY).context(what)? {
-        let (key, value) = entry;
+    let mut entries = 0;
+    for (key, value) in facts.lookup_batch(groups + 1, MapFlags::ANY, MapFlags::ANY).context(what)? {
+        entries += 1;
         let id = key.try_into().map(u32::from_ne_bytes).map_err(|_| anyhow!("{what}: a key of another size"))?;
-        let facts = group_from_bytes(&value).ok_or_else(|| anyhow!("{what}: a value of another size"))?;
         if id == groups {
             all.other = count_of(id)?.iter().sum();
-        } else if facts.first_ns != 0 {
-            let group = Group { id, facts, counts: count_of(id)? };
-            // Born, but its first event is still being counted, or another processor was first.
-            if group.total() != 0 {
-                all.named.push(group);
-            }
+            continue;
         }
+        // Used, or being made use of at this moment. A group with a count is made: only then its facts are read.
+        if group_from_bytes(&value).is_none_or(|seen| seen.first_ns == 0) {
+            continue;
+        }
+        let counts = count_of(id)?;
+        if counts.iter().any(|count| *count != 0) {
+            all.named.push(Group { id, facts: facts_of(id)?, counts });
+        }
+    }
+    // libbpf-rs ends the batch without a word where the kernel refuses to go on.
+    if entries != groups + 1 {
+        bail!("{what}: {entries} of {} were to be had", groups + 1);
     }
     Ok(all)
 }

@@ -55,7 +55,9 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
         );
     }
     let lines = LINES.lock().map(|lines| lines.clone()).unwrap_or_default();
-    if host::lockdown().as_deref() == Some("confidentiality") || refuses_to_read(&lines) {
+    let is_locked_down = || host::lockdown().as_deref() == Some("confidentiality");
+    let is_refused = error.kind() == ErrorKind::PermissionDenied && verifier_log(&lines).is_none();
+    if refuses_to_read(&lines) || (is_refused && is_locked_down()) {
         return anyhow!("failed to {what}: {}", host::CURE_LOCKDOWN);
     }
     match verifier_log(&lines) {

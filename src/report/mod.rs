@@ -75,7 +75,7 @@ pub fn run(options: &Options) -> Result<bool> {
             let (totals, rows) = merge(paths.iter(), selection)?;
             let report = Report::new(totals, rows, selection, default_top);
             if let (Some(signature), true) = (&selection.signature, report.groups.is_empty()) {
-                eprintln!("faultline: no group among these has the signature {signature}");
+                say!("faultline: no group among these has the signature {signature}");
             }
             write(options, &report)?;
             Ok(report.totals.is_incomplete())
@@ -169,16 +169,16 @@ impl Complaints {
     fn say(&mut self, file: &str, line: u64, what: &str) {
         self.lines += 1;
         if self.lines <= COMPLAINTS {
-            eprintln!("faultline: {}:{line}: {what}", escape(file));
+            say!("faultline: {}:{line}: {what}", escape(file));
         }
     }
 
     fn end(&self) {
         if self.lines > COMPLAINTS {
-            eprintln!("faultline: {} more such lines", self.lines - COMPLAINTS);
+            say!("faultline: {} more such lines", self.lines - COMPLAINTS);
         }
         if self.duplicates != 0 {
-            eprintln!("faultline: {} duplicates skipped: the same summaries were merged before", self.duplicates);
+            say!("faultline: {} duplicates skipped: the same summaries were merged before", self.duplicates);
         }
     }
 }
