@@ -10,9 +10,9 @@ use super::ledger::{Ledger, Look};
 use super::record::{Crash, Disposition};
 use super::{Decoder, Options};
 use crate::output::{Timestamp, Totals, boottime_ns};
-use crate::probe::Group;
 use crate::probe::abi::{Names, fl_crash, fl_disposition};
 use crate::probe::crash::{Probe, Ring};
+use crate::probe::{Counters, Group, Groups};
 use crate::summary::Summary;
 
 /// How many samples are decoded before they are written out: bounds the memory between the ring and the output.
@@ -29,6 +29,8 @@ pub struct Collector<'run> {
     samples: std::rc::Rc<RefCell<Vec<Box<fl_crash>>>>,
     ledger: Ledger,
     handled: bool,
+    /// The groups of the last look.
+    seen: RefCell<Option<Groups>>,
     /// Losses of user space's own, since the start.
     own_losses: BTreeMap<String, u64>,
 }
@@ -50,6 +52,7 @@ impl<'run> Collector<'run> {
             samples,
             ledger,
             handled: options.handled,
+            seen: RefCell::new(None),
             own_losses: BTreeMap::from([("write_failed".to_owned(), 0)]),
         })
     }
@@ -95,15 +98,27 @@ impl<'run> Collector<'run> {
         *self.own_losses.entry(reason.to_owned()).or_default() += count;
     }
 
+    /// All groups. They are read anew only where the counters say that something came: an idle agent has nothing to do.
+    fn groups(&self, counters: &Counters) -> Result<Groups> {
+        // A group is counted before the counters are, so equal sums mean that nothing is missing.
+        if let Some(groups) = self.seen.borrow().as_ref().filter(|groups| groups.total() == counters.matched) {
+            return Ok(groups.clone());
+        }
+        let groups = self.probe.groups()?;
+        *self.seen.borrow_mut() = Some(groups.clone());
+        Ok(groups)
+    }
+
     /// Looks at all groups: what came since the last look that was committed.
     ///
     /// # Errors
     /// Where a map or a clock can't be read.
     pub fn summary(&self, last: bool) -> Result<(Look, Summary)> {
+        let counters = self.probe.counters()?;
         let look = Look {
             boottime_ns: boottime_ns()?,
-            groups: self.probe.groups()?,
-            counters: self.probe.counters()?,
+            groups: self.groups(&counters)?,
+            counters,
             own_losses: self.own_losses.clone(),
         };
         let summary = self.ledger.summarize(&look, last, |id| self.probe.stack(id))?;
@@ -115,7 +130,8 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// Where a map or a clock can't be read.
     pub fn totals(&self) -> Result<Totals> {
-        let (groups, counters) = (self.probe.groups()?, self.probe.counters()?);
+        let counters = self.probe.counters()?;
+        let groups = self.groups(&counters)?;
         let mut dropped = vec![("group", "group_table_full".to_owned(), groups.other)];
         dropped.extend(counters.losses().map(|(reason, count)| ("sample", reason.to_owned(), count)));
         let write_failed = self.own_losses.get("write_failed").copied().unwrap_or(0);

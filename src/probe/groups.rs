@@ -33,6 +33,13 @@ pub struct Groups {
     pub other: u64,
 }
 
+impl Groups {
+    /// All events that have been counted.
+    pub fn total(&self) -> u64 {
+        self.other + self.named.iter().map(Group::total).sum::<u64>()
+    }
+}
+
 /// One frame of a group's exemplar stack: `struct bpf_stack_build_id`, include/uapi/linux/bpf.h.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackFrame {
