@@ -3,8 +3,9 @@
  * `faultline crash`: every signal that ends a process, or could have, at the moment the kernel delivers it.
  *
  * Driven by raw_tp/signal_deliver, which runs in the thread that gets the signal, with interrupts off and siglock held:
- * nothing here sleeps or takes mmap_lock, nor calls a helper that might, but for one when a group is born. Where it can't be used, by kprobes: what they can't see
- * is in docs/limits.md. Where groups are on, every event is counted in its group before anything else is done for it.
+ * nothing here sleeps or takes mmap_lock, nor calls a helper that might, but for one when a group is born. Where it can't
+ * be used, by kprobes: what they can't see is in docs/limits.md. Where groups are on, every event is counted in its group
+ * before anything else is done for it.
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "filter.bpf.h"

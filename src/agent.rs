@@ -108,11 +108,7 @@ impl Agent<'_> {
     fn run(&mut self, watch: &mut Watch) -> Result<bool> {
         loop {
             match watch.next(self.collector.as_fd())? {
-                Event::Samples => match self.drain()? {
-                    0 => {}
-                    BATCH => watch.look_again(),
-                    _ => watch.linger(),
-                },
+                Event::Samples => watch.took(self.drain()?, BATCH),
                 Event::Tick => {
                     notify(&[NotifyState::Watchdog]);
                     self.health.mark();

@@ -29,7 +29,7 @@ pub enum Event {
     },
     /// The duration is over.
     TimeUp,
-    /// Another interval is over.
+    /// The time of [`Watch::tick_at`] has come.
     Tick,
     /// SIGHUP: the output's file was moved away.
     Hangup,
@@ -39,7 +39,6 @@ pub enum Event {
 pub struct Watch {
     signals: SignalFd,
     deadline: Option<Instant>,
-    interval: Option<Duration>,
     next_tick: Option<Instant>,
     linger_until: Option<Instant>,
 }
@@ -70,29 +69,23 @@ impl Watch {
         // SAFETY: SIG_DFL installs no handler, so no code of ours runs at any time that it must be safe for.
         unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.context("failed to reset SIGCHLD")?;
         let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
-        Ok(Self { signals, deadline, interval: None, next_tick: None, linger_until: None })
+        Ok(Self { signals, deadline, next_tick: None, linger_until: None })
     }
 
     /// The next [`Event::Tick`] comes then, and only once.
     pub fn tick_at(&mut self, when: Instant) {
-        self.interval = None;
         self.next_tick = Some(when);
     }
 
-    /// From now on a [`Event::Tick`] each `interval`.
-    pub fn tick_every(&mut self, interval: Duration) {
-        self.interval = Some(interval);
-        self.next_tick = Instant::now().checked_add(interval);
-    }
-
-    /// Call it after samples were taken: more may come that wake nobody.
-    pub fn linger(&mut self) {
-        self.linger_until = Some(Instant::now() + LINGER);
-    }
-
-    /// Call it where more samples are there than were taken: the next event comes at once.
-    pub fn look_again(&mut self) {
-        self.linger_until = Some(Instant::now());
+    /// Call it after `taken` samples were taken, of `most` at once: where more are there the next event comes at once, and
+    /// more may come that wake nobody.
+    pub fn took(&mut self, taken: usize, most: usize) {
+        let wait = match taken {
+            0 => return,
+            _ if taken < most => LINGER,
+            _ => Duration::ZERO,
+        };
+        self.linger_until = Some(Instant::now() + wait);
     }
 
     /// Waits for the next event. `samples`: readable when samples came after a pause.
@@ -109,8 +102,7 @@ impl Watch {
                 return Ok(Event::TimeUp);
             }
             if self.next_tick.is_some_and(|tick| tick <= now) {
-                // After a pause of the whole machine there is one tick, not one for each that was missed.
-                self.next_tick = self.interval.and_then(|interval| now.checked_add(interval));
+                self.next_tick = None;
                 return Ok(Event::Tick);
             }
             if self.linger_until.is_some_and(|until| until <= now) {

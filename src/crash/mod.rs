@@ -98,11 +98,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             }
         );
     }
-    if let Some(interval) = options.summary {
-        watch.tick_every(interval);
-    }
     let collector = Collector::new(&probe, Decoder::new(options.clone()), options)?;
-    let mut session = Session { collector, writer: &mut writer, summaries: options.summary.is_some() };
+    let mut session = Session { collector, writer: &mut writer, summary: options.summary };
     let end = session.run(&mut watch, &options.command)?;
     let counters = probe.counters()?;
     if options.verbose || end.status.is_none() || counters.lost_any() {
@@ -134,7 +131,8 @@ pub fn plan(options: &Options) -> Plan {
 struct Session<'run> {
     collector: Collector<'run>,
     writer: &'run mut Writer,
-    summaries: bool,
+    /// Between two summaries; None: none.
+    summary: Option<Duration>,
 }
 
 /// How a run ended. `status`: the command's; None: there was none, or it still runs.
@@ -146,13 +144,10 @@ impl Session<'_> {
     fn run(&mut self, watch: &mut Watch, command: &[OsString]) -> Result<End> {
         let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
         let mut told = false;
+        self.await_tick(watch);
         loop {
             match watch.next(self.collector.as_fd())? {
-                Event::Samples => match self.drain()? {
-                    0 => {}
-                    BATCH => watch.look_again(),
-                    _ => watch.linger(),
-                },
+                Event::Samples => watch.took(self.drain()?, BATCH),
                 Event::Child => {
                     if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
                         self.finish()?;
@@ -170,9 +165,19 @@ impl Session<'_> {
                     _ => return self.leave(running.as_ref()),
                 },
                 Event::TimeUp => return self.leave(running.as_ref()),
-                Event::Tick => self.summarize(false)?,
+                Event::Tick => {
+                    self.await_tick(watch);
+                    self.summarize(false)?;
+                }
                 Event::Hangup => {}
             }
+        }
+    }
+
+    /// After a pause of the whole machine there is one tick, not one for each that was missed.
+    fn await_tick(&self, watch: &mut Watch) {
+        if let Some(when) = self.summary.and_then(|interval| Instant::now().checked_add(interval)) {
+            watch.tick_at(when);
         }
     }
 
@@ -205,7 +210,7 @@ impl Session<'_> {
     fn finish(&mut self) -> Result<()> {
         self.collector.take_last(|record| self.writer.write(&record))?;
         self.writer.flush()?;
-        if self.summaries { self.summarize(true) } else { Ok(()) }
+        if self.summary.is_some() { self.summarize(true) } else { Ok(()) }
     }
 }
 
