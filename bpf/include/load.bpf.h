@@ -11,23 +11,21 @@
 
 #ifdef FL_TYPED
 
-extern void *bpf_rdonly_cast(const void *object, u32 btf_id) __ksym __weak;
-
 /*
- * A word of kernel memory. Any struct of the kernel that begins with an unsigned long would do as the type; this one is in
- * every kernel's BTF. It is why unions, strings and nodes of trees can be read that have no type of their own to load by.
+ * bpf_rdonly_cast(object, id of struct pt_regs), spelled with numbers that stand for the two ids and are replaced by them
+ * when the program is loaded (src/probe/typed.rs): libbpf would read all of the kernel's types once more for one function.
+ * Any struct of the kernel that begins with an unsigned long would do, and this one is there on all. Read through it, memory
+ * is words: so unions, strings and nodes of trees can be read that have no type of their own to load by.
  */
-#define fl_words(from)                                                           \
-	((const volatile struct fl_words *)bpf_rdonly_cast((const void *)(from), \
-							   bpf_core_type_id_kernel(struct pt_regs)))
+#define FL_RDONLY_CAST 0x7f6c0001
+#define FL_PT_REGS     0x7f6c0002
+static void *(*const fl_rdonly_cast)(const void *object, u32 id) = (void *)FL_RDONLY_CAST;
 
-struct fl_words {
-	u64 word[8];
-};
+#define fl_words(from) ((const volatile u64 *)fl_rdonly_cast((const void *)(from), FL_PT_REGS))
 
 static __always_inline u64 fl_word(const void *from)
 {
-	return fl_words(from)->word[0];
+	return *fl_words(from);
 }
 
 /* Copies one scalar of `bytes`, a constant. 0 always: what isn't mapped reads as 0. */

@@ -305,8 +305,12 @@ fn ways(plan: &Plan, facts: Facts) -> Vec<(Build, Hooks)> {
     };
     // Typed loads are by the types that the kernel itself has, not by those of a file.
     let typed = plan.btf.is_none() && facts.typed_loads;
-    let builds: &[Build] = if typed { &[Build::Typed, Build::Plain] } else { &[Build::Plain] };
-    hooks.iter().flat_map(|&hooks| builds.iter().map(move |&build| (build, hooks))).collect()
+    let build = |hooks| match hooks {
+        Hooks::Tracepoint { .. } if typed => vec![(Build::Typed, hooks), (Build::Plain, hooks)],
+        // typed.rs serves raw tracepoints; and what lockdown forbids, kprobes are forbidden as well.
+        _ => vec![(Build::Plain, hooks)],
+    };
+    hooks.into_iter().flat_map(build).collect()
 }
 
 /// The reader's end of the samples.
@@ -360,12 +364,7 @@ mod tests {
     fn typed_loads_are_preferred_where_the_kernel_has_them() {
         assert_eq!(
             ways(&plan(Attach::Auto), NEW),
-            [
-                (Build::Typed, TRACEPOINT),
-                (Build::Plain, TRACEPOINT),
-                (Build::Typed, Hooks::Kprobe),
-                (Build::Plain, Hooks::Kprobe)
-            ]
+            [(Build::Typed, TRACEPOINT), (Build::Plain, TRACEPOINT), (Build::Plain, Hooks::Kprobe)]
         );
         assert_eq!(
             ways(&plan(Attach::Auto), Facts { kprobes: false, typed_loads: false, ..NEW }),

@@ -1,8 +1,10 @@
 //! Trying the ways to hook the kernel, one by one: the kernel's own answer, not a guess from its version.
 
+use anyhow::{Context as _, Result};
 use libbpf_rs::{MapType, ObjectBuilder, ProgramType};
 
 use super::load;
+use super::object::{Build, Opened};
 use crate::host::Answer;
 
 /// The object's two builds.
@@ -24,30 +26,45 @@ pub enum Hook {
     TypedLoad,
 }
 
+const PROGRAMS: [(Hook, &str); 5] = [
+    (Hook::RawTracepoint, "fl_try_raw_tp"),
+    (Hook::TracepointBtf, "fl_try_tp_btf"),
+    (Hook::Kprobe, "fl_try_kprobe"),
+    (Hook::Fentry, "fl_try_fentry"),
+    (Hook::TypedLoad, "fl_try_typed"),
+];
+
 /// Loads a small program of this kind, attaches it, and detaches it again.
 pub fn try_hook(hook: Hook) -> Answer {
     load::prepare(false);
-    let (object, chosen) = match hook {
-        Hook::RawTracepoint => (PLAIN, "fl_try_raw_tp"),
-        Hook::TracepointBtf => (PLAIN, "fl_try_tp_btf"),
-        Hook::Kprobe => (PLAIN, "fl_try_kprobe"),
-        Hook::Fentry => (PLAIN, "fl_try_fentry"),
-        Hook::TypedLoad => (TYPED, "fl_try_typed"),
-    };
-    let attempt = || -> libbpf_rs::Result<()> {
-        let mut open = ObjectBuilder::default().open_memory(object)?;
-        for mut program in open.progs_mut() {
-            let keep = program.name() == chosen;
-            program.set_autoload(keep);
-        }
-        let object = open.load()?;
-        let program = object.progs_mut().find(|program| program.name() == chosen);
-        program.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?.attach().map(drop)
-    };
-    match attempt() {
+    let attempt = if hook == Hook::TypedLoad { try_typed_load() } else { try_plain(hook) };
+    match attempt {
         Ok(()) => Answer::Yes,
-        Err(error) => Answer::No(error.to_string()),
+        Err(error) => Answer::No(error.to_string().lines().next().unwrap_or_default().to_owned()),
     }
+}
+
+/// Without the kernel's types, which not every kernel shows and no hook but one needs.
+fn try_plain(hook: Hook) -> Result<()> {
+    let mut open = ObjectBuilder::default().open_memory(PLAIN)?;
+    for mut program in open.progs_mut() {
+        let keep = PROGRAMS.contains(&(hook, program.name().to_str().unwrap_or_default()));
+        program.set_autoload(keep);
+    }
+    let object = open.load()?;
+    let program =
+        object.progs_mut().find(|program| PROGRAMS.contains(&(hook, program.name().to_str().unwrap_or_default())));
+    program.context("failed to find the program to try")?.attach().map(drop)?;
+    Ok(())
+}
+
+fn try_typed_load() -> Result<()> {
+    let mut open = Opened::open(TYPED, Build::Typed, None)?;
+    for (hook, program) in PROGRAMS {
+        open.autoload(program, hook == Hook::TypedLoad)?;
+    }
+    open.load()?.program("fl_try_typed")?.attach_raw_tracepoint("signal_deliver").map(drop)?;
+    Ok(())
 }
 
 /// Does the kernel have ring buffers?

@@ -9,6 +9,7 @@ mod groups;
 mod load;
 mod object;
 mod typed;
+mod types;
 
 pub use counters::Counters;
 pub use filter::{Filter, FilterError};

@@ -6,9 +6,13 @@ use std::mem::offset_of;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use libbpf_rs::{Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, ProgramMut};
+use libbpf_rs::btf::Btf;
+use libbpf_rs::{
+    AsRawLibbpf as _, Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, ProgramMut,
+};
 
 use super::abi::{crash_skel::types::rodata, fl_config};
+use super::types::{Ids, TypesFile};
 use super::{load, typed};
 
 /// How a build reads kernel memory: bpf/include/load.bpf.h.
@@ -24,6 +28,9 @@ pub enum Build {
 pub(super) struct Opened {
     object: OpenObject,
     build: Build,
+    ids: Ids,
+    /// libbpf reads it when the object is loaded.
+    _types: TypesFile,
 }
 
 impl Opened {
@@ -32,12 +39,15 @@ impl Opened {
         if build == Build::Typed {
             typed::opening();
         }
+        let mut types = TypesFile::create()?;
         let mut builder = ObjectBuilder::default();
-        if let Some(path) = btf {
-            std::fs::File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
-            load::step("use the BTF file", builder.btf_custom_path(path).map(drop))?;
-        }
-        Ok(Self { object: load::step("open the probe", builder.open_memory(bytes))?, build })
+        load::step("open the probe", builder.btf_custom_path(types.path()).map(drop))?;
+        let object = load::step("open the probe", builder.open_memory(bytes))?;
+        // SAFETY: the pointer is valid as long as `object`, which is not changed meanwhile.
+        let own = load::step("open the probe", Btf::from_bpf_object(unsafe { object.as_libbpf_object().as_ref() }))?;
+        let own = own.ok_or_else(|| missing("section", ".BTF"))?;
+        let ids = types.fill(btf, &own)?;
+        Ok(Self { object, build, ids, _types: types })
     }
 
     pub(super) fn map(&mut self, name: &str) -> Result<OpenMapMut<'_>> {
@@ -74,7 +84,7 @@ impl Opened {
     }
 
     pub(super) fn load(self) -> Result<Loaded> {
-        let result = typed::loading(self.build == Build::Typed, || self.object.load());
+        let result = typed::loading((self.build == Build::Typed).then_some(self.ids), || self.object.load());
         Ok(Loaded { object: load::step("load the probe", result)? })
     }
 }

@@ -1,26 +1,36 @@
-//! What libbpf does to typed builds under lockdown, undone.
-//!
-//! libbpf tries bpf_probe_read_kernel() once; where that is refused it takes the kernel for an old one, and turns every
-//! call of bpf_probe_read_user(), too, into bpf_probe_read(), which lockdown refuses as well. The calls in a typed build read
-//! user memory only, which is allowed: they are turned back when libbpf hands the program over
+//! The last change to a typed build's programs: when libbpf is about to hand them over to the kernel
 //! (`bpf_program__set_insns()` is made for that moment).
+//!
+//! - The ids of bpf_rdonly_cast() and of the type that it casts to are put where the source has numbers that stand for them
+//!   (bpf/include/load.bpf.h).
+//! - libbpf tries bpf_probe_read_kernel() once; where lockdown refuses that it takes the kernel for an old one, and turns
+//!   every call of bpf_probe_read_user(), too, into bpf_probe_read(), which lockdown refuses as well. The calls in a typed
+//!   build read user memory only, which is allowed: they are turned back.
 
 use std::ffi::{c_int, c_long};
-use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 use libbpf_rs::libbpf_sys::{
     BPF_PROG_TYPE_RAW_TRACEPOINT, bpf_insn, bpf_prog_load_opts, bpf_program, bpf_program__insn_cnt, bpf_program__insns,
     bpf_program__set_insns, libbpf_prog_handler_opts, libbpf_register_prog_handler,
 };
 
+use super::types::Ids;
+
 // include/uapi/linux/bpf.h
 const BPF_FUNC_PROBE_READ: i32 = 4;
 const BPF_FUNC_PROBE_READ_USER: i32 = 112;
 const BPF_JMP_CALL: u8 = 0x85;
+const BPF_ALU_MOV_K: u8 = 0xb4;
+const BPF_ALU64_MOV_K: u8 = 0xb7;
+const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
 
-/// Is the object that is being loaded a typed build?
-static TYPED: AtomicBool = AtomicBool::new(false);
+// What stands for the ids: bpf/include/load.bpf.h.
+const FL_RDONLY_CAST: i32 = 0x7f6c_0001;
+const FL_PT_REGS: i32 = 0x7f6c_0002;
+
+/// What the typed build that is being loaded needs of the kernel; None: no typed build is being loaded.
+static LOADING: Mutex<Option<Ids>> = Mutex::new(None);
 
 /// Call it before a typed build is opened: libbpf looks then who handles its programs.
 pub(super) fn opening() {
@@ -28,11 +38,11 @@ pub(super) fn opening() {
     REGISTERED.call_once(register);
 }
 
-/// Runs `load`, which loads an object: a typed build, or not.
-pub(super) fn loading<T>(typed: bool, load: impl FnOnce() -> T) -> T {
-    TYPED.store(typed, Ordering::SeqCst);
+/// Runs `load`, which loads an object: a typed build with these ids, or a plain one.
+pub(super) fn loading<T>(typed: Option<Ids>, load: impl FnOnce() -> T) -> T {
+    *LOADING.lock().unwrap_or_else(PoisonError::into_inner) = typed;
     let result = load();
-    TYPED.store(false, Ordering::SeqCst);
+    *LOADING.lock().unwrap_or_else(PoisonError::into_inner) = None;
     result
 }
 
@@ -49,9 +59,7 @@ fn register() {
 
 /// Called by libbpf with each raw tracepoint's program, right before it goes to the kernel.
 unsafe extern "C" fn prepare(program: *mut bpf_program, _: *mut bpf_prog_load_opts, _: c_long) -> c_int {
-    if !TYPED.load(Ordering::SeqCst) {
-        return 0;
-    }
+    let Some(ids) = *LOADING.lock().unwrap_or_else(PoisonError::into_inner) else { return 0 };
     // SAFETY: libbpf gives a valid program, whose instructions are an array of that length while we are called.
     let instructions = unsafe {
         let (first, count) = (bpf_program__insns(program), bpf_program__insn_cnt(program));
@@ -61,29 +69,32 @@ unsafe extern "C" fn prepare(program: *mut bpf_program, _: *mut bpf_prog_load_op
         std::slice::from_raw_parts(first, count as usize)
     };
     let mut mended: Vec<bpf_insn> = instructions.to_vec();
-    if !mend(&mut mended) {
-        return 0;
-    }
+    mend(&mut mended, ids);
     // SAFETY: the program is valid; libbpf copies the instructions.
     unsafe { bpf_program__set_insns(program, mended.as_mut_ptr(), mended.len() as _) }
 }
 
-/// Turns the calls back. False: there were none.
-fn mend(instructions: &mut [bpf_insn]) -> bool {
-    let mut any = false;
+fn mend(instructions: &mut [bpf_insn], ids: Ids) {
     for instruction in instructions {
         // A call of a helper has no source register; one of a function or a kernel function has.
-        if instruction.code == BPF_JMP_CALL && instruction.src_reg() == 0 && instruction.imm == BPF_FUNC_PROBE_READ {
+        let is_helper = instruction.code == BPF_JMP_CALL && instruction.src_reg() == 0;
+        let is_constant = matches!(instruction.code, BPF_ALU_MOV_K | BPF_ALU64_MOV_K);
+        if is_helper && instruction.imm == BPF_FUNC_PROBE_READ {
             instruction.imm = BPF_FUNC_PROBE_READ_USER;
-            any = true;
+        } else if is_helper && instruction.imm == FL_RDONLY_CAST {
+            instruction.set_src_reg(BPF_PSEUDO_KFUNC_CALL);
+            instruction.imm = ids.rdonly_cast as i32;
+        } else if is_constant && instruction.imm == FL_PT_REGS {
+            instruction.imm = ids.pt_regs as i32;
         }
     }
-    any
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const IDS: Ids = Ids { rdonly_cast: 4711, pt_regs: 815 };
 
     fn call(source: u8, imm: i32) -> bpf_insn {
         let mut instruction = bpf_insn { code: BPF_JMP_CALL, imm, ..bpf_insn::default() };
@@ -94,8 +105,16 @@ mod tests {
     #[test]
     fn only_calls_of_that_helper_change() {
         let mut all = [call(0, BPF_FUNC_PROBE_READ), call(1, BPF_FUNC_PROBE_READ), call(0, 35)];
-        assert!(mend(&mut all));
+        mend(&mut all, IDS);
         assert_eq!(all.map(|instruction| instruction.imm), [BPF_FUNC_PROBE_READ_USER, BPF_FUNC_PROBE_READ, 35]);
-        assert!(!mend(&mut all));
+    }
+
+    #[test]
+    fn the_ids_are_put_in() {
+        let constant = |code: u8, imm: i32| bpf_insn { code, imm, ..bpf_insn::default() };
+        let mut all = [constant(BPF_ALU64_MOV_K, FL_PT_REGS), constant(BPF_ALU_MOV_K, 7), call(0, FL_RDONLY_CAST)];
+        mend(&mut all, IDS);
+        assert_eq!(all.map(|instruction| instruction.imm), [815, 7, 4711]);
+        assert_eq!(all.map(|instruction| instruction.src_reg()), [0, 0, BPF_PSEUDO_KFUNC_CALL]);
     }
 }

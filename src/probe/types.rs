@@ -1,0 +1,279 @@
+//! The kernel's types, cut down to those that a probe names.
+//!
+//! libbpf looks through all of the kernel's types (about 150 000) once for each type that a program names, which is half of
+//! the time until it is attached. Here they are looked through once for all names; libbpf gets the few that were found, with
+//! the members whose names occur in the probe. What a program may ask of them stays as it is: offsets, sizes, what is there.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+
+use anyhow::{Context, Result, bail};
+use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Float, Int, IntEncoding, MemberAttr};
+use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _, TypeId};
+use libbpf_rs::libbpf_sys;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::load;
+
+/// What a typed build calls and casts to, by the ids that the kernel's types give them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ids {
+    /// The function bpf_rdonly_cast(); 0: there is none.
+    pub(super) rdonly_cast: u32,
+    /// struct pt_regs; 0: there is none.
+    pub(super) pt_regs: u32,
+}
+
+/// A file in memory that libbpf reads types from when it loads a probe.
+pub(super) struct TypesFile(File);
+
+impl TypesFile {
+    /// An empty one: its path must be known when the probe is opened, and its content when that is loaded.
+    pub(super) fn create() -> Result<Self> {
+        let file = memfd_create(c"faultline-types", MFdFlags::MFD_CLOEXEC);
+        Ok(Self(File::from(file.context("failed to create a file in memory")?)))
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+
+    /// Writes those of the kernel's types that `probe` names: as the kernel shows them, or as the file `btf` has them.
+    /// Returns what a typed build needs of them.
+    ///
+    /// # Errors
+    /// Where there are none, or memory is short.
+    pub(super) fn fill(&mut self, btf: Option<&Path>, probe: &Btf<'_>) -> Result<Ids> {
+        let kernel = match btf {
+            Some(path) => {
+                File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
+                Btf::from_path(path)
+            }
+            None => Btf::from_vmlinux(),
+        };
+        let kernel = load::step("read the kernel's types", kernel)?;
+        let mut cut = Cut::new(&kernel, probe)?;
+        let ids = cut.copy_roots()?;
+        self.0.write_all(cut.made.bytes()?).context("failed to write the kernel's types to memory")?;
+        Ok(ids)
+    }
+}
+
+/// One cutting.
+struct Cut<'btf> {
+    kernel: &'btf Btf<'btf>,
+    made: Made,
+    /// The names of the probe's types; of flavours (`NAME___FLAVOUR`) what stands before.
+    roots: HashSet<&'btf OsStr>,
+    /// The names of their members.
+    members: HashSet<&'btf OsStr>,
+    /// Types that were copied: from id to id.
+    copied: HashMap<u32, i32>,
+}
+
+impl<'btf> Cut<'btf> {
+    fn new(kernel: &'btf Btf<'btf>, probe: &'btf Btf<'btf>) -> Result<Self> {
+        let mut cut =
+            Self { kernel, made: Made::new()?, roots: HashSet::new(), members: HashSet::new(), copied: HashMap::new() };
+        for id in ids(probe) {
+            let Some(ty) = probe.type_by_id::<BtfType<'_>>(id).filter(is_root) else { continue };
+            cut.roots.extend(ty.name().map(without_flavour));
+            if let Ok(composite) = Composite::try_from(ty) {
+                cut.members.extend(members(composite).filter_map(|member| member.name));
+            }
+        }
+        Ok(cut)
+    }
+
+    fn copy_roots(&mut self) -> Result<Ids> {
+        let mut found = Ids::default();
+        for id in ids(self.kernel) {
+            let Some(ty) = self.kernel.type_by_id::<BtfType<'_>>(id) else { continue };
+            if ty.kind() == BtfKind::Func && ty.name().is_some_and(|name| name == "bpf_rdonly_cast") {
+                found.rdonly_cast = id.into();
+            }
+            let Some(name) = ty.name().filter(|name| is_root(&ty) && self.roots.contains(name)) else { continue };
+            self.copy(id)?;
+            if ty.kind() == BtfKind::Struct && name == "pt_regs" {
+                found.pt_regs = id.into();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Copies a type and those that it contains; returns its new id. Typedefs and qualifiers are left out, and all pointers
+    /// are to void: no access looks at either.
+    fn copy(&mut self, id: TypeId) -> Result<i32> {
+        if let Some(&copied) = self.copied.get(&id.into()) {
+            return Ok(copied);
+        }
+        let Some(ty) = self.kernel.type_by_id::<BtfType<'_>>(id) else { return Ok(0) };
+        let plain = ty.skip_mods_and_typedefs();
+        let copied = if plain.type_id() == id { self.copy_plain(ty)? } else { self.copy(plain.type_id())? };
+        self.copied.insert(id.into(), copied);
+        Ok(copied)
+    }
+
+    fn copy_plain(&mut self, ty: BtfType<'btf>) -> Result<i32> {
+        let name = c_string(ty.name())?;
+        let made = self.made.0.as_ptr();
+        match ty.kind() {
+            BtfKind::Struct | BtfKind::Union => {
+                let composite = Composite::try_from(ty).ok().context("failed to read a struct of the kernel")?;
+                self.copy_composite(composite, &name)
+            }
+            BtfKind::Ptr => {
+                // SAFETY: `made` is valid; 0 is void.
+                added(unsafe { libbpf_sys::btf__add_ptr(made, 0) })
+            }
+            BtfKind::Int => {
+                let int = Int::try_from(ty).ok().context("failed to read an integer type of the kernel")?;
+                let encoding = match int.encoding {
+                    IntEncoding::Signed => libbpf_sys::BTF_INT_SIGNED,
+                    IntEncoding::Char => libbpf_sys::BTF_INT_CHAR,
+                    IntEncoding::Bool => libbpf_sys::BTF_INT_BOOL,
+                    IntEncoding::None => 0,
+                };
+                // SAFETY: `made` is valid, and the name lives during the call, which copies it.
+                added(unsafe { libbpf_sys::btf__add_int(made, name.as_ptr(), int.size() as _, encoding as _) })
+            }
+            BtfKind::Float => {
+                let float = Float::try_from(ty).ok().context("failed to read a float type of the kernel")?;
+                // SAFETY: as above.
+                added(unsafe { libbpf_sys::btf__add_float(made, name.as_ptr(), float.size() as _) })
+            }
+            BtfKind::Array => {
+                let array = Array::try_from(ty).ok().context("failed to read an array type of the kernel")?;
+                let (index, element) = (self.copy(array.index_ty())?, self.copy(array.ty())?);
+                // SAFETY: `made` is valid.
+                added(unsafe { libbpf_sys::btf__add_array(made, index, element, u32::try_from(array.capacity())?) })
+            }
+            BtfKind::Enum => {
+                let all = Enum::try_from(ty).ok().context("failed to read an enum of the kernel")?;
+                // SAFETY: as above.
+                let id = added(unsafe { libbpf_sys::btf__add_enum(made, name.as_ptr(), u32::try_from(all.size())?) })?;
+                for value in all.iter() {
+                    let name = c_string(value.name)?;
+                    // SAFETY: as above, and the enum is the last type of `made`.
+                    added(unsafe { libbpf_sys::btf__add_enum_value(made, name.as_ptr(), value.value) })?;
+                }
+                Ok(id)
+            }
+            BtfKind::Enum64 => {
+                let all = Enum64::try_from(ty).ok().context("failed to read an enum of the kernel")?;
+                let bytes = u32::try_from(all.size())?;
+                // SAFETY: as above.
+                let id = added(unsafe { libbpf_sys::btf__add_enum64(made, name.as_ptr(), bytes, all.is_signed()) })?;
+                for value in all.iter() {
+                    let name = c_string(value.name)?;
+                    // The two's complement is what the file has. SAFETY: as above, and the enum is the last type of `made`.
+                    added(unsafe { libbpf_sys::btf__add_enum64_value(made, name.as_ptr(), value.value as u64) })?;
+                }
+                Ok(id)
+            }
+            // Functions and declarations: nothing that an access goes through.
+            _ => Ok(0),
+        }
+    }
+
+    fn copy_composite(&mut self, composite: Composite<'btf>, name: &CString) -> Result<i32> {
+        let mut fields = Vec::new();
+        for member in members(composite) {
+            // A member without a name is a struct or union that may have some of the names.
+            if member.name.is_none_or(|name| self.members.contains(name)) {
+                fields.push((c_string(member.name)?, self.copy(member.ty)?, member.attr));
+            }
+        }
+        let made = self.made.0.as_ptr();
+        let bytes = u32::try_from(composite.size())?;
+        let add = if composite.is_struct { libbpf_sys::btf__add_struct } else { libbpf_sys::btf__add_union };
+        // SAFETY: `made` is valid, and the name lives during the call, which copies it.
+        let id = added(unsafe { add(made, name.as_ptr(), bytes) })?;
+        for (name, ty, attr) in fields {
+            let (offset, bits) = match attr {
+                MemberAttr::Normal { offset } => (offset, 0),
+                MemberAttr::BitField { size, offset } => (offset, size),
+            };
+            // SAFETY: as above, and the composite is the last type of `made`.
+            added(unsafe { libbpf_sys::btf__add_field(made, name.as_ptr(), ty, offset, bits.into()) })?;
+        }
+        Ok(id)
+    }
+}
+
+/// The types that are being made.
+struct Made(NonNull<libbpf_sys::btf>);
+
+impl Made {
+    fn new() -> Result<Self> {
+        // SAFETY: it has no conditions.
+        let made = unsafe { libbpf_sys::btf__new_empty() };
+        Ok(Self(NonNull::new(made).context("failed to make room for the kernel's types")?))
+    }
+
+    fn bytes(&self) -> Result<&[u8]> {
+        let mut length = 0;
+        // SAFETY: the pointer is valid as long as `self`.
+        let bytes = unsafe { libbpf_sys::btf__raw_data(self.0.as_ptr(), &raw mut length) };
+        if bytes.is_null() {
+            bail!("failed to make room for the kernel's types");
+        }
+        // SAFETY: libbpf says how many bytes there are; they live until the types change, which `self` rules out.
+        Ok(unsafe { std::slice::from_raw_parts(bytes.cast(), length as usize) })
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // SAFETY: made by btf__new_empty(), and freed only here.
+        unsafe { libbpf_sys::btf__free(self.0.as_ptr()) }
+    }
+}
+
+fn added(id: i32) -> Result<i32> {
+    if id < 0 {
+        return Err(std::io::Error::from_raw_os_error(-id)).context("failed to copy the kernel's types");
+    }
+    Ok(id)
+}
+
+fn ids(btf: &Btf<'_>) -> impl Iterator<Item = TypeId> {
+    (1..u32::try_from(btf.len()).unwrap_or(u32::MAX)).map(TypeId::from)
+}
+
+fn is_root(ty: &BtfType<'_>) -> bool {
+    matches!(ty.kind(), BtfKind::Struct | BtfKind::Union | BtfKind::Enum | BtfKind::Enum64)
+}
+
+/// `Composite::iter()`, whose items live as long as the types, not the composite.
+fn members<'btf>(composite: Composite<'btf>) -> impl Iterator<Item = libbpf_rs::btf::types::CompositeMember<'btf>> {
+    (0..composite.len()).filter_map(move |index| composite.get(index))
+}
+
+fn without_flavour(name: &OsStr) -> &OsStr {
+    let bytes = name.as_bytes();
+    let end = memchr::memmem::find(bytes, b"___").unwrap_or(bytes.len());
+    OsStr::from_bytes(&bytes[..end])
+}
+
+fn c_string(name: Option<&OsStr>) -> Result<CString> {
+    Ok(CString::new(name.unwrap_or_default().as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flavour_is_cut_off() {
+        assert_eq!(without_flavour(OsStr::new("bpf_func_id___fl")), "bpf_func_id");
+        assert_eq!(without_flavour(OsStr::new("maple_tree")), "maple_tree");
+        assert_eq!(without_flavour(OsStr::new("___")), "");
+    }
+}
