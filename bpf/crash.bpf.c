@@ -8,6 +8,7 @@
  * before anything else is done for it.
  * Refuses to guess: what is not certain has no flag set.
  */
+#include "caught.bpf.h"
 #include "filter.bpf.h"
 #include "regs.bpf.h"
 #include "group.bpf.h"
@@ -33,20 +34,6 @@ struct {
 	__type(key, struct fl_ending);
 	__type(value, u8);
 } fl_endings SEC(".maps");
-
-/* Signals by their default action, signal(7). Bit N - 1 is signal N. */
-#define FL_BIT(signal)    (1ULL << (((signal)-1) & 63))
-#define FL_SIGKILL        9
-#define FL_DEFAULT_IGNORE (FL_BIT(17) | FL_BIT(18) | FL_BIT(23) | FL_BIT(28)) /* CHLD CONT URG WINCH */
-#define FL_DEFAULT_STOP   (FL_BIT(19) | FL_BIT(20) | FL_BIT(21) | FL_BIT(22)) /* STOP TSTP TTIN TTOU */
-#define FL_DEFAULT_CORE                                                                                    \
-	(FL_BIT(3) | FL_BIT(4) | FL_BIT(5) | FL_BIT(6) | FL_BIT(7) | FL_BIT(8) | FL_BIT(11) | FL_BIT(24) | \
-	 FL_BIT(25) | FL_BIT(31)) /* QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS */
-#define FL_FAULTS (FL_BIT(4) | FL_BIT(5) | FL_BIT(7) | FL_BIT(8) | FL_BIT(11)) /* ILL TRAP BUS FPE SEGV: si_addr */
-#define FL_SIGSYS 31
-
-#define FL_SIG_DFL 0
-#define FL_SIG_IGN 1
 
 #define FL_WAKE_INTERVAL_NS (50 * 1000 * 1000ULL)
 #define FL_WAKE_BYTES       (1 << 17)
@@ -114,6 +101,13 @@ static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, 
 	return FL_DISPOSED_FATAL;
 }
 
+/* Codes that the kernel gives for page faults only. */
+static __always_inline bool fl_needs_page_fault(u32 signal, s32 code)
+{
+	return signal == FL_SIGSEGV ? code == SEGV_MAPERR || code == SEGV_ACCERR
+				    : signal == FL_SIGBUS && code == BUS_ADRERR;
+}
+
 /* What the signal says of itself: code, address or sender, and the page fault that explains it. */
 static __always_inline void fl_describe_signal(struct fl_crash *record, struct task_struct *task,
 					       struct kernel_siginfo *info)
@@ -148,6 +142,10 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 	if (record->trap_nr == FL_TRAP_PAGE_FAULT && fl_read(task, thread.cr2) == record->fault_address) {
 		record->error_code = fl_read(task, thread.error_code);
 		record->flags |= FL_HAS_PAGE_FAULT;
+	} else if (fl_needs_page_fault(signal, code)) {
+		/* rt_sigqueueinfo(2): to itself a process may send any code. */
+		record->fault_address = 0;
+		record->flags = (record->flags & ~FL_HAS_ADDRESS) | FL_IS_FORGED;
 	}
 }
 
@@ -200,14 +198,11 @@ __noinline int fl_describe_exe(u64 mm)
 }
 
 /* Begins the record with what groups are made of: the signal, the registers, the frames. */
-static __always_inline struct fl_crash *fl_begin_record(struct task_struct *task, struct kernel_siginfo *info,
-							u32 signal, enum fl_disposition disposition)
+static __always_inline void fl_begin_record(struct fl_crash *record, struct task_struct *task,
+					    struct kernel_siginfo *info, u32 signal, enum fl_disposition disposition)
 {
-	struct fl_crash *record = fl_scratch(&fl_records);
 	struct mm_struct *mm = fl_read(task, mm);
 
-	if (!record)
-		return NULL;
 	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
 	record->timestamp_ns = bpf_ktime_get_boot_ns();
 	record->signal = signal;
@@ -216,13 +211,35 @@ static __always_inline struct fl_crash *fl_begin_record(struct task_struct *task
 	if (info)
 		fl_describe_signal(record, task, info);
 	record->pid_in_namespace = fl_pid_in_namespace(task);
-	if (record->flags & FL_HAS_CODE &&
+	if (record->flags & FL_HAS_CODE && !(record->flags & FL_IS_FORGED) &&
 	    (!(record->flags & FL_HAS_SENDER) || record->sender_pid == (s32)record->pid_in_namespace))
 		record->flags |= FL_PLACE_COUNTS;
 	fl_add_registers();
 	if (mm && record->flags & FL_HAS_REGISTERS)
 		fl_add_frames((u64)mm);
-	return record;
+}
+
+/* The same for a fault that fl_recall() has found: signal and registers are there. */
+static __always_inline void fl_begin_caught(struct fl_crash *record, struct task_struct *task)
+{
+	record->timestamp_ns = bpf_ktime_get_boot_ns();
+	record->group = ~0U;
+	record->pid_in_namespace = fl_pid_in_namespace(task);
+	fl_add_frames((u64)fl_read(task, mm));
+}
+
+/* The instruction that the thread was at. What reaches into a page that isn't there is cut at its border. */
+static __always_inline void fl_add_code(struct fl_crash *record)
+{
+	u64 at = fl_instruction_pointer(&record->registers);
+	u32 left = 4096 - (at & 4095);
+
+	record->code_length = 0;
+	if (!bpf_probe_read_user(record->code, FL_CODE_BYTES, (const void *)at))
+		record->code_length = FL_CODE_BYTES;
+	else if (left < FL_CODE_BYTES &&
+		 !bpf_probe_read_user(record->code, left & (FL_CODE_BYTES - 1), (const void *)at))
+		record->code_length = left;
 }
 
 /* Completes the record and sends it. True: user space will get it. */
@@ -232,6 +249,8 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	u64 length;
 
 	fl_add_task((u64)task);
+	if (record->flags & FL_HAS_REGISTERS)
+		fl_add_code(record);
 	if (mm) {
 		fl_describe_exe((u64)mm);
 		fl_describe_memory((u64)mm);
@@ -254,6 +273,8 @@ static __always_inline void fl_count_matched(enum fl_disposition disposition)
 {
 	if (disposition == FL_DISPOSED_FATAL)
 		fl_count(FL_FATAL);
+	else if (disposition == FL_DISPOSED_CAUGHT)
+		fl_count(FL_CAUGHT);
 	else
 		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
 }
@@ -270,15 +291,52 @@ static __always_inline void fl_christen(void *context, struct task_struct *task,
 		fl_copy_build_id(group);
 }
 
+/* Counts the event of the record that has been begun, if groups are on, and sends the record where that `is_due`. */
+static __always_inline u32 fl_finish(void *context, struct task_struct *task, struct fl_crash *record, bool is_due)
+{
+	struct fl_group *group;
+	bool born;
+	u32 id;
+
+	if (!fl_config.groups) {
+		fl_count_matched(record->disposition);
+		fl_send_record(record, task);
+		return 0;
+	}
+	id = fl_count_group((u64)fl_read(task, mm));
+	fl_count_matched(record->disposition);
+	born = id & FL_GROUP_BORN;
+	id &= ~FL_GROUP_BORN;
+	group = bpf_map_lookup_elem(&fl_groups, &id);
+	if (born && group)
+		fl_christen(context, task, group);
+	if (!group || !fl_take_budget(group, record->timestamp_ns, is_due))
+		return id;
+	record->group = id;
+	if (fl_send_record(record, task)) {
+		group->samples += 1; /* benign race: a sample more than the budget */
+		group->sampled_ns = record->timestamp_ns;
+	}
+	return id;
+}
+
+/* Did the process send this signal to itself, or the kernel for something that the process did? */
+static __always_inline bool fl_is_own(struct task_struct *task, struct kernel_siginfo *info, s32 code)
+{
+	if (!info || code > 0)
+		return info;
+	return (u32)fl_read(info, _sifields._kill._pid) == fl_pid_in_namespace(task);
+}
+
 /* A watched signal on its way to a task: if that is watched, count it and send the record that was asked for. */
 static __always_inline void fl_on_signal(void *context, struct task_struct *task, struct kernel_siginfo *info,
 					 u32 signal, u64 handler)
 {
+	s32 code = info ? fl_read(info, si_code) : 0;
 	enum fl_disposition disposition;
 	struct fl_crash *record;
-	struct fl_group *group;
 	struct fl_site now = {}, *site = NULL;
-	bool is_due, born;
+	bool is_due;
 	u32 id;
 
 	if (!fl_filter(task)) {
@@ -287,44 +345,49 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	}
 	disposition = fl_dispose(task, signal, handler);
 	is_due = disposition == FL_DISPOSED_FATAL || fl_config.show_handled;
-	if (!fl_config.groups) {
+	if (disposition == FL_DISPOSED_HANDLED) {
+		const struct pt_regs *regs = fl_near_pt_regs(task);
+
+		if (info)
+			fl_remember(task, regs, info, signal, code);
+		if (fl_config.groups && !is_due)
+			site = fl_site_of(&now, task, regs, code, signal, disposition);
+	}
+	if (!fl_config.groups && !is_due) {
 		fl_count_matched(disposition);
-		if (!is_due)
-			return;
-		record = fl_begin_record(task, info, signal, disposition);
-		if (record)
-			fl_send_record(record, task);
 		return;
 	}
-	if (!is_due) {
-		site = fl_site_of(&now, task, info, signal, disposition);
-		if (site && fl_is_site(site, &now)) {
-			fl_group_add(site->group, now.tgid);
-			fl_count_matched(disposition);
-			return;
-		}
+	if (site && fl_is_site(site, &now)) {
+		fl_group_add(site->group, now.tgid);
+		fl_count_matched(disposition);
+		return;
 	}
-	record = fl_begin_record(task, info, signal, disposition);
+	record = fl_scratch(&fl_records);
 	if (!record)
 		return;
-	id = fl_count_group((u64)fl_read(task, mm));
-	fl_count_matched(disposition);
-	born = id & FL_GROUP_BORN;
-	id &= ~FL_GROUP_BORN;
-	group = bpf_map_lookup_elem(&fl_groups, &id);
-	if (born && group)
-		fl_christen(context, task, group);
+	if (disposition == FL_DISPOSED_FATAL && fl_recall(signal, code, fl_is_own(task, info, code)))
+		fl_begin_caught(record, task);
+	else
+		fl_begin_record(record, task, info, signal, disposition);
+	id = fl_finish(context, task, record, is_due);
 	if (site) {
 		now.group = id;
 		*site = now;
 	}
-	if (!group || !fl_take_budget(group, record->timestamp_ns, is_due))
+}
+
+/* The current task exits with `status`: that is a death if it does so from the handler of a fault. */
+static __always_inline void fl_on_exit(void *context, u32 status)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fl_crash *record = fl_scratch(&fl_records);
+
+	if (!record || !fl_is_fault_of(fl_fault_of(task), task) || status & 0x7f)
 		return;
-	record->group = id;
-	if (fl_send_record(record, task)) {
-		group->samples += 1; /* benign race: a sample more than the budget */
-		group->sampled_ns = record->timestamp_ns;
-	}
+	if (!fl_recall(0, status >> 8 & 0xff, true))
+		return;
+	fl_begin_caught(record, task);
+	fl_finish(context, task, record, true);
 }
 
 SEC("raw_tp/signal_deliver")
@@ -428,9 +491,21 @@ int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
+/* From v6.16 on, before the task has given up its memory; until then its stack can't be read any more. */
 SEC("raw_tp/sched_process_exit")
 int BPF_PROG(fl_exit, struct task_struct *task)
 {
-	fl_follow_exit(task);
+	if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		fl_on_exit(ctx, fl_read(task, signal, group_exit_code));
+	if (fl_config.by_descent)
+		fl_follow_exit(task);
+	return 0;
+}
+
+/* Where sched_process_exit comes too late. */
+SEC("kprobe/do_group_exit")
+int BPF_KPROBE(fl_group_exit, int status)
+{
+	fl_on_exit(ctx, status);
 	return 0;
 }

@@ -29,7 +29,8 @@ typedef long long s64;
 #define FL_DESCENDANTS_MAX 8192 /* live descendants of the watched command */
 #define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment by a signal without a core dump */
 #define FL_SITES_MAX       256 /* places of handled faults that each processor remembers with their group: a power of 2 */
-#define FL_EXEMPLAR_FRAMES 16 /* of a group's stack in fl_stacks */
+#define FL_FAULTS_MAX      256 /* threads whose last handled fault is remembered: a power of 2 */
+#define FL_EXEMPLAR_FRAMES 16  /* of a group's stack in fl_stacks */
 #define FL_SIGNED_FRAMES   16 /* innermost frames that make a group and a signature: the outer ones are the start-up's */
 #define FL_BUILD_ID_BYTES  20   /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
 #define FL_FRAMES_MAX      127  /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
@@ -48,6 +49,7 @@ enum fl_counter {
 	FL_FATAL,           /* to a watched task: the signal ends the process */
 	FL_HANDLED,         /* to a watched task: a handler runs */
 	FL_IGNORED,         /* to a watched task: nothing happens */
+	FL_CAUGHT,          /* ends of watched tasks after a handler ran for their fault */
 	FL_RECORDS,         /* records handed to user space */
 	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
 	FL_LOST_BUDGET,     /* more than the budget of samples allows: fl_config.sample_first and the fields after it */
@@ -56,8 +58,8 @@ enum fl_counter {
 	FL_COUNTERS
 };
 
-/* What became of a delivered signal. "caught" is known only later, when the process ends. */
-enum fl_disposition { FL_DISPOSED_FATAL = 0, FL_DISPOSED_HANDLED, FL_DISPOSED_IGNORED };
+/* What became of a delivered signal. Caught is known only later, when the process ends: that end is then the event. */
+enum fl_disposition { FL_DISPOSED_FATAL = 0, FL_DISPOSED_HANDLED, FL_DISPOSED_IGNORED, FL_DISPOSED_CAUGHT };
 
 /* fl_crash.flags: which of the fields are known. */
 enum fl_crash_flag {
@@ -71,6 +73,7 @@ enum fl_crash_flag {
 	FL_IN_PID_NAMESPACE = 1 << 10,  /* not the host's: sender_pid is a number of that namespace */
 	FL_IN_USER_NAMESPACE = 1 << 11, /* not the host's: sender_uid is a number of that namespace */
 	FL_PLACE_COUNTS = 1 << 8,       /* the frames tell what broke: no other process sent the signal */
+	FL_IS_FORGED = 1 << 6,          /* si_code says fault, and there was none: the process sent it to itself */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -155,8 +158,10 @@ struct fl_crash {
 	u32 syscall_arch; /* AUDIT_ARCH_* */
 	enum fl_disposition disposition;
 	enum fl_crash_flag flags;
-	u32 group; /* index in fl_groups; ~0: groups are off */
-	u32 pad;
+	u32 group;         /* index in fl_groups; ~0: groups are off */
+	u32 end_signal;    /* where caught: the signal that ended the process; 0: it exited */
+	s32 end_code;      /* its si_code, or the exit status */
+	u32 code_length;   /* bytes of code that could be read */
 	u32 exe;           /* 1 + index in files, 0: unknown */
 	u32 cgroup_offset; /* the cgroup v2 path, in strings, as a file's path */
 	u32 cgroup_length;
@@ -167,6 +172,7 @@ struct fl_crash {
 	char comm[FL_COMM_BYTES]; /* of the group leader: the process's name */
 	char thread_name[FL_COMM_BYTES];
 	struct fl_registers registers;
+	u8 code[FL_CODE_BYTES];  /* from the instruction pointer on */
 	struct fl_vma vma;       /* that holds fault_address */
 	struct fl_vma vma_below; /* the nearest lower and higher one where none does */
 	struct fl_vma vma_above;

@@ -15,6 +15,8 @@ struct fl_registers {
 	u64 eflags, cs, ss;
 };
 
+#define FL_CODE_BYTES 16 /* the longest instruction has 15 */
+
 #ifdef __bpf__
 
 #define FL_TRAP_PAGE_FAULT    14    /* X86_TRAP_PF */
@@ -66,8 +68,55 @@ static inline __attribute__((always_inline)) void fl_registers_from(struct fl_re
 	to->ss = from->ss;
 }
 
+/* struct sigcontext, where a signal frame has the registers: arch/x86/include/uapi/asm/sigcontext.h. */
+struct fl_signal_frame {
+	u64 r8, r9, r10, r11, r12, r13, r14, r15;
+	u64 di, si, bp, bx, dx, ax, cx, sp, ip, flags;
+	u64 segments;
+	u64 err, trapno, oldmask, cr2;
+};
+
+/* The frame's address from that of its `sp`, behind which `ip` stands. */
+#define fl_signal_frame_at(sp_at)  ((sp_at) - __builtin_offsetof(struct fl_signal_frame, sp))
+#define fl_frame_trap_nr(frame)    ((frame)->trapno)
+#define fl_frame_error_code(frame) ((frame)->err)
+#define fl_frame_cr2(frame)        ((frame)->cr2)
+
+static inline __attribute__((always_inline)) void fl_registers_of_frame(struct fl_registers *to,
+									const struct fl_signal_frame *from)
+{
+	to->rip = from->ip;
+	to->rsp = from->sp;
+	to->rbp = from->bp;
+	to->rax = from->ax;
+	to->rbx = from->bx;
+	to->rcx = from->cx;
+	to->rdx = from->dx;
+	to->rsi = from->si;
+	to->rdi = from->di;
+	to->r8 = from->r8;
+	to->r9 = from->r9;
+	to->r10 = from->r10;
+	to->r11 = from->r11;
+	to->r12 = from->r12;
+	to->r13 = from->r13;
+	to->r14 = from->r14;
+	to->r15 = from->r15;
+	to->eflags = from->flags;
+}
+
+/* The three registers that frames are walked from. */
+static inline __attribute__((always_inline)) void fl_place_registers(struct fl_registers *to, u64 ip, u64 sp, u64 fp)
+{
+	to->rip = ip;
+	to->rsp = sp;
+	to->rbp = fp;
+}
+
 #define fl_instruction_pointer(r) ((r)->rip)
 #define fl_regs_ip(regs)          ((regs)->ip)
+#define fl_regs_sp(regs)          ((regs)->sp)
+#define fl_regs_fp(regs)          ((regs)->bp)
 #define fl_stack_pointer(r)       ((r)->rsp)
 #define fl_frame_pointer(r)       ((r)->rbp)
 #define fl_is_compat(r)           ((r)->cs != FL_USER_CS)

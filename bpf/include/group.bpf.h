@@ -184,17 +184,17 @@ static __always_inline void fl_copy_build_id(struct fl_group *group)
 
 /* The slot that the current fault belongs in, with what is known before any frame is walked in `now`. NULL: none. */
 static __always_inline struct fl_site *fl_site_of(struct fl_site *now, struct task_struct *task,
-						  struct kernel_siginfo *info, u32 signal,
+						  const struct pt_regs *regs, s32 si_code, u32 signal,
 						  enum fl_disposition disposition)
 {
 	struct fl_sites_type *sites = fl_scratch(&fl_sites);
 	u64 place;
 
 	now->start_boottime_ns = fl_read(task, group_leader, start_boottime);
-	now->instruction_pointer = fl_current_ip(task);
+	bpf_probe_read_kernel(&now->instruction_pointer, sizeof(u64), &fl_regs_ip(regs));
 	now->exec = fl_read(task, self_exec_id);
 	now->tgid = fl_read(task, tgid);
-	now->si_code = info ? fl_read(info, si_code) : 0;
+	now->si_code = si_code;
 	now->signal = signal;
 	now->disposition = disposition;
 	if (!sites)

@@ -74,11 +74,14 @@ struct bpf_pidns_info {
 #define EEXIST 17
 
 /* include/uapi/asm-generic/siginfo.h */
-#define SI_USER   0
-#define SI_KERNEL 0x80
-#define SI_QUEUE  (-1)
-#define SI_MESGQ  (-3)
-#define SI_TKILL  (-6)
+#define SI_USER     0
+#define SI_KERNEL   0x80
+#define SI_QUEUE    (-1)
+#define SI_MESGQ    (-3)
+#define SI_TKILL    (-6)
+#define SEGV_MAPERR 1
+#define SEGV_ACCERR 2
+#define BUS_ADRERR  2
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

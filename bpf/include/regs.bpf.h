@@ -45,14 +45,13 @@ __noinline int fl_add_registers(void)
 #define FL_REGS_PADDING_MAX 16
 
 /*
- * The user's instruction pointer alone, of the current task `task`. Without the helper where the segment registers show
- * that we have the right place: a call of a helper costs ten to forty times as much as a load.
+ * The same without the helper, where the segment registers show that we have the right place: a call of a helper costs ten
+ * to forty times as much as a load. `task` is the current one.
  */
-static __always_inline u64 fl_current_ip(struct task_struct *task)
+static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct *task)
 {
 	const char *top = (const char *)fl_read(task, stack) + FL_KERNEL_STACK_BYTES - sizeof(struct pt_regs);
 	const struct pt_regs *regs;
-	u64 ip = 0;
 
 #pragma unroll
 	for (int padding = 0; padding <= FL_REGS_PADDING_MAX; padding += FL_REGS_PADDING_MAX) {
@@ -62,14 +61,10 @@ static __always_inline u64 fl_current_ip(struct task_struct *task)
 		bpf_probe_read_kernel(&cs, sizeof(cs), &regs->cs);
 		bpf_probe_read_kernel(&ss, sizeof(ss), &regs->ss);
 		/* The upper halves hold FRED's own bits. */
-		if ((u16)cs == FL_USER_CS && (u16)ss == FL_USER_DS) {
-			bpf_probe_read_kernel(&ip, sizeof(ip), &fl_regs_ip(regs));
-			return ip;
-		}
+		if ((u16)cs == FL_USER_CS && (u16)ss == FL_USER_DS)
+			return regs;
 	}
-	regs = fl_pt_regs();
-	bpf_probe_read_kernel(&ip, sizeof(ip), &fl_regs_ip(regs));
-	return ip;
+	return fl_pt_regs();
 }
 
 #endif

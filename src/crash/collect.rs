@@ -10,7 +10,7 @@ use super::ledger::{Ledger, Look};
 use super::record::{Crash, Disposition};
 use super::{Decoder, Options};
 use crate::output::{Timestamp, Totals, boottime_ns};
-use crate::probe::abi::{Names, fl_crash, fl_disposition};
+use crate::probe::abi::{Names, fl_crash};
 use crate::probe::crash::{Probe, Ring};
 use crate::probe::{Counters, Group, Groups};
 use crate::summary::Summary;
@@ -73,7 +73,7 @@ impl<'run> Collector<'run> {
                 self.ledger.learn(sample.group, identity);
                 record
             };
-            if record.disposition == Disposition::Fatal || self.handled {
+            if record.disposition.is_death() || self.handled {
                 write(record)?;
             }
         }
@@ -136,7 +136,7 @@ impl<'run> Collector<'run> {
         dropped.extend(counters.losses().map(|(reason, count)| ("sample", reason.to_owned(), count)));
         let write_failed = self.own_losses.get("write_failed").copied().unwrap_or(0);
         dropped.push(("output", "write_failed".to_owned(), write_failed));
-        let is_fatal = |group: &&Group| group.facts.key.disposition == fl_disposition::FL_DISPOSED_FATAL;
+        let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();
         let last_ns = groups.named.iter().filter(is_fatal).map(|group| group.facts.last_ns).max();
         let last = last_ns.map(Timestamp::from_boottime).transpose()?;
         Ok(Totals {

@@ -5,13 +5,13 @@ use procfs::process::Process;
 
 use super::Options;
 use super::ledger::Identity;
-use super::record::{Crash, Disposition, Frame, PageFault, Seccomp, Sender, Vma};
+use super::record::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 use super::signature::{self, Place};
 use crate::arch;
 use crate::hex::{Hex, digits};
 use crate::host;
 use crate::output::{Timestamp, lossy};
-use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_vma};
+use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
 use crate::process::container_id;
 use crate::siginfo::{code_name, code_text, fault_type, signal_name};
 use crate::symbol::{Files, Found, Function, Namer, Wanted};
@@ -75,7 +75,10 @@ impl Decoder {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
         // First, because it looks for a living process, and symbols take their time.
-        let sender = has(fl_crash_flag::FL_HAS_SENDER).then(|| sender(raw));
+        let sender = match has(fl_crash_flag::FL_IS_FORGED) {
+            true => Some(itself(raw)),
+            false => has(fl_crash_flag::FL_HAS_SENDER).then(|| sender(raw)),
+        };
         let known: Vec<Known> =
             raw.files.iter().take(raw.file_count as usize).map(|file| self.identify(raw, file, timestamp)).collect();
         let name_of = |vma: &fl_vma| vma.file.checked_sub(1).and_then(|index| known.get(index as usize));
@@ -100,6 +103,8 @@ impl Decoder {
         let group_frames = group_frames.into_iter().map(|frame| Frame { address: None, ..frame }).collect();
         let mapping = |vma: &fl_vma| (vma.vm_end != 0).then(|| describe_vma(raw, vma, name_of(vma)));
         let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
+        let disposition = Disposition::from(raw.disposition);
+        let is_forged = has(fl_crash_flag::FL_IS_FORGED);
         let record = Crash {
             kind: Crash::KIND.0,
             schema: Crash::KIND.1,
@@ -121,21 +126,20 @@ impl Decoder {
             signal_number: raw.signal,
             code: code_name,
             code_number: code,
-            fault_type: code.and_then(|code| fault_type(raw.signal, code, raw.trap_nr)),
+            fault_type: code.filter(|_| !is_forged).and_then(|code| fault_type(raw.signal, code, raw.trap_nr)),
             code_text: code.map_or_else(
                 || "Unknown: the kernel keeps no details".to_owned(),
-                |code| code_text(raw.signal, code, raw.trap_nr),
+                |code| match is_forged {
+                    true => "No fault: the process sent this to itself".to_owned(),
+                    false => code_text(raw.signal, code, raw.trap_nr),
+                },
             ),
             fault_address: has(fl_crash_flag::FL_HAS_ADDRESS).then_some(Hex(raw.fault_address)),
-            instruction_pointer: has(fl_crash_flag::FL_HAS_REGISTERS)
-                .then(|| Hex(arch::instruction_pointer(&raw.registers))),
+            // Known where the other registers aren't: it is the first frame.
+            instruction_pointer: raw.frames().first().copied().map(Hex),
             instruction_symbol,
-            disposition: match raw.disposition {
-                fl_disposition::FL_DISPOSED_HANDLED => Disposition::Handled,
-                fl_disposition::FL_DISPOSED_IGNORED => Disposition::Ignored,
-                _ => Disposition::Fatal,
-            },
-            ended_by: None,
+            disposition,
+            ended_by: (disposition == Disposition::Caught).then(|| ended_by(raw)),
             sender,
             page_fault: has(fl_crash_flag::FL_HAS_PAGE_FAULT).then(|| page_fault(raw.error_code)),
             seccomp: has(fl_crash_flag::FL_HAS_SYSCALL).then_some(Seccomp {
@@ -293,11 +297,25 @@ fn page_fault(error_code: u64) -> PageFault {
     PageFault { error_code, access, flags }
 }
 
+/// How a process ended that had handled its fault.
+fn ended_by(raw: &fl_crash) -> EndedBy {
+    match raw.end_signal {
+        0 => EndedBy { signal: None, code: None, exit_code: Some(raw.end_code) },
+        signal => {
+            EndedBy { signal: Some(signal_name(signal)), code: Some(code_name(signal, raw.end_code)), exit_code: None }
+        }
+    }
+}
+
+/// The process as the sender of its own signal.
+fn itself(raw: &fl_crash) -> Sender {
+    Sender { pid: Some(raw.pid), tid: None, comm: Some(raw.comm()), uid: Some(raw.uid) }
+}
+
 /// The sender as far as siginfo tells: its numbers are those of the target's namespaces.
 fn sender(raw: &fl_crash) -> Sender {
-    let itself = raw.sender_pid > 0 && raw.sender_pid as u32 == raw.pid_in_namespace;
-    if itself {
-        return Sender { pid: Some(raw.pid), tid: None, comm: Some(raw.comm()), uid: Some(raw.uid) };
+    if raw.sender_pid > 0 && raw.sender_pid as u32 == raw.pid_in_namespace {
+        return itself(raw);
     }
     let is_host_pid = raw.sender_pid > 0 && raw.flags.0 & fl_crash_flag::FL_IN_PID_NAMESPACE.0 == 0;
     let pid = is_host_pid.then_some(raw.sender_pid as u32);

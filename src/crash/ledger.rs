@@ -9,7 +9,6 @@ use super::signature::{Place, signature};
 use crate::hex::{Hex, digits};
 use crate::host;
 use crate::output::{GroupTotal, SCHEMA, Timestamp, lossy};
-use crate::probe::abi::fl_disposition;
 use crate::probe::{Counters, Group, Groups, StackFrame};
 use crate::siginfo::{code_name, signal_name};
 use crate::summary::{self, Deliveries, Summary};
@@ -165,7 +164,7 @@ impl Ledger {
                 0 => String::new(),
                 _ => named(code_name(signal, key.si_code)),
             },
-            disposition: disposition(key.disposition),
+            disposition: Disposition::from(key.disposition),
             executable: file.unwrap_or_else(|| lossy(&key.comm.map(|byte| byte as u8))),
             count: group.total(),
         }
@@ -201,7 +200,7 @@ impl Ledger {
             signature,
             signal,
             code,
-            disposition: disposition(key.disposition),
+            disposition: Disposition::from(key.disposition),
             comm: lossy(&key.comm.map(|byte| byte as u8)),
             exe,
             build_id,
@@ -219,14 +218,6 @@ impl Ledger {
 /// The code's name, `other` where it is only a number.
 fn named(code: String) -> String {
     if code.starts_with(|c: char| c.is_ascii_uppercase()) { code } else { "other".to_owned() }
-}
-
-fn disposition(of: fl_disposition) -> Disposition {
-    match of {
-        fl_disposition::FL_DISPOSED_HANDLED => Disposition::Handled,
-        fl_disposition::FL_DISPOSED_IGNORED => Disposition::Ignored,
-        _ => Disposition::Fatal,
-    }
 }
 
 /// The identity of a group that has no sample: the frames by build id and offset. None: no such frame.

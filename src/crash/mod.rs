@@ -245,9 +245,10 @@ pub fn subject(options: &Options) -> String {
 fn tally(counters: &Counters) -> String {
     let losses: Vec<String> = counters.losses().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     format!(
-        "{} signals matched ({} fatal, {} handled, {} ignored), {} filtered out in the kernel; {} records; lost: {}",
+        "{} signals matched ({} fatal, {} caught, {} handled, {} ignored), {} filtered out in the kernel; {} records; lost: {}",
         counters.matched,
         counters.fatal,
+        counters.caught,
         counters.handled,
         counters.ignored,
         counters.filtered,

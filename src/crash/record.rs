@@ -4,6 +4,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::hex::Hex;
 use crate::output::{SCHEMA, Timestamp};
+use crate::probe::abi::fl_disposition;
 
 /// One signal that ended a process, or could have. Fields as in docs/output.md; None is `null`: not known.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -114,6 +115,11 @@ impl Disposition {
     /// All there are.
     pub const ALL: [Self; 4] = [Self::Fatal, Self::Caught, Self::Handled, Self::Ignored];
 
+    /// Did the process end of it?
+    pub fn is_death(self) -> bool {
+        matches!(self, Self::Fatal | Self::Caught)
+    }
+
     /// As JSON has it.
     pub fn word(self) -> &'static str {
         match self {
@@ -121,6 +127,17 @@ impl Disposition {
             Self::Caught => "caught",
             Self::Handled => "handled",
             Self::Ignored => "ignored",
+        }
+    }
+}
+
+impl From<fl_disposition> for Disposition {
+    fn from(disposition: fl_disposition) -> Self {
+        match disposition {
+            fl_disposition::FL_DISPOSED_CAUGHT => Self::Caught,
+            fl_disposition::FL_DISPOSED_HANDLED => Self::Handled,
+            fl_disposition::FL_DISPOSED_IGNORED => Self::Ignored,
+            _ => Self::Fatal,
         }
     }
 }

@@ -74,12 +74,19 @@ impl Crash {
         writeln!(to, "  Sent By:       {who}{uid}")
     }
 
-    fn disposition_text(&self) -> &'static str {
+    fn disposition_text(&self) -> String {
+        let end = self.ended_by.as_ref().map(|end| match (&end.signal, end.exit_code) {
+            (Some(signal), _) => format!(" by {signal}"),
+            (None, Some(code)) => format!(": it exited with status {code}"),
+            (None, None) => String::new(),
+        });
         match self.disposition {
-            Disposition::Fatal => "the process ended",
-            Disposition::Caught => "a handler ran, and then the process ended",
-            Disposition::Handled => "a handler ran",
-            Disposition::Ignored => "ignored",
+            Disposition::Fatal => "the process ended".to_owned(),
+            Disposition::Caught => {
+                format!("a handler ran, and then the process ended{}", end.as_deref().unwrap_or_default())
+            }
+            Disposition::Handled => "a handler ran".to_owned(),
+            Disposition::Ignored => "ignored".to_owned(),
         }
     }
 

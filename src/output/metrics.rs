@@ -146,7 +146,7 @@ impl Metrics {
             let delta = group.count.saturating_sub(told);
             self.told.insert(group.id, (group.count, executable.clone()));
             let (signal, code) = (group.signal.clone(), group.code.clone());
-            if group.disposition == Disposition::Fatal {
+            if group.disposition.is_death() {
                 let labels = CrashLabels { signal: signal.clone(), code: code.clone(), executable };
                 self.crashes.get_or_create(&labels).inc_by(delta);
             }

@@ -8,12 +8,14 @@ use super::abi::fl_counter;
 /// One number for each line of `enum fl_counter`, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Deliveries of a watched signal to a watched task.
+    /// Deliveries of a watched signal to a watched task, but for those that ended a caught fault, and the latter.
     pub matched: u64,
     /// Deliveries of a watched signal that the filters left out.
     pub filtered: u64,
     /// Matched ones that ended their process.
     pub fatal: u64,
+    /// Ends of processes after a handler took their fault.
+    pub caught: u64,
     /// Matched ones that a handler took.
     pub handled: u64,
     /// Matched ones that were ignored.
@@ -44,12 +46,14 @@ impl Counters {
             Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).sum())
         };
         let fatal = sum(fl_counter::FL_FATAL)?;
+        let caught = sum(fl_counter::FL_CAUGHT)?;
         let handled = sum(fl_counter::FL_HANDLED)?;
         let ignored = sum(fl_counter::FL_IGNORED)?;
         Ok(Self {
-            matched: fatal + handled + ignored,
+            matched: fatal + caught + handled + ignored,
             filtered: sum(fl_counter::FL_FILTERED)?,
             fatal,
+            caught,
             handled,
             ignored,
             records: sum(fl_counter::FL_RECORDS)?,
@@ -77,11 +81,12 @@ impl Counters {
 
     /// What has been added since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
-        let Self { matched, filtered, fatal, handled, ignored, records, .. } = self;
+        let Self { matched, filtered, fatal, caught, handled, ignored, records, .. } = self;
         Self {
             matched: matched - earlier.matched,
             filtered: filtered - earlier.filtered,
             fatal: fatal - earlier.fatal,
+            caught: caught - earlier.caught,
             handled: handled - earlier.handled,
             ignored: ignored - earlier.ignored,
             records: records - earlier.records,

@@ -111,20 +111,22 @@ impl Probe {
     }
 
     fn attempt(plan: &Plan, build: Build, hooks: Hooks) -> Result<Self> {
-        let object = Self::load(plan, build, hooks)?;
+        let (object, exits_late) = Self::load(plan, build, hooks)?;
         let groups = plan.groups.map_or(0, |table| table.groups);
         let mut probe = Self { object, build, groups, links: Vec::new(), attached: Vec::new() };
-        probe.attach(plan, hooks)?;
+        probe.attach(plan, hooks, exits_late)?;
         Ok(probe)
     }
 
-    fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<Loaded> {
+    /// The object, and whether exits are better seen by a kprobe than by sched_process_exit.
+    fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<(Loaded, bool)> {
         let bytes = match build {
             Build::Plain => PLAIN,
             Build::Typed => TYPED,
         };
         let mut object = Opened::open(bytes, build, plan.btf.as_deref())?;
         let seccomp_kills = hooks == Hooks::Tracepoint { seccomp_kills: true };
+        let exits_late = host::has_kprobe_pmu() && !object.exits_with_memory();
         let mut config = fl_config {
             signals: plan.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
             frames: plan.frames,
@@ -146,7 +148,7 @@ impl Probe {
         object.autoload("fl_force_sig", kprobes)?;
         object.autoload("fl_seccomp_kill", seccomp_kills)?;
         object.autoload("fl_fork", plan.filter.command)?;
-        object.autoload("fl_exit", plan.filter.command)?;
+        object.autoload("fl_group_exit", exits_late)?;
         if !plan.filter.command {
             object.resize("fl_descendants", 1)?;
         }
@@ -162,10 +164,10 @@ impl Probe {
         let loaded = object.load()?;
         groups::hand_out_ids(&loaded, plan.groups.map_or(0, |table| table.groups))?;
         plan.filter.apply(&loaded.map("fl_pids")?, &loaded.map("fl_cgroups")?)?;
-        Ok(loaded)
+        Ok((loaded, exits_late))
     }
 
-    fn attach(&mut self, plan: &Plan, hooks: Hooks) -> Result<()> {
+    fn attach(&mut self, plan: &Plan, hooks: Hooks, exits_late: bool) -> Result<()> {
         let object = &self.object;
         let raw = |program: &str, tracepoint: &str| {
             let what = format!("attach to raw tracepoint `{tracepoint}`");
@@ -204,9 +206,13 @@ impl Probe {
                 self.attached.push("kprobe/force_sig_info_to_task");
             }
         }
+        // Before the fork: a process must not be remembered that nobody forgets.
+        self.links.push(raw("fl_exit", "sched_process_exit")?);
+        // Where it can't be had, such an end is none that we see: docs/limits.md.
+        if exits_late && let Ok(link) = kprobe("fl_group_exit", "do_group_exit") {
+            self.links.push(link);
+        }
         if plan.filter.command {
-            // The exit first: a process must not be remembered that nobody forgets.
-            self.links.push(raw("fl_exit", "sched_process_exit")?);
             self.links.push(raw("fl_fork", "sched_process_fork")?);
         }
         Ok(())

@@ -54,7 +54,12 @@ fn try_plain(hook: Hook) -> Result<()> {
     let object = open.load()?;
     let program =
         object.progs_mut().find(|program| PROGRAMS.contains(&(hook, program.name().to_str().unwrap_or_default())));
-    program.context("failed to find the program to try")?.attach().map(drop)?;
+    let program = program.context("failed to find the program to try")?;
+    match hook {
+        Hook::RawTracepoint | Hook::TypedLoad => program.attach_raw_tracepoint("signal_deliver").map(drop)?,
+        Hook::Kprobe => program.attach_kprobe(false, "force_sig_info_to_task").map(drop)?,
+        Hook::TracepointBtf | Hook::Fentry => program.attach().map(drop)?,
+    }
     Ok(())
 }
 

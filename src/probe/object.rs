@@ -67,6 +67,11 @@ impl Opened {
         Ok(())
     }
 
+    /// Can a program at sched_process_exit read the memory of the task that exits?
+    pub(super) fn exits_with_memory(&self) -> bool {
+        self.ids.exits_with_memory
+    }
+
     fn program(&mut self, name: &str) -> Result<OpenProgramMut<'_>> {
         self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
     }

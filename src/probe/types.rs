@@ -14,20 +14,22 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result, bail};
-use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Float, Int, IntEncoding, MemberAttr};
+use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Float, FuncProto, Int, IntEncoding, MemberAttr};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _, TypeId};
 use libbpf_rs::libbpf_sys;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::load;
 
-/// What a typed build calls and casts to, by the ids that the kernel's types give them.
+/// What the kernel's types tell beside themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ids {
     /// The function bpf_rdonly_cast(); 0: there is none.
     pub(super) rdonly_cast: u32,
     /// struct pt_regs; 0: there is none.
     pub(super) pt_regs: u32,
+    /// sched_process_exit has its third argument, so it comes before the task gives up its memory: v6.16, both at once.
+    pub(super) exits_with_memory: bool,
 }
 
 /// A file in memory that libbpf reads types from when it loads a probe.
@@ -97,6 +99,12 @@ impl<'btf> Cut<'btf> {
             let Some(ty) = self.kernel.type_by_id::<BtfType<'_>>(id) else { continue };
             if ty.kind() == BtfKind::Func && ty.name().is_some_and(|name| name == "bpf_rdonly_cast") {
                 found.rdonly_cast = id.into();
+            }
+            if ty.kind() == BtfKind::Typedef && ty.name().is_some_and(|name| name == "btf_trace_sched_process_exit") {
+                // void (*)(void *data, struct task_struct *task, bool group_dead)
+                let prototype = ty.next_type().and_then(|pointer| pointer.next_type());
+                let prototype = prototype.and_then(|prototype| FuncProto::try_from(prototype).ok());
+                found.exits_with_memory = prototype.is_some_and(|prototype| prototype.len() > 2);
             }
             let Some(name) = ty.name().filter(|name| is_root(&ty) && self.roots.contains(name)) else { continue };
             self.copy(id)?;

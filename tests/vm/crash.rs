@@ -12,7 +12,7 @@ macro_rules! programs {
     ($($test:ident $name:literal)*) => {
         $(#[test] fn $test() { compare($name, &check($name)); })*
         /// The programs whose header says all.
-        pub const PLAIN: &[&str] = &[$($name),*];
+        const PLAIN: &[&str] = &[$($name),*];
     };
 }
 
@@ -38,6 +38,13 @@ programs! {
     after_exec "after-exec"
     static_executable "static"
     seccomp_kill "seccomp-kill"
+    caught_abort "caught-abort"
+    caught_raise "caught-raise"
+    caught_exit "caught-exit"
+    caught_overflow "caught-overflow"
+    default_again "default-again"
+    lived_on "lived-on"
+    forged "forged"
 }
 
 /// The programs that have a test of their own below.

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Caught faults: a handler ran, and the process ended all the same. What is told then is the fault, not how it ended.
+ *
+ * Whether a handled fault was the end of the process is known only when that ends, and by then the registers are others. So
+ * of each thread's last fault the place is kept: a few words, because a process may handle a million a second. At the end
+ * the rest is found where the kernel itself has put it: in the signal frame that the handler runs on.
+ * Refuses to guess: a process that went on after its fault has no such frame on the part of its stack that is in use.
+ */
+#ifndef FL_CAUGHT_BPF_H
+#define FL_CAUGHT_BPF_H
+
+#include "filter.bpf.h"
+#include "regs.bpf.h"
+#include "signal.h"
+
+/* The last fault that a thread has handled. */
+struct fl_fault {
+	u64 start_boottime_ns; /* of the thread: tells two with the same tid apart */
+	u64 instruction_pointer;
+	u64 stack_pointer;
+	u64 frame_pointer;
+	u64 address;
+	u64 jiffies;
+	u32 tid;
+	s32 si_code;
+	u32 signal; /* 0: a free slot */
+	u32 pad;
+};
+
+/*
+ * One slot for all threads whose ids are the same in the lower bits: a later one drives the fault of an earlier one out, whose
+ * end is then told as it is. Benign race: two of them that fault at once may leave a mixture, which no end fits.
+ */
+struct fl_fault fl_faults[FL_FAULTS_MAX] = {};
+
+/* In ticks of 1 to 10 ms: a handler that has run for so long is not one that ends its process because of the fault. */
+#define FL_STALE_TICKS 10000
+/* The same where no signal frame proves it. */
+#define FL_FRESH_TICKS 500
+
+/* A part of the stack, with the word that follows it: the search is for pairs. */
+#define FL_SCAN_WORDS 64
+#define FL_SCAN_STEPS 256 /* 128 KiB: handlers write reports, and with large buffers */
+struct fl_scan {
+	u64 words[FL_SCAN_WORDS + 1];
+	u64 stack_pointer; /* wanted, and behind it */
+	u64 instruction_pointer;
+	u64 found; /* the address of such a pair */
+	struct fl_signal_frame frame;
+};
+FL_SCRATCH(fl_scans, struct fl_scan);
+
+static __always_inline struct fl_fault *fl_fault_of(struct task_struct *task)
+{
+	return &fl_faults[(u32)fl_read(task, pid) & (FL_FAULTS_MAX - 1)];
+}
+
+static __always_inline bool fl_is_fault_of(const struct fl_fault *fault, struct task_struct *task)
+{
+	return fault->signal && fault->tid == (u32)fl_read(task, pid) &&
+	       fault->start_boottime_ns == fl_read(task, start_boottime);
+}
+
+/* The current task is about to handle a signal: if that is a fault, keep its place. */
+static __always_inline void fl_remember(struct task_struct *task, const struct pt_regs *regs,
+					struct kernel_siginfo *info, u32 signal, s32 si_code)
+{
+	struct fl_fault *fault;
+
+	if (si_code <= 0 || !(FL_FAULTS & FL_BIT(signal)))
+		return;
+	fault = fl_fault_of(task);
+	fault->start_boottime_ns = fl_read(task, start_boottime);
+	fault->tid = fl_read(task, pid);
+	bpf_probe_read_kernel(&fault->instruction_pointer, sizeof(u64), &fl_regs_ip(regs));
+	bpf_probe_read_kernel(&fault->stack_pointer, sizeof(u64), &fl_regs_sp(regs));
+	bpf_probe_read_kernel(&fault->frame_pointer, sizeof(u64), &fl_regs_fp(regs));
+	fault->address = (u64)fl_read(info, _sifields._sigfault._addr);
+	fault->si_code = si_code;
+	fault->signal = signal;
+	fault->jiffies = bpf_jiffies64();
+}
+
+/* Looks for the pair in the part of the stack at `at`. 0: not there; 1: found; -1: a page of it was never used. */
+__noinline int fl_scan_step(u64 at)
+{
+	struct fl_scan *scan = fl_scratch(&fl_scans);
+
+	if (!scan || bpf_probe_read_user(scan->words, sizeof(scan->words), (const void *)at))
+		return -1;
+	for (u32 i = 0; i < FL_SCAN_WORDS; i++) {
+		if (scan->words[i] == scan->stack_pointer && scan->words[i + 1] == scan->instruction_pointer) {
+			scan->found = at + i * 8;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* Finds the signal frame of a fault at this place, on the stack that is in use from `from` on. 1: it is in fl_scans. */
+__noinline int fl_find_signal_frame(u64 from, u64 stack_pointer, u64 instruction_pointer)
+{
+	struct fl_scan *scan = fl_scratch(&fl_scans);
+	u64 at = from & ~7ULL;
+
+	if (!scan)
+		return 0;
+	scan->stack_pointer = stack_pointer;
+	scan->instruction_pointer = instruction_pointer;
+	for (int i = 0; i < FL_SCAN_STEPS; i++) {
+		int found = fl_scan_step(at);
+
+		if (found < 0) {
+			at = (at & ~4095ULL) + 4096;
+			continue;
+		}
+		if (found)
+			return !bpf_probe_read_user(&scan->frame, sizeof(scan->frame),
+						    (const void *)fl_signal_frame_at(scan->found));
+		at += FL_SCAN_WORDS * 8;
+	}
+	return 0;
+}
+
+/*
+ * Is the end of the current thread that of a fault that it has handled? 1: the record is begun with that fault. `signal`: what
+ * ends it, 0: it exits with `code`, else the signal's si_code. `by_itself`: no other process wants its end.
+ */
+__noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_scan *scan = fl_scratch(&fl_scans);
+	struct fl_fault *fault = fl_fault_of(task);
+	u64 age, above = 0;
+
+	if (!record || !scan || !by_itself || !fl_is_fault_of(fault, task) || !fl_read(task, mm))
+		return 0;
+	age = bpf_jiffies64() - fault->jiffies;
+	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
+	if (age > FL_STALE_TICKS || fl_add_registers())
+		return 0;
+	record->trap_nr = fl_read(task, thread.trap_nr);
+	record->error_code = fl_read(task, thread.error_code);
+	if (fl_instruction_pointer(&record->registers) == fault->instruction_pointer &&
+	    fl_stack_pointer(&record->registers) == fault->stack_pointer) {
+		/*
+		 * The handler has returned, or could not be called (no room for the signal frame: SI_KERNEL). What the kernel
+		 * raises otherwise is the same fault once more, and needs no recalling.
+		 */
+		if (signal && code > 0 && !(code == SI_KERNEL && fault->si_code != SI_KERNEL))
+			return 0;
+		if (fl_read(task, thread.cr2) != fault->address)
+			record->trap_nr = 0;
+	} else if (!(record->flags & FL_IS_COMPAT) &&
+		   fl_find_signal_frame(fl_stack_pointer(&record->registers), fault->stack_pointer,
+					fault->instruction_pointer)) {
+		fl_registers_of_frame(&record->registers, &scan->frame);
+		record->trap_nr = fl_frame_trap_nr(&scan->frame);
+		record->error_code = fl_frame_error_code(&scan->frame);
+		if (fl_frame_cr2(&scan->frame) != fault->address)
+			record->trap_nr = 0;
+	} else {
+		/*
+		 * Go's handler returns into a call of sigpanic() that it has made up: the fault's place is the return address. A
+		 * panic that nobody recovers ends in exit(2), or in SIGABRT where a core dump is wanted.
+		 */
+		if (age > FL_FRESH_TICKS || (signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE) ||
+		    bpf_probe_read_user(&above, sizeof(above), (const void *)(fault->stack_pointer - 8)) ||
+		    above != fault->instruction_pointer)
+			return 0;
+		fl_place_registers(&record->registers, fault->instruction_pointer, fault->stack_pointer,
+				   fault->frame_pointer);
+		record->flags &= ~FL_HAS_REGISTERS;
+		record->trap_nr = 0;
+	}
+	record->flags |= FL_HAS_CODE | FL_PLACE_COUNTS;
+	record->signal = fault->signal;
+	record->si_code = fault->si_code;
+	if (fault->si_code != SI_KERNEL) {
+		record->fault_address = fault->address;
+		record->flags |= FL_HAS_ADDRESS;
+		if (record->trap_nr == FL_TRAP_PAGE_FAULT)
+			record->flags |= FL_HAS_PAGE_FAULT;
+	}
+	record->disposition = FL_DISPOSED_CAUGHT;
+	record->end_signal = signal;
+	record->end_code = code;
+	fault->signal = 0;
+	return 1;
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Recovers from faults and lives on, and only then aborts for another reason, or exits where there is an argument: neither is
+ * the faults' doing.
+ *
+ * expect: exit 134
+ * expect: signal SIGABRT
+ * expect: code SI_TKILL
+ * expect: fault_type null
+ * expect: fault_address null
+ * expect: disposition fatal
+ * expect: ended_by null
+ */
+#include "truth.h"
+
+#include <setjmp.h>
+#include <signal.h>
+
+static sigjmp_buf back;
+
+static void recover(int signal)
+{
+	siglongjmp(back, signal);
+}
+
+__attribute__((noinline)) static void touch(void)
+{
+	__asm__ volatile("movl $1, (%0)" ::"r"(0x18UL) : "memory");
+}
+
+/* Deep in the stack: where the handler's frame was. */
+__attribute__((noinline)) static void end(int exits)
+{
+	char local[4096];
+
+	memset(local, exits, sizeof(local));
+	if (exits)
+		_exit(local[0]);
+	abort();
+}
+
+int main(int count, char **arguments)
+{
+	struct sigaction action = { .sa_handler = recover };
+
+	sigaction(SIGSEGV, &action, NULL);
+	for (volatile int i = 0; i < 100; i++) {
+		if (sigsetjmp(back, 1) == 0)
+			touch();
+	}
+	end(count > 1 ? atoi(arguments[1]) : 0);
+	return 0;
+}
