@@ -197,19 +197,25 @@ __noinline int fl_describe_exe(u64 mm)
 	return 0;
 }
 
-/* Begins the record with what groups are made of: the signal, the registers, the frames. */
-static __always_inline void fl_begin_record(struct fl_crash *record, struct task_struct *task,
-					    struct kernel_siginfo *info, u32 signal, enum fl_disposition disposition)
+/*
+ * Begins the record with what groups are made of: the signal, the registers, the frames. `info`: struct kernel_siginfo, 0:
+ * none. Global: what follows is then verified once, and not for each of the many ways through it.
+ */
+__noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 {
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct task_struct *task = (void *)bpf_get_current_task();
 	struct mm_struct *mm = fl_read(task, mm);
 
+	if (!record)
+		return -1;
 	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
 	record->timestamp_ns = bpf_ktime_get_boot_ns();
 	record->signal = signal;
 	record->disposition = disposition;
 	record->group = ~0U;
 	if (info)
-		fl_describe_signal(record, task, info);
+		fl_describe_signal(record, task, (void *)info);
 	record->pid_in_namespace = fl_pid_in_namespace(task);
 	if (record->flags & FL_HAS_CODE && !(record->flags & FL_IS_FORGED) &&
 	    (!(record->flags & FL_HAS_SENDER) || record->sender_pid == (s32)record->pid_in_namespace))
@@ -217,15 +223,7 @@ static __always_inline void fl_begin_record(struct fl_crash *record, struct task
 	fl_add_registers();
 	if (mm && record->flags & FL_HAS_REGISTERS)
 		fl_add_frames((u64)mm);
-}
-
-/* The same for a fault that fl_recall() has found: signal and registers are there. */
-static __always_inline void fl_begin_caught(struct fl_crash *record, struct task_struct *task)
-{
-	record->timestamp_ns = bpf_ktime_get_boot_ns();
-	record->group = ~0U;
-	record->pid_in_namespace = fl_pid_in_namespace(task);
-	fl_add_frames((u64)fl_read(task, mm));
+	return 0;
 }
 
 /* The instruction that the thread was at. What reaches into a page that isn't there is cut at its border. */
@@ -362,13 +360,11 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 		fl_count_matched(disposition);
 		return;
 	}
+	if (disposition != FL_DISPOSED_FATAL || !fl_recall(signal, code, fl_is_own(task, info, code)))
+		fl_begin_record((u64)info, signal, disposition);
 	record = fl_scratch(&fl_records);
 	if (!record)
 		return;
-	if (disposition == FL_DISPOSED_FATAL && fl_recall(signal, code, fl_is_own(task, info, code)))
-		fl_begin_caught(record, task);
-	else
-		fl_begin_record(record, task, info, signal, disposition);
 	id = fl_finish(context, task, record, is_due);
 	if (site) {
 		now.group = id;
@@ -384,19 +380,38 @@ static __always_inline void fl_on_exit(void *context, u32 status)
 
 	if (!record || !fl_is_fault_of(fl_fault_of(task), task) || status & 0x7f)
 		return;
-	if (!fl_recall(0, status >> 8 & 0xff, true))
-		return;
-	fl_begin_caught(record, task);
-	fl_finish(context, task, record, true);
+	if (fl_recall(0, status >> 8 & 0xff, true))
+		fl_finish(context, task, record, true);
 }
 
+/* The kernel's own record of what is to be done about a signal. */
+static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
+{
+	/* action[] has 64 of them: address it by hand, a kernel array of unknown index is no CO-RE access. */
+	struct k_sigaction *action =
+		(void *)((char *)fl_read(task, sighand) + bpf_core_field_offset(struct sighand_struct, action) +
+			 (u64)((signal - 1) & 63) * bpf_core_type_size(struct k_sigaction));
+
+	return (u64)fl_read(action, sa.sa_handler);
+}
+
+/*
+ * signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action), and from v6.16 on also
+ * sched_process_exit(struct task_struct *task, bool group_dead): one program for both, because what they have in common takes
+ * the verifier most of the time that we take to start. Before v6.16 the task has given up its memory when it comes there.
+ */
 SEC("raw_tp/signal_deliver")
-int BPF_PROG(fl_deliver, int signal, struct kernel_siginfo *info, struct k_sigaction *action)
+int BPF_PROG(fl_deliver, u64 first, struct kernel_siginfo *info)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	u32 number = signal;
+	u32 number = first;
 	u64 handler = 0;
 
+	if (first == (u64)task) {
+		if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT)
+			fl_on_exit(ctx, fl_read(task, signal, group_exit_code));
+		return 0;
+	}
 	if (!(fl_config.signals & FL_BIT(number)) && number != FL_SIGKILL)
 		return 0;
 	/* SEND_SIG_NOINFO and SEND_SIG_PRIV are small numbers, not pointers. */
@@ -409,7 +424,7 @@ int BPF_PROG(fl_deliver, int signal, struct kernel_siginfo *info, struct k_sigac
 		if (!number)
 			return 0;
 	} else {
-		handler = (u64)fl_read(action, sa.sa_handler);
+		handler = fl_handler(task, number);
 		/* What ends the process will come by again: as an anonymous SIGKILL of its other threads, at the coredump. */
 		if ((!(FL_DEFAULT_CORE & FL_BIT(number)) || (fl_config.seccomp_kills && number == FL_SIGSYS)) &&
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
@@ -455,15 +470,11 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 signal = fl_read(info, si_signo);
-	struct k_sigaction *action;
 	u64 handler;
 
 	if (target != task || !(fl_config.signals & FL_BIT(signal)))
 		return 0;
-	/* action[] has 64 of them: address it by hand, a kernel array of unknown index is no CO-RE access. */
-	action = (void *)((char *)fl_read(task, sighand) + bpf_core_field_offset(struct sighand_struct, action) +
-			  (u64)((signal - 1) & 63) * bpf_core_type_size(struct k_sigaction));
-	handler = (u64)fl_read(action, sa.sa_handler);
+	handler = fl_handler(task, signal);
 	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))
 		return 0;
 	fl_on_signal(ctx, task, info, signal, handler);
@@ -491,14 +502,10 @@ int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-/* From v6.16 on, before the task has given up its memory; until then its stack can't be read any more. */
 SEC("raw_tp/sched_process_exit")
 int BPF_PROG(fl_exit, struct task_struct *task)
 {
-	if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT)
-		fl_on_exit(ctx, fl_read(task, signal, group_exit_code));
-	if (fl_config.by_descent)
-		fl_follow_exit(task);
+	fl_follow_exit(task);
 	return 0;
 }
 

@@ -13,6 +13,8 @@
 #include "filter.bpf.h"
 #include "regs.bpf.h"
 #include "signal.h"
+#include "stack.bpf.h"
+#include "task.bpf.h"
 
 /* The last fault that a thread has handled. */
 struct fl_fault {
@@ -41,9 +43,10 @@ struct fl_fault fl_faults[FL_FAULTS_MAX] = {};
 
 /* A part of the stack, with the word that follows it: the search is for pairs. */
 #define FL_SCAN_WORDS 64
-#define FL_SCAN_STEPS 256 /* 128 KiB: handlers write reports, and with large buffers */
+#define FL_SCAN_STEPS 128 /* 64 KiB: handlers write reports, and with large buffers */
 struct fl_scan {
 	u64 words[FL_SCAN_WORDS + 1];
+	u64 at;            /* of the next part */
 	u64 stack_pointer; /* wanted, and behind it */
 	u64 instruction_pointer;
 	u64 found; /* the address of such a pair */
@@ -82,13 +85,21 @@ static __always_inline void fl_remember(struct task_struct *task, const struct p
 	fault->jiffies = bpf_jiffies64();
 }
 
-/* Looks for the pair in the part of the stack at `at`. 0: not there; 1: found; -1: a page of it was never used. */
-__noinline int fl_scan_step(u64 at)
+/* Looks for the pair in the next part of the stack. 0: not there; 1: scan->found. */
+__noinline int fl_scan_step(void)
 {
 	struct fl_scan *scan = fl_scratch(&fl_scans);
+	u64 at;
 
-	if (!scan || bpf_probe_read_user(scan->words, sizeof(scan->words), (const void *)at))
-		return -1;
+	if (!scan)
+		return 1;
+	at = scan->at;
+	if (bpf_probe_read_user(scan->words, sizeof(scan->words), (const void *)at)) {
+		/* A page that was never used: a large buffer of the handler's. */
+		scan->at = (at & ~4095ULL) + 4096;
+		return 0;
+	}
+	scan->at = at + FL_SCAN_WORDS * 8;
 	for (u32 i = 0; i < FL_SCAN_WORDS; i++) {
 		if (scan->words[i] == scan->stack_pointer && scan->words[i + 1] == scan->instruction_pointer) {
 			scan->found = at + i * 8;
@@ -102,25 +113,19 @@ __noinline int fl_scan_step(u64 at)
 __noinline int fl_find_signal_frame(u64 from, u64 stack_pointer, u64 instruction_pointer)
 {
 	struct fl_scan *scan = fl_scratch(&fl_scans);
-	u64 at = from & ~7ULL;
 
 	if (!scan)
 		return 0;
+	scan->at = from & ~7ULL;
 	scan->stack_pointer = stack_pointer;
 	scan->instruction_pointer = instruction_pointer;
+	scan->found = 0;
 	for (int i = 0; i < FL_SCAN_STEPS; i++) {
-		int found = fl_scan_step(at);
-
-		if (found < 0) {
-			at = (at & ~4095ULL) + 4096;
-			continue;
-		}
-		if (found)
-			return !bpf_probe_read_user(&scan->frame, sizeof(scan->frame),
-						    (const void *)fl_signal_frame_at(scan->found));
-		at += FL_SCAN_WORDS * 8;
+		if (fl_scan_step())
+			break;
 	}
-	return 0;
+	return scan->found &&
+	       !bpf_probe_read_user(&scan->frame, sizeof(scan->frame), (const void *)fl_signal_frame_at(scan->found));
 }
 
 /*
@@ -184,10 +189,14 @@ __noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
 		if (record->trap_nr == FL_TRAP_PAGE_FAULT)
 			record->flags |= FL_HAS_PAGE_FAULT;
 	}
+	record->timestamp_ns = bpf_ktime_get_boot_ns();
+	record->group = ~0U;
+	record->pid_in_namespace = fl_pid_in_namespace(task);
 	record->disposition = FL_DISPOSED_CAUGHT;
 	record->end_signal = signal;
 	record->end_code = code;
 	fault->signal = 0;
+	fl_add_frames((u64)fl_read(task, mm));
 	return 1;
 }
 

@@ -111,22 +111,25 @@ impl Probe {
     }
 
     fn attempt(plan: &Plan, build: Build, hooks: Hooks) -> Result<Self> {
-        let (object, exits_late) = Self::load(plan, build, hooks)?;
+        let (object, exits) = Self::load(plan, build, hooks)?;
         let groups = plan.groups.map_or(0, |table| table.groups);
         let mut probe = Self { object, build, groups, links: Vec::new(), attached: Vec::new() };
-        probe.attach(plan, hooks, exits_late)?;
+        probe.attach(plan, hooks, exits)?;
         Ok(probe)
     }
 
-    /// The object, and whether exits are better seen by a kprobe than by sched_process_exit.
-    fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<(Loaded, bool)> {
+    fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<(Loaded, Exits)> {
         let bytes = match build {
             Build::Plain => PLAIN,
             Build::Typed => TYPED,
         };
         let mut object = Opened::open(bytes, build, plan.btf.as_deref())?;
         let seccomp_kills = hooks == Hooks::Tracepoint { seccomp_kills: true };
-        let exits_late = host::has_kprobe_pmu() && !object.exits_with_memory();
+        let exits = match hooks {
+            Hooks::Tracepoint { .. } if object.exits_with_memory() => Exits::Tracepoint,
+            _ if host::has_kprobe_pmu() => Exits::Kprobe,
+            _ => Exits::Unseen,
+        };
         let mut config = fl_config {
             signals: plan.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
             frames: plan.frames,
@@ -148,7 +151,8 @@ impl Probe {
         object.autoload("fl_force_sig", kprobes)?;
         object.autoload("fl_seccomp_kill", seccomp_kills)?;
         object.autoload("fl_fork", plan.filter.command)?;
-        object.autoload("fl_group_exit", exits_late)?;
+        object.autoload("fl_group_exit", exits == Exits::Kprobe)?;
+        object.autoload("fl_exit", plan.filter.command)?;
         if !plan.filter.command {
             object.resize("fl_descendants", 1)?;
         }
@@ -164,10 +168,10 @@ impl Probe {
         let loaded = object.load()?;
         groups::hand_out_ids(&loaded, plan.groups.map_or(0, |table| table.groups))?;
         plan.filter.apply(&loaded.map("fl_pids")?, &loaded.map("fl_cgroups")?)?;
-        Ok((loaded, exits_late))
+        Ok((loaded, exits))
     }
 
-    fn attach(&mut self, plan: &Plan, hooks: Hooks, exits_late: bool) -> Result<()> {
+    fn attach(&mut self, plan: &Plan, hooks: Hooks, exits: Exits) -> Result<()> {
         let object = &self.object;
         let raw = |program: &str, tracepoint: &str| {
             let what = format!("attach to raw tracepoint `{tracepoint}`");
@@ -206,13 +210,15 @@ impl Probe {
                 self.attached.push("kprobe/force_sig_info_to_task");
             }
         }
-        // Before the fork: a process must not be remembered that nobody forgets.
-        self.links.push(raw("fl_exit", "sched_process_exit")?);
-        // Where it can't be had, such an end is none that we see: docs/limits.md.
-        if exits_late && let Ok(link) = kprobe("fl_group_exit", "do_group_exit") {
-            self.links.push(link);
+        match exits {
+            Exits::Tracepoint => self.links.push(raw("fl_deliver", "sched_process_exit")?),
+            // Refused under lockdown=confidentiality, and then such an end is none that we see: docs/limits.md.
+            Exits::Kprobe => self.links.extend(kprobe("fl_group_exit", "do_group_exit").ok()),
+            Exits::Unseen => {}
         }
         if plan.filter.command {
+            // The exit first: a process must not be remembered that nobody forgets.
+            self.links.push(raw("fl_exit", "sched_process_exit")?);
             self.links.push(raw("fl_fork", "sched_process_fork")?);
         }
         Ok(())
@@ -272,6 +278,15 @@ impl Probe {
     pub fn counters(&self) -> Result<Counters> {
         Counters::read(&self.object.map("fl_counters")?)
     }
+}
+
+/// How the end of a process is seen that exits from the handler of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exits {
+    /// From v6.16 on.
+    Tracepoint,
+    Kprobe,
+    Unseen,
 }
 
 /// What the order of the ways depends on.

@@ -106,10 +106,15 @@ impl<'btf> Cut<'btf> {
                 let prototype = prototype.and_then(|prototype| FuncProto::try_from(prototype).ok());
                 found.exits_with_memory = prototype.is_some_and(|prototype| prototype.len() > 2);
             }
-            let Some(name) = ty.name().filter(|name| is_root(&ty) && self.roots.contains(name)) else { continue };
-            self.copy(id)?;
+            if !is_root(&ty) {
+                continue;
+            }
+            let Some(name) = ty.name() else { continue };
             if ty.kind() == BtfKind::Struct && name == "pt_regs" {
                 found.pt_regs = id.into();
+            }
+            if self.roots.contains(name) {
+                self.copy(id)?;
             }
         }
         Ok(found)

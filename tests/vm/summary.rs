@@ -59,7 +59,7 @@ fn a_hundred_thousand_of_one_and_ten_thousand_others() {
     let flags = ["--samples-per-group", "1", "--max-groups", "4000"];
     let (summary, records) = storm(&flags, "many-deaths", &[&same.to_string(), &others.to_string()]);
     add_up(&summary);
-    assert_eq!(summary["deliveries"]["matched"], same + others);
+    assert_eq!(summary["deliveries"]["matched"], same + others, "{summary:#}");
     let counts = counts(&summary);
     assert_eq!(counts[0], same);
     assert!(counts[1..].iter().all(|&count| count == 1), "each of the others once");
