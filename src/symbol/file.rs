@@ -68,6 +68,49 @@ pub struct Version {
     changed_ns: i128,
 }
 
+impl Version {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed_ns: i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl Found {
+    /// What lies at `path` now, whoever ran it.
+    #[cfg(test)]
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        let (version, Elf { build_id, may_follow }) = Files::default().read(path)?;
+        Some(Self { path: path.to_owned(), build_id, may_follow, version })
+    }
+
+    /// The file, opened. None: by now, another version of it lies there.
+    pub(super) fn open(&self) -> Option<File> {
+        let (file, metadata) = open_regular(&self.path)?;
+        (Version::of(&metadata) == self.version).then_some(file)
+    }
+
+    /// Is what was read from `file`, opened by [`Found::open`], still its content?
+    pub(super) fn is_unchanged(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version)
+    }
+}
+
+/// Whatever lies there by now, a FIFO that keeps us waiting or a device that does things when it is opened: only a regular
+/// file is opened, after a look that opens nothing.
+fn open_regular(path: &Path) -> Option<(File, Metadata)> {
+    let looked_at = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path).ok()?;
+    looked_at.metadata().ok().filter(Metadata::is_file)?;
+    let again = Path::new("/proc/self/fd").join(looked_at.as_raw_fd().to_string());
+    let flags = OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(again).ok()?;
+    let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+    Some((file, metadata))
+}
+
 /// Finds files and reads their build ids, each version once.
 #[derive(Default)]
 pub struct Files {
@@ -94,20 +137,8 @@ impl Files {
     }
 
     fn read(&mut self, path: &Path) -> Option<(Version, Elf)> {
-        // Whatever lies there by now, a FIFO that keeps us waiting or a device that does things when it is opened: only a
-        // regular file is opened, after a look that opens nothing.
-        let looked_at = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path).ok()?;
-        looked_at.metadata().ok().filter(Metadata::is_file)?;
-        let again = Path::new("/proc/self/fd").join(looked_at.as_raw_fd().to_string());
-        let flags = OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(again).ok()?;
-        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
-        let version = Version {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            changed_ns: i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
-        };
+        let (file, metadata) = open_regular(path)?;
+        let version = Version::of(&metadata);
         if let Some(elf) = self.read.get(&version) {
             return Some((version, elf.clone()));
         }

@@ -1,0 +1,278 @@
+//! Stacks without frame pointers: from the registers and a copy of the stack of a process that is gone, by the call frame
+//! information (`.eh_frame`) of the files that it ran.
+//!
+//! Only what the files prove is a frame: there is no search of the stack for what looks like a return address. Code without
+//! call frame information (a JIT's) is believed to keep a frame pointer as long as what that leads to is plausible.
+
+mod image;
+mod registers;
+mod signal;
+mod stack;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use gimli::X86_64;
+use procfs::process::{MMapPath, Process};
+
+use self::image::{Sections, Source};
+use self::step::Above;
+use super::{Found, Version};
+
+pub use registers::Registers;
+pub use stack::StackCopy;
+
+/// How many frames are walked, shown or not.
+const WALK_MAX: usize = 65_536;
+
+/// How much of the files is in memory for one stack, and as much again is kept for the next.
+const BYTES_MAX: usize = 64 << 20;
+
+/// How many files are remembered; all are forgotten when there are more.
+const FILES_MAX: usize = 256;
+
+/// Where a mapping's code comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Image<'a> {
+    /// From this file.
+    File(&'a Found),
+    /// From the kernel: the vDSO, the same in all 64-bit processes of one boot.
+    Vdso,
+    /// From nowhere that we know: anonymous memory, or a file that isn't to be found.
+    Unknown,
+}
+
+/// An executable mapping of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping<'a> {
+    /// Its first address.
+    pub start: u64,
+    /// The address after its last one.
+    pub end: u64,
+    /// Of `start` in the file, bytes.
+    pub file_offset: u64,
+    /// What is mapped.
+    pub image: Image<'a>,
+}
+
+/// A place in the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Its address.
+    pub address: u64,
+    /// It stands after the call that it belongs to. Not so the innermost frame, what a signal interrupted, and the code
+    /// that a signal handler returns to.
+    pub is_return_address: bool,
+}
+
+/// A stack, as far as it is proved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwound {
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// How many frames were left out.
+    pub omitted: usize,
+    /// Before which of `frames` they were.
+    pub omitted_at: usize,
+    /// The last frame is the outermost one.
+    pub complete: bool,
+    /// At least one frame was found by call frame information.
+    pub used_eh_frame: bool,
+}
+
+/// Unwinds stacks. Keeps what it read of files: the same libc comes again and again.
+#[derive(Default)]
+pub struct Unwinder {
+    read: HashMap<Version, Option<Arc<Sections>>>,
+    read_bytes: usize,
+    /// None: not asked for yet; Some(None): there is none.
+    vdso: Option<Option<Arc<Sections>>>,
+}
+
+impl Unwinder {
+    /// The frames of a thread that had these registers, this stack and these executable mappings: not more than
+    /// `max_frames`, but then the innermost three quarters of them and the outermost quarter.
+    pub fn unwind(
+        &mut self,
+        registers: Registers,
+        stack: &StackCopy,
+        mappings: &[Mapping<'_>],
+        max_frames: usize,
+    ) -> Unwound {
+        let mut mappings = mappings.to_vec();
+        mappings.sort_by_key(|mapping| mapping.start);
+        let described = vec![None; mappings.len()];
+        let mut walk = Walk {
+            files: self,
+            stack,
+            mappings,
+            described,
+            bytes: 0,
+            signals: HashSet::new(),
+            unwound: Unwound::default(),
+        };
+        walk.run(&registers);
+        let mut unwound = walk.unwound;
+        let count = unwound.frames.len();
+        if count > max_frames {
+            let inner = max_frames - max_frames / 4;
+            unwound.omitted = count - max_frames;
+            unwound.omitted_at = inner;
+            unwound.frames.drain(inner..inner + unwound.omitted);
+        }
+        unwound
+    }
+
+    fn sections(&mut self, image: Image<'_>) -> Option<Arc<Sections>> {
+        match image {
+            Image::Unknown => None,
+            Image::Vdso => self.vdso.get_or_insert_with(|| own_vdso().map(Arc::new)).clone(),
+            Image::File(found) => {
+                if let Some(sections) = self.read.get(&found.version) {
+                    return sections.clone();
+                }
+                let file = found.open()?;
+                let sections = Sections::read(&Source::File(&file)).map(Arc::new);
+                if !found.is_unchanged(&file) {
+                    return None;
+                }
+                let bytes = sections.as_ref().map_or(0, |sections| sections.bytes());
+                if self.read.len() >= FILES_MAX || self.read_bytes.saturating_add(bytes) > BYTES_MAX {
+                    self.read.clear();
+                    self.read_bytes = 0;
+                }
+                self.read_bytes += bytes;
+                self.read.insert(found.version, sections.clone());
+                sections
+            }
+        }
+    }
+}
+
+/// The vDSO has no file, but we have it too.
+fn own_vdso() -> Option<Sections> {
+    let maps = Process::myself().and_then(|me| me.maps()).ok()?;
+    let (start, end) = maps.iter().find(|map| map.pathname == MMapPath::Vdso)?.address;
+    let length = usize::try_from(end.checked_sub(start)?).ok()?;
+    // SAFETY: the kernel has just told that this is mapped, and the vDSO is: readable, the same for as long as the process
+    // runs, and nobody else's to unmap.
+    let bytes = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(start as usize), length) };
+    Sections::read(&Source::Memory(bytes))
+}
+
+/// How to unwind from a mapping: its file's sections, and what is to be added to their addresses.
+type Description = (Arc<Sections>, u64);
+
+/// One stack being unwound.
+struct Walk<'a> {
+    files: &'a mut Unwinder,
+    stack: &'a StackCopy,
+    /// Sorted by address.
+    mappings: Vec<Mapping<'a>>,
+    /// For each of them. None: not looked for yet; Some(None): there is nothing.
+    described: Vec<Option<Option<Description>>>,
+    /// Of sections in use.
+    bytes: usize,
+    /// Signal frames that were passed: twice through one of them is a loop.
+    signals: HashSet<u64>,
+    unwound: Unwound,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, registers: &Registers) {
+        let mut registers = *registers;
+        self.push(&registers, false);
+        while let Some(&frame) = self.unwound.frames.last()
+            && self.unwound.frames.len() < WALK_MAX
+        {
+            match self.up(frame, &registers) {
+                Above::Caller(caller) if self.is_code(&caller) => {
+                    self.push(&caller, true);
+                    registers = caller;
+                }
+                // The kernel put the handler's return address there: no call stands before it. What was interrupted may be
+                // on another stack.
+                Above::Interrupted(interrupted) if self.signals.insert(sp(&registers)) => {
+                    if let Some(handler_returns_to) = self.unwound.frames.last_mut() {
+                        handler_returns_to.is_return_address = false;
+                    }
+                    self.push(&interrupted, false);
+                    registers = interrupted;
+                }
+                Above::Nothing => {
+                    self.unwound.complete = true;
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn push(&mut self, registers: &Registers, is_return_address: bool) {
+        self.unwound.frames.push(Frame { address: ip(registers), is_return_address });
+    }
+
+    fn up(&mut self, frame: Frame, registers: &Registers) -> Above {
+        let Some(index) = self.mapping(frame) else { return self.jumped_here(frame, registers) };
+        if let Some(interrupted) = signal::interrupted(sp(registers), self.stack) {
+            return Above::Interrupted(interrupted);
+        }
+        let above = self
+            .describe(index)
+            .and_then(|(sections, bias)| step::by_information(&sections, bias, frame, registers, self.stack));
+        self.unwound.used_eh_frame |= above.is_some_and(|above| above != Above::Unknown);
+        above.unwrap_or_else(|| step::by_frame_pointer(registers, self.stack))
+    }
+
+    /// There is no code: a call through a bad pointer, so that its return address is on top of the stack.
+    fn jumped_here(&self, frame: Frame, registers: &Registers) -> Above {
+        let caller = || {
+            let above = sp(registers).checked_add(8)?;
+            Some(registers.with(X86_64::RA, self.stack.read_word(sp(registers))?).with(X86_64::RSP, above))
+        };
+        match caller() {
+            Some(caller) if !frame.is_return_address => Above::Caller(caller),
+            _ => Above::Unknown,
+        }
+    }
+
+    /// Return addresses are in code.
+    fn is_code(&self, caller: &Registers) -> bool {
+        self.mapping(Frame { address: ip(caller), is_return_address: true }).is_some()
+    }
+
+    /// The mapping that a frame's code is in.
+    fn mapping(&self, frame: Frame) -> Option<usize> {
+        let address = frame.address.checked_sub(u64::from(frame.is_return_address))?;
+        let index = self.mappings.partition_point(|mapping| mapping.start <= address).checked_sub(1)?;
+        (address < self.mappings.get(index)?.end).then_some(index)
+    }
+
+    /// What unwinding needs to know of a mapping's code; read when a frame is in it for the first time.
+    fn describe(&mut self, index: usize) -> Option<Description> {
+        let (mapping, described) = (self.mappings.get(index)?, self.described.get_mut(index)?);
+        let read = || {
+            let sections = self.files.sections(mapping.image)?;
+            let bytes = self.bytes.saturating_add(sections.bytes());
+            let bias = sections.bias(mapping.start, mapping.file_offset)?;
+            (bytes <= BYTES_MAX).then(|| {
+                self.bytes = bytes;
+                (sections, bias)
+            })
+        };
+        described.get_or_insert_with(read).clone()
+    }
+}
+
+/// 0 where it isn't known: no code is there.
+fn ip(registers: &Registers) -> u64 {
+    registers.get(X86_64::RA).unwrap_or(0)
+}
+
+/// 0 where it isn't known: nothing is further down.
+fn sp(registers: &Registers) -> u64 {
+    registers.get(X86_64::RSP).unwrap_or(0)
+}

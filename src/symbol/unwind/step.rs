@@ -1,0 +1,191 @@
+//! One frame up: by a file's call frame information, or by the frame pointer of code that has none.
+
+use gimli::{
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, EndianSlice, Evaluation, EvaluationResult, Expression,
+    FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindSection, Value, X86_64,
+};
+
+use super::image::Sections;
+use super::{Frame, Registers, StackCopy};
+
+/// No entry is longer that a compiler made; who makes a longer one wants our time.
+const ENTRY_BYTES_MAX: usize = 16 * 1024;
+
+/// Operations of an expression: it may have loops. Real ones have ten.
+const OPERATIONS_MAX: u32 = 256;
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// What lies above a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Above {
+    /// The caller; its instruction pointer is a return address.
+    Caller(Registers),
+    /// What a signal interrupted: an exact address. The frame itself is what the handler returns to.
+    Interrupted(Registers),
+    /// Nothing: this frame is the outermost one.
+    Nothing,
+    /// It can't be told.
+    Unknown,
+}
+
+/// One frame up by the call frame information, of code that lies `bias` above its file's addresses. None: there is none for
+/// this place.
+pub(super) fn by_information(
+    sections: &Sections,
+    bias: u64,
+    frame: Frame,
+    registers: &Registers,
+    stack: &StackCopy,
+) -> Option<Above> {
+    let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
+    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
+    section.set_address_size(8);
+    let entry = entry(sections, &section, address)?;
+    Some(evaluate(&entry, &section, &bases(sections), address, registers, stack).unwrap_or(Above::Unknown))
+}
+
+/// One frame up by the frame pointer, as long as that is further up.
+pub(super) fn by_frame_pointer(registers: &Registers, stack: &StackCopy) -> Above {
+    let caller = || {
+        let bp = registers.get(X86_64::RBP)?;
+        let (ip, above) = (stack.read_word(bp.checked_add(8)?)?, stack.read_word(bp)?);
+        Some(Registers::of_frame(ip, bp.checked_add(16)?, above))
+    };
+    caller().map_or(Above::Unknown, |caller| above(caller, registers))
+}
+
+/// A NULL return address has nothing above it. Not so one that a wrong turn led to: callers are further up.
+fn above(caller: Registers, callee: &Registers) -> Above {
+    match caller.get(X86_64::RA) {
+        Some(_) if caller.get(X86_64::RSP) <= callee.get(X86_64::RSP) => Above::Unknown,
+        Some(0) => Above::Nothing,
+        Some(_) => Above::Caller(caller),
+        None => Above::Unknown,
+    }
+}
+
+fn bases(sections: &Sections) -> BaseAddresses {
+    let start = |range: Option<&std::ops::Range<u64>>| range.map_or(0, |range| range.start);
+    BaseAddresses::default()
+        .set_eh_frame(sections.eh_frame.address.start)
+        .set_eh_frame_hdr(start(sections.eh_frame_hdr.as_ref().map(|section| &section.address)))
+        .set_text(start(sections.text.as_ref()))
+        .set_got(start(sections.got.as_ref()))
+}
+
+fn entry<'a>(
+    sections: &'a Sections,
+    section: &EhFrame<Slice<'a>>,
+    address: u64,
+) -> Option<FrameDescriptionEntry<Slice<'a>>> {
+    let bases = bases(sections);
+    let offset = match &sections.eh_frame_hdr {
+        Some(header) => {
+            let header = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok()?;
+            let table = header.table()?;
+            table.pointer_to_offset(table.lookup(address, &bases).ok()?).ok()?
+        }
+        None => {
+            let after = sections.index.partition_point(|(start, _)| *start <= address);
+            sections.index.get(after.checked_sub(1)?)?.1.into()
+        }
+    };
+    let entry = section.fde_from_offset(&bases, offset, EhFrame::cie_from_offset).ok()?;
+    entry.contains(address).then_some(entry)
+}
+
+/// The beginnings of all that `.eh_frame` describes, sorted, each with the offset of its entry: for want of `.eh_frame_hdr`,
+/// which static executables don't have.
+pub(super) fn index(sections: &Sections) -> Vec<(u64, usize)> {
+    let bases = bases(sections);
+    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
+    section.set_address_size(8);
+    let mut entries = section.entries(&bases);
+    let mut index = Vec::new();
+    while let Ok(Some(entry)) = entries.next() {
+        if let gimli::CieOrFde::Fde(entry) = entry
+            && let Ok(entry) = entry.parse(EhFrame::cie_from_offset)
+        {
+            index.push((entry.initial_address(), entry.offset()));
+        }
+    }
+    index.sort_unstable();
+    index
+}
+
+/// None: what it says can't be followed with what is known.
+fn evaluate(
+    entry: &FrameDescriptionEntry<Slice<'_>>,
+    section: &EhFrame<Slice<'_>>,
+    bases: &BaseAddresses,
+    address: u64,
+    registers: &Registers,
+    stack: &StackCopy,
+) -> Option<Above> {
+    if entry.entry_len() > ENTRY_BYTES_MAX || entry.cie().entry_len() > ENTRY_BYTES_MAX {
+        return None;
+    }
+    let mut context = UnwindContext::new();
+    let row = entry.unwind_info_for_address(section, bases, &mut context, address).ok()?;
+    let encoding = entry.cie().encoding();
+    let expression = |expression: Expression<_>, first| calculate(expression, encoding, first, registers, stack);
+    let cfa = match row.cfa() {
+        CfaRule::RegisterAndOffset { register, offset } => registers.get(*register)?.wrapping_add_signed(*offset),
+        CfaRule::Expression(rule) => expression(rule.get(section).ok()?, None)?,
+    };
+    let value = |register: Register| match row.register(register) {
+        // What functions keep for their caller, as the ABI has it; it says nothing of the others.
+        None => match register {
+            X86_64::RSP => Some(cfa),
+            X86_64::RBX | X86_64::RBP | X86_64::R12 | X86_64::R13 | X86_64::R14 | X86_64::R15 => {
+                registers.get(register)
+            }
+            _ => None,
+        },
+        Some(RegisterRule::SameValue) => registers.get(register),
+        Some(RegisterRule::Offset(offset)) => stack.read_word(cfa.wrapping_add_signed(offset)),
+        Some(RegisterRule::ValOffset(offset)) => Some(cfa.wrapping_add_signed(offset)),
+        Some(RegisterRule::Register(other)) => registers.get(other),
+        Some(RegisterRule::Expression(rule)) => stack.read_word(expression(rule.get(section).ok()?, Some(cfa))?),
+        Some(RegisterRule::ValExpression(rule)) => expression(rule.get(section).ok()?, Some(cfa)),
+        Some(_) => None,
+    };
+    if matches!(row.register(X86_64::RA), None | Some(RegisterRule::Undefined)) {
+        return Some(Above::Nothing);
+    }
+    let caller = Registers::from_fn(value);
+    Some(if entry.is_signal_trampoline() { Above::Interrupted(caller) } else { above(caller, registers) })
+}
+
+/// The value of an expression that begins with `first` on its stack.
+fn calculate(
+    expression: Expression<Slice<'_>>,
+    encoding: Encoding,
+    first: Option<u64>,
+    registers: &Registers,
+    stack: &StackCopy,
+) -> Option<u64> {
+    let mut evaluation = Evaluation::new(expression.0, encoding);
+    evaluation.set_max_iterations(OPERATIONS_MAX);
+    if let Some(first) = first {
+        evaluation.set_initial_value(first);
+    }
+    let mut state = evaluation.evaluate().ok()?;
+    loop {
+        state = match state {
+            EvaluationResult::Complete => break,
+            EvaluationResult::RequiresRegister { register, .. } => {
+                evaluation.resume_with_register(Value::Generic(registers.get(register)?)).ok()?
+            }
+            EvaluationResult::RequiresMemory { address, size: 8, space: None, .. } => {
+                evaluation.resume_with_memory(Value::Generic(stack.read_word(address)?)).ok()?
+            }
+            _ => return None,
+        };
+    }
+    match evaluation.as_result().last()?.location {
+        Location::Address { address } => Some(address),
+        _ => None,
+    }
+}
