@@ -12,15 +12,10 @@
 #include "filter.bpf.h"
 #include "regs.bpf.h"
 #include "group.bpf.h"
+#include "stack_copy.bpf.h"
 #include "task.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-/* Records for user space: about 3.5 KiB each. Full: the record is lost and counted as FL_LOST_RING_FULL. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 19);
-} fl_ring SEC(".maps");
 
 /* A process that is ending by a signal without a core dump: each of its threads comes by, the first one is the record. */
 struct fl_ending {
@@ -252,6 +247,10 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	if (mm) {
 		fl_describe_exe((u64)mm);
 		fl_describe_memory((u64)mm);
+		if (fl_config.stack_pages && record->frame_count) {
+			fl_add_mappings((u64)mm);
+			fl_send_stack((u64)mm);
+		}
 		fl_describe_modules((u64)mm);
 	}
 	length = __builtin_offsetof(struct fl_crash, strings) + record->strings_length;

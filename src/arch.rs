@@ -32,6 +32,13 @@ pub fn registers(from: &fl_registers) -> Vec<(&'static str, Hex)> {
     ]
 }
 
+/// The registers under DWARF's numbers, rip last: System V ABI for AMD64, figure 3.36.
+#[cfg(target_arch = "x86_64")]
+pub fn dwarf_registers(from: &fl_registers) -> [u64; 17] {
+    let fl_registers { rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip, .. } = *from;
+    [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip]
+}
+
 /// The instruction pointer among the registers.
 #[cfg(target_arch = "x86_64")]
 pub fn instruction_pointer(from: &fl_registers) -> u64 {

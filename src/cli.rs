@@ -159,6 +159,10 @@ pub struct CrashArgs {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=127))]
     max_stack_depth: u32,
 
+    /// Copy at most BYTES of the stack, to find the callers of functions without frame pointers; 0: copy none
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(..=524_288))]
+    stack_bytes: u32,
+
     /// Watch this signal instead of those that dump core: SIGTERM, term and 15 are the same (repeatable)
     #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
     signals: Vec<u32>,
@@ -220,6 +224,7 @@ impl From<CrashArgs> for crash::Options {
             registers: args.registers,
             stack_trace: args.stack_trace,
             max_stack_depth: args.max_stack_depth,
+            stack_bytes: args.stack_bytes,
             duration: (!watch.duration.is_zero()).then_some(watch.duration),
             target: Target { path: watch.output, append: watch.append },
             format: format.into(),
@@ -298,6 +303,8 @@ impl From<AgentArgs> for agent::Options {
                 registers: true,
                 stack_trace: true,
                 max_stack_depth: 32,
+                // What a budgeted sample may take of a ring that others need, too.
+                stack_bytes: 16_384,
                 duration: (!watch.duration.is_zero()).then_some(watch.duration),
                 target: Target { path: watch.output, append: watch.append },
                 format: args.format.into(),

@@ -32,8 +32,11 @@ typedef long long s64;
 #define FL_FAULTS_MAX      256 /* threads whose last handled fault is remembered: a power of 2 */
 #define FL_EXEMPLAR_FRAMES 16  /* of a group's stack in fl_stacks */
 #define FL_SIGNED_FRAMES   16 /* innermost frames that make a group and a signature: the outer ones are the start-up's */
-#define FL_BUILD_ID_BYTES  20   /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
-#define FL_FRAMES_MAX      127  /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
+#define FL_BUILD_ID_BYTES  20  /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
+#define FL_FRAMES_MAX      127 /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
+#define FL_PAGE_BYTES      4096
+#define FL_STACK_PAGES_MAX 128  /* 512 KiB */
+#define FL_MAPPINGS_MAX    512  /* of a process that are looked through for executable ones */
 #define FL_MODULES_MAX     24   /* executable mappings that one stack may touch */
 #define FL_FILES_MAX       28   /* the modules' files, the executable and the files of three VMAs */
 #define FL_STRINGS_BYTES   4096 /* all paths of one record together: PATH_MAX */
@@ -52,11 +55,15 @@ enum fl_counter {
 	FL_CAUGHT,          /* ends of watched tasks after a handler ran for their fault */
 	FL_RECORDS,         /* records handed to user space */
 	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
+	FL_LOST_PAGES,      /* no room in the ring for a page of a stack: its record has a shorter stack */
 	FL_LOST_BUDGET,     /* more than the budget of samples allows: fl_config.sample_first and the fields after it */
 	FL_LOST_STACK_FULL, /* a new group got no place in fl_stacks */
 	FL_LOST_WATCH_FULL, /* a descendant that could not be watched: FL_DESCENDANTS_MAX alive already */
 	FL_COUNTERS
 };
+
+/* What a sample in the ring is: its first word. */
+enum fl_sample_kind { FL_SAMPLE_CRASH = 0, FL_SAMPLE_STACK_PAGE };
 
 /* What became of a delivered signal. Caught is known only later, when the process ends: that end is then the event. */
 enum fl_disposition { FL_DISPOSED_FATAL = 0, FL_DISPOSED_HANDLED, FL_DISPOSED_IGNORED, FL_DISPOSED_CAUGHT };
@@ -135,16 +142,17 @@ struct fl_group {
 
 /* One signal that a watched task got, as it got it. Written whole by the kernel program, read once by user space. */
 struct fl_crash {
+	enum fl_sample_kind kind;
+	u32 tid;
 	u64 timestamp_ns;  /* CLOCK_BOOTTIME */
 	u64 fault_address; /* si_addr, or si_call_addr of a seccomp trap */
 	u64 error_code;    /* of the page fault; enum x86_pf_error_code */
 	u64 trap_nr;       /* the last trap of the thread, stale where si_code <= 0 */
 	u64 start_brk;     /* the heap: start_brk to brk */
 	u64 brk;
-	u64 start_stack; /* of the main thread */
-	u64 vdso;        /* address, 0: none */
-	u32 pid;         /* tgid, as the host sees it */
-	u32 tid;
+	u64 start_stack;      /* of the main thread */
+	u64 vdso;             /* address, 0: none */
+	u32 pid;              /* tgid, as the host sees it */
 	u32 ppid;             /* tgid of the real parent */
 	u32 pid_in_namespace; /* tgid in the innermost pid namespace */
 	u32 uid;
@@ -183,6 +191,15 @@ struct fl_crash {
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the slack lets the last component be read whole */
 };
 
+/* A page of the stack of the thread whose record follows: tid and timestamp are the same. */
+struct fl_stack_page {
+	enum fl_sample_kind kind;
+	u32 tid;
+	u64 timestamp_ns;
+	u64 address;
+	u8 bytes[FL_PAGE_BYTES];
+};
+
 /* What the loader decides before the programs are verified: what is off costs nothing, its branches are gone. */
 struct fl_config {
 	u64 signals;              /* bit N - 1: watch signal N */
@@ -193,6 +210,7 @@ struct fl_config {
 	u32 groups;             /* not 0: count in so many groups, and in one more for what finds no place */
 	u32 sample_first;       /* samples that each group gets at once; 0: every one that fits into the ring */
 	u32 sample_rate;        /* samples a second of all groups together; 0: no limit */
+	u32 stack_pages;        /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
 	u32 command_parent;     /* not 0: this process's new children are the watched command */
 	u32 name_count;
 	u8 by_pid;

@@ -18,7 +18,9 @@
 struct fl_unwind {
 	u64 mm;
 	u64 frame_pointer;
-	u64 stack_pointer;            /* of the innermost frame that is left: what lies below is dead */
+	u64 stack_pointer; /* of the innermost frame that is left: what lies below is dead */
+	u64 address;       /* stack_copy.bpf.h: of what is looked at next, and where that ends */
+	u64 end;
 	u64 hash;                     /* of the frames so far: fl_group_key.frames */
 	u32 hashed;                   /* frames in it */
 	u32 hash_closed;              /* a frame outside of any file: what follows does not count */

@@ -8,9 +8,10 @@ use anyhow::Result;
 
 use super::ledger::{Ledger, Look};
 use super::record::{Crash, Disposition};
+use super::stacks::Stacks;
 use super::{Decoder, Options};
 use crate::output::{Timestamp, Totals, boottime_ns};
-use crate::probe::abi::{Names, fl_crash};
+use crate::probe::abi::Sample;
 use crate::probe::crash::{Probe, Ring};
 use crate::probe::{Counters, Group, Groups};
 use crate::summary::Summary;
@@ -18,15 +19,16 @@ use crate::summary::Summary;
 /// How many samples are decoded before they are written out: bounds the memory between the ring and the output.
 pub const BATCH: usize = 64;
 
-/// Batches that hold more samples than a full ring of 512 KiB, at 3 KiB and more each.
-const LAST_BATCHES: usize = 4;
+/// Batches that hold more samples than a full ring of 2 MiB, at 3 KiB and more each.
+const LAST_BATCHES: usize = 11;
 
 /// Reads an attached probe.
 pub struct Collector<'run> {
     probe: &'run Probe,
     decoder: Decoder,
     ring: Ring<'run>,
-    samples: std::rc::Rc<RefCell<Vec<Box<fl_crash>>>>,
+    samples: std::rc::Rc<RefCell<Vec<Sample>>>,
+    stacks: Stacks,
     ledger: Ledger,
     handled: bool,
     /// The groups of the last look.
@@ -43,13 +45,14 @@ impl<'run> Collector<'run> {
     pub fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
         let samples = std::rc::Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
         let into = samples.clone();
-        let ring = probe.ring(move |bytes| into.borrow_mut().extend(fl_crash::from_bytes(bytes)))?;
+        let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
         let ledger = Ledger::new(boottime_ns()?)?;
         Ok(Self {
             probe,
             decoder,
             ring,
             samples,
+            stacks: Stacks::default(),
             ledger,
             handled: options.handled,
             seen: RefCell::new(None),
@@ -64,12 +67,20 @@ impl<'run> Collector<'run> {
     /// What `write` says, and where the ring can't be read.
     pub fn take(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
         let taken = self.ring.take(BATCH)?;
-        let samples: Vec<Box<fl_crash>> = self.samples.borrow_mut().drain(..).collect();
+        let samples: Vec<Sample> = self.samples.borrow_mut().drain(..).collect();
         for sample in samples {
+            let sample = match sample {
+                Sample::Crash(crash) => crash,
+                Sample::StackPage(page) => {
+                    self.stacks.add(page);
+                    continue;
+                }
+            };
+            let stack = self.stacks.take(&sample);
             let record = if sample.group == u32::MAX || self.ledger.knows(sample.group) {
-                self.decoder.decode(&sample)?
+                self.decoder.decode(&sample, &stack)?
             } else {
-                let (record, identity) = self.decoder.decode_and_identify(&sample)?;
+                let (record, identity) = self.decoder.decode_and_identify(&sample, &stack)?;
                 self.ledger.learn(sample.group, identity);
                 record
             };

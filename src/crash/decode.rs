@@ -5,7 +5,7 @@ use procfs::process::Process;
 
 use super::Options;
 use super::ledger::Identity;
-use super::record::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
+use super::record::{Crash, Disposition, EndedBy, Frame, Omitted, PageFault, Seccomp, Sender, Vma};
 use super::signature::{self, Place};
 use crate::arch;
 use crate::hex::{Hex, digits};
@@ -14,6 +14,7 @@ use crate::output::{Timestamp, lossy};
 use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
 use crate::process::container_id;
 use crate::siginfo::{code_name, code_text, fault_type, signal_name};
+use crate::symbol::unwind::{self, Image, Mapping, Registers, StackCopy, Unwinder};
 use crate::symbol::{Files, Found, Function, Namer, Wanted};
 
 /// Turns samples into records. Keeps what is worth keeping between them: open symbol files, this host's name.
@@ -24,6 +25,17 @@ pub struct Decoder {
     mount_namespace: Option<u64>,
     files: Files,
     namer: Namer,
+    unwinder: Unwinder,
+}
+
+/// How a stack was walked.
+struct Walk {
+    frames: Vec<unwind::Frame>,
+    complete: bool,
+    /// How many frames are left out, and before which of `frames`.
+    omitted: usize,
+    omitted_at: usize,
+    unwinder: &'static str,
 }
 
 /// A file of the sample, as far as it is known.
@@ -44,23 +56,30 @@ impl Decoder {
             .and_then(|me| me.namespaces())
             .ok()
             .and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|namespace| namespace.identifier));
-        Self { options, host, mount_namespace, files: Files::default(), namer: Namer::default() }
+        Self {
+            options,
+            host,
+            mount_namespace,
+            files: Files::default(),
+            namer: Namer::default(),
+            unwinder: Unwinder::default(),
+        }
     }
 
     /// The record of one sample.
     ///
     /// # Errors
     /// Where the sample has no date: the clocks could not be read.
-    pub fn decode(&mut self, raw: &fl_crash) -> Result<Crash> {
-        self.decode_with(raw, false).map(|(record, _)| record)
+    pub fn decode(&mut self, raw: &fl_crash, stack: &StackCopy) -> Result<Crash> {
+        self.decode_with(raw, stack, false).map(|(record, _)| record)
     }
 
     /// The record of one sample, and what it tells of its group.
     ///
     /// # Errors
     /// As [`Decoder::decode`].
-    pub fn decode_and_identify(&mut self, raw: &fl_crash) -> Result<(Crash, Identity)> {
-        let (record, frames) = self.decode_with(raw, true)?;
+    pub fn decode_and_identify(&mut self, raw: &fl_crash, stack: &StackCopy) -> Result<(Crash, Identity)> {
+        let (record, frames) = self.decode_with(raw, stack, true)?;
         let identity = Identity {
             signature: record.signature.clone(),
             exe: record.exe.clone(),
@@ -71,7 +90,7 @@ impl Decoder {
     }
 
     /// `identify`: with the frames of the signature, whatever the options show.
-    fn decode_with(&mut self, raw: &fl_crash, identify: bool) -> Result<(Crash, Vec<Frame>)> {
+    fn decode_with(&mut self, raw: &fl_crash, stack: &StackCopy, identify: bool) -> Result<(Crash, Vec<Frame>)> {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
         // First, because it looks for a living process, and symbols take their time.
@@ -93,12 +112,16 @@ impl Decoder {
             exe.build_id.clone().or(name)
         });
         let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
-        let frames = self.frames(raw, &known, depth);
+        let walk = self.walk(raw, stack, &known, depth);
+        let (inner, outer) = walk.frames.split_at(walk.omitted_at.min(walk.frames.len()));
+        let mut frames = self.frames(raw, &known, inner);
+        let omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
+        frames.extend(self.frames(raw, &known, outer));
         let group_frames = match identify {
             false => Vec::new(),
             // Symbols take their time: not twice.
             true if depth >= signature::FRAMES => innermost(&frames, signature::FRAMES),
-            true => self.frames(raw, &known, signature::FRAMES),
+            true => self.frames(raw, &known, &by_frame_pointer(raw, signature::FRAMES)),
         };
         let group_frames = group_frames.into_iter().map(|frame| Frame { address: None, ..frame }).collect();
         let mapping = |vma: &fl_vma| (vma.vm_end != 0).then(|| describe_vma(raw, vma, name_of(vma)));
@@ -152,10 +175,9 @@ impl Decoder {
             vma: mapping(&raw.vma),
             vma_below: mapping(&raw.vma_below),
             vma_above: mapping(&raw.vma_above),
-            stack_complete: self.options.stack_trace.then(|| {
-                has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= self.options.max_stack_depth as usize
-            }),
-            unwinder: (self.options.stack_trace && !frames.is_empty()).then_some("frame_pointer"),
+            stack_complete: self.options.stack_trace.then_some(walk.complete),
+            stack_omitted: omitted.filter(|_| self.options.stack_trace),
+            unwinder: (self.options.stack_trace && !frames.is_empty()).then_some(walk.unwinder),
             stack_trace: self.options.stack_trace.then_some(frames),
             diagnosis: None,
             cpu: raw.cpu,
@@ -209,10 +231,50 @@ impl Decoder {
             .collect()
     }
 
-    fn frames(&mut self, raw: &fl_crash, known: &[Known], depth: usize) -> Vec<Frame> {
+    /// The stack: by call frame information where a copy of it came, unless frame pointers lead further.
+    fn walk(&mut self, raw: &fl_crash, stack: &StackCopy, known: &[Known], depth: usize) -> Walk {
+        let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+        let kernels = Walk {
+            frames: by_frame_pointer(raw, depth),
+            complete: has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= depth,
+            omitted: 0,
+            omitted_at: 0,
+            unwinder: "frame_pointer",
+        };
+        let is_plain = has(fl_crash_flag::FL_HAS_REGISTERS) && !has(fl_crash_flag::FL_IS_COMPAT);
+        if !is_plain || *stack == StackCopy::default() {
+            return kernels;
+        }
+        let modules = raw.modules.iter().take(raw.module_count as usize);
+        let mappings: Vec<Mapping<'_>> = modules
+            .map(|module| Mapping {
+                start: module.vm_start,
+                end: module.vm_end,
+                file_offset: module.file_offset,
+                image: match module.file.checked_sub(1).and_then(|index| known.get(index as usize)) {
+                    Some(Known { found: Some(found), .. }) => Image::File(found),
+                    None if raw.vdso != 0 && module.vm_start == raw.vdso => Image::Vdso,
+                    _ => Image::Unknown,
+                },
+            })
+            .collect();
+        let unwound =
+            self.unwinder.unwind(Registers::new(arch::dwarf_registers(&raw.registers)), stack, &mappings, depth);
+        if !unwound.complete && unwound.frames.len() < kernels.frames.len() {
+            return kernels;
+        }
+        Walk {
+            frames: unwound.frames,
+            complete: unwound.complete,
+            omitted: unwound.omitted,
+            omitted_at: unwound.omitted_at,
+            unwinder: if unwound.used_eh_frame { "eh_frame" } else { "frame_pointer" },
+        }
+    }
+
+    fn frames(&mut self, raw: &fl_crash, known: &[Known], walk: &[unwind::Frame]) -> Vec<Frame> {
         let mut frames = Vec::new();
-        for (index, &address) in raw.frames().iter().take(depth).enumerate() {
-            let is_return_address = index > 0;
+        for &unwind::Frame { address, is_return_address } in walk {
             let module = raw.module(address, is_return_address);
             let file = module.and_then(|module| module.file.checked_sub(1)).and_then(|index| known.get(index as usize));
             let offset = match (module, file) {
@@ -247,6 +309,12 @@ impl Decoder {
         }
         frames
     }
+}
+
+/// The frames that the kernel program has walked, at most `depth`.
+fn by_frame_pointer(raw: &fl_crash, depth: usize) -> Vec<unwind::Frame> {
+    let frames = raw.frames().iter().take(depth).enumerate();
+    frames.map(|(index, &address)| unwind::Frame { address, is_return_address: index > 0 }).collect()
 }
 
 /// The frames of the `count` innermost addresses: each one's inlined functions stand before it.

@@ -5,6 +5,7 @@ mod decode;
 mod ledger;
 mod record;
 mod signature;
+mod stacks;
 mod text;
 
 use std::ffi::OsString;
@@ -45,6 +46,8 @@ pub struct Options {
     pub stack_trace: bool,
     /// How many of them, 1 to 127.
     pub max_stack_depth: u32,
+    /// How much of the stack is copied for them, bytes; 0: frame pointers only.
+    pub stack_bytes: u32,
     /// When to stop; None: when told.
     pub duration: Option<Duration>,
     /// Where records go.
@@ -117,6 +120,7 @@ pub fn plan(options: &Options) -> Plan {
         signals,
         // The signature needs its frames whatever is shown.
         frames: options.max_stack_depth.max(signature::FRAMES as u32),
+        stack_bytes: if options.stack_trace { options.stack_bytes } else { 0 },
         show_handled: options.handled,
         // A budget for each group needs groups, told or not.
         groups: (options.summary.is_some() || options.samples.first.is_some()).then_some(options.table),

@@ -79,6 +79,8 @@ pub struct Crash {
     pub stack_trace: Option<Vec<Frame>>,
     /// Did the unwinder reach the outermost frame?
     pub stack_complete: Option<bool>,
+    /// Frames that are not in `stack_trace`, because the stack has more than were asked for.
+    pub stack_omitted: Option<Omitted>,
     /// How the frames were found.
     pub unwinder: Option<&'static str>,
     /// The same for the same crash everywhere; see [`super::signature`].
@@ -222,6 +224,15 @@ pub struct Frame {
     pub line: Option<u32>,
     /// This function is part of the next one, whose address it has.
     pub inlined: bool,
+}
+
+/// Frames in the middle of a stack that were left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Omitted {
+    /// How many.
+    pub count: usize,
+    /// The index in `stack_trace` of what follows them.
+    pub before: usize,
 }
 
 /// The likely cause, in a sentence.

@@ -142,6 +142,9 @@ impl Crash {
         let Some(frames) = &self.stack_trace else { return Ok(()) };
         writeln!(to, "  Stack Trace:")?;
         for (index, frame) in frames.iter().enumerate() {
+            if let Some(omitted) = self.stack_omitted.filter(|omitted| omitted.before == index) {
+                writeln!(to, "    ... {} frames left out", omitted.count)?;
+            }
             writeln!(to, "    {:<3} {}", format!("#{index}"), frame_text(frame))?;
         }
         if frames.is_empty() {

@@ -11,7 +11,7 @@ pub(super) mod crash_skel {
 
 pub use crash_skel::types::{
     fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_group, fl_group_key,
-    fl_registers, fl_vma,
+    fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
 };
 
 /// A value of `fl_groups`. None: not of its size.
@@ -21,6 +21,35 @@ pub(super) fn group_from_bytes(bytes: &[u8]) -> Option<fl_group> {
     }
     // SAFETY: the length was checked, fl_group is repr(C) and made of integers only, so every bit pattern is a value of it.
     Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
+
+/// What the ring brings.
+#[derive(Debug)]
+pub enum Sample {
+    /// A signal that a watched task got.
+    Crash(Box<fl_crash>),
+    /// A page of the stack of a crash that comes after it.
+    StackPage(Box<fl_stack_page>),
+}
+
+impl Sample {
+    /// The sample in `bytes`; None: it is none of ours.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let kind = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
+        if kind != fl_sample_kind::FL_SAMPLE_STACK_PAGE.0 {
+            return fl_crash::from_bytes(bytes).map(Self::Crash);
+        }
+        if bytes.len() != size_of::<fl_stack_page>() {
+            return None;
+        }
+        let mut page = Box::<fl_stack_page>::default();
+        // SAFETY: fl_stack_page is repr(C) and made of integers only, so every bit pattern is a value of it; the length was
+        // checked above; a Box and a borrowed slice don't overlap.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *page).cast::<u8>(), bytes.len());
+        }
+        Some(Self::StackPage(page))
+    }
 }
 
 /// Readings of a sample that its C type leaves to the reader.

@@ -24,6 +24,8 @@ pub struct Counters {
     pub records: u64,
     /// Samples for which the ring had no room.
     pub sample_ring_full: u64,
+    /// Pages of stacks for which the ring had no room.
+    pub stack_page_ring_full: u64,
     /// Samples that the budget did not allow.
     pub sample_budget: u64,
     /// Groups whose stack found no place.
@@ -58,6 +60,7 @@ impl Counters {
             ignored,
             records: sum(fl_counter::FL_RECORDS)?,
             sample_ring_full: sum(fl_counter::FL_LOST_RING_FULL)?,
+            stack_page_ring_full: sum(fl_counter::FL_LOST_PAGES)?,
             sample_budget: sum(fl_counter::FL_LOST_BUDGET)?,
             stack_table_full: sum(fl_counter::FL_LOST_STACK_FULL)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
@@ -65,9 +68,10 @@ impl Counters {
     }
 
     /// What was not sent or not watched, by reason, zeros included. None of it is missing in `matched`.
-    pub fn losses(&self) -> [(&'static str, u64); 4] {
+    pub fn losses(&self) -> [(&'static str, u64); 5] {
         [
             ("sample_ring_full", self.sample_ring_full),
+            ("stack_page_ring_full", self.stack_page_ring_full),
             ("sample_budget", self.sample_budget),
             ("stack_table_full", self.stack_table_full),
             ("watch_table_full", self.watch_table_full),
@@ -91,6 +95,7 @@ impl Counters {
             ignored: ignored - earlier.ignored,
             records: records - earlier.records,
             sample_ring_full: self.sample_ring_full - earlier.sample_ring_full,
+            stack_page_ring_full: self.stack_page_ring_full - earlier.stack_page_ring_full,
             sample_budget: self.sample_budget - earlier.sample_budget,
             stack_table_full: self.stack_table_full - earlier.stack_table_full,
             watch_table_full: self.watch_table_full - earlier.watch_table_full,

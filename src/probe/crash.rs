@@ -34,6 +34,8 @@ pub struct Plan {
     pub signals: Vec<u32>,
     /// How many frames to walk.
     pub frames: u32,
+    /// How much of the stack to copy, bytes.
+    pub stack_bytes: u32,
     /// Send a sample of handled and ignored signals too.
     pub show_handled: bool,
     /// Count by group; None: count only in all.
@@ -76,6 +78,15 @@ enum Hooks {
     /// The coredump and forced signals.
     Kprobe,
 }
+
+/// FL_PAGE_BYTES.
+const PAGE_BYTES: u32 = 4096;
+
+/// Where stacks of up to this size are sampled the ring stays as it is: few are, so that memory counts for more.
+const AGENT_STACK_BYTES: u32 = 16 * 1024;
+
+/// The ring for larger ones, which everybody waits for: 30 of 64 KiB.
+const LARGE_RING_BYTES: usize = 2 << 20;
 
 /// The object's two builds.
 const PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/crash.plain.o"));
@@ -133,6 +144,8 @@ impl Probe {
         let mut config = fl_config {
             signals: plan.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
             frames: plan.frames,
+            // One more, because the stack pointer is somewhere in the first.
+            stack_pages: if plan.stack_bytes == 0 { 0 } else { plan.stack_bytes.div_ceil(PAGE_BYTES) + 1 },
             show_handled: u8::from(plan.show_handled),
             seccomp_kills: u8::from(seccomp_kills),
             groups: plan.groups.map_or(0, |table| table.groups),
@@ -155,6 +168,9 @@ impl Probe {
         object.autoload("fl_exit", plan.filter.command)?;
         if !plan.filter.command {
             object.resize("fl_descendants", 1)?;
+        }
+        if plan.stack_bytes > AGENT_STACK_BYTES {
+            object.resize("fl_ring", LARGE_RING_BYTES)?;
         }
         object.resize("fl_pids", plan.filter.pids.len())?;
         if let Some(table) = plan.groups {
@@ -369,6 +385,7 @@ mod tests {
             filter: Filter::default(),
             signals: vec![SIGSYS],
             frames: 16,
+            stack_bytes: 0,
             show_handled: false,
             groups: None,
             samples: Budget::default(),

@@ -2,7 +2,7 @@
 
 mod demangle;
 mod file;
-mod unwind;
+pub mod unwind;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,6 @@ use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 pub use file::{Files, Found, Version, Wanted};
-pub use unwind::{Frame, Image, Mapping, Registers, StackCopy, Unwinder, Unwound};
 
 /// How many versions of files the symbolizer keeps open before it starts anew: bounds the memory of a long run.
 const FILES_MAX: usize = 64;

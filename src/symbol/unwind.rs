@@ -117,7 +117,10 @@ impl Unwinder {
         walk.run(&registers);
         let mut unwound = walk.unwound;
         let count = unwound.frames.len();
-        if count > max_frames {
+        if count > max_frames && !unwound.complete {
+            // What was reached last is not the outermost frame: it tells no more than the others.
+            unwound.frames.truncate(max_frames);
+        } else if count > max_frames {
             let inner = max_frames - max_frames / 4;
             unwound.omitted = count - max_frames;
             unwound.omitted_at = inner;

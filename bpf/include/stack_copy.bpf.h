@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What user space needs to unwind a stack whose functions keep no frame pointer, when the process is gone: a copy of the
+ * stack from the stack pointer up, page by page, and all executable mappings.
+ *
+ * Pages go into the ring before the record that they belong to. One that was never used, or that is not in memory, is a
+ * hole; one that finds no room is a hole and counted as FL_LOST_PAGES.
+ */
+#ifndef FL_STACK_COPY_BPF_H
+#define FL_STACK_COPY_BPF_H
+
+#include "filter.bpf.h"
+#include "stack.bpf.h"
+
+FL_SCRATCH(fl_stack_pages, struct fl_stack_page);
+
+/* Records for user space: about 3.5 KiB each, and pages of stacks. Full: counted by what found no room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19);
+} fl_ring SEC(".maps");
+
+/* Adds the mapping at or above unwind->address to the record's modules if it is executable. 0: there may be more above. */
+__noinline int fl_mapping_step(void)
+{
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	struct vm_area_struct *vma, *below, *above;
+
+	if (!unwind)
+		return 1;
+	vma = fl_vma_at(unwind->mm, unwind->address);
+	if (!vma) {
+		fl_vma_neighbours(unwind->mm, &below, &above);
+		if (!above)
+			return 1;
+		vma = above;
+	}
+	if (fl_read(vma, vm_flags) & VM_EXEC && fl_add_module(unwind->mm, fl_read(vma, vm_start)) == FL_MODULES_MAX)
+		return 1;
+	unwind->address = fl_read(vma, vm_end);
+	return 0;
+}
+
+/* Adds all executable mappings to the record's modules, as far as there is room. */
+__noinline int fl_add_mappings(u64 mm)
+{
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+
+	if (!unwind)
+		return 1;
+	unwind->mm = mm;
+	unwind->address = 0;
+	for (int i = 0; i < FL_MAPPINGS_MAX; i++) {
+		if (fl_mapping_step())
+			break;
+	}
+	return 0;
+}
+
+/* Sends the page at unwind->address. 0: there may be more above. */
+__noinline int fl_page_step(void)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_stack_page *page = fl_scratch(&fl_stack_pages);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+
+	if (!record || !page || !unwind || unwind->address >= unwind->end)
+		return 1;
+	page->kind = FL_SAMPLE_STACK_PAGE;
+	page->tid = (u32)bpf_get_current_pid_tgid();
+	page->timestamp_ns = record->timestamp_ns;
+	page->address = unwind->address;
+	unwind->address += FL_PAGE_BYTES;
+	if (bpf_probe_read_user(page->bytes, FL_PAGE_BYTES, (const void *)page->address))
+		return 0;
+	if (bpf_ringbuf_output(&fl_ring, page, sizeof(*page), BPF_RB_NO_WAKEUP))
+		fl_count(FL_LOST_PAGES);
+	return 0;
+}
+
+/* Sends the stack of the record's registers, from the page of the stack pointer to the end of the mapping. */
+__noinline int fl_send_stack(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	struct vm_area_struct *vma;
+	u64 stack_pointer;
+
+	if (!record || !unwind)
+		return 1;
+	stack_pointer = fl_stack_pointer(&record->registers);
+	vma = fl_vma_at(mm, stack_pointer);
+	if (!vma)
+		return 1;
+	unwind->address = stack_pointer & ~(FL_PAGE_BYTES - 1ULL);
+	unwind->end = fl_read(vma, vm_end);
+	for (u32 i = 0; i < FL_STACK_PAGES_MAX; i++) {
+		if (i >= fl_config.stack_pages || fl_page_step())
+			break;
+	}
+	return 0;
+}
+
+#endif
