@@ -144,12 +144,36 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 	}
 }
 
-/* The memory around the fault: its VMA, or the hole's neighbours, and where heap and stack are. */
+/*
+ * Describes the memory around `address`: what holds it in `at`, and where nothing does, or a guard page, the neighbours in
+ * `under` and `over`.
+ */
+static __always_inline void fl_describe_around(u64 mm, u64 address, struct fl_vma *at, struct fl_vma *under,
+					       struct fl_vma *over)
+{
+	struct vm_area_struct *vma = fl_vma_at(mm, address), *below = NULL, *above = NULL;
+
+	if (vma) {
+		fl_describe_vma(at, vma);
+		if (at->vm_flags & (VM_READ | VM_WRITE | VM_EXEC))
+			return;
+		above = fl_vma_at(mm, at->vm_end);
+		below = fl_vma_at(mm, at->vm_start - 1);
+	} else {
+		fl_vma_neighbours(mm, &below, &above);
+	}
+	if (below && under)
+		fl_describe_vma(under, below);
+	if (above)
+		fl_describe_vma(over, above);
+}
+
+/* The memory around the fault, and where heap and stack are. */
 __noinline int fl_describe_memory(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
+	struct task_struct *task = (void *)bpf_get_current_task();
 	struct mm_struct *of = (void *)mm;
-	struct vm_area_struct *vma, *below, *above;
 
 	if (!record)
 		return 1;
@@ -157,18 +181,20 @@ __noinline int fl_describe_memory(u64 mm)
 	record->brk = fl_read(of, brk);
 	record->start_stack = fl_read(of, start_stack);
 	record->vdso = (u64)fl_read(of, context.vdso);
-	if (!(record->flags & FL_HAS_ADDRESS))
-		return 0;
-	vma = fl_vma_at(mm, record->fault_address);
-	if (vma) {
-		fl_describe_vma(&record->vma, vma);
-		return 0;
-	}
-	fl_vma_neighbours(mm, &below, &above);
-	if (below)
-		fl_describe_vma(&record->vma_below, below);
-	if (above)
-		fl_describe_vma(&record->vma_above, above);
+	record->stack_limit = fl_read(task, signal, rlim[RLIMIT_STACK].rlim_cur);
+	if (record->flags & FL_HAS_ADDRESS)
+		fl_describe_around(mm, record->fault_address, &record->vma, &record->vma_below, &record->vma_above);
+	return 0;
+}
+
+/* The memory around the stack pointer. By itself: both would be too much for the stack of old verifiers. */
+__noinline int fl_describe_stack(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+
+	if (!record || !record->frame_count)
+		return 1;
+	fl_describe_around(mm, fl_stack_pointer(&record->registers), &record->stack_vma, NULL, &record->stack_above);
 	return 0;
 }
 
@@ -247,9 +273,10 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	if (mm) {
 		fl_describe_exe((u64)mm);
 		fl_describe_memory((u64)mm);
+		fl_describe_stack((u64)mm);
 		if (fl_config.stack_pages && record->frame_count) {
 			fl_add_mappings((u64)mm);
-			fl_send_stack((u64)mm);
+			fl_send_stack();
 		}
 		fl_describe_modules((u64)mm);
 	}

@@ -152,6 +152,7 @@ struct fl_crash {
 	u64 brk;
 	u64 start_stack;      /* of the main thread */
 	u64 vdso;             /* address, 0: none */
+	u64 stack_limit;      /* RLIMIT_STACK, bytes */
 	u32 pid;              /* tgid, as the host sees it */
 	u32 ppid;             /* tgid of the real parent */
 	u32 pid_in_namespace; /* tgid in the innermost pid namespace */
@@ -182,8 +183,10 @@ struct fl_crash {
 	struct fl_registers registers;
 	u8 code[FL_CODE_BYTES];  /* from the instruction pointer on */
 	struct fl_vma vma;       /* that holds fault_address */
-	struct fl_vma vma_below; /* the nearest lower and higher one where none does */
+	struct fl_vma vma_below; /* the nearest lower and higher one where none does, or one without any permission */
 	struct fl_vma vma_above;
+	struct fl_vma stack_vma;   /* that holds the stack pointer */
+	struct fl_vma stack_above; /* the next higher one where that is none, or has no permission */
 	u64 frames[FL_FRAMES_MAX +
 		   1]; /* instruction pointers, innermost first; one spare to keep the verifier's masks simple */
 	struct fl_vma modules[FL_MODULES_MAX]; /* the executable mappings that the frames are in */

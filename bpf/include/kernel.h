@@ -61,7 +61,12 @@ struct bpf_pidns_info {
 };
 
 /* include/linux/mm.h */
-#define VM_EXEC 0x4
+#define VM_READ  0x1
+#define VM_WRITE 0x2
+#define VM_EXEC  0x4
+
+/* include/uapi/asm-generic/resource.h */
+#define RLIMIT_STACK 3
 
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 0x4
@@ -201,7 +206,11 @@ struct user_namespace {
 struct cred {
 	struct user_namespace *user_ns;
 };
+struct rlimit {
+	unsigned long rlim_cur;
+};
 struct signal_struct {
+	struct rlimit rlim[16];
 	atomic_t live;
 	struct pid *pids[4];
 	int group_exit_code;

@@ -78,22 +78,23 @@ __noinline int fl_page_step(void)
 	return 0;
 }
 
-/* Sends the stack of the record's registers, from the page of the stack pointer to the end of the mapping. */
-__noinline int fl_send_stack(u64 mm)
+/*
+ * Sends the stack of the record's registers, from the page of the stack pointer to the end of the mapping. One that has
+ * overflowed is the mapping above it.
+ */
+__noinline int fl_send_stack(void)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
-	struct vm_area_struct *vma;
-	u64 stack_pointer;
 
 	if (!record || !unwind)
 		return 1;
-	stack_pointer = fl_stack_pointer(&record->registers);
-	vma = fl_vma_at(mm, stack_pointer);
-	if (!vma)
-		return 1;
-	unwind->address = stack_pointer & ~(FL_PAGE_BYTES - 1ULL);
-	unwind->end = fl_read(vma, vm_end);
+	unwind->address = fl_stack_pointer(&record->registers) & ~(FL_PAGE_BYTES - 1ULL);
+	unwind->end = record->stack_vma.vm_end;
+	if (record->stack_above.vm_end) {
+		unwind->address = record->stack_above.vm_start;
+		unwind->end = record->stack_above.vm_end;
+	}
 	for (u32 i = 0; i < FL_STACK_PAGES_MAX; i++) {
 		if (i >= fl_config.stack_pages || fl_page_step())
 			break;

@@ -2,6 +2,7 @@
 
 mod collect;
 mod decode;
+pub mod diagnosis;
 mod ledger;
 mod record;
 mod signature;
