@@ -84,6 +84,7 @@ fn segfault() -> Crash {
             Frame { module: None, build_id: None, offset: None, ..frame(0x4141_4141, None, None) },
         ]),
         stack_complete: Some(false),
+        stack_omitted: None,
         unwinder: Some("frame_pointer"),
         signature: "0123456789abcdef".to_owned(),
         diagnosis: None,
@@ -113,6 +114,7 @@ fn sent() -> Crash {
         vma_above: None,
         stack_trace: None,
         stack_complete: None,
+        stack_omitted: None,
         unwinder: None,
         code_text: "Sent by kill".to_owned(),
         ..segfault()

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use procfs::process::Process;
 
-use super::Options;
 use super::ledger::Identity;
 use super::record::{Crash, Disposition, EndedBy, Frame, Omitted, PageFault, Seccomp, Sender, Vma};
 use super::signature::{self, Place};
+use super::{Options, diagnosis, evidence};
 use crate::arch;
 use crate::hex::{Hex, digits};
 use crate::host;
@@ -126,6 +126,7 @@ impl Decoder {
         let group_frames = group_frames.into_iter().map(|frame| Frame { address: None, ..frame }).collect();
         let mapping = |vma: &fl_vma| (vma.vm_end != 0).then(|| describe_vma(raw, vma, name_of(vma)));
         let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
+        let diagnosis = diagnosis::diagnose(&evidence::facts(raw, &frames, |vma| mapping_name(raw, vma, name_of(vma))));
         let disposition = Disposition::from(raw.disposition);
         let is_forged = has(fl_crash_flag::FL_IS_FORGED);
         let record = Crash {
@@ -179,7 +180,7 @@ impl Decoder {
             stack_omitted: omitted.filter(|_| self.options.stack_trace),
             unwinder: (self.options.stack_trace && !frames.is_empty()).then_some(walk.unwinder),
             stack_trace: self.options.stack_trace.then_some(frames),
-            diagnosis: None,
+            diagnosis,
             cpu: raw.cpu,
         };
         Ok((record, group_frames))

@@ -3,6 +3,7 @@
 mod collect;
 mod decode;
 pub mod diagnosis;
+mod evidence;
 mod ledger;
 mod record;
 mod signature;

@@ -51,6 +51,10 @@ impl Crash {
         if let Some(seccomp) = &self.seccomp {
             writeln!(to, "  System Call:   {} (audit arch {:#x})", seccomp.syscall, seccomp.arch)?;
         }
+        if let Some(diagnosis) = &self.diagnosis {
+            let doubt = if diagnosis.confidence == "certain" { "" } else { " (likely)" };
+            writeln!(to, "  Diagnosis:     {}{doubt}", escape(&diagnosis.text))?;
+        }
         self.write_sender(to)?;
         if self.disposition != Disposition::Fatal {
             writeln!(to, "  Disposition:   {}", self.disposition_text())?;

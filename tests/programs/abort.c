@@ -12,6 +12,7 @@
  * expect: vma null
  * expect: disposition fatal
  * expect: sender.comm abort
+ * expect: diagnosis.kind abort
  */
 #include "truth.h"
 

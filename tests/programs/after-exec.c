@@ -7,6 +7,7 @@
  * expect: fault_address 0x18
  * expect: comm second-name
  * expect: thread_name second-name
+ * expect: diagnosis.kind null_dereference
  * expect: frames touch main
  */
 #include "truth.h"

@@ -11,6 +11,7 @@
  * expect: fault_type null
  * expect: disposition fatal
  * expect: sender.comm blocked-term
+ * expect: diagnosis null
  */
 #include "truth.h"
 

@@ -8,6 +8,7 @@
  * expect: fault_type breakpoint
  * expect: fault_address null
  * expect: page_fault null
+ * expect: diagnosis.kind breakpoint
  * expect: frames trap main
  */
 #include "truth.h"

@@ -10,6 +10,7 @@
  * expect: page_fault.access read
  * expect: vma.permissions r--s
  * expect: vma.offset 0x0
+ * expect: diagnosis.kind unbacked_shared_memory
  * expect: frames read_at main
  */
 #include "truth.h"

@@ -16,6 +16,7 @@
  * expect: ended_by.code SI_TKILL
  * expect: ended_by.exit_code null
  * expect: sender null
+ * expect: diagnosis.kind null_dereference
  * expect: frames touch main
  */
 #include "truth.h"

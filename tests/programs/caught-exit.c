@@ -13,6 +13,7 @@
  * expect: ended_by.code null
  * expect: ended_by.exit_code 7
  * expect: sender null
+ * expect: diagnosis.kind null_dereference
  * expect: frames touch main
  */
 #include "truth.h"

@@ -12,6 +12,7 @@
  * expect: ended_by.signal SIGSEGV
  * expect: ended_by.code SI_KERNEL
  * expect: vma_above.mapping_name [stack]
+ * expect: diagnosis.kind stack_overflow
  * expect: frames recurse recurse recurse recurse
  */
 #include "truth.h"

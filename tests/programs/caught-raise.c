@@ -13,6 +13,7 @@
  * expect: ended_by.signal SIGSEGV
  * expect: ended_by.code SI_TKILL
  * expect: sender null
+ * expect: diagnosis.kind write_to_read_only
  * expect: frames touch main
  */
 #include "truth.h"

@@ -9,6 +9,7 @@
  * expect: fault_address 0x18
  * expect: disposition fatal
  * expect: ended_by null
+ * expect: diagnosis.kind null_dereference
  * expect: frames touch main
  */
 #include "truth.h"

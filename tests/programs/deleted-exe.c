@@ -7,6 +7,7 @@
  * expect: fault_address 0x18
  * expect: comm faultline-delet
  * expect: instruction_symbol null
+ * expect: diagnosis.kind null_dereference
  * expect: frames ? ?
  */
 #include "truth.h"

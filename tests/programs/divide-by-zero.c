@@ -8,6 +8,7 @@
  * expect: fault_type integer_divide_by_zero
  * expect: page_fault null
  * expect: vma.permissions r-xp
+ * expect: diagnosis.kind divide_by_zero
  * expect: frames divide main
  */
 #include "truth.h"

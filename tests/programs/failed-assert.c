@@ -8,6 +8,7 @@
  * expect: fault_type null
  * expect: fault_address null
  * expect: sender.comm failed-assert
+ * expect: diagnosis.kind failed_assertion
  */
 #undef NDEBUG
 #include "truth.h"

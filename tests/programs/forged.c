@@ -10,6 +10,7 @@
  * expect: page_fault null
  * expect: vma null
  * expect: disposition fatal
+ * expect: diagnosis null
  */
 #include "truth.h"
 

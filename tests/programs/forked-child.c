@@ -5,6 +5,7 @@
  * expect: exit 0
  * expect: signal SIGSEGV
  * expect: fault_address 0x18
+ * expect: diagnosis.kind null_dereference
  * expect: frames touch grandchild child main
  */
 #include "truth.h"

@@ -10,6 +10,7 @@
  * expect: page_fault.access write
  * expect: vma.permissions ---p
  * expect: vma.mapping_name null
+ * expect: diagnosis.kind guard_page_overrun
  * expect: frames overrun main
  */
 #include "truth.h"

@@ -9,6 +9,7 @@
  * expect: fault_type map_error
  * expect: fault_address 0x18
  * expect: disposition handled
+ * expect: diagnosis.kind null_dereference
  * expect: frames touch main
  */
 #include "truth.h"

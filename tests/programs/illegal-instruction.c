@@ -7,6 +7,7 @@
  * expect: code ILL_ILLOPN
  * expect: fault_type illegal_operand
  * expect: page_fault null
+ * expect: diagnosis.kind trap_instruction
  * expect: frames unreachable main
  */
 #include "truth.h"

@@ -10,6 +10,7 @@
  * expect: fault_address null
  * expect: disposition fatal
  * expect: ended_by null
+ * expect: diagnosis.kind abort
  */
 #include "truth.h"
 

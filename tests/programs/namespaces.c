@@ -9,6 +9,7 @@
  * expect: pid_in_namespace 1
  * expect: comm hidden
  * expect: exe /mnt/hidden
+ * expect: diagnosis.kind null_dereference
  */
 #include "truth.h"
 

@@ -12,6 +12,7 @@
  * expect: page_fault null
  * expect: vma null
  * expect: registers.rdi 0xdead000000000000
+ * expect: diagnosis.kind non_canonical_pointer
  * expect: frames read_at main
  */
 #include "truth.h"

@@ -12,6 +12,7 @@
  * expect: page_fault.error_code 20
  * expect: page_fault.access execute
  * expect: vma null
+ * expect: diagnosis.kind jump_to_null
  * expect: frames ? call main
  */
 #include "truth.h"

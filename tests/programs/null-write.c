@@ -15,6 +15,7 @@
  * expect: sender null
  * expect: vma null
  * expect: vma_below null
+ * expect: diagnosis.kind null_dereference
  * expect: frames write_field update main
  */
 #include "truth.h"

@@ -10,6 +10,7 @@
  * expect: page_fault.access execute
  * expect: vma.permissions rw-p
  * expect: vma.mapping_name null
+ * expect: diagnosis.kind execute_non_executable
  * expect: frames ? call main
  */
 #include "truth.h"

@@ -10,6 +10,7 @@
  * expect: fault_address 0x18
  * expect: comm one-of-eight-th
  * expect: thread_name worker-5
+ * expect: diagnosis.kind null_dereference
  * expect: frames touch worker
  */
 #include "truth.h"

@@ -10,6 +10,7 @@
  * expect: page_fault.error_code 7
  * expect: page_fault.access write
  * expect: vma.permissions r--p
+ * expect: diagnosis.kind write_to_read_only
  * expect: frames overwrite main
  */
 #include "truth.h"

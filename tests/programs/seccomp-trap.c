@@ -10,6 +10,7 @@
  * expect: page_fault null
  * expect: seccomp.syscall 110
  * expect: seccomp.arch 3221225534
+ * expect: diagnosis.kind seccomp
  * expect: frames refused main
  */
 #include "truth.h"

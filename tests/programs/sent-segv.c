@@ -11,6 +11,7 @@
  * expect: vma null
  * expect: sender.comm the-sender
  * expect: sender.tid null
+ * expect: diagnosis null
  * expect: frames spin main
  */
 #include "truth.h"

@@ -8,6 +8,7 @@
  * expect: code SI_TKILL
  * expect: fault_type null
  * expect: sender.comm smashed-stack
+ * expect: diagnosis.kind smashed_stack
  */
 #include "truth.h"
 

@@ -10,6 +10,7 @@
  * expect: comm stack-overflow-
  * expect: page_fault.access write
  * expect: vma.permissions ---p
+ * expect: diagnosis.kind stack_overflow
  * expect: frames recurse recurse recurse recurse
  */
 #include "truth.h"

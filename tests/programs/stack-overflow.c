@@ -10,6 +10,7 @@
  * expect: vma null
  * expect: vma_above.mapping_name [stack]
  * expect: vma_above.permissions rw-p
+ * expect: diagnosis.kind stack_overflow
  * expect: frames recurse recurse recurse recurse
  */
 #include "truth.h"

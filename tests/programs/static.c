@@ -6,6 +6,7 @@
  * expect: exit 139
  * expect: signal SIGSEGV
  * expect: fault_address 0x18
+ * expect: diagnosis.kind null_dereference
  * expect: frames touch main
  */
 #include "truth.h"

@@ -139,7 +139,13 @@ fn parts_that_were_not_asked_for_are_null() {
     assert!(plain["registers"].is_null() && plain["stack_trace"].is_null() && plain["unwinder"].is_null());
     let deep = &run(&program, &["-t"]).records[0];
     assert!(deep["registers"].is_null());
-    assert_eq!(deep["unwinder"], "frame_pointer");
+    assert_eq!((&deep["unwinder"], &deep["stack_complete"]), (&"eh_frame".into(), &true.into()));
+    let kernels = &run(&program, &["-t", "--stack-bytes", "0"]).records[0];
+    assert_eq!(kernels["unwinder"], "frame_pointer");
+    assert_eq!(
+        kernels["stack_trace"][1]["symbol"], deep["stack_trace"][1]["symbol"],
+        "where there are frame pointers they lead to the same"
+    );
     let shallow = &run(&program, &["-t", "--max-stack-depth", "2"]).records[0];
     assert_eq!(shallow["stack_trace"].as_array().unwrap().len(), 2);
     assert_eq!(shallow["signature"], plain["signature"], "the signature doesn't depend on what is shown");
@@ -229,7 +235,9 @@ fn a_duration_ends_the_run() {
     assert_eq!(counted(&output.stderr, " signals matched"), 0);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        text.contains("lost: sample_ring_full 0, sample_budget 0, stack_table_full 0, watch_table_full 0"),
+        text.contains(
+            "lost: sample_ring_full 0, stack_page_ring_full 0, sample_budget 0, stack_table_full 0, watch_table_full 0"
+        ),
         "zeros are shown: {text}"
     );
 }

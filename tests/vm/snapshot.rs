@@ -47,6 +47,10 @@ fn settled(record: &Value) -> Value {
     } else {
         record["instruction_symbol"] = symbol(&record["instruction_symbol"]);
     }
+    if !record["diagnosis"].is_null() {
+        // Its numbers are those of the fields above.
+        record["diagnosis"]["text"] = "[text]".into();
+    }
     if !record["sender"].is_null() {
         record["sender"]["pid"] = "[pid]".into();
     }

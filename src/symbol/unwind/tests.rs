@@ -497,22 +497,3 @@ fn an_expression_without_an_end_ends() {
     let registers = Registers::new([0x1000; 17]);
     assert_eq!(step::by_information(&sections, 0, frame, &registers, &StackCopy::default()), Some(Above::Unknown));
 }
-
-/// Not a test of anything: `cargo test --release --lib -- --ignored --nocapture unwinding_costs`
-#[test]
-#[ignore = "measures"]
-fn unwinding_costs() {
-    let moment = recurse(20);
-    let code = Code::own();
-    let mappings = code.mappings();
-    let mut unwinder = Unwinder::default();
-    for round in ["cold", "warm"] {
-        let rounds = if round == "cold" { 1 } else { 1000 };
-        let begin = std::time::Instant::now();
-        let mut frames = 0;
-        for _ in 0..rounds {
-            frames = unwinder.unwind(moment.registers, &moment.stack, &mappings, 128).frames.len();
-        }
-        println!("{round}: {:?} for {frames} frames, {} bytes kept", begin.elapsed() / rounds, unwinder.read_bytes);
-    }
-}
