@@ -404,7 +404,7 @@ static __always_inline void fl_on_exit(void *context, u32 status)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fl_crash *record = fl_scratch(&fl_records);
 
-	if (!record || !fl_is_fault_of(fl_fault_of(task), task) || status & 0x7f)
+	if (!record || !fl_may_recall(fl_thread_of(task), task) || status & 0x7f)
 		return;
 	if (fl_recall(0, status >> 8 & 0xff, true))
 		fl_finish(context, task, record, true);
@@ -474,16 +474,25 @@ static __always_inline int fl_on_coredump(void *context, struct kernel_siginfo *
 	return 0;
 }
 
-/* v5.10 to v6.17; vfs_coredump is its name from then on. */
-SEC("kprobe/do_coredump")
-int BPF_KPROBE(fl_do_coredump, struct kernel_siginfo *info)
+/*
+ * do_coredump(struct kernel_siginfo *info), vfs_coredump() from v6.18 on, and do_group_exit(int status): one program for all, as
+ * fl_deliver above. A status is never a kernel address.
+ *
+ * Beside signal_deliver it is for kernels where seccomp ends a process without delivering a signal (before v5.16): such a death
+ * goes straight to the coredump.
+ */
+SEC("kprobe")
+int BPF_KPROBE(fl_end, u64 first)
 {
-	return fl_on_coredump(ctx, info);
-}
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct kernel_siginfo *info = (void *)first;
 
-SEC("kprobe/vfs_coredump")
-int BPF_KPROBE(fl_vfs_coredump, struct kernel_siginfo *info)
-{
+	if (!(first >> 63)) {
+		fl_on_exit(ctx, first);
+		return 0;
+	}
+	if (fl_config.seccomp_kills && (fl_read(info, si_signo) != FL_SIGSYS || !fl_is_first(task)))
+		return 0;
 	return fl_on_coredump(ctx, info);
 }
 
@@ -507,20 +516,6 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 	return 0;
 }
 
-/*
- * Beside signal_deliver, on kernels where seccomp ends a process without delivering a signal (before v5.16): such a death
- * goes straight to the coredump.
- */
-SEC("kprobe/do_coredump")
-int BPF_KPROBE(fl_seccomp_kill, struct kernel_siginfo *info)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-
-	if (fl_read(info, si_signo) != FL_SIGSYS || !fl_is_first(task))
-		return 0;
-	return fl_on_coredump(ctx, info);
-}
-
 SEC("raw_tp/sched_process_fork")
 int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -532,13 +527,5 @@ SEC("raw_tp/sched_process_exit")
 int BPF_PROG(fl_exit, struct task_struct *task)
 {
 	fl_follow_exit(task);
-	return 0;
-}
-
-/* Where sched_process_exit comes too late. */
-SEC("kprobe/do_group_exit")
-int BPF_KPROBE(fl_group_exit, int status)
-{
-	fl_on_exit(ctx, status);
 	return 0;
 }

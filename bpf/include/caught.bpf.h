@@ -16,25 +16,33 @@
 #include "stack.bpf.h"
 #include "task.bpf.h"
 
-/* The last fault that a thread has handled. */
+/* A fault that a thread has handled. */
 struct fl_fault {
-	u64 start_boottime_ns; /* of the thread: tells two with the same tid apart */
 	u64 instruction_pointer;
 	u64 stack_pointer;
 	u64 frame_pointer;
 	u64 address;
 	u64 jiffies;
-	u32 tid;
 	s32 si_code;
-	u32 signal; /* 0: a free slot */
-	u32 pad;
+	u32 signal;
 };
 
 /*
- * One slot for all threads whose ids are the same in the lower bits: a later one drives the fault of an earlier one out, whose
- * end is then told as it is. Benign race: two of them that fault at once may leave a mixture, which no end fits.
+ * The faults that a thread may be handling, the first one first: a handler may fault as well, and handle that. Each one is
+ * deeper in the stack than the one before it; what isn't deeper shows that the thread has left the handlers of those.
  */
-struct fl_fault fl_faults[FL_FAULTS_MAX] = {};
+struct fl_thread {
+	u64 start_boottime_ns; /* tells two with the same tid apart */
+	u32 tid;
+	u32 count; /* 0: nothing is remembered */
+	struct fl_fault faults[FL_NESTED_MAX];
+};
+
+/*
+ * One slot for all threads whose ids are the same in the lower bits: a later one drives an earlier one out, whose end is
+ * then told as it is. Benign race: two of them that fault at once may leave a mixture, which no end fits.
+ */
+struct fl_thread fl_threads[FL_THREADS_MAX] = {};
 
 /* In ticks of 1 to 10 ms: a handler that has run for so long is not one that ends its process because of the fault. */
 #define FL_STALE_TICKS 10000
@@ -54,35 +62,61 @@ struct fl_scan {
 };
 FL_SCRATCH(fl_scans, struct fl_scan);
 
-static __always_inline struct fl_fault *fl_fault_of(struct task_struct *task)
+static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
 {
-	return &fl_faults[(u32)fl_read(task, pid) & (FL_FAULTS_MAX - 1)];
+	return &fl_threads[(u32)fl_read(task, pid) & (FL_THREADS_MAX - 1)];
 }
 
-static __always_inline bool fl_is_fault_of(const struct fl_fault *fault, struct task_struct *task)
+/* Has the thread `task` handled a fault that may be its end? */
+static __always_inline bool fl_may_recall(const struct fl_thread *thread, struct task_struct *task)
 {
-	return fault->signal && fault->tid == (u32)fl_read(task, pid) &&
-	       fault->start_boottime_ns == fl_read(task, start_boottime);
+	return thread->count && thread->tid == (u32)fl_read(task, pid) &&
+	       thread->start_boottime_ns == fl_read(task, start_boottime);
+}
+
+/* Is the thread on its alternate stack? Only handlers are. */
+static __always_inline bool fl_on_alternate_stack(struct task_struct *task, u64 stack_pointer)
+{
+	return stack_pointer - fl_read(task, sas_ss_sp) < fl_read(task, sas_ss_size);
 }
 
 /* The current task is about to handle a signal: if that is a fault, keep its place. */
 static __always_inline void fl_remember(struct task_struct *task, const struct pt_regs *regs,
 					struct kernel_siginfo *info, u32 signal, s32 si_code)
 {
+	struct fl_thread *thread;
 	struct fl_fault *fault;
+	u64 stack_pointer = 0;
+	u32 count;
 
 	if (si_code <= 0 || !(FL_FAULTS & FL_BIT(signal)))
 		return;
-	fault = fl_fault_of(task);
-	fault->start_boottime_ns = fl_read(task, start_boottime);
-	fault->tid = fl_read(task, pid);
+	bpf_probe_read_kernel(&stack_pointer, sizeof(u64), &fl_regs_sp(regs));
+	thread = fl_thread_of(task);
+	if (!fl_may_recall(thread, task)) {
+		thread->start_boottime_ns = fl_read(task, start_boottime);
+		thread->tid = fl_read(task, pid);
+		thread->count = 0;
+	}
+	count = thread->count;
+#pragma unroll
+	for (u32 last = FL_NESTED_MAX; last > 0; last--) {
+		if (count == last && thread->faults[last - 1].stack_pointer <= stack_pointer &&
+		    (thread->faults[last - 1].stack_pointer == stack_pointer ||
+		     !fl_on_alternate_stack(task, stack_pointer)))
+			count = last - 1;
+	}
+	if (count >= FL_NESTED_MAX)
+		count = FL_NESTED_MAX - 1;
+	fault = &thread->faults[count];
 	bpf_probe_read_kernel(&fault->instruction_pointer, sizeof(u64), &fl_regs_ip(regs));
-	bpf_probe_read_kernel(&fault->stack_pointer, sizeof(u64), &fl_regs_sp(regs));
 	bpf_probe_read_kernel(&fault->frame_pointer, sizeof(u64), &fl_regs_fp(regs));
+	fault->stack_pointer = stack_pointer;
 	fault->address = (u64)fl_read(info, _sifields._sigfault._addr);
 	fault->si_code = si_code;
 	fault->signal = signal;
 	fault->jiffies = bpf_jiffies64();
+	thread->count = count + 1;
 }
 
 /* Looks for the pair in the next part of the stack. 0: not there; 1: scan->found. */
@@ -128,20 +162,20 @@ __noinline int fl_find_signal_frame(u64 from, u64 stack_pointer, u64 instruction
 	       !bpf_probe_read_user(&scan->frame, sizeof(scan->frame), (const void *)fl_signal_frame_at(scan->found));
 }
 
-/*
- * Is the end of the current thread that of a fault that it has handled? 1: the record is begun with that fault. `signal`: what
- * ends it, 0: it exits with `code`, else the signal's si_code. `by_itself`: no other process wants its end.
- */
-__noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
+/* Is this end of the current thread that of the fault `index`, which it has handled? 1: the record has it. */
+__noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_scan *scan = fl_scratch(&fl_scans);
-	struct fl_fault *fault = fl_fault_of(task);
+	struct fl_thread *thread = fl_thread_of(task);
+	struct fl_fault *fault;
 	u64 age, above = 0;
 
-	if (!record || !scan || !by_itself || !fl_is_fault_of(fault, task) || !fl_read(task, mm))
+	barrier_var(index);
+	if (!record || !scan || index >= FL_NESTED_MAX)
 		return 0;
+	fault = &thread->faults[index];
 	age = bpf_jiffies64() - fault->jiffies;
 	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
 	if (age > FL_STALE_TICKS || fl_add_registers())
@@ -195,9 +229,30 @@ __noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
 	record->disposition = FL_DISPOSED_CAUGHT;
 	record->end_signal = signal;
 	record->end_code = code;
-	fault->signal = 0;
 	fl_add_frames((u64)fl_read(task, mm));
 	return 1;
+}
+
+/*
+ * Is this end of the current thread that of a fault that it has handled? 1: the record is begun with the first such fault.
+ * `signal`: what ends it, `code` then its si_code; 0: it exits with `code`. `by_itself`: no other process wants its end.
+ */
+__noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fl_thread *thread = fl_thread_of(task);
+
+	if (!by_itself || !fl_may_recall(thread, task) || !fl_read(task, mm))
+		return 0;
+	for (u32 index = 0; index < FL_NESTED_MAX; index++) {
+		if (index >= thread->count)
+			break;
+		if (fl_recall_one(index, signal, code)) {
+			thread->count = 0;
+			return 1;
+		}
+	}
+	return 0;
 }
 
 #endif

@@ -239,6 +239,8 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;
 	sigset_t blocked;
+	unsigned long sas_ss_sp; /* sigaltstack(2) */
+	unsigned long sas_ss_size;
 	const struct cred *cred;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;

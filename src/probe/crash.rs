@@ -159,12 +159,9 @@ impl Probe {
         // Nothing is loaded, and no table kept, that was not asked for.
         let kprobes = hooks == Hooks::Kprobe;
         object.autoload("fl_deliver", !kprobes)?;
-        object.autoload("fl_do_coredump", kprobes)?;
-        object.autoload("fl_vfs_coredump", kprobes)?;
+        object.autoload("fl_end", kprobes || seccomp_kills || exits == Exits::Kprobe)?;
         object.autoload("fl_force_sig", kprobes)?;
-        object.autoload("fl_seccomp_kill", seccomp_kills)?;
         object.autoload("fl_fork", plan.filter.command)?;
-        object.autoload("fl_group_exit", exits == Exits::Kprobe)?;
         object.autoload("fl_exit", plan.filter.command)?;
         if !plan.filter.command {
             object.resize("fl_descendants", 1)?;
@@ -202,7 +199,7 @@ impl Probe {
                 self.links.push(raw("fl_deliver", "signal_deliver")?);
                 self.attached.push("raw_tp/signal_deliver");
                 // Something is gained by it, and nothing that was asked for is lost without it.
-                if seccomp_kills && let Ok(link) = kprobe("fl_seccomp_kill", "do_coredump") {
+                if seccomp_kills && let Ok(link) = kprobe("fl_end", "do_coredump") {
                     self.links.push(link);
                     self.attached.push("kprobe/do_coredump");
                 }
@@ -216,9 +213,9 @@ impl Probe {
                     bail!("failed to watch {name} by kprobes: they show signals that dump core only");
                 }
                 // One function by two names.
-                let (link, name) = match kprobe("fl_vfs_coredump", "vfs_coredump") {
+                let (link, name) = match kprobe("fl_end", "vfs_coredump") {
                     Ok(link) => (link, "kprobe/vfs_coredump"),
-                    Err(_) => (kprobe("fl_do_coredump", "do_coredump")?, "kprobe/do_coredump"),
+                    Err(_) => (kprobe("fl_end", "do_coredump")?, "kprobe/do_coredump"),
                 };
                 self.links.push(link);
                 self.attached.push(name);
@@ -229,7 +226,7 @@ impl Probe {
         match exits {
             Exits::Tracepoint => self.links.push(raw("fl_deliver", "sched_process_exit")?),
             // Refused under lockdown=confidentiality, and then such an end is none that we see: docs/limits.md.
-            Exits::Kprobe => self.links.extend(kprobe("fl_group_exit", "do_group_exit").ok()),
+            Exits::Kprobe => self.links.extend(kprobe("fl_end", "do_group_exit").ok()),
             Exits::Unseen => {}
         }
         if plan.filter.command {

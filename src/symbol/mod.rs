@@ -65,7 +65,13 @@ impl Namer {
 
 /// A symbol without a size reaches to the next one for all that the file says: too little to name a frame by.
 fn covers(sym: &Sym<'_>) -> bool {
-    sym.size.is_some_and(|size| sym.offset < size)
+    sym.size.is_some_and(|size| sym.offset < size) || is_apart(sym)
+}
+
+/// Compilers put what is seldom run of a function far away (`NAME.cold`). Debug information says whose it is and which line,
+/// but the function then has no one address, and so the place no offset in it.
+fn is_apart(sym: &Sym<'_>) -> bool {
+    sym.addr == 0 && sym.size.is_none() && sym.code_info.is_some()
 }
 
 fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
@@ -79,7 +85,10 @@ fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
         })
         .collect();
     let (file, line) = place(sym.code_info.as_deref());
-    let symbol = format!("{}+{:#x}", demangle::demangle(&sym.name), sym.offset as u64 + back);
+    let mut symbol = demangle::demangle(&sym.name);
+    if !is_apart(sym) {
+        symbol += &format!("+{:#x}", sym.offset as u64 + back);
+    }
     functions.push(Function { symbol, file, line, inlined: false });
     functions
 }

@@ -45,6 +45,9 @@ programs! {
     default_again "default-again"
     lived_on "lived-on"
     forged "forged"
+    in_libc "in-libc"
+    in_handler "in-handler"
+    deep "deep"
 }
 
 /// The programs that have a test of their own below.

@@ -1,0 +1,230 @@
+//! Real language runtimes: what they handle is no crash, and what they catch before they end is told by the fault.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+const FAULTLINE: &str = env!("CARGO_BIN_EXE_faultline");
+
+/// What a command left behind.
+struct Run {
+    status: i32,
+    crashes: Vec<Value>,
+    /// How many events of each disposition.
+    counts: BTreeMap<String, u64>,
+}
+
+/// A folder for what the runtimes build and write; made anew.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Runs `command` of a shell in `folder` under `faultline crash --summary`.
+fn run(folder: &Path, command: &str) -> Run {
+    let records = folder.join("records");
+    let output = Command::new(FAULTLINE)
+        .args(["crash", "-r", "-t", "--summary", "3600", "--format", "json", "--output"])
+        .arg(&records)
+        .args(["--", "sh", "-c"])
+        .arg(format!("exec {command}"))
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = fs::read_to_string(&records).unwrap();
+    let mut records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summary = records.pop().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let mut counts = BTreeMap::new();
+    for group in summary["groups"].as_array().unwrap() {
+        *counts.entry(group["disposition"].as_str().unwrap().to_owned()).or_default() +=
+            group["count"].as_u64().unwrap();
+    }
+    Run { status: output.status.code().unwrap(), crashes: records, counts }
+}
+
+/// Builds what a test needs; its compiler must be there.
+fn build(folder: &Path, file: &str, source: &str, command: &str) {
+    fs::write(folder.join(file), source).unwrap();
+    let built = Command::new("sh").args(["-c", command]).current_dir(folder).output().unwrap();
+    assert!(built.status.success(), "{command}: {}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// The one record of a fault that a handler took, and how the process ended.
+fn caught(run: &Run, ended_by: &Value) -> Value {
+    assert_eq!(run.crashes.len(), 1, "{:#?}", run.crashes);
+    let crash = &run.crashes[0];
+    assert_eq!((&crash["signal"], &crash["disposition"]), (&"SIGSEGV".into(), &"caught".into()), "{crash:#}");
+    assert_eq!(crash["ended_by"], *ended_by, "{crash:#}");
+    assert_eq!(crash["sender"], Value::Null);
+    crash.clone()
+}
+
+fn has_frame(crash: &Value, name: &str) -> bool {
+    let frames = crash["stack_trace"].as_array().unwrap();
+    frames.iter().any(|frame| frame["symbol"].as_str().is_some_and(|symbol| symbol.starts_with(name)))
+}
+
+#[test]
+fn python_with_faulthandler() {
+    let run = run(&folder("python"), r#"python3 -X faulthandler -c "import ctypes; ctypes.string_at(0)""#);
+    let crash = caught(&run, &json!({ "signal": "SIGSEGV", "code": "SI_TKILL", "exit_code": null }));
+    assert_eq!((run.status, &crash["fault_address"]), (139, &"0x0".into()));
+    assert_eq!((&crash["stack_complete"], &crash["unwinder"]), (&true.into(), &"eh_frame".into()), "{crash:#}");
+    assert!(has_frame(&crash, "ffi_call"), "ctypes calls through libffi: {crash:#}");
+}
+
+#[test]
+fn python_without() {
+    let run = run(&folder("python-plain"), r#"python3 -c "import ctypes; ctypes.string_at(0)""#);
+    assert_eq!((run.status, run.crashes.len()), (139, 1));
+    assert_eq!((&run.crashes[0]["disposition"], &run.crashes[0]["ended_by"]), (&"fatal".into(), &Value::Null));
+    assert_eq!(run.crashes[0]["diagnosis"]["kind"], "null_dereference");
+}
+
+#[test]
+fn java_lives_on_after_20000_null_checks() {
+    let folder = folder("java-nulls");
+    let source = "public class Nulls {
+        static int length(int[] array) { return array.length; }
+        public static void main(String[] none) {
+            int caught = 0;
+            for (int i = 0; i < 20000; i++) {
+                try { caught += length(i < 0 ? new int[1] : null); } catch (NullPointerException e) { caught++; }
+            }
+            System.exit(caught == 20000 ? 0 : 1);
+        }
+    }";
+    build(&folder, "Nulls.java", source, "javac Nulls.java");
+    // Compiled code faults each time; without this option the JVM soon checks by an instruction instead.
+    let run = run(&folder, "java -XX:-OmitStackTraceInFastThrow -Xcomp -cp . Nulls");
+    assert_eq!((run.status, run.crashes.len()), (0, 0), "{:#?}", run.crashes);
+    assert_eq!(run.counts.keys().collect::<Vec<_>>(), ["handled"], "{:?}", run.counts);
+}
+
+/// The JVM's handler faults by itself on its way, and handles that: the first fault is told. It exits, or aborts.
+#[test]
+fn java_that_dies() {
+    let folder = folder("java-wild");
+    let source = "public class Wild {
+        public static void main(String[] none) throws Exception {
+            java.lang.reflect.Field field = sun.misc.Unsafe.class.getDeclaredField(\"theUnsafe\");
+            field.setAccessible(true);
+            ((sun.misc.Unsafe) field.get(null)).putAddress(24L, 1L);
+        }
+    }";
+    build(&folder, "Wild.java", source, "javac Wild.java 2>&1");
+    for (option, status, end) in [
+        ("-XX:-CreateCoredumpOnCrash", 1, json!({ "signal": null, "code": null, "exit_code": 1 })),
+        ("-XX:+CreateCoredumpOnCrash", 134, json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null })),
+    ] {
+        let run = run(&folder, &format!("java {option} -cp . Wild"));
+        let crash = caught(&run, &end);
+        assert_eq!((run.status, &crash["fault_address"]), (status, &"0x18".into()));
+        assert!(has_frame(&crash, "Unsafe_Put"), "{crash:#}");
+    }
+}
+
+#[test]
+fn go_recovers_or_does_not() {
+    let folder = folder("go");
+    let source = "package main
+        import \"os\"
+        type item struct { before [3]int64; field int64 }
+        //go:noinline
+        func touch(item *item) int64 { return item.field }
+        func try() { defer func() { recover() }(); touch(nil) }
+        func main() {
+            switch os.Args[1] {
+            case \"recovers\": try()
+            case \"exits\": try(); os.Exit(2)
+            case \"dies\": touch(nil)
+            }
+        }";
+    build(&folder, "item.go", source, "HOME=$PWD GO111MODULE=off go build -o item item.go");
+    for (what, status) in [("recovers", 0), ("exits", 2)] {
+        let run = run(&folder, &format!("./item {what}"));
+        assert_eq!((run.status, run.crashes.len()), (status, 0), "{what}: {:#?}", run.crashes);
+        assert_eq!(run.counts, BTreeMap::from([("handled".to_owned(), 1)]));
+    }
+    let run = run(&folder, "./item dies");
+    let crash = caught(&run, &json!({ "signal": null, "code": null, "exit_code": 2 }));
+    assert_eq!(run.status, 2);
+    // Not main.main: touch() has no frame of its own, and of the registers only three are known.
+    assert!(has_frame(&crash, "main.touch") && has_frame(&crash, "runtime.main"), "{crash:#}");
+    let aborts = self::run(&folder, "env GOTRACEBACK=crash ./item dies");
+    caught(&aborts, &json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null }));
+}
+
+#[test]
+fn rust_overflows_its_stack() {
+    let folder = folder("rust");
+    let source = "#[inline(never)] fn deep(n: u64) -> u64 {
+            let local = [n; 64];
+            std::hint::black_box(&local);
+            deep(n + 1) + local[0]
+        }
+        fn main() {
+            let thread = std::thread::Builder::new().name(\"worker\".to_owned());
+            match std::env::args().nth(1) {
+                None => println!(\"{}\", deep(0)),
+                Some(_) => println!(\"{}\", thread.spawn(|| deep(0)).unwrap().join().unwrap()),
+            }
+        }";
+    build(&folder, "deep.rs", source, "rustc -g -A warnings deep.rs");
+    for (argument, thread) in [("", "deep"), ("thread", "worker")] {
+        let run = run(&folder, &format!("./deep {argument}"));
+        let crash = caught(&run, &json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null }));
+        assert_eq!((run.status, &crash["thread_name"]), (134, &thread.into()));
+        assert!(has_frame(&crash, "deep::deep"), "{crash:#}");
+        assert_eq!(crash["diagnosis"]["kind"], "stack_overflow", "{crash:#}");
+    }
+}
+
+#[test]
+fn node_traps_and_lives_on() {
+    let folder = folder("node");
+    // (module (memory 1) (func (export "f") (param i32) (result i32) (i32.load (local.get 0))))
+    let source =
+        "const bytes = new Uint8Array([0,97,115,109,1,0,0,0,1,6,1,96,1,127,1,127,3,2,1,0,5,3,1,0,1,7,5,1,1,102,0,0,
+        10,9,1,7,0,32,0,40,2,0,11]);
+        const f = new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports.f;
+        let trapped = 0;
+        for (let i = 0; i < 1000; i++) { try { f(0x7fffffff); } catch (error) { trapped++; } }
+        process.exit(trapped == 1000 ? 0 : 1);";
+    fs::write(folder.join("trap.js"), source).unwrap();
+    let run = run(&folder, "node trap.js");
+    assert_eq!((run.status, run.crashes.len()), (0, 0), "{:#?}", run.crashes);
+    assert_eq!(run.counts, BTreeMap::from([("handled".to_owned(), 1000)]));
+}
+
+#[test]
+fn ruby_reports_and_aborts() {
+    let run = run(&folder("ruby"), "ruby -rfiddle -e 'Fiddle::Pointer.new(8)[0]'");
+    let crash = caught(&run, &json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null }));
+    assert_eq!((run.status, &crash["fault_address"]), (134, &"0x8".into()));
+    assert!(has_frame(&crash, "rb_vm_exec"), "{crash:#}");
+}
+
+#[test]
+fn luajit_has_no_handler() {
+    let run = run(&folder("luajit"), r#"luajit -e 'print(require("ffi").cast("int*", 8)[0])'"#);
+    assert_eq!((run.status, run.crashes.len()), (139, 1));
+    let crash = &run.crashes[0];
+    assert_eq!((&crash["disposition"], &crash["fault_address"]), (&"fatal".into(), &"0x8".into()));
+    assert!(has_frame(crash, "lua_pcall"), "{crash:#}");
+}
+
+#[test]
+fn a_shell_sends_itself_a_signal() {
+    let run = run(&folder("bash"), "bash -c 'kill -SEGV $$'");
+    assert_eq!((run.status, run.crashes.len()), (139, 1));
+    let crash = &run.crashes[0];
+    assert_eq!((&crash["code"], &crash["fault_address"]), (&"SI_USER".into(), &Value::Null));
+    assert_eq!((&crash["sender"]["comm"], &crash["diagnosis"]), (&"bash".into(), &Value::Null));
+}
