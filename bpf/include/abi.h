@@ -221,7 +221,7 @@ struct fl_config {
 	u8 by_cgroup;
 	u8 by_descent;
 	u8 show_handled;
-	u8 seccomp_kills; /* fl_seccomp_kill is attached beside fl_deliver */
+	u8 seccomp_kills; /* fl_end is attached to do_coredump beside fl_deliver */
 	u8 pad[7];
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };

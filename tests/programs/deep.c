@@ -14,7 +14,7 @@
  * expect: unwinder eh_frame
  * expect: stack_complete true
  * expect: stack_omitted.before 12
- * expect: frames recurse recurse recurse recurse recurse recurse recurse recurse recurse recurse recurse recurse recurse main
+ * expect: frames recurse recurse recurse recurse recurse recurse recurse recurse recurse recurse recurse recurse main
  */
 #include "truth.h"
 
