@@ -12,6 +12,7 @@
 #include "filter.bpf.h"
 #include "regs.bpf.h"
 #include "group.bpf.h"
+#include "sender.bpf.h"
 #include "stack_copy.bpf.h"
 #include "task.bpf.h"
 
@@ -241,6 +242,8 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 	if (record->flags & FL_HAS_CODE && !(record->flags & FL_IS_FORGED) &&
 	    (!(record->flags & FL_HAS_SENDER) || record->sender_pid == (s32)record->pid_in_namespace))
 		record->flags |= FL_PLACE_COUNTS;
+	if (fl_config.senders && !info)
+		fl_add_sender(record, task, signal);
 	fl_add_registers();
 	if (mm && record->flags & FL_HAS_REGISTERS)
 		fl_add_frames((u64)mm);
@@ -513,6 +516,13 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))
 		return 0;
 	fl_on_signal(ctx, task, info, signal, handler);
+	return 0;
+}
+
+SEC("raw_tp/signal_generate")
+int BPF_PROG(fl_generate, int signal, struct kernel_siginfo *info, struct task_struct *target)
+{
+	fl_note_sender(signal, info, target);
 	return 0;
 }
 

@@ -82,6 +82,7 @@ enum fl_crash_flag {
 	FL_IN_USER_NAMESPACE = 1 << 11, /* not the host's: sender_uid is a number of that namespace */
 	FL_PLACE_COUNTS = 1 << 8,       /* the frames tell what broke: no other process sent the signal */
 	FL_IS_FORGED = 1 << 6,          /* si_code says fault, and there was none: the process sent it to itself */
+	FL_SENDER_SEEN = 1 << 12,       /* sender_*: as the host numbers it, noted when the signal was sent */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -164,6 +165,8 @@ struct fl_crash {
 	s32 si_code;
 	s32 sender_pid; /* tgid, as the target's pid namespace sees it; 0: from outside of it */
 	u32 sender_uid;
+	u32 sender_tid; /* with FL_SENDER_SEEN */
+	u32 pad;
 	s32 syscall;      /* of a seccomp trap */
 	u32 syscall_arch; /* AUDIT_ARCH_* */
 	enum fl_disposition disposition;
@@ -181,6 +184,7 @@ struct fl_crash {
 	u32 strings_length;       /* bytes used of strings: what follows is not sent */
 	char comm[FL_COMM_BYTES]; /* of the group leader: the process's name */
 	char thread_name[FL_COMM_BYTES];
+	char sender_comm[FL_COMM_BYTES]; /* with FL_SENDER_SEEN */
 	struct fl_registers registers;
 	u8 code[FL_CODE_BYTES];  /* from the instruction pointer on */
 	struct fl_vma vma;       /* that holds fault_address */
@@ -221,8 +225,9 @@ struct fl_config {
 	u8 by_cgroup;
 	u8 by_descent;
 	u8 show_handled;
+	u8 senders;       /* fl_generate is attached */
 	u8 seccomp_kills; /* fl_end is attached to do_coredump beside fl_deliver */
-	u8 pad[7];
+	u8 pad[6];
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 

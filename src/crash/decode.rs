@@ -383,6 +383,14 @@ fn itself(raw: &fl_crash) -> Sender {
 
 /// The sender as far as siginfo tells: its numbers are those of the target's namespaces.
 fn sender(raw: &fl_crash) -> Sender {
+    if raw.flags.0 & fl_crash_flag::FL_SENDER_SEEN.0 != 0 {
+        return Sender {
+            pid: Some(raw.sender_pid.unsigned_abs()),
+            tid: Some(raw.sender_tid),
+            comm: Some(lossy(&raw.sender_comm.map(|byte| byte as u8))),
+            uid: Some(raw.sender_uid),
+        };
+    }
     if raw.sender_pid > 0 && raw.sender_pid as u32 == raw.pid_in_namespace {
         return itself(raw);
     }

@@ -34,7 +34,8 @@ pub(super) fn facts(raw: &fl_crash, frames: &[Frame], name: impl Fn(&fl_vma) -> 
         stack_limit: (raw.stack_limit != 0).then_some(raw.stack_limit),
         frames: frames.iter().map(|frame| frame.symbol.clone()).collect(),
         pid: Some(raw.pid_in_namespace),
-        sender_pid: has(fl_crash_flag::FL_HAS_SENDER).then_some(raw.sender_pid.unsigned_abs()),
+        sender_pid: (has(fl_crash_flag::FL_HAS_SENDER) && !has(fl_crash_flag::FL_SENDER_SEEN))
+            .then_some(raw.sender_pid.unsigned_abs()),
         pid_in_namespace: Some(raw.pid_in_namespace),
         in_pid_namespace: has(fl_crash_flag::FL_IN_PID_NAMESPACE),
         system_call: has(fl_crash_flag::FL_HAS_SYSCALL)

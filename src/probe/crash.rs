@@ -148,6 +148,7 @@ impl Probe {
             stack_pages: if plan.stack_bytes == 0 { 0 } else { plan.stack_bytes.div_ceil(PAGE_BYTES) + 1 },
             show_handled: u8::from(plan.show_handled),
             seccomp_kills: u8::from(seccomp_kills),
+            senders: u8::from(needs_senders(plan, hooks)),
             groups: plan.groups.map_or(0, |table| table.groups),
             sample_first: plan.samples.first.unwrap_or(0),
             sample_interval_ns: u64::try_from(plan.samples.interval.as_nanos()).unwrap_or(u64::MAX),
@@ -161,10 +162,14 @@ impl Probe {
         object.autoload("fl_deliver", !kprobes)?;
         object.autoload("fl_end", kprobes || seccomp_kills || exits == Exits::Kprobe)?;
         object.autoload("fl_force_sig", kprobes)?;
+        object.autoload("fl_generate", needs_senders(plan, hooks))?;
         object.autoload("fl_fork", plan.filter.command)?;
         object.autoload("fl_exit", plan.filter.command)?;
         if !plan.filter.command {
             object.resize("fl_descendants", 1)?;
+        }
+        if !needs_senders(plan, hooks) {
+            object.resize("fl_sent", 1)?;
         }
         if plan.stack_bytes > AGENT_STACK_BYTES {
             object.resize("fl_ring", LARGE_RING_BYTES)?;
@@ -222,6 +227,9 @@ impl Probe {
                 self.links.push(kprobe("fl_force_sig", "force_sig_info_to_task")?);
                 self.attached.push("kprobe/force_sig_info_to_task");
             }
+        }
+        if needs_senders(plan, hooks) {
+            self.links.push(raw("fl_generate", "signal_generate")?);
         }
         match exits {
             Exits::Tracepoint => self.links.push(raw("fl_deliver", "sched_process_exit")?),
@@ -291,6 +299,11 @@ impl Probe {
     pub fn counters(&self) -> Result<Counters> {
         Counters::read(&self.object.map("fl_counters")?)
     }
+}
+
+/// Is a signal watched whose sender the kernel forgets before the signal is delivered?
+fn needs_senders(plan: &Plan, hooks: Hooks) -> bool {
+    hooks != Hooks::Kprobe && plan.signals.iter().any(|signal| !CORE_SIGNALS.contains(signal))
 }
 
 /// How the end of a process is seen that exits from the handler of a fault.

@@ -180,11 +180,23 @@ fn signals_that_dump_no_core_are_seen_when_asked_for() {
     assert_eq!(terminated.records.len(), 1, "{:#?}", terminated.records);
     assert_eq!(terminated.records[0]["signal"], "SIGTERM");
     assert_eq!(terminated.records[0]["disposition"], "fatal");
-    assert!(terminated.records[0]["code"].is_null(), "the kernel has thrown it away");
+    assert_eq!(terminated.records[0]["code"], "SI_USER", "the kernel has thrown it away, and we have noted it");
+    assert_eq!(terminated.records[0]["sender"]["comm"], "script");
+    assert_eq!(terminated.records[0]["sender"]["pid"], terminated.records[0]["pid"]);
     let killed = script("kill -KILL $$");
     assert_eq!(killed.status.code(), Some(137));
     assert_eq!(killed.records.len(), 1, "{:#?}", killed.records);
     assert_eq!(killed.records[0]["signal"], "SIGKILL");
+    let other = script("sleep 60 & kill -KILL $!; wait $!");
+    assert_eq!((other.status.code(), other.records.len()), (Some(137), 1), "{:#?}", other.records);
+    let sender = &other.records[0]["sender"];
+    assert_eq!(
+        (&sender["comm"], &sender["pid"]),
+        (&"script".into(), &other.records[0]["ppid"]),
+        "{:#?}",
+        other.records
+    );
+    assert_eq!((&sender["tid"], &sender["uid"]), (&sender["pid"], &0.into()));
     let handled = script("trap 'exit 3' TERM; kill -TERM $$; sleep 1");
     assert_eq!(handled.status.code(), Some(3));
     assert_eq!(handled.records.len(), 1, "{:#?}", handled.records);

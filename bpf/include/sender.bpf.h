@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who sent a signal that ends a process without a core dump: SIGKILL, SIGTERM and their like.
+ *
+ * The kernel turns these into an anonymous SIGKILL before they are delivered (fl_ending_signal), so the sender is noted when
+ * the signal is generated, in the sender's own context. Attached only where such a signal is watched.
+ */
+#ifndef FL_SENDER_BPF_H
+#define FL_SENDER_BPF_H
+
+#include "filter.bpf.h"
+#include "record.bpf.h"
+#include "signal.h"
+
+struct fl_sent {
+	u64 start_boottime_ns; /* of the target's leader: tells two with the same tgid apart */
+	u32 signal;
+	s32 si_code;
+	u32 pid;
+	u32 tid;
+	u32 uid;
+	u32 pad;
+	char comm[FL_COMM_BYTES];
+};
+
+/* By the target's tgid. Full: the oldest is forgotten, whose record then has no sender. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FL_ENDINGS_MAX);
+	__type(key, u32);
+	__type(value, struct fl_sent);
+} fl_sent SEC(".maps");
+
+/* signal_generate, in the sender. Only what a process sends: where the kernel does, the current task is a bystander. */
+static __always_inline void fl_note_sender(u32 signal, struct kernel_siginfo *info, struct task_struct *target)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fl_sent sent = {};
+	u32 tgid;
+
+	if (!(fl_config.signals & ~FL_DEFAULT_CORE & FL_BIT(signal)))
+		return;
+	/* SEND_SIG_NOINFO is 0 and a process's; SEND_SIG_PRIV is 1 and the kernel's. */
+	if ((u64)info == 1)
+		return;
+	sent.si_code = info ? fl_read(info, si_code) : SI_USER;
+	if (sent.si_code != SI_USER && sent.si_code != SI_TKILL && sent.si_code != SI_QUEUE)
+		return;
+	sent.start_boottime_ns = fl_read(target, group_leader, start_boottime);
+	sent.signal = signal;
+	sent.pid = bpf_get_current_pid_tgid() >> 32;
+	sent.tid = (u32)bpf_get_current_pid_tgid();
+	sent.uid = (u32)bpf_get_current_uid_gid();
+	fl_copy(sent.comm, FL_COMM_BYTES, &task->comm);
+	tgid = fl_read(target, tgid);
+	bpf_map_update_elem(&fl_sent, &tgid, &sent, BPF_ANY);
+}
+
+/* Adds who sent `signal` to the current process, if that was noted. */
+static __always_inline void fl_add_sender(struct fl_crash *record, struct task_struct *task, u32 signal)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct fl_sent *sent = bpf_map_lookup_elem(&fl_sent, &tgid);
+
+	if (!sent || sent->signal != signal || sent->start_boottime_ns != fl_read(task, group_leader, start_boottime))
+		return;
+	record->si_code = sent->si_code;
+	record->sender_pid = sent->pid;
+	record->sender_tid = sent->tid;
+	record->sender_uid = sent->uid;
+	__builtin_memcpy(record->sender_comm, sent->comm, FL_COMM_BYTES);
+	record->flags |= FL_HAS_CODE | FL_HAS_SENDER | FL_SENDER_SEEN;
+}
+
+#endif
