@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, check_with, copy_program, programs};
+use crate::harness::{FAULTLINE, Scratch, Watching, check_at_once, check_with, copy_program, programs};
 use crate::snapshot::{FEW, compare};
 
 /// What each kernel of the matrix must have: a newer one that lacks what an older one has is a failure of ours, or a loss
@@ -136,9 +136,11 @@ fn kprobes_see_the_same() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("failed to watch SIGKILL by kprobes"), "{text}");
     // What goes through hooks of its own there, and enough of the rest to see that it is the same programs.
-    for name in FEW.iter().chain(&["handled", "failed-assert", "caught-abort", "caught-raise"]) {
-        compare(name, &check_with(name, &["--attach", "kprobe"]));
+    let names = [FEW, &["failed-assert", "caught-abort", "caught-raise", "caught-exit"]].concat();
+    for (name, record) in check_at_once(&names, &["--attach", "kprobe"]) {
+        compare(&name, &record);
     }
+    compare("handled", &check_with("handled", &["--attach", "kprobe"]));
 }
 
 #[test]
@@ -233,8 +235,10 @@ fn both_builds_see_the_same() {
     let typed = !matches!(kernel().as_deref(), Some("5.10" | "6.1"));
     let wanted = if typed { "reading kernel memory by typed loads" } else { "reading kernel memory by a helper" };
     assert_eq!(how(&[]), wanted);
-    for name in FEW.iter().filter(|_| typed) {
-        compare(name, &check_with(name, &from_file));
+    if typed {
+        for (name, record) in check_at_once(FEW, &from_file) {
+            compare(&name, &record);
+        }
     }
 }
 

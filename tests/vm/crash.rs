@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{build_id, check, hex, programs};
+use crate::harness::{build_id, check, check_with, hex, programs};
 use crate::snapshot::compare;
 
 /// One test a program, by its name.
@@ -139,7 +139,9 @@ fn one_bug_has_one_signature() {
     let signature = |name: &str| check(name)["signature"].as_str().unwrap().to_owned();
     let first = signature("null-write");
     assert_eq!(first.len(), 16);
-    assert_eq!(first, signature("null-write"), "another process, another layout");
+    let again = check_with("null-write", &[]);
+    assert_eq!(first, again["signature"].as_str().unwrap(), "another process, another layout");
+    assert_ne!(check("null-write")["pid"], again["pid"]);
     assert_ne!(first, signature("readonly-write"));
     assert_ne!(signature("null-call"), signature("static"));
     assert!(programs().join("null-write").exists());

@@ -125,29 +125,102 @@ pub fn run(program: &Path, flags: &[&str]) -> Run {
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {stderr}"));
     Run {
         status: output.status,
-        facts: String::from_utf8(output.stdout)
-            .unwrap()
-            .lines()
-            .filter_map(|line| line.split_once(' '))
-            .map(|(field, value)| (field.to_owned(), value.to_owned()))
-            .collect(),
+        facts: facts(&output.stdout),
         records: text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
         stderr,
     }
 }
 
-/// Runs the program of this name and compares every fact. Returns the first record, for what only one test knows.
+/// Compares every fact of the program of this name, as it died when all of them died under one faultline: to start that takes
+/// a slow guest longer than all the deaths. Returns the first record, for what only one test knows.
 pub fn check(name: &str) -> Value {
-    check_with(name, &[])
+    let expected = Expected::read(name);
+    match all_at_once().iter().find(|(program, _)| program == name) {
+        Some((_, run)) => verify(name, &expected, run),
+        None => check_with(name, &[]),
+    }
 }
 
-/// The same with more flags: whatever they are, the facts don't change.
+/// Every program that needs no flags of its own, with what it left behind.
+fn all_at_once() -> &'static [(String, Run)] {
+    static RUNS: OnceLock<Vec<(String, Run)>> = OnceLock::new();
+    RUNS.get_or_init(|| {
+        let sources = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs")).unwrap();
+        let names: Vec<String> = sources
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".c").map(str::to_owned))
+            .filter(|name| !name.starts_with("many-") && Expected::read(name).flags.is_empty())
+            .collect();
+        run_at_once(names, &[])
+    })
+}
+
+/// The same as [`check_with`] for several programs, under one faultline.
+pub fn check_at_once(names: &[&str], more: &[&str]) -> Vec<(String, Value)> {
+    let runs = run_at_once(names.iter().map(|&name| name.to_owned()).collect(), more);
+    runs.into_iter()
+        .map(|(name, run)| {
+            let record = verify(&name, &Expected::read(&name), &run);
+            (name, record)
+        })
+        .collect()
+}
+
+/// Runs the programs one after the other under one `faultline crash -r -t FLAGS`.
+fn run_at_once(names: Vec<String>, flags: &[&str]) -> Vec<(String, Run)> {
+    let scratch = Scratch::new();
+    let script = scratch.path("all");
+    let mut text = "#!/bin/sh\n".to_owned();
+    for name in &names {
+        let (program, said) = (programs().join(name), scratch.path(name));
+        // Between two programs' records stands one of a shell, whatever the programs do.
+        text += &format!(
+            "{} >{}; echo status $? >>{}; sh -c 'kill -SEGV $$'\n",
+            program.display(),
+            said.display(),
+            said.display()
+        );
+    }
+    fs::write(&script, text + "exit 0\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let all = run(&script, &[&["-r", "-t"], flags].concat());
+    assert_eq!(all.status.code(), Some(0), "{}", all.stderr);
+    let mut parts = all.records.split(|record| record["comm"] == "sh");
+    let runs: Vec<(String, Run)> = names
+        .into_iter()
+        .map(|name| {
+            let records = parts.next().unwrap_or_default().to_vec();
+            let mut facts = facts(&fs::read(scratch.path(&name)).unwrap());
+            let (_, status) = facts.pop().unwrap();
+            let run = Run {
+                status: ExitStatus::from_raw(status.parse::<i32>().unwrap() << 8),
+                facts,
+                records,
+                stderr: all.stderr.clone(),
+            };
+            (name, run)
+        })
+        .collect();
+    assert!(parts.all(<[Value]>::is_empty), "records of nobody");
+    runs
+}
+
+/// The program's lines `FIELD VALUE`.
+fn facts(stdout: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8(stdout.to_vec()).unwrap();
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(field, value)| (field.to_owned(), value.to_owned())).collect()
+}
+
+/// Runs the program by itself, with more flags: whatever they are, the facts don't change.
 pub fn check_with(name: &str, more: &[&str]) -> Value {
-    let program = programs().join(name);
     let expected = Expected::read(name);
     let flags: Vec<&str> =
         ["-r", "-t"].iter().chain(more).copied().chain(expected.flags.iter().map(String::as_str)).collect();
-    let run = run(&program, &flags);
+    verify(name, &expected, &run(&programs().join(name), &flags))
+}
+
+fn verify(name: &str, expected: &Expected, run: &Run) -> Value {
+    let program = programs().join(name);
     let code = run.status.code().or(run.status.signal());
     assert_eq!(code, expected.exit, "exit status of {name}: {}", run.stderr);
     assert_eq!(run.records.len(), expected.records.unwrap_or(1), "records of {name}: {:#?}", run.records);
