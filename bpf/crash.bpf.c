@@ -425,9 +425,10 @@ static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
 }
 
 /*
- * signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action), and from v6.16 on also
- * sched_process_exit(struct task_struct *task, bool group_dead): one program for both, because what they have in common takes
- * the verifier most of the time that we take to start. Before v6.16 the task has given up its memory when it comes there.
+ * signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action), and where there are no kprobes, from
+ * v6.16 on, sched_process_exit(struct task_struct *task, bool group_dead): one program for both, because what they have in
+ * common takes the verifier most of the time that we take to start. Before v6.16 the task has given up its memory when it
+ * comes there.
  */
 SEC("raw_tp/signal_deliver")
 int BPF_PROG(fl_deliver, u64 first, struct kernel_siginfo *info)

@@ -137,8 +137,8 @@ impl Probe {
         let mut object = Opened::open(bytes, build, plan.btf.as_deref())?;
         let seccomp_kills = hooks == Hooks::Tracepoint { seccomp_kills: true };
         let exits = match hooks {
-            Hooks::Tracepoint { .. } if object.exits_with_memory() => Exits::Tracepoint,
             _ if host::has_kprobe_pmu() => Exits::Kprobe,
+            Hooks::Tracepoint { .. } if object.exits_with_memory() => Exits::Tracepoint,
             _ => Exits::Unseen,
         };
         let mut config = fl_config {
@@ -306,7 +306,9 @@ fn needs_senders(plan: &Plan, hooks: Hooks) -> bool {
     hooks != Hooks::Kprobe && plan.signals.iter().any(|signal| !CORE_SIGNALS.contains(signal))
 }
 
-/// How the end of a process is seen that exits from the handler of a fault.
+/// How the end of a process is seen that exits from the handler of a fault: by a kprobe where there are any. At
+/// sched_process_exit the task may be preempted on new kernels (seen on 7.2), by one that gets a signal: our program would be
+/// on that processor already, and the kernel would leave the signal's run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exits {
     /// From v6.16 on.
