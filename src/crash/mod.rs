@@ -86,6 +86,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let plan = plan(options);
     let probe = Probe::start(&plan)?;
     let attached = started.elapsed();
+    host::release_memory();
     let mut watch = Watch::new(options.duration)?;
     say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
