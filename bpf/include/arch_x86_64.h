@@ -44,26 +44,32 @@ struct fl_mm_context {
 
 #pragma clang attribute pop
 
+/* What a debugger shows, from struct pt_regs or a signal frame: both have the kernel's names. */
+#define fl_copy_registers(to, from)           \
+	({                                    \
+		(to)->rip = (from)->ip;       \
+		(to)->rsp = (from)->sp;       \
+		(to)->rbp = (from)->bp;       \
+		(to)->rax = (from)->ax;       \
+		(to)->rbx = (from)->bx;       \
+		(to)->rcx = (from)->cx;       \
+		(to)->rdx = (from)->dx;       \
+		(to)->rsi = (from)->si;       \
+		(to)->rdi = (from)->di;       \
+		(to)->r8 = (from)->r8;        \
+		(to)->r9 = (from)->r9;        \
+		(to)->r10 = (from)->r10;      \
+		(to)->r11 = (from)->r11;      \
+		(to)->r12 = (from)->r12;      \
+		(to)->r13 = (from)->r13;      \
+		(to)->r14 = (from)->r14;      \
+		(to)->r15 = (from)->r15;      \
+		(to)->eflags = (from)->flags; \
+	})
+
 static inline __attribute__((always_inline)) void fl_registers_from(struct fl_registers *to, const struct pt_regs *from)
 {
-	to->rip = from->ip;
-	to->rsp = from->sp;
-	to->rbp = from->bp;
-	to->rax = from->ax;
-	to->rbx = from->bx;
-	to->rcx = from->cx;
-	to->rdx = from->dx;
-	to->rsi = from->si;
-	to->rdi = from->di;
-	to->r8 = from->r8;
-	to->r9 = from->r9;
-	to->r10 = from->r10;
-	to->r11 = from->r11;
-	to->r12 = from->r12;
-	to->r13 = from->r13;
-	to->r14 = from->r14;
-	to->r15 = from->r15;
-	to->eflags = from->flags;
+	fl_copy_registers(to, from);
 	to->cs = from->cs;
 	to->ss = from->ss;
 }
@@ -85,24 +91,7 @@ struct fl_signal_frame {
 static inline __attribute__((always_inline)) void fl_registers_of_frame(struct fl_registers *to,
 									const struct fl_signal_frame *from)
 {
-	to->rip = from->ip;
-	to->rsp = from->sp;
-	to->rbp = from->bp;
-	to->rax = from->ax;
-	to->rbx = from->bx;
-	to->rcx = from->cx;
-	to->rdx = from->dx;
-	to->rsi = from->si;
-	to->rdi = from->di;
-	to->r8 = from->r8;
-	to->r9 = from->r9;
-	to->r10 = from->r10;
-	to->r11 = from->r11;
-	to->r12 = from->r12;
-	to->r13 = from->r13;
-	to->r14 = from->r14;
-	to->r15 = from->r15;
-	to->eflags = from->flags;
+	fl_copy_registers(to, from);
 }
 
 /* The three registers that frames are walked from. */
