@@ -29,7 +29,7 @@ typedef long long s64;
 #define FL_DESCENDANTS_MAX 8192 /* live descendants of the watched command */
 #define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment by a signal without a core dump */
 #define FL_SITES_MAX       256 /* places of handled faults that each processor remembers with their group: a power of 2 */
-#define FL_THREADS_MAX     256 /* whose handled faults are remembered until it is known what became of them: a power of 2 */
+#define FL_THREADS_MAX     128 /* whose handled faults are remembered until it is known what became of them: a power of 2 */
 #define FL_NESTED_MAX      3  /* of them for each thread: faults of handlers of faults */
 #define FL_EXEMPLAR_FRAMES 16 /* of a group's stack in fl_stacks */
 #define FL_SIGNED_FRAMES   16 /* innermost frames that make a group and a signature: the outer ones are the start-up's */
