@@ -32,7 +32,7 @@ frame = gdb.newest_frame()
 while frame:
     if frame.type() == gdb.SIGTRAMP_FRAME:
         print('FRAME <signal>')
-    elif frame.type() in (gdb.NORMAL_FRAME, gdb.SIGTRAMP_FRAME):
+    elif frame.type() == gdb.NORMAL_FRAME:
         print('FRAME', frame.name() or '??')
     frame = frame.older()
 ";
