@@ -12,7 +12,7 @@ macro_rules! programs {
     ($($test:ident $name:literal)*) => {
         $(#[test] fn $test() { compare($name, &check($name)); })*
         /// The programs whose header says all.
-        const PLAIN: &[&str] = &[$($name),*];
+        pub const PLAIN: &[&str] = &[$($name),*];
     };
 }
 
