@@ -8,6 +8,7 @@
  * before anything else is done for it.
  * Refuses to guess: what is not certain has no flag set.
  */
+#include "abi/crash.h"
 #include "caught.bpf.h"
 #include "filter.bpf.h"
 #include "regs.bpf.h"

@@ -3,7 +3,9 @@
 
 use std::mem::{offset_of, size_of};
 
-use faultline::probe::abi::{Names, fl_config, fl_crash, fl_file, fl_group, fl_group_key, fl_registers, fl_vma};
+use faultline::probe::abi::{
+    Names, fl_config, fl_crash, fl_file, fl_filter_config, fl_group, fl_group_key, fl_registers, fl_vma,
+};
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::btf::{Btf, HasSize, types::MemberAttr};
 
@@ -77,7 +79,8 @@ same_layout!(
 same_layout!(file, fl_file, inode, device, flags, path_offset, build_id_length, build_id);
 same_layout!(vma, fl_vma, vm_start, vm_end, vm_flags, file_offset, file);
 same_layout!(registers, fl_registers, rip, rsp, rbp, r15, eflags, cs, ss);
-same_layout!(config, fl_config, signals, frames, command_parent, by_pid, names);
+same_layout!(config, fl_config, signals, frames, stack_pages, senders);
+same_layout!(filter, fl_filter_config, pid_namespace_device, command_parent, by_pid, names);
 
 #[test]
 fn a_sample_is_read_with_its_strings_cut_where_they_end() {

@@ -1,11 +1,13 @@
 //! The harness of the VM matrix: boots the guests of `vmtest.toml`, follows the tests that run inside, and ends with a table.
 //!
-//! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels; none means all.
+//! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels; none means all. As many guests run at
+//! once as there are pairs of processors, because each guest has two.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
     if shell {
         wanted.remove(0);
     }
-    match targets(&wanted, shell) {
+    match targets(&wanted) {
         Ok(targets) if shell => prompt(targets),
         Ok(targets) => matrix(&targets, wanted.is_empty()),
         Err(error) => {
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 /// The targets of vmtest.toml that were asked for, in its order.
-fn targets(wanted: &[String], shell: bool) -> Result<Vec<Target>, String> {
+fn targets(wanted: &[String]) -> Result<Vec<Target>, String> {
     let text =
         std::fs::read_to_string("vmtest.toml").map_err(|error| format!("failed to read `vmtest.toml`: {error}"))?;
     let all: Config = toml::from_str(&text).map_err(|error| format!("failed to read `vmtest.toml`: {error}"))?;
@@ -43,13 +45,7 @@ fn targets(wanted: &[String], shell: bool) -> Result<Vec<Target>, String> {
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no kernel `{unknown}` in vmtest.toml: one of {}", names.join(", ")));
     }
-    let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name || (!shell && wanted == kernel(name)));
-    Ok(all.target.into_iter().filter(|target| wanted.is_empty() || is_wanted(&target.name)).collect())
-}
-
-/// The kernel that a target boots: what its name begins with.
-fn kernel(target: &str) -> &str {
-    target.split('-').next().unwrap_or(target)
+    Ok(all.target.into_iter().filter(|target| wanted.is_empty() || wanted.contains(&target.name)).collect())
 }
 
 fn prompt(targets: Vec<Target>) -> ExitCode {
@@ -87,60 +83,13 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Adds what another guest of the same kernel found.
-    fn join(&mut self, other: Self) {
-        self.tests.extend(other.tests);
-        self.unavailable = self.unavailable.take().or(other.unavailable);
-        self.status = self.status.max(other.status);
-        self.doctor.extend(other.doctor);
-        self.crash = self.crash.take().or(other.crash);
-        self.crash_locked_down = self.crash_locked_down.take().or(other.crash_locked_down);
-        self.signatures.extend(other.signatures);
-        self.took += other.took;
-    }
-
     fn failed(&self) -> bool {
         self.status != 0 || self.tests.is_empty() || self.tests.values().any(|passed| !passed)
     }
 }
 
 fn matrix(targets: &[Target], whole: bool) -> ExitCode {
-    let mut outcomes: Vec<(String, Outcome)> = Vec::new();
-    for target in targets {
-        let name = target.name.clone();
-        let there = target.kernel.as_deref().is_some_and(Path::exists);
-        let outcome = if there {
-            let outcome = run(target);
-            if outcome.lost_breakpoint {
-                // Kernels since 6.16 patch their code in a way that QEMU without KVM gets wrong now and then: a processor
-                // meets the breakpoint that stands in for the code when it is gone already, and the guest dies of it. That
-                // is no answer of any test, so the guest is asked once more.
-                eprintln!(
-                    "{name}: QEMU met a breakpoint that the kernel had taken back (Oops: int3): booting it once more"
-                );
-                run(target)
-            } else {
-                outcome
-            }
-        } else {
-            Outcome {
-                unavailable: Some("its kernel is not there: ci/kernels says why".to_owned()),
-                ..Outcome::default()
-            }
-        };
-        match &outcome.unavailable {
-            Some(why) => eprintln!("{name}: not available: {why}"),
-            None => {
-                let passed = outcome.tests.values().filter(|passed| **passed).count();
-                let release = outcome.release.as_deref().unwrap_or("unknown kernel");
-                eprintln!("{name}: {release}: {passed} of {} tests passed", outcome.tests.len());
-            }
-        }
-        match outcomes.iter_mut().find(|(joined, _)| joined == kernel(&name)) {
-            Some((_, joined)) => joined.join(outcome),
-            None => outcomes.push((kernel(&name).to_owned(), outcome)),
-        }
-    }
+    let outcomes = run_all(targets);
     print!("{}", table(&outcomes));
     let count = |wanted: bool| -> usize {
         outcomes.iter().map(|(_, outcome)| outcome.tests.values().filter(|passed| **passed == wanted).count()).sum()
@@ -149,7 +98,7 @@ fn matrix(targets: &[Target], whole: bool) -> ExitCode {
     if outcomes.iter().any(|(_, outcome)| outcome.unavailable.is_some()) {
         return ExitCode::from(EX_UNAVAILABLE);
     }
-    let failed = outcomes.iter().any(|(_, outcome)| outcome.failed());
+    let failed = outcomes.len() < targets.len() || outcomes.iter().any(|(_, outcome)| outcome.failed());
     let signatures: BTreeSet<&String> = outcomes.iter().flat_map(|(_, outcome)| &outcome.signatures).collect();
     let has_one = |(_, outcome): &(String, Outcome)| !outcome.signatures.is_empty() || !whole;
     let is_one = signatures.len() < 2 && outcomes.iter().all(has_one);
@@ -160,6 +109,55 @@ fn matrix(targets: &[Target], whole: bool) -> ExitCode {
     // The page is about all of them, and only a matrix without failures may write it.
     let right = failed || !whole || compare_document(&outcomes);
     ExitCode::from(u8::from(failed || !right))
+}
+
+/// Runs the guests, in the order of `targets`, side by side.
+fn run_all(targets: &[Target]) -> Vec<(String, Outcome)> {
+    let next = AtomicUsize::new(0);
+    let at_once = std::thread::available_parallelism().map_or(1, |all| all.get() / 2).clamp(1, targets.len().max(1));
+    let mut outcomes: Vec<(usize, Outcome)> = std::thread::scope(|scope| {
+        let work = || {
+            let mut mine = Vec::new();
+            while let Some((index, target)) = {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                targets.get(index).map(|target| (index, target))
+            } {
+                mine.push((index, outcome(target)));
+            }
+            mine
+        };
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    });
+    outcomes.sort_by_key(|(index, _)| *index);
+    outcomes.into_iter().map(|(index, outcome)| (targets[index].name.clone(), outcome)).collect()
+}
+
+/// What comes out of one guest, and a line about it.
+fn outcome(target: &Target) -> Outcome {
+    let name = &target.name;
+    if !target.kernel.as_deref().is_some_and(Path::exists) {
+        let why = "its kernel is not there: ci/kernels says why";
+        eprintln!("{name}: not available: {why}");
+        return Outcome { unavailable: Some(why.to_owned()), ..Outcome::default() };
+    }
+    let mut outcome = run(target);
+    if outcome.lost_breakpoint {
+        // Kernels since 6.16 patch their code in a way that QEMU without KVM gets wrong now and then: a processor meets the
+        // breakpoint that stands in for the code when it is gone already, and the guest dies of it. That is no answer of any
+        // test, so the guest is asked once more.
+        eprintln!("{name}: QEMU met a breakpoint that the kernel had taken back (Oops: int3): booting it once more");
+        outcome = run(target);
+    }
+    match &outcome.unavailable {
+        Some(why) => eprintln!("{name}: not available: {why}"),
+        None => {
+            let passed = outcome.tests.values().filter(|passed| **passed).count();
+            let release = outcome.release.as_deref().unwrap_or("unknown kernel");
+            eprintln!("{name}: {release}: {passed} of {} tests passed", outcome.tests.len());
+        }
+    }
+    outcome
 }
 
 /// Boots one guest and follows its tests.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What crosses from the kernel programs to user space: keys, values, records and their limits.
+ * What crosses from the kernel programs to user space: here what all probes share, in abi/PROBE.h the keys, values, records
+ * and limits of each. There, too, are enum fl_counter (everything that is counted) and struct fl_config.
  *
  * No kernel types here. Rust gets these types through the skeleton's BTF, never by a copy made by hand; that is why enums
  * are the types of fields and keys. The sizes are asserted at the end of this file and again in tests/abi.rs.
@@ -27,64 +28,11 @@ typedef long long s64;
 #define FL_NAMES_MAX       16   /* --process-name, how often */
 #define FL_PIDS_MAX        1024 /* --pid, how often */
 #define FL_DESCENDANTS_MAX 8192 /* live descendants of the watched command */
-#define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment by a signal without a core dump */
-#define FL_SITES_MAX       256 /* places of handled faults that each processor remembers with their group: a power of 2 */
-#define FL_THREADS_MAX     128 /* whose handled faults are remembered until it is known what became of them: a power of 2 */
-#define FL_NESTED_MAX      3  /* of them for each thread: faults of handlers of faults */
-#define FL_EXEMPLAR_FRAMES 16 /* of a group's stack in fl_stacks */
-#define FL_SIGNED_FRAMES   16 /* innermost frames that make a group and a signature: the outer ones are the start-up's */
-#define FL_BUILD_ID_BYTES  20  /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
-#define FL_FRAMES_MAX      127 /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
+#define FL_BUILD_ID_BYTES  20   /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
 #define FL_PAGE_BYTES      4096
-#define FL_STACK_PAGES_MAX 128  /* 512 KiB */
-#define FL_MAPPINGS_MAX    512  /* of a process that are looked through for executable ones */
-#define FL_MODULES_MAX     24   /* executable mappings that one stack may touch */
-#define FL_FILES_MAX       28   /* the modules' files, the executable and the files of three VMAs */
 #define FL_STRINGS_BYTES   4096 /* all paths of one record together: PATH_MAX */
 #define FL_NAME_BYTES      256  /* NAME_MAX and the closing NUL: one component of a path */
 #define FL_PATH_DEPTH_MAX  32   /* components of a path, mounts included; each costs the verifier a round */
-
-/*
- * Everything that is counted. The first ones say what happened, those from FL_LOST_RING_FULL on which samples were lost
- * and why: their events are counted all the same.
- */
-enum fl_counter {
-	FL_FILTERED = 0,    /* deliveries of a watched signal to a task that the filters leave out */
-	FL_FATAL,           /* to a watched task: the signal ends the process */
-	FL_HANDLED,         /* to a watched task: a handler runs */
-	FL_IGNORED,         /* to a watched task: nothing happens */
-	FL_CAUGHT,          /* ends of watched tasks after a handler ran for their fault */
-	FL_RECORDS,         /* records handed to user space */
-	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
-	FL_LOST_PAGES,      /* no room in the ring for a page of a stack: its record has a shorter stack */
-	FL_LOST_BUDGET,     /* more than the budget of samples allows: fl_config.sample_first and the fields after it */
-	FL_LOST_STACK_FULL, /* a new group got no place in fl_stacks */
-	FL_LOST_WATCH_FULL, /* a descendant that could not be watched: FL_DESCENDANTS_MAX alive already */
-	FL_COUNTERS
-};
-
-/* What a sample in the ring is: its first word. */
-enum fl_sample_kind { FL_SAMPLE_CRASH = 0, FL_SAMPLE_STACK_PAGE };
-
-/* What became of a delivered signal. Caught is known only later, when the process ends: that end is then the event. */
-enum fl_disposition { FL_DISPOSED_FATAL = 0, FL_DISPOSED_HANDLED, FL_DISPOSED_IGNORED, FL_DISPOSED_CAUGHT };
-
-/* fl_crash.flags: which of the fields are known. */
-enum fl_crash_flag {
-	FL_HAS_CODE = 1 << 0,       /* si_code: absent where the kernel dropped the siginfo (SIGKILL and its like) */
-	FL_HAS_ADDRESS = 1 << 1,    /* fault_address */
-	FL_HAS_SENDER = 1 << 2,     /* sender_pid, sender_uid */
-	FL_HAS_PAGE_FAULT = 1 << 3, /* error_code: trap 14 and the address in cr2 is the signal's */
-	FL_HAS_SYSCALL = 1 << 4,    /* syscall, syscall_arch, fault_address: si_call_addr */
-	FL_HAS_REGISTERS = 1 << 5,  /* registers */
-	FL_IS_COMPAT = 1 << 7,      /* a 32-bit task: registers are right, frames hold the instruction pointer only */
-	FL_IN_PID_NAMESPACE = 1 << 10,  /* not the host's: sender_pid is a number of that namespace */
-	FL_IN_USER_NAMESPACE = 1 << 11, /* not the host's: sender_uid is a number of that namespace */
-	FL_PLACE_COUNTS = 1 << 8,       /* the frames tell what broke: no other process sent the signal */
-	FL_IS_FORGED = 1 << 6,          /* si_code says fault, and there was none: the process sent it to itself */
-	FL_SENDER_SEEN = 1 << 12,       /* sender_*: as the host numbers it, noted when the signal was sent */
-	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
-};
 
 /* fl_file.flags */
 enum fl_file_flag {
@@ -103,139 +51,19 @@ struct fl_file {
 	u8 build_id[FL_BUILD_ID_BYTES];
 };
 
-struct fl_vma {
-	u64 vm_start;
-	u64 vm_end; /* exclusive; 0: no such VMA */
-	u64 vm_flags;
-	u64 file_offset; /* of vm_start in the file, bytes */
-	u32 file;        /* 1 + index in fl_crash.files, 0: anonymous or no room */
-	u32 pad;
-};
-
-/*
- * What makes two deaths one bug, as far as the kernel can tell within one run: inodes are reused, so this key is worth
- * nothing to the next run. The durable name is the signature, made in user space.
- */
-struct fl_group_key {
-	u64 frames; /* hash of the innermost frames, each as device, inode and offset in the file; 0: they don't count */
-	u64 exe_inode;
-	u32 exe_device;
-	s32 si_code;
-	enum fl_disposition disposition;
-	u16 signal;
-	u16 has_code;
-	char comm[FL_COMM_BYTES]; /* of the group leader */
-};
-
-/* What is known of one group beside its counts. Written by the kernel program; first_ns 0: never used. */
-struct fl_group {
-	struct fl_group_key key;
-	u64 first_ns; /* CLOCK_BOOTTIME */
-	u64 last_ns;
-	u64 last_jiffies; /* when last_ns was taken: at most once a tick */
-	u64 sampled_ns;   /* the last sample that was sent */
-	u32 samples;      /* sent so far */
-	u32 last_pid;
-	s32 stack_id;        /* in fl_stacks; negative: none */
-	u32 build_id_length; /* of the executable; 0: unknown */
-	u8 build_id[FL_BUILD_ID_BYTES];
-	u32 pad;
-};
-
-/* One signal that a watched task got, as it got it. Written whole by the kernel program, read once by user space. */
-struct fl_crash {
-	enum fl_sample_kind kind;
-	u32 tid;
-	u64 timestamp_ns;  /* CLOCK_BOOTTIME */
-	u64 fault_address; /* si_addr, or si_call_addr of a seccomp trap */
-	u64 error_code;    /* of the page fault; enum x86_pf_error_code */
-	u64 trap_nr;       /* the last trap of the thread, stale where si_code <= 0 */
-	u64 start_brk;     /* the heap: start_brk to brk */
-	u64 brk;
-	u64 start_stack;      /* of the main thread */
-	u64 vdso;             /* address, 0: none */
-	u64 stack_limit;      /* RLIMIT_STACK, bytes */
-	u32 pid;              /* tgid, as the host sees it */
-	u32 ppid;             /* tgid of the real parent */
-	u32 pid_in_namespace; /* tgid in the innermost pid namespace */
-	u32 uid;
-	u32 mount_namespace; /* inode number of /proc/PID/ns/mnt */
-	u32 cpu;
-	u32 signal;
-	s32 si_code;
-	s32 sender_pid; /* tgid, as the target's pid namespace sees it; 0: from outside of it */
-	u32 sender_uid;
-	u32 sender_tid; /* with FL_SENDER_SEEN */
-	u32 pad;
-	s32 syscall;      /* of a seccomp trap */
-	u32 syscall_arch; /* AUDIT_ARCH_* */
-	enum fl_disposition disposition;
-	enum fl_crash_flag flags;
-	u32 group;         /* index in fl_groups; ~0: groups are off */
-	u32 end_signal;    /* where caught: the signal that ended the process; 0: it exited */
-	s32 end_code;      /* its si_code, or the exit status */
-	u32 code_length;   /* bytes of code that could be read */
-	u32 exe;           /* 1 + index in files, 0: unknown */
-	u32 cgroup_offset; /* the cgroup v2 path, in strings, as a file's path */
-	u32 cgroup_length;
-	u32 frame_count;
-	u32 module_count;
-	u32 file_count;
-	u32 strings_length;       /* bytes used of strings: what follows is not sent */
-	char comm[FL_COMM_BYTES]; /* of the group leader: the process's name */
-	char thread_name[FL_COMM_BYTES];
-	char sender_comm[FL_COMM_BYTES]; /* with FL_SENDER_SEEN */
-	struct fl_registers registers;
-	u8 code[FL_CODE_BYTES];  /* from the instruction pointer on */
-	struct fl_vma vma;       /* that holds fault_address */
-	struct fl_vma vma_below; /* the nearest lower and higher one where none does, or one without any permission */
-	struct fl_vma vma_above;
-	struct fl_vma stack_vma;   /* that holds the stack pointer */
-	struct fl_vma stack_above; /* the next higher one where that is none, or has no permission */
-	u64 frames[FL_FRAMES_MAX +
-		   1]; /* instruction pointers, innermost first; one spare to keep the verifier's masks simple */
-	struct fl_vma modules[FL_MODULES_MAX]; /* the executable mappings that the frames are in */
-	struct fl_file files[FL_FILES_MAX];
-	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the slack lets the last component be read whole */
-};
-
-/* A page of the stack of the thread whose record follows: tid and timestamp are the same. */
-struct fl_stack_page {
-	enum fl_sample_kind kind;
-	u32 tid;
-	u64 timestamp_ns;
-	u64 address;
-	u8 bytes[FL_PAGE_BYTES];
-};
-
-/* What the loader decides before the programs are verified: what is off costs nothing, its branches are gone. */
-struct fl_config {
-	u64 signals;              /* bit N - 1: watch signal N */
+/* Which tasks are watched: decided before the programs are verified, so that what is off costs nothing. */
+struct fl_filter_config {
 	u64 pid_namespace_device; /* not 0: pids that were typed are those of this pid namespace */
 	u64 pid_namespace_inode;
-	u64 sample_interval_ns; /* a group that has had sample_first gets one more after this time */
-	u32 frames;             /* to walk, 1..FL_FRAMES_MAX */
-	u32 groups;             /* not 0: count in so many groups, and in one more for what finds no place */
-	u32 sample_first;       /* samples that each group gets at once; 0: every one that fits into the ring */
-	u32 sample_rate;        /* samples a second of all groups together; 0: no limit */
-	u32 stack_pages;        /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
-	u32 command_parent;     /* not 0: this process's new children are the watched command */
+	u32 command_parent; /* not 0: this process's new children are the watched command */
 	u32 name_count;
 	u8 by_pid;
 	u8 by_cgroup;
 	u8 by_descent;
-	u8 show_handled;
-	u8 senders;       /* fl_generate is attached */
-	u8 seccomp_kills; /* fl_end is attached to do_coredump beside fl_deliver */
-	u8 pad[6];
+	u8 pad[5];
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 
-_Static_assert(sizeof(struct fl_group_key) == 48, "a key has no holes, or equal ones would differ");
-_Static_assert(sizeof(struct fl_group) == 120, "fl_group has a hole");
 _Static_assert(sizeof(struct fl_file) == 48, "fl_file has a hole");
-_Static_assert(sizeof(struct fl_vma) == 40, "fl_vma has a hole");
-_Static_assert(sizeof(struct fl_crash) % 8 == 0, "a record is whole words");
-_Static_assert(sizeof(struct fl_crash) < 32 * 1024, "a per-CPU value has at most PCPU_MIN_UNIT_SIZE bytes");
 
 #endif

@@ -2,15 +2,13 @@
 /*
  * Files as a dead process leaves them behind: identity, path and build id, taken while it is still there.
  *
- * bpf_d_path() is not allowed at signal_deliver, so the path is a bounded walk of dentries and mounts. The build id is
- * read from the process's own memory, where the first page of the file is mapped: that is the file that ran, whatever
+ * The build id is read from the process's own memory, where the first page of the file is mapped: that is the file that ran, whatever
  * lies at its path by now. No helper here takes a lock; a page that isn't in memory leaves build_id_length 0.
  */
 #ifndef FL_FILE_BPF_H
 #define FL_FILE_BPF_H
 
-#include "kernel.h"
-#include "record.bpf.h"
+#include "path.bpf.h"
 #include "vma.bpf.h"
 
 /*
@@ -23,62 +21,6 @@ static __always_inline struct fl_file *fl_file_at(struct fl_crash *record, u64 i
 	if (index >= FL_FILES_MAX)
 		return NULL;
 	return &record->files[index];
-}
-
-/* Where the walk of a path stands. In a map, so that the verifier sees one step and not all of them. */
-struct fl_ascent {
-	struct dentry *dentry;
-	struct mount *mount;
-};
-FL_SCRATCH(fl_ascents, struct fl_ascent);
-
-/* Appends one component and goes up, or from a mount's root to where it is mounted. 0: go on; 1: at the top; -1: cut. */
-__noinline int fl_path_step(void)
-{
-	struct fl_crash *record = fl_scratch(&fl_records);
-	struct fl_ascent *at = fl_scratch(&fl_ascents);
-	struct dentry *dentry, *parent;
-	struct mount *mount, *up;
-
-	if (!record || !at)
-		return -1;
-	dentry = at->dentry;
-	mount = at->mount;
-	parent = fl_read(dentry, d_parent);
-	if (dentry == fl_read(mount, mnt.mnt_root) || dentry == parent) {
-		up = fl_read(mount, mnt_parent);
-		if (up == mount || !up)
-			return 1;
-		at->dentry = fl_read(mount, mnt_mountpoint);
-		at->mount = up;
-		return 0;
-	}
-	if (fl_add_name((u64)fl_read(dentry, d_name.name)))
-		return -1;
-	at->dentry = parent;
-	return 0;
-}
-
-/*
- * Appends the path of the struct file at `file`, leaf first, up to the root of its mount namespace: that is how the
- * process saw it, less a chroot. 0: whole; 1: cut.
- */
-__noinline int fl_add_path(u64 file)
-{
-	struct fl_ascent *at = fl_scratch(&fl_ascents);
-	struct file *from = (void *)file;
-
-	if (!at)
-		return 1;
-	at->dentry = fl_read(from, f_path.dentry);
-	at->mount = (void *)((char *)fl_read(from, f_path.mnt) - bpf_core_field_offset(struct mount, mnt));
-	for (int i = 0; i < FL_PATH_DEPTH_MAX; i++) {
-		int done = fl_path_step();
-
-		if (done)
-			return done < 0;
-	}
-	return 1;
 }
 
 /* 1 + the index of the struct file at `file` in the record's files, which it joins when it is new. 0: no room. */

@@ -2,7 +2,7 @@
 /*
  * Which tasks are watched: by pid, by process name, by cgroup, as a descendant of the watched command.
  *
- * Kinds that were not asked for cost nothing: fl_config is frozen before the programs are verified, and the branches are
+ * Kinds that were not asked for cost nothing: fl_filter_config is frozen before the programs are verified, and the branches are
  * removed. All kinds that were asked for must hold; within one kind, any of its values.
  */
 #ifndef FL_FILTER_BPF_H
@@ -11,7 +11,8 @@
 #include "kernel.h"
 #include "loss.bpf.h"
 
-const volatile struct fl_config fl_config = {};
+const volatile struct fl_filter_config fl_filter_config = {};
+const volatile struct fl_config fl_config = {}; /* of the probe: abi/PROBE.h */
 
 /* --pid: tgids. Written by the loader only. */
 struct {
@@ -51,10 +52,10 @@ static __always_inline u32 fl_typed_pid(void)
 {
 	struct bpf_pidns_info seen = {};
 
-	if (!fl_config.pid_namespace_inode)
+	if (!fl_filter_config.pid_namespace_inode)
 		return bpf_get_current_pid_tgid() >> 32;
-	if (bpf_get_ns_current_pid_tgid(fl_config.pid_namespace_device, fl_config.pid_namespace_inode, &seen,
-					sizeof(seen)))
+	if (bpf_get_ns_current_pid_tgid(fl_filter_config.pid_namespace_device, fl_filter_config.pid_namespace_inode,
+					&seen, sizeof(seen)))
 		return 0;
 	return seen.tgid;
 }
@@ -70,7 +71,7 @@ __noinline int fl_name_matches(u32 index)
 		u32 i;
 
 		for (i = 0; i < FL_COMM_BYTES - 1; i++) {
-			char wanted = fl_config.names[index][i];
+			char wanted = fl_filter_config.names[index][i];
 
 			if (!wanted)
 				return 1;
@@ -91,7 +92,7 @@ static __always_inline bool fl_filter_name(struct task_struct *task)
 	if (!comm || fl_copy(comm->text, FL_COMM_BYTES, &leader->comm))
 		return false;
 	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
-		if (i >= fl_config.name_count)
+		if (i >= fl_filter_config.name_count)
 			break;
 		if (fl_name_matches(i))
 			return true;
@@ -102,21 +103,21 @@ static __always_inline bool fl_filter_name(struct task_struct *task)
 /* Is the current task, `task`, watched? Cheapest question first. */
 static __always_inline bool fl_filter(struct task_struct *task)
 {
-	if (fl_config.by_pid) {
+	if (fl_filter_config.by_pid) {
 		u32 pid = fl_typed_pid();
 
 		if (!bpf_map_lookup_elem(&fl_pids, &pid))
 			return false;
 	}
-	if (fl_config.by_descent) {
+	if (fl_filter_config.by_descent) {
 		u32 tgid = bpf_get_current_pid_tgid() >> 32;
 
 		if (!bpf_map_lookup_elem(&fl_descendants, &tgid))
 			return false;
 	}
-	if (fl_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
+	if (fl_filter_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
 		return false;
-	if (fl_config.name_count && !fl_filter_name(task))
+	if (fl_filter_config.name_count && !fl_filter_name(task))
 		return false;
 	return true;
 }
@@ -130,7 +131,7 @@ static __always_inline void fl_follow_fork(struct task_struct *parent, struct ta
 
 	if (tgid == parent_tgid) /* a thread */
 		return;
-	if (!bpf_map_lookup_elem(&fl_descendants, &parent_tgid) && fl_typed_pid() != fl_config.command_parent)
+	if (!bpf_map_lookup_elem(&fl_descendants, &parent_tgid) && fl_typed_pid() != fl_filter_config.command_parent)
 		return;
 	if (bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY))
 		fl_count(FL_LOST_WATCH_FULL);

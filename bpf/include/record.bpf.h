@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The record under construction, and the names in it.
+ * The record under construction, and the names in it. The probe's abi/PROBE.h, included before, says what it is (FL_RECORD):
+ * a struct with strings and strings_length.
  *
- * One per CPU is enough: signal_deliver runs with interrupts off, and the kernel runs no program twice at a time on one
- * CPU. Global functions of old kernels take scalars only, so each of them finds the record here by itself.
+ * One per CPU is enough: the programs that use it run with interrupts off, or there is one such program only, and the kernel
+ * runs no program twice at a time on one CPU. Global functions of old kernels take scalars only, so each of them finds the
+ * record here by itself.
  */
 #ifndef FL_RECORD_BPF_H
 #define FL_RECORD_BPF_H
 
 #include "kernel.h"
 
-FL_SCRATCH(fl_records, struct fl_crash);
+FL_SCRATCH(fl_records, FL_RECORD);
 
 /* Appends the name at `name` and its NUL to the record's strings. 0: well. Global: verified once for all that names are. */
 __noinline int fl_add_name(u64 name)
 {
-	struct fl_crash *record = fl_scratch(&fl_records);
+	FL_RECORD *record = fl_scratch(&fl_records);
 	u32 at;
 	long length;
 

@@ -10,9 +10,19 @@ pub(super) mod crash_skel {
 }
 
 pub use crash_skel::types::{
-    fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_group, fl_group_key,
-    fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
+    fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_filter_config, fl_group,
+    fl_group_key, fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
 };
+
+/// What a probe is configured with before it is verified.
+///
+/// # Safety
+/// The type is `repr(C)`, made of integers only, and has no padding that isn't a field.
+pub(super) unsafe trait Constant {}
+// SAFETY: abi.h has them so, and names what would be padding.
+unsafe impl Constant for fl_filter_config {}
+// SAFETY: as above.
+unsafe impl Constant for fl_config {}
 
 /// A value of `fl_groups`. None: not of its size.
 pub(super) fn group_from_bytes(bytes: &[u8]) -> Option<fl_group> {

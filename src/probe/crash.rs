@@ -141,7 +141,7 @@ impl Probe {
             Hooks::Tracepoint { .. } if object.exits_with_memory() => Exits::Tracepoint,
             _ => Exits::Unseen,
         };
-        let mut config = fl_config {
+        let config = fl_config {
             signals: plan.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
             frames: plan.frames,
             // One more, because the stack pointer is somewhere in the first.
@@ -155,8 +155,8 @@ impl Probe {
             sample_rate: plan.samples.rate.unwrap_or(0),
             ..fl_config::default()
         };
-        plan.filter.configure(&mut config)?;
-        object.configure(&config)?;
+        object.configure("fl_config", &config)?;
+        object.configure("fl_filter_config", &plan.filter.config()?)?;
         // Nothing is loaded, and no table kept, that was not asked for.
         let kprobes = hooks == Hooks::Kprobe;
         object.autoload("fl_deliver", !kprobes)?;

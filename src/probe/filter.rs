@@ -10,7 +10,7 @@ use libbpf_rs::{MapCore, MapFlags};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use procfs::process::Process;
 
-use super::abi::fl_config;
+use super::abi::fl_filter_config;
 
 /// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
 const HOST_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -37,7 +37,7 @@ impl Filter {
     /// # Errors
     /// One line: what was typed, why it can't be, and what would do.
     pub fn check(&self) -> Result<(), FilterError> {
-        let config = fl_config::default();
+        let config = fl_filter_config::default();
         if self.process_names.len() > config.names.len() {
             bail!("failed to filter by name: {} names at most", config.names.len());
         }
@@ -65,15 +65,18 @@ impl Filter {
         Ok(())
     }
 
-    /// Writes what is decided before the programs are verified.
+    /// What is decided before the programs are verified.
     ///
     /// # Errors
     /// Where our own pid namespace can't be told.
-    pub(super) fn configure(&self, config: &mut fl_config) -> Result<()> {
-        config.by_pid = u8::from(!self.pids.is_empty());
-        config.by_cgroup = u8::from(self.cgroup.is_some());
-        config.by_descent = u8::from(self.command);
-        config.name_count = self.process_names.len() as u32;
+    pub(super) fn config(&self) -> Result<fl_filter_config> {
+        let mut config = fl_filter_config {
+            by_pid: u8::from(!self.pids.is_empty()),
+            by_cgroup: u8::from(self.cgroup.is_some()),
+            by_descent: u8::from(self.command),
+            name_count: self.process_names.len() as u32,
+            ..fl_filter_config::default()
+        };
         for (slot, name) in config.names.iter_mut().zip(&self.process_names) {
             for (to, from) in slot.iter_mut().zip(name.bytes()) {
                 *to = from as _;
@@ -87,7 +90,7 @@ impl Filter {
             config.pid_namespace_device = namespace.dev();
             config.pid_namespace_inode = namespace.ino();
         }
-        Ok(())
+        Ok(config)
     }
 
     /// Fills the maps of the loaded programs.
@@ -140,8 +143,7 @@ mod tests {
 
     #[test]
     fn nothing_typed_watches_everything() {
-        let mut config = fl_config::default();
-        Filter::default().configure(&mut config).unwrap();
+        let config = Filter::default().config().unwrap();
         assert_eq!((config.by_pid, config.by_cgroup, config.by_descent, config.name_count), (0, 0, 0, 0));
     }
 

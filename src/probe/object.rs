@@ -2,16 +2,17 @@
 //!
 //! Not through the skeleton, which is bound to one object; its types serve both (`abi.rs`).
 
-use std::mem::offset_of;
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::{DataSec, Var, VarSecInfo};
 use libbpf_rs::{
     AsRawLibbpf as _, Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, ProgramMut,
 };
 
-use super::abi::{crash_skel::types::rodata, fl_config};
+use super::abi::Constant;
 use super::types::{Ids, TypesFile};
 use super::{load, typed};
 
@@ -29,6 +30,8 @@ pub(super) struct Opened {
     object: OpenObject,
     build: Build,
     ids: Ids,
+    /// Where in .rodata each constant lies.
+    constants: HashMap<String, usize>,
     /// libbpf reads it when the object is loaded.
     _types: TypesFile,
 }
@@ -47,22 +50,24 @@ impl Opened {
         let own = load::step("open the probe", Btf::from_bpf_object(unsafe { object.as_libbpf_object().as_ref() }))?;
         let own = own.ok_or_else(|| missing("section", ".BTF"))?;
         let ids = types.fill(btf, &own)?;
-        Ok(Self { object, build, ids, _types: types })
+        let constants = constants(&own);
+        drop(own);
+        Ok(Self { object, build, ids, constants, _types: types })
     }
 
     pub(super) fn map(&mut self, name: &str) -> Result<OpenMapMut<'_>> {
         self.object.maps_mut().find(|map| map.name() == name).ok_or_else(|| missing("map", name))
     }
 
-    /// Writes what the programs are verified with.
-    pub(super) fn configure(&mut self, config: &fl_config) -> Result<()> {
+    /// Writes the constant `name`, which the programs are verified with.
+    pub(super) fn configure<Value: Constant>(&mut self, name: &str, value: &Value) -> Result<()> {
+        let at = self.constants.get(name).copied().ok_or_else(|| missing("variable", name))?;
         let mut map = self.object.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
-        let value =
+        let section =
             map.as_mut().and_then(OpenMapMut::initial_value_mut).ok_or_else(|| missing("section", ".rodata"))?;
-        let at = offset_of!(rodata, fl_config);
-        let place = value.get_mut(at..at + size_of::<fl_config>()).ok_or_else(|| missing("variable", "fl_config"))?;
-        // SAFETY: fl_config is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
-        let bytes = unsafe { std::slice::from_raw_parts((&raw const *config).cast::<u8>(), size_of::<fl_config>()) };
+        let place = section.get_mut(at..at + size_of::<Value>()).ok_or_else(|| missing("variable", name))?;
+        // SAFETY: a Constant is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
+        let bytes = unsafe { std::slice::from_raw_parts((&raw const *value).cast::<u8>(), size_of::<Value>()) };
         place.copy_from_slice(bytes);
         Ok(())
     }
@@ -92,6 +97,16 @@ impl Opened {
         let result = typed::loading((self.build == Build::Typed).then_some(self.ids), || self.object.load());
         Ok(Loaded { object: load::step("load the probe", result)? })
     }
+}
+
+/// The variables of .rodata by name: their place in it, bytes.
+fn constants(types: &Btf<'_>) -> HashMap<String, usize> {
+    let section: Option<DataSec<'_>> = types.type_by_name(".rodata");
+    let variable = |info: VarSecInfo| {
+        let variable = types.type_by_id::<Var<'_>>(info.ty)?;
+        Some((variable.name()?.to_str()?.to_owned(), info.offset as usize))
+    };
+    section.iter().flat_map(|section| section.iter().filter_map(variable).collect::<Vec<_>>()).collect()
 }
 
 /// An object in the kernel. Dropping it leaves only what is attached.

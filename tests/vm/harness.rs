@@ -66,6 +66,19 @@ pub fn copy_program(name: &str, to: &Path) {
     assert!(copied.success(), "failed to copy {name}");
 }
 
+/// A copy of a program under a name of its own, so that no other test's crashes match it.
+pub fn named(scratch: &Scratch, program: &str, name: &str) -> PathBuf {
+    let path = scratch.path(name);
+    copy_program(program, &path);
+    path
+}
+
+/// Runs a program that does not end well.
+pub fn die(program: &Path) {
+    let status = Command::new(program).stdout(Stdio::null()).status().unwrap();
+    assert!(!status.success());
+}
+
 /// What a program's header says about it.
 #[derive(Debug, Default)]
 pub struct Expected {

@@ -1,0 +1,9 @@
+//! What doesn't depend on the kernel, on real crashes on this machine's own: needs root. The rest is in `tests/vm`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod agent;
+mod command;
+#[allow(dead_code)] // the other tests use the rest
+#[path = "../vm/harness.rs"]
+mod harness;
+mod output;

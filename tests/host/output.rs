@@ -1,0 +1,103 @@
+//! Where records go and what they show: files, pipes, disks, text.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Output};
+
+use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, run};
+
+fn crash(arguments: &[&str]) -> Output {
+    Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()
+}
+
+fn program(name: &str) -> String {
+    programs().join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_duration_ends_the_run() {
+    let output = crash(&["-d", "0.3", "-n", "no-such-name"]);
+    assert!(output.status.success() && output.stdout.is_empty());
+    assert_eq!(counted(&output.stderr, " signals matched"), 0);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains(
+            "lost: sample_ring_full 0, stack_page_ring_full 0, sample_budget 0, stack_table_full 0, watch_table_full 0"
+        ),
+        "zeros are shown: {text}"
+    );
+}
+
+#[test]
+fn parts_that_were_not_asked_for_are_null() {
+    let program = programs().join("null-write");
+    let plain = &run(&program, &[]).records[0];
+    assert!(plain["registers"].is_null() && plain["stack_trace"].is_null() && plain["unwinder"].is_null());
+    let deep = &run(&program, &["-t"]).records[0];
+    assert!(deep["registers"].is_null());
+    assert_eq!((&deep["unwinder"], &deep["stack_complete"]), (&"eh_frame".into(), &true.into()));
+    let kernels = &run(&program, &["-t", "--stack-bytes", "0"]).records[0];
+    assert_eq!(kernels["unwinder"], "frame_pointer");
+    assert_eq!(
+        kernels["stack_trace"][1]["symbol"], deep["stack_trace"][1]["symbol"],
+        "where there are frame pointers they lead to the same"
+    );
+    let shallow = &run(&program, &["-t", "--max-stack-depth", "2"]).records[0];
+    assert_eq!(shallow["stack_trace"].as_array().unwrap().len(), 2);
+    assert_eq!(shallow["signature"], plain["signature"], "the signature doesn't depend on what is shown");
+    assert_eq!(shallow["signature"], deep["signature"]);
+}
+
+#[test]
+fn text_has_the_lines_that_scripts_look_for() {
+    let output = crash(&["-r", "-t", "--", &program("null-write")]);
+    assert_eq!(output.status.code(), Some(139));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with('[')).collect();
+    assert!(lines[0].contains("] SEGFAULT in process null-write (PID: "), "{text}");
+    assert_eq!(lines[1], "  Fault Address: 0x18");
+    assert!(lines[2].starts_with("  Instruction:   0x") && lines[2].contains(" (write_field+0x"), "{text}");
+    assert_eq!(lines[3], "  Fault Type:    Address not mapped (SEGV_MAPERR)");
+    for heading in ["  Memory Mapping:", "  Registers:", "  Stack Trace:"] {
+        assert!(lines.contains(&heading), "{text}");
+    }
+}
+
+#[test]
+fn a_file_is_written_anew_or_added_to() {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let path = file.to_str().unwrap();
+    let program = program("null-write");
+    fs::write(&file, "old\n").unwrap();
+    crash(&["--format", "json", "-o", path, "--append", "--", &program]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("old\n{\"type\":\"crash\"") && text.lines().count() == 2, "{text}");
+    crash(&["--format", "json", "-o", path, "--", &program]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("{\"type\":\"crash\"") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn a_full_disk_is_said() {
+    let output = crash(&["-o", "/dev/full", "--", &program("null-write")]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.ends_with("faultline: failed to write `/dev/full`: No space left on device (os error 28)\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "null-write", "closed-5d");
+    let mut watching = Watching::start(&["-n", "closed-5d"]);
+    drop(watching.child.stdout.take());
+    die(&program);
+    assert_eq!(watching.child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    watching.stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+}
