@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use sd_notify::NotifyState;
 
-use crate::crash::{self, BATCH, Collector, Crash, Decoder};
+use crate::crash::{self, Collector, Crash, Decoder};
 use crate::host;
 use crate::output::{Health, Metrics, Writer, boottime_ns, is_closed_pipe, serve};
 use crate::output::{Record, Timestamp};
 use crate::probe::crash::Probe;
+use crate::session::BATCH;
 use crate::watch::{Event, Watch};
 
 /// What a user asked for.

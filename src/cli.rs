@@ -1,5 +1,7 @@
 //! What was typed, and what was meant by it.
 
+mod signal;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch deaths by signal: address, code, registers, stack, mapping, who sent it
     Crash(Box<CrashArgs>),
+    /// Watch signals: who sent what to whom; fork, exec and exit
+    Signal(Box<signal::SignalArgs>),
     /// Always on: count crashes in the kernel, tell every interval, serve metrics
     Agent(Box<AgentArgs>),
     /// Say what this kernel and these privileges allow, and what to do about the rest
@@ -43,7 +47,7 @@ pub enum Command {
 
 /// The flags that every probe shares. The filters run in the kernel.
 #[derive(Args, Debug)]
-pub struct WatchArgs {
+pub struct WatchArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static> {
     /// Only this process, all its threads (repeatable)
     #[arg(short, long = "pid", value_name = "PID")]
     pids: Vec<u32>,
@@ -87,9 +91,9 @@ pub struct WatchArgs {
 
 /// How records look, and the command to watch: not for an agent.
 #[derive(Args, Debug)]
-pub struct ProbeArgs {
+pub struct ProbeArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static> {
     #[command(flatten)]
-    watch: WatchArgs,
+    watch: WatchArgs<Attach>,
 
     /// How records look
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -145,7 +149,7 @@ impl From<Attach> for probe::crash::Attach {
 #[derive(Args, Debug)]
 pub struct CrashArgs {
     #[command(flatten)]
-    probe: ProbeArgs,
+    probe: ProbeArgs<Attach>,
 
     /// Show the registers
     #[arg(short, long)]
@@ -279,7 +283,7 @@ pub struct AgentArgs {
     signals: Vec<u32>,
 
     #[command(flatten)]
-    watch: WatchArgs,
+    watch: WatchArgs<Attach>,
 
     /// How records look
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "json")]

@@ -35,6 +35,7 @@ enum { false = 0, true = 1 };
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_STACK_TRACE = 7,
 	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
@@ -73,13 +74,18 @@ struct bpf_pidns_info {
 #define SIGNAL_UNKILLABLE 0x40
 
 /* include/linux/pid.h: enum pid_type (v5.10 and later) */
-#define PIDTYPE_TGID 1
+#define FL_PIDTYPE_PID 0
+#define PIDTYPE_TGID   1
 
 /* include/uapi/asm-generic/errno-base.h */
 #define EEXIST 17
 
 /* include/uapi/asm-generic/siginfo.h */
 #define SI_USER     0
+#define SI_TIMER    (-2)
+#define SI_ASYNCIO  (-4)
+#define SI_SIGIO    (-5)
+#define SI_DETHREAD (-7)
 #define SI_KERNEL   0x80
 #define SI_QUEUE    (-1)
 #define SI_MESGQ    (-3)
@@ -159,6 +165,7 @@ struct mm_struct {
 	struct maple_tree mm_mt; /* v6.1 */
 	struct rb_root mm_rb;    /* before v6.1 */
 	struct file *exe_file;
+	unsigned long total_vm; /* pages */
 	unsigned long start_code;
 	unsigned long start_brk;
 	unsigned long brk;
@@ -166,8 +173,26 @@ struct mm_struct {
 	struct fl_mm_context context;
 };
 
+/* Resident pages by kind, MM_FILEPAGES and its like: about right, as in the kernel's own log. */
+struct percpu_counter { /* v6.2 */
+	s64 count;
+};
+struct mm_struct___counters {
+	struct percpu_counter rss_stat[4];
+};
+typedef struct {
+	s64 counter;
+} atomic64_t;
+struct mm_rss_stat { /* before v6.2 */
+	atomic64_t count[4];
+};
+struct mm_struct___stat {
+	struct mm_rss_stat rss_stat;
+};
+
 /* --- cgroups --- */
 struct kernfs_node {
+	u64 id;                       /* the inode's number */
 	struct kernfs_node *parent;   /* before v6.15 */
 	struct kernfs_node *__parent; /* v6.15 */
 	const char *name;
@@ -182,6 +207,9 @@ struct css_set {
 /* --- tasks --- */
 struct ns_common {
 	u32 inum;
+};
+struct pid_namespace {
+	struct ns_common ns;
 };
 struct upid {
 	int nr;
@@ -215,6 +243,7 @@ struct signal_struct {
 	struct pid *pids[4];
 	int group_exit_code;
 	u32 flags;
+	struct mm_struct *oom_mm; /* not NULL: killed because memory is short */
 };
 typedef struct {
 	unsigned long sig[1]; /* _NSIG_WORDS on 64 bits */
@@ -231,10 +260,12 @@ struct sighand_struct {
 struct task_struct {
 	int pid;
 	int tgid;
+	int exit_code;
 	char comm[FL_COMM_BYTES];
 	void *stack;
 	struct mm_struct *mm;
 	struct task_struct *real_parent;
+	struct task_struct *parent; /* who waits for it: its tracer, where it has one */
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;

@@ -10,6 +10,7 @@ use super::{Options, diagnosis, evidence};
 use crate::arch;
 use crate::hex::{Hex, digits};
 use crate::host;
+use crate::oom::OutOfMemory;
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
 use crate::process::container_id;
@@ -103,6 +104,7 @@ impl Decoder {
         let name_of = |vma: &fl_vma| vma.file.checked_sub(1).and_then(|index| known.get(index as usize));
         let exe = raw.exe.checked_sub(1).and_then(|index| known.get(index as usize));
         let cgroup = raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path));
+        let oom = has(fl_crash_flag::FL_IS_OOM).then(|| OutOfMemory::from(&raw.memory).in_cgroup(cgroup.clone()));
         let signal = signal_name(raw.signal);
         let code = has(fl_crash_flag::FL_HAS_CODE).then_some(raw.si_code);
         let code_name = code.map(|code| code_name(raw.signal, code));
@@ -164,6 +166,7 @@ impl Decoder {
             instruction_symbol,
             disposition,
             ended_by: (disposition == Disposition::Caught).then(|| ended_by(raw)),
+            oom,
             sender,
             page_fault: has(fl_crash_flag::FL_HAS_PAGE_FAULT).then(|| page_fault(raw.error_code)),
             seccomp: has(fl_crash_flag::FL_HAS_SYSCALL).then_some(Seccomp {

@@ -1,5 +1,7 @@
 //! The types of `bpf/include/abi.h`, through the skeleton's BTF: nothing here is a copy made by hand.
 
+pub mod signal;
+
 use crate::output::lossy;
 
 /// The crash object's generated half.
@@ -11,26 +13,41 @@ pub(super) mod crash_skel {
 
 pub use crash_skel::types::{
     fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_filter_config, fl_group,
-    fl_group_key, fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
+    fl_group_key, fl_memory, fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
 };
 
-/// What a probe is configured with before it is verified.
+/// A type of abi.h that crosses as it is.
 ///
 /// # Safety
-/// The type is `repr(C)`, made of integers only, and has no padding that isn't a field.
-pub(super) unsafe trait Constant {}
-// SAFETY: abi.h has them so, and names what would be padding.
-unsafe impl Constant for fl_filter_config {}
-// SAFETY: as above.
-unsafe impl Constant for fl_config {}
-
-/// A value of `fl_groups`. None: not of its size.
-pub(super) fn group_from_bytes(bytes: &[u8]) -> Option<fl_group> {
-    if bytes.len() != size_of::<fl_group>() {
-        return None;
+/// The type is `repr(C)`, made of integers only, and has no padding that isn't a field: every bit pattern is a value of it.
+pub(super) unsafe trait Plain: Default {
+    /// The value in `bytes`; None: not of its size.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: the length was checked, and every bit pattern is a value.
+        Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
     }
-    // SAFETY: the length was checked, fl_group is repr(C) and made of integers only, so every bit pattern is a value of it.
-    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
+// SAFETY: abi.h has them so, and names what would be padding.
+unsafe impl Plain for fl_filter_config {}
+// SAFETY: as above.
+unsafe impl Plain for fl_config {}
+// SAFETY: as above.
+unsafe impl Plain for fl_group {}
+
+/// The absolute path of `names`: components, leaf first because the kernel program walks to the root, each with its NUL.
+fn path(names: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(names.len() + 1);
+    for name in names.split(|&byte| byte == 0).rev().filter(|name| !name.is_empty()) {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
 }
 
 /// What the ring brings.
@@ -104,16 +121,7 @@ impl Names for fl_crash {
     fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>> {
         let end = offset.checked_add(length)?;
         let names: Vec<u8> = self.strings.get(offset as usize..end as usize)?.iter().map(|&byte| byte as u8).collect();
-        let mut path = Vec::with_capacity(names.len() + 1);
-        // The kernel program walked from the leaf to the root.
-        for name in names.split(|&byte| byte == 0).rev().filter(|name| !name.is_empty()) {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
-        Some(path)
+        Some(path(&names))
     }
 
     fn frames(&self) -> &[u64] {

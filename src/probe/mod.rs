@@ -8,6 +8,8 @@ mod filter;
 mod groups;
 mod load;
 mod object;
+mod ring;
+pub mod signal;
 mod typed;
 mod types;
 
@@ -15,3 +17,4 @@ pub use counters::Counters;
 pub use filter::{Filter, FilterError};
 pub use groups::{Group, Groups, StackFrame};
 pub use object::Build;
+pub use ring::Ring;
