@@ -275,9 +275,9 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 		fl_describe_party(&signal.sender, task);
 		signal.sender.uid = (u32)bpf_get_current_uid_gid();
 	}
-	fl_count(FL_SIGNALS);
 	if (fl_config.pairs)
 		fl_count_pair(&signal);
+	fl_count(FL_SIGNALS); /* after its pair: who finds this number unchanged has seen all pairs */
 	if (!fl_config.records)
 		return 0;
 	signal.timestamp_ns = bpf_ktime_get_boot_ns();
@@ -340,9 +340,9 @@ int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 	fl_describe_party(&signal.sender, task);
 	signal.sender.uid = (u32)bpf_get_current_uid_gid();
 	signal.target.pid = target;
-	fl_count(FL_SIGNALS);
 	if (fl_config.pairs)
 		fl_count_pair(&signal);
+	fl_count(FL_SIGNALS); /* after its pair: who finds this number unchanged has seen all pairs */
 	if (!fl_config.records)
 		return 0;
 	signal.timestamp_ns = bpf_ktime_get_boot_ns();

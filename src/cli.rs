@@ -280,7 +280,11 @@ pub struct AgentArgs {
 
     /// Watch this signal instead of those that dump core: SIGTERM, term and 15 are the same (repeatable)
     #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
-    signals: Vec<u32>,
+    signal: Vec<u32>,
+
+    /// Count who sends which signal to whom, too
+    #[arg(long)]
+    signals: bool,
 
     #[command(flatten)]
     watch: WatchArgs<Attach>,
@@ -293,15 +297,14 @@ pub struct AgentArgs {
 impl From<AgentArgs> for agent::Options {
     fn from(args: AgentArgs) -> Self {
         let watch = args.watch;
+        let filter =
+            Filter { pids: watch.pids, process_names: watch.process_names, cgroup: watch.cgroup, command: false };
+        let signals = args.signals.then(|| signal::counting(filter.clone(), args.interval, watch.btf.clone()));
         Self {
+            signals,
             crash: crash::Options {
-                filter: Filter {
-                    pids: watch.pids,
-                    process_names: watch.process_names,
-                    cgroup: watch.cgroup,
-                    command: false,
-                },
-                signals: args.signals,
+                filter,
+                signals: args.signal,
                 handled: args.handled,
                 // They are few, and nobody is there to ask again.
                 registers: true,

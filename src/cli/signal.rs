@@ -1,9 +1,10 @@
 //! `faultline signal` as it is typed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use faultline::output::Target;
+use faultline::output::{Format, Target};
 use faultline::probe::signal::Who;
 use faultline::probe::{self, Filter};
 use faultline::{siginfo, signal};
@@ -12,6 +13,9 @@ use super::{ProbeArgs, interval};
 
 /// SIGTERM: what is watched unless told otherwise.
 const DEFAULT_SIGNAL: u32 = 15;
+
+/// The room for pairs of names unless told otherwise.
+const DEFAULT_PAIRS: u32 = 4096;
 
 /// `--attach`
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -69,7 +73,7 @@ pub struct SignalArgs {
     summary: Option<Duration>,
 
     /// Room for N pairs of names in the summary; what finds none is counted together
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PAIRS, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_pairs: u32,
 }
 
@@ -112,6 +116,27 @@ impl From<SignalArgs> for signal::Options {
             strict: watch.strict,
             command,
         }
+    }
+}
+
+/// What `agent --signals` counts: all of them.
+pub fn counting(filter: Filter, interval: Duration, btf: Option<PathBuf>) -> signal::Options {
+    signal::Options {
+        filter,
+        signals: (1..=64).collect(),
+        from: Vec::new(),
+        to: Vec::new(),
+        processes: false,
+        summary: Some(interval),
+        max_pairs: DEFAULT_PAIRS,
+        duration: None,
+        target: Target::default(),
+        format: Format::Json,
+        attach: probe::signal::Attach::Auto,
+        btf,
+        verbose: false,
+        strict: false,
+        command: Vec::new(),
     }
 }
 

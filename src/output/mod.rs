@@ -2,6 +2,7 @@
 
 mod metrics;
 mod server;
+mod signal_metrics;
 mod text;
 mod time;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use metrics::{GroupTotal, Metrics, Totals};
 pub use server::{Health, serve};
+pub use signal_metrics::SignalMetrics;
 pub use text::{escape, lossy};
 pub use time::{Timestamp, boottime_ns};
 

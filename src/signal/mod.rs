@@ -157,7 +157,7 @@ impl<'run> Reading<'run> {
 
     fn summarize(&mut self, last: bool) -> Result<()> {
         let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        let look = PairLook::take(self.probe)?;
+        let look = PairLook::take(self.probe, None)?;
         self.writer.write(&ledger.summarize(&look, last)?)?;
         self.writer.flush()?;
         ledger.commit(&look);

@@ -87,6 +87,7 @@ pub struct PairLedger {
 }
 
 /// One look at the kernel's numbers.
+#[derive(Clone, Debug)]
 pub struct PairLook {
     pairs: Vec<Pair>,
     counters: Counters,
@@ -99,12 +100,17 @@ fn key(pair: &Pair) -> Key {
 }
 
 impl PairLook {
-    /// Looks now.
+    /// Looks now. The table is read anew only where the counters say that something came since `earlier`.
     ///
     /// # Errors
     /// Where a map or a clock can't be read.
-    pub fn take(probe: &Probe) -> Result<Self> {
-        Ok(Self { counters: probe.counters()?, pairs: probe.pairs()?, boottime_ns: boottime_ns()? })
+    pub fn take(probe: &Probe, earlier: Option<&Self>) -> Result<Self> {
+        let counters = probe.counters()?;
+        let pairs = match earlier.filter(|earlier| earlier.counters.signals == counters.signals) {
+            Some(earlier) => earlier.pairs.clone(),
+            None => probe.pairs()?,
+        };
+        Ok(Self { counters, pairs, boottime_ns: boottime_ns()? })
     }
 
     /// All rows: signal, sender, target, result, count since the start.

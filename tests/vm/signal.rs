@@ -231,6 +231,31 @@ fn text_has_the_lines_that_scripts_look_for() {
     assert!(line("] EXIT: s").contains(" SIGTERM"), "{text}");
 }
 
+#[test]
+fn the_agent_counts_signals_when_asked() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "kills", "kills-9a");
+    let flags = ["agent", "--signals", "--interval", "0.2", "-n", "kills-9a"];
+    let (agent, line) = Watching::try_start(Command::new(FAULTLINE).args(flags));
+    assert!(line.starts_with("faultline: watching "), "{line}");
+    // The name is the target's or the sender's: also what it gets from its child.
+    assert!(Command::new(&program).arg("300").status().unwrap().success());
+    let seen = records(&agent.stop("TERM").stdout);
+    let summaries: Vec<&Value> = seen.iter().filter(|record| record["type"] == "signal_summary").collect();
+    let rows = summaries.iter().flat_map(|summary| summary["pairs"].as_array().unwrap());
+    let counts = rows.filter(|row| row["signal"] == "SIGUSR1").map(|row| row["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 300, "{summaries:#?}");
+    let last = summaries.last().unwrap();
+    assert_eq!(last["final"], true);
+    let total = |result: &str| {
+        let rows = last["pairs"].as_array().unwrap().iter();
+        rows.filter(|row| row["signal"] == "SIGUSR1" && row["result"] == result)
+            .map(|row| row["total"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert_eq!(total("delivered"), 300);
+}
+
 /// A cgroup with little memory, of version 2 or, where the memory controller is there, 1. Removed when dropped.
 struct SmallCgroup(PathBuf);
 
