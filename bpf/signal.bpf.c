@@ -209,18 +209,27 @@ static __always_inline void fl_describe_party(struct fl_party *party, struct tas
 	fl_copy(party->comm, FL_COMM_BYTES, &leader->comm);
 }
 
-/* Counts the signal by who sent it to whom. */
-static __always_inline void fl_count_pair(const struct fl_signal *signal)
+/* Counts a signal by who sent it to whom. NULL: no sender, or no target that is known. */
+static __always_inline void fl_count_pair(u32 number, enum fl_result result, struct task_struct *sender,
+					  struct task_struct *target)
 {
 	struct fl_pair key = {};
 	struct fl_pair_count *row, fresh = {};
 	u64 jiffies = bpf_jiffies64();
 
-	key.signal = signal->signal;
-	key.result = signal->result;
-	key.has_sender = !!(signal->flags & FL_SIGNAL_HAS_SENDER);
-	__builtin_memcpy(key.sender, signal->sender.comm, FL_COMM_BYTES);
-	__builtin_memcpy(key.target, signal->target.comm, FL_COMM_BYTES);
+	key.signal = number;
+	key.result = result;
+	if (sender) {
+		struct task_struct *leader = fl_read(sender, group_leader);
+
+		key.has_sender = 1;
+		fl_copy(key.sender, FL_COMM_BYTES, &leader->comm);
+	}
+	if (target) {
+		struct task_struct *leader = fl_read(target, group_leader);
+
+		fl_copy(key.target, FL_COMM_BYTES, &leader->comm);
+	}
 	row = bpf_map_lookup_elem(&fl_pairs, &key);
 	if (!row) {
 		/* Another CPU may have been first: then its row is found. */
@@ -247,11 +256,12 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fl_signal signal = {};
 	bool has_sender;
+	s32 code;
 
 	if (!(fl_config.signals & FL_BIT(number)))
 		return 0;
-	signal.si_code = fl_code_of(info);
-	has_sender = fl_is_sender(task, info, target, number, signal.si_code);
+	code = fl_code_of(info);
+	has_sender = fl_is_sender(task, info, target, number, code);
 	if (!fl_filter_task(target, FL_SLOT_SIGNAL) && !(has_sender && fl_filter_task(task, FL_SLOT_SIGNAL))) {
 		fl_count(FL_FILTERED);
 		return 0;
@@ -261,8 +271,14 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 		fl_count(FL_FILTERED);
 		return 0;
 	}
+	if (fl_config.pairs)
+		fl_count_pair(number, result, has_sender ? task : NULL, target);
+	fl_count(FL_SIGNALS); /* after its pair: who finds this number unchanged has seen all pairs */
+	if (!fl_config.records)
+		return 0;
 	signal.kind = FL_SAMPLE_SIGNAL;
 	signal.signal = number;
+	signal.si_code = code;
 	signal.result = result;
 	signal.flags = FL_SIGNAL_HAS_CODE;
 	if (to_process)
@@ -275,11 +291,6 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 		fl_describe_party(&signal.sender, task);
 		signal.sender.uid = (u32)bpf_get_current_uid_gid();
 	}
-	if (fl_config.pairs)
-		fl_count_pair(&signal);
-	fl_count(FL_SIGNALS); /* after its pair: who finds this number unchanged has seen all pairs */
-	if (!fl_config.records)
-		return 0;
 	signal.timestamp_ns = bpf_ktime_get_boot_ns();
 	signal.cpu = bpf_get_smp_processor_id();
 	if (number == FL_SIGKILL && (u64)info == FL_PRIV_INFO) {
@@ -331,6 +342,11 @@ int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 		fl_count(FL_FILTERED);
 		return 0;
 	}
+	if (fl_config.pairs)
+		fl_count_pair(sent, FL_RESULT_UNKNOWN, task, NULL);
+	fl_count(FL_SIGNALS);
+	if (!fl_config.records)
+		return 0;
 	signal.kind = FL_SAMPLE_SIGNAL;
 	signal.signal = sent;
 	signal.result = FL_RESULT_UNKNOWN;
@@ -340,11 +356,6 @@ int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 	fl_describe_party(&signal.sender, task);
 	signal.sender.uid = (u32)bpf_get_current_uid_gid();
 	signal.target.pid = target;
-	if (fl_config.pairs)
-		fl_count_pair(&signal);
-	fl_count(FL_SIGNALS); /* after its pair: who finds this number unchanged has seen all pairs */
-	if (!fl_config.records)
-		return 0;
 	signal.timestamp_ns = bpf_ktime_get_boot_ns();
 	signal.cpu = bpf_get_smp_processor_id();
 	if (bpf_ringbuf_output(&fl_ring, &signal, sizeof(signal), fl_wake_flags(signal.timestamp_ns)))

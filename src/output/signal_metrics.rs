@@ -23,11 +23,14 @@ struct SentLabels {
     result: &'static str,
 }
 
+/// Signal, sender, target, result: as in [`PairTotal`].
+type Row = (String, Option<String>, String, Option<&'static str>);
+
 /// Signals by who sent them to whom. Counters only ever grow: each update adds what is new.
 pub struct SignalMetrics {
     sent: Family<SentLabels, Counter>,
     /// By row of the kernel's table: what has been added, and to which counter. A label once given stays.
-    told: HashMap<(String, Option<String>, String, Option<&'static str>), (u64, SentLabels)>,
+    told: HashMap<Row, (u64, SentLabels)>,
     names: HashSet<String>,
     max_names: usize,
 }
