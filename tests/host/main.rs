@@ -7,3 +7,6 @@ mod command;
 #[path = "../vm/harness.rs"]
 mod harness;
 mod output;
+mod privileges;
+mod signal;
+mod summary;
