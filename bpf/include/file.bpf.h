@@ -11,6 +11,12 @@
 #include "path.bpf.h"
 #include "vma.bpf.h"
 
+/* A file's number within one run: those of deleted files are given to new ones, which have another generation. */
+static __always_inline u64 fl_inode_id(struct inode *inode)
+{
+	return fl_read(inode, i_ino) ^ (u64)fl_read(inode, i_generation) << 32;
+}
+
 /*
  * files[index], NULL: out of range. The compiler may not check one copy of the index and use another, spilled one: old
  * verifiers (6.1 and before) don't see that they are the same number.

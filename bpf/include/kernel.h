@@ -108,6 +108,7 @@ struct super_block {
 };
 struct inode {
 	unsigned long i_ino;
+	u32 i_generation; /* tells two files apart that have had one number after another */
 	struct super_block *i_sb;
 };
 struct dentry {

@@ -77,7 +77,7 @@ struct fl_vma {
  */
 struct fl_group_key {
 	u64 frames; /* hash of the innermost frames, each as device, inode and offset in the file; 0: they don't count */
-	u64 exe_inode;
+	u64 exe_inode; /* and its generation: fl_inode_id() */
 	u32 exe_device;
 	s32 si_code;
 	enum fl_disposition disposition;
