@@ -76,6 +76,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "FILE")]
     btf: Option<PathBuf>,
 
+    /// Look for debug files in DIR, too, by build id (DIR/.build-id/ab/cdef.debug) or path (repeatable)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    debug_dirs: Vec<PathBuf>,
+
     /// Exit with 1 where something was lost
     #[arg(long)]
     strict: bool,
@@ -237,6 +241,7 @@ impl From<CrashArgs> for crash::Options {
             },
             attach: watch.attach.into(),
             btf: watch.btf,
+            debug_dirs: watch.debug_dirs,
             verbose: watch.verbose,
             strict: watch.strict,
             command,
@@ -317,6 +322,7 @@ impl From<AgentArgs> for agent::Options {
                 },
                 attach: watch.attach.into(),
                 btf: watch.btf,
+                debug_dirs: watch.debug_dirs,
                 verbose: watch.verbose,
                 strict: watch.strict,
                 command: Vec::new(),
