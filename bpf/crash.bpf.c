@@ -196,7 +196,7 @@ __noinline int fl_describe_exe(u64 mm)
 	if (!exe)
 		return 0;
 	vma = fl_vma_at(mm, fl_read(of, start_code));
-	if (vma && fl_read(vma, vm_file, f_inode) == fl_read(file, f_inode))
+	if (vma && fl_inode_of(fl_read(vma, vm_file)) == fl_inode_of(file))
 		fl_identify(mm, (u64)vma, exe);
 	return 0;
 }

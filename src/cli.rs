@@ -80,6 +80,10 @@ pub struct WatchArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static
     #[arg(long, value_name = "FILE")]
     btf: Option<PathBuf>,
 
+    /// Look for debug files in DIR, too, by build id (DIR/.build-id/ab/cdef.debug) or path (repeatable)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    debug_dirs: Vec<PathBuf>,
+
     /// Exit with 1 where something was lost
     #[arg(long)]
     strict: bool,
@@ -241,6 +245,7 @@ impl From<CrashArgs> for crash::Options {
             },
             attach: watch.attach.into(),
             btf: watch.btf,
+            debug_dirs: watch.debug_dirs,
             verbose: watch.verbose,
             strict: watch.strict,
             command,
@@ -324,6 +329,7 @@ impl From<AgentArgs> for agent::Options {
                 },
                 attach: watch.attach.into(),
                 btf: watch.btf,
+                debug_dirs: watch.debug_dirs,
                 verbose: watch.verbose,
                 strict: watch.strict,
                 command: Vec::new(),

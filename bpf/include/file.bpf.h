@@ -41,7 +41,7 @@ __noinline int fl_add_file(u64 file)
 
 	if (!record || !from)
 		return 0;
-	inode = fl_read(from, f_inode);
+	inode = fl_inode_of(from);
 	number = fl_read(inode, i_ino);
 	device = fl_read(inode, i_sb, s_dev);
 	for (u32 i = 0; i < FL_FILES_MAX; i++) {
@@ -63,7 +63,7 @@ __noinline int fl_add_file(u64 file)
 	if (fl_add_path(file))
 		to->flags |= FL_FILE_PATH_CUT;
 	to->path_length = record->strings_length - to->path_offset;
-	if (!fl_read(from, f_path.dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
+	if (!fl_read(fl_path_of(from), dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
 		to->flags |= FL_FILE_DELETED;
 	return index + 1;
 }

@@ -105,6 +105,7 @@ struct hlist_bl_node {
 };
 struct super_block {
 	u32 s_dev;
+	unsigned long s_magic;
 };
 struct inode {
 	unsigned long i_ino;
@@ -116,9 +117,11 @@ struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	struct super_block *d_sb;
 };
 struct vfsmount {
 	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
 };
 struct mount {
 	struct mount *mnt_parent;
@@ -132,6 +135,10 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+};
+/* What is mapped of a file on an overlay: the file of the layer, and since v6.7 the name on the overlay beside it. */
+struct backing_file {
+	struct path user_path;
 };
 
 /* --- address spaces --- */

@@ -110,6 +110,8 @@ fn deleted_exe() {
     assert_eq!(innermost["build_id"], record["build_id"]);
     assert!(innermost["module"].as_str().unwrap().ends_with(" (deleted)"));
     assert_eq!(hex(&innermost["address"]) % 4096, hex(&innermost["offset"]) % 4096);
+    let symbol = record["instruction_symbol"].as_str();
+    assert!(symbol.is_none_or(|symbol| symbol.starts_with("touch+")), "{symbol:?}");
 }
 
 #[test]
