@@ -1,11 +1,14 @@
 //! What was typed, and what was meant by it.
 
+mod pagefault;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use faultline::crash::Disposition;
 use faultline::output::{self, Target};
 use faultline::probe::Filter;
@@ -32,8 +35,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch deaths by signal: address, code, registers, stack, mapping, who sent it
+    #[command(mut_arg("attach", without_perf))]
     Crash(Box<CrashArgs>),
+    /// Count page faults in the kernel by process, mode, access and cause
+    Pagefault(Box<pagefault::PagefaultArgs>),
     /// Always on: count crashes in the kernel, tell every interval, serve metrics
+    #[command(mut_arg("attach", without_perf))]
     Agent(Box<AgentArgs>),
     /// Say what this kernel and these privileges allow, and what to do about the rest
     Doctor(DoctorArgs),
@@ -129,12 +136,22 @@ pub enum Attach {
     Tracepoint,
     /// Kprobes
     Kprobe,
+    /// The perf software event
+    Perf,
+}
+
+/// For commands that have no perf event to hook.
+fn without_perf(attach: Arg) -> Arg {
+    let others = Attach::value_variants().iter().filter(|attach| !matches!(attach, Attach::Perf));
+    let values = PossibleValuesParser::new(others.filter_map(Attach::to_possible_value));
+    attach.value_parser(values.try_map(|value| Attach::from_str(&value, false)))
 }
 
 impl From<Attach> for probe::crash::Attach {
     fn from(attach: Attach) -> Self {
         match attach {
-            Attach::Auto => Self::Auto,
+            // Perf is none of this command's values.
+            Attach::Auto | Attach::Perf => Self::Auto,
             Attach::Tracepoint => Self::Tracepoint,
             Attach::Kprobe => Self::Kprobe,
         }

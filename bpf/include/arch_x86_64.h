@@ -24,6 +24,10 @@ struct fl_registers {
 #define FL_USER_DS            0x2b  /* __USER_DS */
 #define FL_KERNEL_STACK_BYTES 16384 /* THREAD_SIZE: 4 pages on every x86_64 kernel without KASAN */
 
+/* enum x86_pf_error_code */
+#define FL_PF_WRITE 0x2
+#define FL_PF_INSTR 0x10
+
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
@@ -108,6 +112,7 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 #define fl_regs_fp(regs)          ((regs)->bp)
 #define fl_stack_pointer(r)       ((r)->rsp)
 #define fl_frame_pointer(r)       ((r)->rbp)
+#define fl_is_user_mode(cs)       (((cs)&3) == 3)
 #define fl_is_compat(r)           ((r)->cs != FL_USER_CS)
 
 #endif

@@ -8,6 +8,9 @@ mod filter;
 mod groups;
 mod load;
 mod object;
+pub mod pagefault;
+mod perf;
+mod ring;
 mod typed;
 mod types;
 
@@ -15,3 +18,4 @@ pub use counters::Counters;
 pub use filter::{Filter, FilterError};
 pub use groups::{Group, Groups, StackFrame};
 pub use object::Build;
+pub use ring::Ring;

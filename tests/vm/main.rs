@@ -10,5 +10,6 @@ mod crash;
 mod doctor;
 mod env;
 mod harness;
+mod pagefault;
 mod snapshot;
 mod summary;
