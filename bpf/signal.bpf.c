@@ -8,6 +8,7 @@
  * Refuses to name a bystander: who only happened to run is no sender.
  */
 #include "abi/signal.h"
+#include "cgroup.bpf.h"
 #include "filter.bpf.h"
 #include "memory.bpf.h"
 #include "path.bpf.h"

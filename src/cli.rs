@@ -1,5 +1,6 @@
 //! What was typed, and what was meant by it.
 
+mod pagefault;
 mod signal;
 
 use std::ffi::OsString;
@@ -37,6 +38,8 @@ pub enum Command {
     Crash(Box<CrashArgs>),
     /// Watch signals: who sent what to whom; fork, exec and exit
     Signal(Box<signal::SignalArgs>),
+    /// Count page faults in the kernel by process, mode, access and cause
+    Pagefault(Box<pagefault::PagefaultArgs>),
     /// Always on: count crashes in the kernel, tell every interval, serve metrics
     Agent(Box<AgentArgs>),
     /// Say what this kernel and these privileges allow, and what to do about the rest

@@ -61,10 +61,29 @@ struct bpf_pidns_info {
 	u32 tgid;
 };
 
+/* include/uapi/linux/bpf_perf_event.h */
+struct bpf_perf_event_data {
+	struct pt_regs regs;
+	u64 sample_period;
+	u64 addr;
+};
+
 /* include/linux/mm.h */
-#define VM_READ  0x1
-#define VM_WRITE 0x2
-#define VM_EXEC  0x4
+#define VM_READ       0x1
+#define VM_WRITE      0x2
+#define VM_EXEC       0x4
+#define VM_SHARED     0x8
+#define VM_GROWSDOWN  0x100
+#define VM_DONTEXPAND 0x40000
+
+/* include/linux/mm_types.h: enum fault_flag, enum vm_fault_reason */
+#define FAULT_FLAG_WRITE       0x1
+#define FAULT_FLAG_TRIED       0x20
+#define FAULT_FLAG_INSTRUCTION 0x100
+#define VM_FAULT_RETRY         0x400
+
+/* include/uapi/linux/magic.h */
+#define TMPFS_MAGIC 0x01021994
 
 /* include/uapi/asm-generic/resource.h */
 #define RLIMIT_STACK 3

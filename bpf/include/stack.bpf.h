@@ -10,6 +10,7 @@
 
 #include "kernel.h"
 #include "file.bpf.h"
+#include "hash.bpf.h"
 
 /*
  * Where the walk stands, and what it knows of the record's modules. In a map, so that the verifier sees one step and not
@@ -29,12 +30,6 @@ struct fl_unwind {
 	u64 devices[FL_MODULES_MAX + 1];
 };
 FL_SCRATCH(fl_unwinds, struct fl_unwind);
-
-static __always_inline u64 fl_mix(u64 hash, u64 value)
-{
-	hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL; /* 2^64 / golden ratio: Knuth, TAOCP 6.4 */
-	return hash ^ hash >> 32;
-}
 
 /*
  * The module of `address` in the record, which joins it when it is new: its index; FL_MODULES_MAX: it found no room; -1:

@@ -378,7 +378,7 @@ fn describe_vma(raw: &fl_crash, vma: &fl_vma, file: Option<&Known>) -> Vma {
     }
 }
 
-fn page_fault(error_code: u64) -> PageFault {
+pub(crate) fn page_fault(error_code: u64) -> PageFault {
     let flags: Vec<&'static str> =
         arch::PAGE_FAULT_BITS.iter().filter(|(bit, _)| error_code >> bit & 1 != 0).map(|(_, name)| *name).collect();
     let access = if flags.contains(&"instruction") {

@@ -20,6 +20,7 @@ use anyhow::Result;
 
 pub use collect::Collector;
 pub use decode::Decoder;
+pub(crate) use decode::page_fault;
 pub use ledger::{Identity, Ledger, Look};
 pub use record::{Crash, Diagnosis, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};

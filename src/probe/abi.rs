@@ -1,5 +1,6 @@
 //! The types of `bpf/include/abi.h`, through the skeleton's BTF: nothing here is a copy made by hand.
 
+pub mod pagefault;
 pub mod signal;
 
 use crate::output::lossy;
@@ -29,6 +30,18 @@ pub(super) unsafe trait Plain: Default {
         // SAFETY: the length was checked, and every bit pattern is a value.
         Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
     }
+
+    /// The value that begins at the begin of `bytes`, which hold at least `least` bytes of it and no more than all; the rest
+    /// is as by default. None: another size.
+    fn read_cut(bytes: &[u8], least: usize) -> Option<Box<Self>> {
+        if bytes.len() < least || bytes.len() > size_of::<Self>() {
+            return None;
+        }
+        let mut value = Box::<Self>::default();
+        // SAFETY: every bit pattern is a value; the length was checked; a Box and a borrowed slice don't overlap.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *value).cast::<u8>(), bytes.len()) };
+        Some(value)
+    }
 }
 // SAFETY: abi.h has them so, and names what would be padding.
 unsafe impl Plain for fl_filter_config {}
@@ -36,19 +49,10 @@ unsafe impl Plain for fl_filter_config {}
 unsafe impl Plain for fl_config {}
 // SAFETY: as above.
 unsafe impl Plain for fl_group {}
-
-/// The absolute path of `names`: components, leaf first because the kernel program walks to the root, each with its NUL.
-fn path(names: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(names.len() + 1);
-    for name in names.split(|&byte| byte == 0).rev().filter(|name| !name.is_empty()) {
-        path.push(b'/');
-        path.extend_from_slice(name);
-    }
-    if path.is_empty() {
-        path.push(b'/');
-    }
-    path
-}
+// SAFETY: as above.
+unsafe impl Plain for fl_crash {}
+// SAFETY: as above.
+unsafe impl Plain for fl_stack_page {}
 
 /// What the ring brings.
 #[derive(Debug)]
@@ -66,16 +70,7 @@ impl Sample {
         if kind != fl_sample_kind::FL_SAMPLE_STACK_PAGE.0 {
             return fl_crash::from_bytes(bytes).map(Self::Crash);
         }
-        if bytes.len() != size_of::<fl_stack_page>() {
-            return None;
-        }
-        let mut page = Box::<fl_stack_page>::default();
-        // SAFETY: fl_stack_page is repr(C) and made of integers only, so every bit pattern is a value of it; the length was
-        // checked above; a Box and a borrowed slice don't overlap.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *page).cast::<u8>(), bytes.len());
-        }
-        Some(Self::StackPage(page))
+        fl_stack_page::read_cut(bytes, size_of::<fl_stack_page>()).map(Self::StackPage)
     }
 }
 
@@ -97,17 +92,7 @@ pub trait Names: Sized {
 
 impl Names for fl_crash {
     fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
-        let least = std::mem::offset_of!(fl_crash, strings);
-        if bytes.len() < least || bytes.len() > size_of::<fl_crash>() {
-            return None;
-        }
-        let mut sample = Box::<fl_crash>::default();
-        // SAFETY: fl_crash is repr(C) and made of integers only, so every bit pattern is a value of it; the length was
-        // checked above; a Box and a borrowed slice don't overlap.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *sample).cast::<u8>(), bytes.len());
-        }
-        Some(sample)
+        Self::read_cut(bytes, std::mem::offset_of!(fl_crash, strings))
     }
 
     fn comm(&self) -> String {
@@ -121,7 +106,7 @@ impl Names for fl_crash {
     fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>> {
         let end = offset.checked_add(length)?;
         let names: Vec<u8> = self.strings.get(offset as usize..end as usize)?.iter().map(|&byte| byte as u8).collect();
-        Some(path(&names))
+        Some(path_of(&names))
     }
 
     fn frames(&self) -> &[u64] {
@@ -134,4 +119,17 @@ impl Names for fl_crash {
         let count = (self.module_count as usize).min(self.modules.len());
         self.modules[..count].iter().find(|module| module.vm_start <= inside && inside < module.vm_end)
     }
+}
+
+/// The absolute path whose components stand in `names`, each with its NUL: the kernel program walked from the leaf to the root.
+fn path_of(names: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(names.len() + 1);
+    for name in names.split(|&byte| byte == 0).rev().filter(|name| !name.is_empty()) {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
 }

@@ -8,6 +8,8 @@ mod filter;
 mod groups;
 mod load;
 mod object;
+pub mod pagefault;
+mod perf;
 mod ring;
 pub mod signal;
 mod typed;

@@ -1,31 +1,27 @@
-//! The reader's end of a probe's samples.
+//! The reader's end of a ring of samples.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, anyhow};
-use libbpf_rs::{RingBuffer, RingBufferBuilder};
+use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
 
-use super::object::Loaded;
-
-/// The map `fl_ring`, while it is read.
+/// The reader's end of the samples.
 pub struct Ring<'probe> {
     ring: RingBuffer<'probe>,
 }
 
 impl<'probe> Ring<'probe> {
-    /// Each sample will be handed to `take` as bytes.
-    pub(super) fn map(object: &'probe Loaded, mut take: impl FnMut(&[u8]) + 'probe) -> Result<Self> {
-        let what = "failed to map the ring of samples";
-        let map = object.map("fl_ring")?;
+    /// Hands each sample of `map` to `take`, when it is taken.
+    pub(super) fn new(map: &dyn MapCore, mut take: impl FnMut(&[u8]) + 'probe) -> Result<Self> {
         let mut builder = RingBufferBuilder::new();
-        let each = move |sample: &[u8]| {
-            take(sample);
-            0
-        };
-        builder.add(&map, each).context(what)?;
-        Ok(Self { ring: builder.build().context(what)? })
+        builder
+            .add(map, move |sample| {
+                take(sample);
+                0
+            })
+            .context("failed to map the ring of samples")?;
+        Ok(Self { ring: builder.build().context("failed to map the ring of samples")? })
     }
-
     /// Takes at most `most` samples that are there now; returns how many.
     ///
     /// # Errors

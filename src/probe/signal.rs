@@ -276,7 +276,7 @@ impl Probe {
     /// # Errors
     /// Where the ring can't be mapped.
     pub fn ring<'probe>(&'probe self, take: impl FnMut(&[u8]) + 'probe) -> Result<Ring<'probe>> {
-        Ring::map(&self.object, take)
+        Ring::new(&self.object.map("fl_ring")?, take)
     }
 
     /// What has been counted since the start.

@@ -55,6 +55,7 @@ const SPECIAL: &[&str] = &[
     "abort",
     "blocked-term",
     "deleted-exe",
+    "faults",
     "kills",
     "many-deaths",
     "many-faults",

@@ -83,7 +83,7 @@ impl Exec {
             word(std::mem::offset_of!(fl_exec, cgroup_offset))?,
             word(std::mem::offset_of!(fl_exec, cgroup_length))?,
         );
-        Some(Self { process, exe: exe.filter(|_| !cut).map(super::path), cgroup: cgroup.map(super::path) })
+        Some(Self { process, exe: exe.filter(|_| !cut).map(super::path_of), cgroup: cgroup.map(super::path_of) })
     }
 }
 
