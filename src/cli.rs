@@ -1,5 +1,7 @@
 //! What was typed, and what was meant by it.
 
+mod memory;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ pub enum Command {
     Crash(Box<CrashArgs>),
     /// Always on: count crashes in the kernel, tell every interval, serve metrics
     Agent(Box<AgentArgs>),
+    /// Watch memory become executable: mapping calls, and a dump of every such page
+    Memory(Box<memory::MemoryArgs>),
     /// Say what this kernel and these privileges allow, and what to do about the rest
     Doctor(DoctorArgs),
     /// Merge the summaries of many hosts and times into one ranking

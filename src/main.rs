@@ -9,7 +9,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use cli::{Cli, Command};
 use faultline::output::{Target, Writer, is_closed_pipe};
-use faultline::{agent, crash, doctor, report};
+use faultline::{agent, crash, doctor, memory, report};
 
 /// An error, or a wrong command line.
 const FAILED: u8 = 2;
@@ -35,6 +35,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Crash(args) => crash::run(&(*args).into()),
         Command::Agent(args) => agent::run(&(*args).into()),
+        Command::Memory(args) => memory::run(&(*args).into()),
         Command::Doctor(args) => {
             let report = doctor::examine();
             let mut writer = Writer::open(&Target::default(), args.format.into())?;

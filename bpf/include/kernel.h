@@ -61,9 +61,10 @@ struct bpf_pidns_info {
 };
 
 /* include/linux/mm.h */
-#define VM_READ  0x1
-#define VM_WRITE 0x2
-#define VM_EXEC  0x4
+#define VM_READ     0x1
+#define VM_WRITE    0x2
+#define VM_EXEC     0x4
+#define VM_MAYSHARE 0x80
 
 /* include/uapi/asm-generic/resource.h */
 #define RLIMIT_STACK 3
@@ -233,6 +234,8 @@ struct task_struct {
 	int tgid;
 	char comm[FL_COMM_BYTES];
 	void *stack;
+	struct thread_info thread_info;
+	u32 personality;
 	struct mm_struct *mm;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;

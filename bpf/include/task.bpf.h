@@ -5,7 +5,7 @@
 #ifndef FL_TASK_BPF_H
 #define FL_TASK_BPF_H
 
-#include "path.bpf.h"
+#include "cgroup.bpf.h"
 
 /* The task's tgid as its own, the innermost, pid namespace has it. */
 static __always_inline u32 fl_pid_in_namespace(struct task_struct *task)

@@ -12,8 +12,8 @@ use super::stacks::Stacks;
 use super::{Decoder, Options};
 use crate::output::{Timestamp, Totals, boottime_ns};
 use crate::probe::abi::Sample;
-use crate::probe::crash::{Probe, Ring};
-use crate::probe::{Counters, Group, Groups};
+use crate::probe::crash::Probe;
+use crate::probe::{Counters, Group, Groups, Ring};
 use crate::summary::Summary;
 
 /// How many samples are decoded before they are written out: bounds the memory between the ring and the output.

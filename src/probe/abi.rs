@@ -1,5 +1,7 @@
 //! The types of `bpf/include/abi.h`, through the skeleton's BTF: nothing here is a copy made by hand.
 
+pub mod memory;
+
 use crate::output::lossy;
 
 /// The crash object's generated half.
@@ -104,16 +106,7 @@ impl Names for fl_crash {
     fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>> {
         let end = offset.checked_add(length)?;
         let names: Vec<u8> = self.strings.get(offset as usize..end as usize)?.iter().map(|&byte| byte as u8).collect();
-        let mut path = Vec::with_capacity(names.len() + 1);
-        // The kernel program walked from the leaf to the root.
-        for name in names.split(|&byte| byte == 0).rev().filter(|name| !name.is_empty()) {
-            path.push(b'/');
-            path.extend_from_slice(name);
-        }
-        if path.is_empty() {
-            path.push(b'/');
-        }
-        Some(path)
+        Some(path_of(&names))
     }
 
     fn frames(&self) -> &[u64] {
@@ -126,4 +119,17 @@ impl Names for fl_crash {
         let count = (self.module_count as usize).min(self.modules.len());
         self.modules[..count].iter().find(|module| module.vm_start <= inside && inside < module.vm_end)
     }
+}
+
+/// The absolute path whose components stand in `names`, each with its NUL: the kernel program walked from the leaf to the root.
+fn path_of(names: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(names.len() + 1);
+    for name in names.split(|&byte| byte == 0).rev().filter(|name| !name.is_empty()) {
+        path.push(b'/');
+        path.extend_from_slice(name);
+    }
+    if path.is_empty() {
+        path.push(b'/');
+    }
+    path
 }

@@ -1,15 +1,14 @@
 //! The crash probe: `bpf/crash.bpf.c` opened, configured, loaded and attached.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use libbpf_rs::{Link, ProgramType, RingBuffer, RingBufferBuilder};
+use anyhow::{Result, anyhow, bail};
+use libbpf_rs::Link;
 
 use super::abi::fl_config;
-use super::object::{Build, Loaded, Opened};
-use super::{Counters, Filter, Groups, StackFrame, groups, load};
+use super::object::{Build, Loaded, Opened, has_typed_loads};
+use super::{Counters, Filter, Groups, Ring, StackFrame, groups, load};
 use crate::host;
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 
@@ -259,16 +258,8 @@ impl Probe {
     ///
     /// # Errors
     /// Where the ring can't be mapped.
-    pub fn ring<'probe>(&'probe self, mut take: impl FnMut(&[u8]) + 'probe) -> Result<Ring<'probe>> {
-        let map = self.object.map("fl_ring")?;
-        let mut builder = RingBufferBuilder::new();
-        builder
-            .add(&map, move |sample| {
-                take(sample);
-                0
-            })
-            .context("failed to map the ring of samples")?;
-        Ok(Ring { ring: builder.build().context("failed to map the ring of samples")? })
+    pub fn ring<'probe>(&'probe self, take: impl FnMut(&[u8]) + 'probe) -> Result<Ring<'probe>> {
+        Ring::new(&self.object.map("fl_ring")?, take)
     }
 
     /// What has been counted by group since the start; empty where the plan has no groups.
@@ -329,10 +320,7 @@ struct Facts {
 
 impl Facts {
     fn find(plan: &Plan) -> Self {
-        // bpf_cgrp_storage_get() came in the same release as bpf_rdonly_cast(), and to ask for it takes a tenth of a
-        // millisecond where the names in the kernel's types take ten. Wrong, it costs one more attempt.
-        const CGRP_STORAGE_GET: u32 = 210;
-        let typed_loads = ProgramType::RawTracepoint.is_helper_supported(CGRP_STORAGE_GET).unwrap_or(false);
+        let typed_loads = has_typed_loads();
         let kprobes = host::has_kprobe_pmu();
         let btf = plan.btf.as_deref().unwrap_or(Path::new(host::KERNEL_BTF));
         // v5.16 is older than typed loads.
@@ -360,30 +348,6 @@ fn ways(plan: &Plan, facts: Facts) -> Vec<(Build, Hooks)> {
         _ => vec![(Build::Plain, hooks)],
     };
     hooks.into_iter().flat_map(build).collect()
-}
-
-/// The reader's end of the samples.
-pub struct Ring<'probe> {
-    ring: RingBuffer<'probe>,
-}
-
-impl Ring<'_> {
-    /// Takes at most `most` samples that are there now; returns how many.
-    ///
-    /// # Errors
-    /// Where libbpf can't read the ring.
-    pub fn take(&self, most: usize) -> Result<usize> {
-        let taken = self.ring.consume_raw_n(most);
-        usize::try_from(taken)
-            .map_err(|_| anyhow!("failed to read the ring of samples: {}", std::io::Error::from_raw_os_error(-taken)))
-    }
-}
-
-impl AsFd for Ring<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: libbpf keeps its epoll descriptor open as long as the ring buffer lives, which we borrow.
-        unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
-    }
 }
 
 #[cfg(test)]

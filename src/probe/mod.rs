@@ -7,7 +7,10 @@ pub mod doctor;
 mod filter;
 mod groups;
 mod load;
+pub mod memory;
 mod object;
+mod ring;
+mod tracefs;
 mod typed;
 mod types;
 
@@ -15,3 +18,4 @@ pub use counters::Counters;
 pub use filter::{Filter, FilterError};
 pub use groups::{Group, Groups, StackFrame};
 pub use object::Build;
+pub use ring::Ring;

@@ -10,6 +10,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{DataSec, Var, VarSecInfo};
 use libbpf_rs::{
     AsRawLibbpf as _, Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, ProgramMut,
+    ProgramType,
 };
 
 use super::abi::Constant;
@@ -23,6 +24,14 @@ pub enum Build {
     Plain,
     /// By typed loads: from v6.2, whatever the lockdown.
     Typed,
+}
+
+/// Is the kernel at least the one that brought typed loads (v6.2)?
+pub(super) fn has_typed_loads() -> bool {
+    // bpf_cgrp_storage_get() came in the same release as bpf_rdonly_cast(), and to ask for it takes a tenth of a
+    // millisecond where the names in the kernel's types take ten. Wrong, it costs one more attempt.
+    const CGRP_STORAGE_GET: u32 = 210;
+    ProgramType::RawTracepoint.is_helper_supported(CGRP_STORAGE_GET).unwrap_or(false)
 }
 
 /// An object before it is loaded.
