@@ -27,9 +27,11 @@ struct fl_look {
 	enum fl_call call;
 	enum fl_mapping_flag flags; /* of the records */
 	u32 pages;                  /* sent for the mapping at hand */
+	u32 pages_lost;             /* not sent for want of room */
 	u32 volatile_only;
 	u32 found; /* mappings */
 	u32 busy;  /* a program of ours on this processor is at it */
+	u32 pad;
 };
 FL_SCRATCH(fl_looks, struct fl_look);
 
@@ -82,6 +84,7 @@ __noinline int fl_send_page(u64 address)
 	page = bpf_ringbuf_reserve(&fl_ring, sizeof(*page), 0);
 	if (!page) {
 		fl_count(FL_LOST_PAGES);
+		look->pages_lost += 1;
 		return 2;
 	}
 	if (bpf_probe_read_user(page->bytes, FL_PAGE_BYTES, (const void *)address)) {
@@ -135,6 +138,7 @@ __noinline int fl_begin_record(void)
 	record->ppid = fl_read(task, real_parent, tgid);
 	fl_copy(record->comm, FL_COMM_BYTES, &leader->comm);
 	look->pages = 0;
+	look->pages_lost = 0;
 	return 0;
 }
 
@@ -175,6 +179,7 @@ __noinline int fl_send_record(void)
 	if (!record || !look)
 		return 1;
 	record->pages = look->pages;
+	record->pages_lost = look->pages_lost;
 	length = __builtin_offsetof(struct fl_mapping, strings) + record->strings_length;
 	barrier_var(length); /* or the check is done on another copy, which old verifiers don't connect with this one */
 	if (length > sizeof(*record))

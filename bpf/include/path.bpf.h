@@ -22,7 +22,7 @@ __noinline int fl_path_step(void)
 {
 	FL_RECORD *record = fl_scratch(&fl_records);
 	struct fl_ascent *at = fl_scratch(&fl_ascents);
-	struct dentry *dentry, *parent;
+	struct dentry *dentry, *parent, *root;
 	struct mount *mount, *up;
 
 	if (!record || !at)
@@ -30,7 +30,11 @@ __noinline int fl_path_step(void)
 	dentry = at->dentry;
 	mount = at->mount;
 	parent = fl_read(dentry, d_parent);
-	if (dentry == fl_read(mount, mnt.mnt_root) || dentry == parent) {
+	root = fl_read(mount, mnt.mnt_root);
+	/* A memfd has a name, and is in no folder (d_alloc_pseudo(), fs/dcache.c). */
+	if (dentry == parent && dentry != root)
+		return fl_add_name((u64)fl_read(dentry, d_name.name)) ? -1 : 1;
+	if (dentry == root) {
 		up = fl_read(mount, mnt_parent);
 		if (up == mount || !up)
 			return 1;

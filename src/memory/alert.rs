@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::Result;
 use procfs::process::Process;
 
-use super::record::Call;
 use super::Options;
+use super::record::Call;
 use crate::hex::Hex;
 use crate::host;
 use crate::output::{Record, SCHEMA, Timestamp, Writer, boottime_ns, escape, lossy};
@@ -188,7 +188,10 @@ impl Record for ExecutableMemory {
             self.nameless
         );
         if !self.processes.is_empty() {
-            text += &format!("  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  PROCESS\n", "COUNT", "TOTAL", "BYTES", "CALL", "WRITABLE", "PID");
+            text += &format!(
+                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  PROCESS\n",
+                "COUNT", "TOTAL", "BYTES", "CALL", "WRITABLE", "PID"
+            );
         }
         for row in self.processes.iter().take(TEXT_ROWS) {
             text += &format!(
@@ -229,7 +232,8 @@ pub(super) fn run(probe: &Probe, options: &Options, mut writer: Writer, watch: &
         writer.flush()?;
         if is_last {
             let counters = probe.counters()?;
-            let lost: Vec<String> = counters.losses().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            let lost: Vec<String> =
+                counters.losses().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
             crate::say!(
                 "faultline: {} calls made anonymous memory executable, {} of them in no row; lost: {}",
                 counters.alerts,

@@ -24,13 +24,8 @@ const MAP: Names = &[
 ];
 const MREMAP: Names = &[(1, "MREMAP_MAYMOVE"), (2, "MREMAP_FIXED"), (4, "MREMAP_DONTUNMAP")];
 const SHM: Names = &[(0o10000, "SHM_RDONLY"), (0o20000, "SHM_RND"), (0o40000, "SHM_REMAP"), (0o100_000, "SHM_EXEC")];
-const MFD: Names = &[
-    (1, "MFD_CLOEXEC"),
-    (2, "MFD_ALLOW_SEALING"),
-    (4, "MFD_HUGETLB"),
-    (8, "MFD_NOEXEC_SEAL"),
-    (0x10, "MFD_EXEC"),
-];
+const MFD: Names =
+    &[(1, "MFD_CLOEXEC"), (2, "MFD_ALLOW_SEALING"), (4, "MFD_HUGETLB"), (8, "MFD_NOEXEC_SEAL"), (0x10, "MFD_EXEC")];
 
 fn flags(bits: u64, names: Names, none: &str, first: Option<&str>) -> Argument {
     let mut words: Vec<String> = first.into_iter().map(str::to_owned).collect();

@@ -1,7 +1,7 @@
 //! From the probe's ring to records and pages: the reader's side, whoever takes them.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::arguments;
 use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
-use super::space::{Reading, Space};
+use super::space::{Had, Reading, Space, VDSO};
 use super::target::{self, Area, Mapped, PAGE, areas};
 use crate::hex::Hex;
 use crate::host;
@@ -137,7 +137,7 @@ impl<'run> Collector<'run> {
                 let mut room = self.limits.max_bytes;
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
                 let whole = (area.start, area.end);
-                own.add(space.read_rest(area, whole, &HashSet::new(), &mut room, reading, &mut pass)?);
+                own.add(space.read_rest(area, whole, &Had::default(), &mut room, reading, &mut pass)?);
             }
         }
         self.own = own;
@@ -237,9 +237,9 @@ impl<'run> Collector<'run> {
             name: area.as_ref().and_then(|area| area.name.as_deref()),
             only_changed: is_look,
         };
-        let mut have = HashSet::with_capacity(pages.len());
+        let mut have = Had::default();
         for page in &pages {
-            have.insert(page.address);
+            have.pages.insert(page.address);
             if let Some(page) = space.page(page.address, &page.bytes, Source::Kernel, reading) {
                 emit(Item::Page(Box::new(page)))?;
             }
@@ -248,6 +248,9 @@ impl<'run> Collector<'run> {
             return Ok(());
         }
         let (start, end) = range(mapping);
+        if mapping.pages_lost == 0 {
+            have.looked_to = looked_to(mapping, start, end);
+        }
         let is_ok = mapping.result >= 0 || mapping.result < -4095;
         let code = area.as_ref().filter(|area| is_ok && area.is_executable());
         if is_ok {
@@ -259,10 +262,10 @@ impl<'run> Collector<'run> {
                 space.is_volatile = true;
             }
             if self.limits.pages {
-                let mut room = self.limits.max_bytes.saturating_sub(have.len() as u64 * PAGE);
+                let mut room = self.limits.max_bytes.saturating_sub(have.pages.len() as u64 * PAGE);
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
-                let found = if (end - start).div_ceil(PAGE) == have.len() as u64 {
-                    Tally { total: have.len() as u64, resident: have.len() as u64, ..Tally::default() }
+                let found = if (end - start).div_ceil(PAGE) == have.pages.len() as u64 {
+                    Tally { total: have.pages.len() as u64, resident: have.pages.len() as u64, ..Tally::default() }
                 } else {
                     read_range(space, area, (start, end), &have, &mut room, reading, &mut pass)?
                 };
@@ -420,7 +423,7 @@ impl<'run> Collector<'run> {
                 let mut room = self.limits.max_bytes;
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
                 let whole = (area.start, area.end);
-                let found = space.read_rest(&area, whole, &HashSet::new(), &mut room, reading, &mut pass)?;
+                let found = space.read_rest(&area, whole, &Had::default(), &mut room, reading, &mut pass)?;
                 self.own.add(found);
                 tally = Some(found);
             }
@@ -486,6 +489,15 @@ fn range(mapping: &fl_mapping) -> (u64, u64) {
     (mapping.address, mapping.address.checked_add(mapping.length).unwrap_or(mapping.address))
 }
 
+/// Up to where the kernel program has looked for pages of a record's range.
+fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
+    /// FL_PAGES_MAX, bpf/include/abi/memory.h
+    const PAGES_MAX: u64 = 2048;
+    // Of what has just been mapped it has looked at all if it looked at the first page.
+    let is_fresh = mapping.call == fl_call::FL_CALL_MMAP && mapping.pages == 0;
+    if is_fresh { end } else { end.min(start.saturating_add(PAGES_MAX * PAGE)) }
+}
+
 /// The mapping of a record as user space would see it.
 fn area_of(mapping: &fl_mapping) -> Area {
     let bit = |bit: u64, letter| if mapping.vm_flags & bit != 0 { letter } else { '-' };
@@ -502,7 +514,7 @@ fn area_of(mapping: &fl_mapping) -> Area {
     });
     // What a new program has that is executable and of no file is the kernel's own.
     let is_vdso = mapping.call == fl_call::FL_CALL_EXEC && file.is_none() && mapping.vm_flags & VM_WRITE == 0;
-    let name = if is_vdso { Some("[vdso]".to_owned()) } else { path };
+    let name = if is_vdso { Some(VDSO.to_owned()) } else { path };
     Area { start: mapping.vm_start, end: mapping.vm_end, permissions, name, file }
 }
 
@@ -526,7 +538,7 @@ fn read_range(
     space: &mut Space,
     area: &Area,
     (start, end): (u64, u64),
-    have: &HashSet<u64>,
+    have: &Had,
     room: &mut u64,
     reading: Reading<'_>,
     emit: &mut impl FnMut(Page) -> Result<()>,
@@ -537,8 +549,7 @@ fn read_range(
     let mut sum = Tally::default();
     let others = areas(space.pid()).unwrap_or_else(|_| vec![area.clone()]);
     for area in others.iter().filter(|area| area.is_executable() && area.start < end && start < area.end) {
-        let reading =
-            Reading { permissions: Some(&area.permissions), name: area.name.as_deref(), ..reading };
+        let reading = Reading { permissions: Some(&area.permissions), name: area.name.as_deref(), ..reading };
         let part = (start.max(area.start), end.min(area.end));
         let tally = space.read_rest(area, part, have, room, reading, emit)?;
         sum.total += tally.total;

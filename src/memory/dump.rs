@@ -84,8 +84,9 @@ impl Dump {
         let name = format!("{}/{:#x}-{}.bin", page.pid, page.address, page.timestamp.unix_ns());
         let path = self.folder.join(&name);
         let written = match write_new(&path, &page.bytes) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(self.folder.join(page.pid.to_string()))
-                .and_then(|()| write_new(&path, &page.bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir(self.folder.join(page.pid.to_string())).and_then(|()| write_new(&path, &page.bytes))
+            }
             other => other,
         };
         match written {

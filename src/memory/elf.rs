@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use object::LittleEndian as LE;
 use object::elf::{
-    DT_STRSZ, DT_STRTAB, DT_SYMTAB, Dyn64, ELFCLASS64, ELFDATA2LSB, ELFMAG, ET_DYN, ET_EXEC, FileHeader64, PF_W, PF_X, PT_DYNAMIC,
-    PT_LOAD, ProgramHeader64, SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_DYNAMIC, SHT_DYNSYM, SHT_NOBITS, SHT_NULL, SHT_PROGBITS,
-    SHT_STRTAB, SectionHeader64, Sym64,
+    DT_STRSZ, DT_STRTAB, DT_SYMTAB, Dyn64, ELFCLASS64, ELFDATA2LSB, ELFMAG, ET_DYN, ET_EXEC, FileHeader64, PF_W, PF_X,
+    PT_DYNAMIC, PT_LOAD, ProgramHeader64, SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_DYNAMIC, SHT_DYNSYM, SHT_NOBITS,
+    SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SectionHeader64, Sym64,
 };
 use object::endian::{U32, U64};
 use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
@@ -83,7 +83,8 @@ impl Modules {
 
 fn write(folder: &Path, area: &Area, bytes: &[u8]) -> Result<()> {
     let name = area.name.as_deref().and_then(|name| name.rsplit('/').next()).unwrap_or("memory");
-    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect();
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect();
     let path = folder.join(format!("{:#x}-{name}.elf", area.start));
     let what = || format!("failed to write `{}`", path.display());
     fs::create_dir_all(folder).with_context(what)?;
@@ -124,7 +125,10 @@ impl Image {
             return None;
         }
         let count = usize::from(header.e_phnum.get(LE));
-        if count == 0 || count > SEGMENTS_MAX || usize::from(header.e_phentsize.get(LE)) != size_of::<ProgramHeader64<LE>>() {
+        if count == 0
+            || count > SEGMENTS_MAX
+            || usize::from(header.e_phentsize.get(LE)) != size_of::<ProgramHeader64<LE>>()
+        {
             return None;
         }
         let mut table = vec![0; count * size_of::<ProgramHeader64<LE>>()];
@@ -183,19 +187,22 @@ impl Image {
         let Some(segment) = self.segments.iter().find(|segment| segment.p_type.get(LE) == PT_DYNAMIC) else { return };
         let (address, bytes) = (segment.p_vaddr.get(LE), segment.p_filesz.get(LE));
         let Some(table) = self.slice(file, address, bytes) else { return };
-        let Ok((entries, _)) = slice_from_bytes::<Dyn64<LE>>(table, table.len() / size_of::<Dyn64<LE>>()) else { return };
-        let value = |tag: i64| {
-            entries.iter().find(|entry| entry.d_tag.get(LE) == tag).map(|entry| entry.d_val.get(LE))
+        let Ok((entries, _)) = slice_from_bytes::<Dyn64<LE>>(table, table.len() / size_of::<Dyn64<LE>>()) else {
+            return;
         };
+        let value = |tag: i64| entries.iter().find(|entry| entry.d_tag.get(LE) == tag).map(|entry| entry.d_val.get(LE));
         // The loader has made addresses of the process out of those of the file.
-        let in_file = |address: u64| if self.slice(file, address, 1).is_some() { address } else { address.wrapping_sub(self.bias) };
+        let in_file = |address: u64| {
+            if self.slice(file, address, 1).is_some() { address } else { address.wrapping_sub(self.bias) }
+        };
         let (Some(strings), Some(symbols), Some(size)) =
             (value(DT_STRTAB).map(in_file), value(DT_SYMTAB).map(in_file), value(DT_STRSZ))
         else {
             return;
         };
         // How many there are no entry says; linkers put the strings right behind them.
-        let Some(symbol_bytes) = strings.checked_sub(symbols).filter(|bytes| self.slice(file, symbols, *bytes).is_some())
+        let Some(symbol_bytes) =
+            strings.checked_sub(symbols).filter(|bytes| self.slice(file, symbols, *bytes).is_some())
         else {
             return;
         };
@@ -203,7 +210,14 @@ impl Image {
         let next = sections.count();
         sections.add(
             ".dynstr",
-            Section { kind: SHT_STRTAB, flags: SHF_ALLOC, address: strings, offset: place(strings), bytes: size, ..Section::default() },
+            Section {
+                kind: SHT_STRTAB,
+                flags: SHF_ALLOC,
+                address: strings,
+                offset: place(strings),
+                bytes: size,
+                ..Section::default()
+            },
         );
         let entry = size_of::<Sym64<LE>>() as u64;
         sections.add(

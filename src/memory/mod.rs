@@ -144,7 +144,9 @@ fn check(options: &Options) -> Result<()> {
         bail!("failed to watch: name a process by --pid PID, a command behind --, or count for all by --watch-all");
     }
     if !filter.is_of_host()? {
-        bail!("failed to watch: processes are read by the numbers that the host gives them, run this in its pid namespace");
+        bail!(
+            "failed to watch: processes are read by the numbers that the host gives them, run this in its pid namespace"
+        );
     }
     Ok(())
 }
@@ -332,10 +334,5 @@ fn losses(counters: &Counters, own: Own, failed: u64) -> Vec<(&'static str, u64)
 fn tally(counters: &Counters, own: Own, failed: u64) -> String {
     let lost: Vec<String> =
         losses(counters, own, failed).iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-    format!(
-        "{} calls, {} pages read in the kernel; lost: {}",
-        counters.calls,
-        counters.pages,
-        lost.join(", ")
-    )
+    format!("{} calls, {} pages read in the kernel; lost: {}", counters.calls, counters.pages, lost.join(", "))
 }

@@ -108,13 +108,13 @@ impl Space {
         self.page(address, &bytes, Source::Process, reading)
     }
 
-    /// Reads the pages from `start` to `end` of `area`, less those that are there already (`have`), and at most `room` bytes
-    /// of them, which become less. Hands each to `emit`; says what became of all.
+    /// Reads the pages from `start` to `end` of `area`, less those that the kernel program had (`have`), and at most `room`
+    /// bytes of them, which become less. Hands each to `emit`; says what became of all.
     pub fn read_rest<E>(
         &mut self,
         area: &Area,
         (start, end): (u64, u64),
-        have: &HashSet<u64>,
+        have: &Had,
         room: &mut u64,
         reading: Reading<'_>,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
@@ -124,7 +124,7 @@ impl Space {
         tally.left_out += (end - look_end).div_ceil(PAGE);
         let mut wanted = Vec::new();
         let take = |address: u64, presence: Presence| {
-            if have.contains(&address) {
+            if have.pages.contains(&address) {
                 tally.resident += 1;
             } else if presence == Presence::Untouched && area.file.is_none() {
                 tally.untouched += 1;
@@ -148,9 +148,11 @@ impl Space {
             wanted.clear();
             let mut address = start;
             while address < look_end && *room >= PAGE {
-                if have.contains(&address) {
+                if have.pages.contains(&address) {
                     tally.resident += 1;
-                } else if area.file.is_none() {
+                } else if area.file.is_none() && address < have.looked_to {
+                    tally.untouched += 1;
+                } else if area.file.is_none() && area.name.as_deref() != Some(VDSO) {
                     tally.gone += 1;
                 } else {
                     *room -= PAGE;
@@ -191,10 +193,16 @@ impl Space {
                 None => Fetched::Untouched,
             };
         }
-        match self.memory.as_ref().and_then(|memory| memory.page(address, &mut bytes)) {
-            Some(()) => Fetched::Page(bytes, Source::Process),
-            None => Fetched::Gone,
+        if self.memory.as_ref().and_then(|memory| memory.page(address, &mut bytes)).is_some() {
+            return Fetched::Page(bytes, Source::Process);
         }
+        // The kernel has one for all.
+        if area.name.as_deref() == Some(VDSO)
+            && let Some(own) = target::own_vdso(address - area.start)
+        {
+            return Fetched::Page(own, Source::File);
+        }
+        Fetched::Gone
     }
 
     /// Looks again at memory that can change by itself, `room` bytes of it, and goes on there the next time. Hands what has
@@ -216,7 +224,7 @@ impl Space {
                 only_changed: true,
             };
             let start = area.start.max(cursor);
-            let tally = self.read_rest(area, (start, area.end), &HashSet::new(), room, reading, emit)?;
+            let tally = self.read_rest(area, (start, area.end), &Had::default(), room, reading, emit)?;
             if tally.left_out > 0 {
                 // Not exactly where it ended where pages were untouched in between: some are looked at twice.
                 self.cursor = start + (tally.read + tally.gone) * PAGE;
@@ -226,6 +234,18 @@ impl Space {
         Ok(())
     }
 }
+
+/// What the kernel program has read of a range.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Had {
+    /// The pages' addresses.
+    pub pages: HashSet<u64>,
+    /// Up to here it has looked for them: what it hasn't got was not in memory.
+    pub looked_to: u64,
+}
+
+/// The name of the kernel's own code in every process.
+pub(super) const VDSO: &str = "[vdso]";
 
 enum Fetched {
     Page(Box<[u8; PAGE_BYTES]>, Source),

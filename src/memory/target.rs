@@ -217,6 +217,18 @@ pub(super) fn file_page(file: &File, offset: u64, bytes: &mut [u8; PAGE_BYTES]) 
     (filled > 0).then_some(())
 }
 
+/// The page at `offset` of the vdso, as we have it ourselves. None: ours is shorter.
+pub(super) fn own_vdso(offset: u64) -> Option<Box<[u8; PAGE_BYTES]>> {
+    let pid = std::process::id();
+    let areas = areas(pid).ok()?;
+    let own = areas.iter().find(|area| area.name.as_deref() == Some("[vdso]"))?;
+    let mut bytes = Box::new([0; PAGE_BYTES]);
+    let address = own.start + offset;
+    (address < own.end).then_some(())?;
+    Memory::open(pid).ok()?.page(address, &mut bytes)?;
+    Some(bytes)
+}
+
 /// A process's name; empty: it is gone.
 pub(super) fn comm(pid: u32) -> String {
     fs::read(Path::new("/proc").join(pid.to_string()).join("comm"))

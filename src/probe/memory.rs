@@ -8,7 +8,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Link, MapCore, MapFlags, Program};
 
-use super::abi::memory::{alert_from_bytes, alert_key_bytes, fl_alert, fl_alert_key, fl_config, fl_counter, process_bytes};
+use super::abi::memory::{
+    alert_from_bytes, alert_key_bytes, fl_alert, fl_alert_key, fl_config, fl_counter, process_bytes,
+};
 use super::object::{Build, Loaded, Opened, has_typed_loads};
 use super::tracefs::Tracefs;
 use super::{Filter, Ring, load};
@@ -404,7 +406,8 @@ mod tests {
 
     #[test]
     fn single_calls_come_before_all_calls_and_kprobes_only_where_there_are_any() {
-        let hooks = |attach, kprobes| ways(attach, false, kprobes).into_iter().map(|(_, hooks)| hooks).collect::<Vec<_>>();
+        let hooks =
+            |attach, kprobes| ways(attach, false, kprobes).into_iter().map(|(_, hooks)| hooks).collect::<Vec<_>>();
         assert_eq!(hooks(Attach::Auto, true), [Hooks::Calls, Hooks::Kprobes, Hooks::AllCalls]);
         assert_eq!(hooks(Attach::Auto, false), [Hooks::Calls, Hooks::AllCalls]);
         assert_eq!(hooks(Attach::Tracepoint, true), [Hooks::Calls, Hooks::AllCalls]);

@@ -11,8 +11,8 @@ use std::ffi::{c_int, c_long};
 use std::sync::{Mutex, Once, PoisonError};
 
 use libbpf_rs::libbpf_sys::{
-    BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT, bpf_insn, bpf_prog_load_opts, bpf_program,
-    bpf_program__insn_cnt, bpf_program__insns, bpf_program__set_insns, libbpf_prog_handler_opts,
+    BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT, bpf_insn, bpf_prog_load_opts,
+    bpf_program, bpf_program__insn_cnt, bpf_program__insns, bpf_program__set_insns, libbpf_prog_handler_opts,
     libbpf_register_prog_handler,
 };
 

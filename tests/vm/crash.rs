@@ -51,8 +51,18 @@ programs! {
 }
 
 /// The programs that have a test of their own below.
-const SPECIAL: &[&str] =
-    &["abort", "blocked-term", "deleted-exe", "many-deaths", "many-faults", "namespaces", "stack-overflow", "stripped"];
+const SPECIAL: &[&str] = &[
+    "abort",
+    "blocked-term",
+    "deleted-exe",
+    "many-deaths",
+    "many-faults",
+    "memory-cases",
+    "memory-pages",
+    "namespaces",
+    "stack-overflow",
+    "stripped",
+];
 
 #[test]
 fn no_program_is_forgotten() {

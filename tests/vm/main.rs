@@ -10,5 +10,6 @@ mod crash;
 mod doctor;
 mod env;
 mod harness;
+mod memory;
 mod snapshot;
 mod summary;

@@ -83,7 +83,7 @@ struct fl_mapping {
 	u32 pages; /* that were sent before this */
 	u32 ppid;
 	u32 strings_length;
-	u32 pad;
+	u32 pages_lost; /* that found no room in the ring */
 	char comm[FL_COMM_BYTES];
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the path: components, leaf first, each with its NUL */
 };
