@@ -6,4 +6,5 @@ mod command;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;
+mod memory;
 mod output;

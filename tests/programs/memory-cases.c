@@ -236,6 +236,7 @@ static void huge(void)
 	unsigned long length = 10UL << 30;
 	unsigned char *memory = map(length, RW), *code = memory + (5UL << 30);
 
+	madvise(memory, length, MADV_NOHUGEPAGE); /* or one page is 512 */
 	write_code(code, 1016);
 	protect(memory, length, RX);
 	call(code, 1016);
