@@ -304,6 +304,8 @@ static __always_inline void fl_after(struct task_struct *task, struct fl_asked *
 		/* What reaches into the next mapping may be anything. */
 		if (fl_is_volatile(vma) || fl_read(vma, vm_end) < end)
 			process->flags |= FL_PROCESS_VOLATILE;
+		if (fl_config.headers && !fl_read(vma, vm_file))
+			fl_send_header(asked->address);
 		if (fl_config.pages)
 			fl_send_pages(asked->address, end, asked->call == FL_CALL_MMAP);
 	}

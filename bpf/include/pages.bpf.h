@@ -118,6 +118,29 @@ __noinline int fl_send_pages(u64 start, u64 end, u32 fresh)
 	return 0;
 }
 
+#define FL_HEADER_VMA_STEPS 4          /* from the code back to the headers: usually 1 */
+#define FL_ELF_MAGIC        0x464c457f /* "\177ELF", little endian */
+
+/* Sends the ELF header of the module that has code from `start` on, where what lies right below begins with one. */
+__noinline int fl_send_header(u64 start)
+{
+	struct fl_look *look = fl_scratch(&fl_looks);
+
+	if (!look)
+		return 1;
+	for (int i = 0; i < FL_HEADER_VMA_STEPS; i++) {
+		struct vm_area_struct *vma = fl_vma_at(look->mm, start - 1);
+		u32 magic = 0;
+
+		if (!vma)
+			return 1;
+		start = fl_read(vma, vm_start);
+		if (!bpf_probe_read_user(&magic, sizeof(magic), (const void *)start) && magic == FL_ELF_MAGIC)
+			return fl_send_page(start);
+	}
+	return 1;
+}
+
 /* Begins a record of the current task. */
 __noinline int fl_begin_record(void)
 {

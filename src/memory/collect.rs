@@ -47,6 +47,8 @@ pub enum Item {
     Mapping(Box<Mapping>),
     /// A page. Those that a call has made executable come before it.
     Page(Box<Page>),
+    /// Not executable itself, and no news: the ELF header of what is.
+    Header(Box<Page>),
 }
 
 /// What user space itself could not do, counted.
@@ -238,7 +240,14 @@ impl<'run> Collector<'run> {
             only_changed: is_look,
         };
         let mut have = Had::default();
+        let (start, end) = range(mapping);
         for page in &pages {
+            if page.address < start || page.address >= end {
+                if let Some(page) = space.page(page.address, &page.bytes, Source::Kernel, reading) {
+                    emit(Item::Header(Box::new(page)))?;
+                }
+                continue;
+            }
             have.pages.insert(page.address);
             if let Some(page) = space.page(page.address, &page.bytes, Source::Kernel, reading) {
                 emit(Item::Page(Box::new(page)))?;
@@ -247,7 +256,6 @@ impl<'run> Collector<'run> {
         if is_look {
             return Ok(());
         }
-        let (start, end) = range(mapping);
         if mapping.pages_lost == 0 {
             have.looked_to = looked_to(mapping, start, end);
         }

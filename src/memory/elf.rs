@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use object::LittleEndian as LE;
@@ -18,7 +19,7 @@ use object::endian::{U32, U64};
 use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
 use sha2::{Digest, Sha256};
 
-use super::record::{Mapping, PAGE_BYTES};
+use super::record::{Mapping, PAGE_BYTES, Page};
 use super::target::{Area, Memory, PAGE, areas};
 
 /// Program headers of one file that are looked at.
@@ -27,6 +28,9 @@ const SEGMENTS_MAX: usize = 64;
 /// How often a process is looked at right when memory has become executable: it may be gone on the next tick.
 const AT_ONCE_MAX: u32 = 64;
 
+/// The most that is kept of pages whose process may be gone, bytes.
+const KEPT_MAX: u64 = 64 << 20;
+
 /// Rebuilds the modules of the watched processes.
 pub(super) struct Modules {
     max_bytes: u64,
@@ -34,13 +38,31 @@ pub(super) struct Modules {
     due: BTreeSet<u32>,
     /// How often each was looked at.
     looks: BTreeMap<u32, u32>,
+    /// Pages that the kernel program has read: what there is of a process that is gone.
+    kept: BTreeMap<(u32, u64), Arc<[u8]>>,
     /// The SHA-256 of what was written, by process and address.
     written: BTreeMap<(u32, u64), [u8; 32]>,
 }
 
 impl Modules {
     pub fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, due: BTreeSet::new(), looks: BTreeMap::new(), written: BTreeMap::new() }
+        Self {
+            max_bytes,
+            due: BTreeSet::new(),
+            looks: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// A page has been read: it may be a part of a module.
+    pub fn keep(&mut self, page: &Page) {
+        if self.kept.len() as u64 * PAGE >= KEPT_MAX {
+            // The process that was first, as a whole.
+            let first = self.kept.keys().next().map_or(0, |(pid, _)| *pid);
+            self.kept.retain(|(pid, _), _| *pid != first);
+        }
+        self.kept.insert((page.pid, page.address), page.bytes.clone());
     }
 
     /// A call has been seen: looks at once where it has made anonymous memory executable.
@@ -64,20 +86,45 @@ impl Modules {
     }
 
     fn rebuild_process(&mut self, pid: u32, folder: &Path) {
-        // It may be gone by now.
-        let (Ok(areas), Ok(memory)) = (areas(pid), Memory::open(pid)) else { return };
+        // It may be gone by now: then from what was kept of it.
+        let memory = Memory::open(pid).ok();
+        let areas = areas(pid).ok().filter(|areas| !areas.is_empty()).unwrap_or_else(|| self.kept_areas(pid));
         for area in areas.iter().filter(|area| area.permissions.starts_with('r')) {
-            let read = |address: u64, bytes: &mut [u8]| read(&memory, address, bytes);
+            let read =
+                |address: u64, bytes: &mut [u8]| read(address, bytes, |page, to| self.page(pid, &memory, page, to));
             let Some(image) = Image::find(area, &areas, self.max_bytes, &read) else { continue };
             let bytes = image.build(&read);
             let sum: [u8; 32] = Sha256::digest(&bytes).into();
-            if self.written.insert((pid, area.start), sum) == Some(sum) {
+            // What is left of a process that is gone is less than what was read before.
+            if self.written.get(&(pid, area.start)).is_some_and(|before| *before == sum || memory.is_none()) {
                 continue;
             }
+            self.written.insert((pid, area.start), sum);
             if let Err(error) = write(folder, area, &bytes) {
                 crate::say!("faultline: {error:#}");
             }
         }
+    }
+
+    /// A page of a process, of its memory or of what was kept of it.
+    fn page(&self, pid: u32, memory: &Option<Memory>, address: u64, to: &mut [u8; PAGE_BYTES]) -> Option<()> {
+        if memory.as_ref().and_then(|memory| memory.page(address, to)).is_some() {
+            return Some(());
+        }
+        to.copy_from_slice(self.kept.get(&(pid, address))?.get(..PAGE_BYTES)?);
+        Some(())
+    }
+
+    /// What was kept of a process as mappings of a page each.
+    fn kept_areas(&self, pid: u32) -> Vec<Area> {
+        let area = |address: u64| Area {
+            start: address,
+            end: address + PAGE,
+            permissions: "r-xp".to_owned(),
+            name: None,
+            file: None,
+        };
+        self.kept.range((pid, 0)..=(pid, u64::MAX)).map(|((_, address), _)| area(*address)).collect()
     }
 }
 
@@ -91,16 +138,16 @@ fn write(folder: &Path, area: &Area, bytes: &[u8]) -> Result<()> {
     fs::write(&path, bytes).with_context(what)
 }
 
-/// Reads what is there; the rest stays as it is.
-fn read(memory: &Memory, address: u64, bytes: &mut [u8]) {
-    let mut page = [0; PAGE_BYTES];
+/// Reads what there is, page by page; the rest stays as it is.
+fn read(address: u64, bytes: &mut [u8], page: impl Fn(u64, &mut [u8; PAGE_BYTES]) -> Option<()>) {
+    let mut whole = [0; PAGE_BYTES];
     let mut done = 0;
     while done < bytes.len() {
         let Some(at) = address.checked_add(done as u64) else { return };
         let within = (at % PAGE) as usize;
         let length = (PAGE_BYTES - within).min(bytes.len() - done);
-        if memory.page(at - at % PAGE, &mut page).is_some() {
-            bytes[done..done + length].copy_from_slice(&page[within..within + length]);
+        if page(at - at % PAGE, &mut whole).is_some() {
+            bytes[done..done + length].copy_from_slice(&whole[within..within + length]);
         }
         done += length;
     }
@@ -361,7 +408,7 @@ mod tests {
     fn our_own_program_can_be_rebuilt() {
         let pid = std::process::id();
         let (areas, memory) = (areas(pid).unwrap(), Memory::open(pid).unwrap());
-        let read = |address: u64, bytes: &mut [u8]| read(&memory, address, bytes);
+        let read = |address: u64, bytes: &mut [u8]| read(address, bytes, |page, to| memory.page(page, to));
         let own = std::env::current_exe().unwrap();
         let is_own = |area: &&Area| area.name.as_deref() == own.to_str();
         let area = areas.iter().find(is_own).unwrap();

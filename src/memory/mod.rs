@@ -84,6 +84,7 @@ impl Options {
             follow: self.follow,
             show_all: self.all,
             pages: self.reads_pages(),
+            headers: self.elf,
             watch_all: self.watch_all,
             attach: self.attach,
             btf: self.btf.clone(),
@@ -175,7 +176,16 @@ impl Sink {
                 }
                 self.writer.write(&*mapping)
             }
+            Item::Header(page) => {
+                if let Some(modules) = &mut self.modules {
+                    modules.keep(&page);
+                }
+                Ok(())
+            }
             Item::Page(page) => {
+                if let Some(modules) = self.modules.as_mut().filter(|_| page.mapping_name.is_none()) {
+                    modules.keep(&page);
+                }
                 let record = match &mut self.dump {
                     Some(dump) => dump.store(&page, &self.host)?,
                     None => PageRecord::new(&page, self.host.clone(), None),

@@ -56,7 +56,6 @@ pub struct Tracer {
     pid: u32,
     max_bytes: u64,
     interval: Duration,
-    existing: bool,
 }
 
 impl Tracer {
@@ -78,7 +77,7 @@ impl Tracer {
                 return Err(error).with_context(|| format!("{}: not allowed to read its memory, {cure}", what()));
             }
         }
-        Ok(Self { pid, max_bytes: 64 << 20, interval: INTERVAL, existing: true })
+        Ok(Self { pid, max_bytes: 64 << 20, interval: INTERVAL })
     }
 
     /// Reads at most so much of one mapping at one time. 64 MiB unless said.
@@ -134,6 +133,7 @@ impl Tracer {
             follow: false,
             show_all: false,
             pages: true,
+            headers: false,
             watch_all: false,
             attach: Attach::Auto,
             btf: None,
@@ -149,9 +149,7 @@ impl Tracer {
         };
         let limits = Limits { pages: true, max_bytes: self.max_bytes };
         let begun = Collector::new(&probe, limits).and_then(|mut collector| {
-            if self.existing {
-                collector.attach(self.pid, pass)?;
-            }
+            collector.attach(self.pid, pass)?;
             Ok(collector)
         });
         let mut collector = match begun {

@@ -39,6 +39,8 @@ pub struct Plan {
     pub show_all: bool,
     /// Send pages that become executable.
     pub pages: bool,
+    /// Send the ELF header below such pages, too.
+    pub headers: bool,
     /// Count anonymous memory that becomes executable, for the whole machine, and send nothing.
     pub watch_all: bool,
     /// How to hook the kernel.
@@ -284,6 +286,7 @@ fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<(Loaded, bool)> {
         pages: u8::from(plan.pages),
         watch_all: u8::from(plan.watch_all),
         late_exit: u8::from(late_exit),
+        headers: u8::from(plan.headers),
         ..fl_config::default()
     };
     object.configure("fl_config", &config)?;
