@@ -1,5 +1,6 @@
 //! What was typed, and what was meant by it.
 
+mod memory;
 mod pagefault;
 mod signal;
 
@@ -42,6 +43,8 @@ pub enum Command {
     Pagefault(Box<pagefault::PagefaultArgs>),
     /// Always on: count crashes in the kernel, tell every interval, serve metrics
     Agent(Box<AgentArgs>),
+    /// Watch memory become executable: mapping calls, and a dump of every such page
+    Memory(Box<memory::MemoryArgs>),
     /// Say what this kernel and these privileges allow, and what to do about the rest
     Doctor(DoctorArgs),
     /// Merge the summaries of many hosts and times into one ranking

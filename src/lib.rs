@@ -21,6 +21,7 @@ pub mod crash;
 pub mod doctor;
 pub mod hex;
 pub mod host;
+pub mod memory;
 pub mod oom;
 pub mod output;
 pub mod pagefault;

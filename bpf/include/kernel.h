@@ -73,6 +73,7 @@ struct bpf_perf_event_data {
 #define VM_WRITE      0x2
 #define VM_EXEC       0x4
 #define VM_SHARED     0x8
+#define VM_MAYSHARE   0x80
 #define VM_GROWSDOWN  0x100
 #define VM_DONTEXPAND 0x40000
 
@@ -290,6 +291,8 @@ struct task_struct {
 	int exit_code;
 	char comm[FL_COMM_BYTES];
 	void *stack;
+	struct thread_info thread_info;
+	u32 personality;
 	struct mm_struct *mm;
 	struct task_struct *real_parent;
 	struct task_struct *parent; /* who waits for it: its tracer, where it has one */

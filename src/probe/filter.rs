@@ -95,6 +95,14 @@ impl Filter {
         Ok(config)
     }
 
+    /// Are we in the host's pid namespace, so that processes have the same numbers for us as for the kernel programs?
+    ///
+    /// # Errors
+    /// Where our own pid namespace can't be told.
+    pub fn is_of_host(&self) -> Result<bool> {
+        Ok(self.config()?.pid_namespace_inode == 0)
+    }
+
     /// Fills the maps of the loaded programs.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod files;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;
+mod memory;
 mod output;
 mod privileges;
 mod signal;

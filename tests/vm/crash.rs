@@ -59,6 +59,8 @@ const SPECIAL: &[&str] = &[
     "kills",
     "many-deaths",
     "many-faults",
+    "memory-cases",
+    "memory-pages",
     "namespaces",
     "senders",
     "stack-overflow",

@@ -10,6 +10,7 @@ mod crash;
 mod doctor;
 mod env;
 mod harness;
+mod memory;
 mod pagefault;
 mod signal;
 mod snapshot;
