@@ -10,6 +10,7 @@
 #define FL_PROCESSES_MAX    8192  /* whose names are kept: those that faulted last */
 #define FL_TOLD_MAX         16384 /* mappings that user space knows: those that were told last */
 #define FL_FAULT_FRAMES_MAX 127   /* PERF_MAX_STACK_DEPTH */
+#define FL_PLACES_MAX       32    /* that each processor remembers with what lies there: a power of 2 */
 #define FL_THREADS_MAX      4096 /* whose last fault's error code is kept until it is known to be major: a power of 2 */
 
 /* What is counted beside the faults in fl_faults, and what is lost. */
@@ -56,7 +57,7 @@ enum fl_fault_by {
 /* How faults are seen, which decides what is known of them. */
 enum fl_fault_hook { FL_HOOK_TRACEPOINT = 0, FL_HOOK_KPROBE, FL_HOOK_PERF };
 
-/* What faults are counted by. */
+/* What faults are counted by. FL_BY_PROCESS: only FL_PROCESS_KEY_BYTES of it. */
 struct fl_fault_key {
 	u32 tgid;
 	u32 error_code; /* of a kprobe: made up of what it knows of the access; of a perf event: 0 */
@@ -67,6 +68,8 @@ struct fl_fault_key {
 	u32 device; /* with FL_BY_FILE: s_dev */
 	u64 place;
 };
+
+#define FL_PROCESS_KEY_BYTES 12
 
 /* A process that had faults. */
 struct fl_fault_process {
@@ -126,6 +129,8 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_fault_key) == 24, "a key has no holes, or equal ones would differ");
+_Static_assert(__builtin_offsetof(struct fl_fault_key, device) == FL_PROCESS_KEY_BYTES,
+	       "what comes first is the short key");
 _Static_assert(sizeof(struct fl_fault_process) == 24, "fl_fault_process has a hole");
 _Static_assert(sizeof(struct fl_fault_event) == 96, "fl_fault_event has a hole");
 _Static_assert(__builtin_offsetof(struct fl_fault_mapping, strings) == 72, "fl_fault_mapping has a hole");

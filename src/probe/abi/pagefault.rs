@@ -47,9 +47,9 @@ fn read_whole<T: Plain>(bytes: &[u8]) -> Option<T> {
     read(bytes, size_of::<T>()).map(|value| *value)
 }
 
-/// A key of `fl_faults`. None: not of its size.
+/// A key of `fl_faults`, whole or without a place. None: neither.
 pub(in crate::probe) fn key_from_bytes(bytes: &[u8]) -> Option<fl_fault_key> {
-    read_whole(bytes)
+    read(bytes, std::mem::offset_of!(fl_fault_key, device)).map(|key| *key)
 }
 
 /// A value of `fl_processes`. None: not of its size.
