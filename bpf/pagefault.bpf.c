@@ -129,7 +129,8 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 			return false;
 		key->vma_class = place->vma_class;
 		if (fl_config.by == FL_BY_VMA) {
-			key->place = place->vm_start;
+			/* The stack grows down: its begin doesn't stay. */
+			key->place = place->vma_class == FL_VMA_STACK ? place->vm_end - FL_PAGE_BYTES : place->vm_start;
 		} else if (fl_config.by == FL_BY_FILE) {
 			key->place = place->inode;
 			key->device = place->device;

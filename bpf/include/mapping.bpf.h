@@ -17,7 +17,7 @@ struct {
 
 /* Mappings that user space has been told of. Full: the one that was looked up longest ago is told once more. */
 struct fl_told {
-	u64 vm_start;
+	u64 address;
 	u32 tgid;
 	u32 pad;
 };
@@ -177,10 +177,16 @@ static __always_inline const struct fl_place *fl_place_at(struct mm_struct *mm, 
 	return fl_find_place((u64)mm, address, sequence) ? NULL : place;
 }
 
+/* What a mapping is known by: an address in it that stays. The stack grows down. */
+static __always_inline u64 fl_address_of(const struct fl_fault_mapping *mapping)
+{
+	return mapping->vm_flags & VM_GROWSDOWN ? mapping->vm_end - FL_PAGE_BYTES : mapping->vm_start;
+}
+
 /* Has user space been told of this mapping? It has from now on. */
 static __always_inline bool fl_was_told(struct fl_fault_mapping *mapping)
 {
-	struct fl_told key = {.vm_start = mapping->vm_start, .tgid = mapping->tgid};
+	struct fl_told key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
 	struct fl_told_as now = {.vm_end = mapping->vm_end, .inode = mapping->inode, .vm_pgoff = mapping->file_offset},
 			  *before = bpf_map_lookup_elem(&fl_told_mappings, &key);
 
@@ -229,7 +235,7 @@ __noinline int fl_tell_mapping(u64 mm, u64 address)
 		return 1;
 	/* Nobody waits for it: it is read with the next interval's counts. */
 	if (bpf_ringbuf_output(&fl_ring, mapping, length, BPF_RB_NO_WAKEUP)) {
-		struct fl_told key = {.vm_start = mapping->vm_start, .tgid = mapping->tgid};
+		struct fl_told key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
 
 		bpf_map_delete_elem(&fl_told_mappings, &key);
 		fl_count(FL_LOST_MAPPINGS);

@@ -49,7 +49,7 @@ enum fl_fault_by {
 	FL_BY_PROCESS = 0, /* 0 */
 	FL_BY_ADDRESS,     /* the page's address */
 	FL_BY_INSTRUCTION, /* the instruction's address */
-	FL_BY_VMA,         /* vm_start */
+	FL_BY_VMA,         /* vm_start; of a stack its last page */
 	FL_BY_FILE,        /* the inode's number, with device */
 	FL_BY_STACK,       /* the hash of the frames' addresses: the key of fl_stack_ids */
 };
@@ -76,6 +76,22 @@ struct fl_fault_process {
 	char comm[FL_COMM_BYTES]; /* of the group leader */
 	u32 ppid;
 	u32 mount_namespace; /* inode number of /proc/PID/ns/mnt */
+};
+
+/* What of a stack is in fl_stacks. */
+enum fl_stack_frames {
+	FL_STACK_WHOLE = 0,
+	FL_STACK_CALLERS,   /* all but the innermost frame */
+	FL_STACK_INNERMOST, /* nothing: there is no other frame */
+};
+
+/* Where a stack is. */
+struct fl_stack_place {
+	u64 innermost; /* address of the innermost frame */
+	u32 id;        /* in fl_stacks */
+	enum fl_stack_frames frames;
+	u32 count; /* of frames, the innermost included: the kernel's own walk may go on through junk */
+	u32 pad;
 };
 
 /* What a sample in the ring is: its first word. */

@@ -11,7 +11,7 @@ mod skel {
 
 pub use skel::types::{
     fl_config, fl_counter, fl_fault_by, fl_fault_event, fl_fault_hook, fl_fault_key, fl_fault_mapping,
-    fl_fault_process, fl_file_flag, fl_sample_kind, fl_vma_class,
+    fl_fault_process, fl_file_flag, fl_sample_kind, fl_stack_frames, fl_stack_place, fl_vma_class,
 };
 
 // SAFETY: abi/pagefault.h has it so, and names what would be padding.
@@ -26,6 +26,8 @@ unsafe trait Plain: Default {}
 unsafe impl Plain for fl_fault_key {}
 // SAFETY: as above.
 unsafe impl Plain for fl_fault_process {}
+// SAFETY: as above.
+unsafe impl Plain for fl_stack_place {}
 // SAFETY: as above.
 unsafe impl Plain for fl_fault_event {}
 // SAFETY: as above.
@@ -54,6 +56,11 @@ pub(in crate::probe) fn key_from_bytes(bytes: &[u8]) -> Option<fl_fault_key> {
 
 /// A value of `fl_processes`. None: not of its size.
 pub(in crate::probe) fn process_from_bytes(bytes: &[u8]) -> Option<fl_fault_process> {
+    read_whole(bytes)
+}
+
+/// A value of `fl_stack_ids`. None: not of its size.
+pub(in crate::probe) fn stack_place_from_bytes(bytes: &[u8]) -> Option<fl_stack_place> {
     read_whole(bytes)
 }
 
