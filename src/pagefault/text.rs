@@ -61,7 +61,7 @@ impl Summary {
         }
         let lost = self.losses.iter().chain(&self.sample_losses).filter(|(_, count)| **count != 0);
         let lost: Vec<String> = lost.map(|(reason, count)| format!("{reason} {count}")).collect();
-        if lost.is_empty() { Ok(()) } else { writeln!(to, "  Lost: {}", lost.join(", ")) }
+        if lost.is_empty() { Ok(()) } else { writeln!(to, "  Not told: {}", lost.join(", ")) }
     }
 }
 
