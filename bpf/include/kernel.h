@@ -199,6 +199,13 @@ struct mm_struct {
 	unsigned long brk;
 	unsigned long start_stack;
 	struct fl_mm_context context;
+	int mm_lock_seq; /* v6.4 */
+};
+struct seqcount {
+	u32 sequence;
+};
+struct mm_struct___seqcount {
+	struct seqcount mm_lock_seq; /* v6.13 */
 };
 
 /* Resident pages by kind, MM_FILEPAGES and its like: about right, as in the kernel's own log. */

@@ -101,7 +101,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let attached = started.elapsed();
     host::release_memory();
     let mut watch = Watch::new(options.duration)?;
-    say!("faultline: counting page faults of {} through {}", subject(options), probe.attached().join(" and "));
+    say!("faultline: watching {} for page faults through {}", subject(options), probe.attached().join(" and "));
     if options.verbose {
         say!(
             "faultline: attached after {:.1} ms, {}",

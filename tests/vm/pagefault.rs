@@ -188,21 +188,21 @@ fn intervals_add_up_to_the_whole() {
     let records: Vec<Value> =
         fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(records.len() > 4, "{} records in more than 0.6 s", records.len());
-    let mut counts = BTreeMap::new();
-    for record in &records {
-        assert_adds_up(record);
-        for group in record["groups"].as_array().unwrap() {
-            let key = format!("{} {:?} {}", group["pid"], kind(group), group["mapping"]["start"]);
-            *counts.entry(key).or_insert(0) += group["count"].as_u64().unwrap();
+    let sum = |records: &[Value], field: &str| -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for group in records.iter().flat_map(|record| record["groups"].as_array().unwrap()) {
+            let key = format!("{} {:?}", group["pid"], kind(group));
+            *sums.entry(key).or_default() += group[field].as_u64().unwrap();
         }
-    }
+        sums
+    };
+    records.iter().for_each(assert_adds_up);
     let last = records.last().unwrap();
-    let mut totals = BTreeMap::new();
-    for group in last["groups"].as_array().unwrap() {
-        let key = format!("{} {:?} {}", group["pid"], kind(group), group["mapping"]["start"]);
-        *totals.entry(key).or_insert(0) += group["total"].as_u64().unwrap();
-    }
-    assert_eq!(counts, totals);
+    let counts = sum(&records, "count");
+    assert_eq!(
+        counts.into_iter().filter(|(_, count)| *count != 0).collect::<BTreeMap<_, _>>(),
+        sum(&[last.clone()], "total")
+    );
     // Six processes that ended before they were asked for, and each is known by name.
     let fresh = last["groups"].as_array().unwrap().iter().filter(|group| {
         group["comm"] == "faults" && group["vma"] == "anonymous" && group["total"] == 13 && group["access"] == "write"
@@ -248,14 +248,12 @@ fn each_fault_can_have_a_record() {
         .filter(|event| event["instruction_symbol"].as_str().is_some_and(|symbol| symbol.starts_with("write_each+")));
     assert_eq!(named.count(), 13);
     // What is left out is counted, by reason, and nothing else is lost.
-    for (flags, reason) in [(["--sample", "10"], "event_sampled"), (["--rate", "7"], "event_rate")] {
-        let some = run(&[&["--events"][..], &flags].concat(), "write_first");
-        let left_out = some.last()["sample_losses"][reason].as_u64().unwrap();
-        let shown = some.events().count() as u64;
-        assert!(shown > 0 && shown < 30, "{reason}: {shown}");
-        assert_eq!(shown + left_out, matched(&some), "{reason}: {:#}", some.last());
-        assert_eq!(some.status.code(), Some(0), "that was asked for");
-    }
+    let some = run(&["--events", "--sample", "4", "--rate", "7"], "write_first");
+    let left_out = |reason: &str| some.last()["sample_losses"][reason].as_u64().unwrap();
+    let (sampled, rate, shown) = (left_out("event_sampled"), left_out("event_rate"), some.events().count() as u64);
+    assert!(sampled > 20 && shown >= 7 && rate > 0, "{sampled}, {shown}, {rate}");
+    assert_eq!(shown + sampled + rate, matched(&some), "{:#}", some.last());
+    assert_eq!(some.status.code(), Some(0), "that was asked for");
 }
 
 #[test]
