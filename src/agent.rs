@@ -3,16 +3,19 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use sd_notify::NotifyState;
 
-use crate::crash::{self, BATCH, Collector, Crash, Decoder};
+use crate::crash::{self, Collector, Crash, Decoder};
 use crate::host;
-use crate::output::{Health, Metrics, Writer, boottime_ns, is_closed_pipe, serve};
+use crate::output::{Health, Metrics, SignalMetrics, Writer, boottime_ns, is_closed_pipe, serve};
 use crate::output::{Record, Timestamp};
-use crate::probe::crash::Probe;
+use crate::probe::{self, crash::Probe};
+use crate::session::BATCH;
+use crate::signal::{self, PairLedger, PairLook};
 use crate::watch::{Event, Watch};
 
 /// What a user asked for.
@@ -26,6 +29,31 @@ pub struct Options {
     pub metrics_listen: Option<SocketAddr>,
     /// How many executables get a label of their own.
     pub max_executables: usize,
+    /// Count who sends which signal to whom, too; None: not asked for.
+    pub signals: Option<signal::Options>,
+}
+
+/// What counts signals beside the crashes.
+struct Signals {
+    probe: probe::signal::Probe,
+    ledger: PairLedger,
+    metrics: SignalMetrics,
+    seen: Option<PairLook>,
+}
+
+impl Signals {
+    fn look(&mut self) -> Result<PairLook> {
+        let look = PairLook::take(&self.probe, self.seen.as_ref())?;
+        Ok(self.seen.insert(look).clone())
+    }
+
+    fn start(options: &signal::Options, metrics: &Metrics, max_names: usize) -> Result<Self> {
+        let probe = probe::signal::Probe::start(&signal::plan(options))?;
+        let registry = metrics.registry();
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = SignalMetrics::new(&mut registry, max_names);
+        Ok(Self { probe, ledger: PairLedger::new(options.processes)?, metrics, seen: None })
+    }
 }
 
 /// Counts until it is told to stop.
@@ -47,12 +75,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let metrics = Metrics::new(since.unix_ns() as f64 / 1e9, options.max_executables);
     let heartbeat = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| watchdog / 3);
     let health = Health::new(options.interval * 3 + Duration::from_secs(5));
+    let signals = options.signals.as_ref();
+    let signals = signals.map(|asked| Signals::start(asked, &metrics, options.max_executables)).transpose()?;
     say!(
         "faultline: watching {} through {}, a summary every {} s",
         crash::subject(&options.crash),
         probe.attached().join(" and "),
         options.interval.as_secs_f64()
     );
+    if let Some(signals) = &signals {
+        say!("faultline: counting signals through {}", signals.probe.attached().join(" and "));
+    }
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
         say!("faultline: {unseen}");
     }
@@ -67,6 +100,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut agent = Agent {
         collector,
+        signals,
         writer,
         metrics,
         health,
@@ -91,6 +125,7 @@ fn notify(state: &[NotifyState<'_>]) {
 
 struct Agent<'run> {
     collector: Collector<'run>,
+    signals: Option<Signals>,
     writer: Writer,
     metrics: Metrics,
     health: Health,
@@ -193,11 +228,31 @@ impl Agent<'_> {
         } else if last {
             bail!("failed to write the last summary: {} signals are told nowhere", summary.deliveries.matched);
         }
+        self.summarize_signals(last)?;
         self.measure()
+    }
+
+    fn summarize_signals(&mut self, last: bool) -> Result<()> {
+        let Some(mut signals) = self.signals.take() else { return Ok(()) };
+        let look = signals.look()?;
+        let summary = signals.ledger.summarize(&look, last)?;
+        let written = self.write(&summary)?;
+        let signals = self.signals.insert(signals);
+        if written {
+            signals.ledger.commit(&look);
+        } else if last {
+            bail!("failed to write the last summary of signals: {} are told nowhere", summary.deliveries.matched);
+        }
+        Ok(())
     }
 
     /// Brings the metrics up to date.
     fn measure(&mut self) -> Result<()> {
+        if let Some(signals) = &mut self.signals {
+            let look = signals.look()?;
+            signals.metrics.update(look.totals());
+            self.metrics.update_dropped("pair", "pair_table_full", look.counters().pair_table_full);
+        }
         let mut totals = self.collector.totals()?;
         totals.summaries = self.summaries;
         self.metrics.update(&totals);

@@ -1,6 +1,8 @@
 //! What was typed, and what was meant by it.
 
 mod memory;
+mod pagefault;
+mod signal;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -35,6 +37,10 @@ pub struct Cli {
 pub enum Command {
     /// Watch deaths by signal: address, code, registers, stack, mapping, who sent it
     Crash(Box<CrashArgs>),
+    /// Watch signals: who sent what to whom; fork, exec and exit
+    Signal(Box<signal::SignalArgs>),
+    /// Count page faults in the kernel by process, mode, access and cause
+    Pagefault(Box<pagefault::PagefaultArgs>),
     /// Always on: count crashes in the kernel, tell every interval, serve metrics
     Agent(Box<AgentArgs>),
     /// Watch memory become executable: mapping calls, and a dump of every such page
@@ -47,7 +53,7 @@ pub enum Command {
 
 /// The flags that every probe shares. The filters run in the kernel.
 #[derive(Args, Debug)]
-pub struct WatchArgs {
+pub struct WatchArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static> {
     /// Only this process, all its threads (repeatable)
     #[arg(short, long = "pid", value_name = "PID")]
     pids: Vec<u32>,
@@ -80,6 +86,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "FILE")]
     btf: Option<PathBuf>,
 
+    /// Look for debug files in DIR, too, by build id (DIR/.build-id/ab/cdef.debug) or path (repeatable)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    debug_dirs: Vec<PathBuf>,
+
     /// Exit with 1 where something was lost
     #[arg(long)]
     strict: bool,
@@ -91,9 +101,9 @@ pub struct WatchArgs {
 
 /// How records look, and the command to watch: not for an agent.
 #[derive(Args, Debug)]
-pub struct ProbeArgs {
+pub struct ProbeArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static> {
     #[command(flatten)]
-    watch: WatchArgs,
+    watch: WatchArgs<Attach>,
 
     /// How records look
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -149,7 +159,7 @@ impl From<Attach> for probe::crash::Attach {
 #[derive(Args, Debug)]
 pub struct CrashArgs {
     #[command(flatten)]
-    probe: ProbeArgs,
+    probe: ProbeArgs<Attach>,
 
     /// Show the registers
     #[arg(short, long)]
@@ -241,6 +251,7 @@ impl From<CrashArgs> for crash::Options {
             },
             attach: watch.attach.into(),
             btf: watch.btf,
+            debug_dirs: watch.debug_dirs,
             verbose: watch.verbose,
             strict: watch.strict,
             command,
@@ -280,10 +291,14 @@ pub struct AgentArgs {
 
     /// Watch this signal instead of those that dump core: SIGTERM, term and 15 are the same (repeatable)
     #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
-    signals: Vec<u32>,
+    signal: Vec<u32>,
+
+    /// Count who sends which signal to whom, too
+    #[arg(long)]
+    signals: bool,
 
     #[command(flatten)]
-    watch: WatchArgs,
+    watch: WatchArgs<Attach>,
 
     /// How records look
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "json")]
@@ -293,15 +308,14 @@ pub struct AgentArgs {
 impl From<AgentArgs> for agent::Options {
     fn from(args: AgentArgs) -> Self {
         let watch = args.watch;
+        let filter =
+            Filter { pids: watch.pids, process_names: watch.process_names, cgroup: watch.cgroup, command: false };
+        let signals = args.signals.then(|| signal::counting(filter.clone(), args.interval, watch.btf.clone()));
         Self {
+            signals,
             crash: crash::Options {
-                filter: Filter {
-                    pids: watch.pids,
-                    process_names: watch.process_names,
-                    cgroup: watch.cgroup,
-                    command: false,
-                },
-                signals: args.signals,
+                filter,
+                signals: args.signal,
                 handled: args.handled,
                 // They are few, and nobody is there to ask again.
                 registers: true,
@@ -321,6 +335,7 @@ impl From<AgentArgs> for agent::Options {
                 },
                 attach: watch.attach.into(),
                 btf: watch.btf,
+                debug_dirs: watch.debug_dirs,
                 verbose: watch.verbose,
                 strict: watch.strict,
                 command: Vec::new(),

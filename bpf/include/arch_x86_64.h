@@ -24,6 +24,17 @@ struct fl_registers {
 #define FL_USER_DS            0x2b  /* __USER_DS */
 #define FL_KERNEL_STACK_BYTES 16384 /* THREAD_SIZE: 4 pages on every x86_64 kernel without KASAN */
 
+/* enum x86_pf_error_code */
+#define FL_PF_WRITE 0x2
+#define FL_PF_INSTR 0x10
+
+/* System calls that send a signal: arch/x86/entry/syscalls/syscall_64.tbl. */
+#define FL_NR_KILL              62
+#define FL_NR_TKILL             200
+#define FL_NR_TGKILL            234
+#define FL_NR_RT_SIGQUEUEINFO   129
+#define FL_NR_RT_TGSIGQUEUEINFO 297
+
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
@@ -137,6 +148,7 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 #define fl_regs_fp(regs)          ((regs)->bp)
 #define fl_stack_pointer(r)       ((r)->rsp)
 #define fl_frame_pointer(r)       ((r)->rbp)
+#define fl_is_user_mode(cs)       (((cs)&3) == 3)
 #define fl_is_compat(r)           ((r)->cs != FL_USER_CS)
 
 #endif

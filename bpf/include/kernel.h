@@ -35,6 +35,7 @@ enum { false = 0, true = 1 };
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_STACK_TRACE = 7,
 	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
@@ -60,11 +61,30 @@ struct bpf_pidns_info {
 	u32 tgid;
 };
 
+/* include/uapi/linux/bpf_perf_event.h */
+struct bpf_perf_event_data {
+	struct pt_regs regs;
+	u64 sample_period;
+	u64 addr;
+};
+
 /* include/linux/mm.h */
-#define VM_READ     0x1
-#define VM_WRITE    0x2
-#define VM_EXEC     0x4
-#define VM_MAYSHARE 0x80
+#define VM_READ       0x1
+#define VM_WRITE      0x2
+#define VM_EXEC       0x4
+#define VM_SHARED     0x8
+#define VM_MAYSHARE   0x80
+#define VM_GROWSDOWN  0x100
+#define VM_DONTEXPAND 0x40000
+
+/* include/linux/mm_types.h: enum fault_flag, enum vm_fault_reason */
+#define FAULT_FLAG_WRITE       0x1
+#define FAULT_FLAG_TRIED       0x20
+#define FAULT_FLAG_INSTRUCTION 0x100
+#define VM_FAULT_RETRY         0x400
+
+/* include/uapi/linux/magic.h */
+#define TMPFS_MAGIC 0x01021994
 
 /* include/uapi/asm-generic/resource.h */
 #define RLIMIT_STACK 3
@@ -74,13 +94,18 @@ struct bpf_pidns_info {
 #define SIGNAL_UNKILLABLE 0x40
 
 /* include/linux/pid.h: enum pid_type (v5.10 and later) */
-#define PIDTYPE_TGID 1
+#define FL_PIDTYPE_PID 0
+#define PIDTYPE_TGID   1
 
 /* include/uapi/asm-generic/errno-base.h */
 #define EEXIST 17
 
 /* include/uapi/asm-generic/siginfo.h */
 #define SI_USER     0
+#define SI_TIMER    (-2)
+#define SI_ASYNCIO  (-4)
+#define SI_SIGIO    (-5)
+#define SI_DETHREAD (-7)
 #define SI_KERNEL   0x80
 #define SI_QUEUE    (-1)
 #define SI_MESGQ    (-3)
@@ -100,9 +125,11 @@ struct hlist_bl_node {
 };
 struct super_block {
 	u32 s_dev;
+	unsigned long s_magic;
 };
 struct inode {
 	unsigned long i_ino;
+	u32 i_generation; /* tells two files apart that have had one number after another */
 	struct super_block *i_sb;
 };
 struct dentry {
@@ -110,9 +137,11 @@ struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	struct super_block *d_sb;
 };
 struct vfsmount {
 	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
 };
 struct mount {
 	struct mount *mnt_parent;
@@ -126,6 +155,10 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+};
+/* What is mapped of a file on an overlay: the file of the layer, and since v6.7 the name on the overlay beside it. */
+struct backing_file {
+	struct path user_path;
 };
 
 /* --- address spaces --- */
@@ -160,6 +193,7 @@ struct mm_struct {
 	struct maple_tree mm_mt; /* v6.1 */
 	struct rb_root mm_rb;    /* before v6.1 */
 	struct file *exe_file;
+	unsigned long total_vm; /* pages */
 	unsigned long start_code;
 	unsigned long start_brk;
 	unsigned long brk;
@@ -167,8 +201,26 @@ struct mm_struct {
 	struct fl_mm_context context;
 };
 
+/* Resident pages by kind, MM_FILEPAGES and its like: about right, as in the kernel's own log. */
+struct percpu_counter { /* v6.2 */
+	s64 count;
+};
+struct mm_struct___counters {
+	struct percpu_counter rss_stat[4];
+};
+typedef struct {
+	s64 counter;
+} atomic64_t;
+struct mm_rss_stat { /* before v6.2 */
+	atomic64_t count[4];
+};
+struct mm_struct___stat {
+	struct mm_rss_stat rss_stat;
+};
+
 /* --- cgroups --- */
 struct kernfs_node {
+	u64 id;                       /* the inode's number */
 	struct kernfs_node *parent;   /* before v6.15 */
 	struct kernfs_node *__parent; /* v6.15 */
 	const char *name;
@@ -183,6 +235,9 @@ struct css_set {
 /* --- tasks --- */
 struct ns_common {
 	u32 inum;
+};
+struct pid_namespace {
+	struct ns_common ns;
 };
 struct upid {
 	int nr;
@@ -216,6 +271,7 @@ struct signal_struct {
 	struct pid *pids[4];
 	int group_exit_code;
 	u32 flags;
+	struct mm_struct *oom_mm; /* not NULL: killed because memory is short */
 };
 typedef struct {
 	unsigned long sig[1]; /* _NSIG_WORDS on 64 bits */
@@ -232,12 +288,14 @@ struct sighand_struct {
 struct task_struct {
 	int pid;
 	int tgid;
+	int exit_code;
 	char comm[FL_COMM_BYTES];
 	void *stack;
 	struct thread_info thread_info;
 	u32 personality;
 	struct mm_struct *mm;
 	struct task_struct *real_parent;
+	struct task_struct *parent; /* who waits for it: its tracer, where it has one */
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;

@@ -10,6 +10,7 @@
 
 #include "kernel.h"
 #include "file.bpf.h"
+#include "hash.bpf.h"
 
 /*
  * Where the walk stands, and what it knows of the record's modules. In a map, so that the verifier sees one step and not
@@ -29,12 +30,6 @@ struct fl_unwind {
 	u64 devices[FL_MODULES_MAX + 1];
 };
 FL_SCRATCH(fl_unwinds, struct fl_unwind);
-
-static __always_inline u64 fl_mix(u64 hash, u64 value)
-{
-	hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL; /* 2^64 / golden ratio: Knuth, TAOCP 6.4 */
-	return hash ^ hash >> 32;
-}
 
 /*
  * The module of `address` in the record, which joins it when it is new: its index; FL_MODULES_MAX: it found no room; -1:
@@ -70,7 +65,7 @@ __noinline int fl_add_module(u64 mm, u64 address)
 	module->file = 0;
 	inode = fl_read(vma, vm_file, f_inode);
 	unwind->vmas[index] = (u64)vma;
-	unwind->inodes[index] = inode ? fl_read(inode, i_ino) : 0;
+	unwind->inodes[index] = inode ? fl_inode_id(inode) : 0;
 	unwind->devices[index] = inode ? fl_read(inode, i_sb, s_dev) : 0;
 	return index;
 }

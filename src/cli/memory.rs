@@ -15,7 +15,7 @@ use super::{ProbeArgs, interval};
 #[derive(Args, Debug)]
 pub struct MemoryArgs {
     #[command(flatten)]
-    probe: ProbeArgs,
+    probe: ProbeArgs<super::Attach>,
 
     /// Watch the descendants of --pid, too; those of COMMAND are watched in any case
     #[arg(long)]

@@ -136,6 +136,11 @@ impl Metrics {
         self.registry.clone()
     }
 
+    /// Adds a counter of what was lost on the way, by stage and reason.
+    pub fn update_dropped(&self, stage: &'static str, reason: &str, count: u64) {
+        raise(&self.dropped.get_or_create(&DropLabels { stage, reason: reason.to_owned() }), count);
+    }
+
     /// Adds what is new.
     pub fn update(&mut self, totals: &Totals) {
         for group in &totals.groups {

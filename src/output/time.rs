@@ -45,6 +45,18 @@ impl Timestamp {
     pub fn local_seconds(self) -> String {
         self.0.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
+
+    /// `22:33:49.123`, in the machine's time zone.
+    pub fn local_milliseconds(self) -> String {
+        self.0.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string()
+    }
+}
+
+impl Timestamp {
+    /// `22:33:49.123`, in the machine's time zone: for lines that come thick and fast.
+    pub fn local_clock(self) -> String {
+        self.0.to_zoned(TimeZone::system()).strftime("%H:%M:%S.%3f").to_string()
+    }
 }
 
 impl Serialize for Timestamp {

@@ -11,9 +11,9 @@ use std::ffi::{c_int, c_long};
 use std::sync::{Mutex, Once, PoisonError};
 
 use libbpf_rs::libbpf_sys::{
-    BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT, bpf_insn, bpf_prog_load_opts,
-    bpf_program, bpf_program__insn_cnt, bpf_program__insns, bpf_program__set_insns, libbpf_prog_handler_opts,
-    libbpf_register_prog_handler,
+    BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_PERF_EVENT, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT, bpf_insn,
+    bpf_prog_load_opts, bpf_program, bpf_program__insn_cnt, bpf_program__insns, bpf_program__set_insns,
+    libbpf_prog_handler_opts, libbpf_register_prog_handler,
 };
 
 use super::types::Ids;
@@ -59,10 +59,11 @@ fn register() {
         libbpf_register_prog_handler(c"raw_tp+".as_ptr(), BPF_PROG_TYPE_RAW_TRACEPOINT, 0, &raw const opts);
         libbpf_register_prog_handler(c"kprobe+".as_ptr(), BPF_PROG_TYPE_KPROBE, 0, &raw const opts);
         libbpf_register_prog_handler(c"tracepoint+".as_ptr(), BPF_PROG_TYPE_TRACEPOINT, 0, &raw const opts);
+        libbpf_register_prog_handler(c"perf_event".as_ptr(), BPF_PROG_TYPE_PERF_EVENT, 0, &raw const opts);
     }
 }
 
-/// Called by libbpf with each raw tracepoint's and kprobe's program, right before it goes to the kernel.
+/// Called by libbpf with each raw tracepoint's, kprobe's and perf event's program, right before it goes to the kernel.
 unsafe extern "C" fn prepare(program: *mut bpf_program, _: *mut bpf_prog_load_opts, _: c_long) -> c_int {
     let Some(ids) = *LOADING.lock().unwrap_or_else(PoisonError::into_inner) else { return 0 };
     // SAFETY: libbpf gives a valid program, whose instructions are an array of that length while we are called.

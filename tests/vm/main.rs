@@ -11,5 +11,7 @@ mod doctor;
 mod env;
 mod harness;
 mod memory;
+mod pagefault;
+mod signal;
 mod snapshot;
 mod summary;

@@ -1,6 +1,6 @@
 //! The types of `bpf/include/abi/memory.h`, through the skeleton's BTF.
 
-use super::{Constant, path_of};
+use super::{Plain, path_of};
 
 /// The memory object's generated half.
 #[allow(missing_docs, non_camel_case_types, non_snake_case)]
@@ -15,13 +15,8 @@ pub use skel::types::{
 };
 
 // SAFETY: abi/memory.h has it so, and names what would be padding.
-unsafe impl Constant for fl_config {}
+unsafe impl Plain for fl_config {}
 
-/// What can be any bytes: `repr(C)`, made of integers only.
-///
-/// # Safety
-/// Every bit pattern is a value of the type.
-unsafe trait Plain: Default {}
 // SAFETY: abi/memory.h has them so. An enum is a number in a struct of its own.
 unsafe impl Plain for fl_mapping {}
 // SAFETY: as above.
@@ -35,25 +30,9 @@ unsafe impl Plain for fl_alert {}
 // SAFETY: as above.
 unsafe impl Plain for fl_alert_key {}
 
-/// The value in `bytes`, which hold at least `least` bytes of it and no more than all; the rest is as by default. None:
-/// another size.
-fn read<T: Plain>(bytes: &[u8], least: usize) -> Option<Box<T>> {
-    if bytes.len() < least || bytes.len() > size_of::<T>() {
-        return None;
-    }
-    let mut value = Box::<T>::default();
-    // SAFETY: every bit pattern is a value of T; the length was checked; a Box and a borrowed slice don't overlap.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *value).cast::<u8>(), bytes.len()) };
-    Some(value)
-}
-
-fn read_whole<T: Plain>(bytes: &[u8]) -> Option<Box<T>> {
-    read(bytes, size_of::<T>())
-}
-
 /// An entry of `fl_alerts`. None: not of its size.
 pub(in crate::probe) fn alert_from_bytes(key: &[u8], value: &[u8]) -> Option<(fl_alert_key, fl_alert)> {
-    Some((*read_whole(key)?, *read_whole(value)?))
+    Some((fl_alert_key::read(key)?, fl_alert::read(value)?))
 }
 
 /// A key of `fl_alerts`, as the kernel has it: bpf/include/abi/memory.h.
@@ -93,12 +72,12 @@ impl Sample {
         let kind = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
         match fl_sample_kind(kind) {
             fl_sample_kind::FL_SAMPLE_MAPPING => {
-                read(bytes, std::mem::offset_of!(fl_mapping, strings)).map(Self::Mapping)
+                fl_mapping::read_cut(bytes, std::mem::offset_of!(fl_mapping, strings)).map(Self::Mapping)
             }
-            fl_sample_kind::FL_SAMPLE_PAGE => read_whole(bytes).map(Self::Page),
-            fl_sample_kind::FL_SAMPLE_FAULT => read_whole(bytes).map(Self::Fault),
-            fl_sample_kind::FL_SAMPLE_FORK => read_whole(bytes).map(Self::Fork),
-            fl_sample_kind::FL_SAMPLE_END => read_whole(bytes).map(Self::End),
+            fl_sample_kind::FL_SAMPLE_PAGE => fl_page::read_cut(bytes, size_of::<fl_page>()).map(Self::Page),
+            fl_sample_kind::FL_SAMPLE_FAULT => fl_fault::read_cut(bytes, size_of::<fl_fault>()).map(Self::Fault),
+            fl_sample_kind::FL_SAMPLE_FORK => fl_life::read_cut(bytes, size_of::<fl_life>()).map(Self::Fork),
+            fl_sample_kind::FL_SAMPLE_END => fl_life::read_cut(bytes, size_of::<fl_life>()).map(Self::End),
             _ => None,
         }
     }

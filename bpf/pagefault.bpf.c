@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * `faultline pagefault`: every page fault, counted where it happens.
+ *
+ * Driven by raw_tp/page_fault_user and raw_tp/page_fault_kernel, which run with interrupts off before the kernel does anything
+ * about the fault; where they can't be used by a kprobe on handle_mm_fault(), else by the perf software event. The hot path is
+ * one look-up in a per-CPU table. Names, mappings and stacks are taken when a new key is born, never for each fault.
+ * Refuses to lose a count: what finds no place in the table is counted as FL_LOST_TABLE_FULL. Faults that our own reading of the
+ * user's stack causes are not the process's, and not counted.
+ */
+#include "abi/pagefault.h"
+#include "fault_event.bpf.h"
+#include "filter.bpf.h"
+#include "hash.bpf.h"
+#include "mapping.bpf.h"
+#include "pt_regs.bpf.h"
+#include "user_stack.bpf.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/*
+ * How many faults there were, by key. Sized by the loader. Each processor counts for itself, about 22 ns; user space adds up.
+ * Emptied by user space: see fl_epochs. Full: the fault is counted as FL_LOST_TABLE_FULL.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct fl_fault_key);
+	__type(value, u64);
+} fl_faults SEC(".maps");
+
+/* Those of them that were major: they had to wait for a disk, so what counting costs doesn't matter. Sized and emptied alike. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct fl_fault_key);
+	__type(value, u64);
+} fl_majors SEC(".maps");
+
+/*
+ * The current epoch, 0 or 1, written by user space only. It turns to the other one, waits until no program that has seen the old one
+ * runs any more, and then reads and deletes the old one's keys: nobody counts in them, so nothing is lost, and the table
+ * holds no more than what faulted lately.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} fl_epochs SEC(".maps");
+
+/* The names of the processes that faulted last. Full: the one that has not had a new key for longest is forgotten. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FL_PROCESSES_MAX);
+	__type(key, u32);
+	__type(value, struct fl_fault_process);
+} fl_processes SEC(".maps");
+
+/*
+ * The error code of each thread's last fault: that a fault is major is known later, and maybe on another processor. Two threads
+ * that share a place drive each other out: a major fault that finds it taken is counted as FL_LOST_MAJOR.
+ */
+struct fl_last_fault {
+	u32 tid;
+	u32 error_code;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FL_THREADS_MAX);
+	__type(key, u32);
+	__type(value, struct fl_last_fault);
+} fl_last_faults SEC(".maps");
+
+/* fl_last_fault.error_code: the kernel will call handle_mm_fault() again for the same fault */
+#define FL_WILL_RETRY (1U << 31)
+/* ... the call of handle_mm_fault() that is on its way is for this fault, and not for get_user_pages() */
+#define FL_IS_FAULT (1U << 30)
+
+/* Neighbours in number are neighbours in time: they are kept a cache line of 8 places apart. */
+static __always_inline struct fl_last_fault *fl_last_fault_of(u32 tid)
+{
+	u32 place = (tid << 3 | (tid >> 9 & 7)) & (FL_THREADS_MAX - 1);
+
+	return bpf_map_lookup_elem(&fl_last_faults, &place);
+}
+
+/* The current process's name and relations, for user space to know its faults by. */
+__noinline int fl_note_process(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *leader = fl_read(task, group_leader);
+	struct fl_fault_process process = {};
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	fl_copy(process.comm, FL_COMM_BYTES, &leader->comm);
+	process.ppid = fl_read(task, real_parent, tgid);
+	process.mount_namespace = fl_read(task, nsproxy, mnt_ns, ns.inum);
+	return bpf_map_update_elem(&fl_processes, &tgid, &process, BPF_ANY);
+}
+
+/* The key of the fault. False: it can't be made. */
+static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_fault *fault)
+{
+	u32 zero = 0, *epoch = bpf_map_lookup_elem(&fl_epochs, &zero);
+
+	key->tgid = bpf_get_current_pid_tgid() >> 32;
+	key->error_code = fault->error_code;
+	key->mode = fault->mode;
+	key->epoch = epoch ? *epoch : 0;
+	if (fl_config.by == FL_BY_ADDRESS)
+		key->place = fault->address & ~(FL_PAGE_BYTES - 1ULL);
+	else if (fl_config.by == FL_BY_INSTRUCTION)
+		key->place = fault->ip;
+	if (fl_config.classes) {
+		struct fl_place *place = fl_scratch(&fl_places);
+		struct task_struct *task = fault->task;
+
+		if (!place)
+			return false;
+		key->vma_class = fl_find_place((u64)fl_read(task, mm), fault->address);
+		if (fl_config.by == FL_BY_VMA) {
+			key->place = place->vm_start;
+		} else if (fl_config.by == FL_BY_FILE) {
+			key->place = place->inode;
+			key->device = place->device;
+		}
+	}
+	if (fl_config.by == FL_BY_STACK) {
+		struct fl_walked *walked = fl_scratch(&fl_walked);
+
+		if (!walked)
+			return false;
+		key->place = fl_hash_frames(walked, fault->ip, fault->sp, fault->fp);
+	}
+	return true;
+}
+
+/* Counts the fault under a key that isn't in the table, and has user space told what it needs to name it. */
+static __always_inline void fl_bear(void *context, const struct fl_fault *fault, const struct fl_fault_key *key)
+{
+	struct task_struct *task = fault->task;
+	u64 mm = (u64)fl_read(task, mm), one = 1, *count;
+	/* The cast is for kernels before v6.4, which return an int and leave the upper half of the register as it was. */
+	s32 error = bpf_map_update_elem(&fl_faults, key, &one, BPF_NOEXIST);
+
+	if (error) {
+		/* Another processor was first, or there is no room. */
+		count = error == -EEXIST ? bpf_map_lookup_elem(&fl_faults, key) : NULL;
+		if (!count) {
+			fl_count(FL_LOST_TABLE_FULL);
+			return;
+		}
+		*count += 1;
+	}
+	fl_note_process();
+	if (fl_config.by == FL_BY_INSTRUCTION)
+		fl_tell_mapping(mm, fault->ip);
+	else if (fl_config.by == FL_BY_VMA || fl_config.by == FL_BY_FILE)
+		fl_tell_mapping(mm, fault->address);
+	else if (fl_config.by == FL_BY_STACK)
+		fl_keep_stack(context, key->place, mm);
+}
+
+/* One page fault of the current task. */
+static __always_inline int fl_on_fault(void *context, struct fl_fault *fault)
+{
+	struct fl_fault_key key = {};
+	struct fl_walked *walked = NULL;
+	u64 *count;
+
+	fault->task = (void *)bpf_get_current_task();
+	if (fl_config.by == FL_BY_STACK) {
+		/* Our reading of a stack faults where that isn't there: v6.2 and later leave such a fault out by themselves, in part. */
+		walked = fl_scratch(&fl_walked);
+		if (!walked || walked->busy)
+			return 0;
+	}
+	if (!fl_filter(fault->task)) {
+		fl_count(FL_FILTERED);
+		return 0;
+	}
+	if (walked)
+		walked->busy = 1;
+	if (fl_config.majors || fl_config.hook == FL_HOOK_KPROBE) {
+		u32 tid = bpf_get_current_pid_tgid();
+		struct fl_last_fault *last = fl_last_fault_of(tid);
+
+		if (last) {
+			last->tid = tid;
+			last->error_code = fault->error_code | (fl_config.hook == FL_HOOK_KPROBE ? FL_IS_FAULT : 0);
+		}
+	}
+	if (fl_key_of(&key, fault)) {
+		count = bpf_map_lookup_elem(&fl_faults, &key);
+		if (count)
+			*count += 1;
+		else
+			fl_bear(context, fault, &key);
+		if (fl_config.event_each)
+			fl_tell_fault(fault, &key);
+	}
+	if (walked)
+		walked->busy = 0;
+	return 0;
+}
+
+/* The registers that the fault happened with; for its stack the user's, where the kernel has it on behalf of its task. */
+static __always_inline void fl_take_registers(struct fl_fault *fault, const struct pt_regs *regs)
+{
+	if (fl_config.by == FL_BY_STACK && fault->mode == FL_MODE_KERNEL)
+		regs = fl_pt_regs();
+	bpf_probe_read_kernel(&fault->ip, sizeof(u64), &fl_regs_ip(regs));
+	bpf_probe_read_kernel(&fault->sp, sizeof(u64), &fl_regs_sp(regs));
+	bpf_probe_read_kernel(&fault->fp, sizeof(u64), &fl_regs_fp(regs));
+}
+
+/* page_fault_*(unsigned long address, struct pt_regs *regs, unsigned long error_code) */
+static __always_inline int fl_on_tracepoint(void *context, u64 address, struct pt_regs *regs, u64 error_code, u32 mode)
+{
+	struct fl_fault fault = {.address = address, .error_code = error_code, .mode = mode};
+
+	if (fl_config.by == FL_BY_INSTRUCTION || fl_config.by == FL_BY_STACK || fl_config.event_each)
+		fl_take_registers(&fault, regs);
+	return fl_on_fault(context, &fault);
+}
+
+SEC("raw_tp/page_fault_user")
+int BPF_PROG(fl_user, u64 address, struct pt_regs *regs, u64 error_code)
+{
+	return fl_on_tracepoint(ctx, address, regs, error_code, FL_MODE_USER);
+}
+
+SEC("raw_tp/page_fault_kernel")
+int BPF_PROG(fl_kernel, u64 address, struct pt_regs *regs, u64 error_code)
+{
+	return fl_on_tracepoint(ctx, address, regs, error_code, FL_MODE_KERNEL);
+}
+
+/* What a perf event's program finds of a fault. */
+static __always_inline void fl_take_perf(struct fl_fault *fault, struct bpf_perf_event_data *data)
+{
+	fault->task = (void *)bpf_get_current_task();
+	fault->address = data->addr;
+	fault->mode = fl_is_user_mode(data->regs.cs) ? FL_MODE_USER : FL_MODE_KERNEL;
+	if (fl_config.by == FL_BY_STACK && fault->mode == FL_MODE_KERNEL) {
+		fl_take_registers(fault, NULL);
+		return;
+	}
+	fault->ip = fl_regs_ip(&data->regs);
+	fault->sp = fl_regs_sp(&data->regs);
+	fault->fp = fl_regs_fp(&data->regs);
+}
+
+/* PERF_COUNT_SW_PAGE_FAULTS_MAJ: a fault that was counted when it began has turned out to be major. */
+SEC("perf_event")
+int fl_major(struct bpf_perf_event_data *data)
+{
+	struct fl_fault fault = {};
+	struct fl_fault_key key = {};
+	u64 one = 1, *count;
+
+	fl_take_perf(&fault, data);
+	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter(fault.task))
+		return 0;
+	fl_count(FL_MAJOR);
+	if (fl_config.hook != FL_HOOK_PERF) {
+		u32 tid = bpf_get_current_pid_tgid();
+		struct fl_last_fault *last = fl_last_fault_of(tid);
+
+		if (!last || last->tid != tid) {
+			fl_count(FL_LOST_MAJOR);
+			return 0;
+		}
+		fault.error_code = last->error_code & ~(FL_WILL_RETRY | FL_IS_FAULT);
+	}
+	if (!fl_key_of(&key, &fault))
+		return 0;
+	count = bpf_map_lookup_elem(&fl_majors, &key);
+	if (!count && (s32)bpf_map_update_elem(&fl_majors, &key, &one, BPF_NOEXIST)) {
+		count = bpf_map_lookup_elem(&fl_majors, &key);
+		if (!count)
+			fl_count(FL_LOST_MAJOR);
+	}
+	if (count)
+		__sync_fetch_and_add(count, 1);
+	return 0;
+}
+
+/* --- the fallbacks, where the tracepoints can't be used --- */
+
+/*
+ * handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags, struct pt_regs *regs): faults of addresses
+ * that something is mapped at. It is called again for a fault that had to wait, and without registers for memory that the
+ * kernel wants to have in place (get_user_pages()).
+ */
+SEC("kprobe/handle_mm_fault")
+int BPF_KPROBE(fl_handle, struct vm_area_struct *vma, u64 address, u64 flags, struct pt_regs *regs)
+{
+	struct fl_fault fault = {.address = address};
+	struct fl_last_fault *last;
+	u32 tid = bpf_get_current_pid_tgid();
+	u64 cs = 0;
+
+	last = fl_last_fault_of(tid);
+	if (last && last->tid == tid) {
+		bool is_retry = last->error_code & FL_WILL_RETRY;
+
+		/* What returns next is this call. */
+		last->error_code &= ~(FL_WILL_RETRY | FL_IS_FAULT);
+		if (regs && (is_retry || flags & FAULT_FLAG_TRIED)) {
+			last->error_code |= FL_IS_FAULT;
+			return 0;
+		}
+	}
+	if (!regs)
+		return 0;
+	bpf_probe_read_kernel(&cs, sizeof(cs), &regs->cs);
+	fault.mode = fl_is_user_mode(cs) ? FL_MODE_USER : FL_MODE_KERNEL;
+	if (!(fl_config.modes & (1 << fault.mode)))
+		return 0;
+	if (flags & FAULT_FLAG_INSTRUCTION)
+		fault.error_code |= FL_PF_INSTR;
+	if (flags & FAULT_FLAG_WRITE)
+		fault.error_code |= FL_PF_WRITE;
+	fl_take_registers(&fault, regs);
+	return fl_on_fault(ctx, &fault);
+}
+
+SEC("kretprobe/handle_mm_fault")
+int BPF_KRETPROBE(fl_handled, u64 result)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+	struct fl_last_fault *last;
+
+	if (!((u32)result & VM_FAULT_RETRY))
+		return 0;
+	last = fl_last_fault_of(tid);
+	if (last && last->tid == tid && last->error_code & FL_IS_FAULT)
+		last->error_code |= FL_WILL_RETRY;
+	return 0;
+}
+
+/* PERF_COUNT_SW_PAGE_FAULTS: what perf counts as page faults, without the error code. */
+SEC("perf_event")
+int fl_soft(struct bpf_perf_event_data *data)
+{
+	struct fl_fault fault = {};
+
+	fl_take_perf(&fault, data);
+	if (!(fl_config.modes & (1 << fault.mode)))
+		return 0;
+	return fl_on_fault(data, &fault);
+}
+
+SEC("raw_tp/sched_process_fork")
+int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
+{
+	fl_follow_fork(parent, child);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int BPF_PROG(fl_exit, struct task_struct *task)
+{
+	fl_follow_exit(task);
+	return 0;
+}

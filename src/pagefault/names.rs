@@ -1,0 +1,279 @@
+//! What the numbers of the kernel programs stand for: processes, mappings, functions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::record::{File, Mapping};
+use super::table::{Cell, Who};
+use crate::crash::Frame;
+use crate::hex::{Hex, digits};
+use crate::output::{Timestamp, lossy};
+use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
+use crate::probe::pagefault::Probe;
+use crate::symbol::{Files, Found, Namer, Place, Ran, Usage, Wanted};
+
+/// How many processes are known by name and mappings. Where there are more, those that have ended are forgotten.
+const PROCESSES_MAX: usize = 16_384;
+
+/// How many mappings are known of one process.
+const MAPPINGS_MAX: usize = 4096;
+
+/// How many stacks are kept: those that come later have no frames.
+const STACKS_MAX: usize = 65_536;
+
+/// A process, as far as it is known.
+#[derive(Debug, Default)]
+struct Known {
+    comm: Option<String>,
+    ppid: u32,
+    mount_namespace: u32,
+    /// By where they begin.
+    mappings: BTreeMap<u64, Told>,
+}
+
+/// A mapping that the kernel program has told of.
+#[derive(Clone, Debug)]
+struct Told {
+    end: u64,
+    flags: u64,
+    file_offset: u64,
+    class: fl_vma_class,
+    inode: u64,
+    device: u32,
+    path: Option<Vec<u8>>,
+    is_deleted: bool,
+    taken_ns: i128,
+}
+
+impl Told {
+    fn name(&self) -> Option<String> {
+        let path = self.path.as_deref().map(|path| lossy(path) + if self.is_deleted { " (deleted)" } else { "" });
+        path.or_else(|| match self.class {
+            fl_vma_class::FL_VMA_STACK => Some("[stack]".to_owned()),
+            fl_vma_class::FL_VMA_HEAP => Some("[heap]".to_owned()),
+            fl_vma_class::FL_VMA_VDSO => Some("[vdso]".to_owned()),
+            _ => None,
+        })
+    }
+}
+
+/// Everything that has been told, bounded.
+pub struct Names {
+    processes: HashMap<u32, Known>,
+    stacks: HashMap<u64, Vec<u64>>,
+    stacks_lost: u64,
+    mount_namespace: Option<u64>,
+    files: Files,
+    namer: Namer,
+}
+
+impl Names {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        let mount_namespace = procfs::process::Process::myself()
+            .and_then(|me| me.namespaces())
+            .ok()
+            .and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|namespace| namespace.identifier));
+        Self {
+            processes: HashMap::new(),
+            stacks: HashMap::new(),
+            stacks_lost: 0,
+            mount_namespace,
+            files: Files::default(),
+            namer: Namer::default(),
+        }
+    }
+
+    /// Takes what a sample tells.
+    ///
+    /// # Errors
+    /// Where its time is no date.
+    pub fn learn_mapping(&mut self, raw: &fl_fault_mapping) -> Result<()> {
+        let told = Told {
+            end: raw.vm_end,
+            flags: raw.vm_flags,
+            file_offset: raw.file_offset,
+            class: raw.vma_class,
+            inode: raw.inode,
+            device: raw.device,
+            path: raw.path(),
+            is_deleted: raw.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
+            taken_ns: Timestamp::from_boottime(raw.timestamp_ns)?.unix_ns(),
+        };
+        let mappings = &mut self.known(raw.tgid).mappings;
+        // What lay there before is gone.
+        let gone: Vec<u64> = mappings
+            .range(..raw.vm_end)
+            .rev()
+            .take_while(|(_, old)| old.end > raw.vm_start)
+            .map(|(start, _)| *start)
+            .collect();
+        for start in gone {
+            mappings.remove(&start);
+        }
+        if mappings.len() < MAPPINGS_MAX {
+            mappings.insert(raw.vm_start, told);
+        }
+        Ok(())
+    }
+
+    /// Asks the probe for the names of these processes, and for the stacks of these hashes.
+    ///
+    /// # Errors
+    /// Where the probe's tables can't be read.
+    pub fn ask(
+        &mut self,
+        probe: &Probe,
+        pids: impl Iterator<Item = u32>,
+        hashes: impl Iterator<Item = u64>,
+    ) -> Result<()> {
+        for pid in pids {
+            let Some(raw) = probe.process(pid)? else { continue };
+            let known = self.known(pid);
+            known.comm = Some(lossy(&raw.comm.map(|byte| byte as u8)));
+            (known.ppid, known.mount_namespace) = (raw.ppid, raw.mount_namespace);
+        }
+        let new: Vec<u64> = hashes.filter(|hash| !self.stacks.contains_key(hash)).collect();
+        for (hash, frames) in probe.take_stacks(&new)? {
+            if self.stacks.len() < STACKS_MAX {
+                self.stacks.insert(hash, frames);
+            } else {
+                self.stacks_lost += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, pid: u32) -> &mut Known {
+        if self.processes.len() >= PROCESSES_MAX && !self.processes.contains_key(&pid) {
+            self.processes.retain(|pid, _| is_alive(*pid));
+            if self.processes.len() >= PROCESSES_MAX {
+                self.processes.clear();
+            }
+        }
+        self.processes.entry(pid).or_default()
+    }
+
+    /// Stacks that came when there was no more room for them.
+    pub fn stacks_lost(&self) -> u64 {
+        self.stacks_lost
+    }
+
+    /// A process's name; None: not known.
+    pub fn comm(&self, pid: u32) -> Option<String> {
+        self.processes.get(&pid).and_then(|known| known.comm.clone())
+    }
+
+    /// The name of whoever a cell belongs to.
+    pub fn comm_of(&self, who: &Who) -> Option<String> {
+        match who {
+            Who::Process(pid) => self.comm(*pid),
+            Who::Ended(name) => name.clone(),
+        }
+    }
+
+    fn at(&self, pid: u32, address: u64) -> Option<(u64, &Told)> {
+        let (start, told) = self.processes.get(&pid)?.mappings.range(..=address).next_back()?;
+        (address < told.end).then_some((*start, told))
+    }
+
+    /// The mapping that begins there.
+    pub fn mapping(&self, pid: u32, start: u64) -> Option<Mapping> {
+        let (start, told) = self.at(pid, start)?;
+        let letters = [(1, 'r'), (2, 'w'), (4, 'x')];
+        let mut permissions: String =
+            letters.iter().map(|(bit, letter)| if told.flags & bit != 0 { *letter } else { '-' }).collect();
+        permissions.push(if told.flags & 8 != 0 { 's' } else { 'p' });
+        Some(Mapping {
+            start: Hex(start),
+            end: Hex(told.end),
+            permissions,
+            mapping_name: told.name(),
+            offset: Hex(if told.inode == 0 { 0 } else { told.file_offset }),
+        })
+    }
+
+    /// The file that a cell is counted by.
+    pub fn file(&self, cell: &Cell) -> Option<File> {
+        if cell.place == 0 {
+            return None;
+        }
+        let mappings = &self.processes.get(&cell.who.pid()?)?.mappings;
+        let told = mappings.values().find(|told| told.inode == cell.place && told.device == cell.device);
+        Some(File {
+            path: told.and_then(Told::name),
+            device: format!("{}:{}", cell.device >> 20, cell.device & 0xf_ffff),
+            inode: cell.place,
+        })
+    }
+
+    /// The frames of a stack, innermost first, with what is known of each; None: it was lost. `innermost`: where it is known
+    /// from elsewhere.
+    pub fn stack(&mut self, pid: u32, hash: u64) -> Option<Vec<Frame>> {
+        let addresses = self.stacks.get(&hash)?.clone();
+        let frames = addresses.iter().enumerate().flat_map(|(index, &address)| self.frames(pid, address, index > 0));
+        Some(frames.collect())
+    }
+
+    /// The functions at an address, innermost first; one frame without a name where there is none that is certain.
+    pub fn frames(&mut self, pid: u32, address: u64, is_return_address: bool) -> Vec<Frame> {
+        let plain = Frame {
+            address: (address != 0).then_some(Hex(address)),
+            symbol: None,
+            module: None,
+            build_id: None,
+            offset: None,
+            file: None,
+            line: None,
+            inlined: false,
+        };
+        let Some((start, told)) = self.at(pid, address - u64::from(is_return_address && address != 0)) else {
+            return vec![plain];
+        };
+        let told = told.clone();
+        let offset = address - start + told.file_offset;
+        let found = self.find(pid, start, &told);
+        let plain = Frame {
+            module: told.name(),
+            offset: (told.inode != 0).then_some(Hex(offset)),
+            build_id: found.as_ref().and_then(|found| found.build_id.as_deref()).map(digits),
+            ..plain
+        };
+        let place = Place { offset, in_mapping: address - start, mapping_bytes: told.end - start, is_return_address };
+        let functions = found.map(|found| self.namer.functions(&found, place)).unwrap_or_default();
+        if functions.is_empty() {
+            return vec![plain];
+        }
+        let named = functions.into_iter().map(|function| Frame {
+            symbol: Some(function.symbol),
+            file: function.file,
+            line: function.line,
+            inlined: function.inlined,
+            ..plain.clone()
+        });
+        named.collect()
+    }
+
+    /// The file of a mapping, if it is still to be found and has not changed.
+    fn find(&mut self, pid: u32, start: u64, told: &Told) -> Option<Found> {
+        let known = self.processes.get(&pid)?;
+        self.files.find(&Wanted {
+            path: told.path.as_deref()?,
+            build_id: None,
+            device: told.device,
+            inode: told.inode,
+            process: Ran { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace },
+            deleted: told.is_deleted,
+            usage: Usage::Code { mapped: Some((start, told.end)), is_executable: false },
+            same_mounts: self.mount_namespace == Some(u64::from(known.mount_namespace)),
+            taken_ns: told.taken_ns,
+        })
+    }
+}
+
+/// Is there still a process of this number?
+pub fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}

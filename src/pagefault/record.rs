@@ -1,0 +1,299 @@
+//! The records of `faultline pagefault`. Fields as in docs/output.md.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::names::Names;
+use super::table::{Cell, Row};
+use crate::crash::{Frame, page_fault};
+use crate::hex::Hex;
+use crate::output::Timestamp;
+use crate::probe::abi::pagefault::{fl_fault_event, fl_vma_class};
+use crate::probe::pagefault::{By, Hook};
+
+/// The faults of one interval.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Always `pagefault_summary`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`crate::output::SCHEMA`].
+    pub schema: u32,
+    /// The interval's end.
+    pub timestamp: Timestamp,
+    /// The machine's name.
+    pub host: String,
+    /// When counting began.
+    pub since: Timestamp,
+    /// The interval's length, time asleep included.
+    pub interval_seconds: f64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// /proc/sys/kernel/random/boot_id; None: the kernel doesn't tell.
+    pub boot_id: Option<String>,
+    /// Nothing follows, and `groups` has those without faults in this interval, too.
+    #[serde(rename = "final")]
+    pub last: bool,
+    /// How the faults were seen: `tracepoint`, `kprobe`, `perf`.
+    pub attach: &'static str,
+    /// What they are counted by, beside process, mode and error code.
+    pub by: &'static str,
+    /// Most frequent first.
+    pub groups: Vec<Group>,
+    /// Groups that `--top` leaves out.
+    pub omitted: Omitted,
+    /// What there was in this interval.
+    pub faults: Faults,
+    /// Faults in no group, by reason: `faults.matched` is the sum of these, of `omitted.count` and of all `groups[].count`.
+    pub losses: BTreeMap<&'static str, u64>,
+    /// What could not be told, by reason. Its faults are counted all the same.
+    pub sample_losses: BTreeMap<&'static str, u64>,
+}
+
+/// What is not in the list of groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Omitted {
+    /// So many groups.
+    pub groups: usize,
+    /// Their faults in this interval.
+    pub count: u64,
+    /// Their faults since the start.
+    pub total: u64,
+}
+
+/// Page faults in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Faults {
+    /// Of watched processes.
+    pub matched: u64,
+    /// Those that the filters left out.
+    pub filtered: u64,
+    /// Major ones of watched processes; None: this kernel doesn't tell us.
+    pub major: Option<u64>,
+}
+
+/// What a fault is, as far as the hook knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kind {
+    /// `user`, `kernel`
+    pub mode: &'static str,
+    /// `read`, `write`, `execute`
+    pub access: Option<&'static str>,
+    /// `not_present`, `protection`
+    pub cause: Option<&'static str>,
+    /// As the processor gives it.
+    pub error_code: Option<u32>,
+    /// Its bits by name.
+    pub flags: Option<Vec<&'static str>>,
+    /// What lies at the address; None: not asked for.
+    pub vma: Option<&'static str>,
+}
+
+impl Kind {
+    /// What a probe with this hook knows by these numbers.
+    pub fn new(hook: Hook, mode: u8, error_code: u32, vma_class: u8) -> Self {
+        let fault = page_fault(u64::from(error_code));
+        let protection = fault.flags.contains(&"protection");
+        let whole = hook == Hook::Tracepoint;
+        Self {
+            mode: if mode == 0 { "user" } else { "kernel" },
+            access: (hook != Hook::Perf).then_some(fault.access),
+            cause: whole.then_some(if protection { "protection" } else { "not_present" }),
+            error_code: whole.then_some(error_code),
+            flags: whole.then_some(fault.flags),
+            vma: class_name(fl_vma_class(u32::from(vma_class))),
+        }
+    }
+
+    /// The bits that `mode`, `access` and `cause` don't tell.
+    pub fn other_flags(&self) -> impl Iterator<Item = &'static str> {
+        let known = ["protection", "write", "user", "instruction"];
+        self.flags.iter().flatten().copied().filter(move |flag| !known.contains(flag))
+    }
+}
+
+/// A class by name; None: not asked for.
+fn class_name(class: fl_vma_class) -> Option<&'static str> {
+    match class {
+        fl_vma_class::FL_VMA_NONE => Some("none"),
+        fl_vma_class::FL_VMA_ANONYMOUS => Some("anonymous"),
+        fl_vma_class::FL_VMA_FILE => Some("file"),
+        fl_vma_class::FL_VMA_STACK => Some("stack"),
+        fl_vma_class::FL_VMA_HEAP => Some("heap"),
+        fl_vma_class::FL_VMA_SHARED => Some("shared_memory"),
+        fl_vma_class::FL_VMA_VDSO => Some("vdso"),
+        _ => None,
+    }
+}
+
+/// Faults that are the same.
+#[derive(Clone, Debug, Serialize)]
+pub struct Group {
+    /// The process as the host numbers it; None: several of one name that have ended.
+    pub pid: Option<u32>,
+    /// The process's name.
+    pub comm: Option<String>,
+    /// What they are.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// In this interval.
+    pub count: u64,
+    /// Since `since`.
+    pub total: u64,
+    /// Major ones in this interval; None: this kernel doesn't tell us.
+    pub major: Option<u64>,
+    /// Major ones since `since`.
+    pub major_total: Option<u64>,
+    /// With `--by address`: the page's.
+    pub address: Option<Hex>,
+    /// With `--by instruction`.
+    pub instruction_pointer: Option<Hex>,
+    /// The function, and the place in it.
+    pub instruction_symbol: Option<String>,
+    /// The file that the instruction is in.
+    pub instruction_module: Option<String>,
+    /// With `--by vma`.
+    pub mapping: Option<Mapping>,
+    /// With `--by file`.
+    pub file: Option<File>,
+    /// With `--stacks`: innermost frame first.
+    pub stack_trace: Option<Vec<Frame>>,
+}
+
+/// A mapping of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mapping {
+    /// Its first address.
+    pub start: Hex,
+    /// The first address after it.
+    pub end: Hex,
+    /// As in /proc/PID/maps.
+    pub permissions: String,
+    /// Path, `[heap]`, `[stack]`, `[vdso]`; None: none.
+    pub mapping_name: Option<String>,
+    /// Of `start` in the file.
+    pub offset: Hex,
+}
+
+/// A file that is mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// As the process sees it; None: not known.
+    pub path: Option<String>,
+    /// `major:minor`
+    pub device: String,
+    /// Its number.
+    pub inode: u64,
+}
+
+impl Group {
+    /// The group of a cell.
+    pub fn new(cell: &Cell, row: &Row, by: By, hook: Hook, tells_majors: bool, names: &mut Names) -> Self {
+        let pid = cell.who.pid();
+        let only = |wanted: By| pid.filter(|_| by == wanted);
+        let place = Hex(cell.place);
+        let instruction = only(By::Instruction)
+            .and_then(|pid| names.frames(pid, cell.place, false).into_iter().find(|frame| !frame.inlined));
+        Self {
+            pid,
+            comm: names.comm_of(&cell.who),
+            kind: Kind::new(hook, cell.mode, cell.error_code, cell.vma_class),
+            count: row.count,
+            total: row.total,
+            major: tells_majors.then_some(row.major),
+            major_total: tells_majors.then_some(row.major_total),
+            address: only(By::Address).map(|_| place),
+            instruction_pointer: only(By::Instruction).map(|_| place),
+            instruction_symbol: instruction.as_ref().and_then(|frame| frame.symbol.clone()),
+            instruction_module: instruction.and_then(|frame| frame.module),
+            mapping: only(By::Vma).and_then(|pid| names.mapping(pid, cell.place)),
+            file: only(By::File).and_then(|_| names.file(cell)),
+            stack_trace: only(By::Stack).and_then(|pid| names.stack(pid, cell.place)),
+        }
+    }
+}
+
+/// One page fault.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fault {
+    /// Always `pagefault`.
+    #[serde(rename = "type")]
+    pub record: &'static str,
+    /// See [`crate::output::SCHEMA`].
+    pub schema: u32,
+    /// When it began.
+    pub timestamp: Timestamp,
+    /// The machine's name.
+    pub host: String,
+    /// The process as the host numbers it.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The process's name.
+    pub comm: String,
+    /// The thread's.
+    pub thread_name: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// What could not be accessed.
+    pub address: Hex,
+    /// Where the thread was; with `--stacks` and in kernel mode, where it was in user mode.
+    pub instruction_pointer: Hex,
+    /// The function, and the place in it.
+    pub instruction_symbol: Option<String>,
+    /// With `--stacks`: innermost frame first.
+    pub stack_trace: Option<Vec<Frame>>,
+    /// Where it happened.
+    pub cpu: u32,
+}
+
+impl Fault {
+    /// The record of an event.
+    ///
+    /// # Errors
+    /// Where its time is no date.
+    pub fn new(raw: &fl_fault_event, by: By, hook: Hook, host: &str, names: &mut Names) -> anyhow::Result<Self> {
+        let pid = raw.key.tgid;
+        let name = |text: [std::ffi::c_char; 16]| crate::output::lossy(&text.map(|byte| byte as u8));
+        let frames = names.frames(pid, raw.instruction_pointer, false);
+        Ok(Self {
+            record: "pagefault",
+            schema: crate::output::SCHEMA,
+            timestamp: Timestamp::from_boottime(raw.timestamp_ns)?,
+            host: host.to_owned(),
+            pid,
+            tid: raw.tid,
+            comm: name(raw.comm),
+            thread_name: name(raw.thread_name),
+            kind: Kind::new(hook, raw.key.mode, raw.key.error_code, raw.key.vma_class),
+            address: Hex(raw.address),
+            instruction_pointer: Hex(raw.instruction_pointer),
+            instruction_symbol: frames.into_iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol),
+            stack_trace: if by == By::Stack { names.stack(pid, raw.key.place) } else { None },
+            cpu: raw.cpu,
+        })
+    }
+}
+
+/// How a hook is called on the command line.
+pub fn hook_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Tracepoint => "tracepoint",
+        Hook::Kprobe => "kprobe",
+        Hook::Perf => "perf",
+    }
+}
+
+/// What is counted by, as on the command line.
+pub fn by_name(by: By) -> &'static str {
+    match by {
+        By::Process => "process",
+        By::Address => "address",
+        By::Instruction => "instruction",
+        By::Vma => "vma",
+        By::File => "file",
+        By::Stack => "stack",
+    }
+}

@@ -1,0 +1,237 @@
+//! How many faults there were: of this interval and since the start, by what they are counted by.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::probe::abi::pagefault::fl_fault_key;
+use crate::probe::pagefault::Counts;
+
+/// How many cells are kept. Where there are more, those of processes that have ended are counted together by name.
+const CELLS_MAX: usize = 65_536;
+
+/// What faults are counted by. The probe's key without what it is for its own use, and without the numbers of a process that
+/// has ended and whose cells are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cell {
+    /// Whose.
+    pub who: Who,
+    /// 0: user, 1: kernel.
+    pub mode: u8,
+    /// As the hook knows it.
+    pub error_code: u32,
+    /// `enum fl_vma_class`
+    pub vma_class: u8,
+    /// With a file.
+    pub device: u32,
+    /// Address, instruction, begin of the mapping, inode, hash of the stack.
+    pub place: u64,
+}
+
+/// A process, or all of a name that have ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Who {
+    /// As the host numbers it.
+    Process(u32),
+    /// By name; None: not known.
+    Ended(Option<String>),
+}
+
+impl Who {
+    /// None: several that have ended.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Process(pid) => Some(*pid),
+            Self::Ended(_) => None,
+        }
+    }
+}
+
+impl From<&fl_fault_key> for Cell {
+    fn from(key: &fl_fault_key) -> Self {
+        let fl_fault_key { tgid, error_code, mode, vma_class, device, place, .. } = *key;
+        Self { who: Who::Process(tgid), mode, error_code, vma_class, device, place }
+    }
+}
+
+/// A cell's numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// In this interval.
+    pub count: u64,
+    /// Since the start.
+    pub total: u64,
+    /// Major ones in this interval.
+    pub major: u64,
+    /// Major ones since the start.
+    pub major_total: u64,
+}
+
+impl Row {
+    fn add(&mut self, more: Self) {
+        self.count += more.count;
+        self.total += more.total;
+        self.major += more.major;
+        self.major_total += more.major_total;
+    }
+}
+
+/// All cells.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: HashMap<Cell, Row>,
+    /// Faults that found no cell, in this interval.
+    full: u64,
+    /// Major ones among them.
+    major_full: u64,
+}
+
+impl Table {
+    /// Adds what was counted. `is_alive` and `name` are asked where there are too many cells.
+    pub fn add(&mut self, counts: &Counts, is_alive: impl Fn(u32) -> bool, name: impl Fn(u32) -> Option<String>) {
+        if self.rows.len() + counts.faults.len() > CELLS_MAX {
+            self.fold(is_alive, name);
+        }
+        for (key, count) in &counts.faults {
+            match self.row(key) {
+                Some(row) => row.add(Row { count: *count, total: *count, ..Row::default() }),
+                None => self.full += count,
+            }
+        }
+        for (key, count) in &counts.majors {
+            match self.row(key) {
+                Some(row) => row.add(Row { major: *count, major_total: *count, ..Row::default() }),
+                None => self.major_full += count,
+            }
+        }
+    }
+
+    fn row(&mut self, key: &fl_fault_key) -> Option<&mut Row> {
+        let is_full = self.rows.len() >= CELLS_MAX;
+        match self.rows.entry(key.into()) {
+            Entry::Occupied(row) => Some(row.into_mut()),
+            Entry::Vacant(_) if is_full => None,
+            Entry::Vacant(place) => Some(place.insert(Row::default())),
+        }
+    }
+
+    /// Counts what belonged to processes that have ended together, by name.
+    fn fold(&mut self, is_alive: impl Fn(u32) -> bool, name: impl Fn(u32) -> Option<String>) {
+        let mut ended: HashMap<u32, Option<Option<String>>> = HashMap::new();
+        for (cell, row) in std::mem::take(&mut self.rows) {
+            let name = match cell.who {
+                // What they were in is gone as well, and numbers of the next ones may be the same.
+                Who::Process(pid) => ended.entry(pid).or_insert_with(|| (!is_alive(pid)).then(|| name(pid))).clone(),
+                Who::Ended(_) => None,
+            };
+            let cell = match name {
+                Some(name) => Cell { who: Who::Ended(name), device: 0, place: 0, ..cell },
+                None => cell,
+            };
+            self.rows.entry(cell).or_default().add(row);
+        }
+    }
+
+    /// Cells with faults in this interval, or all there ever were; most frequent first, equal ones in a fixed order.
+    pub fn sorted(&self, all: bool) -> Vec<(&Cell, &Row)> {
+        let mut rows: Vec<_> = self.rows.iter().filter(|(_, row)| all || row.count != 0 || row.major != 0).collect();
+        let rank = |row: &Row| if all { row.total } else { row.count };
+        rows.sort_by(|(cell, row), (other_cell, other)| rank(other).cmp(&rank(row)).then_with(|| cell.cmp(other_cell)));
+        rows
+    }
+
+    /// Faults in this interval that found no cell.
+    pub fn full(&self) -> u64 {
+        self.full
+    }
+
+    /// Major faults in this interval that found no cell.
+    pub fn major_full(&self) -> u64 {
+        self.major_full
+    }
+
+    /// All faults in this interval that are in a cell.
+    pub fn count(&self) -> u64 {
+        self.rows.values().map(|row| row.count).sum()
+    }
+
+    /// The interval is over.
+    pub fn begin(&mut self) {
+        (self.full, self.major_full) = (0, 0);
+        for row in self.rows.values_mut() {
+            (row.count, row.major) = (0, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(tgid: u32, place: u64) -> fl_fault_key {
+        fl_fault_key { tgid, place, error_code: 6, ..fl_fault_key::default() }
+    }
+
+    fn counts(faults: &[(fl_fault_key, u64)]) -> Counts {
+        Counts { faults: faults.to_vec(), majors: Vec::new() }
+    }
+
+    fn add(table: &mut Table, counts: &Counts) {
+        table.add(counts, |pid| pid < 100, |pid| (pid % 2 == 0).then(|| "even".to_owned()));
+    }
+
+    #[test]
+    fn an_interval_begins_at_zero_and_totals_go_on() {
+        let mut table = Table::default();
+        add(&mut table, &counts(&[(key(1, 0), 5), (key(2, 0), 7)]));
+        assert_eq!(table.count(), 12);
+        table.begin();
+        add(&mut table, &counts(&[(key(1, 0), 2)]));
+        let rows = table.sorted(false);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].1.count, rows[0].1.total), (2, 7));
+        let totals: Vec<u64> = table.sorted(true).iter().map(|(_, row)| row.total).collect();
+        assert_eq!(totals, [7, 7]);
+    }
+
+    #[test]
+    fn epochs_are_one_cell() {
+        let mut table = Table::default();
+        add(&mut table, &counts(&[(key(1, 0), 5), (fl_fault_key { epoch: 1, ..key(1, 0) }, 1)]));
+        assert_eq!(table.sorted(true).len(), 1);
+    }
+
+    #[test]
+    fn a_major_fault_may_come_an_interval_late() {
+        let mut table = Table::default();
+        add(&mut table, &counts(&[(key(1, 0), 1)]));
+        table.begin();
+        add(&mut table, &Counts { faults: Vec::new(), majors: vec![(key(1, 0), 1)] });
+        let rows = table.sorted(false);
+        assert_eq!((rows[0].1.count, rows[0].1.major, rows[0].1.major_total), (0, 1, 1));
+    }
+
+    #[test]
+    fn the_ended_are_counted_together_and_nothing_is_lost() {
+        let mut table = Table::default();
+        let most = CELLS_MAX as u64;
+        let many: Vec<_> = (0..most).map(|n| (key(100 + (n % 50) as u32, n), 1)).collect();
+        add(&mut table, &counts(&many));
+        assert_eq!(table.rows.len(), CELLS_MAX);
+        add(&mut table, &counts(&[(key(1, 0), 3)]));
+        let rows = table.sorted(false);
+        assert_eq!(rows.iter().map(|(_, row)| row.total).sum::<u64>(), most + 3);
+        let who: Vec<&Who> = rows.iter().map(|(cell, _)| &cell.who).collect();
+        assert_eq!(who, [&Who::Ended(None), &Who::Ended(Some("even".to_owned())), &Who::Process(1)]);
+        assert_eq!(table.full(), 0);
+    }
+
+    #[test]
+    fn more_cells_than_there_is_room_for_are_counted_as_such() {
+        let mut table = Table::default();
+        let many: Vec<_> = (0..CELLS_MAX as u64 + 5).map(|n| (key(1, n), 2)).collect();
+        add(&mut table, &counts(&many));
+        assert_eq!((table.full(), table.count()), (10, 2 * CELLS_MAX as u64));
+        table.begin();
+        assert_eq!(table.full(), 0);
+    }
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Has exactly so many page faults of each kind, each kind in memory of its own, and says what they are: a line
+ *
+ *   cell START END MODE ACCESS CAUSE VMA COUNT
+ *
+ * each, where faults from START to END are counted under mode, access, cause and kind of memory. Two lines with one range are two
+ * kinds of faults there; a COUNT of 0 says that there is none. With an argument, a name of one kind, only that one.
+ */
+#include "truth.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+/* The kernel maps the pages of a file's cache around one that is read, 64 KiB at a time (fault_around_bytes). */
+#define AROUND (16 * PAGE)
+
+static sigjmp_buf back;
+static int permissions; /* that the handler gives the page; -1: it jumps back */
+static volatile long sink;
+
+static void handle(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)context;
+	if (permissions < 0)
+		siglongjmp(back, 1);
+	if (mprotect((void *)((unsigned long)info->si_addr & ~(PAGE - 1)), PAGE, permissions))
+		_exit(101);
+}
+
+static void cell(const char *at, unsigned long pages, const char *what, long count)
+{
+	printf("cell 0x%lx 0x%lx %s %ld\n", (unsigned long)at, (unsigned long)at + pages * PAGE, what, count);
+}
+
+/* Where nobody else has had or will have memory. */
+static char *map(unsigned long pages, int prot, int flags, int file)
+{
+	static char *next = (char *)0x100000000000;
+	char *at = mmap(next, pages * PAGE, prot, flags | MAP_FIXED_NOREPLACE, file, 0);
+
+	next += (pages * PAGE + 2 * AROUND) & ~(AROUND - 1);
+	if (at == MAP_FAILED || (file < 0 && madvise(at, pages * PAGE, MADV_NOHUGEPAGE))) {
+		perror("mmap");
+		_exit(102);
+	}
+	return at;
+}
+
+static char *fresh(unsigned long pages)
+{
+	return map(pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+/* A file with a `ret` at the begin of each page. */
+static int make_file(unsigned long pages)
+{
+	int file = memfd_create("faults", 0);
+	static char page[PAGE] = { (char)0xc3 };
+
+	for (unsigned long i = 0; i < pages; i++) {
+		if (write(file, page, PAGE) != (long)PAGE)
+			_exit(103);
+	}
+	return file;
+}
+
+__attribute__((noinline)) static void read_each(const char *at, unsigned long pages, unsigned long step)
+{
+	for (unsigned long i = 0; i < pages * PAGE; i += step)
+		sink += ((const volatile char *)at)[i];
+}
+
+__attribute__((noinline)) static void write_each(char *at, unsigned long pages)
+{
+	for (unsigned long i = 0; i < pages * PAGE; i += PAGE)
+		((volatile char *)at)[i] = 1;
+}
+
+static void read_first(void)
+{
+	char *at = fresh(11);
+
+	read_each(at, 11, PAGE);
+	cell(at, 11, "user read not_present anonymous", 11);
+	/* What was only read shares one page of zeros: it is copied when it is written to. */
+	write_each(at, 5);
+	cell(at, 11, "user write protection anonymous", 5);
+}
+
+static void write_first(void)
+{
+	char *at = fresh(13);
+
+	write_each(at, 13);
+	read_each(at, 13, PAGE);
+	cell(at, 13, "user write not_present anonymous", 13);
+}
+
+static void copy_on_write(void)
+{
+	char *at = fresh(17);
+	int status;
+	pid_t child;
+
+	write_each(at, 17);
+	cell(at, 17, "user write not_present anonymous", 17);
+	child = fork();
+	if (child == 0) {
+		write_each(at, 17);
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child || status)
+		_exit(104);
+	/* The child has made copies; the originals are this process's alone, but not known as that. */
+	write_each(at, 7);
+	cell(at, 17, "user write protection anonymous", 17 + 7);
+}
+
+static void file_backed(void)
+{
+	int file = make_file(10 * 16);
+	char *at = map(10 * 16, PROT_READ, MAP_PRIVATE, file);
+	char *copy = map(9, PROT_READ | PROT_WRITE, MAP_PRIVATE, file);
+
+	read_each(at, 10 * 16, AROUND);
+	cell(at, 10 * 16, "user read not_present file", 10);
+	write_each(copy, 9);
+	cell(copy, 9, "user write not_present file", 9);
+}
+
+static void shared_memory(void)
+{
+	char *at = map(21, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	char *file = map(6, PROT_READ | PROT_WRITE, MAP_SHARED, make_file(6));
+
+	write_each(at, 21);
+	cell(at, 21, "user write not_present shared_memory", 21);
+	write_each(file, 6);
+	cell(file, 6, "user write not_present shared_memory", 6);
+}
+
+/* Each page faults twice: without permission, and then because nothing is there yet. */
+static void no_permission(void)
+{
+	char *at = map(8, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+
+	permissions = PROT_READ | PROT_WRITE;
+	write_each(at, 8);
+	cell(at, 8, "user write not_present anonymous", 16);
+}
+
+static void executed(void)
+{
+	char *code = map(4 * 16, PROT_READ | PROT_EXEC, MAP_PRIVATE, make_file(4 * 16));
+	char *data = fresh(6);
+
+	for (unsigned long i = 0; i < 4 * AROUND; i += AROUND)
+		((void (*)(void))(code + i))();
+	cell(code, 4 * 16, "user execute not_present file", 4);
+	for (unsigned long i = 0; i < 6 * PAGE; i += PAGE)
+		data[i] = (char)0xc3;
+	permissions = PROT_READ | PROT_EXEC;
+	for (unsigned long i = 0; i < 6 * PAGE; i += PAGE)
+		((void (*)(void))(data + i))();
+	cell(data, 6, "user write not_present anonymous", 6);
+	cell(data, 6, "user execute protection anonymous", 6);
+}
+
+/* Below what has been used so far, and below the mapping as it is by now. */
+__attribute__((noinline)) static void stack_grows(void)
+{
+	volatile char local[128 * PAGE];
+	char *at = (char *)(((unsigned long)local + PAGE - 1) & ~(PAGE - 1));
+
+	for (long i = 18; i >= 0; i--)
+		((volatile char *)at)[i * (long)PAGE] = 1;
+	cell(at, 19, "user write not_present stack", 19);
+}
+
+static void heap(void)
+{
+	unsigned long odd = (unsigned long)sbrk(0) & (PAGE - 1);
+	char *at;
+
+	if (odd)
+		sbrk((long)(PAGE - odd));
+	at = sbrk(23 * PAGE);
+	if (at == (char *)-1 || madvise(at, 23 * PAGE, MADV_NOHUGEPAGE))
+		_exit(105);
+	write_each(at, 23);
+	cell(at, 23, "user write not_present heap", 23);
+}
+
+static void system_call(void)
+{
+	int zero = open("/dev/zero", O_RDONLY);
+	char *at = fresh(12);
+
+	if (read(zero, at, 12 * PAGE) != 12 * (long)PAGE)
+		_exit(106);
+	cell(at, 12, "kernel write not_present anonymous", 12);
+}
+
+static void populated(void)
+{
+	char *at = map(14, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1);
+
+	/* Before the advice to take no huge pages: one would have no faults either. */
+	write_each(at, 14);
+	read_each(at, 14, PAGE);
+	cell(at, 14, "user write not_present anonymous", 0);
+}
+
+static void nothing_there(void)
+{
+	char *at = fresh(3);
+
+	munmap(at, 3 * PAGE);
+	permissions = -1;
+	for (volatile int i = 0; i < 25; i++) {
+		if (!sigsetjmp(back, 1))
+			write_each(at + PAGE, 1);
+	}
+	cell(at, 3, "user write not_present none", 25);
+}
+
+__attribute__((noinline)) static void hungry(char *at)
+{
+	write_each(at, 300);
+}
+
+__attribute__((noinline)) static void modest(char *at)
+{
+	write_each(at, 100);
+}
+
+static void two_functions(void)
+{
+	char *at = fresh(400);
+
+	hungry(at);
+	modest(at + 300 * PAGE);
+	cell(at, 400, "user write not_present anonymous", 400);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} kinds[] = {
+	{ "read_first", read_first },
+	{ "write_first", write_first },
+	{ "copy_on_write", copy_on_write },
+	{ "file_backed", file_backed },
+	{ "shared_memory", shared_memory },
+	{ "no_permission", no_permission },
+	{ "executed", executed },
+	{ "stack_grows", stack_grows },
+	{ "heap", heap },
+	{ "system_call", system_call },
+	{ "populated", populated },
+	{ "nothing_there", nothing_there },
+	{ "two_functions", two_functions },
+};
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = { .sa_sigaction = handle, .sa_flags = SA_SIGINFO };
+	static char buffer[4 * PAGE];
+
+	/* No stdio memory of its own in between, and everything at the end. */
+	setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
+	sigaction(SIGSEGV, &action, NULL);
+	for (unsigned long i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (argc < 2 || !strcmp(argv[1], kinds[i].name))
+			kinds[i].run();
+	}
+	return 0;
+}

@@ -1,0 +1,291 @@
+//! `faultline pagefault` on a program that has exactly so many faults of each kind, and says which.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, ExitStatus};
+
+use serde_json::Value;
+
+use crate::harness::{FAULTLINE, Scratch, hex, programs};
+
+/// Mode, access, cause and kind of memory, `-` for what isn't known.
+type Kind = [String; 4];
+
+/// Faults by kind, of each range of addresses.
+type Cells = BTreeMap<(u64, u64), BTreeMap<Kind, u64>>;
+
+struct Run {
+    status: ExitStatus,
+    /// What the program says.
+    cells: Cells,
+    records: Vec<Value>,
+    stderr: String,
+}
+
+impl Run {
+    fn last(&self) -> &Value {
+        let last = self.records.last().unwrap_or_else(|| panic!("no record: {}", self.stderr));
+        assert_eq!((&last["type"], &last["final"]), (&"pagefault_summary".into(), &true.into()), "{last:#}");
+        last
+    }
+
+    fn groups(&self) -> &[Value] {
+        self.last()["groups"].as_array().unwrap()
+    }
+
+    fn events(&self) -> impl Iterator<Item = &Value> {
+        self.records.iter().filter(|record| record["type"] == "pagefault")
+    }
+}
+
+/// Runs `tests/programs/faults KIND` (all kinds where it is empty) under `faultline pagefault --format json FLAGS`.
+fn run(flags: &[&str], kind: &str) -> Run {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let output = Command::new(FAULTLINE)
+        .args(["pagefault", "--format", "json", "--output"])
+        .arg(&file)
+        .args(flags)
+        .arg("--")
+        .arg(programs().join("faults"))
+        .args((!kind.is_empty()).then_some(kind))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let records = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    let records: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for record in records.iter().filter(|record| record["type"] == "pagefault_summary") {
+        assert_adds_up(record);
+    }
+    Run { status: output.status, cells: cells(&String::from_utf8_lossy(&output.stdout)), records, stderr }
+}
+
+fn cells(text: &str) -> Cells {
+    let mut cells = Cells::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("cell ")) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [start, end, mode, access, cause, vma, count] = words[..] else { panic!("{line}") };
+        let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
+        let kind = [mode, access, cause, vma].map(str::to_owned);
+        let range = cells.entry((number(start), number(end))).or_default();
+        let count = count.parse().unwrap();
+        if count != 0 {
+            range.insert(kind, count);
+        }
+    }
+    assert!(!cells.is_empty(), "the program says nothing");
+    cells
+}
+
+fn assert_adds_up(record: &Value) {
+    let sum = |list: &Value, field: &str| -> u64 {
+        list.as_array().unwrap().iter().map(|group| group[field].as_u64().unwrap()).sum()
+    };
+    let lost: u64 = record["losses"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    let counted = sum(&record["groups"], "count") + record["omitted"]["count"].as_u64().unwrap();
+    assert_eq!(record["faults"]["matched"], counted + lost, "{record:#}");
+}
+
+fn kind(record: &Value) -> Kind {
+    ["mode", "access", "cause", "vma"].map(|field| record[field].as_str().unwrap_or("-").to_owned())
+}
+
+/// What `records` say of the ranges that the program has named.
+fn seen<'a>(cells: &Cells, records: impl IntoIterator<Item = &'a Value>, count: impl Fn(&Value) -> u64) -> Cells {
+    let mut seen: Cells = cells.keys().map(|range| (*range, BTreeMap::new())).collect();
+    for record in records {
+        let address = hex(&record["address"]);
+        let Some((_, kinds)) = seen.iter_mut().find(|((start, end), _)| (*start..*end).contains(&address)) else {
+            continue;
+        };
+        *kinds.entry(kind(record)).or_default() += count(record);
+    }
+    seen
+}
+
+fn total(record: &Value) -> u64 {
+    record["total"].as_u64().unwrap()
+}
+
+/// The program's cells where less is known: `change` makes of a kind what is; None: such a fault isn't seen.
+fn known(cells: &Cells, change: impl Fn(&Kind) -> Option<Kind>) -> Cells {
+    let mut known = Cells::new();
+    for (range, kinds) in cells {
+        let of = known.entry(*range).or_default();
+        for (kind, count) in kinds {
+            if let Some(kind) = change(kind) {
+                *of.entry(kind).or_default() += count;
+            }
+        }
+    }
+    known
+}
+
+#[test]
+fn every_fault_is_in_its_cell() {
+    let run = run(&["--by", "address", "--vma", "--strict"], "");
+    assert!(run.status.success(), "{}", run.stderr);
+    assert_eq!(seen(&run.cells, run.groups(), total), run.cells);
+    assert_eq!(run.last()["attach"], "tracepoint");
+    // Every bit of the error code is told, and is what the words say.
+    for group in run.groups() {
+        let code = group["error_code"].as_u64().unwrap();
+        assert_eq!(code & 1 != 0, group["cause"] == "protection", "{group:#}");
+        let access = if code & 0x10 != 0 { "execute" } else { ["read", "write"][(code >> 1 & 1) as usize] };
+        assert_eq!((group["access"].as_str(), code & 4 != 0), (Some(access), group["mode"] == "user"), "{group:#}");
+        assert!(group["major"].is_number(), "{group:#}");
+    }
+    assert!(run.groups().iter().any(|group| group["comm"] == "faults"));
+}
+
+#[test]
+fn the_perf_event_sees_the_same_and_knows_less() {
+    let run = run(&["--by", "address", "--vma", "--attach", "perf"], "");
+    assert!(run.status.success(), "{}", run.stderr);
+    let expected = known(&run.cells, |[mode, _, _, vma]| Some([mode, "-", "-", vma].map(|word: &str| word.to_owned())));
+    assert_eq!(seen(&run.cells, run.groups(), total), expected);
+    assert!(run.groups().iter().all(|group| group["error_code"].is_null() && group["flags"].is_null()));
+    assert_eq!(run.last()["attach"], "perf");
+}
+
+#[test]
+fn one_mode_is_as_good_as_the_other() {
+    let user = run(&["--by", "address", "--vma", "--user"], "system_call");
+    assert!(user.groups().iter().all(|group| group["mode"] == "user") && !user.groups().is_empty());
+    assert!(seen(&user.cells, user.groups(), total).values().all(BTreeMap::is_empty));
+    let kernel = run(&["--by", "address", "--vma", "--kernel"], "system_call");
+    assert!(kernel.groups().iter().all(|group| group["mode"] == "kernel"));
+    assert_eq!(seen(&kernel.cells, kernel.groups(), total), kernel.cells);
+}
+
+#[test]
+fn what_finds_no_place_is_counted() {
+    let all = run(&["--by", "address"], "write_first");
+    let few = run(&["--by", "address", "--max-groups", "3", "--strict"], "write_first");
+    let lost = few.last()["losses"]["group_table_full"].as_u64().unwrap();
+    assert!(few.groups().len() == 3 && lost > 50, "{:#}", few.last());
+    assert_eq!(few.status.code(), Some(1));
+    assert!(few.stderr.contains("page faults matched"), "{}", few.stderr);
+    // Loading a program takes a few faults more or less.
+    let matched = |run: &Run| run.last()["faults"]["matched"].as_u64().unwrap();
+    assert!(matched(&few).abs_diff(matched(&all)) < 20, "{} {}", matched(&few), matched(&all));
+}
+
+#[test]
+fn intervals_add_up_to_the_whole() {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let faults = programs().join("faults");
+    let script = format!("for i in 1 2 3 4 5 6; do {} write_first; sleep 0.1; done", faults.display());
+    let status = Command::new(FAULTLINE)
+        .args(["pagefault", "--format", "json", "--interval", "0.1", "--by", "vma", "--output"])
+        .arg(&file)
+        .args(["--", "sh", "-c", &script])
+        .output()
+        .unwrap()
+        .status;
+    assert!(status.success());
+    let records: Vec<Value> =
+        fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(records.len() > 4, "{} records in more than 0.6 s", records.len());
+    let mut counts = BTreeMap::new();
+    for record in &records {
+        assert_adds_up(record);
+        for group in record["groups"].as_array().unwrap() {
+            let key = format!("{} {:?} {}", group["pid"], kind(group), group["mapping"]["start"]);
+            *counts.entry(key).or_insert(0) += group["count"].as_u64().unwrap();
+        }
+    }
+    let last = records.last().unwrap();
+    let mut totals = BTreeMap::new();
+    for group in last["groups"].as_array().unwrap() {
+        let key = format!("{} {:?} {}", group["pid"], kind(group), group["mapping"]["start"]);
+        *totals.entry(key).or_insert(0) += group["total"].as_u64().unwrap();
+    }
+    assert_eq!(counts, totals);
+    // Six processes that ended before they were asked for, and each is known by name.
+    let fresh = last["groups"].as_array().unwrap().iter().filter(|group| {
+        group["comm"] == "faults" && group["vma"] == "anonymous" && group["total"] == 13 && group["access"] == "write"
+    });
+    assert_eq!(fresh.count(), 6, "{last:#}");
+}
+
+#[test]
+fn places_have_names() {
+    let by_file = run(&["--by", "file"], "file_backed");
+    let name = programs().join("faults");
+    let file = |run: &Run, path: &str, access: &str| -> u64 {
+        let groups = run.groups().iter().filter(|group| group["comm"] == "faults" && group["access"] == access);
+        groups.filter(|group| group["file"]["path"] == path).map(total).sum()
+    };
+    assert_eq!(file(&by_file, "/memfd:faults (deleted)", "read"), 10);
+    assert_eq!(file(&by_file, "/memfd:faults (deleted)", "write"), 9);
+    assert!(file(&by_file, name.to_str().unwrap(), "execute") > 0, "{:#}", by_file.last());
+    let by_instruction = run(&["--by", "instruction"], "write_first");
+    let of = |function: &str| -> u64 {
+        let begins = format!("{function}+0x");
+        let groups = by_instruction.groups().iter().filter(|group| group["comm"] == "faults");
+        groups
+            .filter(|group| group["instruction_symbol"].as_str().is_some_and(|symbol| symbol.starts_with(&begins)))
+            .map(total)
+            .sum()
+    };
+    assert_eq!(of("write_each"), 13, "{:#}", by_instruction.last());
+    assert_eq!(of("read_each"), 0);
+}
+
+#[test]
+fn each_fault_can_have_a_record() {
+    let all = run(&["--events", "--vma"], "write_first");
+    assert_eq!(seen(&all.cells, all.events(), |_| 1), all.cells);
+    let matched = |run: &Run| run.last()["faults"]["matched"].as_u64().unwrap();
+    assert_eq!(all.events().count() as u64, matched(&all));
+    for event in all.events().filter(|event| event["comm"] == "faults") {
+        assert!(event["instruction_pointer"].is_string() && event["cpu"].is_number(), "{event:#}");
+    }
+    let named = all
+        .events()
+        .filter(|event| event["instruction_symbol"].as_str().is_some_and(|symbol| symbol.starts_with("write_each+")));
+    assert_eq!(named.count(), 13);
+    // What is left out is counted, by reason, and nothing else is lost.
+    for (flags, reason) in [(["--sample", "10"], "event_sampled"), (["--rate", "7"], "event_rate")] {
+        let some = run(&[&["--events"][..], &flags].concat(), "write_first");
+        let left_out = some.last()["sample_losses"][reason].as_u64().unwrap();
+        let shown = some.events().count() as u64;
+        assert!(shown > 0 && shown < 30, "{reason}: {shown}");
+        assert_eq!(shown + left_out, matched(&some), "{reason}: {:#}", some.last());
+        assert_eq!(some.status.code(), Some(0), "that was asked for");
+    }
+}
+
+#[test]
+fn a_flame_graph_shows_who_faults() {
+    let scratch = Scratch::new();
+    let file = scratch.path("faults.svg");
+    let run = run(&["--flamegraph", file.to_str().unwrap(), "--strict"], "two_functions");
+    assert!(run.status.success(), "{}", run.stderr);
+    let stacks = |function: &str| -> u64 {
+        let groups = run.groups().iter().filter(|group| {
+            let frames = group["stack_trace"].as_array().unwrap();
+            frames
+                .iter()
+                .any(|frame| frame["symbol"].as_str().is_some_and(|symbol| symbol.split('+').next() == Some(function)))
+        });
+        groups.map(total).sum()
+    };
+    assert_eq!([stacks("hungry"), stacks("modest")], [300, 100], "{:#}", run.last());
+    // The picture's own numbers: `<title>hungry (300 page faults, 61.98%)</title>`.
+    let svg = fs::read_to_string(&file).unwrap();
+    let share = |function: &str| -> (u64, f64) {
+        let (_, rest) = svg.split_once(&format!("<title>{function} (")).unwrap_or_else(|| panic!("no {function}"));
+        let (count, rest) = rest.split_once(" page faults, ").unwrap();
+        let (percent, _) = rest.split_once('%').unwrap();
+        (count.replace(',', "").parse().unwrap(), percent.parse().unwrap())
+    };
+    let matched = run.last()["faults"]["matched"].as_u64().unwrap();
+    for (function, count) in [("all", matched), ("hungry", 300), ("modest", 100)] {
+        let percent = count as f64 * 100.0 / matched as f64;
+        let (shown, shown_percent) = share(function);
+        assert!(shown == count && (shown_percent - percent).abs() < 0.02, "{function}: {shown}, {shown_percent} %");
+    }
+}
