@@ -12,6 +12,7 @@ use crate::crash::{self, BATCH, Collector, Crash, Decoder};
 use crate::host;
 use crate::output::{Health, Metrics, Writer, boottime_ns, is_closed_pipe, serve};
 use crate::output::{Record, Timestamp};
+use crate::pagefault;
 use crate::probe::crash::Probe;
 use crate::watch::{Event, Watch};
 
@@ -20,6 +21,8 @@ use crate::watch::{Event, Watch};
 pub struct Options {
     /// What to watch, the budget of samples, and where records go.
     pub crash: crash::Options,
+    /// Page faults are counted, too; None: they aren't.
+    pub pagefaults: Option<pagefault::Options>,
     /// Between two summaries.
     pub interval: Duration,
     /// Where `/metrics` is served; None: nowhere.
@@ -56,6 +59,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
         say!("faultline: {unseen}");
     }
+    let pagefaults = options.pagefaults.as_ref().map(pagefault::Collector::start).transpose()?;
+    if pagefaults.is_some() {
+        metrics.count_page_faults();
+    }
     if let Some(address) = options.metrics_listen {
         let bound = serve(address, metrics.registry(), health.clone())?;
         say!("faultline: metrics on http://{bound}/metrics");
@@ -67,6 +74,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut agent = Agent {
         collector,
+        pagefaults,
         writer,
         metrics,
         health,
@@ -91,6 +99,7 @@ fn notify(state: &[NotifyState<'_>]) {
 
 struct Agent<'run> {
     collector: Collector<'run>,
+    pagefaults: Option<pagefault::Collector>,
     writer: Writer,
     metrics: Metrics,
     health: Health,
@@ -193,7 +202,27 @@ impl Agent<'_> {
         } else if last {
             bail!("failed to write the last summary: {} signals are told nowhere", summary.deliveries.matched);
         }
+        if let Some(mut pagefaults) = self.pagefaults.take() {
+            self.summarize_pagefaults(&mut pagefaults, last)?;
+            self.pagefaults = Some(pagefaults);
+        }
         self.measure()
+    }
+
+    fn summarize_pagefaults(&mut self, pagefaults: &mut pagefault::Collector, last: bool) -> Result<()> {
+        if last {
+            pagefaults.detach();
+        }
+        let [faults, majors] = pagefaults.drain(|_| Ok(()))?;
+        self.metrics.add_page_faults(&faults, &majors);
+        let summary = pagefaults.summary(last)?;
+        if self.write(&summary)? {
+            pagefaults.commit(&summary);
+        } else if last {
+            bail!("failed to write the last summary: {} page faults are told nowhere", summary.faults.matched);
+        }
+        self.metrics.lose_page_faults(pagefaults.table_full());
+        Ok(())
     }
 
     /// Brings the metrics up to date.

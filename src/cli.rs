@@ -295,6 +295,10 @@ pub struct AgentArgs {
     #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
     signals: Vec<u32>,
 
+    /// Count page faults, too, by process: in records of their own and in metrics
+    #[arg(long)]
+    pagefaults: bool,
+
     #[command(flatten)]
     watch: WatchArgs,
 
@@ -307,6 +311,7 @@ impl From<AgentArgs> for agent::Options {
     fn from(args: AgentArgs) -> Self {
         let watch = args.watch;
         Self {
+            pagefaults: args.pagefaults.then(|| pagefault::for_agent(&watch, args.interval)),
             crash: crash::Options {
                 filter: Filter {
                     pids: watch.pids,
