@@ -12,6 +12,7 @@
 #include "caught.bpf.h"
 #include "filter.bpf.h"
 #include "regs.bpf.h"
+#include "ring.bpf.h"
 #include "group.bpf.h"
 #include "sender.bpf.h"
 #include "stack_copy.bpf.h"
@@ -31,26 +32,6 @@ struct {
 	__type(key, struct fl_ending);
 	__type(value, u8);
 } fl_endings SEC(".maps");
-
-#define FL_WAKE_INTERVAL_NS (50 * 1000 * 1000ULL)
-#define FL_WAKE_BYTES       (1 << 17)
-
-/* When user space was last woken. Benign race: two CPUs that wake it twice cost a little, and lose nothing. */
-u64 fl_last_wake_ns = 0;
-
-/*
- * A wake-up costs more than the record (16-25 us against 2). The first record after a pause wakes the reader; those of
- * the next 50 ms don't, because the reader looks again by itself before it sleeps; a ring that fills up wakes it at once.
- */
-static __always_inline u64 fl_wake_flags(u64 now)
-{
-	u64 last = fl_last_wake_ns;
-
-	if (now - last < FL_WAKE_INTERVAL_NS && bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) < FL_WAKE_BYTES)
-		return BPF_RB_NO_WAKEUP;
-	fl_last_wake_ns = now;
-	return BPF_RB_FORCE_WAKEUP;
-}
 
 /* Is this the first time that the end of this process is seen? */
 static __always_inline bool fl_is_first(struct task_struct *task)
@@ -215,7 +196,7 @@ __noinline int fl_describe_exe(u64 mm)
 	if (!exe)
 		return 0;
 	vma = fl_vma_at(mm, fl_read(of, start_code));
-	if (vma && fl_read(vma, vm_file, f_inode) == fl_read(file, f_inode))
+	if (vma && fl_inode_of(fl_read(vma, vm_file)) == fl_inode_of(file))
 		fl_identify(mm, (u64)vma, exe);
 	return 0;
 }
@@ -503,16 +484,21 @@ int BPF_KPROBE(fl_end, u64 first)
 
 /*
  * The kernel forces a signal on the current task, as it does for faults. Only those that a handler will take: the others
- * end the process and come by the coredump. A blocked signal is reset to its default action (force_sig_info_to_task()).
+ * end the process and come by the coredump. A blocked signal is reset to its default action (force_sig_info_to_task()), and
+ * since v5.16 the third argument can say the same, as where a handler could not be called for want of stack. Before, the
+ * action is reset already when it comes here (force_sigsegv()).
  */
 SEC("kprobe/force_sig_info_to_task")
-int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *target)
+int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *target, u32 how)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 signal = fl_read(info, si_signo);
 	u64 handler;
 
 	if (target != task || !(fl_config.signals & FL_BIT(signal)))
+		return 0;
+	if (bpf_core_enum_value_exists(enum sig_handler___fl, HANDLER_CURRENT___fl) &&
+	    how != bpf_core_enum_value(enum sig_handler___fl, HANDLER_CURRENT___fl))
 		return 0;
 	handler = fl_handler(task, signal);
 	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))

@@ -3,17 +3,20 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use sd_notify::NotifyState;
 
-use crate::crash::{self, BATCH, Collector, Crash, Decoder};
+use crate::crash::{self, Collector, Crash, Decoder};
 use crate::host;
-use crate::output::{Health, Metrics, Writer, boottime_ns, is_closed_pipe, serve};
+use crate::output::{Health, Metrics, PagefaultMetrics, SignalMetrics, Writer, boottime_ns, is_closed_pipe, serve};
 use crate::output::{Record, Timestamp};
 use crate::pagefault;
-use crate::probe::crash::Probe;
+use crate::probe::{self, crash::Probe};
+use crate::session::BATCH;
+use crate::signal::{self, PairLedger, PairLook};
 use crate::watch::{Event, Watch};
 
 /// What a user asked for.
@@ -21,14 +24,54 @@ use crate::watch::{Event, Watch};
 pub struct Options {
     /// What to watch, the budget of samples, and where records go.
     pub crash: crash::Options,
-    /// Page faults are counted, too; None: they aren't.
-    pub pagefaults: Option<pagefault::Options>,
     /// Between two summaries.
     pub interval: Duration,
     /// Where `/metrics` is served; None: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// How many executables get a label of their own.
     pub max_executables: usize,
+    /// Count who sends which signal to whom, too; None: not asked for.
+    pub signals: Option<signal::Options>,
+    /// Count page faults, too; None: not asked for.
+    pub pagefaults: Option<pagefault::Options>,
+}
+
+/// What counts signals beside the crashes.
+struct Signals {
+    probe: probe::signal::Probe,
+    ledger: PairLedger,
+    metrics: SignalMetrics,
+    seen: Option<PairLook>,
+}
+
+impl Signals {
+    fn look(&mut self) -> Result<PairLook> {
+        let look = PairLook::take(&self.probe, self.seen.as_ref())?;
+        Ok(self.seen.insert(look).clone())
+    }
+
+    fn start(options: &signal::Options, metrics: &Metrics, max_names: usize) -> Result<Self> {
+        let probe = probe::signal::Probe::start(&signal::plan(options))?;
+        let registry = metrics.registry();
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = SignalMetrics::new(&mut registry, max_names);
+        Ok(Self { probe, ledger: PairLedger::new(options.processes)?, metrics, seen: None })
+    }
+}
+
+/// What counts page faults beside the crashes.
+struct Pagefaults {
+    collector: pagefault::Collector,
+    metrics: PagefaultMetrics,
+}
+
+impl Pagefaults {
+    fn start(options: &pagefault::Options, metrics: &Metrics, max_names: usize) -> Result<Self> {
+        let collector = pagefault::Collector::start(options)?;
+        let registry = metrics.registry();
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self { collector, metrics: PagefaultMetrics::new(&mut registry, max_names) })
+    }
 }
 
 /// Counts until it is told to stop.
@@ -50,18 +93,21 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let metrics = Metrics::new(since.unix_ns() as f64 / 1e9, options.max_executables);
     let heartbeat = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| watchdog / 3);
     let health = Health::new(options.interval * 3 + Duration::from_secs(5));
+    let signals = options.signals.as_ref();
+    let signals = signals.map(|asked| Signals::start(asked, &metrics, options.max_executables)).transpose()?;
+    let pagefaults = options.pagefaults.as_ref();
+    let pagefaults = pagefaults.map(|asked| Pagefaults::start(asked, &metrics, options.max_executables)).transpose()?;
     say!(
         "faultline: watching {} through {}, a summary every {} s",
         crash::subject(&options.crash),
         probe.attached().join(" and "),
         options.interval.as_secs_f64()
     );
+    if let Some(signals) = &signals {
+        say!("faultline: counting signals through {}", signals.probe.attached().join(" and "));
+    }
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
         say!("faultline: {unseen}");
-    }
-    let pagefaults = options.pagefaults.as_ref().map(pagefault::Collector::start).transpose()?;
-    if pagefaults.is_some() {
-        metrics.count_page_faults();
     }
     if let Some(address) = options.metrics_listen {
         let bound = serve(address, metrics.registry(), health.clone())?;
@@ -74,6 +120,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut agent = Agent {
         collector,
+        signals,
         pagefaults,
         writer,
         metrics,
@@ -99,7 +146,8 @@ fn notify(state: &[NotifyState<'_>]) {
 
 struct Agent<'run> {
     collector: Collector<'run>,
-    pagefaults: Option<pagefault::Collector>,
+    signals: Option<Signals>,
+    pagefaults: Option<Pagefaults>,
     writer: Writer,
     metrics: Metrics,
     health: Health,
@@ -202,31 +250,51 @@ impl Agent<'_> {
         } else if last {
             bail!("failed to write the last summary: {} signals are told nowhere", summary.deliveries.matched);
         }
-        if let Some(mut pagefaults) = self.pagefaults.take() {
-            self.summarize_pagefaults(&mut pagefaults, last)?;
-            self.pagefaults = Some(pagefaults);
-        }
+        self.summarize_signals(last)?;
+        self.summarize_pagefaults(last)?;
         self.measure()
     }
 
-    fn summarize_pagefaults(&mut self, pagefaults: &mut pagefault::Collector, last: bool) -> Result<()> {
+    fn summarize_pagefaults(&mut self, last: bool) -> Result<()> {
+        let Some(mut pagefaults) = self.pagefaults.take() else { return Ok(()) };
+        let Pagefaults { collector, metrics } = &mut pagefaults;
         if last {
-            pagefaults.detach();
+            collector.detach();
         }
-        let [faults, majors] = pagefaults.drain(|_| Ok(()))?;
-        self.metrics.add_page_faults(&faults, &majors);
-        let summary = pagefaults.summary(last)?;
+        let [faults, majors] = collector.drain(|_| Ok(()))?;
+        metrics.add(&faults, &majors);
+        let summary = collector.summary(last)?;
         if self.write(&summary)? {
-            pagefaults.commit(&summary);
+            collector.commit(&summary);
         } else if last {
-            bail!("failed to write the last summary: {} page faults are told nowhere", summary.faults.matched);
+            bail!("failed to write the last summary of page faults: {} are told nowhere", summary.faults.matched);
         }
-        self.metrics.lose_page_faults(pagefaults.table_full());
+        self.metrics.update_dropped("page_fault", "group_table_full", collector.table_full());
+        self.pagefaults = Some(pagefaults);
+        Ok(())
+    }
+
+    fn summarize_signals(&mut self, last: bool) -> Result<()> {
+        let Some(mut signals) = self.signals.take() else { return Ok(()) };
+        let look = signals.look()?;
+        let summary = signals.ledger.summarize(&look, last)?;
+        let written = self.write(&summary)?;
+        let signals = self.signals.insert(signals);
+        if written {
+            signals.ledger.commit(&look);
+        } else if last {
+            bail!("failed to write the last summary of signals: {} are told nowhere", summary.deliveries.matched);
+        }
         Ok(())
     }
 
     /// Brings the metrics up to date.
     fn measure(&mut self) -> Result<()> {
+        if let Some(signals) = &mut self.signals {
+            let look = signals.look()?;
+            signals.metrics.update(look.totals());
+            self.metrics.update_dropped("pair", "pair_table_full", look.counters().pair_table_full);
+        }
         let mut totals = self.collector.totals()?;
         totals.summaries = self.summaries;
         self.metrics.update(&totals);

@@ -1,14 +1,15 @@
 //! What was typed, and what was meant by it.
 
+mod memory;
 mod pagefault;
+mod signal;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use faultline::crash::Disposition;
 use faultline::output::{self, Target};
 use faultline::probe::Filter;
@@ -35,13 +36,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch deaths by signal: address, code, registers, stack, mapping, who sent it
-    #[command(mut_arg("attach", without_perf))]
     Crash(Box<CrashArgs>),
+    /// Watch signals: who sent what to whom; fork, exec and exit
+    Signal(Box<signal::SignalArgs>),
     /// Count page faults in the kernel by process, mode, access and cause
     Pagefault(Box<pagefault::PagefaultArgs>),
     /// Always on: count crashes in the kernel, tell every interval, serve metrics
-    #[command(mut_arg("attach", without_perf))]
     Agent(Box<AgentArgs>),
+    /// Watch memory become executable: mapping calls, and a dump of every such page
+    Memory(Box<memory::MemoryArgs>),
     /// Say what this kernel and these privileges allow, and what to do about the rest
     Doctor(DoctorArgs),
     /// Merge the summaries of many hosts and times into one ranking
@@ -50,7 +53,7 @@ pub enum Command {
 
 /// The flags that every probe shares. The filters run in the kernel.
 #[derive(Args, Debug)]
-pub struct WatchArgs {
+pub struct WatchArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static> {
     /// Only this process, all its threads (repeatable)
     #[arg(short, long = "pid", value_name = "PID")]
     pids: Vec<u32>,
@@ -83,6 +86,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "FILE")]
     btf: Option<PathBuf>,
 
+    /// Look for debug files in DIR, too, by build id (DIR/.build-id/ab/cdef.debug) or path (repeatable)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    debug_dirs: Vec<PathBuf>,
+
     /// Exit with 1 where something was lost
     #[arg(long)]
     strict: bool,
@@ -94,9 +101,9 @@ pub struct WatchArgs {
 
 /// How records look, and the command to watch: not for an agent.
 #[derive(Args, Debug)]
-pub struct ProbeArgs {
+pub struct ProbeArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static> {
     #[command(flatten)]
-    watch: WatchArgs,
+    watch: WatchArgs<Attach>,
 
     /// How records look
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -136,22 +143,12 @@ pub enum Attach {
     Tracepoint,
     /// Kprobes
     Kprobe,
-    /// The perf software event
-    Perf,
-}
-
-/// For commands that have no perf event to hook.
-fn without_perf(attach: Arg) -> Arg {
-    let others = Attach::value_variants().iter().filter(|attach| !matches!(attach, Attach::Perf));
-    let values = PossibleValuesParser::new(others.filter_map(Attach::to_possible_value));
-    attach.value_parser(values.try_map(|value| Attach::from_str(&value, false)))
 }
 
 impl From<Attach> for probe::crash::Attach {
     fn from(attach: Attach) -> Self {
         match attach {
-            // Perf is none of this command's values.
-            Attach::Auto | Attach::Perf => Self::Auto,
+            Attach::Auto => Self::Auto,
             Attach::Tracepoint => Self::Tracepoint,
             Attach::Kprobe => Self::Kprobe,
         }
@@ -162,7 +159,7 @@ impl From<Attach> for probe::crash::Attach {
 #[derive(Args, Debug)]
 pub struct CrashArgs {
     #[command(flatten)]
-    probe: ProbeArgs,
+    probe: ProbeArgs<Attach>,
 
     /// Show the registers
     #[arg(short, long)]
@@ -254,6 +251,7 @@ impl From<CrashArgs> for crash::Options {
             },
             attach: watch.attach.into(),
             btf: watch.btf,
+            debug_dirs: watch.debug_dirs,
             verbose: watch.verbose,
             strict: watch.strict,
             command,
@@ -293,14 +291,18 @@ pub struct AgentArgs {
 
     /// Watch this signal instead of those that dump core: SIGTERM, term and 15 are the same (repeatable)
     #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
-    signals: Vec<u32>,
+    signal: Vec<u32>,
 
-    /// Count page faults, too, by process: in records of their own and in metrics
+    /// Count who sends which signal to whom, too
+    #[arg(long)]
+    signals: bool,
+
+    /// Count page faults, too, by process
     #[arg(long)]
     pagefaults: bool,
 
     #[command(flatten)]
-    watch: WatchArgs,
+    watch: WatchArgs<Attach>,
 
     /// How records look
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "json")]
@@ -310,16 +312,16 @@ pub struct AgentArgs {
 impl From<AgentArgs> for agent::Options {
     fn from(args: AgentArgs) -> Self {
         let watch = args.watch;
+        let filter =
+            Filter { pids: watch.pids, process_names: watch.process_names, cgroup: watch.cgroup, command: false };
+        let signals = args.signals.then(|| signal::counting(filter.clone(), args.interval, watch.btf.clone()));
+        let pagefaults = args.pagefaults.then(|| pagefault::counting(filter.clone(), args.interval, watch.btf.clone()));
         Self {
-            pagefaults: args.pagefaults.then(|| pagefault::for_agent(&watch, args.interval)),
+            signals,
+            pagefaults,
             crash: crash::Options {
-                filter: Filter {
-                    pids: watch.pids,
-                    process_names: watch.process_names,
-                    cgroup: watch.cgroup,
-                    command: false,
-                },
-                signals: args.signals,
+                filter,
+                signals: args.signal,
                 handled: args.handled,
                 // They are few, and nobody is there to ask again.
                 registers: true,
@@ -339,6 +341,7 @@ impl From<AgentArgs> for agent::Options {
                 },
                 attach: watch.attach.into(),
                 btf: watch.btf,
+                debug_dirs: watch.debug_dirs,
                 verbose: watch.verbose,
                 strict: watch.strict,
                 command: Vec::new(),

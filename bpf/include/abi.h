@@ -51,6 +51,14 @@ struct fl_file {
 	u8 build_id[FL_BUILD_ID_BYTES];
 };
 
+/* How large a process was that the kernel killed. Pages, about right, as in the kernel's own log. */
+struct fl_memory {
+	u64 total_vm;
+	u64 rss_file;
+	u64 rss_anon;
+	u64 rss_shmem;
+};
+
 /* Which tasks are watched: decided before the programs are verified, so that what is off costs nothing. */
 struct fl_filter_config {
 	u64 pid_namespace_device; /* not 0: pids that were typed are those of this pid namespace */

@@ -28,6 +28,13 @@ struct fl_registers {
 #define FL_PF_WRITE 0x2
 #define FL_PF_INSTR 0x10
 
+/* System calls that send a signal: arch/x86/entry/syscalls/syscall_64.tbl. */
+#define FL_NR_KILL              62
+#define FL_NR_TKILL             200
+#define FL_NR_TGKILL            234
+#define FL_NR_RT_SIGQUEUEINFO   129
+#define FL_NR_RT_TGSIGQUEUEINFO 297
+
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
@@ -41,12 +48,41 @@ struct thread_struct {
 	unsigned long error_code;
 };
 
+/* arch/x86/include/asm/thread_info.h */
+struct thread_info {
+	u32 status;
+};
+#define FL_TS_COMPAT 2 /* TS_COMPAT: in a system call by a 32-bit number */
+
 /* mm_context_t */
 struct fl_mm_context {
 	void *vdso;
 };
 
 #pragma clang attribute pop
+
+/* The numbers of system calls that memory is mapped by: arch/x86/entry/syscalls/syscall_64.tbl. */
+#define FL_NR_MMAP          9
+#define FL_NR_MPROTECT      10
+#define FL_NR_MUNMAP        11
+#define FL_NR_BRK           12
+#define FL_NR_MREMAP        25
+#define FL_NR_MADVISE       28
+#define FL_NR_SHMAT         30
+#define FL_NR_EXECVE        59
+#define FL_NR_EXIT          60
+#define FL_NR_SHMDT         67
+#define FL_NR_EXIT_GROUP    231
+#define FL_NR_MEMFD_CREATE  319
+#define FL_NR_EXECVEAT      322
+#define FL_NR_PKEY_MPROTECT 329
+
+/* Those of 32-bit programs, syscall_32.tbl: mmap, munmap, mprotect, mremap, mmap2, pkey_mprotect, shmat. */
+#define FL_IS_COMPAT_MAPPING(nr) \
+	((nr) == 90 || (nr) == 91 || (nr) == 125 || (nr) == 163 || (nr) == 192 || (nr) == 380 || (nr) == 397)
+
+/* What the result of a system call is until there is one: -ENOSYS, entry_SYSCALL_64(). */
+#define FL_NO_RESULT (-38LL)
 
 /* What a debugger shows, from struct pt_regs or a signal frame: both have the kernel's names. */
 #define fl_copy_registers(to, from)           \

@@ -11,6 +11,12 @@
 #include "path.bpf.h"
 #include "vma.bpf.h"
 
+/* A file's number within one run: those of deleted files are given to new ones, which have another generation. */
+static __always_inline u64 fl_inode_id(struct inode *inode)
+{
+	return fl_read(inode, i_ino) ^ (u64)fl_read(inode, i_generation) << 32;
+}
+
 /*
  * files[index], NULL: out of range. The compiler may not check one copy of the index and use another, spilled one: old
  * verifiers (6.1 and before) don't see that they are the same number.
@@ -35,7 +41,7 @@ __noinline int fl_add_file(u64 file)
 
 	if (!record || !from)
 		return 0;
-	inode = fl_read(from, f_inode);
+	inode = fl_inode_of(from);
 	number = fl_read(inode, i_ino);
 	device = fl_read(inode, i_sb, s_dev);
 	for (u32 i = 0; i < FL_FILES_MAX; i++) {
@@ -57,7 +63,7 @@ __noinline int fl_add_file(u64 file)
 	if (fl_add_path(file))
 		to->flags |= FL_FILE_PATH_CUT;
 	to->path_length = record->strings_length - to->path_offset;
-	if (!fl_read(from, f_path.dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
+	if (!fl_read(fl_path_of(from), dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
 		to->flags |= FL_FILE_DELETED;
 	return index + 1;
 }

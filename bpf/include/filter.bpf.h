@@ -45,7 +45,18 @@ struct {
 struct fl_comm {
 	char text[FL_COMM_BYTES * 2]; /* the second half stays zero: a match may not run past the end */
 };
-FL_SCRATCH(fl_comms, struct fl_comm);
+
+/*
+ * Two programs may be at it on one CPU where one of them can be interrupted by the other: each has its own slot. No probe has
+ * more such programs.
+ */
+#define FL_FILTER_SLOTS 4
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FL_FILTER_SLOTS);
+	__type(key, u32);
+	__type(value, struct fl_comm);
+} fl_comms SEC(".maps");
 
 /* The current process's number as the person who typed --pid sees it. 0: not in that pid namespace. */
 static __always_inline u32 fl_typed_pid(void)
@@ -61,9 +72,9 @@ static __always_inline u32 fl_typed_pid(void)
 }
 
 /* Is names[index] somewhere in the comm? A global function is verified once, not once for each name. */
-__noinline int fl_name_matches(u32 index)
+__noinline int fl_name_matches(u32 index, u32 slot)
 {
-	struct fl_comm *comm = fl_scratch(&fl_comms);
+	struct fl_comm *comm = bpf_map_lookup_elem(&fl_comms, &slot);
 
 	if (!comm || index >= FL_NAMES_MAX)
 		return 0;
@@ -84,9 +95,9 @@ __noinline int fl_name_matches(u32 index)
 	return 0;
 }
 
-static __always_inline bool fl_filter_name(struct task_struct *task)
+static __always_inline bool fl_filter_name(struct task_struct *task, u32 slot)
 {
-	struct fl_comm *comm = fl_scratch(&fl_comms);
+	struct fl_comm *comm = bpf_map_lookup_elem(&fl_comms, &slot);
 	struct task_struct *leader = fl_read(task, group_leader);
 
 	if (!comm || fl_copy(comm->text, FL_COMM_BYTES, &leader->comm))
@@ -94,7 +105,7 @@ static __always_inline bool fl_filter_name(struct task_struct *task)
 	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
 		if (i >= fl_filter_config.name_count)
 			break;
-		if (fl_name_matches(i))
+		if (fl_name_matches(i, slot))
 			return true;
 	}
 	return false;
@@ -117,7 +128,7 @@ static __always_inline bool fl_filter(struct task_struct *task)
 	}
 	if (fl_filter_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
 		return false;
-	if (fl_filter_config.name_count && !fl_filter_name(task))
+	if (fl_filter_config.name_count && !fl_filter_name(task, 0))
 		return false;
 	return true;
 }

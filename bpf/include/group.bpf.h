@@ -152,7 +152,7 @@ __noinline int fl_count_group(u64 mm)
 		struct inode *inode = exe ? fl_read(exe, f_inode) : NULL;
 
 		if (inode) {
-			key->exe_inode = fl_read(inode, i_ino);
+			key->exe_inode = fl_inode_id(inode);
 			key->exe_device = fl_read(inode, i_sb, s_dev);
 		}
 	}

@@ -50,6 +50,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 
 /* The helpers' numbers as the kernel's BTF has them: tells which helpers there are. */
 enum bpf_func_id___fl { BPF_FUNC_task_pt_regs___fl = 175 }; /* v5.15 */
+enum sig_handler___fl { HANDLER_CURRENT___fl = 0 };         /* v5.16: any other value means that no handler will run */
 
 struct bpf_raw_tracepoint_args {
 	u64 args[0];
@@ -73,6 +74,7 @@ struct bpf_perf_event_data {
 #define VM_WRITE      0x2
 #define VM_EXEC       0x4
 #define VM_SHARED     0x8
+#define VM_MAYSHARE   0x80
 #define VM_GROWSDOWN  0x100
 #define VM_DONTEXPAND 0x40000
 
@@ -93,13 +95,18 @@ struct bpf_perf_event_data {
 #define SIGNAL_UNKILLABLE 0x40
 
 /* include/linux/pid.h: enum pid_type (v5.10 and later) */
-#define PIDTYPE_TGID 1
+#define FL_PIDTYPE_PID 0
+#define PIDTYPE_TGID   1
 
 /* include/uapi/asm-generic/errno-base.h */
 #define EEXIST 17
 
 /* include/uapi/asm-generic/siginfo.h */
 #define SI_USER     0
+#define SI_TIMER    (-2)
+#define SI_ASYNCIO  (-4)
+#define SI_SIGIO    (-5)
+#define SI_DETHREAD (-7)
 #define SI_KERNEL   0x80
 #define SI_QUEUE    (-1)
 #define SI_MESGQ    (-3)
@@ -123,6 +130,7 @@ struct super_block {
 };
 struct inode {
 	unsigned long i_ino;
+	u32 i_generation; /* tells two files apart that have had one number after another */
 	struct super_block *i_sb;
 };
 struct dentry {
@@ -130,9 +138,11 @@ struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	struct super_block *d_sb;
 };
 struct vfsmount {
 	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
 };
 struct mount {
 	struct mount *mnt_parent;
@@ -146,6 +156,10 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+};
+/* What is mapped of a file on an overlay: the file of the layer, and since v6.7 the name on the overlay beside it. */
+struct backing_file {
+	struct path user_path;
 };
 
 /* --- address spaces --- */
@@ -180,6 +194,7 @@ struct mm_struct {
 	struct maple_tree mm_mt; /* v6.1 */
 	struct rb_root mm_rb;    /* before v6.1 */
 	struct file *exe_file;
+	unsigned long total_vm; /* pages */
 	unsigned long start_code;
 	unsigned long start_brk;
 	unsigned long brk;
@@ -194,8 +209,26 @@ struct mm_struct___seqcount {
 	struct seqcount mm_lock_seq; /* v6.13 */
 };
 
+/* Resident pages by kind, MM_FILEPAGES and its like: about right, as in the kernel's own log. */
+struct percpu_counter { /* v6.2 */
+	s64 count;
+};
+struct mm_struct___counters {
+	struct percpu_counter rss_stat[4];
+};
+typedef struct {
+	s64 counter;
+} atomic64_t;
+struct mm_rss_stat { /* before v6.2 */
+	atomic64_t count[4];
+};
+struct mm_struct___stat {
+	struct mm_rss_stat rss_stat;
+};
+
 /* --- cgroups --- */
 struct kernfs_node {
+	u64 id;                       /* the inode's number */
 	struct kernfs_node *parent;   /* before v6.15 */
 	struct kernfs_node *__parent; /* v6.15 */
 	const char *name;
@@ -210,6 +243,9 @@ struct css_set {
 /* --- tasks --- */
 struct ns_common {
 	u32 inum;
+};
+struct pid_namespace {
+	struct ns_common ns;
 };
 struct upid {
 	int nr;
@@ -243,6 +279,7 @@ struct signal_struct {
 	struct pid *pids[4];
 	int group_exit_code;
 	u32 flags;
+	struct mm_struct *oom_mm; /* not NULL: killed because memory is short */
 };
 typedef struct {
 	unsigned long sig[1]; /* _NSIG_WORDS on 64 bits */
@@ -259,10 +296,14 @@ struct sighand_struct {
 struct task_struct {
 	int pid;
 	int tgid;
+	int exit_code;
 	char comm[FL_COMM_BYTES];
 	void *stack;
+	struct thread_info thread_info;
+	u32 personality;
 	struct mm_struct *mm;
 	struct task_struct *real_parent;
+	struct task_struct *parent; /* who waits for it: its tracer, where it has one */
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;

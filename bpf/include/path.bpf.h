@@ -22,7 +22,7 @@ __noinline int fl_path_step(void)
 {
 	FL_RECORD *record = fl_scratch(&fl_records);
 	struct fl_ascent *at = fl_scratch(&fl_ascents);
-	struct dentry *dentry, *parent;
+	struct dentry *dentry, *parent, *root;
 	struct mount *mount, *up;
 
 	if (!record || !at)
@@ -30,10 +30,11 @@ __noinline int fl_path_step(void)
 	dentry = at->dentry;
 	mount = at->mount;
 	parent = fl_read(dentry, d_parent);
-	if (dentry == fl_read(mount, mnt.mnt_root) || dentry == parent) {
-		/* A file that is in no folder: memfd_create(2), shmget(2), shared memory without a name. */
-		if (dentry != fl_read(mount, mnt.mnt_root) && fl_add_name((u64)fl_read(dentry, d_name.name)))
-			return -1;
+	root = fl_read(mount, mnt.mnt_root);
+	/* A memfd has a name, and is in no folder (d_alloc_pseudo(), fs/dcache.c). */
+	if (dentry == parent && dentry != root)
+		return fl_add_name((u64)fl_read(dentry, d_name.name)) ? -1 : 1;
+	if (dentry == root) {
 		up = fl_read(mount, mnt_parent);
 		if (up == mount || !up)
 			return 1;
@@ -47,6 +48,32 @@ __noinline int fl_path_step(void)
 	return 0;
 }
 
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630 /* include/uapi/linux/magic.h */
+
+/*
+ * The path by which a process opened the file: of what it has mapped from an overlay, the overlay's. Before v6.7 f_path says
+ * that itself; since then it stands behind such a file, which is told by it: the bit of f_mode that says so moves.
+ */
+static __always_inline struct path *fl_path_of(struct file *file)
+{
+	struct backing_file *backing = (void *)file;
+	struct super_block *overlay;
+
+	if (bpf_core_field_exists(backing->user_path)) {
+		overlay = fl_read(backing, user_path.mnt, mnt_sb);
+		if (overlay && fl_read(overlay, s_magic) == OVERLAYFS_SUPER_MAGIC &&
+		    fl_read(backing, user_path.dentry, d_sb) == overlay)
+			return (void *)((char *)file + bpf_core_field_offset(struct backing_file, user_path));
+	}
+	return (void *)((char *)file + bpf_core_field_offset(struct file, f_path));
+}
+
+/* The inode that this path leads to: f_inode, but for an overlay. */
+static __always_inline struct inode *fl_inode_of(struct file *file)
+{
+	return fl_read(fl_path_of(file), dentry, d_inode);
+}
+
 /*
  * Appends the path of the struct file at `file`, leaf first, up to the root of its mount namespace: that is how the
  * process saw it, less a chroot. 0: whole; 1: cut.
@@ -54,12 +81,12 @@ __noinline int fl_path_step(void)
 __noinline int fl_add_path(u64 file)
 {
 	struct fl_ascent *at = fl_scratch(&fl_ascents);
-	struct file *from = (void *)file;
+	struct path *from = fl_path_of((void *)file);
 
 	if (!at)
 		return 1;
-	at->dentry = fl_read(from, f_path.dentry);
-	at->mount = (void *)((char *)fl_read(from, f_path.mnt) - bpf_core_field_offset(struct mount, mnt));
+	at->dentry = fl_read(from, dentry);
+	at->mount = (void *)((char *)fl_read(from, mnt) - bpf_core_field_offset(struct mount, mnt));
 	for (int i = 0; i < FL_PATH_DEPTH_MAX; i++) {
 		int done = fl_path_step();
 

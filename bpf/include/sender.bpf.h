@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who sent a signal that ends a process without a core dump: SIGKILL, SIGTERM and their like.
+ * Who sent a signal that ends a process without a core dump: SIGKILL, SIGTERM and their like; or that memory was short.
  *
  * The kernel turns these into an anonymous SIGKILL before they are delivered (fl_ending_signal), so the sender is noted when
  * the signal is generated, in the sender's own context. Attached only where such a signal is watched.
@@ -9,6 +9,7 @@
 #define FL_SENDER_BPF_H
 
 #include "filter.bpf.h"
+#include "oom.bpf.h"
 #include "record.bpf.h"
 #include "signal.h"
 
@@ -19,8 +20,9 @@ struct fl_sent {
 	u32 pid;
 	u32 tid;
 	u32 uid;
-	u32 pad;
+	u32 by_kernel; /* memory: how large the target was; no sender */
 	char comm[FL_COMM_BYTES];
+	struct fl_memory memory;
 };
 
 /* By the target's tgid. Full: the oldest is forgotten, whose record then has no sender. */
@@ -31,7 +33,10 @@ struct {
 	__type(value, struct fl_sent);
 } fl_sent SEC(".maps");
 
-/* signal_generate, in the sender. Only what a process sends: where the kernel does, the current task is a bystander. */
+/*
+ * signal_generate, in the sender. Only what a process sends: where the kernel does, the current task is a bystander. A kill by
+ * the kernel is noted with the size of its target, which shrinks from then on.
+ */
 static __always_inline void fl_note_sender(u32 signal, struct kernel_siginfo *info, struct task_struct *target)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -40,19 +45,23 @@ static __always_inline void fl_note_sender(u32 signal, struct kernel_siginfo *in
 
 	if (!(fl_config.signals & ~FL_DEFAULT_CORE & FL_BIT(signal)))
 		return;
+	sent.signal = signal;
+	sent.start_boottime_ns = fl_read(target, group_leader, start_boottime);
+	tgid = fl_read(target, tgid);
 	/* SEND_SIG_NOINFO is 0 and a process's; SEND_SIG_PRIV is 1 and the kernel's. */
-	if ((u64)info == 1)
+	if ((u64)info == 1) {
+		sent.by_kernel = 1;
+		if (signal == FL_SIGKILL && fl_measure_memory(&sent.memory, target))
+			bpf_map_update_elem(&fl_sent, &tgid, &sent, BPF_ANY);
 		return;
+	}
 	sent.si_code = info ? fl_read(info, si_code) : SI_USER;
 	if (sent.si_code != SI_USER && sent.si_code != SI_TKILL && sent.si_code != SI_QUEUE)
 		return;
-	sent.start_boottime_ns = fl_read(target, group_leader, start_boottime);
-	sent.signal = signal;
 	sent.pid = bpf_get_current_pid_tgid() >> 32;
 	sent.tid = (u32)bpf_get_current_pid_tgid();
 	sent.uid = (u32)bpf_get_current_uid_gid();
 	fl_copy(sent.comm, FL_COMM_BYTES, &task->comm);
-	tgid = fl_read(target, tgid);
 	bpf_map_update_elem(&fl_sent, &tgid, &sent, BPF_ANY);
 }
 
@@ -64,6 +73,15 @@ static __always_inline void fl_add_sender(struct fl_crash *record, struct task_s
 
 	if (!sent || sent->signal != signal || sent->start_boottime_ns != fl_read(task, group_leader, start_boottime))
 		return;
+	if (sent->by_kernel) {
+		record->si_code = SI_KERNEL;
+		record->flags |= FL_HAS_CODE;
+		if (fl_read(task, signal, oom_mm)) {
+			record->memory = sent->memory;
+			record->flags |= FL_IS_OOM;
+		}
+		return;
+	}
 	record->si_code = sent->si_code;
 	record->sender_pid = sent->pid;
 	record->sender_tid = sent->tid;

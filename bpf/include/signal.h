@@ -14,6 +14,8 @@
 	(FL_BIT(3) | FL_BIT(4) | FL_BIT(5) | FL_BIT(6) | FL_BIT(7) | FL_BIT(8) | FL_BIT(11) | FL_BIT(24) | \
 	 FL_BIT(25) | FL_BIT(31)) /* QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS */
 #define FL_FAULTS  (FL_BIT(4) | FL_BIT(5) | FL_BIT(7) | FL_BIT(8) | FL_BIT(11)) /* ILL TRAP BUS FPE SEGV: si_addr */
+#define FL_SIGCHLD 17
+#define FL_CLD_MAX 6 /* CLD_CONTINUED */
 #define FL_SIGSYS  31
 #define FL_SIGABRT 6
 #define FL_SIGBUS  7

@@ -65,7 +65,7 @@ __noinline int fl_add_module(u64 mm, u64 address)
 	module->file = 0;
 	inode = fl_read(vma, vm_file, f_inode);
 	unwind->vmas[index] = (u64)vma;
-	unwind->inodes[index] = inode ? fl_read(inode, i_ino) : 0;
+	unwind->inodes[index] = inode ? fl_inode_id(inode) : 0;
 	unwind->devices[index] = inode ? fl_read(inode, i_sb, s_dev) : 0;
 	return index;
 }

@@ -10,15 +10,10 @@
 #define FL_STACK_COPY_BPF_H
 
 #include "filter.bpf.h"
+#include "ring.bpf.h"
 #include "stack.bpf.h"
 
 FL_SCRATCH(fl_stack_pages, struct fl_stack_page);
-
-/* Records for user space: about 3.5 KiB each, and pages of stacks. Full: counted by what found no room. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 19);
-} fl_ring SEC(".maps");
 
 /* Adds the mapping at or above unwind->address to the record's modules if it is executable. 0: there may be more above. */
 __noinline int fl_mapping_step(void)

@@ -9,7 +9,7 @@ use faultline::pagefault::Options;
 use faultline::probe::Filter;
 use faultline::probe::pagefault::{self as probe, Events};
 
-use super::{Attach, ProbeArgs, WatchArgs, interval};
+use super::{ProbeArgs, interval};
 
 /// How many groups an agent's record shows.
 const AGENT_GROUPS: usize = 50;
@@ -33,6 +33,20 @@ pub enum By {
     File,
 }
 
+/// `--attach`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Attach {
+    /// The best that works
+    #[default]
+    Auto,
+    /// Tracepoints only
+    Tracepoint,
+    /// A kprobe
+    Kprobe,
+    /// The perf software event
+    Perf,
+}
+
 impl From<Attach> for probe::Attach {
     fn from(attach: Attach) -> Self {
         match attach {
@@ -48,7 +62,7 @@ impl From<Attach> for probe::Attach {
 #[derive(Args, Debug)]
 pub struct PagefaultArgs {
     #[command(flatten)]
-    probe: ProbeArgs,
+    probe: ProbeArgs<Attach>,
 
     /// Only faults in user mode
     #[arg(long)]
@@ -107,37 +121,6 @@ pub struct PagefaultArgs {
     max_stacks: u32,
 }
 
-/// `faultline agent --pagefaults`: by process, the most frequent groups in each record.
-pub fn for_agent(watch: &WatchArgs, interval: Duration) -> Options {
-    Options {
-        filter: Filter {
-            pids: watch.pids.clone(),
-            process_names: watch.process_names.clone(),
-            cgroup: watch.cgroup.clone(),
-            command: false,
-        },
-        by: probe::By::Process,
-        vma: false,
-        user: true,
-        kernel: true,
-        top: Some(AGENT_GROUPS),
-        interval: Some(interval),
-        events: None,
-        max_stack_depth: 1,
-        flamegraph: None,
-        max_groups: MAX_GROUPS,
-        max_stacks: 1,
-        duration: None,
-        target: Target::default(),
-        format: Format::Json,
-        attach: watch.attach.into(),
-        btf: watch.btf.clone(),
-        verbose: watch.verbose,
-        strict: watch.strict,
-        command: Vec::new(),
-    }
-}
-
 impl From<PagefaultArgs> for Options {
     fn from(args: PagefaultArgs) -> Self {
         let ProbeArgs { watch, format, command } = args.probe;
@@ -176,5 +159,31 @@ impl From<PagefaultArgs> for Options {
             strict: watch.strict,
             command,
         }
+    }
+}
+
+/// What `faultline agent --pagefaults` counts.
+pub fn counting(filter: Filter, interval: Duration, btf: Option<PathBuf>) -> Options {
+    Options {
+        filter,
+        by: probe::By::Process,
+        vma: false,
+        user: true,
+        kernel: true,
+        top: Some(AGENT_GROUPS),
+        interval: Some(interval),
+        events: None,
+        max_stack_depth: 1,
+        flamegraph: None,
+        max_groups: MAX_GROUPS,
+        max_stacks: 1,
+        duration: None,
+        target: Target::default(),
+        format: Format::Json,
+        attach: probe::Attach::Auto,
+        btf,
+        verbose: false,
+        strict: false,
+        command: Vec::new(),
     }
 }

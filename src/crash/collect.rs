@@ -14,10 +14,8 @@ use crate::output::{Timestamp, Totals, boottime_ns};
 use crate::probe::abi::Sample;
 use crate::probe::crash::Probe;
 use crate::probe::{Counters, Group, Groups, Ring};
+use crate::session::BATCH;
 use crate::summary::Summary;
-
-/// How many samples are decoded before they are written out: bounds the memory between the ring and the output.
-pub const BATCH: usize = 64;
 
 /// Batches that hold more samples than a full ring of 2 MiB, at 3 KiB and more each.
 const LAST_BATCHES: usize = 11;

@@ -10,12 +10,13 @@ use super::{Options, diagnosis, evidence};
 use crate::arch;
 use crate::hex::{Hex, digits};
 use crate::host;
+use crate::oom::OutOfMemory;
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
 use crate::process::container_id;
 use crate::siginfo::{code_name, code_text, fault_type, signal_name};
 use crate::symbol::unwind::{self, Image, Mapping, Registers, StackCopy, Unwinder};
-use crate::symbol::{Files, Found, Function, Namer, Wanted};
+use crate::symbol::{DebugFolders, Files, Found, Function, Namer, Place as CodePlace, Ran, Usage, Wanted};
 
 /// Turns samples into records. Keeps what is worth keeping between them: open symbol files, this host's name.
 pub struct Decoder {
@@ -56,12 +57,13 @@ impl Decoder {
             .and_then(|me| me.namespaces())
             .ok()
             .and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|namespace| namespace.identifier));
+        let folders = DebugFolders::new(&options.debug_dirs);
         Self {
             options,
             host,
             mount_namespace,
-            files: Files::default(),
-            namer: Namer::default(),
+            files: Files::new(folders.clone()),
+            namer: Namer::new(folders),
             unwinder: Unwinder::default(),
         }
     }
@@ -98,11 +100,12 @@ impl Decoder {
             true => Some(itself(raw)),
             false => has(fl_crash_flag::FL_HAS_SENDER).then(|| sender(raw)),
         };
-        let known: Vec<Known> =
-            raw.files.iter().take(raw.file_count as usize).map(|file| self.identify(raw, file, timestamp)).collect();
+        let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
+        let known: Vec<Known> = files.map(|(file, number)| self.identify(raw, file, number, timestamp)).collect();
         let name_of = |vma: &fl_vma| vma.file.checked_sub(1).and_then(|index| known.get(index as usize));
         let exe = raw.exe.checked_sub(1).and_then(|index| known.get(index as usize));
         let cgroup = raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path));
+        let oom = has(fl_crash_flag::FL_IS_OOM).then(|| OutOfMemory::from(&raw.memory).in_cgroup(cgroup.clone()));
         let signal = signal_name(raw.signal);
         let code = has(fl_crash_flag::FL_HAS_CODE).then_some(raw.si_code);
         let code_name = code.map(|code| code_name(raw.signal, code));
@@ -164,6 +167,7 @@ impl Decoder {
             instruction_symbol,
             disposition,
             ended_by: (disposition == Disposition::Caught).then(|| ended_by(raw)),
+            oom,
             sender,
             page_fault: has(fl_crash_flag::FL_HAS_PAGE_FAULT).then(|| page_fault(raw.error_code)),
             seccomp: has(fl_crash_flag::FL_HAS_SYSCALL).then_some(Seccomp {
@@ -186,7 +190,7 @@ impl Decoder {
         Ok((record, group_frames))
     }
 
-    fn identify(&mut self, raw: &fl_crash, file: &fl_file, timestamp: Timestamp) -> Known {
+    fn identify(&mut self, raw: &fl_crash, file: &fl_file, number: u32, timestamp: Timestamp) -> Known {
         let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
         let from_memory = file.build_id.get(..file.build_id_length as usize).filter(|id| !id.is_empty());
         let path =
@@ -197,7 +201,9 @@ impl Decoder {
                 build_id: from_memory,
                 device: file.device,
                 inode: file.inode,
-                pids: [raw.pid, raw.ppid],
+                process: Ran { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
+                deleted: is(fl_file_flag::FL_FILE_DELETED),
+                usage: usage(raw, number),
                 same_mounts: self.mount_namespace == Some(u64::from(raw.mount_namespace)),
                 taken_ns: timestamp.unix_ns(),
             })
@@ -220,7 +226,7 @@ impl Decoder {
                 let Some(file) = module.file.checked_sub(1).and_then(|index| known.get(index as usize)) else {
                     return Place::Elsewhere;
                 };
-                let offset = address - module.vm_start + module.file_offset;
+                let offset = offset_of(address, module);
                 match (&file.build_id, &file.name) {
                     (Some(build_id), _) => Place::Build { build_id: build_id.clone(), offset },
                     (None, Some(name)) => {
@@ -279,11 +285,15 @@ impl Decoder {
             let module = raw.module(address, is_return_address);
             let file = module.and_then(|module| module.file.checked_sub(1)).and_then(|index| known.get(index as usize));
             let offset = match (module, file) {
-                (Some(module), Some(_)) => Some(address - module.vm_start + module.file_offset),
+                (Some(module), Some(_)) => Some(offset_of(address, module)),
                 _ => None,
             };
-            let functions = match (file.and_then(|file| file.found.as_ref()), offset) {
-                (Some(found), Some(offset)) => self.namer.functions(found, offset, is_return_address),
+            let functions = match (file.and_then(|file| file.found.as_ref()), module, offset) {
+                (Some(found), Some(module), Some(offset)) => {
+                    let in_mapping = address - module.vm_start;
+                    let mapping_bytes = module.vm_end - module.vm_start;
+                    self.namer.functions(found, CodePlace { offset, in_mapping, mapping_bytes, is_return_address })
+                }
                 _ => Vec::new(),
             };
             let frame = |function: Option<Function>| {
@@ -309,6 +319,21 @@ impl Decoder {
             }
         }
         frames
+    }
+}
+
+/// Of an address in its module's file.
+fn offset_of(address: u64, module: &fl_vma) -> u64 {
+    address.wrapping_sub(module.vm_start).wrapping_add(module.file_offset)
+}
+
+/// How the process used the file of this number: `raw` counts them from 1.
+fn usage(raw: &fl_crash, number: u32) -> Usage {
+    let mapped = raw.modules.iter().take(raw.module_count as usize).find(|module| module.file == number);
+    let is_executable = raw.exe == number;
+    match mapped {
+        None if !is_executable => Usage::Data,
+        mapped => Usage::Code { mapped: mapped.map(|module| (module.vm_start, module.vm_end)), is_executable },
     }
 }
 

@@ -11,14 +11,14 @@ mod stacks;
 mod text;
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use collect::{BATCH, Collector};
+pub use collect::Collector;
 pub use decode::Decoder;
 pub(crate) use decode::page_fault;
 pub use ledger::{Identity, Ledger, Look};
@@ -26,13 +26,13 @@ pub use record::{Crash, Diagnosis, Disposition, EndedBy, Frame, PageFault, Secco
 pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
 pub(crate) use text::frame_place;
 
-use crate::command::{self, Running};
 use crate::host;
 use crate::output::{Format, Target, Writer};
 use crate::probe::crash::{Attach, Budget, GroupTable, Plan, Probe};
 use crate::probe::{Build, Counters, Filter};
+use crate::session::{self, Reader};
 use crate::siginfo;
-use crate::watch::{Event, Watch};
+use crate::watch::Watch;
 
 /// What a user asked for.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub struct Options {
     pub attach: Attach,
     /// The kernel's types, where it doesn't show them itself.
     pub btf: Option<PathBuf>,
+    /// Where debug files are looked for, before the system's own folder.
+    pub debug_dirs: Vec<PathBuf>,
     /// Loader messages, start-up time and counters on standard error.
     pub verbose: bool,
     /// Exit with 1 where anything was lost.
@@ -106,14 +108,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         );
     }
     let collector = Collector::new(&probe, Decoder::new(options.clone()), options)?;
-    let mut session = Session { collector, writer: &mut writer, summary: options.summary };
-    let end = session.run(&mut watch, &options.command)?;
+    let mut reading = Reading { collector, writer: &mut writer, summaries: options.summary.is_some() };
+    let status = session::run(&mut reading, &mut watch, &options.command, options.summary)?;
     let counters = probe.counters()?;
-    if options.verbose || end.status.is_none() || counters.lost_any() {
+    if options.verbose || status.is_none() || counters.lost_any() {
         say!("faultline: {}", tally(&counters));
     }
-    let lost = options.strict && session.collector.lost_any()?;
-    Ok(ExitCode::from(end.status.unwrap_or(0).max(u8::from(lost))))
+    let lost = options.strict && reading.collector.lost_any()?;
+    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
 }
 
 /// What the kernel programs are to do.
@@ -135,75 +137,15 @@ pub fn plan(options: &Options) -> Plan {
     }
 }
 
-/// One run between attaching and the last record.
-struct Session<'run> {
+/// What a run reads and writes.
+struct Reading<'run> {
     collector: Collector<'run>,
     writer: &'run mut Writer,
-    /// Between two summaries; None: none.
-    summary: Option<Duration>,
+    /// Tell the groups.
+    summaries: bool,
 }
 
-/// How a run ended. `status`: the command's; None: there was none, or it still runs.
-struct End {
-    status: Option<u8>,
-}
-
-impl Session<'_> {
-    fn run(&mut self, watch: &mut Watch, command: &[OsString]) -> Result<End> {
-        let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
-        let mut told = false;
-        self.await_tick(watch);
-        loop {
-            match watch.next(self.collector.as_fd())? {
-                Event::Samples => watch.took(self.drain()?, BATCH),
-                Event::Child => {
-                    if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
-                        self.finish()?;
-                        return Ok(End { status: Some(command::exit_code(status)) });
-                    }
-                }
-                Event::Stop { signal, from_terminal } => match &running {
-                    // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
-                    Some(running) if !told => {
-                        told = true;
-                        if !from_terminal {
-                            running.signal(signal);
-                        }
-                    }
-                    _ => return self.leave(running.as_ref()),
-                },
-                Event::TimeUp => return self.leave(running.as_ref()),
-                Event::Tick => {
-                    self.await_tick(watch);
-                    self.summarize(false)?;
-                }
-                Event::Hangup => {}
-            }
-        }
-    }
-
-    /// After a pause of the whole machine there is one tick, not one for each that was missed.
-    fn await_tick(&self, watch: &mut Watch) {
-        if let Some(when) = self.summary.and_then(|interval| Instant::now().checked_add(interval)) {
-            watch.tick_at(when);
-        }
-    }
-
-    fn leave(&mut self, running: Option<&Running>) -> Result<End> {
-        self.finish()?;
-        if let Some(running) = running {
-            say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
-        }
-        Ok(End { status: None })
-    }
-
-    /// Writes the samples that are there, one batch: who watches must be heard in between.
-    fn drain(&mut self) -> Result<usize> {
-        let taken = self.collector.take(|record| self.writer.write(&record))?;
-        self.writer.flush()?;
-        Ok(taken)
-    }
-
+impl Reading<'_> {
     fn summarize(&mut self, last: bool) -> Result<()> {
         // What names the groups first.
         self.drain()?;
@@ -213,33 +155,35 @@ impl Session<'_> {
         self.collector.commit(&look);
         Ok(())
     }
+}
 
-    /// Writes what a full ring may hold, and no more: others may go on crashing. Then the groups.
+impl Reader for Reading<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.collector.as_fd()
+    }
+
+    /// One batch: who watches must be heard in between.
+    fn drain(&mut self) -> Result<usize> {
+        let taken = self.collector.take(|record| self.writer.write(&record))?;
+        self.writer.flush()?;
+        Ok(taken)
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        self.summarize(false)
+    }
+
+    /// What a full ring may hold, and no more: others may go on crashing. Then the groups.
     fn finish(&mut self) -> Result<()> {
         self.collector.take_last(|record| self.writer.write(&record))?;
         self.writer.flush()?;
-        if self.summary.is_some() { self.summarize(true) } else { Ok(()) }
+        if self.summaries { self.summarize(true) } else { Ok(()) }
     }
 }
 
 /// What is watched, for the line on standard error.
 pub fn subject(options: &Options) -> String {
-    let mut parts = Vec::new();
-    if !options.command.is_empty() {
-        let words: Vec<_> = options.command.iter().map(|word| word.to_string_lossy()).collect();
-        parts.push(format!("`{}` and its descendants", crate::output::escape(&words.join(" "))));
-    }
-    if !options.filter.pids.is_empty() {
-        let pids: Vec<String> = options.filter.pids.iter().map(u32::to_string).collect();
-        parts.push(format!("PID {}", pids.join(", ")));
-    }
-    if !options.filter.process_names.is_empty() {
-        parts.push(format!("processes named *{}*", options.filter.process_names.join("*, *")));
-    }
-    if let Some(cgroup) = &options.filter.cgroup {
-        parts.push(format!("cgroup {}", cgroup.display()));
-    }
-    let who = if parts.is_empty() { "all processes".to_owned() } else { parts.join(" in ") };
+    let who = options.filter.subject(&options.command);
     let what = if options.signals.is_empty() {
         "signals that dump core".to_owned()
     } else {

@@ -3,6 +3,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::hex::Hex;
+use crate::oom::OutOfMemory;
 use crate::output::{SCHEMA, Timestamp};
 use crate::probe::abi::fl_disposition;
 
@@ -60,6 +61,8 @@ pub struct Crash {
     pub disposition: Disposition,
     /// For `caught`: how the process ended in fact.
     pub ended_by: Option<EndedBy>,
+    /// The kernel killed the process because memory was short: how large it was; None: it didn't.
+    pub oom: Option<OutOfMemory>,
     /// Who sent the signal; None: nobody did, or the kernel doesn't say.
     pub sender: Option<Sender>,
     /// The page fault behind the signal.

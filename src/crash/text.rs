@@ -56,6 +56,9 @@ impl Crash {
             writeln!(to, "  Diagnosis:     {}{doubt}", escape(&diagnosis.text))?;
         }
         self.write_sender(to)?;
+        if let Some(oom) = &self.oom {
+            writeln!(to, "  Killed:        {}", oom.text())?;
+        }
         if self.disposition != Disposition::Fatal {
             writeln!(to, "  Disposition:   {}", self.disposition_text())?;
         }

@@ -14,7 +14,6 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::crash::Disposition;
-use crate::pagefault;
 
 /// `executable` of everything beyond the cap.
 const OTHER: &str = "other";
@@ -73,19 +72,6 @@ struct DropLabels {
     reason: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PageFaultLabels {
-    comm: String,
-    mode: &'static str,
-    access: &'static str,
-    cause: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ProcessLabels {
-    comm: String,
-}
-
 /// The registry and its metrics. Counters only ever grow: each update adds what is new.
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
@@ -97,10 +83,6 @@ pub struct Metrics {
     dropped: Family<DropLabels, Counter>,
     last_crash: Gauge<f64, std::sync::atomic::AtomicU64>,
     summaries: Counter,
-    page_faults: Family<PageFaultLabels, Counter>,
-    major_page_faults: Family<ProcessLabels, Counter>,
-    /// Names of processes that have a label of their own.
-    comms: HashSet<String>,
     /// By group: what has been added, and to which executable. A label once given stays, or a counter would shrink.
     told: HashMap<u32, (u64, String)>,
     executables: HashSet<String>,
@@ -126,9 +108,6 @@ impl Metrics {
             dropped: Family::default(),
             last_crash: Gauge::default(),
             summaries: Counter::default(),
-            page_faults: Family::default(),
-            major_page_faults: Family::default(),
-            comms: HashSet::new(),
             told: HashMap::new(),
             executables: HashSet::new(),
             max_executables,
@@ -155,6 +134,11 @@ impl Metrics {
     /// What a server needs to answer.
     pub fn registry(&self) -> Arc<Mutex<Registry>> {
         self.registry.clone()
+    }
+
+    /// Adds a counter of what was lost on the way, by stage and reason.
+    pub fn update_dropped(&self, stage: &'static str, reason: &str, count: u64) {
+        raise(&self.dropped.get_or_create(&DropLabels { stage, reason: reason.to_owned() }), count);
     }
 
     /// Adds what is new.
@@ -187,48 +171,15 @@ impl Metrics {
     }
 
     fn label(&mut self, executable: &str) -> String {
-        capped(&mut self.executables, self.max_executables, executable)
-    }
-
-    /// There will be page faults.
-    pub fn count_page_faults(&self) {
-        let Ok(mut registry) = self.registry.lock() else { return };
-        registry.register("page_faults", "Page faults by what they were", self.page_faults.clone());
-        registry.register("major_page_faults", "Page faults that waited for a disk", self.major_page_faults.clone());
-    }
-
-    /// Adds page faults that were counted since the last call, and the major ones among them.
-    pub fn add_page_faults(
-        &mut self,
-        faults: &HashMap<pagefault::Labels, u64>,
-        majors: &HashMap<pagefault::Labels, u64>,
-    ) {
-        for (pagefault::Labels { comm, mode, access, cause }, count) in faults {
-            let comm = capped(&mut self.comms, self.max_executables, comm);
-            self.page_faults.get_or_create(&PageFaultLabels { comm, mode, access, cause }).inc_by(*count);
+        if self.executables.contains(executable) {
+            return executable.to_owned();
         }
-        for (labels, count) in majors {
-            let comm = capped(&mut self.comms, self.max_executables, &labels.comm);
-            self.major_page_faults.get_or_create(&ProcessLabels { comm }).inc_by(*count);
-        }
-    }
-
-    /// So many page faults have found no place since the start.
-    pub fn lose_page_faults(&self, count: u64) {
-        let labels = DropLabels { stage: "page_fault", reason: "group_table_full".to_owned() };
-        raise(&self.dropped.get_or_create(&labels), count);
-    }
-}
-
-/// `name` as a label, or [`OTHER`] where `most` others have one.
-fn capped(names: &mut HashSet<String>, most: usize, name: &str) -> String {
-    if !names.contains(name) {
-        if names.len() >= most {
+        if self.executables.len() >= self.max_executables {
             return OTHER.to_owned();
         }
-        names.insert(name.to_owned());
+        self.executables.insert(executable.to_owned());
+        executable.to_owned()
     }
-    name.to_owned()
 }
 
 fn raise(counter: &Counter, to: u64) {
@@ -323,32 +274,6 @@ mod tests {
         metrics.update(&Totals { groups: vec![group(0, "a", 1), group(1, "a", 5)], ..Totals::default() });
         let text = shown(&metrics);
         assert!(text.contains(&crashes("a", 1)) && text.contains(&crashes("other", 5)), "{text}");
-    }
-
-    #[test]
-    fn page_faults_are_capped_by_name_and_there_when_asked_for() {
-        let labels = |comm: &str| pagefault::Labels {
-            comm: comm.to_owned(),
-            mode: "user",
-            access: "write",
-            cause: "not_present",
-        };
-        let mut metrics = Metrics::new(1.0, 1);
-        assert!(!shown(&metrics).contains("page_faults"));
-        metrics.count_page_faults();
-        let none = HashMap::new();
-        metrics.add_page_faults(&HashMap::from([(labels("a"), 3)]), &none);
-        metrics.add_page_faults(&HashMap::from([(labels("b"), 2)]), &HashMap::from([(labels("a"), 1)]));
-        metrics.add_page_faults(&HashMap::from([(labels("a"), 1)]), &none);
-        metrics.lose_page_faults(4);
-        let text = shown(&metrics);
-        let of = |comm: &str, count: u64| {
-            let kind = "mode=\"user\",access=\"write\",cause=\"not_present\"";
-            format!("faultline_page_faults_total{{comm=\"{comm}\",{kind}}} {count}\n")
-        };
-        assert!(text.contains(&of("a", 4)) && text.contains(&of("other", 2)), "{text}");
-        assert!(text.contains("faultline_major_page_faults_total{comm=\"a\"} 1\n"), "{text}");
-        assert!(text.contains("{stage=\"page_fault\",reason=\"group_table_full\"} 4\n"), "{text}");
     }
 
     #[test]

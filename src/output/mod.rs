@@ -1,7 +1,10 @@
 //! Where records go: a file or standard output, as text or as JSON Lines.
 
 mod metrics;
+mod pagefault_metrics;
+mod pipe;
 mod server;
+mod signal_metrics;
 mod text;
 mod time;
 
@@ -13,8 +16,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use pipe::Pipe;
+
 pub use metrics::{GroupTotal, Metrics, Totals};
+pub use pagefault_metrics::PagefaultMetrics;
 pub use server::{Health, serve};
+pub use signal_metrics::SignalMetrics;
 pub use text::{escape, lossy};
 pub use time::{Timestamp, boottime_ns};
 
@@ -51,6 +58,8 @@ pub struct Writer {
     to: BufWriter<Box<dyn Write>>,
     /// The file behind `to`, if it is one: cut back where a record did not fit.
     file: Option<File>,
+    /// Standard output, where it is a pipe and records are written whole: a reader that stalls must not stop us.
+    pipe: Option<Pipe>,
     target: Target,
     format: Format,
 }
@@ -96,7 +105,8 @@ impl Writer {
 
     fn open_as(target: &Target, format: Format, whole: bool) -> Result<Self> {
         let (to, file) = open(target, whole)?;
-        Ok(Self { to: BufWriter::with_capacity(64 * 1024, to), file, target: target.clone(), format })
+        let pipe = if whole && target.path.is_none() { Pipe::open(&io::stdout()) } else { None };
+        Ok(Self { pipe, to: BufWriter::with_capacity(64 * 1024, to), file, target: target.clone(), format })
     }
 
     /// Opens the file anew, after somebody moved it away; standard output stays as it is.
@@ -143,6 +153,10 @@ impl Writer {
     /// As [`Writer::write`].
     pub fn write_whole(&mut self, record: &impl Record) -> Result<()> {
         let line = self.encode(record)?;
+        if let Some(pipe) = &mut self.pipe {
+            let result = pipe.write_line(&line);
+            return result.with_context(|| format!("failed to write {}", self.name()));
+        }
         let before = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(|metadata| metadata.is_file());
         let result = self.to.write_all(&line).and_then(|()| self.to.flush());
         if result.is_err() {

@@ -1,10 +1,13 @@
 //! `/metrics` and `/healthz` for whoever scrapes: a thread of its own, so that a slow reader delays no counting.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::time::TimeVal;
 use prometheus_client::registry::Registry;
 use tiny_http::{Header, Method, Request, Response, Server};
 
@@ -13,6 +16,9 @@ use super::metrics::{openmetrics, text_format};
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// How long an answer may take to be read, seconds.
+const SEND_SECONDS: i64 = 5;
 
 /// Is the agent alive? Marked by its loop, read by the server.
 #[derive(Clone)]
@@ -44,18 +50,30 @@ impl Health {
 /// # Errors
 /// Where the address can't be listened on.
 pub fn serve(address: SocketAddr, registry: Arc<Mutex<Registry>>, health: Health) -> Result<SocketAddr> {
-    let server = Server::http(address).map_err(|error| anyhow!("failed to listen on `{address}`: {error}"))?;
-    let bound = server.server_addr().to_ip().unwrap_or(address);
+    let what = || format!("failed to listen on `{address}`");
+    let listener = TcpListener::bind(address).with_context(what)?;
+    let bound = listener.local_addr().with_context(what)?;
+    // Accepted connections inherit it: who doesn't read the answer gives way to the next.
+    let patience = TimeVal::new(SEND_SECONDS, 0);
+    setsockopt(&listener, SendTimeout, &patience).map_err(std::io::Error::from).with_context(what)?;
     std::thread::Builder::new()
         .name("metrics".to_owned())
         .stack_size(256 * 1024)
-        .spawn(move || {
-            for request in server.incoming_requests() {
-                answer(request, &registry, &health);
-            }
-        })
-        .map_err(|error| anyhow!("failed to start the metrics server: {error}"))?;
+        .spawn(move || answer_all(&listener, &registry, &health))
+        .context("failed to start the metrics server")?;
     Ok(bound)
+}
+
+/// Answers one request after the other. The server ends where a connection can't be accepted, for want of descriptors as a
+/// rule: then there is another one a little later.
+fn answer_all(listener: &TcpListener, registry: &Mutex<Registry>, health: &Health) {
+    loop {
+        let server = listener.try_clone().ok().and_then(|clone| Server::from_listener(clone, None).ok());
+        for request in server.iter().flat_map(Server::incoming_requests) {
+            answer(request, registry, health);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 fn answer(request: Request, registry: &Mutex<Registry>, health: &Health) {

@@ -52,6 +52,13 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// `22:33:49.123`, in the machine's time zone: for lines that come thick and fast.
+    pub fn local_clock(self) -> String {
+        self.0.to_zoned(TimeZone::system()).strftime("%H:%M:%S.%3f").to_string()
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{:.6}", self.0))

@@ -18,12 +18,10 @@ use crate::output::{Format, SCHEMA, Timestamp, boottime_ns};
 use crate::probe::Ring;
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
 use crate::probe::pagefault::{By, Counters, Probe};
-
-/// How many samples are taken before what else happens is looked at.
-pub const BATCH: usize = 256;
+use crate::session::BATCH;
 
 /// More batches than a full ring holds.
-const LAST_BATCHES: usize = 512;
+const LAST_BATCHES: usize = 1024;
 
 /// How many groups the text shows without `--top`.
 const TEXT_ROWS: usize = 20;

@@ -8,25 +8,28 @@ mod table;
 mod text;
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use collect::{BATCH, Collector, Labels};
+pub use collect::{Collector, Labels};
 pub use record::{Fault, Faults, File, Group, Kind, Mapping, Omitted, Summary};
 
-use crate::command::{self, Running};
 use crate::host;
 use crate::output::{Format, Target, Writer};
 use crate::probe::pagefault::{Attach, By, Events, Plan, Probe};
 use crate::probe::{Build, Filter};
-use crate::watch::{Event, Watch};
+use crate::session::{self, Reader};
+use crate::watch::Watch;
 
 /// The kernel's table is emptied at least this often: it has room for what faults in this time.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A tick that comes this much too early is as good as the next one.
+const TICK_EARLY: Duration = Duration::from_millis(10);
 
 /// What a user asked for.
 #[derive(Clone, Debug)]
@@ -155,77 +158,19 @@ impl Session<'_> {
         self.options.interval.or_else(|| is_watching.then_some(Duration::from_secs(1)))
     }
 
+    fn run(&mut self, watch: &mut Watch) -> Result<Option<u8>> {
+        let interval = self.interval();
+        self.plan_next();
+        let drain = interval.map_or(DRAIN_INTERVAL, |interval| interval.min(DRAIN_INTERVAL));
+        let command = &self.options.command;
+        session::run(self, watch, command, Some(drain))
+    }
+
     fn plan_next(&mut self) {
         self.next = self.interval().and_then(|interval| Instant::now().checked_add(interval));
     }
 
-    fn run(&mut self, watch: &mut Watch) -> Result<Option<u8>> {
-        let command = &self.options.command;
-        let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
-        let mut told = false;
-        self.plan_next();
-        self.await_tick(watch);
-        loop {
-            match watch.next(self.collector.as_fd())? {
-                Event::Samples => watch.took(self.take_events()?, BATCH),
-                Event::Child => {
-                    if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
-                        self.finish()?;
-                        return Ok(Some(command::exit_code(status)));
-                    }
-                }
-                Event::Stop { signal, from_terminal } => match &running {
-                    // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
-                    Some(running) if !told => {
-                        told = true;
-                        if !from_terminal {
-                            running.signal(signal);
-                        }
-                    }
-                    _ => return self.leave(running.as_ref()),
-                },
-                Event::TimeUp => return self.leave(running.as_ref()),
-                Event::Tick => {
-                    self.drain()?;
-                    if self.next.is_some_and(|next| next <= Instant::now()) {
-                        self.tell(false)?;
-                        self.plan_next();
-                    }
-                    self.await_tick(watch);
-                }
-                Event::Hangup => {}
-            }
-        }
-    }
-
-    fn await_tick(&self, watch: &mut Watch) {
-        let drain = Instant::now() + DRAIN_INTERVAL;
-        watch.tick_at(self.next.map_or(drain, |next| next.min(drain)));
-    }
-
-    fn leave(&mut self, running: Option<&Running>) -> Result<Option<u8>> {
-        self.finish()?;
-        if let Some(running) = running {
-            say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
-        }
-        Ok(None)
-    }
-
-    /// Nothing is counted after this: the last table has it all.
-    fn finish(&mut self) -> Result<()> {
-        self.collector.detach();
-        self.drain()?;
-        self.tell(true)
-    }
-
-    /// Writes one batch of events.
-    fn take_events(&mut self) -> Result<usize> {
-        let taken = self.collector.take(|record| self.writer.write(&record))?;
-        self.writer.flush()?;
-        Ok(taken)
-    }
-
-    fn drain(&mut self) -> Result<()> {
+    fn drain_counts(&mut self) -> Result<()> {
         self.collector.drain(|record| self.writer.write(&record)).map(drop)
     }
 
@@ -236,6 +181,36 @@ impl Session<'_> {
         self.writer.flush()?;
         self.collector.commit(&summary);
         Ok(())
+    }
+}
+
+impl Reader for Session<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.collector.as_fd()
+    }
+
+    /// Writes one batch of events.
+    fn drain(&mut self) -> Result<usize> {
+        let taken = self.collector.take(|record| self.writer.write(&record))?;
+        self.writer.flush()?;
+        Ok(taken)
+    }
+
+    /// Empties the kernel's table, and tells what was in it when the time for that has come.
+    fn tick(&mut self) -> Result<()> {
+        self.drain_counts()?;
+        if self.next.is_some_and(|next| next <= Instant::now() + TICK_EARLY) {
+            self.tell(false)?;
+            self.plan_next();
+        }
+        self.writer.flush()
+    }
+
+    /// Nothing is counted after this: the last table has it all.
+    fn finish(&mut self) -> Result<()> {
+        self.collector.detach();
+        self.drain_counts()?;
+        self.tell(true)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::hex::{Hex, digits};
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
-use crate::symbol::{Files, Found, Namer, Wanted};
+use crate::symbol::{Files, Found, Namer, Place, Ran, Usage, Wanted};
 
 /// How many processes are known by name and mappings. Where there are more, those that have ended are forgotten.
 const PROCESSES_MAX: usize = 16_384;
@@ -260,7 +260,7 @@ impl Names {
         let inside = address.wrapping_sub(u64::from(is_return_address));
         let Some((start, told)) = self.at(pid, inside) else { return vec![plain] };
         let offset = address - start + told.file_offset;
-        let (module, has_file) = (told.name(), told.inode != 0);
+        let (module, has_file, end) = (told.name(), told.inode != 0, told.end);
         let found = self.find(pid, start);
         let plain = Frame {
             module,
@@ -268,7 +268,8 @@ impl Names {
             build_id: found.as_ref().and_then(|found| found.build_id.as_deref()).map(digits),
             ..plain
         };
-        let functions = found.map(|found| self.namer.functions(&found, offset, is_return_address)).unwrap_or_default();
+        let place = Place { offset, in_mapping: address - start, mapping_bytes: end - start, is_return_address };
+        let functions = found.map(|found| self.namer.functions(&found, place)).unwrap_or_default();
         if functions.is_empty() {
             return vec![plain];
         }
@@ -295,7 +296,9 @@ impl Names {
                 build_id: None,
                 device: told.device,
                 inode: told.inode,
-                pids: [pid, known.ppid],
+                process: Ran { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace },
+                deleted: told.is_deleted,
+                usage: Usage::Code { mapped: Some((start, told.end)), is_executable: false },
                 same_mounts: self.mount_namespace == Some(u64::from(known.mount_namespace)),
                 taken_ns: told.taken_ns,
             })

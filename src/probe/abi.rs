@@ -1,6 +1,8 @@
 //! The types of `bpf/include/abi.h`, through the skeleton's BTF: nothing here is a copy made by hand.
 
+pub mod memory;
 pub mod pagefault;
+pub mod signal;
 
 use crate::output::lossy;
 
@@ -13,27 +15,45 @@ pub(super) mod crash_skel {
 
 pub use crash_skel::types::{
     fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_filter_config, fl_group,
-    fl_group_key, fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
+    fl_group_key, fl_memory, fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
 };
 
-/// What a probe is configured with before it is verified.
+/// A type of abi.h that crosses as it is.
 ///
 /// # Safety
-/// The type is `repr(C)`, made of integers only, and has no padding that isn't a field.
-pub(super) unsafe trait Constant {}
-// SAFETY: abi.h has them so, and names what would be padding.
-unsafe impl Constant for fl_filter_config {}
-// SAFETY: as above.
-unsafe impl Constant for fl_config {}
-
-/// A value of `fl_groups`. None: not of its size.
-pub(super) fn group_from_bytes(bytes: &[u8]) -> Option<fl_group> {
-    if bytes.len() != size_of::<fl_group>() {
-        return None;
+/// The type is `repr(C)`, made of integers only, and has no padding that isn't a field: every bit pattern is a value of it.
+pub(super) unsafe trait Plain: Default {
+    /// The value in `bytes`; None: not of its size.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != size_of::<Self>() {
+            return None;
+        }
+        // SAFETY: the length was checked, and every bit pattern is a value.
+        Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
     }
-    // SAFETY: the length was checked, fl_group is repr(C) and made of integers only, so every bit pattern is a value of it.
-    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+
+    /// The value that begins at the begin of `bytes`, which hold at least `least` bytes of it and no more than all; the rest
+    /// is as by default. None: another size.
+    fn read_cut(bytes: &[u8], least: usize) -> Option<Box<Self>> {
+        if bytes.len() < least || bytes.len() > size_of::<Self>() {
+            return None;
+        }
+        let mut value = Box::<Self>::default();
+        // SAFETY: every bit pattern is a value; the length was checked; a Box and a borrowed slice don't overlap.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *value).cast::<u8>(), bytes.len()) };
+        Some(value)
+    }
 }
+// SAFETY: abi.h has them so, and names what would be padding.
+unsafe impl Plain for fl_filter_config {}
+// SAFETY: as above.
+unsafe impl Plain for fl_config {}
+// SAFETY: as above.
+unsafe impl Plain for fl_group {}
+// SAFETY: as above.
+unsafe impl Plain for fl_crash {}
+// SAFETY: as above.
+unsafe impl Plain for fl_stack_page {}
 
 /// What the ring brings.
 #[derive(Debug)]
@@ -51,16 +71,7 @@ impl Sample {
         if kind != fl_sample_kind::FL_SAMPLE_STACK_PAGE.0 {
             return fl_crash::from_bytes(bytes).map(Self::Crash);
         }
-        if bytes.len() != size_of::<fl_stack_page>() {
-            return None;
-        }
-        let mut page = Box::<fl_stack_page>::default();
-        // SAFETY: fl_stack_page is repr(C) and made of integers only, so every bit pattern is a value of it; the length was
-        // checked above; a Box and a borrowed slice don't overlap.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *page).cast::<u8>(), bytes.len());
-        }
-        Some(Self::StackPage(page))
+        fl_stack_page::read_cut(bytes, size_of::<fl_stack_page>()).map(Self::StackPage)
     }
 }
 
@@ -82,17 +93,7 @@ pub trait Names: Sized {
 
 impl Names for fl_crash {
     fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
-        let least = std::mem::offset_of!(fl_crash, strings);
-        if bytes.len() < least || bytes.len() > size_of::<fl_crash>() {
-            return None;
-        }
-        let mut sample = Box::<fl_crash>::default();
-        // SAFETY: fl_crash is repr(C) and made of integers only, so every bit pattern is a value of it; the length was
-        // checked above; a Box and a borrowed slice don't overlap.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *sample).cast::<u8>(), bytes.len());
-        }
-        Some(sample)
+        Self::read_cut(bytes, std::mem::offset_of!(fl_crash, strings))
     }
 
     fn comm(&self) -> String {

@@ -5,6 +5,15 @@ use libbpf_rs::{MapCore, MapFlags};
 
 use super::abi::fl_counter;
 
+/// One counter of the map `fl_counters`, summed over the processors.
+pub(super) fn sum(map: &impl MapCore, which: u32) -> Result<u64> {
+    let values = map
+        .lookup_percpu(&which.to_ne_bytes(), MapFlags::ANY)
+        .with_context(|| format!("failed to read counter {which}"))?
+        .unwrap_or_default();
+    Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).sum())
+}
+
 /// One number for each line of `enum fl_counter`, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -40,13 +49,7 @@ impl Counters {
     /// # Errors
     /// Where a counter can't be read.
     pub(super) fn read(map: &impl MapCore) -> Result<Self> {
-        let sum = |which: fl_counter| -> Result<u64> {
-            let values = map
-                .lookup_percpu(&which.0.to_ne_bytes(), MapFlags::ANY)
-                .with_context(|| format!("failed to read counter {}", which.0))?
-                .unwrap_or_default();
-            Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).sum())
-        };
+        let sum = |which: fl_counter| sum(map, which.0);
         let fatal = sum(fl_counter::FL_FATAL)?;
         let caught = sum(fl_counter::FL_CAUGHT)?;
         let handled = sum(fl_counter::FL_HANDLED)?;

@@ -1,5 +1,6 @@
 //! Which tasks are watched: what was typed, checked, and put where `bpf/include/filter.bpf.h` reads it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +12,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use procfs::process::Process;
 
 use super::abi::fl_filter_config;
+use crate::output::escape;
 
 /// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
 const HOST_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -93,6 +95,14 @@ impl Filter {
         Ok(config)
     }
 
+    /// Are we in the host's pid namespace, so that processes have the same numbers for us as for the kernel programs?
+    ///
+    /// # Errors
+    /// Where our own pid namespace can't be told.
+    pub fn is_of_host(&self) -> Result<bool> {
+        Ok(self.config()?.pid_namespace_inode == 0)
+    }
+
     /// Fills the maps of the loaded programs.
     ///
     /// # Errors
@@ -124,6 +134,35 @@ fn open_cgroup(path: &Path) -> Result<File> {
 }
 
 impl Filter {
+    /// Which tasks, in words. `command`: what is run, where that is watched.
+    pub fn subject(&self, command: &[OsString]) -> String {
+        let mut parts = Vec::new();
+        if !command.is_empty() {
+            let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+            parts.push(format!("`{}` and its descendants", escape(&words.join(" "))));
+        }
+        if !self.pids.is_empty() {
+            let pids: Vec<String> = self.pids.iter().map(u32::to_string).collect();
+            parts.push(format!("PID {}", pids.join(", ")));
+        }
+        if !self.process_names.is_empty() {
+            parts.push(format!("processes named *{}*", self.process_names.join("*, *")));
+        }
+        if let Some(cgroup) = &self.cgroup {
+            parts.push(format!("cgroup {}", cgroup.display()));
+        }
+        if parts.is_empty() { "all processes".to_owned() } else { parts.join(" in ") }
+    }
+
+    /// The number by which the kernel knows the cgroup folder; None: there is none.
+    ///
+    /// # Errors
+    /// As for [`Filter::check`].
+    pub(super) fn cgroup_id(&self) -> Result<Option<u64>> {
+        let id = |path: &PathBuf| Ok(open_cgroup(path)?.metadata()?.ino());
+        self.cgroup.as_ref().map(id).transpose()
+    }
+
     /// The cgroup folder, checked before anything is loaded.
     ///
     /// # Errors

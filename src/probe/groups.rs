@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::{MapCore, MapFlags};
 
-use super::abi::{fl_group, group_from_bytes};
+use super::abi::{Plain as _, fl_group};
 use super::object::Loaded;
 
 /// One group as it stands.
@@ -68,7 +68,7 @@ pub(super) fn read(object: &Loaded, groups: u32) -> Result<Groups> {
     };
     let facts_of = |id: u32| -> Result<fl_group> {
         let value = facts.lookup(&id.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
-        group_from_bytes(&value).ok_or_else(|| anyhow!("{what}: a value of another size"))
+        fl_group::read(&value).ok_or_else(|| anyhow!("{what}: a value of another size"))
     };
     let mut all = Groups::default();
     let mut entries = 0;
@@ -80,7 +80,7 @@ pub(super) fn read(object: &Loaded, groups: u32) -> Result<Groups> {
             continue;
         }
         // Used, or being made use of at this moment. A group with a count is made: only then its facts are read.
-        if group_from_bytes(&value).is_none_or(|seen| seen.first_ns == 0) {
+        if fl_group::read(&value).is_none_or(|seen| seen.first_ns == 0) {
             continue;
         }
         let counts = count_of(id)?;

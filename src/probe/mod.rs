@@ -7,10 +7,13 @@ pub mod doctor;
 mod filter;
 mod groups;
 mod load;
+pub mod memory;
 mod object;
 pub mod pagefault;
 mod perf;
 mod ring;
+pub mod signal;
+mod tracefs;
 mod typed;
 mod types;
 

@@ -13,7 +13,7 @@ use libbpf_rs::{
     ProgramType,
 };
 
-use super::abi::Constant;
+use super::abi::Plain;
 use super::types::{Ids, TypesFile};
 use super::{load, typed};
 
@@ -26,12 +26,18 @@ pub enum Build {
     Typed,
 }
 
-/// Is the kernel at least the one that brought typed loads (v6.2)?
+/// Does the kernel have typed loads (v6.2)? Wrong, the answer costs one more attempt.
 pub(super) fn has_typed_loads() -> bool {
-    // bpf_cgrp_storage_get() came in the same release as bpf_rdonly_cast(), and to ask for it takes a tenth of a
-    // millisecond where the names in the kernel's types take ten. Wrong, it costs one more attempt.
+    // bpf_cgrp_storage_get() came in the same release as bpf_rdonly_cast(), and to ask for it takes a tenth of a millisecond
+    // where the names in the kernel's types take ten.
     const CGRP_STORAGE_GET: u32 = 210;
     ProgramType::RawTracepoint.is_helper_supported(CGRP_STORAGE_GET).unwrap_or(false)
+}
+
+/// The builds to try for tracepoints, best first. Typed loads are by the types that the kernel itself has, not by those of
+/// the file `btf`.
+pub(super) fn builds(btf: Option<&Path>) -> &'static [Build] {
+    if btf.is_none() && has_typed_loads() { &[Build::Typed, Build::Plain] } else { &[Build::Plain] }
 }
 
 /// An object before it is loaded.
@@ -69,13 +75,13 @@ impl Opened {
     }
 
     /// Writes the constant `name`, which the programs are verified with.
-    pub(super) fn configure<Value: Constant>(&mut self, name: &str, value: &Value) -> Result<()> {
+    pub(super) fn configure<Value: Plain>(&mut self, name: &str, value: &Value) -> Result<()> {
         let at = self.constants.get(name).copied().ok_or_else(|| missing("variable", name))?;
         let mut map = self.object.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
         let section =
             map.as_mut().and_then(OpenMapMut::initial_value_mut).ok_or_else(|| missing("section", ".rodata"))?;
         let place = section.get_mut(at..at + size_of::<Value>()).ok_or_else(|| missing("variable", name))?;
-        // SAFETY: a Constant is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
+        // SAFETY: a Plain is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
         let bytes = unsafe { std::slice::from_raw_parts((&raw const *value).cast::<u8>(), size_of::<Value>()) };
         place.copy_from_slice(bytes);
         Ok(())

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::libbpf_sys::{PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_PAGE_FAULTS_MAJ};
 use libbpf_rs::{Link, Map, MapCore, MapFlags};
 
+use super::abi::Plain as _;
 use super::abi::pagefault::{
-    fl_config, fl_counter, fl_fault_by, fl_fault_hook, fl_fault_key, fl_fault_process, fl_stack_frames, key_from_bytes,
-    process_from_bytes, stack_place_from_bytes,
+    fl_config, fl_counter, fl_fault_by, fl_fault_hook, fl_fault_key, fl_fault_process, fl_stack_frames, fl_stack_place,
+    key_from_bytes,
 };
 use super::object::{Build, Loaded, Opened, has_typed_loads};
 use super::{Filter, Ring, load, perf};
@@ -283,7 +284,7 @@ impl Probe {
     pub fn process(&self, tgid: u32) -> Result<Option<fl_fault_process>> {
         let what = "failed to read the name of a process";
         let value = self.object.map("fl_processes")?.lookup(&tgid.to_ne_bytes(), MapFlags::ANY).context(what)?;
-        Ok(value.as_deref().and_then(process_from_bytes))
+        Ok(value.as_deref().and_then(fl_fault_process::read))
     }
 
     /// The stacks of these hashes ([`By::Stack`]), innermost frame first, and out of the table with them. Those that were
@@ -297,7 +298,7 @@ impl Probe {
         let (mut read, mut used) = (HashMap::new(), Vec::new());
         for &hash in hashes {
             let place = ids.lookup(&hash.to_ne_bytes(), MapFlags::ANY).context(what)?;
-            let Some(place) = place.as_deref().and_then(stack_place_from_bytes) else { continue };
+            let Some(place) = place.as_deref().and_then(fl_stack_place::read) else { continue };
             let mut frames = Vec::new();
             if place.frames != fl_stack_frames::FL_STACK_WHOLE {
                 frames.push(place.innermost);

@@ -11,9 +11,9 @@ use std::ffi::{c_int, c_long};
 use std::sync::{Mutex, Once, PoisonError};
 
 use libbpf_rs::libbpf_sys::{
-    BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_PERF_EVENT, BPF_PROG_TYPE_RAW_TRACEPOINT, bpf_insn, bpf_prog_load_opts,
-    bpf_program, bpf_program__insn_cnt, bpf_program__insns, bpf_program__set_insns, libbpf_prog_handler_opts,
-    libbpf_register_prog_handler,
+    BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_PERF_EVENT, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT, bpf_insn,
+    bpf_prog_load_opts, bpf_program, bpf_program__insn_cnt, bpf_program__insns, bpf_program__set_insns,
+    libbpf_prog_handler_opts, libbpf_register_prog_handler,
 };
 
 use super::types::Ids;
@@ -59,6 +59,7 @@ fn register() {
         libbpf_register_prog_handler(c"raw_tp+".as_ptr(), BPF_PROG_TYPE_RAW_TRACEPOINT, 0, &raw const opts);
         libbpf_register_prog_handler(c"kprobe+".as_ptr(), BPF_PROG_TYPE_KPROBE, 0, &raw const opts);
         libbpf_register_prog_handler(c"perf_event".as_ptr(), BPF_PROG_TYPE_PERF_EVENT, 0, &raw const opts);
+        libbpf_register_prog_handler(c"tracepoint+".as_ptr(), BPF_PROG_TYPE_TRACEPOINT, 0, &raw const opts);
     }
 }
 

@@ -1,18 +1,19 @@
-//! The file that ran: found again by its path, and believed only if it is the same one.
+//! The file that ran: found again, and believed only if it is the same one.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
-use object::elf::{ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, SectionHeader64};
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
-use object::{Endianness, FileKind};
+
+use super::debug::{self, DebugFolders};
+use super::elf;
+use super::relatives::{self, Relatives};
 
 /// How much of a file is read for its build id: program headers and notes stand at the beginning.
 const HEAD_BYTES: u64 = 256 * 1024;
@@ -23,7 +24,7 @@ const CACHE_MAX: usize = 1024;
 /// What a record knows of a file.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// Absolute, as the process saw it.
+    /// Absolute, up to the root of the process's mount namespace.
     pub path: &'a [u8],
     /// Read from the process's memory when it crashed; None: it could not be.
     pub build_id: Option<&'a [u8]>,
@@ -31,32 +32,59 @@ pub struct Wanted<'a> {
     pub device: u32,
     /// The inode's number.
     pub inode: u64,
-    /// Processes through whose root the path may lead to the file: the one that ran it, and its living relatives.
-    pub pids: [u32; 2],
+    /// What ran it.
+    pub process: Ran,
+    /// Was the file unlinked when the record was taken?
+    pub deleted: bool,
+    /// How the process used it.
+    pub usage: Usage,
     /// Is its mount namespace ours? Then the path is the first to be tried; else the last, and rarely right.
     pub same_mounts: bool,
     /// When the record was taken, nanoseconds since 1970: a file changed later is another one.
     pub taken_ns: i128,
 }
 
-/// A file that is the one that ran.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Where we can read it now.
-    pub path: PathBuf,
-    /// Its build id; None: it has none.
-    pub build_id: Option<Vec<u8>>,
-    /// Its debug information may be read: it is in the file itself, or only root can have said in which other file it is.
-    pub may_follow: bool,
-    /// Which state of the file this is.
-    pub version: Version,
+/// A process that had a file. It may be gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran {
+    /// The process.
+    pub pid: u32,
+    /// Its thread that crashed: it has files and memory where the first thread has ended and others go on.
+    pub tid: u32,
+    /// Its parent.
+    pub parent: u32,
+    /// The inode of its mount namespace.
+    pub mount_namespace: u32,
 }
 
-/// What is remembered of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Elf {
-    build_id: Option<Vec<u8>>,
-    may_follow: bool,
+/// How a process used a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// It ran code of it, which was mapped from the first address to the second. The executable itself, or another file?
+    Code {
+        /// Where.
+        mapped: Option<(u64, u64)>,
+        /// It is the program, not a library.
+        is_executable: bool,
+    },
+    /// It didn't run it: nobody needs symbols of it, so that it isn't looked for beyond its path.
+    Data,
+}
+
+/// A file that is the one that ran.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Open while its record is made, and no longer: an open file keeps its mount busy and its disk full. None: it is to be
+    /// found no more, but was once, and what was read of it then may still be there.
+    pub(super) file: Option<Arc<File>>,
+    /// As the process saw it.
+    pub(super) path: PathBuf,
+    /// The folder that it was found in; None: it wasn't found by its name.
+    pub(super) folder: Option<PathBuf>,
+    /// Its build id; None: it has none.
+    pub build_id: Option<Vec<u8>>,
+    /// Which state of the file this is.
+    pub(super) version: Version,
 }
 
 /// One version of a file: any change to it is another version.
@@ -77,31 +105,26 @@ impl Version {
             changed_ns: i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
         }
     }
+
+    /// Is what was read from `file` still its content?
+    pub(super) fn is_of(self, file: &File) -> bool {
+        file.metadata().is_ok_and(|metadata| Self::of(&metadata) == self)
+    }
 }
 
 impl Found {
     /// What lies at `path` now, whoever ran it.
     #[cfg(test)]
     pub(super) fn at(path: &Path) -> Option<Self> {
-        let (version, Elf { build_id, may_follow }) = Files::default().read(path)?;
-        Some(Self { path: path.to_owned(), build_id, may_follow, version })
-    }
-
-    /// The file, opened. None: by now, another version of it lies there.
-    pub(super) fn open(&self) -> Option<File> {
-        let (file, metadata) = open_regular(&self.path)?;
-        (Version::of(&metadata) == self.version).then_some(file)
-    }
-
-    /// Is what was read from `file`, opened by [`Found::open`], still its content?
-    pub(super) fn is_unchanged(&self, file: &File) -> bool {
-        file.metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version)
+        let (file, version, build_id) = Files::default().read(path)?;
+        let folder = path.parent().map(Path::to_owned);
+        Some(Self { file: Some(Arc::new(file)), path: path.to_owned(), folder, build_id, version })
     }
 }
 
 /// Whatever lies there by now, a FIFO that keeps us waiting or a device that does things when it is opened: only a regular
 /// file is opened, after a look that opens nothing.
-fn open_regular(path: &Path) -> Option<(File, Metadata)> {
+pub(super) fn open_regular(path: &Path) -> Option<(File, Metadata)> {
     let looked_at = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path).ok()?;
     looked_at.metadata().ok().filter(Metadata::is_file)?;
     let again = Path::new("/proc/self/fd").join(looked_at.as_raw_fd().to_string());
@@ -111,100 +134,116 @@ fn open_regular(path: &Path) -> Option<(File, Metadata)> {
     Some((file, metadata))
 }
 
+/// The first bytes of a file.
+pub(super) fn head(file: &File) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    file.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+    Some(head)
+}
+
+/// What tells a file of one run from all others, whatever became of its name.
+type Identity = (Vec<u8>, u32, u64);
+
 /// Finds files and reads their build ids, each version once.
 #[derive(Default)]
 pub struct Files {
-    read: HashMap<Version, Elf>,
+    folders: DebugFolders,
+    read: HashMap<Version, Option<Vec<u8>>>,
+    relatives: Relatives,
+    /// Files that were found once.
+    seen: HashMap<Identity, Found>,
 }
 
 impl Files {
-    /// The file that ran, None: it isn't to be found, or what lies there is another one.
-    pub fn find(&mut self, wanted: &Wanted<'_>) -> Option<Found> {
-        let path = PathBuf::from(OsString::from_vec(wanted.path.to_vec()));
-        let through_root = |pid: u32| {
-            let root = Path::new("/proc").join(pid.to_string()).join("root");
-            path.strip_prefix("/").ok().map(|below| root.join(below))
-        };
-        let [itself, parent] = wanted.pids.map(through_root);
-        let plain = |wanted: bool| wanted.then(|| path.clone());
-        // A service that may not write has a mount namespace of its own with the host's files in it: our own path is worth
-        // a look in any case, because what is found must be the very build.
-        let candidates = [plain(wanted.same_mounts), itself, parent, plain(!wanted.same_mounts)];
-        candidates.into_iter().flatten().find_map(|path| {
-            let (version, Elf { build_id, may_follow }) = self.read(&path)?;
-            is_same(wanted, &version, build_id.as_deref()).then_some(Found { path, build_id, may_follow, version })
-        })
+    /// Finds files in `folders`, too, by their build ids.
+    pub fn new(folders: DebugFolders) -> Self {
+        Self { folders, ..Self::default() }
     }
 
-    fn read(&mut self, path: &Path) -> Option<(Version, Elf)> {
+    /// The file that ran, None: it isn't to be found, or what lies there is another one.
+    pub fn find(&mut self, wanted: &Wanted<'_>) -> Option<Found> {
+        let identity = wanted.build_id.map(|build_id| (build_id.to_vec(), wanted.device, wanted.inode));
+        let found = self.look(wanted);
+        let Some(identity) = identity else { return found };
+        match found {
+            Some(found) => {
+                if self.seen.len() >= CACHE_MAX {
+                    self.seen.clear();
+                }
+                self.seen.insert(identity, Found { file: None, ..found.clone() });
+                Some(found)
+            }
+            None => self.seen.get(&identity).cloned(),
+        }
+    }
+
+    fn look(&mut self, wanted: &Wanted<'_>) -> Option<Found> {
+        let path = Path::new(std::ffi::OsStr::from_bytes(wanted.path));
+        let by_path = relatives::by_path(wanted, path);
+        if let Some(found) = by_path.into_iter().find_map(|place| self.try_place(wanted, path, &place)) {
+            return Some(found);
+        }
+        if wanted.usage == Usage::Data {
+            return None;
+        }
+        let near = relatives::near(wanted, path);
+        if let Some(found) = near.into_iter().find_map(|place| self.try_place(wanted, path, &place)) {
+            return Some(found);
+        }
+        if self.relatives.may_look(wanted) {
+            for place in relatives::far(wanted, path) {
+                if let Some(found) = self.try_place(wanted, path, &place) {
+                    return Some(found);
+                }
+            }
+            self.relatives.failed(wanted);
+        }
+        let by_build_id = debug::by_build_id(&self.folders, wanted.build_id?);
+        by_build_id.into_iter().find_map(|place| self.try_place(wanted, path, &Place::Elsewhere(place)))
+    }
+
+    fn try_place(&mut self, wanted: &Wanted<'_>, path: &Path, place: &Place) -> Option<Found> {
+        let (file, version, build_id) = self.read(place.path())?;
+        if !is_same(wanted, &version, build_id.as_deref()) {
+            return None;
+        }
+        let folder = match place {
+            Place::Named(place) => place.parent().map(Path::to_owned),
+            Place::Elsewhere(_) => None,
+        };
+        Some(Found { file: Some(Arc::new(file)), path: path.to_owned(), folder, build_id, version })
+    }
+
+    fn read(&mut self, path: &Path) -> Option<(File, Version, Option<Vec<u8>>)> {
         let (file, metadata) = open_regular(path)?;
         let version = Version::of(&metadata);
-        if let Some(elf) = self.read.get(&version) {
-            return Some((version, elf.clone()));
+        if let Some(build_id) = self.read.get(&version) {
+            return Some((file, version, build_id.clone()));
         }
-        let mut head = Vec::new();
-        (&file).take(HEAD_BYTES).read_to_end(&mut head).ok()?;
-        let is_roots = metadata.uid() == 0 && metadata.mode() & 0o022 == 0;
-        let elf = Elf { build_id: build_id(&head), may_follow: is_roots || !names_another(&file, &head) };
+        let build_id = elf::build_id(&head(&file)?);
         if self.read.len() >= CACHE_MAX {
             self.read.clear();
         }
-        self.read.insert(version, elf.clone());
-        Some((version, elf))
+        self.read.insert(version, build_id.clone());
+        Some((file, version, build_id))
     }
 }
 
-/// The build id in the first bytes of an ELF file, where linkers put its notes. Reads no more than it was given, by copy
-/// rather than through a mapping: a file that shrinks meanwhile is an error and not a SIGBUS.
-fn build_id(head: &[u8]) -> Option<Vec<u8>> {
-    match FileKind::parse(head).ok()? {
-        FileKind::Elf64 => build_id_in::<FileHeader64<Endianness>>(head),
-        FileKind::Elf32 => build_id_in::<FileHeader32<Endianness>>(head),
-        _ => None,
-    }
+/// Where a file may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// By a name of its own, beside which its debug file may lie.
+    Named(PathBuf),
+    /// By another way.
+    Elsewhere(PathBuf),
 }
 
-fn build_id_in<Header: FileHeader<Endian = Endianness>>(head: &[u8]) -> Option<Vec<u8>> {
-    let header = Header::parse(head).ok()?;
-    let endian = header.endian().ok()?;
-    for program in header.program_headers(endian, head).ok()? {
-        let Ok(Some(mut notes)) = program.notes(endian, head) else { continue };
-        while let Ok(Some(note)) = notes.next() {
-            if note.name() == ELF_NOTE_GNU && note.n_type(endian) == NT_GNU_BUILD_ID {
-                return Some(note.desc().to_vec());
-            }
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Named(path) | Self::Elsewhere(path) => path,
         }
     }
-    None
-}
-
-/// Longer section names than any linker makes are not looked through.
-const SECTION_NAMES_MAX: u64 = 1 << 20;
-
-/// Does the file say that its debug information is in another one (.gnu_debuglink, .gnu_debugaltlink)? Anybody's file may
-/// name a FIFO there, or a file that isn't theirs. Yes where it can't be told.
-fn names_another(file: &File, head: &[u8]) -> bool {
-    let names = || -> Option<Vec<u8>> {
-        let header = FileHeader64::<Endianness>::parse(head).ok()?;
-        let endian = header.endian().ok()?;
-        let table = header.e_shoff(endian);
-        if table == 0 {
-            return Some(Vec::new());
-        }
-        const SIZE: usize = size_of::<SectionHeader64<Endianness>>();
-        let mut section = [0; SIZE];
-        let index = u64::from(header.e_shstrndx(endian));
-        file.read_exact_at(&mut section, table.checked_add(index * SIZE as u64)?).ok()?;
-        let (section, _) = object::from_bytes::<SectionHeader64<Endianness>>(&section).ok()?;
-        let length = section.sh_size(endian);
-        if length > SECTION_NAMES_MAX {
-            return None;
-        }
-        let mut names = vec![0; length as usize];
-        file.read_exact_at(&mut names, section.sh_offset(endian)).ok()?;
-        Some(names)
-    };
-    names().is_none_or(|names| memchr::memmem::find(&names, b".gnu_debug").is_some())
 }
 
 /// Equal build ids settle it. Without one from the process's memory, it must be the very inode, not changed since.
@@ -212,11 +251,16 @@ fn is_same(wanted: &Wanted<'_>, version: &Version, build_id: Option<&[u8]>) -> b
     match wanted.build_id {
         Some(ran) => build_id == Some(ran),
         None => {
-            let (major, minor) = (u64::from(wanted.device >> 20), u64::from(wanted.device & 0xf_ffff));
-            nix::sys::stat::makedev(major, minor) == version.device
-                && version.inode == wanted.inode
-                && version.changed_ns <= wanted.taken_ns
+            wanted.device() == version.device && version.inode == wanted.inode && version.changed_ns <= wanted.taken_ns
         }
+    }
+}
+
+impl Wanted<'_> {
+    /// As stat(2) has it.
+    pub(super) fn device(&self) -> u64 {
+        let (major, minor) = (u64::from(self.device >> 20), u64::from(self.device & 0xf_ffff));
+        nix::sys::stat::makedev(major, minor)
     }
 }
 
@@ -232,7 +276,9 @@ mod tests {
             build_id,
             device: 8 << 20 | 1,
             inode: 7,
-            pids: [1, 1],
+            process: Ran { pid: u32::MAX, tid: u32::MAX, parent: u32::MAX, mount_namespace: 1 },
+            deleted: false,
+            usage: Usage::Code { mapped: Some((0x1000, 0x2000)), is_executable: true },
             same_mounts: true,
             taken_ns: 2000,
         }
@@ -258,8 +304,21 @@ mod tests {
     fn hostile_paths_are_not_found() {
         let mut files = Files::default();
         for path in [&b"/dev/zero"[..], b"/proc/self/mem", b"/nonexistent", b"/etc", b"", b"/\xff\xfe"] {
-            let gone = Wanted { path, pids: [u32::MAX; 2], ..wanted(Some(b"one")) };
-            assert_eq!(files.find(&gone), None);
+            assert!(files.find(&Wanted { path, ..wanted(Some(b"one")) }).is_none());
         }
+    }
+
+    #[test]
+    fn what_was_found_once_is_known_by_its_build_id_and_inode() {
+        let own = std::env::current_exe().unwrap();
+        let (mut files, id) = (Files::default(), Found::at(&own).unwrap().build_id.unwrap());
+        let there = Wanted { path: own.as_os_str().as_bytes(), build_id: Some(&id), ..wanted(None) };
+        let found = files.find(&there).unwrap();
+        assert!(found.file.is_some());
+        let gone = Wanted { path: b"/nonexistent", ..there.clone() };
+        let again = files.find(&gone).unwrap();
+        assert!(again.file.is_none() && again.version == found.version, "nothing is kept open");
+        assert!(files.find(&Wanted { inode: 8, ..gone.clone() }).is_none(), "another file may claim its build id");
+        assert!(files.find(&Wanted { build_id: Some(b"other"), ..gone }).is_none());
     }
 }

@@ -1,19 +1,33 @@
 //! Addresses to names: from the files that a record names, as long as they are the files that ran.
 
+mod check;
+mod copy;
+mod debug;
 mod demangle;
+mod elf;
 mod file;
+mod relatives;
 pub mod unwind;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-pub use file::{Files, Found, Version, Wanted};
+pub use debug::DebugFolders;
+pub use file::{Files, Found, Ran, Usage, Version, Wanted};
 
-/// How many versions of files the symbolizer keeps open before it starts anew: bounds the memory of a long run.
+use self::copy::PrivateCopy;
+use self::elf::{Headers, Segment};
+
+/// How many files' symbols are kept.
 const FILES_MAX: usize = 64;
+
+/// How much memory they take: the least recently used are forgotten when there is more.
+const BYTES_MAX: u64 = 128 << 20;
 
 /// A function that an address is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,38 +42,151 @@ pub struct Function {
     pub inlined: bool,
 }
 
+/// A place in the code of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Of the place in its file.
+    pub offset: u64,
+    /// Of the place from the beginning of its mapping.
+    pub in_mapping: u64,
+    /// How long that mapping is.
+    pub mapping_bytes: u64,
+    /// It stands after the call that it belongs to.
+    pub is_return_address: bool,
+}
+
 /// Names functions. Costs nothing until the first name is asked for.
 #[derive(Default)]
 pub struct Namer {
-    symbolizer: Option<Symbolizer>,
-    seen: HashSet<Version>,
+    folders: DebugFolders,
+    files: HashMap<Version, Symbols>,
+    /// Counts what was asked, to know which file was used last.
+    asked: u64,
+}
+
+/// The symbols of one file that ran.
+struct Symbols {
+    code: Vec<Segment>,
+    /// Its debug file's, then its own. Empty: there are none, or they are beyond the parser.
+    tables: Vec<Table>,
+    bytes: u64,
+    used: u64,
+}
+
+/// The symbols of one file, and the copy that they are read from.
+struct Table {
+    symbolizer: Symbolizer,
+    copy: PrivateCopy,
 }
 
 impl Namer {
-    /// The functions at `offset` of the file, innermost first: inlined ones, then the one they are part of. Empty: no name
+    /// Looks for debug files in `folders`.
+    pub fn new(folders: DebugFolders) -> Self {
+        Self { folders, ..Self::default() }
+    }
+
+    /// The functions at a place of the file, innermost first: inlined ones, then the one they are part of. Empty: no name
     /// that is certain. A return address belongs to the call before it, so it is looked up one byte earlier.
-    pub fn functions(&mut self, file: &Found, offset: u64, is_return_address: bool) -> Vec<Function> {
-        if !self.seen.contains(&file.version) {
-            if self.seen.len() >= FILES_MAX {
-                *self = Self::default();
-            }
-            self.seen.insert(file.version);
+    pub fn functions(&mut self, file: &Found, place: Place) -> Vec<Function> {
+        self.asked += 1;
+        if !self.files.contains_key(&file.version) {
+            let Some(symbols) = Symbols::read(file, &self.folders) else { return Vec::new() };
+            self.make_room(symbols.bytes);
+            self.files.insert(file.version, symbols);
         }
-        let back = u64::from(is_return_address);
-        let Some(asked) = offset.checked_sub(back) else { return Vec::new() };
-        let symbolizer = self.symbolizer.get_or_insert_with(|| Symbolizer::builder().enable_demangling(false).build());
-        let mut elf = Elf::new(&file.path);
-        elf.debug_syms = file.may_follow;
-        let source = Source::Elf(elf);
-        // The parser may give up on a crafted file by a panic; such a file has no names, and the symbolizer starts anew.
-        let look_up = AssertUnwindSafe(|| match symbolizer.symbolize_single(&source, Input::FileOffset(asked)) {
+        let Some(symbols) = self.files.get_mut(&file.version) else { return Vec::new() };
+        symbols.used = self.asked;
+        symbols.functions(place)
+    }
+
+    fn make_room(&mut self, bytes: u64) {
+        while !self.files.is_empty()
+            && (self.files.len() >= FILES_MAX
+                || self.files.values().map(|file| file.bytes).sum::<u64>() + bytes > BYTES_MAX)
+        {
+            let oldest = self.files.iter().min_by_key(|(_, file)| file.used).map(|(version, _)| *version);
+            oldest.map(|version| self.files.remove(&version));
+        }
+    }
+}
+
+impl Symbols {
+    /// None: the file is gone, or has changed while it was read.
+    fn read(found: &Found, folders: &DebugFolders) -> Option<Self> {
+        let file = found.file.as_deref()?;
+        let mut symbols = Self { code: Vec::new(), tables: Vec::new(), bytes: 0, used: 0 };
+        if let Some(headers) = Headers::read(&elf::Source::File(file)) {
+            if !copy::has_lines(&headers)
+                && let Some(debug) = debug::find(folders, found, &headers)
+                && let Some(headers) = Headers::read(&elf::Source::File(&debug))
+            {
+                symbols.tables.extend(PrivateCopy::of(&debug, &headers).map(Table::new));
+            }
+            symbols.tables.extend(PrivateCopy::of(file, &headers).map(Table::new));
+            symbols.code = headers.code();
+        }
+        symbols.bytes = symbols.tables.iter().map(|table| table.copy.bytes).sum();
+        found.version.is_of(file).then_some(symbols)
+    }
+
+    fn functions(&mut self, place: Place) -> Vec<Function> {
+        let back = u64::from(place.is_return_address);
+        let Some(address) = self.address(place).and_then(|address| address.checked_sub(back)) else {
+            return Vec::new();
+        };
+        // The parser may give up on a crafted file by a panic; such a file has no names.
+        let look_up = |table: &Table| catch_unwind(AssertUnwindSafe(|| table.functions(address, back)));
+        for table in &self.tables {
+            match look_up(table) {
+                Ok(functions) if functions.is_empty() => {}
+                Ok(functions) => return functions,
+                Err(_) => {
+                    self.tables.clear();
+                    break;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// The address that the file gives a place.
+    fn address(&self, place: Place) -> Option<u64> {
+        let offset = place.offset.checked_sub(u64::from(place.is_return_address))?;
+        if let Some(code) = self.code.iter().find(|code| code.offset.contains(&offset)) {
+            return code.address.start.checked_add(place.offset - code.offset.start);
+        }
+        // A file of debug information alone doesn't say where in the real one its code was. But if a mapping is as long as
+        // the only part with code, it is that part.
+        let page = |address: u64| address & !0xfff;
+        match &self.code[..] {
+            [code] if code.offset.is_empty() => {
+                let start = page(code.address.start);
+                let bytes = page(code.address.end.checked_add(0xfff)?).checked_sub(start)?;
+                (bytes == place.mapping_bytes).then(|| start.checked_add(place.in_mapping)).flatten()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Table {
+    fn new(copy: PrivateCopy) -> Self {
+        // It opens nothing beside the copy: that names no other file.
+        let symbolizer = Symbolizer::builder()
+            .enable_demangling(false)
+            .enable_auto_reload(false)
+            .set_debug_dirs(Some(std::iter::empty::<&Path>()))
+            .build();
+        Self { symbolizer, copy }
+    }
+
+    fn functions(&self, address: u64, back: u64) -> Vec<Function> {
+        let mut elf = Elf::new(PathBuf::from(format!("/proc/self/fd/{}", self.copy.file.as_raw_fd())));
+        elf.debug_syms = self.copy.has_lines;
+        match self.symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(address)) {
             Ok(Symbolized::Sym(sym)) if covers(&sym) => expand(&sym, back),
             _ => Vec::new(),
-        });
-        catch_unwind(look_up).unwrap_or_else(|_| {
-            *self = Self::default();
-            Vec::new()
-        })
+        }
     }
 }
 
@@ -97,5 +224,145 @@ fn place(code: Option<&CodeInfo<'_>>) -> (Option<String>, Option<u32>) {
     match code {
         Some(code) => (Some(code.to_path().to_string_lossy().into_owned()), code.line),
         None => (None, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt;
+
+    use object::{Object, ObjectSymbol};
+
+    use super::*;
+
+    /// A file that a test may spoil. Deleted when dropped.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str, content: &[u8]) -> Self {
+            let path = std::env::temp_dir().join(format!("faultline-symbol-{}-{name}", std::process::id()));
+            fs::write(&path, content).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn place(offset: u64) -> Place {
+        Place { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: false }
+    }
+
+    fn libc() -> Vec<u8> {
+        let maps = procfs::process::Process::myself().unwrap().maps().unwrap();
+        let path = maps.iter().find_map(|map| match &map.pathname {
+            procfs::process::MMapPath::Path(path) if path.to_string_lossy().contains("libc.so") => Some(path.clone()),
+            _ => None,
+        });
+        let mut libc = fs::read(path.unwrap()).unwrap();
+        // Under a build id of its own it has no debug file, which may have other names.
+        let id = elf::build_id(&libc).unwrap();
+        let at = memchr::memmem::find(&libc, &id).unwrap();
+        libc[at] ^= 1;
+        libc
+    }
+
+    /// Where `abort` is in libc, in the file.
+    fn abort(libc: &[u8]) -> u64 {
+        let file = object::File::parse(libc).unwrap();
+        let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok("abort")).unwrap();
+        let headers = Headers::read(&elf::Source::Memory(libc)).unwrap();
+        let code = headers.code().into_iter().find(|code| code.address.contains(&symbol.address())).unwrap();
+        symbol.address() - code.address.start + code.offset.start
+    }
+
+    fn name(namer: &mut Namer, found: &Found, offset: u64) -> Option<String> {
+        namer.functions(found, place(offset)).pop().map(|function| function.symbol)
+    }
+
+    /// Whoever maps such a file dies of SIGBUS, and whoever believes what it checked before says what isn't there.
+    #[test]
+    fn a_file_that_is_cut_while_it_is_read_is_harmless() {
+        let libc = libc();
+        let abort = abort(&libc);
+        let scratch = Scratch::new("cut", &libc);
+        let path = &scratch.0;
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let file = File::options().write(true).open(path).unwrap();
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    file.set_len(4096).unwrap();
+                    file.write_all_at(&libc, 0).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            });
+            let mut named = 0;
+            let mut kept = Namer::default();
+            for _ in 0..300 {
+                let Some(found) = Found::at(path) else { continue };
+                // One that reads it anew each time, and one that has read it.
+                for namer in [&mut Namer::default(), &mut kept] {
+                    let name = name(namer, &found, abort);
+                    assert!(name.as_deref().is_none_or(|name| name == "abort+0x0"), "{name:?}");
+                    named += usize::from(name.is_some());
+                }
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(named > 0, "it was whole at times");
+        });
+    }
+
+    #[test]
+    fn what_was_copied_stays() {
+        let libc = libc();
+        let abort = abort(&libc);
+        let scratch = Scratch::new("stays", &libc);
+        let mut namer = Namer::default();
+        let found = Found::at(&scratch.0).unwrap();
+        assert_eq!(name(&mut namer, &found, abort).as_deref(), Some("abort+0x0"));
+        fs::write(&scratch.0, b"another").unwrap();
+        assert_eq!(name(&mut namer, &found, abort).as_deref(), Some("abort+0x0"), "as it was");
+        assert_eq!(name(&mut Namer::default(), &found, abort), None, "too late");
+        assert_eq!(name(&mut namer, &Found::at(&scratch.0).unwrap(), abort), None, "another one");
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let symbols = |bytes, used| Symbols { code: Vec::new(), tables: Vec::new(), bytes, used };
+        let version = |inode| {
+            let scratch = Scratch::new(&format!("room-{inode}"), b"");
+            Found::at(&scratch.0).unwrap().version
+        };
+        let mut namer = Namer::default();
+        let versions: Vec<Version> = (0..3).map(version).collect();
+        for (used, version) in [5, 3, 4].into_iter().zip(&versions) {
+            namer.files.insert(*version, symbols(BYTES_MAX / 3, used));
+        }
+        namer.make_room(BYTES_MAX / 2);
+        assert!(namer.files.contains_key(&versions[0]) && namer.files.len() == 1);
+        namer.make_room(BYTES_MAX);
+        assert!(namer.files.is_empty());
+    }
+
+    #[test]
+    fn a_mapping_as_long_as_the_code_is_the_code() {
+        let code = Segment { offset: 0..0, address: 0x1800..0x3100 };
+        let symbols = Symbols { code: vec![code.clone()], tables: Vec::new(), bytes: 0, used: 0 };
+        let place = Place { offset: 0x1900, in_mapping: 0x900, mapping_bytes: 0x3000, is_return_address: false };
+        assert_eq!(symbols.address(place), Some(0x1900));
+        assert_eq!(symbols.address(Place { mapping_bytes: 0x2000, ..place }), None);
+        let two = Symbols { code: vec![code.clone(), code], ..symbols };
+        assert_eq!(two.address(place), None);
+        let there = Segment { offset: 0x800..0x2100, address: 0x1800..0x3100 };
+        let whole = Symbols { code: vec![there], ..two };
+        assert_eq!(whole.address(place), Some(0x2900));
+        let last = Place { offset: 0x2100, is_return_address: true, ..place };
+        assert_eq!(whole.address(last), Some(0x3100), "looked up one byte earlier");
+        assert_eq!(whole.address(Place { is_return_address: false, ..last }), None);
     }
 }

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use gimli::X86_64;
 use procfs::process::{MMapPath, Process};
 
-use self::image::{Sections, Source};
+use self::image::Sections;
 use self::step::Above;
+use super::elf::Source;
 use super::{Found, Version};
 
 pub use registers::Registers;
@@ -137,9 +138,9 @@ impl Unwinder {
                 if let Some(sections) = self.read.get(&found.version) {
                     return sections.clone();
                 }
-                let file = found.open()?;
-                let sections = Sections::read(&Source::File(&file)).map(Arc::new);
-                if !found.is_unchanged(&file) {
+                let file = found.file.as_deref()?;
+                let sections = Sections::read(&Source::File(file)).map(Arc::new);
+                if !found.version.is_of(file) {
                     return None;
                 }
                 let bytes = sections.as_ref().map_or(0, |sections| sections.bytes());

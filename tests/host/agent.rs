@@ -192,6 +192,32 @@ impl Drop for Unmount<'_> {
     }
 }
 
+/// Somebody who doesn't read our standard output stops neither the counting nor the end, and every line is whole.
+#[test]
+fn a_stalled_reader_stops_nothing() {
+    let scratch = Scratch::new();
+    let flags =
+        ["-n", "agent-slow-2c", "--interval", "0.1", "--samples-per-group", "1000", "--samples-per-second", "1000"];
+    let mut agent = Agent::start(&flags);
+    crash(&scratch, "agent-slow-2c", 200, 0);
+    agent.wait_for(&crashes("agent-slow-2c"), 200.0);
+    let mut said = String::new();
+    while !said.contains("its reader has stalled") {
+        assert!(agent.stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    crash(&scratch, "agent-slow-2c", 5, 0);
+    agent.wait_for(&crashes("agent-slow-2c"), 205.0);
+    agent.signal("TERM");
+    assert_eq!(agent.child.wait().unwrap().code(), Some(2));
+    agent.stderr.read_to_string(&mut said).unwrap();
+    assert!(said.contains("failed to write the last summary: "), "{said}");
+    let mut text = String::new();
+    agent.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    let (lines, rest) = text.rsplit_once('\n').unwrap();
+    records(lines);
+    assert!(rest.is_empty() || rest.starts_with("{\"type\":\"crash\""), "{rest}");
+}
+
 #[test]
 fn systemd_is_told() {
     let scratch = Scratch::new();

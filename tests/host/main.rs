@@ -3,7 +3,12 @@
 
 mod agent;
 mod command;
+mod files;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;
+mod memory;
 mod output;
+mod privileges;
+mod signal;
+mod summary;

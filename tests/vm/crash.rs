@@ -56,11 +56,16 @@ const SPECIAL: &[&str] = &[
     "blocked-term",
     "deleted-exe",
     "faults",
+    "kills",
     "many-deaths",
     "many-faults",
+    "memory-cases",
+    "memory-pages",
     "namespaces",
+    "senders",
     "stack-overflow",
     "stripped",
+    "tasks",
 ];
 
 #[test]
@@ -108,6 +113,8 @@ fn deleted_exe() {
     assert_eq!(innermost["build_id"], record["build_id"]);
     assert!(innermost["module"].as_str().unwrap().ends_with(" (deleted)"));
     assert_eq!(hex(&innermost["address"]) % 4096, hex(&innermost["offset"]) % 4096);
+    let symbol = record["instruction_symbol"].as_str();
+    assert!(symbol.is_none_or(|symbol| symbol.starts_with("touch+")), "{symbol:?}");
 }
 
 #[test]

@@ -46,6 +46,25 @@ fn typed_loads_see_everything() {
 }
 
 #[test]
+fn signals_are_seen() {
+    let arguments = ["signal", "--processes", "--format", "json", "--", "sh", "-c", "kill $$"];
+    let output = Command::new(FAULTLINE).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !works() {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text.contains("lockdown=confidentiality is in force") && text.lines().count() == 1, "{text}");
+        return;
+    }
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let seen: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| seen.iter().find(|record| record["type"] == kind).unwrap_or_else(|| panic!("{lines}{text}"));
+    let signal = of("signal");
+    assert_eq!(signal["sender"]["comm"], "sh");
+    assert_eq!((&signal["target"]["pid"], &of("exit")["signal"]), (&signal["sender"]["pid"], &"SIGTERM".into()));
+    assert!(of("exec")["exe"].as_str().is_some_and(|exe| exe.starts_with('/')), "{lines}");
+}
+
+#[test]
 fn kprobes_are_refused() {
     let output = Command::new(FAULTLINE).args(["crash", "--attach", "kprobe", "-d", "0.1"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

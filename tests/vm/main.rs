@@ -10,6 +10,8 @@ mod crash;
 mod doctor;
 mod env;
 mod harness;
+mod memory;
 mod pagefault;
+mod signal;
 mod snapshot;
 mod summary;

@@ -201,7 +201,7 @@ fn intervals_add_up_to_the_whole() {
     let counts = sum(&records, "count");
     assert_eq!(
         counts.into_iter().filter(|(_, count)| *count != 0).collect::<BTreeMap<_, _>>(),
-        sum(&[last.clone()], "total")
+        sum(std::slice::from_ref(last), "total")
     );
     // Six processes that ended before they were asked for, and each is known by name.
     let fresh = last["groups"].as_array().unwrap().iter().filter(|group| {

@@ -74,6 +74,10 @@ fn settled(record: &Value) -> Value {
     let frames = record["stack_trace"].as_array().unwrap();
     let own = frames.iter().enumerate().filter(|(index, frame)| *index == 0 || frame["module"] == exe.as_str());
     record["stack_trace"] = own.map(|(_, frame)| settled_frame(frame, &exe)).collect();
+    if record["diagnosis"]["kind"] == "stack_overflow" {
+        // Which instruction of the function meets the stack's end depends on where the kernel has put the stack.
+        record["stack_trace"][0]["line"] = "[line]".into();
+    }
     record
 }
 

@@ -58,6 +58,7 @@ enum fl_crash_flag {
 	FL_PLACE_COUNTS = 1 << 8,       /* the frames tell what broke: no other process sent the signal */
 	FL_IS_FORGED = 1 << 6,          /* si_code says fault, and there was none: the process sent it to itself */
 	FL_SENDER_SEEN = 1 << 12,       /* sender_*: as the host numbers it, noted when the signal was sent */
+	FL_IS_OOM = 1 << 13,            /* memory: the kernel killed the process because memory was short */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -76,7 +77,7 @@ struct fl_vma {
  */
 struct fl_group_key {
 	u64 frames; /* hash of the innermost frames, each as device, inode and offset in the file; 0: they don't count */
-	u64 exe_inode;
+	u64 exe_inode; /* and its generation: fl_inode_id() */
 	u32 exe_device;
 	s32 si_code;
 	enum fl_disposition disposition;
@@ -143,6 +144,7 @@ struct fl_crash {
 	char comm[FL_COMM_BYTES]; /* of the group leader: the process's name */
 	char thread_name[FL_COMM_BYTES];
 	char sender_comm[FL_COMM_BYTES]; /* with FL_SENDER_SEEN */
+	struct fl_memory memory;         /* with FL_IS_OOM */
 	struct fl_registers registers;
 	u8 code[FL_CODE_BYTES];  /* from the instruction pointer on */
 	struct fl_vma vma;       /* that holds fault_address */

@@ -1,6 +1,6 @@
 //! The types of `bpf/include/abi/pagefault.h`, through the skeleton's BTF.
 
-use super::{Constant, path_of};
+use super::{Plain, path_of};
 
 /// The page fault object's generated half.
 #[allow(missing_docs, non_camel_case_types, non_snake_case)]
@@ -15,13 +15,8 @@ pub use skel::types::{
 };
 
 // SAFETY: abi/pagefault.h has it so, and names what would be padding.
-unsafe impl Constant for fl_config {}
+unsafe impl Plain for fl_config {}
 
-/// What can be any bytes: `repr(C)`, made of integers only.
-///
-/// # Safety
-/// Every bit pattern is a value of the type.
-unsafe trait Plain: Default {}
 // SAFETY: abi/pagefault.h has them so. An enum is a number in a struct of its own.
 unsafe impl Plain for fl_fault_key {}
 // SAFETY: as above.
@@ -33,35 +28,9 @@ unsafe impl Plain for fl_fault_event {}
 // SAFETY: as above.
 unsafe impl Plain for fl_fault_mapping {}
 
-/// The value that begins at the begin of `bytes`, which hold at least `least` bytes of it and no more than all; the rest is
-/// as by default. None: another size.
-fn read<T: Plain>(bytes: &[u8], least: usize) -> Option<Box<T>> {
-    if bytes.len() < least || bytes.len() > size_of::<T>() {
-        return None;
-    }
-    let mut value = Box::<T>::default();
-    // SAFETY: every bit pattern is a value of T; the length was checked; a Box and a borrowed slice don't overlap.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *value).cast::<u8>(), bytes.len()) };
-    Some(value)
-}
-
-fn read_whole<T: Plain>(bytes: &[u8]) -> Option<T> {
-    read(bytes, size_of::<T>()).map(|value| *value)
-}
-
 /// A key of `fl_faults`, whole or without a place. None: neither.
 pub(in crate::probe) fn key_from_bytes(bytes: &[u8]) -> Option<fl_fault_key> {
-    read(bytes, std::mem::offset_of!(fl_fault_key, device)).map(|key| *key)
-}
-
-/// A value of `fl_processes`. None: not of its size.
-pub(in crate::probe) fn process_from_bytes(bytes: &[u8]) -> Option<fl_fault_process> {
-    read_whole(bytes)
-}
-
-/// A value of `fl_stack_ids`. None: not of its size.
-pub(in crate::probe) fn stack_place_from_bytes(bytes: &[u8]) -> Option<fl_stack_place> {
-    read_whole(bytes)
+    fl_fault_key::read_cut(bytes, std::mem::offset_of!(fl_fault_key, device)).map(|key| *key)
 }
 
 /// What the ring brings.
@@ -79,9 +48,11 @@ impl Sample {
         let kind = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
         match fl_sample_kind(kind) {
             fl_sample_kind::FL_SAMPLE_MAPPING => {
-                read(bytes, std::mem::offset_of!(fl_fault_mapping, strings)).map(Self::Mapping)
+                fl_fault_mapping::read_cut(bytes, std::mem::offset_of!(fl_fault_mapping, strings)).map(Self::Mapping)
             }
-            fl_sample_kind::FL_SAMPLE_FAULT => read(bytes, size_of::<fl_fault_event>()).map(Self::Fault),
+            fl_sample_kind::FL_SAMPLE_FAULT => {
+                fl_fault_event::read_cut(bytes, size_of::<fl_fault_event>()).map(Self::Fault)
+            }
             _ => None,
         }
     }

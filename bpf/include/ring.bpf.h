@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The ring that brings samples to user space, and when to wake its reader.
+ */
+#ifndef FL_RING_BPF_H
+#define FL_RING_BPF_H
+
+#include "kernel.h"
+
+/* Samples for user space. Sized by the loader where they are many or large. Full: counted by what found no room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19);
+} fl_ring SEC(".maps");
+
+#define FL_WAKE_INTERVAL_NS (50 * 1000 * 1000ULL)
+#define FL_WAKE_BYTES       (1 << 17)
+
+/* When user space was last woken. Benign race: two CPUs that wake it twice cost a little, and lose nothing. */
+u64 fl_last_wake_ns = 0;
+
+/*
+ * A wake-up costs more than the sample (16-25 us against 2). The first sample after a pause wakes the reader; those of
+ * the next 50 ms don't, because the reader looks again by itself before it sleeps; a ring that fills up wakes it at once.
+ */
+static __always_inline u64 fl_wake_flags(u64 now)
+{
+	u64 last = fl_last_wake_ns;
+
+	if (now - last < FL_WAKE_INTERVAL_NS && bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) < FL_WAKE_BYTES)
+		return BPF_RB_NO_WAKEUP;
+	fl_last_wake_ns = now;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+#endif

@@ -1,0 +1,616 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * `faultline memory`: memory that becomes executable, and what was in it at that moment.
+ *
+ * Driven by the system calls that map memory: at their end, when the kernel has done what was asked for, and those that take
+ * memory away also at their beginning, while it is still there. By classic tracepoints (a call that has none costs others
+ * nearly nothing), by the raw ones of all system calls, or by kprobes: the bodies are the same, and find the arguments where
+ * the kernel keeps the user's registers.
+ * Refuses to change anything: what is not in memory is left to user space.
+ */
+#include "abi/memory.h"
+#include "pages.bpf.h"
+#include "pt_regs.bpf.h"
+#include "signal.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+const volatile struct fl_samples fl_samples = {};
+
+/* include/uapi/asm-generic/mman-common.h, mman.h, include/uapi/linux/{shm,personality}.h */
+#define PROT_READ           0x1
+#define PROT_WRITE          0x2
+#define PROT_EXEC           0x4
+#define MAP_FIXED           0x10
+#define MAP_ANONYMOUS       0x20
+#define SHM_EXEC            0100000
+#define READ_IMPLIES_EXEC   0x0400000
+#define FL_IS_ERROR(result) ((u64)(result) >= (u64)-4095LL)
+
+/* The watched processes, by tgid as the host sees it. Written when one is first met; deleted when its last thread ends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FL_PROCESSES_MAX);
+	__type(key, u32);
+	__type(value, struct fl_process);
+} fl_processes SEC(".maps");
+
+/* Calls that have begun to take executable memory away, by tid: their end is then worth a record. Full: it has none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FL_CALLS_MAX);
+	__type(key, u32);
+	__type(value, u64); /* vm_flags of the first executable mapping */
+} fl_calls SEC(".maps");
+
+/* Where the whole machine is watched. Written here, read and never deleted by user space. Full: counted without a name. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FL_ALERTS_MAX);
+	__type(key, struct fl_alert_key);
+	__type(value, struct fl_alert);
+} fl_alerts SEC(".maps");
+
+/* What the current task asked for. */
+struct fl_asked {
+	u64 arguments[FL_ARGUMENTS];
+	u64 address; /* the range that it is about */
+	u64 length;
+	s64 result;
+	enum fl_call call;
+	u32 known;      /* taken away executable memory: fl_calls */
+	u32 executable; /* asked for executable memory */
+	u32 writable;
+};
+
+static __always_inline void fl_watch(u32 tgid, u32 flags)
+{
+	struct fl_process process = {.flags = flags};
+
+	if (bpf_map_update_elem(&fl_processes, &tgid, &process, BPF_ANY))
+		fl_count(FL_LOST_WATCH_FULL);
+}
+
+/* What is known of the current task's process; NULL: it isn't watched. */
+static __always_inline struct fl_process *fl_watched(struct task_struct *task)
+{
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct fl_process *process = bpf_map_lookup_elem(&fl_processes, &tgid);
+
+	if (process)
+		return process;
+	if (!fl_filter(task))
+		return NULL;
+	fl_watch(tgid, 0);
+	return bpf_map_lookup_elem(&fl_processes, &tgid);
+}
+
+static __always_inline u64 fl_round_up(u64 length)
+{
+	return (length + FL_PAGE_BYTES - 1) & ~(FL_PAGE_BYTES - 1ULL);
+}
+
+/* One register of the user's. */
+#define fl_register(regs, name)                                              \
+	({                                                                   \
+		u64 value = 0;                                               \
+		bpf_probe_read_kernel(&value, sizeof(value), &(regs)->name); \
+		value;                                                       \
+	})
+
+static __always_inline void fl_ask(struct fl_asked *asked, const struct pt_regs *regs)
+{
+	asked->arguments[0] = fl_register(regs, di);
+	asked->arguments[1] = fl_register(regs, si);
+	asked->arguments[2] = fl_register(regs, dx);
+	asked->arguments[3] = fl_register(regs, r10);
+	asked->arguments[4] = fl_register(regs, r8);
+	asked->arguments[5] = fl_register(regs, r9);
+}
+
+/* Does memory with these PROT_* become executable? */
+static __always_inline bool fl_is_executable(struct task_struct *task, u64 protection)
+{
+	if (protection & PROT_EXEC)
+		return true;
+	return protection & PROT_READ && fl_read(task, personality) & READ_IMPLIES_EXEC;
+}
+
+/* --- the beginning of a call: what it is about to take away --- */
+
+/* Looks at the range for executable memory: remembers the call if there is some, and sends what may have changed. */
+static __always_inline void fl_before(struct task_struct *task, enum fl_call call, u64 address, u64 end)
+{
+	struct fl_process *process = fl_watched(task);
+	struct fl_look *look;
+	u32 tid = (u32)bpf_get_current_pid_tgid();
+	u32 flags;
+	u64 found = 1;
+
+	if (!process)
+		return;
+	flags = process->flags;
+	if (!(flags & (FL_PROCESS_HAS_CODE | FL_PROCESS_VOLATILE)))
+		return;
+	look = fl_begin_look();
+	if (!look)
+		return;
+	look->mm = (u64)fl_read(task, mm);
+	look->timestamp_ns = bpf_ktime_get_boot_ns();
+	look->call = call;
+	look->flags = FL_IS_LOOK;
+	look->address = address;
+	look->end = end;
+	look->found = 0;
+	/* Pages are only read again where they may have changed; a mapping that can't is only noticed. */
+	look->volatile_only = 1;
+	if (flags & FL_PROCESS_VOLATILE)
+		fl_look_around();
+	if (call == FL_CALL_EXEC || call == FL_CALL_EXIT) {
+		if (call == FL_CALL_EXIT) /* each of its threads comes by */
+			process->flags = flags & ~FL_PROCESS_VOLATILE;
+	} else {
+		struct vm_area_struct *vma = fl_vma_at(look->mm, address);
+
+		if (look->found || (vma && fl_read(vma, vm_flags) & VM_EXEC)) {
+			if (bpf_map_update_elem(&fl_calls, &tid, &found, BPF_ANY))
+				fl_count(FL_LOST_CALL_FULL);
+		}
+	}
+	fl_end_look(look);
+}
+
+static __always_inline void fl_on_enter(struct task_struct *task, const struct pt_regs *regs, u32 number)
+{
+	u64 address, length;
+	enum fl_call call;
+
+	switch (number) {
+	case FL_NR_MMAP:
+		if (!(fl_register(regs, r10) & MAP_FIXED))
+			return;
+		call = FL_CALL_MMAP;
+		break;
+	case FL_NR_MUNMAP:
+		call = FL_CALL_MUNMAP;
+		break;
+	case FL_NR_MREMAP:
+		call = FL_CALL_MREMAP;
+		break;
+	case FL_NR_MADVISE: {
+		u64 advice = fl_register(regs, dx);
+
+		/* MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTNEED_LOCKED: include/uapi/asm-generic/mman-common.h */
+		if (advice != 4 && advice != 8 && advice != 9 && advice != 24)
+			return;
+		call = FL_CALL_MADVISE;
+		break;
+	}
+	case FL_NR_SHMDT:
+		call = FL_CALL_SHMDT;
+		break;
+	case FL_NR_EXECVE:
+	case FL_NR_EXECVEAT:
+		fl_before(task, FL_CALL_EXEC, 0, ~0ULL);
+		return;
+	case FL_NR_EXIT:
+		if (fl_read(task, signal, live.counter) > 1)
+			return;
+		fl_before(task, FL_CALL_EXIT, 0, ~0ULL);
+		return;
+	case FL_NR_EXIT_GROUP:
+		fl_before(task, FL_CALL_EXIT, 0, ~0ULL);
+		return;
+	default:
+		return;
+	}
+	address = fl_register(regs, di);
+	length = call == FL_CALL_SHMDT ? 1 : fl_round_up(fl_register(regs, si));
+	fl_before(task, call, address, address + length);
+}
+
+/* --- the end of a call --- */
+
+/* Adds one to an alert; it may be on several processors at once. */
+static __always_inline void fl_alert(struct task_struct *task, struct fl_asked *asked)
+{
+	struct task_struct *leader = fl_read(task, group_leader);
+	struct fl_alert_key key = {};
+	struct fl_alert *alert, first = {};
+	u64 now = bpf_ktime_get_boot_ns();
+
+	fl_count(FL_ALERTS);
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	key.start_boottime_ns = fl_read(leader, start_boottime);
+	key.call = asked->call;
+	key.writable = asked->writable;
+	alert = bpf_map_lookup_elem(&fl_alerts, &key);
+	if (!alert) {
+		first.first_ns = now;
+		first.uid = (u32)bpf_get_current_uid_gid();
+		fl_copy(first.comm, FL_COMM_BYTES, &leader->comm);
+		bpf_map_update_elem(&fl_alerts, &key, &first, BPF_NOEXIST);
+		alert = bpf_map_lookup_elem(&fl_alerts, &key);
+		if (!alert) {
+			fl_count(FL_LOST_ALERT_FULL);
+			return;
+		}
+	}
+	__sync_fetch_and_add(&alert->count, 1);
+	__sync_fetch_and_add(&alert->bytes, asked->length);
+	/* Benign race: the times and the address of one of two at the same moment. */
+	alert->last_ns = now;
+	alert->address = asked->address;
+}
+
+/* For the whole machine: is the memory that became executable anonymous? */
+static __always_inline void fl_alert_after(struct task_struct *task, struct fl_asked *asked)
+{
+	struct vm_area_struct *vma;
+	struct fl_look *look;
+	bool is_anonymous;
+
+	if (!asked->executable || FL_IS_ERROR(asked->result) || !fl_filter(task))
+		return;
+	look = fl_begin_look();
+	if (!look)
+		return;
+	vma = fl_vma_at((u64)fl_read(task, mm), asked->address);
+	is_anonymous = vma && !fl_read(vma, vm_file);
+	fl_end_look(look);
+	if (is_anonymous)
+		fl_alert(task, asked);
+}
+
+/* The record of a call that has ended, and the pages that it has made executable. */
+static __always_inline void fl_after(struct task_struct *task, struct fl_asked *asked)
+{
+	struct fl_mapping *record = fl_scratch(&fl_records);
+	struct fl_process *process;
+	struct vm_area_struct *vma;
+	struct fl_look *look;
+	u64 end = asked->address + asked->length;
+	u64 vm_flags = 0;
+
+	if (!record)
+		return;
+	process = fl_watched(task);
+	if (!process)
+		return;
+	look = fl_begin_look();
+	if (!look)
+		return;
+	look->mm = (u64)fl_read(task, mm);
+	look->timestamp_ns = bpf_ktime_get_boot_ns();
+	look->call = asked->call;
+	look->flags = FL_HAS_RESULT;
+	vma = asked->length && !FL_IS_ERROR(asked->result) ? fl_vma_at(look->mm, asked->address) : NULL;
+	if (vma)
+		vm_flags = fl_read(vma, vm_flags);
+	/* A mapping moves as it is: whether it is executable only its own flags tell. */
+	if (asked->call == FL_CALL_MREMAP && !(vm_flags & VM_EXEC) && !asked->known && !fl_config.show_all) {
+		fl_end_look(look);
+		return;
+	}
+	fl_begin_record();
+	__builtin_memcpy(record->arguments, asked->arguments, sizeof(record->arguments));
+	record->result = asked->result;
+	record->address = asked->address;
+	record->length = asked->length;
+	if (vma)
+		fl_describe_vma((u64)vma);
+	if (vm_flags & VM_EXEC) {
+		process->flags |= FL_PROCESS_HAS_CODE;
+		/* What reaches into the next mapping may be anything. */
+		if (fl_is_volatile(vma) || fl_read(vma, vm_end) < end)
+			process->flags |= FL_PROCESS_VOLATILE;
+		if (fl_config.headers && !fl_read(vma, vm_file))
+			fl_send_header(asked->address);
+		if (fl_config.pages)
+			fl_send_pages(asked->address, end, asked->call == FL_CALL_MMAP);
+	}
+	fl_send_record();
+	fl_end_look(look);
+}
+
+/* Has the current task's call been found to take executable memory away? It is forgotten thereby. */
+static __always_inline bool fl_forget_call(void)
+{
+	u32 tid = (u32)bpf_get_current_pid_tgid();
+
+	return bpf_map_lookup_elem(&fl_calls, &tid) && !bpf_map_delete_elem(&fl_calls, &tid);
+}
+
+static __always_inline void fl_on_leave(struct task_struct *task, const struct pt_regs *regs, u32 number, s64 result)
+{
+	struct fl_asked asked = {};
+	u64 protection;
+
+	asked.result = result;
+	switch (number) {
+	case FL_NR_MMAP: {
+		bool is_fixed = fl_register(regs, r10) & MAP_FIXED;
+
+		protection = fl_register(regs, dx);
+		asked.executable = fl_is_executable(task, protection);
+		if (!asked.executable && !is_fixed && !fl_config.show_all)
+			return;
+		asked.known = is_fixed && !fl_config.watch_all && fl_forget_call();
+		if (!asked.executable && !asked.known && !fl_config.show_all)
+			return;
+		asked.writable = protection & PROT_WRITE;
+		asked.call = FL_CALL_MMAP;
+		asked.address = FL_IS_ERROR(result) ? fl_register(regs, di) : (u64)result;
+		asked.length = fl_round_up(fl_register(regs, si));
+		break;
+	}
+	case FL_NR_MPROTECT:
+	case FL_NR_PKEY_MPROTECT:
+		protection = fl_register(regs, dx);
+		asked.executable = fl_is_executable(task, protection);
+		if (!asked.executable && !fl_config.show_all)
+			return;
+		asked.writable = protection & PROT_WRITE;
+		asked.call = number == FL_NR_MPROTECT ? FL_CALL_MPROTECT : FL_CALL_PKEY_MPROTECT;
+		asked.address = fl_register(regs, di);
+		asked.length = fl_round_up(fl_register(regs, si));
+		break;
+	case FL_NR_MUNMAP:
+		asked.known = fl_forget_call();
+		if (!asked.known && !fl_config.show_all)
+			return;
+		asked.call = FL_CALL_MUNMAP;
+		asked.address = fl_register(regs, di);
+		asked.length = fl_round_up(fl_register(regs, si));
+		break;
+	case FL_NR_MREMAP:
+		asked.known = fl_forget_call();
+		asked.call = FL_CALL_MREMAP;
+		asked.address = FL_IS_ERROR(result) ? fl_register(regs, di) : (u64)result;
+		asked.length = fl_round_up(fl_register(regs, dx));
+		break;
+	case FL_NR_BRK:
+		asked.executable = fl_is_executable(task, PROT_READ);
+		if (!asked.executable && !fl_config.show_all)
+			return;
+		asked.call = FL_CALL_BRK;
+		asked.writable = 1;
+		asked.address = fl_read(task, mm, start_brk);
+		asked.length = fl_round_up((u64)result - asked.address);
+		break;
+	case FL_NR_SHMAT:
+		asked.executable = fl_register(regs, dx) & SHM_EXEC || fl_is_executable(task, PROT_READ);
+		if (!asked.executable && !fl_config.show_all)
+			return;
+		asked.call = FL_CALL_SHMAT;
+		asked.address = FL_IS_ERROR(result) ? fl_register(regs, si) : (u64)result;
+		asked.length = FL_PAGE_BYTES;
+		break;
+	case FL_NR_SHMDT:
+		asked.known = fl_forget_call();
+		if (!asked.known && !fl_config.show_all)
+			return;
+		asked.call = FL_CALL_SHMDT;
+		asked.address = fl_register(regs, di);
+		break;
+	case FL_NR_MADVISE:
+		fl_forget_call();
+		return;
+	case FL_NR_MEMFD_CREATE:
+		asked.call = FL_CALL_MEMFD;
+		break;
+	default:
+		return;
+	}
+	if (fl_config.watch_all) {
+		fl_alert_after(task, &asked);
+		return;
+	}
+	fl_ask(&asked, regs);
+	fl_after(task, &asked);
+}
+
+/* --- the ways to get there --- */
+
+/* Both ends of a call. Which one it is the register of the result tells: there is none at the beginning. */
+static __always_inline int fl_on_syscall(struct task_struct *task, const struct pt_regs *regs, u32 number)
+{
+	s64 result = fl_register(regs, ax);
+
+	if (result == FL_NO_RESULT)
+		fl_on_enter(task, regs, number);
+	else
+		fl_on_leave(task, regs, number, result);
+	return 0;
+}
+
+/* struct syscall_trace_enter and syscall_trace_exit, kernel/trace/trace.h, as perf hands them to programs. */
+struct fl_syscall_event {
+	u64 common;
+	u64 number;
+};
+
+/* tracepoint/syscalls/sys_enter_* and sys_exit_*: of the calls that matter, so that the others don't come by. */
+SEC("tracepoint")
+int fl_syscall(struct fl_syscall_event *event)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return fl_on_syscall(task, fl_near_pt_regs(task), (u32)event->number);
+}
+
+/* sys_enter(struct pt_regs *regs, long number), sys_exit(struct pt_regs *regs, long result): of all calls. */
+SEC("raw_tp/sys_enter")
+int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
+{
+	u32 number = (u32)fl_register(regs, orig_ax);
+	struct task_struct *task;
+
+	switch (number) {
+	case FL_NR_MMAP:
+	case FL_NR_MPROTECT:
+	case FL_NR_MUNMAP:
+	case FL_NR_BRK:
+	case FL_NR_MREMAP:
+	case FL_NR_MADVISE:
+	case FL_NR_SHMAT:
+	case FL_NR_SHMDT:
+	case FL_NR_EXECVE:
+	case FL_NR_EXECVEAT:
+	case FL_NR_EXIT:
+	case FL_NR_EXIT_GROUP:
+	case FL_NR_MEMFD_CREATE:
+	case FL_NR_PKEY_MPROTECT:
+		break;
+	default:
+		if (!FL_IS_COMPAT_MAPPING(number))
+			return 0;
+	}
+	task = (void *)bpf_get_current_task();
+	if (fl_read(task, thread_info.status) & FL_TS_COMPAT) {
+		if (FL_IS_COMPAT_MAPPING(number) && (s64)fl_register(regs, ax) != FL_NO_RESULT && fl_watched(task))
+			fl_count(FL_LOST_COMPAT);
+		return 0;
+	}
+	return fl_on_syscall(task, regs, number);
+}
+
+/* __x64_sys_*(const struct pt_regs *regs), kprobe and kretprobe. */
+SEC("kprobe")
+int BPF_KPROBE(fl_call_begins, struct pt_regs *regs)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	fl_on_enter(task, regs, (u32)fl_register(regs, orig_ax));
+	return 0;
+}
+
+SEC("kretprobe")
+int BPF_KRETPROBE(fl_call_ends, long result)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	const struct pt_regs *regs = fl_near_pt_regs(task);
+
+	fl_on_leave(task, regs, (u32)fl_register(regs, orig_ax), result);
+	return 0;
+}
+
+/* --- what processes do --- */
+
+static __always_inline void fl_send_life(enum fl_sample_kind kind, u32 pid, u32 ppid)
+{
+	struct fl_life life = {};
+
+	life.kind = kind;
+	life.pid = pid;
+	life.ppid = ppid;
+	life.timestamp_ns = bpf_ktime_get_boot_ns();
+	if (bpf_ringbuf_output(&fl_ring, &life, sizeof(life), 0))
+		fl_count(FL_LOST_RING_FULL);
+}
+
+/* A child has its parent's memory, whatever was in it. */
+SEC("raw_tp/sched_process_fork")
+int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
+{
+	u32 pid = fl_read(parent, tgid);
+	u32 tgid = fl_read(child, tgid);
+	struct fl_process *process;
+
+	if (tgid == pid)
+		return 0;
+	if (fl_filter_config.by_descent)
+		fl_follow_fork(parent, child);
+	process = bpf_map_lookup_elem(&fl_processes, &pid);
+	if (!process || !fl_config.follow)
+		return 0;
+	fl_watch(tgid, process->flags);
+	fl_send_life(FL_SAMPLE_FORK, tgid, pid);
+	return 0;
+}
+
+/* sched_process_exec(struct task_struct *task, ...): the new program is mapped, and has not run yet. */
+SEC("raw_tp/sched_process_exec")
+int BPF_PROG(fl_exec, struct task_struct *task)
+{
+	struct fl_process *process = fl_watched(task);
+	struct fl_look *look;
+
+	if (!process)
+		return 0;
+	process->flags = 0;
+	look = fl_begin_look();
+	if (!look)
+		return 0;
+	look->mm = (u64)fl_read(task, mm);
+	look->timestamp_ns = bpf_ktime_get_boot_ns();
+	look->call = FL_CALL_EXEC;
+	look->flags = FL_HAS_RESULT;
+	look->address = 0;
+	look->end = ~0ULL;
+	look->volatile_only = 0;
+	/* First that all that was is gone, then what there is. */
+	if (!fl_begin_record())
+		fl_send_record();
+	fl_look_around();
+	fl_end_look(look);
+	return 0;
+}
+
+/* sched_process_exit(struct task_struct *task, ...): the last thread's is the process's. */
+SEC("raw_tp/sched_process_exit")
+int BPF_PROG(fl_exit, struct task_struct *task)
+{
+	u32 tgid = fl_read(task, tgid);
+
+	if (fl_filter_config.by_descent)
+		fl_follow_exit(task);
+	if (fl_read(task, signal, live.counter) != 0 || !bpf_map_lookup_elem(&fl_processes, &tgid))
+		return 0;
+	if (fl_config.late_exit)
+		fl_before(task, FL_CALL_EXIT, 0, ~0ULL);
+	bpf_map_delete_elem(&fl_processes, &tgid);
+	fl_send_life(FL_SAMPLE_END, tgid, 0);
+	return 0;
+}
+
+/* signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action): the end that nobody asks for. */
+SEC("raw_tp/signal_deliver")
+int BPF_PROG(fl_signal, u64 number, struct kernel_siginfo *info, struct k_sigaction *action)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	if ((FL_DEFAULT_IGNORE | FL_DEFAULT_STOP) & FL_BIT((u32)number))
+		return 0;
+	if ((u32)number != FL_SIGKILL && (u64)fl_read(action, sa.sa_handler) != FL_SIG_DFL)
+		return 0;
+	fl_before(task, FL_CALL_EXIT, 0, ~0ULL);
+	return 0;
+}
+
+#define FL_FAULT_FETCH 16 /* X86_PF_INSTR */
+
+/*
+ * page_fault_user(unsigned long address, struct pt_regs *regs, unsigned long error_code): the first time that a page is
+ * executed, as far as the processor asks. Attached only while a watched process has memory that can change by itself.
+ */
+SEC("raw_tp/page_fault_user")
+int BPF_PROG(fl_fetch, u64 address, struct pt_regs *regs, u64 error_code)
+{
+	struct fl_process *process;
+	struct fl_fault fault = {};
+
+	if (!(error_code & FL_FAULT_FETCH))
+		return 0;
+	process = fl_watched((void *)bpf_get_current_task());
+	if (!process || !(process->flags & FL_PROCESS_VOLATILE))
+		return 0;
+	fault.kind = FL_SAMPLE_FAULT;
+	fault.pid = bpf_get_current_pid_tgid() >> 32;
+	fault.tid = (u32)bpf_get_current_pid_tgid();
+	fault.timestamp_ns = bpf_ktime_get_boot_ns();
+	fault.address = address;
+	if (bpf_ringbuf_output(&fl_ring, &fault, sizeof(fault), 0))
+		fl_count(FL_LOST_RING_FULL);
+	return 0;
+}

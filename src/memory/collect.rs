@@ -1,0 +1,571 @@
+//! From the probe's ring to records and pages: the reader's side, whoever takes them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::arguments;
+use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
+use super::space::{Had, Reading, Space, VDSO};
+use super::target::{self, Area, Mapped, PAGE, areas};
+use crate::hex::Hex;
+use crate::host;
+use crate::output::{Timestamp, lossy};
+use crate::probe::Ring;
+use crate::probe::abi::memory::{Sample, fl_call, fl_fault, fl_mapping, fl_mapping_flag, fl_page};
+use crate::probe::memory::{Counters, Probe};
+
+/// How many samples are taken at once: 2 MiB of pages.
+pub(super) const BATCH: usize = 512;
+
+/// Batches that hold more samples than a full ring of 16 MiB, at 200 bytes and more each.
+const LAST_BATCHES: usize = 200;
+
+/// Pages that wait for the record that names them. More than one call can have: such a record was lost.
+const WAITING_MAX: usize = 16_384;
+
+/// How much of volatile memory is looked at on one tick: 16 MiB.
+const TICK_BYTES: u64 = 16 << 20;
+
+/// How often all mappings are held against what was seen.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
+
+// include/linux/mm.h
+const VM_READ: u64 = 1;
+const VM_WRITE: u64 = 2;
+const VM_EXEC: u64 = 4;
+const VM_MAYSHARE: u64 = 0x80;
+
+/// What comes out.
+#[derive(Debug)]
+pub enum Item {
+    /// A call.
+    Mapping(Box<Mapping>),
+    /// A page. Those that a call has made executable come before it.
+    Page(Box<Page>),
+    /// Not executable itself, and no news: the ELF header of what is.
+    Header(Box<Page>),
+}
+
+/// What user space itself could not do, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Executable mappings that no call explained.
+    pub mappings_unseen: u64,
+    /// Pages that were gone with their process.
+    pub pages_gone: u64,
+    /// Pages beyond `--max-bytes`.
+    pub pages_left_out: u64,
+    /// Pages whose record was lost: their mapping is not known.
+    pub pages_nameless: u64,
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Read pages at all.
+    pub pages: bool,
+    /// At most so many bytes for one call.
+    pub max_bytes: u64,
+}
+
+/// Reads an attached probe.
+pub struct Collector<'run> {
+    probe: &'run Probe,
+    ring: Ring<'run>,
+    samples: Rc<RefCell<Vec<Sample>>>,
+    limits: Limits,
+    host: String,
+    spaces: BTreeMap<u32, Space>,
+    waiting: HashMap<(u32, u64), Vec<Box<fl_page>>>,
+    waiting_count: usize,
+    own: Own,
+    next_audit: Instant,
+    ended: Vec<u32>,
+}
+
+type Emit<'a> = &'a mut dyn FnMut(Item) -> Result<()>;
+
+impl<'run> Collector<'run> {
+    /// Begins to read `probe`.
+    ///
+    /// # Errors
+    /// Where the ring can't be mapped.
+    pub fn new(probe: &'run Probe, limits: Limits) -> Result<Self> {
+        let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
+        let into = samples.clone();
+        let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
+        Ok(Self {
+            probe,
+            ring,
+            samples,
+            limits,
+            host: host::name(),
+            spaces: BTreeMap::new(),
+            waiting: HashMap::new(),
+            waiting_count: 0,
+            own: Own::default(),
+            next_audit: Instant::now() + AUDIT_INTERVAL,
+            ended: Vec::new(),
+        })
+    }
+
+    /// Begins with a process that was there before us: all of its executable memory.
+    ///
+    /// # Errors
+    /// Where it is gone or may not be traced, and what `emit` says.
+    pub fn attach(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
+        let mut space = Space::new(pid);
+        let areas = areas(pid).with_context(|| format!("failed to read the mappings of PID {pid}"))?;
+        space.is_volatile = areas.iter().any(Area::is_volatile);
+        // FL_PROCESS_HAS_CODE, FL_PROCESS_VOLATILE
+        self.probe.know(pid, 1 | u32::from(space.is_volatile) << 1)?;
+        let timestamp = Timestamp::now();
+        let mut own = self.own;
+        for area in areas.iter().filter(|area| area.is_executable()) {
+            space.cover.add(area.start, area.end);
+            if self.limits.pages {
+                let reading = Reading {
+                    timestamp,
+                    trigger: Trigger::Attach,
+                    permissions: Some(&area.permissions),
+                    name: area.name.as_deref(),
+                    only_changed: false,
+                };
+                let mut room = self.limits.max_bytes;
+                let mut pass = |page| emit(Item::Page(Box::new(page)));
+                let whole = (area.start, area.end);
+                own.add(space.read_rest(area, whole, &Had::default(), &mut room, reading, &mut pass)?);
+            }
+        }
+        self.own = own;
+        self.spaces.insert(pid, space);
+        self.watch_fetches()
+    }
+
+    /// Takes one batch of the samples that are there; returns how many.
+    ///
+    /// # Errors
+    /// What `emit` says, and where the ring can't be read.
+    pub fn take(&mut self, emit: Emit<'_>) -> Result<usize> {
+        let taken = self.ring.take(BATCH)?;
+        let samples: Vec<Sample> = self.samples.borrow_mut().drain(..).collect();
+        for sample in samples {
+            match sample {
+                Sample::Page(page) => self.wait(page, emit)?,
+                Sample::Mapping(mapping) => self.map(&mapping, emit)?,
+                Sample::Fault(fault) => self.fetch(&fault, emit)?,
+                Sample::Fork(life) => {
+                    let child = match self.spaces.get(&life.ppid) {
+                        Some(parent) => parent.fork(life.pid),
+                        None => Space::new(life.pid),
+                    };
+                    self.spaces.insert(life.pid, child);
+                }
+                Sample::End(life) => {
+                    self.spaces.remove(&life.pid);
+                    self.ended.push(life.pid);
+                    self.watch_fetches()?;
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes what a full ring may hold, and no more.
+    ///
+    /// # Errors
+    /// As [`Collector::take`].
+    pub fn take_all(&mut self, emit: Emit<'_>) -> Result<()> {
+        for _ in 0..LAST_BATCHES {
+            if self.take(emit)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a page until the record that names it comes.
+    fn wait(&mut self, page: Box<fl_page>, emit: Emit<'_>) -> Result<()> {
+        if self.waiting_count >= WAITING_MAX {
+            self.give_up_waiting(emit)?;
+        }
+        self.waiting_count += 1;
+        self.waiting.entry((page.tid, page.timestamp_ns)).or_default().push(page);
+        Ok(())
+    }
+
+    /// Tells the pages whose record was lost without it.
+    fn give_up_waiting(&mut self, emit: Emit<'_>) -> Result<()> {
+        self.waiting_count = 0;
+        for page in std::mem::take(&mut self.waiting).into_values().flatten() {
+            self.own.pages_nameless += 1;
+            let reading = Reading {
+                timestamp: Timestamp::from_boottime(page.timestamp_ns)?,
+                trigger: Trigger::after(page.call.into()),
+                permissions: None,
+                name: None,
+                only_changed: false,
+            };
+            let space = self.spaces.entry(page.pid).or_insert_with(|| Space::new(page.pid));
+            if let Some(page) = space.page(page.address, &page.bytes, Source::Kernel, reading) {
+                emit(Item::Page(Box::new(page)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, mapping: &fl_mapping, emit: Emit<'_>) -> Result<()> {
+        let pages = self.waiting.remove(&(mapping.tid, mapping.timestamp_ns)).unwrap_or_default();
+        self.waiting_count -= pages.len().min(self.waiting_count);
+        let space = self.spaces.entry(mapping.pid).or_insert_with(|| Space::new(mapping.pid));
+        let has_vma = mapping.has(fl_mapping_flag::FL_HAS_VMA);
+        if mapping.call == fl_call::FL_CALL_EXEC && mapping.has(fl_mapping_flag::FL_HAS_RESULT) && !has_vma {
+            space.execute();
+            return Ok(());
+        }
+        let call = Call::from(mapping.call);
+        let is_look = mapping.has(fl_mapping_flag::FL_IS_LOOK);
+        let area = has_vma.then(|| area_of(mapping));
+        let timestamp = Timestamp::from_boottime(mapping.timestamp_ns)?;
+        let reading = Reading {
+            timestamp,
+            trigger: if is_look { Trigger::before(call) } else { Trigger::after(call) },
+            permissions: area.as_ref().map(|area| area.permissions.as_str()),
+            name: area.as_ref().and_then(|area| area.name.as_deref()),
+            only_changed: is_look,
+        };
+        let mut have = Had::default();
+        let (start, end) = range(mapping);
+        for page in &pages {
+            if page.address < start || page.address >= end {
+                if let Some(page) = space.page(page.address, &page.bytes, Source::Kernel, reading) {
+                    emit(Item::Header(Box::new(page)))?;
+                }
+                continue;
+            }
+            have.pages.insert(page.address);
+            if let Some(page) = space.page(page.address, &page.bytes, Source::Kernel, reading) {
+                emit(Item::Page(Box::new(page)))?;
+            }
+        }
+        if is_look {
+            return Ok(());
+        }
+        if mapping.pages_lost == 0 {
+            have.looked_to = looked_to(mapping, start, end);
+        }
+        let is_ok = mapping.result >= 0 || mapping.result < -4095;
+        let code = area.as_ref().filter(|area| is_ok && area.is_executable());
+        if is_ok {
+            account(space, mapping, code.is_some());
+        }
+        let mut tally = None;
+        if let Some(area) = code {
+            if area.is_volatile() || area.end < end {
+                space.is_volatile = true;
+            }
+            if self.limits.pages {
+                let mut room = self.limits.max_bytes.saturating_sub(have.pages.len() as u64 * PAGE);
+                let mut pass = |page| emit(Item::Page(Box::new(page)));
+                let found = if (end - start).div_ceil(PAGE) == have.pages.len() as u64 {
+                    Tally { total: have.pages.len() as u64, resident: have.pages.len() as u64, ..Tally::default() }
+                } else {
+                    read_range(space, area, (start, end), &have, &mut room, reading, &mut pass)?
+                };
+                self.own.add(found);
+                tally = Some(found);
+            }
+        }
+        emit(Item::Mapping(Box::new(self.record(mapping, call, area.as_ref(), timestamp, tally))))?;
+        self.watch_fetches()
+    }
+
+    fn record(
+        &self,
+        mapping: &fl_mapping,
+        call: Call,
+        area: Option<&Area>,
+        timestamp: Timestamp,
+        pages: Option<Tally>,
+    ) -> Mapping {
+        let (start, end) = range(mapping);
+        let (kind, schema) = Mapping::KIND;
+        let is_error = (-4095..0).contains(&mapping.result);
+        let error = is_error.then(|| nix::errno::Errno::from_raw(-(mapping.result as i32)));
+        Mapping {
+            kind,
+            schema,
+            timestamp,
+            host: self.host.clone(),
+            pid: mapping.pid,
+            tid: mapping.tid,
+            ppid: mapping.ppid,
+            comm: lossy(&mapping.comm.map(|byte| byte as u8)),
+            call,
+            arguments: arguments::name(call, &mapping.arguments),
+            address: (call != Call::Memfd).then_some(Hex(start)),
+            length: (call != Call::Memfd && call != Call::Shmdt).then_some(end - start),
+            permissions: area.map(|area| area.permissions.clone()),
+            // An address that a call returns stands in `address`.
+            result: Some(if is_error || call == Call::Memfd { mapping.result } else { 0 }),
+            error: error.map(|error| format!("{error:?}")),
+            mapping_name: area.and_then(|area| area.name.clone()),
+            offset: area.and_then(|area| Some(Hex(area.file.as_ref()?.offset + start.saturating_sub(area.start)))),
+            pages,
+        }
+    }
+
+    /// A page is executed that the process had no access to before.
+    fn fetch(&mut self, fault: &fl_fault, emit: Emit<'_>) -> Result<()> {
+        let Some(space) = self.spaces.get_mut(&fault.pid).filter(|space| space.is_volatile) else { return Ok(()) };
+        if !self.limits.pages {
+            return Ok(());
+        }
+        let areas = areas(fault.pid).unwrap_or_default();
+        let Some(area) = areas.iter().find(|area| area.start <= fault.address && fault.address < area.end) else {
+            return Ok(());
+        };
+        if !area.is_volatile() {
+            return Ok(());
+        }
+        let reading = Reading {
+            timestamp: Timestamp::from_boottime(fault.timestamp_ns)?,
+            trigger: Trigger::ExecuteFault,
+            permissions: Some(&area.permissions),
+            name: area.name.as_deref(),
+            only_changed: true,
+        };
+        match space.read(fault.address & !(PAGE - 1), reading) {
+            Some(page) => emit(Item::Page(Box::new(page))),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells of pages that are executed for the first time while that can tell something.
+    fn watch_fetches(&self) -> Result<()> {
+        let is_wanted = self.limits.pages && self.spaces.values().any(|space| space.is_volatile);
+        self.probe.watch_fetches(is_wanted)
+    }
+
+    /// How soon [`Collector::tick`] wants to be called: `interval` while there is memory that can change by itself.
+    pub fn patience(&self, interval: Duration) -> Duration {
+        if self.limits.pages && self.spaces.values().any(|space| space.is_volatile) { interval } else { AUDIT_INTERVAL }
+    }
+
+    /// Looks again at memory that can change by itself, and now and then for mappings that no call explains.
+    ///
+    /// # Errors
+    /// What `emit` says, and where the ring can't be read.
+    pub fn tick(&mut self, emit: Emit<'_>) -> Result<()> {
+        let is_audit = Instant::now() >= self.next_audit;
+        if is_audit {
+            self.next_audit = Instant::now() + AUDIT_INTERVAL;
+        }
+        self.look(is_audit, emit)
+    }
+
+    /// The last look: at everything.
+    ///
+    /// # Errors
+    /// As [`Collector::tick`].
+    pub fn finish(&mut self, emit: Emit<'_>) -> Result<()> {
+        self.take_all(emit)?;
+        self.look(true, emit)?;
+        self.give_up_waiting(emit)
+    }
+
+    fn look(&mut self, is_audit: bool, emit: Emit<'_>) -> Result<()> {
+        // What is on its way explains mappings that are there already.
+        self.take_all(emit)?;
+        let pids: Vec<u32> =
+            self.spaces.iter().filter(|(_, space)| is_audit || space.is_volatile).map(|(pid, _)| *pid).collect();
+        let mut room = TICK_BYTES;
+        for pid in pids {
+            // It may have ended meanwhile.
+            let Ok(found) = areas(pid) else { continue };
+            if is_audit {
+                self.audit(pid, &found, emit)?;
+            }
+            let Some(space) = self.spaces.get_mut(&pid) else { continue };
+            space.is_volatile = found.iter().any(Area::is_volatile);
+            if self.limits.pages && space.is_volatile {
+                let mut pass = |page| emit(Item::Page(Box::new(page)));
+                space.look_again(&found, &mut room, Timestamp::now(), &mut pass)?;
+            }
+        }
+        self.watch_fetches()
+    }
+
+    /// Holds a process's mappings against what was seen.
+    fn audit(&mut self, pid: u32, found: &[Area], emit: Emit<'_>) -> Result<()> {
+        let unexplained = |space: &Space| -> Vec<Area> {
+            let code = found.iter().filter(|area| area.is_executable());
+            code.filter(|area| !space.cover.holds(area.start, area.end)).cloned().collect()
+        };
+        let Some(space) = self.spaces.get(&pid) else { return Ok(()) };
+        let before = unexplained(space);
+        if before.is_empty() {
+            return Ok(());
+        }
+        self.take_all(emit)?;
+        let Some(space) = self.spaces.get_mut(&pid) else { return Ok(()) };
+        let after = unexplained(space);
+        for area in before.into_iter().filter(|area| after.contains(area)) {
+            space.cover.add(area.start, area.end);
+            self.own.mappings_unseen += 1;
+            let timestamp = Timestamp::now();
+            let mut tally = None;
+            if self.limits.pages {
+                let reading = Reading {
+                    timestamp,
+                    trigger: Trigger::Unseen,
+                    permissions: Some(&area.permissions),
+                    name: area.name.as_deref(),
+                    only_changed: false,
+                };
+                let mut room = self.limits.max_bytes;
+                let mut pass = |page| emit(Item::Page(Box::new(page)));
+                let whole = (area.start, area.end);
+                let found = space.read_rest(&area, whole, &Had::default(), &mut room, reading, &mut pass)?;
+                self.own.add(found);
+                tally = Some(found);
+            }
+            let (kind, schema) = Mapping::KIND;
+            emit(Item::Mapping(Box::new(Mapping {
+                kind,
+                schema,
+                timestamp,
+                host: self.host.clone(),
+                pid,
+                tid: pid,
+                ppid: 0,
+                comm: target::comm(pid),
+                call: Call::Unseen,
+                arguments: Vec::new(),
+                address: Some(Hex(area.start)),
+                length: Some(area.end - area.start),
+                permissions: Some(area.permissions.clone()),
+                result: None,
+                error: None,
+                mapping_name: area.name.clone(),
+                offset: area.file.as_ref().map(|file| Hex(file.offset)),
+                pages: tally,
+            })))?;
+        }
+        Ok(())
+    }
+
+    /// Have all of these processes ended?
+    pub fn have_ended(&self, pids: &[u32]) -> bool {
+        !pids.is_empty() && pids.iter().all(|pid| self.ended.contains(pid))
+    }
+
+    /// What the kernel programs and we have counted.
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn counts(&self) -> Result<(Counters, Own)> {
+        Ok((self.probe.counters()?, self.own))
+    }
+}
+
+impl AsFd for Collector<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl Own {
+    fn add(&mut self, tally: Tally) {
+        self.pages_gone += tally.gone;
+        self.pages_left_out += tally.left_out;
+    }
+}
+
+/// The range that a record is about. A segment of shared memory and the heap are as long as their mapping.
+fn range(mapping: &fl_mapping) -> (u64, u64) {
+    let is_whole = matches!(mapping.call, fl_call::FL_CALL_SHMAT | fl_call::FL_CALL_BRK);
+    if is_whole && mapping.has(fl_mapping_flag::FL_HAS_VMA) {
+        return (mapping.vm_start, mapping.vm_end);
+    }
+    // A length that wraps around is one that the kernel has refused.
+    (mapping.address, mapping.address.checked_add(mapping.length).unwrap_or(mapping.address))
+}
+
+/// Up to where the kernel program has looked for pages of a record's range.
+fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
+    /// FL_PAGES_MAX, bpf/include/abi/memory.h
+    const PAGES_MAX: u64 = 2048;
+    // Of what has just been mapped it has looked at all if it looked at the first page.
+    let is_fresh = mapping.call == fl_call::FL_CALL_MMAP && mapping.pages == 0;
+    if is_fresh { end } else { end.min(start.saturating_add(PAGES_MAX * PAGE)) }
+}
+
+/// The mapping of a record as user space would see it.
+fn area_of(mapping: &fl_mapping) -> Area {
+    let bit = |bit: u64, letter| if mapping.vm_flags & bit != 0 { letter } else { '-' };
+    let sharing = if mapping.vm_flags & VM_MAYSHARE != 0 { 's' } else { 'p' };
+    let permissions = [bit(VM_READ, 'r'), bit(VM_WRITE, 'w'), bit(VM_EXEC, 'x'), sharing].iter().collect();
+    let is_gone = mapping.has(fl_mapping_flag::FL_FILE_GONE);
+    let path = mapping.path().map(|path| lossy(&path) + if is_gone { " (deleted)" } else { "" });
+    let file = mapping.has(fl_mapping_flag::FL_HAS_FILE).then(|| Mapped {
+        device: target::device_of_kernel(mapping.device),
+        inode: mapping.inode,
+        offset: mapping.file_offset,
+        path: path.clone(),
+        is_gone,
+    });
+    // What a new program has that is executable and of no file is the kernel's own.
+    let is_vdso = mapping.call == fl_call::FL_CALL_EXEC && file.is_none() && mapping.vm_flags & VM_WRITE == 0;
+    let name = if is_vdso { Some(VDSO.to_owned()) } else { path };
+    Area { start: mapping.vm_start, end: mapping.vm_end, permissions, name, file }
+}
+
+/// Keeps account of a process's executable memory.
+fn account(space: &mut Space, mapping: &fl_mapping, is_code: bool) {
+    let (start, end) = range(mapping);
+    const MREMAP_DONTUNMAP: u64 = 4;
+    if mapping.call == fl_call::FL_CALL_MREMAP && mapping.arguments[3] & MREMAP_DONTUNMAP == 0 {
+        let old = mapping.arguments[0];
+        space.cover.remove(old, old.saturating_add(mapping.arguments[1]));
+    }
+    match mapping.call {
+        fl_call::FL_CALL_MEMFD | fl_call::FL_CALL_MADVISE | fl_call::FL_CALL_EXIT => {}
+        _ if is_code => space.cover.add(start, end),
+        _ => space.cover.remove(start, end),
+    }
+}
+
+/// Reads what the kernel program could not of a range that has become executable, which may be in several mappings.
+fn read_range(
+    space: &mut Space,
+    area: &Area,
+    (start, end): (u64, u64),
+    have: &Had,
+    room: &mut u64,
+    reading: Reading<'_>,
+    emit: &mut impl FnMut(Page) -> Result<()>,
+) -> Result<Tally> {
+    if end <= area.end {
+        return space.read_rest(area, (start, end), have, room, reading, emit);
+    }
+    let mut sum = Tally::default();
+    let others = areas(space.pid()).unwrap_or_else(|_| vec![area.clone()]);
+    for area in others.iter().filter(|area| area.is_executable() && area.start < end && start < area.end) {
+        let reading = Reading { permissions: Some(&area.permissions), name: area.name.as_deref(), ..reading };
+        let part = (start.max(area.start), end.min(area.end));
+        let tally = space.read_rest(area, part, have, room, reading, emit)?;
+        sum.total += tally.total;
+        sum.resident += tally.resident;
+        sum.read += tally.read;
+        sum.untouched += tally.untouched;
+        sum.left_out += tally.left_out;
+        sum.gone += tally.gone;
+    }
+    Ok(sum)
+}

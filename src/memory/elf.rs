@@ -1,0 +1,431 @@
+//! `--elf`: an ELF file out of memory, where headers are there, so that objdump and gdb can open what was unpacked.
+//!
+//! The file is laid out as the program headers say, with what is in memory now: data is as the program has left it. Section
+//! headers are never in memory, so each segment becomes a section, and the dynamic symbols keep theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use object::LittleEndian as LE;
+use object::elf::{
+    DT_STRSZ, DT_STRTAB, DT_SYMTAB, Dyn64, ELFCLASS64, ELFDATA2LSB, ELFMAG, ET_DYN, ET_EXEC, FileHeader64, PF_W, PF_X,
+    PT_DYNAMIC, PT_LOAD, ProgramHeader64, SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_DYNAMIC, SHT_DYNSYM, SHT_NOBITS,
+    SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SectionHeader64, Sym64,
+};
+use object::endian::{U32, U64};
+use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
+use sha2::{Digest, Sha256};
+
+use super::record::{Mapping, PAGE_BYTES, Page};
+use super::target::{Area, Memory, PAGE, areas};
+
+/// Program headers of one file that are looked at.
+const SEGMENTS_MAX: usize = 64;
+
+/// How often a process is looked at right when memory has become executable: it may be gone on the next tick.
+const AT_ONCE_MAX: u32 = 64;
+
+/// The most that is kept of pages whose process may be gone, bytes.
+const KEPT_MAX: u64 = 64 << 20;
+
+/// Rebuilds the modules of the watched processes.
+pub(super) struct Modules {
+    max_bytes: u64,
+    /// Processes with executable memory that came since the last time.
+    due: BTreeSet<u32>,
+    /// How often each was looked at.
+    looks: BTreeMap<u32, u32>,
+    /// Pages that the kernel program has read: what there is of a process that is gone.
+    kept: BTreeMap<(u32, u64), Arc<[u8]>>,
+    /// The SHA-256 of what was written, by process and address.
+    written: BTreeMap<(u32, u64), [u8; 32]>,
+}
+
+impl Modules {
+    pub fn new(max_bytes: u64) -> Self {
+        Self {
+            max_bytes,
+            due: BTreeSet::new(),
+            looks: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// A page has been read: it may be a part of a module.
+    pub fn keep(&mut self, page: &Page) {
+        if self.kept.len() as u64 * PAGE >= KEPT_MAX {
+            // The process that was first, as a whole.
+            let first = self.kept.keys().next().map_or(0, |(pid, _)| *pid);
+            self.kept.retain(|(pid, _), _| *pid != first);
+        }
+        self.kept.insert((page.pid, page.address), page.bytes.clone());
+    }
+
+    /// A call has been seen: looks at once where it has made anonymous memory executable.
+    pub fn see(&mut self, mapping: &Mapping, folder: &Path) {
+        if !mapping.permissions.as_deref().is_some_and(|permissions| permissions.as_bytes().get(2) == Some(&b'x')) {
+            return;
+        }
+        self.due.insert(mapping.pid);
+        let looks = self.looks.entry(mapping.pid).or_insert(0);
+        if mapping.mapping_name.is_none() && *looks < AT_ONCE_MAX {
+            *looks += 1;
+            self.rebuild_process(mapping.pid, folder);
+        }
+    }
+
+    /// Rebuilds what has changed since the last time.
+    pub fn rebuild(&mut self, folder_of: impl Fn(u32) -> PathBuf) {
+        for pid in std::mem::take(&mut self.due) {
+            self.rebuild_process(pid, &folder_of(pid));
+        }
+    }
+
+    fn rebuild_process(&mut self, pid: u32, folder: &Path) {
+        // It may be gone by now: then from what was kept of it.
+        let memory = Memory::open(pid).ok();
+        let areas = areas(pid).ok().filter(|areas| !areas.is_empty()).unwrap_or_else(|| self.kept_areas(pid));
+        for area in areas.iter().filter(|area| area.permissions.starts_with('r')) {
+            let read =
+                |address: u64, bytes: &mut [u8]| read(address, bytes, |page, to| self.page(pid, &memory, page, to));
+            let Some(image) = Image::find(area, &areas, self.max_bytes, &read) else { continue };
+            let bytes = image.build(&read);
+            let sum: [u8; 32] = Sha256::digest(&bytes).into();
+            // What is left of a process that is gone is less than what was read before.
+            if self.written.get(&(pid, area.start)).is_some_and(|before| *before == sum || memory.is_none()) {
+                continue;
+            }
+            self.written.insert((pid, area.start), sum);
+            if let Err(error) = write(folder, area, &bytes) {
+                crate::say!("faultline: {error:#}");
+            }
+        }
+    }
+
+    /// A page of a process, of its memory or of what was kept of it.
+    fn page(&self, pid: u32, memory: &Option<Memory>, address: u64, to: &mut [u8; PAGE_BYTES]) -> Option<()> {
+        if memory.as_ref().and_then(|memory| memory.page(address, to)).is_some() {
+            return Some(());
+        }
+        to.copy_from_slice(self.kept.get(&(pid, address))?.get(..PAGE_BYTES)?);
+        Some(())
+    }
+
+    /// What was kept of a process as mappings of a page each.
+    fn kept_areas(&self, pid: u32) -> Vec<Area> {
+        let area = |address: u64| Area {
+            start: address,
+            end: address + PAGE,
+            permissions: "r-xp".to_owned(),
+            name: None,
+            file: None,
+        };
+        self.kept.range((pid, 0)..=(pid, u64::MAX)).map(|((_, address), _)| area(*address)).collect()
+    }
+}
+
+fn write(folder: &Path, area: &Area, bytes: &[u8]) -> Result<()> {
+    let name = area.name.as_deref().and_then(|name| name.rsplit('/').next()).unwrap_or("memory");
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect();
+    let path = folder.join(format!("{:#x}-{name}.elf", area.start));
+    let what = || format!("failed to write `{}`", path.display());
+    fs::create_dir_all(folder).with_context(what)?;
+    fs::write(&path, bytes).with_context(what)
+}
+
+/// Reads what there is, page by page; the rest stays as it is.
+fn read(address: u64, bytes: &mut [u8], page: impl Fn(u64, &mut [u8; PAGE_BYTES]) -> Option<()>) {
+    let mut whole = [0; PAGE_BYTES];
+    let mut done = 0;
+    while done < bytes.len() {
+        let Some(at) = address.checked_add(done as u64) else { return };
+        let within = (at % PAGE) as usize;
+        let length = (PAGE_BYTES - within).min(bytes.len() - done);
+        if page(at - at % PAGE, &mut whole).is_some() {
+            bytes[done..done + length].copy_from_slice(&whole[within..within + length]);
+        }
+        done += length;
+    }
+}
+
+/// A module in memory, by its headers.
+struct Image {
+    header: FileHeader64<LE>,
+    segments: Vec<ProgramHeader64<LE>>,
+    /// What is added to addresses of the file.
+    bias: u64,
+}
+
+impl Image {
+    /// The module whose first page is that of `area`. None: there is none, it has no executable memory, or it is too large.
+    fn find(area: &Area, areas: &[Area], max_bytes: u64, read: &impl Fn(u64, &mut [u8])) -> Option<Self> {
+        let mut bytes = [0; size_of::<FileHeader64<LE>>()];
+        read(area.start, &mut bytes);
+        let (header, _) = from_bytes::<FileHeader64<LE>>(&bytes).ok()?;
+        let ident = &header.e_ident;
+        if ident.magic != ELFMAG || ident.class != ELFCLASS64 || ident.data != ELFDATA2LSB {
+            return None;
+        }
+        let count = usize::from(header.e_phnum.get(LE));
+        if count == 0
+            || count > SEGMENTS_MAX
+            || usize::from(header.e_phentsize.get(LE)) != size_of::<ProgramHeader64<LE>>()
+        {
+            return None;
+        }
+        let mut table = vec![0; count * size_of::<ProgramHeader64<LE>>()];
+        read(area.start.checked_add(header.e_phoff.get(LE))?, &mut table);
+        let (segments, _) = slice_from_bytes::<ProgramHeader64<LE>>(&table, count).ok()?;
+        let first = segments.iter().find(|segment| segment.p_type.get(LE) == PT_LOAD)?;
+        let bias = match header.e_type.get(LE) {
+            ET_EXEC => 0,
+            ET_DYN => area.start.wrapping_sub(first.p_vaddr.get(LE).wrapping_sub(first.p_offset.get(LE))),
+            _ => return None,
+        };
+        let image = Self { header: *header, segments: segments.to_vec(), bias };
+        let has_code = image.loads().filter(|segment| segment.p_flags.get(LE) & PF_X != 0).any(|segment| {
+            let address = bias.wrapping_add(segment.p_vaddr.get(LE));
+            areas.iter().any(|area| area.is_executable() && area.start <= address && address < area.end)
+        });
+        (has_code && image.length()? <= max_bytes).then_some(image)
+    }
+
+    fn loads(&self) -> impl Iterator<Item = &ProgramHeader64<LE>> {
+        self.segments.iter().filter(|segment| segment.p_type.get(LE) == PT_LOAD)
+    }
+
+    /// Of the segments in the file. None: the headers are nonsense.
+    fn length(&self) -> Option<u64> {
+        let ends = self.loads().map(|segment| segment.p_offset.get(LE).checked_add(segment.p_filesz.get(LE)));
+        let headers = self.header.e_phoff.get(LE).checked_add(self.segments.len() as u64 * 56);
+        ends.chain([headers]).try_fold(0, |longest: u64, end| end.map(|end| longest.max(end)))
+    }
+
+    /// The file.
+    fn build(&self, read: &impl Fn(u64, &mut [u8])) -> Vec<u8> {
+        let length = self.length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let mut file = vec![0; length];
+        for segment in self.loads() {
+            let (Ok(from), Ok(bytes)) =
+                (usize::try_from(segment.p_offset.get(LE)), usize::try_from(segment.p_filesz.get(LE)))
+            else {
+                continue;
+            };
+            if let Some(to) = file.get_mut(from..from.saturating_add(bytes)) {
+                read(self.bias.wrapping_add(segment.p_vaddr.get(LE)), to);
+            }
+        }
+        let mut sections = Sections::default();
+        sections.add("", Section { kind: SHT_NULL, ..Section::default() });
+        for segment in self.loads() {
+            sections.add_segment(segment);
+        }
+        self.add_dynamic(&mut sections, &file);
+        sections.finish(self.header, &self.segments, file)
+    }
+
+    /// The dynamic symbols, as far as the dynamic section says where they are.
+    fn add_dynamic(&self, sections: &mut Sections, file: &[u8]) {
+        let Some(segment) = self.segments.iter().find(|segment| segment.p_type.get(LE) == PT_DYNAMIC) else { return };
+        let (address, bytes) = (segment.p_vaddr.get(LE), segment.p_filesz.get(LE));
+        let Some(table) = self.slice(file, address, bytes) else { return };
+        let Ok((entries, _)) = slice_from_bytes::<Dyn64<LE>>(table, table.len() / size_of::<Dyn64<LE>>()) else {
+            return;
+        };
+        let value = |tag: i64| entries.iter().find(|entry| entry.d_tag.get(LE) == tag).map(|entry| entry.d_val.get(LE));
+        // The loader has made addresses of the process out of those of the file.
+        let in_file = |address: u64| {
+            if self.slice(file, address, 1).is_some() { address } else { address.wrapping_sub(self.bias) }
+        };
+        let (Some(strings), Some(symbols), Some(size)) =
+            (value(DT_STRTAB).map(in_file), value(DT_SYMTAB).map(in_file), value(DT_STRSZ))
+        else {
+            return;
+        };
+        // How many there are no entry says; linkers put the strings right behind them.
+        let Some(symbol_bytes) =
+            strings.checked_sub(symbols).filter(|bytes| self.slice(file, symbols, *bytes).is_some())
+        else {
+            return;
+        };
+        let place = |address: u64| self.offset(address).unwrap_or(0);
+        let next = sections.count();
+        sections.add(
+            ".dynstr",
+            Section {
+                kind: SHT_STRTAB,
+                flags: SHF_ALLOC,
+                address: strings,
+                offset: place(strings),
+                bytes: size,
+                ..Section::default()
+            },
+        );
+        let entry = size_of::<Sym64<LE>>() as u64;
+        sections.add(
+            ".dynsym",
+            Section {
+                kind: SHT_DYNSYM,
+                flags: SHF_ALLOC,
+                address: symbols,
+                offset: place(symbols),
+                bytes: symbol_bytes / entry * entry,
+                link: next,
+                info: 1,
+                entry,
+            },
+        );
+        sections.add(
+            ".dynamic",
+            Section {
+                kind: SHT_DYNAMIC,
+                flags: SHF_ALLOC | SHF_WRITE,
+                address,
+                offset: place(address),
+                bytes,
+                link: next,
+                entry: size_of::<Dyn64<LE>>() as u64,
+                ..Section::default()
+            },
+        );
+    }
+
+    /// Where an address of the file is in the file.
+    fn offset(&self, address: u64) -> Option<u64> {
+        let holds = |segment: &&ProgramHeader64<LE>| {
+            address.checked_sub(segment.p_vaddr.get(LE)).is_some_and(|at| at < segment.p_filesz.get(LE))
+        };
+        let segment = self.loads().find(holds)?;
+        Some(address - segment.p_vaddr.get(LE) + segment.p_offset.get(LE))
+    }
+
+    fn slice<'file>(&self, file: &'file [u8], address: u64, bytes: u64) -> Option<&'file [u8]> {
+        let from = usize::try_from(self.offset(address)?).ok()?;
+        file.get(from..from.checked_add(usize::try_from(bytes).ok()?)?)
+    }
+}
+
+/// What a section header says.
+#[derive(Clone, Copy, Default)]
+struct Section {
+    kind: u32,
+    flags: u32,
+    address: u64,
+    offset: u64,
+    bytes: u64,
+    link: u32,
+    info: u32,
+    entry: u64,
+}
+
+/// The section headers under construction, and their names.
+#[derive(Default)]
+struct Sections {
+    headers: Vec<SectionHeader64<LE>>,
+    names: Vec<u8>,
+}
+
+impl Sections {
+    fn count(&self) -> u32 {
+        u32::try_from(self.headers.len()).unwrap_or(u32::MAX)
+    }
+
+    fn add(&mut self, name: &str, section: Section) {
+        let at = u32::try_from(self.names.len()).unwrap_or(0);
+        self.names.extend_from_slice(name.as_bytes());
+        self.names.push(0);
+        self.headers.push(SectionHeader64 {
+            sh_name: U32::new(LE, at),
+            sh_type: U32::new(LE, section.kind),
+            sh_flags: U64::new(LE, u64::from(section.flags)),
+            sh_addr: U64::new(LE, section.address),
+            sh_offset: U64::new(LE, section.offset),
+            sh_size: U64::new(LE, section.bytes),
+            sh_link: U32::new(LE, section.link),
+            sh_info: U32::new(LE, section.info),
+            sh_addralign: U64::new(LE, 1),
+            sh_entsize: U64::new(LE, section.entry),
+        });
+    }
+
+    /// A segment as a section, and what of it is in memory only as another.
+    fn add_segment(&mut self, segment: &ProgramHeader64<LE>) {
+        let (is_code, is_data) = (segment.p_flags.get(LE) & PF_X != 0, segment.p_flags.get(LE) & PF_W != 0);
+        let flags = SHF_ALLOC | if is_code { SHF_EXECINSTR } else { 0 } | if is_data { SHF_WRITE } else { 0 };
+        let name = match (is_code, is_data) {
+            (true, _) => ".text",
+            (false, true) => ".data",
+            (false, false) => ".rodata",
+        };
+        let (address, offset) = (segment.p_vaddr.get(LE), segment.p_offset.get(LE));
+        let (bytes, all) = (segment.p_filesz.get(LE), segment.p_memsz.get(LE));
+        if bytes != 0 {
+            self.add(name, Section { kind: SHT_PROGBITS, flags, address, offset, bytes, ..Section::default() });
+        }
+        if all > bytes {
+            let (address, offset, bytes) = (address.wrapping_add(bytes), offset.wrapping_add(bytes), all - bytes);
+            self.add(".bss", Section { kind: SHT_NOBITS, flags, address, offset, bytes, ..Section::default() });
+        }
+    }
+
+    /// Puts the headers into the file and the sections behind it.
+    fn finish(mut self, mut header: FileHeader64<LE>, segments: &[ProgramHeader64<LE>], mut file: Vec<u8>) -> Vec<u8> {
+        let name = ".shstrtab";
+        let (offset, bytes) = (file.len() as u64, (self.names.len() + name.len() + 1) as u64);
+        self.add(name, Section { kind: SHT_STRTAB, offset, bytes, ..Section::default() });
+        file.extend_from_slice(&self.names);
+        file.resize(file.len().next_multiple_of(8), 0);
+        header.e_shoff = U64::new(LE, file.len() as u64);
+        let count = u16::try_from(self.headers.len()).unwrap_or(0);
+        header.e_shnum = object::endian::U16::new(LE, count);
+        header.e_shstrndx = object::endian::U16::new(LE, count.saturating_sub(1));
+        header.e_shentsize = object::endian::U16::new(LE, size_of::<SectionHeader64<LE>>() as u16);
+        file.extend_from_slice(bytes_of_slice(&self.headers));
+        let mut put = |at: usize, bytes: &[u8]| {
+            if let Some(to) = file.get_mut(at..at.saturating_add(bytes.len())) {
+                to.copy_from_slice(bytes);
+            }
+        };
+        put(usize::try_from(header.e_phoff.get(LE)).unwrap_or(usize::MAX), bytes_of_slice(segments));
+        put(0, bytes_of(&header));
+        file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// The test's own program, out of its own memory, is what binutils take for an ELF file with our code in it.
+    #[test]
+    fn our_own_program_can_be_rebuilt() {
+        let pid = std::process::id();
+        let (areas, memory) = (areas(pid).unwrap(), Memory::open(pid).unwrap());
+        let read = |address: u64, bytes: &mut [u8]| read(address, bytes, |page, to| memory.page(page, to));
+        let own = std::env::current_exe().unwrap();
+        let is_own = |area: &&Area| area.name.as_deref() == own.to_str();
+        let area = areas.iter().find(is_own).unwrap();
+        let image = Image::find(area, &areas, u64::MAX, &read).unwrap();
+        let bytes = image.build(&read);
+        let code = image.loads().find(|segment| segment.p_flags.get(LE) & PF_X != 0).unwrap();
+        let range = code.p_offset.get(LE) as usize..(code.p_offset.get(LE) + code.p_filesz.get(LE)) as usize;
+        assert!(bytes[range.clone()] == fs::read(&own).unwrap()[range], "code is not changed by loading");
+        let path = std::env::temp_dir().join(format!("faultline-elf-{pid}"));
+        fs::write(&path, &bytes).unwrap();
+        let shown = Command::new("readelf").args(["-W", "-S", "--dyn-syms"]).arg(&path).output().unwrap();
+        fs::remove_file(&path).unwrap();
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.status.success() && shown.stderr.is_empty(), "{}", String::from_utf8_lossy(&shown.stderr));
+        assert!(text.contains(".text") && text.contains("__libc_start_main"), "{text}");
+        assert!(Image::find(area, &areas, 1, &read).is_none(), "too large");
+        let stack = areas.iter().find(|area| area.name.as_deref() == Some("[stack]")).unwrap();
+        assert!(Image::find(stack, &areas, u64::MAX, &read).is_none());
+    }
+}

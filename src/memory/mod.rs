@@ -1,0 +1,348 @@
+//! `faultline memory`: memory that becomes executable, and what was in it. As a library: [`Tracer`].
+
+pub mod alert;
+mod arguments;
+mod collect;
+mod cover;
+mod dump;
+mod elf;
+mod record;
+mod space;
+mod target;
+mod text;
+mod tracer;
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+pub use collect::Own;
+pub use dump::{Dump, INDEX};
+pub use record::{Argument, Call, Mapping, PAGE_BYTES, Page, PageRecord, Source, Tally, Trigger};
+pub use tracer::{Tracer, Tracing};
+
+use crate::command::{self, Running};
+use crate::host;
+use crate::output::{Format, Target, Writer, escape};
+use crate::probe::memory::{Attach, Counters, Plan, Probe};
+use crate::probe::{Build, Filter};
+use crate::watch::{Event, Watch};
+use collect::{BATCH, Collector, Item, Limits};
+use elf::Modules;
+
+/// What a user asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which tasks.
+    pub filter: Filter,
+    /// Descendants of `filter.pids`, too; those of the command are watched in any case.
+    pub follow: bool,
+    /// Show calls that don't concern executable memory, too.
+    pub all: bool,
+    /// Read pages and tell of each, without a folder.
+    pub pages: bool,
+    /// Where pages are dumped; None: nowhere.
+    pub dump: Option<PathBuf>,
+    /// Rebuild ELF files of what is dumped.
+    pub elf: bool,
+    /// At most so much of one mapping is read at one time, bytes.
+    pub max_bytes: u64,
+    /// How often memory that can change by itself is read again, and of `watch_all`: how often is told.
+    pub interval: Duration,
+    /// Count for the whole machine, and dump nothing.
+    pub watch_all: bool,
+    /// When to stop; None: when told.
+    pub duration: Option<Duration>,
+    /// Where records go.
+    pub target: Target,
+    /// How they look.
+    pub format: Format,
+    /// How to hook the kernel.
+    pub attach: Attach,
+    /// The kernel's types, where it doesn't show them itself.
+    pub btf: Option<PathBuf>,
+    /// Loader messages, start-up time and counters on standard error.
+    pub verbose: bool,
+    /// Exit with 1 where anything was lost.
+    pub strict: bool,
+    /// Run and watch this; empty: watch what runs already.
+    pub command: Vec<OsString>,
+}
+
+impl Options {
+    fn reads_pages(&self) -> bool {
+        !self.watch_all && (self.pages || self.dump.is_some())
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            filter: Filter { command: !self.command.is_empty(), ..self.filter.clone() },
+            follow: self.follow,
+            show_all: self.all,
+            pages: self.reads_pages(),
+            headers: self.elf,
+            watch_all: self.watch_all,
+            attach: self.attach,
+            btf: self.btf.clone(),
+            verbose: self.verbose,
+        }
+    }
+}
+
+/// Watches until it is told to stop, the time is up, or the command or the processes have ended.
+///
+/// # Errors
+/// What can't be watched, written or run: one line with the cure.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let started = Instant::now();
+    options.filter.check()?;
+    options.filter.check_cgroup()?;
+    check(options)?;
+    let writer = Writer::open(&options.target, options.format)?;
+    let dump = options.dump.as_deref().map(Dump::open).transpose()?;
+    let probe = Probe::start(&options.plan())?;
+    let attached = started.elapsed();
+    host::release_memory();
+    let mut watch = Watch::new(options.duration)?;
+    say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
+    if options.verbose {
+        say!(
+            "faultline: attached after {:.1} ms, {}",
+            attached.as_secs_f64() * 1000.0,
+            match probe.build() {
+                Build::Plain => "reading kernel memory by a helper",
+                Build::Typed => "reading kernel memory by typed loads",
+            }
+        );
+    }
+    if options.watch_all {
+        return alert::run(&probe, options, writer, &mut watch);
+    }
+    let limits = Limits { pages: options.reads_pages(), max_bytes: options.max_bytes };
+    let collector = Collector::new(&probe, limits)?;
+    let host = host::name();
+    let modules = options.elf.then(|| Modules::new(options.max_bytes));
+    let mut session = Session { collector, sink: Sink { writer, dump, modules, host }, options };
+    let status = session.run(&mut watch)?;
+    let (counters, own) = session.collector.counts()?;
+    let failed = session.sink.dump.as_ref().map_or(0, Dump::failed);
+    let lost = losses(&counters, own, failed).iter().any(|(_, count)| *count != 0);
+    if options.verbose || status.is_none() || lost {
+        say!("faultline: {}", tally(&counters, own, failed));
+    }
+    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(options.strict && lost))))
+}
+
+/// Checks what can be checked before anything is loaded.
+fn check(options: &Options) -> Result<()> {
+    let filter = &options.filter;
+    let is_chosen = !filter.pids.is_empty() || !filter.process_names.is_empty() || filter.cgroup.is_some();
+    if !options.watch_all && !is_chosen && options.command.is_empty() {
+        bail!("failed to watch: name a process by --pid PID, a command behind --, or count for all by --watch-all");
+    }
+    if !filter.is_of_host()? {
+        bail!(
+            "failed to watch: processes are read by the numbers that the host gives them, run this in its pid namespace"
+        );
+    }
+    Ok(())
+}
+
+/// One run between attaching and the last record.
+struct Session<'run> {
+    collector: Collector<'run>,
+    sink: Sink,
+    options: &'run Options,
+}
+
+/// Where records and pages go.
+struct Sink {
+    writer: Writer,
+    dump: Option<Dump>,
+    modules: Option<Modules>,
+    host: String,
+}
+
+impl Sink {
+    fn take(&mut self, item: Item) -> Result<()> {
+        match item {
+            Item::Mapping(mapping) => {
+                if let (Some(modules), Some(dump)) = (&mut self.modules, &self.dump) {
+                    modules.see(&mapping, &dump.folder_of(mapping.pid));
+                }
+                self.writer.write(&*mapping)
+            }
+            Item::Header(page) => {
+                if let Some(modules) = &mut self.modules {
+                    modules.keep(&page);
+                }
+                Ok(())
+            }
+            Item::Page(page) => {
+                if let Some(modules) = self.modules.as_mut().filter(|_| page.mapping_name.is_none()) {
+                    modules.keep(&page);
+                }
+                let record = match &mut self.dump {
+                    Some(dump) => dump.store(&page, &self.host)?,
+                    None => PageRecord::new(&page, self.host.clone(), None),
+                };
+                self.writer.write(&record)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if let Some(dump) = &mut self.dump {
+            dump.flush()?;
+        }
+        self.writer.flush()
+    }
+
+    /// Rebuilds the modules that have been seen since the last time.
+    fn rebuild(&mut self) {
+        if let (Some(modules), Some(dump)) = (&mut self.modules, &self.dump) {
+            modules.rebuild(|pid| dump.folder_of(pid));
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Returns the command's status; None: there was none, or it still runs.
+    fn run(&mut self, watch: &mut Watch) -> Result<Option<u8>> {
+        for &pid in &self.options.filter.pids {
+            self.collector.attach(pid, &mut |item| self.sink.take(item))?;
+            for child in self.options.follow.then(|| descendants(pid)).into_iter().flatten() {
+                // It may have ended meanwhile.
+                let _ = self.collector.attach(child, &mut |item| self.sink.take(item));
+            }
+        }
+        self.sink.flush()?;
+        let command = &self.options.command;
+        let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
+        let mut told = false;
+        self.await_tick(watch);
+        loop {
+            match watch.next(self.collector.as_fd())? {
+                Event::Samples => {
+                    let taken = self.collector.take(&mut |item| self.sink.take(item))?;
+                    self.sink.flush()?;
+                    watch.took(taken, BATCH);
+                    if taken < BATCH && running.is_none() && self.collector.have_ended(&self.options.filter.pids) {
+                        self.finish()?;
+                        return Ok(None);
+                    }
+                }
+                Event::Child => {
+                    if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
+                        self.finish()?;
+                        return Ok(Some(command::exit_code(status)));
+                    }
+                }
+                Event::Stop { signal, from_terminal } => match &running {
+                    // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
+                    Some(running) if !told => {
+                        told = true;
+                        if !from_terminal {
+                            running.signal(signal);
+                        }
+                    }
+                    _ => return self.leave(running.as_ref()),
+                },
+                Event::TimeUp => return self.leave(running.as_ref()),
+                Event::Tick => {
+                    self.collector.tick(&mut |item| self.sink.take(item))?;
+                    self.sink.rebuild();
+                    self.sink.flush()?;
+                    self.await_tick(watch);
+                }
+                Event::Hangup => {}
+            }
+        }
+    }
+
+    fn await_tick(&self, watch: &mut Watch) {
+        if let Some(when) = Instant::now().checked_add(self.collector.patience(self.options.interval)) {
+            watch.tick_at(when);
+        }
+    }
+
+    fn leave(&mut self, running: Option<&Running>) -> Result<Option<u8>> {
+        self.finish()?;
+        if let Some(running) = running {
+            say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
+        }
+        Ok(None)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.collector.finish(&mut |item| self.sink.take(item))?;
+        self.sink.rebuild();
+        self.sink.flush()
+    }
+}
+
+/// The processes that descend from this one now.
+fn descendants(pid: u32) -> Vec<u32> {
+    let Ok(all) = procfs::process::all_processes() else { return Vec::new() };
+    let parents: Vec<(u32, u32)> = all
+        .filter_map(|process| process.ok()?.stat().ok())
+        .filter_map(|stat| Some((u32::try_from(stat.pid).ok()?, u32::try_from(stat.ppid).ok()?)))
+        .collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+    }
+    found.split_off(1)
+}
+
+/// What is watched, for the line on standard error.
+fn subject(options: &Options) -> String {
+    let mut parts = Vec::new();
+    if !options.command.is_empty() {
+        let words: Vec<_> = options.command.iter().map(|word| word.to_string_lossy()).collect();
+        parts.push(format!("`{}` and its descendants", escape(&words.join(" "))));
+    }
+    if !options.filter.pids.is_empty() {
+        let pids: Vec<String> = options.filter.pids.iter().map(u32::to_string).collect();
+        parts.push(format!("PID {}{}", pids.join(", "), if options.follow { " and its descendants" } else { "" }));
+    }
+    if !options.filter.process_names.is_empty() {
+        parts.push(format!("processes named *{}*", options.filter.process_names.join("*, *")));
+    }
+    if let Some(cgroup) = &options.filter.cgroup {
+        parts.push(format!("cgroup {}", cgroup.display()));
+    }
+    let who = if parts.is_empty() { "all processes".to_owned() } else { parts.join(" in ") };
+    let what = match (options.watch_all, options.all) {
+        (true, _) => "anonymous memory that becomes executable",
+        (false, true) => "mapping calls",
+        (false, false) => "memory that becomes executable",
+    };
+    format!("{who} for {what}")
+}
+
+/// Everything that was lost, by reason, zeros included.
+fn losses(counters: &Counters, own: Own, failed: u64) -> Vec<(&'static str, u64)> {
+    let mut all = counters.losses().to_vec();
+    all.extend([
+        ("mappings_unseen", own.mappings_unseen),
+        ("pages_gone", own.pages_gone),
+        ("pages_left_out", own.pages_left_out),
+        ("pages_nameless", own.pages_nameless),
+        ("write_failed", failed),
+    ]);
+    all
+}
+
+/// The counters in one line.
+fn tally(counters: &Counters, own: Own, failed: u64) -> String {
+    let lost: Vec<String> =
+        losses(counters, own, failed).iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    format!("{} calls, {} pages read in the kernel; lost: {}", counters.calls, counters.pages, lost.join(", "))
+}

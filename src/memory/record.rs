@@ -1,0 +1,358 @@
+//! The shapes of the records: what stands in JSON, and what the text is made from.
+
+use std::sync::Arc;
+
+use serde::ser::{SerializeMap, Serializer};
+
+use crate::hex::{Hex, digits};
+use crate::output::{SCHEMA, Timestamp};
+use crate::probe::abi::memory::fl_call;
+
+/// The bytes in a page.
+pub const PAGE_BYTES: usize = 4096;
+
+/// A call that maps, changes or unmaps memory. Fields as in docs/output.md; None is `null`: not known.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Mapping {
+    /// Always `mapping`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When the call had done its work.
+    pub timestamp: Timestamp,
+    /// This machine's name.
+    pub host: String,
+    /// The process, as the host numbers it.
+    pub pid: u32,
+    /// The thread that made the call.
+    pub tid: u32,
+    /// The process's parent.
+    pub ppid: u32,
+    /// The process's name: its group leader's comm.
+    pub comm: String,
+    /// `mmap`, `mprotect`, ...
+    pub call: Call,
+    /// What the call was given, by name.
+    #[serde(serialize_with = "arguments")]
+    pub arguments: Vec<(&'static str, Argument)>,
+    /// Where the memory begins that the call was about.
+    pub address: Option<Hex>,
+    /// Its length, bytes, whole pages.
+    pub length: Option<u64>,
+    /// `r-xp`, of the mapping at `address` after the call; None: there is none.
+    pub permissions: Option<String>,
+    /// 0, the number of a new file descriptor, or minus the number of the error.
+    pub result: Option<i64>,
+    /// The error's name.
+    pub error: Option<String>,
+    /// The file's path, or `[vdso]`; None: anonymous memory.
+    pub mapping_name: Option<String>,
+    /// Of `address` in the file.
+    pub offset: Option<Hex>,
+    /// What became of the pages that the call has made executable; None: it made none, or they were not asked for.
+    pub pages: Option<Tally>,
+}
+
+impl Mapping {
+    /// What `kind` and `schema` are in every record.
+    pub const KIND: (&'static str, u32) = ("mapping", SCHEMA);
+}
+
+/// Which call, or which event that stands for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// mmap(2)
+    Mmap,
+    /// mprotect(2)
+    Mprotect,
+    /// pkey_mprotect(2)
+    PkeyMprotect,
+    /// munmap(2)
+    Munmap,
+    /// mremap(2)
+    Mremap,
+    /// brk(2)
+    Brk,
+    /// shmat(2)
+    Shmat,
+    /// shmdt(2)
+    Shmdt,
+    /// madvise(2)
+    Madvise,
+    /// memfd_create(2)
+    Memfd,
+    /// execve(2) and execveat(2): a mapping of the new program
+    Execve,
+    /// The end of the process
+    Exit,
+    /// None that we saw: the mapping was there when we looked.
+    Unseen,
+}
+
+impl Call {
+    /// As JSON has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Mmap => "mmap",
+            Self::Mprotect => "mprotect",
+            Self::PkeyMprotect => "pkey_mprotect",
+            Self::Munmap => "munmap",
+            Self::Mremap => "mremap",
+            Self::Brk => "brk",
+            Self::Shmat => "shmat",
+            Self::Shmdt => "shmdt",
+            Self::Madvise => "madvise",
+            Self::Memfd => "memfd",
+            Self::Execve => "execve",
+            Self::Exit => "exit",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
+impl From<fl_call> for Call {
+    fn from(call: fl_call) -> Self {
+        match call {
+            fl_call::FL_CALL_MMAP => Self::Mmap,
+            fl_call::FL_CALL_MPROTECT => Self::Mprotect,
+            fl_call::FL_CALL_PKEY_MPROTECT => Self::PkeyMprotect,
+            fl_call::FL_CALL_MUNMAP => Self::Munmap,
+            fl_call::FL_CALL_MREMAP => Self::Mremap,
+            fl_call::FL_CALL_BRK => Self::Brk,
+            fl_call::FL_CALL_SHMAT => Self::Shmat,
+            fl_call::FL_CALL_SHMDT => Self::Shmdt,
+            fl_call::FL_CALL_MADVISE => Self::Madvise,
+            fl_call::FL_CALL_MEMFD => Self::Memfd,
+            fl_call::FL_CALL_EXEC => Self::Execve,
+            fl_call::FL_CALL_EXIT => Self::Exit,
+            _ => Self::Unseen,
+        }
+    }
+}
+
+/// An argument of a call.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    /// An address, or an offset in a file.
+    Address(Hex),
+    /// A length, or a file descriptor.
+    Number(i64),
+    /// Flags by name: `PROT_READ|PROT_EXEC`.
+    Flags(String),
+}
+
+/// Pages of one call: `total` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Tally {
+    /// In the range.
+    pub total: u64,
+    /// Read by the kernel program when the call was done.
+    pub resident: u64,
+    /// Read by user space afterwards.
+    pub read: u64,
+    /// Never used, so nothing is in them: anonymous memory, or behind the end of a file.
+    pub untouched: u64,
+    /// More than `--max-bytes`.
+    pub left_out: u64,
+    /// The process was gone before they could be read.
+    pub gone: u64,
+}
+
+/// One page of executable memory, and what was in it.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// When it was read.
+    pub timestamp: Timestamp,
+    /// The process, as the host numbers it.
+    pub pid: u32,
+    /// Where it lies.
+    pub address: u64,
+    /// `r-xp`, of its mapping; None: not known.
+    pub permissions: Option<String>,
+    /// Why it was read.
+    pub trigger: Trigger,
+    /// The SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+    /// Read by the kernel program, at the very moment that `trigger` says. Else by user space, a little later.
+    pub resident: bool,
+    /// Where it was read.
+    pub source: Source,
+    /// The file's path, or `[vdso]`; None: anonymous memory.
+    pub mapping_name: Option<String>,
+    /// What was in it: [`PAGE_BYTES`] of them.
+    pub bytes: Arc<[u8]>,
+}
+
+/// Why a page was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// It was executable when watching began.
+    Attach,
+    /// mmap(2) made it executable.
+    Mmap,
+    /// mprotect(2) did.
+    Mprotect,
+    /// pkey_mprotect(2) did.
+    PkeyMprotect,
+    /// mremap(2) moved it there.
+    Mremap,
+    /// brk(2) did.
+    Brk,
+    /// shmat(2) did.
+    Shmat,
+    /// execve(2) has mapped it.
+    Execve,
+    /// It was executed, for the first time as far as the processor tells.
+    ExecuteFault,
+    /// It can change at any time, and was looked at again.
+    Timer,
+    /// It is about to be unmapped.
+    BeforeMunmap,
+    /// Something is about to be mapped over it.
+    BeforeMmap,
+    /// It is about to be moved.
+    BeforeMremap,
+    /// Its content is about to be dropped.
+    BeforeMadvise,
+    /// It is about to be detached.
+    BeforeShmdt,
+    /// The process is about to execute another program.
+    BeforeExecve,
+    /// The process is about to end.
+    Exit,
+    /// No call was seen that made it executable.
+    Unseen,
+}
+
+impl Trigger {
+    /// As JSON has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Attach => "attach",
+            Self::Mmap => "mmap",
+            Self::Mprotect => "mprotect",
+            Self::PkeyMprotect => "pkey_mprotect",
+            Self::Mremap => "mremap",
+            Self::Brk => "brk",
+            Self::Shmat => "shmat",
+            Self::Execve => "execve",
+            Self::ExecuteFault => "execute_fault",
+            Self::Timer => "timer",
+            Self::BeforeMunmap => "before_munmap",
+            Self::BeforeMmap => "before_mmap",
+            Self::BeforeMremap => "before_mremap",
+            Self::BeforeMadvise => "before_madvise",
+            Self::BeforeShmdt => "before_shmdt",
+            Self::BeforeExecve => "before_execve",
+            Self::Exit => "exit",
+            Self::Unseen => "unseen",
+        }
+    }
+
+    /// Pages that a call has made executable.
+    pub fn after(call: Call) -> Self {
+        match call {
+            Call::Mmap => Self::Mmap,
+            Call::Mprotect => Self::Mprotect,
+            Call::PkeyMprotect => Self::PkeyMprotect,
+            Call::Mremap => Self::Mremap,
+            Call::Brk => Self::Brk,
+            Call::Shmat => Self::Shmat,
+            Call::Execve => Self::Execve,
+            _ => Self::Unseen,
+        }
+    }
+
+    /// Pages that a call is about to take away.
+    pub fn before(call: Call) -> Self {
+        match call {
+            Call::Munmap => Self::BeforeMunmap,
+            Call::Mmap => Self::BeforeMmap,
+            Call::Mremap => Self::BeforeMremap,
+            Call::Madvise => Self::BeforeMadvise,
+            Call::Shmdt => Self::BeforeShmdt,
+            Call::Execve => Self::BeforeExecve,
+            _ => Self::Exit,
+        }
+    }
+}
+
+/// Where a page was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// By the kernel program.
+    Kernel,
+    /// In the process's memory, by user space.
+    Process,
+    /// In the file that is mapped there: the process had not touched it.
+    File,
+}
+
+/// A page as it is written: the bytes are in the dump.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PageRecord {
+    /// Always `page`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When it was read.
+    pub timestamp: Timestamp,
+    /// This machine's name.
+    pub host: String,
+    /// The process, as the host numbers it.
+    pub pid: u32,
+    /// Where it lies.
+    pub address: Hex,
+    /// Bytes.
+    pub length: usize,
+    /// `r-xp`; None: not known.
+    pub permissions: Option<String>,
+    /// Why it was read.
+    pub trigger: Trigger,
+    /// Of its bytes.
+    pub sha256: String,
+    /// Read at the very moment that `trigger` says.
+    pub resident: bool,
+    /// Where it was read.
+    pub source: Source,
+    /// The file's path, or `[vdso]`; None: anonymous memory.
+    pub mapping_name: Option<String>,
+    /// The dump, in the folder of `--dump`; None: there is none.
+    pub file: Option<String>,
+}
+
+impl PageRecord {
+    /// The record of `page`, whose bytes are in `file`.
+    pub fn new(page: &Page, host: String, file: Option<String>) -> Self {
+        Self {
+            kind: "page",
+            schema: SCHEMA,
+            timestamp: page.timestamp,
+            host,
+            pid: page.pid,
+            address: Hex(page.address),
+            length: page.bytes.len(),
+            permissions: page.permissions.clone(),
+            trigger: page.trigger,
+            sha256: digits(&page.sha256),
+            resident: page.resident,
+            source: page.source,
+            mapping_name: page.mapping_name.clone(),
+            file,
+        }
+    }
+}
+
+fn arguments<S: Serializer>(from: &[(&'static str, Argument)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(from.len()))?;
+    for (name, value) in from {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}

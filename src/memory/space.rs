@@ -1,0 +1,255 @@
+//! What is known of one watched process, and reading what the kernel program could not.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::cover::Cover;
+use super::record::{PAGE_BYTES, Page, Source, Tally, Trigger};
+use super::target::{self, Area, Mapped, Memory, PAGE, Presence};
+use crate::output::Timestamp;
+
+/// Pages of a process whose last content is remembered: beyond these all are forgotten, and told anew.
+const SEEN_MAX: usize = 1 << 20;
+
+/// The most of one mapping that is looked through for pages.
+const LOOK_MAX: u64 = 64 << 30;
+
+/// A watched process.
+#[derive(Debug)]
+pub(super) struct Space {
+    pid: u32,
+    /// None: not opened yet, or it can't be.
+    memory: Option<Memory>,
+    /// The SHA-256 of what was last seen in a page, by address.
+    seen: HashMap<u64, [u8; 32]>,
+    /// Executable memory that is accounted for.
+    pub cover: Cover,
+    /// Some of it can change without a call.
+    pub is_volatile: bool,
+    /// Where the timer goes on.
+    cursor: u64,
+}
+
+/// What is read of a page, and why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading<'a> {
+    pub timestamp: Timestamp,
+    pub trigger: Trigger,
+    pub permissions: Option<&'a str>,
+    pub name: Option<&'a str>,
+    /// Only if it isn't what was seen there last.
+    pub only_changed: bool,
+}
+
+impl Space {
+    pub fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            memory: Memory::open(pid).ok(),
+            seen: HashMap::new(),
+            cover: Cover::default(),
+            is_volatile: false,
+            cursor: 0,
+        }
+    }
+
+    /// A child: its memory is a copy of its parent's.
+    pub fn fork(&self, pid: u32) -> Self {
+        Self {
+            pid,
+            memory: Memory::open(pid).ok(),
+            seen: self.seen.clone(),
+            cover: self.cover.clone(),
+            is_volatile: self.is_volatile,
+            cursor: 0,
+        }
+    }
+
+    /// As the host numbers it.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// It executes another program: nothing is left of what was.
+    pub fn execute(&mut self) {
+        *self = Self::new(self.pid);
+    }
+
+    /// A page that was read. None: it is what was seen there last, and only changes are wanted.
+    pub fn page(&mut self, address: u64, bytes: &[u8], source: Source, reading: Reading<'_>) -> Option<Page> {
+        let sha256: [u8; 32] = Sha256::digest(bytes).into();
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.clear();
+        }
+        if self.seen.insert(address, sha256) == Some(sha256) && reading.only_changed {
+            return None;
+        }
+        Some(Page {
+            timestamp: reading.timestamp,
+            pid: self.pid,
+            address,
+            permissions: reading.permissions.map(str::to_owned),
+            trigger: reading.trigger,
+            sha256,
+            resident: source == Source::Kernel,
+            source,
+            mapping_name: reading.name.map(str::to_owned),
+            bytes: Arc::from(bytes),
+        })
+    }
+
+    /// The page at `address` as it is now. None: it isn't there, or it is what was seen there last.
+    pub fn read(&mut self, address: u64, reading: Reading<'_>) -> Option<Page> {
+        let mut bytes = [0; PAGE_BYTES];
+        self.memory.as_ref()?.page(address, &mut bytes)?;
+        self.page(address, &bytes, Source::Process, reading)
+    }
+
+    /// Reads the pages from `start` to `end` of `area`, less those that the kernel program had (`have`), and at most `room`
+    /// bytes of them, which become less. Hands each to `emit`; says what became of all.
+    pub fn read_rest<E>(
+        &mut self,
+        area: &Area,
+        (start, end): (u64, u64),
+        have: &Had,
+        room: &mut u64,
+        reading: Reading<'_>,
+        emit: &mut impl FnMut(Page) -> Result<(), E>,
+    ) -> Result<Tally, E> {
+        let mut tally = Tally { total: (end - start).div_ceil(PAGE), ..Tally::default() };
+        let look_end = end.min(start.saturating_add(LOOK_MAX));
+        tally.left_out += (end - look_end).div_ceil(PAGE);
+        let mut wanted = Vec::new();
+        let take = |address: u64, presence: Presence| {
+            if have.pages.contains(&address) {
+                tally.resident += 1;
+            } else if presence == Presence::Untouched && area.file.is_none() {
+                tally.untouched += 1;
+            } else if *room < PAGE {
+                tally.left_out += 1;
+            } else {
+                *room -= PAGE;
+                wanted.push((address, presence));
+            }
+            true
+        };
+        let is_there = match &self.memory {
+            Some(memory) => memory.presence(start, look_end, take),
+            None => false,
+        };
+        if !is_there {
+            // What was said until then, if anything, is worth nothing any more.
+            *room += wanted.len() as u64 * PAGE;
+            let left_out = (end - look_end).div_ceil(PAGE);
+            tally = Tally { total: tally.total, left_out, ..Tally::default() };
+            wanted.clear();
+            let mut address = start;
+            while address < look_end && *room >= PAGE {
+                if have.pages.contains(&address) {
+                    tally.resident += 1;
+                } else if area.file.is_none() && address < have.looked_to {
+                    tally.untouched += 1;
+                } else if area.file.is_none() && area.name.as_deref() != Some(VDSO) {
+                    tally.gone += 1;
+                } else {
+                    *room -= PAGE;
+                    wanted.push((address, Presence::File));
+                }
+                address += PAGE;
+            }
+            tally.left_out += (look_end - address) / PAGE;
+        }
+        let file = area.file.as_ref().and_then(|mapped| {
+            let opened = self.memory.as_ref().and_then(|memory| memory.mapped_file(area.start, area.end));
+            opened.or_else(|| target::file_by_path(self.pid, mapped)).map(|file| (file, mapped))
+        });
+        for (address, presence) in wanted {
+            match self.fetch(area, address, presence, file.as_ref()) {
+                Fetched::Page(bytes, source) => {
+                    tally.read += 1;
+                    if let Some(page) = self.page(address, &*bytes, source, reading) {
+                        emit(page)?;
+                    }
+                }
+                Fetched::Untouched => tally.untouched += 1,
+                Fetched::Gone => tally.gone += 1,
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Reads one page where it is to be had.
+    fn fetch(&self, area: &Area, address: u64, presence: Presence, file: Option<&(File, &Mapped)>) -> Fetched {
+        let mut bytes = Box::new([0; PAGE_BYTES]);
+        // The file first, where it has the same: to read it in the process would map it there.
+        if presence != Presence::Own
+            && let Some((file, mapped)) = file
+        {
+            return match target::file_page(file, mapped.offset + (address - area.start), &mut bytes) {
+                Some(()) => Fetched::Page(bytes, Source::File),
+                None => Fetched::Untouched,
+            };
+        }
+        if self.memory.as_ref().and_then(|memory| memory.page(address, &mut bytes)).is_some() {
+            return Fetched::Page(bytes, Source::Process);
+        }
+        // The kernel has one for all.
+        if area.name.as_deref() == Some(VDSO)
+            && let Some(own) = target::own_vdso(address - area.start)
+        {
+            return Fetched::Page(own, Source::File);
+        }
+        Fetched::Gone
+    }
+
+    /// Looks again at memory that can change by itself, `room` bytes of it, and goes on there the next time. Hands what has
+    /// changed to `emit`.
+    pub fn look_again<E>(
+        &mut self,
+        areas: &[Area],
+        room: &mut u64,
+        timestamp: Timestamp,
+        emit: &mut impl FnMut(Page) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let cursor = std::mem::take(&mut self.cursor);
+        for area in areas.iter().filter(|area| area.is_volatile() && area.end > cursor) {
+            let reading = Reading {
+                timestamp,
+                trigger: Trigger::Timer,
+                permissions: Some(&area.permissions),
+                name: area.name.as_deref(),
+                only_changed: true,
+            };
+            let start = area.start.max(cursor);
+            let tally = self.read_rest(area, (start, area.end), &Had::default(), room, reading, emit)?;
+            if tally.left_out > 0 {
+                // Not exactly where it ended where pages were untouched in between: some are looked at twice.
+                self.cursor = start + (tally.read + tally.gone) * PAGE;
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the kernel program has read of a range.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Had {
+    /// The pages' addresses.
+    pub pages: HashSet<u64>,
+    /// Up to here it has looked for them: what it hasn't got was not in memory.
+    pub looked_to: u64,
+}
+
+/// The name of the kernel's own code in every process.
+pub(super) const VDSO: &str = "[vdso]";
+
+enum Fetched {
+    Page(Box<[u8; PAGE_BYTES]>, Source),
+    /// Behind the end of the file.
+    Untouched,
+    Gone,
+}

@@ -1,0 +1,279 @@
+//! The memory of a process as user space sees it: its mappings, which pages there are, and what is in them.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use nix::sys::stat::{major, makedev, minor};
+use procfs::process::{MMPermissions, MMapPath, Process};
+
+use super::record::PAGE_BYTES;
+use crate::output::lossy;
+
+/// PAGE_BYTES, for addresses.
+pub(super) const PAGE: u64 = PAGE_BYTES as u64;
+
+/// Entries of /proc/PID/pagemap that are read at once: 32 KiB.
+const ENTRIES: usize = 4096;
+
+/// The page that the kernel shows every process at the end of its address space, which is no memory of its own.
+const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
+
+/// One mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Area {
+    /// First address.
+    pub start: u64,
+    /// First address after it.
+    pub end: u64,
+    /// `r-xp`
+    pub permissions: String,
+    /// The file's path, or `[vdso]`; None: anonymous memory.
+    pub name: Option<String>,
+    /// The file that is mapped; None: anonymous memory.
+    pub file: Option<Mapped>,
+}
+
+/// Which file is mapped, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mapped {
+    /// As stat(2) has it.
+    pub device: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// In the file, of the mapping's first address.
+    pub offset: u64,
+    /// Its path; None: not known.
+    pub path: Option<String>,
+    /// It has no name any more, or never had one.
+    pub is_gone: bool,
+}
+
+impl Area {
+    /// Is there code in it?
+    pub fn is_executable(&self) -> bool {
+        self.permissions.as_bytes().get(2) == Some(&b'x')
+    }
+
+    /// Can its content change without a call that we see? As fl_is_volatile(), bpf/include/pages.bpf.h.
+    pub fn is_volatile(&self) -> bool {
+        let permissions = self.permissions.as_bytes();
+        let is_gone = self.file.as_ref().is_some_and(|file| file.is_gone);
+        self.is_executable() && (permissions.get(1) == Some(&b'w') || permissions.get(3) == Some(&b's') || is_gone)
+    }
+}
+
+/// A device number as the kernel keeps it (major << 20 | minor) as stat(2) has it.
+pub(super) fn device_of_kernel(device: u32) -> u64 {
+    makedev(u64::from(device >> 20), u64::from(device & 0xf_ffff))
+}
+
+/// The mappings of a process, by address.
+///
+/// # Errors
+/// Where it is gone, or we may not look at it.
+pub(super) fn areas(pid: u32) -> io::Result<Vec<Area>> {
+    let process = i32::try_from(pid).map(Process::new).map_err(io::Error::other)?.map_err(io::Error::other)?;
+    let maps = process.maps().map_err(io::Error::other)?;
+    Ok(maps.into_iter().filter(|map| map.address.0 < VSYSCALL).map(area).collect())
+}
+
+fn area(map: procfs::process::MemoryMap) -> Area {
+    let bit = |bit, letter| if map.perms.contains(bit) { letter } else { '-' };
+    let permissions = [
+        bit(MMPermissions::READ, 'r'),
+        bit(MMPermissions::WRITE, 'w'),
+        bit(MMPermissions::EXECUTE, 'x'),
+        if map.perms.contains(MMPermissions::SHARED) { 's' } else { 'p' },
+    ];
+    let name = match &map.pathname {
+        MMapPath::Path(path) => Some(path.to_string_lossy().into_owned()),
+        MMapPath::Heap => Some("[heap]".to_owned()),
+        MMapPath::Stack => Some("[stack]".to_owned()),
+        MMapPath::Vdso => Some("[vdso]".to_owned()),
+        MMapPath::Vsys(key) => Some(format!("/SYSV{key:08x} (deleted)")),
+        MMapPath::Other(name) => Some(format!("[{name}]")),
+        _ => None,
+    };
+    let file = (map.inode != 0).then(|| Mapped {
+        device: makedev(map.dev.0 as u64, map.dev.1 as u64),
+        inode: map.inode,
+        offset: map.offset,
+        path: name.clone(),
+        is_gone: name.as_ref().is_some_and(|name| name.ends_with(" (deleted)")),
+    });
+    Area { start: map.address.0, end: map.address.1, permissions: permissions.iter().collect(), name, file }
+}
+
+/// What the kernel says of a page: Documentation/admin-guide/mm/pagemap.rst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// The process never used it.
+    Untouched,
+    /// It is in memory or on swap, and the process's own.
+    Own,
+    /// It is in memory, and the file's.
+    File,
+}
+
+impl Presence {
+    fn of(entry: u64) -> Self {
+        const PRESENT: u64 = 1 << 63;
+        const SWAPPED: u64 = 1 << 62;
+        const OF_FILE: u64 = 1 << 61;
+        match entry {
+            entry if entry & (PRESENT | SWAPPED) == 0 => Self::Untouched,
+            entry if entry & OF_FILE != 0 => Self::File,
+            _ => Self::Own,
+        }
+    }
+}
+
+/// A process's memory, held open: it stays that of the program that ran when it was opened.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pid: u32,
+    mem: File,
+    pagemap: File,
+}
+
+impl Memory {
+    /// Opens the memory of a process.
+    ///
+    /// # Errors
+    /// Where it is gone, or may not be traced by us.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let open = |name: &str| File::open(format!("/proc/{pid}/{name}"));
+        Ok(Self { pid, mem: open("mem")?, pagemap: open("pagemap")? })
+    }
+
+    /// Reads the page at `address`. None: it isn't there.
+    pub fn page(&self, address: u64, bytes: &mut [u8; PAGE_BYTES]) -> Option<()> {
+        self.mem.read_exact_at(bytes, address).ok()
+    }
+
+    /// Hands on each page from `start` to `end` with what the kernel says of it, until `take` says no. False: the process
+    /// is gone.
+    pub fn presence(&self, start: u64, end: u64, mut take: impl FnMut(u64, Presence) -> bool) -> bool {
+        let mut bytes = vec![0; ENTRIES * 8];
+        let mut address = start;
+        while address < end {
+            let wanted = usize::try_from((end - address).div_ceil(PAGE)).map_or(ENTRIES, |pages| pages.min(ENTRIES));
+            let read = match self.pagemap.read_at(&mut bytes[..wanted * 8], address / PAGE * 8) {
+                Ok(read) if read >= 8 => read,
+                _ => return false,
+            };
+            for entry in bytes[..read].chunks_exact(8) {
+                let entry = u64::from_ne_bytes(entry.try_into().unwrap_or_default());
+                if !take(address, Presence::of(entry)) {
+                    return true;
+                }
+                address += PAGE;
+            }
+        }
+        true
+    }
+
+    /// The file that is mapped at `start` to `end`, whatever lies at its path. None: we may not open it that way.
+    pub fn mapped_file(&self, start: u64, end: u64) -> Option<File> {
+        File::open(format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid)).ok()
+    }
+}
+
+/// The file of a mapping, by its path, as long as it is the very same.
+pub(super) fn file_by_path(pid: u32, mapped: &Mapped) -> Option<File> {
+    let path = mapped.path.as_deref().filter(|_| !mapped.is_gone)?;
+    // In the process's mount namespace as long as there is one.
+    for root in [format!("/proc/{pid}/root"), String::new()] {
+        let Ok(file) = File::open(format!("{root}{path}")) else { continue };
+        let is_it = file.metadata().is_ok_and(|metadata| {
+            // Some file systems (btrfs, overlayfs) show another device than the kernel's; the number then is the same.
+            metadata.ino() == mapped.inode && (same_device(metadata.dev(), mapped.device) || major(mapped.device) == 0)
+        });
+        if is_it {
+            return Some(file);
+        }
+    }
+    None
+}
+
+fn same_device(one: u64, other: u64) -> bool {
+    major(one) == major(other) && minor(one) == minor(other)
+}
+
+/// Reads a page of a file; what is behind its end is zeros, as in memory. None: all of it is behind the end.
+pub(super) fn file_page(file: &File, offset: u64, bytes: &mut [u8; PAGE_BYTES]) -> Option<()> {
+    bytes.fill(0);
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    (filled > 0).then_some(())
+}
+
+/// The page at `offset` of the vdso, as we have it ourselves. None: ours is shorter.
+pub(super) fn own_vdso(offset: u64) -> Option<Box<[u8; PAGE_BYTES]>> {
+    let pid = std::process::id();
+    let areas = areas(pid).ok()?;
+    let own = areas.iter().find(|area| area.name.as_deref() == Some("[vdso]"))?;
+    let mut bytes = Box::new([0; PAGE_BYTES]);
+    let address = own.start + offset;
+    (address < own.end).then_some(())?;
+    Memory::open(pid).ok()?.page(address, &mut bytes)?;
+    Some(bytes)
+}
+
+/// A process's name; empty: it is gone.
+pub(super) fn comm(pid: u32) -> String {
+    fs::read(Path::new("/proc").join(pid.to_string()).join("comm"))
+        .map(|name| lossy(name.trim_ascii_end()))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn area_of(permissions: &str, file: Option<bool>) -> Area {
+        let file = file.map(|is_gone| Mapped { device: 1, inode: 2, offset: 0, path: None, is_gone });
+        Area { start: 0, end: PAGE, permissions: permissions.to_owned(), name: None, file }
+    }
+
+    #[test]
+    fn what_can_change_is_executable_and_writable_shared_or_without_a_name() {
+        assert!(area_of("rwxp", None).is_volatile());
+        assert!(area_of("r-xs", Some(false)).is_volatile());
+        assert!(area_of("r-xp", Some(true)).is_volatile());
+        for (permissions, file) in [("r-xp", None), ("r-xp", Some(false)), ("rw-s", Some(true))] {
+            assert!(!area_of(permissions, file).is_volatile(), "{permissions}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_the_pagemap_says_whose_the_page_is() {
+        assert_eq!(Presence::of(1 << 55), Presence::Untouched);
+        assert_eq!(Presence::of(1 << 63), Presence::Own);
+        assert_eq!(Presence::of(1 << 62), Presence::Own);
+        assert_eq!(Presence::of(1 << 63 | 1 << 61), Presence::File);
+    }
+
+    #[test]
+    fn our_own_memory_can_be_read() {
+        let areas = areas(std::process::id()).unwrap();
+        let own = areas.iter().find(|area| area.is_executable() && area.file.is_some()).unwrap();
+        let memory = Memory::open(std::process::id()).unwrap();
+        let (mut from_memory, mut from_file) = ([0; PAGE_BYTES], [0; PAGE_BYTES]);
+        memory.page(own.start, &mut from_memory).unwrap();
+        let mapped = own.file.as_ref().unwrap();
+        let file = file_by_path(std::process::id(), mapped).unwrap();
+        file_page(&file, mapped.offset, &mut from_file).unwrap();
+        assert!(from_memory == from_file);
+        assert!(Memory::open(u32::MAX).is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! The records for people.
+
+use super::record::{Mapping, PageRecord, Tally};
+use crate::output::{Record, escape};
+
+impl Record for Mapping {
+    fn text(&self) -> String {
+        let name = self.mapping_name.as_deref().map(escape);
+        let what = match (&self.permissions, &name) {
+            (Some(permissions), Some(name)) => format!(" {permissions} {name}"),
+            (Some(permissions), None) => format!(" {permissions} anonymous"),
+            (None, _) => String::new(),
+        };
+        let place = match (self.address, self.length) {
+            (Some(address), Some(length)) => format!(" {address}-{:#x}", address.0.saturating_add(length)),
+            (Some(address), None) => format!(" {address}"),
+            _ => String::new(),
+        };
+        let result = match (&self.error, self.result) {
+            (Some(error), _) => format!(" = {error}"),
+            (None, Some(result)) if result != 0 => format!(" = {result}"),
+            _ => String::new(),
+        };
+        let pages = self.pages.map(|pages| format!(", {}", pages_text(pages))).unwrap_or_default();
+        format!(
+            "[{}] {}: {}/{}{place}{what}{result}{pages}\n",
+            self.timestamp.local_seconds(),
+            self.call.word().to_uppercase(),
+            escape(&self.comm),
+            self.pid
+        )
+    }
+}
+
+fn pages_text(pages: Tally) -> String {
+    let parts = [
+        (pages.resident, "read at once"),
+        (pages.read, "read afterwards"),
+        (pages.untouched, "never used"),
+        (pages.left_out, "left out"),
+        (pages.gone, "gone"),
+    ];
+    let named: Vec<String> =
+        parts.iter().filter(|(count, _)| *count != 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let unit = if pages.total == 1 { "page" } else { "pages" };
+    format!("{} {unit}: {}", pages.total, named.join(", "))
+}
+
+impl Record for PageRecord {
+    fn text(&self) -> String {
+        let name = self.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
+        let file = self.file.as_deref().map(|file| format!(" -> {file}")).unwrap_or_default();
+        format!(
+            "[{}] PAGE: {}/{} {} {} {} {name}{file}\n",
+            self.timestamp.local_seconds(),
+            self.pid,
+            self.address,
+            self.permissions.as_deref().unwrap_or("????"),
+            self.trigger.word(),
+            self.sha256.get(..16).unwrap_or(&self.sha256),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_there_is_is_told_of_pages() {
+        let pages = Tally { total: 3, resident: 1, untouched: 2, ..Tally::default() };
+        assert_eq!(pages_text(pages), "3 pages: 1 read at once, 2 never used");
+        assert_eq!(pages_text(Tally { total: 1, gone: 1, ..Tally::default() }), "1 page: 1 gone");
+    }
+}

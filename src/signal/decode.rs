@@ -1,0 +1,291 @@
+//! From samples to records. Keeps them in order, and a kill by the kernel back for a moment: only what comes right after it
+//! says that it was for a lack of memory.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::cgroup;
+use super::record::{Exec, Exit, Fork, Sender, Signal, Target};
+use crate::host;
+use crate::oom::OutOfMemory;
+use crate::output::{SCHEMA, Timestamp, lossy};
+use crate::probe::abi::signal::{
+    Exec as ExecSample, Sample, fl_process, fl_process_flag, fl_result, fl_signal, fl_signal_flag,
+};
+use crate::process;
+use crate::siginfo::{code_name, signal_name};
+
+/// How long a kill by the kernel is kept back: the mark comes a few microseconds later, unless its processor is taken away.
+const KEEP: Duration = Duration::from_millis(40);
+
+/// How many records are kept back at most, in order: beyond that the oldest is told as it is.
+const KEPT_MAX: usize = 4096;
+
+/// A record of any kind.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// A signal.
+    Signal(Box<Signal>),
+    /// A new task.
+    Fork(Fork),
+    /// Another program.
+    Exec(Box<Exec>),
+    /// A task's end.
+    Exit(Exit),
+}
+
+struct Kept {
+    told: Told,
+    /// The kernel killed it, for a reason that may still come: since when, and how large it was.
+    awaits: Option<(Instant, OutOfMemory, u64)>,
+}
+
+/// Makes records of samples.
+pub struct Decoder {
+    host: String,
+    kept: VecDeque<Kept>,
+}
+
+impl Decoder {
+    /// A decoder for this machine.
+    pub fn new() -> Self {
+        Self { host: host::name(), kept: VecDeque::new() }
+    }
+
+    /// Takes one sample.
+    ///
+    /// # Errors
+    /// Where the clocks can't be read.
+    pub fn take(&mut self, sample: &Sample) -> Result<()> {
+        match sample {
+            Sample::Signal(signal) => {
+                let told = Told::Signal(Box::new(self.signal(signal)?));
+                self.kept.push_back(Kept { told, awaits: awaits(signal) });
+            }
+            Sample::OutOfMemory(oom) => self.mark(oom.pid),
+            Sample::Fork(process) => {
+                let told = Told::Fork(self.fork(process)?);
+                self.kept.push_back(Kept { told, awaits: None });
+            }
+            Sample::Exec(exec) => {
+                let told = Told::Exec(Box::new(self.exec(exec)?));
+                self.kept.push_back(Kept { told, awaits: None });
+            }
+            Sample::Exit(process) => {
+                let told = Told::Exit(self.exit(process)?);
+                self.kept.push_back(Kept { told, awaits: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// The next record that may be told, in order. `all`: nothing more will come.
+    pub fn next(&mut self, all: bool) -> Option<Told> {
+        let first = self.kept.front()?;
+        let keeps = first.awaits.as_ref().is_some_and(|(since, ..)| since.elapsed() < KEEP);
+        if keeps && !all && self.kept.len() <= KEPT_MAX {
+            return None;
+        }
+        self.kept.pop_front().map(|kept| kept.told)
+    }
+
+    /// Is a record kept back?
+    pub fn keeps_any(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// The kill of this thread was for a lack of memory.
+    fn mark(&mut self, tid: u32) {
+        for kept in self.kept.iter_mut().rev() {
+            let Told::Signal(signal) = &mut kept.told else { continue };
+            if signal.target.tid != Some(tid) {
+                continue;
+            }
+            if let Some((_, oom, cgroup)) = kept.awaits.take() {
+                signal.oom = Some(oom.in_cgroup(cgroup::path(cgroup)));
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, sample: &fl_signal) -> Result<Signal> {
+        let has = |flag: fl_signal_flag| sample.flags.0 & flag.0 != 0;
+        let is_typed = has(fl_signal_flag::FL_SIGNAL_TYPED_ONLY);
+        let has_code = has(fl_signal_flag::FL_SIGNAL_HAS_CODE);
+        let known = |value: u32| (!is_typed).then_some(value);
+        let sender = has(fl_signal_flag::FL_SIGNAL_HAS_SENDER).then(|| Sender {
+            pid: sample.sender.pid,
+            tid: sample.sender.tid,
+            pid_in_namespace: sample.sender.pid_in_namespace,
+            comm: sample.sender.comm(),
+            uid: sample.sender.uid,
+        });
+        // kill(2): 0 and negative numbers mean many processes.
+        let one = i32::try_from(sample.target.pid).is_ok_and(|pid| pid > 0);
+        Ok(Signal {
+            kind: "signal",
+            schema: SCHEMA,
+            timestamp: Timestamp::from_boottime(sample.timestamp_ns)?,
+            host: self.host.clone(),
+            signal: signal_name(sample.signal),
+            signal_number: sample.signal,
+            code: has_code.then(|| code_name(sample.signal, sample.si_code)),
+            code_number: has_code.then_some(sample.si_code),
+            sender,
+            target: Target {
+                pid: one.then_some(sample.target.pid),
+                tid: known(sample.target.tid),
+                pid_in_namespace: known(sample.target.pid_in_namespace),
+                comm: (!is_typed).then(|| sample.target.comm()),
+            },
+            scope: if has(fl_signal_flag::FL_SIGNAL_TO_PROCESS) { "process" } else { "thread" },
+            result: result_word(sample.result),
+            oom: None,
+            cpu: sample.cpu,
+        })
+    }
+
+    fn fork(&self, process: &fl_process) -> Result<Fork> {
+        Ok(Fork {
+            kind: "fork",
+            schema: SCHEMA,
+            timestamp: Timestamp::from_boottime(process.timestamp_ns)?,
+            host: self.host.clone(),
+            pid: process.pid,
+            tgid: process.tgid,
+            ppid: process.ppid,
+            pid_in_namespace: process.pid_in_namespace,
+            comm: comm(process),
+            is_thread: is_thread(process),
+        })
+    }
+
+    fn exec(&self, sample: &ExecSample) -> Result<Exec> {
+        let process = &sample.process;
+        let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
+        let cgroup = sample.cgroup.as_ref().map(text);
+        Ok(Exec {
+            kind: "exec",
+            schema: SCHEMA,
+            timestamp: Timestamp::from_boottime(process.timestamp_ns)?,
+            host: self.host.clone(),
+            pid: process.tgid,
+            ppid: process.ppid,
+            pid_in_namespace: process.pid_in_namespace,
+            exe: sample.exe.as_ref().map(text),
+            comm: comm(process),
+            uid: process.uid,
+            container_id: cgroup.as_deref().and_then(process::container_id),
+            cgroup,
+        })
+    }
+
+    fn exit(&self, process: &fl_process) -> Result<Exit> {
+        // wait(2): the signal in the lowest 7 bits, then the core file's, then the code.
+        let signal = process.status & 0x7f;
+        Ok(Exit {
+            kind: "exit",
+            schema: SCHEMA,
+            timestamp: Timestamp::from_boottime(process.timestamp_ns)?,
+            host: self.host.clone(),
+            pid: process.pid,
+            tgid: process.tgid,
+            ppid: process.ppid,
+            pid_in_namespace: process.pid_in_namespace,
+            comm: comm(process),
+            exit_code: (signal == 0).then_some(process.status >> 8 & 0xff),
+            signal: (signal != 0).then(|| signal_name(signal)),
+            core_dumped: process.status & 0x80 != 0,
+            is_thread: is_thread(process),
+        })
+    }
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What may be told of a kill by the kernel, once it is known why.
+fn awaits(sample: &fl_signal) -> Option<(Instant, OutOfMemory, u64)> {
+    let memory = &sample.memory;
+    let oom = OutOfMemory::new(memory.total_vm, memory.rss_anon, memory.rss_file, memory.rss_shmem);
+    (sample.flags.0 & fl_signal_flag::FL_SIGNAL_HAS_MEMORY.0 != 0).then(|| (Instant::now(), oom, sample.cgroup))
+}
+
+/// A result in a word; None: unknown.
+pub fn result_word(result: fl_result) -> Option<&'static str> {
+    match result {
+        // Without its siginfo it is delivered all the same.
+        fl_result::FL_RESULT_DELIVERED | fl_result::FL_RESULT_LOST_INFO => Some("delivered"),
+        fl_result::FL_RESULT_IGNORED => Some("ignored"),
+        fl_result::FL_RESULT_ALREADY_PENDING => Some("already_pending"),
+        fl_result::FL_RESULT_LOST => Some("lost"),
+        _ => None,
+    }
+}
+
+fn comm(process: &fl_process) -> String {
+    lossy(&process.comm.map(|byte| byte as u8))
+}
+
+fn is_thread(process: &fl_process) -> bool {
+    process.flags.0 & fl_process_flag::FL_PROCESS_IS_THREAD.0 != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::abi::signal::fl_oom;
+
+    fn killed(tid: u32, by_kernel: bool) -> Sample {
+        let mut signal = fl_signal { signal: 9, ..fl_signal::default() };
+        signal.target.tid = tid;
+        signal.memory.rss_anon = 2;
+        if by_kernel {
+            signal.flags = fl_signal_flag::FL_SIGNAL_HAS_MEMORY;
+        }
+        Sample::Signal(Box::new(signal))
+    }
+
+    fn tid(told: Option<Told>) -> Option<(u32, bool)> {
+        match told? {
+            Told::Signal(signal) => Some((signal.target.tid.unwrap(), signal.oom.is_some())),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_kill_by_the_kernel_waits_for_its_reason_and_what_follows_waits_for_it() {
+        let mut decoder = Decoder::new();
+        decoder.take(&killed(1, true)).unwrap();
+        decoder.take(&killed(2, false)).unwrap();
+        assert!(decoder.next(false).is_none() && decoder.keeps_any());
+        decoder.take(&Sample::OutOfMemory(fl_oom { pid: 1, ..fl_oom::default() })).unwrap();
+        assert_eq!(tid(decoder.next(false)), Some((1, true)));
+        assert_eq!(tid(decoder.next(false)), Some((2, false)));
+        assert!(!decoder.keeps_any());
+    }
+
+    #[test]
+    fn without_a_reason_it_is_told_in_the_end() {
+        let mut decoder = Decoder::new();
+        decoder.take(&killed(1, true)).unwrap();
+        assert_eq!(tid(decoder.next(true)), Some((1, false)));
+        decoder.take(&killed(2, true)).unwrap();
+        std::thread::sleep(KEEP);
+        assert_eq!(tid(decoder.next(false)), Some((2, false)));
+    }
+
+    #[test]
+    fn a_mark_of_another_thread_is_nobodys() {
+        let mut decoder = Decoder::new();
+        decoder.take(&killed(1, false)).unwrap();
+        decoder.take(&Sample::OutOfMemory(fl_oom { pid: 1, ..fl_oom::default() })).unwrap();
+        decoder.take(&Sample::OutOfMemory(fl_oom { pid: 7, ..fl_oom::default() })).unwrap();
+        assert_eq!(tid(decoder.next(false)), Some((1, false)));
+    }
+}

@@ -1,0 +1,219 @@
+//! `faultline signal`: who sent which signal to whom; fork, exec and exit.
+
+mod cgroup;
+mod decode;
+mod record;
+mod summary;
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+pub use decode::{Decoder, Told};
+pub use record::{Exec, Exit, Fork, Sender, Signal, Target};
+pub use summary::{PairLedger, PairLook, PairRow, PairTotal, SignalSummary};
+
+use crate::host;
+use crate::output::{Format, Target as OutputTarget, Writer};
+use crate::probe::abi::signal::Sample;
+use crate::probe::signal::{Attach, Counters, Plan, Probe, Who};
+use crate::probe::{Build, Filter, Ring};
+use crate::session::{self, BATCH, Reader};
+use crate::siginfo;
+use crate::watch::Watch;
+
+/// Batches that hold more samples than a full ring of 2 MiB, at 64 bytes and more each.
+const LAST_BATCHES: usize = 512;
+
+/// What a user asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which tasks: the target or the sender must be one of them.
+    pub filter: Filter,
+    /// Which signals, 1 to 64.
+    pub signals: Vec<u32>,
+    /// The sender must be one of these; empty: anybody.
+    pub from: Vec<Who>,
+    /// The target must be one of these; empty: anybody.
+    pub to: Vec<Who>,
+    /// Show fork, exec and exit.
+    pub processes: bool,
+    /// Count in the kernel, and tell who sent what to whom after each such time, instead of each signal.
+    pub summary: Option<Duration>,
+    /// The room for pairs.
+    pub max_pairs: u32,
+    /// When to stop; None: when told.
+    pub duration: Option<Duration>,
+    /// Where records go.
+    pub target: OutputTarget,
+    /// How they look.
+    pub format: Format,
+    /// How to hook the kernel.
+    pub attach: Attach,
+    /// The kernel's types, where it doesn't show them itself.
+    pub btf: Option<PathBuf>,
+    /// Loader messages, start-up time and counters on standard error.
+    pub verbose: bool,
+    /// Exit with 1 where anything was lost.
+    pub strict: bool,
+    /// Run and watch this; empty: watch what runs already.
+    pub command: Vec<OsString>,
+}
+
+/// Watches until it is told to stop, the time is up or the command has ended.
+///
+/// # Errors
+/// What can't be watched, written or run: one line with the cure.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let started = Instant::now();
+    options.filter.check()?;
+    options.filter.check_cgroup()?;
+    let writer = Writer::open(&options.target, options.format)?;
+    let probe = Probe::start(&plan(options))?;
+    let attached = started.elapsed();
+    host::release_memory();
+    let mut watch = Watch::new(options.duration)?;
+    say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
+    if options.verbose {
+        let memory =
+            host::resident_bytes().map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
+        say!(
+            "faultline: attached after {:.1} ms, {}, resident memory {memory}",
+            attached.as_secs_f64() * 1000.0,
+            match probe.build() {
+                Build::Plain => "reading kernel memory by a helper",
+                Build::Typed => "reading kernel memory by typed loads",
+            }
+        );
+    }
+    let mut reading = Reading::new(&probe, writer, options)?;
+    let status = session::run(&mut reading, &mut watch, &options.command, options.summary)?;
+    let counters = probe.counters()?;
+    if options.verbose || status.is_none() || counters.lost_any() {
+        say!("faultline: {}", tally(&counters));
+    }
+    let lost = options.strict && counters.lost_any();
+    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
+}
+
+/// What the kernel programs are to do.
+pub fn plan(options: &Options) -> Plan {
+    Plan {
+        filter: Filter { command: !options.command.is_empty(), ..options.filter.clone() },
+        signals: options.signals.clone(),
+        from: options.from.clone(),
+        to: options.to.clone(),
+        processes: options.processes,
+        records: options.summary.is_none(),
+        pairs: options.summary.map(|_| options.max_pairs),
+        attach: options.attach,
+        btf: options.btf.clone(),
+        verbose: options.verbose,
+    }
+}
+
+/// What a run reads and writes.
+struct Reading<'run> {
+    probe: &'run Probe,
+    ring: Ring<'run>,
+    samples: Rc<RefCell<Vec<Sample>>>,
+    decoder: Decoder,
+    /// None: each signal is told.
+    ledger: Option<PairLedger>,
+    writer: Writer,
+}
+
+impl<'run> Reading<'run> {
+    fn new(probe: &'run Probe, writer: Writer, options: &Options) -> Result<Self> {
+        let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
+        let into = samples.clone();
+        let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
+        let ledger = options.summary.map(|_| PairLedger::new(options.processes)).transpose()?;
+        Ok(Self { probe, ring, samples, decoder: Decoder::new(), ledger, writer })
+    }
+
+    /// Takes one batch and writes what may be told; returns how many samples there were.
+    fn take(&mut self, all: bool) -> Result<usize> {
+        let taken = self.ring.take(BATCH)?;
+        for sample in self.samples.borrow_mut().drain(..) {
+            self.decoder.take(&sample)?;
+        }
+        while let Some(told) = self.decoder.next(all) {
+            match told {
+                Told::Signal(record) => self.writer.write(&*record)?,
+                Told::Fork(record) => self.writer.write(&record)?,
+                Told::Exec(record) => self.writer.write(&*record)?,
+                Told::Exit(record) => self.writer.write(&record)?,
+            }
+        }
+        Ok(taken)
+    }
+
+    fn summarize(&mut self, last: bool) -> Result<()> {
+        let Some(ledger) = &mut self.ledger else { return Ok(()) };
+        let look = PairLook::take(self.probe, None)?;
+        self.writer.write(&ledger.summarize(&look, last)?)?;
+        self.writer.flush()?;
+        ledger.commit(&look);
+        Ok(())
+    }
+}
+
+impl Reader for Reading<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    fn drain(&mut self) -> Result<usize> {
+        let taken = self.take(false)?;
+        self.writer.flush()?;
+        // What is kept back must be looked at again though nothing new comes.
+        Ok(taken.max(usize::from(self.decoder.keeps_any())))
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        self.summarize(false)
+    }
+
+    /// What a full ring may hold, and no more: others may go on sending.
+    fn finish(&mut self) -> Result<()> {
+        for _ in 0..LAST_BATCHES {
+            if self.take(false)? == 0 {
+                break;
+            }
+        }
+        self.take(true)?;
+        self.writer.flush()?;
+        self.summarize(true)
+    }
+}
+
+/// What is watched, for the line on standard error.
+fn subject(options: &Options) -> String {
+    let all = (1..=64).all(|signal| options.signals.contains(&signal));
+    let names: Vec<String> = options.signals.iter().map(|&signal| siginfo::signal_name(signal)).collect();
+    let what = if all { "all signals".to_owned() } else { names.join(", ") };
+    let tasks = if options.processes { " and fork, exec, exit" } else { "" };
+    format!("{} for {what}{tasks}", options.filter.subject(&options.command))
+}
+
+/// The counters in one line: what came, what became of it, what was lost and why.
+fn tally(counters: &Counters) -> String {
+    let losses: Vec<String> = counters.losses().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    format!(
+        "{} signals matched, {} filtered out in the kernel; {} forks, {} execs, {} exits; {} records; lost: {}",
+        counters.signals,
+        counters.filtered,
+        counters.tasks.forks,
+        counters.tasks.execs,
+        counters.tasks.exits,
+        counters.records,
+        losses.join(", ")
+    )
+}

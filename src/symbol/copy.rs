@@ -1,0 +1,230 @@
+//! What symbols are read from: a private copy of the few sections that say them.
+//!
+//! The symbolizer maps its files. One that somebody truncates meanwhile would end us by SIGBUS, one that changes would have
+//! been checked in vain, one that names another file would have us open that, and an open one keeps its mount busy. Nothing
+//! of that is possible with a sealed copy in memory: it says what the file said when it was checked, and no more than that.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use flate2::read::ZlibDecoder;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use object::elf::{
+    CompressionHeader64, ELFCOMPRESS_ZLIB, ET_DYN, ET_EXEC, FileHeader64, SHF_COMPRESSED, SHT_NULL, SHT_STRTAB,
+    SectionHeader64,
+};
+use object::pod::{bytes_of, bytes_of_slice, from_bytes};
+use object::read::elf::{FileHeader, SectionHeader};
+use object::{LittleEndian, U16, U32, U64};
+
+use super::check;
+use super::elf::{ENDIAN, Headers, Source};
+
+/// How much of one file is copied, uncompressed: of a larger one the symbols without files and lines, if those fit.
+pub(super) const BYTES_MAX: u64 = 96 << 20;
+
+/// Names of functions.
+const SYMBOLS: [&[u8]; 4] = [b".symtab", b".strtab", b".dynsym", b".dynstr"];
+
+/// Files, lines and inlined functions, and better names.
+const DEBUG: [&[u8]; 11] = [
+    b".debug_abbrev",
+    b".debug_addr",
+    b".debug_aranges",
+    b".debug_info",
+    b".debug_line",
+    b".debug_line_str",
+    b".debug_ranges",
+    b".debug_rnglists",
+    b".debug_str",
+    b".debug_str_offsets",
+    b".debug_types",
+];
+
+/// Sections that say that some of the debug information is in yet another file, which isn't read.
+const ELSEWHERE: [&[u8]; 2] = [b".gnu_debugaltlink", b".debug_sup"];
+
+/// Sections begin at multiples of this: what is in them has its natural alignment.
+const ALIGNMENT: u64 = 16;
+
+const HEADER_BYTES: usize = size_of::<FileHeader64<LittleEndian>>();
+const SECTION_BYTES: usize = size_of::<SectionHeader64<LittleEndian>>();
+
+/// A file in memory that nobody can change any more.
+pub(super) struct PrivateCopy {
+    pub(super) file: File,
+    /// How much memory it takes.
+    pub(super) bytes: u64,
+    /// It has files and lines.
+    pub(super) has_lines: bool,
+}
+
+/// A section to be copied.
+struct Part {
+    name: &'static [u8],
+    header: SectionHeader64<LittleEndian>,
+    content: Content,
+}
+
+enum Content {
+    /// As it is in the file.
+    InFile,
+    /// Uncompressed.
+    Here(Vec<u8>),
+}
+
+impl PrivateCopy {
+    /// Copies what symbols are made of. None: nothing is, or it can't be read.
+    pub(super) fn of(file: &File, headers: &Headers) -> Option<Self> {
+        if !matches!(headers.file.e_type(ENDIAN), ET_EXEC | ET_DYN) {
+            return None;
+        }
+        let mut left = BYTES_MAX;
+        let mut parts = parts(file, headers, &SYMBOLS, &mut left)?;
+        let is_roots = file.metadata().is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0);
+        // All of it or nothing: a part alone may say something else.
+        let debug = has_lines(headers).then(|| self::parts(file, headers, &DEBUG, &mut left)).flatten();
+        let debug = debug.filter(|parts| is_roots || is_harmless(file, parts));
+        let has_lines = debug.is_some();
+        parts.extend(debug.unwrap_or_default());
+        if parts.is_empty() {
+            return None;
+        }
+        let (file, bytes) = write(file, headers, parts)?;
+        Some(Self { file, bytes, has_lines })
+    }
+}
+
+/// Not root's, it may be anybody's.
+fn is_harmless(file: &File, parts: &[Part]) -> bool {
+    let content = |name: &[u8]| match parts.iter().find(|part| part.name == name) {
+        None => Some(Cow::default()),
+        Some(Part { content: Content::Here(bytes), .. }) => Some(Cow::from(bytes.as_slice())),
+        Some(Part { header, .. }) => {
+            Source::File(file).read(header.sh_offset(ENDIAN), header.sh_size(ENDIAN)).map(Cow::from)
+        }
+    };
+    match (content(b".debug_info"), content(b".debug_abbrev")) {
+        (Some(info), Some(abbreviations)) => check::is_harmless(&info, &abbreviations),
+        _ => false,
+    }
+}
+
+/// Has the file all of its debug information in itself?
+pub(super) fn has_lines(headers: &Headers) -> bool {
+    headers.section(b".debug_info").is_some() && ELSEWHERE.iter().all(|name| headers.section(name).is_none())
+}
+
+fn parts(file: &File, headers: &Headers, names: &[&'static [u8]], left: &mut u64) -> Option<Vec<Part>> {
+    let there = names.iter().filter_map(|&name| Some((name, headers.section(name)?)));
+    there.map(|(name, section)| part(file, name, section, left)).collect()
+}
+
+fn part(file: &File, name: &'static [u8], section: &SectionHeader64<LittleEndian>, left: &mut u64) -> Option<Part> {
+    let mut header = *section;
+    let mut content = Content::InFile;
+    let flags = section.sh_flags(ENDIAN);
+    if flags & u64::from(SHF_COMPRESSED) != 0 {
+        let bytes = uncompress(file, section, *left)?;
+        header.sh_flags = U64::new(ENDIAN, flags & !u64::from(SHF_COMPRESSED));
+        header.sh_size = U64::new(ENDIAN, bytes.len() as u64);
+        content = Content::Here(bytes);
+    }
+    *left = left.checked_sub(header.sh_size(ENDIAN))?;
+    Some(Part { name, header, content })
+}
+
+/// The content of a compressed section, by its own account at most `max` bytes.
+fn uncompress(file: &File, section: &SectionHeader64<LittleEndian>, max: u64) -> Option<Vec<u8>> {
+    let compressed = Source::File(file).read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
+    let (header, data) = from_bytes::<CompressionHeader64<LittleEndian>>(&compressed).ok()?;
+    let length = header.ch_size.get(ENDIAN);
+    if header.ch_type.get(ENDIAN) != ELFCOMPRESS_ZLIB || length > max {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    // One byte more would show that it lied.
+    ZlibDecoder::new(data).take(length + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 == length).then_some(bytes)
+}
+
+/// Writes an ELF file of these sections alone.
+fn write(from: &File, headers: &Headers, parts: Vec<Part>) -> Option<(File, u64)> {
+    let to = memfd_create(c"faultline-symbols", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).ok()?;
+    let to = File::from(to);
+    // Number 0 is none, and the last one holds the names.
+    let count = parts.len() + 2;
+    let mut names = vec![0];
+    let mut table = vec![empty()];
+    let mut end = (HEADER_BYTES + count * SECTION_BYTES) as u64;
+    let place = |end: &mut u64, length: u64| {
+        let start = end.next_multiple_of(ALIGNMENT);
+        *end = start.checked_add(length)?;
+        Some(start)
+    };
+    for part in parts {
+        let length = part.header.sh_size(ENDIAN);
+        let start = place(&mut end, length)?;
+        match part.content {
+            Content::Here(bytes) => to.write_all_at(&bytes, start).ok()?,
+            Content::InFile => copy_range(from, part.header.sh_offset(ENDIAN), &to, start, length)?,
+        }
+        let mut header = part.header;
+        header.sh_name = U32::new(ENDIAN, u32::try_from(names.len()).ok()?);
+        header.sh_offset = U64::new(ENDIAN, start);
+        names.extend_from_slice(part.name);
+        names.push(0);
+        table.push(header);
+    }
+    let mut last = empty();
+    last.sh_name = U32::new(ENDIAN, u32::try_from(names.len()).ok()?);
+    names.extend_from_slice(b".shstrtab\0");
+    last.sh_type = U32::new(ENDIAN, SHT_STRTAB);
+    last.sh_size = U64::new(ENDIAN, names.len() as u64);
+    let start = place(&mut end, names.len() as u64)?;
+    last.sh_offset = U64::new(ENDIAN, start);
+    to.write_all_at(&names, start).ok()?;
+    table.push(last);
+    to.write_all_at(bytes_of_slice(&table), HEADER_BYTES as u64).ok()?;
+    let mut header = headers.file;
+    header.e_phoff = U64::new(ENDIAN, 0);
+    header.e_phnum = U16::new(ENDIAN, 0);
+    header.e_shoff = U64::new(ENDIAN, HEADER_BYTES as u64);
+    header.e_shnum = U16::new(ENDIAN, u16::try_from(count).ok()?);
+    header.e_shstrndx = U16::new(ENDIAN, u16::try_from(count - 1).ok()?);
+    to.write_all_at(bytes_of(&header), 0).ok()?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
+    fcntl(&to, FcntlArg::F_ADD_SEALS(seals)).ok()?;
+    Some((to, end))
+}
+
+fn empty() -> SectionHeader64<LittleEndian> {
+    SectionHeader64 {
+        sh_name: U32::new(ENDIAN, 0),
+        sh_type: U32::new(ENDIAN, SHT_NULL),
+        sh_flags: U64::new(ENDIAN, 0),
+        sh_addr: U64::new(ENDIAN, 0),
+        sh_offset: U64::new(ENDIAN, 0),
+        sh_size: U64::new(ENDIAN, 0),
+        sh_link: U32::new(ENDIAN, 0),
+        sh_info: U32::new(ENDIAN, 0),
+        sh_addralign: U64::new(ENDIAN, 0),
+        sh_entsize: U64::new(ENDIAN, 0),
+    }
+}
+
+/// None: the file has ended before.
+fn copy_range(from: &File, mut offset: u64, to: &File, mut at: u64, mut length: u64) -> Option<()> {
+    let mut buffer = vec![0; 256 << 10];
+    while length > 0 {
+        let piece = buffer.get_mut(..usize::try_from(length).unwrap_or(usize::MAX).min(256 << 10))?;
+        let count = from.read_at(piece, offset).ok().filter(|&count| count > 0)?;
+        to.write_all_at(piece.get(..count)?, at).ok()?;
+        let count = count as u64;
+        (offset, at, length) = (offset.checked_add(count)?, at.checked_add(count)?, length - count);
+    }
+    Some(())
+}

@@ -1,0 +1,143 @@
+//! An ELF file's headers, read by copy: a file that shrinks meanwhile is an error, not a SIGBUS. What is crafted or cut costs
+//! its own file, never more than the bounds here.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use object::LittleEndian;
+use object::elf::{
+    ELF_NOTE_GNU, EM_X86_64, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, ProgramHeader64, SHT_NOBITS, SectionHeader64,
+};
+use object::pod::{Pod, from_bytes, slice_from_bytes};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::{Endianness, FileKind};
+
+/// Longer sections are not read whole into memory; the `.eh_frame` of a browser has some 10 MiB.
+pub(super) const SECTION_BYTES_MAX: u64 = 64 << 20;
+
+/// Of all files that are looked at: x86-64's.
+pub(super) const ENDIAN: LittleEndian = LittleEndian;
+
+/// Where an image's bytes are.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    File(&'a File),
+    Memory(&'a [u8]),
+}
+
+impl Source<'_> {
+    pub(super) fn read(&self, offset: u64, length: u64) -> Option<Vec<u8>> {
+        if length > SECTION_BYTES_MAX {
+            return None;
+        }
+        let end = offset.checked_add(length)?;
+        match self {
+            Self::File(file) => {
+                // Before a length that is a lie becomes memory.
+                if end > file.metadata().ok()?.len() {
+                    return None;
+                }
+                let mut bytes = vec![0; length as usize];
+                file.read_exact_at(&mut bytes, offset).ok()?;
+                Some(bytes)
+            }
+            Self::Memory(bytes) => {
+                bytes.get(usize::try_from(offset).ok()?..usize::try_from(end).ok()?).map(<[u8]>::to_vec)
+            }
+        }
+    }
+}
+
+/// The headers of a 64-bit x86 file.
+pub(super) struct Headers {
+    pub(super) file: FileHeader64<LittleEndian>,
+    programs: Vec<ProgramHeader64<LittleEndian>>,
+    sections: Vec<SectionHeader64<LittleEndian>>,
+    names: Vec<u8>,
+}
+
+/// A part of a file that is executable in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// Where it is in the file. Empty: a file of debug information has its place, but not its content.
+    pub(super) offset: Range<u64>,
+    /// The addresses that the file gives it.
+    pub(super) address: Range<u64>,
+}
+
+impl Headers {
+    /// None: not such a file. Sections that can't be read are none.
+    pub(super) fn read(source: &Source<'_>) -> Option<Self> {
+        let header = source.read(0, size_of::<FileHeader64<LittleEndian>>() as u64)?;
+        let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&header).ok()?;
+        if !header.is_supported() || !header.is_little_endian() || header.e_machine(ENDIAN) != EM_X86_64 {
+            return None;
+        }
+        let mut headers = Self {
+            file: *header,
+            programs: table(source, header.e_phoff(ENDIAN), header.e_phnum(ENDIAN))?,
+            sections: table(source, header.e_shoff(ENDIAN), header.e_shnum(ENDIAN)).unwrap_or_default(),
+            names: Vec::new(),
+        };
+        if let Some(names) = headers.sections.get(usize::from(header.e_shstrndx(ENDIAN))) {
+            headers.names = source.read(names.sh_offset(ENDIAN), names.sh_size(ENDIAN)).unwrap_or_default();
+        }
+        Some(headers)
+    }
+
+    /// The first section of this name that has content in the file.
+    pub(super) fn section(&self, name: &[u8]) -> Option<&SectionHeader64<LittleEndian>> {
+        self.sections.iter().find(|section| {
+            let rest = self.names.get(section.sh_name(ENDIAN) as usize..).unwrap_or_default();
+            section.sh_type(ENDIAN) != SHT_NOBITS && rest.strip_prefix(name).is_some_and(|end| end.first() == Some(&0))
+        })
+    }
+
+    /// The parts with code.
+    pub(super) fn code(&self) -> Vec<Segment> {
+        let code = |program: &&ProgramHeader64<LittleEndian>| {
+            program.p_type(ENDIAN) == PT_LOAD && program.p_flags(ENDIAN) & PF_X != 0
+        };
+        let range = |start: u64, length: u64| start..start.saturating_add(length);
+        self.programs
+            .iter()
+            .filter(code)
+            .map(|program| Segment {
+                offset: range(program.p_offset(ENDIAN), program.p_filesz(ENDIAN)),
+                address: range(program.p_vaddr(ENDIAN), program.p_memsz(ENDIAN)),
+            })
+            .collect()
+    }
+}
+
+/// A table of headers, each of which has the size that x86-64 gives it.
+fn table<T: Pod>(source: &Source<'_>, offset: u64, count: u16) -> Option<Vec<T>> {
+    let bytes = source.read(offset, u64::from(count) * size_of::<T>() as u64)?;
+    let (entries, _) = slice_from_bytes(&bytes, usize::from(count)).ok()?;
+    Some(entries.to_vec())
+}
+
+/// The build id in the first bytes of an ELF file, where linkers put its notes.
+pub(super) fn build_id(head: &[u8]) -> Option<Vec<u8>> {
+    use object::elf::{FileHeader32, FileHeader64};
+    match FileKind::parse(head).ok()? {
+        FileKind::Elf64 => build_id_in::<FileHeader64<Endianness>>(head),
+        FileKind::Elf32 => build_id_in::<FileHeader32<Endianness>>(head),
+        _ => None,
+    }
+}
+
+fn build_id_in<Header: FileHeader<Endian = Endianness>>(head: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::parse(head).ok()?;
+    let endian = header.endian().ok()?;
+    for program in header.program_headers(endian, head).ok()? {
+        let Ok(Some(mut notes)) = program.notes(endian, head) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if note.name() == ELF_NOTE_GNU && note.n_type(endian) == NT_GNU_BUILD_ID {
+                return Some(note.desc().to_vec());
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,233 @@
+//! The ways that lead to a file whose process is dying or dead: through its own mounts, and through processes that live on.
+//!
+//! Nothing here says that a file is the right one: that is its build id's to say.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::file::{Place, Usage, Wanted};
+
+/// How many processes are looked at for one file.
+const PROCESSES_MAX: usize = 256;
+
+/// How many of them are looked into: their mappings, their roots.
+const LOOKED_INTO_MAX: usize = 8;
+
+/// How much of a process's mappings is read.
+const MAPS_BYTES_MAX: u64 = 1 << 20;
+
+/// How often all processes are looked at in a second, for whatever files.
+const LOOKS_MAX: usize = 16;
+
+/// How often is looked for relatives: a storm of crashes finds the same processes each time.
+#[derive(Default)]
+pub(super) struct Relatives {
+    second: Option<Instant>,
+    looks: usize,
+    failed: HashSet<(u32, u64)>,
+}
+
+impl Relatives {
+    /// Is it worth it by now?
+    pub(super) fn may_look(&mut self, wanted: &Wanted<'_>) -> bool {
+        if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
+            *self = Self { second: Some(Instant::now()), ..Self::default() };
+        }
+        let may = self.looks < LOOKS_MAX && !self.failed.contains(&(wanted.device, wanted.inode));
+        self.looks += usize::from(may);
+        may
+    }
+
+    /// No process led to this file: not again within the second.
+    pub(super) fn failed(&mut self, wanted: &Wanted<'_>) {
+        self.failed.insert((wanted.device, wanted.inode));
+    }
+}
+
+/// By the file's name: as we see it, and as the process and its parent see it.
+pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
+    let below = path.strip_prefix("/").ok();
+    let through = |pid: u32| below.map(|below| process(pid).join("root").join(below));
+    let plain = |wanted: bool| wanted.then(|| path.to_owned());
+    // A service that may not write has a mount namespace of its own with the host's files in it: our own path is worth
+    // a look in any case, because what is found must be the very build.
+    let places = [
+        plain(wanted.same_mounts),
+        through(wanted.process.tid),
+        through(wanted.process.parent),
+        plain(!wanted.same_mounts),
+    ];
+    let by_name = places.into_iter().flatten().map(Place::Named);
+    // What is unlinked is to be had from the process alone, for as long as that takes to die: first of all.
+    let mut places: Vec<Place> = Vec::new();
+    if wanted.deleted {
+        places.extend(of_process(wanted.process.tid, wanted));
+    }
+    places.extend(by_name);
+    places
+}
+
+/// Through the process itself and its parent, whatever the file's name is by now.
+pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
+    let mut places = of_process(wanted.process.tid, wanted);
+    places.extend(of_other(wanted.process.parent, wanted, path));
+    // Below a root of its own (chroot) a process sees the end of the path.
+    for pid in [wanted.process.tid, wanted.process.parent] {
+        let mut rest = path.components();
+        rest.next();
+        while rest.next().is_some() && !rest.as_path().as_os_str().is_empty() {
+            places.push(Place::Named(process(pid).join("root").join(rest.as_path())));
+        }
+    }
+    places
+}
+
+/// Through other living processes: those of the same executable, and those of the same mount namespace. The nearest pids
+/// come first: they were started at the same time, or by the same parent.
+pub(super) fn far<'a>(wanted: &'a Wanted<'_>, path: &'a Path) -> impl Iterator<Item = Place> + 'a {
+    let mut pids: Vec<u32> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid| pid != wanted.process.pid && pid != std::process::id())
+        .collect();
+    pids.sort_by_key(|&pid| pid.abs_diff(wanted.process.pid));
+    pids.truncate(PROCESSES_MAX);
+    let mut left = (LOOKED_INTO_MAX, LOOKED_INTO_MAX);
+    let namespace = format!("mnt:[{}]", wanted.process.mount_namespace);
+    pids.into_iter().flat_map(move |pid| {
+        let mut places = Vec::new();
+        if left.0 > 0 {
+            let of_other = of_other(pid, wanted, path);
+            left.0 -= usize::from(!of_other.is_empty());
+            places.extend(of_other);
+        }
+        let is_there = || fs::read_link(process(pid).join("ns/mnt")).is_ok_and(|link| link == Path::new(&namespace));
+        if left.1 > 0 && !wanted.same_mounts && is_there() {
+            left.1 -= 1;
+            let below = path.strip_prefix("/").ok();
+            places.extend(below.map(|below| Place::Named(process(pid).join("root").join(below))));
+        }
+        places
+    })
+}
+
+/// The file as the process itself has it open, to run it.
+fn of_process(pid: u32, wanted: &Wanted<'_>) -> Vec<Place> {
+    let Usage::Code { mapped, is_executable } = wanted.usage else { return Vec::new() };
+    let exe = is_executable.then(|| process(pid).join("exe"));
+    let mapped = mapped.map(|(start, end)| process(pid).join(format!("map_files/{start:x}-{end:x}")));
+    exe.into_iter().chain(mapped).map(Place::Elsewhere).collect()
+}
+
+/// The same of another process, which has it elsewhere, or not at all.
+fn of_other(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
+    let exe = process(pid).join("exe");
+    if let Usage::Code { is_executable: true, .. } = wanted.usage {
+        // By its text: to ask the file itself may take a file system of anybody's, and that its time.
+        let is_it = fs::read_link(&exe).is_ok_and(|link| is_named(link.as_os_str(), path));
+        return is_it.then_some(Place::Elsewhere(exe)).into_iter().collect();
+    }
+    mapped_by(pid, wanted, path).map(Place::Elsewhere).into_iter().collect()
+}
+
+/// A link of /proc is text: what is unlinked has more of it.
+fn is_named(link: &OsStr, path: &Path) -> bool {
+    let link = link.as_bytes();
+    link.strip_suffix(b" (deleted)").unwrap_or(link) == path.as_os_str().as_bytes()
+}
+
+/// Where in /proc/PID/map_files a process has the file's code; None: it has none of it.
+fn mapped_by(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Option<PathBuf> {
+    let maps = fs::File::open(process(pid).join("maps")).ok()?;
+    let inode = wanted.inode.to_string();
+    let mut maps = BufReader::new(maps.take(MAPS_BYTES_MAX));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if maps.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+        // proc(5): address, permissions, offset, device, inode, and the path after blanks.
+        let mut fields = line.trim_ascii_end().splitn(6, |&byte| byte == b' ');
+        let (address, permissions) = (fields.next()?, fields.next()?);
+        let (its_inode, name) = (fields.nth(2)?, fields.next().unwrap_or_default().trim_ascii_start());
+        if permissions.get(2) == Some(&b'x')
+            && its_inode != b"0"
+            && (its_inode == inode.as_bytes() || is_named(OsStr::from_bytes(name), path))
+        {
+            return Some(process(pid).join("map_files").join(OsString::from_vec(address.to_vec())));
+        }
+    }
+}
+
+fn process(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::symbol::file::Ran;
+
+    fn wanted(path: &[u8], inode: u64, usage: Usage) -> Wanted<'_> {
+        Wanted {
+            path,
+            build_id: None,
+            device: 0,
+            inode,
+            process: Ran { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 },
+            deleted: true,
+            usage,
+            same_mounts: true,
+            taken_ns: 0,
+        }
+    }
+
+    #[test]
+    fn a_storm_looks_once_a_second() {
+        let (one, other) = (wanted(b"/x", 1, Usage::Data), wanted(b"/x", 2, Usage::Data));
+        let mut relatives = Relatives::default();
+        assert!(relatives.may_look(&one));
+        relatives.failed(&one);
+        assert!(!relatives.may_look(&one) && relatives.may_look(&other));
+        let looks = (0..100).filter(|_| relatives.may_look(&other)).count();
+        assert_eq!(looks, LOOKS_MAX - 2);
+        relatives.second = Instant::now().checked_sub(Duration::from_secs(2));
+        assert!(relatives.may_look(&one));
+    }
+
+    #[test]
+    fn a_living_process_leads_to_its_files() {
+        let exe = std::env::current_exe().unwrap();
+        let inode = fs::metadata(&exe).unwrap().ino();
+        let own = std::process::id();
+        let code = |is_executable| Usage::Code { mapped: None, is_executable };
+        let by_name = wanted(exe.as_os_str().as_bytes(), 0, code(true));
+        let link = process(own).join("exe");
+        assert_eq!(of_other(own, &by_name, &exe), [Place::Elsewhere(link)]);
+        for (inode, path) in [(inode, Path::new("/other")), (0, exe.as_path())] {
+            let [Place::Elsewhere(mapped)] = &of_other(own, &wanted(b"", inode, code(false)), path)[..] else {
+                panic!("{inode} {path:?}");
+            };
+            assert_eq!(fs::metadata(mapped).unwrap().ino(), fs::metadata(&exe).unwrap().ino());
+        }
+        assert!(of_other(own, &wanted(b"", 0, code(false)), Path::new("/nonexistent")).is_empty());
+    }
+
+    #[test]
+    fn a_chroot_sees_the_end_of_the_path() {
+        let path = Path::new("/jail/bin/x");
+        let places = near(&wanted(b"", 1, Usage::Data), path);
+        assert!(places.contains(&Place::Named(process(1 << 30).join("root/bin/x"))), "{places:?}");
+        assert!(places.contains(&Place::Named(process(1 << 30).join("root/x"))), "{places:?}");
+        assert!(!places.contains(&Place::Named(process(1 << 30).join("root/"))), "{places:?}");
+    }
+}

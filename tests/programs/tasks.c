@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Makes tasks that end in every way, and prints for each what its exit record must hold: one JSON object a line.
+ * Checked by tests/vm/signal.rs.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void told(int pid, int tgid, const char *thread, int code, const char *signal)
+{
+	printf("{\"pid\": %d, \"tgid\": %d, \"is_thread\": %s, \"exit_code\": %d, \"signal\": \"%s\"}\n", pid, tgid,
+	       thread, code, signal);
+	fflush(stdout);
+}
+
+/* Says who it is, and waits until all others are gone, where it is to be the last. */
+static void *thread(void *last)
+{
+	if (!last) {
+		told(gettid(), getpid(), "true", 0, "");
+		return NULL;
+	}
+	usleep(100 * 1000);
+	/* The first thread is a zombie by now. The process ends with this one, and with this code. */
+	told(getpid(), getpid(), "false", 5, "");
+	exit(5);
+}
+
+int main(int argc, char **argv)
+{
+	pthread_t id;
+	pid_t child;
+
+	if (argc > 1)
+		return atoi(argv[1]);
+	pthread_create(&id, NULL, thread, NULL);
+	pthread_join(id, NULL);
+	if (!(child = fork()))
+		_exit(3);
+	told(child, child, "false", 3, "");
+	waitpid(child, NULL, 0);
+	if (!(child = fork())) {
+		pause();
+		_exit(0);
+	}
+	kill(child, SIGTERM);
+	told(child, child, "false", -1, "SIGTERM");
+	waitpid(child, NULL, 0);
+	if (!(child = fork())) {
+		execl("/proc/self/exe", "tasks", "7", NULL);
+		_exit(99);
+	}
+	told(child, child, "false", 7, "");
+	waitpid(child, NULL, 0);
+	if (!(child = fork())) {
+		told(getpid(), getpid(), "true", 0, "");
+		pthread_create(&id, NULL, thread, "last");
+		pthread_exit(NULL);
+	}
+	waitpid(child, NULL, 0);
+	return 0;
+}

@@ -1,0 +1,349 @@
+//! `faultline signal`: every way to send a signal, fork, exec and exit, a lack of memory, and counts that add up.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{FAULTLINE, Scratch, Watching, counted, named, programs};
+
+fn signal(arguments: &[&str]) -> Output {
+    Command::new(FAULTLINE).arg("signal").args(arguments).output().unwrap()
+}
+
+fn watching(arguments: &[&str]) -> Watching {
+    let (watching, line) = Watching::try_start(Command::new(FAULTLINE).arg("signal").args(arguments));
+    assert!(line.starts_with("faultline: watching "), "{line}");
+    watching
+}
+
+fn records(text: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8_lossy(text);
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a program under `faultline signal FLAGS`: the records, and what the program said.
+fn watch(program: &str, flags: &[&str]) -> (Vec<Value>, Vec<Value>) {
+    let scratch = Scratch::new();
+    let path = scratch.path("records");
+    let program = programs().join(program);
+    let arguments = ["--format", "json", "-o", path.to_str().unwrap()];
+    let output = signal(&[flags, &arguments, &["--", program.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    let seen = records(&fs::read(&path).unwrap());
+    (seen, records(&output.stdout))
+}
+
+/// Is `record` what the program said? Fields that the hook does not tell are null, and `blind` says which.
+fn is_it(record: &Value, told: &Value, blind: &[&str]) -> bool {
+    let same = |field: &str, seen: &Value| {
+        blind.contains(&field) && seen.is_null() || *seen == told[field] || told[field] == "any"
+    };
+    let sender = if record["sender"].is_null() { &Value::from(0) } else { &record["sender"]["pid"] };
+    record["type"] == "signal"
+        && record["signal"] == told["signal"]
+        && *sender == told["sender"]
+        && record["scope"] == told["scope"]
+        && same("target", &record["target"]["pid"])
+        && same("tid", &record["target"]["tid"])
+        && same("code", &record["code"])
+        && same("result", &record["result"])
+}
+
+/// Each thing that the program said is in exactly one record.
+fn compare(seen: &[Value], told: &[Value], blind: &[&str]) {
+    assert!(!told.is_empty());
+    for told in told {
+        let those = seen.iter().filter(|record| is_it(record, told, blind)).count();
+        let near: Vec<&Value> = seen.iter().filter(|record| record["signal"] == told["signal"]).collect();
+        assert_eq!(those, 1, "{told}: {near:#?}");
+    }
+}
+
+#[test]
+fn every_way_to_send_is_seen() {
+    let (seen, told) = watch("senders", &["-a"]);
+    assert_eq!(told.len(), 28, "the program's own count");
+    compare(&seen, &told, &[]);
+    let first = &seen.iter().find(|record| record["signal"] == "SIGUSR1").unwrap();
+    for field in ["type", "schema", "timestamp", "host", "signal_number", "code_number", "oom", "cpu"] {
+        assert!(first.get(field).is_some(), "no field {field}: {first:#}");
+    }
+    assert_eq!((&first["sender"]["comm"], &first["target"]["comm"]), (&"senders".into(), &"senders".into()));
+    assert_eq!(
+        (&first["sender"]["uid"], &first["signal_number"], &first["code_number"]),
+        (&0.into(), &10.into(), &0.into())
+    );
+    assert_eq!(first["sender"]["pid_in_namespace"], first["sender"]["pid"]);
+    let times: Vec<&str> = seen.iter().filter_map(|record| record["timestamp"].as_str()).collect();
+    assert!(times.is_sorted(), "in the order in which they were sent: {times:?}");
+}
+
+#[test]
+fn a_kprobe_sees_all_but_results_and_timers() {
+    if std::env::var_os("FAULTLINE_KERNEL").is_none() && !fs::exists("/sys/bus/event_source/devices/kprobe").unwrap() {
+        let output = signal(&["--attach", "kprobe", "-d", "0.1"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output).contains("this kernel has none (CONFIG_KPROBES)"), "{}", text(&output));
+        return;
+    }
+    let (seen, mut told) = watch("senders", &["-a", "--attach", "kprobe"]);
+    told.retain(|told| told["way"] != "timer_create");
+    // Told apart by their results only.
+    told.retain(|told| told["way"] != "kill" && told["way"] != "kill again");
+    compare(&seen, &told, &["result"]);
+    assert_eq!(seen.iter().filter(|record| record["signal"] == "SIGUSR1").count(), 2);
+}
+
+#[test]
+fn system_calls_show_what_they_were_given() {
+    let (seen, mut told) = watch("senders", &["-a", "--attach", "syscall"]);
+    let ways =
+        ["kill, ignored", "tkill", "tgkill", "sigqueue", "rt_sigqueueinfo, forged", "rt_tgsigqueueinfo", "kill -9"];
+    told.retain(|told| ways.iter().any(|way| told["way"] == *way));
+    assert_eq!(told.len(), ways.len());
+    compare(&seen, &told, &["result", "code", "tid"]);
+    assert!(seen.iter().all(|record| record["result"].is_null() && record["signal"] != "SIGCHLD"), "{seen:#?}");
+}
+
+#[test]
+fn tasks_begin_and_end() {
+    let (seen, told) = watch("tasks", &["--processes"]);
+    assert!(told.len() >= 6, "{told:?}");
+    for told in &told {
+        let is_it = |record: &&Value| {
+            record["type"] == "exit"
+                && record["pid"] == told["pid"]
+                && record["tgid"] == told["tgid"]
+                && record["is_thread"] == told["is_thread"]
+        };
+        let those: Vec<&Value> = seen.iter().filter(is_it).collect();
+        assert_eq!(those.len(), 1, "{told}: {seen:#?}");
+        let signal = if told["signal"] == "" { Value::Null } else { told["signal"].clone() };
+        let code = if told["exit_code"] == -1 { Value::Null } else { told["exit_code"].clone() };
+        assert_eq!((&those[0]["signal"], &those[0]["exit_code"]), (&signal, &code), "{told}");
+        assert_eq!(those[0]["core_dumped"], false);
+        let fork = seen.iter().find(|record| record["type"] == "fork" && record["pid"] == told["pid"]).unwrap();
+        assert_eq!(fork["is_thread"], fork["pid"] != fork["tgid"]);
+        assert_eq!(fork["comm"], "tasks");
+    }
+    let exe = programs().join("tasks");
+    let execs: Vec<&Value> = seen.iter().filter(|record| record["type"] == "exec").collect();
+    assert_eq!(execs.len(), 2, "the command itself, and its child: {execs:#?}");
+    assert!(
+        execs.iter().all(|record| record["exe"] == exe.to_str().unwrap() && record["cgroup"].is_string()),
+        "{execs:#?}"
+    );
+    let last = seen.last().unwrap();
+    assert_eq!((&last["type"], &last["pid"], &last["exit_code"]), (&"exit".into(), &execs[0]["pid"], &0.into()));
+}
+
+/// How often: a guest without KVM is slow, FAULTLINE_FULL asks for all.
+fn many() -> u64 {
+    let is_slow = std::env::var_os("FAULTLINE_KERNEL").is_some() && std::env::var_os("FAULTLINE_FULL").is_none();
+    if is_slow { 5_000 } else { 100_000 }
+}
+
+#[test]
+fn kills_are_counted_exactly() {
+    let scratch = Scratch::new();
+    let (program, path) = (named(&scratch, "kills", "kills-8e"), scratch.path("records"));
+    let many = many();
+    let flags =
+        ["-s", "USR1", "--summary", "60", "--processes", "--format", "json", "-o", path.to_str().unwrap(), "-v"];
+    let output = signal(&[&flags[..], &["--", program.to_str().unwrap(), &many.to_string()]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    let records = records(&fs::read(&path).unwrap());
+    assert_eq!(records.len(), 1, "nothing but the summary: {records:#?}");
+    let summary = &records[0];
+    assert_eq!((&summary["type"], &summary["final"]), (&"signal_summary".into(), &true.into()));
+    assert_eq!((&summary["deliveries"]["matched"], &summary["losses"]["pair_table_full"]), (&many.into(), &0.into()));
+    let row = |sender: &str, target: &str| {
+        let pairs = summary["pairs"].as_array().unwrap();
+        let row = pairs.iter().find(|row| row["sender"] == sender && row["target"] == target);
+        let row = row.unwrap_or_else(|| panic!("{summary:#}"));
+        assert_eq!(
+            (&row["signal"], &row["result"], &row["count"]),
+            (&"SIGUSR1".into(), &"delivered".into(), &row["total"])
+        );
+        row["count"].as_u64().unwrap()
+    };
+    assert_eq!((row("kills-8e", "pong"), row("pong", "kills-8e")), (many / 2, many / 2));
+    let tasks = &summary["processes"];
+    assert_eq!((&tasks["forks"], &tasks["execs"], &tasks["exits"]), (&2.into(), &1.into(), &2.into()), "{tasks}");
+    assert_eq!(counted(&output.stderr, " signals matched"), many);
+}
+
+/// Each signal is a record, or lost by name.
+#[test]
+fn what_finds_no_room_is_counted() {
+    let scratch = Scratch::new();
+    let (program, path) = (named(&scratch, "kills", "kills-2c"), scratch.path("records"));
+    let many = many();
+    let flags = ["-s", "USR1", "--format", "json", "-o", path.to_str().unwrap(), "-v", "--strict"];
+    let output = signal(&[&flags[..], &["--", program.to_str().unwrap(), &many.to_string()]].concat());
+    let written = records(&fs::read(&path).unwrap()).len() as u64;
+    let lost: u64 =
+        text(&output).split_once("sample_ring_full ").unwrap().1.split(',').next().unwrap().parse().unwrap();
+    assert_eq!(written + lost, many, "{}", text(&output));
+    assert_eq!(output.status.code(), Some(i32::from(lost > 0)), "--strict tells that something was lost");
+    // And a table of pairs without room.
+    let flags = ["-s", "USR1", "--summary", "60", "--max-pairs", "1", "--format", "json"];
+    let output = signal(&[&flags[..], &["--", program.to_str().unwrap(), "100"]].concat());
+    let summary = &records(&output.stdout)[0];
+    let counts = summary["pairs"].as_array().unwrap().iter().map(|row| row["count"].as_u64().unwrap()).sum::<u64>();
+    assert!(summary["losses"]["pair_table_full"].as_u64().unwrap() > 0, "{summary:#}");
+    assert_eq!(counts + summary["losses"]["pair_table_full"].as_u64().unwrap(), 100, "{summary:#}");
+    assert_eq!(summary["deliveries"]["matched"], 100);
+}
+
+#[test]
+fn a_sender_and_a_target_may_be_named() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "kills", "kills-5a");
+    let watching = watching(&["-s", "USR1", "-n", "kills-5a", "--from", "pong", "--to", "kills-5", "--format", "json"]);
+    assert!(Command::new(&program).arg("20").status().unwrap().success());
+    let output = watching.stop("TERM");
+    let seen = records(&output.stdout);
+    assert_eq!(seen.len(), 10, "{seen:#?}");
+    assert!(seen.iter().all(|record| record["sender"]["comm"] == "pong" && record["target"]["comm"] == "kills-5a"));
+    assert!(counted(&output.stderr, " filtered out in the kernel") >= 10);
+}
+
+#[test]
+fn the_agent_counts_signals_when_asked() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "kills", "kills-9a");
+    let flags = ["agent", "--signals", "--interval", "0.2", "-n", "kills-9a"];
+    let (agent, line) = Watching::try_start(Command::new(FAULTLINE).args(flags));
+    assert!(line.starts_with("faultline: watching "), "{line}");
+    // The name is the target's or the sender's: also what it gets from its child.
+    assert!(Command::new(&program).arg("300").status().unwrap().success());
+    let seen = records(&agent.stop("TERM").stdout);
+    let summaries: Vec<&Value> = seen.iter().filter(|record| record["type"] == "signal_summary").collect();
+    let rows = summaries.iter().flat_map(|summary| summary["pairs"].as_array().unwrap());
+    let counts = rows.filter(|row| row["signal"] == "SIGUSR1").map(|row| row["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 300, "{summaries:#?}");
+    let last = summaries.last().unwrap();
+    assert_eq!(last["final"], true);
+    let total = |result: &str| {
+        let rows = last["pairs"].as_array().unwrap().iter();
+        rows.filter(|row| row["signal"] == "SIGUSR1" && row["result"] == result)
+            .map(|row| row["total"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert_eq!(total("delivered"), 300);
+}
+
+/// A cgroup with little memory, of version 2 or, where the memory controller is there, 1. Removed when dropped.
+struct SmallCgroup(PathBuf);
+
+impl SmallCgroup {
+    fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mounted = |kind: &str, option: &str| {
+            let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+            let found = lines
+                .find(|line| line[2] == kind && (option.is_empty() || line[3].split(',').any(|word| word == option)));
+            found.map(|line| PathBuf::from(line[1]))
+        };
+        let folder = |root: PathBuf| root.join(format!("faultline-{name}-{}", std::process::id()));
+        if let Some(root) = mounted("cgroup", "memory") {
+            let folder = folder(root);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("memory.limit_in_bytes"), "16M").unwrap();
+            return Self(folder);
+        }
+        let root = mounted("cgroup2", "").expect("cgroup2 must be mounted");
+        fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
+        let folder = folder(root);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("memory.max"), "16M").unwrap();
+        Self(folder)
+    }
+
+    /// Runs something in it that takes all the memory there is.
+    fn fill(&self, program: &str) -> u32 {
+        let script = format!("echo $$ > {}/cgroup.procs; exec {program} /dev/zero", self.0.display());
+        let mut child = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(9));
+        pid
+    }
+}
+
+impl Drop for SmallCgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_lack_of_memory_is_told_in_one_line() {
+    let cgroup = SmallCgroup::new("oom");
+    let scratch = Scratch::new();
+    let tail = scratch.path("eater-6d");
+    fs::copy("/usr/bin/tail", &tail).unwrap();
+    let signals = watching(&["-s", "KILL", "--to", "eater-6d", "--format", "json"]);
+    let flags = ["crash", "--signal", "KILL", "-n", "eater-6d", "--format", "json"];
+    let (crashes, line) = Watching::try_start(Command::new(FAULTLINE).args(flags));
+    assert!(line.starts_with("faultline: watching "), "{line}");
+    let pid = cgroup.fill(tail.to_str().unwrap());
+    let seen = records(&signals.stop("TERM").stdout);
+    assert_eq!(seen.len(), 1, "{seen:#?}");
+    let record = &seen[0];
+    assert!(record["sender"].is_null(), "whoever needed the memory is no sender: {record:#}");
+    assert_eq!(
+        (&record["target"]["pid"], &record["code"], &record["result"]),
+        (&pid.into(), &"SI_KERNEL".into(), &"delivered".into())
+    );
+    let anonymous = record["oom"]["rss_anon_bytes"].as_u64().unwrap_or_else(|| panic!("no oom: {record:#}"));
+    assert!((8 << 20..=17 << 20).contains(&anonymous), "{anonymous}");
+    assert!(record["oom"]["total_vm_bytes"].as_u64().unwrap() >= anonymous);
+    assert!(record["oom"]["cgroup"].as_str().unwrap().starts_with('/'));
+    // The same death as a crash says so, too.
+    let deaths = records(&crashes.stop("TERM").stdout);
+    assert_eq!(deaths.len(), 1, "{deaths:#?}");
+    assert!(deaths[0]["sender"].is_null());
+    assert_eq!(deaths[0]["oom"]["rss_anon_bytes"], record["oom"]["rss_anon_bytes"], "{:#}", deaths[0]);
+}
+
+/// v5.14: whoever writes cgroup.kill is the sender.
+#[test]
+fn who_kills_a_cgroup_is_the_sender() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let root = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2 must be mounted");
+    let folder = PathBuf::from(root.split(' ').nth(1).unwrap()).join(format!("faultline-kill-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("cgroup.kill");
+    if !file.exists() {
+        fs::remove_dir(&folder).unwrap();
+        assert_eq!(std::env::var("FAULTLINE_KERNEL").as_deref(), Ok("5.10"), "all newer kernels have cgroup.kill");
+        return;
+    }
+    let scratch = Scratch::new();
+    let sleep = scratch.path("victim-9b");
+    fs::copy("/usr/bin/sleep", &sleep).unwrap();
+    let watching = watching(&["-s", "KILL", "--to", "victim-9b", "--format", "json"]);
+    let script = format!("echo $$ > {}/cgroup.procs; echo in; exec {} 60", folder.display(), sleep.display());
+    let mut victim = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(victim.stdout.as_mut().unwrap(), &mut [0; 3]).unwrap();
+    // Its name is the victim's only after the exec.
+    let comm = format!("/proc/{}/comm", victim.id());
+    while fs::read_to_string(&comm).unwrap() != "victim-9b\n" {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut writer = Command::new("sh").args(["-c", &format!("echo 1 > {}", file.display())]).spawn().unwrap();
+    writer.wait().unwrap();
+    victim.wait().unwrap();
+    let seen = records(&watching.stop("TERM").stdout);
+    fs::remove_dir(&folder).unwrap();
+    assert_eq!(seen.len(), 1, "{seen:#?}");
+    assert_eq!((&seen[0]["sender"]["pid"], &seen[0]["target"]["pid"]), (&writer.id().into(), &victim.id().into()));
+    assert!(seen[0]["oom"].is_null());
+}
