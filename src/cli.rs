@@ -297,6 +297,10 @@ pub struct AgentArgs {
     #[arg(long)]
     signals: bool,
 
+    /// Count page faults, too, by process
+    #[arg(long)]
+    pagefaults: bool,
+
     #[command(flatten)]
     watch: WatchArgs<Attach>,
 
@@ -311,8 +315,10 @@ impl From<AgentArgs> for agent::Options {
         let filter =
             Filter { pids: watch.pids, process_names: watch.process_names, cgroup: watch.cgroup, command: false };
         let signals = args.signals.then(|| signal::counting(filter.clone(), args.interval, watch.btf.clone()));
+        let pagefaults = args.pagefaults.then(|| pagefault::counting(filter.clone(), args.interval, watch.btf.clone()));
         Self {
             signals,
+            pagefaults,
             crash: crash::Options {
                 filter,
                 signals: args.signal,

@@ -77,7 +77,7 @@ fn kernel() -> Option<String> {
 }
 
 /// Every kernel of the matrix has kprobes (the test below holds them to it); the machine's own may lack them.
-fn has_kprobes() -> bool {
+pub fn has_kprobes() -> bool {
     kernel().is_some() || Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use serde_json::Value;
 
+use crate::attach::has_kprobes;
 use crate::harness::{FAULTLINE, Scratch, hex, programs};
 
 /// Mode, access, cause and kind of memory, `-` for what isn't known.
@@ -18,6 +20,8 @@ struct Run {
     status: ExitStatus,
     /// What the program says.
     cells: Cells,
+    /// Its major faults, as the kernel counts them.
+    major: u64,
     records: Vec<Value>,
     stderr: String,
 }
@@ -38,7 +42,7 @@ impl Run {
     }
 }
 
-/// Runs `tests/programs/faults KIND` (all kinds where it is empty) under `faultline pagefault --format json FLAGS`.
+/// Runs `tests/programs/faults KIND` (all kinds where it is empty; with an argument) under `faultline pagefault --format json FLAGS`.
 fn run(flags: &[&str], kind: &str) -> Run {
     let scratch = Scratch::new();
     let file = scratch.path("records");
@@ -48,7 +52,7 @@ fn run(flags: &[&str], kind: &str) -> Run {
         .args(flags)
         .arg("--")
         .arg(programs().join("faults"))
-        .args((!kind.is_empty()).then_some(kind))
+        .args(kind.split_whitespace())
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -57,7 +61,9 @@ fn run(flags: &[&str], kind: &str) -> Run {
     for record in records.iter().filter(|record| record["type"] == "pagefault_summary") {
         assert_adds_up(record);
     }
-    Run { status: output.status, cells: cells(&String::from_utf8_lossy(&output.stdout)), records, stderr }
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let major = said.lines().find_map(|line| line.strip_prefix("major ")?.parse().ok());
+    Run { status: output.status, cells: cells(&said), major: major.unwrap(), records, stderr }
 }
 
 fn cells(text: &str) -> Cells {
@@ -201,7 +207,7 @@ fn intervals_add_up_to_the_whole() {
     let counts = sum(&records, "count");
     assert_eq!(
         counts.into_iter().filter(|(_, count)| *count != 0).collect::<BTreeMap<_, _>>(),
-        sum(&[last.clone()], "total")
+        sum(std::slice::from_ref(last), "total")
     );
     // Six processes that ended before they were asked for, and each is known by name.
     let fresh = last["groups"].as_array().unwrap().iter().filter(|group| {
@@ -286,4 +292,39 @@ fn a_flame_graph_shows_who_faults() {
         let (shown, shown_percent) = share(function);
         assert!(shown == count && (shown_percent - percent).abs() < 0.02, "{function}: {shown}, {shown_percent} %");
     }
+}
+
+#[test]
+fn a_kprobe_knows_the_access() {
+    if !has_kprobes() {
+        let output = Command::new(FAULTLINE).args(["pagefault", "--attach", "kprobe", "-d", "0.1"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+        assert!(text.contains("use --attach tracepoint"), "{text}");
+        return;
+    }
+    let run = run(&["--by", "address", "--vma", "--attach", "kprobe"], "");
+    assert!(run.status.success(), "{}", run.stderr);
+    let mut expected = known(&run.cells, |[mode, access, _, vma]| {
+        // An access that isn't allowed never comes to the function, nor one to nothing.
+        let is_refused = vma == "none" || (access == "execute" && vma == "anonymous");
+        (!is_refused).then(|| [mode, access, "-", vma].map(str::to_owned))
+    });
+    for kinds in expected.values_mut().filter(|kinds| kinds.values().eq(&[16])) {
+        kinds.values_mut().for_each(|count| *count = 8);
+    }
+    assert_eq!(seen(&run.cells, run.groups(), total), expected);
+}
+
+#[test]
+fn a_fault_that_waits_for_a_disk_is_major() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("from-disk-{}", std::process::id()));
+    let run = run(&["--by", "address", "--vma"], &format!("from_disk {}", file.display()));
+    fs::remove_file(&file).unwrap();
+    assert_eq!(seen(&run.cells, run.groups(), total), run.cells);
+    let majors = seen(&run.cells, run.groups(), |group| group["major_total"].as_u64().unwrap());
+    let here: u64 = majors.values().flat_map(BTreeMap::values).sum();
+    assert!(here > 0, "the file was in memory all the same: {}", file.display());
+    let all: u64 = run.groups().iter().map(|group| group["major_total"].as_u64().unwrap()).sum();
+    assert_eq!((all, run.last()["faults"]["major"].as_u64()), (run.major, Some(run.major)), "{:#}", run.last());
 }
