@@ -191,7 +191,7 @@ impl Table {
         let mut elf = Elf::new(PathBuf::from(format!("/proc/self/fd/{}", self.copy.file.as_raw_fd())));
         elf.debug_syms = self.copy.has_lines;
         match self.symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(address)) {
-            Ok(Symbolized::Sym(sym)) if covers(&sym) => expand(&sym, back),
+            Ok(Symbolized::Sym(sym)) if covers(&sym) && !sym.name.is_empty() => expand(&sym, back),
             _ => Vec::new(),
         }
     }
@@ -248,6 +248,7 @@ fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
         .inlined
         .iter()
         .rev()
+        .filter(|inlined| !inlined.name.is_empty())
         .map(|inlined| {
             let (file, line) = place(inlined.code_info.as_ref());
             Function { symbol: demangle::demangle(&inlined.name), file, line, inlined: true }
