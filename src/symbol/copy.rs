@@ -23,7 +23,8 @@ use object::{LittleEndian, U16, U32, U64};
 use super::check;
 use super::elf::{ENDIAN, Headers, Source};
 
-/// How much of one file is copied, uncompressed: of a larger one the symbols without files and lines, if those fit.
+/// How much of one file and its debug file is copied, uncompressed: of a larger one the symbols without files and lines, if
+/// those fit.
 pub(super) const BYTES_MAX: u64 = 96 << 20;
 
 /// Names of functions.
@@ -49,6 +50,9 @@ const ELSEWHERE: [&[u8]; 2] = [b".gnu_debugaltlink", b".debug_sup"];
 
 /// Sections begin at multiples of this: what is in them has its natural alignment.
 const ALIGNMENT: u64 = 16;
+
+/// A 32-bit file is copied as it is, unless it is larger.
+const WHOLE_BYTES_MAX: u64 = 16 << 20;
 
 const HEADER_BYTES: usize = size_of::<FileHeader64<LittleEndian>>();
 const SECTION_BYTES: usize = size_of::<SectionHeader64<LittleEndian>>();
@@ -77,12 +81,12 @@ enum Content {
 }
 
 impl PrivateCopy {
-    /// Copies what symbols are made of. None: nothing is, or it can't be read.
-    pub(super) fn of(file: &File, headers: &Headers) -> Option<Self> {
+    /// Copies what symbols are made of, at most `max` bytes of content. None: nothing is, or it can't be read.
+    pub(super) fn of(file: &File, headers: &Headers, max: u64) -> Option<Self> {
         if !matches!(headers.file.e_type(ENDIAN), ET_EXEC | ET_DYN) {
             return None;
         }
-        let mut left = BYTES_MAX;
+        let mut left = max;
         let mut parts = parts(file, headers, &SYMBOLS, &mut left)?;
         let is_roots = file.metadata().is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0);
         // All of it or nothing: a part alone may say something else.
@@ -95,6 +99,20 @@ impl PrivateCopy {
         }
         let (file, bytes) = write(file, headers, parts)?;
         Some(Self { file, bytes, has_lines })
+    }
+}
+
+impl PrivateCopy {
+    /// Copies all of a file, of which no more than the symbol table is to be read. None: it is too large, or can't be read.
+    pub(super) fn of_whole(file: &File) -> Option<Self> {
+        let bytes = file.metadata().ok()?.len();
+        if bytes > WHOLE_BYTES_MAX {
+            return None;
+        }
+        let to = create()?;
+        copy_range(file, 0, &to, 0, bytes)?;
+        seal(&to)?;
+        Some(Self { file: to, bytes, has_lines: false })
     }
 }
 
@@ -153,8 +171,7 @@ fn uncompress(file: &File, section: &SectionHeader64<LittleEndian>, max: u64) ->
 
 /// Writes an ELF file of these sections alone.
 fn write(from: &File, headers: &Headers, parts: Vec<Part>) -> Option<(File, u64)> {
-    let to = memfd_create(c"faultline-symbols", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).ok()?;
-    let to = File::from(to);
+    let to = create()?;
     // Number 0 is none, and the last one holds the names.
     let count = parts.len() + 2;
     let mut names = vec![0];
@@ -196,9 +213,17 @@ fn write(from: &File, headers: &Headers, parts: Vec<Part>) -> Option<(File, u64)
     header.e_shnum = U16::new(ENDIAN, u16::try_from(count).ok()?);
     header.e_shstrndx = U16::new(ENDIAN, u16::try_from(count - 1).ok()?);
     to.write_all_at(bytes_of(&header), 0).ok()?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
-    fcntl(&to, FcntlArg::F_ADD_SEALS(seals)).ok()?;
+    seal(&to)?;
     Some((to, end))
+}
+
+fn create() -> Option<File> {
+    memfd_create(c"faultline-symbols", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).ok().map(File::from)
+}
+
+fn seal(file: &File) -> Option<()> {
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals)).ok().map(|_| ())
 }
 
 fn empty() -> SectionHeader64<LittleEndian> {
@@ -242,7 +267,7 @@ mod tests {
 
     fn copy(content: &[u8]) -> Option<PrivateCopy> {
         let file = file(content);
-        PrivateCopy::of(&file, &Headers::read(&Source::File(&file))?)
+        PrivateCopy::of(&file, &Headers::read(&Source::File(&file))?, BYTES_MAX)
     }
 
     fn section<'a>(content: &'a [u8], name: &[u8]) -> (SectionHeader64<LittleEndian>, &'a [u8]) {
