@@ -10,13 +10,8 @@
 
 #include "filter.bpf.h"
 #include "path.bpf.h"
+#include "ring.bpf.h"
 #include "vma.bpf.h"
-
-/* Records and pages for user space. Sized by the loader. Full: counted by what found no room. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 18);
-} fl_ring SEC(".maps");
 
 /* What is being looked at. */
 struct fl_look {
@@ -68,7 +63,7 @@ static __always_inline bool fl_is_volatile(struct vm_area_struct *vma)
 
 	if (fl_read(vma, vm_flags) & (VM_WRITE | VM_MAYSHARE))
 		return true;
-	return file && !fl_read(file, f_path.dentry, d_hash.pprev);
+	return file && !fl_read(fl_path_of(file), dentry, d_hash.pprev);
 }
 
 /* Sends the page at `address`. 0: sent; 1: not in memory; 2: no room. */
@@ -182,13 +177,13 @@ __noinline int fl_describe_vma(u64 vma)
 	record->file_offset = (u64)fl_read(from, vm_pgoff) << FL_PAGE_SHIFT;
 	if (!file)
 		return 0;
-	inode = fl_read(file, f_inode);
+	inode = fl_inode_of(file);
 	record->flags |= FL_HAS_FILE;
 	record->inode = fl_read(inode, i_ino);
 	record->device = fl_read(inode, i_sb, s_dev);
 	if (fl_add_path((u64)file))
 		record->flags |= FL_PATH_CUT;
-	if (!fl_read(file, f_path.dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
+	if (!fl_read(fl_path_of(file), dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
 		record->flags |= FL_FILE_GONE;
 	return 0;
 }

@@ -3,13 +3,37 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use faultline::memory;
 use faultline::output::Target;
-use faultline::probe;
-use faultline::probe::Filter;
+use faultline::probe::{self, Filter};
 
-use super::{Attach, ProbeArgs, interval};
+use super::{ProbeArgs, interval};
+
+/// `--attach`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Attach {
+    /// The best that works
+    #[default]
+    Auto,
+    /// Tracepoints: of the mapping calls, or of all where those can't be had
+    Tracepoint,
+    /// The two tracepoints of all calls, without tracefs: dearer for everybody
+    Raw,
+    /// Kprobes on the mapping calls: free for who makes none, dear for who does
+    Kprobe,
+}
+
+impl From<Attach> for probe::memory::Attach {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Auto => Self::Auto,
+            Attach::Tracepoint => Self::Tracepoint,
+            Attach::Raw => Self::Raw,
+            Attach::Kprobe => Self::Kprobe,
+        }
+    }
+}
 
 /// `faultline memory`
 #[derive(Args, Debug)]
@@ -72,11 +96,7 @@ impl From<MemoryArgs> for memory::Options {
             duration: (!watch.duration.is_zero()).then_some(watch.duration),
             target: Target { path: watch.output, append: watch.append },
             format: format.into(),
-            attach: match watch.attach {
-                Attach::Auto => probe::memory::Attach::Auto,
-                Attach::Tracepoint => probe::memory::Attach::Tracepoint,
-                Attach::Kprobe => probe::memory::Attach::Kprobe,
-            },
+            attach: watch.attach.into(),
             btf: watch.btf,
             verbose: watch.verbose,
             strict: watch.strict,

@@ -66,9 +66,8 @@ impl Dump {
         let sha256 = digits(&page.sha256);
         let file = match self.files.get(&sha256) {
             Some(file) => Some(file.clone()),
-            None => self.write(page).map(|file| {
+            None => self.write(page).inspect(|file| {
                 self.files.insert(sha256, file.clone());
-                file
             }),
         };
         let record = PageRecord::new(page, host.to_owned(), file);

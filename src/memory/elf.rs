@@ -67,7 +67,8 @@ impl Modules {
 
     /// A call has been seen: looks at once where it has made anonymous memory executable.
     pub fn see(&mut self, mapping: &Mapping, folder: &Path) {
-        if !mapping.permissions.as_deref().is_some_and(|permissions| permissions.as_bytes().get(2) == Some(&b'x')) {
+        let is_code = |permissions: &str| permissions.as_bytes().get(2) == Some(&b'x');
+        if !mapping.permissions.as_deref().is_some_and(is_code) {
             return;
         }
         self.due.insert(mapping.pid);
@@ -220,6 +221,7 @@ impl Image {
                 read(self.bias.wrapping_add(segment.p_vaddr.get(LE)), to);
             }
         }
+        self.place_back(&mut file);
         let mut sections = Sections::default();
         sections.add("", Section { kind: SHT_NULL, ..Section::default() });
         for segment in self.loads() {
@@ -227,6 +229,25 @@ impl Image {
         }
         self.add_dynamic(&mut sections, &file);
         sections.finish(self.header, &self.segments, file)
+    }
+
+    /// The loader has made addresses of the process out of those of the dynamic section: makes them the file's again.
+    fn place_back(&self, file: &mut [u8]) {
+        let Some(segment) = self.segments.iter().find(|segment| segment.p_type.get(LE) == PT_DYNAMIC) else { return };
+        let Some(from) = self.offset(segment.p_vaddr.get(LE)).and_then(|from| usize::try_from(from).ok()) else {
+            return;
+        };
+        let Ok(bytes) = usize::try_from(segment.p_filesz.get(LE)) else { return };
+        let Some(table) = file.get_mut(from..from.saturating_add(bytes)) else { return };
+        for entry in table.chunks_exact_mut(size_of::<Dyn64<LE>>()) {
+            let Some(value) = entry.get_mut(8..16) else { return };
+            let address = u64::from_le_bytes(<[u8; 8]>::try_from(&*value).unwrap_or_default());
+            let placed = address.wrapping_sub(self.bias);
+            // A size or a flag is in no segment either way.
+            if self.offset(address).is_none() && self.offset(placed).is_some() {
+                value.copy_from_slice(&placed.to_le_bytes());
+            }
+        }
     }
 
     /// The dynamic symbols, as far as the dynamic section says where they are.
@@ -238,21 +259,16 @@ impl Image {
             return;
         };
         let value = |tag: i64| entries.iter().find(|entry| entry.d_tag.get(LE) == tag).map(|entry| entry.d_val.get(LE));
-        // The loader has made addresses of the process out of those of the file.
-        let in_file = |address: u64| {
-            if self.slice(file, address, 1).is_some() { address } else { address.wrapping_sub(self.bias) }
-        };
-        let (Some(strings), Some(symbols), Some(size)) =
-            (value(DT_STRTAB).map(in_file), value(DT_SYMTAB).map(in_file), value(DT_STRSZ))
-        else {
+        let (Some(strings), Some(symbols), Some(size)) = (value(DT_STRTAB), value(DT_SYMTAB), value(DT_STRSZ)) else {
             return;
         };
-        // How many there are no entry says; linkers put the strings right behind them.
-        let Some(symbol_bytes) =
-            strings.checked_sub(symbols).filter(|bytes| self.slice(file, symbols, *bytes).is_some())
-        else {
+        // How many there are no entry says: they end where the next table begins, if not before.
+        let tables = entries.iter().map(|entry| entry.d_val.get(LE)).filter(|address| *address > symbols);
+        let Some(end) = tables.filter(|address| self.offset(*address).is_some()).min() else { return };
+        let symbol_bytes = end - symbols;
+        if self.slice(file, symbols, symbol_bytes).is_none() {
             return;
-        };
+        }
         let place = |address: u64| self.offset(address).unwrap_or(0);
         let next = sections.count();
         sections.add(

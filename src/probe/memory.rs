@@ -24,6 +24,8 @@ pub enum Attach {
     Auto,
     /// Tracepoints: of single calls, or of all where those can't be had.
     Tracepoint,
+    /// Tracepoints of all calls.
+    Raw,
     /// Kprobes.
     Kprobe,
 }
@@ -320,6 +322,7 @@ fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<(Loaded, bool)> {
 fn ways(attach: Attach, typed_loads: bool, kprobes: bool) -> Vec<(Build, Hooks)> {
     let hooks = match attach {
         Attach::Tracepoint => vec![Hooks::Calls, Hooks::AllCalls],
+        Attach::Raw => vec![Hooks::AllCalls],
         Attach::Kprobe => vec![Hooks::Kprobes],
         Attach::Auto if kprobes => vec![Hooks::Calls, Hooks::Kprobes, Hooks::AllCalls],
         Attach::Auto => vec![Hooks::Calls, Hooks::AllCalls],

@@ -228,3 +228,66 @@ fn copy_range(from: &File, mut offset: u64, to: &File, mut at: u64, mut length: 
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file in memory with this content.
+    fn file(content: &[u8]) -> File {
+        let file = File::from(memfd_create(c"test", MFdFlags::MFD_CLOEXEC).unwrap());
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    fn copy(content: &[u8]) -> Option<PrivateCopy> {
+        let file = file(content);
+        PrivateCopy::of(&file, &Headers::read(&Source::File(&file))?)
+    }
+
+    fn section<'a>(content: &'a [u8], name: &[u8]) -> (SectionHeader64<LittleEndian>, &'a [u8]) {
+        let headers = Headers::read(&Source::Memory(content)).unwrap();
+        let header = headers.section(name).unwrap();
+        let start = header.sh_offset(ENDIAN) as usize;
+        (*header, &content[start..start + header.sh_size(ENDIAN) as usize])
+    }
+
+    const COMPRESSED: &[u8] = include_bytes!("../../fuzz/corpus/elf/compressed");
+
+    #[test]
+    fn a_copy_has_the_sections_and_cant_be_changed() {
+        let copy = copy(COMPRESSED).unwrap();
+        assert!(copy.has_lines);
+        let content = Source::File(&copy.file).read(0, copy.bytes).unwrap();
+        let (header, symbols) = section(&content, b".symtab");
+        assert_eq!(symbols, section(COMPRESSED, b".symtab").1);
+        assert_eq!(header.sh_offset(ENDIAN) % ALIGNMENT, 0);
+        let (header, info) = section(&content, b".debug_info");
+        let (compressed, _) = section(COMPRESSED, b".debug_info");
+        assert_eq!(header.sh_flags(ENDIAN) & u64::from(SHF_COMPRESSED), 0);
+        assert_ne!(compressed.sh_flags(ENDIAN) & u64::from(SHF_COMPRESSED), 0);
+        assert!(info.len() as u64 > compressed.sh_size(ENDIAN));
+        let headers = Headers::read(&Source::Memory(&content)).unwrap();
+        assert!(headers.section(b".text").is_none() && headers.section(b".shstrtab").is_some());
+        assert!(copy.file.set_len(0).is_err() && copy.file.write_all_at(&[0], 0).is_err(), "it is sealed");
+    }
+
+    #[test]
+    fn a_compressed_section_is_as_long_as_it_says_or_not_read() {
+        let (header, _) = section(COMPRESSED, b".debug_info");
+        let length_at = header.sh_offset(ENDIAN) as usize + 8;
+        for lie in [0_u64, 1, 1 << 20, 1 << 45, u64::MAX] {
+            let mut spoiled = COMPRESSED.to_vec();
+            spoiled[length_at..length_at + 8].copy_from_slice(&lie.to_le_bytes());
+            let copy = copy(&spoiled).unwrap();
+            assert!(!copy.has_lines, "{lie}: the symbols are there all the same");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_is_no_copy() {
+        for length in [0, 63, 64, 200, COMPRESSED.len() - 1] {
+            assert!(copy(&COMPRESSED[..length]).is_none(), "{length}");
+        }
+    }
+}

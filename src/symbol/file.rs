@@ -114,7 +114,7 @@ impl Version {
 
 impl Found {
     /// What lies at `path` now, whoever ran it.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn at(path: &Path) -> Option<Self> {
         let (file, version, build_id) = Files::default().read(path)?;
         let folder = path.parent().map(Path::to_owned);

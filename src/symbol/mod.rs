@@ -190,6 +190,26 @@ impl Table {
     }
 }
 
+/// What is read of a file that anybody may have made, without the symbolizer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
+    elf::build_id(data);
+    unwind::fuzz_sections(data);
+    if let Some(headers) = Headers::read(&elf::Source::File(file)) {
+        let found = Found::at(Path::new("/proc/self/exe"));
+        if let Some(found) = found.map(|found| Found { file: found.file, ..found }) {
+            debug::find(&DebugFolders::default(), &found, &headers);
+        }
+        PrivateCopy::of(file, &headers);
+    }
+}
+
+/// A name as [`Function::symbol`] has it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn demangled(name: &str) -> String {
+    demangle::demangle(name)
+}
+
 /// A symbol without a size reaches to the next one for all that the file says: too little to name a frame by.
 fn covers(sym: &Sym<'_>) -> bool {
     sym.size.is_some_and(|size| sym.offset < size) || is_apart(sym)

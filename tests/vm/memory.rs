@@ -157,9 +157,61 @@ impl Case<'_> {
     }
 }
 
+/// One test a line, on the run that all of them share; and all of them on a run of their own for each other way to attach.
+macro_rules! cases {
+    ($($name:ident)*) => {
+        mod shared {
+            use super::Run;
+            $(#[test] fn $name() { super::$name(Run::shared()); })*
+        }
+        const CHECKS: &[(&str, fn(&Run))] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+cases! {
+    the_textbook_case
+    what_is_written_later_is_read_before_it_goes
+    memory_that_is_given_back_is_told
+    the_timer_sees_what_is_wiped_before_anything_else_looks
+    a_child_has_memory_of_its_own
+    an_alias_is_read_where_it_is_executed
+    what_moves_is_told_at_its_new_place
+    shared_memory_of_system_v
+    protection_keys
+    ten_gibibytes_are_looked_through_and_not_dumped
+    reading_may_imply_executing
+    each_time_memory_becomes_executable_it_is_read
+    a_32_bit_call_is_found_afterwards
+    a_call_that_fails_says_why
+    a_new_program_is_told_with_its_executable_memory
+    every_page_of_the_index_has_its_content_stored_once
+}
+
 #[test]
-fn the_textbook_case() {
-    let case = Run::shared().case("textbook");
+fn the_tracepoints_of_all_calls_show_the_same() {
+    check_all(&Run::make(&["--attach", "raw"]));
+}
+
+#[test]
+fn kprobes_show_the_same_where_there_are_any() {
+    if Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
+        return check_all(&Run::make(&["--attach", "kprobe"]));
+    }
+    let output = Command::new(FAULTLINE).args(["memory", "--attach", "kprobe", "--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("this kernel has none (CONFIG_KPROBES), use --attach tracepoint"), "{text}");
+}
+
+fn check_all(run: &Run) {
+    for (name, check) in CHECKS {
+        println!("{name}");
+        check(run);
+    }
+}
+
+fn the_textbook_case(run: &Run) {
+    let case = run.case("textbook");
     let mapping = case.mapping("mprotect", "address");
     let expected = serde_json::json!({
         "type": "mapping", "schema": 1, "pid": case.number("pid"), "tid": case.number("pid"), "comm": "memory-cases",
@@ -183,8 +235,7 @@ fn the_textbook_case() {
 }
 
 /// Written when it is executable already: the bytes that ran are in a dump, whatever ends them.
-#[test]
-fn what_is_written_later_is_read_before_it_goes() {
+fn what_is_written_later_is_read_before_it_goes(run: &Run) {
     for (name, trigger, number) in [
         ("rwx-exit", "exit", 1001),
         ("rwx-munmap", "before_munmap", 1002),
@@ -195,7 +246,7 @@ fn what_is_written_later_is_read_before_it_goes() {
         ("rwx-crashed", "exit", 1007),
         ("rwx-exec", "before_execve", 1008),
     ] {
-        let case = Run::shared().case(name);
+        let case = run.case(name);
         let mapping = case.mappings("mmap", "address")[0];
         assert_eq!(mapping["permissions"], "rwxp", "{name}: {mapping:#}");
         assert_eq!(mapping["arguments"]["prot"], "PROT_READ|PROT_WRITE|PROT_EXEC");
@@ -205,19 +256,17 @@ fn what_is_written_later_is_read_before_it_goes() {
     }
 }
 
-#[test]
-fn memory_that_is_given_back_is_told() {
-    let unmapped = Run::shared().case("rwx-munmap");
+fn memory_that_is_given_back_is_told(run: &Run) {
+    let unmapped = run.case("rwx-munmap");
     let record = unmapped.mapping("munmap", "address");
     assert_eq!((&record["length"], &record["result"]), (&4096.into(), &0.into()));
     assert!(record["permissions"].is_null() && record["pages"].is_null(), "{record:#}");
-    let over = Run::shared().case("rwx-mmap");
+    let over = run.case("rwx-mmap");
     assert_eq!(over.mappings("mmap", "address")[1]["permissions"], "rw-p", "mapped over executable memory");
 }
 
-#[test]
-fn the_timer_sees_what_is_wiped_before_anything_else_looks() {
-    let case = Run::shared().case("rwx-timer");
+fn the_timer_sees_what_is_wiped_before_anything_else_looks(run: &Run) {
+    let case = run.case("rwx-timer");
     let all = case.pages(case.number("pid"), "address");
     let found = all.iter().find(|page| case.content(page).starts_with(&code(1009))).unwrap();
     assert_eq!(
@@ -227,17 +276,15 @@ fn the_timer_sees_what_is_wiped_before_anything_else_looks() {
     );
 }
 
-#[test]
-fn a_child_has_memory_of_its_own() {
-    let case = Run::shared().case("rwx-fork");
+fn a_child_has_memory_of_its_own(run: &Run) {
+    let case = run.case("rwx-fork");
     case.page("exit", "address", &code(1010));
     let child = case.page_of(case.number("child"), "exit", "address", &code(1011));
     assert_eq!(child["resident"], true);
 }
 
-#[test]
-fn an_alias_is_read_where_it_is_executed() {
-    let case = Run::shared().case("memfd");
+fn an_alias_is_read_where_it_is_executed(run: &Run) {
+    let case = run.case("memfd");
     let memfd = case.of("mapping", case.number("pid")).into_iter().find(|record| record["call"] == "memfd").unwrap();
     assert_eq!((&memfd["result"], &memfd["address"]), (&case.number("fd").into(), &Value::Null), "{memfd:#}");
     assert_eq!(memfd["arguments"]["flags"], "MFD_CLOEXEC");
@@ -248,9 +295,8 @@ fn an_alias_is_read_where_it_is_executed() {
     assert!(all.iter().any(|page| case.content(page).starts_with(&code(1012))), "{all:#?}");
 }
 
-#[test]
-fn what_moves_is_told_at_its_new_place() {
-    let case = Run::shared().case("mremap");
+fn what_moves_is_told_at_its_new_place(run: &Run) {
+    let case = run.case("mremap");
     case.page("mprotect", "old", &code(1013));
     let moved = case.mapping("mremap", "address");
     assert_eq!((&moved["permissions"], &moved["length"], &moved["result"]), (&"r-xp".into(), &4096.into(), &0.into()));
@@ -260,9 +306,8 @@ fn what_moves_is_told_at_its_new_place() {
     assert_eq!(old["file"], new["file"], "equal content is stored once");
 }
 
-#[test]
-fn shared_memory_of_system_v() {
-    let case = Run::shared().case("shm");
+fn shared_memory_of_system_v(run: &Run) {
+    let case = run.case("shm");
     let mapping = case.mapping("shmat", "address");
     assert_eq!((&mapping["permissions"], &mapping["length"]), (&"r-xs".into(), &8192.into()), "{mapping:#}");
     assert_eq!(mapping["arguments"]["shmflg"], "SHM_RDONLY|SHM_EXEC");
@@ -273,18 +318,16 @@ fn shared_memory_of_system_v() {
     case.mapping("shmdt", "address");
 }
 
-#[test]
-fn protection_keys() {
-    let case = Run::shared().case("pkey");
+fn protection_keys(run: &Run) {
+    let case = run.case("pkey");
     let mapping = case.mapping("pkey_mprotect", "address");
     assert_eq!((&mapping["permissions"], &mapping["result"]), (&"r-xp".into(), &0.into()));
     assert_eq!(mapping["arguments"]["pkey"], case.number("pkey"));
     case.page("pkey_mprotect", "address", &code(1015));
 }
 
-#[test]
-fn ten_gibibytes_are_looked_through_and_not_dumped() {
-    let case = Run::shared().case("huge");
+fn ten_gibibytes_are_looked_through_and_not_dumped(run: &Run) {
+    let case = run.case("huge");
     let mapping = case.mapping("mprotect", "address");
     let total = (10_u64 << 30) / 4096;
     assert_eq!(mapping["length"], 10_u64 << 30);
@@ -294,18 +337,16 @@ fn ten_gibibytes_are_looked_through_and_not_dumped() {
     assert_eq!((&page["resident"], &page["source"]), (&false.into(), &"process".into()));
 }
 
-#[test]
-fn reading_may_imply_executing() {
-    let case = Run::shared().case("implied");
+fn reading_may_imply_executing(run: &Run) {
+    let case = run.case("implied");
     let mapping = case.mapping("mmap", "address");
     assert_eq!(mapping["arguments"]["prot"], "PROT_READ|PROT_WRITE", "not asked for");
     assert_eq!(mapping["permissions"], "rwxp");
     case.page("exit", "address", &code(1017));
 }
 
-#[test]
-fn each_time_memory_becomes_executable_it_is_read() {
-    let case = Run::shared().case("toggled");
+fn each_time_memory_becomes_executable_it_is_read(run: &Run) {
+    let case = run.case("toggled");
     let mappings = case.mappings("mprotect", "address");
     assert_eq!(mappings.len(), 2, "{mappings:#?}");
     let pages = case.pages(case.number("pid"), "address");
@@ -314,9 +355,7 @@ fn each_time_memory_becomes_executable_it_is_read() {
 }
 
 /// No tracepoint of a 64-bit call sees it: it is found where it lies, and counted.
-#[test]
-fn a_32_bit_call_is_found_afterwards() {
-    let run = Run::shared();
+fn a_32_bit_call_is_found_afterwards(run: &Run) {
     let case = run.case("compat");
     let mapping = case.mapping("unseen", "address");
     assert_eq!((&mapping["permissions"], &mapping["result"]), (&"rwxp".into(), &Value::Null), "{mapping:#}");
@@ -325,17 +364,15 @@ fn a_32_bit_call_is_found_afterwards() {
     assert!(run.stderr.contains("mappings_unseen 1,"), "the only one: {}", run.stderr);
 }
 
-#[test]
-fn a_call_that_fails_says_why() {
-    let case = Run::shared().case("refused");
+fn a_call_that_fails_says_why(run: &Run) {
+    let case = run.case("refused");
     let mapping = case.mapping("mprotect", "address");
     assert_eq!((&mapping["result"], &mapping["error"]), (&(-case.number("errno")).into(), &"ENOMEM".into()));
     assert!(mapping["permissions"].is_null() && mapping["pages"].is_null(), "{mapping:#}");
 }
 
-#[test]
-fn a_new_program_is_told_with_its_executable_memory() {
-    let case = Run::shared().case("rwx-exec");
+fn a_new_program_is_told_with_its_executable_memory(run: &Run) {
+    let case = run.case("rwx-exec");
     let names: Vec<String> = case
         .of("mapping", case.number("pid"))
         .into_iter()
@@ -347,9 +384,7 @@ fn a_new_program_is_told_with_its_executable_memory() {
     assert!(names.iter().any(|name| name == "[vdso]"), "{names:?}");
 }
 
-#[test]
-fn every_page_of_the_index_has_its_content_stored_once() {
-    let run = Run::shared();
+fn every_page_of_the_index_has_its_content_stored_once(run: &Run) {
     let index = fs::read_to_string(run.folder.join("pages.jsonl")).unwrap();
     let pages: Vec<Value> = index.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let told: Vec<&Value> = run.records.iter().filter(|record| record["type"] == "page").collect();

@@ -30,11 +30,6 @@ unsafe impl Plain for fl_alert {}
 // SAFETY: as above.
 unsafe impl Plain for fl_alert_key {}
 
-/// A sample of one size. None: of another.
-fn read_whole<T: Plain>(bytes: &[u8]) -> Option<Box<T>> {
-    T::read_cut(bytes, size_of::<T>())
-}
-
 /// An entry of `fl_alerts`. None: not of its size.
 pub(in crate::probe) fn alert_from_bytes(key: &[u8], value: &[u8]) -> Option<(fl_alert_key, fl_alert)> {
     Some((fl_alert_key::read(key)?, fl_alert::read(value)?))
@@ -79,10 +74,10 @@ impl Sample {
             fl_sample_kind::FL_SAMPLE_MAPPING => {
                 fl_mapping::read_cut(bytes, std::mem::offset_of!(fl_mapping, strings)).map(Self::Mapping)
             }
-            fl_sample_kind::FL_SAMPLE_PAGE => read_whole(bytes).map(Self::Page),
-            fl_sample_kind::FL_SAMPLE_FAULT => read_whole(bytes).map(Self::Fault),
-            fl_sample_kind::FL_SAMPLE_FORK => read_whole(bytes).map(Self::Fork),
-            fl_sample_kind::FL_SAMPLE_END => read_whole(bytes).map(Self::End),
+            fl_sample_kind::FL_SAMPLE_PAGE => fl_page::read_cut(bytes, size_of::<fl_page>()).map(Self::Page),
+            fl_sample_kind::FL_SAMPLE_FAULT => fl_fault::read_cut(bytes, size_of::<fl_fault>()).map(Self::Fault),
+            fl_sample_kind::FL_SAMPLE_FORK => fl_life::read_cut(bytes, size_of::<fl_life>()).map(Self::Fork),
+            fl_sample_kind::FL_SAMPLE_END => fl_life::read_cut(bytes, size_of::<fl_life>()).map(Self::End),
             _ => None,
         }
     }
