@@ -208,6 +208,8 @@ static __always_inline int fl_on_fault(void *context, struct fl_fault *fault)
 			fl_bear(context, fault, &key);
 		if (fl_config.event_each)
 			fl_tell_fault(fault, &key);
+	} else {
+		fl_count(FL_LOST_TABLE_FULL);
 	}
 	if (walked)
 		walked->busy = 0;
@@ -261,37 +263,52 @@ static __always_inline void fl_take_perf(struct fl_fault *fault, struct bpf_perf
 	fault->fp = fl_regs_fp(&data->regs);
 }
 
-/* PERF_COUNT_SW_PAGE_FAULTS_MAJ: a fault that was counted when it began has turned out to be major. */
-SEC("perf_event")
-int fl_major(struct bpf_perf_event_data *data)
+/* A fault that was counted when it began has turned out to be major. */
+static __always_inline void fl_on_major(struct fl_fault *fault)
 {
-	struct fl_fault fault = {};
 	struct fl_fault_key key = {};
 	u64 one = 1, *count;
 
-	fl_take_perf(&fault, data);
-	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter(fault.task))
-		return 0;
 	fl_count(FL_MAJOR);
 	if (fl_config.hook != FL_HOOK_PERF) {
-		struct fl_last_fault *last = fl_last_fault_of(fault.tid);
+		struct fl_last_fault *last = fl_last_fault_of(fault->tid);
 
-		if (!last || last->tid != fault.tid) {
+		if (!last || last->tid != fault->tid) {
 			fl_count(FL_LOST_MAJOR);
-			return 0;
+			return;
 		}
-		fault.error_code = last->error_code & ~(FL_WILL_RETRY | FL_IS_FAULT);
+		fault->error_code = last->error_code & ~(FL_WILL_RETRY | FL_IS_FAULT);
 	}
-	if (!fl_key_of(&key, &fault))
-		return 0;
+	if (!fl_key_of(&key, fault)) {
+		fl_count(FL_LOST_MAJOR);
+		return;
+	}
 	count = bpf_map_lookup_elem(&fl_majors, &key);
 	if (!count && (s32)bpf_map_update_elem(&fl_majors, &key, &one, BPF_NOEXIST)) {
+		/* Another processor was first, or there is no room. */
 		count = bpf_map_lookup_elem(&fl_majors, &key);
 		if (!count)
 			fl_count(FL_LOST_MAJOR);
 	}
 	if (count)
 		__sync_fetch_and_add(count, 1);
+}
+
+/* PERF_COUNT_SW_PAGE_FAULTS_MAJ */
+SEC("perf_event")
+int fl_major(struct bpf_perf_event_data *data)
+{
+	struct fl_walked *walked = fl_config.by == FL_BY_STACK ? fl_scratch(&fl_walked) : NULL;
+	struct fl_fault fault = {};
+
+	fl_take_perf(&fault, data);
+	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter(fault.task))
+		return 0;
+	if (walked)
+		walked->busy = 1;
+	fl_on_major(&fault);
+	if (walked)
+		walked->busy = 0;
 	return 0;
 }
 

@@ -241,6 +241,41 @@ fn places_have_names() {
 }
 
 #[test]
+fn mappings_are_those_of_proc_maps() {
+    let run = run(&["--by", "vma"], "");
+    let of = |vma: &str| -> Vec<&Value> {
+        run.groups().iter().filter(|group| group["comm"] == "faults" && group["vma"] == vma).collect()
+    };
+    let named = |vma: &str, name: &str| -> u64 {
+        of(vma).into_iter().filter(|group| group["mapping"]["mapping_name"] == name).map(total).sum()
+    };
+    assert!(named("heap", "[heap]") >= 23 && named("stack", "[stack]") >= 19, "{:#}", run.last());
+    assert_eq!(named("shared_memory", "/dev/zero (deleted)"), 21);
+    assert_eq!(named("shared_memory", "/memfd:faults (deleted)"), 6);
+    // The stack is one mapping, however often it has grown.
+    let stacks = of("stack").into_iter().filter(|group| group["access"] == "write" && group["mode"] == "user");
+    assert!(stacks.map(|group| &group["mapping"]["end"]).collect::<std::collections::HashSet<_>>().len() <= 2);
+    // Memory that was mapped and touched whole: the mapping, and all its faults.
+    let expected = [("anonymous", "rw-p", 13), ("file", "rw-p", 9), ("file", "r-xp", 4)];
+    for (vma, permissions, count) in expected {
+        let (range, _) = run
+            .cells
+            .iter()
+            .find(|(_, kinds)| kinds.len() == 1 && kinds.iter().all(|(kind, seen)| kind[3] == vma && *seen == count))
+            .unwrap();
+        let group = of(vma)
+            .into_iter()
+            .find(|group| group["mapping"]["start"].is_string() && hex(&group["mapping"]["start"]) == range.0);
+        let group = group.unwrap_or_else(|| panic!("no {range:x?}: {:#}", run.last()));
+        assert_eq!(
+            (hex(&group["mapping"]["end"]), group["mapping"]["permissions"].as_str(), total(group)),
+            (range.1, Some(permissions), count),
+            "{group:#}"
+        );
+    }
+}
+
+#[test]
 fn each_fault_can_have_a_record() {
     let all = run(&["--events", "--vma"], "write_first");
     assert_eq!(seen(&all.cells, all.events(), |_| 1), all.cells);
