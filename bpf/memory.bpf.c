@@ -475,6 +475,46 @@ int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 	return fl_on_syscall(task, regs, number);
 }
 
+#define PF_EXITING 0x4 /* include/linux/sched.h */
+
+/*
+ * mmap_lock_start_locking(struct mm_struct *mm, ...), v5.11: somebody is about to change mappings, or to look them up. The
+ * beginning of a call without a tracepoint of calls, whose entry is then as fast as ever: who makes others pays nothing. It is
+ * also where a thread that ends gives up its memory (exit_mm(), kernel/exit.c).
+ */
+SEC("raw_tp/mmap_lock_start_locking")
+int BPF_PROG(fl_lock, struct mm_struct *mm)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	const struct pt_regs *regs = fl_near_pt_regs(task);
+	u32 number = (u32)fl_register(regs, orig_ax);
+
+	if (!fl_config.late_exit && fl_read(task, flags) & PF_EXITING) {
+		if (mm && mm == fl_read(task, mm) && !fl_read(task, signal, live.counter))
+			fl_before(task, FL_CALL_EXIT, 0, ~0ULL);
+		return 0;
+	}
+	switch (number) {
+	case FL_NR_MMAP:
+		if (!(fl_register(regs, r10) & MAP_FIXED))
+			return 0;
+		break;
+	case FL_NR_MUNMAP:
+	case FL_NR_MREMAP:
+	case FL_NR_MADVISE:
+	case FL_NR_SHMDT:
+	case FL_NR_EXECVE:
+	case FL_NR_EXECVEAT:
+		break;
+	default:
+		return 0;
+	}
+	/* Another one is a new program's, or another process's. */
+	if (mm && mm == fl_read(task, mm))
+		fl_on_enter(task, regs, number);
+	return 0;
+}
+
 /* __x64_sys_*(const struct pt_regs *regs), kprobe and kretprobe. */
 SEC("kprobe")
 int BPF_KPROBE(fl_call_begins, struct pt_regs *regs)

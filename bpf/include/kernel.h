@@ -300,6 +300,7 @@ struct task_struct {
 	char comm[FL_COMM_BYTES];
 	void *stack;
 	struct thread_info thread_info;
+	u32 flags; /* PF_* */
 	u32 personality;
 	struct mm_struct *mm;
 	struct task_struct *real_parent;

@@ -144,7 +144,7 @@ impl<'run> Collector<'run> {
         }
         self.own = own;
         self.spaces.insert(pid, space);
-        self.watch_fetches()
+        self.watch_changes()
     }
 
     /// Takes one batch of the samples that are there; returns how many.
@@ -169,7 +169,7 @@ impl<'run> Collector<'run> {
                 Sample::End(life) => {
                     self.spaces.remove(&life.pid);
                     self.ended.push(life.pid);
-                    self.watch_fetches()?;
+                    self.watch_changes()?;
                 }
             }
         }
@@ -282,7 +282,7 @@ impl<'run> Collector<'run> {
             }
         }
         emit(Item::Mapping(Box::new(self.record(mapping, call, area.as_ref(), timestamp, tally))))?;
-        self.watch_fetches()
+        self.watch_changes()
     }
 
     fn record(
@@ -346,10 +346,10 @@ impl<'run> Collector<'run> {
         }
     }
 
-    /// Tells of pages that are executed for the first time while that can tell something.
-    fn watch_fetches(&self) -> Result<()> {
+    /// Watches what memory does by itself while there is some that can.
+    fn watch_changes(&self) -> Result<()> {
         let is_wanted = self.limits.pages && self.spaces.values().any(|space| space.is_volatile);
-        self.probe.watch_fetches(is_wanted)
+        self.probe.watch_changes(is_wanted)
     }
 
     /// How soon [`Collector::tick`] wants to be called: `interval` while there is memory that can change by itself.
@@ -398,7 +398,7 @@ impl<'run> Collector<'run> {
                 space.look_again(&found, &mut room, Timestamp::now(), &mut pass)?;
             }
         }
-        self.watch_fetches()
+        self.watch_changes()
     }
 
     /// Holds a process's mappings against what was seen.

@@ -122,11 +122,13 @@ impl Space {
         let mut tally = Tally { total: (end - start).div_ceil(PAGE), ..Tally::default() };
         let look_end = end.min(start.saturating_add(LOOK_MAX));
         tally.left_out += (end - look_end).div_ceil(PAGE);
+        // Of a file, or the kernel's own for all: it is there whether the process has used it or not.
+        let is_backed = area.file.is_some() || area.name.as_deref() == Some(VDSO);
         let mut wanted = Vec::new();
         let take = |address: u64, presence: Presence| {
             if have.pages.contains(&address) {
                 tally.resident += 1;
-            } else if presence == Presence::Untouched && area.file.is_none() {
+            } else if presence == Presence::Untouched && !is_backed {
                 tally.untouched += 1;
             } else if *room < PAGE {
                 tally.left_out += 1;
@@ -150,9 +152,9 @@ impl Space {
             while address < look_end && *room >= PAGE {
                 if have.pages.contains(&address) {
                     tally.resident += 1;
-                } else if area.file.is_none() && address < have.looked_to {
+                } else if !is_backed && address < have.looked_to {
                     tally.untouched += 1;
-                } else if area.file.is_none() && area.name.as_deref() != Some(VDSO) {
+                } else if !is_backed {
                     tally.gone += 1;
                 } else {
                     *room -= PAGE;

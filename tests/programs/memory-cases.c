@@ -117,9 +117,20 @@ static void rwx_mmap(void)
 		fail("mmap");
 }
 
+/* Such calls are watched from when it is known that there is something to be dropped: the second page tells when that is. */
 static void rwx_madvise(void)
 {
-	madvise(written(1004), PAGE, MADV_DONTNEED);
+	unsigned char *pages = map(2 * PAGE, RWX);
+
+	truth_address("address", pages);
+	for (int i = 0; i < 2; i++) {
+		write_code(pages + i * PAGE, 1100 + i);
+		call(pages + i * PAGE, 1100 + i);
+		wait_for(pages + i * PAGE);
+	}
+	write_code(pages, 1004);
+	call(pages, 1004);
+	madvise(pages, PAGE, MADV_DONTNEED);
 }
 
 static void rwx_mremap(void)

@@ -382,6 +382,9 @@ fn a_new_program_is_told_with_its_executable_memory(run: &Run) {
     assert_eq!(names.iter().filter(|name| *name == "memory-cases").count(), 2, "one for each program: {names:?}");
     assert!(names.iter().any(|name| name.starts_with("ld-linux")), "{names:?}");
     assert!(names.iter().any(|name| name == "[vdso]"), "{names:?}");
+    let pages: Vec<&Value> = case.of("page", case.number("pid"));
+    let vdso = pages.iter().find(|page| page["mapping_name"] == "[vdso]").unwrap();
+    assert_eq!(case.content(vdso)[..4], *b"\x7fELF", "the same for every process, whether it has used it or not");
 }
 
 fn every_page_of_the_index_has_its_content_stored_once(run: &Run) {
