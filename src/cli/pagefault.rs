@@ -9,7 +9,7 @@ use faultline::pagefault::Options;
 use faultline::probe::Filter;
 use faultline::probe::pagefault::{self as probe, Events};
 
-use super::{ProbeArgs, interval};
+use super::{ProbeArgs, SymbolArgs, interval};
 
 /// How many groups an agent's record shows.
 const AGENT_GROUPS: usize = 50;
@@ -63,6 +63,9 @@ impl From<Attach> for probe::Attach {
 pub struct PagefaultArgs {
     #[command(flatten)]
     probe: ProbeArgs<Attach>,
+
+    #[command(flatten)]
+    symbols: SymbolArgs,
 
     /// Only faults in user mode
     #[arg(long)]
@@ -155,6 +158,7 @@ impl From<PagefaultArgs> for Options {
             format: format.into(),
             attach: watch.attach.into(),
             btf: watch.btf,
+            debug_dirs: args.symbols.debug_dirs,
             verbose: watch.verbose,
             strict: watch.strict,
             command,
@@ -182,6 +186,7 @@ pub fn counting(filter: Filter, interval: Duration, btf: Option<PathBuf>) -> Opt
         format: Format::Json,
         attach: probe::Attach::Auto,
         btf,
+        debug_dirs: Vec::new(),
         verbose: false,
         strict: false,
         command: Vec::new(),

@@ -19,6 +19,7 @@ use crate::probe::Ring;
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
 use crate::probe::pagefault::{By, Counters, Probe};
 use crate::session::BATCH;
+use crate::symbol::DebugFolders;
 
 /// More batches than a full ring holds.
 const LAST_BATCHES: usize = 1024;
@@ -82,7 +83,7 @@ impl Collector {
             by: options.by,
             rows: options.top.unwrap_or(rows),
             table: Table::default(),
-            names: Names::new(),
+            names: Names::new(DebugFolders::new(&options.debug_dirs)),
             host: host::name(),
             kernel: host::kernel().0,
             boot_id: host::boot_id(),

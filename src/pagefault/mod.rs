@@ -68,6 +68,8 @@ pub struct Options {
     pub attach: Attach,
     /// The kernel's types, where it doesn't show them itself.
     pub btf: Option<PathBuf>,
+    /// Where debug files are, beside the system's folders.
+    pub debug_dirs: Vec<PathBuf>,
     /// Loader messages, start-up time and counters on standard error.
     pub verbose: bool,
     /// Exit with 1 where anything was lost.

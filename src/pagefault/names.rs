@@ -12,7 +12,7 @@ use crate::hex::{Hex, digits};
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
-use crate::symbol::{Files, Found, Namer, Place, Ran, Usage, Wanted};
+use crate::symbol::{DebugFolders, Files, Found, Namer, Place, Ran, Usage, Wanted};
 
 /// How many processes are known by name and mappings. Where there are more, those that have ended are forgotten.
 const PROCESSES_MAX: usize = 16_384;
@@ -77,8 +77,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Nothing is known yet.
-    pub fn new() -> Self {
+    /// Nothing is known yet. `folders`: where debug files are.
+    pub fn new(folders: DebugFolders) -> Self {
         let mount_namespace = procfs::process::Process::myself()
             .and_then(|me| me.namespaces())
             .ok()
@@ -90,7 +90,7 @@ impl Names {
             stacks_lost: 0,
             mount_namespace,
             files: Files::default(),
-            namer: Namer::default(),
+            namer: Namer::new(folders),
         }
     }
 
