@@ -3,6 +3,9 @@
 
 use std::mem::{offset_of, size_of};
 
+use faultline::probe::abi::pagefault::{
+    Sample, fl_fault_event, fl_fault_key, fl_fault_mapping, fl_fault_process, fl_stack_place,
+};
 use faultline::probe::abi::{
     Names, fl_config, fl_crash, fl_file, fl_filter_config, fl_group, fl_group_key, fl_registers, fl_vma,
 };
@@ -11,6 +14,10 @@ use libbpf_rs::btf::{Btf, HasSize, types::MemberAttr};
 
 /// The two builds of the object: one set of types in Rust serves both.
 const OBJECTS: [&str; 2] = [concat!(env!("OUT_DIR"), "/crash.plain.o"), concat!(env!("OUT_DIR"), "/crash.typed.o")];
+
+/// The same of the page fault probe.
+const PAGEFAULT: [&str; 2] =
+    [concat!(env!("OUT_DIR"), "/pagefault.plain.o"), concat!(env!("OUT_DIR"), "/pagefault.typed.o")];
 
 /// The struct's size and its members' byte offsets, as the kernel will see them.
 fn layout(object: &str, name: &str) -> (usize, Vec<(String, usize)>) {
@@ -30,9 +37,12 @@ fn layout(object: &str, name: &str) -> (usize, Vec<(String, usize)>) {
 
 macro_rules! same_layout {
     ($test:ident, $type:ident, $($field:ident),+) => {
+        same_layout!($test in OBJECTS, $type, $($field),+);
+    };
+    ($test:ident in $objects:ident, $type:ident, $($field:ident),+) => {
         #[test]
         fn $test() {
-            for object in OBJECTS {
+            for object in $objects {
                 let (size, members) = layout(object, stringify!($type));
                 assert_eq!(size, size_of::<$type>());
                 $(assert!(
@@ -80,6 +90,19 @@ same_layout!(file, fl_file, inode, device, flags, path_offset, build_id_length, 
 same_layout!(vma, fl_vma, vm_start, vm_end, vm_flags, file_offset, file);
 same_layout!(registers, fl_registers, rip, rsp, rbp, r15, eflags, cs, ss);
 same_layout!(config, fl_config, signals, frames, stack_pages, senders);
+same_layout!(
+    fault_key in PAGEFAULT, fl_fault_key, tgid, error_code, mode, vma_class, epoch, device, place
+);
+same_layout!(fault_process in PAGEFAULT, fl_fault_process, comm, ppid, mount_namespace);
+same_layout!(fault_stack in PAGEFAULT, fl_stack_place, innermost, id, frames, count);
+same_layout!(
+    fault_mapping in PAGEFAULT, fl_fault_mapping, kind, tgid, timestamp_ns, vm_start, vm_end, vm_flags, file_offset, inode,
+    device, flags, vma_class, strings_length, strings
+);
+same_layout!(
+    fault_event in PAGEFAULT, fl_fault_event, kind, tid, timestamp_ns, address, instruction_pointer, key, comm, thread_name,
+    cpu
+);
 same_layout!(filter, fl_filter_config, pid_namespace_device, command_parent, by_pid, names);
 
 #[test]
@@ -108,4 +131,23 @@ fn numbers_from_the_kernel_are_checked() {
     );
     assert!(sample.module(0x2000, false).is_none());
     assert!(sample.module(0, true).is_none());
+}
+
+#[test]
+fn samples_of_page_faults_are_checked() {
+    let least = offset_of!(fl_fault_mapping, strings);
+    assert!(Sample::from_bytes(&vec![0; least - 1]).is_none());
+    assert!(Sample::from_bytes(&vec![0; size_of::<fl_fault_mapping>() + 1]).is_none());
+    let mut bytes = vec![0; least];
+    bytes[offset_of!(fl_fault_mapping, inode)] = 1;
+    bytes[offset_of!(fl_fault_mapping, strings_length)] = 12;
+    bytes.extend_from_slice(b"leaf\0folder\0");
+    let Some(Sample::Mapping(mapping)) = Sample::from_bytes(&bytes) else { panic!("no mapping") };
+    assert_eq!(mapping.path().unwrap(), b"/folder/leaf");
+    bytes[offset_of!(fl_fault_mapping, strings_length)..][..4].fill(0xff);
+    let Some(Sample::Mapping(mapping)) = Sample::from_bytes(&bytes) else { panic!("no mapping") };
+    assert_eq!(mapping.path(), None);
+    let event = [&1u32.to_ne_bytes()[..], &vec![0; size_of::<fl_fault_event>() - 4]].concat();
+    assert!(matches!(Sample::from_bytes(&event), Some(Sample::Fault(_))));
+    assert!(Sample::from_bytes(&event[..event.len() - 1]).is_none() && Sample::from_bytes(&[]).is_none());
 }
