@@ -484,16 +484,21 @@ int BPF_KPROBE(fl_end, u64 first)
 
 /*
  * The kernel forces a signal on the current task, as it does for faults. Only those that a handler will take: the others
- * end the process and come by the coredump. A blocked signal is reset to its default action (force_sig_info_to_task()).
+ * end the process and come by the coredump. A blocked signal is reset to its default action (force_sig_info_to_task()), and
+ * since v5.16 the third argument can say the same, as where a handler could not be called for want of stack. Before, the
+ * action is reset already when it comes here (force_sigsegv()).
  */
 SEC("kprobe/force_sig_info_to_task")
-int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *target)
+int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *target, u32 how)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 signal = fl_read(info, si_signo);
 	u64 handler;
 
 	if (target != task || !(fl_config.signals & FL_BIT(signal)))
+		return 0;
+	if (bpf_core_enum_value_exists(enum sig_handler___fl, HANDLER_CURRENT___fl) &&
+	    how != bpf_core_enum_value(enum sig_handler___fl, HANDLER_CURRENT___fl))
 		return 0;
 	handler = fl_handler(task, signal);
 	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))

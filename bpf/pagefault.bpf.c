@@ -19,22 +19,22 @@
 char LICENSE[] SEC("license") = "GPL";
 
 /*
- * How many faults there were, by key. Sized by the loader. Each processor counts for itself, about 22 ns; user space adds up.
+ * How many faults there were, by struct fl_fault_key, or as much of it as is needed. Sized by the loader. Each processor counts for itself, about 22 ns; user space adds up.
  * Emptied by user space: see fl_epochs. Full: the fault is counted as FL_LOST_TABLE_FULL.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, 1);
-	__type(key, struct fl_fault_key);
-	__type(value, u64);
+	__uint(key_size, sizeof(struct fl_fault_key));
+	__uint(value_size, sizeof(u64));
 } fl_faults SEC(".maps");
 
 /* Those of them that were major: they had to wait for a disk, so what counting costs doesn't matter. Sized and emptied alike. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
-	__type(key, struct fl_fault_key);
-	__type(value, u64);
+	__uint(key_size, sizeof(struct fl_fault_key));
+	__uint(value_size, sizeof(u64));
 } fl_majors SEC(".maps");
 
 /*
@@ -99,12 +99,21 @@ __noinline int fl_note_process(void)
 	return bpf_map_update_elem(&fl_processes, &tgid, &process, BPF_ANY);
 }
 
+static __always_inline void fl_take_task(struct fl_fault *fault)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	fault->task = (void *)bpf_get_current_task();
+	fault->tgid = id >> 32;
+	fault->tid = id;
+}
+
 /* The key of the fault. False: it can't be made. */
 static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_fault *fault)
 {
 	u32 zero = 0, *epoch = bpf_map_lookup_elem(&fl_epochs, &zero);
 
-	key->tgid = bpf_get_current_pid_tgid() >> 32;
+	key->tgid = fault->tgid;
 	key->error_code = fault->error_code;
 	key->mode = fault->mode;
 	key->epoch = epoch ? *epoch : 0;
@@ -113,14 +122,15 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 	else if (fl_config.by == FL_BY_INSTRUCTION)
 		key->place = fault->ip;
 	if (fl_config.classes) {
-		struct fl_place *place = fl_scratch(&fl_places);
 		struct task_struct *task = fault->task;
+		const struct fl_place *place = fl_place_at(fl_read(task, mm), fault->address, fault->tgid);
 
 		if (!place)
 			return false;
-		key->vma_class = fl_find_place((u64)fl_read(task, mm), fault->address);
+		key->vma_class = place->vma_class;
 		if (fl_config.by == FL_BY_VMA) {
-			key->place = place->vm_start;
+			/* The stack grows down: its begin doesn't stay. */
+			key->place = place->vma_class == FL_VMA_STACK ? place->vm_end - FL_PAGE_BYTES : place->vm_start;
 		} else if (fl_config.by == FL_BY_FILE) {
 			key->place = place->inode;
 			key->device = place->device;
@@ -169,7 +179,7 @@ static __always_inline int fl_on_fault(void *context, struct fl_fault *fault)
 	struct fl_walked *walked = NULL;
 	u64 *count;
 
-	fault->task = (void *)bpf_get_current_task();
+	fl_take_task(fault);
 	if (fl_config.by == FL_BY_STACK) {
 		/* Our reading of a stack faults where that isn't there: v6.2 and later leave such a fault out by themselves, in part. */
 		walked = fl_scratch(&fl_walked);
@@ -183,11 +193,10 @@ static __always_inline int fl_on_fault(void *context, struct fl_fault *fault)
 	if (walked)
 		walked->busy = 1;
 	if (fl_config.majors || fl_config.hook == FL_HOOK_KPROBE) {
-		u32 tid = bpf_get_current_pid_tgid();
-		struct fl_last_fault *last = fl_last_fault_of(tid);
+		struct fl_last_fault *last = fl_last_fault_of(fault->tid);
 
 		if (last) {
-			last->tid = tid;
+			last->tid = fault->tid;
 			last->error_code = fault->error_code | (fl_config.hook == FL_HOOK_KPROBE ? FL_IS_FAULT : 0);
 		}
 	}
@@ -199,6 +208,8 @@ static __always_inline int fl_on_fault(void *context, struct fl_fault *fault)
 			fl_bear(context, fault, &key);
 		if (fl_config.event_each)
 			fl_tell_fault(fault, &key);
+	} else {
+		fl_count(FL_LOST_TABLE_FULL);
 	}
 	if (walked)
 		walked->busy = 0;
@@ -240,7 +251,7 @@ int BPF_PROG(fl_kernel, u64 address, struct pt_regs *regs, u64 error_code)
 /* What a perf event's program finds of a fault. */
 static __always_inline void fl_take_perf(struct fl_fault *fault, struct bpf_perf_event_data *data)
 {
-	fault->task = (void *)bpf_get_current_task();
+	fl_take_task(fault);
 	fault->address = data->addr;
 	fault->mode = fl_is_user_mode(data->regs.cs) ? FL_MODE_USER : FL_MODE_KERNEL;
 	if (fl_config.by == FL_BY_STACK && fault->mode == FL_MODE_KERNEL) {
@@ -252,38 +263,52 @@ static __always_inline void fl_take_perf(struct fl_fault *fault, struct bpf_perf
 	fault->fp = fl_regs_fp(&data->regs);
 }
 
-/* PERF_COUNT_SW_PAGE_FAULTS_MAJ: a fault that was counted when it began has turned out to be major. */
-SEC("perf_event")
-int fl_major(struct bpf_perf_event_data *data)
+/* A fault that was counted when it began has turned out to be major. */
+static __always_inline void fl_on_major(struct fl_fault *fault)
 {
-	struct fl_fault fault = {};
 	struct fl_fault_key key = {};
 	u64 one = 1, *count;
 
-	fl_take_perf(&fault, data);
-	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter(fault.task))
-		return 0;
 	fl_count(FL_MAJOR);
 	if (fl_config.hook != FL_HOOK_PERF) {
-		u32 tid = bpf_get_current_pid_tgid();
-		struct fl_last_fault *last = fl_last_fault_of(tid);
+		struct fl_last_fault *last = fl_last_fault_of(fault->tid);
 
-		if (!last || last->tid != tid) {
+		if (!last || last->tid != fault->tid) {
 			fl_count(FL_LOST_MAJOR);
-			return 0;
+			return;
 		}
-		fault.error_code = last->error_code & ~(FL_WILL_RETRY | FL_IS_FAULT);
+		fault->error_code = last->error_code & ~(FL_WILL_RETRY | FL_IS_FAULT);
 	}
-	if (!fl_key_of(&key, &fault))
-		return 0;
+	if (!fl_key_of(&key, fault)) {
+		fl_count(FL_LOST_MAJOR);
+		return;
+	}
 	count = bpf_map_lookup_elem(&fl_majors, &key);
 	if (!count && (s32)bpf_map_update_elem(&fl_majors, &key, &one, BPF_NOEXIST)) {
+		/* Another processor was first, or there is no room. */
 		count = bpf_map_lookup_elem(&fl_majors, &key);
 		if (!count)
 			fl_count(FL_LOST_MAJOR);
 	}
 	if (count)
 		__sync_fetch_and_add(count, 1);
+}
+
+/* PERF_COUNT_SW_PAGE_FAULTS_MAJ */
+SEC("perf_event")
+int fl_major(struct bpf_perf_event_data *data)
+{
+	struct fl_walked *walked = fl_config.by == FL_BY_STACK ? fl_scratch(&fl_walked) : NULL;
+	struct fl_fault fault = {};
+
+	fl_take_perf(&fault, data);
+	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter(fault.task))
+		return 0;
+	if (walked)
+		walked->busy = 1;
+	fl_on_major(&fault);
+	if (walked)
+		walked->busy = 0;
 	return 0;
 }
 

@@ -10,7 +10,7 @@
 #include "abi/signal.h"
 #include "cgroup.bpf.h"
 #include "filter.bpf.h"
-#include "memory.bpf.h"
+#include "oom.bpf.h"
 #include "path.bpf.h"
 #include "ring.bpf.h"
 #include "signal.h"

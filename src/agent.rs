@@ -11,8 +11,9 @@ use sd_notify::NotifyState;
 
 use crate::crash::{self, Collector, Crash, Decoder};
 use crate::host;
-use crate::output::{Health, Metrics, SignalMetrics, Writer, boottime_ns, is_closed_pipe, serve};
+use crate::output::{Health, Metrics, PagefaultMetrics, SignalMetrics, Writer, boottime_ns, is_closed_pipe, serve};
 use crate::output::{Record, Timestamp};
+use crate::pagefault;
 use crate::probe::{self, crash::Probe};
 use crate::session::BATCH;
 use crate::signal::{self, PairLedger, PairLook};
@@ -31,6 +32,8 @@ pub struct Options {
     pub max_executables: usize,
     /// Count who sends which signal to whom, too; None: not asked for.
     pub signals: Option<signal::Options>,
+    /// Count page faults, too; None: not asked for.
+    pub pagefaults: Option<pagefault::Options>,
 }
 
 /// What counts signals beside the crashes.
@@ -56,6 +59,21 @@ impl Signals {
     }
 }
 
+/// What counts page faults beside the crashes.
+struct Pagefaults {
+    collector: pagefault::Collector,
+    metrics: PagefaultMetrics,
+}
+
+impl Pagefaults {
+    fn start(options: &pagefault::Options, metrics: &Metrics, max_names: usize) -> Result<Self> {
+        let collector = pagefault::Collector::start(options)?;
+        let registry = metrics.registry();
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self { collector, metrics: PagefaultMetrics::new(&mut registry, max_names) })
+    }
+}
+
 /// Counts until it is told to stop.
 ///
 /// # Errors
@@ -77,6 +95,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let health = Health::new(options.interval * 3 + Duration::from_secs(5));
     let signals = options.signals.as_ref();
     let signals = signals.map(|asked| Signals::start(asked, &metrics, options.max_executables)).transpose()?;
+    let pagefaults = options.pagefaults.as_ref();
+    let pagefaults = pagefaults.map(|asked| Pagefaults::start(asked, &metrics, options.max_executables)).transpose()?;
     say!(
         "faultline: watching {} through {}, a summary every {} s",
         crash::subject(&options.crash),
@@ -101,6 +121,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut agent = Agent {
         collector,
         signals,
+        pagefaults,
         writer,
         metrics,
         health,
@@ -126,6 +147,7 @@ fn notify(state: &[NotifyState<'_>]) {
 struct Agent<'run> {
     collector: Collector<'run>,
     signals: Option<Signals>,
+    pagefaults: Option<Pagefaults>,
     writer: Writer,
     metrics: Metrics,
     health: Health,
@@ -229,7 +251,27 @@ impl Agent<'_> {
             bail!("failed to write the last summary: {} signals are told nowhere", summary.deliveries.matched);
         }
         self.summarize_signals(last)?;
+        self.summarize_pagefaults(last)?;
         self.measure()
+    }
+
+    fn summarize_pagefaults(&mut self, last: bool) -> Result<()> {
+        let Some(mut pagefaults) = self.pagefaults.take() else { return Ok(()) };
+        let Pagefaults { collector, metrics } = &mut pagefaults;
+        if last {
+            collector.detach();
+        }
+        let [faults, majors] = collector.drain(|_| Ok(()))?;
+        metrics.add(&faults, &majors);
+        let summary = collector.summary(last)?;
+        if self.write(&summary)? {
+            collector.commit(&summary);
+        } else if last {
+            bail!("failed to write the last summary of page faults: {} are told nowhere", summary.faults.matched);
+        }
+        self.metrics.update_dropped("page_fault", "group_table_full", collector.table_full());
+        self.pagefaults = Some(pagefaults);
+        Ok(())
     }
 
     fn summarize_signals(&mut self, last: bool) -> Result<()> {

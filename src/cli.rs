@@ -86,10 +86,6 @@ pub struct WatchArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static
     #[arg(long, value_name = "FILE")]
     btf: Option<PathBuf>,
 
-    /// Look for debug files in DIR, too, by build id (DIR/.build-id/ab/cdef.debug) or path (repeatable)
-    #[arg(long = "debug-dir", value_name = "DIR")]
-    debug_dirs: Vec<PathBuf>,
-
     /// Exit with 1 where something was lost
     #[arg(long)]
     strict: bool,
@@ -97,6 +93,14 @@ pub struct WatchArgs<Attach: ValueEnum + Clone + Default + Send + Sync + 'static
     /// Show the loader's messages, start-up time, and the counters at the end
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// Where names of functions come from, for commands that show them.
+#[derive(Args, Debug)]
+pub struct SymbolArgs {
+    /// Look for debug files in DIR, too, by build id (DIR/.build-id/ab/cdef.debug) or path (repeatable)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    debug_dirs: Vec<PathBuf>,
 }
 
 /// How records look, and the command to watch: not for an agent.
@@ -160,6 +164,9 @@ impl From<Attach> for probe::crash::Attach {
 pub struct CrashArgs {
     #[command(flatten)]
     probe: ProbeArgs<Attach>,
+
+    #[command(flatten)]
+    symbols: SymbolArgs,
 
     /// Show the registers
     #[arg(short, long)]
@@ -251,7 +258,7 @@ impl From<CrashArgs> for crash::Options {
             },
             attach: watch.attach.into(),
             btf: watch.btf,
-            debug_dirs: watch.debug_dirs,
+            debug_dirs: args.symbols.debug_dirs,
             verbose: watch.verbose,
             strict: watch.strict,
             command,
@@ -297,8 +304,15 @@ pub struct AgentArgs {
     #[arg(long)]
     signals: bool,
 
+    /// Count page faults, too, by process
+    #[arg(long)]
+    pagefaults: bool,
+
     #[command(flatten)]
     watch: WatchArgs<Attach>,
+
+    #[command(flatten)]
+    symbols: SymbolArgs,
 
     /// How records look
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "json")]
@@ -311,8 +325,10 @@ impl From<AgentArgs> for agent::Options {
         let filter =
             Filter { pids: watch.pids, process_names: watch.process_names, cgroup: watch.cgroup, command: false };
         let signals = args.signals.then(|| signal::counting(filter.clone(), args.interval, watch.btf.clone()));
+        let pagefaults = args.pagefaults.then(|| pagefault::counting(filter.clone(), args.interval, watch.btf.clone()));
         Self {
             signals,
+            pagefaults,
             crash: crash::Options {
                 filter,
                 signals: args.signal,
@@ -335,7 +351,7 @@ impl From<AgentArgs> for agent::Options {
                 },
                 attach: watch.attach.into(),
                 btf: watch.btf,
-                debug_dirs: watch.debug_dirs,
+                debug_dirs: args.symbols.debug_dirs,
                 verbose: watch.verbose,
                 strict: watch.strict,
                 command: Vec::new(),

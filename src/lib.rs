@@ -19,6 +19,9 @@ pub mod arch;
 pub mod command;
 pub mod crash;
 pub mod doctor;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hex;
 pub mod host;
 pub mod memory;

@@ -20,6 +20,8 @@ u64 fl_event_count = 0;
 /* A fault while it is being counted. Not in a map: most of it lives in registers. */
 struct fl_fault {
 	struct task_struct *task;
+	u32 tgid;
+	u32 tid;
 	u64 address;
 	u64 ip; /* what follows only where it is asked for */
 	u64 sp;
@@ -83,7 +85,7 @@ static __always_inline void fl_tell_fault(const struct fl_fault *fault, const st
 		return;
 	fl_tell_mapping((u64)fl_read(task, mm), fault->ip);
 	event->kind = FL_SAMPLE_FAULT;
-	event->tid = bpf_get_current_pid_tgid();
+	event->tid = fault->tid;
 	event->timestamp_ns = now;
 	event->address = fault->address;
 	event->instruction_pointer = fault->ip;

@@ -50,6 +50,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 
 /* The helpers' numbers as the kernel's BTF has them: tells which helpers there are. */
 enum bpf_func_id___fl { BPF_FUNC_task_pt_regs___fl = 175 }; /* v5.15 */
+enum sig_handler___fl { HANDLER_CURRENT___fl = 0 };         /* v5.16: any other value means that no handler will run */
 
 struct bpf_raw_tracepoint_args {
 	u64 args[0];
@@ -199,6 +200,13 @@ struct mm_struct {
 	unsigned long brk;
 	unsigned long start_stack;
 	struct fl_mm_context context;
+	int mm_lock_seq; /* v6.4 */
+};
+struct seqcount {
+	u32 sequence;
+};
+struct mm_struct___seqcount {
+	struct seqcount mm_lock_seq; /* v6.13 */
 };
 
 /* Resident pages by kind, MM_FILEPAGES and its like: about right, as in the kernel's own log. */

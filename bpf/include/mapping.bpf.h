@@ -17,7 +17,7 @@ struct {
 
 /* Mappings that user space has been told of. Full: the one that was looked up longest ago is told once more. */
 struct fl_told {
-	u64 vm_start;
+	u64 address;
 	u32 tgid;
 	u32 pad;
 };
@@ -33,15 +33,50 @@ struct {
 	__type(value, struct fl_told_as);
 } fl_told_mappings SEC(".maps");
 
-/* What fl_find_place() has found. In a map: a global function returns one number. */
+/*
+ * What lies at an address, as this processor has found it last: a memory only, of FL_PLACES_MAX places for parts of 64 KiB. It
+ * holds as long as the address space has not been changed since (mm_lock_seq), and saves the walk then, which costs more than
+ * all the rest. Kernels before v6.4 don't tell, and walk each time.
+ */
 struct fl_place {
-	struct vm_area_struct *vma; /* NULL: none */
+	u64 mm;
+	u64 sequence; /* 0: don't believe it */
 	u64 vm_start;
+	u64 vm_end;
 	u64 inode; /* with FL_BY_FILE; 0: no file */
 	u32 device;
+	u32 tgid;
+	enum fl_vma_class vma_class;
 	u32 pad;
 };
-FL_SCRATCH(fl_places, struct fl_place);
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FL_PLACES_MAX);
+	__type(key, u32);
+	__type(value, struct fl_place);
+} fl_places SEC(".maps");
+
+static __always_inline struct fl_place *fl_place_of(u64 address)
+{
+	u32 part = (address >> 16) & (FL_PLACES_MAX - 1);
+
+	return bpf_map_lookup_elem(&fl_places, &part);
+}
+
+/* How often the address space has been changed, never 0; 0: the kernel doesn't tell. */
+static __always_inline u64 fl_mm_sequence(struct mm_struct *mm)
+{
+	struct mm_struct___seqcount *newer = (void *)mm;
+	u32 sequence = 0;
+
+	if (bpf_core_field_exists(newer->mm_lock_seq))
+		sequence = fl_read(newer, mm_lock_seq.sequence);
+	else if (bpf_core_field_exists(mm->mm_lock_seq))
+		sequence = fl_read(mm, mm_lock_seq);
+	else
+		return 0;
+	return 1ULL << 32 | sequence;
+}
 
 /*
  * The first mapping above the hole that was just found, if the stack will grow down to `address`: expand_stack(), mm/mmap.c.
@@ -79,47 +114,79 @@ static __always_inline enum fl_vma_class fl_class_of_memory(struct mm_struct *mm
 	return FL_VMA_ANONYMOUS;
 }
 
-/* The class of what lies at `address` of the mm_struct at `mm`, and more in fl_places. Global: verified once for its callers. */
-__noinline int fl_find_place(u64 mm, u64 address)
+/* The mapping at `address`, or the stack that will grow there. NULL: nothing. */
+static __always_inline struct vm_area_struct *fl_mapping_at(u64 mm, u64 address)
 {
-	struct fl_place *place = fl_scratch(&fl_places);
-	struct mm_struct *of = (void *)mm;
-	struct vm_area_struct *vma;
+	struct vm_area_struct *vma = mm ? fl_vma_at(mm, address) : NULL;
+
+	return vma || !mm ? vma : fl_growing_stack(mm, address);
+}
+
+static __always_inline enum fl_vma_class fl_class_of(u64 mm, struct vm_area_struct *vma)
+{
+	struct file *file = fl_read(vma, vm_file);
+	u64 flags = fl_read(vma, vm_flags);
+
+	if (file)
+		return fl_class_of_file(fl_read(file, f_inode), flags);
+	return fl_class_of_memory((void *)mm, vma, fl_read(vma, vm_start), flags);
+}
+
+/* Finds out what lies at `address` of the mm_struct at `mm`. Global: verified once, and seldom needed. */
+__noinline int fl_find_place(u64 mm, u64 address, u64 sequence)
+{
+	struct fl_place *place = fl_place_of(address);
+	struct vm_area_struct *vma = fl_mapping_at(mm, address);
 	struct inode *inode;
-	struct file *file;
-	u64 flags;
 
 	if (!place)
-		return FL_VMA_NONE;
-	place->vma = NULL;
+		return 1;
+	place->mm = mm;
+	place->sequence = 0;
 	place->vm_start = 0;
 	place->inode = 0;
 	place->device = 0;
-	if (!mm) /* a kernel thread */
-		return FL_VMA_NONE;
-	vma = fl_vma_at(mm, address);
+	place->vma_class = FL_VMA_NONE;
 	if (!vma)
-		vma = fl_growing_stack(mm, address);
-	if (!vma)
-		return FL_VMA_NONE;
-	place->vma = vma;
+		return 0;
+	place->tgid = bpf_get_current_pid_tgid() >> 32;
+	place->vma_class = fl_class_of(mm, vma);
 	place->vm_start = fl_read(vma, vm_start);
-	flags = fl_read(vma, vm_flags);
-	file = fl_read(vma, vm_file);
-	if (!file)
-		return fl_class_of_memory(of, vma, place->vm_start, flags);
-	inode = fl_read(file, f_inode);
+	place->vm_end = fl_read(vma, vm_end);
 	if (fl_config.by == FL_BY_FILE) {
-		place->inode = fl_read(inode, i_ino);
-		place->device = fl_read(inode, i_sb, s_dev);
+		inode = fl_read(vma, vm_file, f_inode);
+		place->inode = inode ? fl_read(inode, i_ino) : 0;
+		place->device = inode ? fl_read(inode, i_sb, s_dev) : 0;
 	}
-	return fl_class_of_file(inode, flags);
+	/* Where the heap ends is changed by brk(2) with the heap itself. */
+	place->sequence = sequence;
+	return 0;
+}
+
+/* What lies at `address` of the current task's memory. NULL: not to be told. */
+static __always_inline const struct fl_place *fl_place_at(struct mm_struct *mm, u64 address, u32 tgid)
+{
+	struct fl_place *place = fl_place_of(address);
+	u64 sequence = mm ? fl_mm_sequence(mm) : 0;
+
+	if (!place)
+		return NULL;
+	if (sequence && place->sequence == sequence && place->mm == (u64)mm && place->tgid == tgid &&
+	    place->vm_start <= address && address < place->vm_end)
+		return place;
+	return fl_find_place((u64)mm, address, sequence) ? NULL : place;
+}
+
+/* What a mapping is known by: an address in it that stays. The stack grows down. */
+static __always_inline u64 fl_address_of(const struct fl_fault_mapping *mapping)
+{
+	return mapping->vm_flags & VM_GROWSDOWN ? mapping->vm_end - FL_PAGE_BYTES : mapping->vm_start;
 }
 
 /* Has user space been told of this mapping? It has from now on. */
 static __always_inline bool fl_was_told(struct fl_fault_mapping *mapping)
 {
-	struct fl_told key = {.vm_start = mapping->vm_start, .tgid = mapping->tgid};
+	struct fl_told key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
 	struct fl_told_as now = {.vm_end = mapping->vm_end, .inode = mapping->inode, .vm_pgoff = mapping->file_offset},
 			  *before = bpf_map_lookup_elem(&fl_told_mappings, &key);
 
@@ -133,18 +200,14 @@ static __always_inline bool fl_was_told(struct fl_fault_mapping *mapping)
 __noinline int fl_tell_mapping(u64 mm, u64 address)
 {
 	struct fl_fault_mapping *mapping = fl_scratch(&fl_records);
-	struct fl_place *place = fl_scratch(&fl_places);
-	struct vm_area_struct *vma;
+	struct vm_area_struct *vma = fl_mapping_at(mm, address);
 	struct inode *inode;
 	struct file *file;
 	u64 length;
 
-	if (!mapping || !place)
+	if (!mapping || !vma)
 		return 1;
-	mapping->vma_class = fl_find_place(mm, address);
-	vma = place->vma;
-	if (!vma)
-		return 1;
+	mapping->vma_class = fl_class_of(mm, vma);
 	mapping->kind = FL_SAMPLE_MAPPING;
 	mapping->tgid = bpf_get_current_pid_tgid() >> 32;
 	mapping->vm_start = fl_read(vma, vm_start);
@@ -172,7 +235,7 @@ __noinline int fl_tell_mapping(u64 mm, u64 address)
 		return 1;
 	/* Nobody waits for it: it is read with the next interval's counts. */
 	if (bpf_ringbuf_output(&fl_ring, mapping, length, BPF_RB_NO_WAKEUP)) {
-		struct fl_told key = {.vm_start = mapping->vm_start, .tgid = mapping->tgid};
+		struct fl_told key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
 
 		bpf_map_delete_elem(&fl_told_mappings, &key);
 		fl_count(FL_LOST_MAPPINGS);

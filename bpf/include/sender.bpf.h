@@ -9,7 +9,7 @@
 #define FL_SENDER_BPF_H
 
 #include "filter.bpf.h"
-#include "memory.bpf.h"
+#include "oom.bpf.h"
 #include "record.bpf.h"
 #include "signal.h"
 

@@ -22,16 +22,13 @@ struct {
 	__uint(value_size, FL_FAULT_FRAMES_MAX * sizeof(u64));
 } fl_stacks SEC(".maps");
 
-/* From the walk's hash to the id in fl_stacks. Full: the one that was used longest ago is forgotten, and taken once more. */
+/* From the walk's hash to its place in fl_stacks. Full: the one that was used longest ago is forgotten, and taken once more. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
 	__type(key, u64);
-	__type(value, u32);
+	__type(value, struct fl_stack_place);
 } fl_stack_ids SEC(".maps");
-
-/* fl_stack_ids: the innermost frame is missing in fl_stacks: it is the one that was at the instruction */
-#define FL_STACK_SKIPPED (1U << 31)
 
 /* The walk of this processor. */
 struct fl_walked {
@@ -42,8 +39,8 @@ struct fl_walked {
 FL_SCRATCH(fl_walked, struct fl_walked);
 
 /*
- * Walks the frames and returns their hash. Ends where the kernel's own walk would: at the first frame that isn't there. `sp`:
- * each caller's frame is higher.
+ * Walks the frames and returns their hash. Ends at the first frame that isn't there, or not above the one before: the stack
+ * grows down.
  */
 static __always_inline u64 fl_hash_frames(struct fl_walked *walked, u64 ip, u64 sp, u64 fp)
 {
@@ -89,23 +86,32 @@ __noinline int fl_tell_frames(u64 mm)
 
 static __always_inline void fl_keep_stack(void *context, u64 hash, u64 mm)
 {
-	long id;
-	u32 kept;
+	struct fl_walked *walked = fl_scratch(&fl_walked);
+	struct fl_stack_place place = {};
+	long id = -1;
 
 	fl_tell_frames(mm);
-	if (bpf_map_lookup_elem(&fl_stack_ids, &hash))
+	if (!walked || bpf_map_lookup_elem(&fl_stack_ids, &hash))
 		return;
-	kept = id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK);
+	place.innermost = walked->frames[0];
+	place.count = walked->count;
+	place.frames = FL_STACK_WHOLE;
+	id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK);
 	if (id < 0) {
 		/* Another stack has the bucket. Without its innermost frame it belongs in another one. */
-		kept = id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK | 1);
-		kept |= FL_STACK_SKIPPED;
+		place.frames = FL_STACK_CALLERS;
+		id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK | 1);
+	}
+	if (id < 0 && walked->count == 1) {
+		place.frames = FL_STACK_INNERMOST;
+		id = 0;
 	}
 	if (id < 0) {
 		fl_count(FL_LOST_STACK_FULL);
 		return;
 	}
-	bpf_map_update_elem(&fl_stack_ids, &hash, &kept, BPF_ANY);
+	place.id = id;
+	bpf_map_update_elem(&fl_stack_ids, &hash, &place, BPF_ANY);
 }
 
 #endif

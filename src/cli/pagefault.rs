@@ -4,12 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use faultline::output::Target;
+use faultline::output::{Format, Target};
 use faultline::pagefault::Options;
 use faultline::probe::Filter;
 use faultline::probe::pagefault::{self as probe, Events};
 
-use super::{ProbeArgs, interval};
+use super::{ProbeArgs, SymbolArgs, interval};
+
+/// How many groups an agent's record shows.
+const AGENT_GROUPS: usize = 50;
+
+/// `--max-groups`
+const MAX_GROUPS: u32 = 10_240;
 
 /// `--by`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -57,6 +63,9 @@ impl From<Attach> for probe::Attach {
 pub struct PagefaultArgs {
     #[command(flatten)]
     probe: ProbeArgs<Attach>,
+
+    #[command(flatten)]
+    symbols: SymbolArgs,
 
     /// Only faults in user mode
     #[arg(long)]
@@ -107,7 +116,7 @@ pub struct PagefaultArgs {
     max_stack_depth: u32,
 
     /// Room for N groups in a second; what finds none is counted together
-    #[arg(long, value_name = "N", default_value_t = 10_240, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = MAX_GROUPS, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_groups: u32,
 
     /// Room for N new stacks in a second
@@ -149,9 +158,37 @@ impl From<PagefaultArgs> for Options {
             format: format.into(),
             attach: watch.attach.into(),
             btf: watch.btf,
+            debug_dirs: args.symbols.debug_dirs,
             verbose: watch.verbose,
             strict: watch.strict,
             command,
         }
+    }
+}
+
+/// What `faultline agent --pagefaults` counts.
+pub fn counting(filter: Filter, interval: Duration, btf: Option<PathBuf>) -> Options {
+    Options {
+        filter,
+        by: probe::By::Process,
+        vma: false,
+        user: true,
+        kernel: true,
+        top: Some(AGENT_GROUPS),
+        interval: Some(interval),
+        events: None,
+        max_stack_depth: 1,
+        flamegraph: None,
+        max_groups: MAX_GROUPS,
+        max_stacks: 1,
+        duration: None,
+        target: Target::default(),
+        format: Format::Json,
+        attach: probe::Attach::Auto,
+        btf,
+        debug_dirs: Vec::new(),
+        verbose: false,
+        strict: false,
+        command: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! Where records go: a file or standard output, as text or as JSON Lines.
 
 mod metrics;
+mod pagefault_metrics;
 mod pipe;
 mod server;
 mod signal_metrics;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use pipe::Pipe;
 
 pub use metrics::{GroupTotal, Metrics, Totals};
+pub use pagefault_metrics::PagefaultMetrics;
 pub use server::{Health, serve};
 pub use signal_metrics::SignalMetrics;
 pub use text::{escape, lossy};

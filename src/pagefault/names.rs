@@ -12,7 +12,7 @@ use crate::hex::{Hex, digits};
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
-use crate::symbol::{Files, Found, Namer, Place, Ran, Usage, Wanted};
+use crate::symbol::{DebugFolders, Files, Found, Namer, Place, Ran, Usage, Wanted};
 
 /// How many processes are known by name and mappings. Where there are more, those that have ended are forgotten.
 const PROCESSES_MAX: usize = 16_384;
@@ -45,6 +45,8 @@ struct Told {
     path: Option<Vec<u8>>,
     is_deleted: bool,
     taken_ns: i128,
+    /// The file itself, where it has been looked for. Some(None): it isn't to be found.
+    found: Option<Option<Found>>,
 }
 
 impl Told {
@@ -59,8 +61,13 @@ impl Told {
     }
 }
 
+/// How many addresses are remembered with their functions; all are forgotten when there are more.
+const NAMED_MAX: usize = 16_384;
+
 /// Everything that has been told, bounded.
 pub struct Names {
+    /// Functions by process, address, and whether that is a return address.
+    named: HashMap<(u32, u64, bool), Vec<Frame>>,
     processes: HashMap<u32, Known>,
     stacks: HashMap<u64, Vec<u64>>,
     stacks_lost: u64,
@@ -70,19 +77,20 @@ pub struct Names {
 }
 
 impl Names {
-    /// Nothing is known yet.
-    pub fn new() -> Self {
+    /// Nothing is known yet. `folders`: where debug files are.
+    pub fn new(folders: DebugFolders) -> Self {
         let mount_namespace = procfs::process::Process::myself()
             .and_then(|me| me.namespaces())
             .ok()
             .and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|namespace| namespace.identifier));
         Self {
+            named: HashMap::new(),
             processes: HashMap::new(),
             stacks: HashMap::new(),
             stacks_lost: 0,
             mount_namespace,
             files: Files::default(),
-            namer: Namer::default(),
+            namer: Namer::new(folders),
         }
     }
 
@@ -101,6 +109,7 @@ impl Names {
             path: raw.path(),
             is_deleted: raw.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
             taken_ns: Timestamp::from_boottime(raw.timestamp_ns)?.unix_ns(),
+            found: None,
         };
         let mappings = &mut self.known(raw.tgid).mappings;
         // What lay there before is gone.
@@ -110,11 +119,14 @@ impl Names {
             .take_while(|(_, old)| old.end > raw.vm_start)
             .map(|(start, _)| *start)
             .collect();
-        for start in gone {
-            mappings.remove(&start);
+        for start in &gone {
+            mappings.remove(start);
         }
         if mappings.len() < MAPPINGS_MAX {
             mappings.insert(raw.vm_start, told);
+        }
+        if !gone.is_empty() {
+            self.named.clear();
         }
         Ok(())
     }
@@ -219,8 +231,24 @@ impl Names {
 
     /// The functions at an address, innermost first; one frame without a name where there is none that is certain.
     pub fn frames(&mut self, pid: u32, address: u64, is_return_address: bool) -> Vec<Frame> {
+        let key = (pid, address, is_return_address);
+        if let Some(frames) = self.named.get(&key) {
+            return frames.clone();
+        }
+        let frames = self.look_up(pid, address, is_return_address);
+        // Where nothing was told of yet, something may be told later.
+        if frames.iter().any(|frame| frame.module.is_some()) {
+            if self.named.len() >= NAMED_MAX {
+                self.named.clear();
+            }
+            self.named.insert(key, frames.clone());
+        }
+        frames
+    }
+
+    fn look_up(&mut self, pid: u32, address: u64, is_return_address: bool) -> Vec<Frame> {
         let plain = Frame {
-            address: (address != 0).then_some(Hex(address)),
+            address: Some(Hex(address)),
             symbol: None,
             module: None,
             build_id: None,
@@ -229,19 +257,18 @@ impl Names {
             line: None,
             inlined: false,
         };
-        let Some((start, told)) = self.at(pid, address - u64::from(is_return_address && address != 0)) else {
-            return vec![plain];
-        };
-        let told = told.clone();
+        let inside = address.wrapping_sub(u64::from(is_return_address));
+        let Some((start, told)) = self.at(pid, inside) else { return vec![plain] };
         let offset = address - start + told.file_offset;
-        let found = self.find(pid, start, &told);
+        let (module, has_file, end) = (told.name(), told.inode != 0, told.end);
+        let found = self.find(pid, start);
         let plain = Frame {
-            module: told.name(),
-            offset: (told.inode != 0).then_some(Hex(offset)),
+            module,
+            offset: has_file.then_some(Hex(offset)),
             build_id: found.as_ref().and_then(|found| found.build_id.as_deref()).map(digits),
             ..plain
         };
-        let place = Place { offset, in_mapping: address - start, mapping_bytes: told.end - start, is_return_address };
+        let place = Place { offset, in_mapping: address - start, mapping_bytes: end - start, is_return_address };
         let functions = found.map(|found| self.namer.functions(&found, place)).unwrap_or_default();
         if functions.is_empty() {
             return vec![plain];
@@ -256,20 +283,28 @@ impl Names {
         named.collect()
     }
 
-    /// The file of a mapping, if it is still to be found and has not changed.
-    fn find(&mut self, pid: u32, start: u64, told: &Told) -> Option<Found> {
-        let known = self.processes.get(&pid)?;
-        self.files.find(&Wanted {
-            path: told.path.as_deref()?,
-            build_id: None,
-            device: told.device,
-            inode: told.inode,
-            process: Ran { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace },
-            deleted: told.is_deleted,
-            usage: Usage::Code { mapped: Some((start, told.end)), is_executable: false },
-            same_mounts: self.mount_namespace == Some(u64::from(known.mount_namespace)),
-            taken_ns: told.taken_ns,
-        })
+    /// The file of the mapping that begins there, if it was to be found and had not changed when it was first looked for.
+    fn find(&mut self, pid: u32, start: u64) -> Option<Found> {
+        let known = self.processes.get_mut(&pid)?;
+        let told = known.mappings.get_mut(&start)?;
+        if let Some(found) = &told.found {
+            return found.clone();
+        }
+        let found = told.path.as_deref().and_then(|path| {
+            self.files.find(&Wanted {
+                path,
+                build_id: None,
+                device: told.device,
+                inode: told.inode,
+                process: Ran { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace },
+                deleted: told.is_deleted,
+                usage: Usage::Code { mapped: Some((start, told.end)), is_executable: false },
+                same_mounts: self.mount_namespace == Some(u64::from(known.mount_namespace)),
+                taken_ns: told.taken_ns,
+            })
+        });
+        told.found = Some(found.clone());
+        found
     }
 }
 

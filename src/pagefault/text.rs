@@ -32,31 +32,25 @@ impl Summary {
             self.groups.len() + self.omitted.groups,
             self.faults.filtered
         )?;
+        let has_vma = self.groups.iter().any(|group| group.kind.vma.is_some());
         if !self.groups.is_empty() {
             let place = match self.by {
                 "process" => "",
-                "address" => "  PAGE",
-                "instruction" => "  INSTRUCTION",
-                "vma" => "  MAPPING",
-                "file" => "  FILE",
-                _ => "  STACK",
+                "address" => "PAGE",
+                "instruction" => "INSTRUCTION",
+                "vma" => "MAPPING",
+                "file" => "FILE",
+                _ => "STACK",
             };
-            writeln!(
-                to,
-                "  {:>9} {:>9} {:>7}  {:>7}  {:<15}  {:<6}  {:<7}  {:<11}  VMA{}{place}",
-                "COUNT",
-                "TOTAL",
-                "MAJOR",
-                "PID",
-                "PROCESS",
-                "MODE",
-                "ACCESS",
-                "CAUSE",
-                if place.is_empty() { "" } else { "          " }
-            )?;
+            let header = row(
+                ["COUNT", "TOTAL", "MAJOR", "PID", "PROCESS", "MODE", "ACCESS", "CAUSE"].map(str::to_owned),
+                has_vma.then_some("VMA"),
+                place,
+            );
+            writeln!(to, "{header}")?;
         }
         for group in &self.groups {
-            group.write_text(to)?;
+            writeln!(to, "{}", group.row(has_vma))?;
         }
         if self.omitted.groups != 0 {
             writeln!(
@@ -67,28 +61,35 @@ impl Summary {
         }
         let lost = self.losses.iter().chain(&self.sample_losses).filter(|(_, count)| **count != 0);
         let lost: Vec<String> = lost.map(|(reason, count)| format!("{reason} {count}")).collect();
-        if lost.is_empty() { Ok(()) } else { writeln!(to, "  Lost: {}", lost.join(", ")) }
+        if lost.is_empty() { Ok(()) } else { writeln!(to, "  Not told: {}", lost.join(", ")) }
     }
 }
 
+/// One line of the table. `vma` None: nobody has asked for it.
+fn row(fields: [String; 8], vma: Option<&str>, place: &str) -> String {
+    let [count, total, major, pid, process, mode, access, cause] = fields;
+    let vma = vma.map(|vma| format!("{vma:<13}  ")).unwrap_or_default();
+    let line = format!(
+        "  {count:>9} {total:>9} {major:>7}  {pid:>7}  {process:<15}  {mode:<6}  {access:<7}  {cause:<11}  {vma}{place}"
+    );
+    line.trim_end().to_owned()
+}
+
 impl Group {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+    fn row(&self, has_vma: bool) -> String {
         let Kind { mode, access, cause, vma, .. } = &self.kind;
         let other: String = self.kind.other_flags().map(|flag| format!(",{flag}")).collect();
-        let line = format!(
-            "  {:>9} {:>9} {:>7}  {:>7}  {:<15}  {:<6}  {:<7}  {:<11}  {:<13}  {}",
-            self.count,
-            self.total,
+        let fields = [
+            self.count.to_string(),
+            self.total.to_string(),
             self.major.map_or_else(|| "-".to_owned(), |major| major.to_string()),
             self.pid.map_or_else(|| "ended".to_owned(), |pid| pid.to_string()),
             escape(self.comm.as_deref().unwrap_or("-")),
-            mode,
-            access.unwrap_or("-"),
+            (*mode).to_owned(),
+            access.unwrap_or("-").to_owned(),
             cause.unwrap_or("-").to_owned() + &other,
-            vma.unwrap_or("-"),
-            self.place()
-        );
-        writeln!(to, "{}", line.trim_end())
+        ];
+        row(fields, has_vma.then(|| vma.unwrap_or("-")), &self.place())
     }
 
     /// What the group is counted by, in a few words.

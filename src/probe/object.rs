@@ -108,6 +108,11 @@ impl Opened {
         load::step(&format!("size table `{name}`"), self.map(name)?.set_max_entries(entries.max(1)))
     }
 
+    /// Makes a table's keys as long as this, bytes.
+    pub(super) fn set_key_size(&mut self, name: &str, bytes: u32) -> Result<()> {
+        load::step(&format!("size the keys of table `{name}`"), self.map(name)?.set_key_size(bytes))
+    }
+
     pub(super) fn load(self) -> Result<Loaded> {
         let result = typed::loading((self.build == Build::Typed).then_some(self.ids), || self.object.load());
         Ok(Loaded { object: load::step("load the probe", result)? })

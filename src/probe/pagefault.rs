@@ -9,7 +9,10 @@ use libbpf_rs::libbpf_sys::{PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_PAGE_FAULTS
 use libbpf_rs::{Link, Map, MapCore, MapFlags};
 
 use super::abi::Plain as _;
-use super::abi::pagefault::{fl_config, fl_counter, fl_fault_by, fl_fault_hook, fl_fault_key, fl_fault_process};
+use super::abi::pagefault::{
+    fl_config, fl_counter, fl_fault_by, fl_fault_hook, fl_fault_key, fl_fault_process, fl_stack_frames, fl_stack_place,
+    key_from_bytes,
+};
 use super::object::{Build, Loaded, Opened, has_typed_loads};
 use super::{Filter, Ring, load, perf};
 use crate::host;
@@ -116,8 +119,8 @@ const TYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pagefault.typed.o
 const RING_BYTES: usize = 256 << 10;
 const EVENT_RING_BYTES: usize = 4 << 20;
 
-/// What fl_stack_ids says beside the id: bpf/include/user_stack.bpf.h.
-const STACK_SKIPPED: u32 = 1 << 31;
+/// FL_PROCESS_KEY_BYTES: as much of a key as there is without a place.
+const PROCESS_KEY_BYTES: u32 = std::mem::offset_of!(fl_fault_key, device) as u32;
 
 /// The attached probe. Dropping it detaches every program.
 pub struct Probe {
@@ -285,8 +288,7 @@ impl Probe {
     }
 
     /// The stacks of these hashes ([`By::Stack`]), innermost frame first, and out of the table with them. Those that were
-    /// lost are not among them. A second one of two that share an innermost frame but not a bucket comes without it:
-    /// its first element is then 0.
+    /// lost are not among them.
     ///
     /// # Errors
     /// Where a table can't be read.
@@ -295,14 +297,20 @@ impl Probe {
         let (ids, stacks) = (self.object.map("fl_stack_ids")?, self.object.map("fl_stacks")?);
         let (mut read, mut used) = (HashMap::new(), Vec::new());
         for &hash in hashes {
-            let Some(id) = ids.lookup(&hash.to_ne_bytes(), MapFlags::ANY).context(what)? else { continue };
-            let Some(id) = id.try_into().ok().map(u32::from_ne_bytes) else { continue };
-            let bucket = (id & !STACK_SKIPPED).to_ne_bytes();
-            let Some(value) = stacks.lookup(&bucket, MapFlags::ANY).context(what)? else { continue };
-            let addresses = value.chunks_exact(8).filter_map(number).take_while(|address| *address != 0);
-            let skipped = (id & STACK_SKIPPED != 0).then_some(0);
-            read.insert(hash, skipped.into_iter().chain(addresses).collect());
-            used.push(bucket);
+            let place = ids.lookup(&hash.to_ne_bytes(), MapFlags::ANY).context(what)?;
+            let Some(place) = place.as_deref().and_then(fl_stack_place::read) else { continue };
+            let mut frames = Vec::new();
+            if place.frames != fl_stack_frames::FL_STACK_WHOLE {
+                frames.push(place.innermost);
+            }
+            if place.frames != fl_stack_frames::FL_STACK_INNERMOST {
+                let bucket = place.id.to_ne_bytes();
+                let Some(value) = stacks.lookup(&bucket, MapFlags::ANY).context(what)? else { continue };
+                frames.extend(value.chunks_exact(8).filter_map(number).take_while(|address| *address != 0));
+                used.push(bucket);
+            }
+            frames.truncate(place.count as usize);
+            read.insert(hash, frames);
         }
         for bucket in used {
             // Two hashes may have had one: the second time it is gone.
@@ -352,6 +360,11 @@ fn load(plan: &Plan, build: Build, hook: Hook, majors: bool) -> Result<Loaded> {
     object.autoload("fl_major", majors)?;
     object.autoload("fl_fork", plan.filter.command)?;
     object.autoload("fl_exit", plan.filter.command)?;
+    if plan.by == By::Process {
+        // A short key is hashed in half the time.
+        object.set_key_size("fl_faults", PROCESS_KEY_BYTES)?;
+        object.set_key_size("fl_majors", PROCESS_KEY_BYTES)?;
+    }
     let keys = plan.keys as usize;
     object.resize("fl_faults", keys)?;
     object.resize("fl_majors", if majors { keys } else { 1 })?;
@@ -404,7 +417,7 @@ fn await_programs() {
 fn take(map: &Map<'_>, epoch: u32, read: impl Fn(&Map<'_>, &[u8]) -> Result<u64>) -> Result<Vec<(fl_fault_key, u64)>> {
     // Entries of the other epoch come meanwhile, at the begin of their chains: none of ours is passed over.
     let old = map.keys().filter_map(|bytes| {
-        let key = fl_fault_key::read(&bytes)?;
+        let key = key_from_bytes(&bytes)?;
         (u32::from(key.epoch) == epoch).then_some((key, bytes))
     });
     let old: Vec<(fl_fault_key, Vec<u8>)> = old.collect();

@@ -58,8 +58,8 @@ fn register() {
     unsafe {
         libbpf_register_prog_handler(c"raw_tp+".as_ptr(), BPF_PROG_TYPE_RAW_TRACEPOINT, 0, &raw const opts);
         libbpf_register_prog_handler(c"kprobe+".as_ptr(), BPF_PROG_TYPE_KPROBE, 0, &raw const opts);
-        libbpf_register_prog_handler(c"tracepoint+".as_ptr(), BPF_PROG_TYPE_TRACEPOINT, 0, &raw const opts);
         libbpf_register_prog_handler(c"perf_event".as_ptr(), BPF_PROG_TYPE_PERF_EVENT, 0, &raw const opts);
+        libbpf_register_prog_handler(c"tracepoint+".as_ptr(), BPF_PROG_TYPE_TRACEPOINT, 0, &raw const opts);
     }
 }
 

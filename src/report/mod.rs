@@ -158,6 +158,34 @@ fn read(from: impl BufRead, name: &str, into: &mut Merge, complaints: &mut Compl
     Ok(())
 }
 
+/// Merges any lines, shows them, and compares them with none and with themselves.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(data: &[u8]) {
+    use crate::crash::Disposition;
+    use crate::output::Record;
+
+    let selection = Selection { dispositions: Disposition::ALL.to_vec(), ..Selection::default() };
+    let merge = |data: &[u8]| {
+        let mut merge = Merge::new(&selection.dispositions);
+        let mut lines = Lines::new(data, 1 << 16);
+        while let Ok(Some(line)) = lines.next_line() {
+            if let Line::Whole(line) = line
+                && let Ok(Some(summary)) = input::parse(line)
+            {
+                merge.add(summary);
+            }
+        }
+        merge.finish()
+    };
+    let (totals, rows) = merge(data);
+    let report = Report::new(totals, rows, &selection, TEXT_TOP);
+    let _ = (report.text(), serde_json::to_string(&report));
+    for before in [&b""[..], data] {
+        let diff = Diff::new(merge(before), merge(data), &selection, TEXT_TOP);
+        let _ = (diff.text(), serde_json::to_string(&diff));
+    }
+}
+
 /// A file of another kind has as many wrong lines as it has lines: the first ones say enough.
 #[derive(Default)]
 struct Complaints {

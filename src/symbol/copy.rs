@@ -23,7 +23,8 @@ use object::{LittleEndian, U16, U32, U64};
 use super::check;
 use super::elf::{ENDIAN, Headers, Source};
 
-/// How much of one file is copied, uncompressed: of a larger one the symbols without files and lines, if those fit.
+/// How much of one file and its debug file is copied, uncompressed: of a larger one the symbols without files and lines, if
+/// those fit.
 pub(super) const BYTES_MAX: u64 = 96 << 20;
 
 /// Names of functions.
@@ -49,6 +50,9 @@ const ELSEWHERE: [&[u8]; 2] = [b".gnu_debugaltlink", b".debug_sup"];
 
 /// Sections begin at multiples of this: what is in them has its natural alignment.
 const ALIGNMENT: u64 = 16;
+
+/// A 32-bit file is copied as it is, unless it is larger.
+const WHOLE_BYTES_MAX: u64 = 16 << 20;
 
 const HEADER_BYTES: usize = size_of::<FileHeader64<LittleEndian>>();
 const SECTION_BYTES: usize = size_of::<SectionHeader64<LittleEndian>>();
@@ -77,12 +81,12 @@ enum Content {
 }
 
 impl PrivateCopy {
-    /// Copies what symbols are made of. None: nothing is, or it can't be read.
-    pub(super) fn of(file: &File, headers: &Headers) -> Option<Self> {
+    /// Copies what symbols are made of, at most `max` bytes of content. None: nothing is, or it can't be read.
+    pub(super) fn of(file: &File, headers: &Headers, max: u64) -> Option<Self> {
         if !matches!(headers.file.e_type(ENDIAN), ET_EXEC | ET_DYN) {
             return None;
         }
-        let mut left = BYTES_MAX;
+        let mut left = max;
         let mut parts = parts(file, headers, &SYMBOLS, &mut left)?;
         let is_roots = file.metadata().is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0);
         // All of it or nothing: a part alone may say something else.
@@ -95,6 +99,20 @@ impl PrivateCopy {
         }
         let (file, bytes) = write(file, headers, parts)?;
         Some(Self { file, bytes, has_lines })
+    }
+}
+
+impl PrivateCopy {
+    /// Copies all of a file, of which no more than the symbol table is to be read. None: it is too large, or can't be read.
+    pub(super) fn of_whole(file: &File) -> Option<Self> {
+        let bytes = file.metadata().ok()?.len();
+        if bytes > WHOLE_BYTES_MAX {
+            return None;
+        }
+        let to = create()?;
+        copy_range(file, 0, &to, 0, bytes)?;
+        seal(&to)?;
+        Some(Self { file: to, bytes, has_lines: false })
     }
 }
 
@@ -153,8 +171,7 @@ fn uncompress(file: &File, section: &SectionHeader64<LittleEndian>, max: u64) ->
 
 /// Writes an ELF file of these sections alone.
 fn write(from: &File, headers: &Headers, parts: Vec<Part>) -> Option<(File, u64)> {
-    let to = memfd_create(c"faultline-symbols", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).ok()?;
-    let to = File::from(to);
+    let to = create()?;
     // Number 0 is none, and the last one holds the names.
     let count = parts.len() + 2;
     let mut names = vec![0];
@@ -196,9 +213,17 @@ fn write(from: &File, headers: &Headers, parts: Vec<Part>) -> Option<(File, u64)
     header.e_shnum = U16::new(ENDIAN, u16::try_from(count).ok()?);
     header.e_shstrndx = U16::new(ENDIAN, u16::try_from(count - 1).ok()?);
     to.write_all_at(bytes_of(&header), 0).ok()?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
-    fcntl(&to, FcntlArg::F_ADD_SEALS(seals)).ok()?;
+    seal(&to)?;
     Some((to, end))
+}
+
+fn create() -> Option<File> {
+    memfd_create(c"faultline-symbols", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).ok().map(File::from)
+}
+
+fn seal(file: &File) -> Option<()> {
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals)).ok().map(|_| ())
 }
 
 fn empty() -> SectionHeader64<LittleEndian> {
@@ -227,4 +252,67 @@ fn copy_range(from: &File, mut offset: u64, to: &File, mut at: u64, mut length: 
         (offset, at, length) = (offset.checked_add(count)?, at.checked_add(count)?, length - count);
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file in memory with this content.
+    fn file(content: &[u8]) -> File {
+        let file = File::from(memfd_create(c"test", MFdFlags::MFD_CLOEXEC).unwrap());
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    fn copy(content: &[u8]) -> Option<PrivateCopy> {
+        let file = file(content);
+        PrivateCopy::of(&file, &Headers::read(&Source::File(&file))?, BYTES_MAX)
+    }
+
+    fn section<'a>(content: &'a [u8], name: &[u8]) -> (SectionHeader64<LittleEndian>, &'a [u8]) {
+        let headers = Headers::read(&Source::Memory(content)).unwrap();
+        let header = headers.section(name).unwrap();
+        let start = header.sh_offset(ENDIAN) as usize;
+        (*header, &content[start..start + header.sh_size(ENDIAN) as usize])
+    }
+
+    const COMPRESSED: &[u8] = include_bytes!("../../fuzz/corpus/elf/compressed");
+
+    #[test]
+    fn a_copy_has_the_sections_and_cant_be_changed() {
+        let copy = copy(COMPRESSED).unwrap();
+        assert!(copy.has_lines);
+        let content = Source::File(&copy.file).read(0, copy.bytes).unwrap();
+        let (header, symbols) = section(&content, b".symtab");
+        assert_eq!(symbols, section(COMPRESSED, b".symtab").1);
+        assert_eq!(header.sh_offset(ENDIAN) % ALIGNMENT, 0);
+        let (header, info) = section(&content, b".debug_info");
+        let (compressed, _) = section(COMPRESSED, b".debug_info");
+        assert_eq!(header.sh_flags(ENDIAN) & u64::from(SHF_COMPRESSED), 0);
+        assert_ne!(compressed.sh_flags(ENDIAN) & u64::from(SHF_COMPRESSED), 0);
+        assert!(info.len() as u64 > compressed.sh_size(ENDIAN));
+        let headers = Headers::read(&Source::Memory(&content)).unwrap();
+        assert!(headers.section(b".text").is_none() && headers.section(b".shstrtab").is_some());
+        assert!(copy.file.set_len(0).is_err() && copy.file.write_all_at(&[0], 0).is_err(), "it is sealed");
+    }
+
+    #[test]
+    fn a_compressed_section_is_as_long_as_it_says_or_not_read() {
+        let (header, _) = section(COMPRESSED, b".debug_info");
+        let length_at = header.sh_offset(ENDIAN) as usize + 8;
+        for lie in [0_u64, 1, 1 << 20, 1 << 45, u64::MAX] {
+            let mut spoiled = COMPRESSED.to_vec();
+            spoiled[length_at..length_at + 8].copy_from_slice(&lie.to_le_bytes());
+            let copy = copy(&spoiled).unwrap();
+            assert!(!copy.has_lines, "{lie}: the symbols are there all the same");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_is_no_copy() {
+        for length in [0, 63, 64, 200, COMPRESSED.len() - 1] {
+            assert!(copy(&COMPRESSED[..length]).is_none(), "{length}");
+        }
+    }
 }

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use object::LittleEndian;
 use object::elf::{
-    ELF_NOTE_GNU, EM_X86_64, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, ProgramHeader64, SHT_NOBITS, SectionHeader64,
+    ELF_NOTE_GNU, EM_X86_64, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, ProgramHeader64, SHT_NOBITS,
+    SectionHeader64,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -111,6 +112,21 @@ impl Headers {
     }
 }
 
+/// The parts with code of a 32-bit file, from its first bytes. None: it is none.
+pub(super) fn code_of_32_bit(head: &[u8]) -> Option<Vec<Segment>> {
+    let header = FileHeader32::<LittleEndian>::parse(head).ok()?;
+    let programs = header.program_headers(header.endian().ok()?, head).ok()?;
+    let range = |start: u32, length: u32| u64::from(start)..u64::from(start) + u64::from(length);
+    let code = programs
+        .iter()
+        .filter(|program| program.p_type(ENDIAN) == PT_LOAD && program.p_flags(ENDIAN) & PF_X != 0)
+        .map(|program| Segment {
+            offset: range(program.p_offset(ENDIAN), program.p_filesz(ENDIAN)),
+            address: range(program.p_vaddr(ENDIAN), program.p_memsz(ENDIAN)),
+        });
+    Some(code.collect())
+}
+
 /// A table of headers, each of which has the size that x86-64 gives it.
 fn table<T: Pod>(source: &Source<'_>, offset: u64, count: u16) -> Option<Vec<T>> {
     let bytes = source.read(offset, u64::from(count) * size_of::<T>() as u64)?;
@@ -120,7 +136,6 @@ fn table<T: Pod>(source: &Source<'_>, offset: u64, count: u16) -> Option<Vec<T>>
 
 /// The build id in the first bytes of an ELF file, where linkers put its notes.
 pub(super) fn build_id(head: &[u8]) -> Option<Vec<u8>> {
-    use object::elf::{FileHeader32, FileHeader64};
     match FileKind::parse(head).ok()? {
         FileKind::Elf64 => build_id_in::<FileHeader64<Endianness>>(head),
         FileKind::Elf32 => build_id_in::<FileHeader32<Endianness>>(head),

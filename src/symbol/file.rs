@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -114,7 +113,7 @@ impl Version {
 
 impl Found {
     /// What lies at `path` now, whoever ran it.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn at(path: &Path) -> Option<Self> {
         let (file, version, build_id) = Files::default().read(path)?;
         let folder = path.parent().map(Path::to_owned);
@@ -136,9 +135,9 @@ pub(super) fn open_regular(path: &Path) -> Option<(File, Metadata)> {
 
 /// The first bytes of a file.
 pub(super) fn head(file: &File) -> Option<Vec<u8>> {
-    let mut head = Vec::new();
-    file.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
-    Some(head)
+    // Not from where the file stands: it may have been read before.
+    let length = file.metadata().ok()?.len().min(HEAD_BYTES);
+    elf::Source::File(file).read(0, length)
 }
 
 /// What tells a file of one run from all others, whatever became of its name.

@@ -120,13 +120,20 @@ impl Symbols {
                 && let Some(debug) = debug::find(folders, found, &headers)
                 && let Some(headers) = Headers::read(&elf::Source::File(&debug))
             {
-                symbols.tables.extend(PrivateCopy::of(&debug, &headers).map(Table::new));
+                symbols.add(PrivateCopy::of(&debug, &headers, copy::BYTES_MAX));
             }
-            symbols.tables.extend(PrivateCopy::of(file, &headers).map(Table::new));
+            symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX.saturating_sub(symbols.bytes)));
             symbols.code = headers.code();
+        } else if let Some(code) = file::head(file).and_then(|head| elf::code_of_32_bit(&head)) {
+            symbols.add(PrivateCopy::of_whole(file));
+            symbols.code = code;
         }
-        symbols.bytes = symbols.tables.iter().map(|table| table.copy.bytes).sum();
         found.version.is_of(file).then_some(symbols)
+    }
+
+    fn add(&mut self, copy: Option<PrivateCopy>) {
+        self.bytes += copy.as_ref().map_or(0, |copy| copy.bytes);
+        self.tables.extend(copy.map(Table::new));
     }
 
     fn functions(&mut self, place: Place) -> Vec<Function> {
@@ -184,10 +191,45 @@ impl Table {
         let mut elf = Elf::new(PathBuf::from(format!("/proc/self/fd/{}", self.copy.file.as_raw_fd())));
         elf.debug_syms = self.copy.has_lines;
         match self.symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(address)) {
-            Ok(Symbolized::Sym(sym)) if covers(&sym) => expand(&sym, back),
+            Ok(Symbolized::Sym(sym)) if covers(&sym) && !sym.name.is_empty() => expand(&sym, back),
             _ => Vec::new(),
         }
     }
+}
+
+/// What is read of a file that anybody may have made, and names of places in it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
+    elf::build_id(data);
+    unwind::fuzz_sections(data);
+    if let Some(headers) = Headers::read(&elf::Source::File(file)) {
+        let found = Found::at(Path::new("/proc/self/exe"));
+        if let Some(found) = found.map(|found| Found { file: found.file, ..found }) {
+            debug::find(&DebugFolders::default(), &found, &headers);
+        }
+        let mut symbols = Symbols { code: headers.code(), tables: Vec::new(), bytes: 0, used: 0 };
+        symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX));
+        // The symbolizer may panic, and is caught; it may not hang, nor take all memory or stack.
+        let hook = cfg!(fuzzing).then(std::panic::take_hook);
+        if hook.is_some() {
+            std::panic::set_hook(Box::new(|_| {}));
+        }
+        for code in headers.code().iter().take(4) {
+            for offset in [code.offset.start, code.offset.start.midpoint(code.offset.end), code.offset.end] {
+                let place = Place { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: true };
+                symbols.functions(place);
+            }
+        }
+        if let Some(hook) = hook {
+            std::panic::set_hook(hook);
+        }
+    }
+}
+
+/// A name as [`Function::symbol`] has it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn demangled(name: &str) -> String {
+    demangle::demangle(name)
 }
 
 /// A symbol without a size reaches to the next one for all that the file says: too little to name a frame by.
@@ -206,6 +248,7 @@ fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
         .inlined
         .iter()
         .rev()
+        .filter(|inlined| !inlined.name.is_empty())
         .map(|inlined| {
             let (file, line) = place(inlined.code_info.as_ref());
             Function { symbol: demangle::demangle(&inlined.name), file, line, inlined: true }
@@ -282,6 +325,20 @@ mod tests {
 
     fn name(namer: &mut Namer, found: &Found, offset: u64) -> Option<String> {
         namer.functions(found, place(offset)).pop().map(|function| function.symbol)
+    }
+
+    #[test]
+    fn a_32_bit_file_has_names() {
+        let content = include_bytes!("../../fuzz/corpus/elf/i386");
+        let scratch = Scratch::new("i386", content);
+        let symbols = object::File::parse(&content[..]).unwrap();
+        let leaf = symbols.symbols().find(|symbol| symbol.name() == Ok("leaf")).unwrap();
+        let code =
+            elf::code_of_32_bit(content).unwrap().into_iter().find(|code| code.address.contains(&leaf.address()));
+        let code = code.unwrap();
+        let offset = leaf.address() - code.address.start + code.offset.start + 2;
+        let found = Found::at(&scratch.0).unwrap();
+        assert_eq!(name(&mut Namer::default(), &found, offset).as_deref(), Some("leaf+0x2"));
     }
 
     /// Whoever maps such a file dies of SIGBUS, and whoever believes what it checked before says what isn't there.

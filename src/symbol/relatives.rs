@@ -15,8 +15,11 @@ use super::file::{Place, Usage, Wanted};
 /// How many processes are looked at for one file.
 const PROCESSES_MAX: usize = 256;
 
-/// How many of them are looked into: their mappings, their roots.
-const LOOKED_INTO_MAX: usize = 8;
+/// How many of them are tried that seem to have it.
+const TRIED_MAX: usize = 8;
+
+/// Of how many of them the mappings are read, which takes longer than to look at what they execute.
+const MAPS_MAX: usize = 32;
 
 /// How much of a process's mappings is read.
 const MAPS_BYTES_MAX: u64 = 1 << 20;
@@ -98,18 +101,18 @@ pub(super) fn far<'a>(wanted: &'a Wanted<'_>, path: &'a Path) -> impl Iterator<I
         .collect();
     pids.sort_by_key(|&pid| pid.abs_diff(wanted.process.pid));
     pids.truncate(PROCESSES_MAX);
-    let mut left = (LOOKED_INTO_MAX, LOOKED_INTO_MAX);
+    let (mut executed, mut mounts) = (TRIED_MAX, TRIED_MAX);
+    let is_library = matches!(wanted.usage, Usage::Code { is_executable: false, .. });
     let namespace = format!("mnt:[{}]", wanted.process.mount_namespace);
-    pids.into_iter().flat_map(move |pid| {
+    pids.into_iter().enumerate().flat_map(move |(index, pid)| {
         let mut places = Vec::new();
-        if left.0 > 0 {
-            let of_other = of_other(pid, wanted, path);
-            left.0 -= usize::from(!of_other.is_empty());
-            places.extend(of_other);
+        if executed > 0 && (!is_library || index < MAPS_MAX) {
+            places = of_other(pid, wanted, path);
+            executed -= usize::from(!places.is_empty());
         }
         let is_there = || fs::read_link(process(pid).join("ns/mnt")).is_ok_and(|link| link == Path::new(&namespace));
-        if left.1 > 0 && !wanted.same_mounts && is_there() {
-            left.1 -= 1;
+        if mounts > 0 && !wanted.same_mounts && is_there() {
+            mounts -= 1;
             let below = path.strip_prefix("/").ok();
             places.extend(below.map(|below| Place::Named(process(pid).join("root").join(below))));
         }

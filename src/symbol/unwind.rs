@@ -4,6 +4,8 @@
 //! Only what the files prove is a frame: there is no search of the stack for what looks like a return address. Code without
 //! call frame information (a JIT's) is believed to keep a frame pointer as long as what that leads to is plausible.
 
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod image;
 mod registers;
 mod signal;
@@ -23,6 +25,8 @@ use self::step::Above;
 use super::elf::Source;
 use super::{Found, Version};
 
+#[cfg(any(test, fuzzing))]
+pub use fuzz::unwind as fuzz;
 pub use registers::Registers;
 pub use stack::StackCopy;
 
@@ -154,6 +158,12 @@ impl Unwinder {
             }
         }
     }
+}
+
+/// What is read of a file to unwind from it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_sections(data: &[u8]) {
+    Sections::read(&Source::Memory(data));
 }
 
 /// The vDSO has no file, but we have it too.

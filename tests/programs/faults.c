@@ -5,7 +5,8 @@
  *   cell START END MODE ACCESS CAUSE VMA COUNT
  *
  * each, where faults from START to END are counted under mode, access, cause and kind of memory. Two lines with one range are two
- * kinds of faults there; a COUNT of 0 says that there is none. With an argument, a name of one kind, only that one.
+ * kinds of faults there; a COUNT of 0 says that there is none. Last comes `major COUNT`, how many had to wait for a disk, as
+ * the kernel counts them for getrusage(2). With an argument, a name of one kind, only that one.
  */
 #include "truth.h"
 
@@ -13,6 +14,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 /* The kernel maps the pages of a file's cache around one that is read, 64 KiB at a time (fault_around_bytes). */
@@ -21,6 +23,7 @@
 static sigjmp_buf back;
 static int permissions; /* that the handler gives the page; -1: it jumps back */
 static volatile long sink;
+static const char *disk;
 
 static void handle(int signal, siginfo_t *info, void *context)
 {
@@ -248,6 +251,26 @@ static void two_functions(void)
 	cell(at, 400, "user write not_present anonymous", 400);
 }
 
+/* Only where there is a second argument, a file on a disk: what is not in memory any more must be read from there. */
+static void from_disk(void)
+{
+	static char page[PAGE];
+	int file = open(disk, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	char *at;
+
+	for (unsigned long i = 0; i < 8 * 16; i++) {
+		if (write(file, page, PAGE) != (long)PAGE)
+			_exit(107);
+	}
+	if (fsync(file) || posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED))
+		_exit(108);
+	at = map(8 * 16, PROT_READ, MAP_PRIVATE, file);
+	if (madvise(at, 8 * AROUND, MADV_RANDOM))
+		_exit(109);
+	read_each(at, 8 * 16, AROUND);
+	cell(at, 8 * 16, "user read not_present file", 8);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -265,19 +288,25 @@ static const struct {
 	{ "populated", populated },
 	{ "nothing_there", nothing_there },
 	{ "two_functions", two_functions },
+	{ "from_disk", from_disk },
 };
 
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_sigaction = handle, .sa_flags = SA_SIGINFO };
 	static char buffer[4 * PAGE];
+	struct rusage usage;
+
+	disk = argc > 2 ? argv[2] : NULL;
 
 	/* No stdio memory of its own in between, and everything at the end. */
 	setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
 	sigaction(SIGSEGV, &action, NULL);
 	for (unsigned long i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		if (argc < 2 || !strcmp(argv[1], kinds[i].name))
+		if (argc < 2 ? kinds[i].run != from_disk : !strcmp(argv[1], kinds[i].name))
 			kinds[i].run();
 	}
+	getrusage(RUSAGE_SELF, &usage);
+	printf("major %ld\n", usage.ru_majflt);
 	return 0;
 }

@@ -1,6 +1,9 @@
 //! `faultline agent`: it counts everything and writes a few. What doesn't depend on the kernel is in `tests/host`.
 
+use std::io::{BufRead, Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -31,4 +34,57 @@ fn it_counts_all_and_writes_a_few() {
     assert!(crashes[0]["registers"]["rip"].is_string() && crashes[0]["stack_trace"][0]["build_id"].is_string());
     let last = records.last().unwrap();
     assert_eq!((&last["type"], &last["final"]), (&"summary".into(), &true.into()));
+}
+
+#[test]
+fn it_counts_page_faults_when_asked_to() {
+    let scratch = Scratch::new();
+    let program = scratch.path("agent-faults-4a");
+    copy_program("faults", &program);
+    let mut agent = Command::new(crate::harness::FAULTLINE);
+    agent.args(["agent", "--pagefaults", "-n", "agent-faults-4a", "--interval", "0.3", "--metrics-listen", "0"]);
+    let (mut agent, mut line) = Watching::try_start(&mut agent);
+    let mut said = line.clone();
+    while !line.contains("metrics on http://") {
+        line.clear();
+        assert!(agent.stderr.read_line(&mut line).unwrap() > 0, "it ended: {said}");
+        said += &line;
+    }
+    assert!(said.contains("for page faults through "), "{said}");
+    let address = line.split_once("http://").unwrap().1.trim_end().trim_end_matches("/metrics").to_owned();
+    // 400 pages, each written to for the first time.
+    assert!(Command::new(&program).arg("two_functions").output().unwrap().status.success());
+    let metric =
+        "faultline_page_faults_total{comm=\"agent-faults-4a\",mode=\"user\",access=\"write\",cause=\"not_present\"} ";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let counted = loop {
+        let text = get(&address);
+        if let Some(value) = text.lines().find_map(|line| line.strip_prefix(metric)) {
+            break value.parse::<u64>().unwrap();
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let output = agent.stop("TERM");
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summaries = records.iter().filter(|record| record["type"] == "pagefault_summary");
+    let fresh = summaries.flat_map(|summary| summary["groups"].as_array().unwrap()).filter(|group| {
+        group["comm"] == "agent-faults-4a"
+            && (&group["mode"], &group["access"], &group["cause"])
+                == (&"user".into(), &"write".into(), &"not_present".into())
+    });
+    let told: u64 = fresh.map(|group| group["count"].as_u64().unwrap()).sum();
+    // To be loaded takes some as well.
+    assert!((400..460).contains(&told) && counted == told, "{told} {counted}");
+    assert!(records.iter().any(|record| record["type"] == "pagefault_summary" && record["final"] == true));
+}
+
+fn get(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }

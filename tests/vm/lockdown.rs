@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use crate::harness::{FAULTLINE, check_at_once};
+use crate::harness::{FAULTLINE, check_at_once, programs};
 use crate::snapshot;
 use serde_json::Value;
 
@@ -62,6 +62,29 @@ fn signals_are_seen() {
     assert_eq!(signal["sender"]["comm"], "sh");
     assert_eq!((&signal["target"]["pid"], &of("exit")["signal"]), (&signal["sender"]["pid"], &"SIGTERM".into()));
     assert!(of("exec")["exe"].as_str().is_some_and(|exe| exe.starts_with('/')), "{lines}");
+}
+
+#[test]
+fn page_faults_are_counted() {
+    let arguments = ["pagefault", "--vma", "--stacks", "--format", "json", "--"];
+    let program = programs().join("faults");
+    let output = Command::new(FAULTLINE).args(arguments).arg(program).arg("two_functions").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !works() {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text.contains("lockdown=confidentiality is in force") && text.lines().count() == 1, "{text}");
+        return;
+    }
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let of = |function: &str| -> u64 {
+        let groups = last["groups"].as_array().unwrap().iter().filter(|group| {
+            let caller = group["stack_trace"][1]["symbol"].as_str().unwrap_or_default();
+            group["vma"] == "anonymous" && caller.split('+').next() == Some(function)
+        });
+        groups.map(|group| group["count"].as_u64().unwrap()).sum()
+    };
+    assert_eq!((of("hungry"), of("modest")), (300, 100), "{last:#}{text}");
 }
 
 #[test]

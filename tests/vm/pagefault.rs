@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use serde_json::Value;
 
+use crate::attach::has_kprobes;
 use crate::harness::{FAULTLINE, Scratch, hex, programs};
 
 /// Mode, access, cause and kind of memory, `-` for what isn't known.
@@ -18,6 +20,8 @@ struct Run {
     status: ExitStatus,
     /// What the program says.
     cells: Cells,
+    /// Its major faults, as the kernel counts them.
+    major: u64,
     records: Vec<Value>,
     stderr: String,
 }
@@ -38,7 +42,7 @@ impl Run {
     }
 }
 
-/// Runs `tests/programs/faults KIND` (all kinds where it is empty) under `faultline pagefault --format json FLAGS`.
+/// Runs `tests/programs/faults KIND` (all kinds where it is empty; with an argument) under `faultline pagefault --format json FLAGS`.
 fn run(flags: &[&str], kind: &str) -> Run {
     let scratch = Scratch::new();
     let file = scratch.path("records");
@@ -48,7 +52,7 @@ fn run(flags: &[&str], kind: &str) -> Run {
         .args(flags)
         .arg("--")
         .arg(programs().join("faults"))
-        .args((!kind.is_empty()).then_some(kind))
+        .args(kind.split_whitespace())
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -57,7 +61,9 @@ fn run(flags: &[&str], kind: &str) -> Run {
     for record in records.iter().filter(|record| record["type"] == "pagefault_summary") {
         assert_adds_up(record);
     }
-    Run { status: output.status, cells: cells(&String::from_utf8_lossy(&output.stdout)), records, stderr }
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let major = said.lines().find_map(|line| line.strip_prefix("major ")?.parse().ok());
+    Run { status: output.status, cells: cells(&said), major: major.unwrap(), records, stderr }
 }
 
 fn cells(text: &str) -> Cells {
@@ -188,21 +194,21 @@ fn intervals_add_up_to_the_whole() {
     let records: Vec<Value> =
         fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(records.len() > 4, "{} records in more than 0.6 s", records.len());
-    let mut counts = BTreeMap::new();
-    for record in &records {
-        assert_adds_up(record);
-        for group in record["groups"].as_array().unwrap() {
-            let key = format!("{} {:?} {}", group["pid"], kind(group), group["mapping"]["start"]);
-            *counts.entry(key).or_insert(0) += group["count"].as_u64().unwrap();
+    let sum = |records: &[Value], field: &str| -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for group in records.iter().flat_map(|record| record["groups"].as_array().unwrap()) {
+            let key = format!("{} {:?}", group["pid"], kind(group));
+            *sums.entry(key).or_default() += group[field].as_u64().unwrap();
         }
-    }
+        sums
+    };
+    records.iter().for_each(assert_adds_up);
     let last = records.last().unwrap();
-    let mut totals = BTreeMap::new();
-    for group in last["groups"].as_array().unwrap() {
-        let key = format!("{} {:?} {}", group["pid"], kind(group), group["mapping"]["start"]);
-        *totals.entry(key).or_insert(0) += group["total"].as_u64().unwrap();
-    }
-    assert_eq!(counts, totals);
+    let counts = sum(&records, "count");
+    assert_eq!(
+        counts.into_iter().filter(|(_, count)| *count != 0).collect::<BTreeMap<_, _>>(),
+        sum(std::slice::from_ref(last), "total")
+    );
     // Six processes that ended before they were asked for, and each is known by name.
     let fresh = last["groups"].as_array().unwrap().iter().filter(|group| {
         group["comm"] == "faults" && group["vma"] == "anonymous" && group["total"] == 13 && group["access"] == "write"
@@ -235,6 +241,41 @@ fn places_have_names() {
 }
 
 #[test]
+fn mappings_are_those_of_proc_maps() {
+    let run = run(&["--by", "vma"], "");
+    let of = |vma: &str| -> Vec<&Value> {
+        run.groups().iter().filter(|group| group["comm"] == "faults" && group["vma"] == vma).collect()
+    };
+    let named = |vma: &str, name: &str| -> u64 {
+        of(vma).into_iter().filter(|group| group["mapping"]["mapping_name"] == name).map(total).sum()
+    };
+    assert!(named("heap", "[heap]") >= 23 && named("stack", "[stack]") >= 19, "{:#}", run.last());
+    assert_eq!(named("shared_memory", "/dev/zero (deleted)"), 21);
+    assert_eq!(named("shared_memory", "/memfd:faults (deleted)"), 6);
+    // The stack is one mapping, however often it has grown.
+    let stacks = of("stack").into_iter().filter(|group| group["access"] == "write" && group["mode"] == "user");
+    assert!(stacks.map(|group| &group["mapping"]["end"]).collect::<std::collections::HashSet<_>>().len() <= 2);
+    // Memory that was mapped and touched whole: the mapping, and all its faults.
+    let expected = [("anonymous", "rw-p", 13), ("file", "rw-p", 9), ("file", "r-xp", 4)];
+    for (vma, permissions, count) in expected {
+        let (range, _) = run
+            .cells
+            .iter()
+            .find(|(_, kinds)| kinds.len() == 1 && kinds.iter().all(|(kind, seen)| kind[3] == vma && *seen == count))
+            .unwrap();
+        let group = of(vma)
+            .into_iter()
+            .find(|group| group["mapping"]["start"].is_string() && hex(&group["mapping"]["start"]) == range.0);
+        let group = group.unwrap_or_else(|| panic!("no {range:x?}: {:#}", run.last()));
+        assert_eq!(
+            (hex(&group["mapping"]["end"]), group["mapping"]["permissions"].as_str(), total(group)),
+            (range.1, Some(permissions), count),
+            "{group:#}"
+        );
+    }
+}
+
+#[test]
 fn each_fault_can_have_a_record() {
     let all = run(&["--events", "--vma"], "write_first");
     assert_eq!(seen(&all.cells, all.events(), |_| 1), all.cells);
@@ -248,14 +289,12 @@ fn each_fault_can_have_a_record() {
         .filter(|event| event["instruction_symbol"].as_str().is_some_and(|symbol| symbol.starts_with("write_each+")));
     assert_eq!(named.count(), 13);
     // What is left out is counted, by reason, and nothing else is lost.
-    for (flags, reason) in [(["--sample", "10"], "event_sampled"), (["--rate", "7"], "event_rate")] {
-        let some = run(&[&["--events"][..], &flags].concat(), "write_first");
-        let left_out = some.last()["sample_losses"][reason].as_u64().unwrap();
-        let shown = some.events().count() as u64;
-        assert!(shown > 0 && shown < 30, "{reason}: {shown}");
-        assert_eq!(shown + left_out, matched(&some), "{reason}: {:#}", some.last());
-        assert_eq!(some.status.code(), Some(0), "that was asked for");
-    }
+    let some = run(&["--events", "--sample", "4", "--rate", "7"], "write_first");
+    let left_out = |reason: &str| some.last()["sample_losses"][reason].as_u64().unwrap();
+    let (sampled, rate, shown) = (left_out("event_sampled"), left_out("event_rate"), some.events().count() as u64);
+    assert!(sampled > 20 && shown >= 7 && rate > 0, "{sampled}, {shown}, {rate}");
+    assert_eq!(shown + sampled + rate, matched(&some), "{:#}", some.last());
+    assert_eq!(some.status.code(), Some(0), "that was asked for");
 }
 
 #[test]
@@ -288,4 +327,39 @@ fn a_flame_graph_shows_who_faults() {
         let (shown, shown_percent) = share(function);
         assert!(shown == count && (shown_percent - percent).abs() < 0.02, "{function}: {shown}, {shown_percent} %");
     }
+}
+
+#[test]
+fn a_kprobe_knows_the_access() {
+    if !has_kprobes() {
+        let output = Command::new(FAULTLINE).args(["pagefault", "--attach", "kprobe", "-d", "0.1"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+        assert!(text.contains("use --attach tracepoint"), "{text}");
+        return;
+    }
+    let run = run(&["--by", "address", "--vma", "--attach", "kprobe"], "");
+    assert!(run.status.success(), "{}", run.stderr);
+    let mut expected = known(&run.cells, |[mode, access, _, vma]| {
+        // An access that isn't allowed never comes to the function, nor one to nothing.
+        let is_refused = vma == "none" || (access == "execute" && vma == "anonymous");
+        (!is_refused).then(|| [mode, access, "-", vma].map(str::to_owned))
+    });
+    for kinds in expected.values_mut().filter(|kinds| kinds.values().eq(&[16])) {
+        kinds.values_mut().for_each(|count| *count = 8);
+    }
+    assert_eq!(seen(&run.cells, run.groups(), total), expected);
+}
+
+#[test]
+fn a_fault_that_waits_for_a_disk_is_major() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("from-disk-{}", std::process::id()));
+    let run = run(&["--by", "address", "--vma"], &format!("from_disk {}", file.display()));
+    fs::remove_file(&file).unwrap();
+    assert_eq!(seen(&run.cells, run.groups(), total), run.cells);
+    let majors = seen(&run.cells, run.groups(), |group| group["major_total"].as_u64().unwrap());
+    let here: u64 = majors.values().flat_map(BTreeMap::values).sum();
+    assert!(here > 0, "the file was in memory all the same: {}", file.display());
+    let all: u64 = run.groups().iter().map(|group| group["major_total"].as_u64().unwrap()).sum();
+    assert_eq!((all, run.last()["faults"]["major"].as_u64()), (run.major, Some(run.major)), "{:#}", run.last());
 }

@@ -10,6 +10,7 @@
 #define FL_PROCESSES_MAX    8192  /* whose names are kept: those that faulted last */
 #define FL_TOLD_MAX         16384 /* mappings that user space knows: those that were told last */
 #define FL_FAULT_FRAMES_MAX 127   /* PERF_MAX_STACK_DEPTH */
+#define FL_PLACES_MAX       32    /* that each processor remembers with what lies there: a power of 2 */
 #define FL_THREADS_MAX      4096 /* whose last fault's error code is kept until it is known to be major: a power of 2 */
 
 /* What is counted beside the faults in fl_faults, and what is lost. */
@@ -48,7 +49,7 @@ enum fl_fault_by {
 	FL_BY_PROCESS = 0, /* 0 */
 	FL_BY_ADDRESS,     /* the page's address */
 	FL_BY_INSTRUCTION, /* the instruction's address */
-	FL_BY_VMA,         /* vm_start */
+	FL_BY_VMA,         /* vm_start; of a stack its last page */
 	FL_BY_FILE,        /* the inode's number, with device */
 	FL_BY_STACK,       /* the hash of the frames' addresses: the key of fl_stack_ids */
 };
@@ -56,7 +57,7 @@ enum fl_fault_by {
 /* How faults are seen, which decides what is known of them. */
 enum fl_fault_hook { FL_HOOK_TRACEPOINT = 0, FL_HOOK_KPROBE, FL_HOOK_PERF };
 
-/* What faults are counted by. */
+/* What faults are counted by. FL_BY_PROCESS: only FL_PROCESS_KEY_BYTES of it. */
 struct fl_fault_key {
 	u32 tgid;
 	u32 error_code; /* of a kprobe: made up of what it knows of the access; of a perf event: 0 */
@@ -68,11 +69,29 @@ struct fl_fault_key {
 	u64 place;
 };
 
+#define FL_PROCESS_KEY_BYTES 12
+
 /* A process that had faults. */
 struct fl_fault_process {
 	char comm[FL_COMM_BYTES]; /* of the group leader */
 	u32 ppid;
 	u32 mount_namespace; /* inode number of /proc/PID/ns/mnt */
+};
+
+/* What of a stack is in fl_stacks. */
+enum fl_stack_frames {
+	FL_STACK_WHOLE = 0,
+	FL_STACK_CALLERS,   /* all but the innermost frame */
+	FL_STACK_INNERMOST, /* nothing: there is no other frame */
+};
+
+/* Where a stack is. */
+struct fl_stack_place {
+	u64 innermost; /* address of the innermost frame */
+	u32 id;        /* in fl_stacks */
+	enum fl_stack_frames frames;
+	u32 count; /* of frames, the innermost included: the kernel's own walk may go on through junk */
+	u32 pad;
 };
 
 /* What a sample in the ring is: its first word. */
@@ -126,6 +145,8 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_fault_key) == 24, "a key has no holes, or equal ones would differ");
+_Static_assert(__builtin_offsetof(struct fl_fault_key, device) == FL_PROCESS_KEY_BYTES,
+	       "what comes first is the short key");
 _Static_assert(sizeof(struct fl_fault_process) == 24, "fl_fault_process has a hole");
 _Static_assert(sizeof(struct fl_fault_event) == 96, "fl_fault_event has a hole");
 _Static_assert(__builtin_offsetof(struct fl_fault_mapping, strings) == 72, "fl_fault_mapping has a hole");

@@ -11,7 +11,7 @@ mod skel {
 
 pub use skel::types::{
     fl_config, fl_counter, fl_fault_by, fl_fault_event, fl_fault_hook, fl_fault_key, fl_fault_mapping,
-    fl_fault_process, fl_file_flag, fl_sample_kind, fl_vma_class,
+    fl_fault_process, fl_file_flag, fl_sample_kind, fl_stack_frames, fl_stack_place, fl_vma_class,
 };
 
 // SAFETY: abi/pagefault.h has it so, and names what would be padding.
@@ -22,9 +22,16 @@ unsafe impl Plain for fl_fault_key {}
 // SAFETY: as above.
 unsafe impl Plain for fl_fault_process {}
 // SAFETY: as above.
+unsafe impl Plain for fl_stack_place {}
+// SAFETY: as above.
 unsafe impl Plain for fl_fault_event {}
 // SAFETY: as above.
 unsafe impl Plain for fl_fault_mapping {}
+
+/// A key of `fl_faults`, whole or without a place. None: neither.
+pub(in crate::probe) fn key_from_bytes(bytes: &[u8]) -> Option<fl_fault_key> {
+    fl_fault_key::read_cut(bytes, std::mem::offset_of!(fl_fault_key, device)).map(|key| *key)
+}
 
 /// What the ring brings.
 #[derive(Debug)]

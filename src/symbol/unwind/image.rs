@@ -23,7 +23,7 @@ pub(super) struct Sections {
     /// The addresses of `.text` and `.got`, which entries may be relative to.
     pub(super) text: Option<Range<u64>>,
     pub(super) got: Option<Range<u64>>,
-    code: Vec<Segment>,
+    pub(super) code: Vec<Segment>,
 }
 
 impl Sections {

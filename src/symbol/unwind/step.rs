@@ -82,9 +82,13 @@ fn entry<'a>(
     let bases = bases(sections);
     let offset = match &sections.eh_frame_hdr {
         Some(header) => {
+            let most = header.bytes.len();
             let header = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok()?;
             let table = header.table()?;
-            table.pointer_to_offset(table.lookup(address, &bases).ok()?).ok()?
+            // gimli calculates with the number of entries, and with where they are, as if they couldn't lie.
+            table.iter(&bases).size_hint().1.filter(|&count| count <= most)?;
+            let at = table.lookup(address, &bases).ok()?.direct().ok()?;
+            usize::try_from(at.checked_sub(sections.eh_frame.address.start)?).ok()?.into()
         }
         None => {
             let after = sections.index.partition_point(|(start, _)| *start <= address);

@@ -2,8 +2,8 @@
 /*
  * How large a process is: for those that the kernel kills because memory is short.
  */
-#ifndef FL_MEMORY_BPF_H
-#define FL_MEMORY_BPF_H
+#ifndef FL_OOM_BPF_H
+#define FL_OOM_BPF_H
 
 #include "kernel.h"
 

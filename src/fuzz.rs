@@ -1,0 +1,122 @@
+//! What the fuzzers of `fuzz/` call: each of these takes any bytes, as a dying process or a damaged file might give them, and
+//! comes back. Not part of the library.
+
+use std::cell::RefCell;
+use std::fs::File;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::crash::{self, Decoder};
+use crate::output::{Format, Record, Target};
+use crate::probe::Filter;
+use crate::probe::abi::{Sample, fl_crash};
+use crate::probe::crash::{Attach, Budget, GroupTable};
+use crate::symbol::unwind::StackCopy;
+use crate::{process, report, symbol};
+
+pub use report::fuzz as report;
+pub use symbol::unwind::fuzz as unwind;
+
+/// A file as anybody may have made it: what is read of it before its symbols are.
+pub fn elf(data: &[u8]) {
+    let Ok(memory) = memfd_create(c"fuzz", MFdFlags::MFD_CLOEXEC) else { return };
+    let file = File::from(memory);
+    if std::os::unix::fs::FileExt::write_all_at(&file, data, 0).is_ok() {
+        symbol::fuzz(&file, data);
+    }
+}
+
+/// A mangled name.
+pub fn name(data: &[u8]) {
+    symbol::demangled(&String::from_utf8_lossy(data));
+}
+
+/// The path of a cgroup.
+pub fn container(data: &[u8]) {
+    process::container_id(&String::from_utf8_lossy(data));
+}
+
+/// A sample from the ring, as the decoder gets it, after its length in 2 bytes; behind it what is on the stack.
+pub fn record(data: &[u8]) {
+    thread_local! {
+        static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new(options()));
+    }
+    let Some((length, data)) = data.split_first_chunk() else { return };
+    let (sample, stack) = data.split_at(data.len().min(u16::from_le_bytes(*length).into()));
+    // Its end is not sent; what is cut before that is none, but the fuzzer need not find the length.
+    let _ = Sample::from_bytes(sample);
+    let mut whole = sample.to_vec();
+    whole.resize(size_of::<fl_crash>(), 0);
+    let Some(Sample::Crash(crash)) = Sample::from_bytes(&whole) else { return };
+    // What is below the stack pointer is nobody's.
+    let stack = StackCopy::new(vec![(crash.registers.rsp, stack.to_vec())]);
+    DECODER.with_borrow_mut(|decoder| {
+        if let Ok((record, identity)) = decoder.decode_and_identify(&crash, &stack) {
+            let _ = (serde_json::to_string(&record), record.text(), identity);
+        }
+    });
+}
+
+fn options() -> crash::Options {
+    crash::Options {
+        filter: Filter::default(),
+        signals: Vec::new(),
+        handled: true,
+        registers: true,
+        stack_trace: true,
+        max_stack_depth: 127,
+        stack_bytes: 65_536,
+        duration: None,
+        target: Target::default(),
+        format: Format::Json,
+        summary: None,
+        table: GroupTable { groups: 1, stacks: 1 },
+        samples: Budget { first: None, interval: std::time::Duration::ZERO, rate: None },
+        attach: Attach::Auto,
+        btf: None,
+        debug_dirs: Vec::new(),
+        verbose: false,
+        strict: false,
+        command: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// Each file of the corpus, whole, cut and spoiled: what a fuzzer has found once stays found.
+    fn check(name: &str, target: impl Fn(&[u8])) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+        let mut files = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let mut data = fs::read(entry.unwrap().path()).unwrap();
+            target(&data);
+            target(&data[..data.len() / 2]);
+            let (length, mut state) = (data.len(), 88_172_645_463_325_252_u64);
+            for _ in 0..50 {
+                // Xorshift: the same in each run.
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                if let Some(byte) = data.get_mut(state as usize % length.max(1)) {
+                    *byte = (state >> 32) as u8;
+                }
+                target(&data);
+            }
+            files += 1;
+        }
+        assert!(files > 0, "no corpus for {name}");
+    }
+
+    #[test]
+    fn the_corpus_is_harmless() {
+        check("elf", super::elf);
+        check("unwind", super::unwind);
+        check("record", super::record);
+        check("container", super::container);
+        check("name", super::name);
+        check("report", super::report);
+    }
+}
