@@ -2,7 +2,7 @@
 //!
 //! The kernel programs in `bpf/` filter, count and take samples; this library loads them ([`probe`]), names what they saw
 //! ([`process`], [`symbol`]) and hands it on as text or JSON Lines ([`output`]). One module a command: [`agent`],
-//! [`crash`], [`doctor`], [`pagefault`], [`report`], [`signal`]. Data flows one way: kernel event, sample, record, output.
+//! [`crash`], [`doctor`], [`memory`], [`pagefault`], [`report`], [`signal`]. Data flows one way: kernel event, sample, record, output.
 #![warn(missing_docs)]
 
 /// A line for the person, on standard error. Nobody reading it is no reason to end, as `eprintln!` would.

@@ -105,6 +105,38 @@ same_layout!(
 );
 same_layout!(filter, fl_filter_config, pid_namespace_device, command_parent, by_pid, names);
 
+mod memory {
+    use super::*;
+    use faultline::probe::abi::memory::{fl_alert, fl_alert_key, fl_config, fl_fault, fl_life, fl_mapping, fl_page};
+
+    const OBJECTS: [&str; 2] =
+        [concat!(env!("OUT_DIR"), "/memory.plain.o"), concat!(env!("OUT_DIR"), "/memory.typed.o")];
+
+    same_layout!(
+        mapping,
+        fl_mapping,
+        kind,
+        call,
+        timestamp_ns,
+        pid,
+        arguments,
+        result,
+        address,
+        vm_flags,
+        inode,
+        flags,
+        pages_lost,
+        comm,
+        strings
+    );
+    same_layout!(page, fl_page, kind, call, timestamp_ns, pid, tid, address, bytes);
+    same_layout!(fault, fl_fault, kind, tid, timestamp_ns, address, pid);
+    same_layout!(life, fl_life, kind, pid, timestamp_ns, ppid);
+    same_layout!(alert, fl_alert, count, bytes, first_ns, last_ns, address, uid, comm);
+    same_layout!(alert_key, fl_alert_key, start_boottime_ns, pid, call, writable);
+    same_layout!(config, fl_config, show_all, follow, pages, watch_all, late_exit, headers);
+}
+
 #[test]
 fn a_sample_is_read_with_its_strings_cut_where_they_end() {
     let least = offset_of!(fl_crash, strings);

@@ -1,6 +1,6 @@
 //! From the probe's ring to records and pages: the reader's side, whoever takes them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -22,8 +22,8 @@ use crate::probe::memory::{Counters, Probe};
 /// How many samples are taken at once: 2 MiB of pages.
 pub(super) const BATCH: usize = 512;
 
-/// Batches that hold more samples than a full ring of 16 MiB, at 200 bytes and more each.
-const LAST_BATCHES: usize = 200;
+/// What a full ring holds, and a little more: RING_BYTES of src/probe/memory.rs.
+const RING_BYTES: usize = 17 << 20;
 
 /// Pages that wait for the record that names them. More than one call can have: such a record was lost.
 const WAITING_MAX: usize = 16_384;
@@ -78,6 +78,8 @@ pub struct Collector<'run> {
     probe: &'run Probe,
     ring: Ring<'run>,
     samples: Rc<RefCell<Vec<Sample>>>,
+    /// Bytes of samples since the last look at it.
+    bytes: Rc<Cell<usize>>,
     limits: Limits,
     host: String,
     spaces: BTreeMap<u32, Space>,
@@ -98,11 +100,17 @@ impl<'run> Collector<'run> {
     pub fn new(probe: &'run Probe, limits: Limits) -> Result<Self> {
         let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
         let into = samples.clone();
-        let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
+        let bytes = Rc::new(Cell::new(0));
+        let sum = bytes.clone();
+        let ring = probe.ring(move |sample| {
+            sum.set(sum.get() + sample.len());
+            into.borrow_mut().extend(Sample::from_bytes(sample));
+        })?;
         Ok(Self {
             probe,
             ring,
             samples,
+            bytes,
             limits,
             host: host::name(),
             spaces: BTreeMap::new(),
@@ -181,11 +189,8 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// As [`Collector::take`].
     pub fn take_all(&mut self, emit: Emit<'_>) -> Result<()> {
-        for _ in 0..LAST_BATCHES {
-            if self.take(emit)? == 0 {
-                break;
-            }
-        }
+        self.bytes.set(0);
+        while self.take(emit)? == BATCH && self.bytes.get() < RING_BYTES {}
         Ok(())
     }
 
