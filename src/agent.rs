@@ -1,9 +1,14 @@
 //! `faultline agent`: always on. Counts in the kernel, tells every interval, and is silent until then.
 
+mod beside;
+mod executable_memory;
+mod output;
+mod pagefaults;
+mod signals;
+
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -11,13 +16,16 @@ use sd_notify::NotifyState;
 
 use crate::crash::{self, Collector, Crash, Decoder};
 use crate::host;
-use crate::output::{Health, Metrics, PagefaultMetrics, SignalMetrics, Writer, boottime_ns, is_closed_pipe, serve};
-use crate::output::{Record, Timestamp};
-use crate::pagefault;
+use crate::output::{Health, Metrics, Timestamp, Writer, boottime_ns, serve};
 use crate::probe::{self, crash::Probe};
 use crate::session::BATCH;
-use crate::signal::{self, PairLedger, PairLook};
 use crate::watch::{Event, Watch};
+use crate::{pagefault, signal};
+use beside::Beside;
+use executable_memory::ExecMemory;
+use output::Output;
+use pagefaults::Pagefaults;
+use signals::Signals;
 
 /// What a user asked for.
 #[derive(Clone, Debug)]
@@ -34,43 +42,24 @@ pub struct Options {
     pub signals: Option<signal::Options>,
     /// Count page faults, too; None: not asked for.
     pub pagefaults: Option<pagefault::Options>,
+    /// Count who makes anonymous memory executable, too; None: not asked for.
+    pub exec_memory: Option<probe::memory::Plan>,
 }
 
-/// What counts signals beside the crashes.
-struct Signals {
-    probe: probe::signal::Probe,
-    ledger: PairLedger,
-    metrics: SignalMetrics,
-    seen: Option<PairLook>,
-}
-
-impl Signals {
-    fn look(&mut self) -> Result<PairLook> {
-        let look = PairLook::take(&self.probe, self.seen.as_ref())?;
-        Ok(self.seen.insert(look).clone())
-    }
-
-    fn start(options: &signal::Options, metrics: &Metrics, max_names: usize) -> Result<Self> {
-        let probe = probe::signal::Probe::start(&signal::plan(options))?;
-        let registry = metrics.registry();
-        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let metrics = SignalMetrics::new(&mut registry, max_names);
-        Ok(Self { probe, ledger: PairLedger::new(options.processes)?, metrics, seen: None })
-    }
-}
-
-/// What counts page faults beside the crashes.
-struct Pagefaults {
-    collector: pagefault::Collector,
-    metrics: PagefaultMetrics,
-}
-
-impl Pagefaults {
-    fn start(options: &pagefault::Options, metrics: &Metrics, max_names: usize) -> Result<Self> {
-        let collector = pagefault::Collector::start(options)?;
-        let registry = metrics.registry();
-        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Self { collector, metrics: PagefaultMetrics::new(&mut registry, max_names) })
+impl Options {
+    /// What is counted beside crashes.
+    fn beside(&self, metrics: &Metrics) -> Result<Vec<Box<dyn Beside>>> {
+        let mut all: Vec<Box<dyn Beside>> = Vec::new();
+        if let Some(asked) = &self.signals {
+            all.push(Box::new(Signals::start(asked, metrics, self.max_executables)?));
+        }
+        if let Some(asked) = &self.pagefaults {
+            all.push(Box::new(Pagefaults::start(asked, metrics, self.max_executables)?));
+        }
+        if let Some(asked) = &self.exec_memory {
+            all.push(Box::new(ExecMemory::start(asked, metrics, self.max_executables)?));
+        }
+        Ok(all)
     }
 }
 
@@ -93,18 +82,15 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let metrics = Metrics::new(since.unix_ns() as f64 / 1e9, options.max_executables);
     let heartbeat = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| watchdog / 3);
     let health = Health::new(options.interval * 3 + Duration::from_secs(5));
-    let signals = options.signals.as_ref();
-    let signals = signals.map(|asked| Signals::start(asked, &metrics, options.max_executables)).transpose()?;
-    let pagefaults = options.pagefaults.as_ref();
-    let pagefaults = pagefaults.map(|asked| Pagefaults::start(asked, &metrics, options.max_executables)).transpose()?;
+    let beside = options.beside(&metrics)?;
     say!(
         "faultline: watching {} through {}, a summary every {} s",
         crash::subject(&options.crash),
         probe.attached().join(" and "),
         options.interval.as_secs_f64()
     );
-    if let Some(signals) = &signals {
-        say!("faultline: counting signals through {}", signals.probe.attached().join(" and "));
+    for counted in &beside {
+        say!("faultline: counting {}", counted.subject());
     }
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
         say!("faultline: {unseen}");
@@ -120,16 +106,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut agent = Agent {
         collector,
-        signals,
-        pagefaults,
-        writer,
+        beside,
+        output: Output::new(writer),
         metrics,
         health,
         interval: options.interval,
         heartbeat: heartbeat.min(options.interval).max(Duration::from_millis(50)),
         next: Instant::now() + options.interval,
         summaries: 0,
-        is_failing: false,
     };
     agent.measure()?;
     watch.tick_at(agent.next_tick());
@@ -146,9 +130,8 @@ fn notify(state: &[NotifyState<'_>]) {
 
 struct Agent<'run> {
     collector: Collector<'run>,
-    signals: Option<Signals>,
-    pagefaults: Option<Pagefaults>,
-    writer: Writer,
+    beside: Vec<Box<dyn Beside>>,
+    output: Output,
     metrics: Metrics,
     health: Health,
     interval: Duration,
@@ -157,8 +140,6 @@ struct Agent<'run> {
     /// When the next summary is due: on a grid, so that a late one makes none later.
     next: Instant,
     summaries: u64,
-    /// The last record could not be written; said once.
-    is_failing: bool,
 }
 
 impl Agent<'_> {
@@ -178,7 +159,7 @@ impl Agent<'_> {
                     }
                     watch.tick_at(self.next_tick());
                 }
-                Event::Hangup => match self.writer.reopen() {
+                Event::Hangup => match self.output.reopen() {
                     Ok(()) => {}
                     Err(error) => say!("faultline: {error:#}; the old file is kept"),
                 },
@@ -216,85 +197,29 @@ impl Agent<'_> {
 
     fn write_records(&mut self, records: Vec<Crash>) -> Result<()> {
         for record in records {
-            if !self.write(&record)? {
+            if !self.output.write(&record)? {
                 self.collector.lost("write_failed", 1);
             }
         }
         Ok(())
     }
 
-    /// Writes a record whole. False: it could not be, which is said when it begins and when it ends.
-    fn write(&mut self, record: &impl Record) -> Result<bool> {
-        match self.writer.write_whole(record) {
-            Ok(()) => {
-                if std::mem::take(&mut self.is_failing) {
-                    say!("faultline: records are written again");
-                }
-                Ok(true)
-            }
-            Err(error) if is_closed_pipe(&error) => Err(error),
-            Err(error) => {
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    say!("faultline: {error:#}: counting goes on, and the next summary that can be written has it all");
-                }
-                Ok(false)
-            }
-        }
-    }
-
     fn summarize(&mut self, last: bool) -> Result<()> {
         let (look, summary) = self.collector.summary(last)?;
-        if self.write(&summary)? {
+        if self.output.write(&summary)? {
             self.collector.commit(&look);
             self.summaries += 1;
         } else if last {
             bail!("failed to write the last summary: {} signals are told nowhere", summary.deliveries.matched);
         }
-        self.summarize_signals(last)?;
-        self.summarize_pagefaults(last)?;
+        for counted in &mut self.beside {
+            counted.tell(last, &mut self.output, &self.metrics)?;
+        }
         self.measure()
-    }
-
-    fn summarize_pagefaults(&mut self, last: bool) -> Result<()> {
-        let Some(mut pagefaults) = self.pagefaults.take() else { return Ok(()) };
-        let Pagefaults { collector, metrics } = &mut pagefaults;
-        if last {
-            collector.detach();
-        }
-        let [faults, majors] = collector.drain(|_| Ok(()))?;
-        metrics.add(&faults, &majors);
-        let summary = collector.summary(last)?;
-        if self.write(&summary)? {
-            collector.commit(&summary);
-        } else if last {
-            bail!("failed to write the last summary of page faults: {} are told nowhere", summary.faults.matched);
-        }
-        self.metrics.update_dropped("page_fault", "group_table_full", collector.table_full());
-        self.pagefaults = Some(pagefaults);
-        Ok(())
-    }
-
-    fn summarize_signals(&mut self, last: bool) -> Result<()> {
-        let Some(mut signals) = self.signals.take() else { return Ok(()) };
-        let look = signals.look()?;
-        let summary = signals.ledger.summarize(&look, last)?;
-        let written = self.write(&summary)?;
-        let signals = self.signals.insert(signals);
-        if written {
-            signals.ledger.commit(&look);
-        } else if last {
-            bail!("failed to write the last summary of signals: {} are told nowhere", summary.deliveries.matched);
-        }
-        Ok(())
     }
 
     /// Brings the metrics up to date.
     fn measure(&mut self) -> Result<()> {
-        if let Some(signals) = &mut self.signals {
-            let look = signals.look()?;
-            signals.metrics.update(look.totals());
-            self.metrics.update_dropped("pair", "pair_table_full", look.counters().pair_table_full);
-        }
         let mut totals = self.collector.totals()?;
         totals.summaries = self.summaries;
         self.metrics.update(&totals);

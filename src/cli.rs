@@ -308,6 +308,10 @@ pub struct AgentArgs {
     #[arg(long)]
     pagefaults: bool,
 
+    /// Count who makes anonymous memory executable, too
+    #[arg(long)]
+    exec_memory: bool,
+
     #[command(flatten)]
     watch: WatchArgs<Attach>,
 
@@ -325,10 +329,12 @@ impl From<AgentArgs> for agent::Options {
         let filter =
             Filter { pids: watch.pids, process_names: watch.process_names, cgroup: watch.cgroup, command: false };
         let signals = args.signals.then(|| signal::counting(filter.clone(), args.interval, watch.btf.clone()));
+        let exec_memory = args.exec_memory.then(|| memory::counting(filter.clone(), watch.btf.clone()));
         let pagefaults = args.pagefaults.then(|| pagefault::counting(filter.clone(), args.interval, watch.btf.clone()));
         Self {
             signals,
             pagefaults,
+            exec_memory,
             crash: crash::Options {
                 filter,
                 signals: args.signal,

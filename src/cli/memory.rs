@@ -105,6 +105,21 @@ impl From<MemoryArgs> for memory::Options {
     }
 }
 
+/// What `faultline agent --exec-memory` counts.
+pub fn counting(filter: Filter, btf: Option<PathBuf>) -> probe::memory::Plan {
+    probe::memory::Plan {
+        filter,
+        follow: false,
+        show_all: false,
+        pages: false,
+        headers: false,
+        watch_all: true,
+        attach: probe::memory::Attach::Auto,
+        btf,
+        verbose: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;

@@ -1,6 +1,8 @@
 //! Where records go: a file or standard output, as text or as JSON Lines.
 
+mod executable_metrics;
 mod metrics;
+mod names;
 mod pagefault_metrics;
 mod pipe;
 mod server;
@@ -18,6 +20,7 @@ use serde::Serialize;
 
 use pipe::Pipe;
 
+pub use executable_metrics::ExecutableMetrics;
 pub use metrics::{GroupTotal, Metrics, Totals};
 pub use pagefault_metrics::PagefaultMetrics;
 pub use server::{Health, serve};

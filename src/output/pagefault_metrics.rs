@@ -1,16 +1,14 @@
 //! The numbers of `agent --pagefaults` for Prometheus.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::names::Names;
 use crate::pagefault::Labels;
-
-/// A name beyond the cap.
-const OTHER: &str = "other";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
@@ -29,8 +27,7 @@ struct ProcessLabels {
 pub struct PagefaultMetrics {
     faults: Family<FaultLabels, Counter>,
     majors: Family<ProcessLabels, Counter>,
-    names: HashSet<String>,
-    max_names: usize,
+    names: Names,
 }
 
 impl PagefaultMetrics {
@@ -39,30 +36,19 @@ impl PagefaultMetrics {
         let (faults, majors) = (Family::default(), Family::default());
         registry.register("page_faults", "Page faults by what they were", faults.clone());
         registry.register("major_page_faults", "Page faults that waited for a disk", majors.clone());
-        Self { faults, majors, names: HashSet::new(), max_names }
+        Self { faults, majors, names: Names::new(max_names) }
     }
 
     /// Adds faults that were counted since the last call, and the major ones among them.
     pub fn add(&mut self, faults: &HashMap<Labels, u64>, majors: &HashMap<Labels, u64>) {
         for (Labels { comm, mode, access, cause }, count) in faults {
-            let comm = self.label(comm);
+            let comm = self.names.label(comm);
             self.faults.get_or_create(&FaultLabels { comm, mode, access, cause }).inc_by(*count);
         }
         for (labels, count) in majors {
-            let comm = self.label(&labels.comm);
+            let comm = self.names.label(&labels.comm);
             self.majors.get_or_create(&ProcessLabels { comm }).inc_by(*count);
         }
-    }
-
-    fn label(&mut self, name: &str) -> String {
-        if self.names.contains(name) {
-            return name.to_owned();
-        }
-        if self.names.len() >= self.max_names {
-            return OTHER.to_owned();
-        }
-        self.names.insert(name.to_owned());
-        name.to_owned()
     }
 }
 

@@ -1,16 +1,14 @@
 //! The numbers of `agent --signals` for Prometheus.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+use super::names::Names;
 use crate::signal::PairTotal;
-
-/// A name beyond the cap.
-const OTHER: &str = "other";
 
 /// The sender where there is none: no process has an empty name that long names could be confused with.
 const KERNEL: &str = "(kernel)";
@@ -31,8 +29,7 @@ pub struct SignalMetrics {
     sent: Family<SentLabels, Counter>,
     /// By row of the kernel's table: what has been added, and to which counter. A label once given stays.
     told: HashMap<Row, (u64, SentLabels)>,
-    names: HashSet<String>,
-    max_names: usize,
+    names: Names,
 }
 
 impl SignalMetrics {
@@ -40,7 +37,7 @@ impl SignalMetrics {
     pub fn new(registry: &mut Registry, max_names: usize) -> Self {
         let sent = Family::default();
         registry.register("signals_sent", "Signals by sender and target", sent.clone());
-        Self { sent, told: HashMap::new(), names: HashSet::new(), max_names }
+        Self { sent, told: HashMap::new(), names: Names::new(max_names) }
     }
 
     /// Adds what is new.
@@ -52,10 +49,10 @@ impl SignalMetrics {
                 let labels = SentLabels {
                     signal: signal.clone(),
                     sender: match sender {
-                        Some(sender) => self.label(sender),
+                        Some(sender) => self.names.label(sender),
                         None => KERNEL.to_owned(),
                     },
-                    target: self.label(target),
+                    target: self.names.label(target),
                     result: result.unwrap_or_default(),
                 };
                 self.told.insert(key.clone(), (0, labels));
@@ -65,17 +62,6 @@ impl SignalMetrics {
                 *told = count;
             }
         }
-    }
-
-    fn label(&mut self, name: &str) -> String {
-        if self.names.contains(name) {
-            return name.to_owned();
-        }
-        if self.names.len() >= self.max_names {
-            return OTHER.to_owned();
-        }
-        self.names.insert(name.to_owned());
-        name.to_owned()
     }
 }
 

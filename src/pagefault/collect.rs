@@ -12,7 +12,7 @@ use anyhow::Result;
 use super::names::{Names, is_alive};
 use super::record::{Fault, Faults, Group, Kind, Omitted, Summary, by_name, hook_name};
 use super::table::Table;
-use super::{Options, announce, flame, plan};
+use super::{Options, flame, plan};
 use crate::host;
 use crate::output::{Format, SCHEMA, Timestamp, boottime_ns};
 use crate::probe::Ring;
@@ -103,8 +103,12 @@ impl Collector {
     /// What can't be watched: one line with the cure.
     pub fn start(options: &Options) -> Result<Self> {
         let probe = Probe::start(&plan(options))?;
-        announce(options, &probe);
         Self::new(options, probe)
+    }
+
+    /// The hooks in use, for the line that says so.
+    pub fn attached(&self) -> &[&'static str] {
+        self.probe.attached()
     }
 
     /// Nothing is counted from now on.

@@ -219,6 +219,24 @@ fn a_stalled_reader_stops_nothing() {
 }
 
 #[test]
+fn executable_memory_is_counted_when_asked() {
+    let scratch = Scratch::new();
+    let program = crate::harness::named(&scratch, "memory-pages", "agent-exec-5d");
+    let agent = Agent::start(&["--exec-memory", "--interval", "0.2", "-n", "agent-exec-5d"]);
+    assert!(Command::new(&program).arg("160").stdout(Stdio::null()).status().unwrap().success());
+    agent.wait_for(
+        "faultline_executable_memory_calls_total{comm=\"agent-exec-5d\",call=\"mprotect\",writable=\"no\"}",
+        10.0,
+    );
+    let output = agent.stop();
+    assert!(output.status.success());
+    let records = records(&String::from_utf8(output.stdout).unwrap());
+    let told: Vec<&Value> = records.iter().filter(|record| record["type"] == "executable_memory").collect();
+    assert_eq!(told.iter().map(|record| record["calls"].as_u64().unwrap()).sum::<u64>(), 10, "{told:#?}");
+    assert_eq!(told.last().unwrap()["final"], true);
+}
+
+#[test]
 fn systemd_is_told() {
     let scratch = Scratch::new();
     let path = scratch.path("notify");

@@ -50,7 +50,7 @@ fn it_counts_page_faults_when_asked_to() {
         assert!(agent.stderr.read_line(&mut line).unwrap() > 0, "it ended: {said}");
         said += &line;
     }
-    assert!(said.contains("for page faults through "), "{said}");
+    assert!(said.contains("counting page faults through "), "{said}");
     let address = line.split_once("http://").unwrap().1.trim_end().trim_end_matches("/metrics").to_owned();
     // 400 pages, each written to for the first time.
     assert!(Command::new(&program).arg("two_functions").output().unwrap().status.success());

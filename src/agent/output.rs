@@ -1,0 +1,48 @@
+//! The agent's records on their way out: a target that fails for a while is no reason to end.
+
+use anyhow::Result;
+
+use crate::output::{Record, Writer, is_closed_pipe};
+
+/// The writer, and whether it works.
+pub(super) struct Output {
+    writer: Writer,
+    /// The last record could not be written; said once.
+    is_failing: bool,
+}
+
+impl Output {
+    pub(super) fn new(writer: Writer) -> Self {
+        Self { writer, is_failing: false }
+    }
+
+    /// Opens the file anew, after somebody moved it away.
+    ///
+    /// # Errors
+    /// As [`Writer::reopen`].
+    pub(super) fn reopen(&mut self) -> Result<()> {
+        self.writer.reopen()
+    }
+
+    /// Writes a record whole. False: it could not be, which is said when it begins and when it ends.
+    ///
+    /// # Errors
+    /// Where the reader has gone.
+    pub(super) fn write(&mut self, record: &impl Record) -> Result<bool> {
+        match self.writer.write_whole(record) {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_failing) {
+                    say!("faultline: records are written again");
+                }
+                Ok(true)
+            }
+            Err(error) if is_closed_pipe(&error) => Err(error),
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    say!("faultline: {error:#}: counting goes on, and the next summary that can be written has it all");
+                }
+                Ok(false)
+            }
+        }
+    }
+}
