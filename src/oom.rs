@@ -48,7 +48,8 @@ impl OutOfMemory {
     /// `out of memory in cgroup /x: 12.0 MiB anonymous, 0.5 file, 0.0 shared`
     pub fn text(&self) -> String {
         let mib = |bytes: u64| (bytes / 1024) as f64 / 1024.0;
-        let cgroup = self.cgroup.as_deref().map(|path| format!(" in cgroup {}", escape(path))).unwrap_or_default();
+        let cgroup = self.cgroup.as_deref().filter(|path| *path != "/");
+        let cgroup = cgroup.map(|path| format!(" in cgroup {}", escape(path))).unwrap_or_default();
         format!(
             "out of memory{cgroup}: {:.1} MiB anonymous, {:.1} file, {:.1} shared",
             mib(self.rss_anon_bytes),
