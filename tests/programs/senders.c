@@ -293,6 +293,9 @@ int main(void)
 {
 	struct sigaction action = { .sa_handler = nothing, .sa_flags = SA_RESTART };
 
+	/* Whoever starts us may have told us to ignore some: nohup, a shell's background. */
+	for (int number = 1; number < NSIG; number++)
+		signal(number, SIG_DFL);
 	sigaction(SIGCHLD, &action, NULL);
 	by_system_calls();
 	by_timers();
