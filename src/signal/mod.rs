@@ -141,8 +141,11 @@ impl<'run> Reading<'run> {
     /// Takes one batch and writes what may be told; returns how many samples there were.
     fn take(&mut self, all: bool) -> Result<usize> {
         let taken = self.ring.take(BATCH)?;
-        for sample in self.samples.borrow_mut().drain(..) {
-            self.decoder.take(&sample)?;
+        let mut samples = std::mem::take(&mut *self.samples.borrow_mut());
+        // Two processors may come to the ring in another order than they read the clock.
+        samples.sort_by_key(Sample::timestamp_ns);
+        for sample in &samples {
+            self.decoder.take(sample)?;
         }
         while let Some(told) = self.decoder.next(all) {
             match told {

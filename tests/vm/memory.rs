@@ -398,6 +398,12 @@ fn every_page_of_the_index_has_its_content_stored_once(run: &Run) {
     assert!(pages.len() > files.len() * 2, "each process has the same libc");
 }
 
+/// The number behind the name of a loss.
+fn counted_as(stderr: &str, reason: &str) -> u64 {
+    let (_, rest) = stderr.split_once(&format!("{reason} ")).unwrap_or_else(|| panic!("no {reason}: {stderr}"));
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn many_pages_in_one_go_are_all_there() {
     let scratch = Scratch::new();
@@ -423,6 +429,8 @@ fn many_pages_in_one_go_are_all_there() {
             numbers.insert(u64::from_le_bytes(bytes[..8].try_into().unwrap()));
         }
     }
-    let lost = (1..=wanted).filter(|number| !numbers.contains(number)).count();
-    assert_eq!(lost, 0, "{stderr}");
+    let lost = (1..=wanted).filter(|number| !numbers.contains(number)).count() as u64;
+    // Where tracepoints are preemptible (v6.13) the kernel may leave runs out while all other tests map memory: 16 pages each.
+    let missed = counted_as(&stderr, "runs_missed");
+    assert!(lost <= 16 * missed, "pages are lost by name or not at all: {lost}: {stderr}");
 }

@@ -69,6 +69,18 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// When it was taken: CLOCK_BOOTTIME, nanoseconds.
+    pub fn timestamp_ns(&self) -> u64 {
+        match self {
+            Self::Signal(signal) => signal.timestamp_ns,
+            Self::OutOfMemory(oom) => oom.timestamp_ns,
+            Self::Fork(process) | Self::Exit(process) => process.timestamp_ns,
+            Self::Exec(exec) => exec.process.timestamp_ns,
+        }
+    }
+}
+
 impl Exec {
     /// Sent up to the end of its strings.
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
