@@ -284,8 +284,6 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 	signal.flags = FL_SIGNAL_HAS_CODE;
 	if (to_process)
 		signal.flags |= FL_SIGNAL_TO_PROCESS;
-	if ((u64)info <= FL_PRIV_INFO)
-		signal.flags |= FL_SIGNAL_FROM_KERNEL;
 	fl_describe_party(&signal.target, target);
 	if (has_sender) {
 		signal.flags |= FL_SIGNAL_HAS_SENDER;

@@ -7,12 +7,6 @@
 
 #include "mapping.bpf.h"
 
-#define FL_WAKE_INTERVAL_NS (50 * 1000 * 1000ULL)
-#define FL_WAKE_BYTES       (1 << 17)
-
-/* When user space was last woken. Benign race: two CPUs that wake it twice cost a little, and lose nothing. */
-u64 fl_last_wake_ns = 0;
-
 /* The second of CLOCK_BOOTTIME, and the events that were sent in it. Benign race: a few more than the rate. */
 u64 fl_event_second = 0;
 u64 fl_event_count = 0;
@@ -33,17 +27,6 @@ struct fl_fault {
 /* The faults of this processor since its last event. */
 FL_SCRATCH(fl_event_turns, u64);
 FL_SCRATCH(fl_events, struct fl_fault_event);
-
-/* The first event after a pause wakes the reader; those of the next 50 ms don't: it looks again by itself. */
-static __always_inline u64 fl_event_wake(u64 now)
-{
-	u64 last = fl_last_wake_ns;
-
-	if (now - last < FL_WAKE_INTERVAL_NS && bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) < FL_WAKE_BYTES)
-		return BPF_RB_NO_WAKEUP;
-	fl_last_wake_ns = now;
-	return BPF_RB_FORCE_WAKEUP;
-}
 
 /* Is it this fault's turn, and is there something left of this second's budget? Counted where not. */
 static __always_inline bool fl_may_tell(u64 now)
@@ -93,7 +76,7 @@ static __always_inline void fl_tell_fault(const struct fl_fault *fault, const st
 	event->cpu = bpf_get_smp_processor_id();
 	fl_copy(event->comm, FL_COMM_BYTES, &leader->comm);
 	fl_copy(event->thread_name, FL_COMM_BYTES, &task->comm);
-	fl_count(bpf_ringbuf_output(&fl_ring, event, sizeof(*event), fl_event_wake(now)) ? FL_LOST_RING_FULL
+	fl_count(bpf_ringbuf_output(&fl_ring, event, sizeof(*event), fl_wake_flags(now)) ? FL_LOST_RING_FULL
 											 : FL_EVENTS);
 }
 

@@ -7,13 +7,8 @@
 
 #include "filter.bpf.h"
 #include "path.bpf.h"
+#include "ring.bpf.h"
 #include "vma.bpf.h"
-
-/* Mappings for user space, about 200 bytes each, and events. Sized by the loader. Full: counted by what found no room. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 18);
-} fl_ring SEC(".maps");
 
 /* Mappings that user space has been told of. Full: the one that was looked up longest ago is told once more. */
 struct fl_told {

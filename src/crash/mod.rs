@@ -29,7 +29,7 @@ pub(crate) use text::frame_place;
 use crate::host;
 use crate::output::{Format, Target, Writer};
 use crate::probe::crash::{Attach, Budget, GroupTable, Plan, Probe};
-use crate::probe::{Build, Counters, Filter};
+use crate::probe::{Counters, Filter};
 use crate::session::{self, Reader};
 use crate::siginfo;
 use crate::watch::Watch;
@@ -101,10 +101,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         say!(
             "faultline: attached after {:.1} ms, {}, resident memory {memory}",
             attached.as_secs_f64() * 1000.0,
-            match probe.build() {
-                Build::Plain => "reading kernel memory by a helper",
-                Build::Typed => "reading kernel memory by typed loads",
-            }
+            probe.build().words()
         );
     }
     let collector = Collector::new(&probe, Decoder::new(options.clone()), options)?;

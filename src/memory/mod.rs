@@ -28,8 +28,8 @@ pub use tracer::{Tracer, Tracing};
 use crate::command::{self, Running};
 use crate::host;
 use crate::output::{Format, Target, Writer, escape};
+use crate::probe::Filter;
 use crate::probe::memory::{Attach, Counters, Plan, Probe};
-use crate::probe::{Build, Filter};
 use crate::watch::{Event, Watch};
 use collect::{BATCH, Collector, Item, Limits};
 use elf::Modules;
@@ -110,14 +110,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut watch = Watch::new(options.duration)?;
     say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
     if options.verbose {
-        say!(
-            "faultline: attached after {:.1} ms, {}",
-            attached.as_secs_f64() * 1000.0,
-            match probe.build() {
-                Build::Plain => "reading kernel memory by a helper",
-                Build::Typed => "reading kernel memory by typed loads",
-            }
-        );
+        say!("faultline: attached after {:.1} ms, {}", attached.as_secs_f64() * 1000.0, probe.build().words());
     }
     if options.watch_all {
         return alert::run(&probe, options, writer, &mut watch);

@@ -97,7 +97,7 @@ impl Collector {
         })
     }
 
-    /// Attaches a probe, says so, and begins to read it.
+    /// Attaches a probe and begins to read it.
     ///
     /// # Errors
     /// What can't be watched: one line with the cure.

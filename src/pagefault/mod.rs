@@ -20,8 +20,8 @@ pub use record::{Fault, Faults, File, Group, Kind, Mapping, Omitted, Summary};
 
 use crate::host;
 use crate::output::{Format, Target, Writer};
+use crate::probe::Filter;
 use crate::probe::pagefault::{Attach, By, Events, Plan, Probe};
-use crate::probe::{Build, Filter};
 use crate::session::{self, Reader};
 use crate::watch::Watch;
 
@@ -94,14 +94,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut watch = Watch::new(options.duration)?;
     announce(options, &probe);
     if options.verbose {
-        say!(
-            "faultline: attached after {:.1} ms, {}",
-            attached.as_secs_f64() * 1000.0,
-            match probe.build() {
-                Build::Plain => "reading kernel memory by a helper",
-                Build::Typed => "reading kernel memory by typed loads",
-            }
-        );
+        say!("faultline: attached after {:.1} ms, {}", attached.as_secs_f64() * 1000.0, probe.build().words());
     }
     let collector = Collector::new(options, probe)?;
     let mut session = Session { options, collector, writer: &mut writer, next: None };
@@ -120,7 +113,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// Says what is watched, and what is missing.
 fn announce(options: &Options, probe: &Probe) {
-    say!("faultline: watching {} for page faults through {}", subject(options), probe.attached().join(" and "));
+    let who = options.filter.subject(&options.command);
+    say!("faultline: watching {who} for page faults through {}", probe.attached().join(" and "));
     if !probe.tells_majors() {
         say!("faultline: this kernel refuses the perf event for major faults: `major` is null");
     }
@@ -214,24 +208,4 @@ impl Reader for Session<'_> {
         self.drain_counts()?;
         self.tell(true)
     }
-}
-
-/// Whose faults are counted, for the line on standard error.
-fn subject(options: &Options) -> String {
-    let mut parts = Vec::new();
-    if !options.command.is_empty() {
-        let words: Vec<_> = options.command.iter().map(|word| word.to_string_lossy()).collect();
-        parts.push(format!("`{}` and its descendants", crate::output::escape(&words.join(" "))));
-    }
-    if !options.filter.pids.is_empty() {
-        let pids: Vec<String> = options.filter.pids.iter().map(u32::to_string).collect();
-        parts.push(format!("PID {}", pids.join(", ")));
-    }
-    if !options.filter.process_names.is_empty() {
-        parts.push(format!("processes named *{}*", options.filter.process_names.join("*, *")));
-    }
-    if let Some(cgroup) = &options.filter.cgroup {
-        parts.push(format!("cgroup {}", cgroup.display()));
-    }
-    if parts.is_empty() { "all processes".to_owned() } else { parts.join(" in ") }
 }

@@ -13,7 +13,7 @@ use super::abi::memory::{
 };
 use super::object::{Build, Loaded, Opened, has_typed_loads};
 use super::tracefs::Tracefs;
-use super::{Filter, Ring, load};
+use super::{Filter, Ring, counters, load};
 use crate::host;
 
 /// How to hook the kernel.
@@ -386,13 +386,7 @@ pub struct Counters {
 
 impl Counters {
     fn read(map: &impl MapCore) -> Result<Self> {
-        let sum = |which: fl_counter| -> Result<u64> {
-            let values = map
-                .lookup_percpu(&which.0.to_ne_bytes(), MapFlags::ANY)
-                .with_context(|| format!("failed to read counter {}", which.0))?
-                .unwrap_or_default();
-            Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).sum())
-        };
+        let sum = |which: fl_counter| counters::sum(map, which.0);
         Ok(Self {
             calls: sum(fl_counter::FL_CALLS)?,
             pages: sum(fl_counter::FL_PAGES)?,

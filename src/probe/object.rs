@@ -26,6 +26,16 @@ pub enum Build {
     Typed,
 }
 
+impl Build {
+    /// How it reads, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Plain => "reading kernel memory by a helper",
+            Self::Typed => "reading kernel memory by typed loads",
+        }
+    }
+}
+
 /// Does the kernel have typed loads (v6.2)? Wrong, the answer costs one more attempt.
 pub(super) fn has_typed_loads() -> bool {
     // bpf_cgrp_storage_get() came in the same release as bpf_rdonly_cast(), and to ask for it takes a tenth of a millisecond

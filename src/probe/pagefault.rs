@@ -14,7 +14,7 @@ use super::abi::pagefault::{
     key_from_bytes,
 };
 use super::object::{Build, Loaded, Opened, has_typed_loads};
-use super::{Filter, Ring, load, perf};
+use super::{Filter, Ring, counters, load, perf};
 use crate::host;
 
 /// How to hook the kernel.
@@ -462,13 +462,7 @@ pub struct Counters {
 
 impl Counters {
     fn read(map: &impl MapCore) -> Result<Self> {
-        let sum = |which: fl_counter| -> Result<u64> {
-            let values = map
-                .lookup_percpu(&which.0.to_ne_bytes(), MapFlags::ANY)
-                .with_context(|| format!("failed to read counter {}", which.0))?
-                .unwrap_or_default();
-            Ok(values.iter().filter_map(|value| number(value)).sum())
-        };
+        let sum = |which: fl_counter| counters::sum(map, which.0);
         Ok(Self {
             filtered: sum(fl_counter::FL_FILTERED)?,
             table_full: sum(fl_counter::FL_LOST_TABLE_FULL)?,

@@ -1,8 +1,7 @@
-//! Software events of perf, for programs that run when one happens: on each processor that is there when we start.
+//! Events of perf, for programs that run when one happens. Software events: on each processor that is there when we start.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, perf_event_attr};
@@ -17,7 +16,7 @@ use super::load;
 pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name: &str) -> Result<Vec<Link>> {
     let mut links = Vec::new();
     for cpu in 0..num_possible_cpus().context("failed to count the processors")? {
-        let event = match open(config, i32::try_from(cpu)?) {
+        let event = match open(PERF_TYPE_SOFTWARE, u64::from(config), 1, i32::try_from(cpu)?) {
             Ok(event) => event,
             // It is not running.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
@@ -34,14 +33,15 @@ pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name:
     Ok(links)
 }
 
-fn open(config: u32, cpu: i32) -> io::Result<File> {
+/// A perf event on this processor, of every process; `period`: 0, it only counts.
+pub(super) fn open(kind: u32, config: u64, period: u64, cpu: i32) -> io::Result<OwnedFd> {
     let mut attr = perf_event_attr {
-        type_: PERF_TYPE_SOFTWARE,
+        type_: kind,
         size: size_of::<perf_event_attr>() as u32,
-        config: u64::from(config),
+        config,
         ..perf_event_attr::default()
     };
-    attr.__bindgen_anon_1.sample_period = 1;
+    attr.__bindgen_anon_1.sample_period = period;
     let (any_process, no_group) = (-1, -1);
     // SAFETY: the kernel reads attr, which lives during the call, and has its size in it.
     let fd = unsafe {
@@ -50,7 +50,7 @@ fn open(config: u32, cpu: i32) -> io::Result<File> {
     };
     match i32::try_from(fd) {
         // SAFETY: the kernel has just made it for us.
-        Ok(fd) if fd >= 0 => Ok(unsafe { File::from_raw_fd(fd) }),
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
 }

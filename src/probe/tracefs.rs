@@ -2,16 +2,16 @@
 //! mounted nowhere.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow};
-use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_TRACEPOINT, perf_event_attr};
+use libbpf_rs::libbpf_sys::PERF_TYPE_TRACEPOINT;
 use libbpf_rs::{Link, ProgramMut};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::load;
+use super::{load, perf};
 
 /// Where it usually is mounted.
 const MOUNTED: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -62,31 +62,11 @@ impl Tracefs {
     pub(super) fn attach_syscall(&self, program: &ProgramMut<'_>, name: &str) -> Result<Option<Link>> {
         let Some(id) = self.syscall(name)? else { return Ok(None) };
         let what = format!("attach to tracepoint `syscalls:{name}`");
-        let event = open_event(id).with_context(|| format!("failed to {what}"))?;
+        // Its processor doesn't matter: a program is run on all.
+        let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0).with_context(|| format!("failed to {what}"))?;
         let link = load::step(&what, program.attach_perf_event(event.as_raw_fd()))?;
         // The link has taken it over.
         let _ = event.into_raw_fd();
         Ok(Some(link))
-    }
-}
-
-/// A perf event of the tracepoint with this number. Its processor doesn't matter: a program is run on all.
-fn open_event(id: u64) -> io::Result<OwnedFd> {
-    let mut attr = perf_event_attr {
-        type_: PERF_TYPE_TRACEPOINT,
-        size: size_of::<perf_event_attr>() as u32,
-        config: id,
-        ..perf_event_attr::default()
-    };
-    let (any_process, cpu, no_group) = (-1, 0, -1);
-    // SAFETY: the kernel reads attr, which lives during the call, and has its size in it.
-    let fd = unsafe {
-        let flags = libc::c_ulong::from(PERF_FLAG_FD_CLOEXEC);
-        libc::syscall(libc::SYS_perf_event_open, &raw mut attr, any_process, cpu, no_group, flags)
-    };
-    match i32::try_from(fd) {
-        // SAFETY: the kernel has just made it for us.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
     }
 }

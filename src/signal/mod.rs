@@ -23,7 +23,7 @@ use crate::host;
 use crate::output::{Format, Target as OutputTarget, Writer};
 use crate::probe::abi::signal::Sample;
 use crate::probe::signal::{Attach, Counters, Plan, Probe, Who};
-use crate::probe::{Build, Filter, Ring};
+use crate::probe::{Filter, Ring};
 use crate::session::{self, BATCH, Reader};
 use crate::siginfo;
 use crate::watch::Watch;
@@ -86,10 +86,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         say!(
             "faultline: attached after {:.1} ms, {}, resident memory {memory}",
             attached.as_secs_f64() * 1000.0,
-            match probe.build() {
-                Build::Plain => "reading kernel memory by a helper",
-                Build::Typed => "reading kernel memory by typed loads",
-            }
+            probe.build().words()
         );
     }
     let mut reading = Reading::new(&probe, writer, options)?;

@@ -52,7 +52,6 @@ enum fl_signal_flag {
 	FL_SIGNAL_TYPED_ONLY =
 		1
 		<< 4, /* seen at the system call: target.pid is the number that was given, and nothing else is known */
-	FL_SIGNAL_FROM_KERNEL = 1 << 5, /* the kernel made it, on whosever behalf */
 };
 
 /* A process, or one thread of it. */
