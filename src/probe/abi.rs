@@ -1,5 +1,6 @@
 //! The types of `bpf/include/abi.h`, through the skeleton's BTF: nothing here is a copy made by hand.
 
+pub mod call;
 pub mod memory;
 pub mod pagefault;
 pub mod signal;

@@ -1,6 +1,7 @@
 //! The only code that touches libbpf: open, plan, load, attach each, poll, detach.
 
 pub mod abi;
+pub mod call;
 mod counters;
 pub mod crash;
 pub mod doctor;
