@@ -525,12 +525,23 @@ int BPF_KPROBE(fl_call_begins, struct pt_regs *regs)
 	return 0;
 }
 
+/* Those whose end fl_call_ends is to see. */
+SEC("kprobe")
+int fl_call_expected(struct pt_regs *context)
+{
+	if (fl_watched((void *)bpf_get_current_task()))
+		fl_count(FL_KPROBE_CALLS);
+	return 0;
+}
+
 SEC("kretprobe")
 int BPF_KRETPROBE(fl_call_ends, long result)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	const struct pt_regs *regs = fl_near_pt_regs(task);
 
+	if (!fl_config.watch_all && fl_watched(task))
+		fl_count(FL_KPROBE_RETURNS);
 	fl_on_leave(task, regs, (u32)fl_register(regs, orig_ax), result);
 	return 0;
 }

@@ -182,9 +182,11 @@ impl Probe {
                 if !host::has_kprobe_pmu() {
                     bail!("failed to attach kprobes: this kernel has none (CONFIG_KPROBES), use --attach tracepoint");
                 }
-                for (program, is_return, names) in
-                    [("fl_call_begins", false, &enters[..]), ("fl_call_ends", true, leaves)]
-                {
+                for (program, is_return, names) in [
+                    ("fl_call_begins", false, &enters[..]),
+                    ("fl_call_ends", true, leaves),
+                    ("fl_call_expected", false, if plan.watch_all { &[] } else { leaves }),
+                ] {
                     for name in names {
                         let function = format!("__x64_sys_{name}");
                         let what = format!("attach to kernel function `{function}`");
@@ -257,7 +259,7 @@ impl Probe {
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
-        counters.runs_missed = self.runs_missed();
+        counters.runs_missed += self.runs_missed();
         Ok(counters)
     }
 
@@ -318,6 +320,7 @@ fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<(Loaded, bool)> {
     object.autoload("fl_raw_syscall", hooks == Hooks::AllCalls)?;
     object.autoload("fl_lock", hooks == Hooks::Calls && !plan.watch_all)?;
     object.autoload("fl_call_begins", hooks == Hooks::Kprobes && !plan.watch_all)?;
+    object.autoload("fl_call_expected", hooks == Hooks::Kprobes && !plan.watch_all)?;
     object.autoload("fl_call_ends", hooks == Hooks::Kprobes)?;
     object.autoload("fl_signal", !plan.watch_all && !late_exit)?;
     for program in ["fl_exec", "fl_exit", "fl_fork", "fl_fetch"] {
@@ -380,7 +383,7 @@ pub struct Counters {
     pub watch_table_full: u64,
     /// Alerts without a name: too many processes.
     pub alert_table_full: u64,
-    /// Runs of our programs that the kernel left out.
+    /// Runs of our programs that the kernel left out, and calls whose end a kretprobe did not see.
     pub runs_missed: u64,
 }
 
@@ -398,7 +401,7 @@ impl Counters {
             call_table_full: sum(fl_counter::FL_LOST_CALL_FULL)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
             alert_table_full: sum(fl_counter::FL_LOST_ALERT_FULL)?,
-            runs_missed: 0,
+            runs_missed: sum(fl_counter::FL_KPROBE_CALLS)?.saturating_sub(sum(fl_counter::FL_KPROBE_RETURNS)?),
         })
     }
 

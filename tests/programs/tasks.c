@@ -19,6 +19,18 @@ static void told(int pid, int tgid, const char *thread, int code, const char *si
 	fflush(stdout);
 }
 
+/* Has the first thread ended, and the process not? */
+static int is_zombie(void)
+{
+	char state = 0;
+	FILE *stat = fopen("/proc/self/stat", "r");
+
+	if (!stat || fscanf(stat, "%*d (tasks) %c", &state) != 1)
+		exit(98);
+	fclose(stat);
+	return state == 'Z';
+}
+
 /* Says who it is, and waits until all others are gone, where it is to be the last. */
 static void *thread(void *last)
 {
@@ -26,8 +38,9 @@ static void *thread(void *last)
 		told(gettid(), getpid(), "true", 0, "");
 		return NULL;
 	}
-	usleep(100 * 1000);
-	/* The first thread is a zombie by now. The process ends with this one, and with this code. */
+	while (!is_zombie())
+		usleep(1000);
+	/* The process ends with this one, and with this code. */
 	told(getpid(), getpid(), "false", 5, "");
 	exit(5);
 }

@@ -195,12 +195,26 @@ fn the_tracepoints_of_all_calls_show_the_same() {
 #[test]
 fn kprobes_show_the_same_where_there_are_any() {
     if Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
-        return check_all(&Run::make(&["--attach", "kprobe"]));
+        return check_all(&with_all_returns());
     }
     let output = Command::new(FAULTLINE).args(["memory", "--attach", "kprobe", "--", "true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("this kernel has none (CONFIG_KPROBES), use --attach tracepoint"), "{text}");
+}
+
+/// On 5.10 a kretprobe sees the end of two calls at once, those of other tests included; what it misses is counted. Then there
+/// is nothing to compare.
+fn with_all_returns() -> Run {
+    let mut run = Run::make(&["--attach", "kprobe"]);
+    for _ in 0..4 {
+        if run.stderr.contains("runs_missed 0") {
+            break;
+        }
+        eprintln!("once more: {}", run.stderr);
+        run = Run::make(&["--attach", "kprobe"]);
+    }
+    run
 }
 
 fn check_all(run: &Run) {

@@ -19,6 +19,8 @@ enum fl_counter {
 	FL_CALLS = 0,      /* records of calls and mappings handed to user space */
 	FL_PAGES,          /* pages handed to user space */
 	FL_ALERTS,         /* where the whole machine is watched: calls that made anonymous memory executable */
+	FL_KPROBE_CALLS,   /* by kprobes: calls of watched processes that began */
+	FL_KPROBE_RETURNS, /* and that were seen to end: a kretprobe only has room for so many at once */
 	FL_LOST_RING_FULL, /* no room in the ring for the record of a call: user space looks through the mappings again */
 	FL_LOST_PAGES,     /* no room in the ring for a page: user space reads it again where it still can */
 	FL_LOST_BUSY,      /* a program that was interrupted held the scratch memory: as FL_LOST_RING_FULL */
