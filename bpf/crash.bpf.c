@@ -9,6 +9,7 @@
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "abi/crash.h"
+#include "abort.bpf.h"
 #include "caught.bpf.h"
 #include "filter.bpf.h"
 #include "regs.bpf.h"
@@ -256,6 +257,8 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	if (record->flags & FL_HAS_REGISTERS)
 		fl_add_code(record);
 	if (mm) {
+		if (record->signal == FL_SIGABRT && record->flags & FL_HAS_REGISTERS)
+			fl_add_abort_message((u64)mm);
 		fl_describe_exe((u64)mm);
 		fl_describe_memory((u64)mm);
 		fl_describe_stack((u64)mm);

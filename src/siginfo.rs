@@ -51,6 +51,8 @@ pub const SIGILL: u32 = 4;
 /// See [`SIGILL`].
 pub const SIGTRAP: u32 = 5;
 /// See [`SIGILL`].
+pub const SIGABRT: u32 = 6;
+/// See [`SIGILL`].
 pub const SIGBUS: u32 = 7;
 /// See [`SIGILL`].
 pub const SIGFPE: u32 = 8;

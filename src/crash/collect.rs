@@ -45,6 +45,8 @@ impl<'run> Collector<'run> {
         let into = samples.clone();
         let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
         let ledger = Ledger::new(boottime_ns()?)?;
+        let mut decoder = decoder;
+        probe.know_libcs(&decoder.take_libcs())?;
         Ok(Self {
             probe,
             decoder,
@@ -82,6 +84,7 @@ impl<'run> Collector<'run> {
                 self.ledger.learn(sample.group, identity);
                 record
             };
+            self.probe.know_libcs(&self.decoder.take_libcs())?;
             if record.disposition.is_death() || self.handled {
                 write(record)?;
             }

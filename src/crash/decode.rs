@@ -4,6 +4,7 @@ use anyhow::Result;
 use procfs::process::Process;
 
 use super::ledger::Identity;
+use super::libc::Libcs;
 use super::record::{Crash, Disposition, EndedBy, Frame, Omitted, PageFault, Seccomp, Sender, Vma};
 use super::signature::{self, Place};
 use super::{Options, diagnosis, evidence};
@@ -12,9 +13,9 @@ use crate::hex::{Hex, digits};
 use crate::host;
 use crate::oom::OutOfMemory;
 use crate::output::{Timestamp, lossy};
-use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
+use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::process::container_id;
-use crate::siginfo::{code_name, code_text, fault_type, signal_name};
+use crate::siginfo::{SIGABRT, code_name, code_text, fault_type, signal_name};
 use crate::symbol::unwind::{self, Image, Mapping, Registers, StackCopy, Unwinder};
 use crate::symbol::{DebugFolders, Files, Found, Function, Namer, Place as CodePlace, Ran, Usage, Wanted};
 
@@ -27,6 +28,8 @@ pub struct Decoder {
     files: Files,
     namer: Namer,
     unwinder: Unwinder,
+    /// What they say before they abort.
+    libcs: Libcs,
 }
 
 /// How a stack was walked.
@@ -65,7 +68,13 @@ impl Decoder {
             files: Files::new(folders.clone()),
             namer: Namer::new(folders),
             unwinder: Unwinder::default(),
+            libcs: Libcs::with_own(),
         }
+    }
+
+    /// Files whose messages the kernel program can read from now on, and where in them it must look.
+    pub fn take_libcs(&mut self) -> Vec<(fl_libc, u64)> {
+        self.libcs.take_news()
     }
 
     /// The record of one sample.
@@ -129,7 +138,10 @@ impl Decoder {
         let group_frames = group_frames.into_iter().map(|frame| Frame { address: None, ..frame }).collect();
         let mapping = |vma: &fl_vma| (vma.vm_end != 0).then(|| describe_vma(raw, vma, name_of(vma)));
         let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
-        let diagnosis = diagnosis::diagnose(&evidence::facts(raw, &frames, |vma| mapping_name(raw, vma, name_of(vma))));
+        let abort_message = self.abort_message(raw, &known);
+        let mut facts = evidence::facts(raw, &frames, |vma| mapping_name(raw, vma, name_of(vma)));
+        facts.abort_message.clone_from(&abort_message);
+        let diagnosis = diagnosis::diagnose(&facts);
         let disposition = Disposition::from(raw.disposition);
         let is_forged = has(fl_crash_flag::FL_IS_FORGED);
         let record = Crash {
@@ -175,6 +187,7 @@ impl Decoder {
                 arch: raw.syscall_arch,
                 call_address: Hex(raw.fault_address),
             }),
+            abort_message,
             registers: (self.options.registers && has(fl_crash_flag::FL_HAS_REGISTERS))
                 .then(|| arch::registers(&raw.registers)),
             vma: mapping(&raw.vma),
@@ -213,6 +226,14 @@ impl Decoder {
             build_id: from_memory.or(found.as_ref().and_then(|found| found.build_id.as_deref())).map(digits),
             found,
         }
+    }
+
+    /// What libc said before it aborted.
+    fn abort_message(&mut self, raw: &fl_crash, known: &[Known]) -> Option<String> {
+        let address = raw.frames().first().filter(|_| raw.signal == SIGABRT)?;
+        let index = raw.module(*address, false)?.file.checked_sub(1)? as usize;
+        let (file, known) = (raw.files.get(index)?, known.get(index)?);
+        self.libcs.message(raw, file, known.build_id.as_deref(), known.found.as_ref())
     }
 
     /// What the signature is made of: the innermost frames, whatever the options show.

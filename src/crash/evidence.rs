@@ -40,6 +40,7 @@ pub(super) fn facts(raw: &fl_crash, frames: &[Frame], name: impl Fn(&fl_vma) -> 
         in_pid_namespace: has(fl_crash_flag::FL_IN_PID_NAMESPACE),
         system_call: has(fl_crash_flag::FL_HAS_SYSCALL)
             .then(|| SystemCall { number: raw.syscall, name: system_call(raw.syscall, raw.syscall_arch) }),
+        abort_message: None,
         unmapped_before: None,
     }
 }

@@ -5,6 +5,7 @@ mod decode;
 pub mod diagnosis;
 mod evidence;
 mod ledger;
+mod libc;
 mod record;
 mod signature;
 mod stacks;

@@ -69,6 +69,8 @@ pub struct Crash {
     pub page_fault: Option<PageFault>,
     /// The system call that seccomp refused.
     pub seccomp: Option<Seccomp>,
+    /// What libc said before it aborted; None: nothing, or it isn't known where to look.
+    pub abort_message: Option<String>,
     /// By name; with `--registers`.
     #[serde(serialize_with = "registers")]
     pub registers: Option<Vec<(&'static str, Hex)>>,

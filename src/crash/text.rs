@@ -51,6 +51,9 @@ impl Crash {
         if let Some(seccomp) = &self.seccomp {
             writeln!(to, "  System Call:   {} (audit arch {:#x})", seccomp.syscall, seccomp.arch)?;
         }
+        if let Some(message) = &self.abort_message {
+            writeln!(to, "  Message:       {}", escape(message))?;
+        }
         if let Some(diagnosis) = &self.diagnosis {
             let doubt = if diagnosis.confidence == "certain" { "" } else { " (likely)" };
             writeln!(to, "  Diagnosis:     {}{doubt}", escape(&diagnosis.text))?;

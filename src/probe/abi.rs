@@ -16,7 +16,7 @@ pub(super) mod crash_skel {
 
 pub use crash_skel::types::{
     fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_filter_config, fl_group,
-    fl_group_key, fl_memory, fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
+    fl_group_key, fl_libc, fl_memory, fl_registers, fl_sample_kind, fl_stack_page, fl_vma,
 };
 
 /// A type of abi.h that crosses as it is.
@@ -55,6 +55,14 @@ unsafe impl Plain for fl_group {}
 unsafe impl Plain for fl_crash {}
 // SAFETY: as above.
 unsafe impl Plain for fl_stack_page {}
+
+/// A key of `fl_libcs`, as the kernel has it.
+pub(super) fn libc_bytes(libc: &fl_libc) -> Vec<u8> {
+    let mut bytes = libc.inode.to_ne_bytes().to_vec();
+    bytes.extend_from_slice(&libc.device.to_ne_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes
+}
 
 /// What the ring brings.
 #[derive(Debug)]

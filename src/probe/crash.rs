@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
-use libbpf_rs::Link;
+use anyhow::{Context as _, Result, anyhow, bail};
+use libbpf_rs::{Link, MapCore as _, MapFlags};
 
-use super::abi::fl_config;
+use super::abi::{fl_config, fl_libc, libc_bytes};
 use super::object::{Build, Loaded, Opened, has_typed_loads};
 use super::{Counters, Filter, Groups, Ring, StackFrame, groups, load};
 use crate::host;
@@ -260,6 +260,24 @@ impl Probe {
     /// Where the ring can't be mapped.
     pub fn ring<'probe>(&'probe self, take: impl FnMut(&[u8]) + 'probe) -> Result<Ring<'probe>> {
         Ring::new(&self.object.map("fl_ring")?, take)
+    }
+
+    /// Lets the kernel program read what these files of glibc say before they abort: for each the place of its `__abort_msg` in a
+    /// process that has mapped the file at address 0.
+    ///
+    /// # Errors
+    /// Where the table takes no more.
+    pub fn know_libcs(&self, files: &[(fl_libc, u64)]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let known = self.object.map("fl_libcs")?;
+        for (file, place) in files {
+            known
+                .update(&libc_bytes(file), &place.to_ne_bytes(), MapFlags::ANY)
+                .context("failed to tell the probe of a libc")?;
+        }
+        Ok(())
     }
 
     /// What has been counted by group since the start; empty where the plan has no groups.

@@ -8,6 +8,7 @@ mod elf;
 mod file;
 mod relatives;
 pub mod unwind;
+mod variable;
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -19,6 +20,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 pub use debug::DebugFolders;
 pub use file::{Files, Found, Ran, Usage, Version, Wanted};
+pub use variable::Variable;
 
 use self::copy::PrivateCopy;
 use self::elf::{Headers, Segment};

@@ -4,6 +4,7 @@
  *
  * expect: exit 134
  * expect: signal SIGABRT
+ * expect: abort_message null
  * expect: code SI_TKILL
  * expect: code_number -6
  * expect: fault_type null

@@ -8,6 +8,7 @@
  * expect: fault_type null
  * expect: fault_address null
  * expect: sender.comm failed-assert
+ * expect: abort_message failed-assert: failed-assert.c:23: main: Assertion `argc == 0' failed.
  * expect: diagnosis.kind failed_assertion
  */
 #undef NDEBUG

@@ -8,6 +8,7 @@
  * expect: code SI_TKILL
  * expect: fault_type null
  * expect: sender.comm smashed-stack
+ * expect: abort_message *** stack smashing detected ***: terminated
  * expect: diagnosis.kind smashed_stack
  */
 #include "truth.h"

@@ -17,6 +17,7 @@
 #define FL_STACK_PAGES_MAX 128 /* 512 KiB */
 #define FL_MAPPINGS_MAX    512 /* of a process that are looked through for executable ones */
 #define FL_MODULES_MAX     24  /* executable mappings that one stack may touch */
+#define FL_LIBCS_MAX       64  /* files of glibc that are known */
 #define FL_FILES_MAX       28  /* the modules' files, the executable and the files of three VMAs */
 
 /*
@@ -137,6 +138,8 @@ struct fl_crash {
 	u32 exe;           /* 1 + index in files, 0: unknown */
 	u32 cgroup_offset; /* the cgroup v2 path, in strings, as a file's path */
 	u32 cgroup_length;
+	u32 abort_message_offset; /* what libc said before it aborted, in strings, with its NUL */
+	u32 abort_message_length; /* 0: nothing, or it is not known where to look */
 	u32 frame_count;
 	u32 module_count;
 	u32 file_count;
@@ -157,6 +160,13 @@ struct fl_crash {
 	struct fl_vma modules[FL_MODULES_MAX]; /* the executable mappings that the frames are in */
 	struct fl_file files[FL_FILES_MAX];
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the slack lets the last component be read whole */
+};
+
+/* A file of glibc. */
+struct fl_libc {
+	u64 inode;
+	u32 device;
+	u32 pad;
 };
 
 /* A page of the stack of the thread whose record follows: tid and timestamp are the same. */

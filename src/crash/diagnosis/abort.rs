@@ -94,7 +94,43 @@ fn cause(facts: &Facts) -> Option<Diagnosis> {
     if let Some(frame) = trace.find(&ASSERT) {
         return certain("failed_assertion", format!("an assertion failed{}", trace.after(frame, "in", &ASSERT)));
     }
-    rust(&trace).or_else(|| cplusplus(&trace)).or_else(|| alone(&trace))
+    rust(&trace).or_else(|| cplusplus(&trace)).or_else(|| message(facts)).or_else(|| alone(&trace))
+}
+
+/// Where the frames have no names, what libc says has.
+fn message(facts: &Facts) -> Option<Diagnosis> {
+    // malloc/malloc.c, debug/fortify_fail.c, assert/assert.c
+    const HEAP: [&str; 10] = [
+        "free(): ",
+        "malloc(): ",
+        "malloc_consolidate(): ",
+        "realloc(): ",
+        "munmap_chunk(): ",
+        "mremap_chunk(): ",
+        "double free or corruption",
+        "corrupted ",
+        "break adjusted to free malloc space",
+        "tcache_thread_shutdown(): ",
+    ];
+    let said = facts.abort_message.as_deref()?;
+    if HEAP.iter().any(|begin| said.starts_with(begin)) {
+        return certain(
+            "heap_corruption",
+            "malloc found the heap damaged: an overrun, a double free or a free of no block",
+        );
+    }
+    match said {
+        _ if said.starts_with("*** stack smashing detected ***") => {
+            certain("smashed_stack", "a buffer on the stack was overrun: its stack protector saw it")
+        }
+        _ if said.starts_with("*** buffer overflow detected ***") => {
+            certain("buffer_overflow", "libc's check of a buffer's size failed: it would be overrun")
+        }
+        _ if said.contains(": Assertion `") && said.ends_with("' failed.") => {
+            certain("failed_assertion", "an assertion failed")
+        }
+        _ => None,
+    }
 }
 
 fn fortify(trace: &Trace, frame: usize) -> Option<Diagnosis> {
@@ -286,6 +322,25 @@ mod tests {
             let facts = aborted(frames);
             assert_eq!((name(&facts), confidence(&facts)), (Some(kind), Some(sure)), "{frames:?}");
         }
+    }
+
+    #[test]
+    fn what_libc_says_counts_where_frames_have_no_names() {
+        let says = |frames: &[&str], text: &str| Facts { abort_message: Some(text.to_owned()), ..aborted(frames) };
+        let table = [
+            ("free(): double free detected in tcache 2", "heap_corruption"),
+            ("corrupted size vs. prev_size", "heap_corruption"),
+            ("*** stack smashing detected ***: terminated", "smashed_stack"),
+            ("*** buffer overflow detected ***: terminated", "buffer_overflow"),
+            ("app: app.c:7: main: Assertion `fine' failed.", "failed_assertion"),
+            ("The futex facility returned an unexpected error code.", "abort"),
+            ("free", "abort"),
+        ];
+        for (text, kind) in table {
+            assert_eq!(name(&says(&["?", "?"], text)), Some(kind), "{text}");
+        }
+        let thrown = says(&["abort", "std::terminate()", "__cxa_throw", "parse(int)"], "free(): invalid pointer");
+        assert_eq!(name(&thrown), Some("uncaught_exception"), "an older message: the frames are of now");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Facts {
     pub in_pid_namespace: bool,
     /// The call that seccomp refused.
     pub system_call: Option<SystemCall>,
+    /// What libc said before it aborted.
+    pub abort_message: Option<String>,
     /// Was the fault address mapped once, and then unmapped?
     pub unmapped_before: Option<bool>,
 }

@@ -23,9 +23,8 @@ pub use facts::{Backing, Facts, Mapping, Surroundings, SystemCall};
 
 use super::record::Diagnosis;
 use crate::arch;
-use crate::siginfo::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+use crate::siginfo::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 
-const SIGABRT: u32 = 6;
 const SI_KERNEL: i32 = 0x80;
 const SI_TKILL: i32 = -6;
 const SEGV_MAPERR: i32 = 1;

@@ -1,0 +1,110 @@
+//! What glibc says before it aborts (`free(): double free detected in tcache 2`): in which files the kernel program knows where
+//! to look for it, and whether what it has found is to be believed.
+//!
+//! The libc that we run with is known from the start; any other from the first process on that has died in it, whose own
+//! message is not seen.
+
+use std::collections::HashMap;
+
+use crate::hex::digits;
+use crate::output::lossy;
+use crate::probe::abi::{fl_crash, fl_file, fl_libc};
+use crate::symbol::{Found, Variable};
+
+/// glibc's own name for it, GLIBC_PRIVATE: assert/assert.c, sysdeps/posix/libc_fatal.c.
+const VARIABLE: &[u8] = b"__abort_msg";
+
+/// FL_LIBCS_MAX: so many files are known, and no more.
+const MAX: usize = 64;
+
+/// The files that have been looked into.
+#[derive(Default)]
+pub struct Libcs {
+    /// By inode and device: the build id. Inodes are given to new files, build ids aren't.
+    known: HashMap<(u64, u32), String>,
+    /// What the kernel program is to be told.
+    news: Vec<(fl_libc, u64)>,
+}
+
+impl Libcs {
+    /// Knows our own libc.
+    pub fn with_own() -> Self {
+        let mut all = Self::default();
+        let maps = procfs::process::Process::myself().and_then(|me| me.maps()).map(|maps| maps.0).unwrap_or_default();
+        let path = maps.into_iter().find_map(|map| match map.pathname {
+            procfs::process::MMapPath::Path(path) if path.file_name()?.to_str()?.starts_with("libc.so") => Some(path),
+            _ => None,
+        });
+        if let Some(variable) = path.and_then(|path| Variable::of(&path, VARIABLE)) {
+            all.learn(variable.inode, variable.device, digits(&variable.build_id), variable.address);
+        }
+        all
+    }
+
+    /// What the kernel program doesn't know yet: files, and where in them their variable lies.
+    pub fn take_news(&mut self) -> Vec<(fl_libc, u64)> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The message in `raw`, of a process that died in the code of `file`, with `build_id`, which is `found`. None: it said
+    /// nothing, or the file wasn't known.
+    pub fn message(
+        &mut self,
+        raw: &fl_crash,
+        file: &fl_file,
+        build_id: Option<&str>,
+        found: Option<&Found>,
+    ) -> Option<String> {
+        let build_id = build_id?;
+        if self.known.get(&(file.inode, file.device)).is_none_or(|known| known != build_id) {
+            if let Some(address) = found.and_then(|found| found.variable(VARIABLE)) {
+                self.learn(file.inode, file.device, build_id.to_owned(), address);
+            }
+            return None;
+        }
+        let end = raw.abort_message_offset.checked_add(raw.abort_message_length)?;
+        let bytes = raw.strings.get(raw.abort_message_offset as usize..end as usize)?;
+        let text = lossy(&bytes.iter().map(|&byte| byte as u8).collect::<Vec<u8>>());
+        Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn learn(&mut self, inode: u64, device: u32, build_id: String, address: u64) {
+        if self.known.len() < MAX || self.known.contains_key(&(inode, device)) {
+            self.known.insert((inode, device), build_id);
+            self.news.push((fl_libc { inode, device, ..fl_libc::default() }, address));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dead(text: &str) -> fl_crash {
+        let mut raw =
+            fl_crash { abort_message_offset: 3, abort_message_length: text.len() as u32 + 1, ..fl_crash::default() };
+        for (to, from) in raw.strings[3..].iter_mut().zip(text.bytes()) {
+            *to = from as _;
+        }
+        raw
+    }
+
+    #[test]
+    fn a_message_is_believed_of_the_file_that_was_looked_into() {
+        let mut libcs = Libcs::default();
+        libcs.learn(7, 9, "01".to_owned(), 0x1000);
+        let file = fl_file { inode: 7, device: 9, ..fl_file::default() };
+        let raw = dead("double free\n");
+        assert_eq!(libcs.message(&raw, &file, Some("01"), None).as_deref(), Some("double free"));
+        assert_eq!(libcs.message(&raw, &file, Some("02"), None), None, "the number was given to another file");
+        assert_eq!(libcs.message(&raw, &file, None, None), None);
+        assert_eq!(libcs.message(&dead(""), &file, Some("01"), None), None, "it said nothing");
+    }
+
+    #[test]
+    fn our_own_libc_is_known() {
+        let mut libcs = Libcs::with_own();
+        assert_eq!(libcs.take_news().len(), 1);
+        assert!(libcs.take_news().is_empty());
+    }
+}
