@@ -69,6 +69,7 @@ fn segfault() -> Crash {
         sender: None,
         page_fault: Some(PageFault { error_code: 6, access: "write", flags: vec!["write", "user"] }),
         seccomp: None,
+        abort_message: None,
         registers: Some(vec![
             ("rip", Hex(0x5555_5555_4010)),
             ("rsp", Hex(0x7fff_0000)),
@@ -100,6 +101,7 @@ fn sent() -> Crash {
         thread_name: "worker\u{1b}[2J\n[forged]".to_owned(),
         pid_in_namespace: 7,
         container_id: Some("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef".to_owned()),
+        abort_message: Some("app: \u{1b}[31mfree(): invalid pointer".to_owned()),
         exe: None,
         build_id: None,
         signal: "SIGABRT".to_owned(),
