@@ -52,7 +52,7 @@ int main(void)
 		kill(getppid(), SIGSEGV);
 		/* Stay until the target is gone, and a while longer: a sender that lives on has a name to be read. */
 		read(gone[0], &nothing, 1);
-		sleep(3);
+		sleep(15);
 		_exit(0);
 	}
 	spin(spinning);
