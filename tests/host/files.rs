@@ -13,7 +13,7 @@ use crate::harness::{Scratch, Watching, build_id, programs, run as run_script};
 const NAME: &str = "files-7c";
 
 /// Compiles a program of this folder.
-fn compile(source: &str, to: &Path, arguments: &[&str]) {
+pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host/programs").join(source);
     let mut gcc = Command::new("gcc");
     gcc.args(["-g", "-O0", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wno-unused-result", "-Wno-array-bounds"]);

@@ -9,6 +9,7 @@ mod files;
 mod harness;
 mod memory;
 mod output;
+mod pagefault;
 mod privileges;
 mod signal;
 mod summary;

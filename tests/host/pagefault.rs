@@ -1,0 +1,117 @@
+//! `faultline pagefault`: what it can't hold is counted by name, and no count is lost with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::files::compile;
+use crate::harness::{FAULTLINE, Scratch, Watching, programs};
+
+/// Compiles `touches` under a name that no other process has.
+fn touches(scratch: &Scratch, name: &str) -> PathBuf {
+    let program = scratch.path(name);
+    compile("touches.c", &program, &[]);
+    program
+}
+
+/// Runs the program while nobody reads what `faultline pagefault FLAGS` has to say of it.
+fn unread(program: &Path, arguments: &[&str], flags: &[&str]) -> Output {
+    let name = program.file_name().unwrap().to_str().unwrap();
+    let mut command = Command::new(FAULTLINE);
+    command.args(["pagefault", "--format", "json", "--interval", "3600", "-n", name]).args(flags);
+    let (watching, line) = Watching::try_start(&mut command);
+    assert!(line.starts_with("faultline: watching "), "{line}");
+    let signal = |name: &str| {
+        let pid = watching.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    };
+    signal("STOP");
+    assert!(Command::new(program).args(arguments).status().unwrap().success());
+    signal("CONT");
+    watching.stop("TERM")
+}
+
+fn records(text: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(text).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The last summary; every fault is in a group of it, or is a loss that has a name.
+fn last(records: &[Value]) -> &Value {
+    let last = records.last().unwrap();
+    let groups: u64 = last["groups"].as_array().unwrap().iter().map(|group| group["total"].as_u64().unwrap()).sum();
+    let lost = last["losses"]["group_table_full"].as_u64().unwrap();
+    assert_eq!(last["faults"]["matched"].as_u64(), Some(groups + lost), "{last:#}");
+    last
+}
+
+fn lost(summary: &Value, reason: &str) -> u64 {
+    summary["sample_losses"][reason].as_u64().unwrap_or_else(|| panic!("no {reason}: {summary:#}"))
+}
+
+#[test]
+fn a_ring_full_of_faults_is_counted() {
+    const FAULTS: u64 = 100_000;
+    let scratch = Scratch::new();
+    let output = unread(&touches(&scratch, "touches-some-4f"), &["pages", &FAULTS.to_string()], &["--events"]);
+    let records = records(&output.stdout);
+    let last = last(&records);
+    let events = records.iter().filter(|record| record["type"] == "pagefault").count() as u64;
+    let full = lost(last, "event_ring_full");
+    assert!(full > FAULTS / 2, "the ring holds some 40 000: {last:#}");
+    assert_eq!(Some(events + full), last["faults"]["matched"].as_u64(), "{last:#}");
+}
+
+#[test]
+fn a_ring_full_of_mappings_is_counted() {
+    const MAPPINGS: u64 = 8000;
+    let scratch = Scratch::new();
+    let program = touches(&scratch, "touches-maps-4f");
+    let output = unread(&program, &["mappings", &MAPPINGS.to_string()], &["--by", "vma", "--max-groups", "20000"]);
+    let records = records(&output.stdout);
+    let last = last(&records);
+    assert!(lost(last, "mapping_ring_full") > MAPPINGS / 4, "{last:#}");
+    assert!(last["faults"]["matched"].as_u64().unwrap() >= MAPPINGS);
+}
+
+#[test]
+fn a_full_stack_table_is_counted() {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let output = Command::new(FAULTLINE)
+        .args(["pagefault", "--format", "json", "--stacks", "--max-stacks", "1", "--output"])
+        .arg(&file)
+        .arg("--")
+        .arg(programs().join("faults"))
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let records = records(&fs::read(&file).unwrap());
+    assert!(lost(last(&records), "stack_table_full") > 0, "a program begins with more stacks than four");
+}
+
+#[test]
+fn major_faults_without_a_group_are_counted() {
+    let scratch = Scratch::new();
+    let records_file = scratch.path("records");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("unplaced-{}", std::process::id()));
+    let output = Command::new(FAULTLINE)
+        .args(["pagefault", "--format", "json", "--by", "address", "--max-groups", "1", "--output"])
+        .arg(&records_file)
+        .arg("--")
+        .arg(programs().join("faults"))
+        .arg("from_disk")
+        .arg(&file)
+        .output()
+        .unwrap();
+    fs::remove_file(&file).unwrap();
+    assert!(output.status.success());
+    let records = records(&fs::read(&records_file).unwrap());
+    let last = last(&records);
+    let placed: u64 =
+        last["groups"].as_array().unwrap().iter().map(|group| group["major_total"].as_u64().unwrap()).sum();
+    let (major, unplaced) = (last["faults"]["major"].as_u64().unwrap(), lost(last, "major_unplaced"));
+    assert!(unplaced > 0, "{last:#}");
+    assert_eq!(major, placed + unplaced, "{last:#}");
+}
