@@ -63,6 +63,27 @@ struct fl_asked {
 	u32 writable;
 };
 
+/*
+ * By tgid: may the process have made code? Never taken back. One load, where each munmap() of everybody would else look in two
+ * tables (20 ns each) to find that there is nothing to be taken away.
+ */
+#define FL_MAKERS 4096 /* a power of 2 */
+u8 fl_makers[FL_MAKERS] = {};
+
+static __always_inline u8 *fl_maker(u32 tgid)
+{
+	u32 at = tgid & (FL_MAKERS - 1);
+
+	barrier_var(at);
+	return &fl_makers[at & (FL_MAKERS - 1)];
+}
+
+/* What user space has told of processes that were there before us isn't known here. */
+static __always_inline bool fl_may_have_code(void)
+{
+	return fl_config.older || *fl_maker(bpf_get_current_pid_tgid() >> 32);
+}
+
 static __always_inline void fl_watch(u32 tgid, u32 flags)
 {
 	struct fl_process process = {.flags = flags};
@@ -121,12 +142,15 @@ static __always_inline bool fl_is_executable(struct task_struct *task, u64 prote
 /* Looks at the range for executable memory: remembers the call if there is some, and sends what may have changed. */
 static __always_inline void fl_before(struct task_struct *task, enum fl_call call, u64 address, u64 end)
 {
-	struct fl_process *process = fl_watched(task);
+	struct fl_process *process;
 	struct fl_look *look;
 	u32 tid = (u32)bpf_get_current_pid_tgid();
 	u32 flags;
 	u64 found = 1;
 
+	if (!fl_may_have_code())
+		return;
+	process = fl_watched(task);
 	if (!process)
 		return;
 	flags = process->flags;
@@ -301,6 +325,7 @@ static __always_inline void fl_after(struct task_struct *task, struct fl_asked *
 		fl_describe_vma((u64)vma);
 	if (vm_flags & VM_EXEC) {
 		process->flags |= FL_PROCESS_HAS_CODE;
+		*fl_maker(bpf_get_current_pid_tgid() >> 32) = 1;
 		/* What reaches into the next mapping may be anything. */
 		if (fl_is_volatile(vma) || fl_read(vma, vm_end) < end)
 			process->flags |= FL_PROCESS_VOLATILE;
@@ -318,7 +343,7 @@ static __always_inline bool fl_forget_call(void)
 {
 	u32 tid = (u32)bpf_get_current_pid_tgid();
 
-	return bpf_map_lookup_elem(&fl_calls, &tid) && !bpf_map_delete_elem(&fl_calls, &tid);
+	return fl_may_have_code() && bpf_map_lookup_elem(&fl_calls, &tid) && !bpf_map_delete_elem(&fl_calls, &tid);
 }
 
 static __always_inline void fl_on_leave(struct task_struct *task, const struct pt_regs *regs, u32 number, s64 result)
@@ -576,6 +601,8 @@ int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 	if (!process || !fl_config.follow)
 		return 0;
 	fl_watch(tgid, process->flags);
+	if (process->flags)
+		*fl_maker(tgid) = 1;
 	fl_send_life(FL_SAMPLE_FORK, tgid, pid);
 	return 0;
 }

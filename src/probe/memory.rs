@@ -311,6 +311,7 @@ fn load(plan: &Plan, build: Build, hooks: Hooks) -> Result<(Loaded, bool)> {
         watch_all: u8::from(plan.watch_all),
         late_exit: u8::from(late_exit),
         headers: u8::from(plan.headers),
+        older: u8::from(!plan.filter.command),
         ..fl_config::default()
     };
     object.configure("fl_config", &config)?;

@@ -164,8 +164,9 @@ struct fl_config {
 	u8 pages;     /* read pages */
 	u8 watch_all; /* count for the whole machine, and send nothing */
 	u8 late_exit; /* sched_process_exit still has the memory: v6.16 */
+	u8 older;     /* there may be watched processes that were there before us */
 	u8 headers; /* send the ELF header below anonymous memory that becomes executable: a page outside of its range */
-	u8 pad[2];
+	u8 pad[1];
 };
 
 _Static_assert(sizeof(struct fl_mapping) % 8 == 0, "a record is whole words");
