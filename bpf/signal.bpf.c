@@ -25,6 +25,17 @@ struct {
 	__type(value, struct fl_pair_count);
 } fl_pairs SEC(".maps");
 
+/*
+ * The rows that this processor comes by most, by a cheap hash of the key: a look-up in fl_pairs costs 60 ns. A row belongs to the
+ * first key that wants it, for ever; what finds another one there goes to fl_pairs. So each key of a processor is in one place.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FL_NEAR_PAIRS_MAX);
+	__type(key, u32);
+	__type(value, struct fl_near_pair);
+} fl_near_pairs SEC(".maps");
+
 /* Never read: what is neither in a map nor in a variable is not among the types that Rust gets. */
 const volatile struct fl_samples {
 	struct fl_signal signal;
@@ -210,28 +221,64 @@ static __always_inline void fl_describe_party(struct fl_party *party, struct tas
 	fl_copy(party->comm, FL_COMM_BYTES, &leader->comm);
 }
 
+/* A key, and as it is compared: by words. */
+union fl_pair_words {
+	struct fl_pair pair;
+	u64 words[5];
+};
+
+/* The row of this processor for `key`; NULL: another key has it. */
+static __always_inline struct fl_pair_count *fl_near_row(const union fl_pair_words *key)
+{
+	/* Odd numbers without a pattern: all products are under way at the same time. */
+	u64 hash = key->words[0] * 0x9e3779b97f4a7c15ULL + key->words[1] * 0xbf58476d1ce4e5b9ULL +
+		   key->words[2] * 0x94d049bb133111ebULL + key->words[3] * 0xd6e8feb86659fd93ULL +
+		   key->words[4] * 0xa0761d6478bd642fULL;
+	u32 slot = hash >> 32 & (FL_NEAR_PAIRS_MAX - 1);
+	struct fl_near_pair *near;
+	const union fl_pair_words *there;
+
+	if (!fl_config.near_pairs)
+		return NULL;
+	near = bpf_map_lookup_elem(&fl_near_pairs, &slot);
+	if (!near)
+		return NULL;
+	if (!near->counts.count) {
+		near->key = key->pair;
+		return &near->counts;
+	}
+	there = (const void *)&near->key;
+	for (u32 i = 0; i < 5; i++) {
+		if (key->words[i] != there->words[i])
+			return NULL;
+	}
+	return &near->counts;
+}
+
 /* Counts a signal by who sent it to whom. NULL: no sender, or no target that is known. */
 static __always_inline void fl_count_pair(u32 number, enum fl_result result, struct task_struct *sender,
 					  struct task_struct *target)
 {
-	struct fl_pair key = {};
+	union fl_pair_words key;
 	struct fl_pair_count *row, fresh = {};
 	u64 jiffies = bpf_jiffies64();
 
-	key.signal = number;
-	key.result = result;
+	/* signal, result and has_sender in one store: they are loaded as one word. */
+	key.words[0] = (u8)number | (u64)(u8)result << 8 | (u64) !!sender << 16;
+	key.words[1] = key.words[2] = key.words[3] = key.words[4] = 0;
 	if (sender) {
 		struct task_struct *leader = fl_read(sender, group_leader);
 
-		key.has_sender = 1;
-		fl_copy(key.sender, FL_COMM_BYTES, &leader->comm);
+		fl_copy(key.pair.sender, FL_COMM_BYTES, &leader->comm);
 	}
 	if (target) {
 		struct task_struct *leader = fl_read(target, group_leader);
 
-		fl_copy(key.target, FL_COMM_BYTES, &leader->comm);
+		fl_copy(key.pair.target, FL_COMM_BYTES, &leader->comm);
 	}
-	row = bpf_map_lookup_elem(&fl_pairs, &key);
+	row = fl_near_row(&key);
+	if (!row)
+		row = bpf_map_lookup_elem(&fl_pairs, &key);
 	if (!row) {
 		/* Another CPU may have been first: then its row is found. */
 		bpf_map_update_elem(&fl_pairs, &key, &fresh, BPF_NOEXIST);
@@ -241,42 +288,23 @@ static __always_inline void fl_count_pair(u32 number, enum fl_result result, str
 		fl_count(FL_LOST_PAIRS_FULL);
 		return;
 	}
-	row->count += 1;
 	if (row->last_jiffies != jiffies) {
 		row->last_jiffies = jiffies;
 		row->last_ns = bpf_ktime_get_boot_ns();
 		if (!row->first_ns)
 			row->first_ns = row->last_ns;
 	}
+	barrier(); /* a row with a count has all the rest */
+	row->count += 1;
 }
 
-/* A signal on its way to `target`. */
-static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info, struct task_struct *target,
-					bool to_process, enum fl_result result)
+/* Sends the record of a signal. Apart, so that who only counts doesn't pay for the room that it takes. */
+static __always_inline int fl_send_signal(struct task_struct *task, struct kernel_siginfo *info,
+					  struct task_struct *target, u32 number, s32 code, bool to_process,
+					  enum fl_result result, bool has_sender)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fl_signal signal = {};
-	bool has_sender;
-	s32 code;
 
-	if (!(fl_config.signals & FL_BIT(number)))
-		return 0;
-	code = fl_code_of(info);
-	has_sender = fl_is_sender(task, info, target, number, code);
-	if (!fl_filter_task(target, FL_SLOT_SIGNAL) && !(has_sender && fl_filter_task(task, FL_SLOT_SIGNAL))) {
-		fl_count(FL_FILTERED);
-		return 0;
-	}
-	if ((fl_config.from_count && !(has_sender && fl_is_any_of(task, 0, fl_config.from_count))) ||
-	    (fl_config.to_count && !fl_is_any_of(target, 1, fl_config.to_count))) {
-		fl_count(FL_FILTERED);
-		return 0;
-	}
-	if (fl_config.pairs)
-		fl_count_pair(number, result, has_sender ? task : NULL, target);
-	fl_count(FL_SIGNALS); /* after its pair: who finds this number unchanged has seen all pairs */
-	if (!fl_config.records)
-		return 0;
 	signal.kind = FL_SAMPLE_SIGNAL;
 	signal.signal = number;
 	signal.si_code = code;
@@ -302,6 +330,35 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 	else
 		fl_count(FL_RECORDS);
 	return 0;
+}
+
+/* A signal on its way to `target`. */
+static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info, struct task_struct *target,
+					bool to_process, enum fl_result result)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	bool has_sender;
+	s32 code;
+
+	if (!(fl_config.signals & FL_BIT(number)))
+		return 0;
+	code = fl_code_of(info);
+	has_sender = fl_is_sender(task, info, target, number, code);
+	if (!fl_filter_task(target, FL_SLOT_SIGNAL) && !(has_sender && fl_filter_task(task, FL_SLOT_SIGNAL))) {
+		fl_count(FL_FILTERED);
+		return 0;
+	}
+	if ((fl_config.from_count && !(has_sender && fl_is_any_of(task, 0, fl_config.from_count))) ||
+	    (fl_config.to_count && !fl_is_any_of(target, 1, fl_config.to_count))) {
+		fl_count(FL_FILTERED);
+		return 0;
+	}
+	if (fl_config.pairs)
+		fl_count_pair(number, result, has_sender ? task : NULL, target);
+	fl_count(FL_SIGNALS); /* after its pair: who finds this number unchanged has seen all pairs */
+	if (!fl_config.records)
+		return 0;
+	return fl_send_signal(task, info, target, number, code, to_process, result, has_sender);
 }
 
 SEC("raw_tp/signal_generate")

@@ -1,5 +1,6 @@
 //! The signal probe: `bpf/signal.bpf.c` opened, configured, loaded and attached.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -7,7 +8,7 @@ use libbpf_rs::{Link, MapCore as _, MapFlags};
 use serde::Serialize;
 
 use super::abi::Plain as _;
-use super::abi::signal::{fl_config, fl_counter, fl_pair, fl_pair_count, fl_who};
+use super::abi::signal::{fl_config, fl_counter, fl_near_pair, fl_pair, fl_pair_count, fl_who};
 use super::object::{Build, Loaded, Opened, builds};
 use super::{Filter, Ring, load};
 use crate::host;
@@ -25,6 +26,9 @@ pub enum Attach {
     /// The system calls that send: what they were given, and nothing that the kernel sends.
     Syscall,
 }
+
+/// FL_NEAR_PAIRS_MAX: the rows that are found without a hash table.
+const NEAR_PAIRS: u32 = 64;
 
 /// Whom `--from` or `--to` means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,9 @@ pub struct Pair {
     /// CLOCK_BOOTTIME, nanoseconds.
     pub last_ns: u64,
 }
+
+/// [`fl_pair`] without its padding.
+type PairKey = ([i8; 16], [i8; 16], u8, u8, u8);
 
 /// Tasks that began, ran another program, and ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -209,6 +216,9 @@ impl Probe {
         }
         object.resize("fl_pids", plan.filter.pids.len())?;
         object.resize("fl_pairs", plan.pairs.unwrap_or(1) as usize)?;
+        if !has_near_pairs(plan) {
+            object.resize("fl_near_pairs", 1)?;
+        }
         if plan.records {
             object.resize("fl_ring", RING_BYTES)?;
         }
@@ -310,19 +320,42 @@ impl Probe {
     /// Where the map can't be read.
     pub fn pairs(&self) -> Result<Vec<Pair>> {
         let what = "failed to read the table of pairs";
+        let mut pairs = HashMap::new();
+        // What one processor has here, another may have in the other table.
+        let near = self.object.map("fl_near_pairs")?;
+        for slot in 0..near.max_entries() {
+            let cpus = near.lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
+            for row in cpus.iter().filter_map(|cpu| fl_near_pair::read(cpu)).filter(|row| row.counts.count != 0) {
+                add(&mut pairs, &row.key, &row.counts);
+            }
+        }
         let map = self.object.map("fl_pairs")?;
-        let mut pairs = Vec::new();
         for bytes in map.keys() {
             let key = fl_pair::read(&bytes).with_context(|| format!("{what}: a key of another size"))?;
             let cpus = map.lookup_percpu(&bytes, MapFlags::ANY).context(what)?.unwrap_or_default();
-            let cpus: Vec<fl_pair_count> = cpus.iter().filter_map(|cpu| fl_pair_count::read(cpu)).collect();
-            let count = cpus.iter().map(|cpu| cpu.count).sum();
-            let first_ns = cpus.iter().map(|cpu| cpu.first_ns).filter(|first| *first != 0).min().unwrap_or(0);
-            let last_ns = cpus.iter().map(|cpu| cpu.last_ns).max().unwrap_or(0);
-            pairs.push(Pair { key, count, first_ns, last_ns });
+            for counts in cpus.iter().filter_map(|cpu| fl_pair_count::read(cpu)) {
+                add(&mut pairs, &key, &counts);
+            }
         }
-        Ok(pairs)
+        Ok(pairs.into_values().collect())
     }
+}
+
+/// Not where fewer pairs are allowed than they have room for.
+fn has_near_pairs(plan: &Plan) -> bool {
+    plan.pairs.is_some_and(|pairs| pairs >= NEAR_PAIRS)
+}
+
+/// Adds what one processor has counted.
+fn add(pairs: &mut HashMap<PairKey, Pair>, key: &fl_pair, counts: &fl_pair_count) {
+    let names = (key.sender, key.target, key.signal, key.result, key.has_sender);
+    let pair = pairs.entry(names).or_insert(Pair { key: *key, count: 0, first_ns: 0, last_ns: 0 });
+    pair.count += counts.count;
+    pair.last_ns = pair.last_ns.max(counts.last_ns);
+    pair.first_ns = match (pair.first_ns, counts.first_ns) {
+        (0, first) | (first, 0) => first,
+        (one, other) => one.min(other),
+    };
 }
 
 /// The hooks to try, best first.
@@ -351,6 +384,7 @@ fn config(plan: &Plan) -> Result<fl_config> {
         pairs: u8::from(plan.pairs.is_some()),
         records: u8::from(plan.records),
         processes: u8::from(plan.processes),
+        near_pairs: u8::from(has_near_pairs(plan)),
         ..fl_config::default()
     };
     config.from_count = place("--from", &mut config.from, &plan.from)?;

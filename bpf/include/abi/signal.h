@@ -7,8 +7,9 @@
 
 #include "../abi.h"
 
-#define FL_WHO_MAX   8    /* --from and --to, how often each */
-#define FL_PAIRS_MAX 4096 /* rows of fl_pairs, unless the loader says otherwise */
+#define FL_WHO_MAX        8    /* --from and --to, how often each */
+#define FL_PAIRS_MAX      4096 /* rows of fl_pairs, unless the loader says otherwise */
+#define FL_NEAR_PAIRS_MAX 64   /* rows of fl_near_pairs: a power of 2 */
 
 /*
  * Everything that is counted. Signals by one program and processes by another, because they interrupt each other on one CPU;
@@ -137,6 +138,12 @@ struct fl_pair_count {
 	u64 last_jiffies; /* when last_ns was taken: at most once a tick */
 };
 
+/* A row that is found without a hash table. Its counts come first: a reader who finds 0 there has no key yet. */
+struct fl_near_pair {
+	struct fl_pair_count counts;
+	struct fl_pair key;
+};
+
 /* --from, --to: a pid, or a part of a name. */
 struct fl_who {
 	u32 pid; /* 0: by name */
@@ -150,15 +157,17 @@ struct fl_config {
 	u64 cgroup;  /* with fl_filter_config.by_cgroup: the number of the folder's inode */
 	u32 from_count;
 	u32 to_count;
-	u8 pairs;     /* count by pair */
-	u8 records;   /* send records */
-	u8 processes; /* forks, execs and exits, too */
-	u8 pad[5];
+	u8 pairs;      /* count by pair */
+	u8 records;    /* send records */
+	u8 processes;  /* forks, execs and exits, too */
+	u8 near_pairs; /* use fl_near_pairs */
+	u8 pad[4];
 	struct fl_who from[FL_WHO_MAX];
 	struct fl_who to[FL_WHO_MAX];
 };
 
 _Static_assert(sizeof(struct fl_pair) == 40, "a key has no holes, or equal ones would differ");
+_Static_assert(sizeof(struct fl_near_pair) == 72, "fl_near_pair has a hole");
 _Static_assert(sizeof(struct fl_signal) == 136, "fl_signal has a hole");
 _Static_assert(sizeof(struct fl_exec) % 8 == 0, "a record is whole words");
 

@@ -11,8 +11,8 @@ mod skel {
 }
 
 pub use skel::types::{
-    fl_config, fl_counter, fl_exec, fl_oom, fl_pair, fl_pair_count, fl_party, fl_process, fl_process_flag, fl_result,
-    fl_sample_kind, fl_signal, fl_signal_flag, fl_who,
+    fl_config, fl_counter, fl_exec, fl_near_pair, fl_oom, fl_pair, fl_pair_count, fl_party, fl_process,
+    fl_process_flag, fl_result, fl_sample_kind, fl_signal, fl_signal_flag, fl_who,
 };
 
 // SAFETY: abi/signal.h has them so, and names what would be padding.
@@ -27,6 +27,8 @@ unsafe impl Plain for fl_process {}
 unsafe impl Plain for fl_pair {}
 // SAFETY: as above.
 unsafe impl Plain for fl_pair_count {}
+// SAFETY: as above.
+unsafe impl Plain for fl_near_pair {}
 
 /// What the ring brings.
 #[derive(Debug)]
