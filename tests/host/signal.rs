@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::harness::FAULTLINE;
 
 #[test]
@@ -18,4 +20,26 @@ fn text_has_the_lines_that_scripts_look_for() {
     assert!(line("] FORK: sh (pid=").contains(", ppid="), "{text}");
     assert!(line("] EXEC: sh (pid=").contains("/"), "{text}");
     assert!(line("] EXIT: s").contains(" SIGTERM"), "{text}");
+}
+
+/// More pairs than have a place of their own: the rest is in a hash table, and each in one of both.
+#[test]
+fn many_pairs_are_all_there() {
+    const PAIRS: usize = 200;
+    let one = "echo pair-$0 >/proc/$$/comm; kill -USR1 $$";
+    let script =
+        format!("for i in $(seq {PAIRS}); do for again in 1 2 3; do sh -c '{one}' $i; done; done 2>/dev/null; exit 0");
+    let output = Command::new(FAULTLINE)
+        .args(["signal", "-s", "USR1", "--summary", "3600", "--format", "json", "--", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let summary: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let rows = summary["pairs"].as_array().unwrap();
+    assert_eq!(rows.len(), PAIRS, "{summary:#}");
+    for row in rows {
+        assert_eq!(row["count"], 3, "{row:#}");
+        assert_eq!((&row["sender"], row["sender"].as_str().unwrap().starts_with("pair-")), (&row["target"], true));
+    }
+    assert_eq!(summary["deliveries"]["matched"], PAIRS * 3);
 }
