@@ -29,6 +29,22 @@ static __always_inline struct fl_file *fl_file_at(struct fl_crash *record, u64 i
 	return &record->files[index];
 }
 
+/* 1 + the index of that file in the record's files; 0: it is new. Global: what follows is then not verified for each index. */
+__noinline int fl_find_file(u64 inode, u32 device)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+
+	if (!record)
+		return 0;
+	for (u32 i = 0; i < FL_FILES_MAX; i++) {
+		if (i >= record->file_count)
+			break;
+		if (record->files[i].inode == inode && record->files[i].device == device)
+			return i + 1;
+	}
+	return 0;
+}
+
 /* 1 + the index of the struct file at `file` in the record's files, which it joins when it is new. 0: no room. */
 __noinline int fl_add_file(u64 file)
 {
@@ -37,19 +53,16 @@ __noinline int fl_add_file(u64 file)
 	struct inode *inode;
 	struct fl_file *to;
 	u64 number;
-	u32 device, index;
+	u32 device, index, found;
 
 	if (!record || !from)
 		return 0;
 	inode = fl_inode_of(from);
 	number = fl_read(inode, i_ino);
 	device = fl_read(inode, i_sb, s_dev);
-	for (u32 i = 0; i < FL_FILES_MAX; i++) {
-		if (i >= record->file_count)
-			break;
-		if (record->files[i].inode == number && record->files[i].device == device)
-			return i + 1;
-	}
+	found = fl_find_file(number, device);
+	if (found)
+		return found;
 	index = record->file_count;
 	to = fl_file_at(record, index);
 	if (!to)

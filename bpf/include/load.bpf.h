@@ -55,15 +55,31 @@ static __always_inline long fl_load(void *to, u32 bytes, const void *from)
 		0L;                                                                                   \
 	})
 
+typedef u64 __attribute__((aligned(1), may_alias)) fl_unaligned_u64;
+
 /* Copies the string at `from`, at most FL_NAME_BYTES. Its length with the NUL; a longer one is cut and closed. */
 static __always_inline long fl_read_name(char *to, u64 from)
 {
-	for (u32 i = 0; i < FL_NAME_BYTES - 1; i++) {
-		u8 c = *(const volatile u8 *)fl_words(from + i);
+	/* By words, which take the verifier an eighth of the time: all of the word with the NUL is written. */
+	for (u32 i = 0; i < FL_NAME_BYTES / 8; i++) {
+		u64 word = fl_word((const char *)from + i * 8), ended;
+		u32 length = i * 8 + 1;
 
-		to[i] = c;
-		if (!c)
-			return i + 1;
+		((fl_unaligned_u64 *)to)[i] = word;
+		ended = (word - 0x0101010101010101ULL) & ~word &
+			0x8080808080808080ULL; /* its lowest bit: the first NUL */
+		if (!ended)
+			continue;
+		ended &= -ended;
+		if (ended >> 32) {
+			length += 4;
+			ended >>= 32;
+		}
+		if (ended >> 16) {
+			length += 2;
+			ended >>= 16;
+		}
+		return ended >> 8 ? length + 1 : length;
 	}
 	to[FL_NAME_BYTES - 1] = 0;
 	return FL_NAME_BYTES;

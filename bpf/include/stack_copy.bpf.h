@@ -36,6 +36,16 @@ __noinline int fl_mapping_step(void)
 	return 0;
 }
 
+/* Sixteen times that: the verifier then follows two short loops, not one of 512 rounds. */
+__noinline int fl_mapping_steps(void)
+{
+	for (int i = 0; i < 16; i++) {
+		if (fl_mapping_step())
+			return 1;
+	}
+	return 0;
+}
+
 /* Adds all executable mappings to the record's modules, as far as there is room. */
 __noinline int fl_add_mappings(u64 mm)
 {
@@ -45,8 +55,8 @@ __noinline int fl_add_mappings(u64 mm)
 		return 1;
 	unwind->mm = mm;
 	unwind->address = 0;
-	for (int i = 0; i < FL_MAPPINGS_MAX; i++) {
-		if (fl_mapping_step())
+	for (int i = 0; i < FL_MAPPINGS_MAX / 16; i++) {
+		if (fl_mapping_steps())
 			break;
 	}
 	return 0;

@@ -32,7 +32,7 @@ struct fl_walk {
 	u32 pivots; /* byte offsets in node */
 	u32 slots;
 	u32 slot_count;
-	u32 pad;
+	u32 slot; /* that holds the address */
 };
 FL_SCRATCH(fl_walks, struct fl_walk);
 
@@ -54,6 +54,7 @@ __noinline int fl_maple_step(u64 address)
 {
 	struct fl_walk *walk = fl_scratch(&fl_walks);
 	u64 entry;
+	u32 slot;
 
 	/* A kernel without maple trees verifies this function all the same. */
 	if (!walk || !bpf_core_type_exists(struct maple_arange_64))
@@ -71,31 +72,38 @@ __noinline int fl_maple_step(u64 address)
 		walk->slot_count = 16;
 	}
 	walk->entry = 0;
+	walk->slot = 16;
 	for (u32 i = 0; i < 16; i++) {
-		u64 last = walk->high; /* the last slot has no pivot: it ends where the node does */
+		u64 last;
 		u32 at;
 
-		if (i >= walk->slot_count)
+		/* The last slot has no pivot: it ends where the node does. So does the node before a pivot that isn't used. */
+		if (i + 1 >= walk->slot_count) {
+			walk->slot = i;
 			break;
-		if (i + 1 < walk->slot_count) {
-			at = walk->pivots + i * 8;
-			if (at > FL_MAPLE_NODE_BYTES - 8)
-				return -1;
-			last = *(u64 *)(walk->node + at);
-			if ((last == 0 && i > 0) || last > walk->high) /* an unused pivot: the node ends here */
-				last = walk->high;
+		}
+		at = walk->pivots + i * 8;
+		if (at > FL_MAPLE_NODE_BYTES - 8)
+			return -1;
+		last = *(u64 *)(walk->node + at);
+		if ((last == 0 && i > 0) || last >= walk->high) {
+			walk->slot = i;
+			break;
 		}
 		if (address <= last) {
-			at = walk->slots + i * 8;
-			if (at > FL_MAPLE_NODE_BYTES - 8)
-				return -1;
-			walk->entry = *(u64 *)(walk->node + at);
 			walk->high = last;
-			return 0;
+			walk->slot = i;
+			break;
 		}
 		walk->low = last + 1;
 	}
-	return -1;
+	/* From memory, as a number that the verifier doesn't know: or it would follow what comes now for each slot. */
+	slot = walk->slots + walk->slot * 8;
+	barrier_var(slot);
+	if (slot > FL_MAPLE_NODE_BYTES - 8 || address > walk->high)
+		return -1;
+	walk->entry = *(u64 *)(walk->node + slot);
+	return 0;
 }
 
 static __always_inline int fl_maple_find(struct fl_walk *walk, struct mm_struct *mm, u64 address)
