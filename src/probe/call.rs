@@ -46,6 +46,8 @@ pub struct Point {
     pub parameters: u8,
     /// enum fl_function_flag.
     pub flags: u32,
+    /// With FL_FUNCTION_ANYONE: only where this argument has one of these bits; None: always.
+    pub anyone: Option<(u8, u64)>,
     /// What to read, in order.
     pub fetches: Vec<fl_fetch>,
 }

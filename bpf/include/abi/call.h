@@ -50,6 +50,10 @@ enum fl_fetch_kind {
 enum fl_fetch_flag {
 	FL_FETCH_AGAIN = 1 << 0, /* read again at the function's end, into fl_call.after */
 	FL_FETCH_OF_FD = 1 << 1, /* the argument is a file descriptor: begin with its struct file * */
+	FL_FETCH_IN_PLACE =
+		1
+		<< 2, /* the text lies at the last place itself, not behind a pointer that lies there: task_struct.comm */
+	FL_FETCH_OF_USER = 1 << 3, /* the pointers are the user's: struct sigaction of rt_sigaction(2) */
 };
 
 /*
@@ -73,7 +77,8 @@ struct fl_fetch {
 enum fl_function_flag {
 	FL_FUNCTION_SYSCALL =
 		1 << 0, /* attached to the kernel's wrapper: the arguments lie in the struct pt_regs it is given */
-	FL_FUNCTION_ANYONE = 1 << 1, /* recorded for all tasks, whatever the filter: it can end another process */
+	FL_FUNCTION_ANYONE =
+		1 << 1, /* recorded for all tasks, whatever the filter: it can end another process; see anyone_mask */
 	FL_FUNCTION_HAS_RESULT = 1 << 2,
 	FL_FUNCTION_TRIGGER = 1 << 3, /* returning `trigger` is a trigger */
 	FL_FUNCTION_QUIET = 1 << 4,   /* watched for its trigger only */
@@ -84,6 +89,9 @@ struct fl_function {
 	u32 flags; /* enum fl_function_flag */
 	u32 fetch_count;
 	s64 trigger;
+	u64 anyone_mask; /* FL_FUNCTION_ANYONE only where this argument has one of these bits, O_TRUNC of open(2); 0: always */
+	u32 anyone_argument;
+	u32 pad;
 	struct fl_fetch fetches[FL_FETCHES_MAX];
 };
 
@@ -159,7 +167,7 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_fetch) == 24, "fl_fetch has a hole");
-_Static_assert(sizeof(struct fl_function) == 16 + FL_FETCHES_MAX * 24, "fl_function has a hole");
+_Static_assert(sizeof(struct fl_function) == 32 + FL_FETCHES_MAX * 24, "fl_function has a hole");
 _Static_assert(sizeof(struct fl_call) == 48 + FL_FETCHES_MAX * 8 + FL_AFTER_MAX * 8 + FL_TEXTS_MAX * FL_TEXT_BYTES,
 	       "fl_call has a hole");
 _Static_assert(sizeof(struct fl_task) == 48 + FL_OPEN_MAX * 16, "fl_task has a hole");
