@@ -21,4 +21,8 @@ const volatile struct fl_samples {
 	struct fl_task task;
 	struct fl_call call;
 	struct fl_event event;
+	enum fl_counter counter;
+	enum fl_fetch_kind fetch_kind;
+	enum fl_fetch_flag fetch_flag;
+	enum fl_function_flag function_flag;
 } fl_samples = {};

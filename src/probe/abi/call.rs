@@ -9,7 +9,10 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/call.skel.rs"));
 }
 
-pub use skel::types::{fl_call, fl_config, fl_event, fl_fetch, fl_function, fl_task};
+pub use skel::types::{
+    fl_call, fl_call_state, fl_config, fl_counter, fl_event, fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function,
+    fl_function_flag, fl_task, fl_trigger_kind,
+};
 
 // SAFETY: abi/call.h has it so, and names what would be padding.
 unsafe impl Plain for fl_config {}
