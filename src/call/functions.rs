@@ -109,7 +109,7 @@ impl<'btf> Functions<'btf> {
                 Some(_) => {}
                 None => {
                     let inner: BtfType<'btf> = self.btf.type_by_id(member.ty)?;
-                    let inner = Composite::try_from(inner).ok();
+                    let inner = Composite::try_from(inner.skip_mods_and_typedefs()).ok();
                     if let Some(found) = inner.and_then(|inner| self.member(inner, name)) {
                         return Some(Member { bits: bits + found.bits, ..found });
                     }
@@ -193,7 +193,10 @@ pub fn kind(ty: BtfType<'_>) -> Kind {
         BtfKind::Int => Int::try_from(ty).map_or(Kind::Other { bytes: None }, |int| integer(&int)),
         BtfKind::Enum => Enum::try_from(ty).map_or(Kind::Other { bytes: None }, |all| Kind::Enumeration {
             bytes: size(all.size()),
-            names: all.iter().filter_map(|value| Some((value.value.into(), value.name?.to_str()?.to_owned()))).collect(),
+            names: all
+                .iter()
+                .filter_map(|value| Some((value.value.into(), value.name?.to_str()?.to_owned())))
+                .collect(),
         }),
         BtfKind::Enum64 => Enum64::try_from(ty).map_or(Kind::Other { bytes: None }, |all| Kind::Enumeration {
             bytes: size(all.size()),
@@ -226,7 +229,9 @@ impl Kind {
 fn pointer(to: BtfType<'_>) -> Kind {
     let plain = to.skip_mods_and_typedefs();
     match plain.kind() {
-        BtfKind::Struct => plain.name().map_or(Kind::Address, |name| Kind::Pointer(name.to_string_lossy().into_owned())),
+        BtfKind::Struct => {
+            plain.name().map_or(Kind::Address, |name| Kind::Pointer(name.to_string_lossy().into_owned()))
+        }
         BtfKind::Int if is_char(plain) => Kind::Text,
         BtfKind::Int | BtfKind::Enum => match kind(plain) {
             // A byte is the first of many, more often than not.
@@ -274,8 +279,10 @@ pub fn type_name(ty: BtfType<'_>) -> String {
         BtfKind::Union => format!("union {}", name()),
         BtfKind::Enum | BtfKind::Enum64 => format!("enum {}", name()),
         BtfKind::Fwd => format!("struct {}", name()),
-        BtfKind::Array => Array::try_from(ty)
-            .map_or_else(|_| "?".to_owned(), |array| format!("{}[{}]", type_name(array.contained_type()), array.capacity())),
+        BtfKind::Array => Array::try_from(ty).map_or_else(
+            |_| "?".to_owned(),
+            |array| format!("{}[{}]", type_name(array.contained_type()), array.capacity()),
+        ),
         _ => match name().as_str() {
             // The compilers' names for what C calls otherwise.
             "long unsigned int" => "unsigned long".to_owned(),
@@ -302,8 +309,7 @@ mod tests {
         let prototype = functions.prototype("vfs_read").unwrap();
         let parameters: Vec<(&str, String)> =
             prototype.parameters.iter().map(|(name, ty)| (name.as_str(), type_name(*ty))).collect();
-        let expected =
-            [("file", "struct file *"), ("buf", "char *"), ("count", "size_t"), ("pos", "loff_t *")];
+        let expected = [("file", "struct file *"), ("buf", "char *"), ("count", "size_t"), ("pos", "loff_t *")];
         assert_eq!(parameters, expected.map(|(name, ty)| (name, ty.to_owned())));
         assert_eq!(type_name(prototype.result), "ssize_t");
         assert_eq!(kind(prototype.result), Kind::Integer { bytes: 8, signed: true });

@@ -51,12 +51,31 @@ impl Preset {
             }
             // do_truncate() sees the inode behind each path, O_TRUNC's as well.
             Self::File => &[
-                "open", "openat", "openat2", "creat", "close", "truncate", "ftruncate", "fallocate", "rename",
-                "renameat", "renameat2", "unlink", "unlinkat", "do_truncate",
+                "open",
+                "openat",
+                "openat2",
+                "creat",
+                "close",
+                "truncate",
+                "ftruncate",
+                "fallocate",
+                "rename",
+                "renameat",
+                "renameat2",
+                "unlink",
+                "unlinkat",
+                "do_truncate",
             ],
             Self::Signal => &[
-                "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal", "rt_sigaction",
-                "rt_sigprocmask", "sigaltstack",
+                "kill",
+                "tkill",
+                "tgkill",
+                "rt_sigqueueinfo",
+                "rt_tgsigqueueinfo",
+                "pidfd_send_signal",
+                "rt_sigaction",
+                "rt_sigprocmask",
+                "sigaltstack",
             ],
         }
     }
@@ -193,9 +212,10 @@ fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Chosen> {
 fn matches(glob: &str, catalogue: &Catalogue<'_>) -> Vec<Chosen> {
     let Ok(pattern) = Pattern::new(glob) else { return Vec::new() };
     let is_wrapper = |name: &str| WRAPPERS.iter().any(|wrapper| name.strip_prefix(wrapper).is_some());
-    let calls = catalogue.syscalls.iter().filter(|call| {
-        pattern.matches(call) || pattern.matches(&format!("{WRAPPER}{call}")) && glob.starts_with("__")
-    });
+    let calls = catalogue
+        .syscalls
+        .iter()
+        .filter(|call| pattern.matches(call) || pattern.matches(&format!("{WRAPPER}{call}")) && glob.starts_with("__"));
     let functions = catalogue.functions.iter().filter(|name| !is_wrapper(name) && pattern.matches(name));
     let mut names: Vec<&str> = calls.copied().chain(functions.copied()).collect();
     names.sort_unstable();
@@ -220,7 +240,13 @@ mod tests {
     use super::*;
 
     const FUNCTIONS: [&str; 7] = [
-        "vfs_read", "vfs_write", "vfs_writev", "do_truncate", "__x64_sys_munmap", "__ia32_sys_munmap", "__x64_sys_newstat",
+        "vfs_read",
+        "vfs_write",
+        "vfs_writev",
+        "do_truncate",
+        "__x64_sys_munmap",
+        "__ia32_sys_munmap",
+        "__x64_sys_newstat",
     ];
 
     fn choose(names: &[&str], presets: &[Preset]) -> Selection {
