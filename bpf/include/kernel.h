@@ -157,6 +157,13 @@ struct file {
 	struct path f_path;
 	struct inode *f_inode;
 };
+struct fdtable {
+	u32 max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
+};
 /* What is mapped of a file on an overlay: the file of the layer, and since v6.7 the name on the overlay beside it. */
 struct backing_file {
 	struct path user_path;
@@ -312,6 +319,7 @@ struct task_struct {
 	unsigned long sas_ss_sp; /* sigaltstack(2) */
 	unsigned long sas_ss_size;
 	const struct cred *cred;
+	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 	struct thread_struct thread;

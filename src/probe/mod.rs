@@ -11,6 +11,7 @@ mod load;
 pub mod memory;
 mod object;
 pub mod pagefault;
+mod pattern;
 mod perf;
 mod ring;
 pub mod signal;

@@ -42,7 +42,10 @@ impl Tracefs {
     }
 
     /// The number of the tracepoint `syscalls:NAME`; None: there is no such call.
-    fn syscall(&self, name: &str) -> Result<Option<u64>> {
+    ///
+    /// # Errors
+    /// Where we may not look at it.
+    pub(super) fn syscall(&self, name: &str) -> Result<Option<u64>> {
         let what = || format!("failed to find tracepoint `syscalls:{name}`");
         let path = format!("events/syscalls/{name}/id");
         let file = match openat(&self.root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {

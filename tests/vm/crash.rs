@@ -54,6 +54,7 @@ programs! {
 const SPECIAL: &[&str] = &[
     "abort",
     "blocked-term",
+    "calls",
     "deleted-exe",
     "faults",
     "kills",

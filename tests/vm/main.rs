@@ -6,6 +6,7 @@
 mod agent;
 mod attach;
 mod behaviour;
+mod call;
 mod crash;
 mod doctor;
 mod env;

@@ -20,6 +20,14 @@
 #define FL_CALL_STACKS_MAX  2048 /* kernel stacks */
 #define FL_CALL_FRAMES_MAX  32   /* of each */
 
+/* The limits above that the loader needs. */
+enum fl_limit {
+	FL_LIMIT_FUNCTIONS = FL_FUNCTIONS_MAX,
+	FL_LIMIT_CALLS_LEAST = FL_CALLS_MIN,
+	FL_LIMIT_CALLS = FL_CALLS_MAX,
+	FL_LIMIT_TEXT_BYTES = FL_TEXT_BYTES,
+};
+
 /* Everything that is counted. Losses begin with FL_LOST_RING_FULL. */
 enum fl_counter {
 	FL_FILTERED = 0,     /* calls of tasks that are not watched */
