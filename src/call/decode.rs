@@ -60,9 +60,19 @@ impl Decoder {
         Self { known: known.collect() }
     }
 
-    /// The name of a function by its number.
-    pub fn name(&self, number: u32) -> &str {
-        self.known.get(number as usize).map_or(UNKNOWN, |known| known.name.as_str())
+    /// Can a call of this function end another process? By its number.
+    pub fn concerns_others(&self, number: u32) -> bool {
+        let side = self.known.get(number as usize).and_then(|known| known.side.as_ref());
+        side.is_some_and(|side| side.point.flags & fl_function_flag::FL_FUNCTION_ANYONE.0 != 0)
+    }
+
+    /// `mmap=-ENOMEM`, for a function by its number.
+    pub fn result_words(&self, number: u32, result: i64) -> String {
+        let known = self.known.get(number as usize);
+        let name = known.map_or(UNKNOWN, |known| known.name.as_str());
+        let result = known.and_then(|known| known.side.as_ref()).map_or(result, |side| result_of(result, side));
+        let error = (LEAST_ERROR..0).contains(&result).then(|| error_name(result)).flatten();
+        error.map_or_else(|| format!("{name}={result}"), |error| format!("{name}=-{error}"))
     }
 
     /// One call.
@@ -154,10 +164,11 @@ fn text(field: &Field, raw: &fl_call, which: u8, length: u64) -> Option<Value> {
 }
 
 /// The components of a path, leaf first, each with its NUL. The root's own name is `/`; where the walk didn't come so far,
-/// the path's begin is missing.
+/// the path's begin is missing. A file that is in no folder has a name alone.
 fn path(names: &[u8]) -> String {
     match names.strip_suffix(b"/\0") {
         Some(names) => lossy(&path_of(names)),
+        None if names.starts_with(b"memfd:") => lossy(names),
         None => format!("...{}", lossy(&path_of(names))),
     }
 }
@@ -269,6 +280,7 @@ mod tests {
         assert_eq!(path(b"b\0a\0/\0"), "/a/b");
         assert_eq!(path(b"/\0"), "/");
         assert_eq!(path(b"b\0a\0"), ".../a/b");
+        assert_eq!(path(b"memfd:code\0"), "memfd:code");
     }
 
     #[test]

@@ -95,7 +95,7 @@ const CHANGE_FILES: [&str; 3] = ["ftruncate", "fallocate", "mmap"];
 /// Plans one function. `described`: the parameters of its system call, where the kernel's tracepoints tell them.
 pub fn plan(chosen: &Chosen, functions: &Functions<'_>, described: Option<Vec<syscalls::Parameter>>) -> Planned {
     let (kernel, syscall) = if chosen.is_syscall {
-        let (fields, fetches) = of_syscall(&chosen.name, functions, described);
+        let (parameters, fields, fetches) = of_syscall(&chosen.name, functions, described);
         let returns = Returns {
             shape: Some(match RETURN_ADDRESSES.contains(&chosen.name.as_str()) {
                 true => Shape::Address,
@@ -119,7 +119,7 @@ pub fn plan(chosen: &Chosen, functions: &Functions<'_>, described: Option<Vec<sy
         let kernel = wrapper.map(|(symbol, prototype)| {
             side(symbol.to_owned(), Some(prototype.id), 1, fl_function_flag::FL_FUNCTION_SYSCALL.0)
         });
-        (kernel, Some(side(kernels_name(&chosen.name).to_owned(), None, ARGUMENTS_MAX, 0)))
+        (kernel, Some(side(kernels_name(&chosen.name).to_owned(), None, parameters, 0)))
     } else {
         (chosen.symbol.as_deref().map(|symbol| of_function(symbol, functions)), None)
     };
@@ -138,14 +138,16 @@ fn of_syscall(
     name: &str,
     functions: &Functions<'_>,
     described: Option<Vec<syscalls::Parameter>>,
-) -> (Vec<Field>, Vec<fl_fetch>) {
+) -> (u8, Vec<Field>, Vec<fl_fetch>) {
     let known = described.or_else(|| syscalls::known(name)).unwrap_or_else(syscalls::unknown);
     let mut candidates = Vec::new();
     for ((ty, parameter), argument) in known.iter().zip(0..ARGUMENTS_MAX) {
         let given = Given { function: name, name: parameter, type_name: ty, argument, is_users: true };
         candidates.push(given.candidates(&syscalls::kind(ty), functions));
     }
-    chose(candidates)
+    let parameters = u8::try_from(known.len()).unwrap_or(ARGUMENTS_MAX).min(ARGUMENTS_MAX);
+    let (fields, fetches) = chose(candidates);
+    (parameters, fields, fetches)
 }
 
 fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
@@ -429,7 +431,7 @@ mod tests {
         let munmap = planned("munmap", true);
         let (kernel, syscall) = (munmap.kernel.unwrap(), munmap.syscall.unwrap());
         assert_eq!((kernel.point.symbol.as_str(), syscall.point.symbol.as_str()), ("__x64_sys_munmap", "munmap"));
-        assert_eq!((kernel.point.parameters, syscall.point.parameters), (1, 6));
+        assert_eq!((kernel.point.parameters, syscall.point.parameters), (1, 2));
         assert!(kernel.point.flags & fl_function_flag::FL_FUNCTION_SYSCALL.0 != 0);
         assert!(syscall.point.flags & fl_function_flag::FL_FUNCTION_SYSCALL.0 == 0);
         assert_eq!(names(&kernel), ["addr", "len"]);
@@ -486,8 +488,8 @@ mod tests {
             &Functions::new(&Btf::from_vmlinux().unwrap()),
             Some(["a", "b", "c"].map(|name| ("const char *".to_owned(), name.to_owned())).to_vec()),
         );
-        assert_eq!(symlink.1[2].kind, kind_of(fl_fetch_kind::FL_FETCH_VALUE), "where the third lies");
-        assert!(matches!(symlink.0[2].shape, Shape::Address));
+        assert_eq!(symlink.2[2].kind, kind_of(fl_fetch_kind::FL_FETCH_VALUE), "where the third lies");
+        assert!(matches!(symlink.1[2].shape, Shape::Address));
     }
 
     #[test]
