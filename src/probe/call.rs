@@ -57,6 +57,8 @@ pub struct Point {
     pub parameters: u8,
     /// enum fl_function_flag.
     pub flags: u32,
+    /// With FL_FUNCTION_ANYONE: only where this argument has one of these bits; None: always.
+    pub anyone: Option<(u8, u64)>,
     /// What to read, in order.
     pub fetches: Vec<fl_fetch>,
 }
@@ -385,7 +387,15 @@ fn load_object(plan: &Plan, build: Build) -> Result<(Loaded, Patterns)> {
 
 /// What the kernel programs are told of a function.
 fn function(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
-    let mut told = fl_function { flags: point.flags, trigger: trigger.unwrap_or(0), ..fl_function::default() };
+    let (anyone_argument, anyone_mask) = point.anyone.map_or((0, 0), |(argument, mask)| (u32::from(argument), mask));
+    let trigger_value = trigger.unwrap_or(0);
+    let mut told = fl_function {
+        flags: point.flags,
+        trigger: trigger_value,
+        anyone_mask,
+        anyone_argument,
+        ..fl_function::default()
+    };
     if trigger.is_some() {
         told.flags |= fl_function_flag::FL_FUNCTION_TRIGGER.0;
     }

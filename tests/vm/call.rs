@@ -62,7 +62,7 @@ fn value(argument: u8) -> fl_fetch {
 fn syscall(name: &str, parameters: u8) -> Function {
     let fetches: Vec<fl_fetch> = (0..parameters).map(value).collect();
     let flags = fl_function_flag::FL_FUNCTION_HAS_RESULT.0;
-    let point = Point { symbol: name.to_owned(), btf_id: None, parameters, flags, fetches };
+    let point = Point { symbol: name.to_owned(), btf_id: None, parameters, flags, anyone: None, fetches };
     Function { kernel: None, syscall: Some(point), trigger: None }
 }
 

@@ -57,8 +57,9 @@ enum fl_fetch_kind {
 
 /* fl_fetch.flags */
 enum fl_fetch_flag {
-	FL_FETCH_AGAIN = 1 << 0, /* read again at the function's end, into fl_call.after */
-	FL_FETCH_OF_FD = 1 << 1, /* the argument is a file descriptor: begin with its struct file * */
+	FL_FETCH_AGAIN = 1 << 0,   /* read again at the function's end, into fl_call.after */
+	FL_FETCH_OF_FD = 1 << 1,   /* the argument is a file descriptor: begin with its struct file * */
+	FL_FETCH_OF_USER = 1 << 2, /* the pointers are the user's: struct sigaction of rt_sigaction(2) */
 };
 
 /*
@@ -95,6 +96,9 @@ struct fl_function {
 	u32 flags; /* enum fl_function_flag */
 	u32 fetch_count;
 	s64 trigger;
+	u64 anyone_mask; /* FL_FUNCTION_ANYONE only where this argument has one of these bits, O_TRUNC of open(2); 0: always */
+	u32 anyone_argument;
+	u32 pad;
 	struct fl_fetch fetches[FL_FETCHES_MAX];
 };
 
@@ -175,7 +179,7 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_fetch) == 24, "fl_fetch has a hole");
-_Static_assert(sizeof(struct fl_function) == 16 + FL_FETCHES_MAX * 24, "fl_function has a hole");
+_Static_assert(sizeof(struct fl_function) == 32 + FL_FETCHES_MAX * 24, "fl_function has a hole");
 _Static_assert(sizeof(struct fl_call) ==
 		       48 + (FL_ARGUMENTS + FL_FETCHES_MAX + FL_AFTER_MAX) * 8 + FL_TEXTS_MAX * FL_TEXT_BYTES,
 	       "fl_call has a hole");
