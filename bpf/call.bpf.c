@@ -15,13 +15,12 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* What to do at each function, by its number. Written by the loader only, which makes room for as many as there are. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct fl_function);
-} fl_functions SEC(".maps");
+/*
+ * What to do at each function: two for each, by its number: seen as a kernel function, and by tracepoints. As many as there are: the
+ * loader makes it as long, and writes it before the programs are verified, which are verified for what stands here: what their
+ * function doesn't need, is not there.
+ */
+const volatile struct fl_function fl_functions[2 * FL_FUNCTIONS_MAX] SEC(".rodata.functions") = {};
 
 /*
  * The kernel's stacks. Never freed: full, or two that want one bucket, means that a call has none (FL_LOST_STACK). Kernel stacks
@@ -57,8 +56,8 @@ const volatile struct fl_samples {
 #define PF_SIGNALED 0x400 /* get_signal() sets it before the core is dumped */
 #define PF_KTHREAD  0x200000
 
-/* Which function: its number, its parameters and the low flags of enum fl_function_flag. */
-#define FL_NUMBER(which)     ((u32)(which)&0xffff)
+/* Which function: its place in fl_functions, its parameters and the low flags of enum fl_function_flag. */
+#define FL_PLACE(which)      ((u32)(which)&0xffff)
 #define FL_PARAMETERS(which) ((u32)(which) >> 16 & 0xff)
 #define FL_FLAGS(which)      ((u32)(which) >> 24)
 
@@ -153,6 +152,16 @@ static __always_inline void fl_hand_on(const struct fl_task *task, const struct 
 
 /* --- a call begins --- */
 
+/* NULL: there is none. */
+static __always_inline const struct fl_function *fl_function_at(u32 place)
+{
+	barrier_var(place);
+	/* The loader's number is a constant for the verifier. */
+	if (place >= fl_config.places || place >= 2 * FL_FUNCTIONS_MAX)
+		return NULL;
+	return (const struct fl_function *)&fl_functions[place];
+}
+
 /* The arguments of a call, before it is known whether it is recorded. */
 struct fl_arguments {
 	u64 at[FL_ARGUMENTS];
@@ -209,17 +218,12 @@ static __always_inline void fl_begin(void *context, u32 number, const struct fl_
 	fl_count(FL_CALLS);
 }
 
-static __always_inline const struct fl_function *fl_function_of(u32 number)
-{
-	return bpf_map_lookup_elem(&fl_functions, &number);
-}
-
 /* --- a call ends --- */
 
 static __always_inline void fl_end(u64 which, s64 result)
 {
-	u32 number = FL_NUMBER(which);
-	const struct fl_function *function = fl_function_of(number);
+	u32 number = FL_PLACE(which) / 2;
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
 	struct task_struct *current;
 	struct fl_task *task;
 	u64 sequence, now;
@@ -288,8 +292,7 @@ SEC("raw_tp")
 int fl_fentry(u64 *context)
 {
 	u64 which = FL_WHICH;
-	u32 number = FL_NUMBER(which);
-	const struct fl_function *function = fl_function_of(number);
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
 	struct fl_arguments arguments = {};
 
 	if (!function)
@@ -297,7 +300,7 @@ int fl_fentry(u64 *context)
 	fl_copy(&arguments, sizeof(arguments), context);
 	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
 		fl_ask_syscall(&arguments, arguments.at[0]);
-	fl_begin(context, number, function, &arguments);
+	fl_begin(context, FL_PLACE(which) / 2, function, &arguments);
 	return 0;
 }
 
@@ -315,15 +318,14 @@ int fl_fexit(u64 *context)
 
 static __always_inline int fl_on_kprobe(struct pt_regs *regs, u64 which)
 {
-	u32 number = FL_NUMBER(which);
-	const struct fl_function *function = fl_function_of(number);
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
 	struct fl_arguments arguments = {{regs->di, regs->si, regs->dx, regs->cx, regs->r8, regs->r9}};
 
 	if (!function)
 		return 0;
 	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
 		fl_ask_syscall(&arguments, regs->di);
-	fl_begin(regs, number, function, &arguments);
+	fl_begin(regs, FL_PLACE(which) / 2, function, &arguments);
 	return 0;
 }
 
@@ -366,14 +368,14 @@ SEC("tracepoint")
 int fl_enter(struct fl_syscall_event *event)
 {
 	u64 which = FL_WHICH;
-	u32 parameters = FL_PARAMETERS(which), number = FL_NUMBER(which);
-	const struct fl_function *function = fl_function_of(number);
+	u32 parameters = FL_PARAMETERS(which);
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
 	struct fl_arguments arguments = {};
 
 	if (!function)
 		return 0;
 	_Pragma("unroll") for (u32 i = 0; i < FL_ARGUMENTS; i++) if (i < parameters) arguments.at[i] = event->words[i];
-	fl_begin(event, number, function, &arguments);
+	fl_begin(event, FL_PLACE(which) / 2, function, &arguments);
 	return 0;
 }
 
