@@ -15,13 +15,12 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* What to do at each function, by its number. Written by the loader only, which makes room for as many as there are. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct fl_function);
-} fl_functions SEC(".maps");
+/*
+ * What to do at each function: two for each, by its number: seen as a kernel function, and by tracepoints. As many as there are: the
+ * loader makes it as long, and writes it before the programs are verified, which are verified for what stands here: what their
+ * function doesn't need, is not there.
+ */
+const volatile struct fl_function fl_functions[2 * FL_FUNCTIONS_MAX] SEC(".rodata.functions") = {};
 
 /*
  * The kernel's stacks. Never freed: full, or two that want one bucket, means that a call has none (FL_LOST_STACK). Kernel stacks
@@ -46,7 +45,6 @@ const volatile struct fl_samples {
 	struct fl_task task;
 	struct fl_call call;
 	struct fl_event event;
-	enum fl_counter counter;
 	enum fl_fetch_kind fetch_kind;
 	enum fl_fetch_flag fetch_flag;
 	enum fl_function_flag function_flag;
@@ -58,8 +56,8 @@ const volatile struct fl_samples {
 #define PF_SIGNALED 0x400 /* get_signal() sets it before the core is dumped */
 #define PF_KTHREAD  0x200000
 
-/* Which function: its number, its parameters (fentry only) and the low flags of enum fl_function_flag. */
-#define FL_NUMBER(which)     ((u32)(which)&0xffff)
+/* Which function: its place in fl_functions, its parameters and the low flags of enum fl_function_flag. */
+#define FL_PLACE(which)      ((u32)(which)&0xffff)
 #define FL_PARAMETERS(which) ((u32)(which) >> 16 & 0xff)
 #define FL_FLAGS(which)      ((u32)(which) >> 24)
 
@@ -154,8 +152,39 @@ static __always_inline void fl_hand_on(const struct fl_task *task, const struct 
 
 /* --- a call begins --- */
 
-/* Makes room for a call of this function; then the caller places the arguments. NULL: it isn't recorded. */
-static __always_inline struct fl_call *fl_begin(void *context, u32 number, const struct fl_function *function)
+/* NULL: there is none. */
+static __always_inline const struct fl_function *fl_function_at(u32 place)
+{
+	barrier_var(place);
+	/* The loader's number is a constant for the verifier. */
+	if (place >= fl_config.places || place >= 2 * FL_FUNCTIONS_MAX)
+		return NULL;
+	return (const struct fl_function *)&fl_functions[place];
+}
+
+/* The arguments of a call, before it is known whether it is recorded. */
+struct fl_arguments {
+	u64 at[FL_ARGUMENTS];
+};
+
+/* Is this call recorded for all tasks, whatever the filter? */
+static __always_inline bool fl_is_for_anyone(const struct fl_function *function, const struct fl_arguments *arguments)
+{
+	u64 argument = 0;
+
+	if (!(function->flags & FL_FUNCTION_ANYONE))
+		return false;
+	if (!function->anyone_mask)
+		return true;
+	/* Each place by itself: old verifiers let no program index its stack. */
+	_Pragma("unroll") for (u32 i = 0; i < FL_ARGUMENTS; i++) if (i == function->anyone_argument) argument =
+		arguments->at[i];
+	return argument & function->anyone_mask;
+}
+
+/* Records that this function begins. */
+static __always_inline void fl_begin(void *context, u32 number, const struct fl_function *function,
+				     const struct fl_arguments *arguments)
 {
 	struct task_struct *current = (void *)bpf_get_current_task();
 	struct fl_task *task;
@@ -163,10 +192,10 @@ static __always_inline struct fl_call *fl_begin(void *context, u32 number, const
 	u64 sequence;
 
 	if (fl_read(current, flags) & (PF_SIGNALED | PF_EXITING))
-		return NULL;
-	task = fl_take_task(current, function->flags & FL_FUNCTION_ANYONE);
+		return;
+	task = fl_take_task(current, fl_is_for_anyone(function, arguments));
 	if (!task)
-		return NULL;
+		return;
 	sequence = task->next;
 	task->next = sequence + 1;
 	call = fl_call_at(task, sequence);
@@ -177,6 +206,7 @@ static __always_inline struct fl_call *fl_begin(void *context, u32 number, const
 	call->result = 0;
 	call->duration_ns = 0;
 	call->stack = -1;
+	__builtin_memcpy(call->arguments, arguments->at, sizeof(call->arguments));
 	fl_push_open(task, sequence, number);
 	if (fl_config.kernel_stacks) {
 		call->stack = bpf_get_stackid(context, &fl_call_stacks, 0);
@@ -184,21 +214,16 @@ static __always_inline struct fl_call *fl_begin(void *context, u32 number, const
 			fl_count(FL_LOST_STACK);
 	}
 	call->entered_ns = bpf_ktime_get_boot_ns();
+	fl_fetch_all(call, function);
 	fl_count(FL_CALLS);
-	return call;
-}
-
-static __always_inline const struct fl_function *fl_function_of(u32 number)
-{
-	return bpf_map_lookup_elem(&fl_functions, &number);
 }
 
 /* --- a call ends --- */
 
 static __always_inline void fl_end(u64 which, s64 result)
 {
-	u32 number = FL_NUMBER(which);
-	const struct fl_function *function = fl_function_of(number);
+	u32 number = FL_PLACE(which) / 2;
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
 	struct task_struct *current;
 	struct fl_task *task;
 	u64 sequence, now;
@@ -245,102 +270,62 @@ struct fl_user_registers {
 	u64 r10, r9, r8, ax, cx, dx, si, di;
 };
 
-static __always_inline void fl_place_syscall(struct fl_call *call, u64 regs)
+static __always_inline void fl_ask_syscall(struct fl_arguments *arguments, u64 regs)
 {
 	struct fl_user_registers from = {};
 
 	fl_copy(&from, sizeof(from), &((const struct pt_regs *)regs)->r10);
-	call->arguments[0] = from.di;
-	call->arguments[1] = from.si;
-	call->arguments[2] = from.dx;
-	call->arguments[3] = from.r10;
-	call->arguments[4] = from.r8;
-	call->arguments[5] = from.r9;
+	arguments->at[0] = from.di;
+	arguments->at[1] = from.si;
+	arguments->at[2] = from.dx;
+	arguments->at[3] = from.r10;
+	arguments->at[4] = from.r8;
+	arguments->at[5] = from.r9;
 }
 
-/* fentry: as many arguments as the function has. */
+/*
+ * fentry: the arguments lie where the context is, and behind them the result. Read as plain memory: of what it takes for a pointer
+ * to a struct, the verifier would let nothing but members be read; and so it is one program for all, whatever the number of their
+ * arguments. Those that there are not are whatever lies on the kernel's stack; nothing reads them.
+ */
 SEC("raw_tp")
 int fl_fentry(u64 *context)
 {
 	u64 which = FL_WHICH;
-	u32 parameters = FL_PARAMETERS(which), number = FL_NUMBER(which);
-	const struct fl_function *function = fl_function_of(number);
-	struct fl_call *call;
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
+	struct fl_arguments arguments = {};
 
 	if (!function)
 		return 0;
-	call = fl_begin(context, number, function);
-	if (!call)
-		return 0;
-	/* Through memory: of what it takes for a pointer to a struct, the verifier would let nothing but members be read. */
-	if (parameters > 0)
-		call->arguments[0] = context[0];
-	if (parameters > 1)
-		call->arguments[1] = context[1];
-	if (parameters > 2)
-		call->arguments[2] = context[2];
-	if (parameters > 3)
-		call->arguments[3] = context[3];
-	if (parameters > 4)
-		call->arguments[4] = context[4];
-	if (parameters > 5)
-		call->arguments[5] = context[5];
+	fl_copy(&arguments, sizeof(arguments), context);
 	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
-		fl_place_syscall(call, call->arguments[0]);
-	fl_fetch_all(call, function);
+		fl_ask_syscall(&arguments, arguments.at[0]);
+	fl_begin(context, FL_PLACE(which) / 2, function, &arguments);
 	return 0;
 }
 
-/* fexit: the result stands behind the arguments. */
 SEC("raw_tp")
 int fl_fexit(u64 *context)
 {
 	u64 which = FL_WHICH;
-	u32 parameters = FL_PARAMETERS(which);
-	s64 result = 0;
+	u64 result = 0;
 
-	if (FL_FLAGS(which) & FL_FUNCTION_HAS_RESULT) {
-		if (parameters == 0)
-			result = context[0];
-		else if (parameters == 1)
-			result = context[1];
-		else if (parameters == 2)
-			result = context[2];
-		else if (parameters == 3)
-			result = context[3];
-		else if (parameters == 4)
-			result = context[4];
-		else if (parameters == 5)
-			result = context[5];
-		else if (parameters == 6)
-			result = context[6];
-	}
+	if (FL_FLAGS(which) & FL_FUNCTION_HAS_RESULT)
+		fl_copy(&result, sizeof(result), (char *)context + FL_PARAMETERS(which) * sizeof(u64));
 	fl_end(which, result);
 	return 0;
 }
 
 static __always_inline int fl_on_kprobe(struct pt_regs *regs, u64 which)
 {
-	u32 number = FL_NUMBER(which);
-	const struct fl_function *function = fl_function_of(number);
-	struct fl_call *call;
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
+	struct fl_arguments arguments = {{regs->di, regs->si, regs->dx, regs->cx, regs->r8, regs->r9}};
 
 	if (!function)
 		return 0;
-	call = fl_begin(regs, number, function);
-	if (!call)
-		return 0;
-	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL) {
-		fl_place_syscall(call, regs->di);
-	} else {
-		call->arguments[0] = regs->di;
-		call->arguments[1] = regs->si;
-		call->arguments[2] = regs->dx;
-		call->arguments[3] = regs->cx;
-		call->arguments[4] = regs->r8;
-		call->arguments[5] = regs->r9;
-	}
-	fl_fetch_all(call, function);
+	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
+		fl_ask_syscall(&arguments, regs->di);
+	fl_begin(regs, FL_PLACE(which) / 2, function, &arguments);
 	return 0;
 }
 
@@ -383,28 +368,14 @@ SEC("tracepoint")
 int fl_enter(struct fl_syscall_event *event)
 {
 	u64 which = FL_WHICH;
-	u32 parameters = FL_PARAMETERS(which), number = FL_NUMBER(which);
-	const struct fl_function *function = fl_function_of(number);
-	struct fl_call *call;
+	u32 parameters = FL_PARAMETERS(which);
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
+	struct fl_arguments arguments = {};
 
 	if (!function)
 		return 0;
-	call = fl_begin(event, number, function);
-	if (!call)
-		return 0;
-	if (parameters > 0)
-		call->arguments[0] = event->words[0];
-	if (parameters > 1)
-		call->arguments[1] = event->words[1];
-	if (parameters > 2)
-		call->arguments[2] = event->words[2];
-	if (parameters > 3)
-		call->arguments[3] = event->words[3];
-	if (parameters > 4)
-		call->arguments[4] = event->words[4];
-	if (parameters > 5)
-		call->arguments[5] = event->words[5];
-	fl_fetch_all(call, function);
+	_Pragma("unroll") for (u32 i = 0; i < FL_ARGUMENTS; i++) if (i < parameters) arguments.at[i] = event->words[i];
+	fl_begin(event, FL_PLACE(which) / 2, function, &arguments);
 	return 0;
 }
 

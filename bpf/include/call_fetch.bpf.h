@@ -21,7 +21,7 @@ struct fl_text {
 /* Global: verified once. Only kernels that have typed loads run it, and those let it have a pointer. */
 __noinline int fl_copy_text(struct fl_text *to, u32 room, u64 from)
 {
-	if (!to || !room || room > FL_TEXT_BYTES)
+	if (!to || !room || room > FL_TEXT_BYTES || (s64)from >= 0)
 		return -1;
 	for (u32 i = 0; i < FL_TEXT_BYTES; i++) {
 		u8 c = *(const volatile u8 *)fl_words(from + i);
@@ -39,9 +39,11 @@ __noinline int fl_copy_text(struct fl_text *to, u32 room, u64 from)
 
 #define fl_read_text(to, room, from) fl_copy_text((struct fl_text *)(to), room, from)
 
-/* A number of `bytes`. What isn't mapped reads as 0. */
+/* A number of `bytes`. What is no address of the kernel's can't be read; what isn't mapped there reads as 0. */
 static __always_inline long fl_read_number(u64 *value, u32 bytes, u64 from)
 {
+	if ((s64)from >= 0)
+		return -1;
 	*value = fl_word((const void *)from);
 	if (bytes < 8)
 		*value &= (1ULL << (bytes * 8)) - 1;
@@ -124,6 +126,7 @@ static __always_inline bool fl_fetch(struct fl_call *call, const struct fl_fetch
 {
 	u32 argument = fetch->argument, steps = fetch->dereferences, size = fetch->size, kind = fetch->kind;
 	u32 text = fetch->text;
+	bool is_users = fetch->flags & FL_FETCH_OF_USER;
 	long length;
 	u64 at;
 
@@ -151,7 +154,9 @@ static __always_inline bool fl_fetch(struct fl_call *call, const struct fl_fetch
 				bytes = size;
 		}
 		barrier_var(bytes);
-		if (!bytes || bytes > 8 || fl_read_number(&found, bytes, at))
+		if (!bytes || bytes > 8)
+			return false;
+		if (is_users ? bpf_probe_read_user(&found, bytes, (const void *)at) : fl_read_number(&found, bytes, at))
 			return false;
 		at = found;
 	}
@@ -163,7 +168,7 @@ static __always_inline bool fl_fetch(struct fl_call *call, const struct fl_fetch
 		*value = fl_take_path(call, text, at);
 		return *value != 0;
 	}
-	length = fl_take_text(call, text, 0, at, kind == FL_FETCH_USER_TEXT);
+	length = fl_take_text(call, text, 0, at, is_users || kind == FL_FETCH_USER_TEXT);
 	if (length <= 0)
 		return false;
 	*value = length;

@@ -184,12 +184,11 @@ const TYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/call.typed.o"));
 
 /// Room for some hundred triggers with their calls.
 const RING_BYTES: usize = 4 << 20;
-/// Each processor keeps that many free entries of an LRU table to itself: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c.
+/// Each processor keeps that many free entries of an LRU table to itself, and as many are thrown out at once when it has none
+/// left: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c.
 const KEPT_BY_PROCESSOR: usize = 128;
 /// No more room for those than for so many processors.
 const PROCESSORS_MAX: usize = 16;
-/// Entries that are read at once.
-const BATCH: u32 = 64;
 
 /// The attached recorder. Dropping it detaches every program.
 pub struct Recorder {
@@ -242,14 +241,7 @@ impl Recorder {
             links.push(raw("fl_signal", "signal_deliver")?);
         }
         recorder.links = links;
-        let functions = recorder.object.map("fl_functions")?;
-        let tell = |number: usize, point: &Point, trigger: Option<i64>| {
-            let bytes = bytes_of(&function(point, trigger)?);
-            functions
-                .update(&u32::try_from(number)?.to_ne_bytes(), &bytes, MapFlags::ANY)
-                .with_context(|| format!("failed to tell what to read of `{}`", point.symbol))
-        };
-        let (attached, hooks) = strategy::attach_all(plan, &patterns, &tell);
+        let (attached, hooks) = strategy::attach_all(plan, &patterns);
         recorder.hooks = hooks;
         recorder.attached = attached;
         Ok(recorder)
@@ -282,7 +274,8 @@ impl Recorder {
     pub fn tasks(&self) -> Result<Vec<Task>> {
         let what = "failed to read the calls of all tasks";
         let map = self.object.map("fl_tasks")?;
-        let entries = map.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY).context(what)?;
+        // All in one batch: libbpf-rs takes one that is not full for the last, and a hash table's seldom are.
+        let entries = map.lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY).context(what)?;
         entries.map(|(_, bytes)| self.read(&bytes).context(what)).collect()
     }
 
@@ -345,7 +338,16 @@ fn load_object(plan: &Plan, build: Build) -> Result<(Loaded, Patterns)> {
         Build::Typed => TYPED,
     };
     let mut object = Opened::open(bytes, build, plan.btf.as_deref())?;
+    let mut functions = Vec::new();
+    for Function { kernel, syscall, trigger } in &plan.functions {
+        for point in [kernel, syscall] {
+            functions.push(point.as_ref().map_or(Ok(fl_function::default()), |point| told(point, *trigger))?);
+        }
+    }
+    // A section has something in it.
+    functions.resize(functions.len().max(1), fl_function::default());
     let config = fl_config {
+        places: u32::try_from(functions.len())?,
         trigger_signals: plan.trigger_signals.iter().fold(0, |bits, signal| bits | 1 << ((signal - 1) & 63)),
         calls: plan.calls,
         live: plan.live.unwrap_or(0),
@@ -353,6 +355,7 @@ fn load_object(plan: &Plan, build: Build) -> Result<(Loaded, Patterns)> {
         ..fl_config::default()
     };
     object.configure("fl_config", &config)?;
+    object.fill(".rodata.functions", &functions)?;
     object.configure("fl_filter_config", &plan.filter.config()?)?;
     // Nothing is loaded, and no table kept, that was not asked for.
     object.autoload("fl_signal", !plan.trigger_signals.is_empty())?;
@@ -364,8 +367,7 @@ fn load_object(plan: &Plan, build: Build) -> Result<(Loaded, Patterns)> {
         object.set_value_size(table, value)?;
     }
     let processors = num_possible_cpus().unwrap_or(1).min(PROCESSORS_MAX);
-    object.resize("fl_tasks", plan.tasks as usize + processors * KEPT_BY_PROCESSOR)?;
-    object.resize("fl_functions", plan.functions.len())?;
+    object.resize("fl_tasks", plan.tasks as usize + (processors + 1) * KEPT_BY_PROCESSOR)?;
     object.resize("fl_pids", plan.filter.pids.len())?;
     if !plan.kernel_stacks {
         object.resize("fl_call_stacks", 1)?;
@@ -386,8 +388,16 @@ fn load_object(plan: &Plan, build: Build) -> Result<(Loaded, Patterns)> {
 }
 
 /// What the kernel programs are told of a function.
-fn function(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
-    let mut told = fl_function { flags: point.flags, trigger: trigger.unwrap_or(0), ..fl_function::default() };
+fn told(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
+    let (anyone_argument, anyone_mask) = point.anyone.map_or((0, 0), |(argument, mask)| (u32::from(argument), mask));
+    let trigger_value = trigger.unwrap_or(0);
+    let mut told = fl_function {
+        flags: point.flags,
+        trigger: trigger_value,
+        anyone_mask,
+        anyone_argument,
+        ..fl_function::default()
+    };
     if trigger.is_some() {
         told.flags |= fl_function_flag::FL_FUNCTION_TRIGGER.0;
     }
@@ -402,9 +412,4 @@ fn function(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
         *to = *from;
     }
     Ok(told)
-}
-
-fn bytes_of(function: &fl_function) -> Vec<u8> {
-    // SAFETY: it is repr(C), made of integers, without padding that isn't named (abi/call.h).
-    unsafe { std::slice::from_raw_parts((&raw const *function).cast::<u8>(), size_of::<fl_function>()) }.to_vec()
 }

@@ -132,6 +132,23 @@ impl Opened {
         load::step(&format!("size the values of table `{name}`"), self.map(name)?.set_value_size(bytes))
     }
 
+    /// Writes the table of constants that lies alone in section `name`, as long as it is.
+    pub(super) fn fill<Value: Plain>(&mut self, name: &str, values: &[Value]) -> Result<()> {
+        let bytes = size_of_val(values);
+        let mut map = self
+            .object
+            .maps_mut()
+            .find(|map| map.name().to_string_lossy().ends_with(name))
+            .ok_or_else(|| missing("section", name))?;
+        let what = || format!("size section `{name}`");
+        load::step(&what(), map.set_value_size(u32::try_from(bytes).with_context(what)?))?;
+        let place = map.initial_value_mut().and_then(|section| section.get_mut(..bytes));
+        let place = place.ok_or_else(|| missing("section", name))?;
+        // SAFETY: a Plain is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
+        place.copy_from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), bytes) });
+        Ok(())
+    }
+
     /// Takes these programs as patterns, in their order: as they would go to the kernel, which they do not. Makes the tables.
     pub(super) fn patterns(&mut self, names: &[&str]) -> Result<Vec<Pattern>> {
         let object = self.object.as_libbpf_object().as_ptr();

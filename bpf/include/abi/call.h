@@ -91,7 +91,7 @@ enum fl_function_flag {
 	FL_FUNCTION_AT_END = 1 << 6,     /* something is read at its end: the loader sets it */
 };
 
-/* What to do at one function. Its place in fl_functions is its number everywhere. */
+/* What to do at one function. */
 struct fl_function {
 	u32 flags; /* enum fl_function_flag */
 	u32 fetch_count;
@@ -115,7 +115,7 @@ struct fl_call {
 	u64 entered_ns;  /* CLOCK_BOOTTIME */
 	u64 duration_ns; /* once it has ended */
 	s64 result;      /* the whole register; once it has ended */
-	u32 function;    /* its place in fl_functions */
+	u32 function;    /* its number */
 	s32 stack;       /* of the kernel, in fl_call_stacks; negative: none */
 	enum fl_call_state state;
 	u32 unread;                  /* bit N: fetches[N] could not be read; bit 16 + N: after[N] could not */
@@ -174,8 +174,9 @@ struct fl_config {
 	u64 trigger_signals; /* bit N-1: signal N is a trigger */
 	u32 calls;           /* that are kept of each task: a power of two, FL_CALLS_MIN to FL_CALLS_MAX */
 	u32 live;            /* calls handed on a second, of each processor; 0: none */
+	u32 places;          /* in fl_functions: two for each function */
 	u8 kernel_stacks;
-	u8 pad[7];
+	u8 pad[3];
 };
 
 _Static_assert(sizeof(struct fl_fetch) == 24, "fl_fetch has a hole");

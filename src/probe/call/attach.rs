@@ -52,6 +52,18 @@ impl fmt::Display for Failure {
 /// ENOTSUPP of include/linux/errno.h, which no C library knows.
 const ENOTSUPP: i32 = 524;
 
+/// Does the kernel say that it has no such thing at all?
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | ENOTSUPP))
+}
+
+fn failed_to_attach(error: &io::Error) -> Failure {
+    if is_unsupported(error) {
+        return Failure::Kernel(format!("this kernel has none ({})", words(error)));
+    }
+    Failure::Function(format!("not probeable: {}", words(error)))
+}
+
 fn function_failure(step: &str, error: &io::Error) -> Failure {
     Failure::Function(format!("{step}: {}", words(error)))
 }
@@ -67,6 +79,8 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let error = words(&refusal.error);
         match refusal.log.as_str() {
+            // No trampolines: the function is not even looked at.
+            "" if is_unsupported(&refusal.error) => Self::Kernel(format!("this kernel has none ({error})")),
             "" => Self::Function(format!("the kernel refused the program: {error}")),
             log => Self::Function(format!("the kernel refused the program: {log} ({error})")),
         }
@@ -79,9 +93,10 @@ pub(super) fn is_read_at_end(fetch: &fl_fetch) -> bool {
         || u32::from(fetch.kind) == fl_fetch_kind::FL_FETCH_USER_TEXT.0
 }
 
-/// The number that a program has of its function: FL_NUMBER() and its like, bpf/call.bpf.c.
-fn which(number: u32, point: &Point) -> u64 {
-    u64::from(number & 0xffff) | u64::from(point.parameters) << 16 | u64::from(point.flags & 0xff) << 24
+/// What a program has of its function: FL_PLACE() and its like, bpf/call.bpf.c.
+fn which(number: u32, point: &Point, is_tracepoint: bool) -> u64 {
+    let place = number << 1 | u32::from(is_tracepoint);
+    u64::from(place & 0xffff) | u64::from(point.parameters) << 16 | u64::from(point.flags & 0xff) << 24
 }
 
 /// The patterns of bpf/call.bpf.c.
@@ -138,16 +153,10 @@ impl Patterns {
         for (side, pattern) in Self::sides(point, &self.fentry, &self.fexit) {
             let attach = if side == Side::Begin { BPF_TRACE_FENTRY } else { BPF_TRACE_FEXIT };
             let program =
-                pattern.load(which(number, point), Kind { program: BPF_PROG_TYPE_TRACING, attach, function })?;
+                pattern.load(which(number, point, false), Kind { program: BPF_PROG_TYPE_TRACING, attach, function })?;
             // SAFETY: no name: where to attach was said when it was loaded.
             let link = unsafe { bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) };
-            let link = owned(link).map_err(|error| match error.raw_os_error() {
-                // No ftrace with direct calls, CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, or no trampolines at all.
-                Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | ENOTSUPP) => {
-                    Failure::Kernel(format!("this kernel has none ({})", words(&error)))
-                }
-                _ => function_failure("attach", &error),
-            })?;
+            let link = owned(link).map_err(|error| failed_to_attach(&error))?;
             hooks.push(Hook { _link: link });
         }
         Ok(hooks)
@@ -162,7 +171,7 @@ impl Patterns {
         let mut hooks = Vec::new();
         for (side, pattern) in Self::sides(point, &self.kprobe, &self.kretprobe) {
             let program =
-                pattern.load(which(number, point), Kind { program: BPF_PROG_TYPE_KPROBE, ..Kind::default() })?;
+                pattern.load(which(number, point, false), Kind { program: BPF_PROG_TYPE_KPROBE, ..Kind::default() })?;
             let event = perf::open_kprobe(kind, &symbol, side == Side::End)
                 .map_err(|error| Failure::Function(format!("not probeable: {}", words(&error))))?;
             perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
@@ -178,8 +187,8 @@ impl Patterns {
             let name = format!("sys_{}_{}", if side == Side::Begin { "enter" } else { "exit" }, point.symbol);
             let id = tracefs.syscall(&name).map_err(|error| Failure::Kernel(format!("{error:#}")))?;
             let id = id.ok_or_else(|| Failure::Function(format!("there is no tracepoint `syscalls:{name}`")))?;
-            let program =
-                pattern.load(which(number, point), Kind { program: BPF_PROG_TYPE_TRACEPOINT, ..Kind::default() })?;
+            let program = pattern
+                .load(which(number, point, true), Kind { program: BPF_PROG_TYPE_TRACEPOINT, ..Kind::default() })?;
             // Its processor doesn't matter: a program is run on all.
             let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0)
                 .map_err(|error| function_failure("open its event", &error))?;
@@ -227,7 +236,7 @@ impl Multi {
 fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Result<Hook, Failure> {
     let names = functions.iter().map(|(_, point)| c_string(&point.symbol)).collect::<Result<Vec<_>, _>>()?;
     let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-    let cookies: Vec<u64> = functions.iter().map(|(number, point)| which(*number, point)).collect();
+    let cookies: Vec<u64> = functions.iter().map(|(number, point)| which(*number, point, false)).collect();
     let mut opts =
         bpf_link_create_opts { sz: size_of::<bpf_link_create_opts>() as _, ..bpf_link_create_opts::default() };
     opts.__bindgen_anon_1.kprobe_multi.flags = flags;
@@ -236,13 +245,7 @@ fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Res
     opts.__bindgen_anon_1.kprobe_multi.cookies = cookies.as_ptr();
     // SAFETY: every pointer is to memory that lives during the call, with its length beside it.
     let link = unsafe { bpf_link_create(program.as_raw_fd(), 0, BPF_TRACE_KPROBE_MULTI, &raw const opts) };
-    let link = owned(link).map_err(|error| match error.raw_os_error() {
-        // No kprobes over fprobe, CONFIG_FPROBE: v5.18.
-        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM | ENOTSUPP) => {
-            Failure::Kernel(format!("this kernel has none ({})", words(&error)))
-        }
-        _ => Failure::Function(format!("not probeable: {}", words(&error))),
-    })?;
+    let link = owned(link).map_err(|error| failed_to_attach(&error))?;
     Ok(Hook { _link: link })
 }
 

@@ -4,8 +4,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::Result;
-
 use super::attach::{Failure, Hook, Patterns};
 use super::{Attach, Attached, Function, How, Plan, Point};
 use crate::probe::tracefs::Tracefs;
@@ -15,11 +13,8 @@ const MANY: usize = 64;
 /// Threads that load and attach: the kernel takes turns with more.
 const THREADS_MAX: usize = 8;
 
-/// What tells the kernel programs what to read of a function, by its number.
-pub(super) type Tell<'a> = dyn Fn(usize, &Point, Option<i64>) -> Result<()> + 'a;
-
 /// Attaches each function of the plan in the best way that works.
-pub(super) fn attach_all(plan: &Plan, patterns: &Patterns, tell: &Tell<'_>) -> (Vec<Attached>, Vec<Hook>) {
+pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Vec<Hook>) {
     let mut state = State {
         attached: plan.functions.iter().map(|_| Attached { how: None, failures: Vec::new() }).collect(),
         hooks: Vec::new(),
@@ -29,12 +24,9 @@ pub(super) fn attach_all(plan: &Plan, patterns: &Patterns, tell: &Tell<'_>) -> (
             (0..plan.functions.len()).filter(|&number| state.attached[number].how.is_none()).collect();
         let mut points = Vec::new();
         for number in waiting {
-            let Function { kernel, syscall, trigger } = &plan.functions[number];
-            let Some(point) = (if how == How::Tracepoint { syscall } else { kernel }) else { continue };
-            match tell(number, point, *trigger) {
-                Ok(()) => points.push((number, point)),
-                Err(error) => state.failed(number, how, &Failure::Function(format!("{error:#}"))),
-            }
+            let Function { kernel, syscall, .. } = &plan.functions[number];
+            let point = if how == How::Tracepoint { syscall } else { kernel };
+            points.extend(point.as_ref().map(|point| (number, point)));
         }
         match how {
             How::KprobeMulti => attach_together(patterns, &points, &mut state),
