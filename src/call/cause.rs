@@ -108,9 +108,9 @@ struct Link {
 pub fn relate(facts: &Facts, calls: &mut [Call]) {
     calls.sort_by_key(|call| (call.entered_ns, call.tid));
     let mut heap = None;
-    // The newest one that has changed things: its place, its end, whether it explains the crash.
-    let mut newest: Option<(usize, u64, bool)> = None;
-    // In the order in which they took effect.
+    // The newest one that has changed things.
+    let mut newest: Option<Change> = None;
+    // In the order in which they took effect: of two calls in one another the inner one is first.
     let mut order: Vec<usize> = (0..calls.len()).filter(|&index| calls[index].entered_ns <= facts.at_ns).collect();
     order.sort_by_key(|&index| (calls[index].ended_ns(), std::cmp::Reverse(calls[index].entered_ns)));
     for index in order {
@@ -119,16 +119,34 @@ pub fn relate(facts: &Facts, calls: &mut [Call]) {
         for effect in effects(call) {
             let Some(link) = facts.link(call, &effect, &mut heap) else { continue };
             if let Some(explains) = link.explains {
-                // Of a call in another one the outer one counts, which ends last.
-                newest = Some((index, call.ended_ns(), explains));
+                let change = Change { index, explains, certain: link.relation.certain };
+                // Of two that are one change the outer one counts, unless only the inner one is sure of the file.
+                let is_one = newest.as_ref().is_some_and(|inner| is_inside(&calls[inner.index], call));
+                let is_surer = newest.as_ref().is_some_and(|inner| inner.certain && !change.certain);
+                if !(is_one && is_surer) {
+                    newest = Some(change);
+                }
             }
             relation = Some(link.relation);
         }
         calls[index].relation = relation;
     }
-    if let Some((index, _, true)) = newest {
+    if let Some(Change { index, explains: true, .. }) = newest {
         calls[index].is_cause = true;
     }
+}
+
+/// A call that has changed what the crash was about.
+struct Change {
+    index: usize,
+    /// What it left is what the crash found.
+    explains: bool,
+    certain: bool,
+}
+
+/// Was `inner` made by `outer`?
+fn is_inside(inner: &Call, outer: &Call) -> bool {
+    inner.tid == outer.tid && outer.entered_ns <= inner.entered_ns && inner.ended_ns() <= outer.ended_ns()
 }
 
 impl Facts {
@@ -392,6 +410,17 @@ mod tests {
         for name in ["/data", "ata", "/tmp/data2", ""] {
             assert_eq!(named(name), (false, None), "{name}");
         }
+    }
+
+    #[test]
+    fn of_a_name_and_the_inode_in_it_the_inode_counts() {
+        let mut open = call("openat", &[("filename", 0), ("flags", libc::O_TRUNC as u64)], 3);
+        open.arguments[0].value = Some(Value::Text("/tmp/data".to_owned()));
+        let arguments = [("dentry:dentry.i_ino", 42), ("dentry:dentry.s_dev", 8), ("length", 0)];
+        let inner = Call { duration_ns: Some(1), ..call("do_truncate", &arguments, 0) };
+        let mut calls = vec![at(5, Call { duration_ns: Some(9_000_000), ..open }), at(6, inner)];
+        relate(&bus(Some((42, 8))), &mut calls);
+        assert_eq!((calls[0].is_cause, calls[1].is_cause), (false, true));
     }
 
     #[test]
