@@ -133,6 +133,7 @@ fn device(number: u64) -> String {
 /// Is a parameter of this name, an unsigned long, an address?
 fn is_address(name: &str) -> bool {
     name.contains("addr")
+        || name.ends_with("brk")
         || matches!(name, "start" | "end" | "brk" | "ptr" | "ip" | "sp" | "newsp" | "vm_start" | "vm_end")
 }
 

@@ -97,7 +97,7 @@ impl Namer {
         Self { symbolizer: Symbolizer::new(), can_name: *sight == Sight::All }
     }
 
-    /// The frames of a stack, innermost first, from the function itself on: what is inside of it is the probe's own.
+    /// The frames of a stack, innermost first, without those that are there because we look.
     pub fn frames(&self, addresses: &[u64]) -> Vec<KernelFrame> {
         let source = Source::Kernel(Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() });
         let named =
@@ -107,8 +107,16 @@ impl Namer {
             Symbolized::Unknown(_) => None,
         };
         let frames = addresses.iter().enumerate();
-        frames.map(|(index, &address)| KernelFrame { address: Hex(address), symbol: symbol(index) }).collect()
+        let frames = frames.map(|(index, &address)| KernelFrame { address: Hex(address), symbol: symbol(index) });
+        frames.filter(|frame| !frame.symbol.as_deref().is_some_and(is_probes_own)).collect()
     }
+}
+
+/// Programs, what calls them at a function, and at a tracepoint of a system call.
+fn is_probes_own(symbol: &str) -> bool {
+    ["bpf_prog_", "bpf_trampoline_", "perf_syscall_", "syscall_trace_enter", "kprobe_", "fprobe_"]
+        .iter()
+        .any(|begin| symbol.starts_with(begin))
 }
 
 #[cfg(test)]

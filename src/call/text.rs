@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::record::{Argument, Call, LiveCall, State, Trigger, Value};
+use crate::hex::Hex;
 use crate::output::{Record, escape};
 
 /// Writes the calls under their heading: how long before the crash, whose, what, and how it ended.
@@ -57,8 +58,15 @@ fn line(call: &Call) -> String {
     line
 }
 
-/// A path says to people what its inode says to programs, and what a pointer didn't lead to says nothing.
+/// The kernel's half of the address space begins here.
+const KERNEL: u64 = 1 << 63;
+
+/// A path says to people what its inode says to programs; what a pointer didn't lead to says nothing, nor does where something
+/// lies in the kernel.
 fn is_shown(argument: &Argument) -> bool {
+    if matches!(argument.value, Some(Value::Address(Hex(KERNEL..)))) {
+        return false;
+    }
     let is_field = argument.name.contains([':', '*']);
     let is_inode = argument.name.ends_with(".i_ino") || argument.name.ends_with(".s_dev");
     !is_field || (argument.value.is_some() && !is_inode)
@@ -128,7 +136,6 @@ mod tests {
     use super::super::effect::tests::call;
     use super::super::record::Relation;
     use super::*;
-    use crate::hex::Hex;
 
     #[test]
     fn a_call_is_one_line() {

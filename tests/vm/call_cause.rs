@@ -273,6 +273,14 @@ fn another_process_truncates_the_mapped_file() {
         .any(|function| function["function"] == "do_truncate" && function["state"] == "attached");
     let (function, certain) = if sees_functions { ("do_truncate", true) } else { ("openat", false) };
     assert_eq!((&by_name["function"], &by_name["relation"]["certain"]), (&function.into(), &certain.into()));
+    if sees_functions {
+        let size = by_name["arguments"].as_array().unwrap().iter().find(|one| one["name"] == "dentry:dentry.i_size");
+        let size = size.unwrap();
+        assert_eq!((&size["type"], &size["value"], &size["after"]), (&"loff_t".into(), &16384.into(), &0.into()));
+        assert_eq!((argument(by_name, "length"), &by_name["return"]), (&0.into(), &0.into()));
+        let (name, shown) = (victims[1].2.file_name().unwrap(), argument(by_name, "dentry:dentry.path"));
+        assert!(shown.as_str().unwrap().ends_with(&format!("/{}", name.to_str().unwrap())), "{shown}");
+    }
     // The third was cut within the page before: the page at the fault is gone all the same.
     assert_eq!(argument(cause(crash(victims[2].0)), "length"), 8191);
 }
