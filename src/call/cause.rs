@@ -110,6 +110,7 @@ pub fn relate(facts: &Facts, calls: &mut [Call]) {
     let mut heap = None;
     // The newest one that has changed things.
     let mut newest: Option<Change> = None;
+    let mut forget: Vec<usize> = Vec::new();
     // In the order in which they took effect: of two calls in one another the inner one is first.
     let mut order: Vec<usize> = (0..calls.len()).filter(|&index| calls[index].entered_ns <= facts.at_ns).collect();
     order.sort_by_key(|&index| (calls[index].ended_ns(), std::cmp::Reverse(calls[index].entered_ns)));
@@ -117,6 +118,11 @@ pub fn relate(facts: &Facts, calls: &mut [Call]) {
         let call = &calls[index];
         let mut relation = None;
         for effect in effects(call) {
+            if effect == Effect::Replaced && call.pid == facts.pid {
+                (newest, heap) = (None, None);
+                forget.extend(0..calls.len());
+                forget.retain(|&other| calls[other].ended_ns() < call.entered_ns);
+            }
             let Some(link) = facts.link(call, &effect, &mut heap) else { continue };
             if let Some(explains) = link.explains {
                 let change = Change { index, explains, certain: link.relation.certain };
@@ -130,6 +136,12 @@ pub fn relate(facts: &Facts, calls: &mut [Call]) {
             relation = Some(link.relation);
         }
         calls[index].relation = relation;
+    }
+    // What another program has done to memory that is gone.
+    for index in forget {
+        if calls[index].pid == facts.pid {
+            calls[index].relation = None;
+        }
     }
     if let Some(Change { index, explains: true, .. }) = newest {
         calls[index].is_cause = true;
@@ -155,6 +167,7 @@ impl Facts {
             Effect::Sent(signal, pid) => self.sent(call, *signal, *pid),
             Effect::Cut(file, length) => self.cut(file, *length),
             Effect::Hole(file, shortens) => self.hole(file, *shortens),
+            Effect::Replaced => None,
             // The rest concerns the memory of its own process only.
             _ if call.pid != self.pid => None,
             effect => self.memory(effect, heap),
@@ -365,6 +378,20 @@ mod tests {
         assert_eq!(cause(&facts(Fault::NotMapped), calls()), None);
         let none = vec![at(5, mmap(ADDRESS, 0))];
         assert_eq!(cause(&facts(Fault::NotAllowed("read")), none), Some((5, "mapped")));
+    }
+
+    #[test]
+    fn another_program_has_other_memory() {
+        let execve = call("execve", &[], 0);
+        let calls = || vec![at(5, munmap(ADDRESS)), at(7, execve.clone())];
+        assert_eq!(cause(&facts(Fault::NotMapped), calls()), None);
+        let mut related = calls();
+        relate(&facts(Fault::NotMapped), &mut related);
+        assert_eq!(related[0].relation, None);
+        let failed = Call { raw_result: Some(-2), ..execve.clone() };
+        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, munmap(ADDRESS)), at(7, failed)]), Some((5, "unmapped")));
+        let after = [calls(), vec![at(9, munmap(ADDRESS))]].concat();
+        assert_eq!(cause(&facts(Fault::NotMapped), after), Some((9, "unmapped")));
     }
 
     #[test]

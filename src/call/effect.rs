@@ -63,6 +63,8 @@ pub enum Effect {
     Hole(File, bool),
     /// Signal, and the process it was sent to.
     Sent(u32, u32),
+    /// The process runs another program: nothing that was done to its memory before counts.
+    Replaced,
 }
 
 /// To whole pages.
@@ -131,6 +133,7 @@ fn of(call: &Call) -> Option<Vec<Effect>> {
         }
         "fallocate" => fallocated(inode(call, "fd:file")?, raw("mode")?),
         "vfs_fallocate" => fallocated(inode(call, "file:file")?, raw("mode")?),
+        "execve" | "execveat" if call.state == State::Returned => one(Effect::Replaced),
         "kill" | "tkill" | "rt_sigqueueinfo" => sent(raw("sig")?, raw("pid")?),
         "tgkill" | "rt_tgsigqueueinfo" => sent(raw("sig")?, raw("tgid")?),
         _ => None,

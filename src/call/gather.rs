@@ -41,6 +41,8 @@ impl<'run> Gatherer<'run> {
         let facts = Facts::of(crash);
         let own = self.recorder.task(crash.tid)?.filter(|task| is_thread_of(&task.header, crash));
         let mut calls = self.calls(own.as_ref())?;
+        // A handler that ran has gone on.
+        calls.retain(|call| call.entered_ns <= facts.at_ns);
         if facts.concerns_others() {
             for task in self.recorder.tasks()?.iter().filter(|task| task.header.tid != crash.tid) {
                 let owner = Owner::from(&task.header);

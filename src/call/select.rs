@@ -46,9 +46,19 @@ impl Preset {
 
     fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Memory => {
-                &["mmap", "munmap", "mprotect", "pkey_mprotect", "mremap", "madvise", "brk", "shmat", "shmdt"]
-            }
+            Self::Memory => &[
+                "mmap",
+                "munmap",
+                "mprotect",
+                "pkey_mprotect",
+                "mremap",
+                "madvise",
+                "brk",
+                "shmat",
+                "shmdt",
+                "execve",
+                "execveat",
+            ],
             // do_truncate() sees the inode behind each path, O_TRUNC's as well.
             Self::File => &[
                 "open",

@@ -10,6 +10,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("brk", "unsigned long brk"),
     ("close", "unsigned int fd"),
     ("creat", "const char * pathname, umode_t mode"),
+    ("execve", "const char * filename, const char *const * argv, const char *const * envp"),
+    ("execveat", "int fd, const char * filename, const char *const * argv, const char *const * envp, int flags"),
     ("fallocate", "int fd, int mode, loff_t offset, loff_t len"),
     ("ftruncate", "unsigned int fd, off_t length"),
     ("kill", "pid_t pid, int sig"),
