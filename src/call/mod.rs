@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut watch = Watch::new(common.duration)?;
     let report = prepared.report(&attached);
     if report.function_stages.attached == 0 {
-        bail!("failed to attach to any function: {}", one_line(&report.text()));
+        bail!("{}", report.refusal());
     }
     let ways: Vec<&str> = report.by_way().into_iter().map(|(how, _)| report::words(how)).collect();
     say!("faultline: watching {}, and kernel calls through {}", crash::subject(common), ways.join(", "));
@@ -145,11 +145,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let lacks = common.strict && (report.lacks_any() || counters.lost_any() || lost_crashes);
     Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lacks))))
-}
-
-/// Lines of a report behind one another.
-fn one_line(text: &str) -> String {
-    text.lines().skip(1).map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 /// What a run reads and writes.

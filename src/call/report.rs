@@ -12,6 +12,8 @@ use crate::probe::call::{Attached, Counters, How};
 
 /// Names in one line of the text.
 const NAMES_PER_LINE: usize = 8;
+/// Lines of names of one way.
+const LINES_MAX: usize = 4;
 
 /// At the begin and at the end of a run. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
@@ -195,6 +197,13 @@ impl Report {
     }
 }
 
+/// The first of many names.
+fn few(names: &[&str]) -> String {
+    let (shown, more) = names.split_at(names.len().min(NAMES_PER_LINE));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    shown.join(", ") + &more
+}
+
 /// A way in words.
 pub fn words(how: How) -> &'static str {
     match how {
@@ -230,9 +239,13 @@ impl Report {
             stages.requested, stages.resolved, stages.attached
         )?;
         for (how, names) in self.by_way() {
-            for (index, names) in names.chunks(NAMES_PER_LINE).enumerate() {
+            let (shown, more) = names.split_at(names.len().min(NAMES_PER_LINE * LINES_MAX));
+            for (index, names) in shown.chunks(NAMES_PER_LINE).enumerate() {
                 let way = if index == 0 { format!("by {}:", words(how)) } else { String::new() };
                 writeln!(to, "  {way:<32} {}", names.join(", "))?;
+            }
+            if !more.is_empty() {
+                writeln!(to, "  {:<32} and {} more", "", more.len())?;
             }
         }
         for missing in &self.not_found {
@@ -242,8 +255,18 @@ impl Report {
                 _ => writeln!(to, " (did you mean {}?)", missing.near.join(" or "))?,
             }
         }
-        // One line for all that fail for the same reason.
-        let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (why, names) in self.refusals() {
+            writeln!(to, "  not probeable: {} ({})", few(&names), escape(&why))?;
+        }
+        if let Some(symbols) = &self.symbols {
+            writeln!(to, "  {symbols}")?;
+        }
+        Ok(())
+    }
+
+    /// The functions that are not watched, by the reason why.
+    fn refusals(&self) -> BTreeMap<String, Vec<&str>> {
+        let mut refusals: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for function in self.functions.iter().filter(|function| function.attach.is_none()) {
             let whys: Vec<String> = function
                 .failures
@@ -251,15 +274,19 @@ impl Report {
                 .map(|failure| format!("{}: {}", words(failure.attach), failure.error))
                 .collect();
             let why = if whys.is_empty() { "it is no system call".to_owned() } else { whys.join("; ") };
-            reasons.entry(why).or_default().push(&function.function);
+            refusals.entry(why).or_default().push(&function.function);
         }
-        for (why, names) in reasons {
-            writeln!(to, "  not probeable: {} ({})", names.join(", "), escape(&why))?;
+        refusals
+    }
+
+    /// Why nothing at all is watched, in one line, with what would work.
+    pub fn refusal(&self) -> String {
+        let reasons = self.refusals().into_iter().map(|(why, names)| format!("{} ({})", few(&names), escape(&why)));
+        let text = format!("failed to attach to {}", reasons.collect::<Vec<_>>().join("; "));
+        if self.functions.iter().any(|function| function.is_syscall) {
+            return text;
         }
-        if let Some(symbols) = &self.symbols {
-            writeln!(to, "  {symbols}")?;
-        }
-        Ok(())
+        format!("{text}: name system calls, as munmap: they have tracepoints on every kernel")
     }
 
     fn write_stages(&self, to: &mut String, stages: &CallStages) -> std::fmt::Result {
@@ -315,6 +342,22 @@ mod tests {
         assert_eq!(json["not_found"][0]["near"][0], "munmap");
         assert_eq!(json["losses"]["task_table_full"], 0, "zeros are shown");
         assert!(json["call_stages"].is_null());
+    }
+
+    #[test]
+    fn many_names_are_cut_short() {
+        let names: Vec<String> = (0..40).map(|number| format!("f{number}")).collect();
+        let planned: Vec<Planned> = names.iter().map(|name| planned(name, false)).collect();
+        let all = |how: Option<How>| vec![Attached { how, failures: Vec::new() }; 40];
+        let report = |how| Report::new(String::new(), Vec::new(), &planned, &all(how), Vec::new());
+        let text = report(Some(How::Fentry)).text();
+        assert_eq!((text.lines().count(), text.lines().last().unwrap().trim()), (6, "and 8 more"));
+        let refusal = report(None).refusal();
+        assert!(
+            refusal.starts_with("failed to attach to f0, f1, f2, f3, f4, f5, f6, f7 and 32 more (it is no"),
+            "{refusal}"
+        );
+        assert!(refusal.ends_with("name system calls, as munmap: they have tracepoints on every kernel"), "{refusal}");
     }
 
     #[test]

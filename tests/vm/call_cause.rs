@@ -355,7 +355,7 @@ fn what_can_not_be_attached_is_an_error_with_its_reason() {
     };
     assert!(refused(&["vfs_raed"]).contains("failed to find `vfs_raed`: did you mean vfs_read"));
     let text = refused(&["do_truncate", "--attach", "tracepoint"]);
-    assert!(text.starts_with("faultline: failed to attach to any function: "), "{text}");
+    assert!(text.starts_with("faultline: failed to attach to do_truncate ("), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
     if !Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
         assert!(refused(&["munmap", "--attach", "kprobe"]).contains("this kernel has none (CONFIG_KPROBES)"));
