@@ -140,7 +140,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         writer.write(&end)?;
         writer.flush()?;
     }
-    if common.verbose || status.is_none() || counters.lost_any() {
+    if common.verbose || status.is_none() || counters.lost_any() || counters.live_budget != 0 {
         say!("faultline: {}", end.text().trim_end());
     }
     let lacks = common.strict && (report.lacks_any() || counters.lost_any() || lost_crashes);
