@@ -229,7 +229,7 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 			if (function->flags & FL_FUNCTION_AT_END)
 				fl_fetch_all(call, function, FL_PLACE(which), true, any);
 			call->state = FL_CALL_ENDED;
-			if (fl_config.live)
+			if (fl_config.live && task->watched)
 				fl_hand_on(task, call, now);
 		}
 	}

@@ -158,7 +158,7 @@ pub(crate) fn folder(number: u64) -> String {
 
 /// Permissions, as chmod(1) takes them.
 pub(crate) fn mode(number: u64) -> String {
-    format!("0{number:o}")
+    if number == 0 { "0".to_owned() } else { format!("0{number:o}") }
 }
 
 #[cfg(test)]

@@ -98,7 +98,10 @@ static __always_inline long fl_take_text(struct fl_call *call, u32 which, u32 us
 	return is_users ? bpf_probe_read_user_str(to, room, (const void *)from) : fl_read_text(to, room, from);
 }
 
-/* The components from the dentry at `from` to the root of its mount, leaf first. Their length; 0: could not be read. */
+/*
+ * The components from the dentry at `from` to the root of its mount, leaf first; the root's own name is `/`, and tells that none
+ * is missing. A memfd has a name, and is in no folder. Their length; 0: could not be read.
+ */
 static __always_inline u64 fl_take_path(struct fl_call *call, u32 which, u64 from)
 {
 	struct dentry *dentry = (void *)from;
@@ -108,7 +111,7 @@ static __always_inline u64 fl_take_path(struct fl_call *call, u32 which, u64 fro
 		struct dentry *parent = fl_read(dentry, d_parent);
 		long length;
 
-		if (!parent || (parent == dentry && i)) /* a memfd has a name, and is in no folder */
+		if (!parent)
 			break;
 		length = fl_take_text(call, which, used, (u64)fl_read(dentry, d_name.name), false);
 		if (length <= 0)

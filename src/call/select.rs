@@ -96,6 +96,11 @@ impl<'kernel> Catalogue<'kernel> {
         Self { functions: functions.collect(), syscalls }
     }
 
+    /// Is it a function, or a system call by any of its names?
+    pub fn knows(&self, name: &str) -> bool {
+        exact(name, self).is_some()
+    }
+
     /// The symbol of a system call.
     fn symbol(&self, call: &str) -> Option<String> {
         let symbol = format!("{WRAPPER}{}", kernels_name(call));
@@ -174,8 +179,14 @@ pub fn select(
     selection
 }
 
+/// Does this name, as it was typed, stand for the function that is shown by that one?
+pub fn is_same(typed: &str, shown: &str) -> bool {
+    let plain = WRAPPERS.iter().find_map(|wrapper| typed.strip_prefix(wrapper)).unwrap_or(typed);
+    typed == shown || plain == shown || plain == kernels_name(shown)
+}
+
 /// Does a name stand for several?
-fn is_glob(name: &str) -> bool {
+pub fn is_glob(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 

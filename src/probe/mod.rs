@@ -24,3 +24,5 @@ pub use filter::{Filter, FilterError};
 pub use groups::{Group, Groups, StackFrame};
 pub use object::Build;
 pub use ring::Ring;
+pub(crate) use tracefs::Tracefs;
+pub(crate) use types::kernel_types;

@@ -52,19 +52,27 @@ impl TypesFile {
     /// # Errors
     /// Where there are none, or memory is short.
     pub(super) fn fill(&mut self, btf: Option<&Path>, probe: &Btf<'_>) -> Result<Ids> {
-        let kernel = match btf {
-            Some(path) => {
-                File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
-                Btf::from_path(path)
-            }
-            None => Btf::from_vmlinux(),
-        };
-        let kernel = load::step("read the kernel's types", kernel)?;
+        let kernel = kernel_types(btf)?;
         let mut cut = Cut::new(&kernel, probe)?;
         let ids = cut.copy_roots()?;
         self.0.write_all(cut.made.bytes()?).context("failed to write the kernel's types to memory")?;
         Ok(ids)
     }
+}
+
+/// All types of the kernel: as it shows them, or as the file `btf` has them.
+///
+/// # Errors
+/// Where there are none.
+pub(crate) fn kernel_types(btf: Option<&Path>) -> Result<Btf<'static>> {
+    let kernel = match btf {
+        Some(path) => {
+            File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
+            Btf::from_path(path)
+        }
+        None => Btf::from_vmlinux(),
+    };
+    load::step("read the kernel's types", kernel)
 }
 
 /// One cutting.

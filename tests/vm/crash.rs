@@ -54,6 +54,7 @@ programs! {
 const SPECIAL: &[&str] = &[
     "abort",
     "blocked-term",
+    "call-causes",
     "calls",
     "deleted-exe",
     "faults",

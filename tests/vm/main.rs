@@ -7,6 +7,7 @@ mod agent;
 mod attach;
 mod behaviour;
 mod call;
+mod call_cause;
 mod crash;
 mod doctor;
 mod env;

@@ -112,7 +112,7 @@ mod tests {
         let sequences = |next| -> Vec<u64> {
             Task::from_value(&entry(next), 4).unwrap().calls.iter().map(|call| call.sequence).collect()
         };
-        assert_eq!(sequences(0), []);
+        assert_eq!(sequences(0), Vec::<u64>::new());
         assert_eq!(sequences(3), [0, 1, 2]);
         assert_eq!(sequences(4), [0, 1, 2, 3]);
         assert_eq!(sequences(7), [3, 4, 5, 6]);
