@@ -16,13 +16,6 @@
 char LICENSE[] SEC("license") = "GPL";
 
 /*
- * What to do at each function: two for each, by its number: seen as a kernel function, and by tracepoints. As many as there are: the
- * loader makes it as long, and writes it before the programs are verified, which are verified for what stands here: what their
- * function doesn't need, is not there.
- */
-const volatile struct fl_function fl_functions[2 * FL_FUNCTIONS_MAX] SEC(".rodata.functions") = {};
-
-/*
  * The kernel's stacks. Never freed: full, or two that want one bucket, means that a call has none (FL_LOST_STACK). Kernel stacks
  * repeat, in whatever process.
  */
@@ -152,16 +145,6 @@ static __always_inline void fl_hand_on(const struct fl_task *task, const struct 
 
 /* --- a call begins --- */
 
-/* NULL: there is none. */
-static __always_inline const struct fl_function *fl_function_at(u32 place)
-{
-	barrier_var(place);
-	/* The loader's number is a constant for the verifier. */
-	if (place >= fl_config.places || place >= 2 * FL_FUNCTIONS_MAX)
-		return NULL;
-	return (const struct fl_function *)&fl_functions[place];
-}
-
 /* The arguments of a call, before it is known whether it is recorded. */
 struct fl_arguments {
 	u64 at[FL_ARGUMENTS];
@@ -182,9 +165,9 @@ static __always_inline bool fl_is_for_anyone(const struct fl_function *function,
 	return argument & function->anyone_mask;
 }
 
-/* Records that this function begins. */
-static __always_inline void fl_begin(void *context, u32 number, const struct fl_function *function,
-				     const struct fl_arguments *arguments)
+/* Records that the function at this place begins. `any`: the verifier doesn't know the place. */
+static __always_inline void fl_begin(void *context, u32 place, const struct fl_function *function,
+				     const struct fl_arguments *arguments, bool any)
 {
 	struct task_struct *current = (void *)bpf_get_current_task();
 	struct fl_task *task;
@@ -201,26 +184,26 @@ static __always_inline void fl_begin(void *context, u32 number, const struct fl_
 	call = fl_call_at(task, sequence);
 	call->sequence = sequence;
 	call->state = FL_CALL_OPEN;
-	call->function = number;
+	call->function = place / 2;
 	call->unread = 0;
 	call->result = 0;
 	call->duration_ns = 0;
 	call->stack = -1;
 	__builtin_memcpy(call->arguments, arguments->at, sizeof(call->arguments));
-	fl_push_open(task, sequence, number);
+	fl_push_open(task, sequence, place / 2);
 	if (fl_config.kernel_stacks) {
 		call->stack = bpf_get_stackid(context, &fl_call_stacks, 0);
 		if (call->stack < 0)
 			fl_count(FL_LOST_STACK);
 	}
 	call->entered_ns = bpf_ktime_get_boot_ns();
-	fl_fetch_all(call, function);
+	fl_fetch_all(call, function, place, false, any);
 	fl_count(FL_CALLS);
 }
 
 /* --- a call ends --- */
 
-static __always_inline void fl_end(u64 which, s64 result)
+static __always_inline void fl_end(u64 which, s64 result, bool any)
 {
 	u32 number = FL_PLACE(which) / 2;
 	const struct fl_function *function = fl_function_at(FL_PLACE(which));
@@ -244,7 +227,7 @@ static __always_inline void fl_end(u64 which, s64 result)
 			call->duration_ns = now - call->entered_ns;
 			call->result = result;
 			if (function->flags & FL_FUNCTION_AT_END)
-				fl_fetch_again(call, function);
+				fl_fetch_all(call, function, FL_PLACE(which), true, any);
 			call->state = FL_CALL_ENDED;
 			if (fl_config.live && task->watched)
 				fl_hand_on(task, call, now);
@@ -300,7 +283,7 @@ int fl_fentry(u64 *context)
 	fl_copy(&arguments, sizeof(arguments), context);
 	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
 		fl_ask_syscall(&arguments, arguments.at[0]);
-	fl_begin(context, FL_PLACE(which) / 2, function, &arguments);
+	fl_begin(context, FL_PLACE(which), function, &arguments, false);
 	return 0;
 }
 
@@ -312,11 +295,11 @@ int fl_fexit(u64 *context)
 
 	if (FL_FLAGS(which) & FL_FUNCTION_HAS_RESULT)
 		fl_copy(&result, sizeof(result), (char *)context + FL_PARAMETERS(which) * sizeof(u64));
-	fl_end(which, result);
+	fl_end(which, result, false);
 	return 0;
 }
 
-static __always_inline int fl_on_kprobe(struct pt_regs *regs, u64 which)
+static __always_inline int fl_on_kprobe(struct pt_regs *regs, u64 which, bool any)
 {
 	const struct fl_function *function = fl_function_at(FL_PLACE(which));
 	struct fl_arguments arguments = {{regs->di, regs->si, regs->dx, regs->cx, regs->r8, regs->r9}};
@@ -325,20 +308,20 @@ static __always_inline int fl_on_kprobe(struct pt_regs *regs, u64 which)
 		return 0;
 	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
 		fl_ask_syscall(&arguments, regs->di);
-	fl_begin(regs, FL_PLACE(which) / 2, function, &arguments);
+	fl_begin(regs, FL_PLACE(which), function, &arguments, any);
 	return 0;
 }
 
 SEC("kprobe")
 int fl_kprobe(struct pt_regs *regs)
 {
-	return fl_on_kprobe(regs, FL_WHICH);
+	return fl_on_kprobe(regs, FL_WHICH, false);
 }
 
 SEC("kprobe")
 int fl_kretprobe(struct pt_regs *regs)
 {
-	fl_end(FL_WHICH, regs->ax);
+	fl_end(FL_WHICH, regs->ax, false);
 	return 0;
 }
 
@@ -346,13 +329,13 @@ int fl_kretprobe(struct pt_regs *regs)
 SEC("kprobe")
 int fl_multi(struct pt_regs *regs)
 {
-	return fl_on_kprobe(regs, bpf_get_attach_cookie(regs));
+	return fl_on_kprobe(regs, bpf_get_attach_cookie(regs), true);
 }
 
 SEC("kprobe")
 int fl_multi_return(struct pt_regs *regs)
 {
-	fl_end(bpf_get_attach_cookie(regs), regs->ax);
+	fl_end(bpf_get_attach_cookie(regs), regs->ax, true);
 	return 0;
 }
 
@@ -375,14 +358,14 @@ int fl_enter(struct fl_syscall_event *event)
 	if (!function)
 		return 0;
 	_Pragma("unroll") for (u32 i = 0; i < FL_ARGUMENTS; i++) if (i < parameters) arguments.at[i] = event->words[i];
-	fl_begin(event, FL_PLACE(which) / 2, function, &arguments);
+	fl_begin(event, FL_PLACE(which), function, &arguments, false);
 	return 0;
 }
 
 SEC("tracepoint")
 int fl_leave(struct fl_syscall_event *event)
 {
-	fl_end(FL_WHICH, event->words[0]);
+	fl_end(FL_WHICH, event->words[0], false);
 	return 0;
 }
 

@@ -8,7 +8,24 @@
 #define FL_CALL_FETCH_BPF_H
 
 #include "abi/call.h"
-#include "kernel.h"
+#include "filter.bpf.h"
+
+/*
+ * What to do at each function: two for each, by its number: seen as a kernel function, and by tracepoints. As many as there are: the
+ * loader makes it as long, and writes it before the programs are verified, which are verified for what stands here: what their
+ * function doesn't need, is not there.
+ */
+const volatile struct fl_function fl_functions[2 * FL_FUNCTIONS_MAX] SEC(".rodata.functions") = {};
+
+/* NULL: there is none. */
+static __always_inline const struct fl_function *fl_function_at(u32 place)
+{
+	barrier_var(place);
+	/* The loader's number is a constant for the verifier. */
+	if (place >= fl_config.places || place >= 2 * FL_FUNCTIONS_MAX)
+		return NULL;
+	return (const struct fl_function *)&fl_functions[place];
+}
 
 #define FL_DENTRY_STEPS 12 /* components of a path */
 
@@ -175,46 +192,83 @@ static __always_inline bool fl_fetch(struct fl_call *call, const struct fl_fetch
 	return true;
 }
 
-/* The values at the call's begin. */
-static __always_inline void fl_fetch_all(struct fl_call *call, const struct fl_function *function)
+/* The value with this number, at the call's begin. */
+static __always_inline void fl_fetch_first(struct fl_call *call, const struct fl_fetch *fetch, u32 index)
 {
-	for (u32 i = 0; i < FL_FETCHES_MAX; i++) {
-		u64 value;
+	u64 value;
 
-		if (i >= function->fetch_count)
-			break;
-		if (!fl_fetch(call, &function->fetches[i], &value))
-			call->unread |= 1u << i;
-		call->values[i] = value;
-	}
+	barrier_var(index);
+	if (index >= FL_FETCHES_MAX)
+		return;
+	if (!fl_fetch(call, fetch, &value))
+		call->unread |= 1u << index;
+	call->values[index] = value;
 }
 
-/* The values at the call's end: what may have changed, and the user's strings that were not in memory before. */
-static __always_inline void fl_fetch_again(struct fl_call *call, const struct fl_function *function)
+/* The same at its end: what may have changed, and the user's strings that were not in memory before. */
+static __always_inline void fl_fetch_last(struct fl_call *call, const struct fl_fetch *fetch, u32 index)
+{
+	bool again = fetch->flags & FL_FETCH_AGAIN;
+	u32 after = fetch->after;
+	u64 value;
+
+	barrier_var(index);
+	if (index >= FL_FETCHES_MAX)
+		return;
+	if (!again && !(fetch->kind == FL_FETCH_USER_TEXT && call->unread & 1u << index))
+		return;
+	if (!fl_fetch(call, fetch, &value)) {
+		if (again)
+			call->unread |= 1u << (16 + (after & 7));
+		return;
+	}
+	if (!again) {
+		call->values[index] = value;
+		call->unread &= ~(1u << index);
+		return;
+	}
+	barrier_var(after);
+	if (after < FL_AFTER_MAX)
+		call->after[after] = value;
+}
+
+/* One call, and what the verifier takes to be room for its texts. */
+struct fl_room {
+	struct fl_call call;
+	char slack[FL_TEXT_BYTES];
+};
+
+/*
+ * Both for a program that serves all functions, which is verified for whatever may have to be read: once, not once for each value.
+ * Only kernels with kprobe.multi (v5.18) run it, and those let a global function have a pointer.
+ */
+__noinline int fl_fetch_any(struct fl_room *room, u32 place, u32 index, u32 is_end)
+{
+	const struct fl_function *function = fl_function_at(place);
+
+	barrier_var(index);
+	if (!room || !function || index >= FL_FETCHES_MAX)
+		return 0;
+	if (is_end)
+		fl_fetch_last(&room->call, (const struct fl_fetch *)&function->fetches[index], index);
+	else
+		fl_fetch_first(&room->call, (const struct fl_fetch *)&function->fetches[index], index);
+	return 0;
+}
+
+/* The values of a call at its begin or its end. `place`: of its function, which the verifier knows, or not (`any`). */
+static __always_inline void fl_fetch_all(struct fl_call *call, const struct fl_function *function, u32 place,
+					 bool is_end, bool any)
 {
 	for (u32 i = 0; i < FL_FETCHES_MAX; i++) {
-		const struct fl_fetch *fetch = &function->fetches[i];
-		u32 after = fetch->after;
-		bool again = fetch->flags & FL_FETCH_AGAIN;
-		u64 value;
-
 		if (i >= function->fetch_count)
 			break;
-		if (!again && !(fetch->kind == FL_FETCH_USER_TEXT && call->unread & 1u << i))
-			continue;
-		if (!fl_fetch(call, fetch, &value)) {
-			if (again)
-				call->unread |= 1u << (16 + (after & 7));
-			continue;
-		}
-		if (!again) {
-			call->values[i] = value;
-			call->unread &= ~(1u << i);
-			continue;
-		}
-		barrier_var(after);
-		if (after < FL_AFTER_MAX)
-			call->after[after] = value;
+		if (any)
+			fl_fetch_any((struct fl_room *)call, place, i, is_end);
+		else if (is_end)
+			fl_fetch_last(call, &function->fetches[i], i);
+		else
+			fl_fetch_first(call, &function->fetches[i], i);
 	}
 }
 

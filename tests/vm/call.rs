@@ -545,3 +545,50 @@ fn twenty_functions_are_attached_at_once() {
         println!("{how:?}: 20 functions attached in {took:?}, detached in {:?}", begin.elapsed());
     }
 }
+
+#[test]
+fn zz_cost() {
+    use libbpf_rs::libbpf_sys::{BPF_STATS_RUN_TIME, bpf_enable_stats};
+    use libbpf_rs::query::ProgInfoIter;
+    let mut calls = Calls::start();
+    let bare = calls.tell("spin 200000")["ns"];
+    println!("no recorder: {} ns a call", bare / 400_000);
+    for (attach, how) in ways() {
+        for (what, fetches) in
+            [("3 numbers", values(3)), ("no values", vec![]), ("6 values", [values(3), values(3)].concat())]
+        {
+            let functions = vec![syscall_with("mprotect", 3, 0, fetches)];
+            let plan = Plan { attach, ..plan(calls.pid(), functions) };
+            let recorder = start(&plan);
+            calls.tell("spin 1000");
+            let wall = calls.tell("spin 200000")["ns"];
+            let stats = unsafe { bpf_enable_stats(BPF_STATS_RUN_TIME) };
+            assert!(stats >= 0);
+            calls.tell("spin 200000");
+            let mut sum = 0.0;
+            for info in ProgInfoIter::default() {
+                let name = info.name.to_string_lossy().into_owned();
+                if [
+                    "fl_enter",
+                    "fl_leave",
+                    "fl_fentry",
+                    "fl_fexit",
+                    "fl_kprobe",
+                    "fl_kretprobe",
+                    "fl_multi",
+                    "fl_multi_return",
+                ]
+                .contains(&name.as_str())
+                    && info.run_cnt > 0
+                {
+                    let each = info.run_time_ns as f64 / info.run_cnt as f64;
+                    println!("{how:?} {what}: {name} {each:.0} ns x {}", info.run_cnt);
+                    sum += each;
+                }
+            }
+            unsafe { libc::close(stats) };
+            println!("{how:?} {what}: {sum:.0} ns in both programs, wall {} ns a call more", (wall - bare) / 400_000);
+            drop(recorder);
+        }
+    }
+}
