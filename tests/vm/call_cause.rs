@@ -194,7 +194,7 @@ fn the_report_says_what_became_of_each_function() {
     assert_eq!((&stages["crashes"], &stages["crashes_explained"]), (&6.into(), &6.into()), "{stages:#}");
     assert!(stages["recorded"].as_u64() >= stages["returned"].as_u64(), "{stages:#}");
     let losses = reports[1]["losses"].as_object().unwrap();
-    assert!(losses.len() == 7 && losses.values().all(|count| count == 0), "{losses:?}");
+    assert!(losses.len() == 9 && losses.values().all(|count| count == 0), "{losses:?}");
 }
 
 /// faultline watches the victims only, by name; what cuts their file is another process.
