@@ -49,6 +49,11 @@ const volatile struct fl_samples {
 #define PF_SIGNALED 0x400 /* get_signal() sets it before the core is dumped */
 #define PF_KTHREAD  0x200000
 
+/* include/linux/preempt.h: what a CPU counts of what it is in */
+#define FL_SOFTIRQ  0x00000100 /* SOFTIRQ_OFFSET: serves one, and doesn't only keep them off */
+#define FL_HARDIRQS 0x000f0000 /* HARDIRQ_MASK */
+#define FL_NMIS     0x00f00000 /* NMI_MASK */
+
 /* Which function: its place in fl_functions, its parameters and the low flags of enum fl_function_flag. */
 #define FL_PLACE(which)      ((u32)(which)&0xffff)
 #define FL_PARAMETERS(which) ((u32)(which) >> 16 & 0xff)
@@ -74,21 +79,45 @@ static __always_inline void fl_describe(struct fl_event *event, enum fl_sample_k
 	event->pid = ids >> 32;
 }
 
-/* Is the current task whom the event is about, and not one that only happened to run? */
-static __always_inline bool fl_is_certain(struct task_struct *current)
+/* The kernel's per-CPU variable that has it; the loader puts its number among the kernel's types here, or 0. */
+#define FL_PREEMPT_COUNT                                                     \
+	({                                                                   \
+		void *variable;                                              \
+		asm volatile("%0 = 0x7f6c00047f6c0004 ll" : "=r"(variable)); \
+		variable;                                                    \
+	})
+
+/* Is an interrupt, or what follows from one, on this CPU, and not what the current task does? False where it can't be told. */
+static __always_inline bool fl_is_interrupt(void)
 {
-	return (u32)bpf_get_current_pid_tgid() && !(fl_read(current, flags) & PF_KTHREAD);
+	void *variable = FL_PREEMPT_COUNT;
+	u32 offset = 0;
+	void *place;
+
+	if (!variable)
+		return false;
+	if (bpf_core_type_exists(struct pcpu_hot))
+		offset = bpf_core_field_offset(struct pcpu_hot, preempt_count);
+	place = bpf_this_cpu_ptr(variable);
+	return *(volatile u32 *)((char *)place + offset) & (FL_HARDIRQS | FL_NMIS | FL_SOFTIRQ);
+}
+
+/* Is the current task whom the event is about, and not one that only happened to run? */
+static __always_inline bool fl_is_certain(struct task_struct *current, bool by_interrupt)
+{
+	return (u32)bpf_get_current_pid_tgid() && !(fl_read(current, flags) & PF_KTHREAD) && !by_interrupt;
 }
 
 /* Sends a trigger, with the calls of the current task where it has some. */
-static __always_inline void fl_fire(struct task_struct *current, struct fl_task *task, struct fl_event *event)
+static __always_inline void fl_fire(struct task_struct *current, struct fl_task *task, struct fl_event *event,
+				    bool by_interrupt)
 {
 	u64 flags = fl_wake_flags(event->timestamp_ns);
 	u64 next, bytes;
 	long lost;
 
 	fl_count(FL_TRIGGERS);
-	event->is_certain = fl_is_certain(current);
+	event->is_certain = fl_is_certain(current, by_interrupt);
 	if (task) {
 		next = task->next;
 		event->calls = next < fl_config.calls ? (u32)next : fl_config.calls;
@@ -242,7 +271,7 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 		event.trigger = FL_TRIGGER_RESULT;
 		event.function = number;
 		event.result = result;
-		fl_fire(current, task, &event);
+		fl_fire(current, task, &event, fl_is_interrupt());
 	}
 }
 
@@ -388,7 +417,7 @@ int BPF_PROG(fl_signal, u64 number)
 	fl_describe(&event, FL_SAMPLE_TRIGGER, bpf_ktime_get_boot_ns());
 	event.trigger = FL_TRIGGER_SIGNAL;
 	event.signal = (u32)number;
-	fl_fire(current, task, &event);
+	fl_fire(current, task, &event, false);
 	return 0;
 }
 

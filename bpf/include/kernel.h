@@ -247,6 +247,11 @@ struct css_set {
 	struct cgroup *dfl_cgrp; /* in the default (v2) hierarchy */
 };
 
+/* --- processors --- */
+struct pcpu_hot { /* v6.2 to v6.14 */
+	int preempt_count;
+};
+
 /* --- tasks --- */
 struct ns_common {
 	u32 inum;

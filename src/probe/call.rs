@@ -3,10 +3,12 @@
 mod attach;
 mod strategy;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Link, MapCore as _, MapFlags, num_possible_cpus};
 
 pub use super::abi::call::{Sample, Task};
@@ -137,6 +139,8 @@ pub struct Counters {
     pub stack_table_full: u64,
     /// Descendants of the command that are not watched: too many at once.
     pub watch_table_full: u64,
+    /// Runs of our programs that the kernel left out, because one was running on that processor.
+    pub runs_missed: u64,
 }
 
 impl Counters {
@@ -156,11 +160,12 @@ impl Counters {
             nested_too_deep: sum(fl_counter::FL_LOST_NESTED)?,
             stack_table_full: sum(fl_counter::FL_LOST_STACK)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
+            runs_missed: 0,
         })
     }
 
     /// What was not recorded or not handed on, by reason, zeros included.
-    pub fn losses(&self) -> [(&'static str, u64); 7] {
+    pub fn losses(&self) -> [(&'static str, u64); 8] {
         [
             ("trigger_ring_full", self.trigger_ring_full),
             ("live_ring_full", self.live_ring_full),
@@ -169,6 +174,7 @@ impl Counters {
             ("nested_too_deep", self.nested_too_deep),
             ("stack_table_full", self.stack_table_full),
             ("watch_table_full", self.watch_table_full),
+            ("runs_missed", self.runs_missed),
         ]
     }
 
@@ -210,6 +216,7 @@ impl Recorder {
     pub fn start(plan: &Plan) -> Result<(Self, Vec<Attached>)> {
         load::prepare(plan.verbose);
         check(plan)?;
+        make_room_for_links(plan.functions.len());
         let mut refusal = None;
         for &build in builds(plan.btf.as_deref()) {
             match Self::attempt(plan, build) {
@@ -309,7 +316,11 @@ impl Recorder {
     /// # Errors
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
-        Counters::read(&self.object.map("fl_counters")?)
+        let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
+        let programs: HashSet<u32> = self.hooks.iter().filter_map(|hook| hook.program).collect();
+        let own = ProgInfoIter::default().filter(|info| programs.contains(&info.id));
+        counters.runs_missed = own.map(|info| info.recursion_misses).sum();
+        Ok(counters)
     }
 }
 
@@ -330,6 +341,19 @@ fn check(plan: &Plan) -> Result<()> {
         bail!("failed to watch {many} functions: {most} at most, name fewer or a narrower glob");
     }
     Ok(())
+}
+
+/// Two links for each function are two descriptors: raises the limit where it would be in the way. Where it can't be raised, those
+/// that don't fit can't be attached, and say so.
+fn make_room_for_links(functions: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    const OTHERS: u64 = 128;
+    let needed = 2 * functions as u64 + OTHERS;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < needed
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard);
+    }
 }
 
 fn load_object(plan: &Plan, build: Build) -> Result<(Loaded, Patterns)> {

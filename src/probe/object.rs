@@ -16,7 +16,7 @@ use libbpf_rs::{
 };
 
 use super::abi::Plain;
-use super::pattern::Pattern;
+use super::pattern::{Pattern, Variables};
 use super::types::{Ids, TypesFile};
 use super::{load, typed};
 
@@ -164,11 +164,12 @@ impl Opened {
         });
         let types = types.transpose().context("failed to keep the probe's types")?;
         let typed = (self.build == Build::Typed).then_some(self.ids);
+        let variables = Variables::of(self.ids);
         let mut patterns = Vec::new();
         for name in names {
             let mut program = self.program(name)?;
             program.set_autoload(false);
-            patterns.push(Pattern::of(&program, types.clone(), typed)?);
+            patterns.push(Pattern::of(&program, types.clone(), variables.clone(), typed)?);
         }
         Ok(patterns)
     }

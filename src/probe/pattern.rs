@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, anyhow};
 use libbpf_rs::libbpf_sys::{
@@ -18,9 +19,13 @@ use super::types::Ids;
 
 // include/uapi/linux/bpf.h
 const BPF_LD_IMM64: u8 = 0x18;
+const BPF_PSEUDO_BTF_ID: u8 = 3;
 
 /// What stands for the number, twice, in a load of 64 bits: FL_WHICH in bpf/call.bpf.c.
 const FL_WHICH: i32 = 0x7f6c_0003;
+
+/// The same for the kernel's variable that tells what a processor is in.
+const FL_PREEMPT_COUNT: i32 = 0x7f6c_0004;
 
 /// Room for what the verifier says where it refuses.
 const LOG_BYTES: usize = 1 << 18;
@@ -32,6 +37,20 @@ pub(super) struct Pattern {
     functions: Vec<bpf_func_info>,
     /// The object's types in the kernel, where that takes them.
     types: Option<Arc<OwnedFd>>,
+    variables: Arc<Variables>,
+}
+
+/// The kernel's variables that patterns use, by their ids among its types; 0: there is none, or programs can't have it. Shared by
+/// the patterns of an object: the first that is refused one tells the others.
+#[derive(Debug, Default)]
+pub(super) struct Variables {
+    preempt_count: AtomicU32,
+}
+
+impl Variables {
+    pub(super) fn of(ids: Ids) -> Arc<Self> {
+        Arc::new(Self { preempt_count: AtomicU32::new(ids.preempt_count) })
+    }
 }
 
 /// What a program is loaded as.
@@ -45,7 +64,12 @@ pub(super) struct Kind {
 
 impl Pattern {
     /// The pattern that `program` is: its object has been prepared. `typed`: it is a typed build, with these ids.
-    pub(super) fn of(program: &OpenProgramMut<'_>, types: Option<Arc<OwnedFd>>, typed: Option<Ids>) -> Result<Self> {
+    pub(super) fn of(
+        program: &OpenProgramMut<'_>,
+        types: Option<Arc<OwnedFd>>,
+        variables: Arc<Variables>,
+        typed: Option<Ids>,
+    ) -> Result<Self> {
         let name = program.name().to_string_lossy().into_owned();
         let raw = program.as_libbpf_object().as_ptr();
         // SAFETY: the pointer is valid; libbpf says how long each array is, and both are copied at once.
@@ -67,7 +91,7 @@ impl Pattern {
         if let Some(ids) = typed {
             typed::mend(&mut instructions, ids);
         }
-        Ok(Self { name: CString::new(name)?, instructions, functions, types })
+        Ok(Self { name: CString::new(name)?, instructions, functions, types, variables })
     }
 
     /// Loads one of it: with the number `which`, as a program of this kind.
@@ -75,13 +99,29 @@ impl Pattern {
     /// # Errors
     /// The kernel's, or the last line of what its verifier says.
     pub(super) fn load(&self, which: u64, kind: Kind) -> Result<OwnedFd, Refusal> {
-        let mut instructions = self.instructions.clone();
-        place(&mut instructions, which);
-        self.attempt(&instructions, kind, None).or_else(|error| {
+        let preempt_count = self.variables.preempt_count.load(Ordering::Relaxed);
+        if preempt_count != 0 {
+            if let Ok(loaded) = self.attempt(&self.with(which, preempt_count), kind, None) {
+                return Ok(loaded);
+            }
+        }
+        let instructions = self.with(which, 0);
+        let loaded = self.attempt(&instructions, kind, None).or_else(|error| {
             let mut log = vec![0u8; LOG_BYTES];
             // Once more: only now is it worth the time to have it written down why.
             self.attempt(&instructions, kind, Some(&mut log)).map_err(|_| Refusal { error, log: last_line(&log) })
-        })
+        })?;
+        // A kernel may keep the symbols of its per-CPU variables to itself (CONFIG_KALLSYMS_ALL).
+        self.variables.preempt_count.store(0, Ordering::Relaxed);
+        Ok(loaded)
+    }
+
+    /// The instructions with these numbers put in.
+    fn with(&self, which: u64, preempt_count: u32) -> Vec<bpf_insn> {
+        let mut instructions = self.instructions.clone();
+        place(&mut instructions, FL_WHICH, which, 0);
+        place(&mut instructions, FL_PREEMPT_COUNT, preempt_count.into(), BPF_PSEUDO_BTF_ID);
+        instructions
     }
 
     fn attempt(&self, instructions: &[bpf_insn], kind: Kind, log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
@@ -130,13 +170,16 @@ pub(super) struct Refusal {
     pub(super) log: String,
 }
 
-/// Puts the number where the pattern has what stands for it.
-fn place(instructions: &mut [bpf_insn], which: u64) {
+/// Puts `value` where the pattern has `sign`, which stands for it. `kind`: what it is then, if it isn't 0.
+fn place(instructions: &mut [bpf_insn], sign: i32, value: u64, kind: u8) {
     for at in 0..instructions.len().saturating_sub(1) {
         let [first, second] = &mut instructions[at..at + 2] else { continue };
-        if first.code == BPF_LD_IMM64 && first.src_reg() == 0 && first.imm == FL_WHICH && second.imm == FL_WHICH {
-            first.imm = which as u32 as i32;
-            second.imm = (which >> 32) as u32 as i32;
+        if first.code == BPF_LD_IMM64 && first.src_reg() == 0 && first.imm == sign && second.imm == sign {
+            first.imm = value as u32 as i32;
+            second.imm = (value >> 32) as u32 as i32;
+            if value != 0 {
+                first.set_src_reg(kind);
+            }
         }
     }
 }
@@ -164,10 +207,20 @@ mod tests {
         let mut all =
             [load_number(0, FL_WHICH, FL_WHICH), load_number(1, FL_WHICH, FL_WHICH), load_number(0, FL_WHICH, 0)];
         let all = all.as_flattened_mut();
-        place(all, 0x1234_5678_9abc_def0);
+        place(all, FL_WHICH, 0x1234_5678_9abc_def0, 0);
         let found: Vec<u32> = all.iter().map(|instruction| instruction.imm as u32).collect();
         let stays = FL_WHICH as u32;
         assert_eq!(found, [0x9abc_def0, 0x1234_5678, stays, stays, stays, 0]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_a_zero_and_no_variable() {
+        let mut there = load_number(0, FL_PREEMPT_COUNT, FL_PREEMPT_COUNT);
+        let mut missing = there;
+        place(&mut there, FL_PREEMPT_COUNT, 42, BPF_PSEUDO_BTF_ID);
+        place(&mut missing, FL_PREEMPT_COUNT, 0, BPF_PSEUDO_BTF_ID);
+        assert_eq!((there[0].src_reg(), there[0].imm, there[1].imm), (BPF_PSEUDO_BTF_ID, 42, 0));
+        assert_eq!((missing[0].src_reg(), missing[0].imm, missing[1].imm), (0, 0, 0));
     }
 
     #[test]

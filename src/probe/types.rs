@@ -28,6 +28,8 @@ pub(super) struct Ids {
     pub(super) rdonly_cast: u32,
     /// struct pt_regs; 0: there is none.
     pub(super) pt_regs: u32,
+    /// Where each processor counts what it is in: the variable __preempt_count, or that which holds it; 0: unknown.
+    pub(super) preempt_count: u32,
     /// sched_process_exit has its third argument, so it comes before the task gives up its memory: v6.16, both at once.
     pub(super) exits_with_memory: bool,
 }
@@ -107,6 +109,12 @@ impl<'btf> Cut<'btf> {
             let Some(ty) = self.kernel.type_by_id::<BtfType<'_>>(id) else { continue };
             if ty.kind() == BtfKind::Func && ty.name().is_some_and(|name| name == "bpf_rdonly_cast") {
                 found.rdonly_cast = id.into();
+            }
+            // struct pcpu_hot from v6.2 to v6.14, an int before and after.
+            if ty.kind() == BtfKind::Var
+                && ty.name().is_some_and(|name| name == "__preempt_count" || name == "pcpu_hot")
+            {
+                found.preempt_count = id.into();
             }
             if ty.kind() == BtfKind::Typedef && ty.name().is_some_and(|name| name == "btf_trace_sched_process_exit") {
                 // void (*)(void *data, struct task_struct *task, bool group_dead)

@@ -8,7 +8,7 @@
  *   truncate PATH  opens the file, cuts it by its name to 4096 bytes and by its descriptor to 5000
  *   child PATH     the same in a child that ends
  *   rename NAME    takes another name
- *   signal         sends itself SIGUSR2, which it ignores by a handler
+ *   signal N       sends itself SIGUSR2 N times, which it ignores by a handler
  *   crash          maps a page, gives it back and touches it
  *   spin N         N pairs of mprotect as fast as it can; says how long they took
  *
@@ -147,7 +147,8 @@ int main(void)
 		else if (!strcmp(line, "rename"))
 			prctl(PR_SET_NAME, argument);
 		else if (!strcmp(line, "signal"))
-			raise(SIGUSR2);
+			for (long i = atol(argument); i > 0; i--)
+				raise(SIGUSR2);
 		else if (!strcmp(line, "spin"))
 			spin(atol(argument));
 		else if (!strcmp(line, "crash"))

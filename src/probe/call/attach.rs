@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use anyhow::Result;
+use libbpf_rs::Program;
 use libbpf_rs::libbpf_sys::{
     BPF_F_KPROBE_MULTI_RETURN, BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACEPOINT, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY,
     BPF_TRACE_FEXIT, BPF_TRACE_KPROBE_MULTI, PERF_TYPE_TRACEPOINT, bpf_link_create, bpf_link_create_opts,
@@ -25,6 +26,14 @@ use crate::probe::tracefs::Tracefs;
 #[derive(Debug)]
 pub(super) struct Hook {
     _link: OwnedFd,
+    /// The program's number in the kernel; None: that doesn't tell.
+    pub(super) program: Option<u32>,
+}
+
+impl Hook {
+    fn new(link: OwnedFd, program: &OwnedFd) -> Self {
+        Self { _link: link, program: Program::id_from_fd(program.as_fd()).ok() }
+    }
 }
 
 /// Why a function could not be attached in some way.
@@ -57,9 +66,18 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | ENOTSUPP))
 }
 
+/// What such an answer means.
+fn lacking(error: &io::Error) -> Failure {
+    Failure::Kernel(match error.raw_os_error() {
+        // Lockdown, a security module, or an architecture that lacks what it takes: the kernel doesn't say which.
+        Some(libc::EPERM | libc::EACCES) => format!("this kernel does not let us ({error})"),
+        _ => format!("this kernel has none ({})", words(error)),
+    })
+}
+
 fn failed_to_attach(error: &io::Error) -> Failure {
     if is_unsupported(error) {
-        return Failure::Kernel(format!("this kernel has none ({})", words(error)));
+        return lacking(error);
     }
     Failure::Function(format!("not probeable: {}", words(error)))
 }
@@ -80,7 +98,7 @@ impl From<Refusal> for Failure {
         let error = words(&refusal.error);
         match refusal.log.as_str() {
             // No trampolines: the function is not even looked at.
-            "" if is_unsupported(&refusal.error) => Self::Kernel(format!("this kernel has none ({error})")),
+            "" if is_unsupported(&refusal.error) => lacking(&refusal.error),
             "" => Self::Function(format!("the kernel refused the program: {error}")),
             log => Self::Function(format!("the kernel refused the program: {log} ({error})")),
         }
@@ -157,7 +175,7 @@ impl Patterns {
             // SAFETY: no name: where to attach was said when it was loaded.
             let link = unsafe { bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) };
             let link = owned(link).map_err(|error| failed_to_attach(&error))?;
-            hooks.push(Hook { _link: link });
+            hooks.push(Hook::new(link, &program));
         }
         Ok(hooks)
     }
@@ -172,10 +190,10 @@ impl Patterns {
         for (side, pattern) in Self::sides(point, &self.kprobe, &self.kretprobe) {
             let program =
                 pattern.load(which(number, point, false), Kind { program: BPF_PROG_TYPE_KPROBE, ..Kind::default() })?;
-            let event = perf::open_kprobe(kind, &symbol, side == Side::End)
-                .map_err(|error| Failure::Function(format!("not probeable: {}", words(&error))))?;
+            let event =
+                perf::open_kprobe(kind, &symbol, side == Side::End).map_err(|error| failed_to_attach(&error))?;
             perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
-            hooks.push(Hook { _link: event });
+            hooks.push(Hook::new(event, &program));
         }
         Ok(hooks)
     }
@@ -193,7 +211,7 @@ impl Patterns {
             let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0)
                 .map_err(|error| function_failure("open its event", &error))?;
             perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
-            hooks.push(Hook { _link: event });
+            hooks.push(Hook::new(event, &program));
         }
         Ok(hooks)
     }
@@ -246,7 +264,7 @@ fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Res
     // SAFETY: every pointer is to memory that lives during the call, with its length beside it.
     let link = unsafe { bpf_link_create(program.as_raw_fd(), 0, BPF_TRACE_KPROBE_MULTI, &raw const opts) };
     let link = owned(link).map_err(|error| failed_to_attach(&error))?;
-    Ok(Hook { _link: link })
+    Ok(Hook::new(link, program))
 }
 
 fn c_string(symbol: &str) -> Result<CString, Failure> {
