@@ -1,24 +1,448 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * `faultline call`: a flight recorder of kernel functions: the last calls of each task, kept in the kernel until something asks.
+ *
+ * Driven by the functions that were asked for: by fentry and fexit, kprobe.multi, kprobes, or the tracepoints of system calls,
+ * over one body for the begin of a call and one for its end. The programs of the first section are patterns: the loader makes
+ * one of each for each function, in which FL_WHICH is the function's (src/probe/call/clone.rs).
+ * Refuses to record what a task does once a signal has ended it: what led there would be overwritten.
  */
 #include "abi/call.h"
-#include "filter.bpf.h"
+#include "call_fetch.bpf.h"
+#include "call_task.bpf.h"
 #include "ring.bpf.h"
+#include "signal.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* What to do at each function, by its number. */
+/*
+ * The kernel's stacks. Never freed: full, or two that want one bucket, means that a call has none (FL_LOST_STACK). Kernel stacks
+ * repeat, in whatever process.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct fl_function);
-} fl_functions SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, FL_CALL_STACKS_MAX);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, FL_CALL_FRAMES_MAX * sizeof(u64));
+} fl_call_stacks SEC(".maps");
+
+/* Calls of --live in this second, on this CPU. Benign race: one program may preempt another, and one more call is handed on. */
+struct fl_budget {
+	u64 second;
+	u64 used;
+};
+FL_SCRATCH(fl_budgets, struct fl_budget);
 
 /* Never read: what is neither in a map nor in a variable is not among the types that Rust gets. */
 const volatile struct fl_samples {
 	struct fl_task task;
 	struct fl_call call;
 	struct fl_event event;
+	enum fl_fetch_kind fetch_kind;
+	enum fl_fetch_flag fetch_flag;
+	enum fl_function_flag function_flag;
+	enum fl_limit limit;
 } fl_samples = {};
+
+/* include/linux/sched.h */
+#define PF_EXITING  0x4
+#define PF_SIGNALED 0x400 /* get_signal() sets it before the core is dumped */
+#define PF_KTHREAD  0x200000
+
+/* include/linux/preempt.h: what a CPU counts of what it is in */
+#define FL_SOFTIRQ  0x00000100 /* SOFTIRQ_OFFSET: serves one, and doesn't only keep them off */
+#define FL_HARDIRQS 0x000f0000 /* HARDIRQ_MASK */
+#define FL_NMIS     0x00f00000 /* NMI_MASK */
+
+/* Which function: its place in fl_functions, its parameters and the low flags of enum fl_function_flag. */
+#define FL_PLACE(which)      ((u32)(which)&0xffff)
+#define FL_PARAMETERS(which) ((u32)(which) >> 16 & 0xff)
+#define FL_FLAGS(which)      ((u32)(which) >> 24)
+
+/* The verifier takes the number that the loader puts here for a constant, and removes what depends on it. */
+#define FL_WHICH                                                          \
+	({                                                                \
+		u64 which;                                                \
+		asm volatile("%0 = 0x7f6c00037f6c0003 ll" : "=r"(which)); \
+		which;                                                    \
+	})
+
+/* --- triggers, and --live --- */
+
+static __always_inline void fl_describe(struct fl_event *event, enum fl_sample_kind kind, u64 now)
+{
+	u64 ids = bpf_get_current_pid_tgid();
+
+	event->kind = kind;
+	event->timestamp_ns = now;
+	event->tid = (u32)ids;
+	event->pid = ids >> 32;
+}
+
+/* The kernel's per-CPU variable that has it; the loader puts its number among the kernel's types here, or 0. */
+#define FL_PREEMPT_COUNT                                                     \
+	({                                                                   \
+		void *variable;                                              \
+		asm volatile("%0 = 0x7f6c00047f6c0004 ll" : "=r"(variable)); \
+		variable;                                                    \
+	})
+
+/* Is an interrupt, or what follows from one, on this CPU, and not what the current task does? False where it can't be told. */
+static __always_inline bool fl_is_interrupt(void)
+{
+	void *variable = FL_PREEMPT_COUNT;
+	u32 offset = 0;
+	void *place;
+
+	if (!variable)
+		return false;
+	if (bpf_core_type_exists(struct pcpu_hot))
+		offset = bpf_core_field_offset(struct pcpu_hot, preempt_count);
+	place = bpf_this_cpu_ptr(variable);
+	return *(volatile u32 *)((char *)place + offset) & (FL_HARDIRQS | FL_NMIS | FL_SOFTIRQ);
+}
+
+/* Is the current task whom the event is about, and not one that only happened to run? */
+static __always_inline bool fl_is_certain(struct task_struct *current, bool by_interrupt)
+{
+	return (u32)bpf_get_current_pid_tgid() && !(fl_read(current, flags) & PF_KTHREAD) && !by_interrupt;
+}
+
+/* Sends a trigger, with the calls of the current task where it has some. */
+static __always_inline void fl_fire(struct task_struct *current, struct fl_task *task, struct fl_event *event,
+				    bool by_interrupt)
+{
+	u64 flags = fl_wake_flags(event->timestamp_ns);
+	u64 next, bytes;
+	long lost;
+
+	fl_count(FL_TRIGGERS);
+	event->is_certain = fl_is_certain(current, by_interrupt);
+	if (task) {
+		next = task->next;
+		event->calls = next < fl_config.calls ? (u32)next : fl_config.calls;
+		__builtin_memcpy(event->comm, task->comm, FL_COMM_BYTES);
+		task->event = *event;
+		bytes = sizeof(struct fl_task) + (u64)fl_config.calls * sizeof(struct fl_call);
+		lost = bpf_ringbuf_output(&fl_ring, task, bytes, flags);
+	} else {
+		struct task_struct *leader = fl_read(current, group_leader);
+
+		fl_copy(event->comm, FL_COMM_BYTES, &leader->comm);
+		lost = bpf_ringbuf_output(&fl_ring, event, sizeof(*event), flags);
+	}
+	if (lost)
+		fl_count(FL_LOST_RING_FULL);
+}
+
+/* One call as it has ended. */
+struct fl_live {
+	struct fl_event event;
+	struct fl_call call;
+};
+
+static __always_inline void fl_hand_on(const struct fl_task *task, const struct fl_call *call, u64 now)
+{
+	struct fl_budget *budget = fl_scratch(&fl_budgets);
+	u64 second = now / 1000000000;
+	struct fl_live *live;
+
+	if (!budget)
+		return;
+	if (budget->second != second) {
+		budget->second = second;
+		budget->used = 0;
+	}
+	if (budget->used >= fl_config.live) {
+		fl_count(FL_LOST_LIVE_BUDGET);
+		return;
+	}
+	budget->used++;
+	live = bpf_ringbuf_reserve(&fl_ring, sizeof(*live), 0);
+	if (!live) {
+		fl_count(FL_LOST_LIVE_FULL);
+		return;
+	}
+	__builtin_memset(&live->event, 0, sizeof(live->event));
+	fl_describe(&live->event, FL_SAMPLE_LIVE, now);
+	live->event.calls = 1;
+	__builtin_memcpy(live->event.comm, task->comm, FL_COMM_BYTES);
+	__builtin_memcpy(&live->call, call, sizeof(*call));
+	bpf_ringbuf_submit(live, fl_wake_flags(now));
+	fl_count(FL_LIVE);
+}
+
+/* --- a call begins --- */
+
+/* The arguments of a call, before it is known whether it is recorded. */
+struct fl_arguments {
+	u64 at[FL_ARGUMENTS];
+};
+
+/* Is this call recorded for all tasks, whatever the filter? */
+static __always_inline bool fl_is_for_anyone(const struct fl_function *function, const struct fl_arguments *arguments)
+{
+	u64 argument = 0;
+
+	if (!(function->flags & FL_FUNCTION_ANYONE))
+		return false;
+	if (!function->anyone_mask)
+		return true;
+	/* Each place by itself: old verifiers let no program index its stack. */
+	_Pragma("unroll") for (u32 i = 0; i < FL_ARGUMENTS; i++) if (i == function->anyone_argument) argument =
+		arguments->at[i];
+	return argument & function->anyone_mask;
+}
+
+/* Records that the function at this place begins. `any`: the verifier doesn't know the place. */
+static __always_inline void fl_begin(void *context, u32 place, const struct fl_function *function,
+				     const struct fl_arguments *arguments, bool any)
+{
+	struct task_struct *current = (void *)bpf_get_current_task();
+	struct fl_task *task;
+	struct fl_call *call;
+	u64 sequence;
+
+	if (fl_read(current, flags) & (PF_SIGNALED | PF_EXITING))
+		return;
+	task = fl_take_task(current, fl_is_for_anyone(function, arguments));
+	if (!task)
+		return;
+	sequence = task->next;
+	task->next = sequence + 1;
+	call = fl_call_at(task, sequence);
+	call->sequence = sequence;
+	call->state = FL_CALL_OPEN;
+	call->function = place / 2;
+	call->unread = 0;
+	call->result = 0;
+	call->duration_ns = 0;
+	call->stack = -1;
+	__builtin_memcpy(call->arguments, arguments->at, sizeof(call->arguments));
+	fl_push_open(task, sequence, place / 2);
+	if (fl_config.kernel_stacks) {
+		call->stack = bpf_get_stackid(context, &fl_call_stacks, 0);
+		if (call->stack < 0)
+			fl_count(FL_LOST_STACK);
+	}
+	call->entered_ns = bpf_ktime_get_boot_ns();
+	fl_fetch_all(call, function, place, false, any);
+	fl_count(FL_CALLS);
+}
+
+/* --- a call ends --- */
+
+static __always_inline void fl_end(u64 which, s64 result, bool any)
+{
+	u32 number = FL_PLACE(which) / 2;
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
+	struct task_struct *current;
+	struct fl_task *task;
+	u64 sequence, now;
+
+	if (!function)
+		return;
+	if (function->flags & FL_FUNCTION_RESULT_INT)
+		result = (s32)result;
+	current = (void *)bpf_get_current_task();
+	task = fl_find_task(current);
+	now = bpf_ktime_get_boot_ns();
+	if (task && fl_pop_open(task, number, &sequence)) {
+		struct fl_call *call = fl_call_at(task, sequence);
+
+		fl_count(FL_RETURNS);
+		/* Others may have taken its place meanwhile. */
+		if (call->sequence == sequence) {
+			call->duration_ns = now - call->entered_ns;
+			call->result = result;
+			if (function->flags & FL_FUNCTION_AT_END)
+				fl_fetch_all(call, function, FL_PLACE(which), true, any);
+			call->state = FL_CALL_ENDED;
+			if (fl_config.live && task->watched)
+				fl_hand_on(task, call, now);
+		}
+	}
+	if (function->flags & FL_FUNCTION_TRIGGER && result == function->trigger) {
+		struct fl_event event = {};
+
+		if (!(task && task->watched) && !fl_is_watched(current))
+			return;
+		fl_describe(&event, FL_SAMPLE_TRIGGER, now);
+		event.trigger = FL_TRIGGER_RESULT;
+		event.function = number;
+		event.result = result;
+		fl_fire(current, task, &event, fl_is_interrupt());
+	}
+}
+
+/* --- patterns: never loaded as they are --- */
+
+/* Where a wrapper of a system call has its arguments: in the registers r10 to di of the struct pt_regs that it is given. */
+struct fl_user_registers {
+	u64 r10, r9, r8, ax, cx, dx, si, di;
+};
+
+static __always_inline void fl_ask_syscall(struct fl_arguments *arguments, u64 regs)
+{
+	struct fl_user_registers from = {};
+
+	fl_copy(&from, sizeof(from), &((const struct pt_regs *)regs)->r10);
+	arguments->at[0] = from.di;
+	arguments->at[1] = from.si;
+	arguments->at[2] = from.dx;
+	arguments->at[3] = from.r10;
+	arguments->at[4] = from.r8;
+	arguments->at[5] = from.r9;
+}
+
+/*
+ * fentry: the arguments lie where the context is, and behind them the result. Read as plain memory: of what it takes for a pointer
+ * to a struct, the verifier would let nothing but members be read; and so it is one program for all, whatever the number of their
+ * arguments. Those that there are not are whatever lies on the kernel's stack; nothing reads them.
+ */
+SEC("raw_tp")
+int fl_fentry(u64 *context)
+{
+	u64 which = FL_WHICH;
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
+	struct fl_arguments arguments = {};
+
+	if (!function)
+		return 0;
+	fl_copy(&arguments, sizeof(arguments), context);
+	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
+		fl_ask_syscall(&arguments, arguments.at[0]);
+	fl_begin(context, FL_PLACE(which), function, &arguments, false);
+	return 0;
+}
+
+SEC("raw_tp")
+int fl_fexit(u64 *context)
+{
+	u64 which = FL_WHICH;
+	u64 result = 0;
+
+	if (FL_FLAGS(which) & FL_FUNCTION_HAS_RESULT)
+		fl_copy(&result, sizeof(result), (char *)context + FL_PARAMETERS(which) * sizeof(u64));
+	fl_end(which, result, false);
+	return 0;
+}
+
+static __always_inline int fl_on_kprobe(struct pt_regs *regs, u64 which, bool any)
+{
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
+	struct fl_arguments arguments = {{regs->di, regs->si, regs->dx, regs->cx, regs->r8, regs->r9}};
+
+	if (!function)
+		return 0;
+	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
+		fl_ask_syscall(&arguments, regs->di);
+	fl_begin(regs, FL_PLACE(which), function, &arguments, any);
+	return 0;
+}
+
+SEC("kprobe")
+int fl_kprobe(struct pt_regs *regs)
+{
+	return fl_on_kprobe(regs, FL_WHICH, false);
+}
+
+SEC("kprobe")
+int fl_kretprobe(struct pt_regs *regs)
+{
+	fl_end(FL_WHICH, regs->ax, false);
+	return 0;
+}
+
+/* kprobe.multi: one program for all functions; the cookie says which. */
+SEC("kprobe")
+int fl_multi(struct pt_regs *regs)
+{
+	return fl_on_kprobe(regs, bpf_get_attach_cookie(regs), true);
+}
+
+SEC("kprobe")
+int fl_multi_return(struct pt_regs *regs)
+{
+	fl_end(bpf_get_attach_cookie(regs), regs->ax, true);
+	return 0;
+}
+
+/* struct syscall_trace_enter and syscall_trace_exit, kernel/trace/trace.h, as perf hands them to programs. */
+struct fl_syscall_event {
+	u64 common;
+	u64 number;
+	u64 words[FL_ARGUMENTS]; /* the arguments that the call has; at the end the result */
+};
+
+/* tracepoint/syscalls/sys_enter_NAME: to read more than there is, is refused when it is attached. */
+SEC("tracepoint")
+int fl_enter(struct fl_syscall_event *event)
+{
+	u64 which = FL_WHICH;
+	u32 parameters = FL_PARAMETERS(which);
+	const struct fl_function *function = fl_function_at(FL_PLACE(which));
+	struct fl_arguments arguments = {};
+
+	if (!function)
+		return 0;
+	_Pragma("unroll") for (u32 i = 0; i < FL_ARGUMENTS; i++) if (i < parameters) arguments.at[i] = event->words[i];
+	fl_begin(event, FL_PLACE(which), function, &arguments, false);
+	return 0;
+}
+
+SEC("tracepoint")
+int fl_leave(struct fl_syscall_event *event)
+{
+	fl_end(FL_WHICH, event->words[0], false);
+	return 0;
+}
+
+/* --- what is not about one function --- */
+
+/* signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action): in the task that gets it. */
+SEC("raw_tp/signal_deliver")
+int BPF_PROG(fl_signal, u64 number)
+{
+	struct task_struct *current;
+	struct fl_event event = {};
+	struct fl_task *task;
+
+	if (!(fl_config.trigger_signals & FL_BIT((u32)number)))
+		return 0;
+	current = (void *)bpf_get_current_task();
+	task = fl_find_task(current);
+	if (!(task && task->watched) && !fl_is_watched(current))
+		return 0;
+	fl_describe(&event, FL_SAMPLE_TRIGGER, bpf_ktime_get_boot_ns());
+	event.trigger = FL_TRIGGER_SIGNAL;
+	event.signal = (u32)number;
+	fl_fire(current, task, &event, false);
+	return 0;
+}
+
+/* task_rename(struct task_struct *task, const char *comm): exec, prctl(2), /proc/PID/comm. The name of a process is its leader's. */
+SEC("raw_tp/task_rename")
+int BPF_PROG(fl_rename, struct task_struct *task, const char *comm)
+{
+	u32 tid = fl_read(task, pid);
+	struct fl_task *entry = bpf_map_lookup_elem(&fl_tasks, &tid);
+
+	if (entry && entry->pid == tid)
+		fl_copy(entry->comm, FL_COMM_BYTES, comm);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_fork")
+int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
+{
+	fl_follow_fork(parent, child);
+	return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int BPF_PROG(fl_exit, struct task_struct *task)
+{
+	fl_follow_exit(task);
+	return 0;
+}

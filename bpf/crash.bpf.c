@@ -254,6 +254,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	u64 length;
 
 	fl_add_task((u64)task);
+	record->thread_start_ns = fl_read(task, start_boottime);
 	if (record->flags & FL_HAS_REGISTERS)
 		fl_add_code(record);
 	if (mm) {

@@ -1,5 +1,6 @@
 //! What was typed, and what was meant by it.
 
+mod call;
 mod memory;
 mod pagefault;
 mod signal;
@@ -41,6 +42,8 @@ pub enum Command {
     Signal(Box<signal::SignalArgs>),
     /// Count page faults in the kernel by process, mode, access and cause
     Pagefault(Box<pagefault::PagefaultArgs>),
+    /// Record the last kernel calls of each task, and print them when it crashes
+    Call(Box<call::CallArgs>),
     /// Always on: count crashes in the kernel, tell every interval, serve metrics
     Agent(Box<AgentArgs>),
     /// Watch memory become executable: mapping calls, and a dump of every such page

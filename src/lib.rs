@@ -1,7 +1,7 @@
 //! faultline tells what died on a Linux host, why and how often, from inside the kernel.
 //!
 //! The kernel programs in `bpf/` filter, count and take samples; this library loads them ([`probe`]), names what they saw
-//! ([`process`], [`symbol`]) and hands it on as text or JSON Lines ([`output`]). One module a command: [`agent`],
+//! ([`process`], [`symbol`]) and hands it on as text or JSON Lines ([`output`]). One module a command: [`agent`], [`call`],
 //! [`crash`], [`doctor`], [`memory`], [`pagefault`], [`report`], [`signal`]. Data flows one way: kernel event, sample, record, output.
 #![warn(missing_docs)]
 
@@ -16,9 +16,11 @@ macro_rules! say {
 
 pub mod agent;
 pub mod arch;
+pub mod call;
 pub mod command;
 pub mod crash;
 pub mod doctor;
+mod flags;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

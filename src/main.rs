@@ -9,7 +9,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use cli::{Cli, Command};
 use faultline::output::{Target, Writer, is_closed_pipe};
-use faultline::{agent, crash, doctor, memory, pagefault, report, signal};
+use faultline::{agent, call, crash, doctor, memory, pagefault, report, signal};
 
 /// An error, or a wrong command line.
 const FAILED: u8 = 2;
@@ -36,6 +36,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Crash(args) => crash::run(&(*args).into()),
         Command::Signal(args) => signal::run(&(*args).into()),
         Command::Pagefault(args) => pagefault::run(&(*args).into()),
+        Command::Call(args) => call::run(&(*args).into()),
         Command::Agent(args) => agent::run(&(*args).into()),
         Command::Memory(args) => memory::run(&(*args).into()),
         Command::Doctor(args) => {

@@ -93,3 +93,33 @@ fn a_format_is_text_or_json() {
     let text = refusal(&["crash", "--format", "xml"]);
     assert!(text.contains("text") && text.contains("json"), "{text}");
 }
+
+#[test]
+fn a_call_needs_a_function() {
+    let text = refusal(&["call", "--", "true"]);
+    assert!(text.contains("no function was named") && text.contains("--preset memory"), "{text}");
+    assert!(refusal(&["call", ""]).contains("an empty name"), "as a shell's empty variable gives it");
+    assert!(refusal(&["call", "vfs_["]).contains("no pattern"));
+    let text = refusal(&["call", "--preset", "all"]);
+    assert!(text.contains("memory") && text.contains("file") && text.contains("signal"), "{text}");
+}
+
+#[test]
+fn a_trigger_of_calls_is_a_signal_or_a_result() {
+    for (trigger, word) in [
+        ("nothing", "FUNCTION=RESULT"),
+        ("mmap=x", "-ENOMEM"),
+        ("mmap=-ENOTHING", "`-ENOTHING`"),
+        ("vfs_*=0", "name one"),
+    ] {
+        let text = refusal(&["call", "munmap", "--trigger", trigger]);
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn kept_calls_have_limits() {
+    for (flag, value) in [("--calls", "0"), ("--calls", "65"), ("--tasks", "0"), ("--live", "0")] {
+        assert!(refusal(&["call", "munmap", &format!("{flag}={value}")]).contains(flag), "{flag} {value}");
+    }
+}

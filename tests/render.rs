@@ -3,7 +3,7 @@
 
 use std::sync::Once;
 
-use faultline::crash::{Crash, Disposition, Frame, PageFault, Sender, Vma};
+use faultline::crash::{Crash, Disposition, Frame, PageFault, Sender, Stitch, Vma};
 use faultline::hex::Hex;
 use faultline::output::{Record, SCHEMA, Timestamp};
 
@@ -91,7 +91,9 @@ fn segfault() -> Crash {
         signature: "0123456789abcdef".to_owned(),
         diagnosis: None,
         cpu: 3,
+        calls: None,
         code_text: "Address not mapped".to_owned(),
+        stitch: Stitch::default(),
     }
 }
 

@@ -111,8 +111,8 @@ static __always_inline bool fl_filter_name(struct task_struct *task, u32 slot)
 	return false;
 }
 
-/* Is the current task, `task`, watched? Cheapest question first. */
-static __always_inline bool fl_filter(struct task_struct *task)
+/* Is the current task watched, as far as its name doesn't matter? Cheapest question first. */
+static __always_inline bool fl_filter_but_name(void)
 {
 	if (fl_filter_config.by_pid) {
 		u32 pid = fl_typed_pid();
@@ -128,9 +128,13 @@ static __always_inline bool fl_filter(struct task_struct *task)
 	}
 	if (fl_filter_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
 		return false;
-	if (fl_filter_config.name_count && !fl_filter_name(task, 0))
-		return false;
 	return true;
+}
+
+/* Is the current task, `task`, watched? */
+static __always_inline bool fl_filter(struct task_struct *task)
+{
+	return fl_filter_but_name() && (!fl_filter_config.name_count || fl_filter_name(task, 0));
 }
 
 /* sched_process_fork, in the parent: a child of ours is the command, a child of a watched process is its descendant. */

@@ -157,6 +157,13 @@ struct file {
 	struct path f_path;
 	struct inode *f_inode;
 };
+struct fdtable {
+	u32 max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
+};
 /* What is mapped of a file on an overlay: the file of the layer, and since v6.7 the name on the overlay beside it. */
 struct backing_file {
 	struct path user_path;
@@ -240,6 +247,11 @@ struct css_set {
 	struct cgroup *dfl_cgrp; /* in the default (v2) hierarchy */
 };
 
+/* --- processors --- */
+struct pcpu_hot { /* v6.2 to v6.14 */
+	int preempt_count;
+};
+
 /* --- tasks --- */
 struct ns_common {
 	u32 inum;
@@ -312,6 +324,7 @@ struct task_struct {
 	unsigned long sas_ss_sp; /* sigaltstack(2) */
 	unsigned long sas_ss_size;
 	const struct cred *cred;
+	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 	struct thread_struct thread;

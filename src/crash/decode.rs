@@ -5,7 +5,7 @@ use procfs::process::Process;
 
 use super::ledger::Identity;
 use super::libc::Libcs;
-use super::record::{Crash, Disposition, EndedBy, Frame, Omitted, PageFault, Seccomp, Sender, Vma};
+use super::record::{Crash, Disposition, EndedBy, Frame, Omitted, PageFault, Seccomp, Sender, Stitch, Vma};
 use super::signature::{self, Place};
 use super::{Options, diagnosis, evidence};
 use crate::arch;
@@ -199,6 +199,17 @@ impl Decoder {
             stack_trace: self.options.stack_trace.then_some(frames),
             diagnosis,
             cpu: raw.cpu,
+            calls: None,
+            stitch: Stitch {
+                boottime_ns: raw.timestamp_ns,
+                thread_start_ns: raw.thread_start_ns,
+                file: raw
+                    .vma
+                    .file
+                    .checked_sub(1)
+                    .and_then(|index| raw.files.iter().take(raw.file_count as usize).nth(index as usize))
+                    .map(|file| (file.inode, file.device.into())),
+            },
         };
         Ok((record, group_frames))
     }

@@ -2,6 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::call::Call;
 use crate::hex::Hex;
 use crate::oom::OutOfMemory;
 use crate::output::{SCHEMA, Timestamp};
@@ -94,9 +95,25 @@ pub struct Crash {
     pub diagnosis: Option<Diagnosis>,
     /// The processor it happened on.
     pub cpu: u32,
+    /// The last kernel calls before it, oldest first; None: nobody recorded any (`faultline call` does).
+    pub calls: Option<Vec<Call>>,
     /// What the signal's code means, for the text.
     #[serde(skip)]
     pub code_text: String,
+    /// What tells which calls belong to it.
+    #[serde(skip)]
+    pub stitch: Stitch,
+}
+
+/// What a crash is joined to other things by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stitch {
+    /// CLOCK_BOOTTIME of the crash.
+    pub boottime_ns: u64,
+    /// CLOCK_BOOTTIME when the thread began: tells two of the same number apart.
+    pub thread_start_ns: u64,
+    /// The file that is mapped at the fault address: i_ino and s_dev.
+    pub file: Option<(u64, u64)>,
 }
 
 impl Crash {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::record::{Crash, Disposition, Frame, Vma};
+use crate::call;
 use crate::output::{Record, escape};
 use crate::siginfo::title;
 
@@ -69,7 +70,13 @@ impl Crash {
         writeln!(to, "  Signature:     {}", self.signature)?;
         self.write_mapping(to)?;
         self.write_registers(to)?;
-        self.write_stack(to)
+        self.write_stack(to)?;
+        self.write_calls(to)
+    }
+
+    fn write_calls(&self, to: &mut String) -> std::fmt::Result {
+        let Some(calls) = &self.calls else { return Ok(()) };
+        call::write_calls(to, calls, self.tid, self.stitch.boottime_ns)
     }
 
     fn write_sender(&self, to: &mut String) -> std::fmt::Result {

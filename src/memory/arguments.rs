@@ -1,54 +1,11 @@
 //! The arguments of mapping calls by name, and their flags as the manual pages write them.
 
 use super::record::{Argument, Call};
+use crate::flags;
 use crate::hex::Hex;
 
-type Names = &'static [(u64, &'static str)];
-
-const PROT: Names = &[(1, "PROT_READ"), (2, "PROT_WRITE"), (4, "PROT_EXEC"), (0x0100_0000, "PROT_GROWSDOWN")];
-const MAP: Names = &[
-    (0x10, "MAP_FIXED"),
-    (0x20, "MAP_ANONYMOUS"),
-    (0x40, "MAP_32BIT"),
-    (0x100, "MAP_GROWSDOWN"),
-    (0x800, "MAP_DENYWRITE"),
-    (0x1000, "MAP_EXECUTABLE"),
-    (0x2000, "MAP_LOCKED"),
-    (0x4000, "MAP_NORESERVE"),
-    (0x8000, "MAP_POPULATE"),
-    (0x1_0000, "MAP_NONBLOCK"),
-    (0x2_0000, "MAP_STACK"),
-    (0x4_0000, "MAP_HUGETLB"),
-    (0x8_0000, "MAP_SYNC"),
-    (0x10_0000, "MAP_FIXED_NOREPLACE"),
-];
-const MREMAP: Names = &[(1, "MREMAP_MAYMOVE"), (2, "MREMAP_FIXED"), (4, "MREMAP_DONTUNMAP")];
-const SHM: Names = &[(0o10000, "SHM_RDONLY"), (0o20000, "SHM_RND"), (0o40000, "SHM_REMAP"), (0o100_000, "SHM_EXEC")];
-const MFD: Names =
-    &[(1, "MFD_CLOEXEC"), (2, "MFD_ALLOW_SEALING"), (4, "MFD_HUGETLB"), (8, "MFD_NOEXEC_SEAL"), (0x10, "MFD_EXEC")];
-
-fn flags(bits: u64, names: Names, none: &str, first: Option<&str>) -> Argument {
-    let mut words: Vec<String> = first.into_iter().map(str::to_owned).collect();
-    let mut rest = bits;
-    for (bit, name) in names {
-        if bits & bit != 0 {
-            words.push((*name).to_owned());
-            rest &= !bit;
-        }
-    }
-    if rest != 0 {
-        words.push(format!("{rest:#x}"));
-    }
-    Argument::Flags(if words.is_empty() { none.to_owned() } else { words.join("|") })
-}
-
 fn prot(bits: u64) -> Argument {
-    flags(bits, PROT, "PROT_NONE", None)
-}
-
-fn map(bits: u64) -> Argument {
-    let sharing = ["0", "MAP_SHARED", "MAP_PRIVATE", "MAP_SHARED_VALIDATE"];
-    flags(bits & !3, MAP, "0", sharing.get((bits & 3) as usize).copied())
+    Argument::Flags(flags::prot(bits))
 }
 
 /// An int, in the lower half of its register.
@@ -69,7 +26,7 @@ pub(super) fn name(call: Call, values: &[u64; 6]) -> Vec<(&'static str, Argument
             ("addr", address(0)),
             ("length", length(values[1])),
             ("prot", prot(values[2])),
-            ("flags", map(values[3])),
+            ("flags", Argument::Flags(flags::map(values[3]))),
             ("fd", int(values[4])),
             ("offset", address(5)),
         ],
@@ -86,7 +43,7 @@ pub(super) fn name(call: Call, values: &[u64; 6]) -> Vec<(&'static str, Argument
                 ("old_address", address(0)),
                 ("old_size", length(values[1])),
                 ("new_size", length(values[2])),
-                ("flags", flags(values[3], MREMAP, "0", None)),
+                ("flags", Argument::Flags(flags::mremap(values[3]))),
             ];
             // Only then the kernel looks at it.
             if values[3] & 6 != 0 {
@@ -96,10 +53,10 @@ pub(super) fn name(call: Call, values: &[u64; 6]) -> Vec<(&'static str, Argument
         }
         Call::Brk => vec![("addr", address(0))],
         Call::Shmat => {
-            vec![("shmid", int(values[0])), ("shmaddr", address(1)), ("shmflg", flags(values[2], SHM, "0", None))]
+            vec![("shmid", int(values[0])), ("shmaddr", address(1)), ("shmflg", Argument::Flags(flags::shm(values[2])))]
         }
         Call::Shmdt => vec![("shmaddr", address(0))],
-        Call::Memfd => vec![("flags", flags(values[1] & 0xffff_ffff, MFD, "0", None))],
+        Call::Memfd => vec![("flags", Argument::Flags(flags::memfd(values[1] & 0xffff_ffff)))],
         Call::Madvise | Call::Execve | Call::Exit | Call::Unseen => Vec::new(),
     }
 }

@@ -132,7 +132,7 @@ impl Names for fl_crash {
 }
 
 /// The absolute path whose components stand in `names`, each with its NUL: the kernel program walked from the leaf to the root.
-fn path_of(names: &[u8]) -> Vec<u8> {
+pub(crate) fn path_of(names: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(names.len() + 1);
     for name in names.split(|&byte| byte == 0).rev().filter(|name| !name.is_empty()) {
         path.push(b'/');

@@ -3,7 +3,9 @@
 //! Not through the skeleton, which is bound to one object; its types serve both (`abi.rs`).
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::btf::Btf;
@@ -14,6 +16,7 @@ use libbpf_rs::{
 };
 
 use super::abi::Plain;
+use super::pattern::{Pattern, Variables};
 use super::types::{Ids, TypesFile};
 use super::{load, typed};
 
@@ -121,6 +124,54 @@ impl Opened {
     /// Makes a table's keys as long as this, bytes.
     pub(super) fn set_key_size(&mut self, name: &str, bytes: u32) -> Result<()> {
         load::step(&format!("size the keys of table `{name}`"), self.map(name)?.set_key_size(bytes))
+    }
+
+    /// Makes a table's values as long as this, bytes.
+    pub(super) fn set_value_size(&mut self, name: &str, bytes: usize) -> Result<()> {
+        let bytes = u32::try_from(bytes).with_context(|| format!("failed to size the values of table `{name}`"))?;
+        load::step(&format!("size the values of table `{name}`"), self.map(name)?.set_value_size(bytes))
+    }
+
+    /// Writes the table of constants that lies alone in section `name`, as long as it is.
+    pub(super) fn fill<Value: Plain>(&mut self, name: &str, values: &[Value]) -> Result<()> {
+        let bytes = size_of_val(values);
+        let mut map = self
+            .object
+            .maps_mut()
+            .find(|map| map.name().to_string_lossy().ends_with(name))
+            .ok_or_else(|| missing("section", name))?;
+        let what = || format!("size section `{name}`");
+        load::step(&what(), map.set_value_size(u32::try_from(bytes).with_context(what)?))?;
+        let place = map.initial_value_mut().and_then(|section| section.get_mut(..bytes));
+        let place = place.ok_or_else(|| missing("section", name))?;
+        // SAFETY: a Plain is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
+        place.copy_from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), bytes) });
+        Ok(())
+    }
+
+    /// Takes these programs as patterns, in their order: as they would go to the kernel, which they do not. Makes the tables.
+    pub(super) fn patterns(&mut self, names: &[&str]) -> Result<Vec<Pattern>> {
+        let object = self.object.as_libbpf_object().as_ptr();
+        // SAFETY: the pointer is valid, and nothing else uses the object meanwhile.
+        let prepared = unsafe { libbpf_sys::bpf_object__prepare(object) };
+        let prepared = if prepared < 0 { Err(libbpf_rs::Error::from_raw_os_error(-prepared)) } else { Ok(()) };
+        load::step("load the probe", prepared)?;
+        // SAFETY: as above; the descriptor is the object's, and is duplicated while it is there.
+        let types = unsafe { libbpf_sys::bpf_object__btf_fd(object) };
+        let types = (types >= 0).then(|| {
+            // SAFETY: as above.
+            unsafe { BorrowedFd::borrow_raw(types) }.try_clone_to_owned().map(Arc::new)
+        });
+        let types = types.transpose().context("failed to keep the probe's types")?;
+        let typed = (self.build == Build::Typed).then_some(self.ids);
+        let variables = Variables::of(self.ids);
+        let mut patterns = Vec::new();
+        for name in names {
+            let mut program = self.program(name)?;
+            program.set_autoload(false);
+            patterns.push(Pattern::of(&program, types.clone(), variables.clone(), typed)?);
+        }
+        Ok(patterns)
     }
 
     pub(super) fn load(self) -> Result<Loaded> {

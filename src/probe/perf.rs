@@ -1,7 +1,8 @@
 //! Events of perf, for programs that run when one happens. Software events: on each processor that is there when we start.
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, perf_event_attr};
@@ -35,13 +36,40 @@ pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name:
 
 /// A perf event on this processor, of every process; `period`: 0, it only counts.
 pub(super) fn open(kind: u32, config: u64, period: u64, cpu: i32) -> io::Result<OwnedFd> {
-    let mut attr = perf_event_attr {
-        type_: kind,
-        size: size_of::<perf_event_attr>() as u32,
-        config,
-        ..perf_event_attr::default()
-    };
+    let mut attr = perf_event_attr { type_: kind, config, ..perf_event_attr::default() };
     attr.__bindgen_anon_1.sample_period = period;
+    open_by(attr, cpu)
+}
+
+/// A kprobe, or a kretprobe, on the kernel function `symbol`. `kind`: the type of such events, [`kprobe_type`].
+pub(super) fn open_kprobe(kind: u32, symbol: &CStr, is_return: bool) -> io::Result<OwnedFd> {
+    // The first bit: /sys/bus/event_source/devices/kprobe/format/retprobe.
+    let mut attr = perf_event_attr { type_: kind, config: u64::from(is_return), ..perf_event_attr::default() };
+    attr.__bindgen_anon_3.kprobe_func = symbol.as_ptr() as u64;
+    open_by(attr, 0)
+}
+
+/// The type of kprobes among perf events; None: this kernel has none.
+pub(super) fn kprobe_type() -> Option<u32> {
+    std::fs::read_to_string("/sys/bus/event_source/devices/kprobe/type").ok()?.trim().parse().ok()
+}
+
+/// Runs the program at every occurrence of the event, until that is closed.
+pub(super) fn run_at(event: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
+    // include/uapi/linux/perf_event.h
+    const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
+    const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+    let call = |request: libc::c_ulong, argument: i32| {
+        // SAFETY: both take a number, and the descriptor is open.
+        let done = unsafe { libc::ioctl(event.as_raw_fd(), request as _, argument) };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    call(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())?;
+    call(PERF_EVENT_IOC_ENABLE, 0)
+}
+
+fn open_by(mut attr: perf_event_attr, cpu: i32) -> io::Result<OwnedFd> {
+    attr.size = size_of::<perf_event_attr>() as u32;
     let (any_process, no_group) = (-1, -1);
     // SAFETY: the kernel reads attr, which lives during the call, and has its size in it.
     let fd = unsafe {

@@ -17,7 +17,7 @@ use super::{load, perf};
 const MOUNTED: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// The kernel's tracepoints.
-pub(super) struct Tracefs {
+pub(crate) struct Tracefs {
     root: OwnedFd,
 }
 
@@ -26,7 +26,7 @@ impl Tracefs {
     ///
     /// # Errors
     /// Where the kernel has none, or we may not look at it.
-    pub(super) fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         for folder in MOUNTED {
             if fs::metadata(format!("{folder}/events")).is_ok()
                 && let Ok(root) = File::open(folder)
@@ -42,17 +42,33 @@ impl Tracefs {
     }
 
     /// The number of the tracepoint `syscalls:NAME`; None: there is no such call.
-    fn syscall(&self, name: &str) -> Result<Option<u64>> {
+    ///
+    /// # Errors
+    /// Where we may not look at it.
+    pub(super) fn syscall(&self, name: &str) -> Result<Option<u64>> {
         let what = || format!("failed to find tracepoint `syscalls:{name}`");
-        let path = format!("events/syscalls/{name}/id");
+        let Some(text) = self.read(name, "id").with_context(what)? else { return Ok(None) };
+        text.trim().parse().map(Some).map_err(|_| anyhow!("{}: `{}` is no number", what(), text.trim()))
+    }
+
+    /// The kernel's description of the tracepoint `syscalls:NAME`; None: there is no such call.
+    ///
+    /// # Errors
+    /// Where we may not look at it.
+    pub(crate) fn format(&self, name: &str) -> Result<Option<String>> {
+        self.read(name, "format").with_context(|| format!("failed to read about tracepoint `syscalls:{name}`"))
+    }
+
+    fn read(&self, name: &str, what: &str) -> Result<Option<String>> {
+        let path = format!("events/syscalls/{name}/{what}");
         let file = match openat(&self.root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => file,
             Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error).with_context(what),
+            Err(error) => return Err(error.into()),
         };
         let mut text = String::new();
-        File::from(file).read_to_string(&mut text).with_context(what)?;
-        text.trim().parse().map(Some).map_err(|_| anyhow!("{}: `{}` is no number", what(), text.trim()))
+        File::from(file).read_to_string(&mut text)?;
+        Ok(Some(text))
     }
 
     /// Runs `program` at the tracepoint `syscalls:NAME`, of every process. None: this kernel has no such call.

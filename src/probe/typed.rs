@@ -20,7 +20,9 @@ use super::types::Ids;
 
 // include/uapi/linux/bpf.h
 const BPF_FUNC_PROBE_READ: i32 = 4;
+const BPF_FUNC_PROBE_READ_STR: i32 = 45;
 const BPF_FUNC_PROBE_READ_USER: i32 = 112;
+const BPF_FUNC_PROBE_READ_USER_STR: i32 = 114;
 const BPF_JMP_CALL: u8 = 0x85;
 const BPF_ALU_MOV_K: u8 = 0xb4;
 const BPF_ALU64_MOV_K: u8 = 0xb7;
@@ -80,13 +82,16 @@ unsafe extern "C" fn prepare(program: *mut bpf_program, _: *mut bpf_prog_load_op
     unsafe { bpf_program__set_insns(program, mended.as_mut_ptr(), mended.len() as _) }
 }
 
-fn mend(instructions: &mut [bpf_insn], ids: Ids) {
+/// The last change to a typed build's instructions.
+pub(super) fn mend(instructions: &mut [bpf_insn], ids: Ids) {
     for instruction in instructions {
         // A call of a helper has no source register; one of a function or a kernel function has.
         let is_helper = instruction.code == BPF_JMP_CALL && instruction.src_reg() == 0;
         let is_constant = matches!(instruction.code, BPF_ALU_MOV_K | BPF_ALU64_MOV_K);
         if is_helper && instruction.imm == BPF_FUNC_PROBE_READ {
             instruction.imm = BPF_FUNC_PROBE_READ_USER;
+        } else if is_helper && instruction.imm == BPF_FUNC_PROBE_READ_STR {
+            instruction.imm = BPF_FUNC_PROBE_READ_USER_STR;
         } else if is_helper && instruction.imm == FL_RDONLY_CAST {
             instruction.set_src_reg(BPF_PSEUDO_KFUNC_CALL);
             instruction.imm = ids.rdonly_cast as i32;
@@ -100,7 +105,7 @@ fn mend(instructions: &mut [bpf_insn], ids: Ids) {
 mod tests {
     use super::*;
 
-    const IDS: Ids = Ids { rdonly_cast: 4711, pt_regs: 815, exits_with_memory: false };
+    const IDS: Ids = Ids { rdonly_cast: 4711, pt_regs: 815, preempt_count: 0, exits_with_memory: false };
 
     fn call(source: u8, imm: i32) -> bpf_insn {
         let mut instruction = bpf_insn { code: BPF_JMP_CALL, imm, ..bpf_insn::default() };
@@ -110,9 +115,10 @@ mod tests {
 
     #[test]
     fn only_calls_of_that_helper_change() {
-        let mut all = [call(0, BPF_FUNC_PROBE_READ), call(1, BPF_FUNC_PROBE_READ), call(0, 35)];
+        let mut all = [call(0, 4), call(1, 4), call(0, 35), call(0, 45)];
         mend(&mut all, IDS);
-        assert_eq!(all.map(|instruction| instruction.imm), [BPF_FUNC_PROBE_READ_USER, BPF_FUNC_PROBE_READ, 35]);
+        let expected = [BPF_FUNC_PROBE_READ_USER, 4, 35, BPF_FUNC_PROBE_READ_USER_STR];
+        assert_eq!(all.map(|instruction| instruction.imm), expected);
     }
 
     #[test]

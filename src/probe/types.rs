@@ -28,6 +28,8 @@ pub(super) struct Ids {
     pub(super) rdonly_cast: u32,
     /// struct pt_regs; 0: there is none.
     pub(super) pt_regs: u32,
+    /// Where each processor counts what it is in: the variable __preempt_count, or that which holds it; 0: unknown.
+    pub(super) preempt_count: u32,
     /// sched_process_exit has its third argument, so it comes before the task gives up its memory: v6.16, both at once.
     pub(super) exits_with_memory: bool,
 }
@@ -52,19 +54,27 @@ impl TypesFile {
     /// # Errors
     /// Where there are none, or memory is short.
     pub(super) fn fill(&mut self, btf: Option<&Path>, probe: &Btf<'_>) -> Result<Ids> {
-        let kernel = match btf {
-            Some(path) => {
-                File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
-                Btf::from_path(path)
-            }
-            None => Btf::from_vmlinux(),
-        };
-        let kernel = load::step("read the kernel's types", kernel)?;
+        let kernel = kernel_types(btf)?;
         let mut cut = Cut::new(&kernel, probe)?;
         let ids = cut.copy_roots()?;
         self.0.write_all(cut.made.bytes()?).context("failed to write the kernel's types to memory")?;
         Ok(ids)
     }
+}
+
+/// All types of the kernel: as it shows them, or as the file `btf` has them.
+///
+/// # Errors
+/// Where there are none.
+pub(crate) fn kernel_types(btf: Option<&Path>) -> Result<Btf<'static>> {
+    let kernel = match btf {
+        Some(path) => {
+            File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
+            Btf::from_path(path)
+        }
+        None => Btf::from_vmlinux(),
+    };
+    load::step("read the kernel's types", kernel)
 }
 
 /// One cutting.
@@ -99,6 +109,12 @@ impl<'btf> Cut<'btf> {
             let Some(ty) = self.kernel.type_by_id::<BtfType<'_>>(id) else { continue };
             if ty.kind() == BtfKind::Func && ty.name().is_some_and(|name| name == "bpf_rdonly_cast") {
                 found.rdonly_cast = id.into();
+            }
+            // struct pcpu_hot from v6.2 to v6.14, an int before and after.
+            if ty.kind() == BtfKind::Var
+                && ty.name().is_some_and(|name| name == "__preempt_count" || name == "pcpu_hot")
+            {
+                found.preempt_count = id.into();
             }
             if ty.kind() == BtfKind::Typedef && ty.name().is_some_and(|name| name == "btf_trace_sched_process_exit") {
                 // void (*)(void *data, struct task_struct *task, bool group_dead)

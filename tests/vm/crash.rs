@@ -54,6 +54,8 @@ programs! {
 const SPECIAL: &[&str] = &[
     "abort",
     "blocked-term",
+    "call-causes",
+    "calls",
     "deleted-exe",
     "faults",
     "kills",

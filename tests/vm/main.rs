@@ -6,6 +6,8 @@
 mod agent;
 mod attach;
 mod behaviour;
+mod call;
+mod call_cause;
 mod crash;
 mod doctor;
 mod env;

@@ -20,6 +20,14 @@
 #define FL_CALL_STACKS_MAX  2048 /* kernel stacks */
 #define FL_CALL_FRAMES_MAX  32   /* of each */
 
+/* The limits above that the loader needs. */
+enum fl_limit {
+	FL_LIMIT_FUNCTIONS = FL_FUNCTIONS_MAX,
+	FL_LIMIT_CALLS_LEAST = FL_CALLS_MIN,
+	FL_LIMIT_CALLS = FL_CALLS_MAX,
+	FL_LIMIT_TEXT_BYTES = FL_TEXT_BYTES,
+};
+
 /* Everything that is counted. Losses begin with FL_LOST_RING_FULL. */
 enum fl_counter {
 	FL_FILTERED = 0,     /* calls of tasks that are not watched */
@@ -32,7 +40,7 @@ enum fl_counter {
 	FL_LOST_LIVE_FULL,   /* no room in the ring for a call of --live */
 	FL_LOST_LIVE_BUDGET, /* calls of --live beyond the rate that was asked for */
 	FL_LOST_TASK_FULL,   /* no room in fl_tasks at that moment: a call is missing */
-	FL_LOST_NESTED,      /* more than FL_OPEN_MAX calls in one another: this one's end is not seen */
+	FL_LOST_NESTED,      /* more than FL_OPEN_MAX calls in one another: the outermost one's end is not seen */
 	FL_LOST_STACK,       /* no room in fl_call_stacks, or two stacks that want one bucket: the call has no stack */
 	FL_LOST_WATCH_FULL,  /* descendants of the command that are not watched: too many at once */
 	FL_COUNTERS
@@ -40,16 +48,18 @@ enum fl_counter {
 
 /* How to get one value of a call. */
 enum fl_fetch_kind {
-	FL_FETCH_VALUE = 0,   /* a number of `size` bytes */
-	FL_FETCH_KERNEL_TEXT, /* the string of the kernel's that the last pointer points to */
-	FL_FETCH_USER_TEXT,   /* the string of the user's that the argument points to */
+	FL_FETCH_VALUE = 0,    /* a number of `size` bytes */
+	FL_FETCH_KERNEL_TEXT,  /* the string of the kernel's that the last pointer points to */
+	FL_FETCH_USER_TEXT,    /* the string of the user's that the argument points to */
+	FL_FETCH_KERNEL_ARRAY, /* the string that lies in the kernel where the last offset leads to: an array of char */
 	FL_FETCH_DENTRY, /* the path below its mount that ends with that struct dentry: components, leaf first, each with its NUL */
 };
 
 /* fl_fetch.flags */
 enum fl_fetch_flag {
-	FL_FETCH_AGAIN = 1 << 0, /* read again at the function's end, into fl_call.after */
-	FL_FETCH_OF_FD = 1 << 1, /* the argument is a file descriptor: begin with its struct file * */
+	FL_FETCH_AGAIN = 1 << 0,   /* read again at the function's end, into fl_call.after */
+	FL_FETCH_OF_FD = 1 << 1,   /* the argument is a file descriptor: begin with its struct file * */
+	FL_FETCH_OF_USER = 1 << 2, /* the pointers are the user's: struct sigaction of rt_sigaction(2) */
 };
 
 /*
@@ -63,7 +73,7 @@ struct fl_fetch {
 	u8 size;  /* of a number: 1, 2, 4 or 8 bytes */
 	u8 flags; /* enum fl_fetch_flag */
 	u8 text; /* which of fl_call.texts; fl_call.values has its length, bytes, NULs included; 0: could not be read */
-	u8 after; /* FL_FETCH_AGAIN: which of fl_call.after */
+	u8 after; /* FL_FETCH_AGAIN, of a number: which of fl_call.after */
 	u8 pad;
 	u32 offsets[FL_DEREFERENCES_MAX]; /* bytes */
 	u32 pad2;
@@ -75,15 +85,20 @@ enum fl_function_flag {
 		1 << 0, /* attached to the kernel's wrapper: the arguments lie in the struct pt_regs it is given */
 	FL_FUNCTION_ANYONE = 1 << 1, /* recorded for all tasks, whatever the filter: it can end another process */
 	FL_FUNCTION_HAS_RESULT = 1 << 2,
-	FL_FUNCTION_TRIGGER = 1 << 3, /* returning `trigger` is a trigger */
-	FL_FUNCTION_QUIET = 1 << 4,   /* watched for its trigger only */
+	FL_FUNCTION_TRIGGER = 1 << 3,    /* returning `trigger` is a trigger */
+	FL_FUNCTION_QUIET = 1 << 4,      /* watched for its trigger only: its calls are not recorded */
+	FL_FUNCTION_RESULT_INT = 1 << 5, /* the result has 32 bits, signed: the register's others mean nothing */
+	FL_FUNCTION_AT_END = 1 << 6,     /* something is read at its end: the loader sets it */
 };
 
-/* What to do at one function. Its place in fl_functions is its number everywhere. */
+/* What to do at one function. */
 struct fl_function {
 	u32 flags; /* enum fl_function_flag */
 	u32 fetch_count;
 	s64 trigger;
+	u64 anyone_mask; /* FL_FUNCTION_ANYONE only where this argument has one of these bits, O_TRUNC of open(2); 0: always */
+	u32 anyone_argument;
+	u32 pad;
 	struct fl_fetch fetches[FL_FETCHES_MAX];
 };
 
@@ -100,10 +115,11 @@ struct fl_call {
 	u64 entered_ns;  /* CLOCK_BOOTTIME */
 	u64 duration_ns; /* once it has ended */
 	s64 result;      /* the whole register; once it has ended */
-	u32 function;    /* its place in fl_functions */
+	u32 function;    /* its number */
 	s32 stack;       /* of the kernel, in fl_call_stacks; negative: none */
 	enum fl_call_state state;
-	u32 unread; /* bit N: fetches[N] could not be read at entry; bit 16 + N: after[N] could not */
+	u32 unread;                  /* bit N: fetches[N] could not be read; bit 16 + N: after[N] could not */
+	u64 arguments[FL_ARGUMENTS]; /* as they were passed: those that the function has */
 	u64 values[FL_FETCHES_MAX];
 	u64 after[FL_AFTER_MAX];
 	char texts[FL_TEXTS_MAX * FL_TEXT_BYTES]; /* one after the other */
@@ -116,25 +132,16 @@ struct fl_open {
 	u32 pad;
 };
 
-/* The task that calls belong to, before its calls. */
-struct fl_task {
-	u64 start_boottime_ns; /* of the thread: tells two of the same number apart */
-	u64 next;              /* the sequence of its next call */
-	u32 tid;
-	u32 pid;
-	u32 open_count;
-	u32 pad;
-	char comm[FL_COMM_BYTES]; /* of the group leader */
-	struct fl_open open[FL_OPEN_MAX];
-};
-
 /* What a sample in the ring is: its first word. */
 enum fl_sample_kind { FL_SAMPLE_TRIGGER = 0, FL_SAMPLE_LIVE };
 
 /* What fired. */
 enum fl_trigger_kind { FL_TRIGGER_SIGNAL = 0, FL_TRIGGER_RESULT };
 
-/* Begins a sample: then, for a trigger, the task's entry of fl_tasks as it was; for --live, one struct fl_call. */
+/*
+ * Begins a sample. A trigger's is the task's whole entry of fl_tasks, which begins so, or, where the task has none, this alone;
+ * that of --live goes on with one struct fl_call.
+ */
 struct fl_event {
 	enum fl_sample_kind kind;
 	enum fl_trigger_kind trigger;
@@ -149,20 +156,35 @@ struct fl_event {
 	char comm[FL_COMM_BYTES];
 };
 
+/* The task that calls belong to. In fl_tasks its calls follow: as many as fl_config.calls, then FL_TEXT_BYTES of slack. */
+struct fl_task {
+	struct fl_event event; /* the last trigger: written when it is sent */
+	u64 start_boottime_ns; /* of the thread: tells two of the same number apart */
+	u64 next;              /* the sequence of its next call */
+	u32 tid;
+	u32 pid;
+	u32 open_count;                   /* calls that have not returned: the last FL_OPEN_MAX of them are kept */
+	u32 watched;                      /* by the filter: asked once, where the answer is yes */
+	char comm[FL_COMM_BYTES];         /* of the group leader */
+	struct fl_open open[FL_OPEN_MAX]; /* the place is the count's, modulo FL_OPEN_MAX */
+};
+
 /* What the loader decides before the programs are verified. */
 struct fl_config {
 	u64 trigger_signals; /* bit N-1: signal N is a trigger */
 	u32 calls;           /* that are kept of each task: a power of two, FL_CALLS_MIN to FL_CALLS_MAX */
 	u32 live;            /* calls handed on a second, of each processor; 0: none */
+	u32 places;          /* in fl_functions: two for each function */
 	u8 kernel_stacks;
-	u8 pad[7];
+	u8 pad[3];
 };
 
 _Static_assert(sizeof(struct fl_fetch) == 24, "fl_fetch has a hole");
-_Static_assert(sizeof(struct fl_function) == 16 + FL_FETCHES_MAX * 24, "fl_function has a hole");
-_Static_assert(sizeof(struct fl_call) == 48 + FL_FETCHES_MAX * 8 + FL_AFTER_MAX * 8 + FL_TEXTS_MAX * FL_TEXT_BYTES,
+_Static_assert(sizeof(struct fl_function) == 32 + FL_FETCHES_MAX * 24, "fl_function has a hole");
+_Static_assert(sizeof(struct fl_call) ==
+		       48 + (FL_ARGUMENTS + FL_FETCHES_MAX + FL_AFTER_MAX) * 8 + FL_TEXTS_MAX * FL_TEXT_BYTES,
 	       "fl_call has a hole");
-_Static_assert(sizeof(struct fl_task) == 48 + FL_OPEN_MAX * 16, "fl_task has a hole");
+_Static_assert(sizeof(struct fl_task) == 64 + 48 + FL_OPEN_MAX * 16, "fl_task has a hole");
 _Static_assert(sizeof(struct fl_event) == 64, "fl_event has a hole");
 
 #endif

@@ -106,11 +106,12 @@ struct fl_group {
 struct fl_crash {
 	enum fl_sample_kind kind;
 	u32 tid;
-	u64 timestamp_ns;  /* CLOCK_BOOTTIME */
-	u64 fault_address; /* si_addr, or si_call_addr of a seccomp trap */
-	u64 error_code;    /* of the page fault; enum x86_pf_error_code */
-	u64 trap_nr;       /* the last trap of the thread, stale where si_code <= 0 */
-	u64 start_brk;     /* the heap: start_brk to brk */
+	u64 timestamp_ns;    /* CLOCK_BOOTTIME */
+	u64 thread_start_ns; /* CLOCK_BOOTTIME: tells two threads of the same number apart */
+	u64 fault_address;   /* si_addr, or si_call_addr of a seccomp trap */
+	u64 error_code;      /* of the page fault; enum x86_pf_error_code */
+	u64 trap_nr;         /* the last trap of the thread, stale where si_code <= 0 */
+	u64 start_brk;       /* the heap: start_brk to brk */
 	u64 brk;
 	u64 start_stack;      /* of the main thread */
 	u64 vdso;             /* address, 0: none */

@@ -9,7 +9,68 @@ mod skel {
     include!(concat!(env!("OUT_DIR"), "/call.skel.rs"));
 }
 
-pub use skel::types::{fl_call, fl_config, fl_event, fl_fetch, fl_function, fl_task};
+pub use skel::types::{
+    fl_call, fl_call_state, fl_config, fl_counter, fl_event, fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function,
+    fl_function_flag, fl_limit, fl_sample_kind, fl_task, fl_trigger_kind,
+};
+
+/// A task's last calls, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Task {
+    /// Whose.
+    pub header: fl_task,
+    /// Those that are still there.
+    pub calls: Vec<fl_call>,
+}
+
+impl Task {
+    /// The entry of fl_tasks in `bytes`, which keeps `kept` calls, a power of two. None: of another size.
+    pub(in crate::probe) fn from_value(bytes: &[u8], kept: u32) -> Option<Self> {
+        let (header, places) = bytes.split_at_checked(size_of::<fl_task>())?;
+        let header = fl_task::read(header)?;
+        let place = |sequence: u64| {
+            let at = usize::try_from(sequence & u64::from(kept.checked_sub(1)?)).ok()? * size_of::<fl_call>();
+            fl_call::read(places.get(at..at + size_of::<fl_call>())?)
+        };
+        let mut calls = Vec::new();
+        for sequence in header.next.saturating_sub(kept.into())..header.next {
+            let call = place(sequence)?;
+            // The task may be at it right now, and then it's the next one's.
+            if call.sequence == sequence && call.state != fl_call_state::FL_CALL_NONE {
+                calls.push(call);
+            }
+        }
+        Some(Self { header, calls })
+    }
+}
+
+/// What the ring brings.
+#[derive(Clone, Debug)]
+pub enum Sample {
+    /// Something asked for the calls of a task.
+    Trigger(fl_event, Box<Task>),
+    /// A call has ended: `--live`.
+    Live(fl_event, Box<fl_call>),
+}
+
+impl Sample {
+    /// The sample in `bytes`, where each task keeps `kept` calls; None: it is none of ours.
+    pub fn from_bytes(bytes: &[u8], kept: u32) -> Option<Self> {
+        let (begin, rest) = bytes.split_at_checked(size_of::<fl_event>())?;
+        let event = fl_event::read(begin)?;
+        if event.kind == fl_sample_kind::FL_SAMPLE_LIVE {
+            return Some(Self::Live(event, Box::new(fl_call::read(rest)?)));
+        }
+        let task = if rest.is_empty() {
+            // It has no entry: what is known of it is the event's.
+            let header = fl_task { tid: event.tid, pid: event.pid, comm: event.comm, ..fl_task::default() };
+            Task { header, calls: Vec::new() }
+        } else {
+            Task::from_value(bytes, kept)?
+        };
+        Some(Self::Trigger(event, Box::new(task)))
+    }
+}
 
 // SAFETY: abi/call.h has it so, and names what would be padding.
 unsafe impl Plain for fl_config {}
@@ -23,3 +84,56 @@ unsafe impl Plain for fl_call {}
 unsafe impl Plain for fl_task {}
 // SAFETY: as above.
 unsafe impl Plain for fl_event {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<Value: Plain>(value: &Value) -> &[u8] {
+        // SAFETY: a Plain is made of integers, without padding that isn't named.
+        unsafe { std::slice::from_raw_parts((&raw const *value).cast(), size_of::<Value>()) }
+    }
+
+    /// An entry that keeps four calls, of a task that made `next`.
+    fn entry(next: u64) -> Vec<u8> {
+        let header = fl_task { next, ..fl_task::default() };
+        let mut bytes = bytes_of(&header).to_vec();
+        for place in 0..4 {
+            let round = (0..next).rev().find(|sequence| sequence % 4 == place);
+            let state = if round.is_some() { fl_call_state::FL_CALL_ENDED } else { fl_call_state::FL_CALL_NONE };
+            let call = fl_call { sequence: round.unwrap_or(0), state, ..fl_call::default() };
+            bytes.extend_from_slice(bytes_of(&call));
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_calls_of_a_task_come_oldest_first() {
+        let sequences = |next| -> Vec<u64> {
+            Task::from_value(&entry(next), 4).unwrap().calls.iter().map(|call| call.sequence).collect()
+        };
+        assert_eq!(sequences(0), Vec::<u64>::new());
+        assert_eq!(sequences(3), [0, 1, 2]);
+        assert_eq!(sequences(4), [0, 1, 2, 3]);
+        assert_eq!(sequences(7), [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_call_that_another_is_taking_the_place_of_is_left_out() {
+        let mut bytes = entry(5);
+        // The fifth lies where the first was.
+        let at = size_of::<fl_task>();
+        bytes[at..at + 8].copy_from_slice(&0u64.to_ne_bytes());
+        let found = Task::from_value(&bytes, 4).unwrap();
+        assert_eq!(found.calls.iter().map(|call| call.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_sample_of_another_size_is_none() {
+        assert!(Sample::from_bytes(&[], 4).is_none());
+        assert!(Sample::from_bytes(&[0; 8], 4).is_none());
+        assert!(Sample::from_bytes(&entry(2)[..200], 4).is_none());
+        assert!(matches!(Sample::from_bytes(&entry(2), 4), Some(Sample::Trigger(_, task)) if task.calls.len() == 2));
+        assert!(matches!(Sample::from_bytes(&[0; 64], 4), Some(Sample::Trigger(_, task)) if task.calls.is_empty()));
+    }
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The tasks whose calls are recorded: the entry of each, where the calls lie, and which of them have not returned.
+ *
+ * An entry is written by its own task only, which is on one CPU at a time; what interrupts it meanwhile may write to it as well,
+ * and has ended when it goes on. Benign race: of two calls at that very moment one may be missing.
+ */
+#ifndef FL_CALL_TASK_BPF_H
+#define FL_CALL_TASK_BPF_H
+
+#include "filter.bpf.h"
+
+/*
+ * By tid. The loader says how large a value is, and how many there are. Full: the one that has not called for longest goes, which
+ * may be one that is dead; user space knows how many there have been (FL_TASKS).
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct fl_task);
+} fl_tasks SEC(".maps");
+
+/* A new entry as it begins: all zeros, as large as a value of fl_tasks. Never written. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct fl_task);
+} fl_blank SEC(".maps");
+
+/*
+ * Is names[index] somewhere in the comm, which comes in two words? Global: verified once, not once for each name. No scratch:
+ * these programs may be preempted by others of themselves.
+ */
+__noinline int fl_is_named(u64 first, u64 second, u32 index)
+{
+	union {
+		u64 words[2];
+		char text[FL_COMM_BYTES];
+	} comm = {{first, second}};
+
+	if (index >= FL_NAMES_MAX)
+		return 0;
+	for (u32 start = 0; start < FL_COMM_BYTES - 1; start++) {
+		u32 i;
+
+		for (i = 0; i < FL_COMM_BYTES - 1; i++) {
+			char wanted = fl_filter_config.names[index][i];
+
+			if (!wanted)
+				return 1;
+			if (start + i >= FL_COMM_BYTES || comm.text[(start + i) & (FL_COMM_BYTES - 1)] != wanted)
+				break;
+		}
+		if (i == FL_COMM_BYTES - 1)
+			return 1;
+	}
+	return 0;
+}
+
+/* Is the current task, `current`, watched? */
+static __always_inline bool fl_is_watched(struct task_struct *current)
+{
+	struct task_struct *leader;
+	u64 comm[2];
+
+	if (!fl_filter_but_name())
+		return false;
+	if (!fl_filter_config.name_count)
+		return true;
+	leader = fl_read(current, group_leader);
+	if (fl_copy(comm, FL_COMM_BYTES, &leader->comm))
+		return false;
+	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
+		if (i >= fl_filter_config.name_count)
+			break;
+		if (fl_is_named(comm[0], comm[1], i))
+			return true;
+	}
+	return false;
+}
+
+/* Begins an entry anew: it is blank, or that of a thread that had the same number before. */
+static __always_inline void fl_begin_task(struct fl_task *task, struct task_struct *current, u64 start)
+{
+	struct task_struct *leader = fl_read(current, group_leader);
+	u64 ids = bpf_get_current_pid_tgid();
+
+	task->start_boottime_ns = start;
+	task->next = 0;
+	task->tid = (u32)ids;
+	task->pid = ids >> 32;
+	task->open_count = 0;
+	task->watched = 0;
+	fl_copy(task->comm, FL_COMM_BYTES, &leader->comm);
+	fl_count(FL_TASKS);
+}
+
+/* The entry of the current task, if it has one that is its own. */
+static __always_inline struct fl_task *fl_find_task(struct task_struct *current)
+{
+	u32 tid = (u32)bpf_get_current_pid_tgid();
+	struct fl_task *task = bpf_map_lookup_elem(&fl_tasks, &tid);
+
+	if (!task || task->start_boottime_ns != fl_read(current, start_boottime))
+		return NULL;
+	return task;
+}
+
+/*
+ * The entry of the current task, made where there is none. NULL: it isn't watched and the function is not watched for `anyone`,
+ * or it has no number of its own: the idle task of each CPU.
+ */
+static __always_inline struct fl_task *fl_take_task(struct task_struct *current, bool anyone)
+{
+	u32 tid = (u32)bpf_get_current_pid_tgid(), zero = 0;
+	struct fl_task *task;
+	bool watched = false;
+	u64 start;
+	void *blank;
+
+	if (!tid)
+		return NULL;
+	start = fl_read(current, start_boottime);
+	task = bpf_map_lookup_elem(&fl_tasks, &tid);
+	if (task && task->start_boottime_ns == start && (task->watched || anyone))
+		return task;
+	watched = fl_is_watched(current);
+	if (!watched && !anyone) {
+		fl_count(FL_FILTERED);
+		return NULL;
+	}
+	if (!task) {
+		blank = bpf_map_lookup_elem(&fl_blank, &zero);
+		if (!blank)
+			return NULL;
+		bpf_map_update_elem(&fl_tasks, &tid, blank, BPF_NOEXIST);
+		task = bpf_map_lookup_elem(&fl_tasks, &tid);
+		if (!task) {
+			fl_count(FL_LOST_TASK_FULL);
+			return NULL;
+		}
+	}
+	if (task->start_boottime_ns != start)
+		fl_begin_task(task, current, start);
+	task->watched = watched;
+	return task;
+}
+
+/* Where the call with this sequence lies, or will lie. */
+static __always_inline struct fl_call *fl_call_at(struct fl_task *task, u64 sequence)
+{
+	/* The loader's number is a constant for the verifier. */
+	u32 place = (u32)sequence & (fl_config.calls - 1);
+
+	return (struct fl_call *)((char *)(task + 1) + (u64)place * sizeof(struct fl_call));
+}
+
+/* The call has begun: its end will be looked for. */
+static __always_inline void fl_push_open(struct fl_task *task, u64 sequence, u32 function)
+{
+	u32 count = task->open_count;
+	u32 place = count & (FL_OPEN_MAX - 1);
+	struct fl_open *open;
+
+	barrier_var(place);
+	if (place >= FL_OPEN_MAX)
+		return;
+	if (count >= FL_OPEN_MAX)
+		fl_count(FL_LOST_NESTED);
+	open = &task->open[place];
+	open->sequence = sequence;
+	open->function = function;
+	task->open_count = count + 1;
+}
+
+/* The innermost call of this function that has not returned: its sequence. It and what began in it is forgotten. False: none. */
+static __always_inline bool fl_pop_open(struct fl_task *task, u32 function, u64 *sequence)
+{
+	u32 count = task->open_count;
+
+	for (u32 i = 0; i < FL_OPEN_MAX; i++) {
+		u32 place = (count - 1) & (FL_OPEN_MAX - 1);
+
+		if (!count)
+			return false;
+		count--;
+		barrier_var(place);
+		if (place >= FL_OPEN_MAX)
+			return false;
+		if (task->open[place].function == function) {
+			*sequence = task->open[place].sequence;
+			task->open_count = count;
+			return true;
+		}
+	}
+	return false;
+}
+
+#endif

@@ -1,0 +1,553 @@
+//! Which of the recorded calls explains a crash: the newest one that has changed what the crash was about, if what it left is
+//! what the crash found.
+
+use super::effect::{Effect, File, effects, up};
+use super::record::{Call, Relation};
+use crate::crash::Crash;
+use crate::siginfo::{SIGBUS, SIGSEGV};
+
+const SEGV_MAPERR: i32 = 1;
+const SEGV_ACCERR: i32 = 2;
+const BUS_ADRERR: i32 = 2;
+const PAGE: u64 = 4096;
+/// No program maps memory below it (vm.mmap_min_addr): NULL and what is near it.
+const LEAST_ADDRESS: u64 = 65_536;
+
+/// What a crash was about.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The process.
+    pub pid: u32,
+    /// CLOCK_BOOTTIME.
+    pub at_ns: u64,
+    /// What happened there.
+    pub fault: Fault,
+    /// Where; None: at no address.
+    pub address: Option<u64>,
+    /// The end of the nearest mapping below it, where it is in none.
+    pub below: Option<u64>,
+    /// The file that is mapped there.
+    pub mapped: Option<Mapped>,
+    /// The signal.
+    pub signal: u32,
+    /// The process that sent it.
+    pub sender: Option<u32>,
+}
+
+/// What happened at the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing is mapped.
+    NotMapped,
+    /// It must not be accessed so: `read`, `write`, `execute`.
+    NotAllowed(&'static str),
+    /// The file has no such page.
+    NoPage,
+    /// Something that no call that we know explains.
+    Other,
+}
+
+/// A file that is mapped.
+#[derive(Clone, Debug)]
+pub struct Mapped {
+    /// i_ino and s_dev.
+    pub id: Option<(u64, u64)>,
+    /// Its path, as the process sees it.
+    pub name: Option<String>,
+    /// Of the fault in it.
+    pub offset: u64,
+}
+
+impl Facts {
+    /// Of this crash.
+    pub fn of(crash: &Crash) -> Self {
+        let address = crash.fault_address.map(|address| address.0).filter(|&address| address >= LEAST_ADDRESS);
+        // Of a stack that has grown to its end no call is the cause, though one has mapped its guard page.
+        let is_overflow = crash.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.kind == "stack_overflow");
+        let is_fault = crash.fault_type.is_some() && !is_overflow;
+        let access = crash.page_fault.as_ref().map_or("read", |fault| fault.access);
+        let vma = crash.vma.as_ref().zip(address).filter(|(vma, _)| vma.mapping_name.is_some());
+        Self {
+            pid: crash.pid,
+            at_ns: crash.stitch.boottime_ns,
+            fault: match (crash.signal_number, crash.code_number) {
+                _ if !is_fault => Fault::Other,
+                (SIGSEGV, Some(SEGV_MAPERR)) => Fault::NotMapped,
+                (SIGSEGV, Some(SEGV_ACCERR)) => Fault::NotAllowed(access),
+                (SIGBUS, Some(BUS_ADRERR)) => Fault::NoPage,
+                _ => Fault::Other,
+            },
+            address,
+            below: crash.vma_below.as_ref().filter(|_| crash.vma.is_none()).map(|below| below.end.0),
+            mapped: vma.map(|(vma, address)| Mapped {
+                id: crash.stitch.file,
+                name: vma.mapping_name.clone(),
+                offset: address.saturating_sub(vma.start.0).saturating_add(vma.offset.0),
+            }),
+            signal: crash.signal_number,
+            sender: crash.sender.as_ref().and_then(|sender| sender.pid).filter(|_| crash.fault_type.is_none()),
+        }
+    }
+
+    /// May a call of another thread or process explain it?
+    pub fn concerns_others(&self) -> bool {
+        match self.fault {
+            Fault::NotMapped | Fault::NotAllowed(_) => self.address.is_some(),
+            Fault::NoPage => self.mapped.is_some(),
+            Fault::Other => self.sender.is_some(),
+        }
+    }
+}
+
+/// What one effect has to do with the crash.
+struct Link {
+    relation: Relation,
+    /// None: it leaves things as they are. Else: what it left is what the crash found, or it isn't.
+    explains: Option<bool>,
+}
+
+/// Says of each call what it has to do with the crash, and marks the one that explains it. In the order of time.
+pub fn relate(facts: &Facts, calls: &mut [Call]) {
+    calls.sort_by_key(|call| (call.entered_ns, call.tid));
+    let mut heap = None;
+    // The newest one that has changed things.
+    let mut newest: Option<Change> = None;
+    let mut forget: Vec<usize> = Vec::new();
+    // In the order in which they took effect: of two calls in one another the inner one is first.
+    let mut order: Vec<usize> = (0..calls.len()).filter(|&index| calls[index].entered_ns <= facts.at_ns).collect();
+    order.sort_by_key(|&index| (calls[index].ended_ns(), std::cmp::Reverse(calls[index].entered_ns)));
+    for index in order {
+        let call = &calls[index];
+        let mut relation = None;
+        for effect in effects(call) {
+            if effect == Effect::Replaced && call.pid == facts.pid {
+                (newest, heap) = (None, None);
+                forget.extend(0..calls.len());
+                forget.retain(|&other| calls[other].ended_ns() < call.entered_ns);
+            }
+            let Some(link) = facts.link(call, &effect, &mut heap) else { continue };
+            if let Some(explains) = link.explains {
+                let change = Change { index, explains, certain: link.relation.certain };
+                // Of two that are one change the outer one counts, unless only the inner one is sure of the file.
+                let is_one = newest.as_ref().is_some_and(|inner| is_inside(&calls[inner.index], call));
+                let is_surer = newest.as_ref().is_some_and(|inner| inner.certain && !change.certain);
+                if !(is_one && is_surer) {
+                    newest = Some(change);
+                }
+            }
+            relation = Some(link.relation);
+        }
+        calls[index].relation = relation;
+    }
+    // What another program has done to memory that is gone.
+    for index in forget {
+        if calls[index].pid == facts.pid {
+            calls[index].relation = None;
+        }
+    }
+    if let Some(Change { index, explains: true, .. }) = newest {
+        calls[index].is_cause = true;
+    }
+}
+
+/// A call that has changed what the crash was about.
+struct Change {
+    index: usize,
+    /// What it left is what the crash found.
+    explains: bool,
+    certain: bool,
+}
+
+/// Was `inner` made by `outer`?
+fn is_inside(inner: &Call, outer: &Call) -> bool {
+    inner.tid == outer.tid && outer.entered_ns <= inner.entered_ns && inner.ended_ns() <= outer.ended_ns()
+}
+
+impl Facts {
+    fn link(&self, call: &Call, effect: &Effect, heap: &mut Option<u64>) -> Option<Link> {
+        match effect {
+            Effect::Sent(signal, pid) => self.sent(call, *signal, *pid),
+            Effect::Cut(file, length) => self.cut(file, *length),
+            Effect::Hole(file, shortens) => self.hole(file, *shortens),
+            Effect::Replaced => None,
+            // The rest concerns the memory of its own process only.
+            _ if call.pid != self.pid => None,
+            effect => self.memory(effect, heap),
+        }
+    }
+
+    fn memory(&self, effect: &Effect, heap: &mut Option<u64>) -> Option<Link> {
+        let address = self.address?;
+        let not_mapped = self.fault == Fault::NotMapped;
+        let of =
+            |kind, text: String, explains| Some(Link { relation: Relation { kind, text, certain: true }, explains });
+        match *effect {
+            Effect::Unmapped(range) if range.holds(address) => {
+                of("unmapped", format!("unmapped {address:#x}"), Some(not_mapped))
+            }
+            Effect::Moved(range, to) if range.holds(address) => {
+                let now = address.wrapping_sub(range.start).wrapping_add(to);
+                of("moved", format!("moved what was at {address:#x} to {now:#x}"), Some(not_mapped))
+            }
+            Effect::Mapped(range, prot) if range.holds(address) => {
+                let explains = prot != u64::MAX && self.is_refused_by(prot);
+                let how = if prot == u64::MAX { String::new() } else { format!(" {}", crate::flags::prot(prot)) };
+                of("mapped", format!("mapped {address:#x}{how}"), Some(explains))
+            }
+            Effect::Protected(range, prot) if range.holds(address) => {
+                let text = format!("made {address:#x} {}", crate::flags::prot(prot));
+                of("protected", text, Some(self.is_refused_by(prot)))
+            }
+            Effect::Discarded(range) if range.holds(address) => {
+                of("discarded", format!("threw away what was at {address:#x}"), None)
+            }
+            Effect::Heap(end) => {
+                let before = heap.replace(end);
+                match before {
+                    Some(before) if up(end) <= address && address < up(before) => {
+                        of("unmapped", format!("shrank the heap to {end:#x}, below {address:#x}"), Some(not_mapped))
+                    }
+                    Some(before) if up(before) <= address && address < up(end) => {
+                        of("mapped", format!("grew the heap over {address:#x}"), Some(false))
+                    }
+                    _ => None,
+                }
+            }
+            // How long the segment was nobody tells; but nothing is mapped from there to the address.
+            Effect::Detached(start) if not_mapped && start <= address && self.below? <= start => Some(Link {
+                relation: Relation {
+                    kind: "unmapped",
+                    text: format!(
+                        "detached the segment at {start:#x}, and nothing is mapped from there to {address:#x}"
+                    ),
+                    certain: false,
+                },
+                explains: Some(true),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Do these permissions refuse what the crash wanted?
+    fn is_refused_by(&self, prot: u64) -> bool {
+        let Fault::NotAllowed(access) = self.fault else { return false };
+        let bit = |bit: i32| prot & bit as u64 != 0;
+        match access {
+            "write" => !bit(libc::PROT_WRITE),
+            "execute" => !bit(libc::PROT_EXEC),
+            // Who may write or execute may read: x86 has no pages for one without the other.
+            _ => !bit(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC),
+        }
+    }
+
+    /// Is it the file that is mapped at the address? Some(certain)
+    fn is_mapped(&self, file: &File) -> Option<bool> {
+        let mapped = self.mapped.as_ref()?;
+        match (file, mapped.id) {
+            (File::Inode { inode, device: Some(device) }, Some(id)) => (id == (*inode, *device)).then_some(true),
+            (File::Inode { inode, device: None }, Some(id)) => (id.0 == *inode).then_some(false),
+            (File::Inode { .. }, None) => None,
+            (File::Named(name), _) => {
+                let known = mapped.name.as_deref()?;
+                let known = known.strip_suffix(" (deleted)").unwrap_or(known);
+                // A relative name begins in a folder that we don't know.
+                let name = name.trim_start_matches("./").trim_start_matches("../");
+                let is_end = known.strip_suffix(name).is_some_and(|begin| begin.is_empty() || begin.ends_with('/'));
+                (!name.is_empty() && is_end).then_some(false)
+            }
+        }
+    }
+
+    fn cut(&self, file: &File, length: u64) -> Option<Link> {
+        let certain = self.is_mapped(file)?;
+        let offset = self.mapped.as_ref()?.offset;
+        let explains = self.fault == Fault::NoPage && up(length) <= offset & !(PAGE - 1);
+        let which = if certain { "the mapped file" } else { "a file by the mapped one's name" };
+        let text = if explains {
+            format!("cut {which} to {length} bytes, and the fault was at offset {offset}")
+        } else {
+            format!("made {which} {length} bytes long")
+        };
+        let kind = if explains { "truncated" } else { "resized" };
+        Some(Link { relation: Relation { kind, text, certain }, explains: Some(explains) })
+    }
+
+    fn hole(&self, file: &File, shortens: bool) -> Option<Link> {
+        let certain = self.is_mapped(file)?;
+        let text = if shortens { "took a part out of the mapped file" } else { "punched a hole into the mapped file" };
+        // How long the file is since, it doesn't say.
+        let relation = Relation { kind: "punched", text: text.to_owned(), certain: certain && !shortens };
+        let explains = (shortens && self.fault == Fault::NoPage).then_some(true);
+        Some(Link { relation, explains })
+    }
+
+    fn sent(&self, call: &Call, signal: u32, pid: u32) -> Option<Link> {
+        if self.sender != Some(call.pid) || signal != self.signal {
+            return None;
+        }
+        // Numbers are those of the sender's namespace; 0 and below are groups.
+        let certain = pid == self.pid;
+        let relation = Relation { kind: "sent", text: "sent the signal".to_owned(), certain };
+        Some(Link { relation, explains: Some(true) })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::effect::tests::call;
+    use super::super::record::Value;
+    use super::*;
+    use crate::crash::{Diagnosis, Disposition, PageFault, Sender, Stitch, Vma};
+    use crate::hex::Hex;
+    use crate::output::Timestamp;
+
+    const ADDRESS: u64 = 0x10_0000;
+
+    fn facts(fault: Fault) -> Facts {
+        Facts {
+            pid: 100,
+            at_ns: 1_000_000_000,
+            fault,
+            address: Some(ADDRESS + 8),
+            below: None,
+            mapped: None,
+            signal: SIGSEGV,
+            sender: None,
+        }
+    }
+
+    /// A write to the second word of a page, 33 ms after the machine began.
+    pub fn crash() -> Crash {
+        Crash {
+            kind: "crash",
+            schema: 1,
+            timestamp: Timestamp::from_unix_ns(0).unwrap(),
+            host: String::new(),
+            pid: 100,
+            tid: 100,
+            ppid: 1,
+            pid_in_namespace: 100,
+            comm: "own".to_owned(),
+            thread_name: "own".to_owned(),
+            exe: None,
+            build_id: None,
+            uid: 0,
+            cgroup: None,
+            container_id: None,
+            signal: "SIGSEGV".to_owned(),
+            signal_number: SIGSEGV,
+            code: Some("SEGV_MAPERR".to_owned()),
+            code_number: Some(SEGV_MAPERR),
+            fault_type: Some("map_error"),
+            fault_address: Some(Hex(ADDRESS + 8)),
+            instruction_pointer: None,
+            instruction_symbol: None,
+            disposition: Disposition::Fatal,
+            ended_by: None,
+            oom: None,
+            sender: None,
+            page_fault: Some(PageFault { error_code: 6, access: "write", flags: Vec::new() }),
+            seccomp: None,
+            registers: None,
+            vma: None,
+            vma_below: None,
+            vma_above: None,
+            stack_trace: None,
+            stack_complete: None,
+            stack_omitted: None,
+            unwinder: None,
+            signature: String::new(),
+            diagnosis: None,
+            cpu: 0,
+            calls: None,
+            code_text: String::new(),
+            stitch: Stitch { boottime_ns: 33_000_000, ..Stitch::default() },
+        }
+    }
+
+    #[test]
+    fn a_crash_is_about_an_address_or_a_file() {
+        let about = |change: fn(&mut Crash)| {
+            let mut crash = crash();
+            change(&mut crash);
+            Facts::of(&crash)
+        };
+        let facts = about(|_| ());
+        assert_eq!((facts.fault, facts.address, facts.at_ns), (Fault::NotMapped, Some(ADDRESS + 8), 33_000_000));
+        assert!(facts.concerns_others());
+        let facts = about(|crash| crash.fault_address = Some(Hex(8)));
+        assert!(facts.address.is_none() && !facts.concerns_others(), "near NULL");
+        let facts = about(|crash| crash.code_number = Some(SEGV_ACCERR));
+        assert_eq!(facts.fault, Fault::NotAllowed("write"));
+        let facts = about(|crash| {
+            let text = String::new();
+            crash.diagnosis = Some(Diagnosis { kind: "stack_overflow", text, confidence: "certain" });
+        });
+        assert_eq!(facts.fault, Fault::Other);
+        let facts = about(|crash| {
+            (crash.signal_number, crash.code_number) = (SIGBUS, Some(BUS_ADRERR));
+            crash.vma = Some(Vma {
+                start: Hex(ADDRESS - 0x1000),
+                end: Hex(ADDRESS + 0x1000),
+                permissions: "r--s".to_owned(),
+                mapping_name: Some("/data".to_owned()),
+                offset: Hex(0x4000),
+            });
+            crash.stitch.file = Some((42, 8));
+        });
+        let mapped = facts.mapped.unwrap();
+        assert_eq!((facts.fault, mapped.offset, mapped.id), (Fault::NoPage, 0x5008, Some((42, 8))));
+        let facts = about(|crash| {
+            crash.fault_type = None;
+            crash.sender = Some(Sender { pid: Some(7), tid: None, comm: None, uid: None });
+        });
+        assert_eq!((facts.fault, facts.sender), (Fault::Other, Some(7)));
+    }
+
+    /// At `ms` milliseconds.
+    fn at(ms: u64, mut call: Call) -> Call {
+        call.entered_ns = ms * 1_000_000;
+        call
+    }
+
+    fn munmap(start: u64) -> Call {
+        call("munmap", &[("addr", start), ("len", 4096)], 0)
+    }
+
+    fn mmap(start: u64, prot: u64) -> Call {
+        call("mmap", &[("len", 4096), ("prot", prot)], start as i64)
+    }
+
+    fn mprotect(start: u64, prot: u64) -> Call {
+        call("mprotect", &[("start", start), ("len", 4096), ("prot", prot)], 0)
+    }
+
+    /// The time of the cause, and the word for it.
+    fn cause(facts: &Facts, mut calls: Vec<Call>) -> Option<(u64, &'static str)> {
+        relate(facts, &mut calls);
+        let causes: Vec<&Call> = calls.iter().filter(|call| call.is_cause).collect();
+        assert!(causes.len() <= 1);
+        causes.first().map(|call| (call.entered_ns / 1_000_000, call.relation.as_ref().unwrap().kind))
+    }
+
+    #[test]
+    fn the_newest_munmap_of_the_address_explains_a_hole() {
+        let facts = facts(Fault::NotMapped);
+        let calls =
+            vec![at(9, munmap(0x20_0000)), at(5, munmap(ADDRESS)), at(2, munmap(ADDRESS)), at(3, mmap(ADDRESS, 3))];
+        assert_eq!(cause(&facts, calls), Some((5, "unmapped")));
+        assert_eq!(cause(&facts, vec![at(5, munmap(0x20_0000))]), None);
+        assert_eq!(cause(&facts, vec![at(2000, munmap(ADDRESS))]), None, "it came after the crash");
+    }
+
+    #[test]
+    fn what_was_mapped_again_is_not_explained_by_what_came_before() {
+        let facts = facts(Fault::NotMapped);
+        let calls = vec![at(5, munmap(ADDRESS)), at(6, mmap(ADDRESS, 3))];
+        assert_eq!(cause(&facts, calls), None, "a later call must have unmapped it, and we don't have it");
+    }
+
+    #[test]
+    fn another_process_has_other_memory() {
+        let other = Call { pid: 7, ..munmap(ADDRESS) };
+        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, other)]), None);
+        let thread = Call { tid: 101, ..munmap(ADDRESS) };
+        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, thread)]), Some((5, "unmapped")));
+    }
+
+    #[test]
+    fn of_calls_in_one_another_the_outer_one_counts() {
+        let inner = Call { function: "do_vmi_munmap".to_owned(), ..munmap(ADDRESS) };
+        let outer = Call { duration_ns: Some(9_000_000), ..munmap(ADDRESS) };
+        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(6, inner), at(5, outer)]), Some((5, "unmapped")));
+    }
+
+    #[test]
+    fn permissions_explain_what_they_refuse() {
+        let calls = || vec![at(5, mprotect(ADDRESS, 1)), at(6, mprotect(0x20_0000, 0))];
+        assert_eq!(cause(&facts(Fault::NotAllowed("write")), calls()), Some((5, "protected")));
+        assert_eq!(cause(&facts(Fault::NotAllowed("execute")), calls()), Some((5, "protected")));
+        assert_eq!(cause(&facts(Fault::NotAllowed("read")), calls()), None);
+        assert_eq!(cause(&facts(Fault::NotMapped), calls()), None);
+        let none = vec![at(5, mmap(ADDRESS, 0))];
+        assert_eq!(cause(&facts(Fault::NotAllowed("read")), none), Some((5, "mapped")));
+    }
+
+    #[test]
+    fn another_program_has_other_memory() {
+        let execve = call("execve", &[], 0);
+        let calls = || vec![at(5, munmap(ADDRESS)), at(7, execve.clone())];
+        assert_eq!(cause(&facts(Fault::NotMapped), calls()), None);
+        let mut related = calls();
+        relate(&facts(Fault::NotMapped), &mut related);
+        assert_eq!(related[0].relation, None);
+        let failed = Call { raw_result: Some(-2), ..execve.clone() };
+        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, munmap(ADDRESS)), at(7, failed)]), Some((5, "unmapped")));
+        let after = [calls(), vec![at(9, munmap(ADDRESS))]].concat();
+        assert_eq!(cause(&facts(Fault::NotMapped), after), Some((9, "unmapped")));
+    }
+
+    #[test]
+    fn the_heap_shrinks_from_where_it_was() {
+        let brk = |end: u64| call("brk", &[("brk", end)], end as i64);
+        let calls = vec![at(1, brk(ADDRESS + 0x2000)), at(2, brk(ADDRESS))];
+        assert_eq!(cause(&facts(Fault::NotMapped), calls), Some((2, "unmapped")));
+        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(2, brk(ADDRESS))]), None, "where it was isn't known");
+    }
+
+    fn bus(id: Option<(u64, u64)>) -> Facts {
+        let name = Some("/tmp/data (deleted)".to_owned());
+        Facts { mapped: Some(Mapped { id, name, offset: 0x3010 }), signal: SIGBUS, ..facts(Fault::NoPage) }
+    }
+
+    fn ftruncate(inode: u64, length: u64) -> Call {
+        let arguments = [("fd:file.i_ino", inode), ("fd:file.s_dev", 8), ("length", length)];
+        Call { pid: 7, tid: 7, ..call("ftruncate", &arguments, 0) }
+    }
+
+    #[test]
+    fn the_truncate_of_the_very_file_explains_a_bus_error() {
+        let facts = bus(Some((42, 8)));
+        assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x1000))]), Some((5, "truncated")));
+        assert_eq!(cause(&facts, vec![at(5, ftruncate(43, 0x1000))]), None, "another file");
+        assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x3001))]), None, "the page is still there");
+        assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0)), at(6, ftruncate(42, 0x8000))]), None, "long again");
+        assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x3000))]), Some((5, "truncated")), "to the page's begin");
+    }
+
+    #[test]
+    fn a_name_is_a_guess() {
+        let named = |name: &str| {
+            let mut call = Call { pid: 7, ..call("truncate", &[("path", 0), ("length", 0)], 0) };
+            call.arguments[0].value = Some(Value::Text(name.to_owned()));
+            let mut calls = vec![at(5, call)];
+            relate(&bus(Some((42, 8))), &mut calls);
+            (calls[0].is_cause, calls[0].relation.as_ref().map(|relation| relation.certain))
+        };
+        for name in ["/tmp/data", "data", "./data", "tmp/data"] {
+            assert_eq!(named(name), (true, Some(false)), "{name}");
+        }
+        for name in ["/data", "ata", "/tmp/data2", ""] {
+            assert_eq!(named(name), (false, None), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_a_name_and_the_inode_in_it_the_inode_counts() {
+        let mut open = call("openat", &[("filename", 0), ("flags", libc::O_TRUNC as u64)], 3);
+        open.arguments[0].value = Some(Value::Text("/tmp/data".to_owned()));
+        let arguments = [("dentry:dentry.i_ino", 42), ("dentry:dentry.s_dev", 8), ("length", 0)];
+        let inner = Call { duration_ns: Some(1), ..call("do_truncate", &arguments, 0) };
+        let mut calls = vec![at(5, Call { duration_ns: Some(9_000_000), ..open }), at(6, inner)];
+        relate(&bus(Some((42, 8))), &mut calls);
+        assert_eq!((calls[0].is_cause, calls[1].is_cause), (false, true));
+    }
+
+    #[test]
+    fn a_signal_was_sent_by_its_sender() {
+        let facts = Facts { sender: Some(7), signal: 6, address: None, ..facts(Fault::Other) };
+        let kill = |pid: u32, signal: u64| Call { pid, ..call("kill", &[("pid", 100), ("sig", signal)], 0) };
+        assert_eq!(cause(&facts, vec![at(5, kill(7, 6)), at(6, kill(8, 6))]), Some((5, "sent")));
+        assert_eq!(cause(&facts, vec![at(5, kill(7, 9))]), None);
+    }
+}

@@ -1,0 +1,335 @@
+//! The kernel's functions and structs, as its types (BTF) describe them. No kernel symbols are needed for it.
+
+use std::collections::HashMap;
+
+use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Func, FuncProto, Int, IntEncoding, MemberAttr};
+use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _, TypeId};
+
+/// Arrays of this many bytes and fewer are looked at as a whole.
+const POINTER_BYTES: u32 = 8;
+
+/// The functions and structs of a kernel, by name.
+pub struct Functions<'btf> {
+    btf: &'btf Btf<'btf>,
+    functions: HashMap<&'btf str, TypeId>,
+    structs: HashMap<&'btf str, TypeId>,
+}
+
+/// How a function is called.
+pub struct Prototype<'btf> {
+    /// Its number among the kernel's types.
+    pub id: u32,
+    /// By name; a parameter without one has an empty name.
+    pub parameters: Vec<(String, BtfType<'btf>)>,
+    /// Void for none.
+    pub result: BtfType<'btf>,
+}
+
+impl<'btf> Functions<'btf> {
+    /// Looks through all of the kernel's types, once.
+    pub fn new(btf: &'btf Btf<'btf>) -> Self {
+        let (mut functions, mut structs) = (HashMap::new(), HashMap::new());
+        for id in (1..u32::try_from(btf.len()).unwrap_or(u32::MAX)).map(TypeId::from) {
+            let Some(ty) = btf.type_by_id::<BtfType<'btf>>(id) else { continue };
+            let kinds = match ty.kind() {
+                BtfKind::Func => &mut functions,
+                BtfKind::Struct => &mut structs,
+                _ => continue,
+            };
+            if let Some(name) = ty.name().and_then(|name| name.to_str()) {
+                kinds.entry(name).or_insert(id);
+            }
+        }
+        Self { btf, functions, structs }
+    }
+
+    /// All functions.
+    pub fn names(&self) -> impl Iterator<Item = &'btf str> {
+        self.functions.keys().copied()
+    }
+
+    /// How a function is called; None: there is none of that name.
+    pub fn prototype(&self, name: &str) -> Option<Prototype<'btf>> {
+        let id = *self.functions.get(name)?;
+        let function: Func<'btf> = self.btf.type_by_id(id)?;
+        let prototype = FuncProto::try_from(function.next_type()?).ok()?;
+        let parameters = (0..prototype.len()).filter_map(|index| prototype.get(index)).filter_map(|parameter| {
+            let name = parameter.name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            Some((name, self.btf.type_by_id::<BtfType<'btf>>(parameter.ty)?))
+        });
+        Some(Prototype { id: id.into(), parameters: parameters.collect(), result: prototype.next_type()? })
+    }
+
+    /// A struct by its name.
+    pub fn structure(&self, name: &str) -> Option<Composite<'btf>> {
+        let ty: BtfType<'btf> = self.btf.type_by_id(*self.structs.get(name)?)?;
+        Composite::try_from(ty).ok()
+    }
+
+    /// Where the value lies that `path` names (`f_path.dentry`), from a pointer to `root`. A pointer on the way is followed.
+    pub fn place(&self, root: Composite<'btf>, path: &str) -> Option<Place<'btf>> {
+        let mut offsets = Vec::new();
+        let (mut composite, mut at) = (root, 0);
+        let mut names = path.split('.').peekable();
+        while let Some(name) = names.next() {
+            let member = self.member(composite, name)?;
+            at += member.bits / 8;
+            let ty = self.btf.type_by_id::<BtfType<'btf>>(member.ty)?.skip_mods_and_typedefs();
+            if names.peek().is_none() {
+                let field = member.width.map(|width| BitField { shift: member.bits % 8, width });
+                offsets.push(at);
+                let ty = self.btf.type_by_id(member.ty)?;
+                return Some(Place { offsets, ty, field });
+            }
+            composite = if ty.kind() == BtfKind::Ptr {
+                offsets.push(std::mem::take(&mut at));
+                Composite::try_from(ty.next_type()?.skip_mods_and_typedefs()).ok()?
+            } else {
+                Composite::try_from(ty).ok()?
+            };
+        }
+        None
+    }
+
+    /// A member by its name, also of the structs and unions without a name in it.
+    fn member(&self, composite: Composite<'btf>, name: &str) -> Option<Member> {
+        for index in 0..composite.len() {
+            let member = composite.get(index)?;
+            let (bits, width) = match member.attr {
+                MemberAttr::Normal { offset } => (offset, None),
+                MemberAttr::BitField { size, offset } => (offset, Some(u32::from(size))),
+            };
+            match member.name {
+                Some(known) if known == name => return Some(Member { ty: member.ty, bits, width }),
+                Some(_) => {}
+                None => {
+                    let inner: BtfType<'btf> = self.btf.type_by_id(member.ty)?;
+                    let inner = Composite::try_from(inner.skip_mods_and_typedefs()).ok();
+                    if let Some(found) = inner.and_then(|inner| self.member(inner, name)) {
+                        return Some(Member { bits: bits + found.bits, ..found });
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+struct Member {
+    ty: TypeId,
+    /// From the begin of the struct.
+    bits: u32,
+    /// None: whole bytes.
+    width: Option<u32>,
+}
+
+/// Where a value lies: through pointers, from a pointer to a struct.
+pub struct Place<'btf> {
+    /// Bytes: in the first struct, in what the pointer there points to, ...
+    pub offsets: Vec<u32>,
+    /// What lies there.
+    pub ty: BtfType<'btf>,
+    /// Only some bits of what lies there.
+    pub field: Option<BitField>,
+}
+
+/// A bit field: `width` bits from bit `shift` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitField {
+    /// Of its lowest bit.
+    pub shift: u32,
+    /// Bits.
+    pub width: u32,
+}
+
+/// What a type is, when qualifiers and typedefs are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No value.
+    Void,
+    /// A number of so many bytes.
+    Integer {
+        /// 1, 2, 4 or 8.
+        bytes: u8,
+        /// Below zero, too.
+        signed: bool,
+    },
+    /// `bool`
+    Boolean,
+    /// A number with names.
+    Enumeration {
+        /// 1, 2, 4 or 8.
+        bytes: u8,
+        /// The names.
+        names: Vec<(i128, String)>,
+    },
+    /// `char *`
+    Text,
+    /// `char [N]`
+    Characters,
+    /// A pointer to a struct, by its name.
+    Pointer(String),
+    /// A pointer to a number.
+    PointerToNumber(Box<Kind>),
+    /// A pointer to something else.
+    Address,
+    /// A struct, an array, a float: nothing that one register has.
+    Other {
+        /// Its size; None: not known.
+        bytes: Option<u32>,
+    },
+}
+
+/// What a type is.
+pub fn kind(ty: BtfType<'_>) -> Kind {
+    let ty = ty.skip_mods_and_typedefs();
+    match ty.kind() {
+        BtfKind::Void => Kind::Void,
+        BtfKind::Int => Int::try_from(ty).map_or(Kind::Other { bytes: None }, |int| integer(&int)),
+        BtfKind::Enum => Enum::try_from(ty).map_or(Kind::Other { bytes: None }, |all| Kind::Enumeration {
+            bytes: size(all.size()),
+            names: all
+                .iter()
+                .filter_map(|value| Some((value.value.into(), value.name?.to_str()?.to_owned())))
+                .collect(),
+        }),
+        BtfKind::Enum64 => Enum64::try_from(ty).map_or(Kind::Other { bytes: None }, |all| Kind::Enumeration {
+            bytes: size(all.size()),
+            names: all.iter().filter_map(|value| Some((value.value, value.name?.to_str()?.to_owned()))).collect(),
+        }),
+        BtfKind::Ptr => ty.next_type().map_or(Kind::Address, pointer),
+        BtfKind::Array => match Array::try_from(ty) {
+            Ok(array) if is_char(array.contained_type()) => Kind::Characters,
+            _ => Kind::Other { bytes: None },
+        },
+        BtfKind::Struct | BtfKind::Union => {
+            Kind::Other { bytes: Composite::try_from(ty).ok().and_then(|all| u32::try_from(all.size()).ok()) }
+        }
+        _ => Kind::Other { bytes: None },
+    }
+}
+
+impl Kind {
+    /// The registers that an argument of this kind takes (System V ABI 3.2.3); None: it lies on the stack.
+    pub fn registers(&self) -> Option<u8> {
+        match self {
+            Self::Other { bytes: Some(bytes) } if *bytes <= POINTER_BYTES => Some(1),
+            Self::Other { bytes: Some(bytes) } if *bytes <= 2 * POINTER_BYTES => Some(2),
+            Self::Other { .. } => None,
+            _ => Some(1),
+        }
+    }
+}
+
+fn pointer(to: BtfType<'_>) -> Kind {
+    let plain = to.skip_mods_and_typedefs();
+    match plain.kind() {
+        BtfKind::Struct => {
+            plain.name().map_or(Kind::Address, |name| Kind::Pointer(name.to_string_lossy().into_owned()))
+        }
+        BtfKind::Int if is_char(plain) => Kind::Text,
+        BtfKind::Int | BtfKind::Enum => match kind(plain) {
+            // A byte is the first of many, more often than not.
+            Kind::Integer { bytes: 1, .. } => Kind::Address,
+            number => Kind::PointerToNumber(Box::new(number)),
+        },
+        _ => Kind::Address,
+    }
+}
+
+fn integer(int: &Int<'_>) -> Kind {
+    match int.encoding {
+        IntEncoding::Bool => Kind::Boolean,
+        _ if int.bits == 128 => Kind::Other { bytes: Some(16) },
+        encoding => Kind::Integer { bytes: int.bits.div_ceil(8), signed: !matches!(encoding, IntEncoding::None) },
+    }
+}
+
+/// `char` itself: not u8, which has another name.
+fn is_char(ty: BtfType<'_>) -> bool {
+    let ty = ty.skip_mods_and_typedefs();
+    ty.kind() == BtfKind::Int && ty.name().is_some_and(|name| name == "char")
+}
+
+fn size(bytes: usize) -> u8 {
+    u8::try_from(bytes).unwrap_or(POINTER_BYTES as u8)
+}
+
+/// A type as C writes it: `const struct file *`.
+pub fn type_name(ty: BtfType<'_>) -> String {
+    let name = || ty.name().map_or_else(|| "?".to_owned(), |name| name.to_string_lossy().into_owned());
+    let next = || ty.next_type().map_or_else(|| "void".to_owned(), type_name);
+    match ty.kind() {
+        BtfKind::Void => "void".to_owned(),
+        BtfKind::Ptr => match ty.next_type().filter(|to| to.kind() == BtfKind::FuncProto) {
+            Some(_) => "function *".to_owned(),
+            None => {
+                let to = next();
+                if to.ends_with('*') { format!("{to}*") } else { format!("{to} *") }
+            }
+        },
+        BtfKind::Const => format!("const {}", next()),
+        BtfKind::Volatile | BtfKind::Restrict | BtfKind::TypeTag => next(),
+        BtfKind::Struct => format!("struct {}", name()),
+        BtfKind::Union => format!("union {}", name()),
+        BtfKind::Enum | BtfKind::Enum64 => format!("enum {}", name()),
+        BtfKind::Fwd => format!("struct {}", name()),
+        BtfKind::Array => Array::try_from(ty).map_or_else(
+            |_| "?".to_owned(),
+            |array| format!("{}[{}]", type_name(array.contained_type()), array.capacity()),
+        ),
+        _ => match name().as_str() {
+            // The compilers' names for what C calls otherwise.
+            "long unsigned int" => "unsigned long".to_owned(),
+            "long int" => "long".to_owned(),
+            "long long unsigned int" => "unsigned long long".to_owned(),
+            "long long int" => "long long".to_owned(),
+            "short unsigned int" => "unsigned short".to_owned(),
+            "short int" => "short".to_owned(),
+            "_Bool" => "bool".to_owned(),
+            other => other.to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_kernels_own_functions() {
+        let btf = Btf::from_vmlinux().unwrap();
+        let functions = Functions::new(&btf);
+        assert!(functions.names().any(|name| name == "__x64_sys_munmap"));
+        assert!(functions.prototype("no_such_function").is_none());
+        let prototype = functions.prototype("vfs_read").unwrap();
+        let parameters: Vec<(&str, String)> =
+            prototype.parameters.iter().map(|(name, ty)| (name.as_str(), type_name(*ty))).collect();
+        let expected = [("file", "struct file *"), ("buf", "char *"), ("count", "size_t"), ("pos", "loff_t *")];
+        assert_eq!(parameters, expected.map(|(name, ty)| (name, ty.to_owned())));
+        assert_eq!(type_name(prototype.result), "ssize_t");
+        assert_eq!(kind(prototype.result), Kind::Integer { bytes: 8, signed: true });
+        assert_eq!(kind(prototype.parameters[0].1), Kind::Pointer("file".to_owned()));
+        assert_eq!(kind(prototype.parameters[1].1), Kind::Text);
+        let pos = kind(prototype.parameters[3].1);
+        assert_eq!(pos, Kind::PointerToNumber(Box::new(Kind::Integer { bytes: 8, signed: true })));
+    }
+
+    #[test]
+    fn a_place_goes_through_pointers_and_what_has_no_name() {
+        let btf = Btf::from_vmlinux().unwrap();
+        let functions = Functions::new(&btf);
+        let vma = functions.structure("vm_area_struct").unwrap();
+        // In a union in a struct without names.
+        let end = functions.place(vma, "vm_end").unwrap();
+        assert_eq!((end.offsets, type_name(end.ty)), (vec![8], "unsigned long".to_owned()));
+        let name = functions.place(vma, "vm_file.f_path.dentry").unwrap();
+        assert_eq!((name.offsets.len(), type_name(name.ty)), (2, "struct dentry *".to_owned()));
+        let device = functions.place(vma, "vm_file.f_inode.i_sb.s_dev").unwrap();
+        assert_eq!(device.offsets.len(), 4);
+        assert!(functions.place(vma, "vm_flags.nothing").is_none() && functions.place(vma, "nothing").is_none());
+        let task = functions.structure("task_struct").unwrap();
+        let bit = functions.place(task, "in_execve").unwrap();
+        assert_eq!(bit.field.map(|field| field.width), Some(1));
+    }
+}

@@ -1,0 +1,164 @@
+//! The calls that belong to a crash or a trigger: those of its thread, and those of others that have to do with it.
+
+use anyhow::Result;
+
+use super::cause::{self, Facts};
+use super::decode::{Decoder, Owner};
+use super::explain::explain;
+use super::record::{Call, LiveCall, Trigger};
+use super::symbols::{Namer, Sight};
+use crate::crash::Crash;
+use crate::host;
+use crate::output::{Timestamp, lossy};
+use crate::probe::abi::call::{fl_call, fl_event, fl_task, fl_trigger_kind};
+use crate::probe::call::{Recorder, Task};
+use crate::siginfo::signal_name;
+
+/// Calls of other threads and processes that are told with one crash: the newest.
+const OTHERS_MAX: usize = 16;
+
+/// Reads the recorder when something asks for calls.
+pub struct Gatherer<'run> {
+    recorder: &'run Recorder,
+    decoder: Decoder,
+    /// None: stacks are not kept.
+    namer: Option<Namer>,
+    host: String,
+}
+
+impl<'run> Gatherer<'run> {
+    /// Reads `recorder`, whose functions `decoder` knows.
+    pub fn new(recorder: &'run Recorder, decoder: Decoder, kernel_stacks: bool) -> Self {
+        let namer = kernel_stacks.then(|| Namer::new(&Sight::read()));
+        Self { recorder, decoder, namer, host: host::name() }
+    }
+
+    /// Gives a crash its calls, and says which one explains it.
+    ///
+    /// # Errors
+    /// Where the recorder's table can't be read.
+    pub fn add_calls(&mut self, crash: &mut Crash) -> Result<()> {
+        let facts = Facts::of(crash);
+        let own = self.recorder.task(crash.tid)?.filter(|task| is_thread_of(&task.header, crash));
+        let mut calls = self.calls(own.as_ref())?;
+        // A handler that ran has gone on.
+        calls.retain(|call| call.entered_ns <= facts.at_ns);
+        if facts.concerns_others() {
+            for task in self.recorder.tasks()?.iter().filter(|task| task.header.tid != crash.tid) {
+                let owner = Owner::from(&task.header);
+                for call in &task.calls {
+                    let concerns = owner.pid == crash.pid || self.decoder.concerns_others(call.function);
+                    if concerns && call.entered_ns <= facts.at_ns {
+                        calls.push(self.call(&owner, call)?);
+                    }
+                }
+            }
+        }
+        cause::relate(&facts, &mut calls);
+        keep(&mut calls, crash.tid);
+        explain(crash, &calls);
+        crash.calls = Some(calls);
+        Ok(())
+    }
+
+    /// The record of a trigger.
+    ///
+    /// # Errors
+    /// Where it can't be dated.
+    pub fn trigger(&self, event: &fl_event, task: &Task) -> Result<Trigger> {
+        let is_signal = event.trigger == fl_trigger_kind::FL_TRIGGER_SIGNAL;
+        let mut calls = self.calls(Some(task))?;
+        calls.sort_by_key(|call| call.entered_ns);
+        Ok(Trigger {
+            kind: Trigger::KIND.0,
+            schema: Trigger::KIND.1,
+            timestamp: Timestamp::from_boottime(event.timestamp_ns)?,
+            host: self.host.clone(),
+            trigger: if is_signal {
+                signal_name(event.signal)
+            } else {
+                self.decoder.result_words(event.function, event.result)
+            },
+            pid: event.pid,
+            tid: event.tid,
+            comm: lossy(&event.comm.map(|byte| byte as u8)),
+            certain: event.is_certain != 0,
+            calls,
+            fired_ns: event.timestamp_ns,
+        })
+    }
+
+    /// The record of a call that has just ended.
+    ///
+    /// # Errors
+    /// Where it can't be dated.
+    pub fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
+        let owner = Owner { pid: event.pid, tid: event.tid, comm: lossy(&event.comm.map(|byte| byte as u8)) };
+        Ok(LiveCall {
+            kind: LiveCall::KIND.0,
+            schema: LiveCall::KIND.1,
+            timestamp: Timestamp::from_boottime(event.timestamp_ns)?,
+            host: self.host.clone(),
+            call: self.call(&owner, call)?,
+        })
+    }
+
+    fn calls(&self, task: Option<&Task>) -> Result<Vec<Call>> {
+        let Some(task) = task else { return Ok(Vec::new()) };
+        let owner = Owner::from(&task.header);
+        task.calls.iter().map(|call| self.call(&owner, call)).collect()
+    }
+
+    fn call(&self, owner: &Owner, call: &fl_call) -> Result<Call> {
+        let stack = self.namer.as_ref().zip(self.recorder.stack(call.stack));
+        self.decoder.call(owner, call, stack.map(|(namer, addresses)| namer.frames(&addresses)))
+    }
+}
+
+/// Numbers of threads are given again: is the entry the crashed one's?
+fn is_thread_of(task: &fl_task, crash: &Crash) -> bool {
+    let start = crash.stitch.thread_start_ns;
+    task.pid == crash.pid && (start == 0 || start == task.start_boottime_ns)
+}
+
+/// The thread's own calls, and of the others the newest ones that have to do with the crash.
+fn keep(calls: &mut Vec<Call>, tid: u32) {
+    let others = calls.iter().filter(|call| call.tid != tid && call.relation.is_some() && !call.is_cause).count();
+    let mut surplus = others.saturating_sub(OTHERS_MAX);
+    calls.retain(|call| {
+        if call.tid == tid || call.is_cause {
+            return true;
+        }
+        if call.relation.is_none() {
+            return false;
+        }
+        let is_kept = surplus == 0;
+        surplus = surplus.saturating_sub(1);
+        is_kept
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::effect::tests::call;
+    use super::super::record::Relation;
+    use super::*;
+
+    #[test]
+    fn of_others_the_newest_are_kept_and_the_cause() {
+        let related = |entered_ns: u64, is_cause: bool| Call {
+            tid: 7,
+            entered_ns,
+            is_cause,
+            relation: Some(Relation { kind: "mapped", text: String::new(), certain: true }),
+            ..call("mmap", &[], 0)
+        };
+        let mut calls: Vec<Call> = (0..20).map(|time| related(time, time == 0)).collect();
+        calls.push(call("munmap", &[], 0));
+        calls.push(Call { tid: 7, ..call("munmap", &[], 0) });
+        keep(&mut calls, 100);
+        let times: Vec<u64> = calls.iter().map(|call| call.entered_ns).collect();
+        let expected: Vec<u64> = std::iter::once(0).chain(4..20).chain([0]).collect();
+        assert_eq!(times, expected, "the cause, sixteen others, and its own");
+    }
+}

@@ -1,0 +1,284 @@
+//! `faultline call`: the last kernel calls of each task, told when it crashes.
+//!
+//! The recorder keeps them in the kernel ([`crate::probe::call`]); the crash probe runs beside it. When a crash is told, the
+//! calls of its thread are read, and those of others that have to do with its address or its file.
+
+mod cause;
+mod decode;
+mod effect;
+mod explain;
+mod functions;
+mod gather;
+mod plan;
+mod prepare;
+mod record;
+mod report;
+mod select;
+mod shape;
+mod structs;
+mod symbols;
+mod syscalls;
+mod text;
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+
+pub use record::{Argument, Call, KernelFrame, LiveCall, Relation, State, Trigger, Value};
+pub use report::Report;
+pub use select::{Preset, check as check_name};
+pub(crate) use text::write_calls;
+
+use crate::crash::{self, Collector, Decoder as CrashDecoder};
+use crate::host;
+use crate::output::{Format, Record as _, Writer};
+use crate::probe::Ring;
+use crate::probe::call::{Attach, Recorder, Sample};
+use crate::probe::crash::Probe;
+use crate::session::{self, BATCH, Reader};
+use crate::siginfo;
+use crate::watch::Watch;
+use gather::Gatherer;
+use prepare::Prepared;
+
+/// Batches that hold more samples than a full ring of 4 MiB, at 500 bytes and more each.
+const LAST_BATCHES: usize = 132;
+
+/// What asks for the calls of a task, beside a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum On {
+    /// The delivery of this signal.
+    Signal(u32),
+    /// This function returns this.
+    Result {
+        /// Its name.
+        function: String,
+        /// An error's number is below 0.
+        result: i64,
+    },
+}
+
+/// What a user asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which crashes are told, and how; which tasks are watched; where records go; the command.
+    pub crash: crash::Options,
+    /// Names and globs.
+    pub functions: Vec<String>,
+    /// Ready choices.
+    pub presets: Vec<Preset>,
+    /// Calls kept of each task: a power of two, 4 to 64.
+    pub calls: u32,
+    /// Tasks kept.
+    pub tasks: u32,
+    /// Keep the kernel's stack of each call.
+    pub kernel_stacks: bool,
+    /// What else asks for calls.
+    pub triggers: Vec<On>,
+    /// Tell calls as they end, at most so many a second of each processor.
+    pub live: Option<u32>,
+    /// How to attach.
+    pub attach: Attach,
+}
+
+/// Watches until it is told to stop, the time is up or the command has ended.
+///
+/// # Errors
+/// What can't be watched, written or run: one line with the cure.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let started = Instant::now();
+    let common = &options.crash;
+    common.filter.check()?;
+    common.filter.check_cgroup()?;
+    if options.functions.is_empty() && options.presets.is_empty() && options.triggers.is_empty() {
+        bail!(
+            "failed to watch: no function was named: give some, as `faultline call munmap mprotect`, or --preset memory, \
+             file or signal"
+        );
+    }
+    let mut writer = Writer::open(&common.target, common.format)?;
+    let prepared = Prepared::new(options)?;
+    let (recorder, attached) = Recorder::start(&prepared.plan)?;
+    let probe = Probe::start(&crash::plan(common))?;
+    let took = started.elapsed();
+    host::release_memory();
+    let mut watch = Watch::new(common.duration)?;
+    let report = prepared.report(&attached);
+    if report.function_stages.attached == 0 {
+        bail!("{}", report.refusal());
+    }
+    let ways: Vec<&str> = report.by_way().into_iter().map(|(how, _)| report::words(how)).collect();
+    say!("faultline: watching {}, and kernel calls through {}", crash::subject(common), ways.join(", "));
+    if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
+        say!("faultline: {unseen}");
+    }
+    for line in report.text().lines() {
+        say!("faultline: {line}");
+    }
+    if common.verbose {
+        say!("faultline: attached after {:.1} ms, {}", took.as_secs_f64() * 1000.0, recorder.build().words());
+    }
+    if common.format == Format::Json {
+        writer.write(&report)?;
+        writer.flush()?;
+    }
+    let collector = Collector::new(&probe, CrashDecoder::new(common.clone()), common)?;
+    let gatherer = Gatherer::new(&recorder, prepared.decoder(&attached), options.kernel_stacks);
+    let mut reading = Reading::new(collector, &recorder, gatherer, &mut writer)?;
+    let status = session::run(&mut reading, &mut watch, &common.command, common.summary)?;
+    let lost_crashes = common.strict && reading.collector.lost_any()?;
+    let crashes = reading.crashes;
+    drop(reading);
+    let (counters, deaths) = (recorder.counters()?, probe.counters()?);
+    let end = report.at_end(&counters, &deaths, recorder.tasks()?.len() as u64, crashes);
+    if common.format == Format::Json {
+        writer.write(&end)?;
+        writer.flush()?;
+    }
+    if common.verbose || status.is_none() || counters.lost_any() || deaths.lost_any() || counters.live_budget != 0 {
+        say!("faultline: {}", end.text().trim_end());
+    }
+    let lacks = common.strict && (report.lacks_any() || counters.lost_any() || lost_crashes);
+    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lacks))))
+}
+
+/// What a run reads and writes.
+struct Reading<'run> {
+    collector: Collector<'run>,
+    ring: Ring<'run>,
+    samples: Rc<RefCell<Vec<Sample>>>,
+    gatherer: Gatherer<'run>,
+    writer: &'run mut Writer,
+    /// Readable when one of the two rings is.
+    both: Epoll,
+    /// Crashes that were told; of them those with calls; of them those that a call explains.
+    crashes: [u64; 3],
+}
+
+impl<'run> Reading<'run> {
+    fn new(
+        collector: Collector<'run>,
+        recorder: &'run Recorder,
+        gatherer: Gatherer<'run>,
+        writer: &'run mut Writer,
+    ) -> Result<Self> {
+        let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
+        let into = samples.clone();
+        let ring = recorder.ring(move |sample| into.borrow_mut().push(sample))?;
+        let what = "failed to wait for two rings at once";
+        let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context(what)?;
+        for fd in [collector.as_fd(), ring.as_fd()] {
+            both.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).context(what)?;
+        }
+        Ok(Self { collector, ring, samples, gatherer, writer, both, crashes: [0; 3] })
+    }
+
+    /// One batch of each ring; returns how many samples the fuller one had.
+    fn take(&mut self) -> Result<usize> {
+        let (gatherer, writer, crashes) = (&mut self.gatherer, &mut *self.writer, &mut self.crashes);
+        let taken = self.collector.take(|mut record| {
+            gatherer.add_calls(&mut record)?;
+            let calls = record.calls.as_deref().unwrap_or_default();
+            crashes[0] += 1;
+            crashes[1] += u64::from(!calls.is_empty());
+            crashes[2] += u64::from(calls.iter().any(|call| call.is_cause));
+            writer.write(&record)
+        })?;
+        let called = self.ring.take(BATCH)?;
+        let samples = std::mem::take(&mut *self.samples.borrow_mut());
+        for sample in &samples {
+            match sample {
+                Sample::Trigger(event, task) => self.writer.write(&self.gatherer.trigger(event, task)?)?,
+                Sample::Live(event, call) => self.writer.write(&self.gatherer.live(event, call)?)?,
+            }
+        }
+        Ok(taken.max(called))
+    }
+}
+
+impl Reader for Reading<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.both.0.as_fd()
+    }
+
+    fn drain(&mut self) -> Result<usize> {
+        let taken = self.take()?;
+        self.writer.flush()?;
+        Ok(taken)
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What full rings may hold, and no more: others may go on crashing and calling.
+    fn finish(&mut self) -> Result<()> {
+        for _ in 0..LAST_BATCHES {
+            if self.take()? == 0 {
+                break;
+            }
+        }
+        self.writer.flush()
+    }
+}
+
+/// `SIGUSR1`, or `mmap=-ENOMEM`.
+///
+/// # Errors
+/// One line that says what is accepted.
+pub fn parse_trigger(text: &str) -> Result<On, String> {
+    let Some((function, result)) = text.split_once('=') else {
+        return siginfo::parse_signal(text)
+            .map(On::Signal)
+            .map_err(|error| format!("{error}, or FUNCTION=RESULT as mmap=-ENOMEM"));
+    };
+    select::check(function)?;
+    if select::is_glob(function) {
+        return Err(format!("`{function}` stands for several functions: name one"));
+    }
+    Ok(On::Result { function: function.to_owned(), result: parse_result(result)? })
+}
+
+/// `-ENOMEM`, `-12`, `0`, `0x10`
+fn parse_result(text: &str) -> Result<i64, String> {
+    let wrong = || format!("`{text}` is no result: give a number, or an error as -ENOMEM");
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    if let Some(digits) = text.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16).map(u64::cast_signed).map_err(|_| wrong());
+    }
+    let name = text.strip_prefix('-').ok_or_else(wrong)?.to_ascii_uppercase();
+    (1..=MOST_ERRORS)
+        .find(|&number| decode::error_name(-number).as_deref() == Some(&name))
+        .map(|number| -number)
+        .ok_or_else(wrong)
+}
+
+/// The kernel's own errors (ERESTARTSYS) end before it.
+const MOST_ERRORS: i64 = 600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trigger_is_a_signal_or_a_result() {
+        assert_eq!(parse_trigger("usr1"), Ok(On::Signal(10)));
+        let result = |function: &str, result: i64| Ok(On::Result { function: function.to_owned(), result });
+        assert_eq!(parse_trigger("mmap=-ENOMEM"), result("mmap", -12));
+        assert_eq!(parse_trigger("mmap=-12"), result("mmap", -12));
+        assert_eq!(parse_trigger("do_truncate=0"), result("do_truncate", 0));
+        assert_eq!(parse_trigger("brk=0xffffffffffffffff"), result("brk", -1));
+        assert_eq!(parse_trigger("nanosleep=-ERESTARTSYS"), result("nanosleep", -512));
+        for wrong in ["", "nothing", "mmap=", "mmap=ENOMEM", "mmap=-ENOTHING", "=1", "mm*=1", "mmap=-"] {
+            assert!(parse_trigger(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_trigger("nothing").unwrap_err().contains("FUNCTION=RESULT"));
+    }
+}

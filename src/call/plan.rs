@@ -1,0 +1,509 @@
+//! What to read of each call of a function, and what it then is: at most six arguments, sixteen values, two strings.
+
+use super::functions::{Functions, Kind, Place, kind, type_name};
+use super::select::{Chosen, kernels_name};
+use super::shape::{Shape, by_name};
+use super::structs::{self, Look};
+use super::syscalls;
+use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag};
+use crate::probe::call::Point;
+
+// bpf/include/abi/call.h
+const ARGUMENTS_MAX: u8 = 6;
+const FETCHES_MAX: usize = 16;
+const AFTER_MAX: u8 = 6;
+const TEXTS_MAX: u8 = 2;
+
+/// What was read by one fetch.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// `addr`, `vma:vm_area_struct.vm_start`
+    pub name: String,
+    /// As C writes it.
+    pub type_name: String,
+    /// How it is shown.
+    pub shape: Shape,
+    /// Which of the call's texts.
+    pub text: Option<u8>,
+    /// Which of the values at the call's end.
+    pub after: Option<u8>,
+}
+
+/// What a function returns.
+#[derive(Clone, Debug)]
+pub struct Returns {
+    /// None: nothing.
+    pub shape: Option<Shape>,
+    /// A number below zero is an error's.
+    pub is_error: bool,
+}
+
+/// One way to see a function: what to read, and what it is then.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// For the probe.
+    pub point: Point,
+    /// What each of its fetches brings.
+    pub fields: Vec<Field>,
+    /// What the function returns there.
+    pub returns: Returns,
+}
+
+/// A function that was chosen, with the ways to see it.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// As it is shown.
+    pub name: String,
+    /// It came with a preset.
+    pub from_preset: bool,
+    /// As a function of the kernel.
+    pub kernel: Option<Side>,
+    /// By the tracepoints of a system call.
+    pub syscall: Option<Side>,
+}
+
+/// Functions that can end another process, or change what it has mapped: they are recorded for everybody. With an argument and
+/// bits of it: only where it has one of them.
+const ANYONE: &[(&str, Option<(u8, u64)>)] = &[
+    ("creat", None),
+    ("do_sys_ftruncate", None),
+    ("do_ftruncate", None),
+    ("do_truncate", None),
+    ("fallocate", None),
+    ("ftruncate", None),
+    ("kill", None),
+    ("ksys_fallocate", None),
+    ("open", Some((1, libc::O_TRUNC as u64))),
+    ("openat", Some((2, libc::O_TRUNC as u64))),
+    ("pidfd_send_signal", None),
+    ("rt_sigqueueinfo", None),
+    ("rt_tgsigqueueinfo", None),
+    ("tgkill", None),
+    ("tkill", None),
+    ("truncate", None),
+    ("truncate_setsize", None),
+    ("vfs_fallocate", None),
+    ("vfs_truncate", None),
+];
+
+/// System calls that return an address.
+const RETURN_ADDRESSES: [&str; 4] = ["mmap", "mremap", "brk", "shmat"];
+
+/// System calls whose file must be known for certain.
+const CHANGE_FILES: [&str; 3] = ["ftruncate", "fallocate", "mmap"];
+
+/// Plans one function. `described`: the parameters of its system call, where the kernel's tracepoints tell them.
+pub fn plan(chosen: &Chosen, functions: &Functions<'_>, described: Option<Vec<syscalls::Parameter>>) -> Planned {
+    let (kernel, syscall) = if chosen.is_syscall {
+        let (parameters, fields, fetches) = of_syscall(&chosen.name, functions, described);
+        let returns = Returns {
+            shape: Some(match RETURN_ADDRESSES.contains(&chosen.name.as_str()) {
+                true => Shape::Address,
+                false => Shape::Signed(8),
+            }),
+            is_error: true,
+        };
+        let side = |symbol: String, btf_id: Option<u32>, parameters: u8, more: u32| Side {
+            point: Point {
+                symbol,
+                btf_id,
+                parameters,
+                flags: flags(&chosen.name) | fl_function_flag::FL_FUNCTION_HAS_RESULT.0 | more,
+                anyone: anyone(&chosen.name),
+                fetches: fetches.clone(),
+            },
+            fields: fields.clone(),
+            returns: returns.clone(),
+        };
+        let wrapper = chosen.symbol.as_deref().and_then(|symbol| Some((symbol, functions.prototype(symbol)?)));
+        let kernel = wrapper.map(|(symbol, prototype)| {
+            side(symbol.to_owned(), Some(prototype.id), 1, fl_function_flag::FL_FUNCTION_SYSCALL.0)
+        });
+        (kernel, Some(side(kernels_name(&chosen.name).to_owned(), None, parameters, 0)))
+    } else {
+        (chosen.symbol.as_deref().map(|symbol| of_function(symbol, functions)), None)
+    };
+    Planned { name: chosen.name.clone(), from_preset: chosen.from_preset, kernel, syscall }
+}
+
+fn flags(name: &str) -> u32 {
+    if ANYONE.iter().any(|(known, _)| *known == name) { fl_function_flag::FL_FUNCTION_ANYONE.0 } else { 0 }
+}
+
+fn anyone(name: &str) -> Option<(u8, u64)> {
+    ANYONE.iter().find(|(known, _)| *known == name).and_then(|(_, condition)| *condition)
+}
+
+fn of_syscall(
+    name: &str,
+    functions: &Functions<'_>,
+    described: Option<Vec<syscalls::Parameter>>,
+) -> (u8, Vec<Field>, Vec<fl_fetch>) {
+    let known = described.or_else(|| syscalls::known(name)).unwrap_or_else(syscalls::unknown);
+    let mut candidates = Vec::new();
+    for ((ty, parameter), argument) in known.iter().zip(0..ARGUMENTS_MAX) {
+        let given = Given { function: name, name: parameter, type_name: ty, argument, is_users: true };
+        candidates.push(given.candidates(&syscalls::kind(ty), functions));
+    }
+    let parameters = u8::try_from(known.len()).unwrap_or(ARGUMENTS_MAX).min(ARGUMENTS_MAX);
+    let (fields, fetches) = chose(candidates);
+    (parameters, fields, fetches)
+}
+
+fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
+    let Some(prototype) = functions.prototype(symbol) else {
+        // The types don't know it: that it was called is all that can be told.
+        return Side {
+            point: Point {
+                symbol: symbol.to_owned(),
+                btf_id: None,
+                parameters: 0,
+                flags: flags(symbol) | fl_function_flag::FL_FUNCTION_HAS_RESULT.0,
+                anyone: anyone(symbol),
+                fetches: Vec::new(),
+            },
+            fields: Vec::new(),
+            returns: Returns { shape: Some(Shape::Signed(8)), is_error: false },
+        };
+    };
+    let mut candidates = Vec::new();
+    let mut register = 0;
+    for (name, ty) in &prototype.parameters {
+        let kind = kind(*ty);
+        let Some(registers) = kind.registers().filter(|registers| register + registers <= ARGUMENTS_MAX) else { break };
+        let type_name = type_name(*ty);
+        let given = Given { function: symbol, name, type_name: &type_name, argument: register, is_users: false };
+        candidates.push(given.candidates(&kind, functions));
+        register += registers;
+    }
+    let (fields, fetches) = chose(candidates);
+    let result = kind(prototype.result);
+    let is_int = matches!(result, Kind::Integer { bytes: 4, signed: true });
+    let mut flags = flags(symbol);
+    if result != Kind::Void {
+        flags |= fl_function_flag::FL_FUNCTION_HAS_RESULT.0;
+    }
+    if is_int {
+        flags |= fl_function_flag::FL_FUNCTION_RESULT_INT.0;
+    }
+    Side {
+        point: Point {
+            symbol: symbol.to_owned(),
+            btf_id: Some(prototype.id),
+            parameters: u8::try_from(prototype.parameters.len()).unwrap_or(u8::MAX),
+            flags,
+            anyone: anyone(symbol),
+            fetches,
+        },
+        fields,
+        returns: Returns {
+            is_error: matches!(
+                result,
+                Kind::Integer { signed: true, bytes: 4 | 8 } | Kind::Pointer(_) | Kind::Address | Kind::Text
+            ),
+            shape: Shape::of(&result),
+        },
+    }
+}
+
+/// A value that may be read, before it has its place.
+struct Candidate {
+    name: String,
+    type_name: String,
+    shape: Shape,
+    fetch: fl_fetch,
+}
+
+/// A parameter as it is given.
+struct Given<'given> {
+    function: &'given str,
+    name: &'given str,
+    type_name: &'given str,
+    argument: u8,
+    /// The caller is a user's program: so is what it points to.
+    is_users: bool,
+}
+
+impl Given<'_> {
+    /// What may be read of it, the most important first.
+    fn candidates(&self, kind: &Kind, functions: &Functions<'_>) -> Vec<Candidate> {
+        let mut all = Vec::new();
+        match kind {
+            Kind::Text if self.is_string() => all
+                .push(self.candidate(Shape::Text, fl_fetch { kind: kind_of(self.text_kind()), ..self.fetch(&[], 8) })),
+            Kind::Pointer(name) => {
+                // What a system call only writes to says nothing before it.
+                let is_input = !self.is_users || self.type_name.starts_with("const ") || name == "open_how";
+                let fields = if is_input { self.fields(name, functions) } else { Vec::new() };
+                if fields.is_empty() || self.is_users {
+                    all.push(self.candidate(Shape::Address, self.fetch(&[], 8)));
+                }
+                all.extend(fields);
+            }
+            Kind::PointerToNumber(to) => {
+                all.push(self.candidate(Shape::Address, self.fetch(&[], 8)));
+                if let Some(shape) = Shape::of(to) {
+                    let mut fetch = self.fetch(&[0], shape.bytes());
+                    fetch.flags |= flag(fl_fetch_flag::FL_FETCH_AGAIN);
+                    let type_name = self.type_name.trim_start_matches("const ").trim_end_matches([' ', '*']).to_owned();
+                    all.push(Candidate { name: format!("*{}", self.name), type_name, shape, fetch });
+                }
+            }
+            kind => {
+                let shape = by_name(self.function, self.name, kind).or_else(|| Shape::of(kind));
+                if let Some(shape) = shape {
+                    let fetch = self.fetch(&[], shape.bytes());
+                    all.push(self.candidate(shape, fetch));
+                }
+                if self.is_users && self.name == "fd" {
+                    all.extend(self.behind_descriptor(functions));
+                }
+            }
+        }
+        all
+    }
+
+    fn candidate(&self, shape: Shape, fetch: fl_fetch) -> Candidate {
+        Candidate { name: self.name.to_owned(), type_name: self.type_name.to_owned(), shape, fetch }
+    }
+
+    /// Not every `const char *` is a string.
+    fn is_string(&self) -> bool {
+        let is_buffer = ["buf", "ubuf", "u_msg_ptr", "data", "value", "vec", "shmaddr"].contains(&self.name);
+        !is_buffer && self.type_name.starts_with("const ")
+    }
+
+    fn text_kind(&self) -> fl_fetch_kind {
+        // The kernel's types don't tell whose a pointer is; these take it from a system call as it is.
+        let takes_users = ["getname", "do_sys_", "ksys_", "strncpy_from_user", "user_path"];
+        if self.is_users || takes_users.iter().any(|begin| self.function.starts_with(begin)) {
+            fl_fetch_kind::FL_FETCH_USER_TEXT
+        } else {
+            fl_fetch_kind::FL_FETCH_KERNEL_TEXT
+        }
+    }
+
+    fn fetch(&self, offsets: &[u32], bytes: u8) -> fl_fetch {
+        let mut fetch = fl_fetch { argument: self.argument, size: bytes, ..fl_fetch::default() };
+        for (to, from) in fetch.offsets.iter_mut().zip(offsets) {
+            *to = *from;
+            fetch.dereferences += 1;
+        }
+        if self.is_users && fetch.dereferences > 0 {
+            fetch.flags |= flag(fl_fetch_flag::FL_FETCH_OF_USER);
+        }
+        fetch
+    }
+
+    /// The fields of the struct of this name that it points to.
+    fn fields(&self, name: &str, functions: &Functions<'_>) -> Vec<Candidate> {
+        let Some(root) = functions.structure(name) else { return Vec::new() };
+        let fields = structs::fields(name).iter().filter_map(|field| {
+            if field.path.is_empty() {
+                let fetch = fl_fetch { kind: kind_of(fl_fetch_kind::FL_FETCH_DENTRY), ..self.fetch(&[], 8) };
+                return Some(self.field(name, field.name, "path", Shape::Path, fetch));
+            }
+            self.placed(name, field, &functions.place(root, field.path)?)
+        });
+        fields.collect()
+    }
+
+    fn placed(&self, name: &str, field: &structs::Field, place: &Place<'_>) -> Option<Candidate> {
+        let kind = kind(place.ty);
+        let usual = match (place.field, &kind) {
+            (Some(bits), Kind::Integer { signed, .. }) => Shape::Bits(bits, *signed),
+            (Some(bits), _) => Shape::Bits(bits, false),
+            (None, kind) => by_name(self.function, field.name, kind).or_else(|| Shape::of(kind))?,
+        };
+        let shape = field.look.shape(usual);
+        let mut fetch = self.fetch(&place.offsets, shape.bytes());
+        if place.offsets.len() > fetch.offsets.len() {
+            return None;
+        }
+        fetch.kind = kind_of(match (field.look, &kind) {
+            (Look::Path, _) => fl_fetch_kind::FL_FETCH_DENTRY,
+            (Look::Text, _) => fl_fetch_kind::FL_FETCH_KERNEL_TEXT,
+            (_, Kind::Characters) => fl_fetch_kind::FL_FETCH_KERNEL_ARRAY,
+            _ => fl_fetch_kind::FL_FETCH_VALUE,
+        });
+        if self.is_users && fetch.kind != kind_of(fl_fetch_kind::FL_FETCH_VALUE) {
+            return None;
+        }
+        if matches!(field.look, Look::Again) {
+            fetch.flags |= flag(fl_fetch_flag::FL_FETCH_AGAIN);
+        }
+        let type_name = if matches!(field.look, Look::Path) { "path".to_owned() } else { type_name(place.ty) };
+        Some(self.field(name, field.name, &type_name, shape, fetch))
+    }
+
+    fn field(&self, of: &str, name: &str, type_name: &str, shape: Shape, fetch: fl_fetch) -> Candidate {
+        Candidate { name: format!("{}:{of}.{name}", self.name), type_name: type_name.to_owned(), shape, fetch }
+    }
+
+    /// The file of a descriptor: its path, and for what changes files which it is.
+    fn behind_descriptor(&self, functions: &Functions<'_>) -> Vec<Candidate> {
+        let inside = Given { is_users: false, ..*self };
+        let names: &[&str] =
+            if CHANGE_FILES.contains(&self.function) { &["path", "i_ino", "s_dev"] } else { &["path"] };
+        let mut all = inside.fields("file", functions);
+        all.retain(|field| names.iter().any(|name| field.name.ends_with(&format!(".{name}"))));
+        for field in &mut all {
+            field.fetch.flags |= flag(fl_fetch_flag::FL_FETCH_OF_FD);
+        }
+        all
+    }
+}
+
+fn flag(flag: fl_fetch_flag) -> u8 {
+    u8::try_from(flag.0).unwrap_or(0)
+}
+
+fn kind_of(kind: fl_fetch_kind) -> u8 {
+    u8::try_from(kind.0).unwrap_or(0)
+}
+
+/// Gives places to as many as there are: the first of each parameter, and then the others in order.
+fn chose(parameters: Vec<Vec<Candidate>>) -> (Vec<Field>, Vec<fl_fetch>) {
+    let firsts = parameters.iter().filter(|all| !all.is_empty()).count();
+    let mut more = FETCHES_MAX.saturating_sub(firsts);
+    let (mut fields, mut fetches) = (Vec::new(), Vec::new());
+    let (mut texts, mut afters) = (0, 0);
+    for candidates in parameters {
+        for (index, Candidate { name, type_name, mut shape, mut fetch }) in candidates.into_iter().enumerate() {
+            let is_text = u32::from(fetch.kind) != fl_fetch_kind::FL_FETCH_VALUE.0;
+            if is_text && texts == TEXTS_MAX {
+                if index > 0 || fetch.dereferences > 0 {
+                    continue;
+                }
+                // Where it lies, at least.
+                fetch.kind = kind_of(fl_fetch_kind::FL_FETCH_VALUE);
+                shape = Shape::Address;
+            }
+            if index > 0 {
+                if more == 0 {
+                    continue;
+                }
+                more -= 1;
+            }
+            let is_text = u32::from(fetch.kind) != fl_fetch_kind::FL_FETCH_VALUE.0;
+            let again = fetch.flags & flag(fl_fetch_flag::FL_FETCH_AGAIN) != 0 && afters < AFTER_MAX;
+            let mut field = Field { name, type_name, shape, text: None, after: None };
+            if is_text {
+                fetch.text = texts;
+                field.text = Some(texts);
+                texts += 1;
+            }
+            if again {
+                fetch.after = afters;
+                field.after = Some(afters);
+                afters += 1;
+            } else {
+                fetch.flags &= !flag(fl_fetch_flag::FL_FETCH_AGAIN);
+            }
+            fields.push(field);
+            fetches.push(fetch);
+        }
+    }
+    (fields, fetches)
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::btf::Btf;
+
+    use super::*;
+
+    fn chosen(name: &str, is_syscall: bool) -> Chosen {
+        let symbol = if is_syscall { format!("__x64_sys_{name}") } else { name.to_owned() };
+        Chosen { name: name.to_owned(), symbol: Some(symbol), is_syscall, from_preset: false }
+    }
+
+    /// By this kernel's own types.
+    fn planned(name: &str, is_syscall: bool) -> Planned {
+        let btf = Btf::from_vmlinux().unwrap();
+        plan(&chosen(name, is_syscall), &Functions::new(&btf), None)
+    }
+
+    fn names(side: &Side) -> Vec<&str> {
+        side.fields.iter().map(|field| field.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_system_call_has_two_sides_that_read_the_same() {
+        let munmap = planned("munmap", true);
+        let (kernel, syscall) = (munmap.kernel.unwrap(), munmap.syscall.unwrap());
+        assert_eq!((kernel.point.symbol.as_str(), syscall.point.symbol.as_str()), ("__x64_sys_munmap", "munmap"));
+        assert_eq!((kernel.point.parameters, syscall.point.parameters), (1, 2));
+        assert!(kernel.point.flags & fl_function_flag::FL_FUNCTION_SYSCALL.0 != 0);
+        assert!(syscall.point.flags & fl_function_flag::FL_FUNCTION_SYSCALL.0 == 0);
+        assert_eq!(names(&kernel), ["addr", "len"]);
+        assert_eq!(names(&syscall), ["addr", "len"]);
+        assert_eq!(kernel.point.fetches[1].argument, 1);
+        assert!(kernel.point.btf_id.is_some() && syscall.point.btf_id.is_none());
+    }
+
+    #[test]
+    fn a_descriptor_names_its_file() {
+        let ftruncate = planned("ftruncate", true).syscall.unwrap();
+        assert_eq!(names(&ftruncate), ["fd", "fd:file.path", "fd:file.i_ino", "fd:file.s_dev", "length"]);
+        let fetches = &ftruncate.point.fetches;
+        assert_eq!(fetches[3].dereferences, 3);
+        let of_fd = flag(fl_fetch_flag::FL_FETCH_OF_FD);
+        assert!(fetches[1..4].iter().all(|fetch| fetch.flags == of_fd) && fetches[0].flags == 0);
+        assert_eq!(ftruncate.fields[1].text, Some(0));
+        assert!(ftruncate.point.flags & fl_function_flag::FL_FUNCTION_ANYONE.0 != 0);
+        assert_eq!(planned("openat", true).syscall.unwrap().point.anyone, Some((2, 0o1000)));
+        assert_eq!(names(&planned("close", true).syscall.unwrap()), ["fd", "fd:file.path"]);
+    }
+
+    #[test]
+    fn structs_of_the_kernels_are_looked_into() {
+        let truncate = planned("do_truncate", false).kernel.unwrap();
+        let names = names(&truncate);
+        for name in ["dentry:dentry.path", "dentry:dentry.i_ino", "dentry:dentry.s_dev", "length", "filp:file.path"] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
+        let size = truncate.fields.iter().position(|field| field.name == "dentry:dentry.i_size").unwrap();
+        assert_eq!(truncate.fields[size].after, Some(0));
+        assert!(truncate.point.fetches[size].flags & flag(fl_fetch_flag::FL_FETCH_AGAIN) != 0);
+        assert!(truncate.point.flags & fl_function_flag::FL_FUNCTION_RESULT_INT.0 != 0);
+        assert!(truncate.returns.is_error);
+        let comm = planned("wake_up_new_task", false).kernel.unwrap();
+        let comm = comm.fields.iter().zip(&comm.point.fetches).find(|(field, _)| field.name == "p:task_struct.comm");
+        assert_eq!(comm.unwrap().1.kind, kind_of(fl_fetch_kind::FL_FETCH_KERNEL_ARRAY));
+    }
+
+    #[test]
+    fn structs_of_the_users_are_read_from_its_memory() {
+        let sigaction = planned("rt_sigaction", true).syscall.unwrap();
+        let names = names(&sigaction);
+        let expected = ["sig", "act", "act:sigaction.sa_handler", "act:sigaction.sa_flags", "oact", "sigsetsize"];
+        assert_eq!(names, expected, "nothing of what is only written to");
+        assert_eq!(sigaction.point.fetches[2].flags, flag(fl_fetch_flag::FL_FETCH_OF_USER));
+    }
+
+    #[test]
+    fn strings_are_two_at_most() {
+        let rename = planned("renameat2", true).syscall.unwrap();
+        assert_eq!(rename.fields.iter().filter(|field| field.text.is_some()).count(), 2);
+        let symlink = of_syscall(
+            "x",
+            &Functions::new(&Btf::from_vmlinux().unwrap()),
+            Some(["a", "b", "c"].map(|name| ("const char *".to_owned(), name.to_owned())).to_vec()),
+        );
+        assert_eq!(symlink.2[2].kind, kind_of(fl_fetch_kind::FL_FETCH_VALUE), "where the third lies");
+        assert!(matches!(symlink.1[2].shape, Shape::Address));
+    }
+
+    #[test]
+    fn no_plan_has_more_than_there_is_room_for() {
+        let btf = Btf::from_vmlinux().unwrap();
+        let functions = Functions::new(&btf);
+        for name in functions.names().filter(|name| name.starts_with("vfs_") || name.starts_with("do_")) {
+            let side = plan(&chosen(name, false), &functions, None).kernel.unwrap();
+            assert!(side.fields.len() <= FETCHES_MAX && side.fields.len() == side.point.fetches.len(), "{name}");
+            assert!(side.point.fetches.iter().all(|fetch| fetch.argument < ARGUMENTS_MAX), "{name}");
+            assert!(side.point.fetches.iter().all(|fetch| matches!(fetch.size, 1 | 2 | 4 | 8)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! From what was asked for to what the recorder is to do.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, bail};
+
+use super::decode::Decoder;
+use super::functions::Functions;
+use super::plan::{self, Planned};
+use super::report::Report;
+use super::select::{self, Catalogue, Chosen, Missing, is_glob, kernels_name, select};
+use super::symbols::{self, Sight};
+use super::syscalls::{self, Parameter};
+use super::{On, Options};
+use crate::host;
+use crate::probe::abi::call::fl_limit;
+use crate::probe::call::{Attached, Function, Plan};
+use crate::probe::{Filter, Tracefs, kernel_types};
+
+/// What the recorder is to do, and what is to be said of it.
+pub struct Prepared {
+    /// For the recorder.
+    pub plan: Plan,
+    planned: Vec<Planned>,
+    requested: Vec<String>,
+    missing: Vec<Missing>,
+    symbols: Option<String>,
+}
+
+impl Prepared {
+    /// Reads the kernel's types and finds what was asked for among them.
+    ///
+    /// # Errors
+    /// Where there are no types, or more functions than can be watched.
+    pub fn new(options: &Options) -> Result<Self> {
+        let btf = kernel_types(options.crash.btf.as_deref())?;
+        let functions = Functions::new(&btf);
+        let catalogue = Catalogue::new(functions.names());
+        let mut names = options.functions.clone();
+        names.extend(options.triggers.iter().filter_map(|trigger| match trigger {
+            On::Signal(_) => None,
+            On::Result { function, .. } => Some(function.clone()),
+        }));
+        // The kernel's symbols are looked through only for what its types don't know.
+        let unknown = names.iter().filter(|name| !is_glob(name)).map(String::as_str);
+        let unknown: HashSet<&str> = unknown.filter(|name| !catalogue.knows(name)).collect();
+        let known_symbols = if unknown.is_empty() { HashSet::new() } else { symbols::functions(&unknown) };
+        let selection = select(&names, &options.presets, &catalogue, |name| known_symbols.contains(name));
+        let most = fl_limit::FL_LIMIT_FUNCTIONS.0 as usize;
+        if selection.chosen.len() > most {
+            bail!(
+                "failed to watch {} functions: {most} at most, name fewer or a narrower glob",
+                selection.chosen.len()
+            );
+        }
+        if selection.chosen.is_empty() {
+            bail!("failed to find {}", missing_words(&selection.missing));
+        }
+        let described = Described::open();
+        let planned: Vec<Planned> =
+            selection.chosen.iter().map(|chosen| plan::plan(chosen, &functions, described.of(chosen))).collect();
+        let sight = (options.kernel_stacks || !unknown.is_empty()).then(Sight::read);
+        let lacks_names = sight.as_ref().filter(|_| !selection.missing.is_empty()).and_then(Sight::missing_names);
+        let lacks_addresses = sight.as_ref().filter(|_| options.kernel_stacks).and_then(Sight::missing_addresses);
+        let presets = options.presets.iter().map(|preset| format!("preset {}", preset.word()));
+        Ok(Self {
+            plan: recorder_plan(options, &planned),
+            requested: names.iter().cloned().chain(presets).collect(),
+            planned,
+            missing: selection.missing,
+            symbols: lacks_names.or(lacks_addresses),
+        })
+    }
+
+    /// What became of what was asked for.
+    pub fn report(&self, attached: &[Attached]) -> Report {
+        let report = Report::new(host::name(), self.requested.clone(), &self.planned, attached, self.missing.clone());
+        Report { symbols: self.symbols.clone(), ..report }
+    }
+
+    /// What names the calls of these functions.
+    pub fn decoder(&self, attached: &[Attached]) -> Decoder {
+        Decoder::new(&self.planned, attached)
+    }
+}
+
+fn missing_words(missing: &[Missing]) -> String {
+    let words: Vec<String> = missing
+        .iter()
+        .map(|missing| match missing.near[..] {
+            [] => format!("`{}`: no function or system call of this kernel is called so", missing.name),
+            _ => format!("`{}`: did you mean {}?", missing.name, missing.near.join(" or ")),
+        })
+        .collect();
+    words.join("; ")
+}
+
+fn recorder_plan(options: &Options, planned: &[Planned]) -> Plan {
+    let trigger_of = |name: &str| {
+        options.triggers.iter().find_map(|trigger| match trigger {
+            On::Result { function, result } if select::is_same(function, name) => Some(*result),
+            _ => None,
+        })
+    };
+    let functions = planned.iter().map(|planned| Function {
+        kernel: planned.kernel.as_ref().map(|side| side.point.clone()),
+        syscall: planned.syscall.as_ref().map(|side| side.point.clone()),
+        trigger: trigger_of(&planned.name),
+    });
+    let signals = options.triggers.iter().filter_map(|trigger| match trigger {
+        On::Signal(signal) => Some(*signal),
+        On::Result { .. } => None,
+    });
+    Plan {
+        filter: Filter { command: !options.crash.command.is_empty(), ..options.crash.filter.clone() },
+        functions: functions.collect(),
+        calls: options.calls,
+        tasks: options.tasks,
+        kernel_stacks: options.kernel_stacks,
+        live: options.live,
+        trigger_signals: signals.collect(),
+        attach: options.attach,
+        btf: options.crash.btf.clone(),
+        verbose: options.crash.verbose,
+    }
+}
+
+/// What the kernel's tracepoints say of system calls.
+struct Described(Option<Tracefs>);
+
+impl Described {
+    /// Where we may not look at them, we know the usual calls ourselves.
+    fn open() -> Self {
+        Self(Tracefs::open().ok())
+    }
+
+    fn of(&self, chosen: &Chosen) -> Option<Vec<Parameter>> {
+        if !chosen.is_syscall {
+            return None;
+        }
+        let format = self.0.as_ref()?.format(&format!("sys_enter_{}", kernels_name(&chosen.name))).ok()??;
+        Some(syscalls::from_format(&format))
+    }
+}

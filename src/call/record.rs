@@ -1,0 +1,186 @@
+//! The shapes of a call and of the records around it: what stands in JSON, and what the text is made from.
+
+use serde::Serialize;
+
+use crate::hex::Hex;
+use crate::output::{SCHEMA, Timestamp};
+use crate::probe::call::How;
+
+/// A value of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// Where something lies, or a number that JSON's numbers don't reach.
+    Address(Hex),
+    /// A count, a size, a descriptor.
+    Number(i64),
+    /// `true` and `false`
+    Boolean(bool),
+    /// By name: `PROT_READ|PROT_EXEC`, `SIGTERM`.
+    Words(String),
+    /// A string or a path.
+    Text(String),
+}
+
+/// One value that was read of a call: an argument, or a field of what it points to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Argument {
+    /// `addr`; of a field `vma:vm_area_struct.vm_start`.
+    pub name: String,
+    /// As C writes it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When the call began; None: it could not be read.
+    pub value: Option<Value>,
+    /// When it ended, where that is another one.
+    pub after: Option<Value>,
+    /// The number behind `value`.
+    #[serde(skip)]
+    pub raw: Option<u64>,
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It has ended.
+    Returned,
+    /// It was not seen to end: it still ran, or never returns.
+    NotReturned,
+}
+
+/// A frame of the kernel's stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelFrame {
+    /// Where.
+    pub address: Hex,
+    /// `vm_munmap+0x3a`; None: the kernel doesn't show its symbols.
+    pub symbol: Option<String>,
+}
+
+/// What a call has to do with a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Relation {
+    /// One word: `unmapped`, `truncated`, ...
+    pub kind: &'static str,
+    /// In words: what it did to what the crash was about.
+    pub text: String,
+    /// False: a guess, as where only the names of two files are the same.
+    pub certain: bool,
+}
+
+/// One call of a function of the kernel. Fields as in docs/output.md; None is `null`: not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// The process, as the host numbers it.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The process's name.
+    pub comm: String,
+    /// Its name: of a system call the plain one.
+    pub function: String,
+    /// How it was seen.
+    pub attach: How,
+    /// In order.
+    pub arguments: Vec<Argument>,
+    /// None: it has not returned, or returns nothing.
+    #[serde(rename = "return")]
+    pub result: Option<Value>,
+    /// The error that `return` stands for, by name.
+    pub error: Option<String>,
+    /// Did it end?
+    pub state: State,
+    /// When it began.
+    pub entered: Timestamp,
+    /// How long it took; None: it has not returned.
+    pub duration_ns: Option<u64>,
+    /// With `--kernel-stack`, innermost first.
+    pub kernel_stack: Option<Vec<KernelFrame>>,
+    /// What it has to do with the crash that it is told with; None: nothing that we know of.
+    pub relation: Option<Relation>,
+    /// It explains that crash.
+    pub is_cause: bool,
+    /// CLOCK_BOOTTIME of `entered`.
+    #[serde(skip)]
+    pub entered_ns: u64,
+    /// The whole register, with its sign.
+    #[serde(skip)]
+    pub raw_result: Option<i64>,
+}
+
+impl Call {
+    /// The number behind the value of this name.
+    pub fn raw(&self, name: &str) -> Option<u64> {
+        self.arguments.iter().find(|argument| argument.name == name)?.raw
+    }
+
+    /// The string of this name.
+    pub fn text_of(&self, name: &str) -> Option<&str> {
+        match &self.arguments.iter().find(|argument| argument.name == name)?.value {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// CLOCK_BOOTTIME of its end; of one that was not seen to end, of its begin.
+    pub fn ended_ns(&self) -> u64 {
+        self.entered_ns.saturating_add(self.duration_ns.unwrap_or(0))
+    }
+}
+
+/// A call as a record of its own: `--live`.
+#[derive(Clone, Debug, Serialize)]
+pub struct LiveCall {
+    /// Always `call`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When it ended.
+    pub timestamp: Timestamp,
+    /// This machine's name.
+    pub host: String,
+    /// The call.
+    #[serde(flatten)]
+    pub call: Call,
+}
+
+impl LiveCall {
+    /// What `kind` and `schema` are in every record.
+    pub const KIND: (&'static str, u32) = ("call", SCHEMA);
+}
+
+/// What a trigger brought that is no crash: `--trigger`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trigger {
+    /// Always `call_trigger`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When it fired.
+    pub timestamp: Timestamp,
+    /// This machine's name.
+    pub host: String,
+    /// `SIGUSR1`, or `mmap=-ENOMEM`.
+    pub trigger: String,
+    /// The process that was running.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The process's name.
+    pub comm: String,
+    /// False: in an interrupt or a thread of the kernel's own: the task only happened to run.
+    pub certain: bool,
+    /// Its last calls, oldest first.
+    pub calls: Vec<Call>,
+    /// CLOCK_BOOTTIME of `timestamp`.
+    #[serde(skip)]
+    pub fired_ns: u64,
+}
+
+impl Trigger {
+    /// What `kind` and `schema` are in every record.
+    pub const KIND: (&'static str, u32) = ("call_trigger", SCHEMA);
+}

@@ -1,0 +1,396 @@
+//! What became of what was asked for: of each function, and of the calls at every stage, so that it's visible where any were lost.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::plan::Planned;
+use super::select::Missing;
+use crate::output::{Record, SCHEMA, Timestamp, escape};
+use crate::probe as crash;
+use crate::probe::call::{Attached, Counters, How};
+
+/// Names in one line of the text.
+const NAMES_PER_LINE: usize = 8;
+/// Lines of names of one way.
+const LINES_MAX: usize = 4;
+
+/// At the begin and at the end of a run. Fields as in docs/output.md.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Always `call_report`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When.
+    pub timestamp: Timestamp,
+    /// This machine's name.
+    pub host: String,
+    /// The run is over.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// As it was typed: names, globs, `preset memory`.
+    pub requested: Vec<String>,
+    /// What became of each function that was found.
+    pub functions: Vec<Function>,
+    /// What was not found.
+    pub not_found: Vec<Missing>,
+    /// How many functions survived each stage.
+    pub function_stages: FunctionStages,
+    /// How many calls survived each stage; None: the run begins.
+    pub call_stages: Option<CallStages>,
+    /// What was lost, by reason, zeros included.
+    pub losses: BTreeMap<&'static str, u64>,
+    /// Symbols of the kernel that are needed and not to be had, and why; None: nothing is missing.
+    pub symbols: Option<String>,
+}
+
+/// What became of one function.
+#[derive(Clone, Debug, Serialize)]
+pub struct Function {
+    /// Its name.
+    pub function: String,
+    /// A system call.
+    pub is_syscall: bool,
+    /// `attached`; `not_probeable`: there is such a function, and no way to it on this kernel.
+    pub state: &'static str,
+    /// The way it is seen.
+    pub attach: Option<How>,
+    /// What was tried before, or in vain.
+    pub failures: Vec<Failure>,
+    /// It came with a preset: nobody named it.
+    pub from_preset: bool,
+}
+
+/// A way that failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// The way.
+    pub attach: How,
+    /// Why.
+    pub error: String,
+}
+
+/// Functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FunctionStages {
+    /// Names, globs and presets that were typed.
+    pub requested: usize,
+    /// Functions that they stand for.
+    pub resolved: usize,
+    /// Functions that are watched.
+    pub attached: usize,
+}
+
+/// Calls and tasks, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CallStages {
+    /// Calls of tasks that are not watched.
+    pub filtered: u64,
+    /// Calls that were recorded.
+    pub recorded: u64,
+    /// Of them, those that were seen to return.
+    pub returned: u64,
+    /// Tasks that were given room.
+    pub tasks: u64,
+    /// Of them, those whose calls had to make room for others.
+    pub tasks_forgotten: u64,
+    /// Triggers that fired.
+    pub triggers: u64,
+    /// Calls that were handed on as they ended, for `--live`.
+    pub live: u64,
+    /// Deaths by a watched signal, as the kernel has counted them.
+    pub deaths: u64,
+    /// Crashes that were told.
+    pub crashes: u64,
+    /// Of them, those whose calls were there.
+    pub crashes_with_calls: u64,
+    /// Of them, those that a call explains.
+    pub crashes_explained: u64,
+}
+
+impl Report {
+    /// What `kind` and `schema` are in every record.
+    pub const KIND: (&'static str, u32) = ("call_report", SCHEMA);
+
+    /// At the begin of a run.
+    pub fn new(
+        host: String,
+        requested: Vec<String>,
+        planned: &[Planned],
+        attached: &[Attached],
+        not_found: Vec<Missing>,
+    ) -> Self {
+        let functions: Vec<Function> = planned
+            .iter()
+            .zip(attached)
+            .map(|(planned, attached)| Function {
+                function: planned.name.clone(),
+                is_syscall: planned.syscall.is_some(),
+                state: if attached.how.is_some() { "attached" } else { "not_probeable" },
+                attach: attached.how,
+                failures: attached
+                    .failures
+                    .iter()
+                    .map(|(attach, error)| Failure { attach: *attach, error: error.clone() })
+                    .collect(),
+                from_preset: planned.from_preset,
+            })
+            .collect();
+        let function_stages = FunctionStages {
+            requested: requested.len(),
+            resolved: functions.len(),
+            attached: functions.iter().filter(|function| function.attach.is_some()).count(),
+        };
+        Self {
+            kind: Self::KIND.0,
+            schema: Self::KIND.1,
+            timestamp: Timestamp::now(),
+            host,
+            is_final: false,
+            requested,
+            functions,
+            not_found,
+            function_stages,
+            call_stages: None,
+            losses: losses(&Counters::default(), &crash::Counters::default()),
+            symbols: None,
+        }
+    }
+
+    /// The same at the end. `kept`: tasks that are still there; `crashes`: told, with calls, explained.
+    pub fn at_end(&self, counters: &Counters, deaths: &crash::Counters, kept: u64, crashes: [u64; 3]) -> Self {
+        let [told, with_calls, explained] = crashes;
+        Self {
+            timestamp: Timestamp::now(),
+            is_final: true,
+            call_stages: Some(CallStages {
+                filtered: counters.filtered,
+                recorded: counters.calls,
+                returned: counters.returns,
+                tasks: counters.tasks,
+                tasks_forgotten: counters.tasks.saturating_sub(kept),
+                triggers: counters.triggers,
+                live: counters.live,
+                deaths: deaths.fatal + deaths.caught,
+                crashes: told,
+                crashes_with_calls: with_calls,
+                crashes_explained: explained,
+            }),
+            losses: losses(counters, deaths),
+            ..self.clone()
+        }
+    }
+
+    /// Is something missing that was asked for by name?
+    pub fn lacks_any(&self) -> bool {
+        !self.not_found.is_empty()
+            || self.functions.iter().any(|function| function.attach.is_none() && !function.from_preset)
+    }
+
+    /// The functions that are watched, by the way they are.
+    pub fn by_way(&self) -> Vec<(How, Vec<&str>)> {
+        let ways = [How::Fentry, How::KprobeMulti, How::Kprobe, How::Tracepoint];
+        let of = |way: How| self.functions.iter().filter(move |function| function.attach == Some(way));
+        ways.into_iter()
+            .map(|way| (way, of(way).map(|function| function.function.as_str()).collect::<Vec<_>>()))
+            .filter(|(_, names)| !names.is_empty())
+            .collect()
+    }
+}
+
+/// Of calls and triggers, and of the crashes that ask for them.
+fn losses(calls: &Counters, crashes: &crash::Counters) -> BTreeMap<&'static str, u64> {
+    let mut losses = BTreeMap::from(calls.losses());
+    losses.insert("crash_ring_full", crashes.sample_ring_full);
+    losses.insert("crash_stack_page_ring_full", crashes.stack_page_ring_full);
+    // One table for each probe: a descendant that one doesn't watch the other may.
+    *losses.entry("watch_table_full").or_default() += crashes.watch_table_full;
+    losses
+}
+
+/// The first of many names.
+fn few(names: &[&str]) -> String {
+    let (shown, more) = names.split_at(names.len().min(NAMES_PER_LINE));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    shown.join(", ") + &more
+}
+
+/// A way in words.
+pub fn words(how: How) -> &'static str {
+    match how {
+        How::Fentry => "fentry and fexit",
+        How::KprobeMulti => "kprobe.multi",
+        How::Kprobe => "kprobes",
+        How::Tracepoint => "tracepoints of system calls",
+    }
+}
+
+impl Record for Report {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+}
+
+impl Report {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        match &self.call_stages {
+            None => self.write_functions(to),
+            Some(stages) => self.write_stages(to, stages),
+        }
+    }
+
+    fn write_functions(&self, to: &mut String) -> std::fmt::Result {
+        let stages = &self.function_stages;
+        writeln!(
+            to,
+            "{} asked for, {} functions found, {} attached",
+            stages.requested, stages.resolved, stages.attached
+        )?;
+        for (how, names) in self.by_way() {
+            let (shown, more) = names.split_at(names.len().min(NAMES_PER_LINE * LINES_MAX));
+            for (index, names) in shown.chunks(NAMES_PER_LINE).enumerate() {
+                let way = if index == 0 { format!("by {}:", words(how)) } else { String::new() };
+                writeln!(to, "  {way:<32} {}", names.join(", "))?;
+            }
+            if !more.is_empty() {
+                writeln!(to, "  {:<32} and {} more", "", more.len())?;
+            }
+        }
+        for missing in &self.not_found {
+            write!(to, "  not found: {}", escape(&missing.name))?;
+            match missing.near[..] {
+                [] => writeln!(to)?,
+                _ => writeln!(to, " (did you mean {}?)", missing.near.join(" or "))?,
+            }
+        }
+        for (why, names) in self.refusals() {
+            writeln!(to, "  not probeable: {} ({})", few(&names), escape(&why))?;
+        }
+        if let Some(symbols) = &self.symbols {
+            writeln!(to, "  {symbols}")?;
+        }
+        Ok(())
+    }
+
+    /// The functions that are not watched, by the reason why.
+    fn refusals(&self) -> BTreeMap<String, Vec<&str>> {
+        let mut refusals: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for function in self.functions.iter().filter(|function| function.attach.is_none()) {
+            let whys: Vec<String> = function
+                .failures
+                .iter()
+                .map(|failure| format!("{}: {}", words(failure.attach), failure.error))
+                .collect();
+            let why = if whys.is_empty() { "it is no system call".to_owned() } else { whys.join("; ") };
+            refusals.entry(why).or_default().push(&function.function);
+        }
+        refusals
+    }
+
+    /// Why nothing at all is watched, in one line, with what would work.
+    pub fn refusal(&self) -> String {
+        let reasons = self.refusals().into_iter().map(|(why, names)| format!("{} ({})", few(&names), escape(&why)));
+        let text = format!("failed to attach to {}", reasons.collect::<Vec<_>>().join("; "));
+        if self.functions.iter().any(|function| function.is_syscall) {
+            return text;
+        }
+        format!("{text}: name system calls, as munmap: they have tracepoints on every kernel")
+    }
+
+    fn write_stages(&self, to: &mut String, stages: &CallStages) -> std::fmt::Result {
+        let losses: Vec<String> = self.losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        writeln!(
+            to,
+            "{} calls recorded of {} tasks ({} forgotten), {} returned, {} filtered out in the kernel; {} triggers, {} live; \
+             {} deaths, {} told, {} with calls, {} explained; lost: {}",
+            stages.recorded,
+            stages.tasks,
+            stages.tasks_forgotten,
+            stages.returned,
+            stages.filtered,
+            stages.triggers,
+            stages.live,
+            stages.deaths,
+            stages.crashes,
+            stages.crashes_with_calls,
+            stages.crashes_explained,
+            losses.join(", ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(name: &str, from_preset: bool) -> Planned {
+        Planned { name: name.to_owned(), from_preset, kernel: None, syscall: None }
+    }
+
+    fn report(preset: bool) -> Report {
+        let failed = Attached { how: None, failures: vec![(How::Kprobe, "not probeable: No such file".to_owned())] };
+        let missing = Missing { name: "munmpa".to_owned(), near: vec!["munmap".to_owned()] };
+        Report::new(
+            "web-1".to_owned(),
+            vec!["mmap".to_owned(), "do_truncate".to_owned(), "munmpa".to_owned()],
+            &[planned("mmap", false), planned("do_truncate", preset)],
+            &[Attached { how: Some(How::Fentry), failures: Vec::new() }, failed],
+            if preset { Vec::new() } else { vec![missing] },
+        )
+    }
+
+    #[test]
+    fn each_function_has_its_fate() {
+        let text = report(false).text();
+        let expected = "3 asked for, 2 functions found, 1 attached\n  by fentry and fexit:             mmap\n  not found: munmpa (did you mean munmap?)\n  \
+                        not probeable: do_truncate (kprobes: not probeable: No such file)\n";
+        assert_eq!(text, expected);
+        let json = serde_json::to_value(report(false)).unwrap();
+        assert_eq!(json["functions"][1]["state"], "not_probeable");
+        assert_eq!(json["functions"][1]["failures"][0]["attach"], "kprobe");
+        assert_eq!(json["not_found"][0]["near"][0], "munmap");
+        assert_eq!(json["losses"]["task_table_full"], 0, "zeros are shown");
+        assert!(json["call_stages"].is_null());
+    }
+
+    #[test]
+    fn many_names_are_cut_short() {
+        let names: Vec<String> = (0..40).map(|number| format!("f{number}")).collect();
+        let planned: Vec<Planned> = names.iter().map(|name| planned(name, false)).collect();
+        let all = |how: Option<How>| vec![Attached { how, failures: Vec::new() }; 40];
+        let report = |how| Report::new(String::new(), Vec::new(), &planned, &all(how), Vec::new());
+        let text = report(Some(How::Fentry)).text();
+        assert_eq!((text.lines().count(), text.lines().last().unwrap().trim()), (6, "and 8 more"));
+        let refusal = report(None).refusal();
+        assert!(
+            refusal.starts_with("failed to attach to f0, f1, f2, f3, f4, f5, f6, f7 and 32 more (it is no"),
+            "{refusal}"
+        );
+        assert!(refusal.ends_with("name system calls, as munmap: they have tracepoints on every kernel"), "{refusal}");
+    }
+
+    #[test]
+    fn what_nobody_named_is_not_missing() {
+        assert!(report(false).lacks_any());
+        assert!(!report(true).lacks_any());
+    }
+
+    #[test]
+    fn the_end_counts_every_stage() {
+        let counters = Counters { calls: 10, returns: 9, tasks: 4, live_budget: 2, ..Counters::default() };
+        let deaths = crash::Counters { fatal: 2, caught: 1, sample_ring_full: 1, ..crash::Counters::default() };
+        let end = report(true).at_end(&counters, &deaths, 3, [2, 1, 1]);
+        let json = serde_json::to_value(&end).unwrap();
+        assert_eq!(json["final"], true);
+        assert_eq!(json["call_stages"]["tasks_forgotten"], 1);
+        assert_eq!((&json["losses"]["live_budget"], &json["losses"]["crash_ring_full"]), (&2.into(), &1.into()));
+        assert_eq!((&json["call_stages"]["deaths"], &json["call_stages"]["crashes"]), (&3.into(), &2.into()));
+        assert!(end.text().starts_with("10 calls recorded of 4 tasks (1 forgotten), 9 returned"), "{}", end.text());
+    }
+}

@@ -1,0 +1,186 @@
+//! How a number that was read of a call is shown: with its sign, by its name, as an address.
+
+use std::rc::Rc;
+
+use super::functions::{BitField, Kind};
+use super::record::Value;
+use crate::flags;
+use crate::hex::Hex;
+
+/// How a value is shown.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// A number that may be below zero, of so many bytes.
+    Signed(u8),
+    /// A number of so many bytes.
+    Unsigned(u8),
+    /// `true` and `false`
+    Boolean,
+    /// Where something lies.
+    Address,
+    /// By its name, or by those of its flags.
+    Words(fn(u64) -> String, u8),
+    /// By the name that the kernel's types have for it.
+    Enumeration(Rc<[(i128, String)]>, u8),
+    /// Some bits of a number.
+    Bits(BitField, bool),
+    /// A string.
+    Text,
+    /// The path of a file, below its mount.
+    Path,
+}
+
+/// The low bytes of a register.
+fn low(raw: u64, bytes: u8) -> u64 {
+    if bytes >= 8 { raw } else { raw & ((1 << (u32::from(bytes) * 8)) - 1) }
+}
+
+/// The low bytes of a register, with their sign.
+pub fn signed(raw: u64, bytes: u8) -> i64 {
+    let unused = 64 - u32::from(bytes.clamp(1, 8)) * 8;
+    (raw << unused).cast_signed() >> unused
+}
+
+/// A count or a size: as a number, where JSON's numbers reach so far.
+fn number(raw: u64) -> Value {
+    i64::try_from(raw).map_or(Value::Address(Hex(raw)), Value::Number)
+}
+
+impl Shape {
+    /// How a value of this kind is shown; None: it is none that can be.
+    pub fn of(kind: &Kind) -> Option<Self> {
+        Some(match kind {
+            Kind::Integer { bytes, signed: true } => Self::Signed(*bytes),
+            Kind::Integer { bytes, signed: false } => Self::Unsigned(*bytes),
+            Kind::Boolean => Self::Boolean,
+            Kind::Enumeration { bytes, names } => Self::Enumeration(names.clone().into(), *bytes),
+            Kind::Text | Kind::Pointer(_) | Kind::PointerToNumber(_) | Kind::Address => Self::Address,
+            Kind::Characters => Self::Text,
+            Kind::Void | Kind::Other { .. } => return None,
+        })
+    }
+
+    /// The bytes of the number that is read.
+    pub fn bytes(&self) -> u8 {
+        match self {
+            Self::Signed(bytes) | Self::Unsigned(bytes) | Self::Words(_, bytes) | Self::Enumeration(_, bytes) => *bytes,
+            Self::Boolean => 1,
+            Self::Bits(field, _) => match field.shift + field.width {
+                0..=8 => 1,
+                9..=16 => 2,
+                17..=32 => 4,
+                _ => 8,
+            },
+            Self::Address | Self::Text | Self::Path => 8,
+        }
+    }
+
+    /// The value of a number; of texts there is none here.
+    pub fn show(&self, raw: u64) -> Value {
+        match self {
+            Self::Signed(bytes) => Value::Number(signed(raw, *bytes)),
+            Self::Unsigned(bytes) => number(low(raw, *bytes)),
+            Self::Boolean => Value::Boolean(low(raw, 1) != 0),
+            Self::Address | Self::Text | Self::Path => Value::Address(Hex(raw)),
+            Self::Words(words, bytes) => Value::Words(words(low(raw, *bytes))),
+            Self::Enumeration(names, bytes) => {
+                let (plus, minus) = (i128::from(low(raw, *bytes)), i128::from(signed(raw, *bytes)));
+                let name = names.iter().find(|(known, _)| *known == plus || *known == minus);
+                name.map_or(Value::Number(signed(raw, *bytes)), |(_, name)| Value::Words(name.clone()))
+            }
+            Self::Bits(field, is_signed) => {
+                let bits = raw >> field.shift & (u64::MAX >> (64 - field.width.clamp(1, 64)));
+                let unused = 64 - field.width.clamp(1, 64);
+                if *is_signed { Value::Number((bits << unused).cast_signed() >> unused) } else { number(bits) }
+            }
+        }
+    }
+}
+
+/// What the name of a parameter tells beside its type: flags, signals, descriptors. None: nothing.
+pub fn by_name(function: &str, name: &str, kind: &Kind) -> Option<Shape> {
+    let Kind::Integer { bytes, .. } = kind else { return None };
+    let is = |part: &str| function.contains(part);
+    let words = |words: fn(u64) -> String| Some(Shape::Words(words, *bytes));
+    match name {
+        "prot" | "reqprot" => words(flags::prot),
+        "flags" | "flag" if is("mmap") => words(flags::map),
+        "flags" if is("mremap") => words(flags::mremap),
+        "flags" if is("memfd") => words(flags::memfd),
+        "flags" if is("open") => words(flags::open),
+        "flags" | "flag" if function.ends_with("at") || function.ends_with("at2") => words(flags::at),
+        "shmflg" => words(flags::shm),
+        "vm_flags" => words(flags::vm),
+        "behavior" | "advice" if is("madvise") => words(flags::advice),
+        "mode" if is("fallocate") => words(flags::fallocate),
+        "mode" if *bytes == 2 || is("mkdir") || is("chmod") || is("open") => words(flags::mode),
+        "how" if is("sigprocmask") => words(flags::signal_how),
+        "sig" | "signum" | "signr" | "signo" | "si_signo" | "exit_signal" => words(flags::signal),
+        "dfd" | "dirfd" | "olddfd" | "newdfd" => words(flags::folder),
+        // mmap has it as an unsigned long.
+        "fd" => Some(Shape::Signed(4)),
+        "s_dev" => words(device),
+        _ if *bytes == 8 && is_address(name) => Some(Shape::Address),
+        _ => None,
+    }
+}
+
+/// A device as the kernel numbers it, `MAJOR:MINOR`: include/linux/kdev_t.h.
+fn device(number: u64) -> String {
+    format!("{}:{}", number >> 20, number & 0xf_ffff)
+}
+
+/// Is a parameter of this name, an unsigned long, an address?
+fn is_address(name: &str) -> bool {
+    name.contains("addr")
+        || name.ends_with("brk")
+        || matches!(name, "start" | "end" | "brk" | "ptr" | "ip" | "sp" | "newsp" | "vm_start" | "vm_end")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_their_signs() {
+        assert_eq!(Shape::Signed(4).show(0xffff_ffff), Value::Number(-1));
+        assert_eq!(
+            Shape::Signed(4).show(0x1234_0000_0001),
+            Value::Number(1),
+            "the register's upper half means nothing"
+        );
+        assert_eq!(Shape::Unsigned(4).show(0xffff_ffff), Value::Number(0xffff_ffff));
+        assert_eq!(Shape::Unsigned(8).show(u64::MAX), Value::Address(Hex(u64::MAX)));
+        assert_eq!(Shape::Signed(8).show(u64::MAX), Value::Number(-1));
+        assert_eq!(Shape::Boolean.show(0x100), Value::Boolean(false));
+    }
+
+    #[test]
+    fn names_are_the_kernels() {
+        let names: Rc<[(i128, String)]> = [(-1, "BELOW".to_owned()), (2, "TWO".to_owned())].into();
+        let shape = Shape::Enumeration(names, 4);
+        assert_eq!(shape.show(2), Value::Words("TWO".to_owned()));
+        assert_eq!(shape.show(0xffff_ffff), Value::Words("BELOW".to_owned()));
+        assert_eq!(shape.show(3), Value::Number(3), "one that has none");
+    }
+
+    #[test]
+    fn bit_fields_are_cut_out() {
+        let field = BitField { shift: 3, width: 2 };
+        assert_eq!(Shape::Bits(field, false).show(0b11_0000), Value::Number(2));
+        assert_eq!(Shape::Bits(field, true).show(0b11_0000), Value::Number(-2));
+        assert_eq!(Shape::Bits(field, false).bytes(), 1);
+        assert_eq!(Shape::Bits(BitField { shift: 7, width: 2 }, false).bytes(), 2);
+    }
+
+    #[test]
+    fn a_name_tells_more_than_a_type() {
+        let long = Kind::Integer { bytes: 8, signed: false };
+        let show = |function: &str, name: &str, raw: u64| by_name(function, name, &long).map(|shape| shape.show(raw));
+        assert_eq!(show("mmap", "fd", 0xffff_ffff), Some(Value::Number(-1)));
+        assert_eq!(show("mmap", "prot", 1), Some(Value::Words("PROT_READ".to_owned())));
+        assert_eq!(show("munmap", "addr", 0x1000), Some(Value::Address(Hex(0x1000))));
+        assert_eq!(show("munmap", "len", 0x1000), None);
+        assert_eq!(show("f", "s_dev", 0x80_0001), Some(Value::Words("8:1".to_owned())));
+    }
+}

@@ -1,0 +1,150 @@
+//! The kernel's structs that we look into, and what of them is worth telling.
+
+use super::shape::Shape;
+use crate::flags;
+
+/// How a field is read and shown.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// As its type says.
+    Plain,
+    /// The same, and again when the call has ended.
+    Again,
+    /// By names.
+    Words(fn(u64) -> String),
+    /// The path of the file whose dentry lies there.
+    Path,
+    /// The string that it points to.
+    Text,
+}
+
+/// A field: what it is called, where it lies, how it is shown.
+pub struct Field {
+    /// `vm_start`
+    pub name: &'static str,
+    /// Through structs and pointers: `vm_file.f_path.dentry`; empty: the pointer itself.
+    pub path: &'static str,
+    /// How it is shown.
+    pub look: Look,
+}
+
+/// The name is the path.
+const fn plain(path: &'static str) -> Field {
+    Field { name: path, path, look: Look::Plain }
+}
+
+const fn again(path: &'static str) -> Field {
+    Field { name: path, path, look: Look::Again }
+}
+
+const fn named(name: &'static str, path: &'static str, look: Look) -> Field {
+    Field { name, path, look }
+}
+
+const KNOWN: &[(&str, &[Field])] = &[
+    ("cred", &[plain("uid.val"), plain("euid.val")]),
+    (
+        "dentry",
+        &[
+            named("path", "", Look::Path),
+            named("i_ino", "d_inode.i_ino", Look::Plain),
+            named("i_size", "d_inode.i_size", Look::Again),
+            named("s_dev", "d_inode.i_sb.s_dev", Look::Plain),
+        ],
+    ),
+    (
+        "file",
+        &[
+            named("path", "f_path.dentry", Look::Path),
+            named("f_flags", "f_flags", Look::Words(flags::open)),
+            named("i_ino", "f_inode.i_ino", Look::Plain),
+            named("i_size", "f_inode.i_size", Look::Again),
+            named("s_dev", "f_inode.i_sb.s_dev", Look::Plain),
+        ],
+    ),
+    ("filename", &[named("name", "name", Look::Text)]),
+    ("iattr", &[plain("ia_valid"), plain("ia_size")]),
+    (
+        "inode",
+        &[
+            plain("i_ino"),
+            again("i_size"),
+            named("s_dev", "i_sb.s_dev", Look::Plain),
+            named("i_mode", "i_mode", Look::Words(flags::mode)),
+        ],
+    ),
+    ("kernel_clone_args", &[plain("flags"), plain("exit_signal")]),
+    ("kernel_siginfo", &[plain("si_signo"), plain("si_errno"), plain("si_code")]),
+    ("linux_binprm", &[named("filename", "filename", Look::Text)]),
+    ("mm_struct", &[again("total_vm"), again("map_count"), plain("start_brk"), plain("brk")]),
+    ("module", &[plain("name")]),
+    ("net_device", &[plain("name")]),
+    ("open_flags", &[named("open_flag", "open_flag", Look::Words(flags::open))]),
+    ("open_how", &[named("flags", "flags", Look::Words(flags::open)), named("mode", "mode", Look::Words(flags::mode))]),
+    ("path", &[named("path", "dentry", Look::Path), named("i_ino", "dentry.d_inode.i_ino", Look::Plain)]),
+    ("pt_regs", &[plain("ip"), plain("sp"), plain("orig_ax")]),
+    ("rlimit", &[plain("rlim_cur"), plain("rlim_max")]),
+    ("rlimit64", &[plain("rlim_cur"), plain("rlim_max")]),
+    (
+        "sigaction",
+        &[
+            named("sa_handler", "sa_handler", Look::Words(flags::handler)),
+            named("sa_flags", "sa_flags", Look::Words(flags::sigaction)),
+        ],
+    ),
+    ("signal_struct", &[plain("group_exit_code")]),
+    ("sk_buff", &[plain("len")]),
+    ("sockaddr", &[plain("sa_family")]),
+    ("super_block", &[plain("s_id"), plain("s_dev")]),
+    ("task_struct", &[plain("pid"), plain("tgid"), plain("comm")]),
+    ("timespec64", &[plain("tv_sec"), plain("tv_nsec")]),
+    ("__kernel_timespec", &[plain("tv_sec"), plain("tv_nsec")]),
+    (
+        "vm_area_struct",
+        &[
+            plain("vm_start"),
+            plain("vm_end"),
+            named("vm_flags", "vm_flags", Look::Words(flags::vm)),
+            named("path", "vm_file.f_path.dentry", Look::Path),
+        ],
+    ),
+    ("vm_fault", &[plain("address")]),
+];
+
+/// What is worth telling of a struct; empty: we don't know it.
+pub fn fields(name: &str) -> &'static [Field] {
+    KNOWN.iter().find(|(known, _)| *known == name).map_or(&[], |(_, fields)| fields)
+}
+
+impl Look {
+    /// How what was read is shown, where its type says `usual`.
+    pub fn shape(self, usual: Shape) -> Shape {
+        match self {
+            Self::Words(words) => Shape::Words(words, usual.bytes()),
+            Self::Path => Shape::Path,
+            Self::Text => Shape::Text,
+            Self::Plain | Self::Again => usual,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::btf::Btf;
+
+    use super::super::functions::Functions;
+    use super::*;
+
+    /// A name that the kernel doesn't have would be left out without a word.
+    #[test]
+    fn this_kernel_has_every_field() {
+        let btf = Btf::from_vmlinux().unwrap();
+        let functions = Functions::new(&btf);
+        for (name, fields) in KNOWN {
+            let Some(known) = functions.structure(name) else { panic!("no struct {name}") };
+            for field in fields.iter().filter(|field| !field.path.is_empty()) {
+                assert!(functions.place(known, field.path).is_some(), "{name}.{}", field.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Calls for people: one line each, and what they have to do with a crash.
+
+use std::fmt::Write;
+
+use super::record::{Argument, Call, LiveCall, State, Trigger, Value};
+use crate::hex::Hex;
+use crate::output::{Record, escape};
+
+/// Writes the calls under their heading: how long before the crash, whose, what, and how it ended.
+pub(crate) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at_ns: u64) -> std::fmt::Result {
+    writeln!(to, "  Kernel Calls:")?;
+    if calls.is_empty() {
+        return writeln!(to, "    none recorded of this thread");
+    }
+    let times: Vec<String> = calls.iter().map(|call| before(call.entered_ns, at_ns)).collect();
+    let width = times.iter().map(String::len).max().unwrap_or(0);
+    for (call, time) in calls.iter().zip(times) {
+        let whose = if call.tid == tid { String::new() } else { format!("[{}/{}] ", escape(&call.comm), call.tid) };
+        writeln!(to, "    {time:>width$}  {whose}{}", line(call))?;
+        let margin = width + 6;
+        if let Some(relation) = &call.relation {
+            let doubt = if relation.certain { "" } else { " (a guess)" };
+            let mark = if call.is_cause { "<- the cause: " } else { "-- " };
+            writeln!(to, "{:margin$}{mark}{}{doubt}", "", escape(&relation.text))?;
+        }
+        for frame in call.kernel_stack.iter().flatten() {
+            let symbol = frame.symbol.as_deref().map_or_else(|| frame.address.to_string(), escape);
+            writeln!(to, "{:margin$}     {symbol}", "")?;
+        }
+    }
+    Ok(())
+}
+
+/// `-30.124 ms`
+fn before(entered_ns: u64, at_ns: u64) -> String {
+    let (sign, apart) = if entered_ns <= at_ns { ('-', at_ns - entered_ns) } else { ('+', entered_ns - at_ns) };
+    let ms = apart as f64 / 1e6;
+    format!("{sign}{ms:.3} ms")
+}
+
+/// `munmap(addr 0x7f00, len 4096) = 0, 11.2 us`
+fn line(call: &Call) -> String {
+    let arguments: Vec<String> = call.arguments.iter().filter(|argument| is_shown(argument)).map(argument).collect();
+    let mut line = format!("{}({})", call.function, arguments.join(", "));
+    match (&call.result, &call.error, call.state) {
+        (Some(result), Some(error), _) => {
+            let _ = write!(line, " = {} {error}", value(result));
+        }
+        (Some(result), None, _) => {
+            let _ = write!(line, " = {}", value(result));
+        }
+        (None, _, State::Returned) => {}
+        (None, _, State::NotReturned) => line.push_str(", not returned"),
+    }
+    if let Some(duration_ns) = call.duration_ns {
+        let _ = write!(line, ", {}", duration(duration_ns));
+    }
+    line
+}
+
+/// The kernel's half of the address space begins here.
+const KERNEL: u64 = 1 << 63;
+
+/// A path says to people what its inode says to programs; what a pointer didn't lead to says nothing, nor does where something
+/// lies in the kernel.
+fn is_shown(argument: &Argument) -> bool {
+    if matches!(argument.value, Some(Value::Address(Hex(KERNEL..)))) {
+        return false;
+    }
+    let is_field = argument.name.contains([':', '*']);
+    let is_inode = argument.name.ends_with(".i_ino") || argument.name.ends_with(".s_dev");
+    !is_field || (argument.value.is_some() && !is_inode)
+}
+
+fn duration(ns: u64) -> String {
+    match ns {
+        0..10_000 => format!("{:.2} us", ns as f64 / 1e3),
+        10_000..1_000_000 => format!("{:.0} us", ns as f64 / 1e3),
+        _ => format!("{:.1} ms", ns as f64 / 1e6),
+    }
+}
+
+fn argument(argument: &Argument) -> String {
+    let shown = argument.value.as_ref().map_or_else(|| "?".to_owned(), value);
+    match &argument.after {
+        Some(after) => format!("{} {shown} -> {}", argument.name, value(after)),
+        None => format!("{} {shown}", argument.name),
+    }
+}
+
+fn value(value: &Value) -> String {
+    match value {
+        Value::Address(hex) => hex.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Boolean(boolean) => boolean.to_string(),
+        Value::Words(words) => words.clone(),
+        Value::Text(text) => format!("\"{}\"", escape(text)),
+    }
+}
+
+impl Record for LiveCall {
+    fn text(&self) -> String {
+        let call = &self.call;
+        let mut text =
+            format!("[{}] CALL: [{}/{}] {}\n", call.entered.local_clock(), escape(&call.comm), call.tid, line(call));
+        for frame in call.kernel_stack.iter().flatten() {
+            let symbol = frame.symbol.as_deref().map_or_else(|| frame.address.to_string(), escape);
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "      {symbol}");
+        }
+        text
+    }
+}
+
+impl Record for Trigger {
+    fn text(&self) -> String {
+        let mut text = format!(
+            "[{}] TRIGGER {} in process {} (PID: {}, TID: {})\n",
+            self.timestamp.local_seconds(),
+            escape(&self.trigger),
+            escape(&self.comm),
+            self.pid,
+            self.tid
+        );
+        if !self.certain {
+            text.push_str("  Doubt:         an interrupt or a thread of the kernel: this task only happened to run\n");
+        }
+        // Writing to a String can't fail.
+        let _ = write_calls(&mut text, &self.calls, self.tid, self.fired_ns);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::effect::tests::call;
+    use super::super::record::Relation;
+    use super::*;
+
+    #[test]
+    fn a_call_is_one_line() {
+        let mut munmap = call("munmap", &[("addr", 1), ("len", 4096)], -22);
+        munmap.arguments[0].value = Some(Value::Address(Hex(0x7f00)));
+        munmap.error = Some("EINVAL".to_owned());
+        assert_eq!(line(&munmap), "munmap(addr 0x7f00, len 4096) = -22 EINVAL, 1.0 ms");
+        munmap.arguments[1].after = Some(Value::Number(1));
+        munmap.arguments[0].value = None;
+        (munmap.result, munmap.error, munmap.duration_ns, munmap.state) = (None, None, None, State::NotReturned);
+        assert_eq!(line(&munmap), "munmap(addr ?, len 4096 -> 1), not returned");
+    }
+
+    #[test]
+    fn what_a_process_gave_is_escaped() {
+        let mut open = call("open", &[("filename", 0)], 3);
+        open.arguments[0].value = Some(Value::Text("a\n[forged]".to_owned()));
+        open.comm = "x\x1b[2J".to_owned();
+        let mut text = String::new();
+        write_calls(&mut text, &[open], 7, 5_000_000).unwrap();
+        assert_eq!(
+            text,
+            "  Kernel Calls:\n    -5.000 ms  [x\\x1b[2J/100] open(filename \"a\\n[forged]\") = 3, 1.0 ms\n"
+        );
+    }
+
+    #[test]
+    fn the_cause_is_marked() {
+        let mut munmap = call("munmap", &[], 0);
+        munmap.is_cause = true;
+        munmap.relation = Some(Relation { kind: "unmapped", text: "unmapped 0x7f00".to_owned(), certain: true });
+        let mut text = String::new();
+        write_calls(&mut text, &[munmap.clone()], 100, 5_000_000).unwrap();
+        assert!(text.ends_with("\n               <- the cause: unmapped 0x7f00\n"), "{text}");
+        munmap.is_cause = false;
+        munmap.relation.as_mut().unwrap().certain = false;
+        let mut text = String::new();
+        write_calls(&mut text, &[munmap], 100, 5_000_000).unwrap();
+        assert!(text.ends_with("-- unmapped 0x7f00 (a guess)\n"), "{text}");
+    }
+}

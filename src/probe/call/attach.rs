@@ -1,0 +1,281 @@
+//! The ways to see a function: each loads two programs of the patterns, and attaches the one for the end first, so that no call
+//! is taken for one that has not returned.
+
+use std::ffi::CString;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use anyhow::Result;
+use libbpf_rs::Program;
+use libbpf_rs::libbpf_sys::{
+    BPF_F_KPROBE_MULTI_RETURN, BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACEPOINT, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY,
+    BPF_TRACE_FEXIT, BPF_TRACE_KPROBE_MULTI, PERF_TYPE_TRACEPOINT, bpf_link_create, bpf_link_create_opts,
+    bpf_raw_tracepoint_open,
+};
+
+use super::Point;
+use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag};
+use crate::probe::object::Opened;
+use crate::probe::pattern::{Kind, Pattern, Refusal};
+use crate::probe::perf;
+use crate::probe::tracefs::Tracefs;
+
+/// A program that runs at a function until this is dropped.
+#[derive(Debug)]
+pub(super) struct Hook {
+    _link: OwnedFd,
+    /// The program's number in the kernel; None: that doesn't tell.
+    pub(super) program: Option<u32>,
+}
+
+impl Hook {
+    fn new(link: OwnedFd, program: &OwnedFd) -> Self {
+        Self { _link: link, program: Program::id_from_fd(program.as_fd()).ok() }
+    }
+}
+
+/// Why a function could not be attached in some way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// This kernel doesn't have the way: there is no need to try it with others.
+    Kernel(String),
+    /// This function can't be had in this way.
+    Function(String),
+}
+
+impl Failure {
+    pub(super) fn text(&self) -> &str {
+        let (Self::Kernel(text) | Self::Function(text)) = self;
+        text
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// ENOTSUPP of include/linux/errno.h, which no C library knows.
+const ENOTSUPP: i32 = 524;
+
+/// Does the kernel say that it has no such thing at all?
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | ENOTSUPP))
+}
+
+/// What such an answer means.
+fn lacking(error: &io::Error) -> Failure {
+    Failure::Kernel(match error.raw_os_error() {
+        // Lockdown, a security module, or an architecture that lacks what it takes: the kernel doesn't say which.
+        Some(libc::EPERM | libc::EACCES) => format!("this kernel does not let us ({error})"),
+        _ => format!("this kernel has none ({})", words(error)),
+    })
+}
+
+fn failed_to_attach(error: &io::Error) -> Failure {
+    if is_unsupported(error) {
+        return lacking(error);
+    }
+    Failure::Function(format!("not probeable: {}", words(error)))
+}
+
+fn function_failure(step: &str, error: &io::Error) -> Failure {
+    Failure::Function(format!("{step}: {}", words(error)))
+}
+
+fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(ENOTSUPP) => "not supported by this kernel".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let error = words(&refusal.error);
+        match refusal.log.as_str() {
+            // No trampolines: the function is not even looked at.
+            "" if is_unsupported(&refusal.error) => lacking(&refusal.error),
+            "" => Self::Function(format!("the kernel refused the program: {error}")),
+            log => Self::Function(format!("the kernel refused the program: {log} ({error})")),
+        }
+    }
+}
+
+/// Is the value read when the function has ended? See fl_fetch_again(), bpf/include/call_fetch.bpf.h.
+pub(super) fn is_read_at_end(fetch: &fl_fetch) -> bool {
+    u32::from(fetch.flags) & fl_fetch_flag::FL_FETCH_AGAIN.0 != 0
+        || u32::from(fetch.kind) == fl_fetch_kind::FL_FETCH_USER_TEXT.0
+}
+
+/// What a program has of its function: FL_PLACE() and its like, bpf/call.bpf.c.
+fn which(number: u32, point: &Point, is_tracepoint: bool) -> u64 {
+    let place = number << 1 | u32::from(is_tracepoint);
+    u64::from(place & 0xffff) | u64::from(point.parameters) << 16 | u64::from(point.flags & 0xff) << 24
+}
+
+/// The patterns of bpf/call.bpf.c.
+pub(super) struct Patterns {
+    fentry: Pattern,
+    fexit: Pattern,
+    kprobe: Pattern,
+    kretprobe: Pattern,
+    multi: Pattern,
+    multi_return: Pattern,
+    enter: Pattern,
+    leave: Pattern,
+}
+
+impl Patterns {
+    pub(super) fn of(object: &mut Opened) -> Result<Self> {
+        let names = [
+            "fl_fentry",
+            "fl_fexit",
+            "fl_kprobe",
+            "fl_kretprobe",
+            "fl_multi",
+            "fl_multi_return",
+            "fl_enter",
+            "fl_leave",
+        ];
+        let found: [Pattern; 8] = object
+            .patterns(&names)?
+            .try_into()
+            .map_err(|_| anyhow::anyhow!("failed to load the recorder: a program is missing"))?;
+        let [fentry, fexit, kprobe, kretprobe, multi, multi_return, enter, leave] = found;
+        Ok(Self { fentry, fexit, kprobe, kretprobe, multi, multi_return, enter, leave })
+    }
+
+    /// The two sides of a function: its end, and its begin where calls are recorded.
+    fn sides<'pattern>(
+        point: &Point,
+        begin: &'pattern Pattern,
+        end: &'pattern Pattern,
+    ) -> Vec<(Side, &'pattern Pattern)> {
+        let mut sides = vec![(Side::End, end)];
+        if point.flags & fl_function_flag::FL_FUNCTION_QUIET.0 == 0 {
+            sides.push((Side::Begin, begin));
+        }
+        sides
+    }
+
+    /// fentry and fexit.
+    pub(super) fn fentry(&self, number: u32, point: &Point) -> Result<Vec<Hook>, Failure> {
+        let Some(function) = point.btf_id else {
+            return Err(Failure::Function("its parameters are not among the kernel's types".to_owned()));
+        };
+        let mut hooks = Vec::new();
+        for (side, pattern) in Self::sides(point, &self.fentry, &self.fexit) {
+            let attach = if side == Side::Begin { BPF_TRACE_FENTRY } else { BPF_TRACE_FEXIT };
+            let program =
+                pattern.load(which(number, point, false), Kind { program: BPF_PROG_TYPE_TRACING, attach, function })?;
+            // SAFETY: no name: where to attach was said when it was loaded.
+            let link = unsafe { bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) };
+            let link = owned(link).map_err(|error| failed_to_attach(&error))?;
+            hooks.push(Hook::new(link, &program));
+        }
+        Ok(hooks)
+    }
+
+    /// A kprobe and a kretprobe.
+    pub(super) fn kprobe(&self, number: u32, point: &Point) -> Result<Vec<Hook>, Failure> {
+        let Some(kind) = perf::kprobe_type() else {
+            return Err(Failure::Kernel("this kernel has none (CONFIG_KPROBES)".to_owned()));
+        };
+        let symbol = c_string(&point.symbol)?;
+        let mut hooks = Vec::new();
+        for (side, pattern) in Self::sides(point, &self.kprobe, &self.kretprobe) {
+            let program =
+                pattern.load(which(number, point, false), Kind { program: BPF_PROG_TYPE_KPROBE, ..Kind::default() })?;
+            let event =
+                perf::open_kprobe(kind, &symbol, side == Side::End).map_err(|error| failed_to_attach(&error))?;
+            perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
+            hooks.push(Hook::new(event, &program));
+        }
+        Ok(hooks)
+    }
+
+    /// sys_enter_NAME and sys_exit_NAME.
+    pub(super) fn tracepoint(&self, number: u32, point: &Point, tracefs: &Tracefs) -> Result<Vec<Hook>, Failure> {
+        let mut hooks = Vec::new();
+        for (side, pattern) in Self::sides(point, &self.enter, &self.leave) {
+            let name = format!("sys_{}_{}", if side == Side::Begin { "enter" } else { "exit" }, point.symbol);
+            let id = tracefs.syscall(&name).map_err(|error| Failure::Kernel(format!("{error:#}")))?;
+            let id = id.ok_or_else(|| Failure::Function(format!("there is no tracepoint `syscalls:{name}`")))?;
+            let program = pattern
+                .load(which(number, point, true), Kind { program: BPF_PROG_TYPE_TRACEPOINT, ..Kind::default() })?;
+            // Its processor doesn't matter: a program is run on all.
+            let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0)
+                .map_err(|error| function_failure("open its event", &error))?;
+            perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
+            hooks.push(Hook::new(event, &program));
+        }
+        Ok(hooks)
+    }
+
+    /// The two programs of kprobe.multi, which serve all functions.
+    pub(super) fn multi(&self) -> Result<Multi, Failure> {
+        let kind = Kind { program: BPF_PROG_TYPE_KPROBE, attach: BPF_TRACE_KPROBE_MULTI, function: 0 };
+        let load = |pattern: &Pattern| {
+            pattern.load(0, kind).map_err(|refusal| Failure::Kernel(Failure::from(refusal).text().to_owned()))
+        };
+        Ok(Multi { begin: load(&self.multi)?, end: load(&self.multi_return)? })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Begin,
+    End,
+}
+
+/// kprobe.multi's programs, loaded.
+pub(super) struct Multi {
+    begin: OwnedFd,
+    end: OwnedFd,
+}
+
+impl Multi {
+    /// Attaches to all of these functions at once, or to none.
+    pub(super) fn attach(&self, functions: &[(u32, &Point)]) -> Result<Vec<Hook>, Failure> {
+        let is_recorded = |point: &Point| point.flags & fl_function_flag::FL_FUNCTION_QUIET.0 == 0;
+        let recorded: Vec<_> = functions.iter().copied().filter(|(_, point)| is_recorded(point)).collect();
+        let mut hooks = vec![link_multi(&self.end, functions, BPF_F_KPROBE_MULTI_RETURN)?];
+        if !recorded.is_empty() {
+            hooks.push(link_multi(&self.begin, &recorded, 0)?);
+        }
+        Ok(hooks)
+    }
+}
+
+fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Result<Hook, Failure> {
+    let names = functions.iter().map(|(_, point)| c_string(&point.symbol)).collect::<Result<Vec<_>, _>>()?;
+    let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+    let cookies: Vec<u64> = functions.iter().map(|(number, point)| which(*number, point, false)).collect();
+    let mut opts =
+        bpf_link_create_opts { sz: size_of::<bpf_link_create_opts>() as _, ..bpf_link_create_opts::default() };
+    opts.__bindgen_anon_1.kprobe_multi.flags = flags;
+    opts.__bindgen_anon_1.kprobe_multi.cnt = functions.len() as u32;
+    opts.__bindgen_anon_1.kprobe_multi.syms = names.as_mut_ptr();
+    opts.__bindgen_anon_1.kprobe_multi.cookies = cookies.as_ptr();
+    // SAFETY: every pointer is to memory that lives during the call, with its length beside it.
+    let link = unsafe { bpf_link_create(program.as_raw_fd(), 0, BPF_TRACE_KPROBE_MULTI, &raw const opts) };
+    let link = owned(link).map_err(|error| failed_to_attach(&error))?;
+    Ok(Hook::new(link, program))
+}
+
+fn c_string(symbol: &str) -> Result<CString, Failure> {
+    CString::new(symbol).map_err(|_| Failure::Function("its name has a zero byte".to_owned()))
+}
+
+/// What a call of libbpf's has returned: a descriptor, or an error's number below 0.
+fn owned(result: i32) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}

@@ -1,0 +1,170 @@
+//! Which way is tried when: the best first, for each function by itself, in several threads at once.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::attach::{Failure, Hook, Patterns};
+use super::{Attach, Attached, Function, How, Plan, Point};
+use crate::probe::tracefs::Tracefs;
+
+/// From so many functions on, one link for all is made before one for each.
+const MANY: usize = 64;
+/// Threads that load and attach: the kernel takes turns with more.
+const THREADS_MAX: usize = 8;
+
+/// Attaches each function of the plan in the best way that works.
+pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Vec<Hook>) {
+    let mut state = State {
+        attached: plan.functions.iter().map(|_| Attached { how: None, failures: Vec::new() }).collect(),
+        hooks: Vec::new(),
+    };
+    for &how in ways(plan.attach, plan.functions.len()) {
+        let waiting: Vec<usize> =
+            (0..plan.functions.len()).filter(|&number| state.attached[number].how.is_none()).collect();
+        let mut points = Vec::new();
+        for number in waiting {
+            let Function { kernel, syscall, .. } = &plan.functions[number];
+            let point = if how == How::Tracepoint { syscall } else { kernel };
+            points.extend(point.as_ref().map(|point| (number, point)));
+        }
+        match how {
+            How::KprobeMulti => attach_together(patterns, &points, &mut state),
+            _ => attach_each(patterns, how, &points, &mut state),
+        }
+    }
+    (state.attached, state.hooks)
+}
+
+/// The ways to try, best first.
+fn ways(attach: Attach, functions: usize) -> &'static [How] {
+    match attach {
+        Attach::Auto if functions > MANY => &[How::KprobeMulti, How::Fentry, How::Kprobe, How::Tracepoint],
+        Attach::Auto => &[How::Fentry, How::KprobeMulti, How::Kprobe, How::Tracepoint],
+        Attach::Fentry => &[How::Fentry],
+        Attach::KprobeMulti => &[How::KprobeMulti],
+        Attach::Kprobe => &[How::Kprobe],
+        Attach::Tracepoint => &[How::Tracepoint],
+    }
+}
+
+struct State {
+    attached: Vec<Attached>,
+    hooks: Vec<Hook>,
+}
+
+impl State {
+    fn failed(&mut self, number: usize, how: How, why: &Failure) {
+        if let Some(attached) = self.attached.get_mut(number) {
+            attached.failures.push((how, why.text().to_owned()));
+        }
+    }
+
+    fn attached(&mut self, number: usize, how: How, hooks: Vec<Hook>) {
+        if let Some(attached) = self.attached.get_mut(number) {
+            attached.how = Some(how);
+        }
+        self.hooks.extend(hooks);
+    }
+}
+
+/// Each by itself. What one finds that the kernel doesn't have, the others are not tried with.
+fn attach_each(patterns: &Patterns, how: How, points: &[(usize, &Point)], state: &mut State) {
+    let Some((first, others)) = points.split_first() else { return };
+    let tracefs = if how == How::Tracepoint {
+        match Tracefs::open() {
+            Ok(tracefs) => Some(tracefs),
+            Err(error) => {
+                let why = Failure::Kernel(format!("{error:#}"));
+                points.iter().for_each(|(number, _)| state.failed(*number, how, &why));
+                return;
+            }
+        }
+    } else {
+        None
+    };
+    let attach = |&(number, point): &(usize, &Point)| {
+        let id = u32::try_from(number).map_err(|_| Failure::Function("too many functions".to_owned()))?;
+        match (how, &tracefs) {
+            (How::Fentry, _) => patterns.fentry(id, point),
+            (How::Kprobe, _) => patterns.kprobe(id, point),
+            (_, Some(tracefs)) => patterns.tracepoint(id, point, tracefs),
+            _ => Err(Failure::Kernel("it has no such way".to_owned())),
+        }
+    };
+    // The first alone: it may tell that there is no need for the others.
+    match attach(first) {
+        Ok(hooks) => state.attached(first.0, how, hooks),
+        Err(why) => {
+            state.failed(first.0, how, &why);
+            if matches!(why, Failure::Kernel(_)) {
+                others.iter().for_each(|(number, _)| state.failed(*number, how, &why));
+                return;
+            }
+        }
+    }
+    let results = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(others.len());
+    let work = || {
+        while let Some(point) = others.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = attach(point);
+            if let Ok(mut results) = results.lock() {
+                results.push((point.0, result));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // One thread less where the system has none to give.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    for (number, result) in results.into_inner().unwrap_or_default() {
+        match result {
+            Ok(hooks) => state.attached(number, how, hooks),
+            Err(why) => state.failed(number, how, &why),
+        }
+    }
+}
+
+/// All by one link. Where that fails for one of them, both halves by one link each, and so on.
+fn attach_together(patterns: &Patterns, points: &[(usize, &Point)], state: &mut State) {
+    let how = How::KprobeMulti;
+    if points.is_empty() {
+        return;
+    }
+    let multi = match patterns.multi() {
+        Ok(multi) => multi,
+        Err(why) => return points.iter().for_each(|(number, _)| state.failed(*number, how, &why)),
+    };
+    let mut parts = vec![points];
+    while let Some(part) = parts.pop() {
+        let functions: Vec<(u32, &Point)> =
+            part.iter().filter_map(|&(number, point)| Some((u32::try_from(number).ok()?, point))).collect();
+        match multi.attach(&functions) {
+            Ok(hooks) => {
+                state.hooks.extend(hooks);
+                part.iter().for_each(|(number, _)| state.attached(*number, how, Vec::new()));
+            }
+            Err(Failure::Function(_)) if part.len() > 1 => {
+                let (low, high) = part.split_at(part.len() / 2);
+                parts.extend([high, low]);
+            }
+            Err(why) => part.iter().for_each(|(number, _)| state.failed(*number, how, &why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_link_for_all_comes_first_where_there_are_many() {
+        assert_eq!(ways(Attach::Auto, 20)[0], How::Fentry);
+        assert_eq!(ways(Attach::Auto, 200)[0], How::KprobeMulti);
+        assert_eq!(ways(Attach::Kprobe, 200), [How::Kprobe]);
+    }
+}

@@ -1,0 +1,418 @@
+//! `faultline call`: the call that explains a crash, against what `tests/programs/call-causes.c` says that it did; and what else
+//! it prints.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::harness::{FAULTLINE, Scratch, Watching, hex, named, programs};
+
+const CASES: [&str; 6] = ["own", "thread", "moved", "protected", "heap", "again"];
+
+/// What one faultline over all cases has left: the facts of each, and the records.
+struct Run {
+    facts: BTreeMap<&'static str, BTreeMap<String, String>>,
+    records: Vec<Value>,
+    stderr: String,
+}
+
+impl Run {
+    /// All cases under one faultline: to start it takes a slow guest longer than all of them.
+    fn shared() -> &'static Self {
+        static RUN: OnceLock<Run> = OnceLock::new();
+        RUN.get_or_init(|| {
+            let scratch = Scratch::new();
+            let (script, file) = (scratch.path("all"), scratch.path("records"));
+            let program = programs().join("call-causes");
+            let lines = CASES.map(|case| format!("{} {case} >{}", program.display(), scratch.path(case).display()));
+            fs::write(&script, format!("#!/bin/sh\n{}\nexit 7\n", lines.join("\n"))).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+            let output = Command::new(FAULTLINE)
+                .args(["call", "--preset", "memory", "-v", "--format", "json", "--output"])
+                .arg(&file)
+                .arg("--")
+                .arg(&script)
+                .env("FAULTLINE_TRUTH", "1")
+                .output()
+                .unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(7), "the command's own status: {stderr}");
+            Self {
+                facts: CASES.map(|case| (case, facts(&fs::read_to_string(scratch.path(case)).unwrap()))).into(),
+                records: json(&fs::read_to_string(&file).unwrap()),
+                stderr,
+            }
+        })
+    }
+
+    /// What the program said, and the record of its crash.
+    fn case(&self, name: &str) -> (&BTreeMap<String, String>, &Value) {
+        let facts = &self.facts[name];
+        let is_its =
+            |record: &&Value| record["type"] == "crash" && record["fault_address"] == facts["fault_address"].as_str();
+        let found: Vec<&Value> = self.records.iter().filter(is_its).collect();
+        assert_eq!(found.len(), 1, "{name}: {facts:?}: {:#?}\n{}", self.records, self.stderr);
+        (facts, found[0])
+    }
+}
+
+fn json(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn facts(said: &str) -> BTreeMap<String, String> {
+    let lines = said.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(field, value)| (field.to_owned(), value.to_owned())).collect()
+}
+
+fn calls(crash: &Value) -> &Vec<Value> {
+    crash["calls"].as_array().unwrap_or_else(|| panic!("no calls: {crash:#}"))
+}
+
+/// The one call that is marked.
+fn cause(crash: &Value) -> &Value {
+    let marked: Vec<&Value> = calls(crash).iter().filter(|call| call["is_cause"] == true).collect();
+    assert_eq!(marked.len(), 1, "{crash:#}");
+    marked[0]
+}
+
+fn argument<'call>(call: &'call Value, name: &str) -> &'call Value {
+    let all = call["arguments"].as_array().unwrap();
+    let found = all.iter().find(|argument| argument["name"] == name);
+    &found.unwrap_or_else(|| panic!("no {name}: {call:#}"))["value"]
+}
+
+/// Milliseconds since 1970.
+fn ms(timestamp: &Value) -> f64 {
+    let time: jiff::Timestamp = timestamp.as_str().unwrap().parse().unwrap();
+    time.as_microsecond() as f64 / 1000.0
+}
+
+#[test]
+fn its_own_munmap_explains_a_crash_30_ms_later() {
+    let (facts, crash) = Run::shared().case("own");
+    let cause = cause(crash);
+    assert_eq!(
+        (&cause["function"], &cause["return"], &cause["state"]),
+        (&"munmap".into(), &0.into(), &"returned".into())
+    );
+    assert_eq!(argument(cause, "addr"), facts["address"].as_str());
+    assert_eq!(argument(cause, "len"), 8 * 4096);
+    assert_eq!(cause["tid"].to_string(), facts["tid"]);
+    assert_eq!((&cause["pid"], &cause["comm"]), (&crash["pid"], &crash["comm"]));
+    let relation = serde_json::json!({
+        "kind": "unmapped", "text": format!("unmapped {}", facts["fault_address"]), "certain": true,
+    });
+    assert_eq!(cause["relation"], relation);
+    let apart = ms(&crash["timestamp"]) - ms(&cause["entered"]);
+    assert!((30.0..10_000.0).contains(&apart), "{apart} ms");
+    assert!(cause["duration_ns"].as_u64().unwrap() > 0);
+    assert_eq!(
+        (&crash["diagnosis"]["kind"], &crash["diagnosis"]["confidence"]),
+        (&"use_after_unmap".into(), &"certain".into())
+    );
+    // The other thread has called more often and later, and nothing of it has to do with the crash.
+    let busy: u64 = facts["busy"].parse().unwrap();
+    assert!(calls(crash).iter().all(|call| call["tid"] != busy), "{crash:#}");
+    let times: Vec<f64> = calls(crash).iter().map(|call| ms(&call["entered"])).collect();
+    assert!(times.is_sorted() && times.len() > 2, "{times:?}");
+}
+
+#[test]
+fn another_threads_munmap_explains_it_as_well() {
+    let (facts, crash) = Run::shared().case("thread");
+    let cause = cause(crash);
+    assert_ne!(facts["tid"], crash["tid"].to_string());
+    assert_eq!(cause["tid"].to_string(), facts["tid"]);
+    assert_eq!((&cause["function"], &cause["pid"]), (&"munmap".into(), &crash["pid"]));
+    assert_eq!(argument(cause, "addr"), facts["address"].as_str());
+    let text = crash["diagnosis"]["text"].as_str().unwrap();
+    assert!(text.contains(&format!("munmap() of thread {} unmapped", facts["tid"])), "{text}");
+}
+
+#[test]
+fn what_moved_is_told_with_where_it_is() {
+    let (facts, crash) = Run::shared().case("moved");
+    let cause = cause(crash);
+    assert_eq!((&cause["function"], &cause["return"]), (&"mremap".into(), &facts["moved"].as_str().into()));
+    assert_eq!(argument(cause, "flags"), "MREMAP_MAYMOVE|MREMAP_FIXED");
+    assert_eq!(argument(cause, "new_addr"), facts["moved"].as_str());
+    assert_eq!(cause["relation"]["kind"], "moved");
+}
+
+#[test]
+fn what_mprotect_refuses_it_explains() {
+    let (facts, crash) = Run::shared().case("protected");
+    let cause = cause(crash);
+    assert_eq!(cause["function"], "mprotect");
+    assert_eq!((argument(cause, "start"), argument(cause, "len")), (&facts["address"].as_str().into(), &8192.into()));
+    assert_eq!(argument(cause, "prot"), "PROT_READ");
+    assert_eq!(cause["relation"]["kind"], "protected");
+    let text = crash["diagnosis"]["text"].as_str().unwrap();
+    assert!(text.contains("; mprotect() made it so "), "{text}");
+}
+
+#[test]
+fn the_heap_was_given_back() {
+    let (facts, crash) = Run::shared().case("heap");
+    let cause = cause(crash);
+    assert_eq!((&cause["function"], &cause["relation"]["kind"]), (&"brk".into(), &"unmapped".into()));
+    assert!(hex(&cause["return"]) < hex(&facts["fault_address"].as_str().into()), "{cause:#}");
+}
+
+/// The newest call decides: behind the two pages that were mapped again there is still what the munmap left.
+#[test]
+fn what_was_mapped_again_is_no_hole() {
+    let (facts, crash) = Run::shared().case("again");
+    assert_eq!(cause(crash)["function"], "munmap");
+    let again = calls(crash).iter().rfind(|call| call["function"] == "mmap").unwrap();
+    assert_eq!((argument(again, "addr"), &again["relation"]), (&facts["address"].as_str().into(), &Value::Null));
+}
+
+#[test]
+fn the_report_says_what_became_of_each_function() {
+    let run = Run::shared();
+    let reports: Vec<&Value> = run.records.iter().filter(|record| record["type"] == "call_report").collect();
+    assert_eq!(reports.len(), 2, "at the begin and at the end");
+    assert_eq!((&reports[0]["final"], &reports[1]["final"]), (&false.into(), &true.into()));
+    for report in &reports {
+        assert_eq!(report["requested"], serde_json::json!(["preset memory"]));
+        let functions = report["functions"].as_array().unwrap();
+        assert_eq!(functions.len(), 11);
+        for function in functions {
+            assert_eq!(function["state"], "attached", "{function:#}\n{}", run.stderr);
+        }
+        assert_eq!(report["function_stages"], serde_json::json!({ "requested": 1, "resolved": 11, "attached": 11 }));
+    }
+    let stages = &reports[1]["call_stages"];
+    assert_eq!((&stages["crashes"], &stages["crashes_explained"]), (&6.into(), &6.into()), "{stages:#}");
+    assert!(stages["recorded"].as_u64() >= stages["returned"].as_u64(), "{stages:#}");
+    let losses = reports[1]["losses"].as_object().unwrap();
+    assert!(losses.len() == 9 && losses.values().all(|count| count == 0), "{losses:?}");
+}
+
+/// faultline watches the victims only, by name; what cuts their file is another process.
+#[test]
+fn another_process_truncates_the_mapped_file() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "call-causes", "mapped-5d");
+    let (watching, line) = Watching::try_start(Command::new(FAULTLINE).args([
+        "call",
+        "--preset",
+        "file",
+        "-n",
+        "mapped-5d",
+        "--format",
+        "json",
+    ]));
+    assert!(line.starts_with("faultline: watching processes named *mapped-5d*"), "{line}");
+    let mut victims = Vec::new();
+    for (number, cut) in ["exec truncate -s 4096 FILE", ": >FILE", "exec truncate -s 8191 FILE"].iter().enumerate() {
+        let path = scratch.path(&format!("data-{number}"));
+        fs::write(&path, [1; 4 * 4096]).unwrap();
+        let mut victim = Command::new(&program)
+            .args(["mapped", path.to_str().unwrap()])
+            .env("FAULTLINE_TRUTH", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(victim.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, format!("pid {}\n", victim.id()));
+        let mut shell = Command::new("sh").args(["-c", &cut.replace("FILE", path.to_str().unwrap())]).spawn().unwrap();
+        let culprit = shell.id();
+        assert!(shell.wait().unwrap().success());
+        victim.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let pid = victim.id();
+        assert!(!victim.wait().unwrap().success());
+        victims.push((pid, culprit, path));
+    }
+    let output = watching.stop("TERM");
+    let records = json(&String::from_utf8(output.stdout).unwrap());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let crash = |pid: u32| {
+        let found: Vec<&Value> =
+            records.iter().filter(|record| record["type"] == "crash" && record["pid"] == pid).collect();
+        assert_eq!(found.len(), 1, "{records:#?}\n{stderr}");
+        assert_eq!((&found[0]["signal"], &found[0]["code"]), (&"SIGBUS".into(), &"BUS_ADRERR".into()));
+        found[0]
+    };
+    let (pid, culprit, path) = &victims[0];
+    let by_descriptor = cause(crash(*pid));
+    assert_eq!(
+        (&by_descriptor["function"], &by_descriptor["pid"]),
+        (&"ftruncate".into(), &(*culprit).into()),
+        "{stderr}"
+    );
+    assert_eq!((&by_descriptor["comm"], argument(by_descriptor, "length")), (&"truncate".into(), &4096.into()));
+    let expected = serde_json::json!({
+        "kind": "truncated", "certain": true,
+        "text": "cut the mapped file to 4096 bytes, and the fault was at offset 8208",
+    });
+    assert_eq!(by_descriptor["relation"], expected);
+    let inode = fs::metadata(path).map(|file| std::os::unix::fs::MetadataExt::ino(&file)).unwrap();
+    assert_eq!(argument(by_descriptor, "fd:file.i_ino"), inode);
+    let diagnosis = &crash(*pid)["diagnosis"];
+    assert_eq!((&diagnosis["kind"], &diagnosis["confidence"]), (&"file_truncated".into(), &"certain".into()));
+    let text = diagnosis["text"].as_str().unwrap();
+    assert!(text.contains(&format!("ftruncate() of truncate (PID {culprit}) cut it ")), "{text}");
+    // By its name it is a guess where only system calls can be seen; do_truncate() knows the inode.
+    let (pid, culprit, _) = &victims[1];
+    let by_name = cause(crash(*pid));
+    assert_eq!((&by_name["pid"], &by_name["relation"]["kind"]), (&(*culprit).into(), &"truncated".into()));
+    let sees_functions = records[0]["functions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|function| function["function"] == "do_truncate" && function["state"] == "attached");
+    let (function, certain) = if sees_functions { ("do_truncate", true) } else { ("openat", false) };
+    assert_eq!((&by_name["function"], &by_name["relation"]["certain"]), (&function.into(), &certain.into()));
+    if sees_functions {
+        let size = by_name["arguments"].as_array().unwrap().iter().find(|one| one["name"] == "dentry:dentry.i_size");
+        let size = size.unwrap();
+        assert_eq!((&size["type"], &size["value"], &size["after"]), (&"loff_t".into(), &16384.into(), &0.into()));
+        assert_eq!((argument(by_name, "length"), &by_name["return"]), (&0.into(), &0.into()));
+        let (name, shown) = (victims[1].2.file_name().unwrap(), argument(by_name, "dentry:dentry.path"));
+        assert!(shown.as_str().unwrap().ends_with(&format!("/{}", name.to_str().unwrap())), "{shown}");
+    }
+    // The third was cut within the page before: the page at the fault is gone all the same.
+    assert_eq!(argument(cause(crash(victims[2].0)), "length"), 8191);
+}
+
+#[test]
+fn triggers_and_live_calls() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "calls", "calls-3a");
+    let (watching, line) = Watching::try_start(Command::new(FAULTLINE).args([
+        "call",
+        "munmap",
+        "mprotect",
+        "munmpa",
+        "--trigger",
+        "munmap=-EINVAL",
+        "--trigger",
+        "USR2",
+        "--live=1000",
+        "-n",
+        "calls-3a",
+        "--format",
+        "json",
+        "-k",
+        "4",
+        "--strict",
+    ]));
+    assert!(line.starts_with("faultline: watching "), "{line}");
+    let mut child =
+        Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"memory\nsignal\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = facts(&String::from_utf8(output.stdout).unwrap());
+    let output = watching.stop("TERM");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "a function is missing, and --strict: {stderr}");
+    assert!(stderr.contains("not found: munmpa (did you mean munmap?"), "{stderr}");
+    let records = json(&String::from_utf8(output.stdout).unwrap());
+    let of = |kind: &str| records.iter().filter(|record| record["type"] == kind).collect::<Vec<_>>();
+    let address = format!("{:#x}", said["address"].parse::<u64>().unwrap());
+    let live = of("call");
+    let protect =
+        live.iter().find(|call| call["function"] == "mprotect" && argument(call, "start") == address.as_str());
+    let protect = protect.unwrap_or_else(|| panic!("{live:#?}"));
+    let expected = serde_json::json!([
+        { "name": "start", "type": "unsigned long", "value": address, "after": null },
+        { "name": "len", "type": "size_t", "value": 4096, "after": null },
+        { "name": "prot", "type": "unsigned long", "value": "PROT_READ", "after": null },
+    ]);
+    assert_eq!(protect["arguments"], expected);
+    assert_eq!((&protect["return"], &protect["error"], &protect["schema"]), (&0.into(), &Value::Null, &1.into()));
+    let triggers = of("call_trigger");
+    let names: Vec<&str> = triggers.iter().map(|trigger| trigger["trigger"].as_str().unwrap()).collect();
+    assert_eq!(names, ["munmap=-EINVAL", "SIGUSR2"]);
+    for trigger in &triggers {
+        assert_eq!((&trigger["certain"], &trigger["comm"]), (&true.into(), &"calls-3a".into()));
+        let calls = calls(trigger);
+        assert_eq!(calls.len(), 4, "-k 4: {trigger:#}");
+        let last = &calls[3];
+        assert_eq!((&last["function"], argument(last, "addr")), (&"munmap".into(), &"0x1".into()));
+        assert_eq!((&last["return"], &last["error"]), (&(-22).into(), &"EINVAL".into()));
+        assert_eq!(argument(&calls[2], "addr"), address.as_str());
+    }
+    assert_eq!(records.last().unwrap()["call_stages"]["triggers"], 2);
+}
+
+/// A function with each kind of parameter: a number, a struct, another one, an enum. Its signal is raise()'s.
+#[test]
+fn the_kernels_own_types_name_what_a_function_was_given() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "calls", "calls-8e");
+    for attach in ["auto", "kprobe"] {
+        let mut command = Command::new(FAULTLINE);
+        command.args([
+            "call",
+            "do_send_sig_info",
+            "--trigger",
+            "USR2",
+            "-n",
+            "calls-8e",
+            "--format",
+            "json",
+            "--attach",
+        ]);
+        if !Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
+            let output = command.arg(attach).output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            assert!(text.starts_with("faultline: failed to attach to do_send_sig_info ("), "{text}");
+            continue;
+        }
+        let (watching, line) = Watching::try_start(command.arg(attach));
+        assert!(line.starts_with("faultline: watching "), "{line}");
+        let mut child = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        child.stdin.take().unwrap().write_all(b"signal\n").unwrap();
+        assert!(child.wait().unwrap().success());
+        let output = watching.stop("TERM");
+        let records = json(&String::from_utf8(output.stdout).unwrap());
+        let trigger = records.iter().find(|record| record["type"] == "call_trigger");
+        let trigger = trigger.unwrap_or_else(|| panic!("{records:#?}\n{}", String::from_utf8_lossy(&output.stderr)));
+        assert_eq!(calls(trigger).len(), 1, "{trigger:#}");
+        let call = &calls(trigger)[0];
+        let is_kprobe = call["attach"].as_str().unwrap().starts_with("kprobe");
+        assert!(attach == "auto" || is_kprobe, "{call:#}");
+        let expected = serde_json::json!([
+            { "name": "sig", "type": "int", "value": "SIGUSR2", "after": null },
+            { "name": "info:kernel_siginfo.si_signo", "type": "int", "value": "SIGUSR2", "after": null },
+            { "name": "info:kernel_siginfo.si_errno", "type": "int", "value": 0, "after": null },
+            { "name": "info:kernel_siginfo.si_code", "type": "int", "value": -6, "after": null },
+            { "name": "p:task_struct.pid", "type": "pid_t", "value": pid, "after": null },
+            { "name": "p:task_struct.tgid", "type": "pid_t", "value": pid, "after": null },
+            { "name": "p:task_struct.comm", "type": "char[16]", "value": "calls-8e", "after": null },
+            { "name": "type", "type": "enum pid_type", "value": "PIDTYPE_PID", "after": null },
+        ]);
+        assert_eq!(call["arguments"], expected, "by {attach}");
+        assert_eq!((&call["return"], &call["error"], &call["state"]), (&0.into(), &Value::Null, &"returned".into()));
+    }
+}
+
+#[test]
+fn what_can_not_be_attached_is_an_error_with_its_reason() {
+    let refused = |arguments: &[&str]| {
+        let output = Command::new(FAULTLINE).arg("call").args(arguments).args(["--", "true"]).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused(&["vfs_raed"]).contains("failed to find `vfs_raed`: did you mean vfs_read"));
+    let text = refused(&["do_truncate", "--attach", "tracepoint"]);
+    assert!(text.starts_with("faultline: failed to attach to do_truncate ("), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    if !Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
+        assert!(refused(&["munmap", "--attach", "kprobe"]).contains("this kernel has none (CONFIG_KPROBES)"));
+    }
+}
