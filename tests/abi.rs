@@ -73,6 +73,7 @@ same_layout!(
     crash,
     fl_crash,
     timestamp_ns,
+    thread_start_ns,
     fault_address,
     pid,
     signal,
@@ -135,6 +136,49 @@ mod memory {
     same_layout!(alert, fl_alert, count, bytes, first_ns, last_ns, address, uid, comm);
     same_layout!(alert_key, fl_alert_key, start_boottime_ns, pid, call, writable);
     same_layout!(config, fl_config, show_all, follow, pages, watch_all, late_exit, headers);
+}
+
+mod call {
+    use super::*;
+    use faultline::probe::abi::call::{fl_call, fl_config, fl_event, fl_fetch, fl_function, fl_task};
+
+    const OBJECTS: [&str; 2] = [concat!(env!("OUT_DIR"), "/call.plain.o"), concat!(env!("OUT_DIR"), "/call.typed.o")];
+
+    same_layout!(fetch, fl_fetch, argument, kind, dereferences, size, flags, text, after, offsets);
+    same_layout!(function, fl_function, flags, fetch_count, trigger, anyone_mask, anyone_argument, fetches);
+    same_layout!(
+        call,
+        fl_call,
+        sequence,
+        entered_ns,
+        duration_ns,
+        result,
+        function,
+        stack,
+        state,
+        unread,
+        arguments,
+        values,
+        after,
+        texts
+    );
+    same_layout!(task, fl_task, event, start_boottime_ns, next, tid, pid, comm, open);
+    same_layout!(
+        event,
+        fl_event,
+        kind,
+        trigger,
+        timestamp_ns,
+        tid,
+        pid,
+        signal,
+        function,
+        result,
+        is_certain,
+        calls,
+        comm
+    );
+    same_layout!(config, fl_config, trigger_signals, calls, live, kernel_stacks);
 }
 
 #[test]

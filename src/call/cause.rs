@@ -62,7 +62,9 @@ impl Facts {
     /// Of this crash.
     pub fn of(crash: &Crash) -> Self {
         let address = crash.fault_address.map(|address| address.0).filter(|&address| address >= LEAST_ADDRESS);
-        let is_fault = crash.fault_type.is_some();
+        // Of a stack that has grown to its end no call is the cause, though one has mapped its guard page.
+        let is_overflow = crash.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.kind == "stack_overflow");
+        let is_fault = crash.fault_type.is_some() && !is_overflow;
         let access = crash.page_fault.as_ref().map_or("read", |fault| fault.access);
         let vma = crash.vma.as_ref().zip(address).filter(|(vma, _)| vma.mapping_name.is_some());
         Self {
@@ -291,10 +293,13 @@ impl Facts {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::effect::tests::call;
     use super::super::record::Value;
     use super::*;
+    use crate::crash::{Diagnosis, Disposition, PageFault, Sender, Stitch, Vma};
+    use crate::hex::Hex;
+    use crate::output::Timestamp;
 
     const ADDRESS: u64 = 0x10_0000;
 
@@ -309,6 +314,94 @@ mod tests {
             signal: SIGSEGV,
             sender: None,
         }
+    }
+
+    /// A write to the second word of a page, 33 ms after the machine began.
+    pub fn crash() -> Crash {
+        Crash {
+            kind: "crash",
+            schema: 1,
+            timestamp: Timestamp::from_unix_ns(0).unwrap(),
+            host: String::new(),
+            pid: 100,
+            tid: 100,
+            ppid: 1,
+            pid_in_namespace: 100,
+            comm: "own".to_owned(),
+            thread_name: "own".to_owned(),
+            exe: None,
+            build_id: None,
+            uid: 0,
+            cgroup: None,
+            container_id: None,
+            signal: "SIGSEGV".to_owned(),
+            signal_number: SIGSEGV,
+            code: Some("SEGV_MAPERR".to_owned()),
+            code_number: Some(SEGV_MAPERR),
+            fault_type: Some("map_error"),
+            fault_address: Some(Hex(ADDRESS + 8)),
+            instruction_pointer: None,
+            instruction_symbol: None,
+            disposition: Disposition::Fatal,
+            ended_by: None,
+            oom: None,
+            sender: None,
+            page_fault: Some(PageFault { error_code: 6, access: "write", flags: Vec::new() }),
+            seccomp: None,
+            registers: None,
+            vma: None,
+            vma_below: None,
+            vma_above: None,
+            stack_trace: None,
+            stack_complete: None,
+            stack_omitted: None,
+            unwinder: None,
+            signature: String::new(),
+            diagnosis: None,
+            cpu: 0,
+            calls: None,
+            code_text: String::new(),
+            stitch: Stitch { boottime_ns: 33_000_000, ..Stitch::default() },
+        }
+    }
+
+    #[test]
+    fn a_crash_is_about_an_address_or_a_file() {
+        let about = |change: fn(&mut Crash)| {
+            let mut crash = crash();
+            change(&mut crash);
+            Facts::of(&crash)
+        };
+        let facts = about(|_| ());
+        assert_eq!((facts.fault, facts.address, facts.at_ns), (Fault::NotMapped, Some(ADDRESS + 8), 33_000_000));
+        assert!(facts.concerns_others());
+        let facts = about(|crash| crash.fault_address = Some(Hex(8)));
+        assert!(facts.address.is_none() && !facts.concerns_others(), "near NULL");
+        let facts = about(|crash| crash.code_number = Some(SEGV_ACCERR));
+        assert_eq!(facts.fault, Fault::NotAllowed("write"));
+        let facts = about(|crash| {
+            let text = String::new();
+            crash.diagnosis = Some(Diagnosis { kind: "stack_overflow", text, confidence: "certain" });
+        });
+        assert_eq!(facts.fault, Fault::Other);
+        let facts = about(|crash| {
+            (crash.signal_number, crash.code_number) = (SIGBUS, Some(BUS_ADRERR));
+            crash.vma = Some(Vma {
+                start: Hex(ADDRESS - 0x1000),
+                end: Hex(ADDRESS + 0x1000),
+                permissions: "r--s".to_owned(),
+                mapping_name: Some("/data".to_owned()),
+                offset: Hex(0x4000),
+            });
+            crash.stitch.file = Some((42, 8));
+        });
+        let mapped = facts.mapped.unwrap();
+        assert_eq!((facts.fault, mapped.offset, mapped.id), (Fault::NoPage, 0x5008, Some((42, 8))));
+        let facts = about(|crash| {
+            crash.fault_type = None;
+            crash.sender = Some(Sender { pid: Some(7), tid: None, comm: None, uid: None });
+        });
+        assert_eq!((facts.fault, facts.sender), (Fault::Other, Some(7)));
     }
 
     /// At `ms` milliseconds.

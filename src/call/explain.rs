@@ -7,6 +7,8 @@ use crate::crash::{Crash, Diagnosis};
 const UNMAPPED: [&str; 2] = ["jump_into_the_wild", "use_after_unmap"];
 const TRUNCATED: [&str; 3] = ["file_truncated", "unbacked_shared_memory", "huge_pages_exhausted"];
 
+const REFUSED: [&str; 3] = ["write_to_read_only", "execute_non_executable", "guard_page_overrun"];
+
 /// Gives the crash the diagnosis that its cause allows.
 pub fn explain(crash: &mut Crash, calls: &[Call]) {
     let Some((cause, relation)) =
@@ -16,7 +18,10 @@ pub fn explain(crash: &mut Crash, calls: &[Call]) {
     };
     let Some(address) = crash.fault_address else { return };
     let apart = crash.stitch.boottime_ns.saturating_sub(cause.ended_ns());
-    let when = format!("{:.1} ms before", apart as f64 / 1e6);
+    let when = match apart {
+        0..1_000_000 => format!("{} us before", apart / 1000),
+        _ => format!("{:.1} ms before", apart as f64 / 1e6),
+    };
     let who = match (cause.pid == crash.pid, cause.tid == crash.tid) {
         (true, true) => String::new(),
         (true, false) => format!(" of thread {}", cause.tid),
@@ -43,8 +48,8 @@ pub fn explain(crash: &mut Crash, calls: &[Call]) {
             )
         }
         "protected" | "mapped" => {
-            // What it was before is not lost: it says what kind of access failed.
-            if let Some(diagnosis) = &mut crash.diagnosis {
+            // What it said before is not lost: it tells what kind of access failed.
+            if let Some(diagnosis) = crash.diagnosis.as_mut().filter(|it| REFUSED.contains(&it.kind)) {
                 diagnosis.text = format!("{}; {function}(){who} made it so {when}", diagnosis.text);
             }
             return;
@@ -52,4 +57,48 @@ pub fn explain(crash: &mut Crash, calls: &[Call]) {
         _ => return,
     };
     crash.diagnosis = Some(Diagnosis { kind, text, confidence });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cause::tests::crash;
+    use super::super::effect::tests::call;
+    use super::super::record::Relation;
+    use super::*;
+
+    fn explained(known: Option<&'static str>, kind: &'static str, cause: Call) -> Option<Diagnosis> {
+        let mut crash = crash();
+        crash.diagnosis = known.map(|kind| Diagnosis { kind, text: "what it was".to_owned(), confidence: "likely" });
+        let relation = Some(Relation { kind, text: String::new(), certain: true });
+        explain(&mut crash, &[call("other", &[], 0), Call { is_cause: true, relation, ..cause }]);
+        crash.diagnosis
+    }
+
+    fn text(diagnosis: Option<Diagnosis>) -> String {
+        diagnosis.map_or_else(String::new, |diagnosis| format!("{}: {}", diagnosis.kind, diagnosis.text))
+    }
+
+    #[test]
+    fn a_cause_makes_a_diagnosis() {
+        let munmap = || Call { entered_ns: 2_000_000, ..call("munmap", &[], 0) };
+        let expected = "use_after_unmap: writes 0x100008, which munmap() unmapped 30.0 ms before";
+        assert_eq!(text(explained(None, "unmapped", munmap())), expected);
+        let thread = Call { tid: 101, ..munmap() };
+        let expected = "use_after_unmap: writes 0x100008, which munmap() of thread 101 moved away 30.0 ms before";
+        assert_eq!(text(explained(Some("jump_into_the_wild"), "moved", thread)), expected);
+        assert_eq!(text(explained(Some("null_dereference"), "unmapped", munmap())), "null_dereference: what it was");
+        let other = Call { pid: 7, comm: "cutter".to_owned(), entered_ns: 31_995_000, ..call("ftruncate", &[], 0) };
+        let other = Call { duration_ns: Some(2_000), ..other };
+        let shown = text(explained(Some("file_truncated"), "truncated", other));
+        assert!(shown.ends_with("ftruncate() of cutter (PID 7) cut it 1.0 ms before"), "{shown}");
+    }
+
+    #[test]
+    fn what_refuses_is_added_to_what_was_refused() {
+        let mprotect = || Call { entered_ns: 32_900_000, duration_ns: Some(0), ..call("mprotect", &[], 0) };
+        let expected = "write_to_read_only: what it was; mprotect() made it so 100 us before";
+        assert_eq!(text(explained(Some("write_to_read_only"), "protected", mprotect())), expected);
+        assert_eq!(text(explained(Some("stack_overflow"), "protected", mprotect())), "stack_overflow: what it was");
+        assert_eq!(text(explained(None, "protected", mprotect())), "");
+    }
 }

@@ -134,13 +134,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let lost_crashes = common.strict && reading.collector.lost_any()?;
     let crashes = reading.crashes;
     drop(reading);
-    let counters = recorder.counters()?;
-    let end = report.at_end(&counters, recorder.tasks()?.len() as u64, crashes);
+    let (counters, deaths) = (recorder.counters()?, probe.counters()?);
+    let end = report.at_end(&counters, &deaths, recorder.tasks()?.len() as u64, crashes);
     if common.format == Format::Json {
         writer.write(&end)?;
         writer.flush()?;
     }
-    if common.verbose || status.is_none() || counters.lost_any() || counters.live_budget != 0 {
+    if common.verbose || status.is_none() || counters.lost_any() || deaths.lost_any() || counters.live_budget != 0 {
         say!("faultline: {}", end.text().trim_end());
     }
     let lacks = common.strict && (report.lacks_any() || counters.lost_any() || lost_crashes);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::plan::Planned;
 use super::select::Missing;
 use crate::output::{Record, SCHEMA, Timestamp, escape};
+use crate::probe as crash;
 use crate::probe::call::{Attached, Counters, How};
 
 /// Names in one line of the text.
@@ -100,6 +101,8 @@ pub struct CallStages {
     pub triggers: u64,
     /// Calls that were handed on as they ended, for `--live`.
     pub live: u64,
+    /// Deaths by a watched signal, as the kernel has counted them.
+    pub deaths: u64,
     /// Crashes that were told.
     pub crashes: u64,
     /// Of them, those whose calls were there.
@@ -152,13 +155,13 @@ impl Report {
             not_found,
             function_stages,
             call_stages: None,
-            losses: Counters::default().losses().into(),
+            losses: losses(&Counters::default(), &crash::Counters::default()),
             symbols: None,
         }
     }
 
     /// The same at the end. `kept`: tasks that are still there; `crashes`: told, with calls, explained.
-    pub fn at_end(&self, counters: &Counters, kept: u64, crashes: [u64; 3]) -> Self {
+    pub fn at_end(&self, counters: &Counters, deaths: &crash::Counters, kept: u64, crashes: [u64; 3]) -> Self {
         let [told, with_calls, explained] = crashes;
         Self {
             timestamp: Timestamp::now(),
@@ -171,11 +174,12 @@ impl Report {
                 tasks_forgotten: counters.tasks.saturating_sub(kept),
                 triggers: counters.triggers,
                 live: counters.live,
+                deaths: deaths.fatal + deaths.caught,
                 crashes: told,
                 crashes_with_calls: with_calls,
                 crashes_explained: explained,
             }),
-            losses: counters.losses().into(),
+            losses: losses(counters, deaths),
             ..self.clone()
         }
     }
@@ -195,6 +199,16 @@ impl Report {
             .filter(|(_, names)| !names.is_empty())
             .collect()
     }
+}
+
+/// Of calls and triggers, and of the crashes that ask for them.
+fn losses(calls: &Counters, crashes: &crash::Counters) -> BTreeMap<&'static str, u64> {
+    let mut losses = BTreeMap::from(calls.losses());
+    losses.insert("crash_ring_full", crashes.sample_ring_full);
+    losses.insert("crash_stack_page_ring_full", crashes.stack_page_ring_full);
+    // One table for each probe: a descendant that one doesn't watch the other may.
+    *losses.entry("watch_table_full").or_default() += crashes.watch_table_full;
+    losses
 }
 
 /// The first of many names.
@@ -294,7 +308,7 @@ impl Report {
         writeln!(
             to,
             "{} calls recorded of {} tasks ({} forgotten), {} returned, {} filtered out in the kernel; {} triggers, {} live; \
-             {} crashes, {} with calls, {} explained; lost: {}",
+             {} deaths, {} told, {} with calls, {} explained; lost: {}",
             stages.recorded,
             stages.tasks,
             stages.tasks_forgotten,
@@ -302,6 +316,7 @@ impl Report {
             stages.filtered,
             stages.triggers,
             stages.live,
+            stages.deaths,
             stages.crashes,
             stages.crashes_with_calls,
             stages.crashes_explained,
@@ -369,11 +384,13 @@ mod tests {
     #[test]
     fn the_end_counts_every_stage() {
         let counters = Counters { calls: 10, returns: 9, tasks: 4, live_budget: 2, ..Counters::default() };
-        let end = report(true).at_end(&counters, 3, [2, 1, 1]);
+        let deaths = crash::Counters { fatal: 2, caught: 1, sample_ring_full: 1, ..crash::Counters::default() };
+        let end = report(true).at_end(&counters, &deaths, 3, [2, 1, 1]);
         let json = serde_json::to_value(&end).unwrap();
         assert_eq!(json["final"], true);
         assert_eq!(json["call_stages"]["tasks_forgotten"], 1);
-        assert_eq!(json["losses"]["live_budget"], 2);
+        assert_eq!((&json["losses"]["live_budget"], &json["losses"]["crash_ring_full"]), (&2.into(), &1.into()));
+        assert_eq!((&json["call_stages"]["deaths"], &json["call_stages"]["crashes"]), (&3.into(), &2.into()));
         assert!(end.text().starts_with("10 calls recorded of 4 tasks (1 forgotten), 9 returned"), "{}", end.text());
     }
 }

@@ -66,9 +66,9 @@ impl Shape {
             Self::Signed(bytes) | Self::Unsigned(bytes) | Self::Words(_, bytes) | Self::Enumeration(_, bytes) => *bytes,
             Self::Boolean => 1,
             Self::Bits(field, _) => match field.shift + field.width {
-                ..=8 => 1,
-                ..=16 => 2,
-                ..=32 => 4,
+                0..=8 => 1,
+                9..=16 => 2,
+                17..=32 => 4,
                 _ => 8,
             },
             Self::Address | Self::Text | Self::Path => 8,

@@ -74,8 +74,8 @@ fn is_shown(argument: &Argument) -> bool {
 
 fn duration(ns: u64) -> String {
     match ns {
-        ..10_000 => format!("{:.2} us", ns as f64 / 1e3),
-        ..1_000_000 => format!("{:.0} us", ns as f64 / 1e3),
+        0..10_000 => format!("{:.2} us", ns as f64 / 1e3),
+        10_000..1_000_000 => format!("{:.0} us", ns as f64 / 1e3),
         _ => format!("{:.1} ms", ns as f64 / 1e6),
     }
 }
