@@ -55,9 +55,10 @@ const volatile struct fl_samples {
 #define FL_NMIS     0x00f00000 /* NMI_MASK */
 
 /* Which function: its place in fl_functions, its parameters and the low flags of enum fl_function_flag. */
-#define FL_PLACE(which)      ((u32)(which)&0xffff)
-#define FL_PARAMETERS(which) ((u32)(which) >> 16 & 0xff)
-#define FL_FLAGS(which)      ((u32)(which) >> 24)
+#define FL_PLACE(which)         ((u32)(which)&0xffff)
+#define FL_IS_TRACEPOINT(place) ((place)&1)
+#define FL_PARAMETERS(which)    ((u32)(which) >> 16 & 0xff)
+#define FL_FLAGS(which)         ((u32)(which) >> 24)
 
 /* The verifier takes the number that the loader puts here for a constant, and removes what depends on it. */
 #define FL_WHICH                                                          \
@@ -87,15 +88,15 @@ static __always_inline void fl_describe(struct fl_event *event, enum fl_sample_k
 		variable;                                                    \
 	})
 
-/* Is an interrupt, or what follows from one, on this CPU, and not what the current task does? False where it can't be told. */
-static __always_inline bool fl_is_interrupt(void)
+/* May it be an interrupt that is on this CPU, or what follows from one, and not what the current task does? */
+static __always_inline bool fl_may_be_interrupt(void)
 {
 	void *variable = FL_PREEMPT_COUNT;
 	u32 offset = 0;
 	void *place;
 
 	if (!variable)
-		return false;
+		return true;
 	if (bpf_core_type_exists(struct pcpu_hot))
 		offset = bpf_core_field_offset(struct pcpu_hot, preempt_count);
 	place = bpf_this_cpu_ptr(variable);
@@ -103,21 +104,21 @@ static __always_inline bool fl_is_interrupt(void)
 }
 
 /* Is the current task whom the event is about, and not one that only happened to run? */
-static __always_inline bool fl_is_certain(struct task_struct *current, bool by_interrupt)
+static __always_inline bool fl_is_certain(struct task_struct *current, bool by_task)
 {
-	return (u32)bpf_get_current_pid_tgid() && !(fl_read(current, flags) & PF_KTHREAD) && !by_interrupt;
+	return (u32)bpf_get_current_pid_tgid() && !(fl_read(current, flags) & PF_KTHREAD) && by_task;
 }
 
 /* Sends a trigger, with the calls of the current task where it has some. */
 static __always_inline void fl_fire(struct task_struct *current, struct fl_task *task, struct fl_event *event,
-				    bool by_interrupt)
+				    bool by_task)
 {
 	u64 flags = fl_wake_flags(event->timestamp_ns);
 	u64 next, bytes;
 	long lost;
 
 	fl_count(FL_TRIGGERS);
-	event->is_certain = fl_is_certain(current, by_interrupt);
+	event->is_certain = fl_is_certain(current, by_task);
 	if (task) {
 		next = task->next;
 		event->calls = next < fl_config.calls ? (u32)next : fl_config.calls;
@@ -220,7 +221,8 @@ static __always_inline void fl_begin(void *context, u32 place, const struct fl_f
 	call->stack = -1;
 	__builtin_memcpy(call->arguments, arguments->at, sizeof(call->arguments));
 	fl_push_open(task, sequence, place / 2);
-	if (fl_config.kernel_stacks) {
+	/* A tracepoint's is the same for all calls; 5.10 gives none there. */
+	if (fl_config.kernel_stacks && !FL_IS_TRACEPOINT(place)) {
 		call->stack = bpf_get_stackid(context, &fl_call_stacks, 0);
 		if (call->stack < 0)
 			fl_count(FL_LOST_STACK);
@@ -263,6 +265,7 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 		}
 	}
 	if (function->flags & FL_FUNCTION_TRIGGER && result == function->trigger) {
+		bool is_syscall = FL_IS_TRACEPOINT(FL_PLACE(which)) || function->flags & FL_FUNCTION_SYSCALL;
 		struct fl_event event = {};
 
 		if (!(task && task->watched) && !fl_is_watched(current))
@@ -271,7 +274,8 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 		event.trigger = FL_TRIGGER_RESULT;
 		event.function = number;
 		event.result = result;
-		fl_fire(current, task, &event, fl_is_interrupt());
+		/* A system call is nobody else's. */
+		fl_fire(current, task, &event, is_syscall || !fl_may_be_interrupt());
 	}
 }
 
@@ -417,7 +421,7 @@ int BPF_PROG(fl_signal, u64 number)
 	fl_describe(&event, FL_SAMPLE_TRIGGER, bpf_ktime_get_boot_ns());
 	event.trigger = FL_TRIGGER_SIGNAL;
 	event.signal = (u32)number;
-	fl_fire(current, task, &event, false);
+	fl_fire(current, task, &event, true);
 	return 0;
 }
 

@@ -194,7 +194,7 @@ fn the_report_says_what_became_of_each_function() {
     assert_eq!((&stages["crashes"], &stages["crashes_explained"]), (&6.into(), &6.into()), "{stages:#}");
     assert!(stages["recorded"].as_u64() >= stages["returned"].as_u64(), "{stages:#}");
     let losses = reports[1]["losses"].as_object().unwrap();
-    assert!(losses.len() == 9 && losses.values().all(|count| count == 0), "{losses:?}");
+    assert!(losses.len() == 10 && losses.values().all(|count| count == 0), "{losses:?}");
 }
 
 /// faultline watches the victims only, by name; what cuts their file is another process.
@@ -311,7 +311,7 @@ fn triggers_and_live_calls() {
     assert!(line.starts_with("faultline: watching "), "{line}");
     let mut child =
         Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"memory\nsignal\n").unwrap();
+    child.stdin.take().unwrap().write_all(b"memory\nsignal 1\n").unwrap();
     let output = child.wait_with_output().unwrap();
     let said = facts(&String::from_utf8(output.stdout).unwrap());
     let output = watching.stop("TERM");
@@ -376,7 +376,7 @@ fn the_kernels_own_types_name_what_a_function_was_given() {
         assert!(line.starts_with("faultline: watching "), "{line}");
         let mut child = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let pid = child.id();
-        child.stdin.take().unwrap().write_all(b"signal\n").unwrap();
+        child.stdin.take().unwrap().write_all(b"signal 1\n").unwrap();
         assert!(child.wait().unwrap().success());
         let output = watching.stop("TERM");
         let records = json(&String::from_utf8(output.stdout).unwrap());
