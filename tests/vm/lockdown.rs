@@ -106,3 +106,28 @@ fn doctor_says_so() {
     assert_eq!(check("typed_loads")["status"], yes_or_no);
     assert_eq!(check("kprobe")["status"], "no");
 }
+
+/// Kprobes are refused, fentry is not: its programs read by typed loads.
+#[test]
+fn kernel_calls_are_recorded() {
+    let command = [programs().join("call-causes").to_str().unwrap(), "own"].map(str::to_owned);
+    let run = |arguments: &[&str]| {
+        let output = Command::new(FAULTLINE).args(arguments).args(["--format", "json", "--"]).args(&command).output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, lines, text) = run(&["call", "munmap"]);
+    if !works() {
+        assert_eq!(status, Some(2));
+        assert!(text.contains("lockdown=confidentiality is in force") && text.lines().count() == 1, "{text}");
+        return;
+    }
+    let seen: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let crash = seen.iter().find(|record| record["type"] == "crash").unwrap_or_else(|| panic!("{lines}{text}"));
+    let calls = crash["calls"].as_array().unwrap();
+    let causes: Vec<&Value> = calls.iter().filter(|call| call["is_cause"] == true).collect();
+    assert_eq!(causes.len(), 1, "{calls:#?}");
+    assert_eq!((&causes[0]["function"], &causes[0]["attach"]), (&"munmap".into(), &"fentry".into()));
+    let (_, lines, text) = run(&["call", "munmap", "--attach", "kprobe"]);
+    assert!(!lines.contains("\"state\":\"attached\"") && text.contains("not let us"), "{lines}{text}");
+}
