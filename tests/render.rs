@@ -3,9 +3,11 @@
 
 use std::sync::Once;
 
+use faultline::call::{Argument, Call, KernelFrame, Relation, State, Value};
 use faultline::crash::{Crash, Disposition, Frame, PageFault, Sender, Stitch, Vma};
 use faultline::hex::Hex;
 use faultline::output::{Record, SCHEMA, Timestamp};
+use faultline::probe::call::How;
 
 /// Text shows local time; the snapshots are in UTC.
 fn utc() {
@@ -123,6 +125,98 @@ fn sent() -> Crash {
         code_text: "Sent by kill".to_owned(),
         ..segfault()
     }
+}
+
+fn argument(name: &str, kind: &str, value: Option<Value>) -> Argument {
+    Argument { name: name.to_owned(), kind: kind.to_owned(), value, after: None, raw: None }
+}
+
+/// A call so long before the crash.
+fn call(ms: u64, function: &str, arguments: Vec<Argument>, result: Option<i64>) -> Call {
+    const CRASH_NS: u64 = 1_000_000_000;
+    Call {
+        pid: 1234,
+        tid: 1234,
+        comm: "myapp".to_owned(),
+        function: function.to_owned(),
+        attach: How::Fentry,
+        arguments,
+        result: result.map(Value::Number),
+        error: None,
+        state: if result.is_some() { State::Returned } else { State::NotReturned },
+        entered: Timestamp::from_unix_ns(1_707_993_045_123_456_000 - i128::from(ms) * 1_000_000).unwrap(),
+        duration_ns: result.map(|_| 11_204),
+        kernel_stack: None,
+        relation: None,
+        is_cause: false,
+        entered_ns: CRASH_NS - ms * 1_000_000,
+        raw_result: result,
+    }
+}
+
+fn with_calls() -> Crash {
+    let address = |address: u64| Some(Value::Address(Hex(address)));
+    let words = |words: &str| Some(Value::Words(words.to_owned()));
+    let text = |text: &str| Some(Value::Text(text.to_owned()));
+    let range = |start: u64, length: i64| {
+        vec![argument("addr", "unsigned long", address(start)), argument("len", "size_t", Some(Value::Number(length)))]
+    };
+    let mut openat = call(
+        40,
+        "openat",
+        vec![
+            argument("dfd", "int", words("AT_FDCWD")),
+            argument("filename", "const char *", text("/etc/my\napp.conf")),
+            argument("flags", "int", words("O_RDONLY|O_CLOEXEC")),
+        ],
+        Some(-2),
+    );
+    openat.error = Some("ENOENT".to_owned());
+    let mut read = call(
+        35,
+        "vfs_read",
+        vec![
+            argument("file:file.path", "path", text("/etc/passwd")),
+            argument("file:file.i_ino", "unsigned long", Some(Value::Number(7))),
+            argument("count", "size_t", Some(Value::Number(4096))),
+            Argument { after: Some(Value::Number(832)), ..argument("*pos", "loff_t", Some(Value::Number(0))) },
+        ],
+        Some(832),
+    );
+    let frame =
+        |address: u64, symbol: Option<&str>| KernelFrame { address: Hex(address), symbol: symbol.map(str::to_owned) };
+    read.kernel_stack =
+        Some(vec![frame(0xffff_ffff_8100_0009, Some("vfs_read+0x9")), frame(0xffff_ffff_8200_0000, None)]);
+    let relation = |kind: &'static str, text: &str, certain: bool| Relation { kind, text: text.to_owned(), certain };
+    let guess = Call {
+        relation: Some(relation("unmapped", "detached the segment at 0x7f8b4b000000", false)),
+        ..call(31, "shmdt", vec![argument("shmaddr", "char *", address(0x7f8b_4b00_0000))], Some(0))
+    };
+    let cause = Call {
+        tid: 1240,
+        is_cause: true,
+        relation: Some(relation("unmapped", "unmapped 0x7f8b4c000018", true)),
+        ..call(30, "munmap", range(0x7f8b_4c00_0000, 4096), Some(0))
+    };
+    let calls = vec![openat, read, guess, cause, call(2, "munmap", range(0, 4096), None)];
+    Crash {
+        fault_address: Some(Hex(0x7f8b_4c00_0018)),
+        registers: None,
+        stack_trace: None,
+        calls: Some(calls),
+        stitch: Stitch { boottime_ns: 1_000_000_000, ..Stitch::default() },
+        ..segfault()
+    }
+}
+
+#[test]
+fn a_crash_with_its_calls_in_text() {
+    insta::assert_snapshot!(with_calls().text());
+}
+
+#[test]
+fn a_crash_with_its_calls_in_json() {
+    insta::assert_json_snapshot!(with_calls().calls);
 }
 
 #[test]

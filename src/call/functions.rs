@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Func, FuncProto, Int, IntEncoding, MemberAttr};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _, TypeId};
 
-/// Arrays of this many bytes and fewer are looked at as a whole.
+/// Of a pointer, a register, and the largest number.
 const POINTER_BYTES: u32 = 8;
 
 /// The functions and structs of a kernel, by name.

@@ -43,11 +43,14 @@ impl<'run> Gatherer<'run> {
         let mut calls = self.calls(own.as_ref())?;
         // A handler that ran has gone on.
         calls.retain(|call| call.entered_ns <= facts.at_ns);
+        // Numbers of processes are given again, too. Of a thread's the process is older.
+        let began = if crash.tid == crash.pid { crash.stitch.thread_start_ns } else { 0 };
         if facts.concerns_others() {
             for task in self.recorder.tasks()?.iter().filter(|task| task.header.tid != crash.tid) {
                 let owner = Owner::from(&task.header);
                 for call in &task.calls {
-                    let concerns = owner.pid == crash.pid || self.decoder.concerns_others(call.function);
+                    let is_own = owner.pid == crash.pid && call.entered_ns >= began;
+                    let concerns = is_own || self.decoder.concerns_others(call.function);
                     if concerns && call.entered_ns <= facts.at_ns {
                         calls.push(self.call(&owner, call)?);
                     }

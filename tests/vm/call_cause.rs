@@ -306,6 +306,7 @@ fn triggers_and_live_calls() {
         "json",
         "-k",
         "4",
+        "--kernel-stack",
         "--strict",
     ]));
     assert!(line.starts_with("faultline: watching "), "{line}");
@@ -343,8 +344,50 @@ fn triggers_and_live_calls() {
         assert_eq!((&last["function"], argument(last, "addr")), (&"munmap".into(), &"0x1".into()));
         assert_eq!((&last["return"], &last["error"]), (&(-22).into(), &"EINVAL".into()));
         assert_eq!(argument(&calls[2], "addr"), address.as_str());
+        for call in calls {
+            if call["attach"] == "tracepoint" {
+                assert_eq!(call["kernel_stack"], Value::Null, "it would be that of every system call");
+                continue;
+            }
+            let frames = call["kernel_stack"].as_array().unwrap();
+            let names: Vec<&str> = frames.iter().map(|frame| frame["symbol"].as_str().unwrap()).collect();
+            assert!(names.iter().any(|name| name.starts_with("do_syscall_64+")), "{names:?}");
+            assert!(!names.iter().any(|name| name.starts_with("bpf_")), "what is there because we look: {names:?}");
+        }
     }
     assert_eq!(records.last().unwrap()["call_stages"]["triggers"], 2);
+}
+
+#[test]
+fn who_sent_the_signal_is_told_with_the_call() {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let script = "sleep 60 & kill -SEGV $!; wait; echo $! $$";
+    let output = Command::new(FAULTLINE)
+        .args([
+            "call",
+            "--preset",
+            "signal",
+            "--format",
+            "json",
+            "--output",
+            file.to_str().unwrap(),
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (victim, sender) = said.trim().split_once(' ').unwrap();
+    let records = json(&fs::read_to_string(&file).unwrap());
+    let crashes: Vec<&Value> = records.iter().filter(|record| record["type"] == "crash").collect();
+    assert_eq!((crashes.len(), crashes[0]["pid"].to_string().as_str()), (1, victim), "{records:#?}");
+    let cause = cause(crashes[0]);
+    assert_eq!((&cause["function"], cause["pid"].to_string().as_str()), (&"kill".into(), sender));
+    assert_eq!((argument(cause, "pid"), argument(cause, "sig")), (&crashes[0]["pid"], &"SIGSEGV".into()));
+    assert_eq!((&cause["relation"]["kind"], &cause["relation"]["certain"]), (&"sent".into(), &true.into()));
 }
 
 /// A function with each kind of parameter: a number, a struct, another one, an enum. Its signal is raise()'s.
