@@ -249,7 +249,7 @@ impl Report {
         let stages = &self.function_stages;
         writeln!(
             to,
-            "{} asked for, {} functions found, {} attached",
+            "functions: {} asked for, {} found, {} attached",
             stages.requested, stages.resolved, stages.attached
         )?;
         for (how, names) in self.by_way() {
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn each_function_has_its_fate() {
         let text = report(false).text();
-        let expected = "3 asked for, 2 functions found, 1 attached\n  by fentry and fexit:             mmap\n  not found: munmpa (did you mean munmap?)\n  \
+        let expected = "functions: 3 asked for, 2 found, 1 attached\n  by fentry and fexit:             mmap\n  not found: munmpa (did you mean munmap?)\n  \
                         not probeable: do_truncate (kprobes: not probeable: No such file)\n";
         assert_eq!(text, expected);
         let json = serde_json::to_value(report(false)).unwrap();

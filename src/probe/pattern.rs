@@ -100,10 +100,10 @@ impl Pattern {
     /// The kernel's, or the last line of what its verifier says.
     pub(super) fn load(&self, which: u64, kind: Kind) -> Result<OwnedFd, Refusal> {
         let preempt_count = self.variables.preempt_count.load(Ordering::Relaxed);
-        if preempt_count != 0 {
-            if let Ok(loaded) = self.attempt(&self.with(which, preempt_count), kind, None) {
-                return Ok(loaded);
-            }
+        if preempt_count != 0
+            && let Ok(loaded) = self.attempt(&self.with(which, preempt_count), kind, None)
+        {
+            return Ok(loaded);
         }
         let instructions = self.with(which, 0);
         let loaded = self.attempt(&instructions, kind, None).or_else(|error| {
