@@ -612,11 +612,13 @@ fn what_an_interrupt_does_is_not_taken_for_the_tasks_deed() {
 
 #[test]
 fn many_functions_are_attached_together_and_one_that_can_not_be_keeps_no_other_from_it() {
-    // v5.18, and not in Debian's 6.1: elsewhere each is attached by itself, as above.
-    if !ways().contains(&(Attach::KprobeMulti, How::KprobeMulti)) {
-        return;
-    }
     let mut calls = Calls::start();
+    if !ways().contains(&(Attach::KprobeMulti, How::KprobeMulti)) {
+        let plan = Plan { attach: Attach::KprobeMulti, ..plan(calls.pid(), vec![syscall("truncate", 2)]) };
+        let (_, attached) = Recorder::start(&plan).unwrap();
+        let [(How::KprobeMulti, why)] = attached[0].failures.as_slice() else { panic!("{attached:#?}") };
+        return assert!(attached[0].how.is_none() && !why.is_empty(), "{attached:#?}");
+    }
     let names = {
         let btf = Btf::from_vmlinux().unwrap();
         let ids = (1..u32::try_from(btf.len()).unwrap()).map(libbpf_rs::btf::TypeId::from);
