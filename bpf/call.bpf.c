@@ -248,6 +248,8 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 		result = (s32)result;
 	current = (void *)bpf_get_current_task();
 	task = fl_find_task(current);
+	if (!task && !(function->flags & FL_FUNCTION_TRIGGER))
+		return;
 	now = bpf_ktime_get_boot_ns();
 	if (task && fl_pop_open(task, number, &sequence)) {
 		struct fl_call *call = fl_call_at(task, sequence);

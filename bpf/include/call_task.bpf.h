@@ -116,15 +116,14 @@ static __always_inline struct fl_task *fl_take_task(struct task_struct *current,
 {
 	u32 tid = (u32)bpf_get_current_pid_tgid(), zero = 0;
 	struct fl_task *task;
-	bool watched = false;
+	bool watched;
 	u64 start;
 	void *blank;
 
 	if (!tid)
 		return NULL;
-	start = fl_read(current, start_boottime);
 	task = bpf_map_lookup_elem(&fl_tasks, &tid);
-	if (task && task->start_boottime_ns == start && (task->watched || anyone))
+	if (task && (task->watched || anyone) && task->start_boottime_ns == fl_read(current, start_boottime))
 		return task;
 	watched = fl_is_watched(current);
 	if (!watched && !anyone) {
@@ -142,6 +141,7 @@ static __always_inline struct fl_task *fl_take_task(struct task_struct *current,
 			return NULL;
 		}
 	}
+	start = fl_read(current, start_boottime);
 	if (task->start_boottime_ns != start)
 		fl_begin_task(task, current, start);
 	task->watched = watched;
