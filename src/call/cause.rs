@@ -348,6 +348,7 @@ pub(super) mod tests {
             sender: None,
             page_fault: Some(PageFault { error_code: 6, access: "write", flags: Vec::new() }),
             seccomp: None,
+            abort_message: None,
             registers: None,
             vma: None,
             vma_below: None,
