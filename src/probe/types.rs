@@ -56,7 +56,11 @@ impl TypesFile {
     pub(super) fn fill(&mut self, btf: Option<&Path>, probe: &Btf<'_>) -> Result<Ids> {
         let kernel = kernel_types(btf)?;
         let mut cut = Cut::new(&kernel, probe)?;
-        let ids = cut.copy_roots()?;
+        let mut ids = cut.copy_roots()?;
+        if btf.is_some() {
+            // Variables go by the numbers that the kernel itself has for them.
+            ids.preempt_count = 0;
+        }
         self.0.write_all(cut.made.bytes()?).context("failed to write the kernel's types to memory")?;
         Ok(ids)
     }
