@@ -276,8 +276,12 @@ fn document(outcomes: &[(String, Outcome)]) -> String {
         .collect();
     for room in rooms {
         let passed = |outcome: &Outcome| {
-            let all: Vec<bool> =
-                outcome.tests.iter().filter(|(test, _)| test.starts_with(room)).map(|(_, passed)| *passed).collect();
+            let all: Vec<bool> = outcome
+                .tests
+                .iter()
+                .filter(|(test, _)| test.split("::").next() == Some(room))
+                .map(|(_, passed)| *passed)
+                .collect();
             format!("{} of {}", all.iter().filter(|passed| **passed).count(), all.len())
         };
         text += &row(room, &passed);
