@@ -162,6 +162,18 @@ impl From<Attach> for probe::crash::Attach {
     }
 }
 
+/// How much of a stack is shown, and taken for that
+#[derive(Args, Debug)]
+struct StackArgs {
+    /// Show at most N frames
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=127))]
+    max_stack_depth: u32,
+
+    /// Copy at most BYTES of the stack, to find the callers of functions without frame pointers; 0: copy none
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(..=524_288))]
+    stack_bytes: u32,
+}
+
 /// `faultline crash`
 #[derive(Args, Debug)]
 pub struct CrashArgs {
@@ -179,13 +191,8 @@ pub struct CrashArgs {
     #[arg(short = 't', long)]
     stack_trace: bool,
 
-    /// Show at most N frames
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=127))]
-    max_stack_depth: u32,
-
-    /// Copy at most BYTES of the stack, to find the callers of functions without frame pointers; 0: copy none
-    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(..=524_288))]
-    stack_bytes: u32,
+    #[command(flatten)]
+    stack: StackArgs,
 
     /// Watch this signal instead of those that dump core: SIGTERM, term and 15 are the same (repeatable)
     #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
@@ -247,8 +254,8 @@ impl From<CrashArgs> for crash::Options {
             handled: args.handled,
             registers: args.registers,
             stack_trace: args.stack_trace,
-            max_stack_depth: args.max_stack_depth,
-            stack_bytes: args.stack_bytes,
+            max_stack_depth: args.stack.max_stack_depth,
+            stack_bytes: args.stack.stack_bytes,
             duration: (!watch.duration.is_zero()).then_some(watch.duration),
             target: Target { path: watch.output, append: watch.append },
             format: format.into(),

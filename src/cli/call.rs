@@ -7,7 +7,7 @@ use faultline::probe::crash::{Budget, GroupTable};
 use faultline::probe::{self, Filter};
 use faultline::{crash, siginfo};
 
-use super::{ProbeArgs, SymbolArgs};
+use super::{ProbeArgs, StackArgs, SymbolArgs};
 
 /// The recorder's rings have places for a power of two.
 const CALLS: std::ops::RangeInclusive<u32> = 4..=64;
@@ -101,13 +101,8 @@ pub struct CallArgs {
     #[arg(short = 't', long)]
     stack_trace: bool,
 
-    /// Show at most N frames
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=127))]
-    max_stack_depth: u32,
-
-    /// Copy at most BYTES of the stack, to find the callers of functions without frame pointers; 0: copy none
-    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(..=524_288))]
-    stack_bytes: u32,
+    #[command(flatten)]
+    stack: StackArgs,
 
     /// Tell of deaths by this signal instead of those that dump core (repeatable)
     #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
@@ -151,8 +146,8 @@ impl From<CallArgs> for call::Options {
                 handled: args.handled,
                 registers: args.registers,
                 stack_trace: args.stack_trace,
-                max_stack_depth: args.max_stack_depth,
-                stack_bytes: args.stack_bytes,
+                max_stack_depth: args.stack.max_stack_depth,
+                stack_bytes: args.stack.stack_bytes,
                 duration: (!watch.duration.is_zero()).then_some(watch.duration),
                 target: Target { path: watch.output, append: watch.append },
                 format: format.into(),
