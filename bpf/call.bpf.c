@@ -4,7 +4,7 @@
  *
  * Driven by the functions that were asked for: by fentry and fexit, kprobe.multi, kprobes, or the tracepoints of system calls,
  * over one body for the begin of a call and one for its end. The programs of the first section are patterns: the loader makes
- * one of each for each function, in which FL_WHICH is the function's (src/probe/call/clone.rs).
+ * one of each for each function, in which FL_WHICH is the function's (src/probe/pattern.rs).
  * Refuses to record what a task does once a signal has ended it: what led there would be overwritten.
  */
 #include "abi/call.h"

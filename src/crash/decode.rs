@@ -61,6 +61,7 @@ impl Decoder {
             .ok()
             .and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|namespace| namespace.identifier));
         let folders = DebugFolders::new(&options.debug_dirs);
+        let watches_aborts = super::signals(&options).contains(&SIGABRT);
         Self {
             options,
             host,
@@ -68,7 +69,7 @@ impl Decoder {
             files: Files::new(folders.clone()),
             namer: Namer::new(folders),
             unwinder: Unwinder::default(),
-            libcs: Libcs::with_own(),
+            libcs: if watches_aborts { Libcs::with_own() } else { Libcs::default() },
         }
     }
 

@@ -116,12 +116,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
 }
 
+/// Which signals are watched.
+fn signals(options: &Options) -> &[u32] {
+    if options.signals.is_empty() { &siginfo::CORE_SIGNALS } else { &options.signals }
+}
+
 /// What the kernel programs are to do.
 pub fn plan(options: &Options) -> Plan {
-    let signals = if options.signals.is_empty() { siginfo::CORE_SIGNALS.to_vec() } else { options.signals.clone() };
     Plan {
         filter: Filter { command: !options.command.is_empty(), ..options.filter.clone() },
-        signals,
+        signals: signals(options).to_vec(),
         // The signature needs its frames whatever is shown.
         frames: options.max_stack_depth.max(signature::FRAMES as u32),
         stack_bytes: if options.stack_trace { options.stack_bytes } else { 0 },
