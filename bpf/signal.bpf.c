@@ -98,12 +98,8 @@ static __always_inline bool fl_filter_task(struct task_struct *task, u32 slot)
 		if (!bpf_map_lookup_elem(&fl_pids, &pid))
 			return false;
 	}
-	if (fl_filter_config.by_descent) {
-		u32 tgid = fl_read(task, tgid);
-
-		if (!bpf_map_lookup_elem(&fl_descendants, &tgid))
-			return false;
-	}
+	if (fl_filter_config.by_descent && !fl_descends(task, fl_read(task, tgid)))
+		return false;
 	if (fl_filter_config.by_cgroup && !fl_is_in_cgroup((u64)task))
 		return false;
 	if (fl_filter_config.name_count && !fl_filter_name(task, slot))

@@ -65,7 +65,7 @@ static __always_inline bool fl_is_watched(struct task_struct *current)
 	struct task_struct *leader;
 	u64 comm[2];
 
-	if (!fl_filter_but_name())
+	if (!fl_filter_but_name(current))
 		return false;
 	if (!fl_filter_config.name_count)
 		return true;

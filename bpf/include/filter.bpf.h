@@ -33,6 +33,10 @@ struct {
 /*
  * The tgids of the watched command and its descendants. Written at fork, deleted when the last thread of a process ends:
  * a tgid can't be used again before that. Full: the new process isn't watched, counted as FL_LOST_WATCH_FULL.
+ *
+ * From v7.0 on tracepoints are preemptible, and the kernel leaves a run of a program out where it is on that processor already, in a
+ * task that was preempted. A fork that nobody saw heals when the child is first met, by its parent; an exit, when the
+ * number is given away again.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -111,8 +115,24 @@ static __always_inline bool fl_filter_name(struct task_struct *task, u32 slot)
 	return false;
 }
 
-/* Is the current task watched, as far as its name doesn't matter? Cheapest question first. */
-static __always_inline bool fl_filter_but_name(void)
+/* Is this process, one of whose threads is `task`, the watched command or its descendant? */
+static __always_inline bool fl_descends(struct task_struct *task, u32 tgid)
+{
+	u8 watched = 1;
+	u32 parent;
+
+	if (bpf_map_lookup_elem(&fl_descendants, &tgid))
+		return true;
+	parent = fl_read(task, real_parent, tgid);
+	if (!bpf_map_lookup_elem(&fl_descendants, &parent))
+		return false;
+	if (bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY))
+		fl_count(FL_LOST_WATCH_FULL);
+	return true;
+}
+
+/* Is the current task, `task`, watched, as far as its name doesn't matter? Cheapest question first. */
+static __always_inline bool fl_filter_but_name(struct task_struct *task)
 {
 	if (fl_filter_config.by_pid) {
 		u32 pid = fl_typed_pid();
@@ -120,12 +140,8 @@ static __always_inline bool fl_filter_but_name(void)
 		if (!bpf_map_lookup_elem(&fl_pids, &pid))
 			return false;
 	}
-	if (fl_filter_config.by_descent) {
-		u32 tgid = bpf_get_current_pid_tgid() >> 32;
-
-		if (!bpf_map_lookup_elem(&fl_descendants, &tgid))
-			return false;
-	}
+	if (fl_filter_config.by_descent && !fl_descends(task, bpf_get_current_pid_tgid() >> 32))
+		return false;
 	if (fl_filter_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
 		return false;
 	return true;
@@ -134,7 +150,7 @@ static __always_inline bool fl_filter_but_name(void)
 /* Is the current task, `task`, watched? */
 static __always_inline bool fl_filter(struct task_struct *task)
 {
-	return fl_filter_but_name() && (!fl_filter_config.name_count || fl_filter_name(task, 0));
+	return fl_filter_but_name(task) && (!fl_filter_config.name_count || fl_filter_name(task, 0));
 }
 
 /* sched_process_fork, in the parent: a child of ours is the command, a child of a watched process is its descendant. */
@@ -146,8 +162,10 @@ static __always_inline void fl_follow_fork(struct task_struct *parent, struct ta
 
 	if (tgid == parent_tgid) /* a thread */
 		return;
-	if (!bpf_map_lookup_elem(&fl_descendants, &parent_tgid) && fl_typed_pid() != fl_filter_config.command_parent)
+	if (!fl_descends(parent, parent_tgid) && fl_typed_pid() != fl_filter_config.command_parent) {
+		bpf_map_delete_elem(&fl_descendants, &tgid); /* of a process that ended unseen */
 		return;
+	}
 	if (bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY))
 		fl_count(FL_LOST_WATCH_FULL);
 }

@@ -208,6 +208,7 @@ fn losses(calls: &Counters, crashes: &crash::Counters) -> BTreeMap<&'static str,
     losses.insert("crash_stack_page_ring_full", crashes.stack_page_ring_full);
     // One table for each probe: a descendant that one doesn't watch the other may.
     *losses.entry("watch_table_full").or_default() += crashes.watch_table_full;
+    *losses.entry("runs_missed").or_default() += crashes.runs_missed;
     losses
 }
 

@@ -145,7 +145,10 @@ impl<'run> Collector<'run> {
         let counters = self.probe.counters()?;
         let groups = self.groups(&counters)?;
         let mut dropped = vec![("group", "group_table_full".to_owned(), groups.other)];
-        dropped.extend(counters.losses().map(|(reason, count)| ("sample", reason.to_owned(), count)));
+        dropped.extend(counters.losses().map(|(reason, count)| {
+            let stage = if reason == "runs_missed" { "probe" } else { "sample" };
+            (stage, reason.to_owned(), count)
+        }));
         let write_failed = self.own_losses.get("write_failed").copied().unwrap_or(0);
         dropped.push(("output", "write_failed".to_owned(), write_failed));
         let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();

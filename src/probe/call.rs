@@ -3,12 +3,11 @@
 mod attach;
 mod strategy;
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
-use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::{Link, MapCore as _, MapFlags, num_possible_cpus};
 
 pub use super::abi::call::{Sample, Task};
@@ -317,9 +316,9 @@ impl Recorder {
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
-        let programs: HashSet<u32> = self.hooks.iter().filter_map(|hook| hook.program).collect();
-        let own = ProgInfoIter::default().filter(|info| programs.contains(&info.id));
-        counters.runs_missed = own.map(|info| info.recursion_misses).sum();
+        // One program may be behind several hooks.
+        let programs: BTreeMap<u32, u64> = self.hooks.iter().filter_map(Hook::runs_missed).collect();
+        counters.runs_missed = programs.into_values().sum();
         Ok(counters)
     }
 }

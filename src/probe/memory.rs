@@ -1,12 +1,10 @@
 //! The memory probe: `bpf/memory.bpf.c` opened, configured, loaded and attached.
 
 use std::cell::RefCell;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
-use libbpf_rs::query::ProgInfoIter;
-use libbpf_rs::{Link, MapCore, MapFlags, Program};
+use libbpf_rs::{Link, MapCore, MapFlags};
 
 use super::abi::memory::{
     alert_from_bytes, alert_key_bytes, fl_alert, fl_alert_key, fl_config, fl_counter, process_bytes,
@@ -91,8 +89,6 @@ pub struct Probe {
     build: Build,
     links: Vec<Link>,
     attached: Vec<&'static str>,
-    /// The programs that are loaded.
-    running: Vec<&'static str>,
     /// Attached while they are needed: see [`Probe::watch_changes`].
     changes: RefCell<Vec<Link>>,
     /// Entries of calls are watched by themselves, not by the lock that they take.
@@ -120,17 +116,8 @@ impl Probe {
 
     fn attempt(plan: &Plan, build: Build, hooks: Hooks) -> Result<Self> {
         let (object, late_exit) = load(plan, build, hooks)?;
-        let mut running = match hooks {
-            Hooks::Calls if plan.watch_all => vec!["fl_syscall"],
-            Hooks::Calls => vec!["fl_syscall", "fl_lock"],
-            Hooks::AllCalls => vec!["fl_raw_syscall"],
-            Hooks::Kprobes => vec!["fl_call_ends"],
-        };
-        if !plan.watch_all {
-            running.extend(["fl_exec", "fl_exit", "fl_fork"]);
-        }
         let (links, attached, changes) = (Vec::new(), Vec::new(), RefCell::new(Vec::new()));
-        let mut probe = Self { object, build, links, attached, running, changes, has_entries: true };
+        let mut probe = Self { object, build, links, attached, changes, has_entries: true };
         probe.attach(plan, hooks, late_exit)?;
         Ok(probe)
     }
@@ -259,15 +246,8 @@ impl Probe {
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
-        counters.runs_missed += self.runs_missed();
+        counters.runs_missed += self.object.runs_missed(&[]);
         Ok(counters)
-    }
-
-    /// Runs of our programs that the kernel left out, because one was running on that processor.
-    fn runs_missed(&self) -> u64 {
-        let id_of = |name: &&str| Program::id_from_fd(self.object.program(name).ok()?.as_fd()).ok();
-        let ids: Vec<u32> = self.running.iter().filter_map(id_of).collect();
-        ProgInfoIter::default().filter(|info| ids.contains(&info.id)).map(|info| info.recursion_misses).sum()
     }
 
     /// Anonymous memory that became executable, by process and call; where the whole machine is watched.

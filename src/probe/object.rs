@@ -3,7 +3,7 @@
 //! Not through the skeleton, which is bound to one object; its types serve both (`abi.rs`).
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use anyhow::{Context, Result, anyhow};
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{DataSec, Var, VarSecInfo};
 use libbpf_rs::{
-    AsRawLibbpf as _, Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, ProgramMut,
-    ProgramType,
+    AsRawLibbpf as _, Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, Program,
+    ProgramMut, ProgramType,
 };
 
 use super::abi::Plain;
 use super::pattern::{Pattern, Variables};
 use super::types::{Ids, TypesFile};
-use super::{load, typed};
+use super::{counters, load, typed};
 
 /// How a build reads kernel memory: bpf/include/load.bpf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +202,14 @@ impl Loaded {
 
     pub(super) fn program(&self, name: &str) -> Result<ProgramMut<'_>> {
         self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
+    }
+
+    /// How many runs of its programs, but for those named, the kernel left out: [`counters::recursion_misses`].
+    pub(super) fn runs_missed(&self, healing: &[&str]) -> u64 {
+        let counts =
+            |program: &Program<'_>| program.autoload() && !healing.iter().any(|healing| program.name() == *healing);
+        let missed = |program: Program<'_>| counters::recursion_misses(program.as_fd()).map(|(_, missed)| missed);
+        self.object.progs().filter(counts).filter_map(missed).sum()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod agent;
 mod command;
+mod descent;
 mod files;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]

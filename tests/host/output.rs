@@ -22,7 +22,8 @@ fn a_duration_ends_the_run() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         text.contains(
-            "lost: sample_ring_full 0, stack_page_ring_full 0, sample_budget 0, stack_table_full 0, watch_table_full 0"
+            "lost: sample_ring_full 0, stack_page_ring_full 0, sample_budget 0, stack_table_full 0, watch_table_full 0, \
+             runs_missed 0"
         ),
         "zeros are shown: {text}"
     );

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use anyhow::Result;
-use libbpf_rs::Program;
 use libbpf_rs::libbpf_sys::{
     BPF_F_KPROBE_MULTI_RETURN, BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACEPOINT, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY,
     BPF_TRACE_FEXIT, BPF_TRACE_KPROBE_MULTI, PERF_TYPE_TRACEPOINT, bpf_link_create, bpf_link_create_opts,
@@ -19,20 +18,25 @@ use super::Point;
 use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag};
 use crate::probe::object::Opened;
 use crate::probe::pattern::{Kind, Pattern, Refusal};
-use crate::probe::perf;
 use crate::probe::tracefs::Tracefs;
+use crate::probe::{counters, perf};
 
 /// A program that runs at a function until this is dropped.
 #[derive(Debug)]
 pub(super) struct Hook {
     _link: OwnedFd,
-    /// The program's number in the kernel; None: that doesn't tell.
-    pub(super) program: Option<u32>,
+    /// None: it could not be kept.
+    program: Option<OwnedFd>,
 }
 
 impl Hook {
     fn new(link: OwnedFd, program: &OwnedFd) -> Self {
-        Self { _link: link, program: Program::id_from_fd(program.as_fd()).ok() }
+        Self { _link: link, program: program.try_clone().ok() }
+    }
+
+    /// The program's number in the kernel, and how many of its runs that left out; None: it doesn't tell.
+    pub(super) fn runs_missed(&self) -> Option<(u32, u64)> {
+        counters::recursion_misses(self.program.as_ref()?.as_fd())
     }
 }
 

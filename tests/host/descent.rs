@@ -1,0 +1,127 @@
+//! Who descends from the watched command, where the kernel left out a run of the programs that follow forks and exits: from
+//! v7.0 on it may, rarely, and here it is as if it had.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use serde_json::Value;
+
+use crate::harness::{FAULTLINE, Scratch};
+
+/// faultline, watching a shell that does as it is told.
+struct Watched {
+    faultline: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    scratch: Scratch,
+}
+
+impl Watched {
+    fn start(script: &str) -> Self {
+        let scratch = Scratch::new();
+        let mut faultline = Command::new(FAULTLINE)
+            .args(["crash", "--summary", "3600", "--format", "json", "--output"])
+            .arg(scratch.path("records"))
+            .args(["--", "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(faultline.stdout.take().unwrap());
+        Self { faultline, stdout, scratch }
+    }
+
+    /// The next line that the shell says, a number.
+    fn says(&mut self) -> u32 {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim().parse().unwrap()
+    }
+
+    /// The table of this faultline's own, of all that may run at the moment.
+    fn descendants(&self) -> MapHandle {
+        let folder = fs::read_dir(format!("/proc/{}/fdinfo", self.faultline.id())).unwrap();
+        let ids = folder.filter_map(|entry| {
+            let text = fs::read_to_string(entry.unwrap().path()).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("map_id:"))?.trim().parse().ok()
+        });
+        let mut maps = ids.map(|id| MapHandle::from_map_id(id).unwrap());
+        maps.find(|map| map.name() == "fl_descendants").unwrap()
+    }
+
+    /// Lets the shell go on; the pids of the crash records, and the summary.
+    fn finish(mut self) -> (Vec<u64>, Value) {
+        self.faultline.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        let output = self.faultline.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = fs::read_to_string(self.scratch.path("records")).unwrap();
+        let mut records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let summary = records.pop().unwrap();
+        (records.iter().map(|record| record["pid"].as_u64().unwrap()).collect(), summary)
+    }
+}
+
+#[test]
+fn a_fork_that_nobody_saw_is_made_up_for() {
+    let child = "echo $$; read go_on; kill -SEGV $$";
+    let grandchild = "echo $$; read go_on; sh -c \"echo \\$\\$; kill -SEGV \\$\\$\"; exit 0";
+    for (script, generations) in [(child, 1), (grandchild, 2)] {
+        let mut watched = Watched::start(&format!("sh -c '{script}'; exit 0"));
+        let pid = watched.says();
+        let table = watched.descendants();
+        assert!(table.lookup(&pid.to_ne_bytes(), MapFlags::ANY).unwrap().is_some(), "it was seen");
+        table.delete(&pid.to_ne_bytes()).unwrap();
+        let (pids, summary) = watched.finish();
+        assert_eq!(pids.len(), 1, "{summary:#}");
+        assert_eq!(pids[0] == u64::from(pid), generations == 1);
+    }
+}
+
+#[test]
+fn the_number_of_one_whose_exit_nobody_saw_is_not_taken_for_it() {
+    let mut watched = Watched::start("echo $$; read go_on; exit 0");
+    watched.says();
+    let table = watched.descendants();
+    // A number that was free a moment ago may be another's by now.
+    let taken = (0..100).find(|_| {
+        let mut ended = Command::new("true").spawn().unwrap();
+        assert!(ended.wait().unwrap().success());
+        let number = ended.id();
+        table.update(&number.to_ne_bytes(), &[1], MapFlags::ANY).unwrap();
+        die_as(number)
+    });
+    assert!(taken.is_some());
+    let (pids, summary) = watched.finish();
+    assert!(pids.is_empty(), "{pids:?} is no descendant: {summary:#}");
+    assert_ne!(summary["deliveries"]["filtered"], 0, "it was met, and left out");
+}
+
+/// A child of ours with this number dies of SIGILL; false: the number is taken.
+fn die_as(number: u32) -> bool {
+    let number = i32::try_from(number).unwrap();
+    // SAFETY: all zeros are what clone_args means by nothing asked for (clone(2)).
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.set_tid = (&raw const number).expose_provenance() as u64;
+    arguments.set_tid_size = 1;
+    // SAFETY: a fork, whose child makes system calls and nothing else before it ends; `number` outlives the call.
+    unsafe {
+        let child = libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>());
+        if child == 0 {
+            libc::syscall(libc::SYS_kill, i64::from(number), i64::from(libc::SIGILL));
+            libc::syscall(libc::SYS_exit_group, 0);
+        }
+        if child < 0 {
+            let error = std::io::Error::last_os_error();
+            assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error}");
+            return false;
+        }
+        assert_eq!(child, i64::from(number));
+        let mut status = 0;
+        assert_eq!(libc::waitpid(number, &raw mut status, 0), number);
+        assert!(libc::WIFSIGNALED(status));
+    }
+    true
+}
