@@ -18,9 +18,62 @@ struct Run {
     counts: BTreeMap<String, u64>,
 }
 
-/// A folder for what the runtimes build and write; made anew.
+/// A program that a test runs, and how to build it.
+struct Program {
+    folder: &'static str,
+    file: &'static str,
+    source: &'static str,
+    command: &'static str,
+}
+
+const BUILT: [&Program; 4] = [&JAVA_NULLS, &JAVA_WILD, &GO, &RUST];
+
+impl Program {
+    /// Where it is built, outside of guests.
+    fn place(&self) -> PathBuf {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("runtimes").join(self.folder)
+    }
+
+    /// Builds it if it isn't what was built last; its compiler must be there.
+    fn build(&self) {
+        let place = self.place();
+        let (source, done) = (place.join(self.file), place.join("built"));
+        if done.exists() && fs::read_to_string(&source).is_ok_and(|there| there == self.source) {
+            return;
+        }
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir_all(&place).unwrap();
+        fs::write(source, self.source).unwrap();
+        let built = Command::new("sh").args(["-c", self.command]).current_dir(&place).output().unwrap();
+        assert!(built.status.success(), "{}: {}", self.command, String::from_utf8_lossy(&built.stderr));
+        fs::write(done, "").unwrap();
+    }
+
+    /// A folder with the program in it. A guest takes minutes to build anything: there it is a copy of what was built outside.
+    fn folder(&self) -> PathBuf {
+        if std::env::var_os("FAULTLINE_KERNEL").is_none() {
+            self.build();
+        }
+        let folder = folder(self.folder);
+        let source = format!("{}/.", self.place().display());
+        let copied = Command::new("cp").args(["-a", &source]).arg(&folder).status().unwrap();
+        assert!(copied.success() && folder.join("built").exists(), "not built: ci/vm does it before it boots a guest");
+        folder
+    }
+}
+
+/// Builds what guests need: run by ci/vm.
+#[test]
+#[ignore = "the tests do it by themselves, but for guests"]
+fn build() {
+    for program in BUILT {
+        program.build();
+    }
+}
+
+/// A folder for what a runtime writes, in memory: in a guest the rest is the host's. Made anew.
 fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let folder = Path::new("/dev/shm/faultline-runtimes").join(name);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     folder
@@ -46,13 +99,6 @@ fn run(folder: &Path, command: &str) -> Run {
             group["count"].as_u64().unwrap();
     }
     Run { status: output.status.code().unwrap(), crashes: records, counts }
-}
-
-/// Builds what a test needs; its compiler must be there.
-fn build(folder: &Path, file: &str, source: &str, command: &str) {
-    fs::write(folder.join(file), source).unwrap();
-    let built = Command::new("sh").args(["-c", command]).current_dir(folder).output().unwrap();
-    assert!(built.status.success(), "{command}: {}", String::from_utf8_lossy(&built.stderr));
 }
 
 /// The one record of a fault that a handler took, and how the process ended.
@@ -87,38 +133,48 @@ fn python_without() {
     assert_eq!(run.crashes[0]["diagnosis"]["kind"], "null_dereference");
 }
 
+const JAVA_NULLS: Program = Program {
+    folder: "java-nulls",
+    file: "Nulls.java",
+    source: "public class Nulls {
+    static int length(int[] array) { return array.length; }
+    public static void main(String[] none) {
+        int caught = 0;
+        for (int i = 0; i < 20000; i++) {
+            try { caught += length(i < 0 ? new int[1] : null); } catch (NullPointerException e) { caught++; }
+        }
+        System.exit(caught == 20000 ? 0 : 1);
+    }
+}",
+    command: "javac Nulls.java",
+};
+
 #[test]
 fn java_lives_on_after_20000_null_checks() {
-    let folder = folder("java-nulls");
-    let source = "public class Nulls {
-        static int length(int[] array) { return array.length; }
-        public static void main(String[] none) {
-            int caught = 0;
-            for (int i = 0; i < 20000; i++) {
-                try { caught += length(i < 0 ? new int[1] : null); } catch (NullPointerException e) { caught++; }
-            }
-            System.exit(caught == 20000 ? 0 : 1);
-        }
-    }";
-    build(&folder, "Nulls.java", source, "javac Nulls.java");
+    let folder = JAVA_NULLS.folder();
     // Compiled code faults each time; without this option the JVM soon checks by an instruction instead.
     let run = run(&folder, "java -XX:-OmitStackTraceInFastThrow -Xcomp -cp . Nulls");
     assert_eq!((run.status, run.crashes.len()), (0, 0), "{:#?}", run.crashes);
     assert_eq!(run.counts.keys().collect::<Vec<_>>(), ["handled"], "{:?}", run.counts);
 }
 
+const JAVA_WILD: Program = Program {
+    folder: "java-wild",
+    file: "Wild.java",
+    source: "public class Wild {
+    public static void main(String[] none) throws Exception {
+        java.lang.reflect.Field field = sun.misc.Unsafe.class.getDeclaredField(\"theUnsafe\");
+        field.setAccessible(true);
+        ((sun.misc.Unsafe) field.get(null)).putAddress(24L, 1L);
+    }
+}",
+    command: "javac Wild.java 2>&1",
+};
+
 /// The JVM's handler faults by itself on its way, and handles that: the first fault is told. It exits, or aborts.
 #[test]
 fn java_that_dies() {
-    let folder = folder("java-wild");
-    let source = "public class Wild {
-        public static void main(String[] none) throws Exception {
-            java.lang.reflect.Field field = sun.misc.Unsafe.class.getDeclaredField(\"theUnsafe\");
-            field.setAccessible(true);
-            ((sun.misc.Unsafe) field.get(null)).putAddress(24L, 1L);
-        }
-    }";
-    build(&folder, "Wild.java", source, "javac Wild.java 2>&1");
+    let folder = JAVA_WILD.folder();
     for (option, status, end) in [
         ("-XX:-CreateCoredumpOnCrash", 1, json!({ "signal": null, "code": null, "exit_code": 1 })),
         ("-XX:+CreateCoredumpOnCrash", 134, json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null })),
@@ -130,23 +186,28 @@ fn java_that_dies() {
     }
 }
 
+const GO: Program = Program {
+    folder: "go",
+    file: "item.go",
+    source: "package main
+    import \"os\"
+    type item struct { before [3]int64; field int64 }
+    //go:noinline
+    func touch(item *item) int64 { return item.field }
+    func try() { defer func() { recover() }(); touch(nil) }
+    func main() {
+        switch os.Args[1] {
+        case \"recovers\": try()
+        case \"exits\": try(); os.Exit(2)
+        case \"dies\": touch(nil)
+        }
+    }",
+    command: "HOME=$PWD GO111MODULE=off go build -o item item.go",
+};
+
 #[test]
 fn go_recovers_or_does_not() {
-    let folder = folder("go");
-    let source = "package main
-        import \"os\"
-        type item struct { before [3]int64; field int64 }
-        //go:noinline
-        func touch(item *item) int64 { return item.field }
-        func try() { defer func() { recover() }(); touch(nil) }
-        func main() {
-            switch os.Args[1] {
-            case \"recovers\": try()
-            case \"exits\": try(); os.Exit(2)
-            case \"dies\": touch(nil)
-            }
-        }";
-    build(&folder, "item.go", source, "HOME=$PWD GO111MODULE=off go build -o item item.go");
+    let folder = GO.folder();
     for (what, status) in [("recovers", 0), ("exits", 2)] {
         let run = run(&folder, &format!("./item {what}"));
         assert_eq!((run.status, run.crashes.len()), (status, 0), "{what}: {:#?}", run.crashes);
@@ -161,22 +222,27 @@ fn go_recovers_or_does_not() {
     caught(&aborts, &json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null }));
 }
 
+const RUST: Program = Program {
+    folder: "rust",
+    file: "deep.rs",
+    source: "#[inline(never)] fn deep(n: u64) -> u64 {
+        let local = [n; 64];
+        std::hint::black_box(&local);
+        deep(n + 1) + local[0]
+    }
+    fn main() {
+        let thread = std::thread::Builder::new().name(\"worker\".to_owned());
+        match std::env::args().nth(1) {
+            None => println!(\"{}\", deep(0)),
+            Some(_) => println!(\"{}\", thread.spawn(|| deep(0)).unwrap().join().unwrap()),
+        }
+    }",
+    command: "rustc -g -A warnings deep.rs",
+};
+
 #[test]
 fn rust_overflows_its_stack() {
-    let folder = folder("rust");
-    let source = "#[inline(never)] fn deep(n: u64) -> u64 {
-            let local = [n; 64];
-            std::hint::black_box(&local);
-            deep(n + 1) + local[0]
-        }
-        fn main() {
-            let thread = std::thread::Builder::new().name(\"worker\".to_owned());
-            match std::env::args().nth(1) {
-                None => println!(\"{}\", deep(0)),
-                Some(_) => println!(\"{}\", thread.spawn(|| deep(0)).unwrap().join().unwrap()),
-            }
-        }";
-    build(&folder, "deep.rs", source, "rustc -g -A warnings deep.rs");
+    let folder = RUST.folder();
     for (argument, thread) in [("", "deep"), ("thread", "worker")] {
         let run = run(&folder, &format!("./deep {argument}"));
         let crash = caught(&run, &json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null }));

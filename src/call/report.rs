@@ -209,6 +209,7 @@ fn losses(calls: &Counters, crashes: &crash::Counters) -> BTreeMap<&'static str,
     // One table for each probe: a descendant that one doesn't watch the other may.
     *losses.entry("watch_table_full").or_default() += crashes.watch_table_full;
     *losses.entry("runs_missed").or_default() += crashes.runs_missed;
+    losses.insert("exits_missed", crashes.exits_missed);
     losses
 }
 

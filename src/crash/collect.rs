@@ -146,7 +146,7 @@ impl<'run> Collector<'run> {
         let groups = self.groups(&counters)?;
         let mut dropped = vec![("group", "group_table_full".to_owned(), groups.other)];
         dropped.extend(counters.losses().map(|(reason, count)| {
-            let stage = if reason == "runs_missed" { "probe" } else { "sample" };
+            let stage = if reason.ends_with("s_missed") { "probe" } else { "sample" };
             (stage, reason.to_owned(), count)
         }));
         let write_failed = self.own_losses.get("write_failed").copied().unwrap_or(0);

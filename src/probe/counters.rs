@@ -55,12 +55,14 @@ pub struct Counters {
     pub stack_table_full: u64,
     /// Descendants of the command that were not watched: too many at once.
     pub watch_table_full: u64,
-    /// Runs of our programs that the kernel left out: deliveries that are not in `matched`, or ends that may be none.
+    /// Runs of our programs that the kernel left out: deliveries that are in no other number.
     pub runs_missed: u64,
+    /// The same where processes exit: any of them, whose exit is a death only if it ended a caught fault.
+    pub exits_missed: u64,
 }
 
 impl Counters {
-    /// Reads the map `fl_counters`, which knows all but `runs_missed`.
+    /// Reads the map `fl_counters`, which knows all but `runs_missed` and `exits_missed`.
     ///
     /// # Errors
     /// Where a counter can't be read.
@@ -84,11 +86,12 @@ impl Counters {
             stack_table_full: sum(fl_counter::FL_LOST_STACK_FULL)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
             runs_missed: 0,
+            exits_missed: 0,
         })
     }
 
     /// What was not sent, not watched or not seen, by reason, zeros included. Of what was not sent nothing is missing in `matched`.
-    pub fn losses(&self) -> [(&'static str, u64); 6] {
+    pub fn losses(&self) -> [(&'static str, u64); 7] {
         [
             ("sample_ring_full", self.sample_ring_full),
             ("stack_page_ring_full", self.stack_page_ring_full),
@@ -96,6 +99,7 @@ impl Counters {
             ("stack_table_full", self.stack_table_full),
             ("watch_table_full", self.watch_table_full),
             ("runs_missed", self.runs_missed),
+            ("exits_missed", self.exits_missed),
         ]
     }
 
@@ -121,6 +125,7 @@ impl Counters {
             stack_table_full: self.stack_table_full - earlier.stack_table_full,
             watch_table_full: self.watch_table_full - earlier.watch_table_full,
             runs_missed: self.runs_missed - earlier.runs_missed,
+            exits_missed: self.exits_missed - earlier.exits_missed,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The crash probe: `bpf/crash.bpf.c` opened, configured, loaded and attached.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub struct Probe {
     groups: u32,
     links: Vec<Link>,
     attached: Vec<&'static str>,
+    /// fl_end sees exits, and nothing else.
+    only_exits: bool,
 }
 
 impl Probe {
@@ -123,7 +126,8 @@ impl Probe {
     fn attempt(plan: &Plan, build: Build, hooks: Hooks) -> Result<Self> {
         let (object, exits) = Self::load(plan, build, hooks)?;
         let groups = plan.groups.map_or(0, |table| table.groups);
-        let mut probe = Self { object, build, groups, links: Vec::new(), attached: Vec::new() };
+        let only_exits = hooks == Hooks::Tracepoint { seccomp_kills: false };
+        let mut probe = Self { object, build, groups, links: Vec::new(), attached: Vec::new(), only_exits };
         probe.attach(plan, hooks, exits)?;
         Ok(probe)
     }
@@ -306,9 +310,14 @@ impl Probe {
     /// # Errors
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
-        // What these miss of a descendant heals: filter.bpf.h.
-        let runs_missed = self.object.runs_missed(&["fl_fork", "fl_exit"]);
-        Ok(Counters { runs_missed, ..Counters::read(&self.object.map("fl_counters")?)? })
+        let only_exits = |program: &OsStr| self.only_exits && program == "fl_end";
+        // What the others miss of a descendant heals: filter.bpf.h.
+        let heals = |program: &OsStr| program == "fl_fork" || program == "fl_exit";
+        Ok(Counters {
+            runs_missed: self.object.runs_missed(|program| !heals(program) && !only_exits(program)),
+            exits_missed: self.object.runs_missed(only_exits),
+            ..Counters::read(&self.object.map("fl_counters")?)?
+        })
     }
 }
 

@@ -246,7 +246,7 @@ impl Probe {
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
-        counters.runs_missed += self.object.runs_missed(&[]);
+        counters.runs_missed += self.object.runs_missed(|_| true);
         Ok(counters)
     }
 

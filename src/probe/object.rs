@@ -3,6 +3,7 @@
 //! Not through the skeleton, which is bound to one object; its types serve both (`abi.rs`).
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -204,10 +205,9 @@ impl Loaded {
         self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
     }
 
-    /// How many runs of its programs, but for those named, the kernel left out: [`counters::recursion_misses`].
-    pub(super) fn runs_missed(&self, healing: &[&str]) -> u64 {
-        let counts =
-            |program: &Program<'_>| program.autoload() && !healing.iter().any(|healing| program.name() == *healing);
+    /// How many runs of its programs that are `wanted` the kernel left out: [`counters::recursion_misses`].
+    pub(super) fn runs_missed(&self, wanted: impl Fn(&OsStr) -> bool) -> u64 {
+        let counts = |program: &Program<'_>| program.autoload() && wanted(program.name());
         let missed = |program: Program<'_>| counters::recursion_misses(program.as_fd()).map(|(_, missed)| missed);
         self.object.progs().filter(counts).filter_map(missed).sum()
     }

@@ -317,7 +317,7 @@ impl Probe {
             event_ring_full: sum(fl_counter::FL_LOST_EVENT_FULL)?,
             pair_table_full: sum(fl_counter::FL_LOST_PAIRS_FULL)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
-            runs_missed: self.object.runs_missed(self.healing),
+            runs_missed: self.object.runs_missed(|program| !self.healing.iter().any(|healing| program == *healing)),
         })
     }
 

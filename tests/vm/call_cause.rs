@@ -194,7 +194,9 @@ fn the_report_says_what_became_of_each_function() {
     assert_eq!((&stages["crashes"], &stages["crashes_explained"]), (&6.into(), &6.into()), "{stages:#}");
     assert!(stages["recorded"].as_u64() >= stages["returned"].as_u64(), "{stages:#}");
     let losses = reports[1]["losses"].as_object().unwrap();
-    assert!(losses.len() == 10 && losses.values().all(|count| count == 0), "{losses:?}");
+    // Exits of whoever it may be are missed now and then (v6.13 and later).
+    let none = losses.iter().all(|(reason, count)| reason == "exits_missed" || count == 0);
+    assert!(losses.len() == 11 && none, "{losses:?}");
 }
 
 /// faultline watches the victims only, by name; what cuts their file is another process.
