@@ -42,9 +42,6 @@ const volatile struct fl_samples {
 	struct fl_oom oom;
 } fl_samples = {};
 
-/* Programs that use fl_comms at the same time on one CPU: the slots. */
-enum { FL_SLOT_SIGNAL, FL_SLOT_FORK, FL_SLOT_EXEC, FL_SLOT_EXIT };
-
 /* --- which tasks: as filter.bpf.h, for a task that need not be the current one --- */
 
 #define FL_NAMESPACE_DEPTH_MAX 8
@@ -90,7 +87,7 @@ __noinline int fl_is_in_cgroup(u64 task)
 }
 
 /* Is this task watched? Cheapest question first. */
-static __always_inline bool fl_filter_task(struct task_struct *task, u32 slot)
+static __always_inline bool fl_filter_task(struct task_struct *task)
 {
 	if (fl_filter_config.by_pid) {
 		u32 pid = fl_typed_pid_of(task);
@@ -102,54 +99,35 @@ static __always_inline bool fl_filter_task(struct task_struct *task, u32 slot)
 		return false;
 	if (fl_filter_config.by_cgroup && !fl_is_in_cgroup((u64)task))
 		return false;
-	if (fl_filter_config.name_count && !fl_filter_name(task, slot))
+	if (fl_filter_config.name_count && !fl_filter_name(task))
 		return false;
 	return true;
 }
 
-/* Does whom[index] of --from (0) or --to (1) mean this process, whose name is in its slot? */
-__noinline int fl_is_who(u32 to, u32 index, u32 pid)
+/* Does from[index], or where `is_target` to[index], mean the process with this name and number? */
+__noinline int fl_is_who(u64 first, u64 second, u32 pid, u32 index, u32 is_target)
 {
-	u32 slot = FL_SLOT_SIGNAL;
-	struct fl_comm *comm = bpf_map_lookup_elem(&fl_comms, &slot);
+	union fl_name name = {{first, second}};
 	const volatile struct fl_who *who;
 
 	barrier_var(index);
-	if (!comm || index >= FL_WHO_MAX)
+	if (index >= FL_WHO_MAX)
 		return 0;
-	who = to ? &fl_config.to[index] : &fl_config.from[index];
-	if (who->pid)
-		return who->pid == pid;
-	for (u32 start = 0; start < FL_COMM_BYTES - 1; start++) {
-		u32 i;
-
-		for (i = 0; i < FL_COMM_BYTES - 1; i++) {
-			char wanted = who->name[i];
-
-			if (!wanted)
-				return 1;
-			if (comm->text[start + i] != wanted)
-				break;
-		}
-		if (i == FL_COMM_BYTES - 1)
-			return 1;
-	}
-	return 0;
+	who = is_target ? &fl_config.to[index] : &fl_config.from[index];
+	return who->pid ? who->pid == pid : fl_contains(&name, who->name);
 }
 
-/* Is `task` one of those that --from (0) or --to (1) names? */
-static __always_inline bool fl_is_any_of(struct task_struct *task, u32 to, u32 count)
+/* Is `task` one of those that --from names, or where `is_target` --to? */
+static __always_inline bool fl_is_any_of(struct task_struct *task, u32 is_target, u32 count)
 {
-	u32 slot = FL_SLOT_SIGNAL;
-	struct fl_comm *comm = bpf_map_lookup_elem(&fl_comms, &slot);
-	struct task_struct *leader = fl_read(task, group_leader);
+	union fl_name name;
 
-	if (!comm || fl_copy(comm->text, FL_COMM_BYTES, &leader->comm))
+	if (!fl_read_process_name(&name, task))
 		return false;
 	for (u32 i = 0; i < FL_WHO_MAX; i++) {
 		if (i >= count)
 			break;
-		if (fl_is_who(to, i, fl_typed_pid_of(task)))
+		if (fl_is_who(name.words[0], name.words[1], fl_typed_pid_of(task), i, is_target))
 			return true;
 	}
 	return false;
@@ -340,7 +318,7 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 		return 0;
 	code = fl_code_of(info);
 	has_sender = fl_is_sender(task, info, target, number, code);
-	if (!fl_filter_task(target, FL_SLOT_SIGNAL) && !(has_sender && fl_filter_task(task, FL_SLOT_SIGNAL))) {
+	if (!fl_filter_task(target) && !(has_sender && fl_filter_task(task))) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}
@@ -389,8 +367,7 @@ int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 	}
 	if (!sent || sent > 64 || !(fl_config.signals & FL_BIT(sent)))
 		return 0;
-	if (!fl_filter_task(task, FL_SLOT_SIGNAL) ||
-	    (fl_config.from_count && !fl_is_any_of(task, 0, fl_config.from_count))) {
+	if (!fl_filter_task(task) || (fl_config.from_count && !fl_is_any_of(task, 0, fl_config.from_count))) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}
@@ -477,7 +454,7 @@ int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 
 	if (fl_filter_config.by_descent)
 		fl_follow_fork(parent, child);
-	if (!fl_config.processes || (!fl_filter_task(child, FL_SLOT_FORK) && !fl_filter_task(parent, FL_SLOT_FORK)))
+	if (!fl_config.processes || (!fl_filter_task(child) && !fl_filter_task(parent)))
 		return 0;
 	process.kind = FL_SAMPLE_FORK;
 	fl_describe_task(&process, child);
@@ -495,7 +472,7 @@ int BPF_PROG(fl_exec, struct task_struct *task)
 	struct file *file;
 	u64 length;
 
-	if (!fl_filter_task(task, FL_SLOT_EXEC))
+	if (!fl_filter_task(task))
 		return 0;
 	fl_count_event(FL_EXECS);
 	record = fl_scratch(&fl_records);
@@ -525,7 +502,7 @@ int BPF_PROG(fl_exit, struct task_struct *task)
 	struct task_struct *leader = fl_read(task, group_leader);
 	bool is_last = fl_read(task, signal, live.counter) == 0;
 
-	if (fl_config.processes && fl_filter_task(task, FL_SLOT_EXIT)) {
+	if (fl_config.processes && fl_filter_task(task)) {
 		process.kind = FL_SAMPLE_EXIT;
 		fl_describe_task(&process, task);
 		process.status = fl_read(task, exit_code);

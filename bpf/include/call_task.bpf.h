@@ -29,58 +29,6 @@ struct {
 	__type(value, struct fl_task);
 } fl_blank SEC(".maps");
 
-/*
- * Is names[index] somewhere in the comm, which comes in two words? Global: verified once, not once for each name. No scratch:
- * these programs may be preempted by others of themselves.
- */
-__noinline int fl_is_named(u64 first, u64 second, u32 index)
-{
-	union {
-		u64 words[2];
-		char text[FL_COMM_BYTES];
-	} comm = {{first, second}};
-
-	if (index >= FL_NAMES_MAX)
-		return 0;
-	for (u32 start = 0; start < FL_COMM_BYTES - 1; start++) {
-		u32 i;
-
-		for (i = 0; i < FL_COMM_BYTES - 1; i++) {
-			char wanted = fl_filter_config.names[index][i];
-
-			if (!wanted)
-				return 1;
-			if (start + i >= FL_COMM_BYTES || comm.text[(start + i) & (FL_COMM_BYTES - 1)] != wanted)
-				break;
-		}
-		if (i == FL_COMM_BYTES - 1)
-			return 1;
-	}
-	return 0;
-}
-
-/* Is the current task, `current`, watched? */
-static __always_inline bool fl_is_watched(struct task_struct *current)
-{
-	struct task_struct *leader;
-	u64 comm[2];
-
-	if (!fl_filter_but_name(current))
-		return false;
-	if (!fl_filter_config.name_count)
-		return true;
-	leader = fl_read(current, group_leader);
-	if (fl_copy(comm, FL_COMM_BYTES, &leader->comm))
-		return false;
-	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
-		if (i >= fl_filter_config.name_count)
-			break;
-		if (fl_is_named(comm[0], comm[1], i))
-			return true;
-	}
-	return false;
-}
-
 /* Begins an entry anew: it is blank, or that of a thread that had the same number before. */
 static __always_inline void fl_begin_task(struct fl_task *task, struct task_struct *current, u64 start)
 {
@@ -125,7 +73,7 @@ static __always_inline struct fl_task *fl_take_task(struct task_struct *current,
 	task = bpf_map_lookup_elem(&fl_tasks, &tid);
 	if (task && (task->watched || anyone) && task->start_boottime_ns == fl_read(current, start_boottime))
 		return task;
-	watched = fl_is_watched(current);
+	watched = fl_filter(current);
 	if (!watched && !anyone) {
 		fl_count(FL_FILTERED);
 		return NULL;

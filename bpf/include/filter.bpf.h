@@ -45,23 +45,6 @@ struct {
 	__type(value, u8);
 } fl_descendants SEC(".maps");
 
-/* The leader's comm for fl_name_matches: a global function takes scalars only on old kernels. */
-struct fl_comm {
-	char text[FL_COMM_BYTES * 2]; /* the second half stays zero: a match may not run past the end */
-};
-
-/*
- * Two programs may be at it on one CPU where one of them can be interrupted by the other: each has its own slot. No probe has
- * more such programs.
- */
-#define FL_FILTER_SLOTS 4
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, FL_FILTER_SLOTS);
-	__type(key, u32);
-	__type(value, struct fl_comm);
-} fl_comms SEC(".maps");
-
 /* The current process's number as the person who typed --pid sees it. 0: not in that pid namespace. */
 static __always_inline u32 fl_typed_pid(void)
 {
@@ -75,41 +58,72 @@ static __always_inline u32 fl_typed_pid(void)
 	return seen.tgid;
 }
 
-/* Is names[index] somewhere in the comm? A global function is verified once, not once for each name. */
-__noinline int fl_name_matches(u32 index, u32 slot)
-{
-	struct fl_comm *comm = bpf_map_lookup_elem(&fl_comms, &slot);
+/* The name of a process, its leader's comm: in two words, because a global function takes scalars only on old kernels. */
+union fl_name {
+	u64 words[2];
+	char text[FL_COMM_BYTES];
+};
 
-	if (!comm || index >= FL_NAMES_MAX)
-		return 0;
+static __always_inline bool fl_read_process_name(union fl_name *name, struct task_struct *task)
+{
+	struct task_struct *leader = fl_read(task, group_leader);
+
+	return !fl_copy(name->text, FL_COMM_BYTES, &leader->comm);
+}
+
+/* Is one of these eight bytes `byte`? */
+static __always_inline bool fl_has_byte(u64 bytes, u8 byte)
+{
+	const u64 ones = 0x0101010101010101ULL;
+	u64 zero_where = bytes ^ byte * ones;
+
+	return (zero_where - ones) & ~zero_where & ones << 7;
+}
+
+/* Is the text somewhere in the name? Most names don't even have its first letter. */
+static __always_inline bool fl_contains(const union fl_name *name, const volatile char *wanted)
+{
+	u8 first = wanted[0];
+
+	if (first && !fl_has_byte(name->words[0], first) && !fl_has_byte(name->words[1], first))
+		return false;
 	for (u32 start = 0; start < FL_COMM_BYTES - 1; start++) {
 		u32 i;
 
 		for (i = 0; i < FL_COMM_BYTES - 1; i++) {
-			char wanted = fl_filter_config.names[index][i];
+			char letter = wanted[i];
 
-			if (!wanted)
-				return 1;
-			if (comm->text[start + i] != wanted)
+			if (!letter)
+				return true;
+			if (start + i >= FL_COMM_BYTES || name->text[(start + i) & (FL_COMM_BYTES - 1)] != letter)
 				break;
 		}
 		if (i == FL_COMM_BYTES - 1)
-			return 1;
+			return true;
 	}
-	return 0;
+	return false;
 }
 
-static __always_inline bool fl_filter_name(struct task_struct *task, u32 slot)
+/* Is names[index] somewhere in this name? Global: verified once, not once for each of them. No scratch: preempted by whom it may. */
+__noinline int fl_is_named(u64 first, u64 second, u32 index)
 {
-	struct fl_comm *comm = bpf_map_lookup_elem(&fl_comms, &slot);
-	struct task_struct *leader = fl_read(task, group_leader);
+	union fl_name name = {{first, second}};
 
-	if (!comm || fl_copy(comm->text, FL_COMM_BYTES, &leader->comm))
+	if (index >= FL_NAMES_MAX)
+		return 0;
+	return fl_contains(&name, fl_filter_config.names[index]);
+}
+
+static __always_inline bool fl_filter_name(struct task_struct *task)
+{
+	union fl_name name;
+
+	if (!fl_read_process_name(&name, task))
 		return false;
 	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
 		if (i >= fl_filter_config.name_count)
 			break;
-		if (fl_name_matches(i, slot))
+		if (fl_is_named(name.words[0], name.words[1], i))
 			return true;
 	}
 	return false;
@@ -150,7 +164,7 @@ static __always_inline bool fl_filter_but_name(struct task_struct *task)
 /* Is the current task, `task`, watched? */
 static __always_inline bool fl_filter(struct task_struct *task)
 {
-	return fl_filter_but_name(task) && (!fl_filter_config.name_count || fl_filter_name(task, 0));
+	return fl_filter_but_name(task) && (!fl_filter_config.name_count || fl_filter_name(task));
 }
 
 /* sched_process_fork, in the parent: a child of ours is the command, a child of a watched process is its descendant. */

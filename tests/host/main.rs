@@ -3,8 +3,9 @@
 
 mod agent;
 mod command;
+#[path = "../vm/compile.rs"]
+mod compile;
 mod descent;
-mod files;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;

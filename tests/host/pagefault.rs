@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::files::compile;
+use crate::compile::compile;
 use crate::harness::{FAULTLINE, Scratch, Watching, programs};
 
 /// Compiles `touches` under a name that no other process has.

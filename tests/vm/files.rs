@@ -7,19 +7,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::compile::compile;
 use crate::harness::{Scratch, Watching, build_id, programs, run as run_script};
 
 /// The name of all processes that are watched here.
 const NAME: &str = "files-7c";
-
-/// Compiles a program of this folder.
-pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host/programs").join(source);
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-g", "-O0", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wno-unused-result", "-Wno-array-bounds"]);
-    let output = gcc.arg("-o").arg(to).arg(source).args(arguments).output().expect("gcc is needed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn tool(name: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
     let output = Command::new(name).args(arguments).output().unwrap_or_else(|error| panic!("{name}: {error}"));

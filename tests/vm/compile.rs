@@ -1,0 +1,41 @@
+//! Programs that a test compiles for itself, each in a way of its own. Those of tests/programs are built by their Makefile.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+/// Compiles a program of tests/vm/programs to the file `to`.
+///
+/// What was compiled once is kept by what it was made of: in a guest, where a compiler takes seconds, it is there already if the
+/// tests have run outside. Else it is compiled there.
+pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/programs").join(source);
+    let options =
+        ["-g", "-O0", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wno-unused-result", "-Wno-array-bounds"];
+    let mut digest = Sha256::new_with_prefix(fs::read(&source).unwrap());
+    digest.update(format!("{options:?} {arguments:?}"));
+    let mut name = String::new();
+    for byte in digest.finalize() {
+        write!(name, "{byte:02x}").unwrap();
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
+    let kept = folder.join(name);
+    if !kept.exists() {
+        let mut gcc = Command::new("gcc");
+        let output = gcc.args(options).arg("-o").arg(to).arg(source).args(arguments).output().expect("gcc is needed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // A guest leaves nothing on the machine that it runs on.
+        if std::env::var_os("FAULTLINE_KERNEL").is_none() {
+            fs::create_dir_all(&folder).unwrap();
+            let mine = kept.with_extension(std::process::id().to_string());
+            fs::copy(to, &mine).unwrap();
+            fs::rename(mine, kept).unwrap();
+        }
+        return;
+    }
+    // Not by this process, any of whose forks would hold the file open for writing: it could not be executed (ETXTBSY).
+    assert!(Command::new("cp").arg(kept).arg(to).status().unwrap().success());
+}
