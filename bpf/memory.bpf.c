@@ -598,8 +598,10 @@ int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 	if (fl_filter_config.by_descent)
 		fl_follow_fork(parent, child);
 	process = bpf_map_lookup_elem(&fl_processes, &pid);
-	if (!process || !fl_config.follow)
+	if (!process || !fl_config.follow) {
+		bpf_map_delete_elem(&fl_processes, &tgid); /* of a process that ended unseen: filter.bpf.h */
 		return 0;
+	}
 	fl_watch(tgid, process->flags);
 	if (process->flags)
 		*fl_maker(tgid) = 1;

@@ -136,11 +136,8 @@ fn run_all(targets: &[Target]) -> Vec<(String, Outcome)> {
     let at_once = std::env::var("FAULTLINE_GUESTS").ok().and_then(|guests| guests.parse().ok()).unwrap_or(1).max(1);
     let mut jobs: Vec<(usize, Target)> = targets.iter().cloned().enumerate().collect();
     if at_once > 1 && targets.len() % at_once == 1 {
-        jobs.extend(
-            jobs.pop()
-                .into_iter()
-                .flat_map(|(index, target)| ["first", "second"].map(|part| (index, part_of(&target, part)))),
-        );
+        let (index, target) = jobs.remove(jobs.len() - 1);
+        jobs.extend(["first", "second"].map(|part| (index, part_of(&target, part))));
     }
     let outcomes: Vec<(usize, Outcome)> = std::thread::scope(|scope| {
         let work = || {
@@ -151,7 +148,10 @@ fn run_all(targets: &[Target]) -> Vec<(String, Outcome)> {
             mine
         };
         let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     });
     let mut by_target: BTreeMap<usize, Outcome> = BTreeMap::new();
     for (index, outcome) in outcomes {

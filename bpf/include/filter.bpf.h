@@ -32,11 +32,12 @@ struct {
 
 /*
  * The tgids of the watched command and its descendants. Written at fork, deleted when the last thread of a process ends:
- * a tgid can't be used again before that. Full: the new process isn't watched, counted as FL_LOST_WATCH_FULL.
+ * a tgid can't be used again before that. Full: counted as FL_LOST_WATCH_FULL, and the new process is watched only as long as its
+ * parent is in the table.
  *
  * From v7.0 on tracepoints are preemptible, and the kernel leaves a run of a program out where it is on that processor already, in a
- * task that was preempted. A fork that nobody saw heals when the child is first met, by its parent; an exit, when the
- * number is given away again.
+ * task that was preempted. A fork that nobody saw heals when the child is first met, by its parent, if that still lives; an
+ * exit, when the number is given away again.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -90,6 +91,8 @@ static __always_inline bool fl_contains(const union fl_name *name, const volatil
 	for (u32 start = 0; start < FL_COMM_BYTES - 1; start++) {
 		u32 i;
 
+		if (first && !name->text[start])
+			break; /* before v5.17 what follows is of a name that the process had before */
 		for (i = 0; i < FL_COMM_BYTES - 1; i++) {
 			char letter = wanted[i];
 
@@ -137,11 +140,14 @@ static __always_inline bool fl_descends(struct task_struct *task, u32 tgid)
 
 	if (bpf_map_lookup_elem(&fl_descendants, &tgid))
 		return true;
-	parent = fl_read(task, real_parent, tgid);
-	if (!bpf_map_lookup_elem(&fl_descendants, &parent))
+	/* A process that has ended has been forgotten, and must not come back. */
+	if (!fl_read(task, signal, live.counter))
 		return false;
-	if (bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY))
-		fl_count(FL_LOST_WATCH_FULL);
+	parent = fl_read(task, real_parent, tgid);
+	if (!bpf_map_lookup_elem(&fl_descendants, &parent) &&
+	    (fl_filter_config.pid_namespace_inode || parent != fl_filter_config.command_parent))
+		return false;
+	bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY); /* full: asked anew each time */
 	return true;
 }
 

@@ -342,12 +342,12 @@ fn check(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Two links for each function are two descriptors: raises the limit where it would be in the way. Where it can't be raised, those
+/// For each function two links and two programs are four descriptors: raises the limit where it would be in the way. Where it can't be raised, those
 /// that don't fit can't be attached, and say so.
 fn make_room_for_links(functions: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     const OTHERS: u64 = 128;
-    let needed = 2 * functions as u64 + OTHERS;
+    let needed = 4 * functions as u64 + OTHERS;
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < needed
     {

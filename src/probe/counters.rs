@@ -17,8 +17,9 @@ pub(super) fn sum(map: &impl MapCore, which: u32) -> Result<u64> {
 }
 
 /// Of a loaded program its number in the kernel, and how many of its runs the kernel left out because it was on that processor
-/// already: interrupted, or preempted where programs at tracepoints can be (v7.0). Counted by v5.12 and later; 0 before. None: the
-/// kernel doesn't tell. By its descriptor, because to go through all programs needs CAP_SYS_ADMIN.
+/// already: interrupted, or preempted where programs at tracepoints can be (v7.0). Counted of fentry from
+/// v5.12 on, of raw tracepoints from v6.1, which before that leave none out, of kprobes and tracepoints from v6.7; 0 before. None:
+/// the kernel doesn't tell. By its descriptor, because to go through all programs needs CAP_SYS_ADMIN.
 pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> Option<(u32, u64)> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut length = size_of_val(&info) as u32;
@@ -59,10 +60,13 @@ pub struct Counters {
     pub runs_missed: u64,
     /// The same where processes exit: any of them, whose exit is a death only if it ended a caught fault.
     pub exits_missed: u64,
+    /// The same where processes fork: of whom it may be. A descendant of the command is known by its parent all the same, unless that
+    /// has ended when the descendant is first met.
+    pub forks_missed: u64,
 }
 
 impl Counters {
-    /// Reads the map `fl_counters`, which knows all but `runs_missed` and `exits_missed`.
+    /// Reads the map `fl_counters`, which knows all but what was missed.
     ///
     /// # Errors
     /// Where a counter can't be read.
@@ -87,11 +91,12 @@ impl Counters {
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
             runs_missed: 0,
             exits_missed: 0,
+            forks_missed: 0,
         })
     }
 
     /// What was not sent, not watched or not seen, by reason, zeros included. Of what was not sent nothing is missing in `matched`.
-    pub fn losses(&self) -> [(&'static str, u64); 7] {
+    pub fn losses(&self) -> [(&'static str, u64); 8] {
         [
             ("sample_ring_full", self.sample_ring_full),
             ("stack_page_ring_full", self.stack_page_ring_full),
@@ -100,6 +105,7 @@ impl Counters {
             ("watch_table_full", self.watch_table_full),
             ("runs_missed", self.runs_missed),
             ("exits_missed", self.exits_missed),
+            ("forks_missed", self.forks_missed),
         ]
     }
 
@@ -126,6 +132,7 @@ impl Counters {
             watch_table_full: self.watch_table_full - earlier.watch_table_full,
             runs_missed: self.runs_missed - earlier.runs_missed,
             exits_missed: self.exits_missed - earlier.exits_missed,
+            forks_missed: self.forks_missed - earlier.forks_missed,
         }
     }
 }

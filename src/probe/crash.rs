@@ -311,11 +311,12 @@ impl Probe {
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let only_exits = |program: &OsStr| self.only_exits && program == "fl_end";
-        // What the others miss of a descendant heals: filter.bpf.h.
+        // An exit that is missed heals, a fork nearly always: filter.bpf.h.
         let heals = |program: &OsStr| program == "fl_fork" || program == "fl_exit";
         Ok(Counters {
             runs_missed: self.object.runs_missed(|program| !heals(program) && !only_exits(program)),
             exits_missed: self.object.runs_missed(only_exits),
+            forks_missed: self.object.runs_missed(|program| program == "fl_fork"),
             ..Counters::read(&self.object.map("fl_counters")?)?
         })
     }

@@ -104,6 +104,7 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "mapped"))
 		wait_for_file(argv[2]);
+	truth_number("pid", getpid());
 	if (strcmp(what, "own") && strcmp(what, "thread"))
 		truth_number("tid", getpid());
 	buffer = map(BUFFER_PAGES, PROT_READ | PROT_WRITE, 0, NULL);

@@ -30,7 +30,7 @@ pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
         // A guest leaves nothing on the machine that it runs on.
         if std::env::var_os("FAULTLINE_KERNEL").is_none() {
             fs::create_dir_all(&folder).unwrap();
-            let mine = kept.with_extension(std::process::id().to_string());
+            let mine = kept.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
             fs::copy(to, &mine).unwrap();
             fs::rename(mine, kept).unwrap();
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{build_id, check, check_with, hex, programs};
+use crate::compile::compile;
+use crate::harness::{Scratch, build_id, check, hex, programs, run};
 use crate::snapshot::compare;
 
 /// One test a program, by its name.
@@ -157,9 +158,17 @@ fn one_bug_has_one_signature() {
     let signature = |name: &str| check(name)["signature"].as_str().unwrap().to_owned();
     let first = signature("null-write");
     assert_eq!(first.len(), 16);
-    let again = check_with("null-write", &[]);
+    let scratch = Scratch::new();
+    let (randomly, script) = (scratch.path("randomly"), scratch.path("script"));
+    compile("randomly.c", &randomly, &[]);
+    let program = programs().join("null-write");
+    fs::write(&script, format!("#!/bin/sh\nexec {} {}\n", randomly.display(), program.display())).unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let again = &run(&script, &["-r", "-t"]).records[0];
+    let before = check("null-write");
+    assert_ne!(before["pid"], again["pid"]);
+    assert_ne!(before["instruction_pointer"], again["instruction_pointer"]);
     assert_eq!(first, again["signature"].as_str().unwrap(), "another process, another layout");
-    assert_ne!(check("null-write")["pid"], again["pid"]);
     assert_ne!(first, signature("readonly-write"));
     assert_ne!(signature("null-call"), signature("static"));
     assert!(programs().join("null-write").exists());
