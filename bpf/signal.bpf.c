@@ -95,11 +95,11 @@ static __always_inline bool fl_filter_task(struct task_struct *task)
 		if (!bpf_map_lookup_elem(&fl_pids, &pid))
 			return false;
 	}
-	if (fl_filter_config.by_descent && !fl_descends(task, fl_read(task, tgid)))
+	if (fl_filter_config.by_descent && !fl_descends((u64)task, fl_read(task, tgid)))
 		return false;
 	if (fl_filter_config.by_cgroup && !fl_is_in_cgroup((u64)task))
 		return false;
-	if (fl_filter_config.name_count && !fl_filter_name(task))
+	if (fl_filter_config.name_count && !fl_filter_name((u64)task))
 		return false;
 	return true;
 }

@@ -117,38 +117,40 @@ __noinline int fl_is_named(u64 first, u64 second, u32 index)
 	return fl_contains(&name, fl_filter_config.names[index]);
 }
 
-static __always_inline bool fl_filter_name(struct task_struct *task)
+/* Does one of the names fit the process of the task at `task`? Global, as the next one: its stack is then nobody else's. */
+__noinline int fl_filter_name(u64 task)
 {
 	union fl_name name;
 
-	if (!fl_read_process_name(&name, task))
-		return false;
+	if (!fl_read_process_name(&name, (void *)task))
+		return 0;
 	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
 		if (i >= fl_filter_config.name_count)
 			break;
 		if (fl_is_named(name.words[0], name.words[1], i))
-			return true;
+			return 1;
 	}
-	return false;
+	return 0;
 }
 
-/* Is this process, one of whose threads is `task`, the watched command or its descendant? */
-static __always_inline bool fl_descends(struct task_struct *task, u32 tgid)
+/* Is this process, one of whose threads is at `task`, the watched command or its descendant? */
+__noinline int fl_descends(u64 task, u32 tgid)
 {
+	struct task_struct *of = (void *)task;
 	u8 watched = 1;
 	u32 parent;
 
 	if (bpf_map_lookup_elem(&fl_descendants, &tgid))
-		return true;
+		return 1;
 	/* A process that has ended has been forgotten, and must not come back. */
-	if (!fl_read(task, signal, live.counter))
-		return false;
-	parent = fl_read(task, real_parent, tgid);
+	if (!fl_read(of, signal, live.counter))
+		return 0;
+	parent = fl_read(of, real_parent, tgid);
 	if (!bpf_map_lookup_elem(&fl_descendants, &parent) &&
 	    (fl_filter_config.pid_namespace_inode || parent != fl_filter_config.command_parent))
-		return false;
+		return 0;
 	bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY); /* full: asked anew each time */
-	return true;
+	return 1;
 }
 
 /* Is the current task, `task`, watched, as far as its name doesn't matter? Cheapest question first. */
@@ -160,7 +162,7 @@ static __always_inline bool fl_filter_but_name(struct task_struct *task)
 		if (!bpf_map_lookup_elem(&fl_pids, &pid))
 			return false;
 	}
-	if (fl_filter_config.by_descent && !fl_descends(task, bpf_get_current_pid_tgid() >> 32))
+	if (fl_filter_config.by_descent && !fl_descends((u64)task, bpf_get_current_pid_tgid() >> 32))
 		return false;
 	if (fl_filter_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
 		return false;
@@ -170,7 +172,7 @@ static __always_inline bool fl_filter_but_name(struct task_struct *task)
 /* Is the current task, `task`, watched? */
 static __always_inline bool fl_filter(struct task_struct *task)
 {
-	return fl_filter_but_name(task) && (!fl_filter_config.name_count || fl_filter_name(task));
+	return fl_filter_but_name(task) && (!fl_filter_config.name_count || fl_filter_name((u64)task));
 }
 
 /* sched_process_fork, in the parent: a child of ours is the command, a child of a watched process is its descendant. */
@@ -182,7 +184,7 @@ static __always_inline void fl_follow_fork(struct task_struct *parent, struct ta
 
 	if (tgid == parent_tgid) /* a thread */
 		return;
-	if (!fl_descends(parent, parent_tgid) && fl_typed_pid() != fl_filter_config.command_parent) {
+	if (!fl_descends((u64)parent, parent_tgid) && fl_typed_pid() != fl_filter_config.command_parent) {
 		bpf_map_delete_elem(&fl_descendants, &tgid); /* of a process that ended unseen */
 		return;
 	}
