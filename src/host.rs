@@ -98,23 +98,26 @@ pub fn resident_bytes() -> Option<u64> {
     Some(statm.resident * procfs::page_size())
 }
 
-/// Gives back to the kernel what only the start has needed: freed memory, and the code's own pages. An agent runs for months.
+/// Gives back to the kernel what only the start has needed: freed memory, and the pages of our own code and constants. An agent runs
+/// for months.
 pub fn release_memory() {
     // SAFETY: malloc_trim(3) takes no pointer and may be called at any time.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
     }
-    let Ok(maps) = Process::myself().and_then(|me| me.maps()) else { return };
+    let Ok(maps) = Process::myself().and_then(|me| me.smaps()) else { return };
     for map in maps {
         use procfs::process::{MMPermissions, MMapPath};
-        let is_code = map.perms.contains(MMPermissions::EXECUTE) && !map.perms.contains(MMPermissions::WRITE);
-        if !is_code || !matches!(map.pathname, MMapPath::Path(_)) {
+        let is_constant = map.perms.contains(MMPermissions::PRIVATE) && !map.perms.contains(MMPermissions::WRITE);
+        // What the loader has relocated is ours alone, and would be lost.
+        let is_the_files = ["Anonymous", "Swap"].iter().all(|kind| map.extension.map.get(*kind) == Some(&0));
+        if !is_constant || !is_the_files || !matches!(map.pathname, MMapPath::Path(_)) {
             continue;
         }
         let (start, end) = map.address;
-        // SAFETY: the range is one whole mapping of a file's code, which nobody writes to (PIC has no relocations there): its
-        // pages come back from the file when they are executed again. Nothing of ours unmaps code, so it is still there.
+        // SAFETY: the range is one whole mapping of a file, to which nobody can write and has written nothing: its pages come back
+        // from the file when they are needed again. Nothing of ours unmaps code or constants, so it is still there.
         unsafe {
             libc::madvise(start as *mut libc::c_void, (end - start) as usize, libc::MADV_DONTNEED);
         }

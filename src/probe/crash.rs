@@ -88,6 +88,9 @@ const AGENT_STACK_BYTES: u32 = 16 * 1024;
 /// The ring for larger ones, which everybody waits for: 30 of 64 KiB.
 const LARGE_RING_BYTES: usize = 2 << 20;
 
+/// An LRU table that nothing is written to: some kernels want an entry for each processor.
+const UNUSED_LRU_ENTRIES: usize = 64;
+
 /// The object's two builds.
 const PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/crash.plain.o"));
 const TYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/crash.typed.o"));
@@ -173,6 +176,10 @@ impl Probe {
         }
         if !needs_senders(plan, hooks) {
             object.resize("fl_sent", 1)?;
+        }
+        // Only of these the program asks whether it has seen their end already (fl_is_first).
+        if !seccomp_kills && plan.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) {
+            object.resize("fl_endings", UNUSED_LRU_ENTRIES)?;
         }
         if plan.stack_bytes > AGENT_STACK_BYTES {
             object.resize("fl_ring", LARGE_RING_BYTES)?;
