@@ -3,7 +3,6 @@
 //! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels; none means all. As many guests run at
 //! once as FAULTLINE_GUESTS says, one unless it is set.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -84,7 +83,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Takes in what came out of the other part of the same guest's tests.
+    /// Takes in what came out of the same guest: of all its tests, or of a part of them.
     fn join(&mut self, other: Self) {
         for (test, passed) in other.tests {
             *self.tests.entry(test).or_insert(true) &= passed;
@@ -155,12 +154,7 @@ fn run_all(targets: &[Target]) -> Vec<(String, Outcome)> {
     });
     let mut by_target: BTreeMap<usize, Outcome> = BTreeMap::new();
     for (index, outcome) in outcomes {
-        match by_target.entry(index) {
-            Entry::Occupied(mut other) => other.get_mut().join(outcome),
-            Entry::Vacant(vacant) => {
-                vacant.insert(outcome);
-            }
-        }
+        by_target.entry(index).or_default().join(outcome);
     }
     by_target.into_iter().map(|(index, outcome)| (targets[index].name.clone(), outcome)).collect()
 }

@@ -133,10 +133,7 @@ fn handled_signals_are_counted_only() {
 fn signals_that_dump_no_core_are_seen_when_asked_for() {
     let script = |text: &str| {
         let scratch = Scratch::new();
-        let path = scratch.path("script");
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        run(&path, &["--signal", "TERM", "--signal", "9", "--handled"])
+        run(&scratch.script("script", text), &["--signal", "TERM", "--signal", "9", "--handled"])
     };
     let terminated = script("kill -TERM $$");
     assert_eq!(terminated.status.code(), Some(143));

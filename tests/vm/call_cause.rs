@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -28,11 +27,10 @@ impl Run {
         static RUN: OnceLock<Run> = OnceLock::new();
         RUN.get_or_init(|| {
             let scratch = Scratch::new();
-            let (script, file) = (scratch.path("all"), scratch.path("records"));
+            let file = scratch.path("records");
             let program = programs().join("call-causes");
             let lines = CASES.map(|case| format!("{} {case} >{}", program.display(), scratch.path(case).display()));
-            fs::write(&script, format!("#!/bin/sh\n{}\nexit 7\n", lines.join("\n"))).unwrap();
-            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+            let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
             let output = Command::new(FAULTLINE)
                 .args(["call", "--preset", "memory", "-v", "--format", "json", "--output"])
                 .arg(&file)

@@ -1,11 +1,12 @@
 //! Programs that a test compiles for itself, each in a way of its own. Those of tests/programs are built by their Makefile.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use sha2::{Digest, Sha256};
+
+use crate::harness::is_guest;
 
 /// Compiles a program of tests/vm/programs to the file `to`.
 ///
@@ -17,10 +18,7 @@ pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
         ["-g", "-O0", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wno-unused-result", "-Wno-array-bounds"];
     let mut digest = Sha256::new_with_prefix(fs::read(&source).unwrap());
     digest.update(format!("{options:?} {arguments:?}"));
-    let mut name = String::new();
-    for byte in digest.finalize() {
-        write!(name, "{byte:02x}").unwrap();
-    }
+    let name: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
     let kept = folder.join(name);
     if !kept.exists() {
@@ -28,7 +26,7 @@ pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
         let output = gcc.args(options).arg("-o").arg(to).arg(source).args(arguments).output().expect("gcc is needed");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // A guest leaves nothing on the machine that it runs on.
-        if std::env::var_os("FAULTLINE_KERNEL").is_none() {
+        if !is_guest() {
             fs::create_dir_all(&folder).unwrap();
             let mine = kept.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
             fs::copy(to, &mine).unwrap();

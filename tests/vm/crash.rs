@@ -159,11 +159,10 @@ fn one_bug_has_one_signature() {
     let first = signature("null-write");
     assert_eq!(first.len(), 16);
     let scratch = Scratch::new();
-    let (randomly, script) = (scratch.path("randomly"), scratch.path("script"));
+    let randomly = scratch.path("randomly");
     compile("randomly.c", &randomly, &[]);
     let program = programs().join("null-write");
-    fs::write(&script, format!("#!/bin/sh\nexec {} {}\n", randomly.display(), program.display())).unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = scratch.script("script", &format!("exec {} {}", randomly.display(), program.display()));
     let again = &run(&script, &["-r", "-t"]).records[0];
     let before = check("null-write");
     assert_ne!(before["pid"], again["pid"]);

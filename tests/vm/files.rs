@@ -275,13 +275,12 @@ fn what_was_read_of_a_file_outlives_it() {
 #[test]
 fn what_a_libc_says_is_known_once_a_process_has_aborted_with_it() {
     let scratch = Scratch::new();
-    let (folder, script) = (scratch.path("lib"), scratch.path("twice"));
+    let folder = scratch.path("lib");
     fs::create_dir(&folder).unwrap();
     tool("cp", &[&"/lib/x86_64-linux-gnu/libc.so.6", &folder]);
     let program = programs().join("failed-assert");
     let run = format!("LD_LIBRARY_PATH={} {}\n", folder.display(), program.display());
-    fs::write(&script, format!("#!/bin/sh\n{run}sleep 1\n{run}{}\nexit 0\n", program.display())).unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = scratch.script("twice", &format!("{run}sleep 1\n{run}{}\nexit 0", program.display()));
     let records = run_script(&script, &[]).records;
     let said: Vec<Option<&str>> = records.iter().map(|record| record["abort_message"].as_str()).collect();
     let message = Some("failed-assert: failed-assert.c:23: main: Assertion `argc == 0' failed.");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
@@ -19,6 +20,11 @@ const FIELDS: &str = "type schema timestamp host pid tid ppid pid_in_namespace c
     sender page_fault abort_message registers vma vma_below vma_above stack_trace stack_complete stack_omitted unwinder signature diagnosis cpu \
     calls";
 
+/// Do the tests run in a guest of the matrix? Its processors are emulated, and its root is the machine's own.
+pub fn is_guest() -> bool {
+    std::env::var_os("FAULTLINE_KERNEL").is_some()
+}
+
 /// A folder for one test's files, on a tmpfs where there is one: in a guest `/tmp` is the host's. Deleted when dropped.
 pub struct Scratch(PathBuf);
 
@@ -34,6 +40,14 @@ impl Scratch {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// A shell script of this name, to be executed.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
     }
 }
 
@@ -188,8 +202,7 @@ pub fn check_at_once(names: &[&str], more: &[&str]) -> Vec<(String, Value)> {
 /// Runs the programs one after the other under one `faultline crash -r -t FLAGS`.
 fn run_at_once(names: Vec<String>, flags: &[&str]) -> Vec<(String, Run)> {
     let scratch = Scratch::new();
-    let script = scratch.path("all");
-    let mut text = "#!/bin/sh\n".to_owned();
+    let mut text = String::new();
     for name in &names {
         let (program, said) = (programs().join(name), scratch.path(name));
         // Between two programs' records stands one of a shell, whatever the programs do.
@@ -200,8 +213,7 @@ fn run_at_once(names: Vec<String>, flags: &[&str]) -> Vec<(String, Run)> {
             said.display()
         );
     }
-    fs::write(&script, text + "exit 0\n").unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let script = scratch.script("all", &(text + "exit 0"));
     let all = run(&script, &[&["-r", "-t"], flags].concat());
     assert_eq!(all.status.code(), Some(0), "{}", all.stderr);
     let mut parts = all.records.split(|record| record["comm"] == "sh");

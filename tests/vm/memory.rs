@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -52,7 +51,7 @@ struct Run {
 impl Run {
     fn make(flags: &[&str]) -> Self {
         let scratch = Scratch::new();
-        let (script, file, folder) = (scratch.path("all"), scratch.path("records"), scratch.path("dump"));
+        let (file, folder) = (scratch.path("records"), scratch.path("dump"));
         let program = programs().join("memory-cases");
         let lines: Vec<String> = CASES
             .iter()
@@ -61,8 +60,7 @@ impl Run {
                 format!("{} {case} {} >{}", program.display(), folder.display(), said.display())
             })
             .collect();
-        fs::write(&script, format!("#!/bin/sh\n{}\nexit 7\n", lines.join("\n"))).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
         let output = Command::new(FAULTLINE)
             .args(["memory", "--format", "json", "-v", "--dump"])
             .arg(&folder)

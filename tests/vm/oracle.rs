@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Scratch, programs, run};
+use crate::harness::{Scratch, is_guest, programs, run};
 
 /// With and without frame pointers, in libc, through a signal handler, through a call to NULL.
 const PROGRAMS: [&str; 8] =
@@ -69,16 +69,12 @@ fn by_faultline(record: &Value) -> Vec<String> {
 
 #[test]
 fn the_stack_is_gdbs() {
-    let is_guest = std::env::var_os("FAULTLINE_KERNEL").is_some();
     let scratch = Scratch::new();
-    let script = scratch.path("all");
     let lines = PROGRAMS.map(|name| programs().join(name).display().to_string());
-    fs::write(&script, format!("#!/bin/sh\n{}\nexit 0\n", lines.join("\n"))).unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let all = run(&script, &["-t", "--max-stack-depth", "127"]);
+    let all = run(&scratch.script("all", &(lines.join("\n") + "\nexit 0")), &["-t", "--max-stack-depth", "127"]);
     assert_eq!(all.records.len(), PROGRAMS.len(), "{}", all.stderr);
     for (name, record) in PROGRAMS.iter().zip(&all.records) {
-        let gdb = if is_guest {
+        let gdb = if is_guest() {
             let said = fs::read_to_string(answer(name)).expect("ci/vm asks gdb before it boots a guest");
             said.lines().map(str::to_owned).collect()
         } else {
@@ -88,7 +84,7 @@ fn the_stack_is_gdbs() {
         assert!(gdb.len() > 1 && ours.len() >= gdb.len(), "{name}: {ours:?} is shorter than {gdb:?}");
         for (index, (theirs, own)) in gdb.iter().zip(&ours).enumerate() {
             // Which memcpy() it is, the processor says.
-            let is_variant = is_guest && theirs.starts_with("__memcpy_") && own.starts_with("__memcpy_");
+            let is_variant = is_guest() && theirs.starts_with("__memcpy_") && own.starts_with("__memcpy_");
             let is_same =
                 theirs == own || is_variant || (theirs == "<signal>" && (own.contains("restore") || own == "??"));
             assert!(is_same, "{name}: frame {index}: gdb has {gdb:?}, we have {ours:?}");

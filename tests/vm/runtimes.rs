@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{FAULTLINE, Scratch};
+use crate::harness::{FAULTLINE, Scratch, is_guest};
 
 /// What a command left behind.
 struct Run {
@@ -46,7 +46,7 @@ impl Program {
 
     /// A folder with the program in it. A guest takes minutes to build anything: there it is a copy of what was built outside.
     fn folder(&self) -> Scratch {
-        if std::env::var_os("FAULTLINE_KERNEL").is_none() {
+        if !is_guest() {
             self.build();
         }
         let folder = Scratch::new();

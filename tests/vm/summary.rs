@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::compile::compile;
-use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, programs};
+use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, is_guest, programs};
 
 /// The records of `faultline crash --format json FLAGS -- PROGRAM ARGUMENTS`: the last summary, and all others.
 fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
@@ -52,8 +52,7 @@ fn add_up(summary: &Value) {
 
 /// A guest without KVM is slow: a twentieth there, unless all of it is asked for, as `FAULTLINE_FULL=1 ci/vm 5.10 7.2`.
 fn scale() -> u64 {
-    let is_guest = std::env::var_os("FAULTLINE_KERNEL").is_some();
-    if is_guest && std::env::var_os("FAULTLINE_FULL").is_none() { 20 } else { 1 }
+    if is_guest() && std::env::var_os("FAULTLINE_FULL").is_none() { 20 } else { 1 }
 }
 
 #[test]
