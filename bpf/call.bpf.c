@@ -270,7 +270,7 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 		bool is_syscall = FL_IS_TRACEPOINT(FL_PLACE(which)) || function->flags & FL_FUNCTION_SYSCALL;
 		struct fl_event event = {};
 
-		if (!(task && task->watched) && !fl_filter(current))
+		if (!(task && task->watched) && !fl_filter())
 			return;
 		fl_describe(&event, FL_SAMPLE_TRIGGER, now);
 		event.trigger = FL_TRIGGER_RESULT;
@@ -418,7 +418,7 @@ int BPF_PROG(fl_signal, u64 number)
 		return 0;
 	current = (void *)bpf_get_current_task();
 	task = fl_find_task(current);
-	if (!(task && task->watched) && !fl_filter(current))
+	if (!(task && task->watched) && !fl_filter())
 		return 0;
 	fl_describe(&event, FL_SAMPLE_TRIGGER, bpf_ktime_get_boot_ns());
 	event.trigger = FL_TRIGGER_SIGNAL;

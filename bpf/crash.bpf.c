@@ -253,7 +253,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	struct mm_struct *mm = fl_read(task, mm);
 	u64 length;
 
-	fl_add_task((u64)task);
+	fl_add_task(bpf_get_current_task());
 	record->thread_start_ns = fl_read(task, start_boottime);
 	if (record->flags & FL_HAS_REGISTERS)
 		fl_add_code(record);
@@ -348,11 +348,12 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	s32 code = info ? fl_read(info, si_code) : 0;
 	enum fl_disposition disposition;
 	struct fl_crash *record;
-	struct fl_site now = {}, *site = NULL;
+	struct fl_site now, *site = NULL;
+	u64 instruction_pointer = 0;
 	bool is_due;
 	u32 id;
 
-	if (!fl_filter(task)) {
+	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
 		return;
 	}
@@ -361,18 +362,19 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	if (disposition == FL_DISPOSED_HANDLED) {
 		const struct pt_regs *regs = fl_near_pt_regs(task);
 
+		instruction_pointer = fl_register(fl_regs_ip(regs));
 		if (info)
 			fl_remember(task, regs, info, signal, code);
 		if (fl_config.groups && !is_due)
-			site = fl_site_of(&now, task, regs, code, signal, disposition);
+			site = fl_site_of(&now, task, instruction_pointer, code, signal, disposition);
 	}
 	if (!fl_config.groups && !is_due) {
 		fl_count_matched(disposition);
 		return;
 	}
 	if (site && fl_is_site(site, &now)) {
-		fl_group_add(site->group, now.tgid);
-		fl_count_matched(disposition);
+		fl_site_add(site);
+		fl_count_matched(FL_DISPOSED_HANDLED);
 		return;
 	}
 	if (disposition != FL_DISPOSED_FATAL || !fl_recall(signal, code, fl_is_own(task, info, code)))
@@ -382,6 +384,9 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 		return;
 	id = fl_finish(context, task, record, is_due);
 	if (site) {
+		/* Made anew: kept over the walk, it would go by the stack for the known places, too. */
+		fl_site_of(&now, task, instruction_pointer, code, signal, disposition);
+		now.jiffies = 0;
 		now.group = id;
 		*site = now;
 	}
@@ -390,7 +395,7 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 /* The current task exits with `status`: that is a death if it does so from the handler of a fault. */
 static __always_inline void fl_on_exit(void *context, u32 status)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	struct fl_crash *record = fl_scratch(&fl_records);
 
 	if (!record || !fl_may_recall(fl_thread_of(task), task) || status & 0x7f)
@@ -419,11 +424,11 @@ static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
 SEC("raw_tp/signal_deliver")
 int BPF_PROG(fl_deliver, u64 first, struct kernel_siginfo *info)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	u32 number = first;
 	u64 handler = 0;
 
-	if (first == (u64)task) {
+	if (first > 64) { /* no signal: a task */
 		if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT)
 			fl_on_exit(ctx, fl_read(task, signal, group_exit_code));
 		return 0;
@@ -455,7 +460,7 @@ int BPF_PROG(fl_deliver, u64 first, struct kernel_siginfo *info)
 /* The kernel is about to write a core file, or would if it were allowed to: once for each fatal signal that may dump. */
 static __always_inline int fl_on_coredump(void *context, struct kernel_siginfo *info)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	u32 signal = fl_read(info, si_signo);
 
 	if (!(fl_config.signals & FL_BIT(signal)))
@@ -474,7 +479,7 @@ static __always_inline int fl_on_coredump(void *context, struct kernel_siginfo *
 SEC("kprobe")
 int BPF_KPROBE(fl_end, u64 first)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	struct kernel_siginfo *info = (void *)first;
 
 	if (!(first >> 63)) {
@@ -495,7 +500,7 @@ int BPF_KPROBE(fl_end, u64 first)
 SEC("kprobe/force_sig_info_to_task")
 int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *target, u32 how)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	u32 signal = fl_read(info, si_signo);
 	u64 handler;
 

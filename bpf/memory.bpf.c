@@ -93,14 +93,14 @@ static __always_inline void fl_watch(u32 tgid, u32 flags)
 }
 
 /* What is known of the current task's process; NULL: it isn't watched. */
-static __always_inline struct fl_process *fl_watched(struct task_struct *task)
+static __always_inline struct fl_process *fl_watched(void)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct fl_process *process = bpf_map_lookup_elem(&fl_processes, &tgid);
 
 	if (process)
 		return process;
-	if (!fl_filter(task))
+	if (!fl_filter())
 		return NULL;
 	fl_watch(tgid, 0);
 	return bpf_map_lookup_elem(&fl_processes, &tgid);
@@ -111,22 +111,14 @@ static __always_inline u64 fl_round_up(u64 length)
 	return (length + FL_PAGE_BYTES - 1) & ~(FL_PAGE_BYTES - 1ULL);
 }
 
-/* One register of the user's. */
-#define fl_register(regs, name)                                              \
-	({                                                                   \
-		u64 value = 0;                                               \
-		bpf_probe_read_kernel(&value, sizeof(value), &(regs)->name); \
-		value;                                                       \
-	})
-
 static __always_inline void fl_ask(struct fl_asked *asked, const struct pt_regs *regs)
 {
-	asked->arguments[0] = fl_register(regs, di);
-	asked->arguments[1] = fl_register(regs, si);
-	asked->arguments[2] = fl_register(regs, dx);
-	asked->arguments[3] = fl_register(regs, r10);
-	asked->arguments[4] = fl_register(regs, r8);
-	asked->arguments[5] = fl_register(regs, r9);
+	asked->arguments[0] = fl_register(regs->di);
+	asked->arguments[1] = fl_register(regs->si);
+	asked->arguments[2] = fl_register(regs->dx);
+	asked->arguments[3] = fl_register(regs->r10);
+	asked->arguments[4] = fl_register(regs->r8);
+	asked->arguments[5] = fl_register(regs->r9);
 }
 
 /* Does memory with these PROT_* become executable? */
@@ -134,7 +126,7 @@ static __always_inline bool fl_is_executable(struct task_struct *task, u64 prote
 {
 	if (protection & PROT_EXEC)
 		return true;
-	return protection & PROT_READ && fl_read(task, personality) & READ_IMPLIES_EXEC;
+	return protection & PROT_READ && fl_own(task, personality) & READ_IMPLIES_EXEC;
 }
 
 /* --- the beginning of a call: what it is about to take away --- */
@@ -150,7 +142,7 @@ static __always_inline void fl_before(struct task_struct *task, enum fl_call cal
 
 	if (!fl_may_have_code())
 		return;
-	process = fl_watched(task);
+	process = fl_watched();
 	if (!process)
 		return;
 	flags = process->flags;
@@ -191,7 +183,7 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 
 	switch (number) {
 	case FL_NR_MMAP:
-		if (!(fl_register(regs, r10) & MAP_FIXED))
+		if (!(fl_register(regs->r10) & MAP_FIXED))
 			return;
 		call = FL_CALL_MMAP;
 		break;
@@ -202,7 +194,7 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 		call = FL_CALL_MREMAP;
 		break;
 	case FL_NR_MADVISE: {
-		u64 advice = fl_register(regs, dx);
+		u64 advice = fl_register(regs->dx);
 
 		/* MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTNEED_LOCKED: include/uapi/asm-generic/mman-common.h */
 		if (advice != 4 && advice != 8 && advice != 9 && advice != 24)
@@ -228,8 +220,8 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 	default:
 		return;
 	}
-	address = fl_register(regs, di);
-	length = call == FL_CALL_SHMDT ? 1 : fl_round_up(fl_register(regs, si));
+	address = fl_register(regs->di);
+	length = call == FL_CALL_SHMDT ? 1 : fl_round_up(fl_register(regs->si));
 	fl_before(task, call, address, address + length);
 }
 
@@ -274,7 +266,7 @@ static __always_inline void fl_alert_after(struct task_struct *task, struct fl_a
 	struct fl_look *look;
 	bool is_anonymous;
 
-	if (!asked->executable || FL_IS_ERROR(asked->result) || !fl_filter(task))
+	if (!asked->executable || FL_IS_ERROR(asked->result) || !fl_filter())
 		return;
 	look = fl_begin_look();
 	if (!look)
@@ -298,7 +290,7 @@ static __always_inline void fl_after(struct task_struct *task, struct fl_asked *
 
 	if (!record)
 		return;
-	process = fl_watched(task);
+	process = fl_watched();
 	if (!process)
 		return;
 	look = fl_begin_look();
@@ -354,9 +346,9 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 	asked.result = result;
 	switch (number) {
 	case FL_NR_MMAP: {
-		bool is_fixed = fl_register(regs, r10) & MAP_FIXED;
+		bool is_fixed = fl_register(regs->r10) & MAP_FIXED;
 
-		protection = fl_register(regs, dx);
+		protection = fl_register(regs->dx);
 		asked.executable = fl_is_executable(task, protection);
 		if (!asked.executable && !is_fixed && !fl_config.show_all)
 			return;
@@ -365,34 +357,34 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 			return;
 		asked.writable = protection & PROT_WRITE;
 		asked.call = FL_CALL_MMAP;
-		asked.address = FL_IS_ERROR(result) ? fl_register(regs, di) : (u64)result;
-		asked.length = fl_round_up(fl_register(regs, si));
+		asked.address = FL_IS_ERROR(result) ? fl_register(regs->di) : (u64)result;
+		asked.length = fl_round_up(fl_register(regs->si));
 		break;
 	}
 	case FL_NR_MPROTECT:
 	case FL_NR_PKEY_MPROTECT:
-		protection = fl_register(regs, dx);
+		protection = fl_register(regs->dx);
 		asked.executable = fl_is_executable(task, protection);
 		if (!asked.executable && !fl_config.show_all)
 			return;
 		asked.writable = protection & PROT_WRITE;
 		asked.call = number == FL_NR_MPROTECT ? FL_CALL_MPROTECT : FL_CALL_PKEY_MPROTECT;
-		asked.address = fl_register(regs, di);
-		asked.length = fl_round_up(fl_register(regs, si));
+		asked.address = fl_register(regs->di);
+		asked.length = fl_round_up(fl_register(regs->si));
 		break;
 	case FL_NR_MUNMAP:
 		asked.known = fl_forget_call();
 		if (!asked.known && !fl_config.show_all)
 			return;
 		asked.call = FL_CALL_MUNMAP;
-		asked.address = fl_register(regs, di);
-		asked.length = fl_round_up(fl_register(regs, si));
+		asked.address = fl_register(regs->di);
+		asked.length = fl_round_up(fl_register(regs->si));
 		break;
 	case FL_NR_MREMAP:
 		asked.known = fl_forget_call();
 		asked.call = FL_CALL_MREMAP;
-		asked.address = FL_IS_ERROR(result) ? fl_register(regs, di) : (u64)result;
-		asked.length = fl_round_up(fl_register(regs, dx));
+		asked.address = FL_IS_ERROR(result) ? fl_register(regs->di) : (u64)result;
+		asked.length = fl_round_up(fl_register(regs->dx));
 		break;
 	case FL_NR_BRK:
 		asked.executable = fl_is_executable(task, PROT_READ);
@@ -404,11 +396,11 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 		asked.length = fl_round_up((u64)result - asked.address);
 		break;
 	case FL_NR_SHMAT:
-		asked.executable = fl_register(regs, dx) & SHM_EXEC || fl_is_executable(task, PROT_READ);
+		asked.executable = fl_register(regs->dx) & SHM_EXEC || fl_is_executable(task, PROT_READ);
 		if (!asked.executable && !fl_config.show_all)
 			return;
 		asked.call = FL_CALL_SHMAT;
-		asked.address = FL_IS_ERROR(result) ? fl_register(regs, si) : (u64)result;
+		asked.address = FL_IS_ERROR(result) ? fl_register(regs->si) : (u64)result;
 		asked.length = FL_PAGE_BYTES;
 		break;
 	case FL_NR_SHMDT:
@@ -416,7 +408,7 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 		if (!asked.known && !fl_config.show_all)
 			return;
 		asked.call = FL_CALL_SHMDT;
-		asked.address = fl_register(regs, di);
+		asked.address = fl_register(regs->di);
 		break;
 	case FL_NR_MADVISE:
 		fl_forget_call();
@@ -440,7 +432,7 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 /* Both ends of a call. Which one it is the register of the result tells: there is none at the beginning. */
 static __always_inline int fl_on_syscall(struct task_struct *task, const struct pt_regs *regs, u32 number)
 {
-	s64 result = fl_register(regs, ax);
+	s64 result = fl_register(regs->ax);
 
 	if (result == FL_NO_RESULT)
 		fl_on_enter(task, regs, number);
@@ -459,7 +451,7 @@ struct fl_syscall_event {
 SEC("tracepoint")
 int fl_syscall(struct fl_syscall_event *event)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 
 	return fl_on_syscall(task, fl_near_pt_regs(task), (u32)event->number);
 }
@@ -468,7 +460,7 @@ int fl_syscall(struct fl_syscall_event *event)
 SEC("raw_tp/sys_enter")
 int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 {
-	u32 number = (u32)fl_register(regs, orig_ax);
+	u32 number = (u32)fl_register(regs->orig_ax);
 	struct task_struct *task;
 
 	switch (number) {
@@ -491,9 +483,9 @@ int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 		if (!FL_IS_COMPAT_MAPPING(number))
 			return 0;
 	}
-	task = (void *)bpf_get_current_task();
+	task = fl_current();
 	if (fl_read(task, thread_info.status) & FL_TS_COMPAT) {
-		if (FL_IS_COMPAT_MAPPING(number) && (s64)fl_register(regs, ax) != FL_NO_RESULT && fl_watched(task))
+		if (FL_IS_COMPAT_MAPPING(number) && (s64)fl_register(regs->ax) != FL_NO_RESULT && fl_watched())
 			fl_count(FL_LOST_COMPAT);
 		return 0;
 	}
@@ -510,18 +502,18 @@ int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 SEC("raw_tp/mmap_lock_start_locking")
 int BPF_PROG(fl_lock, struct mm_struct *mm)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	const struct pt_regs *regs = fl_near_pt_regs(task);
-	u32 number = (u32)fl_register(regs, orig_ax);
+	u32 number = (u32)fl_register(regs->orig_ax);
 
-	if (!fl_config.late_exit && fl_read(task, flags) & PF_EXITING) {
-		if (mm && mm == fl_read(task, mm) && !fl_read(task, signal, live.counter))
+	if (!fl_config.late_exit && fl_own(task, flags) & PF_EXITING) {
+		if (mm && mm == fl_own(task, mm) && !fl_read(task, signal, live.counter))
 			fl_before(task, FL_CALL_EXIT, 0, ~0ULL);
 		return 0;
 	}
 	switch (number) {
 	case FL_NR_MMAP:
-		if (!(fl_register(regs, r10) & MAP_FIXED))
+		if (!(fl_register(regs->r10) & MAP_FIXED))
 			return 0;
 		break;
 	case FL_NR_MUNMAP:
@@ -535,7 +527,7 @@ int BPF_PROG(fl_lock, struct mm_struct *mm)
 		return 0;
 	}
 	/* Another one is a new program's, or another process's. */
-	if (mm && mm == fl_read(task, mm))
+	if (mm && mm == fl_own(task, mm))
 		fl_on_enter(task, regs, number);
 	return 0;
 }
@@ -544,9 +536,7 @@ int BPF_PROG(fl_lock, struct mm_struct *mm)
 SEC("kprobe")
 int BPF_KPROBE(fl_call_begins, struct pt_regs *regs)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-
-	fl_on_enter(task, regs, (u32)fl_register(regs, orig_ax));
+	fl_on_enter(fl_current(), regs, (u32)fl_register(regs->orig_ax));
 	return 0;
 }
 
@@ -554,7 +544,7 @@ int BPF_KPROBE(fl_call_begins, struct pt_regs *regs)
 SEC("kprobe")
 int fl_call_expected(struct pt_regs *context)
 {
-	if (fl_watched((void *)bpf_get_current_task()))
+	if (fl_watched())
 		fl_count(FL_KPROBE_CALLS);
 	return 0;
 }
@@ -562,12 +552,12 @@ int fl_call_expected(struct pt_regs *context)
 SEC("kretprobe")
 int BPF_KRETPROBE(fl_call_ends, long result)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	const struct pt_regs *regs = fl_near_pt_regs(task);
 
-	if (!fl_config.watch_all && fl_watched(task))
+	if (!fl_config.watch_all && fl_watched())
 		fl_count(FL_KPROBE_RETURNS);
-	fl_on_leave(task, regs, (u32)fl_register(regs, orig_ax), result);
+	fl_on_leave(task, regs, (u32)fl_register(regs->orig_ax), result);
 	return 0;
 }
 
@@ -613,7 +603,7 @@ int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 SEC("raw_tp/sched_process_exec")
 int BPF_PROG(fl_exec, struct task_struct *task)
 {
-	struct fl_process *process = fl_watched(task);
+	struct fl_process *process = fl_watched();
 	struct fl_look *look;
 
 	if (!process)
@@ -682,7 +672,7 @@ int BPF_PROG(fl_fetch, u64 address, struct pt_regs *regs, u64 error_code)
 
 	if (!(error_code & FL_FAULT_FETCH))
 		return 0;
-	process = fl_watched((void *)bpf_get_current_task());
+	process = fl_watched();
 	if (!process || !(process->flags & FL_PROCESS_VOLATILE))
 		return 0;
 	fault.kind = FL_SAMPLE_FAULT;

@@ -186,7 +186,7 @@ static __always_inline int fl_on_fault(void *context, struct fl_fault *fault)
 		if (!walked || walked->busy)
 			return 0;
 	}
-	if (!fl_filter(fault->task)) {
+	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}
@@ -302,7 +302,7 @@ int fl_major(struct bpf_perf_event_data *data)
 	struct fl_fault fault = {};
 
 	fl_take_perf(&fault, data);
-	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter(fault.task))
+	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter())
 		return 0;
 	if (walked)
 		walked->busy = 1;

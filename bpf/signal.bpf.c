@@ -44,30 +44,7 @@ const volatile struct fl_samples {
 
 /* --- which tasks: as filter.bpf.h, for a task that need not be the current one --- */
 
-#define FL_NAMESPACE_DEPTH_MAX 8
-#define FL_CGROUP_STEPS_MAX    24
-
-/* The task's tgid as the person who typed --pid sees it. 0: not in that pid namespace. */
-static __always_inline u32 fl_typed_pid_of(struct task_struct *task)
-{
-	struct pid *pid;
-	u32 level;
-
-	if (!fl_filter_config.pid_namespace_inode)
-		return fl_read(task, tgid);
-	pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
-	level = fl_read(pid, level);
-	for (u32 i = 0; i < FL_NAMESPACE_DEPTH_MAX; i++) {
-		struct upid *at = (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
-					   (u64)(i & 7) * bpf_core_type_size(struct upid));
-
-		if (i > level)
-			break;
-		if (fl_read(at, ns, ns.inum) == fl_filter_config.pid_namespace_inode)
-			return fl_read(at, nr);
-	}
-	return 0;
-}
+#define FL_CGROUP_STEPS_MAX 24
 
 /* Is the cgroup of the task at `task` the watched one, or below it? Global: verified once. */
 __noinline int fl_is_in_cgroup(u64 task)
@@ -90,7 +67,7 @@ __noinline int fl_is_in_cgroup(u64 task)
 static __always_inline bool fl_filter_task(struct task_struct *task)
 {
 	if (fl_filter_config.by_pid) {
-		u32 pid = fl_typed_pid_of(task);
+		u32 pid = fl_typed_pid(task);
 
 		if (!bpf_map_lookup_elem(&fl_pids, &pid))
 			return false;
@@ -127,10 +104,16 @@ static __always_inline bool fl_is_any_of(struct task_struct *task, u32 is_target
 	for (u32 i = 0; i < FL_WHO_MAX; i++) {
 		if (i >= count)
 			break;
-		if (fl_is_who(name.words[0], name.words[1], fl_typed_pid_of(task), i, is_target))
+		if (fl_is_who(name.words[0], name.words[1], fl_typed_pid(task), i, is_target))
 			return true;
 	}
 	return false;
+}
+
+/* Is the current task, the sender, one of those that --from names? */
+static __always_inline bool fl_is_wanted_sender(void)
+{
+	return fl_is_any_of((void *)bpf_get_current_task(), 0, fl_config.from_count);
 }
 
 /* --- signals --- */
@@ -160,18 +143,19 @@ static __always_inline bool fl_is_on_stack(struct task_struct *task, struct kern
 static __always_inline bool fl_is_sender(struct task_struct *task, struct kernel_siginfo *info,
 					 struct task_struct *target, u32 signal, s32 code)
 {
-	int tgid = fl_read(task, tgid), other = fl_read(target, tgid);
-
 	/* Without a siginfo the kernel sends on somebody's behalf: who writes cgroup.kill, a parent that dies (PR_SET_PDEATHSIG). */
 	if ((u64)info == FL_NO_INFO)
-		return tgid != other;
+		return fl_own(task, tgid) != fl_read(target, tgid);
 	if ((u64)info == FL_PRIV_INFO)
 		return false;
 	/* A child tells its parent, or its tracer, what became of it. */
-	if (code > 0)
+	if (code > 0) {
+		int other = fl_read(target, tgid);
+
 		return signal == FL_SIGCHLD && code <= FL_CLD_MAX &&
 		       (fl_read(task, group_leader, real_parent, tgid) == other ||
 			fl_read(task, group_leader, parent, tgid) == other);
+	}
 	if (code == SI_ASYNCIO || code == SI_SIGIO)
 		return false;
 	/* rt_sigqueueinfo(2): these may be forged. */
@@ -229,7 +213,7 @@ static __always_inline struct fl_pair_count *fl_near_row(const union fl_pair_wor
 	return &near->counts;
 }
 
-/* Counts a signal by who sent it to whom. NULL: no sender, or no target that is known. */
+/* Counts a signal by who sent it to whom. `sender`: from fl_current(). NULL: no sender, or no target that is known. */
 static __always_inline void fl_count_pair(u32 number, enum fl_result result, struct task_struct *sender,
 					  struct task_struct *target)
 {
@@ -241,7 +225,7 @@ static __always_inline void fl_count_pair(u32 number, enum fl_result result, str
 	key.words[0] = (u8)number | (u64)(u8)result << 8 | (u64) !!sender << 16;
 	key.words[1] = key.words[2] = key.words[3] = key.words[4] = 0;
 	if (sender) {
-		struct task_struct *leader = fl_read(sender, group_leader);
+		struct task_struct *leader = fl_own(sender, group_leader);
 
 		fl_copy(key.pair.sender, FL_COMM_BYTES, &leader->comm);
 	}
@@ -310,7 +294,7 @@ static __always_inline int fl_send_signal(struct task_struct *task, struct kerne
 static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info, struct task_struct *target,
 					bool to_process, enum fl_result result)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	bool has_sender;
 	s32 code;
 
@@ -318,11 +302,11 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 		return 0;
 	code = fl_code_of(info);
 	has_sender = fl_is_sender(task, info, target, number, code);
-	if (!fl_filter_task(target) && !(has_sender && fl_filter_task(task))) {
+	if (!fl_filter_task(target) && !(has_sender && fl_filter_task((void *)bpf_get_current_task()))) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}
-	if ((fl_config.from_count && !(has_sender && fl_is_any_of(task, 0, fl_config.from_count))) ||
+	if ((fl_config.from_count && !(has_sender && fl_is_wanted_sender())) ||
 	    (fl_config.to_count && !fl_is_any_of(target, 1, fl_config.to_count))) {
 		fl_count(FL_FILTERED);
 		return 0;
@@ -352,7 +336,7 @@ int BPF_KPROBE(fl_send, int number, struct kernel_siginfo *info, struct task_str
 SEC("raw_tp/sys_enter")
 int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	struct fl_signal signal = {};
 	u64 target, sent;
 
@@ -367,7 +351,7 @@ int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 	}
 	if (!sent || sent > 64 || !(fl_config.signals & FL_BIT(sent)))
 		return 0;
-	if (!fl_filter_task(task) || (fl_config.from_count && !fl_is_any_of(task, 0, fl_config.from_count))) {
+	if (!fl_filter_task((void *)bpf_get_current_task()) || (fl_config.from_count && !fl_is_wanted_sender())) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}

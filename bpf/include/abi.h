@@ -61,9 +61,8 @@ struct fl_memory {
 
 /* Which tasks are watched: decided before the programs are verified, so that what is off costs nothing. */
 struct fl_filter_config {
-	u64 pid_namespace_device; /* not 0: pids that were typed are those of this pid namespace */
-	u64 pid_namespace_inode;
-	u32 command_parent; /* not 0: this process's new children are the watched command */
+	u64 pid_namespace_inode; /* not 0: pids that were typed are those of this pid namespace */
+	u32 command_parent;      /* not 0: this process's new children are the watched command */
 	u32 name_count;
 	u8 by_pid;
 	u8 by_cgroup;

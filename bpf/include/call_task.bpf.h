@@ -73,7 +73,7 @@ static __always_inline struct fl_task *fl_take_task(struct task_struct *current,
 	task = bpf_map_lookup_elem(&fl_tasks, &tid);
 	if (task && (task->watched || anyone) && task->start_boottime_ns == fl_read(current, start_boottime))
 		return task;
-	watched = fl_filter(current);
+	watched = fl_filter();
 	if (!watched && !anyone) {
 		fl_count(FL_FILTERED);
 		return NULL;

@@ -64,20 +64,20 @@ FL_SCRATCH(fl_scans, struct fl_scan);
 
 static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
 {
-	return &fl_threads[(u32)fl_read(task, pid) & (FL_THREADS_MAX - 1)];
+	return &fl_threads[(u32)fl_own(task, pid) & (FL_THREADS_MAX - 1)];
 }
 
 /* Has the thread `task` handled a fault that may be its end? */
 static __always_inline bool fl_may_recall(const struct fl_thread *thread, struct task_struct *task)
 {
-	return thread->count && thread->tid == (u32)fl_read(task, pid) &&
-	       thread->start_boottime_ns == fl_read(task, start_boottime);
+	return thread->count && thread->tid == (u32)fl_own(task, pid) &&
+	       thread->start_boottime_ns == fl_own(task, start_boottime);
 }
 
 /* Is the thread on its alternate stack? Only handlers are. */
 static __always_inline bool fl_on_alternate_stack(struct task_struct *task, u64 stack_pointer)
 {
-	return stack_pointer - fl_read(task, sas_ss_sp) < fl_read(task, sas_ss_size);
+	return stack_pointer - fl_own(task, sas_ss_sp) < fl_own(task, sas_ss_size);
 }
 
 /* The current task is about to handle a signal: if that is a fault, keep its place. */
@@ -86,16 +86,16 @@ static __always_inline void fl_remember(struct task_struct *task, const struct p
 {
 	struct fl_thread *thread;
 	struct fl_fault *fault;
-	u64 stack_pointer = 0;
+	u64 stack_pointer;
 	u32 count;
 
 	if (si_code <= 0 || !(FL_FAULTS & FL_BIT(signal)))
 		return;
-	bpf_probe_read_kernel(&stack_pointer, sizeof(u64), &fl_regs_sp(regs));
+	stack_pointer = fl_register(fl_regs_sp(regs));
 	thread = fl_thread_of(task);
 	if (!fl_may_recall(thread, task)) {
-		thread->start_boottime_ns = fl_read(task, start_boottime);
-		thread->tid = fl_read(task, pid);
+		thread->start_boottime_ns = fl_own(task, start_boottime);
+		thread->tid = fl_own(task, pid);
 		thread->count = 0;
 	}
 	count = thread->count;
@@ -109,8 +109,8 @@ static __always_inline void fl_remember(struct task_struct *task, const struct p
 	if (count >= FL_NESTED_MAX)
 		count = FL_NESTED_MAX - 1;
 	fault = &thread->faults[count];
-	bpf_probe_read_kernel(&fault->instruction_pointer, sizeof(u64), &fl_regs_ip(regs));
-	bpf_probe_read_kernel(&fault->frame_pointer, sizeof(u64), &fl_regs_fp(regs));
+	fault->instruction_pointer = fl_register(fl_regs_ip(regs));
+	fault->frame_pointer = fl_register(fl_regs_fp(regs));
 	fault->stack_pointer = stack_pointer;
 	fault->address = (u64)fl_read(info, _sifields._sigfault._addr);
 	fault->si_code = si_code;
@@ -165,7 +165,7 @@ __noinline int fl_find_signal_frame(u64 from, u64 stack_pointer, u64 instruction
 /* Is this end of the current thread that of the fault `index`, which it has handled? 1: the record has it. */
 __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_scan *scan = fl_scratch(&fl_scans);
 	struct fl_thread *thread = fl_thread_of(task);
@@ -239,7 +239,7 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
  */
 __noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	struct fl_thread *thread = fl_thread_of(task);
 
 	if (!by_itself || !fl_may_recall(thread, task) || !fl_read(task, mm))

@@ -46,17 +46,35 @@ struct {
 	__type(value, u8);
 } fl_descendants SEC(".maps");
 
-/* The current process's number as the person who typed --pid sees it. 0: not in that pid namespace. */
-static __always_inline u32 fl_typed_pid(void)
-{
-	struct bpf_pidns_info seen = {};
+#define FL_NAMESPACE_LEVELS 33 /* MAX_PID_NS_LEVEL, include/linux/pid_namespace.h, and the host's */
 
-	if (!fl_filter_config.pid_namespace_inode)
-		return bpf_get_current_pid_tgid() >> 32;
-	if (bpf_get_ns_current_pid_tgid(fl_filter_config.pid_namespace_device, fl_filter_config.pid_namespace_inode,
-					&seen, sizeof(seen)))
-		return 0;
-	return seen.tgid;
+/*
+ * The number of a process, one of whose threads is at `task`, in the pid namespace of the person who typed --pid. 0: it isn't in
+ * there. Global: verified once.
+ */
+__noinline int fl_pid_as_typed(u64 task)
+{
+	struct task_struct *of = (void *)task;
+	struct pid *pid = fl_read(of, signal, pids[PIDTYPE_TGID]);
+	u32 level = fl_read(pid, level);
+
+	for (u32 i = 0; i < FL_NAMESPACE_LEVELS; i++) {
+		/* numbers[] is as long as the namespaces are deep: address it by hand. */
+		struct upid *at = (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
+					   (u64)i * bpf_core_type_size(struct upid));
+
+		if (i > level)
+			break;
+		if (fl_read(at, ns, ns.inum) == fl_filter_config.pid_namespace_inode)
+			return fl_read(at, nr);
+	}
+	return 0;
+}
+
+/* The same, without a walk where that namespace is the host's. */
+static __always_inline u32 fl_typed_pid(struct task_struct *task)
+{
+	return fl_filter_config.pid_namespace_inode ? (u32)fl_pid_as_typed((u64)task) : (u32)fl_read(task, tgid);
 }
 
 /* The name of a process, its leader's comm: in two words, because a global function takes scalars only on old kernels. */
@@ -137,42 +155,44 @@ __noinline int fl_filter_name(u64 task)
 __noinline int fl_descends(u64 task, u32 tgid)
 {
 	struct task_struct *of = (void *)task;
+	struct task_struct *parent;
 	u8 watched = 1;
-	u32 parent;
+	u32 parent_tgid;
 
 	if (bpf_map_lookup_elem(&fl_descendants, &tgid))
 		return 1;
 	/* A process that has ended has been forgotten, and must not come back. */
 	if (!fl_read(of, signal, live.counter))
 		return 0;
-	parent = fl_read(of, real_parent, tgid);
-	if (!bpf_map_lookup_elem(&fl_descendants, &parent) &&
-	    (fl_filter_config.pid_namespace_inode || parent != fl_filter_config.command_parent))
+	parent = fl_read(of, real_parent);
+	parent_tgid = fl_read(parent, tgid);
+	if (!bpf_map_lookup_elem(&fl_descendants, &parent_tgid) &&
+	    fl_typed_pid(parent) != fl_filter_config.command_parent)
 		return 0;
 	bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY); /* full: asked anew each time */
 	return 1;
 }
 
-/* Is the current task, `task`, watched, as far as its name doesn't matter? Cheapest question first. */
-static __always_inline bool fl_filter_but_name(struct task_struct *task)
+/* Is the current task watched, as far as its name doesn't matter? Cheapest question first. */
+static __always_inline bool fl_filter_but_name(void)
 {
 	if (fl_filter_config.by_pid) {
-		u32 pid = fl_typed_pid();
+		u32 pid = fl_typed_pid((void *)bpf_get_current_task());
 
 		if (!bpf_map_lookup_elem(&fl_pids, &pid))
 			return false;
 	}
-	if (fl_filter_config.by_descent && !fl_descends((u64)task, bpf_get_current_pid_tgid() >> 32))
+	if (fl_filter_config.by_descent && !fl_descends(bpf_get_current_task(), bpf_get_current_pid_tgid() >> 32))
 		return false;
 	if (fl_filter_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
 		return false;
 	return true;
 }
 
-/* Is the current task, `task`, watched? */
-static __always_inline bool fl_filter(struct task_struct *task)
+/* Is the current task watched? */
+static __always_inline bool fl_filter(void)
 {
-	return fl_filter_but_name(task) && (!fl_filter_config.name_count || fl_filter_name((u64)task));
+	return fl_filter_but_name() && (!fl_filter_config.name_count || fl_filter_name(bpf_get_current_task()));
 }
 
 /* sched_process_fork, in the parent: a child of ours is the command, a child of a watched process is its descendant. */
@@ -184,7 +204,7 @@ static __always_inline void fl_follow_fork(struct task_struct *parent, struct ta
 
 	if (tgid == parent_tgid) /* a thread */
 		return;
-	if (!fl_descends((u64)parent, parent_tgid) && fl_typed_pid() != fl_filter_config.command_parent) {
+	if (!fl_descends((u64)parent, parent_tgid) && fl_typed_pid(parent) != fl_filter_config.command_parent) {
 		bpf_map_delete_elem(&fl_descendants, &tgid); /* of a process that ended unseen */
 		return;
 	}

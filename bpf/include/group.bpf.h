@@ -54,12 +54,10 @@ struct {
 struct fl_site {
 	u64 start_boottime_ns; /* of the process: tells two with the same tgid apart; 0: a free slot */
 	u64 instruction_pointer;
-	u64 exec; /* how often the process has exec'ed */
-	u32 tgid;
-	s32 si_code;
-	u16 signal;
-	u16 disposition;
-	u32 group;
+	u64 what;    /* tgid, si_code */
+	u64 how;     /* signal, disposition, how often the process has exec'ed: compared by words */
+	u64 jiffies; /* when the group was last told the time and the pid */
+	u64 group;
 };
 struct fl_sites_type {
 	struct fl_site slot[FL_SITES_MAX];
@@ -103,6 +101,23 @@ static __always_inline void fl_group_add(u32 id, u32 tgid)
 		group->last_jiffies = jiffies;
 		group->last_ns = bpf_ktime_get_boot_ns();
 	}
+}
+
+/* The same for a known place: what all processors write to is touched once a tick. */
+static __always_inline void fl_site_add(struct fl_site *site)
+{
+	u64 jiffies = bpf_jiffies64();
+	u32 id = site->group;
+	u64 *count;
+
+	if (site->jiffies != jiffies) {
+		site->jiffies = jiffies;
+		fl_group_add(id, (u32)site->what);
+		return;
+	}
+	count = bpf_map_lookup_elem(&fl_group_counts, &id);
+	if (count)
+		*count += 1;
 }
 
 /* A new group for the key in fl_group_keys: its id, or the last one's. */
@@ -182,33 +197,29 @@ static __always_inline void fl_copy_build_id(struct fl_group *group)
 	__builtin_memcpy(group->build_id, file->build_id, FL_BUILD_ID_BYTES);
 }
 
-/* The slot that the current fault belongs in, with what is known before any frame is walked in `now`. NULL: none. */
+/* The slot that a fault at this place belongs in, and what would be in it, but for the group, in `now`. NULL: none. */
 static __always_inline struct fl_site *fl_site_of(struct fl_site *now, struct task_struct *task,
-						  const struct pt_regs *regs, s32 si_code, u32 signal,
+						  u64 instruction_pointer, s32 si_code, u32 signal,
 						  enum fl_disposition disposition)
 {
 	struct fl_sites_type *sites = fl_scratch(&fl_sites);
-	u64 place;
+	struct task_struct *leader = fl_own(task, group_leader);
+	u32 tgid = fl_own(task, tgid);
 
-	now->start_boottime_ns = fl_read(task, group_leader, start_boottime);
-	bpf_probe_read_kernel(&now->instruction_pointer, sizeof(u64), &fl_regs_ip(regs));
-	now->exec = fl_read(task, self_exec_id);
-	now->tgid = fl_read(task, tgid);
-	now->si_code = si_code;
-	now->signal = signal;
-	now->disposition = disposition;
+	now->start_boottime_ns = fl_own(leader, start_boottime);
+	now->instruction_pointer = instruction_pointer;
+	now->what = tgid | (u64)(u32)si_code << 32;
+	now->how = signal | (u64)disposition << 16 | (u64)fl_own(task, self_exec_id) << 32;
 	if (!sites)
 		return NULL;
-	place = fl_mix(now->instruction_pointer, now->start_boottime_ns) & (FL_SITES_MAX - 1);
-	return &sites->slot[place];
+	/* No better hash: each fault waits for this one. */
+	return &sites->slot[(instruction_pointer ^ instruction_pointer >> 8 ^ tgid) & (FL_SITES_MAX - 1)];
 }
 
 static __always_inline bool fl_is_site(const struct fl_site *there, const struct fl_site *now)
 {
 	return there->instruction_pointer == now->instruction_pointer &&
-	       there->start_boottime_ns == now->start_boottime_ns && there->tgid == now->tgid &&
-	       there->exec == now->exec && there->si_code == now->si_code && there->signal == now->signal &&
-	       there->disposition == now->disposition;
+	       there->start_boottime_ns == now->start_boottime_ns && there->what == now->what && there->how == now->how;
 }
 
 /* May the group have another sample sent? Counted where not. `is_due`: somebody would look at it. */

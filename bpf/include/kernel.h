@@ -56,12 +56,6 @@ struct bpf_raw_tracepoint_args {
 	u64 args[0];
 };
 
-/* include/uapi/linux/bpf.h */
-struct bpf_pidns_info {
-	u32 pid;
-	u32 tgid;
-};
-
 /* include/uapi/linux/bpf_perf_event.h */
 struct bpf_perf_event_data {
 	struct pt_regs regs;

@@ -88,10 +88,29 @@ static __always_inline long fl_read_name(char *to, u64 from)
 /* BPF_CORE_READ() of libbpf expands to calls of these. */
 #define bpf_probe_read_kernel(to, bytes, from) fl_load(to, bytes, from)
 
+/*
+ * The current task, as a pointer that the verifier trusts: what is read through it with fl_own() is a load and nothing more,
+ * where fl_read() checks the address first. No number: a global function is handed bpf_get_current_task().
+ */
+static __always_inline struct task_struct *fl_current(void)
+{
+	return (void *)bpf_get_current_task_btf();
+}
+
+/* A number or a pointer to a struct in what fl_current() returned, or in its group_leader. Not a void *: v7.0 makes memory of it. */
+#define fl_own(task, field) ((task)->field)
+
 #else
 
 #define fl_copy(to, bytes, from) bpf_probe_read_kernel(to, bytes, from)
 #define fl_read_name(to, from)   bpf_probe_read_kernel_str(to, FL_NAME_BYTES, (const void *)(from))
+
+static __always_inline struct task_struct *fl_current(void)
+{
+	return (void *)bpf_get_current_task();
+}
+
+#define fl_own(task, field) fl_read(task, field)
 
 #endif
 

@@ -15,37 +15,50 @@
  */
 static __always_inline const struct pt_regs *fl_pt_regs(void)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task;
 
 	if (bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_task_pt_regs___fl))
 		return (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
+	task = (void *)bpf_get_current_task();
 	return (void *)((char *)fl_read(task, stack) + FL_KERNEL_STACK_BYTES - sizeof(struct pt_regs));
 }
 
-/* How far below the top of the kernel stack pt_regs may end: with CONFIG_X86_FRED (v6.9) there is room for two more words. */
-#define FL_REGS_PADDING_MAX 16
+#ifdef FL_TYPED
 
-/*
- * The same without the helper, where the segment registers show that we have the right place: a call of a helper costs ten
- * to forty times as much as a load. `task` is the current one.
- */
+/* How far above the beginning of a kernel stack pt_regs lies: the same for all, and as the helper has it. 0: not asked yet. */
+u64 fl_pt_regs_offset = 0;
+
+/* The same by a load, which costs less than the helper: for fl_register(). `task` is from fl_current(). */
 static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct *task)
 {
-	const char *top = (const char *)fl_read(task, stack) + FL_KERNEL_STACK_BYTES - sizeof(struct pt_regs);
-	const struct pt_regs *regs;
+	/* Not by fl_own(): from v7.0 on a void pointer is no number for the verifier. */
+	u64 stack = (u64)fl_read(task, stack), offset = fl_pt_regs_offset;
 
-#pragma unroll
-	for (int padding = 0; padding <= FL_REGS_PADDING_MAX; padding += FL_REGS_PADDING_MAX) {
-		u64 cs = 0, ss = 0;
-
-		regs = (const void *)(top - padding);
-		bpf_probe_read_kernel(&cs, sizeof(cs), &regs->cs);
-		bpf_probe_read_kernel(&ss, sizeof(ss), &regs->ss);
-		/* The upper halves hold FRED's own bits. */
-		if ((u16)cs == FL_USER_CS && (u16)ss == FL_USER_DS)
-			return regs;
+	if (!offset) {
+		/* The verifier lets a pointer be subtracted from a pointer only. */
+		offset = (const char *)bpf_task_pt_regs(task) - (const char *)task;
+		barrier_var(offset);
+		offset += bpf_get_current_task() - stack;
+		fl_pt_regs_offset = offset; /* benign race: all of them write the same */
 	}
+	return (void *)(stack + offset);
+}
+
+#else
+
+static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct *task)
+{
 	return fl_pt_regs();
 }
+
+#endif
+
+/* One of them: fl_register(regs->di). */
+#define fl_register(place)                                              \
+	({                                                              \
+		u64 value = 0;                                          \
+		bpf_probe_read_kernel(&value, sizeof(value), &(place)); \
+		value;                                                  \
+	})
 
 #endif

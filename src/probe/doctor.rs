@@ -78,13 +78,12 @@ pub fn has_ring_buffer() -> Answer {
 }
 
 /// The helpers that a crash record needs, by the number that include/uapi/linux/bpf.h gives them, and one it can do without.
-pub const HELPERS: [(&str, u32); 10] = [
+pub const HELPERS: [(&str, u32); 9] = [
     ("bpf_get_current_task", 35),
     ("bpf_current_task_under_cgroup", 37),
     ("bpf_probe_read_user", 112),
     ("bpf_probe_read_kernel", 113),
     ("bpf_probe_read_kernel_str", 115),
-    ("bpf_get_ns_current_pid_tgid", 120),
     ("bpf_ktime_get_boot_ns", 125),
     ("bpf_ringbuf_output", 130),
     ("bpf_ringbuf_query", 134),

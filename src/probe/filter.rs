@@ -89,7 +89,6 @@ impl Filter {
         }
         let namespace = fs::metadata("/proc/self/ns/pid").context("failed to read `/proc/self/ns/pid`")?;
         if namespace.ino() != HOST_PID_NAMESPACE {
-            config.pid_namespace_device = namespace.dev();
             config.pid_namespace_inode = namespace.ino();
         }
         Ok(config)

@@ -12,6 +12,7 @@ use crate::harness::{FAULTLINE, Scratch};
 
 /// faultline, watching a shell that does as it is told.
 struct Watched {
+    /// Or `unshare`, whose only child it then is.
     faultline: Child,
     stdout: BufReader<std::process::ChildStdout>,
     scratch: Scratch,
@@ -19,8 +20,12 @@ struct Watched {
 
 impl Watched {
     fn start(script: &str) -> Self {
+        Self::start_by(Command::new(FAULTLINE), script)
+    }
+
+    fn start_by(mut faultline: Command, script: &str) -> Self {
         let scratch = Scratch::new();
-        let mut faultline = Command::new(FAULTLINE)
+        let mut faultline = faultline
             .args(["crash", "--summary", "3600", "--format", "json", "--output"])
             .arg(scratch.path("records"))
             .args(["--", "sh", "-c", script])
@@ -42,13 +47,7 @@ impl Watched {
 
     /// The table of this faultline's own, of all that may run at the moment.
     fn descendants(&self) -> MapHandle {
-        let folder = fs::read_dir(format!("/proc/{}/fdinfo", self.faultline.id())).unwrap();
-        let ids = folder.filter_map(|entry| {
-            let text = fs::read_to_string(entry.unwrap().path()).ok()?;
-            text.lines().find_map(|line| line.strip_prefix("map_id:"))?.trim().parse().ok()
-        });
-        let mut maps = ids.map(|id| MapHandle::from_map_id(id).unwrap());
-        maps.find(|map| map.name() == "fl_descendants").unwrap()
+        descendants_of(self.faultline.id())
     }
 
     /// Lets the shell go on; the pids of the crash records, and the summary.
@@ -63,15 +62,27 @@ impl Watched {
     }
 }
 
+fn descendants_of(faultline: u32) -> MapHandle {
+    let folder = fs::read_dir(format!("/proc/{faultline}/fdinfo")).unwrap();
+    let ids = folder.filter_map(|entry| {
+        let text = fs::read_to_string(entry.unwrap().path()).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("map_id:"))?.trim().parse().ok()
+    });
+    let mut maps = ids.map(|id| MapHandle::from_map_id(id).unwrap());
+    maps.find(|map| map.name() == "fl_descendants").unwrap()
+}
+
+/// Says its number, and when it may go on, a child of it dies.
+const CHILD_OF_IT: &str = "echo $$; read go_on; sh -c \"kill -SEGV \\$\\$\"; exit 0";
+
 #[test]
 fn a_fork_that_nobody_saw_is_made_up_for() {
     let child = "echo $$; read go_on; kill -SEGV $$";
-    let child_of_it = "echo $$; read go_on; sh -c \"kill -SEGV \\$\\$\"; exit 0";
     // The last one is the command itself.
     for (script, is_forgotten_one) in [
         (format!("sh -c '{child}'; exit 0"), true),
-        (format!("sh -c '{child_of_it}'; exit 0"), false),
-        (child_of_it.to_owned(), false),
+        (format!("sh -c '{CHILD_OF_IT}'; exit 0"), false),
+        (CHILD_OF_IT.to_owned(), false),
     ] {
         let mut watched = Watched::start(&script);
         let pid = watched.says();
@@ -82,6 +93,22 @@ fn a_fork_that_nobody_saw_is_made_up_for() {
         assert_eq!(pids.len(), 1, "{summary:#}");
         assert_eq!(pids[0] == u64::from(pid), is_forgotten_one);
     }
+}
+
+#[test]
+fn the_command_is_made_up_for_in_a_pid_namespace_too() {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-p", "-f", "--mount-proc", FAULTLINE]);
+    let mut watched = Watched::start_by(unshare, CHILD_OF_IT);
+    watched.says();
+    let unshare = watched.faultline.id();
+    let faultline = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+    let table = descendants_of(faultline.trim().parse().unwrap());
+    let all: Vec<_> = table.keys().collect();
+    assert_eq!(all.len(), 1, "the command: {all:?}");
+    table.delete(&all[0]).unwrap();
+    let (pids, summary) = watched.finish();
+    assert_eq!(pids.len(), 1, "{summary:#}");
 }
 
 #[test]

@@ -233,17 +233,22 @@ fn kprobes_are_taken_where_the_tracepoint_is_not_to_be_had() {
 /// The other tests take what `auto` takes: on a new kernel typed loads, which types from a file rule out.
 #[test]
 fn both_builds_see_the_same() {
-    let how = |flags: &[&str]| {
-        let output = crash(&[&["-v", "-d", "0.1"], flags].concat());
+    let how = |command: &[&str], flags: &[&str]| {
+        let arguments = [command, &["-v", "-d", "0.1"], flags].concat();
+        let output = Command::new(FAULTLINE).args(&arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find(|line| line.contains("attached after")).unwrap_or_else(|| panic!("{text}"));
         line.split(", ").nth(1).unwrap().to_owned()
     };
     let from_file = ["--btf", "/sys/kernel/btf/vmlinux"];
-    assert_eq!(how(&from_file), "reading kernel memory by a helper");
+    assert_eq!(how(&["crash"], &from_file), "reading kernel memory by a helper");
     let typed = !matches!(kernel().as_deref(), Some("5.10" | "6.1"));
     let wanted = if typed { "reading kernel memory by typed loads" } else { "reading kernel memory by a helper" };
-    assert_eq!(how(&[]), wanted);
+    let watching = ["memory", "-n", "nobody-5b"];
+    let filtered = ["signal", "--from", "nobody-5b", "--summary", "3600"];
+    for command in [&["crash"][..], &["signal"], &filtered, &["pagefault"], &["memory", "--watch-all"], &watching] {
+        assert_eq!(how(command, &[]), wanted, "{command:?}");
+    }
     if typed {
         for (name, record) in check_at_once(FEW, &from_file) {
             compare(&name, &record);

@@ -15,6 +15,7 @@ mod env;
 mod files;
 mod harness;
 mod memory;
+mod namespace;
 mod oracle;
 mod pagefault;
 mod runtimes;

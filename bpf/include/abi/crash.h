@@ -92,10 +92,10 @@ struct fl_group {
 	struct fl_group_key key;
 	u64 first_ns; /* CLOCK_BOOTTIME */
 	u64 last_ns;
-	u64 last_jiffies; /* when last_ns was taken: at most once a tick */
-	u64 sampled_ns;   /* the last sample that was sent */
-	u32 samples;      /* sent so far */
-	u32 last_pid;
+	u64 last_jiffies;    /* when last_ns was taken: at most once a tick */
+	u64 sampled_ns;      /* the last sample that was sent */
+	u32 samples;         /* sent so far */
+	u32 last_pid;        /* of one that was counted in the last tick, at worst */
 	s32 stack_id;        /* in fl_stacks; negative: none */
 	u32 build_id_length; /* of the executable; 0: unknown */
 	u8 build_id[FL_BUILD_ID_BYTES];
