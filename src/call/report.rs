@@ -210,7 +210,7 @@ fn losses(calls: &Counters, crashes: &crash::Counters) -> BTreeMap<&'static str,
     *losses.entry("watch_table_full").or_default() += crashes.watch_table_full;
     *losses.entry("runs_missed").or_default() += crashes.runs_missed;
     losses.insert("exits_missed", crashes.exits_missed);
-    losses.insert("forks_missed", crashes.forks_missed);
+    *losses.entry("forks_missed").or_default() += crashes.forks_missed;
     losses
 }
 

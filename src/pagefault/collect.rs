@@ -192,12 +192,13 @@ impl Collector {
         let table_full = self.counters.table_full - self.counters_before.table_full;
         let losses = BTreeMap::from([("group_table_full", table_full + self.table.full())]);
         let since = |now: u64, before: u64| now - before;
+        let before = BTreeMap::from_iter(self.counters_before.sample_losses());
+        let before = |reason| before.get(reason).copied().unwrap_or(0);
         let mut sample_losses: BTreeMap<&'static str, u64> = self
             .counters
             .sample_losses()
-            .iter()
-            .zip(self.counters_before.sample_losses())
-            .map(|((reason, now), (_, before))| (*reason, since(*now, before)))
+            .into_iter()
+            .map(|(reason, now)| (reason, since(now, before(reason))))
             .collect();
         *sample_losses.entry("major_unplaced").or_default() += self.table.major_full();
         if last {

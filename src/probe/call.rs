@@ -140,6 +140,8 @@ pub struct Counters {
     pub watch_table_full: u64,
     /// Runs of our programs that the kernel left out, because one was running on that processor.
     pub runs_missed: u64,
+    /// Forks, anybody's, that it kept from the program that follows them.
+    pub forks_missed: u64,
 }
 
 impl Counters {
@@ -160,11 +162,12 @@ impl Counters {
             stack_table_full: sum(fl_counter::FL_LOST_STACK)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
             runs_missed: 0,
+            forks_missed: 0,
         })
     }
 
     /// What was not recorded or not handed on, by reason, zeros included.
-    pub fn losses(&self) -> [(&'static str, u64); 8] {
+    pub fn losses(&self) -> [(&'static str, u64); 9] {
         [
             ("trigger_ring_full", self.trigger_ring_full),
             ("live_ring_full", self.live_ring_full),
@@ -174,12 +177,13 @@ impl Counters {
             ("stack_table_full", self.stack_table_full),
             ("watch_table_full", self.watch_table_full),
             ("runs_missed", self.runs_missed),
+            ("forks_missed", self.forks_missed),
         ]
     }
 
     /// Was anything lost that nobody asked to leave out?
     pub fn lost_any(&self) -> bool {
-        self.losses().iter().any(|&(name, count)| count != 0 && name != "live_budget")
+        self.losses().iter().any(|&(name, count)| count != 0 && !["live_budget", "forks_missed"].contains(&name))
     }
 }
 
@@ -319,6 +323,7 @@ impl Recorder {
         // One program may be behind several hooks.
         let programs: BTreeMap<u32, u64> = self.hooks.iter().filter_map(Hook::runs_missed).collect();
         counters.runs_missed = programs.into_values().sum();
+        counters.forks_missed = self.object.forks_missed();
         Ok(counters)
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use libbpf_rs::{Link, MapCore as _, MapFlags};
 
 use super::abi::{fl_config, fl_libc, libc_bytes};
-use super::object::{Build, Loaded, Opened, has_typed_loads};
+use super::object::{Build, Loaded, Opened, follows, has_typed_loads};
 use super::{Counters, Filter, Groups, Ring, StackFrame, groups, load};
 use crate::host;
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
@@ -318,12 +318,10 @@ impl Probe {
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let only_exits = |program: &OsStr| self.only_exits && program == "fl_end";
-        // An exit that is missed heals, a fork nearly always: filter.bpf.h.
-        let heals = |program: &OsStr| program == "fl_fork" || program == "fl_exit";
         Ok(Counters {
-            runs_missed: self.object.runs_missed(|program| !heals(program) && !only_exits(program)),
+            runs_missed: self.object.runs_missed(|program| !follows(program) && !only_exits(program)),
             exits_missed: self.object.runs_missed(only_exits),
-            forks_missed: self.object.runs_missed(|program| program == "fl_fork"),
+            forks_missed: self.object.forks_missed(),
             ..Counters::read(&self.object.map("fl_counters")?)?
         })
     }

@@ -54,6 +54,12 @@ pub(super) fn builds(btf: Option<&Path>) -> &'static [Build] {
     if btf.is_none() && has_typed_loads() { &[Build::Typed, Build::Plain] } else { &[Build::Plain] }
 }
 
+/// Is this one of the programs that follow forks and exits? Where they do nothing else, a run that is left out heals, as good
+/// as always (bpf/include/filter.bpf.h), and so is counted by itself.
+pub(super) fn follows(program: &OsStr) -> bool {
+    program == "fl_fork" || program == "fl_exit"
+}
+
 /// An object before it is loaded.
 pub(super) struct Opened {
     object: OpenObject,
@@ -203,6 +209,11 @@ impl Loaded {
 
     pub(super) fn program(&self, name: &str) -> Result<ProgramMut<'_>> {
         self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
+    }
+
+    /// How many forks the kernel did not let `fl_fork` see.
+    pub(super) fn forks_missed(&self) -> u64 {
+        self.runs_missed(|program| program == "fl_fork")
     }
 
     /// How many runs of its programs that are `wanted` the kernel left out: [`counters::recursion_misses`].

@@ -13,7 +13,7 @@ use super::abi::pagefault::{
     fl_config, fl_counter, fl_fault_by, fl_fault_hook, fl_fault_key, fl_fault_process, fl_stack_frames, fl_stack_place,
     key_from_bytes,
 };
-use super::object::{Build, Loaded, Opened, has_typed_loads};
+use super::object::{Build, Loaded, Opened, follows, has_typed_loads};
 use super::{Filter, Ring, counters, load, perf};
 use crate::host;
 
@@ -131,6 +131,8 @@ pub struct Probe {
     links: Vec<Link>,
     attached: Vec<&'static str>,
     epoch: u32,
+    /// Does the kernel count what it keeps from these programs, and nothing else with it?
+    tells_missed: bool,
 }
 
 /// What was counted in one epoch.
@@ -166,7 +168,10 @@ impl Probe {
 
     fn attempt(plan: &Plan, build: Build, hook: Hook, has_majors: bool) -> Result<Self> {
         let object = load(plan, build, hook, has_majors)?;
-        let mut probe = Self { object, build, hook, has_majors, links: Vec::new(), attached: Vec::new(), epoch: 0 };
+        // It doesn't count for perf events; and our own reading of a stack faults, which it keeps from us as well.
+        let tells_missed = hook != Hook::Perf && plan.by != By::Stack;
+        let (links, attached) = (Vec::new(), Vec::new());
+        let mut probe = Self { object, build, hook, has_majors, links, attached, epoch: 0, tells_missed };
         probe.attach(plan)?;
         Ok(probe)
     }
@@ -324,7 +329,11 @@ impl Probe {
     /// # Errors
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
-        Counters::read(&self.object.map("fl_counters")?)
+        Ok(Counters {
+            runs_missed: self.tells_missed.then(|| self.object.runs_missed(|program| !follows(program))),
+            forks_missed: self.object.forks_missed(),
+            ..Counters::read(&self.object.map("fl_counters")?)?
+        })
     }
 }
 
@@ -458,6 +467,10 @@ pub struct Counters {
     pub event_sampled: u64,
     /// Descendants of the command that were not watched: too many at once.
     pub watch_table_full: u64,
+    /// Faults that the kernel kept from our programs, because one was running on that processor; None: it can't be told.
+    pub runs_missed: Option<u64>,
+    /// Forks, anybody's, that it kept from the program that follows them.
+    pub forks_missed: u64,
 }
 
 impl Counters {
@@ -475,12 +488,15 @@ impl Counters {
             event_rate: sum(fl_counter::FL_LOST_RATE)?,
             event_sampled: sum(fl_counter::FL_LOST_SAMPLED)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
+            runs_missed: None,
+            forks_missed: 0,
         })
     }
 
-    /// What was not told or not watched, by reason, zeros included. Its faults are counted all the same, but for the last.
-    pub fn sample_losses(&self) -> [(&'static str, u64); 7] {
-        [
+    /// What was not told, not watched or not seen, by reason, zeros included. Its faults are counted all the same, but for the
+    /// last ones.
+    pub fn sample_losses(&self) -> Vec<(&'static str, u64)> {
+        let told = [
             ("event_rate", self.event_rate),
             ("event_ring_full", self.event_ring_full),
             ("event_sampled", self.event_sampled),
@@ -488,7 +504,10 @@ impl Counters {
             ("mapping_ring_full", self.mapping_ring_full),
             ("stack_table_full", self.stack_table_full),
             ("watch_table_full", self.watch_table_full),
-        ]
+            ("forks_missed", self.forks_missed),
+        ];
+        let runs_missed = self.runs_missed.map(|count| ("runs_missed", count));
+        told.into_iter().chain(runs_missed).collect()
     }
 
     /// Was anything lost that nobody asked to leave out?
@@ -500,11 +519,13 @@ impl Counters {
             mapping_ring_full,
             event_ring_full,
             watch_table_full,
+            runs_missed,
             ..
         } = self;
         [table_full, major_unplaced, stack_table_full, mapping_ring_full, event_ring_full, watch_table_full]
-            .iter()
-            .any(|&&lost| lost != 0)
+            .into_iter()
+            .chain(runs_missed)
+            .any(|&lost| lost != 0)
     }
 }
 

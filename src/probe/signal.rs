@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::abi::Plain as _;
 use super::abi::signal::{fl_config, fl_counter, fl_near_pair, fl_pair, fl_pair_count, fl_who};
-use super::object::{Build, Loaded, Opened, builds};
+use super::object::{Build, Loaded, Opened, builds, follows};
 use super::{Filter, Ring, load};
 use crate::host;
 
@@ -129,23 +129,26 @@ pub struct Counters {
     pub watch_table_full: u64,
     /// Runs of our programs that the kernel left out: each of them is a signal, fork, exec or exit of somebody's.
     pub runs_missed: u64,
+    /// Forks, anybody's, that it kept from the program that follows them, where they are only followed.
+    pub forks_missed: u64,
 }
 
 impl Counters {
     /// What was not sent, not counted by pair, not watched or not seen, by reason, zeros included.
-    pub fn losses(&self) -> [(&'static str, u64); 5] {
+    pub fn losses(&self) -> [(&'static str, u64); 6] {
         [
             ("sample_ring_full", self.sample_ring_full),
             ("event_ring_full", self.event_ring_full),
             ("pair_table_full", self.pair_table_full),
             ("watch_table_full", self.watch_table_full),
             ("runs_missed", self.runs_missed),
+            ("forks_missed", self.forks_missed),
         ]
     }
 
     /// Was anything lost?
     pub fn lost_any(&self) -> bool {
-        self.losses().iter().any(|(_, count)| *count != 0)
+        self.losses().iter().any(|&(reason, count)| count != 0 && reason != "forks_missed")
     }
 }
 
@@ -165,8 +168,8 @@ pub struct Probe {
     build: Build,
     links: Vec<Link>,
     attached: Vec<&'static str>,
-    /// Programs for whose missed runs others make up (filter.bpf.h).
-    healing: &'static [&'static str],
+    /// Forks and exits are asked for, and not only followed.
+    tells_tasks: bool,
 }
 
 impl Probe {
@@ -194,8 +197,8 @@ impl Probe {
 
     fn attempt(plan: &Plan, build: Build, hook: Attach) -> Result<Self> {
         let object = Self::load(plan, build, hook)?;
-        let healing: &[_] = if plan.processes { &[] } else { &["fl_fork", "fl_exit"] };
-        let mut probe = Self { object, build, links: Vec::new(), attached: Vec::new(), healing };
+        let tells_tasks = plan.processes;
+        let mut probe = Self { object, build, links: Vec::new(), attached: Vec::new(), tells_tasks };
         probe.attach(plan, hook)?;
         Ok(probe)
     }
@@ -317,7 +320,8 @@ impl Probe {
             event_ring_full: sum(fl_counter::FL_LOST_EVENT_FULL)?,
             pair_table_full: sum(fl_counter::FL_LOST_PAIRS_FULL)?,
             watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
-            runs_missed: self.object.runs_missed(|program| !self.healing.iter().any(|healing| program == *healing)),
+            runs_missed: self.object.runs_missed(|program| self.tells_tasks || !follows(program)),
+            forks_missed: if self.tells_tasks { 0 } else { self.object.forks_missed() },
         })
     }
 

@@ -75,6 +75,20 @@ fn a_ring_full_of_mappings_is_counted() {
     assert!(last["faults"]["matched"].as_u64().unwrap() >= MAPPINGS);
 }
 
+/// What it keeps from us is counted by itself; but a stack that is walked faults, too, where it isn't there.
+#[test]
+fn what_the_kernel_keeps_from_us_is_told_where_it_is_not_our_own() {
+    let scratch = Scratch::new();
+    let program = touches(&scratch, "touches-few-4f");
+    let told = |flags: &[&str]| {
+        let output = unread(&program, &["pages", "10"], flags);
+        last(&records(&output.stdout))["sample_losses"].as_object().unwrap().clone()
+    };
+    let losses = told(&[]);
+    assert!(losses["runs_missed"].is_u64() && losses["forks_missed"].is_u64(), "{losses:?}");
+    assert_eq!(told(&["--stacks"]).get("runs_missed"), None);
+}
+
 #[test]
 fn a_full_stack_table_is_counted() {
     let scratch = Scratch::new();
