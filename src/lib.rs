@@ -5,12 +5,14 @@
 //! [`crash`], [`doctor`], [`memory`], [`pagefault`], [`report`], [`signal`]. Data flows one way: kernel event, sample, record, output.
 #![warn(missing_docs)]
 
-/// A line for the person, on standard error. Nobody reading it is no reason to end, as `eprintln!` would.
+/// A line for the person, on standard error, in one write: the watched command's own lines don't come in between. Nobody
+/// reading it is no reason to end, as `eprintln!` would.
 #[macro_export]
 macro_rules! say {
     ($($word:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($word)*);
+        let line = format!($($word)*) + "\n";
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }};
 }
 
