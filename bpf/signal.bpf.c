@@ -169,9 +169,7 @@ static __always_inline void fl_describe_party(struct fl_party *party, struct tas
 	struct task_struct *leader = fl_read(task, group_leader);
 	struct pid *pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
 	u32 level = fl_read(pid, level);
-	/* numbers[] is as long as the namespaces are deep: address its last one by hand. */
-	struct upid *innermost = (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
-					  (u64)(level & 31) * bpf_core_type_size(struct upid));
+	struct upid *innermost = fl_upid(pid, level & 31);
 
 	party->pid = fl_read(task, tgid);
 	party->tid = fl_read(task, pid);

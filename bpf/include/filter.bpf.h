@@ -59,9 +59,7 @@ __noinline int fl_pid_as_typed(u64 task)
 	u32 level = fl_read(pid, level);
 
 	for (u32 i = 0; i < FL_NAMESPACE_LEVELS; i++) {
-		/* numbers[] is as long as the namespaces are deep: address it by hand. */
-		struct upid *at = (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
-					   (u64)i * bpf_core_type_size(struct upid));
+		struct upid *at = fl_upid(pid, i);
 
 		if (i > level)
 			break;

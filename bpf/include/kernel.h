@@ -357,6 +357,13 @@ struct kernel_siginfo {
 
 #include "load.bpf.h"
 
+/* The number in the namespace at this level: numbers[] is as long as the namespaces are deep, so it is addressed by hand. */
+static __always_inline struct upid *fl_upid(struct pid *pid, u32 level)
+{
+	return (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
+			(u64)level * bpf_core_type_size(struct upid));
+}
+
 /* A per-CPU value that is too large for the stack. */
 #define FL_SCRATCH(map, value_type)                      \
 	struct {                                         \

@@ -12,9 +12,7 @@ static __always_inline u32 fl_pid_in_namespace(struct task_struct *task)
 {
 	struct pid *pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
 	u32 level = fl_read(pid, level);
-	/* numbers[] is as long as the namespaces are deep: address its last one by hand. */
-	struct upid *innermost = (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +
-					  (u64)(level & 31) * bpf_core_type_size(struct upid));
+	struct upid *innermost = fl_upid(pid, level & 31);
 
 	return fl_read(innermost, nr);
 }
