@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, copy_program};
+use crate::harness::{FAULTLINE, Scratch, copy_program, records};
 
 /// An agent while it runs.
 struct Agent {
@@ -81,10 +81,6 @@ fn crash(scratch: &Scratch, name: &str, same: u64, others: u64) {
         copy_program("many-deaths", &program);
     }
     assert!(Command::new(&program).args([same.to_string(), others.to_string()]).status().unwrap().success());
-}
-
-fn records(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 fn matched(records: &[Value]) -> u64 {
@@ -176,7 +172,7 @@ fn a_full_disk_loses_no_count() {
         assert!(agent.stderr.read_line(&mut said).unwrap() > 0, "{said}");
     }
     assert!(agent.stop().status.success());
-    let records = records(&fs::read_to_string(&file).unwrap());
+    let records = records(fs::read_to_string(&file).unwrap());
     assert_eq!(matched(&records), 48);
     let failed: u64 = records.iter().filter_map(|record| record["sample_losses"]["write_failed"].as_u64()).sum();
     let written = records.iter().filter(|record| record["type"] == "crash").count() as u64;
@@ -230,7 +226,7 @@ fn executable_memory_is_counted_when_asked() {
     );
     let output = agent.stop();
     assert!(output.status.success());
-    let records = records(&String::from_utf8(output.stdout).unwrap());
+    let records = records(String::from_utf8(output.stdout).unwrap());
     let told: Vec<&Value> = records.iter().filter(|record| record["type"] == "executable_memory").collect();
     assert_eq!(told.iter().map(|record| record["calls"].as_u64().unwrap()).sum::<u64>(), 10, "{told:#?}");
     assert_eq!(told.last().unwrap()["final"], true);

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch};
+use crate::harness::{FAULTLINE, Scratch, records};
 
 /// faultline, watching a shell that does as it is told.
 struct Watched {
@@ -55,8 +55,7 @@ impl Watched {
         self.faultline.stdin.take().unwrap().write_all(b"go on\n").unwrap();
         let output = self.faultline.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = fs::read_to_string(self.scratch.path("records")).unwrap();
-        let mut records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut records = records(fs::read(self.scratch.path("records")).unwrap());
         let summary = records.pop().unwrap();
         (records.iter().map(|record| record["pid"].as_u64().unwrap()).collect(), summary)
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::compile::compile;
-use crate::harness::{FAULTLINE, Scratch, Watching, programs};
+use crate::harness::{FAULTLINE, Scratch, Watching, programs, records};
 
 /// Compiles `touches` under a name that no other process has.
 fn touches(scratch: &Scratch, name: &str) -> PathBuf {
@@ -31,10 +31,6 @@ fn unread(program: &Path, arguments: &[&str], flags: &[&str]) -> Output {
     assert!(Command::new(program).args(arguments).status().unwrap().success());
     signal("CONT");
     watching.stop("TERM")
-}
-
-fn records(text: &[u8]) -> Vec<Value> {
-    String::from_utf8_lossy(text).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The last summary; every fault is in a group of it, or is a loss that has a name.
@@ -101,7 +97,7 @@ fn a_full_stack_table_is_counted() {
         .output()
         .unwrap();
     assert!(output.status.success());
-    let records = records(&fs::read(&file).unwrap());
+    let records = records(fs::read(&file).unwrap());
     assert!(lost(last(&records), "stack_table_full") > 0, "a program begins with more stacks than four");
 }
 
@@ -121,7 +117,7 @@ fn major_faults_without_a_group_are_counted() {
         .unwrap();
     fs::remove_file(&file).unwrap();
     assert!(output.status.success());
-    let records = records(&fs::read(&records_file).unwrap());
+    let records = records(fs::read(&records_file).unwrap());
     let last = last(&records);
     let placed: u64 =
         last["groups"].as_array().unwrap().iter().map(|group| group["major_total"].as_u64().unwrap()).sum();

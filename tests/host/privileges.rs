@@ -7,11 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, die, named};
-
-fn records(output: &[u8]) -> Vec<Value> {
-    String::from_utf8_lossy(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use crate::harness::{FAULTLINE, Scratch, Watching, die, named, records};
 
 /// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
 fn with_capabilities(names: &str) -> (Value, String) {

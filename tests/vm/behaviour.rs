@@ -9,14 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, run};
+use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, records, run};
 
 fn program(name: &str) -> String {
     programs().join(name).to_str().unwrap().to_owned()
-}
-
-fn records(output: &[u8]) -> Vec<Value> {
-    String::from_utf8_lossy(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

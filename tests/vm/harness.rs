@@ -307,6 +307,12 @@ fn show(value: &Value) -> String {
     }
 }
 
+/// The records of an output, one JSON object a line.
+pub fn records(text: impl AsRef<[u8]>) -> Vec<Value> {
+    let text = String::from_utf8_lossy(text.as_ref());
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
 /// The number of a field like `0x18`.
 pub fn hex(value: &Value) -> u64 {
     let text = value.as_str().unwrap_or_else(|| panic!("{value} is no address"));

@@ -5,13 +5,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch};
+use crate::harness::{FAULTLINE, Scratch, records};
 
 /// Runs `faultline` with these arguments as a shell has them, in a new pid namespace, until `meanwhile` is done; its records.
 /// `$target` is a process that sleeps, `$inner` one in a namespace below, and the shell is process 1.
 fn watch(arguments: &str, meanwhile: &str) -> Vec<Value> {
     let scratch = Scratch::new();
-    let (records, said) = (scratch.path("records"), scratch.path("said"));
+    let (output_file, said) = (scratch.path("records"), scratch.path("said"));
     let script = format!(
         "sleep 100 & target=$!
          unshare -p -f sh -c 'sleep 100; exit 0' & outer=$!
@@ -21,14 +21,13 @@ fn watch(arguments: &str, meanwhile: &str) -> Vec<Value> {
          until grep -q watching {said}; do kill -0 $watcher || exit 99; sleep 0.1; done
          {meanwhile}
          kill -INT $watcher; wait $watcher",
-        records.display(),
+        output_file.display(),
         said = said.display()
     );
     let output = Command::new("unshare").args(["-p", "-f", "--mount-proc", "sh", "-c", &script]).output().unwrap();
     let said = fs::read_to_string(said).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let text = fs::read_to_string(records).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    records(fs::read(output_file).unwrap())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, counted, named, programs};
+use crate::harness::{FAULTLINE, Scratch, Watching, counted, named, programs, records};
 
 fn signal(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("signal").args(arguments).output().unwrap()
@@ -16,11 +16,6 @@ fn watching(arguments: &[&str]) -> Watching {
     let (watching, line) = Watching::try_start(Command::new(FAULTLINE).arg("signal").args(arguments));
     assert!(line.starts_with("faultline: watching "), "{line}");
     watching
-}
-
-fn records(text: &[u8]) -> Vec<Value> {
-    let text = String::from_utf8_lossy(text);
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 fn text(output: &Output) -> String {
@@ -35,7 +30,7 @@ fn watch(program: &str, flags: &[&str]) -> (Vec<Value>, Vec<Value>) {
     let arguments = ["--format", "json", "-o", path.to_str().unwrap()];
     let output = signal(&[flags, &arguments, &["--", program.to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", text(&output));
-    let seen = records(&fs::read(&path).unwrap());
+    let seen = records(fs::read(&path).unwrap());
     (seen, records(&output.stdout))
 }
 
@@ -158,7 +153,7 @@ fn kills_are_counted_exactly() {
         ["-s", "USR1", "--summary", "60", "--processes", "--format", "json", "-o", path.to_str().unwrap(), "-v"];
     let output = signal(&[&flags[..], &["--", program.to_str().unwrap(), &many.to_string()]].concat());
     assert!(output.status.success(), "{}", text(&output));
-    let records = records(&fs::read(&path).unwrap());
+    let records = records(fs::read(&path).unwrap());
     assert_eq!(records.len(), 1, "nothing but the summary: {records:#?}");
     let summary = &records[0];
     assert_eq!((&summary["type"], &summary["final"]), (&"signal_summary".into(), &true.into()));
@@ -187,7 +182,7 @@ fn what_finds_no_room_is_counted() {
     let many = many();
     let flags = ["-s", "USR1", "--format", "json", "-o", path.to_str().unwrap(), "-v", "--strict"];
     let output = signal(&[&flags[..], &["--", program.to_str().unwrap(), &many.to_string()]].concat());
-    let written = records(&fs::read(&path).unwrap()).len() as u64;
+    let written = records(fs::read(&path).unwrap()).len() as u64;
     let lost: u64 =
         text(&output).split_once("sample_ring_full ").unwrap().1.split(',').next().unwrap().parse().unwrap();
     assert_eq!(written + lost, many, "{}", text(&output));
