@@ -46,8 +46,11 @@ struct fl_thread fl_threads[FL_THREADS_MAX] = {};
 
 /* In ticks of 1 to 10 ms: a handler that has run for so long is not one that ends its process because of the fault. */
 #define FL_STALE_TICKS 10000
-/* The same where no signal frame proves it. */
+/* The same where neither a signal frame nor the chain of callers proves it. */
 #define FL_FRESH_TICKS 500
+
+/* Frames between the end of a process and the call that the handler of its fault has made up: a runtime's, deferred functions. */
+#define FL_CHAIN_MAX 64
 
 /* A part of the stack, with the word that follows it: the search is for pairs. */
 #define FL_SCAN_WORDS 64
@@ -162,6 +165,23 @@ __noinline int fl_find_signal_frame(u64 from, u64 stack_pointer, u64 instruction
 	       !bpf_probe_read_user(&scan->frame, sizeof(scan->frame), (const void *)fl_signal_frame_at(scan->found));
 }
 
+/*
+ * Do the frames from this frame pointer on lead to the one whose return address lies at `slot`? They may change to another stack
+ * on the way, so that none needs to be higher than the one before.
+ */
+__noinline int fl_is_called_from(u64 frame_pointer, u64 slot)
+{
+	u64 wanted = slot - sizeof(u64); /* the caller's frame pointer lies below it */
+
+	for (u32 i = 0; i < FL_CHAIN_MAX; i++) {
+		if (frame_pointer == wanted)
+			return 1;
+		if (bpf_probe_read_user(&frame_pointer, sizeof(frame_pointer), (const void *)frame_pointer))
+			return 0;
+	}
+	return 0;
+}
+
 /* Is this end of the current thread that of the fault `index`, which it has handled? 1: the record has it. */
 __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 {
@@ -170,7 +190,7 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	struct fl_scan *scan = fl_scratch(&fl_scans);
 	struct fl_thread *thread = fl_thread_of(task);
 	struct fl_fault *fault;
-	u64 age, above = 0;
+	u64 age, slot, above = 0;
 
 	barrier_var(index);
 	if (!record || !scan || index >= FL_NESTED_MAX)
@@ -203,11 +223,14 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	} else {
 		/*
 		 * Go's handler returns into a call of sigpanic() that it has made up: the fault's place is the return address. A
-		 * panic that nobody recovers ends in exit(2), or in SIGABRT where a core dump is wanted.
+		 * panic that nobody recovers ends in exit(2), or in SIGABRT where a core dump is wanted; before that deferred functions
+		 * run and stacks are printed (GOTRACEBACK=all: of all goroutines), which may take many seconds.
 		 */
-		if (age > FL_FRESH_TICKS || (signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE) ||
-		    bpf_probe_read_user(&above, sizeof(above), (const void *)(fault->stack_pointer - 8)) ||
-		    above != fault->instruction_pointer)
+		slot = fault->stack_pointer - sizeof(above);
+		if ((signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE) ||
+		    bpf_probe_read_user(&above, sizeof(above), (const void *)slot) ||
+		    above != fault->instruction_pointer ||
+		    (age > FL_FRESH_TICKS && !fl_is_called_from(fl_frame_pointer(&record->registers), slot)))
 			return 0;
 		fl_place_registers(&record->registers, fault->instruction_pointer, fault->stack_pointer,
 				   fault->frame_pointer);
