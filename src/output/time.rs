@@ -1,5 +1,8 @@
 //! When: the kernel's clock turned into the wall's.
 
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 use nix::time::{ClockId, clock_gettime};
@@ -16,17 +19,16 @@ impl Timestamp {
     }
 
     /// The moment at which CLOCK_BOOTTIME was `boottime_ns`. Reads both clocks now, so that a clock that was set in
-    /// between shifts old and new records alike.
+    /// between shifts old and new records alike; two that are turned by a clock that stands still keep their distance.
     ///
     /// # Errors
     /// Where a clock can't be read or the sum is no date.
     pub fn from_boottime(boottime_ns: u64) -> Result<Self> {
-        let read = |clock: ClockId| -> Result<i128> {
-            let now = clock_gettime(clock).with_context(|| format!("failed to read clock {clock}"))?;
-            Ok(i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec()))
-        };
-        let offset = read(ClockId::CLOCK_REALTIME)? - read(ClockId::CLOCK_BOOTTIME)?;
-        jiff::Timestamp::from_nanosecond(offset + i128::from(boottime_ns))
+        // Benign race: who stores an older one later is put right by the next reading.
+        static OFFSET_NS: AtomicI64 = AtomicI64::new(NONE_YET);
+        let offset = settle(OFFSET_NS.load(Ordering::Relaxed), &read_offset()?);
+        OFFSET_NS.store(offset, Ordering::Relaxed);
+        jiff::Timestamp::from_nanosecond(i128::from(offset) + i128::from(boottime_ns))
             .map(Self)
             .with_context(|| format!("failed to date a record at {boottime_ns} ns"))
     }
@@ -77,8 +79,45 @@ impl<'de> Deserialize<'de> for Timestamp {
 /// # Errors
 /// Where the clock can't be read.
 pub fn boottime_ns() -> Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("failed to read CLOCK_BOOTTIME")?;
-    Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+    Ok(read(ClockId::CLOCK_BOOTTIME)? as u64)
+}
+
+/// A clock, nanoseconds.
+fn read(clock: ClockId) -> Result<i64> {
+    let now = clock_gettime(clock).with_context(|| format!("failed to read clock {clock}"))?;
+    Ok(now.tv_sec() * 1_000_000_000 + now.tv_nsec())
+}
+
+/// The bounds of how far the wall's clock is ahead of CLOCK_BOOTTIME, nanoseconds. The two can't be read at once, and who is preempted
+/// between them reads them milliseconds apart: so the one is read before and after the other, and again where that took long.
+fn read_offset() -> Result<RangeInclusive<i64>> {
+    const TRIES: usize = 5;
+    const NARROW_NS: i64 = 10_000;
+    let mut best = i64::MIN / 2..=i64::MAX / 2;
+    for _ in 0..TRIES {
+        let before = read(ClockId::CLOCK_BOOTTIME)?;
+        let wall = read(ClockId::CLOCK_REALTIME)?;
+        let after = read(ClockId::CLOCK_BOOTTIME)?;
+        if after - before < best.end() - best.start() {
+            best = wall - after..=wall - before;
+        }
+        if after - before <= NARROW_NS {
+            break;
+        }
+    }
+    Ok(best)
+}
+
+/// No offset: the clocks were never read.
+const NONE_YET: i64 = i64::MIN;
+
+/// The offset to turn clocks by: the last one, moved as far as the new bounds prove that it's another, and no further, because a
+/// wide reading knows less than the one before it.
+fn settle(last: i64, now: &RangeInclusive<i64>) -> i64 {
+    match last {
+        NONE_YET => now.start() + (now.end() - now.start()) / 2,
+        last => last.clamp(*now.start(), *now.end()),
+    }
 }
 
 #[cfg(test)]
@@ -95,10 +134,29 @@ mod tests {
 
     #[test]
     fn boottime_now_is_now() {
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap();
-        let boottime_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
-        let moment = Timestamp::from_boottime(boottime_ns).unwrap();
+        let moment = Timestamp::from_boottime(boottime_ns().unwrap()).unwrap();
         let apart = (Timestamp::now().unix_ns() - moment.unix_ns()).abs();
         assert!(apart < 1_000_000_000, "{apart} ns apart");
+    }
+
+    #[test]
+    fn clocks_that_were_read_apart_shift_nothing() {
+        let set = settle(NONE_YET, &(1_000..=1_080));
+        assert_eq!(set, 1_040);
+        assert_eq!(settle(set, &(-4_000_000..=1_050)), set, "preempted between the two");
+        assert_eq!(settle(set, &(-4_000_000..=1_030)), 1_030, "the same, and the first one was 10 ns off");
+        assert_eq!(settle(set, &(1_020..=1_100)), set);
+        assert_eq!(settle(set, &(60_000_000_000..=60_000_000_080)), 60_000_000_000, "the wall's clock was set");
+    }
+
+    #[test]
+    fn the_offset_lies_within_its_bounds() {
+        let offset = read_offset().unwrap();
+        assert!(offset.end() - offset.start() < 1_000_000_000, "{offset:?}");
+        let between = read(ClockId::CLOCK_REALTIME).unwrap() - read(ClockId::CLOCK_BOOTTIME).unwrap();
+        assert!(
+            (offset.start() - 1_000_000_000..offset.end() + 1_000_000_000).contains(&between),
+            "{between}: {offset:?}"
+        );
     }
 }
