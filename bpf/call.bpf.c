@@ -44,11 +44,6 @@ const volatile struct fl_samples {
 	enum fl_limit limit;
 } fl_samples = {};
 
-/* include/linux/sched.h */
-#define PF_EXITING  0x4
-#define PF_SIGNALED 0x400 /* get_signal() sets it before the core is dumped */
-#define PF_KTHREAD  0x200000
-
 /* include/linux/preempt.h: what a CPU counts of what it is in */
 #define FL_SOFTIRQ  0x00000100 /* SOFTIRQ_OFFSET: serves one, and doesn't only keep them off */
 #define FL_HARDIRQS 0x000f0000 /* HARDIRQ_MASK */

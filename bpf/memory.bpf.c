@@ -492,8 +492,6 @@ int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 	return fl_on_syscall(task, regs, number);
 }
 
-#define PF_EXITING 0x4 /* include/linux/sched.h */
-
 /*
  * mmap_lock_start_locking(struct mm_struct *mm, ...), v5.11: somebody is about to change mappings, or to look them up. The
  * beginning of a call without a tracepoint of calls, whose entry is then as fast as ever: who makes others pays nothing. It is

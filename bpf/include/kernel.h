@@ -88,6 +88,11 @@ struct bpf_perf_event_data {
 #define SIGNAL_GROUP_EXIT 0x4
 #define SIGNAL_UNKILLABLE 0x40
 
+/* include/linux/sched.h */
+#define PF_EXITING  0x4
+#define PF_SIGNALED 0x400 /* get_signal() sets it before the core is dumped */
+#define PF_KTHREAD  0x200000
+
 /* include/linux/pid.h: enum pid_type (v5.10 and later) */
 #define FL_PIDTYPE_PID 0
 #define PIDTYPE_TGID   1
