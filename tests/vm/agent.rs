@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Scratch, Watching, copy_program};
+use crate::harness::{Scratch, Watching, copy_program, records};
 
 #[test]
 fn it_counts_all_and_writes_a_few() {
@@ -25,8 +25,7 @@ fn it_counts_all_and_writes_a_few() {
     assert!(Command::new(&program).args(["500", "2"]).status().unwrap().success());
     let output = agent.stop("TERM");
     assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
-    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = records(&output.stdout);
     let summaries = records.iter().filter(|record| record["type"] == "summary");
     assert_eq!(summaries.map(|summary| summary["deliveries"]["matched"].as_u64().unwrap()).sum::<u64>(), 502);
     let crashes: Vec<&Value> = records.iter().filter(|record| record["type"] == "crash").collect();
@@ -71,8 +70,7 @@ fn it_counts_page_faults_when_asked_to() {
     };
     let output = agent.stop("TERM");
     assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
-    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = records(&output.stdout);
     let summaries = records.iter().filter(|record| record["type"] == "pagefault_summary");
     let fresh = summaries.flat_map(|summary| summary["groups"].as_array().unwrap()).filter(|group| {
         group["comm"] == "agent-faults-4a"

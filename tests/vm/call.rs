@@ -15,7 +15,7 @@ use faultline::probe::call::{Attach, Attached, Function, How, Plan, Point, Recor
 use libbpf_rs::btf::types::{Composite, Func, FuncProto, MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, BtfType};
 
-use crate::harness::{Scratch, copy_program, programs};
+use crate::harness::{self, Scratch, copy_program, programs};
 
 /// The program, which does as it is told.
 struct Calls {
@@ -191,18 +191,13 @@ thread_local! {
     static MISSED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Where programs are preemptible (v6.13 and later), the kernel leaves out a run that meets another one on its processor, and counts
-/// it: a test that lacks calls then is run once more. One that fails though nothing was missed has failed.
+/// A test that is run once more where it lacks what the kernel has left out.
 fn with_all_runs(test: fn()) {
-    for _ in 0..4 {
+    let anew = || {
         MISSED.set(0);
-        match std::panic::catch_unwind(test) {
-            Ok(()) => return,
-            Err(_) if MISSED.get() != 0 => eprintln!("once more: {} runs were left out", MISSED.get()),
-            Err(failed) => std::panic::resume_unwind(failed),
-        }
-    }
-    test();
+        test();
+    };
+    harness::with_all_runs(anew, || MISSED.get());
 }
 
 /// The calls that are kept of a thread.

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, hex, named, programs};
+use crate::harness::{FAULTLINE, Scratch, Watching, hex, named, programs, records};
 
 const CASES: [&str; 6] = ["own", "thread", "moved", "protected", "heap", "again"];
 
@@ -25,28 +25,30 @@ impl Run {
     /// All cases under one faultline: to start it takes a slow guest longer than all of them.
     fn shared() -> &'static Self {
         static RUN: OnceLock<Run> = OnceLock::new();
-        RUN.get_or_init(|| {
-            let scratch = Scratch::new();
-            let file = scratch.path("records");
-            let program = programs().join("call-causes");
-            let lines = CASES.map(|case| format!("{} {case} >{}", program.display(), scratch.path(case).display()));
-            let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
-            let output = Command::new(FAULTLINE)
-                .args(["call", "--preset", "memory", "-v", "--format", "json", "--output"])
-                .arg(&file)
-                .arg("--")
-                .arg(&script)
-                .env("FAULTLINE_TRUTH", "1")
-                .output()
-                .unwrap();
-            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(output.status.code(), Some(7), "the command's own status: {stderr}");
-            Self {
-                facts: CASES.map(|case| (case, facts(&fs::read_to_string(scratch.path(case)).unwrap()))).into(),
-                records: json(&fs::read_to_string(&file).unwrap()),
-                stderr,
-            }
-        })
+        RUN.get_or_init(Self::make)
+    }
+
+    fn make() -> Self {
+        let scratch = Scratch::new();
+        let file = scratch.path("records");
+        let program = programs().join("call-causes");
+        let lines = CASES.map(|case| format!("{} {case} >{}", program.display(), scratch.path(case).display()));
+        let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
+        let output = Command::new(FAULTLINE)
+            .args(["call", "--preset", "memory", "-v", "--format", "json", "--output"])
+            .arg(&file)
+            .arg("--")
+            .arg(&script)
+            .env("FAULTLINE_TRUTH", "1")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(7), "the command's own status: {stderr}");
+        Self {
+            facts: CASES.map(|case| (case, facts(&fs::read_to_string(scratch.path(case)).unwrap()))).into(),
+            records: records(fs::read(&file).unwrap()),
+            stderr,
+        }
     }
 
     /// What the program said, and the record of its crash.
@@ -59,10 +61,6 @@ impl Run {
         assert_eq!(found[0]["fault_address"], facts["fault_address"].as_str());
         (facts, found[0])
     }
-}
-
-fn json(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn facts(said: &str) -> BTreeMap<String, String> {
@@ -237,7 +235,7 @@ fn another_process_truncates_the_mapped_file() {
         victims.push((pid, culprit, path));
     }
     let output = watching.stop("TERM");
-    let records = json(&String::from_utf8(output.stdout).unwrap());
+    let records = records(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let crash = |pid: u32| {
         let found: Vec<&Value> =
@@ -321,7 +319,7 @@ fn triggers_and_live_calls() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "a function is missing, and --strict: {stderr}");
     assert!(stderr.contains("not found: munmpa (did you mean munmap?"), "{stderr}");
-    let records = json(&String::from_utf8(output.stdout).unwrap());
+    let records = records(&output.stdout);
     let of = |kind: &str| records.iter().filter(|record| record["type"] == kind).collect::<Vec<_>>();
     let address = format!("{:#x}", said["address"].parse::<u64>().unwrap());
     let live = of("call");
@@ -383,7 +381,7 @@ fn who_sent_the_signal_is_told_with_the_call() {
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let (victim, sender) = said.trim().split_once(' ').unwrap();
-    let records = json(&fs::read_to_string(&file).unwrap());
+    let records = records(fs::read(&file).unwrap());
     let crashes: Vec<&Value> = records.iter().filter(|record| record["type"] == "crash").collect();
     assert_eq!((crashes.len(), crashes[0]["pid"].to_string().as_str()), (1, victim), "{records:#?}");
     let cause = cause(crashes[0]);
@@ -424,7 +422,7 @@ fn the_kernels_own_types_name_what_a_function_was_given() {
         child.stdin.take().unwrap().write_all(b"signal 1\n").unwrap();
         assert!(child.wait().unwrap().success());
         let output = watching.stop("TERM");
-        let records = json(&String::from_utf8(output.stdout).unwrap());
+        let records = records(&output.stdout);
         let trigger = records.iter().find(|record| record["type"] == "call_trigger");
         let trigger = trigger.unwrap_or_else(|| panic!("{records:#?}\n{}", String::from_utf8_lossy(&output.stderr)));
         assert_eq!(calls(trigger).len(), 1, "{trigger:#}");

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::Value;
 
 use crate::compile::compile;
-use crate::harness::{Scratch, Watching, build_id, programs, run as run_script};
+use crate::harness::{Scratch, Watching, build_id, named};
 
 /// The name of all processes that are watched here.
 const NAME: &str = "files-7c";
@@ -278,11 +278,15 @@ fn what_a_libc_says_is_known_once_a_process_has_aborted_with_it() {
     let folder = scratch.path("lib");
     fs::create_dir(&folder).unwrap();
     tool("cp", &[&"/lib/x86_64-linux-gnu/libc.so.6", &folder]);
-    let program = programs().join("failed-assert");
-    let run = format!("LD_LIBRARY_PATH={} {}\n", folder.display(), program.display());
-    let script = scratch.script("twice", &format!("{run}sleep 1\n{run}{}\nexit 0", program.display()));
-    let records = run_script(&script, &[]).records;
-    let said: Vec<Option<&str>> = records.iter().map(|record| record["abort_message"].as_str()).collect();
-    let message = Some("failed-assert: failed-assert.c:23: main: Assertion `argc == 0' failed.");
-    assert_eq!(said, [None, message, message], "the third is our own libc's");
+    let program = named(&scratch, "failed-assert", "asserts-5a");
+    let mut watch = Watch::start("asserts-5a", &[]);
+    // By the time that a record is written the kernel has been told of its libc.
+    let said = [Some(&folder), Some(&folder), None].map(|libraries| {
+        let libraries = libraries.map(|folder| ("LD_LIBRARY_PATH", folder));
+        assert!(!Command::new(&program).envs(libraries).stderr(Stdio::null()).status().unwrap().success());
+        watch.next()["abort_message"].as_str().map(str::to_owned)
+    });
+    watch.stop();
+    let message = Some("asserts-5a: failed-assert.c:23: main: Assertion `argc == 0' failed.".to_owned());
+    assert_eq!(said, [None, message.clone(), message], "the third is our own libc's");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use crate::harness::{FAULTLINE, check_at_once, programs};
+use crate::harness::{FAULTLINE, check_at_once, programs, records};
 use crate::snapshot;
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ fn signals_are_seen() {
         return;
     }
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-    let seen: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen = records(&lines);
     let of = |kind: &str| seen.iter().find(|record| record["type"] == kind).unwrap_or_else(|| panic!("{lines}{text}"));
     let signal = of("signal");
     assert_eq!(signal["sender"]["comm"], "sh");
@@ -122,7 +122,7 @@ fn kernel_calls_are_recorded() {
         assert!(text.contains("lockdown=confidentiality is in force") && text.lines().count() == 1, "{text}");
         return;
     }
-    let seen: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen = records(&lines);
     let crash = seen.iter().find(|record| record["type"] == "crash").unwrap_or_else(|| panic!("{lines}{text}"));
     let calls = crash["calls"].as_array().unwrap();
     let causes: Vec<&Value> = calls.iter().filter(|call| call["is_cause"] == true).collect();

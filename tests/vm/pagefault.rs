@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use serde_json::Value;
 
 use crate::attach::has_kprobes;
-use crate::harness::{FAULTLINE, Scratch, hex, programs};
+use crate::harness::{FAULTLINE, Scratch, hex, programs, records};
 
 /// Mode, access, cause and kind of memory, `-` for what isn't known.
 type Kind = [String; 4];
@@ -56,8 +56,7 @@ fn run(flags: &[&str], kind: &str) -> Run {
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let records = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {stderr}"));
-    let records: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = records(fs::read(&file).unwrap_or_else(|error| panic!("{error}: {stderr}")));
     for record in records.iter().filter(|record| record["type"] == "pagefault_summary") {
         assert_adds_up(record);
     }
@@ -191,8 +190,7 @@ fn intervals_add_up_to_the_whole() {
         .unwrap()
         .status;
     assert!(status.success());
-    let records: Vec<Value> =
-        fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = records(fs::read(&file).unwrap());
     assert!(records.len() > 4, "{} records in more than 0.6 s", records.len());
     let sum = |records: &[Value], field: &str| -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, counted, named, programs, records};
+use crate::harness::{FAULTLINE, Scratch, Watching, counted, is_guest, named, programs, records};
 
 fn signal(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("signal").args(arguments).output().unwrap()
@@ -81,7 +81,7 @@ fn every_way_to_send_is_seen() {
 
 #[test]
 fn a_kprobe_sees_all_but_results_and_timers() {
-    if std::env::var_os("FAULTLINE_KERNEL").is_none() && !fs::exists("/sys/bus/event_source/devices/kprobe").unwrap() {
+    if !is_guest() && !fs::exists("/sys/bus/event_source/devices/kprobe").unwrap() {
         let output = signal(&["--attach", "kprobe", "-d", "0.1"]);
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output).contains("this kernel has none (CONFIG_KPROBES)"), "{}", text(&output));
@@ -140,7 +140,7 @@ fn tasks_begin_and_end() {
 
 /// How often: a guest without KVM is slow, FAULTLINE_FULL asks for all.
 fn many() -> u64 {
-    let is_slow = std::env::var_os("FAULTLINE_KERNEL").is_some() && std::env::var_os("FAULTLINE_FULL").is_none();
+    let is_slow = is_guest() && std::env::var_os("FAULTLINE_FULL").is_none();
     if is_slow { 5_000 } else { 100_000 }
 }
 

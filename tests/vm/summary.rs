@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::compile::compile;
-use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, is_guest, programs};
+use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, is_guest, programs, records};
 
 /// The records of `faultline crash --format json FLAGS -- PROGRAM ARGUMENTS`: the last summary, and all others.
 fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
@@ -25,8 +25,7 @@ fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    let mut records: Vec<Value> =
-        fs::read_to_string(&file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut records = records(fs::read(&file).unwrap());
     let last = records.pop().unwrap();
     assert_eq!((&last["type"], &last["final"]), (&"summary".into(), &true.into()));
     (last, records)
@@ -148,8 +147,7 @@ fn a_full_ring_is_counted() {
     assert!(Command::new(&program).args(["2000", "0"]).status().unwrap().success());
     signal("CONT");
     let output = watching.stop("TERM");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = records(&output.stdout);
     let (summary, crashes) = records.split_last().unwrap();
     add_up(summary);
     assert_eq!(counts(summary), [2000], "counting does not depend on the reader");
@@ -177,8 +175,7 @@ fn summaries_come_while_it_runs_and_add_up_to_the_whole() {
         std::thread::sleep(Duration::from_millis(50));
     }
     watching.stop("INT");
-    let text = fs::read_to_string(&file).unwrap();
-    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = records(fs::read(&file).unwrap());
     let summaries: Vec<&Value> = records.iter().filter(|record| record["type"] == "summary").collect();
     assert!(summaries.len() > 1, "one while it runs, one at the end");
     for summary in &summaries {
@@ -217,10 +214,9 @@ fn one_bug_has_one_signature_in_and_out_of_a_container() {
         .stderr(Stdio::null())
         .output()
         .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records = records(&output.stdout);
     let (summary, crashes) = records.split_last().unwrap();
-    assert_eq!(crashes.len(), 10, "{text}");
+    assert_eq!(crashes.len(), 10, "{records:#?}");
     let layouts: BTreeSet<&str> = crashes.iter().map(|crash| crash["instruction_pointer"].as_str().unwrap()).collect();
     assert!(layouts.len() > 1, "{layouts:?}");
     let signature = &crashes[0]["signature"];
