@@ -426,10 +426,13 @@ fn calls_are_handed_on_as_they_end_within_the_rate() {
         // Many more than are let through in a second, whatever the second and the processor.
         calls.tell("many 500000");
         let counters = recorder.counters().unwrap();
-        // Of so many some run may be left out, which is counted.
-        let told = counters.live + counters.live_budget + counters.live_ring_full;
-        let all = 500_040 - counters.runs_missed.min(1000)..=500_040;
-        assert!(all.contains(&told) && all.contains(&counters.calls), "{counters:?}");
+        // Every end is told, or counted by the reason why not.
+        assert_eq!(counters.live + counters.live_budget + counters.live_ring_full, counters.returns, "{counters:?}");
+        // Of so many some run may be left out, which is counted. The kernel also jumps over the programs at the end of a call that
+        // is under way while another tracer (a test beside this one) comes to the same function or leaves it.
+        let missed = counters.runs_missed.min(1000);
+        assert!((500_040 - missed..=500_040).contains(&counters.calls), "{counters:?}");
+        assert!((counters.calls - missed - 100..=500_040).contains(&counters.returns), "{counters:?}");
         assert!(counters.live_budget > 100_000, "{counters:?}");
     });
 }
