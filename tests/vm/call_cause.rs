@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, hex, named, programs, records};
+use crate::harness::{FAULTLINE, Scratch, Watching, hex, named, programs, records, run_lines};
 
 const CASES: [&str; 6] = ["own", "thread", "moved", "protected", "heap", "again"];
 
@@ -25,30 +25,20 @@ impl Run {
     /// All cases under one faultline: to start it takes a slow guest longer than all of them.
     fn shared() -> &'static Self {
         static RUN: OnceLock<Run> = OnceLock::new();
-        RUN.get_or_init(Self::make)
-    }
-
-    fn make() -> Self {
-        let scratch = Scratch::new();
-        let file = scratch.path("records");
-        let program = programs().join("call-causes");
-        let lines = CASES.map(|case| format!("{} {case} >{}", program.display(), scratch.path(case).display()));
-        let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
-        let output = Command::new(FAULTLINE)
-            .args(["call", "--preset", "memory", "-v", "--format", "json", "--output"])
-            .arg(&file)
-            .arg("--")
-            .arg(&script)
-            .env("FAULTLINE_TRUTH", "1")
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(7), "the command's own status: {stderr}");
-        Self {
-            facts: CASES.map(|case| (case, facts(&fs::read_to_string(scratch.path(case)).unwrap()))).into(),
-            records: records(fs::read(&file).unwrap()),
-            stderr,
-        }
+        RUN.get_or_init(|| {
+            let scratch = Scratch::new();
+            let file = scratch.path("records");
+            let program = programs().join("call-causes");
+            let lines = CASES.map(|case| format!("{} {case} >{}", program.display(), scratch.path(case).display()));
+            let mut faultline = Command::new(FAULTLINE);
+            faultline.args(["call", "--preset", "memory", "-v", "--format", "json", "--output"]).arg(&file);
+            let stderr = run_lines(&mut faultline, &scratch, &lines);
+            Self {
+                facts: CASES.map(|case| (case, facts(&fs::read_to_string(scratch.path(case)).unwrap()))).into(),
+                records: records(fs::read(&file).unwrap()),
+                stderr,
+            }
+        })
     }
 
     /// What the program said, and the record of its crash.

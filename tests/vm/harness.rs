@@ -160,6 +160,16 @@ pub fn run(program: &Path, flags: &[&str]) -> Run {
     Run { status: output.status, facts: facts(&output.stdout), records: records(text), stderr }
 }
 
+/// Runs these lines of a shell under `faultline`, a command without what it is to run. Returns its standard error; its status is
+/// the shell's own.
+pub fn run_lines(faultline: &mut Command, scratch: &Scratch, lines: &[String]) -> String {
+    let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
+    let output = faultline.arg("--").arg(&script).env("FAULTLINE_TRUTH", "1").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(7), "the command's own status: {stderr}");
+    stderr
+}
+
 /// Compares every fact of the program of this name, as it died when all of them died under one faultline: to start that takes
 /// a slow guest longer than all the deaths. Returns the first record, for what only one test knows.
 pub fn check(name: &str) -> Value {

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{FAULTLINE, Scratch, counted_as, programs, records, with_all_runs};
+use crate::harness::{FAULTLINE, Scratch, counted_as, programs, records, run_lines, with_all_runs};
 
 const CASES: [&str; 20] = [
     "textbook",
@@ -61,20 +61,14 @@ impl Run {
                 format!("{} {case} {} >{}", program.display(), folder.display(), said.display())
             })
             .collect();
-        let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
-        let output = Command::new(FAULTLINE)
+        let mut faultline = Command::new(FAULTLINE);
+        faultline
             .args(["memory", "--format", "json", "-v", "--dump"])
             .arg(&folder)
             .arg("--output")
             .arg(&file)
-            .args(flags)
-            .arg("--")
-            .arg(&script)
-            .env("FAULTLINE_TRUTH", "1")
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(7), "the command's own status: {stderr}");
+            .args(flags);
+        let stderr = run_lines(&mut faultline, &scratch, &lines);
         let records = records(fs::read(&file).unwrap());
         Self { folder, records, stderr, _scratch: scratch }
     }
