@@ -311,8 +311,8 @@ pub struct AgentArgs {
     signal: Vec<u32>,
 
     /// Count who sends which signal to whom, too
-    #[arg(long)]
-    signals: bool,
+    #[arg(long, alias = "signals")]
+    watch_signals: bool,
 
     /// Count page faults, too, by process
     #[arg(long)]
@@ -338,7 +338,7 @@ impl From<AgentArgs> for agent::Options {
         let watch = args.watch;
         let filter =
             Filter { pids: watch.pids, process_names: watch.process_names, cgroup: watch.cgroup, command: false };
-        let signals = args.signals.then(|| signal::counting(filter.clone(), args.interval, watch.btf.clone()));
+        let signals = args.watch_signals.then(|| signal::counting(filter.clone(), args.interval, watch.btf.clone()));
         let exec_memory = args.exec_memory.then(|| memory::counting(filter.clone(), watch.btf.clone()));
         let pagefaults = args.pagefaults.then(|| pagefault::counting(filter.clone(), args.interval, watch.btf.clone()));
         Self {
@@ -568,6 +568,19 @@ mod tests {
         for text in ["", "localhost:1", "65536", "1.2.3.4"] {
             assert!(listen_address(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_agent_watches_signals_under_the_old_name_as_well_which_is_hidden() {
+        for (flags, wanted) in [("", false), (" --watch-signals", true), (" --signals", true)] {
+            let line = format!("faultline agent{flags}");
+            let Command::Agent(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+                panic!("not agent")
+            };
+            assert_eq!(agent::Options::from(*args).signals.is_some(), wanted, "{line}");
+        }
+        let help = Cli::command().find_subcommand_mut("agent").unwrap().render_long_help().to_string();
+        assert!(help.contains("--watch-signals") && !help.contains("--signals"), "{help}");
     }
 
     #[test]

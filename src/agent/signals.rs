@@ -1,4 +1,4 @@
-//! `agent --signals`: who sends what to whom.
+//! `agent --watch-signals`: who sends what to whom.
 
 use std::sync::PoisonError;
 

@@ -119,7 +119,7 @@ impl From<SignalArgs> for signal::Options {
     }
 }
 
-/// What `agent --signals` counts: all of them.
+/// What `agent --watch-signals` counts: all of them.
 pub fn counting(filter: Filter, interval: Duration, btf: Option<PathBuf>) -> signal::Options {
     signal::Options {
         filter,

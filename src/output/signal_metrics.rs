@@ -1,4 +1,4 @@
-//! The numbers of `agent --signals` for Prometheus.
+//! The numbers of `agent --watch-signals` for Prometheus.
 
 use std::collections::HashMap;
 

@@ -214,7 +214,7 @@ fn a_sender_and_a_target_may_be_named() {
 fn the_agent_counts_signals_when_asked() {
     let scratch = Scratch::new();
     let program = named(&scratch, "kills", "kills-9a");
-    let flags = ["agent", "--signals", "--interval", "0.2", "-n", "kills-9a"];
+    let flags = ["agent", "--watch-signals", "--interval", "0.2", "-n", "kills-9a"];
     let (agent, line) = Watching::try_start(Command::new(FAULTLINE).args(flags));
     assert!(line.starts_with("faultline: watching "), "{line}");
     // The name is the target's or the sender's: also what it gets from its child.
