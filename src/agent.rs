@@ -69,12 +69,11 @@ impl Options {
 /// What can't be watched, listened on or opened: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
-    options.crash.filter.check()?;
-    options.crash.filter.check_cgroup()?;
-    let writer = Writer::open_whole(&options.crash.target, options.crash.format)?;
+    options.crash.common.check()?;
+    let writer = Writer::open_whole(&options.crash.common.target, options.crash.common.format)?;
     let plan = crash::plan(&options.crash);
     // Before there is another thread: it must inherit the blocked signals.
-    let mut watch = Watch::with_hangup(options.crash.duration)?;
+    let mut watch = Watch::with_hangup(options.crash.common.duration)?;
     let probe = Probe::start(&plan)?;
     let attached = started.elapsed();
     let collector = Collector::new(&probe, Decoder::new(options.crash.clone()), &options.crash)?;
@@ -100,7 +99,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         say!("faultline: metrics on http://{bound}/metrics");
     }
     host::release_memory();
-    if options.crash.verbose {
+    if options.crash.common.verbose {
         let memory = host::resident_bytes().map_or(0, |bytes| bytes / 1024);
         say!("faultline: attached after {:.1} ms, resident memory {memory} KiB", attached.as_secs_f64() * 1000.0);
     }
@@ -119,7 +118,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     watch.tick_at(agent.next_tick());
     notify(&[NotifyState::Ready]);
     let lost = agent.run(&mut watch)?;
-    Ok(ExitCode::from(u8::from(options.crash.strict && lost)))
+    Ok(ExitCode::from(u8::from(options.crash.common.strict && lost)))
 }
 
 /// Tells the service manager, if there is one.

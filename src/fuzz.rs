@@ -7,8 +7,8 @@ use std::fs::File;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::crash::{self, Decoder};
-use crate::output::{Format, Record, Target};
-use crate::probe::Filter;
+use crate::options::Common;
+use crate::output::Record;
 use crate::probe::abi::{Sample, fl_crash};
 use crate::probe::crash::{Attach, Budget, GroupTable};
 use crate::symbol::unwind::StackCopy;
@@ -59,25 +59,18 @@ pub fn record(data: &[u8]) {
 
 fn options() -> crash::Options {
     crash::Options {
-        filter: Filter::default(),
+        common: Common::default(),
         signals: Vec::new(),
         handled: true,
         registers: true,
         stack_trace: true,
         max_stack_depth: 127,
         stack_bytes: 65_536,
-        duration: None,
-        target: Target::default(),
-        format: Format::Json,
         summary: None,
         table: GroupTable { groups: 1, stacks: 1 },
         samples: Budget { first: None, interval: std::time::Duration::ZERO, rate: None },
         attach: Attach::Auto,
-        btf: None,
         debug_dirs: Vec::new(),
-        verbose: false,
-        strict: false,
-        command: Vec::new(),
     }
 }
 

@@ -30,6 +30,7 @@ pub mod hex;
 pub mod host;
 pub mod memory;
 pub mod oom;
+pub mod options;
 pub mod output;
 pub mod pagefault;
 pub mod probe;

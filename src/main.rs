@@ -41,7 +41,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Memory(args) => memory::run(&(*args).into()),
         Command::Doctor(args) => {
             let report = doctor::examine();
-            let mut writer = Writer::open(&Target::default(), args.format.into())?;
+            let mut writer = Writer::open(&Target::default(), args.look.format)?;
             writer.write(&report)?;
             writer.flush()?;
             let incomplete = args.strict && report.crash != doctor::Status::Yes;

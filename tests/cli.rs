@@ -43,6 +43,26 @@ fn an_unknown_signal_is_named() {
 }
 
 #[test]
+fn signals_are_chosen_in_the_same_way_everywhere() {
+    for command in [&["crash"][..], &["signal"], &["call", "munmap"], &["agent"]] {
+        for signals in
+            [&["--signal", "SIGTERM"][..], &["--signal=term", "--signal", "9"], &["--signal", "15,SIGRTMIN+3"]]
+        {
+            let text = refusal(&[command, signals, &["-p", "4294967295"]].concat());
+            assert_eq!(text, "faultline: failed to watch PID 4294967295: no such process\n", "{command:?} {signals:?}");
+        }
+        let text = refusal(&[command, &["--signal", "SIGFOO"]].concat());
+        assert!(text.contains("`SIGFOO`") || text.contains("'SIGFOO'"), "{text}");
+        assert!(text.contains("--signal") && text.contains("kill -l"), "{text}");
+    }
+    for alias in [&["-s", "USR1"][..], &["-sUSR1,usr2"], &["--signals", "USR1", "--signal", "9"]] {
+        let text = refusal(&[&["signal"], alias, &["-p", "4294967295"]].concat());
+        assert!(text.contains("no such process"), "{alias:?}: {text}");
+    }
+    assert!(refusal(&["signal", "--all-signals", "--signal", "9"]).contains("--signal"));
+}
+
+#[test]
 fn a_stack_depth_has_limits() {
     for depth in ["0", "128", "200", "-1", "x"] {
         let text = refusal(&["crash", &format!("--max-stack-depth={depth}")]);

@@ -92,9 +92,8 @@ pub struct Options {
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
-    let common = &options.crash;
-    common.filter.check()?;
-    common.filter.check_cgroup()?;
+    let common = &options.crash.common;
+    common.check()?;
     if options.functions.is_empty() && options.presets.is_empty() && options.triggers.is_empty() {
         bail!(
             "failed to watch: no function was named: give some, as `faultline call munmap mprotect`, or --preset memory, \
@@ -104,7 +103,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut writer = Writer::open(&common.target, common.format)?;
     let prepared = Prepared::new(options)?;
     let (recorder, attached) = Recorder::start(&prepared.plan)?;
-    let probe = Probe::start(&crash::plan(common))?;
+    let probe = Probe::start(&crash::plan(&options.crash))?;
     let took = started.elapsed();
     host::release_memory();
     let mut watch = Watch::new(common.duration)?;
@@ -113,7 +112,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         bail!("{}", report.refusal());
     }
     let ways: Vec<&str> = report.by_way().into_iter().map(|(how, _)| report::words(how)).collect();
-    say!("faultline: watching {}, and kernel calls through {}", crash::subject(common), ways.join(", "));
+    say!("faultline: watching {}, and kernel calls through {}", crash::subject(&options.crash), ways.join(", "));
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
         say!("faultline: {unseen}");
     }
@@ -127,10 +126,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         writer.write(&report)?;
         writer.flush()?;
     }
-    let collector = Collector::new(&probe, CrashDecoder::new(common.clone()), common)?;
+    let collector = Collector::new(&probe, CrashDecoder::new(options.crash.clone()), &options.crash)?;
     let gatherer = Gatherer::new(&recorder, prepared.decoder(&attached), options.kernel_stacks);
     let mut reading = Reading::new(collector, &recorder, gatherer, &mut writer)?;
-    let status = session::run(&mut reading, &mut watch, &common.command, common.summary)?;
+    let status = session::run(&mut reading, &mut watch, &common.command, options.crash.summary)?;
     let lost_crashes = common.strict && reading.collector.lost_any()?;
     let crashes = reading.crashes;
     drop(reading);

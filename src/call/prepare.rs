@@ -15,7 +15,7 @@ use super::{On, Options};
 use crate::host;
 use crate::probe::abi::call::fl_limit;
 use crate::probe::call::{Attached, Function, Plan};
-use crate::probe::{Filter, Tracefs, kernel_types};
+use crate::probe::{Tracefs, kernel_types};
 
 /// What the recorder is to do, and what is to be said of it.
 pub struct Prepared {
@@ -33,7 +33,7 @@ impl Prepared {
     /// # Errors
     /// Where there are no types, or more functions than can be watched.
     pub fn new(options: &Options) -> Result<Self> {
-        let btf = kernel_types(options.crash.btf.as_deref())?;
+        let btf = kernel_types(options.crash.common.btf.as_deref())?;
         let functions = Functions::new(&btf);
         let catalogue = Catalogue::new(functions.names());
         let mut names = options.functions.clone();
@@ -112,7 +112,7 @@ fn recorder_plan(options: &Options, planned: &[Planned]) -> Plan {
         On::Result { .. } => None,
     });
     Plan {
-        filter: Filter { command: !options.crash.command.is_empty(), ..options.crash.filter.clone() },
+        filter: options.crash.common.filter.clone(),
         functions: functions.collect(),
         calls: options.calls,
         tasks: options.tasks,
@@ -120,8 +120,8 @@ fn recorder_plan(options: &Options, planned: &[Planned]) -> Plan {
         live: options.live,
         trigger_signals: signals.collect(),
         attach: options.attach,
-        btf: options.crash.btf.clone(),
-        verbose: options.crash.verbose,
+        btf: options.crash.common.btf.clone(),
+        verbose: options.crash.common.verbose,
     }
 }
 

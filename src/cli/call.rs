@@ -2,12 +2,10 @@
 
 use clap::{Args, ValueEnum};
 use faultline::call::{self, On};
-use faultline::output::Target;
-use faultline::probe::crash::{Budget, GroupTable};
-use faultline::probe::{self, Filter};
-use faultline::{crash, siginfo};
+use faultline::probe;
 
-use super::{ProbeArgs, StackArgs, SymbolArgs};
+use super::common::CommonOrCommand;
+use super::crash::Deaths;
 
 /// The recorder's rings have places for a power of two.
 const CALLS: std::ops::RangeInclusive<u32> = 4..=64;
@@ -15,14 +13,14 @@ const CALLS: std::ops::RangeInclusive<u32> = 4..=64;
 /// `--attach`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Attach {
-    /// For each function the best that works
+    /// The best way that works, for each function
     #[default]
     Auto,
     /// fentry and fexit
     Fentry,
     /// One link for all functions
     KprobeMulti,
-    /// A kprobe and a kretprobe for each
+    /// A kprobe and a kretprobe for each function
     Kprobe,
     /// The tracepoints of system calls
     Tracepoint,
@@ -45,9 +43,9 @@ impl From<Attach> for probe::call::Attach {
 pub enum Preset {
     /// What maps, changes and unmaps memory
     Memory,
-    /// What opens, cuts, renames and removes files
+    /// What opens, truncates, renames and removes files
     File,
-    /// What sends signals and says what becomes of them
+    /// What sends, handles and blocks signals
     Signal,
 }
 
@@ -64,19 +62,19 @@ impl From<Preset> for call::Preset {
 /// `faultline call`
 #[derive(Args, Debug)]
 pub struct CallArgs {
-    /// Functions of the kernel and system calls: munmap, do_truncate, 'vfs_*'
+    /// Record these system calls and functions of the kernel: munmap, do_truncate, 'vfs_*'
     #[arg(value_name = "FUNCTION", value_parser = name)]
     functions: Vec<String>,
 
-    /// A ready choice of functions (repeatable)
+    /// Record a ready choice of functions (repeatable)
     #[arg(long = "preset", value_name = "WHAT", value_enum, value_delimiter = ',')]
     presets: Vec<Preset>,
 
-    /// Keep the last N calls of each task: 4 to 64, rounded up to a power of two
+    /// Keep the last N calls of each task: 4 to 64, rounded up to a power of 2
     #[arg(short = 'k', long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
     calls: u32,
 
-    /// Keep the calls of N tasks; those that have called nothing for the longest time make room
+    /// Keep the calls of at most N tasks; the task whose last call is the oldest makes way for a new one
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     tasks: u32,
 
@@ -84,39 +82,20 @@ pub struct CallArgs {
     #[arg(long)]
     kernel_stack: bool,
 
-    /// Print the calls of a task when it gets this signal, or when a function returns this: USR1, mmap=-ENOMEM (repeatable)
+    /// Print the calls of a task when it gets a signal (USR1) or when a function returns a result (mmap=-ENOMEM); repeatable
     #[arg(long = "trigger", value_name = "TRIGGER", value_parser = call::parse_trigger)]
     triggers: Vec<On>,
 
-    /// Print calls as they end, at most RATE a second of each processor
+    /// Print calls as they end, at most RATE a second on each processor
     #[arg(long, value_name = "RATE", num_args = 0..=1, require_equals = true, default_missing_value = "100",
         value_parser = clap::value_parser!(u32).range(1..))]
     live: Option<u32>,
 
-    /// Show the registers of a crash
-    #[arg(short, long)]
-    registers: bool,
-
-    /// Show the stack of a crash
-    #[arg(short = 't', long)]
-    stack_trace: bool,
+    #[command(flatten)]
+    deaths: Deaths,
 
     #[command(flatten)]
-    stack: StackArgs,
-
-    /// Tell of deaths by this signal instead of those that dump core (repeatable)
-    #[arg(long = "signal", value_name = "SIG", value_parser = siginfo::parse_signal)]
-    signals: Vec<u32>,
-
-    /// Tell of signals that the process handled or ignored, too
-    #[arg(long)]
-    handled: bool,
-
-    #[command(flatten)]
-    symbols: SymbolArgs,
-
-    #[command(flatten)]
-    probe: ProbeArgs<Attach>,
+    common: CommonOrCommand<Attach>,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -125,7 +104,7 @@ fn name(text: &str) -> Result<String, String> {
 
 impl From<CallArgs> for call::Options {
     fn from(args: CallArgs) -> Self {
-        let ProbeArgs { watch, format, command } = args.probe;
+        let (common, attach) = args.common.meant();
         Self {
             functions: args.functions,
             presets: args.presets.into_iter().map(Into::into).collect(),
@@ -134,33 +113,8 @@ impl From<CallArgs> for call::Options {
             kernel_stacks: args.kernel_stack,
             triggers: args.triggers,
             live: args.live,
-            attach: watch.attach.into(),
-            crash: crash::Options {
-                filter: Filter {
-                    pids: watch.pids,
-                    process_names: watch.process_names,
-                    cgroup: watch.cgroup,
-                    command: !command.is_empty(),
-                },
-                signals: args.signals,
-                handled: args.handled,
-                registers: args.registers,
-                stack_trace: args.stack_trace,
-                max_stack_depth: args.stack.max_stack_depth,
-                stack_bytes: args.stack.stack_bytes,
-                duration: (!watch.duration.is_zero()).then_some(watch.duration),
-                target: Target { path: watch.output, append: watch.append },
-                format: format.into(),
-                summary: None,
-                table: GroupTable { groups: 1, stacks: 1 },
-                samples: Budget { first: None, interval: std::time::Duration::ZERO, rate: None },
-                attach: probe::crash::Attach::Auto,
-                btf: watch.btf,
-                debug_dirs: args.symbols.debug_dirs,
-                verbose: watch.verbose,
-                strict: watch.strict,
-                command,
-            },
+            attach: attach.into(),
+            crash: args.deaths.meant(common),
         }
     }
 }
@@ -183,8 +137,8 @@ mod tests {
         let options = call("faultline call munmap vfs_* --preset memory,file -t -- ./a b").unwrap();
         assert_eq!(options.functions, ["munmap", "vfs_*"]);
         assert_eq!(options.presets, [call::Preset::Memory, call::Preset::File]);
-        assert_eq!(options.crash.command, ["./a", "b"]);
-        assert!(options.crash.stack_trace && options.crash.filter.command);
+        assert_eq!(options.crash.common.command, ["./a", "b"]);
+        assert!(options.crash.stack_trace && options.crash.common.filter.command);
     }
 
     #[test]

@@ -1,26 +1,24 @@
-//! `faultline memory`: what was typed.
+//! `faultline memory` as it is typed.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use faultline::memory;
-use faultline::output::Target;
-use faultline::probe::{self, Filter};
+use faultline::{memory, options, probe};
 
-use super::{ProbeArgs, interval};
+use super::common::{CommonOrCommand, interval};
 
 /// `--attach`
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Attach {
-    /// The best that works
+    /// The best way that works
     #[default]
     Auto,
     /// Tracepoints: of the mapping calls, or of all where those can't be had
     Tracepoint,
-    /// The two tracepoints of all calls, without tracefs: dearer for everybody
+    /// The two tracepoints of all calls, without tracefs: every call costs more
     Raw,
-    /// Kprobes on the mapping calls: free for who makes none, dear for who does
+    /// Kprobes on the mapping calls: a mapping call costs more, other calls cost nothing
     Kprobe,
 }
 
@@ -38,14 +36,11 @@ impl From<Attach> for probe::memory::Attach {
 /// `faultline memory`
 #[derive(Args, Debug)]
 pub struct MemoryArgs {
-    #[command(flatten)]
-    probe: ProbeArgs<Attach>,
-
-    /// Watch the descendants of --pid, too; those of COMMAND are watched in any case
+    /// Watch the descendants of --pid, too; the descendants of COMMAND are always watched
     #[arg(long)]
     follow: bool,
 
-    /// Show every mapping call, not only those that concern executable memory
+    /// Show every mapping call, not only the calls that concern executable memory
     #[arg(long)]
     all: bool,
 
@@ -53,38 +48,36 @@ pub struct MemoryArgs {
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
 
-    /// Tell of every page that becomes executable, without keeping it
+    /// Report every page that becomes executable, without keeping it
     #[arg(long)]
     pages: bool,
 
-    /// Rebuild ELF files of what is dumped, where its headers are there
+    /// Rebuild ELF files from the dumped pages, if their headers are there
     #[arg(long, requires = "dump")]
     elf: bool,
 
-    /// Read at most BYTES of one mapping at one time
+    /// Read at most BYTES of a mapping at a time
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     max_bytes: u64,
 
-    /// Read memory that can change by itself every SECS; with --watch-all: tell every SECS [default: 0.1, 10]
+    /// Read memory that can change without a call every SECS seconds [default: 0.1]; with --watch-all print the counts every SECS seconds [default: 10]
     #[arg(long, value_name = "SECS", value_parser = interval)]
     interval: Option<Duration>,
 
-    /// Count anonymous memory that becomes executable, for the whole machine, by process; no records of calls, no dumps
+    /// Count anonymous memory that becomes executable by process, for the whole machine; without records of calls and without dumps
     #[arg(long, conflicts_with_all = ["follow", "all", "dump", "pages", "pids", "command"])]
     watch_all: bool,
+
+    #[command(flatten)]
+    common: CommonOrCommand<Attach>,
 }
 
 impl From<MemoryArgs> for memory::Options {
     fn from(args: MemoryArgs) -> Self {
-        let ProbeArgs { watch, format, command } = args.probe;
+        let (common, attach) = args.common.meant();
         let usual = if args.watch_all { Duration::from_secs(10) } else { Duration::from_millis(100) };
         Self {
-            filter: Filter {
-                pids: watch.pids,
-                process_names: watch.process_names,
-                cgroup: watch.cgroup,
-                command: !command.is_empty(),
-            },
+            common,
             follow: args.follow,
             all: args.all,
             pages: args.pages,
@@ -93,29 +86,22 @@ impl From<MemoryArgs> for memory::Options {
             max_bytes: args.max_bytes,
             interval: args.interval.unwrap_or(usual),
             watch_all: args.watch_all,
-            duration: (!watch.duration.is_zero()).then_some(watch.duration),
-            target: Target { path: watch.output, append: watch.append },
-            format: format.into(),
-            attach: watch.attach.into(),
-            btf: watch.btf,
-            verbose: watch.verbose,
-            strict: watch.strict,
-            command,
+            attach: attach.into(),
         }
     }
 }
 
 /// What `faultline agent --exec-memory` counts.
-pub fn counting(filter: Filter, btf: Option<PathBuf>) -> probe::memory::Plan {
+pub fn counting(common: options::Common) -> probe::memory::Plan {
     probe::memory::Plan {
-        filter,
+        filter: common.filter,
         follow: false,
         show_all: false,
         pages: false,
         headers: false,
         watch_all: true,
         attach: probe::memory::Attach::Auto,
-        btf,
+        btf: common.btf,
         verbose: false,
     }
 }

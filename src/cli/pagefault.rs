@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use faultline::output::{Format, Target};
+use faultline::options::Common;
 use faultline::pagefault::Options;
-use faultline::probe::Filter;
 use faultline::probe::pagefault::{self as probe, Events};
 
-use super::{ProbeArgs, SymbolArgs, interval};
+use super::common::{CommonOrCommand, Symbols, interval};
 
 /// How many groups an agent's record shows.
 const AGENT_GROUPS: usize = 50;
@@ -36,7 +35,7 @@ pub enum By {
 /// `--attach`
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Attach {
-    /// The best that works
+    /// The best way that works
     #[default]
     Auto,
     /// Tracepoints only
@@ -61,33 +60,27 @@ impl From<Attach> for probe::Attach {
 /// `faultline pagefault`
 #[derive(Args, Debug)]
 pub struct PagefaultArgs {
-    #[command(flatten)]
-    probe: ProbeArgs<Attach>,
-
-    #[command(flatten)]
-    symbols: SymbolArgs,
-
-    /// Only faults in user mode
+    /// Count only faults in user mode
     #[arg(long)]
     user: bool,
 
-    /// Only faults in kernel mode: the kernel accesses memory of the process, as in read(2)
+    /// Count only faults in kernel mode, where the kernel accesses memory of the process, as in read(2)
     #[arg(long, conflicts_with = "user")]
     kernel: bool,
 
-    /// What to count by, beside mode, access and cause
+    /// Count by WHAT, beside mode, access and cause
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     by: By,
 
-    /// Tell the kind of memory: anonymous, file, stack, heap, shared_memory, vdso, none
+    /// Show the kind of memory: anonymous, file, stack, heap, shared_memory, vdso, none
     #[arg(long)]
     vma: bool,
 
-    /// Print the counts every SECS seconds; without it every second, and with a COMMAND or --events only at the end
+    /// Print the counts every SECS seconds; the default is every second, but with a COMMAND or --events only at the end
     #[arg(long, value_name = "SECS", value_parser = interval)]
     interval: Option<Duration>,
 
-    /// Show N groups, the most frequent; without it 20 in text and all in JSON
+    /// Show only the N most frequent groups; the default is 20 in text and all in JSON
     #[arg(long, value_name = "N")]
     top: Option<usize>,
 
@@ -95,7 +88,7 @@ pub struct PagefaultArgs {
     #[arg(long)]
     events: bool,
 
-    /// Print every Nth fault of each processor only
+    /// Print only every Nth fault of each processor
     #[arg(long, value_name = "N", requires = "events", value_parser = clap::value_parser!(u32).range(1..))]
     sample: Option<u32>,
 
@@ -103,7 +96,7 @@ pub struct PagefaultArgs {
     #[arg(long, value_name = "N", requires = "events", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 
-    /// Count by the user's stack
+    /// Count by the stack in user space
     #[arg(long, conflicts_with = "by")]
     stacks: bool,
 
@@ -115,18 +108,24 @@ pub struct PagefaultArgs {
     #[arg(long, value_name = "N", default_value_t = 127, value_parser = clap::value_parser!(u32).range(1..=127))]
     max_stack_depth: u32,
 
-    /// Room for N groups in a second; what finds none is counted together
+    /// Keep at most N groups in a second; faults of further groups are counted together
     #[arg(long, value_name = "N", default_value_t = MAX_GROUPS, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_groups: u32,
 
-    /// Room for N new stacks in a second
+    /// Keep at most N new stacks in a second
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     max_stacks: u32,
+
+    #[command(flatten)]
+    symbols: Symbols,
+
+    #[command(flatten)]
+    common: CommonOrCommand<Attach>,
 }
 
 impl From<PagefaultArgs> for Options {
     fn from(args: PagefaultArgs) -> Self {
-        let ProbeArgs { watch, format, command } = args.probe;
+        let (common, attach) = args.common.meant();
         let by = match args.by {
             _ if args.stacks || args.flamegraph.is_some() => probe::By::Stack,
             By::Process => probe::By::Process,
@@ -136,12 +135,7 @@ impl From<PagefaultArgs> for Options {
             By::File => probe::By::File,
         };
         Self {
-            filter: Filter {
-                pids: watch.pids,
-                process_names: watch.process_names,
-                cgroup: watch.cgroup,
-                command: !command.is_empty(),
-            },
+            common,
             by,
             vma: args.vma,
             user: !args.kernel,
@@ -153,23 +147,16 @@ impl From<PagefaultArgs> for Options {
             flamegraph: args.flamegraph,
             max_groups: args.max_groups,
             max_stacks: args.max_stacks,
-            duration: (!watch.duration.is_zero()).then_some(watch.duration),
-            target: Target { path: watch.output, append: watch.append },
-            format: format.into(),
-            attach: watch.attach.into(),
-            btf: watch.btf,
+            attach: attach.into(),
             debug_dirs: args.symbols.debug_dirs,
-            verbose: watch.verbose,
-            strict: watch.strict,
-            command,
         }
     }
 }
 
 /// What `faultline agent --pagefaults` counts.
-pub fn counting(filter: Filter, interval: Duration, btf: Option<PathBuf>) -> Options {
+pub fn counting(common: Common, interval: Duration) -> Options {
     Options {
-        filter,
+        common,
         by: probe::By::Process,
         vma: false,
         user: true,
@@ -181,14 +168,7 @@ pub fn counting(filter: Filter, interval: Duration, btf: Option<PathBuf>) -> Opt
         flamegraph: None,
         max_groups: MAX_GROUPS,
         max_stacks: 1,
-        duration: None,
-        target: Target::default(),
-        format: Format::Json,
         attach: probe::Attach::Auto,
-        btf,
         debug_dirs: Vec::new(),
-        verbose: false,
-        strict: false,
-        command: Vec::new(),
     }
 }

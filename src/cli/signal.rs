@@ -1,26 +1,23 @@
 //! `faultline signal` as it is typed.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use faultline::output::{Format, Target};
 use faultline::probe::signal::Who;
-use faultline::probe::{self, Filter};
-use faultline::{siginfo, signal};
+use faultline::{options, probe, signal};
 
-use super::{ProbeArgs, interval};
+use super::common::{CommonOrCommand, Signals, interval};
 
-/// SIGTERM: what is watched unless told otherwise.
+/// SIGTERM
 const DEFAULT_SIGNAL: u32 = 15;
 
-/// The room for pairs of names unless told otherwise.
+/// `--max-pairs`
 const DEFAULT_PAIRS: u32 = 4096;
 
 /// `--attach`
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Attach {
-    /// The best that works
+    /// The best way that works
     #[default]
     Auto,
     /// Tracepoints only
@@ -44,37 +41,41 @@ impl From<Attach> for probe::signal::Attach {
 
 /// `faultline signal`
 #[derive(Args, Debug)]
+#[command(mut_arg("signal", |arg| {
+    arg.short('s')
+        .visible_alias("signals")
+        .help("Watch this signal instead of SIGTERM (repeatable); SIGUSR1, usr1 and 10 are the same")
+}))]
 pub struct SignalArgs {
     #[command(flatten)]
-    probe: ProbeArgs<Attach>,
-
-    /// Watch this signal: SIGTERM, term and 15 are the same (repeatable; the default is SIGTERM)
-    #[arg(short, long = "signals", value_name = "SIG", value_delimiter = ',', value_parser = siginfo::parse_signal)]
-    signals: Vec<u32>,
+    signals: Signals,
 
     /// Watch all signals
-    #[arg(short, long, conflicts_with = "signals")]
+    #[arg(short, long, conflicts_with = "signal")]
     all_signals: bool,
 
-    /// Show fork, exec and exit as well
+    /// Show fork, exec and exit, too
     #[arg(long)]
     processes: bool,
 
-    /// Only what this process sends: a PID, or a part of a name (repeatable)
+    /// Watch only what this process sends; WHO is a PID or a part of a name (repeatable)
     #[arg(long, value_name = "WHO", value_parser = who)]
     from: Vec<Who>,
 
-    /// Only what is sent to this process: a PID, or a part of a name (repeatable)
+    /// Watch only what is sent to this process; WHO is a PID or a part of a name (repeatable)
     #[arg(long, value_name = "WHO", value_parser = who)]
     to: Vec<Who>,
 
-    /// Count in the kernel, and print who sent what to whom how often every SECS seconds, instead of each event
+    /// Count in the kernel, and print every SECS seconds who sent what to whom how often, instead of each signal
     #[arg(long, value_name = "SECS", value_parser = interval)]
     summary: Option<Duration>,
 
-    /// Room for N pairs of names in the summary; what finds none is counted together
+    /// Keep at most N pairs of names in a summary; signals of further pairs are counted together
     #[arg(long, value_name = "N", default_value_t = DEFAULT_PAIRS, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_pairs: u32,
+
+    #[command(flatten)]
+    common: CommonOrCommand<Attach>,
 }
 
 /// All digits: a PID.
@@ -88,55 +89,36 @@ fn who(text: &str) -> Result<Who, String> {
 
 impl From<SignalArgs> for signal::Options {
     fn from(args: SignalArgs) -> Self {
-        let ProbeArgs { watch, format, command } = args.probe;
-        let signals = match args.signals {
+        let (common, attach) = args.common.meant();
+        let signals = match args.signals.signal {
             _ if args.all_signals => (1..=64).collect(),
             none if none.is_empty() => vec![DEFAULT_SIGNAL],
             signals => signals,
         };
         Self {
-            filter: Filter {
-                pids: watch.pids,
-                process_names: watch.process_names,
-                cgroup: watch.cgroup,
-                command: !command.is_empty(),
-            },
+            common,
             signals,
             from: args.from,
             to: args.to,
             processes: args.processes,
             summary: args.summary,
             max_pairs: args.max_pairs,
-            duration: (!watch.duration.is_zero()).then_some(watch.duration),
-            target: Target { path: watch.output, append: watch.append },
-            format: format.into(),
-            attach: watch.attach.into(),
-            btf: watch.btf,
-            verbose: watch.verbose,
-            strict: watch.strict,
-            command,
+            attach: attach.into(),
         }
     }
 }
 
 /// What `agent --watch-signals` counts: all of them.
-pub fn counting(filter: Filter, interval: Duration, btf: Option<PathBuf>) -> signal::Options {
+pub fn counting(common: options::Common, interval: Duration) -> signal::Options {
     signal::Options {
-        filter,
+        common,
         signals: (1..=64).collect(),
         from: Vec::new(),
         to: Vec::new(),
         processes: false,
         summary: Some(interval),
         max_pairs: DEFAULT_PAIRS,
-        duration: None,
-        target: Target::default(),
-        format: Format::Json,
         attach: probe::signal::Attach::Auto,
-        btf,
-        verbose: false,
-        strict: false,
-        command: Vec::new(),
     }
 }
 
@@ -157,6 +139,7 @@ mod tests {
     fn sigterm_is_the_default() {
         assert_eq!(signal("faultline signal").signals, [15]);
         assert_eq!(signal("faultline signal -s KILL -s 15,SIGRTMIN+3").signals, [9, 15, 37]);
+        assert_eq!(signal("faultline signal --signal KILL --signals usr1 -s 15").signals, [9, 10, 15]);
         assert_eq!(signal("faultline signal -a").signals.len(), 64);
         assert!(Cli::try_parse_from(["faultline", "signal", "-a", "-s", "9"]).is_err());
     }

@@ -11,7 +11,6 @@ mod signature;
 mod stacks;
 mod text;
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,9 +27,10 @@ pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
 pub(crate) use text::frame_place;
 
 use crate::host;
-use crate::output::{Format, Target, Writer};
+use crate::options::Common;
+use crate::output::Writer;
+use crate::probe::Counters;
 use crate::probe::crash::{Attach, Budget, GroupTable, Plan, Probe};
-use crate::probe::{Counters, Filter};
 use crate::session::{self, Reader};
 use crate::siginfo;
 use crate::watch::Watch;
@@ -38,8 +38,8 @@ use crate::watch::Watch;
 /// What a user asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which tasks.
-    pub filter: Filter,
+    /// Which tasks, where records go, and the rest of what all commands share.
+    pub common: Common,
     /// Which signals; empty: those whose default action is to dump core.
     pub signals: Vec<u32>,
     /// Show handled and ignored signals too.
@@ -52,12 +52,6 @@ pub struct Options {
     pub max_stack_depth: u32,
     /// How much of the stack is copied for them, bytes; 0: frame pointers only.
     pub stack_bytes: u32,
-    /// When to stop; None: when told.
-    pub duration: Option<Duration>,
-    /// Where records go.
-    pub target: Target,
-    /// How they look.
-    pub format: Format,
     /// Tell the groups after each such time; None: don't count by group.
     pub summary: Option<Duration>,
     /// The room for groups.
@@ -66,16 +60,8 @@ pub struct Options {
     pub samples: Budget,
     /// How to hook the kernel.
     pub attach: Attach,
-    /// The kernel's types, where it doesn't show them itself.
-    pub btf: Option<PathBuf>,
     /// Where debug files are looked for, before the system's own folder.
     pub debug_dirs: Vec<PathBuf>,
-    /// Loader messages, start-up time and counters on standard error.
-    pub verbose: bool,
-    /// Exit with 1 where anything was lost.
-    pub strict: bool,
-    /// Run and watch this; empty: watch what runs already.
-    pub command: Vec<OsString>,
 }
 
 /// Watches until it is told to stop, the time is up or the command has ended.
@@ -84,19 +70,18 @@ pub struct Options {
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
-    options.filter.check()?;
-    options.filter.check_cgroup()?;
-    let mut writer = Writer::open(&options.target, options.format)?;
+    options.common.check()?;
+    let mut writer = Writer::open(&options.common.target, options.common.format)?;
     let plan = plan(options);
     let probe = Probe::start(&plan)?;
     let attached = started.elapsed();
     host::release_memory();
-    let mut watch = Watch::new(options.duration)?;
+    let mut watch = Watch::new(options.common.duration)?;
     say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
     if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
         say!("faultline: {unseen}");
     }
-    if options.verbose {
+    if options.common.verbose {
         let memory =
             host::resident_bytes().map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
         say!(
@@ -107,12 +92,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let collector = Collector::new(&probe, Decoder::new(options.clone()), options)?;
     let mut reading = Reading { collector, writer: &mut writer, summaries: options.summary.is_some() };
-    let status = session::run(&mut reading, &mut watch, &options.command, options.summary)?;
+    let status = session::run(&mut reading, &mut watch, &options.common.command, options.summary)?;
     let counters = probe.counters()?;
-    if options.verbose || status.is_none() || counters.lost_any() {
+    if options.common.verbose || status.is_none() || counters.lost_any() {
         say!("faultline: {}", tally(&counters));
     }
-    let lost = options.strict && reading.collector.lost_any()?;
+    let lost = options.common.strict && reading.collector.lost_any()?;
     Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
 }
 
@@ -124,7 +109,7 @@ fn signals(options: &Options) -> &[u32] {
 /// What the kernel programs are to do.
 pub fn plan(options: &Options) -> Plan {
     Plan {
-        filter: Filter { command: !options.command.is_empty(), ..options.filter.clone() },
+        filter: options.common.filter.clone(),
         signals: signals(options).to_vec(),
         // The signature needs its frames whatever is shown.
         frames: options.max_stack_depth.max(signature::FRAMES as u32),
@@ -134,8 +119,8 @@ pub fn plan(options: &Options) -> Plan {
         groups: (options.summary.is_some() || options.samples.first.is_some()).then_some(options.table),
         samples: options.samples,
         attach: options.attach,
-        btf: options.btf.clone(),
-        verbose: options.verbose,
+        btf: options.common.btf.clone(),
+        verbose: options.common.verbose,
     }
 }
 
@@ -185,7 +170,7 @@ impl Reader for Reading<'_> {
 
 /// What is watched, for the line on standard error.
 pub fn subject(options: &Options) -> String {
-    let who = options.filter.subject(&options.command);
+    let who = options.common.subject();
     let what = if options.signals.is_empty() {
         "signals that dump core".to_owned()
     } else {

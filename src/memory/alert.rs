@@ -241,7 +241,7 @@ pub(super) fn run(probe: &Probe, options: &Options, mut writer: Writer, watch: &
                 lost.join(", ")
             );
             let any = counters.alert_table_full != 0 || counters.losses().iter().any(|(_, count)| *count != 0);
-            return Ok(ExitCode::from(u8::from(options.strict && any)));
+            return Ok(ExitCode::from(u8::from(options.common.strict && any)));
         }
     }
 }

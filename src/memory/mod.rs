@@ -12,7 +12,6 @@ mod target;
 mod text;
 mod tracer;
 
-use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,8 +26,8 @@ pub use tracer::{Tracer, Tracing};
 
 use crate::command::{self, Running};
 use crate::host;
-use crate::output::{Format, Target, Writer, escape};
-use crate::probe::Filter;
+use crate::options::Common;
+use crate::output::Writer;
 use crate::probe::memory::{Attach, Counters, Plan, Probe};
 use crate::watch::{Event, Watch};
 use collect::{BATCH, Collector, Item, Limits};
@@ -37,8 +36,8 @@ use elf::Modules;
 /// What a user asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which tasks.
-    pub filter: Filter,
+    /// Which tasks, where records go, and the rest of what all commands share.
+    pub common: Common,
     /// Descendants of `filter.pids`, too; those of the command are watched in any case.
     pub follow: bool,
     /// Show calls that don't concern executable memory, too.
@@ -55,22 +54,8 @@ pub struct Options {
     pub interval: Duration,
     /// Count for the whole machine, and dump nothing.
     pub watch_all: bool,
-    /// When to stop; None: when told.
-    pub duration: Option<Duration>,
-    /// Where records go.
-    pub target: Target,
-    /// How they look.
-    pub format: Format,
     /// How to hook the kernel.
     pub attach: Attach,
-    /// The kernel's types, where it doesn't show them itself.
-    pub btf: Option<PathBuf>,
-    /// Loader messages, start-up time and counters on standard error.
-    pub verbose: bool,
-    /// Exit with 1 where anything was lost.
-    pub strict: bool,
-    /// Run and watch this; empty: watch what runs already.
-    pub command: Vec<OsString>,
 }
 
 impl Options {
@@ -80,15 +65,15 @@ impl Options {
 
     fn plan(&self) -> Plan {
         Plan {
-            filter: Filter { command: !self.command.is_empty(), ..self.filter.clone() },
+            filter: self.common.filter.clone(),
             follow: self.follow,
             show_all: self.all,
             pages: self.reads_pages(),
             headers: self.elf,
             watch_all: self.watch_all,
             attach: self.attach,
-            btf: self.btf.clone(),
-            verbose: self.verbose,
+            btf: self.common.btf.clone(),
+            verbose: self.common.verbose,
         }
     }
 }
@@ -99,17 +84,16 @@ impl Options {
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
-    options.filter.check()?;
-    options.filter.check_cgroup()?;
+    options.common.check()?;
     check(options)?;
-    let writer = Writer::open(&options.target, options.format)?;
+    let writer = Writer::open(&options.common.target, options.common.format)?;
     let dump = options.dump.as_deref().map(Dump::open).transpose()?;
     let probe = Probe::start(&options.plan())?;
     let attached = started.elapsed();
     host::release_memory();
-    let mut watch = Watch::new(options.duration)?;
+    let mut watch = Watch::new(options.common.duration)?;
     say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
-    if options.verbose {
+    if options.common.verbose {
         say!("faultline: attached after {:.1} ms, {}", attached.as_secs_f64() * 1000.0, probe.build().words());
     }
     if options.watch_all {
@@ -124,17 +108,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let (counters, own) = session.collector.counts()?;
     let failed = session.sink.dump.as_ref().map_or(0, Dump::failed);
     let lost = losses(&counters, own, failed).iter().any(|(_, count)| *count != 0);
-    if options.verbose || status.is_none() || lost {
+    if options.common.verbose || status.is_none() || lost {
         say!("faultline: {}", tally(&counters, own, failed));
     }
-    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(options.strict && lost))))
+    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(options.common.strict && lost))))
 }
 
 /// Checks what can be checked before anything is loaded.
 fn check(options: &Options) -> Result<()> {
-    let filter = &options.filter;
+    let filter = &options.common.filter;
     let is_chosen = !filter.pids.is_empty() || !filter.process_names.is_empty() || filter.cgroup.is_some();
-    if !options.watch_all && !is_chosen && options.command.is_empty() {
+    if !options.watch_all && !is_chosen && options.common.command.is_empty() {
         bail!("failed to watch: name a process by --pid PID, a command behind --, or count for all by --watch-all");
     }
     if !filter.is_of_host()? {
@@ -206,7 +190,7 @@ impl Sink {
 impl Session<'_> {
     /// Returns the command's status; None: there was none, or it still runs.
     fn run(&mut self, watch: &mut Watch) -> Result<Option<u8>> {
-        for &pid in &self.options.filter.pids {
+        for &pid in &self.options.common.filter.pids {
             self.collector.attach(pid, &mut |item| self.sink.take(item))?;
             for child in self.options.follow.then(|| descendants(pid)).into_iter().flatten() {
                 // It may have ended meanwhile.
@@ -214,7 +198,7 @@ impl Session<'_> {
             }
         }
         self.sink.flush()?;
-        let command = &self.options.command;
+        let command = &self.options.common.command;
         let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
         let mut told = false;
         self.await_tick(watch);
@@ -224,7 +208,8 @@ impl Session<'_> {
                     let taken = self.collector.take(&mut |item| self.sink.take(item))?;
                     self.sink.flush()?;
                     watch.took(taken, BATCH);
-                    if taken < BATCH && running.is_none() && self.collector.have_ended(&self.options.filter.pids) {
+                    if taken < BATCH && running.is_none() && self.collector.have_ended(&self.options.common.filter.pids)
+                    {
                         self.finish()?;
                         return Ok(None);
                     }
@@ -296,22 +281,7 @@ fn descendants(pid: u32) -> Vec<u32> {
 
 /// What is watched, for the line on standard error.
 fn subject(options: &Options) -> String {
-    let mut parts = Vec::new();
-    if !options.command.is_empty() {
-        let words: Vec<_> = options.command.iter().map(|word| word.to_string_lossy()).collect();
-        parts.push(format!("`{}` and its descendants", escape(&words.join(" "))));
-    }
-    if !options.filter.pids.is_empty() {
-        let pids: Vec<String> = options.filter.pids.iter().map(u32::to_string).collect();
-        parts.push(format!("PID {}{}", pids.join(", "), if options.follow { " and its descendants" } else { "" }));
-    }
-    if !options.filter.process_names.is_empty() {
-        parts.push(format!("processes named *{}*", options.filter.process_names.join("*, *")));
-    }
-    if let Some(cgroup) = &options.filter.cgroup {
-        parts.push(format!("cgroup {}", cgroup.display()));
-    }
-    let who = if parts.is_empty() { "all processes".to_owned() } else { parts.join(" in ") };
+    let who = options.common.subject_of(options.follow);
     let what = match (options.watch_all, options.all) {
         (true, _) => "anonymous memory that becomes executable",
         (false, true) => "mapping calls",

@@ -32,12 +32,12 @@ pub use time::{Timestamp, boottime_ns};
 pub const SCHEMA: u32 = 1;
 
 /// How records are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// For people
     #[default]
     Text,
-    /// One object a line.
+    /// One JSON object a line (JSON Lines)
     Json,
 }
 

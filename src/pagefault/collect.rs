@@ -75,7 +75,7 @@ impl Collector {
         let into = samples.clone();
         let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
         let now = boottime_ns()?;
-        let rows = if options.format == Format::Text { TEXT_ROWS } else { usize::MAX };
+        let rows = if options.common.format == Format::Text { TEXT_ROWS } else { usize::MAX };
         Ok(Self {
             probe,
             ring,

@@ -7,7 +7,6 @@ mod record;
 mod table;
 mod text;
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,8 +18,8 @@ pub use collect::{Collector, Labels};
 pub use record::{Fault, Faults, File, Group, Kind, Mapping, Omitted, Summary};
 
 use crate::host;
-use crate::output::{Format, Target, Writer};
-use crate::probe::Filter;
+use crate::options::Common;
+use crate::output::Writer;
 use crate::probe::pagefault::{Attach, By, Events, Plan, Probe};
 use crate::session::{self, Reader};
 use crate::watch::Watch;
@@ -34,8 +33,8 @@ const TICK_EARLY: Duration = Duration::from_millis(10);
 /// What a user asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which tasks.
-    pub filter: Filter,
+    /// Which tasks, where records go, and the rest of what all commands share.
+    pub common: Common,
     /// What to count by.
     pub by: By,
     /// Count by the kind of memory, too.
@@ -58,24 +57,10 @@ pub struct Options {
     pub max_groups: u32,
     /// Room for stacks there.
     pub max_stacks: u32,
-    /// When to stop; None: when told.
-    pub duration: Option<Duration>,
-    /// Where records go.
-    pub target: Target,
-    /// How they look.
-    pub format: Format,
     /// How to hook the kernel.
     pub attach: Attach,
-    /// The kernel's types, where it doesn't show them itself.
-    pub btf: Option<PathBuf>,
     /// Where debug files are, beside the system's folders.
     pub debug_dirs: Vec<PathBuf>,
-    /// Loader messages, start-up time and counters on standard error.
-    pub verbose: bool,
-    /// Exit with 1 where anything was lost.
-    pub strict: bool,
-    /// Run and watch this; empty: watch what runs already.
-    pub command: Vec<OsString>,
 }
 
 /// Counts until it is told to stop, the time is up or the command has ended.
@@ -84,16 +69,15 @@ pub struct Options {
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
-    options.filter.check()?;
-    options.filter.check_cgroup()?;
-    let mut writer = Writer::open(&options.target, options.format)?;
+    options.common.check()?;
+    let mut writer = Writer::open(&options.common.target, options.common.format)?;
     let flamegraph = options.flamegraph.as_deref().map(flame::create).transpose()?;
     let probe = Probe::start(&plan(options))?;
     let attached = started.elapsed();
     host::release_memory();
-    let mut watch = Watch::new(options.duration)?;
+    let mut watch = Watch::new(options.common.duration)?;
     announce(options, &probe);
-    if options.verbose {
+    if options.common.verbose {
         say!("faultline: attached after {:.1} ms, {}", attached.as_secs_f64() * 1000.0, probe.build().words());
     }
     let collector = Collector::new(options, probe)?;
@@ -104,16 +88,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         collector.draw(file, path)?;
         say!("faultline: flame graph written to `{}`", path.display());
     }
-    if options.verbose || collector.lost_any() {
+    if options.common.verbose || collector.lost_any() {
         say!("faultline: {}", collector.tally());
     }
-    let lost = options.strict && collector.lost_any();
+    let lost = options.common.strict && collector.lost_any();
     Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
 }
 
 /// Says what is watched, and what is missing.
 fn announce(options: &Options, probe: &Probe) {
-    let who = options.filter.subject(&options.command);
+    let who = options.common.subject();
     say!("faultline: watching {who} for page faults through {}", probe.attached().join(" and "));
     if !probe.tells_majors() {
         say!("faultline: this kernel refuses the perf event for major faults: `major` is null");
@@ -123,7 +107,7 @@ fn announce(options: &Options, probe: &Probe) {
 /// What the kernel programs are to do.
 fn plan(options: &Options) -> Plan {
     Plan {
-        filter: Filter { command: !options.command.is_empty(), ..options.filter.clone() },
+        filter: options.common.filter.clone(),
         by: options.by,
         classes: options.vma,
         user: options.user,
@@ -133,8 +117,8 @@ fn plan(options: &Options) -> Plan {
         stacks: options.max_stacks,
         events: options.events,
         attach: options.attach,
-        btf: options.btf.clone(),
-        verbose: options.verbose,
+        btf: options.common.btf.clone(),
+        verbose: options.common.verbose,
     }
 }
 
@@ -150,7 +134,7 @@ struct Session<'run> {
 impl Session<'_> {
     /// Between two tables; None: only one, at the end.
     fn interval(&self) -> Option<Duration> {
-        let is_watching = self.options.command.is_empty() && self.options.events.is_none();
+        let is_watching = self.options.common.command.is_empty() && self.options.events.is_none();
         self.options.interval.or_else(|| is_watching.then_some(Duration::from_secs(1)))
     }
 
@@ -158,7 +142,7 @@ impl Session<'_> {
         let interval = self.interval();
         self.plan_next();
         let drain = interval.map_or(DRAIN_INTERVAL, |interval| interval.min(DRAIN_INTERVAL));
-        let command = &self.options.command;
+        let command = &self.options.common.command;
         session::run(self, watch, command, Some(drain))
     }
 

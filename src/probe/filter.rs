@@ -1,6 +1,5 @@
 //! Which tasks are watched: what was typed, checked, and put where `bpf/include/filter.bpf.h` reads it.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +11,6 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use procfs::process::Process;
 
 use super::abi::fl_filter_config;
-use crate::output::escape;
 
 /// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
 const HOST_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -133,26 +131,6 @@ fn open_cgroup(path: &Path) -> Result<File> {
 }
 
 impl Filter {
-    /// Which tasks, in words. `command`: what is run, where that is watched.
-    pub fn subject(&self, command: &[OsString]) -> String {
-        let mut parts = Vec::new();
-        if !command.is_empty() {
-            let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
-            parts.push(format!("`{}` and its descendants", escape(&words.join(" "))));
-        }
-        if !self.pids.is_empty() {
-            let pids: Vec<String> = self.pids.iter().map(u32::to_string).collect();
-            parts.push(format!("PID {}", pids.join(", ")));
-        }
-        if !self.process_names.is_empty() {
-            parts.push(format!("processes named *{}*", self.process_names.join("*, *")));
-        }
-        if let Some(cgroup) = &self.cgroup {
-            parts.push(format!("cgroup {}", cgroup.display()));
-        }
-        if parts.is_empty() { "all processes".to_owned() } else { parts.join(" in ") }
-    }
-
     /// The number by which the kernel knows the cgroup folder; None: there is none.
     ///
     /// # Errors

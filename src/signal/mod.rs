@@ -6,9 +6,7 @@ mod record;
 mod summary;
 
 use std::cell::RefCell;
-use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -20,10 +18,11 @@ pub use record::{Exec, Exit, Fork, Sender, Signal, Target};
 pub use summary::{PairLedger, PairLook, PairRow, PairTotal, SignalSummary};
 
 use crate::host;
-use crate::output::{Format, Target as OutputTarget, Writer};
+use crate::options::Common;
+use crate::output::Writer;
+use crate::probe::Ring;
 use crate::probe::abi::signal::Sample;
 use crate::probe::signal::{Attach, Counters, Plan, Probe, Who};
-use crate::probe::{Filter, Ring};
 use crate::session::{self, BATCH, Reader};
 use crate::siginfo;
 use crate::watch::Watch;
@@ -34,8 +33,8 @@ const LAST_BATCHES: usize = 512;
 /// What a user asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which tasks: the target or the sender must be one of them.
-    pub filter: Filter,
+    /// Which tasks, where records go, and the rest of what all commands share.
+    pub common: Common,
     /// Which signals, 1 to 64.
     pub signals: Vec<u32>,
     /// The sender must be one of these; empty: anybody.
@@ -48,22 +47,8 @@ pub struct Options {
     pub summary: Option<Duration>,
     /// The room for pairs.
     pub max_pairs: u32,
-    /// When to stop; None: when told.
-    pub duration: Option<Duration>,
-    /// Where records go.
-    pub target: OutputTarget,
-    /// How they look.
-    pub format: Format,
     /// How to hook the kernel.
     pub attach: Attach,
-    /// The kernel's types, where it doesn't show them itself.
-    pub btf: Option<PathBuf>,
-    /// Loader messages, start-up time and counters on standard error.
-    pub verbose: bool,
-    /// Exit with 1 where anything was lost.
-    pub strict: bool,
-    /// Run and watch this; empty: watch what runs already.
-    pub command: Vec<OsString>,
 }
 
 /// Watches until it is told to stop, the time is up or the command has ended.
@@ -72,15 +57,14 @@ pub struct Options {
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
-    options.filter.check()?;
-    options.filter.check_cgroup()?;
-    let writer = Writer::open(&options.target, options.format)?;
+    options.common.check()?;
+    let writer = Writer::open(&options.common.target, options.common.format)?;
     let probe = Probe::start(&plan(options))?;
     let attached = started.elapsed();
     host::release_memory();
-    let mut watch = Watch::new(options.duration)?;
+    let mut watch = Watch::new(options.common.duration)?;
     say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
-    if options.verbose {
+    if options.common.verbose {
         let memory =
             host::resident_bytes().map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
         say!(
@@ -90,19 +74,19 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         );
     }
     let mut reading = Reading::new(&probe, writer, options)?;
-    let status = session::run(&mut reading, &mut watch, &options.command, options.summary)?;
+    let status = session::run(&mut reading, &mut watch, &options.common.command, options.summary)?;
     let counters = probe.counters()?;
-    if options.verbose || status.is_none() || counters.lost_any() {
+    if options.common.verbose || status.is_none() || counters.lost_any() {
         say!("faultline: {}", tally(&counters));
     }
-    let lost = options.strict && counters.lost_any();
+    let lost = options.common.strict && counters.lost_any();
     Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
 }
 
 /// What the kernel programs are to do.
 pub fn plan(options: &Options) -> Plan {
     Plan {
-        filter: Filter { command: !options.command.is_empty(), ..options.filter.clone() },
+        filter: options.common.filter.clone(),
         signals: options.signals.clone(),
         from: options.from.clone(),
         to: options.to.clone(),
@@ -110,8 +94,8 @@ pub fn plan(options: &Options) -> Plan {
         records: options.summary.is_none(),
         pairs: options.summary.map(|_| options.max_pairs),
         attach: options.attach,
-        btf: options.btf.clone(),
-        verbose: options.verbose,
+        btf: options.common.btf.clone(),
+        verbose: options.common.verbose,
     }
 }
 
@@ -200,7 +184,7 @@ fn subject(options: &Options) -> String {
     let names: Vec<String> = options.signals.iter().map(|&signal| siginfo::signal_name(signal)).collect();
     let what = if all { "all signals".to_owned() } else { names.join(", ") };
     let tasks = if options.processes { " and fork, exec, exit" } else { "" };
-    format!("{} for {what}{tasks}", options.filter.subject(&options.command))
+    format!("{} for {what}{tasks}", options.common.subject())
 }
 
 /// The counters in one line: what came, what became of it, what was lost and why.

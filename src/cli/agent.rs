@@ -1,0 +1,154 @@
+//! `faultline agent` as it is typed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use faultline::agent::Options;
+use faultline::{crash, options};
+
+use super::common::{Common, Signals, Symbols, interval};
+use super::crash::{Attach, Table};
+use super::{memory, pagefault, signal};
+
+/// `faultline agent`
+#[derive(Args, Debug)]
+#[command(mut_arg("format", |arg| arg.default_value("json")))]
+pub struct AgentArgs {
+    /// Write a summary every SECS seconds
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = interval)]
+    interval: Duration,
+
+    /// Serve /metrics (OpenMetrics) and /healthz at this address; a port alone listens on 127.0.0.1 only
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen_address)]
+    metrics_listen: Option<SocketAddr>,
+
+    /// Give at most N executables a label of their own in metrics; the others share `other`
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_executables: u32,
+
+    /// Write the first N deaths of each group, then one every --sample-interval; all are counted
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_group: u32,
+
+    /// Write at most N deaths a second of all groups; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_second: u32,
+
+    #[command(flatten)]
+    table: Table,
+
+    #[command(flatten)]
+    signals: Signals,
+
+    /// Write signals that the process handled or ignored, too; without this flag they are only counted
+    #[arg(long)]
+    handled: bool,
+
+    /// Count who sends which signal to whom, too
+    #[arg(long, alias = "signals")]
+    watch_signals: bool,
+
+    /// Count page faults by process, too
+    #[arg(long)]
+    pagefaults: bool,
+
+    /// Count who makes anonymous memory executable, too
+    #[arg(long)]
+    exec_memory: bool,
+
+    #[command(flatten)]
+    symbols: Symbols,
+
+    #[command(flatten)]
+    common: Common<Attach>,
+}
+
+impl From<AgentArgs> for Options {
+    fn from(args: AgentArgs) -> Self {
+        let (common, attach) = args.common.meant();
+        let (table, samples) = args.table.meant(Some(args.samples_per_group), Some(args.samples_per_second));
+        // What is counted beside crashes writes where they are written, and ends with them.
+        let beside = options::Common {
+            filter: common.filter.clone(),
+            btf: common.btf.clone(),
+            format: common.format,
+            ..options::Common::default()
+        };
+        Self {
+            signals: args.watch_signals.then(|| signal::counting(beside.clone(), args.interval)),
+            pagefaults: args.pagefaults.then(|| pagefault::counting(beside.clone(), args.interval)),
+            exec_memory: args.exec_memory.then(|| memory::counting(beside)),
+            crash: crash::Options {
+                common,
+                signals: args.signals.signal,
+                handled: args.handled,
+                // They are few, and nobody is there to ask again.
+                registers: true,
+                stack_trace: true,
+                max_stack_depth: 32,
+                // What a budgeted sample may take of a ring that others need, too.
+                stack_bytes: 16_384,
+                summary: Some(args.interval),
+                table,
+                samples,
+                attach: attach.into(),
+                debug_dirs: args.symbols.debug_dirs,
+            },
+            interval: args.interval,
+            metrics_listen: args.metrics_listen,
+            max_executables: args.max_executables as usize,
+        }
+    }
+}
+
+/// `9464`, `:9464` and `127.0.0.1:9464` are the same; another address must be typed.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    text.parse().map_err(|_| format!("`{text}` is no address to listen on, as 127.0.0.1:9464 or [::1]:9464"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+    use faultline::output::Format;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn agent(line: &str) -> Options {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Agent(args) => (*args).into(),
+            _ => panic!("not agent"),
+        }
+    }
+
+    #[test]
+    fn an_agent_writes_json() {
+        assert_eq!(agent("faultline agent").crash.common.format, Format::Json);
+        assert_eq!(agent("faultline agent --format text").crash.common.format, Format::Text);
+    }
+
+    #[test]
+    fn an_agent_watches_signals_under_the_old_name_as_well_which_is_hidden() {
+        for (flags, wanted) in [("", false), (" --watch-signals", true), (" --signals", true)] {
+            assert_eq!(agent(&format!("faultline agent{flags}")).signals.is_some(), wanted, "{flags}");
+        }
+        let help = Cli::command().find_subcommand_mut("agent").unwrap().render_long_help().to_string();
+        assert!(help.contains("--watch-signals") && !help.contains("--signals"), "{help}");
+    }
+
+    #[test]
+    fn a_port_alone_is_this_machines() {
+        for text in ["9464", ":9464", "127.0.0.1:9464"] {
+            assert_eq!(listen_address(text), Ok(SocketAddr::from(([127, 0, 0, 1], 9464))), "{text}");
+        }
+        assert_eq!(listen_address("0.0.0.0:1"), Ok(SocketAddr::from(([0, 0, 0, 0], 1))));
+        for text in ["", "localhost:1", "65536", "1.2.3.4"] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+}

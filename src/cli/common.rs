@@ -1,0 +1,167 @@
+//! The flags that commands share. Each is declared, documented, checked and turned into what it means here and nowhere else.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use faultline::output::{self, Target};
+use faultline::probe::Filter;
+use faultline::{options, siginfo};
+
+/// What `--attach` accepts: each command has its own ways.
+pub trait Ways: ValueEnum + Clone + Default + Send + Sync + 'static {}
+
+impl<T: ValueEnum + Clone + Default + Send + Sync + 'static> Ways for T {}
+
+/// The flags of every command that watches. The filters run in the kernel.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options of all commands that watch")]
+pub struct Common<Attach: Ways> {
+    /// Watch only this process, with all its threads (repeatable)
+    #[arg(short, long = "pid", value_name = "PID")]
+    pids: Vec<u32>,
+
+    /// Watch only processes whose name contains TEXT (repeatable); the name is the comm of the main thread
+    #[arg(short = 'n', long = "process-name", value_name = "TEXT")]
+    process_names: Vec<String>,
+
+    /// Watch only tasks in this cgroup or below it; PATH is a folder of cgroup v2
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+
+    /// Stop after SECS seconds; 0 runs until SIGINT or SIGTERM
+    #[arg(short, long, value_name = "SECS", default_value = "0", value_parser = seconds)]
+    duration: Duration,
+
+    #[command(flatten)]
+    output: Output,
+
+    /// Choose how to hook the kernel; auto takes the best way that works and says which it took
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    attach: Attach,
+
+    /// Read the kernel's types from FILE, for kernels without /sys/kernel/btf
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
+
+    /// Exit with 1 if something was lost
+    #[arg(long)]
+    strict: bool,
+
+    /// Print the loader's messages, the start-up time, and the counters at the end
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl<Attach: Ways> Common<Attach> {
+    /// What is meant, and how to attach.
+    pub fn meant(self) -> (options::Common, Attach) {
+        let (target, format) = self.output.meant();
+        let common = options::Common {
+            filter: Filter { pids: self.pids, process_names: self.process_names, cgroup: self.cgroup, command: false },
+            duration: (!self.duration.is_zero()).then_some(self.duration),
+            target,
+            format,
+            btf: self.btf,
+            verbose: self.verbose,
+            strict: self.strict,
+            command: Vec::new(),
+        };
+        (common, self.attach)
+    }
+}
+
+/// The same, and a command to watch.
+#[derive(Args, Debug)]
+pub struct CommonOrCommand<Attach: Ways> {
+    /// Run COMMAND, watch it and its descendants from its first instruction, and exit with its status
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+
+    #[command(flatten)]
+    common: Common<Attach>,
+}
+
+impl<Attach: Ways> CommonOrCommand<Attach> {
+    /// What is meant, and how to attach.
+    pub fn meant(self) -> (options::Common, Attach) {
+        let (mut common, attach) = self.common.meant();
+        common.filter.command = !self.command.is_empty();
+        common.command = self.command;
+        (common, attach)
+    }
+}
+
+/// Where the output goes, and how it looks.
+#[derive(Args, Debug)]
+pub struct Output {
+    /// Write to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Append to FILE instead of replacing what is in it
+    #[arg(long, requires = "output")]
+    append: bool,
+
+    #[command(flatten)]
+    look: Look,
+}
+
+impl Output {
+    /// What is meant.
+    pub fn meant(self) -> (Target, output::Format) {
+        (Target { path: self.output, append: self.append }, self.look.format)
+    }
+}
+
+/// How the output looks.
+#[derive(Args, Debug)]
+pub struct Look {
+    /// Choose how the output looks
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: output::Format,
+}
+
+/// Which signals to watch.
+#[derive(Args, Debug)]
+pub struct Signals {
+    /// Watch this signal instead of those that dump core (repeatable); SIGTERM, term and 15 are the same
+    #[arg(long, value_name = "SIG", value_delimiter = ',', value_parser = siginfo::parse_signal)]
+    pub signal: Vec<u32>,
+}
+
+/// Where names of functions come from.
+#[derive(Args, Debug)]
+pub struct Symbols {
+    /// Look for debug files in DIR first, by build id (DIR/.build-id/ab/cdef.debug) or by path (repeatable)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    pub debug_dirs: Vec<PathBuf>,
+}
+
+/// Seconds of an interval: not 0.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        short if short < Duration::from_millis(100) => Err("an interval is 0.1 seconds or more".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
+/// Seconds, fractions allowed.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    Duration::try_from_secs_f64(number).map_err(|_| format!("`{text}` is no number of seconds from 0 up"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_may_have_a_fraction() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["-1", "NaN", "inf", "", "1s"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

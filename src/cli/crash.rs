@@ -1,0 +1,177 @@
+//! `faultline crash` as it is typed.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use faultline::crash::Options;
+use faultline::options;
+use faultline::probe::crash::{self as probe, Budget, GroupTable};
+
+use super::common::{CommonOrCommand, Signals, Symbols, interval, seconds};
+
+/// `--attach`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Attach {
+    /// The best way that works
+    #[default]
+    Auto,
+    /// Tracepoints only
+    Tracepoint,
+    /// Kprobes
+    Kprobe,
+}
+
+impl From<Attach> for probe::Attach {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Auto => Self::Auto,
+            Attach::Tracepoint => Self::Tracepoint,
+            Attach::Kprobe => Self::Kprobe,
+        }
+    }
+}
+
+/// Which deaths get a record, and what the record shows.
+#[derive(Args, Debug)]
+pub struct Deaths {
+    /// Show the registers
+    #[arg(short, long)]
+    registers: bool,
+
+    /// Show the stack
+    #[arg(short = 't', long)]
+    stack_trace: bool,
+
+    /// Show at most N frames
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=127))]
+    max_stack_depth: u32,
+
+    /// Copy at most BYTES of the stack, to find the callers of functions without frame pointers; 0 copies none
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(..=524_288))]
+    stack_bytes: u32,
+
+    #[command(flatten)]
+    signals: Signals,
+
+    /// Show signals that the process handled or ignored, too; without this flag they are only counted
+    #[arg(long)]
+    handled: bool,
+
+    #[command(flatten)]
+    symbols: Symbols,
+}
+
+impl Deaths {
+    /// Every death gets a record, and none is counted by group.
+    pub fn meant(self, common: options::Common) -> Options {
+        Options {
+            common,
+            signals: self.signals.signal,
+            handled: self.handled,
+            registers: self.registers,
+            stack_trace: self.stack_trace,
+            max_stack_depth: self.max_stack_depth,
+            stack_bytes: self.stack_bytes,
+            summary: None,
+            table: GroupTable { groups: 1, stacks: 1 },
+            samples: Budget { first: None, interval: Duration::ZERO, rate: None },
+            attach: probe::Attach::Auto,
+            debug_dirs: self.symbols.debug_dirs,
+        }
+    }
+}
+
+/// `faultline crash`
+#[derive(Args, Debug)]
+pub struct CrashArgs {
+    #[command(flatten)]
+    deaths: Deaths,
+
+    /// Print the groups (which bug, how often) every SECS seconds, and all of them at the end
+    #[arg(long, value_name = "SECS", value_parser = interval)]
+    summary: Option<Duration>,
+
+    /// Print the first N deaths of each group, then one every --sample-interval; the rest is counted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_group: Option<u32>,
+
+    /// Print at most N deaths a second of all groups; the rest is counted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples_per_second: Option<u32>,
+
+    #[command(flatten)]
+    table: Table,
+
+    #[command(flatten)]
+    common: CommonOrCommand<Attach>,
+}
+
+/// How many groups the kernel keeps, and how often each is sampled.
+#[derive(Args, Debug)]
+pub struct Table {
+    /// Sample another death of a group after SECS seconds, once its first deaths were sampled
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = seconds)]
+    sample_interval: Duration,
+
+    /// Keep at most N groups; deaths of further groups are counted together
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_groups: u32,
+
+    /// Keep the stacks of at most N groups, for groups of which no death was sampled
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_stacks: u32,
+}
+
+impl Table {
+    /// The table, and which deaths are sampled: the `first` of each group, at most `rate` a second of all.
+    pub fn meant(&self, first: Option<u32>, rate: Option<u32>) -> (GroupTable, Budget) {
+        let table = GroupTable { groups: self.max_groups, stacks: self.max_stacks };
+        (table, Budget { first, interval: self.sample_interval, rate })
+    }
+}
+
+impl From<CrashArgs> for Options {
+    fn from(args: CrashArgs) -> Self {
+        let (common, attach) = args.common.meant();
+        let (table, samples) = args.table.meant(args.samples_per_group, args.samples_per_second);
+        Self { summary: args.summary, table, samples, attach: attach.into(), ..args.deaths.meant(common) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn crash(line: &str) -> Options {
+        match Cli::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Crash(args) => (*args).into(),
+            _ => panic!("not crash"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_contracts() {
+        let options = crash("faultline crash");
+        assert_eq!(options.max_stack_depth, 16);
+        assert_eq!(options.common.duration, None);
+        assert!(options.signals.is_empty() && options.common.command.is_empty() && !options.handled);
+    }
+
+    #[test]
+    fn everything_after_the_dashes_is_the_command() {
+        let options = crash("faultline crash -r -t -- ./a -r --format json");
+        assert_eq!(options.common.command, ["./a", "-r", "--format", "json"]);
+        assert!(options.registers && options.stack_trace && options.common.filter.command);
+    }
+
+    #[test]
+    fn lists_may_be_repeated() {
+        let options = crash("faultline crash -p 1 -p 2 -n a --process-name b --signal TERM --signal 9");
+        assert_eq!(options.common.filter.pids, [1, 2]);
+        assert_eq!(options.common.filter.process_names, ["a", "b"]);
+        assert_eq!(options.signals, [15, 9]);
+    }
+}

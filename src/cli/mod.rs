@@ -1,0 +1,71 @@
+//! What was typed, and what was meant by it: a file each command, and [`common`] for what they share.
+
+mod agent;
+mod call;
+mod common;
+mod crash;
+mod doctor;
+mod memory;
+mod pagefault;
+mod report;
+mod signal;
+
+use clap::{Parser, Subcommand};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "faultline",
+    version,
+    about = "Reports what died on this host, why and how often, from inside the kernel",
+    after_help = "`faultline doctor` reports what works on this host. docs/output.md describes every field of a record.",
+    subcommand_required = true,
+    arg_required_else_help = false
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Report deaths by signal: address, code, registers, stack, mapping, and who sent the signal
+    Crash(Box<crash::CrashArgs>),
+    /// Report who sends which signal to whom; with --processes fork, exec and exit as well
+    Signal(Box<signal::SignalArgs>),
+    /// Count page faults in the kernel by process, mode, access and cause
+    Pagefault(Box<pagefault::PagefaultArgs>),
+    /// Record the last kernel calls of each task, and print them when the task crashes
+    Call(Box<call::CallArgs>),
+    /// Count crashes all the time, write a summary every interval, and serve metrics
+    Agent(Box<agent::AgentArgs>),
+    /// Report memory that becomes executable: the calls that map it, and a dump of its pages
+    Memory(Box<memory::MemoryArgs>),
+    /// Report what this kernel and these privileges allow, and what to do about the rest
+    Doctor(doctor::DoctorArgs),
+    /// Merge the summaries of many hosts and times into one ranking
+    Report(report::ReportArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_help() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} --{}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+}

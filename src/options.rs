@@ -1,0 +1,68 @@
+//! What a user asked for that every command which watches has in common.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::output::{Format, Target, escape};
+use crate::probe::Filter;
+
+/// The options that every command which watches shares. How to attach is each probe's own.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    /// Which tasks.
+    pub filter: Filter,
+    /// When to stop; `None`: when a signal says so.
+    pub duration: Option<Duration>,
+    /// Where records go.
+    pub target: Target,
+    /// How they look.
+    pub format: Format,
+    /// The kernel's types, where the kernel doesn't show them itself.
+    pub btf: Option<PathBuf>,
+    /// The loader's messages, the start-up time and the counters on standard error.
+    pub verbose: bool,
+    /// Exit with 1 where anything was lost.
+    pub strict: bool,
+    /// Run this and watch it; empty: watch what runs already.
+    pub command: Vec<OsString>,
+}
+
+impl Common {
+    /// Checks what can be checked before anything is loaded.
+    ///
+    /// # Errors
+    /// One line: what was typed, why it can't be, and what would do.
+    pub fn check(&self) -> Result<()> {
+        self.filter.check()?;
+        self.filter.check_cgroup()
+    }
+
+    /// Which tasks are watched, in words.
+    pub fn subject(&self) -> String {
+        self.subject_of(false)
+    }
+
+    /// The same. `follow`: the descendants of the processes of `--pid`, too.
+    pub fn subject_of(&self, follow: bool) -> String {
+        let Filter { pids, process_names, cgroup, .. } = &self.filter;
+        let mut parts = Vec::new();
+        if !self.command.is_empty() {
+            let words: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
+            parts.push(format!("`{}` and its descendants", escape(&words.join(" "))));
+        }
+        if !pids.is_empty() {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            parts.push(format!("PID {}{}", pids.join(", "), if follow { " and its descendants" } else { "" }));
+        }
+        if !process_names.is_empty() {
+            parts.push(format!("processes named *{}*", process_names.join("*, *")));
+        }
+        if let Some(cgroup) = cgroup {
+            parts.push(format!("cgroup {}", cgroup.display()));
+        }
+        if parts.is_empty() { "all processes".to_owned() } else { parts.join(" in ") }
+    }
+}
