@@ -12,7 +12,7 @@ use crate::output::Record;
 use crate::probe::abi::{Sample, fl_crash};
 use crate::probe::crash::{Attach, Budget, GroupTable};
 use crate::symbol::unwind::StackCopy;
-use crate::{process, report, symbol};
+use crate::{arch, process, report, symbol};
 
 pub use report::fuzz as report;
 pub use symbol::unwind::fuzz as unwind;
@@ -49,7 +49,7 @@ pub fn record(data: &[u8]) {
     whole.resize(size_of::<fl_crash>(), 0);
     let Some(Sample::Crash(crash)) = Sample::from_bytes(&whole) else { return };
     // What is below the stack pointer is nobody's.
-    let stack = StackCopy::new(vec![(crash.registers.rsp, stack.to_vec())]);
+    let stack = StackCopy::new(vec![(arch::stack_pointer(&crash.registers), stack.to_vec())]);
     DECODER.with_borrow_mut(|decoder| {
         if let Ok((record, identity)) = decoder.decode_and_identify(&crash, &stack) {
             let _ = (serde_json::to_string(&record), record.text(), identity);

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use glob::Pattern;
 
+use crate::arch::syscall::{COMPAT_PREFIX, PREFIX};
+
 /// How many near misses are told of one name.
 const NEAR: usize = 3;
 /// How near they are: 1 is the same.
 const NEAR_ENOUGH: f64 = 0.7;
-/// The kernel's symbol of a system call: arch/x86/include/asm/syscall_wrapper.h.
-const WRAPPER: &str = "__x64_sys_";
-/// Other names of the same symbol, or of its kin for 32-bit programs.
-const WRAPPERS: [&str; 5] = [WRAPPER, "__ia32_sys_", "__se_sys_", "__do_sys_", "sys_"];
+/// How the kernel's symbols of a system call begin: that which is hooked, and others of the same call.
+const PREFIXES: [&str; 5] = [PREFIX, COMPAT_PREFIX, "__se_sys_", "__do_sys_", "sys_"];
 
 /// System calls that the kernel has under another name than their manual page.
 const RENAMED: [(&str, &str); 6] = [
@@ -113,7 +113,7 @@ impl<'kernel> Catalogue<'kernel> {
 
     /// The symbol of a system call.
     fn symbol(&self, call: &str) -> Option<String> {
-        let symbol = format!("{WRAPPER}{}", kernels_name(call));
+        let symbol = format!("{PREFIX}{}", kernels_name(call));
         self.functions.contains(symbol.as_str()).then_some(symbol)
     }
 }
@@ -191,7 +191,7 @@ pub fn select(
 
 /// Does this name, as it was typed, stand for the function that is shown by that one?
 pub fn is_same(typed: &str, shown: &str) -> bool {
-    let plain = WRAPPERS.iter().find_map(|wrapper| typed.strip_prefix(wrapper)).unwrap_or(typed);
+    let plain = PREFIXES.iter().find_map(|wrapper| typed.strip_prefix(wrapper)).unwrap_or(typed);
     typed == shown || plain == shown || plain == kernels_name(shown)
 }
 
@@ -220,7 +220,7 @@ fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Chosen> {
             from_preset: false,
         })
     };
-    call(name).or_else(|| WRAPPERS.iter().find_map(|wrapper| call(name.strip_prefix(wrapper)?))).or_else(|| {
+    call(name).or_else(|| PREFIXES.iter().find_map(|wrapper| call(name.strip_prefix(wrapper)?))).or_else(|| {
         catalogue.functions.contains(name).then(|| Chosen {
             name: name.to_owned(),
             symbol: Some(name.to_owned()),
@@ -232,11 +232,11 @@ fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Chosen> {
 
 fn matches(glob: &str, catalogue: &Catalogue<'_>) -> Vec<Chosen> {
     let Ok(pattern) = Pattern::new(glob) else { return Vec::new() };
-    let is_wrapper = |name: &str| WRAPPERS.iter().any(|wrapper| name.strip_prefix(wrapper).is_some());
+    let is_wrapper = |name: &str| PREFIXES.iter().any(|wrapper| name.strip_prefix(wrapper).is_some());
     let calls = catalogue
         .syscalls
         .iter()
-        .filter(|call| pattern.matches(call) || pattern.matches(&format!("{WRAPPER}{call}")) && glob.starts_with("__"));
+        .filter(|call| pattern.matches(call) || pattern.matches(&format!("{PREFIX}{call}")) && glob.starts_with("__"));
     let functions = catalogue.functions.iter().filter(|name| !is_wrapper(name) && pattern.matches(name));
     let mut names: Vec<&str> = calls.copied().chain(functions.copied()).collect();
     names.sort_unstable();

@@ -1,6 +1,7 @@
 //! The kernel's structs that we look into, and what of them is worth telling.
 
 use super::shape::Shape;
+use crate::arch::syscall::PT_REGS;
 use crate::flags;
 
 /// How a field is read and shown.
@@ -82,7 +83,7 @@ const KNOWN: &[(&str, &[Field])] = &[
     ("open_flags", &[named("open_flag", "open_flag", Look::Words(flags::open))]),
     ("open_how", &[named("flags", "flags", Look::Words(flags::open)), named("mode", "mode", Look::Words(flags::mode))]),
     ("path", &[named("path", "dentry", Look::Path), named("i_ino", "dentry.d_inode.i_ino", Look::Plain)]),
-    ("pt_regs", &[plain("ip"), plain("sp"), plain("orig_ax")]),
+    ("pt_regs", &[plain(PT_REGS[0]), plain(PT_REGS[1]), plain(PT_REGS[2])]),
     ("rlimit", &[plain("rlim_cur"), plain("rlim_max")]),
     ("rlimit64", &[plain("rlim_cur"), plain("rlim_max")]),
     (

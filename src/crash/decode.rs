@@ -299,7 +299,7 @@ impl Decoder {
             })
             .collect();
         let unwound =
-            self.unwinder.unwind(Registers::new(arch::dwarf_registers(&raw.registers)), stack, &mappings, depth);
+            self.unwinder.unwind(Registers::new(arch::unwind::registers(&raw.registers)), stack, &mappings, depth);
         if !unwound.complete && unwound.frames.len() < kernels.frames.len() {
             return kernels;
         }

@@ -9,6 +9,7 @@ use nix::sys::stat::{major, makedev, minor};
 use procfs::process::{MMPermissions, MMapPath, Process};
 
 use super::record::PAGE_BYTES;
+use crate::arch::syscall::VSYSCALL;
 use crate::output::lossy;
 
 /// PAGE_BYTES, for addresses.
@@ -16,9 +17,6 @@ pub(super) const PAGE: u64 = PAGE_BYTES as u64;
 
 /// Entries of /proc/PID/pagemap that are read at once: 32 KiB.
 const ENTRIES: usize = 4096;
-
-/// The page that the kernel shows every process at the end of its address space, which is no memory of its own.
-const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +74,7 @@ pub(super) fn device_of_kernel(device: u32) -> u64 {
 pub(super) fn areas(pid: u32) -> io::Result<Vec<Area>> {
     let process = i32::try_from(pid).map(Process::new).map_err(io::Error::other)?.map_err(io::Error::other)?;
     let maps = process.maps().map_err(io::Error::other)?;
-    Ok(maps.into_iter().filter(|map| map.address.0 < VSYSCALL).map(area).collect())
+    Ok(maps.into_iter().filter(|map| !VSYSCALL.contains(&map.address.0)).map(area).collect())
 }
 
 fn area(map: procfs::process::MemoryMap) -> Area {

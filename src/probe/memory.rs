@@ -12,7 +12,7 @@ use super::abi::memory::{
 use super::object::{Build, Loaded, Opened, has_typed_loads};
 use super::tracefs::Tracefs;
 use super::{Filter, Ring, counters, load};
-use crate::host;
+use crate::{arch, host};
 
 /// How to hook the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,7 +175,7 @@ impl Probe {
                     ("fl_call_expected", false, if plan.watch_all { &[] } else { leaves }),
                 ] {
                     for name in names {
-                        let function = format!("__x64_sys_{name}");
+                        let function = format!("{}{name}", arch::syscall::PREFIX);
                         let what = format!("attach to kernel function `{function}`");
                         let link = self.object.program(program)?.attach_kprobe(is_return, &function);
                         links.push(load::step(&what, link)?);

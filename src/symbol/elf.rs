@@ -7,17 +7,19 @@ use std::os::unix::fs::FileExt;
 
 use object::LittleEndian;
 use object::elf::{
-    ELF_NOTE_GNU, EM_X86_64, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, ProgramHeader64, SHT_NOBITS,
+    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, ProgramHeader64, SHT_NOBITS,
     SectionHeader64,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, FileKind};
 
+use crate::arch::ELF_MACHINE;
+
 /// Longer sections are not read whole into memory; the `.eh_frame` of a browser has some 10 MiB.
 pub(super) const SECTION_BYTES_MAX: u64 = 64 << 20;
 
-/// Of all files that are looked at: x86-64's.
+/// Of all files that are looked at.
 pub(super) const ENDIAN: LittleEndian = LittleEndian;
 
 /// Where an image's bytes are.
@@ -50,7 +52,7 @@ impl Source<'_> {
     }
 }
 
-/// The headers of a 64-bit x86 file.
+/// The headers of a 64-bit file of this machine's architecture.
 pub(super) struct Headers {
     pub(super) file: FileHeader64<LittleEndian>,
     programs: Vec<ProgramHeader64<LittleEndian>>,
@@ -72,7 +74,7 @@ impl Headers {
     pub(super) fn read(source: &Source<'_>) -> Option<Self> {
         let header = source.read(0, size_of::<FileHeader64<LittleEndian>>() as u64)?;
         let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&header).ok()?;
-        if !header.is_supported() || !header.is_little_endian() || header.e_machine(ENDIAN) != EM_X86_64 {
+        if !header.is_supported() || !header.is_little_endian() || header.e_machine(ENDIAN) != ELF_MACHINE {
             return None;
         }
         let mut headers = Self {
@@ -127,7 +129,7 @@ pub(super) fn code_of_32_bit(head: &[u8]) -> Option<Vec<Segment>> {
     Some(code.collect())
 }
 
-/// A table of headers, each of which has the size that x86-64 gives it.
+/// A table of headers, each of which has the size that 64-bit files give it.
 fn table<T: Pod>(source: &Source<'_>, offset: u64, count: u16) -> Option<Vec<T>> {
     let bytes = source.read(offset, u64::from(count) * size_of::<T>() as u64)?;
     let (entries, _) = slice_from_bytes(&bytes, usize::from(count)).ok()?;

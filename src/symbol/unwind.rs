@@ -3,12 +3,26 @@
 //!
 //! Only what the files prove is a frame: there is no search of the stack for what looks like a return address. Code without
 //! call frame information (a JIT's) is believed to keep a frame pointer as long as what that leads to is plausible.
+//!
+//! The rules are read by gimli and followed here, not by framehop. Its release 0.16.0 was held against the cases of
+//! unwind/tests.rs on 2026-11-28 (x86-64, release build, features `std` only):
+//! - It follows rip, rsp and rbp only. Where the CFA is in rbx, or in memory, it goes on by rbp without a word: 2 of 11 frames
+//!   were missing, and it said that the stack was complete. We need all registers that functions keep.
+//! - It knows no signal frame. From a handler 4 of 13 frames were missing, among them the instruction that trapped, and it said
+//!   that the stack was complete. Each address but the first is looked up one byte earlier, which is wrong for these.
+//! - A CFA expression that jumps to itself kept it busy until it was stopped after 20 s; one that pushes in a circle took
+//!   170 MiB a second. Any process may bring such a file, and there is no bound that a caller could set.
+//! - After a call to NULL it lost all 13 callers; code without information and with rbp 0 it takes for the outermost frame.
+//! - A guess by rbp can't be told from a frame that is proved: an error in a file's rules becomes the same result.
+//! - It takes tables of ELF, Mach-O and PE files for 64-bit addresses only: no 32-bit processes, and no way to give it Go's own.
+//!
+//! It does as well in holes of the copy and with 233 damaged copies of libc, and it is quicker: 70 frames took it 59 us, and
+//! 3 us where it had seen each address before, against our 180 us. A crash is unwound once, so that this decides nothing.
 
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod image;
 mod registers;
-mod signal;
 mod stack;
 mod step;
 #[cfg(test)]
@@ -17,13 +31,13 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use gimli::X86_64;
 use procfs::process::{MMapPath, Process};
 
 use self::image::Sections;
 use self::step::Above;
 use super::elf::Source;
 use super::{Found, Version};
+use crate::arch::unwind::{self as arch, PROGRAM_COUNTER, STACK_POINTER};
 
 #[cfg(any(test, fuzzing))]
 pub use fuzz::unwind as fuzz;
@@ -209,7 +223,7 @@ impl Walk<'_> {
                 }
                 // The kernel put the handler's return address there: no call stands before it. What was interrupted may be
                 // on another stack.
-                Above::Interrupted(interrupted) if self.signals.insert(sp(&registers)) => {
+                Above::Interrupted(interrupted) if self.signals.insert(registers.sp()) => {
                     if let Some(handler_returns_to) = self.unwound.frames.last_mut() {
                         handler_returns_to.is_return_address = false;
                     }
@@ -226,13 +240,13 @@ impl Walk<'_> {
     }
 
     fn push(&mut self, registers: &Registers, is_return_address: bool) {
-        self.unwound.frames.push(Frame { address: ip(registers), is_return_address });
+        self.unwound.frames.push(Frame { address: registers.ip(), is_return_address });
     }
 
     fn up(&mut self, frame: Frame, registers: &Registers) -> Above {
         let Some(index) = self.mapping(frame) else { return self.jumped_here(frame, registers) };
-        if let Some(interrupted) = signal::interrupted(sp(registers), self.stack) {
-            return Above::Interrupted(interrupted);
+        if let Some(interrupted) = arch::interrupted(registers.sp(), |address| self.stack.read_word(address)) {
+            return Above::Interrupted(Registers::from_values(interrupted));
         }
         let above = self
             .describe(index)
@@ -241,21 +255,19 @@ impl Walk<'_> {
         above.unwrap_or_else(|| step::by_frame_pointer(registers, self.stack))
     }
 
-    /// There is no code: a call through a bad pointer, so that its return address is on top of the stack.
+    /// There is no code: a call through a bad pointer.
     fn jumped_here(&self, frame: Frame, registers: &Registers) -> Above {
-        let caller = || {
-            let above = sp(registers).checked_add(8)?;
-            Some(registers.with(X86_64::RA, self.stack.read_word(sp(registers))?).with(X86_64::RSP, above))
-        };
-        match caller() {
-            Some(caller) if !frame.is_return_address => Above::Caller(caller),
+        match arch::caller_of_bad_call(registers.values(), |address| self.stack.read_word(address)) {
+            Some((ip, sp)) if !frame.is_return_address => {
+                Above::Caller(registers.with(PROGRAM_COUNTER, ip).with(STACK_POINTER, sp))
+            }
             _ => Above::Unknown,
         }
     }
 
     /// Return addresses are in code.
     fn is_code(&self, caller: &Registers) -> bool {
-        self.mapping(Frame { address: ip(caller), is_return_address: true }).is_some()
+        self.mapping(Frame { address: caller.ip(), is_return_address: true }).is_some()
     }
 
     /// The mapping that a frame's code is in.
@@ -279,14 +291,4 @@ impl Walk<'_> {
         };
         described.get_or_insert_with(read).clone()
     }
-}
-
-/// 0 where it isn't known: no code is there.
-fn ip(registers: &Registers) -> u64 {
-    registers.get(X86_64::RA).unwrap_or(0)
-}
-
-/// 0 where it isn't known: nothing is further down.
-fn sp(registers: &Registers) -> u64 {
-    registers.get(X86_64::RSP).unwrap_or(0)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::image::{Section, Sections};
 use super::{Found, Image, Mapping, Registers, StackCopy, Unwinder, step};
+use crate::arch::unwind::COUNT;
 use crate::symbol::elf::Segment;
 
 /// Where the code is that the information is about.
@@ -28,9 +29,9 @@ fn number(data: &mut &[u8]) -> usize {
     usize::from(bytes[0]) | usize::from(bytes[1]) << 8
 }
 
-/// 17 registers, the length of the stack and of `.eh_frame_hdr`, both of 2 bytes, then these two, then `.eh_frame`.
+/// The registers, 8 bytes each, the length of the stack and of `.eh_frame_hdr`, both of 2 bytes, then these two, then `.eh_frame`.
 pub fn unwind(mut data: &[u8]) {
-    let registers: [u64; 17] =
+    let registers: [u64; COUNT] =
         std::array::from_fn(|_| u64::from_le_bytes(take(&mut data, 8).try_into().unwrap_or_default()));
     let (stack_bytes, header_bytes) = (number(&mut data), number(&mut data));
     let stack_bytes = stack_bytes.min(data.len());
@@ -56,7 +57,8 @@ pub fn unwind(mut data: &[u8]) {
     unwinder.read.insert(found.version, Some(Arc::new(sections)));
     let mapping = Mapping { start: CODE.start, end: CODE.end, file_offset: CODE.start, image: Image::File(&found) };
     let jit = Mapping { start: 0x7f00_0000_0000, end: 0x7f00_0010_0000, file_offset: 0, image: Image::Unknown };
-    let stack = StackCopy::new(vec![(registers[7], stack)]);
-    let unwound = unwinder.unwind(Registers::new(registers), &stack, &[mapping, jit], 64);
+    let registers = Registers::new(registers);
+    let stack = StackCopy::new(vec![(registers.sp(), stack)]);
+    let unwound = unwinder.unwind(registers, &stack, &[mapping, jit], 64);
     assert!(unwound.frames.len() <= 64 && !unwound.frames.is_empty());
 }

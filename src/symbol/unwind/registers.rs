@@ -1,14 +1,12 @@
 //! The registers of one frame, as far as they are known.
 
-use gimli::{Register, X86_64};
+use gimli::Register;
 
-/// rip has the number of the return address.
-const COUNT: usize = 17;
+use crate::arch::unwind::{COUNT, FRAME_POINTER, PROGRAM_COUNTER, STACK_POINTER, Values};
 
-/// Registers under DWARF's numbers (System V ABI for AMD64, figure 3.36): rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15,
-/// and rip. None: unknown.
+/// Registers under DWARF's numbers, as [`crate::arch::unwind`] has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registers([Option<u64>; COUNT]);
+pub struct Registers(Values);
 
 impl Registers {
     /// All are known.
@@ -18,12 +16,20 @@ impl Registers {
 
     /// What a frame pointer leads to.
     pub(super) fn of_frame(ip: u64, sp: u64, bp: u64) -> Self {
-        Self([None; COUNT]).with(X86_64::RA, ip).with(X86_64::RSP, sp).with(X86_64::RBP, bp)
+        Self([None; COUNT]).with(PROGRAM_COUNTER, ip).with(STACK_POINTER, sp).with(FRAME_POINTER, bp)
+    }
+
+    pub(super) fn from_values(values: Values) -> Self {
+        Self(values)
     }
 
     pub(super) fn from_fn(value: impl Fn(Register) -> Option<u64>) -> Self {
-        // At most 17.
+        // There are far fewer than 65536.
         Self(std::array::from_fn(|number| value(Register(number as u16))))
+    }
+
+    pub(super) fn values(&self) -> &Values {
+        &self.0
     }
 
     pub(super) fn get(&self, register: Register) -> Option<u64> {
@@ -35,5 +41,15 @@ impl Registers {
             *known = Some(value);
         }
         self
+    }
+
+    /// The program counter; 0 where it isn't known: no code is there.
+    pub(super) fn ip(&self) -> u64 {
+        self.get(PROGRAM_COUNTER).unwrap_or(0)
+    }
+
+    /// The stack pointer; 0 where it isn't known: nothing is further down.
+    pub(super) fn sp(&self) -> u64 {
+        self.get(STACK_POINTER).unwrap_or(0)
     }
 }

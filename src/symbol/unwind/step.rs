@@ -2,11 +2,12 @@
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, EndianSlice, Evaluation, EvaluationResult, Expression,
-    FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindSection, Value, X86_64,
+    FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindSection, Value,
 };
 
 use super::image::Sections;
 use super::{Frame, Registers, StackCopy};
+use crate::arch::unwind::{self as arch, FRAME_POINTER, PROGRAM_COUNTER, RETURN_ADDRESS, STACK_POINTER};
 
 /// No entry is longer that a compiler made; who makes a longer one wants our time.
 const ENTRY_BYTES_MAX: usize = 16 * 1024;
@@ -48,7 +49,7 @@ pub(super) fn by_information(
 /// One frame up by the frame pointer, as long as that is further up.
 pub(super) fn by_frame_pointer(registers: &Registers, stack: &StackCopy) -> Above {
     let caller = || {
-        let bp = registers.get(X86_64::RBP)?;
+        let bp = registers.get(FRAME_POINTER)?;
         let (ip, above) = (stack.read_word(bp.checked_add(8)?)?, stack.read_word(bp)?);
         Some(Registers::of_frame(ip, bp.checked_add(16)?, above))
     };
@@ -57,8 +58,8 @@ pub(super) fn by_frame_pointer(registers: &Registers, stack: &StackCopy) -> Abov
 
 /// A NULL return address has nothing above it. Not so one that a wrong turn led to: callers are further up.
 fn above(caller: Registers, callee: &Registers) -> Above {
-    match caller.get(X86_64::RA) {
-        Some(_) if caller.get(X86_64::RSP) <= callee.get(X86_64::RSP) => Above::Unknown,
+    match caller.get(PROGRAM_COUNTER) {
+        Some(_) if !arch::is_further_up(caller.sp(), callee.sp()) => Above::Unknown,
         Some(0) => Above::Nothing,
         Some(_) => Above::Caller(caller),
         None => Above::Unknown,
@@ -139,14 +140,8 @@ fn evaluate(
         CfaRule::Expression(rule) => expression(rule.get(section).ok()?, None)?,
     };
     let value = |register: Register| match row.register(register) {
-        // What functions keep for their caller, as the ABI has it; it says nothing of the others.
-        None => match register {
-            X86_64::RSP => Some(cfa),
-            X86_64::RBX | X86_64::RBP | X86_64::R12 | X86_64::R13 | X86_64::R14 | X86_64::R15 => {
-                registers.get(register)
-            }
-            _ => None,
-        },
+        None if register == STACK_POINTER => Some(cfa),
+        None => registers.get(register).filter(|_| arch::is_kept(register)),
         Some(RegisterRule::SameValue) => registers.get(register),
         Some(RegisterRule::Offset(offset)) => stack.read_word(cfa.wrapping_add_signed(offset)),
         Some(RegisterRule::ValOffset(offset)) => Some(cfa.wrapping_add_signed(offset)),
@@ -155,10 +150,13 @@ fn evaluate(
         Some(RegisterRule::ValExpression(rule)) => expression(rule.get(section).ok()?, Some(cfa)),
         Some(_) => None,
     };
-    if matches!(row.register(X86_64::RA), None | Some(RegisterRule::Undefined)) {
-        return Some(Above::Nothing);
+    match row.register(RETURN_ADDRESS) {
+        None if !arch::is_kept(RETURN_ADDRESS) => return Some(Above::Nothing),
+        Some(RegisterRule::Undefined) => return Some(Above::Nothing),
+        _ => {}
     }
-    let caller = Registers::from_fn(value);
+    let from = |register| if register == PROGRAM_COUNTER { value(RETURN_ADDRESS) } else { value(register) };
+    let caller = Registers::from_fn(from);
     Some(if entry.is_signal_trampoline() { Above::Interrupted(caller) } else { above(caller, registers) })
 }
 

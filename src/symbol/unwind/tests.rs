@@ -7,6 +7,7 @@ use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 
+use gimli::X86_64;
 use procfs::process::MMPermissions;
 
 use super::*;
@@ -77,9 +78,9 @@ fn registers() -> Registers {
 fn capture() -> Moment {
     let expected = live()[1..].to_vec();
     let registers = registers();
-    let bytes = copy_from(sp(&registers));
-    let stack = StackCopy::new(vec![(sp(&registers), bytes.clone())]);
-    Moment { registers, stack, from: sp(&registers), bytes, expected }
+    let bytes = copy_from(registers.sp());
+    let stack = StackCopy::new(vec![(registers.sp(), bytes.clone())]);
+    Moment { registers, stack, from: registers.sp(), bytes, expected }
 }
 
 #[inline(never)]
@@ -138,7 +139,7 @@ fn words(words: &[u64]) -> Vec<u8> {
 fn a_copy_unwinds_as_the_live_stack_does() {
     let moment = recurse(5);
     let unwound = unwind(&moment);
-    assert_eq!(unwound.frames[0], Frame { address: ip(&moment.registers), is_return_address: false });
+    assert_eq!(unwound.frames[0], Frame { address: moment.registers.ip(), is_return_address: false });
     assert_eq!(addresses(&unwound)[1..], moment.expected);
     assert!(moment.expected.len() > 8);
     assert!(unwound.frames[1..].iter().all(|frame| frame.is_return_address));
@@ -190,7 +191,7 @@ fn a_hole_ends_it() {
 fn a_call_to_nowhere_has_a_caller() {
     let moment = recurse(3);
     let full = unwind(&moment);
-    let mut bytes = words(&[ip(&moment.registers)]);
+    let mut bytes = words(&[moment.registers.ip()]);
     bytes.extend_from_slice(&moment.bytes);
     let sp = moment.from - 8;
     for ip in [0, 8, moment.from, u64::MAX] {
@@ -225,9 +226,9 @@ fn garbage_is_no_stack() {
     .take(4096)
     .collect();
     let unwound = unwind(&Moment { stack: StackCopy::new(vec![(moment.from, words(&noise))]), ..moment.clone() });
-    assert_eq!((addresses(&unwound), unwound.complete), (vec![ip(&moment.registers)], false));
+    assert_eq!((addresses(&unwound), unwound.complete), (vec![moment.registers.ip()], false));
     // Plausible all the way, and endless but for the copy's end.
-    let same = vec![ip(&moment.registers); 4096];
+    let same = vec![moment.registers.ip(); 4096];
     let unwound = unwind(&Moment { stack: StackCopy::new(vec![(moment.from, words(&same))]), ..moment.clone() });
     assert!(!unwound.complete && unwound.frames.len() < 4096);
     for sp in [0, 1, 7, u64::MAX, u64::MAX - 8] {
@@ -398,7 +399,7 @@ fn the_vdso_is_ours_too() {
         .find(|symbol| object::ObjectSymbol::name(symbol) == Ok("__vdso_clock_gettime"))
         .unwrap();
     let function = sections.bias(*start, 0).unwrap() + object::ObjectSymbol::address(&symbol);
-    let mut stack = words(&[ip(&moment.registers)]);
+    let mut stack = words(&[moment.registers.ip()]);
     stack.extend_from_slice(&moment.bytes);
     let called = Moment {
         registers: moment.registers.with(X86_64::RA, function).with(X86_64::RSP, moment.from - 8),
@@ -443,7 +444,7 @@ fn cut_and_crafted_files_are_harmless() {
         let Some(sections) = Sections::read(&Source::Memory(&crafted)) else { continue };
         for _ in 0..50 {
             let registers = Registers::of_frame(JIT + random(1 << 21) as u64, 0x1000, 0x1040);
-            let frame = Frame { address: ip(&registers), is_return_address: false };
+            let frame = Frame { address: registers.ip(), is_return_address: false };
             step::by_information(&sections, JIT, frame, &registers, &stack);
         }
     }
@@ -479,9 +480,16 @@ fn an_index_made_is_as_good_as_one_read() {
 
 #[test]
 fn an_expression_without_an_end_ends() {
+    // As the CFA, DW_OP_skip to itself; and DW_OP_lit0, DW_OP_skip to that one, so that it grows as well.
+    for expression in [&[0x2f, 0xfd, 0xff][..], &[0x30, 0x2f, 0xfc, 0xff]] {
+        assert_ends(expression);
+    }
+}
+
+fn assert_ends(expression: &[u8]) {
     let mut sections = Sections::read(&Source::Memory(&own_libc())).unwrap();
-    // DW_OP_skip to itself, as the CFA.
-    let rules = [0x0f, 3, 0x2f, 0xfd, 0xff, 0x90, 1];
+    // DW_CFA_def_cfa_expression, DW_CFA_offset of the return address.
+    let rules = [&[0x0f, expression.len() as u8], expression, &[0x90, 1]].concat();
     let mut cie = vec![0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0];
     cie.extend_from_slice(&rules);
     let mut fde = (cie.len() as u32 + 8).to_le_bytes().to_vec();

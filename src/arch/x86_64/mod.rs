@@ -1,12 +1,15 @@
-//! What depends on the architecture in user space: the names of the registers.
-//!
-//! The kernel half is `bpf/include/arch_*.h`; another architecture is one more table here.
+//! x86-64: the registers, traps and page faults. The kernel half is `bpf/include/arch_x86_64.h`.
+
+pub mod syscall;
+pub mod unwind;
 
 use crate::hex::Hex;
 use crate::probe::abi::fl_registers;
 
+/// What an ELF file of this architecture says in e_machine.
+pub const ELF_MACHINE: u16 = object::elf::EM_X86_64;
+
 /// The registers by name, in the order in which a debugger shows them.
-#[cfg(target_arch = "x86_64")]
 pub fn registers(from: &fl_registers) -> Vec<(&'static str, Hex)> {
     vec![
         ("rip", Hex(from.rip)),
@@ -32,31 +35,25 @@ pub fn registers(from: &fl_registers) -> Vec<(&'static str, Hex)> {
     ]
 }
 
-/// The registers under DWARF's numbers, rip last: System V ABI for AMD64, figure 3.36.
-#[cfg(target_arch = "x86_64")]
-pub fn dwarf_registers(from: &fl_registers) -> [u64; 17] {
-    let fl_registers { rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip, .. } = *from;
-    [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip]
-}
-
 /// The instruction pointer among the registers.
-#[cfg(target_arch = "x86_64")]
 pub fn instruction_pointer(from: &fl_registers) -> u64 {
     from.rip
 }
 
+/// The stack pointer among the registers.
+pub fn stack_pointer(from: &fl_registers) -> u64 {
+    from.rsp
+}
+
 /// The trap number of a general protection fault: a SIGSEGV whose address the processor does not tell.
-#[cfg(target_arch = "x86_64")]
 pub const TRAP_GENERAL_PROTECTION: u64 = 13;
 
 /// The trap number of a breakpoint instruction.
-#[cfg(target_arch = "x86_64")]
 pub const TRAP_BREAKPOINT: u64 = 3;
 
 /// The bits of a page fault's error code by name, lowest first.
 ///
 /// Source: `enum x86_pf_error_code`, arch/x86/include/asm/trap_pf.h.
-#[cfg(target_arch = "x86_64")]
 pub const PAGE_FAULT_BITS: [(u32, &str); 8] = [
     (0, "protection"),
     (1, "write"),

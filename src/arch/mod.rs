@@ -1,0 +1,13 @@
+//! All that depends on the architecture in user space. The kernel half is `bpf/include/arch_*.h`.
+//!
+//! Another architecture is one more folder with the same names; nothing outside of this module names a register, a trap or a
+//! symbol's prefix of one.
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::*;
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("faultline knows no such architecture: src/arch/ has a folder for each that it knows");
