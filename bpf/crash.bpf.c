@@ -18,6 +18,7 @@
 #include "sender.bpf.h"
 #include "stack_copy.bpf.h"
 #include "task.bpf.h"
+#include "trap.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -80,14 +81,7 @@ static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, 
 	return FL_DISPOSED_FATAL;
 }
 
-/* Codes that the kernel gives for page faults only. */
-static __always_inline bool fl_needs_page_fault(u32 signal, s32 code)
-{
-	return signal == FL_SIGSEGV ? code == SEGV_MAPERR || code == SEGV_ACCERR
-				    : signal == FL_SIGBUS && code == BUS_ADRERR;
-}
-
-/* What the signal says of itself: code, address or sender, and the page fault that explains it. */
+/* What the signal says of itself: code, address or sender. What the thread remembers of its last trap is judged later. */
 static __always_inline void fl_describe_signal(struct fl_crash *record, struct task_struct *task,
 					       struct kernel_siginfo *info)
 {
@@ -105,6 +99,7 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 	if (code <= 0)
 		return;
 	record->trap_nr = fl_read(task, thread.trap_nr);
+	record->error_code = fl_read(task, thread.error_code);
 	if (code == SI_KERNEL)
 		return;
 	if (signal == FL_SIGSYS) {
@@ -118,14 +113,6 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 		return;
 	record->fault_address = (u64)fl_read(info, _sifields._sigfault._addr);
 	record->flags |= FL_HAS_ADDRESS;
-	if (record->trap_nr == FL_TRAP_PAGE_FAULT && fl_read(task, thread.cr2) == record->fault_address) {
-		record->error_code = fl_read(task, thread.error_code);
-		record->flags |= FL_HAS_PAGE_FAULT;
-	} else if (fl_needs_page_fault(signal, code)) {
-		/* rt_sigqueueinfo(2): to itself a process may send any code. */
-		record->fault_address = 0;
-		record->flags = (record->flags & ~FL_HAS_ADDRESS) | FL_IS_FORGED;
-	}
 }
 
 /*
@@ -175,10 +162,18 @@ __noinline int fl_describe_memory(u64 mm)
 __noinline int fl_describe_stack(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
+	struct vm_area_struct *below;
+	u64 start;
 
 	if (!record || !record->frame_count)
 		return 1;
 	fl_describe_around(mm, fl_stack_pointer(&record->registers), &record->stack_vma, NULL, &record->stack_above);
+	start = record->stack_vma.vm_start;
+	if (!record->stack_vma.vm_end || fl_stack_pointer(&record->registers) - start >= FL_SIGNAL_FRAME_BYTES)
+		return 0;
+	below = fl_vma_at(mm, start - 1);
+	if (below)
+		fl_describe_vma(&record->stack_below, below);
 	return 0;
 }
 
@@ -211,6 +206,7 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct mm_struct *mm = fl_read(task, mm);
+	int entry;
 
 	if (!record)
 		return -1;
@@ -219,15 +215,17 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 	record->signal = signal;
 	record->disposition = disposition;
 	record->group = ~0U;
-	if (info)
+	entry = fl_add_registers();
+	if (info) {
 		fl_describe_signal(record, task, (void *)info);
+		fl_judge_trap((u64)mm, fl_read(task, thread.cr2), entry);
+	}
 	record->pid_in_namespace = fl_pid_in_namespace(task);
 	if (record->flags & FL_HAS_CODE && !(record->flags & FL_IS_FORGED) &&
 	    (!(record->flags & FL_HAS_SENDER) || record->sender_pid == (s32)record->pid_in_namespace))
 		record->flags |= FL_PLACE_COUNTS;
 	if (fl_config.senders && !info)
 		fl_add_sender(record, task, signal);
-	fl_add_registers();
 	if (mm && record->flags & FL_HAS_REGISTERS)
 		fl_add_frames((u64)mm);
 	return 0;

@@ -233,8 +233,8 @@ pub fn code_name(signal: u32, code: i32) -> String {
     find(signal, code).map_or_else(|| code.to_string(), |known| known.1.to_owned())
 }
 
-/// What the code means, for people. `trap_nr` tells what SI_KERNEL leaves open.
-pub fn code_text(signal: u32, code: i32, trap_nr: u64) -> String {
+/// What the code means, for people. `trap_nr` says what SI_KERNEL leaves open; `None` means that it is not known, or that there was no trap.
+pub fn code_text(signal: u32, code: i32, trap_nr: Option<u64>) -> String {
     match kernel_fault(signal, code, trap_nr) {
         Some((_, text)) => text.to_owned(),
         None => find(signal, code).map_or_else(|| format!("Code {code}"), |known| known.3.to_owned()),
@@ -242,7 +242,7 @@ pub fn code_text(signal: u32, code: i32, trap_nr: u64) -> String {
 }
 
 /// The word for a fault; None where no fault was: a process, a timer or the like sent the signal.
-pub fn fault_type(signal: u32, code: i32, trap_nr: u64) -> Option<&'static str> {
+pub fn fault_type(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<&'static str> {
     if code <= 0 || !matches!(signal, SIGSEGV | SIGBUS | SIGILL | SIGFPE | SIGTRAP | SIGSYS) {
         return None;
     }
@@ -253,8 +253,8 @@ pub fn fault_type(signal: u32, code: i32, trap_nr: u64) -> Option<&'static str> 
 }
 
 /// Faults that the kernel reports as SI_KERNEL, without an address: arch/x86/kernel/traps.c.
-fn kernel_fault(signal: u32, code: i32, trap_nr: u64) -> Option<(&'static str, &'static str)> {
-    match (signal, code, trap_nr) {
+fn kernel_fault(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<(&'static str, &'static str)> {
+    match (signal, code, trap_nr?) {
         (SIGSEGV, 0x80, arch::TRAP_GENERAL_PROTECTION) => Some(("general_protection", "General protection fault")),
         (SIGTRAP, 0x80, arch::TRAP_BREAKPOINT) => Some(("breakpoint", "Breakpoint instruction")),
         _ => None,
@@ -319,12 +319,12 @@ mod tests {
 
     #[test]
     fn only_a_fault_has_a_fault_type() {
-        assert_eq!(fault_type(SIGSEGV, 2, 14), Some("access_error"));
-        assert_eq!(fault_type(SIGSEGV, 0x80, 13), Some("general_protection"));
-        assert_eq!(fault_type(SIGSEGV, 0x80, 14), Some("kernel"));
-        assert_eq!(fault_type(SIGTRAP, 0x80, 3), Some("breakpoint"));
-        assert_eq!(fault_type(SIGSEGV, 0, 14), None);
-        assert_eq!(fault_type(6, -6, 0), None);
-        assert_eq!(fault_type(3, 0x80, 14), None, "Ctrl-\\ at a terminal");
+        assert_eq!(fault_type(SIGSEGV, 2, Some(14)), Some("access_error"));
+        assert_eq!(fault_type(SIGSEGV, 0x80, Some(13)), Some("general_protection"));
+        assert_eq!(fault_type(SIGSEGV, 0x80, None), Some("kernel"));
+        assert_eq!(fault_type(SIGTRAP, 0x80, Some(3)), Some("breakpoint"));
+        assert_eq!(fault_type(SIGSEGV, 0, Some(14)), None);
+        assert_eq!(fault_type(6, -6, Some(0)), None);
+        assert_eq!(fault_type(3, 0x80, Some(14)), None, "Ctrl-\\ at a terminal");
     }
 }

@@ -19,10 +19,23 @@ struct fl_registers {
 
 #ifdef __bpf__
 
+#define FL_TRAP_BREAKPOINT    3     /* X86_TRAP_BP */
 #define FL_TRAP_PAGE_FAULT    14    /* X86_TRAP_PF */
 #define FL_USER_CS            0x33  /* __USER_CS: 64-bit code; 0x23 is __USER32_CS */
 #define FL_USER_DS            0x2b  /* __USER_DS */
 #define FL_KERNEL_STACK_BYTES 16384 /* THREAD_SIZE: 4 pages on every x86_64 kernel without KASAN */
+
+#define FL_SIGNAL_FRAME_BYTES (12 << 10) /* the largest, red zone included: 11 KiB with AMX */
+
+/*
+ * The traps for which the kernel sends a signal with SI_KERNEL and no address: arch/x86/kernel/traps.c. SIGSEGV: overflow, bounds,
+ * invalid TSS, general protection, virtualization exception; SIGBUS: segment not present, stack segment, VMM communication;
+ * SIGTRAP: breakpoint; SIGFPE: coprocessor segment overrun.
+ */
+#define FL_TRAPS_OF_SIGSEGV (1ULL << 4 | 1ULL << 5 | 1ULL << 10 | 1ULL << 13 | 1ULL << 20)
+#define FL_TRAPS_OF_SIGBUS  (1ULL << 11 | 1ULL << 12 | 1ULL << 29)
+#define FL_TRAPS_OF_SIGTRAP (1ULL << FL_TRAP_BREAKPOINT)
+#define FL_TRAPS_OF_SIGFPE  (1ULL << 9)
 
 /* enum x86_pf_error_code */
 #define FL_PF_WRITE 0x2
@@ -150,6 +163,18 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 #define fl_frame_pointer(r)       ((r)->rbp)
 #define fl_is_user_mode(cs)       (((cs)&3) == 3)
 #define fl_is_compat(r)           ((r)->cs != FL_USER_CS)
+
+/*
+ * Did the thread enter the kernel by a system call? What enters by a trap or an interrupt has -1 here (idtentry_body in
+ * arch/x86/entry/entry_64.S since v5.8, arch/x86/entry/entry_fred.c), and so has what rt_sigreturn(2) has restored.
+ */
+#define fl_is_syscall(regs) ((s64)(regs)->orig_ax != -1)
+
+/* The instruction `syscall` leaves its successor's address in rcx; a call to be restarted has gone back to the instruction. */
+#define fl_may_follow_syscall(r) ((r)->rcx == (r)->rip || (r)->rcx == (r)->rip + 2)
+
+/* Does the code before `ip` raise this trap? int3 is 0xcc, or int with the number 3. */
+#define fl_is_breakpoint_code(byte) ((byte) == 0xcc || (byte) == FL_TRAP_BREAKPOINT)
 
 #endif
 #endif

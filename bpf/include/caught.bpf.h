@@ -15,6 +15,7 @@
 #include "signal.h"
 #include "stack.bpf.h"
 #include "task.bpf.h"
+#include "trap.bpf.h"
 
 /* A fault that a thread has handled. */
 struct fl_fault {
@@ -191,6 +192,7 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	struct fl_thread *thread = fl_thread_of(task);
 	struct fl_fault *fault;
 	u64 age, slot, above = 0;
+	int entry;
 
 	barrier_var(index);
 	if (!record || !scan || index >= FL_NESTED_MAX)
@@ -198,10 +200,15 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	fault = &thread->faults[index];
 	age = bpf_jiffies64() - fault->jiffies;
 	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
-	if (age > FL_STALE_TICKS || fl_add_registers())
+	entry = fl_add_registers();
+	if (age > FL_STALE_TICKS || entry < 0)
 		return 0;
-	record->trap_nr = fl_read(task, thread.trap_nr);
-	record->error_code = fl_read(task, thread.error_code);
+	record->signal = fault->signal;
+	record->si_code = fault->si_code;
+	if (fault->si_code != SI_KERNEL) {
+		record->fault_address = fault->address;
+		record->flags |= FL_HAS_ADDRESS;
+	}
 	if (fl_instruction_pointer(&record->registers) == fault->instruction_pointer &&
 	    fl_stack_pointer(&record->registers) == fault->stack_pointer) {
 		/*
@@ -210,16 +217,20 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 		 */
 		if (signal && code > 0 && !(code == SI_KERNEL && fault->si_code != SI_KERNEL))
 			return 0;
-		if (fl_read(task, thread.cr2) != fault->address)
-			record->trap_nr = 0;
+		record->trap_nr = fl_read(task, thread.trap_nr);
+		record->error_code = fl_read(task, thread.error_code);
+		/* The handler may have had a trap of its own, which proves nothing against this one. */
+		if (fault->si_code == SI_KERNEL || fl_read(task, thread.cr2) == fault->address)
+			fl_judge_trap((u64)fl_read(task, mm), fault->address, entry);
+		record->flags &= ~FL_NO_TRAP;
 	} else if (!(record->flags & FL_IS_COMPAT) &&
 		   fl_find_signal_frame(fl_stack_pointer(&record->registers), fault->stack_pointer,
 					fault->instruction_pointer)) {
 		fl_registers_of_frame(&record->registers, &scan->frame);
 		record->trap_nr = fl_frame_trap_nr(&scan->frame);
 		record->error_code = fl_frame_error_code(&scan->frame);
-		if (fl_frame_cr2(&scan->frame) != fault->address)
-			record->trap_nr = 0;
+		entry = fl_may_follow_syscall(&record->registers) ? FL_MAYBE_BY_CALL : FL_BY_TRAP;
+		fl_judge_trap((u64)fl_read(task, mm), fl_frame_cr2(&scan->frame), entry);
 	} else {
 		/*
 		 * Go's handler returns into a call of sigpanic() that it has made up: the fault's place is the return address. A
@@ -235,17 +246,10 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 		fl_place_registers(&record->registers, fault->instruction_pointer, fault->stack_pointer,
 				   fault->frame_pointer);
 		record->flags &= ~FL_HAS_REGISTERS;
-		record->trap_nr = 0;
 	}
-	record->flags |= FL_HAS_CODE | FL_PLACE_COUNTS;
-	record->signal = fault->signal;
-	record->si_code = fault->si_code;
-	if (fault->si_code != SI_KERNEL) {
-		record->fault_address = fault->address;
-		record->flags |= FL_HAS_ADDRESS;
-		if (record->trap_nr == FL_TRAP_PAGE_FAULT)
-			record->flags |= FL_HAS_PAGE_FAULT;
-	}
+	record->flags |= FL_HAS_CODE;
+	if (!(record->flags & FL_IS_FORGED))
+		record->flags |= FL_PLACE_COUNTS;
 	record->timestamp_ns = bpf_ktime_get_boot_ns();
 	record->group = ~0U;
 	record->pid_in_namespace = fl_pid_in_namespace(task);

@@ -73,23 +73,6 @@ static __always_inline u64 fl_mm_sequence(struct mm_struct *mm)
 	return 1ULL << 32 | sequence;
 }
 
-/*
- * The first mapping above the hole that was just found, if the stack will grow down to `address`: expand_stack(), mm/mmap.c.
- * That it may not because of its limit is known here, too.
- */
-static __always_inline struct vm_area_struct *fl_growing_stack(u64 mm, u64 address)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct vm_area_struct *below = NULL, *above = NULL;
-
-	fl_vma_neighbours(mm, &below, &above);
-	if (!above || !(fl_read(above, vm_flags) & VM_GROWSDOWN))
-		return NULL;
-	if (fl_read(above, vm_end) - address > fl_read(task, signal, rlim[RLIMIT_STACK].rlim_cur))
-		return NULL;
-	return above;
-}
-
 static __always_inline enum fl_vma_class fl_class_of_file(struct inode *inode, u64 flags)
 {
 	return flags & VM_SHARED && fl_read(inode, i_sb, s_magic) == TMPFS_MAGIC ? FL_VMA_SHARED : FL_VMA_FILE;

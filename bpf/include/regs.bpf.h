@@ -8,7 +8,13 @@
 #include "pt_regs.bpf.h"
 #include "record.bpf.h"
 
-/* Reads the registers of the current task into the record. 0: well. Global, so that pt_regs isn't on its caller's stack. */
+/* How the thread came into the kernel. */
+enum fl_entry { FL_BY_TRAP = 0, FL_MAYBE_BY_CALL, FL_BY_CALL };
+
+/*
+ * Reads the registers of the current task into the record. enum fl_entry; negative: there are none. Global, so that pt_regs isn't
+ * on its caller's stack.
+ */
 __noinline int fl_add_registers(void)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -23,7 +29,9 @@ __noinline int fl_add_registers(void)
 	record->flags |= FL_HAS_REGISTERS;
 	if (fl_is_compat(&record->registers))
 		record->flags |= FL_IS_COMPAT;
-	return 0;
+	if (fl_is_syscall(&regs))
+		return FL_BY_CALL;
+	return fl_may_follow_syscall(&record->registers) ? FL_MAYBE_BY_CALL : FL_BY_TRAP;
 }
 
 #endif

@@ -17,8 +17,10 @@
 #define FL_SIGCHLD 17
 #define FL_CLD_MAX 6 /* CLD_CONTINUED */
 #define FL_SIGSYS  31
+#define FL_SIGTRAP 5
 #define FL_SIGABRT 6
 #define FL_SIGBUS  7
+#define FL_SIGFPE  8
 #define FL_SIGSEGV 11
 
 #define FL_SIG_DFL 0

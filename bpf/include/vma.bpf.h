@@ -217,4 +217,21 @@ static __always_inline void fl_vma_neighbours(u64 mm, struct vm_area_struct **be
 		*above = fl_vma_at(mm, high + 1);
 }
 
+/*
+ * The first mapping above the hole that was just found, if the stack will grow down to `address`: expand_stack(), mm/mmap.c.
+ * That it may not because of its limit is known here, too.
+ */
+static __always_inline struct vm_area_struct *fl_growing_stack(u64 mm, u64 address)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct vm_area_struct *below = NULL, *above = NULL;
+
+	fl_vma_neighbours(mm, &below, &above);
+	if (!above || !(fl_read(above, vm_flags) & VM_GROWSDOWN))
+		return NULL;
+	if (fl_read(above, vm_end) - address > fl_read(task, signal, rlim[RLIMIT_STACK].rlim_cur))
+		return NULL;
+	return above;
+}
+
 #endif

@@ -145,6 +145,7 @@ impl Decoder {
         let diagnosis = diagnosis::diagnose(&facts);
         let disposition = Disposition::from(raw.disposition);
         let is_forged = has(fl_crash_flag::FL_IS_FORGED);
+        let trap_nr = has(fl_crash_flag::FL_HAS_TRAP).then_some(raw.trap_nr);
         let record = Crash {
             kind: Crash::KIND.0,
             schema: Crash::KIND.1,
@@ -166,12 +167,12 @@ impl Decoder {
             signal_number: raw.signal,
             code: code_name,
             code_number: code,
-            fault_type: code.filter(|_| !is_forged).and_then(|code| fault_type(raw.signal, code, raw.trap_nr)),
+            fault_type: code.filter(|_| !is_forged).and_then(|code| fault_type(raw.signal, code, trap_nr)),
             code_text: code.map_or_else(
                 || "Unknown: the kernel keeps no details".to_owned(),
                 |code| match is_forged {
                     true => "No fault: the process sent this to itself".to_owned(),
-                    false => code_text(raw.signal, code, raw.trap_nr),
+                    false => code_text(raw.signal, code, trap_nr),
                 },
             ),
             fault_address: has(fl_crash_flag::FL_HAS_ADDRESS).then_some(Hex(raw.fault_address)),

@@ -49,6 +49,8 @@ programs! {
     in_libc "in-libc"
     in_handler "in-handler"
     deep "deep"
+    second_trap "second-trap"
+    second_trap_again "second-trap-again"
 }
 
 /// The programs that have a test of their own below.
@@ -67,6 +69,8 @@ const SPECIAL: &[&str] = &[
     "namespaces",
     "senders",
     "stack-overflow",
+    "stale-trap",
+    "stale-trap-late",
     "stripped",
     "tasks",
 ];
@@ -106,6 +110,13 @@ fn abort() {
     let module = innermost["module"].as_str().unwrap();
     assert!(module.contains("libc"), "abort() ends in libc: {module}");
     assert_eq!(innermost["build_id"], build_id(Path::new(module)).as_str());
+}
+
+#[test]
+fn a_trap_of_before_is_not_this_signals() {
+    // Their stack pointers lead to no frames, so they have no snapshot.
+    check("stale-trap");
+    check("stale-trap-late");
 }
 
 #[test]

@@ -50,7 +50,7 @@ enum fl_crash_flag {
 	FL_HAS_CODE = 1 << 0,       /* si_code: absent where the kernel dropped the siginfo (SIGKILL and its like) */
 	FL_HAS_ADDRESS = 1 << 1,    /* fault_address */
 	FL_HAS_SENDER = 1 << 2,     /* sender_pid, sender_uid */
-	FL_HAS_PAGE_FAULT = 1 << 3, /* error_code: trap 14 and the address in cr2 is the signal's */
+	FL_HAS_PAGE_FAULT = 1 << 3, /* error_code: the trap is a page fault at the signal's address */
 	FL_HAS_SYSCALL = 1 << 4,    /* syscall, syscall_arch, fault_address: si_call_addr */
 	FL_HAS_REGISTERS = 1 << 5,  /* registers */
 	FL_IS_COMPAT = 1 << 7,      /* a 32-bit task: registers are right, frames hold the instruction pointer only */
@@ -60,6 +60,8 @@ enum fl_crash_flag {
 	FL_IS_FORGED = 1 << 6,          /* si_code says fault, and there was none: the process sent it to itself */
 	FL_SENDER_SEEN = 1 << 12,       /* sender_*: as the host numbers it, noted when the signal was sent */
 	FL_IS_OOM = 1 << 13,            /* memory: the kernel killed the process because memory was short */
+	FL_HAS_TRAP = 1 << 14,          /* trap_nr: the trap that the signal is for */
+	FL_NO_TRAP = 1 << 15,     /* the signal is for no trap, whatever its si_code; neither of the two: not known */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -109,8 +111,8 @@ struct fl_crash {
 	u64 timestamp_ns;    /* CLOCK_BOOTTIME */
 	u64 thread_start_ns; /* CLOCK_BOOTTIME: tells two threads of the same number apart */
 	u64 fault_address;   /* si_addr, or si_call_addr of a seccomp trap */
-	u64 error_code;      /* of the page fault; enum x86_pf_error_code */
-	u64 trap_nr;         /* the last trap of the thread, stale where si_code <= 0 */
+	u64 error_code;      /* with FL_HAS_PAGE_FAULT; enum x86_pf_error_code */
+	u64 trap_nr;         /* with FL_HAS_TRAP */
 	u64 start_brk;       /* the heap: start_brk to brk */
 	u64 brk;
 	u64 start_stack;      /* of the main thread */
@@ -156,6 +158,7 @@ struct fl_crash {
 	struct fl_vma vma_above;
 	struct fl_vma stack_vma;   /* that holds the stack pointer */
 	struct fl_vma stack_above; /* the next higher one where that is none, or has no permission */
+	struct fl_vma stack_below; /* the next lower one where a signal's frame would not find room in stack_vma */
 	u64 frames[FL_FRAMES_MAX +
 		   1]; /* instruction pointers, innermost first; one spare to keep the verifier's masks simple */
 	struct fl_vma modules[FL_MODULES_MAX]; /* the executable mappings that the frames are in */

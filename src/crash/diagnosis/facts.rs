@@ -10,8 +10,10 @@ pub struct Facts {
     pub signal: u32,
     /// None: the kernel kept no siginfo.
     pub si_code: Option<i32>,
-    /// The thread's last trap; it is believed only beside an `si_code` that it explains.
+    /// The trap that the signal is for; `None` means that it is not known, or that there was none.
     pub trap_nr: Option<u64>,
+    /// The signal is for no trap.
+    pub no_trap: bool,
     /// `si_addr`.
     pub fault_address: Option<u64>,
     /// The page fault's error code; None: no page fault, or not this signal's.

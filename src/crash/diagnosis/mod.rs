@@ -34,7 +34,6 @@ const SEGV_CPERR: i32 = 10;
 const SYS_SECCOMP: i32 = 1;
 // arch/x86/include/asm/trapnr.h
 const TRAP_STACK_SEGMENT: u64 = 12;
-const TRAP_PAGE_FAULT: u64 = 14;
 /// Of x86_64.
 const PAGE: u64 = 4096;
 
@@ -57,9 +56,9 @@ pub fn diagnose(facts: &Facts) -> Option<Diagnosis> {
 
 fn segmentation_fault(facts: &Facts, code: i32) -> Option<Diagnosis> {
     match code {
-        SI_KERNEL => match facts.trap_nr? {
-            arch::TRAP_GENERAL_PROTECTION => protection::diagnose(facts),
-            TRAP_PAGE_FAULT => stack::signal_frame(facts),
+        SI_KERNEL => match facts.trap_nr {
+            Some(arch::TRAP_GENERAL_PROTECTION) => protection::diagnose(facts),
+            None if facts.no_trap => stack::signal_frame(facts),
             _ => None,
         },
         SEGV_MAPERR | SEGV_ACCERR => memory::diagnose(facts, code),
@@ -149,7 +148,8 @@ mod tests {
             let signal = [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT][next() as usize % 6];
             let facts = Facts {
                 si_code: Some([1, 2, 4, SI_KERNEL, SI_TKILL][next() as usize % 5]),
-                trap_nr: Some([3, 12, 13, 14][next() as usize % 4]),
+                trap_nr: [Some(3), Some(12), Some(13), None][next() as usize % 4],
+                no_trap: next() % 2 == 0,
                 fault_address: (next() % 8 != 0).then_some(address),
                 page_fault: Some(error_code),
                 registers: Some(registers),

@@ -285,7 +285,7 @@ mod tests {
 
     /// The kernel found no room for a handler's frame.
     fn no_frame() -> Facts {
-        let mut facts = Facts { trap_nr: Some(14), ..signal(11, 0x80) };
+        let mut facts = Facts { no_trap: true, ..signal(11, 0x80) };
         facts.registers.as_mut().unwrap().rsp = START - 8;
         facts.stack = Surroundings { above: Some(main_stack()), ..Surroundings::default() };
         facts
@@ -299,6 +299,8 @@ mod tests {
         assert_eq!(name(&facts), None, "where the stack pointer leads is unknown");
         let facts = Facts { trap_nr: Some(13), ..no_frame() };
         assert_eq!(name(&facts), None);
+        let facts = Facts { no_trap: false, ..no_frame() };
+        assert_eq!(name(&facts), None, "there may have been a trap");
     }
 
     #[test]

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Whether trap number, error code and address belong to the signal at hand: decided here and nowhere else.
+ *
+ * The kernel keeps the last trap of each thread and never clears it, and a new thread inherits it. A signal that comes without
+ * a trap therefore finds an old one there: a handler's frame that found no room, rt_sigreturn(2) of a damaged frame, a signal
+ * that a process has forged. FL_HAS_TRAP and FL_HAS_PAGE_FAULT are set where the trap is the signal's, FL_NO_TRAP where none is;
+ * where nothing proves either, none of them.
+ */
+#ifndef FL_TRAP_BPF_H
+#define FL_TRAP_BPF_H
+
+#include "regs.bpf.h"
+#include "signal.h"
+#include "vma.bpf.h"
+
+/* Codes that the kernel gives for page faults only. */
+static __always_inline bool fl_needs_page_fault(u32 signal, s32 code)
+{
+	return signal == FL_SIGSEGV ? code == SEGV_MAPERR || code == SEGV_ACCERR
+				    : signal == FL_SIGBUS && code == BUS_ADRERR;
+}
+
+/* The traps that can be the reason of this signal with SI_KERNEL: bit N is trap N. */
+static __always_inline u64 fl_traps_of(u32 signal)
+{
+	switch (signal) {
+	case FL_SIGSEGV:
+		return FL_TRAPS_OF_SIGSEGV;
+	case FL_SIGBUS:
+		return FL_TRAPS_OF_SIGBUS;
+	case FL_SIGTRAP:
+		return FL_TRAPS_OF_SIGTRAP;
+	case FL_SIGFPE:
+		return FL_TRAPS_OF_SIGFPE;
+	default:
+		return 0;
+	}
+}
+
+/* Can the kernel write from `low` up to `high`? Also where the stack will grow. */
+static __always_inline bool fl_is_writable(u64 mm, u64 low, u64 high)
+{
+	struct vm_area_struct *vma = fl_vma_at(mm, low);
+
+	if (!vma)
+		vma = fl_growing_stack(mm, low);
+	return vma && fl_read(vma, vm_flags) & VM_WRITE && fl_read(vma, vm_end) >= high;
+}
+
+/* Is there room for a signal's frame, on whichever stack its handler runs? 0: there may be none. */
+__noinline int fl_has_frame_room(u64 mm, u64 stack_pointer)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	u64 alternate = fl_read(task, sas_ss_sp), bytes = fl_read(task, sas_ss_size);
+
+	if (stack_pointer - alternate < bytes)
+		return stack_pointer - alternate >= FL_SIGNAL_FRAME_BYTES;
+	if (bytes && !fl_is_writable(mm, alternate, alternate + bytes))
+		return 0;
+	return fl_is_writable(mm, stack_pointer - FL_SIGNAL_FRAME_BYTES, stack_pointer);
+}
+
+/* SI_KERNEL: the trap is the signal's, FL_HAS_TRAP; there was none, FL_NO_TRAP; 0: it may be an older one. */
+static __always_inline u32 fl_judge_kernels(struct fl_crash *record, u64 mm, u32 entry)
+{
+	u8 before = 0;
+
+	if (record->trap_nr > 63 || !(fl_traps_of(record->signal) >> record->trap_nr & 1) || entry == FL_BY_CALL)
+		return FL_NO_TRAP;
+	if (entry != FL_BY_TRAP || !(record->flags & FL_HAS_REGISTERS))
+		return 0;
+	if (record->trap_nr == FL_TRAP_BREAKPOINT) {
+		bpf_probe_read_user(&before, 1, (void *)(fl_instruction_pointer(&record->registers) - 1));
+		return fl_is_breakpoint_code(before) ? FL_HAS_TRAP : 0;
+	}
+	/* An interrupt may have brought a signal whose frame found no room. */
+	if (record->signal == FL_SIGSEGV && !fl_has_frame_room(mm, fl_stack_pointer(&record->registers)))
+		return 0;
+	return FL_HAS_TRAP;
+}
+
+/*
+ * Judges record->trap_nr and error_code by the record's signal, address and registers; `cr2`: the address of the trap, if it was a
+ * page fault. `entry`: enum fl_entry. Global: verified once.
+ */
+__noinline int fl_judge_trap(u64 mm, u64 cr2, u32 entry)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	u32 flags;
+
+	if (!record || record->si_code <= 0)
+		return 0;
+	if (record->si_code == SI_KERNEL) {
+		flags = fl_judge_kernels(record, mm, entry);
+		record->flags |= flags;
+		return 0;
+	}
+	if (!(record->flags & FL_HAS_ADDRESS))
+		return 0;
+	/* No system call ends in a page fault's signal: who has one there has got it from a process. */
+	if (record->trap_nr == FL_TRAP_PAGE_FAULT && cr2 == record->fault_address && entry != FL_BY_CALL) {
+		record->flags |= FL_HAS_TRAP | FL_HAS_PAGE_FAULT;
+	} else if (fl_needs_page_fault(record->signal, record->si_code)) {
+		/* rt_sigqueueinfo(2): to itself a process may send any code. */
+		record->fault_address = 0;
+		record->flags = (record->flags & ~FL_HAS_ADDRESS) | FL_IS_FORGED | FL_NO_TRAP;
+	}
+	return 0;
+}
+
+#endif
