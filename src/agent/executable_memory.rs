@@ -9,6 +9,7 @@ use super::beside::Beside;
 use super::output::Output;
 use crate::memory::alert::{ExecutableMemory, Ledger};
 use crate::output::{ExecutableMetrics, Metrics};
+use crate::probe::losses::WRITE_FAILED;
 use crate::probe::memory::{Plan, Probe};
 
 /// Intervals that are kept while nothing can be written; then the oldest is given up.
@@ -52,8 +53,8 @@ impl Beside for ExecMemory {
         if self.unwritten.len() > KEPT_MAX {
             self.given_up += self.unwritten.pop_front().map_or(0, |record| record.calls);
         }
-        metrics.update_dropped("executable_memory", "alert_table_full", self.probe.counters()?.alert_table_full);
-        metrics.update_dropped("executable_memory", "write_failed", self.given_up);
+        let losses = self.probe.counters()?.losses.with(WRITE_FAILED, self.given_up);
+        metrics.update_dropped(losses.dropped());
         if last && !self.unwritten.is_empty() {
             let calls: u64 = self.unwritten.iter().map(|record| record.calls).sum();
             bail!("failed to write the last summary of executable memory: {calls} calls are told nowhere");

@@ -40,7 +40,7 @@ impl Beside for Pagefaults {
         } else if last {
             bail!("failed to write the last summary of page faults: {} are told nowhere", summary.faults.matched);
         }
-        metrics.update_dropped("page_fault", "group_table_full", self.collector.table_full());
+        metrics.update_dropped(self.collector.losses().dropped());
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ impl Beside for Signals {
     fn tell(&mut self, last: bool, output: &mut Output, metrics: &Metrics) -> Result<()> {
         let look = PairLook::take(&self.probe, self.seen.as_ref())?;
         self.metrics.update(look.totals());
-        metrics.update_dropped("pair", "pair_table_full", look.counters().pair_table_full);
+        metrics.update_dropped(look.counters().losses.dropped());
         let summary = self.ledger.summarize(&look, last)?;
         if output.write(&summary)? {
             self.ledger.commit(&look);

@@ -139,10 +139,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         writer.write(&end)?;
         writer.flush()?;
     }
-    if common.verbose || status.is_none() || counters.lost_any() || deaths.lost_any() || counters.live_budget != 0 {
+    let lost = counters.losses.with_crashes(&deaths.losses);
+    if common.verbose || status.is_none() || lost.lost_any() || lost.get("live_budget") != 0 {
         say!("faultline: {}", end.text().trim_end());
     }
-    let lacks = common.strict && (report.lacks_any() || counters.lost_any() || lost_crashes);
+    let lacks = common.strict && (report.lacks_any() || lost.lost_any() || lost_crashes);
     Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lacks))))
 }
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::plan::Planned;
 use super::select::Missing;
 use crate::output::{Record, SCHEMA, Timestamp, escape};
-use crate::probe as crash;
 use crate::probe::call::{Attached, Counters, How};
+use crate::probe::{self as crash, Losses, Shown, losses};
 
 /// Names in one line of the text.
 const NAMES_PER_LINE: usize = 8;
@@ -155,7 +155,7 @@ impl Report {
             not_found,
             function_stages,
             call_stages: None,
-            losses: losses(&Counters::default(), &crash::Counters::default()),
+            losses: Losses::none(&losses::CALL).field(Shown::Losses),
             symbols: None,
         }
     }
@@ -179,7 +179,8 @@ impl Report {
                 crashes_with_calls: with_calls,
                 crashes_explained: explained,
             }),
-            losses: losses(counters, deaths),
+            // Of calls and triggers, and of the crashes that ask for them.
+            losses: counters.losses.with_crashes(&deaths.losses).field(Shown::Losses),
             ..self.clone()
         }
     }
@@ -199,19 +200,6 @@ impl Report {
             .filter(|(_, names)| !names.is_empty())
             .collect()
     }
-}
-
-/// Of calls and triggers, and of the crashes that ask for them.
-fn losses(calls: &Counters, crashes: &crash::Counters) -> BTreeMap<&'static str, u64> {
-    let mut losses = BTreeMap::from(calls.losses());
-    losses.insert("crash_ring_full", crashes.sample_ring_full);
-    losses.insert("crash_stack_page_ring_full", crashes.stack_page_ring_full);
-    // One table for each probe: a descendant that one doesn't watch the other may.
-    *losses.entry("watch_table_full").or_default() += crashes.watch_table_full;
-    *losses.entry("runs_missed").or_default() += crashes.runs_missed;
-    losses.insert("exits_missed", crashes.exits_missed);
-    *losses.entry("forks_missed").or_default() += crashes.forks_missed;
-    losses
 }
 
 /// The first of many names.
@@ -386,8 +374,10 @@ mod tests {
 
     #[test]
     fn the_end_counts_every_stage() {
-        let counters = Counters { calls: 10, returns: 9, tasks: 4, live_budget: 2, ..Counters::default() };
-        let deaths = crash::Counters { fatal: 2, caught: 1, sample_ring_full: 1, ..crash::Counters::default() };
+        let losses = Losses::none(&losses::CALL).with("live_budget", 2);
+        let counters = Counters { calls: 10, returns: 9, tasks: 4, losses, ..Counters::default() };
+        let losses = Losses::none(&losses::CRASH).with("sample_ring_full", 1);
+        let deaths = crash::Counters { fatal: 2, caught: 1, losses, ..crash::Counters::default() };
         let end = report(true).at_end(&counters, &deaths, 3, [2, 1, 1]);
         let json = serde_json::to_value(&end).unwrap();
         assert_eq!(json["final"], true);

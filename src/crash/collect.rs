@@ -1,7 +1,6 @@
 //! From the probe's maps to records and summaries: the reader's side, whoever writes them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::Result;
@@ -13,7 +12,8 @@ use super::{Decoder, Options};
 use crate::output::{Timestamp, Totals, boottime_ns};
 use crate::probe::abi::Sample;
 use crate::probe::crash::Probe;
-use crate::probe::{Counters, Group, Groups, Ring};
+use crate::probe::losses::{self, GROUP_TABLE_FULL};
+use crate::probe::{Counters, Group, Groups, Losses, Ring};
 use crate::session::BATCH;
 use crate::summary::Summary;
 
@@ -32,7 +32,7 @@ pub struct Collector<'run> {
     /// The groups of the last look.
     seen: RefCell<Option<Groups>>,
     /// Losses of user space's own, since the start.
-    own_losses: BTreeMap<String, u64>,
+    own_losses: Losses,
 }
 
 impl<'run> Collector<'run> {
@@ -56,7 +56,7 @@ impl<'run> Collector<'run> {
             ledger,
             handled: options.handled,
             seen: RefCell::new(None),
-            own_losses: BTreeMap::from([("write_failed".to_owned(), 0)]),
+            own_losses: Losses::none(&losses::CRASH),
         })
     }
 
@@ -107,7 +107,16 @@ impl<'run> Collector<'run> {
 
     /// Counts what user space has lost itself.
     pub fn lost(&mut self, reason: &str, count: u64) {
-        *self.own_losses.entry(reason.to_owned()).or_default() += count;
+        self.own_losses.add(reason, count);
+    }
+
+    /// What has been counted since the start, here and in the kernel.
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let counters = self.probe.counters()?;
+        Ok(Counters { losses: counters.losses.plus(&self.own_losses), ..counters })
     }
 
     /// All groups. They are read anew only where the counters say that something came: an idle agent has nothing to do.
@@ -126,13 +135,8 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// Where a map or a clock can't be read.
     pub fn summary(&self, last: bool) -> Result<(Look, Summary)> {
-        let counters = self.probe.counters()?;
-        let look = Look {
-            boottime_ns: boottime_ns()?,
-            groups: self.groups(&counters)?,
-            counters,
-            own_losses: self.own_losses.clone(),
-        };
+        let counters = self.counters()?;
+        let look = Look { boottime_ns: boottime_ns()?, groups: self.groups(&counters)?, counters };
         let summary = self.ledger.summarize(&look, last, |id| self.probe.stack(id))?;
         Ok((look, summary))
     }
@@ -142,15 +146,9 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// Where a map or a clock can't be read.
     pub fn totals(&self) -> Result<Totals> {
-        let counters = self.probe.counters()?;
+        let counters = self.counters()?;
         let groups = self.groups(&counters)?;
-        let mut dropped = vec![("group", "group_table_full".to_owned(), groups.other)];
-        dropped.extend(counters.losses().map(|(reason, count)| {
-            let stage = if reason.ends_with("s_missed") { "probe" } else { "sample" };
-            (stage, reason.to_owned(), count)
-        }));
-        let write_failed = self.own_losses.get("write_failed").copied().unwrap_or(0);
-        dropped.push(("output", "write_failed".to_owned(), write_failed));
+        let losses = counters.losses.with(GROUP_TABLE_FULL, groups.other);
         let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();
         let last_ns = groups.named.iter().filter(is_fatal).map(|group| group.facts.last_ns).max();
         let last = last_ns.map(Timestamp::from_boottime).transpose()?;
@@ -158,19 +156,18 @@ impl<'run> Collector<'run> {
             groups: groups.named.iter().map(|group| self.ledger.total(group)).collect(),
             groups_limit: self.probe.group_limit(),
             filtered: counters.filtered,
-            dropped,
+            dropped: losses.dropped().collect(),
             last_crash: last.map(|moment| (moment.unix_ns() / 1000) as f64 / 1e6),
             summaries: 0,
         })
     }
 
-    /// Was anything lost that nobody asked to leave out?
+    /// Was anything lost that counts for `--strict`?
     ///
     /// # Errors
     /// Where a map can't be read.
     pub fn lost_any(&self) -> Result<bool> {
-        let table_full = self.probe.groups()?.other != 0;
-        Ok(table_full || self.probe.counters()?.lost_any() || self.own_losses.values().any(|count| *count != 0))
+        Ok(self.counters()?.losses.with(GROUP_TABLE_FULL, self.probe.groups()?.other).lost_any())
     }
 
     /// The summary of this look has reached its reader.

@@ -9,7 +9,8 @@ use super::signature::{Place, signature};
 use crate::hex::{Hex, digits};
 use crate::host;
 use crate::output::{GroupTotal, SCHEMA, Timestamp, lossy};
-use crate::probe::{Counters, Group, Groups, StackFrame};
+use crate::probe::losses::GROUP_TABLE_FULL;
+use crate::probe::{Counters, Group, Groups, Losses, Shown, StackFrame};
 use crate::siginfo::{code_name, signal_name};
 use crate::summary::{self, Deliveries, Summary};
 
@@ -33,10 +34,15 @@ pub struct Look {
     pub groups: Groups,
     /// Everything else that is counted.
     pub counters: Counters,
-    /// Losses that user space counts itself, since the start.
-    pub own_losses: BTreeMap<String, u64>,
     /// CLOCK_BOOTTIME, nanoseconds.
     pub boottime_ns: u64,
+}
+
+impl Look {
+    /// Everything that was lost since the start.
+    fn losses(&self) -> Losses {
+        self.counters.losses.with(GROUP_TABLE_FULL, self.groups.other)
+    }
 }
 
 /// What was told last, and what is known.
@@ -54,9 +60,8 @@ pub struct Ledger {
 #[derive(Clone, Debug, Default)]
 struct Told {
     counts: HashMap<u32, Vec<u64>>,
-    other: u64,
-    counters: Counters,
-    own_losses: BTreeMap<String, u64>,
+    filtered: u64,
+    losses: Losses,
     boottime_ns: u64,
 }
 
@@ -64,9 +69,8 @@ impl Told {
     fn of(look: &Look) -> Self {
         Self {
             counts: look.groups.named.iter().map(|group| (group.id, group.counts.clone())).collect(),
-            other: look.groups.other,
-            counters: look.counters,
-            own_losses: look.own_losses.clone(),
+            filtered: look.counters.filtered,
+            losses: look.losses(),
             boottime_ns: look.boottime_ns,
         }
     }
@@ -122,14 +126,9 @@ impl Ledger {
             }
         }
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.total.cmp(&a.total)).then(a.signature.cmp(&b.signature)));
-        let counters = look.counters.since(&self.told.counters);
-        let table_full = look.groups.other.saturating_sub(self.told.other);
+        let losses = look.losses().since(&self.told.losses);
+        let field = |place| losses.field(place).into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
         let counted: u64 = groups.iter().map(|group| group.count).sum();
-        let mut sample_losses: BTreeMap<String, u64> =
-            counters.losses().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
-        for (reason, count) in &look.own_losses {
-            sample_losses.insert(reason.clone(), count - self.told.own_losses.get(reason).copied().unwrap_or(0));
-        }
         let nanoseconds = look.boottime_ns.saturating_sub(self.told.boottime_ns);
         Ok(Summary {
             kind: Summary::KIND.to_owned(),
@@ -143,9 +142,12 @@ impl Ledger {
             last,
             groups,
             // Not the kernel's counter, which has moved on while the groups were read: the same look's sum.
-            deliveries: Deliveries { matched: counted + table_full, filtered: counters.filtered },
-            losses: BTreeMap::from([("group_table_full".to_owned(), table_full)]),
-            sample_losses,
+            deliveries: Deliveries {
+                matched: counted + losses.get(GROUP_TABLE_FULL),
+                filtered: look.counters.filtered - self.told.filtered,
+            },
+            losses: field(Shown::Losses),
+            sample_losses: field(Shown::SampleLosses),
         })
     }
 
@@ -268,6 +270,7 @@ fn unpadded(build_id: &[u8; 20]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::probe::abi::{fl_group, fl_group_key};
+    use crate::probe::losses;
 
     fn group(id: u32, counts: &[u64]) -> Group {
         let key = fl_group_key { signal: 11, has_code: 1, si_code: 1, frames: 1, ..fl_group_key::default() };
@@ -278,8 +281,11 @@ mod tests {
     fn look(named: Vec<Group>, other: u64) -> Look {
         Look {
             groups: Groups { named, other },
-            counters: Counters { filtered: 7, sample_budget: 2, ..Counters::default() },
-            own_losses: BTreeMap::from([("output_failed".to_owned(), 3)]),
+            counters: Counters {
+                filtered: 7,
+                losses: Losses::none(&losses::CRASH).with("sample_budget", 2).with("write_failed", 3),
+                ..Counters::default()
+            },
             boottime_ns: 2_000_000_000,
         }
     }
@@ -302,7 +308,7 @@ mod tests {
         assert_eq!(summary.groups[0].cpus, BTreeMap::from([(0, 1), (1, 5)]));
         assert_eq!(summary.groups[1].cpus, BTreeMap::from([(0, 3)]));
         assert_eq!(summary.sample_losses["sample_ring_full"], 0, "zeros are shown");
-        assert_eq!(summary.sample_losses["output_failed"], 3);
+        assert_eq!(summary.sample_losses["write_failed"], 3);
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut reading = Reading { collector, writer: &mut writer, summaries: options.summary.is_some() };
     let status = session::run(&mut reading, &mut watch, &options.common.command, options.summary)?;
     let counters = probe.counters()?;
-    if options.common.verbose || status.is_none() || counters.lost_any() {
+    if options.common.verbose || status.is_none() || counters.losses.lost_any() {
         say!("faultline: {}", tally(&counters));
     }
     let lost = options.common.strict && reading.collector.lost_any()?;
@@ -182,7 +182,6 @@ pub fn subject(options: &Options) -> String {
 
 /// The counters in one line: what came, what became of it, what was lost and why.
 fn tally(counters: &Counters) -> String {
-    let losses: Vec<String> = counters.losses().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     format!(
         "{} signals matched ({} fatal, {} caught, {} handled, {} ignored), {} filtered out in the kernel; {} records; lost: {}",
         counters.matched,
@@ -192,6 +191,6 @@ fn tally(counters: &Counters) -> String {
         counters.ignored,
         counters.filtered,
         counters.records,
-        losses.join(", ")
+        counters.losses.line()
     )
 }

@@ -13,6 +13,7 @@ use crate::hex::Hex;
 use crate::host;
 use crate::output::{Record, SCHEMA, Timestamp, Writer, boottime_ns, escape, lossy};
 use crate::probe::abi::memory::{fl_alert, fl_alert_key};
+use crate::probe::losses::ALERT_TABLE_FULL;
 use crate::probe::memory::Probe;
 use crate::watch::{Event, Watch};
 
@@ -116,8 +117,9 @@ impl Ledger {
         }
         self.total += calls;
         let counters = probe.counters()?;
-        let nameless = counters.alert_table_full - self.told_nameless;
-        self.told_nameless = counters.alert_table_full;
+        let all_nameless = counters.losses.get(ALERT_TABLE_FULL);
+        let nameless = all_nameless - self.told_nameless;
+        self.told_nameless = all_nameless;
         processes.sort_by(|one, other| other.count.cmp(&one.count).then(one.pid.cmp(&other.pid)));
         let now = Instant::now();
         let interval = now - std::mem::replace(&mut self.since, now);
@@ -232,16 +234,13 @@ pub(super) fn run(probe: &Probe, options: &Options, mut writer: Writer, watch: &
         writer.flush()?;
         if is_last {
             let counters = probe.counters()?;
-            let lost: Vec<String> =
-                counters.losses().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
             crate::say!(
                 "faultline: {} calls made anonymous memory executable, {} of them in no row; lost: {}",
                 counters.alerts,
-                counters.alert_table_full,
-                lost.join(", ")
+                counters.losses.get(ALERT_TABLE_FULL),
+                counters.losses.line()
             );
-            let any = counters.alert_table_full != 0 || counters.losses().iter().any(|(_, count)| *count != 0);
-            return Ok(ExitCode::from(u8::from(options.common.strict && any)));
+            return Ok(ExitCode::from(u8::from(options.common.strict && counters.losses.lost_any())));
         }
     }
 }

@@ -470,12 +470,17 @@ impl<'run> Collector<'run> {
         !pids.is_empty() && pids.iter().all(|pid| self.ended.contains(pid))
     }
 
-    /// What the kernel programs and we have counted.
+    /// What has been counted since the start, here and in the kernel.
     ///
     /// # Errors
     /// Where a map can't be read.
-    pub fn counts(&self) -> Result<(Counters, Own)> {
-        Ok((self.probe.counters()?, self.own))
+    pub fn counters(&self) -> Result<Counters> {
+        let mut counters = self.probe.counters()?;
+        counters.losses.add("mappings_unseen", self.own.mappings_unseen);
+        counters.losses.add("pages_gone", self.own.pages_gone);
+        counters.losses.add("pages_left_out", self.own.pages_left_out);
+        counters.losses.add("pages_nameless", self.own.pages_nameless);
+        Ok(counters)
     }
 }
 

@@ -28,6 +28,7 @@ use crate::command::{self, Running};
 use crate::host;
 use crate::options::Common;
 use crate::output::Writer;
+use crate::probe::losses::WRITE_FAILED;
 use crate::probe::memory::{Attach, Counters, Plan, Probe};
 use crate::watch::{Event, Watch};
 use collect::{BATCH, Collector, Item, Limits};
@@ -105,11 +106,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let modules = options.elf.then(|| Modules::new(options.max_bytes));
     let mut session = Session { collector, sink: Sink { writer, dump, modules, host }, options };
     let status = session.run(&mut watch)?;
-    let (counters, own) = session.collector.counts()?;
-    let failed = session.sink.dump.as_ref().map_or(0, Dump::failed);
-    let lost = losses(&counters, own, failed).iter().any(|(_, count)| *count != 0);
+    let mut counters = session.collector.counters()?;
+    counters.losses.add(WRITE_FAILED, session.sink.dump.as_ref().map_or(0, Dump::failed));
+    let lost = counters.losses.lost_any();
     if options.common.verbose || status.is_none() || lost {
-        say!("faultline: {}", tally(&counters, own, failed));
+        say!("faultline: {}", tally(&counters));
     }
     Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(options.common.strict && lost))))
 }
@@ -290,22 +291,7 @@ fn subject(options: &Options) -> String {
     format!("{who} for {what}")
 }
 
-/// Everything that was lost, by reason, zeros included.
-fn losses(counters: &Counters, own: Own, failed: u64) -> Vec<(&'static str, u64)> {
-    let mut all = counters.losses().to_vec();
-    all.extend([
-        ("mappings_unseen", own.mappings_unseen),
-        ("pages_gone", own.pages_gone),
-        ("pages_left_out", own.pages_left_out),
-        ("pages_nameless", own.pages_nameless),
-        ("write_failed", failed),
-    ]);
-    all
-}
-
 /// The counters in one line.
-fn tally(counters: &Counters, own: Own, failed: u64) -> String {
-    let lost: Vec<String> =
-        losses(counters, own, failed).iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-    format!("{} calls, {} pages read in the kernel; lost: {}", counters.calls, counters.pages, lost.join(", "))
+fn tally(counters: &Counters) -> String {
+    format!("{} calls, {} pages read in the kernel; lost: {}", counters.calls, counters.pages, counters.losses.line())
 }

@@ -45,7 +45,7 @@ pub struct Totals {
     /// What the filters left out.
     pub filtered: u64,
     /// Stage, reason, count.
-    pub dropped: Vec<(&'static str, String, u64)>,
+    pub dropped: Vec<(&'static str, &'static str, u64)>,
     /// Seconds since 1970; None: no crash yet.
     pub last_crash: Option<f64>,
     /// Summaries that reached their reader.
@@ -136,9 +136,11 @@ impl Metrics {
         self.registry.clone()
     }
 
-    /// Adds a counter of what was lost on the way, by stage and reason.
-    pub fn update_dropped(&self, stage: &'static str, reason: &str, count: u64) {
-        raise(&self.dropped.get_or_create(&DropLabels { stage, reason: reason.to_owned() }), count);
+    /// Adds what is new of what was lost on the way: stage, reason, count.
+    pub fn update_dropped(&self, dropped: impl IntoIterator<Item = (&'static str, &'static str, u64)>) {
+        for (stage, reason, count) in dropped {
+            raise(&self.dropped.get_or_create(&DropLabels { stage, reason: reason.to_owned() }), count);
+        }
     }
 
     /// Adds what is new.
@@ -160,9 +162,7 @@ impl Metrics {
         }
         raise(&self.filtered, totals.filtered);
         raise(&self.summaries, totals.summaries);
-        for (stage, reason, count) in &totals.dropped {
-            raise(&self.dropped.get_or_create(&DropLabels { stage, reason: reason.clone() }), *count);
-        }
+        self.update_dropped(totals.dropped.iter().copied());
         self.groups.set(i64::try_from(totals.groups.len()).unwrap_or(i64::MAX));
         self.groups_limit.set(i64::from(totals.groups_limit));
         if let Some(last) = totals.last_crash {

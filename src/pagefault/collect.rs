@@ -1,7 +1,7 @@
 //! From the probe's tables to records: the reader's side, whoever writes them.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -15,9 +15,10 @@ use super::table::Table;
 use super::{Options, flame, plan};
 use crate::host;
 use crate::output::{Format, SCHEMA, Timestamp, boottime_ns};
-use crate::probe::Ring;
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
+use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, STACK_TABLE_FULL};
 use crate::probe::pagefault::{By, Counters, Probe};
+use crate::probe::{Losses, Ring, Shown};
 use crate::session::BATCH;
 use crate::symbol::DebugFolders;
 
@@ -189,21 +190,13 @@ impl Collector {
         let names = &mut self.names;
         let groups: Vec<Group> =
             sorted[..rows].iter().map(|(cell, row)| Group::new(cell, row, by, hook, tells_majors, names)).collect();
-        let table_full = self.counters.table_full - self.counters_before.table_full;
-        let losses = BTreeMap::from([("group_table_full", table_full + self.table.full())]);
-        let since = |now: u64, before: u64| now - before;
-        let before = BTreeMap::from_iter(self.counters_before.sample_losses());
-        let before = |reason| before.get(reason).copied().unwrap_or(0);
-        let mut sample_losses: BTreeMap<&'static str, u64> = self
-            .counters
-            .sample_losses()
-            .into_iter()
-            .map(|(reason, now)| (reason, since(now, before(reason))))
-            .collect();
-        *sample_losses.entry("major_unplaced").or_default() += self.table.major_full();
+        let mut lost = self.counters.losses.since(&self.counters_before.losses);
+        lost.add(GROUP_TABLE_FULL, self.table.full());
+        lost.add(MAJOR_UNPLACED, self.table.major_full());
         if last {
-            *sample_losses.entry("stack_table_full").or_default() += self.names.stacks_lost();
+            lost.add(STACK_TABLE_FULL, self.names.stacks_lost());
         }
+        let losses = lost.field(Shown::Losses);
         self.until_ns = now;
         Ok(Summary {
             kind: "pagefault_summary",
@@ -225,7 +218,7 @@ impl Collector {
                 major: tells_majors.then_some(self.counters.major - self.counters_before.major),
             },
             losses,
-            sample_losses,
+            sample_losses: lost.field(Shown::SampleLosses),
         })
     }
 
@@ -246,27 +239,27 @@ impl Collector {
         flame::draw(to, path, &self.table, &mut self.names)
     }
 
-    /// Faults that found no place in the kernel's table, or in ours, since the start.
-    pub fn table_full(&self) -> u64 {
-        self.full_total
+    /// What was lost since the start, of faults as far as they were told.
+    pub fn losses(&self) -> Losses {
+        let in_kernel = self.counters.losses;
+        let of_ours = self.full_total.saturating_sub(in_kernel.get(GROUP_TABLE_FULL));
+        in_kernel.with(GROUP_TABLE_FULL, of_ours)
     }
 
-    /// Was anything lost that nobody asked to leave out?
+    /// Was anything lost that counts for `--strict`?
     pub fn lost_any(&self) -> bool {
-        self.counters.lost_any() || self.full_total != 0
+        self.losses().lost_any()
     }
 
     /// The counters in one line.
     pub fn tally(&self) -> String {
-        let losses: Vec<String> =
-            self.counters.sample_losses().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         format!(
             "{} page faults matched, {} of them in no group, {} filtered out in the kernel; {} records; lost: {}",
             self.matched_total,
             self.full_total,
             self.counters.filtered,
             self.counters.events,
-            losses.join(", ")
+            self.counters.losses.line()
         )
     }
 }

@@ -12,9 +12,9 @@ use libbpf_rs::{Link, MapCore as _, MapFlags, num_possible_cpus};
 
 pub use super::abi::call::{Sample, Task};
 use super::abi::call::{fl_call, fl_config, fl_counter, fl_fetch, fl_function, fl_function_flag, fl_limit, fl_task};
+use super::losses::{self, FORKS_MISSED, RUNS_MISSED};
 use super::object::{Build, Loaded, Opened, builds};
-
-use super::{Filter, Ring, counters, load};
+use super::{Filter, Losses, Ring, counters, load};
 use attach::{Hook, Patterns};
 
 /// How to attach.
@@ -124,24 +124,8 @@ pub struct Counters {
     pub triggers: u64,
     /// Calls handed on as they ended.
     pub live: u64,
-    /// Triggers for which the ring had no room.
-    pub trigger_ring_full: u64,
-    /// Calls of `--live` for which the ring had no room.
-    pub live_ring_full: u64,
-    /// Calls of `--live` beyond the rate.
-    pub live_budget: u64,
-    /// Calls of tasks for which there was no room.
-    pub task_table_full: u64,
-    /// Calls whose end is not seen: too many in one another.
-    pub nested_too_deep: u64,
-    /// Calls without a stack: no room, or two that want one place.
-    pub stack_table_full: u64,
-    /// Descendants of the command that are not watched: too many at once.
-    pub watch_table_full: u64,
-    /// Runs of our programs that the kernel left out, because one was running on that processor.
-    pub runs_missed: u64,
-    /// Forks, anybody's, that it kept from the program that follows them.
-    pub forks_missed: u64,
+    /// What was not recorded or not handed on.
+    pub losses: Losses,
 }
 
 impl Counters {
@@ -154,36 +138,8 @@ impl Counters {
             tasks: sum(fl_counter::FL_TASKS)?,
             triggers: sum(fl_counter::FL_TRIGGERS)?,
             live: sum(fl_counter::FL_LIVE)?,
-            trigger_ring_full: sum(fl_counter::FL_LOST_RING_FULL)?,
-            live_ring_full: sum(fl_counter::FL_LOST_LIVE_FULL)?,
-            live_budget: sum(fl_counter::FL_LOST_LIVE_BUDGET)?,
-            task_table_full: sum(fl_counter::FL_LOST_TASK_FULL)?,
-            nested_too_deep: sum(fl_counter::FL_LOST_NESTED)?,
-            stack_table_full: sum(fl_counter::FL_LOST_STACK)?,
-            watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
-            runs_missed: 0,
-            forks_missed: 0,
+            losses: Losses::read(&losses::CALL, map)?,
         })
-    }
-
-    /// What was not recorded or not handed on, by reason, zeros included.
-    pub fn losses(&self) -> [(&'static str, u64); 9] {
-        [
-            ("trigger_ring_full", self.trigger_ring_full),
-            ("live_ring_full", self.live_ring_full),
-            ("live_budget", self.live_budget),
-            ("task_table_full", self.task_table_full),
-            ("nested_too_deep", self.nested_too_deep),
-            ("stack_table_full", self.stack_table_full),
-            ("watch_table_full", self.watch_table_full),
-            ("runs_missed", self.runs_missed),
-            ("forks_missed", self.forks_missed),
-        ]
-    }
-
-    /// Was anything lost that nobody asked to leave out?
-    pub fn lost_any(&self) -> bool {
-        self.losses().iter().any(|&(name, count)| count != 0 && !["live_budget", "forks_missed"].contains(&name))
     }
 }
 
@@ -322,8 +278,8 @@ impl Recorder {
         let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
         // One program may be behind several hooks.
         let programs: BTreeMap<u32, u64> = self.hooks.iter().filter_map(Hook::runs_missed).collect();
-        counters.runs_missed = programs.into_values().sum();
-        counters.forks_missed = self.object.forks_missed();
+        counters.losses.add(RUNS_MISSED, programs.into_values().sum());
+        counters.losses.add(FORKS_MISSED, self.object.forks_missed());
         Ok(counters)
     }
 }

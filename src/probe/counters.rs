@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags};
 
 use super::abi::fl_counter;
+use super::losses::{self, Losses};
 
 /// One counter of the map `fl_counters`, summed over the processors.
 pub(super) fn sum(map: &impl MapCore, which: u32) -> Result<u64> {
@@ -46,23 +47,8 @@ pub struct Counters {
     pub ignored: u64,
     /// Samples handed to user space.
     pub records: u64,
-    /// Samples for which the ring had no room.
-    pub sample_ring_full: u64,
-    /// Pages of stacks for which the ring had no room.
-    pub stack_page_ring_full: u64,
-    /// Samples that the budget did not allow.
-    pub sample_budget: u64,
-    /// Groups whose stack found no place.
-    pub stack_table_full: u64,
-    /// Descendants of the command that were not watched: too many at once.
-    pub watch_table_full: u64,
-    /// Runs of our programs that the kernel left out: deliveries that are in no other number.
-    pub runs_missed: u64,
-    /// The same where processes exit: any of them, whose exit is a death only if it ended a caught fault.
-    pub exits_missed: u64,
-    /// The same where processes fork: of whom it may be. A descendant of the command is known by its parent all the same, unless that
-    /// has ended when the descendant is first met.
-    pub forks_missed: u64,
+    /// What was not sent, not watched or not seen. Of what was not sent nothing is missing in `matched`.
+    pub losses: Losses,
 }
 
 impl Counters {
@@ -84,55 +70,7 @@ impl Counters {
             handled,
             ignored,
             records: sum(fl_counter::FL_RECORDS)?,
-            sample_ring_full: sum(fl_counter::FL_LOST_RING_FULL)?,
-            stack_page_ring_full: sum(fl_counter::FL_LOST_PAGES)?,
-            sample_budget: sum(fl_counter::FL_LOST_BUDGET)?,
-            stack_table_full: sum(fl_counter::FL_LOST_STACK_FULL)?,
-            watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
-            runs_missed: 0,
-            exits_missed: 0,
-            forks_missed: 0,
+            losses: Losses::read(&losses::CRASH, map)?,
         })
-    }
-
-    /// What was not sent, not watched or not seen, by reason, zeros included. Of what was not sent nothing is missing in `matched`.
-    pub fn losses(&self) -> [(&'static str, u64); 8] {
-        [
-            ("sample_ring_full", self.sample_ring_full),
-            ("stack_page_ring_full", self.stack_page_ring_full),
-            ("sample_budget", self.sample_budget),
-            ("stack_table_full", self.stack_table_full),
-            ("watch_table_full", self.watch_table_full),
-            ("runs_missed", self.runs_missed),
-            ("exits_missed", self.exits_missed),
-            ("forks_missed", self.forks_missed),
-        ]
-    }
-
-    /// Was anything lost that nobody asked to leave out?
-    pub fn lost_any(&self) -> bool {
-        self.sample_ring_full != 0 || self.watch_table_full != 0 || self.runs_missed != 0
-    }
-
-    /// What has been added since `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
-        let Self { matched, filtered, fatal, caught, handled, ignored, records, .. } = self;
-        Self {
-            matched: matched - earlier.matched,
-            filtered: filtered - earlier.filtered,
-            fatal: fatal - earlier.fatal,
-            caught: caught - earlier.caught,
-            handled: handled - earlier.handled,
-            ignored: ignored - earlier.ignored,
-            records: records - earlier.records,
-            sample_ring_full: self.sample_ring_full - earlier.sample_ring_full,
-            stack_page_ring_full: self.stack_page_ring_full - earlier.stack_page_ring_full,
-            sample_budget: self.sample_budget - earlier.sample_budget,
-            stack_table_full: self.stack_table_full - earlier.stack_table_full,
-            watch_table_full: self.watch_table_full - earlier.watch_table_full,
-            runs_missed: self.runs_missed - earlier.runs_missed,
-            exits_missed: self.exits_missed - earlier.exits_missed,
-            forks_missed: self.forks_missed - earlier.forks_missed,
-        }
     }
 }

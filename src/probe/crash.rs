@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use libbpf_rs::{Link, MapCore as _, MapFlags};
 
 use super::abi::{fl_config, fl_libc, libc_bytes};
+use super::losses::{EXITS_MISSED, FORKS_MISSED, RUNS_MISSED};
 use super::object::{Build, Loaded, Opened, follows, has_typed_loads};
 use super::{Counters, Filter, Groups, Ring, StackFrame, groups, load};
 use crate::host;
@@ -318,12 +319,12 @@ impl Probe {
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let only_exits = |program: &OsStr| self.only_exits && program == "fl_end";
-        Ok(Counters {
-            runs_missed: self.object.runs_missed(|program| !follows(program) && !only_exits(program)),
-            exits_missed: self.object.runs_missed(only_exits),
-            forks_missed: self.object.forks_missed(),
-            ..Counters::read(&self.object.map("fl_counters")?)?
-        })
+        let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
+        let runs_missed = self.object.runs_missed(|program| !follows(program) && !only_exits(program));
+        counters.losses.add(RUNS_MISSED, runs_missed);
+        counters.losses.add(EXITS_MISSED, self.object.runs_missed(only_exits));
+        counters.losses.add(FORKS_MISSED, self.object.forks_missed());
+        Ok(counters)
     }
 }
 

@@ -9,9 +9,10 @@ use libbpf_rs::{Link, MapCore, MapFlags};
 use super::abi::memory::{
     alert_from_bytes, alert_key_bytes, fl_alert, fl_alert_key, fl_config, fl_counter, process_bytes,
 };
+use super::losses::{self, Loss, RUNS_MISSED};
 use super::object::{Build, Loaded, Opened, has_typed_loads};
 use super::tracefs::Tracefs;
-use super::{Filter, Ring, counters, load};
+use super::{Filter, Losses, Ring, counters, load};
 use crate::{arch, host};
 
 /// How to hook the kernel.
@@ -93,6 +94,7 @@ pub struct Probe {
     changes: RefCell<Vec<Link>>,
     /// Entries of calls are watched by themselves, not by the lock that they take.
     has_entries: bool,
+    watches_all: bool,
 }
 
 impl Probe {
@@ -117,7 +119,8 @@ impl Probe {
     fn attempt(plan: &Plan, build: Build, hooks: Hooks) -> Result<Self> {
         let (object, late_exit) = load(plan, build, hooks)?;
         let (links, attached, changes) = (Vec::new(), Vec::new(), RefCell::new(Vec::new()));
-        let mut probe = Self { object, build, links, attached, changes, has_entries: true };
+        let mut probe =
+            Self { object, build, links, attached, changes, has_entries: true, watches_all: plan.watch_all };
         probe.attach(plan, hooks, late_exit)?;
         Ok(probe)
     }
@@ -245,8 +248,9 @@ impl Probe {
     /// # Errors
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
-        let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
-        counters.runs_missed += self.object.runs_missed(|_| true);
+        let table: &[Loss] = if self.watches_all { &losses::EXECUTABLE_MEMORY } else { &losses::MEMORY };
+        let mut counters = Counters::read(table, &self.object.map("fl_counters")?)?;
+        counters.losses.add(RUNS_MISSED, self.object.runs_missed(|_| true));
         Ok(counters)
     }
 
@@ -350,58 +354,20 @@ pub struct Counters {
     pub pages: u64,
     /// Where the whole machine is watched: calls that made anonymous memory executable.
     pub alerts: u64,
-    /// Calls for which the ring had no room.
-    pub call_ring_full: u64,
-    /// Pages for which it had none.
-    pub page_ring_full: u64,
-    /// Looks that another one on the same processor kept from being taken.
-    pub look_busy: u64,
-    /// Mapping calls by 32-bit numbers.
-    pub compat_calls: u64,
-    /// Calls that took executable memory away while too many others did.
-    pub call_table_full: u64,
-    /// Processes that are not watched: too many at once.
-    pub watch_table_full: u64,
-    /// Alerts without a name: too many processes.
-    pub alert_table_full: u64,
-    /// Runs of our programs that the kernel left out, and calls whose end a kretprobe did not see.
-    pub runs_missed: u64,
+    /// What the kernel programs could not tell.
+    pub losses: Losses,
 }
 
 impl Counters {
-    fn read(map: &impl MapCore) -> Result<Self> {
+    fn read(table: &'static [Loss], map: &impl MapCore) -> Result<Self> {
         let sum = |which: fl_counter| counters::sum(map, which.0);
+        let ends_missed = sum(fl_counter::FL_KPROBE_CALLS)?.saturating_sub(sum(fl_counter::FL_KPROBE_RETURNS)?);
         Ok(Self {
             calls: sum(fl_counter::FL_CALLS)?,
             pages: sum(fl_counter::FL_PAGES)?,
             alerts: sum(fl_counter::FL_ALERTS)?,
-            call_ring_full: sum(fl_counter::FL_LOST_RING_FULL)?,
-            page_ring_full: sum(fl_counter::FL_LOST_PAGES)?,
-            look_busy: sum(fl_counter::FL_LOST_BUSY)?,
-            compat_calls: sum(fl_counter::FL_LOST_COMPAT)?,
-            call_table_full: sum(fl_counter::FL_LOST_CALL_FULL)?,
-            watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
-            alert_table_full: sum(fl_counter::FL_LOST_ALERT_FULL)?,
-            runs_missed: sum(fl_counter::FL_KPROBE_CALLS)?.saturating_sub(sum(fl_counter::FL_KPROBE_RETURNS)?),
+            losses: Losses::read(table, map)?.with(RUNS_MISSED, ends_missed),
         })
-    }
-
-    /// What the kernel programs could not tell, by reason, zeros included.
-    pub fn losses(&self) -> [(&'static str, u64); 7] {
-        [
-            ("call_ring_full", self.call_ring_full),
-            ("page_ring_full", self.page_ring_full),
-            ("look_busy", self.look_busy),
-            ("compat_calls", self.compat_calls),
-            ("call_table_full", self.call_table_full),
-            ("watch_table_full", self.watch_table_full),
-            ("runs_missed", self.runs_missed),
-        ]
-    }
-
-    /// Calls that user space must make up for by looking at the mappings itself.
-    pub fn blind_spots(&self) -> u64 {
-        self.call_ring_full + self.look_busy + self.compat_calls + self.call_table_full + self.runs_missed
     }
 }
 

@@ -13,8 +13,9 @@ use super::abi::pagefault::{
     fl_config, fl_counter, fl_fault_by, fl_fault_hook, fl_fault_key, fl_fault_process, fl_stack_frames, fl_stack_place,
     key_from_bytes,
 };
+use super::losses::{self, FORKS_MISSED, RUNS_MISSED};
 use super::object::{Build, Loaded, Opened, follows, has_typed_loads};
-use super::{Filter, Ring, counters, load, perf};
+use super::{Filter, Losses, Ring, counters, load, perf};
 use crate::host;
 
 /// How to hook the kernel.
@@ -329,11 +330,14 @@ impl Probe {
     /// # Errors
     /// Where the map can't be read.
     pub fn counters(&self) -> Result<Counters> {
-        Ok(Counters {
-            runs_missed: self.tells_missed.then(|| self.object.runs_missed(|program| !follows(program))),
-            forks_missed: self.object.forks_missed(),
-            ..Counters::read(&self.object.map("fl_counters")?)?
-        })
+        let mut counters = Counters::read(&self.object.map("fl_counters")?)?;
+        counters.losses.add(FORKS_MISSED, self.object.forks_missed());
+        if self.tells_missed {
+            counters.losses.add(RUNS_MISSED, self.object.runs_missed(|program| !follows(program)));
+        } else {
+            counters.losses = counters.losses.without(RUNS_MISSED);
+        }
+        Ok(counters)
     }
 }
 
@@ -447,30 +451,12 @@ fn number(bytes: &[u8]) -> Option<u64> {
 pub struct Counters {
     /// Faults that the filters left out.
     pub filtered: u64,
-    /// Faults that found no place in the table.
-    pub table_full: u64,
     /// Major faults.
     pub major: u64,
-    /// Of them those that are in no group.
-    pub major_unplaced: u64,
-    /// Stacks that found no place.
-    pub stack_table_full: u64,
-    /// Mappings for which the ring had no room.
-    pub mapping_ring_full: u64,
     /// Single faults handed to user space.
     pub events: u64,
-    /// Single faults for which the ring had no room.
-    pub event_ring_full: u64,
-    /// Single faults beyond `--rate`.
-    pub event_rate: u64,
-    /// Single faults that `--sample` leaves out.
-    pub event_sampled: u64,
-    /// Descendants of the command that were not watched: too many at once.
-    pub watch_table_full: u64,
-    /// Faults that the kernel kept from our programs, because one was running on that processor; None: it can't be told.
-    pub runs_missed: Option<u64>,
-    /// Forks, anybody's, that it kept from the program that follows them.
-    pub forks_missed: u64,
+    /// What found no place in the table, was not told, not watched or not seen. What was not told is counted all the same.
+    pub losses: Losses,
 }
 
 impl Counters {
@@ -478,54 +464,10 @@ impl Counters {
         let sum = |which: fl_counter| counters::sum(map, which.0);
         Ok(Self {
             filtered: sum(fl_counter::FL_FILTERED)?,
-            table_full: sum(fl_counter::FL_LOST_TABLE_FULL)?,
             major: sum(fl_counter::FL_MAJOR)?,
-            major_unplaced: sum(fl_counter::FL_LOST_MAJOR)?,
-            stack_table_full: sum(fl_counter::FL_LOST_STACK_FULL)?,
-            mapping_ring_full: sum(fl_counter::FL_LOST_MAPPINGS)?,
             events: sum(fl_counter::FL_EVENTS)?,
-            event_ring_full: sum(fl_counter::FL_LOST_RING_FULL)?,
-            event_rate: sum(fl_counter::FL_LOST_RATE)?,
-            event_sampled: sum(fl_counter::FL_LOST_SAMPLED)?,
-            watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
-            runs_missed: None,
-            forks_missed: 0,
+            losses: Losses::read(&losses::PAGEFAULT, map)?,
         })
-    }
-
-    /// What was not told, not watched or not seen, by reason, zeros included. Its faults are counted all the same, but for the
-    /// last ones.
-    pub fn sample_losses(&self) -> Vec<(&'static str, u64)> {
-        let told = [
-            ("event_rate", self.event_rate),
-            ("event_ring_full", self.event_ring_full),
-            ("event_sampled", self.event_sampled),
-            ("major_unplaced", self.major_unplaced),
-            ("mapping_ring_full", self.mapping_ring_full),
-            ("stack_table_full", self.stack_table_full),
-            ("watch_table_full", self.watch_table_full),
-            ("forks_missed", self.forks_missed),
-        ];
-        let runs_missed = self.runs_missed.map(|count| ("runs_missed", count));
-        told.into_iter().chain(runs_missed).collect()
-    }
-
-    /// Was anything lost that nobody asked to leave out?
-    pub fn lost_any(&self) -> bool {
-        let Self {
-            table_full,
-            major_unplaced,
-            stack_table_full,
-            mapping_ring_full,
-            event_ring_full,
-            watch_table_full,
-            runs_missed,
-            ..
-        } = self;
-        [table_full, major_unplaced, stack_table_full, mapping_ring_full, event_ring_full, watch_table_full]
-            .into_iter()
-            .chain(runs_missed)
-            .any(|&lost| lost != 0)
     }
 }
 

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::abi::Plain as _;
 use super::abi::signal::{fl_config, fl_counter, fl_near_pair, fl_pair, fl_pair_count, fl_who};
+use super::losses::{self, FORKS_MISSED, RUNS_MISSED};
 use super::object::{Build, Loaded, Opened, builds, follows};
-use super::{Filter, Ring, load};
+use super::{Filter, Losses, Ring, load};
 use crate::host;
 
 /// How to hook the kernel.
@@ -119,37 +120,8 @@ pub struct Counters {
     pub tasks: TaskCounters,
     /// Samples handed to user space.
     pub records: u64,
-    /// Signals for which the ring had no room.
-    pub sample_ring_full: u64,
-    /// Forks, execs and exits for which the ring had no room.
-    pub event_ring_full: u64,
-    /// Signals for which the table of pairs had no room.
-    pub pair_table_full: u64,
-    /// Descendants of the command that were not watched: too many at once.
-    pub watch_table_full: u64,
-    /// Runs of our programs that the kernel left out: each of them is a signal, fork, exec or exit of somebody's.
-    pub runs_missed: u64,
-    /// Forks, anybody's, that it kept from the program that follows them, where they are only followed.
-    pub forks_missed: u64,
-}
-
-impl Counters {
-    /// What was not sent, not counted by pair, not watched or not seen, by reason, zeros included.
-    pub fn losses(&self) -> [(&'static str, u64); 6] {
-        [
-            ("sample_ring_full", self.sample_ring_full),
-            ("event_ring_full", self.event_ring_full),
-            ("pair_table_full", self.pair_table_full),
-            ("watch_table_full", self.watch_table_full),
-            ("runs_missed", self.runs_missed),
-            ("forks_missed", self.forks_missed),
-        ]
-    }
-
-    /// Was anything lost?
-    pub fn lost_any(&self) -> bool {
-        self.losses().iter().any(|&(reason, count)| count != 0 && reason != "forks_missed")
-    }
+    /// What was not sent, not counted by pair, not watched or not seen.
+    pub losses: Losses,
 }
 
 /// The object's two builds.
@@ -305,6 +277,11 @@ impl Probe {
     pub fn counters(&self) -> Result<Counters> {
         let map = self.object.map("fl_counters")?;
         let sum = |which: fl_counter| super::counters::sum(&map, which.0);
+        let mut losses = Losses::read(&losses::SIGNAL, &map)?;
+        losses.add(RUNS_MISSED, self.object.runs_missed(|program| self.tells_tasks || !follows(program)));
+        if !self.tells_tasks {
+            losses.add(FORKS_MISSED, self.object.forks_missed());
+        }
         Ok(Counters {
             signals: sum(fl_counter::FL_SIGNALS)?,
             filtered: sum(fl_counter::FL_FILTERED)?,
@@ -316,12 +293,7 @@ impl Probe {
                 thread_exits: sum(fl_counter::FL_THREAD_EXITS)?,
             },
             records: sum(fl_counter::FL_RECORDS)?,
-            sample_ring_full: sum(fl_counter::FL_LOST_RING_FULL)?,
-            event_ring_full: sum(fl_counter::FL_LOST_EVENT_FULL)?,
-            pair_table_full: sum(fl_counter::FL_LOST_PAIRS_FULL)?,
-            watch_table_full: sum(fl_counter::FL_LOST_WATCH_FULL)?,
-            runs_missed: self.object.runs_missed(|program| self.tells_tasks || !follows(program)),
-            forks_missed: if self.tells_tasks { 0 } else { self.object.forks_missed() },
+            losses,
         })
     }
 

@@ -76,10 +76,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut reading = Reading::new(&probe, writer, options)?;
     let status = session::run(&mut reading, &mut watch, &options.common.command, options.summary)?;
     let counters = probe.counters()?;
-    if options.common.verbose || status.is_none() || counters.lost_any() {
+    if options.common.verbose || status.is_none() || counters.losses.lost_any() {
         say!("faultline: {}", tally(&counters));
     }
-    let lost = options.common.strict && counters.lost_any();
+    let lost = options.common.strict && counters.losses.lost_any();
     Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
 }
 
@@ -189,7 +189,6 @@ fn subject(options: &Options) -> String {
 
 /// The counters in one line: what came, what became of it, what was lost and why.
 fn tally(counters: &Counters) -> String {
-    let losses: Vec<String> = counters.losses().iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     format!(
         "{} signals matched, {} filtered out in the kernel; {} forks, {} execs, {} exits; {} records; lost: {}",
         counters.signals,
@@ -198,6 +197,6 @@ fn tally(counters: &Counters) -> String {
         counters.tasks.execs,
         counters.tasks.exits,
         counters.records,
-        losses.join(", ")
+        counters.losses.line()
     )
 }

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::decode::result_word;
 use crate::host;
 use crate::output::{Record, SCHEMA, Timestamp, boottime_ns, escape, lossy};
+use crate::probe::Shown;
 use crate::probe::abi::signal::fl_result;
+use crate::probe::losses::PAIR_TABLE_FULL;
 use crate::probe::signal::{Counters, Pair, Probe, TaskCounters};
 use crate::siginfo::signal_name;
 use crate::summary::Deliveries;
@@ -47,7 +49,7 @@ pub struct SignalSummary {
     /// Tasks that began and ended in this interval; None: not asked for.
     pub processes: Option<TaskCounters>,
     /// Signals in no pair, by reason: `deliveries.matched` is the sum of these and of all `pairs[].count`.
-    pub losses: BTreeMap<String, u64>,
+    pub losses: BTreeMap<&'static str, u64>,
 }
 
 /// One sender, one target, one signal, one result.
@@ -184,7 +186,7 @@ impl PairLedger {
             pairs.push(PairRow { signal, sender, target, result, count, total, first_seen, last_seen });
         }
         pairs.sort_by(|a, b| b.count.cmp(&a.count).then(b.total.cmp(&a.total)).then(a.target.cmp(&b.target)));
-        let table_full = look.counters.pair_table_full.saturating_sub(self.counters.pair_table_full);
+        let losses = look.counters.losses.since(&self.counters.losses);
         let counted: u64 = pairs.iter().map(|pair| pair.count).sum();
         let nanoseconds = look.boottime_ns.saturating_sub(self.boottime_ns);
         Ok(SignalSummary {
@@ -200,11 +202,11 @@ impl PairLedger {
             pairs,
             // Not the kernel's counter, which has moved on while the table was read: the same look's sum.
             deliveries: Deliveries {
-                matched: counted + table_full,
+                matched: counted + losses.get(PAIR_TABLE_FULL),
                 filtered: look.counters.filtered.saturating_sub(self.counters.filtered),
             },
             processes: self.processes.then(|| look.counters.tasks.since(&self.counters.tasks)),
-            losses: BTreeMap::from([("pair_table_full".to_owned(), table_full)]),
+            losses: losses.field(Shown::Losses),
         })
     }
 

@@ -14,4 +14,5 @@ mod output;
 mod pagefault;
 mod privileges;
 mod signal;
+mod strict;
 mod summary;

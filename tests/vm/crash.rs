@@ -69,6 +69,7 @@ const SPECIAL: &[&str] = &[
     "namespaces",
     "senders",
     "stack-overflow",
+    "stack-pages",
     "stale-trap",
     "stale-trap-late",
     "stripped",

@@ -1,0 +1,142 @@
+//! The tables: one for each command, in the order of its end line.
+
+use super::{
+    ALERT_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, MAJOR_UNPLACED, PAIR_TABLE_FULL, RUNS_MISSED,
+    STACK_TABLE_FULL, Shown, Stage, WRITE_FAILED,
+};
+use crate::probe::abi::call::fl_counter as call;
+use crate::probe::abi::fl_counter as crash;
+use crate::probe::abi::memory::fl_counter as memory;
+use crate::probe::abi::pagefault::fl_counter as pagefault;
+use crate::probe::abi::signal::fl_counter as signal;
+
+const END: &[Shown] = &[Shown::EndLine];
+const END_AND_RECORDS: &[Shown] = &[Shown::EndLine, Shown::SampleLosses];
+const EVERYWHERE: &[Shown] = &[Shown::EndLine, Shown::SampleLosses, Shown::Metrics];
+
+/// A loss that counts for `--strict`.
+const fn lost(reason: &'static str, stage: Stage, shown: &'static [Shown]) -> Loss {
+    Loss { reason, stage, is_strict: true, shown, counter: None, of_crashes: None }
+}
+
+/// A loss that doesn't: it was asked for, or most likely nothing is missing.
+const fn left_out(reason: &'static str, stage: Stage, shown: &'static [Shown]) -> Loss {
+    Loss { is_strict: false, ..lost(reason, stage, shown) }
+}
+
+impl Loss {
+    const fn by(self, counter: u32) -> Self {
+        Self { counter: Some(counter), ..self }
+    }
+
+    const fn of_crashes(self, reason: &'static str) -> Self {
+        Self { of_crashes: Some(reason), ..self }
+    }
+}
+
+/// Of `crash`, and of what the agent says of crashes.
+pub static CRASH: [Loss; 10] = [
+    // The end line has it in no place: with groups every summary does.
+    lost(GROUP_TABLE_FULL, Stage::Group, &[Shown::Losses, Shown::Metrics]),
+    lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
+    lost("stack_page_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_PAGES.0),
+    left_out("sample_budget", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_BUDGET.0),
+    // A group has this stack beside those of its samples.
+    left_out(STACK_TABLE_FULL, Stage::Sample, EVERYWHERE).by(crash::FL_LOST_STACK_FULL.0),
+    lost("watch_table_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_WATCH_FULL.0),
+    // Deliveries that are in no other number.
+    lost(RUNS_MISSED, Stage::Probe, EVERYWHERE),
+    // Anybody's exit, which is a death only if it ended a caught fault.
+    left_out(EXITS_MISSED, Stage::Probe, EVERYWHERE),
+    // A descendant of the command is known by its parent all the same, unless that has ended when it is first met.
+    left_out(FORKS_MISSED, Stage::Probe, EVERYWHERE),
+    lost(WRITE_FAILED, Stage::Output, &[Shown::SampleLosses, Shown::Metrics]),
+];
+
+/// Of `signal`, and of what the agent says of signals that are sent.
+pub static SIGNAL: [Loss; 6] = [
+    lost("sample_ring_full", Stage::Sample, END).by(signal::FL_LOST_RING_FULL.0),
+    // Forks, execs and exits.
+    lost("event_ring_full", Stage::Sample, END).by(signal::FL_LOST_EVENT_FULL.0),
+    lost(PAIR_TABLE_FULL, Stage::Pair, &[Shown::EndLine, Shown::Losses, Shown::Metrics])
+        .by(signal::FL_LOST_PAIRS_FULL.0),
+    lost("watch_table_full", Stage::Sample, END).by(signal::FL_LOST_WATCH_FULL.0),
+    // Signals, and with --processes forks, execs and exits, of anybody's.
+    lost(RUNS_MISSED, Stage::Probe, END),
+    // Where forks are only followed.
+    left_out(FORKS_MISSED, Stage::Probe, END),
+];
+
+/// Of `pagefault`, and of what the agent says of page faults.
+pub static PAGEFAULT: [Loss; 10] = [
+    // The end line counts it before the others, with the groups' own.
+    lost(GROUP_TABLE_FULL, Stage::PageFault, &[Shown::Losses, Shown::Metrics]).by(pagefault::FL_LOST_TABLE_FULL.0),
+    left_out("event_rate", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_RATE.0),
+    lost("event_ring_full", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_RING_FULL.0),
+    left_out("event_sampled", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_SAMPLED.0),
+    lost(MAJOR_UNPLACED, Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_MAJOR.0),
+    lost("mapping_ring_full", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_MAPPINGS.0),
+    lost(STACK_TABLE_FULL, Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_STACK_FULL.0),
+    lost("watch_table_full", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_WATCH_FULL.0),
+    left_out(FORKS_MISSED, Stage::Probe, END_AND_RECORDS),
+    // Faults that are counted nowhere.
+    lost(RUNS_MISSED, Stage::Probe, END_AND_RECORDS),
+];
+
+const CALL_RING_FULL: Loss = lost("call_ring_full", Stage::Sample, END).by(memory::FL_LOST_RING_FULL.0);
+const PAGE_RING_FULL: Loss = lost("page_ring_full", Stage::Sample, END).by(memory::FL_LOST_PAGES.0);
+const LOOK_BUSY: Loss = lost("look_busy", Stage::Sample, END).by(memory::FL_LOST_BUSY.0);
+const COMPAT_CALLS: Loss = lost("compat_calls", Stage::Sample, END).by(memory::FL_LOST_COMPAT.0);
+const CALL_TABLE_FULL: Loss = lost("call_table_full", Stage::Sample, END).by(memory::FL_LOST_CALL_FULL.0);
+const WATCH_TABLE_FULL: Loss = lost("watch_table_full", Stage::Sample, END).by(memory::FL_LOST_WATCH_FULL.0);
+/// And calls whose end a kretprobe did not see.
+const CALLS_MISSED: Loss = lost(RUNS_MISSED, Stage::Probe, END);
+
+/// Of `memory`.
+pub static MEMORY: [Loss; 12] = [
+    CALL_RING_FULL,
+    PAGE_RING_FULL,
+    LOOK_BUSY,
+    COMPAT_CALLS,
+    CALL_TABLE_FULL,
+    WATCH_TABLE_FULL,
+    CALLS_MISSED,
+    lost("mappings_unseen", Stage::Sample, END),
+    lost("pages_gone", Stage::Sample, END),
+    lost("pages_left_out", Stage::Sample, END),
+    lost("pages_nameless", Stage::Sample, END),
+    lost(WRITE_FAILED, Stage::Output, END),
+];
+
+/// Of `memory --watch-all`, and of what the agent says of memory that becomes executable.
+pub static EXECUTABLE_MEMORY: [Loss; 9] = [
+    // The end line has it before the others.
+    lost(ALERT_TABLE_FULL, Stage::ExecutableMemory, &[Shown::Metrics]).by(memory::FL_LOST_ALERT_FULL.0),
+    CALL_RING_FULL,
+    PAGE_RING_FULL,
+    LOOK_BUSY,
+    COMPAT_CALLS,
+    CALL_TABLE_FULL,
+    WATCH_TABLE_FULL,
+    CALLS_MISSED,
+    lost(WRITE_FAILED, Stage::ExecutableMemory, &[Shown::Metrics]),
+];
+
+/// Of `call`: its record has them in `losses`, and the end line has that record.
+pub static CALL: [Loss; 12] = [
+    lost("trigger_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_RING_FULL.0),
+    lost("live_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_FULL.0),
+    left_out("live_budget", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_BUDGET.0),
+    lost("task_table_full", Stage::Sample, RECORD).by(call::FL_LOST_TASK_FULL.0),
+    lost("nested_too_deep", Stage::Sample, RECORD).by(call::FL_LOST_NESTED.0),
+    lost(STACK_TABLE_FULL, Stage::Sample, RECORD).by(call::FL_LOST_STACK.0),
+    lost("crash_ring_full", Stage::Sample, RECORD).of_crashes("sample_ring_full"),
+    lost("crash_stack_page_ring_full", Stage::Sample, RECORD).of_crashes("stack_page_ring_full"),
+    // One table for each probe: a descendant that one doesn't watch the other may.
+    lost("watch_table_full", Stage::Sample, RECORD).by(call::FL_LOST_WATCH_FULL.0).of_crashes("watch_table_full"),
+    lost(RUNS_MISSED, Stage::Probe, RECORD).of_crashes(RUNS_MISSED),
+    left_out(EXITS_MISSED, Stage::Probe, RECORD).of_crashes(EXITS_MISSED),
+    left_out(FORKS_MISSED, Stage::Probe, RECORD).of_crashes(FORKS_MISSED),
+];
+
+const RECORD: &[Shown] = &[Shown::EndLine, Shown::Losses];
