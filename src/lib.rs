@@ -32,6 +32,7 @@ pub mod memory;
 pub mod oom;
 pub mod options;
 pub mod output;
+mod page;
 pub mod pagefault;
 pub mod probe;
 pub mod process;

@@ -3,11 +3,9 @@
 use serde::Serialize;
 
 use crate::output::escape;
+use crate::page;
 use crate::probe::abi::fl_memory;
 use crate::process;
-
-/// The size of a page, bytes: x86_64.
-const PAGE_BYTES: u64 = 4096;
 
 /// How large the process was: about right, as in the kernel's own log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -29,7 +27,7 @@ pub struct OutOfMemory {
 impl OutOfMemory {
     /// A process of `pages` by kind.
     pub fn new(total_vm: u64, rss_anon: u64, rss_file: u64, rss_shmem: u64) -> Self {
-        let bytes = |pages: u64| pages.saturating_mul(PAGE_BYTES);
+        let bytes = |pages: u64| pages.saturating_mul(page::size());
         Self {
             total_vm_bytes: bytes(total_vm),
             rss_anon_bytes: bytes(rss_anon),

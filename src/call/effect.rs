@@ -1,8 +1,8 @@
 //! What a call has done to memory and files: by the names that system calls and the kernel's own functions give their arguments.
 
 use super::record::{Call, State};
+use crate::page;
 
-const PAGE: u64 = 4096;
 /// A result from here up is an error: MAX_ERRNO, include/linux/err.h.
 const LEAST_ERROR: i64 = -4095;
 
@@ -69,7 +69,7 @@ pub enum Effect {
 
 /// To whole pages.
 pub fn up(length: u64) -> u64 {
-    length.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX)
+    page::round_up(length).unwrap_or(u64::MAX)
 }
 
 /// Of a call that has worked, or still runs. In the order in which they happen.

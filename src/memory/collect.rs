@@ -11,10 +11,11 @@ use anyhow::{Context, Result};
 use super::arguments;
 use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
 use super::space::{Had, Reading, Space, VDSO};
-use super::target::{self, Area, Mapped, PAGE, areas};
+use super::target::{self, Area, Mapped, areas};
 use crate::hex::Hex;
 use crate::host;
 use crate::output::{Timestamp, lossy};
+use crate::page;
 use crate::probe::Ring;
 use crate::probe::abi::memory::{Sample, fl_call, fl_fault, fl_mapping, fl_mapping_flag, fl_page};
 use crate::probe::memory::{Counters, Probe};
@@ -275,9 +276,9 @@ impl<'run> Collector<'run> {
                 space.is_volatile = true;
             }
             if self.limits.pages {
-                let mut room = self.limits.max_bytes.saturating_sub(have.pages.len() as u64 * PAGE);
+                let mut room = self.limits.max_bytes.saturating_sub(have.pages.len() as u64 * page::size());
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
-                let found = if (end - start).div_ceil(PAGE) == have.pages.len() as u64 {
+                let found = if (end - start).div_ceil(page::size()) == have.pages.len() as u64 {
                     Tally { total: have.pages.len() as u64, resident: have.pages.len() as u64, ..Tally::default() }
                 } else {
                     read_range(space, area, (start, end), &have, &mut room, reading, &mut pass)?
@@ -345,7 +346,7 @@ impl<'run> Collector<'run> {
             name: area.name.as_deref(),
             only_changed: true,
         };
-        match space.read(fault.address & !(PAGE - 1), reading) {
+        match space.read(page::start(fault.address), reading) {
             Some(page) => emit(Item::Page(Box::new(page))),
             None => Ok(()),
         }
@@ -513,7 +514,7 @@ fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
     const PAGES_MAX: u64 = 2048;
     // Of what has just been mapped it has looked at all if it looked at the first page.
     let is_fresh = mapping.call == fl_call::FL_CALL_MMAP && mapping.pages == 0;
-    if is_fresh { end } else { end.min(start.saturating_add(PAGES_MAX * PAGE)) }
+    if is_fresh { end } else { end.min(start.saturating_add(PAGES_MAX * page::size())) }
 }
 
 /// The mapping of a record as user space would see it.

@@ -19,8 +19,9 @@ use object::endian::{U32, U64};
 use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
 use sha2::{Digest, Sha256};
 
-use super::record::{Mapping, PAGE_BYTES, Page};
-use super::target::{Area, Memory, PAGE, areas};
+use super::record::{Mapping, Page};
+use super::target::{self, Area, Memory, areas};
+use crate::page;
 
 /// Program headers of one file that are looked at.
 const SEGMENTS_MAX: usize = 64;
@@ -57,7 +58,7 @@ impl Modules {
 
     /// A page has been read: it may be a part of a module.
     pub fn keep(&mut self, page: &Page) {
-        if self.kept.len() as u64 * PAGE >= KEPT_MAX {
+        if self.kept.len() as u64 * page::size() >= KEPT_MAX {
             // The process that was first, as a whole.
             let first = self.kept.keys().next().map_or(0, |(pid, _)| *pid);
             self.kept.retain(|(pid, _), _| *pid != first);
@@ -108,11 +109,11 @@ impl Modules {
     }
 
     /// A page of a process, of its memory or of what was kept of it.
-    fn page(&self, pid: u32, memory: &Option<Memory>, address: u64, to: &mut [u8; PAGE_BYTES]) -> Option<()> {
+    fn page(&self, pid: u32, memory: &Option<Memory>, address: u64, to: &mut [u8]) -> Option<()> {
         if memory.as_ref().and_then(|memory| memory.page(address, to)).is_some() {
             return Some(());
         }
-        to.copy_from_slice(self.kept.get(&(pid, address))?.get(..PAGE_BYTES)?);
+        to.copy_from_slice(self.kept.get(&(pid, address))?.get(..to.len())?);
         Some(())
     }
 
@@ -120,7 +121,7 @@ impl Modules {
     fn kept_areas(&self, pid: u32) -> Vec<Area> {
         let area = |address: u64| Area {
             start: address,
-            end: address + PAGE,
+            end: address + page::size(),
             permissions: "r-xp".to_owned(),
             name: None,
             file: None,
@@ -140,14 +141,14 @@ fn write(folder: &Path, area: &Area, bytes: &[u8]) -> Result<()> {
 }
 
 /// Reads what there is, page by page; the rest stays as it is.
-fn read(address: u64, bytes: &mut [u8], page: impl Fn(u64, &mut [u8; PAGE_BYTES]) -> Option<()>) {
-    let mut whole = [0; PAGE_BYTES];
+fn read(address: u64, bytes: &mut [u8], fetch: impl Fn(u64, &mut [u8]) -> Option<()>) {
+    let mut whole = target::page();
     let mut done = 0;
     while done < bytes.len() {
         let Some(at) = address.checked_add(done as u64) else { return };
-        let within = (at % PAGE) as usize;
-        let length = (PAGE_BYTES - within).min(bytes.len() - done);
-        if page(at - at % PAGE, &mut whole).is_some() {
+        let within = page::offset(at) as usize;
+        let length = (whole.len() - within).min(bytes.len() - done);
+        if fetch(page::start(at), &mut whole).is_some() {
             bytes[done..done + length].copy_from_slice(&whole[within..within + length]);
         }
         done += length;

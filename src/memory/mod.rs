@@ -21,7 +21,7 @@ use anyhow::{Result, bail};
 
 pub use collect::Own;
 pub use dump::{Dump, INDEX};
-pub use record::{Argument, Call, Mapping, PAGE_BYTES, Page, PageRecord, Source, Tally, Trigger};
+pub use record::{Argument, Call, Mapping, Page, PageRecord, Source, Tally, Trigger};
 pub use tracer::{Tracer, Tracing};
 
 use crate::command::{self, Running};

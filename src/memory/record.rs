@@ -8,9 +8,6 @@ use crate::hex::{Hex, digits};
 use crate::output::{SCHEMA, Timestamp};
 use crate::probe::abi::memory::fl_call;
 
-/// The bytes in a page.
-pub const PAGE_BYTES: usize = 4096;
-
 /// A call that maps, changes or unmaps memory. Fields as in docs/output.md; None is `null`: not known.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Mapping {
@@ -182,7 +179,7 @@ pub struct Page {
     pub source: Source,
     /// The file's path, or `[vdso]`; None: anonymous memory.
     pub mapping_name: Option<String>,
-    /// What was in it: [`PAGE_BYTES`] of them.
+    /// What was in it, as many as the kernel's pages have.
     pub bytes: Arc<[u8]>,
 }
 

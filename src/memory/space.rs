@@ -7,9 +7,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::cover::Cover;
-use super::record::{PAGE_BYTES, Page, Source, Tally, Trigger};
-use super::target::{self, Area, Mapped, Memory, PAGE, Presence};
+use super::record::{Page, Source, Tally, Trigger};
+use super::target::{self, Area, Mapped, Memory, Presence};
 use crate::output::Timestamp;
+use crate::page;
 
 /// Pages of a process whose last content is remembered: beyond these all are forgotten, and told anew.
 const SEEN_MAX: usize = 1 << 20;
@@ -103,7 +104,7 @@ impl Space {
 
     /// The page at `address` as it is now. None: it isn't there, or it is what was seen there last.
     pub fn read(&mut self, address: u64, reading: Reading<'_>) -> Option<Page> {
-        let mut bytes = [0; PAGE_BYTES];
+        let mut bytes = target::page();
         self.memory.as_ref()?.page(address, &mut bytes)?;
         self.page(address, &bytes, Source::Process, reading)
     }
@@ -119,9 +120,9 @@ impl Space {
         reading: Reading<'_>,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
     ) -> Result<Tally, E> {
-        let mut tally = Tally { total: (end - start).div_ceil(PAGE), ..Tally::default() };
+        let mut tally = Tally { total: (end - start).div_ceil(page::size()), ..Tally::default() };
         let look_end = end.min(start.saturating_add(LOOK_MAX));
-        tally.left_out += (end - look_end).div_ceil(PAGE);
+        tally.left_out += (end - look_end).div_ceil(page::size());
         // Of a file, or the kernel's own for all: it is there whether the process has used it or not.
         let is_backed = area.file.is_some() || area.name.as_deref() == Some(VDSO);
         let mut wanted = Vec::new();
@@ -130,10 +131,10 @@ impl Space {
                 tally.resident += 1;
             } else if presence == Presence::Untouched && !is_backed {
                 tally.untouched += 1;
-            } else if *room < PAGE {
+            } else if *room < page::size() {
                 tally.left_out += 1;
             } else {
-                *room -= PAGE;
+                *room -= page::size();
                 wanted.push((address, presence));
             }
             true
@@ -144,12 +145,12 @@ impl Space {
         };
         if !is_there {
             // What was said until then, if anything, is worth nothing any more.
-            *room += wanted.len() as u64 * PAGE;
-            let left_out = (end - look_end).div_ceil(PAGE);
+            *room += wanted.len() as u64 * page::size();
+            let left_out = (end - look_end).div_ceil(page::size());
             tally = Tally { total: tally.total, left_out, ..Tally::default() };
             wanted.clear();
             let mut address = start;
-            while address < look_end && *room >= PAGE {
+            while address < look_end && *room >= page::size() {
                 if have.pages.contains(&address) {
                     tally.resident += 1;
                 } else if !is_backed && address < have.looked_to {
@@ -157,12 +158,12 @@ impl Space {
                 } else if !is_backed {
                     tally.gone += 1;
                 } else {
-                    *room -= PAGE;
+                    *room -= page::size();
                     wanted.push((address, Presence::File));
                 }
-                address += PAGE;
+                address += page::size();
             }
-            tally.left_out += (look_end - address) / PAGE;
+            tally.left_out += (look_end - address) / page::size();
         }
         let file = area.file.as_ref().and_then(|mapped| {
             let opened = self.memory.as_ref().and_then(|memory| memory.mapped_file(area.start, area.end));
@@ -172,7 +173,7 @@ impl Space {
             match self.fetch(area, address, presence, file.as_ref()) {
                 Fetched::Page(bytes, source) => {
                     tally.read += 1;
-                    if let Some(page) = self.page(address, &*bytes, source, reading) {
+                    if let Some(page) = self.page(address, &bytes, source, reading) {
                         emit(page)?;
                     }
                 }
@@ -185,7 +186,7 @@ impl Space {
 
     /// Reads one page where it is to be had.
     fn fetch(&self, area: &Area, address: u64, presence: Presence, file: Option<&(File, &Mapped)>) -> Fetched {
-        let mut bytes = Box::new([0; PAGE_BYTES]);
+        let mut bytes = target::page();
         // The file first, where it has the same: to read it in the process would map it there.
         if presence != Presence::Own
             && let Some((file, mapped)) = file
@@ -229,7 +230,7 @@ impl Space {
             let tally = self.read_rest(area, (start, area.end), &Had::default(), room, reading, emit)?;
             if tally.left_out > 0 {
                 // Not exactly where it ended where pages were untouched in between: some are looked at twice.
-                self.cursor = start + (tally.read + tally.gone) * PAGE;
+                self.cursor = start + (tally.read + tally.gone) * page::size();
                 break;
             }
         }
@@ -250,7 +251,7 @@ pub(super) struct Had {
 pub(super) const VDSO: &str = "[vdso]";
 
 enum Fetched {
-    Page(Box<[u8; PAGE_BYTES]>, Source),
+    Page(Vec<u8>, Source),
     /// Behind the end of the file.
     Untouched,
     Gone,

@@ -8,12 +8,9 @@ use std::path::Path;
 use nix::sys::stat::{major, makedev, minor};
 use procfs::process::{MMPermissions, MMapPath, Process};
 
-use super::record::PAGE_BYTES;
 use crate::arch::syscall::VSYSCALL;
 use crate::output::lossy;
-
-/// PAGE_BYTES, for addresses.
-pub(super) const PAGE: u64 = PAGE_BYTES as u64;
+use crate::page;
 
 /// Entries of /proc/PID/pagemap that are read at once: 32 KiB.
 const ENTRIES: usize = 4096;
@@ -147,7 +144,7 @@ impl Memory {
     }
 
     /// Reads the page at `address`. None: it isn't there.
-    pub fn page(&self, address: u64, bytes: &mut [u8; PAGE_BYTES]) -> Option<()> {
+    pub fn page(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
         self.mem.read_exact_at(bytes, address).ok()
     }
 
@@ -157,8 +154,9 @@ impl Memory {
         let mut bytes = vec![0; ENTRIES * 8];
         let mut address = start;
         while address < end {
-            let wanted = usize::try_from((end - address).div_ceil(PAGE)).map_or(ENTRIES, |pages| pages.min(ENTRIES));
-            let read = match self.pagemap.read_at(&mut bytes[..wanted * 8], address / PAGE * 8) {
+            let wanted =
+                usize::try_from((end - address).div_ceil(page::size())).map_or(ENTRIES, |pages| pages.min(ENTRIES));
+            let read = match self.pagemap.read_at(&mut bytes[..wanted * 8], address / page::size() * 8) {
                 Ok(read) if read >= 8 => read,
                 _ => return false,
             };
@@ -167,7 +165,7 @@ impl Memory {
                 if !take(address, Presence::of(entry)) {
                     return true;
                 }
-                address += PAGE;
+                address += page::size();
             }
         }
         true
@@ -177,6 +175,11 @@ impl Memory {
     pub fn mapped_file(&self, start: u64, end: u64) -> Option<File> {
         File::open(format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid)).ok()
     }
+}
+
+/// Room for a page.
+pub(super) fn page() -> Vec<u8> {
+    vec![0; page::size() as usize]
 }
 
 /// The file of a mapping, by its path, as long as it is the very same.
@@ -201,7 +204,7 @@ fn same_device(one: u64, other: u64) -> bool {
 }
 
 /// Reads a page of a file; what is behind its end is zeros, as in memory. None: all of it is behind the end.
-pub(super) fn file_page(file: &File, offset: u64, bytes: &mut [u8; PAGE_BYTES]) -> Option<()> {
+pub(super) fn file_page(file: &File, offset: u64, bytes: &mut [u8]) -> Option<()> {
     bytes.fill(0);
     let mut filled = 0;
     while filled < bytes.len() {
@@ -216,11 +219,11 @@ pub(super) fn file_page(file: &File, offset: u64, bytes: &mut [u8; PAGE_BYTES]) 
 }
 
 /// The page at `offset` of the vdso, as we have it ourselves. None: ours is shorter.
-pub(super) fn own_vdso(offset: u64) -> Option<Box<[u8; PAGE_BYTES]>> {
+pub(super) fn own_vdso(offset: u64) -> Option<Vec<u8>> {
     let pid = std::process::id();
     let areas = areas(pid).ok()?;
     let own = areas.iter().find(|area| area.name.as_deref() == Some("[vdso]"))?;
-    let mut bytes = Box::new([0; PAGE_BYTES]);
+    let mut bytes = page();
     let address = own.start + offset;
     (address < own.end).then_some(())?;
     Memory::open(pid).ok()?.page(address, &mut bytes)?;
@@ -240,7 +243,7 @@ mod tests {
 
     fn area_of(permissions: &str, file: Option<bool>) -> Area {
         let file = file.map(|is_gone| Mapped { device: 1, inode: 2, offset: 0, path: None, is_gone });
-        Area { start: 0, end: PAGE, permissions: permissions.to_owned(), name: None, file }
+        Area { start: 0, end: page::size(), permissions: permissions.to_owned(), name: None, file }
     }
 
     #[test]
@@ -266,7 +269,7 @@ mod tests {
         let areas = areas(std::process::id()).unwrap();
         let own = areas.iter().find(|area| area.is_executable() && area.file.is_some()).unwrap();
         let memory = Memory::open(std::process::id()).unwrap();
-        let (mut from_memory, mut from_file) = ([0; PAGE_BYTES], [0; PAGE_BYTES]);
+        let (mut from_memory, mut from_file) = (page(), page());
         memory.page(own.start, &mut from_memory).unwrap();
         let mapped = own.file.as_ref().unwrap();
         let file = file_by_path(std::process::id(), mapped).unwrap();

@@ -24,6 +24,7 @@ pub use variable::Variable;
 
 use self::copy::PrivateCopy;
 use self::elf::{Headers, Segment};
+use crate::page;
 
 /// How many files' symbols are kept.
 const FILES_MAX: usize = 64;
@@ -166,11 +167,10 @@ impl Symbols {
         }
         // A file of debug information alone doesn't say where in the real one its code was. But if a mapping is as long as
         // the only part with code, it is that part.
-        let page = |address: u64| address & !0xfff;
         match &self.code[..] {
             [code] if code.offset.is_empty() => {
-                let start = page(code.address.start);
-                let bytes = page(code.address.end.checked_add(0xfff)?).checked_sub(start)?;
+                let start = page::start(code.address.start);
+                let bytes = page::round_up(code.address.end)?.checked_sub(start)?;
                 (bytes == place.mapping_bytes).then(|| start.checked_add(place.in_mapping)).flatten()
             }
             _ => None,

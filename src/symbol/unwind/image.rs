@@ -5,6 +5,7 @@ use std::ops::Range;
 use object::elf::SectionHeader64;
 use object::read::elf::SectionHeader;
 
+use crate::page;
 use crate::symbol::elf::{ENDIAN, Headers, Segment, Source};
 
 /// A section of an image.
@@ -57,8 +58,8 @@ impl Sections {
     /// None: no code is there.
     pub(super) fn bias(&self, start: u64, offset: u64) -> Option<u64> {
         // A mapping begins at a page, its segment anywhere in that page.
-        let page = |at: u64| at & !0xfff;
-        let segment = self.code.iter().find(|code| (page(code.offset.start)..code.offset.end).contains(&offset))?;
+        let segment =
+            self.code.iter().find(|code| (page::start(code.offset.start)..code.offset.end).contains(&offset))?;
         Some(start.wrapping_sub(offset).wrapping_add(segment.offset.start).wrapping_sub(segment.address.start))
     }
 
