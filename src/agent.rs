@@ -8,6 +8,7 @@ mod signals;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ pub struct Options {
     pub interval: Duration,
     /// Where `/metrics` is served; None: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// What `/metrics` asks of whoever scrapes it: TLS and passwords. `None` means nothing.
+    pub web_config: Option<PathBuf>,
     /// How many executables get a label of their own.
     pub max_executables: usize,
     /// Count who sends which signal to whom, too; None: not asked for.
@@ -95,8 +98,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         say!("faultline: {unseen}");
     }
     if let Some(address) = options.metrics_listen {
-        let bound = serve(address, metrics.registry(), health.clone())?;
-        say!("faultline: metrics on http://{bound}/metrics");
+        let url = serve(address, options.web_config.as_deref(), metrics.registry(), health.clone())?;
+        say!("faultline: metrics on {url}");
     }
     host::release_memory();
     if options.crash.common.verbose {

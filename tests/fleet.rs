@@ -29,10 +29,46 @@ impl Drop for Folder {
     }
 }
 
-fn folder() -> Folder {
-    let path = std::env::temp_dir().join(format!("faultline-fleet-{}", std::process::id()));
+fn folder(name: &str) -> Folder {
+    let path = std::env::temp_dir().join(format!("faultline-fleet-{name}-{}", std::process::id()));
     fs::create_dir(&path).unwrap();
     Folder(path)
+}
+
+/// An agent, and the URL of its metrics without the scheme: `127.0.0.1:PORT`.
+fn agent(arguments: &[&str], scheme: &str) -> (Running, String) {
+    let mut agent = Running(
+        Command::new(env!("CARGO_BIN_EXE_faultline"))
+            .args(["agent", "--interval", "0.5", "--metrics-listen", "0", "-o", "/dev/null"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut said = BufReader::new(agent.0.stderr.take().unwrap()).lines();
+    let address = said.find_map(|line| {
+        let line = line.unwrap();
+        let (_, rest) = line.split_once(&format!("metrics on {scheme}://"))?;
+        Some(rest.trim_end_matches("/metrics").to_owned())
+    });
+    (agent, address.expect("the agent did not start"))
+}
+
+/// A Prometheus with these jobs, and its address.
+fn prometheus(folder: &Folder, jobs: &str) -> (Running, String) {
+    fs::write(folder.0.join("prometheus.yml"), format!("scrape_configs:\n{jobs}")).unwrap();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let prometheus = Command::new("prometheus")
+        .arg(format!("--config.file={}", folder.0.join("prometheus.yml").display()))
+        .arg(format!("--storage.tsdb.path={}", folder.0.join("data").display()))
+        .arg(format!("--web.listen-address={listen}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("prometheus is needed: ci/install test installs it");
+    let running = Running(prometheus);
+    wait_until("waited for Prometheus", || TcpStream::connect(&listen).is_ok());
+    (running, listen)
 }
 
 fn get(address: &str, path: &str) -> String {
@@ -75,38 +111,11 @@ fn many_deaths(folder: &Path) -> PathBuf {
 
 #[test]
 fn prometheus_counts_what_was_injected() {
-    let folder = folder();
+    let folder = folder("counts");
     let program = many_deaths(&folder.0);
-    let mut agent = Running(
-        Command::new(env!("CARGO_BIN_EXE_faultline"))
-            .args(["agent", "--interval", "0.5", "--metrics-listen", "0", "-n", "fleet-app-8c", "-o", "/dev/null"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap(),
-    );
-    let mut said = BufReader::new(agent.0.stderr.take().unwrap()).lines();
-    let address = said
-        .find_map(|line| {
-            Some(line.unwrap().split_once("metrics on http://")?.1.trim_end_matches("/metrics").to_owned())
-        })
-        .expect("the agent did not start");
-
-    let config = format!(
-        "scrape_configs:\n- job_name: faultline\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{address}']\n"
-    );
-    fs::write(folder.0.join("prometheus.yml"), config).unwrap();
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let _prometheus = Running(
-        Command::new("prometheus")
-            .arg(format!("--config.file={}", folder.0.join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", folder.0.join("data").display()))
-            .arg(format!("--web.listen-address={listen}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus is needed: ci/install test installs it"),
-    );
-    wait_until("waited for Prometheus", || TcpStream::connect(&listen).is_ok());
+    let (_agent, address) = agent(&["-n", "fleet-app-8c"], "http");
+    let job = format!("- job_name: faultline\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{address}']\n");
+    let (_prometheus, listen) = prometheus(&folder, &job);
 
     const SELECTOR: &str =
         "faultline_crashes_total{executable=\"fleet-app-8c\",signal=\"SIGSEGV\",code=\"SEGV_MAPERR\"}";
@@ -133,4 +142,36 @@ fn prometheus_counts_what_was_injected() {
     promtool.stdin.take().unwrap().write_all(get(&address, "/metrics").as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The file that the exporters take, as promtool checks it, and the client settings that Prometheus has for them.
+#[test]
+fn prometheus_scrapes_by_tls_with_a_password() {
+    let folder = folder("tls");
+    let path = |name: &str| folder.0.join(name).display().to_string();
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(path("server.crt"), cert.pem()).unwrap();
+    fs::write(path("server.key"), signing_key.serialize_pem()).unwrap();
+    let hash = bcrypt::hash("geheim", 10).unwrap();
+    let web = format!(
+        "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\nbasic_auth_users:\n  prometheus: {hash}\n"
+    );
+    fs::write(path("web.yml"), web).unwrap();
+    let checked = Command::new("promtool").args(["check", "web-config", &path("web.yml")]).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let (_agent, address) = agent(&["-n", "no-such-name", "--web.config.file", &path("web.yml")], "https");
+    let job = |name: &str, password: &str| {
+        format!(
+            "- job_name: {name}\n  scrape_interval: 1s\n  scheme: https\n  \
+             tls_config: {{ca_file: '{}', server_name: localhost}}\n  \
+             basic_auth: {{username: prometheus, password: {password}}}\n  static_configs:\n  - targets: ['{address}']\n",
+            path("server.crt")
+        )
+    };
+    let (_prometheus, listen) = prometheus(&folder, &(job("right", "geheim") + &job("wrong", "falsch")));
+    wait_until("waited for a scrape", || query(&listen, "up{job=\"right\"}") == Some(1.0));
+    wait_until("waited for a refusal", || query(&listen, "up{job=\"wrong\"}") == Some(0.0));
+    assert!(query(&listen, "faultline_build_info{job=\"right\"}").is_some());
+    assert_eq!(query(&listen, "faultline_build_info{job=\"wrong\"}"), None);
 }

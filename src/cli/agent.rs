@@ -1,6 +1,7 @@
 //! `faultline agent` as it is typed.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -22,6 +23,10 @@ pub struct AgentArgs {
     /// Serve /metrics (OpenMetrics) and /healthz at this address; a port alone listens on 127.0.0.1 only
     #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen_address)]
     metrics_listen: Option<SocketAddr>,
+
+    /// Serve them by TLS, and only to a client with a password, as FILE says (YAML, the format of Prometheus' exporters)
+    #[arg(long = "web.config.file", value_name = "FILE", requires = "metrics_listen")]
+    web_config: Option<PathBuf>,
 
     /// Give at most N executables a label of their own in metrics; the others share `other`
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -97,6 +102,7 @@ impl From<AgentArgs> for Options {
             },
             interval: args.interval,
             metrics_listen: args.metrics_listen,
+            web_config: args.web_config,
             max_executables: args.max_executables as usize,
         }
     }

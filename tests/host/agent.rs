@@ -13,15 +13,15 @@ use serde_json::Value;
 use crate::harness::{FAULTLINE, Scratch, copy_program, records};
 
 /// An agent while it runs.
-struct Agent {
-    child: Child,
+pub(crate) struct Agent {
+    pub(crate) child: Child,
     stderr: BufReader<ChildStderr>,
     /// `127.0.0.1:PORT`
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Agent {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::spawn(Command::new(FAULTLINE).args(["agent", "--metrics-listen", "0"]).args(arguments))
     }
 
@@ -44,7 +44,7 @@ impl Agent {
     }
 
     /// Status line, headers and body.
-    fn get(&self, path: &str, accept: &str) -> String {
+    pub(crate) fn get(&self, path: &str, accept: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -53,7 +53,7 @@ impl Agent {
     }
 
     /// The value of the only sample that begins so. Waits until it is `wanted`.
-    fn wait_for(&self, metric: &str, wanted: f64) {
+    pub(crate) fn wait_for(&self, metric: &str, wanted: f64) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let text = self.get("/metrics", "*/*");
@@ -66,7 +66,7 @@ impl Agent {
         }
     }
 
-    fn stop(self) -> Output {
+    pub(crate) fn stop(self) -> Output {
         self.signal("TERM");
         let Self { child, mut stderr, .. } = self;
         let mut output = child.wait_with_output().unwrap();
@@ -75,7 +75,7 @@ impl Agent {
     }
 }
 
-fn crash(scratch: &Scratch, name: &str, same: u64, others: u64) {
+pub(crate) fn crash(scratch: &Scratch, name: &str, same: u64, others: u64) {
     let program = scratch.path(name);
     if !program.exists() {
         copy_program("many-deaths", &program);
@@ -88,7 +88,7 @@ fn matched(records: &[Value]) -> u64 {
     summaries.map(|summary| summary["deliveries"]["matched"].as_u64().unwrap()).sum()
 }
 
-fn crashes(name: &str) -> String {
+pub(crate) fn crashes(name: &str) -> String {
     format!("faultline_crashes_total{{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",executable=\"{name}\"}}")
 }
 

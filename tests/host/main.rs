@@ -13,6 +13,7 @@ mod memory;
 mod output;
 mod pagefault;
 mod privileges;
+mod server;
 mod signal;
 mod strict;
 mod summary;

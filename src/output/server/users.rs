@@ -1,0 +1,90 @@
+//! Basic authentication against bcrypt hashes, as Prometheus' exporters have it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::HeaderValue;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+/// Who is let in. A hash takes a tenth of a second and more to check, on a thread of its own and one at a time: whoever guesses
+/// passwords delays neither those who have been let in before, nor those who need no password.
+pub(super) struct Users {
+    hashes: BTreeMap<String, String>,
+    /// Digests of the names, hashes and passwords that were right.
+    admitted: Mutex<HashSet<[u8; 32]>>,
+    hashing: Arc<Semaphore>,
+}
+
+impl Users {
+    /// `hashes`: by user name.
+    pub(super) fn new(hashes: BTreeMap<String, String>) -> Self {
+        Self { hashes, admitted: Mutex::default(), hashing: Arc::new(Semaphore::new(1)) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    /// May the sender of this `Authorization` header come in?
+    pub(super) async fn admit(&self, authorization: Option<&HeaderValue>) -> bool {
+        let Some((name, password)) = authorization.and_then(credentials) else { return false };
+        // A name that isn't known takes as long as one that is.
+        let (hash, is_known) = match (self.hashes.get(&name), self.hashes.values().next()) {
+            (Some(hash), _) => (hash.clone(), true),
+            (None, Some(any)) => (any.clone(), false),
+            (None, None) => return false,
+        };
+        let digest: [u8; 32] = Sha256::digest([name.as_bytes(), hash.as_bytes(), &password].join(&0)).into();
+        if self.admitted().contains(&digest) {
+            return true;
+        }
+        // The permit goes with the work: what a peer that has gone asked for is over before the next one's begins.
+        let Ok(permit) = self.hashing.clone().acquire_owned().await else { return false };
+        let checked = tokio::task::spawn_blocking(move || {
+            let is_right = bcrypt::non_truncating_verify(password, &hash).unwrap_or(false);
+            drop(permit);
+            is_right
+        });
+        let is_admitted = checked.await.unwrap_or(false) && is_known;
+        if is_admitted {
+            self.admitted().insert(digest);
+        }
+        is_admitted
+    }
+
+    /// There are no more of them than users: one password matches a hash.
+    fn admitted(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Name and password of a header `Basic BASE64`, RFC 7617. `None` means that it is nothing of the kind.
+fn credentials(header: &HeaderValue) -> Option<(String, Vec<u8>)> {
+    let (scheme, encoded) = header.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded.trim()).ok()?;
+    let colon = decoded.iter().position(|&byte| byte == b':')?;
+    let name = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+    Some((name, decoded[colon + 1..].to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_has_a_name_and_a_password() {
+        let of = |text: &str| credentials(&HeaderValue::from_str(text).unwrap());
+        // alice:a:b
+        assert_eq!(of("Basic YWxpY2U6YTpi"), Some(("alice".to_owned(), b"a:b".to_vec())));
+        assert_eq!(of("basic YWxpY2U6"), Some(("alice".to_owned(), Vec::new())));
+        for wrong in ["Bearer YWxpY2U6YTpi", "Basic", "Basic YWxpY2U=", "Basic !", "Basic YWxpY2U6YTp"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}
