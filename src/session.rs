@@ -1,12 +1,17 @@
-//! One run between attaching and the last record, whatever is watched: until Ctrl-C, the end of the time or of the command.
+//! One run, whatever is watched: what is checked before anything is attached, what is said when it is, the loop until Ctrl-C,
+//! the end of the time or of the command, and how it ends. A command gives its probe and a [`Reader`].
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::command::{self, Running};
+use crate::host;
+use crate::options::Common;
+use crate::output::Writer;
+use crate::probe::Build;
 use crate::watch::{Event, Watch};
 
 /// How many samples are taken at once: bounds the memory between the ring and the output.
@@ -14,81 +19,215 @@ pub const BATCH: usize = 64;
 
 /// What a session reads and writes.
 pub trait Reader {
+    /// The most that [`Reader::drain`] takes at once.
+    const BATCH: usize = BATCH;
+
+    /// Without a command, too, a run ends with the tally. False: the last record has what it says.
+    const TALLIES: bool = true;
+
     /// Readable when samples came after a pause.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
-    /// Takes one batch of samples and writes what it tells; returns how many were taken. Fewer than [`BATCH`]: all there were.
+    /// Takes one batch of samples and writes their records; returns how many were taken. Fewer than [`Reader::BATCH`]: all
+    /// there were.
     ///
     /// # Errors
     /// Where the ring can't be read or the output takes no more.
     fn drain(&mut self) -> Result<usize>;
 
+    /// When [`Reader::tick`] is due, if it was due last at `last`; `None`: never.
+    fn next_tick(&self, _last: Instant) -> Option<Instant> {
+        None
+    }
+
     /// The interval is over.
     ///
     /// # Errors
     /// As [`Reader::drain`].
-    fn tick(&mut self) -> Result<()>;
+    fn tick(&mut self) -> Result<()> {
+        Ok(())
+    }
 
-    /// The run is over: takes what a full ring may hold and no more, and writes what is told at the end.
+    /// All that is watched has ended: asked after each drain while no command runs.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// Somebody moved the output's file away.
+    fn hang_up(&mut self) {}
+
+    /// The run is over: takes what a full ring may hold and no more, and writes the last records.
     ///
     /// # Errors
     /// As [`Reader::drain`].
-    fn finish(&mut self) -> Result<()>;
+    fn finish(&mut self) -> Result<End>;
 }
 
-/// Runs `command` if there is one, and reads until the end. Returns the command's status; None: there was none, or it runs on.
+/// How a run went.
+pub struct End {
+    /// What was counted and what was lost, in words; `None`: nothing is said.
+    pub tally: Option<String>,
+    /// Something was lost, and the tally is said whatever was asked for.
+    pub lost: bool,
+    /// Something was lost or missing that `--strict` asks for.
+    pub incomplete: bool,
+}
+
+/// What is said when everything is attached.
+pub struct Announcement {
+    /// What is watched, and through which hooks.
+    pub watching: String,
+    /// Records have names from files, which other users may own.
+    pub has_names: bool,
+    /// What else there is to say, a line each.
+    pub notes: Vec<String>,
+    /// How the programs read kernel memory.
+    pub build: Build,
+}
+
+impl Announcement {
+    /// Without names and notes.
+    pub fn new(subject: &str, hooks: &[&str], build: Build) -> Self {
+        let watching = format!("{subject} through {}", hooks.join(" and "));
+        Self { watching, has_names: false, notes: Vec::new(), build }
+    }
+}
+
+/// A run before anything is attached.
+pub struct Start<'run> {
+    common: &'run Common,
+    began: Instant,
+    watch: Option<Watch>,
+}
+
+/// Checks what all commands share, and opens the output.
 ///
 /// # Errors
-/// What the reader says, and a command that can't be run.
-pub fn run(
-    reader: &mut impl Reader,
-    watch: &mut Watch,
-    command: &[OsString],
-    interval: Option<Duration>,
-) -> Result<Option<u8>> {
-    let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
-    let mut told = false;
-    await_tick(watch, interval);
-    loop {
-        match watch.next(reader.as_fd().as_fd())? {
-            Event::Samples => watch.took(reader.drain()?, BATCH),
-            Event::Child => {
-                if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
-                    reader.finish()?;
-                    return Ok(Some(command::exit_code(status)));
-                }
-            }
-            Event::Stop { signal, from_terminal } => match &running {
-                // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
-                Some(running) if !told => {
-                    told = true;
-                    if !from_terminal {
-                        running.signal(signal);
+/// What can't be watched or written: one line with the cure.
+pub fn open(common: &Common) -> Result<(Start<'_>, Writer)> {
+    let began = Instant::now();
+    common.check()?;
+    let writer = Writer::open(&common.target, common.format)?;
+    Ok((Start { common, began, watch: None }, writer))
+}
+
+/// The same for a run that goes on for months: each record is written whole, and SIGHUP opens the file anew. Call it before
+/// there are other threads.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_daemon(common: &Common) -> Result<(Start<'_>, Writer)> {
+    let began = Instant::now();
+    common.check()?;
+    let writer = Writer::open_whole(&common.target, common.format)?;
+    let watch = Some(Watch::with_hangup(common.duration)?);
+    Ok((Start { common, began, watch }, writer))
+}
+
+impl<'run> Start<'run> {
+    /// The probe is attached. From now on a signal ends the run in order. Call it before there are other threads.
+    ///
+    /// # Errors
+    /// Where signals can't be taken as events.
+    pub fn attached(self) -> Result<Session<'run>> {
+        let took = self.began.elapsed();
+        let watch = self.watch.map_or_else(|| Watch::new(self.common.duration), Ok)?;
+        Ok(Session { common: self.common, took, watch })
+    }
+}
+
+/// A run with everything attached.
+pub struct Session<'run> {
+    common: &'run Common,
+    took: Duration,
+    watch: Watch,
+}
+
+impl Session<'_> {
+    /// Says what is watched, and gives back the memory that only the start has needed.
+    pub fn announce(&self, words: &Announcement) {
+        host::release_memory();
+        say!("faultline: watching {}", words.watching);
+        if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen).filter(|_| words.has_names) {
+            say!("faultline: {unseen}");
+        }
+        for note in &words.notes {
+            say!("faultline: {note}");
+        }
+        if self.common.verbose {
+            let memory = host::resident_bytes().map_or("unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
+            let (took, build) = (self.took.as_secs_f64() * 1000.0, words.build.words());
+            say!("faultline: attached after {took:.1} ms, {build}, resident memory {memory}");
+        }
+    }
+
+    /// Runs the command if there is one, reads until the end, and says how it went. Returns what to exit with.
+    ///
+    /// # Errors
+    /// What the reader says, and a command that can't be run.
+    pub fn run<R: Reader>(mut self, reader: &mut R) -> Result<ExitCode> {
+        let (status, end) = self.read(reader)?;
+        let is_wanted = self.common.verbose || end.lost || (R::TALLIES && status.is_none());
+        if let Some(tally) = end.tally.filter(|_| is_wanted) {
+            say!("faultline: {}", tally.trim_end());
+        }
+        let is_incomplete = self.common.strict && end.incomplete;
+        Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(is_incomplete))))
+    }
+
+    /// Returns the command's status; `None`: there was none, or it runs on.
+    fn read<R: Reader>(&mut self, reader: &mut R) -> Result<(Option<u8>, End)> {
+        let command = &self.common.command;
+        let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
+        let mut told = false;
+        self.await_tick(reader, Instant::now());
+        loop {
+            match self.watch.next(reader.as_fd())? {
+                Event::Samples => {
+                    let taken = reader.drain()?;
+                    self.watch.took(taken, R::BATCH);
+                    if taken < R::BATCH && running.is_none() && reader.has_ended() {
+                        return Ok((None, reader.finish()?));
                     }
                 }
-                _ => return leave(reader, running.as_ref()),
-            },
-            Event::TimeUp => return leave(reader, running.as_ref()),
-            Event::Tick => {
-                await_tick(watch, interval);
-                reader.tick()?;
+                Event::Child => {
+                    if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
+                        return Ok((Some(command::exit_code(status)), reader.finish()?));
+                    }
+                }
+                Event::Stop { signal, from_terminal } => match &running {
+                    // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
+                    Some(running) if !told => {
+                        told = true;
+                        if !from_terminal {
+                            running.signal(signal);
+                        }
+                    }
+                    _ => return leave(reader, running.as_ref()),
+                },
+                Event::TimeUp => return leave(reader, running.as_ref()),
+                Event::Tick => {
+                    let due = Instant::now();
+                    reader.tick()?;
+                    self.await_tick(reader, due);
+                }
+                Event::Hangup => reader.hang_up(),
             }
-            Event::Hangup => {}
+        }
+    }
+
+    /// After a pause of the whole machine there is one tick, not one for each that was missed.
+    fn await_tick(&mut self, reader: &impl Reader, last: Instant) {
+        if let Some(when) = reader.next_tick(last) {
+            self.watch.tick_at(when);
         }
     }
 }
 
-/// After a pause of the whole machine there is one tick, not one for each that was missed.
-fn await_tick(watch: &mut Watch, interval: Option<Duration>) {
-    if let Some(when) = interval.and_then(|interval| Instant::now().checked_add(interval)) {
-        watch.tick_at(when);
-    }
-}
-
-fn leave(reader: &mut impl Reader, running: Option<&Running>) -> Result<Option<u8>> {
-    reader.finish()?;
+fn leave(reader: &mut impl Reader, running: Option<&Running>) -> Result<(Option<u8>, End)> {
+    let end = reader.finish()?;
     if let Some(running) = running {
         say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
     }
-    Ok(None)
+    Ok((None, end))
 }

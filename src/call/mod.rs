@@ -24,7 +24,6 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -35,14 +34,12 @@ pub use select::{Preset, check as check_name};
 pub(crate) use text::write_calls;
 
 use crate::crash::{self, Collector, Decoder as CrashDecoder};
-use crate::host;
 use crate::output::{Format, Record as _, Writer};
 use crate::probe::Ring;
 use crate::probe::call::{Attach, Recorder, Sample};
 use crate::probe::crash::Probe;
-use crate::session::{self, BATCH, Reader};
+use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
-use crate::watch::Watch;
 use gather::Gatherer;
 use prepare::Prepared;
 
@@ -91,60 +88,37 @@ pub struct Options {
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let started = Instant::now();
-    let common = &options.crash.common;
-    common.check()?;
     if options.functions.is_empty() && options.presets.is_empty() && options.triggers.is_empty() {
         bail!(
             "failed to watch: no function was named: give some, as `faultline call munmap mprotect`, or --preset memory, \
              file or signal"
         );
     }
-    let mut writer = Writer::open(&common.target, common.format)?;
+    let common = &options.crash.common;
+    let (start, mut writer) = session::open(common)?;
     let prepared = Prepared::new(options)?;
     let (recorder, attached) = Recorder::start(&prepared.plan)?;
     let probe = Probe::start(&crash::plan(&options.crash))?;
-    let took = started.elapsed();
-    host::release_memory();
-    let mut watch = Watch::new(common.duration)?;
+    let session = start.attached()?;
     let report = prepared.report(&attached);
     if report.function_stages.attached == 0 {
         bail!("{}", report.refusal());
     }
     let ways: Vec<&str> = report.by_way().into_iter().map(|(how, _)| report::words(how)).collect();
-    say!("faultline: watching {}, and kernel calls through {}", crash::subject(&options.crash), ways.join(", "));
-    if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
-        say!("faultline: {unseen}");
-    }
-    for line in report.text().lines() {
-        say!("faultline: {line}");
-    }
-    if common.verbose {
-        say!("faultline: attached after {:.1} ms, {}", took.as_secs_f64() * 1000.0, recorder.build().words());
-    }
-    if common.format == Format::Json {
+    session.announce(&Announcement {
+        watching: format!("{}, and kernel calls through {}", crash::subject(&options.crash), ways.join(", ")),
+        has_names: true,
+        notes: report.text().lines().map(str::to_owned).collect(),
+        build: recorder.build(),
+    });
+    let is_json = common.format == Format::Json;
+    if is_json {
         writer.write(&report)?;
         writer.flush()?;
     }
     let collector = Collector::new(&probe, CrashDecoder::new(options.crash.clone()), &options.crash)?;
     let gatherer = Gatherer::new(&recorder, prepared.decoder(&attached), options.kernel_stacks);
-    let mut reading = Reading::new(collector, &recorder, gatherer, &mut writer)?;
-    let status = session::run(&mut reading, &mut watch, &common.command, options.crash.summary)?;
-    let lost_crashes = common.strict && reading.collector.lost_any()?;
-    let crashes = reading.crashes;
-    drop(reading);
-    let (counters, deaths) = (recorder.counters()?, probe.counters()?);
-    let end = report.at_end(&counters, &deaths, recorder.tasks()?.len() as u64, crashes);
-    if common.format == Format::Json {
-        writer.write(&end)?;
-        writer.flush()?;
-    }
-    let lost = counters.losses.with_crashes(&deaths.losses);
-    if common.verbose || status.is_none() || lost.lost_any() || lost.get("live_budget") != 0 {
-        say!("faultline: {}", end.text().trim_end());
-    }
-    let lacks = common.strict && (report.lacks_any() || lost.lost_any() || lost_crashes);
-    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lacks))))
+    session.run(&mut Reading::new(collector, &recorder, gatherer, writer, (report, is_json))?)
 }
 
 /// What a run reads and writes.
@@ -153,10 +127,13 @@ struct Reading<'run> {
     ring: Ring<'run>,
     samples: Rc<RefCell<Vec<Sample>>>,
     gatherer: Gatherer<'run>,
-    writer: &'run mut Writer,
+    writer: Writer,
+    recorder: &'run Recorder,
+    /// What was asked for and what became of it, and whether it is a record.
+    report: (Report, bool),
     /// Readable when one of the two rings is.
     both: Epoll,
-    /// Crashes that were told; of them those with calls; of them those that a call explains.
+    /// Crashes with a record; of them those with calls; of them those that a call explains.
     crashes: [u64; 3],
 }
 
@@ -165,7 +142,8 @@ impl<'run> Reading<'run> {
         collector: Collector<'run>,
         recorder: &'run Recorder,
         gatherer: Gatherer<'run>,
-        writer: &'run mut Writer,
+        writer: Writer,
+        report: (Report, bool),
     ) -> Result<Self> {
         let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
         let into = samples.clone();
@@ -175,12 +153,12 @@ impl<'run> Reading<'run> {
         for fd in [collector.as_fd(), ring.as_fd()] {
             both.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).context(what)?;
         }
-        Ok(Self { collector, ring, samples, gatherer, writer, both, crashes: [0; 3] })
+        Ok(Self { collector, ring, samples, gatherer, writer, recorder, report, both, crashes: [0; 3] })
     }
 
     /// One batch of each ring; returns how many samples the fuller one had.
     fn take(&mut self) -> Result<usize> {
-        let (gatherer, writer, crashes) = (&mut self.gatherer, &mut *self.writer, &mut self.crashes);
+        let (gatherer, writer, crashes) = (&mut self.gatherer, &mut self.writer, &mut self.crashes);
         let taken = self.collector.take(|mut record| {
             gatherer.add_calls(&mut record)?;
             let calls = record.calls.as_deref().unwrap_or_default();
@@ -212,18 +190,26 @@ impl Reader for Reading<'_> {
         Ok(taken)
     }
 
-    fn tick(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     /// What full rings may hold, and no more: others may go on crashing and calling.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<End> {
         for _ in 0..LAST_BATCHES {
             if self.take()? == 0 {
                 break;
             }
         }
-        self.writer.flush()
+        let (counters, deaths) = (self.recorder.counters()?, self.collector.counters()?);
+        let lost = counters.losses.with_crashes(&deaths.losses);
+        let (report, is_json) = &self.report;
+        let end = report.at_end(&counters, &deaths, self.recorder.tasks()?.len() as u64, self.crashes);
+        if *is_json {
+            self.writer.write(&end)?;
+        }
+        self.writer.flush()?;
+        Ok(End {
+            tally: Some(end.text()),
+            lost: lost.lost_any() || lost.get("live_budget") != 0,
+            incomplete: report.lacks_any() || lost.lost_any() || self.collector.lost_any()?,
+        })
     }
 }
 

@@ -26,14 +26,12 @@ pub use record::{Crash, Diagnosis, Disposition, EndedBy, Frame, PageFault, Secco
 pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
 pub(crate) use text::frame_place;
 
-use crate::host;
 use crate::options::Common;
 use crate::output::Writer;
 use crate::probe::Counters;
 use crate::probe::crash::{Attach, Budget, GroupTable, Plan, Probe};
-use crate::session::{self, Reader};
+use crate::session::{self, Announcement, End, Reader};
 use crate::siginfo;
-use crate::watch::Watch;
 
 /// What a user asked for.
 #[derive(Clone, Debug)]
@@ -69,36 +67,13 @@ pub struct Options {
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let started = Instant::now();
-    options.common.check()?;
-    let mut writer = Writer::open(&options.common.target, options.common.format)?;
-    let plan = plan(options);
-    let probe = Probe::start(&plan)?;
-    let attached = started.elapsed();
-    host::release_memory();
-    let mut watch = Watch::new(options.common.duration)?;
-    say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
-    if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
-        say!("faultline: {unseen}");
-    }
-    if options.common.verbose {
-        let memory =
-            host::resident_bytes().map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
-        say!(
-            "faultline: attached after {:.1} ms, {}, resident memory {memory}",
-            attached.as_secs_f64() * 1000.0,
-            probe.build().words()
-        );
-    }
+    let (start, writer) = session::open(&options.common)?;
+    let probe = Probe::start(&plan(options))?;
+    let session = start.attached()?;
+    let words = Announcement::new(&subject(options), probe.attached(), probe.build());
+    session.announce(&Announcement { has_names: true, ..words });
     let collector = Collector::new(&probe, Decoder::new(options.clone()), options)?;
-    let mut reading = Reading { collector, writer: &mut writer, summaries: options.summary.is_some() };
-    let status = session::run(&mut reading, &mut watch, &options.common.command, options.summary)?;
-    let counters = probe.counters()?;
-    if options.common.verbose || status.is_none() || counters.losses.lost_any() {
-        say!("faultline: {}", tally(&counters));
-    }
-    let lost = options.common.strict && reading.collector.lost_any()?;
-    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
+    session.run(&mut Reading { collector, writer, summary: options.summary })
 }
 
 /// Which signals are watched.
@@ -127,9 +102,9 @@ pub fn plan(options: &Options) -> Plan {
 /// What a run reads and writes.
 struct Reading<'run> {
     collector: Collector<'run>,
-    writer: &'run mut Writer,
-    /// Tell the groups.
-    summaries: bool,
+    writer: Writer,
+    /// Between two summaries of the groups; `None`: there are none.
+    summary: Option<Duration>,
 }
 
 impl Reading<'_> {
@@ -156,15 +131,27 @@ impl Reader for Reading<'_> {
         Ok(taken)
     }
 
+    fn next_tick(&self, last: Instant) -> Option<Instant> {
+        last.checked_add(self.summary?)
+    }
+
     fn tick(&mut self) -> Result<()> {
         self.summarize(false)
     }
 
     /// What a full ring may hold, and no more: others may go on crashing. Then the groups.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<End> {
         self.collector.take_last(|record| self.writer.write(&record))?;
         self.writer.flush()?;
-        if self.summaries { self.summarize(true) } else { Ok(()) }
+        if self.summary.is_some() {
+            self.summarize(true)?;
+        }
+        let counters = self.collector.counters()?;
+        Ok(End {
+            tally: Some(tally(&counters)),
+            lost: counters.losses.lost_any(),
+            incomplete: self.collector.lost_any()?,
+        })
     }
 }
 

@@ -1,21 +1,21 @@
 //! `--watch-all`: anonymous memory that becomes executable, anywhere on the machine, counted in the kernel. No dumps.
 
 use std::collections::HashMap;
-use std::process::ExitCode;
-use std::time::Instant;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use procfs::process::Process;
 
-use super::Options;
 use super::record::Call;
 use crate::hex::Hex;
 use crate::host;
 use crate::output::{Record, SCHEMA, Timestamp, Writer, boottime_ns, escape, lossy};
+use crate::probe::Ring;
 use crate::probe::abi::memory::{fl_alert, fl_alert_key};
 use crate::probe::losses::ALERT_TABLE_FULL;
 use crate::probe::memory::Probe;
-use crate::watch::{Event, Watch};
+use crate::session::{BATCH, End, Reader};
 
 /// How many rows the text shows. JSON has all.
 const TEXT_ROWS: usize = 50;
@@ -214,33 +214,58 @@ impl Record for ExecutableMemory {
     }
 }
 
-/// Tells every interval until told to stop.
-pub(super) fn run(probe: &Probe, options: &Options, mut writer: Writer, watch: &mut Watch) -> Result<ExitCode> {
-    let mut ledger = Ledger::new();
-    let quiet = probe.ring(|_| {})?;
-    loop {
-        if let Some(when) = Instant::now().checked_add(options.interval) {
-            watch.tick_at(when);
-        }
-        let is_last = loop {
-            match watch.next(std::os::fd::AsFd::as_fd(&quiet))? {
-                Event::Tick => break false,
-                Event::Stop { .. } | Event::TimeUp => break true,
-                Event::Samples | Event::Child | Event::Hangup => {}
-            }
-        };
-        let record = ledger.look(probe, is_last)?;
-        writer.write(&record)?;
-        writer.flush()?;
-        if is_last {
-            let counters = probe.counters()?;
-            crate::say!(
-                "faultline: {} calls made anonymous memory executable, {} of them in no row; lost: {}",
-                counters.alerts,
-                counters.losses.get(ALERT_TABLE_FULL),
-                counters.losses.line()
-            );
-            return Ok(ExitCode::from(u8::from(options.common.strict && counters.losses.lost_any())));
-        }
+/// What a run of `--watch-all` reads and writes.
+pub(super) struct Reading<'run> {
+    probe: &'run Probe,
+    /// Nothing comes through it.
+    ring: Ring<'run>,
+    ledger: Ledger,
+    writer: Writer,
+    interval: Duration,
+}
+
+impl<'run> Reading<'run> {
+    /// Begins to read `probe`.
+    ///
+    /// # Errors
+    /// Where the ring can't be mapped.
+    pub(super) fn new(probe: &'run Probe, writer: Writer, interval: Duration) -> Result<Self> {
+        Ok(Self { probe, ring: probe.ring(|_| {})?, ledger: Ledger::new(), writer, interval })
+    }
+
+    fn tell(&mut self, last: bool) -> Result<()> {
+        self.writer.write(&self.ledger.look(self.probe, last)?)?;
+        self.writer.flush()
+    }
+}
+
+impl Reader for Reading<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    fn drain(&mut self) -> Result<usize> {
+        self.ring.take(BATCH)
+    }
+
+    fn next_tick(&self, last: Instant) -> Option<Instant> {
+        last.checked_add(self.interval)
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        self.tell(false)
+    }
+
+    fn finish(&mut self) -> Result<End> {
+        self.tell(true)?;
+        let counters = self.probe.counters()?;
+        let tally = format!(
+            "{} calls made anonymous memory executable, {} of them in no row; lost: {}",
+            counters.alerts,
+            counters.losses.get(ALERT_TABLE_FULL),
+            counters.losses.line()
+        );
+        let lost = counters.losses.lost_any();
+        Ok(End { tally: Some(tally), lost, incomplete: lost })
     }
 }

@@ -12,7 +12,7 @@ mod target;
 mod text;
 mod tracer;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,13 +24,12 @@ pub use dump::{Dump, INDEX};
 pub use record::{Argument, Call, Mapping, Page, PageRecord, Source, Tally, Trigger};
 pub use tracer::{Tracer, Tracing};
 
-use crate::command::{self, Running};
 use crate::host;
 use crate::options::Common;
 use crate::output::Writer;
 use crate::probe::losses::WRITE_FAILED;
 use crate::probe::memory::{Attach, Counters, Plan, Probe};
-use crate::watch::{Event, Watch};
+use crate::session::{self, Announcement, End, Reader};
 use collect::{BATCH, Collector, Item, Limits};
 use elf::Modules;
 
@@ -84,35 +83,21 @@ impl Options {
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let started = Instant::now();
-    options.common.check()?;
     check(options)?;
-    let writer = Writer::open(&options.common.target, options.common.format)?;
+    let (start, writer) = session::open(&options.common)?;
     let dump = options.dump.as_deref().map(Dump::open).transpose()?;
     let probe = Probe::start(&options.plan())?;
-    let attached = started.elapsed();
-    host::release_memory();
-    let mut watch = Watch::new(options.common.duration)?;
-    say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
-    if options.common.verbose {
-        say!("faultline: attached after {:.1} ms, {}", attached.as_secs_f64() * 1000.0, probe.build().words());
-    }
+    let session = start.attached()?;
+    session.announce(&Announcement::new(&subject(options), probe.attached(), probe.build()));
     if options.watch_all {
-        return alert::run(&probe, options, writer, &mut watch);
+        return session.run(&mut alert::Reading::new(&probe, writer, options.interval)?);
     }
     let limits = Limits { pages: options.reads_pages(), max_bytes: options.max_bytes };
     let collector = Collector::new(&probe, limits)?;
-    let host = host::name();
     let modules = options.elf.then(|| Modules::new(options.max_bytes));
-    let mut session = Session { collector, sink: Sink { writer, dump, modules, host }, options };
-    let status = session.run(&mut watch)?;
-    let mut counters = session.collector.counters()?;
-    counters.losses.add(WRITE_FAILED, session.sink.dump.as_ref().map_or(0, Dump::failed));
-    let lost = counters.losses.lost_any();
-    if options.common.verbose || status.is_none() || lost {
-        say!("faultline: {}", tally(&counters));
-    }
-    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(options.common.strict && lost))))
+    let mut reading = Reading { collector, sink: Sink { writer, dump, modules, host: host::name() }, options };
+    reading.begin()?;
+    session.run(&mut reading)
 }
 
 /// Checks what can be checked before anything is loaded.
@@ -130,8 +115,8 @@ fn check(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One run between attaching and the last record.
-struct Session<'run> {
+/// What a run reads and writes.
+struct Reading<'run> {
     collector: Collector<'run>,
     sink: Sink,
     options: &'run Options,
@@ -188,9 +173,9 @@ impl Sink {
     }
 }
 
-impl Session<'_> {
-    /// Returns the command's status; None: there was none, or it still runs.
-    fn run(&mut self, watch: &mut Watch) -> Result<Option<u8>> {
+impl Reading<'_> {
+    /// Begins with the processes that are there already.
+    fn begin(&mut self) -> Result<()> {
         for &pid in &self.options.common.filter.pids {
             self.collector.attach(pid, &mut |item| self.sink.take(item))?;
             for child in self.options.follow.then(|| descendants(pid)).into_iter().flatten() {
@@ -198,69 +183,46 @@ impl Session<'_> {
                 let _ = self.collector.attach(child, &mut |item| self.sink.take(item));
             }
         }
+        self.sink.flush()
+    }
+}
+
+impl Reader for Reading<'_> {
+    const BATCH: usize = BATCH;
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.collector.as_fd()
+    }
+
+    fn drain(&mut self) -> Result<usize> {
+        let taken = self.collector.take(&mut |item| self.sink.take(item))?;
         self.sink.flush()?;
-        let command = &self.options.common.command;
-        let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
-        let mut told = false;
-        self.await_tick(watch);
-        loop {
-            match watch.next(self.collector.as_fd())? {
-                Event::Samples => {
-                    let taken = self.collector.take(&mut |item| self.sink.take(item))?;
-                    self.sink.flush()?;
-                    watch.took(taken, BATCH);
-                    if taken < BATCH && running.is_none() && self.collector.have_ended(&self.options.common.filter.pids)
-                    {
-                        self.finish()?;
-                        return Ok(None);
-                    }
-                }
-                Event::Child => {
-                    if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
-                        self.finish()?;
-                        return Ok(Some(command::exit_code(status)));
-                    }
-                }
-                Event::Stop { signal, from_terminal } => match &running {
-                    // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
-                    Some(running) if !told => {
-                        told = true;
-                        if !from_terminal {
-                            running.signal(signal);
-                        }
-                    }
-                    _ => return self.leave(running.as_ref()),
-                },
-                Event::TimeUp => return self.leave(running.as_ref()),
-                Event::Tick => {
-                    self.collector.tick(&mut |item| self.sink.take(item))?;
-                    self.sink.rebuild();
-                    self.sink.flush()?;
-                    self.await_tick(watch);
-                }
-                Event::Hangup => {}
-            }
-        }
+        Ok(taken)
     }
 
-    fn await_tick(&self, watch: &mut Watch) {
-        if let Some(when) = Instant::now().checked_add(self.collector.patience(self.options.interval)) {
-            watch.tick_at(when);
-        }
+    fn has_ended(&self) -> bool {
+        self.collector.have_ended(&self.options.common.filter.pids)
     }
 
-    fn leave(&mut self, running: Option<&Running>) -> Result<Option<u8>> {
-        self.finish()?;
-        if let Some(running) = running {
-            say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
-        }
-        Ok(None)
+    /// From now on: a look at much memory may take longer than the interval, and samples wait meanwhile.
+    fn next_tick(&self, _last: Instant) -> Option<Instant> {
+        Instant::now().checked_add(self.collector.patience(self.options.interval))
     }
 
-    fn finish(&mut self) -> Result<()> {
-        self.collector.finish(&mut |item| self.sink.take(item))?;
+    fn tick(&mut self) -> Result<()> {
+        self.collector.tick(&mut |item| self.sink.take(item))?;
         self.sink.rebuild();
         self.sink.flush()
+    }
+
+    fn finish(&mut self) -> Result<End> {
+        self.collector.finish(&mut |item| self.sink.take(item))?;
+        self.sink.rebuild();
+        self.sink.flush()?;
+        let mut counters = self.collector.counters()?;
+        counters.losses.add(WRITE_FAILED, self.sink.dump.as_ref().map_or(0, Dump::failed));
+        let lost = counters.losses.lost_any();
+        Ok(End { tally: Some(tally(&counters)), lost, incomplete: lost })
     }
 }
 

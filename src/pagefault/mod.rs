@@ -7,6 +7,7 @@ mod record;
 mod table;
 mod text;
 
+use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,12 +18,10 @@ use anyhow::Result;
 pub use collect::{Collector, Labels};
 pub use record::{Fault, Faults, File, Group, Kind, Mapping, Omitted, Summary};
 
-use crate::host;
 use crate::options::Common;
 use crate::output::Writer;
 use crate::probe::pagefault::{Attach, By, Events, Plan, Probe};
-use crate::session::{self, Reader};
-use crate::watch::Watch;
+use crate::session::{self, Announcement, End, Reader};
 
 /// The kernel's table is emptied at least this often: it has room for what faults in this time.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,40 +67,20 @@ pub struct Options {
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let started = Instant::now();
-    options.common.check()?;
-    let mut writer = Writer::open(&options.common.target, options.common.format)?;
+    let (start, writer) = session::open(&options.common)?;
     let flamegraph = options.flamegraph.as_deref().map(flame::create).transpose()?;
     let probe = Probe::start(&plan(options))?;
-    let attached = started.elapsed();
-    host::release_memory();
-    let mut watch = Watch::new(options.common.duration)?;
-    announce(options, &probe);
-    if options.common.verbose {
-        say!("faultline: attached after {:.1} ms, {}", attached.as_secs_f64() * 1000.0, probe.build().words());
-    }
-    let collector = Collector::new(options, probe)?;
-    let mut session = Session { options, collector, writer: &mut writer, next: None };
-    let status = session.run(&mut watch)?;
-    let mut collector = session.collector;
-    if let (Some(file), Some(path)) = (flamegraph, &options.flamegraph) {
-        collector.draw(file, path)?;
-        say!("faultline: flame graph written to `{}`", path.display());
-    }
-    if options.common.verbose || collector.lost_any() {
-        say!("faultline: {}", collector.tally());
-    }
-    let lost = options.common.strict && collector.lost_any();
-    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
-}
-
-/// Says what is watched, and what is missing.
-fn announce(options: &Options, probe: &Probe) {
-    let who = options.common.subject();
-    say!("faultline: watching {who} for page faults through {}", probe.attached().join(" and "));
+    let session = start.attached()?;
+    let subject = format!("{} for page faults", options.common.subject());
+    let mut words = Announcement::new(&subject, probe.attached(), probe.build());
     if !probe.tells_majors() {
-        say!("faultline: this kernel refuses the perf event for major faults: `major` is null");
+        words.notes.push("this kernel refuses the perf event for major faults: `major` is null".to_owned());
     }
+    session.announce(&words);
+    let collector = Collector::new(options, probe)?;
+    let mut reading = Reading { options, collector, writer, flamegraph, next: None };
+    reading.plan_next();
+    session.run(&mut reading)
 }
 
 /// What the kernel programs are to do.
@@ -122,28 +101,22 @@ fn plan(options: &Options) -> Plan {
     }
 }
 
-/// One run between attaching and the last record.
-struct Session<'run> {
+/// What a run reads and writes.
+struct Reading<'run> {
     options: &'run Options,
     collector: Collector,
-    writer: &'run mut Writer,
-    /// When the next table is due; None: at the end.
+    writer: Writer,
+    /// Where the stacks are drawn at the end.
+    flamegraph: Option<fs::File>,
+    /// When the next table is due; `None`: at the end.
     next: Option<Instant>,
 }
 
-impl Session<'_> {
-    /// Between two tables; None: only one, at the end.
+impl Reading<'_> {
+    /// Between two tables; `None`: only one, at the end.
     fn interval(&self) -> Option<Duration> {
         let is_watching = self.options.common.command.is_empty() && self.options.events.is_none();
         self.options.interval.or_else(|| is_watching.then_some(Duration::from_secs(1)))
-    }
-
-    fn run(&mut self, watch: &mut Watch) -> Result<Option<u8>> {
-        let interval = self.interval();
-        self.plan_next();
-        let drain = interval.map_or(DRAIN_INTERVAL, |interval| interval.min(DRAIN_INTERVAL));
-        let command = &self.options.common.command;
-        session::run(self, watch, command, Some(drain))
     }
 
     fn plan_next(&mut self) {
@@ -164,7 +137,9 @@ impl Session<'_> {
     }
 }
 
-impl Reader for Session<'_> {
+impl Reader for Reading<'_> {
+    const TALLIES: bool = false;
+
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.collector.as_fd()
     }
@@ -176,7 +151,11 @@ impl Reader for Session<'_> {
         Ok(taken)
     }
 
-    /// Empties the kernel's table, and tells what was in it when the time for that has come.
+    fn next_tick(&self, last: Instant) -> Option<Instant> {
+        last.checked_add(self.interval().map_or(DRAIN_INTERVAL, |interval| interval.min(DRAIN_INTERVAL)))
+    }
+
+    /// Empties the kernel's table, and writes what was in it when the time for that has come.
     fn tick(&mut self) -> Result<()> {
         self.drain_counts()?;
         if self.next.is_some_and(|next| next <= Instant::now() + TICK_EARLY) {
@@ -187,9 +166,15 @@ impl Reader for Session<'_> {
     }
 
     /// Nothing is counted after this: the last table has it all.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<End> {
         self.collector.detach();
         self.drain_counts()?;
-        self.tell(true)
+        self.tell(true)?;
+        if let (Some(file), Some(path)) = (self.flamegraph.take(), &self.options.flamegraph) {
+            self.collector.draw(file, path)?;
+            say!("faultline: flame graph written to `{}`", path.display());
+        }
+        let lost = self.collector.lost_any();
+        Ok(End { tally: Some(self.collector.tally()), lost, incomplete: lost })
     }
 }

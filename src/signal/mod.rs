@@ -17,15 +17,13 @@ pub use decode::{Decoder, Told};
 pub use record::{Exec, Exit, Fork, Sender, Signal, Target};
 pub use summary::{PairLedger, PairLook, PairRow, PairTotal, SignalSummary};
 
-use crate::host;
 use crate::options::Common;
 use crate::output::Writer;
 use crate::probe::Ring;
 use crate::probe::abi::signal::Sample;
 use crate::probe::signal::{Attach, Counters, Plan, Probe, Who};
-use crate::session::{self, BATCH, Reader};
+use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
-use crate::watch::Watch;
 
 /// Batches that hold more samples than a full ring of 2 MiB, at 64 bytes and more each.
 const LAST_BATCHES: usize = 512;
@@ -56,31 +54,11 @@ pub struct Options {
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let started = Instant::now();
-    options.common.check()?;
-    let writer = Writer::open(&options.common.target, options.common.format)?;
+    let (start, writer) = session::open(&options.common)?;
     let probe = Probe::start(&plan(options))?;
-    let attached = started.elapsed();
-    host::release_memory();
-    let mut watch = Watch::new(options.common.duration)?;
-    say!("faultline: watching {} through {}", subject(options), probe.attached().join(" and "));
-    if options.common.verbose {
-        let memory =
-            host::resident_bytes().map_or_else(|| "unknown".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
-        say!(
-            "faultline: attached after {:.1} ms, {}, resident memory {memory}",
-            attached.as_secs_f64() * 1000.0,
-            probe.build().words()
-        );
-    }
-    let mut reading = Reading::new(&probe, writer, options)?;
-    let status = session::run(&mut reading, &mut watch, &options.common.command, options.summary)?;
-    let counters = probe.counters()?;
-    if options.common.verbose || status.is_none() || counters.losses.lost_any() {
-        say!("faultline: {}", tally(&counters));
-    }
-    let lost = options.common.strict && counters.losses.lost_any();
-    Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(lost))))
+    let session = start.attached()?;
+    session.announce(&Announcement::new(&subject(options), probe.attached(), probe.build()));
+    session.run(&mut Reading::new(&probe, writer, options)?)
 }
 
 /// What the kernel programs are to do.
@@ -105,7 +83,9 @@ struct Reading<'run> {
     ring: Ring<'run>,
     samples: Rc<RefCell<Vec<Sample>>>,
     decoder: Decoder,
-    /// None: each signal is told.
+    /// Between two summaries.
+    summary: Option<Duration>,
+    /// `None`: each signal has a record.
     ledger: Option<PairLedger>,
     writer: Writer,
 }
@@ -116,7 +96,7 @@ impl<'run> Reading<'run> {
         let into = samples.clone();
         let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
         let ledger = options.summary.map(|_| PairLedger::new(options.processes)).transpose()?;
-        Ok(Self { probe, ring, samples, decoder: Decoder::new(), ledger, writer })
+        Ok(Self { probe, ring, samples, decoder: Decoder::new(), summary: options.summary, ledger, writer })
     }
 
     /// Takes one batch and writes what may be told; returns how many samples there were.
@@ -161,12 +141,16 @@ impl Reader for Reading<'_> {
         Ok(taken.max(usize::from(self.decoder.keeps_any())))
     }
 
+    fn next_tick(&self, last: Instant) -> Option<Instant> {
+        last.checked_add(self.summary?)
+    }
+
     fn tick(&mut self) -> Result<()> {
         self.summarize(false)
     }
 
     /// What a full ring may hold, and no more: others may go on sending.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<End> {
         for _ in 0..LAST_BATCHES {
             if self.take(false)? == 0 {
                 break;
@@ -174,7 +158,10 @@ impl Reader for Reading<'_> {
         }
         self.take(true)?;
         self.writer.flush()?;
-        self.summarize(true)
+        self.summarize(true)?;
+        let counters = self.probe.counters()?;
+        let lost = counters.losses.lost_any();
+        Ok(End { tally: Some(tally(&counters)), lost, incomplete: lost })
     }
 }
 
