@@ -49,7 +49,7 @@ pub fn record(data: &[u8]) {
     whole.resize(size_of::<fl_crash>(), 0);
     let Some(Sample::Crash(crash)) = Sample::from_bytes(&whole) else { return };
     // What is below the stack pointer is nobody's.
-    let stack = StackCopy::new(vec![(arch::stack_pointer(&crash.registers), stack.to_vec())]);
+    let stack = StackCopy::new(vec![(arch::stack_pointer(&crash.registers.into()), stack.to_vec())]);
     DECODER.with_borrow_mut(|decoder| {
         if let Ok((record, identity)) = decoder.decode_and_identify(&crash, &stack) {
             let _ = (serde_json::to_string(&record), record.text(), identity);

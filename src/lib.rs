@@ -21,7 +21,9 @@ pub mod arch;
 pub mod call;
 pub mod command;
 pub mod crash;
+mod diagnosis;
 pub mod doctor;
+mod evidence;
 mod flags;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -4,6 +4,8 @@
 use super::effect::{Effect, File, effects, up};
 use super::record::{Call, Relation};
 use crate::crash::Crash;
+use crate::diagnosis::Kind;
+use crate::evidence::FileId;
 use crate::siginfo::{SIGBUS, SIGSEGV};
 
 const SEGV_MAPERR: i32 = 1;
@@ -50,8 +52,8 @@ pub enum Fault {
 /// A file that is mapped.
 #[derive(Clone, Debug)]
 pub struct Mapped {
-    /// i_ino and s_dev.
-    pub id: Option<(u64, u64)>,
+    /// Which one it is.
+    pub id: Option<FileId>,
     /// Its path, as the process sees it.
     pub name: Option<String>,
     /// Of the fault in it.
@@ -63,7 +65,7 @@ impl Facts {
     pub fn of(crash: &Crash) -> Self {
         let address = crash.fault_address.map(|address| address.0).filter(|&address| address >= LEAST_ADDRESS);
         // Of a stack that has grown to its end no call is the cause, though one has mapped its guard page.
-        let is_overflow = crash.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.kind == "stack_overflow");
+        let is_overflow = crash.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.kind == Kind::StackOverflow);
         let is_fault = crash.fault_type.is_some() && !is_overflow;
         let access = crash.page_fault.as_ref().map_or("read", |fault| fault.access);
         let vma = crash.vma.as_ref().zip(address).filter(|(vma, _)| vma.mapping_name.is_some());
@@ -244,8 +246,10 @@ impl Facts {
     fn is_mapped(&self, file: &File) -> Option<bool> {
         let mapped = self.mapped.as_ref()?;
         match (file, mapped.id) {
-            (File::Inode { inode, device: Some(device) }, Some(id)) => (id == (*inode, *device)).then_some(true),
-            (File::Inode { inode, device: None }, Some(id)) => (id.0 == *inode).then_some(false),
+            (File::Inode { inode, device: Some(device) }, Some(id)) => {
+                (id == FileId { inode: *inode, device: *device }).then_some(true)
+            }
+            (File::Inode { inode, device: None }, Some(id)) => (id.inode == *inode).then_some(false),
             (File::Inode { .. }, None) => None,
             (File::Named(name), _) => {
                 let known = mapped.name.as_deref()?;
@@ -297,7 +301,8 @@ pub(super) mod tests {
     use super::super::effect::tests::call;
     use super::super::record::Value;
     use super::*;
-    use crate::crash::{Diagnosis, Disposition, PageFault, Sender, Stitch, Vma};
+    use crate::crash::{Disposition, PageFault, Sender, Stitch, Vma};
+    use crate::diagnosis::{Confidence, Diagnosis};
     use crate::hex::Hex;
     use crate::output::Timestamp;
 
@@ -382,7 +387,7 @@ pub(super) mod tests {
         assert_eq!(facts.fault, Fault::NotAllowed("write"));
         let facts = about(|crash| {
             let text = String::new();
-            crash.diagnosis = Some(Diagnosis { kind: "stack_overflow", text, confidence: "certain" });
+            crash.diagnosis = Some(Diagnosis { kind: Kind::StackOverflow, text, confidence: Confidence::Certain });
         });
         assert_eq!(facts.fault, Fault::Other);
         let facts = about(|crash| {
@@ -394,10 +399,13 @@ pub(super) mod tests {
                 mapping_name: Some("/data".to_owned()),
                 offset: Hex(0x4000),
             });
-            crash.stitch.file = Some((42, 8));
+            crash.stitch.file = Some(FileId { inode: 42, device: 8 });
         });
         let mapped = facts.mapped.unwrap();
-        assert_eq!((facts.fault, mapped.offset, mapped.id), (Fault::NoPage, 0x5008, Some((42, 8))));
+        assert_eq!(
+            (facts.fault, mapped.offset, mapped.id),
+            (Fault::NoPage, 0x5008, Some(FileId { inode: 42, device: 8 }))
+        );
         let facts = about(|crash| {
             crash.fault_type = None;
             crash.sender = Some(Sender { pid: Some(7), tid: None, comm: None, uid: None });
@@ -496,7 +504,8 @@ pub(super) mod tests {
         assert_eq!(cause(&facts(Fault::NotMapped), vec![at(2, brk(ADDRESS))]), None, "where it was isn't known");
     }
 
-    fn bus(id: Option<(u64, u64)>) -> Facts {
+    fn bus() -> Facts {
+        let id = Some(FileId { inode: 42, device: 8 });
         let name = Some("/tmp/data (deleted)".to_owned());
         Facts { mapped: Some(Mapped { id, name, offset: 0x3010 }), signal: SIGBUS, ..facts(Fault::NoPage) }
     }
@@ -508,7 +517,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_truncate_of_the_very_file_explains_a_bus_error() {
-        let facts = bus(Some((42, 8)));
+        let facts = bus();
         assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x1000))]), Some((5, "truncated")));
         assert_eq!(cause(&facts, vec![at(5, ftruncate(43, 0x1000))]), None, "another file");
         assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x3001))]), None, "the page is still there");
@@ -522,7 +531,7 @@ pub(super) mod tests {
             let mut call = Call { pid: 7, ..call("truncate", &[("path", 0), ("length", 0)], 0) };
             call.arguments[0].value = Some(Value::Text(name.to_owned()));
             let mut calls = vec![at(5, call)];
-            relate(&bus(Some((42, 8))), &mut calls);
+            relate(&bus(), &mut calls);
             (calls[0].is_cause, calls[0].relation.as_ref().map(|relation| relation.certain))
         };
         for name in ["/tmp/data", "data", "./data", "tmp/data"] {
@@ -540,7 +549,7 @@ pub(super) mod tests {
         let arguments = [("dentry:dentry.i_ino", 42), ("dentry:dentry.s_dev", 8), ("length", 0)];
         let inner = Call { duration_ns: Some(1), ..call("do_truncate", &arguments, 0) };
         let mut calls = vec![at(5, Call { duration_ns: Some(9_000_000), ..open }), at(6, inner)];
-        relate(&bus(Some((42, 8))), &mut calls);
+        relate(&bus(), &mut calls);
         assert_eq!((calls[0].is_cause, calls[1].is_cause), (false, true));
     }
 

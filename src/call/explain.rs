@@ -1,13 +1,14 @@
 //! What the cause among the calls says about a crash that its registers and mappings don't: the diagnosis.
 
 use super::record::Call;
-use crate::crash::{Crash, Diagnosis};
+use crate::crash::Crash;
+use crate::diagnosis::{Confidence, Diagnosis, Kind};
 
 /// Diagnoses that a call makes certain, or is the reason for.
-const UNMAPPED: [&str; 2] = ["jump_into_the_wild", "use_after_unmap"];
-const TRUNCATED: [&str; 3] = ["file_truncated", "unbacked_shared_memory", "huge_pages_exhausted"];
+const UNMAPPED: [Kind; 2] = [Kind::JumpIntoTheWild, Kind::UseAfterUnmap];
+const TRUNCATED: [Kind; 3] = [Kind::FileTruncated, Kind::UnbackedSharedMemory, Kind::HugePagesExhausted];
 
-const REFUSED: [&str; 3] = ["write_to_read_only", "execute_non_executable", "guard_page_overrun"];
+const REFUSED: [Kind; 3] = [Kind::WriteToReadOnly, Kind::ExecuteNonExecutable, Kind::GuardPageOverrun];
 
 /// Gives the crash the diagnosis that its cause allows.
 pub fn explain(crash: &mut Crash, calls: &[Call]) {
@@ -32,18 +33,18 @@ pub fn explain(crash: &mut Crash, calls: &[Call]) {
         Some("execute") => "executes",
         _ => "reads",
     };
-    let confidence = if relation.certain { "certain" } else { "likely" };
+    let confidence = Confidence::certain_if(relation.certain);
     let known = crash.diagnosis.as_ref().map(|diagnosis| diagnosis.kind);
     let function = &cause.function;
     let (kind, text) = match relation.kind {
         "unmapped" | "moved" if known.is_none_or(|kind| UNMAPPED.contains(&kind)) => {
             let did = if relation.kind == "moved" { "moved away" } else { "unmapped" };
-            ("use_after_unmap", format!("{verb} {address}, which {function}(){who} {did} {when}"))
+            (Kind::UseAfterUnmap, format!("{verb} {address}, which {function}(){who} {did} {when}"))
         }
         "truncated" if known.is_none_or(|kind| TRUNCATED.contains(&kind)) => {
             let name = crash.vma.as_ref().and_then(|vma| vma.mapping_name.as_deref()).unwrap_or("a file");
             (
-                "file_truncated",
+                Kind::FileTruncated,
                 format!("{verb} a mapping of {name} behind the file's end: {function}(){who} cut it {when}"),
             )
         }
@@ -66,39 +67,40 @@ mod tests {
     use super::super::record::Relation;
     use super::*;
 
-    fn explained(known: Option<&'static str>, kind: &'static str, cause: Call) -> Option<Diagnosis> {
+    fn explained(known: Option<Kind>, kind: &'static str, cause: Call) -> Option<Diagnosis> {
         let mut crash = crash();
-        crash.diagnosis = known.map(|kind| Diagnosis { kind, text: "what it was".to_owned(), confidence: "likely" });
+        crash.diagnosis =
+            known.map(|kind| Diagnosis { kind, text: "what it was".to_owned(), confidence: Confidence::Likely });
         let relation = Some(Relation { kind, text: String::new(), certain: true });
         explain(&mut crash, &[call("other", &[], 0), Call { is_cause: true, relation, ..cause }]);
         crash.diagnosis
     }
 
     fn text(diagnosis: Option<Diagnosis>) -> String {
-        diagnosis.map_or_else(String::new, |diagnosis| format!("{}: {}", diagnosis.kind, diagnosis.text))
+        diagnosis.map_or_else(String::new, |diagnosis| format!("{:?}: {}", diagnosis.kind, diagnosis.text))
     }
 
     #[test]
     fn a_cause_makes_a_diagnosis() {
         let munmap = || Call { entered_ns: 2_000_000, ..call("munmap", &[], 0) };
-        let expected = "use_after_unmap: writes 0x100008, which munmap() unmapped 30.0 ms before";
+        let expected = "UseAfterUnmap: writes 0x100008, which munmap() unmapped 30.0 ms before";
         assert_eq!(text(explained(None, "unmapped", munmap())), expected);
         let thread = Call { tid: 101, ..munmap() };
-        let expected = "use_after_unmap: writes 0x100008, which munmap() of thread 101 moved away 30.0 ms before";
-        assert_eq!(text(explained(Some("jump_into_the_wild"), "moved", thread)), expected);
-        assert_eq!(text(explained(Some("null_dereference"), "unmapped", munmap())), "null_dereference: what it was");
+        let expected = "UseAfterUnmap: writes 0x100008, which munmap() of thread 101 moved away 30.0 ms before";
+        assert_eq!(text(explained(Some(Kind::JumpIntoTheWild), "moved", thread)), expected);
+        assert_eq!(text(explained(Some(Kind::NullDereference), "unmapped", munmap())), "NullDereference: what it was");
         let other = Call { pid: 7, comm: "cutter".to_owned(), entered_ns: 31_995_000, ..call("ftruncate", &[], 0) };
         let other = Call { duration_ns: Some(2_000), ..other };
-        let shown = text(explained(Some("file_truncated"), "truncated", other));
+        let shown = text(explained(Some(Kind::FileTruncated), "truncated", other));
         assert!(shown.ends_with("ftruncate() of cutter (PID 7) cut it 1.0 ms before"), "{shown}");
     }
 
     #[test]
     fn what_refuses_is_added_to_what_was_refused() {
         let mprotect = || Call { entered_ns: 32_900_000, duration_ns: Some(0), ..call("mprotect", &[], 0) };
-        let expected = "write_to_read_only: what it was; mprotect() made it so 100 us before";
-        assert_eq!(text(explained(Some("write_to_read_only"), "protected", mprotect())), expected);
-        assert_eq!(text(explained(Some("stack_overflow"), "protected", mprotect())), "stack_overflow: what it was");
+        let expected = "WriteToReadOnly: what it was; mprotect() made it so 100 us before";
+        assert_eq!(text(explained(Some(Kind::WriteToReadOnly), "protected", mprotect())), expected);
+        assert_eq!(text(explained(Some(Kind::StackOverflow), "protected", mprotect())), "StackOverflow: what it was");
         assert_eq!(text(explained(None, "protected", mprotect())), "");
     }
 }

@@ -3,12 +3,14 @@
 use anyhow::Result;
 use procfs::process::Process;
 
+use super::Options;
 use super::ledger::Identity;
 use super::libc::Libcs;
 use super::record::{Crash, Disposition, EndedBy, Frame, Omitted, PageFault, Seccomp, Sender, Stitch, Vma};
 use super::signature::{self, Place};
-use super::{Options, diagnosis, evidence};
-use crate::arch;
+use crate::arch::{self, Registers};
+use crate::diagnosis;
+use crate::evidence::{self, Evidence, File, FileId, Region};
 use crate::hex::{Hex, digits};
 use crate::host;
 use crate::oom::OutOfMemory;
@@ -16,8 +18,8 @@ use crate::output::{Timestamp, lossy};
 use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::process::container_id;
 use crate::siginfo::{SIGABRT, code_name, code_text, fault_type, signal_name};
-use crate::symbol::unwind::{self, Image, Mapping, Registers, StackCopy, Unwinder};
-use crate::symbol::{DebugFolders, Files, Found, Function, Namer, Place as CodePlace, Ran, Usage, Wanted};
+use crate::symbol::unwind::{self, Image, Mapping, StackCopy, Unwinder};
+use crate::symbol::{DebugFolders, Files, Found, Namer, Place as CodePlace, Ran, Usage, Wanted};
 
 /// Turns samples into records. Keeps what is worth keeping between them: open symbol files, this host's name.
 pub struct Decoder {
@@ -42,14 +44,24 @@ struct Walk {
     unwinder: &'static str,
 }
 
-/// A file of the sample, as far as it is known.
+/// The files of the sample.
 struct Known {
-    /// As text, with ` (deleted)` where it was unlinked; None: cut or not there.
-    name: Option<String>,
-    /// Hexadecimal: from the process's memory, else from the very file.
-    build_id: Option<String>,
-    /// The file itself, if it is still to be found.
-    found: Option<Found>,
+    /// What is known of each. The build id is from the process's memory, else from the very file.
+    files: Vec<File>,
+    /// Each file itself, if it is still to be found.
+    found: Vec<Option<Found>>,
+}
+
+impl Known {
+    /// By number, from 1 on.
+    fn file(&self, number: u32) -> Option<&File> {
+        self.files.get(number.checked_sub(1)? as usize)
+    }
+
+    /// By number, from 1 on.
+    fn found(&self, number: u32) -> Option<&Found> {
+        self.found.get(number.checked_sub(1)? as usize)?.as_ref()
+    }
 }
 
 impl Decoder {
@@ -111,9 +123,10 @@ impl Decoder {
             false => has(fl_crash_flag::FL_HAS_SENDER).then(|| sender(raw)),
         };
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
-        let known: Vec<Known> = files.map(|(file, number)| self.identify(raw, file, number, timestamp)).collect();
-        let name_of = |vma: &fl_vma| vma.file.checked_sub(1).and_then(|index| known.get(index as usize));
-        let exe = raw.exe.checked_sub(1).and_then(|index| known.get(index as usize));
+        let (files, found) = files.map(|(file, number)| self.identify(raw, file, number, timestamp)).unzip();
+        let known = Known { files, found };
+        let exe = known.file(raw.exe);
+        let exe_name = exe.and_then(File::name);
         let cgroup = raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path));
         let oom = has(fl_crash_flag::FL_IS_OOM).then(|| OutOfMemory::from(&raw.memory).in_cgroup(cgroup.clone()));
         let signal = signal_name(raw.signal);
@@ -121,28 +134,27 @@ impl Decoder {
         let code_name = code.map(|code| code_name(raw.signal, code));
         let places = if has(fl_crash_flag::FL_PLACE_COUNTS) { self.places(raw, &known) } else { Vec::new() };
         let executable = exe.and_then(|exe| {
-            let name = exe.name.as_deref().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned());
+            let name = exe_name.as_deref().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned());
             exe.build_id.clone().or(name)
         });
         let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
         let walk = self.walk(raw, stack, &known, depth);
         let (inner, outer) = walk.frames.split_at(walk.omitted_at.min(walk.frames.len()));
-        let mut frames = self.frames(raw, &known, inner);
-        let omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
-        frames.extend(self.frames(raw, &known, outer));
+        let mut trace = self.frames(raw, &known, inner);
+        let omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: trace.len() });
+        trace.extend(self.frames(raw, &known, outer));
         let group_frames = match identify {
             false => Vec::new(),
             // Symbols take their time: not twice.
-            true if depth >= signature::FRAMES => innermost(&frames, signature::FRAMES),
+            true if depth >= signature::FRAMES => innermost(&trace, signature::FRAMES),
             true => self.frames(raw, &known, &by_frame_pointer(raw, signature::FRAMES)),
         };
-        let group_frames = group_frames.into_iter().map(|frame| Frame { address: None, ..frame }).collect();
-        let mapping = |vma: &fl_vma| (vma.vm_end != 0).then(|| describe_vma(raw, vma, name_of(vma)));
-        let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
+        let group_frames = group_frames.iter().map(|frame| Frame { address: None, ..Frame::from(frame) }).collect();
         let abort_message = self.abort_message(raw, &known);
-        let mut facts = evidence::facts(raw, &frames, |vma| mapping_name(raw, vma, name_of(vma)));
-        facts.abort_message.clone_from(&abort_message);
-        let diagnosis = diagnosis::diagnose(&facts);
+        let evidence = Evidence::of(raw, &known.files, trace, abort_message);
+        let frames: Vec<Frame> = evidence.frames.iter().map(Frame::from).collect();
+        let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
+        let diagnosis = diagnosis::diagnose(&evidence);
         let disposition = Disposition::from(raw.disposition);
         let is_forged = has(fl_crash_flag::FL_IS_FORGED);
         let trap_nr = has(fl_crash_flag::FL_HAS_TRAP).then_some(raw.trap_nr);
@@ -157,7 +169,7 @@ impl Decoder {
             pid_in_namespace: raw.pid_in_namespace,
             comm: raw.comm(),
             thread_name: raw.thread_name(),
-            exe: exe.and_then(|exe| exe.name.clone()),
+            exe: exe_name,
             build_id: exe.and_then(|exe| exe.build_id.clone()),
             uid: raw.uid,
             container_id: cgroup.as_deref().and_then(container_id),
@@ -189,12 +201,11 @@ impl Decoder {
                 arch: raw.syscall_arch,
                 call_address: Hex(raw.fault_address),
             }),
-            abort_message,
-            registers: (self.options.registers && has(fl_crash_flag::FL_HAS_REGISTERS))
-                .then(|| arch::registers(&raw.registers)),
-            vma: mapping(&raw.vma),
-            vma_below: mapping(&raw.vma_below),
-            vma_above: mapping(&raw.vma_above),
+            abort_message: evidence.abort_message,
+            registers: evidence.registers.as_ref().filter(|_| self.options.registers).map(arch::registers),
+            vma: evidence.memory.at.as_ref().map(Vma::from),
+            vma_below: evidence.memory.below.as_ref().map(Vma::from),
+            vma_above: evidence.memory.above.as_ref().map(Vma::from),
             stack_complete: self.options.stack_trace.then_some(walk.complete),
             stack_omitted: omitted.filter(|_| self.options.stack_trace),
             unwinder: (self.options.stack_trace && !frames.is_empty()).then_some(walk.unwinder),
@@ -203,20 +214,15 @@ impl Decoder {
             cpu: raw.cpu,
             calls: None,
             stitch: Stitch {
-                boottime_ns: raw.timestamp_ns,
-                thread_start_ns: raw.thread_start_ns,
-                file: raw
-                    .vma
-                    .file
-                    .checked_sub(1)
-                    .and_then(|index| raw.files.iter().take(raw.file_count as usize).nth(index as usize))
-                    .map(|file| (file.inode, file.device.into())),
+                boottime_ns: evidence.at_ns,
+                thread_start_ns: evidence.thread.start_ns,
+                file: evidence.memory.at.as_ref().and_then(Region::file).and_then(|file| file.id),
             },
         };
         Ok((record, group_frames))
     }
 
-    fn identify(&mut self, raw: &fl_crash, file: &fl_file, number: u32, timestamp: Timestamp) -> Known {
+    fn identify(&mut self, raw: &fl_crash, file: &fl_file, number: u32, timestamp: Timestamp) -> (File, Option<Found>) {
         let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
         let from_memory = file.build_id.get(..file.build_id_length as usize).filter(|id| !id.is_empty());
         let path =
@@ -234,34 +240,35 @@ impl Decoder {
                 taken_ns: timestamp.unix_ns(),
             })
         });
-        Known {
-            name: path.map(|path| lossy(&path) + if is(fl_file_flag::FL_FILE_DELETED) { " (deleted)" } else { "" }),
-            build_id: from_memory.or(found.as_ref().and_then(|found| found.build_id.as_deref())).map(digits),
-            found,
-        }
+        let build_id = from_memory.or(found.as_ref().and_then(|found| found.build_id.as_deref())).map(digits);
+        let file = File {
+            path: path.map(|path| lossy(&path)),
+            is_deleted: is(fl_file_flag::FL_FILE_DELETED),
+            id: Some(FileId { inode: file.inode, device: file.device.into() }),
+            build_id,
+        };
+        (file, found)
     }
 
     /// What libc said before it aborted.
-    fn abort_message(&mut self, raw: &fl_crash, known: &[Known]) -> Option<String> {
+    fn abort_message(&mut self, raw: &fl_crash, known: &Known) -> Option<String> {
         let address = raw.frames().first().filter(|_| raw.signal == SIGABRT)?;
-        let index = raw.module(*address, false)?.file.checked_sub(1)? as usize;
-        let (file, known) = (raw.files.get(index)?, known.get(index)?);
-        self.libcs.message(raw, file, known.build_id.as_deref(), known.found.as_ref())
+        let number = raw.module(*address, false)?.file;
+        let file = raw.files.get(number.checked_sub(1)? as usize)?;
+        self.libcs.message(raw, file, known.file(number)?.build_id.as_deref(), known.found(number))
     }
 
     /// What the signature is made of: the innermost frames, whatever the options show.
-    fn places(&self, raw: &fl_crash, known: &[Known]) -> Vec<Place> {
+    fn places(&self, raw: &fl_crash, known: &Known) -> Vec<Place> {
         raw.frames()
             .iter()
             .take(signature::FRAMES)
             .enumerate()
             .map(|(index, &address)| {
                 let Some(module) = raw.module(address, index > 0) else { return Place::Elsewhere };
-                let Some(file) = module.file.checked_sub(1).and_then(|index| known.get(index as usize)) else {
-                    return Place::Elsewhere;
-                };
+                let Some(file) = known.file(module.file) else { return Place::Elsewhere };
                 let offset = offset_of(address, module);
-                match (&file.build_id, &file.name) {
+                match (&file.build_id, &file.name()) {
                     (Some(build_id), _) => Place::Build { build_id: build_id.clone(), offset },
                     (None, Some(name)) => {
                         Place::Named { name: name.rsplit('/').next().unwrap_or(name).to_owned(), offset }
@@ -273,7 +280,7 @@ impl Decoder {
     }
 
     /// The stack: by call frame information where a copy of it came, unless frame pointers lead further.
-    fn walk(&mut self, raw: &fl_crash, stack: &StackCopy, known: &[Known], depth: usize) -> Walk {
+    fn walk(&mut self, raw: &fl_crash, stack: &StackCopy, known: &Known, depth: usize) -> Walk {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let kernels = Walk {
             frames: by_frame_pointer(raw, depth),
@@ -292,15 +299,16 @@ impl Decoder {
                 start: module.vm_start,
                 end: module.vm_end,
                 file_offset: module.file_offset,
-                image: match module.file.checked_sub(1).and_then(|index| known.get(index as usize)) {
-                    Some(Known { found: Some(found), .. }) => Image::File(found),
+                image: match known.found(module.file) {
+                    Some(found) => Image::File(found),
+                    None if known.file(module.file).is_some() => Image::Unknown,
                     None if raw.vdso != 0 && module.vm_start == raw.vdso => Image::Vdso,
-                    _ => Image::Unknown,
+                    None => Image::Unknown,
                 },
             })
             .collect();
-        let unwound =
-            self.unwinder.unwind(Registers::new(arch::unwind::registers(&raw.registers)), stack, &mappings, depth);
+        let registers = arch::unwind::registers(&Registers::from(raw.registers));
+        let unwound = self.unwinder.unwind(unwind::Registers::new(registers), stack, &mappings, depth);
         if !unwound.complete && unwound.frames.len() < kernels.frames.len() {
             return kernels;
         }
@@ -313,43 +321,25 @@ impl Decoder {
         }
     }
 
-    fn frames(&mut self, raw: &fl_crash, known: &[Known], walk: &[unwind::Frame]) -> Vec<Frame> {
+    fn frames(&mut self, raw: &fl_crash, known: &Known, walk: &[unwind::Frame]) -> Vec<evidence::Frame> {
         let mut frames = Vec::new();
         for &unwind::Frame { address, is_return_address } in walk {
             let module = raw.module(address, is_return_address);
-            let file = module.and_then(|module| module.file.checked_sub(1)).and_then(|index| known.get(index as usize));
-            let offset = match (module, file) {
-                (Some(module), Some(_)) => Some(offset_of(address, module)),
-                _ => None,
-            };
-            let functions = match (file.and_then(|file| file.found.as_ref()), module, offset) {
-                (Some(found), Some(module), Some(offset)) => {
+            let file_offset =
+                module.filter(|module| known.file(module.file).is_some()).map(|module| offset_of(address, module));
+            let functions = match (module, file_offset) {
+                (Some(module), Some(offset)) => known.found(module.file).map(|found| {
                     let in_mapping = address - module.vm_start;
                     let mapping_bytes = module.vm_end - module.vm_start;
                     self.namer.functions(found, CodePlace { offset, in_mapping, mapping_bytes, is_return_address })
-                }
-                _ => Vec::new(),
+                }),
+                _ => None,
             };
-            let frame = |function: Option<Function>| {
-                let (symbol, file_name, line, inlined) = match function {
-                    Some(function) => (Some(function.symbol), function.file, function.line, function.inlined),
-                    None => (None, None, None, false),
-                };
-                Frame {
-                    address: Some(Hex(address)),
-                    symbol,
-                    module: module.and_then(|module| mapping_name(raw, module, file)),
-                    build_id: file.and_then(|file| file.build_id.clone()),
-                    offset: offset.map(Hex),
-                    file: file_name,
-                    line,
-                    inlined,
-                }
-            };
-            if functions.is_empty() {
-                frames.push(frame(None));
-            } else {
-                frames.extend(functions.into_iter().map(|function| frame(Some(function))));
+            let region = module.and_then(|module| Region::of(raw, module, &known.files));
+            let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset };
+            match functions.filter(|functions| !functions.is_empty()) {
+                None => frames.push(frame(None)),
+                Some(functions) => frames.extend(functions.into_iter().map(|function| frame(Some(function)))),
             }
         }
         frames
@@ -378,38 +368,10 @@ fn by_frame_pointer(raw: &fl_crash, depth: usize) -> Vec<unwind::Frame> {
 }
 
 /// The frames of the `count` innermost addresses: each one's inlined functions stand before it.
-fn innermost(frames: &[Frame], count: usize) -> Vec<Frame> {
-    let end = frames.iter().enumerate().filter(|(_, frame)| !frame.inlined).map(|(index, _)| index + 1).nth(count - 1);
+fn innermost(frames: &[evidence::Frame], count: usize) -> Vec<evidence::Frame> {
+    let is_whole = |frame: &evidence::Frame| frame.function.as_ref().is_none_or(|function| !function.inlined);
+    let end = frames.iter().enumerate().filter(|(_, frame)| is_whole(frame)).map(|(index, _)| index + 1).nth(count - 1);
     frames[..end.unwrap_or(frames.len())].to_vec()
-}
-
-/// What /proc/PID/maps shows as the last field: fs/proc/task_mmu.c, get_vma_name().
-fn mapping_name(raw: &fl_crash, vma: &fl_vma, file: Option<&Known>) -> Option<String> {
-    if vma.file != 0 {
-        return file.and_then(|file| file.name.clone());
-    }
-    if raw.vdso != 0 && vma.vm_start == raw.vdso {
-        return Some("[vdso]".to_owned());
-    }
-    if vma.vm_start < raw.brk && vma.vm_end > raw.start_brk {
-        return Some("[heap]".to_owned());
-    }
-    if vma.vm_start <= raw.start_stack && vma.vm_end >= raw.start_stack {
-        return Some("[stack]".to_owned());
-    }
-    None
-}
-
-fn describe_vma(raw: &fl_crash, vma: &fl_vma, file: Option<&Known>) -> Vma {
-    // include/linux/mm.h; /proc shows VM_MAYSHARE as `s`.
-    let permissions = [(0x1, 'r', '-'), (0x2, 'w', '-'), (0x4, 'x', '-'), (0x80, 's', 'p')];
-    Vma {
-        start: Hex(vma.vm_start),
-        end: Hex(vma.vm_end),
-        permissions: permissions.iter().map(|(bit, yes, no)| if vma.vm_flags & bit != 0 { yes } else { no }).collect(),
-        mapping_name: mapping_name(raw, vma, file),
-        offset: Hex(if vma.file == 0 { 0 } else { vma.file_offset }),
-    }
 }
 
 pub(crate) fn page_fault(error_code: u64) -> PageFault {

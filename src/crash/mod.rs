@@ -2,8 +2,6 @@
 
 mod collect;
 mod decode;
-pub mod diagnosis;
-mod evidence;
 mod ledger;
 mod libc;
 mod record;
@@ -22,7 +20,7 @@ pub use collect::Collector;
 pub use decode::Decoder;
 pub(crate) use decode::page_fault;
 pub use ledger::{Identity, Ledger, Look};
-pub use record::{Crash, Diagnosis, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Stitch, Vma};
+pub use record::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Stitch, Vma};
 pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
 pub(crate) use text::frame_place;
 

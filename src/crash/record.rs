@@ -3,10 +3,13 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::call::Call;
+use crate::diagnosis::Diagnosis;
+use crate::evidence::{self, FileId, Region};
 use crate::hex::Hex;
 use crate::oom::OutOfMemory;
 use crate::output::{SCHEMA, Timestamp};
 use crate::probe::abi::fl_disposition;
+use crate::symbol::Function;
 
 /// One signal that ended a process, or could have. Fields as in docs/output.md; None is `null`: not known.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -112,8 +115,8 @@ pub struct Stitch {
     pub boottime_ns: u64,
     /// CLOCK_BOOTTIME when the thread began: tells two of the same number apart.
     pub thread_start_ns: u64,
-    /// The file that is mapped at the fault address: i_ino and s_dev.
-    pub file: Option<(u64, u64)>,
+    /// The file that is mapped at the fault address.
+    pub file: Option<FileId>,
 }
 
 impl Crash {
@@ -257,15 +260,32 @@ pub struct Omitted {
     pub before: usize,
 }
 
-/// The likely cause, in a sentence.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Diagnosis {
-    /// One word a cause.
-    pub kind: &'static str,
-    /// For people.
-    pub text: String,
-    /// `certain`, `likely`.
-    pub confidence: &'static str,
+impl From<&Region> for Vma {
+    fn from(region: &Region) -> Self {
+        Self {
+            start: Hex(region.start),
+            end: Hex(region.end),
+            permissions: region.permissions.to_string(),
+            mapping_name: region.name(),
+            offset: Hex(region.file_offset),
+        }
+    }
+}
+
+impl From<&evidence::Frame> for Frame {
+    fn from(frame: &evidence::Frame) -> Self {
+        let (region, function) = (frame.region.as_ref(), frame.function.as_ref());
+        Self {
+            address: Some(Hex(frame.address)),
+            symbol: function.map(Function::symbol),
+            module: region.and_then(Region::name),
+            build_id: region.and_then(Region::file).and_then(|file| file.build_id.clone()),
+            offset: frame.file_offset.map(Hex),
+            file: function.and_then(|function| function.file.clone()),
+            line: function.and_then(|function| function.line),
+            inlined: function.is_some_and(|function| function.inlined),
+        }
+    }
 }
 
 fn registers<S: Serializer>(from: &Option<Vec<(&'static str, Hex)>>, serializer: S) -> Result<S::Ok, S::Error> {

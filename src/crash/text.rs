@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::record::{Crash, Disposition, Frame, Vma};
 use crate::call;
+use crate::diagnosis::Confidence;
 use crate::output::{Record, escape};
 use crate::siginfo::title;
 
@@ -56,7 +57,7 @@ impl Crash {
             writeln!(to, "  Message:       {}", escape(message))?;
         }
         if let Some(diagnosis) = &self.diagnosis {
-            let doubt = if diagnosis.confidence == "certain" { "" } else { " (likely)" };
+            let doubt = if diagnosis.confidence == Confidence::Certain { "" } else { " (likely)" };
             writeln!(to, "  Diagnosis:     {}{doubt}", escape(&diagnosis.text))?;
         }
         self.write_sender(to)?;

@@ -274,7 +274,7 @@ impl Names {
             return vec![plain];
         }
         let named = functions.into_iter().map(|function| Frame {
-            symbol: Some(function.symbol),
+            symbol: Some(function.symbol()),
             file: function.file,
             line: function.line,
             inlined: function.inlined,

@@ -35,14 +35,24 @@ const BYTES_MAX: u64 = 128 << 20;
 /// A function that an address is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// `main+0x10`; an inlined function has no address of its own, so only its name.
-    pub symbol: String,
+    /// Demangled.
+    pub name: String,
+    /// Of the place in the function. `None` means that it has none: the function is inlined, or this part of it lies elsewhere.
+    pub offset: Option<u64>,
     /// The source file.
     pub file: Option<String>,
     /// The line in it.
     pub line: Option<u32>,
     /// It is part of the next function in the list.
     pub inlined: bool,
+}
+
+impl Function {
+    /// `main+0x10`, or the name alone.
+    pub fn symbol(&self) -> String {
+        let offset = self.offset.map(|offset| format!("+{offset:#x}")).unwrap_or_default();
+        format!("{}{offset}", self.name)
+    }
 }
 
 /// A place in the code of a process.
@@ -228,7 +238,7 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
     }
 }
 
-/// A name as [`Function::symbol`] has it.
+/// A name as [`Function::name`] has it.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn demangled(name: &str) -> String {
     demangle::demangle(name)
@@ -253,15 +263,12 @@ fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
         .filter(|inlined| !inlined.name.is_empty())
         .map(|inlined| {
             let (file, line) = place(inlined.code_info.as_ref());
-            Function { symbol: demangle::demangle(&inlined.name), file, line, inlined: true }
+            Function { name: demangle::demangle(&inlined.name), offset: None, file, line, inlined: true }
         })
         .collect();
     let (file, line) = place(sym.code_info.as_deref());
-    let mut symbol = demangle::demangle(&sym.name);
-    if !is_apart(sym) {
-        symbol += &format!("+{:#x}", sym.offset as u64 + back);
-    }
-    functions.push(Function { symbol, file, line, inlined: false });
+    let offset = (!is_apart(sym)).then(|| sym.offset as u64 + back);
+    functions.push(Function { name: demangle::demangle(&sym.name), offset, file, line, inlined: false });
     functions
 }
 
@@ -326,7 +333,7 @@ mod tests {
     }
 
     fn name(namer: &mut Namer, found: &Found, offset: u64) -> Option<String> {
-        namer.functions(found, place(offset)).pop().map(|function| function.symbol)
+        namer.functions(found, place(offset)).pop().map(|function| function.symbol())
     }
 
     #[test]

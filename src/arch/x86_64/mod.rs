@@ -4,13 +4,38 @@ pub mod syscall;
 pub mod unwind;
 
 use crate::hex::Hex;
-use crate::probe::abi::fl_registers;
+
+/// The registers of a thread. All 0 where nothing is known of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "they have the processor's own names")]
+pub struct Registers {
+    pub rip: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub eflags: u64,
+    pub cs: u64,
+    pub ss: u64,
+}
 
 /// What an ELF file of this architecture says in e_machine.
 pub const ELF_MACHINE: u16 = object::elf::EM_X86_64;
 
 /// The registers by name, in the order in which a debugger shows them.
-pub fn registers(from: &fl_registers) -> Vec<(&'static str, Hex)> {
+pub fn registers(from: &Registers) -> Vec<(&'static str, Hex)> {
     vec![
         ("rip", Hex(from.rip)),
         ("rsp", Hex(from.rsp)),
@@ -36,12 +61,12 @@ pub fn registers(from: &fl_registers) -> Vec<(&'static str, Hex)> {
 }
 
 /// The instruction pointer among the registers.
-pub fn instruction_pointer(from: &fl_registers) -> u64 {
+pub fn instruction_pointer(from: &Registers) -> u64 {
     from.rip
 }
 
 /// The stack pointer among the registers.
-pub fn stack_pointer(from: &fl_registers) -> u64 {
+pub fn stack_pointer(from: &Registers) -> u64 {
     from.rsp
 }
 
@@ -50,6 +75,15 @@ pub const TRAP_GENERAL_PROTECTION: u64 = 13;
 
 /// The trap number of a breakpoint instruction.
 pub const TRAP_BREAKPOINT: u64 = 3;
+
+/// The bits of a page fault's error code that decide something, as [`PAGE_FAULT_BITS`] has them.
+pub const PAGE_FAULT_PRESENT: u64 = 1 << 0;
+/// See [`PAGE_FAULT_PRESENT`].
+pub const PAGE_FAULT_WRITE: u64 = 1 << 1;
+/// See [`PAGE_FAULT_PRESENT`].
+pub const PAGE_FAULT_INSTRUCTION: u64 = 1 << 4;
+/// See [`PAGE_FAULT_PRESENT`].
+pub const PAGE_FAULT_PROTECTION_KEY: u64 = 1 << 5;
 
 /// The bits of a page fault's error code by name, lowest first.
 ///

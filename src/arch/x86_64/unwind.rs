@@ -6,7 +6,7 @@
 
 use gimli::{Register, X86_64};
 
-use crate::probe::abi::fl_registers;
+use super::Registers;
 
 /// How many registers are followed: System V ABI for AMD64, figure 3.36. The program counter has the number of the return
 /// address.
@@ -28,8 +28,8 @@ pub const FRAME_POINTER: Register = X86_64::RBP;
 pub type Values = [Option<u64>; COUNT];
 
 /// The registers under DWARF's numbers.
-pub fn registers(from: &fl_registers) -> [u64; COUNT] {
-    let fl_registers { rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip, .. } = *from;
+pub fn registers(from: &Registers) -> [u64; COUNT] {
+    let Registers { rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip, .. } = *from;
     [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip]
 }
 

@@ -2,21 +2,21 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
-use super::super::record::Diagnosis;
-use super::certain;
-use super::facts::{Facts, hex};
 use super::instruction::{decoded, register_name, register_value};
-use crate::probe::abi::fl_registers;
+use super::words::hex;
+use super::{Diagnosis, Kind, certain};
+use crate::arch::Registers;
+use crate::evidence::Evidence;
 
-pub(super) fn diagnose(facts: &Facts, code: i32) -> Option<Diagnosis> {
+pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     let unmasked = "in floating point, which the program has made a trap (feenableexcept)";
     match code {
         1 => division(facts),
-        3 => certain("floating_point_divide_by_zero", format!("divides by zero {unmasked}")),
-        4 => certain("floating_point_overflow", format!("overflows {unmasked}")),
-        5 => certain("floating_point_underflow", format!("underflows {unmasked}")),
-        6 => certain("floating_point_inexact", format!("gets an inexact result {unmasked}")),
-        7 => certain("floating_point_invalid", format!("does an invalid operation {unmasked}")),
+        3 => certain(Kind::FloatingPointDivideByZero, format!("divides by zero {unmasked}")),
+        4 => certain(Kind::FloatingPointOverflow, format!("overflows {unmasked}")),
+        5 => certain(Kind::FloatingPointUnderflow, format!("underflows {unmasked}")),
+        6 => certain(Kind::FloatingPointInexact, format!("gets an inexact result {unmasked}")),
+        7 => certain(Kind::FloatingPointInvalid, format!("does an invalid operation {unmasked}")),
         _ => None,
     }
 }
@@ -29,7 +29,7 @@ struct Division {
     low: u64,
 }
 
-fn division(facts: &Facts) -> Option<Diagnosis> {
+fn division(facts: &Evidence) -> Option<Diagnosis> {
     let (instruction, registers) = decoded(facts)?;
     let is_signed = match instruction.mnemonic() {
         Mnemonic::Div => false,
@@ -44,9 +44,11 @@ fn division(facts: &Facts) -> Option<Diagnosis> {
         * 8;
     let division = Division::new(is_signed, bits, registers)?;
     match divisor(&instruction, registers) {
-        Some((register, 0)) => certain("divide_by_zero", format!("divides by zero ({} is 0)", register_name(register))),
+        Some((register, 0)) => {
+            certain(Kind::DivideByZero, format!("divides by zero ({} is 0)", register_name(register)))
+        }
         Some((register, divisor)) if !division.fits(divisor) => certain(
-            "divide_overflow",
+            Kind::DivideOverflow,
             format!(
                 "the quotient of a division does not fit into {bits} bits ({} is {})",
                 register_name(register),
@@ -56,12 +58,12 @@ fn division(facts: &Facts) -> Option<Diagnosis> {
         // The registers don't explain the fault.
         Some(_) => None,
         // Whatever the divisor is, only 0 fails.
-        None if division.always_fits() => certain("divide_by_zero", "divides by zero (the divisor is in memory)"),
+        None if division.always_fits() => certain(Kind::DivideByZero, "divides by zero (the divisor is in memory)"),
         None => None,
     }
 }
 
-fn divisor(instruction: &Instruction, registers: &fl_registers) -> Option<(Register, u64)> {
+fn divisor(instruction: &Instruction, registers: &Registers) -> Option<(Register, u64)> {
     if instruction.op0_kind() != OpKind::Register {
         return None;
     }
@@ -70,7 +72,7 @@ fn divisor(instruction: &Instruction, registers: &fl_registers) -> Option<(Regis
 }
 
 impl Division {
-    fn new(is_signed: bool, bits: u32, registers: &fl_registers) -> Option<Self> {
+    fn new(is_signed: bool, bits: u32, registers: &Registers) -> Option<Self> {
         let mask = u64::MAX.checked_shr(64u32.checked_sub(bits)?)?;
         let high = if bits == 8 { registers.rax >> 8 } else { registers.rdx };
         Some(Self { is_signed, bits, high: high & mask, low: registers.rax & mask })
@@ -102,14 +104,13 @@ impl Division {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{facts, name, text};
+    use super::super::cases::{Case, kind, signal, text};
     use super::*;
 
-    fn divide(code: &[u8], rdx: u64, rax: u64, rcx: u64) -> Facts {
-        let mut facts = Facts { code: Some(code.to_vec()), ..facts(8, 1) };
-        let registers = facts.registers.as_mut().unwrap();
-        (registers.rdx, registers.rax, registers.rcx) = (rdx, rax, rcx);
-        facts
+    fn divide(code: &[u8], rdx: u64, rax: u64, rcx: u64) -> Case {
+        let mut case = Case { code: code.to_vec(), ..signal(8, 1) };
+        (case.registers.rdx, case.registers.rax, case.registers.rcx) = (rdx, rax, rcx);
+        case
     }
 
     const IDIV_ECX: [u8; 2] = [0xf7, 0xf9];
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn zero_is_read_from_the_register_of_the_right_size() {
         assert_eq!(text(&divide(&IDIV_ECX, 0, 7, 0xffff_ffff_0000_0000)), "divides by zero (ecx is 0)");
-        assert_eq!(name(&divide(&DIV_CL, 0, 7, 0xff00)), Some("divide_by_zero"));
+        assert_eq!(kind(&divide(&DIV_CL, 0, 7, 0xff00)), Some(Kind::DivideByZero));
     }
 
     #[test]
@@ -128,34 +129,34 @@ mod tests {
         // INT_MIN / -1
         let minimum = divide(&IDIV_ECX, 0xffff_ffff, 0x8000_0000, 0xffff_ffff);
         assert_eq!(text(&minimum), "the quotient of a division does not fit into 32 bits (ecx is 0xffffffff)");
-        assert_eq!(name(&divide(&DIV_RCX, 5, 0, 5)), Some("divide_overflow"));
-        assert_eq!(name(&divide(&DIV_RCX, 4, u64::MAX, 5)), None, "it fits");
-        assert_eq!(name(&divide(&DIV_CL, 0, 0x500, 5)), Some("divide_overflow"));
-        assert_eq!(name(&divide(&DIV_CL, 0, 0x4ff, 5)), None, "it fits");
-        assert_eq!(name(&divide(&IDIV_ECX, 0xffff_ffff, 0x8000_0001, 0xffff_ffff)), None, "it fits");
+        assert_eq!(kind(&divide(&DIV_RCX, 5, 0, 5)), Some(Kind::DivideOverflow));
+        assert_eq!(kind(&divide(&DIV_RCX, 4, u64::MAX, 5)), None, "it fits");
+        assert_eq!(kind(&divide(&DIV_CL, 0, 0x500, 5)), Some(Kind::DivideOverflow));
+        assert_eq!(kind(&divide(&DIV_CL, 0, 0x4ff, 5)), None, "it fits");
+        assert_eq!(kind(&divide(&IDIV_ECX, 0xffff_ffff, 0x8000_0001, 0xffff_ffff)), None, "it fits");
         let minimum = divide(&[0x48, 0xf7, 0xf9], u64::MAX, 1 << 63, u64::MAX);
-        assert_eq!(name(&minimum), Some("divide_overflow"));
-        assert_eq!(name(&divide(&[0x48, 0xf7, 0xf9], 1 << 63, 0, u64::MAX)), Some("divide_overflow"));
+        assert_eq!(kind(&minimum), Some(Kind::DivideOverflow));
+        assert_eq!(kind(&divide(&[0x48, 0xf7, 0xf9], 1 << 63, 0, u64::MAX)), Some(Kind::DivideOverflow));
     }
 
     #[test]
     fn a_divisor_in_memory_is_0_if_nothing_else_can_fail() {
-        assert_eq!(name(&divide(&IDIV_MEMORY, 0, 7, 0)), Some("divide_by_zero"));
-        assert_eq!(name(&divide(&IDIV_MEMORY, 0xffff_ffff, 0xffff_fff9, 0)), Some("divide_by_zero"));
-        assert_eq!(name(&divide(&IDIV_MEMORY, 0xffff_ffff, 0x8000_0000, 0)), None, "it may be -1");
-        assert_eq!(name(&divide(&IDIV_MEMORY, 1, 0, 0)), None);
+        assert_eq!(kind(&divide(&IDIV_MEMORY, 0, 7, 0)), Some(Kind::DivideByZero));
+        assert_eq!(kind(&divide(&IDIV_MEMORY, 0xffff_ffff, 0xffff_fff9, 0)), Some(Kind::DivideByZero));
+        assert_eq!(kind(&divide(&IDIV_MEMORY, 0xffff_ffff, 0x8000_0000, 0)), None, "it may be -1");
+        assert_eq!(kind(&divide(&IDIV_MEMORY, 1, 0, 0)), None);
     }
 
     #[test]
     fn only_a_division_divides() {
-        assert_eq!(name(&divide(&[0x90], 0, 0, 0)), None);
-        assert_eq!(name(&Facts { code: None, ..divide(&IDIV_ECX, 0, 0, 0) }), None);
+        assert_eq!(kind(&divide(&[0x90], 0, 0, 0)), None);
+        assert_eq!(kind(&Case { code: Vec::new(), ..divide(&IDIV_ECX, 0, 0, 0) }), None);
     }
 
     #[test]
     fn floating_point_has_codes_of_its_own() {
-        assert_eq!(name(&facts(8, 3)), Some("floating_point_divide_by_zero"));
-        assert_eq!(name(&facts(8, 7)), Some("floating_point_invalid"));
-        assert_eq!(name(&facts(8, 14)), None);
+        assert_eq!(kind(&signal(8, 3)), Some(Kind::FloatingPointDivideByZero));
+        assert_eq!(kind(&signal(8, 7)), Some(Kind::FloatingPointInvalid));
+        assert_eq!(kind(&signal(8, 14)), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The likely cause of a crash, in one sentence, from registers, mappings, the page fault's error code and the instruction.
 //!
-//! Pure: [`Facts`] in, a diagnosis or none out. A wrong cause is worse than none, so a room of this folder names one only
+//! Pure: [`Evidence`] in, a diagnosis or none out. A wrong cause is worse than none, so a file of this folder names one only
 //! where its facts agree with each other: a register, for one, only if the instruction's address, computed from it, is the
 //! address that faulted. What a process sent is never taken for a fault. x86_64 only, as [`crate::arch`].
 //!
@@ -11,18 +11,19 @@ mod arithmetic;
 mod bus;
 #[cfg(test)]
 mod cases;
-mod facts;
 mod illegal;
 mod instruction;
+mod kind;
 mod memory;
 mod null;
 mod protection;
 mod stack;
+mod words;
 
-pub use facts::{Backing, Facts, Mapping, Surroundings, SystemCall};
+pub use kind::{Confidence, Diagnosis, Kind};
 
-use super::record::Diagnosis;
 use crate::arch;
+use crate::evidence::{Evidence, SystemCall, Trap};
 use crate::siginfo::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 
 const SI_KERNEL: i32 = 0x80;
@@ -37,8 +38,8 @@ const TRAP_STACK_SEGMENT: u64 = 12;
 /// Of x86_64.
 const PAGE: u64 = 4096;
 
-/// The cause that the facts prove or make likely; None: not sure of any.
-pub fn diagnose(facts: &Facts) -> Option<Diagnosis> {
+/// The cause that the facts prove or make likely; `None` means: not sure of any.
+pub fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     let code = facts.si_code?;
     match facts.signal {
         SIGABRT if code == SI_TKILL => abort::diagnose(facts),
@@ -54,12 +55,12 @@ pub fn diagnose(facts: &Facts) -> Option<Diagnosis> {
     }
 }
 
-fn segmentation_fault(facts: &Facts, code: i32) -> Option<Diagnosis> {
+fn segmentation_fault(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     match code {
-        SI_KERNEL => match facts.trap_nr {
-            Some(arch::TRAP_GENERAL_PROTECTION) => protection::diagnose(facts),
-            None if facts.no_trap => stack::signal_frame(facts),
-            _ => None,
+        SI_KERNEL => match facts.trap {
+            Trap::Number(arch::TRAP_GENERAL_PROTECTION) => protection::diagnose(facts),
+            Trap::Absent => stack::signal_frame(facts),
+            Trap::Number(_) | Trap::Unknown => None,
         },
         SEGV_MAPERR | SEGV_ACCERR => memory::diagnose(facts, code),
         SEGV_PKUERR => memory::protection_key(facts),
@@ -68,59 +69,83 @@ fn segmentation_fault(facts: &Facts, code: i32) -> Option<Diagnosis> {
     }
 }
 
-fn seccomp(facts: &Facts) -> Option<Diagnosis> {
-    let call = facts.system_call.as_ref()?;
-    let text = match &call.name {
+fn seccomp(facts: &Evidence) -> Option<Diagnosis> {
+    let call = facts.system_call?;
+    let text = match name_of(call) {
         Some(name) => format!("makes the system call {name} ({}), which its seccomp filter refuses", call.number),
         None => format!("makes the system call number {}, which its seccomp filter refuses", call.number),
     };
-    certain("seccomp", text)
+    certain(Kind::Seccomp, text)
+}
+
+/// The call's name; `None` means that it is none, or of another architecture's table.
+fn name_of(call: SystemCall) -> Option<&'static str> {
+    let number = usize::try_from(call.number).ok().filter(|_| call.arch == arch::syscall::AUDIT_ARCH)?;
+    syscalls::Sysno::new(number).map(|call| call.name())
 }
 
 /// The facts prove it.
-fn certain(kind: &'static str, text: impl Into<String>) -> Option<Diagnosis> {
-    Some(Diagnosis { kind, text: text.into(), confidence: "certain" })
+fn certain(kind: Kind, text: impl Into<String>) -> Option<Diagnosis> {
+    sure(true, kind, text)
 }
 
 /// The facts agree with it and with nothing else that is usual.
-fn likely(kind: &'static str, text: impl Into<String>) -> Option<Diagnosis> {
-    Some(Diagnosis { kind, text: text.into(), confidence: "likely" })
+fn likely(kind: Kind, text: impl Into<String>) -> Option<Diagnosis> {
+    sure(false, kind, text)
 }
 
 /// [`certain`] or [`likely`].
-fn sure(is_certain: bool, kind: &'static str, text: impl Into<String>) -> Option<Diagnosis> {
-    if is_certain { certain(kind, text) } else { likely(kind, text) }
+fn sure(is_certain: bool, kind: Kind, text: impl Into<String>) -> Option<Diagnosis> {
+    Some(Diagnosis { kind, text: text.into(), confidence: Confidence::certain_if(is_certain) })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::cases::{facts, name, sent};
+    use super::cases::{Case, after_fault, kind, signal};
     use super::*;
+    use crate::arch::Registers;
+    use crate::evidence::{Backing, File, Region, Sender, Surroundings};
 
     #[test]
     fn seccomp_names_the_call() {
-        let mut facts = facts(SIGSYS, SYS_SECCOMP);
-        assert_eq!(name(&facts), None, "which call it was is unknown");
-        facts.system_call = Some(SystemCall { number: 110, name: Some("getppid".to_owned()) });
-        let told = diagnose(&facts).unwrap();
-        assert_eq!(told.kind, "seccomp");
-        assert_eq!(told.text, "makes the system call getppid (110), which its seccomp filter refuses");
-        facts.system_call = Some(SystemCall { number: 110, name: None });
-        assert!(diagnose(&facts).unwrap().text.contains("number 110"));
+        let case = Case { system_call: (110, arch::syscall::AUDIT_ARCH), ..signal(SIGSYS, SYS_SECCOMP) };
+        let found = diagnose(&case.evidence()).unwrap();
+        assert_eq!(found.kind, Kind::Seccomp);
+        assert_eq!(found.text, "makes the system call getppid (110), which its seccomp filter refuses");
+        let other = Case { system_call: (110, 0x4000_0003), ..case };
+        assert!(diagnose(&other.evidence()).unwrap().text.contains("number 110"));
+    }
+
+    #[test]
+    fn calls_have_names_in_their_own_table_only() {
+        let name = |number, arch| name_of(SystemCall { number, arch, address: 0 });
+        assert_eq!(name(110, arch::syscall::AUDIT_ARCH), Some("getppid"));
+        assert_eq!(name(110, 0x4000_0003), None, "i386 has another call there");
+        assert_eq!(name(-1, arch::syscall::AUDIT_ARCH), None);
+        assert_eq!(name(100_000, arch::syscall::AUDIT_ARCH), None);
     }
 
     #[test]
     fn what_was_sent_is_no_fault() {
-        for signal in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS] {
+        for number in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS] {
             for code in [0, -1, SI_TKILL] {
-                assert_eq!(name(&sent(signal, code)), None, "{signal} {code}");
+                assert_eq!(kind(&after_fault(number, code)), None, "{number} {code}");
             }
         }
-        // The same facts, but for the code, are a fault.
-        assert_eq!(name(&Facts { si_code: Some(SEGV_MAPERR), ..sent(SIGSEGV, 0) }), Some("null_dereference"));
+        // The same thread, but for the code, has faulted.
+        assert_eq!(kind(&after_fault(SIGSEGV, SEGV_MAPERR)), Some(Kind::NullDereference));
     }
 
-    /// Facts may come from a process that was made to break this: any numbers, any bytes, and mappings that hold nothing.
+    #[test]
+    fn a_kind_is_one_word() {
+        let word = serde_json::to_value(Kind::FloatingPointDivideByZero).unwrap();
+        assert_eq!(
+            (word, serde_json::to_value(Confidence::Likely).unwrap()),
+            ("floating_point_divide_by_zero".into(), "likely".into())
+        );
+    }
+
+    /// Evidence may come from a process that was made to break this: any numbers, any bytes, and mappings that hold nothing.
     #[test]
     fn no_facts_break_it() {
         let mut state = 1u64;
@@ -134,33 +159,32 @@ mod tests {
             let mut pick = || numbers[next() as usize % numbers.len()];
             let mut place = || {
                 let permissions = ["---", "r--", "rw-", "r-x"][(pick() % 4) as usize];
-                let at = cases::mapping(pick(), pick(), permissions);
-                let backing =
-                    [Backing::Anonymous, Backing::MainStack, Backing::File(None)][(pick() % 3) as usize].clone();
-                (pick() != 0).then_some(Mapping { backing, ..at })
+                let at = cases::region(pick(), pick(), permissions);
+                let backing = [Backing::Anonymous, Backing::MainStack, Backing::File(File::default())];
+                (pick() != 0).then_some(Region { backing: backing[(pick() % 3) as usize].clone(), ..at })
             };
             let memory = Surroundings { at: place(), below: place(), above: place() };
             let stack = Surroundings { at: place(), below: place(), above: place() };
-            let mut registers = crate::probe::abi::fl_registers::default();
+            let mut registers = Registers::default();
             (registers.rip, registers.rsp, registers.rax, registers.rcx) = (pick(), pick(), pick(), pick());
             (registers.rdx, registers.rdi, registers.rbx, registers.rbp) = (pick(), pick(), pick(), pick());
             let (address, error_code, limit) = (pick(), pick(), pick());
-            let signal = [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT][next() as usize % 6];
-            let facts = Facts {
+            let evidence = Evidence {
+                signal: [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT][next() as usize % 6],
                 si_code: Some([1, 2, 4, SI_KERNEL, SI_TKILL][next() as usize % 5]),
-                trap_nr: [Some(3), Some(12), Some(13), None][next() as usize % 4],
-                no_trap: next() % 2 == 0,
+                trap: [Trap::Number(3), Trap::Number(12), Trap::Number(13), Trap::Absent, Trap::Unknown]
+                    [next() as usize % 5],
                 fault_address: (next() % 8 != 0).then_some(address),
                 page_fault: Some(error_code),
                 registers: Some(registers),
                 code: Some((0..next() % 17).map(|_| next() as u8).collect()),
                 stack_limit: (next() % 2 == 0).then_some(limit),
-                sender_pid: Some(100),
+                sender: Some(Sender::Itself),
                 memory,
                 stack,
-                ..facts(signal, 0)
+                ..Evidence::default()
             };
-            match diagnose(&facts) {
+            match diagnose(&evidence) {
                 Some(found) => {
                     assert!(!found.text.is_empty() && !found.text.contains('\n'), "{found:?}");
                     told += 1;
@@ -173,6 +197,8 @@ mod tests {
 
     #[test]
     fn without_siginfo_nothing_is_known() {
-        assert_eq!(name(&Facts { si_code: None, ..sent(SIGSEGV, 0) }), None);
+        let evidence = after_fault(SIGSEGV, SEGV_MAPERR).evidence();
+        assert!(diagnose(&evidence).is_some());
+        assert_eq!(diagnose(&Evidence { si_code: None, ..evidence }), None);
     }
 }

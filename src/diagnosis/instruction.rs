@@ -5,8 +5,9 @@ use iced_x86::{
     Register, UsedMemory,
 };
 
-use super::facts::{Facts, hex};
-use crate::probe::abi::fl_registers;
+use super::words::hex;
+use crate::arch::Registers;
+use crate::evidence::{Access, Evidence};
 
 /// What the bytes at `rip` are.
 pub(super) enum Code {
@@ -18,7 +19,7 @@ pub(super) enum Code {
     Unknown,
 }
 
-pub(super) fn decode(facts: &Facts) -> Code {
+pub(super) fn decode(facts: &Evidence) -> Code {
     let (Some(registers), Some(code), false) = (&facts.registers, &facts.code, facts.is_compat) else {
         return Code::Unknown;
     };
@@ -32,7 +33,7 @@ pub(super) fn decode(facts: &Facts) -> Code {
 }
 
 /// The instruction and the registers, where both are known.
-pub(super) fn decoded(facts: &Facts) -> Option<(Instruction, &fl_registers)> {
+pub(super) fn decoded(facts: &Evidence) -> Option<(Instruction, &Registers)> {
     match decode(facts) {
         Code::Valid(instruction) => Some((instruction, facts.registers.as_ref()?)),
         Code::Invalid | Code::Unknown => None,
@@ -50,7 +51,7 @@ pub(super) fn register_name(register: Register) -> String {
 }
 
 /// A general register's value, cut to its size. None: of another kind (a vector, a segment).
-pub(super) fn register_value(registers: &fl_registers, register: Register) -> Option<u64> {
+pub(super) fn register_value(registers: &Registers, register: Register) -> Option<u64> {
     let full = match register.full_register() {
         Register::RAX => registers.rax,
         Register::RBX => registers.rbx,
@@ -125,12 +126,12 @@ pub(super) fn short(value: u64) -> String {
 }
 
 /// Every place that the instruction accesses and whose address the registers tell: not what fs, gs or vectors point to.
-pub(super) fn touches(instruction: &Instruction, registers: &fl_registers) -> Vec<Touch> {
+pub(super) fn touches(instruction: &Instruction, registers: &Registers) -> Vec<Touch> {
     let mut factory = InstructionInfoFactory::new();
     factory.info(instruction).used_memory().iter().filter_map(|memory| touch(memory, registers)).collect()
 }
 
-fn touch(memory: &UsedMemory, registers: &fl_registers) -> Option<Touch> {
+fn touch(memory: &UsedMemory, registers: &Registers) -> Option<Touch> {
     let (reads, writes) = match memory.access() {
         OpAccess::Read | OpAccess::CondRead => (true, false),
         OpAccess::Write | OpAccess::CondWrite => (false, true),
@@ -160,11 +161,11 @@ fn bytes(size: MemorySize) -> u64 {
 }
 
 /// The access that faulted at the fault address; None: the instruction, as far as it is known, accesses no such place.
-pub(super) fn faulting_touch(facts: &Facts) -> Option<Touch> {
+pub(super) fn faulting_touch(facts: &Evidence) -> Option<Touch> {
     let address = facts.fault_address?;
     let (instruction, registers) = decoded(facts)?;
     touches(&instruction, registers).into_iter().find(|touch| {
-        let direction = if facts.is_write() { touch.writes } else { touch.reads };
+        let direction = if facts.access() == Access::Write { touch.writes } else { touch.reads };
         // An access that crosses into a page faults at the page's first byte.
         let crosses = address & (super::PAGE - 1) == 0 && address.wrapping_sub(touch.address) < touch.bytes;
         direction && (address == touch.address || crosses)
@@ -173,15 +174,15 @@ pub(super) fn faulting_touch(facts: &Facts) -> Option<Touch> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{CODE, facts};
+    use super::super::cases::{CODE, Case, signal};
     use super::*;
 
     /// The addresses that the code reads (r) and writes (w), with rsp 0x7ffd00001000, rdi 0x1000, rsi 0x2000, rcx 2.
     fn touched(code: &[u8]) -> Vec<(u64, u64, &'static str)> {
-        let mut facts = Facts { code: Some(code.to_vec()), ..facts(11, 1) };
-        let registers = facts.registers.as_mut().unwrap();
-        (registers.rdi, registers.rsi, registers.rcx) = (0x1000, 0x2000, 2);
-        let (instruction, registers) = decoded(&facts).unwrap();
+        let mut case = Case { code: code.to_vec(), ..signal(11, 1) };
+        (case.registers.rdi, case.registers.rsi, case.registers.rcx) = (0x1000, 0x2000, 2);
+        let evidence = case.evidence();
+        let (instruction, registers) = decoded(&evidence).unwrap();
         let direction = |touch: &Touch| match (touch.reads, touch.writes) {
             (true, true) => "rw",
             (true, false) => "r",
@@ -207,9 +208,9 @@ mod tests {
 
     #[test]
     fn parts_of_registers() {
-        let mut facts = facts(11, 1);
-        facts.registers.as_mut().unwrap().rax = 0x1122_3344_5566_7788;
-        let registers = facts.registers.as_ref().unwrap();
+        let mut case = signal(11, 1);
+        case.registers.rax = 0x1122_3344_5566_7788;
+        let registers = &case.registers;
         let parts = [(Register::EAX, 0x5566_7788), (Register::AX, 0x7788), (Register::AH, 0x77), (Register::AL, 0x88)];
         for (register, value) in parts {
             assert_eq!(register_value(registers, register), Some(value), "{register:?}");

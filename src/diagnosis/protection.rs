@@ -2,11 +2,11 @@
 
 use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, Register};
 
-use super::super::record::Diagnosis;
-use super::facts::{Facts, hex};
 use super::instruction::{Touch, decoded, mnemonic, register_name, register_value, touches};
-use super::{certain, likely, sure};
-use crate::probe::abi::fl_registers;
+use super::words::hex;
+use super::{Diagnosis, Kind, certain, likely, sure};
+use crate::arch::Registers;
+use crate::evidence::Evidence;
 
 /// Where musl ends a process whose heap is damaged: it executes hlt there.
 const MUSL_MALLOC: [&str; 9] = [
@@ -22,12 +22,12 @@ const MUSL_MALLOC: [&str; 9] = [
 ];
 
 /// SIGSEGV with SI_KERNEL and trap 13.
-pub(super) fn diagnose(facts: &Facts) -> Option<Diagnosis> {
+pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     let registers = facts.registers.as_ref()?;
     if !facts.is_compat && !is_canonical(registers.rip, 48) {
         // AMD's processors take the jump and fault behind it.
         let text = format!("jumps to {}, which is no address at all (non-canonical)", hex(registers.rip));
-        return sure(!is_canonical(registers.rip, 57), "jump_into_the_wild", text);
+        return sure(!is_canonical(registers.rip, 57), Kind::JumpIntoTheWild, text);
     }
     let (instruction, registers) = decoded(facts)?;
     if instruction.is_privileged() || instruction.mnemonic() == Mnemonic::Int {
@@ -40,7 +40,7 @@ pub(super) fn diagnose(facts: &Facts) -> Option<Diagnosis> {
 }
 
 /// SIGBUS with SI_KERNEL and trap 12: the same through rsp or rbp.
-pub(super) fn stack_segment(facts: &Facts) -> Option<Diagnosis> {
+pub(super) fn stack_segment(facts: &Evidence) -> Option<Diagnosis> {
     let (instruction, registers) = decoded(facts)?;
     non_canonical_access(&touches(&instruction, registers))
 }
@@ -51,19 +51,19 @@ fn is_canonical(address: u64, bits: u32) -> bool {
     (((address << shift) as i64) >> shift) as u64 == address
 }
 
-fn privileged(facts: &Facts, instruction: &Instruction) -> Option<Diagnosis> {
+fn privileged(facts: &Evidence, instruction: &Instruction) -> Option<Diagnosis> {
     let name = mnemonic(instruction.mnemonic());
     let innermost = facts.function(0);
     match instruction.mnemonic() {
         Mnemonic::Hlt if innermost.is_some_and(|name| MUSL_MALLOC.contains(&name)) => likely(
-            "heap_corruption",
+            Kind::HeapCorruption,
             format!("musl's {} found the heap damaged and executes hlt", innermost.unwrap_or_default()),
         ),
         Mnemonic::Int => certain(
-            "privileged_instruction",
+            Kind::PrivilegedInstruction,
             format!("executes int {:#x}, an interrupt that programs may not raise", instruction.immediate8()),
         ),
-        _ => certain("privileged_instruction", format!("executes {name}, which only the kernel may")),
+        _ => certain(Kind::PrivilegedInstruction, format!("executes {name}, which only the kernel may")),
     }
 }
 
@@ -79,11 +79,11 @@ fn non_canonical_access(touched: &[Touch]) -> Option<Diagnosis> {
         None => touch.registers(),
     };
     let text = format!("accesses {}, which is no address at all (non-canonical): {why}", hex(touch.address));
-    sure(is_bad(&touch, 57), "non_canonical_pointer", text)
+    sure(is_bad(&touch, 57), Kind::NonCanonicalPointer, text)
 }
 
-fn non_canonical_jump(instruction: &Instruction, registers: &fl_registers) -> Option<Diagnosis> {
-    let kind = "jump_into_the_wild";
+fn non_canonical_jump(instruction: &Instruction, registers: &Registers) -> Option<Diagnosis> {
+    let kind = Kind::JumpIntoTheWild;
     match instruction.code() {
         Code::Call_rm64 | Code::Jmp_rm64 => {
             let register = instruction.op0_register();
@@ -122,7 +122,7 @@ fn misaligned(instruction: &Instruction, touched: &[Touch]) -> Option<Diagnosis>
         hex(touch.address),
         touch.in_brackets()
     );
-    sure(is_certain, "misaligned_sse", text)
+    sure(is_certain, Kind::MisalignedSse, text)
 }
 
 /// What the access must be aligned to, and whether the manual says so of this very instruction.
@@ -169,16 +169,20 @@ fn has_xmm(instruction: &Instruction) -> bool {
 }
 
 /// SEGV_CPERR: the shadow stack holds another return address than the stack.
-pub(super) fn shadow_stack(facts: &Facts) -> Option<Diagnosis> {
+pub(super) fn shadow_stack(facts: &Evidence) -> Option<Diagnosis> {
     let (instruction, _) = decoded(facts)?;
     matches!(instruction.code(), Code::Retnq | Code::Retnq_imm16).then(|| {
-        likely("smashed_stack", "returns to another place than it was called from: the return address was overwritten")
+        likely(
+            Kind::SmashedStack,
+            "returns to another place than it was called from: the return address was overwritten",
+        )
     })?
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{confidence, facts, general_protection, name, text};
+    use super::super::Confidence;
+    use super::super::cases::{Case, confidence, general_protection, kind, signal, text};
     use super::*;
 
     const WILD: u64 = 0xdead_0000_0000_0000;
@@ -198,120 +202,119 @@ mod tests {
     #[test]
     fn the_register_with_the_wild_pointer_is_named() {
         // mov rax, [rdi]: tests/programs/non-canonical.c
-        let mut facts = general_protection(&[0x48, 0x8b, 0x07]);
-        assert_eq!(name(&facts), None, "rdi is a good address: something else was wrong");
-        facts.registers.as_mut().unwrap().rdi = WILD;
+        let mut case = general_protection(&[0x48, 0x8b, 0x07]);
+        assert_eq!(kind(&case), None, "rdi is a good address: something else was wrong");
+        case.registers.rdi = WILD;
         assert_eq!(
-            text(&facts),
+            text(&case),
             "accesses 0xdead000000000000, which is no address at all (non-canonical): rdi is 0xdead000000000000"
         );
-        assert_eq!(confidence(&facts), Some("certain"));
-        facts.registers.as_mut().unwrap().rdi = 0x0080_0000_0000_0000;
-        assert_eq!(confidence(&facts), Some("likely"), "an address with five levels of page tables");
-        facts.code = None;
-        assert_eq!(name(&facts), None);
+        assert_eq!(confidence(&case), Some(Confidence::Certain));
+        case.registers.rdi = 0x0080_0000_0000_0000;
+        assert_eq!(confidence(&case), Some(Confidence::Likely), "an address with five levels of page tables");
+        case.code.clear();
+        assert_eq!(kind(&case), None);
     }
 
     #[test]
     fn an_address_that_is_only_computed_does_not_fault() {
         // lea rax, [rdi]
-        let mut facts = general_protection(&[0x48, 0x8d, 0x07]);
-        facts.registers.as_mut().unwrap().rdi = WILD;
-        assert_eq!(name(&facts), None);
+        let mut case = general_protection(&[0x48, 0x8d, 0x07]);
+        case.registers.rdi = WILD;
+        assert_eq!(kind(&case), None);
     }
 
     #[test]
     fn what_fs_points_to_is_unknown() {
         // mov rax, fs:[rdi]
-        let mut facts = general_protection(&[0x64, 0x48, 0x8b, 0x07]);
-        facts.registers.as_mut().unwrap().rdi = WILD;
-        assert_eq!(name(&facts), None);
+        let mut case = general_protection(&[0x64, 0x48, 0x8b, 0x07]);
+        case.registers.rdi = WILD;
+        assert_eq!(kind(&case), None);
     }
 
     #[test]
     fn through_the_stack_pointer_it_is_a_bus_error() {
         // mov rax, [rbp-8]
-        let mut facts =
-            super::super::Facts { trap_nr: Some(12), code: Some(vec![0x48, 0x8b, 0x45, 0xf8]), ..facts(7, 0x80) };
-        assert_eq!(name(&facts), None);
-        facts.registers.as_mut().unwrap().rbp = WILD;
-        assert_eq!(name(&facts), Some("non_canonical_pointer"));
-        assert!(text(&facts).ends_with("rbp is 0xdead000000000000"));
-        facts.trap_nr = Some(14);
-        assert_eq!(name(&facts), None);
+        let mut case = Case { trap_nr: 12, code: vec![0x48, 0x8b, 0x45, 0xf8], ..signal(7, 0x80) };
+        assert_eq!(kind(&case), None);
+        case.registers.rbp = WILD;
+        assert_eq!(kind(&case), Some(Kind::NonCanonicalPointer));
+        assert!(text(&case).ends_with("rbp is 0xdead000000000000"));
+        case.trap_nr = 14;
+        assert_eq!(kind(&case), None);
     }
 
     #[test]
     fn privileged_instructions() {
         for (code, name) in [(&[0xf4u8][..], "hlt"), (&[0xfa], "cli"), (&[0xec], "in"), (&[0x0f, 0x32], "rdmsr")] {
-            let facts = general_protection(code);
-            assert_eq!(text(&facts), format!("executes {name}, which only the kernel may"));
-            assert_eq!(confidence(&facts), Some("certain"));
+            let case = general_protection(code);
+            assert_eq!(text(&case), format!("executes {name}, which only the kernel may"));
+            assert_eq!(confidence(&case), Some(Confidence::Certain));
         }
         assert!(text(&general_protection(&[0xcd, 0x29])).starts_with("executes int 0x29"));
-        assert_eq!(name(&general_protection(&[0x90])), None, "a nop");
+        assert_eq!(kind(&general_protection(&[0x90])), None, "a nop");
     }
 
     #[test]
     fn musl_halts_on_a_damaged_heap() {
-        let mut facts = general_protection(&[0xf4]);
-        facts.frames = vec![Some("get_meta+0x40".to_owned()), Some("main".to_owned())];
-        assert_eq!(name(&facts), Some("heap_corruption"));
-        facts.frames.swap(0, 1);
-        assert_eq!(name(&facts), Some("privileged_instruction"));
+        let mut case = general_protection(&[0xf4]);
+        case = case.called(&["get_meta", "main"]);
+        assert_eq!(kind(&case), Some(Kind::HeapCorruption));
+        case.frames.swap(0, 1);
+        assert_eq!(kind(&case), Some(Kind::PrivilegedInstruction));
     }
 
     #[test]
     fn aligned_moves_need_their_alignment() {
         // movaps [rsp+0x10], xmm0
-        let mut facts = general_protection(&[0x0f, 0x29, 0x44, 0x24, 0x10]);
-        assert_eq!(name(&facts), None, "it is aligned");
-        facts.registers.as_mut().unwrap().rsp += 8;
+        let mut case = general_protection(&[0x0f, 0x29, 0x44, 0x24, 0x10]);
+        assert_eq!(kind(&case), None, "it is aligned");
+        case.registers.rsp += 8;
         assert_eq!(
-            text(&facts),
+            text(&case),
             "movaps needs an address that is a multiple of 16, and 0x7ffd00001018 is not (rsp is 0x7ffd00001008): the stack itself is misaligned"
         );
-        assert_eq!(confidence(&facts), Some("certain"));
+        assert_eq!(confidence(&case), Some(Confidence::Certain));
         // movups takes any
-        facts.code = Some(vec![0x0f, 0x11, 0x44, 0x24, 0x10]);
-        assert_eq!(name(&facts), None);
+        case.code = vec![0x0f, 0x11, 0x44, 0x24, 0x10];
+        assert_eq!(kind(&case), None);
         // paddd xmm0, [rsp+0x10]
-        facts.code = Some(vec![0x66, 0x0f, 0xfe, 0x44, 0x24, 0x10]);
-        assert_eq!(confidence(&facts), Some("likely"));
+        case.code = vec![0x66, 0x0f, 0xfe, 0x44, 0x24, 0x10];
+        assert_eq!(confidence(&case), Some(Confidence::Likely));
         // vpaddd xmm0, xmm0, [rsp+0x10] takes any
-        facts.code = Some(vec![0xc5, 0xf9, 0xfe, 0x44, 0x24, 0x10]);
-        assert_eq!(name(&facts), None);
+        case.code = vec![0xc5, 0xf9, 0xfe, 0x44, 0x24, 0x10];
+        assert_eq!(kind(&case), None);
         // vmovaps ymm0, [rsp+0x10]: 32
-        facts.registers.as_mut().unwrap().rsp -= 8;
-        facts.code = Some(vec![0xc5, 0xfc, 0x28, 0x44, 0x24, 0x10]);
-        assert!(text(&facts).contains("multiple of 32"));
+        case.registers.rsp -= 8;
+        case.code = vec![0xc5, 0xfc, 0x28, 0x44, 0x24, 0x10];
+        assert!(text(&case).contains("multiple of 32"));
     }
 
     #[test]
     fn wild_jumps() {
         // call rax
-        let mut facts = general_protection(&[0xff, 0xd0]);
-        assert_eq!(name(&facts), None);
-        facts.registers.as_mut().unwrap().rax = WILD;
-        assert_eq!(confidence(&facts), Some("certain"));
-        assert!(text(&facts).ends_with("it is in rax"));
+        let mut case = general_protection(&[0xff, 0xd0]);
+        assert_eq!(kind(&case), None);
+        case.registers.rax = WILD;
+        assert_eq!(confidence(&case), Some(Confidence::Certain));
+        assert!(text(&case).ends_with("it is in rax"));
         // call [rdi]
-        facts.code = Some(vec![0xff, 0x17]);
-        assert_eq!((name(&facts), confidence(&facts)), (Some("jump_into_the_wild"), Some("likely")));
+        case.code = vec![0xff, 0x17];
+        assert_eq!((kind(&case), confidence(&case)), (Some(Kind::JumpIntoTheWild), Some(Confidence::Likely)));
         // ret
-        facts.code = Some(vec![0xc3]);
-        assert_eq!((name(&facts), confidence(&facts)), (Some("jump_into_the_wild"), Some("likely")));
+        case.code = vec![0xc3];
+        assert_eq!((kind(&case), confidence(&case)), (Some(Kind::JumpIntoTheWild), Some(Confidence::Likely)));
         // behind the jump
-        facts.code = None;
-        facts.registers.as_mut().unwrap().rip = WILD;
-        assert_eq!(confidence(&facts), Some("certain"));
+        case.code.clear();
+        case.registers.rip = WILD;
+        assert_eq!(confidence(&case), Some(Confidence::Certain));
     }
 
     #[test]
     fn a_shadow_stack_sees_returns() {
-        let mut facts = super::super::Facts { code: Some(vec![0xc3]), ..facts(11, 10) };
-        assert_eq!(name(&facts), Some("smashed_stack"));
-        facts.code = Some(vec![0x90]);
-        assert_eq!(name(&facts), None);
+        let mut case = Case { code: vec![0xc3], ..signal(11, 10) };
+        assert_eq!(kind(&case), Some(Kind::SmashedStack));
+        case.code = vec![0x90];
+        assert_eq!(kind(&case), None);
     }
 }

@@ -2,11 +2,10 @@
 
 use iced_x86::{CpuidFeature, Instruction, Mnemonic};
 
-use super::super::record::Diagnosis;
-use super::facts::Facts;
 use super::instruction::{Code, decode, mnemonic};
-use super::{SI_KERNEL, certain, likely};
+use super::{Diagnosis, Kind, SI_KERNEL, certain, likely};
 use crate::arch;
+use crate::evidence::{Evidence, Trap};
 use crate::hex::digits;
 
 /// The longest instruction, bytes.
@@ -38,7 +37,7 @@ const BASELINE: [CpuidFeature; 19] = [
     CpuidFeature::MULTIBYTENOP,
 ];
 
-pub(super) fn diagnose(facts: &Facts) -> Option<Diagnosis> {
+pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     if facts.si_code != Some(ILL_ILLOPN) {
         return None;
     }
@@ -47,7 +46,7 @@ pub(super) fn diagnose(facts: &Facts) -> Option<Diagnosis> {
         Code::Invalid => {
             let code = facts.code.as_deref().unwrap_or_default();
             let bytes = digits(code.get(..INSTRUCTION_MAX.min(code.len())).unwrap_or_default());
-            certain("illegal_instruction", format!("executes bytes that are no instruction ({bytes})"))
+            certain(Kind::IllegalInstruction, format!("executes bytes that are no instruction ({bytes})"))
         }
         Code::Unknown => None,
     }
@@ -57,10 +56,10 @@ fn known(instruction: &Instruction) -> Option<Diagnosis> {
     let name = mnemonic(instruction.mnemonic());
     if matches!(instruction.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2) {
         let why = "which compilers put where a check has failed or code must not be reached (__builtin_trap)";
-        return certain("trap_instruction", format!("executes {name}, {why}"));
+        return certain(Kind::TrapInstruction, format!("executes {name}, {why}"));
     }
     if instruction.is_privileged() {
-        return likely("privileged_instruction", format!("executes {name}, which only the kernel may"));
+        return likely(Kind::PrivilegedInstruction, format!("executes {name}, which only the kernel may"));
     }
     let features: Vec<String> = instruction
         .cpuid_features()
@@ -72,58 +71,59 @@ fn known(instruction: &Instruction) -> Option<Diagnosis> {
     (!features.is_empty()).then(|| {
         let needs = features.join(" and ");
         let text = format!("executes {name}, which needs {needs}: this processor or kernel does not offer it");
-        likely("unsupported_instruction", text)
+        likely(Kind::UnsupportedInstruction, text)
     })?
 }
 
 /// SIGTRAP.
-pub(super) fn breakpoint(facts: &Facts, code: i32) -> Option<Diagnosis> {
-    (code == SI_KERNEL && facts.trap_nr == Some(arch::TRAP_BREAKPOINT)).then(|| {
+pub(super) fn breakpoint(facts: &Evidence, code: i32) -> Option<Diagnosis> {
+    (code == SI_KERNEL && facts.trap == Trap::Number(arch::TRAP_BREAKPOINT)).then(|| {
         let why = "a breakpoint without a debugger, or a failed check that is made to end there";
-        certain("breakpoint", format!("executes int3: {why}"))
+        certain(Kind::Breakpoint, format!("executes int3: {why}"))
     })?
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cases::{confidence, facts, name, text};
+    use super::super::Confidence;
+    use super::super::cases::{Case, confidence, kind, signal, text};
     use super::*;
 
-    fn illegal(code: &[u8]) -> Facts {
-        Facts { code: Some(code.to_vec()), ..facts(4, ILL_ILLOPN) }
+    fn illegal(code: &[u8]) -> Case {
+        Case { code: code.to_vec(), ..signal(4, ILL_ILLOPN) }
     }
 
     #[test]
     fn ud2_is_a_trap() {
-        assert_eq!(name(&illegal(&[0x0f, 0x0b])), Some("trap_instruction"));
+        assert_eq!(kind(&illegal(&[0x0f, 0x0b])), Some(Kind::TrapInstruction));
         // ud1 eax, [eax+2]: what clang's -fsanitize-trap makes
-        assert_eq!(name(&illegal(&[0x67, 0x0f, 0xb9, 0x40, 0x02])), Some("trap_instruction"));
+        assert_eq!(kind(&illegal(&[0x67, 0x0f, 0xb9, 0x40, 0x02])), Some(Kind::TrapInstruction));
     }
 
     #[test]
     fn bytes_that_are_no_instruction() {
         assert_eq!(text(&illegal(&[0x06, 0x90])), "executes bytes that are no instruction (0690)");
-        assert_eq!(name(&illegal(&[0x0f])), None, "cut");
-        assert_eq!(name(&Facts { code: None, ..illegal(&[]) }), None);
-        assert_eq!(name(&Facts { si_code: Some(SI_KERNEL), ..illegal(&[0x06, 0x90]) }), None);
+        assert_eq!(kind(&illegal(&[0x0f])), None, "cut");
+        assert_eq!(kind(&Case { code: Vec::new(), ..illegal(&[]) }), None);
+        assert_eq!(kind(&Case { si_code: SI_KERNEL, ..illegal(&[0x06, 0x90]) }), None);
     }
 
     #[test]
     fn what_a_processor_may_lack_is_named() {
         // vpaddd zmm0, zmm0, zmm0
-        let facts = illegal(&[0x62, 0xf1, 0x7d, 0x48, 0xfe, 0xc0]);
-        assert_eq!(confidence(&facts), Some("likely"));
-        assert!(text(&facts).starts_with("executes vpaddd, which needs AVX512F: "));
-        assert_eq!(name(&illegal(&[0x90])), None, "nop: every processor has it");
-        assert_eq!(name(&illegal(&[0x0f, 0x58, 0xc1])), None, "addps: so has it SSE");
+        let case = illegal(&[0x62, 0xf1, 0x7d, 0x48, 0xfe, 0xc0]);
+        assert_eq!(confidence(&case), Some(Confidence::Likely));
+        assert!(text(&case).starts_with("executes vpaddd, which needs AVX512F: "));
+        assert_eq!(kind(&illegal(&[0x90])), None, "nop: every processor has it");
+        assert_eq!(kind(&illegal(&[0x0f, 0x58, 0xc1])), None, "addps: so has it SSE");
     }
 
     #[test]
     fn int3_is_told_by_the_trap() {
-        let facts = Facts { trap_nr: Some(3), ..facts(5, SI_KERNEL) };
-        assert_eq!(confidence(&facts), Some("certain"));
-        assert_eq!(name(&facts), Some("breakpoint"));
-        assert_eq!(name(&Facts { trap_nr: Some(1), ..facts.clone() }), None);
-        assert_eq!(name(&Facts { si_code: Some(2), ..facts }), None);
+        let case = Case { trap_nr: 3, code_before: 0xcc, ..signal(5, SI_KERNEL) };
+        assert_eq!(confidence(&case), Some(Confidence::Certain));
+        assert_eq!(kind(&case), Some(Kind::Breakpoint));
+        assert_eq!(kind(&Case { trap_nr: 1, ..case.clone() }), None);
+        assert_eq!(kind(&Case { si_code: 2, ..case }), None);
     }
 }

@@ -1,0 +1,370 @@
+//! Signals to start a test from. A test says what is in the processor, in siginfo and in the memory of a process; what the
+//! kernel program sends of that is decided here once, as bpf/crash.bpf.c decides it, so that no test can begin where production
+//! never is.
+
+use super::{Confidence, Diagnosis, Kind, diagnose};
+use crate::arch::Registers;
+use crate::evidence::{Backing, Evidence, File, Frame, Permissions, Region};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_registers, fl_vma};
+use crate::symbol::Function;
+
+const SIGBUS: u32 = 7;
+const SIGSEGV: u32 = 11;
+const SIGTRAP: u32 = 5;
+const SIGSYS: u32 = 31;
+const SI_KERNEL: i32 = 0x80;
+/// FL_SIGNAL_FRAME_BYTES in bpf/include/arch_x86_64.h.
+const SIGNAL_FRAME_BYTES: u64 = 12 << 10;
+
+/// Where the code of the cases lies.
+pub(super) const CODE: u64 = 0x5555_5555_5000;
+/// The process of the cases, and its number where it is in a pid namespace.
+const PID: u32 = 100;
+const TRAP_PAGE_FAULT: u64 = 14;
+
+/// A signal that is delivered to a thread.
+#[derive(Clone)]
+pub(super) struct Case {
+    pub signal: u32,
+    pub si_code: i32,
+    /// `si_addr`; of a seccomp trap `si_call_addr`.
+    pub address: u64,
+    /// The thread's last trap, `thread.trap_nr`, and with it its error code and `cr2`: never cleared by the kernel.
+    pub trap_nr: u64,
+    pub error_code: u64,
+    pub cr2: u64,
+    /// How the thread came into the kernel.
+    pub entry: Entry,
+    pub registers: Registers,
+    /// False: the kernel program could not find them.
+    pub has_registers: bool,
+    /// In what can be read at `rip`; empty: nothing can.
+    pub code: Vec<u8>,
+    /// The byte before `rip`.
+    pub code_before: u8,
+    /// The alternate signal stack: its start and its size; 0 and 0: none.
+    pub alternate: (u64, u64),
+    /// The process's mappings. Empty: the look-up failed, as it may while another thread changes them.
+    pub regions: Vec<Region>,
+    pub stack_limit: u64,
+    /// The functions of the stack trace, without their offsets; `?` has no name.
+    pub frames: Vec<String>,
+    pub is_main_thread: bool,
+    pub thread_name: &'static str,
+    pub is_compat: bool,
+    /// `si_pid`, as the process's own pid namespace numbers it. `None` means the process itself.
+    pub sender_pid: Option<i32>,
+    /// The number of the process in its pid namespace, where that is not the host's.
+    pub pid_in_namespace: Option<u32>,
+    /// `si_syscall` and `si_arch`.
+    pub system_call: (i32, u32),
+    pub abort_message: Option<String>,
+}
+
+/// How a thread came into the kernel: enum fl_entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// By a trap or an interrupt.
+    Trap,
+    /// By a system call, where its registers say so.
+    Call,
+}
+
+/// A signal of a process whose memory is unknown. Its registers are all 0 but for `rip` and `rsp`.
+pub(super) fn signal(signal: u32, si_code: i32) -> Case {
+    Case {
+        signal,
+        si_code,
+        address: 0,
+        trap_nr: 0,
+        error_code: 0,
+        cr2: 0,
+        entry: Entry::Trap,
+        registers: Registers { rip: CODE, rsp: 0x7ffd_0000_1000, ..Registers::default() },
+        has_registers: true,
+        code: Vec::new(),
+        code_before: 0,
+        alternate: (0, 0),
+        regions: Vec::new(),
+        stack_limit: 0,
+        frames: Vec::new(),
+        is_main_thread: true,
+        thread_name: "main",
+        is_compat: false,
+        sender_pid: None,
+        pid_in_namespace: None,
+        system_call: (0, 0),
+        abort_message: None,
+    }
+}
+
+/// A page fault that ended in SIGSEGV.
+pub(super) fn fault(si_code: i32, address: u64, error_code: u64) -> Case {
+    Case { trap_nr: TRAP_PAGE_FAULT, error_code, ..signal(11, si_code) }.at(address)
+}
+
+/// All that a NULL dereference leaves in the thread, and then a signal.
+pub(super) fn after_fault(number: u32, si_code: i32) -> Case {
+    Case { signal: number, ..fault(si_code, 0x18, 4) }
+}
+
+/// A trap without an address, of the instruction at `rip`, in a thread whose stack has room.
+pub(super) fn general_protection(code: &[u8]) -> Case {
+    let stack = Region { backing: Backing::MainStack, ..region(0x7ffc_fff0_0000, 0x7ffd_0010_0000, "rw-") };
+    Case { trap_nr: 13, code: code.to_vec(), ..signal(11, 0x80) }.mapped(&[stack])
+}
+
+/// Anonymous memory.
+pub(super) fn region(start: u64, end: u64, permissions: &str) -> Region {
+    let has = |letter| permissions.contains(letter);
+    let permissions = Permissions { read: has('r'), write: has('w'), execute: has('x'), shared: has('s') };
+    Region { start, end, permissions, file_offset: 0, backing: Backing::Anonymous }
+}
+
+/// A mapping of a file.
+pub(super) fn file(path: &str, region: Region) -> Region {
+    let (path, is_deleted) = path.strip_suffix(" (deleted)").map_or((path, false), |path| (path, true));
+    let file = File { path: Some(path.to_owned()), is_deleted, ..File::default() };
+    Region { backing: Backing::File(file), ..region }
+}
+
+/// Something that is mapped far above all else.
+pub(super) fn far() -> Region {
+    region(0x5000_0000_0000, 0x5000_0000_1000, "rw-")
+}
+
+pub(super) fn kind(case: &Case) -> Option<Kind> {
+    case.diagnosis().map(|found| found.kind)
+}
+
+pub(super) fn confidence(case: &Case) -> Option<Confidence> {
+    case.diagnosis().map(|found| found.confidence)
+}
+
+pub(super) fn text(case: &Case) -> String {
+    case.diagnosis().map_or_else(|| "nothing".to_owned(), |found| found.text)
+}
+
+impl Case {
+    /// The page fault is at another address.
+    pub(super) fn at(self, address: u64) -> Self {
+        Self { address, cr2: address, ..self }
+    }
+
+    /// With this stack trace.
+    pub(super) fn called(self, frames: &[&str]) -> Self {
+        Self { frames: frames.iter().map(|name| (*name).to_owned()).collect(), ..self }
+    }
+
+    /// With these mappings, and no others.
+    pub(super) fn mapped(self, regions: &[Region]) -> Self {
+        Self { regions: regions.to_vec(), ..self }
+    }
+
+    fn diagnosis(&self) -> Option<Diagnosis> {
+        diagnose(&self.evidence())
+    }
+
+    /// What is made of it in user space.
+    pub(super) fn evidence(&self) -> Evidence {
+        let (raw, files) = self.sample();
+        let function = |name: &String| {
+            let function = Function { name: name.clone(), offset: Some(1), file: None, line: None, inlined: false };
+            (name != "?").then_some(function)
+        };
+        let frames = self.frames.iter().map(|name| Frame { function: function(name), ..Frame::default() });
+        Evidence::of(&raw, &files, frames.collect(), self.abort_message.clone())
+    }
+
+    /// What the kernel program sends: fl_begin_record(), fl_describe_memory() and fl_describe_stack() in bpf/crash.bpf.c.
+    fn sample(&self) -> (fl_crash, Vec<File>) {
+        let mut raw = fl_crash {
+            signal: self.signal,
+            pid: PID,
+            tid: if self.is_main_thread { PID } else { PID + 1 },
+            pid_in_namespace: self.pid_in_namespace.unwrap_or(PID),
+            ..fl_crash::default()
+        };
+        for (to, from) in raw.thread_name.iter_mut().zip(self.thread_name.bytes()) {
+            *to = from as _;
+        }
+        let described = self.describe_signal(&mut raw);
+        let mut flags = self.judge_trap(&mut raw, described);
+        if self.pid_in_namespace.is_some() {
+            flags |= fl_crash_flag::FL_IN_PID_NAMESPACE.0;
+        }
+        if self.has_registers {
+            raw.registers = registers(&self.registers);
+            flags |= fl_crash_flag::FL_HAS_REGISTERS.0;
+            if self.is_compat {
+                flags |= fl_crash_flag::FL_IS_COMPAT.0;
+            }
+            for (to, from) in raw.code.iter_mut().zip(&self.code) {
+                *to = *from;
+            }
+            raw.code_length = self.code.len().min(raw.code.len()) as u32;
+        }
+        raw.flags = fl_crash_flag(flags);
+        raw.stack_limit = self.stack_limit;
+        let mut files = Vec::new();
+        let mut described: Vec<(Region, fl_vma)> = Vec::new();
+        for region in &self.regions {
+            described.push((region.clone(), describe(&mut raw, &mut files, region)));
+        }
+        if flags & fl_crash_flag::FL_HAS_ADDRESS.0 != 0 {
+            [raw.vma, raw.vma_below, raw.vma_above] = around(&described, self.address);
+        }
+        if self.has_registers {
+            [raw.stack_vma, _, raw.stack_above] = around(&described, self.registers.rsp);
+            if raw.stack_vma.vm_end != 0 && self.registers.rsp - raw.stack_vma.vm_start < SIGNAL_FRAME_BYTES {
+                let below = described.iter().find(|(region, _)| region.holds(raw.stack_vma.vm_start - 1));
+                raw.stack_below = below.map_or_else(fl_vma::default, |(_, vma)| *vma);
+            }
+        }
+        (raw, files)
+    }
+
+    /// fl_describe_signal() in bpf/crash.bpf.c. Returns the flags.
+    fn describe_signal(&self, raw: &mut fl_crash) -> u32 {
+        let flags = fl_crash_flag::FL_HAS_CODE.0;
+        raw.si_code = self.si_code;
+        // SI_USER, SI_QUEUE, SI_MESGQ, SI_TKILL
+        if [0, -1, -3, -6].contains(&self.si_code) {
+            raw.sender_pid = self.sender_pid.unwrap_or(raw.pid_in_namespace.cast_signed());
+            return flags | fl_crash_flag::FL_HAS_SENDER.0;
+        }
+        if self.si_code <= 0 {
+            return flags;
+        }
+        (raw.trap_nr, raw.error_code) = (self.trap_nr, self.error_code);
+        if self.si_code == SI_KERNEL {
+            return flags;
+        }
+        if self.signal == SIGSYS {
+            raw.fault_address = self.address;
+            (raw.syscall, raw.syscall_arch) = self.system_call;
+            return flags | fl_crash_flag::FL_HAS_SYSCALL.0;
+        }
+        if ![4, 5, SIGBUS, 8, SIGSEGV].contains(&self.signal) {
+            return flags;
+        }
+        raw.fault_address = self.address;
+        flags | fl_crash_flag::FL_HAS_ADDRESS.0
+    }
+
+    /// fl_judge_trap() in bpf/include/trap.bpf.h. Returns the flags.
+    fn judge_trap(&self, raw: &mut fl_crash, flags: u32) -> u32 {
+        if self.si_code == SI_KERNEL {
+            return flags | self.judge_kernels();
+        }
+        if flags & fl_crash_flag::FL_HAS_ADDRESS.0 == 0 {
+            return flags;
+        }
+        let needs_page_fault = matches!((self.signal, self.si_code), (SIGSEGV, 1 | 2) | (SIGBUS, 2));
+        if self.trap_nr == TRAP_PAGE_FAULT && self.cr2 == self.address && self.entry != Entry::Call {
+            return flags | fl_crash_flag::FL_HAS_TRAP.0 | fl_crash_flag::FL_HAS_PAGE_FAULT.0;
+        }
+        if needs_page_fault {
+            raw.fault_address = 0;
+            return (flags & !fl_crash_flag::FL_HAS_ADDRESS.0)
+                | fl_crash_flag::FL_IS_FORGED.0
+                | fl_crash_flag::FL_NO_TRAP.0;
+        }
+        flags
+    }
+
+    /// fl_judge_kernels() in bpf/include/trap.bpf.h.
+    fn judge_kernels(&self) -> u32 {
+        let traps: &[u64] = match self.signal {
+            SIGSEGV => &[4, 5, 10, 13, 20],
+            SIGBUS => &[11, 12, 29],
+            SIGTRAP => &[3],
+            8 => &[9],
+            _ => &[],
+        };
+        if !traps.contains(&self.trap_nr) || self.entry == Entry::Call {
+            return fl_crash_flag::FL_NO_TRAP.0;
+        }
+        if !self.has_registers {
+            return 0;
+        }
+        let is_its = match self.signal {
+            SIGTRAP => matches!(self.code_before, 0xcc | 3),
+            SIGSEGV => self.has_frame_room(),
+            _ => true,
+        };
+        if is_its { fl_crash_flag::FL_HAS_TRAP.0 } else { 0 }
+    }
+
+    /// fl_has_frame_room() in bpf/include/trap.bpf.h.
+    fn has_frame_room(&self) -> bool {
+        let (alternate, bytes) = self.alternate;
+        let rsp = self.registers.rsp;
+        if rsp.wrapping_sub(alternate) < bytes {
+            return rsp - alternate >= SIGNAL_FRAME_BYTES;
+        }
+        if bytes != 0 && !self.is_writable(alternate, alternate + bytes) {
+            return false;
+        }
+        self.is_writable(rsp.wrapping_sub(SIGNAL_FRAME_BYTES), rsp)
+    }
+
+    /// fl_is_writable() in bpf/include/trap.bpf.h.
+    fn is_writable(&self, low: u64, high: u64) -> bool {
+        let grows = |region: &&Region| region.backing == Backing::MainStack && region.end - low <= self.stack_limit;
+        let above = || self.regions.iter().filter(|region| region.start > low).min_by_key(|region| region.start);
+        let at = self.regions.iter().find(|region| region.holds(low)).or_else(|| above().filter(grows));
+        at.is_some_and(|region| region.permissions.write && region.end >= high)
+    }
+}
+
+/// fl_describe_vma(), and what the record says of the heap and the stack.
+fn describe(raw: &mut fl_crash, files: &mut Vec<File>, region: &Region) -> fl_vma {
+    let Permissions { read, write, execute, shared } = region.permissions;
+    let bits = [(read, 1), (write, 2), (execute, 4), (shared, 0x80)];
+    let mut vma = fl_vma {
+        vm_start: region.start,
+        vm_end: region.end,
+        vm_flags: bits.iter().filter(|(is, _)| *is).map(|(_, bit)| bit).sum(),
+        ..fl_vma::default()
+    };
+    match &region.backing {
+        Backing::File(file) => {
+            files.push(file.clone());
+            vma.file = files.len() as u32;
+        }
+        Backing::MainStack => raw.start_stack = region.end - 8,
+        Backing::Heap => (raw.start_brk, raw.brk) = (region.start, region.end),
+        Backing::Vdso => raw.vdso = region.start,
+        Backing::Anonymous => (),
+    }
+    vma
+}
+
+/// fl_describe_around(): what holds the address, and below and above it.
+fn around(regions: &[(Region, fl_vma)], address: u64) -> [fl_vma; 3] {
+    let at = regions.iter().find(|(region, _)| region.holds(address));
+    let (low, high) = match at {
+        Some((region, vma)) if region.permissions.read || region.permissions.write || region.permissions.execute => {
+            return [*vma, fl_vma::default(), fl_vma::default()];
+        }
+        // Of a mapping that nobody may access only what touches it is a neighbour.
+        Some((region, vma)) => {
+            let touching = |is: &dyn Fn(&Region) -> bool| {
+                regions.iter().find(|(other, _)| is(other)).map_or_else(fl_vma::default, |(_, vma)| *vma)
+            };
+            return [*vma, touching(&|other| other.end == region.start), touching(&|other| other.start == region.end)];
+        }
+        None => (address, address),
+    };
+    let below = regions.iter().filter(|(region, _)| region.end <= low).max_by_key(|(region, _)| region.end);
+    let above = regions.iter().filter(|(region, _)| region.start > high).min_by_key(|(region, _)| region.start);
+    let vma = |found: Option<&(Region, fl_vma)>| found.map_or_else(fl_vma::default, |(_, vma)| *vma);
+    [fl_vma::default(), vma(below), vma(above)]
+}
+
+fn registers(from: &Registers) -> fl_registers {
+    let Registers { rip, rsp, rbp, rax, rbx, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, .. } = *from;
+    let Registers { eflags, cs, ss, .. } = *from;
+    fl_registers { rip, rsp, rbp, rax, rbx, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, eflags, cs, ss }
+}

@@ -1,0 +1,79 @@
+//! What a diagnosis can say: the words for machines. docs/diagnosis.md describes each.
+
+use serde::Serialize;
+
+/// The likely cause, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// One word a cause.
+    pub kind: Kind,
+    /// For people. It holds names from the process as they are: escape them for a terminal.
+    pub text: String,
+    /// How well the evidence proves it.
+    pub confidence: Confidence,
+}
+
+/// How well the evidence proves a diagnosis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// The evidence proves it.
+    Certain,
+    /// The evidence agrees with it and with nothing else that is usual.
+    Likely,
+}
+
+impl Confidence {
+    /// [`Confidence::Certain`], if it is.
+    pub fn certain_if(is_certain: bool) -> Self {
+        if is_certain { Self::Certain } else { Self::Likely }
+    }
+}
+
+/// A cause. In JSON the same word in snake_case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "docs/diagnosis.md has a line for each")]
+pub enum Kind {
+    Abort,
+    AllocationFailed,
+    Breakpoint,
+    BufferOverflow,
+    DivideByZero,
+    DivideOverflow,
+    ExecuteNonExecutable,
+    FailedAssertion,
+    FileTruncated,
+    FloatingPointDivideByZero,
+    FloatingPointInexact,
+    FloatingPointInvalid,
+    FloatingPointOverflow,
+    FloatingPointUnderflow,
+    GuardPageOverrun,
+    HardwareMemoryError,
+    HeapCorruption,
+    HugePagesExhausted,
+    IllegalInstruction,
+    JoinableThread,
+    JumpIntoTheWild,
+    JumpToNull,
+    KernelAddress,
+    MisalignedAccess,
+    MisalignedSse,
+    NonCanonicalPointer,
+    NullDereference,
+    PrivilegedInstruction,
+    ProtectionKey,
+    PureVirtualCall,
+    RustPanicAbort,
+    Seccomp,
+    SmashedStack,
+    SplitLock,
+    StackOverflow,
+    TrapInstruction,
+    UnbackedSharedMemory,
+    UncaughtException,
+    UnsupportedInstruction,
+    UseAfterUnmap,
+    WriteToReadOnly,
+}

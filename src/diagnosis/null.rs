@@ -1,0 +1,161 @@
+//! Accesses near address 0.
+
+use super::instruction::{Touch, faulting_touch, register_name};
+use super::words::{hex, verb};
+use super::{Diagnosis, Kind, certain, likely};
+use crate::evidence::Evidence;
+
+/// Below this no process maps anything: DEFAULT_MMAP_MIN_ADDR on x86.
+pub(super) const NEAR: u64 = 64 * 1024;
+
+pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
+    if facts.memory.at.is_some() || (NEAR..NEAR.wrapping_neg()).contains(&address) {
+        return None;
+    }
+    let touch = faulting_touch(facts);
+    if touch.as_ref().is_some_and(Touch::is_on_stack) {
+        // A broken stack pointer, whatever broke it.
+        return None;
+    }
+    let verb = verb(facts);
+    if let Some((pointer, touch)) = touch.as_ref().and_then(|touch| Some((null_register(touch)?, touch))) {
+        let offset = match touch.index {
+            None if address == 0 => format!("{verb} through a NULL pointer"),
+            None if address < NEAR => format!("{verb} the field at offset {} of a NULL pointer", hex(address)),
+            Some(_) if address < NEAR => format!("{verb} at offset {} of a NULL pointer", hex(address)),
+            _ => format!("{verb} {} before a NULL pointer", hex(address.wrapping_neg())),
+        };
+        return certain(Kind::NullDereference, format!("{offset} ({pointer} is 0)"));
+    }
+    if address >= NEAR {
+        // A kernel address, and no register says that it comes from NULL.
+        return None;
+    }
+    let place = match address {
+        0 => format!("{verb} address 0: a NULL pointer"),
+        _ => format!("{verb} address {}: near NULL, as a field at that offset of a NULL pointer is", hex(address)),
+    };
+    match touch {
+        Some(touch) if touch.base.is_none() && touch.index.is_none() => {
+            certain(Kind::NullDereference, format!("{place} (the instruction holds the address itself)"))
+        }
+        Some(touch) => likely(Kind::NullDereference, format!("{place}{}", touch.in_brackets())),
+        None => likely(Kind::NullDereference, place),
+    }
+}
+
+/// The register that is the pointer, if it is 0 and no other one could be the pointer.
+fn null_register(touch: &Touch) -> Option<String> {
+    let is_far = |value: u64| (NEAR..NEAR.wrapping_neg()).contains(&value);
+    let (base, value) = touch.base?;
+    let is_pointer = match touch.index {
+        None => true,
+        // `[rax+rcx]` doesn't say which is the pointer.
+        Some((_, index, scale)) => scale > 1 && !is_far(index),
+    };
+    (value == 0 && is_pointer).then(|| register_name(base))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Confidence;
+    use super::super::cases::{Case, confidence, far, fault, kind, region, text};
+    use super::*;
+
+    /// `mov eax, [rdi+0x18]` with rdi 0.
+    fn field() -> Case {
+        Case { code: vec![0x8b, 0x47, 0x18], ..fault(1, 0x18, 4) }
+    }
+
+    #[test]
+    fn the_register_and_the_offset_are_named() {
+        assert_eq!(text(&field()), "reads the field at offset 0x18 of a NULL pointer (rdi is 0)");
+        assert_eq!(confidence(&field()), Some(Confidence::Certain));
+    }
+
+    #[test]
+    fn a_register_that_does_not_explain_the_address_is_not_named() {
+        let mut case = field();
+        case.registers.rdi = 0x1000_0000;
+        assert_eq!(text(&case), "reads address 0x18: near NULL, as a field at that offset of a NULL pointer is");
+        assert_eq!(confidence(&case), Some(Confidence::Likely));
+        let mut case = field();
+        case.error_code = 6;
+        assert!(!text(&case).contains("rdi"), "the instruction reads, the fault was a write");
+        let mut case = field();
+        case.code.clear();
+        assert!(!text(&case).contains("rdi"));
+        let mut case = field();
+        case.is_compat = true;
+        assert!(!text(&case).contains("rdi"), "32-bit code reads otherwise");
+    }
+
+    #[test]
+    fn a_small_address_that_was_computed_before_is_likely() {
+        // mov dword [rdi], 1 with rdi 0x18: tests/programs/null-write.c
+        let mut case = Case { code: vec![0xc7, 0x07, 1, 0, 0, 0], ..fault(1, 0x18, 6) };
+        case.registers.rdi = 0x18;
+        assert_eq!(confidence(&case), Some(Confidence::Likely));
+        assert!(text(&case).ends_with("(rdi is 0x18)"));
+    }
+
+    #[test]
+    fn an_address_in_the_instruction_is_certain() {
+        // mov dword [0x18], 0: tests/programs/many-faults.c
+        let code = vec![0xc7, 0x04, 0x25, 0x18, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(confidence(&Case { code, ..fault(1, 0x18, 6) }), Some(Confidence::Certain));
+    }
+
+    #[test]
+    fn of_two_registers_the_pointer_is_named_only_if_it_is_known() {
+        // mov eax, [rdi+rsi*4]
+        let mut case = Case { code: vec![0x8b, 0x04, 0xb7], ..fault(1, 0x20, 4) };
+        case.registers.rsi = 8;
+        assert_eq!(text(&case), "reads at offset 0x20 of a NULL pointer (rdi is 0)");
+        // Both are far, and their sum is small by chance.
+        case.registers.rdi = 0x20u64.wrapping_sub(4 * 0x1000_0000);
+        case.registers.rsi = 0x1000_0000;
+        assert_eq!(confidence(&case), Some(Confidence::Likely));
+        case.registers.rdi = 0;
+        case.registers.rsi = (1 << 62) + 8;
+        assert_eq!(confidence(&case), Some(Confidence::Likely), "an index that overflows");
+        // movzx eax, byte [rdi+rsi]
+        case.code = vec![0x0f, 0xb6, 0x04, 0x37];
+        for (rdi, rsi) in [(0, 0x20), (0x20, 0)] {
+            case.registers.rdi = rdi;
+            case.registers.rsi = rsi;
+            assert_eq!(confidence(&case), Some(Confidence::Likely));
+        }
+        assert!(text(&case).ends_with("(rdi is 0x20, rsi is 0)"), "either may be the pointer");
+    }
+
+    #[test]
+    fn a_field_before_the_pointer() {
+        // mov eax, [rdi-8]
+        let mut case = Case { code: vec![0x8b, 0x47, 0xf8], ..fault(1, 8u64.wrapping_neg(), 5) };
+        assert_eq!(text(&case), "reads 0x8 before a NULL pointer (rdi is 0)");
+        case.registers.rdi = 0x10;
+        case = case.at(8);
+        assert_eq!(confidence(&case), Some(Confidence::Likely));
+    }
+
+    #[test]
+    fn near_is_below_64_kib() {
+        assert_eq!(kind(&fault(1, NEAR - 1, 4)), Some(Kind::NullDereference));
+        assert_eq!(kind(&fault(1, NEAR, 4)), None);
+        // mov eax, [rdi+0x100000] with rdi 0: it may be an index into a table at that address.
+        let case = Case { code: vec![0x8b, 0x87, 0, 0, 0x10, 0], ..fault(1, 0x10_0000, 4) };
+        assert_eq!(kind(&case), None);
+    }
+
+    #[test]
+    fn not_where_something_is_mapped_or_the_stack_pointer_is_broken() {
+        let mut case = field();
+        case.regions = vec![region(0, 0x1000, "---")];
+        assert_eq!(kind(&case), None);
+        // pop rax
+        let mut case = Case { code: vec![0x58], ..fault(1, 0x18, 4) }.mapped(&[far()]);
+        case.registers.rsp = 0x18;
+        assert_eq!(kind(&case), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! What is known of one delivered signal: what the kernel sent and what files say, in numbers, enums and names. Nothing here
+//! judges, and nothing is made to be shown.
+
+mod region;
+mod sample;
+
+#[cfg(test)]
+pub use region::Permissions;
+pub use region::{Backing, File, FileId, Region, Surroundings};
+
+use crate::arch::{self, Registers};
+use crate::symbol::Function;
+
+/// One delivered signal. `None` means "not known" everywhere, unless the field says otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// When it was delivered: CLOCK_BOOTTIME.
+    pub at_ns: u64,
+    /// The thread that got it.
+    pub thread: Thread,
+    /// 11 for SIGSEGV.
+    pub signal: u32,
+    /// `None` means that the kernel kept no siginfo, or that the process made it up.
+    pub si_code: Option<i32>,
+    /// The trap that the signal is for.
+    pub trap: Trap,
+    /// `si_addr`.
+    pub fault_address: Option<u64>,
+    /// The page fault's error code; `None` means no page fault, or not this signal's.
+    pub page_fault: Option<u64>,
+    /// Of the thread, as the signal found it.
+    pub registers: Option<Registers>,
+    /// A 32-bit task. Its code isn't decoded.
+    pub is_compat: bool,
+    /// The bytes from the instruction pointer on, 16 at most; fewer where the page ends.
+    pub code: Option<Vec<u8>>,
+    /// What lies at the fault address.
+    pub memory: Surroundings,
+    /// What lies at the stack pointer.
+    pub stack: Surroundings,
+    /// RLIMIT_STACK of the process at its end, bytes; `u64::MAX`: unlimited.
+    pub stack_limit: Option<u64>,
+    /// The stack trace, innermost frame first.
+    pub frames: Vec<Frame>,
+    /// `None` means that no process sent it, or that the kernel doesn't say.
+    pub sender: Option<Sender>,
+    /// The call that seccomp refused.
+    pub system_call: Option<SystemCall>,
+    /// What libc said before it aborted.
+    pub abort_message: Option<String>,
+}
+
+/// A thread and its process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// The process, as the host numbers it.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// CLOCK_BOOTTIME of its begin: tells two of the same number apart.
+    pub start_ns: u64,
+    /// Its comm.
+    pub name: String,
+    /// The process in its innermost pid namespace; 1: its init.
+    pub pid_in_namespace: u32,
+    /// Is that namespace another one than the host's?
+    pub in_pid_namespace: bool,
+}
+
+impl Thread {
+    /// Is it the process's first one?
+    pub fn is_main(&self) -> bool {
+        self.tid == self.pid
+    }
+}
+
+/// The trap that the kernel sent a signal for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trap {
+    /// There may have been one.
+    #[default]
+    Unknown,
+    /// There was none.
+    Absent,
+    /// By the processor's number.
+    Number(u64),
+}
+
+/// The process that sent the signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The one that got it.
+    Itself,
+    /// This one, as the host numbers it.
+    Process(u32),
+    /// One that can't be seen from the target's pid namespace, or by a number that the host doesn't know.
+    Elsewhere,
+}
+
+/// A frame of a stack.
+#[derive(Clone, Debug, Default)]
+pub struct Frame {
+    /// The instruction, or the return address.
+    pub address: u64,
+    /// The function there; one that was inlined is a frame of its own.
+    pub function: Option<Function>,
+    /// The executable mapping there.
+    pub region: Option<Region>,
+    /// Of `address` in the mapping's file.
+    pub file_offset: Option<u64>,
+}
+
+/// A system call, as in `struct seccomp_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemCall {
+    /// Its number.
+    pub number: i32,
+    /// AUDIT_ARCH_*: which table the number is from.
+    pub arch: u32,
+    /// The instruction after the call.
+    pub address: u64,
+}
+
+/// What an access to memory was to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read.
+    Read,
+    /// Write.
+    Write,
+    /// Fetch an instruction.
+    Execute,
+}
+
+impl Evidence {
+    fn error_bit(&self, bit: u64) -> bool {
+        self.page_fault.is_some_and(|code| code & bit != 0)
+    }
+
+    /// What the page fault's access was to do; of what is no page fault, [`Access::Read`].
+    pub fn access(&self) -> Access {
+        match (self.error_bit(arch::PAGE_FAULT_INSTRUCTION), self.error_bit(arch::PAGE_FAULT_WRITE)) {
+            (true, _) => Access::Execute,
+            (false, true) => Access::Write,
+            (false, false) => Access::Read,
+        }
+    }
+
+    /// A page is there, and does not allow the access.
+    pub fn is_present(&self) -> bool {
+        self.error_bit(arch::PAGE_FAULT_PRESENT)
+    }
+
+    /// A protection key closes the page.
+    pub fn is_protection_key(&self) -> bool {
+        self.error_bit(arch::PAGE_FAULT_PROTECTION_KEY)
+    }
+
+    /// The function of a frame.
+    pub fn function(&self, frame: usize) -> Option<&str> {
+        self.frames.get(frame)?.function.as_ref().map(|function| function.name.as_str())
+    }
+}

@@ -1,0 +1,204 @@
+//! What lies in an address space: mappings, and the files behind them.
+
+use std::fmt;
+
+use crate::probe::abi::{fl_crash, fl_vma};
+
+// include/linux/mm.h; VM_MAYSHARE is what /proc shows as `s`.
+const VM_READ: u64 = 0x1;
+const VM_WRITE: u64 = 0x2;
+const VM_EXEC: u64 = 0x4;
+const VM_MAYSHARE: u64 = 0x80;
+
+/// What lies at an address and beside it. All `None` means that it was not looked up, or could not be.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The mapping that holds the address.
+    pub at: Option<Region>,
+    /// The nearest one below: of the address, or of `at` where that is known.
+    pub below: Option<Region>,
+    /// The nearest one above.
+    pub above: Option<Region>,
+}
+
+impl Surroundings {
+    /// Nothing is mapped at the address, and that was looked up: a process always has some mapping.
+    pub fn is_hole(&self) -> bool {
+        self.at.is_none() && (self.below.is_some() || self.above.is_some())
+    }
+}
+
+/// One mapping of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First address.
+    pub start: u64,
+    /// First address after it.
+    pub end: u64,
+    /// What may be done there.
+    pub permissions: Permissions,
+    /// Of `start` in the file, bytes; 0 where there is none.
+    pub file_offset: u64,
+    /// What is behind it.
+    pub backing: Backing,
+}
+
+/// What may be done with a mapping. Shown as in /proc/PID/maps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// VM_READ.
+    pub read: bool,
+    /// VM_WRITE.
+    pub write: bool,
+    /// VM_EXEC.
+    pub execute: bool,
+    /// VM_MAYSHARE: what is written is the file's.
+    pub shared: bool,
+}
+
+/// What a mapping is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Memory without a name.
+    Anonymous,
+    /// A file.
+    File(File),
+    /// The main thread's stack.
+    MainStack,
+    /// From `start_brk` to `brk`.
+    Heap,
+    /// The kernel's own code for programs.
+    Vdso,
+}
+
+/// A file, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct File {
+    /// As the process saw it. `None` means that it isn't known.
+    pub path: Option<String>,
+    /// It was unlinked (a memfd always is).
+    pub is_deleted: bool,
+    /// Which one it is. `None` means that the sample had no room for it.
+    pub id: Option<FileId>,
+    /// Hexadecimal. `None` means that it has none, or that it was not to be found.
+    pub build_id: Option<String>,
+}
+
+/// What the kernel knows a file by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// i_ino
+    pub inode: u64,
+    /// s_dev, as the kernel numbers devices.
+    pub device: u64,
+}
+
+impl Permissions {
+    fn of(vm_flags: u64) -> Self {
+        let has = |flag: u64| vm_flags & flag != 0;
+        Self { read: has(VM_READ), write: has(VM_WRITE), execute: has(VM_EXEC), shared: has(VM_MAYSHARE) }
+    }
+}
+
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letter = |is: bool, letter: char| if is { letter } else { '-' };
+        let (read, write, execute) = (letter(self.read, 'r'), letter(self.write, 'w'), letter(self.execute, 'x'));
+        write!(f, "{read}{write}{execute}{}", if self.shared { 's' } else { 'p' })
+    }
+}
+
+impl Region {
+    /// The mapping that a sample describes, whose files are `files`. `None` means that there is none.
+    pub fn of(raw: &fl_crash, vma: &fl_vma, files: &[File]) -> Option<Self> {
+        (vma.vm_end != 0).then(|| Self {
+            start: vma.vm_start,
+            end: vma.vm_end,
+            permissions: Permissions::of(vma.vm_flags),
+            file_offset: if vma.file == 0 { 0 } else { vma.file_offset },
+            backing: backing(raw, vma, files),
+        })
+    }
+
+    /// Does it hold the address?
+    pub fn holds(&self, address: u64) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+
+    /// Anonymous memory that nobody may access: a guard, or a reservation.
+    pub fn is_guard(&self) -> bool {
+        let Permissions { read, write, execute, .. } = self.permissions;
+        !read && !write && !execute && self.backing == Backing::Anonymous
+    }
+
+    /// The file behind it.
+    pub fn file(&self) -> Option<&File> {
+        match &self.backing {
+            Backing::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// What /proc/PID/maps shows as the last field. `None` means anonymous memory, or that the file's path isn't known.
+    pub fn name(&self) -> Option<String> {
+        match &self.backing {
+            Backing::File(file) => file.name(),
+            Backing::Vdso => Some("[vdso]".to_owned()),
+            Backing::Heap => Some("[heap]".to_owned()),
+            Backing::MainStack => Some("[stack]".to_owned()),
+            Backing::Anonymous => None,
+        }
+    }
+}
+
+impl File {
+    /// The path, with ` (deleted)` behind it where it was unlinked.
+    pub fn name(&self) -> Option<String> {
+        self.path.as_ref().map(|path| format!("{path}{}", if self.is_deleted { " (deleted)" } else { "" }))
+    }
+}
+
+/// As fs/proc/task_mmu.c, get_vma_name(), decides it.
+fn backing(raw: &fl_crash, vma: &fl_vma, files: &[File]) -> Backing {
+    if let Some(index) = vma.file.checked_sub(1) {
+        return Backing::File(files.get(index as usize).cloned().unwrap_or_default());
+    }
+    if raw.vdso != 0 && vma.vm_start == raw.vdso {
+        return Backing::Vdso;
+    }
+    if vma.vm_start < raw.brk && vma.vm_end > raw.start_brk {
+        return Backing::Heap;
+    }
+    if vma.vm_start <= raw.start_stack && vma.vm_end >= raw.start_stack {
+        return Backing::MainStack;
+    }
+    Backing::Anonymous
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_are_those_of_proc() {
+        let shown = |flags: u64| Permissions::of(flags).to_string();
+        assert_eq!(shown(0), "---p");
+        assert_eq!(shown(VM_READ | VM_EXEC), "r-xp");
+        assert_eq!(shown(VM_READ | VM_WRITE | VM_MAYSHARE), "rw-s");
+    }
+
+    #[test]
+    fn a_mapping_is_called_as_in_proc() {
+        let raw = fl_crash { vdso: 0x9000, start_brk: 0x1000, brk: 0x3000, start_stack: 0x7800, ..fl_crash::default() };
+        let vma = |start: u64, file: u32| fl_vma { vm_start: start, vm_end: start + 0x1000, file, ..fl_vma::default() };
+        let file = File { path: Some("/x".to_owned()), is_deleted: true, ..File::default() };
+        let name = |vma: &fl_vma| Region::of(&raw, vma, std::slice::from_ref(&file)).unwrap().name();
+        assert_eq!(name(&vma(0x9000, 0)).as_deref(), Some("[vdso]"));
+        assert_eq!(name(&vma(0x2000, 0)).as_deref(), Some("[heap]"));
+        assert_eq!(name(&vma(0x7000, 0)).as_deref(), Some("[stack]"));
+        assert_eq!(name(&vma(0x5000, 0)), None);
+        assert_eq!(name(&vma(0x5000, 1)).as_deref(), Some("/x (deleted)"));
+        assert_eq!(name(&vma(0x5000, 2)), None, "the sample has no such file");
+        assert_eq!(Region::of(&raw, &fl_vma::default(), &[]), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! From what the kernel program sent to evidence.
+
+use super::{Evidence, File, Frame, Region, Sender, Surroundings, SystemCall, Thread, Trap};
+use crate::arch::Registers;
+use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_registers, fl_vma};
+
+impl Evidence {
+    /// Of a sample, whose files are `files`, and whose stack is `frames`.
+    pub fn of(raw: &fl_crash, files: &[File], frames: Vec<Frame>, abort_message: Option<String>) -> Self {
+        let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+        let is_fault = has(fl_crash_flag::FL_HAS_CODE) && !has(fl_crash_flag::FL_IS_FORGED);
+        let region = |vma: &fl_vma| Region::of(raw, vma, files);
+        Self {
+            at_ns: raw.timestamp_ns,
+            thread: Thread {
+                pid: raw.pid,
+                tid: raw.tid,
+                start_ns: raw.thread_start_ns,
+                name: raw.thread_name(),
+                pid_in_namespace: raw.pid_in_namespace,
+                in_pid_namespace: has(fl_crash_flag::FL_IN_PID_NAMESPACE),
+            },
+            signal: raw.signal,
+            si_code: is_fault.then_some(raw.si_code),
+            trap: trap(raw),
+            fault_address: has(fl_crash_flag::FL_HAS_ADDRESS).then_some(raw.fault_address),
+            page_fault: has(fl_crash_flag::FL_HAS_PAGE_FAULT).then_some(raw.error_code),
+            registers: has(fl_crash_flag::FL_HAS_REGISTERS).then(|| Registers::from(raw.registers)),
+            is_compat: has(fl_crash_flag::FL_IS_COMPAT),
+            code: raw.code.get(..raw.code_length as usize).filter(|code| !code.is_empty()).map(<[u8]>::to_vec),
+            memory: Surroundings { at: region(&raw.vma), below: region(&raw.vma_below), above: region(&raw.vma_above) },
+            stack: Surroundings {
+                at: region(&raw.stack_vma),
+                below: region(&raw.stack_below),
+                above: region(&raw.stack_above),
+            },
+            stack_limit: (raw.stack_limit != 0).then_some(raw.stack_limit),
+            frames,
+            sender: sender(raw),
+            system_call: has(fl_crash_flag::FL_HAS_SYSCALL).then_some(SystemCall {
+                number: raw.syscall,
+                arch: raw.syscall_arch,
+                address: raw.fault_address,
+            }),
+            abort_message,
+        }
+    }
+}
+
+/// As the kernel program has judged it.
+fn trap(raw: &fl_crash) -> Trap {
+    let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+    match (has(fl_crash_flag::FL_HAS_TRAP), has(fl_crash_flag::FL_NO_TRAP)) {
+        (true, _) => Trap::Number(raw.trap_nr),
+        (false, true) => Trap::Absent,
+        (false, false) => Trap::Unknown,
+    }
+}
+
+/// Siginfo has the number of the target's own pid namespace.
+fn sender(raw: &fl_crash) -> Option<Sender> {
+    let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+    if has(fl_crash_flag::FL_IS_FORGED) {
+        return Some(Sender::Itself);
+    }
+    if !has(fl_crash_flag::FL_HAS_SENDER) {
+        return None;
+    }
+    let pid = raw.sender_pid.unsigned_abs();
+    Some(if has(fl_crash_flag::FL_SENDER_SEEN) {
+        Sender::Process(pid)
+    } else if raw.sender_pid > 0 && pid == raw.pid_in_namespace {
+        Sender::Itself
+    } else if raw.sender_pid > 0 && !has(fl_crash_flag::FL_IN_PID_NAMESPACE) {
+        Sender::Process(pid)
+    } else {
+        Sender::Elsewhere
+    })
+}
+
+impl From<fl_registers> for Registers {
+    fn from(from: fl_registers) -> Self {
+        Self {
+            rip: from.rip,
+            rsp: from.rsp,
+            rbp: from.rbp,
+            rax: from.rax,
+            rbx: from.rbx,
+            rcx: from.rcx,
+            rdx: from.rdx,
+            rsi: from.rsi,
+            rdi: from.rdi,
+            r8: from.r8,
+            r9: from.r9,
+            r10: from.r10,
+            r11: from.r11,
+            r12: from.r12,
+            r13: from.r13,
+            r14: from.r14,
+            r15: from.r15,
+            eflags: from.eflags,
+            cs: from.cs,
+            ss: from.ss,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(raw: &fl_crash) -> Evidence {
+        Evidence::of(raw, &[], Vec::new(), None)
+    }
+
+    #[test]
+    fn a_forged_signal_is_no_evidence() {
+        let flags = fl_crash_flag(fl_crash_flag::FL_HAS_CODE.0 | fl_crash_flag::FL_IS_FORGED.0);
+        let raw = fl_crash { signal: 11, si_code: 1, flags, ..fl_crash::default() };
+        assert_eq!(of(&raw).si_code, None);
+    }
+
+    #[test]
+    fn a_senders_number_is_that_of_the_targets_namespace() {
+        let sent = |flags: &[fl_crash_flag], sender_pid: i32| {
+            let flags = flags.iter().fold(fl_crash_flag::FL_HAS_SENDER.0, |all, flag| all | flag.0);
+            let raw = fl_crash { pid: 100, pid_in_namespace: 7, sender_pid, ..fl_crash::default() };
+            of(&fl_crash { flags: fl_crash_flag(flags), ..raw }).sender
+        };
+        assert_eq!(sent(&[], 7), Some(Sender::Itself));
+        assert_eq!(sent(&[], 8), Some(Sender::Process(8)));
+        assert_eq!(sent(&[fl_crash_flag::FL_IN_PID_NAMESPACE], 8), Some(Sender::Elsewhere));
+        assert_eq!(sent(&[], 0), Some(Sender::Elsewhere));
+        assert_eq!(sent(&[fl_crash_flag::FL_SENDER_SEEN], 7), Some(Sender::Process(7)), "the host's number");
+        assert_eq!(of(&fl_crash::default()).sender, None);
+    }
+}
