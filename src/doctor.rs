@@ -8,7 +8,7 @@ use crate::host::{self, Answer, Privileges};
 use crate::output::{Record, SCHEMA, Timestamp, escape};
 use crate::probe::doctor::{HELPERS, Hook, has_helper, has_ring_buffer, try_hook};
 
-/// All that was found out, as one record.
+/// All answers, as one record.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Always `doctor`.
@@ -16,7 +16,7 @@ pub struct Report {
     pub kind: &'static str,
     /// See [`SCHEMA`].
     pub schema: u32,
-    /// When it was asked.
+    /// When the questions were asked.
     pub timestamp: Timestamp,
     /// This machine's name.
     pub host: String,
@@ -24,24 +24,24 @@ pub struct Report {
     pub kernel: String,
     /// `x86_64`.
     pub architecture: String,
-    /// Does `faultline crash` work here, as far as can be told?
+    /// Does `faultline crash` work here?
     pub crash: Status,
-    /// One line each.
+    /// The questions, one line each.
     pub checks: Vec<Check>,
 }
 
 /// One question and its answer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// What was asked, a name that stays.
+    /// The name of the question, which never changes.
     pub name: &'static str,
     /// The answer.
     pub status: Status,
     /// What was seen.
     pub detail: String,
-    /// What faultline uses instead, or does without; None: nothing is missing.
+    /// What faultline uses instead, or does without; `None` means that nothing is missing.
     pub instead: Option<&'static str>,
-    /// What to do about it; None: nothing, or nothing can be done.
+    /// What to do about it; `None` means that nothing has to be done, or can be.
     pub cure: Option<&'static str>,
     /// Nothing works without it.
     pub required: bool,
@@ -55,11 +55,11 @@ pub enum Status {
     Yes,
     /// No.
     No,
-    /// Could not tell.
+    /// Unknown.
     Unknown,
 }
 
-/// What faultline does where a thing is missing, and what a person can do.
+/// What faultline does if something is missing, and what a person can do about it.
 struct Advice {
     instead: Option<&'static str>,
     cure: Option<&'static str>,
@@ -96,7 +96,7 @@ impl Advice {
     }
 }
 
-/// Asks every question. Changes nothing; programs are attached for a moment and do nothing.
+/// Answers every question. Changes nothing; programs are attached for a moment and do nothing.
 pub fn examine() -> Report {
     let (kernel, architecture) = host::kernel();
     let privileges = Privileges::read();

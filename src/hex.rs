@@ -1,4 +1,4 @@
-//! Addresses, registers and other numbers of 64 bits, which JSON can't hold exactly as numbers.
+//! Addresses, registers and other 64-bit numbers, which JSON numbers can't hold exactly.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl<'de> Deserialize<'de> for Hex {
     }
 }
 
-/// Bytes as pairs of lower-case digits, as build ids are written.
+/// Bytes as pairs of lower-case hexadecimal digits, like those of build ids.
 pub fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,14 +1,14 @@
-//! Facts: what this kernel has and what our privileges allow. "Could not tell" is an answer of its own.
+//! Facts: what this kernel has and what our privileges allow. "Unknown" is an answer of its own.
 
 use std::fs;
 use std::path::Path;
 
 use procfs::process::Process;
 
-/// Where the kernel shows its types.
+/// The file in which the kernel shows its types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// What to do where tracing is refused.
+/// What to do if tracing is refused.
 pub const CURE_PRIVILEGES: &str =
     "needs CAP_BPF and CAP_PERFMON: run as root, or setcap cap_bpf,cap_perfmon+ep on the faultline binary";
 
@@ -16,7 +16,7 @@ pub const CURE_PRIVILEGES: &str =
 pub const CURE_LOCKDOWN: &str = "lockdown=confidentiality is in force, which allows tracepoints and typed loads (Linux 6.2) \
      only: leave --attach out, and boot a newer kernel, or without lockdown=confidentiality";
 
-/// What to do where the kernel counts the memory of programs and maps against RLIMIT_MEMLOCK: all before v5.11.
+/// What to do if the kernel counts the memory of programs and maps against RLIMIT_MEMLOCK, as all kernels before v5.11 do.
 pub const CURE_LOCKED_MEMORY: &str =
     "not permitted, and this process may lock little memory: ulimit -l unlimited, or add CAP_SYS_RESOURCE";
 
@@ -36,7 +36,7 @@ pub enum Answer {
     Yes,
     /// It isn't, and why.
     No(String),
-    /// We could not tell, and why.
+    /// It is unknown, and why.
     Unknown(String),
 }
 
@@ -52,7 +52,7 @@ const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
 impl Privileges {
-    /// Ours; None: /proc doesn't tell.
+    /// Ours; `None` means that /proc doesn't show them.
     pub fn read() -> Option<Self> {
         let status = Process::myself().and_then(|me| me.status()).ok()?;
         Some(Self(status.capeff))
@@ -67,7 +67,7 @@ impl Privileges {
         self.has(CAP_SYS_ADMIN) || (self.has(CAP_BPF) && self.has(CAP_PERFMON))
     }
 
-    /// What stays `null` in records for want of a capability; None: nothing.
+    /// Which fields are `null` in records because a capability is missing; `None` means none.
     pub fn unseen(self) -> Option<&'static str> {
         match (self.has(CAP_SYS_PTRACE), self.has(CAP_DAC_READ_SEARCH)) {
             (true, true) => None,
@@ -80,7 +80,7 @@ impl Privileges {
         }
     }
 
-    /// The capabilities that matter to us, and whether we have each.
+    /// The capabilities that matter to us, each with whether we have it.
     pub fn known(self) -> [(&'static str, bool); 4] {
         let admin = self.has(CAP_SYS_ADMIN);
         [
@@ -92,14 +92,14 @@ impl Privileges {
     }
 }
 
-/// The memory of ours that is in RAM, bytes; None: unknown.
+/// How much of our memory is in RAM, bytes; `None` means unknown.
 pub fn resident_bytes() -> Option<u64> {
     let statm = Process::myself().and_then(|me| me.statm()).ok()?;
     Some(statm.resident * procfs::page_size())
 }
 
-/// Gives back to the kernel what only the start has needed: freed memory, and the pages of our own code and constants. An agent runs
-/// for months.
+/// Gives memory back to the kernel that only the start needed: freed memory, and the pages of our own code and constants. An agent
+/// runs for months.
 pub fn release_memory() {
     // SAFETY: malloc_trim(3) takes no pointer and may be called at any time.
     #[cfg(target_env = "gnu")]
@@ -110,7 +110,7 @@ pub fn release_memory() {
     for map in maps {
         use procfs::process::{MMPermissions, MMapPath};
         let is_constant = map.perms.contains(MMPermissions::PRIVATE) && !map.perms.contains(MMPermissions::WRITE);
-        // What the loader has relocated is ours alone, and would be lost.
+        // Pages that the loader has relocated are in no file: they would be lost.
         let is_the_files = ["Anonymous", "Swap"].iter().all(|kind| map.extension.map.get(*kind) == Some(&0));
         if !is_constant || !is_the_files || !matches!(map.pathname, MMapPath::Path(_)) {
             continue;
@@ -124,7 +124,7 @@ pub fn release_memory() {
     }
 }
 
-/// This machine's name, as records carry it; empty: the kernel doesn't tell.
+/// This machine's name, as it stands in records; it is empty if the kernel doesn't report it.
 pub fn name() -> String {
     nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
@@ -138,12 +138,12 @@ pub fn kernel() -> (String, String) {
     }
 }
 
-/// What tells one boot of this machine from another; None: the kernel doesn't tell.
+/// An id of this boot of the machine; `None` means that the kernel doesn't report it.
 pub fn boot_id() -> Option<String> {
     sysctl("kernel/random/boot_id")
 }
 
-/// The lockdown mode in force: `none`, `integrity`, `confidentiality`; None: the kernel has none, or securityfs is not
+/// The lockdown mode in force: `none`, `integrity`, `confidentiality`; `None` means that the kernel has none, or securityfs is not
 /// mounted.
 pub fn lockdown() -> Option<String> {
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
@@ -155,7 +155,7 @@ fn chosen(modes: &str) -> Option<String> {
     rest.split_once(']').map(|(mode, _)| mode.to_owned())
 }
 
-/// A sysctl's value, `kernel/perf_event_paranoid`; None: not there or not readable.
+/// A sysctl's value, `kernel/perf_event_paranoid`; `None` means not there or not readable.
 pub fn sysctl(name: &str) -> Option<String> {
     fs::read_to_string(Path::new("/proc/sys").join(name)).ok().map(|value| value.trim().to_owned())
 }
@@ -165,15 +165,15 @@ pub fn has_kprobe_pmu() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 
-/// Does a process that seccomp ends get a signal delivered? Since v5.16, which brought `HANDLER_EXIT` (`enum sig_handler`,
-/// include/linux/sched/signal.h) for that; before it, the death goes straight to the coredump. True where it can't be told.
+/// Is a signal delivered to a process that seccomp ends? It is since v5.16, which brought `HANDLER_EXIT` (`enum sig_handler`,
+/// include/linux/sched/signal.h) for that; before, the death goes straight to the coredump. True if it is unknown.
 /// Reads some MiB.
 pub fn delivers_seccomp_kills(btf: &Path) -> bool {
-    // Strings of BTF stand between NULs: Documentation/bpf/btf.rst.
+    // Strings of BTF end with a NUL: Documentation/bpf/btf.rst.
     fs::read(btf).map_or(true, |btf| memchr::memmem::find(&btf, b"\0HANDLER_EXIT\0").is_some())
 }
 
-/// Where the cgroup v2 hierarchy is mounted; None: nowhere.
+/// Where the cgroup v2 hierarchy is mounted; `None` means nowhere.
 pub fn cgroup2() -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {

@@ -7,25 +7,25 @@ use crate::page;
 use crate::probe::abi::fl_memory;
 use crate::process;
 
-/// How large the process was: about right, as in the kernel's own log.
+/// How large the process was, as roughly as in the kernel's own log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OutOfMemory {
     /// Its address space, bytes.
     pub total_vm_bytes: u64,
-    /// What of it was in memory and belongs to no file, bytes.
+    /// Its memory that belongs to no file and was resident, bytes.
     pub rss_anon_bytes: u64,
-    /// What of it was in memory and belongs to files, bytes.
+    /// Its memory that belongs to files and was resident, bytes.
     pub rss_file_bytes: u64,
-    /// What of it was in shared memory, bytes.
+    /// Its shared memory that was resident, bytes.
     pub rss_shmem_bytes: u64,
-    /// The path of its cgroup; None: gone by now.
+    /// The path of its cgroup; `None` means that the cgroup has gone.
     pub cgroup: Option<String>,
-    /// The container; None: in none that we know.
+    /// The container; `None` means that it is in none of a known kind.
     pub container_id: Option<String>,
 }
 
 impl OutOfMemory {
-    /// A process of `pages` by kind.
+    /// A process with so many pages of each kind.
     pub fn new(total_vm: u64, rss_anon: u64, rss_file: u64, rss_shmem: u64) -> Self {
         let bytes = |pages: u64| pages.saturating_mul(page::size());
         Self {

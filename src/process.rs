@@ -1,10 +1,10 @@
-//! Who: the container that a cgroup path belongs to.
+//! The container that a cgroup path belongs to.
 //!
-//! Works on the path alone, which the kernel program took while the process was still there.
+//! It works on the path alone, which the kernel program took while the process was still there.
 
-/// The container id in a cgroup path; None where the path names no container.
+/// The container id in a cgroup path; `None` means that the path names no container.
 ///
-/// The forms, by who makes them: `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope` (the
+/// The forms, by the engine that makes them: `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope` (the
 /// systemd drivers), `.../docker/ID` and `.../kubepods/.../ID` (the cgroupfs drivers): 64 hexadecimal digits;
 /// `machine-NAME.scope` (systemd-nspawn) and `lxc.payload.NAME` (LXC): the machine's name.
 pub fn container_id(cgroup: &str) -> Option<String> {

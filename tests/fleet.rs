@@ -79,7 +79,7 @@ fn get(address: &str, path: &str) -> String {
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
-/// The value of a query that gives one sample; None: none yet.
+/// The value of a query that gives one sample; `None` means none yet.
 fn query(prometheus: &str, expression: &str) -> Option<f64> {
     let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let answer: Value = serde_json::from_str(&get(prometheus, &format!("/api/v1/query?query={encoded}"))).ok()?;

@@ -48,7 +48,7 @@ impl<'btf> Functions<'btf> {
         self.functions.keys().copied()
     }
 
-    /// How a function is called; None: there is none of that name.
+    /// How a function is called; `None` means that there is none of that name.
     pub fn prototype(&self, name: &str) -> Option<Prototype<'btf>> {
         let id = *self.functions.get(name)?;
         let function: Func<'btf> = self.btf.type_by_id(id)?;
@@ -119,7 +119,7 @@ struct Member {
     ty: TypeId,
     /// From the begin of the struct.
     bits: u32,
-    /// None: whole bytes.
+    /// `None` means whole bytes.
     width: Option<u32>,
 }
 
@@ -175,7 +175,7 @@ pub enum Kind {
     Address,
     /// A struct, an array, a float: nothing that one register has.
     Other {
-        /// Its size; None: not known.
+        /// Its size; `None` means not known.
         bytes: Option<u32>,
     },
 }
@@ -210,7 +210,7 @@ pub fn kind(ty: BtfType<'_>) -> Kind {
 }
 
 impl Kind {
-    /// The registers that an argument of this kind takes (System V ABI 3.2.3); None: it lies on the stack.
+    /// The registers that an argument of this kind takes (System V ABI 3.2.3); `None` means that it lies on the stack.
     pub fn registers(&self) -> Option<u8> {
         match self {
             Self::Other { bytes: Some(bytes) } if *bytes <= POINTER_BYTES => Some(1),

@@ -32,7 +32,7 @@ pub struct Field {
 /// What a function returns.
 #[derive(Clone, Debug)]
 pub struct Returns {
-    /// None: nothing.
+    /// `None` means nothing.
     pub shape: Option<Shape>,
     /// A number below zero is an error's.
     pub is_error: bool,

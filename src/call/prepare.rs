@@ -31,7 +31,7 @@ impl Prepared {
     /// Reads the kernel's types and finds what was asked for among them.
     ///
     /// # Errors
-    /// Where there are no types, or more functions than can be watched.
+    /// If there are no types, or more functions than can be watched.
     pub fn new(options: &Options) -> Result<Self> {
         let btf = kernel_types(options.crash.common.btf.as_deref())?;
         let functions = Functions::new(&btf);

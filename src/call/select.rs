@@ -128,7 +128,7 @@ pub fn kernels_name(call: &str) -> &str {
 pub struct Chosen {
     /// As it is shown: of a system call its plain name.
     pub name: String,
-    /// The kernel's symbol; None: there is none that the kernel's types know.
+    /// The kernel's symbol; `None` means that there is none that the kernel's types know.
     pub symbol: Option<String>,
     /// It is a system call.
     pub is_syscall: bool,

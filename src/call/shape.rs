@@ -47,7 +47,7 @@ fn number(raw: u64) -> Value {
 }
 
 impl Shape {
-    /// How a value of this kind is shown; None: it is none that can be.
+    /// How a value of this kind is shown; `None` means that it is none that can be.
     pub fn of(kind: &Kind) -> Option<Self> {
         Some(match kind {
             Kind::Integer { bytes, signed: true } => Self::Signed(*bytes),
@@ -97,7 +97,7 @@ impl Shape {
     }
 }
 
-/// What the name of a parameter tells beside its type: flags, signals, descriptors. None: nothing.
+/// What the name of a parameter tells beside its type: flags, signals, descriptors. `None` means nothing.
 pub fn by_name(function: &str, name: &str, kind: &Kind) -> Option<Shape> {
     let Kind::Integer { bytes, .. } = kind else { return None };
     let is = |part: &str| function.contains(part);

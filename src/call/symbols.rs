@@ -46,7 +46,7 @@ impl Sight {
         if is_empty { Self::Nothing("it is empty".to_owned()) } else { Self::Names }
     }
 
-    /// What is missing for the names of frames; None: nothing.
+    /// What is missing for the names of frames; `None` means nothing.
     pub fn missing_addresses(&self) -> Option<String> {
         match self {
             Self::All => None,
@@ -60,7 +60,7 @@ impl Sight {
         }
     }
 
-    /// What is missing for functions that the types don't know; None: nothing.
+    /// What is missing for functions that the types don't know; `None` means nothing.
     pub fn missing_names(&self) -> Option<String> {
         match self {
             Self::Nothing(why) => Some(format!(

@@ -56,7 +56,7 @@ pub fn from_format(format: &str) -> Vec<Parameter> {
     own.filter_map(|field| declaration(field.split(';').next()?)).filter(|(_, name)| !name.starts_with("__")).collect()
 }
 
-/// The parameters of a call that we know ourselves; None: we don't.
+/// The parameters of a call that we know ourselves; `None` means that we don't.
 pub fn known(call: &str) -> Option<Vec<Parameter>> {
     let (_, parameters) = KNOWN.iter().find(|(name, _)| *name == call)?;
     Some(parameters.split(", ").filter_map(declaration).collect())

@@ -41,10 +41,10 @@ pub enum Format {
     Json,
 }
 
-/// What `--output` and `--append` say.
+/// What `--output` and `--append` ask for.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
-    /// None: standard output.
+    /// `None` means standard output.
     pub path: Option<PathBuf>,
     /// Keep what is in the file.
     pub append: bool,
@@ -59,15 +59,15 @@ pub trait Record: Serialize {
 /// The open end of the pipeline. Buffered: call [`Writer::flush`] when there is nothing more to write for now.
 pub struct Writer {
     to: BufWriter<Box<dyn Write>>,
-    /// The file behind `to`, if it is one: cut back where a record did not fit.
+    /// The file behind `to`, if it is one: it is cut back if a record did not fit.
     file: Option<File>,
-    /// Standard output, where it is a pipe and records are written whole: a reader that stalls must not stop us.
+    /// Standard output, if it is a pipe and records are written whole: a reader that stalls must not stop us.
     pipe: Option<Pipe>,
     target: Target,
     format: Format,
 }
 
-/// Opens what `target` names. `whole`: at its end whatever its length is, so that it may be cut.
+/// Opens what `target` names. `whole`: for appending, so that it may be cut at any time.
 fn open(target: &Target, whole: bool) -> Result<(Box<dyn Write>, Option<File>)> {
     let Some(path) = &target.path else {
         if !whole {
@@ -93,7 +93,7 @@ impl Writer {
     /// Opens the target.
     ///
     /// # Errors
-    /// Where the file can't be opened for writing.
+    /// If the file can't be opened for writing.
     pub fn open(target: &Target, format: Format) -> Result<Self> {
         Self::open_as(target, format, false)
     }
@@ -101,7 +101,7 @@ impl Writer {
     /// Opens the target for [`Writer::write_whole`].
     ///
     /// # Errors
-    /// Where the file can't be opened for writing.
+    /// If the file can't be opened for writing.
     pub fn open_whole(target: &Target, format: Format) -> Result<Self> {
         Self::open_as(target, format, true)
     }
@@ -115,7 +115,7 @@ impl Writer {
     /// Opens the file anew, after somebody moved it away; standard output stays as it is.
     ///
     /// # Errors
-    /// Where the file can't be opened; the old one stays.
+    /// If the file can't be opened; the old one stays.
     pub fn reopen(&mut self) -> Result<()> {
         if self.target.path.is_none() {
             return Ok(());
@@ -144,13 +144,13 @@ impl Writer {
     /// Writes one record.
     ///
     /// # Errors
-    /// Where the target takes no more: a full disk, a closed pipe ([`is_closed_pipe`]).
+    /// If the target takes no more: a full disk, a closed pipe ([`is_closed_pipe`]).
     pub fn write(&mut self, record: &impl Record) -> Result<()> {
         let line = self.encode(record)?;
         self.to.write_all(&line).with_context(|| format!("failed to write {}", self.name()))
     }
 
-    /// Writes one record and flushes it. Where that fails nothing of it stays in a file, so that every line is a record.
+    /// Writes one record and flushes it. If that fails, nothing of it stays in a file, so that every line is a record.
     ///
     /// # Errors
     /// As [`Writer::write`].
@@ -168,15 +168,15 @@ impl Writer {
             let buffered = std::mem::replace(&mut self.to, BufWriter::new(nowhere));
             self.to = BufWriter::with_capacity(64 * 1024, buffered.into_parts().0);
             if let (Some(file), Some(before)) = (&mut self.file, before) {
-                // If this fails too, the next line is damaged, and whoever reads it will say so. A file that isn't opened
-                // for appending has moved on, and must go back.
+                // If this fails too, the next line is damaged, and `faultline report` reports it. The position of a file that
+                // isn't opened for appending has moved on, and must go back.
                 let _ = file.set_len(before.len()).and_then(|()| file.seek(SeekFrom::End(0)));
             }
         }
         result.with_context(|| format!("failed to write {}", self.name()))
     }
 
-    /// Hands on what is buffered.
+    /// Writes what is buffered.
     ///
     /// # Errors
     /// As [`Writer::write`].
@@ -185,7 +185,7 @@ impl Writer {
     }
 }
 
-/// Did the reader of our output go away? That ends a run quietly: `faultline crash | head`.
+/// Has the reader of our output gone? That ends a run quietly: `faultline crash | head`.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }

@@ -1,18 +1,18 @@
-//! Names of processes as labels: the first ones have their own, the rest is one.
+//! Names of processes as labels: the first names have a label each, all others share one.
 
 use std::collections::HashSet;
 
-/// A name beyond the cap.
+/// The label of the names beyond the cap.
 const OTHER: &str = "other";
 
-/// The names that have a label of their own. One once given stays, or a counter would shrink.
+/// The names that have a label of their own. A label that was given stays, or a counter would shrink.
 pub(super) struct Names {
     known: HashSet<String>,
     most: usize,
 }
 
 impl Names {
-    /// Room for so many.
+    /// Room for `most` names.
     pub(super) fn new(most: usize) -> Self {
         Self { known: HashSet::new(), most }
     }

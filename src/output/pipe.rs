@@ -1,4 +1,4 @@
-//! A pipe that is never waited for too long: an agent goes on counting though nobody reads what it writes.
+//! A pipe that nobody waits for too long: an agent goes on counting although nobody reads its output.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -10,20 +10,21 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// How long a reader may take before it is held to have stalled.
+/// How long a reader may take before it counts as stalled.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The writing end of a pipe, by a description of our own: others who have the same pipe open are not changed.
+/// The writing end of a pipe, as an open file description of our own: other processes that have the same pipe open are not
+/// affected.
 pub struct Pipe {
     file: File,
     /// The end of a line whose beginning is in the pipe.
     rest: Vec<u8>,
-    /// Nothing went through the last time: then there is no waiting.
+    /// The reader took nothing the last time: then we don't wait.
     is_stalled: bool,
 }
 
 impl Pipe {
-    /// The pipe behind `fd`; None: it is something else.
+    /// The pipe behind `fd`; `None` means that it is no pipe.
     pub fn open(fd: &impl AsFd) -> Option<Self> {
         let path = Path::new("/proc/self/fd").join(fd.as_fd().as_raw_fd().to_string());
         let is_pipe = std::fs::metadata(&path).is_ok_and(|metadata| metadata.file_type().is_fifo());
@@ -65,10 +66,10 @@ impl Pipe {
         Ok(written)
     }
 
-    /// Writes a line whole, sooner or later, or nothing of it.
+    /// Writes a line as a whole, now or with the next lines, or nothing of it.
     ///
     /// # Errors
-    /// `TimedOut` where the reader takes nothing, and what write(2) says.
+    /// `TimedOut` if the reader takes nothing, and the errors of write(2).
     pub fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(stalled.kind(), ErrorKind::TimedOut);
         assert!(pipe.write_line(&line).is_err());
         assert!(began.elapsed() < PATIENCE * 4, "the second time there is no waiting");
-        // When it reads again each line is whole.
+        // When the reader reads again, each line is whole.
         let rest = std::thread::spawn(move || {
             let mut text = Vec::new();
             reader.read_to_end(&mut text).unwrap();

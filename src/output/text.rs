@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// What the kernel gave, up to the first NUL, made valid UTF-8.
+/// The bytes up to the first NUL, made valid UTF-8.
 pub fn lossy(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()

@@ -1,4 +1,4 @@
-//! When: the kernel's clock turned into the wall's.
+//! Time: the kernel's clock converted into wall-clock time.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,13 +18,13 @@ impl Timestamp {
         Self(jiff::Timestamp::now())
     }
 
-    /// The moment at which CLOCK_BOOTTIME was `boottime_ns`. Reads both clocks now, so that a clock that was set in
-    /// between shifts old and new records alike; two that are turned by a clock that stands still keep their distance.
+    /// The moment at which CLOCK_BOOTTIME was `boottime_ns`. Both clocks are read now, so that a clock that was set in the meantime
+    /// shifts old and new records alike. As long as no clock is set, two moments keep their distance.
     ///
     /// # Errors
-    /// Where a clock can't be read or the sum is no date.
+    /// If a clock can't be read or the sum is no date.
     pub fn from_boottime(boottime_ns: u64) -> Result<Self> {
-        // Benign race: who stores an older one later is put right by the next reading.
+        // Benign race: a thread may store an older offset later; the next reading corrects it.
         static OFFSET_NS: AtomicI64 = AtomicI64::new(NONE_YET);
         let offset = settle(OFFSET_NS.load(Ordering::Relaxed), &read_offset()?);
         OFFSET_NS.store(offset, Ordering::Relaxed);
@@ -33,7 +33,7 @@ impl Timestamp {
             .with_context(|| format!("failed to date a record at {boottime_ns} ns"))
     }
 
-    /// A moment given in nanoseconds since 1970; None: out of range.
+    /// A moment given in nanoseconds since 1970; `None` means out of range.
     pub fn from_unix_ns(nanoseconds: i128) -> Option<Self> {
         jiff::Timestamp::from_nanosecond(nanoseconds).ok().map(Self)
     }
@@ -55,7 +55,7 @@ impl Timestamp {
 }
 
 impl Timestamp {
-    /// `22:33:49.123`, in the machine's time zone: for lines that come thick and fast.
+    /// `22:33:49.123`, in the machine's time zone: for lines of which there are many a second.
     pub fn local_clock(self) -> String {
         self.0.to_zoned(TimeZone::system()).strftime("%H:%M:%S.%3f").to_string()
     }
@@ -74,10 +74,10 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// CLOCK_BOOTTIME now, nanoseconds: it goes on while the machine sleeps and is never set.
+/// CLOCK_BOOTTIME now, nanoseconds: it runs on while the machine sleeps and is never set.
 ///
 /// # Errors
-/// Where the clock can't be read.
+/// If the clock can't be read.
 pub fn boottime_ns() -> Result<u64> {
     Ok(read(ClockId::CLOCK_BOOTTIME)? as u64)
 }
@@ -88,8 +88,8 @@ fn read(clock: ClockId) -> Result<i64> {
     Ok(now.tv_sec() * 1_000_000_000 + now.tv_nsec())
 }
 
-/// The bounds of how far the wall's clock is ahead of CLOCK_BOOTTIME, nanoseconds. The two can't be read at once, and who is preempted
-/// between them reads them milliseconds apart: so the one is read before and after the other, and again where that took long.
+/// The bounds of how far CLOCK_REALTIME is ahead of CLOCK_BOOTTIME, nanoseconds. The two can't be read at once, and a thread that is
+/// preempted between them reads them milliseconds apart. So CLOCK_BOOTTIME is read before and after the other, again if that took long.
 fn read_offset() -> Result<RangeInclusive<i64>> {
     const TRIES: usize = 5;
     const NARROW_NS: i64 = 10_000;
@@ -111,8 +111,8 @@ fn read_offset() -> Result<RangeInclusive<i64>> {
 /// No offset: the clocks were never read.
 const NONE_YET: i64 = i64::MIN;
 
-/// The offset to turn clocks by: the last one, moved as far as the new bounds prove that it's another, and no further, because a
-/// wide reading knows less than the one before it.
+/// The offset between the clocks: the last one, moved into the new bounds if it lies outside of them, and no further, because wide bounds
+/// say less than the reading before.
 fn settle(last: i64, now: &RangeInclusive<i64>) -> i64 {
     match last {
         NONE_YET => now.start() + (now.end() - now.start()) / 2,

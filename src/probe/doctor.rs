@@ -1,4 +1,4 @@
-//! Trying the ways to hook the kernel, one by one: the kernel's own answer, not a guess from its version.
+//! Tries the ways to hook the kernel, one by one: the kernel itself answers, not a guess from its version.
 
 use anyhow::{Context as _, Result};
 use libbpf_rs::{MapType, ObjectBuilder, ProgramType};
@@ -44,7 +44,7 @@ pub fn try_hook(hook: Hook) -> Answer {
     }
 }
 
-/// Without the kernel's types, which not every kernel shows and no hook but one needs.
+/// Without the kernel's types: not every kernel shows them, and only one hook needs them.
 fn try_plain(hook: Hook) -> Result<()> {
     let mut open = ObjectBuilder::default().open_memory(PLAIN)?;
     for mut program in open.progs_mut() {
@@ -77,7 +77,7 @@ pub fn has_ring_buffer() -> Answer {
     answer(MapType::RingBuf.is_supported())
 }
 
-/// The helpers that a crash record needs, by the number that include/uapi/linux/bpf.h gives them, and one it can do without.
+/// The helpers that a crash record needs, by their number in include/uapi/linux/bpf.h, and one that it can do without.
 pub const HELPERS: [(&str, u32); 9] = [
     ("bpf_get_current_task", 35),
     ("bpf_current_task_under_cgroup", 37),

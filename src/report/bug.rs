@@ -1,4 +1,4 @@
-//! One bug, as the groups of many hosts tell of it.
+//! One bug, merged from the groups of many hosts.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -14,12 +14,12 @@ pub const NAMES: usize = 8;
 /// How many builds a row names; the others are `other`.
 pub const BUILDS: usize = 16;
 
-/// The same bug has the same key, on every host. Without a signature it is a guess by all that is known.
+/// What tells one bug from another, the same on every host. Without a signature it is a guess from all that is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// The same on every host.
+    /// By signature: exact.
     Signed(String),
-    /// All that there is.
+    /// By all that is known of it.
     #[allow(missing_docs)]
     Unsigned { signal: String, code: Option<String>, disposition: Disposition, comm: String, exe: Option<String> },
 }
@@ -41,7 +41,7 @@ impl From<&Row> for Key {
 }
 
 impl Key {
-    /// What this group is counted under.
+    /// The key of this group.
     pub fn of(group: &Group) -> Self {
         match &group.signature {
             Some(signature) => Self::Signed(signature.clone()),
@@ -66,7 +66,7 @@ pub struct Bug {
     comms: Tally,
     exes: Tally,
     builds: Tally,
-    /// By number of the host. Not a tally: how many there are must be right.
+    /// By number of the host. Not a tally, because the number of hosts must be exact.
     hosts: HashMap<u32, u64>,
     count: u64,
     first_seen: Timestamp,
@@ -75,7 +75,7 @@ pub struct Bug {
 }
 
 impl Bug {
-    /// One without events, yet.
+    /// A bug without events yet.
     pub fn new(group: &Group) -> Self {
         Self {
             signature: group.signature.clone(),
@@ -93,7 +93,7 @@ impl Bug {
         }
     }
 
-    /// Adds what one host tells. A group without events adds nothing, but it may be the one that knows who the bug is.
+    /// Adds a group of one host. A group without events adds no count, but it may be the one that has names.
     pub fn add(&mut self, host: u32, group: Group) {
         add_to(&mut self.count, group.count);
         self.comms.add(&group.comm, group.count);
@@ -113,12 +113,12 @@ impl Bug {
         }
     }
 
-    /// Did it strike at all?
+    /// Has it no events?
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// As it stands in the report; `names` are the hosts'.
+    /// The row of the report; `names` are the hosts'.
     pub fn row(self, names: &HashMap<u32, String>) -> Row {
         let list = |tally: &Tally| tally.top(NAMES).0.into_iter().map(|(name, _)| name.to_owned()).collect();
         let (builds, other) = self.builds.top(BUILDS);
@@ -127,7 +127,7 @@ impl Bug {
         if other != 0 {
             builds.insert("other".to_owned(), other);
         }
-        // The first of the highest is the gravest: the enum's order.
+        // Of equal counts the first is the gravest: the enum's order.
         let most = self.dispositions.iter().min_by_key(|&(disposition, &count)| (Reverse(count), *disposition));
         let mut hosts: Vec<(u64, &str)> =
             self.hosts.iter().filter_map(|(host, &count)| Some((count, names.get(host)?.as_str()))).collect();
@@ -151,7 +151,7 @@ impl Bug {
     }
 }
 
-/// Numbers of other hosts may be damaged: a sum stays at its end rather than to wrap around.
+/// Numbers of other hosts may be damaged: a sum saturates and never wraps around.
 pub fn add_to(sum: &mut u64, count: u64) {
     *sum = sum.saturating_add(count);
 }

@@ -1,5 +1,5 @@
-//! What changed between two merges. Their times and their numbers of hosts differ, so rates are compared: events in an
-//! hour of one host. Pure.
+//! Compares two merges. Their times and numbers of hosts differ, so that rates are compared: events per hour of one host.
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::crash::{Disposition, Frame};
 use crate::host;
 use crate::output::{SCHEMA, Timestamp};
 
-/// A rate that is so many times the other one is a change.
+/// A rate has changed if it is so many times the other one.
 pub const FACTOR: f64 = 1.5;
-/// Fewer events than this, on the side with the higher rate, are chance.
+/// Fewer events than this on the side with the higher rate count as chance.
 pub const EVENTS: u64 = 3;
-/// How many of the innermost functions make two bugs of different builds look alike.
+/// Two bugs of different builds look alike if so many of their innermost functions are the same.
 const FUNCTIONS: usize = 3;
 
 /// What changed. Fields as in docs/output.md.
@@ -30,53 +30,54 @@ pub struct Diff {
     pub timestamp: Timestamp,
     /// Where it was made.
     pub host: String,
-    /// What was read of the first file.
+    /// The totals of the first file.
     pub before: Totals,
-    /// What was read of the second.
+    /// The totals of the second file.
     pub after: Totals,
     /// The dispositions that are compared.
     pub selected: Vec<Disposition>,
     /// How many groups had events in both, changed or not.
     pub in_both: usize,
-    /// Events only after: highest rate first.
+    /// Groups with events only after, the highest rate first.
     pub new: Vec<Change>,
-    /// Events only before: highest rate first.
+    /// Groups with events only before, the highest rate first.
     pub gone: Vec<Change>,
-    /// A rate of [`FACTOR`] times as much, and [`EVENTS`] after: most additional events an hour first.
+    /// Groups whose rate after is at least [`FACTOR`] times the one before, with at least [`EVENTS`] after; most additional events an
+    /// hour first.
     pub worse: Vec<Change>,
-    /// The other way round.
+    /// Groups whose rate before is at least [`FACTOR`] times the one after, with at least [`EVENTS`] before.
     pub better: Vec<Change>,
     /// How many rows of each list the text shows.
     #[serde(skip)]
     pub text_rows: usize,
 }
 
-/// One bug, twice.
+/// One bug, before and after.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
-    /// As in the report's rows, and so are the next five: as of after, for what is gone as of before.
+    /// This and the next five are as in the report's rows: those of after, or of before if the bug is gone.
     pub signature: Option<String>,
     /// `SIGSEGV`.
     pub signal: String,
     /// Its code.
     pub code: Option<String>,
-    /// What became of most of them.
+    /// The disposition of most events.
     pub disposition: Disposition,
     /// Names of the processes.
     pub comms: Vec<String>,
     /// Paths of the executables.
     pub exes: Vec<String>,
-    /// The first file's.
+    /// The rate in the first file.
     pub before: Rate,
-    /// The second's.
+    /// The rate in the second file.
     pub after: Rate,
-    /// After's rate by before's; None: one of them is 0, or not known.
+    /// After's rate divided by before's; `None` means that one of them is 0, or not known.
     pub factor: Option<f64>,
-    /// How many events there would have been after at before's rate. A low number for what is gone says that it may
-    /// only not have come yet. None: no time was covered before.
+    /// How many events there would have been after, at before's rate. If it is low for a bug that is gone, the bug may still come.
+    /// `None` means that no time was covered before.
     pub expected: Option<f64>,
-    /// For a new one: the signature of one that is gone and has the same signal, code and innermost functions. A new
-    /// build changes the signatures of its bugs; these two are probably one.
+    /// For a new bug: the signature of a bug that is gone and has the same signal, code and innermost functions. A new build changes
+    /// the signatures of its bugs; these two are probably one.
     pub resembles: Option<String>,
     /// The innermost frames.
     pub frames: Vec<Frame>,
@@ -89,7 +90,7 @@ pub struct Rate {
     pub count: u64,
     /// Hosts that had them.
     pub hosts: usize,
-    /// Events in an hour of one host; None: no time was covered.
+    /// Events in an hour of one host; `None` means that no time was covered.
     pub per_host_hour: Option<f64>,
 }
 
@@ -100,7 +101,7 @@ impl Rate {
         Self { count, hosts, per_host_hour: covered.then(|| count as f64 / totals.host_hours) }
     }
 
-    /// Is this so much more than `other` that it is no chance?
+    /// Is this so much more than `other` that it can't be chance?
     fn exceeds(self, other: Self) -> bool {
         match (self.per_host_hour, other.per_host_hour) {
             (Some(this), Some(other)) => self.count >= EVENTS && this >= FACTOR * other,
@@ -110,7 +111,7 @@ impl Rate {
 }
 
 impl Diff {
-    /// Compares.
+    /// Compares two merges.
     pub fn new(before: (Totals, Vec<Row>), after: (Totals, Vec<Row>), selection: &Selection, text_rows: usize) -> Self {
         let ((totals_before, before), (totals_after, after)) = (before, after);
         let wanted = |row: &Row| selection.wants(row.signature.as_deref());
@@ -156,7 +157,7 @@ impl Diff {
         }
     }
 
-    /// Keeps the first `rows` of each list, for a reader that doesn't want all.
+    /// Keeps the first `rows` of each list.
     pub fn shorten(&mut self, rows: usize) {
         for list in [&mut self.new, &mut self.gone, &mut self.worse, &mut self.better] {
             list.truncate(rows);
@@ -186,17 +187,17 @@ impl Change {
         }
     }
 
-    /// How large the change is: events an hour of one host, either way.
+    /// How large the change is in either direction: events per hour of one host.
     fn size(&self) -> f64 {
         (self.after.per_host_hour.unwrap_or(0.0) - self.before.per_host_hour.unwrap_or(0.0)).abs()
     }
 
-    /// What orders changes whose rates nobody knows.
+    /// Orders changes whose rates are unknown.
     fn events(&self) -> u64 {
         self.before.count.max(self.after.count)
     }
 
-    /// What stays the same in another build; None: it has no name for the place.
+    /// Signal, code and functions, which are the same in another build; `None` means that the frames have no names.
     fn looks(&self) -> Option<(&str, Option<&str>, Vec<&str>)> {
         let functions: Vec<&str> = self
             .frames
@@ -209,7 +210,7 @@ impl Change {
     }
 }
 
-/// Where several that are gone look like a new one, the most frequent of them is named.
+/// For each new bug finds the one that is gone and looks like it; of several the most frequent.
 fn find_resembling(new: &mut [Change], gone: &[Change]) {
     let mut by_looks = BTreeMap::new();
     for change in gone {

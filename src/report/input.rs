@@ -1,5 +1,5 @@
-//! Lines of a file, one at a time and none of them too long, and what they are. Files come from many hosts, by ways
-//! that cut, double and mix them: a line that can't be read is said to be so, and is never a reason to stop.
+//! Reads the lines of a file, one at a time and none of them too long, and parses them. Files come from many hosts and may have been
+//! cut, doubled or mixed on the way: a line that can't be read is reported, and never stops the rest.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, ErrorKind};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::output::SCHEMA;
 use crate::summary::Summary;
 
-/// A longer line is damaged: 4096 groups (what the kernel's table holds) with 16 frames each are about as long.
+/// A longer line is damaged: 4096 groups (a full kernel table) with 16 frames each have about this length.
 pub const LONGEST_LINE: usize = 16 << 20;
 
 /// One line, without its newline.
@@ -17,11 +17,11 @@ pub const LONGEST_LINE: usize = 16 << 20;
 pub enum Line<'lines> {
     /// All of it.
     Whole(&'lines [u8]),
-    /// It was read over, and is not kept.
+    /// It was skipped, and is not kept.
     TooLong,
 }
 
-/// Reads line by line; holds one of them.
+/// Reads line by line, and holds one line.
 pub struct Lines<R> {
     from: R,
     longest: usize,
@@ -34,10 +34,10 @@ impl<R: BufRead> Lines<R> {
         Self { from, longest, line: Vec::new() }
     }
 
-    /// The next line; None: the end.
+    /// The next line; `None` means the end.
     ///
     /// # Errors
-    /// What reading says.
+    /// If reading fails.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
         let mut began = false;
@@ -71,7 +71,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// What tells a record's kind; everything else is looked at only in summaries.
+/// The fields that say what kind a record is of; the others are looked at only in summaries.
 #[derive(Deserialize)]
 struct Head<'line> {
     #[serde(rename = "type", borrow)]
@@ -79,10 +79,10 @@ struct Head<'line> {
     schema: Option<u32>,
 }
 
-/// The summary in a line; None: another record, or an empty line.
+/// The summary in a line; `None` means another record, or an empty line.
 ///
 /// # Errors
-/// Why the line is no record, in a few words that may hold parts of it: escape them.
+/// Why the line is no record, in a few words that may contain parts of it: escape them.
 pub fn parse(line: &[u8]) -> Result<Option<Summary>, String> {
     if line.trim_ascii().is_empty() {
         return Ok(None);
@@ -102,7 +102,7 @@ pub fn parse(line: &[u8]) -> Result<Option<Summary>, String> {
     Ok(Some(summary))
 }
 
-/// serde_json counts lines within what it is given, which is one line here.
+/// serde_json counts lines in its input, which is one line here.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string().replace(" at line 1 column ", " at column ");
     if error.is_eof() { format!("cut off: {text}") } else { text }

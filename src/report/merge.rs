@@ -1,6 +1,6 @@
-//! Many summaries to one sum for each bug. Pure: it reads no file, and doesn't say anything to anybody.
+//! Merges many summaries into one sum for each bug. Pure: it reads no file and prints nothing.
 //!
-//! What it holds: a row for each bug, a number for each host in it, and 8 bytes for each summary, to know it again.
+//! It holds a row for each bug, a number for each host in it, and 8 bytes for each summary, by which a duplicate is found.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,7 +11,7 @@ use crate::crash::Disposition;
 use crate::output::Timestamp;
 use crate::summary::{Deliveries, Group, Summary};
 
-/// Room for rows: what has a group in none is counted together.
+/// How many rows there are at most; events of groups that find no row are counted together.
 const ROWS: usize = 1 << 16;
 
 /// What became of one summary.
@@ -21,7 +21,7 @@ pub enum Outcome {
     Merged,
     /// It is in the sums, but its own don't add up.
     Unbalanced,
-    /// It was there before.
+    /// It was merged before.
     Duplicate,
 }
 
@@ -44,7 +44,7 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// Nothing yet. Groups of the `selected` dispositions get rows; totals are of all.
+    /// Without summaries yet. Groups of the `selected` dispositions get rows; totals are of all groups.
     pub fn new(selected: &[Disposition]) -> Self {
         Self {
             selected: selected.to_vec(),
@@ -74,7 +74,7 @@ impl Merge {
         self.totals.damaged += 1;
     }
 
-    /// Adds one summary, unless it is known.
+    /// Adds one summary, unless it was merged before.
     pub fn add(&mut self, summary: Summary) -> Outcome {
         let run = Run { host: summary.host.clone(), boot_id: summary.boot_id.clone(), since: micros(summary.since) };
         if !self.seen.entry(run).or_default().insert(micros(summary.timestamp)) {
@@ -133,13 +133,13 @@ impl Merge {
         let names: HashMap<u32, String> = self.hosts.into_iter().map(|(name, host)| (host, name)).collect();
         let mut rows: Vec<Row> =
             self.bugs.into_values().filter(|bug| !bug.is_empty()).map(|bug| bug.row(&names)).collect();
-        // Stable: equals stay in the order of their keys.
+        // The sort is stable: equal rows stay in the order of their keys.
         rows.sort_by_key(|row| (Reverse(row.count), Reverse(row.hosts)));
         (self.totals, rows)
     }
 }
 
-/// Microseconds since 1970, which is what JSON has.
+/// Microseconds since 1970, the precision of the JSON.
 fn micros(moment: Timestamp) -> i64 {
     (moment.unix_ns() / 1000) as i64
 }

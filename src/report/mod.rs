@@ -27,13 +27,13 @@ use merge::{Merge, Outcome};
 /// The path that means standard input.
 pub const STANDARD_INPUT: &str = "-";
 
-/// Rows of a list in text, where nothing else is asked for.
+/// Rows of a list in text, unless --top says otherwise.
 const TEXT_TOP: usize = 20;
 
-/// How many lines are complained about one by one.
+/// How many wrong lines are reported one by one.
 const COMPLAINTS: u64 = 20;
 
-/// How much of a reason is shown: it can hold as much of a line as the line has.
+/// How much of a reason is shown: it may contain the whole line.
 const REASON_CHARS: usize = 160;
 
 /// What a user asked for.
@@ -47,7 +47,7 @@ pub struct Options {
     pub target: Target,
     /// How it looks.
     pub format: Format,
-    /// Exit with 1 where something could not be merged as it should.
+    /// Exit with 1 if something could not be merged.
     pub strict: bool,
 }
 
@@ -61,10 +61,10 @@ pub enum Inputs {
     Compare { before: PathBuf, after: PathBuf },
 }
 
-/// Reads, merges and writes. Was anything damaged, without room, or does it not add up?
+/// Reads, merges and writes. True: something was damaged, found no room, or doesn't add up.
 ///
 /// # Errors
-/// Where a file can't be opened or read, or the output can't be written.
+/// If a file can't be opened or read, or the output can't be written.
 pub fn run(options: &Options) -> Result<bool> {
     let selection = &options.selection;
     let all = options.format == Format::Json;
@@ -97,14 +97,14 @@ pub fn run(options: &Options) -> Result<bool> {
     }
 }
 
-/// The output is opened last: a report that fails leaves what is there as it is.
+/// Opens the output last, so that a report that fails leaves the old file as it is.
 fn write(options: &Options, record: &impl crate::output::Record) -> Result<()> {
     let mut writer = Writer::open(&options.target, options.format)?;
     writer.write(record)?;
     writer.flush()
 }
 
-/// `report a.jsonl -o a.jsonl` would destroy what it has read.
+/// Refuses `report a.jsonl -o a.jsonl`, which would destroy the file that it reads.
 fn refuse_overwriting<'a>(target: &Target, mut inputs: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino(), file.is_file()));
     let Some(output) = target.path.as_deref() else { return Ok(()) };
@@ -116,7 +116,7 @@ fn refuse_overwriting<'a>(target: &Target, mut inputs: impl Iterator<Item = &'a 
     }
 }
 
-/// Merges all lines of these files, and says what was wrong with them.
+/// Merges all lines of these files, and reports what was wrong with them.
 fn merge<'a>(paths: impl Iterator<Item = &'a PathBuf>, selection: &Selection) -> Result<(Totals, Vec<Row>)> {
     let mut merge = Merge::new(&selection.dispositions);
     let mut complaints = Complaints::default();
@@ -186,7 +186,7 @@ pub fn fuzz(data: &[u8]) {
     }
 }
 
-/// A file of another kind has as many wrong lines as it has lines: the first ones say enough.
+/// The wrong lines. In a file of another kind every line is wrong, so that only the first ones are shown.
 #[derive(Default)]
 struct Complaints {
     lines: u64,

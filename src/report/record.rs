@@ -1,4 +1,4 @@
-//! The shape of a report: what stands in JSON, and what the text is made from. Fields as in docs/output.md.
+//! The record of a report, which is the JSON and the source of the text. Fields as in docs/output.md.
 
 use std::collections::BTreeMap;
 
@@ -12,82 +12,82 @@ use crate::summary::Deliveries;
 /// Which groups are ranked.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Those of these dispositions.
+    /// Groups of these dispositions.
     pub dispositions: Vec<Disposition>,
-    /// Only the one with this signature.
+    /// Only the group with this signature.
     pub signature: Option<String>,
-    /// At most so many rows of each list; None: in text 20, in JSON all; 0: all.
+    /// At most so many rows of each list; 0 means all. `None` means 20 in text, all in JSON.
     pub top: Option<usize>,
 }
 
 /// Everything that was read, whatever is selected from it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Totals {
-    /// The earliest interval's begin; None: nothing was read.
+    /// The beginning of the earliest interval; `None` means that nothing was read.
     pub from: Option<Timestamp>,
-    /// The latest interval's end.
+    /// The end of the latest interval.
     pub to: Option<Timestamp>,
     /// How many summaries were merged.
     pub summaries: u64,
-    /// How many were not, because the same one had been merged before.
+    /// How many were skipped, because the same one had been merged before.
     pub duplicates: u64,
     /// Lines that could not be read.
     pub damaged: u64,
-    /// How many hosts they are from.
+    /// How many hosts the summaries are from.
     pub hosts: usize,
     /// The sum of all intervals: rates are per hour of one host.
     pub host_hours: f64,
-    /// The sum of what the hosts' kernels delivered.
+    /// The sum of the summaries' deliveries.
     pub deliveries: Deliveries,
-    /// All that was counted, by what became of it, zeros included.
+    /// All events that were counted, by disposition, zeros included.
     pub dispositions: BTreeMap<Disposition, u64>,
     /// Events in no group, by reason.
     pub losses: BTreeMap<String, u64>,
     /// Samples that were lost, by reason.
     pub sample_losses: BTreeMap<String, u64>,
-    /// Selected events for whose groups the merge had no room: they are in no row.
+    /// Selected events whose groups found no room in the merge: they are in no row.
     pub not_ranked: u64,
     /// Did every summary add up?
     pub adds_up: bool,
 }
 
 impl Totals {
-    /// Is something missing that was in the files, or wrong in them?
+    /// Is something in the files missing here, or wrong in them?
     pub fn is_incomplete(&self) -> bool {
         self.damaged != 0 || self.not_ranked != 0 || !self.adds_up
     }
 }
 
-/// One bug, as far as all hosts see it.
+/// One bug, on all hosts together.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// None: neither a sample nor a stack could be had on any host.
+    /// `None` means that neither a sample nor a stack could be had on any host.
     pub signature: Option<String>,
     /// `SIGSEGV`.
     pub signal: String,
-    /// `SEGV_MAPERR`; None where the kernel keeps no siginfo.
+    /// `SEGV_MAPERR`; `None` means that the kernel kept no siginfo.
     pub code: Option<String>,
-    /// What became of most of them.
+    /// The disposition of most events.
     pub disposition: Disposition,
-    /// What became of each.
+    /// How many events had each disposition.
     pub dispositions: BTreeMap<Disposition, u64>,
     /// Names of the processes, most frequent first, at most [`super::bug::NAMES`].
     pub comms: Vec<String>,
     /// Paths of the executables, likewise.
     pub exes: Vec<String>,
-    /// On all hosts.
+    /// Events on all hosts.
     pub count: u64,
     /// How many hosts had events.
     pub hosts: usize,
-    /// Those with the most, at most [`super::bug::NAMES`].
+    /// The hosts with the most events, at most [`super::bug::NAMES`].
     pub host_names: Vec<String>,
-    /// The first one's time, as any host knows it: it can lie before the first interval.
+    /// The time of the first event that any host knows: it can lie before the first interval.
     pub first_seen: Timestamp,
-    /// The last one's.
+    /// The time of the last event.
     pub last_seen: Timestamp,
-    /// Counts by the executable's build id; `unknown` and `other` are what they say.
+    /// Counts by the executable's build id, with `unknown` for none and `other` for further ones.
     pub builds: BTreeMap<String, u64>,
-    /// The innermost frames: those of the first group that has symbols.
+    /// The innermost frames, from the first group that has symbols.
     pub frames: Vec<Frame>,
 }
 
@@ -108,19 +108,19 @@ pub struct Report {
     pub totals: Totals,
     /// The dispositions that are ranked.
     pub selected: Vec<Disposition>,
-    /// All events of these dispositions: what a share is a share of.
+    /// All events of these dispositions: the whole that shares are of.
     pub ranked: u64,
     /// How many groups there are, shown or not.
     pub ranked_groups: usize,
     /// Most frequent first.
     pub groups: Vec<Row>,
-    /// One group was asked for: the text has all of its frames.
+    /// One group was asked for: the text shows all of its frames.
     #[serde(skip)]
     pub in_detail: bool,
 }
 
 impl Report {
-    /// What is selected from the ranking; `default_top`: how many rows where the selection says nothing.
+    /// The selected part of the ranking. `default_top` is the number of rows if the selection has none.
     pub fn new(totals: Totals, rows: Vec<Row>, selection: &Selection, default_top: usize) -> Self {
         Self {
             kind: "report",
@@ -147,7 +147,7 @@ impl Selection {
         self.signature.is_none() || signature == self.signature.as_deref()
     }
 
-    /// How many rows.
+    /// The number of rows.
     pub fn limit(&self, default_top: usize) -> usize {
         match self.top.unwrap_or(default_top) {
             0 => usize::MAX,

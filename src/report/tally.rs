@@ -1,8 +1,8 @@
-//! How often each name was seen, in bounded room: names come from processes, which can have a new one each time.
+//! Counts how often each name was seen, in bounded room: processes can have a new name each time.
 
 use std::collections::BTreeMap;
 
-/// What a tally has room for; the counts of further names are added together.
+/// How many names a tally has room for; the counts of further names are added together.
 const ROOM: usize = 1024;
 
 /// Counts by name.
@@ -13,7 +13,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts `name`; with 0 it is only known to be one.
+    /// Counts `name`. With 0 the name is listed, without events.
     pub fn add(&mut self, name: &str, count: u64) {
         if let Some(known) = self.counts.get_mut(name) {
             *known = known.saturating_add(count);
@@ -24,10 +24,10 @@ impl Tally {
         }
     }
 
-    /// The `most` names with the highest counts, and the counts of all the others together.
+    /// The `most` names with the highest counts, and the sum of all other counts.
     pub fn top(&self, most: usize) -> (Vec<(&str, u64)>, u64) {
         let mut names: Vec<(&str, u64)> = self.counts.iter().map(|(name, &count)| (name.as_str(), count)).collect();
-        // Stable: equals stay in the order of their names.
+        // The sort is stable: equal counts stay in the order of their names.
         names.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         let rest = names.split_off(most.min(names.len()));
         (names, rest.iter().fold(self.other, |sum, &(_, count)| sum.saturating_add(count)))

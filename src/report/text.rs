@@ -1,4 +1,4 @@
-//! Reports for people.
+//! The text of reports.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use crate::crash::{Disposition, Frame, frame_place};
 use crate::output::{Record, Timestamp, escape};
 use crate::summary::place;
 
-/// Frames of a row among others.
+/// How many frames a row shows if there are other rows.
 const FRAMES: usize = 4;
 
 impl Record for Report {
@@ -78,7 +78,7 @@ impl Report {
     }
 }
 
-/// Who and where, below the table. `frames`: at most so many.
+/// Processes, hosts and frames of a row, below the table; at most `frames` of its frames.
 fn write_detail(to: &mut String, row: &Row, number: usize, frames: usize) -> std::fmt::Result {
     let code = row.code.as_deref().map(|code| format!(" ({})", escape(code))).unwrap_or_default();
     writeln!(to, "  {number}. {}{code}: {}", escape(&row.signal), counts(&words_of(&row.dispositions)))?;
@@ -105,7 +105,7 @@ fn write_frame(to: &mut String, index: usize, frame: &Frame) -> std::fmt::Result
     writeln!(to, "    {:<3} {}", format!("#{index}"), frame_place(frame))
 }
 
-/// `label`: which of two totals they are.
+/// `label` says which of two totals they are.
 fn write_totals(to: &mut String, label: &str, totals: &Totals) -> std::fmt::Result {
     let adds_up = if totals.adds_up { "adds up" } else { "does NOT add up" };
     writeln!(
@@ -179,7 +179,7 @@ impl Diff {
     }
 }
 
-/// How much was read, of how many, and of when.
+/// How much was read, from how many hosts, and of which time.
 fn extent(totals: &Totals) -> String {
     let moment = |moment: Option<Timestamp>| moment.map(Timestamp::local_seconds);
     let time = match (moment(totals.from), moment(totals.to)) {
@@ -190,7 +190,7 @@ fn extent(totals: &Totals) -> String {
     format!("{summaries} summaries of {hosts} hosts, {hours:.1} host-hours{time}")
 }
 
-/// Three digits that count: rates go from thousands an hour to one in a year of a thousand hosts.
+/// Three significant digits: rates go from thousands an hour to one in a year of a thousand hosts.
 fn rate(rate: Option<f64>) -> String {
     match rate {
         None => "unknown".to_owned(),
