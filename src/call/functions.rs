@@ -1,11 +1,11 @@
-//! The kernel's functions and structs, as its types (BTF) describe them. No kernel symbols are needed for it.
+//! The kernel's functions and structs, as its types (BTF) describe them. They need no kernel symbols.
 
 use std::collections::HashMap;
 
 use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Func, FuncProto, Int, IntEncoding, MemberAttr};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _, TypeId};
 
-/// Of a pointer, a register, and the largest number.
+/// The size of a pointer, a register, and the largest number.
 const POINTER_BYTES: u32 = 8;
 
 /// The functions and structs of a kernel, by name.
@@ -19,14 +19,14 @@ pub struct Functions<'btf> {
 pub struct Prototype<'btf> {
     /// Its number among the kernel's types.
     pub id: u32,
-    /// By name; a parameter without one has an empty name.
+    /// The parameters by name; a parameter without a name has an empty one.
     pub parameters: Vec<(String, BtfType<'btf>)>,
-    /// Void for none.
+    /// The type of the result; void for none.
     pub result: BtfType<'btf>,
 }
 
 impl<'btf> Functions<'btf> {
-    /// Looks through all of the kernel's types, once.
+    /// Looks through all types of the kernel, once.
     pub fn new(btf: &'btf Btf<'btf>) -> Self {
         let (mut functions, mut structs) = (HashMap::new(), HashMap::new());
         for id in (1..u32::try_from(btf.len()).unwrap_or(u32::MAX)).map(TypeId::from) {
@@ -66,7 +66,7 @@ impl<'btf> Functions<'btf> {
         Composite::try_from(ty).ok()
     }
 
-    /// Where the value lies that `path` names (`f_path.dentry`), from a pointer to `root`. A pointer on the way is followed.
+    /// The place of the value that `path` names (`f_path.dentry`), from a pointer to `root`. Pointers on the way are followed.
     pub fn place(&self, root: Composite<'btf>, path: &str) -> Option<Place<'btf>> {
         let mut offsets = Vec::new();
         let (mut composite, mut at) = (root, 0);
@@ -91,7 +91,7 @@ impl<'btf> Functions<'btf> {
         None
     }
 
-    /// A member by its name, also of the structs and unions without a name in it.
+    /// A member by its name, also if it is in a nested struct or union without a name.
     fn member(&self, composite: Composite<'btf>, name: &str) -> Option<Member> {
         for index in 0..composite.len() {
             let member = composite.get(index)?;
@@ -117,32 +117,32 @@ impl<'btf> Functions<'btf> {
 
 struct Member {
     ty: TypeId,
-    /// From the begin of the struct.
+    /// From the beginning of the struct.
     bits: u32,
     /// `None` means whole bytes.
     width: Option<u32>,
 }
 
-/// Where a value lies: through pointers, from a pointer to a struct.
+/// The place of a value, through pointers, from a pointer to a struct.
 pub struct Place<'btf> {
-    /// Bytes: in the first struct, in what the pointer there points to, ...
+    /// Offsets in bytes: in the first struct, in the one that the pointer there leads to, and so on.
     pub offsets: Vec<u32>,
-    /// What lies there.
+    /// The type of the value.
     pub ty: BtfType<'btf>,
-    /// Only some bits of what lies there.
+    /// If the value is a bit field: its bits.
     pub field: Option<BitField>,
 }
 
 /// A bit field: `width` bits from bit `shift` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BitField {
-    /// Of its lowest bit.
+    /// The number of its lowest bit.
     pub shift: u32,
-    /// Bits.
+    /// How many bits it has.
     pub width: u32,
 }
 
-/// What a type is, when qualifiers and typedefs are gone.
+/// What a type is, without qualifiers and typedefs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// No value.
@@ -151,7 +151,7 @@ pub enum Kind {
     Integer {
         /// 1, 2, 4 or 8.
         bytes: u8,
-        /// Below zero, too.
+        /// It can be below zero.
         signed: bool,
     },
     /// `bool`
@@ -173,7 +173,7 @@ pub enum Kind {
     PointerToNumber(Box<Kind>),
     /// A pointer to something else.
     Address,
-    /// A struct, an array, a float: nothing that one register has.
+    /// A struct, an array, a float: a value that is not in one register.
     Other {
         /// Its size; `None` means not known.
         bytes: Option<u32>,
@@ -229,7 +229,7 @@ fn pointer(to: BtfType<'_>) -> Kind {
         }
         BtfKind::Int if is_char(plain) => Kind::Text,
         BtfKind::Int | BtfKind::Enum => match kind(plain) {
-            // A byte is the first of many, more often than not.
+            // A pointer to a byte mostly leads to many bytes.
             Kind::Integer { bytes: 1, .. } => Kind::Address,
             number => Kind::PointerToNumber(Box::new(number)),
         },
@@ -245,7 +245,7 @@ fn integer(int: &Int<'_>) -> Kind {
     }
 }
 
-/// `char` itself: not u8, which has another name.
+/// `char` itself, not u8, which has another name.
 fn is_char(ty: BtfType<'_>) -> bool {
     let ty = ty.skip_mods_and_typedefs();
     ty.kind() == BtfKind::Int && ty.name().is_some_and(|name| name == "char")
@@ -279,7 +279,7 @@ pub fn type_name(ty: BtfType<'_>) -> String {
             |array| format!("{}[{}]", type_name(array.contained_type()), array.capacity()),
         ),
         _ => match name().as_str() {
-            // The compilers' names for what C calls otherwise.
+            // Compilers use other names for these than C.
             "long unsigned int" => "unsigned long".to_owned(),
             "long int" => "long".to_owned(),
             "long long unsigned int" => "unsigned long long".to_owned(),

@@ -1,7 +1,7 @@
-//! What to read of each call of a function, and what it then is: at most six arguments, sixteen values, two strings.
+//! Plans what to read of each call of a function, and how to show it: at most six arguments, sixteen values, two strings.
 
 use super::functions::{Functions, Kind, Place, kind, type_name};
-use super::select::{Chosen, kernels_name};
+use super::select::{Choice, kernels_name};
 use super::shape::{Shape, by_name};
 use super::structs::{self, Look};
 use super::syscalls;
@@ -14,56 +14,56 @@ const FETCHES_MAX: usize = 16;
 const AFTER_MAX: u8 = 6;
 const TEXTS_MAX: u8 = 2;
 
-/// What was read by one fetch.
+/// A value that one fetch reads.
 #[derive(Clone, Debug)]
 pub struct Field {
     /// `addr`, `vma:vm_area_struct.vm_start`
     pub name: String,
-    /// As C writes it.
+    /// Its type as C writes it.
     pub type_name: String,
     /// How it is shown.
     pub shape: Shape,
-    /// Which of the call's texts.
+    /// Which of the call's texts it is.
     pub text: Option<u8>,
-    /// Which of the values at the call's end.
+    /// Which of the values at the call's end it is.
     pub after: Option<u8>,
 }
 
-/// What a function returns.
+/// The result of a function.
 #[derive(Clone, Debug)]
 pub struct Returns {
-    /// `None` means nothing.
+    /// How it is shown; `None` means that the function returns nothing.
     pub shape: Option<Shape>,
-    /// A number below zero is an error's.
+    /// A number below zero is that of an error.
     pub is_error: bool,
 }
 
-/// One way to see a function: what to read, and what it is then.
+/// One way to see a function: what to read, and how to show it.
 #[derive(Clone, Debug)]
 pub struct Side {
-    /// For the probe.
+    /// What the probe reads.
     pub point: Point,
-    /// What each of its fetches brings.
+    /// The value of each of its fetches.
     pub fields: Vec<Field>,
-    /// What the function returns there.
+    /// The function's result, seen this way.
     pub returns: Returns,
 }
 
 /// A function that was chosen, with the ways to see it.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// As it is shown.
+    /// Its name as it is shown.
     pub name: String,
     /// It came with a preset.
     pub from_preset: bool,
-    /// As a function of the kernel.
+    /// How to see it as a function of the kernel.
     pub kernel: Option<Side>,
-    /// By the tracepoints of a system call.
+    /// How to see it by the tracepoints of a system call.
     pub syscall: Option<Side>,
 }
 
-/// Functions that can end another process, or change what it has mapped: they are recorded for everybody. With an argument and
-/// bits of it: only where it has one of them.
+/// Functions that can end another process, or change what it has mapped: they are recorded for all processes. If an argument and bits
+/// are given, only calls whose argument has one of these bits.
 const ANYONE: &[(&str, Option<(u8, u64)>)] = &[
     ("creat", None),
     ("do_sys_ftruncate", None),
@@ -89,11 +89,11 @@ const ANYONE: &[(&str, Option<(u8, u64)>)] = &[
 /// System calls that return an address.
 const RETURN_ADDRESSES: [&str; 4] = ["mmap", "mremap", "brk", "shmat"];
 
-/// System calls whose file must be known for certain.
+/// System calls whose file must be identified by inode and device.
 const CHANGE_FILES: [&str; 3] = ["ftruncate", "fallocate", "mmap"];
 
-/// Plans one function. `described`: the parameters of its system call, where the kernel's tracepoints tell them.
-pub fn plan(chosen: &Chosen, functions: &Functions<'_>, described: Option<Vec<syscalls::Parameter>>) -> Planned {
+/// Plans one function. `described`: the parameters of its system call, if the kernel's tracepoints have them.
+pub fn plan(chosen: &Choice, functions: &Functions<'_>, described: Option<Vec<syscalls::Parameter>>) -> Planned {
     let (kernel, syscall) = if chosen.is_syscall {
         let (parameters, fields, fetches) = of_syscall(&chosen.name, functions, described);
         let returns = Returns {
@@ -142,7 +142,7 @@ fn of_syscall(
     let known = described.or_else(|| syscalls::known(name)).unwrap_or_else(syscalls::unknown);
     let mut candidates = Vec::new();
     for ((ty, parameter), argument) in known.iter().zip(0..ARGUMENTS_MAX) {
-        let given = Given { function: name, name: parameter, type_name: ty, argument, is_users: true };
+        let given = ArgumentPlan { function: name, name: parameter, type_name: ty, argument, is_users: true };
         candidates.push(given.candidates(&syscalls::kind(ty), functions));
     }
     let parameters = u8::try_from(known.len()).unwrap_or(ARGUMENTS_MAX).min(ARGUMENTS_MAX);
@@ -152,7 +152,7 @@ fn of_syscall(
 
 fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
     let Some(prototype) = functions.prototype(symbol) else {
-        // The types don't know it: that it was called is all that can be told.
+        // The types don't have it: nothing can be reported but that it was called.
         return Side {
             point: Point {
                 symbol: symbol.to_owned(),
@@ -172,7 +172,7 @@ fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
         let kind = kind(*ty);
         let Some(registers) = kind.registers().filter(|registers| register + registers <= ARGUMENTS_MAX) else { break };
         let type_name = type_name(*ty);
-        let given = Given { function: symbol, name, type_name: &type_name, argument: register, is_users: false };
+        let given = ArgumentPlan { function: symbol, name, type_name: &type_name, argument: register, is_users: false };
         candidates.push(given.candidates(&kind, functions));
         register += registers;
     }
@@ -206,7 +206,7 @@ fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
     }
 }
 
-/// A value that may be read, before it has its place.
+/// A value that may be read, before it is decided which ones are.
 struct Candidate {
     name: String,
     type_name: String,
@@ -214,25 +214,25 @@ struct Candidate {
     fetch: fl_fetch,
 }
 
-/// A parameter as it is given.
-struct Given<'given> {
-    function: &'given str,
-    name: &'given str,
-    type_name: &'given str,
+/// An argument of a function.
+struct ArgumentPlan<'a> {
+    function: &'a str,
+    name: &'a str,
+    type_name: &'a str,
     argument: u8,
-    /// The caller is a user's program: so is what it points to.
+    /// The caller is a user's program, so that a pointer leads to user memory.
     is_users: bool,
 }
 
-impl Given<'_> {
-    /// What may be read of it, the most important first.
+impl ArgumentPlan<'_> {
+    /// The values that may be read of it, the most important first.
     fn candidates(&self, kind: &Kind, functions: &Functions<'_>) -> Vec<Candidate> {
         let mut all = Vec::new();
         match kind {
             Kind::Text if self.is_string() => all
                 .push(self.candidate(Shape::Text, fl_fetch { kind: kind_of(self.text_kind()), ..self.fetch(&[], 8) })),
             Kind::Pointer(name) => {
-                // What a system call only writes to says nothing before it.
+                // Memory that a system call only writes to has no information at its beginning.
                 let is_input = !self.is_users || self.type_name.starts_with("const ") || name == "open_how";
                 let fields = if is_input { self.fields(name, functions) } else { Vec::new() };
                 if fields.is_empty() || self.is_users {
@@ -274,7 +274,7 @@ impl Given<'_> {
     }
 
     fn text_kind(&self) -> fl_fetch_kind {
-        // The kernel's types don't tell whose a pointer is; these take it from a system call as it is.
+        // The kernel's types don't say whether a pointer leads to user memory; these functions are given a system call's pointer.
         let takes_users = ["getname", "do_sys_", "ksys_", "strncpy_from_user", "user_path"];
         if self.is_users || takes_users.iter().any(|begin| self.function.starts_with(begin)) {
             fl_fetch_kind::FL_FETCH_USER_TEXT
@@ -295,7 +295,7 @@ impl Given<'_> {
         fetch
     }
 
-    /// The fields of the struct of this name that it points to.
+    /// The fields of the struct `name`, which it points to.
     fn fields(&self, name: &str, functions: &Functions<'_>) -> Vec<Candidate> {
         let Some(root) = functions.structure(name) else { return Vec::new() };
         let fields = structs::fields(name).iter().filter_map(|field| {
@@ -340,9 +340,9 @@ impl Given<'_> {
         Candidate { name: format!("{}:{of}.{name}", self.name), type_name: type_name.to_owned(), shape, fetch }
     }
 
-    /// The file of a descriptor: its path, and for what changes files which it is.
+    /// The file of a descriptor: its path, and for calls that change files its inode and device.
     fn behind_descriptor(&self, functions: &Functions<'_>) -> Vec<Candidate> {
-        let inside = Given { is_users: false, ..*self };
+        let inside = ArgumentPlan { is_users: false, ..*self };
         let names: &[&str] =
             if CHANGE_FILES.contains(&self.function) { &["path", "i_ino", "s_dev"] } else { &["path"] };
         let mut all = inside.fields("file", functions);
@@ -362,7 +362,7 @@ fn kind_of(kind: fl_fetch_kind) -> u8 {
     u8::try_from(kind.0).unwrap_or(0)
 }
 
-/// Gives places to as many as there are: the first of each parameter, and then the others in order.
+/// Gives as many candidates a place as there are places: the first one of each parameter, and then the others in order.
 fn chose(parameters: Vec<Vec<Candidate>>) -> (Vec<Field>, Vec<fl_fetch>) {
     let firsts = parameters.iter().filter(|all| !all.is_empty()).count();
     let mut more = FETCHES_MAX.saturating_sub(firsts);
@@ -375,7 +375,7 @@ fn chose(parameters: Vec<Vec<Candidate>>) -> (Vec<Field>, Vec<fl_fetch>) {
                 if index > 0 || fetch.dereferences > 0 {
                     continue;
                 }
-                // Where it lies, at least.
+                // At least its address.
                 fetch.kind = kind_of(fl_fetch_kind::FL_FETCH_VALUE);
                 shape = Shape::Address;
             }
@@ -413,12 +413,12 @@ mod tests {
 
     use super::*;
 
-    fn chosen(name: &str, is_syscall: bool) -> Chosen {
+    fn chosen(name: &str, is_syscall: bool) -> Choice {
         let symbol = if is_syscall { format!("__x64_sys_{name}") } else { name.to_owned() };
-        Chosen { name: name.to_owned(), symbol: Some(symbol), is_syscall, from_preset: false }
+        Choice { name: name.to_owned(), symbol: Some(symbol), is_syscall, from_preset: false }
     }
 
-    /// By this kernel's own types.
+    /// With this kernel's own types.
     fn planned(name: &str, is_syscall: bool) -> Planned {
         let btf = Btf::from_vmlinux().unwrap();
         plan(&chosen(name, is_syscall), &Functions::new(&btf), None)

@@ -1,4 +1,4 @@
-//! From what was asked for to what the recorder is to do.
+//! Turns the functions that were asked for into the recorder's plan.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use super::decode::Decoder;
 use super::functions::Functions;
 use super::plan::{self, Planned};
 use super::report::Report;
-use super::select::{self, Catalogue, Chosen, Missing, is_glob, kernels_name, select};
+use super::select::{self, Catalogue, Choice, Missing, is_glob, kernels_name, select};
 use super::symbols::{self, Sight};
 use super::syscalls::{self, Parameter};
 use super::{On, Options};
@@ -17,9 +17,9 @@ use crate::probe::abi::call::fl_limit;
 use crate::probe::call::{Attached, Function, Plan};
 use crate::probe::{Tracefs, kernel_types};
 
-/// What the recorder is to do, and what is to be said of it.
+/// The recorder's plan, and what the report says about it.
 pub struct Prepared {
-    /// For the recorder.
+    /// The recorder's plan.
     pub plan: Plan,
     planned: Vec<Planned>,
     requested: Vec<String>,
@@ -28,7 +28,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Reads the kernel's types and finds what was asked for among them.
+    /// Reads the kernel's types and finds the functions among them.
     ///
     /// # Errors
     /// If there are no types, or more functions than can be watched.
@@ -41,7 +41,7 @@ impl Prepared {
             On::Signal(_) => None,
             On::Result { function, .. } => Some(function.clone()),
         }));
-        // The kernel's symbols are looked through only for what its types don't know.
+        // The kernel's symbols are read only for names that its types don't have.
         let unknown = names.iter().filter(|name| !is_glob(name)).map(String::as_str);
         let unknown: HashSet<&str> = unknown.filter(|name| !catalogue.knows(name)).collect();
         let known_symbols = if unknown.is_empty() { HashSet::new() } else { symbols::functions(&unknown) };
@@ -56,9 +56,9 @@ impl Prepared {
         if selection.chosen.is_empty() {
             bail!("failed to find {}", missing_words(&selection.missing));
         }
-        let described = Described::open();
+        let formats = SyscallFormats::open();
         let planned: Vec<Planned> =
-            selection.chosen.iter().map(|chosen| plan::plan(chosen, &functions, described.of(chosen))).collect();
+            selection.chosen.iter().map(|chosen| plan::plan(chosen, &functions, formats.of(chosen))).collect();
         let sight = (options.kernel_stacks || !unknown.is_empty()).then(Sight::read);
         let lacks_names = sight.as_ref().filter(|_| !selection.missing.is_empty()).and_then(Sight::missing_names);
         let lacks_addresses = sight.as_ref().filter(|_| options.kernel_stacks).and_then(Sight::missing_addresses);
@@ -72,13 +72,13 @@ impl Prepared {
         })
     }
 
-    /// What became of what was asked for.
+    /// Reports what became of each function that was asked for.
     pub fn report(&self, attached: &[Attached]) -> Report {
         let report = Report::new(host::name(), self.requested.clone(), &self.planned, attached, self.missing.clone());
         Report { symbols: self.symbols.clone(), ..report }
     }
 
-    /// What names the calls of these functions.
+    /// The decoder of these functions' calls.
     pub fn decoder(&self, attached: &[Attached]) -> Decoder {
         Decoder::new(&self.planned, attached)
     }
@@ -125,16 +125,16 @@ fn recorder_plan(options: &Options, planned: &[Planned]) -> Plan {
     }
 }
 
-/// What the kernel's tracepoints say of system calls.
-struct Described(Option<Tracefs>);
+/// The parameters of system calls, as the kernel's tracepoints describe them.
+struct SyscallFormats(Option<Tracefs>);
 
-impl Described {
-    /// Where we may not look at them, we know the usual calls ourselves.
+impl SyscallFormats {
+    /// If we may not read the tracepoints, the parameters of the usual calls are known all the same.
     fn open() -> Self {
         Self(Tracefs::open().ok())
     }
 
-    fn of(&self, chosen: &Chosen) -> Option<Vec<Parameter>> {
+    fn of(&self, chosen: &Choice) -> Option<Vec<Parameter>> {
         if !chosen.is_syscall {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Which functions: exact names, globs, presets; and what was meant by a name that there isn't.
+//! Chooses functions by exact names, globs and presets, and finds what may have been meant by a name that isn't there.
 
 use std::collections::HashSet;
 
@@ -6,11 +6,11 @@ use glob::Pattern;
 
 use crate::arch::syscall::{COMPAT_PREFIX, PREFIX};
 
-/// How many near misses are told of one name.
+/// How many similar names are shown for one that isn't there.
 const NEAR: usize = 3;
-/// How near they are: 1 is the same.
+/// How similar they must be; 1 is equal.
 const NEAR_ENOUGH: f64 = 0.7;
-/// How the kernel's symbols of a system call begin: that which is hooked, and others of the same call.
+/// The prefixes of the kernel's symbols of a system call: that of the one that is hooked, and those of others for the same call.
 const PREFIXES: [&str; 5] = [PREFIX, COMPAT_PREFIX, "__se_sys_", "__do_sys_", "sys_"];
 
 /// System calls that the kernel has under another name than their manual page.
@@ -26,11 +26,11 @@ const RENAMED: [(&str, &str); 6] = [
 /// A ready choice of functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// What maps, changes and unmaps memory.
+    /// Calls that map, change and unmap memory.
     Memory,
-    /// What opens, cuts, renames and removes files.
+    /// Calls that open, cut, rename and remove files.
     File,
-    /// What sends signals and says what becomes of them.
+    /// Calls that send signals and decide what becomes of them.
     Signal,
 }
 
@@ -59,7 +59,7 @@ impl Preset {
                 "execve",
                 "execveat",
             ],
-            // do_truncate() sees the inode behind each path, O_TRUNC's as well.
+            // do_truncate() has the inode of each path, also for O_TRUNC.
             Self::File => &[
                 "open",
                 "openat",
@@ -91,7 +91,7 @@ impl Preset {
     }
 }
 
-/// What there is to choose from.
+/// The functions and system calls to choose from.
 pub struct Catalogue<'kernel> {
     /// The kernel's functions.
     pub functions: HashSet<&'kernel str>,
@@ -100,13 +100,13 @@ pub struct Catalogue<'kernel> {
 }
 
 impl<'kernel> Catalogue<'kernel> {
-    /// Of these functions, and all system calls.
+    /// A catalogue of these functions and all system calls.
     pub fn new(functions: impl Iterator<Item = &'kernel str>) -> Self {
         let syscalls = syscalls::Sysno::iter().map(|call| call.name()).collect();
         Self { functions: functions.collect(), syscalls }
     }
 
-    /// Is it a function, or a system call by any of its names?
+    /// Is `name` a function, or a system call by any of its names?
     pub fn knows(&self, name: &str) -> bool {
         exact(name, self).is_some()
     }
@@ -118,43 +118,43 @@ impl<'kernel> Catalogue<'kernel> {
     }
 }
 
-/// A system call by the name that the kernel has for it.
+/// The kernel's name of a system call.
 pub fn kernels_name(call: &str) -> &str {
     RENAMED.iter().find(|(name, _)| *name == call).map_or(call, |(_, name)| name)
 }
 
 /// One function that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chosen {
-    /// As it is shown: of a system call its plain name.
+pub struct Choice {
+    /// Its name as it is shown: for a system call the plain name.
     pub name: String,
-    /// The kernel's symbol; `None` means that there is none that the kernel's types know.
+    /// The kernel's symbol; `None` means that the kernel's types have none.
     pub symbol: Option<String>,
     /// It is a system call.
     pub is_syscall: bool,
-    /// It came with a preset: nobody has typed it.
+    /// It is from a preset: the user did not type it.
     pub from_preset: bool,
 }
 
-/// A name that there isn't.
+/// A name that isn't there.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Missing {
     /// As it was typed.
     pub name: String,
-    /// What may have been meant, nearest first.
+    /// Names that may have been meant, the most similar first.
     pub near: Vec<String>,
 }
 
-/// What was chosen.
+/// The functions that were chosen, and the names that weren't found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Each once, in the order in which they were asked for; those of a glob by name.
-    pub chosen: Vec<Chosen>,
-    /// What nothing was found for.
+    /// Each function once, in the order in which they were asked for; those of a glob by name.
+    pub chosen: Vec<Choice>,
+    /// The names for which nothing was found.
     pub missing: Vec<Missing>,
 }
 
-/// Chooses what was asked for. `has_symbol`: is there such a kernel symbol, though the types don't describe it?
+/// Chooses the functions. `has_symbol`: is there such a kernel symbol, although the types don't describe it?
 pub fn select(
     names: &[String],
     presets: &[Preset],
@@ -163,7 +163,7 @@ pub fn select(
 ) -> Selection {
     let mut selection = Selection::default();
     let mut seen = HashSet::new();
-    let mut add = |selection: &mut Selection, chosen: Chosen| {
+    let mut add = |selection: &mut Selection, chosen: Choice| {
         if seen.insert(chosen.name.clone()) {
             selection.chosen.push(chosen);
         }
@@ -172,7 +172,7 @@ pub fn select(
         let found = if is_glob(name) { matches(name, catalogue) } else { exact(name, catalogue).into_iter().collect() };
         if found.is_empty() && !is_glob(name) && has_symbol(name) {
             let symbol = Some(name.clone());
-            add(&mut selection, Chosen { name: name.clone(), symbol, is_syscall: false, from_preset: false });
+            add(&mut selection, Choice { name: name.clone(), symbol, is_syscall: false, from_preset: false });
         } else if found.is_empty() {
             selection.missing.push(Missing { name: name.clone(), near: near(name, catalogue) });
         }
@@ -181,26 +181,26 @@ pub fn select(
         }
     }
     for name in presets.iter().flat_map(|preset| preset.names()) {
-        // What a kernel doesn't have of a preset nobody has asked for by name.
+        // Nobody asked by name for the functions of a preset: those that this kernel doesn't have are left out.
         if let Some(chosen) = exact(name, catalogue) {
-            add(&mut selection, Chosen { from_preset: true, ..chosen });
+            add(&mut selection, Choice { from_preset: true, ..chosen });
         }
     }
     selection
 }
 
-/// Does this name, as it was typed, stand for the function that is shown by that one?
+/// Is `typed` a name of the function that is shown as `shown`?
 pub fn is_same(typed: &str, shown: &str) -> bool {
     let plain = PREFIXES.iter().find_map(|wrapper| typed.strip_prefix(wrapper)).unwrap_or(typed);
     typed == shown || plain == shown || plain == kernels_name(shown)
 }
 
-/// Does a name stand for several?
+/// Does a name stand for several functions?
 pub fn is_glob(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 
-/// Is this a pattern that can be read?
+/// Is this a valid pattern?
 ///
 /// # Errors
 /// One line that says what is wrong with it.
@@ -211,9 +211,9 @@ pub fn check(name: &str) -> Result<(), String> {
     Pattern::new(name).map(drop).map_err(|error| format!("`{name}` is no pattern: {error}"))
 }
 
-fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Chosen> {
+fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Choice> {
     let call = |name: &str| {
-        catalogue.syscalls.iter().find(|call| **call == name || kernels_name(call) == name).map(|call| Chosen {
+        catalogue.syscalls.iter().find(|call| **call == name || kernels_name(call) == name).map(|call| Choice {
             name: (*call).to_owned(),
             symbol: catalogue.symbol(call),
             is_syscall: true,
@@ -221,7 +221,7 @@ fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Chosen> {
         })
     };
     call(name).or_else(|| PREFIXES.iter().find_map(|wrapper| call(name.strip_prefix(wrapper)?))).or_else(|| {
-        catalogue.functions.contains(name).then(|| Chosen {
+        catalogue.functions.contains(name).then(|| Choice {
             name: name.to_owned(),
             symbol: Some(name.to_owned()),
             is_syscall: false,
@@ -230,7 +230,7 @@ fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Chosen> {
     })
 }
 
-fn matches(glob: &str, catalogue: &Catalogue<'_>) -> Vec<Chosen> {
+fn matches(glob: &str, catalogue: &Catalogue<'_>) -> Vec<Choice> {
     let Ok(pattern) = Pattern::new(glob) else { return Vec::new() };
     let is_wrapper = |name: &str| PREFIXES.iter().any(|wrapper| name.strip_prefix(wrapper).is_some());
     let calls = catalogue
@@ -250,7 +250,7 @@ fn near(name: &str, catalogue: &Catalogue<'_>) -> Vec<String> {
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
         .filter(|(score, _)| *score >= NEAR_ENOUGH)
         .collect();
-    // Of two that are equally near the shorter one is the more usual.
+    // Of two equally similar names the shorter one is the more usual.
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.len().cmp(&b.1.len())).then(a.1.cmp(b.1)));
     scored.dedup_by_key(|(_, known)| *known);
     scored.into_iter().take(NEAR).map(|(_, known)| known.to_owned()).collect()
@@ -283,7 +283,7 @@ mod tests {
     fn a_system_call_has_many_names() {
         for name in ["munmap", "__x64_sys_munmap", "sys_munmap", "__do_sys_munmap"] {
             let selection = choose(&[name], &[]);
-            let expected = Chosen {
+            let expected = Choice {
                 name: "munmap".to_owned(),
                 symbol: Some("__x64_sys_munmap".to_owned()),
                 is_syscall: true,

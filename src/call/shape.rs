@@ -1,4 +1,4 @@
-//! How a number that was read of a call is shown: with its sign, by its name, as an address.
+//! Shows a number that was read of a call: with its sign, by its name, as an address.
 
 use std::rc::Rc;
 
@@ -10,17 +10,17 @@ use crate::hex::Hex;
 /// How a value is shown.
 #[derive(Clone, Debug)]
 pub enum Shape {
-    /// A number that may be below zero, of so many bytes.
+    /// A number of so many bytes that can be below zero.
     Signed(u8),
     /// A number of so many bytes.
     Unsigned(u8),
     /// `true` and `false`
     Boolean,
-    /// Where something lies.
+    /// An address.
     Address,
-    /// By its name, or by those of its flags.
+    /// By its name, or by the names of its flags.
     Words(fn(u64) -> String, u8),
-    /// By the name that the kernel's types have for it.
+    /// By its name in the kernel's types.
     Enumeration(Rc<[(i128, String)]>, u8),
     /// Some bits of a number.
     Bits(BitField, bool),
@@ -41,13 +41,13 @@ pub fn signed(raw: u64, bytes: u8) -> i64 {
     (raw << unused).cast_signed() >> unused
 }
 
-/// A count or a size: as a number, where JSON's numbers reach so far.
+/// A count or a size: a number if JSON's numbers can hold it.
 fn number(raw: u64) -> Value {
     i64::try_from(raw).map_or(Value::Address(Hex(raw)), Value::Number)
 }
 
 impl Shape {
-    /// How a value of this kind is shown; `None` means that it is none that can be.
+    /// How a value of this kind is shown; `None` means that it can't be shown.
     pub fn of(kind: &Kind) -> Option<Self> {
         Some(match kind {
             Kind::Integer { bytes, signed: true } => Self::Signed(*bytes),
@@ -60,7 +60,7 @@ impl Shape {
         })
     }
 
-    /// The bytes of the number that is read.
+    /// How many bytes the number has.
     pub fn bytes(&self) -> u8 {
         match self {
             Self::Signed(bytes) | Self::Unsigned(bytes) | Self::Words(_, bytes) | Self::Enumeration(_, bytes) => *bytes,
@@ -75,7 +75,7 @@ impl Shape {
         }
     }
 
-    /// The value of a number; of texts there is none here.
+    /// The value of a number; texts have none here.
     pub fn show(&self, raw: u64) -> Value {
         match self {
             Self::Signed(bytes) => Value::Number(signed(raw, *bytes)),
@@ -97,7 +97,7 @@ impl Shape {
     }
 }
 
-/// What the name of a parameter tells beside its type: flags, signals, descriptors. `None` means nothing.
+/// What the name of a parameter adds to its type: flags, signals, descriptors. `None` means nothing.
 pub fn by_name(function: &str, name: &str, kind: &Kind) -> Option<Shape> {
     let Kind::Integer { bytes, .. } = kind else { return None };
     let is = |part: &str| function.contains(part);
@@ -117,7 +117,7 @@ pub fn by_name(function: &str, name: &str, kind: &Kind) -> Option<Shape> {
         "how" if is("sigprocmask") => words(flags::signal_how),
         "sig" | "signum" | "signr" | "signo" | "si_signo" | "exit_signal" => words(flags::signal),
         "dfd" | "dirfd" | "olddfd" | "newdfd" => words(flags::folder),
-        // mmap has it as an unsigned long.
+        // mmap declares it as an unsigned long.
         "fd" => Some(Shape::Signed(4)),
         "s_dev" => words(device),
         _ if *bytes == 8 && is_address(name) => Some(Shape::Address),
@@ -125,7 +125,7 @@ pub fn by_name(function: &str, name: &str, kind: &Kind) -> Option<Shape> {
     }
 }
 
-/// A device as the kernel numbers it, `MAJOR:MINOR`: include/linux/kdev_t.h.
+/// A device by the kernel's number, `MAJOR:MINOR`: include/linux/kdev_t.h.
 fn device(number: u64) -> String {
     format!("{}:{}", number >> 20, number & 0xf_ffff)
 }

@@ -1,4 +1,4 @@
-//! The kernel's structs that we look into, and what of them is worth telling.
+//! The structs of the kernel that we look into, and the fields that are shown.
 
 use super::shape::Shape;
 use crate::arch::syscall::PT_REGS;
@@ -7,29 +7,29 @@ use crate::flags;
 /// How a field is read and shown.
 #[derive(Clone, Copy, Debug)]
 pub enum Look {
-    /// As its type says.
+    /// By its type.
     Plain,
-    /// The same, and again when the call has ended.
+    /// By its type, and again when the call has ended.
     Again,
-    /// By names.
+    /// By the names of its values.
     Words(fn(u64) -> String),
-    /// The path of the file whose dentry lies there.
+    /// As the path of the file whose dentry it is.
     Path,
-    /// The string that it points to.
+    /// As the string that it points to.
     Text,
 }
 
-/// A field: what it is called, where it lies, how it is shown.
+/// A field: its name, its place, and how it is shown.
 pub struct Field {
     /// `vm_start`
     pub name: &'static str,
-    /// Through structs and pointers: `vm_file.f_path.dentry`; empty: the pointer itself.
+    /// The way through structs and pointers, `vm_file.f_path.dentry`; empty for the pointer itself.
     pub path: &'static str,
     /// How it is shown.
     pub look: Look,
 }
 
-/// The name is the path.
+/// A field whose name is its path.
 const fn plain(path: &'static str) -> Field {
     Field { name: path, path, look: Look::Plain }
 }
@@ -112,13 +112,13 @@ const KNOWN: &[(&str, &[Field])] = &[
     ("vm_fault", &[plain("address")]),
 ];
 
-/// What is worth telling of a struct; empty: we don't know it.
+/// The fields of a struct that are shown; empty for a struct that we don't know.
 pub fn fields(name: &str) -> &'static [Field] {
     KNOWN.iter().find(|(known, _)| *known == name).map_or(&[], |(_, fields)| fields)
 }
 
 impl Look {
-    /// How what was read is shown, where its type says `usual`.
+    /// How the value is shown, if its type says `usual`.
     pub fn shape(self, usual: Shape) -> Shape {
         match self {
             Self::Words(words) => Shape::Words(words, usual.bytes()),
@@ -136,7 +136,7 @@ mod tests {
     use super::super::functions::Functions;
     use super::*;
 
-    /// A name that the kernel doesn't have would be left out without a word.
+    /// A name that the kernel doesn't have would be left out silently.
     #[test]
     fn this_kernel_has_every_field() {
         let btf = Btf::from_vmlinux().unwrap();

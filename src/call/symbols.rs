@@ -1,4 +1,4 @@
-//! The kernel's symbols, /proc/kallsyms: names for the frames of kernel stacks, and functions that the kernel's types don't know.
+//! The kernel's symbols, /proc/kallsyms: names for the frames of kernel stacks, and functions that the kernel's types don't have.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -18,14 +18,14 @@ const KALLSYMS: &str = "/proc/kallsyms";
 pub enum Sight {
     /// Names and addresses.
     All,
-    /// Names, with zeros for addresses.
+    /// Names, with zeros in place of addresses.
     Names,
     /// Nothing, and why.
     Nothing(String),
 }
 
 impl Sight {
-    /// What we can see.
+    /// Finds out what we can see.
     pub fn read() -> Self {
         let lines = match File::open(KALLSYMS) {
             Ok(file) => BufReader::new(file).lines(),
@@ -34,7 +34,7 @@ impl Sight {
         Self::of(lines.map_while(Result::ok))
     }
 
-    /// The first symbols of a processor's own have low addresses, 0 among them, on some kernels: not one line decides.
+    /// On some kernels the first symbols are per-CPU ones with low addresses, 0 among them, so that one line decides nothing.
     fn of(lines: impl Iterator<Item = String>) -> Self {
         let mut is_empty = true;
         for line in lines.take(64 * 1024) {
@@ -60,7 +60,7 @@ impl Sight {
         }
     }
 
-    /// What is missing for functions that the types don't know; `None` means nothing.
+    /// What is missing for functions that the types don't have; `None` means nothing.
     pub fn missing_names(&self) -> Option<String> {
         match self {
             Self::Nothing(why) => Some(format!(
@@ -71,14 +71,14 @@ impl Sight {
     }
 }
 
-/// Those of these names that are functions of the kernel.
+/// The names among `wanted` that are functions of the kernel.
 pub fn functions(wanted: &HashSet<&str>) -> HashSet<String> {
     let Ok(file) = File::open(KALLSYMS) else { return HashSet::new() };
     let lines = BufReader::new(file).lines().map_while(Result::ok);
     lines.filter_map(|line| function(&line).filter(|name| wanted.contains(name)).map(str::to_owned)).collect()
 }
 
-/// The name in a line like `ffffffff81000000 t do_one_initcall`, where it is a function.
+/// The name in a line like `ffffffff81000000 t do_one_initcall`, if it is a function.
 fn function(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace().skip(1);
     matches!(words.next()?, "t" | "T" | "w" | "W").then(|| words.next()).flatten()
@@ -87,17 +87,17 @@ fn function(line: &str) -> Option<&str> {
 /// Names frames of the kernel's stacks.
 pub struct Namer {
     symbolizer: Symbolizer,
-    /// There are addresses to go by.
+    /// The kernel shows addresses.
     can_name: bool,
 }
 
 impl Namer {
-    /// By what the kernel lets us see.
+    /// A namer that uses what the kernel lets us see.
     pub fn new(sight: &Sight) -> Self {
         Self { symbolizer: Symbolizer::new(), can_name: *sight == Sight::All }
     }
 
-    /// The frames of a stack, innermost first, without those that are there because we look.
+    /// The frames of a stack, innermost first, without those of our own probe.
     pub fn frames(&self, addresses: &[u64]) -> Vec<KernelFrame> {
         let source = Source::Kernel(Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() });
         let named =
@@ -112,7 +112,7 @@ impl Namer {
     }
 }
 
-/// Programs, what calls them at a function, and at a tracepoint of a system call.
+/// Our programs, and the functions that call them at a function and at a tracepoint of a system call.
 fn is_probes_own(symbol: &str) -> bool {
     ["bpf_prog_", "bpf_trampoline_", "perf_syscall_", "syscall_trace_enter", "kprobe_", "fprobe_"]
         .iter()

@@ -1,11 +1,11 @@
-//! The parameters of system calls: as the kernel's tracepoints describe them, or for the usual ones as their manual pages do.
+//! The parameters of system calls, from the kernel's tracepoints, or for the usual calls from their manual pages.
 
 use super::functions::Kind;
 
 /// A parameter: its C type and its name.
 pub type Parameter = (String, String);
 
-/// What we know without tracefs: the presets' calls. The types and names are those of the tracepoints.
+/// The calls that we know without tracefs: those of the presets. The types and names are those of the tracepoints.
 const KNOWN: &[(&str, &str)] = &[
     ("brk", "unsigned long brk"),
     ("close", "unsigned int fd"),
@@ -51,7 +51,7 @@ const KNOWN: &[(&str, &str)] = &[
 /// The parameters in a tracepoint's description, `sys_enter_NAME/format`.
 pub fn from_format(format: &str) -> Vec<Parameter> {
     let fields = format.lines().filter_map(|line| line.trim().strip_prefix("field:"));
-    // The first are those of every tracepoint, and the call's number.
+    // The first fields are those of every tracepoint, and the call's number.
     let own = fields.skip_while(|field| !field.contains("__syscall_nr")).skip(1);
     own.filter_map(|field| declaration(field.split(';').next()?)).filter(|(_, name)| !name.starts_with("__")).collect()
 }
@@ -62,19 +62,19 @@ pub fn known(call: &str) -> Option<Vec<Parameter>> {
     Some(parameters.split(", ").filter_map(declaration).collect())
 }
 
-/// Of a call that nothing is known of: what lies in its registers.
+/// The parameters of a call that is not known: its registers.
 pub fn unknown() -> Vec<Parameter> {
     (0..6).map(|index| ("unsigned long".to_owned(), format!("arg{index}"))).collect()
 }
 
-/// `const char * name` in its type and its name.
+/// Splits `const char * name` into type and name.
 fn declaration(text: &str) -> Option<Parameter> {
     let (ty, name) = text.trim().rsplit_once([' ', '*'])?;
     let pointer = if text.trim()[ty.len()..].starts_with('*') { " *" } else { "" };
     Some((format!("{}{pointer}", ty.trim()), name.trim().to_owned()))
 }
 
-/// What a type of a system call's parameter is.
+/// The kind of a system call's parameter, from its type.
 pub fn kind(ty: &str) -> Kind {
     let plain = ty.trim_start_matches("const ").trim();
     if let Some(to) = plain.strip_suffix('*') {

@@ -1,4 +1,4 @@
-//! Calls for people: one line each, and what they have to do with a crash.
+//! The text of calls: one line each, and what they have to do with a crash.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::record::{Argument, Call, LiveCall, State, Trigger, Value};
 use crate::hex::Hex;
 use crate::output::{Record, escape};
 
-/// Writes the calls under their heading: how long before the crash, whose, what, and how it ended.
+/// Writes the calls under their heading: how long before the crash, by which thread, which call, and how it ended.
 pub(crate) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at_ns: u64) -> std::fmt::Result {
     writeln!(to, "  Kernel Calls:")?;
     if calls.is_empty() {
@@ -61,8 +61,8 @@ fn line(call: &Call) -> String {
 /// The kernel's half of the address space begins here.
 const KERNEL: u64 = 1 << 63;
 
-/// A path says to people what its inode says to programs; what a pointer didn't lead to says nothing, nor does where something
-/// lies in the kernel.
+/// Does this value help a person? A path says what its inode says to programs. A value that could not be read says nothing, nor does
+/// an address in the kernel.
 fn is_shown(argument: &Argument) -> bool {
     if matches!(argument.value, Some(Value::Address(Hex(KERNEL..)))) {
         return false;
