@@ -1,4 +1,4 @@
-//! The look of records: built by hand, with fixed times and addresses, held against snapshots.
+//! The text and the JSON of records that are built by hand, with fixed times and addresses: compared with snapshots.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Once;
@@ -133,7 +133,7 @@ fn argument(name: &str, kind: &str, value: Option<Value>) -> Argument {
     Argument { name: name.to_owned(), kind: kind.to_owned(), value, after: None, raw: None }
 }
 
-/// A call so long before the crash.
+/// A call that began so long before the crash.
 fn call(ms: u64, function: &str, arguments: Vec<Argument>, result: Option<i64>) -> Call {
     const CRASH_NS: u64 = 1_000_000_000;
     Call {

@@ -1,8 +1,8 @@
 //! `faultline report` on the files of tests/data/report/. No root, no kernel.
 //!
 //! web.jsonl: web-1 with two intervals, the second of them final, among a crash record and an empty line; web-2 with
-//! frames that have no names. db.jsonl: db-1, twice the same summary, then three lines that are none: another
-//! program's, a later schema's, one that is cut off. after.jsonl: the same hosts later, with a new build of shopd.
+//! frames that have no names. db.jsonl: db-1, twice the same summary, then three lines that are no summaries: one of another
+//! program, one of a later schema, one that is cut off. after.jsonl: the same hosts later, with a new build of shopd.
 //! unbalanced.jsonl: a summary whose sum is wrong by one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -31,7 +31,7 @@ fn standard_error(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The text, but for the moment at which it was made.
+/// The text without its time.
 fn text(arguments: &str) -> String {
     let output = report(arguments);
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
@@ -41,7 +41,7 @@ fn text(arguments: &str) -> String {
     format!("[NOW]{rest}")
 }
 
-/// The one record, but for when and where it was made.
+/// The one record without its time and host.
 fn json(arguments: &str) -> Value {
     let output = report(&format!("--format json {arguments}"));
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls abort(): the process sends the signal to itself, so there is no fault, and a sender.
+ * Calls abort(): the process sends the signal to itself, so that there is a sender and no fault.
  *
  * expect: exit 134
  * expect: signal SIGABRT

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dies after an exec: the name and the file are the new program's, which is this one under another name.
+ * Dies after an exec: its name and file are the new program's, which is this program under another name.
  *
  * expect: exit 139
  * expect: signal SIGSEGV
@@ -35,7 +35,7 @@ int main(int argc, char **argv)
 	if (length < 0 || !mkdtemp(folder))
 		return 2;
 	self[length] = 0;
-	/* A link: exec follows it, so the comm is the link's and the executable the file's. */
+	/* A link: exec follows it, so that the comm is the link's name and the executable is the file. */
 	snprintf(path, sizeof(path), "%s/second-name", folder);
 	if (symlink(self, path))
 		return 2;

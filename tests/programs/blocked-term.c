@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sends itself SIGTERM while all of its threads block it, and then lets it through: this way the kernel delivers the signal
- * itself, and afterwards kills the other thread. That is one death.
+ * Sends itself SIGTERM while all of its threads block it, and then unblocks it: so the kernel delivers the signal itself, and
+ * afterwards kills the other thread. That is one death.
  *
  * flags: --signal TERM --signal KILL
  * expect: exit 143

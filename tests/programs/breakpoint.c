@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Executes int3 without a debugger. The instruction pointer is behind it already.
+ * Executes int3 without a debugger. The instruction pointer is already behind the instruction.
  *
  * expect: exit 133
  * expect: signal SIGTRAP

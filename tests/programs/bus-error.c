@@ -32,7 +32,7 @@ int main(void)
 	char *file;
 	int fd;
 
-	/* On a tmpfs: what a network file system does behind a file's end is its own affair. */
+	/* On a tmpfs: network file systems differ in what lies behind a file's end. */
 	snprintf(path, sizeof(path), "/dev/shm/faultline-bus-%d", getpid());
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (fd < 0 || ftruncate(fd, 100))

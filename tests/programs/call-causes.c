@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dies of a system call that came before, and says which: `call-causes CASE [FILE]`.
+ * Dies because of an earlier system call, which the case names: `call-causes CASE [FILE]`.
  *
  *   own        unmaps its buffer, and reads it 30 ms later; meanwhile another thread maps and unmaps other memory
  *   thread     another thread unmaps the buffer
  *   moved      mremap moves it away
  *   protected  mprotect makes it read-only, and it writes
  *   heap       brk gives the end of the heap back
- *   again      unmaps it, maps something else there, and reads behind that
- *   mapped     maps FILE, says so, waits for a line on its standard input, and reads what it has mapped
+ *   again      unmaps the buffer, maps something else there, and reads behind that
+ *   mapped     maps FILE, says so, waits for a line on its standard input, and reads the mapping
  */
 #include "truth.h"
 
@@ -39,7 +39,7 @@ static char *map(unsigned long pages, int protection, int flags, void *at)
 	return memory;
 }
 
-/* Maps and unmaps pages in memory that it has reserved, so that what others unmap is not used again. */
+/* Maps and unmaps pages in memory that it has reserved, so that memory that others unmap is not used again. */
 static void *busy(void *reserved)
 {
 	truth_number("busy", syscall(SYS_gettid));
@@ -71,7 +71,7 @@ static void start(void *(*body)(void *), void *argument)
 		fail("pthread_create");
 }
 
-/* The last thing that it does: what it says comes before. */
+/* The program dies here; it has said everything before. */
 static void touch(volatile char *at, int write)
 {
 	truth_address("fault_address", at);
@@ -124,7 +124,7 @@ int main(int argc, char **argv)
 		usleep(WAIT_US);
 		touch(buffer + 2 * PAGE + 8, 0);
 	} else if (!strcmp(what, "moved")) {
-		/* A place that is free, but not just beside it, or it would only grow. */
+		/* A free place that is not next to the mapping, which would only grow there. */
 		char *to = map(BUFFER_PAGES, PROT_NONE, 0, NULL);
 
 		if (mremap((void *)buffer, BUFFER_PAGES * PAGE, BUFFER_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,

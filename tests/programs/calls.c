@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Makes system calls as it is told, one line of standard input after another, and says of each with what and how it ended:
+ * Makes the system calls that the lines of standard input ask for, and prints the arguments and the result of each:
  *
  *   memory         mmap, mprotect, munmap, and a munmap that fails
  *   many N         N calls of mprotect, of 0 bytes at 0x1000, 0x2000, ... : they change nothing
  *   threads N      N threads that call mprotect once each, of 0 bytes at 0x1000 * their number, and end
  *   truncate PATH  opens the file, cuts it by its name to 4096 bytes and by its descriptor to 5000
  *   child PATH     the same in a child that ends
- *   rename NAME    takes another name
+ *   rename NAME    changes its name
  *   signal N       sends itself SIGUSR2 N times, which it ignores by a handler
- *   crash          maps a page, gives it back and touches it
- *   spin N         N pairs of mprotect as fast as it can; says how long they took
+ *   crash          maps a page, unmaps it and touches it
+ *   spin N         N pairs of mprotect as fast as it can; prints how long they took
  *
- * Each ends with a line "done". Nothing that it does beside is one of these calls.
+ * Each ends with a line "done". The program makes none of these calls besides.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -124,7 +124,7 @@ int main(void)
 {
 	char line[1024];
 
-	/* No memory is taken while it runs. */
+	/* So that nothing allocates memory later. */
 	setvbuf(stdin, input, _IOLBF, sizeof(input));
 	setvbuf(stdout, output, _IOFBF, sizeof(output));
 	signal(SIGUSR2, nothing);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Aborts in the handler of a fault, on a stack of its own, as language runtimes do: what is told is the fault.
+ * Aborts in the handler of a fault, on an alternate stack, as language runtimes do: the record is that of the fault.
  *
  * expect: exit 134
  * expect: signal SIGSEGV
@@ -27,7 +27,7 @@ DECLARE_AT(fault_here);
 
 static void give_up(int signal)
 {
-	char report[20000]; /* handlers write, and with large buffers */
+	char report[20000]; /* handlers print reports, and use large buffers */
 
 	snprintf(report, sizeof(report), "signal %d\n", signal);
 	if (report[0])

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Exits from the handler of a fault: no signal ends it, and the fault did.
+ * Exits from the handler of a fault: not a signal but the fault is why it ends.
  *
  * expect: exit 7
  * expect: signal SIGSEGV

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Recurses until the stack is used up, with a handler that would need some of it: the kernel can't call that and ends the
- * process by another SIGSEGV, which tells nothing of the address.
+ * Recurses until the stack is used up, with a handler that needs some stack: the kernel can't call the handler and ends the
+ * process by another SIGSEGV, which has no address.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

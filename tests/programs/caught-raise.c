@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Restores the default action in the handler of a fault and raises the signal again. It is blocked meanwhile, so it comes when
- * the handler has returned: with the registers of the fault.
+ * Restores the default action in the handler of a fault and raises the signal again. The signal is blocked in the handler, so that
+ * it is delivered when the handler has returned, with the registers of the fault.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

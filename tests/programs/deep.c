@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dies 2000 calls deep: what is shown of the stack is its innermost and its outermost part.
+ * Dies 2000 calls deep: the record has the innermost and the outermost part of the stack.
  *
  * build: -O2 -fomit-frame-pointer -fno-optimize-sibling-calls
  * flags: --stack-bytes 262144

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dies when its file is deleted already: its functions are named by the process's own open file, if that outlives the signal
- * long enough to be opened, or not at all.
+ * Dies after its file was deleted: its functions get names from the file that the process has open, if that outlives the signal
+ * long enough to be opened, or no names.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

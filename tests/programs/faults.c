@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Has exactly so many page faults of each kind, each kind in memory of its own, and says what they are: a line
+ * Has an exact number of page faults of each kind, each kind in memory of its own, and prints what they are: a line
  *
  *   cell START END MODE ACCESS CAUSE VMA COUNT
  *
- * each, where faults from START to END are counted under mode, access, cause and kind of memory. Two lines with one range are two
- * kinds of faults there; a COUNT of 0 says that there is none. Last comes `major COUNT`, how many had to wait for a disk, as
- * the kernel counts them for getrusage(2). With an argument, a name of one kind, only that one.
+ * for each kind. It says how many faults there are from START to END with this mode, access, cause and kind of memory. Two lines with
+ * one range are two kinds of faults there; a COUNT of 0 says that there is none. The last line is `major COUNT`: how many had to wait
+ * for a disk, as the kernel counts them for getrusage(2). An argument names the only kind to run.
  */
 #include "truth.h"
 
@@ -17,11 +17,11 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-/* The kernel maps the pages of a file's cache around one that is read, 64 KiB at a time (fault_around_bytes). */
+/* When a page of a file is read, the kernel also maps the cached pages around it, 64 KiB in all (fault_around_bytes). */
 #define AROUND (16 * PAGE)
 
 static sigjmp_buf back;
-static int permissions; /* that the handler gives the page; -1: it jumps back */
+static int permissions; /* that the handler gives the page; -1: the handler jumps back */
 static volatile long sink;
 static const char *disk;
 
@@ -40,7 +40,7 @@ static void cell(const char *at, unsigned long pages, const char *what, long cou
 	printf("cell 0x%lx 0x%lx %s %ld\n", (unsigned long)at, (unsigned long)at + pages * PAGE, what, count);
 }
 
-/* Where nobody else has had or will have memory. */
+/* An address where nothing else had memory or will have it. */
 static char *map(unsigned long pages, int prot, int flags, int file)
 {
 	static char *next = (char *)0x100000000000;
@@ -59,7 +59,7 @@ static char *fresh(unsigned long pages)
 	return map(pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 }
 
-/* A file with a `ret` at the begin of each page. */
+/* A file with a `ret` at the beginning of each page. */
 static int make_file(unsigned long pages)
 {
 	int file = memfd_create("faults", 0);
@@ -90,7 +90,7 @@ static void read_first(void)
 
 	read_each(at, 11, PAGE);
 	cell(at, 11, "user read not_present anonymous", 11);
-	/* What was only read shares one page of zeros: it is copied when it is written to. */
+	/* Pages that were only read share one page of zeros, which is copied when it is written to. */
 	write_each(at, 5);
 	cell(at, 11, "user write protection anonymous", 5);
 }
@@ -119,7 +119,7 @@ static void copy_on_write(void)
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child || status)
 		_exit(104);
-	/* The child has made copies; the originals are this process's alone, but not known as that. */
+	/* The child has made copies. The originals are this process's alone, but the kernel does not know it yet. */
 	write_each(at, 7);
 	cell(at, 17, "user write protection anonymous", 17 + 7);
 }
@@ -174,7 +174,7 @@ static void executed(void)
 	cell(data, 6, "user execute protection anonymous", 6);
 }
 
-/* Below what has been used so far, and below the mapping as it is by now. */
+/* Below the part of the stack that has been used so far, and below its present mapping. */
 __attribute__((noinline)) static void stack_grows(void)
 {
 	volatile char local[128 * PAGE];
@@ -213,7 +213,7 @@ static void populated(void)
 {
 	char *at = map(14, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1);
 
-	/* Before the advice to take no huge pages: one would have no faults either. */
+	/* MAP_POPULATE comes before map() advises against huge pages; but a huge page would have no faults either. */
 	write_each(at, 14);
 	read_each(at, 14, PAGE);
 	cell(at, 14, "user write not_present anonymous", 0);
@@ -251,7 +251,7 @@ static void two_functions(void)
 	cell(at, 400, "user write not_present anonymous", 400);
 }
 
-/* Only where there is a second argument, a file on a disk: what is not in memory any more must be read from there. */
+/* Only with a second argument, a file on a disk: pages that are not in memory any more must be read from there. */
 static void from_disk(void)
 {
 	static char page[PAGE];
@@ -299,7 +299,7 @@ int main(int argc, char **argv)
 
 	disk = argc > 2 ? argv[2] : NULL;
 
-	/* No stdio memory of its own in between, and everything at the end. */
+	/* stdio gets its buffer here, so that it allocates none in between, and everything is printed at the end. */
 	setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
 	sigaction(SIGSEGV, &action, NULL);
 	for (unsigned long i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {

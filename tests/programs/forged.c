@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sends itself a SIGSEGV that says it is a fault: there was none, and no address.
+ * Sends itself a SIGSEGV that claims to be a fault: there was no fault, and there is no address.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

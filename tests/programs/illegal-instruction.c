@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Executes ud2, as compilers put it where code must not be reached.
+ * Executes ud2, which compilers put where code must not be reached.
  *
  * expect: exit 132
  * expect: signal SIGILL

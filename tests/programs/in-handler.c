@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dies in a signal handler on a stack of its own: the stack goes on with what the signal interrupted.
+ * Dies in a signal handler on an alternate stack: the stack trace goes on with the code that the signal interrupted.
  *
  * build: -O2 -fomit-frame-pointer
  * expect: exit 139

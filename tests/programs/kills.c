@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two processes that send each other SIGUSR1: argv[1] of them in all, each taken before the next is sent.
+ * Two processes that send each other SIGUSR1: argv[1] signals in all, each taken before the next is sent.
  * Checked by tests/vm/signal.rs.
  */
 #define _GNU_SOURCE

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Recovers from faults and lives on, and only then aborts for another reason, or exits where there is an argument: neither is
- * the faults' doing.
+ * Recovers from faults and lives on, and later aborts for another reason, or exits if it has an argument: the faults are the
+ * cause of neither.
  *
  * expect: exit 134
  * expect: signal SIGABRT
@@ -29,7 +29,7 @@ __attribute__((noinline)) static void touch(void)
 	__asm__ volatile("movl $1, (%0)" ::"r"(0x18UL) : "memory");
 }
 
-/* Deep in the stack: where the handler's frame was. */
+/* Deep in the stack, where the handler's frame was. */
 __attribute__((noinline)) static void end(int exits)
 {
 	char local[4096];

@@ -11,7 +11,7 @@
 
 #include "truth.h"
 
-#define SITES 10001 /* the one and the others */
+#define SITES 10001 /* the first place and the others */
 
 /* Instructions that write to address 0, 16 bytes apart. */
 extern char sites[];
@@ -44,9 +44,9 @@ int main(int argc, char **argv)
 
 	if (others >= SITES)
 		return 2;
-	/* A core dump would take everybody who shares the memory with it. */
+	/* A core dump would kill all processes that share the memory. */
 	prctl(PR_SET_DUMPABLE, 0);
-	/* One call for all of them, or the callers would tell them apart. */
+	/* One call for all places: with several, the deaths would differ by their callers. */
 	for (long i = 1; i <= total; i++)
 		die_at(others * i / total > other ? ++other : 0);
 	return 0;

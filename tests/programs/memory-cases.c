@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Makes memory executable in the way that its argument names, calls what is in it, and says where it was:
- * `memory-cases CASE [FOLDER]`, FOLDER being that of `faultline memory --dump`. Each case's code returns a number of its own,
- * so that no other process has the same page.
+ * Makes memory executable in the way that its argument names, calls the code in it, and prints its address:
+ * `memory-cases CASE [FOLDER]`. FOLDER is that of `faultline memory --dump`. The code of each case returns another number, so that
+ * no other process has the same page.
  */
 #include "truth.h"
 
@@ -117,7 +117,7 @@ static void rwx_mmap(void)
 		fail("mmap");
 }
 
-/* Such calls are watched from when it is known that there is something to be dropped: the second page tells when that is. */
+/* Such calls are watched from the time that faultline knows of memory that can be dropped: the second page shows when that is. */
 static void rwx_madvise(void)
 {
 	unsigned char *pages = map(2 * PAGE, RWX);
@@ -158,7 +158,7 @@ static void rwx_exec(void)
 	fail("exec");
 }
 
-/* What was there for a while only: nothing but the timer sees it. */
+/* Content that is there for a while only: only the timer sees it. */
 static void rwx_timer(void)
 {
 	unsigned char *page = written(1009);
@@ -232,7 +232,7 @@ static void shm(void)
 static void pkey(void)
 {
 	unsigned char *page = map(PAGE, RW);
-	int key = (int)syscall(SYS_pkey_alloc, 0, 0); /* -1, the default key, where the processor has none */
+	int key = (int)syscall(SYS_pkey_alloc, 0, 0); /* -1, the default key, if the processor has none */
 
 	write_code(page, 1015);
 	if (syscall(SYS_pkey_mprotect, page, PAGE, RX, key))
@@ -247,7 +247,7 @@ static void huge(void)
 	unsigned long length = 10UL << 30;
 	unsigned char *memory = map(length, RW), *code = memory + (5UL << 30);
 
-	madvise(memory, length, MADV_NOHUGEPAGE); /* or one page is 512 */
+	madvise(memory, length, MADV_NOHUGEPAGE); /* or one page would be 512 */
 	write_code(code, 1016);
 	protect(memory, length, RX);
 	call(code, 1016);
@@ -256,7 +256,7 @@ static void huge(void)
 	wait_for(code);
 }
 
-/* Reading implies executing, as for programs that are older than the difference. */
+/* Readable memory is executable, as for programs from before there was a difference. */
 static void implied(void)
 {
 	unsigned char *page;
@@ -269,7 +269,7 @@ static void implied(void)
 	truth_address("address", page);
 }
 
-/* Writable and executable by turns. */
+/* Writable and executable in turn. */
 static void toggled(void)
 {
 	unsigned char *page = map(3 * PAGE, RW);
@@ -283,7 +283,7 @@ static void toggled(void)
 	truth_address("address", page + PAGE);
 }
 
-/* A 32-bit call out of a 64-bit program: mmap2(NULL, PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0). */
+/* A 32-bit call from a 64-bit program: mmap2(NULL, PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0). */
 static void compat(void)
 {
 	unsigned long result;

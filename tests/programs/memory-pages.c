@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Makes COUNT pages executable, 16 at a time and no two alike: `memory-pages COUNT [PER_SECOND]`, 0 or none: as fast as it can.
- * Then says how many it was.
+ * Makes COUNT pages executable, 16 at a time, all different: `memory-pages COUNT [PER_SECOND]`; 0 or none means as fast as it can.
+ * Then prints how many pages it was.
  */
 #include "truth.h"
 
@@ -31,7 +31,7 @@ int main(int argc, char **argv)
 			pages[i * 512] = done + i + 1;
 		if (mprotect(pages, BATCH * PAGE, PROT_READ | PROT_EXEC))
 			return 1;
-		/* Kept: what is gone could not be read a second time. */
+		/* The pages stay mapped, so that they can be read a second time. */
 		while (rate && (done + BATCH) * 1000000 > (now_us() - begin) * rate)
 			usleep(500);
 	}

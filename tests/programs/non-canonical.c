@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads through a pointer that is no address of any kind: the processor raises a general protection fault and doesn't say
- * which address it was.
+ * Reads through a non-canonical pointer: the processor raises a general protection fault and doesn't report which address it
+ * was.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls a null function pointer: the frame of the caller is known by the return address alone.
+ * Calls a null function pointer: only the return address leads to the frame of the caller.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writes a field of a struct through a null pointer, two calls deep: the field's offset is the address.
+ * Writes a field of a struct through a null pointer, two calls deep: the address is the field's offset.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls a function that lies in memory that is not executable.
+ * Calls a function in memory that is not executable.
  *
  * expect: exit 139
  * expect: signal SIGSEGV
@@ -24,7 +24,7 @@ __attribute__((noinline)) static void call(void (*function)(void))
 
 int main(void)
 {
-	/* A page of its own kind on either side, or the kernel makes one mapping of it and its neighbours. */
+	/* A page of another kind lies on either side, or the kernel would merge the mapping with its neighbours. */
 	char *area = mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *page = area + PAGE;
 

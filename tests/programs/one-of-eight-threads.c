@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One of eight threads writes to address 0x18. The other seven are killed by that, and are no crashes of their own.
+ * One of eight threads writes to address 0x18. The other seven are killed because of it, and are no crashes of their own.
  *
  * flags: --signal SEGV --signal KILL
  * expect: exit 139

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sends a signal in every way there is, and prints for each what a record of it must hold: one JSON object a line.
+ * Sends a signal in every possible way, and prints for each what its record must hold: one JSON object a line.
  * Checked by tests/vm/signal.rs.
  */
 #define _GNU_SOURCE
@@ -108,7 +108,7 @@ static void by_system_calls(void)
 	kill(child, SIGCONT);
 	told("continue", "SIGCONT", "SI_USER", me, child, child, "process", "delivered");
 	waitpid(child, NULL, WCONTINUED);
-	usleep(50 * MS); /* it tells only when it runs again, and after this it is killed */
+	usleep(50 * MS); /* it reports only when it runs again, and after this it is killed */
 	told("continued", "SIGCHLD", "CLD_CONTINUED", child, me, me, "process", "delivered");
 	kill(child, SIGKILL);
 	told("kill -9", "SIGKILL", "SI_USER", me, child, child, "process", "delivered");
@@ -126,7 +126,7 @@ static void by_timers(void)
 
 	sigset_t both;
 
-	/* Blocked, so that what comes is queued. */
+	/* Blocked, so that signals are queued. */
 	sigemptyset(&both);
 	sigaddset(&both, SIGRTMIN + 1);
 	sigaddset(&both, SIGALRM);
@@ -268,7 +268,7 @@ static void to_the_dead_and_the_traced(void)
 		_exit(0);
 	waitid(P_PID, child, &info, WEXITED | WNOWAIT);
 	kill(child, SIGQUIT);
-	/* Kept or dropped, as the kernel likes. */
+	/* Kept or dropped: kernels differ. */
 	told("to a zombie", "SIGQUIT", "SI_USER", me, child, child, "process", "any");
 	waitpid(child, NULL, 0);
 
@@ -293,7 +293,7 @@ int main(void)
 {
 	struct sigaction action = { .sa_handler = nothing, .sa_flags = SA_RESTART };
 
-	/* Whoever starts us may have told us to ignore some: nohup, a shell's background. */
+	/* The parent may have made us ignore some signals: nohup, a shell's background job. */
 	for (int number = 1; number < NSIG; number++)
 		signal(number, SIG_DFL);
 	sigaction(SIGCHLD, &action, NULL);

@@ -21,7 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-/* Says with its own store, again and again, that it is in this loop: wherever the signal comes, it is here. */
+/* Reports by its own store, again and again, that it is in this loop: the signal finds it here. */
 __attribute__((noinline)) static void spin(volatile int *spinning)
 {
 	for (;;)
@@ -50,7 +50,7 @@ int main(void)
 		while (!*spinning)
 			sched_yield();
 		kill(getppid(), SIGSEGV);
-		/* Stay until the target is gone, and a while longer: a sender that lives on has a name to be read. */
+		/* Stay until the target is gone, and a while longer: the name of a sender is read while it lives. */
 		read(gone[0], &nothing, 1);
 		sleep(15);
 		_exit(0);

@@ -37,7 +37,7 @@ static void *thread(void *nothing)
 
 int main(void)
 {
-	/* Between pages of another kind, so that the guard is a mapping of its own. */
+	/* Between pages of another kind, so that the guard page is a mapping of its own. */
 	char *area = mmap(NULL, 3 * PAGE + STACK, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *guard = area + PAGE;
 	pthread_attr_t attributes;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A stripped executable: no names, but its build id and the offsets in it are as good.
+ * A stripped executable: its frames have no names, but a build id and offsets.
  *
  * build: -s
  * expect: exit 139

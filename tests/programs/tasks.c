@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Makes tasks that end in every way, and prints for each what its exit record must hold: one JSON object a line.
+ * Makes tasks that end in every possible way, and prints for each what its exit record must hold: one JSON object a line.
  * Checked by tests/vm/signal.rs.
  */
 #define _GNU_SOURCE
@@ -31,7 +31,7 @@ static int is_zombie(void)
 	return state == 'Z';
 }
 
-/* Says who it is, and waits until all others are gone, where it is to be the last. */
+/* Prints its ids. If it is to be the last one, it waits until all others are gone. */
 static void *thread(void *last)
 {
 	if (!last) {
@@ -40,7 +40,7 @@ static void *thread(void *last)
 	}
 	while (!is_zombie())
 		usleep(1000);
-	/* The process ends with this one, and with this code. */
+	/* The process ends with this thread, and with this code. */
 	told(getpid(), getpid(), "false", 5, "");
 	exit(5);
 }
