@@ -1,4 +1,4 @@
-//! `faultline agent`: what it writes, what it serves, and what it survives.
+//! `faultline agent`: its records, its metrics, and the failures that it survives.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -52,7 +52,7 @@ impl Agent {
         answer
     }
 
-    /// The value of the only sample that begins so. Waits until it is `wanted`.
+    /// The value of the only sample that begins with this. Waits until it is `wanted`.
     pub(crate) fn wait_for(&self, metric: &str, wanted: f64) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -135,7 +135,7 @@ fn a_moved_file_is_opened_anew() {
     assert!(matched(&records(&new)) >= 7);
 }
 
-/// A disk that is full for a while: what is written stays whole lines, and the counts of that time come afterwards.
+/// A disk is full for a while: every line in the file is whole, and the counts of that time come afterwards.
 #[test]
 fn a_full_disk_loses_no_count() {
     let scratch = Scratch::new();
@@ -188,7 +188,7 @@ impl Drop for Unmount<'_> {
     }
 }
 
-/// Somebody who doesn't read our standard output stops neither the counting nor the end, and every line is whole.
+/// A reader of our standard output that stalls stops neither the counting nor the end, and every line is whole.
 #[test]
 fn a_stalled_reader_stops_nothing() {
     let scratch = Scratch::new();
@@ -248,7 +248,7 @@ fn systemd_is_told() {
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000");
     let agent = Agent::spawn(&mut command);
     assert_eq!(hear(), "READY=1");
-    // The interval is 10 s: the watchdog is fed more often than that.
+    // The interval is 10 s: the watchdog is notified more often than that.
     assert_eq!((hear(), hear()), ("WATCHDOG=1".to_owned(), "WATCHDOG=1".to_owned()));
     agent.signal("TERM");
     while hear() != "STOPPING=1" {}

@@ -1,5 +1,5 @@
-//! Who descends from the watched command, where the kernel left out a run of the programs that follow forks and exits: from
-//! v7.0 on it may, rarely, and here it is as if it had.
+//! The descendants of the watched command, if the kernel skipped a run of the programs that follow forks and exits. From v7.0 on it
+//! does so rarely; here the tests imitate it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::harness::{FAULTLINE, Scratch, records};
 
-/// faultline, watching a shell that does as it is told.
+/// faultline, watching a shell that takes commands.
 struct Watched {
-    /// Or `unshare`, whose only child it then is.
+    /// The shell, or `unshare`, whose only child is the shell.
     faultline: Child,
     stdout: BufReader<std::process::ChildStdout>,
     scratch: Scratch,
@@ -38,14 +38,14 @@ impl Watched {
         Self { faultline, stdout, scratch }
     }
 
-    /// The next line that the shell says, a number.
+    /// The next line of the shell, a number.
     fn says(&mut self) -> u32 {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim().parse().unwrap()
     }
 
-    /// The table of this faultline's own, of all that may run at the moment.
+    /// This faultline's own table: several may run at the same time.
     fn descendants(&self) -> MapHandle {
         descendants_of(self.faultline.id())
     }
@@ -71,7 +71,7 @@ fn descendants_of(faultline: u32) -> MapHandle {
     maps.find(|map| map.name() == "fl_descendants").unwrap()
 }
 
-/// Says its number, and when it may go on, a child of it dies.
+/// Prints its number; when it may go on, a child of it dies.
 const CHILD_OF_IT: &str = "echo $$; read go_on; sh -c \"kill -SEGV \\$\\$\"; exit 0";
 
 #[test]
@@ -115,7 +115,7 @@ fn the_number_of_one_whose_exit_nobody_saw_is_not_taken_for_it() {
     let mut watched = Watched::start("echo $$; read go_on; exit 0");
     watched.says();
     let table = watched.descendants();
-    // A number that was free a moment ago may be another's by now.
+    // A number that was free a moment ago may have been given to another process.
     let taken = (0..100).find(|_| {
         let mut ended = Command::new("true").spawn().unwrap();
         assert!(ended.wait().unwrap().success());
@@ -136,7 +136,7 @@ fn the_number_of_one_whose_exit_nobody_saw_is_not_taken_for_it() {
 /// A child of ours with this number dies of SIGILL; false: the number is taken.
 fn die_as(number: u32) -> bool {
     let number = i32::try_from(number).unwrap();
-    // SAFETY: all zeros are what clone_args means by nothing asked for (clone(2)).
+    // SAFETY: in clone_args zeros mean that nothing is asked for (clone(2)).
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.exit_signal = libc::SIGCHLD as u64;
     arguments.set_tid = (&raw const number).expose_provenance() as u64;

@@ -1,4 +1,4 @@
-//! What doesn't depend on the kernel, on real crashes on this machine's own: needs root. The rest is in `tests/vm`.
+//! Tests on real crashes that don't depend on the kernel: they run on this machine's kernel and need root. The others are in `tests/vm`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agent;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{FAULTLINE, Scratch, hex, programs};
 
-/// mov eax, 0x7e57c0de; xor eax, 0x1234567: what no compiler makes of anything else.
+/// mov eax, 0x7e57c0de; xor eax, 0x1234567: no compiler makes this from other code.
 const MARK: [u8; 10] = [0xb8, 0xde, 0xc0, 0x57, 0x7e, 0x35, 0x67, 0x45, 0x23, 0x01];
 
 fn faultline(scratch: &Scratch, flags: &[&str], command: &[&str]) -> (Output, Vec<Value>) {
@@ -40,7 +40,7 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program}: {}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
 }
 
-/// A program that does nothing, with code that is known, packed: the code is in no file any more, and in the dump it is.
+/// A packed program with known code, which does nothing: the code is in no file any more, and it is in the dump.
 #[test]
 fn what_upx_has_packed_is_dumped_unpacked() {
     let scratch = Scratch::new();
@@ -66,7 +66,7 @@ fn what_upx_has_packed_is_dumped_unpacked() {
         .unwrap_or_else(|| panic!("not found: {}", stderr(&output)));
     assert_eq!((&page["resident"], &page["source"]), (&true.into(), &"kernel".into()), "{page:#}");
     assert_eq!(page["permissions"], "r-xp");
-    // And the whole program as an ELF file, which others can read.
+    // The whole program is there as an ELF file, which other tools can read.
     let pid = page["pid"].to_string();
     let files: Vec<PathBuf> = fs::read_dir(dump.join(&pid)).unwrap().map(|entry| entry.unwrap().path()).collect();
     let rebuilt = files
@@ -140,7 +140,7 @@ fn account(folder: &Scratch, command: &[&str]) {
     let strace = ["strace", "-f", "-q", "-e", "trace=mmap,mprotect,pkey_mprotect", "-o", calls.to_str().unwrap()];
     let (output, records) = faultline(folder, &["--pages"], &[&strace[..], command].concat());
     assert_eq!(output.status.code(), Some(0), "{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
-    // strace maps memory by itself, and its child before the program begins: only the program's threads are compared.
+    // strace itself maps memory, and so does its child before the program begins: only the program's threads are compared.
     let mut expected = traced(&calls);
     let tids: Vec<i64> = expected.iter().map(|(tid, ..)| *tid).collect();
     let mut seen: Vec<Seen> = recorded(&records).into_iter().filter(|(tid, ..)| tids.contains(tid)).collect();
@@ -148,7 +148,7 @@ fn account(folder: &Scratch, command: &[&str]) {
     seen.sort();
     let missing: Vec<&Seen> = expected.iter().filter(|call| !seen.contains(call)).collect();
     assert!(missing.is_empty(), "strace alone has {missing:#x?}\n{}", stderr(&output));
-    // What is made before strace is attached to its child only we see.
+    // Mappings from before strace attached to its child are in our records only.
     assert!(seen.len() >= expected.len() && !expected.is_empty());
     let said = fs::read_to_string(&maps).unwrap();
     let pid = said.lines().next().unwrap().parse::<i64>().unwrap();
@@ -252,7 +252,7 @@ fn a_process_that_runs_already_is_told_whole_and_its_end_is_ours() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // What is there already is told once it is attached.
+    // Mappings that are there already are reported when it has attached.
     while !fs::read_to_string(&file).is_ok_and(|text| text.contains("[vdso]")) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
@@ -295,7 +295,7 @@ fn text_is_one_line_a_call() {
     assert!(text.lines().any(|line| line.contains("] PAGE: ") && line.contains(" r-xp mprotect ")), "{text}");
 }
 
-/// The whole machine, without a dump: only our own program is asked for, by its name.
+/// The whole machine, without a dump; the filter names our own program only.
 #[test]
 fn the_whole_machine_is_counted_in_the_kernel() {
     let scratch = Scratch::new();

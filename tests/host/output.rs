@@ -1,4 +1,4 @@
-//! Where records go and what they show: files, pipes, disks, text.
+//! The output of records: files, pipes, full disks, text.
 
 use std::fs;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! `faultline pagefault`: what it can't hold is counted by name, and no count is lost with it.
+//! `faultline pagefault`: details that find no room are counted by reason, and no fault is uncounted because of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn touches(scratch: &Scratch, name: &str) -> PathBuf {
     program
 }
 
-/// Runs the program while nobody reads what `faultline pagefault FLAGS` has to say of it.
+/// Runs the program while nobody reads the output of `faultline pagefault FLAGS`.
 fn unread(program: &Path, arguments: &[&str], flags: &[&str]) -> Output {
     let name = program.file_name().unwrap().to_str().unwrap();
     let mut command = Command::new(FAULTLINE);
@@ -33,7 +33,7 @@ fn unread(program: &Path, arguments: &[&str], flags: &[&str]) -> Output {
     watching.stop("TERM")
 }
 
-/// The last summary; every fault is in a group of it, or is a loss that has a name.
+/// The last summary; every fault is in one of its groups, or is a loss with a reason.
 fn last(records: &[Value]) -> &Value {
     let last = records.last().unwrap();
     let groups: u64 = last["groups"].as_array().unwrap().iter().map(|group| group["total"].as_u64().unwrap()).sum();
@@ -71,7 +71,7 @@ fn a_ring_full_of_mappings_is_counted() {
     assert!(last["faults"]["matched"].as_u64().unwrap() >= MAPPINGS);
 }
 
-/// What it keeps from us is counted by itself; but a stack that is walked faults, too, where it isn't there.
+/// The kernel counts the runs that it skips. But the walk of a stack also causes faults, if a page of the stack isn't there.
 #[test]
 fn what_the_kernel_keeps_from_us_is_told_where_it_is_not_our_own() {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! What stays null for want of privileges, and the line that says so.
+//! The fields that are null without privileges, and the line that reports it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::harness::{FAULTLINE, Scratch, Watching, die, named, records};
 
 /// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
 fn with_capabilities(names: &str) -> (Value, String) {
-    // Before v5.11 a program's memory counts against RLIMIT_MEMLOCK; where this can't be raised it need not be.
+    // Before v5.11 a program's memory counts against RLIMIT_MEMLOCK. If the limit can't be raised, it need not be.
     let script = format!(
         "ulimit -l unlimited 2>/dev/null; exec setpriv --reuid=65534 --regid=65534 --clear-groups \
          --inh-caps=-all,{names} --ambient-caps=-all,{names} --bounding-set=-all,{names} \
@@ -34,7 +34,7 @@ fn a_third_one_shows_containers() {
     assert!(!text.contains("are null"), "{text}");
 }
 
-/// A program that only its owner may read: its symbols are null, and everything that the kernel tells is there.
+/// A program that only its owner may read: its symbols are null, and all fields from the kernel are there.
 #[test]
 fn what_may_not_be_read_is_null() {
     let scratch = Scratch::new();

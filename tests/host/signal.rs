@@ -1,4 +1,4 @@
-//! `faultline signal` as people read it.
+//! The text of `faultline signal`.
 
 use std::process::Command;
 
@@ -22,7 +22,7 @@ fn text_has_the_lines_that_scripts_look_for() {
     assert!(line("] EXIT: s").contains(" SIGTERM"), "{text}");
 }
 
-/// More pairs than have a place of their own: the rest is in a hash table, and each in one of both.
+/// More pairs than fl_near_pairs has rows: the others are in the hash table, and each pair is in one of the two.
 #[test]
 fn many_pairs_are_all_there() {
     const PAIRS: usize = 200;

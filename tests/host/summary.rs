@@ -1,4 +1,4 @@
-//! What a summary says of its groups.
+//! The groups of a summary.
 
 use std::process::{Command, Stdio};
 
@@ -43,10 +43,10 @@ fn text_has_a_table() {
     assert!(text.contains("group_table_full 0"), "zeros are shown: {text}");
 }
 
-/// Where a process was when another one killed it is not its bug.
+/// The place where a process was when another one killed it is no bug.
 #[test]
 fn a_sent_signal_has_no_place() {
-    // Killed once it is another program, but at a place that nobody knows.
+    // It is killed when it is another program, at a place that is not known.
     let script = "for n in 1 2 3 4; do sleep 60 & until [ $(cat /proc/$!/comm) = sleep ]; do :; done; \
                   kill -SEGV $!; wait $!; done; exit 0";
     let output = Command::new(FAULTLINE)

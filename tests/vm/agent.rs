@@ -1,4 +1,4 @@
-//! `faultline agent`: it counts everything and writes a few. What doesn't depend on the kernel is in `tests/host`.
+//! `faultline agent` counts all crashes and writes records of a few. Tests that don't depend on the kernel are in `tests/host`.
 
 use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
@@ -60,7 +60,7 @@ fn it_counts_page_faults_when_asked_to() {
     let counted = loop {
         let text = get(&address);
         let value = text.lines().find_map(|line| line.strip_prefix(metric)).map(|value| value.parse::<u64>().unwrap());
-        // A slow machine may have ended an interval in the middle of the program: several later there is nothing new.
+        // On a slow machine an interval may end while the program runs: several intervals later there is nothing new.
         match value {
             Some(counted) if value == before => break counted,
             _ => before = value,
@@ -78,7 +78,7 @@ fn it_counts_page_faults_when_asked_to() {
                 == (&"user".into(), &"write".into(), &"not_present".into())
     });
     let told: u64 = fresh.map(|group| group["count"].as_u64().unwrap()).sum();
-    // To be loaded takes some as well.
+    // Loading the program causes some faults, too.
     assert!((400..460).contains(&told) && counted == told, "{told} {counted}");
     assert!(records.iter().any(|record| record["type"] == "pagefault_summary" && record["final"] == true));
 }

@@ -1,4 +1,4 @@
-//! The ways to hook the kernel: the same records through each, and the right one chosen where one is missing.
+//! The ways to hook the kernel: each gives the same records, and the right one is chosen if another is missing.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -11,8 +11,8 @@ use crate::crash::PLAIN;
 use crate::harness::{Expected, FAULTLINE, Scratch, Watching, check_at_once, check_with, copy_program, programs};
 use crate::snapshot::{FEW, compare};
 
-/// What each kernel of the matrix must have: a newer one that lacks what an older one has is a failure of ours, or a loss
-/// that must be known. `yes`, `no`, or `-` where it doesn't matter.
+/// What each kernel of the matrix must have. A newer kernel that lacks what an older one has is a failure of ours, or a loss that
+/// must be known. `yes`, `no`, or `-` if it doesn't matter.
 const TABLE: &[(&str, &[(&str, &str)])] = &[
     (
         "5.10",
@@ -71,12 +71,12 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// The kernel that this guest is meant to be; None: it is no guest, but the machine that runs the tests.
+/// The kernel that this guest is meant to be; `None` means that it is no guest, but the machine that runs the tests.
 fn kernel() -> Option<String> {
     std::env::var("FAULTLINE_KERNEL").ok()
 }
 
-/// Every kernel of the matrix has kprobes (the test below holds them to it); the machine's own may lack them.
+/// Every kernel of the matrix has kprobes (the test below checks it); this machine's own may lack them.
 pub fn has_kprobes() -> bool {
     kernel().is_some() || Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
@@ -152,7 +152,7 @@ fn kprobes_see_the_same() {
 #[test]
 fn the_hook_in_use_is_named() {
     if kernel().as_deref() == Some("5.10") {
-        // Where more than that is taken, it is for what was asked for.
+        // If more hooks are taken, something that was asked for needs them.
         let output = crash(&["-d", "0.1", "--signal", "SEGV"]);
         assert_eq!(hooks(&output.stderr), "raw_tp/signal_deliver");
         let output = crash(&["-d", "0.1", "--attach", "tracepoint"]);
@@ -230,7 +230,7 @@ fn kprobes_are_taken_where_the_tracepoint_is_not_to_be_had() {
     assert!(record["instruction_symbol"].as_str().unwrap().starts_with("write_field+"));
 }
 
-/// The other tests take what `auto` takes: on a new kernel typed loads, which types from a file rule out.
+/// The other tests use the build that `auto` takes: on a new kernel typed loads, which are not used with types from a file.
 #[test]
 fn both_builds_see_the_same() {
     let how = |command: &[&str], flags: &[&str]| {

@@ -1,5 +1,5 @@
-//! What `faultline crash` does beside its records, as far as the kernel has a say in it: filters, flags, refusals.
-//! `tests/host` has the rest.
+//! What `faultline crash` does besides its records, if it depends on the kernel: filters, flags, refusals. `tests/host` has
+//! the rest.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -21,7 +21,7 @@ fn a_record_comes_at_once() {
     let program = named(&scratch, "null-write", "at-once-7f");
     let mut watching = Watching::start(&["-n", "at-once-7f", "--format", "json"]);
     let mut stdout = BufReader::new(watching.child.stdout.take().unwrap());
-    // The first crash after a pause wakes the reader; the next ones, within 50 ms, don't: both must arrive.
+    // The first crash after a pause wakes the reader; the next one, within 50 ms, doesn't. Both must arrive.
     for _ in 0..5 {
         let started = Instant::now();
         die(&program);
@@ -30,7 +30,7 @@ fn a_record_comes_at_once() {
         let record: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(record["comm"], "at-once-7f");
         let took = started.elapsed();
-        // In a guest the crash itself takes its time.
+        // In a guest the crash itself takes long.
         let limit = Duration::from_secs(if is_guest() { 20 } else { 2 });
         assert!(took < limit, "a record that waits for the next event never comes: {took:?}");
     }
@@ -177,7 +177,7 @@ fn without_privileges_the_cure_is_said() {
 
 /// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
 fn with_capabilities(names: &str) -> (Value, String) {
-    // Before v5.11 a program's memory counts against RLIMIT_MEMLOCK; where this can't be raised it need not be.
+    // Before v5.11 a program's memory counts against RLIMIT_MEMLOCK. If the limit can't be raised, it need not be.
     let script = format!(
         "ulimit -l unlimited 2>/dev/null; exec setpriv --reuid=65534 --regid=65534 --clear-groups \
          --inh-caps=-all,{names} --ambient-caps=-all,{names} --bounding-set=-all,{names} \

@@ -1,4 +1,4 @@
-//! Programs that a test compiles for itself, each in a way of its own. Those of tests/programs are built by their Makefile.
+//! Programs that a test compiles for itself, each in its own way. Those of tests/programs are built by their Makefile.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::harness::is_guest;
 
 /// Compiles a program of tests/vm/programs to the file `to`.
 ///
-/// What was compiled once is kept by what it was made of: in a guest, where a compiler takes seconds, it is there already if the
-/// tests have run outside. Else it is compiled there.
+/// A compiled program is kept under a key of its sources and flags. In a guest, where a compiler takes seconds, it is there already if
+/// the tests have run outside; else it is compiled there.
 pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/programs").join(source);
     let options =
@@ -34,6 +34,6 @@ pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
         }
         return;
     }
-    // Not by this process, any of whose forks would hold the file open for writing: it could not be executed (ETXTBSY).
+    // Not by this process: a fork of it would hold the file open for writing, and it could not be executed (ETXTBSY).
     assert!(Command::new("cp").arg(kept).arg(to).status().unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! Each program of `tests/programs` against its ground truth, field by field, and against the snapshot of its record.
+//! Compares each program of `tests/programs` with its ground truth, field by field, and with the snapshot of its record.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::snapshot::compare;
 macro_rules! programs {
     ($($test:ident $name:literal)*) => {
         $(#[test] fn $test() { compare($name, &check($name)); })*
-        /// The programs whose header says all.
+        /// The programs whose header says everything.
         pub const PLAIN: &[&str] = &[$($name),*];
     };
 }
@@ -100,7 +100,7 @@ fn stack_overflow() {
 
 #[test]
 fn blocked_term() {
-    // Not in the list above: kprobes don't show it.
+    // It is not in the list above, because kprobes don't show it.
     check("blocked-term");
 }
 
@@ -115,7 +115,7 @@ fn abort() {
 
 #[test]
 fn a_trap_of_before_is_not_this_signals() {
-    // Their stack pointers lead to no frames, so they have no snapshot.
+    // Their stack pointers lead to no frames, so that they have no snapshot.
     check("stale-trap");
     check("stale-trap-late");
 }
@@ -123,7 +123,7 @@ fn a_trap_of_before_is_not_this_signals() {
 #[test]
 fn deleted_exe() {
     let record = check("deleted-exe");
-    // The offset is all that is left to name the place by, and it is right: the same as in the program it was copied from.
+    // Only the offset names the place, and it is right: it is the same as in the program that this one was copied from.
     let innermost = &record["stack_trace"][0];
     assert_eq!(innermost["build_id"], record["build_id"]);
     assert!(innermost["module"].as_str().unwrap().ends_with(" (deleted)"));
@@ -136,7 +136,7 @@ fn deleted_exe() {
 fn namespaces() {
     let record = check("namespaces");
     assert_ne!(record["pid"], 1, "the host has another number for it");
-    // What lies at that path for us, if anything, is another file: the names come from the right one or not at all.
+    // At that path we see another file, or none: the names are from the right file, or there are none.
     let symbol = record["instruction_symbol"].as_str();
     assert!(symbol.is_none_or(|symbol| symbol.starts_with("touch+")), "{symbol:?}");
 }

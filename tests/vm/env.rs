@@ -1,4 +1,4 @@
-//! The ground that the other tests stand on: without it nothing they say means anything.
+//! What the other tests rely on: if one of these fails, the others mean nothing.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn the_kernel_has_btf() {
     assert!(Path::new("/sys/kernel/btf/vmlinux").exists());
 }
 
-/// In a guest the harness says which kernel it meant to boot; a target that lies about it proves nothing.
+/// In a guest the harness says which kernel it meant to boot; a guest with another kernel proves nothing.
 #[test]
 fn the_kernel_is_the_one_that_was_asked_for() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();

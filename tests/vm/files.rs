@@ -1,4 +1,4 @@
-//! Names from the right file: wherever it is hidden as long as something leads to it, and never from another one.
+//! Names come from the right file, wherever it is hidden, as long as something leads to it, and never from another file.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +18,7 @@ fn tool(name: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// faultline, and what it has seen of the programs here.
+/// faultline, and its records of the programs here.
 struct Watch {
     watching: Watching,
     records: BufReader<ChildStdout>,
@@ -42,7 +42,7 @@ impl Watch {
     }
 }
 
-/// A program that waits for its turn to die.
+/// A program that waits until it may die.
 struct Hidden {
     child: Child,
     stdin: ChildStdin,
@@ -66,7 +66,7 @@ impl Hidden {
         assert_eq!(line, wanted);
     }
 
-    /// Lets it die, and gives the record of that. What is left of it lives until then.
+    /// Lets it die, and returns the record. Its other processes live until then.
     fn die(mut self, watch: &mut Watch, survives: bool) -> Value {
         self.stdin.write_all(b"now\n").unwrap();
         if survives {
@@ -86,7 +86,7 @@ fn innermost(record: &Value) -> (Option<&str>, Option<&str>) {
     (symbol, frame["file"].as_str().and_then(|file| file.rsplit('/').next()))
 }
 
-/// A record's file is hidden, and named all the same.
+/// A record's file is hidden, and its functions have names all the same.
 fn assert_named(record: &Value, function: &str, file: &str) {
     assert_eq!(innermost(record), (Some(function), Some(file)), "{record:#}");
     assert!(!record["build_id"].is_null(), "{record:#}");
@@ -143,12 +143,12 @@ fn a_living_relative_leads_to_a_hidden_file() {
             assert_named(&record, "touch_here", "hidden.c");
         }
 
-        // Another build lies at its path by now.
+        // Another build lies at its path now.
         let record = run(&program, &["mount", folder, "as", NAME, "decoy", decoy, kind], &|| ());
         assert_named(&record, "touch_here", "hidden.c");
     }
 
-    // Nobody is left that has the file: only its own end, if that takes long enough.
+    // No other process has the file: only the dying one, if its end takes long enough.
     for arguments in [&["decoy", decoy, "itself"][..], &["mount", folder, "as", NAME, "decoy", decoy, "itself"]] {
         let path = copy("alone");
         let record = run(&path, &[&["as", NAME], arguments].concat(), &|| ());
@@ -194,7 +194,7 @@ fn debug_files_are_found_and_held_to_the_build_id() {
         let id = build_id(&program);
         (program.clone(), strip(&program), id)
     };
-    // A different build each: what is known of one must not help another.
+    // A different build each time: names of one must not help another.
     let (with_id, debug, id) = make("with-id", &["-DA=1", "-Wl,-z,now"]);
     fs::rename(debug, by_id(&id)).unwrap();
     let (with_path, debug, _) = make("with-path", &["-DTOUCH=touch_path"]);
@@ -209,7 +209,7 @@ fn debug_files_are_found_and_held_to_the_build_id() {
     let (wrong, _, id) = make("wrong", &["-DTOUCH=touch_wrong"]);
     let (_, debug, _) = make("decoy", &["-DTOUCH=a_decoy"]);
     fs::rename(&debug, by_id(&id)).unwrap();
-    // Whoever opens this waits for a writer.
+    // A process that opens this waits for a writer.
     for name in ["wrong.debug", "wrong.dwp", "with-id.dwp"] {
         tool("mkfifo", &[&scratch.path(name)]);
     }
@@ -223,7 +223,7 @@ fn debug_files_are_found_and_held_to_the_build_id() {
     assert_named(&run(&with_link), "touch_link", "hidden.c");
     let record = run(&wrong);
     assert_eq!(innermost(&record), (None, None), "{record:#}");
-    // The program itself is deleted, and nobody has it.
+    // The program itself is deleted, and no process has it.
     let hidden = Hidden::start(&gone, &["as", NAME, "itself"]);
     fs::remove_file(&gone).unwrap();
     let record = hidden.die(&mut watch, false);
@@ -236,7 +236,7 @@ fn debug_files_are_found_and_held_to_the_build_id() {
     watch.stop();
 }
 
-/// A process whose core is written is there for as long as that takes, its first thread or not.
+/// A process whose core is written exists for as long as that takes, whether its first thread crashed or another.
 #[test]
 fn a_process_that_takes_its_time_leads_to_its_file() {
     const NAME: &str = "files-core-5d";
@@ -261,7 +261,7 @@ fn what_was_read_of_a_file_outlives_it() {
     let program = scratch.path("loop");
     compile("hidden.c", &program, &["-ldl"]);
     let mut watch = Watch::start(NAME, &[]);
-    // Two of one program, nobody's relatives: the second dies when the file is gone.
+    // Two processes of one program that are no relatives: the second dies when the file is gone.
     let [first, second] = [0, 1].map(|_| Hidden::start(&program, &["as", NAME, "itself"]));
     assert_named(&first.die(&mut watch, false), "touch_here", "hidden.c");
     fs::remove_file(&program).unwrap();
@@ -271,7 +271,7 @@ fn what_was_read_of_a_file_outlives_it() {
     watch.stop();
 }
 
-/// A container brings its own libc: what it says is known from the second abort on, and never taken for another file's.
+/// A container brings its own libc: its message is known from the second abort on, and never taken for that of another file.
 #[test]
 fn what_a_libc_says_is_known_once_a_process_has_aborted_with_it() {
     let scratch = Scratch::new();
@@ -280,7 +280,7 @@ fn what_a_libc_says_is_known_once_a_process_has_aborted_with_it() {
     tool("cp", &[&"/lib/x86_64-linux-gnu/libc.so.6", &folder]);
     let program = named(&scratch, "failed-assert", "asserts-5a");
     let mut watch = Watch::start("asserts-5a", &[]);
-    // By the time that a record is written the kernel has been told of its libc.
+    // When a record is written, the kernel program knows its libc.
     let said = [Some(&folder), Some(&folder), None].map(|libraries| {
         let libraries = libraries.map(|folder| ("LD_LIBRARY_PATH", folder));
         assert!(!Command::new(&program).envs(libraries).stderr(Stdio::null()).status().unwrap().success());

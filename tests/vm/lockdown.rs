@@ -1,4 +1,4 @@
-//! Where lockdown=confidentiality is in force: the same records from 6.12 on, one clear line before.
+//! Under lockdown=confidentiality: from 6.12 on the same records, on older kernels one clear line.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -15,7 +15,7 @@ fn works() -> bool {
     WORKS.contains(&kernel.as_str())
 }
 
-/// faultline without securityfs, where the kernel does not say that it is locked down.
+/// faultline without securityfs, so that the kernel does not report its lockdown.
 fn untold(arguments: &str) -> Output {
     let script = format!("umount /sys/kernel/security; exec {FAULTLINE} {arguments}");
     Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap()

@@ -1,6 +1,6 @@
 //! Tests on real crashes: they need root and a kernel to load programs into, this machine's or a guest's of the VM matrix.
 //!
-//! Nothing here is skipped: what can't run fails. The programs that die are in `tests/programs`, each with its ground truth.
+//! No test is skipped: a test that can't run fails. The programs that die are in `tests/programs`, each with its ground truth.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agent;

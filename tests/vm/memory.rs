@@ -1,4 +1,4 @@
-//! `faultline memory`: every way to make memory executable, against what the program says of itself.
+//! `faultline memory`: every way to make memory executable, compared with what the program prints.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ fn code(number: i32) -> Vec<u8> {
     [&[0xb8], &number.to_le_bytes()[..], &[0xc3]].concat()
 }
 
-/// What one run of faultline over all cases has left.
+/// The results of one run of faultline over all cases.
 struct Run {
     /// Deleted when the test program ends: kept as long as any test may look into it.
     _scratch: Scratch,
@@ -73,7 +73,7 @@ impl Run {
         Self { folder, records, stderr, _scratch: scratch }
     }
 
-    /// All cases under one faultline: to start it takes a slow guest longer than all of them.
+    /// All cases under one faultline: on a slow guest its start takes longer than all of them.
     fn shared() -> &'static Self {
         static RUN: OnceLock<Run> = OnceLock::new();
         RUN.get_or_init(|| Self::make(&[]))
@@ -91,7 +91,7 @@ impl Run {
     }
 }
 
-/// One case: what the program said, and what was recorded of it.
+/// One case: what the program printed, and its records.
 struct Case<'run> {
     run: &'run Run,
     facts: Vec<(String, String)>,
@@ -111,7 +111,7 @@ impl Case<'_> {
         self.run.records.iter().filter(|record| record["type"] == kind && record["pid"] == pid).collect()
     }
 
-    /// The mapping records of this call at the address that the program said by this name.
+    /// The mapping records of this call at the address that the program printed under this name.
     fn mappings(&self, call: &str, address: &str) -> Vec<&Value> {
         let all = self.of("mapping", self.number("pid"));
         all.into_iter().filter(|record| record["call"] == call && record["address"] == self.fact(address)).collect()
@@ -123,7 +123,7 @@ impl Case<'_> {
         found[0]
     }
 
-    /// The pages at the address that the program said by this name.
+    /// The pages at the address that the program printed under this name.
     fn pages(&self, pid: i64, address: &str) -> Vec<&Value> {
         self.of("page", pid).into_iter().filter(|record| record["address"] == self.fact(address)).collect()
     }
@@ -149,7 +149,7 @@ impl Case<'_> {
     }
 }
 
-/// One test a line, on the run that all of them share; and all of them on a run of their own for each other way to attach.
+/// One test a line, on the run that all of them share. For each other way to attach there is a run with all of them.
 macro_rules! cases {
     ($($name:ident)*) => {
         mod shared {
@@ -237,7 +237,7 @@ fn the_textbook_case(run: &Run) {
     assert!(name.starts_with(&format!("{}/{}-", case.fact("pid"), case.fact("address"))), "{name}");
 }
 
-/// Written when it is executable already: the bytes that ran are in a dump, whatever ends them.
+/// Memory is written when it is executable already: the bytes that ran are in a dump, whatever ends them.
 fn what_is_written_later_is_read_before_it_goes(run: &Run) {
     for (name, trigger, number) in [
         ("rwx-exit", "exit", 1001),
@@ -254,7 +254,7 @@ fn what_is_written_later_is_read_before_it_goes(run: &Run) {
         assert_eq!(mapping["permissions"], "rwxp", "{name}: {mapping:#}");
         assert_eq!(mapping["arguments"]["prot"], "PROT_READ|PROT_WRITE|PROT_EXEC");
         let page = case.page(trigger, "address", &code(number));
-        // The timer may have been there before: then it is the timer's, and nothing has changed since.
+        // The timer may have read the page before: then the trigger is the timer, and nothing has changed since.
         assert_eq!((&page["resident"], &page["permissions"]), (&true.into(), &"rwxp".into()), "{name}: {page:#}");
     }
 }
@@ -357,7 +357,7 @@ fn each_time_memory_becomes_executable_it_is_read(run: &Run) {
     assert_eq!(begin, [code(1018), code(1019)], "{pages:#?}");
 }
 
-/// No tracepoint of a 64-bit call sees it: it is found where it lies, and counted.
+/// No tracepoint of a 64-bit call shows it: the mapping is found, and counted.
 fn a_32_bit_call_is_found_afterwards(run: &Run) {
     let case = run.case("compat");
     let mapping = case.mapping("unseen", "address");
@@ -424,7 +424,7 @@ fn many_pages_in_one_go_are_all_there() {
         }
     }
     let lost = (1..=wanted).filter(|number| !numbers.contains(number)).count() as u64;
-    // Where tracepoints are preemptible (v6.13) the kernel may leave runs out while all other tests map memory: 16 pages each.
+    // On kernels with preemptible tracepoints (v6.13) runs may be skipped while all other tests map memory: 16 pages each.
     let missed = counted_as(&stderr, "runs_missed");
     assert!(lost <= 16 * missed, "pages are lost by name or not at all: {lost}: {stderr}");
 }

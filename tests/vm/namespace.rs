@@ -1,4 +1,4 @@
-//! faultline in a pid namespace of its own, as in a container: what is typed there are the numbers that are seen there.
+//! faultline in a pid namespace of its own, as in a container: PIDs on the command line are those of that namespace.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{FAULTLINE, Scratch, records};
 
-/// Runs `faultline` with these arguments as a shell has them, in a new pid namespace, until `meanwhile` is done; its records.
+/// Runs `faultline` with these arguments of a shell, in a new pid namespace, until `meanwhile` is done; returns its records.
 /// `$target` is a process that sleeps, `$inner` one in a namespace below, and the shell is process 1.
 fn watch(arguments: &str, meanwhile: &str) -> Vec<Value> {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! gdb as the oracle: the stack that it shows of a crash, name by name.
+//! gdb as the oracle: its stack of a crash and ours have the same names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::harness::{Scratch, is_guest, programs, run};
 
-/// With and without frame pointers, in libc, through a signal handler, through a call to NULL.
+/// Stacks with and without frame pointers, in libc, through a signal handler, through a call to NULL.
 const PROGRAMS: [&str; 8] =
     ["null-write", "null-call", "abort", "failed-assert", "smashed-stack", "in-libc", "in-handler", "static"];
 
-/// What gdb's own Python prints of the stack. Inlined functions and those that left by a tail call are guesses from debug
+/// Prints the stack by gdb's own Python, without inlined functions and those that left by a tail call: these are guesses from debug
 /// information, which libraries need not have.
 const WALK: &str = "
 frame = gdb.newest_frame()
@@ -24,7 +24,7 @@ while frame:
     frame = frame.older()
 ";
 
-/// Where gdb's answer is kept for guests, to whom it takes half a minute. The stack of a program is the same there.
+/// Where gdb's answer is kept for guests, in which gdb takes half a minute. The stack of a program is the same there.
 fn answer(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("oracle").join(name)
 }
@@ -46,7 +46,7 @@ fn by_gdb(name: &str) -> Vec<String> {
     names
 }
 
-/// Asks gdb on behalf of guests: run by ci/vm.
+/// Asks gdb on behalf of guests; ci/vm runs it.
 #[test]
 #[ignore = "for guests: the test asks gdb itself"]
 fn for_guests() {
@@ -83,7 +83,7 @@ fn the_stack_is_gdbs() {
         let ours = by_faultline(record);
         assert!(gdb.len() > 1 && ours.len() >= gdb.len(), "{name}: {ours:?} is shorter than {gdb:?}");
         for (index, (theirs, own)) in gdb.iter().zip(&ours).enumerate() {
-            // Which memcpy() it is, the processor says.
+            // Which memcpy() it is depends on the processor.
             let is_variant = is_guest() && theirs.starts_with("__memcpy_") && own.starts_with("__memcpy_");
             let is_same =
                 theirs == own || is_variant || (theirs == "<signal>" && (own.contains("restore") || own == "??"));

@@ -1,4 +1,4 @@
-//! `faultline pagefault` on a program that has exactly so many faults of each kind, and says which.
+//! `faultline pagefault` on a program that has an exact number of faults of each kind, and prints them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::attach::has_kprobes;
 use crate::harness::{FAULTLINE, Scratch, hex, programs, records};
 
-/// Mode, access, cause and kind of memory, `-` for what isn't known.
+/// Mode, access, cause and kind of memory; `-` for unknown.
 type Kind = [String; 4];
 
 /// Faults by kind, of each range of addresses.
@@ -18,7 +18,7 @@ type Cells = BTreeMap<(u64, u64), BTreeMap<Kind, u64>>;
 
 struct Run {
     status: ExitStatus,
-    /// What the program says.
+    /// The faults that the program printed.
     cells: Cells,
     /// Its major faults, as the kernel counts them.
     major: u64,
@@ -95,7 +95,7 @@ fn kind(record: &Value) -> Kind {
     ["mode", "access", "cause", "vma"].map(|field| record[field].as_str().unwrap_or("-").to_owned())
 }
 
-/// What `records` say of the ranges that the program has named.
+/// The faults in `records`, by the ranges that the program printed.
 fn seen<'a>(cells: &Cells, records: impl IntoIterator<Item = &'a Value>, count: impl Fn(&Value) -> u64) -> Cells {
     let mut seen: Cells = cells.keys().map(|range| (*range, BTreeMap::new())).collect();
     for record in records {
@@ -112,7 +112,7 @@ fn total(record: &Value) -> u64 {
     record["total"].as_u64().unwrap()
 }
 
-/// The program's cells where less is known: `change` makes of a kind what is; None: such a fault isn't seen.
+/// The program's cells as a hook with less information shows them: `change` maps each kind; `None` means that such a fault isn't seen.
 fn known(cells: &Cells, change: impl Fn(&Kind) -> Option<Kind>) -> Cells {
     let mut known = Cells::new();
     for (range, kinds) in cells {
@@ -132,7 +132,7 @@ fn every_fault_is_in_its_cell() {
     assert!(run.status.success(), "{}", run.stderr);
     assert_eq!(seen(&run.cells, run.groups(), total), run.cells);
     assert_eq!(run.last()["attach"], "tracepoint");
-    // Every bit of the error code is told, and is what the words say.
+    // The flags of every group are the bits of its error code.
     for group in run.groups() {
         let code = group["error_code"].as_u64().unwrap();
         assert_eq!(code & 1 != 0, group["cause"] == "protection", "{group:#}");
@@ -171,7 +171,7 @@ fn what_finds_no_place_is_counted() {
     assert!(few.groups().len() == 3 && lost > 50, "{:#}", few.last());
     assert_eq!(few.status.code(), Some(1));
     assert!(few.stderr.contains("page faults matched"), "{}", few.stderr);
-    // Loading a program takes a few faults more or less.
+    // Loading a program causes a few faults more or less.
     let matched = |run: &Run| run.last()["faults"]["matched"].as_u64().unwrap();
     assert!(matched(&few).abs_diff(matched(&all)) < 20, "{} {}", matched(&few), matched(&all));
 }
@@ -207,7 +207,7 @@ fn intervals_add_up_to_the_whole() {
         counts.into_iter().filter(|(_, count)| *count != 0).collect::<BTreeMap<_, _>>(),
         sum(std::slice::from_ref(last), "total")
     );
-    // Six processes that ended before they were asked for, and each is known by name.
+    // Six processes that ended before their names were read, and each has its name.
     let fresh = last["groups"].as_array().unwrap().iter().filter(|group| {
         group["comm"] == "faults" && group["vma"] == "anonymous" && group["total"] == 13 && group["access"] == "write"
     });
@@ -253,7 +253,7 @@ fn mappings_are_those_of_proc_maps() {
     // The stack is one mapping, however often it has grown.
     let stacks = of("stack").into_iter().filter(|group| group["access"] == "write" && group["mode"] == "user");
     assert!(stacks.map(|group| &group["mapping"]["end"]).collect::<std::collections::HashSet<_>>().len() <= 2);
-    // Memory that was mapped and touched whole: the mapping, and all its faults.
+    // All of this memory was touched: its mapping has all faults.
     let expected = [("anonymous", "rw-p", 13), ("file", "rw-p", 9), ("file", "r-xp", 4)];
     for (vma, permissions, count) in expected {
         let (range, _) = run
@@ -286,7 +286,7 @@ fn each_fault_can_have_a_record() {
         .events()
         .filter(|event| event["instruction_symbol"].as_str().is_some_and(|symbol| symbol.starts_with("write_each+")));
     assert_eq!(named.count(), 13);
-    // What is left out is counted, by reason, and nothing else is lost.
+    // Events that are left out are counted by reason, and nothing else is lost.
     let some = run(&["--events", "--sample", "4", "--rate", "7"], "write_first");
     let left_out = |reason: &str| some.last()["sample_losses"][reason].as_u64().unwrap();
     let (sampled, rate, shown) = (left_out("event_sampled"), left_out("event_rate"), some.events().count() as u64);
@@ -339,7 +339,7 @@ fn a_kprobe_knows_the_access() {
     let run = run(&["--by", "address", "--vma", "--attach", "kprobe"], "");
     assert!(run.status.success(), "{}", run.stderr);
     let mut expected = known(&run.cells, |[mode, access, _, vma]| {
-        // An access that isn't allowed never comes to the function, nor one to nothing.
+        // The function isn't called for an access that isn't allowed, nor for one where nothing is mapped.
         let is_refused = vma == "none" || (access == "execute" && vma == "anonymous");
         (!is_refused).then(|| [mode, access, "-", vma].map(str::to_owned))
     });

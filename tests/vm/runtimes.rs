@@ -1,4 +1,4 @@
-//! Real language runtimes: what they handle is no crash, and what they catch before they end is told by the fault.
+//! Real language runtimes: a fault that they handle is no crash, and if they end because of a fault, the record is that of the fault.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::harness::{self, FAULTLINE, Scratch, is_guest};
 
-/// What a command left behind.
+/// The results of a command.
 struct Run {
     status: i32,
     crashes: Vec<Value>,
     /// How many events of each disposition.
     counts: BTreeMap<String, u64>,
-    /// Runs that the kernel left out are among them.
+    /// Runs that the kernel skipped are among them.
     losses: Value,
 }
 
@@ -30,7 +30,7 @@ struct Program {
 const BUILT: [&Program; 4] = [&JAVA_NULLS, &JAVA_WILD, &GO, &RUST];
 
 impl Program {
-    /// Where it is built, outside of guests.
+    /// The folder in which it is built, outside of guests.
     fn place(&self) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join("runtimes").join(self.folder)
     }
@@ -46,7 +46,7 @@ impl Program {
         fs::write(place.join("built"), "").unwrap();
     }
 
-    /// A folder with the program in it. A guest takes minutes to build anything: there it is a copy of what was built outside.
+    /// A folder with the program in it. In a guest a build takes minutes, so that it gets a copy of the program that was built outside.
     fn folder(&self) -> Scratch {
         if !is_guest() {
             self.build();
@@ -59,7 +59,7 @@ impl Program {
     }
 }
 
-/// Builds what guests need: run by ci/vm.
+/// Builds what guests need; ci/vm runs it.
 #[test]
 #[ignore = "for guests: the tests do it themselves"]
 fn for_guests() {
@@ -145,8 +145,8 @@ const JAVA_NULLS: Program = Program {
 #[test]
 fn java_lives_on_after_20000_null_checks() {
     let folder = JAVA_NULLS.folder();
-    // Compiled code faults each time; without the first option the JVM soon checks by an instruction instead. To compile the rest
-    // of it would take a guest a minute.
+    // Compiled code faults each time; without the first option the JVM soon checks by an instruction instead. Only Nulls is compiled:
+    // to compile the rest would take a guest a minute.
     let java = "java -XX:-OmitStackTraceInFastThrow -Xcomp -XX:CompileCommand=quiet -XX:CompileCommand=compileonly,Nulls::* -cp . Nulls";
     let run = run(&folder, java);
     assert_eq!((run.status, run.crashes.len()), (0, 0), "{:#?}", run.crashes);
@@ -167,7 +167,7 @@ const JAVA_WILD: Program = Program {
     command: "javac Wild.java 2>&1",
 };
 
-/// The JVM's handler faults by itself on its way, and handles that: the first fault is told. It exits, or aborts.
+/// The JVM's handler itself faults on its way, and handles that: the record is that of the first fault. It exits, or aborts.
 #[test]
 fn java_that_dies() {
     let folder = JAVA_WILD.folder();
@@ -213,11 +213,11 @@ fn go_recovers_or_does_not() {
     let run = run(&folder, "./item dies");
     let crash = caught(&run, &json!({ "signal": null, "code": null, "exit_code": 2 }));
     assert_eq!(run.status, 2);
-    // Not main.main: touch() has no frame of its own, and of the registers only three are known.
+    // main.main is missing: touch() has no frame of its own, and only three of the registers are known.
     assert!(has_frame(&crash, "main.touch") && has_frame(&crash, "runtime.main"), "{crash:#}");
     let aborts = || json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null });
     caught(&self::run(&folder, "env GOTRACEBACK=crash ./item dies"), &aborts());
-    // What runs between the panic and the end may take longer than the word on the stack is believed: 5 s, where a tick is 10 ms.
+    // More time may pass between the panic and the end than the word on the stack alone is believed: 5 s, if a tick is 10 ms.
     let late = self::run(&folder, "./item dies-late");
     assert_eq!(
         caught(&late, &json!({ "signal": null, "code": null, "exit_code": 2 }))["signature"],

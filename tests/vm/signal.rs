@@ -22,7 +22,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Runs a program under `faultline signal FLAGS`: the records, and what the program said.
+/// Runs a program under `faultline signal FLAGS`: returns the records, and what the program printed.
 fn watch(program: &str, flags: &[&str]) -> (Vec<Value>, Vec<Value>) {
     let scratch = Scratch::new();
     let path = scratch.path("records");
@@ -34,7 +34,7 @@ fn watch(program: &str, flags: &[&str]) -> (Vec<Value>, Vec<Value>) {
     (seen, records(&output.stdout))
 }
 
-/// Is `record` what the program said? Fields that the hook does not tell are null, and `blind` says which.
+/// Is `record` what the program printed? The fields in `blind`, which the hook does not show, may be null.
 fn is_it(record: &Value, told: &Value, blind: &[&str]) -> bool {
     let same = |field: &str, seen: &Value| {
         blind.contains(&field) && seen.is_null() || *seen == told[field] || told[field] == "any"
@@ -50,7 +50,7 @@ fn is_it(record: &Value, told: &Value, blind: &[&str]) -> bool {
         && same("result", &record["result"])
 }
 
-/// Each thing that the program said is in exactly one record.
+/// Each line that the program printed has exactly one record.
 fn compare(seen: &[Value], told: &[Value], blind: &[&str]) {
     assert!(!told.is_empty());
     for told in told {
@@ -89,7 +89,7 @@ fn a_kprobe_sees_all_but_results_and_timers() {
     }
     let (seen, mut told) = watch("senders", &["-a", "--attach", "kprobe"]);
     told.retain(|told| told["way"] != "timer_create");
-    // Told apart by their results only.
+    // They differ by their results only.
     told.retain(|told| told["way"] != "kill" && told["way"] != "kill again");
     compare(&seen, &told, &["result"]);
     assert_eq!(seen.iter().filter(|record| record["signal"] == "SIGUSR1").count(), 2);
@@ -138,7 +138,7 @@ fn tasks_begin_and_end() {
     assert_eq!((&last["type"], &last["pid"], &last["exit_code"]), (&"exit".into(), &execs[0]["pid"], &0.into()));
 }
 
-/// How often: a guest without KVM is slow, FAULTLINE_FULL asks for all.
+/// The number of signals: a guest without KVM is slow, FAULTLINE_FULL asks for all.
 fn many() -> u64 {
     let is_slow = is_guest() && std::env::var_os("FAULTLINE_FULL").is_none();
     if is_slow { 5_000 } else { 100_000 }
@@ -174,7 +174,7 @@ fn kills_are_counted_exactly() {
     assert_eq!(counted(&output.stderr, " signals matched"), many);
 }
 
-/// Each signal is a record, or lost by name.
+/// Each signal has a record, or is counted as lost by reason.
 #[test]
 fn what_finds_no_room_is_counted() {
     let scratch = Scratch::new();
@@ -187,7 +187,7 @@ fn what_finds_no_room_is_counted() {
         text(&output).split_once("sample_ring_full ").unwrap().1.split(',').next().unwrap().parse().unwrap();
     assert_eq!(written + lost, many, "{}", text(&output));
     assert_eq!(output.status.code(), Some(i32::from(lost > 0)), "--strict tells that something was lost");
-    // And a table of pairs without room.
+    // The same with a table of pairs that is too small.
     let flags = ["-s", "USR1", "--summary", "60", "--max-pairs", "1", "--format", "json"];
     let output = signal(&[&flags[..], &["--", program.to_str().unwrap(), "100"]].concat());
     let summary = &records(&output.stdout)[0];
@@ -217,7 +217,7 @@ fn the_agent_counts_signals_when_asked() {
     let flags = ["agent", "--watch-signals", "--interval", "0.2", "-n", "kills-9a"];
     let (agent, line) = Watching::try_start(Command::new(FAULTLINE).args(flags));
     assert!(line.starts_with("faultline: watching "), "{line}");
-    // The name is the target's or the sender's: also what it gets from its child.
+    // The name is the target's or the sender's, so that signals from its child are there as well.
     assert!(Command::new(&program).arg("300").status().unwrap().success());
     let seen = records(&agent.stop("TERM").stdout);
     let summaries: Vec<&Value> = seen.iter().filter(|record| record["type"] == "signal_summary").collect();
@@ -262,7 +262,7 @@ impl SmallCgroup {
         Self(folder)
     }
 
-    /// Runs something in it that takes all the memory there is.
+    /// Runs a program in it that takes all of its memory.
     fn fill(&self, program: &str) -> u32 {
         let script = format!("echo $$ > {}/cgroup.procs; exec {program} /dev/zero", self.0.display());
         let mut child = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).spawn().unwrap();
@@ -301,14 +301,14 @@ fn a_lack_of_memory_is_told_in_one_line() {
     assert!((8 << 20..=17 << 20).contains(&anonymous), "{anonymous}");
     assert!(record["oom"]["total_vm_bytes"].as_u64().unwrap() >= anonymous);
     assert!(record["oom"]["cgroup"].as_str().unwrap().starts_with('/'));
-    // The same death as a crash says so, too.
+    // The crash record of the same death also has `oom`.
     let deaths = records(&crashes.stop("TERM").stdout);
     assert_eq!(deaths.len(), 1, "{deaths:#?}");
     assert!(deaths[0]["sender"].is_null());
     assert_eq!(deaths[0]["oom"]["rss_anon_bytes"], record["oom"]["rss_anon_bytes"], "{:#}", deaths[0]);
 }
 
-/// v5.14: whoever writes cgroup.kill is the sender.
+/// v5.14: the process that writes to cgroup.kill is the sender.
 #[test]
 fn who_kills_a_cgroup_is_the_sender() {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();

@@ -1,11 +1,11 @@
-//! A record without what differs from run to run and from build to build: the rest is one snapshot for all kernels.
+//! A record without the values that differ from run to run and from build to build: the rest is one snapshot for all kernels.
 
 use serde_json::{Value, json};
 
-/// Below this an address is a program's own constant, above it the layout's.
+/// An address below this is a constant of the program, one above it is due to the layout.
 const FIRST_PAGES: u64 = 0x10000;
 
-/// Programs that between them fill every field: enough where the same kernel programs have shown all the others already.
+/// Programs that together fill every field: they are enough if the same kernel programs have already shown all the others.
 pub const FEW: &[&str] =
     &["null-write", "readonly-write", "bus-error", "sent-segv", "seccomp-trap", "stack-overflow-thread"];
 
@@ -39,7 +39,7 @@ fn settled(record: &Value) -> Value {
         record[field] = word.into();
     }
     record["fault_address"] = address(&record["fault_address"]);
-    // A library's names are there on a machine with its symbols only, and how its frames end is its own affair.
+    // A library has names only on a machine with its symbols, and how its frames end differs.
     let innermost = &record["stack_trace"][0]["module"];
     if innermost.is_string() && innermost != exe.as_str() {
         record["instruction_symbol"] = "[a library's]".into();
@@ -61,7 +61,7 @@ fn settled(record: &Value) -> Value {
     record["registers"] = registers.keys().cloned().collect();
     record["vma"] = mapping(&record["vma"], &exe);
     for neighbour in ["vma_below", "vma_above"] {
-        // What lies there is the kernel's and the loader's affair, but for these two.
+        // The kernel and the loader decide what lies there, except for these two.
         let name = record[neighbour]["mapping_name"].clone();
         record[neighbour] = match name.as_str() {
             _ if record[neighbour].is_null() => Value::Null,
@@ -75,7 +75,7 @@ fn settled(record: &Value) -> Value {
     let own = frames.iter().enumerate().filter(|(index, frame)| *index == 0 || frame["module"] == exe.as_str());
     record["stack_trace"] = own.map(|(_, frame)| settled_frame(frame, &exe)).collect();
     if record["diagnosis"]["kind"] == "stack_overflow" {
-        // Which instruction of the function meets the stack's end depends on where the kernel has put the stack.
+        // Which instruction of the function meets the stack's end depends on where the kernel put the stack.
         record["stack_trace"][0]["line"] = "[line]".into();
     }
     record

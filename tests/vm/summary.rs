@@ -1,4 +1,4 @@
-//! Counting by group: exact in a storm, every loss by its name, one signature for one bug.
+//! Counting by group: exact in a storm, with every loss by its reason and one signature for one bug.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,7 +49,7 @@ fn add_up(summary: &Value) {
     assert_eq!(summary["deliveries"]["matched"], counted + sum(&summary["losses"]), "{summary:#}");
 }
 
-/// A guest without KVM is slow: a twentieth there, unless all of it is asked for, as `FAULTLINE_FULL=1 ci/vm 5.10 7.2`.
+/// A guest without KVM is slow: there the counts are a twentieth, unless FAULTLINE_FULL is set, as in `FAULTLINE_FULL=1 ci/vm 5.10 7.2`.
 fn scale() -> u64 {
     if is_guest() && std::env::var_os("FAULTLINE_FULL").is_none() { 20 } else { 1 }
 }
@@ -67,7 +67,7 @@ fn a_hundred_thousand_of_one_and_ten_thousand_others() {
     let groups = 1 + others.min(3999);
     assert_eq!(counts.len() as u64, groups);
     assert_eq!(summary["losses"]["group_table_full"], others + 1 - groups);
-    // A sample more than the budget is a benign race between processors; one less is not.
+    // One sample beyond the budget is a benign race between processors; a missing one is not.
     let samples = &summary["sample_losses"];
     let not_sent = samples["sample_budget"].as_u64().unwrap() + samples["sample_ring_full"].as_u64().unwrap();
     assert_eq!(records.len() as u64 + not_sent, same + others, "each death is a record or a loss with a name");
@@ -87,7 +87,7 @@ fn handled_faults_are_counted_and_not_recorded() {
     assert_eq!(groups.len(), 1, "{summary:#}");
     assert_eq!((&groups[0]["count"], &groups[0]["disposition"]), (&count.into(), &"handled".into()));
     assert!(groups[0]["frames"][0]["symbol"].as_str().unwrap().starts_with("fault+"), "named by one sample");
-    // Forks and exits of whoever it may be (v6.13 and later): none of these faults.
+    // Missed forks and exits are those of any process (v6.13 and later): none of them is one of these faults.
     let missed = samples_lost(&summary, "exits_missed") + samples_lost(&summary, "forks_missed");
     assert_eq!(sum(&summary["sample_losses"]) - missed, 0, "none was due");
     assert!(groups[0]["last_seen"].as_str() >= groups[0]["first_seen"].as_str());
@@ -125,14 +125,14 @@ fn the_budget_of_all_groups_is_kept() {
     let seconds = summary["interval_seconds"].as_f64().unwrap().ceil() as usize + 1;
     assert!(records.len() <= 5 * seconds, "{} in {seconds} s", records.len());
     assert_eq!(summary["sample_losses"]["sample_budget"], 200 - records.len() as u64);
-    // Without a sample a group is named by its stack, if that found a place.
+    // Without a sample a group is named by its stack, if that found room.
     let groups = summary["groups"].as_array().unwrap();
     let named = groups.iter().filter(|group| group["signature"].is_string() && group["build_id"].is_string()).count();
     let without_stack = samples_lost(&summary, "stack_table_full");
     assert!(named as u64 + without_stack >= 200 && named > records.len(), "{named} named, {without_stack} stacks lost");
 }
 
-/// A stopped reader takes nothing from the ring: what finds no room is counted as a sample lost, and in its group.
+/// A stopped reader takes nothing from the ring: a death that finds no room is counted as a lost sample, and in its group.
 #[test]
 fn a_full_ring_is_counted() {
     let scratch = Scratch::new();
@@ -168,7 +168,7 @@ fn summaries_come_while_it_runs_and_add_up_to_the_whole() {
         assert!(Command::new(&program).args(["40", "2"]).status().unwrap().success());
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    // One each 0.2 s, or as soon as a slow machine gets there.
+    // One each 0.2 s, or later on a slow machine.
     let deadline = Instant::now() + Duration::from_secs(60);
     while !fs::read_to_string(&file).unwrap().contains("\"type\":\"summary\"") {
         assert!(Instant::now() < deadline, "no summary while it runs");
@@ -189,7 +189,7 @@ fn summaries_come_while_it_runs_and_add_up_to_the_whole() {
     assert_eq!(summaries.iter().filter(|summary| summary["final"] == true).count(), 1);
 }
 
-/// Another process, another layout, another path, another mount namespace: one bug.
+/// One bug in another process, with another layout, at another path, in another mount namespace: one signature.
 #[test]
 fn one_bug_has_one_signature_in_and_out_of_a_container() {
     let scratch = Scratch::new();
