@@ -7,7 +7,7 @@ mod pagefaults;
 mod signals;
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,11 +16,9 @@ use anyhow::{Result, bail};
 use sd_notify::NotifyState;
 
 use crate::crash::{self, Collector, Crash, Decoder};
-use crate::host;
-use crate::output::{Health, Metrics, Timestamp, Writer, boottime_ns, serve};
+use crate::output::{Health, Metrics, Timestamp, boottime_ns, serve};
 use crate::probe::{self, crash::Probe};
-use crate::session::BATCH;
-use crate::watch::{Event, Watch};
+use crate::session::{self, Announcement, End, Reader};
 use crate::{pagefault, signal};
 use beside::Beside;
 use executable_memory::ExecMemory;
@@ -71,41 +69,23 @@ impl Options {
 /// # Errors
 /// What can't be watched, listened on or opened: one line with the cure.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let started = Instant::now();
-    options.crash.common.check()?;
-    let writer = Writer::open_whole(&options.crash.common.target, options.crash.common.format)?;
-    let plan = crash::plan(&options.crash);
-    // Before there is another thread: it must inherit the blocked signals.
-    let mut watch = Watch::with_hangup(options.crash.common.duration)?;
-    let probe = Probe::start(&plan)?;
-    let attached = started.elapsed();
+    let (start, writer) = session::open_daemon(&options.crash.common)?;
+    let probe = Probe::start(&crash::plan(&options.crash))?;
+    let session = start.attached()?;
     let collector = Collector::new(&probe, Decoder::new(options.crash.clone()), &options.crash)?;
     let since = Timestamp::from_boottime(boottime_ns()?)?;
     let metrics = Metrics::new(since.unix_ns() as f64 / 1e9, options.max_executables);
     let heartbeat = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| watchdog / 3);
     let health = Health::new(options.interval * 3 + Duration::from_secs(5));
     let beside = options.beside(&metrics)?;
-    say!(
-        "faultline: watching {} through {}, a summary every {} s",
-        crash::subject(&options.crash),
-        probe.attached().join(" and "),
-        options.interval.as_secs_f64()
-    );
-    for counted in &beside {
-        say!("faultline: counting {}", counted.subject());
-    }
-    if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen) {
-        say!("faultline: {unseen}");
-    }
+    let mut notes: Vec<String> = beside.iter().map(|counted| format!("counting {}", counted.subject())).collect();
     if let Some(address) = options.metrics_listen {
         let url = serve(address, options.web_config.as_deref(), metrics.registry(), health.clone())?;
-        say!("faultline: metrics on {url}");
+        notes.push(format!("metrics on {url}"));
     }
-    host::release_memory();
-    if options.crash.common.verbose {
-        let memory = host::resident_bytes().map_or(0, |bytes| bytes / 1024);
-        say!("faultline: attached after {:.1} ms, resident memory {memory} KiB", attached.as_secs_f64() * 1000.0);
-    }
+    let words = Announcement::new(&crash::subject(&options.crash), probe.attached(), probe.build());
+    let watching = format!("{}, a summary every {} s", words.watching, options.interval.as_secs_f64());
+    session.announce(&Announcement { watching, has_names: true, notes, ..words });
     let mut agent = Agent {
         collector,
         beside,
@@ -118,10 +98,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         summaries: 0,
     };
     agent.measure()?;
-    watch.tick_at(agent.next_tick());
     notify(&[NotifyState::Ready]);
-    let lost = agent.run(&mut watch)?;
-    Ok(ExitCode::from(u8::from(options.crash.common.strict && lost)))
+    session.run(&mut agent)
 }
 
 /// Tells the service manager, if there is one.
@@ -144,49 +122,11 @@ struct Agent<'run> {
     summaries: u64,
 }
 
-impl Agent<'_> {
-    fn run(&mut self, watch: &mut Watch) -> Result<bool> {
-        loop {
-            match watch.next(self.collector.as_fd())? {
-                Event::Samples => watch.took(self.drain()?, BATCH),
-                Event::Tick => {
-                    notify(&[NotifyState::Watchdog]);
-                    self.health.mark();
-                    if self.next <= Instant::now() {
-                        self.drain()?;
-                        self.summarize(false)?;
-                        while self.next <= Instant::now() {
-                            self.next += self.interval;
-                        }
-                    }
-                    watch.tick_at(self.next_tick());
-                }
-                Event::Hangup => match self.output.reopen() {
-                    Ok(()) => {}
-                    Err(error) => say!("faultline: {error:#}; the old file is kept"),
-                },
-                Event::Child => {}
-                Event::Stop { .. } | Event::TimeUp => {
-                    notify(&[NotifyState::Stopping]);
-                    let mut records = Vec::new();
-                    self.collector.take_last(|record| {
-                        records.push(record);
-                        Ok(())
-                    })?;
-                    self.write_records(records)?;
-                    self.summarize(true)?;
-                    return self.collector.lost_any();
-                }
-            }
-        }
+impl Reader for Agent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.collector.as_fd()
     }
 
-    /// When to look at the clock again: for the next summary, or to show that we live.
-    fn next_tick(&self) -> Instant {
-        self.next.min(Instant::now() + self.heartbeat)
-    }
-
-    /// Takes one batch of samples; returns how many.
     fn drain(&mut self) -> Result<usize> {
         let mut records = Vec::new();
         let taken = self.collector.take(|record| {
@@ -197,6 +137,45 @@ impl Agent<'_> {
         Ok(taken)
     }
 
+    /// For the next summary, or to show that we live.
+    fn next_tick(&self, _last: Instant) -> Option<Instant> {
+        Some(self.next.min(Instant::now() + self.heartbeat))
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        notify(&[NotifyState::Watchdog]);
+        self.health.mark();
+        if self.next <= Instant::now() {
+            self.drain()?;
+            self.summarize(false)?;
+            while self.next <= Instant::now() {
+                self.next += self.interval;
+            }
+        }
+        Ok(())
+    }
+
+    fn hang_up(&mut self) {
+        if let Err(error) = self.output.reopen() {
+            say!("faultline: {error:#}; the old file is kept");
+        }
+    }
+
+    fn finish(&mut self) -> Result<End> {
+        notify(&[NotifyState::Stopping]);
+        let mut records = Vec::new();
+        self.collector.take_last(|record| {
+            records.push(record);
+            Ok(())
+        })?;
+        self.write_records(records)?;
+        self.summarize(true)?;
+        let lost = self.collector.lost_any()?;
+        Ok(End { tally: None, lost, incomplete: lost })
+    }
+}
+
+impl Agent<'_> {
     fn write_records(&mut self, records: Vec<Crash>) -> Result<()> {
         for record in records {
             if !self.output.write(&record)? {

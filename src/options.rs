@@ -14,19 +14,19 @@ use crate::probe::Filter;
 pub struct Common {
     /// Which tasks.
     pub filter: Filter,
-    /// When to stop; `None`: when a signal says so.
+    /// When to stop; `None` means when a signal comes.
     pub duration: Option<Duration>,
     /// Where records go.
     pub target: Target,
     /// How they look.
     pub format: Format,
-    /// The kernel's types, where the kernel doesn't show them itself.
+    /// A file with the kernel's types, for kernels that don't show them.
     pub btf: Option<PathBuf>,
     /// The loader's messages, the start-up time and the counters on standard error.
     pub verbose: bool,
     /// Exit with 1 where anything was lost.
     pub strict: bool,
-    /// Run this and watch it; empty: watch what runs already.
+    /// Run this and watch it; if it is empty, watch what runs already.
     pub command: Vec<OsString>,
 }
 
@@ -45,7 +45,7 @@ impl Common {
         self.subject_of(false)
     }
 
-    /// The same. `follow`: the descendants of the processes of `--pid`, too.
+    /// The same; with `follow` the descendants of the processes of `--pid`, too.
     pub fn subject_of(&self, follow: bool) -> String {
         let Filter { pids, process_names, cgroup, .. } = &self.filter;
         let mut parts = Vec::new();

@@ -1,5 +1,5 @@
-//! One run, whatever is watched: what is checked before anything is attached, what is said when it is, the loop until Ctrl-C,
-//! the end of the time or of the command, and how it ends. A command gives its probe and a [`Reader`].
+//! One run of any command that watches: the checks before anything is attached, the lines that say what is watched, the loop
+//! until Ctrl-C, the end of the time or of the command, and the exit status. A command gives its probe and a [`Reader`].
 
 use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
@@ -22,20 +22,20 @@ pub trait Reader {
     /// The most that [`Reader::drain`] takes at once.
     const BATCH: usize = BATCH;
 
-    /// Without a command, too, a run ends with the tally. False: the last record has what it says.
+    /// A run without a command ends with the tally. `false` means that the last record has what the tally says.
     const TALLIES: bool = true;
 
     /// Readable when samples came after a pause.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
-    /// Takes one batch of samples and writes their records; returns how many were taken. Fewer than [`Reader::BATCH`]: all
-    /// there were.
+    /// Takes one batch of samples and writes their records. Returns how many were taken; fewer than [`Reader::BATCH`] means
+    /// that the ring is empty.
     ///
     /// # Errors
     /// Where the ring can't be read or the output takes no more.
     fn drain(&mut self) -> Result<usize>;
 
-    /// When [`Reader::tick`] is due, if it was due last at `last`; `None`: never.
+    /// When [`Reader::tick`] is due, if it was due last at `last`; `None` means never.
     fn next_tick(&self, _last: Instant) -> Option<Instant> {
         None
     }
@@ -65,11 +65,11 @@ pub trait Reader {
 
 /// How a run went.
 pub struct End {
-    /// What was counted and what was lost, in words; `None`: nothing is said.
+    /// What was counted and what was lost, in words; `None` means that nothing is said.
     pub tally: Option<String>,
-    /// Something was lost, and the tally is said whatever was asked for.
+    /// Something was lost: the tally is said in any case.
     pub lost: bool,
-    /// Something was lost or missing that `--strict` asks for.
+    /// Something was lost or is missing, and `--strict` exits with 1.
     pub incomplete: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Announcement {
     pub watching: String,
     /// Records have names from files, which other users may own.
     pub has_names: bool,
-    /// What else there is to say, a line each.
+    /// More lines.
     pub notes: Vec<String>,
     /// How the programs read kernel memory.
     pub build: Build,
@@ -175,11 +175,11 @@ impl Session<'_> {
         Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(is_incomplete))))
     }
 
-    /// Returns the command's status; `None`: there was none, or it runs on.
+    /// Returns the command's status; `None` means that there was none, or that it runs on.
     fn read<R: Reader>(&mut self, reader: &mut R) -> Result<(Option<u8>, End)> {
         let command = &self.common.command;
         let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
-        let mut told = false;
+        let mut has_signal = false;
         self.await_tick(reader, Instant::now());
         loop {
             match self.watch.next(reader.as_fd())? {
@@ -197,8 +197,8 @@ impl Session<'_> {
                 }
                 Event::Stop { signal, from_terminal } => match &running {
                     // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
-                    Some(running) if !told => {
-                        told = true;
+                    Some(running) if !has_signal => {
+                        has_signal = true;
                         if !from_terminal {
                             running.signal(signal);
                         }

@@ -9,8 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// How long the reader looks again by itself after samples came: FL_WAKE_INTERVAL_NS of bpf/crash.bpf.c and a little more,
-/// because the kernel program wakes nobody within that time.
+/// After samples came, the reader looks once more after this time: FL_WAKE_INTERVAL_NS of bpf/crash.bpf.c and a little more.
+/// Within that time the kernel program wakes nobody again.
 const LINGER: Duration = Duration::from_millis(55);
 
 /// What ended the wait.
@@ -44,7 +44,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes SIGINT, SIGTERM and SIGCHLD as events; `duration` None: no end. Call it before there are other threads.
+    /// Takes SIGINT, SIGTERM and SIGCHLD as events; a `duration` of `None` has no end. Call it before there are other threads.
     ///
     /// # Errors
     /// Where the signals can't be blocked.
@@ -77,8 +77,8 @@ impl Watch {
         self.next_tick = Some(when);
     }
 
-    /// Call it after `taken` samples were taken, of `most` at once: where more are there the next event comes at once, and
-    /// more may come that wake nobody.
+    /// Call it after `taken` of at most `most` samples were taken. If there are more, the next event comes at once; samples
+    /// that wake nobody may come as well.
     pub fn took(&mut self, taken: usize, most: usize) {
         let wait = match taken {
             0 => return,

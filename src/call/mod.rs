@@ -1,6 +1,6 @@
-//! `faultline call`: the last kernel calls of each task, told when it crashes.
+//! `faultline call`: the last kernel calls of each task, reported when it crashes.
 //!
-//! The recorder keeps them in the kernel ([`crate::probe::call`]); the crash probe runs beside it. When a crash is told, the
+//! The recorder keeps them in the kernel ([`crate::probe::call`]); the crash probe runs beside it. When a crash is reported, the
 //! calls of its thread are read, and those of others that have to do with its address or its file.
 
 mod cause;
@@ -63,7 +63,7 @@ pub enum On {
 /// What a user asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which crashes are told, and how; which tasks are watched; where records go; the command.
+    /// Which crashes are reported, and how; which tasks are watched; where records go; the command.
     pub crash: crash::Options,
     /// Names and globs.
     pub functions: Vec<String>,
@@ -83,7 +83,7 @@ pub struct Options {
     pub attach: Attach,
 }
 
-/// Watches until it is told to stop, the time is up or the command has ended.
+/// Watches until a signal says stop, the time is up or the command has ended.
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.

@@ -48,7 +48,7 @@ pub struct Options {
     pub max_stack_depth: u32,
     /// How much of the stack is copied for them, bytes; 0: frame pointers only.
     pub stack_bytes: u32,
-    /// Tell the groups after each such time; None: don't count by group.
+    /// Write the groups after each such time; `None` means that there are no summaries.
     pub summary: Option<Duration>,
     /// The room for groups.
     pub table: GroupTable,
@@ -60,7 +60,7 @@ pub struct Options {
     pub debug_dirs: Vec<PathBuf>,
 }
 
-/// Watches until it is told to stop, the time is up or the command has ended.
+/// Watches until a signal says stop, the time is up or the command has ended.
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
@@ -88,7 +88,7 @@ pub fn plan(options: &Options) -> Plan {
         frames: options.max_stack_depth.max(signature::FRAMES as u32),
         stack_bytes: if options.stack_trace { options.stack_bytes } else { 0 },
         show_handled: options.handled,
-        // A budget for each group needs groups, told or not.
+        // A budget for each group needs groups, with summaries or without.
         groups: (options.summary.is_some() || options.samples.first.is_some()).then_some(options.table),
         samples: options.samples,
         attach: options.attach,
@@ -101,7 +101,7 @@ pub fn plan(options: &Options) -> Plan {
 struct Reading<'run> {
     collector: Collector<'run>,
     writer: Writer,
-    /// Between two summaries of the groups; `None`: there are none.
+    /// The time between two summaries of the groups; `None` means that there are none.
     summary: Option<Duration>,
 }
 
@@ -122,7 +122,7 @@ impl Reader for Reading<'_> {
         self.collector.as_fd()
     }
 
-    /// One batch: who watches must be heard in between.
+    /// One batch, so that signals are looked at in between.
     fn drain(&mut self) -> Result<usize> {
         let taken = self.collector.take(|record| self.writer.write(&record))?;
         self.writer.flush()?;

@@ -42,15 +42,15 @@ pub struct Options {
     pub follow: bool,
     /// Show calls that don't concern executable memory, too.
     pub all: bool,
-    /// Read pages and tell of each, without a folder.
+    /// Read pages and write a record of each, without a folder.
     pub pages: bool,
-    /// Where pages are dumped; None: nowhere.
+    /// Where pages are dumped; `None` means nowhere.
     pub dump: Option<PathBuf>,
     /// Rebuild ELF files of what is dumped.
     pub elf: bool,
     /// At most so much of one mapping is read at one time, bytes.
     pub max_bytes: u64,
-    /// How often memory that can change by itself is read again, and of `watch_all`: how often is told.
+    /// How often memory that can change without a call is read again; with `watch_all`, how often there is a record.
     pub interval: Duration,
     /// Count for the whole machine, and dump nothing.
     pub watch_all: bool,
@@ -78,7 +78,7 @@ impl Options {
     }
 }
 
-/// Watches until it is told to stop, the time is up, or the command or the processes have ended.
+/// Watches until a signal says stop, the time is up, or the command or the processes have ended.
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
@@ -109,7 +109,7 @@ fn check(options: &Options) -> Result<()> {
     }
     if !filter.is_of_host()? {
         bail!(
-            "failed to watch: processes are read by the numbers that the host gives them, run this in its pid namespace"
+            "failed to watch: memory is read by the PIDs that processes have on the host, run this in the host's pid namespace"
         );
     }
     Ok(())

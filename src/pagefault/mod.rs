@@ -42,11 +42,11 @@ pub struct Options {
     pub user: bool,
     /// Faults in kernel mode.
     pub kernel: bool,
-    /// Show so many groups; None: 20 as text, all as JSON.
+    /// Show so many groups; `None` means 20 as text and all as JSON.
     pub top: Option<usize>,
-    /// Tell the counts after each such time; None: each second where no command is run, else at the end only.
+    /// Write the counts after each such time; `None` means each second, or only at the end if a command is run.
     pub interval: Option<Duration>,
-    /// Records of single faults; None: none.
+    /// Records of single faults; `None` means only counts.
     pub events: Option<Events>,
     /// How many frames, with [`By::Stack`].
     pub max_stack_depth: u32,
@@ -62,7 +62,7 @@ pub struct Options {
     pub debug_dirs: Vec<PathBuf>,
 }
 
-/// Counts until it is told to stop, the time is up or the command has ended.
+/// Counts until a signal says stop, the time is up or the command has ended.
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
@@ -108,12 +108,12 @@ struct Reading<'run> {
     writer: Writer,
     /// Where the stacks are drawn at the end.
     flamegraph: Option<fs::File>,
-    /// When the next table is due; `None`: at the end.
+    /// When the next table is due; `None` means at the end.
     next: Option<Instant>,
 }
 
 impl Reading<'_> {
-    /// Between two tables; `None`: only one, at the end.
+    /// The time between two tables; `None` means only one table, at the end.
     fn interval(&self) -> Option<Duration> {
         let is_watching = self.options.common.command.is_empty() && self.options.events.is_none();
         self.options.interval.or_else(|| is_watching.then_some(Duration::from_secs(1)))

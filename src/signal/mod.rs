@@ -41,7 +41,7 @@ pub struct Options {
     pub to: Vec<Who>,
     /// Show fork, exec and exit.
     pub processes: bool,
-    /// Count in the kernel, and tell who sent what to whom after each such time, instead of each signal.
+    /// Count in the kernel, and summarize after each such time who sent what to whom; `None` means a record of each signal.
     pub summary: Option<Duration>,
     /// The room for pairs.
     pub max_pairs: u32,
@@ -49,7 +49,7 @@ pub struct Options {
     pub attach: Attach,
 }
 
-/// Watches until it is told to stop, the time is up or the command has ended.
+/// Watches until a signal says stop, the time is up or the command has ended.
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
@@ -83,9 +83,9 @@ struct Reading<'run> {
     ring: Ring<'run>,
     samples: Rc<RefCell<Vec<Sample>>>,
     decoder: Decoder,
-    /// Between two summaries.
+    /// The time between two summaries.
     summary: Option<Duration>,
-    /// `None`: each signal has a record.
+    /// `None` means that each signal has a record.
     ledger: Option<PairLedger>,
     writer: Writer,
 }
@@ -99,7 +99,7 @@ impl<'run> Reading<'run> {
         Ok(Self { probe, ring, samples, decoder: Decoder::new(), summary: options.summary, ledger, writer })
     }
 
-    /// Takes one batch and writes what may be told; returns how many samples there were.
+    /// Takes one batch and writes the records whose order is certain; returns how many samples there were.
     fn take(&mut self, all: bool) -> Result<usize> {
         let taken = self.ring.take(BATCH)?;
         let mut samples = std::mem::take(&mut *self.samples.borrow_mut());

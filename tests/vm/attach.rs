@@ -238,7 +238,9 @@ fn both_builds_see_the_same() {
         let output = Command::new(FAULTLINE).args(&arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find(|line| line.contains("attached after")).unwrap_or_else(|| panic!("{text}"));
-        line.split(", ").nth(1).unwrap().to_owned()
+        let parts: Vec<&str> = line.split(", ").collect();
+        assert!(parts[2].starts_with("resident memory ") && parts[2].ends_with(" KiB"), "{line}");
+        parts[1].to_owned()
     };
     let from_file = ["--btf", "/sys/kernel/btf/vmlinux"];
     assert_eq!(how(&["crash"], &from_file), "reading kernel memory by a helper");
@@ -246,7 +248,8 @@ fn both_builds_see_the_same() {
     let wanted = if typed { "reading kernel memory by typed loads" } else { "reading kernel memory by a helper" };
     let watching = ["memory", "-n", "nobody-5b"];
     let filtered = ["signal", "--from", "nobody-5b", "--summary", "3600"];
-    for command in [&["crash"][..], &["signal"], &filtered, &["pagefault"], &["memory", "--watch-all"], &watching] {
+    let all_memory = ["memory", "--watch-all"];
+    for command in [&["crash"][..], &["agent"], &["signal"], &filtered, &["pagefault"], &all_memory, &watching] {
         assert_eq!(how(command, &[]), wanted, "{command:?}");
     }
     if typed {
