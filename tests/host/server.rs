@@ -33,7 +33,7 @@ fn hold(address: &str, request: &str) -> Vec<TcpStream> {
 #[test]
 fn hostile_peers_stop_nothing_and_cost_little() {
     let scratch = Scratch::new();
-    let agent = Agent::start(&["-n", "agent-net-9d", "--interval", "0.2"]);
+    let agent = Agent::start(&["-n", "agent-net-9d", "--interval", "0.2", "-o", "/dev/null"]);
     crash(&scratch, "agent-net-9d", 5, 20);
     agent.wait_for(&crashes("agent-net-9d"), 25.0);
     let before = resident_kib(agent.child.id());
