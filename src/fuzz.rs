@@ -51,8 +51,9 @@ pub fn record(data: &[u8]) {
     // What is below the stack pointer is nobody's.
     let stack = StackCopy::new(vec![(arch::stack_pointer(&crash.registers.into()), stack.to_vec())]);
     DECODER.with_borrow_mut(|decoder| {
-        if let Ok((record, identity)) = decoder.decode_and_identify(&crash, &stack) {
-            let _ = (serde_json::to_string(&record), record.text(), identity);
+        if let Ok(found) = decoder.gather(&crash, &stack, true) {
+            let record = decoder.record(&crash, found, None);
+            let _ = (serde_json::to_string(&record), record.text());
         }
     });
 }

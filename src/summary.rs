@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::crash::{Disposition, Frame};
 use crate::output::{Record, Timestamp, escape};
+use crate::record::crash::{Disposition, Frame};
 
 /// How many groups the text shows, most frequent first. JSON has all.
 const TEXT_ROWS: usize = 50;

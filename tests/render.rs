@@ -3,8 +3,8 @@
 
 use std::sync::Once;
 
-use faultline::call::{Argument, Call, KernelFrame, Relation, State, Value};
-use faultline::crash::{Crash, Disposition, Frame, PageFault, Sender, Stitch, Vma};
+use faultline::call::{Argument, Call, Change, KernelFrame, Relation, State, Value};
+use faultline::crash::{Crash, Disposition, Frame, PageFault, Sender, Vma};
 use faultline::hex::Hex;
 use faultline::output::{Record, SCHEMA, Timestamp};
 use faultline::probe::call::How;
@@ -95,7 +95,7 @@ fn segfault() -> Crash {
         cpu: 3,
         calls: None,
         code_text: "Address not mapped".to_owned(),
-        stitch: Stitch::default(),
+        boottime_ns: 0,
     }
 }
 
@@ -189,15 +189,15 @@ fn with_calls() -> Crash {
         |address: u64, symbol: Option<&str>| KernelFrame { address: Hex(address), symbol: symbol.map(str::to_owned) };
     read.kernel_stack =
         Some(vec![frame(0xffff_ffff_8100_0009, Some("vfs_read+0x9")), frame(0xffff_ffff_8200_0000, None)]);
-    let relation = |kind: &'static str, text: &str, certain: bool| Relation { kind, text: text.to_owned(), certain };
+    let relation = |kind: Change, text: &str, certain: bool| Relation { kind, text: text.to_owned(), certain };
     let guess = Call {
-        relation: Some(relation("unmapped", "detached the segment at 0x7f8b4b000000", false)),
+        relation: Some(relation(Change::Unmapped, "detached the segment at 0x7f8b4b000000", false)),
         ..call(31, "shmdt", vec![argument("shmaddr", "char *", address(0x7f8b_4b00_0000))], Some(0))
     };
     let cause = Call {
         tid: 1240,
         is_cause: true,
-        relation: Some(relation("unmapped", "unmapped 0x7f8b4c000018", true)),
+        relation: Some(relation(Change::Unmapped, "unmapped 0x7f8b4c000018", true)),
         ..call(30, "munmap", range(0x7f8b_4c00_0000, 4096), Some(0))
     };
     let calls = vec![openat, read, guess, cause, call(2, "munmap", range(0, 4096), None)];
@@ -206,7 +206,7 @@ fn with_calls() -> Crash {
         registers: None,
         stack_trace: None,
         calls: Some(calls),
-        stitch: Stitch { boottime_ns: 1_000_000_000, ..Stitch::default() },
+        boottime_ns: 1_000_000_000,
         ..segfault()
     }
 }

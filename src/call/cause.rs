@@ -2,10 +2,9 @@
 //! what the crash found.
 
 use super::effect::{Effect, File, effects, up};
-use super::record::{Call, Relation};
-use crate::crash::Crash;
-use crate::diagnosis::Kind;
-use crate::evidence::FileId;
+use crate::diagnosis::{self, Kind};
+use crate::evidence::{Access, Cause, Change, Evidence, FileId, Sender};
+use crate::record::call::{Call, Relation};
 use crate::siginfo::{SIGBUS, SIGSEGV};
 
 const SEGV_MAPERR: i32 = 1;
@@ -17,7 +16,7 @@ const LEAST_ADDRESS: u64 = 65_536;
 
 /// What a crash was about.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct Subject {
     /// The process.
     pub pid: u32,
     /// CLOCK_BOOTTIME.
@@ -41,8 +40,8 @@ pub struct Facts {
 pub enum Fault {
     /// Nothing is mapped.
     NotMapped,
-    /// It must not be accessed so: `read`, `write`, `execute`.
-    NotAllowed(&'static str),
+    /// It must not be accessed so.
+    NotAllowed(Access),
     /// The file has no such page.
     NoPage,
     /// Something that no call that we know explains.
@@ -55,39 +54,44 @@ pub struct Mapped {
     /// Which one it is.
     pub id: Option<FileId>,
     /// Its path, as the process sees it.
-    pub name: Option<String>,
+    pub name: String,
     /// Of the fault in it.
     pub offset: u64,
 }
 
-impl Facts {
-    /// Of this crash.
-    pub fn of(crash: &Crash) -> Self {
-        let address = crash.fault_address.map(|address| address.0).filter(|&address| address >= LEAST_ADDRESS);
+impl Subject {
+    /// Of this signal.
+    pub fn of(evidence: &Evidence) -> Self {
+        let address = evidence.fault_address.filter(|&address| address >= LEAST_ADDRESS);
         // Of a stack that has grown to its end no call is the cause, though one has mapped its guard page.
-        let is_overflow = crash.diagnosis.as_ref().is_some_and(|diagnosis| diagnosis.kind == Kind::StackOverflow);
-        let is_fault = crash.fault_type.is_some() && !is_overflow;
-        let access = crash.page_fault.as_ref().map_or("read", |fault| fault.access);
-        let vma = crash.vma.as_ref().zip(address).filter(|(vma, _)| vma.mapping_name.is_some());
+        let is_overflow = diagnosis::diagnose(evidence).is_some_and(|found| found.kind == Kind::StackOverflow);
+        let memory = &evidence.memory;
+        let mapped = memory.at.as_ref().zip(address).and_then(|(region, address)| {
+            Some(Mapped {
+                id: region.file().and_then(|file| file.id),
+                name: region.name()?,
+                offset: address.saturating_sub(region.start).saturating_add(region.file_offset),
+            })
+        });
         Self {
-            pid: crash.pid,
-            at_ns: crash.stitch.boottime_ns,
-            fault: match (crash.signal_number, crash.code_number) {
-                _ if !is_fault => Fault::Other,
+            pid: evidence.thread.pid,
+            at_ns: evidence.at_ns,
+            fault: match (evidence.signal, evidence.si_code) {
+                _ if is_overflow => Fault::Other,
                 (SIGSEGV, Some(SEGV_MAPERR)) => Fault::NotMapped,
-                (SIGSEGV, Some(SEGV_ACCERR)) => Fault::NotAllowed(access),
+                (SIGSEGV, Some(SEGV_ACCERR)) => Fault::NotAllowed(evidence.access()),
                 (SIGBUS, Some(BUS_ADRERR)) => Fault::NoPage,
                 _ => Fault::Other,
             },
             address,
-            below: crash.vma_below.as_ref().filter(|_| crash.vma.is_none()).map(|below| below.end.0),
-            mapped: vma.map(|(vma, address)| Mapped {
-                id: crash.stitch.file,
-                name: vma.mapping_name.clone(),
-                offset: address.saturating_sub(vma.start.0).saturating_add(vma.offset.0),
-            }),
-            signal: crash.signal_number,
-            sender: crash.sender.as_ref().and_then(|sender| sender.pid).filter(|_| crash.fault_type.is_none()),
+            below: memory.below.as_ref().filter(|_| memory.at.is_none()).map(|below| below.end),
+            mapped,
+            signal: evidence.signal,
+            sender: match evidence.sender {
+                Some(Sender::Itself) => Some(evidence.thread.pid),
+                Some(Sender::Process(pid)) => Some(pid),
+                Some(Sender::Elsewhere) | None => None,
+            },
         }
     }
 
@@ -109,11 +113,11 @@ struct Link {
 }
 
 /// Says of each call what it has to do with the crash, and marks the one that explains it. In the order of time.
-pub fn relate(facts: &Facts, calls: &mut [Call]) {
+pub fn relate(facts: &Subject, calls: &mut [Call]) {
     calls.sort_by_key(|call| (call.entered_ns, call.tid));
     let mut heap = None;
     // The newest one that has changed things.
-    let mut newest: Option<Change> = None;
+    let mut newest: Option<Candidate> = None;
     let mut forget: Vec<usize> = Vec::new();
     // In the order in which they took effect: of two calls in one another the inner one is first.
     let mut order: Vec<usize> = (0..calls.len()).filter(|&index| calls[index].entered_ns <= facts.at_ns).collect();
@@ -129,7 +133,7 @@ pub fn relate(facts: &Facts, calls: &mut [Call]) {
             }
             let Some(link) = facts.link(call, &effect, &mut heap) else { continue };
             if let Some(explains) = link.explains {
-                let change = Change { index, explains, certain: link.relation.certain };
+                let change = Candidate { index, explains, certain: link.relation.certain };
                 // Of two that are one change the outer one counts, unless only the inner one is sure of the file.
                 let is_one = newest.as_ref().is_some_and(|inner| is_inside(&calls[inner.index], call));
                 let is_surer = newest.as_ref().is_some_and(|inner| inner.certain && !change.certain);
@@ -147,13 +151,28 @@ pub fn relate(facts: &Facts, calls: &mut [Call]) {
             calls[index].relation = None;
         }
     }
-    if let Some(Change { index, explains: true, .. }) = newest {
+    if let Some(Candidate { index, explains: true, .. }) = newest {
         calls[index].is_cause = true;
     }
 }
 
+/// The call that explains the crash, as evidence.
+pub fn cause_of(calls: &[Call]) -> Option<Cause> {
+    let (call, relation) =
+        calls.iter().filter(|call| call.is_cause).find_map(|call| Some((call, call.relation.as_ref()?)))?;
+    Some(Cause {
+        change: relation.kind,
+        is_certain: relation.certain,
+        function: call.function.clone(),
+        pid: call.pid,
+        tid: call.tid,
+        comm: call.comm.clone(),
+        ended_ns: call.ended_ns(),
+    })
+}
+
 /// A call that has changed what the crash was about.
-struct Change {
+struct Candidate {
     index: usize,
     /// What it left is what the crash found.
     explains: bool,
@@ -165,7 +184,7 @@ fn is_inside(inner: &Call, outer: &Call) -> bool {
     inner.tid == outer.tid && outer.entered_ns <= inner.entered_ns && inner.ended_ns() <= outer.ended_ns()
 }
 
-impl Facts {
+impl Subject {
     fn link(&self, call: &Call, effect: &Effect, heap: &mut Option<u64>) -> Option<Link> {
         match effect {
             Effect::Sent(signal, pid) => self.sent(call, *signal, *pid),
@@ -185,32 +204,34 @@ impl Facts {
             |kind, text: String, explains| Some(Link { relation: Relation { kind, text, certain: true }, explains });
         match *effect {
             Effect::Unmapped(range) if range.holds(address) => {
-                of("unmapped", format!("unmapped {address:#x}"), Some(not_mapped))
+                of(Change::Unmapped, format!("unmapped {address:#x}"), Some(not_mapped))
             }
             Effect::Moved(range, to) if range.holds(address) => {
                 let now = address.wrapping_sub(range.start).wrapping_add(to);
-                of("moved", format!("moved what was at {address:#x} to {now:#x}"), Some(not_mapped))
+                of(Change::Moved, format!("moved what was at {address:#x} to {now:#x}"), Some(not_mapped))
             }
             Effect::Mapped(range, prot) if range.holds(address) => {
                 let explains = prot != u64::MAX && self.is_refused_by(prot);
                 let how = if prot == u64::MAX { String::new() } else { format!(" {}", crate::flags::prot(prot)) };
-                of("mapped", format!("mapped {address:#x}{how}"), Some(explains))
+                of(Change::Mapped, format!("mapped {address:#x}{how}"), Some(explains))
             }
             Effect::Protected(range, prot) if range.holds(address) => {
                 let text = format!("made {address:#x} {}", crate::flags::prot(prot));
-                of("protected", text, Some(self.is_refused_by(prot)))
+                of(Change::Protected, text, Some(self.is_refused_by(prot)))
             }
             Effect::Discarded(range) if range.holds(address) => {
-                of("discarded", format!("threw away what was at {address:#x}"), None)
+                of(Change::Discarded, format!("threw away what was at {address:#x}"), None)
             }
             Effect::Heap(end) => {
                 let before = heap.replace(end);
                 match before {
-                    Some(before) if up(end) <= address && address < up(before) => {
-                        of("unmapped", format!("shrank the heap to {end:#x}, below {address:#x}"), Some(not_mapped))
-                    }
+                    Some(before) if up(end) <= address && address < up(before) => of(
+                        Change::Unmapped,
+                        format!("shrank the heap to {end:#x}, below {address:#x}"),
+                        Some(not_mapped),
+                    ),
                     Some(before) if up(before) <= address && address < up(end) => {
-                        of("mapped", format!("grew the heap over {address:#x}"), Some(false))
+                        of(Change::Mapped, format!("grew the heap over {address:#x}"), Some(false))
                     }
                     _ => None,
                 }
@@ -218,7 +239,7 @@ impl Facts {
             // How long the segment was nobody tells; but nothing is mapped from there to the address.
             Effect::Detached(start) if not_mapped && start <= address && self.below? <= start => Some(Link {
                 relation: Relation {
-                    kind: "unmapped",
+                    kind: Change::Unmapped,
                     text: format!(
                         "detached the segment at {start:#x}, and nothing is mapped from there to {address:#x}"
                     ),
@@ -235,10 +256,10 @@ impl Facts {
         let Fault::NotAllowed(access) = self.fault else { return false };
         let bit = |bit: i32| prot & bit as u64 != 0;
         match access {
-            "write" => !bit(libc::PROT_WRITE),
-            "execute" => !bit(libc::PROT_EXEC),
+            Access::Write => !bit(libc::PROT_WRITE),
+            Access::Execute => !bit(libc::PROT_EXEC),
             // Who may write or execute may read: x86 has no pages for one without the other.
-            _ => !bit(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC),
+            Access::Read => !bit(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC),
         }
     }
 
@@ -252,7 +273,7 @@ impl Facts {
             (File::Inode { inode, device: None }, Some(id)) => (id.inode == *inode).then_some(false),
             (File::Inode { .. }, None) => None,
             (File::Named(name), _) => {
-                let known = mapped.name.as_deref()?;
+                let known = mapped.name.as_str();
                 let known = known.strip_suffix(" (deleted)").unwrap_or(known);
                 // A relative name begins in a folder that we don't know.
                 let name = name.trim_start_matches("./").trim_start_matches("../");
@@ -272,7 +293,7 @@ impl Facts {
         } else {
             format!("made {which} {length} bytes long")
         };
-        let kind = if explains { "truncated" } else { "resized" };
+        let kind = if explains { Change::Truncated } else { Change::Resized };
         Some(Link { relation: Relation { kind, text, certain }, explains: Some(explains) })
     }
 
@@ -280,7 +301,7 @@ impl Facts {
         let certain = self.is_mapped(file)?;
         let text = if shortens { "took a part out of the mapped file" } else { "punched a hole into the mapped file" };
         // How long the file is since, it doesn't say.
-        let relation = Relation { kind: "punched", text: text.to_owned(), certain: certain && !shortens };
+        let relation = Relation { kind: Change::Punched, text: text.to_owned(), certain: certain && !shortens };
         let explains = (shortens && self.fault == Fault::NoPage).then_some(true);
         Some(Link { relation, explains })
     }
@@ -291,25 +312,23 @@ impl Facts {
         }
         // Numbers are those of the sender's namespace; 0 and below are groups.
         let certain = pid == self.pid;
-        let relation = Relation { kind: "sent", text: "sent the signal".to_owned(), certain };
+        let relation = Relation { kind: Change::Sent, text: "sent the signal".to_owned(), certain };
         Some(Link { relation, explains: Some(true) })
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::effect::tests::call;
-    use super::super::record::Value;
+mod tests {
     use super::*;
-    use crate::crash::{Disposition, PageFault, Sender, Stitch, Vma};
-    use crate::diagnosis::{Confidence, Diagnosis};
-    use crate::hex::Hex;
-    use crate::output::Timestamp;
+    use crate::arch::Registers;
+    use crate::evidence::{Backing, File, Permissions, Region, Thread};
+    use crate::record::call::Value;
+    use crate::record::call::tests::call;
 
     const ADDRESS: u64 = 0x10_0000;
 
-    fn facts(fault: Fault) -> Facts {
-        Facts {
+    fn facts(fault: Fault) -> Subject {
+        Subject {
             pid: 100,
             at_ns: 1_000_000_000,
             fault,
@@ -322,93 +341,57 @@ pub(super) mod tests {
     }
 
     /// A write to the second word of a page, 33 ms after the machine began.
-    pub fn crash() -> Crash {
-        Crash {
-            kind: "crash",
-            schema: 1,
-            timestamp: Timestamp::from_unix_ns(0).unwrap(),
-            host: String::new(),
-            pid: 100,
-            tid: 100,
-            ppid: 1,
-            pid_in_namespace: 100,
-            comm: "own".to_owned(),
-            thread_name: "own".to_owned(),
-            exe: None,
-            build_id: None,
-            uid: 0,
-            cgroup: None,
-            container_id: None,
-            signal: "SIGSEGV".to_owned(),
-            signal_number: SIGSEGV,
-            code: Some("SEGV_MAPERR".to_owned()),
-            code_number: Some(SEGV_MAPERR),
-            fault_type: Some("map_error"),
-            fault_address: Some(Hex(ADDRESS + 8)),
-            instruction_pointer: None,
-            instruction_symbol: None,
-            disposition: Disposition::Fatal,
-            ended_by: None,
-            oom: None,
-            sender: None,
-            page_fault: Some(PageFault { error_code: 6, access: "write", flags: Vec::new() }),
-            seccomp: None,
-            abort_message: None,
-            registers: None,
-            vma: None,
-            vma_below: None,
-            vma_above: None,
-            stack_trace: None,
-            stack_complete: None,
-            stack_omitted: None,
-            unwinder: None,
-            signature: String::new(),
-            diagnosis: None,
-            cpu: 0,
-            calls: None,
-            code_text: String::new(),
-            stitch: Stitch { boottime_ns: 33_000_000, ..Stitch::default() },
+    fn evidence() -> Evidence {
+        Evidence {
+            at_ns: 33_000_000,
+            thread: Thread { pid: 100, tid: 100, ..Thread::default() },
+            signal: SIGSEGV,
+            si_code: Some(SEGV_MAPERR),
+            fault_address: Some(ADDRESS + 8),
+            page_fault: Some(6),
+            ..Evidence::default()
         }
     }
 
     #[test]
     fn a_crash_is_about_an_address_or_a_file() {
-        let about = |change: fn(&mut Crash)| {
-            let mut crash = crash();
-            change(&mut crash);
-            Facts::of(&crash)
+        let about = |change: fn(&mut Evidence)| {
+            let mut evidence = evidence();
+            change(&mut evidence);
+            Subject::of(&evidence)
         };
         let facts = about(|_| ());
         assert_eq!((facts.fault, facts.address, facts.at_ns), (Fault::NotMapped, Some(ADDRESS + 8), 33_000_000));
         assert!(facts.concerns_others());
-        let facts = about(|crash| crash.fault_address = Some(Hex(8)));
+        let facts = about(|evidence| evidence.fault_address = Some(8));
         assert!(facts.address.is_none() && !facts.concerns_others(), "near NULL");
-        let facts = about(|crash| crash.code_number = Some(SEGV_ACCERR));
-        assert_eq!(facts.fault, Fault::NotAllowed("write"));
-        let facts = about(|crash| {
-            let text = String::new();
-            crash.diagnosis = Some(Diagnosis { kind: Kind::StackOverflow, text, confidence: Confidence::Certain });
+        let facts = about(|evidence| evidence.si_code = Some(SEGV_ACCERR));
+        assert_eq!(facts.fault, Fault::NotAllowed(Access::Write));
+        let facts = about(|evidence| {
+            let permissions = Permissions { read: true, write: true, ..Permissions::default() };
+            let (start, end) = (ADDRESS + 0x1000, ADDRESS + 0x3000);
+            let stack = Region { start, end, permissions, file_offset: 0, backing: Backing::MainStack };
+            evidence.memory.above = Some(stack);
+            evidence.registers = Some(Registers { rsp: ADDRESS + 16, ..Registers::default() });
         });
-        assert_eq!(facts.fault, Fault::Other);
-        let facts = about(|crash| {
-            (crash.signal_number, crash.code_number) = (SIGBUS, Some(BUS_ADRERR));
-            crash.vma = Some(Vma {
-                start: Hex(ADDRESS - 0x1000),
-                end: Hex(ADDRESS + 0x1000),
-                permissions: "r--s".to_owned(),
-                mapping_name: Some("/data".to_owned()),
-                offset: Hex(0x4000),
-            });
-            crash.stitch.file = Some(FileId { inode: 42, device: 8 });
+        assert_eq!(facts.fault, Fault::Other, "a stack overflow");
+        let facts = about(|evidence| {
+            (evidence.signal, evidence.si_code) = (SIGBUS, Some(BUS_ADRERR));
+            let permissions = Permissions { read: true, shared: true, ..Permissions::default() };
+            let id = Some(FileId { inode: 42, device: 8 });
+            let file = File { path: Some("/data".to_owned()), id, ..File::default() };
+            let (start, end) = (ADDRESS - 0x1000, ADDRESS + 0x1000);
+            let backing = Backing::File(file);
+            evidence.memory.at = Some(Region { start, end, permissions, file_offset: 0x4000, backing });
         });
         let mapped = facts.mapped.unwrap();
         assert_eq!(
             (facts.fault, mapped.offset, mapped.id),
             (Fault::NoPage, 0x5008, Some(FileId { inode: 42, device: 8 }))
         );
-        let facts = about(|crash| {
-            crash.fault_type = None;
-            crash.sender = Some(Sender { pid: Some(7), tid: None, comm: None, uid: None });
+        let facts = about(|evidence| {
+            evidence.si_code = Some(0);
+            evidence.sender = Some(Sender::Process(7));
         });
         assert_eq!((facts.fault, facts.sender), (Fault::Other, Some(7)));
     }
@@ -432,7 +415,7 @@ pub(super) mod tests {
     }
 
     /// The time of the cause, and the word for it.
-    fn cause(facts: &Facts, mut calls: Vec<Call>) -> Option<(u64, &'static str)> {
+    fn cause(facts: &Subject, mut calls: Vec<Call>) -> Option<(u64, Change)> {
         relate(facts, &mut calls);
         let causes: Vec<&Call> = calls.iter().filter(|call| call.is_cause).collect();
         assert!(causes.len() <= 1);
@@ -444,7 +427,7 @@ pub(super) mod tests {
         let facts = facts(Fault::NotMapped);
         let calls =
             vec![at(9, munmap(0x20_0000)), at(5, munmap(ADDRESS)), at(2, munmap(ADDRESS)), at(3, mmap(ADDRESS, 3))];
-        assert_eq!(cause(&facts, calls), Some((5, "unmapped")));
+        assert_eq!(cause(&facts, calls), Some((5, Change::Unmapped)));
         assert_eq!(cause(&facts, vec![at(5, munmap(0x20_0000))]), None);
         assert_eq!(cause(&facts, vec![at(2000, munmap(ADDRESS))]), None, "it came after the crash");
     }
@@ -461,25 +444,25 @@ pub(super) mod tests {
         let other = Call { pid: 7, ..munmap(ADDRESS) };
         assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, other)]), None);
         let thread = Call { tid: 101, ..munmap(ADDRESS) };
-        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, thread)]), Some((5, "unmapped")));
+        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, thread)]), Some((5, Change::Unmapped)));
     }
 
     #[test]
     fn of_calls_in_one_another_the_outer_one_counts() {
         let inner = Call { function: "do_vmi_munmap".to_owned(), ..munmap(ADDRESS) };
         let outer = Call { duration_ns: Some(9_000_000), ..munmap(ADDRESS) };
-        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(6, inner), at(5, outer)]), Some((5, "unmapped")));
+        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(6, inner), at(5, outer)]), Some((5, Change::Unmapped)));
     }
 
     #[test]
     fn permissions_explain_what_they_refuse() {
         let calls = || vec![at(5, mprotect(ADDRESS, 1)), at(6, mprotect(0x20_0000, 0))];
-        assert_eq!(cause(&facts(Fault::NotAllowed("write")), calls()), Some((5, "protected")));
-        assert_eq!(cause(&facts(Fault::NotAllowed("execute")), calls()), Some((5, "protected")));
-        assert_eq!(cause(&facts(Fault::NotAllowed("read")), calls()), None);
+        assert_eq!(cause(&facts(Fault::NotAllowed(Access::Write)), calls()), Some((5, Change::Protected)));
+        assert_eq!(cause(&facts(Fault::NotAllowed(Access::Execute)), calls()), Some((5, Change::Protected)));
+        assert_eq!(cause(&facts(Fault::NotAllowed(Access::Read)), calls()), None);
         assert_eq!(cause(&facts(Fault::NotMapped), calls()), None);
         let none = vec![at(5, mmap(ADDRESS, 0))];
-        assert_eq!(cause(&facts(Fault::NotAllowed("read")), none), Some((5, "mapped")));
+        assert_eq!(cause(&facts(Fault::NotAllowed(Access::Read)), none), Some((5, Change::Mapped)));
     }
 
     #[test]
@@ -491,23 +474,26 @@ pub(super) mod tests {
         relate(&facts(Fault::NotMapped), &mut related);
         assert_eq!(related[0].relation, None);
         let failed = Call { raw_result: Some(-2), ..execve.clone() };
-        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, munmap(ADDRESS)), at(7, failed)]), Some((5, "unmapped")));
+        assert_eq!(
+            cause(&facts(Fault::NotMapped), vec![at(5, munmap(ADDRESS)), at(7, failed)]),
+            Some((5, Change::Unmapped))
+        );
         let after = [calls(), vec![at(9, munmap(ADDRESS))]].concat();
-        assert_eq!(cause(&facts(Fault::NotMapped), after), Some((9, "unmapped")));
+        assert_eq!(cause(&facts(Fault::NotMapped), after), Some((9, Change::Unmapped)));
     }
 
     #[test]
     fn the_heap_shrinks_from_where_it_was() {
         let brk = |end: u64| call("brk", &[("brk", end)], end as i64);
         let calls = vec![at(1, brk(ADDRESS + 0x2000)), at(2, brk(ADDRESS))];
-        assert_eq!(cause(&facts(Fault::NotMapped), calls), Some((2, "unmapped")));
+        assert_eq!(cause(&facts(Fault::NotMapped), calls), Some((2, Change::Unmapped)));
         assert_eq!(cause(&facts(Fault::NotMapped), vec![at(2, brk(ADDRESS))]), None, "where it was isn't known");
     }
 
-    fn bus() -> Facts {
+    fn bus() -> Subject {
         let id = Some(FileId { inode: 42, device: 8 });
-        let name = Some("/tmp/data (deleted)".to_owned());
-        Facts { mapped: Some(Mapped { id, name, offset: 0x3010 }), signal: SIGBUS, ..facts(Fault::NoPage) }
+        let name = "/tmp/data (deleted)".to_owned();
+        Subject { mapped: Some(Mapped { id, name, offset: 0x3010 }), signal: SIGBUS, ..facts(Fault::NoPage) }
     }
 
     fn ftruncate(inode: u64, length: u64) -> Call {
@@ -518,11 +504,15 @@ pub(super) mod tests {
     #[test]
     fn the_truncate_of_the_very_file_explains_a_bus_error() {
         let facts = bus();
-        assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x1000))]), Some((5, "truncated")));
+        assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x1000))]), Some((5, Change::Truncated)));
         assert_eq!(cause(&facts, vec![at(5, ftruncate(43, 0x1000))]), None, "another file");
         assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x3001))]), None, "the page is still there");
         assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0)), at(6, ftruncate(42, 0x8000))]), None, "long again");
-        assert_eq!(cause(&facts, vec![at(5, ftruncate(42, 0x3000))]), Some((5, "truncated")), "to the page's begin");
+        assert_eq!(
+            cause(&facts, vec![at(5, ftruncate(42, 0x3000))]),
+            Some((5, Change::Truncated)),
+            "to the page's begin"
+        );
     }
 
     #[test]
@@ -555,9 +545,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_signal_was_sent_by_its_sender() {
-        let facts = Facts { sender: Some(7), signal: 6, address: None, ..facts(Fault::Other) };
+        let facts = Subject { sender: Some(7), signal: 6, address: None, ..facts(Fault::Other) };
         let kill = |pid: u32, signal: u64| Call { pid, ..call("kill", &[("pid", 100), ("sig", signal)], 0) };
-        assert_eq!(cause(&facts, vec![at(5, kill(7, 6)), at(6, kill(8, 6))]), Some((5, "sent")));
+        assert_eq!(cause(&facts, vec![at(5, kill(7, 6)), at(6, kill(8, 6))]), Some((5, Change::Sent)));
         assert_eq!(cause(&facts, vec![at(5, kill(7, 9))]), None);
     }
 }

@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::plan::{Field, Planned, Returns, Side};
-use super::record::{Argument, Call, KernelFrame, State, Value};
 use super::shape::{Shape, signed};
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_function_flag, fl_task};
 use crate::probe::abi::path_of;
 use crate::probe::call::{Attached, How};
+use crate::record::call::{Argument, Call, KernelFrame, State, Value};
 
 // bpf/include/abi/call.h
 const TEXT_BYTES: usize = 128;

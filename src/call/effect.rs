@@ -1,7 +1,7 @@
 //! What a call has done to memory and files: by the names that system calls and the kernel's own functions give their arguments.
 
-use super::record::{Call, State};
 use crate::page;
+use crate::record::call::{Call, State};
 
 /// A result from here up is an error: MAX_ERRNO, include/linux/err.h.
 const LEAST_ERROR: i64 = -4095;
@@ -159,42 +159,10 @@ fn inode(call: &Call, begin: &str) -> Option<File> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::record::{Argument, Value};
+mod tests {
     use super::*;
-    use crate::output::Timestamp;
-    use crate::probe::call::How;
-
-    /// A call that has returned `result`, 1 ms long.
-    pub fn call(function: &str, arguments: &[(&str, u64)], result: i64) -> Call {
-        Call {
-            pid: 100,
-            tid: 100,
-            comm: "own".to_owned(),
-            function: function.to_owned(),
-            attach: How::Tracepoint,
-            arguments: arguments
-                .iter()
-                .map(|&(name, raw)| Argument {
-                    name: name.to_owned(),
-                    kind: "t".to_owned(),
-                    value: i64::try_from(raw).ok().map(Value::Number),
-                    after: None,
-                    raw: Some(raw),
-                })
-                .collect(),
-            result: Some(Value::Number(result)),
-            error: None,
-            state: State::Returned,
-            entered: Timestamp::from_unix_ns(0).unwrap(),
-            duration_ns: Some(1_000_000),
-            kernel_stack: None,
-            relation: None,
-            is_cause: false,
-            entered_ns: 0,
-            raw_result: Some(result),
-        }
-    }
+    use crate::record::call::Value;
+    use crate::record::call::tests::call;
 
     #[test]
     fn lengths_are_whole_pages() {

@@ -2,16 +2,16 @@
 
 use anyhow::Result;
 
-use super::cause::{self, Facts};
+use super::cause::{self, Subject};
 use super::decode::{Decoder, Owner};
-use super::explain::explain;
-use super::record::{Call, LiveCall, Trigger};
 use super::symbols::{Namer, Sight};
-use crate::crash::Crash;
+use crate::crash::Recorded;
+use crate::evidence::{Evidence, Thread};
 use crate::host;
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::call::{fl_call, fl_event, fl_task, fl_trigger_kind};
 use crate::probe::call::{Recorder, Task};
+use crate::record::call::{Call, LiveCall, Trigger};
 use crate::siginfo::signal_name;
 
 /// Calls of other threads and processes that are told with one crash: the newest.
@@ -33,35 +33,33 @@ impl<'run> Gatherer<'run> {
         Self { recorder, decoder, namer, host: host::name() }
     }
 
-    /// Gives a crash its calls, and says which one explains it.
+    /// The calls before a crash, and which one explains it.
     ///
     /// # Errors
     /// Where the recorder's table can't be read.
-    pub fn add_calls(&mut self, crash: &mut Crash) -> Result<()> {
-        let facts = Facts::of(crash);
-        let own = self.recorder.task(crash.tid)?.filter(|task| is_thread_of(&task.header, crash));
+    pub fn recorded(&mut self, evidence: &Evidence) -> Result<Recorded> {
+        let (subject, thread) = (Subject::of(evidence), &evidence.thread);
+        let own = self.recorder.task(thread.tid)?.filter(|task| is_of_thread(&task.header, thread));
         let mut calls = self.calls(own.as_ref())?;
         // A handler that ran has gone on.
-        calls.retain(|call| call.entered_ns <= facts.at_ns);
+        calls.retain(|call| call.entered_ns <= subject.at_ns);
         // Numbers of processes are given again, too. Of a thread's the process is older.
-        let began = if crash.tid == crash.pid { crash.stitch.thread_start_ns } else { 0 };
-        if facts.concerns_others() {
-            for task in self.recorder.tasks()?.iter().filter(|task| task.header.tid != crash.tid) {
+        let began = if thread.is_main() { thread.start_ns } else { 0 };
+        if subject.concerns_others() {
+            for task in self.recorder.tasks()?.iter().filter(|task| task.header.tid != thread.tid) {
                 let owner = Owner::from(&task.header);
                 for call in &task.calls {
-                    let is_own = owner.pid == crash.pid && call.entered_ns >= began;
+                    let is_own = owner.pid == thread.pid && call.entered_ns >= began;
                     let concerns = is_own || self.decoder.concerns_others(call.function);
-                    if concerns && call.entered_ns <= facts.at_ns {
+                    if concerns && call.entered_ns <= subject.at_ns {
                         calls.push(self.call(&owner, call)?);
                     }
                 }
             }
         }
-        cause::relate(&facts, &mut calls);
-        keep(&mut calls, crash.tid);
-        explain(crash, &calls);
-        crash.calls = Some(calls);
-        Ok(())
+        cause::relate(&subject, &mut calls);
+        keep(&mut calls, thread.tid);
+        Ok(Recorded { cause: cause::cause_of(&calls), calls })
     }
 
     /// The record of a trigger.
@@ -118,10 +116,9 @@ impl<'run> Gatherer<'run> {
     }
 }
 
-/// Numbers of threads are given again: is the entry the crashed one's?
-fn is_thread_of(task: &fl_task, crash: &Crash) -> bool {
-    let start = crash.stitch.thread_start_ns;
-    task.pid == crash.pid && (start == 0 || start == task.start_boottime_ns)
+/// Numbers of threads are given again: is the entry this thread's?
+fn is_of_thread(task: &fl_task, thread: &Thread) -> bool {
+    task.pid == thread.pid && (thread.start_ns == 0 || thread.start_ns == task.start_boottime_ns)
 }
 
 /// The thread's own calls, and of the others the newest ones that have to do with the crash.
@@ -143,9 +140,10 @@ fn keep(calls: &mut Vec<Call>, tid: u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::effect::tests::call;
-    use super::super::record::Relation;
     use super::*;
+    use crate::evidence::Change;
+    use crate::record::call::Relation;
+    use crate::record::call::tests::call;
 
     #[test]
     fn of_others_the_newest_are_kept_and_the_cause() {
@@ -153,7 +151,7 @@ mod tests {
             tid: 7,
             entered_ns,
             is_cause,
-            relation: Some(Relation { kind: "mapped", text: String::new(), certain: true }),
+            relation: Some(Relation { kind: Change::Mapped, text: String::new(), certain: true }),
             ..call("mmap", &[], 0)
         };
         let mut calls: Vec<Call> = (0..20).map(|time| related(time, time == 0)).collect();

@@ -6,19 +6,16 @@
 mod cause;
 mod decode;
 mod effect;
-mod explain;
 mod functions;
 mod gather;
 mod plan;
 mod prepare;
-mod record;
 mod report;
 mod select;
 mod shape;
 mod structs;
 mod symbols;
 mod syscalls;
-mod text;
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -28,12 +25,14 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-pub use record::{Argument, Call, KernelFrame, LiveCall, Relation, State, Trigger, Value};
 pub use report::Report;
 pub use select::{Preset, check as check_name};
-pub(crate) use text::write_calls;
+
+pub use crate::evidence::Change;
+pub use crate::record::call::{Argument, Call, KernelFrame, LiveCall, Relation, State, Trigger, Value};
 
 use crate::crash::{self, Collector, Decoder as CrashDecoder};
+use crate::evidence::Evidence;
 use crate::output::{Format, Record as _, Writer};
 use crate::probe::Ring;
 use crate::probe::call::{Attach, Recorder, Sample};
@@ -159,8 +158,8 @@ impl<'run> Reading<'run> {
     /// One batch of each ring; returns how many samples the fuller one had.
     fn take(&mut self) -> Result<usize> {
         let (gatherer, writer, crashes) = (&mut self.gatherer, &mut self.writer, &mut self.crashes);
-        let taken = self.collector.take(|mut record| {
-            gatherer.add_calls(&mut record)?;
+        let recorded = |evidence: &Evidence| gatherer.recorded(evidence).map(Some);
+        let taken = self.collector.take_with(recorded, |record| {
             let calls = record.calls.as_deref().unwrap_or_default();
             crashes[0] += 1;
             crashes[1] += u64::from(!calls.is_empty());

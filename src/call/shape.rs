@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use super::functions::{BitField, Kind};
-use super::record::Value;
 use crate::flags;
 use crate::hex::Hex;
+use crate::record::call::Value;
 
 /// How a value is shown.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{Kernel, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
-use super::record::KernelFrame;
 use crate::hex::Hex;
+use crate::record::call::KernelFrame;
 
 const KALLSYMS: &str = "/proc/kallsyms";
 

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::Result;
 
 use super::ledger::{Ledger, Look};
-use super::record::{Crash, Disposition};
 use super::stacks::Stacks;
-use super::{Decoder, Options};
+use super::{Decoder, Options, Recorded};
+use crate::evidence::Evidence;
 use crate::output::{Timestamp, Totals, boottime_ns};
 use crate::probe::abi::Sample;
 use crate::probe::crash::Probe;
 use crate::probe::losses::{self, GROUP_TABLE_FULL};
 use crate::probe::{Counters, Group, Groups, Losses, Ring};
+use crate::record::crash::{Crash, Disposition};
 use crate::session::BATCH;
 use crate::summary::Summary;
 
@@ -65,7 +66,19 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// What `write` says, and where the ring can't be read.
-    pub fn take(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
+    pub fn take(&mut self, write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
+        self.take_with(|_| Ok(None), write)
+    }
+
+    /// The same. `recorded` says which kernel calls were recorded before a signal.
+    ///
+    /// # Errors
+    /// As [`Collector::take`], and what `recorded` says.
+    pub fn take_with(
+        &mut self,
+        mut recorded: impl FnMut(&Evidence) -> Result<Option<Recorded>>,
+        mut write: impl FnMut(Crash) -> Result<()>,
+    ) -> Result<usize> {
         let taken = self.ring.take(BATCH)?;
         let samples: Vec<Sample> = self.samples.borrow_mut().drain(..).collect();
         for sample in samples {
@@ -77,16 +90,15 @@ impl<'run> Collector<'run> {
                 }
             };
             let stack = self.stacks.take(&sample);
-            let record = if sample.group == u32::MAX || self.ledger.knows(sample.group) {
-                self.decoder.decode(&sample, &stack)?
-            } else {
-                let (record, identity) = self.decoder.decode_and_identify(&sample, &stack)?;
-                self.ledger.learn(sample.group, identity);
-                record
-            };
+            let is_new = sample.group != u32::MAX && !self.ledger.knows(sample.group);
+            let mut found = self.decoder.gather(&sample, &stack, is_new)?;
             self.probe.know_libcs(&self.decoder.take_libcs())?;
-            if record.disposition.is_death() || self.handled {
-                write(record)?;
+            if let Some(identity) = found.identity.take() {
+                self.ledger.learn(sample.group, identity);
+            }
+            if Disposition::from(sample.disposition).is_death() || self.handled {
+                let recorded = recorded(&found.evidence)?;
+                write(self.decoder.record(&sample, found, recorded))?;
             }
         }
         Ok(taken)

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
-use super::record::{Disposition, Frame};
 use super::signature::{Place, signature};
 use crate::hex::{Hex, digits};
 use crate::host;
 use crate::output::{GroupTotal, SCHEMA, Timestamp, lossy};
 use crate::probe::losses::GROUP_TABLE_FULL;
 use crate::probe::{Counters, Group, Groups, Losses, Shown, StackFrame};
+use crate::record::crash::{Disposition, Frame};
 use crate::siginfo::{code_name, signal_name};
 use crate::summary::{self, Deliveries, Summary};
 

@@ -7,7 +7,6 @@ mod libc;
 mod record;
 mod signature;
 mod stacks;
-mod text;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
@@ -16,13 +15,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+pub use crate::record::crash::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 pub use collect::Collector;
-pub use decode::Decoder;
-pub(crate) use decode::page_fault;
+pub use decode::{Decoder, Gathered};
 pub use ledger::{Identity, Ledger, Look};
-pub use record::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Stitch, Vma};
+pub use record::Recorded;
 pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
-pub(crate) use text::frame_place;
 
 use crate::options::Common;
 use crate::output::Writer;

@@ -1,159 +1,99 @@
-//! The shape of a crash record: what stands in JSON, and what the text is made from.
+//! The record of a sample, made once all is known of it: numbers get names, here and nowhere else.
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use procfs::process::Process;
 
-use crate::call::Call;
-use crate::diagnosis::Diagnosis;
-use crate::evidence::{self, FileId, Region};
+use super::decode::{Decoder, Gathered};
+use crate::arch;
+use crate::diagnosis;
+use crate::evidence::{Cause, Evidence, File};
 use crate::hex::Hex;
-use crate::oom::OutOfMemory;
-use crate::output::{SCHEMA, Timestamp};
-use crate::probe::abi::fl_disposition;
-use crate::symbol::Function;
+use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_disposition};
+use crate::process::container_id;
+use crate::record::call::Call;
+use crate::record::crash::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
+use crate::record::oom::OutOfMemory;
+use crate::siginfo::{code_name, code_text, fault_type, signal_name};
+use crate::text::lossy;
 
-/// One signal that ended a process, or could have. Fields as in docs/output.md; None is `null`: not known.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Crash {
-    /// Always `crash`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When the kernel delivered the signal.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
-    /// The process, as the host numbers it.
-    pub pid: u32,
-    /// The thread that got the signal.
-    pub tid: u32,
-    /// The process's parent.
-    pub ppid: u32,
-    /// The process in its own pid namespace.
-    pub pid_in_namespace: u32,
-    /// The process's name: its group leader's comm.
-    pub comm: String,
-    /// The thread's comm.
-    pub thread_name: String,
-    /// The executable's path as the process saw it, ` (deleted)` at its end where it was unlinked.
-    pub exe: Option<String>,
-    /// The executable's build id.
-    pub build_id: Option<String>,
-    /// The real user id, as the host numbers it.
-    pub uid: u32,
-    /// Path in the cgroup v2 hierarchy.
-    pub cgroup: Option<String>,
-    /// The container's id; None: not in one that we know.
-    pub container_id: Option<String>,
-    /// `SIGSEGV`.
-    pub signal: String,
-    /// 11.
-    pub signal_number: u32,
-    /// `SEGV_MAPERR`; None where the kernel keeps no siginfo, as for SIGKILL.
-    pub code: Option<String>,
-    /// 1.
-    pub code_number: Option<i32>,
-    /// `map_error`; None where no fault happened.
-    pub fault_type: Option<&'static str>,
-    /// The address that could not be accessed; None where there is none or the processor does not tell.
-    pub fault_address: Option<Hex>,
-    /// Where the thread was.
-    pub instruction_pointer: Option<Hex>,
-    /// The function there, `main+0x10`.
-    pub instruction_symbol: Option<String>,
-    /// What became of the signal.
-    pub disposition: Disposition,
-    /// For `caught`: how the process ended in fact.
-    pub ended_by: Option<EndedBy>,
-    /// The kernel killed the process because memory was short: how large it was; None: it didn't.
-    pub oom: Option<OutOfMemory>,
-    /// Who sent the signal; None: nobody did, or the kernel doesn't say.
-    pub sender: Option<Sender>,
-    /// The page fault behind the signal.
-    pub page_fault: Option<PageFault>,
-    /// The system call that seccomp refused.
-    pub seccomp: Option<Seccomp>,
-    /// What libc said before it aborted; None: nothing, or it isn't known where to look.
-    pub abort_message: Option<String>,
-    /// By name; with `--registers`.
-    #[serde(serialize_with = "registers")]
-    pub registers: Option<Vec<(&'static str, Hex)>>,
-    /// The mapping that holds the fault address.
-    pub vma: Option<Vma>,
-    /// The nearest mapping below an address that is in none.
-    pub vma_below: Option<Vma>,
-    /// The nearest mapping above it.
-    pub vma_above: Option<Vma>,
-    /// Innermost frame first; with `--stack-trace`.
-    pub stack_trace: Option<Vec<Frame>>,
-    /// Did the unwinder reach the outermost frame?
-    pub stack_complete: Option<bool>,
-    /// Frames that are not in `stack_trace`, because the stack has more than were asked for.
-    pub stack_omitted: Option<Omitted>,
-    /// How the frames were found.
-    pub unwinder: Option<&'static str>,
-    /// The same for the same crash everywhere; see [`super::signature`].
-    pub signature: String,
-    /// The likely cause; None: not sure of any.
-    pub diagnosis: Option<Diagnosis>,
-    /// The processor it happened on.
-    pub cpu: u32,
-    /// The last kernel calls before it, oldest first; None: nobody recorded any (`faultline call` does).
-    pub calls: Option<Vec<Call>>,
-    /// What the signal's code means, for the text.
-    #[serde(skip)]
-    pub code_text: String,
-    /// What tells which calls belong to it.
-    #[serde(skip)]
-    pub stitch: Stitch,
+/// What was recorded of kernel calls before a signal.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// Oldest first.
+    pub calls: Vec<Call>,
+    /// The one among them that explains the signal.
+    pub cause: Option<Cause>,
 }
 
-/// What a crash is joined to other things by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stitch {
-    /// CLOCK_BOOTTIME of the crash.
-    pub boottime_ns: u64,
-    /// CLOCK_BOOTTIME when the thread began: tells two of the same number apart.
-    pub thread_start_ns: u64,
-    /// The file that is mapped at the fault address.
-    pub file: Option<FileId>,
-}
-
-impl Crash {
-    /// What `kind` and `schema` are in every record.
-    pub const KIND: (&'static str, u32) = ("crash", SCHEMA);
-}
-
-/// What became of a delivered signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Disposition {
-    /// It ended the process.
-    Fatal,
-    /// A handler ran, and the process ended all the same.
-    Caught,
-    /// A handler ran.
-    Handled,
-    /// Nothing happened.
-    Ignored,
-}
-
-impl Disposition {
-    /// All there are.
-    pub const ALL: [Self; 4] = [Self::Fatal, Self::Caught, Self::Handled, Self::Ignored];
-
-    /// Did the process end of it?
-    pub fn is_death(self) -> bool {
-        matches!(self, Self::Fatal | Self::Caught)
-    }
-
-    /// As JSON has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Fatal => "fatal",
-            Self::Caught => "caught",
-            Self::Handled => "handled",
-            Self::Ignored => "ignored",
+impl Decoder {
+    /// The record of a sample. `recorded`: `None` means that nobody records calls.
+    pub fn record(&self, raw: &fl_crash, found: Gathered, recorded: Option<Recorded>) -> Crash {
+        let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+        let (calls, cause) = recorded.map(|recorded| (recorded.calls, recorded.cause)).unzip();
+        let evidence = Evidence { cause: cause.flatten(), ..found.evidence };
+        let frames: Vec<Frame> = evidence.frames.iter().map(Frame::from).collect();
+        let instruction_symbol = frames.iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol.clone());
+        let diagnosis = diagnosis::diagnose(&evidence);
+        let disposition = Disposition::from(raw.disposition);
+        let (is_forged, has_stack) = (has(fl_crash_flag::FL_IS_FORGED), self.options.stack_trace);
+        let trap_nr = has(fl_crash_flag::FL_HAS_TRAP).then_some(raw.trap_nr);
+        let code = has(fl_crash_flag::FL_HAS_CODE).then_some(raw.si_code);
+        let oom = has(fl_crash_flag::FL_IS_OOM).then(|| OutOfMemory::from(&raw.memory).in_cgroup(found.cgroup.clone()));
+        Crash {
+            kind: Crash::KIND.0,
+            schema: Crash::KIND.1,
+            timestamp: found.timestamp,
+            host: self.host.clone(),
+            pid: raw.pid,
+            tid: raw.tid,
+            ppid: raw.ppid,
+            pid_in_namespace: raw.pid_in_namespace,
+            comm: raw.comm(),
+            thread_name: raw.thread_name(),
+            exe: found.exe.as_ref().and_then(File::name),
+            build_id: found.exe.and_then(|exe| exe.build_id),
+            uid: raw.uid,
+            container_id: found.cgroup.as_deref().and_then(container_id),
+            cgroup: found.cgroup,
+            signature: found.signature,
+            signal: signal_name(raw.signal),
+            signal_number: raw.signal,
+            code: code.map(|code| code_name(raw.signal, code)),
+            code_number: code,
+            fault_type: code.filter(|_| !is_forged).and_then(|code| fault_type(raw.signal, code, trap_nr)),
+            code_text: code.map_or_else(
+                || "Unknown: the kernel keeps no details".to_owned(),
+                |code| match is_forged {
+                    true => "No fault: the process sent this to itself".to_owned(),
+                    false => code_text(raw.signal, code, trap_nr),
+                },
+            ),
+            fault_address: evidence.fault_address.map(Hex),
+            // Known where the other registers aren't: it is the first frame.
+            instruction_pointer: raw.frames().first().copied().map(Hex),
+            instruction_symbol,
+            disposition,
+            ended_by: (disposition == Disposition::Caught).then(|| ended_by(raw)),
+            oom,
+            sender: found.sender,
+            page_fault: evidence.page_fault.map(PageFault::from_code),
+            seccomp: evidence.system_call.map(|call| Seccomp {
+                syscall: call.number,
+                arch: call.arch,
+                call_address: Hex(call.address),
+            }),
+            abort_message: evidence.abort_message,
+            registers: evidence.registers.as_ref().filter(|_| self.options.registers).map(arch::registers),
+            vma: evidence.memory.at.as_ref().map(Vma::from),
+            vma_below: evidence.memory.below.as_ref().map(Vma::from),
+            vma_above: evidence.memory.above.as_ref().map(Vma::from),
+            stack_complete: has_stack.then_some(found.stack_complete),
+            stack_omitted: found.stack_omitted.filter(|_| has_stack),
+            unwinder: (has_stack && !frames.is_empty()).then_some(found.unwinder),
+            stack_trace: has_stack.then_some(frames),
+            diagnosis,
+            cpu: raw.cpu,
+            calls,
+            boottime_ns: evidence.at_ns,
         }
     }
 }
@@ -169,130 +109,56 @@ impl From<fl_disposition> for Disposition {
     }
 }
 
-/// How a process ended in fact.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct EndedBy {
-    /// The last signal.
-    pub signal: Option<String>,
-    /// Its code.
-    pub code: Option<String>,
-    /// What it exited with, where no signal ended it.
-    pub exit_code: Option<i32>,
-}
-
-/// The process that sent a signal.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Sender {
-    /// As the host numbers it; None: it can't be seen from the target's pid namespace.
-    pub pid: Option<u32>,
-    /// The sending thread.
-    pub tid: Option<u32>,
-    /// Its name.
-    pub comm: Option<String>,
-    /// Its real user id, as the host numbers it; None: the target is in a user namespace and sees another number.
-    pub uid: Option<u32>,
-}
-
-/// What the processor said about a page fault.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct PageFault {
-    /// As the processor gave it.
-    pub error_code: u64,
-    /// `read`, `write` or `execute`.
-    pub access: &'static str,
-    /// The error code's bits by name.
-    pub flags: Vec<&'static str>,
-}
-
-/// A system call that seccomp refused.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Seccomp {
-    /// The call's number.
-    pub syscall: i32,
-    /// AUDIT_ARCH_*: which table the number is from.
-    pub arch: u32,
-    /// The instruction after the call.
-    pub call_address: Hex,
-}
-
-/// A mapping of the process.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Vma {
-    /// First address.
-    pub start: Hex,
-    /// First address after it.
-    pub end: Hex,
-    /// `r-xp`, as in /proc/PID/maps.
-    pub permissions: String,
-    /// The file's path, `[heap]`, `[stack]`, `[vdso]`; None: anonymous memory.
-    pub mapping_name: Option<String>,
-    /// Of `start` in the file.
-    pub offset: Hex,
-}
-
-/// One frame of a stack.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Frame {
-    /// The instruction, or the return address; None: of a group, whose processes each had another.
-    pub address: Option<Hex>,
-    /// `main+0x10`; None: no name that is certain.
-    pub symbol: Option<String>,
-    /// The file, or `[vdso]`.
-    pub module: Option<String>,
-    /// The file's.
-    pub build_id: Option<String>,
-    /// Of `address` in the file.
-    pub offset: Option<Hex>,
-    /// The source file.
-    pub file: Option<String>,
-    /// The line in it.
-    pub line: Option<u32>,
-    /// This function is part of the next one, whose address it has.
-    pub inlined: bool,
-}
-
-/// Frames in the middle of a stack that were left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Omitted {
-    /// How many.
-    pub count: usize,
-    /// The index in `stack_trace` of what follows them.
-    pub before: usize,
-}
-
-impl From<&Region> for Vma {
-    fn from(region: &Region) -> Self {
-        Self {
-            start: Hex(region.start),
-            end: Hex(region.end),
-            permissions: region.permissions.to_string(),
-            mapping_name: region.name(),
-            offset: Hex(region.file_offset),
+/// How a process ended that had handled its fault.
+fn ended_by(raw: &fl_crash) -> EndedBy {
+    match raw.end_signal {
+        0 => EndedBy { signal: None, code: None, exit_code: Some(raw.end_code) },
+        signal => {
+            EndedBy { signal: Some(signal_name(signal)), code: Some(code_name(signal, raw.end_code)), exit_code: None }
         }
     }
 }
 
-impl From<&evidence::Frame> for Frame {
-    fn from(frame: &evidence::Frame) -> Self {
-        let (region, function) = (frame.region.as_ref(), frame.function.as_ref());
-        Self {
-            address: Some(Hex(frame.address)),
-            symbol: function.map(Function::symbol),
-            module: region.and_then(Region::name),
-            build_id: region.and_then(Region::file).and_then(|file| file.build_id.clone()),
-            offset: frame.file_offset.map(Hex),
-            file: function.and_then(|function| function.file.clone()),
-            line: function.and_then(|function| function.line),
-            inlined: function.is_some_and(|function| function.inlined),
-        }
+/// The process that sent the signal. It looks for a living process: the sooner, the better.
+pub(super) fn sender(raw: &fl_crash) -> Option<Sender> {
+    let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+    match has(fl_crash_flag::FL_IS_FORGED) {
+        true => Some(itself(raw)),
+        false => has(fl_crash_flag::FL_HAS_SENDER).then(|| other(raw)),
     }
 }
 
-fn registers<S: Serializer>(from: &Option<Vec<(&'static str, Hex)>>, serializer: S) -> Result<S::Ok, S::Error> {
-    let Some(registers) = from else { return None::<()>.serialize(serializer) };
-    let mut map = serializer.serialize_map(Some(registers.len()))?;
-    for (name, value) in registers {
-        map.serialize_entry(name, value)?;
+/// The process as the sender of its own signal.
+fn itself(raw: &fl_crash) -> Sender {
+    Sender { pid: Some(raw.pid), tid: None, comm: Some(raw.comm()), uid: Some(raw.uid) }
+}
+
+/// The sender as far as siginfo tells: its numbers are those of the target's namespaces.
+fn other(raw: &fl_crash) -> Sender {
+    if raw.flags.0 & fl_crash_flag::FL_SENDER_SEEN.0 != 0 {
+        return Sender {
+            pid: Some(raw.sender_pid.unsigned_abs()),
+            tid: Some(raw.sender_tid),
+            comm: Some(lossy(&raw.sender_comm.map(|byte| byte as u8))),
+            uid: Some(raw.sender_uid),
+        };
     }
-    map.end()
+    if raw.sender_pid > 0 && raw.sender_pid as u32 == raw.pid_in_namespace {
+        return itself(raw);
+    }
+    let is_host_pid = raw.sender_pid > 0 && raw.flags.0 & fl_crash_flag::FL_IN_PID_NAMESPACE.0 == 0;
+    let pid = is_host_pid.then_some(raw.sender_pid as u32);
+    Sender {
+        pid,
+        tid: None,
+        comm: pid.and_then(|pid| living_name(pid, raw.timestamp_ns)),
+        uid: (raw.flags.0 & fl_crash_flag::FL_IN_USER_NAMESPACE.0 == 0).then_some(raw.sender_uid),
+    }
+}
+
+/// The name of a process that is still there and was there at `boottime_ns`; a later one with its number is another.
+fn living_name(pid: u32, boottime_ns: u64) -> Option<String> {
+    let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
+    let started_ns = u128::from(stat.starttime) * 1_000_000_000 / u128::from(procfs::ticks_per_second());
+    (started_ns <= u128::from(boottime_ns)).then_some(stat.comm)
 }

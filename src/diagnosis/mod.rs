@@ -11,6 +11,7 @@ mod arithmetic;
 mod bus;
 #[cfg(test)]
 mod cases;
+mod cause;
 mod illegal;
 mod instruction;
 mod kind;
@@ -40,6 +41,11 @@ const PAGE: u64 = 4096;
 
 /// The cause that the facts prove or make likely; `None` means: not sure of any.
 pub fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
+    cause::explain(facts, by_signal(facts))
+}
+
+/// What the signal says, and the memory and the instruction that it is about.
+fn by_signal(facts: &Evidence) -> Option<Diagnosis> {
     let code = facts.si_code?;
     match facts.signal {
         SIGABRT if code == SI_TKILL => abort::diagnose(facts),

@@ -8,6 +8,8 @@ mod sample;
 pub use region::Permissions;
 pub use region::{Backing, File, FileId, Region, Surroundings};
 
+use serde::Serialize;
+
 use crate::arch::{self, Registers};
 use crate::symbol::Function;
 
@@ -48,6 +50,51 @@ pub struct Evidence {
     pub system_call: Option<SystemCall>,
     /// What libc said before it aborted.
     pub abort_message: Option<String>,
+    /// The recorded kernel call that explains it; `None` means that none is known to.
+    pub cause: Option<Cause>,
+}
+
+/// A kernel call that has left what the signal was about as the signal has found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// What it did.
+    pub change: Change,
+    /// False: it may have been other memory or another file, as where only the names of two files are the same.
+    pub is_certain: bool,
+    /// The function's name.
+    pub function: String,
+    /// The process that called it, as the host numbers it.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The process's name.
+    pub comm: String,
+    /// CLOCK_BOOTTIME of its end; where it was not seen to end, of its begin.
+    pub ended_ns: u64,
+}
+
+/// What a kernel call did to memory, to a file or to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Took a mapping away.
+    Unmapped,
+    /// Moved a mapping to another address.
+    Moved,
+    /// Mapped something.
+    Mapped,
+    /// Changed what may be done with a mapping.
+    Protected,
+    /// Threw away what memory held.
+    Discarded,
+    /// Cut a file below the page in question.
+    Truncated,
+    /// Gave a file another length.
+    Resized,
+    /// Took a part out of a file.
+    Punched,
+    /// Sent a signal.
+    Sent,
 }
 
 /// A thread and its process.

@@ -43,6 +43,7 @@ impl Evidence {
                 address: raw.fault_address,
             }),
             abort_message,
+            cause: None,
         }
     }
 }

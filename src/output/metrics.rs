@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::crash::Disposition;
+use crate::record::crash::Disposition;
 
 /// `executable` of everything beyond the cap.
 const OTHER: &str = "other";

@@ -1,5 +1,7 @@
 //! Where records go: a file or standard output, as text or as JSON Lines.
 
+mod call;
+mod crash;
 mod executable_metrics;
 mod metrics;
 mod names;
@@ -7,8 +9,6 @@ mod pagefault_metrics;
 mod pipe;
 mod server;
 mod signal_metrics;
-mod text;
-mod time;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -20,16 +20,15 @@ use serde::Serialize;
 
 use pipe::Pipe;
 
+pub use crate::record::SCHEMA;
+pub use crate::text::{escape, lossy};
+pub use crate::time::{Timestamp, boottime_ns};
+pub(crate) use crash::frame_place;
 pub use executable_metrics::ExecutableMetrics;
 pub use metrics::{GroupTotal, Metrics, Totals};
 pub use pagefault_metrics::PagefaultMetrics;
 pub use server::{Health, serve};
 pub use signal_metrics::SignalMetrics;
-pub use text::{escape, lossy};
-pub use time::{Timestamp, boottime_ns};
-
-/// The version of the records' shapes, in every record. Fields are added under the same number.
-pub const SCHEMA: u32 = 1;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

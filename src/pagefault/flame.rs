@@ -9,8 +9,8 @@ use inferno::flamegraph::{Options, from_lines};
 
 use super::names::Names;
 use super::table::Table;
-use crate::crash::Frame;
 use crate::output::escape;
+use crate::record::crash::Frame;
 
 /// Makes the file, before there is anything to put into it: who can't write there wants to know it at once.
 pub fn create(path: &Path) -> Result<File> {

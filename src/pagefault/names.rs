@@ -7,11 +7,11 @@ use anyhow::Result;
 
 use super::record::{File, Mapping};
 use super::table::{Cell, Who};
-use crate::crash::Frame;
 use crate::hex::{Hex, digits};
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
+use crate::record::crash::Frame;
 use crate::symbol::{DebugFolders, Files, Found, Namer, Place, Ran, Usage, Wanted};
 
 /// How many processes are known by name and mappings. Where there are more, those that have ended are forgotten.

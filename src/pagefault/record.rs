@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::names::Names;
 use super::table::{Cell, Row};
-use crate::crash::{Frame, page_fault};
 use crate::hex::Hex;
 use crate::output::Timestamp;
 use crate::probe::abi::pagefault::{fl_fault_event, fl_vma_class};
 use crate::probe::pagefault::{By, Hook};
+use crate::record::crash::{Frame, PageFault};
 
 /// The faults of one interval.
 #[derive(Clone, Debug, Serialize)]
@@ -93,7 +93,7 @@ pub struct Kind {
 impl Kind {
     /// What a probe with this hook knows by these numbers.
     pub fn new(hook: Hook, mode: u8, error_code: u32, vma_class: u8) -> Self {
-        let fault = page_fault(u64::from(error_code));
+        let fault = PageFault::from_code(u64::from(error_code));
         let protection = fault.flags.contains(&"protection");
         let whole = hook == Hook::Tracepoint;
         Self {

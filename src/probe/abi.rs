@@ -5,7 +5,7 @@ pub mod memory;
 pub mod pagefault;
 pub mod signal;
 
-use crate::output::lossy;
+use crate::text::lossy;
 
 /// The crash object's generated half.
 #[allow(missing_docs, non_camel_case_types, non_snake_case)]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::record::Row;
 use super::tally::Tally;
-use crate::crash::{Disposition, Frame};
 use crate::output::Timestamp;
+use crate::record::crash::{Disposition, Frame};
 use crate::summary::Group;
 
 /// How many hosts, processes and executables a row names.

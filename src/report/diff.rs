@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::bug::Key;
 use super::record::{Row, Selection, Totals};
-use crate::crash::{Disposition, Frame};
 use crate::host;
 use crate::output::{SCHEMA, Timestamp};
+use crate::record::crash::{Disposition, Frame};
 
 /// A rate has changed if it is so many times the other one.
 pub const FACTOR: f64 = 1.5;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::bug::{Bug, Key, add_to};
 use super::record::{Row, Totals};
-use crate::crash::Disposition;
 use crate::output::Timestamp;
+use crate::record::crash::Disposition;
 use crate::summary::{Deliveries, Group, Summary};
 
 /// How many rows there are at most; events of groups that find no row are counted together.
@@ -148,8 +148,8 @@ fn micros(moment: Timestamp) -> i64 {
 pub(super) mod tests {
     use super::super::bug::{BUILDS, NAMES};
     use super::*;
-    use crate::crash::Frame;
     use crate::output::SCHEMA;
+    use crate::record::crash::Frame;
 
     /// A second of the first minutes of 2026.
     pub fn at(second: i64) -> Timestamp {

@@ -161,8 +161,8 @@ fn read(from: impl BufRead, name: &str, into: &mut Merge, complaints: &mut Compl
 /// Merges any lines, shows them, and compares them with none and with themselves.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(data: &[u8]) {
-    use crate::crash::Disposition;
     use crate::output::Record;
+    use crate::record::crash::Disposition;
 
     let selection = Selection { dispositions: Disposition::ALL.to_vec(), ..Selection::default() };
     let merge = |data: &[u8]| {

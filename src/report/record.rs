@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::crash::{Disposition, Frame};
 use crate::host;
 use crate::output::{SCHEMA, Timestamp};
+use crate::record::crash::{Disposition, Frame};
 use crate::summary::Deliveries;
 
 /// Which groups are ranked.

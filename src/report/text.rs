@@ -5,8 +5,9 @@ use std::fmt::Write;
 
 use super::diff::{Change, Diff, EVENTS, FACTOR};
 use super::record::{Report, Row, Totals};
-use crate::crash::{Disposition, Frame, frame_place};
+use crate::output::frame_place;
 use crate::output::{Record, Timestamp, escape};
+use crate::record::crash::{Disposition, Frame};
 use crate::summary::place;
 
 /// How many frames a row shows if there are other rows.

@@ -9,12 +9,12 @@ use anyhow::Result;
 use super::cgroup;
 use super::record::{Exec, Exit, Fork, Sender, Signal, Target};
 use crate::host;
-use crate::oom::OutOfMemory;
 use crate::output::{SCHEMA, Timestamp, lossy};
 use crate::probe::abi::signal::{
     Exec as ExecSample, Sample, fl_process, fl_process_flag, fl_result, fl_signal, fl_signal_flag,
 };
 use crate::process;
+use crate::record::oom::OutOfMemory;
 use crate::siginfo::{code_name, signal_name};
 
 /// How long a kill by the kernel is kept back: the mark comes a few microseconds later, unless its processor is taken away.

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::oom::OutOfMemory;
 use crate::output::{Record, Timestamp, escape};
+use crate::record::oom::OutOfMemory;
 
 /// A signal on its way. Fields as in docs/output.md; None is `null`: not known.
 #[derive(Clone, Debug, Serialize)]

@@ -1,7 +1,7 @@
 //! The types of `bpf/include/abi/signal.h`.
 
 use super::Plain;
-use crate::output::lossy;
+use crate::text::lossy;
 
 /// The signal object's generated half.
 #[allow(missing_docs, non_camel_case_types, non_snake_case)]

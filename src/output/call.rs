@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use super::record::{Argument, Call, LiveCall, State, Trigger, Value};
+use super::Record;
 use crate::hex::Hex;
-use crate::output::{Record, escape};
+use crate::record::call::{Argument, Call, LiveCall, State, Trigger, Value};
+use crate::text::escape;
 
 /// Writes the calls under their heading: how long before the crash, by which thread, which call, and how it ended.
-pub(crate) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at_ns: u64) -> std::fmt::Result {
+pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at_ns: u64) -> std::fmt::Result {
     writeln!(to, "  Kernel Calls:")?;
     if calls.is_empty() {
         return writeln!(to, "    none recorded of this thread");
@@ -133,9 +134,10 @@ impl Record for Trigger {
 
 #[cfg(test)]
 mod tests {
-    use super::super::effect::tests::call;
-    use super::super::record::Relation;
     use super::*;
+    use crate::evidence::Change;
+    use crate::record::call::Relation;
+    use crate::record::call::tests::call;
 
     #[test]
     fn a_call_is_one_line() {
@@ -166,7 +168,7 @@ mod tests {
     fn the_cause_is_marked() {
         let mut munmap = call("munmap", &[], 0);
         munmap.is_cause = true;
-        munmap.relation = Some(Relation { kind: "unmapped", text: "unmapped 0x7f00".to_owned(), certain: true });
+        munmap.relation = Some(Relation { kind: Change::Unmapped, text: "unmapped 0x7f00".to_owned(), certain: true });
         let mut text = String::new();
         write_calls(&mut text, &[munmap.clone()], 100, 5_000_000).unwrap();
         assert!(text.ends_with("\n               <- the cause: unmapped 0x7f00\n"), "{text}");

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use super::record::{Crash, Disposition, Frame, Vma};
-use crate::call;
+use super::Record;
+use super::call::write_calls;
 use crate::diagnosis::Confidence;
-use crate::output::{Record, escape};
+use crate::record::crash::{Crash, Disposition, Frame, Vma};
 use crate::siginfo::title;
+use crate::text::escape;
 
 /// Registers in one line of the text.
 const REGISTERS_PER_LINE: usize = 3;
@@ -77,7 +78,7 @@ impl Crash {
 
     fn write_calls(&self, to: &mut String) -> std::fmt::Result {
         let Some(calls) = &self.calls else { return Ok(()) };
-        call::write_calls(to, calls, self.tid, self.stitch.boottime_ns)
+        write_calls(to, calls, self.tid, self.boottime_ns)
     }
 
     fn write_sender(&self, to: &mut String) -> std::fmt::Result {

@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use super::SCHEMA;
+use crate::evidence::Change;
 use crate::hex::Hex;
-use crate::output::{SCHEMA, Timestamp};
 use crate::probe::call::How;
+use crate::time::Timestamp;
 
 /// A value of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,8 +63,8 @@ pub struct KernelFrame {
 /// What a call has to do with a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Relation {
-    /// One word: `unmapped`, `truncated`, ...
-    pub kind: &'static str,
+    /// In one word.
+    pub kind: Change,
     /// In words: what it did to what the crash was about.
     pub text: String,
     /// False: a guess, as where only the names of two files are the same.
@@ -183,4 +185,40 @@ pub struct Trigger {
 impl Trigger {
     /// What `kind` and `schema` are in every record.
     pub const KIND: (&'static str, u32) = ("call_trigger", SCHEMA);
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A call that has returned `result`, 1 ms long.
+    pub fn call(function: &str, arguments: &[(&str, u64)], result: i64) -> Call {
+        Call {
+            pid: 100,
+            tid: 100,
+            comm: "own".to_owned(),
+            function: function.to_owned(),
+            attach: How::Tracepoint,
+            arguments: arguments
+                .iter()
+                .map(|&(name, raw)| Argument {
+                    name: name.to_owned(),
+                    kind: "t".to_owned(),
+                    value: i64::try_from(raw).ok().map(Value::Number),
+                    after: None,
+                    raw: Some(raw),
+                })
+                .collect(),
+            result: Some(Value::Number(result)),
+            error: None,
+            state: State::Returned,
+            entered: Timestamp::from_unix_ns(0).unwrap(),
+            duration_ns: Some(1_000_000),
+            kernel_stack: None,
+            relation: None,
+            is_cause: false,
+            entered_ns: 0,
+            raw_result: Some(result),
+        }
+    }
 }

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::output::escape;
 use crate::page;
 use crate::probe::abi::fl_memory;
 use crate::process;
+use crate::text::escape;
 
 /// How large the process was, as roughly as in the kernel's own log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

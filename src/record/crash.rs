@@ -1,0 +1,293 @@
+//! The shape of a crash record: what stands in JSON, and what the text is made from.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::SCHEMA;
+use super::call::Call;
+use super::oom::OutOfMemory;
+use crate::arch;
+use crate::diagnosis::Diagnosis;
+use crate::evidence::{self, Region};
+use crate::hex::Hex;
+use crate::symbol::Function;
+use crate::time::Timestamp;
+
+/// One signal that ended a process, or could have. Fields as in docs/output.md; None is `null`: not known.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Crash {
+    /// Always `crash`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When the kernel delivered the signal.
+    pub timestamp: Timestamp,
+    /// This machine's name.
+    pub host: String,
+    /// The process, as the host numbers it.
+    pub pid: u32,
+    /// The thread that got the signal.
+    pub tid: u32,
+    /// The process's parent.
+    pub ppid: u32,
+    /// The process in its own pid namespace.
+    pub pid_in_namespace: u32,
+    /// The process's name: its group leader's comm.
+    pub comm: String,
+    /// The thread's comm.
+    pub thread_name: String,
+    /// The executable's path as the process saw it, ` (deleted)` at its end where it was unlinked.
+    pub exe: Option<String>,
+    /// The executable's build id.
+    pub build_id: Option<String>,
+    /// The real user id, as the host numbers it.
+    pub uid: u32,
+    /// Path in the cgroup v2 hierarchy.
+    pub cgroup: Option<String>,
+    /// The container's id; None: not in one that we know.
+    pub container_id: Option<String>,
+    /// `SIGSEGV`.
+    pub signal: String,
+    /// 11.
+    pub signal_number: u32,
+    /// `SEGV_MAPERR`; None where the kernel keeps no siginfo, as for SIGKILL.
+    pub code: Option<String>,
+    /// 1.
+    pub code_number: Option<i32>,
+    /// `map_error`; None where no fault happened.
+    pub fault_type: Option<&'static str>,
+    /// The address that could not be accessed; None where there is none or the processor does not tell.
+    pub fault_address: Option<Hex>,
+    /// Where the thread was.
+    pub instruction_pointer: Option<Hex>,
+    /// The function there, `main+0x10`.
+    pub instruction_symbol: Option<String>,
+    /// What became of the signal.
+    pub disposition: Disposition,
+    /// For `caught`: how the process ended in fact.
+    pub ended_by: Option<EndedBy>,
+    /// The kernel killed the process because memory was short: how large it was; None: it didn't.
+    pub oom: Option<OutOfMemory>,
+    /// Who sent the signal; None: nobody did, or the kernel doesn't say.
+    pub sender: Option<Sender>,
+    /// The page fault behind the signal.
+    pub page_fault: Option<PageFault>,
+    /// The system call that seccomp refused.
+    pub seccomp: Option<Seccomp>,
+    /// What libc said before it aborted; None: nothing, or it isn't known where to look.
+    pub abort_message: Option<String>,
+    /// By name; with `--registers`.
+    #[serde(serialize_with = "registers")]
+    pub registers: Option<Vec<(&'static str, Hex)>>,
+    /// The mapping that holds the fault address.
+    pub vma: Option<Vma>,
+    /// The nearest mapping below an address that is in none.
+    pub vma_below: Option<Vma>,
+    /// The nearest mapping above it.
+    pub vma_above: Option<Vma>,
+    /// Innermost frame first; with `--stack-trace`.
+    pub stack_trace: Option<Vec<Frame>>,
+    /// Did the unwinder reach the outermost frame?
+    pub stack_complete: Option<bool>,
+    /// Frames that are not in `stack_trace`, because the stack has more than were asked for.
+    pub stack_omitted: Option<Omitted>,
+    /// How the frames were found.
+    pub unwinder: Option<&'static str>,
+    /// The same for the same crash everywhere; see [`crate::crash::signature`].
+    pub signature: String,
+    /// The likely cause; None: not sure of any.
+    pub diagnosis: Option<Diagnosis>,
+    /// The processor it happened on.
+    pub cpu: u32,
+    /// The last kernel calls before it, oldest first; None: nobody recorded any (`faultline call` does).
+    pub calls: Option<Vec<Call>>,
+    /// What the signal's code means, for the text.
+    #[serde(skip)]
+    pub code_text: String,
+    /// CLOCK_BOOTTIME of `timestamp`, for the text.
+    #[serde(skip)]
+    pub boottime_ns: u64,
+}
+
+impl Crash {
+    /// What `kind` and `schema` are in every record.
+    pub const KIND: (&'static str, u32) = ("crash", SCHEMA);
+}
+
+/// What became of a delivered signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disposition {
+    /// It ended the process.
+    Fatal,
+    /// A handler ran, and the process ended all the same.
+    Caught,
+    /// A handler ran.
+    Handled,
+    /// Nothing happened.
+    Ignored,
+}
+
+impl Disposition {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Fatal, Self::Caught, Self::Handled, Self::Ignored];
+
+    /// Did the process end of it?
+    pub fn is_death(self) -> bool {
+        matches!(self, Self::Fatal | Self::Caught)
+    }
+
+    /// As JSON has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fatal => "fatal",
+            Self::Caught => "caught",
+            Self::Handled => "handled",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
+/// How a process ended in fact.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct EndedBy {
+    /// The last signal.
+    pub signal: Option<String>,
+    /// Its code.
+    pub code: Option<String>,
+    /// What it exited with, where no signal ended it.
+    pub exit_code: Option<i32>,
+}
+
+/// The process that sent a signal.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Sender {
+    /// As the host numbers it; None: it can't be seen from the target's pid namespace.
+    pub pid: Option<u32>,
+    /// The sending thread.
+    pub tid: Option<u32>,
+    /// Its name.
+    pub comm: Option<String>,
+    /// Its real user id, as the host numbers it; None: the target is in a user namespace and sees another number.
+    pub uid: Option<u32>,
+}
+
+/// What the processor said about a page fault.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PageFault {
+    /// As the processor gave it.
+    pub error_code: u64,
+    /// `read`, `write` or `execute`.
+    pub access: &'static str,
+    /// The error code's bits by name.
+    pub flags: Vec<&'static str>,
+}
+
+impl PageFault {
+    /// By the processor's error code.
+    pub fn from_code(error_code: u64) -> Self {
+        let flags: Vec<&'static str> =
+            arch::PAGE_FAULT_BITS.iter().filter(|(bit, _)| error_code >> bit & 1 != 0).map(|(_, name)| *name).collect();
+        let access = if flags.contains(&"instruction") {
+            "execute"
+        } else if flags.contains(&"write") {
+            "write"
+        } else {
+            "read"
+        };
+        Self { error_code, access, flags }
+    }
+}
+
+/// A system call that seccomp refused.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Seccomp {
+    /// The call's number.
+    pub syscall: i32,
+    /// AUDIT_ARCH_*: which table the number is from.
+    pub arch: u32,
+    /// The instruction after the call.
+    pub call_address: Hex,
+}
+
+/// A mapping of the process.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Vma {
+    /// First address.
+    pub start: Hex,
+    /// First address after it.
+    pub end: Hex,
+    /// `r-xp`, as in /proc/PID/maps.
+    pub permissions: String,
+    /// The file's path, `[heap]`, `[stack]`, `[vdso]`; None: anonymous memory.
+    pub mapping_name: Option<String>,
+    /// Of `start` in the file.
+    pub offset: Hex,
+}
+
+/// One frame of a stack.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Frame {
+    /// The instruction, or the return address; None: of a group, whose processes each had another.
+    pub address: Option<Hex>,
+    /// `main+0x10`; None: no name that is certain.
+    pub symbol: Option<String>,
+    /// The file, or `[vdso]`.
+    pub module: Option<String>,
+    /// The file's.
+    pub build_id: Option<String>,
+    /// Of `address` in the file.
+    pub offset: Option<Hex>,
+    /// The source file.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// This function is part of the next one, whose address it has.
+    pub inlined: bool,
+}
+
+/// Frames in the middle of a stack that were left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Omitted {
+    /// How many.
+    pub count: usize,
+    /// The index in `stack_trace` of what follows them.
+    pub before: usize,
+}
+
+impl From<&Region> for Vma {
+    fn from(region: &Region) -> Self {
+        Self {
+            start: Hex(region.start),
+            end: Hex(region.end),
+            permissions: region.permissions.to_string(),
+            mapping_name: region.name(),
+            offset: Hex(region.file_offset),
+        }
+    }
+}
+
+impl From<&evidence::Frame> for Frame {
+    fn from(frame: &evidence::Frame) -> Self {
+        let (region, function) = (frame.region.as_ref(), frame.function.as_ref());
+        Self {
+            address: Some(Hex(frame.address)),
+            symbol: function.map(Function::symbol),
+            module: region.and_then(Region::name),
+            build_id: region.and_then(Region::file).and_then(|file| file.build_id.clone()),
+            offset: frame.file_offset.map(Hex),
+            file: function.and_then(|function| function.file.clone()),
+            line: function.and_then(|function| function.line),
+            inlined: function.is_some_and(|function| function.inlined),
+        }
+    }
+}
+
+fn registers<S: Serializer>(from: &Option<Vec<(&'static str, Hex)>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(registers) = from else { return None::<()>.serialize(serializer) };
+    let mut map = serializer.serialize_map(Some(registers.len()))?;
+    for (name, value) in registers {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}

@@ -1,0 +1,9 @@
+//! What comes out: the shapes of the records, as docs/output.md has them. A record is made once, when all is known, and nothing
+//! takes it apart again. How one looks as text is said in [`crate::output`].
+
+pub mod call;
+pub mod crash;
+pub mod oom;
+
+/// The version of the records' shapes, in every record. Fields are added under the same number.
+pub const SCHEMA: u32 = 1;
