@@ -9,8 +9,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::crash::{self, Decoder};
 use crate::options::Common;
 use crate::output::Record;
+use crate::probe::Attach;
 use crate::probe::abi::{Sample, fl_crash};
-use crate::probe::crash::{Attach, Budget, GroupTable};
+use crate::probe::crash::{Budget, GroupTable};
 use crate::symbol::unwind::StackCopy;
 use crate::{arch, process, report, symbol};
 

@@ -165,14 +165,6 @@ pub fn has_kprobe_pmu() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 
-/// Is a signal delivered to a process that seccomp ends? It is since v5.16, which brought `HANDLER_EXIT` (`enum sig_handler`,
-/// include/linux/sched/signal.h) for that; before, the death goes straight to the coredump. True if it is unknown.
-/// Reads some MiB.
-pub fn delivers_seccomp_kills(btf: &Path) -> bool {
-    // Strings of BTF end with a NUL: Documentation/bpf/btf.rst.
-    fs::read(btf).map_or(true, |btf| memchr::memmem::find(&btf, b"\0HANDLER_EXIT\0").is_some())
-}
-
 /// Where the cgroup v2 hierarchy is mounted; `None` means nowhere.
 pub fn cgroup2() -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;

@@ -87,7 +87,7 @@ pub struct Announcement {
 
 impl Announcement {
     /// Without names and notes.
-    pub fn new(subject: &str, hooks: &[&str], build: Build) -> Self {
+    pub fn new(subject: &str, hooks: &[String], build: Build) -> Self {
         let watching = format!("{subject} through {}", hooks.join(" and "));
         Self { watching, has_names: false, notes: Vec::new(), build }
     }

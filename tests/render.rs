@@ -7,7 +7,7 @@ use faultline::call::{Argument, Call, Change, KernelFrame, Relation, State, Valu
 use faultline::crash::{Crash, Disposition, Frame, PageFault, Sender, Vma};
 use faultline::hex::Hex;
 use faultline::output::{Record, SCHEMA, Timestamp};
-use faultline::probe::call::How;
+use faultline::probe::Way;
 
 /// Text shows local time; the snapshots are in UTC.
 fn utc() {
@@ -141,7 +141,7 @@ fn call(ms: u64, function: &str, arguments: Vec<Argument>, result: Option<i64>) 
         tid: 1234,
         comm: "myapp".to_owned(),
         function: function.to_owned(),
-        attach: How::Fentry,
+        attach: Way::Fentry,
         arguments,
         result: result.map(Value::Number),
         error: None,

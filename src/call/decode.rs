@@ -5,9 +5,10 @@ use anyhow::Result;
 use super::plan::{Field, Planned, Returns, Side};
 use super::shape::{Shape, signed};
 use crate::output::{Timestamp, lossy};
+use crate::probe::Way;
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_function_flag, fl_task};
 use crate::probe::abi::path_of;
-use crate::probe::call::{Attached, How};
+use crate::probe::call::Attached;
 use crate::record::call::{Argument, Call, KernelFrame, State, Value};
 
 // bpf/include/abi/call.h
@@ -42,7 +43,7 @@ pub struct Decoder {
 /// A function as it is watched in fact.
 struct Known {
     name: String,
-    how: Option<How>,
+    how: Option<Way>,
     side: Option<Side>,
 }
 
@@ -53,7 +54,7 @@ impl Decoder {
             name: planned.name.clone(),
             how: attached.how,
             side: match attached.how {
-                Some(How::Tracepoint) => planned.syscall.clone(),
+                Some(Way::Tracepoint) => planned.syscall.clone(),
                 _ => planned.kernel.clone(),
             },
         });
@@ -93,7 +94,7 @@ impl Decoder {
             tid: owner.tid,
             comm: owner.comm.clone(),
             function: known.map_or(UNKNOWN, |known| known.name.as_str()).to_owned(),
-            attach: known.and_then(|known| known.how).unwrap_or(How::Tracepoint),
+            attach: known.and_then(|known| known.how).unwrap_or(Way::Tracepoint),
             arguments: side.map_or_else(Vec::new, |side| arguments(&side.fields, raw, ended)),
             result,
             error,
@@ -192,7 +193,7 @@ mod tests {
             kernel: None,
             syscall: Some(Side { point, fields, returns }),
         };
-        Decoder::new(&[planned], &[Attached { how: Some(How::Tracepoint), failures: Vec::new() }])
+        Decoder::new(&[planned], &[Attached { how: Some(Way::Tracepoint), failures: Vec::new() }])
     }
 
     fn owner() -> Owner {

@@ -34,8 +34,9 @@ pub use crate::record::call::{Argument, Call, KernelFrame, LiveCall, Relation, S
 use crate::crash::{self, Collector, Decoder as CrashDecoder};
 use crate::evidence::Evidence;
 use crate::output::{Format, Record as _, Writer};
+use crate::probe::Attach;
 use crate::probe::Ring;
-use crate::probe::call::{Attach, Recorder, Sample};
+use crate::probe::call::{Recorder, Sample};
 use crate::probe::crash::Probe;
 use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::plan::Planned;
 use super::select::Missing;
 use crate::output::{Record, SCHEMA, Timestamp, escape};
-use crate::probe::call::{Attached, Counters, How};
-use crate::probe::{self as crash, Losses, Shown, losses};
+use crate::probe::call::{Attached, Counters};
+use crate::probe::{self as crash, Losses, Shown, Way, losses};
 
 /// Names in one line of the text.
 const NAMES_PER_LINE: usize = 8;
@@ -57,7 +57,7 @@ pub struct Function {
     /// `attached`; `not_probeable`: there is such a function, and no way to it on this kernel.
     pub state: &'static str,
     /// The way it is seen.
-    pub attach: Option<How>,
+    pub attach: Option<Way>,
     /// What was tried before, or in vain.
     pub failures: Vec<Failure>,
     /// It came with a preset: nobody named it.
@@ -68,7 +68,7 @@ pub struct Function {
 #[derive(Clone, Debug, Serialize)]
 pub struct Failure {
     /// The way.
-    pub attach: How,
+    pub attach: Way,
     /// Why.
     pub error: String,
 }
@@ -192,9 +192,9 @@ impl Report {
     }
 
     /// The functions that are watched, by the way they are.
-    pub fn by_way(&self) -> Vec<(How, Vec<&str>)> {
-        let ways = [How::Fentry, How::KprobeMulti, How::Kprobe, How::Tracepoint];
-        let of = |way: How| self.functions.iter().filter(move |function| function.attach == Some(way));
+    pub fn by_way(&self) -> Vec<(Way, Vec<&str>)> {
+        let ways = [Way::Fentry, Way::KprobeMulti, Way::Kprobe, Way::Tracepoint];
+        let of = |way: Way| self.functions.iter().filter(move |function| function.attach == Some(way));
         ways.into_iter()
             .map(|way| (way, of(way).map(|function| function.function.as_str()).collect::<Vec<_>>()))
             .filter(|(_, names)| !names.is_empty())
@@ -210,12 +210,12 @@ fn few(names: &[&str]) -> String {
 }
 
 /// A way in words.
-pub fn words(how: How) -> &'static str {
+pub fn words(how: Way) -> &'static str {
     match how {
-        How::Fentry => "fentry and fexit",
-        How::KprobeMulti => "kprobe.multi",
-        How::Kprobe => "kprobes",
-        How::Tracepoint => "tracepoints of system calls",
+        Way::Fentry => "fentry and fexit",
+        Way::KprobeMulti => "kprobe.multi",
+        Way::Kprobe => "kprobes",
+        _ => "tracepoints of system calls",
     }
 }
 
@@ -325,13 +325,13 @@ mod tests {
     }
 
     fn report(preset: bool) -> Report {
-        let failed = Attached { how: None, failures: vec![(How::Kprobe, "not probeable: No such file".to_owned())] };
+        let failed = Attached { how: None, failures: vec![(Way::Kprobe, "not probeable: No such file".to_owned())] };
         let missing = Missing { name: "munmpa".to_owned(), near: vec!["munmap".to_owned()] };
         Report::new(
             "web-1".to_owned(),
             vec!["mmap".to_owned(), "do_truncate".to_owned(), "munmpa".to_owned()],
             &[planned("mmap", false), planned("do_truncate", preset)],
-            &[Attached { how: Some(How::Fentry), failures: Vec::new() }, failed],
+            &[Attached { how: Some(Way::Fentry), failures: Vec::new() }, failed],
             if preset { Vec::new() } else { vec![missing] },
         )
     }
@@ -354,9 +354,9 @@ mod tests {
     fn many_names_are_cut_short() {
         let names: Vec<String> = (0..40).map(|number| format!("f{number}")).collect();
         let planned: Vec<Planned> = names.iter().map(|name| planned(name, false)).collect();
-        let all = |how: Option<How>| vec![Attached { how, failures: Vec::new() }; 40];
+        let all = |how: Option<Way>| vec![Attached { how, failures: Vec::new() }; 40];
         let report = |how| Report::new(String::new(), Vec::new(), &planned, &all(how), Vec::new());
-        let text = report(Some(How::Fentry)).text();
+        let text = report(Some(Way::Fentry)).text();
         assert_eq!((text.lines().count(), text.lines().last().unwrap().trim()), (6, "and 8 more"));
         let refusal = report(None).refusal();
         assert!(

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use faultline::call::{self, On};
-use faultline::probe;
+use faultline::probe::{self, Way};
 
 use super::common::CommonOrCommand;
 use super::crash::Deaths;
@@ -26,14 +26,14 @@ pub enum Attach {
     Tracepoint,
 }
 
-impl From<Attach> for probe::call::Attach {
+impl From<Attach> for probe::Attach {
     fn from(attach: Attach) -> Self {
         match attach {
             Attach::Auto => Self::Auto,
-            Attach::Fentry => Self::Fentry,
-            Attach::KprobeMulti => Self::KprobeMulti,
-            Attach::Kprobe => Self::Kprobe,
-            Attach::Tracepoint => Self::Tracepoint,
+            Attach::Fentry => Self::By(Way::Fentry),
+            Attach::KprobeMulti => Self::By(Way::KprobeMulti),
+            Attach::Kprobe => Self::By(Way::Kprobe),
+            Attach::Tracepoint => Self::By(Way::Tracepoint),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use faultline::crash::Options;
 use faultline::options;
-use faultline::probe::crash::{self as probe, Budget, GroupTable};
+use faultline::probe::crash::{Budget, GroupTable};
+use faultline::probe::{self, Way};
 
 use super::common::{CommonOrCommand, Signals, Symbols, interval, seconds};
 
@@ -25,8 +26,8 @@ impl From<Attach> for probe::Attach {
     fn from(attach: Attach) -> Self {
         match attach {
             Attach::Auto => Self::Auto,
-            Attach::Tracepoint => Self::Tracepoint,
-            Attach::Kprobe => Self::Kprobe,
+            Attach::Tracepoint => Self::By(Way::Tracepoint),
+            Attach::Kprobe => Self::By(Way::Kprobe),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use faultline::{memory, options, probe};
+use faultline::probe::{self, Way};
+use faultline::{memory, options};
 
 use super::common::{CommonOrCommand, interval};
 
@@ -22,13 +23,13 @@ pub enum Attach {
     Kprobe,
 }
 
-impl From<Attach> for probe::memory::Attach {
+impl From<Attach> for probe::Attach {
     fn from(attach: Attach) -> Self {
         match attach {
             Attach::Auto => Self::Auto,
-            Attach::Tracepoint => Self::Tracepoint,
-            Attach::Raw => Self::Raw,
-            Attach::Kprobe => Self::Kprobe,
+            Attach::Tracepoint => Self::By(Way::Tracepoint),
+            Attach::Raw => Self::By(Way::Raw),
+            Attach::Kprobe => Self::By(Way::Kprobe),
         }
     }
 }
@@ -100,7 +101,7 @@ pub fn counting(common: options::Common) -> probe::memory::Plan {
         pages: false,
         headers: false,
         watch_all: true,
-        attach: probe::memory::Attach::Auto,
+        attach: probe::Attach::Auto,
         btf: common.btf,
         verbose: false,
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use faultline::options::Common;
 use faultline::pagefault::Options;
-use faultline::probe::pagefault::{self as probe, Events};
+use faultline::probe::pagefault::{self, Events};
+use faultline::probe::{self, Way};
 
 use super::common::{CommonOrCommand, Symbols, interval};
 
@@ -50,9 +51,9 @@ impl From<Attach> for probe::Attach {
     fn from(attach: Attach) -> Self {
         match attach {
             Attach::Auto => Self::Auto,
-            Attach::Tracepoint => Self::Tracepoint,
-            Attach::Kprobe => Self::Kprobe,
-            Attach::Perf => Self::Perf,
+            Attach::Tracepoint => Self::By(Way::Tracepoint),
+            Attach::Kprobe => Self::By(Way::Kprobe),
+            Attach::Perf => Self::By(Way::Perf),
         }
     }
 }
@@ -127,12 +128,12 @@ impl From<PagefaultArgs> for Options {
     fn from(args: PagefaultArgs) -> Self {
         let (common, attach) = args.common.meant();
         let by = match args.by {
-            _ if args.stacks || args.flamegraph.is_some() => probe::By::Stack,
-            By::Process => probe::By::Process,
-            By::Address => probe::By::Address,
-            By::Instruction => probe::By::Instruction,
-            By::Vma => probe::By::Vma,
-            By::File => probe::By::File,
+            _ if args.stacks || args.flamegraph.is_some() => pagefault::By::Stack,
+            By::Process => pagefault::By::Process,
+            By::Address => pagefault::By::Address,
+            By::Instruction => pagefault::By::Instruction,
+            By::Vma => pagefault::By::Vma,
+            By::File => pagefault::By::File,
         };
         Self {
             common,
@@ -157,7 +158,7 @@ impl From<PagefaultArgs> for Options {
 pub fn counting(common: Common, interval: Duration) -> Options {
     Options {
         common,
-        by: probe::By::Process,
+        by: pagefault::By::Process,
         vma: false,
         user: true,
         kernel: true,

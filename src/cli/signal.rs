@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use faultline::probe::signal::Who;
-use faultline::{options, probe, signal};
+use faultline::probe::{self, Way};
+use faultline::{options, signal};
 
 use super::common::{CommonOrCommand, Signals, interval};
 
@@ -28,13 +29,13 @@ pub enum Attach {
     Syscall,
 }
 
-impl From<Attach> for probe::signal::Attach {
+impl From<Attach> for probe::Attach {
     fn from(attach: Attach) -> Self {
         match attach {
             Attach::Auto => Self::Auto,
-            Attach::Tracepoint => Self::Tracepoint,
-            Attach::Kprobe => Self::Kprobe,
-            Attach::Syscall => Self::Syscall,
+            Attach::Tracepoint => Self::By(Way::Tracepoint),
+            Attach::Kprobe => Self::By(Way::Kprobe),
+            Attach::Syscall => Self::By(Way::Syscall),
         }
     }
 }
@@ -118,7 +119,7 @@ pub fn counting(common: options::Common, interval: Duration) -> signal::Options 
         processes: false,
         summary: Some(interval),
         max_pairs: DEFAULT_PAIRS,
-        attach: probe::signal::Attach::Auto,
+        attach: probe::Attach::Auto,
     }
 }
 

@@ -44,7 +44,7 @@ impl<'run> Collector<'run> {
     pub fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
         let samples = std::rc::Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
         let into = samples.clone();
-        let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
+        let ring = probe.ring(move |sample| into.borrow_mut().push(sample))?;
         let ledger = Ledger::new(boottime_ns()?)?;
         let mut decoder = decoder;
         probe.know_libcs(&decoder.take_libcs())?;

@@ -24,8 +24,8 @@ pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
 
 use crate::options::Common;
 use crate::output::Writer;
-use crate::probe::Counters;
-use crate::probe::crash::{Attach, Budget, GroupTable, Plan, Probe};
+use crate::probe::crash::{Budget, GroupTable, Plan, Probe};
+use crate::probe::{Attach, Counters};
 use crate::session::{self, Announcement, End, Reader};
 use crate::siginfo;
 

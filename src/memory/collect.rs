@@ -103,9 +103,9 @@ impl<'run> Collector<'run> {
         let into = samples.clone();
         let bytes = Rc::new(Cell::new(0));
         let sum = bytes.clone();
-        let ring = probe.ring(move |sample| {
-            sum.set(sum.get() + sample.len());
-            into.borrow_mut().extend(Sample::from_bytes(sample));
+        let ring = probe.ring(move |(sample, bytes)| {
+            sum.set(sum.get() + bytes);
+            into.borrow_mut().push(sample);
         })?;
         Ok(Self {
             probe,

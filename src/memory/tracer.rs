@@ -13,8 +13,9 @@ use procfs::process::Process;
 use super::collect::{BATCH, Collector, Item, Limits};
 use super::record::Page;
 use super::target::Memory;
+use crate::probe::Attach;
 use crate::probe::Filter;
-use crate::probe::memory::{Attach, Plan, Probe};
+use crate::probe::memory::{Plan, Probe};
 
 /// How often memory that can change by itself is read again.
 const INTERVAL: Duration = Duration::from_millis(100);

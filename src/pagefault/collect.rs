@@ -10,7 +10,7 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use super::names::{Names, is_alive};
-use super::record::{Fault, Faults, Group, Kind, Omitted, Summary, by_name, hook_name};
+use super::record::{Fault, Faults, Group, Kind, Omitted, Summary, by_name};
 use super::table::Table;
 use super::{Options, flame, plan};
 use crate::host;
@@ -74,7 +74,7 @@ impl Collector {
     pub fn new(options: &Options, probe: Probe) -> Result<Self> {
         let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
         let into = samples.clone();
-        let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
+        let ring = probe.ring(move |sample| into.borrow_mut().push(sample))?;
         let now = boottime_ns()?;
         let rows = if options.common.format == Format::Text { TEXT_ROWS } else { usize::MAX };
         Ok(Self {
@@ -108,7 +108,7 @@ impl Collector {
     }
 
     /// The hooks in use, for the line that says so.
-    pub fn attached(&self) -> &[&'static str] {
+    pub fn attached(&self) -> &[String] {
         self.probe.attached()
     }
 
@@ -134,7 +134,7 @@ impl Collector {
             if self.by == By::Stack {
                 self.names.ask(&self.probe, std::iter::empty(), std::iter::once(fault.key.place))?;
             }
-            write(Fault::new(fault, self.by, self.probe.hook(), &self.host, &mut self.names)?)?;
+            write(Fault::new(fault, self.by, self.probe.way(), &self.host, &mut self.names)?)?;
         }
         Ok(taken)
     }
@@ -165,7 +165,7 @@ impl Collector {
     fn labelled(&self, counts: &[(fl_fault_key, u64)]) -> HashMap<Labels, u64> {
         let mut sums = HashMap::new();
         for (key, count) in counts {
-            let Kind { mode, access, cause, .. } = Kind::new(self.probe.hook(), key.mode, key.error_code, 0);
+            let Kind { mode, access, cause, .. } = Kind::new(self.probe.way(), key.mode, key.error_code, 0);
             let comm = self.names.comm(key.tgid).unwrap_or_default();
             let labels = Labels { comm, mode, access: access.unwrap_or_default(), cause: cause.unwrap_or_default() };
             *sums.entry(labels).or_default() += count;
@@ -179,7 +179,7 @@ impl Collector {
     /// Where a time can't be told.
     pub fn summary(&mut self, last: bool) -> Result<Summary> {
         let now = boottime_ns()?;
-        let (by, hook, tells_majors) = (self.by, self.probe.hook(), self.probe.tells_majors());
+        let (by, way, tells_majors) = (self.by, self.probe.way(), self.probe.tells_majors());
         let sorted = self.table.sorted(last);
         let rows = self.rows.min(sorted.len());
         let mut omitted = Omitted { groups: sorted.len() - rows, ..Omitted::default() };
@@ -189,7 +189,7 @@ impl Collector {
         }
         let names = &mut self.names;
         let groups: Vec<Group> =
-            sorted[..rows].iter().map(|(cell, row)| Group::new(cell, row, by, hook, tells_majors, names)).collect();
+            sorted[..rows].iter().map(|(cell, row)| Group::new(cell, row, by, way, tells_majors, names)).collect();
         let mut lost = self.counters.losses.since(&self.counters_before.losses);
         lost.add(GROUP_TABLE_FULL, self.table.full());
         lost.add(MAJOR_UNPLACED, self.table.major_full());
@@ -208,7 +208,7 @@ impl Collector {
             kernel: self.kernel.clone(),
             boot_id: self.boot_id.clone(),
             last,
-            attach: hook_name(hook),
+            attach: way.word(),
             by: by_name(by),
             groups,
             omitted,

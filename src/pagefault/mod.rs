@@ -20,7 +20,8 @@ pub use record::{Fault, Faults, File, Group, Kind, Mapping, Omitted, Summary};
 
 use crate::options::Common;
 use crate::output::Writer;
-use crate::probe::pagefault::{Attach, By, Events, Plan, Probe};
+use crate::probe::Attach;
+use crate::probe::pagefault::{By, Events, Plan, Probe};
 use crate::session::{self, Announcement, End, Reader};
 
 /// The kernel's table is emptied at least this often: it has room for what faults in this time.

@@ -8,8 +8,9 @@ use super::names::Names;
 use super::table::{Cell, Row};
 use crate::hex::Hex;
 use crate::output::Timestamp;
+use crate::probe::Way;
 use crate::probe::abi::pagefault::{fl_fault_event, fl_vma_class};
-use crate::probe::pagefault::{By, Hook};
+use crate::probe::pagefault::By;
 use crate::record::crash::{Frame, PageFault};
 
 /// The faults of one interval.
@@ -92,13 +93,13 @@ pub struct Kind {
 
 impl Kind {
     /// What a probe with this hook knows by these numbers.
-    pub fn new(hook: Hook, mode: u8, error_code: u32, vma_class: u8) -> Self {
+    pub fn new(way: Way, mode: u8, error_code: u32, vma_class: u8) -> Self {
         let fault = PageFault::from_code(u64::from(error_code));
         let protection = fault.flags.contains(&"protection");
-        let whole = hook == Hook::Tracepoint;
+        let whole = way == Way::Tracepoint;
         Self {
             mode: if mode == 0 { "user" } else { "kernel" },
-            access: (hook != Hook::Perf).then_some(fault.access),
+            access: (way != Way::Perf).then_some(fault.access),
             cause: whole.then_some(if protection { "protection" } else { "not_present" }),
             error_code: whole.then_some(error_code),
             flags: whole.then_some(fault.flags),
@@ -189,7 +190,7 @@ pub struct File {
 
 impl Group {
     /// The group of a cell.
-    pub fn new(cell: &Cell, row: &Row, by: By, hook: Hook, tells_majors: bool, names: &mut Names) -> Self {
+    pub fn new(cell: &Cell, row: &Row, by: By, way: Way, tells_majors: bool, names: &mut Names) -> Self {
         let pid = cell.who.pid();
         let only = |wanted: By| pid.filter(|_| by == wanted);
         let place = Hex(cell.place);
@@ -198,7 +199,7 @@ impl Group {
         Self {
             pid,
             comm: names.comm_of(&cell.who),
-            kind: Kind::new(hook, cell.mode, cell.error_code, cell.vma_class),
+            kind: Kind::new(way, cell.mode, cell.error_code, cell.vma_class),
             count: row.count,
             total: row.total,
             major: tells_majors.then_some(row.major),
@@ -254,7 +255,7 @@ impl Fault {
     ///
     /// # Errors
     /// Where its time is no date.
-    pub fn new(raw: &fl_fault_event, by: By, hook: Hook, host: &str, names: &mut Names) -> anyhow::Result<Self> {
+    pub fn new(raw: &fl_fault_event, by: By, way: Way, host: &str, names: &mut Names) -> anyhow::Result<Self> {
         let pid = raw.key.tgid;
         let name = |text: [std::ffi::c_char; 16]| crate::output::lossy(&text.map(|byte| byte as u8));
         let frames = names.frames(pid, raw.instruction_pointer, false);
@@ -267,22 +268,13 @@ impl Fault {
             tid: raw.tid,
             comm: name(raw.comm),
             thread_name: name(raw.thread_name),
-            kind: Kind::new(hook, raw.key.mode, raw.key.error_code, raw.key.vma_class),
+            kind: Kind::new(way, raw.key.mode, raw.key.error_code, raw.key.vma_class),
             address: Hex(raw.address),
             instruction_pointer: Hex(raw.instruction_pointer),
             instruction_symbol: frames.into_iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol),
             stack_trace: if by == By::Stack { names.stack(pid, raw.key.place) } else { None },
             cpu: raw.cpu,
         })
-    }
-}
-
-/// How a hook is called on the command line.
-pub fn hook_name(hook: Hook) -> &'static str {
-    match hook {
-        Hook::Tracepoint => "tracepoint",
-        Hook::Kprobe => "kprobe",
-        Hook::Perf => "perf",
     }
 }
 

@@ -4,12 +4,10 @@ use anyhow::{Context as _, Result};
 use libbpf_rs::{MapType, ObjectBuilder, ProgramType};
 
 use super::load;
-use super::object::{Build, Opened};
+use super::object::{Build, Builds, Opened, object};
 use crate::host::Answer;
 
-/// The object's two builds.
-const PLAIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doctor.plain.o"));
-const TYPED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/doctor.typed.o"));
+const OBJECT: Builds = object!("doctor");
 
 /// A way to hook the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +44,7 @@ pub fn try_hook(hook: Hook) -> Answer {
 
 /// Without the kernel's types: not every kernel shows them, and only one hook needs them.
 fn try_plain(hook: Hook) -> Result<()> {
-    let mut open = ObjectBuilder::default().open_memory(PLAIN)?;
+    let mut open = ObjectBuilder::default().open_memory(OBJECT.plain)?;
     for mut program in open.progs_mut() {
         let keep = PROGRAMS.contains(&(hook, program.name().to_str().unwrap_or_default()));
         program.set_autoload(keep);
@@ -64,10 +62,8 @@ fn try_plain(hook: Hook) -> Result<()> {
 }
 
 fn try_typed_load() -> Result<()> {
-    let mut open = Opened::open(TYPED, Build::Typed, None)?;
-    for (hook, program) in PROGRAMS {
-        open.autoload(program, hook == Hook::TypedLoad)?;
-    }
+    let mut open = Opened::open(OBJECT, Build::Typed, None)?;
+    open.autoload(|program| program == "fl_try_typed");
     open.load()?.program("fl_try_typed")?.attach_raw_tracepoint("signal_deliver").map(drop)?;
     Ok(())
 }

@@ -17,9 +17,11 @@ use libbpf_rs::{
 };
 
 use super::abi::Plain;
+use super::engine::Kernel;
 use super::pattern::{Pattern, Variables};
 use super::types::{Ids, TypesFile};
-use super::{counters, load, typed};
+use super::{counters, load, perf, typed};
+use crate::host;
 
 /// How a build reads kernel memory: bpf/include/load.bpf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,20 +50,26 @@ pub(super) fn has_typed_loads() -> bool {
     ProgramType::RawTracepoint.is_helper_supported(CGRP_STORAGE_GET).unwrap_or(false)
 }
 
-/// The builds to try for tracepoints, best first. Typed loads are by the types that the kernel itself has, not by those of
-/// the file `btf`.
-pub(super) fn builds(btf: Option<&Path>) -> &'static [Build] {
-    if btf.is_none() && has_typed_loads() { &[Build::Typed, Build::Plain] } else { &[Build::Plain] }
+/// The two builds of an object.
+#[derive(Clone, Copy)]
+pub struct Builds {
+    pub(super) plain: &'static [u8],
+    pub(super) typed: &'static [u8],
 }
 
-/// Is this one of the programs that follow forks and exits? Where they do nothing else, a run that is left out heals, as good
-/// as always (bpf/include/filter.bpf.h), and so is counted by itself.
-pub(super) fn follows(program: &OsStr) -> bool {
-    program == "fl_fork" || program == "fl_exit"
+/// The two builds of `bpf/NAME.bpf.c`.
+macro_rules! object {
+    ($name:literal) => {
+        $crate::probe::object::Builds {
+            plain: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".plain.o")),
+            typed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".typed.o")),
+        }
+    };
 }
+pub(super) use object;
 
 /// An object before it is loaded.
-pub(super) struct Opened {
+pub struct Opened {
     object: OpenObject,
     build: Build,
     ids: Ids,
@@ -72,8 +80,12 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens the object in `bytes`, with the kernel's types from `btf` where it is given.
-    pub(super) fn open(bytes: &[u8], build: Build, btf: Option<&Path>) -> Result<Self> {
+    /// Opens one build of an object, with the kernel's types from `btf` where it is given.
+    pub(super) fn open(object: Builds, build: Build, btf: Option<&Path>) -> Result<Self> {
+        let bytes = match build {
+            Build::Plain => object.plain,
+            Build::Typed => object.typed,
+        };
         if build == Build::Typed {
             typed::opening();
         }
@@ -107,19 +119,23 @@ impl Opened {
         Ok(())
     }
 
-    /// Can a program at sched_process_exit read the memory of the task that exits?
-    pub(super) fn exits_with_memory(&self) -> bool {
-        self.ids.exits_with_memory
+    /// What the kernel has that hooks depend on.
+    pub(super) fn kernel(&self) -> Kernel {
+        let Ids { exits_with_memory, delivers_seccomp_kills, .. } = self.ids;
+        let (kprobes, perf_events) = (host::has_kprobe_pmu(), perf::is_allowed());
+        Kernel { kprobes, perf_events, exits_with_memory, delivers_seccomp_kills }
     }
 
     fn program(&mut self, name: &str) -> Result<OpenProgramMut<'_>> {
         self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
     }
 
-    /// Lets the kernel verify this program, or leaves it out.
-    pub(super) fn autoload(&mut self, name: &str, wanted: bool) -> Result<()> {
-        self.program(name)?.set_autoload(wanted);
-        Ok(())
+    /// Lets the kernel verify the programs that are wanted, and leaves the others out.
+    pub(super) fn autoload(&mut self, wanted: impl Fn(&OsStr) -> bool) {
+        for mut program in self.object.progs_mut() {
+            let is_wanted = wanted(program.name());
+            program.set_autoload(is_wanted);
+        }
     }
 
     /// Makes room for this many entries.
@@ -198,7 +214,7 @@ fn constants(types: &Btf<'_>) -> HashMap<String, usize> {
 }
 
 /// An object in the kernel. Dropping it leaves only what is attached.
-pub(super) struct Loaded {
+pub struct Loaded {
     object: Object,
 }
 
@@ -211,16 +227,10 @@ impl Loaded {
         self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
     }
 
-    /// How many forks the kernel did not let `fl_fork` see.
-    pub(super) fn forks_missed(&self) -> u64 {
-        self.runs_missed(|program| program == "fl_fork")
-    }
-
-    /// How many runs of its programs that are `wanted` the kernel left out: [`counters::recursion_misses`].
-    pub(super) fn runs_missed(&self, wanted: impl Fn(&OsStr) -> bool) -> u64 {
-        let counts = |program: &Program<'_>| program.autoload() && wanted(program.name());
+    /// How many runs of this program the kernel left out: [`counters::recursion_misses`].
+    pub(super) fn runs_missed(&self, name: &str) -> u64 {
         let missed = |program: Program<'_>| counters::recursion_misses(program.as_fd()).map(|(_, missed)| missed);
-        self.object.progs().filter(counts).filter_map(missed).sum()
+        self.object.progs().filter(|program| program.name() == name).filter_map(missed).sum()
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
-use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, perf_event_attr};
+use libbpf_rs::libbpf_sys::{PERF_COUNT_SW_PAGE_FAULTS_MAJ, PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, perf_event_attr};
 use libbpf_rs::{Link, ProgramMut, num_possible_cpus};
 
 use super::load;
@@ -32,6 +32,15 @@ pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name:
         bail!("failed to open perf event `{name}`: no processor has it");
     }
     Ok(links)
+}
+
+/// Does the kernel let us have software events? Not under lockdown=confidentiality, nor without CONFIG_PERF_EVENTS.
+pub(super) fn is_allowed() -> bool {
+    match open(PERF_TYPE_SOFTWARE, u64::from(PERF_COUNT_SW_PAGE_FAULTS_MAJ), 0, 0) {
+        Ok(_) => true,
+        // The processor is not running.
+        Err(error) => error.raw_os_error() == Some(libc::ENODEV),
+    }
 }
 
 /// A perf event on this processor, of every process; `period`: 0, it only counts.

@@ -105,7 +105,13 @@ pub(super) fn mend(instructions: &mut [bpf_insn], ids: Ids) {
 mod tests {
     use super::*;
 
-    const IDS: Ids = Ids { rdonly_cast: 4711, pt_regs: 815, preempt_count: 0, exits_with_memory: false };
+    const IDS: Ids = Ids {
+        rdonly_cast: 4711,
+        pt_regs: 815,
+        preempt_count: 0,
+        exits_with_memory: false,
+        delivers_seccomp_kills: false,
+    };
 
     fn call(source: u8, imm: i32) -> bpf_insn {
         let mut instruction = bpf_insn { code: BPF_JMP_CALL, imm, ..bpf_insn::default() };

@@ -32,6 +32,9 @@ pub(super) struct Ids {
     pub(super) preempt_count: u32,
     /// sched_process_exit has its third argument, so it comes before the task gives up its memory: v6.16, both at once.
     pub(super) exits_with_memory: bool,
+    /// A process that seccomp ends gets a signal delivered: v5.16 brought HANDLER_EXIT of `enum sig_handler` for that; before, the
+    /// death goes straight to the coredump.
+    pub(super) delivers_seccomp_kills: bool,
 }
 
 /// A file in memory that libbpf reads types from when it loads a probe.
@@ -130,6 +133,12 @@ impl<'btf> Cut<'btf> {
                 continue;
             }
             let Some(name) = ty.name() else { continue };
+            if ty.kind() == BtfKind::Enum && name == "sig_handler" {
+                let values = Enum::try_from(ty).ok();
+                let mut values = values.iter().flat_map(|all| all.iter());
+                found.delivers_seccomp_kills =
+                    values.any(|value| value.name.is_some_and(|name| name == "HANDLER_EXIT"));
+            }
             if ty.kind() == BtfKind::Struct && name == "pt_regs" {
                 found.pt_regs = id.into();
             }

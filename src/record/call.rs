@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::SCHEMA;
 use crate::evidence::Change;
 use crate::hex::Hex;
-use crate::probe::call::How;
+use crate::probe::Way;
 use crate::time::Timestamp;
 
 /// A value of a call.
@@ -83,7 +83,7 @@ pub struct Call {
     /// Its name: of a system call the plain one.
     pub function: String,
     /// How it was seen.
-    pub attach: How,
+    pub attach: Way,
     /// In order.
     pub arguments: Vec<Argument>,
     /// None: it has not returned, or returns nothing.
@@ -198,7 +198,7 @@ pub(crate) mod tests {
             tid: 100,
             comm: "own".to_owned(),
             function: function.to_owned(),
-            attach: How::Tracepoint,
+            attach: Way::Tracepoint,
             arguments: arguments
                 .iter()
                 .map(|&(name, raw)| Argument {

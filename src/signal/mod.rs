@@ -19,9 +19,10 @@ pub use summary::{PairLedger, PairLook, PairRow, PairTotal, SignalSummary};
 
 use crate::options::Common;
 use crate::output::Writer;
+use crate::probe::Attach;
 use crate::probe::Ring;
 use crate::probe::abi::signal::Sample;
-use crate::probe::signal::{Attach, Counters, Plan, Probe, Who};
+use crate::probe::signal::{Counters, Plan, Probe, Who};
 use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
 
@@ -94,7 +95,7 @@ impl<'run> Reading<'run> {
     fn new(probe: &'run Probe, writer: Writer, options: &Options) -> Result<Self> {
         let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
         let into = samples.clone();
-        let ring = probe.ring(move |bytes| into.borrow_mut().extend(Sample::from_bytes(bytes)))?;
+        let ring = probe.ring(move |sample| into.borrow_mut().push(sample))?;
         let ledger = options.summary.map(|_| PairLedger::new(options.processes)).transpose()?;
         Ok(Self { probe, ring, samples, decoder: Decoder::new(), summary: options.summary, ledger, writer })
     }

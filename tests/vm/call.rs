@@ -11,7 +11,8 @@ use faultline::probe::Filter;
 use faultline::probe::abi::call::{
     Sample, fl_call, fl_call_state, fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag, fl_trigger_kind,
 };
-use faultline::probe::call::{Attach, Attached, Function, How, Plan, Point, Recorder};
+use faultline::probe::call::{Attached, Function, Plan, Point, Recorder};
+use faultline::probe::{Attach, Way};
 use libbpf_rs::btf::types::{Composite, Func, FuncProto, MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, BtfType};
 
@@ -224,12 +225,12 @@ fn text_of(call: &fl_call, fetch: usize, place: usize) -> String {
 }
 
 /// The ways that this kernel must have: natively none but tracepoints, on every kernel of the matrix all but where the row says.
-fn ways() -> Vec<(Attach, How)> {
+fn ways() -> Vec<(Attach, Way)> {
     let all = [
-        (Attach::Tracepoint, How::Tracepoint),
-        (Attach::Fentry, How::Fentry),
-        (Attach::Kprobe, How::Kprobe),
-        (Attach::KprobeMulti, How::KprobeMulti),
+        (Attach::By(Way::Tracepoint), Way::Tracepoint),
+        (Attach::By(Way::Fentry), Way::Fentry),
+        (Attach::By(Way::Kprobe), Way::Kprobe),
+        (Attach::By(Way::KprobeMulti), Way::KprobeMulti),
     ];
     let count = match std::env::var("FAULTLINE_KERNEL").ok().as_deref() {
         None => 1,
@@ -303,13 +304,13 @@ fn the_best_way_is_taken_and_what_was_in_vain_is_told() {
     assert!(missing.failures.iter().all(|(_, why)| !why.is_empty()), "{missing:?}");
     match std::env::var("FAULTLINE_KERNEL") {
         Ok(_) => {
-            assert_eq!((call.how, kernel.how), (Some(How::Fentry), Some(How::Fentry)));
+            assert_eq!((call.how, kernel.how), (Some(Way::Fentry), Some(Way::Fentry)));
             assert_eq!(missing.failures.len(), 3, "fentry, kprobe.multi, kprobe: {missing:?}");
         }
         Err(_) => {
-            assert_eq!((call.how, kernel.how), (Some(How::Tracepoint), None));
-            let tried: Vec<How> = kernel.failures.iter().map(|(how, _)| *how).collect();
-            assert_eq!(tried, [How::Fentry, How::KprobeMulti, How::Kprobe]);
+            assert_eq!((call.how, kernel.how), (Some(Way::Tracepoint), None));
+            let tried: Vec<Way> = kernel.failures.iter().map(|(how, _)| *how).collect();
+            assert_eq!(tried, [Way::Fentry, Way::KprobeMulti, Way::Kprobe]);
             assert!(kernel.failures.iter().all(|(_, why)| why.starts_with("this kernel ")), "{kernel:?}");
         }
     }
@@ -601,7 +602,7 @@ fn twenty_functions_are_attached_at_once() {
     ];
     let functions: Vec<Function> = names.iter().map(|name| syscall(name, 1)).collect();
     // An emulated guest takes seconds for each of them, which say nothing, and has the other ways in the tests of their own.
-    let ways = if sees_kernel_functions() { vec![(Attach::Auto, How::Fentry)] } else { ways() };
+    let ways = if sees_kernel_functions() { vec![(Attach::Auto, Way::Fentry)] } else { ways() };
     for (attach, how) in ways {
         let plan = Plan { attach, ..plan(calls.pid(), functions.clone()) };
         let begin = Instant::now();
@@ -623,7 +624,7 @@ fn what_finds_no_room_is_counted() {
         // A call that never comes back to where its end is seen.
         let functions = vec![syscall("rt_sigreturn", 0), syscall("mprotect", 3)];
         let plan = Plan {
-            attach: Attach::Tracepoint,
+            attach: Attach::By(Way::Tracepoint),
             trigger_signals: vec![12],
             kernel_stacks: true,
             ..plan(calls.pid(), functions)
@@ -689,10 +690,10 @@ fn what_an_interrupt_does_is_not_taken_for_the_tasks_deed() {
 #[test]
 fn many_functions_are_attached_together_and_one_that_can_not_be_keeps_no_other_from_it() {
     let mut calls = Calls::start();
-    if !ways().contains(&(Attach::KprobeMulti, How::KprobeMulti)) {
-        let plan = Plan { attach: Attach::KprobeMulti, ..plan(calls.pid(), vec![syscall("truncate", 2)]) };
+    if !ways().contains(&(Attach::By(Way::KprobeMulti), Way::KprobeMulti)) {
+        let plan = Plan { attach: Attach::By(Way::KprobeMulti), ..plan(calls.pid(), vec![syscall("truncate", 2)]) };
         let (_, attached) = Recorder::start(&plan).unwrap();
-        let [(How::KprobeMulti, why)] = attached[0].failures.as_slice() else { panic!("{attached:#?}") };
+        let [(Way::KprobeMulti, why)] = attached[0].failures.as_slice() else { panic!("{attached:#?}") };
         return assert!(attached[0].how.is_none() && !why.is_empty(), "{attached:#?}");
     }
     let names = {
@@ -711,9 +712,9 @@ fn many_functions_are_attached_together_and_one_that_can_not_be_keeps_no_other_f
     std::fs::write(&file, [0; 8192]).unwrap();
     let begin = Instant::now();
     let (recorder, attached) = Recorder::start(&plan(calls.pid(), functions)).unwrap();
-    let by = |wanted: Option<How>| attached.iter().filter(|attached| attached.how == wanted).count();
-    println!("{} functions attached in {:?}, {} together", attached.len(), begin.elapsed(), by(Some(How::KprobeMulti)));
-    assert!(by(Some(How::KprobeMulti)) > 60, "{attached:#?}");
+    let by = |wanted: Option<Way>| attached.iter().filter(|attached| attached.how == wanted).count();
+    println!("{} functions attached in {:?}, {} together", attached.len(), begin.elapsed(), by(Some(Way::KprobeMulti)));
+    assert!(by(Some(Way::KprobeMulti)) > 60, "{attached:#?}");
     assert!(attached[1].how.is_none() && attached[1].failures.len() == 3, "{:#?}", attached[1]);
     calls.tell(&format!("truncate {}", file.display()));
     let found = calls_of(&recorder, calls.pid());

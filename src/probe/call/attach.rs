@@ -134,19 +134,13 @@ pub(super) struct Patterns {
 }
 
 impl Patterns {
+    /// Their programs.
+    pub(super) const NAMES: [&str; 8] =
+        ["fl_fentry", "fl_fexit", "fl_kprobe", "fl_kretprobe", "fl_multi", "fl_multi_return", "fl_enter", "fl_leave"];
+
     pub(super) fn of(object: &mut Opened) -> Result<Self> {
-        let names = [
-            "fl_fentry",
-            "fl_fexit",
-            "fl_kprobe",
-            "fl_kretprobe",
-            "fl_multi",
-            "fl_multi_return",
-            "fl_enter",
-            "fl_leave",
-        ];
         let found: [Pattern; 8] = object
-            .patterns(&names)?
+            .patterns(&Self::NAMES)?
             .try_into()
             .map_err(|_| anyhow::anyhow!("failed to load the recorder: a program is missing"))?;
         let [fentry, fexit, kprobe, kretprobe, multi, multi_return, enter, leave] = found;

@@ -5,8 +5,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::attach::{Failure, Hook, Patterns};
-use super::{Attach, Attached, Function, How, Plan, Point};
+use super::{Function, Plan, Point};
+use crate::probe::hook::{Attach, Way};
 use crate::probe::tracefs::Tracefs;
+
+/// What became of one function: in the order of [`Plan::functions`].
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// How; None: not at all.
+    pub how: Option<Way>,
+    /// What was tried before, or in vain, and why it failed.
+    pub failures: Vec<(Way, String)>,
+}
+
+/// For each function two links and two programs are four descriptors: raises the limit where it would be in the way. Where it can't be raised, those
+/// that don't fit can't be attached, and say so.
+pub(super) fn make_room_for_links(functions: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    const OTHERS: u64 = 128;
+    let needed = 4 * functions as u64 + OTHERS;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < needed
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard);
+    }
+}
 
 /// From so many functions on, one link for all is made before one for each.
 const MANY: usize = 64;
@@ -25,11 +48,11 @@ pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Ve
         let mut points = Vec::new();
         for number in waiting {
             let Function { kernel, syscall, .. } = &plan.functions[number];
-            let point = if how == How::Tracepoint { syscall } else { kernel };
+            let point = if how == Way::Tracepoint { syscall } else { kernel };
             points.extend(point.as_ref().map(|point| (number, point)));
         }
         match how {
-            How::KprobeMulti => attach_together(patterns, &points, &mut state),
+            Way::KprobeMulti => attach_together(patterns, &points, &mut state),
             _ => attach_each(patterns, how, &points, &mut state),
         }
     }
@@ -37,14 +60,14 @@ pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Ve
 }
 
 /// The ways to try, best first.
-fn ways(attach: Attach, functions: usize) -> &'static [How] {
+fn ways(attach: Attach, functions: usize) -> &'static [Way] {
     match attach {
-        Attach::Auto if functions > MANY => &[How::KprobeMulti, How::Fentry, How::Kprobe, How::Tracepoint],
-        Attach::Auto => &[How::Fentry, How::KprobeMulti, How::Kprobe, How::Tracepoint],
-        Attach::Fentry => &[How::Fentry],
-        Attach::KprobeMulti => &[How::KprobeMulti],
-        Attach::Kprobe => &[How::Kprobe],
-        Attach::Tracepoint => &[How::Tracepoint],
+        Attach::Auto if functions > MANY => &[Way::KprobeMulti, Way::Fentry, Way::Kprobe, Way::Tracepoint],
+        Attach::Auto => &[Way::Fentry, Way::KprobeMulti, Way::Kprobe, Way::Tracepoint],
+        Attach::By(Way::Fentry) => &[Way::Fentry],
+        Attach::By(Way::KprobeMulti) => &[Way::KprobeMulti],
+        Attach::By(Way::Kprobe) => &[Way::Kprobe],
+        Attach::By(_) => &[Way::Tracepoint],
     }
 }
 
@@ -54,13 +77,13 @@ struct State {
 }
 
 impl State {
-    fn failed(&mut self, number: usize, how: How, why: &Failure) {
+    fn failed(&mut self, number: usize, how: Way, why: &Failure) {
         if let Some(attached) = self.attached.get_mut(number) {
             attached.failures.push((how, why.text().to_owned()));
         }
     }
 
-    fn attached(&mut self, number: usize, how: How, hooks: Vec<Hook>) {
+    fn attached(&mut self, number: usize, how: Way, hooks: Vec<Hook>) {
         if let Some(attached) = self.attached.get_mut(number) {
             attached.how = Some(how);
         }
@@ -69,9 +92,9 @@ impl State {
 }
 
 /// Each by itself. What one finds that the kernel doesn't have, the others are not tried with.
-fn attach_each(patterns: &Patterns, how: How, points: &[(usize, &Point)], state: &mut State) {
+fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state: &mut State) {
     let Some((first, others)) = points.split_first() else { return };
-    let tracefs = if how == How::Tracepoint {
+    let tracefs = if how == Way::Tracepoint {
         match Tracefs::open() {
             Ok(tracefs) => Some(tracefs),
             Err(error) => {
@@ -86,8 +109,8 @@ fn attach_each(patterns: &Patterns, how: How, points: &[(usize, &Point)], state:
     let attach = |&(number, point): &(usize, &Point)| {
         let id = u32::try_from(number).map_err(|_| Failure::Function("too many functions".to_owned()))?;
         match (how, &tracefs) {
-            (How::Fentry, _) => patterns.fentry(id, point),
-            (How::Kprobe, _) => patterns.kprobe(id, point),
+            (Way::Fentry, _) => patterns.fentry(id, point),
+            (Way::Kprobe, _) => patterns.kprobe(id, point),
             (_, Some(tracefs)) => patterns.tracepoint(id, point, tracefs),
             _ => Err(Failure::Kernel("it has no such way".to_owned())),
         }
@@ -131,7 +154,7 @@ fn attach_each(patterns: &Patterns, how: How, points: &[(usize, &Point)], state:
 
 /// All by one link. Where that fails for one of them, both halves by one link each, and so on.
 fn attach_together(patterns: &Patterns, points: &[(usize, &Point)], state: &mut State) {
-    let how = How::KprobeMulti;
+    let how = Way::KprobeMulti;
     if points.is_empty() {
         return;
     }
@@ -163,8 +186,8 @@ mod tests {
 
     #[test]
     fn one_link_for_all_comes_first_where_there_are_many() {
-        assert_eq!(ways(Attach::Auto, 20)[0], How::Fentry);
-        assert_eq!(ways(Attach::Auto, 200)[0], How::KprobeMulti);
-        assert_eq!(ways(Attach::Kprobe, 200), [How::Kprobe]);
+        assert_eq!(ways(Attach::Auto, 20)[0], Way::Fentry);
+        assert_eq!(ways(Attach::Auto, 200)[0], Way::KprobeMulti);
+        assert_eq!(ways(Attach::By(Way::Kprobe), 200), [Way::Kprobe]);
     }
 }

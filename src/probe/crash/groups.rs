@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::{MapCore, MapFlags};
 
-use super::abi::{Plain as _, fl_group};
-use super::object::Loaded;
+use super::Probe;
+use crate::probe::abi::{Plain as _, fl_group};
+use crate::probe::object::Loaded;
 
 /// One group as it stands.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ pub(super) fn hand_out_ids(object: &Loaded, groups: u32) -> Result<()> {
 }
 
 /// Reads all groups; `groups` is what `fl_config.groups` says.
-pub(super) fn read(object: &Loaded, groups: u32) -> Result<Groups> {
+pub(super) fn read(object: &Probe, groups: u32) -> Result<Groups> {
     let what = "failed to read the groups";
     let (facts, counts) = (object.map("fl_groups")?, object.map("fl_group_counts")?);
     let count_of = |id: u32| -> Result<Vec<u64>> {
@@ -96,7 +97,7 @@ pub(super) fn read(object: &Loaded, groups: u32) -> Result<Groups> {
 }
 
 /// The exemplar stack `id` up to the first frame without a build id; empty: it is not there.
-pub(super) fn stack(object: &Loaded, id: i32) -> Result<Vec<StackFrame>> {
+pub(super) fn stack(object: &Probe, id: i32) -> Result<Vec<StackFrame>> {
     const BYTES: usize = 32;
     const VALID: u32 = 1; // BPF_STACK_BUILD_ID_VALID
     let Ok(id) = u32::try_from(id) else { return Ok(Vec::new()) };

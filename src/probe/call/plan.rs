@@ -1,0 +1,124 @@
+//! What can be asked of the recorder.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use super::attach;
+use crate::probe::abi::call::{fl_fetch, fl_function, fl_function_flag, fl_limit};
+use crate::probe::{Attach, Filter};
+
+/// One way to see a function: what it is called there, and what to read of a call.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// The kernel's symbol, `__x64_sys_munmap`, `do_truncate`; for a tracepoint the system call's name, `munmap`.
+    pub symbol: String,
+    /// The id of the function in the kernel's BTF, which fentry needs.
+    pub btf_id: Option<u32>,
+    /// Parameters that the function has (of the symbol, so 1 for a system call's wrapper), 6 at most that are read.
+    pub parameters: u8,
+    /// enum fl_function_flag.
+    pub flags: u32,
+    /// With FL_FUNCTION_ANYONE: only where this argument has one of these bits; None: always.
+    pub anyone: Option<(u8, u64)>,
+    /// What to read, in order.
+    pub fetches: Vec<fl_fetch>,
+}
+
+/// One function that was asked for.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// As a kernel function (fentry, kprobe.multi, kprobe); None: there is no such symbol.
+    pub kernel: Option<Point>,
+    /// As a system call's pair of tracepoints; None: it is no system call.
+    pub syscall: Option<Point>,
+    /// Returning this is a trigger.
+    pub trigger: Option<i64>,
+}
+
+/// What the recorder is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which tasks are recorded.
+    pub filter: Filter,
+    /// Which functions: the place is the number.
+    pub functions: Vec<Function>,
+    /// Calls kept of each task: a power of two, 4 to 64.
+    pub calls: u32,
+    /// Tasks kept.
+    pub tasks: u32,
+    /// Keep the kernel's stack of each call.
+    pub kernel_stacks: bool,
+    /// Hand on calls as they end, at most so many a second.
+    pub live: Option<u32>,
+    /// Signals whose delivery is a trigger.
+    pub trigger_signals: Vec<u32>,
+    /// How to attach.
+    pub attach: Attach,
+    /// The kernel's types, where it doesn't show them itself.
+    pub btf: Option<PathBuf>,
+    /// Print libbpf's own messages.
+    pub verbose: bool,
+}
+
+impl Plan {
+    /// Refuses what the kernel programs can't follow.
+    pub(super) fn check(&self) -> Result<()> {
+        let (least, most) = (fl_limit::FL_LIMIT_CALLS_LEAST.0, fl_limit::FL_LIMIT_CALLS.0);
+        if !self.calls.is_power_of_two() || !(least..=most).contains(&self.calls) {
+            bail!("failed to keep {} calls of each task: give a power of two, {least} to {most}", self.calls);
+        }
+        let (many, most) = (self.functions.len(), fl_limit::FL_LIMIT_FUNCTIONS.0 as usize);
+        if many > most {
+            bail!("failed to watch {many} functions: {most} at most, name fewer or a narrower glob");
+        }
+        Ok(())
+    }
+
+    /// What the kernel programs are told of the functions: two entries for each, as a kernel function and as a system call.
+    pub(super) fn functions(&self) -> Result<Vec<fl_function>> {
+        let mut functions = Vec::new();
+        for Function { kernel, syscall, trigger } in &self.functions {
+            for point in [kernel, syscall] {
+                functions.push(point.as_ref().map_or(Ok(fl_function::default()), |point| told(point, *trigger))?);
+            }
+        }
+        // A section has something in it.
+        functions.resize(functions.len().max(1), fl_function::default());
+        Ok(functions)
+    }
+
+    /// Does anything go through the ring?
+    pub(super) fn has_samples(&self) -> bool {
+        self.live.is_some()
+            || !self.trigger_signals.is_empty()
+            || self.functions.iter().any(|function| function.trigger.is_some())
+    }
+}
+
+/// What the kernel programs are told of a function.
+fn told(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
+    let (anyone_argument, anyone_mask) = point.anyone.map_or((0, 0), |(argument, mask)| (u32::from(argument), mask));
+    let trigger_value = trigger.unwrap_or(0);
+    let mut told = fl_function {
+        flags: point.flags,
+        trigger: trigger_value,
+        anyone_mask,
+        anyone_argument,
+        ..fl_function::default()
+    };
+    if trigger.is_some() {
+        told.flags |= fl_function_flag::FL_FUNCTION_TRIGGER.0;
+    }
+    if point.fetches.iter().any(attach::is_read_at_end) {
+        told.flags |= fl_function_flag::FL_FUNCTION_AT_END.0;
+    }
+    if point.fetches.len() > told.fetches.len() {
+        bail!("failed to watch `{}`: {} values of a call at most", point.symbol, told.fetches.len());
+    }
+    told.fetch_count = point.fetches.len() as u32;
+    for (to, from) in told.fetches.iter_mut().zip(&point.fetches) {
+        *to = *from;
+    }
+    Ok(told)
+}

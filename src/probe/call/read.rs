@@ -1,0 +1,85 @@
+//! What the recorder has counted and kept.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, anyhow};
+use libbpf_rs::{MapCore as _, MapFlags};
+
+use super::attach::Hook;
+use super::{Recorder, Task};
+use crate::probe::abi::call::fl_counter;
+use crate::probe::losses::{self, Losses, RUNS_MISSED};
+
+/// What the kernel programs have counted, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls of tasks that are not watched.
+    pub filtered: u64,
+    /// Calls that were recorded.
+    pub calls: u64,
+    /// Of them, those that were seen to return.
+    pub returns: u64,
+    /// Tasks that were given room.
+    pub tasks: u64,
+    /// Triggers that fired.
+    pub triggers: u64,
+    /// Calls handed on as they ended.
+    pub live: u64,
+    /// What was not recorded or not handed on.
+    pub losses: Losses,
+}
+
+impl Recorder {
+    /// The last calls of this thread; None: none are kept.
+    ///
+    /// # Errors
+    /// Where the table can't be read.
+    pub fn task(&self, tid: u32) -> Result<Option<Task>> {
+        let what = || format!("failed to read the calls of thread {tid}");
+        let value = self.probe.map("fl_tasks")?.lookup(&tid.to_ne_bytes(), MapFlags::ANY).with_context(what)?;
+        value.map(|bytes| self.read(&bytes).with_context(what)).transpose()
+    }
+
+    /// The last calls of every task that is kept, dead ones included.
+    ///
+    /// # Errors
+    /// Where the table can't be read.
+    pub fn tasks(&self) -> Result<Vec<Task>> {
+        let what = "failed to read the calls of all tasks";
+        let map = self.probe.map("fl_tasks")?;
+        // All in one batch: libbpf-rs takes one that is not full for the last, and a hash table's seldom are.
+        let entries = map.lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY).context(what)?;
+        entries.map(|(_, bytes)| self.read(&bytes).context(what)).collect()
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Task> {
+        Task::from_value(bytes, self.probe.plan.calls).ok_or_else(|| anyhow!("an entry of another size"))
+    }
+
+    /// The return addresses of a kernel stack, innermost first; None: there is none by that number.
+    pub fn stack(&self, id: i32) -> Option<Vec<u64>> {
+        let id = u32::try_from(id).ok()?;
+        let bytes = self.probe.map("fl_call_stacks").ok()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
+        let frames = bytes.chunks_exact(8).filter_map(|frame| Some(u64::from_ne_bytes(frame.try_into().ok()?)));
+        Some(frames.take_while(|&frame| frame != 0).collect())
+    }
+
+    /// What has been counted since the start.
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let count = |which: fl_counter| self.probe.count(which.0);
+        // One program may be behind several hooks.
+        let programs: BTreeMap<u32, u64> = self.hooks.iter().filter_map(Hook::runs_missed).collect();
+        Ok(Counters {
+            filtered: count(fl_counter::FL_FILTERED)?,
+            calls: count(fl_counter::FL_CALLS)?,
+            returns: count(fl_counter::FL_RETURNS)?,
+            tasks: count(fl_counter::FL_TASKS)?,
+            triggers: count(fl_counter::FL_TRIGGERS)?,
+            live: count(fl_counter::FL_LIVE)?,
+            losses: self.probe.losses(&losses::CALL)?.with(RUNS_MISSED, programs.into_values().sum()),
+        })
+    }
+}

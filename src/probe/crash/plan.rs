@@ -1,0 +1,141 @@
+//! What can be asked of the crash probe.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::probe::engine::Kernel;
+use crate::probe::{Attach, Filter, Way};
+use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
+
+/// What the kernel program is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which tasks.
+    pub filter: Filter,
+    /// Which signals, 1 to 64.
+    pub signals: Vec<u32>,
+    /// How many frames to walk.
+    pub frames: u32,
+    /// How much of the stack to copy, bytes.
+    pub stack_bytes: u32,
+    /// Send a sample of handled and ignored signals too.
+    pub show_handled: bool,
+    /// Count by group; `None` means that they are counted only in all.
+    pub groups: Option<GroupTable>,
+    /// How many samples to send.
+    pub samples: Budget,
+    /// How to hook the kernel.
+    pub attach: Attach,
+    /// Types of the kernel, where it doesn't show them itself.
+    pub btf: Option<PathBuf>,
+    /// Print libbpf's own messages.
+    pub verbose: bool,
+}
+
+impl Plan {
+    /// Is a signal watched whose sender the kernel forgets before the signal is delivered?
+    pub(super) fn needs_senders(&self, way: Way) -> bool {
+        way != Way::Kprobe && self.signals.iter().any(|signal| !CORE_SIGNALS.contains(signal))
+    }
+
+    /// Does the kernel (before v5.16) deliver no signal to a process that seccomp ends, so that do_coredump is hooked beside
+    /// signal_deliver? Only as `auto`: who names a way gets that way.
+    pub(super) fn needs_seccomp_kills(&self, kernel: Kernel) -> bool {
+        let asked = self.attach == Attach::Auto && self.signals.contains(&SIGSYS);
+        asked && kernel.kprobes && !kernel.delivers_seccomp_kills
+    }
+
+    pub(super) fn check_kprobes(&self) -> Result<()> {
+        match self.signals.iter().find(|signal| !CORE_SIGNALS.contains(signal)) {
+            Some(&other) => {
+                bail!("failed to watch {} by kprobes: they show signals that dump core only", signal_name(other))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The room for groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupTable {
+    /// How many groups, 1 and more.
+    pub groups: u32,
+    /// How many of their stacks.
+    pub stacks: u32,
+}
+
+/// Which events get a sample, beside being counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// So many of each group at once; `None` means all.
+    pub first: Option<u32>,
+    /// Then one after each such time.
+    pub interval: Duration,
+    /// So many a second of all groups; `None` means all.
+    pub rate: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::engine::Spec as _;
+    use crate::probe::hook::Hook;
+
+    const NEW: Kernel =
+        Kernel { kprobes: true, perf_events: true, exits_with_memory: true, delivers_seccomp_kills: true };
+    const OLD: Kernel = Kernel { exits_with_memory: false, delivers_seccomp_kills: false, ..NEW };
+
+    fn plan(attach: Attach) -> Plan {
+        Plan {
+            filter: Filter::default(),
+            signals: vec![SIGSYS],
+            frames: 16,
+            stack_bytes: 0,
+            show_handled: false,
+            groups: None,
+            samples: Budget::default(),
+            attach,
+            btf: None,
+            verbose: false,
+        }
+    }
+
+    /// Where programs run, whichever of them can be attached.
+    fn places(plan: &Plan, way: Way, kernel: Kernel) -> Vec<String> {
+        let hooks = plan.hooks(way, kernel).unwrap();
+        Hook::all(&hooks).iter().map(|at| format!("{} {}", at.program, at.words())).collect()
+    }
+
+    #[test]
+    fn only_auto_and_only_old_kernels_add_the_kprobe_for_seccomp() {
+        let (deliver, exit) = ("fl_deliver raw_tp/signal_deliver", "fl_end kprobe/do_group_exit");
+        let coredump = "fl_end kprobe/do_coredump";
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, OLD), [deliver, coredump, exit]);
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, NEW), [deliver, exit]);
+        assert_eq!(places(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, OLD), [deliver, exit]);
+        let none = Kernel { kprobes: false, ..OLD };
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, none), [deliver], "kprobes are needed for both");
+    }
+
+    #[test]
+    fn exits_are_seen_by_the_tracepoint_where_there_are_no_kprobes() {
+        let none = Kernel { kprobes: false, ..NEW };
+        let expected = ["fl_deliver raw_tp/signal_deliver", "fl_deliver raw_tp/sched_process_exit"];
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, none), expected);
+    }
+
+    #[test]
+    fn a_program_that_was_not_asked_for_is_not_named() {
+        let named = |plan: &Plan| {
+            let hooks = plan.hooks(Way::Tracepoint, NEW).unwrap();
+            Hook::all(&hooks).iter().map(|at| at.program).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&plan(Attach::Auto)), ["fl_deliver", "fl_end"]);
+        let filter = Filter { command: true, ..Filter::default() };
+        let all = Plan { filter, signals: vec![15], ..plan(Attach::Auto) };
+        assert_eq!(named(&all), ["fl_deliver", "fl_generate", "fl_end", "fl_exit", "fl_fork"]);
+        assert!(all.hooks(Way::Kprobe, NEW).is_err(), "kprobes show signals that dump core");
+    }
+}

@@ -1,0 +1,94 @@
+//! What the crash probe has counted, and what it is told while it runs.
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::{MapCore as _, MapFlags};
+
+use super::groups::{self, Groups, StackFrame};
+use super::{GroupTable, Probe};
+use crate::probe::abi::{fl_counter, fl_libc, libc_bytes};
+use crate::probe::losses::{self, Losses};
+
+/// One number for each line of `enum fl_counter`, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Deliveries of a watched signal to a watched task, but for those that ended a caught fault, and the latter.
+    pub matched: u64,
+    /// Deliveries of a watched signal that the filters left out.
+    pub filtered: u64,
+    /// Matched ones that ended their process.
+    pub fatal: u64,
+    /// Ends of processes after a handler took their fault.
+    pub caught: u64,
+    /// Matched ones that a handler took.
+    pub handled: u64,
+    /// Matched ones that were ignored.
+    pub ignored: u64,
+    /// Samples handed to user space.
+    pub records: u64,
+    /// What was not sent, not watched or not seen. Of what was not sent nothing is missing in `matched`.
+    pub losses: Losses,
+}
+
+impl Probe {
+    /// Lets the kernel program read what these files of glibc say before they abort: for each the place of its `__abort_msg` in a
+    /// process that has mapped the file at address 0.
+    ///
+    /// # Errors
+    /// Where the table takes no more.
+    pub fn know_libcs(&self, files: &[(fl_libc, u64)]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let known = self.map("fl_libcs")?;
+        for (file, place) in files {
+            known
+                .update(&libc_bytes(file), &place.to_ne_bytes(), MapFlags::ANY)
+                .context("failed to tell the probe of a libc")?;
+        }
+        Ok(())
+    }
+
+    /// What has been counted by group since the start; empty where the plan has no groups.
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn groups(&self) -> Result<Groups> {
+        match self.group_limit() {
+            0 => Ok(Groups::default()),
+            groups => groups::read(self, groups),
+        }
+    }
+
+    /// The room for groups; 0: the plan has none.
+    pub fn group_limit(&self) -> u32 {
+        self.plan.groups.map_or(0, |GroupTable { groups, .. }| groups)
+    }
+
+    /// The stack that was taken of a group's first event, innermost frame first; empty: there is none.
+    ///
+    /// # Errors
+    /// Where the map can't be read.
+    pub fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
+        groups::stack(self, id)
+    }
+
+    /// What has been counted since the start.
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let count = |which: fl_counter| self.count(which.0);
+        let (fatal, caught) = (count(fl_counter::FL_FATAL)?, count(fl_counter::FL_CAUGHT)?);
+        let (handled, ignored) = (count(fl_counter::FL_HANDLED)?, count(fl_counter::FL_IGNORED)?);
+        Ok(Counters {
+            matched: fatal + caught + handled + ignored,
+            filtered: count(fl_counter::FL_FILTERED)?,
+            fatal,
+            caught,
+            handled,
+            ignored,
+            records: count(fl_counter::FL_RECORDS)?,
+            losses: self.losses(&losses::CRASH)?,
+        })
+    }
+}

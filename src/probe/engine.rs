@@ -1,0 +1,383 @@
+//! The one way to a probe: open its object, choose the programs that the hooks of a way name, size the tables, load, filter, attach.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+use libbpf_rs::{Link, Map, ProgramMut};
+
+use super::hook::{At, Attach, Hook, Point, Way};
+use super::losses::{Loss, Losses};
+use super::object::{Build, Builds, Loaded, Opened, has_typed_loads};
+use super::tracefs::Tracefs;
+use super::{Filter, Ring, load, perf};
+use crate::host;
+
+/// What the plan of every probe has.
+#[derive(Clone, Copy)]
+pub struct Asked<'plan> {
+    pub(super) filter: &'plan Filter,
+    pub(super) attach: Attach,
+    pub(super) btf: Option<&'plan Path>,
+    pub(super) verbose: bool,
+}
+
+/// What the kernel has, as far as ways and hooks depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    pub(super) kprobes: bool,
+    /// Software events of perf may be had.
+    pub(super) perf_events: bool,
+    /// A program at sched_process_exit can read the memory of the task that exits (v6.16).
+    pub(super) exits_with_memory: bool,
+    /// A process that seccomp ends gets a signal delivered (v5.16).
+    pub(super) delivers_seccomp_kills: bool,
+}
+
+/// Room in the ring for so many samples of so many bytes, until user space comes to read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub(super) samples: usize,
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    /// A ring's size is a power of two, and at least a page.
+    fn ring_bytes(self) -> usize {
+        const PAGE_BYTES_MAX: usize = 64 << 10;
+        (self.samples * self.bytes).next_power_of_two().max(PAGE_BYTES_MAX)
+    }
+}
+
+/// What there is to know of a probe: it is a declaration, and its plan is what was asked of it.
+pub trait Spec: Clone {
+    /// What its ring brings.
+    type Sample;
+    /// What its reader keeps between two looks.
+    type State: Default;
+
+    /// Its programs.
+    const OBJECT: Builds;
+    /// What `auto` tries, best first.
+    const WAYS: &'static [Way];
+
+    /// What the user asked for.
+    fn asked(&self) -> Asked<'_>;
+
+    /// The ways to try for one that the user names.
+    fn ways_of(way: Way) -> Vec<Way> {
+        vec![way]
+    }
+
+    /// What a way consists of, in the order in which it is attached. Programs that are not among them are not loaded.
+    fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>>;
+
+    /// A way in words; `None`: its hooks say it.
+    fn words(_way: Way) -> Option<&'static str> {
+        None
+    }
+
+    /// Writes `fl_config`, and what else is decided before the programs are verified.
+    fn configure(&self, way: Way, kernel: Kernel, object: &mut Opened) -> Result<()>;
+
+    /// How many entries tables have, but for those of the filter: no table is kept that was not asked for.
+    fn tables(&self, way: Way, kernel: Kernel) -> Vec<(&'static str, usize)>;
+
+    /// The ring; `None` means that it is as the object has it.
+    fn ring(&self) -> Option<Room>;
+
+    /// Fills tables before any program runs.
+    fn fill(&self, _object: &Loaded) -> Result<()> {
+        Ok(())
+    }
+
+    /// The sample in `bytes`; `None` means that it is none of this probe's.
+    fn sample(&self, bytes: &[u8]) -> Option<Self::Sample>;
+}
+
+/// An attached probe. Dropping it detaches every program.
+pub struct Probe<S: Spec> {
+    /// Detached before the object goes.
+    links: Vec<Link>,
+    object: Loaded,
+    build: Build,
+    way: Way,
+    words: Vec<String>,
+    /// Of each program that is attached, what its runs count as that the kernel leaves out.
+    programs: BTreeMap<&'static str, Option<&'static str>>,
+    pub(super) plan: S,
+    pub(super) state: S::State,
+}
+
+/// The ways to try and the builds to try them with, best first.
+fn attempts<S: Spec>(attach: Attach, typed_loads: bool, kprobes: bool) -> Result<Vec<(Way, Build)>> {
+    let ways = match attach {
+        Attach::By(Way::Kprobe) if !kprobes => {
+            bail!("failed to attach kprobes: this kernel has none (CONFIG_KPROBES), use --attach tracepoint")
+        }
+        Attach::By(way) => S::ways_of(way),
+        Attach::Auto => S::WAYS.iter().copied().filter(|&way| way != Way::Kprobe || kprobes).collect(),
+    };
+    let builds = |way| match way {
+        // What lockdown forbids, kprobes are forbidden as well.
+        Way::Kprobe => &[Build::Plain][..],
+        _ if typed_loads => &[Build::Typed, Build::Plain],
+        _ => &[Build::Plain],
+    };
+    Ok(ways.into_iter().flat_map(|way| builds(way).iter().map(move |&build| (way, build))).collect())
+}
+
+/// Chooses the programs and tables of an object that is open.
+fn choose<S: Spec>(plan: &S, hooks: &[Hook], tables: Vec<(&str, usize)>, object: &mut Opened) -> Result<()> {
+    let filter = plan.asked().filter;
+    object.configure("fl_filter_config", &filter.config()?)?;
+    let named = Hook::all(hooks);
+    object.autoload(|program| named.iter().any(|at| at.program == program));
+    for (table, entries) in tables {
+        object.resize(table, entries)?;
+    }
+    object.resize("fl_pids", filter.pids.len())?;
+    if !filter.command {
+        object.resize("fl_descendants", 1)?;
+    }
+    match plan.ring() {
+        Some(room) => object.resize("fl_ring", room.ring_bytes()),
+        None => Ok(()),
+    }
+}
+
+impl<S: Spec> Probe<S> {
+    /// Loads the programs of the best way that works and attaches each by itself.
+    ///
+    /// # Errors
+    /// Missing privileges, a kernel without BTF, a verifier that refuses, a hook that isn't there: one line with the cure
+    /// if there is one.
+    pub fn start(plan: &S) -> Result<Self> {
+        Self::start_with(plan, |_| Ok(())).map(|(probe, ())| probe)
+    }
+
+    /// The same. `before_load` sees the object as it goes to the kernel.
+    pub(super) fn start_with<T>(plan: &S, before_load: impl Fn(&mut Opened) -> Result<T>) -> Result<(Self, T)> {
+        let asked = plan.asked();
+        load::prepare(asked.verbose);
+        let (typed_loads, kprobes) = (asked.btf.is_none() && has_typed_loads(), host::has_kprobe_pmu());
+        let mut refusal = None;
+        for (way, build) in attempts::<S>(asked.attach, typed_loads, kprobes)? {
+            match Self::attempt(plan, way, build, &before_load) {
+                Ok(probe) => return Ok(probe),
+                // What the best way was refused for is what the user can do something about.
+                Err(why) => refusal = refusal.or(Some(why)),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| anyhow!("failed to attach: there is no way to")))
+    }
+
+    fn attempt<T>(
+        plan: &S,
+        way: Way,
+        build: Build,
+        before_load: impl Fn(&mut Opened) -> Result<T>,
+    ) -> Result<(Self, T)> {
+        let asked = plan.asked();
+        let mut object = Opened::open(S::OBJECT, build, asked.btf)?;
+        let kernel = object.kernel();
+        let hooks = plan.hooks(way, kernel)?;
+        plan.configure(way, kernel, &mut object)?;
+        choose(plan, &hooks, plan.tables(way, kernel), &mut object)?;
+        let more = before_load(&mut object)?;
+        let object = object.load()?;
+        asked.filter.apply(&object.map("fl_pids")?, &object.map("fl_cgroups")?)?;
+        plan.fill(&object)?;
+        let mut links = Links::default();
+        links.attach_all(&object, &hooks)?;
+        let mut programs = BTreeMap::new();
+        for at in &links.attached {
+            programs.entry(at.program).or_insert(at.missed);
+        }
+        let words = match S::words(way) {
+            Some(words) => vec![words.to_owned()],
+            None => links.attached.iter().filter(|at| at.is_shown).map(|at| at.words()).collect(),
+        };
+        let (links, plan, state) = (links.links, plan.clone(), S::State::default());
+        Ok((Self { links, object, build, way, words, programs, plan, state }, more))
+    }
+
+    /// How the programs read kernel memory.
+    pub fn build(&self) -> Build {
+        self.build
+    }
+
+    /// How the kernel is hooked.
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
+    /// The hooks in use, for the line that says so.
+    pub fn attached(&self) -> &[String] {
+        &self.words
+    }
+
+    /// The samples, each handed to `take`.
+    ///
+    /// # Errors
+    /// Where the ring can't be mapped.
+    pub fn ring<'take>(&self, mut take: impl FnMut(S::Sample) + 'take) -> Result<Ring<'take>>
+    where
+        S: 'take,
+    {
+        let plan = self.plan.clone();
+        Ring::new(&self.map("fl_ring")?, move |bytes| {
+            if let Some(sample) = plan.sample(bytes) {
+                take(sample);
+            }
+        })
+    }
+
+    /// Detaches everything: what is counted now stays as it is.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    pub(super) fn map(&self, name: &str) -> Result<Map<'_>> {
+        self.object.map(name)
+    }
+
+    /// Attaches these hooks until the links are dropped.
+    pub(super) fn attach_for_now(&self, hooks: &[Hook]) -> Result<Vec<Link>> {
+        let mut links = Links::default();
+        links.attach_all(&self.object, hooks)?;
+        Ok(links.links)
+    }
+
+    /// Is this program attached?
+    pub(super) fn has(&self, program: &str) -> bool {
+        self.programs.contains_key(program)
+    }
+
+    /// One counter of `enum fl_counter`, since the start.
+    pub(super) fn count(&self, counter: u32) -> Result<u64> {
+        super::counters::sum(&self.map("fl_counters")?, counter)
+    }
+
+    /// What was lost since the start: what the programs have counted, and what the kernel kept from them.
+    pub(super) fn losses(&self, table: &'static [Loss]) -> Result<Losses> {
+        let mut losses = Losses::read(table, &self.map("fl_counters")?)?;
+        for (program, missed) in &self.programs {
+            if let Some(reason) = missed {
+                losses.add(reason, self.object.runs_missed(program));
+            }
+        }
+        Ok(losses)
+    }
+}
+
+/// What is being attached.
+#[derive(Default)]
+struct Links<'hooks> {
+    links: Vec<Link>,
+    attached: Vec<&'hooks At>,
+    tracefs: Option<Tracefs>,
+}
+
+impl<'hooks> Links<'hooks> {
+    fn attach_all(&mut self, object: &Loaded, hooks: &'hooks [Hook]) -> Result<()> {
+        for hook in hooks {
+            match hook {
+                Hook::At(at) => self.attach(object, at)?,
+                Hook::FirstOf(lists) => self.attach_first(object, lists)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_first(&mut self, object: &Loaded, lists: &'hooks [Vec<Hook>]) -> Result<()> {
+        let (links, attached) = (self.links.len(), self.attached.len());
+        let mut result = Ok(());
+        for list in lists {
+            result = self.attach_all(object, list);
+            if result.is_ok() {
+                break;
+            }
+            self.links.truncate(links);
+            self.attached.truncate(attached);
+        }
+        result
+    }
+
+    fn attach(&mut self, object: &Loaded, at: &'hooks At) -> Result<()> {
+        let program = object.program(at.program)?;
+        match &at.point {
+            Point::Raw(name) => {
+                let what = format!("attach to raw tracepoint `{name}`");
+                self.links.push(load::step(&what, program.attach_raw_tracepoint(name))?);
+            }
+            Point::Function(name) => self.links.push(attach_kprobe(&program, false, name)?),
+            Point::Return(name) => self.links.push(attach_kprobe(&program, true, name)?),
+            Point::Syscall(name) => {
+                let tracefs = match self.tracefs.take() {
+                    Some(tracefs) => tracefs,
+                    None => Tracefs::open()?,
+                };
+                self.links.extend(self.tracefs.insert(tracefs).attach_syscall(&program, name)?);
+            }
+            Point::Software(event, name) => self.links.extend(perf::attach_software_event(&program, *event, name)?),
+            Point::Later => {}
+        }
+        self.attached.push(at);
+        Ok(())
+    }
+}
+
+fn attach_kprobe(program: &ProgramMut<'_>, is_return: bool, function: &str) -> Result<Link> {
+    let what = format!("attach to kernel function `{function}`");
+    load::step(&what, program.attach_kprobe(is_return, function))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{crash, memory, pagefault, signal};
+
+    fn of<S: Spec>(attach: Attach, typed_loads: bool, kprobes: bool) -> Vec<(Way, Build)> {
+        attempts::<S>(attach, typed_loads, kprobes).unwrap()
+    }
+
+    fn ways<S: Spec>(attach: Attach, kprobes: bool) -> Vec<Way> {
+        of::<S>(attach, false, kprobes).into_iter().map(|(way, _)| way).collect()
+    }
+
+    #[test]
+    fn typed_loads_are_preferred_where_the_kernel_has_them_but_not_with_kprobes() {
+        let all = [(Way::Tracepoint, Build::Typed), (Way::Tracepoint, Build::Plain), (Way::Kprobe, Build::Plain)];
+        assert_eq!(of::<crash::Plan>(Attach::Auto, true, true), all);
+        assert_eq!(of::<crash::Plan>(Attach::Auto, false, false), [(Way::Tracepoint, Build::Plain)]);
+        assert_eq!(of::<memory::Plan>(Attach::By(Way::Kprobe), true, true), [(Way::Kprobe, Build::Plain)]);
+        let perf = [(Way::Perf, Build::Typed), (Way::Perf, Build::Plain)];
+        assert_eq!(of::<pagefault::Plan>(Attach::By(Way::Perf), true, true), perf);
+    }
+
+    #[test]
+    fn auto_goes_from_the_best_to_what_is_always_there() {
+        assert_eq!(ways::<signal::Plan>(Attach::Auto, true), [Way::Tracepoint, Way::Kprobe, Way::Syscall]);
+        assert_eq!(ways::<signal::Plan>(Attach::Auto, false), [Way::Tracepoint, Way::Syscall]);
+        assert_eq!(ways::<pagefault::Plan>(Attach::Auto, true), [Way::Tracepoint, Way::Kprobe, Way::Perf]);
+        assert_eq!(ways::<pagefault::Plan>(Attach::Auto, false), [Way::Tracepoint, Way::Perf]);
+        assert_eq!(ways::<memory::Plan>(Attach::Auto, true), [Way::Tracepoint, Way::Kprobe, Way::Raw]);
+        assert_eq!(ways::<memory::Plan>(Attach::Auto, false), [Way::Tracepoint, Way::Raw]);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_all_that_is_tried() {
+        for way in [Way::Tracepoint, Way::Kprobe, Way::Perf] {
+            assert_eq!(ways::<pagefault::Plan>(Attach::By(way), true), [way]);
+        }
+        assert_eq!(ways::<memory::Plan>(Attach::By(Way::Tracepoint), true), [Way::Tracepoint, Way::Raw]);
+        assert!(attempts::<signal::Plan>(Attach::By(Way::Kprobe), false, false).is_err());
+    }
+
+    #[test]
+    fn a_ring_is_a_power_of_two() {
+        assert_eq!(Room { samples: 30, bytes: 64 << 10 }.ring_bytes(), 2 << 20);
+        assert_eq!(Room { samples: 1, bytes: 1 }.ring_bytes(), 64 << 10);
+    }
+}

@@ -1,0 +1,192 @@
+//! Where programs run: the ways to hook the kernel, and the hooks that a way consists of.
+
+use libbpf_rs::libbpf_sys::{PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_PAGE_FAULTS_MAJ};
+use serde::Serialize;
+
+use super::losses::{FORKS_MISSED, RUNS_MISSED};
+
+/// A way to hook the kernel. What it consists of is each probe's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// The tracepoints that the probe is made for.
+    Tracepoint,
+    /// The tracepoints of all system calls, for those of single ones.
+    Raw,
+    /// The entries of system calls: what they were given, and nothing that the kernel does by itself.
+    Syscall,
+    /// Kprobes, and kretprobes.
+    Kprobe,
+    /// One kprobe.multi and kretprobe.multi for many functions.
+    KprobeMulti,
+    /// fentry and fexit.
+    Fentry,
+    /// The perf software event.
+    Perf,
+}
+
+impl Way {
+    /// As it is typed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tracepoint => "tracepoint",
+            Self::Raw => "raw",
+            Self::Syscall => "syscall",
+            Self::Kprobe => "kprobe",
+            Self::KprobeMulti => "kprobe_multi",
+            Self::Fentry => "fentry",
+            Self::Perf => "perf",
+        }
+    }
+}
+
+/// What a user asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attach {
+    /// The best way that works.
+    #[default]
+    Auto,
+    /// This way, and no other.
+    By(Way),
+}
+
+/// Where one program runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// A raw tracepoint.
+    Raw(&'static str),
+    /// The entry of a kernel function.
+    Function(String),
+    /// The end of a kernel function.
+    Return(String),
+    /// A tracepoint of one system call, as `sys_enter_mmap`. Nothing where the kernel has no such call.
+    Syscall(String),
+    /// A perf software event, `PERF_COUNT_SW_*`, and its name.
+    Software(u32, &'static str),
+    /// Nowhere yet: the probe attaches it while it needs it.
+    Later,
+}
+
+/// A program and where it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    pub(super) program: &'static str,
+    pub(super) point: Point,
+    /// It is named in the line that says what is watched.
+    pub(super) is_shown: bool,
+    /// The loss that a run counts as which the kernel leaves out; `None` means that it heals. A program has one, whatever its hooks:
+    /// that of the first.
+    pub(super) missed: Option<&'static str>,
+}
+
+impl At {
+    /// As the line has it that says what is watched.
+    pub(super) fn words(&self) -> String {
+        match &self.point {
+            Point::Raw(name) => format!("raw_tp/{name}"),
+            Point::Function(name) | Point::Return(name) => format!("kprobe/{name}"),
+            Point::Syscall(name) => format!("tp/{name}"),
+            Point::Software(_, name) => format!("perf/{name}"),
+            Point::Later => self.program.to_owned(),
+        }
+    }
+}
+
+/// One part of a way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// One program at one point.
+    At(At),
+    /// The first of these lists that can be attached. An empty one at the end: something is gained by the others, and nothing that
+    /// was asked for is lost without them.
+    FirstOf(Vec<Vec<Hook>>),
+}
+
+impl Hook {
+    fn at(program: &'static str, point: Point) -> Self {
+        Self::At(At { program, point, is_shown: false, missed: Some(RUNS_MISSED) })
+    }
+
+    /// At a raw tracepoint.
+    pub(super) fn raw(program: &'static str, tracepoint: &'static str) -> Self {
+        Self::at(program, Point::Raw(tracepoint))
+    }
+
+    /// At the entry of a kernel function.
+    pub(super) fn kprobe(program: &'static str, function: impl Into<String>) -> Self {
+        Self::at(program, Point::Function(function.into()))
+    }
+
+    /// At the end of a kernel function.
+    pub(super) fn kretprobe(program: &'static str, function: impl Into<String>) -> Self {
+        Self::at(program, Point::Return(function.into()))
+    }
+
+    /// At a tracepoint of one system call.
+    pub(super) fn syscall(program: &'static str, name: String) -> Self {
+        Self::at(program, Point::Syscall(name))
+    }
+
+    /// At every page fault, as perf counts them.
+    pub(super) fn page_faults(program: &'static str) -> Self {
+        Self::at(program, Point::Software(PERF_COUNT_SW_PAGE_FAULTS, "page-faults"))
+    }
+
+    /// At every major page fault.
+    pub(super) fn major_faults(program: &'static str) -> Self {
+        Self::at(program, Point::Software(PERF_COUNT_SW_PAGE_FAULTS_MAJ, "major-faults"))
+    }
+
+    /// Loaded, and attached by the probe itself.
+    pub(super) fn later(program: &'static str) -> Self {
+        Self::at(program, Point::Later)
+    }
+
+    /// One function that has another name on some kernels.
+    pub(super) fn kprobe_by_either(program: &'static str, names: [&str; 2]) -> Self {
+        Self::FirstOf(names.map(|name| vec![Self::kprobe(program, name).shown()]).to_vec())
+    }
+
+    /// The fork and the exit of tasks, which are only followed. The exit first: a process must not be remembered that nobody forgets.
+    /// A run that is left out heals, as good as always (bpf/include/filter.bpf.h), and so is counted by itself.
+    pub(super) fn follow() -> [Self; 2] {
+        [
+            Self::raw("fl_exit", "sched_process_exit").missed_as(None),
+            Self::raw("fl_fork", "sched_process_fork").missed_as(Some(FORKS_MISSED)),
+        ]
+    }
+
+    fn map(self, change: impl FnOnce(At) -> At) -> Self {
+        match self {
+            Self::At(at) => Self::At(change(at)),
+            lists @ Self::FirstOf(_) => lists,
+        }
+    }
+
+    /// The same, named in the line that says what is watched.
+    pub(super) fn shown(self) -> Self {
+        self.map(|at| At { is_shown: true, ..at })
+    }
+
+    /// The same, where what the kernel leaves out counts as this loss.
+    pub(super) fn missed_as(self, missed: Option<&'static str>) -> Self {
+        self.map(|at| At { missed, ..at })
+    }
+
+    /// The same, where nothing is lost without it.
+    pub(super) fn optional(self) -> Self {
+        Self::FirstOf(vec![vec![self], Vec::new()])
+    }
+
+    /// All programs and points of these hooks, whichever are attached in the end.
+    pub(super) fn all(hooks: &[Self]) -> Vec<&At> {
+        let mut all = Vec::new();
+        for hook in hooks {
+            match hook {
+                Self::At(at) => all.push(at),
+                Self::FirstOf(lists) => all.extend(lists.iter().flat_map(|list| Self::all(list))),
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,89 @@
+//! What can be asked of the page fault probe.
+
+use std::path::PathBuf;
+
+use crate::probe::abi::pagefault::fl_fault_by;
+use crate::probe::losses::RUNS_MISSED;
+use crate::probe::{Attach, Filter, Way};
+
+/// What faults are counted by, beside process, mode and error code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// Nothing else.
+    #[default]
+    Process,
+    /// The page that was accessed.
+    Address,
+    /// The instruction that accessed it.
+    Instruction,
+    /// The mapping.
+    Vma,
+    /// The file that is mapped there.
+    File,
+    /// The user's stack.
+    Stack,
+}
+
+impl By {
+    pub(super) fn number(self) -> fl_fault_by {
+        match self {
+            Self::Process => fl_fault_by::FL_BY_PROCESS,
+            Self::Address => fl_fault_by::FL_BY_ADDRESS,
+            Self::Instruction => fl_fault_by::FL_BY_INSTRUCTION,
+            Self::Vma => fl_fault_by::FL_BY_VMA,
+            Self::File => fl_fault_by::FL_BY_FILE,
+            Self::Stack => fl_fault_by::FL_BY_STACK,
+        }
+    }
+}
+
+/// Which single faults get a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// Every so many of each processor, 1 and more.
+    pub each: u32,
+    /// So many a second; None: no limit.
+    pub rate: Option<u32>,
+}
+
+/// What the kernel programs are to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which tasks.
+    pub filter: Filter,
+    /// What to count by.
+    pub by: By,
+    /// Look up what kind of memory the address is in.
+    pub classes: bool,
+    /// Faults in user mode.
+    pub user: bool,
+    /// Faults in kernel mode.
+    pub kernel: bool,
+    /// How many frames to walk for [`By::Stack`].
+    pub frames: u32,
+    /// Room for so many keys in one interval.
+    pub keys: u32,
+    /// Room for so many stacks that were not read yet.
+    pub stacks: u32,
+    /// Records of single faults; None: none.
+    pub events: Option<Events>,
+    /// How to hook the kernel.
+    pub attach: Attach,
+    /// Types of the kernel, where it doesn't show them itself.
+    pub btf: Option<PathBuf>,
+    /// Print libbpf's own messages.
+    pub verbose: bool,
+}
+
+impl Plan {
+    /// Does the kernel count what it keeps from these programs, and nothing else with it? Not for perf events; and our own reading of a
+    /// stack faults, which it keeps from us as well.
+    pub(super) fn tells_missed(&self, way: Way) -> bool {
+        way != Way::Perf && self.by != By::Stack
+    }
+
+    /// The loss that such runs count as.
+    pub(super) fn missed(&self, way: Way) -> Option<&'static str> {
+        self.tells_missed(way).then_some(RUNS_MISSED)
+    }
+}

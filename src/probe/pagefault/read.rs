@@ -1,0 +1,155 @@
+//! What the page fault probe has counted.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::{Map, MapCore as _, MapFlags};
+
+use super::Probe;
+use crate::probe::abi::Plain as _;
+use crate::probe::abi::pagefault::{
+    fl_counter, fl_fault_key, fl_fault_process, fl_stack_frames, fl_stack_place, key_from_bytes,
+};
+use crate::probe::losses::{self, Losses, RUNS_MISSED};
+
+/// What was counted in one epoch.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Faults by key.
+    pub faults: Vec<(fl_fault_key, u64)>,
+    /// Major ones among them, or among those of the epoch before.
+    pub majors: Vec<(fl_fault_key, u64)>,
+}
+
+/// One number for each line of `enum fl_counter`, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Faults that the filters left out.
+    pub filtered: u64,
+    /// Major faults.
+    pub major: u64,
+    /// Single faults handed to user space.
+    pub events: u64,
+    /// What found no place in the table, was not told, not watched or not seen. What was not told is counted all the same.
+    pub losses: Losses,
+}
+
+impl Probe {
+    /// Are major faults told from minor ones?
+    pub fn tells_majors(&self) -> bool {
+        self.has("fl_major")
+    }
+
+    /// What was counted since the last call, and out of the table with it: nothing is lost or counted twice.
+    ///
+    /// # Errors
+    /// Where a table can't be read.
+    pub fn drain(&mut self) -> Result<Counts> {
+        let (old, new) = (self.state, self.state ^ 1);
+        let epochs = self.map("fl_epochs")?;
+        let what = "failed to begin a new epoch";
+        epochs.update(&0u32.to_ne_bytes(), &new.to_ne_bytes(), MapFlags::ANY).context(what)?;
+        self.state = new;
+        await_programs();
+        let sum = |map: &Map<'_>, key: &[u8]| -> Result<u64> {
+            let values = map.lookup_percpu(key, MapFlags::ANY)?.unwrap_or_default();
+            Ok(values.iter().filter_map(|value| number(value)).sum())
+        };
+        let one = |map: &Map<'_>, key: &[u8]| -> Result<u64> {
+            Ok(map.lookup(key, MapFlags::ANY)?.as_deref().and_then(number).unwrap_or(0))
+        };
+        Ok(Counts {
+            faults: take(&self.map("fl_faults")?, old, sum).context("failed to read the faults")?,
+            majors: take(&self.map("fl_majors")?, old, one).context("failed to read the major faults")?,
+        })
+    }
+
+    /// The name and relations of a process that had faults lately; None: forgotten.
+    ///
+    /// # Errors
+    /// Where the table can't be read.
+    pub fn process(&self, tgid: u32) -> Result<Option<fl_fault_process>> {
+        let what = "failed to read the name of a process";
+        let value = self.map("fl_processes")?.lookup(&tgid.to_ne_bytes(), MapFlags::ANY).context(what)?;
+        Ok(value.as_deref().and_then(fl_fault_process::read))
+    }
+
+    /// The stacks of these hashes ([`By::Stack`]), innermost frame first, and out of the table with them. Those that were
+    /// lost are not among them.
+    ///
+    /// # Errors
+    /// Where a table can't be read.
+    pub fn take_stacks(&self, hashes: &[u64]) -> Result<HashMap<u64, Vec<u64>>> {
+        let what = "failed to read a stack";
+        let (ids, stacks) = (self.map("fl_stack_ids")?, self.map("fl_stacks")?);
+        let (mut read, mut used) = (HashMap::new(), Vec::new());
+        for &hash in hashes {
+            let place = ids.lookup(&hash.to_ne_bytes(), MapFlags::ANY).context(what)?;
+            let Some(place) = place.as_deref().and_then(fl_stack_place::read) else { continue };
+            let mut frames = Vec::new();
+            if place.frames != fl_stack_frames::FL_STACK_WHOLE {
+                frames.push(place.innermost);
+            }
+            if place.frames != fl_stack_frames::FL_STACK_INNERMOST {
+                let bucket = place.id.to_ne_bytes();
+                let Some(value) = stacks.lookup(&bucket, MapFlags::ANY).context(what)? else { continue };
+                frames.extend(value.chunks_exact(8).filter_map(number).take_while(|address| *address != 0));
+                used.push(bucket);
+            }
+            frames.truncate(place.count as usize);
+            read.insert(hash, frames);
+        }
+        for bucket in used {
+            // Two hashes may have had one: the second time it is gone.
+            let _ = stacks.delete(&bucket);
+        }
+        Ok(read)
+    }
+
+    /// What has been counted since the start.
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let count = |which: fl_counter| self.count(which.0);
+        let losses = self.losses(&losses::PAGEFAULT)?;
+        Ok(Counters {
+            filtered: count(fl_counter::FL_FILTERED)?,
+            major: count(fl_counter::FL_MAJOR)?,
+            events: count(fl_counter::FL_EVENTS)?,
+            losses: if self.plan.tells_missed(self.way()) { losses } else { losses.without(RUNS_MISSED) },
+        })
+    }
+}
+
+/// Waits until every program that runs now has ended: they run as readers of RCU, and this is what the kernel waits for.
+fn await_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: it takes no pointer.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Refused with CONFIG_NO_HZ_FULL: no program runs that long.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The entries of this epoch, and out of `map` with them.
+fn take(map: &Map<'_>, epoch: u32, read: impl Fn(&Map<'_>, &[u8]) -> Result<u64>) -> Result<Vec<(fl_fault_key, u64)>> {
+    // Entries of the other epoch come meanwhile, at the begin of their chains: none of ours is passed over.
+    let old = map.keys().filter_map(|bytes| {
+        let key = key_from_bytes(&bytes)?;
+        (u32::from(key.epoch) == epoch).then_some((key, bytes))
+    });
+    let old: Vec<(fl_fault_key, Vec<u8>)> = old.collect();
+    let mut taken = Vec::with_capacity(old.len());
+    for (key, bytes) in old {
+        taken.push((key, read(map, &bytes)?));
+        map.delete(&bytes)?;
+    }
+    Ok(taken)
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?))
+}

@@ -1,0 +1,99 @@
+//! What can be asked of the signal probe.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::probe::abi::signal::fl_who;
+use crate::probe::{Attach, Filter, Way};
+
+/// FL_NEAR_PAIRS_MAX: the rows that are found without a hash table.
+const NEAR_PAIRS: u32 = 64;
+
+/// SIGKILL: the only signal that a lack of memory sends.
+const SIGKILL: u32 = 9;
+
+/// Whom `--from` or `--to` means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// A process, as who typed it sees it.
+    Pid(u32),
+    /// Processes whose name contains this.
+    Name(String),
+}
+
+/// What the kernel program is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which tasks: the target or the sender must be one of them.
+    pub filter: Filter,
+    /// Which signals, 1 to 64.
+    pub signals: Vec<u32>,
+    /// The sender must be one of these; empty: anybody.
+    pub from: Vec<Who>,
+    /// The target must be one of these; empty: anybody.
+    pub to: Vec<Who>,
+    /// Forks, execs and exits, too.
+    pub processes: bool,
+    /// Send a record of each event.
+    pub records: bool,
+    /// Count by pair, with room for so many; None: count only in all.
+    pub pairs: Option<u32>,
+    /// How to hook the kernel.
+    pub attach: Attach,
+    /// Types of the kernel, where it doesn't show them itself.
+    pub btf: Option<PathBuf>,
+    /// Print libbpf's own messages.
+    pub verbose: bool,
+}
+
+impl Plan {
+    /// Are rows found without a hash table? Not where fewer pairs are allowed than they have room for.
+    pub(super) fn has_near_pairs(&self) -> bool {
+        self.pairs.is_some_and(|pairs| pairs >= NEAR_PAIRS)
+    }
+
+    /// Can the kernel kill what is watched for a lack of memory?
+    pub(super) fn names_victims(&self, way: Way) -> bool {
+        self.records && self.signals.contains(&SIGKILL) && way != Way::Syscall
+    }
+}
+
+/// Writes whom a flag means where the kernel program reads it; returns how many they are.
+pub(super) fn place(flag: &str, slots: &mut [fl_who], whom: &[Who]) -> Result<u32> {
+    if whom.len() > slots.len() {
+        bail!("failed to filter by {flag}: {} of them at most", slots.len());
+    }
+    for (slot, who) in slots.iter_mut().zip(whom) {
+        match who {
+            Who::Pid(pid) => slot.pid = *pid,
+            Who::Name(name) => {
+                // One byte is the NUL's.
+                let room = slot.name.len() - 1;
+                if name.is_empty() || name.len() > room {
+                    bail!("failed to filter by {flag} `{name}`: give a PID, or 1 to {room} bytes of a process's name");
+                }
+                slot.length = name.len() as u32;
+                for (to, from) in slot.name.iter_mut().zip(name.bytes()) {
+                    *to = from as _;
+                }
+            }
+        }
+    }
+    Ok(whom.len() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_is_checked() {
+        let mut slots = [fl_who::default(); 2];
+        assert_eq!(place("--to", &mut slots, &[Who::Pid(7), Who::Name("sh".to_owned())]).unwrap(), 2);
+        assert_eq!((slots[0].pid, slots[1].pid, slots[1].length), (7, 0, 2));
+        for wrong in [vec![Who::Name(String::new())], vec![Who::Name("x".repeat(16))], vec![Who::Pid(1); 3]] {
+            assert!(place("--to", &mut slots, &wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What the signal probe has counted.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::{MapCore as _, MapFlags};
+use serde::Serialize;
+
+use super::Probe;
+use crate::probe::abi::Plain as _;
+use crate::probe::abi::signal::{fl_counter, fl_near_pair, fl_pair, fl_pair_count};
+use crate::probe::losses::{self, Losses};
+
+/// A row of the table of pairs.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Who, what, and with which result.
+    pub key: fl_pair,
+    /// How often, since the start.
+    pub count: u64,
+    /// CLOCK_BOOTTIME, nanoseconds.
+    pub first_ns: u64,
+    /// CLOCK_BOOTTIME, nanoseconds.
+    pub last_ns: u64,
+}
+
+/// [`fl_pair`] without its padding.
+type PairKey = ([i8; 16], [i8; 16], u8, u8, u8);
+
+/// Tasks that began, ran another program, and ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TaskCounters {
+    /// New processes.
+    pub forks: u64,
+    /// New threads.
+    pub threads: u64,
+    /// Processes that ran another program.
+    pub execs: u64,
+    /// Processes that ended.
+    pub exits: u64,
+    /// Threads that ended and left others behind.
+    pub thread_exits: u64,
+}
+
+impl TaskCounters {
+    /// What has been added since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            forks: self.forks - earlier.forks,
+            threads: self.threads - earlier.threads,
+            execs: self.execs - earlier.execs,
+            exits: self.exits - earlier.exits,
+            thread_exits: self.thread_exits - earlier.thread_exits,
+        }
+    }
+}
+
+/// What the kernel programs have counted, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Watched signals of watched tasks.
+    pub signals: u64,
+    /// Watched signals that the filters left out.
+    pub filtered: u64,
+    /// Forks, execs and exits of watched tasks.
+    pub tasks: TaskCounters,
+    /// Samples handed to user space.
+    pub records: u64,
+    /// What was not sent, not counted by pair, not watched or not seen.
+    pub losses: Losses,
+}
+
+impl Probe {
+    /// What has been counted since the start.
+    ///
+    /// # Errors
+    /// Where a map can't be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let count = |which: fl_counter| self.count(which.0);
+        Ok(Counters {
+            signals: count(fl_counter::FL_SIGNALS)?,
+            filtered: count(fl_counter::FL_FILTERED)?,
+            tasks: TaskCounters {
+                forks: count(fl_counter::FL_FORKS)?,
+                threads: count(fl_counter::FL_THREADS)?,
+                execs: count(fl_counter::FL_EXECS)?,
+                exits: count(fl_counter::FL_EXITS)?,
+                thread_exits: count(fl_counter::FL_THREAD_EXITS)?,
+            },
+            records: count(fl_counter::FL_RECORDS)?,
+            losses: self.losses(&losses::SIGNAL)?,
+        })
+    }
+
+    /// Who sent what to whom, how often, since the start.
+    ///
+    /// # Errors
+    /// Where the map can't be read.
+    pub fn pairs(&self) -> Result<Vec<Pair>> {
+        let what = "failed to read the table of pairs";
+        let mut pairs = HashMap::new();
+        // What one processor has here, another may have in the other table.
+        let near = self.map("fl_near_pairs")?;
+        for slot in 0..near.max_entries() {
+            let cpus = near.lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
+            for row in cpus.iter().filter_map(|cpu| fl_near_pair::read(cpu)).filter(|row| row.counts.count != 0) {
+                add(&mut pairs, &row.key, &row.counts);
+            }
+        }
+        let map = self.map("fl_pairs")?;
+        for bytes in map.keys() {
+            let key = fl_pair::read(&bytes).with_context(|| format!("{what}: a key of another size"))?;
+            let cpus = map.lookup_percpu(&bytes, MapFlags::ANY).context(what)?.unwrap_or_default();
+            for counts in cpus.iter().filter_map(|cpu| fl_pair_count::read(cpu)) {
+                add(&mut pairs, &key, &counts);
+            }
+        }
+        Ok(pairs.into_values().collect())
+    }
+}
+
+/// Adds what one processor has counted.
+fn add(pairs: &mut HashMap<PairKey, Pair>, key: &fl_pair, counts: &fl_pair_count) {
+    let names = (key.sender, key.target, key.signal, key.result, key.has_sender);
+    let pair = pairs.entry(names).or_insert(Pair { key: *key, count: 0, first_ns: 0, last_ns: 0 });
+    pair.count += counts.count;
+    pair.last_ns = pair.last_ns.max(counts.last_ns);
+    pair.first_ns = match (pair.first_ns, counts.first_ns) {
+        (0, first) | (first, 0) => first,
+        (one, other) => one.min(other),
+    };
+}
