@@ -41,7 +41,6 @@ const volatile struct fl_samples {
 	enum fl_fetch_kind fetch_kind;
 	enum fl_fetch_flag fetch_flag;
 	enum fl_function_flag function_flag;
-	enum fl_limit limit;
 } fl_samples = {};
 
 /* include/linux/preempt.h: what a CPU counts of what it is in */
@@ -56,11 +55,11 @@ const volatile struct fl_samples {
 #define FL_FLAGS(which)         ((u32)(which) >> 24)
 
 /* The verifier takes the number that the loader puts here for a constant, and removes what depends on it. */
-#define FL_WHICH                                                          \
-	({                                                                \
-		u64 which;                                                \
-		asm volatile("%0 = 0x7f6c00037f6c0003 ll" : "=r"(which)); \
-		which;                                                    \
+#define FL_WHICH                                                                                \
+	({                                                                                      \
+		u64 which;                                                                      \
+		asm volatile("%0 = %1 ll" : "=r"(which) : "i"(FL_MARK_WHICH * 0x100000001ULL)); \
+		which;                                                                          \
 	})
 
 /* --- triggers, and --live --- */
@@ -76,11 +75,11 @@ static __always_inline void fl_describe(struct fl_event *event, enum fl_sample_k
 }
 
 /* The kernel's per-CPU variable that has it; the loader puts its number among the kernel's types here, or 0. */
-#define FL_PREEMPT_COUNT                                                     \
-	({                                                                   \
-		void *variable;                                              \
-		asm volatile("%0 = 0x7f6c00047f6c0004 ll" : "=r"(variable)); \
-		variable;                                                    \
+#define FL_PREEMPT_COUNT                                                                                   \
+	({                                                                                                 \
+		void *variable;                                                                            \
+		asm volatile("%0 = %1 ll" : "=r"(variable) : "i"(FL_MARK_PREEMPT_COUNT * 0x100000001ULL)); \
+		variable;                                                                                  \
 	})
 
 /* May it be an interrupt that is on this CPU, or what follows from one, and not what the current task does? */
@@ -278,22 +277,13 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 
 /* --- patterns: never loaded as they are --- */
 
-/* Where a wrapper of a system call has its arguments: in the registers r10 to di of the struct pt_regs that it is given. */
-struct fl_user_registers {
-	u64 r10, r9, r8, ax, cx, dx, si, di;
-};
-
+/* A wrapper of a system call has its arguments in the struct pt_regs that it is given. */
 static __always_inline void fl_ask_syscall(struct fl_arguments *arguments, u64 regs)
 {
-	struct fl_user_registers from = {};
+	struct fl_call_regs from = {};
 
-	fl_copy(&from, sizeof(from), &((const struct pt_regs *)regs)->r10);
-	arguments->at[0] = from.di;
-	arguments->at[1] = from.si;
-	arguments->at[2] = from.dx;
-	arguments->at[3] = from.r10;
-	arguments->at[4] = from.r8;
-	arguments->at[5] = from.r9;
+	fl_copy(&from, sizeof(from), fl_call_regs_of(regs));
+	fl_call_arguments(arguments->at, &from);
 }
 
 /*
@@ -332,12 +322,12 @@ int fl_fexit(u64 *context)
 static __always_inline int fl_on_kprobe(struct pt_regs *regs, u64 which, bool any)
 {
 	const struct fl_function *function = fl_function_at(FL_PLACE(which));
-	struct fl_arguments arguments = {{regs->di, regs->si, regs->dx, regs->cx, regs->r8, regs->r9}};
+	struct fl_arguments arguments = {fl_function_arguments(regs)};
 
 	if (!function)
 		return 0;
 	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
-		fl_ask_syscall(&arguments, regs->di);
+		fl_ask_syscall(&arguments, arguments.at[0]);
 	fl_begin(regs, FL_PLACE(which), function, &arguments, any);
 	return 0;
 }
@@ -351,7 +341,7 @@ int fl_kprobe(struct pt_regs *regs)
 SEC("kprobe")
 int fl_kretprobe(struct pt_regs *regs)
 {
-	fl_end(FL_WHICH, regs->ax, false);
+	fl_end(FL_WHICH, fl_regs_result(regs), false);
 	return 0;
 }
 
@@ -365,7 +355,7 @@ int fl_multi(struct pt_regs *regs)
 SEC("kprobe")
 int fl_multi_return(struct pt_regs *regs)
 {
-	fl_end(bpf_get_attach_cookie(regs), regs->ax, true);
+	fl_end(bpf_get_attach_cookie(regs), fl_regs_result(regs), true);
 	return 0;
 }
 

@@ -9,11 +9,11 @@
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "abi/crash.h"
-#include "abort.bpf.h"
 #include "caught.bpf.h"
 #include "filter.bpf.h"
 #include "regs.bpf.h"
 #include "ring.bpf.h"
+#include "runtime_glibc.bpf.h"
 #include "group.bpf.h"
 #include "sender.bpf.h"
 #include "stack_copy.bpf.h"
@@ -98,8 +98,8 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 	}
 	if (code <= 0)
 		return;
-	record->trap_nr = fl_read(task, thread.trap_nr);
-	record->error_code = fl_read(task, thread.error_code);
+	record->trap_nr = fl_last_trap_nr(task);
+	record->error_code = fl_last_error_code(task);
 	if (code == SI_KERNEL)
 		return;
 	if (signal == FL_SIGSYS) {
@@ -126,7 +126,7 @@ static __always_inline void fl_describe_around(u64 mm, u64 address, struct fl_vm
 
 	if (vma) {
 		fl_describe_vma(at, vma);
-		if (at->vm_flags & (VM_READ | VM_WRITE | VM_EXEC))
+		if (at->permissions & (FL_READABLE | FL_WRITABLE | FL_EXECUTABLE))
 			return;
 		above = fl_vma_at(mm, at->vm_end);
 		below = fl_vma_at(mm, at->vm_start - 1);
@@ -218,7 +218,7 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 	entry = fl_add_registers();
 	if (info) {
 		fl_describe_signal(record, task, (void *)info);
-		fl_judge_trap((u64)mm, fl_read(task, thread.cr2), entry);
+		fl_judge_trap((u64)mm, fl_last_trap_address(task), entry);
 	}
 	record->pid_in_namespace = fl_pid_in_namespace(task);
 	if (record->flags & FL_HAS_CODE && !(record->flags & FL_IS_FORGED) &&
@@ -235,7 +235,7 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 static __always_inline void fl_add_code(struct fl_crash *record)
 {
 	u64 at = fl_instruction_pointer(&record->registers);
-	u32 left = 4096 - (at & 4095);
+	u32 left = fl_page_of(at) + fl_page_bytes - at;
 
 	record->code_length = 0;
 	if (!bpf_probe_read_user(record->code, FL_CODE_BYTES, (const void *)at))

@@ -25,7 +25,7 @@ const volatile struct fl_samples fl_samples = {};
 #define MAP_ANONYMOUS       0x20
 #define SHM_EXEC            0100000
 #define READ_IMPLIES_EXEC   0x0400000
-#define FL_IS_ERROR(result) ((u64)(result) >= (u64)-4095LL)
+#define FL_IS_ERROR(result) ((u64)(result) >= (u64)-MAX_ERRNO)
 
 /* The watched processes, by tgid as the host sees it. Written when one is first met; deleted when its last thread ends. */
 struct {
@@ -108,17 +108,17 @@ static __always_inline struct fl_process *fl_watched(void)
 
 static __always_inline u64 fl_round_up(u64 length)
 {
-	return (length + FL_PAGE_BYTES - 1) & ~(FL_PAGE_BYTES - 1ULL);
+	return fl_page_of(length + fl_page_bytes - 1);
 }
 
 static __always_inline void fl_ask(struct fl_asked *asked, const struct pt_regs *regs)
 {
-	asked->arguments[0] = fl_register(regs->di);
-	asked->arguments[1] = fl_register(regs->si);
-	asked->arguments[2] = fl_register(regs->dx);
-	asked->arguments[3] = fl_register(regs->r10);
-	asked->arguments[4] = fl_register(regs->r8);
-	asked->arguments[5] = fl_register(regs->r9);
+	asked->arguments[0] = fl_register(fl_regs_0(regs));
+	asked->arguments[1] = fl_register(fl_regs_1(regs));
+	asked->arguments[2] = fl_register(fl_regs_2(regs));
+	asked->arguments[3] = fl_register(fl_regs_3(regs));
+	asked->arguments[4] = fl_register(fl_regs_4(regs));
+	asked->arguments[5] = fl_register(fl_regs_5(regs));
 }
 
 /* Does memory with these PROT_* become executable? */
@@ -183,7 +183,7 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 
 	switch (number) {
 	case FL_NR_MMAP:
-		if (!(fl_register(regs->r10) & MAP_FIXED))
+		if (!(fl_register(fl_regs_3(regs)) & MAP_FIXED))
 			return;
 		call = FL_CALL_MMAP;
 		break;
@@ -194,7 +194,7 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 		call = FL_CALL_MREMAP;
 		break;
 	case FL_NR_MADVISE: {
-		u64 advice = fl_register(regs->dx);
+		u64 advice = fl_register(fl_regs_2(regs));
 
 		/* MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTNEED_LOCKED: include/uapi/asm-generic/mman-common.h */
 		if (advice != 4 && advice != 8 && advice != 9 && advice != 24)
@@ -220,8 +220,8 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 	default:
 		return;
 	}
-	address = fl_register(regs->di);
-	length = call == FL_CALL_SHMDT ? 1 : fl_round_up(fl_register(regs->si));
+	address = fl_register(fl_regs_0(regs));
+	length = call == FL_CALL_SHMDT ? 1 : fl_round_up(fl_register(fl_regs_1(regs)));
 	fl_before(task, call, address, address + length);
 }
 
@@ -346,9 +346,9 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 	asked.result = result;
 	switch (number) {
 	case FL_NR_MMAP: {
-		bool is_fixed = fl_register(regs->r10) & MAP_FIXED;
+		bool is_fixed = fl_register(fl_regs_3(regs)) & MAP_FIXED;
 
-		protection = fl_register(regs->dx);
+		protection = fl_register(fl_regs_2(regs));
 		asked.executable = fl_is_executable(task, protection);
 		if (!asked.executable && !is_fixed && !fl_config.show_all)
 			return;
@@ -357,34 +357,34 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 			return;
 		asked.writable = protection & PROT_WRITE;
 		asked.call = FL_CALL_MMAP;
-		asked.address = FL_IS_ERROR(result) ? fl_register(regs->di) : (u64)result;
-		asked.length = fl_round_up(fl_register(regs->si));
+		asked.address = FL_IS_ERROR(result) ? fl_register(fl_regs_0(regs)) : (u64)result;
+		asked.length = fl_round_up(fl_register(fl_regs_1(regs)));
 		break;
 	}
 	case FL_NR_MPROTECT:
 	case FL_NR_PKEY_MPROTECT:
-		protection = fl_register(regs->dx);
+		protection = fl_register(fl_regs_2(regs));
 		asked.executable = fl_is_executable(task, protection);
 		if (!asked.executable && !fl_config.show_all)
 			return;
 		asked.writable = protection & PROT_WRITE;
 		asked.call = number == FL_NR_MPROTECT ? FL_CALL_MPROTECT : FL_CALL_PKEY_MPROTECT;
-		asked.address = fl_register(regs->di);
-		asked.length = fl_round_up(fl_register(regs->si));
+		asked.address = fl_register(fl_regs_0(regs));
+		asked.length = fl_round_up(fl_register(fl_regs_1(regs)));
 		break;
 	case FL_NR_MUNMAP:
 		asked.known = fl_forget_call();
 		if (!asked.known && !fl_config.show_all)
 			return;
 		asked.call = FL_CALL_MUNMAP;
-		asked.address = fl_register(regs->di);
-		asked.length = fl_round_up(fl_register(regs->si));
+		asked.address = fl_register(fl_regs_0(regs));
+		asked.length = fl_round_up(fl_register(fl_regs_1(regs)));
 		break;
 	case FL_NR_MREMAP:
 		asked.known = fl_forget_call();
 		asked.call = FL_CALL_MREMAP;
-		asked.address = FL_IS_ERROR(result) ? fl_register(regs->di) : (u64)result;
-		asked.length = fl_round_up(fl_register(regs->dx));
+		asked.address = FL_IS_ERROR(result) ? fl_register(fl_regs_0(regs)) : (u64)result;
+		asked.length = fl_round_up(fl_register(fl_regs_2(regs)));
 		break;
 	case FL_NR_BRK:
 		asked.executable = fl_is_executable(task, PROT_READ);
@@ -396,19 +396,19 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 		asked.length = fl_round_up((u64)result - asked.address);
 		break;
 	case FL_NR_SHMAT:
-		asked.executable = fl_register(regs->dx) & SHM_EXEC || fl_is_executable(task, PROT_READ);
+		asked.executable = fl_register(fl_regs_2(regs)) & SHM_EXEC || fl_is_executable(task, PROT_READ);
 		if (!asked.executable && !fl_config.show_all)
 			return;
 		asked.call = FL_CALL_SHMAT;
-		asked.address = FL_IS_ERROR(result) ? fl_register(regs->si) : (u64)result;
-		asked.length = FL_PAGE_BYTES;
+		asked.address = FL_IS_ERROR(result) ? fl_register(fl_regs_1(regs)) : (u64)result;
+		asked.length = fl_page_bytes;
 		break;
 	case FL_NR_SHMDT:
 		asked.known = fl_forget_call();
 		if (!asked.known && !fl_config.show_all)
 			return;
 		asked.call = FL_CALL_SHMDT;
-		asked.address = fl_register(regs->di);
+		asked.address = fl_register(fl_regs_0(regs));
 		break;
 	case FL_NR_MADVISE:
 		fl_forget_call();
@@ -432,7 +432,7 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 /* Both ends of a call. Which one it is the register of the result tells: there is none at the beginning. */
 static __always_inline int fl_on_syscall(struct task_struct *task, const struct pt_regs *regs, u32 number)
 {
-	s64 result = fl_register(regs->ax);
+	s64 result = fl_register(fl_regs_result(regs));
 
 	if (result == FL_NO_RESULT)
 		fl_on_enter(task, regs, number);
@@ -460,7 +460,7 @@ int fl_syscall(struct fl_syscall_event *event)
 SEC("raw_tp/sys_enter")
 int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 {
-	u32 number = (u32)fl_register(regs->orig_ax);
+	u32 number = (u32)fl_register(fl_regs_call(regs));
 	struct task_struct *task;
 
 	switch (number) {
@@ -484,8 +484,9 @@ int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 			return 0;
 	}
 	task = fl_current();
-	if (fl_read(task, thread_info.status) & FL_TS_COMPAT) {
-		if (FL_IS_COMPAT_MAPPING(number) && (s64)fl_register(regs->ax) != FL_NO_RESULT && fl_watched())
+	if (fl_is_compat_call(task)) {
+		if (FL_IS_COMPAT_MAPPING(number) && (s64)fl_register(fl_regs_result(regs)) != FL_NO_RESULT &&
+		    fl_watched())
 			fl_count(FL_LOST_COMPAT);
 		return 0;
 	}
@@ -502,7 +503,7 @@ int BPF_PROG(fl_lock, struct mm_struct *mm)
 {
 	struct task_struct *task = fl_current();
 	const struct pt_regs *regs = fl_near_pt_regs(task);
-	u32 number = (u32)fl_register(regs->orig_ax);
+	u32 number = (u32)fl_register(fl_regs_call(regs));
 
 	if (!fl_config.late_exit && fl_own(task, flags) & PF_EXITING) {
 		if (mm && mm == fl_own(task, mm) && !fl_read(task, signal, live.counter))
@@ -511,7 +512,7 @@ int BPF_PROG(fl_lock, struct mm_struct *mm)
 	}
 	switch (number) {
 	case FL_NR_MMAP:
-		if (!(fl_register(regs->r10) & MAP_FIXED))
+		if (!(fl_register(fl_regs_3(regs)) & MAP_FIXED))
 			return 0;
 		break;
 	case FL_NR_MUNMAP:
@@ -530,11 +531,11 @@ int BPF_PROG(fl_lock, struct mm_struct *mm)
 	return 0;
 }
 
-/* __x64_sys_*(const struct pt_regs *regs), kprobe and kretprobe. */
+/* The kernel's wrapper of a system call, of const struct pt_regs *regs, by kprobe and kretprobe. */
 SEC("kprobe")
 int BPF_KPROBE(fl_call_begins, struct pt_regs *regs)
 {
-	fl_on_enter(fl_current(), regs, (u32)fl_register(regs->orig_ax));
+	fl_on_enter(fl_current(), regs, (u32)fl_register(fl_regs_call(regs)));
 	return 0;
 }
 
@@ -555,7 +556,7 @@ int BPF_KRETPROBE(fl_call_ends, long result)
 
 	if (!fl_config.watch_all && fl_watched())
 		fl_count(FL_KPROBE_RETURNS);
-	fl_on_leave(task, regs, (u32)fl_register(regs->orig_ax), result);
+	fl_on_leave(task, regs, (u32)fl_register(fl_regs_call(regs)), result);
 	return 0;
 }
 
@@ -656,8 +657,6 @@ int BPF_PROG(fl_signal, u64 number, struct kernel_siginfo *info, struct k_sigact
 	return 0;
 }
 
-#define FL_FAULT_FETCH 16 /* X86_PF_INSTR */
-
 /*
  * page_fault_user(unsigned long address, struct pt_regs *regs, unsigned long error_code): the first time that a page is
  * executed, as far as the processor asks. Attached only while a watched process has memory that can change by itself.
@@ -666,9 +665,9 @@ SEC("raw_tp/page_fault_user")
 int BPF_PROG(fl_fetch, u64 address, struct pt_regs *regs, u64 error_code)
 {
 	struct fl_process *process;
-	struct fl_fault fault = {};
+	struct fl_exec_fault fault = {};
 
-	if (!(error_code & FL_FAULT_FETCH))
+	if (!(error_code & FL_PF_INSTR))
 		return 0;
 	process = fl_watched();
 	if (!process || !(process->flags & FL_PROCESS_VOLATILE))

@@ -99,7 +99,7 @@ __noinline int fl_note_process(void)
 	return bpf_map_update_elem(&fl_processes, &tgid, &process, BPF_ANY);
 }
 
-static __always_inline void fl_take_task(struct fl_fault *fault)
+static __always_inline void fl_take_task(struct fl_page_fault *fault)
 {
 	u64 id = bpf_get_current_pid_tgid();
 
@@ -109,7 +109,7 @@ static __always_inline void fl_take_task(struct fl_fault *fault)
 }
 
 /* The key of the fault. False: it can't be made. */
-static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_fault *fault)
+static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_page_fault *fault)
 {
 	u32 zero = 0, *epoch = bpf_map_lookup_elem(&fl_epochs, &zero);
 
@@ -118,7 +118,7 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 	key->mode = fault->mode;
 	key->epoch = epoch ? *epoch : 0;
 	if (fl_config.by == FL_BY_ADDRESS)
-		key->place = fault->address & ~(FL_PAGE_BYTES - 1ULL);
+		key->place = fl_page_of(fault->address);
 	else if (fl_config.by == FL_BY_INSTRUCTION)
 		key->place = fault->ip;
 	if (fl_config.classes) {
@@ -130,7 +130,7 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 		key->vma_class = place->vma_class;
 		if (fl_config.by == FL_BY_VMA) {
 			/* The stack grows down: its begin doesn't stay. */
-			key->place = place->vma_class == FL_VMA_STACK ? place->vm_end - FL_PAGE_BYTES : place->vm_start;
+			key->place = place->vma_class == FL_VMA_STACK ? place->vm_end - fl_page_bytes : place->vm_start;
 		} else if (fl_config.by == FL_BY_FILE) {
 			key->place = place->inode;
 			key->device = place->device;
@@ -147,7 +147,7 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 }
 
 /* Counts the fault under a key that isn't in the table, and has user space told what it needs to name it. */
-static __always_inline void fl_bear(void *context, const struct fl_fault *fault, const struct fl_fault_key *key)
+static __always_inline void fl_bear(void *context, const struct fl_page_fault *fault, const struct fl_fault_key *key)
 {
 	struct task_struct *task = fault->task;
 	u64 mm = (u64)fl_read(task, mm), one = 1, *count;
@@ -173,7 +173,7 @@ static __always_inline void fl_bear(void *context, const struct fl_fault *fault,
 }
 
 /* One page fault of the current task. */
-static __always_inline int fl_on_fault(void *context, struct fl_fault *fault)
+static __always_inline int fl_on_fault(void *context, struct fl_page_fault *fault)
 {
 	struct fl_fault_key key = {};
 	struct fl_walked *walked = NULL;
@@ -217,7 +217,7 @@ static __always_inline int fl_on_fault(void *context, struct fl_fault *fault)
 }
 
 /* The registers that the fault happened with; for its stack the user's, where the kernel has it on behalf of its task. */
-static __always_inline void fl_take_registers(struct fl_fault *fault, const struct pt_regs *regs)
+static __always_inline void fl_take_registers(struct fl_page_fault *fault, const struct pt_regs *regs)
 {
 	if (fl_config.by == FL_BY_STACK && fault->mode == FL_MODE_KERNEL)
 		regs = fl_pt_regs();
@@ -229,7 +229,7 @@ static __always_inline void fl_take_registers(struct fl_fault *fault, const stru
 /* page_fault_*(unsigned long address, struct pt_regs *regs, unsigned long error_code) */
 static __always_inline int fl_on_tracepoint(void *context, u64 address, struct pt_regs *regs, u64 error_code, u32 mode)
 {
-	struct fl_fault fault = {.address = address, .error_code = error_code, .mode = mode};
+	struct fl_page_fault fault = {.address = address, .error_code = error_code, .mode = mode};
 
 	if (fl_config.by == FL_BY_INSTRUCTION || fl_config.by == FL_BY_STACK || fl_config.event_each)
 		fl_take_registers(&fault, regs);
@@ -249,11 +249,11 @@ int BPF_PROG(fl_kernel, u64 address, struct pt_regs *regs, u64 error_code)
 }
 
 /* What a perf event's program finds of a fault. */
-static __always_inline void fl_take_perf(struct fl_fault *fault, struct bpf_perf_event_data *data)
+static __always_inline void fl_take_perf(struct fl_page_fault *fault, struct bpf_perf_event_data *data)
 {
 	fl_take_task(fault);
 	fault->address = data->addr;
-	fault->mode = fl_is_user_mode(data->regs.cs) ? FL_MODE_USER : FL_MODE_KERNEL;
+	fault->mode = fl_is_user_mode(fl_regs_privilege(&data->regs)) ? FL_MODE_USER : FL_MODE_KERNEL;
 	if (fl_config.by == FL_BY_STACK && fault->mode == FL_MODE_KERNEL) {
 		fl_take_registers(fault, NULL);
 		return;
@@ -264,7 +264,7 @@ static __always_inline void fl_take_perf(struct fl_fault *fault, struct bpf_perf
 }
 
 /* A fault that was counted when it began has turned out to be major. */
-static __always_inline void fl_on_major(struct fl_fault *fault)
+static __always_inline void fl_on_major(struct fl_page_fault *fault)
 {
 	struct fl_fault_key key = {};
 	u64 one = 1, *count;
@@ -299,7 +299,7 @@ SEC("perf_event")
 int fl_major(struct bpf_perf_event_data *data)
 {
 	struct fl_walked *walked = fl_config.by == FL_BY_STACK ? fl_scratch(&fl_walked) : NULL;
-	struct fl_fault fault = {};
+	struct fl_page_fault fault = {};
 
 	fl_take_perf(&fault, data);
 	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter())
@@ -322,10 +322,10 @@ int fl_major(struct bpf_perf_event_data *data)
 SEC("kprobe/handle_mm_fault")
 int BPF_KPROBE(fl_handle, struct vm_area_struct *vma, u64 address, u64 flags, struct pt_regs *regs)
 {
-	struct fl_fault fault = {.address = address};
+	struct fl_page_fault fault = {.address = address};
 	struct fl_last_fault *last;
 	u32 tid = bpf_get_current_pid_tgid();
-	u64 cs = 0;
+	u64 privilege = 0;
 
 	last = fl_last_fault_of(tid);
 	if (last && last->tid == tid) {
@@ -340,8 +340,8 @@ int BPF_KPROBE(fl_handle, struct vm_area_struct *vma, u64 address, u64 flags, st
 	}
 	if (!regs)
 		return 0;
-	bpf_probe_read_kernel(&cs, sizeof(cs), &regs->cs);
-	fault.mode = fl_is_user_mode(cs) ? FL_MODE_USER : FL_MODE_KERNEL;
+	bpf_probe_read_kernel(&privilege, sizeof(privilege), &fl_regs_privilege(regs));
+	fault.mode = fl_is_user_mode(privilege) ? FL_MODE_USER : FL_MODE_KERNEL;
 	if (!(fl_config.modes & (1 << fault.mode)))
 		return 0;
 	if (flags & FAULT_FLAG_INSTRUCTION)
@@ -370,7 +370,7 @@ int BPF_KRETPROBE(fl_handled, u64 result)
 SEC("perf_event")
 int fl_soft(struct bpf_perf_event_data *data)
 {
-	struct fl_fault fault = {};
+	struct fl_page_fault fault = {};
 
 	fl_take_perf(&fault, data);
 	if (!(fl_config.modes & (1 << fault.mode)))

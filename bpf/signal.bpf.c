@@ -12,6 +12,7 @@
 #include "filter.bpf.h"
 #include "oom.bpf.h"
 #include "path.bpf.h"
+#include "pt_regs.bpf.h"
 #include "ring.bpf.h"
 #include "signal.h"
 
@@ -42,44 +43,7 @@ const volatile struct fl_samples {
 	struct fl_oom oom;
 } fl_samples = {};
 
-/* --- which tasks: as filter.bpf.h, for a task that need not be the current one --- */
-
-#define FL_CGROUP_STEPS_MAX 24
-
-/* Is the cgroup of the task at `task` the watched one, or below it? Global: verified once. */
-__noinline int fl_is_in_cgroup(u64 task)
-{
-	struct task_struct *of = (void *)task;
-	struct kernfs_node *node = fl_read(of, cgroups, dfl_cgrp, kn);
-
-	for (u32 i = 0; i < FL_CGROUP_STEPS_MAX && node; i++) {
-		if (fl_read(node, id) == fl_config.cgroup)
-			return 1;
-		if (bpf_core_field_exists(node->__parent))
-			node = fl_read(node, __parent);
-		else
-			node = fl_read(node, parent);
-	}
-	return 0;
-}
-
-/* Is this task watched? Cheapest question first. */
-static __always_inline bool fl_filter_task(struct task_struct *task)
-{
-	if (fl_filter_config.by_pid) {
-		u32 pid = fl_typed_pid(task);
-
-		if (!bpf_map_lookup_elem(&fl_pids, &pid))
-			return false;
-	}
-	if (fl_filter_config.by_descent && !fl_descends((u64)task, fl_read(task, tgid)))
-		return false;
-	if (fl_filter_config.by_cgroup && !fl_is_in_cgroup((u64)task))
-		return false;
-	if (fl_filter_config.name_count && !fl_filter_name((u64)task))
-		return false;
-	return true;
-}
+/* --- --from and --to --- */
 
 /* Does from[index], or where `is_target` to[index], mean the process with this name and number? */
 __noinline int fl_is_who(u64 first, u64 second, u32 pid, u32 index, u32 is_target)
@@ -300,7 +264,7 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 		return 0;
 	code = fl_code_of(info);
 	has_sender = fl_is_sender(task, info, target, number, code);
-	if (!fl_filter_task(target) && !(has_sender && fl_filter_task((void *)bpf_get_current_task()))) {
+	if (!fl_filter_task(target) && !(has_sender && fl_filter())) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}
@@ -339,17 +303,17 @@ int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 	u64 target, sent;
 
 	if (number == FL_NR_KILL || number == FL_NR_TKILL || number == FL_NR_RT_SIGQUEUEINFO) {
-		target = fl_read(regs, di);
-		sent = fl_read(regs, si);
+		target = fl_register(fl_regs_0(regs));
+		sent = fl_register(fl_regs_1(regs));
 	} else if (number == FL_NR_TGKILL || number == FL_NR_RT_TGSIGQUEUEINFO) {
-		target = fl_read(regs, di);
-		sent = fl_read(regs, dx);
+		target = fl_register(fl_regs_0(regs));
+		sent = fl_register(fl_regs_2(regs));
 	} else {
 		return 0;
 	}
 	if (!sent || sent > 64 || !(fl_config.signals & FL_BIT(sent)))
 		return 0;
-	if (!fl_filter_task((void *)bpf_get_current_task()) || (fl_config.from_count && !fl_is_wanted_sender())) {
+	if (!fl_filter() || (fl_config.from_count && !fl_is_wanted_sender())) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}

@@ -9,9 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// After samples came, the reader looks once more after this time: FL_WAKE_INTERVAL_NS of bpf/crash.bpf.c and a little more.
-/// Within that time the kernel program wakes nobody again.
-const LINGER: Duration = Duration::from_millis(55);
+use crate::probe::abi::fl_limit;
+
+/// After samples came, the reader looks once more after this time, a little longer than the kernel program wakes nobody again.
+const LINGER: Duration = Duration::from_millis(fl_limit::FL_LIMIT_WAKE_INTERVAL_MS.0 as u64 + 5);
 
 /// What ended the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

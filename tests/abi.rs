@@ -88,7 +88,7 @@ same_layout!(
     strings
 );
 same_layout!(file, fl_file, inode, device, flags, path_offset, build_id_length, build_id);
-same_layout!(vma, fl_vma, vm_start, vm_end, vm_flags, file_offset, file);
+same_layout!(vma, fl_vma, vm_start, vm_end, file_offset, permissions, file);
 same_layout!(registers, fl_registers, rip, rsp, rbp, r15, eflags, cs, ss);
 same_layout!(config, fl_config, signals, frames, stack_pages, senders);
 same_layout!(
@@ -97,8 +97,7 @@ same_layout!(
 same_layout!(fault_process in PAGEFAULT, fl_fault_process, comm, ppid, mount_namespace);
 same_layout!(fault_stack in PAGEFAULT, fl_stack_place, innermost, id, frames, count);
 same_layout!(
-    fault_mapping in PAGEFAULT, fl_fault_mapping, kind, tgid, timestamp_ns, vm_start, vm_end, vm_flags, file_offset, inode,
-    device, flags, vma_class, strings_length, strings
+    fault_mapping in PAGEFAULT, fl_fault_mapping, kind, tgid, timestamp_ns, vma, file, vma_class, strings_length, strings
 );
 same_layout!(
     fault_event in PAGEFAULT, fl_fault_event, kind, tid, timestamp_ns, address, instruction_pointer, key, comm, thread_name,
@@ -108,7 +107,9 @@ same_layout!(filter, fl_filter_config, pid_namespace_inode, command_parent, by_p
 
 mod memory {
     use super::*;
-    use faultline::probe::abi::memory::{fl_alert, fl_alert_key, fl_config, fl_fault, fl_life, fl_mapping, fl_page};
+    use faultline::probe::abi::memory::{
+        fl_alert, fl_alert_key, fl_config, fl_exec_fault, fl_life, fl_mapping, fl_page,
+    };
 
     const OBJECTS: [&str; 2] =
         [concat!(env!("OUT_DIR"), "/memory.plain.o"), concat!(env!("OUT_DIR"), "/memory.typed.o")];
@@ -123,15 +124,15 @@ mod memory {
         arguments,
         result,
         address,
-        vm_flags,
-        inode,
+        vma,
+        file,
         flags,
         pages_lost,
         comm,
         strings
     );
     same_layout!(page, fl_page, kind, call, timestamp_ns, pid, tid, address, bytes);
-    same_layout!(fault, fl_fault, kind, tid, timestamp_ns, address, pid);
+    same_layout!(fault, fl_exec_fault, kind, tid, timestamp_ns, address, pid);
     same_layout!(life, fl_life, kind, pid, timestamp_ns, ppid);
     same_layout!(alert, fl_alert, count, bytes, first_ns, last_ns, address, uid, comm);
     same_layout!(alert_key, fl_alert_key, start_boottime_ns, pid, call, writable);
@@ -215,7 +216,7 @@ fn samples_of_page_faults_are_checked() {
     assert!(Sample::from_bytes(&vec![0; least - 1]).is_none());
     assert!(Sample::from_bytes(&vec![0; size_of::<fl_fault_mapping>() + 1]).is_none());
     let mut bytes = vec![0; least];
-    bytes[offset_of!(fl_fault_mapping, inode)] = 1;
+    bytes[offset_of!(fl_fault_mapping, file)] = 1;
     bytes[offset_of!(fl_fault_mapping, strings_length)] = 12;
     bytes.extend_from_slice(b"leaf\0folder\0");
     let Some(Sample::Mapping(mapping)) = Sample::from_bytes(&bytes) else { panic!("no mapping") };

@@ -18,34 +18,67 @@ typedef short s16;
 typedef int s32;
 typedef long long s64;
 
-#if defined(__TARGET_ARCH_x86)
-#include "arch_x86_64.h"
-#else
-#error "faultline: no bpf/include/arch_*.h for this architecture yet"
-#endif
+#include "arch.h"
 
-#define FL_COMM_BYTES      16   /* TASK_COMM_LEN, with the closing NUL */
-#define FL_NAMES_MAX       16   /* --process-name, how often */
-#define FL_PIDS_MAX        1024 /* --pid, how often */
-#define FL_DESCENDANTS_MAX 8192 /* live descendants of the watched command */
-#define FL_BUILD_ID_BYTES  20   /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
-#define FL_PAGE_BYTES      4096
-#define FL_STRINGS_BYTES   4096 /* all paths of one record together: PATH_MAX */
-#define FL_NAME_BYTES      256  /* NAME_MAX and the closing NUL: one component of a path */
-#define FL_PATH_DEPTH_MAX  32   /* components of a path, mounts included; each costs the verifier a round */
+#define FL_COMM_BYTES       16   /* TASK_COMM_LEN, with the closing NUL */
+#define FL_NAMES_MAX        16   /* --process-name, how often */
+#define FL_PIDS_MAX         1024 /* --pid, how often */
+#define FL_DESCENDANTS_MAX  8192 /* live descendants of the watched command */
+#define FL_BUILD_ID_BYTES   20   /* BUILD_ID_SIZE_MAX, include/linux/buildid.h */
+#define FL_PIECE_BYTES      4096 /* in which memory is copied: the smallest page that there is */
+#define FL_WAKE_INTERVAL_MS 50   /* the reader of the ring is woken once in so long, and looks by itself meanwhile */
+#define FL_STRINGS_BYTES    4096 /* all paths of one record together: PATH_MAX */
+#define FL_NAME_BYTES       256  /* NAME_MAX and the closing NUL: one component of a path */
+#define FL_PATH_DEPTH_MAX   32   /* components of a path, mounts included; each costs the verifier a round */
+
+/* What of the above user space needs. A number that is in an enum crosses with the types: no copy of it is made by hand. */
+enum fl_limit {
+	FL_LIMIT_PIECE_BYTES = FL_PIECE_BYTES,
+	FL_LIMIT_WAKE_INTERVAL_MS = FL_WAKE_INTERVAL_MS,
+};
+
+/*
+ * Numbers that stand for what only the loader knows, which replaces them: the ids of bpf_rdonly_cast() and of struct pt_regs
+ * (load.bpf.h), the function that a program is for, the kernel's variable that says what a processor is in (call.bpf.c).
+ */
+#define FL_MARK(number) (0x7f6c0000 + (number))
+enum fl_mark {
+	FL_MARK_RDONLY_CAST = FL_MARK(1),
+	FL_MARK_PT_REGS = FL_MARK(2),
+	FL_MARK_WHICH = FL_MARK(3),
+	FL_MARK_PREEMPT_COUNT = FL_MARK(4),
+};
+
+/* What may be done with a mapping: the letters of /proc/PID/maps, and what only the kernel knows. */
+enum fl_permission {
+	FL_READABLE = 1 << 0,
+	FL_WRITABLE = 1 << 1,
+	FL_EXECUTABLE = 1 << 2,
+	FL_SHARED = 1 << 3,     /* what is written is the file's */
+	FL_GROWS_DOWN = 1 << 4, /* the main thread's stack */
+};
+
+/* A mapping of a process. */
+struct fl_vma {
+	u64 vm_start;
+	u64 vm_end;      /* exclusive; 0: no such mapping */
+	u64 file_offset; /* of vm_start in the file, bytes */
+	enum fl_permission permissions;
+	u32 file; /* 1 + index in the record's files; 0: anonymous, or no room */
+};
 
 /* fl_file.flags */
 enum fl_file_flag {
 	FL_FILE_DELETED = 1 << 0,  /* unlinked when the record was taken (a memfd always is) */
-	FL_FILE_PATH_CUT = 1 << 1, /* the path is longer than what was left of fl_crash.strings */
+	FL_FILE_PATH_CUT = 1 << 1, /* the path is longer than what was left of the record's strings */
 };
 
-/* A file by identity and by the name that it had. Names are in fl_crash.strings: components, leaf first, each with its NUL. */
+/* A file by identity and by the name that it had. Names are in the record's strings: components, leaf first, each with its NUL. */
 struct fl_file {
 	u64 inode;  /* i_ino */
 	u32 device; /* s_dev as the kernel has it: major << 20 | minor */
 	enum fl_file_flag flags;
-	u32 path_offset;     /* in fl_crash.strings, bytes */
+	u32 path_offset;     /* in the record's strings, bytes */
 	u32 path_length;     /* bytes, NULs included */
 	u32 build_id_length; /* bytes; 0: not read (the page was not in memory, or there is none) */
 	u8 build_id[FL_BUILD_ID_BYTES];
@@ -59,18 +92,22 @@ struct fl_memory {
 	u64 rss_shmem;
 };
 
-/* Which tasks are watched: decided before the programs are verified, so that what is off costs nothing. */
+/* Which tasks are watched, and what this machine is like: decided before the programs are verified, so that what is off costs nothing. */
 struct fl_filter_config {
 	u64 pid_namespace_inode; /* not 0: pids that were typed are those of this pid namespace */
+	u64 cgroup;              /* with by_cgroup: the number of the folder's inode */
 	u32 command_parent;      /* not 0: this process's new children are the watched command */
 	u32 name_count;
+	u32 page_shift; /* a page has 1 << page_shift bytes */
 	u8 by_pid;
 	u8 by_cgroup;
 	u8 by_descent;
-	u8 pad[5];
+	u8 pad;
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 
+_Static_assert(sizeof(struct fl_vma) == 32, "fl_vma has a hole");
+_Static_assert(sizeof(struct fl_filter_config) == 32 + FL_NAMES_MAX * FL_COMM_BYTES, "fl_filter_config has a hole");
 _Static_assert(sizeof(struct fl_file) == 48, "fl_file has a hole");
 
 #endif

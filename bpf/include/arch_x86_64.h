@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Everything that depends on the architecture, for x86_64. Another one is one more file of this shape, named in abi.h,
- * and one more table of register names in src/arch.rs.
+ * Everything in bpf/ that depends on the architecture, for x86_64. Another one is one more file of this shape, named in arch.h;
+ * what Rust knows of it is in src/arch.
  *
  * Sources: arch/x86/include/asm/{ptrace,processor,trap_pf,page_types}.h, System V ABI for AMD64 3.2.
  */
@@ -66,6 +66,11 @@ struct thread_info {
 	u32 status;
 };
 #define FL_TS_COMPAT 2 /* TS_COMPAT: in a system call by a 32-bit number */
+
+/* What each processor is at; where the kernel has no such struct, a variable __preempt_count. */
+struct pcpu_hot { /* v6.2 to v6.14 */
+	int preempt_count;
+};
 
 /* mm_context_t */
 struct fl_mm_context {
@@ -139,7 +144,7 @@ struct fl_signal_frame {
 #define fl_signal_frame_at(sp_at)  ((sp_at) - __builtin_offsetof(struct fl_signal_frame, sp))
 #define fl_frame_trap_nr(frame)    ((frame)->trapno)
 #define fl_frame_error_code(frame) ((frame)->err)
-#define fl_frame_cr2(frame)        ((frame)->cr2)
+#define fl_frame_address(frame)    ((frame)->cr2)
 
 static inline __attribute__((always_inline)) void fl_registers_of_frame(struct fl_registers *to,
 									const struct fl_signal_frame *from)
@@ -173,8 +178,63 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 /* The instruction `syscall` leaves its successor's address in rcx; a call to be restarted has gone back to the instruction. */
 #define fl_may_follow_syscall(r) ((r)->rcx == (r)->rip || (r)->rcx == (r)->rip + 2)
 
-/* Does the code before `ip` raise this trap? int3 is 0xcc, or int with the number 3. */
-#define fl_is_breakpoint_code(byte) ((byte) == 0xcc || (byte) == FL_TRAP_BREAKPOINT)
+/* Where a return address lies that the CPU has pushed, or that Go's handler has, for a call at this stack pointer. */
+#define fl_made_up_call(stack_pointer) ((stack_pointer) - sizeof(u64))
+
+/* The caller of a function that has pushed nothing yet: the return address is on top of the stack. 0: read. */
+#define fl_read_caller(caller, r) bpf_probe_read_user(caller, sizeof(*(caller)), (const void *)(r)->rsp)
+
+/* Was the instruction before this one a breakpoint? int3 is 0xcc, or int with the number 3. */
+#define fl_ran_breakpoint(r)                                                          \
+	({                                                                            \
+		u8 before = 0;                                                        \
+		bpf_probe_read_user(&before, sizeof(before), (void *)((r)->rip - 1)); \
+		before == 0xcc || before == FL_TRAP_BREAKPOINT;                       \
+	})
+
+/* What the kernel remembers of the last trap of a task: struct thread_struct. */
+#define fl_last_trap_nr(task)      fl_read(task, thread.trap_nr)
+#define fl_last_error_code(task)   fl_read(task, thread.error_code)
+#define fl_last_trap_address(task) fl_read(task, thread.cr2)
+
+/* Where pt_regs lies on the kernel's stack, where no helper says so: at its top. */
+#define FL_PT_REGS_OFFSET       (FL_KERNEL_STACK_BYTES - sizeof(struct pt_regs))
+#define fl_is_user_regs(regs)   ((regs)->ss == FL_USER_DS)
+#define fl_regs_privilege(regs) ((regs)->cs) /* for fl_is_user_mode() */
+
+/* Is the task in a system call by a 32-bit number? */
+#define fl_is_compat_call(task) (fl_read(task, thread_info.status) & FL_TS_COMPAT)
+
+/* A system call's number, result and arguments, counted from 0, in struct pt_regs. */
+#define fl_regs_call(regs)   ((regs)->orig_ax)
+#define fl_regs_result(regs) ((regs)->ax)
+#define fl_regs_0(regs)      ((regs)->di)
+#define fl_regs_1(regs)      ((regs)->si)
+#define fl_regs_2(regs)      ((regs)->dx)
+#define fl_regs_3(regs)      ((regs)->r10)
+#define fl_regs_4(regs)      ((regs)->r8)
+#define fl_regs_5(regs)      ((regs)->r9)
+
+/* The arguments of a function of the kernel, of the struct pt_regs that a kprobe is given. */
+#define fl_function_arguments(regs)                                                    \
+	{                                                                              \
+		(regs)->di, (regs)->si, (regs)->dx, (regs)->cx, (regs)->r8, (regs)->r9 \
+	}
+
+/* Those of a system call, out of one copy of the registers that they lie in. */
+struct fl_call_regs {
+	u64 r10, r9, r8, ax, cx, dx, si, di;
+};
+#define fl_call_regs_of(regs) (&((const struct pt_regs *)(regs))->r10)
+#define fl_call_arguments(to, from)    \
+	({                             \
+		(to)[0] = (from)->di;  \
+		(to)[1] = (from)->si;  \
+		(to)[2] = (from)->dx;  \
+		(to)[3] = (from)->r10; \
+		(to)[4] = (from)->r8;  \
+		(to)[5] = (from)->r9;  \
+	})
 
 #endif
 #endif

@@ -12,13 +12,14 @@
 
 #include "filter.bpf.h"
 #include "regs.bpf.h"
+#include "runtime_go.bpf.h"
 #include "signal.h"
 #include "stack.bpf.h"
 #include "task.bpf.h"
 #include "trap.bpf.h"
 
 /* A fault that a thread has handled. */
-struct fl_fault {
+struct fl_handled_fault {
 	u64 instruction_pointer;
 	u64 stack_pointer;
 	u64 frame_pointer;
@@ -36,7 +37,7 @@ struct fl_thread {
 	u64 start_boottime_ns; /* tells two with the same tid apart */
 	u32 tid;
 	u32 count; /* 0: nothing is remembered */
-	struct fl_fault faults[FL_NESTED_MAX];
+	struct fl_handled_fault faults[FL_NESTED_MAX];
 };
 
 /*
@@ -47,12 +48,6 @@ struct fl_thread fl_threads[FL_THREADS_MAX] = {};
 
 /* In ticks of 1 to 10 ms: a handler that has run for so long is not one that ends its process because of the fault. */
 #define FL_STALE_TICKS 10000
-/* The same where neither a signal frame nor the chain of callers proves it. */
-#define FL_FRESH_TICKS 500
-
-/* Frames between the end of a process and the call that the handler of its fault has made up: a runtime's, deferred functions. */
-#define FL_CHAIN_MAX 64
-
 /* A part of the stack, with the word that follows it: the search is for pairs. */
 #define FL_SCAN_WORDS 64
 #define FL_SCAN_STEPS 128 /* 64 KiB: handlers write reports, and with large buffers */
@@ -89,7 +84,7 @@ static __always_inline void fl_remember(struct task_struct *task, const struct p
 					struct kernel_siginfo *info, u32 signal, s32 si_code)
 {
 	struct fl_thread *thread;
-	struct fl_fault *fault;
+	struct fl_handled_fault *fault;
 	u64 stack_pointer;
 	u32 count;
 
@@ -134,7 +129,7 @@ __noinline int fl_scan_step(void)
 	at = scan->at;
 	if (bpf_probe_read_user(scan->words, sizeof(scan->words), (const void *)at)) {
 		/* A page that was never used: a large buffer of the handler's. */
-		scan->at = (at & ~4095ULL) + 4096;
+		scan->at = fl_page_of(at) + fl_page_bytes;
 		return 0;
 	}
 	scan->at = at + FL_SCAN_WORDS * 8;
@@ -166,23 +161,6 @@ __noinline int fl_find_signal_frame(u64 from, u64 stack_pointer, u64 instruction
 	       !bpf_probe_read_user(&scan->frame, sizeof(scan->frame), (const void *)fl_signal_frame_at(scan->found));
 }
 
-/*
- * Do the frames from this frame pointer on lead to the one whose return address lies at `slot`? They may change to another stack
- * on the way, so that none needs to be higher than the one before.
- */
-__noinline int fl_is_called_from(u64 frame_pointer, u64 slot)
-{
-	u64 wanted = slot - sizeof(u64); /* the caller's frame pointer lies below it */
-
-	for (u32 i = 0; i < FL_CHAIN_MAX; i++) {
-		if (frame_pointer == wanted)
-			return 1;
-		if (bpf_probe_read_user(&frame_pointer, sizeof(frame_pointer), (const void *)frame_pointer))
-			return 0;
-	}
-	return 0;
-}
-
 /* Is this end of the current thread that of the fault `index`, which it has handled? 1: the record has it. */
 __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 {
@@ -190,8 +168,8 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_scan *scan = fl_scratch(&fl_scans);
 	struct fl_thread *thread = fl_thread_of(task);
-	struct fl_fault *fault;
-	u64 age, slot, above = 0;
+	struct fl_handled_fault *fault;
+	u64 age;
 	int entry;
 
 	barrier_var(index);
@@ -217,10 +195,10 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 		 */
 		if (signal && code > 0 && !(code == SI_KERNEL && fault->si_code != SI_KERNEL))
 			return 0;
-		record->trap_nr = fl_read(task, thread.trap_nr);
-		record->error_code = fl_read(task, thread.error_code);
+		record->trap_nr = fl_last_trap_nr(task);
+		record->error_code = fl_last_error_code(task);
 		/* The handler may have had a trap of its own, which proves nothing against this one. */
-		if (fault->si_code == SI_KERNEL || fl_read(task, thread.cr2) == fault->address)
+		if (fault->si_code == SI_KERNEL || fl_last_trap_address(task) == fault->address)
 			fl_judge_trap((u64)fl_read(task, mm), fault->address, entry);
 		record->flags &= ~FL_NO_TRAP;
 	} else if (!(record->flags & FL_IS_COMPAT) &&
@@ -230,18 +208,10 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 		record->trap_nr = fl_frame_trap_nr(&scan->frame);
 		record->error_code = fl_frame_error_code(&scan->frame);
 		entry = fl_may_follow_syscall(&record->registers) ? FL_MAYBE_BY_CALL : FL_BY_TRAP;
-		fl_judge_trap((u64)fl_read(task, mm), fl_frame_cr2(&scan->frame), entry);
+		fl_judge_trap((u64)fl_read(task, mm), fl_frame_address(&scan->frame), entry);
 	} else {
-		/*
-		 * Go's handler returns into a call of sigpanic() that it has made up: the fault's place is the return address. A
-		 * panic that nobody recovers ends in exit(2), or in SIGABRT where a core dump is wanted; before that deferred functions
-		 * run and stacks are printed (GOTRACEBACK=all: of all goroutines), which may take many seconds.
-		 */
-		slot = fault->stack_pointer - sizeof(above);
-		if ((signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE) ||
-		    bpf_probe_read_user(&above, sizeof(above), (const void *)slot) ||
-		    above != fault->instruction_pointer ||
-		    (age > FL_FRESH_TICKS && !fl_is_called_from(fl_frame_pointer(&record->registers), slot)))
+		if (!fl_is_go_panic(signal, code, age, fault->instruction_pointer, fault->stack_pointer,
+				    fl_frame_pointer(&record->registers)))
 			return 0;
 		fl_place_registers(&record->registers, fault->instruction_pointer, fault->stack_pointer,
 				   fault->frame_pointer);

@@ -12,7 +12,7 @@ u64 fl_event_second = 0;
 u64 fl_event_count = 0;
 
 /* A fault while it is being counted. Not in a map: most of it lives in registers. */
-struct fl_fault {
+struct fl_page_fault {
 	struct task_struct *task;
 	u32 tgid;
 	u32 tid;
@@ -57,7 +57,7 @@ static __always_inline bool fl_may_tell(u64 now)
 	return true;
 }
 
-static __always_inline void fl_tell_fault(const struct fl_fault *fault, const struct fl_fault_key *key)
+static __always_inline void fl_tell_fault(const struct fl_page_fault *fault, const struct fl_fault_key *key)
 {
 	struct fl_fault_event *event = fl_scratch(&fl_events);
 	struct task_struct *task = fault->task;

@@ -8,8 +8,7 @@
 #ifndef FL_FILE_BPF_H
 #define FL_FILE_BPF_H
 
-#include "path.bpf.h"
-#include "vma.bpf.h"
+#include "region.bpf.h"
 
 /* A file's number within one run: those of deleted files are given to new ones, which have another generation. */
 static __always_inline u64 fl_inode_id(struct inode *inode)
@@ -50,17 +49,13 @@ __noinline int fl_add_file(u64 file)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct file *from = (void *)file;
-	struct inode *inode;
-	struct fl_file *to;
-	u64 number;
-	u32 device, index, found;
+	struct fl_file *to, identity;
+	u32 index, found;
 
 	if (!record || !from)
 		return 0;
-	inode = fl_inode_of(from);
-	number = fl_read(inode, i_ino);
-	device = fl_read(inode, i_sb, s_dev);
-	found = fl_find_file(number, device);
+	fl_identify_file(&identity, from);
+	found = fl_find_file(identity.inode, identity.device);
 	if (found)
 		return found;
 	index = record->file_count;
@@ -68,26 +63,11 @@ __noinline int fl_add_file(u64 file)
 	if (!to)
 		return 0;
 	record->file_count = index + 1;
-	to->inode = number;
-	to->device = device;
-	to->flags = 0;
-	to->build_id_length = 0;
-	to->path_offset = record->strings_length;
-	if (fl_add_path(file))
-		to->flags |= FL_FILE_PATH_CUT;
+	to->inode = identity.inode;
+	to->device = identity.device;
+	fl_name_file(to, record->strings_length, from);
 	to->path_length = record->strings_length - to->path_offset;
-	if (!fl_read(fl_path_of(from), dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
-		to->flags |= FL_FILE_DELETED;
 	return index + 1;
-}
-
-static __always_inline void fl_place_vma(struct fl_vma *to, struct vm_area_struct *vma)
-{
-	to->vm_start = fl_read(vma, vm_start);
-	to->vm_end = fl_read(vma, vm_end);
-	to->vm_flags = fl_read(vma, vm_flags);
-	to->file_offset = (u64)fl_read(vma, vm_pgoff) << FL_PAGE_SHIFT;
-	to->pad = 0;
 }
 
 static __always_inline void fl_describe_vma(struct fl_vma *to, struct vm_area_struct *vma)

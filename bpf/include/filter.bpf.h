@@ -2,17 +2,13 @@
 /*
  * Which tasks are watched: by pid, by process name, by cgroup, as a descendant of the watched command.
  *
- * Kinds that were not asked for cost nothing: fl_filter_config is frozen before the programs are verified, and the branches are
- * removed. All kinds that were asked for must hold; within one kind, any of its values.
+ * Kinds that were not asked for cost nothing (config.bpf.h). All kinds that were asked for must hold; within one kind, any of its values.
  */
 #ifndef FL_FILTER_BPF_H
 #define FL_FILTER_BPF_H
 
-#include "kernel.h"
+#include "config.bpf.h"
 #include "loss.bpf.h"
-
-const volatile struct fl_filter_config fl_filter_config = {};
-const volatile struct fl_config fl_config = {}; /* of the probe: abi/PROBE.h */
 
 /* --pid: tgids. Written by the loader only. */
 struct {
@@ -171,26 +167,85 @@ __noinline int fl_descends(u64 task, u32 tgid)
 	return 1;
 }
 
-/* Is the current task watched, as far as its name doesn't matter? Cheapest question first. */
-static __always_inline bool fl_filter_but_name(void)
+#define FL_CGROUP_LEVELS_MAX 256 /* above the watched cgroup: no limit below it */
+
+/* 1 + the level of the watched cgroup in the hierarchy; 0: no task below it has been met. Benign race: all write the same. */
+u32 fl_cgroup_level = 0;
+
+/* The number of the cgroup above `cgroup`, or itself, at this level of the hierarchy, which is not below its own. */
+static __always_inline u64 fl_ancestor_id(struct cgroup *cgroup, u32 level)
 {
+	struct cgroup *ancestor = NULL;
+	u64 id = 0;
+
+	if (!bpf_core_field_exists(cgroup->ancestors)) {
+		fl_copy(&id, sizeof(id),
+			(char *)cgroup + bpf_core_field_offset(struct cgroup, ancestor_ids) + (u64)level * sizeof(id));
+		return id;
+	}
+	fl_copy(&ancestor, sizeof(ancestor),
+		(char *)cgroup + bpf_core_field_offset(struct cgroup, ancestors) + (u64)level * sizeof(ancestor));
+	return fl_read(ancestor, kn, id);
+}
+
+/*
+ * Is the cgroup of the task at `task` the watched one, or below it? One look at the level of the watched one, as
+ * bpf_current_task_under_cgroup() does it for the current task. Global: verified once.
+ */
+__noinline int fl_is_in_cgroup(u64 task)
+{
+	struct task_struct *of = (void *)task;
+	struct cgroup *cgroup = fl_read(of, cgroups, dfl_cgrp);
+	u32 level = fl_read(cgroup, level), known = fl_cgroup_level;
+
+	if (known)
+		return known <= level + 1 && fl_ancestor_id(cgroup, known - 1) == fl_filter_config.cgroup;
+	for (u32 i = 0; i < FL_CGROUP_LEVELS_MAX; i++) {
+		if (i > level)
+			break;
+		if (fl_ancestor_id(cgroup, i) == fl_filter_config.cgroup) {
+			fl_cgroup_level = i + 1;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* Is this task watched? `is_current`, a constant: it is the current one, for which the kernel has helpers. Cheapest question first. */
+static __always_inline bool fl_filter_any(struct task_struct *task, bool is_current)
+{
+#define fl_subject (is_current ? (void *)bpf_get_current_task() : task)
 	if (fl_filter_config.by_pid) {
-		u32 pid = fl_typed_pid((void *)bpf_get_current_task());
+		u32 pid = fl_typed_pid(fl_subject);
 
 		if (!bpf_map_lookup_elem(&fl_pids, &pid))
 			return false;
 	}
-	if (fl_filter_config.by_descent && !fl_descends(bpf_get_current_task(), bpf_get_current_pid_tgid() >> 32))
+	if (fl_filter_config.by_descent) {
+		u32 tgid = is_current ? bpf_get_current_pid_tgid() >> 32 : fl_read(task, tgid);
+
+		if (!fl_descends((u64)fl_subject, tgid))
+			return false;
+	}
+	if (fl_filter_config.by_cgroup &&
+	    !(is_current ? bpf_current_task_under_cgroup(&fl_cgroups, 0) == 1 : fl_is_in_cgroup((u64)task)))
 		return false;
-	if (fl_filter_config.by_cgroup && bpf_current_task_under_cgroup(&fl_cgroups, 0) != 1)
+	if (fl_filter_config.name_count && !fl_filter_name((u64)fl_subject))
 		return false;
 	return true;
+#undef fl_subject
 }
 
 /* Is the current task watched? */
 static __always_inline bool fl_filter(void)
 {
-	return fl_filter_but_name() && (!fl_filter_config.name_count || fl_filter_name(bpf_get_current_task()));
+	return fl_filter_any(NULL, true);
+}
+
+/* Is this task watched? */
+static __always_inline bool fl_filter_task(struct task_struct *task)
+{
+	return fl_filter_any(task, false);
 }
 
 /* sched_process_fork, in the parent: a child of ours is the command, a child of a watched process is its descendant. */

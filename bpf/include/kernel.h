@@ -100,6 +100,9 @@ struct bpf_perf_event_data {
 /* include/uapi/asm-generic/errno-base.h */
 #define EEXIST 17
 
+/* include/linux/err.h */
+#define MAX_ERRNO 4095
+
 /* include/uapi/asm-generic/siginfo.h */
 #define SI_USER     0
 #define SI_TIMER    (-2)
@@ -241,14 +244,12 @@ struct kernfs_node {
 };
 struct cgroup {
 	struct kernfs_node *kn;
+	int level;                   /* 0: the root */
+	u64 ancestor_ids[1];         /* before v6.1: level + 1 of them, the root's first */
+	struct cgroup *ancestors[1]; /* v6.1: the same */
 };
 struct css_set {
 	struct cgroup *dfl_cgrp; /* in the default (v2) hierarchy */
-};
-
-/* --- processors --- */
-struct pcpu_hot { /* v6.2 to v6.14 */
-	int preempt_count;
 };
 
 /* --- tasks --- */

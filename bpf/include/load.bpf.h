@@ -17,11 +17,9 @@
  * Any struct of the kernel that begins with an unsigned long would do, and this one is there on all. Read through it, memory
  * is words: so unions, strings and nodes of trees can be read that have no type of their own to load by.
  */
-#define FL_RDONLY_CAST 0x7f6c0001
-#define FL_PT_REGS     0x7f6c0002
-static void *(*const fl_rdonly_cast)(const void *object, u32 id) = (void *)FL_RDONLY_CAST;
+static void *(*const fl_rdonly_cast)(const void *object, u32 id) = (void *)FL_MARK_RDONLY_CAST;
 
-#define fl_words(from) ((const volatile u64 *)fl_rdonly_cast((const void *)(from), FL_PT_REGS))
+#define fl_words(from) ((const volatile u64 *)fl_rdonly_cast((const void *)(from), FL_MARK_PT_REGS))
 
 static __always_inline u64 fl_word(const void *from)
 {

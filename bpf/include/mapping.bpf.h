@@ -6,9 +6,8 @@
 #define FL_MAPPING_BPF_H
 
 #include "filter.bpf.h"
-#include "path.bpf.h"
+#include "region.bpf.h"
 #include "ring.bpf.h"
-#include "vma.bpf.h"
 
 /* Mappings that user space has been told of. Full: the one that was looked up longest ago is told once more. */
 struct fl_told {
@@ -75,7 +74,7 @@ static __always_inline u64 fl_mm_sequence(struct mm_struct *mm)
 
 static __always_inline enum fl_vma_class fl_class_of_file(struct inode *inode, u64 flags)
 {
-	return flags & VM_SHARED && fl_read(inode, i_sb, s_magic) == TMPFS_MAGIC ? FL_VMA_SHARED : FL_VMA_FILE;
+	return flags & VM_MAYSHARE && fl_read(inode, i_sb, s_magic) == TMPFS_MAGIC ? FL_VMA_SHARED : FL_VMA_FILE;
 }
 
 /* Memory without a file. The heap as /proc/PID/maps has it: fs/proc/task_mmu.c. */
@@ -115,7 +114,7 @@ __noinline int fl_find_place(u64 mm, u64 address, u64 sequence)
 {
 	struct fl_place *place = fl_place_of(address);
 	struct vm_area_struct *vma = fl_mapping_at(mm, address);
-	struct inode *inode;
+	struct file *file;
 
 	if (!place)
 		return 1;
@@ -132,9 +131,13 @@ __noinline int fl_find_place(u64 mm, u64 address, u64 sequence)
 	place->vm_start = fl_read(vma, vm_start);
 	place->vm_end = fl_read(vma, vm_end);
 	if (fl_config.by == FL_BY_FILE) {
-		inode = fl_read(vma, vm_file, f_inode);
-		place->inode = inode ? fl_read(inode, i_ino) : 0;
-		place->device = inode ? fl_read(inode, i_sb, s_dev) : 0;
+		struct fl_file identity = {};
+
+		file = fl_read(vma, vm_file);
+		if (file)
+			fl_identify_file(&identity, file);
+		place->inode = identity.inode;
+		place->device = identity.device;
 	}
 	/* Where the heap ends is changed by brk(2) with the heap itself. */
 	place->sequence = sequence;
@@ -158,14 +161,18 @@ static __always_inline const struct fl_place *fl_place_at(struct mm_struct *mm, 
 /* What a mapping is known by: an address in it that stays. The stack grows down. */
 static __always_inline u64 fl_address_of(const struct fl_fault_mapping *mapping)
 {
-	return mapping->vm_flags & VM_GROWSDOWN ? mapping->vm_end - FL_PAGE_BYTES : mapping->vm_start;
+	const struct fl_vma *vma = &mapping->vma;
+
+	return vma->permissions & FL_GROWS_DOWN ? vma->vm_end - fl_page_bytes : vma->vm_start;
 }
 
 /* Has user space been told of this mapping? It has from now on. */
 static __always_inline bool fl_was_told(struct fl_fault_mapping *mapping)
 {
 	struct fl_told key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
-	struct fl_told_as now = {.vm_end = mapping->vm_end, .inode = mapping->inode, .vm_pgoff = mapping->file_offset},
+	struct fl_told_as now = {.vm_end = mapping->vma.vm_end,
+				 .inode = mapping->file.inode,
+				 .vm_pgoff = mapping->vma.file_offset},
 			  *before = bpf_map_lookup_elem(&fl_told_mappings, &key);
 
 	if (before && before->inode == now.inode && before->vm_pgoff == now.vm_pgoff && before->vm_end == now.vm_end)
@@ -179,7 +186,6 @@ __noinline int fl_tell_mapping(u64 mm, u64 address)
 {
 	struct fl_fault_mapping *mapping = fl_scratch(&fl_records);
 	struct vm_area_struct *vma = fl_mapping_at(mm, address);
-	struct inode *inode;
 	struct file *file;
 	u64 length;
 
@@ -188,24 +194,20 @@ __noinline int fl_tell_mapping(u64 mm, u64 address)
 	mapping->vma_class = fl_class_of(mm, vma);
 	mapping->kind = FL_SAMPLE_MAPPING;
 	mapping->tgid = bpf_get_current_pid_tgid() >> 32;
-	mapping->vm_start = fl_read(vma, vm_start);
-	mapping->vm_end = fl_read(vma, vm_end);
-	mapping->vm_flags = fl_read(vma, vm_flags);
-	mapping->file_offset = (u64)fl_read(vma, vm_pgoff) << FL_PAGE_SHIFT;
-	file = fl_read(vma, vm_file);
-	inode = file ? fl_read(file, f_inode) : NULL;
-	mapping->inode = inode ? fl_read(inode, i_ino) : 0;
-	mapping->device = inode ? fl_read(inode, i_sb, s_dev) : 0;
-	mapping->flags = 0;
 	mapping->strings_length = 0;
+	__builtin_memset(&mapping->file, 0, sizeof(mapping->file));
+	fl_place_vma(&mapping->vma, vma);
+	file = fl_read(vma, vm_file);
+	if (file) {
+		mapping->vma.file = 1;
+		fl_identify_file(&mapping->file, file);
+	}
 	if (fl_was_told(mapping))
 		return 0;
 	mapping->timestamp_ns = bpf_ktime_get_boot_ns();
 	if (file) {
-		if (fl_add_path((u64)file))
-			mapping->flags |= FL_FILE_PATH_CUT;
-		if (!fl_read(file, f_path.dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
-			mapping->flags |= FL_FILE_DELETED;
+		fl_name_file(&mapping->file, 0, file);
+		mapping->file.path_length = mapping->strings_length;
 	}
 	length = __builtin_offsetof(struct fl_fault_mapping, strings) + mapping->strings_length;
 	barrier_var(length); /* or the check is done on another copy, which old verifiers don't connect with this one */

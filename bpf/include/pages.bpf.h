@@ -9,9 +9,8 @@
 #define FL_PAGES_BPF_H
 
 #include "filter.bpf.h"
-#include "path.bpf.h"
+#include "region.bpf.h"
 #include "ring.bpf.h"
-#include "vma.bpf.h"
 
 /* What is being looked at. */
 struct fl_look {
@@ -63,7 +62,7 @@ static __always_inline bool fl_is_volatile(struct vm_area_struct *vma)
 
 	if (fl_read(vma, vm_flags) & (VM_WRITE | VM_MAYSHARE))
 		return true;
-	return file && !fl_read(fl_path_of(file), dentry, d_hash.pprev);
+	return file && fl_is_unlinked(file);
 }
 
 /* Sends the page at `address`. 0: sent; 1: not in memory; 2: no room. */
@@ -82,7 +81,7 @@ __noinline int fl_send_page(u64 address)
 		look->pages_lost += 1;
 		return 2;
 	}
-	if (bpf_probe_read_user(page->bytes, FL_PAGE_BYTES, (const void *)address)) {
+	if (bpf_probe_read_user(page->bytes, FL_PIECE_BYTES, (const void *)address)) {
 		bpf_ringbuf_discard(page, BPF_RB_NO_WAKEUP);
 		return 1;
 	}
@@ -101,14 +100,14 @@ __noinline int fl_send_page(u64 address)
 /* Sends the pages from `start` to `end` that are in memory, FL_PAGES_MAX at most. `fresh`: if the first one isn't, none is. */
 __noinline int fl_send_pages(u64 start, u64 end, u32 fresh)
 {
-	u64 address = start & ~(FL_PAGE_BYTES - 1ULL);
+	u64 address = start & ~(FL_PIECE_BYTES - 1ULL);
 
 	for (u32 i = 0; i < FL_PAGES_MAX; i++) {
 		if (address >= end)
 			break;
 		if (fl_send_page(address) && fresh)
 			break;
-		address += FL_PAGE_BYTES;
+		address += FL_PIECE_BYTES;
 	}
 	return 0;
 }
@@ -166,25 +165,16 @@ __noinline int fl_describe_vma(u64 vma)
 	struct fl_mapping *record = fl_scratch(&fl_records);
 	struct vm_area_struct *from = (void *)vma;
 	struct file *file = fl_read(from, vm_file);
-	struct inode *inode;
 
 	if (!record)
 		return 1;
-	record->flags |= FL_HAS_VMA;
-	record->vm_start = fl_read(from, vm_start);
-	record->vm_end = fl_read(from, vm_end);
-	record->vm_flags = fl_read(from, vm_flags);
-	record->file_offset = (u64)fl_read(from, vm_pgoff) << FL_PAGE_SHIFT;
+	fl_place_vma(&record->vma, from);
 	if (!file)
 		return 0;
-	inode = fl_inode_of(file);
-	record->flags |= FL_HAS_FILE;
-	record->inode = fl_read(inode, i_ino);
-	record->device = fl_read(inode, i_sb, s_dev);
-	if (fl_add_path((u64)file))
-		record->flags |= FL_PATH_CUT;
-	if (!fl_read(fl_path_of(file), dentry, d_hash.pprev)) /* d_unhashed(), include/linux/dcache.h */
-		record->flags |= FL_FILE_GONE;
+	record->vma.file = 1;
+	fl_identify_file(&record->file, file);
+	fl_name_file(&record->file, record->strings_length, file);
+	record->file.path_length = record->strings_length;
 	return 0;
 }
 

@@ -20,7 +20,7 @@ static __always_inline const struct pt_regs *fl_pt_regs(void)
 	if (bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_task_pt_regs___fl))
 		return (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 	task = (void *)bpf_get_current_task();
-	return (void *)((char *)fl_read(task, stack) + FL_KERNEL_STACK_BYTES - sizeof(struct pt_regs));
+	return (void *)((char *)fl_read(task, stack) + FL_PT_REGS_OFFSET);
 }
 
 #ifdef FL_TYPED
@@ -53,7 +53,7 @@ static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct 
 
 #endif
 
-/* One of them: fl_register(regs->di). */
+/* One of them: fl_register(fl_regs_0(regs)). */
 #define fl_register(place)                                              \
 	({                                                              \
 		u64 value = 0;                                          \

@@ -13,7 +13,7 @@ struct {
 	__uint(max_entries, 1 << 19);
 } fl_ring SEC(".maps");
 
-#define FL_WAKE_INTERVAL_NS (50 * 1000 * 1000ULL)
+#define FL_WAKE_INTERVAL_NS (FL_WAKE_INTERVAL_MS * 1000 * 1000ULL)
 #define FL_WAKE_BYTES       (1 << 17)
 
 /* When user space was last woken. Benign race: two CPUs that wake it twice cost a little, and lose nothing. */

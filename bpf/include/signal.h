@@ -26,6 +26,4 @@
 #define FL_SIG_DFL 0
 #define FL_SIG_IGN 1
 
-#define FL_GO_EXIT_CODE 2 /* of a Go program that a panic ends */
-
 #endif

@@ -62,7 +62,6 @@ __noinline int fl_add_module(u64 mm, u64 address)
 	record->module_count = index + 1;
 	module = &record->modules[index];
 	fl_place_vma(module, vma);
-	module->file = 0;
 	inode = fl_read(vma, vm_file, f_inode);
 	unwind->vmas[index] = (u64)vma;
 	unwind->inodes[index] = inode ? fl_inode_id(inode) : 0;
@@ -161,7 +160,7 @@ __noinline int fl_add_frames(u64 mm)
 	fl_hash_frame(record, unwind, record->frames[0], module);
 	if (record->flags & FL_IS_COMPAT)
 		return 0;
-	if (module < 0 && !bpf_probe_read_user(&caller, sizeof(caller), (const void *)unwind->stack_pointer))
+	if (module < 0 && !fl_read_caller(&caller, &record->registers))
 		fl_add_frame(record, unwind, caller);
 	for (int i = 0; i < FL_FRAMES_MAX; i++) {
 		if (fl_frame_step())

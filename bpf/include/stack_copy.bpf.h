@@ -75,8 +75,8 @@ __noinline int fl_page_step(void)
 	page->tid = (u32)bpf_get_current_pid_tgid();
 	page->timestamp_ns = record->timestamp_ns;
 	page->address = unwind->address;
-	unwind->address += FL_PAGE_BYTES;
-	if (bpf_probe_read_user(page->bytes, FL_PAGE_BYTES, (const void *)page->address))
+	unwind->address += FL_PIECE_BYTES;
+	if (bpf_probe_read_user(page->bytes, FL_PIECE_BYTES, (const void *)page->address))
 		return 0;
 	if (bpf_ringbuf_output(&fl_ring, page, sizeof(*page), BPF_RB_NO_WAKEUP))
 		fl_count(FL_LOST_PAGES);
@@ -94,7 +94,7 @@ __noinline int fl_send_stack(void)
 
 	if (!record || !unwind)
 		return 1;
-	unwind->address = fl_stack_pointer(&record->registers) & ~(FL_PAGE_BYTES - 1ULL);
+	unwind->address = fl_stack_pointer(&record->registers) & ~(FL_PIECE_BYTES - 1ULL);
 	unwind->end = record->stack_vma.vm_end;
 	if (record->stack_above.vm_end) {
 		unwind->address = record->stack_above.vm_start;

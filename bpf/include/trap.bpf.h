@@ -64,16 +64,12 @@ __noinline int fl_has_frame_room(u64 mm, u64 stack_pointer)
 /* SI_KERNEL: the trap is the signal's, FL_HAS_TRAP; there was none, FL_NO_TRAP; 0: it may be an older one. */
 static __always_inline u32 fl_judge_kernels(struct fl_crash *record, u64 mm, u32 entry)
 {
-	u8 before = 0;
-
 	if (record->trap_nr > 63 || !(fl_traps_of(record->signal) >> record->trap_nr & 1) || entry == FL_BY_CALL)
 		return FL_NO_TRAP;
 	if (entry != FL_BY_TRAP || !(record->flags & FL_HAS_REGISTERS))
 		return 0;
-	if (record->trap_nr == FL_TRAP_BREAKPOINT) {
-		bpf_probe_read_user(&before, 1, (void *)(fl_instruction_pointer(&record->registers) - 1));
-		return fl_is_breakpoint_code(before) ? FL_HAS_TRAP : 0;
-	}
+	if (record->trap_nr == FL_TRAP_BREAKPOINT)
+		return fl_ran_breakpoint(&record->registers) ? FL_HAS_TRAP : 0;
 	/* An interrupt may have brought a signal whose frame found no room. */
 	if (record->signal == FL_SIGSEGV && !fl_has_frame_room(mm, fl_stack_pointer(&record->registers)))
 		return 0;
@@ -81,10 +77,10 @@ static __always_inline u32 fl_judge_kernels(struct fl_crash *record, u64 mm, u32
 }
 
 /*
- * Judges record->trap_nr and error_code by the record's signal, address and registers; `cr2`: the address of the trap, if it was a
- * page fault. `entry`: enum fl_entry. Global: verified once.
+ * Judges record->trap_nr and error_code by the record's signal, address and registers; `address`: of
+ * the trap, if it was a page fault. `entry`: enum fl_entry. Global: verified once.
  */
-__noinline int fl_judge_trap(u64 mm, u64 cr2, u32 entry)
+__noinline int fl_judge_trap(u64 mm, u64 address, u32 entry)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	u32 flags;
@@ -99,7 +95,7 @@ __noinline int fl_judge_trap(u64 mm, u64 cr2, u32 entry)
 	if (!(record->flags & FL_HAS_ADDRESS))
 		return 0;
 	/* No system call ends in a page fault's signal: who has one there has got it from a process. */
-	if (record->trap_nr == FL_TRAP_PAGE_FAULT && cr2 == record->fault_address && entry != FL_BY_CALL) {
+	if (record->trap_nr == FL_TRAP_PAGE_FAULT && address == record->fault_address && entry != FL_BY_CALL) {
 		record->flags |= FL_HAS_TRAP | FL_HAS_PAGE_FAULT;
 	} else if (fl_needs_page_fault(record->signal, record->si_code)) {
 		/* rt_sigqueueinfo(2): to itself a process may send any code. */

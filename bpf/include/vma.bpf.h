@@ -16,7 +16,6 @@
 #define FL_MAPLE_NODE_BYTES 256 /* struct maple_node */
 #define FL_MAPLE_DEPTH_MAX  8   /* 10 slots a level: far above sysctl_max_map_count */
 #define FL_RB_DEPTH_MAX     48  /* twice the binary logarithm of more VMAs than there can be */
-#define FL_PAGE_SHIFT       12
 
 /*
  * The state of one look-up. It lives in a per-CPU map rather than on the stack: the verifier then has no constants to
@@ -40,10 +39,11 @@ FL_SCRATCH(fl_walks, struct fl_walk);
 #define FL_MAPLE_TYPE(entry) (((entry) >> 3) & 0xf)
 #define FL_MAPLE_ARANGE_64   3
 #define FL_MAPLE_LEAF_64     1
+#define FL_MAPLE_NODE_MIN    4096 /* xa_is_node(): what is less is a value of the tree's own */
 
 static __always_inline bool fl_maple_is_node(u64 entry)
 {
-	return (entry & 3) == 2 && entry > 4096;
+	return (entry & 3) == 2 && entry > FL_MAPLE_NODE_MIN;
 }
 
 /*

@@ -13,7 +13,7 @@ use super::symbols::{self, Sight};
 use super::syscalls::{self, Parameter};
 use super::{On, Options};
 use crate::host;
-use crate::probe::abi::call::fl_limit;
+use crate::probe::abi::call::fl_own_limit;
 use crate::probe::call::{Attached, Function, Plan};
 use crate::probe::{Tracefs, kernel_types};
 
@@ -46,7 +46,7 @@ impl Prepared {
         let unknown: HashSet<&str> = unknown.filter(|name| !catalogue.knows(name)).collect();
         let known_symbols = if unknown.is_empty() { HashSet::new() } else { symbols::functions(&unknown) };
         let selection = select(&names, &options.presets, &catalogue, |name| known_symbols.contains(name));
-        let most = fl_limit::FL_LIMIT_FUNCTIONS.0 as usize;
+        let most = fl_own_limit::FL_LIMIT_FUNCTIONS.0 as usize;
         if selection.chosen.len() > most {
             bail!(
                 "failed to watch {} functions: {most} at most, name fewer or a narrower glob",

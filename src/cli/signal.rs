@@ -8,12 +8,13 @@ use faultline::probe::{self, Way};
 use faultline::{options, signal};
 
 use super::common::{CommonOrCommand, Signals, interval};
+use faultline::probe::abi::signal::fl_own_limit;
 
 /// SIGTERM
 const DEFAULT_SIGNAL: u32 = 15;
 
 /// `--max-pairs`
-const DEFAULT_PAIRS: u32 = 4096;
+const DEFAULT_PAIRS: u32 = fl_own_limit::FL_LIMIT_PAIRS.0;
 
 /// `--attach`
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

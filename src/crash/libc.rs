@@ -8,14 +8,14 @@ use std::collections::HashMap;
 
 use crate::hex::digits;
 use crate::output::lossy;
-use crate::probe::abi::{fl_crash, fl_file, fl_libc};
+use crate::probe::abi::{fl_crash, fl_file, fl_libc, fl_own_limit};
 use crate::symbol::{Found, Variable};
 
 /// glibc's own name for it, GLIBC_PRIVATE: assert/assert.c, sysdeps/posix/libc_fatal.c.
 const VARIABLE: &[u8] = b"__abort_msg";
 
-/// FL_LIBCS_MAX: so many files are known, and no more.
-const MAX: usize = 64;
+/// So many files are known, and no more.
+const MAX: usize = fl_own_limit::FL_LIMIT_LIBCS.0 as usize;
 
 /// The files that have been looked into.
 #[derive(Default)]

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::probe::abi::fl_own_limit;
+
 /// A frame as the signature sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -24,7 +26,7 @@ pub enum Place {
 }
 
 /// How many frames count, however many were walked: the outer ones tell how the program was started, not what broke.
-pub const FRAMES: usize = 16;
+pub const FRAMES: usize = fl_own_limit::FL_LIMIT_SIGNED_FRAMES.0 as usize;
 
 /// 16 hexadecimal digits of SHA-256 over the signal, its code and the places, innermost first. The frames end with the
 /// first one outside of any file, which counts as such; but the innermost one may be outside (a call to NULL, code made at

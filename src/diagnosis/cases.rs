@@ -5,7 +5,7 @@
 use super::{Confidence, Diagnosis, Kind, diagnose};
 use crate::arch::Registers;
 use crate::evidence::{Backing, Evidence, File, Frame, Permissions, Region};
-use crate::probe::abi::{fl_crash, fl_crash_flag, fl_registers, fl_vma};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_permission, fl_registers, fl_vma};
 use crate::symbol::Function;
 
 const SIGBUS: u32 = 7;
@@ -321,11 +321,16 @@ impl Case {
 /// fl_describe_vma(), and what the record says of the heap and the stack.
 fn describe(raw: &mut fl_crash, files: &mut Vec<File>, region: &Region) -> fl_vma {
     let Permissions { read, write, execute, shared } = region.permissions;
-    let bits = [(read, 1), (write, 2), (execute, 4), (shared, 0x80)];
+    let bits = [
+        (read, fl_permission::FL_READABLE),
+        (write, fl_permission::FL_WRITABLE),
+        (execute, fl_permission::FL_EXECUTABLE),
+        (shared, fl_permission::FL_SHARED),
+    ];
     let mut vma = fl_vma {
         vm_start: region.start,
         vm_end: region.end,
-        vm_flags: bits.iter().filter(|(is, _)| *is).map(|(_, bit)| bit).sum(),
+        permissions: fl_permission(bits.iter().filter(|(is, _)| *is).map(|(_, bit)| bit.0).sum()),
         ..fl_vma::default()
     };
     match &region.backing {

@@ -4,9 +4,7 @@
 mod region;
 mod sample;
 
-#[cfg(test)]
-pub use region::Permissions;
-pub use region::{Backing, File, FileId, Region, Surroundings};
+pub use region::{Backing, File, FileId, Permissions, Region, Surroundings};
 
 use serde::Serialize;
 

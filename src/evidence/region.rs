@@ -2,13 +2,7 @@
 
 use std::fmt;
 
-use crate::probe::abi::{fl_crash, fl_vma};
-
-// include/linux/mm.h; VM_MAYSHARE is what /proc shows as `s`.
-const VM_READ: u64 = 0x1;
-const VM_WRITE: u64 = 0x2;
-const VM_EXEC: u64 = 0x4;
-const VM_MAYSHARE: u64 = 0x80;
+use crate::probe::abi::{fl_crash, fl_permission, fl_vma};
 
 /// What lies at an address and beside it. All `None` means that it was not looked up, or could not be.
 #[derive(Clone, Debug, Default)]
@@ -46,13 +40,13 @@ pub struct Region {
 /// What may be done with a mapping. Shown as in /proc/PID/maps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
-    /// VM_READ.
+    /// `r`
     pub read: bool,
-    /// VM_WRITE.
+    /// `w`
     pub write: bool,
-    /// VM_EXEC.
+    /// `x`
     pub execute: bool,
-    /// VM_MAYSHARE: what is written is the file's.
+    /// `s`: what is written is the file's.
     pub shared: bool,
 }
 
@@ -94,9 +88,15 @@ pub struct FileId {
 }
 
 impl Permissions {
-    fn of(vm_flags: u64) -> Self {
-        let has = |flag: u64| vm_flags & flag != 0;
-        Self { read: has(VM_READ), write: has(VM_WRITE), execute: has(VM_EXEC), shared: has(VM_MAYSHARE) }
+    /// Those of a sample: the bits of `enum fl_permission`, which are the same in every probe's object.
+    pub fn of(bits: u32) -> Self {
+        let has = |permission: fl_permission| bits & permission.0 != 0;
+        Self {
+            read: has(fl_permission::FL_READABLE),
+            write: has(fl_permission::FL_WRITABLE),
+            execute: has(fl_permission::FL_EXECUTABLE),
+            shared: has(fl_permission::FL_SHARED),
+        }
     }
 }
 
@@ -114,7 +114,7 @@ impl Region {
         (vma.vm_end != 0).then(|| Self {
             start: vma.vm_start,
             end: vma.vm_end,
-            permissions: Permissions::of(vma.vm_flags),
+            permissions: Permissions::of(vma.permissions.0),
             file_offset: if vma.file == 0 { 0 } else { vma.file_offset },
             backing: backing(raw, vma, files),
         })
@@ -181,10 +181,12 @@ mod tests {
 
     #[test]
     fn permissions_are_those_of_proc() {
-        let shown = |flags: u64| Permissions::of(flags).to_string();
-        assert_eq!(shown(0), "---p");
-        assert_eq!(shown(VM_READ | VM_EXEC), "r-xp");
-        assert_eq!(shown(VM_READ | VM_WRITE | VM_MAYSHARE), "rw-s");
+        let of = |all: &[fl_permission]| Permissions::of(all.iter().fold(0, |bits, one| bits | one.0)).to_string();
+        let (read, write) = (fl_permission::FL_READABLE, fl_permission::FL_WRITABLE);
+        assert_eq!(of(&[]), "---p");
+        assert_eq!(of(&[read, fl_permission::FL_EXECUTABLE]), "r-xp");
+        assert_eq!(of(&[read, write, fl_permission::FL_SHARED]), "rw-s");
+        assert_eq!(of(&[read, write, fl_permission::FL_GROWS_DOWN]), "rw-p");
     }
 
     #[test]

@@ -12,12 +12,13 @@ use super::arguments;
 use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
 use super::space::{Had, Reading, Space, VDSO};
 use super::target::{self, Area, Mapped, areas};
+use crate::evidence::Permissions;
 use crate::hex::Hex;
 use crate::host;
 use crate::output::{Timestamp, lossy};
 use crate::page;
 use crate::probe::Ring;
-use crate::probe::abi::memory::{Sample, fl_call, fl_fault, fl_mapping, fl_mapping_flag, fl_page};
+use crate::probe::abi::memory::{Sample, fl_call, fl_exec_fault, fl_mapping, fl_mapping_flag, fl_own_limit, fl_page};
 use crate::probe::memory::{Counters, Probe};
 
 /// How many samples are taken at once: 2 MiB of pages.
@@ -34,12 +35,6 @@ const TICK_BYTES: u64 = 16 << 20;
 
 /// How often all mappings are held against what was seen.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
-
-// include/linux/mm.h
-const VM_READ: u64 = 1;
-const VM_WRITE: u64 = 2;
-const VM_EXEC: u64 = 4;
-const VM_MAYSHARE: u64 = 0x80;
 
 /// What comes out.
 #[derive(Debug)]
@@ -229,7 +224,7 @@ impl<'run> Collector<'run> {
         let pages = self.waiting.remove(&(mapping.tid, mapping.timestamp_ns)).unwrap_or_default();
         self.waiting_count -= pages.len().min(self.waiting_count);
         let space = self.spaces.entry(mapping.pid).or_insert_with(|| Space::new(mapping.pid));
-        let has_vma = mapping.has(fl_mapping_flag::FL_HAS_VMA);
+        let has_vma = mapping.vma().is_some();
         if mapping.call == fl_call::FL_CALL_EXEC && mapping.has(fl_mapping_flag::FL_HAS_RESULT) && !has_vma {
             space.execute();
             return Ok(());
@@ -327,7 +322,7 @@ impl<'run> Collector<'run> {
     }
 
     /// A page is executed that the process had no access to before.
-    fn fetch(&mut self, fault: &fl_fault, emit: Emit<'_>) -> Result<()> {
+    fn fetch(&mut self, fault: &fl_exec_fault, emit: Emit<'_>) -> Result<()> {
         let Some(space) = self.spaces.get_mut(&fault.pid).filter(|space| space.is_volatile) else { return Ok(()) };
         if !self.limits.pages {
             return Ok(());
@@ -501,8 +496,8 @@ impl Own {
 /// The range that a record is about. A segment of shared memory and the heap are as long as their mapping.
 fn range(mapping: &fl_mapping) -> (u64, u64) {
     let is_whole = matches!(mapping.call, fl_call::FL_CALL_SHMAT | fl_call::FL_CALL_BRK);
-    if is_whole && mapping.has(fl_mapping_flag::FL_HAS_VMA) {
-        return (mapping.vm_start, mapping.vm_end);
+    if let Some(vma) = mapping.vma().filter(|_| is_whole) {
+        return (vma.vm_start, vma.vm_end);
     }
     // A length that wraps around is one that the kernel has refused.
     (mapping.address, mapping.address.checked_add(mapping.length).unwrap_or(mapping.address))
@@ -510,8 +505,7 @@ fn range(mapping: &fl_mapping) -> (u64, u64) {
 
 /// Up to where the kernel program has looked for pages of a record's range.
 fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
-    /// FL_PAGES_MAX, bpf/include/abi/memory.h
-    const PAGES_MAX: u64 = 2048;
+    const PAGES_MAX: u64 = fl_own_limit::FL_LIMIT_PAGES.0 as u64;
     // Of what has just been mapped it has looked at all if it looked at the first page.
     let is_fresh = mapping.call == fl_call::FL_CALL_MMAP && mapping.pages == 0;
     if is_fresh { end } else { end.min(start.saturating_add(PAGES_MAX * page::size())) }
@@ -519,22 +513,21 @@ fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
 
 /// The mapping of a record as user space would see it.
 fn area_of(mapping: &fl_mapping) -> Area {
-    let bit = |bit: u64, letter| if mapping.vm_flags & bit != 0 { letter } else { '-' };
-    let sharing = if mapping.vm_flags & VM_MAYSHARE != 0 { 's' } else { 'p' };
-    let permissions = [bit(VM_READ, 'r'), bit(VM_WRITE, 'w'), bit(VM_EXEC, 'x'), sharing].iter().collect();
-    let is_gone = mapping.has(fl_mapping_flag::FL_FILE_GONE);
+    let vma = &mapping.vma;
+    let permissions = Permissions::of(vma.permissions.0);
+    let is_gone = mapping.is_deleted();
     let path = mapping.path().map(|path| lossy(&path) + if is_gone { " (deleted)" } else { "" });
-    let file = mapping.has(fl_mapping_flag::FL_HAS_FILE).then(|| Mapped {
-        device: target::device_of_kernel(mapping.device),
-        inode: mapping.inode,
-        offset: mapping.file_offset,
+    let file = mapping.file().map(|file| Mapped {
+        device: target::device_of_kernel(file.device),
+        inode: file.inode,
+        offset: vma.file_offset,
         path: path.clone(),
         is_gone,
     });
     // What a new program has that is executable and of no file is the kernel's own.
-    let is_vdso = mapping.call == fl_call::FL_CALL_EXEC && file.is_none() && mapping.vm_flags & VM_WRITE == 0;
+    let is_vdso = mapping.call == fl_call::FL_CALL_EXEC && file.is_none() && !permissions.write;
     let name = if is_vdso { Some(VDSO.to_owned()) } else { path };
-    Area { start: mapping.vm_start, end: mapping.vm_end, permissions, name, file }
+    Area { start: vma.vm_start, end: vma.vm_end, permissions: permissions.to_string(), name, file }
 }
 
 /// Keeps account of a process's executable memory.

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::record::{File, Mapping};
 use super::table::{Cell, Who};
+use crate::evidence::Permissions;
 use crate::hex::{Hex, digits};
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
@@ -37,7 +38,7 @@ struct Known {
 #[derive(Clone, Debug)]
 struct Told {
     end: u64,
-    flags: u64,
+    permissions: Permissions,
     file_offset: u64,
     class: fl_vma_class,
     inode: u64,
@@ -100,30 +101,30 @@ impl Names {
     /// Where its time is no date.
     pub fn learn_mapping(&mut self, raw: &fl_fault_mapping) -> Result<()> {
         let told = Told {
-            end: raw.vm_end,
-            flags: raw.vm_flags,
-            file_offset: raw.file_offset,
+            end: raw.vma.vm_end,
+            permissions: Permissions::of(raw.vma.permissions.0),
+            file_offset: raw.vma.file_offset,
             class: raw.vma_class,
-            inode: raw.inode,
-            device: raw.device,
+            inode: raw.file.inode,
+            device: raw.file.device,
             path: raw.path(),
-            is_deleted: raw.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
+            is_deleted: raw.file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
             taken_ns: Timestamp::from_boottime(raw.timestamp_ns)?.unix_ns(),
             found: None,
         };
         let mappings = &mut self.known(raw.tgid).mappings;
         // What lay there before is gone.
         let gone: Vec<u64> = mappings
-            .range(..raw.vm_end)
+            .range(..raw.vma.vm_end)
             .rev()
-            .take_while(|(_, old)| old.end > raw.vm_start)
+            .take_while(|(_, old)| old.end > raw.vma.vm_start)
             .map(|(start, _)| *start)
             .collect();
         for start in &gone {
             mappings.remove(start);
         }
         if mappings.len() < MAPPINGS_MAX {
-            mappings.insert(raw.vm_start, told);
+            mappings.insert(raw.vma.vm_start, told);
         }
         if !gone.is_empty() {
             self.named.clear();
@@ -194,14 +195,10 @@ impl Names {
     /// The mapping that begins there.
     pub fn mapping(&self, pid: u32, start: u64) -> Option<Mapping> {
         let (start, told) = self.at(pid, start)?;
-        let letters = [(1, 'r'), (2, 'w'), (4, 'x')];
-        let mut permissions: String =
-            letters.iter().map(|(bit, letter)| if told.flags & bit != 0 { *letter } else { '-' }).collect();
-        permissions.push(if told.flags & 8 != 0 { 's' } else { 'p' });
         Some(Mapping {
             start: Hex(start),
             end: Hex(told.end),
-            permissions,
+            permissions: told.permissions.to_string(),
             mapping_name: told.name(),
             offset: Hex(if told.inode == 0 { 0 } else { told.file_offset }),
         })

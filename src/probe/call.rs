@@ -13,7 +13,7 @@ use libbpf_rs::num_possible_cpus;
 
 use super::Ring;
 pub use super::abi::call::{Sample, Task};
-use super::abi::call::{fl_call, fl_config, fl_limit, fl_task};
+use super::abi::call::{fl_call, fl_config, fl_own_limit, fl_task};
 use super::engine::{Asked, Kernel, Probe, Room, Spec};
 use super::hook::{Attach, Hook, Way};
 use super::object::{Build, Builds, Opened, object};
@@ -116,7 +116,7 @@ impl Spec for Plan {
         object.fill(".rodata.functions", &functions)?;
         let kept = self.calls as usize * size_of::<fl_call>();
         for table in ["fl_tasks", "fl_blank"] {
-            let value = size_of::<fl_task>() + kept + fl_limit::FL_LIMIT_TEXT_BYTES.0 as usize;
+            let value = size_of::<fl_task>() + kept + fl_own_limit::FL_LIMIT_TEXT_BYTES.0 as usize;
             object.set_value_size(table, value)?;
         }
         Ok(())

@@ -6,7 +6,7 @@ mod read;
 
 use anyhow::Result;
 
-use super::abi::{Sample, fl_config};
+use super::abi::{Sample, fl_config, fl_limit};
 use super::engine::{self, Asked, Kernel, Room, Spec};
 use super::hook::{Hook, Way};
 use super::losses::{EXITS_MISSED, RUNS_MISSED};
@@ -20,8 +20,8 @@ pub use read::Counters;
 /// The attached probe. Dropping it detaches every program.
 pub type Probe = engine::Probe<Plan>;
 
-/// FL_PAGE_BYTES.
-const PAGE_BYTES: u32 = 4096;
+/// In which a stack is copied.
+const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
 
 /// If stacks of up to this size are sampled the ring stays as it is: few are, so that memory counts for more.
 const AGENT_STACK_BYTES: u32 = 16 * 1024;
@@ -77,7 +77,7 @@ impl Spec for Plan {
             signals: self.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
             frames: self.frames,
             // One more, because the stack pointer is somewhere in the first.
-            stack_pages: if self.stack_bytes == 0 { 0 } else { self.stack_bytes.div_ceil(PAGE_BYTES) + 1 },
+            stack_pages: if self.stack_bytes == 0 { 0 } else { self.stack_bytes.div_ceil(PIECE_BYTES) + 1 },
             show_handled: u8::from(self.show_handled),
             seccomp_kills: u8::from(way != Way::Kprobe && self.needs_seccomp_kills(kernel)),
             senders: u8::from(self.needs_senders(way)),

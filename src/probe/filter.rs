@@ -11,6 +11,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use procfs::process::Process;
 
 use super::abi::fl_filter_config;
+use crate::page;
 
 /// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
 const HOST_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -68,13 +69,15 @@ impl Filter {
     /// What is decided before the programs are verified.
     ///
     /// # Errors
-    /// Where our own pid namespace can't be told.
+    /// Where our own pid namespace or the cgroup folder can't be told.
     pub(super) fn config(&self) -> Result<fl_filter_config> {
         let mut config = fl_filter_config {
             by_pid: u8::from(!self.pids.is_empty()),
+            cgroup: self.cgroup_id()?.unwrap_or(0),
             by_cgroup: u8::from(self.cgroup.is_some()),
             by_descent: u8::from(self.command),
             name_count: self.process_names.len() as u32,
+            page_shift: page::size().trailing_zeros(),
             ..fl_filter_config::default()
         };
         for (slot, name) in config.names.iter_mut().zip(&self.process_names) {
@@ -135,7 +138,7 @@ impl Filter {
     ///
     /// # Errors
     /// As for [`Filter::check`].
-    pub(super) fn cgroup_id(&self) -> Result<Option<u64>> {
+    fn cgroup_id(&self) -> Result<Option<u64>> {
         let id = |path: &PathBuf| Ok(open_cgroup(path)?.metadata()?.ino());
         self.cgroup.as_ref().map(id).transpose()
     }

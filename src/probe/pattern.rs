@@ -14,6 +14,7 @@ use libbpf_rs::libbpf_sys::{
 };
 use libbpf_rs::{AsRawLibbpf, OpenProgramMut};
 
+use super::abi::fl_mark;
 use super::typed;
 use super::types::Ids;
 
@@ -22,10 +23,10 @@ const BPF_LD_IMM64: u8 = 0x18;
 const BPF_PSEUDO_BTF_ID: u8 = 3;
 
 /// What stands for the number, twice, in a load of 64 bits: FL_WHICH in bpf/call.bpf.c.
-const FL_WHICH: i32 = 0x7f6c_0003;
+const FL_WHICH: i32 = fl_mark::FL_MARK_WHICH.0 as i32;
 
 /// The same for the kernel's variable that tells what a processor is in.
-const FL_PREEMPT_COUNT: i32 = 0x7f6c_0004;
+const FL_PREEMPT_COUNT: i32 = fl_mark::FL_MARK_PREEMPT_COUNT.0 as i32;
 
 /// Room for what the verifier says where it refuses.
 const LOG_BYTES: usize = 1 << 18;

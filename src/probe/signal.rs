@@ -53,7 +53,6 @@ impl Spec for Plan {
     fn configure(&self, _way: Way, _kernel: Kernel, object: &mut Opened) -> Result<()> {
         let mut config = fl_config {
             signals: self.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
-            cgroup: self.filter.cgroup_id()?.unwrap_or(0),
             pairs: u8::from(self.pairs.is_some()),
             records: u8::from(self.records),
             processes: u8::from(self.processes),

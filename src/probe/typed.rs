@@ -16,6 +16,7 @@ use libbpf_rs::libbpf_sys::{
     libbpf_prog_handler_opts, libbpf_register_prog_handler,
 };
 
+use super::abi::fl_mark;
 use super::types::Ids;
 
 // include/uapi/linux/bpf.h
@@ -28,9 +29,9 @@ const BPF_ALU_MOV_K: u8 = 0xb4;
 const BPF_ALU64_MOV_K: u8 = 0xb7;
 const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
 
-// What stands for the ids: bpf/include/load.bpf.h.
-const FL_RDONLY_CAST: i32 = 0x7f6c_0001;
-const FL_PT_REGS: i32 = 0x7f6c_0002;
+// What stands for the ids.
+const FL_RDONLY_CAST: i32 = fl_mark::FL_MARK_RDONLY_CAST.0 as i32;
+const FL_PT_REGS: i32 = fl_mark::FL_MARK_PT_REGS.0 as i32;
 
 /// What the typed build that is being loaded needs of the kernel; None: no typed build is being loaded.
 static LOADING: Mutex<Option<Ids>> = Mutex::new(None);

@@ -68,6 +68,7 @@ const SPECIAL: &[&str] = &[
     "memory-pages",
     "namespaces",
     "senders",
+    "shared-reader",
     "stack-overflow",
     "stack-pages",
     "stale-trap",
@@ -118,6 +119,11 @@ fn a_trap_of_before_is_not_this_signals() {
     // Their stack pointers lead to no frames, so that they have no snapshot.
     check("stale-trap");
     check("stale-trap-late");
+}
+
+#[test]
+fn shared_reader() {
+    check("shared-reader");
 }
 
 #[test]

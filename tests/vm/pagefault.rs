@@ -274,6 +274,23 @@ fn mappings_are_those_of_proc_maps() {
 }
 
 #[test]
+fn a_shared_mapping_of_a_file_that_is_only_read_is_shared() {
+    let output = Command::new(FAULTLINE)
+        .args(["pagefault", "--by", "vma", "--format", "json", "--"])
+        .arg(programs().join("shared-reader"))
+        .output()
+        .unwrap();
+    let seen = records(&output.stdout);
+    let groups = seen.iter().filter_map(|record| record["groups"].as_array()).flatten();
+    let own: Vec<&Value> =
+        groups.filter(|group| group["mapping"]["mapping_name"] == "/memfd:shared-reader (deleted)").collect();
+    assert!(!own.is_empty(), "{seen:#?}");
+    for group in own {
+        assert_eq!((&group["mapping"]["permissions"], &group["vma"]), (&"r--s".into(), &"shared_memory".into()));
+    }
+}
+
+#[test]
 fn each_fault_can_have_a_record() {
     let all = run(&["--events", "--vma"], "write_first");
     assert_eq!(seen(&all.cells, all.events(), |_| 1), all.cells);

@@ -1,7 +1,7 @@
 //! `faultline signal`: every way to send a signal, fork, exec and exit, a lack of memory, and counts that add up.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -341,4 +341,51 @@ fn who_kills_a_cgroup_is_the_sender() {
     assert_eq!(seen.len(), 1, "{seen:#?}");
     assert_eq!((&seen[0]["sender"]["pid"], &seen[0]["target"]["pid"]), (&writer.id().into(), &victim.id().into()));
     assert!(seen[0]["oom"].is_null());
+}
+
+/// The watched cgroup, and cgroups below it, one in the other. Removed when dropped.
+struct DeepCgroup {
+    watched: PathBuf,
+    innermost: PathBuf,
+}
+
+impl DeepCgroup {
+    fn new(levels: usize) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let root = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+        let root = PathBuf::from(root.expect("cgroup2 must be mounted").split(' ').nth(1).unwrap());
+        let watched = root.join(format!("faultline-deep-{}", std::process::id()));
+        let innermost = (0..levels).fold(watched.clone(), |above, _| above.join("d"));
+        fs::create_dir_all(&innermost).unwrap();
+        Self { watched, innermost }
+    }
+
+    /// The number of a process that sends itself SIGUSR1 in this folder.
+    fn send_in(folder: &Path) -> u32 {
+        let script = format!("echo $$ > {}/cgroup.procs; trap : USR1; kill -USR1 $$", folder.display());
+        let mut child = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+        assert!(child.wait().unwrap().success());
+        child.id()
+    }
+}
+
+impl Drop for DeepCgroup {
+    fn drop(&mut self) {
+        let folders = self.innermost.ancestors().take_while(|folder| folder.starts_with(&self.watched));
+        for folder in folders {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+#[test]
+fn a_cgroup_is_watched_however_deep_the_task_is_below_it() {
+    let cgroup = DeepCgroup::new(30);
+    let watching = watching(&["-s", "USR1", "--cgroup", cgroup.watched.to_str().unwrap(), "--format", "json"]);
+    let beside = DeepCgroup::send_in(cgroup.watched.parent().unwrap());
+    // The first that is met is the deepest, the next is the watched one itself.
+    let inside = [&cgroup.innermost, &cgroup.watched].map(|folder| DeepCgroup::send_in(folder));
+    let seen = records(&watching.stop("TERM").stdout);
+    let pids: Vec<&Value> = seen.iter().map(|record| &record["target"]["pid"]).collect();
+    assert_eq!(pids, inside, "and not {beside}");
 }

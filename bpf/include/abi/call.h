@@ -20,8 +20,8 @@
 #define FL_CALL_STACKS_MAX  2048 /* kernel stacks */
 #define FL_CALL_FRAMES_MAX  32   /* of each */
 
-/* The limits above that the loader needs. */
-enum fl_limit {
+/* What of the above user space needs, as enum fl_limit. */
+enum fl_own_limit {
 	FL_LIMIT_FUNCTIONS = FL_FUNCTIONS_MAX,
 	FL_LIMIT_CALLS_LEAST = FL_CALLS_MIN,
 	FL_LIMIT_CALLS = FL_CALLS_MAX,

@@ -20,6 +20,13 @@
 #define FL_LIBCS_MAX       64  /* files of glibc that are known */
 #define FL_FILES_MAX       28  /* the modules' files, the executable and the files of three VMAs */
 
+/* What of the above user space needs, as enum fl_limit. */
+enum fl_own_limit {
+	FL_LIMIT_LIBCS = FL_LIBCS_MAX,
+	FL_LIMIT_SIGNED_FRAMES = FL_SIGNED_FRAMES,
+	FL_LIMIT_FRAMES = FL_FRAMES_MAX,
+};
+
 /*
  * Everything that is counted. The first ones say what happened, those from FL_LOST_RING_FULL on which samples were lost
  * and why: their events are counted all the same.
@@ -63,15 +70,6 @@ enum fl_crash_flag {
 	FL_HAS_TRAP = 1 << 14,          /* trap_nr: the trap that the signal is for */
 	FL_NO_TRAP = 1 << 15,     /* the signal is for no trap, whatever its si_code; neither of the two: not known */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
-};
-
-struct fl_vma {
-	u64 vm_start;
-	u64 vm_end; /* exclusive; 0: no such VMA */
-	u64 vm_flags;
-	u64 file_offset; /* of vm_start in the file, bytes */
-	u32 file;        /* 1 + index in fl_crash.files, 0: anonymous or no room */
-	u32 pad;
 };
 
 /*
@@ -173,13 +171,13 @@ struct fl_libc {
 	u32 pad;
 };
 
-/* A page of the stack of the thread whose record follows: tid and timestamp are the same. */
+/* A piece of the stack of the thread whose record follows: tid and timestamp are the same. */
 struct fl_stack_page {
 	enum fl_sample_kind kind;
 	u32 tid;
 	u64 timestamp_ns;
 	u64 address;
-	u8 bytes[FL_PAGE_BYTES];
+	u8 bytes[FL_PIECE_BYTES];
 };
 
 /* The record under construction, for record.bpf.h. */
@@ -202,7 +200,6 @@ struct fl_config {
 
 _Static_assert(sizeof(struct fl_group_key) == 48, "a key has no holes, or equal ones would differ");
 _Static_assert(sizeof(struct fl_group) == 120, "fl_group has a hole");
-_Static_assert(sizeof(struct fl_vma) == 40, "fl_vma has a hole");
 _Static_assert(sizeof(struct fl_crash) % 8 == 0, "a record is whole words");
 _Static_assert(sizeof(struct fl_crash) < 32 * 1024, "a per-CPU value has at most PCPU_MIN_UNIT_SIZE bytes");
 

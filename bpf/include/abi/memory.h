@@ -14,6 +14,11 @@
 #define FL_SCAN_MAX      512  /* mappings of a process that are looked through for executable ones */
 #define FL_ARGUMENTS     6    /* of a system call */
 
+/* What of the above user space needs, as enum fl_limit. */
+enum fl_own_limit {
+	FL_LIMIT_PAGES = FL_PAGES_MAX,
+};
+
 /* Everything that is counted. Losses begin with FL_LOST_RING_FULL. */
 enum fl_counter {
 	FL_CALLS = 0,      /* records of calls and mappings handed to user space */
@@ -54,11 +59,7 @@ enum fl_call {
 /* fl_mapping.flags */
 enum fl_mapping_flag {
 	FL_HAS_RESULT = 1 << 0, /* the call has ended; else this is what it is about to take away */
-	FL_HAS_VMA = 1 << 1,    /* vm_*, file: of the mapping at `address` */
-	FL_HAS_FILE = 1 << 2,   /* of a file: inode, device, path */
-	FL_FILE_GONE = 1 << 3,  /* the file was unlinked, as a memfd always is */
-	FL_PATH_CUT = 1 << 4,   /* the path is longer than the strings */
-	FL_IS_LOOK = 1 << 5,    /* no record of its own: it names the pages that come before it */
+	FL_IS_LOOK = 1 << 1,    /* no record of its own: it names the pages that come before it */
 };
 
 /*
@@ -75,17 +76,14 @@ struct fl_mapping {
 	s64 result;
 	u64 address; /* the range that the call is about */
 	u64 length;
-	u64 vm_start; /* of the mapping that holds `address`; for what was mapped: afterwards */
-	u64 vm_end;
-	u64 vm_flags;
-	u64 file_offset; /* of vm_start, bytes */
-	u64 inode;
-	u32 device;
+	struct fl_vma vma;   /* that holds `address`; for what was mapped: afterwards */
+	struct fl_file file; /* with vma.file */
 	enum fl_mapping_flag flags;
 	u32 pages; /* that were sent before this */
 	u32 ppid;
 	u32 strings_length;
 	u32 pages_lost; /* that found no room in the ring */
+	u32 pad;
 	char comm[FL_COMM_BYTES];
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the path: components, leaf first, each with its NUL */
 };
@@ -98,11 +96,11 @@ struct fl_page {
 	u32 pid;
 	u32 tid;
 	u64 address;
-	u8 bytes[FL_PAGE_BYTES];
+	u8 bytes[FL_PIECE_BYTES];
 };
 
 /* The processor wanted to execute a page that it found no access to. */
-struct fl_fault {
+struct fl_exec_fault {
 	enum fl_sample_kind kind;
 	u32 tid;
 	u64 timestamp_ns;
@@ -123,7 +121,7 @@ struct fl_life {
 /* What goes through the ring and stands in no map: named here so that Rust gets the types. */
 struct fl_samples {
 	struct fl_page page;
-	struct fl_fault fault;
+	struct fl_exec_fault fault;
 	struct fl_life life;
 };
 
@@ -170,7 +168,7 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_mapping) % 8 == 0, "a record is whole words");
-_Static_assert(sizeof(struct fl_page) == 32 + FL_PAGE_BYTES, "fl_page has a hole");
+_Static_assert(sizeof(struct fl_page) == 32 + FL_PIECE_BYTES, "fl_page has a hole");
 _Static_assert(sizeof(struct fl_alert_key) == 24, "a key has no holes, or equal ones would differ");
 _Static_assert(sizeof(struct fl_alert) == 64, "fl_alert has a hole");
 

@@ -13,6 +13,11 @@
 #define FL_PLACES_MAX       32    /* that each processor remembers with what lies there: a power of 2 */
 #define FL_THREADS_MAX      4096 /* whose last fault's error code is kept until it is known to be major: a power of 2 */
 
+/* What of the above user space needs, as enum fl_limit. */
+enum fl_own_limit {
+	FL_LIMIT_FAULT_FRAMES = FL_FAULT_FRAMES_MAX,
+};
+
 /* What is counted beside the faults in fl_faults, and what is lost. */
 enum fl_counter {
 	FL_FILTERED = 0,    /* faults of tasks that the filters leave out */
@@ -102,13 +107,8 @@ struct fl_fault_mapping {
 	enum fl_sample_kind kind;
 	u32 tgid;
 	u64 timestamp_ns; /* CLOCK_BOOTTIME */
-	u64 vm_start;
-	u64 vm_end;
-	u64 vm_flags;
-	u64 file_offset; /* of vm_start, bytes */
-	u64 inode;       /* 0: no file */
-	u32 device;      /* s_dev as the kernel has it: major << 20 | minor */
-	enum fl_file_flag flags;
+	struct fl_vma vma;
+	struct fl_file file; /* with vma.file; inode 0: no file */
 	enum fl_vma_class vma_class;
 	u32 strings_length;                             /* of the path, NULs included: what follows is not sent */
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* components, leaf first, each with its NUL */
@@ -149,6 +149,6 @@ _Static_assert(__builtin_offsetof(struct fl_fault_key, device) == FL_PROCESS_KEY
 	       "what comes first is the short key");
 _Static_assert(sizeof(struct fl_fault_process) == 24, "fl_fault_process has a hole");
 _Static_assert(sizeof(struct fl_fault_event) == 96, "fl_fault_event has a hole");
-_Static_assert(__builtin_offsetof(struct fl_fault_mapping, strings) == 72, "fl_fault_mapping has a hole");
+_Static_assert(__builtin_offsetof(struct fl_fault_mapping, strings) == 104, "fl_fault_mapping has a hole");
 
 #endif

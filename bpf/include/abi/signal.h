@@ -11,6 +11,12 @@
 #define FL_PAIRS_MAX      4096 /* rows of fl_pairs, unless the loader says otherwise */
 #define FL_NEAR_PAIRS_MAX 64   /* rows of fl_near_pairs: a power of 2 */
 
+/* What of the above user space needs, as enum fl_limit. */
+enum fl_own_limit {
+	FL_LIMIT_PAIRS = FL_PAIRS_MAX,
+	FL_LIMIT_NEAR_PAIRS = FL_NEAR_PAIRS_MAX,
+};
+
 /*
  * Everything that is counted. Signals by one program and processes by another, because they interrupt each other on one CPU;
  * those from FL_LOST_RING_FULL on say what was lost and why.
@@ -154,7 +160,6 @@ struct fl_who {
 /* What the loader decides before the programs are verified: what is off costs nothing, its branches are gone. */
 struct fl_config {
 	u64 signals; /* bit N - 1: watch signal N */
-	u64 cgroup;  /* with fl_filter_config.by_cgroup: the number of the folder's inode */
 	u32 from_count;
 	u32 to_count;
 	u8 pairs;      /* count by pair */

@@ -10,8 +10,8 @@ mod skel {
 }
 
 pub use skel::types::{
-    fl_alert, fl_alert_key, fl_call, fl_config, fl_counter, fl_fault, fl_life, fl_mapping, fl_mapping_flag, fl_page,
-    fl_process, fl_sample_kind,
+    fl_alert, fl_alert_key, fl_call, fl_config, fl_counter, fl_exec_fault, fl_file, fl_file_flag, fl_life, fl_mapping,
+    fl_mapping_flag, fl_own_limit, fl_page, fl_process, fl_sample_kind, fl_vma,
 };
 
 // SAFETY: abi/memory.h has it so, and names what would be padding.
@@ -22,7 +22,7 @@ unsafe impl Plain for fl_mapping {}
 // SAFETY: as above.
 unsafe impl Plain for fl_page {}
 // SAFETY: as above.
-unsafe impl Plain for fl_fault {}
+unsafe impl Plain for fl_exec_fault {}
 // SAFETY: as above.
 unsafe impl Plain for fl_life {}
 // SAFETY: as above.
@@ -59,7 +59,7 @@ pub enum Sample {
     /// A page, read by the kernel program.
     Page(Box<fl_page>),
     /// A page is to be executed that was not accessible.
-    Fault(Box<fl_fault>),
+    Fault(Box<fl_exec_fault>),
     /// A watched process has a child, which is watched.
     Fork(Box<fl_life>),
     /// A watched process has ended.
@@ -75,7 +75,9 @@ impl Sample {
                 fl_mapping::read_cut(bytes, std::mem::offset_of!(fl_mapping, strings)).map(Self::Mapping)
             }
             fl_sample_kind::FL_SAMPLE_PAGE => fl_page::read_cut(bytes, size_of::<fl_page>()).map(Self::Page),
-            fl_sample_kind::FL_SAMPLE_FAULT => fl_fault::read_cut(bytes, size_of::<fl_fault>()).map(Self::Fault),
+            fl_sample_kind::FL_SAMPLE_FAULT => {
+                fl_exec_fault::read_cut(bytes, size_of::<fl_exec_fault>()).map(Self::Fault)
+            }
             fl_sample_kind::FL_SAMPLE_FORK => fl_life::read_cut(bytes, size_of::<fl_life>()).map(Self::Fork),
             fl_sample_kind::FL_SAMPLE_END => fl_life::read_cut(bytes, size_of::<fl_life>()).map(Self::End),
             _ => None,
@@ -89,9 +91,24 @@ impl fl_mapping {
         self.flags.0 & flag.0 != 0
     }
 
+    /// The mapping at `address`. `None` means that there is none, or that nobody looked.
+    pub fn vma(&self) -> Option<&fl_vma> {
+        (self.vma.vm_end != 0).then_some(&self.vma)
+    }
+
+    /// The mapping's file.
+    pub fn file(&self) -> Option<&fl_file> {
+        (self.vma.file != 0).then_some(&self.file)
+    }
+
+    /// Was the file unlinked, as a memfd always is?
+    pub fn is_deleted(&self) -> bool {
+        self.file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0
+    }
+
     /// The file's path, absolute; None: no file, or it is longer than what there was room for.
     pub fn path(&self) -> Option<Vec<u8>> {
-        if !self.has(fl_mapping_flag::FL_HAS_FILE) || self.has(fl_mapping_flag::FL_PATH_CUT) {
+        if self.file()?.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0 {
             return None;
         }
         let names: Vec<u8> = self.strings.get(..self.strings_length as usize)?.iter().map(|&byte| byte as u8).collect();

@@ -61,7 +61,7 @@ impl Sample {
 impl fl_fault_mapping {
     /// The file's path, absolute; None: no file, or it is longer than what there was room for.
     pub fn path(&self) -> Option<Vec<u8>> {
-        if self.inode == 0 || self.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0 {
+        if self.file.inode == 0 || self.file.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0 {
             return None;
         }
         let names: Vec<u8> = self.strings.get(..self.strings_length as usize)?.iter().map(|&byte| byte as u8).collect();

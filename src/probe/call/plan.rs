@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::attach;
-use crate::probe::abi::call::{fl_fetch, fl_function, fl_function_flag, fl_limit};
+use crate::probe::abi::call::{fl_fetch, fl_function, fl_function_flag, fl_own_limit};
 use crate::probe::{Attach, Filter};
 
 /// One way to see a function: what it is called there, and what to read of a call.
@@ -64,11 +64,11 @@ pub struct Plan {
 impl Plan {
     /// Refuses what the kernel programs can't follow.
     pub(super) fn check(&self) -> Result<()> {
-        let (least, most) = (fl_limit::FL_LIMIT_CALLS_LEAST.0, fl_limit::FL_LIMIT_CALLS.0);
+        let (least, most) = (fl_own_limit::FL_LIMIT_CALLS_LEAST.0, fl_own_limit::FL_LIMIT_CALLS.0);
         if !self.calls.is_power_of_two() || !(least..=most).contains(&self.calls) {
             bail!("failed to keep {} calls of each task: give a power of two, {least} to {most}", self.calls);
         }
-        let (many, most) = (self.functions.len(), fl_limit::FL_LIMIT_FUNCTIONS.0 as usize);
+        let (many, most) = (self.functions.len(), fl_own_limit::FL_LIMIT_FUNCTIONS.0 as usize);
         if many > most {
             bail!("failed to watch {many} functions: {most} at most, name fewer or a narrower glob");
         }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::probe::abi::signal::fl_who;
+use crate::probe::abi::signal::{fl_own_limit, fl_who};
 use crate::probe::{Attach, Filter, Way};
 
-/// FL_NEAR_PAIRS_MAX: the rows that are found without a hash table.
-const NEAR_PAIRS: u32 = 64;
+/// The rows that are found without a hash table.
+const NEAR_PAIRS: u32 = fl_own_limit::FL_LIMIT_NEAR_PAIRS.0;
 
 /// SIGKILL: the only signal that a lack of memory sends.
 const SIGKILL: u32 = 9;

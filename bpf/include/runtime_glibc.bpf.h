@@ -3,12 +3,11 @@
  * What glibc said before it aborted: its variable __abort_msg points to a length (unsigned int) and the text, and a debugger finds
  * it there. Where the variable lies is known for those files only that user space has looked into.
  */
-#ifndef FL_ABORT_BPF_H
-#define FL_ABORT_BPF_H
+#ifndef FL_RUNTIME_GLIBC_BPF_H
+#define FL_RUNTIME_GLIBC_BPF_H
 
-#include "path.bpf.h"
 #include "record.bpf.h"
-#include "vma.bpf.h"
+#include "region.bpf.h"
 
 /* The files of glibc that are known, with the address of __abort_msg in a process that has mapped the file at address 0. */
 struct {
@@ -47,7 +46,7 @@ __noinline int fl_add_abort_message(u64 mm)
 	variable = bpf_map_lookup_elem(&fl_libcs, &libc);
 	if (!variable)
 		return 0;
-	base = fl_read(vma, vm_start) - ((u64)fl_read(vma, vm_pgoff) << FL_PAGE_SHIFT);
+	base = fl_read(vma, vm_start) - fl_file_offset(vma);
 	if (bpf_probe_read_user(&message, sizeof(message), (const void *)(base + *variable)) || !message)
 		return 0;
 	at = record->strings_length;

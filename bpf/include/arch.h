@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The architecture that the programs are compiled for: one arch_*.h has everything in bpf/ that depends on it.
+ */
+#ifndef FL_ARCH_H
+#define FL_ARCH_H
+
+#if defined(__TARGET_ARCH_x86)
+#include "arch_x86_64.h"
+#else
+#error "faultline: no bpf/include/arch_*.h for this architecture yet"
+#endif
+
+#endif

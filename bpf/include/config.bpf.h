@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the loader says before the programs are verified. The maps of these are frozen: for the verifier they are constants, and a
+ * branch that was not asked for is gone.
+ */
+#ifndef FL_CONFIG_BPF_H
+#define FL_CONFIG_BPF_H
+
+#include "kernel.h"
+
+const volatile struct fl_filter_config fl_filter_config = {};
+const volatile struct fl_config fl_config = {}; /* of the probe: abi/PROBE.h */
+
+/* Never read: what is neither in a map nor in a variable is not among the types that Rust gets. */
+const volatile struct fl_constants {
+	enum fl_limit limit;
+	enum fl_own_limit own_limit; /* of the probe: abi/PROBE.h */
+	enum fl_mark mark;
+} fl_constants = {};
+
+/* The pages of this machine. */
+#define fl_page_shift       (fl_filter_config.page_shift)
+#define fl_page_bytes       (1ULL << fl_page_shift)
+#define fl_page_of(address) ((address) & ~(fl_page_bytes - 1))
+
+#endif
