@@ -2,7 +2,7 @@
 /*
  * `faultline doctor`: one empty program for each way to hook the kernel, loaded and attached one by one to see which works.
  *
- * Attached for a moment only and does nothing: what it proves is that the kernel takes it.
+ * Each is attached for a moment only and does nothing: it proves that the kernel accepts it.
  */
 #include "kernel.h"
 
@@ -36,7 +36,7 @@ int fl_try_fentry(void *context)
 }
 
 #ifdef FL_TYPED
-/* What a typed load is worth is that it works under lockdown=confidentiality. */
+/* A typed load is tested because it works under lockdown=confidentiality. */
 SEC("raw_tp/signal_deliver")
 int fl_try_typed(void *context)
 {

@@ -18,7 +18,7 @@ impl Running {
     /// Starts the command with our standard streams, and without the signals blocked that [`crate::watch`] takes as events.
     ///
     /// # Errors
-    /// Where it isn't there or can't be executed.
+    /// If it isn't there or can't be executed.
     pub fn start(command: &[OsString]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("failed to run the command: there is none")?;
         let name = program.to_string_lossy().into_owned();
@@ -38,7 +38,7 @@ impl Running {
         self.child.id()
     }
 
-    /// What was typed.
+    /// The command as it was typed.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -46,7 +46,7 @@ impl Running {
     /// The command's status if it has ended.
     ///
     /// # Errors
-    /// Where the kernel doesn't tell.
+    /// If the kernel doesn't report it.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("failed to wait for `{}`", self.name))
     }
@@ -59,7 +59,7 @@ impl Running {
     }
 }
 
-/// What a shell would say: the exit code, or 128 and the signal's number.
+/// The status that a shell would report: the exit code, or 128 and the signal's number.
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(2);
     u8::try_from(code).unwrap_or(u8::MAX)

@@ -101,7 +101,7 @@ pub(crate) fn memfd(bits: u64) -> String {
 }
 
 pub(crate) fn open(bits: u64) -> String {
-    // What the kernel adds by itself, and what libc hides: O_LARGEFILE (include/uapi/asm-generic/fcntl.h), FMODE_EXEC.
+    // A flag that the kernel adds, and one that libc hides: O_LARGEFILE (include/uapi/asm-generic/fcntl.h), FMODE_EXEC.
     let bits = bits & !0o100_000 & !0x20;
     let access = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"];
     words(bits & !3, OPEN, "0", access.get((bits & 3) as usize).copied())
@@ -116,7 +116,7 @@ pub(crate) fn fallocate(bits: u64) -> String {
 }
 
 pub(crate) fn sigaction(bits: u64) -> String {
-    // What libc adds to each call: arch/x86/include/uapi/asm/signal.h.
+    // libc adds it to each call: arch/x86/include/uapi/asm/signal.h.
     const SA_RESTORER: u64 = 0x0400_0000;
     words(bits & !SA_RESTORER, SIGACTION, "0", None)
 }
@@ -141,7 +141,7 @@ pub(crate) fn signal(number: u64) -> String {
     }
 }
 
-/// What a handler is: sa_handler.
+/// A handler: sa_handler.
 pub(crate) fn handler(address: u64) -> String {
     match address {
         0 => "SIG_DFL".to_owned(),

@@ -1,4 +1,4 @@
-//! What a user asked for that every command which watches has in common.
+//! The options that all commands which watch have in common.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ impl Common {
     /// Checks what can be checked before anything is loaded.
     ///
     /// # Errors
-    /// One line: what was typed, why it can't be, and what would do.
+    /// One line: what was typed, why it is wrong, and what to type instead.
     pub fn check(&self) -> Result<()> {
         self.filter.check()?;
         self.filter.check_cgroup()

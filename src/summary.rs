@@ -1,4 +1,4 @@
-//! A summary: how often each bug struck in an interval, and what could not be told. Made by the watching commands, merged by
+//! A summary: how often each bug struck in an interval, and what could not be reported. Made by the watching commands, merged by
 //! `faultline report`.
 
 use std::collections::BTreeMap;
@@ -24,20 +24,20 @@ pub struct Summary {
     pub timestamp: Timestamp,
     /// The machine's name.
     pub host: String,
-    /// When counting began: a later one means that faultline was started anew, and `total` with it.
+    /// When counting began. If it is later than before, faultline was restarted, and every `total` began at 0.
     pub since: Timestamp,
     /// The interval's length, time asleep included.
     pub interval_seconds: f64,
     /// The kernel's release.
     pub kernel: String,
-    /// /proc/sys/kernel/random/boot_id; None: the kernel doesn't tell.
+    /// /proc/sys/kernel/random/boot_id; `None` means that the kernel doesn't report it.
     pub boot_id: Option<String>,
     /// Nothing follows: the run is over, and `groups` has those without events in this interval, too.
     #[serde(rename = "final")]
     pub last: bool,
     /// Most frequent first.
     pub groups: Vec<Group>,
-    /// What the kernel delivered in this interval.
+    /// The deliveries in this interval.
     pub deliveries: Deliveries,
     /// Events in no group, by reason: `deliveries.matched` is the sum of these and of all `groups[].count`.
     pub losses: BTreeMap<String, u64>,
@@ -57,13 +57,13 @@ pub struct Deliveries {
 /// One bug, as far as one host sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Group {
-    /// As in crash records; None: neither a sample nor a stack of it could be had.
+    /// As in crash records; `None` means that neither a sample nor a stack of it could be had.
     pub signature: Option<String>,
     /// `SIGSEGV`.
     pub signal: String,
-    /// `SEGV_MAPERR`; None where the kernel keeps no siginfo.
+    /// `SEGV_MAPERR`; `None` means that the kernel kept no siginfo.
     pub code: Option<String>,
-    /// What became of the signal.
+    /// The disposition of the signal.
     pub disposition: Disposition,
     /// The process's name.
     pub comm: String,

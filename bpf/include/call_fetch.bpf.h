@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The values of one call: what fl_function tells to read of its arguments, in order, into struct fl_call.
+ * Reads the values of one call into struct fl_call: those that fl_function asks for, in order.
  *
- * Nothing here waits for memory: what isn't there, or no longer, is marked as unread.
+ * Nothing here waits for memory: a value that isn't there is marked as unread.
  */
 #ifndef FL_CALL_FETCH_BPF_H
 #define FL_CALL_FETCH_BPF_H
@@ -11,9 +11,8 @@
 #include "filter.bpf.h"
 
 /*
- * What to do at each function: two for each, by its number: seen as a kernel function, and by tracepoints. As many as there are: the
- * loader makes it as long, and writes it before the programs are verified, which are verified for what stands here: what their
- * function doesn't need, is not there.
+ * What to do at each function: two entries for each, by its number, one as a kernel function and one by tracepoints. The loader makes
+ * the table as long as needed and fills it before the programs are verified, so that the verifier removes what a function doesn't need.
  */
 const volatile struct fl_function fl_functions[2 * FL_FUNCTIONS_MAX] SEC(".rodata.functions") = {};
 
@@ -35,7 +34,7 @@ struct fl_text {
 	char bytes[FL_TEXT_BYTES];
 };
 
-/* Global: verified once. Only kernels that have typed loads run it, and those let it have a pointer. */
+/* Global, so that it is verified once. Only kernels with typed loads run it, and those allow it a pointer. */
 __noinline int fl_copy_text(struct fl_text *to, u32 room, u64 from)
 {
 	if (!to || !room || room > FL_TEXT_BYTES || (s64)from >= 0)
@@ -56,7 +55,7 @@ __noinline int fl_copy_text(struct fl_text *to, u32 room, u64 from)
 
 #define fl_read_text(to, room, from) fl_copy_text((struct fl_text *)(to), room, from)
 
-/* A number of `bytes`. What is no address of the kernel's can't be read; what isn't mapped there reads as 0. */
+/* A number of `bytes`. An address that is not the kernel's can't be read; one that isn't mapped reads as 0. */
 static __always_inline long fl_read_number(u64 *value, u32 bytes, u64 from)
 {
 	if ((s64)from >= 0)
@@ -80,8 +79,8 @@ static __always_inline long fl_read_number(u64 *value, u32 bytes, u64 from)
 #endif
 
 /*
- * Reads the string at `from` to its place in the call's texts, behind `used` bytes. Its length with the NUL; negative: it could
- * not be read. The verifier takes the room for a whole text's: hence the slack after the last call.
+ * Reads the string at `from` into the call's texts, behind `used` bytes. Returns its length with the NUL; negative: it could not be
+ * read. The verifier assumes that a whole text is written, which is why there is slack after the last call.
  */
 static __always_inline long fl_take_text(struct fl_call *call, u32 which, u32 used, u64 from, bool is_users)
 {
@@ -99,8 +98,8 @@ static __always_inline long fl_take_text(struct fl_call *call, u32 which, u32 us
 }
 
 /*
- * The components from the dentry at `from` to the root of its mount, leaf first; the root's own name is `/`, and tells that none
- * is missing. A memfd has a name, and is in no folder. Their length; 0: could not be read.
+ * The components from the dentry at `from` to the root of its mount, leaf first. The root's own name is `/`, which shows that none is
+ * missing. A memfd has a name and is in no folder. Returns their length; 0: they could not be read.
  */
 static __always_inline u64 fl_take_path(struct fl_call *call, u32 which, u64 from)
 {
@@ -192,7 +191,7 @@ static __always_inline bool fl_fetch(struct fl_call *call, const struct fl_fetch
 	return true;
 }
 
-/* The value with this number, at the call's begin. */
+/* The value with this number, when the call begins. */
 static __always_inline void fl_fetch_first(struct fl_call *call, const struct fl_fetch *fetch, u32 index)
 {
 	u64 value;
@@ -205,7 +204,7 @@ static __always_inline void fl_fetch_first(struct fl_call *call, const struct fl
 	call->values[index] = value;
 }
 
-/* The same at its end: what may have changed, and the user's strings that were not in memory before. */
+/* The same when it ends: values that may have changed, and the user's strings that were not in memory before. */
 static __always_inline void fl_fetch_last(struct fl_call *call, const struct fl_fetch *fetch, u32 index)
 {
 	bool again = fetch->flags & FL_FETCH_AGAIN;
@@ -232,15 +231,15 @@ static __always_inline void fl_fetch_last(struct fl_call *call, const struct fl_
 		call->after[after] = value;
 }
 
-/* One call, and what the verifier takes to be room for its texts. */
+/* One call, with the room that the verifier assumes for its texts. */
 struct fl_room {
 	struct fl_call call;
 	char slack[FL_TEXT_BYTES];
 };
 
 /*
- * Both for a program that serves all functions, which is verified for whatever may have to be read: once, not once for each value.
- * Only kernels with kprobe.multi (v5.18) run it, and those let a global function have a pointer.
+ * Both for a program that serves all functions. It is verified for any value, but once, not once for each value. Only kernels with
+ * kprobe.multi (v5.18) run it, and those allow a global function a pointer.
  */
 __noinline int fl_fetch_any(struct fl_room *room, u32 place, u32 index, u32 is_end)
 {
@@ -256,7 +255,7 @@ __noinline int fl_fetch_any(struct fl_room *room, u32 place, u32 index, u32 is_e
 	return 0;
 }
 
-/* The values of a call at its begin or its end. `place`: of its function, which the verifier knows, or not (`any`). */
+/* The values of a call when it begins or ends. `place` is that of its function; with `any` the verifier doesn't know it. */
 static __always_inline void fl_fetch_all(struct fl_call *call, const struct fl_function *function, u32 place,
 					 bool is_end, bool any)
 {

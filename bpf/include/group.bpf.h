@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Groups: deaths that are one bug, counted in one place, however many there are and whether anybody reads samples of them.
+ * Groups: counts the deaths of one bug in one place, however many there are, and whether or not samples of them are read.
  *
- * A fatal signal ends a process, which costs 45 us anyway: its frames are walked each time. A handled one may come a million
- * times a second from one place: its group is remembered by that place, and no frame is walked again.
- * Refuses to lose a count: what finds no group of its own is counted in the last one, fl_groups[fl_config.groups].
+ * A fatal signal ends a process, which costs 45 us anyway: its frames are walked each time. A handled signal may come a million times a
+ * second from one place: its group is remembered by that place, and no frame is walked again.
+ * Refuses to lose a count: an event without a group of its own is counted in the last one, fl_groups[fl_config.groups].
  */
 #ifndef FL_GROUP_BPF_H
 #define FL_GROUP_BPF_H
@@ -47,16 +47,15 @@ struct {
 } fl_group_ids SEC(".maps");
 
 /*
- * The groups of places where faults are handled, as this processor has met them: a memory only. Two places that want the
- * same slot drive each other out, which costs a walk and no count. Not a hash map, whose look-up alone would cost as much as
- * all the rest.
+ * A cache of this processor: the groups of places where faults are handled. Two places with the same slot replace each other, which
+ * costs a walk and no count. It is no hash map, because a look-up would cost as much as all the rest.
  */
 struct fl_site {
 	u64 start_boottime_ns; /* of the process: tells two with the same tgid apart; 0: a free slot */
 	u64 instruction_pointer;
 	u64 what;    /* tgid, si_code */
 	u64 how;     /* signal, disposition, how often the process has exec'ed: compared by words */
-	u64 jiffies; /* when the group was last told the time and the pid */
+	u64 jiffies; /* when the time and the pid of the group were last written */
 	u64 group;
 };
 struct fl_sites_type {
@@ -65,9 +64,9 @@ struct fl_sites_type {
 FL_SCRATCH(fl_sites, struct fl_sites_type);
 
 /*
- * One stack a group, in build-id form, taken when the group is born: its frames when no sample of it could be sent. Ids of
- * this map hash raw addresses, so they name a stack here and nothing else. Full, or another stack has the place: counted
- * as FL_LOST_STACK_FULL.
+ * One stack for each group, in build-id form, taken when the group is new: its frames if no sample of it could be sent. Ids of this map
+ * hash raw addresses, so that they identify a stack here and nothing else. Full, or another stack has the place: counted as
+ * FL_LOST_STACK_FULL.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
@@ -84,9 +83,9 @@ FL_SCRATCH(fl_group_keys, struct fl_group_key);
 u64 fl_sample_second = 0;
 u64 fl_sample_count = 0;
 
-#define FL_GROUP_BORN (1U << 31) /* beside the id: nobody else is in it yet */
+#define FL_GROUP_BORN (1U << 31) /* beside the id: the group is new */
 
-/* One more in the group. The time is read once a tick: a handled fault is over in less than two reads of the clock. */
+/* Counts one more event in the group. The clock is read once a tick: a handled fault takes less time than two reads of it. */
 static __always_inline void fl_group_add(u32 id, u32 tgid)
 {
 	struct fl_group *group = bpf_map_lookup_elem(&fl_groups, &id);
@@ -103,7 +102,7 @@ static __always_inline void fl_group_add(u32 id, u32 tgid)
 	}
 }
 
-/* The same for a known place: what all processors write to is touched once a tick. */
+/* The same for a known place: memory that all processors write to is touched once a tick. */
 static __always_inline void fl_site_add(struct fl_site *site)
 {
 	u64 jiffies = bpf_jiffies64();
@@ -197,7 +196,7 @@ static __always_inline void fl_copy_build_id(struct fl_group *group)
 	__builtin_memcpy(group->build_id, file->build_id, FL_BUILD_ID_BYTES);
 }
 
-/* The slot that a fault at this place belongs in, and what would be in it, but for the group, in `now`. NULL: none. */
+/* The slot of a fault at this place; `now` gets the slot's content, except the group. NULL: there is none. */
 static __always_inline struct fl_site *fl_site_of(struct fl_site *now, struct task_struct *task,
 						  u64 instruction_pointer, s32 si_code, u32 signal,
 						  enum fl_disposition disposition)
@@ -212,7 +211,7 @@ static __always_inline struct fl_site *fl_site_of(struct fl_site *now, struct ta
 	now->how = signal | (u64)disposition << 16 | (u64)fl_own(task, self_exec_id) << 32;
 	if (!sites)
 		return NULL;
-	/* No better hash: each fault waits for this one. */
+	/* The hash is simple, because each fault waits for it. */
 	return &sites->slot[(instruction_pointer ^ instruction_pointer >> 8 ^ tgid) & (FL_SITES_MAX - 1)];
 }
 
@@ -222,12 +221,12 @@ static __always_inline bool fl_is_site(const struct fl_site *there, const struct
 	       there->start_boottime_ns == now->start_boottime_ns && there->what == now->what && there->how == now->how;
 }
 
-/* May the group have another sample sent? Counted where not. `is_due`: somebody would look at it. */
+/* May another sample of the group be sent? If not, that is counted. `is_due`: the sample would be shown. */
 static __always_inline bool fl_take_budget(struct fl_group *group, u64 now, bool is_due)
 {
 	u64 second = now / 1000000000ULL;
 
-	/* One is worth its while in any case: it names the group. */
+	/* One sample is sent in any case: it names the group. */
 	if (!is_due)
 		return group->samples == 0;
 	if (!fl_config.sample_first && !fl_config.sample_rate)

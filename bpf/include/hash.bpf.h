@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * One number out of many: hashes of frames and of places.
+ * Hashes of frames and of places.
  */
 #ifndef FL_HASH_BPF_H
 #define FL_HASH_BPF_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * How large a process is: for those that the kernel kills because memory is short.
+ * The size of a process that the kernel kills because memory is short.
  */
 #ifndef FL_OOM_BPF_H
 #define FL_OOM_BPF_H

@@ -2,7 +2,7 @@
 /*
  * Paths of files, leaf first, appended to the record's strings.
  *
- * bpf_d_path() is allowed at few hooks and at none of ours, so a path is a bounded walk of dentries and mounts.
+ * bpf_d_path() is allowed at few hooks and at none of ours, so that a path is a bounded walk of dentries and mounts.
  */
 #ifndef FL_PATH_BPF_H
 #define FL_PATH_BPF_H
@@ -10,7 +10,7 @@
 #include "kernel.h"
 #include "record.bpf.h"
 
-/* Where the walk of a path stands. In a map, so that the verifier sees one step and not all of them. */
+/* The state of the walk of a path. In a map, so that the verifier sees one step and not all of them. */
 struct fl_ascent {
 	struct dentry *dentry;
 	struct mount *mount;
@@ -51,8 +51,8 @@ __noinline int fl_path_step(void)
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630 /* include/uapi/linux/magic.h */
 
 /*
- * The path by which a process opened the file: of what it has mapped from an overlay, the overlay's. Before v6.7 f_path says
- * that itself; since then it stands behind such a file, which is told by it: the bit of f_mode that says so moves.
+ * The path by which a process opened the file: for a mapped file of an overlay, the overlay's. Before v6.7 f_path has it; since then it
+ * stands behind such a file. The bit of f_mode that marks such a file differs between kernels.
  */
 static __always_inline struct path *fl_path_of(struct file *file)
 {
@@ -68,15 +68,15 @@ static __always_inline struct path *fl_path_of(struct file *file)
 	return (void *)((char *)file + bpf_core_field_offset(struct file, f_path));
 }
 
-/* The inode that this path leads to: f_inode, but for an overlay. */
+/* The inode that this path leads to: f_inode, except for an overlay. */
 static __always_inline struct inode *fl_inode_of(struct file *file)
 {
 	return fl_read(fl_path_of(file), dentry, d_inode);
 }
 
 /*
- * Appends the path of the struct file at `file`, leaf first, up to the root of its mount namespace: that is how the
- * process saw it, less a chroot. 0: whole; 1: cut.
+ * Appends the path of the struct file at `file`, leaf first, up to the root of its mount namespace: the process saw this path, unless it
+ * had a root of its own (chroot). 0: whole; 1: cut.
  */
 __noinline int fl_add_path(u64 file)
 {

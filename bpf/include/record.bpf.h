@@ -14,7 +14,7 @@
 
 FL_SCRATCH(fl_records, FL_RECORD);
 
-/* Appends the name at `name` and its NUL to the record's strings. 0: well. Global: verified once for all that names are. */
+/* Appends the name at `name` and its NUL to the record's strings. 0: success. Global, so that it is verified once for all names. */
 __noinline int fl_add_name(u64 name)
 {
 	FL_RECORD *record = fl_scratch(&fl_records);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What glibc said before it aborted: its variable __abort_msg points to a length (unsigned int) and the text, and a debugger finds
- * it there. Where the variable lies is known for those files only that user space has looked into.
+ * The message of glibc before an abort: its variable __abort_msg points to a length (unsigned int) and the text, for debuggers. The
+ * address of the variable is known only for files that user space has looked into.
  */
 #ifndef FL_RUNTIME_GLIBC_BPF_H
 #define FL_RUNTIME_GLIBC_BPF_H
@@ -18,8 +18,8 @@ struct {
 } fl_libcs SEC(".maps");
 
 /*
- * Adds the message of the libc that the thread is in: abort() raises the signal there. Whether the file is the one that was
- * looked into, and not another of the same number, user space sees by the build id. 0: added, or there is none.
+ * Adds the message of the libc that the thread is in, because abort() raises the signal there. User space checks by the build id that the
+ * file is the one that was looked into, and not another with the same number. 0: added, or there is none.
  */
 __noinline int fl_add_abort_message(u64 mm)
 {

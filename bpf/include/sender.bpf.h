@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who sent a signal that ends a process without a core dump: SIGKILL, SIGTERM and their like; or that memory was short.
+ * The sender of a signal that ends a process without a core dump (SIGKILL, SIGTERM and their like), or the note that memory was short.
  *
- * The kernel turns these into an anonymous SIGKILL before they are delivered (fl_ending_signal), so the sender is noted when
- * the signal is generated, in the sender's own context. Attached only where such a signal is watched.
+ * The kernel turns these into an anonymous SIGKILL before they are delivered (fl_ending_signal), so that the sender is noted when
+ * the signal is generated, in the sender's own context. Attached only if such a signal is watched.
  */
 #ifndef FL_SENDER_BPF_H
 #define FL_SENDER_BPF_H
@@ -14,13 +14,13 @@
 #include "signal.h"
 
 struct fl_sent {
-	u64 start_boottime_ns; /* of the target's leader: tells two with the same tgid apart */
+	u64 start_boottime_ns; /* of the target's leader: two processes with the same tgid differ by it */
 	u32 signal;
 	s32 si_code;
 	u32 pid;
 	u32 tid;
 	u32 uid;
-	u32 by_kernel; /* memory: how large the target was; no sender */
+	u32 by_kernel; /* memory is the size of the target; there is no sender */
 	char comm[FL_COMM_BYTES];
 	struct fl_memory memory;
 };
@@ -34,8 +34,8 @@ struct {
 } fl_sent SEC(".maps");
 
 /*
- * signal_generate, in the sender. Only what a process sends: where the kernel does, the current task is a bystander. A kill by
- * the kernel is noted with the size of its target, which shrinks from then on.
+ * signal_generate, in the sender. Only signals that a process sends: if the kernel sends one, the current task only happens to run. A
+ * kill by the kernel is noted with the size of its target, which shrinks from then on.
  */
 static __always_inline void fl_note_sender(u32 signal, struct kernel_siginfo *info, struct task_struct *target)
 {
@@ -48,7 +48,7 @@ static __always_inline void fl_note_sender(u32 signal, struct kernel_siginfo *in
 	sent.signal = signal;
 	sent.start_boottime_ns = fl_read(target, group_leader, start_boottime);
 	tgid = fl_read(target, tgid);
-	/* SEND_SIG_NOINFO is 0 and a process's; SEND_SIG_PRIV is 1 and the kernel's. */
+	/* SEND_SIG_NOINFO, 0, is sent by a process; SEND_SIG_PRIV, 1, by the kernel. */
 	if ((u64)info == 1) {
 		sent.by_kernel = 1;
 		if (signal == FL_SIGKILL && fl_measure_memory(&sent.memory, target))
@@ -65,7 +65,7 @@ static __always_inline void fl_note_sender(u32 signal, struct kernel_siginfo *in
 	bpf_map_update_elem(&fl_sent, &tgid, &sent, BPF_ANY);
 }
 
-/* Adds who sent `signal` to the current process, if that was noted. */
+/* Adds the sender of `signal` to the record of the current process, if it was noted. */
 static __always_inline void fl_add_sender(struct fl_crash *record, struct task_struct *task, u32 signal)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;

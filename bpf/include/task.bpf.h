@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who: the numbers and names of a task, taken while it is still there.
+ * The numbers and names of a task, taken while it is still there.
  */
 #ifndef FL_TASK_BPF_H
 #define FL_TASK_BPF_H
 
 #include "cgroup.bpf.h"
 
-/* The task's tgid as its own, the innermost, pid namespace has it. */
+/* The task's tgid in its innermost pid namespace. */
 static __always_inline u32 fl_pid_in_namespace(struct task_struct *task)
 {
 	struct pid *pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
@@ -17,7 +17,7 @@ static __always_inline u32 fl_pid_in_namespace(struct task_struct *task)
 	return fl_read(innermost, nr);
 }
 
-/* Which process the task at `of`, the current one, belongs to: numbers, names, user, cgroup, namespaces. */
+/* The process of the task at `of`, the current one: numbers, names, user, cgroup, namespaces. */
 __noinline int fl_add_task(u64 of)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);

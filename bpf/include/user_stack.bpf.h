@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The user's stack of each fault, for little: an own walk by frame pointers makes one number of it, which the fault is counted
- * by, and the kernel's helper takes the stack once when that number is new.
+ * The user's stack of each fault, at a low cost: a walk of our own by frame pointers hashes it to one number, by which the fault is
+ * counted, and the kernel's helper takes the stack once when that number is new.
  *
  * The helper costs 590 ns and more each time (6.18, 2026-11); the walk 25 for each frame.
  */
@@ -12,8 +12,8 @@
 #include "mapping.bpf.h"
 
 /*
- * The stacks, in buckets by the kernel's hash of their addresses. One process is one layout, so equal stacks are one id. Sized
- * by the loader; user space deletes what it has read. Full, or two stacks that want one bucket: counted as FL_LOST_STACK_FULL.
+ * The stacks, in buckets by the kernel's hash of their addresses. One process has one layout, so that equal stacks have one id. Sized
+ * by the loader; user space deletes the stacks that it has read. Full, or two stacks with one bucket: counted as FL_LOST_STACK_FULL.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
@@ -32,7 +32,7 @@ struct {
 
 /* The walk of this processor. */
 struct fl_walked {
-	u64 busy; /* our program runs here: what faults meanwhile is its own doing */
+	u64 busy; /* our program runs here: a fault meanwhile is its own */
 	u64 count;
 	u64 frames[FL_FAULT_FRAMES_MAX + 1]; /* one spare keeps the verifier's mask simple */
 };
@@ -65,7 +65,7 @@ static __always_inline u64 fl_hash_frames(struct fl_walked *walked, u64 ip, u64 
 	return hash;
 }
 
-/* Makes sure that user space can have the stack that was just walked, whose hash is `hash`, and knows what its frames are in. */
+/* Makes sure that user space gets the stack that was just walked, with the hash `hash`, and the mappings of its frames. */
 __noinline int fl_tell_frames(u64 mm)
 {
 	struct fl_walked *walked = fl_scratch(&fl_walked);
@@ -78,7 +78,7 @@ __noinline int fl_tell_frames(u64 mm)
 		if (i >= walked->count)
 			break;
 		address = walked->frames[i];
-		/* A return address may be the first byte after its mapping: ask for the call. */
+		/* A return address may be behind its mapping: so look up the call. */
 		fl_tell_mapping(mm, i ? address - 1 : address);
 	}
 	return 0;

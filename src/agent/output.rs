@@ -1,4 +1,4 @@
-//! The agent's records on their way out: a target that fails for a while is no reason to end.
+//! Writes the agent's records: an output that fails for a while is no reason to end.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::output::{Record, Writer, is_closed_pipe};
 /// The writer, and whether it works.
 pub(super) struct Output {
     writer: Writer,
-    /// The last record could not be written; said once.
+    /// The last record could not be written; this is reported once.
     is_failing: bool,
 }
 
@@ -16,7 +16,7 @@ impl Output {
         Self { writer, is_failing: false }
     }
 
-    /// Opens the file anew, after somebody moved it away.
+    /// Opens the file again, after it was moved away.
     ///
     /// # Errors
     /// As [`Writer::reopen`].
@@ -24,10 +24,10 @@ impl Output {
         self.writer.reopen()
     }
 
-    /// Writes a record whole. False: it could not be, which is said when it begins and when it ends.
+    /// Writes a record as a whole. False: it could not be written, which is reported when that begins and when it ends.
     ///
     /// # Errors
-    /// Where the reader has gone.
+    /// If the reader has gone.
     pub(super) fn write(&mut self, record: &impl Record) -> Result<bool> {
         match self.writer.write_whole(record) {
             Ok(()) => {

@@ -15,7 +15,7 @@ use crate::record::oom::OutOfMemory;
 use crate::siginfo::{code_name, code_text, fault_type, signal_name};
 use crate::text::lossy;
 
-/// What was recorded of kernel calls before a signal.
+/// The recorded kernel calls before a signal.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     /// Oldest first.
@@ -25,7 +25,7 @@ pub struct Recorded {
 }
 
 impl Decoder {
-    /// The record of a sample. `recorded`: `None` means that nobody records calls.
+    /// The record of a sample. If `recorded` is `None`, no calls are recorded.
     pub fn record(&self, raw: &fl_crash, found: Gathered, recorded: Option<Recorded>) -> Crash {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let (calls, cause) = recorded.map(|recorded| (recorded.calls, recorded.cause)).unzip();
@@ -68,7 +68,7 @@ impl Decoder {
                 },
             ),
             fault_address: evidence.fault_address.map(Hex),
-            // Known where the other registers aren't: it is the first frame.
+            // It is known even if the other registers aren't: it is the first frame.
             instruction_pointer: raw.frames().first().copied().map(Hex),
             instruction_symbol,
             disposition,
@@ -133,7 +133,7 @@ fn itself(raw: &fl_crash) -> Sender {
     Sender { pid: Some(raw.pid), tid: None, comm: Some(raw.comm()), uid: Some(raw.uid) }
 }
 
-/// The sender as far as siginfo tells: its numbers are those of the target's namespaces.
+/// The sender as far as siginfo shows it: its numbers are those of the target's namespaces.
 fn other(raw: &fl_crash) -> Sender {
     if raw.flags.0 & fl_crash_flag::FL_SENDER_SEEN.0 != 0 {
         return Sender {

@@ -1,11 +1,11 @@
-//! The pages of stacks that have come, until the crash comes that they belong to.
+//! Keeps the pages of stacks until the crash that they belong to comes.
 
 use std::collections::HashMap;
 
 use crate::probe::abi::{fl_crash, fl_stack_page};
 use crate::symbol::unwind::StackCopy;
 
-/// How many pages wait at most: 8 MiB. More is what crashes that were lost have left behind.
+/// How many pages wait at most: 8 MiB. If there are more, they are left over from crashes that were lost.
 const PAGES_MAX: usize = 2048;
 
 /// Thread and time: what a crash and its pages have in common.

@@ -1,4 +1,4 @@
-//! What a recorded kernel call says about a signal that its registers and mappings don't.
+//! The diagnosis that follows from a recorded kernel call.
 
 use super::words::{hex, verb};
 use super::{Confidence, Diagnosis, Kind};
@@ -9,7 +9,7 @@ const UNMAPPED: [Kind; 2] = [Kind::JumpIntoTheWild, Kind::UseAfterUnmap];
 const TRUNCATED: [Kind; 3] = [Kind::FileTruncated, Kind::UnbackedSharedMemory, Kind::HugePagesExhausted];
 const REFUSED: [Kind; 3] = [Kind::WriteToReadOnly, Kind::ExecuteNonExecutable, Kind::GuardPageOverrun];
 
-/// What registers and mappings say is `found`; with the cause among the calls it is this.
+/// The diagnosis from the cause among the calls; `found` is the one from registers and mappings.
 pub(super) fn explain(facts: &Evidence, found: Option<Diagnosis>) -> Option<Diagnosis> {
     let (Some(cause), Some(address)) = (&facts.cause, facts.fault_address) else { return found };
     let known = found.as_ref().map(|found| found.kind);
@@ -38,7 +38,7 @@ pub(super) fn explain(facts: &Evidence, found: Option<Diagnosis>) -> Option<Diag
     Some(Diagnosis { kind, text, confidence: Confidence::certain_if(cause.is_certain) })
 }
 
-/// Whose call it was, where it was not the thread's own.
+/// The thread that made the call, if it was another one.
 fn caller(facts: &Evidence, cause: &Cause) -> String {
     match (cause.pid == facts.thread.pid, cause.tid == facts.thread.tid) {
         (true, true) => String::new(),

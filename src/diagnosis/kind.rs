@@ -1,4 +1,4 @@
-//! What a diagnosis can say: the words for machines. docs/diagnosis.md describes each.
+//! The kinds of diagnoses, in words for machines. docs/diagnosis.md describes each.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Diagnosis {
     /// One word a cause.
     pub kind: Kind,
-    /// For people. It holds names from the process as they are: escape them for a terminal.
+    /// A sentence for people. It contains names from the process as they are: escape them for a terminal.
     pub text: String,
     /// How well the evidence proves it.
     pub confidence: Confidence,

@@ -1,4 +1,4 @@
-//! Which addresses are accounted for: a set of ranges that don't touch.
+//! The addresses that are accounted for: a set of ranges that don't touch.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ impl Cover {
             return;
         }
         let (mut low, mut high) = (start, end);
-        // Those that it touches become one with it.
+        // The ranges that it touches are merged with it.
         while let Some((&from, &to)) = self.0.range(..=high).next_back().filter(|(_, to)| **to >= low) {
             low = low.min(from);
             high = high.max(to);

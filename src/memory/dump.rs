@@ -24,7 +24,7 @@ pub struct Dump {
     failed: u64,
 }
 
-/// What matters of a line that is there already.
+/// The fields of an existing line that are needed.
 #[derive(Deserialize)]
 struct Line {
     sha256: String,
@@ -32,10 +32,10 @@ struct Line {
 }
 
 impl Dump {
-    /// Opens the folder, which is made where it isn't there; what is in it stays.
+    /// Opens the folder, which is made if it isn't there; its content stays.
     ///
     /// # Errors
-    /// Where it can't be made, read or written.
+    /// If it can't be made, read or written.
     pub fn open(folder: &Path) -> Result<Self> {
         let what = || format!("failed to open dump folder `{}`", folder.display());
         fs::create_dir_all(folder).with_context(what)?;
@@ -58,10 +58,10 @@ impl Dump {
         Ok(Self { folder: folder.to_owned(), index: BufWriter::with_capacity(64 * 1024, index), files, failed: 0 })
     }
 
-    /// Stores a page and adds it to the index; returns its record. Where its content can't be written `file` is None.
+    /// Stores a page and adds it to the index; returns its record. `file` is `None` if the content can't be written.
     ///
     /// # Errors
-    /// Where the index can't be written.
+    /// If the index can't be written.
     pub fn store(&mut self, page: &Page, host: &str) -> Result<PageRecord> {
         let sha256 = digits(&page.sha256);
         let file = match self.files.get(&sha256) {
@@ -100,7 +100,7 @@ impl Dump {
         }
     }
 
-    /// The folder of what belongs to a process as a whole.
+    /// The folder of the files that belong to a process as a whole.
     pub fn folder_of(&self, pid: u32) -> PathBuf {
         self.folder.join(pid.to_string())
     }
@@ -113,7 +113,7 @@ impl Dump {
     /// Hands on what is buffered.
     ///
     /// # Errors
-    /// Where the index can't be written.
+    /// If the index can't be written.
     pub fn flush(&mut self) -> Result<()> {
         self.index.flush().with_context(|| format!("failed to write `{}`", self.folder.join(INDEX).display()))
     }
@@ -123,7 +123,7 @@ impl Dump {
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(bytes).inspect_err(|_| {
-        // The error is told; a part of a page would be taken for all of it.
+        // The error is reported; a part of a page would be taken for the whole page.
         let _ = fs::remove_file(path);
     })
 }

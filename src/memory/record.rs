@@ -1,4 +1,4 @@
-//! The shapes of the records: what stands in JSON, and what the text is made from.
+//! The records, which are the JSON and the source of the text.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::hex::{Hex, digits};
 use crate::output::{SCHEMA, Timestamp};
 use crate::probe::abi::memory::fl_call;
 
-/// A call that maps, changes or unmaps memory. Fields as in docs/output.md; None is `null`: not known.
+/// A call that maps, changes or unmaps memory. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Mapping {
     /// Always `mapping`.
@@ -30,24 +30,24 @@ pub struct Mapping {
     pub comm: String,
     /// `mmap`, `mprotect`, ...
     pub call: Call,
-    /// What the call was given, by name.
+    /// The arguments by name.
     #[serde(serialize_with = "arguments")]
     pub arguments: Vec<(&'static str, Argument)>,
-    /// Where the memory begins that the call was about.
+    /// The beginning of the memory that the call was about.
     pub address: Option<Hex>,
     /// Its length, bytes, whole pages.
     pub length: Option<u64>,
-    /// `r-xp`, of the mapping at `address` after the call; None: there is none.
+    /// `r-xp`, of the mapping at `address` after the call; `None` means that there is none.
     pub permissions: Option<String>,
     /// 0, the number of a new file descriptor, or minus the number of the error.
     pub result: Option<i64>,
     /// The error's name.
     pub error: Option<String>,
-    /// The file's path, or `[vdso]`; None: anonymous memory.
+    /// The file's path, or `[vdso]`; `None` means anonymous memory.
     pub mapping_name: Option<String>,
     /// Of `address` in the file.
     pub offset: Option<Hex>,
-    /// What became of the pages that the call has made executable; None: it made none, or they were not asked for.
+    /// How many pages the call made executable, by what became of them; `None` means that it made none, or that they were not asked for.
     pub pages: Option<Tally>,
 }
 
@@ -84,7 +84,7 @@ pub enum Call {
     Execve,
     /// The end of the process
     Exit,
-    /// None that we saw: the mapping was there when we looked.
+    /// No call was seen: the mapping was found.
     Unseen,
 }
 
@@ -150,7 +150,7 @@ pub struct Tally {
     pub resident: u64,
     /// Read by user space afterwards.
     pub read: u64,
-    /// Never used, so nothing is in them: anonymous memory, or behind the end of a file.
+    /// Never used, so that they have no content: anonymous memory, or behind the end of a file.
     pub untouched: u64,
     /// More than `--max-bytes`.
     pub left_out: u64,
@@ -158,7 +158,7 @@ pub struct Tally {
     pub gone: u64,
 }
 
-/// One page of executable memory, and what was in it.
+/// One page of executable memory, and its content.
 #[derive(Clone, Debug)]
 pub struct Page {
     /// When it was read.
@@ -167,19 +167,19 @@ pub struct Page {
     pub pid: u32,
     /// Where it lies.
     pub address: u64,
-    /// `r-xp`, of its mapping; None: not known.
+    /// `r-xp`, of its mapping; `None` means not known.
     pub permissions: Option<String>,
     /// Why it was read.
     pub trigger: Trigger,
     /// The SHA-256 of its bytes.
     pub sha256: [u8; 32],
-    /// Read by the kernel program, at the very moment that `trigger` says. Else by user space, a little later.
+    /// True: the kernel program read it, at the moment of the `trigger`. Else user space read it, a little later.
     pub resident: bool,
     /// Where it was read.
     pub source: Source,
-    /// The file's path, or `[vdso]`; None: anonymous memory.
+    /// The file's path, or `[vdso]`; `None` means anonymous memory.
     pub mapping_name: Option<String>,
-    /// What was in it, as many as the kernel's pages have.
+    /// Its content, as many bytes as a page of the kernel has.
     pub bytes: Arc<[u8]>,
 }
 
@@ -203,9 +203,9 @@ pub enum Trigger {
     Shmat,
     /// execve(2) has mapped it.
     Execve,
-    /// It was executed, for the first time as far as the processor tells.
+    /// It was executed, for the first time as far as the processor shows it.
     ExecuteFault,
-    /// It can change at any time, and was looked at again.
+    /// It can change at any time, and was read again.
     Timer,
     /// It is about to be unmapped.
     BeforeMunmap,
@@ -308,19 +308,19 @@ pub struct PageRecord {
     pub address: Hex,
     /// Bytes.
     pub length: usize,
-    /// `r-xp`; None: not known.
+    /// `r-xp`; `None` means not known.
     pub permissions: Option<String>,
     /// Why it was read.
     pub trigger: Trigger,
     /// Of its bytes.
     pub sha256: String,
-    /// Read at the very moment that `trigger` says.
+    /// True: read at the moment of the `trigger`.
     pub resident: bool,
     /// Where it was read.
     pub source: Source,
-    /// The file's path, or `[vdso]`; None: anonymous memory.
+    /// The file's path, or `[vdso]`; `None` means anonymous memory.
     pub mapping_name: Option<String>,
-    /// The dump, in the folder of `--dump`; None: there is none.
+    /// The dump, in the folder of `--dump`; `None` means that there is none.
     pub file: Option<String>,
 }
 

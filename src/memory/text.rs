@@ -1,4 +1,4 @@
-//! The records for people.
+//! The text of the records.
 
 use super::record::{Mapping, PageRecord, Tally};
 use crate::output::{Record, escape};

@@ -1,4 +1,4 @@
-//! A crash record for people. The first lines keep their form: scripts look for them.
+//! The text of a crash record. The first lines keep their form, because scripts look for them.
 
 use std::fmt::Write;
 
@@ -183,7 +183,7 @@ fn frame_text(frame: &Frame) -> String {
     format!("{address} {}", frame_place(frame))
 }
 
-/// A frame without its address, which is another one in each process.
+/// A frame without its address, which differs between processes.
 pub(crate) fn frame_place(frame: &Frame) -> String {
     let symbol = match &frame.symbol {
         Some(symbol) if frame.inlined => format!("{} [inlined]", escape(symbol)),

@@ -1,4 +1,4 @@
-//! `--flamegraph`: who causes faults, as a picture that a browser shows.
+//! `--flamegraph`: a picture of the stacks that cause faults, for a browser.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -12,7 +12,7 @@ use super::table::Table;
 use crate::output::escape;
 use crate::record::crash::Frame;
 
-/// Makes the file, before there is anything to put into it: who can't write there wants to know it at once.
+/// Makes the file before there is anything to put into it, so that an error is reported at once.
 pub fn create(path: &Path) -> Result<File> {
     File::create(path).with_context(|| format!("failed to create `{}`", path.display()))
 }
@@ -52,7 +52,7 @@ fn fold(table: &Table, names: &mut Names) -> Vec<String> {
     lines
 }
 
-/// The function without the place in it, so that all places of one are one.
+/// The function without the offset in it, so that all places of a function are one.
 fn label(frame: &Frame) -> String {
     let module = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
     match (&frame.symbol, module) {
@@ -62,7 +62,7 @@ fn label(frame: &Frame) -> String {
     }
 }
 
-/// A line's parts are divided by semicolons.
+/// Semicolons divide the parts of a line, so that a name must have none.
 fn clean(text: &str) -> String {
     escape(text).replace(';', ":")
 }

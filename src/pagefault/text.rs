@@ -1,4 +1,4 @@
-//! Page faults for people: a table an interval, a line for each single fault.
+//! The text of page faults: a table for each interval, a line for each single fault.
 
 use std::fmt::Write;
 
@@ -65,7 +65,7 @@ impl Summary {
     }
 }
 
-/// One line of the table. `vma` None: nobody has asked for it.
+/// One line of the table. If `vma` is `None`, it wasn't asked for.
 fn row(fields: [String; 8], vma: Option<&str>, place: &str) -> String {
     let [count, total, major, pid, process, mode, access, cause] = fields;
     let vma = vma.map(|vma| format!("{vma:<13}  ")).unwrap_or_default();
@@ -92,7 +92,7 @@ impl Group {
         row(fields, has_vma.then(|| vma.unwrap_or("-")), &self.place())
     }
 
-    /// What the group is counted by, in a few words.
+    /// In a few words what the group is counted by.
     fn place(&self) -> String {
         if let Some(address) = self.address {
             return address.to_string();

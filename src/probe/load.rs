@@ -1,4 +1,4 @@
-//! Loading an object: libbpf's messages kept for the one error that needs them, and that error made readable.
+//! Loads an object: keeps libbpf's messages for the error that needs them, and makes that error readable.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use libbpf_rs::{ErrorKind, PrintLevel};
 
 use crate::host;
 
-/// The last lines of libbpf since the loader was prepared: enough to show why the verifier said no.
+/// The last lines of libbpf since the loader was prepared: enough to show why the verifier refused a program.
 const LINES_MAX: usize = 400;
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -62,7 +62,7 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     }
     match verifier_log(&lines) {
         Some((program, log)) => anyhow!("failed to {what}: the kernel's verifier refused program `{program}`:\n{log}"),
-        // The verifier says more, where it was asked: its refusal is a missing permission as well.
+        // The verifier's log says more, if there is one: its refusal, too, has the error of a missing permission.
         None if error.kind() == ErrorKind::PermissionDenied && host::locked_memory_is_limited() => {
             anyhow!("failed to {what}: {}", host::CURE_LOCKED_MEMORY)
         }
@@ -70,8 +70,8 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     }
 }
 
-/// Did the verifier refuse to let programs read kernel memory, by the helper of today or by the one that libbpf takes it
-/// for missing? Then the kernel is locked down, and only securityfs, which need not be mounted, would tell.
+/// Did the verifier refuse the helper that reads kernel memory, or the old one that libbpf puts in its place? Then the kernel is locked
+/// down, even if securityfs, which would say so, is not mounted.
 fn refuses_to_read(lines: &[String]) -> bool {
     let helpers = ["bpf_probe_read_kernel#113", "bpf_probe_read#4"];
     let refusals = ["cannot use helper", "unknown func"];

@@ -1,4 +1,4 @@
-//! What can be lost, declared once for each command: its reason, its stage, whether it counts for `--strict`, where it is shown.
+//! The losses of each command, declared once: reason, stage, whether it counts for `--strict`, where it is shown.
 //!
 //! The end line on standard error, the fields `losses` and `sample_losses` of the JSON, `--strict`, the metric
 //! `faultline_events_dropped_total` and the tables in docs/ come from here.
@@ -20,23 +20,23 @@ pub const GROUP_TABLE_FULL: &str = "group_table_full";
 pub const PAIR_TABLE_FULL: &str = "pair_table_full";
 /// A call that is in no row of the table of alerts.
 pub const ALERT_TABLE_FULL: &str = "alert_table_full";
-/// A stack that found no place.
+/// A stack that found no room.
 pub const STACK_TABLE_FULL: &str = "stack_table_full";
 /// A major fault that is in no group's `major`.
 pub const MAJOR_UNPLACED: &str = "major_unplaced";
-/// Runs of our programs that the kernel left out.
+/// Runs of our programs that the kernel skipped.
 pub const RUNS_MISSED: &str = "runs_missed";
-/// Runs at the exit of a process that the kernel left out.
+/// Runs at the exit of a process that the kernel skipped.
 pub const EXITS_MISSED: &str = "exits_missed";
-/// Runs at a fork that the kernel left out.
+/// Runs at a fork that the kernel skipped.
 pub const FORKS_MISSED: &str = "forks_missed";
 /// Something that could not be written.
 pub const WRITE_FAILED: &str = "write_failed";
 
-/// Where on its way an event was lost: the label `stage` of `faultline_events_dropped_total`.
+/// The stage at which an event was lost: the label `stage` of `faultline_events_dropped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The kernel did not let a program of ours see it.
+    /// The kernel did not show it to our program.
     Probe,
     /// It was counted, in no group of its own.
     Group,
@@ -53,7 +53,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// As the metrics have it.
+    /// Its name in the metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Probe => "probe",
@@ -85,9 +85,9 @@ pub enum Shown {
 pub struct Loss {
     /// The reason, by the name that it has everywhere.
     pub reason: &'static str,
-    /// Where on its way the event was lost.
+    /// The stage at which the event was lost.
     pub stage: Stage,
-    /// With `--strict` it ends the run with 1: nobody asked to leave it out, and it can't be made up for.
+    /// With `--strict` it makes the exit status 1: nobody asked to leave it out, and it can't be made up for.
     pub is_strict: bool,
     /// Where its number is shown.
     pub shown: &'static [Shown],
@@ -134,7 +134,7 @@ impl Losses {
     /// What the kernel programs have counted in `map`.
     ///
     /// # Errors
-    /// Where the map can't be read.
+    /// If the map can't be read.
     pub(super) fn read(table: &'static [Loss], map: &impl MapCore) -> Result<Self> {
         let mut losses = Self::none(table);
         for (loss, count) in table.iter().zip(&mut losses.counts) {
@@ -163,13 +163,13 @@ impl Losses {
         }
     }
 
-    /// The same with more of it.
+    /// The same losses with more of this one.
     pub fn with(mut self, reason: &str, more: u64) -> Self {
         self.add(reason, more);
         self
     }
 
-    /// The same where this reason can't be known.
+    /// The same losses, with this one unknown.
     pub(super) fn without(mut self, reason: &str) -> Self {
         if let Some(place) = self.place(reason) {
             self.counts[place] = None;
@@ -177,7 +177,7 @@ impl Losses {
         self
     }
 
-    /// The same with what the crash probe beside this one has lost.
+    /// The same losses with those of the crash probe beside this one.
     pub fn with_crashes(mut self, crashes: &Self) -> Self {
         for loss in self.table {
             if let Some(of_crashes) = loss.of_crashes {
@@ -187,7 +187,7 @@ impl Losses {
         self
     }
 
-    /// The same with what another look at the same table has.
+    /// The same losses with those of another read of the same table.
     pub fn plus(mut self, other: &Self) -> Self {
         for (count, other) in self.counts.iter_mut().zip(other.counts) {
             *count = count.map(|count| count + other.unwrap_or(0));

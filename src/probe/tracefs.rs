@@ -1,5 +1,4 @@
-//! Classic tracepoints, found by name in tracefs, which need not be mounted: where it isn't, we look into one that is
-//! mounted nowhere.
+//! Classic tracepoints, found by name in tracefs, which need not be mounted: if it isn't, we use a mount that is attached nowhere.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -13,7 +12,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 use super::{load, perf};
 
-/// Where it usually is mounted.
+/// The folders where it usually is mounted.
 const MOUNTED: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// The kernel's tracepoints.
@@ -22,10 +21,10 @@ pub(crate) struct Tracefs {
 }
 
 impl Tracefs {
-    /// Opens it where it is mounted, or mounts it for ourselves only.
+    /// Opens tracefs where it is mounted, or a mount of our own.
     ///
     /// # Errors
-    /// Where the kernel has none, or we may not look at it.
+    /// If the kernel has none, or we may not look at it.
     pub(crate) fn open() -> Result<Self> {
         for folder in MOUNTED {
             if fs::metadata(format!("{folder}/events")).is_ok()
@@ -41,20 +40,20 @@ impl Tracefs {
         Ok(Self { root })
     }
 
-    /// The number of the tracepoint `syscalls:NAME`; None: there is no such call.
+    /// The number of the tracepoint `syscalls:NAME`; `None` means that there is no such call.
     ///
     /// # Errors
-    /// Where we may not look at it.
+    /// If we may not look at it.
     pub(super) fn syscall(&self, name: &str) -> Result<Option<u64>> {
         let what = || format!("failed to find tracepoint `syscalls:{name}`");
         let Some(text) = self.read(name, "id").with_context(what)? else { return Ok(None) };
         text.trim().parse().map(Some).map_err(|_| anyhow!("{}: `{}` is no number", what(), text.trim()))
     }
 
-    /// The kernel's description of the tracepoint `syscalls:NAME`; None: there is no such call.
+    /// The kernel's description of the tracepoint `syscalls:NAME`; `None` means that there is no such call.
     ///
     /// # Errors
-    /// Where we may not look at it.
+    /// If we may not look at it.
     pub(crate) fn format(&self, name: &str) -> Result<Option<String>> {
         self.read(name, "format").with_context(|| format!("failed to read about tracepoint `syscalls:{name}`"))
     }
@@ -71,14 +70,14 @@ impl Tracefs {
         Ok(Some(text))
     }
 
-    /// Runs `program` at the tracepoint `syscalls:NAME`, of every process. None: this kernel has no such call.
+    /// Runs `program` at the tracepoint `syscalls:NAME`, of all processes. `None` means that this kernel has no such call.
     ///
     /// # Errors
-    /// Where the kernel has no perf events, or does not let us have them.
+    /// If the kernel has no perf events, or does not let us have them.
     pub(super) fn attach_syscall(&self, program: &ProgramMut<'_>, name: &str) -> Result<Option<Link>> {
         let Some(id) = self.syscall(name)? else { return Ok(None) };
         let what = format!("attach to tracepoint `syscalls:{name}`");
-        // Its processor doesn't matter: a program is run on all.
+        // The processor doesn't matter: the program runs on all.
         let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0).with_context(|| format!("failed to {what}"))?;
         let link = load::step(&what, program.attach_perf_event(event.as_raw_fd()))?;
         // The link has taken it over.

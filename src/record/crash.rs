@@ -1,4 +1,4 @@
-//! The shape of a crash record: what stands in JSON, and what the text is made from.
+//! The record of a crash, which is the JSON and the source of the text.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -12,7 +12,7 @@ use crate::hex::Hex;
 use crate::symbol::Function;
 use crate::time::Timestamp;
 
-/// One signal that ended a process, or could have. Fields as in docs/output.md; None is `null`: not known.
+/// One signal that ended a process, or could have. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Crash {
     /// Always `crash`.
@@ -36,7 +36,7 @@ pub struct Crash {
     pub comm: String,
     /// The thread's comm.
     pub thread_name: String,
-    /// The executable's path as the process saw it, ` (deleted)` at its end where it was unlinked.
+    /// The executable's path as the process saw it, with ` (deleted)` behind it if the file was unlinked.
     pub exe: Option<String>,
     /// The executable's build id.
     pub build_id: Option<String>,
@@ -44,37 +44,37 @@ pub struct Crash {
     pub uid: u32,
     /// Path in the cgroup v2 hierarchy.
     pub cgroup: Option<String>,
-    /// The container's id; None: not in one that we know.
+    /// The container's id; `None` means that it is in none of a known kind.
     pub container_id: Option<String>,
     /// `SIGSEGV`.
     pub signal: String,
     /// 11.
     pub signal_number: u32,
-    /// `SEGV_MAPERR`; None where the kernel keeps no siginfo, as for SIGKILL.
+    /// `SEGV_MAPERR`; `None` means that the kernel kept no siginfo, as for SIGKILL.
     pub code: Option<String>,
     /// 1.
     pub code_number: Option<i32>,
-    /// `map_error`; None where no fault happened.
+    /// `map_error`; `None` means that no fault happened.
     pub fault_type: Option<&'static str>,
-    /// The address that could not be accessed; None where there is none or the processor does not tell.
+    /// The address that could not be accessed; `None` means that there is none, or that the processor does not report it.
     pub fault_address: Option<Hex>,
     /// Where the thread was.
     pub instruction_pointer: Option<Hex>,
     /// The function there, `main+0x10`.
     pub instruction_symbol: Option<String>,
-    /// What became of the signal.
+    /// The disposition of the signal.
     pub disposition: Disposition,
-    /// For `caught`: how the process ended in fact.
+    /// For `caught`: how the process ended.
     pub ended_by: Option<EndedBy>,
-    /// The kernel killed the process because memory was short: how large it was; None: it didn't.
+    /// If the kernel killed the process because memory was short: its size. `None` means that it didn't.
     pub oom: Option<OutOfMemory>,
-    /// Who sent the signal; None: nobody did, or the kernel doesn't say.
+    /// The sender of the signal; `None` means that no process sent it, or that the kernel doesn't report it.
     pub sender: Option<Sender>,
     /// The page fault behind the signal.
     pub page_fault: Option<PageFault>,
     /// The system call that seccomp refused.
     pub seccomp: Option<Seccomp>,
-    /// What libc said before it aborted; None: nothing, or it isn't known where to look.
+    /// The message of libc before an abort; `None` means that there was none, or that its address isn't known.
     pub abort_message: Option<String>,
     /// By name; with `--registers`.
     #[serde(serialize_with = "registers")]
@@ -95,13 +95,13 @@ pub struct Crash {
     pub unwinder: Option<&'static str>,
     /// The same for the same crash everywhere; see [`crate::crash::signature`].
     pub signature: String,
-    /// The likely cause; None: not sure of any.
+    /// The likely cause; `None` means that no cause is sure enough.
     pub diagnosis: Option<Diagnosis>,
     /// The processor it happened on.
     pub cpu: u32,
-    /// The last kernel calls before it, oldest first; None: nobody recorded any (`faultline call` does).
+    /// The last kernel calls before it, oldest first; `None` means that none were recorded (`faultline call` does).
     pub calls: Option<Vec<Call>>,
-    /// What the signal's code means, for the text.
+    /// The meaning of the signal's code, for the text.
     #[serde(skip)]
     pub code_text: String,
     /// CLOCK_BOOTTIME of `timestamp`, for the text.
@@ -114,7 +114,7 @@ impl Crash {
     pub const KIND: (&'static str, u32) = ("crash", SCHEMA);
 }
 
-/// What became of a delivered signal.
+/// The disposition of a delivered signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Disposition {
@@ -148,34 +148,34 @@ impl Disposition {
     }
 }
 
-/// How a process ended in fact.
+/// How a process ended.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct EndedBy {
     /// The last signal.
     pub signal: Option<String>,
     /// Its code.
     pub code: Option<String>,
-    /// What it exited with, where no signal ended it.
+    /// Its exit code, if no signal ended it.
     pub exit_code: Option<i32>,
 }
 
 /// The process that sent a signal.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Sender {
-    /// As the host numbers it; None: it can't be seen from the target's pid namespace.
+    /// As the host numbers it; `None` means that it can't be seen from the target's pid namespace.
     pub pid: Option<u32>,
     /// The sending thread.
     pub tid: Option<u32>,
     /// Its name.
     pub comm: Option<String>,
-    /// Its real user id, as the host numbers it; None: the target is in a user namespace and sees another number.
+    /// Its real user id, as the host numbers it; `None` means that the target is in a user namespace and sees another number.
     pub uid: Option<u32>,
 }
 
-/// What the processor said about a page fault.
+/// The processor's information about a page fault.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct PageFault {
-    /// As the processor gave it.
+    /// The processor's number.
     pub error_code: u64,
     /// `read`, `write` or `execute`.
     pub access: &'static str,
@@ -219,7 +219,7 @@ pub struct Vma {
     pub end: Hex,
     /// `r-xp`, as in /proc/PID/maps.
     pub permissions: String,
-    /// The file's path, `[heap]`, `[stack]`, `[vdso]`; None: anonymous memory.
+    /// The file's path, `[heap]`, `[stack]`, `[vdso]`; `None` means anonymous memory.
     pub mapping_name: Option<String>,
     /// Of `start` in the file.
     pub offset: Hex,
@@ -228,9 +228,9 @@ pub struct Vma {
 /// One frame of a stack.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Frame {
-    /// The instruction, or the return address; None: of a group, whose processes each had another.
+    /// The instruction, or the return address; `None` in a group, whose processes have different ones.
     pub address: Option<Hex>,
-    /// `main+0x10`; None: no name that is certain.
+    /// `main+0x10`; `None` means that no name is certain.
     pub symbol: Option<String>,
     /// The file, or `[vdso]`.
     pub module: Option<String>,
@@ -251,7 +251,7 @@ pub struct Frame {
 pub struct Omitted {
     /// How many.
     pub count: usize,
-    /// The index in `stack_trace` of what follows them.
+    /// The index in `stack_trace` of the frame behind them.
     pub before: usize,
 }
 

@@ -36,7 +36,7 @@ const COMPLAINTS: u64 = 20;
 /// How much of a reason is shown: it may contain the whole line.
 const REASON_CHARS: usize = 160;
 
-/// What a user asked for.
+/// The options.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What to read.

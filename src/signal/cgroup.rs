@@ -1,4 +1,4 @@
-//! The path of a cgroup whose number is known.
+//! Finds the path of a cgroup by its number.
 
 use std::fs;
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
@@ -9,7 +9,7 @@ use crate::host;
 /// How many folders are looked through.
 const FOLDERS_MAX: usize = 10_000;
 
-/// The path of the cgroup v2 folder with this inode number, `/` is the root's; None: there is none any more, or too many.
+/// The path of the cgroup v2 folder with this inode number, `/` for the root; `None` means that it is gone, or that there are too many.
 pub fn path(inode: u64) -> Option<String> {
     let root = PathBuf::from(host::cgroup2()?);
     if fs::metadata(&root).is_ok_and(|metadata| metadata.ino() == inode) {

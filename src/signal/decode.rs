@@ -1,5 +1,5 @@
-//! From samples to records. Keeps them in order, and a kill by the kernel back for a moment: only what comes right after it
-//! says that it was for a lack of memory.
+//! Makes records of samples. Keeps them in order, and holds a kill by the kernel back for a moment: only the next sample says that it was
+//! for a lack of memory.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use crate::process;
 use crate::record::oom::OutOfMemory;
 use crate::siginfo::{code_name, signal_name};
 
-/// How long a kill by the kernel is kept back: the mark comes a few microseconds later, unless its processor is taken away.
+/// How long a kill by the kernel is held back: the mark comes a few microseconds later, unless its processor does something else first.
 const KEEP: Duration = Duration::from_millis(40);
 
-/// How many records are kept back at most, in order: beyond that the oldest is told as it is.
+/// How many records are held back at most, in order: beyond that the oldest one is written as it is.
 const KEPT_MAX: usize = 4096;
 
 /// A record of any kind.
@@ -38,7 +38,7 @@ pub enum Told {
 
 struct Kept {
     told: Told,
-    /// The kernel killed it, for a reason that may still come: since when, and how large it was.
+    /// The kernel killed the target, and the reason may still come: since when it is held back, and the target's size.
     awaits: Option<(Instant, OutOfMemory, u64)>,
 }
 
@@ -57,7 +57,7 @@ impl Decoder {
     /// Takes one sample.
     ///
     /// # Errors
-    /// Where the clocks can't be read.
+    /// If the clocks can't be read.
     pub fn take(&mut self, sample: &Sample) -> Result<()> {
         match sample {
             Sample::Signal(signal) => {
@@ -81,7 +81,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The next record that may be told, in order. `all`: nothing more will come.
+    /// The next record that may be written, in order. `all`: no more samples will come.
     pub fn next(&mut self, all: bool) -> Option<Told> {
         let first = self.kept.front()?;
         let keeps = first.awaits.as_ref().is_some_and(|(since, ..)| since.elapsed() < KEEP);
@@ -91,7 +91,7 @@ impl Decoder {
         self.kept.pop_front().map(|kept| kept.told)
     }
 
-    /// Is a record kept back?
+    /// Is a record held back?
     pub fn keeps_any(&self) -> bool {
         !self.kept.is_empty()
     }
@@ -209,14 +209,14 @@ impl Default for Decoder {
     }
 }
 
-/// What may be told of a kill by the kernel, once it is known why.
+/// The record of a kill by the kernel, when the reason is known.
 fn awaits(sample: &fl_signal) -> Option<(Instant, OutOfMemory, u64)> {
     let memory = &sample.memory;
     let oom = OutOfMemory::new(memory.total_vm, memory.rss_anon, memory.rss_file, memory.rss_shmem);
     (sample.flags.0 & fl_signal_flag::FL_SIGNAL_HAS_MEMORY.0 != 0).then(|| (Instant::now(), oom, sample.cgroup))
 }
 
-/// A result in a word; None: unknown.
+/// A result in a word; `None` means unknown.
 pub fn result_word(result: fl_result) -> Option<&'static str> {
     match result {
         // Without its siginfo it is delivered all the same.

@@ -1,4 +1,4 @@
-//! The shapes of signal, fork, exec and exit records: what stands in JSON, and the text.
+//! The records of signals, forks, execs and exits: the JSON and the text.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::output::{Record, Timestamp, escape};
 use crate::record::oom::OutOfMemory;
 
-/// A signal on its way. Fields as in docs/output.md; None is `null`: not known.
+/// A signal that is sent. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, Serialize)]
 pub struct Signal {
     /// Always `signal`.
@@ -23,25 +23,25 @@ pub struct Signal {
     pub signal: String,
     /// 15.
     pub signal_number: u32,
-    /// `SI_USER`; None: the hook doesn't tell.
+    /// `SI_USER`; `None` means that the hook doesn't show it.
     pub code: Option<String>,
     /// 0.
     pub code_number: Option<i32>,
-    /// Who sent it; None: the kernel, on nobody's behalf.
+    /// The sender; `None` means the kernel, on no process's behalf.
     pub sender: Option<Sender>,
-    /// Whom it was sent to.
+    /// The target.
     pub target: Target,
     /// `process`: any of its threads may take it; `thread`: that one only.
     pub scope: &'static str,
-    /// `delivered`, `ignored`, `already_pending`, `lost`; None: the hook doesn't tell.
+    /// `delivered`, `ignored`, `already_pending`, `lost`; `None` means that the hook doesn't show it.
     pub result: Option<&'static str>,
-    /// Why the kernel sent it, where it is for a lack of memory.
+    /// If the kernel sent it for a lack of memory: the target's size.
     pub oom: Option<OutOfMemory>,
     /// The processor it was sent on.
     pub cpu: u32,
 }
 
-/// Who sent a signal.
+/// The sender of a signal.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sender {
     /// The process, as the host numbers it.
@@ -56,12 +56,12 @@ pub struct Sender {
     pub uid: u32,
 }
 
-/// Whom a signal was sent to.
+/// The target of a signal.
 #[derive(Clone, Debug, Serialize)]
 pub struct Target {
-    /// The process, as the host numbers it; None: many, or not known.
+    /// The process, as the host numbers it; `None` means many, or not known.
     pub pid: Option<u32>,
-    /// The thread; for a signal to a process, the one that the kernel looked it up by.
+    /// The thread; for a signal to a process, the one by which the kernel looked it up.
     pub tid: Option<u32>,
     /// The process in its own pid namespace.
     pub pid_in_namespace: Option<u32>,
@@ -83,7 +83,7 @@ pub struct Fork {
     pub host: String,
     /// The new task.
     pub pid: u32,
-    /// Its process: `pid` itself, but for a thread.
+    /// Its process: `pid` itself, unless it is a thread.
     pub tgid: u32,
     /// The process's parent.
     pub ppid: u32,
@@ -91,7 +91,7 @@ pub struct Fork {
     pub pid_in_namespace: u32,
     /// The process's name.
     pub comm: String,
-    /// A thread of a process that was there.
+    /// True: a thread of a process that was there already.
     pub is_thread: bool,
 }
 
@@ -113,7 +113,7 @@ pub struct Exec {
     pub ppid: u32,
     /// The process in its own pid namespace.
     pub pid_in_namespace: u32,
-    /// The program's path as the process sees it; None: too long.
+    /// The program's path as the process sees it; `None` means that it is too long.
     pub exe: Option<String>,
     /// The process's new name.
     pub comm: String,
@@ -121,7 +121,7 @@ pub struct Exec {
     pub uid: u32,
     /// Path in the cgroup v2 hierarchy.
     pub cgroup: Option<String>,
-    /// The container; None: in none that we know.
+    /// The container; `None` means that it is in none of a known kind.
     pub container_id: Option<String>,
 }
 
@@ -147,7 +147,7 @@ pub struct Exit {
     pub pid_in_namespace: u32,
     /// The process's name.
     pub comm: String,
-    /// What it gave to exit(2); None where a signal ended it.
+    /// Its argument of exit(2); `None` means that a signal ended it.
     pub exit_code: Option<u32>,
     /// The signal that ended it.
     pub signal: Option<String>,

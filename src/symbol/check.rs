@@ -1,32 +1,32 @@
-//! Debug information that the symbolizer would not survive: it follows inlined functions by recursion. Compilers make none that
-//! is near the bounds here; whoever made such a file wants our end.
+//! Refuses debug information that the symbolizer would not survive, because it follows inlined functions by recursion. No compiler
+//! comes near the bounds here; a file that exceeds them was made to harm us.
 
 use std::time::{Duration, Instant};
 
 use gimli::{DebugAbbrev, DebugInfo, LittleEndian};
 
-/// Entries in entries in entries. Real ones have some tens.
+/// How deep entries may be nested. Real files have some tens of levels.
 const DEPTH_MAX: isize = 256;
 
-/// To look through it all.
+/// How long the check of a file may take.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// How many entries are looked at between two looks at the clock.
+/// How many entries are checked before the clock is read again.
 const PAUSE: u32 = 4096;
 
-/// Is it as harmless as a compiler's?
+/// Is this debug information within the bounds?
 pub(super) fn is_harmless(info: &[u8], abbreviations: &[u8]) -> bool {
     look_through(info, abbreviations, Instant::now() + TIME_MAX).unwrap_or(false)
 }
 
-/// None: what it is can't be told, and so not what the symbolizer makes of it.
+/// `None` means that it can't be parsed, so that nobody knows what the symbolizer would make of it.
 fn look_through(info: &[u8], abbreviations: &[u8], deadline: Instant) -> Option<bool> {
     let abbreviations = DebugAbbrev::new(abbreviations, LittleEndian);
     let mut units = DebugInfo::new(info, LittleEndian).units();
     let mut last = None;
     let mut seen = 0_u32;
     while let Some(unit) = units.next().ok()? {
-        // Most units have a table of their own, but for those of a linker that merges them.
+        // Most units have a table of their own, unless a linker has merged the tables.
         let offset = unit.debug_abbrev_offset();
         if last.as_ref().is_none_or(|(known, _)| *known != offset) {
             last = Some((offset, unit.abbreviations(&abbreviations).ok()?));

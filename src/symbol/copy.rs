@@ -1,8 +1,8 @@
-//! What symbols are read from: a private copy of the few sections that say them.
+//! A private copy of the few sections from which symbols are read.
 //!
-//! The symbolizer maps its files. One that somebody truncates meanwhile would end us by SIGBUS, one that changes would have
-//! been checked in vain, one that names another file would have us open that, and an open one keeps its mount busy. Nothing
-//! of that is possible with a sealed copy in memory: it says what the file said when it was checked, and no more than that.
+//! The symbolizer maps its files. A file that is truncated meanwhile would end us by SIGBUS; one that changes would have been checked in
+//! vain; one that names another file would make us open that; and an open file keeps its mount busy. None of this is possible with a
+//! sealed copy in memory: its content is what was checked.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -23,8 +23,8 @@ use object::{LittleEndian, U16, U32, U64};
 use super::check;
 use super::elf::{ENDIAN, Headers, Source};
 
-/// How much of one file and its debug file is copied, uncompressed: of a larger one the symbols without files and lines, if
-/// those fit.
+/// How much of one file and its debug file is copied, uncompressed. Of a larger file only the symbols are copied, without files and
+/// lines, if they fit.
 pub(super) const BYTES_MAX: u64 = 96 << 20;
 
 /// Names of functions.
@@ -45,13 +45,13 @@ const DEBUG: [&[u8]; 11] = [
     b".debug_types",
 ];
 
-/// Sections that say that some of the debug information is in yet another file, which isn't read.
+/// Sections that say that a part of the debug information is in another file, which isn't read.
 const ELSEWHERE: [&[u8]; 2] = [b".gnu_debugaltlink", b".debug_sup"];
 
-/// Sections begin at multiples of this: what is in them has its natural alignment.
+/// Sections begin at multiples of this, so that their content has its natural alignment.
 const ALIGNMENT: u64 = 16;
 
-/// A 32-bit file is copied as it is, unless it is larger.
+/// A 32-bit file up to this size is copied as it is.
 const WHOLE_BYTES_MAX: u64 = 16 << 20;
 
 const HEADER_BYTES: usize = size_of::<FileHeader64<LittleEndian>>();
@@ -74,14 +74,15 @@ struct Part {
 }
 
 enum Content {
-    /// As it is in the file.
+    /// In the file, as it is.
     InFile,
-    /// Uncompressed.
+    /// Here, uncompressed.
     Here(Vec<u8>),
 }
 
 impl PrivateCopy {
-    /// Copies what symbols are made of, at most `max` bytes of content. None: nothing is, or it can't be read.
+    /// Copies the sections that symbols are made of, at most `max` bytes of content. `None` means that there are none, or that they
+    /// can't be read.
     pub(super) fn of(file: &File, headers: &Headers, max: u64) -> Option<Self> {
         if !matches!(headers.file.e_type(ENDIAN), ET_EXEC | ET_DYN) {
             return None;
@@ -89,7 +90,7 @@ impl PrivateCopy {
         let mut left = max;
         let mut parts = parts(file, headers, &SYMBOLS, &mut left)?;
         let is_roots = file.metadata().is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0);
-        // All of it or nothing: a part alone may say something else.
+        // All debug information or none: a part alone may be wrong.
         let debug = has_lines(headers).then(|| self::parts(file, headers, &DEBUG, &mut left)).flatten();
         let debug = debug.filter(|parts| is_roots || is_harmless(file, parts));
         let has_lines = debug.is_some();
@@ -103,7 +104,7 @@ impl PrivateCopy {
 }
 
 impl PrivateCopy {
-    /// Copies all of a file, of which no more than the symbol table is to be read. None: it is too large, or can't be read.
+    /// Copies a whole file of which only the symbol table is to be read. `None` means that it is too large, or can't be read.
     pub(super) fn of_whole(file: &File) -> Option<Self> {
         let bytes = file.metadata().ok()?.len();
         if bytes > WHOLE_BYTES_MAX {
@@ -116,7 +117,7 @@ impl PrivateCopy {
     }
 }
 
-/// Not root's, it may be anybody's.
+/// Checks the debug information of a file that is not root's: anybody may have made it.
 fn is_harmless(file: &File, parts: &[Part]) -> bool {
     let content = |name: &[u8]| match parts.iter().find(|part| part.name == name) {
         None => Some(Cow::default()),
@@ -131,7 +132,7 @@ fn is_harmless(file: &File, parts: &[Part]) -> bool {
     }
 }
 
-/// Has the file all of its debug information in itself?
+/// Does the file itself have all of its debug information?
 pub(super) fn has_lines(headers: &Headers) -> bool {
     headers.section(b".debug_info").is_some() && ELSEWHERE.iter().all(|name| headers.section(name).is_none())
 }
@@ -155,7 +156,7 @@ fn part(file: &File, name: &'static [u8], section: &SectionHeader64<LittleEndian
     Some(Part { name, header, content })
 }
 
-/// The content of a compressed section, by its own account at most `max` bytes.
+/// The content of a compressed section that claims at most `max` bytes.
 fn uncompress(file: &File, section: &SectionHeader64<LittleEndian>, max: u64) -> Option<Vec<u8>> {
     let compressed = Source::File(file).read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
     let (header, data) = from_bytes::<CompressionHeader64<LittleEndian>>(&compressed).ok()?;
@@ -164,15 +165,15 @@ fn uncompress(file: &File, section: &SectionHeader64<LittleEndian>, max: u64) ->
         return None;
     }
     let mut bytes = Vec::new();
-    // One byte more would show that it lied.
+    // One byte more would show that its claim is wrong.
     ZlibDecoder::new(data).take(length + 1).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 == length).then_some(bytes)
 }
 
-/// Writes an ELF file of these sections alone.
+/// Writes an ELF file of these sections only.
 fn write(from: &File, headers: &Headers, parts: Vec<Part>) -> Option<(File, u64)> {
     let to = create()?;
-    // Number 0 is none, and the last one holds the names.
+    // Section 0 is empty, and the last one holds the names.
     let count = parts.len() + 2;
     let mut names = vec![0];
     let mut table = vec![empty()];
@@ -241,7 +242,7 @@ fn empty() -> SectionHeader64<LittleEndian> {
     }
 }
 
-/// None: the file has ended before.
+/// `None` means that the file ended before.
 fn copy_range(from: &File, mut offset: u64, to: &File, mut at: u64, mut length: u64) -> Option<()> {
     let mut buffer = vec![0; 256 << 10];
     while length > 0 {

@@ -1,5 +1,5 @@
-//! Where the debug information of a stripped file lies. As for gdb: by its build id, by its path, or by the name that the file
-//! gives (`.gnu_debuglink`). Believed only if it has the file's own build id.
+//! Finds the debug file of a stripped file, as gdb does: by its build id, by its path, or by the name in the file's
+//! `.gnu_debuglink`. A debug file is believed only if it has the file's own build id.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,18 +13,18 @@ use super::elf::{self, ENDIAN, Headers, Source};
 use super::file::{Found, head, open_regular};
 use crate::hex::digits;
 
-/// Where distributions put it.
+/// The folder in which distributions put debug files.
 const SYSTEM: &str = "/usr/lib/debug";
 
-/// A longer name than that of any file.
+/// No file's name is that long.
 const LINK_BYTES_MAX: u64 = 512;
 
-/// The folders of debug files: those that were asked for, then the system's. Cheap to copy.
+/// The folders of debug files: those of the command line, then the system's. Cheap to copy.
 #[derive(Clone, Debug)]
 pub struct DebugFolders(Arc<[PathBuf]>);
 
 impl DebugFolders {
-    /// `asked` stand before the system's.
+    /// `asked` come before the system's.
     pub fn new(asked: &[PathBuf]) -> Self {
         Self(asked.iter().cloned().chain([SYSTEM.into()]).collect())
     }
@@ -36,7 +36,7 @@ impl Default for DebugFolders {
     }
 }
 
-/// What may have this build id: the file itself, or its debug file.
+/// The paths of files that may have this build id: the file itself, or its debug file.
 pub(super) fn by_build_id(folders: &DebugFolders, build_id: &[u8]) -> Vec<PathBuf> {
     let id = digits(build_id);
     // A shorter one is no hash of anything.
@@ -48,7 +48,7 @@ pub(super) fn by_build_id(folders: &DebugFolders, build_id: &[u8]) -> Vec<PathBu
     folders.0.iter().flat_map(in_folder).collect()
 }
 
-/// The debug file of a file that was found; None: there is none that has its build id.
+/// The debug file of a file that was found; `None` means that there is none with its build id.
 pub(super) fn find(folders: &DebugFolders, found: &Found, headers: &Headers) -> Option<File> {
     let wanted = found.build_id.as_deref()?;
     let mut places = by_build_id(folders, wanted);
@@ -71,7 +71,7 @@ pub(super) fn find(folders: &DebugFolders, found: &Found, headers: &Headers) -> 
     })
 }
 
-/// The name in `.gnu_debuglink`: that of a file and no way to one, whoever wrote it.
+/// The name in `.gnu_debuglink`, if it is the name of a file and no path: anybody may have written it.
 fn linked(file: &File, headers: &Headers) -> Option<PathBuf> {
     let section = headers.section(b".gnu_debuglink")?;
     let length = section.sh_size(ENDIAN).min(LINK_BYTES_MAX);

@@ -1,15 +1,15 @@
-//! Names as their authors wrote them.
+//! Demangles names.
 //!
-//! Not blazesym's own demangling: it takes every symbol for a mangled one, and a C function `f` for the C++ type `float`.
+//! blazesym's own demangling isn't used: it takes every symbol for a mangled one, and a C function `f` for the C++ type `float`.
 
 use std::fmt::{self, Write};
 
 use cpp_demangle::DemangleOptions;
 
-/// Longer names are left as they are: mangled text comes from files that anyone may have made.
+/// Longer names are left as they are: anybody may have made the file.
 const LENGTH_MAX: usize = 4096;
 
-/// Readable text is cut off here: 200 bytes of mangled name can stand for megabytes.
+/// Readable text is cut here: 200 bytes of a mangled name can stand for megabytes.
 const READABLE_MAX: usize = 16 * 1024;
 
 /// Takes text up to READABLE_MAX and then refuses more.

@@ -1,5 +1,5 @@
-//! An ELF file's headers, read by copy: a file that shrinks meanwhile is an error, not a SIGBUS. What is crafted or cut costs
-//! its own file, never more than the bounds here.
+//! Reads an ELF file's headers into memory: a file that shrinks meanwhile is an error, not a SIGBUS. A crafted or cut file has no names;
+//! it never costs more than the bounds here.
 
 use std::fs::File;
 use std::ops::Range;
@@ -19,10 +19,10 @@ use crate::arch::ELF_MACHINE;
 /// Longer sections are not read whole into memory; the `.eh_frame` of a browser has some 10 MiB.
 pub(super) const SECTION_BYTES_MAX: u64 = 64 << 20;
 
-/// Of all files that are looked at.
+/// How many sections of a file are looked at.
 pub(super) const ENDIAN: LittleEndian = LittleEndian;
 
-/// Where an image's bytes are.
+/// Where the bytes of an image are read from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
     File(&'a File),
@@ -37,7 +37,7 @@ impl Source<'_> {
         let end = offset.checked_add(length)?;
         match self {
             Self::File(file) => {
-                // Before a length that is a lie becomes memory.
+                // Checked before memory is allocated: the length may be wrong.
                 if end > file.metadata().ok()?.len() {
                     return None;
                 }
@@ -63,14 +63,14 @@ pub(super) struct Headers {
 /// A part of a file that is executable in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// Where it is in the file. Empty: a file of debug information has its place, but not its content.
+    /// Its range in the file. It is empty in a file of debug information, which has only the place.
     pub(super) offset: Range<u64>,
-    /// The addresses that the file gives it.
+    /// Its addresses in the file.
     pub(super) address: Range<u64>,
 }
 
 impl Headers {
-    /// None: not such a file. Sections that can't be read are none.
+    /// `None` means that it is no such file. If the sections can't be read, there are none.
     pub(super) fn read(source: &Source<'_>) -> Option<Self> {
         let header = source.read(0, size_of::<FileHeader64<LittleEndian>>() as u64)?;
         let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&header).ok()?;
@@ -97,7 +97,7 @@ impl Headers {
         })
     }
 
-    /// The parts with code.
+    /// The segments with code.
     pub(super) fn code(&self) -> Vec<Segment> {
         let code = |program: &&ProgramHeader64<LittleEndian>| {
             program.p_type(ENDIAN) == PT_LOAD && program.p_flags(ENDIAN) & PF_X != 0
@@ -114,7 +114,7 @@ impl Headers {
     }
 }
 
-/// The parts with code of a 32-bit file, from its first bytes. None: it is none.
+/// The segments with code of a 32-bit file, from its first bytes. `None` means that it is no 32-bit file.
 pub(super) fn code_of_32_bit(head: &[u8]) -> Option<Vec<Segment>> {
     let header = FileHeader32::<LittleEndian>::parse(head).ok()?;
     let programs = header.program_headers(header.endian().ok()?, head).ok()?;
@@ -129,7 +129,7 @@ pub(super) fn code_of_32_bit(head: &[u8]) -> Option<Vec<Segment>> {
     Some(code.collect())
 }
 
-/// A table of headers, each of which has the size that 64-bit files give it.
+/// A table of headers of the size that they have in 64-bit files.
 fn table<T: Pod>(source: &Source<'_>, offset: u64, count: u16) -> Option<Vec<T>> {
     let bytes = source.read(offset, u64::from(count) * size_of::<T>() as u64)?;
     let (entries, _) = slice_from_bytes(&bytes, usize::from(count)).ok()?;

@@ -1,4 +1,4 @@
-//! Where a variable lies in a process, from the dynamic symbols of its file, which are there in stripped files, too.
+//! Finds the address of a variable in a process, from the dynamic symbols of its file, which stripped files have, too.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,21 +11,21 @@ use object::{LittleEndian, SectionIndex};
 use super::elf::{self, ENDIAN, Headers};
 use super::file::{Found, head, open_regular};
 
-/// A file of this machine with its build id, and where one of its variables lies.
+/// A file of this machine with its build id, and the address of one of its variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// The file's inode number.
     pub inode: u64,
-    /// The device that it is on, as the kernel has it: major << 20 | minor.
+    /// Its device, by the kernel's number: major << 20 | minor.
     pub device: u32,
     /// The file's build id.
     pub build_id: Vec<u8>,
-    /// The variable's address in a process that has mapped the file's code as if the file began at address 0.
+    /// The variable's address in a process that has mapped the file at address 0.
     pub address: u64,
 }
 
 impl Variable {
-    /// The variable `name` of the file at `path`. None: no such file, no build id, no such variable.
+    /// The variable `name` of the file at `path`. `None` means that there is no such file, build id or variable.
     pub fn of(path: &Path, name: &[u8]) -> Option<Self> {
         let (file, metadata) = open_regular(path)?;
         let build_id = elf::build_id(&head(&file)?)?;
@@ -42,7 +42,7 @@ impl Variable {
 }
 
 impl Found {
-    /// As [`Variable::address`]. None: there is no such variable, or the file is gone.
+    /// The [`Variable::address`]. `None` means that there is no such variable, or that the file is gone.
     pub fn variable(&self, name: &[u8]) -> Option<u64> {
         let file = self.file.as_deref()?;
         let address = address(file, name)?;
@@ -50,7 +50,7 @@ impl Found {
     }
 }
 
-/// Only where the file has one segment with code: then there is one distance from it to the variable.
+/// Only if the file has one segment with code: then the distance from it to the variable is always the same.
 fn address(file: &File, name: &[u8]) -> Option<u64> {
     let source = elf::Source::File(file);
     let headers = Headers::read(&source)?;

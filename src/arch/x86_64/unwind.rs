@@ -1,4 +1,4 @@
-//! What unwinding has to know of x86-64: DWARF's numbers of the registers, which of them functions keep, and what the kernel
+//! What unwinding needs of x86-64: DWARF's numbers of the registers, which of them functions keep, and what the kernel
 //! leaves on the stack when it starts a signal handler.
 //!
 //! `struct rt_sigframe` is a return address, then `struct ucontext` (arch/x86/include/asm/sigframe.h,

@@ -1,4 +1,4 @@
-//! What is answered to a request: `/metrics`, `/healthz`, or why not.
+//! Answers requests: `/metrics`, `/healthz`, or an error.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// How long the same text is sent to all: that is how often a flood of requests makes us write it anew.
+/// How long all requests get the same text, so that a flood of requests doesn't make us write it each time.
 const SHARED_FOR: Duration = Duration::from_millis(500);
 
 /// A text, and when it was made.
 type Text = Option<(Instant, Bytes)>;
 
-/// What answers are made of.
+/// The sources of the answers.
 pub(super) struct Source {
     registry: Arc<Mutex<Registry>>,
     health: Health,
@@ -35,7 +35,7 @@ impl Source {
         Self { registry, health, texts: Mutex::default() }
     }
 
-    /// Answers a request by one who is let in.
+    /// Answers a request of a client that is let in.
     pub(super) fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -68,7 +68,7 @@ impl Source {
     }
 }
 
-/// The answer to one who must say a name and a password first.
+/// The answer to a client that must send a name and a password first.
 pub(super) fn unauthorized() -> Response<Full<Bytes>> {
     let mut response = plain(StatusCode::UNAUTHORIZED, "unauthorized\n");
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));

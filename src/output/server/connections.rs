@@ -26,7 +26,7 @@ impl Connections {
         self.open.push((peer, task));
     }
 
-    /// Closes the oldest connection of the address that has the most: who opens many displaces their own.
+    /// Closes the oldest connection of the address that has the most: a client that opens many displaces its own.
     pub(super) fn close_one(&mut self) {
         let mut by_peer: HashMap<IpAddr, usize> = HashMap::new();
         for (peer, _) in &self.open {

@@ -60,7 +60,7 @@ const LIMITS: Limits = Limits { connections: 64, head: Duration::from_secs(5), w
 /// the metrics, with the port that the kernel chose for 0.
 ///
 /// # Errors
-/// Where the address can't be listened on, or the file can't be used.
+/// If the address can't be listened on, or the file can't be used.
 pub fn serve(
     address: SocketAddr,
     web_config: Option<&Path>,

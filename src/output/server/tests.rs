@@ -1,4 +1,4 @@
-//! What hostile, slow and broken peers do to the server: nothing that others notice.
+//! Hostile, slow and broken peers do nothing to the server that others notice.
 
 mod protected;
 
@@ -19,7 +19,7 @@ const REQUEST: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 /// the server.
 const PROMPT: Duration = Duration::from_secs(20);
 
-/// A server that never cuts anybody off.
+/// A server that never cuts a connection.
 const PATIENT: Limits =
     Limits { head: Duration::from_secs(3600), whole: Duration::from_secs(3600), connections: LIMITS.connections };
 

@@ -9,8 +9,8 @@ use hyper::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-/// Who is let in. A hash takes a tenth of a second and more to check, on a thread of its own and one at a time: whoever guesses
-/// passwords delays neither those who have been let in before, nor those who need no password.
+/// The clients that are let in. To check a hash takes a tenth of a second and more, on a thread of its own and one at a time: a client that
+/// guesses passwords delays neither those that were let in before, nor those that need no password.
 pub(super) struct Users {
     hashes: BTreeMap<String, String>,
     /// Digests of the names, hashes and passwords that were right.

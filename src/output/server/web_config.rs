@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::users::Users;
 
-/// What the file says.
+/// The settings in the file.
 pub(super) struct WebConfig {
     /// `None` means plain HTTP.
     pub(super) tls: Option<TlsAcceptor>,

@@ -28,7 +28,7 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// None: not a 64-bit x86 ELF file, or it says nothing about unwinding, or what it says can't be read.
+    /// `None` means that it is no 64-bit ELF file of this architecture, or that its unwind information is missing or can't be read.
     pub(super) fn read(source: &Source<'_>) -> Option<Self> {
         let headers = Headers::read(source)?;
         let addresses = |section: &SectionHeader64<object::LittleEndian>| {
@@ -54,8 +54,8 @@ impl Sections {
         Some(sections)
     }
 
-    /// What is to be added to the file's addresses to have the process's, where `offset` of the file is mapped at `start`.
-    /// None: no code is there.
+    /// The difference between the process's addresses and the file's, if `offset` of the file is mapped at `start`.
+    /// `None` means that there is no code.
     pub(super) fn bias(&self, start: u64, offset: u64) -> Option<u64> {
         // A mapping begins at a page, its segment anywhere in that page.
         let segment =

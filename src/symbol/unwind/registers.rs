@@ -14,7 +14,7 @@ impl Registers {
         Self(values.map(Some))
     }
 
-    /// What a frame pointer leads to.
+    /// The frame that a frame pointer leads to.
     pub(super) fn of_frame(ip: u64, sp: u64, bp: u64) -> Self {
         Self([None; COUNT]).with(PROGRAM_COUNTER, ip).with(STACK_POINTER, sp).with(FRAME_POINTER, bp)
     }

@@ -1,4 +1,4 @@
-//! What is left of a stack: words at addresses, and holes.
+//! The copy of a stack: words at addresses, and holes.
 
 /// A copy of parts of a thread's stacks: pieces sorted by address, holes between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl StackCopy {
         Self { pieces: merged }
     }
 
-    /// The word at `address`; None: not all of it was copied.
+    /// The word at `address`; `None` means that not all of it was copied.
     pub fn read_word(&self, address: u64) -> Option<u64> {
         let after = self.pieces.partition_point(|(start, _)| *start <= address);
         let (start, bytes) = self.pieces.get(after.checked_sub(1)?)?;

@@ -9,7 +9,7 @@ use super::image::Sections;
 use super::{Frame, Registers, StackCopy};
 use crate::arch::unwind::{self as arch, FRAME_POINTER, PROGRAM_COUNTER, RETURN_ADDRESS, STACK_POINTER};
 
-/// No entry is longer that a compiler made; who makes a longer one wants our time.
+/// No compiler makes a longer entry; a longer one is meant to take our time.
 const ENTRY_BYTES_MAX: usize = 16 * 1024;
 
 /// Operations of an expression: it may have loops. Real ones have ten.
@@ -17,20 +17,20 @@ const OPERATIONS_MAX: u32 = 256;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// What lies above a frame.
+/// The frame above another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Above {
     /// The caller; its instruction pointer is a return address.
     Caller(Registers),
-    /// What a signal interrupted: an exact address. The frame itself is what the handler returns to.
+    /// The code that a signal interrupted: an exact address. The frame itself is the code that the handler returns to.
     Interrupted(Registers),
     /// Nothing: this frame is the outermost one.
     Nothing,
-    /// It can't be told.
+    /// It is unknown.
     Unknown,
 }
 
-/// One frame up by the call frame information, of code that lies `bias` above its file's addresses. None: there is none for
+/// One frame up by the call frame information, of code that lies `bias` above its file's addresses. `None` means that there is none for
 /// this place.
 pub(super) fn by_information(
     sections: &Sections,
@@ -119,7 +119,7 @@ pub(super) fn index(sections: &Sections) -> Vec<(u64, usize)> {
     index
 }
 
-/// None: what it says can't be followed with what is known.
+/// `None` means that a value that the rule needs is not known.
 fn evaluate(
     entry: &FrameDescriptionEntry<Slice<'_>>,
     section: &EhFrame<Slice<'_>>,
