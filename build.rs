@@ -1,4 +1,4 @@
-//! Compiles each `bpf/*.bpf.c` twice into `OUT_DIR`: `STEM.plain.o`, and `STEM.typed.o` with FL_TYPED (bpf/include/load.bpf.h).
+//! Compiles each `bpf/*.bpf.c` twice into `OUT_DIR`: `STEM.plain.o`, and `STEM.typed.o` with FL_TYPED (docs/development.md).
 //! The types of `abi.h` come out as Rust in the skeleton of the first, `STEM.skel.rs`.
 //!
 //! Runs again only when something under `bpf/` changes. Needs clang; says so in one line when it isn't there.

@@ -8,7 +8,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* 5.10 refuses the type information of an object whose .rodata has no name in it. */
+/* 5.10 refuses the type information of an object if its .rodata has no name in it. */
 const volatile u32 fl_doctor = 1;
 
 SEC("raw_tp/signal_deliver")

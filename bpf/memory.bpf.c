@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * `faultline memory`: memory that becomes executable, and what was in it at that moment.
+ * `faultline memory`: memory that becomes executable, and its content at that moment.
  *
- * Driven by the system calls that map memory: at their end, when the kernel has done what was asked for, and those that take
- * memory away also at their beginning, while it is still there. By classic tracepoints (a call that has none costs others
- * nearly nothing), by the raw ones of all system calls, or by kprobes: the bodies are the same, and find the arguments where
- * the kernel keeps the user's registers.
- * Refuses to change anything: what is not in memory is left to user space.
+ * Driven by the system calls that map memory: at their end, when the kernel has done its work, and those that take memory away also at
+ * their beginning, while it is still there. By classic tracepoints (calls without one cost nearly nothing more), by the raw ones of all
+ * system calls, or by kprobes. The bodies are the same, and read the arguments from the user's registers, where the kernel keeps them.
+ * Refuses to change anything: pages that are not in memory are left to user space.
  */
 #include "abi/memory.h"
 #include "pages.bpf.h"
@@ -27,7 +26,7 @@ const volatile struct fl_samples fl_samples = {};
 #define READ_IMPLIES_EXEC   0x0400000
 #define FL_IS_ERROR(result) ((u64)(result) >= (u64)-MAX_ERRNO)
 
-/* The watched processes, by tgid as the host sees it. Written when one is first met; deleted when its last thread ends. */
+/* The watched processes, by the host's tgid. Written when one is first seen; deleted when its last thread ends. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, FL_PROCESSES_MAX);
@@ -35,7 +34,7 @@ struct {
 	__type(value, struct fl_process);
 } fl_processes SEC(".maps");
 
-/* Calls that have begun to take executable memory away, by tid: their end is then worth a record. Full: it has none. */
+/* Calls that have begun to take executable memory away, by tid: their end gets a record. Full: it gets none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, FL_CALLS_MAX);
@@ -43,7 +42,7 @@ struct {
 	__type(value, u64); /* vm_flags of the first executable mapping */
 } fl_calls SEC(".maps");
 
-/* Where the whole machine is watched. Written here, read and never deleted by user space. Full: counted without a name. */
+/* For --watch-all. Written here; user space reads it and never deletes. Full: counted without a name. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, FL_ALERTS_MAX);
@@ -64,8 +63,8 @@ struct fl_asked {
 };
 
 /*
- * By tgid: may the process have made code? Never taken back. One load, where each munmap() of everybody would else look in two
- * tables (20 ns each) to find that there is nothing to be taken away.
+ * By tgid: may the process have made code? Never reset. It costs one load. Without it, each munmap() of any process would look in two
+ * tables (20 ns each) to find that no executable memory goes.
  */
 #define FL_MAKERS 4096 /* a power of 2 */
 u8 fl_makers[FL_MAKERS] = {};
@@ -78,7 +77,7 @@ static __always_inline u8 *fl_maker(u32 tgid)
 	return &fl_makers[at & (FL_MAKERS - 1)];
 }
 
-/* What user space has told of processes that were there before us isn't known here. */
+/* Processes that were there before us are not in this table: user space knows them. */
 static __always_inline bool fl_may_have_code(void)
 {
 	return fl_config.older || *fl_maker(bpf_get_current_pid_tgid() >> 32);
@@ -92,7 +91,7 @@ static __always_inline void fl_watch(u32 tgid, u32 flags)
 		fl_count(FL_LOST_WATCH_FULL);
 }
 
-/* What is known of the current task's process; NULL: it isn't watched. */
+/* The entry of the current task's process; NULL: it isn't watched. */
 static __always_inline struct fl_process *fl_watched(void)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
@@ -129,9 +128,9 @@ static __always_inline bool fl_is_executable(struct task_struct *task, u64 prote
 	return protection & PROT_READ && fl_own(task, personality) & READ_IMPLIES_EXEC;
 }
 
-/* --- the beginning of a call: what it is about to take away --- */
+/* --- the beginning of a call: memory that it is about to take away --- */
 
-/* Looks at the range for executable memory: remembers the call if there is some, and sends what may have changed. */
+/* Looks for executable memory in the range. If there is some, remembers the call, and sends pages that may have changed. */
 static __always_inline void fl_before(struct task_struct *task, enum fl_call call, u64 address, u64 end)
 {
 	struct fl_process *process;
@@ -158,12 +157,12 @@ static __always_inline void fl_before(struct task_struct *task, enum fl_call cal
 	look->address = address;
 	look->end = end;
 	look->found = 0;
-	/* Pages are only read again where they may have changed; a mapping that can't is only noticed. */
+	/* Pages are read again only if they may have changed; a mapping that can't change is only noted. */
 	look->volatile_only = 1;
 	if (flags & FL_PROCESS_VOLATILE)
 		fl_look_around();
 	if (call == FL_CALL_EXEC || call == FL_CALL_EXIT) {
-		if (call == FL_CALL_EXIT) /* each of its threads comes by */
+		if (call == FL_CALL_EXIT) /* each of its threads gets here */
 			process->flags = flags & ~FL_PROCESS_VOLATILE;
 	} else {
 		struct vm_area_struct *vma = fl_vma_at(look->mm, address);
@@ -227,7 +226,7 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 
 /* --- the end of a call --- */
 
-/* Adds one to an alert; it may be on several processors at once. */
+/* Adds one to an alert, possibly on several processors at once. */
 static __always_inline void fl_alert(struct task_struct *task, struct fl_asked *asked)
 {
 	struct task_struct *leader = fl_read(task, group_leader);
@@ -254,7 +253,7 @@ static __always_inline void fl_alert(struct task_struct *task, struct fl_asked *
 	}
 	__sync_fetch_and_add(&alert->count, 1);
 	__sync_fetch_and_add(&alert->bytes, asked->length);
-	/* Benign race: the times and the address of one of two at the same moment. */
+	/* Benign race: of two at the same moment, the times and the address of one are kept. */
 	alert->last_ns = now;
 	alert->address = asked->address;
 }
@@ -278,7 +277,7 @@ static __always_inline void fl_alert_after(struct task_struct *task, struct fl_a
 		fl_alert(task, asked);
 }
 
-/* The record of a call that has ended, and the pages that it has made executable. */
+/* Sends the record of a call that has ended, and the pages that it made executable. */
 static __always_inline void fl_after(struct task_struct *task, struct fl_asked *asked)
 {
 	struct fl_mapping *record = fl_scratch(&fl_records);
@@ -303,7 +302,7 @@ static __always_inline void fl_after(struct task_struct *task, struct fl_asked *
 	vma = asked->length && !FL_IS_ERROR(asked->result) ? fl_vma_at(look->mm, asked->address) : NULL;
 	if (vma)
 		vm_flags = fl_read(vma, vm_flags);
-	/* A mapping moves as it is: whether it is executable only its own flags tell. */
+	/* A mapping moves as it is: only its own flags say whether it is executable. */
 	if (asked->call == FL_CALL_MREMAP && !(vm_flags & VM_EXEC) && !asked->known && !fl_config.show_all) {
 		fl_end_look(look);
 		return;
@@ -318,7 +317,7 @@ static __always_inline void fl_after(struct task_struct *task, struct fl_asked *
 	if (vm_flags & VM_EXEC) {
 		process->flags |= FL_PROCESS_HAS_CODE;
 		*fl_maker(bpf_get_current_pid_tgid() >> 32) = 1;
-		/* What reaches into the next mapping may be anything. */
+		/* The part in the next mapping may be anything. */
 		if (fl_is_volatile(vma) || fl_read(vma, vm_end) < end)
 			process->flags |= FL_PROCESS_VOLATILE;
 		if (fl_config.headers && !fl_read(vma, vm_file))
@@ -330,7 +329,7 @@ static __always_inline void fl_after(struct task_struct *task, struct fl_asked *
 	fl_end_look(look);
 }
 
-/* Has the current task's call been found to take executable memory away? It is forgotten thereby. */
+/* Was the current task's call found to take executable memory away? The entry is deleted. */
 static __always_inline bool fl_forget_call(void)
 {
 	u32 tid = (u32)bpf_get_current_pid_tgid();
@@ -429,7 +428,7 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 
 /* --- the ways to get there --- */
 
-/* Both ends of a call. Which one it is the register of the result tells: there is none at the beginning. */
+/* The beginning and the end of a call. The register of the result tells them apart: at the beginning it holds no result. */
 static __always_inline int fl_on_syscall(struct task_struct *task, const struct pt_regs *regs, u32 number)
 {
 	s64 result = fl_register(fl_regs_result(regs));
@@ -447,7 +446,7 @@ struct fl_syscall_event {
 	u64 number;
 };
 
-/* tracepoint/syscalls/sys_enter_* and sys_exit_*: of the calls that matter, so that the others don't come by. */
+/* tracepoint/syscalls/sys_enter_* and sys_exit_*: only of the calls that matter. */
 SEC("tracepoint")
 int fl_syscall(struct fl_syscall_event *event)
 {
@@ -494,9 +493,9 @@ int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 }
 
 /*
- * mmap_lock_start_locking(struct mm_struct *mm, ...), v5.11: somebody is about to change mappings, or to look them up. The
- * beginning of a call without a tracepoint of calls, whose entry is then as fast as ever: who makes others pays nothing. It is
- * also where a thread that ends gives up its memory (exit_mm(), kernel/exit.c).
+ * mmap_lock_start_locking(struct mm_struct *mm, ...), v5.11: a task is about to change mappings, or to look them up. It shows the
+ * beginning of a call without a tracepoint of calls, so that the entry of all calls stays as fast as it is. A thread that ends and gives
+ * up its memory also comes here (exit_mm(), kernel/exit.c).
  */
 SEC("raw_tp/mmap_lock_start_locking")
 int BPF_PROG(fl_lock, struct mm_struct *mm)
@@ -525,7 +524,7 @@ int BPF_PROG(fl_lock, struct mm_struct *mm)
 	default:
 		return 0;
 	}
-	/* Another one is a new program's, or another process's. */
+	/* Another mm is that of a new program, or of another process. */
 	if (mm && mm == fl_own(task, mm))
 		fl_on_enter(task, regs, number);
 	return 0;
@@ -539,7 +538,7 @@ int BPF_KPROBE(fl_call_begins, struct pt_regs *regs)
 	return 0;
 }
 
-/* Those whose end fl_call_ends is to see. */
+/* The calls whose end fl_call_ends is to see. */
 SEC("kprobe")
 int fl_call_expected(struct pt_regs *context)
 {
@@ -574,7 +573,7 @@ static __always_inline void fl_send_life(enum fl_sample_kind kind, u32 pid, u32 
 		fl_count(FL_LOST_RING_FULL);
 }
 
-/* A child has its parent's memory, whatever was in it. */
+/* A child has its parent's memory, with its content. */
 SEC("raw_tp/sched_process_fork")
 int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -588,7 +587,7 @@ int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
 		fl_follow_fork(parent, child);
 	process = bpf_map_lookup_elem(&fl_processes, &pid);
 	if (!process || !fl_config.follow) {
-		bpf_map_delete_elem(&fl_processes, &tgid); /* of a process that ended unseen: filter.bpf.h */
+		bpf_map_delete_elem(&fl_processes, &tgid); /* of a process whose end was not seen: filter.bpf.h */
 		return 0;
 	}
 	fl_watch(tgid, process->flags);
@@ -618,7 +617,7 @@ int BPF_PROG(fl_exec, struct task_struct *task)
 	look->address = 0;
 	look->end = ~0ULL;
 	look->volatile_only = 0;
-	/* First that all that was is gone, then what there is. */
+	/* First report that the old memory is gone, then the new mappings. */
 	if (!fl_begin_record())
 		fl_send_record();
 	fl_look_around();
@@ -643,7 +642,7 @@ int BPF_PROG(fl_exit, struct task_struct *task)
 	return 0;
 }
 
-/* signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action): the end that nobody asks for. */
+/* signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action): a process may end by this signal. */
 SEC("raw_tp/signal_deliver")
 int BPF_PROG(fl_signal, u64 number, struct kernel_siginfo *info, struct k_sigaction *action)
 {

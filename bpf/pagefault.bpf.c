@@ -3,9 +3,9 @@
  * `faultline pagefault`: every page fault, counted where it happens.
  *
  * Driven by raw_tp/page_fault_user and raw_tp/page_fault_kernel, which run with interrupts off before the kernel does anything
- * about the fault; where they can't be used by a kprobe on handle_mm_fault(), else by the perf software event. The hot path is
- * one look-up in a per-CPU table. Names, mappings and stacks are taken when a new key is born, never for each fault.
- * Refuses to lose a count: what finds no place in the table is counted as FL_LOST_TABLE_FULL. Faults that our own reading of the
+ * about the fault. If they can't be used, by a kprobe on handle_mm_fault(), else by the perf software event. The hot path is one look-up
+ * in a per-CPU table. Names, mappings and stacks are taken when a key is new, never for each fault.
+ * Refuses to lose a count: a fault that finds no room in the table is counted as FL_LOST_TABLE_FULL. Faults that our own reading of the
  * user's stack causes are not the process's, and not counted.
  */
 #include "abi/pagefault.h"
@@ -29,7 +29,7 @@ struct {
 	__uint(value_size, sizeof(u64));
 } fl_faults SEC(".maps");
 
-/* Those of them that were major: they had to wait for a disk, so what counting costs doesn't matter. Sized and emptied alike. */
+/* The major ones among them: they had to wait for a disk, so that the cost of counting doesn't matter. Sized and emptied alike. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -38,9 +38,9 @@ struct {
 } fl_majors SEC(".maps");
 
 /*
- * The current epoch, 0 or 1, written by user space only. It turns to the other one, waits until no program that has seen the old one
- * runs any more, and then reads and deletes the old one's keys: nobody counts in them, so nothing is lost, and the table
- * holds no more than what faulted lately.
+ * The current epoch, 0 or 1, written by user space only. User space changes to the other one, waits until no program that has read the
+ * old one runs any more, and then reads and deletes the old one's keys. No program counts in them any more, so that nothing is lost, and
+ * the table holds only recent faults.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -49,7 +49,7 @@ struct {
 	__type(value, u32);
 } fl_epochs SEC(".maps");
 
-/* The names of the processes that faulted last. Full: the one that has not had a new key for longest is forgotten. */
+/* The names of the processes that faulted last. Full: the process without a new key for the longest time is forgotten. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, FL_PROCESSES_MAX);
@@ -58,8 +58,8 @@ struct {
 } fl_processes SEC(".maps");
 
 /*
- * The error code of each thread's last fault: that a fault is major is known later, and maybe on another processor. Two threads
- * that share a place drive each other out: a major fault that finds it taken is counted as FL_LOST_MAJOR.
+ * The error code of each thread's last fault: whether a fault is major is known later, perhaps on another processor. Two threads with
+ * the same place replace each other: a major fault that finds its place taken is counted as FL_LOST_MAJOR.
  */
 struct fl_last_fault {
 	u32 tid;
@@ -74,10 +74,10 @@ struct {
 
 /* fl_last_fault.error_code: the kernel will call handle_mm_fault() again for the same fault */
 #define FL_WILL_RETRY (1U << 31)
-/* ... the call of handle_mm_fault() that is on its way is for this fault, and not for get_user_pages() */
+/* ... the current call of handle_mm_fault() is for this fault, and not for get_user_pages() */
 #define FL_IS_FAULT (1U << 30)
 
-/* Neighbours in number are neighbours in time: they are kept a cache line of 8 places apart. */
+/* Threads with neighbouring numbers run at the same time: their places are a cache line of 8 places apart. */
 static __always_inline struct fl_last_fault *fl_last_fault_of(u32 tid)
 {
 	u32 place = (tid << 3 | (tid >> 9 & 7)) & (FL_THREADS_MAX - 1);
@@ -85,7 +85,7 @@ static __always_inline struct fl_last_fault *fl_last_fault_of(u32 tid)
 	return bpf_map_lookup_elem(&fl_last_faults, &place);
 }
 
-/* The current process's name and relations, for user space to know its faults by. */
+/* Notes the current process's name and relations, with which user space names its faults. */
 __noinline int fl_note_process(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -129,7 +129,7 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 			return false;
 		key->vma_class = place->vma_class;
 		if (fl_config.by == FL_BY_VMA) {
-			/* The stack grows down: its begin doesn't stay. */
+			/* The stack grows down: its beginning doesn't stay. */
 			key->place = place->vma_class == FL_VMA_STACK ? place->vm_end - fl_page_bytes : place->vm_start;
 		} else if (fl_config.by == FL_BY_FILE) {
 			key->place = place->inode;
@@ -146,7 +146,7 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 	return true;
 }
 
-/* Counts the fault under a key that isn't in the table, and has user space told what it needs to name it. */
+/* Counts the fault under a new key, and sends what user space needs to name it. */
 static __always_inline void fl_bear(void *context, const struct fl_page_fault *fault, const struct fl_fault_key *key)
 {
 	struct task_struct *task = fault->task;
@@ -181,7 +181,7 @@ static __always_inline int fl_on_fault(void *context, struct fl_page_fault *faul
 
 	fl_take_task(fault);
 	if (fl_config.by == FL_BY_STACK) {
-		/* Our reading of a stack faults where that isn't there: v6.2 and later leave such a fault out by themselves, in part. */
+		/* Our reading of a stack causes faults if the stack isn't there. v6.2 and later skip some of them by themselves. */
 		walked = fl_scratch(&fl_walked);
 		if (!walked || walked->busy)
 			return 0;
@@ -216,7 +216,7 @@ static __always_inline int fl_on_fault(void *context, struct fl_page_fault *faul
 	return 0;
 }
 
-/* The registers that the fault happened with; for its stack the user's, where the kernel has it on behalf of its task. */
+/* The registers of the fault; for its stack the user's registers, if the kernel caused the fault on behalf of its task. */
 static __always_inline void fl_take_registers(struct fl_page_fault *fault, const struct pt_regs *regs)
 {
 	if (fl_config.by == FL_BY_STACK && fault->mode == FL_MODE_KERNEL)
@@ -248,7 +248,7 @@ int BPF_PROG(fl_kernel, u64 address, struct pt_regs *regs, u64 error_code)
 	return fl_on_tracepoint(ctx, address, regs, error_code, FL_MODE_KERNEL);
 }
 
-/* What a perf event's program finds of a fault. */
+/* The fault as a perf event's program sees it. */
 static __always_inline void fl_take_perf(struct fl_page_fault *fault, struct bpf_perf_event_data *data)
 {
 	fl_take_task(fault);
@@ -263,7 +263,7 @@ static __always_inline void fl_take_perf(struct fl_page_fault *fault, struct bpf
 	fault->fp = fl_regs_fp(&data->regs);
 }
 
-/* A fault that was counted when it began has turned out to be major. */
+/* A fault that was counted when it began is major. */
 static __always_inline void fl_on_major(struct fl_page_fault *fault)
 {
 	struct fl_fault_key key = {};
@@ -315,9 +315,9 @@ int fl_major(struct bpf_perf_event_data *data)
 /* --- the fallbacks, where the tracepoints can't be used --- */
 
 /*
- * handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags, struct pt_regs *regs): faults of addresses
- * that something is mapped at. It is called again for a fault that had to wait, and without registers for memory that the
- * kernel wants to have in place (get_user_pages()).
+ * handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags, struct pt_regs *regs): faults at addresses
+ * where something is mapped. It is called again for a fault that had to wait, and without registers for memory that the kernel wants in
+ * place (get_user_pages()).
  */
 SEC("kprobe/handle_mm_fault")
 int BPF_KPROBE(fl_handle, struct vm_area_struct *vma, u64 address, u64 flags, struct pt_regs *regs)

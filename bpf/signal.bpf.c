@@ -3,9 +3,9 @@
  * `faultline signal`: who sends which signal to whom, and which tasks begin, run another program and end.
  *
  * Driven by raw_tp/signal_generate, which runs where the signal is made, with interrupts off and the target's siglock held:
- * in the sender, or in whatever was running when the kernel made it. fork, exec and exit have programs of their own, which a
- * signal may interrupt: they share nothing with the first but the maps.
- * Refuses to name a bystander: who only happened to run is no sender.
+ * in the sender, or in any task that was running when the kernel made it. fork, exec and exit have programs of their own, which a
+ * signal may interrupt: they share only the maps with the first.
+ * Refuses to name a task that only happened to run as the sender.
  */
 #include "abi/signal.h"
 #include "cgroup.bpf.h"
@@ -27,8 +27,8 @@ struct {
 } fl_pairs SEC(".maps");
 
 /*
- * The rows that this processor comes by most, by a cheap hash of the key: a look-up in fl_pairs costs 60 ns. A row belongs to the
- * first key that wants it, for ever; what finds another one there goes to fl_pairs. So each key of a processor is in one place.
+ * The most frequent rows of this processor, by a cheap hash of the key: a look-up in fl_pairs costs 60 ns. A row belongs for ever to the
+ * first key that uses it; another key with the same row goes to fl_pairs. So each key of a processor is in one place.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -37,7 +37,7 @@ struct {
 	__type(value, struct fl_near_pair);
 } fl_near_pairs SEC(".maps");
 
-/* Never read: what is neither in a map nor in a variable is not among the types that Rust gets. */
+/* Never read: Rust gets only types of maps and variables. */
 const volatile struct fl_samples {
 	struct fl_signal signal;
 	struct fl_oom oom;
@@ -45,7 +45,7 @@ const volatile struct fl_samples {
 
 /* --- --from and --to --- */
 
-/* Does from[index], or where `is_target` to[index], mean the process with this name and number? */
+/* Does from[index], or to[index] if `is_target`, mean the process with this name and number? */
 __noinline int fl_is_who(u64 first, u64 second, u32 pid, u32 index, u32 is_target)
 {
 	union fl_name name = {{first, second}};
@@ -58,7 +58,7 @@ __noinline int fl_is_who(u64 first, u64 second, u32 pid, u32 index, u32 is_targe
 	return who->pid ? who->pid == pid : fl_contains(&name, who->name);
 }
 
-/* Is `task` one of those that --from names, or where `is_target` --to? */
+/* Is `task` one of those that --from names, or --to if `is_target`? */
 static __always_inline bool fl_is_any_of(struct task_struct *task, u32 is_target, u32 count)
 {
 	union fl_name name;
@@ -101,18 +101,18 @@ static __always_inline bool fl_is_on_stack(struct task_struct *task, struct kern
 }
 
 /*
- * Is the current task the sender? Not where it only happened to run: for timers, terminals, a lack of memory, and not where
- * the kernel tells a process of its own deed (SIGPIPE, faults).
+ * Is the current task the sender? Not if it only happened to run: for timers, terminals, a lack of memory. And not if the kernel sends a
+ * signal because of something that the process itself did (SIGPIPE, faults).
  */
 static __always_inline bool fl_is_sender(struct task_struct *task, struct kernel_siginfo *info,
 					 struct task_struct *target, u32 signal, s32 code)
 {
-	/* Without a siginfo the kernel sends on somebody's behalf: who writes cgroup.kill, a parent that dies (PR_SET_PDEATHSIG). */
+	/* Without a siginfo the kernel sends on behalf of the task that writes to cgroup.kill, or of a parent that dies (PR_SET_PDEATHSIG). */
 	if ((u64)info == FL_NO_INFO)
 		return fl_own(task, tgid) != fl_read(target, tgid);
 	if ((u64)info == FL_PRIV_INFO)
 		return false;
-	/* A child tells its parent, or its tracer, what became of it. */
+	/* A child reports to its parent, or its tracer, what became of it. */
 	if (code > 0) {
 		int other = fl_read(target, tgid);
 
@@ -150,7 +150,7 @@ union fl_pair_words {
 /* The row of this processor for `key`; NULL: another key has it. */
 static __always_inline struct fl_pair_count *fl_near_row(const union fl_pair_words *key)
 {
-	/* Odd numbers without a pattern: all products are under way at the same time. */
+	/* Odd numbers without a pattern; the products are independent of each other. */
 	u64 hash = key->words[0] * 0x9e3779b97f4a7c15ULL + key->words[1] * 0xbf58476d1ce4e5b9ULL +
 		   key->words[2] * 0x94d049bb133111ebULL + key->words[3] * 0xd6e8feb86659fd93ULL +
 		   key->words[4] * 0xa0761d6478bd642fULL;
@@ -175,7 +175,7 @@ static __always_inline struct fl_pair_count *fl_near_row(const union fl_pair_wor
 	return &near->counts;
 }
 
-/* Counts a signal by who sent it to whom. `sender`: from fl_current(). NULL: no sender, or no target that is known. */
+/* Counts a signal by its sender and target. `sender` is from fl_current(). NULL: no sender, or no known target. */
 static __always_inline void fl_count_pair(u32 number, enum fl_result result, struct task_struct *sender,
 					  struct task_struct *target)
 {
@@ -218,7 +218,7 @@ static __always_inline void fl_count_pair(u32 number, enum fl_result result, str
 	row->count += 1;
 }
 
-/* Sends the record of a signal. Apart, so that who only counts doesn't pay for the room that it takes. */
+/* Sends the record of a signal. A function of its own, so that counting alone doesn't pay for its stack. */
 static __always_inline int fl_send_signal(struct task_struct *task, struct kernel_siginfo *info,
 					  struct task_struct *target, u32 number, s32 code, bool to_process,
 					  enum fl_result result, bool has_sender)
@@ -275,7 +275,7 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 	}
 	if (fl_config.pairs)
 		fl_count_pair(number, result, has_sender ? task : NULL, target);
-	fl_count(FL_SIGNALS); /* after its pair: who finds this number unchanged has seen all pairs */
+	fl_count(FL_SIGNALS); /* after its pair: a reader that finds this number unchanged has seen all pairs */
 	if (!fl_config.records)
 		return 0;
 	return fl_send_signal(task, info, target, number, code, to_process, result, has_sender);
@@ -287,14 +287,14 @@ int BPF_PROG(fl_generate, int number, struct kernel_siginfo *info, struct task_s
 	return fl_on_signal(number, info, target, group, result);
 }
 
-/* __send_signal() of v5.10, later __send_signal_locked(): what it decides is not known yet. */
+/* __send_signal() of v5.10, later __send_signal_locked(): its result is not known yet. */
 SEC("kprobe")
 int BPF_KPROBE(fl_send, int number, struct kernel_siginfo *info, struct task_struct *target, int type)
 {
 	return fl_on_signal(number, info, target, type != FL_PIDTYPE_PID, FL_RESULT_UNKNOWN);
 }
 
-/* Where neither can be used: the system calls that send. What they are given is all that is known of the target. */
+/* If neither can be used: the system calls that send. Their arguments are all that is known of the target. */
 SEC("raw_tp/sys_enter")
 int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 {
@@ -351,7 +351,7 @@ int BPF_PROG(fl_mark_victim, u64 first)
 
 	oom.kind = FL_SAMPLE_OOM;
 	oom.timestamp_ns = bpf_ktime_get_boot_ns();
-	/* A pid is never a kernel address. It is a thread's, as the kernel's own message has it. */
+	/* A pid is never a kernel address. It is that of a thread, as in the kernel's own message. */
 	oom.pid = first >> 63 ? fl_read(task, pid) : (u32)first;
 	bpf_ringbuf_output(&fl_ring, &oom, sizeof(oom), fl_wake_flags(oom.timestamp_ns));
 	return 0;
@@ -434,7 +434,7 @@ int BPF_PROG(fl_exec, struct task_struct *task)
 	if (fl_add_cgroup((u64)task)) /* cut: unknown rather than half */
 		record->cgroup_offset = record->cgroup_length = ~0U;
 	length = __builtin_offsetof(struct fl_exec, strings) + record->strings_length;
-	barrier_var(length); /* or the check is done on another copy, which old verifiers don't connect with this one */
+	barrier_var(length); /* or the check is done on another copy, and old verifiers don't see that both are equal */
 	if (length > sizeof(*record))
 		return 0;
 	fl_send_process(record, length, record->process.timestamp_ns);

@@ -18,7 +18,7 @@ use crate::{arch, process, report, symbol};
 pub use report::fuzz as report;
 pub use symbol::unwind::fuzz as unwind;
 
-/// A file as anybody may have made it: what is read of it before its symbols are.
+/// A file that anybody may have made: the parts that are read before its symbols.
 pub fn elf(data: &[u8]) {
     let Ok(memory) = memfd_create(c"fuzz", MFdFlags::MFD_CLOEXEC) else { return };
     let file = File::from(memory);
@@ -49,7 +49,7 @@ pub fn record(data: &[u8]) {
     let mut whole = sample.to_vec();
     whole.resize(size_of::<fl_crash>(), 0);
     let Some(Sample::Crash(crash)) = Sample::from_bytes(&whole) else { return };
-    // What is below the stack pointer is nobody's.
+    // Memory below the stack pointer is unused.
     let stack = StackCopy::new(vec![(arch::stack_pointer(&crash.registers.into()), stack.to_vec())]);
     DECODER.with_borrow_mut(|decoder| {
         if let Ok(found) = decoder.gather(&crash, &stack, true) {

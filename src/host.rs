@@ -116,8 +116,8 @@ pub fn release_memory() {
             continue;
         }
         let (start, end) = map.address;
-        // SAFETY: the range is one whole mapping of a file, to which nobody can write and has written nothing: its pages come back
-        // from the file when they are needed again. Nothing of ours unmaps code or constants, so it is still there.
+        // SAFETY: the range is one whole mapping of a file, which is not writable and was never written to: its pages come back from the
+        // file when they are needed again. None of our code unmaps code or constants, so that it is still there.
         unsafe {
             libc::madvise(start as *mut libc::c_void, (end - start) as usize, libc::MADV_DONTNEED);
         }

@@ -17,7 +17,7 @@ use crate::watch::{Event, Watch};
 /// How many samples are taken at once: bounds the memory between the ring and the output.
 pub const BATCH: usize = 64;
 
-/// What a session reads and writes.
+/// The reader and writer of a session.
 pub trait Reader {
     /// The most that [`Reader::drain`] takes at once.
     const BATCH: usize = BATCH;
@@ -32,7 +32,7 @@ pub trait Reader {
     /// that the ring is empty.
     ///
     /// # Errors
-    /// Where the ring can't be read or the output takes no more.
+    /// If the ring can't be read or the output takes no more.
     fn drain(&mut self) -> Result<usize>;
 
     /// When [`Reader::tick`] is due, if it was due last at `last`; `None` means never.
@@ -73,7 +73,7 @@ pub struct End {
     pub incomplete: bool,
 }
 
-/// What is said when everything is attached.
+/// The messages when everything is attached.
 pub struct Announcement {
     /// What is watched, and through which hooks.
     pub watching: String,
@@ -128,7 +128,7 @@ impl<'run> Start<'run> {
     /// The probe is attached. From now on a signal ends the run in order. Call it before there are other threads.
     ///
     /// # Errors
-    /// Where signals can't be taken as events.
+    /// If signals can't be taken as events.
     pub fn attached(self) -> Result<Session<'run>> {
         let took = self.began.elapsed();
         let watch = self.watch.map_or_else(|| Watch::new(self.common.duration), Ok)?;
@@ -164,7 +164,7 @@ impl Session<'_> {
     /// Runs the command if there is one, reads until the end, and says how it went. Returns what to exit with.
     ///
     /// # Errors
-    /// What the reader says, and a command that can't be run.
+    /// The errors of the reader, and a command that can't be run.
     pub fn run<R: Reader>(mut self, reader: &mut R) -> Result<ExitCode> {
         let (status, end) = self.read(reader)?;
         let is_wanted = self.common.verbose || end.lost || (R::TALLIES && status.is_none());

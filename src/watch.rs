@@ -48,7 +48,7 @@ impl Watch {
     /// Takes SIGINT, SIGTERM and SIGCHLD as events; a `duration` of `None` has no end. Call it before there are other threads.
     ///
     /// # Errors
-    /// Where the signals can't be blocked.
+    /// If the signals can't be blocked.
     pub fn new(duration: Option<Duration>) -> Result<Self> {
         Self::with_signals(duration, &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD])
     }
@@ -79,7 +79,7 @@ impl Watch {
     }
 
     /// Call it after `taken` of at most `most` samples were taken. If there are more, the next event comes at once; samples
-    /// that wake nobody may come as well.
+    /// that wake no reader may come as well.
     pub fn took(&mut self, taken: usize, most: usize) {
         let wait = match taken {
             0 => return,
@@ -92,7 +92,7 @@ impl Watch {
     /// Waits for the next event. `samples`: readable when samples came after a pause.
     ///
     /// # Errors
-    /// Where the kernel refuses to wait.
+    /// If the kernel refuses to wait.
     pub fn next(&mut self, samples: BorrowedFd<'_>) -> Result<Event> {
         loop {
             if let Some(event) = self.signal()? {

@@ -31,7 +31,7 @@ typedef long long s64;
 #define FL_NAME_BYTES       256  /* NAME_MAX and the closing NUL: one component of a path */
 #define FL_PATH_DEPTH_MAX   32   /* components of a path, mounts included; each costs the verifier a round */
 
-/* What of the above user space needs. A number that is in an enum crosses with the types: no copy of it is made by hand. */
+/* The limits that user space needs. A number in an enum crosses with the types, so that no copy of it is made by hand. */
 enum fl_limit {
 	FL_LIMIT_PIECE_BYTES = FL_PIECE_BYTES,
 	FL_LIMIT_WAKE_INTERVAL_MS = FL_WAKE_INTERVAL_MS,
@@ -84,7 +84,7 @@ struct fl_file {
 	u8 build_id[FL_BUILD_ID_BYTES];
 };
 
-/* How large a process was that the kernel killed. Pages, about right, as in the kernel's own log. */
+/* The size of a process that the kernel killed, in pages, as roughly as in the kernel's own log. */
 struct fl_memory {
 	u64 total_vm;
 	u64 rss_file;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Caught faults: a handler ran, and the process ended all the same. What is told then is the fault, not how it ended.
+ * Caught faults: a handler ran, and the process ended all the same. The record is then that of the fault, not of the end.
  *
- * Whether a handled fault was the end of the process is known only when that ends, and by then the registers are others. So
- * of each thread's last fault the place is kept: a few words, because a process may handle a million a second. At the end
- * the rest is found where the kernel itself has put it: in the signal frame that the handler runs on.
- * Refuses to guess: a process that went on after its fault has no such frame on the part of its stack that is in use.
+ * Whether a handled fault ended the process is known only when the process ends, and the registers have changed by then. So the place of
+ * each thread's last fault is kept: a few words, because a process may handle a million faults a second. At the end the rest is read
+ * where the kernel itself has put it: in the signal frame that the handler runs on.
+ * Refuses to guess: a process that went on after its fault has no such frame in the part of its stack that is in use.
  */
 #ifndef FL_CAUGHT_BPF_H
 #define FL_CAUGHT_BPF_H
@@ -30,27 +30,27 @@ struct fl_handled_fault {
 };
 
 /*
- * The faults that a thread may be handling, the first one first: a handler may fault as well, and handle that. Each one is
- * deeper in the stack than the one before it; what isn't deeper shows that the thread has left the handlers of those.
+ * The faults that a thread may be handling, the first one first: a handler may fault as well, and handle that. Each is deeper in the
+ * stack than the one before it. A fault that isn't deeper shows that the thread has left the handlers of the earlier ones.
  */
 struct fl_thread {
-	u64 start_boottime_ns; /* tells two with the same tid apart */
+	u64 start_boottime_ns; /* two threads with the same tid differ by it */
 	u32 tid;
 	u32 count; /* 0: nothing is remembered */
 	struct fl_handled_fault faults[FL_NESTED_MAX];
 };
 
 /*
- * One slot for all threads whose ids are the same in the lower bits: a later one drives an earlier one out, whose end is
- * then told as it is. Benign race: two of them that fault at once may leave a mixture, which no end fits.
+ * One slot for all threads whose ids have the same lower bits: a later thread replaces an earlier one, whose end is then reported as it
+ * is. Benign race: two of them that fault at once may leave a mixture, which no end matches.
  */
 struct fl_thread fl_threads[FL_THREADS_MAX] = {};
 
-/* In ticks of 1 to 10 ms: a handler that has run for so long is not one that ends its process because of the fault. */
+/* In ticks of 1 to 10 ms: if a handler has run for longer, the process does not end because of the fault. */
 #define FL_STALE_TICKS 10000
-/* A part of the stack, with the word that follows it: the search is for pairs. */
+/* A part of the stack, with the word behind it, because pairs are searched. */
 #define FL_SCAN_WORDS 64
-#define FL_SCAN_STEPS 128 /* 64 KiB: handlers write reports, and with large buffers */
+#define FL_SCAN_STEPS 128 /* 64 KiB: handlers write reports, and use large buffers */
 struct fl_scan {
 	u64 words[FL_SCAN_WORDS + 1];
 	u64 at;            /* of the next part */
@@ -73,13 +73,13 @@ static __always_inline bool fl_may_recall(const struct fl_thread *thread, struct
 	       thread->start_boottime_ns == fl_own(task, start_boottime);
 }
 
-/* Is the thread on its alternate stack? Only handlers are. */
+/* Is the thread on its alternate stack? Only handlers run there. */
 static __always_inline bool fl_on_alternate_stack(struct task_struct *task, u64 stack_pointer)
 {
 	return stack_pointer - fl_own(task, sas_ss_sp) < fl_own(task, sas_ss_size);
 }
 
-/* The current task is about to handle a signal: if that is a fault, keep its place. */
+/* The current task is about to handle a signal: keeps its place if it is a fault. */
 static __always_inline void fl_remember(struct task_struct *task, const struct pt_regs *regs,
 					struct kernel_siginfo *info, u32 signal, s32 si_code)
 {
@@ -128,7 +128,7 @@ __noinline int fl_scan_step(void)
 		return 1;
 	at = scan->at;
 	if (bpf_probe_read_user(scan->words, sizeof(scan->words), (const void *)at)) {
-		/* A page that was never used: a large buffer of the handler's. */
+		/* A page that was never used, as in a large buffer of the handler. */
 		scan->at = fl_page_of(at) + fl_page_bytes;
 		return 0;
 	}
@@ -161,7 +161,7 @@ __noinline int fl_find_signal_frame(u64 from, u64 stack_pointer, u64 instruction
 	       !bpf_probe_read_user(&scan->frame, sizeof(scan->frame), (const void *)fl_signal_frame_at(scan->found));
 }
 
-/* Is this end of the current thread that of the fault `index`, which it has handled? 1: the record has it. */
+/* Does the current thread end because of the fault `index`, which it has handled? 1: the record has it. */
 __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 {
 	struct task_struct *task = fl_current();
@@ -190,14 +190,14 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	if (fl_instruction_pointer(&record->registers) == fault->instruction_pointer &&
 	    fl_stack_pointer(&record->registers) == fault->stack_pointer) {
 		/*
-		 * The handler has returned, or could not be called (no room for the signal frame: SI_KERNEL). What the kernel
-		 * raises otherwise is the same fault once more, and needs no recalling.
+		 * The handler has returned, or could not be called (no room for the signal frame: SI_KERNEL). Any other signal of
+		 * the kernel is the same fault once more, whose record needs nothing from here.
 		 */
 		if (signal && code > 0 && !(code == SI_KERNEL && fault->si_code != SI_KERNEL))
 			return 0;
 		record->trap_nr = fl_last_trap_nr(task);
 		record->error_code = fl_last_error_code(task);
-		/* The handler may have had a trap of its own, which proves nothing against this one. */
+		/* The handler may have had a trap of its own, which doesn't refute this one. */
 		if (fault->si_code == SI_KERNEL || fl_last_trap_address(task) == fault->address)
 			fl_judge_trap((u64)fl_read(task, mm), fault->address, entry);
 		record->flags &= ~FL_NO_TRAP;
@@ -231,8 +231,8 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 }
 
 /*
- * Is this end of the current thread that of a fault that it has handled? 1: the record is begun with the first such fault.
- * `signal`: what ends it, `code` then its si_code; 0: it exits with `code`. `by_itself`: no other process wants its end.
+ * Does the current thread end because of a fault that it has handled? 1: the record is begun with the first such fault.
+ * `signal` ends it, with the si_code `code`; 0: it exits with `code`. `by_itself`: no other process has ended it.
  */
 __noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the loader says before the programs are verified. The maps of these are frozen: for the verifier they are constants, and a
- * branch that was not asked for is gone.
+ * What the loader sets before the programs are verified. The maps of these are frozen: for the verifier they are constants, and it removes
+ * branches that were not asked for.
  */
 #ifndef FL_CONFIG_BPF_H
 #define FL_CONFIG_BPF_H
@@ -11,7 +11,7 @@
 const volatile struct fl_filter_config fl_filter_config = {};
 const volatile struct fl_config fl_config = {}; /* of the probe: abi/PROBE.h */
 
-/* Never read: what is neither in a map nor in a variable is not among the types that Rust gets. */
+/* Never read: Rust gets only types of maps and variables. */
 const volatile struct fl_constants {
 	enum fl_limit limit;
 	enum fl_own_limit own_limit; /* of the probe: abi/PROBE.h */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * `--events`: a record of a single fault, as many as were asked for. Every fault is counted whether it has one or not.
+ * `--events`: records of single faults, as many as were asked for. Every fault is counted, with a record or without.
  */
 #ifndef FL_FAULT_EVENT_BPF_H
 #define FL_FAULT_EVENT_BPF_H
@@ -17,7 +17,7 @@ struct fl_page_fault {
 	u32 tgid;
 	u32 tid;
 	u64 address;
-	u64 ip; /* what follows only where it is asked for */
+	u64 ip; /* what follows only if it is asked for */
 	u64 sp;
 	u64 fp;
 	u32 error_code;
@@ -28,7 +28,7 @@ struct fl_page_fault {
 FL_SCRATCH(fl_event_turns, u64);
 FL_SCRATCH(fl_events, struct fl_fault_event);
 
-/* Is it this fault's turn, and is there something left of this second's budget? Counted where not. */
+/* Is it this fault's turn, and is there some budget left in this second? If not, that is counted. */
 static __always_inline bool fl_may_tell(u64 now)
 {
 	u64 second = now / 1000000000ULL, *turn = fl_scratch(&fl_event_turns);

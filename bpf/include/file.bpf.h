@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Files as a dead process leaves them behind: identity, path and build id, taken while it is still there.
+ * The files of a dying process: identity, path and build id, taken while it is still there.
  *
  * The build id is read from the process's own memory, where the first page of the file is mapped: that is the file that ran, whatever
  * lies at its path by now. No helper here takes a lock; a page that isn't in memory leaves build_id_length 0.
@@ -10,7 +10,7 @@
 
 #include "region.bpf.h"
 
-/* A file's number within one run: those of deleted files are given to new ones, which have another generation. */
+/* A file's id within one run. Numbers of deleted files are given to new ones, which have another generation. */
 static __always_inline u64 fl_inode_id(struct inode *inode)
 {
 	return fl_read(inode, i_ino) ^ (u64)fl_read(inode, i_generation) << 32;
@@ -28,7 +28,7 @@ static __always_inline struct fl_file *fl_file_at(struct fl_crash *record, u64 i
 	return &record->files[index];
 }
 
-/* 1 + the index of that file in the record's files; 0: it is new. Global: what follows is then not verified for each index. */
+/* 1 + the index of that file in the record's files; 0: it is new. Global, so that what follows is not verified for each index. */
 __noinline int fl_find_file(u64 inode, u32 device)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -44,7 +44,7 @@ __noinline int fl_find_file(u64 inode, u32 device)
 	return 0;
 }
 
-/* 1 + the index of the struct file at `file` in the record's files, which it joins when it is new. 0: no room. */
+/* 1 + the index of the struct file at `file` in the record's files, to which it is added if it is new. 0: no room. */
 __noinline int fl_add_file(u64 file)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -122,7 +122,7 @@ __noinline int fl_find_build_id(u64 at, u64 end, u32 index)
 
 			if (!file || length == 0 || length > FL_BUILD_ID_BYTES)
 				return -1;
-			/* All 20 bytes, whatever the length: old verifiers can't tell that a checked length is in range. */
+			/* All 20 bytes, whatever the length: old verifiers don't see that a checked length is in range. */
 			if (bpf_probe_read_user(file->build_id, FL_BUILD_ID_BYTES, (const void *)(at + sizeof(note))))
 				return -1;
 			file->build_id_length = length;
@@ -162,7 +162,7 @@ __noinline int fl_read_build_id(u64 start, u64 length, u32 index)
 	return -1;
 }
 
-/* Finds where the first page of the file of `vma` is mapped, at or below `vma`, and reads the build id there. */
+/* Finds the mapping of the first page of the file of `vma`, at or below `vma`, and reads the build id there. */
 __noinline int fl_identify(u64 mm, u64 vma, u32 file)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);

@@ -2,7 +2,7 @@
 /*
  * Which tasks are watched: by pid, by process name, by cgroup, as a descendant of the watched command.
  *
- * Kinds that were not asked for cost nothing (config.bpf.h). All kinds that were asked for must hold; within one kind, any of its values.
+ * Filters that were not asked for cost nothing (config.bpf.h). A task must pass all kinds that were asked for; within a kind one of its values.
  */
 #ifndef FL_FILTER_BPF_H
 #define FL_FILTER_BPF_H
@@ -31,9 +31,9 @@ struct {
  * a tgid can't be used again before that. Full: counted as FL_LOST_WATCH_FULL, and the new process is watched only as long as its
  * parent is in the table.
  *
- * From v7.0 on tracepoints are preemptible, and the kernel leaves a run of a program out where it is on that processor already, in a
- * task that was preempted. A fork that nobody saw heals when the child is first met, by its parent, if that still lives; an
- * exit, when the number is given away again.
+ * From v7.0 on tracepoints are preemptible, and the kernel skips a run of a program that is on that processor already, in a task that was
+ * preempted. A fork that was skipped is made up for when the child is first seen, by its parent, if that still lives; an exit, when the
+ * number is given to another process.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -45,8 +45,8 @@ struct {
 #define FL_NAMESPACE_LEVELS 33 /* MAX_PID_NS_LEVEL, include/linux/pid_namespace.h, and the host's */
 
 /*
- * The number of a process, one of whose threads is at `task`, in the pid namespace of the person who typed --pid. 0: it isn't in
- * there. Global: verified once.
+ * The number of the process of the thread at `task`, in the pid namespace in which --pid was typed. 0: it isn't in that namespace.
+ * Global, so that it is verified once.
  */
 __noinline int fl_pid_as_typed(u64 task)
 {
@@ -65,13 +65,13 @@ __noinline int fl_pid_as_typed(u64 task)
 	return 0;
 }
 
-/* The same, without a walk where that namespace is the host's. */
+/* The same, without a walk if that namespace is the host's. */
 static __always_inline u32 fl_typed_pid(struct task_struct *task)
 {
 	return fl_filter_config.pid_namespace_inode ? (u32)fl_pid_as_typed((u64)task) : (u32)fl_read(task, tgid);
 }
 
-/* The name of a process, its leader's comm: in two words, because a global function takes scalars only on old kernels. */
+/* The name of a process, its leader's comm, in two words: on old kernels a global function takes only scalars. */
 union fl_name {
 	u64 words[2];
 	char text[FL_COMM_BYTES];
@@ -104,7 +104,7 @@ static __always_inline bool fl_contains(const union fl_name *name, const volatil
 		u32 i;
 
 		if (first && !name->text[start])
-			break; /* before v5.17 what follows is of a name that the process had before */
+			break; /* before v5.17 the bytes behind it are of an earlier name of the process */
 		for (i = 0; i < FL_COMM_BYTES - 1; i++) {
 			char letter = wanted[i];
 
@@ -119,7 +119,7 @@ static __always_inline bool fl_contains(const union fl_name *name, const volatil
 	return false;
 }
 
-/* Is names[index] somewhere in this name? Global: verified once, not once for each of them. No scratch: preempted by whom it may. */
+/* Is names[index] somewhere in this name? Global, so that it is verified once, not once for each. No scratch: any task may preempt it. */
 __noinline int fl_is_named(u64 first, u64 second, u32 index)
 {
 	union fl_name name = {{first, second}};
@@ -129,7 +129,7 @@ __noinline int fl_is_named(u64 first, u64 second, u32 index)
 	return fl_contains(&name, fl_filter_config.names[index]);
 }
 
-/* Does one of the names fit the process of the task at `task`? Global, as the next one: its stack is then nobody else's. */
+/* Does one of the names fit the process of the task at `task`? Global, as the next one, so that it has a stack of its own. */
 __noinline int fl_filter_name(u64 task)
 {
 	union fl_name name;
@@ -145,7 +145,7 @@ __noinline int fl_filter_name(u64 task)
 	return 0;
 }
 
-/* Is this process, one of whose threads is at `task`, the watched command or its descendant? */
+/* Is the process of the thread at `task` the watched command or its descendant? */
 __noinline int fl_descends(u64 task, u32 tgid)
 {
 	struct task_struct *of = (void *)task;
@@ -163,13 +163,13 @@ __noinline int fl_descends(u64 task, u32 tgid)
 	if (!bpf_map_lookup_elem(&fl_descendants, &parent_tgid) &&
 	    fl_typed_pid(parent) != fl_filter_config.command_parent)
 		return 0;
-	bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY); /* full: asked anew each time */
+	bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY); /* full: looked up again each time */
 	return 1;
 }
 
 #define FL_CGROUP_LEVELS_MAX 256 /* above the watched cgroup: no limit below it */
 
-/* 1 + the level of the watched cgroup in the hierarchy; 0: no task below it has been met. Benign race: all write the same. */
+/* 1 + the level of the watched cgroup in the hierarchy; 0: no task below it was seen yet. Benign race: all write the same. */
 u32 fl_cgroup_level = 0;
 
 /* The number of the cgroup above `cgroup`, or itself, at this level of the hierarchy, which is not below its own. */
@@ -258,14 +258,14 @@ static __always_inline void fl_follow_fork(struct task_struct *parent, struct ta
 	if (tgid == parent_tgid) /* a thread */
 		return;
 	if (!fl_descends((u64)parent, parent_tgid) && fl_typed_pid(parent) != fl_filter_config.command_parent) {
-		bpf_map_delete_elem(&fl_descendants, &tgid); /* of a process that ended unseen */
+		bpf_map_delete_elem(&fl_descendants, &tgid); /* of a process whose end was not seen */
 		return;
 	}
 	if (bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY))
 		fl_count(FL_LOST_WATCH_FULL);
 }
 
-/* sched_process_exit: forget the process with its last thread. The kernel has already taken this one off `live`. */
+/* sched_process_exit: forgets the process with its last thread. The kernel has already subtracted this one from `live`. */
 static __always_inline void fl_follow_exit(struct task_struct *task)
 {
 	u32 tgid = fl_read(task, tgid);

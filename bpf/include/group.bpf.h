@@ -51,7 +51,7 @@ struct {
  * costs a walk and no count. It is no hash map, because a look-up would cost as much as all the rest.
  */
 struct fl_site {
-	u64 start_boottime_ns; /* of the process: tells two with the same tgid apart; 0: a free slot */
+	u64 start_boottime_ns; /* of the process: two processes with the same tgid differ by it; 0: a free slot */
 	u64 instruction_pointer;
 	u64 what;    /* tgid, si_code */
 	u64 how;     /* signal, disposition, how often the process has exec'ed: compared by words */

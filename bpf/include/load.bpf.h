@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Reading kernel memory, which may be gone by now: the one place that says how. Two builds of the same programs differ here.
- *
- * - Plain: bpf_probe_read_kernel(), on every kernel; refused where lockdown=confidentiality is in force.
- * - FL_TYPED: loads through bpf_rdonly_cast() (v6.2), which the verifier turns into single instructions with an entry in
- *   the exception table: they work under lockdown, cost about a tenth, and give 0 where nothing is mapped.
+ * Reads kernel memory, which may be gone: the only place where the two builds of the programs differ. The plain build calls
+ * bpf_probe_read_kernel(); the one with FL_TYPED loads through bpf_rdonly_cast(). docs/development.md says why, and how it works.
  */
 #ifndef FL_LOAD_BPF_H
 #define FL_LOAD_BPF_H
@@ -12,10 +9,9 @@
 #ifdef FL_TYPED
 
 /*
- * bpf_rdonly_cast(object, id of struct pt_regs), spelled with numbers that stand for the two ids and are replaced by them
- * when the program is loaded (src/probe/typed.rs): libbpf would read all of the kernel's types once more for one function.
- * Any struct of the kernel that begins with an unsigned long would do, and this one is there on all. Read through it, memory
- * is words: so unions, strings and nodes of trees can be read that have no type of their own to load by.
+ * bpf_rdonly_cast(object, id of struct pt_regs), with placeholders for the two ids, which src/probe/typed.rs replaces.
+ * Any struct of the kernel that begins with an unsigned long would do, and this one is on all kernels. Read through it, memory is words:
+ * so unions, strings and nodes of trees can be read, which have no type of their own to load by.
  */
 static void *(*const fl_rdonly_cast)(const void *object, u32 id) = (void *)FL_MARK_RDONLY_CAST;
 
@@ -26,7 +22,7 @@ static __always_inline u64 fl_word(const void *from)
 	return *fl_words(from);
 }
 
-/* Copies one scalar of `bytes`, a constant. 0 always: what isn't mapped reads as 0. */
+/* Copies one scalar of `bytes`, a constant. Returns 0 always: memory that isn't mapped reads as 0. */
 static __always_inline long fl_load(void *to, u32 bytes, const void *from)
 {
 	switch (bytes) {
@@ -55,10 +51,10 @@ static __always_inline long fl_load(void *to, u32 bytes, const void *from)
 
 typedef u64 __attribute__((aligned(1), may_alias)) fl_unaligned_u64;
 
-/* Copies the string at `from`, at most FL_NAME_BYTES. Its length with the NUL; a longer one is cut and closed. */
+/* Copies the string at `from`, at most FL_NAME_BYTES. Returns its length with the NUL; a longer string is cut and gets a NUL. */
 static __always_inline long fl_read_name(char *to, u64 from)
 {
-	/* By words, which take the verifier an eighth of the time: all of the word with the NUL is written. */
+	/* By words, which take the verifier an eighth of the time. The word with the NUL is written as a whole. */
 	for (u32 i = 0; i < FL_NAME_BYTES / 8; i++) {
 		u64 word = fl_word((const char *)from + i * 8), ended;
 		u32 length = i * 8 + 1;
@@ -87,15 +83,15 @@ static __always_inline long fl_read_name(char *to, u64 from)
 #define bpf_probe_read_kernel(to, bytes, from) fl_load(to, bytes, from)
 
 /*
- * The current task, as a pointer that the verifier trusts: what is read through it with fl_own() is a load and nothing more,
- * where fl_read() checks the address first. No number: a global function is handed bpf_get_current_task().
+ * The current task, as a pointer that the verifier trusts: fl_own() reads through it by a single load, while fl_read() checks the address
+ * first. It is no number: a global function gets bpf_get_current_task().
  */
 static __always_inline struct task_struct *fl_current(void)
 {
 	return (void *)bpf_get_current_task_btf();
 }
 
-/* A number or a pointer to a struct in what fl_current() returned, or in its group_leader. Not a void *: v7.0 makes memory of it. */
+/* Reads a number or a pointer to a struct from fl_current(), or from its group_leader. Not a void *, which v7.0 takes for memory. */
 #define fl_own(task, field) ((task)->field)
 
 #else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What lies at an address: its class for each fault that is counted by it, and all about it once for user space.
+ * The mapping at an address: its class for each fault that is counted by it, and its description once for user space.
  */
 #ifndef FL_MAPPING_BPF_H
 #define FL_MAPPING_BPF_H
@@ -9,7 +9,7 @@
 #include "region.bpf.h"
 #include "ring.bpf.h"
 
-/* Mappings that user space has been told of. Full: the one that was looked up longest ago is told once more. */
+/* Mappings that were sent to user space. Full: the one that was looked up longest ago is forgotten, and sent once more. */
 struct fl_told {
 	u64 address;
 	u32 tgid;
@@ -28,9 +28,9 @@ struct {
 } fl_told_mappings SEC(".maps");
 
 /*
- * What lies at an address, as this processor has found it last: a memory only, of FL_PLACES_MAX places for parts of 64 KiB. It
- * holds as long as the address space has not been changed since (mm_lock_seq), and saves the walk then, which costs more than
- * all the rest. Kernels before v6.4 don't tell, and walk each time.
+ * A cache of this processor: the mappings of FL_PLACES_MAX parts of 64 KiB. An entry holds as long as the address space has not changed
+ * since (mm_lock_seq), and saves the walk, which costs more than all the rest. Kernels before v6.4 have no such number: there each
+ * look-up walks.
  */
 struct fl_place {
 	u64 mm;
@@ -57,7 +57,7 @@ static __always_inline struct fl_place *fl_place_of(u64 address)
 	return bpf_map_lookup_elem(&fl_places, &part);
 }
 
-/* How often the address space has been changed, never 0; 0: the kernel doesn't tell. */
+/* How often the address space has been changed, never 0; 0: the kernel has no such number. */
 static __always_inline u64 fl_mm_sequence(struct mm_struct *mm)
 {
 	struct mm_struct___seqcount *newer = (void *)mm;
@@ -83,7 +83,7 @@ static __always_inline enum fl_vma_class fl_class_of_memory(struct mm_struct *mm
 {
 	if (flags & VM_GROWSDOWN)
 		return FL_VMA_STACK;
-	/* What the kernel has put there itself: _install_special_mapping(), mm/mmap.c. */
+	/* A mapping of the kernel's own: _install_special_mapping(), mm/mmap.c. */
 	if (flags & VM_DONTEXPAND)
 		return FL_VMA_VDSO;
 	if (start < fl_read(mm, brk) && fl_read(vma, vm_end) > fl_read(mm, start_brk))
@@ -139,12 +139,12 @@ __noinline int fl_find_place(u64 mm, u64 address, u64 sequence)
 		place->inode = identity.inode;
 		place->device = identity.device;
 	}
-	/* Where the heap ends is changed by brk(2) with the heap itself. */
+	/* brk(2) changes the end of the heap together with the heap. */
 	place->sequence = sequence;
 	return 0;
 }
 
-/* What lies at `address` of the current task's memory. NULL: not to be told. */
+/* The mapping at `address` in the current task's memory. NULL: unknown. */
 static __always_inline const struct fl_place *fl_place_at(struct mm_struct *mm, u64 address, u32 tgid)
 {
 	struct fl_place *place = fl_place_of(address);
@@ -158,7 +158,7 @@ static __always_inline const struct fl_place *fl_place_at(struct mm_struct *mm, 
 	return fl_find_place((u64)mm, address, sequence) ? NULL : place;
 }
 
-/* What a mapping is known by: an address in it that stays. The stack grows down. */
+/* An address by which a mapping is identified, because it stays. The stack grows down. */
 static __always_inline u64 fl_address_of(const struct fl_fault_mapping *mapping)
 {
 	const struct fl_vma *vma = &mapping->vma;
@@ -166,7 +166,7 @@ static __always_inline u64 fl_address_of(const struct fl_fault_mapping *mapping)
 	return vma->permissions & FL_GROWS_DOWN ? vma->vm_end - fl_page_bytes : vma->vm_start;
 }
 
-/* Has user space been told of this mapping? It has from now on. */
+/* Was this mapping sent to user space? From now on it counts as sent. */
 static __always_inline bool fl_was_told(struct fl_fault_mapping *mapping)
 {
 	struct fl_told key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
@@ -181,7 +181,7 @@ static __always_inline bool fl_was_told(struct fl_fault_mapping *mapping)
 	return false;
 }
 
-/* Tells user space of the mapping at `address`, once. 0: it knows. */
+/* Sends the mapping at `address` to user space, once. 0: it was sent. */
 __noinline int fl_tell_mapping(u64 mm, u64 address)
 {
 	struct fl_fault_mapping *mapping = fl_scratch(&fl_records);
@@ -210,7 +210,7 @@ __noinline int fl_tell_mapping(u64 mm, u64 address)
 		mapping->file.path_length = mapping->strings_length;
 	}
 	length = __builtin_offsetof(struct fl_fault_mapping, strings) + mapping->strings_length;
-	barrier_var(length); /* or the check is done on another copy, which old verifiers don't connect with this one */
+	barrier_var(length); /* or the check is done on another copy, and old verifiers don't see that both are equal */
 	if (length > sizeof(*mapping))
 		return 1;
 	/* Nobody waits for it: it is read with the next interval's counts. */

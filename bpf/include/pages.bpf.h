@@ -24,15 +24,15 @@ struct fl_look {
 	u32 pages_lost;             /* not sent for want of room */
 	u32 volatile_only;
 	u32 found; /* mappings */
-	u32 busy;  /* a program of ours on this processor is at it */
+	u32 busy;  /* a program of ours on this processor uses it */
 	u32 pad;
 };
 FL_SCRATCH(fl_looks, struct fl_look);
 
 /*
- * Takes the scratch memory of this processor. NULL: it is taken. Programs at system calls, fork, exec and exit may be preempted
- * on new kernels (v6.13 and later), by a task that gets to such a place itself: what is left out then is counted, and user
- * space looks at the mappings by itself.
+ * Takes the scratch memory of this processor. NULL: it is in use. On new kernels (v6.13 and later) programs at system calls, fork, exec
+ * and exit may be preempted, by a task that comes to such a place itself. Such a run is counted as lost, and user space looks at the
+ * mappings by itself.
  */
 static __always_inline struct fl_look *fl_begin_look(void)
 {
@@ -55,7 +55,7 @@ static __always_inline void fl_end_look(struct fl_look *look)
 	look->busy = 0;
 }
 
-/* Can what the mapping holds change without a call that we see? */
+/* Can the content of the mapping change without a call that we see? */
 static __always_inline bool fl_is_volatile(struct vm_area_struct *vma)
 {
 	struct file *file = fl_read(vma, vm_file);
@@ -72,7 +72,7 @@ __noinline int fl_send_page(u64 address)
 	struct fl_page *page;
 	u8 first;
 
-	/* What is reserved and given back takes its place in the ring all the same: see first whether it is there. */
+	/* A reservation that is discarded takes its place in the ring all the same: so check first whether the page is there. */
 	if (!look || bpf_probe_read_user(&first, sizeof(first), (const void *)address))
 		return 1;
 	page = bpf_ringbuf_reserve(&fl_ring, sizeof(*page), 0);
@@ -115,7 +115,7 @@ __noinline int fl_send_pages(u64 start, u64 end, u32 fresh)
 #define FL_HEADER_VMA_STEPS 4          /* from the code back to the headers: usually 1 */
 #define FL_ELF_MAGIC        0x464c457f /* "\177ELF", little endian */
 
-/* Sends the ELF header of the module that has code from `start` on, where what lies right below begins with one. */
+/* Sends the ELF header of the module that has code from `start` on, if the mapping right below begins with one. */
 __noinline int fl_send_header(u64 start)
 {
 	struct fl_look *look = fl_scratch(&fl_looks);
@@ -189,7 +189,7 @@ __noinline int fl_send_record(void)
 	record->pages = look->pages;
 	record->pages_lost = look->pages_lost;
 	length = __builtin_offsetof(struct fl_mapping, strings) + record->strings_length;
-	barrier_var(length); /* or the check is done on another copy, which old verifiers don't connect with this one */
+	barrier_var(length); /* or the check is done on another copy, and old verifiers don't see that both are equal */
 	if (length > sizeof(*record))
 		return 1;
 	if (bpf_ringbuf_output(&fl_ring, record, length, 0)) {

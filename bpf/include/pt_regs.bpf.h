@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Where the kernel keeps the user's registers of the current task, as they were when it entered the kernel.
+ * Finds the user's registers of the current task, as they were when it entered the kernel.
  */
 #ifndef FL_PT_REGS_BPF_H
 #define FL_PT_REGS_BPF_H
@@ -8,7 +8,7 @@
 #include "kernel.h"
 
 /*
- * The current task's pt_regs: where the user's registers are.
+ * The current task's pt_regs, with the user's registers.
  *
  * bpf_task_pt_regs() came with v5.15. Before it, pt_regs lies at the top of the kernel stack; no kernel that lacks the
  * helper pads that place (CONFIG_X86_FRED, v6.9, would).
@@ -25,7 +25,7 @@ static __always_inline const struct pt_regs *fl_pt_regs(void)
 
 #ifdef FL_TYPED
 
-/* How far above the beginning of a kernel stack pt_regs lies: the same for all, and as the helper has it. 0: not asked yet. */
+/* The offset of pt_regs from the beginning of a kernel stack, from the helper; the same for all tasks. 0: not known yet. */
 u64 fl_pt_regs_offset = 0;
 
 /* The same by a load, which costs less than the helper: for fl_register(). `task` is from fl_current(). */
@@ -53,7 +53,7 @@ static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct 
 
 #endif
 
-/* One of them: fl_register(fl_regs_0(regs)). */
+/* Reads one register: fl_register(fl_regs_0(regs)). */
 #define fl_register(place)                                              \
 	({                                                              \
 		u64 value = 0;                                          \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What is sent of a mapping and of its file: range, permissions, offset; identity, path, and whether it was unlinked.
+ * Describes a mapping and its file: range, permissions, offset; identity, path, and whether it was unlinked.
  */
 #ifndef FL_REGION_BPF_H
 #define FL_REGION_BPF_H
@@ -39,7 +39,7 @@ static __always_inline bool fl_is_unlinked(struct file *file)
 	return !fl_read(fl_path_of(file), dentry, d_hash.pprev);
 }
 
-/* Which file it is, and nothing else. */
+/* The identity of the file, and nothing else. */
 static __always_inline void fl_identify_file(struct fl_file *to, struct file *file)
 {
 	struct inode *inode = fl_inode_of(file);
@@ -48,7 +48,7 @@ static __always_inline void fl_identify_file(struct fl_file *to, struct file *fi
 	to->device = fl_read(inode, i_sb, s_dev);
 }
 
-/* What it is called: its path joins the record's strings. */
+/* The name of the file: adds its path to the record's strings. */
 static __always_inline void fl_name_file(struct fl_file *to, u32 strings_length, struct file *file)
 {
 	to->flags = fl_is_unlinked(file) ? FL_FILE_DELETED : 0;

@@ -2,8 +2,8 @@
 /*
  * How a Go program ends after a fault.
  *
- * Go's handler returns into a call of sigpanic() that it has made up: the fault's place is the return address. A panic that nobody
- * recovers ends in exit(2), or in SIGABRT where a core dump is wanted; before that deferred functions run and stacks are printed
+ * Go's handler returns into a call of sigpanic() that it has made up, whose return address is the fault's place. A panic that is not
+ * recovered ends in exit(2), or in SIGABRT if a core dump is wanted. Before that, deferred functions run and stacks are printed
  * (GOTRACEBACK=all: of all goroutines), which may take many seconds.
  */
 #ifndef FL_RUNTIME_GO_BPF_H
@@ -14,15 +14,15 @@
 
 #define FL_GO_EXIT_CODE 2 /* of a program that a panic ends */
 
-/* In ticks: for so long the made-up call's return address is believed without the chain of callers that leads to it. */
+/* In ticks: for so long the return address of the made-up call is believed without a chain of callers that leads to it. */
 #define FL_FRESH_TICKS 500
 
 /* Frames between the end of a process and the made-up call: the runtime's, deferred functions. */
 #define FL_CHAIN_MAX 64
 
 /*
- * Do the frames from this frame pointer on lead to the one whose return address lies at `slot`? They may change to another stack
- * on the way, so that none needs to be higher than the one before.
+ * Do the frames from this frame pointer on lead to the one whose return address lies at `slot`? They may change to another stack on
+ * the way, so that a frame need not be higher than the one before.
  */
 __noinline int fl_is_called_from(u64 frame_pointer, u64 slot)
 {
@@ -38,8 +38,8 @@ __noinline int fl_is_called_from(u64 frame_pointer, u64 slot)
 }
 
 /*
- * Is this the end of a panic of the fault with these two registers, `age` ticks ago? `signal` and `code`: as for fl_recall(). `frame_pointer`: of the thread
- * as it ends.
+ * Does a panic because of the fault with these two registers, `age` ticks ago, end the thread? `signal` and `code` are as for
+ * fl_recall(), `frame_pointer` is the thread's at its end.
  */
 static __always_inline bool fl_is_go_panic(u32 signal, s32 code, u64 age, u64 instruction_pointer, u64 stack_pointer,
 					   u64 frame_pointer)

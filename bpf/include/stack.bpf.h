@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The frames of the current task's user stack, by frame pointers, with the mapping that each one is in.
+ * The frames of the current task's user stack, by frame pointers, with the mapping of each.
  *
- * An own walk rather than bpf_get_stack(): it is cheaper (115 ns for 3 frames against 578, 6.18, 2026-11), stops at the
+ * A walk of our own rather than bpf_get_stack(): it is cheaper (115 ns for 3 frames against 578, 6.18, 2026-11), stops at the
  * first word that can't be a return address instead of filling the record with junk, and takes no lock.
  */
 #ifndef FL_STACK_BPF_H
@@ -13,8 +13,7 @@
 #include "hash.bpf.h"
 
 /*
- * Where the walk stands, and what it knows of the record's modules. In a map, so that the verifier sees one step and not
- * 127.
+ * The state of the walk, and the record's modules. In a map, so that the verifier sees one step and not 127.
  */
 struct fl_unwind {
 	u64 mm;
@@ -32,8 +31,8 @@ struct fl_unwind {
 FL_SCRATCH(fl_unwinds, struct fl_unwind);
 
 /*
- * The module of `address` in the record, which joins it when it is new: its index; FL_MODULES_MAX: it found no room; -1:
- * the address isn't executable. What its file is called is not asked here: most walks only count.
+ * The module of `address` in the record, to which it is added if it is new. Returns its index; FL_MODULES_MAX: it found no room; -1:
+ * the address isn't executable. The name of its file is not read here, because most walks only count.
  */
 __noinline int fl_add_module(u64 mm, u64 address)
 {
@@ -69,7 +68,7 @@ __noinline int fl_add_module(u64 mm, u64 address)
 	return index;
 }
 
-/* Adds a frame to the hash: the place in its file, which is the same in every process. -1: outside of any mapping. */
+/* Adds a frame to the hash, as the place in its file, which is the same in every process. -1: outside of any mapping. */
 static __always_inline void fl_hash_frame(struct fl_crash *record, struct fl_unwind *unwind, u64 address, int module)
 {
 	u32 index = module;
@@ -80,7 +79,7 @@ static __always_inline void fl_hash_frame(struct fl_crash *record, struct fl_unw
 	barrier_var(index);
 	if (index >= FL_MODULES_MAX || !unwind->inodes[index]) {
 		unwind->hash = fl_mix(unwind->hash, ~0ULL);
-		/* The callers of the innermost frame count wherever that is: they tell one call to NULL from another. */
+		/* The callers of the innermost frame count wherever that is: two calls to NULL differ by them. */
 		unwind->hash_closed = unwind->hashed > 1;
 		return;
 	}
@@ -90,7 +89,7 @@ static __always_inline void fl_hash_frame(struct fl_crash *record, struct fl_unw
 		fl_mix(unwind->hash, address - record->modules[index].vm_start + record->modules[index].file_offset);
 }
 
-/* Appends a frame if it is in an executable mapping. 0: well; 1: it isn't, or the record is full. */
+/* Appends a frame if it is in an executable mapping. 0: appended; 1: it isn't, or the record is full. */
 static __always_inline int fl_add_frame(struct fl_crash *record, struct fl_unwind *unwind, u64 address)
 {
 	u32 count = record->frame_count;
@@ -98,7 +97,7 @@ static __always_inline int fl_add_frame(struct fl_crash *record, struct fl_unwin
 
 	if (count >= FL_FRAMES_MAX || count >= fl_config.frames)
 		return 1;
-	/* A return address may be the first byte after its mapping, when the call was the last instruction: ask for the call. */
+	/* If the call was the last instruction, the return address is behind its mapping: so look up the call. */
 	module = fl_add_module(unwind->mm, address - 1);
 	if (module < 0)
 		return 1;
@@ -136,8 +135,8 @@ __noinline int fl_frame_step(void)
 }
 
 /*
- * Walks the frames of the record's registers. The first one is the instruction pointer wherever it points. Where that
- * isn't code (a call to NULL, to data, to the wild), the callee has pushed nothing yet, and the return address is on top.
+ * Walks the frames of the record's registers. The first one is the instruction pointer, wherever it points. If that isn't code (a call
+ * to NULL, to data, to a wild address), the callee has pushed nothing yet, and the return address is on top of the stack.
  */
 __noinline int fl_add_frames(u64 mm)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What user space needs to unwind a stack whose functions keep no frame pointer, when the process is gone: a copy of the
- * stack from the stack pointer up, page by page, and all executable mappings.
+ * Sends what user space needs to unwind a stack without frame pointers when the process is gone: a copy of the stack from the stack
+ * pointer up, page by page, and all executable mappings.
  *
- * Pages go into the ring before the record that they belong to. One that was never used, or that is not in memory, is a
- * hole; one that finds no room is a hole and counted as FL_LOST_PAGES.
+ * Pages go into the ring before the record that they belong to. A page that was never used, or that is not in memory, is a hole; one
+ * that finds no room is a hole and counted as FL_LOST_PAGES.
  */
 #ifndef FL_STACK_COPY_BPF_H
 #define FL_STACK_COPY_BPF_H
@@ -84,8 +84,8 @@ __noinline int fl_page_step(void)
 }
 
 /*
- * Sends the stack of the record's registers, from the page of the stack pointer to the end of the mapping. One that has
- * overflowed is the mapping above it.
+ * Sends the stack of the record's registers, from the page of the stack pointer to the end of the mapping. If the stack has overflowed,
+ * it is the mapping above the stack pointer.
  */
 __noinline int fl_send_stack(void)
 {

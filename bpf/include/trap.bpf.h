@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Whether trap number, error code and address belong to the signal at hand: decided here and nowhere else.
+ * Decides whether trap number, error code and address belong to the signal at hand. Nothing else decides it.
  *
  * The kernel keeps the last trap of each thread and never clears it, and a new thread inherits it. A signal that comes without
  * a trap therefore finds an old one there: a handler's frame that found no room, rt_sigreturn(2) of a damaged frame, a signal
@@ -94,11 +94,11 @@ __noinline int fl_judge_trap(u64 mm, u64 address, u32 entry)
 	}
 	if (!(record->flags & FL_HAS_ADDRESS))
 		return 0;
-	/* No system call ends in a page fault's signal: who has one there has got it from a process. */
+	/* No system call ends in the signal of a page fault: such a signal was sent by a process. */
 	if (record->trap_nr == FL_TRAP_PAGE_FAULT && address == record->fault_address && entry != FL_BY_CALL) {
 		record->flags |= FL_HAS_TRAP | FL_HAS_PAGE_FAULT;
 	} else if (fl_needs_page_fault(record->signal, record->si_code)) {
-		/* rt_sigqueueinfo(2): to itself a process may send any code. */
+		/* rt_sigqueueinfo(2): a process may send itself any code. */
 		record->fault_address = 0;
 		record->flags = (record->flags & ~FL_HAS_ADDRESS) | FL_IS_FORGED | FL_NO_TRAP;
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The VMA of an address, and its neighbours, from task->mm without a lock.
+ * Looks up the VMA of an address, and its neighbours, from task->mm without a lock.
  *
  * signal_deliver runs with interrupts off, where bpf_find_vma() works once per event at best and costs 25 us. Reading the
  * tree with fl_copy() costs about 100 ns (6.18, one CPU of a VM, 2026-11) and can't fail for a lock's sake.
@@ -23,7 +23,7 @@
  */
 struct fl_walk {
 	char node[FL_MAPLE_NODE_BYTES];
-	u64 entry; /* the tree's entry we stand at; at the end the VMA, 0: a hole */
+	u64 entry; /* the present entry of the tree; at the end the VMA, 0: a hole */
 	u64 low;   /* maple tree: the range that the entry covers */
 	u64 high;
 	u64 below; /* rb tree: the last VMA below and above the address */
@@ -97,7 +97,7 @@ __noinline int fl_maple_step(u64 address)
 		}
 		walk->low = last + 1;
 	}
-	/* From memory, as a number that the verifier doesn't know: or it would follow what comes now for each slot. */
+	/* Read from memory, so that the verifier doesn't know the number: it would follow the rest once for each slot. */
 	slot = walk->slots + walk->slot * 8;
 	barrier_var(slot);
 	if (slot > FL_MAPLE_NODE_BYTES - 8 || address > walk->high)
@@ -219,7 +219,7 @@ static __always_inline void fl_vma_neighbours(u64 mm, struct vm_area_struct **be
 
 /*
  * The first mapping above the hole that was just found, if the stack will grow down to `address`: expand_stack(), mm/mmap.c.
- * That it may not because of its limit is known here, too.
+ * The limit of the stack is taken into account.
  */
 static __always_inline struct vm_area_struct *fl_growing_stack(u64 mm, u64 address)
 {

@@ -1,4 +1,4 @@
-//! What became of what was asked for: of each function, and of the calls at every stage, so that it's visible where any were lost.
+//! The report: what became of each function that was asked for, and of the calls at every stage, so that it shows where any were lost.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ const NAMES_PER_LINE: usize = 8;
 /// Lines of names of one way.
 const LINES_MAX: usize = 4;
 
-/// At the begin and at the end of a run. Fields as in docs/output.md.
+/// At the beginning and at the end of a run. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Always `call_report`.
@@ -33,34 +33,34 @@ pub struct Report {
     pub is_final: bool,
     /// As it was typed: names, globs, `preset memory`.
     pub requested: Vec<String>,
-    /// What became of each function that was found.
+    /// The functions that were found.
     pub functions: Vec<Function>,
-    /// What was not found.
+    /// The names that were not found.
     pub not_found: Vec<Missing>,
     /// How many functions survived each stage.
     pub function_stages: FunctionStages,
-    /// How many calls survived each stage; None: the run begins.
+    /// How many calls survived each stage; `None` means that the run begins.
     pub call_stages: Option<CallStages>,
-    /// What was lost, by reason, zeros included.
+    /// The losses by reason, zeros included.
     pub losses: BTreeMap<&'static str, u64>,
-    /// Symbols of the kernel that are needed and not to be had, and why; None: nothing is missing.
+    /// Symbols of the kernel that are needed and missing, and why; `None` means that nothing is missing.
     pub symbols: Option<String>,
 }
 
-/// What became of one function.
+/// One function and what became of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Function {
     /// Its name.
     pub function: String,
     /// A system call.
     pub is_syscall: bool,
-    /// `attached`; `not_probeable`: there is such a function, and no way to it on this kernel.
+    /// `attached`; `not_probeable`: the function exists, and can't be attached on this kernel.
     pub state: &'static str,
-    /// The way it is seen.
+    /// The way in which it is seen.
     pub attach: Option<Way>,
-    /// What was tried before, or in vain.
+    /// The ways that were tried before, or in vain.
     pub failures: Vec<Failure>,
-    /// It came with a preset: nobody named it.
+    /// It is from a preset: the user did not name it.
     pub from_preset: bool,
 }
 
@@ -91,23 +91,23 @@ pub struct CallStages {
     pub filtered: u64,
     /// Calls that were recorded.
     pub recorded: u64,
-    /// Of them, those that were seen to return.
+    /// Recorded calls that were seen to return.
     pub returned: u64,
-    /// Tasks that were given room.
+    /// Tasks that got room.
     pub tasks: u64,
-    /// Of them, those whose calls had to make room for others.
+    /// Tasks whose calls were forgotten to make room for others.
     pub tasks_forgotten: u64,
     /// Triggers that fired.
     pub triggers: u64,
-    /// Calls that were handed on as they ended, for `--live`.
+    /// Calls that were sent when they ended, for `--live`.
     pub live: u64,
     /// Deaths by a watched signal, as the kernel has counted them.
     pub deaths: u64,
-    /// Crashes that were told.
+    /// Crashes with a record.
     pub crashes: u64,
-    /// Of them, those whose calls were there.
+    /// Crashes with calls.
     pub crashes_with_calls: u64,
-    /// Of them, those that a call explains.
+    /// Crashes that a call explains.
     pub crashes_explained: u64,
 }
 
@@ -160,7 +160,7 @@ impl Report {
         }
     }
 
-    /// The same at the end. `kept`: tasks that are still there; `crashes`: told, with calls, explained.
+    /// The same at the end. `kept`: tasks that are still there; `crashes`: with a record, with calls, explained.
     pub fn at_end(&self, counters: &Counters, deaths: &crash::Counters, kept: u64, crashes: [u64; 3]) -> Self {
         let [told, with_calls, explained] = crashes;
         Self {
@@ -179,7 +179,7 @@ impl Report {
                 crashes_with_calls: with_calls,
                 crashes_explained: explained,
             }),
-            // Of calls and triggers, and of the crashes that ask for them.
+            // The losses of calls and triggers, and of the crashes that ask for them.
             losses: counters.losses.with_crashes(&deaths.losses).field(Shown::Losses),
             ..self.clone()
         }
@@ -191,7 +191,7 @@ impl Report {
             || self.functions.iter().any(|function| function.attach.is_none() && !function.from_preset)
     }
 
-    /// The functions that are watched, by the way they are.
+    /// The functions that are watched, by the way in which they are.
     pub fn by_way(&self) -> Vec<(Way, Vec<&str>)> {
         let ways = [Way::Fentry, Way::KprobeMulti, Way::Kprobe, Way::Tracepoint];
         let of = |way: Way| self.functions.iter().filter(move |function| function.attach == Some(way));

@@ -1,8 +1,8 @@
-//! What glibc says before it aborts (`free(): double free detected in tcache 2`): in which files the kernel program knows where
-//! to look for it, and whether what it has found is to be believed.
+//! The message of glibc before an abort (`free(): double free detected in tcache 2`): in which files the kernel program knows its address,
+//! and whether the message that it found is to be believed.
 //!
-//! The libc that we run with is known from the start; any other from the first process on that has died in it, whose own
-//! message is not seen.
+//! The libc that we run with is known from the start. Any other is known after the first process that aborted with it, whose own message is
+//! not seen.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::output::lossy;
 use crate::probe::abi::{fl_crash, fl_file, fl_libc, fl_own_limit};
 use crate::symbol::{Found, Variable};
 
-/// glibc's own name for it, GLIBC_PRIVATE: assert/assert.c, sysdeps/posix/libc_fatal.c.
+/// glibc's own name of the variable, GLIBC_PRIVATE: assert/assert.c, sysdeps/posix/libc_fatal.c.
 const VARIABLE: &[u8] = b"__abort_msg";
 
 /// So many files are known, and no more.
@@ -22,12 +22,12 @@ const MAX: usize = fl_own_limit::FL_LIMIT_LIBCS.0 as usize;
 pub struct Libcs {
     /// By inode and device: the build id. Inodes are given to new files, build ids aren't.
     known: HashMap<(u64, u32), String>,
-    /// What the kernel program is to be told.
+    /// The files that the kernel program doesn't know yet.
     news: Vec<(fl_libc, u64)>,
 }
 
 impl Libcs {
-    /// Knows our own libc.
+    /// With our own libc.
     pub fn with_own() -> Self {
         let mut all = Self::default();
         let maps = procfs::process::Process::myself().and_then(|me| me.maps()).map(|maps| maps.0).unwrap_or_default();
@@ -41,13 +41,13 @@ impl Libcs {
         all
     }
 
-    /// What the kernel program doesn't know yet: files, and where in them their variable lies.
+    /// Takes the files that the kernel program doesn't know yet, with the addresses of their variables.
     pub fn take_news(&mut self) -> Vec<(fl_libc, u64)> {
         std::mem::take(&mut self.news)
     }
 
-    /// The message in `raw`, of a process that died in the code of `file`, with `build_id`, which is `found`. None: it said
-    /// nothing, or the file wasn't known.
+    /// The message in `raw`, of a process that died in the code of `file`, with `build_id`, which is `found`. `None` means that there was no
+    /// message, or that the file wasn't known.
     pub fn message(
         &mut self,
         raw: &fl_crash,

@@ -21,17 +21,17 @@ pub enum Place {
         /// In the file, bytes.
         offset: u64,
     },
-    /// No file: code that a program made for itself has no place that lasts.
+    /// No file: code that a program made at run time has no lasting place.
     Elsewhere,
 }
 
-/// How many frames count, however many were walked: the outer ones tell how the program was started, not what broke.
+/// How many frames count, however many were walked: the outer ones show how the program was started, not what broke.
 pub const FRAMES: usize = fl_own_limit::FL_LIMIT_SIGNED_FRAMES.0 as usize;
 
 /// 16 hexadecimal digits of SHA-256 over the signal, its code and the places, innermost first. The frames end with the
-/// first one outside of any file, which counts as such; but the innermost one may be outside (a call to NULL, code made at
-/// run time), and then its callers tell one bug from another. Where no frame is in the executable (its build id, else the
-/// last component of its path; None: unknown), it counts too: what ends in a library's abort() is the caller's bug.
+/// first one outside of any file, which counts as such. But the innermost one may be outside (a call to NULL, code made at run time), and
+/// then bugs differ by its callers. If no frame is in the executable (its build id, else the last component of its path; `None` if
+/// unknown), the executable counts, too: an abort() in a library is a bug of its caller.
 pub fn signature(signal: &str, code: Option<&str>, executable: Option<&str>, places: &[Place]) -> String {
     let mut text = format!("faultline 1\n{signal}\n{}\n", code.unwrap_or("-"));
     let mut is_in_executable = false;

@@ -25,7 +25,7 @@ pub use crash_skel::types::{
 /// # Safety
 /// The type is `repr(C)`, made of integers only, and has no padding that isn't a field: every bit pattern is a value of it.
 pub(super) unsafe trait Plain: Default {
-    /// The value in `bytes`; None: not of its size.
+    /// The value in `bytes`; `None` means that they have another size.
     fn read(bytes: &[u8]) -> Option<Self> {
         if bytes.len() != size_of::<Self>() {
             return None;
@@ -35,7 +35,7 @@ pub(super) unsafe trait Plain: Default {
     }
 
     /// The value that begins at the begin of `bytes`, which hold at least `least` bytes of it and no more than all; the rest
-    /// is as by default. None: another size.
+    /// is as by default. `None` means that the size is another one.
     fn read_cut(bytes: &[u8], least: usize) -> Option<Box<Self>> {
         if bytes.len() < least || bytes.len() > size_of::<Self>() {
             return None;
@@ -65,7 +65,7 @@ pub(super) fn libc_bytes(libc: &fl_libc) -> Vec<u8> {
     bytes
 }
 
-/// What the ring brings.
+/// A sample of the ring.
 #[derive(Debug)]
 pub enum Sample {
     /// A signal that a watched task got.
@@ -75,7 +75,7 @@ pub enum Sample {
 }
 
 impl Sample {
-    /// The sample in `bytes`; None: it is none of ours.
+    /// The sample in `bytes`; `None` means that it is none of ours.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let kind = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
         if kind != fl_sample_kind::FL_SAMPLE_STACK_PAGE.0 {
@@ -87,13 +87,13 @@ impl Sample {
 
 /// Readings of a sample that its C type leaves to the reader.
 pub trait Names: Sized {
-    /// The sample in `bytes`: whole but for the end of its strings, which is not sent. None: too short to be one.
+    /// The sample in `bytes`: all of it except the end of its strings, which is not sent. `None` means that it is too short.
     fn from_bytes(bytes: &[u8]) -> Option<Box<Self>>;
     /// The process's name.
     fn comm(&self) -> String;
     /// The thread's name.
     fn thread_name(&self) -> String;
-    /// The path at `offset` of the strings, absolute; None: unknown.
+    /// The absolute path at `offset` of the strings; `None` means unknown.
     fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>>;
     /// The instruction pointer and the return addresses, innermost first.
     fn frames(&self) -> &[u64];

@@ -1,4 +1,4 @@
-//! What the kernel programs have counted, summed over the processors.
+//! The counters of the kernel programs, summed over the processors.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -14,10 +14,10 @@ pub(super) fn sum(map: &impl MapCore, which: u32) -> Result<u64> {
     Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).sum())
 }
 
-/// Of a loaded program its number in the kernel, and how many of its runs the kernel left out because it was on that processor
-/// already: interrupted, or preempted where programs at tracepoints can be (v7.0). Counted of fentry from
-/// v5.12 on, of raw tracepoints from v6.1, which before that leave none out, of kprobes and tracepoints from v6.7; 0 before. None:
-/// the kernel doesn't tell. By its descriptor, because to go through all programs needs CAP_SYS_ADMIN.
+/// The number of a loaded program in the kernel, and how many of its runs the kernel skipped because the program was on that processor
+/// already: interrupted, or preempted if programs at tracepoints can be (v7.0). The kernel counts them for fentry from v5.12 on, for raw
+/// tracepoints from v6.1 on (older kernels skip none), for kprobes and tracepoints from v6.7 on; 0 before. `None` means that the kernel
+/// doesn't report it. It is asked by the descriptor, because to go through all programs needs CAP_SYS_ADMIN.
 pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> Option<(u32, u64)> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut length = size_of_val(&info) as u32;

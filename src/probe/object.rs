@@ -1,6 +1,6 @@
 //! The two builds of a probe's object, opened and loaded by the names of their maps and programs.
 //!
-//! Not through the skeleton, which is bound to one object; its types serve both (`abi.rs`).
+//! The skeleton isn't used, because it is bound to one object; its types serve both (`abi.rs`).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ use super::types::{Ids, TypesFile};
 use super::{counters, load, perf, typed};
 use crate::host;
 
-/// How a build reads kernel memory: bpf/include/load.bpf.h.
+/// How a build reads kernel memory: docs/development.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Build {
     /// By bpf_probe_read_kernel(): on every kernel, but not under lockdown=confidentiality.
@@ -42,10 +42,10 @@ impl Build {
     }
 }
 
-/// Does the kernel have typed loads (v6.2)? Wrong, the answer costs one more attempt.
+/// Does the kernel have typed loads (v6.2)? A wrong answer costs one more attempt.
 pub(super) fn has_typed_loads() -> bool {
-    // bpf_cgrp_storage_get() came in the same release as bpf_rdonly_cast(), and to ask for it takes a tenth of a millisecond
-    // where the names in the kernel's types take ten.
+    // bpf_cgrp_storage_get() came in the same release as bpf_rdonly_cast(). To ask for it takes a tenth of a millisecond; a search for
+    // the name in the kernel's types takes ten.
     const CGRP_STORAGE_GET: u32 = 210;
     ProgramType::RawTracepoint.is_helper_supported(CGRP_STORAGE_GET).unwrap_or(false)
 }
@@ -73,14 +73,14 @@ pub struct Opened {
     object: OpenObject,
     build: Build,
     ids: Ids,
-    /// Where in .rodata each constant lies.
+    /// The offset of each constant in .rodata.
     constants: HashMap<String, usize>,
     /// libbpf reads it when the object is loaded.
     _types: TypesFile,
 }
 
 impl Opened {
-    /// Opens one build of an object, with the kernel's types from `btf` where it is given.
+    /// Opens one build of an object, with the kernel's types from `btf`, if it is given.
     pub(super) fn open(object: Builds, build: Build, btf: Option<&Path>) -> Result<Self> {
         let bytes = match build {
             Build::Plain => object.plain,
@@ -106,7 +106,7 @@ impl Opened {
         self.object.maps_mut().find(|map| map.name() == name).ok_or_else(|| missing("map", name))
     }
 
-    /// Writes the constant `name`, which the programs are verified with.
+    /// Writes the constant `name`, with which the programs are verified.
     pub(super) fn configure<Value: Plain>(&mut self, name: &str, value: &Value) -> Result<()> {
         let at = self.constants.get(name).copied().ok_or_else(|| missing("variable", name))?;
         let mut map = self.object.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
@@ -172,7 +172,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Takes these programs as patterns, in their order: as they would go to the kernel, which they do not. Makes the tables.
+    /// Takes these programs as patterns, in their order. A pattern itself doesn't go to the kernel. Makes the tables.
     pub(super) fn patterns(&mut self, names: &[&str]) -> Result<Vec<Pattern>> {
         let object = self.object.as_libbpf_object().as_ptr();
         // SAFETY: the pointer is valid, and nothing else uses the object meanwhile.
@@ -227,7 +227,7 @@ impl Loaded {
         self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
     }
 
-    /// How many runs of this program the kernel left out: [`counters::recursion_misses`].
+    /// How many runs of this program the kernel skipped: [`counters::recursion_misses`].
     pub(super) fn runs_missed(&self, name: &str) -> u64 {
         let missed = |program: Program<'_>| counters::recursion_misses(program.as_fd()).map(|(_, missed)| missed);
         self.object.progs().filter(|program| program.name() == name).filter_map(missed).sum()

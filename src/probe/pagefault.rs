@@ -1,4 +1,4 @@
-//! The page fault probe: what `bpf/pagefault.bpf.c` is told, and the hooks that it is attached by.
+//! The page fault probe: the configuration of `bpf/pagefault.bpf.c`, and its hooks.
 
 mod plan;
 mod read;
@@ -16,16 +16,16 @@ pub use read::{Counters, Counts};
 /// The attached probe. Dropping it detaches every program.
 pub type Probe = engine::Probe<Plan>;
 
-/// Single faults, or mappings only.
+/// The room in the ring, for single faults or for mappings only.
 const EVENTS: Room = Room { samples: 40_000, bytes: size_of::<fl_fault_event>() };
 const MAPPINGS: Room = Room { samples: 50, bytes: size_of::<fl_fault_mapping>() };
 
-/// FL_PROCESS_KEY_BYTES: as much of a key as there is without a place.
+/// FL_PROCESS_KEY_BYTES: the length of a key without a place.
 const PROCESS_KEY_BYTES: u32 = std::mem::offset_of!(fl_fault_key, device) as u32;
 
 impl Spec for Plan {
     type Sample = Sample;
-    /// The epoch that is counted in.
+    /// The epoch in which the programs count.
     type State = u32;
     const OBJECT: Builds = object!("pagefault");
     const WAYS: &'static [Way] = &[Way::Tracepoint, Way::Kprobe, Way::Perf];
@@ -37,12 +37,12 @@ impl Spec for Plan {
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
         let mut hooks: Vec<Hook> = self.filter.command.then(Hook::follow).into_iter().flatten().collect();
         if kernel.perf_events {
-            // Refused under some settings, and nothing else is lost without it.
+            // Some settings refuse it, and nothing else is missing without it.
             hooks.push(Hook::major_faults("fl_major").missed_as(self.missed(way)).optional());
         }
         let faults = match way {
             Way::Kprobe => vec![
-                // The end first: no fault is taken for one that has not ended.
+                // The end first, so that no fault seems not to have ended.
                 Hook::kretprobe("fl_handled", "handle_mm_fault"),
                 Hook::kprobe("fl_handle", "handle_mm_fault").shown(),
             ],
@@ -85,7 +85,7 @@ impl Spec for Plan {
         let keys = self.keys as usize;
         let stacks = if self.by == By::Stack { self.stacks as usize } else { 1 };
         let mut tables = vec![("fl_faults", keys), ("fl_majors", if kernel.perf_events { keys } else { 1 })];
-        // In a table four times as large few stacks find their bucket taken.
+        // In a table four times as large few stacks find that their bucket is taken.
         tables.extend([("fl_stack_ids", stacks), ("fl_stacks", (stacks * 4).next_power_of_two())]);
         if matches!(self.by, By::Process | By::Address) && self.events.is_none() {
             tables.push(("fl_told_mappings", 1));

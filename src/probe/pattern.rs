@@ -1,5 +1,5 @@
-//! Programs made of one pattern: its instructions as libbpf would hand them over, with a number of the loader's own put in,
-//! loaded once for each hook. Milliseconds each, where an object opened and relocated again for each takes many times as long.
+//! Programs from a pattern: the instructions as libbpf would give them to the kernel, with a number put in, loaded once for each hook. It
+//! takes milliseconds each; to open and relocate an object for each takes many times as long.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -22,13 +22,13 @@ use super::types::Ids;
 const BPF_LD_IMM64: u8 = 0x18;
 const BPF_PSEUDO_BTF_ID: u8 = 3;
 
-/// What stands for the number, twice, in a load of 64 bits: FL_WHICH in bpf/call.bpf.c.
+/// The placeholder of the number, twice, in a load of 64 bits: FL_WHICH in bpf/call.bpf.c.
 const FL_WHICH: i32 = fl_mark::FL_MARK_WHICH.0 as i32;
 
-/// The same for the kernel's variable that tells what a processor is in.
+/// The placeholder of the kernel's variable that says which context a processor is in.
 const FL_PREEMPT_COUNT: i32 = fl_mark::FL_MARK_PREEMPT_COUNT.0 as i32;
 
-/// Room for what the verifier says where it refuses.
+/// Room for the verifier's log.
 const LOG_BYTES: usize = 1 << 18;
 
 /// A program's instructions, relocated.
@@ -36,13 +36,13 @@ pub(super) struct Pattern {
     name: CString,
     instructions: Vec<bpf_insn>,
     functions: Vec<bpf_func_info>,
-    /// The object's types in the kernel, where that takes them.
+    /// The object's types in the kernel, if the kernel accepts them.
     types: Option<Arc<OwnedFd>>,
     variables: Arc<Variables>,
 }
 
-/// The kernel's variables that patterns use, by their ids among its types; 0: there is none, or programs can't have it. Shared by
-/// the patterns of an object: the first that is refused one tells the others.
+/// The kernel's variables that patterns use, by their ids among its types; 0: there is none, or programs can't use it. The patterns of an
+/// object share them: if one pattern is refused a variable, the others don't ask for it.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
     preempt_count: AtomicU32,
@@ -54,12 +54,12 @@ impl Variables {
     }
 }
 
-/// What a program is loaded as.
+/// The type that a program is loaded as.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Kind {
     pub(super) program: bpf_prog_type,
     pub(super) attach: bpf_attach_type,
-    /// The function that it will run at, by its id in the kernel's BTF; 0: it is named later.
+    /// The function at which it will run, by its id in the kernel's BTF; 0: it is named later.
     pub(super) function: u32,
 }
 
@@ -95,10 +95,10 @@ impl Pattern {
         Ok(Self { name: CString::new(name)?, instructions, functions, types, variables })
     }
 
-    /// Loads one of it: with the number `which`, as a program of this kind.
+    /// Loads a program from it, with the number `which`, as a program of this kind.
     ///
     /// # Errors
-    /// The kernel's, or the last line of what its verifier says.
+    /// The kernel's error, or the last line of the verifier's log.
     pub(super) fn load(&self, which: u64, kind: Kind) -> Result<OwnedFd, Refusal> {
         let preempt_count = self.variables.preempt_count.load(Ordering::Relaxed);
         if preempt_count != 0
@@ -109,7 +109,7 @@ impl Pattern {
         let instructions = self.with(which, 0);
         let loaded = self.attempt(&instructions, kind, None).or_else(|error| {
             let mut log = vec![0u8; LOG_BYTES];
-            // Once more: only now is it worth the time to have it written down why.
+            // Once more, with a log: only now it is worth the time.
             self.attempt(&instructions, kind, Some(&mut log)).map_err(|_| Refusal { error, log: last_line(&log) })
         })?;
         // A kernel may keep the symbols of its per-CPU variables to itself (CONFIG_KALLSYMS_ALL).
@@ -167,11 +167,11 @@ impl Pattern {
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) error: io::Error,
-    /// The last line that tells something; empty: nothing was said.
+    /// The last line of the log that says something; empty if there is none.
     pub(super) log: String,
 }
 
-/// Puts `value` where the pattern has `sign`, which stands for it. `kind`: what it is then, if it isn't 0.
+/// Puts `value` in the place of the placeholder `sign`. `kind`, if it isn't 0, is the kind of the value.
 fn place(instructions: &mut [bpf_insn], sign: i32, value: u64, kind: u8) {
     for at in 0..instructions.len().saturating_sub(1) {
         let [first, second] = &mut instructions[at..at + 2] else { continue };

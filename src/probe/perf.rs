@@ -1,4 +1,4 @@
-//! Events of perf, for programs that run when one happens. Software events: on each processor that is there when we start.
+//! Events of perf, for programs that run when one happens. Software events are opened on each processor that is on when we start.
 
 use std::ffi::CStr;
 use std::io;
@@ -13,13 +13,13 @@ use super::load;
 /// Runs `program` at every event `config` (`PERF_COUNT_SW_*`) of every process. Dropping the links ends it.
 ///
 /// # Errors
-/// Where the kernel has no perf events, or does not let us have them.
+/// If the kernel has no perf events, or does not let us have them.
 pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name: &str) -> Result<Vec<Link>> {
     let mut links = Vec::new();
     for cpu in 0..num_possible_cpus().context("failed to count the processors")? {
         let event = match open(PERF_TYPE_SOFTWARE, u64::from(config), 1, i32::try_from(cpu)?) {
             Ok(event) => event,
-            // It is not running.
+            // The processor is not running.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
             Err(error) => return Err(error).with_context(|| format!("failed to open perf event `{name}`")),
         };
@@ -34,7 +34,7 @@ pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name:
     Ok(links)
 }
 
-/// Does the kernel let us have software events? Not under lockdown=confidentiality, nor without CONFIG_PERF_EVENTS.
+/// Does the kernel allow us software events? Not under lockdown=confidentiality, nor without CONFIG_PERF_EVENTS.
 pub(super) fn is_allowed() -> bool {
     match open(PERF_TYPE_SOFTWARE, u64::from(PERF_COUNT_SW_PAGE_FAULTS_MAJ), 0, 0) {
         Ok(_) => true,
@@ -43,7 +43,7 @@ pub(super) fn is_allowed() -> bool {
     }
 }
 
-/// A perf event on this processor, of every process; `period`: 0, it only counts.
+/// A perf event on this processor, of all processes; with `period` 0 it only counts.
 pub(super) fn open(kind: u32, config: u64, period: u64, cpu: i32) -> io::Result<OwnedFd> {
     let mut attr = perf_event_attr { type_: kind, config, ..perf_event_attr::default() };
     attr.__bindgen_anon_1.sample_period = period;
@@ -58,12 +58,12 @@ pub(super) fn open_kprobe(kind: u32, symbol: &CStr, is_return: bool) -> io::Resu
     open_by(attr, 0)
 }
 
-/// The type of kprobes among perf events; None: this kernel has none.
+/// The type of kprobes among perf events; `None` means that this kernel has none.
 pub(super) fn kprobe_type() -> Option<u32> {
     std::fs::read_to_string("/sys/bus/event_source/devices/kprobe/type").ok()?.trim().parse().ok()
 }
 
-/// Runs the program at every occurrence of the event, until that is closed.
+/// Runs the program at every occurrence of the event, until the event is closed.
 pub(super) fn run_at(event: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
     // include/uapi/linux/perf_event.h
     const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;

@@ -1,4 +1,4 @@
-//! The signal probe: what `bpf/signal.bpf.c` is told, and the hooks that it is attached by.
+//! The signal probe: the configuration of `bpf/signal.bpf.c`, and its hooks.
 
 mod plan;
 mod read;
@@ -41,7 +41,7 @@ impl Spec for Plan {
             hooks.push(Hook::raw("fl_mark_victim", "mark_victim").optional());
         }
         if self.processes {
-            // Each run that is left out is a fork, exec or exit that was asked for.
+            // Each skipped run is a fork, exec or exit that was asked for.
             hooks.extend(Hook::follow().map(|hook| hook.missed_as(Some(RUNS_MISSED))));
             hooks.push(Hook::raw("fl_exec", "sched_process_exec"));
         } else if self.filter.command {

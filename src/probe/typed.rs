@@ -1,11 +1,6 @@
-//! The last change to a typed build's programs: when libbpf is about to hand them over to the kernel
-//! (`bpf_program__set_insns()` is made for that moment).
-//!
-//! - The ids of bpf_rdonly_cast() and of the type that it casts to are put where the source has numbers that stand for them
-//!   (bpf/include/load.bpf.h).
-//! - libbpf tries bpf_probe_read_kernel() once; where lockdown refuses that it takes the kernel for an old one, and turns
-//!   every call of bpf_probe_read_user(), too, into bpf_probe_read(), which lockdown refuses as well. The calls in a typed
-//!   build read user memory only, which is allowed: they are turned back.
+//! Changes the programs of a typed build when libbpf is about to give them to the kernel (`bpf_program__set_insns()` is made for that
+//! moment): puts in the ids of bpf_rdonly_cast() and of its type, and repairs the calls of bpf_probe_read_user().
+//! docs/development.md explains typed loads.
 
 use std::ffi::{c_int, c_long};
 use std::sync::{Mutex, Once, PoisonError};
@@ -29,14 +24,14 @@ const BPF_ALU_MOV_K: u8 = 0xb4;
 const BPF_ALU64_MOV_K: u8 = 0xb7;
 const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
 
-// What stands for the ids.
+// The placeholders of the ids.
 const FL_RDONLY_CAST: i32 = fl_mark::FL_MARK_RDONLY_CAST.0 as i32;
 const FL_PT_REGS: i32 = fl_mark::FL_MARK_PT_REGS.0 as i32;
 
-/// What the typed build that is being loaded needs of the kernel; None: no typed build is being loaded.
+/// The ids for the typed build that is being loaded; `None` means that no typed build is being loaded.
 static LOADING: Mutex<Option<Ids>> = Mutex::new(None);
 
-/// Call it before a typed build is opened: libbpf looks then who handles its programs.
+/// To be called before a typed build is opened, because libbpf then chooses the handler of its programs.
 pub(super) fn opening() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(register);
@@ -66,7 +61,7 @@ fn register() {
     }
 }
 
-/// Called by libbpf with each raw tracepoint's, kprobe's and perf event's program, right before it goes to the kernel.
+/// libbpf calls it with each program, right before that goes to the kernel.
 unsafe extern "C" fn prepare(program: *mut bpf_program, _: *mut bpf_prog_load_opts, _: c_long) -> c_int {
     let Some(ids) = *LOADING.lock().unwrap_or_else(PoisonError::into_inner) else { return 0 };
     // SAFETY: libbpf gives a valid program, whose instructions are an array of that length while we are called.

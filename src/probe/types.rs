@@ -21,18 +21,18 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::load;
 
-/// What the kernel's types tell beside themselves.
+/// Numbers and features that are found in the kernel's types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ids {
     /// The function bpf_rdonly_cast(); 0: there is none.
     pub(super) rdonly_cast: u32,
     /// struct pt_regs; 0: there is none.
     pub(super) pt_regs: u32,
-    /// Where each processor counts what it is in: the variable __preempt_count, or that which holds it; 0: unknown.
+    /// The per-CPU variable that says which context a processor is in: __preempt_count, or the one that holds it; 0: unknown.
     pub(super) preempt_count: u32,
-    /// sched_process_exit has its third argument, so it comes before the task gives up its memory: v6.16, both at once.
+    /// sched_process_exit has its third argument, so that it comes before the task gives up its memory: both came with v6.16.
     pub(super) exits_with_memory: bool,
-    /// A process that seccomp ends gets a signal delivered: v5.16 brought HANDLER_EXIT of `enum sig_handler` for that; before, the
+    /// The kernel delivers a signal to a process that seccomp ends: v5.16 brought HANDLER_EXIT of `enum sig_handler` for it; before, the
     /// death goes straight to the coredump.
     pub(super) delivers_seccomp_kills: bool,
 }
@@ -41,7 +41,7 @@ pub(super) struct Ids {
 pub(super) struct TypesFile(File);
 
 impl TypesFile {
-    /// An empty one: its path must be known when the probe is opened, and its content when that is loaded.
+    /// An empty file: its path must be known when the probe is opened, its content when the probe is loaded.
     pub(super) fn create() -> Result<Self> {
         let file = memfd_create(c"faultline-types", MFdFlags::MFD_CLOEXEC);
         Ok(Self(File::from(file.context("failed to create a file in memory")?)))
@@ -51,17 +51,17 @@ impl TypesFile {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 
-    /// Writes those of the kernel's types that `probe` names: as the kernel shows them, or as the file `btf` has them.
-    /// Returns what a typed build needs of them.
+    /// Writes the types of the kernel that `probe` names, from the kernel or from the file `btf`. Returns the ids that a typed build
+    /// needs.
     ///
     /// # Errors
-    /// Where there are none, or memory is short.
+    /// If there are none, or memory is short.
     pub(super) fn fill(&mut self, btf: Option<&Path>, probe: &Btf<'_>) -> Result<Ids> {
         let kernel = kernel_types(btf)?;
         let mut cut = Cut::new(&kernel, probe)?;
         let mut ids = cut.copy_roots()?;
         if btf.is_some() {
-            // Variables go by the numbers that the kernel itself has for them.
+            // Variables are identified by the kernel's own numbers, not by those of a file.
             ids.preempt_count = 0;
         }
         self.0.write_all(cut.made.bytes()?).context("failed to write the kernel's types to memory")?;
@@ -69,10 +69,10 @@ impl TypesFile {
     }
 }
 
-/// All types of the kernel: as it shows them, or as the file `btf` has them.
+/// All types of the kernel, from the kernel or from the file `btf`.
 ///
 /// # Errors
-/// Where there are none.
+/// If there are none.
 pub(crate) fn kernel_types(btf: Option<&Path>) -> Result<Btf<'static>> {
     let kernel = match btf {
         Some(path) => {
@@ -84,11 +84,11 @@ pub(crate) fn kernel_types(btf: Option<&Path>) -> Result<Btf<'static>> {
     load::step("read the kernel's types", kernel)
 }
 
-/// One cutting.
+/// The types while they are being cut down.
 struct Cut<'btf> {
     kernel: &'btf Btf<'btf>,
     made: Made,
-    /// The names of the probe's types; of flavours (`NAME___FLAVOUR`) what stands before.
+    /// The names of the probe's types; for flavours (`NAME___FLAVOUR`) the part before the underscores.
     roots: HashSet<&'btf OsStr>,
     /// The names of their members.
     members: HashSet<&'btf OsStr>,
@@ -149,8 +149,8 @@ impl<'btf> Cut<'btf> {
         Ok(found)
     }
 
-    /// Copies a type and those that it contains; returns its new id. Typedefs and qualifiers are left out, and all pointers
-    /// are to void: no access looks at either.
+    /// Copies a type and the types in it; returns its new id. Typedefs and qualifiers are left out, and all pointers are to void, because
+    /// no access depends on them.
     fn copy(&mut self, id: TypeId) -> Result<i32> {
         if let Some(&copied) = self.copied.get(&id.into()) {
             return Ok(copied);
@@ -219,7 +219,7 @@ impl<'btf> Cut<'btf> {
                 }
                 Ok(id)
             }
-            // Functions and declarations: nothing that an access goes through.
+            // Functions and declarations: no access goes through them.
             _ => Ok(0),
         }
     }

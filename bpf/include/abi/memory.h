@@ -14,7 +14,7 @@
 #define FL_SCAN_MAX      512  /* mappings of a process that are looked through for executable ones */
 #define FL_ARGUMENTS     6    /* of a system call */
 
-/* What of the above user space needs, as enum fl_limit. */
+/* The limits that user space needs, as enum fl_limit. */
 enum fl_own_limit {
 	FL_LIMIT_PAGES = FL_PAGES_MAX,
 };
@@ -39,7 +39,7 @@ enum fl_counter {
 /* What a sample in the ring is: its first word. */
 enum fl_sample_kind { FL_SAMPLE_MAPPING = 0, FL_SAMPLE_PAGE, FL_SAMPLE_FAULT, FL_SAMPLE_FORK, FL_SAMPLE_END };
 
-/* The call, or the event, that a record is about. The names are in src/memory/record.rs. */
+/* The call or event of a record. The names are in src/memory/record.rs. */
 enum fl_call {
 	FL_CALL_MMAP = 0,
 	FL_CALL_MPROTECT,
@@ -99,7 +99,7 @@ struct fl_page {
 	u8 bytes[FL_PIECE_BYTES];
 };
 
-/* The processor wanted to execute a page that it found no access to. */
+/* The processor was about to execute a page that it had no access to. */
 struct fl_exec_fault {
 	enum fl_sample_kind kind;
 	u32 tid;
@@ -118,7 +118,7 @@ struct fl_life {
 	u32 pad;
 };
 
-/* What goes through the ring and stands in no map: named here so that Rust gets the types. */
+/* Samples that are in no map: named here so that Rust gets the types. */
 struct fl_samples {
 	struct fl_page page;
 	struct fl_exec_fault fault;
@@ -135,7 +135,7 @@ struct fl_process {
 
 /* Where the whole machine is watched: anonymous memory made executable. Counted, never sent. */
 struct fl_alert_key {
-	u64 start_boottime_ns; /* of the process: tells two of the same number apart */
+	u64 start_boottime_ns; /* of the process: two processes with the same number differ by it */
 	u32 pid;
 	enum fl_call call;
 	u32 writable; /* not 0: writable and executable at once */

@@ -8,12 +8,12 @@
 #include "../abi.h"
 
 #define FL_PROCESSES_MAX    8192  /* whose names are kept: those that faulted last */
-#define FL_TOLD_MAX         16384 /* mappings that user space knows: those that were told last */
+#define FL_TOLD_MAX         16384 /* mappings that user space knows: those that were sent last */
 #define FL_FAULT_FRAMES_MAX 127   /* PERF_MAX_STACK_DEPTH */
 #define FL_PLACES_MAX       32    /* that each processor remembers with what lies there: a power of 2 */
 #define FL_THREADS_MAX      4096 /* whose last fault's error code is kept until it is known to be major: a power of 2 */
 
-/* What of the above user space needs, as enum fl_limit. */
+/* The limits that user space needs, as enum fl_limit. */
 enum fl_own_limit {
 	FL_LIMIT_FAULT_FRAMES = FL_FAULT_FRAMES_MAX,
 };
@@ -23,9 +23,9 @@ enum fl_counter {
 	FL_FILTERED = 0,    /* faults of tasks that the filters leave out */
 	FL_LOST_TABLE_FULL, /* faults that found no place in fl_faults: counted here only */
 	FL_MAJOR,           /* major faults of watched tasks */
-	FL_LOST_MAJOR,      /* of them those whose place in the table could not be told */
+	FL_LOST_MAJOR,      /* major ones whose place in the table is unknown */
 	FL_LOST_STACK_FULL, /* new stacks that found no place in fl_stacks */
-	FL_LOST_MAPPINGS,   /* mappings that could not be told: no room in the ring */
+	FL_LOST_MAPPINGS,   /* mappings that were not sent: no room in the ring */
 	FL_EVENTS,          /* records of single faults handed to user space */
 	FL_LOST_RING_FULL,  /* no room in the ring for one */
 	FL_LOST_RATE,       /* more of them than --rate allows */
@@ -59,7 +59,7 @@ enum fl_fault_by {
 	FL_BY_STACK,       /* the hash of the frames' addresses: the key of fl_stack_ids */
 };
 
-/* How faults are seen, which decides what is known of them. */
+/* How faults are seen, which decides what is known about them. */
 enum fl_fault_hook { FL_HOOK_TRACEPOINT = 0, FL_HOOK_KPROBE, FL_HOOK_PERF };
 
 /* What faults are counted by. FL_BY_PROCESS: only FL_PROCESS_KEY_BYTES of it. */
@@ -102,7 +102,7 @@ struct fl_stack_place {
 /* What a sample in the ring is: its first word. */
 enum fl_sample_kind { FL_SAMPLE_MAPPING = 0, FL_SAMPLE_FAULT };
 
-/* A mapping that a place, an instruction or a frame lies in. */
+/* The mapping of a place, an instruction or a frame. */
 struct fl_fault_mapping {
 	enum fl_sample_kind kind;
 	u32 tgid;

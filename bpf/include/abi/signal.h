@@ -11,15 +11,15 @@
 #define FL_PAIRS_MAX      4096 /* rows of fl_pairs, unless the loader says otherwise */
 #define FL_NEAR_PAIRS_MAX 64   /* rows of fl_near_pairs: a power of 2 */
 
-/* What of the above user space needs, as enum fl_limit. */
+/* The limits that user space needs, as enum fl_limit. */
 enum fl_own_limit {
 	FL_LIMIT_PAIRS = FL_PAIRS_MAX,
 	FL_LIMIT_NEAR_PAIRS = FL_NEAR_PAIRS_MAX,
 };
 
 /*
- * Everything that is counted. Signals by one program and processes by another, because they interrupt each other on one CPU;
- * those from FL_LOST_RING_FULL on say what was lost and why.
+ * Everything that is counted. One program counts signals and another one processes, because they interrupt each other on one CPU;
+ * those from FL_LOST_RING_FULL on count losses, by reason.
  */
 enum fl_counter {
 	FL_FILTERED = 0,    /* watched signals between tasks that the filters leave out */
@@ -40,7 +40,7 @@ enum fl_counter {
 /* What a sample in the ring is: its first word. */
 enum fl_sample_kind { FL_SAMPLE_SIGNAL = 0, FL_SAMPLE_OOM, FL_SAMPLE_FORK, FL_SAMPLE_EXEC, FL_SAMPLE_EXIT };
 
-/* TRACE_SIGNAL_*, include/trace/events/signal.h; and one for hooks that don't tell. */
+/* TRACE_SIGNAL_*, include/trace/events/signal.h; and one for hooks that don't show it. */
 enum fl_result {
 	FL_RESULT_DELIVERED = 0,
 	FL_RESULT_IGNORED,
@@ -52,7 +52,7 @@ enum fl_result {
 
 /* fl_signal.flags */
 enum fl_signal_flag {
-	FL_SIGNAL_HAS_SENDER = 1 << 0, /* sender: a process sent it, and nobody else's context */
+	FL_SIGNAL_HAS_SENDER = 1 << 0, /* sender: a process sent it, in its own context */
 	FL_SIGNAL_TO_PROCESS = 1 << 1, /* any of its threads may take it */
 	FL_SIGNAL_HAS_MEMORY = 1 << 2, /* memory: the kernel killed the target */
 	FL_SIGNAL_HAS_CODE = 1 << 3,   /* si_code */
@@ -144,7 +144,7 @@ struct fl_pair_count {
 	u64 last_jiffies; /* when last_ns was taken: at most once a tick */
 };
 
-/* A row that is found without a hash table. Its counts come first: a reader who finds 0 there has no key yet. */
+/* A row that is found without a hash table. Its counts come first: if they are 0, there is no key yet. */
 struct fl_near_pair {
 	struct fl_pair_count counts;
 	struct fl_pair key;

@@ -15,7 +15,7 @@ pub const COUNT: usize = 17;
 /// Where a frame's code stands.
 pub const PROGRAM_COUNTER: Register = X86_64::RA;
 
-/// The column whose rule says where a caller's code stands.
+/// The column whose rule says where the caller's code is.
 pub const RETURN_ADDRESS: Register = X86_64::RA;
 
 /// The stack pointer. A caller's is what the CFA is.

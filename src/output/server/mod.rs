@@ -148,7 +148,7 @@ async fn serve_one(server: Arc<Server>, stream: TcpStream) {
             }
         }
     };
-    // A peer that takes longer is its own affair.
+    // A peer that takes longer gets no answer.
     let _ = timeout(limits.whole, served).await;
 }
 
@@ -178,6 +178,6 @@ async fn answer_one(
         .half_close(true)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // What a peer sends wrongly is answered by hyper, and a peer that went away is its own affair.
+    // hyper answers a wrong request; a peer that has gone needs no answer.
     let _ = connection.await;
 }

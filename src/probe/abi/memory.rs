@@ -30,7 +30,7 @@ unsafe impl Plain for fl_alert {}
 // SAFETY: as above.
 unsafe impl Plain for fl_alert_key {}
 
-/// An entry of `fl_alerts`. None: not of its size.
+/// An entry of `fl_alerts`. `None` means that the size is another one.
 pub(in crate::probe) fn alert_from_bytes(key: &[u8], value: &[u8]) -> Option<(fl_alert_key, fl_alert)> {
     Some((fl_alert_key::read(key)?, fl_alert::read(value)?))
 }
@@ -51,7 +51,7 @@ pub(in crate::probe) fn process_bytes(flags: u32) -> Vec<u8> {
     bytes
 }
 
-/// What the ring brings.
+/// A sample of the ring.
 #[derive(Debug)]
 pub enum Sample {
     /// A call, or a mapping. The pages that belong to it came before.
@@ -67,7 +67,7 @@ pub enum Sample {
 }
 
 impl Sample {
-    /// The sample in `bytes`; None: it is none of ours.
+    /// The sample in `bytes`; `None` means that it is none of ours.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let kind = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
         match fl_sample_kind(kind) {
@@ -106,7 +106,7 @@ impl fl_mapping {
         self.file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0
     }
 
-    /// The file's path, absolute; None: no file, or it is longer than what there was room for.
+    /// The file's absolute path; `None` means that there is no file, or that the path is longer than the room for it.
     pub fn path(&self) -> Option<Vec<u8>> {
         if self.file()?.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0 {
             return None;

@@ -28,12 +28,12 @@ unsafe impl Plain for fl_fault_event {}
 // SAFETY: as above.
 unsafe impl Plain for fl_fault_mapping {}
 
-/// A key of `fl_faults`, whole or without a place. None: neither.
+/// A key of `fl_faults`, whole or without a place. `None` means that it is neither.
 pub(in crate::probe) fn key_from_bytes(bytes: &[u8]) -> Option<fl_fault_key> {
     fl_fault_key::read_cut(bytes, std::mem::offset_of!(fl_fault_key, device)).map(|key| *key)
 }
 
-/// What the ring brings.
+/// A sample of the ring.
 #[derive(Debug)]
 pub enum Sample {
     /// A mapping that keys, frames or events lie in.
@@ -43,7 +43,7 @@ pub enum Sample {
 }
 
 impl Sample {
-    /// The sample in `bytes`; None: it is none of ours.
+    /// The sample in `bytes`; `None` means that it is none of ours.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let kind = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
         match fl_sample_kind(kind) {
@@ -59,7 +59,7 @@ impl Sample {
 }
 
 impl fl_fault_mapping {
-    /// The file's path, absolute; None: no file, or it is longer than what there was room for.
+    /// The file's absolute path; `None` means that there is no file, or that the path is longer than the room for it.
     pub fn path(&self) -> Option<Vec<u8>> {
         if self.file.inode == 0 || self.file.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0 {
             return None;

@@ -30,7 +30,7 @@ unsafe impl Plain for fl_pair_count {}
 // SAFETY: as above.
 unsafe impl Plain for fl_near_pair {}
 
-/// What the ring brings.
+/// A sample of the ring.
 #[derive(Debug)]
 pub enum Sample {
     /// A signal on its way.
@@ -50,14 +50,14 @@ pub enum Sample {
 pub struct Exec {
     /// The process.
     pub process: fl_process,
-    /// The program's path as the process sees it; None: longer than a record holds.
+    /// The program's path as the process sees it; `None` means that it is longer than a record can hold.
     pub exe: Option<Vec<u8>>,
     /// The path in the cgroup v2 hierarchy.
     pub cgroup: Option<Vec<u8>>,
 }
 
 impl Sample {
-    /// The sample in `bytes`; None: it is none of ours.
+    /// The sample in `bytes`; `None` means that it is none of ours.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let kind = fl_sample_kind(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?));
         Some(match kind {

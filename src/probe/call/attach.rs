@@ -1,5 +1,5 @@
-//! The ways to see a function: each loads two programs of the patterns, and attaches the one for the end first, so that no call
-//! is taken for one that has not returned.
+//! The ways to see a function. Each loads two programs from the patterns, and attaches the one for the end first, so that no call seems
+//! not to have returned.
 
 use std::ffi::CString;
 use std::fmt;
@@ -25,7 +25,7 @@ use crate::probe::{counters, perf};
 #[derive(Debug)]
 pub(super) struct Hook {
     _link: OwnedFd,
-    /// None: it could not be kept.
+    /// `None` means that it could not be kept.
     program: Option<OwnedFd>,
 }
 
@@ -34,18 +34,18 @@ impl Hook {
         Self { _link: link, program: program.try_clone().ok() }
     }
 
-    /// The program's number in the kernel, and how many of its runs that left out; None: it doesn't tell.
+    /// The program's number in the kernel, and how many of its runs the kernel skipped; `None` means that the kernel doesn't report it.
     pub(super) fn runs_missed(&self) -> Option<(u32, u64)> {
         counters::recursion_misses(self.program.as_ref()?.as_fd())
     }
 }
 
-/// Why a function could not be attached in some way.
+/// Why a function could not be attached in one of the ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// This kernel doesn't have the way: there is no need to try it with others.
+    /// This kernel doesn't have the way: other functions need not be tried.
     Kernel(String),
-    /// This function can't be had in this way.
+    /// This function can't be attached in this way.
     Function(String),
 }
 
@@ -62,18 +62,18 @@ impl fmt::Display for Failure {
     }
 }
 
-/// ENOTSUPP of include/linux/errno.h, which no C library knows.
+/// ENOTSUPP of include/linux/errno.h, which C libraries don't have.
 const ENOTSUPP: i32 = 524;
 
-/// Does the kernel say that it has no such thing at all?
+/// Does the kernel report that it doesn't have this way at all?
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | ENOTSUPP))
 }
 
-/// What such an answer means.
+/// The meaning of such an answer.
 fn lacking(error: &io::Error) -> Failure {
     Failure::Kernel(match error.raw_os_error() {
-        // Lockdown, a security module, or an architecture that lacks what it takes: the kernel doesn't say which.
+        // Lockdown, a security module, or an architecture without it: the kernel doesn't say which.
         Some(libc::EPERM | libc::EACCES) => format!("this kernel does not let us ({error})"),
         _ => format!("this kernel has none ({})", words(error)),
     })
@@ -101,7 +101,7 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let error = words(&refusal.error);
         match refusal.log.as_str() {
-            // No trampolines: the function is not even looked at.
+            // No trampolines: the kernel doesn't even look at the function.
             "" if is_unsupported(&refusal.error) => lacking(&refusal.error),
             "" => Self::Function(format!("the kernel refused the program: {error}")),
             log => Self::Function(format!("the kernel refused the program: {log} ({error})")),
@@ -115,7 +115,7 @@ pub(super) fn is_read_at_end(fetch: &fl_fetch) -> bool {
         || u32::from(fetch.kind) == fl_fetch_kind::FL_FETCH_USER_TEXT.0
 }
 
-/// What a program has of its function: FL_PLACE() and its like, bpf/call.bpf.c.
+/// The number by which a program identifies its function: FL_PLACE() and its like, bpf/call.bpf.c.
 fn which(number: u32, point: &Point, is_tracepoint: bool) -> u64 {
     let place = number << 1 | u32::from(is_tracepoint);
     u64::from(place & 0xffff) | u64::from(point.parameters) << 16 | u64::from(point.flags & 0xff) << 24
@@ -147,7 +147,7 @@ impl Patterns {
         Ok(Self { fentry, fexit, kprobe, kretprobe, multi, multi_return, enter, leave })
     }
 
-    /// The two sides of a function: its end, and its begin where calls are recorded.
+    /// The two programs of a function: for its end, and for its beginning if calls are recorded.
     fn sides<'pattern>(
         point: &Point,
         begin: &'pattern Pattern,
@@ -170,7 +170,7 @@ impl Patterns {
             let attach = if side == Side::Begin { BPF_TRACE_FENTRY } else { BPF_TRACE_FEXIT };
             let program =
                 pattern.load(which(number, point, false), Kind { program: BPF_PROG_TYPE_TRACING, attach, function })?;
-            // SAFETY: no name: where to attach was said when it was loaded.
+            // SAFETY: no name: the place to attach was given when it was loaded.
             let link = unsafe { bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) };
             let link = owned(link).map_err(|error| failed_to_attach(&error))?;
             hooks.push(Hook::new(link, &program));
@@ -205,7 +205,7 @@ impl Patterns {
             let id = id.ok_or_else(|| Failure::Function(format!("there is no tracepoint `syscalls:{name}`")))?;
             let program = pattern
                 .load(which(number, point, true), Kind { program: BPF_PROG_TYPE_TRACEPOINT, ..Kind::default() })?;
-            // Its processor doesn't matter: a program is run on all.
+            // The processor doesn't matter: the program runs on all.
             let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0)
                 .map_err(|error| function_failure("open its event", &error))?;
             perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
@@ -269,7 +269,7 @@ fn c_string(symbol: &str) -> Result<CString, Failure> {
     CString::new(symbol).map_err(|_| Failure::Function("its name has a zero byte".to_owned()))
 }
 
-/// What a call of libbpf's has returned: a descriptor, or an error's number below 0.
+/// The result of a call of libbpf: a descriptor, or an error's number below 0.
 fn owned(result: i32) -> io::Result<OwnedFd> {
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result));

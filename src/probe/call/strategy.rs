@@ -1,4 +1,4 @@
-//! Which way is tried when: the best first, for each function by itself, in several threads at once.
+//! Tries the ways to attach, the best first, for each function by itself, in several threads at once.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,17 +9,17 @@ use super::{Function, Plan, Point};
 use crate::probe::hook::{Attach, Way};
 use crate::probe::tracefs::Tracefs;
 
-/// What became of one function: in the order of [`Plan::functions`].
+/// The result for one function, in the order of [`Plan::functions`].
 #[derive(Clone, Debug)]
 pub struct Attached {
-    /// How; None: not at all.
+    /// The way in which it is attached; `None` means that it isn't.
     pub how: Option<Way>,
-    /// What was tried before, or in vain, and why it failed.
+    /// The ways that were tried before, or in vain, and why they failed.
     pub failures: Vec<(Way, String)>,
 }
 
-/// For each function two links and two programs are four descriptors: raises the limit where it would be in the way. Where it can't be raised, those
-/// that don't fit can't be attached, and say so.
+/// Each function takes four descriptors, two links and two programs: raises the limit of descriptors if it is too low. If it can't be
+/// raised, the functions that don't fit can't be attached, which is reported.
 pub(super) fn make_room_for_links(functions: usize) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     const OTHERS: u64 = 128;
@@ -31,7 +31,7 @@ pub(super) fn make_room_for_links(functions: usize) {
     }
 }
 
-/// From so many functions on, one link for all is made before one for each.
+/// From so many functions on, one link for all is tried before one for each.
 const MANY: usize = 64;
 /// Threads that load and attach: the kernel takes turns with more.
 const THREADS_MAX: usize = 8;
@@ -91,7 +91,7 @@ impl State {
     }
 }
 
-/// Each by itself. What one finds that the kernel doesn't have, the others are not tried with.
+/// Attaches each by itself. If one finds that the kernel doesn't have a way, the others don't try it.
 fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state: &mut State) {
     let Some((first, others)) = points.split_first() else { return };
     let tracefs = if how == Way::Tracepoint {
@@ -115,7 +115,7 @@ fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state:
             _ => Err(Failure::Kernel("it has no such way".to_owned())),
         }
     };
-    // The first alone: it may tell that there is no need for the others.
+    // The first one alone: it may show that the others need not be tried.
     match attach(first) {
         Ok(hooks) => state.attached(first.0, how, hooks),
         Err(why) => {
@@ -139,7 +139,7 @@ fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state:
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // One thread less where the system has none to give.
+            // One thread less if the system has none left.
             let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
@@ -152,7 +152,7 @@ fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state:
     }
 }
 
-/// All by one link. Where that fails for one of them, both halves by one link each, and so on.
+/// Attaches all by one link. If that fails because of one of them, both halves by one link each, and so on.
 fn attach_together(patterns: &Patterns, points: &[(usize, &Point)], state: &mut State) {
     let how = Way::KprobeMulti;
     if points.is_empty() {

@@ -1,4 +1,4 @@
-//! What the kernel programs have counted by group: read only, never reset, so that nothing is lost between two looks.
+//! Reads the counts by group. They are never reset, so that nothing is lost between two reads.
 
 use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::{MapCore, MapFlags};
@@ -7,12 +7,12 @@ use super::Probe;
 use crate::probe::abi::{Plain as _, fl_group};
 use crate::probe::object::Loaded;
 
-/// One group as it stands.
+/// One group at the time of reading.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// Its index in `fl_groups`.
     pub id: u32,
-    /// What the kernel programs know of it.
+    /// Its entry in the table of the kernel programs.
     pub facts: fl_group,
     /// Its events by processor, since the start.
     pub counts: Vec<u64>,
@@ -25,12 +25,12 @@ impl Group {
     }
 }
 
-/// All groups at one look.
+/// All groups, read at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
-    /// Those that have an id of their own.
+    /// The groups that have an id of their own.
     pub named: Vec<Group>,
-    /// Events that found no group of their own: the table was full.
+    /// Events without a group of their own, because the table was full.
     pub other: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct StackFrame {
     pub offset: u64,
 }
 
-/// Puts the ids `0..groups` where the kernel programs take them from.
+/// Puts the ids `0..groups` into the queue from which the kernel programs take them.
 pub(super) fn hand_out_ids(object: &Loaded, groups: u32) -> Result<()> {
     let free = object.map("fl_free_groups")?;
     for id in 0..groups {
@@ -80,7 +80,7 @@ pub(super) fn read(object: &Probe, groups: u32) -> Result<Groups> {
             all.other = count_of(id)?.iter().sum();
             continue;
         }
-        // Used, or being made use of at this moment. A group with a count is made: only then its facts are read.
+        // It is in use, or just being made. A group with a count is complete: only then it is read.
         if fl_group::read(&value).is_none_or(|seen| seen.first_ns == 0) {
             continue;
         }
@@ -89,7 +89,7 @@ pub(super) fn read(object: &Probe, groups: u32) -> Result<Groups> {
             all.named.push(Group { id, facts: facts_of(id)?, counts });
         }
     }
-    // libbpf-rs ends the batch without a word where the kernel refuses to go on.
+    // libbpf-rs ends the batch silently if the kernel refuses to go on.
     if entries != groups + 1 {
         bail!("{what}: {entries} of {} were to be had", groups + 1);
     }

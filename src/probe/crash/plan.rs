@@ -1,4 +1,4 @@
-//! What can be asked of the crash probe.
+//! The plan of the crash probe.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct Plan {
     pub samples: Budget,
     /// How to hook the kernel.
     pub attach: Attach,
-    /// Types of the kernel, where it doesn't show them itself.
+    /// A file with the kernel's types, if the kernel doesn't show them itself.
     pub btf: Option<PathBuf>,
     /// Print libbpf's own messages.
     pub verbose: bool,
@@ -41,7 +41,7 @@ impl Plan {
     }
 
     /// Does the kernel (before v5.16) deliver no signal to a process that seccomp ends, so that do_coredump is hooked beside
-    /// signal_deliver? Only as `auto`: who names a way gets that way.
+    /// signal_deliver? Only for `auto`: a user who names a way gets that way.
     pub(super) fn needs_seccomp_kills(&self, kernel: Kernel) -> bool {
         let asked = self.attach == Attach::Auto && self.signals.contains(&SIGSYS);
         asked && kernel.kprobes && !kernel.delivers_seccomp_kills
@@ -66,7 +66,7 @@ pub struct GroupTable {
     pub stacks: u32,
 }
 
-/// Which events get a sample, beside being counted.
+/// Which events get a sample besides being counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
     /// So many of each group at once; `None` means all.

@@ -1,4 +1,4 @@
-//! What the crash probe has counted, and what it is told while it runs.
+//! Reads what the crash probe has counted, and writes to it while it runs.
 
 use anyhow::{Context as _, Result};
 use libbpf_rs::{MapCore as _, MapFlags};
@@ -11,7 +11,7 @@ use crate::probe::losses::{self, Losses};
 /// One number for each line of `enum fl_counter`, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Deliveries of a watched signal to a watched task, but for those that ended a caught fault, and the latter.
+    /// Deliveries of a watched signal to a watched task; for a caught fault, its end in place of the delivery that ended it.
     pub matched: u64,
     /// Deliveries of a watched signal that the filters left out.
     pub filtered: u64,
@@ -23,18 +23,18 @@ pub struct Counters {
     pub handled: u64,
     /// Matched ones that were ignored.
     pub ignored: u64,
-    /// Samples handed to user space.
+    /// Samples that were sent to user space.
     pub records: u64,
     /// What was not sent, not watched or not seen. Of what was not sent nothing is missing in `matched`.
     pub losses: Losses,
 }
 
 impl Probe {
-    /// Lets the kernel program read what these files of glibc say before they abort: for each the place of its `__abort_msg` in a
-    /// process that has mapped the file at address 0.
+    /// Lets the kernel program read the messages of these files of glibc: for each file the address of its `__abort_msg` in a process
+    /// that has mapped it at address 0.
     ///
     /// # Errors
-    /// Where the table takes no more.
+    /// If the table takes no more.
     pub fn know_libcs(&self, files: &[(fl_libc, u64)]) -> Result<()> {
         if files.is_empty() {
             return Ok(());
@@ -48,10 +48,10 @@ impl Probe {
         Ok(())
     }
 
-    /// What has been counted by group since the start; empty where the plan has no groups.
+    /// The counts by group since the start; empty if the plan has no groups.
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn groups(&self) -> Result<Groups> {
         match self.group_limit() {
             0 => Ok(Groups::default()),
@@ -64,18 +64,18 @@ impl Probe {
         self.plan.groups.map_or(0, |GroupTable { groups, .. }| groups)
     }
 
-    /// The stack that was taken of a group's first event, innermost frame first; empty: there is none.
+    /// The stack of a group's first event, innermost frame first; empty if there is none.
     ///
     /// # Errors
-    /// Where the map can't be read.
+    /// If the map can't be read.
     pub fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
         groups::stack(self, id)
     }
 
-    /// What has been counted since the start.
+    /// The counters since the start.
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let (fatal, caught) = (count(fl_counter::FL_FATAL)?, count(fl_counter::FL_CAUGHT)?);

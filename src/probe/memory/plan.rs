@@ -1,4 +1,4 @@
-//! What can be asked of the memory probe.
+//! The plan of the memory probe.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct Plan {
     pub watch_all: bool,
     /// How to hook the kernel.
     pub attach: Attach,
-    /// Types of the kernel, where it doesn't show them itself.
+    /// A file with the kernel's types, if the kernel doesn't show them itself.
     pub btf: Option<PathBuf>,
     /// Print libbpf's own messages.
     pub verbose: bool,

@@ -1,4 +1,4 @@
-//! What the memory probe has counted, and what it is told while it runs.
+//! Reads what the memory probe has counted, and writes to it while it runs.
 
 use anyhow::{Context as _, Result, anyhow};
 use libbpf_rs::{MapCore as _, MapFlags};
@@ -11,22 +11,22 @@ use crate::probe::losses::{self, Loss, Losses, RUNS_MISSED};
 /// One number for each line of `enum fl_counter`, since the start, and the kernel's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Records of calls and mappings handed to user space.
+    /// Records of calls and mappings that were sent to user space.
     pub calls: u64,
-    /// Pages handed to user space.
+    /// Pages that were sent to user space.
     pub pages: u64,
     /// Where the whole machine is watched: calls that made anonymous memory executable.
     pub alerts: u64,
-    /// What the kernel programs could not tell.
+    /// What the kernel programs could not report.
     pub losses: Losses,
 }
 
 impl Probe {
-    /// Watches memory that can change by itself, or no more: pages that are executed for the first time, content that is
-    /// dropped. Costs each page fault and each call of the machine a little, so it is on only while it can tell something.
+    /// Starts or stops watching memory that can change by itself: pages that are executed for the first time, content that is dropped.
+    /// It costs each page fault and each call of the machine a little, so that it is on only while there is such memory.
     ///
     /// # Errors
-    /// Where a tracepoint is not to be had.
+    /// If a tracepoint is not to be had.
     pub fn watch_changes(&self, wanted: bool) -> Result<()> {
         let mut links = self.state.borrow_mut();
         if !wanted {
@@ -41,20 +41,20 @@ impl Probe {
         Ok(())
     }
 
-    /// Tells the kernel programs what is known of a process that was there before them (`FL_PROCESS_*`).
+    /// Adds a process that was there before the kernel programs to their table, with its flags (`FL_PROCESS_*`).
     ///
     /// # Errors
-    /// Where the table takes no more.
+    /// If the table takes no more.
     pub fn know(&self, pid: u32, flags: u32) -> Result<()> {
         let processes = self.map("fl_processes")?;
         let what = || format!("failed to watch PID {pid}");
         processes.update(&pid.to_ne_bytes(), &process_bytes(flags), MapFlags::ANY).with_context(what)
     }
 
-    /// What has been counted since the start.
+    /// The counters since the start.
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let table: &[Loss] = if self.plan.watch_all { &losses::EXECUTABLE_MEMORY } else { &losses::MEMORY };
@@ -67,10 +67,10 @@ impl Probe {
         })
     }
 
-    /// Anonymous memory that became executable, by process and call; where the whole machine is watched.
+    /// Anonymous memory that became executable, by process and call, if the whole machine is watched.
     ///
     /// # Errors
-    /// Where the table can't be read.
+    /// If the table can't be read.
     pub fn alerts(&self) -> Result<Vec<(fl_alert_key, fl_alert)>> {
         let what = "failed to read the alerts";
         let alerts = self.map("fl_alerts")?;
@@ -83,10 +83,10 @@ impl Probe {
         Ok(all)
     }
 
-    /// Takes the entry of a process that has ended out of the table.
+    /// Removes the entry of a process that has ended.
     ///
     /// # Errors
-    /// Where the table can't be written.
+    /// If the table can't be written.
     pub fn forget_alert(&self, key: &fl_alert_key) -> Result<()> {
         self.map("fl_alerts")?.delete(&alert_key_bytes(key)).context("failed to forget an alert")
     }

@@ -1,4 +1,4 @@
-//! What can be asked of the page fault probe.
+//! The plan of the page fault probe.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::probe::abi::pagefault::fl_fault_by;
 use crate::probe::losses::RUNS_MISSED;
 use crate::probe::{Attach, Filter, Way};
 
-/// What faults are counted by, beside process, mode and error code.
+/// What faults are counted by, besides process, mode and error code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
     /// Nothing else.
@@ -40,9 +40,9 @@ impl By {
 /// Which single faults get a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Events {
-    /// Every so many of each processor, 1 and more.
+    /// Every Nth of each processor, N being 1 or more.
     pub each: u32,
-    /// So many a second; None: no limit.
+    /// At most so many a second; `None` means no limit.
     pub rate: Option<u32>,
 }
 
@@ -65,19 +65,19 @@ pub struct Plan {
     pub keys: u32,
     /// Room for so many stacks that were not read yet.
     pub stacks: u32,
-    /// Records of single faults; None: none.
+    /// Which single faults get a record; `None` means none.
     pub events: Option<Events>,
     /// How to hook the kernel.
     pub attach: Attach,
-    /// Types of the kernel, where it doesn't show them itself.
+    /// A file with the kernel's types, if the kernel doesn't show them itself.
     pub btf: Option<PathBuf>,
     /// Print libbpf's own messages.
     pub verbose: bool,
 }
 
 impl Plan {
-    /// Does the kernel count what it keeps from these programs, and nothing else with it? Not for perf events; and our own reading of a
-    /// stack faults, which it keeps from us as well.
+    /// Does the kernel count exactly the faults that it doesn't show to these programs? Not for perf events. With stacks it also counts the
+    /// faults that our own reading of a stack causes.
     pub(super) fn tells_missed(&self, way: Way) -> bool {
         way != Way::Perf && self.by != By::Stack
     }

@@ -1,4 +1,4 @@
-//! What the page fault probe has counted.
+//! Reads what the page fault probe has counted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -29,22 +29,22 @@ pub struct Counters {
     pub filtered: u64,
     /// Major faults.
     pub major: u64,
-    /// Single faults handed to user space.
+    /// Single faults that were sent to user space.
     pub events: u64,
-    /// What found no place in the table, was not told, not watched or not seen. What was not told is counted all the same.
+    /// Faults that found no room in the table, were not reported, not watched or not seen. Those not reported are counted all the same.
     pub losses: Losses,
 }
 
 impl Probe {
-    /// Are major faults told from minor ones?
+    /// Are major faults counted apart from minor ones?
     pub fn tells_majors(&self) -> bool {
         self.has("fl_major")
     }
 
-    /// What was counted since the last call, and out of the table with it: nothing is lost or counted twice.
+    /// Takes the counts since the last call out of the table: nothing is lost or counted twice.
     ///
     /// # Errors
-    /// Where a table can't be read.
+    /// If a table can't be read.
     pub fn drain(&mut self) -> Result<Counts> {
         let (old, new) = (self.state, self.state ^ 1);
         let epochs = self.map("fl_epochs")?;
@@ -65,21 +65,21 @@ impl Probe {
         })
     }
 
-    /// The name and relations of a process that had faults lately; None: forgotten.
+    /// The name and relations of a process that had faults lately; `None` means that it was forgotten.
     ///
     /// # Errors
-    /// Where the table can't be read.
+    /// If the table can't be read.
     pub fn process(&self, tgid: u32) -> Result<Option<fl_fault_process>> {
         let what = "failed to read the name of a process";
         let value = self.map("fl_processes")?.lookup(&tgid.to_ne_bytes(), MapFlags::ANY).context(what)?;
         Ok(value.as_deref().and_then(fl_fault_process::read))
     }
 
-    /// The stacks of these hashes ([`By::Stack`]), innermost frame first, and out of the table with them. Those that were
-    /// lost are not among them.
+    /// Takes the stacks of these hashes ([`By::Stack`]) out of the table, innermost frame first. Those that were lost are not among
+    /// them.
     ///
     /// # Errors
-    /// Where a table can't be read.
+    /// If a table can't be read.
     pub fn take_stacks(&self, hashes: &[u64]) -> Result<HashMap<u64, Vec<u64>>> {
         let what = "failed to read a stack";
         let (ids, stacks) = (self.map("fl_stack_ids")?, self.map("fl_stacks")?);
@@ -101,16 +101,16 @@ impl Probe {
             read.insert(hash, frames);
         }
         for bucket in used {
-            // Two hashes may have had one: the second time it is gone.
+            // Two hashes may have one stack: the second time it is gone.
             let _ = stacks.delete(&bucket);
         }
         Ok(read)
     }
 
-    /// What has been counted since the start.
+    /// The counters since the start.
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let losses = self.losses(&losses::PAGEFAULT)?;
@@ -123,20 +123,20 @@ impl Probe {
     }
 }
 
-/// Waits until every program that runs now has ended: they run as readers of RCU, and this is what the kernel waits for.
+/// Waits until every program that runs now has ended: programs are RCU readers, and membarrier(2) waits for these.
 fn await_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: it takes no pointer.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result != 0 {
-        // Refused with CONFIG_NO_HZ_FULL: no program runs that long.
+        // CONFIG_NO_HZ_FULL refuses it: no program runs for that long.
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// The entries of this epoch, and out of `map` with them.
+/// Takes the entries of this epoch out of `map`.
 fn take(map: &Map<'_>, epoch: u32, read: impl Fn(&Map<'_>, &[u8]) -> Result<u64>) -> Result<Vec<(fl_fault_key, u64)>> {
-    // Entries of the other epoch come meanwhile, at the begin of their chains: none of ours is passed over.
+    // New entries of the other epoch go to the beginning of their chains, so that none of ours is skipped.
     let old = map.keys().filter_map(|bytes| {
         let key = key_from_bytes(&bytes)?;
         (u32::from(key.epoch) == epoch).then_some((key, bytes))

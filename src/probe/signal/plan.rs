@@ -1,4 +1,4 @@
-//! What can be asked of the signal probe.
+//! The plan of the signal probe.
 
 use std::path::PathBuf;
 
@@ -13,10 +13,10 @@ const NEAR_PAIRS: u32 = fl_own_limit::FL_LIMIT_NEAR_PAIRS.0;
 /// SIGKILL: the only signal that a lack of memory sends.
 const SIGKILL: u32 = 9;
 
-/// Whom `--from` or `--to` means.
+/// The processes that `--from` or `--to` means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// A process, as who typed it sees it.
+    /// A process, by its number in the user's pid namespace.
     Pid(u32),
     /// Processes whose name contains this.
     Name(String),
@@ -29,37 +29,37 @@ pub struct Plan {
     pub filter: Filter,
     /// Which signals, 1 to 64.
     pub signals: Vec<u32>,
-    /// The sender must be one of these; empty: anybody.
+    /// The sender must be one of these; empty: any process.
     pub from: Vec<Who>,
-    /// The target must be one of these; empty: anybody.
+    /// The target must be one of these; empty: any process.
     pub to: Vec<Who>,
     /// Forks, execs and exits, too.
     pub processes: bool,
     /// Send a record of each event.
     pub records: bool,
-    /// Count by pair, with room for so many; None: count only in all.
+    /// Count by pair, with room for so many; `None` means that they are counted only in all.
     pub pairs: Option<u32>,
     /// How to hook the kernel.
     pub attach: Attach,
-    /// Types of the kernel, where it doesn't show them itself.
+    /// A file with the kernel's types, if the kernel doesn't show them itself.
     pub btf: Option<PathBuf>,
     /// Print libbpf's own messages.
     pub verbose: bool,
 }
 
 impl Plan {
-    /// Are rows found without a hash table? Not where fewer pairs are allowed than they have room for.
+    /// Are rows found without a hash table? Not if fewer pairs are allowed than these rows have room for.
     pub(super) fn has_near_pairs(&self) -> bool {
         self.pairs.is_some_and(|pairs| pairs >= NEAR_PAIRS)
     }
 
-    /// Can the kernel kill what is watched for a lack of memory?
+    /// Can a lack of memory send a signal that is watched?
     pub(super) fn names_victims(&self, way: Way) -> bool {
         self.records && self.signals.contains(&SIGKILL) && way != Way::Syscall
     }
 }
 
-/// Writes whom a flag means where the kernel program reads it; returns how many they are.
+/// Writes the processes that a flag means into the configuration; returns how many they are.
 pub(super) fn place(flag: &str, slots: &mut [fl_who], whom: &[Who]) -> Result<u32> {
     if whom.len() > slots.len() {
         bail!("failed to filter by {flag}: {} of them at most", slots.len());
@@ -68,7 +68,7 @@ pub(super) fn place(flag: &str, slots: &mut [fl_who], whom: &[Who]) -> Result<u3
         match who {
             Who::Pid(pid) => slot.pid = *pid,
             Who::Name(name) => {
-                // One byte is the NUL's.
+                // One byte is for the NUL.
                 let room = slot.name.len() - 1;
                 if name.is_empty() || name.len() > room {
                     bail!("failed to filter by {flag} `{name}`: give a PID, or 1 to {room} bytes of a process's name");

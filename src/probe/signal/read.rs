@@ -1,4 +1,4 @@
-//! What the signal probe has counted.
+//! Reads what the signal probe has counted.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::probe::losses::{self, Losses};
 /// A row of the table of pairs.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// Who, what, and with which result.
+    /// Sender, target, signal and result.
     pub key: fl_pair,
     /// How often, since the start.
     pub count: u64,
@@ -43,7 +43,7 @@ pub struct TaskCounters {
 }
 
 impl TaskCounters {
-    /// What has been added since `earlier`.
+    /// What was added since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             forks: self.forks - earlier.forks,
@@ -55,7 +55,7 @@ impl TaskCounters {
     }
 }
 
-/// What the kernel programs have counted, since the start.
+/// The counters of the kernel programs, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Watched signals of watched tasks.
@@ -64,17 +64,17 @@ pub struct Counters {
     pub filtered: u64,
     /// Forks, execs and exits of watched tasks.
     pub tasks: TaskCounters,
-    /// Samples handed to user space.
+    /// Samples that were sent to user space.
     pub records: u64,
-    /// What was not sent, not counted by pair, not watched or not seen.
+    /// Signals and events that were not sent, not counted by pair, not watched or not seen.
     pub losses: Losses,
 }
 
 impl Probe {
-    /// What has been counted since the start.
+    /// The counters since the start.
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         Ok(Counters {
@@ -92,14 +92,14 @@ impl Probe {
         })
     }
 
-    /// Who sent what to whom, how often, since the start.
+    /// The counts by sender, target, signal and result, since the start.
     ///
     /// # Errors
-    /// Where the map can't be read.
+    /// If the map can't be read.
     pub fn pairs(&self) -> Result<Vec<Pair>> {
         let what = "failed to read the table of pairs";
         let mut pairs = HashMap::new();
-        // What one processor has here, another may have in the other table.
+        // A pair that one processor has here, another may have in the other table.
         let near = self.map("fl_near_pairs")?;
         for slot in 0..near.max_entries() {
             let cpus = near.lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
@@ -119,7 +119,7 @@ impl Probe {
     }
 }
 
-/// Adds what one processor has counted.
+/// Adds the counts of one processor.
 fn add(pairs: &mut HashMap<PairKey, Pair>, key: &fl_pair, counts: &fl_pair_count) {
     let names = (key.sender, key.target, key.signal, key.result, key.has_sender);
     let pair = pairs.entry(names).or_insert(Pair { key: *key, count: 0, first_ns: 0, last_ns: 0 });

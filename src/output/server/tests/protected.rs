@@ -25,7 +25,7 @@ impl Folder {
     }
 
     fn write(&self, name: &str, text: &str) -> PathBuf {
-        // As who replaces a certificate should: at once.
+        // At once, as a certificate should be replaced.
         let (path, new) = (self.0.join(name), self.0.join(format!("{name}.new")));
         fs::write(&new, text).unwrap();
         fs::rename(&new, &path).unwrap();
