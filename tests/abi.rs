@@ -1,4 +1,4 @@
-//! The types that cross from the kernel programs: the compiled object's BTF against what Rust makes of it.
+//! The types that cross from the kernel programs to Rust: compares the compiled object's BTF with the Rust types.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::mem::{offset_of, size_of};
@@ -12,10 +12,10 @@ use faultline::probe::abi::{
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::btf::{Btf, HasSize, types::MemberAttr};
 
-/// The two builds of the object: one set of types in Rust serves both.
+/// The two builds of the object, which share one set of types in Rust.
 const OBJECTS: [&str; 2] = [concat!(env!("OUT_DIR"), "/crash.plain.o"), concat!(env!("OUT_DIR"), "/crash.typed.o")];
 
-/// The same of the page fault probe.
+/// The two builds of the page fault probe.
 const PAGEFAULT: [&str; 2] =
     [concat!(env!("OUT_DIR"), "/pagefault.plain.o"), concat!(env!("OUT_DIR"), "/pagefault.typed.o")];
 

@@ -1,4 +1,4 @@
-//! What can be typed wrong, and what is said then. No root, no kernel: nothing here gets as far as loading a program.
+//! Wrong command lines and their error messages. No root, no kernel: no test here gets as far as loading a program.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ fn faultline(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_faultline")).args(arguments).output().unwrap()
 }
 
-/// The one line on standard error of a command line that is refused.
+/// The one line on standard error with which a command line is refused.
 fn refusal(arguments: &[&str]) -> String {
     let output = faultline(arguments);
     assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes a running agent, and a query gives the number that was injected. Needs root, and the packages
+//! A real Prometheus scrapes a running agent, and a query returns the number of crashes that were caused. Needs root, and the packages
 //! that ci/install installs for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Ended when dropped, whatever became of the test.
+/// A process that is killed when this is dropped, whatever became of the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -79,7 +79,7 @@ fn get(address: &str, path: &str) -> String {
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
-/// The value of a query that gives one sample; `None` means none yet.
+/// The value of a query that returns one sample; `None` means that there is none yet.
 fn query(prometheus: &str, expression: &str) -> Option<f64> {
     let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let answer: Value = serde_json::from_str(&get(prometheus, &format!("/api/v1/query?query={encoded}"))).ok()?;
@@ -119,13 +119,13 @@ fn prometheus_counts_what_was_injected() {
 
     const SELECTOR: &str =
         "faultline_crashes_total{executable=\"fleet-app-8c\",signal=\"SIGSEGV\",code=\"SEGV_MAPERR\"}";
-    // A counter must be there before it rises, or no rate can be told.
+    // A counter must exist before it rises, or there is no rate.
     assert!(Command::new(&program).args(["10", "0"]).status().unwrap().success());
     wait_until("waited for the first 10", || query(&listen, SELECTOR) == Some(10.0));
     std::thread::sleep(Duration::from_secs(2));
     assert!(Command::new(&program).args(["700", "20"]).status().unwrap().success());
     wait_until("waited for all 730", || query(&listen, SELECTOR) == Some(730.0));
-    // Crashes per second by executable, as a dashboard asks; irate() and rate() extrapolate, so the sum must be near.
+    // Crashes per second by executable, as a dashboard asks for; irate() and rate() extrapolate, so that the sum is only near.
     let rate = format!("sum by (executable) (rate({SELECTOR}[30s])) * 30");
     wait_until("waited for the rate", || query(&listen, &rate).is_some_and(|crashes| crashes > 0.0));
     let crashes = query(&listen, &rate).unwrap();

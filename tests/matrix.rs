@@ -1,7 +1,7 @@
 //! The harness of the VM matrix: boots the guests of `vmtest.toml`, follows the tests that run inside, and ends with a table.
 //!
-//! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels; none means all. As many guests run at
-//! once as FAULTLINE_GUESTS says, one unless it is set.
+//! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels; none means all. FAULTLINE_GUESTS guests run
+//! at once, one by default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use vmtest::output::Output;
 use vmtest::{Config, Target, Ui, Vmtest};
 
-/// sysexits.h: the guest did not come up, so nothing is known about the tests.
+/// sysexits.h: the guest did not come up, so that nothing is known about the tests.
 const EX_UNAVAILABLE: u8 = 69;
 
 /// How many lines of a failed guest are shown.
@@ -59,12 +59,12 @@ fn prompt(targets: Vec<Target>) -> ExitCode {
     }
 }
 
-/// What came out of one guest.
+/// The results of one guest.
 #[derive(Default)]
 struct Outcome {
     /// By name: did it pass?
     tests: BTreeMap<String, bool>,
-    /// Why the guest could not be had, or its command did not end.
+    /// Why the guest did not come up, or its command did not end.
     unavailable: Option<String>,
     /// The command's own status.
     status: i64,
@@ -72,18 +72,18 @@ struct Outcome {
     release: Option<String>,
     /// What `faultline doctor` says there: the answer to each question.
     doctor: BTreeMap<String, String>,
-    /// Whether `faultline crash` works there, and where the same kernel is locked down.
+    /// Does `faultline crash` work there, and on the same kernel under lockdown?
     crash: Option<String>,
     crash_locked_down: Option<String>,
     /// The guest died of `Oops: int3` in its own code.
     lost_breakpoint: bool,
-    /// The signatures of the one bug that every guest is shown.
+    /// The signatures of one bug that is the same in every guest.
     signatures: BTreeSet<String>,
     took: Duration,
 }
 
 impl Outcome {
-    /// Takes in what came out of the same guest: of all its tests, or of a part of them.
+    /// Adds results of the same guest: those of all its tests, or of a part of them.
     fn join(&mut self, other: Self) {
         for (test, passed) in other.tests {
             *self.tests.entry(test).or_insert(true) &= passed;
@@ -123,13 +123,13 @@ fn matrix(targets: &[Target], whole: bool) -> ExitCode {
         eprintln!("faultline: one bug has not one signature on all kernels: {signatures:?}");
     }
     let failed = failed || !is_one;
-    // The page is about all of them, and only a matrix without failures may write it.
+    // The page is about all guests, and only a matrix without failures may write it.
     let right = failed || !whole || compare_document(&outcomes);
     ExitCode::from(u8::from(failed || !right))
 }
 
-/// Runs the guests, in the order of `targets`, side by side. Where the last one would be alone it is cut in two (ci/guest KERNEL PART),
-/// so that no processor is idle meanwhile.
+/// Runs the guests side by side, in the order of `targets`. If the last one would run alone, its tests are divided among two guests
+/// (ci/guest KERNEL PART), so that no processor is idle.
 fn run_all(targets: &[Target]) -> Vec<(String, Outcome)> {
     let next = AtomicUsize::new(0);
     let at_once = std::env::var("FAULTLINE_GUESTS").ok().and_then(|guests| guests.parse().ok()).unwrap_or(1).max(1);
@@ -164,7 +164,7 @@ fn part_of(target: &Target, part: &str) -> Target {
     Target { command: format!("{} {part}", target.command), ..target.clone() }
 }
 
-/// What comes out of one guest, and a line about it.
+/// Runs one guest and prints a line about it.
 fn outcome(target: &Target) -> Outcome {
     let name = &target.name;
     if !target.kernel.as_deref().is_some_and(Path::exists) {
@@ -174,9 +174,9 @@ fn outcome(target: &Target) -> Outcome {
     }
     let mut outcome = run(target);
     if outcome.lost_breakpoint {
-        // Kernels since 6.16 patch their code in a way that QEMU without KVM gets wrong now and then: a processor meets the
-        // breakpoint that stands in for the code when it is gone already, and the guest dies of it. That is no answer of any
-        // test, so the guest is asked once more.
+        // Kernels since 6.16 patch their code in a way that QEMU without KVM gets wrong at times: a processor meets the
+        // breakpoint that replaced the code after the code is back, and the guest dies of it. That is no result of any
+        // test, so that the guest is started once more.
         eprintln!("{name}: QEMU met a breakpoint that the kernel had taken back (Oops: int3): booting it once more");
         outcome = run(target);
     }
@@ -197,7 +197,7 @@ fn run(target: &Target) -> Outcome {
     let name = target.name.clone();
     let mut outcome = Outcome::default();
     let mut lines: Vec<String> = Vec::new();
-    // The guest has our root, so our folder is there by the same name.
+    // The guest has our root, so that our folder has the same name there.
     let folder = std::env::current_dir().unwrap_or_default();
     let full = if std::env::var_os("FAULTLINE_FULL").is_some() { "FAULTLINE_FULL=1 " } else { "" };
     let command = format!("cd '{}' && {full}{}", folder.display(), target.command);
@@ -240,7 +240,7 @@ fn run(target: &Target) -> Outcome {
     outcome
 }
 
-/// Takes what the table needs from a line of libtest.
+/// Takes the result of a test from a line of libtest.
 fn note(line: &str, outcome: &mut Outcome) {
     let line = line.trim_end();
     if let Some((_, release)) = line.split_once("kernel release: ") {
@@ -256,7 +256,7 @@ fn note(line: &str, outcome: &mut Outcome) {
     if let Some((_, report)) = line.split_once("doctor report under lockdown: ") {
         (outcome.crash_locked_down, _) = answers(report);
     }
-    // Another thread's output may stand before it on the same line.
+    // Another thread's output may precede it on the same line.
     let Some((_, test)) = line.split_once("test ").filter(|(_, test)| test.contains("::")) else { return };
     if let Some((name, verdict)) = test.split_once(" ... ") {
         match verdict {
@@ -267,7 +267,7 @@ fn note(line: &str, outcome: &mut Outcome) {
     }
 }
 
-/// What a doctor's report says of `faultline crash`, and its checks by name; empty: it is no report.
+/// What a doctor's report says about `faultline crash`, and its checks by name; empty if it is no report.
 fn answers(report: &str) -> (Option<String>, BTreeMap<String, String>) {
     let report: serde_json::Value = serde_json::from_str(report).unwrap_or_default();
     let checks = report["checks"].as_array().cloned().unwrap_or_default();
@@ -278,7 +278,7 @@ fn answers(report: &str) -> (Option<String>, BTreeMap<String, String>) {
     (report["crash"].as_str().map(str::to_owned), checks)
 }
 
-/// docs/kernels.md as the guests have it.
+/// docs/kernels.md as the results of the guests make it.
 fn document(outcomes: &[(String, Outcome)]) -> String {
     let names: Vec<&str> = outcomes.iter().map(|(name, _)| name.as_str()).collect();
     let head = format!(" | {} |\n| --- |{}\n", names.join(" | "), " --- |".repeat(names.len()));
@@ -319,7 +319,7 @@ fn document(outcomes: &[(String, Outcome)]) -> String {
     text
 }
 
-/// Holds docs/kernels.md against what was found; with FAULTLINE_BLESS set, writes it. True: it is right.
+/// Compares docs/kernels.md with the results; with FAULTLINE_BLESS set, writes it. True: it is right.
 fn compare_document(outcomes: &[(String, Outcome)]) -> bool {
     const PATH: &str = "docs/kernels.md";
     let found = document(outcomes);
@@ -333,7 +333,7 @@ fn compare_document(outcomes: &[(String, Outcome)]) -> bool {
     right
 }
 
-/// Kernel x test, and the time of each guest.
+/// A table of kernels and tests, with the time of each guest.
 fn table(outcomes: &[(String, Outcome)]) -> String {
     let tests: BTreeSet<&String> = outcomes.iter().flat_map(|(_, outcome)| outcome.tests.keys()).collect();
     let width = tests.iter().map(|test| test.len()).max().unwrap_or(4);

@@ -87,7 +87,7 @@ pub struct Loss {
     pub reason: &'static str,
     /// The stage at which the event was lost.
     pub stage: Stage,
-    /// With `--strict` it makes the exit status 1: nobody asked to leave it out, and it can't be made up for.
+    /// With `--strict` it makes the exit status 1: it was not asked for, and can't be made up for.
     pub is_strict: bool,
     /// Where its number is shown.
     pub shown: &'static [Shown],

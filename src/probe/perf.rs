@@ -13,7 +13,7 @@ use super::load;
 /// Runs `program` at every event `config` (`PERF_COUNT_SW_*`) of every process. Dropping the links ends it.
 ///
 /// # Errors
-/// If the kernel has no perf events, or does not let us have them.
+/// If the kernel has no perf events, or refuses them to us.
 pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name: &str) -> Result<Vec<Link>> {
     let mut links = Vec::new();
     for cpu in 0..num_possible_cpus().context("failed to count the processors")? {

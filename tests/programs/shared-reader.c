@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Maps a file that it has opened for reading only, shared: no letter but the last one of /proc/PID/maps tells that from a private
- * mapping. Reads each page once, says what /proc/self/maps has, and dies of a write to the first page.
+ * Maps a file, opened for reading only, as shared: in /proc/PID/maps only the last letter differs from a private mapping. Reads each page
+ * once, prints what /proc/self/maps has, and dies of a write to the first page.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dies without a stack FILLERS times, and then, if BIG is 1, once with 480 KiB of it: `stack-pages FILLERS BIG`. Each death is a
- * child's, one after the other; the parent exits with 0. SIGSEGV, SEGV_MAPERR, all at the same address, above every mapping.
+ * Dies FILLERS times without a stack, and then, if BIG is 1, once with a stack of 480 KiB: `stack-pages FILLERS BIG`. Each death is that
+ * of a child, one after the other; the parent exits with 0. SIGSEGV, SEGV_MAPERR, all at the same address, above all mappings.
  *
  * A death without a stack has a stack pointer that lies above every mapping, too: its sample has no pages, and is as long as that of
- * the last death, which comes behind 121 pages. So who knows how long a sample is can fill a ring that nobody reads so that the
- * last death finds room for its sample, and not for all pages.
+ * the last death, which comes behind 121 pages. So a test that knows the length of a sample can fill a ring that nobody reads so that
+ * the last death finds room for its sample, and not for all pages.
  *
  * build: -static -O1
  */

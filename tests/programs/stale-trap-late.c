@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * As stale-trap, but the thread computes when the signal comes: the kernel was entered by an interrupt, as it is by a trap. Only
- * that the frame finds no room tells that it may be none, so the record says neither.
+ * As stale-trap, but the thread computes when the signal comes: the kernel was entered by an interrupt, which looks like a trap. As the
+ * frame finds no room, there may have been no trap, so that the record says neither.
  *
  * expect: exit 139
  * expect: signal SIGSEGV

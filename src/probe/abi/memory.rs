@@ -91,7 +91,7 @@ impl fl_mapping {
         self.flags.0 & flag.0 != 0
     }
 
-    /// The mapping at `address`. `None` means that there is none, or that nobody looked.
+    /// The mapping at `address`. `None` means that there is none, or that it was not looked up.
     pub fn vma(&self) -> Option<&fl_vma> {
         (self.vma.vm_end != 0).then_some(&self.vma)
     }

@@ -7,7 +7,7 @@
  * KIND is what dies, when a line comes: `child`; `orphan`, a child that has lost its parent; `itself`; `thread`, whose first
  * thread has ended. Before that, `plugin FILE` loads FILE, to die in its plugin_touch(); `as NAME` gives the process a name;
  * `decoy FILE` puts FILE in the place of the program when the line comes; `core FOLDER` has a large core written there. `memfd`, `mount FOLDER`, `jail FOLDER` and `overlay FOLDER` execute a copy of the program, with the options
- * after them: in memory, in a mount that nobody else sees, the same below a root of its own, and from an overlay.
+ * after them: in memory, in a mount that no other process sees, the same below a root of its own, and from an overlay.
  *
  * Says `ready`, and `dead` when what was to die is dead; ends with its input.
  */
