@@ -147,7 +147,8 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 }
 
 /* Counts the fault under a new key, and sends what user space needs to name it. */
-static __always_inline void fl_bear(void *context, const struct fl_page_fault *fault, const struct fl_fault_key *key)
+static __always_inline void fl_count_new(void *context, const struct fl_page_fault *fault,
+					 const struct fl_fault_key *key)
 {
 	struct task_struct *task = fault->task;
 	u64 mm = (u64)fl_read(task, mm), one = 1, *count;
@@ -205,7 +206,7 @@ static __always_inline int fl_on_fault(void *context, struct fl_page_fault *faul
 		if (count)
 			*count += 1;
 		else
-			fl_bear(context, fault, &key);
+			fl_count_new(context, fault, &key);
 		if (fl_config.event_each)
 			fl_tell_fault(fault, &key);
 	} else {

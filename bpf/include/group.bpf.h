@@ -120,7 +120,7 @@ static __always_inline void fl_site_add(struct fl_site *site)
 }
 
 /* A new group for the key in fl_group_keys: its id, or the last one's. */
-__noinline int fl_bear_group(void)
+__noinline int fl_new_group(void)
 {
 	struct fl_group_key *key = fl_scratch(&fl_group_keys);
 	struct fl_group *group;
@@ -176,7 +176,7 @@ __noinline int fl_count_group(u64 mm)
 	key->has_code = !!(record->flags & FL_HAS_CODE);
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
 	there = bpf_map_lookup_elem(&fl_group_ids, key);
-	id = there ? *there : (u32)fl_bear_group();
+	id = there ? *there : (u32)fl_new_group();
 	fl_group_add(id & ~FL_GROUP_BORN, bpf_get_current_pid_tgid() >> 32);
 	return id;
 }
