@@ -1,30 +1,29 @@
 //! `faultline agent`: always on. Counts in the kernel, tells every interval, and is silent until then.
 
-mod beside;
-mod executable_memory;
+mod counted;
 mod output;
-mod pagefaults;
-mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use sd_notify::NotifyState;
 
 use crate::crash::{self, Collector, Crash, Decoder};
-use crate::output::{Health, Metrics, Timestamp, boottime_ns, serve};
+use crate::ledger::Ledger as _;
+use crate::memory::executable_memory::Executables;
+use crate::output::{Beside, Health, Metrics, Timestamp, boottime_ns, serve};
+use crate::probe::losses::WRITE_FAILED;
 use crate::probe::{self, crash::Probe};
 use crate::session::{self, Announcement, End, Reader};
 use crate::{pagefault, signal};
-use beside::Beside;
-use executable_memory::ExecMemory;
+use counted::{Counted as _, Interval};
 use output::Output;
-use pagefaults::Pagefaults;
-use signals::Signals;
 
 /// What a user asked for.
 #[derive(Clone, Debug)]
@@ -33,34 +32,45 @@ pub struct Options {
     pub crash: crash::Options,
     /// Between two summaries.
     pub interval: Duration,
-    /// Where `/metrics` is served; None: nowhere.
+    /// Where `/metrics` is served; `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
-    /// What `/metrics` asks of whoever scrapes it: TLS and passwords. `None` means nothing.
+    /// What `/metrics` asks of whoever scrapes it: TLS and passwords. `None`: nothing.
     pub web_config: Option<PathBuf>,
     /// How many executables get a label of their own.
     pub max_executables: usize,
-    /// Count who sends which signal to whom, too; None: not asked for.
+    /// Count who sends which signal to whom, too; `None`: not asked for.
     pub signals: Option<signal::Options>,
-    /// Count page faults, too; None: not asked for.
+    /// Count page faults, too; `None`: not asked for.
     pub pagefaults: Option<pagefault::Options>,
-    /// Count who makes anonymous memory executable, too; None: not asked for.
-    pub exec_memory: Option<probe::memory::Plan>,
+    /// Count who makes anonymous memory executable, too; `None`: not asked for.
+    pub executable_memory: Option<probe::memory::Plan>,
 }
 
 impl Options {
     /// What is counted beside crashes.
-    fn beside(&self, metrics: &Metrics) -> Result<Vec<Box<dyn Beside>>> {
-        let mut all: Vec<Box<dyn Beside>> = Vec::new();
+    fn beside(&self) -> Result<Vec<Box<dyn Interval>>> {
+        let mut all: Vec<Box<dyn Interval>> = Vec::new();
         if let Some(asked) = &self.signals {
-            all.push(Box::new(Signals::start(asked, metrics, self.max_executables)?));
+            let probe = probe::signal::Probe::start(&signal::plan(asked))?;
+            all.push(Box::new(signal::Pairs::new(probe, asked.processes)?));
         }
         if let Some(asked) = &self.pagefaults {
-            all.push(Box::new(Pagefaults::start(asked, metrics, self.max_executables)?));
+            all.push(Box::new(pagefault::Collector::start(asked)?));
         }
-        if let Some(asked) = &self.exec_memory {
-            all.push(Box::new(ExecMemory::start(asked, metrics, self.max_executables)?));
+        if let Some(asked) = &self.executable_memory {
+            all.push(Box::new(Executables::new(probe::memory::Probe::start(asked)?)?));
         }
         Ok(all)
+    }
+
+    fn metrics(&self) -> Result<Metrics> {
+        let beside = Beside {
+            signals: self.signals.is_some(),
+            pagefaults: self.pagefaults.is_some(),
+            executable_memory: self.executable_memory.is_some(),
+        };
+        let since = Timestamp::from_boottime(boottime_ns()?)?;
+        Ok(Metrics::new(since.unix_ns() as f64 / 1e9, self.max_executables, beside))
     }
 }
 
@@ -73,19 +83,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let probe = Probe::start(&crash::plan(&options.crash))?;
     let session = start.attached()?;
     let collector = Collector::new(&probe, Decoder::new(options.crash.clone()), &options.crash)?;
-    let since = Timestamp::from_boottime(boottime_ns()?)?;
-    let metrics = Metrics::new(since.unix_ns() as f64 / 1e9, options.max_executables);
-    let heartbeat = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| watchdog / 3);
+    let metrics = options.metrics()?;
     let health = Health::new(options.interval * 3 + Duration::from_secs(5));
-    let beside = options.beside(&metrics)?;
-    let mut notes: Vec<String> = beside.iter().map(|counted| format!("counting {}", counted.subject())).collect();
+    let beside = options.beside()?;
+    let mut words = Announcement::new(&crash::subject(&options.crash), probe.attached(), probe.build());
+    words.has_names = true;
+    words.watching += &format!(", a summary every {} s", options.interval.as_secs_f64());
+    words.notes = beside.iter().map(|counted| format!("counting {}", counted.subject())).collect();
     if let Some(address) = options.metrics_listen {
         let url = serve(address, options.web_config.as_deref(), metrics.registry(), health.clone())?;
-        notes.push(format!("metrics on {url}"));
+        words.notes.push(format!("metrics on {url}"));
     }
-    let words = Announcement::new(&crash::subject(&options.crash), probe.attached(), probe.build());
-    let watching = format!("{}, a summary every {} s", words.watching, options.interval.as_secs_f64());
-    session.announce(&Announcement { watching, has_names: true, notes, ..words });
+    let heartbeat = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| watchdog / 3);
     let mut agent = Agent {
         collector,
         beside,
@@ -95,9 +104,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         interval: options.interval,
         heartbeat: heartbeat.min(options.interval).max(Duration::from_millis(50)),
         next: Instant::now() + options.interval,
-        summaries: 0,
     };
     agent.measure()?;
+    session.announce(&words);
     notify(&[NotifyState::Ready]);
     session.run(&mut agent)
 }
@@ -110,7 +119,7 @@ fn notify(state: &[NotifyState<'_>]) {
 
 struct Agent<'run> {
     collector: Collector<'run>,
-    beside: Vec<Box<dyn Beside>>,
+    beside: Vec<Box<dyn Interval>>,
     output: Output,
     metrics: Metrics,
     health: Health,
@@ -119,7 +128,33 @@ struct Agent<'run> {
     heartbeat: Duration,
     /// When the next summary is due: on a grid, so that a late one makes none later.
     next: Instant,
-    summaries: u64,
+}
+
+impl Agent<'_> {
+    /// The metrics before anything has come, so that what is counted is there with 0.
+    fn measure(&mut self) -> Result<()> {
+        let look = self.collector.look(false)?;
+        self.collector.measure(&look, &mut self.metrics)
+    }
+
+    fn write(&mut self, records: Vec<Crash>) -> Result<()> {
+        for record in records {
+            if !self.output.write(&record)? {
+                self.collector.lost(WRITE_FAILED, 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn summarize(&mut self, last: bool) -> Result<()> {
+        if self.collector.end(last, &mut self.output, &mut self.metrics)? {
+            self.metrics.add_summary();
+        }
+        for counted in &mut self.beside {
+            counted.end(last, &mut self.output, &mut self.metrics)?;
+        }
+        Ok(())
+    }
 }
 
 impl Reader for Agent<'_> {
@@ -133,7 +168,7 @@ impl Reader for Agent<'_> {
             records.push(record);
             Ok(())
         })?;
-        self.write_records(records)?;
+        self.write(records)?;
         Ok(taken)
     }
 
@@ -168,42 +203,9 @@ impl Reader for Agent<'_> {
             records.push(record);
             Ok(())
         })?;
-        self.write_records(records)?;
+        self.write(records)?;
         self.summarize(true)?;
         let lost = self.collector.lost_any()?;
         Ok(End { tally: None, lost, incomplete: lost })
-    }
-}
-
-impl Agent<'_> {
-    fn write_records(&mut self, records: Vec<Crash>) -> Result<()> {
-        for record in records {
-            if !self.output.write(&record)? {
-                self.collector.lost("write_failed", 1);
-            }
-        }
-        Ok(())
-    }
-
-    fn summarize(&mut self, last: bool) -> Result<()> {
-        let (look, summary) = self.collector.summary(last)?;
-        if self.output.write(&summary)? {
-            self.collector.commit(&look);
-            self.summaries += 1;
-        } else if last {
-            bail!("failed to write the last summary: {} signals are told nowhere", summary.deliveries.matched);
-        }
-        for counted in &mut self.beside {
-            counted.tell(last, &mut self.output, &self.metrics)?;
-        }
-        self.measure()
-    }
-
-    /// Brings the metrics up to date.
-    fn measure(&mut self) -> Result<()> {
-        let mut totals = self.collector.totals()?;
-        totals.summaries = self.summaries;
-        self.metrics.update(&totals);
-        Ok(())
     }
 }

@@ -30,6 +30,7 @@ mod flags;
 pub mod fuzz;
 pub mod hex;
 pub mod host;
+pub mod ledger;
 pub mod memory;
 pub mod options;
 pub mod output;

@@ -59,8 +59,8 @@ pub struct AgentArgs {
     pagefaults: bool,
 
     /// Count who makes anonymous memory executable, too
-    #[arg(long)]
-    exec_memory: bool,
+    #[arg(long = "exec-memory")]
+    executable_memory: bool,
 
     #[command(flatten)]
     symbols: Symbols,
@@ -83,7 +83,7 @@ impl From<AgentArgs> for Options {
         Self {
             signals: args.watch_signals.then(|| signal::counting(beside.clone(), args.interval)),
             pagefaults: args.pagefaults.then(|| pagefault::counting(beside.clone(), args.interval)),
-            exec_memory: args.exec_memory.then(|| memory::counting(beside)),
+            executable_memory: args.executable_memory.then(|| memory::counting(beside)),
             crash: crash::Options {
                 common,
                 signals: args.signals.signal,

@@ -9,6 +9,7 @@ use super::ledger::{Ledger, Look};
 use super::stacks::Stacks;
 use super::{Decoder, Options, Recorded};
 use crate::evidence::Evidence;
+use crate::ledger;
 use crate::output::{Timestamp, Totals, boottime_ns};
 use crate::probe::abi::Sample;
 use crate::probe::crash::Probe;
@@ -142,35 +143,21 @@ impl<'run> Collector<'run> {
         Ok(groups)
     }
 
-    /// Looks at all groups: what came since the last look that was committed.
+    /// All numbers of a look since the start, for metrics.
     ///
     /// # Errors
-    /// Where a map or a clock can't be read.
-    pub fn summary(&self, last: bool) -> Result<(Look, Summary)> {
-        let counters = self.counters()?;
-        let look = Look { boottime_ns: boottime_ns()?, groups: self.groups(&counters)?, counters };
-        let summary = self.ledger.summarize(&look, last, |id| self.probe.stack(id))?;
-        Ok((look, summary))
-    }
-
-    /// All numbers since the start, for metrics.
-    ///
-    /// # Errors
-    /// Where a map or a clock can't be read.
-    pub fn totals(&self) -> Result<Totals> {
-        let counters = self.counters()?;
-        let groups = self.groups(&counters)?;
-        let losses = counters.losses.with(GROUP_TABLE_FULL, groups.other);
+    /// Where a clock can't be read.
+    pub fn totals(&self, look: &Look) -> Result<Totals> {
+        let groups = &look.groups;
         let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();
         let last_ns = groups.named.iter().filter(is_fatal).map(|group| group.facts.last_ns).max();
         let last = last_ns.map(Timestamp::from_boottime).transpose()?;
         Ok(Totals {
             groups: groups.named.iter().map(|group| self.ledger.total(group)).collect(),
             groups_limit: self.probe.group_limit(),
-            filtered: counters.filtered,
-            dropped: losses.dropped().collect(),
+            filtered: look.counters.filtered,
+            dropped: look.losses().dropped().collect(),
             last_crash: last.map(|moment| (moment.unix_ns() / 1000) as f64 / 1e6),
-            summaries: 0,
         })
     }
 
@@ -181,10 +168,24 @@ impl<'run> Collector<'run> {
     pub fn lost_any(&self) -> Result<bool> {
         Ok(self.counters()?.losses.with(GROUP_TABLE_FULL, self.probe.groups()?.other).lost_any())
     }
+}
 
-    /// The summary of this look has reached its reader.
-    pub fn commit(&mut self, look: &Look) {
-        self.ledger.commit(look);
+impl ledger::Ledger for Collector<'_> {
+    type Look = Look;
+    type Summary = Summary;
+
+    fn look(&mut self, last: bool) -> Result<Look> {
+        let counters = self.counters()?;
+        Ok(Look { boottime_ns: boottime_ns()?, groups: self.groups(&counters)?, counters, last })
+    }
+
+    fn tell(&mut self, look: &Look) -> Result<Summary> {
+        self.ledger.summarize(look, |id| self.probe.stack(id))
+    }
+
+    fn commit(&mut self, look: Look) -> Result<()> {
+        self.ledger.commit(&look);
+        Ok(())
     }
 }
 

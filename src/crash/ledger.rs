@@ -36,11 +36,13 @@ pub struct Look {
     pub counters: Counters,
     /// CLOCK_BOOTTIME, nanoseconds.
     pub boottime_ns: u64,
+    /// The run is over.
+    pub last: bool,
 }
 
 impl Look {
     /// Everything that was lost since the start.
-    fn losses(&self) -> Losses {
+    pub(super) fn losses(&self) -> Losses {
         self.counters.losses.with(GROUP_TABLE_FULL, self.groups.other)
     }
 }
@@ -102,17 +104,12 @@ impl Ledger {
         self.known.entry(group).or_insert(identity);
     }
 
-    /// The summary of what came since the last one that was told. `last`: with all groups there were. `stack`: a group's
-    /// exemplar, for those without a sample.
+    /// The summary of what came since the last one that was told, with all groups there were if it is the last one. `stack`: a
+    /// group's exemplar, for those without a sample.
     ///
     /// # Errors
     /// Where the clocks can't be read.
-    pub fn summarize(
-        &self,
-        look: &Look,
-        last: bool,
-        stack: impl Fn(i32) -> Result<Vec<StackFrame>>,
-    ) -> Result<Summary> {
+    pub fn summarize(&self, look: &Look, stack: impl Fn(i32) -> Result<Vec<StackFrame>>) -> Result<Summary> {
         let mut groups = Vec::new();
         for group in &look.groups.named {
             let told = self.told.counts.get(&group.id).map_or(&[][..], Vec::as_slice);
@@ -121,7 +118,7 @@ impl Ledger {
                 .map(|(cpu, &count)| (cpu, count.saturating_sub(told.get(cpu as usize).copied().unwrap_or(0))))
                 .filter(|(_, count)| *count != 0)
                 .collect();
-            if last || !cpus.is_empty() {
+            if look.last || !cpus.is_empty() {
                 groups.push(self.describe(group, cpus, &stack)?);
             }
         }
@@ -139,7 +136,7 @@ impl Ledger {
             interval_seconds: (nanoseconds / 1_000_000) as f64 / 1000.0,
             kernel: self.kernel.clone(),
             boot_id: self.boot_id.clone(),
-            last,
+            last: look.last,
             groups,
             // Not the kernel's counter, which has moved on while the groups were read: the same look's sum.
             deliveries: Deliveries {
@@ -158,6 +155,7 @@ impl Ledger {
         let exe = self.known.get(&group.id).and_then(|identity| identity.exe.as_deref());
         let file =
             exe.and_then(|path| path.rsplit('/').next()).map(|name| name.trim_end_matches(" (deleted)").to_owned());
+        let disposition = Disposition::from(key.disposition);
         GroupTotal {
             id: group.id,
             signal: signal_name(signal),
@@ -166,7 +164,8 @@ impl Ledger {
                 0 => String::new(),
                 _ => named(code_name(signal, key.si_code)),
             },
-            disposition: Disposition::from(key.disposition),
+            disposition: disposition.word(),
+            is_death: disposition.is_death(),
             executable: file.unwrap_or_else(|| lossy(&key.comm.map(|byte| byte as u8))),
             count: group.total(),
         }
@@ -287,6 +286,7 @@ mod tests {
                 ..Counters::default()
             },
             boottime_ns: 2_000_000_000,
+            last: false,
         }
     }
 
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn everything_adds_up() {
-        let summary = ledger().summarize(&look(vec![group(0, &[3, 0]), group(1, &[1, 5])], 4), false, none).unwrap();
+        let summary = ledger().summarize(&look(vec![group(0, &[3, 0]), group(1, &[1, 5])], 4), none).unwrap();
         assert_eq!(summary.deliveries, Deliveries { matched: 13, filtered: 7 });
         assert!(summary.adds_up());
         assert_eq!(summary.interval_seconds, 1.0);
@@ -317,7 +317,7 @@ mod tests {
         let first = look(vec![group(0, &[3]), group(1, &[1])], 4);
         ledger.commit(&first);
         let second = Look { boottime_ns: 3_500_000_000, ..look(vec![group(0, &[5]), group(1, &[1])], 4) };
-        let summary = ledger.summarize(&second, false, none).unwrap();
+        let summary = ledger.summarize(&second, none).unwrap();
         assert_eq!(summary.groups.len(), 1, "only those with events");
         assert_eq!((summary.groups[0].count, summary.groups[0].total), (2, 5));
         assert_eq!((summary.deliveries.matched, summary.losses["group_table_full"]), (2, 0));
@@ -328,8 +328,8 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_told_with_the_next() {
         let ledger = ledger();
-        ledger.summarize(&look(vec![group(0, &[3])], 0), false, none).unwrap();
-        let next = ledger.summarize(&look(vec![group(0, &[4])], 0), false, none).unwrap();
+        ledger.summarize(&look(vec![group(0, &[3])], 0), none).unwrap();
+        let next = ledger.summarize(&look(vec![group(0, &[4])], 0), none).unwrap();
         assert_eq!(next.groups[0].count, 4);
     }
 
@@ -338,7 +338,7 @@ mod tests {
         let mut ledger = ledger();
         let all = look(vec![group(0, &[3])], 0);
         ledger.commit(&all);
-        let summary = ledger.summarize(&all, true, none).unwrap();
+        let summary = ledger.summarize(&Look { last: true, ..all }, none).unwrap();
         assert!(summary.last && summary.adds_up());
         assert_eq!((summary.groups[0].count, summary.groups[0].total), (0, 3));
     }
@@ -349,13 +349,13 @@ mod tests {
         let named = Identity { signature: "abc".to_owned(), exe: None, build_id: None, frames: Vec::new() };
         ledger.learn(0, named);
         let stack = |_: i32| Ok(vec![StackFrame { build_id: [1; 20], offset: 0x1139 }]);
-        let summary = ledger.summarize(&look(vec![group(0, &[2]), group(1, &[1])], 0), false, stack).unwrap();
+        let summary = ledger.summarize(&look(vec![group(0, &[2]), group(1, &[1])], 0), stack).unwrap();
         assert_eq!(summary.groups[0].signature.as_deref(), Some("abc"));
         let place = Place::Build { build_id: "01".repeat(20), offset: 0x1139 };
         let wanted = signature("SIGSEGV", Some("SEGV_MAPERR"), Some("00"), &[place]);
         assert_eq!(summary.groups[1].signature, Some(wanted), "the same as a sample's");
         assert_eq!(summary.groups[1].place(), "offset 0x1139");
-        let unknown = ledger.summarize(&look(vec![group(2, &[1])], 0), false, none).unwrap();
+        let unknown = ledger.summarize(&look(vec![group(2, &[1])], 0), none).unwrap();
         assert_eq!(unknown.groups[0].signature, None, "neither sample nor stack");
     }
 

@@ -107,11 +107,7 @@ impl Reading<'_> {
     fn summarize(&mut self, last: bool) -> Result<()> {
         // What names the groups first.
         self.drain()?;
-        let (look, summary) = self.collector.summary(last)?;
-        self.writer.write(&summary)?;
-        self.writer.flush()?;
-        self.collector.commit(&look);
-        Ok(())
+        self.writer.report(&mut self.collector, last)
     }
 }
 

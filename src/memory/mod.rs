@@ -1,11 +1,11 @@
 //! `faultline memory`: memory that becomes executable, and what was in it. As a library: [`Tracer`].
 
-pub mod alert;
 mod arguments;
 mod collect;
 mod cover;
 mod dump;
 mod elf;
+pub mod executable_memory;
 mod record;
 mod space;
 mod target;
@@ -91,7 +91,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let session = start.attached()?;
     session.announce(&Announcement::new(&subject(options), probe.attached(), probe.build()));
     if options.watch_all {
-        return session.run(&mut alert::Reading::new(&probe, writer, options.interval)?);
+        return session.run(&mut executable_memory::Reading::new(&probe, writer, options.interval)?);
     }
     let limits = Limits { pages: options.reads_pages(), max_bytes: options.max_bytes };
     let collector = Collector::new(&probe, limits)?;

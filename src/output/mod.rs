@@ -2,13 +2,9 @@
 
 mod call;
 mod crash;
-mod executable_metrics;
 mod metrics;
-mod names;
-mod pagefault_metrics;
 mod pipe;
 mod server;
-mod signal_metrics;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -18,17 +14,19 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::ledger::{self, Ledger};
 use pipe::Pipe;
 
 pub use crate::record::SCHEMA;
 pub use crate::text::{escape, lossy};
 pub use crate::time::{Timestamp, boottime_ns};
 pub(crate) use crash::frame_place;
-pub use executable_metrics::ExecutableMetrics;
-pub use metrics::{GroupTotal, Metrics, Totals};
-pub use pagefault_metrics::PagefaultMetrics;
+#[cfg(test)]
+pub(crate) use metrics::SENT_SERIES_MAX;
+pub use metrics::{
+    Beside, Dropped, ExecutableLabels, FaultLabels, GroupTotal, Metrics, ProcessLabels, SentLabels, Totals,
+};
 pub use server::{Health, serve};
-pub use signal_metrics::SignalMetrics;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -173,6 +171,15 @@ impl Writer {
             }
         }
         result.with_context(|| format!("failed to write {}", self.name()))
+    }
+
+    /// Writes one interval of a ledger.
+    ///
+    /// # Errors
+    /// As [`Writer::write`], and where the ledger can't be read.
+    pub fn report(&mut self, ledger: &mut impl Ledger, last: bool) -> Result<()> {
+        let write = |summary: &_| self.write(summary).and_then(|()| self.flush()).map(|()| true);
+        ledger::report(ledger, last, |_, _| Ok(()), write).map(drop)
     }
 
     /// Writes what is buffered.

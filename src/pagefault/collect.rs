@@ -14,10 +14,11 @@ use super::record::{Fault, Faults, Group, Kind, Omitted, Summary, by_name};
 use super::table::Table;
 use super::{Options, flame, plan};
 use crate::host;
-use crate::output::{Format, SCHEMA, Timestamp, boottime_ns};
+use crate::ledger::Ledger;
+use crate::output::{FaultLabels, Format, ProcessLabels, SCHEMA, Timestamp, boottime_ns};
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
 use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, STACK_TABLE_FULL};
-use crate::probe::pagefault::{By, Counters, Probe};
+use crate::probe::pagefault::{By, Counters, Counts, Probe};
 use crate::probe::{Losses, Ring, Shown};
 use crate::session::BATCH;
 use crate::symbol::DebugFolders;
@@ -48,22 +49,23 @@ pub struct Collector {
     /// The counters at the last look, and when the interval began.
     counters: Counters,
     counters_before: Counters,
-    /// Of all intervals that were told.
-    matched_total: u64,
-    full_total: u64,
+    /// Faults in a group, and those that found no place in our table: of all intervals that were told.
+    matched_before: u64,
+    full_before: u64,
 }
 
-/// Faults that differ by these only, since the last look: what metrics are made of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Labels {
-    /// The process's name; empty: not known.
-    pub comm: String,
-    /// `user`, `kernel`
-    pub mode: &'static str,
-    /// `read`, `write`, `execute`; empty: the hook doesn't tell.
-    pub access: &'static str,
-    /// `not_present`, `protection`; empty: the hook doesn't tell.
-    pub cause: &'static str,
+/// What came since the look before.
+pub struct Look {
+    faults: HashMap<FaultLabels, u64>,
+    majors: HashMap<ProcessLabels, u64>,
+    last: bool,
+}
+
+impl Look {
+    /// For metrics: faults, and the major ones among them.
+    pub fn grown(&self) -> (&HashMap<FaultLabels, u64>, &HashMap<ProcessLabels, u64>) {
+        (&self.faults, &self.majors)
+    }
 }
 
 impl Collector {
@@ -93,8 +95,8 @@ impl Collector {
             until_ns: now,
             counters: Counters::default(),
             counters_before: Counters::default(),
-            matched_total: 0,
-            full_total: 0,
+            matched_before: 0,
+            full_before: 0,
         })
     }
 
@@ -139,12 +141,11 @@ impl Collector {
         Ok(taken)
     }
 
-    /// Moves what was counted from the kernel's table to ours, and learns what it stands for. Returns what was new, and the
-    /// major ones among it.
+    /// Moves what was counted from the kernel's table to ours, and learns what it stands for. Returns what was new.
     ///
     /// # Errors
     /// As [`Collector::take`].
-    pub fn drain(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<[HashMap<Labels, u64>; 2]> {
+    pub fn drain(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<Counts> {
         let counts = self.probe.drain()?;
         for _ in 0..LAST_BATCHES {
             if self.take(&mut write)? < BATCH {
@@ -159,21 +160,19 @@ impl Collector {
         self.names.ask(&self.probe, pids.into_iter(), hashes.into_iter())?;
         self.table.add(&counts, is_alive, |pid| self.names.comm(pid));
         self.counters = self.probe.counters()?;
-        Ok([self.labelled(&counts.faults), self.labelled(&counts.majors)])
+        Ok(counts)
     }
 
-    fn labelled(&self, counts: &[(fl_fault_key, u64)]) -> HashMap<Labels, u64> {
-        let mut sums = HashMap::new();
-        for (key, count) in counts {
-            let Kind { mode, access, cause, .. } = Kind::new(self.probe.way(), key.mode, key.error_code, 0);
-            let comm = self.names.comm(key.tgid).unwrap_or_default();
-            let labels = Labels { comm, mode, access: access.unwrap_or_default(), cause: cause.unwrap_or_default() };
-            *sums.entry(labels).or_default() += count;
-        }
-        sums
+    fn comm(&self, key: &fl_fault_key) -> String {
+        self.names.comm(key.tgid).unwrap_or_default()
     }
 
-    /// What the interval that ends now has had. Call [`Collector::commit`] when it was written: else the next one has it, too.
+    fn labels(&self, key: &fl_fault_key) -> FaultLabels {
+        let Kind { mode, access, cause, .. } = Kind::new(self.probe.way(), key.mode, key.error_code, 0);
+        FaultLabels { comm: self.comm(key), mode, access: access.unwrap_or_default(), cause: cause.unwrap_or_default() }
+    }
+
+    /// What the interval that ends now has had. Call [`Collector::begin`] when it was written: else the next one has it, too.
     ///
     /// # Errors
     /// Where a time can't be told.
@@ -223,9 +222,9 @@ impl Collector {
     }
 
     /// The summary was written: another interval begins where it ended.
-    pub fn commit(&mut self, summary: &Summary) {
-        self.matched_total += summary.faults.matched;
-        self.full_total += summary.losses.values().sum::<u64>();
+    pub fn begin(&mut self) {
+        self.matched_before += self.table.count();
+        self.full_before += self.table.full();
         self.from_ns = self.until_ns;
         self.table.begin();
         self.counters_before = self.counters;
@@ -239,11 +238,9 @@ impl Collector {
         flame::draw(to, path, &self.table, &mut self.names)
     }
 
-    /// What was lost since the start, of faults as far as they were told.
+    /// What was lost since the start.
     pub fn losses(&self) -> Losses {
-        let in_kernel = self.counters.losses;
-        let of_ours = self.full_total.saturating_sub(in_kernel.get(GROUP_TABLE_FULL));
-        in_kernel.with(GROUP_TABLE_FULL, of_ours)
+        self.counters.losses.with(GROUP_TABLE_FULL, self.full_before + self.table.full())
     }
 
     /// Was anything lost that counts for `--strict`?
@@ -253,14 +250,44 @@ impl Collector {
 
     /// The counters in one line.
     pub fn tally(&self) -> String {
+        let full = self.losses().get(GROUP_TABLE_FULL);
         format!(
             "{} page faults matched, {} of them in no group, {} filtered out in the kernel; {} records; lost: {}",
-            self.matched_total,
-            self.full_total,
+            self.matched_before + self.table.count() + full,
+            full,
             self.counters.filtered,
             self.counters.events,
             self.counters.losses.line()
         )
+    }
+}
+
+impl Ledger for Collector {
+    type Look = Look;
+    type Summary = Summary;
+
+    fn look(&mut self, last: bool) -> Result<Look> {
+        if last {
+            self.detach();
+        }
+        let counts = self.drain(|_| Ok(()))?;
+        let mut look = Look { faults: HashMap::new(), majors: HashMap::new(), last };
+        for (key, count) in &counts.faults {
+            *look.faults.entry(self.labels(key)).or_default() += count;
+        }
+        for (key, count) in &counts.majors {
+            *look.majors.entry(ProcessLabels { comm: self.comm(key) }).or_default() += count;
+        }
+        Ok(look)
+    }
+
+    fn tell(&mut self, look: &Look) -> Result<Summary> {
+        self.summary(look.last)
+    }
+
+    fn commit(&mut self, _look: Look) -> Result<()> {
+        self.begin();
+        Ok(())
     }
 }
 

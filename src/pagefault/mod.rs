@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use collect::{Collector, Labels};
+pub use collect::{Collector, Look};
 pub use record::{Fault, Faults, File, Group, Kind, Mapping, Omitted, Summary};
 
 use crate::options::Common;
@@ -133,7 +133,7 @@ impl Reading<'_> {
         let summary = self.collector.summary(last)?;
         self.writer.write(&summary)?;
         self.writer.flush()?;
-        self.collector.commit(&summary);
+        self.collector.begin();
         Ok(())
     }
 }

@@ -194,6 +194,16 @@ mod tests {
     }
 
     #[test]
+    fn an_interval_that_could_not_be_told_is_part_of_the_next() {
+        let mut table = Table::default();
+        add(&mut table, &counts(&[(key(1, 0), 5)]));
+        assert_eq!(table.sorted(false)[0].1.count, 5, "told, but not written: no interval begins");
+        add(&mut table, &counts(&[(key(1, 0), 2), (key(2, 0), 1)]));
+        assert_eq!(table.count(), 8);
+        assert_eq!(table.sorted(false)[0].1.count, 7);
+    }
+
+    #[test]
     fn epochs_are_one_cell() {
         let mut table = Table::default();
         add(&mut table, &counts(&[(key(1, 0), 5), (fl_fault_key { epoch: 1, ..key(1, 0) }, 1)]));

@@ -15,7 +15,7 @@ use anyhow::Result;
 
 pub use decode::{Decoder, Told};
 pub use record::{Exec, Exit, Fork, Sender, Signal, Target};
-pub use summary::{PairLedger, PairLook, PairRow, PairTotal, SignalSummary};
+pub use summary::{PairLook, PairRow, Pairs, SignalSummary};
 
 use crate::options::Common;
 use crate::output::Writer;
@@ -87,7 +87,7 @@ struct Reading<'run> {
     /// The time between two summaries.
     summary: Option<Duration>,
     /// `None` means that each signal has a record.
-    ledger: Option<PairLedger>,
+    pairs: Option<Pairs<&'run Probe>>,
     writer: Writer,
 }
 
@@ -96,8 +96,8 @@ impl<'run> Reading<'run> {
         let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
         let into = samples.clone();
         let ring = probe.ring(move |sample| into.borrow_mut().push(sample))?;
-        let ledger = options.summary.map(|_| PairLedger::new(options.processes)).transpose()?;
-        Ok(Self { probe, ring, samples, decoder: Decoder::new(), summary: options.summary, ledger, writer })
+        let pairs = options.summary.map(|_| Pairs::new(probe, options.processes)).transpose()?;
+        Ok(Self { probe, ring, samples, decoder: Decoder::new(), summary: options.summary, pairs, writer })
     }
 
     /// Takes one batch and writes the records whose order is certain; returns how many samples there were.
@@ -121,12 +121,7 @@ impl<'run> Reading<'run> {
     }
 
     fn summarize(&mut self, last: bool) -> Result<()> {
-        let Some(ledger) = &mut self.ledger else { return Ok(()) };
-        let look = PairLook::take(self.probe, None)?;
-        self.writer.write(&ledger.summarize(&look, last)?)?;
-        self.writer.flush()?;
-        ledger.commit(&look);
-        Ok(())
+        self.pairs.as_mut().map_or(Ok(()), |pairs| self.writer.report(pairs, last))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who sent what to whom, how often: the kernel's table of pairs, told every interval.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
@@ -8,7 +9,8 @@ use serde::Serialize;
 
 use super::decode::result_word;
 use crate::host;
-use crate::output::{Record, SCHEMA, Timestamp, boottime_ns, escape, lossy};
+use crate::ledger::Ledger;
+use crate::output::{Dropped, Record, SCHEMA, SentLabels, Timestamp, boottime_ns, escape, lossy};
 use crate::probe::Shown;
 use crate::probe::abi::signal::fl_result;
 use crate::probe::losses::PAIR_TABLE_FULL;
@@ -76,7 +78,7 @@ pub struct PairRow {
 type Key = (u8, u8, u8, [u8; 16], [u8; 16]);
 
 /// What was told last.
-pub struct PairLedger {
+struct PairLedger {
     host: String,
     kernel: String,
     boot_id: Option<String>,
@@ -92,8 +94,11 @@ pub struct PairLedger {
 #[derive(Clone, Debug)]
 pub struct PairLook {
     pairs: Vec<Pair>,
+    /// What each pair has had since the look before.
+    grown: Vec<u64>,
     counters: Counters,
     boottime_ns: u64,
+    last: bool,
 }
 
 fn key(pair: &Pair) -> Key {
@@ -102,60 +107,92 @@ fn key(pair: &Pair) -> Key {
 }
 
 impl PairLook {
-    /// Looks now. The table is read anew only where the counters say that something came since `earlier`.
-    ///
-    /// # Errors
-    /// Where a map or a clock can't be read.
-    pub fn take(probe: &Probe, earlier: Option<&Self>) -> Result<Self> {
-        let counters = probe.counters()?;
-        let pairs = match earlier.filter(|earlier| earlier.counters.signals == counters.signals) {
-            Some(earlier) => earlier.pairs.clone(),
-            None => probe.pairs()?,
-        };
-        Ok(Self { counters, pairs, boottime_ns: boottime_ns()? })
-    }
-
-    /// All rows: signal, sender, target, result, count since the start.
-    pub fn totals(&self) -> impl Iterator<Item = PairTotal> {
-        self.pairs.iter().map(|pair| {
-            let (signal, result, has_sender, sender, target) = key(pair);
-            PairTotal {
-                signal: signal_name(u32::from(signal)),
-                sender: (has_sender != 0).then(|| lossy(&sender)),
-                target: lossy(&target),
-                result: result_word(fl_result(u32::from(result))),
-                count: pair.count,
-            }
+    /// What came since the look before, for metrics.
+    pub fn grown(&self) -> impl Iterator<Item = (SentLabels, u64)> {
+        self.pairs.iter().zip(&self.grown).filter(|(_, count)| **count != 0).map(|(pair, count)| {
+            let Names { signal, sender, target, result } = Names::of(pair);
+            (SentLabels::new(signal, sender, target, result), *count)
         })
     }
 
-    /// What was lost and left out.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// What was lost on the way since the start, for metrics.
+    pub fn dropped(&self) -> impl Iterator<Item = Dropped> {
+        self.counters.losses.dropped()
     }
 }
 
-/// One row's number since the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PairTotal {
-    /// `SIGTERM`.
-    pub signal: String,
-    /// As in [`PairRow`].
-    pub sender: Option<String>,
-    /// As in [`PairRow`].
-    pub target: String,
-    /// As in [`PairRow`].
-    pub result: Option<&'static str>,
-    /// Since the start.
-    pub count: u64,
+/// A pair's key in words.
+struct Names {
+    signal: String,
+    sender: Option<String>,
+    target: String,
+    result: Option<&'static str>,
 }
 
-impl PairLedger {
-    /// A ledger that begins now. `processes`: tell of forks, execs and exits, too.
+impl Names {
+    fn of(pair: &Pair) -> Self {
+        let (signal, result, has_sender, sender, target) = key(pair);
+        Self {
+            signal: signal_name(u32::from(signal)),
+            sender: (has_sender != 0).then(|| lossy(&sender)),
+            target: lossy(&target),
+            result: result_word(fl_result(u32::from(result))),
+        }
+    }
+}
+
+/// The kernel's table of pairs, told every interval.
+pub struct Pairs<P: Borrow<Probe>> {
+    probe: P,
+    ledger: PairLedger,
+    /// The pairs of the last look, and how many signals they had been.
+    seen: (Vec<Pair>, u64),
+}
+
+impl<P: Borrow<Probe>> Pairs<P> {
+    /// Begins now. `processes`: tell of forks, execs and exits, too.
     ///
     /// # Errors
     /// Where the clocks can't be read.
-    pub fn new(processes: bool) -> Result<Self> {
+    pub fn new(probe: P, processes: bool) -> Result<Self> {
+        Ok(Self { probe, ledger: PairLedger::new(processes)?, seen: (Vec::new(), 0) })
+    }
+
+    /// The probe that is read.
+    pub fn probe(&self) -> &Probe {
+        self.probe.borrow()
+    }
+}
+
+impl<P: Borrow<Probe>> Ledger for Pairs<P> {
+    type Look = PairLook;
+    type Summary = SignalSummary;
+
+    /// The table is read anew only where the counters say that something came, and for the last time in any case.
+    fn look(&mut self, last: bool) -> Result<PairLook> {
+        let probe = self.probe.borrow();
+        let counters = probe.counters()?;
+        let (seen, signals) = &self.seen;
+        let pairs = if counters.signals == *signals && !last { seen.clone() } else { probe.pairs()? };
+        let before: HashMap<Key, u64> = seen.iter().map(|pair| (key(pair), pair.count)).collect();
+        let grown = |pair: &Pair| pair.count.saturating_sub(before.get(&key(pair)).copied().unwrap_or(0));
+        let grown = pairs.iter().map(grown).collect();
+        self.seen = (pairs.clone(), counters.signals);
+        Ok(PairLook { pairs, grown, counters, boottime_ns: boottime_ns()?, last })
+    }
+
+    fn tell(&mut self, look: &PairLook) -> Result<SignalSummary> {
+        self.ledger.summarize(look)
+    }
+
+    fn commit(&mut self, look: PairLook) -> Result<()> {
+        self.ledger.commit(&look);
+        Ok(())
+    }
+}
+
+impl PairLedger {
+    fn new(processes: bool) -> Result<Self> {
         let boottime_ns = boottime_ns()?;
         Ok(Self {
             host: host::name(),
@@ -169,20 +206,18 @@ impl PairLedger {
         })
     }
 
-    /// What came since the last summary that was told. `last`: with all pairs there were.
-    ///
-    /// # Errors
-    /// Where the clocks can't be read.
-    pub fn summarize(&self, look: &PairLook, last: bool) -> Result<SignalSummary> {
+    /// What came since the last summary that was told, with all pairs there were if it is the last one.
+    fn summarize(&self, look: &PairLook) -> Result<SignalSummary> {
         let mut pairs = Vec::new();
-        for (pair, total) in look.pairs.iter().zip(look.totals()) {
+        for pair in &look.pairs {
             let count = pair.count.saturating_sub(self.told.get(&key(pair)).copied().unwrap_or(0));
-            if count == 0 && !last {
+            if count == 0 && !look.last {
                 continue;
             }
-            let PairTotal { signal, sender, target, result, count: total } = total;
+            let Names { signal, sender, target, result } = Names::of(pair);
             let (first_seen, last_seen) =
                 (Timestamp::from_boottime(pair.first_ns)?, Timestamp::from_boottime(pair.last_ns)?);
+            let total = pair.count;
             pairs.push(PairRow { signal, sender, target, result, count, total, first_seen, last_seen });
         }
         pairs.sort_by(|a, b| b.count.cmp(&a.count).then(b.total.cmp(&a.total)).then(a.target.cmp(&b.target)));
@@ -198,7 +233,7 @@ impl PairLedger {
             interval_seconds: (nanoseconds / 1_000_000) as f64 / 1000.0,
             kernel: self.kernel.clone(),
             boot_id: self.boot_id.clone(),
-            last,
+            last: look.last,
             pairs,
             // Not the kernel's counter, which has moved on while the table was read: the same look's sum.
             deliveries: Deliveries {
@@ -210,8 +245,7 @@ impl PairLedger {
         })
     }
 
-    /// The summary of this look has reached its reader.
-    pub fn commit(&mut self, look: &PairLook) {
+    fn commit(&mut self, look: &PairLook) {
         self.told = look.pairs.iter().map(|pair| (key(pair), pair.count)).collect();
         self.counters = look.counters;
         self.boottime_ns = look.boottime_ns;
@@ -271,5 +305,37 @@ impl SignalSummary {
         }
         let losses: Vec<String> = self.losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         writeln!(to, "  In no pair: {}", losses.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::Losses;
+    use crate::probe::abi::signal::fl_pair;
+    use crate::probe::losses::SIGNAL;
+
+    fn pair(signal: u8, count: u64) -> Pair {
+        Pair { key: fl_pair { signal, ..fl_pair::default() }, count, first_ns: 1, last_ns: 2 }
+    }
+
+    fn look(pairs: Vec<Pair>, table_full: u64) -> PairLook {
+        let losses = Losses::none(&SIGNAL).with(PAIR_TABLE_FULL, table_full);
+        let counters = Counters { losses, ..Counters::default() };
+        PairLook { grown: vec![0; pairs.len()], pairs, counters, boottime_ns: 2_000_000_000, last: false }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_with_the_next() {
+        let mut ledger = PairLedger::new(false).unwrap();
+        let first = ledger.summarize(&look(vec![pair(15, 3)], 1)).unwrap();
+        assert_eq!((first.deliveries.matched, first.pairs[0].count), (4, 3));
+        let second = look(vec![pair(15, 5), pair(9, 1)], 2);
+        let told = ledger.summarize(&second).unwrap();
+        assert_eq!((told.deliveries.matched, told.losses[PAIR_TABLE_FULL]), (8, 2));
+        ledger.commit(&second);
+        let third = ledger.summarize(&look(vec![pair(15, 6), pair(9, 1)], 2)).unwrap();
+        assert_eq!((third.deliveries.matched, third.pairs.len()), (1, 1));
+        assert_eq!((third.pairs[0].count, third.pairs[0].total), (1, 6));
     }
 }

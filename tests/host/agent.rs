@@ -1,5 +1,6 @@
 //! `faultline agent`: its records, its metrics, and the failures that it survives.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -66,12 +67,20 @@ impl Agent {
         }
     }
 
-    pub(crate) fn stop(self) -> Output {
+    pub(crate) fn stop(mut self) -> Output {
         self.signal("TERM");
-        let Self { child, mut stderr, .. } = self;
-        let mut output = child.wait_with_output().unwrap();
-        stderr.read_to_end(&mut output.stderr).unwrap();
-        output
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        self.child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+        self.stderr.read_to_end(&mut stderr).unwrap();
+        Output { status: self.child.wait().unwrap(), stdout, stderr }
+    }
+}
+
+/// A test that failed leaves no agent behind.
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -230,6 +239,138 @@ fn executable_memory_is_counted_when_asked() {
     let told: Vec<&Value> = records.iter().filter(|record| record["type"] == "executable_memory").collect();
     assert_eq!(told.iter().map(|record| record["calls"].as_u64().unwrap()).sum::<u64>(), 10, "{told:#?}");
     assert_eq!(told.last().unwrap()["final"], true);
+}
+
+/// The rows of the tables of docs/fleet.md before `end` that begin with a cell that `cell` takes.
+fn guide<T>(end: &str, cell: impl Fn(&[&str]) -> Option<T>) -> Vec<T> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/fleet.md")).unwrap();
+    let (text, _) = text.split_once(end).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.filter_map(|row| cell(&row.split('|').map(str::trim).skip(1).collect::<Vec<_>>())).collect()
+}
+
+/// Name and labels of a series: `name{label="value",...} 1`.
+fn series(line: &str) -> (String, Vec<(String, String)>) {
+    let (series, _) = line.rsplit_once(' ').unwrap();
+    let Some((name, labels)) = series.split_once('{') else { return (series.to_owned(), Vec::new()) };
+    let labels = labels.trim_end_matches("\"}").split("\",").filter(|label| !label.is_empty());
+    let pair = |label: &str| label.split_once("=\"").map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
+    (name.to_owned(), labels.map(pair).collect())
+}
+
+/// docs/fleet.md, the alert rules and the dashboard name what an agent with all switches exports, and no more.
+#[test]
+fn the_guide_has_every_series_and_loss_of_a_running_agent() {
+    let scratch = Scratch::new();
+    let pages = crate::harness::named(&scratch, "memory-pages", "agent-doc-m-8e");
+    let agent = Agent::start(&[&ALL[..], &["--interval", "0.2", "-n", "agent-doc-"]].concat());
+    crash(&scratch, "agent-doc-c-8e", 2, 0);
+    assert!(Command::new(&pages).arg("160").stdout(Stdio::null()).status().unwrap().success());
+    agent.wait_for(&crashes("agent-doc-c-8e"), 2.0);
+    let executable =
+        "faultline_executable_memory_calls_total{comm=\"agent-doc-m-8e\",call=\"mprotect\",writable=\"no\"}";
+    agent.wait_for(executable, 10.0);
+    let answer = agent.get("/metrics", "text/plain");
+    let text = answer.split_once("\r\n\r\n").unwrap().1;
+    let exported: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(series).collect();
+
+    let documented: BTreeMap<String, BTreeSet<String>> = guide("### How many series", |cells| {
+        let metric = cells[0].trim_matches('`');
+        let (name, labels) = metric.trim_end_matches('}').split_once('{').unwrap_or((metric, ""));
+        let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        name.starts_with("faultline_").then(|| (name.to_owned(), labels))
+    })
+    .into_iter()
+    .collect();
+    for (name, labels) in &exported {
+        let labels: BTreeSet<String> = labels.iter().map(|(label, _)| label.clone()).collect();
+        assert_eq!(Some(&labels), documented.get(name), "{name}");
+    }
+    // Whether a page has to be read from a disk is up to the machine.
+    let seen: BTreeSet<&str> = exported.iter().map(|(name, _)| name.as_str()).collect();
+    let unseen: Vec<&str> = documented.keys().map(String::as_str).filter(|name| !seen.contains(name)).collect();
+    assert!(unseen.is_empty() || unseen == ["faultline_major_page_faults_total"], "{unseen:?}");
+
+    let losses: BTreeSet<(String, String)> = guide("## Prometheus", |cells| {
+        let word = |text: &str| text.trim_matches('`').to_owned();
+        let reasons = cells[1].split(' ').filter(|cell| cell.starts_with('`')).map(word);
+        (!cells[0].contains("faultline_")).then(|| reasons.map(|reason| (word(cells[0]), reason)).collect::<Vec<_>>())
+    })
+    .into_iter()
+    .flatten()
+    .collect();
+    let dropped = exported.iter().filter(|(name, _)| name == "faultline_events_dropped_total");
+    let dropped: BTreeSet<_> = dropped.map(|(_, labels)| (labels[0].1.clone(), labels[1].1.clone())).collect();
+    assert_eq!(dropped, losses);
+
+    for file in [
+        "dist/prometheus/faultline.rules.yml",
+        "dist/prometheus/faultline.rules.test.yml",
+        "dist/grafana/faultline.json",
+    ] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && !"_:".contains(letter));
+        let metrics: BTreeSet<&str> =
+            words.filter(|word| word.starts_with("faultline_") && !word.contains(':')).collect();
+        assert!(metrics.len() > 3, "{file}");
+        for metric in metrics {
+            assert!(documented.contains_key(metric), "{file}: {metric}");
+        }
+    }
+    agent.stop();
+}
+
+const ALL: [&str; 3] = ["--watch-signals", "--pagefaults", "--exec-memory"];
+
+/// While nothing can be written, for more intervals than were kept once (64), everything that is counted is kept.
+#[test]
+fn a_failed_write_loses_no_count_of_anything() {
+    let scratch = Scratch::new();
+    let disk = scratch.path("disk");
+    fs::create_dir(&disk).unwrap();
+    assert!(
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&disk).status().unwrap().success()
+    );
+    let unmount = Unmount(&disk);
+    let (file, filler) = (disk.join("records"), disk.join("filler"));
+    let faults = scratch.path("agent-all-f-1b");
+    copy_program("faults", &faults);
+    let pages = crate::harness::named(&scratch, "memory-pages", "agent-all-m-1b");
+    let mut agent =
+        Agent::start(&[&ALL[..], &["-n", "agent-all-", "--interval", "0.1", "-o", file.to_str().unwrap()]].concat());
+    let _ = fs::write(&filler, vec![0; 1 << 20]);
+    let mut said = String::new();
+    while !said.contains("No space left on device") {
+        assert!(agent.stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    crash(&scratch, "agent-all-c-1b", 20, 3);
+    assert!(Command::new(&faults).arg("two_functions").output().unwrap().status.success());
+    assert!(Command::new(&pages).arg("160").stdout(Stdio::null()).status().unwrap().success());
+    agent.wait_for(&crashes("agent-all-c-1b"), 23.0);
+    std::thread::sleep(Duration::from_secs(8));
+    let text = agent.get("/metrics", "text/plain");
+    let sum = |metric: &str| -> u64 {
+        let lines = text.lines().filter(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{')));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    };
+    let counted = [
+        ("summary", "/deliveries/matched", sum("faultline_signals_delivered_total")),
+        ("signal_summary", "/deliveries/matched", sum("faultline_signals_sent_total")),
+        ("pagefault_summary", "/faults/matched", sum("faultline_page_faults_total")),
+        ("executable_memory", "/calls", sum("faultline_executable_memory_calls_total")),
+    ];
+    fs::remove_file(&filler).unwrap();
+    while !said.contains("written again") {
+        assert!(agent.stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    assert!(agent.stop().status.success());
+    let records = records(fs::read_to_string(&file).unwrap());
+    for (kind, field, counted) in counted {
+        let told = records.iter().filter(|record| record["type"] == kind);
+        let told: u64 = told.map(|record| record.pointer(field).unwrap().as_u64().unwrap()).sum();
+        assert!(counted > 0 && told == counted, "{kind}: {told} told, {counted} counted");
+    }
+    drop(unmount);
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub static MEMORY: [Loss; 12] = [
 ];
 
 /// Of `memory --watch-all`, and of what the agent says of memory that becomes executable.
-pub static EXECUTABLE_MEMORY: [Loss; 9] = [
+pub static EXECUTABLE_MEMORY: [Loss; 8] = [
     // The end line has it before the others.
     lost(ALERT_TABLE_FULL, Stage::ExecutableMemory, &[Shown::Metrics]).by(memory::FL_LOST_ALERT_FULL.0),
     CALL_RING_FULL,
@@ -119,7 +119,6 @@ pub static EXECUTABLE_MEMORY: [Loss; 9] = [
     CALL_TABLE_FULL,
     WATCH_TABLE_FULL,
     CALLS_MISSED,
-    lost(WRITE_FAILED, Stage::ExecutableMemory, &[Shown::Metrics]),
 ];
 
 /// Of `call`: its record has them in `losses`, and the end line has that record.

@@ -1,0 +1,394 @@
+//! `memory --watch-all` and `agent --exec-memory`: anonymous memory that becomes executable, anywhere on the machine, counted in
+//! the kernel. No dumps.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use procfs::process::Process;
+
+use super::record::Call;
+use crate::hex::Hex;
+use crate::host;
+use crate::ledger::Ledger;
+use crate::output::{Dropped, ExecutableLabels, Record, SCHEMA, Timestamp, Writer, boottime_ns, escape, lossy};
+use crate::probe::abi::memory::{fl_alert, fl_alert_key};
+use crate::probe::losses::{ALERT_TABLE_FULL, EXECUTABLE_MEMORY};
+use crate::probe::memory::Probe;
+use crate::probe::{Losses, Ring};
+use crate::session::{BATCH, End, Reader};
+
+/// How many rows the text shows. JSON has all.
+const TEXT_ROWS: usize = 50;
+
+/// What was counted in one interval. Fields as in docs/output.md.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ExecutableMemory {
+    /// Always `executable_memory`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The interval's end.
+    pub timestamp: Timestamp,
+    /// This machine's name.
+    pub host: String,
+    /// The interval's length.
+    pub interval_seconds: f64,
+    /// Nothing follows: the run is over, and `processes` has those without calls in this interval, too.
+    #[serde(rename = "final")]
+    pub last: bool,
+    /// By process and call, most calls first.
+    pub processes: Vec<Executable>,
+    /// Calls in this interval: the sum of all `processes[].count` and of `nameless`.
+    pub calls: u64,
+    /// Those that found no room in the table.
+    pub nameless: u64,
+}
+
+/// One process and one kind of call.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Executable {
+    /// As the host numbers it.
+    pub pid: u32,
+    /// Its name when it was first seen.
+    pub comm: String,
+    /// The executable; `None`: the process was gone when we looked.
+    pub exe: Option<String>,
+    /// The real user id.
+    pub uid: u32,
+    /// `mmap`, `mprotect`, `pkey_mprotect`.
+    pub call: Call,
+    /// Writable and executable at once was asked for.
+    pub writable: bool,
+    /// Calls in this interval.
+    pub count: u64,
+    /// Calls since the start.
+    pub total: u64,
+    /// Bytes since the start; the same memory counts each time.
+    pub total_bytes: u64,
+    /// The first one's time.
+    pub first_seen: Timestamp,
+    /// The last one's.
+    pub last_seen: Timestamp,
+    /// The last one's address.
+    pub last_address: Hex,
+}
+
+type Key = (u32, u64, u32, bool);
+
+fn key(key: &fl_alert_key) -> Key {
+    (key.pid, key.start_boottime_ns, key.call.0, key.writable != 0)
+}
+
+/// One look at the kernel's table.
+pub struct Look {
+    entries: Vec<Entry>,
+    /// What each entry has had since the look before.
+    grown: Vec<u64>,
+    losses: Losses,
+    boottime_ns: u64,
+    last: bool,
+}
+
+/// An entry of the kernel's table.
+struct Entry {
+    key: fl_alert_key,
+    alert: fl_alert,
+    exe: Option<String>,
+    /// The process had ended before the table was read: nothing is added any more.
+    is_final: bool,
+}
+
+impl Look {
+    /// What came since the look before, for metrics.
+    pub fn grown(&self) -> impl Iterator<Item = (ExecutableLabels, u64)> {
+        self.entries.iter().zip(&self.grown).map(|(Entry { key, alert, .. }, count)| {
+            let comm = lossy(&alert.comm.map(|byte| byte as u8));
+            (ExecutableLabels::new(comm, Call::from(key.call).word(), key.writable != 0), *count)
+        })
+    }
+
+    /// What was lost on the way since the start, for metrics.
+    pub fn dropped(&self) -> impl Iterator<Item = Dropped> {
+        self.losses.dropped()
+    }
+}
+
+/// What was told last: calls of each entry, and of those that found no room in the table.
+struct Told {
+    host: String,
+    counts: HashMap<Key, u64>,
+    nameless: u64,
+    boottime_ns: u64,
+}
+
+/// What is known of an entry from the look before.
+struct Seen {
+    count: u64,
+    /// The executable, as it was when the entry was first seen.
+    exe: Option<String>,
+    has_ended: bool,
+}
+
+/// Reads the kernel's table of processes that make anonymous memory executable.
+pub struct Executables<P: Borrow<Probe>> {
+    probe: P,
+    told: Told,
+    seen: HashMap<Key, Seen>,
+}
+
+impl<P: Borrow<Probe>> Executables<P> {
+    /// Begins now.
+    ///
+    /// # Errors
+    /// Where a clock can't be read.
+    pub fn new(probe: P) -> Result<Self> {
+        let told = Told { host: host::name(), counts: HashMap::new(), nameless: 0, boottime_ns: boottime_ns()? };
+        Ok(Self { probe, told, seen: HashMap::new() })
+    }
+
+    /// The probe that is read.
+    pub fn probe(&self) -> &Probe {
+        self.probe.borrow()
+    }
+}
+
+impl<P: Borrow<Probe>> Ledger for Executables<P> {
+    type Look = Look;
+    type Summary = ExecutableMemory;
+
+    fn look(&mut self, last: bool) -> Result<Look> {
+        let probe = self.probe.borrow();
+        let mut look = Look {
+            entries: Vec::new(),
+            grown: Vec::new(),
+            losses: Losses::none(&EXECUTABLE_MEMORY),
+            boottime_ns: boottime_ns()?,
+            last,
+        };
+        for (entry, alert) in probe.alerts()? {
+            let is_alive = start_ticks(entry.pid).is_some_and(|start| start == ticks(entry.start_boottime_ns));
+            let exe = || is_alive.then(|| exe(entry.pid)).flatten();
+            let seen = self.seen.entry(key(&entry)).or_insert_with(|| Seen { count: 0, exe: exe(), has_ended: false });
+            look.grown.push(alert.count.saturating_sub(seen.count));
+            look.entries.push(Entry { key: entry, alert, exe: seen.exe.clone(), is_final: seen.has_ended });
+            (seen.count, seen.has_ended) = (alert.count, !is_alive);
+        }
+        look.losses = probe.counters()?.losses;
+        Ok(look)
+    }
+
+    fn tell(&mut self, look: &Look) -> Result<ExecutableMemory> {
+        self.told.summarize(look)
+    }
+
+    /// What was told of processes that have ended leaves the kernel's table: it has room for those that live.
+    fn commit(&mut self, look: Look) -> Result<()> {
+        for entry in look.entries.iter().filter(|entry| entry.is_final) {
+            self.probe.borrow().forget_alert(&entry.key)?;
+            self.seen.remove(&key(&entry.key));
+        }
+        self.told.commit(&look);
+        Ok(())
+    }
+}
+
+impl Told {
+    fn summarize(&self, look: &Look) -> Result<ExecutableMemory> {
+        let mut processes = Vec::new();
+        let mut calls = 0;
+        for entry in &look.entries {
+            let before = self.counts.get(&key(&entry.key)).copied().unwrap_or(0);
+            let count = entry.alert.count.saturating_sub(before);
+            calls += count;
+            if count != 0 || look.last {
+                processes.push(row(entry, count)?);
+            }
+        }
+        let nameless = look.losses.get(ALERT_TABLE_FULL) - self.nameless;
+        processes.sort_by(|one, other| other.count.cmp(&one.count).then(one.pid.cmp(&other.pid)));
+        let nanoseconds = look.boottime_ns.saturating_sub(self.boottime_ns);
+        Ok(ExecutableMemory {
+            kind: "executable_memory",
+            schema: SCHEMA,
+            timestamp: Timestamp::from_boottime(look.boottime_ns)?,
+            host: self.host.clone(),
+            interval_seconds: (nanoseconds / 1_000_000) as f64 / 1000.0,
+            last: look.last,
+            processes,
+            calls: calls + nameless,
+            nameless,
+        })
+    }
+
+    fn commit(&mut self, look: &Look) {
+        let stays = look.entries.iter().filter(|entry| !entry.is_final);
+        self.counts = stays.map(|entry| (key(&entry.key), entry.alert.count)).collect();
+        self.nameless = look.losses.get(ALERT_TABLE_FULL);
+        self.boottime_ns = look.boottime_ns;
+    }
+}
+
+fn row(Entry { key, alert, exe, .. }: &Entry, count: u64) -> Result<Executable> {
+    Ok(Executable {
+        pid: key.pid,
+        comm: lossy(&alert.comm.map(|byte| byte as u8)),
+        exe: exe.clone(),
+        uid: alert.uid,
+        call: Call::from(key.call),
+        writable: key.writable != 0,
+        count,
+        total: alert.count,
+        total_bytes: alert.bytes,
+        first_seen: Timestamp::from_boottime(alert.first_ns)?,
+        last_seen: Timestamp::from_boottime(alert.last_ns)?,
+        last_address: Hex(alert.address),
+    })
+}
+
+/// When a process began, in ticks since the boot, as /proc has it. `None`: it is gone.
+fn start_ticks(pid: u32) -> Option<u64> {
+    Some(Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?.starttime)
+}
+
+fn ticks(boottime_ns: u64) -> u64 {
+    boottime_ns / (1_000_000_000 / procfs::ticks_per_second())
+}
+
+fn exe(pid: u32) -> Option<String> {
+    std::fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| path.to_string_lossy().into_owned())
+}
+
+impl Record for ExecutableMemory {
+    fn text(&self) -> String {
+        let mut text = format!(
+            "[{}] {} of {:.1} s on {}: {} calls made anonymous memory executable, {} of them in no row\n",
+            self.timestamp.local_seconds(),
+            if self.last { "LAST SUMMARY" } else { "SUMMARY" },
+            self.interval_seconds,
+            escape(&self.host),
+            self.calls,
+            self.nameless
+        );
+        if !self.processes.is_empty() {
+            text += &format!(
+                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  PROCESS\n",
+                "COUNT", "TOTAL", "BYTES", "CALL", "WRITABLE", "PID"
+            );
+        }
+        for row in self.processes.iter().take(TEXT_ROWS) {
+            text += &format!(
+                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  {}\n",
+                row.count,
+                row.total,
+                row.total_bytes,
+                row.call.word(),
+                if row.writable { "yes" } else { "no" },
+                row.pid,
+                escape(row.exe.as_deref().unwrap_or(&row.comm))
+            );
+        }
+        if self.processes.len() > TEXT_ROWS {
+            text += &format!("  ... and {} rows more: --format json has them\n", self.processes.len() - TEXT_ROWS);
+        }
+        text
+    }
+}
+
+/// What a run of `--watch-all` reads and writes.
+pub(super) struct Reading<'run> {
+    /// Nothing comes through it.
+    ring: Ring<'run>,
+    executables: Executables<&'run Probe>,
+    writer: Writer,
+    interval: Duration,
+}
+
+impl<'run> Reading<'run> {
+    /// Begins to read `probe`.
+    ///
+    /// # Errors
+    /// Where the ring can't be mapped, or a clock can't be read.
+    pub(super) fn new(probe: &'run Probe, writer: Writer, interval: Duration) -> Result<Self> {
+        Ok(Self { ring: probe.ring(|_| {})?, executables: Executables::new(probe)?, writer, interval })
+    }
+}
+
+impl Reader for Reading<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    fn drain(&mut self) -> Result<usize> {
+        self.ring.take(BATCH)
+    }
+
+    fn next_tick(&self, last: Instant) -> Option<Instant> {
+        last.checked_add(self.interval)
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        self.writer.report(&mut self.executables, false)
+    }
+
+    fn finish(&mut self) -> Result<End> {
+        self.writer.report(&mut self.executables, true)?;
+        let counters = self.executables.probe().counters()?;
+        let tally = format!(
+            "{} calls made anonymous memory executable, {} of them in no row; lost: {}",
+            counters.alerts,
+            counters.losses.get(ALERT_TABLE_FULL),
+            counters.losses.line()
+        );
+        let lost = counters.losses.lost_any();
+        Ok(End { tally: Some(tally), lost, incomplete: lost })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::abi::memory::fl_call;
+
+    fn entry(pid: u32, count: u64, is_final: bool) -> Entry {
+        let key =
+            fl_alert_key { pid, start_boottime_ns: 1, call: fl_call::FL_CALL_MPROTECT, ..fl_alert_key::default() };
+        let alert = fl_alert { count, first_ns: 1, last_ns: 2, ..fl_alert::default() };
+        Entry { key, alert, exe: None, is_final }
+    }
+
+    fn look(entries: Vec<Entry>, nameless: u64) -> Look {
+        let losses = Losses::none(&EXECUTABLE_MEMORY).with(ALERT_TABLE_FULL, nameless);
+        Look { grown: vec![0; entries.len()], entries, losses, boottime_ns: 3_500_000_000, last: false }
+    }
+
+    fn told() -> Told {
+        Told { host: String::new(), counts: HashMap::new(), nameless: 0, boottime_ns: 1_000_000_000 }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_with_the_next() {
+        let mut told = told();
+        assert_eq!(told.summarize(&look(vec![entry(1, 3, false)], 1)).unwrap().calls, 4);
+        let second = look(vec![entry(1, 5, true), entry(2, 1, false)], 1);
+        let summary = told.summarize(&second).unwrap();
+        assert_eq!((summary.calls, summary.nameless, summary.interval_seconds), (7, 1, 2.5));
+        assert_eq!((summary.processes[0].count, summary.processes[1].count), (5, 1), "most calls first");
+        told.commit(&second);
+        let third = told.summarize(&look(vec![entry(2, 4, false)], 1)).unwrap();
+        assert_eq!((third.calls, third.processes[0].count, third.processes[0].total), (3, 3, 4));
+    }
+
+    #[test]
+    fn the_last_one_has_all_that_are_in_the_table() {
+        let mut told = told();
+        told.commit(&look(vec![entry(1, 3, false)], 0));
+        let quiet = look(vec![entry(1, 3, false)], 0);
+        assert!(told.summarize(&quiet).unwrap().processes.is_empty());
+        let summary = told.summarize(&Look { last: true, ..quiet }).unwrap();
+        assert_eq!((summary.processes[0].count, summary.processes[0].total, summary.calls), (0, 3, 0));
+    }
+}

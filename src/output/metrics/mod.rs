@@ -1,0 +1,228 @@
+//! The numbers for Prometheus. Nothing here knows where they come from.
+
+mod bounded;
+mod labels;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use bounded::{Bounded, Names};
+use labels::{CrashLabels, DeliveryLabels, DropLabels};
+pub use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
+pub(super) use text::{openmetrics, text_format};
+
+/// How many series of `faultline_signals_sent_total` have names. Names are bounded, but their pairs are their square.
+pub(crate) const SENT_SERIES_MAX: usize = 1000;
+
+/// One group's numbers since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupTotal {
+    /// The group's id: it stays.
+    pub id: u32,
+    /// `SIGSEGV`
+    pub signal: String,
+    /// `SEGV_MAPERR`; empty: the kernel keeps none.
+    pub code: String,
+    /// What became of the signals.
+    pub disposition: &'static str,
+    /// They ended their process.
+    pub is_death: bool,
+    /// The executable's file name, or the process's where that is unknown.
+    pub executable: String,
+    /// Signals since the start.
+    pub count: u64,
+}
+
+/// All numbers of crashes since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// By group.
+    pub groups: Vec<GroupTotal>,
+    /// The room for groups.
+    pub groups_limit: u32,
+    /// What the filters left out.
+    pub filtered: u64,
+    /// Stage, reason, count.
+    pub dropped: Vec<Dropped>,
+    /// Seconds since 1970; `None`: no crash yet.
+    pub last_crash: Option<f64>,
+}
+
+/// What was lost on the way since the start: stage, reason, count.
+pub type Dropped = (&'static str, &'static str, u64);
+
+/// What is counted beside crashes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// Signals that are sent.
+    pub signals: bool,
+    /// Page faults.
+    pub pagefaults: bool,
+    /// Calls that make memory executable.
+    pub executable_memory: bool,
+}
+
+/// The registry and its metrics. Counters only ever grow: each update adds what is new.
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    deliveries: Family<DeliveryLabels, Counter>,
+    crashes: Family<CrashLabels, Counter>,
+    filtered: Counter,
+    groups: Gauge,
+    groups_limit: Gauge,
+    dropped: Family<DropLabels, Counter>,
+    last_crash: Gauge<f64, AtomicU64>,
+    summaries: Counter,
+    sent: Bounded<SentLabels>,
+    faults: Bounded<FaultLabels>,
+    major_faults: Bounded<ProcessLabels>,
+    executable: Bounded<ExecutableLabels>,
+    /// By group: what has been added, and to which executable. A label once given stays, or a counter would shrink.
+    added: HashMap<u32, (u64, String)>,
+    executables: Names,
+}
+
+impl Metrics {
+    /// Metrics without a value yet. `started`: seconds since 1970. `max_names`: how many executables, and how many names of
+    /// processes in each other metric, get a label of their own.
+    pub fn new(started: f64, max_names: usize, beside: Beside) -> Self {
+        let metrics = Self {
+            registry: Arc::default(),
+            deliveries: Family::default(),
+            crashes: Family::default(),
+            filtered: Counter::default(),
+            groups: Gauge::default(),
+            groups_limit: Gauge::default(),
+            dropped: Family::default(),
+            last_crash: Gauge::default(),
+            summaries: Counter::default(),
+            sent: Bounded::new(max_names, SENT_SERIES_MAX),
+            faults: Bounded::new(max_names, usize::MAX),
+            major_faults: Bounded::new(max_names, usize::MAX),
+            executable: Bounded::new(max_names, usize::MAX),
+            added: HashMap::new(),
+            executables: Names::new(max_names),
+        };
+        Self { registry: Arc::new(Mutex::new(metrics.register(started, beside))), ..metrics }
+    }
+
+    fn register(&self, started: f64, beside: Beside) -> Registry {
+        let mut registry = Registry::with_prefix("faultline");
+        registry.register("build", "The faultline that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        let start_time: Gauge<f64, AtomicU64> = Gauge::default();
+        start_time.set(started);
+        registry.register("start_time_seconds", "When counting began, seconds since 1970", start_time);
+        registry.register("signals_delivered", "Watched signals by what became of them", self.deliveries.clone());
+        registry.register(
+            "crashes",
+            "Signals that ended a process, at once or after a handler took them, by executable",
+            self.crashes.clone(),
+        );
+        registry.register("signals_filtered", "Watched signals that the filters left out", self.filtered.clone());
+        registry.register("crash_groups", "Groups in the kernel's table", self.groups.clone());
+        registry.register("crash_groups_limit", "Room for groups in the kernel's table", self.groups_limit.clone());
+        registry.register(
+            "events_dropped",
+            "Events counted in no group of their own, missing from records or not seen, by stage and reason",
+            self.dropped.clone(),
+        );
+        registry.register(
+            "last_crash_timestamp_seconds",
+            "When the last process was ended by a signal, seconds since 1970; 0 before the first",
+            self.last_crash.clone(),
+        );
+        registry.register("summaries", "Summaries of crashes that were written", self.summaries.clone());
+        if beside.signals {
+            let help = "Signals by sender and target, which are names of processes";
+            self.sent.register(&mut registry, "signals_sent", help);
+        }
+        if beside.pagefaults {
+            let help = "Page faults by process name and by what they were";
+            self.faults.register(&mut registry, "page_faults", help);
+            let help = "Page faults that waited for a disk, by process name";
+            self.major_faults.register(&mut registry, "major_page_faults", help);
+        }
+        if beside.executable_memory {
+            let help = "Calls that made anonymous memory executable, by process name";
+            self.executable.register(&mut registry, "executable_memory_calls", help);
+        }
+        registry
+    }
+
+    /// What a server needs to answer.
+    pub fn registry(&self) -> Arc<Mutex<Registry>> {
+        self.registry.clone()
+    }
+
+    /// Brings what was lost on the way up to date.
+    pub fn update_dropped(&self, dropped: impl IntoIterator<Item = Dropped>) {
+        for (stage, reason, count) in dropped {
+            raise(&self.dropped.get_or_create(&DropLabels { stage, reason }), count);
+        }
+    }
+
+    /// Brings what is known of crashes up to date.
+    pub fn update(&mut self, totals: &Totals) {
+        for group in &totals.groups {
+            let (added, executable) = match self.added.get(&group.id) {
+                Some((added, executable)) => (*added, executable.clone()),
+                None => (0, self.executables.label(&group.executable)),
+            };
+            let delta = group.count.saturating_sub(added);
+            self.added.insert(group.id, (group.count, executable.clone()));
+            let (signal, code) = (group.signal.clone(), group.code.clone());
+            if group.is_death {
+                let labels = CrashLabels { signal: signal.clone(), code: code.clone(), executable };
+                self.crashes.get_or_create(&labels).inc_by(delta);
+            }
+            let labels = DeliveryLabels { signal, code, disposition: group.disposition };
+            self.deliveries.get_or_create(&labels).inc_by(delta);
+        }
+        raise(&self.filtered, totals.filtered);
+        self.update_dropped(totals.dropped.iter().copied());
+        self.groups.set(i64::try_from(totals.groups.len()).unwrap_or(i64::MAX));
+        self.groups_limit.set(i64::from(totals.groups_limit));
+        if let Some(last) = totals.last_crash {
+            self.last_crash.set(last);
+        }
+    }
+
+    /// A summary was written.
+    pub fn add_summary(&self) {
+        self.summaries.inc();
+    }
+
+    /// Adds signals that were sent.
+    pub fn add_sent(&mut self, rows: impl IntoIterator<Item = (SentLabels, u64)>) {
+        self.sent.add(rows);
+    }
+
+    /// Adds page faults, and the major ones among them.
+    pub fn add_faults(
+        &mut self,
+        faults: impl IntoIterator<Item = (FaultLabels, u64)>,
+        majors: impl IntoIterator<Item = (ProcessLabels, u64)>,
+    ) {
+        self.faults.add(faults);
+        self.major_faults.add(majors);
+    }
+
+    /// Adds calls that made memory executable.
+    pub fn add_executable(&mut self, rows: impl IntoIterator<Item = (ExecutableLabels, u64)>) {
+        self.executable.add(rows);
+    }
+}
+
+fn raise(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}

@@ -1,0 +1,128 @@
+use super::*;
+
+fn group(id: u32, executable: &str, count: u64) -> GroupTotal {
+    GroupTotal {
+        id,
+        signal: "SIGSEGV".to_owned(),
+        code: "SEGV_MAPERR".to_owned(),
+        disposition: "fatal",
+        is_death: true,
+        executable: executable.to_owned(),
+        count,
+    }
+}
+
+fn shown(metrics: &Metrics) -> String {
+    openmetrics(&metrics.registry.lock().unwrap())
+}
+
+fn crashes(executable: &str, count: u64) -> String {
+    format!("crashes_total{{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",executable=\"{executable}\"}} {count}\n")
+}
+
+#[test]
+fn counters_follow_the_groups() {
+    let mut metrics = Metrics::new(1.0, 10, Beside::default());
+    let totals = |counts: &[u64]| Totals {
+        groups: (0..).zip(counts).map(|(id, &count)| group(id, "app", count)).collect(),
+        ..Totals::default()
+    };
+    metrics.update(&totals(&[2, 3]));
+    metrics.update(&totals(&[4, 3]));
+    let text = shown(&metrics);
+    assert!(text.contains(&crashes("app", 7)), "{text}");
+    assert!(text.contains("signals_delivered_total{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",disposition=\"fatal\"} 7"));
+    assert!(text.contains("faultline_crash_groups 2\n") && text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn executables_are_capped_and_keep_their_label() {
+    let mut metrics = Metrics::new(1.0, 1, Beside::default());
+    metrics.update(&Totals { groups: vec![group(0, "a", 1), group(1, "b", 2)], ..Totals::default() });
+    // Group 1 has got another name meanwhile: its counter must not move.
+    metrics.update(&Totals { groups: vec![group(0, "a", 1), group(1, "a", 5)], ..Totals::default() });
+    let text = shown(&metrics);
+    assert!(text.contains(&crashes("a", 1)) && text.contains(&crashes("other", 5)), "{text}");
+}
+
+#[test]
+fn the_older_format_has_its_suffixes_in_the_comments() {
+    let mut metrics = Metrics::new(1.0, 1, Beside::default());
+    metrics.update(&Totals { groups: vec![group(0, "a", 1)], ..Totals::default() });
+    let text = text_format(&shown(&metrics));
+    assert!(text.contains("# TYPE faultline_crashes_total counter\n"), "{text}");
+    assert!(text.contains("# TYPE faultline_build_info gauge\nfaultline_build_info{version="), "{text}");
+    assert!(text.contains("# TYPE faultline_crash_groups gauge\n") && !text.contains("EOF"), "{text}");
+}
+
+fn all() -> Beside {
+    Beside { signals: true, pagefaults: true, executable_memory: true }
+}
+
+fn sent(sender: &str, target: &str) -> SentLabels {
+    let sender = (!sender.is_empty()).then(|| sender.to_owned());
+    SentLabels::new("SIGTERM".to_owned(), sender, target.to_owned(), Some("delivered"))
+}
+
+fn has_sent(text: &str, sender: &str, target: &str, count: u64) -> bool {
+    let labels = format!("signal=\"SIGTERM\",sender=\"{sender}\",target=\"{target}\",result=\"delivered\"");
+    text.contains(&format!("signals_sent_total{{{labels}}} {count}\n"))
+}
+
+#[test]
+fn senders_and_targets_are_capped_and_counters_grow() {
+    let mut metrics = Metrics::new(1.0, 2, all());
+    metrics.add_sent([(sent("a", "b"), 3), (sent("", "c"), 1), (sent("d", "c"), 2)]);
+    metrics.add_sent([(sent("a", "b"), 2), (sent("d", "c"), 2)]);
+    let text = shown(&metrics);
+    assert!(has_sent(&text, "a", "b", 5) && has_sent(&text, "(kernel)", "other", 1), "{text}");
+    assert!(has_sent(&text, "other", "other", 4), "{text}");
+}
+
+/// Seventy names that signal one another made 4 900 series, and with those of crashes more than Prometheus takes.
+#[test]
+fn pairs_of_names_are_bounded_and_the_sum_is_exact() {
+    let mut metrics = Metrics::new(1.0, 100, all());
+    let names: Vec<String> = (0..70).map(|name| format!("name-{name}")).collect();
+    for _ in 0..2 {
+        metrics.add_sent(names.iter().flat_map(|sender| names.iter().map(move |target| (sent(sender, target), 1))));
+        metrics.add_sent(names.iter().map(|target| (sent("", target), 1)));
+    }
+    let text = shown(&metrics);
+    let values = text.lines().filter_map(|line| line.strip_prefix("faultline_signals_sent_total")?.split(' ').nth(1));
+    let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
+    assert_eq!(values.len(), SENT_SERIES_MAX + 2, "and those of `other`, by processes and by the kernel");
+    assert_eq!(values.iter().sum::<u64>(), 2 * (70 * 70 + 70));
+    assert!(has_sent(&text, "name-0", "name-0", 2) && has_sent(&text, "(kernel)", "other", 140), "{text}");
+}
+
+#[test]
+fn page_faults_are_capped_by_name() {
+    let fault = |comm: &str| FaultLabels { comm: comm.to_owned(), mode: "user", access: "write", cause: "not_present" };
+    let mut metrics = Metrics::new(1.0, 1, all());
+    metrics.add_faults([(fault("a"), 3), (fault("b"), 2)], [(ProcessLabels { comm: "a".to_owned() }, 1)]);
+    metrics.add_faults([(fault("a"), 1)], []);
+    let text = shown(&metrics);
+    let of = |comm: &str, count: u64| {
+        let kind = "mode=\"user\",access=\"write\",cause=\"not_present\"";
+        format!("page_faults_total{{comm=\"{comm}\",{kind}}} {count}\n")
+    };
+    assert!(text.contains(&of("a", 4)) && text.contains(&of("other", 2)), "{text}");
+    assert!(text.contains("major_page_faults_total{comm=\"a\"} 1\n"), "{text}");
+}
+
+#[test]
+fn only_what_is_counted_is_there() {
+    let shown = |beside: Beside| {
+        let mut metrics = Metrics::new(1.0, 1, beside);
+        metrics.add_sent([(sent("a", "b"), 1)]);
+        metrics.add_executable([(ExecutableLabels::new("a".to_owned(), "mmap", true), 1)]);
+        let labels = FaultLabels { comm: "a".to_owned(), mode: "user", access: "", cause: "" };
+        metrics.add_faults([(labels, 1)], [(ProcessLabels { comm: "a".to_owned() }, 1)]);
+        shown(&metrics)
+    };
+    for name in ["signals_sent", "page_faults", "major_page_faults", "executable_memory_calls"] {
+        let family = format!("# TYPE faultline_{name} counter\n");
+        assert!(!shown(Beside::default()).contains(&family) && shown(all()).contains(&family), "{name}");
+    }
+}
