@@ -9,7 +9,7 @@ use faultline::agent::Options;
 use faultline::{crash, options};
 
 use super::common::{Common, Signals, Symbols, interval};
-use super::crash::{Attach, Table};
+use super::crash::{CrashWays, Table};
 use super::{memory, pagefault, signal};
 
 /// `faultline agent`
@@ -66,7 +66,7 @@ pub struct AgentArgs {
     symbols: Symbols,
 
     #[command(flatten)]
-    common: Common<Attach>,
+    common: Common<CrashWays>,
 }
 
 impl From<AgentArgs> for Options {
@@ -97,7 +97,7 @@ impl From<AgentArgs> for Options {
                 summary: Some(args.interval),
                 table,
                 samples,
-                attach: attach.into(),
+                attach,
                 debug_dirs: args.symbols.debug_dirs,
             },
             interval: args.interval,

@@ -2,40 +2,26 @@
 
 use clap::{Args, ValueEnum};
 use faultline::call::{self, On};
-use faultline::probe::{self, Way};
+use faultline::probe::Way;
 
-use super::common::CommonOrCommand;
+use super::common::{CommonOrCommand, Ways};
 use super::crash::Deaths;
 
 /// The recorder's rings have places for a power of two.
 const CALLS: std::ops::RangeInclusive<u32> = 4..=64;
 
 /// `--attach`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Attach {
-    /// The best way that works, for each function
-    #[default]
-    Auto,
-    /// fentry and fexit
-    Fentry,
-    /// One link for all functions
-    KprobeMulti,
-    /// A kprobe and a kretprobe for each function
-    Kprobe,
-    /// The tracepoints of system calls
-    Tracepoint,
-}
+#[derive(Clone, Debug)]
+pub struct CallWays;
 
-impl From<Attach> for probe::Attach {
-    fn from(attach: Attach) -> Self {
-        match attach {
-            Attach::Auto => Self::Auto,
-            Attach::Fentry => Self::By(Way::Fentry),
-            Attach::KprobeMulti => Self::By(Way::KprobeMulti),
-            Attach::Kprobe => Self::By(Way::Kprobe),
-            Attach::Tracepoint => Self::By(Way::Tracepoint),
-        }
-    }
+impl Ways for CallWays {
+    const AUTO: &'static str = "The best way that works, for each function";
+    const WAYS: &'static [(Way, &'static str)] = &[
+        (Way::Fentry, "fentry and fexit"),
+        (Way::KprobeMulti, "One link for all functions"),
+        (Way::Kprobe, "A kprobe and a kretprobe for each function"),
+        (Way::Tracepoint, "The tracepoints of system calls"),
+    ];
 }
 
 /// `--preset`
@@ -95,7 +81,7 @@ pub struct CallArgs {
     deaths: Deaths,
 
     #[command(flatten)]
-    common: CommonOrCommand<Attach>,
+    common: CommonOrCommand<CallWays>,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -113,7 +99,7 @@ impl From<CallArgs> for call::Options {
             kernel_stacks: args.kernel_stack,
             triggers: args.triggers,
             live: args.live,
-            attach: attach.into(),
+            attach,
             crash: args.deaths.meant(common),
         }
     }

@@ -1,23 +1,36 @@
 //! The flags that commands share. Each is declared, documented, checked and turned into what it means here and nowhere else.
 
 use std::ffi::OsString;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use faultline::output::{self, Target};
-use faultline::probe::Filter;
+use faultline::probe::{Attach, Filter, Way};
 use faultline::{options, siginfo};
 
 /// What `--attach` accepts: each command has its own ways.
-pub trait Ways: ValueEnum + Clone + Default + Send + Sync + 'static {}
+pub trait Ways: Clone + Send + Sync + 'static {
+    /// What `auto` is, for people.
+    const AUTO: &'static str = "The best way that works";
+    /// The others, and what they are.
+    const WAYS: &'static [(Way, &'static str)];
+}
 
-impl<T: ValueEnum + Clone + Default + Send + Sync + 'static> Ways for T {}
+/// One of the words that the command accepts.
+fn way<W: Ways>() -> impl TypedValueParser<Value = Attach> {
+    let ways = W::WAYS.iter().map(|(way, help)| PossibleValue::new(way.word()).help(*help));
+    let all = [PossibleValue::new("auto").help(W::AUTO)].into_iter().chain(ways);
+    let meant = |word: String| W::WAYS.iter().find(|(way, _)| way.word() == word).map(|(way, _)| Attach::By(*way));
+    PossibleValuesParser::new(all).map(move |word| meant(word).unwrap_or_default())
+}
 
 /// The flags of every command that watches. The filters run in the kernel.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Options of all commands that watch")]
-pub struct Common<Attach: Ways> {
+pub struct Common<W: Ways> {
     /// Watch only this process, with all its threads (repeatable)
     #[arg(short, long = "pid", value_name = "PID")]
     pids: Vec<u32>,
@@ -38,8 +51,11 @@ pub struct Common<Attach: Ways> {
     output: Output,
 
     /// Choose how to hook the kernel; auto takes the best way that works and says which it took
-    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = way::<W>())]
     attach: Attach,
+
+    #[arg(skip)]
+    ways: PhantomData<W>,
 
     /// Read the kernel's types from FILE, for kernels without /sys/kernel/btf
     #[arg(long, value_name = "FILE")]
@@ -54,7 +70,7 @@ pub struct Common<Attach: Ways> {
     verbose: bool,
 }
 
-impl<Attach: Ways> Common<Attach> {
+impl<W: Ways> Common<W> {
     /// What is meant, and how to attach.
     pub fn meant(self) -> (options::Common, Attach) {
         let (target, format) = self.output.meant();
@@ -74,16 +90,16 @@ impl<Attach: Ways> Common<Attach> {
 
 /// The same, and a command to watch.
 #[derive(Args, Debug)]
-pub struct CommonOrCommand<Attach: Ways> {
+pub struct CommonOrCommand<W: Ways> {
     /// Run COMMAND, watch it and its descendants from its first instruction, and exit with its status
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 
     #[command(flatten)]
-    common: Common<Attach>,
+    common: Common<W>,
 }
 
-impl<Attach: Ways> CommonOrCommand<Attach> {
+impl<W: Ways> CommonOrCommand<W> {
     /// What is meant, and how to attach.
     pub fn meant(self) -> (options::Common, Attach) {
         let (mut common, attach) = self.common.meant();

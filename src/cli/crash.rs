@@ -2,34 +2,20 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use faultline::crash::Options;
 use faultline::options;
 use faultline::probe::crash::{Budget, GroupTable};
 use faultline::probe::{self, Way};
 
-use super::common::{CommonOrCommand, Signals, Symbols, interval, seconds};
+use super::common::{CommonOrCommand, Signals, Symbols, Ways, interval, seconds};
 
 /// `--attach`
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum Attach {
-    /// The best way that works
-    #[default]
-    Auto,
-    /// Tracepoints only
-    Tracepoint,
-    /// Kprobes
-    Kprobe,
-}
+#[derive(Clone, Debug)]
+pub struct CrashWays;
 
-impl From<Attach> for probe::Attach {
-    fn from(attach: Attach) -> Self {
-        match attach {
-            Attach::Auto => Self::Auto,
-            Attach::Tracepoint => Self::By(Way::Tracepoint),
-            Attach::Kprobe => Self::By(Way::Kprobe),
-        }
-    }
+impl Ways for CrashWays {
+    const WAYS: &'static [(Way, &'static str)] = &[(Way::Tracepoint, "Tracepoints only"), (Way::Kprobe, "Kprobes")];
 }
 
 /// Which deaths get a record, and what the record shows.
@@ -104,7 +90,7 @@ pub struct CrashArgs {
     table: Table,
 
     #[command(flatten)]
-    common: CommonOrCommand<Attach>,
+    common: CommonOrCommand<CrashWays>,
 }
 
 /// How many groups the kernel keeps, and how often each is sampled.
@@ -135,7 +121,7 @@ impl From<CrashArgs> for Options {
     fn from(args: CrashArgs) -> Self {
         let (common, attach) = args.common.meant();
         let (table, samples) = args.table.meant(args.samples_per_group, args.samples_per_second);
-        Self { summary: args.summary, table, samples, attach: attach.into(), ..args.deaths.meant(common) }
+        Self { summary: args.summary, table, samples, attach, ..args.deaths.meant(common) }
     }
 }
 

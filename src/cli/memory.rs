@@ -3,35 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use faultline::probe::{self, Way};
 use faultline::{memory, options};
 
-use super::common::{CommonOrCommand, interval};
+use super::common::{CommonOrCommand, Ways, interval};
 
 /// `--attach`
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum Attach {
-    /// The best way that works
-    #[default]
-    Auto,
-    /// Tracepoints: of the mapping calls, or of all where those can't be had
-    Tracepoint,
-    /// The two tracepoints of all calls, without tracefs: every call costs more
-    Raw,
-    /// Kprobes on the mapping calls: a mapping call costs more, other calls cost nothing
-    Kprobe,
-}
+#[derive(Clone, Debug)]
+pub struct MemoryWays;
 
-impl From<Attach> for probe::Attach {
-    fn from(attach: Attach) -> Self {
-        match attach {
-            Attach::Auto => Self::Auto,
-            Attach::Tracepoint => Self::By(Way::Tracepoint),
-            Attach::Raw => Self::By(Way::Raw),
-            Attach::Kprobe => Self::By(Way::Kprobe),
-        }
-    }
+impl Ways for MemoryWays {
+    const WAYS: &'static [(Way, &'static str)] = &[
+        (Way::Tracepoint, "Tracepoints: of the mapping calls, or of all where those can't be had"),
+        (Way::Raw, "The two tracepoints of all calls, without tracefs: every call costs more"),
+        (Way::Kprobe, "Kprobes on the mapping calls: a mapping call costs more, other calls cost nothing"),
+    ];
 }
 
 /// `faultline memory`
@@ -70,7 +57,7 @@ pub struct MemoryArgs {
     watch_all: bool,
 
     #[command(flatten)]
-    common: CommonOrCommand<Attach>,
+    common: CommonOrCommand<MemoryWays>,
 }
 
 impl From<MemoryArgs> for memory::Options {
@@ -87,7 +74,7 @@ impl From<MemoryArgs> for memory::Options {
             max_bytes: args.max_bytes,
             interval: args.interval.unwrap_or(usual),
             watch_all: args.watch_all,
-            attach: attach.into(),
+            attach,
         }
     }
 }

@@ -9,7 +9,7 @@ use faultline::pagefault::Options;
 use faultline::probe::pagefault::{self, Events};
 use faultline::probe::{self, Way};
 
-use super::common::{CommonOrCommand, Symbols, interval};
+use super::common::{CommonOrCommand, Symbols, Ways, interval};
 
 /// How many groups an agent's record shows.
 const AGENT_GROUPS: usize = 50;
@@ -34,28 +34,12 @@ pub enum By {
 }
 
 /// `--attach`
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum Attach {
-    /// The best way that works
-    #[default]
-    Auto,
-    /// Tracepoints only
-    Tracepoint,
-    /// A kprobe
-    Kprobe,
-    /// The perf software event
-    Perf,
-}
+#[derive(Clone, Debug)]
+pub struct PagefaultWays;
 
-impl From<Attach> for probe::Attach {
-    fn from(attach: Attach) -> Self {
-        match attach {
-            Attach::Auto => Self::Auto,
-            Attach::Tracepoint => Self::By(Way::Tracepoint),
-            Attach::Kprobe => Self::By(Way::Kprobe),
-            Attach::Perf => Self::By(Way::Perf),
-        }
-    }
+impl Ways for PagefaultWays {
+    const WAYS: &'static [(Way, &'static str)] =
+        &[(Way::Tracepoint, "Tracepoints only"), (Way::Kprobe, "A kprobe"), (Way::Perf, "The perf software event")];
 }
 
 /// `faultline pagefault`
@@ -121,7 +105,7 @@ pub struct PagefaultArgs {
     symbols: Symbols,
 
     #[command(flatten)]
-    common: CommonOrCommand<Attach>,
+    common: CommonOrCommand<PagefaultWays>,
 }
 
 impl From<PagefaultArgs> for Options {
@@ -148,7 +132,7 @@ impl From<PagefaultArgs> for Options {
             flamegraph: args.flamegraph,
             max_groups: args.max_groups,
             max_stacks: args.max_stacks,
-            attach: attach.into(),
+            attach,
             debug_dirs: args.symbols.debug_dirs,
         }
     }

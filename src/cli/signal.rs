@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use faultline::probe::signal::Who;
 use faultline::probe::{self, Way};
 use faultline::{options, signal};
 
-use super::common::{CommonOrCommand, Signals, interval};
+use super::common::{CommonOrCommand, Signals, Ways, interval};
 use faultline::probe::abi::signal::fl_own_limit;
 
 /// SIGTERM
@@ -17,28 +17,15 @@ const DEFAULT_SIGNAL: u32 = 15;
 const DEFAULT_PAIRS: u32 = fl_own_limit::FL_LIMIT_PAIRS.0;
 
 /// `--attach`
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum Attach {
-    /// The best way that works
-    #[default]
-    Auto,
-    /// Tracepoints only
-    Tracepoint,
-    /// A kprobe: no result, no POSIX timers
-    Kprobe,
-    /// The system calls that send: no result, nothing that the kernel sends
-    Syscall,
-}
+#[derive(Clone, Debug)]
+pub struct SignalWays;
 
-impl From<Attach> for probe::Attach {
-    fn from(attach: Attach) -> Self {
-        match attach {
-            Attach::Auto => Self::Auto,
-            Attach::Tracepoint => Self::By(Way::Tracepoint),
-            Attach::Kprobe => Self::By(Way::Kprobe),
-            Attach::Syscall => Self::By(Way::Syscall),
-        }
-    }
+impl Ways for SignalWays {
+    const WAYS: &'static [(Way, &'static str)] = &[
+        (Way::Tracepoint, "Tracepoints only"),
+        (Way::Kprobe, "A kprobe: no result, no POSIX timers"),
+        (Way::Syscall, "The system calls that send: no result, nothing that the kernel sends"),
+    ];
 }
 
 /// `faultline signal`
@@ -77,7 +64,7 @@ pub struct SignalArgs {
     max_pairs: u32,
 
     #[command(flatten)]
-    common: CommonOrCommand<Attach>,
+    common: CommonOrCommand<SignalWays>,
 }
 
 /// All digits: a PID.
@@ -105,7 +92,7 @@ impl From<SignalArgs> for signal::Options {
             processes: args.processes,
             summary: args.summary,
             max_pairs: args.max_pairs,
-            attach: attach.into(),
+            attach,
         }
     }
 }

@@ -211,11 +211,6 @@ impl Tracing {
         Ok(self.pages.try_iter().collect())
     }
 
-    /// The next page that is there now; None: there is none yet, or there will be none any more.
-    pub fn try_next(&mut self) -> Option<Page> {
-        self.pages.try_recv().ok()
-    }
-
     fn end(&mut self) -> Result<()> {
         self.stop = None;
         match self.thread.take().map(JoinHandle::join) {

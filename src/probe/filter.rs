@@ -29,15 +29,12 @@ pub struct Filter {
     pub command: bool,
 }
 
-/// A filter that can't be what the user means.
-pub type FilterError = anyhow::Error;
-
 impl Filter {
     /// Checks what can be checked without the kernel program.
     ///
     /// # Errors
     /// One line: what was typed, why it can't be, and what would do.
-    pub fn check(&self) -> Result<(), FilterError> {
+    pub fn check(&self) -> Result<()> {
         let config = fl_filter_config::default();
         if self.process_names.len() > config.names.len() {
             bail!("failed to filter by name: {} names at most", config.names.len());
@@ -147,7 +144,7 @@ impl Filter {
     ///
     /// # Errors
     /// As for [`Filter::check`].
-    pub fn check_cgroup(&self) -> Result<(), FilterError> {
+    pub fn check_cgroup(&self) -> Result<()> {
         self.cgroup.as_deref().map_or(Ok(()), |path| open_cgroup(path).map(drop))
     }
 }

@@ -33,7 +33,7 @@ impl Way {
             Self::Raw => "raw",
             Self::Syscall => "syscall",
             Self::Kprobe => "kprobe",
-            Self::KprobeMulti => "kprobe_multi",
+            Self::KprobeMulti => "kprobe-multi",
             Self::Fentry => "fentry",
             Self::Perf => "perf",
         }

@@ -23,7 +23,7 @@ mod types;
 
 pub use crash::Counters;
 pub use crash::{Group, Groups, StackFrame};
-pub use filter::{Filter, FilterError};
+pub use filter::Filter;
 pub use hook::{Attach, Way};
 pub use losses::{Losses, Shown};
 pub use object::Build;
