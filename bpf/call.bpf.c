@@ -9,22 +9,12 @@
  */
 #include "abi/call.h"
 #include "call_fetch.bpf.h"
+#include "call_stack.bpf.h"
 #include "call_task.bpf.h"
 #include "ring.bpf.h"
 #include "signal.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-/*
- * The kernel's stacks. Never freed: full, or two that want one bucket, means that a call has none (FL_LOST_STACK). Kernel stacks
- * repeat, in whatever process.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
-	__uint(max_entries, FL_CALL_STACKS_MAX);
-	__uint(key_size, sizeof(u32));
-	__uint(value_size, FL_CALL_FRAMES_MAX * sizeof(u64));
-} fl_call_stacks SEC(".maps");
 
 /* Calls of --live in this second, on this CPU. Benign race: one program may preempt another, and one more call is handed on. */
 struct fl_budget {
@@ -214,13 +204,10 @@ static __always_inline void fl_begin(void *context, u32 place, const struct fl_f
 	call->duration_ns = 0;
 	call->stack = -1;
 	__builtin_memcpy(call->arguments, arguments->at, sizeof(call->arguments));
-	fl_push_open(task, sequence, place / 2);
+	fl_push_open(task, sequence, place / 2, FL_IS_TRACEPOINT(place) || function->flags & FL_FUNCTION_SYSCALL);
 	/* A tracepoint's is the same for all calls; 5.10 gives none there. */
-	if (fl_config.kernel_stacks && !FL_IS_TRACEPOINT(place)) {
-		call->stack = bpf_get_stackid(context, &fl_call_stacks, 0);
-		if (call->stack < 0)
-			fl_count(FL_LOST_STACK);
-	}
+	if (fl_config.kernel_stacks && !FL_IS_TRACEPOINT(place))
+		call->stack = fl_take_stack(context);
 	call->entered_ns = bpf_ktime_get_boot_ns();
 	fl_fetch_all(call, function, place, false, any);
 	fl_count(FL_CALLS);

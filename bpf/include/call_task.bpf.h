@@ -40,6 +40,8 @@ static __always_inline void fl_begin_task(struct fl_task *task, struct task_stru
 	task->tid = (u32)ids;
 	task->pid = ids >> 32;
 	task->open_count = 0;
+	task->open_syscall = 0;
+	task->settled = 0;
 	task->watched = 0;
 	fl_copy(task->comm, FL_COMM_BYTES, &leader->comm);
 	fl_count(FL_TASKS);
@@ -105,12 +107,32 @@ static __always_inline struct fl_call *fl_call_at(struct fl_task *task, u64 sequ
 	return (struct fl_call *)((char *)(task + 1) + (u64)place * sizeof(struct fl_call));
 }
 
-/* The call has begun: its end will be looked for. */
-static __always_inline void fl_push_open(struct fl_task *task, u64 sequence, u32 function)
+/*
+ * The task makes a system call, so the one before has returned, and what began in it, whether their ends were seen or not: the
+ * kernel leaves programs out, and jumps over those at the end of a call, and rt_sigreturn never comes back to its tracepoint.
+ */
+static __always_inline void fl_settle(struct fl_task *task, u64 sequence)
 {
-	u32 count = task->open_count;
-	u32 place = count & (FL_OPEN_MAX - 1);
+	if (task->open_syscall) {
+		u32 kept = task->open_syscall - 1;
+
+		fl_count_many(FL_LOST_END, task->open_count - kept);
+		task->open_count = kept;
+	}
+	task->open_syscall = task->open_count + 1;
+	task->settled = sequence;
+}
+
+/* The call has begun: its end will be looked for. */
+static __always_inline void fl_push_open(struct fl_task *task, u64 sequence, u32 function, bool is_syscall)
+{
 	struct fl_open *open;
+	u32 count, place;
+
+	if (is_syscall)
+		fl_settle(task, sequence);
+	count = task->open_count;
+	place = count & (FL_OPEN_MAX - 1);
 
 	barrier_var(place);
 	if (place >= FL_OPEN_MAX)
@@ -123,10 +145,14 @@ static __always_inline void fl_push_open(struct fl_task *task, u64 sequence, u32
 	task->open_count = count + 1;
 }
 
-/* The innermost call of this function that has not returned: its sequence. It and what began in it is forgotten. False: none. */
+/*
+ * The innermost call of this function that has not returned: its sequence. It is forgotten, and what began in it, which has ended as
+ * well. False: none.
+ */
 static __always_inline bool fl_pop_open(struct fl_task *task, u32 function, u64 *sequence)
 {
 	u32 count = task->open_count;
+	u32 before = count;
 
 	for (u32 i = 0; i < FL_OPEN_MAX; i++) {
 		u32 place = (count - 1) & (FL_OPEN_MAX - 1);
@@ -140,6 +166,10 @@ static __always_inline bool fl_pop_open(struct fl_task *task, u32 function, u64 
 		if (task->open[place].function == function) {
 			*sequence = task->open[place].sequence;
 			task->open_count = count;
+			if (task->open_syscall > count)
+				task->open_syscall = 0;
+			if (before - count > 1)
+				fl_count_many(FL_LOST_END, before - count - 1);
 			return true;
 		}
 	}

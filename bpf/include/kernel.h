@@ -99,6 +99,7 @@ struct bpf_perf_event_data {
 
 /* include/uapi/asm-generic/errno-base.h */
 #define EEXIST 17
+#define ENOMEM 12
 
 /* include/linux/err.h */
 #define MAX_ERRNO 4095

@@ -16,12 +16,17 @@ struct {
 	__type(value, u64);
 } fl_counters SEC(".maps");
 
-static __always_inline void fl_count(enum fl_counter which)
+static __always_inline void fl_count_many(enum fl_counter which, u64 many)
 {
 	u64 *counter = bpf_map_lookup_elem(&fl_counters, &which);
 
 	if (counter)
-		*counter += 1;
+		*counter += many;
+}
+
+static __always_inline void fl_count(enum fl_counter which)
+{
+	fl_count_many(which, 1);
 }
 
 #endif

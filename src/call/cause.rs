@@ -4,7 +4,7 @@
 use super::effect::{Effect, File, effects, up};
 use crate::diagnosis::{self, Kind};
 use crate::evidence::{Access, Cause, Change, Evidence, FileId, Sender};
-use crate::record::call::{Call, Relation};
+use crate::record::call::{Call, Relation, State};
 use crate::siginfo::{SIGBUS, SIGSEGV};
 
 const SEGV_MAPERR: i32 = 1;
@@ -131,7 +131,9 @@ pub fn relate(facts: &Subject, calls: &mut [Call]) {
                 forget.extend(0..calls.len());
                 forget.retain(|&other| calls[other].ended_ns() < call.entered_ns);
             }
-            let Some(link) = facts.link(call, &effect, &mut heap) else { continue };
+            let Some(mut link) = facts.link(call, &effect, &mut heap) else { continue };
+            // It may have failed: nobody saw what it returned. A signal that came was sent.
+            link.relation.certain &= call.state == State::Returned || matches!(effect, Effect::Sent(..));
             if let Some(explains) = link.explains {
                 let change = Candidate { index, explains, certain: link.relation.certain };
                 // Of two that are one change the outer one counts, unless only the inner one is sure of the file.
@@ -430,6 +432,24 @@ mod tests {
         assert_eq!(cause(&facts, calls), Some((5, Change::Unmapped)));
         assert_eq!(cause(&facts, vec![at(5, munmap(0x20_0000))]), None);
         assert_eq!(cause(&facts, vec![at(2000, munmap(ADDRESS))]), None, "it came after the crash");
+    }
+
+    /// It may have failed, and something else made the hole.
+    #[test]
+    fn a_call_whose_result_nobody_saw_is_a_likely_cause() {
+        for (state, certain) in [(State::Returned, true), (State::EndMissed, false), (State::NotReturned, false)] {
+            let mut calls = [Call { state, ..at(5, munmap(ADDRESS)) }];
+            if state != State::Returned {
+                (calls[0].result, calls[0].raw_result, calls[0].duration_ns) = (None, None, None);
+            }
+            relate(&facts(Fault::NotMapped), &mut calls);
+            let relation = calls[0].relation.as_ref().unwrap();
+            assert_eq!(
+                (calls[0].is_cause, relation.kind, relation.certain),
+                (true, Change::Unmapped, certain),
+                "{state:?}"
+            );
+        }
     }
 
     #[test]

@@ -67,6 +67,15 @@ impl Decoder {
         side.is_some_and(|side| side.point.flags & fl_function_flag::FL_FUNCTION_ANYONE.0 != 0)
     }
 
+    /// Is this function a system call? By its number.
+    pub fn is_syscall(&self, number: u32) -> bool {
+        let is_one = |known: &Known| {
+            let flags = known.side.as_ref().map_or(0, |side| side.point.flags);
+            known.how == Some(Way::Tracepoint) || flags & fl_function_flag::FL_FUNCTION_SYSCALL.0 != 0
+        };
+        self.known.get(number as usize).is_some_and(is_one)
+    }
+
     /// `mmap=-ENOMEM`, for a function by its number.
     pub fn result_words(&self, number: u32, result: i64) -> String {
         let known = self.known.get(number as usize);
@@ -98,7 +107,11 @@ impl Decoder {
             arguments: side.map_or_else(Vec::new, |side| arguments(&side.fields, raw, ended)),
             result,
             error,
-            state: if ended { State::Returned } else { State::NotReturned },
+            state: match raw.state {
+                fl_call_state::FL_CALL_ENDED => State::Returned,
+                fl_call_state::FL_CALL_END_MISSED => State::EndMissed,
+                _ => State::NotReturned,
+            },
             entered: Timestamp::from_boottime(raw.entered_ns)?,
             duration_ns: ended.then_some(raw.duration_ns),
             kernel_stack,
@@ -259,6 +272,9 @@ mod tests {
         let raw = fl_call { state: fl_call_state::FL_CALL_OPEN, ..fl_call::default() };
         let call = decoder.call(&owner(), &raw, None).unwrap();
         assert_eq!((call.result, call.duration_ns, call.state), (None, None, State::NotReturned));
+        let raw = fl_call { state: fl_call_state::FL_CALL_END_MISSED, ..raw };
+        let call = decoder.call(&owner(), &raw, None).unwrap();
+        assert_eq!((call.result, call.duration_ns, call.state), (None, None, State::EndMissed));
     }
 
     #[test]

@@ -9,9 +9,10 @@ use crate::crash::Recorded;
 use crate::evidence::{Evidence, Thread};
 use crate::host;
 use crate::output::{Timestamp, lossy};
-use crate::probe::abi::call::{fl_call, fl_event, fl_task, fl_trigger_kind};
+use crate::probe::abi::call::{fl_call, fl_call_state, fl_event, fl_task, fl_trigger_kind};
 use crate::probe::call::{Recorder, Task};
 use crate::record::call::{Call, LiveCall, Trigger};
+use crate::record::crash::Disposition;
 use crate::siginfo::signal_name;
 
 /// Calls of other threads and processes that are told with one crash: the newest.
@@ -24,22 +25,29 @@ pub struct Gatherer<'run> {
     /// None: stacks are not kept.
     namer: Option<Namer>,
     host: String,
+    ends_missed: u64,
 }
 
 impl<'run> Gatherer<'run> {
     /// Reads `recorder`, whose functions `decoder` knows.
     pub fn new(recorder: &'run Recorder, decoder: Decoder, kernel_stacks: bool) -> Self {
         let namer = kernel_stacks.then(|| Namer::new(&Sight::read()));
-        Self { recorder, decoder, namer, host: host::name() }
+        Self { recorder, decoder, namer, host: host::name(), ends_missed: 0 }
+    }
+
+    /// System calls of threads that died, which have ended without being seen to: the kernel program has not counted them.
+    pub fn ends_missed(&self) -> u64 {
+        self.ends_missed
     }
 
     /// The calls before a crash, and which one explains it.
     ///
     /// # Errors
     /// Where the recorder's table can't be read.
-    pub fn recorded(&mut self, evidence: &Evidence) -> Result<Recorded> {
+    pub fn recorded(&mut self, evidence: &Evidence, disposition: Disposition) -> Result<Recorded> {
         let (subject, thread) = (Subject::of(evidence), &evidence.thread);
         let own = self.recorder.task(thread.tid)?.filter(|task| is_of_thread(&task.header, thread));
+        let own = own.map(|task| self.back_in_user_mode(task, evidence.at_ns, disposition));
         let mut calls = self.calls(own.as_ref())?;
         // A handler that ran has gone on.
         calls.retain(|call| call.entered_ns <= subject.at_ns);
@@ -102,6 +110,23 @@ impl<'run> Gatherer<'run> {
             host: self.host.clone(),
             call: self.call(&owner, call)?,
         })
+    }
+
+    /// A signal is delivered on the way back to user mode: the thread's system calls before that have ended. A fault that a
+    /// handler caught may have ended in a call that never returns, exit(2).
+    fn back_in_user_mode(&mut self, mut task: Task, at_ns: u64, disposition: Disposition) -> Task {
+        if disposition == Disposition::Caught {
+            return task;
+        }
+        for call in &mut task.calls {
+            let is_before = call.entered_ns <= at_ns;
+            if is_before && call.state == fl_call_state::FL_CALL_OPEN && self.decoder.is_syscall(call.function) {
+                call.state = fl_call_state::FL_CALL_END_MISSED;
+                // A thread that lives makes another call, which gives this one up.
+                self.ends_missed += u64::from(disposition == Disposition::Fatal);
+            }
+        }
+        task
     }
 
     fn calls(&self, task: Option<&Task>) -> Result<Vec<Call>> {

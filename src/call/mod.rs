@@ -159,7 +159,7 @@ impl<'run> Reading<'run> {
     /// One batch of each ring; returns how many samples the fuller one had.
     fn take(&mut self) -> Result<usize> {
         let (gatherer, writer, crashes) = (&mut self.gatherer, &mut self.writer, &mut self.crashes);
-        let recorded = |evidence: &Evidence| gatherer.recorded(evidence).map(Some);
+        let recorded = |evidence: &Evidence, disposition| gatherer.recorded(evidence, disposition).map(Some);
         let taken = self.collector.take_with(recorded, |record| {
             let calls = record.calls.as_deref().unwrap_or_default();
             crashes[0] += 1;
@@ -197,7 +197,8 @@ impl Reader for Reading<'_> {
                 break;
             }
         }
-        let (counters, deaths) = (self.recorder.counters()?, self.collector.counters()?);
+        let (mut counters, deaths) = (self.recorder.counters()?, self.collector.counters()?);
+        counters.losses.add("ends_missed", self.gatherer.ends_missed());
         let lost = counters.losses.with_crashes(&deaths.losses);
         let (report, is_json) = &self.report;
         let end = report.at_end(&counters, &deaths, self.recorder.tasks()?.len() as u64, self.crashes);

@@ -116,7 +116,7 @@ fn recorder_plan(options: &Options, planned: &[Planned]) -> Plan {
         functions: functions.collect(),
         calls: options.calls,
         tasks: options.tasks,
-        kernel_stacks: options.kernel_stacks,
+        kernel_stacks: options.kernel_stacks.then_some(fl_own_limit::FL_LIMIT_STACKS.0),
         live: options.live,
         trigger_signals: signals.collect(),
         attach: options.attach,

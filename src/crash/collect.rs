@@ -68,7 +68,7 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// What `write` says, and where the ring can't be read.
     pub fn take(&mut self, write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
-        self.take_with(|_| Ok(None), write)
+        self.take_with(|_, _| Ok(None), write)
     }
 
     /// The same. `recorded` says which kernel calls were recorded before a signal.
@@ -77,7 +77,7 @@ impl<'run> Collector<'run> {
     /// As [`Collector::take`], and what `recorded` says.
     pub fn take_with(
         &mut self,
-        mut recorded: impl FnMut(&Evidence) -> Result<Option<Recorded>>,
+        mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<Recorded>>,
         mut write: impl FnMut(Crash) -> Result<()>,
     ) -> Result<usize> {
         let taken = self.ring.take(BATCH)?;
@@ -97,8 +97,9 @@ impl<'run> Collector<'run> {
             if let Some(identity) = found.identity.take() {
                 self.ledger.learn(sample.group, identity);
             }
-            if Disposition::from(sample.disposition).is_death() || self.handled {
-                let recorded = recorded(&found.evidence)?;
+            let disposition = Disposition::from(sample.disposition);
+            if disposition.is_death() || self.handled {
+                let recorded = recorded(&found.evidence, disposition)?;
                 write(self.decoder.record(&sample, found, recorded))?;
             }
         }

@@ -52,6 +52,7 @@ fn line(call: &Call) -> String {
         }
         (None, _, State::Returned) => {}
         (None, _, State::NotReturned) => line.push_str(", not returned"),
+        (None, _, State::EndMissed) => line.push_str(", its end was not seen"),
     }
     if let Some(duration_ns) = call.duration_ns {
         let _ = write!(line, ", {}", duration(duration_ns));

@@ -109,7 +109,7 @@ impl Spec for Plan {
             trigger_signals: self.trigger_signals.iter().fold(0, |bits, signal| bits | 1 << ((signal - 1) & 63)),
             calls: self.calls,
             live: self.live.unwrap_or(0),
-            kernel_stacks: u8::from(self.kernel_stacks),
+            kernel_stacks: u8::from(self.kernel_stacks.is_some()),
             ..fl_config::default()
         };
         object.configure("fl_config", &config)?;
@@ -125,9 +125,8 @@ impl Spec for Plan {
     fn tables(&self, _way: Way, _kernel: Kernel) -> Vec<(&'static str, usize)> {
         let processors = num_possible_cpus().unwrap_or(1).min(PROCESSORS_MAX);
         let mut tables = vec![("fl_tasks", self.tasks as usize + (processors + 1) * KEPT_BY_PROCESSOR)];
-        if !self.kernel_stacks {
-            tables.push(("fl_call_stacks", 1));
-        }
+        let stacks = self.kernel_stacks.unwrap_or(1).min(fl_own_limit::FL_LIMIT_STACKS.0) as usize;
+        tables.extend(read::STACK_TABLES.map(|table| (table, stacks)));
         tables
     }
 

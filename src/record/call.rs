@@ -49,6 +49,8 @@ pub enum State {
     Returned,
     /// It was not seen to end: it still ran, or never returns.
     NotReturned,
+    /// It has ended, as what its thread did next proves, and the kernel kept its end from us: what it returned is not known.
+    EndMissed,
 }
 
 /// A frame of the kernel's stack.

@@ -6,6 +6,7 @@
  *   many N         N calls of mprotect, of 0 bytes at 0x1000, 0x2000, ... : they change nothing
  *   threads N      N threads that call mprotect once each, of 0 bytes at 0x1000 * their number, and end
  *   truncate PATH  opens the file, cuts it by its name to 4096 bytes and by its descriptor to 5000
+ *   folder PATH    makes a folder there, and removes it
  *   child PATH     the same in a child that ends
  *   rename NAME    changes its name
  *   signal N       sends itself SIGUSR2 N times, which it ignores by a handler
@@ -83,6 +84,12 @@ static void cut(const char *path)
 	close(fd);
 }
 
+static void folder(const char *path)
+{
+	printf("mkdir %ld\n", result(syscall(SYS_mkdir, path, 0700)));
+	rmdir(path);
+}
+
 static void child(const char *path)
 {
 	pid_t pid;
@@ -142,6 +149,8 @@ int main(void)
 			threads(atol(argument));
 		else if (!strcmp(line, "truncate"))
 			cut(argument);
+		else if (!strcmp(line, "folder"))
+			folder(argument);
 		else if (!strcmp(line, "child"))
 			child(argument);
 		else if (!strcmp(line, "rename"))

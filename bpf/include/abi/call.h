@@ -17,8 +17,9 @@
 #define FL_OPEN_MAX         8   /* calls of a task that have not returned: one in another */
 #define FL_CALLS_MIN        4   /* --calls: a power of two */
 #define FL_CALLS_MAX        64
-#define FL_CALL_STACKS_MAX  2048 /* kernel stacks */
-#define FL_CALL_FRAMES_MAX  32   /* of each */
+#define FL_CALL_STACKS_MAX  2048 /* kernel stacks, in each of FL_CALL_STACK_MAPS tables */
+#define FL_CALL_STACK_MAPS  3
+#define FL_CALL_FRAMES_MAX  32 /* of each */
 
 /* What of the above user space needs, as enum fl_limit. */
 enum fl_own_limit {
@@ -26,6 +27,7 @@ enum fl_own_limit {
 	FL_LIMIT_CALLS_LEAST = FL_CALLS_MIN,
 	FL_LIMIT_CALLS = FL_CALLS_MAX,
 	FL_LIMIT_TEXT_BYTES = FL_TEXT_BYTES,
+	FL_LIMIT_STACKS = FL_CALL_STACKS_MAX,
 };
 
 /* Everything that is counted. Losses begin with FL_LOST_RING_FULL. */
@@ -41,7 +43,9 @@ enum fl_counter {
 	FL_LOST_LIVE_BUDGET, /* calls of --live beyond the rate that was asked for */
 	FL_LOST_TASK_FULL,   /* no room in fl_tasks at that moment: a call is missing */
 	FL_LOST_NESTED,      /* more than FL_OPEN_MAX calls in one another: the outermost one's end is not seen */
-	FL_LOST_STACK,       /* no room in fl_call_stacks, or two stacks that want one bucket: the call has no stack */
+	FL_LOST_END,         /* calls that have ended, as what their task did next proves, and whose end was not seen */
+	FL_LOST_STACK,       /* no room for the stack in any table: the call has none */
+	FL_LOST_WALK,        /* the kernel could not walk the stack: a task that was preempted on that CPU was at it */
 	FL_LOST_WATCH_FULL,  /* descendants of the command that are not watched: too many at once */
 	FL_COUNTERS
 };
@@ -107,6 +111,7 @@ enum fl_call_state {
 	FL_CALL_NONE = 0, /* no call yet at this place */
 	FL_CALL_OPEN,     /* begun, and not seen to return */
 	FL_CALL_ENDED,
+	FL_CALL_END_MISSED, /* it has ended, and nobody saw how: user space finds it, src/probe/abi/call.rs */
 };
 
 /* One call. */
@@ -116,7 +121,7 @@ struct fl_call {
 	u64 duration_ns; /* once it has ended */
 	s64 result;      /* the whole register; once it has ended */
 	u32 function;    /* its number */
-	s32 stack;       /* of the kernel, in fl_call_stacks; negative: none */
+	s32 stack;       /* of the kernel: its id + FL_CALL_STACKS_MAX * its table; negative: none */
 	enum fl_call_state state;
 	u32 unread;                  /* bit N: fetches[N] could not be read; bit 16 + N: after[N] could not */
 	u64 arguments[FL_ARGUMENTS]; /* as they were passed: those that the function has */
@@ -163,8 +168,11 @@ struct fl_task {
 	u64 next;              /* the sequence of its next call */
 	u32 tid;
 	u32 pid;
-	u32 open_count;                   /* calls that have not returned: the last FL_OPEN_MAX of them are kept */
-	u32 watched;                      /* by the filter: asked once, where the answer is yes */
+	u32 open_count; /* calls that have not returned: the last FL_OPEN_MAX of them are kept */
+	u32 watched;    /* by the filter: asked once, where the answer is yes */
+	u64 settled;    /* a sequence: earlier calls have ended, but for those that are in `open` */
+	u32 open_syscall; /* open_count as it was once the task's system call had begun; 0: that has ended, or there is none */
+	u32 pad;
 	char comm[FL_COMM_BYTES];         /* of the group leader */
 	struct fl_open open[FL_OPEN_MAX]; /* the place is the count's, modulo FL_OPEN_MAX */
 };
@@ -184,7 +192,7 @@ _Static_assert(sizeof(struct fl_function) == 32 + FL_FETCHES_MAX * 24, "fl_funct
 _Static_assert(sizeof(struct fl_call) ==
 		       48 + (FL_ARGUMENTS + FL_FETCHES_MAX + FL_AFTER_MAX) * 8 + FL_TEXTS_MAX * FL_TEXT_BYTES,
 	       "fl_call has a hole");
-_Static_assert(sizeof(struct fl_task) == 64 + 48 + FL_OPEN_MAX * 16, "fl_task has a hole");
+_Static_assert(sizeof(struct fl_task) == 64 + 64 + FL_OPEN_MAX * 16, "fl_task has a hole");
 _Static_assert(sizeof(struct fl_event) == 64, "fl_event has a hole");
 
 #endif

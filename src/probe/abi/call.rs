@@ -40,8 +40,31 @@ impl Task {
                 calls.push(call);
             }
         }
-        Some(Self { header, calls })
+        let mut task = Self { header, calls };
+        task.settle();
+        Some(task)
     }
+
+    /// Finds the calls that have ended without being seen to: the kernel program has given them up, or a call that they were made
+    /// in has ended.
+    fn settle(&mut self) {
+        let mut outer_end_ns = 0;
+        for call in &mut self.calls {
+            if call.state == fl_call_state::FL_CALL_ENDED {
+                outer_end_ns = outer_end_ns.max(call.entered_ns.saturating_add(call.duration_ns));
+            } else if call.state == fl_call_state::FL_CALL_OPEN
+                && (call.entered_ns < outer_end_ns
+                    || call.sequence < self.header.settled && !is_open(&self.header, call.sequence))
+            {
+                call.state = fl_call_state::FL_CALL_END_MISSED;
+            }
+        }
+    }
+}
+
+/// Does the kernel program wait for the end of this call?
+fn is_open(task: &fl_task, sequence: u64) -> bool {
+    task.open.iter().take(task.open_count as usize).any(|open| open.sequence == sequence)
 }
 
 /// What the ring brings.
@@ -126,6 +149,42 @@ mod tests {
         bytes[at..at + 8].copy_from_slice(&0u64.to_ne_bytes());
         let found = Task::from_value(&bytes, 4).unwrap();
         assert_eq!(found.calls.iter().map(|call| call.sequence).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    /// An entry of four calls, none of which has been seen to end.
+    fn unended(header: fl_task) -> Vec<u8> {
+        let mut bytes = bytes_of(&fl_task { next: 4, ..header }).to_vec();
+        for sequence in 0..4 {
+            let state = fl_call_state::FL_CALL_OPEN;
+            let call = fl_call { sequence, state, entered_ns: 100 * (1 + sequence), ..fl_call::default() };
+            bytes.extend_from_slice(bytes_of(&call));
+        }
+        bytes
+    }
+
+    fn states(bytes: &[u8]) -> Vec<fl_call_state> {
+        Task::from_value(bytes, 4).unwrap().calls.iter().map(|call| call.state).collect()
+    }
+
+    const OPEN: fl_call_state = fl_call_state::FL_CALL_OPEN;
+    const MISSED: fl_call_state = fl_call_state::FL_CALL_END_MISSED;
+
+    #[test]
+    fn calls_that_were_given_up_have_ended() {
+        assert_eq!(states(&unended(fl_task::default())), [OPEN; 4], "nothing is known of them");
+        let mut header = fl_task { settled: 3, open_count: 2, ..fl_task::default() };
+        header.open[1].sequence = 3;
+        assert_eq!(states(&unended(header)), [OPEN, MISSED, MISSED, OPEN], "the first and the last are waited for");
+    }
+
+    #[test]
+    fn what_was_made_in_a_call_that_has_ended_has_ended() {
+        let mut bytes = unended(fl_task { open_count: 0, ..fl_task::default() });
+        let at = size_of::<fl_task>();
+        let outer = fl_call { state: fl_call_state::FL_CALL_ENDED, entered_ns: 100, ..fl_call::default() };
+        let outer = fl_call { duration_ns: 201, ..outer };
+        bytes[at..at + size_of::<fl_call>()].copy_from_slice(bytes_of(&outer));
+        assert_eq!(states(&bytes), [fl_call_state::FL_CALL_ENDED, MISSED, MISSED, OPEN], "it ended at 301");
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub struct Plan {
     pub calls: u32,
     /// Tasks kept.
     pub tasks: u32,
-    /// Keep the kernel's stack of each call.
-    pub kernel_stacks: bool,
+    /// Keep the kernel's stack of each call, in tables with room for so many each, a power of two; `None` means don't.
+    pub kernel_stacks: Option<u32>,
     /// Hand on calls as they end, at most so many a second.
     pub live: Option<u32>,
     /// Signals whose delivery is a trigger.

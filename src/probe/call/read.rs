@@ -7,8 +7,11 @@ use libbpf_rs::{MapCore as _, MapFlags};
 
 use super::attach::Hook;
 use super::{Recorder, Task};
-use crate::probe::abi::call::fl_counter;
+use crate::probe::abi::call::{fl_counter, fl_own_limit};
 use crate::probe::losses::{self, Losses, RUNS_MISSED};
+
+/// What one has no place for is in the next: bpf/include/call_stack.bpf.h.
+pub(super) const STACK_TABLES: [&str; 3] = ["fl_call_stacks0", "fl_call_stacks1", "fl_call_stacks2"];
 
 /// What the kernel programs have counted, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,8 +61,9 @@ impl Recorder {
 
     /// The return addresses of a kernel stack, innermost first; None: there is none by that number.
     pub fn stack(&self, id: i32) -> Option<Vec<u64>> {
-        let id = u32::try_from(id).ok()?;
-        let bytes = self.probe.map("fl_call_stacks").ok()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
+        let (id, most) = (u32::try_from(id).ok()?, fl_own_limit::FL_LIMIT_STACKS.0);
+        let (table, id) = (STACK_TABLES.get((id / most) as usize)?, id % most);
+        let bytes = self.probe.map(table).ok()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
         let frames = bytes.chunks_exact(8).filter_map(|frame| Some(u64::from_ne_bytes(frame.try_into().ok()?)));
         Some(frames.take_while(|&frame| frame != 0).collect())
     }

@@ -122,13 +122,15 @@ pub static EXECUTABLE_MEMORY: [Loss; 8] = [
 ];
 
 /// Of `call`: its record has them in `losses`, and the end line has that record.
-pub static CALL: [Loss; 12] = [
+pub static CALL: [Loss; 14] = [
     lost("trigger_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_RING_FULL.0),
     lost("live_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_FULL.0),
     left_out("live_budget", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_BUDGET.0),
     lost("task_table_full", Stage::Sample, RECORD).by(call::FL_LOST_TASK_FULL.0),
     lost("nested_too_deep", Stage::Sample, RECORD).by(call::FL_LOST_NESTED.0),
+    lost("ends_missed", Stage::Probe, RECORD).by(call::FL_LOST_END.0),
     lost(STACK_TABLE_FULL, Stage::Sample, RECORD).by(call::FL_LOST_STACK.0),
+    lost("stacks_missed", Stage::Probe, RECORD).by(call::FL_LOST_WALK.0),
     lost("crash_ring_full", Stage::Sample, RECORD).of_crashes("sample_ring_full"),
     lost("crash_stack_page_ring_full", Stage::Sample, RECORD).of_crashes("stack_page_ring_full"),
     // One table for each probe: a descendant that one doesn't watch the other may.
