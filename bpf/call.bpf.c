@@ -2,10 +2,10 @@
 /*
  * `faultline call`: a flight recorder of kernel functions: the last calls of each task, kept in the kernel until something asks.
  *
- * Driven by the functions that were asked for: by fentry and fexit, kprobe.multi, kprobes, or the tracepoints of system calls,
- * over one body for the begin of a call and one for its end. The programs of the first section are patterns: the loader makes
- * one of each for each function, in which FL_WHICH is the function's (src/probe/pattern.rs).
- * Refuses to record what a task does once a signal has ended it: what led there would be overwritten.
+ * Driven by the functions that were asked for: by fentry and fexit, kprobe.multi, kprobes, or the tracepoints of system calls, with one
+ * body for the beginning of a call and one for its end. The programs of the first section are patterns: for each function the loader
+ * makes one program of each, with the function's FL_WHICH (src/probe/pattern.rs).
+ * Refuses to record calls of a task that a signal has ended: they would overwrite the calls that led there.
  */
 #include "abi/call.h"
 #include "call_fetch.bpf.h"
@@ -16,14 +16,14 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* Calls of --live in this second, on this CPU. Benign race: one program may preempt another, and one more call is handed on. */
+/* Calls of --live in this second, on this CPU. Benign race: one program may preempt another, and one more call is sent. */
 struct fl_budget {
 	u64 second;
 	u64 used;
 };
 FL_SCRATCH(fl_budgets, struct fl_budget);
 
-/* Never read: what is neither in a map nor in a variable is not among the types that Rust gets. */
+/* Never read: Rust gets only types of maps and variables. */
 const volatile struct fl_samples {
 	struct fl_task task;
 	struct fl_call call;
@@ -33,8 +33,8 @@ const volatile struct fl_samples {
 	enum fl_function_flag function_flag;
 } fl_samples = {};
 
-/* include/linux/preempt.h: what a CPU counts of what it is in */
-#define FL_SOFTIRQ  0x00000100 /* SOFTIRQ_OFFSET: serves one, and doesn't only keep them off */
+/* include/linux/preempt.h: the counts of the contexts that a CPU is in */
+#define FL_SOFTIRQ  0x00000100 /* SOFTIRQ_OFFSET: serves a softirq, and doesn't only disable them */
 #define FL_HARDIRQS 0x000f0000 /* HARDIRQ_MASK */
 #define FL_NMIS     0x00f00000 /* NMI_MASK */
 
@@ -72,7 +72,7 @@ static __always_inline void fl_describe(struct fl_event *event, enum fl_sample_k
 		variable;                                                                                  \
 	})
 
-/* May it be an interrupt that is on this CPU, or what follows from one, and not what the current task does? */
+/* May this CPU be in an interrupt or a softirq, so that this is no deed of the current task? */
 static __always_inline bool fl_may_be_interrupt(void)
 {
 	void *variable = FL_PREEMPT_COUNT;
@@ -87,13 +87,13 @@ static __always_inline bool fl_may_be_interrupt(void)
 	return *(volatile u32 *)((char *)place + offset) & (FL_HARDIRQS | FL_NMIS | FL_SOFTIRQ);
 }
 
-/* Is the current task whom the event is about, and not one that only happened to run? */
+/* Is the event about the current task, or did the task only happen to run? */
 static __always_inline bool fl_is_certain(struct task_struct *current, bool by_task)
 {
 	return (u32)bpf_get_current_pid_tgid() && !(fl_read(current, flags) & PF_KTHREAD) && by_task;
 }
 
-/* Sends a trigger, with the calls of the current task where it has some. */
+/* Sends a trigger, with the calls of the current task, if it has some. */
 static __always_inline void fl_fire(struct task_struct *current, struct fl_task *task, struct fl_event *event,
 				    bool by_task)
 {
@@ -205,7 +205,7 @@ static __always_inline void fl_begin(void *context, u32 place, const struct fl_f
 	call->stack = -1;
 	__builtin_memcpy(call->arguments, arguments->at, sizeof(call->arguments));
 	fl_push_open(task, sequence, place / 2, FL_IS_TRACEPOINT(place) || function->flags & FL_FUNCTION_SYSCALL);
-	/* A tracepoint's is the same for all calls; 5.10 gives none there. */
+	/* At a tracepoint the stack is the same for all calls; 5.10 has none there. */
 	if (fl_config.kernel_stacks && !FL_IS_TRACEPOINT(place))
 		call->stack = fl_take_stack(context);
 	call->entered_ns = bpf_ktime_get_boot_ns();
@@ -236,7 +236,7 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 		struct fl_call *call = fl_call_at(task, sequence);
 
 		fl_count(FL_RETURNS);
-		/* Others may have taken its place meanwhile. */
+		/* Later calls may have taken its place meanwhile. */
 		if (call->sequence == sequence) {
 			call->duration_ns = now - call->entered_ns;
 			call->result = result;
@@ -257,7 +257,7 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 		event.trigger = FL_TRIGGER_RESULT;
 		event.function = number;
 		event.result = result;
-		/* A system call is nobody else's. */
+		/* A system call is always one of the current task. */
 		fl_fire(current, task, &event, is_syscall || !fl_may_be_interrupt());
 	}
 }
@@ -274,9 +274,9 @@ static __always_inline void fl_ask_syscall(struct fl_arguments *arguments, u64 r
 }
 
 /*
- * fentry: the arguments lie where the context is, and behind them the result. Read as plain memory: of what it takes for a pointer
- * to a struct, the verifier would let nothing but members be read; and so it is one program for all, whatever the number of their
- * arguments. Those that there are not are whatever lies on the kernel's stack; nothing reads them.
+ * fentry: the context holds the arguments, and behind them the result. They are read as plain memory. Else the verifier would allow only
+ * members to be read through a pointer to a struct; and so one program serves all functions, whatever the number of their arguments.
+ * Beyond the last argument lies whatever is on the kernel's stack; nothing uses it.
  */
 SEC("raw_tp")
 int fl_fentry(u64 *context)
@@ -353,7 +353,7 @@ struct fl_syscall_event {
 	u64 words[FL_ARGUMENTS]; /* the arguments that the call has; at the end the result */
 };
 
-/* tracepoint/syscalls/sys_enter_NAME: to read more than there is, is refused when it is attached. */
+/* tracepoint/syscalls/sys_enter_NAME: a program that reads behind the arguments can't be attached. */
 SEC("tracepoint")
 int fl_enter(struct fl_syscall_event *event)
 {

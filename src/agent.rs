@@ -1,4 +1,4 @@
-//! `faultline agent`: always on. Counts in the kernel, tells every interval, and is silent until then.
+//! `faultline agent`: runs always, counts in the kernel, and reports every interval.
 
 mod counted;
 mod output;
@@ -25,7 +25,7 @@ use crate::{pagefault, signal};
 use counted::{Counted as _, Interval};
 use output::Output;
 
-/// What a user asked for.
+/// The options.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What to watch, the budget of samples, and where records go.
@@ -47,7 +47,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What is counted beside crashes.
+    /// What is counted besides crashes.
     fn beside(&self) -> Result<Vec<Box<dyn Interval>>> {
         let mut all: Vec<Box<dyn Interval>> = Vec::new();
         if let Some(asked) = &self.signals {
@@ -111,9 +111,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     session.run(&mut agent)
 }
 
-/// Tells the service manager, if there is one.
+/// Notifies the service manager, if there is one.
 fn notify(state: &[NotifyState<'_>]) {
-    // Without systemd there is nobody to tell, and with it there is nothing that we could do about it.
+    // Without systemd there is nothing to notify, and an error of it leaves nothing that we could do.
     let _ = sd_notify::notify(state);
 }
 
@@ -124,7 +124,7 @@ struct Agent<'run> {
     metrics: Metrics,
     health: Health,
     interval: Duration,
-    /// The longest silence that a watchdog bears.
+    /// The longest time between two notifications to the watchdog.
     heartbeat: Duration,
     /// When the next summary is due: on a grid, so that a late one makes none later.
     next: Instant,

@@ -17,19 +17,19 @@ pub trait Ledger {
     /// Looks now. `last`: the run is over, and nothing follows.
     ///
     /// # Errors
-    /// Where the kernel's numbers or a clock can't be read.
+    /// If the kernel's numbers or a clock can't be read.
     fn look(&mut self, last: bool) -> Result<Self::Look>;
 
     /// What came since the last look that was committed.
     ///
     /// # Errors
-    /// Where a time can't be told.
+    /// If a time is unknown.
     fn tell(&mut self, look: &Self::Look) -> Result<Self::Summary>;
 
     /// The summary of this look was written: the next one begins there.
     ///
     /// # Errors
-    /// Where the kernel's table can't be written.
+    /// If the kernel's table can't be written.
     fn commit(&mut self, look: Self::Look) -> Result<()>;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The tasks whose calls are recorded: the entry of each, where the calls lie, and which of them have not returned.
+ * The tasks whose calls are recorded: the entry of each task, with its calls and which of them have not returned.
  *
- * An entry is written by its own task only, which is on one CPU at a time; what interrupts it meanwhile may write to it as well,
- * and has ended when it goes on. Benign race: of two calls at that very moment one may be missing.
+ * Only its own task writes to an entry, on one CPU at a time. An interrupt of the task may write to it as well, and ends before the task
+ * goes on. Benign race: of two calls at that moment one may be missing.
  */
 #ifndef FL_CALL_TASK_BPF_H
 #define FL_CALL_TASK_BPF_H
@@ -11,8 +11,8 @@
 #include "filter.bpf.h"
 
 /*
- * By tid. The loader says how large a value is, and how many there are. Full: the one that has not called for longest goes, which
- * may be one that is dead; user space knows how many there have been (FL_TASKS).
+ * By tid. The loader sets the size of a value and the number of entries. Full: the task that has made no call for the longest time is
+ * forgotten, which may be one that has ended. FL_TASKS counts all tasks that there were.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -21,7 +21,7 @@ struct {
 	__type(value, struct fl_task);
 } fl_tasks SEC(".maps");
 
-/* A new entry as it begins: all zeros, as large as a value of fl_tasks. Never written. */
+/* A new entry: all zeros, as large as a value of fl_tasks. Never written. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -29,7 +29,7 @@ struct {
 	__type(value, struct fl_task);
 } fl_blank SEC(".maps");
 
-/* Begins an entry anew: it is blank, or that of a thread that had the same number before. */
+/* Initializes an entry: it is blank, or that of a thread that had the same number before. */
 static __always_inline void fl_begin_task(struct fl_task *task, struct task_struct *current, u64 start)
 {
 	struct task_struct *leader = fl_read(current, group_leader);
@@ -47,7 +47,7 @@ static __always_inline void fl_begin_task(struct fl_task *task, struct task_stru
 	fl_count(FL_TASKS);
 }
 
-/* The entry of the current task, if it has one that is its own. */
+/* The entry of the current task, if it has one. */
 static __always_inline struct fl_task *fl_find_task(struct task_struct *current)
 {
 	u32 tid = (u32)bpf_get_current_pid_tgid();
@@ -59,8 +59,8 @@ static __always_inline struct fl_task *fl_find_task(struct task_struct *current)
 }
 
 /*
- * The entry of the current task, made where there is none. NULL: it isn't watched and the function is not watched for `anyone`,
- * or it has no number of its own: the idle task of each CPU.
+ * The entry of the current task, which is made if there is none. NULL: the task isn't watched and the function is not recorded for
+ * `anyone`, or the task has no number of its own, as the idle task of each CPU.
  */
 static __always_inline struct fl_task *fl_take_task(struct task_struct *current, bool anyone)
 {
@@ -98,7 +98,7 @@ static __always_inline struct fl_task *fl_take_task(struct task_struct *current,
 	return task;
 }
 
-/* Where the call with this sequence lies, or will lie. */
+/* The call with this sequence, or the place for it. */
 static __always_inline struct fl_call *fl_call_at(struct fl_task *task, u64 sequence)
 {
 	/* The loader's number is a constant for the verifier. */
@@ -123,7 +123,7 @@ static __always_inline void fl_settle(struct fl_task *task, u64 sequence)
 	task->settled = sequence;
 }
 
-/* The call has begun: its end will be looked for. */
+/* The call has begun: keep it until its end. */
 static __always_inline void fl_push_open(struct fl_task *task, u64 sequence, u32 function, bool is_syscall)
 {
 	struct fl_open *open;

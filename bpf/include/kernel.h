@@ -48,7 +48,7 @@ enum { BPF_F_STACK_BUILD_ID = 1 << 5, BPF_F_USER_STACK = 1 << 8 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
 enum { BPF_RB_AVAIL_DATA = 0 };
 
-/* The helpers' numbers as the kernel's BTF has them: tells which helpers there are. */
+/* The helpers' numbers in the kernel's BTF, which show the helpers that there are. */
 enum bpf_func_id___fl { BPF_FUNC_task_pt_regs___fl = 175 }; /* v5.15 */
 enum sig_handler___fl { HANDLER_CURRENT___fl = 0 };         /* v5.16: any other value means that no handler will run */
 
@@ -133,7 +133,7 @@ struct super_block {
 };
 struct inode {
 	unsigned long i_ino;
-	u32 i_generation; /* tells two files apart that have had one number after another */
+	u32 i_generation; /* two files with the same number, one after the other, differ by it */
 	struct super_block *i_sb;
 };
 struct dentry {
@@ -167,7 +167,7 @@ struct fdtable {
 struct files_struct {
 	struct fdtable *fdt;
 };
-/* What is mapped of a file on an overlay: the file of the layer, and since v6.7 the name on the overlay beside it. */
+/* A mapped file of an overlay: the file of the layer, and since v6.7 also its name on the overlay. */
 struct backing_file {
 	struct path user_path;
 };
@@ -219,7 +219,7 @@ struct mm_struct___seqcount {
 	struct seqcount mm_lock_seq; /* v6.13 */
 };
 
-/* Resident pages by kind, MM_FILEPAGES and its like: about right, as in the kernel's own log. */
+/* Resident pages by kind, MM_FILEPAGES and its like, as roughly as in the kernel's own log. */
 struct percpu_counter { /* v6.2 */
 	s64 count;
 };
@@ -317,7 +317,7 @@ struct task_struct {
 	u32 personality;
 	struct mm_struct *mm;
 	struct task_struct *real_parent;
-	struct task_struct *parent; /* who waits for it: its tracer, where it has one */
+	struct task_struct *parent; /* the process that waits for it: its tracer, if it has one */
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;
@@ -364,7 +364,7 @@ struct kernel_siginfo {
 
 #include "load.bpf.h"
 
-/* The number in the namespace at this level: numbers[] is as long as the namespaces are deep, so it is addressed by hand. */
+/* The number in the namespace at this level. numbers[] is as long as the namespaces are deep, so that it is addressed by hand. */
 static __always_inline struct upid *fl_upid(struct pid *pid, u32 level)
 {
 	return (void *)((char *)pid + bpf_core_field_offset(struct pid, numbers) +

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What happened and what was lost, counted: one per-CPU counter for each line of enum fl_counter (abi/PROBE.h).
+ * Counts what happened and what was lost: one per-CPU counter for each line of enum fl_counter (abi/PROBE.h).
  *
  * Written by every program on its own CPU (about 5 ns, no atomics), summed by user space. Never full, never reset.
  */

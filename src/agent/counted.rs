@@ -12,7 +12,7 @@ use crate::{pagefault, signal};
 
 /// A ledger with metrics.
 pub(super) trait Counted: Ledger {
-    /// What is counted, and through which hooks: for the line on standard error.
+    /// What is counted, and by which hooks, for the line on standard error.
     fn subject(&self) -> String;
 
     /// Brings the metrics up to date.
@@ -30,7 +30,7 @@ pub(super) trait Interval {
     /// Writes what the interval brought; returns whether it could. `last`: nothing follows.
     ///
     /// # Errors
-    /// Where the kernel's numbers can't be read, or the last ones can't be written.
+    /// If the kernel's numbers can't be read, or the last ones can't be written.
     fn end(&mut self, last: bool, output: &mut Output, metrics: &mut Metrics) -> Result<bool>;
 }
 

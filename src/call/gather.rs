@@ -15,14 +15,14 @@ use crate::record::call::{Call, LiveCall, Trigger};
 use crate::record::crash::Disposition;
 use crate::siginfo::signal_name;
 
-/// Calls of other threads and processes that are told with one crash: the newest.
+/// How many calls of other threads and processes are in the record of a crash: the newest ones.
 const OTHERS_MAX: usize = 16;
 
 /// Reads the recorder when something asks for calls.
 pub struct Gatherer<'run> {
     recorder: &'run Recorder,
     decoder: Decoder,
-    /// None: stacks are not kept.
+    /// `None` means that stacks are not kept.
     namer: Option<Namer>,
     host: String,
     ends_missed: u64,
@@ -43,15 +43,15 @@ impl<'run> Gatherer<'run> {
     /// The calls before a crash, and which one explains it.
     ///
     /// # Errors
-    /// Where the recorder's table can't be read.
+    /// If the recorder's table can't be read.
     pub fn recorded(&mut self, evidence: &Evidence, disposition: Disposition) -> Result<Recorded> {
         let (subject, thread) = (Subject::of(evidence), &evidence.thread);
         let own = self.recorder.task(thread.tid)?.filter(|task| is_of_thread(&task.header, thread));
         let own = own.map(|task| self.back_in_user_mode(task, evidence.at_ns, disposition));
         let mut calls = self.calls(own.as_ref())?;
-        // A handler that ran has gone on.
+        // If a handler ran, the thread went on and made more calls.
         calls.retain(|call| call.entered_ns <= subject.at_ns);
-        // Numbers of processes are given again, too. Of a thread's the process is older.
+        // Numbers of processes are reused. The process of a thread is older than the thread.
         let began = if thread.is_main() { thread.start_ns } else { 0 };
         if subject.concerns_others() {
             for task in self.recorder.tasks()?.iter().filter(|task| task.header.tid != thread.tid) {
@@ -73,7 +73,7 @@ impl<'run> Gatherer<'run> {
     /// The record of a trigger.
     ///
     /// # Errors
-    /// Where it can't be dated.
+    /// If it can't be dated.
     pub fn trigger(&self, event: &fl_event, task: &Task) -> Result<Trigger> {
         let is_signal = event.trigger == fl_trigger_kind::FL_TRIGGER_SIGNAL;
         let mut calls = self.calls(Some(task))?;
@@ -100,7 +100,7 @@ impl<'run> Gatherer<'run> {
     /// The record of a call that has just ended.
     ///
     /// # Errors
-    /// Where it can't be dated.
+    /// If it can't be dated.
     pub fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
         let owner = Owner { pid: event.pid, tid: event.tid, comm: lossy(&event.comm.map(|byte| byte as u8)) };
         Ok(LiveCall {
@@ -146,7 +146,7 @@ fn is_of_thread(task: &fl_task, thread: &Thread) -> bool {
     task.pid == thread.pid && (thread.start_ns == 0 || thread.start_ns == task.start_boottime_ns)
 }
 
-/// The thread's own calls, and of the others the newest ones that have to do with the crash.
+/// Keeps the thread's own calls, and of others the newest ones that have to do with the crash.
 fn keep(calls: &mut Vec<Call>, tid: u32) {
     let others = calls.iter().filter(|call| call.tid != tid && call.relation.is_some() && !call.is_cause).count();
     let mut surplus = others.saturating_sub(OTHERS_MAX);

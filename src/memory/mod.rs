@@ -1,4 +1,4 @@
-//! `faultline memory`: memory that becomes executable, and what was in it. As a library: [`Tracer`].
+//! `faultline memory`: memory that becomes executable, and its content. As a library: [`Tracer`].
 
 mod arguments;
 mod collect;
@@ -34,7 +34,7 @@ use crate::session::{self, Announcement, End, Reader};
 use collect::{BATCH, Collector, Item, Limits};
 use elf::Modules;
 
-/// What a user asked for.
+/// The options.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which tasks, where records go, and the rest of what all commands share.
@@ -205,7 +205,7 @@ impl Reader for Reading<'_> {
         self.collector.have_ended(&self.options.common.filter.pids)
     }
 
-    /// From now on: a look at much memory may take longer than the interval, and samples wait meanwhile.
+    /// Counted from now on: to read much memory may take longer than the interval, and samples wait meanwhile.
     fn next_tick(&self, _last: Instant) -> Option<Instant> {
         Instant::now().checked_add(self.collector.patience(self.options.interval))
     }

@@ -1,4 +1,4 @@
-//! The library's way to use it: a tracer of one process, on a thread of its own.
+//! The library's interface: a tracer of one process, on a thread of its own.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -63,7 +63,7 @@ impl Tracer {
     /// A tracer of the process with this number.
     ///
     /// # Errors
-    /// Where there is no such process, it is a thread of another one, or we may not trace it.
+    /// If there is no such process, it is a thread of another one, or we may not trace it.
     pub fn new(pid: u32) -> Result<Self> {
         let what = || format!("failed to trace PID {pid}");
         Filter { pids: vec![pid], ..Filter::default() }.check()?;
@@ -81,25 +81,25 @@ impl Tracer {
         Ok(Self { pid, max_bytes: 64 << 20, interval: INTERVAL })
     }
 
-    /// Reads at most so much of one mapping at one time. 64 MiB unless said.
+    /// Reads at most so much of one mapping at one time. The default is 64 MiB.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How often memory that can change by itself is read again. 100 ms unless said.
+    /// How often memory that can change by itself is read again. The default is 100 ms.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Begins. When it returns nothing is missed any more; what is executable already comes first, with the trigger
+    /// Starts. When it returns, nothing is missed any more. Memory that is executable already comes first, with the trigger
     /// [`super::Trigger::Attach`].
     ///
     /// # Errors
-    /// What `faultline memory` would say: missing privileges, a kernel that can't.
+    /// The errors of `faultline memory`: missing privileges, a kernel without the features.
     pub fn start(self) -> Result<Tracing> {
         let (pages_in, pages) = channel();
         let (ready, is_ready) = sync_channel(1);
@@ -109,7 +109,7 @@ impl Tracer {
             .spawn(move || {
                 let mut pass = |item: Item| {
                     if let Item::Page(page) = item {
-                        // Nobody listens any more: the end is near.
+                        // The receiver is gone: the run ends.
                         let _ = pages_in.send(*page);
                     }
                     Ok(())
@@ -191,21 +191,21 @@ fn is_there(pid: u32) -> bool {
 
 /// A tracer at work. Dropping it ends the work; [`Tracing::stop`] ends it and returns what was found.
 ///
-/// As an iterator it gives the pages as they come, waits for the next one, and ends when the process has ended.
+/// As an iterator it returns the pages as they come, waits for the next one, and ends when the process has ended.
 #[derive(Debug)]
 pub struct Tracing {
     pages: Receiver<Page>,
-    /// Closed: the thread is to end.
+    /// When it is closed, the thread ends.
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Tracing {
-    /// Looks once more at what can change by itself, and ends. Returns the pages that the iterator hasn't given, in the order
-    /// in which they were read.
+    /// Reads memory that can change by itself once more, and ends. Returns the pages that the iterator hasn't returned, in the order in
+    /// which they were read.
     ///
     /// # Errors
-    /// Where something went wrong on the way.
+    /// If something went wrong on the way.
     pub fn stop(mut self) -> Result<Vec<Page>> {
         self.end()?;
         Ok(self.pages.try_iter().collect())
@@ -231,7 +231,7 @@ impl Iterator for Tracing {
 
 impl Drop for Tracing {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // The receiver is gone.
         let _ = self.end();
     }
 }

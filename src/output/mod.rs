@@ -109,7 +109,7 @@ impl Writer {
         Ok(Self { pipe, to: BufWriter::with_capacity(64 * 1024, to), file, target: target.clone(), format })
     }
 
-    /// Opens the file anew, after somebody moved it away; standard output stays as it is.
+    /// Opens the file again, after it was moved away; standard output stays as it is.
     ///
     /// # Errors
     /// If the file can't be opened; the old one stays.

@@ -1,4 +1,4 @@
-//! How many faults there were: of this interval and since the start, by what they are counted by.
+//! The counts of faults, of this interval and since the start, by what they are counted by.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,18 +6,18 @@ use std::collections::hash_map::Entry;
 use crate::probe::abi::pagefault::fl_fault_key;
 use crate::probe::pagefault::Counts;
 
-/// How many cells are kept. Where there are more, those of processes that have ended are counted together by name.
+/// How many cells are kept. If there are more, those of processes that have ended are counted together by name.
 const CELLS_MAX: usize = 65_536;
 
-/// What faults are counted by. The probe's key without what it is for its own use, and without the numbers of a process that
-/// has ended and whose cells are counted together.
+/// What faults are counted by: the probe's key without the parts for its own use, and without the number of a process that has ended and
+/// whose cells are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cell {
-    /// Whose.
+    /// The process.
     pub who: Who,
     /// 0: user, 1: kernel.
     pub mode: u8,
-    /// As the hook knows it.
+    /// As the hook shows it.
     pub error_code: u32,
     /// `enum fl_vma_class`
     pub vma_class: u8,
@@ -27,17 +27,17 @@ pub struct Cell {
     pub place: u64,
 }
 
-/// A process, or all of a name that have ended.
+/// A process, or all processes of a name that have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Who {
     /// As the host numbers it.
     Process(u32),
-    /// By name; None: not known.
+    /// By name; `None` means not known.
     Ended(Option<String>),
 }
 
 impl Who {
-    /// None: several that have ended.
+    /// `None` means several that have ended.
     pub fn pid(&self) -> Option<u32> {
         match self {
             Self::Process(pid) => Some(*pid),
@@ -86,7 +86,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Adds what was counted. `is_alive` and `name` are asked where there are too many cells.
+    /// Adds counts. `is_alive` and `name` are called if there are too many cells.
     pub fn add(&mut self, counts: &Counts, is_alive: impl Fn(u32) -> bool, name: impl Fn(u32) -> Option<String>) {
         if self.rows.len() + counts.faults.len() > CELLS_MAX {
             self.fold(is_alive, name);
@@ -114,12 +114,12 @@ impl Table {
         }
     }
 
-    /// Counts what belonged to processes that have ended together, by name.
+    /// Merges the cells of processes that have ended, by name.
     fn fold(&mut self, is_alive: impl Fn(u32) -> bool, name: impl Fn(u32) -> Option<String>) {
         let mut ended: HashMap<u32, Option<Option<String>>> = HashMap::new();
         for (cell, row) in std::mem::take(&mut self.rows) {
             let name = match cell.who {
-                // What they were in is gone as well, and numbers of the next ones may be the same.
+                // Their memory is gone as well, and later processes may have the same numbers.
                 Who::Process(pid) => ended.entry(pid).or_insert_with(|| (!is_alive(pid)).then(|| name(pid))).clone(),
                 Who::Ended(_) => None,
             };

@@ -1,4 +1,4 @@
-//! Which tasks are watched: what was typed, checked, and put where `bpf/include/filter.bpf.h` reads it.
+//! The filter of tasks: checks the options, and writes them for `bpf/include/filter.bpf.h`.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -16,7 +16,7 @@ use crate::page;
 /// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
 const HOST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// What a user typed.
+/// The options of the filter.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// `--pid`
@@ -30,17 +30,17 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Checks what can be checked without the kernel program.
+    /// Checks what can be checked before a kernel program is loaded.
     ///
     /// # Errors
-    /// One line: what was typed, why it can't be, and what would do.
+    /// One line: what was typed, why it is wrong, and what to type instead.
     pub fn check(&self) -> Result<()> {
         let config = fl_filter_config::default();
         if self.process_names.len() > config.names.len() {
             bail!("failed to filter by name: {} names at most", config.names.len());
         }
         for name in &self.process_names {
-            // One byte is the NUL's.
+            // One byte is for the NUL.
             let room = config.names[0].len() - 1;
             if name.is_empty() {
                 bail!("failed to filter by name: an empty name matches every process, leave --process-name out");
@@ -63,10 +63,10 @@ impl Filter {
         Ok(())
     }
 
-    /// What is decided before the programs are verified.
+    /// The part that is decided before the programs are verified.
     ///
     /// # Errors
-    /// Where our own pid namespace or the cgroup folder can't be told.
+    /// If our own pid namespace or the cgroup folder can't be told.
     pub(super) fn config(&self) -> Result<fl_filter_config> {
         let mut config = fl_filter_config {
             by_pid: u8::from(!self.pids.is_empty()),
@@ -95,7 +95,7 @@ impl Filter {
     /// Are we in the host's pid namespace, so that processes have the same numbers for us as for the kernel programs?
     ///
     /// # Errors
-    /// Where our own pid namespace can't be told.
+    /// If our own pid namespace can't be told.
     pub fn is_of_host(&self) -> Result<bool> {
         Ok(self.config()?.pid_namespace_inode == 0)
     }
@@ -103,7 +103,7 @@ impl Filter {
     /// Fills the maps of the loaded programs.
     ///
     /// # Errors
-    /// Where the folder is no cgroup v2 folder, or a map takes no more.
+    /// If the folder is no cgroup v2 folder, or a map takes no more.
     pub(super) fn apply(&self, pids: &impl MapCore, cgroups: &impl MapCore) -> Result<()> {
         for pid in &self.pids {
             pids.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
@@ -119,7 +119,7 @@ impl Filter {
     }
 }
 
-/// A folder of the cgroup v2 hierarchy. The map keeps the cgroup itself: a new one by the same name is not watched.
+/// A folder of the cgroup v2 hierarchy. The map keeps the cgroup itself: a new cgroup with the same name is not watched.
 fn open_cgroup(path: &Path) -> Result<File> {
     let what = || format!("failed to watch cgroup `{}`", path.display());
     let folder = File::open(path).with_context(what)?;
@@ -131,7 +131,7 @@ fn open_cgroup(path: &Path) -> Result<File> {
 }
 
 impl Filter {
-    /// The number by which the kernel knows the cgroup folder; None: there is none.
+    /// The kernel's number of the cgroup folder; `None` means that there is no such filter.
     ///
     /// # Errors
     /// As for [`Filter::check`].

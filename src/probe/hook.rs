@@ -1,11 +1,11 @@
-//! Where programs run: the ways to hook the kernel, and the hooks that a way consists of.
+//! The ways to hook the kernel, and the hooks of a way.
 
 use libbpf_rs::libbpf_sys::{PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_PAGE_FAULTS_MAJ};
 use serde::Serialize;
 
 use super::losses::{FORKS_MISSED, RUNS_MISSED};
 
-/// A way to hook the kernel. What it consists of is each probe's own.
+/// A way to hook the kernel. Each probe has its own hooks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
@@ -13,7 +13,7 @@ pub enum Way {
     Tracepoint,
     /// The tracepoints of all system calls, for those of single ones.
     Raw,
-    /// The entries of system calls: what they were given, and nothing that the kernel does by itself.
+    /// The entries of system calls: they show the arguments, and nothing that the kernel does by itself.
     Syscall,
     /// Kprobes, and kretprobes.
     Kprobe,
@@ -40,7 +40,7 @@ impl Way {
     }
 }
 
-/// What a user asked for.
+/// The options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Attach {
     /// The best way that works.
@@ -50,7 +50,7 @@ pub enum Attach {
     By(Way),
 }
 
-/// Where one program runs.
+/// A place at which a program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Point {
     /// A raw tracepoint.
@@ -59,28 +59,27 @@ pub enum Point {
     Function(String),
     /// The end of a kernel function.
     Return(String),
-    /// A tracepoint of one system call, as `sys_enter_mmap`. Nothing where the kernel has no such call.
+    /// A tracepoint of one system call, as `sys_enter_mmap`; nothing if the kernel has no such call.
     Syscall(String),
     /// A perf software event, `PERF_COUNT_SW_*`, and its name.
     Software(u32, &'static str),
-    /// Nowhere yet: the probe attaches it while it needs it.
+    /// None yet: the probe attaches the program while it needs it.
     Later,
 }
 
-/// A program and where it runs.
+/// A program and the place at which it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
     pub(super) program: &'static str,
     pub(super) point: Point,
     /// It is named in the line that says what is watched.
     pub(super) is_shown: bool,
-    /// The loss that a run counts as which the kernel leaves out; `None` means that it heals. A program has one, whatever its hooks:
-    /// that of the first.
+    /// The loss that a skipped run counts as; `None` means that it is made up for. A program has one, that of its first hook.
     pub(super) missed: Option<&'static str>,
 }
 
 impl At {
-    /// As the line has it that says what is watched.
+    /// Its name in the line that says what is watched.
     pub(super) fn words(&self) -> String {
         match &self.point {
             Point::Raw(name) => format!("raw_tp/{name}"),
@@ -97,8 +96,8 @@ impl At {
 pub enum Hook {
     /// One program at one point.
     At(At),
-    /// The first of these lists that can be attached. An empty one at the end: something is gained by the others, and nothing that
-    /// was asked for is lost without them.
+    /// The first of these lists that can be attached. An empty list at the end means that nothing that was asked for is missing without
+    /// the others.
     FirstOf(Vec<Vec<Hook>>),
 }
 
@@ -147,8 +146,8 @@ impl Hook {
         Self::FirstOf(names.map(|name| vec![Self::kprobe(program, name).shown()]).to_vec())
     }
 
-    /// The fork and the exit of tasks, which are only followed. The exit first: a process must not be remembered that nobody forgets.
-    /// A run that is left out heals, as good as always (bpf/include/filter.bpf.h), and so is counted by itself.
+    /// The fork and the exit of tasks, which are only followed. The exit first: a process must not be remembered and never forgotten.
+    /// A skipped run is almost always made up for (bpf/include/filter.bpf.h), and so has a loss of its own.
     pub(super) fn follow() -> [Self; 2] {
         [
             Self::raw("fl_exit", "sched_process_exit").missed_as(None),
@@ -168,17 +167,17 @@ impl Hook {
         self.map(|at| At { is_shown: true, ..at })
     }
 
-    /// The same, where what the kernel leaves out counts as this loss.
+    /// The same; a run that the kernel skips counts as this loss.
     pub(super) fn missed_as(self, missed: Option<&'static str>) -> Self {
         self.map(|at| At { missed, ..at })
     }
 
-    /// The same, where nothing is lost without it.
+    /// The same; nothing is missing without it.
     pub(super) fn optional(self) -> Self {
         Self::FirstOf(vec![vec![self], Vec::new()])
     }
 
-    /// All programs and points of these hooks, whichever are attached in the end.
+    /// All programs and points of these hooks, whether or not they are attached in the end.
     pub(super) fn all(hooks: &[Self]) -> Vec<&At> {
         let mut all = Vec::new();
         for hook in hooks {

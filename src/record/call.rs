@@ -1,4 +1,4 @@
-//! The shapes of a call and of the records around it: what stands in JSON, and what the text is made from.
+//! The records of calls, which are the JSON and the source of the text.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
-    /// Where something lies, or a number that JSON's numbers don't reach.
+    /// An address, or a number that is too large for JSON's numbers.
     Address(Hex),
     /// A count, a size, a descriptor.
     Number(i64),
@@ -32,16 +32,16 @@ pub struct Argument {
     /// As C writes it.
     #[serde(rename = "type")]
     pub kind: String,
-    /// When the call began; None: it could not be read.
+    /// When the call began; `None` means that it could not be read.
     pub value: Option<Value>,
-    /// When it ended, where that is another one.
+    /// When it ended, if that is another value.
     pub after: Option<Value>,
     /// The number behind `value`.
     #[serde(skip)]
     pub raw: Option<u64>,
 }
 
-/// What became of a call.
+/// The state of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -58,11 +58,11 @@ pub enum State {
 pub struct KernelFrame {
     /// Where.
     pub address: Hex,
-    /// `vm_munmap+0x3a`; None: the kernel doesn't show its symbols.
+    /// `vm_munmap+0x3a`; `None` means that the kernel doesn't show its symbols.
     pub symbol: Option<String>,
 }
 
-/// What a call has to do with a crash.
+/// The relation of a call to a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Relation {
     /// In one word.
@@ -73,7 +73,7 @@ pub struct Relation {
     pub certain: bool,
 }
 
-/// One call of a function of the kernel. Fields as in docs/output.md; None is `null`: not known.
+/// One call of a function of the kernel. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Call {
     /// The process, as the host numbers it.
@@ -88,7 +88,7 @@ pub struct Call {
     pub attach: Way,
     /// In order.
     pub arguments: Vec<Argument>,
-    /// None: it has not returned, or returns nothing.
+    /// `None` means that it has not returned, or returns nothing.
     #[serde(rename = "return")]
     pub result: Option<Value>,
     /// The error that `return` stands for, by name.
@@ -97,11 +97,11 @@ pub struct Call {
     pub state: State,
     /// When it began.
     pub entered: Timestamp,
-    /// How long it took; None: it has not returned.
+    /// How long it took; `None` means that it has not returned.
     pub duration_ns: Option<u64>,
     /// With `--kernel-stack`, innermost first.
     pub kernel_stack: Option<Vec<KernelFrame>>,
-    /// What it has to do with the crash that it is told with; None: nothing that we know of.
+    /// What it has to do with the crash whose record it is in; `None` means nothing that is known.
     pub relation: Option<Relation>,
     /// It explains that crash.
     pub is_cause: bool,
@@ -155,7 +155,7 @@ impl LiveCall {
     pub const KIND: (&'static str, u32) = ("call", SCHEMA);
 }
 
-/// What a trigger brought that is no crash: `--trigger`.
+/// The record of a trigger that is no crash: `--trigger`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trigger {
     /// Always `call_trigger`.

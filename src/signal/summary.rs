@@ -1,4 +1,4 @@
-//! Who sent what to whom, how often: the kernel's table of pairs, told every interval.
+//! Counts who sent what to whom: reports the kernel's table of pairs every interval.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ use crate::summary::Deliveries;
 /// How many rows the text shows, most frequent first. JSON has all.
 const TEXT_ROWS: usize = 50;
 
-/// All pairs that had signals in one interval; the last one of a run has all there were. Fields as in docs/output.md.
+/// All pairs that had signals in one interval; the last record of a run has all pairs that there were. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignalSummary {
     /// Always `signal_summary`.
@@ -33,22 +33,22 @@ pub struct SignalSummary {
     pub timestamp: Timestamp,
     /// The machine's name.
     pub host: String,
-    /// When counting began: a later one means that faultline was started anew, and `total` with it.
+    /// When counting began. If it is later than before, faultline was restarted, and every `total` began at 0.
     pub since: Timestamp,
     /// The interval's length, time asleep included.
     pub interval_seconds: f64,
     /// The kernel's release.
     pub kernel: String,
-    /// /proc/sys/kernel/random/boot_id; None: the kernel doesn't tell.
+    /// /proc/sys/kernel/random/boot_id; `None` means that the kernel doesn't report it.
     pub boot_id: Option<String>,
-    /// Nothing follows: the run is over.
+    /// True: the run is over.
     #[serde(rename = "final")]
     pub last: bool,
     /// Most frequent first.
     pub pairs: Vec<PairRow>,
     /// What was sent in this interval.
     pub deliveries: Deliveries,
-    /// Tasks that began and ended in this interval; None: not asked for.
+    /// Tasks that began and ended in this interval; `None` means not asked for.
     pub processes: Option<TaskCounters>,
     /// Signals in no pair, by reason: `deliveries.matched` is the sum of these and of all `pairs[].count`.
     pub losses: BTreeMap<&'static str, u64>,
@@ -59,11 +59,11 @@ pub struct SignalSummary {
 pub struct PairRow {
     /// `SIGTERM`.
     pub signal: String,
-    /// The sender's name; None: the kernel, on nobody's behalf.
+    /// The sender's name; `None` means the kernel, on no process's behalf.
     pub sender: Option<String>,
     /// The target's name.
     pub target: String,
-    /// `delivered`, `ignored`, `already_pending`, `lost`; None: the hook doesn't tell.
+    /// `delivered`, `ignored`, `already_pending`, `lost`; `None` means that the hook doesn't show it.
     pub result: Option<&'static str>,
     /// In this interval.
     pub count: u64,
@@ -77,20 +77,20 @@ pub struct PairRow {
 
 type Key = (u8, u8, u8, [u8; 16], [u8; 16]);
 
-/// What was told last.
+/// What was reported last.
 struct PairLedger {
     host: String,
     kernel: String,
     boot_id: Option<String>,
     since: Timestamp,
-    /// Tell what tasks did.
+    /// Report forks, execs and exits.
     processes: bool,
     told: HashMap<Key, u64>,
     counters: Counters,
     boottime_ns: u64,
 }
 
-/// One look at the kernel's numbers.
+/// One read of the kernel's counters.
 #[derive(Clone, Debug)]
 pub struct PairLook {
     pairs: Vec<Pair>,
@@ -153,7 +153,7 @@ impl<P: Borrow<Probe>> Pairs<P> {
     /// Begins now. `processes`: tell of forks, execs and exits, too.
     ///
     /// # Errors
-    /// Where the clocks can't be read.
+    /// If the clocks can't be read.
     pub fn new(probe: P, processes: bool) -> Result<Self> {
         Ok(Self { probe, ledger: PairLedger::new(processes)?, seen: (Vec::new(), 0) })
     }
@@ -235,7 +235,7 @@ impl PairLedger {
             boot_id: self.boot_id.clone(),
             last: look.last,
             pairs,
-            // Not the kernel's counter, which has moved on while the table was read: the same look's sum.
+            // The sum of the same read, not the kernel's counter, which has moved on while the table was read.
             deliveries: Deliveries {
                 matched: counted + losses.get(PAIR_TABLE_FULL),
                 filtered: look.counters.filtered.saturating_sub(self.counters.filtered),

@@ -231,7 +231,7 @@ fn the_report_says_what_became_of_each_function() {
         assert_eq!((&stages["crashes"], &stages["crashes_explained"]), (&6.into(), &6.into()), "{stages:#}");
         assert!(stages["recorded"].as_u64() >= stages["returned"].as_u64(), "{stages:#}");
         let losses = reports[1]["losses"].as_object().unwrap();
-        // Calls, forks and exits of whoever it may be are missed now and then (v6.13 and later); those of the six are all there.
+        // Calls, forks and exits of any process are missed now and then (v6.13 and later); those of the six are all there.
         let may_be_missed = ["runs_missed", "ends_missed", "exits_missed", "forks_missed"];
         let none = losses.iter().all(|(reason, count)| may_be_missed.contains(&reason.as_str()) || count == 0);
         assert!(losses.len() == 14 && none, "{losses:?}");

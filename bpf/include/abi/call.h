@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What crosses from bpf/call.bpf.c to user space, and what user space tells it to read of each function.
+ * What crosses from bpf/call.bpf.c to user space, and what user space asks it to read of each function.
  */
 #ifndef FL_ABI_CALL_H
 #define FL_ABI_CALL_H
@@ -21,7 +21,7 @@
 #define FL_CALL_STACK_MAPS  3
 #define FL_CALL_FRAMES_MAX  32 /* of each */
 
-/* What of the above user space needs, as enum fl_limit. */
+/* The limits that user space needs, as enum fl_limit. */
 enum fl_own_limit {
 	FL_LIMIT_FUNCTIONS = FL_FUNCTIONS_MAX,
 	FL_LIMIT_CALLS_LEAST = FL_CALLS_MIN,
@@ -144,8 +144,8 @@ enum fl_sample_kind { FL_SAMPLE_TRIGGER = 0, FL_SAMPLE_LIVE };
 enum fl_trigger_kind { FL_TRIGGER_SIGNAL = 0, FL_TRIGGER_RESULT };
 
 /*
- * Begins a sample. A trigger's is the task's whole entry of fl_tasks, which begins so, or, where the task has none, this alone;
- * that of --live goes on with one struct fl_call.
+ * The beginning of a sample. The sample of a trigger is the task's whole entry of fl_tasks, or this alone if the task has none; that of
+ * --live has one struct fl_call behind it.
  */
 struct fl_event {
 	enum fl_sample_kind kind;
@@ -164,7 +164,7 @@ struct fl_event {
 /* The task that calls belong to. In fl_tasks its calls follow: as many as fl_config.calls, then FL_TEXT_BYTES of slack. */
 struct fl_task {
 	struct fl_event event; /* the last trigger: written when it is sent */
-	u64 start_boottime_ns; /* of the thread: tells two of the same number apart */
+	u64 start_boottime_ns; /* of the thread: two threads with the same number differ by it */
 	u64 next;              /* the sequence of its next call */
 	u32 tid;
 	u32 pid;

@@ -62,9 +62,9 @@ pub struct FaultLabels {
     pub comm: String,
     /// `user`, `kernel`
     pub mode: &'static str,
-    /// `read`, `write`, `execute`; empty: the hook doesn't tell.
+    /// `read`, `write`, `execute`; empty if the hook doesn't show it.
     pub access: &'static str,
-    /// `not_present`, `protection`; empty: the hook doesn't tell.
+    /// `not_present`, `protection`; empty if the hook doesn't show it.
     pub cause: &'static str,
 }
 

@@ -50,7 +50,7 @@ pub struct Totals {
     pub groups: Vec<GroupTotal>,
     /// The room for groups.
     pub groups_limit: u32,
-    /// What the filters left out.
+    /// Signals that the filters left out.
     pub filtered: u64,
     /// Stage, reason, count.
     pub dropped: Vec<Dropped>,
@@ -61,7 +61,7 @@ pub struct Totals {
 /// What was lost on the way since the start: stage, reason, count.
 pub type Dropped = (&'static str, &'static str, u64);
 
-/// What is counted beside crashes.
+/// What is counted besides crashes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beside {
     /// Signals that are sent.

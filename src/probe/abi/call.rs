@@ -17,14 +17,14 @@ pub use skel::types::{
 /// A task's last calls, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Task {
-    /// Whose.
+    /// The process.
     pub header: fl_task,
     /// Those that are still there.
     pub calls: Vec<fl_call>,
 }
 
 impl Task {
-    /// The entry of fl_tasks in `bytes`, which keeps `kept` calls, a power of two. None: of another size.
+    /// The entry of fl_tasks in `bytes`, which keeps `kept` calls, a power of two. `None` means that the size is another one.
     pub(in crate::probe) fn from_value(bytes: &[u8], kept: u32) -> Option<Self> {
         let (header, places) = bytes.split_at_checked(size_of::<fl_task>())?;
         let header = fl_task::read(header)?;
@@ -67,7 +67,7 @@ fn is_open(task: &fl_task, sequence: u64) -> bool {
     task.open.iter().take(task.open_count as usize).any(|open| open.sequence == sequence)
 }
 
-/// What the ring brings.
+/// A sample of the ring.
 #[derive(Clone, Debug)]
 pub enum Sample {
     /// Something asked for the calls of a task.
@@ -77,7 +77,7 @@ pub enum Sample {
 }
 
 impl Sample {
-    /// The sample in `bytes`, where each task keeps `kept` calls; None: it is none of ours.
+    /// The sample in `bytes`, if each task keeps `kept` calls; `None` means that it is none of ours.
     pub fn from_bytes(bytes: &[u8], kept: u32) -> Option<Self> {
         let (begin, rest) = bytes.split_at_checked(size_of::<fl_event>())?;
         let event = fl_event::read(begin)?;

@@ -1,4 +1,4 @@
-//! What can be asked of the recorder.
+//! The plan of the recorder.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::attach;
 use crate::probe::abi::call::{fl_fetch, fl_function, fl_function_flag, fl_own_limit};
 use crate::probe::{Attach, Filter};
 
-/// One way to see a function: what it is called there, and what to read of a call.
+/// One way to see a function: its name there, and what to read of a call.
 #[derive(Clone, Debug)]
 pub struct Point {
     /// The kernel's symbol, `__x64_sys_munmap`, `do_truncate`; for a tracepoint the system call's name, `munmap`.
@@ -19,29 +19,29 @@ pub struct Point {
     pub parameters: u8,
     /// enum fl_function_flag.
     pub flags: u32,
-    /// With FL_FUNCTION_ANYONE: only where this argument has one of these bits; None: always.
+    /// With FL_FUNCTION_ANYONE: only if this argument has one of these bits; `None` means always.
     pub anyone: Option<(u8, u64)>,
-    /// What to read, in order.
+    /// The values to read, in order.
     pub fetches: Vec<fl_fetch>,
 }
 
 /// One function that was asked for.
 #[derive(Clone, Debug)]
 pub struct Function {
-    /// As a kernel function (fentry, kprobe.multi, kprobe); None: there is no such symbol.
+    /// As a kernel function (fentry, kprobe.multi, kprobe); `None` means that there is no such symbol.
     pub kernel: Option<Point>,
-    /// As a system call's pair of tracepoints; None: it is no system call.
+    /// As a system call's pair of tracepoints; `None` means that it is no system call.
     pub syscall: Option<Point>,
-    /// Returning this is a trigger.
+    /// A result that is a trigger.
     pub trigger: Option<i64>,
 }
 
-/// What the recorder is to do.
+/// The recorder's plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Which tasks are recorded.
     pub filter: Filter,
-    /// Which functions: the place is the number.
+    /// Which functions: the index is the function's number.
     pub functions: Vec<Function>,
     /// Calls kept of each task: a power of two, 4 to 64.
     pub calls: u32,
@@ -49,20 +49,20 @@ pub struct Plan {
     pub tasks: u32,
     /// Keep the kernel's stack of each call, in tables with room for so many each, a power of two; `None` means don't.
     pub kernel_stacks: Option<u32>,
-    /// Hand on calls as they end, at most so many a second.
+    /// Send calls when they end, at most so many a second.
     pub live: Option<u32>,
     /// Signals whose delivery is a trigger.
     pub trigger_signals: Vec<u32>,
     /// How to attach.
     pub attach: Attach,
-    /// The kernel's types, where it doesn't show them itself.
+    /// A file with the kernel's types, if the kernel doesn't show them itself.
     pub btf: Option<PathBuf>,
     /// Print libbpf's own messages.
     pub verbose: bool,
 }
 
 impl Plan {
-    /// Refuses what the kernel programs can't follow.
+    /// Refuses a plan that the kernel programs can't carry out.
     pub(super) fn check(&self) -> Result<()> {
         let (least, most) = (fl_own_limit::FL_LIMIT_CALLS_LEAST.0, fl_own_limit::FL_LIMIT_CALLS.0);
         if !self.calls.is_power_of_two() || !(least..=most).contains(&self.calls) {
@@ -75,7 +75,7 @@ impl Plan {
         Ok(())
     }
 
-    /// What the kernel programs are told of the functions: two entries for each, as a kernel function and as a system call.
+    /// The functions as the kernel programs read them: two entries for each, as a kernel function and as a system call.
     pub(super) fn functions(&self) -> Result<Vec<fl_function>> {
         let mut functions = Vec::new();
         for Function { kernel, syscall, trigger } in &self.functions {
@@ -83,7 +83,7 @@ impl Plan {
                 functions.push(point.as_ref().map_or(Ok(fl_function::default()), |point| told(point, *trigger))?);
             }
         }
-        // A section has something in it.
+        // A section must not be empty.
         functions.resize(functions.len().max(1), fl_function::default());
         Ok(functions)
     }
@@ -96,7 +96,7 @@ impl Plan {
     }
 }
 
-/// What the kernel programs are told of a function.
+/// A function as the kernel programs read it.
 fn told(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
     let (anyone_argument, anyone_mask) = point.anyone.map_or((0, 0), |(argument, mask)| (u32::from(argument), mask));
     let trigger_value = trigger.unwrap_or(0);

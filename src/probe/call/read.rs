@@ -1,4 +1,4 @@
-//! What the recorder has counted and kept.
+//! Reads what the recorder has counted and kept.
 
 use std::collections::BTreeMap;
 
@@ -13,44 +13,44 @@ use crate::probe::losses::{self, Losses, RUNS_MISSED};
 /// What one has no place for is in the next: bpf/include/call_stack.bpf.h.
 pub(super) const STACK_TABLES: [&str; 3] = ["fl_call_stacks0", "fl_call_stacks1", "fl_call_stacks2"];
 
-/// What the kernel programs have counted, since the start.
+/// The counters of the kernel programs, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Calls of tasks that are not watched.
     pub filtered: u64,
     /// Calls that were recorded.
     pub calls: u64,
-    /// Of them, those that were seen to return.
+    /// Recorded calls that were seen to return.
     pub returns: u64,
-    /// Tasks that were given room.
+    /// Tasks that got room.
     pub tasks: u64,
     /// Triggers that fired.
     pub triggers: u64,
-    /// Calls handed on as they ended.
+    /// Calls that were sent when they ended.
     pub live: u64,
-    /// What was not recorded or not handed on.
+    /// Calls that were not recorded or not sent.
     pub losses: Losses,
 }
 
 impl Recorder {
-    /// The last calls of this thread; None: none are kept.
+    /// The last calls of this thread; `None` means that none are kept.
     ///
     /// # Errors
-    /// Where the table can't be read.
+    /// If the table can't be read.
     pub fn task(&self, tid: u32) -> Result<Option<Task>> {
         let what = || format!("failed to read the calls of thread {tid}");
         let value = self.probe.map("fl_tasks")?.lookup(&tid.to_ne_bytes(), MapFlags::ANY).with_context(what)?;
         value.map(|bytes| self.read(&bytes).with_context(what)).transpose()
     }
 
-    /// The last calls of every task that is kept, dead ones included.
+    /// The last calls of all tasks that are kept, ended ones included.
     ///
     /// # Errors
-    /// Where the table can't be read.
+    /// If the table can't be read.
     pub fn tasks(&self) -> Result<Vec<Task>> {
         let what = "failed to read the calls of all tasks";
         let map = self.probe.map("fl_tasks")?;
-        // All in one batch: libbpf-rs takes one that is not full for the last, and a hash table's seldom are.
+        // All in one batch: libbpf-rs takes a batch that is not full for the last one, and those of a hash table seldom are full.
         let entries = map.lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY).context(what)?;
         entries.map(|(_, bytes)| self.read(&bytes).context(what)).collect()
     }
@@ -59,7 +59,7 @@ impl Recorder {
         Task::from_value(bytes, self.probe.plan.calls).ok_or_else(|| anyhow!("an entry of another size"))
     }
 
-    /// The return addresses of a kernel stack, innermost first; None: there is none by that number.
+    /// The return addresses of a kernel stack, innermost first; `None` means that there is no stack with this number.
     pub fn stack(&self, id: i32) -> Option<Vec<u64>> {
         let (id, most) = (u32::try_from(id).ok()?, fl_own_limit::FL_LIMIT_STACKS.0);
         let (table, id) = (STACK_TABLES.get((id / most) as usize)?, id % most);
@@ -68,13 +68,13 @@ impl Recorder {
         Some(frames.take_while(|&frame| frame != 0).collect())
     }
 
-    /// What has been counted since the start.
+    /// The counters since the start.
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.probe.count(which.0);
-        // One program may be behind several hooks.
+        // One program may be attached to several hooks.
         let programs: BTreeMap<u32, u64> = self.hooks.iter().filter_map(Hook::runs_missed).collect();
         Ok(Counters {
             filtered: count(fl_counter::FL_FILTERED)?,

@@ -34,26 +34,26 @@ impl Loss {
     }
 }
 
-/// Of `crash`, and of what the agent says of crashes.
+/// Losses of `crash`, and of crashes in the agent.
 pub static CRASH: [Loss; 10] = [
-    // The end line has it in no place: with groups every summary does.
+    // The end line doesn't have it; every summary does.
     lost(GROUP_TABLE_FULL, Stage::Group, &[Shown::Losses, Shown::Metrics]),
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
     lost("stack_page_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_PAGES.0),
     left_out("sample_budget", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_BUDGET.0),
-    // A group has this stack beside those of its samples.
+    // This stack of a group is in addition to those of its samples.
     left_out(STACK_TABLE_FULL, Stage::Sample, EVERYWHERE).by(crash::FL_LOST_STACK_FULL.0),
     lost("watch_table_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_WATCH_FULL.0),
     // Deliveries that are in no other number.
     lost(RUNS_MISSED, Stage::Probe, EVERYWHERE),
-    // Anybody's exit, which is a death only if it ended a caught fault.
+    // The exit of any process, which is a death only if it ended a caught fault.
     left_out(EXITS_MISSED, Stage::Probe, EVERYWHERE),
-    // A descendant of the command is known by its parent all the same, unless that has ended when it is first met.
+    // A descendant of the command is known by its parent all the same, unless that has ended when the descendant is first seen.
     left_out(FORKS_MISSED, Stage::Probe, EVERYWHERE),
     lost(WRITE_FAILED, Stage::Output, &[Shown::SampleLosses, Shown::Metrics]),
 ];
 
-/// Of `signal`, and of what the agent says of signals that are sent.
+/// Losses of `signal`, and of signals that are sent in the agent.
 pub static SIGNAL: [Loss; 6] = [
     lost("sample_ring_full", Stage::Sample, END).by(signal::FL_LOST_RING_FULL.0),
     // Forks, execs and exits.
@@ -61,13 +61,13 @@ pub static SIGNAL: [Loss; 6] = [
     lost(PAIR_TABLE_FULL, Stage::Pair, &[Shown::EndLine, Shown::Losses, Shown::Metrics])
         .by(signal::FL_LOST_PAIRS_FULL.0),
     lost("watch_table_full", Stage::Sample, END).by(signal::FL_LOST_WATCH_FULL.0),
-    // Signals, and with --processes forks, execs and exits, of anybody's.
+    // Signals, and with --processes forks, execs and exits, of any process.
     lost(RUNS_MISSED, Stage::Probe, END),
-    // Where forks are only followed.
+    // If forks are only followed.
     left_out(FORKS_MISSED, Stage::Probe, END),
 ];
 
-/// Of `pagefault`, and of what the agent says of page faults.
+/// Losses of `pagefault`, and of page faults in the agent.
 pub static PAGEFAULT: [Loss; 10] = [
     // The end line counts it before the others, with the groups' own.
     lost(GROUP_TABLE_FULL, Stage::PageFault, &[Shown::Losses, Shown::Metrics]).by(pagefault::FL_LOST_TABLE_FULL.0),
@@ -89,10 +89,10 @@ const LOOK_BUSY: Loss = lost("look_busy", Stage::Sample, END).by(memory::FL_LOST
 const COMPAT_CALLS: Loss = lost("compat_calls", Stage::Sample, END).by(memory::FL_LOST_COMPAT.0);
 const CALL_TABLE_FULL: Loss = lost("call_table_full", Stage::Sample, END).by(memory::FL_LOST_CALL_FULL.0);
 const WATCH_TABLE_FULL: Loss = lost("watch_table_full", Stage::Sample, END).by(memory::FL_LOST_WATCH_FULL.0);
-/// And calls whose end a kretprobe did not see.
+/// Also calls whose end a kretprobe did not see.
 const CALLS_MISSED: Loss = lost(RUNS_MISSED, Stage::Probe, END);
 
-/// Of `memory`.
+/// Losses of `memory`.
 pub static MEMORY: [Loss; 12] = [
     CALL_RING_FULL,
     PAGE_RING_FULL,
@@ -108,7 +108,7 @@ pub static MEMORY: [Loss; 12] = [
     lost(WRITE_FAILED, Stage::Output, END),
 ];
 
-/// Of `memory --watch-all`, and of what the agent says of memory that becomes executable.
+/// Losses of `memory --watch-all`, and of memory that becomes executable in the agent.
 pub static EXECUTABLE_MEMORY: [Loss; 8] = [
     // The end line has it before the others.
     lost(ALERT_TABLE_FULL, Stage::ExecutableMemory, &[Shown::Metrics]).by(memory::FL_LOST_ALERT_FULL.0),
@@ -121,7 +121,7 @@ pub static EXECUTABLE_MEMORY: [Loss; 8] = [
     CALLS_MISSED,
 ];
 
-/// Of `call`: its record has them in `losses`, and the end line has that record.
+/// Losses of `call`: its record has them in `losses`, and the end line shows that record.
 pub static CALL: [Loss; 14] = [
     lost("trigger_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_RING_FULL.0),
     lost("live_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_FULL.0),
