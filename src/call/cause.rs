@@ -3,14 +3,14 @@
 
 use super::effect::{Effect, File, effects, up};
 use crate::diagnosis::{self, Kind};
-use crate::evidence::{Access, Cause, Change, Evidence, FileId, Sender};
+use crate::evidence::{Access, Cause, Change, DELETED, Evidence, FileId, Sender};
+use crate::page;
 use crate::record::call::{Call, Relation, State};
 use crate::siginfo::{SIGBUS, SIGSEGV};
 
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
 const BUS_ADRERR: i32 = 2;
-const PAGE: u64 = 4096;
 /// No program maps memory below it (vm.mmap_min_addr): NULL and what is near it.
 const LEAST_ADDRESS: u64 = 65_536;
 
@@ -276,7 +276,7 @@ impl Subject {
             (File::Inode { .. }, None) => None,
             (File::Named(name), _) => {
                 let known = mapped.name.as_str();
-                let known = known.strip_suffix(" (deleted)").unwrap_or(known);
+                let known = known.strip_suffix(DELETED).unwrap_or(known);
                 // A relative name begins in a folder that we don't know.
                 let name = name.trim_start_matches("./").trim_start_matches("../");
                 let is_end = known.strip_suffix(name).is_some_and(|begin| begin.is_empty() || begin.ends_with('/'));
@@ -288,7 +288,7 @@ impl Subject {
     fn cut(&self, file: &File, length: u64) -> Option<Link> {
         let certain = self.is_mapped(file)?;
         let offset = self.mapped.as_ref()?.offset;
-        let explains = self.fault == Fault::NoPage && up(length) <= offset & !(PAGE - 1);
+        let explains = self.fault == Fault::NoPage && up(length) <= page::start(offset);
         let which = if certain { "the mapped file" } else { "a file by the mapped one's name" };
         let text = if explains {
             format!("cut {which} to {length} bytes, and the fault was at offset {offset}")

@@ -171,8 +171,7 @@ impl Decoder {
             self.files.find(&Wanted {
                 path,
                 build_id: from_memory,
-                device: file.device,
-                inode: file.inode,
+                id: FileId { inode: file.inode, device: file.device.into() },
                 process: Ran { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
                 deleted: is(fl_file_flag::FL_FILE_DELETED),
                 usage: usage(raw, number),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Result;
 
 use super::signature::{Place, signature};
+use crate::evidence::DELETED;
 use crate::hex::{Hex, digits};
 use crate::host;
 use crate::output::{GroupTotal, SCHEMA, Timestamp, lossy};
@@ -153,8 +154,7 @@ impl Ledger {
         let key = &group.facts.key;
         let signal = u32::from(key.signal);
         let exe = self.known.get(&group.id).and_then(|identity| identity.exe.as_deref());
-        let file =
-            exe.and_then(|path| path.rsplit('/').next()).map(|name| name.trim_end_matches(" (deleted)").to_owned());
+        let file = exe.and_then(|path| path.rsplit('/').next()).map(|name| name.trim_end_matches(DELETED).to_owned());
         let disposition = Disposition::from(key.disposition);
         GroupTotal {
             id: group.id,

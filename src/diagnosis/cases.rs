@@ -341,7 +341,7 @@ fn describe(raw: &mut fl_crash, files: &mut Vec<File>, region: &Region) -> fl_vm
         Backing::MainStack => raw.start_stack = region.end - 8,
         Backing::Heap => (raw.start_brk, raw.brk) = (region.start, region.end),
         Backing::Vdso => raw.vdso = region.start,
-        Backing::Anonymous => (),
+        Backing::Named(_) | Backing::Anonymous => (),
     }
     vma
 }

@@ -8,6 +8,7 @@ use iced_x86::{
 use super::words::hex;
 use crate::arch::Registers;
 use crate::evidence::{Access, Evidence};
+use crate::page;
 
 /// What the bytes at `rip` are.
 pub(super) enum Code {
@@ -167,7 +168,7 @@ pub(super) fn faulting_touch(facts: &Evidence) -> Option<Touch> {
     touches(&instruction, registers).into_iter().find(|touch| {
         let direction = if facts.access() == Access::Write { touch.writes } else { touch.reads };
         // An access that crosses into a page faults at the page's first byte.
-        let crosses = address & (super::PAGE - 1) == 0 && address.wrapping_sub(touch.address) < touch.bytes;
+        let crosses = page::offset(address) == 0 && address.wrapping_sub(touch.address) < touch.bytes;
         direction && (address == touch.address || crosses)
     })
 }

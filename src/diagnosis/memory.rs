@@ -2,9 +2,10 @@
 
 use super::instruction::{Touch, faulting_touch};
 use super::words::{self, hex, verb};
-use super::{Diagnosis, Kind, PAGE, SEGV_ACCERR, SEGV_MAPERR, certain, likely, null, stack};
+use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, null, stack};
 use crate::arch;
 use crate::evidence::{Access, Backing, Evidence, Region};
+use crate::page;
 
 /// The kernel's half of the address space begins here.
 const KERNEL: u64 = 1 << 63;
@@ -137,7 +138,7 @@ fn guard_page(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
         (None, None) => return None,
     };
     // Of the smallest guard this is the nearer half: a neighbour that isn't known is not nearer.
-    if distance > PAGE / 2 || !is_buffer(beside) {
+    if distance > page::size() / 2 || !is_buffer(beside) {
         return None;
     }
     let registers = faulting_touch(facts).map(|touch: Touch| touch.in_brackets()).unwrap_or_default();

@@ -36,8 +36,6 @@ const SEGV_CPERR: i32 = 10;
 const SYS_SECCOMP: i32 = 1;
 // arch/x86/include/asm/trapnr.h
 const TRAP_STACK_SEGMENT: u64 = 12;
-/// Of x86_64.
-const PAGE: u64 = 4096;
 
 /// The cause that the facts prove or make likely; `None` means: not sure of any.
 pub fn diagnose(facts: &Evidence) -> Option<Diagnosis> {

@@ -3,15 +3,16 @@
 //! The proof is always two facts that agree: an address just outside of a stack, and a stack pointer that leads there.
 
 use super::words::{self, size};
-use super::{Diagnosis, Kind, PAGE, SEGV_ACCERR, SEGV_MAPERR, certain, likely, sure};
+use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, sure};
 use crate::evidence::{Backing, Evidence, Region};
+use crate::page;
 
 /// How far below the stack pointer a function may reach: the red zone (System V ABI 3.2.2) and one push.
 const RED_ZONE: u64 = 128 + 8;
 /// The largest frame that is believed: farther away it may be any broken pointer.
 const FRAME_MAX: u64 = 16 << 20;
-/// What the kernel keeps free below a growing stack: stack_guard_gap, 256 pages.
-const GAP: u64 = 256 * PAGE;
+/// How many pages the kernel keeps free below a growing stack: stack_guard_gap.
+const GAP_PAGES: u64 = 256;
 /// A signal's frame: the red zone and the registers, 11 KiB with AMX.
 const SIGNAL_FRAME: u64 = 12 << 10;
 /// So often must a function stand in the trace to be called the recursion.
@@ -39,9 +40,13 @@ fn below_main_stack(facts: &Evidence, address: u64) -> Option<Diagnosis> {
         return None;
     }
     let what = "stack overflow of the main thread: the stack";
-    let grown = stack.end.saturating_sub(address & !(PAGE - 1));
+    let grown = stack.end.saturating_sub(page::start(address));
     let now = size(stack.end.saturating_sub(stack.start));
-    let under = facts.memory.below.as_ref().filter(|below| below.end <= address && address - below.end < GAP);
+    let under = facts
+        .memory
+        .below
+        .as_ref()
+        .filter(|below| below.end <= address && address - below.end < GAP_PAGES * page::size());
     let recursion = recursion(facts);
     match (facts.stack_limit, under) {
         (Some(limit), _) if grown > limit => {
@@ -90,7 +95,7 @@ fn at_guard_mark(facts: &Evidence, stack: &Region, address: u64, rsp: u64) -> Op
         && stack.permissions.write
         && !stack.permissions.shared;
     // Mappings of neighbouring stacks are merged: from farther away it may be the next one's guard.
-    let is_near = address.saturating_sub(rsp) < PAGE;
+    let is_near = address.saturating_sub(rsp) < page::size();
     (is_stack && is_near && stack.holds(rsp) && !facts.is_present())
         .then(|| likely(Kind::StackOverflow, sentence(facts, "it has reached its guard page")))?
 }
@@ -105,7 +110,7 @@ pub(super) fn signal_frame(facts: &Evidence) -> Option<Diagnosis> {
     let no_room = "no room is left even for a signal handler's frame";
     let lowest = rsp.saturating_sub(SIGNAL_FRAME);
     let is_over = |stack: &Region| {
-        let grown = stack.end.saturating_sub(lowest & !(PAGE - 1));
+        let grown = stack.end.saturating_sub(page::start(lowest));
         facts.stack_limit.is_some_and(|limit| grown > limit)
     };
     if place.at.as_ref().is_some_and(|at| !at.holds(rsp)) {

@@ -27,6 +27,7 @@ pub(super) fn region(region: &Region) -> String {
         Backing::MainStack => "the main thread's stack".to_owned(),
         Backing::Heap => "the heap".to_owned(),
         Backing::Vdso => "the kernel's own page".to_owned(),
+        Backing::Named(name) => name.clone(),
     };
     format!("{what}, {}", region.permissions)
 }

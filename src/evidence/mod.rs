@@ -1,10 +1,12 @@
 //! What is known of one delivered signal: what the kernel sent and what files say, in numbers, enums and names. Nothing here
 //! judges, and nothing is made to be shown.
 
+mod file;
 mod region;
 mod sample;
 
-pub use region::{Backing, File, FileId, Permissions, Region, Surroundings};
+pub use file::{DELETED, File, FileId};
+pub use region::{Backing, Permissions, Region, Surroundings};
 
 use serde::Serialize;
 

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use procfs::process::{MMPermissions, MMapPath, MemoryMap};
+
+use super::file::{DELETED, File, FileId};
 use crate::probe::abi::{fl_crash, fl_permission, fl_vma};
 
 /// What lies at an address and beside it. All `None` means that it was not looked up, or could not be.
@@ -63,28 +66,8 @@ pub enum Backing {
     Heap,
     /// The kernel's own code for programs.
     Vdso,
-}
-
-/// A file, as far as it is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct File {
-    /// As the process saw it. `None` means that it isn't known.
-    pub path: Option<String>,
-    /// It was unlinked (a memfd always is).
-    pub is_deleted: bool,
-    /// Which one it is. `None` means that the sample had no room for it.
-    pub id: Option<FileId>,
-    /// Hexadecimal. `None` means that it has none, or that it was not to be found.
-    pub build_id: Option<String>,
-}
-
-/// What the kernel knows a file by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileId {
-    /// i_ino
-    pub inode: u64,
-    /// s_dev, as the kernel numbers devices.
-    pub device: u64,
+    /// Something that the kernel or the program has given this name: `[vvar]`, `[anon:heap]`.
+    Named(String),
 }
 
 impl Permissions {
@@ -96,6 +79,17 @@ impl Permissions {
             write: has(fl_permission::FL_WRITABLE),
             execute: has(fl_permission::FL_EXECUTABLE),
             shared: has(fl_permission::FL_SHARED),
+        }
+    }
+}
+
+impl From<MMPermissions> for Permissions {
+    fn from(shown: MMPermissions) -> Self {
+        Self {
+            read: shown.contains(MMPermissions::READ),
+            write: shown.contains(MMPermissions::WRITE),
+            execute: shown.contains(MMPermissions::EXECUTE),
+            shared: shown.contains(MMPermissions::SHARED),
         }
     }
 }
@@ -146,15 +140,34 @@ impl Region {
             Backing::Vdso => Some("[vdso]".to_owned()),
             Backing::Heap => Some("[heap]".to_owned()),
             Backing::MainStack => Some("[stack]".to_owned()),
+            Backing::Named(name) => Some(name.clone()),
             Backing::Anonymous => None,
         }
     }
 }
 
-impl File {
-    /// The path, with ` (deleted)` behind it where it was unlinked.
-    pub fn name(&self) -> Option<String> {
-        self.path.as_ref().map(|path| format!("{path}{}", if self.is_deleted { " (deleted)" } else { "" }))
+/// A line of /proc/PID/maps.
+impl From<&MemoryMap> for Region {
+    fn from(map: &MemoryMap) -> Self {
+        let name = match &map.pathname {
+            MMapPath::Path(path) => Some(path.to_string_lossy().into_owned()),
+            MMapPath::Vsys(key) => Some(format!("/SYSV{key:08x}{DELETED}")),
+            MMapPath::Other(name) => Some(format!("[{name}]")),
+            _ => None,
+        };
+        let backing = match (&map.pathname, name) {
+            (_, Some(name)) if map.inode != 0 => {
+                let id = FileId::new(map.dev.0, map.dev.1, map.inode);
+                Backing::File(File { id: Some(id), ..File::named(&name) })
+            }
+            (_, Some(name)) => Backing::Named(name),
+            (MMapPath::Heap, _) => Backing::Heap,
+            (MMapPath::Stack, _) => Backing::MainStack,
+            (MMapPath::Vdso, _) => Backing::Vdso,
+            _ => Backing::Anonymous,
+        };
+        let (start, end) = map.address;
+        Self { start, end, permissions: map.perms.into(), file_offset: map.offset, backing }
     }
 }
 

@@ -10,9 +10,9 @@ use anyhow::{Context, Result};
 
 use super::arguments;
 use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
-use super::space::{Had, Reading, Space, VDSO};
-use super::target::{self, Area, Mapped, areas};
-use crate::evidence::Permissions;
+use super::space::{Had, Reading, Space};
+use super::target::{self, is_volatile, regions};
+use crate::evidence::{Backing, File, FileId, Permissions, Region};
 use crate::hex::Hex;
 use crate::host;
 use crate::output::{Timestamp, lossy};
@@ -124,26 +124,21 @@ impl<'run> Collector<'run> {
     /// Where it is gone or may not be traced, and what `emit` says.
     pub fn attach(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
         let mut space = Space::new(pid);
-        let areas = areas(pid).with_context(|| format!("failed to read the mappings of PID {pid}"))?;
-        space.is_volatile = areas.iter().any(Area::is_volatile);
+        let regions = regions(pid).with_context(|| format!("failed to read the mappings of PID {pid}"))?;
+        space.is_volatile = regions.iter().any(is_volatile);
         // FL_PROCESS_HAS_CODE, FL_PROCESS_VOLATILE
         self.probe.know(pid, 1 | u32::from(space.is_volatile) << 1)?;
         let timestamp = Timestamp::now();
         let mut own = self.own;
-        for area in areas.iter().filter(|area| area.is_executable()) {
-            space.cover.add(area.start, area.end);
+        for region in regions.iter().filter(|region| region.permissions.execute) {
+            space.cover.add(region.start, region.end);
             if self.limits.pages {
-                let reading = Reading {
-                    timestamp,
-                    trigger: Trigger::Attach,
-                    permissions: Some(&area.permissions),
-                    name: area.name.as_deref(),
-                    only_changed: false,
-                };
+                let reading =
+                    Reading { timestamp, trigger: Trigger::Attach, region: Some(region), only_changed: false };
                 let mut room = self.limits.max_bytes;
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
-                let whole = (area.start, area.end);
-                own.add(space.read_rest(area, whole, &Had::default(), &mut room, reading, &mut pass)?);
+                let whole = (region.start, region.end);
+                own.add(space.read_rest(region, whole, &Had::default(), &mut room, reading, &mut pass)?);
             }
         }
         self.own = own;
@@ -208,8 +203,7 @@ impl<'run> Collector<'run> {
             let reading = Reading {
                 timestamp: Timestamp::from_boottime(page.timestamp_ns)?,
                 trigger: Trigger::after(page.call.into()),
-                permissions: None,
-                name: None,
+                region: None,
                 only_changed: false,
             };
             let space = self.spaces.entry(page.pid).or_insert_with(|| Space::new(page.pid));
@@ -231,13 +225,12 @@ impl<'run> Collector<'run> {
         }
         let call = Call::from(mapping.call);
         let is_look = mapping.has(fl_mapping_flag::FL_IS_LOOK);
-        let area = has_vma.then(|| area_of(mapping));
+        let region = has_vma.then(|| region_of(mapping));
         let timestamp = Timestamp::from_boottime(mapping.timestamp_ns)?;
         let reading = Reading {
             timestamp,
             trigger: if is_look { Trigger::before(call) } else { Trigger::after(call) },
-            permissions: area.as_ref().map(|area| area.permissions.as_str()),
-            name: area.as_ref().and_then(|area| area.name.as_deref()),
+            region: region.as_ref(),
             only_changed: is_look,
         };
         let mut have = Had::default();
@@ -261,13 +254,13 @@ impl<'run> Collector<'run> {
             have.looked_to = looked_to(mapping, start, end);
         }
         let is_ok = mapping.result >= 0 || mapping.result < -4095;
-        let code = area.as_ref().filter(|area| is_ok && area.is_executable());
+        let code = region.as_ref().filter(|region| is_ok && region.permissions.execute);
         if is_ok {
             account(space, mapping, code.is_some());
         }
         let mut tally = None;
-        if let Some(area) = code {
-            if area.is_volatile() || area.end < end {
+        if let Some(region) = code {
+            if is_volatile(region) || region.end < end {
                 space.is_volatile = true;
             }
             if self.limits.pages {
@@ -276,13 +269,13 @@ impl<'run> Collector<'run> {
                 let found = if (end - start).div_ceil(page::size()) == have.pages.len() as u64 {
                     Tally { total: have.pages.len() as u64, resident: have.pages.len() as u64, ..Tally::default() }
                 } else {
-                    read_range(space, area, (start, end), &have, &mut room, reading, &mut pass)?
+                    read_range(space, region, (start, end), &have, &mut room, reading, &mut pass)?
                 };
                 self.own.add(found);
                 tally = Some(found);
             }
         }
-        emit(Item::Mapping(Box::new(self.record(mapping, call, area.as_ref(), timestamp, tally))))?;
+        emit(Item::Mapping(Box::new(self.record(mapping, call, region.as_ref(), timestamp, tally))))?;
         self.watch_changes()
     }
 
@@ -290,7 +283,7 @@ impl<'run> Collector<'run> {
         &self,
         mapping: &fl_mapping,
         call: Call,
-        area: Option<&Area>,
+        region: Option<&Region>,
         timestamp: Timestamp,
         pages: Option<Tally>,
     ) -> Mapping {
@@ -311,12 +304,14 @@ impl<'run> Collector<'run> {
             arguments: arguments::name(call, &mapping.arguments),
             address: (call != Call::Memfd).then_some(Hex(start)),
             length: (call != Call::Memfd && call != Call::Shmdt).then_some(end - start),
-            permissions: area.map(|area| area.permissions.clone()),
+            permissions: region.map(|region| region.permissions.to_string()),
             // An address that a call returns stands in `address`.
             result: Some(if is_error || call == Call::Memfd { mapping.result } else { 0 }),
             error: error.map(|error| format!("{error:?}")),
-            mapping_name: area.and_then(|area| area.name.clone()),
-            offset: area.and_then(|area| Some(Hex(area.file.as_ref()?.offset + start.saturating_sub(area.start)))),
+            mapping_name: region.and_then(Region::name),
+            offset: region
+                .filter(|region| region.file().is_some())
+                .map(|region| Hex(region.file_offset + start.saturating_sub(region.start))),
             pages,
         }
     }
@@ -327,18 +322,17 @@ impl<'run> Collector<'run> {
         if !self.limits.pages {
             return Ok(());
         }
-        let areas = areas(fault.pid).unwrap_or_default();
-        let Some(area) = areas.iter().find(|area| area.start <= fault.address && fault.address < area.end) else {
+        let regions = regions(fault.pid).unwrap_or_default();
+        let Some(region) = regions.iter().find(|region| region.holds(fault.address)) else {
             return Ok(());
         };
-        if !area.is_volatile() {
+        if !is_volatile(region) {
             return Ok(());
         }
         let reading = Reading {
             timestamp: Timestamp::from_boottime(fault.timestamp_ns)?,
             trigger: Trigger::ExecuteFault,
-            permissions: Some(&area.permissions),
-            name: area.name.as_deref(),
+            region: Some(region),
             only_changed: true,
         };
         match space.read(page::start(fault.address), reading) {
@@ -388,12 +382,12 @@ impl<'run> Collector<'run> {
         let mut room = TICK_BYTES;
         for pid in pids {
             // It may have ended meanwhile.
-            let Ok(found) = areas(pid) else { continue };
+            let Ok(found) = regions(pid) else { continue };
             if is_audit {
                 self.audit(pid, &found, emit)?;
             }
             let Some(space) = self.spaces.get_mut(&pid) else { continue };
-            space.is_volatile = found.iter().any(Area::is_volatile);
+            space.is_volatile = found.iter().any(is_volatile);
             if self.limits.pages && space.is_volatile {
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
                 space.look_again(&found, &mut room, Timestamp::now(), &mut pass)?;
@@ -403,10 +397,10 @@ impl<'run> Collector<'run> {
     }
 
     /// Holds a process's mappings against what was seen.
-    fn audit(&mut self, pid: u32, found: &[Area], emit: Emit<'_>) -> Result<()> {
-        let unexplained = |space: &Space| -> Vec<Area> {
-            let code = found.iter().filter(|area| area.is_executable());
-            code.filter(|area| !space.cover.holds(area.start, area.end)).cloned().collect()
+    fn audit(&mut self, pid: u32, found: &[Region], emit: Emit<'_>) -> Result<()> {
+        let unexplained = |space: &Space| -> Vec<Region> {
+            let code = found.iter().filter(|region| region.permissions.execute);
+            code.filter(|region| !space.cover.holds(region.start, region.end)).cloned().collect()
         };
         let Some(space) = self.spaces.get(&pid) else { return Ok(()) };
         let before = unexplained(space);
@@ -416,23 +410,18 @@ impl<'run> Collector<'run> {
         self.take_all(emit)?;
         let Some(space) = self.spaces.get_mut(&pid) else { return Ok(()) };
         let after = unexplained(space);
-        for area in before.into_iter().filter(|area| after.contains(area)) {
-            space.cover.add(area.start, area.end);
+        for region in before.into_iter().filter(|region| after.contains(region)) {
+            space.cover.add(region.start, region.end);
             self.own.mappings_unseen += 1;
             let timestamp = Timestamp::now();
             let mut tally = None;
             if self.limits.pages {
-                let reading = Reading {
-                    timestamp,
-                    trigger: Trigger::Unseen,
-                    permissions: Some(&area.permissions),
-                    name: area.name.as_deref(),
-                    only_changed: false,
-                };
+                let reading =
+                    Reading { timestamp, trigger: Trigger::Unseen, region: Some(&region), only_changed: false };
                 let mut room = self.limits.max_bytes;
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
-                let whole = (area.start, area.end);
-                let found = space.read_rest(&area, whole, &Had::default(), &mut room, reading, &mut pass)?;
+                let whole = (region.start, region.end);
+                let found = space.read_rest(&region, whole, &Had::default(), &mut room, reading, &mut pass)?;
                 self.own.add(found);
                 tally = Some(found);
             }
@@ -448,13 +437,13 @@ impl<'run> Collector<'run> {
                 comm: target::comm(pid),
                 call: Call::Unseen,
                 arguments: Vec::new(),
-                address: Some(Hex(area.start)),
-                length: Some(area.end - area.start),
-                permissions: Some(area.permissions.clone()),
+                address: Some(Hex(region.start)),
+                length: Some(region.end - region.start),
+                permissions: Some(region.permissions.to_string()),
                 result: None,
                 error: None,
-                mapping_name: area.name.clone(),
-                offset: area.file.as_ref().map(|file| Hex(file.offset)),
+                mapping_name: region.name(),
+                offset: region.file().map(|_| Hex(region.file_offset)),
                 pages: tally,
             })))?;
         }
@@ -512,22 +501,23 @@ fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
 }
 
 /// The mapping of a record as user space would see it.
-fn area_of(mapping: &fl_mapping) -> Area {
+fn region_of(mapping: &fl_mapping) -> Region {
     let vma = &mapping.vma;
     let permissions = Permissions::of(vma.permissions.0);
-    let is_gone = mapping.is_deleted();
-    let path = mapping.path().map(|path| lossy(&path) + if is_gone { " (deleted)" } else { "" });
-    let file = mapping.file().map(|file| Mapped {
-        device: target::device_of_kernel(file.device),
-        inode: file.inode,
-        offset: vma.file_offset,
-        path: path.clone(),
-        is_gone,
+    let file = mapping.file().map(|file| File {
+        path: mapping.path().map(|path| lossy(&path)),
+        is_deleted: mapping.is_deleted(),
+        id: Some(FileId { inode: file.inode, device: file.device.into() }),
+        build_id: None,
     });
-    // What a new program has that is executable and of no file is the kernel's own.
-    let is_vdso = mapping.call == fl_call::FL_CALL_EXEC && file.is_none() && !permissions.write;
-    let name = if is_vdso { Some(VDSO.to_owned()) } else { path };
-    Area { start: vma.vm_start, end: vma.vm_end, permissions: permissions.to_string(), name, file }
+    let file_offset = if file.is_some() { vma.file_offset } else { 0 };
+    let backing = match file {
+        Some(file) => Backing::File(file),
+        // What a new program has that is executable and of no file is the kernel's own.
+        None if mapping.call == fl_call::FL_CALL_EXEC && !permissions.write => Backing::Vdso,
+        None => Backing::Anonymous,
+    };
+    Region { start: vma.vm_start, end: vma.vm_end, permissions, file_offset, backing }
 }
 
 /// Keeps account of a process's executable memory.
@@ -548,22 +538,23 @@ fn account(space: &mut Space, mapping: &fl_mapping, is_code: bool) {
 /// Reads what the kernel program could not of a range that has become executable, which may be in several mappings.
 fn read_range(
     space: &mut Space,
-    area: &Area,
+    region: &Region,
     (start, end): (u64, u64),
     have: &Had,
     room: &mut u64,
     reading: Reading<'_>,
     emit: &mut impl FnMut(Page) -> Result<()>,
 ) -> Result<Tally> {
-    if end <= area.end {
-        return space.read_rest(area, (start, end), have, room, reading, emit);
+    if end <= region.end {
+        return space.read_rest(region, (start, end), have, room, reading, emit);
     }
     let mut sum = Tally::default();
-    let others = areas(space.pid()).unwrap_or_else(|_| vec![area.clone()]);
-    for area in others.iter().filter(|area| area.is_executable() && area.start < end && start < area.end) {
-        let reading = Reading { permissions: Some(&area.permissions), name: area.name.as_deref(), ..reading };
-        let part = (start.max(area.start), end.min(area.end));
-        let tally = space.read_rest(area, part, have, room, reading, emit)?;
+    let others = regions(space.pid()).unwrap_or_else(|_| vec![region.clone()]);
+    for region in others.iter().filter(|region| region.permissions.execute && region.start < end && start < region.end)
+    {
+        let reading = Reading { region: Some(region), ..reading };
+        let part = (start.max(region.start), end.min(region.end));
+        let tally = space.read_rest(region, part, have, room, reading, emit)?;
         sum.total += tally.total;
         sum.resident += tally.resident;
         sum.read += tally.read;

@@ -20,7 +20,8 @@ use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
 use sha2::{Digest, Sha256};
 
 use super::record::{Mapping, Page};
-use super::target::{self, Area, Memory, areas};
+use super::target::{self, Memory, regions};
+use crate::evidence::{Backing, Permissions, Region};
 use crate::page;
 
 /// Program headers of one file that are looked at.
@@ -68,8 +69,7 @@ impl Modules {
 
     /// A call has been seen: looks at once where it has made anonymous memory executable.
     pub fn see(&mut self, mapping: &Mapping, folder: &Path) {
-        let is_code = |permissions: &str| permissions.as_bytes().get(2) == Some(&b'x');
-        if !mapping.permissions.as_deref().is_some_and(is_code) {
+        if !mapping.permissions.as_deref().is_some_and(|permissions| permissions.contains('x')) {
             return;
         }
         self.due.insert(mapping.pid);
@@ -90,19 +90,19 @@ impl Modules {
     fn rebuild_process(&mut self, pid: u32, folder: &Path) {
         // It may be gone by now: then from what was kept of it.
         let memory = Memory::open(pid).ok();
-        let areas = areas(pid).ok().filter(|areas| !areas.is_empty()).unwrap_or_else(|| self.kept_areas(pid));
-        for area in areas.iter().filter(|area| area.permissions.starts_with('r')) {
+        let regions = regions(pid).ok().filter(|regions| !regions.is_empty()).unwrap_or_else(|| self.kept_regions(pid));
+        for region in regions.iter().filter(|region| region.permissions.read) {
             let read =
                 |address: u64, bytes: &mut [u8]| read(address, bytes, |page, to| self.page(pid, &memory, page, to));
-            let Some(image) = Image::find(area, &areas, self.max_bytes, &read) else { continue };
+            let Some(image) = Image::find(region, &regions, self.max_bytes, &read) else { continue };
             let bytes = image.build(&read);
             let sum: [u8; 32] = Sha256::digest(&bytes).into();
             // What is left of a process that is gone is less than what was read before.
-            if self.written.get(&(pid, area.start)).is_some_and(|before| *before == sum || memory.is_none()) {
+            if self.written.get(&(pid, region.start)).is_some_and(|before| *before == sum || memory.is_none()) {
                 continue;
             }
-            self.written.insert((pid, area.start), sum);
-            if let Err(error) = write(folder, area, &bytes) {
+            self.written.insert((pid, region.start), sum);
+            if let Err(error) = write(folder, region, &bytes) {
                 crate::say!("faultline: {error:#}");
             }
         }
@@ -118,23 +118,24 @@ impl Modules {
     }
 
     /// What was kept of a process as mappings of a page each.
-    fn kept_areas(&self, pid: u32) -> Vec<Area> {
-        let area = |address: u64| Area {
+    fn kept_regions(&self, pid: u32) -> Vec<Region> {
+        let region = |address: u64| Region {
             start: address,
             end: address + page::size(),
-            permissions: "r-xp".to_owned(),
-            name: None,
-            file: None,
+            permissions: Permissions { read: true, execute: true, ..Permissions::default() },
+            file_offset: 0,
+            backing: Backing::Anonymous,
         };
-        self.kept.range((pid, 0)..=(pid, u64::MAX)).map(|((_, address), _)| area(*address)).collect()
+        self.kept.range((pid, 0)..=(pid, u64::MAX)).map(|((_, address), _)| region(*address)).collect()
     }
 }
 
-fn write(folder: &Path, area: &Area, bytes: &[u8]) -> Result<()> {
-    let name = area.name.as_deref().and_then(|name| name.rsplit('/').next()).unwrap_or("memory");
+fn write(folder: &Path, region: &Region, bytes: &[u8]) -> Result<()> {
+    let name = region.name();
+    let name = name.as_deref().and_then(|name| name.rsplit('/').next()).unwrap_or("memory");
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect();
-    let path = folder.join(format!("{:#x}-{name}.elf", area.start));
+    let path = folder.join(format!("{:#x}-{name}.elf", region.start));
     let what = || format!("failed to write `{}`", path.display());
     fs::create_dir_all(folder).with_context(what)?;
     fs::write(&path, bytes).with_context(what)
@@ -164,10 +165,10 @@ struct Image {
 }
 
 impl Image {
-    /// The module whose first page is that of `area`. None: there is none, it has no executable memory, or it is too large.
-    fn find(area: &Area, areas: &[Area], max_bytes: u64, read: &impl Fn(u64, &mut [u8])) -> Option<Self> {
+    /// The module whose first page is that of `region`. None: there is none, it has no executable memory, or it is too large.
+    fn find(region: &Region, regions: &[Region], max_bytes: u64, read: &impl Fn(u64, &mut [u8])) -> Option<Self> {
         let mut bytes = [0; size_of::<FileHeader64<LE>>()];
-        read(area.start, &mut bytes);
+        read(region.start, &mut bytes);
         let (header, _) = from_bytes::<FileHeader64<LE>>(&bytes).ok()?;
         let ident = &header.e_ident;
         if ident.magic != ELFMAG || ident.class != ELFCLASS64 || ident.data != ELFDATA2LSB {
@@ -181,18 +182,18 @@ impl Image {
             return None;
         }
         let mut table = vec![0; count * size_of::<ProgramHeader64<LE>>()];
-        read(area.start.checked_add(header.e_phoff.get(LE))?, &mut table);
+        read(region.start.checked_add(header.e_phoff.get(LE))?, &mut table);
         let (segments, _) = slice_from_bytes::<ProgramHeader64<LE>>(&table, count).ok()?;
         let first = segments.iter().find(|segment| segment.p_type.get(LE) == PT_LOAD)?;
         let bias = match header.e_type.get(LE) {
             ET_EXEC => 0,
-            ET_DYN => area.start.wrapping_sub(first.p_vaddr.get(LE).wrapping_sub(first.p_offset.get(LE))),
+            ET_DYN => region.start.wrapping_sub(first.p_vaddr.get(LE).wrapping_sub(first.p_offset.get(LE))),
             _ => return None,
         };
         let image = Self { header: *header, segments: segments.to_vec(), bias };
         let has_code = image.loads().filter(|segment| segment.p_flags.get(LE) & PF_X != 0).any(|segment| {
             let address = bias.wrapping_add(segment.p_vaddr.get(LE));
-            areas.iter().any(|area| area.is_executable() && area.start <= address && address < area.end)
+            regions.iter().any(|region| region.permissions.execute && region.holds(address))
         });
         (has_code && image.length()? <= max_bytes).then_some(image)
     }
@@ -424,12 +425,12 @@ mod tests {
     #[test]
     fn our_own_program_can_be_rebuilt() {
         let pid = std::process::id();
-        let (areas, memory) = (areas(pid).unwrap(), Memory::open(pid).unwrap());
+        let (regions, memory) = (regions(pid).unwrap(), Memory::open(pid).unwrap());
         let read = |address: u64, bytes: &mut [u8]| read(address, bytes, |page, to| memory.page(page, to));
         let own = std::env::current_exe().unwrap();
-        let is_own = |area: &&Area| area.name.as_deref() == own.to_str();
-        let area = areas.iter().find(is_own).unwrap();
-        let image = Image::find(area, &areas, u64::MAX, &read).unwrap();
+        let is_own = |region: &&Region| region.name().as_deref() == own.to_str();
+        let region = regions.iter().find(is_own).unwrap();
+        let image = Image::find(region, &regions, u64::MAX, &read).unwrap();
         let bytes = image.build(&read);
         let code = image.loads().find(|segment| segment.p_flags.get(LE) & PF_X != 0).unwrap();
         let range = code.p_offset.get(LE) as usize..(code.p_offset.get(LE) + code.p_filesz.get(LE)) as usize;
@@ -441,8 +442,8 @@ mod tests {
         let text = String::from_utf8_lossy(&shown.stdout).into_owned();
         assert!(shown.status.success() && shown.stderr.is_empty(), "{}", String::from_utf8_lossy(&shown.stderr));
         assert!(text.contains(".text") && text.contains("__libc_start_main"), "{text}");
-        assert!(Image::find(area, &areas, 1, &read).is_none(), "too large");
-        let stack = areas.iter().find(|area| area.name.as_deref() == Some("[stack]")).unwrap();
-        assert!(Image::find(stack, &areas, u64::MAX, &read).is_none());
+        assert!(Image::find(region, &regions, 1, &read).is_none(), "too large");
+        let stack = regions.iter().find(|region| region.backing == Backing::MainStack).unwrap();
+        assert!(Image::find(stack, &regions, u64::MAX, &read).is_none());
     }
 }

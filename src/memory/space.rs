@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::cover::Cover;
 use super::record::{Page, Source, Tally, Trigger};
-use super::target::{self, Area, Mapped, Memory, Presence};
+use super::target::{self, Memory, Presence, is_volatile};
+use crate::evidence::{Backing, Region};
 use crate::output::Timestamp;
 use crate::page;
 
@@ -39,8 +40,8 @@ pub(super) struct Space {
 pub(super) struct Reading<'a> {
     pub timestamp: Timestamp,
     pub trigger: Trigger,
-    pub permissions: Option<&'a str>,
-    pub name: Option<&'a str>,
+    /// The mapping that it is in; `None` means that it isn't known.
+    pub region: Option<&'a Region>,
     /// Only if it isn't what was seen there last.
     pub only_changed: bool,
 }
@@ -92,12 +93,12 @@ impl Space {
             timestamp: reading.timestamp,
             pid: self.pid,
             address,
-            permissions: reading.permissions.map(str::to_owned),
+            permissions: reading.region.map(|region| region.permissions.to_string()),
             trigger: reading.trigger,
             sha256,
             resident: source == Source::Kernel,
             source,
-            mapping_name: reading.name.map(str::to_owned),
+            mapping_name: reading.region.and_then(Region::name),
             bytes: Arc::from(bytes),
         })
     }
@@ -109,11 +110,11 @@ impl Space {
         self.page(address, &bytes, Source::Process, reading)
     }
 
-    /// Reads the pages from `start` to `end` of `area`, less those that the kernel program had (`have`), and at most `room`
+    /// Reads the pages from `start` to `end` of `region`, less those that the kernel program had (`have`), and at most `room`
     /// bytes of them, which become less. Hands each to `emit`; says what became of all.
     pub fn read_rest<E>(
         &mut self,
-        area: &Area,
+        region: &Region,
         (start, end): (u64, u64),
         have: &Had,
         room: &mut u64,
@@ -124,7 +125,7 @@ impl Space {
         let look_end = end.min(start.saturating_add(LOOK_MAX));
         tally.left_out += (end - look_end).div_ceil(page::size());
         // Of a file, or the kernel's own for all: it is there whether the process has used it or not.
-        let is_backed = area.file.is_some() || area.name.as_deref() == Some(VDSO);
+        let is_backed = region.file().is_some() || region.backing == Backing::Vdso;
         let mut wanted = Vec::new();
         let take = |address: u64, presence: Presence| {
             if have.pages.contains(&address) {
@@ -165,12 +166,12 @@ impl Space {
             }
             tally.left_out += (look_end - address) / page::size();
         }
-        let file = area.file.as_ref().and_then(|mapped| {
-            let opened = self.memory.as_ref().and_then(|memory| memory.mapped_file(area.start, area.end));
-            opened.or_else(|| target::file_by_path(self.pid, mapped)).map(|file| (file, mapped))
+        let file = region.file().and_then(|mapped| {
+            let opened = self.memory.as_ref().and_then(|memory| memory.mapped_file(region.start, region.end));
+            opened.or_else(|| target::file_by_path(self.pid, mapped))
         });
         for (address, presence) in wanted {
-            match self.fetch(area, address, presence, file.as_ref()) {
+            match self.fetch(region, address, presence, file.as_ref()) {
                 Fetched::Page(bytes, source) => {
                     tally.read += 1;
                     if let Some(page) = self.page(address, &bytes, source, reading) {
@@ -185,13 +186,13 @@ impl Space {
     }
 
     /// Reads one page where it is to be had.
-    fn fetch(&self, area: &Area, address: u64, presence: Presence, file: Option<&(File, &Mapped)>) -> Fetched {
+    fn fetch(&self, region: &Region, address: u64, presence: Presence, file: Option<&File>) -> Fetched {
         let mut bytes = target::page();
         // The file first, where it has the same: to read it in the process would map it there.
         if presence != Presence::Own
-            && let Some((file, mapped)) = file
+            && let Some(file) = file
         {
-            return match target::file_page(file, mapped.offset + (address - area.start), &mut bytes) {
+            return match target::file_page(file, region.file_offset + (address - region.start), &mut bytes) {
                 Some(()) => Fetched::Page(bytes, Source::File),
                 None => Fetched::Untouched,
             };
@@ -200,8 +201,8 @@ impl Space {
             return Fetched::Page(bytes, Source::Process);
         }
         // The kernel has one for all.
-        if area.name.as_deref() == Some(VDSO)
-            && let Some(own) = target::own_vdso(address - area.start)
+        if region.backing == Backing::Vdso
+            && let Some(own) = target::own_vdso(address - region.start)
         {
             return Fetched::Page(own, Source::File);
         }
@@ -212,22 +213,16 @@ impl Space {
     /// changed to `emit`.
     pub fn look_again<E>(
         &mut self,
-        areas: &[Area],
+        regions: &[Region],
         room: &mut u64,
         timestamp: Timestamp,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
     ) -> Result<(), E> {
         let cursor = std::mem::take(&mut self.cursor);
-        for area in areas.iter().filter(|area| area.is_volatile() && area.end > cursor) {
-            let reading = Reading {
-                timestamp,
-                trigger: Trigger::Timer,
-                permissions: Some(&area.permissions),
-                name: area.name.as_deref(),
-                only_changed: true,
-            };
-            let start = area.start.max(cursor);
-            let tally = self.read_rest(area, (start, area.end), &Had::default(), room, reading, emit)?;
+        for region in regions.iter().filter(|region| is_volatile(region) && region.end > cursor) {
+            let reading = Reading { timestamp, trigger: Trigger::Timer, region: Some(region), only_changed: true };
+            let start = region.start.max(cursor);
+            let tally = self.read_rest(region, (start, region.end), &Had::default(), room, reading, emit)?;
             if tally.left_out > 0 {
                 // Not exactly where it ended where pages were untouched in between: some are looked at twice.
                 self.cursor = start + (tally.read + tally.gone) * page::size();
@@ -246,9 +241,6 @@ pub(super) struct Had {
     /// Up to here it has looked for them: what it hasn't got was not in memory.
     pub looked_to: u64,
 }
-
-/// The name of the kernel's own code in every process.
-pub(super) const VDSO: &str = "[vdso]";
 
 enum Fetched {
     Page(Vec<u8>, Source),

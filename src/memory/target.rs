@@ -1,104 +1,34 @@
 //! The memory of a process as user space sees it: its mappings, which pages there are, and what is in them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use nix::sys::stat::{major, makedev, minor};
-use procfs::process::{MMPermissions, MMapPath, Process};
+use procfs::process::Process;
 
 use crate::arch::syscall::VSYSCALL;
+use crate::evidence::{Backing, File, Region};
 use crate::output::lossy;
 use crate::page;
 
 /// Entries of /proc/PID/pagemap that are read at once: 32 KiB.
 const ENTRIES: usize = 4096;
 
-/// One mapping.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Area {
-    /// First address.
-    pub start: u64,
-    /// First address after it.
-    pub end: u64,
-    /// `r-xp`
-    pub permissions: String,
-    /// The file's path, or `[vdso]`; None: anonymous memory.
-    pub name: Option<String>,
-    /// The file that is mapped; None: anonymous memory.
-    pub file: Option<Mapped>,
-}
-
-/// Which file is mapped, and from where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mapped {
-    /// As stat(2) has it.
-    pub device: u64,
-    /// Its inode number.
-    pub inode: u64,
-    /// In the file, of the mapping's first address.
-    pub offset: u64,
-    /// Its path; None: not known.
-    pub path: Option<String>,
-    /// It has no name any more, or never had one.
-    pub is_gone: bool,
-}
-
-impl Area {
-    /// Is there code in it?
-    pub fn is_executable(&self) -> bool {
-        self.permissions.as_bytes().get(2) == Some(&b'x')
-    }
-
-    /// Can its content change without a call that we see? As fl_is_volatile(), bpf/include/pages.bpf.h.
-    pub fn is_volatile(&self) -> bool {
-        let permissions = self.permissions.as_bytes();
-        let is_gone = self.file.as_ref().is_some_and(|file| file.is_gone);
-        self.is_executable() && (permissions.get(1) == Some(&b'w') || permissions.get(3) == Some(&b's') || is_gone)
-    }
-}
-
-/// A device number as the kernel keeps it (major << 20 | minor) as stat(2) has it.
-pub(super) fn device_of_kernel(device: u32) -> u64 {
-    makedev(u64::from(device >> 20), u64::from(device & 0xf_ffff))
+/// Can its content change without a call that we see? As fl_is_volatile(), bpf/include/pages.bpf.h.
+pub(super) fn is_volatile(region: &Region) -> bool {
+    let may = region.permissions;
+    may.execute && (may.write || may.shared || region.file().is_some_and(|file| file.is_deleted))
 }
 
 /// The mappings of a process, by address.
 ///
 /// # Errors
 /// Where it is gone, or we may not look at it.
-pub(super) fn areas(pid: u32) -> io::Result<Vec<Area>> {
+pub(super) fn regions(pid: u32) -> io::Result<Vec<Region>> {
     let process = i32::try_from(pid).map(Process::new).map_err(io::Error::other)?.map_err(io::Error::other)?;
     let maps = process.maps().map_err(io::Error::other)?;
-    Ok(maps.into_iter().filter(|map| !VSYSCALL.contains(&map.address.0)).map(area).collect())
-}
-
-fn area(map: procfs::process::MemoryMap) -> Area {
-    let bit = |bit, letter| if map.perms.contains(bit) { letter } else { '-' };
-    let permissions = [
-        bit(MMPermissions::READ, 'r'),
-        bit(MMPermissions::WRITE, 'w'),
-        bit(MMPermissions::EXECUTE, 'x'),
-        if map.perms.contains(MMPermissions::SHARED) { 's' } else { 'p' },
-    ];
-    let name = match &map.pathname {
-        MMapPath::Path(path) => Some(path.to_string_lossy().into_owned()),
-        MMapPath::Heap => Some("[heap]".to_owned()),
-        MMapPath::Stack => Some("[stack]".to_owned()),
-        MMapPath::Vdso => Some("[vdso]".to_owned()),
-        MMapPath::Vsys(key) => Some(format!("/SYSV{key:08x} (deleted)")),
-        MMapPath::Other(name) => Some(format!("[{name}]")),
-        _ => None,
-    };
-    let file = (map.inode != 0).then(|| Mapped {
-        device: makedev(map.dev.0 as u64, map.dev.1 as u64),
-        inode: map.inode,
-        offset: map.offset,
-        path: name.clone(),
-        is_gone: name.as_ref().is_some_and(|name| name.ends_with(" (deleted)")),
-    });
-    Area { start: map.address.0, end: map.address.1, permissions: permissions.iter().collect(), name, file }
+    Ok(maps.into_iter().filter(|map| !VSYSCALL.contains(&map.address.0)).map(|map| Region::from(&map)).collect())
 }
 
 /// What the kernel says of a page: Documentation/admin-guide/mm/pagemap.rst.
@@ -129,8 +59,8 @@ impl Presence {
 #[derive(Debug)]
 pub(super) struct Memory {
     pid: u32,
-    mem: File,
-    pagemap: File,
+    mem: fs::File,
+    pagemap: fs::File,
 }
 
 impl Memory {
@@ -139,7 +69,7 @@ impl Memory {
     /// # Errors
     /// Where it is gone, or may not be traced by us.
     pub fn open(pid: u32) -> io::Result<Self> {
-        let open = |name: &str| File::open(format!("/proc/{pid}/{name}"));
+        let open = |name: &str| fs::File::open(format!("/proc/{pid}/{name}"));
         Ok(Self { pid, mem: open("mem")?, pagemap: open("pagemap")? })
     }
 
@@ -172,8 +102,8 @@ impl Memory {
     }
 
     /// The file that is mapped at `start` to `end`, whatever lies at its path. None: we may not open it that way.
-    pub fn mapped_file(&self, start: u64, end: u64) -> Option<File> {
-        File::open(format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid)).ok()
+    pub fn mapped_file(&self, start: u64, end: u64) -> Option<fs::File> {
+        fs::File::open(format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid)).ok()
     }
 }
 
@@ -183,28 +113,25 @@ pub(super) fn page() -> Vec<u8> {
 }
 
 /// The file of a mapping, by its path, as long as it is the very same.
-pub(super) fn file_by_path(pid: u32, mapped: &Mapped) -> Option<File> {
-    let path = mapped.path.as_deref().filter(|_| !mapped.is_gone)?;
+pub(super) fn file_by_path(pid: u32, file: &File) -> Option<fs::File> {
+    let path = file.path.as_deref().filter(|_| !file.is_deleted)?;
+    let id = file.id?;
     // In the process's mount namespace as long as there is one.
     for root in [format!("/proc/{pid}/root"), String::new()] {
-        let Ok(file) = File::open(format!("{root}{path}")) else { continue };
-        let is_it = file.metadata().is_ok_and(|metadata| {
+        let Ok(opened) = fs::File::open(format!("{root}{path}")) else { continue };
+        let is_it = opened.metadata().is_ok_and(|metadata| {
             // Some file systems (btrfs, overlayfs) show another device than the kernel's; the number then is the same.
-            metadata.ino() == mapped.inode && (same_device(metadata.dev(), mapped.device) || major(mapped.device) == 0)
+            metadata.ino() == id.inode && (metadata.dev() == id.stat_device() || id.major() == 0)
         });
         if is_it {
-            return Some(file);
+            return Some(opened);
         }
     }
     None
 }
 
-fn same_device(one: u64, other: u64) -> bool {
-    major(one) == major(other) && minor(one) == minor(other)
-}
-
 /// Reads a page of a file; what is behind its end is zeros, as in memory. None: all of it is behind the end.
-pub(super) fn file_page(file: &File, offset: u64, bytes: &mut [u8]) -> Option<()> {
+pub(super) fn file_page(file: &fs::File, offset: u64, bytes: &mut [u8]) -> Option<()> {
     bytes.fill(0);
     let mut filled = 0;
     while filled < bytes.len() {
@@ -221,8 +148,8 @@ pub(super) fn file_page(file: &File, offset: u64, bytes: &mut [u8]) -> Option<()
 /// The page at `offset` of the vdso, as we have it ourselves. None: ours is shorter.
 pub(super) fn own_vdso(offset: u64) -> Option<Vec<u8>> {
     let pid = std::process::id();
-    let areas = areas(pid).ok()?;
-    let own = areas.iter().find(|area| area.name.as_deref() == Some("[vdso]"))?;
+    let regions = regions(pid).ok()?;
+    let own = regions.iter().find(|region| region.backing == Backing::Vdso)?;
     let mut bytes = page();
     let address = own.start + offset;
     (address < own.end).then_some(())?;
@@ -240,19 +167,27 @@ pub(super) fn comm(pid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::Permissions;
 
-    fn area_of(permissions: &str, file: Option<bool>) -> Area {
-        let file = file.map(|is_gone| Mapped { device: 1, inode: 2, offset: 0, path: None, is_gone });
-        Area { start: 0, end: page::size(), permissions: permissions.to_owned(), name: None, file }
+    fn region_of(permissions: &str, file: Option<bool>) -> Region {
+        let has = |letter| permissions.contains(letter);
+        let file = file.map(|is_deleted| File { is_deleted, ..File::default() });
+        Region {
+            start: 0,
+            end: page::size(),
+            permissions: Permissions { read: true, write: has('w'), execute: has('x'), shared: has('s') },
+            file_offset: 0,
+            backing: file.map_or(Backing::Anonymous, Backing::File),
+        }
     }
 
     #[test]
     fn what_can_change_is_executable_and_writable_shared_or_without_a_name() {
-        assert!(area_of("rwxp", None).is_volatile());
-        assert!(area_of("r-xs", Some(false)).is_volatile());
-        assert!(area_of("r-xp", Some(true)).is_volatile());
+        assert!(is_volatile(&region_of("rwxp", None)));
+        assert!(is_volatile(&region_of("r-xs", Some(false))));
+        assert!(is_volatile(&region_of("r-xp", Some(true))));
         for (permissions, file) in [("r-xp", None), ("r-xp", Some(false)), ("rw-s", Some(true))] {
-            assert!(!area_of(permissions, file).is_volatile(), "{permissions}");
+            assert!(!is_volatile(&region_of(permissions, file)), "{permissions}");
         }
     }
 
@@ -266,14 +201,13 @@ mod tests {
 
     #[test]
     fn our_own_memory_can_be_read() {
-        let areas = areas(std::process::id()).unwrap();
-        let own = areas.iter().find(|area| area.is_executable() && area.file.is_some()).unwrap();
+        let regions = regions(std::process::id()).unwrap();
+        let own = regions.iter().find(|region| region.permissions.execute && region.file().is_some()).unwrap();
         let memory = Memory::open(std::process::id()).unwrap();
         let (mut from_memory, mut from_file) = (page(), page());
         memory.page(own.start, &mut from_memory).unwrap();
-        let mapped = own.file.as_ref().unwrap();
-        let file = file_by_path(std::process::id(), mapped).unwrap();
-        file_page(&file, mapped.offset, &mut from_file).unwrap();
+        let file = file_by_path(std::process::id(), own.file().unwrap()).unwrap();
+        file_page(&file, own.file_offset, &mut from_file).unwrap();
         assert!(from_memory == from_file);
         assert!(Memory::open(u32::MAX).is_err());
     }

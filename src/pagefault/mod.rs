@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 pub use collect::{Collector, Look};
-pub use record::{Fault, Faults, File, Group, Kind, Mapping, Omitted, Summary};
+pub use record::{Fault, Faults, File, Group, Kind, Omitted, Summary};
 
 use crate::options::Common;
 use crate::output::Writer;

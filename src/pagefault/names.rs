@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::record::{File, Mapping};
+use super::record::File;
 use super::table::{Cell, Who};
-use crate::evidence::Permissions;
+use crate::evidence::{Backing, File as MappedFile, FileId, Permissions, Region};
 use crate::hex::{Hex, digits};
 use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
-use crate::record::crash::Frame;
+use crate::record::crash::{Frame, Vma};
 use crate::symbol::{DebugFolders, Files, Found, Namer, Place, Ran, Usage, Wanted};
 
 /// How many processes are known by name and mappings. Where there are more, those that have ended are forgotten.
@@ -31,34 +31,40 @@ struct Known {
     ppid: u32,
     mount_namespace: u32,
     /// By where they begin.
-    mappings: BTreeMap<u64, Told>,
+    mappings: BTreeMap<u64, Reported>,
 }
 
-/// A mapping that the kernel program has told of.
+/// A mapping that the kernel program has reported.
 #[derive(Clone, Debug)]
-struct Told {
-    end: u64,
-    permissions: Permissions,
-    file_offset: u64,
-    class: fl_vma_class,
-    inode: u64,
-    device: u32,
+struct Reported {
+    region: Region,
+    /// Its file's path, byte by byte.
     path: Option<Vec<u8>>,
-    is_deleted: bool,
     taken_ns: i128,
-    /// The file itself, where it has been looked for. Some(None): it isn't to be found.
+    /// The file itself, where it has been looked for. `Some(None)` means that it isn't to be found.
     found: Option<Option<Found>>,
 }
 
-impl Told {
-    fn name(&self) -> Option<String> {
-        let path = self.path.as_deref().map(|path| lossy(path) + if self.is_deleted { " (deleted)" } else { "" });
-        path.or_else(|| match self.class {
-            fl_vma_class::FL_VMA_STACK => Some("[stack]".to_owned()),
-            fl_vma_class::FL_VMA_HEAP => Some("[heap]".to_owned()),
-            fl_vma_class::FL_VMA_VDSO => Some("[vdso]".to_owned()),
-            _ => None,
-        })
+/// The mapping of a sample.
+fn region_of(raw: &fl_fault_mapping, path: Option<&[u8]>) -> Region {
+    let file = || MappedFile {
+        path: path.map(lossy),
+        is_deleted: raw.file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
+        id: Some(FileId { inode: raw.file.inode, device: raw.file.device.into() }),
+        build_id: None,
+    };
+    Region {
+        start: raw.vma.vm_start,
+        end: raw.vma.vm_end,
+        permissions: Permissions::of(raw.vma.permissions.0),
+        file_offset: if raw.file.inode == 0 { 0 } else { raw.vma.file_offset },
+        backing: match raw.vma_class {
+            _ if raw.file.inode != 0 => Backing::File(file()),
+            fl_vma_class::FL_VMA_STACK => Backing::MainStack,
+            fl_vma_class::FL_VMA_HEAP => Backing::Heap,
+            fl_vma_class::FL_VMA_VDSO => Backing::Vdso,
+            _ => Backing::Anonymous,
+        },
     }
 }
 
@@ -100,15 +106,10 @@ impl Names {
     /// # Errors
     /// Where its time is no date.
     pub fn learn_mapping(&mut self, raw: &fl_fault_mapping) -> Result<()> {
-        let told = Told {
-            end: raw.vma.vm_end,
-            permissions: Permissions::of(raw.vma.permissions.0),
-            file_offset: raw.vma.file_offset,
-            class: raw.vma_class,
-            inode: raw.file.inode,
-            device: raw.file.device,
-            path: raw.path(),
-            is_deleted: raw.file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
+        let path = raw.path();
+        let reported = Reported {
+            region: region_of(raw, path.as_deref()),
+            path,
             taken_ns: Timestamp::from_boottime(raw.timestamp_ns)?.unix_ns(),
             found: None,
         };
@@ -117,14 +118,14 @@ impl Names {
         let gone: Vec<u64> = mappings
             .range(..raw.vma.vm_end)
             .rev()
-            .take_while(|(_, old)| old.end > raw.vma.vm_start)
+            .take_while(|(_, old)| old.region.end > raw.vma.vm_start)
             .map(|(start, _)| *start)
             .collect();
         for start in &gone {
             mappings.remove(start);
         }
         if mappings.len() < MAPPINGS_MAX {
-            mappings.insert(raw.vma.vm_start, told);
+            mappings.insert(raw.vma.vm_start, reported);
         }
         if !gone.is_empty() {
             self.named.clear();
@@ -187,21 +188,14 @@ impl Names {
         }
     }
 
-    fn at(&self, pid: u32, address: u64) -> Option<(u64, &Told)> {
-        let (start, told) = self.processes.get(&pid)?.mappings.range(..=address).next_back()?;
-        (address < told.end).then_some((*start, told))
+    fn at(&self, pid: u32, address: u64) -> Option<&Region> {
+        let (_, reported) = self.processes.get(&pid)?.mappings.range(..=address).next_back()?;
+        Some(&reported.region).filter(|region| region.holds(address))
     }
 
     /// The mapping that begins there.
-    pub fn mapping(&self, pid: u32, start: u64) -> Option<Mapping> {
-        let (start, told) = self.at(pid, start)?;
-        Some(Mapping {
-            start: Hex(start),
-            end: Hex(told.end),
-            permissions: told.permissions.to_string(),
-            mapping_name: told.name(),
-            offset: Hex(if told.inode == 0 { 0 } else { told.file_offset }),
-        })
+    pub fn mapping(&self, pid: u32, start: u64) -> Option<Vma> {
+        self.at(pid, start).map(Vma::from)
     }
 
     /// The file that a cell is counted by.
@@ -209,13 +203,10 @@ impl Names {
         if cell.place == 0 {
             return None;
         }
-        let mappings = &self.processes.get(&cell.who.pid()?)?.mappings;
-        let told = mappings.values().find(|told| told.inode == cell.place && told.device == cell.device);
-        Some(File {
-            path: told.and_then(Told::name),
-            device: format!("{}:{}", cell.device >> 20, cell.device & 0xf_ffff),
-            inode: cell.place,
-        })
+        let id = FileId { inode: cell.place, device: cell.device.into() };
+        let mut regions = self.processes.get(&cell.who.pid()?)?.mappings.values().map(|reported| &reported.region);
+        let region = regions.find(|region| region.file().is_some_and(|file| file.id == Some(id)));
+        Some(File { path: region.and_then(Region::name), device: id.device_text(), inode: id.inode })
     }
 
     /// The frames of a stack, innermost first, with what is known of each; None: it was lost. `innermost`: where it is known
@@ -255,9 +246,10 @@ impl Names {
             inlined: false,
         };
         let inside = address.wrapping_sub(u64::from(is_return_address));
-        let Some((start, told)) = self.at(pid, inside) else { return vec![plain] };
-        let offset = address - start + told.file_offset;
-        let (module, has_file, end) = (told.name(), told.inode != 0, told.end);
+        let Some(region) = self.at(pid, inside) else { return vec![plain] };
+        let (start, end) = (region.start, region.end);
+        let offset = address - start + region.file_offset;
+        let (module, has_file) = (region.name(), region.file().is_some());
         let found = self.find(pid, start);
         let plain = Frame {
             module,
@@ -283,24 +275,25 @@ impl Names {
     /// The file of the mapping that begins there, if it was to be found and had not changed when it was first looked for.
     fn find(&mut self, pid: u32, start: u64) -> Option<Found> {
         let known = self.processes.get_mut(&pid)?;
-        let told = known.mappings.get_mut(&start)?;
-        if let Some(found) = &told.found {
+        let reported = known.mappings.get_mut(&start)?;
+        if let Some(found) = &reported.found {
             return found.clone();
         }
-        let found = told.path.as_deref().and_then(|path| {
+        let region = &reported.region;
+        let (path, file) = (reported.path.as_deref(), region.file());
+        let found = path.zip(file).zip(file.and_then(|file| file.id)).and_then(|((path, file), id)| {
             self.files.find(&Wanted {
                 path,
                 build_id: None,
-                device: told.device,
-                inode: told.inode,
+                id,
                 process: Ran { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace },
-                deleted: told.is_deleted,
-                usage: Usage::Code { mapped: Some((start, told.end)), is_executable: false },
+                deleted: file.is_deleted,
+                usage: Usage::Code { mapped: Some((start, region.end)), is_executable: false },
                 same_mounts: self.mount_namespace == Some(u64::from(known.mount_namespace)),
-                taken_ns: told.taken_ns,
+                taken_ns: reported.taken_ns,
             })
         });
-        told.found = Some(found.clone());
+        reported.found = Some(found.clone());
         found
     }
 }

@@ -11,7 +11,7 @@ use crate::output::Timestamp;
 use crate::probe::Way;
 use crate::probe::abi::pagefault::{fl_fault_event, fl_vma_class};
 use crate::probe::pagefault::By;
-use crate::record::crash::{Frame, PageFault};
+use crate::record::crash::{Frame, PageFault, Vma};
 
 /// The faults of one interval.
 #[derive(Clone, Debug, Serialize)]
@@ -155,26 +155,11 @@ pub struct Group {
     /// The file that the instruction is in.
     pub instruction_module: Option<String>,
     /// With `--by vma`.
-    pub mapping: Option<Mapping>,
+    pub mapping: Option<Vma>,
     /// With `--by file`.
     pub file: Option<File>,
     /// With `--stacks`: innermost frame first.
     pub stack_trace: Option<Vec<Frame>>,
-}
-
-/// A mapping of a process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mapping {
-    /// Its first address.
-    pub start: Hex,
-    /// The first address after it.
-    pub end: Hex,
-    /// As in /proc/PID/maps.
-    pub permissions: String,
-    /// Path, `[heap]`, `[stack]`, `[vdso]`; None: none.
-    pub mapping_name: Option<String>,
-    /// Of `start` in the file.
-    pub offset: Hex,
 }
 
 /// A file that is mapped.

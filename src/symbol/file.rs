@@ -13,6 +13,7 @@ use nix::fcntl::OFlag;
 use super::debug::{self, DebugFolders};
 use super::elf;
 use super::relatives::{self, Relatives};
+use crate::evidence::FileId;
 
 /// How much of a file is read for its build id: program headers and notes stand at the beginning.
 const HEAD_BYTES: u64 = 256 * 1024;
@@ -27,10 +28,8 @@ pub struct Wanted<'a> {
     pub path: &'a [u8],
     /// Read from the process's memory when it crashed; None: it could not be.
     pub build_id: Option<&'a [u8]>,
-    /// The kernel's device number: major << 20 | minor.
-    pub device: u32,
-    /// The inode's number.
-    pub inode: u64,
+    /// Which one it is.
+    pub id: FileId,
     /// What ran it.
     pub process: Ran,
     /// Was the file unlinked when the record was taken?
@@ -141,7 +140,7 @@ pub(super) fn head(file: &File) -> Option<Vec<u8>> {
 }
 
 /// What tells a file of one run from all others, whatever became of its name.
-type Identity = (Vec<u8>, u32, u64);
+type Identity = (Vec<u8>, FileId);
 
 /// Finds files and reads their build ids, each version once.
 #[derive(Default)]
@@ -161,7 +160,7 @@ impl Files {
 
     /// The file that ran, None: it isn't to be found, or what lies there is another one.
     pub fn find(&mut self, wanted: &Wanted<'_>) -> Option<Found> {
-        let identity = wanted.build_id.map(|build_id| (build_id.to_vec(), wanted.device, wanted.inode));
+        let identity = wanted.build_id.map(|build_id| (build_id.to_vec(), wanted.id));
         let found = self.look(wanted);
         let Some(identity) = identity else { return found };
         match found {
@@ -198,17 +197,17 @@ impl Files {
             self.relatives.failed(wanted);
         }
         let by_build_id = debug::by_build_id(&self.folders, wanted.build_id?);
-        by_build_id.into_iter().find_map(|place| self.try_place(wanted, path, &Place::Elsewhere(place)))
+        by_build_id.into_iter().find_map(|place| self.try_place(wanted, path, &Candidate::Elsewhere(place)))
     }
 
-    fn try_place(&mut self, wanted: &Wanted<'_>, path: &Path, place: &Place) -> Option<Found> {
+    fn try_place(&mut self, wanted: &Wanted<'_>, path: &Path, place: &Candidate) -> Option<Found> {
         let (file, version, build_id) = self.read(place.path())?;
         if !is_same(wanted, &version, build_id.as_deref()) {
             return None;
         }
         let folder = match place {
-            Place::Named(place) => place.parent().map(Path::to_owned),
-            Place::Elsewhere(_) => None,
+            Candidate::Named(place) => place.parent().map(Path::to_owned),
+            Candidate::Elsewhere(_) => None,
         };
         Some(Found { file: Some(Arc::new(file)), path: path.to_owned(), folder, build_id, version })
     }
@@ -230,14 +229,14 @@ impl Files {
 
 /// Where a file may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Candidate {
     /// By a name of its own, beside which its debug file may lie.
     Named(PathBuf),
     /// By another way.
     Elsewhere(PathBuf),
 }
 
-impl Place {
+impl Candidate {
     fn path(&self) -> &Path {
         match self {
             Self::Named(path) | Self::Elsewhere(path) => path,
@@ -250,16 +249,10 @@ fn is_same(wanted: &Wanted<'_>, version: &Version, build_id: Option<&[u8]>) -> b
     match wanted.build_id {
         Some(ran) => build_id == Some(ran),
         None => {
-            wanted.device() == version.device && version.inode == wanted.inode && version.changed_ns <= wanted.taken_ns
+            wanted.id.stat_device() == version.device
+                && wanted.id.inode == version.inode
+                && version.changed_ns <= wanted.taken_ns
         }
-    }
-}
-
-impl Wanted<'_> {
-    /// As stat(2) has it.
-    pub(super) fn device(&self) -> u64 {
-        let (major, minor) = (u64::from(self.device >> 20), u64::from(self.device & 0xf_ffff));
-        nix::sys::stat::makedev(major, minor)
     }
 }
 
@@ -273,8 +266,7 @@ mod tests {
         Wanted {
             path: b"/bin/x",
             build_id,
-            device: 8 << 20 | 1,
-            inode: 7,
+            id: FileId::new(8, 1, 7),
             process: Ran { pid: u32::MAX, tid: u32::MAX, parent: u32::MAX, mount_namespace: 1 },
             deleted: false,
             usage: Usage::Code { mapped: Some((0x1000, 0x2000)), is_executable: true },
@@ -317,7 +309,10 @@ mod tests {
         let gone = Wanted { path: b"/nonexistent", ..there.clone() };
         let again = files.find(&gone).unwrap();
         assert!(again.file.is_none() && again.version == found.version, "nothing is kept open");
-        assert!(files.find(&Wanted { inode: 8, ..gone.clone() }).is_none(), "another file may claim its build id");
+        assert!(
+            files.find(&Wanted { id: FileId::new(8, 1, 8), ..gone.clone() }).is_none(),
+            "another file may claim its build id"
+        );
         assert!(files.find(&Wanted { build_id: Some(b"other"), ..gone }).is_none());
     }
 }

@@ -10,7 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::file::{Place, Usage, Wanted};
+use super::file::{Candidate, Usage, Wanted};
+use crate::evidence::{DELETED, FileId};
 
 /// How many processes are looked at for one file.
 const PROCESSES_MAX: usize = 256;
@@ -32,7 +33,7 @@ const LOOKS_MAX: usize = 16;
 pub(super) struct Relatives {
     second: Option<Instant>,
     looks: usize,
-    failed: HashSet<(u32, u64)>,
+    failed: HashSet<FileId>,
 }
 
 impl Relatives {
@@ -41,19 +42,19 @@ impl Relatives {
         if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
             *self = Self { second: Some(Instant::now()), ..Self::default() };
         }
-        let may = self.looks < LOOKS_MAX && !self.failed.contains(&(wanted.device, wanted.inode));
+        let may = self.looks < LOOKS_MAX && !self.failed.contains(&wanted.id);
         self.looks += usize::from(may);
         may
     }
 
     /// No process led to this file: not again within the second.
     pub(super) fn failed(&mut self, wanted: &Wanted<'_>) {
-        self.failed.insert((wanted.device, wanted.inode));
+        self.failed.insert(wanted.id);
     }
 }
 
 /// By the file's name: as we see it, and as the process and its parent see it.
-pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
+pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
     let below = path.strip_prefix("/").ok();
     let through = |pid: u32| below.map(|below| process(pid).join("root").join(below));
     let plain = |wanted: bool| wanted.then(|| path.to_owned());
@@ -65,9 +66,9 @@ pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
         through(wanted.process.parent),
         plain(!wanted.same_mounts),
     ];
-    let by_name = places.into_iter().flatten().map(Place::Named);
+    let by_name = places.into_iter().flatten().map(Candidate::Named);
     // What is unlinked is to be had from the process alone, for as long as that takes to die: first of all.
-    let mut places: Vec<Place> = Vec::new();
+    let mut places: Vec<Candidate> = Vec::new();
     if wanted.deleted {
         places.extend(of_process(wanted.process.tid, wanted));
     }
@@ -76,7 +77,7 @@ pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
 }
 
 /// Through the process itself and its parent, whatever the file's name is by now.
-pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
+pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
     let mut places = of_process(wanted.process.tid, wanted);
     places.extend(of_other(wanted.process.parent, wanted, path));
     // Below a root of its own (chroot) a process sees the end of the path.
@@ -84,7 +85,7 @@ pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
         let mut rest = path.components();
         rest.next();
         while rest.next().is_some() && !rest.as_path().as_os_str().is_empty() {
-            places.push(Place::Named(process(pid).join("root").join(rest.as_path())));
+            places.push(Candidate::Named(process(pid).join("root").join(rest.as_path())));
         }
     }
     places
@@ -92,7 +93,7 @@ pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
 
 /// Through other living processes: those of the same executable, and those of the same mount namespace. The nearest pids
 /// come first: they were started at the same time, or by the same parent.
-pub(super) fn far<'a>(wanted: &'a Wanted<'_>, path: &'a Path) -> impl Iterator<Item = Place> + 'a {
+pub(super) fn far<'a>(wanted: &'a Wanted<'_>, path: &'a Path) -> impl Iterator<Item = Candidate> + 'a {
     let mut pids: Vec<u32> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -114,41 +115,41 @@ pub(super) fn far<'a>(wanted: &'a Wanted<'_>, path: &'a Path) -> impl Iterator<I
         if mounts > 0 && !wanted.same_mounts && is_there() {
             mounts -= 1;
             let below = path.strip_prefix("/").ok();
-            places.extend(below.map(|below| Place::Named(process(pid).join("root").join(below))));
+            places.extend(below.map(|below| Candidate::Named(process(pid).join("root").join(below))));
         }
         places
     })
 }
 
 /// The file as the process itself has it open, to run it.
-fn of_process(pid: u32, wanted: &Wanted<'_>) -> Vec<Place> {
+fn of_process(pid: u32, wanted: &Wanted<'_>) -> Vec<Candidate> {
     let Usage::Code { mapped, is_executable } = wanted.usage else { return Vec::new() };
     let exe = is_executable.then(|| process(pid).join("exe"));
     let mapped = mapped.map(|(start, end)| process(pid).join(format!("map_files/{start:x}-{end:x}")));
-    exe.into_iter().chain(mapped).map(Place::Elsewhere).collect()
+    exe.into_iter().chain(mapped).map(Candidate::Elsewhere).collect()
 }
 
 /// The same of another process, which has it elsewhere, or not at all.
-fn of_other(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Vec<Place> {
+fn of_other(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
     let exe = process(pid).join("exe");
     if let Usage::Code { is_executable: true, .. } = wanted.usage {
         // By its text: to ask the file itself may take a file system of anybody's, and that its time.
         let is_it = fs::read_link(&exe).is_ok_and(|link| is_named(link.as_os_str(), path));
-        return is_it.then_some(Place::Elsewhere(exe)).into_iter().collect();
+        return is_it.then_some(Candidate::Elsewhere(exe)).into_iter().collect();
     }
-    mapped_by(pid, wanted, path).map(Place::Elsewhere).into_iter().collect()
+    mapped_by(pid, wanted, path).map(Candidate::Elsewhere).into_iter().collect()
 }
 
 /// A link of /proc is text: what is unlinked has more of it.
 fn is_named(link: &OsStr, path: &Path) -> bool {
     let link = link.as_bytes();
-    link.strip_suffix(b" (deleted)").unwrap_or(link) == path.as_os_str().as_bytes()
+    link.strip_suffix(DELETED.as_bytes()).unwrap_or(link) == path.as_os_str().as_bytes()
 }
 
 /// Where in /proc/PID/map_files a process has the file's code; None: it has none of it.
 fn mapped_by(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Option<PathBuf> {
     let maps = fs::File::open(process(pid).join("maps")).ok()?;
-    let inode = wanted.inode.to_string();
+    let inode = wanted.id.inode.to_string();
     let mut maps = BufReader::new(maps.take(MAPS_BYTES_MAX));
     let mut line = Vec::new();
     loop {
@@ -184,8 +185,7 @@ mod tests {
         Wanted {
             path,
             build_id: None,
-            device: 0,
-            inode,
+            id: FileId { inode, device: 0 },
             process: Ran { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 },
             deleted: true,
             usage,
@@ -215,9 +215,9 @@ mod tests {
         let code = |is_executable| Usage::Code { mapped: None, is_executable };
         let by_name = wanted(exe.as_os_str().as_bytes(), 0, code(true));
         let link = process(own).join("exe");
-        assert_eq!(of_other(own, &by_name, &exe), [Place::Elsewhere(link)]);
+        assert_eq!(of_other(own, &by_name, &exe), [Candidate::Elsewhere(link)]);
         for (inode, path) in [(inode, Path::new("/other")), (0, exe.as_path())] {
-            let [Place::Elsewhere(mapped)] = &of_other(own, &wanted(b"", inode, code(false)), path)[..] else {
+            let [Candidate::Elsewhere(mapped)] = &of_other(own, &wanted(b"", inode, code(false)), path)[..] else {
                 panic!("{inode} {path:?}");
             };
             assert_eq!(fs::metadata(mapped).unwrap().ino(), fs::metadata(&exe).unwrap().ino());
@@ -229,8 +229,8 @@ mod tests {
     fn a_chroot_sees_the_end_of_the_path() {
         let path = Path::new("/jail/bin/x");
         let places = near(&wanted(b"", 1, Usage::Data), path);
-        assert!(places.contains(&Place::Named(process(1 << 30).join("root/bin/x"))), "{places:?}");
-        assert!(places.contains(&Place::Named(process(1 << 30).join("root/x"))), "{places:?}");
-        assert!(!places.contains(&Place::Named(process(1 << 30).join("root/"))), "{places:?}");
+        assert!(places.contains(&Candidate::Named(process(1 << 30).join("root/bin/x"))), "{places:?}");
+        assert!(places.contains(&Candidate::Named(process(1 << 30).join("root/x"))), "{places:?}");
+        assert!(!places.contains(&Candidate::Named(process(1 << 30).join("root/"))), "{places:?}");
     }
 }
