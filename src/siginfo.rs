@@ -1,6 +1,6 @@
 //! The names of signals and of what `siginfo` says about them, as the kernel and signal(7) have them.
 
-use crate::arch;
+use crate::arch::{self, TrapKind};
 
 /// Signals by number, 1 to 31. Source: arch/x86/include/uapi/asm/signal.h, the same on arm64.
 const NAMES: [&str; 31] = [
@@ -254,9 +254,9 @@ pub fn fault_type(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<&'stat
 
 /// Faults that the kernel reports as SI_KERNEL, without an address: arch/x86/kernel/traps.c.
 fn kernel_fault(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<(&'static str, &'static str)> {
-    match (signal, code, trap_nr?) {
-        (SIGSEGV, 0x80, arch::TRAP_GENERAL_PROTECTION) => Some(("general_protection", "General protection fault")),
-        (SIGTRAP, 0x80, arch::TRAP_BREAKPOINT) => Some(("breakpoint", "Breakpoint instruction")),
+    match (signal, code, arch::trap(trap_nr?)?) {
+        (SIGSEGV, 0x80, TrapKind::GeneralProtection) => Some(("general_protection", "General protection fault")),
+        (SIGTRAP, 0x80, TrapKind::Breakpoint) => Some(("breakpoint", "Breakpoint instruction")),
         _ => None,
     }
 }

@@ -3,8 +3,11 @@
 //! Another architecture is one more folder with the same names; nothing outside of this module names a register, a trap or a
 //! symbol's prefix of one.
 
+mod instruction;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
+
+pub use instruction::{Division, Jump, Operand, Touch, TrapKind};
 
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::*;

@@ -1,11 +1,9 @@
 //! SIGFPE. The kernel says FPE_INTDIV of both a division by zero and a quotient that doesn't fit: the operands tell.
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
-
-use super::instruction::{decoded, register_name, register_value};
+use super::instruction::decoded;
 use super::words::hex;
 use super::{Diagnosis, Kind, certain};
-use crate::arch::Registers;
+use crate::arch::Operand;
 use crate::evidence::Evidence;
 
 pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
@@ -21,84 +19,19 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     }
 }
 
-/// A dividend and its divisor, in bits of the divisor's size.
-struct Division {
-    is_signed: bool,
-    bits: u32,
-    high: u64,
-    low: u64,
-}
-
 fn division(facts: &Evidence) -> Option<Diagnosis> {
-    let (instruction, registers) = decoded(facts)?;
-    let is_signed = match instruction.mnemonic() {
-        Mnemonic::Div => false,
-        Mnemonic::Idiv => true,
-        _ => return None,
-    };
-    let bits = match instruction.op0_kind() {
-        OpKind::Register => instruction.op0_register().size(),
-        OpKind::Memory => instruction.memory_size().size(),
-        _ => return None,
-    } as u32
-        * 8;
-    let division = Division::new(is_signed, bits, registers)?;
-    match divisor(&instruction, registers) {
-        Some((register, 0)) => {
-            certain(Kind::DivideByZero, format!("divides by zero ({} is 0)", register_name(register)))
-        }
-        Some((register, divisor)) if !division.fits(divisor) => certain(
+    let division = decoded(facts)?.division()?;
+    match &division.divisor {
+        Some(Operand { name, value: 0 }) => certain(Kind::DivideByZero, format!("divides by zero ({name} is 0)")),
+        Some(Operand { name, value }) if division.overflows => certain(
             Kind::DivideOverflow,
-            format!(
-                "the quotient of a division does not fit into {bits} bits ({} is {})",
-                register_name(register),
-                hex(divisor)
-            ),
+            format!("the quotient of a division does not fit into {} bits ({name} is {})", division.bits, hex(*value)),
         ),
         // The registers don't explain the fault.
         Some(_) => None,
         // Whatever the divisor is, only 0 fails.
-        None if division.always_fits() => certain(Kind::DivideByZero, "divides by zero (the divisor is in memory)"),
+        None if !division.overflows => certain(Kind::DivideByZero, "divides by zero (the divisor is in memory)"),
         None => None,
-    }
-}
-
-fn divisor(instruction: &Instruction, registers: &Registers) -> Option<(Register, u64)> {
-    if instruction.op0_kind() != OpKind::Register {
-        return None;
-    }
-    let register = instruction.op0_register();
-    Some((register, register_value(registers, register)?))
-}
-
-impl Division {
-    fn new(is_signed: bool, bits: u32, registers: &Registers) -> Option<Self> {
-        let mask = u64::MAX.checked_shr(64u32.checked_sub(bits)?)?;
-        let high = if bits == 8 { registers.rax >> 8 } else { registers.rdx };
-        Some(Self { is_signed, bits, high: high & mask, low: registers.rax & mask })
-    }
-
-    /// The dividend, sign-extended where it is signed.
-    fn dividend(&self) -> u128 {
-        let value = u128::from(self.high) << self.bits | u128::from(self.low);
-        let unused = 128 - 2 * self.bits;
-        if self.is_signed { ((value << unused) as i128 >> unused) as u128 } else { value }
-    }
-
-    fn fits(&self, divisor: u64) -> bool {
-        if !self.is_signed {
-            return self.high < divisor;
-        }
-        let unused = 64 - self.bits;
-        let divisor = i128::from((divisor << unused) as i64 >> unused);
-        let least = -(1i128 << (self.bits - 1));
-        (self.dividend() as i128).checked_div(divisor).is_some_and(|quotient| (least..-least).contains(&quotient))
-    }
-
-    /// The dividend is one that no divisor but 0 makes too large.
-    fn always_fits(&self) -> bool {
-        let most = (1i128 << (self.bits - 1)) - 1;
-        if self.is_signed { (-most..=most).contains(&(self.dividend() as i128)) } else { self.high == 0 }
     }
 }
 

@@ -1,20 +1,15 @@
 //! SIGBUS.
 
-use iced_x86::Mnemonic;
-
-use super::instruction::{decoded, touches};
+use super::instruction::decoded;
 use super::words::{hex, verb};
-use super::{Diagnosis, Kind, SI_KERNEL, TRAP_STACK_SEGMENT, certain, likely, protection};
-use crate::evidence::{Access, Evidence, Region, Trap};
+use super::{Diagnosis, Kind, SI_KERNEL, certain, likely, protection, trap};
+use crate::arch::{self, CACHE_LINE_BYTES, Touch, TrapKind};
+use crate::evidence::{Access, Evidence, Region};
 
 const BUS_ADRALN: i32 = 1;
 const BUS_ADRERR: i32 = 2;
 const BUS_MCEERR_AR: i32 = 4;
 const BUS_MCEERR_AO: i32 = 5;
-/// EFLAGS.AC: the program asked for alignment checks.
-const ALIGNMENT_CHECK: u64 = 1 << 18;
-/// What is split over two of these can't be locked in a cache.
-const CACHE_LINE: u64 = 64;
 
 pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     match code {
@@ -23,7 +18,7 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
         BUS_MCEERR_AR | BUS_MCEERR_AO => {
             certain(Kind::HardwareMemoryError, "the hardware has lost the contents of a page: memory is failing")
         }
-        SI_KERNEL if facts.trap == Trap::Number(TRAP_STACK_SEGMENT) => protection::stack_segment(facts),
+        SI_KERNEL if trap(facts) == Some(TrapKind::StackSegment) => protection::stack_segment(facts),
         _ => None,
     }
 }
@@ -66,15 +61,13 @@ fn disk(facts: &Evidence, at: &Region) -> &'static str {
 }
 
 fn alignment(facts: &Evidence) -> Option<Diagnosis> {
-    let (instruction, registers) = decoded(facts)?;
-    if registers.eflags & ALIGNMENT_CHECK != 0 {
+    let instruction = decoded(facts)?;
+    if arch::checks_alignment(facts.registers.as_ref()?) {
         return certain(Kind::MisalignedAccess, "accesses a misaligned address with alignment checks on (EFLAGS.AC)");
     }
-    let is_locked = instruction.has_lock_prefix() || instruction.mnemonic() == Mnemonic::Xchg;
-    let split = touches(&instruction, registers)
-        .into_iter()
-        .find(|touch| touch.address % CACHE_LINE + touch.bytes > CACHE_LINE)?;
-    is_locked.then(|| {
+    let is_split = |touch: &Touch| touch.address % CACHE_LINE_BYTES + touch.bytes > CACHE_LINE_BYTES;
+    let split = instruction.touches().into_iter().find(is_split)?;
+    instruction.is_locked().then(|| {
         let text = format!(
             "locks {}, which lies across two cache lines, and the kernel forbids that (split_lock_detect=fatal)",
             hex(split.address)
@@ -137,7 +130,7 @@ mod tests {
         assert_eq!(kind(&case), Some(Kind::SplitLock));
         case.registers.rdi = 0x10_003c;
         assert_eq!(kind(&case), None, "within one line");
-        case.registers.eflags = ALIGNMENT_CHECK;
+        case.registers.eflags = 1 << 18;
         assert_eq!(kind(&case), Some(Kind::MisalignedAccess));
     }
 }

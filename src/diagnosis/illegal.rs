@@ -1,41 +1,13 @@
 //! SIGILL and SIGTRAP.
 
-use iced_x86::{CpuidFeature, Instruction, Mnemonic};
-
-use super::instruction::{Code, decode, mnemonic};
-use super::{Diagnosis, Kind, SI_KERNEL, certain, likely};
-use crate::arch;
-use crate::evidence::{Evidence, Trap};
+use super::instruction::decode;
+use super::{Diagnosis, Kind, SI_KERNEL, certain, likely, trap};
+use crate::arch::{Code, INSTRUCTION_BYTES_MAX, Instruction, TrapKind};
+use crate::evidence::Evidence;
 use crate::hex::digits;
-
-/// The longest instruction, bytes.
-const INSTRUCTION_MAX: usize = 15;
 
 /// The kernel calls all invalid opcodes ILL_ILLOPN.
 const ILL_ILLOPN: i32 = 2;
-
-/// What every x86_64 processor has.
-const BASELINE: [CpuidFeature; 19] = [
-    CpuidFeature::INTEL8086,
-    CpuidFeature::INTEL8086_ONLY,
-    CpuidFeature::INTEL186,
-    CpuidFeature::INTEL286,
-    CpuidFeature::INTEL386,
-    CpuidFeature::INTEL386_ONLY,
-    CpuidFeature::INTEL486,
-    CpuidFeature::X64,
-    CpuidFeature::CPUID,
-    CpuidFeature::CMOV,
-    CpuidFeature::CX8,
-    CpuidFeature::FPU,
-    CpuidFeature::FPU287,
-    CpuidFeature::FPU387,
-    CpuidFeature::MMX,
-    CpuidFeature::FXSR,
-    CpuidFeature::SSE,
-    CpuidFeature::SSE2,
-    CpuidFeature::MULTIBYTENOP,
-];
 
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     if facts.si_code != Some(ILL_ILLOPN) {
@@ -45,28 +17,23 @@ pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
         Code::Valid(instruction) => known(&instruction),
         Code::Invalid => {
             let code = facts.code.as_deref().unwrap_or_default();
-            let bytes = digits(code.get(..INSTRUCTION_MAX.min(code.len())).unwrap_or_default());
+            let bytes = digits(code.get(..INSTRUCTION_BYTES_MAX.min(code.len())).unwrap_or_default());
             certain(Kind::IllegalInstruction, format!("executes bytes that are no instruction ({bytes})"))
         }
         Code::Unknown => None,
     }
 }
 
-fn known(instruction: &Instruction) -> Option<Diagnosis> {
-    let name = mnemonic(instruction.mnemonic());
-    if matches!(instruction.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2) {
+fn known(instruction: &Instruction<'_>) -> Option<Diagnosis> {
+    let name = instruction.name();
+    if instruction.is_trap() {
         let why = "which compilers put where a check has failed or code must not be reached (__builtin_trap)";
         return certain(Kind::TrapInstruction, format!("executes {name}, {why}"));
     }
     if instruction.is_privileged() {
         return likely(Kind::PrivilegedInstruction, format!("executes {name}, which only the kernel may"));
     }
-    let features: Vec<String> = instruction
-        .cpuid_features()
-        .iter()
-        .filter(|feature| !BASELINE.contains(feature))
-        .map(|feature| format!("{feature:?}"))
-        .collect();
+    let features = instruction.features();
     // A valid instruction that every processor has: something else is wrong with it.
     (!features.is_empty()).then(|| {
         let needs = features.join(" and ");
@@ -77,7 +44,7 @@ fn known(instruction: &Instruction) -> Option<Diagnosis> {
 
 /// SIGTRAP.
 pub(super) fn breakpoint(facts: &Evidence, code: i32) -> Option<Diagnosis> {
-    (code == SI_KERNEL && facts.trap == Trap::Number(arch::TRAP_BREAKPOINT)).then(|| {
+    (code == SI_KERNEL && trap(facts) == Some(TrapKind::Breakpoint)).then(|| {
         let why = "a breakpoint without a debugger, or a failed check that is made to end there";
         certain(Kind::Breakpoint, format!("executes int3: {why}"))
     })?

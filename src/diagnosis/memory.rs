@@ -1,9 +1,9 @@
 //! Page faults that ended in SIGSEGV.
 
-use super::instruction::{Touch, faulting_touch};
+use super::instruction::{faulting_touch, in_brackets};
 use super::words::{self, hex, verb};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, null, stack};
-use crate::arch;
+use crate::arch::{self, Registers};
 use crate::evidence::{Access, Backing, Evidence, Region};
 use crate::page;
 
@@ -31,16 +31,16 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
         .or_else(|| guard_page(facts, address, code))
 }
 
-/// Instructions could not be fetched from where `rip` points.
+/// Instructions could not be fetched from where the instruction pointer points.
 fn fetch(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
     let registers = facts.registers.as_ref()?;
     let memory = &facts.memory;
-    if registers.rip != address {
+    if arch::instruction_pointer(registers) != address {
         // The rest of an instruction lies behind a page's end; where it began is no wild place.
         return None;
     }
     if address < null::NEAR && memory.at.is_none() {
-        return jump_to_null(facts, address, registers.rsp);
+        return jump_to_null(facts, address, registers);
     }
     match &memory.at {
         Some(at) if code == SEGV_ACCERR && !at.permissions.execute => certain(
@@ -61,9 +61,8 @@ fn fetch(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
     }
 }
 
-fn jump_to_null(facts: &Evidence, address: u64, rsp: u64) -> Option<Diagnosis> {
-    // A call has just pushed 8 bytes below a multiple of 16 (System V ABI 3.2.2); a return has taken them away.
-    let was_called = rsp % 16 == 8 && !facts.is_compat;
+fn jump_to_null(facts: &Evidence, address: u64, registers: &Registers) -> Option<Diagnosis> {
+    let was_called = arch::has_just_been_called(registers) && !facts.is_compat;
     let caller = if facts.frames.len() > 1 { "; the caller is the next frame" } else { "" };
     match (address, was_called) {
         (0, true) => certain(Kind::JumpToNull, format!("jumps to NULL: a function pointer is 0{caller}")),
@@ -81,15 +80,15 @@ fn kernel_address(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     }
     let touch = faulting_touch(facts);
     let verb = verb(facts);
-    let base = touch.as_ref().and_then(|touch| touch.base).map(|(_, value)| value);
+    let base = touch.as_ref().and_then(|touch| touch.base.as_ref()).map(|base| base.value);
     let text = match (touch, base) {
-        (Some(touch), Some(LEAST_ERROR..)) if touch.index.is_none() && !touch.is_on_stack() => format!(
+        (Some(touch), Some(LEAST_ERROR..)) if touch.index.is_none() && !touch.is_on_stack => format!(
             "{verb} {}: the pointer is {}, as a failed call returns it{}",
             hex(address),
             base.unwrap_or_default() as i64,
-            touch.in_brackets()
+            in_brackets(&touch)
         ),
-        (Some(touch), _) => format!("{verb} {}, an address of the kernel{}", hex(address), touch.in_brackets()),
+        (Some(touch), _) => format!("{verb} {}, an address of the kernel{}", hex(address), in_brackets(&touch)),
         (None, _) => format!("{verb} {}, an address of the kernel", hex(address)),
     };
     certain(Kind::KernelAddress, text)
@@ -105,7 +104,7 @@ fn read_only(facts: &Evidence, code: i32) -> Option<Diagnosis> {
         (Backing::File(_), false) if !at.permissions.shared => ": constants and string literals lie there",
         _ => "",
     };
-    let registers = faulting_touch(facts).map(|touch| touch.in_brackets()).unwrap_or_default();
+    let registers = faulting_touch(facts).as_ref().map(in_brackets).unwrap_or_default();
     certain(Kind::WriteToReadOnly, format!("writes to read-only memory ({}){why}{registers}", words::region(at)))
 }
 
@@ -125,8 +124,8 @@ fn guard_page(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
     if code != SEGV_ACCERR {
         return None;
     }
-    let rsp = facts.registers.as_ref().map(|registers| registers.rsp);
-    let is_buffer = |beside: &Region| beside.permissions.read && rsp.is_some_and(|rsp| !beside.holds(rsp));
+    let sp = facts.registers.as_ref().map(arch::stack_pointer);
+    let is_buffer = |beside: &Region| beside.permissions.read && sp.is_some_and(|sp| !beside.holds(sp));
     let behind =
         memory.below.as_ref().filter(|below| below.end == guard.start).map(|below| (address - guard.start, below));
     let before =
@@ -141,7 +140,7 @@ fn guard_page(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
     if distance > page::size() / 2 || !is_buffer(beside) {
         return None;
     }
-    let registers = faulting_touch(facts).map(|touch: Touch| touch.in_brackets()).unwrap_or_default();
+    let registers = faulting_touch(facts).as_ref().map(in_brackets).unwrap_or_default();
     likely(
         Kind::GuardPageOverrun,
         format!(

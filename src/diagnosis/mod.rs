@@ -2,7 +2,7 @@
 //!
 //! Pure: [`Evidence`] in, a diagnosis or none out. A wrong cause is worse than none, so a file of this folder names one only
 //! where its facts agree with each other: a register, for one, only if the instruction's address, computed from it, is the
-//! address that faulted. What a process sent is never taken for a fault. x86_64 only, as [`crate::arch`].
+//! address that faulted. What a process sent is never taken for a fault.
 //!
 //! The texts hold names from the process (functions, files, threads) as they are: escape them for a terminal.
 
@@ -23,7 +23,7 @@ mod words;
 
 pub use kind::{Confidence, Diagnosis, Kind};
 
-use crate::arch;
+use crate::arch::{self, TrapKind};
 use crate::evidence::{Evidence, SystemCall, Trap};
 use crate::siginfo::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 
@@ -34,8 +34,6 @@ const SEGV_ACCERR: i32 = 2;
 const SEGV_PKUERR: i32 = 4;
 const SEGV_CPERR: i32 = 10;
 const SYS_SECCOMP: i32 = 1;
-// arch/x86/include/asm/trapnr.h
-const TRAP_STACK_SEGMENT: u64 = 12;
 
 /// The cause that the facts prove or make likely; `None` means: not sure of any.
 pub fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
@@ -61,15 +59,20 @@ fn by_signal(facts: &Evidence) -> Option<Diagnosis> {
 
 fn segmentation_fault(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     match code {
-        SI_KERNEL => match facts.trap {
-            Trap::Number(arch::TRAP_GENERAL_PROTECTION) => protection::diagnose(facts),
-            Trap::Absent => stack::signal_frame(facts),
-            Trap::Number(_) | Trap::Unknown => None,
-        },
+        SI_KERNEL if facts.trap == Trap::Absent => stack::signal_frame(facts),
+        SI_KERNEL if trap(facts) == Some(TrapKind::GeneralProtection) => protection::diagnose(facts),
         SEGV_MAPERR | SEGV_ACCERR => memory::diagnose(facts, code),
         SEGV_PKUERR => memory::protection_key(facts),
         SEGV_CPERR => protection::shadow_stack(facts),
         _ => None,
+    }
+}
+
+/// The trap that the signal is for, if it is one that decides something.
+fn trap(facts: &Evidence) -> Option<TrapKind> {
+    match facts.trap {
+        Trap::Number(number) => arch::trap(number),
+        Trap::Absent | Trap::Unknown => None,
     }
 }
 

@@ -1,8 +1,9 @@
 //! Accesses near address 0.
 
-use super::instruction::{Touch, faulting_touch, register_name};
+use super::instruction::{faulting_touch, in_brackets};
 use super::words::{hex, verb};
 use super::{Diagnosis, Kind, certain, likely};
+use crate::arch::Touch;
 use crate::evidence::Evidence;
 
 /// Below this no process maps anything: DEFAULT_MMAP_MIN_ADDR on x86.
@@ -13,7 +14,7 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
         return None;
     }
     let touch = faulting_touch(facts);
-    if touch.as_ref().is_some_and(Touch::is_on_stack) {
+    if touch.as_ref().is_some_and(|touch| touch.is_on_stack) {
         // A broken stack pointer, whatever broke it.
         return None;
     }
@@ -39,7 +40,7 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
         Some(touch) if touch.base.is_none() && touch.index.is_none() => {
             certain(Kind::NullDereference, format!("{place} (the instruction holds the address itself)"))
         }
-        Some(touch) => likely(Kind::NullDereference, format!("{place}{}", touch.in_brackets())),
+        Some(touch) => likely(Kind::NullDereference, format!("{place}{}", in_brackets(&touch))),
         None => likely(Kind::NullDereference, place),
     }
 }
@@ -47,13 +48,13 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
 /// The register that is the pointer, if it is 0 and no other one could be the pointer.
 fn null_register(touch: &Touch) -> Option<String> {
     let is_far = |value: u64| (NEAR..NEAR.wrapping_neg()).contains(&value);
-    let (base, value) = touch.base?;
-    let is_pointer = match touch.index {
+    let base = touch.base.as_ref()?;
+    let is_pointer = match &touch.index {
         None => true,
         // `[rax+rcx]` doesn't say which is the pointer.
-        Some((_, index, scale)) => scale > 1 && !is_far(index),
+        Some((index, scale)) => *scale > 1 && !is_far(index.value),
     };
-    (value == 0 && is_pointer).then(|| register_name(base))
+    (base.value == 0 && is_pointer).then(|| base.name.clone())
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! General protection faults: the processor names no address, so the instruction and the registers must.
 
-use iced_x86::{Code, EncodingKind, Instruction, Mnemonic, Register};
-
-use super::instruction::{Touch, decoded, mnemonic, register_name, register_value, touches};
+use super::instruction::{decoded, in_brackets, registers};
 use super::words::hex;
 use super::{Diagnosis, Kind, certain, likely, sure};
-use crate::arch::Registers;
+use crate::arch::{self, Instruction, Jump, Operand, Touch};
 use crate::evidence::Evidence;
 
 /// Where musl ends a process whose heap is damaged: it executes hlt there.
@@ -21,157 +19,97 @@ const MUSL_MALLOC: [&str; 9] = [
     "nontrivial_free",
 ];
 
-/// SIGSEGV with SI_KERNEL and trap 13.
+/// SIGSEGV with SI_KERNEL.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
-    let registers = facts.registers.as_ref()?;
-    if !facts.is_compat && !is_canonical(registers.rip, 48) {
+    let ip = arch::instruction_pointer(facts.registers.as_ref()?);
+    if !facts.is_compat && !arch::is_address(ip) {
         // AMD's processors take the jump and fault behind it.
-        let text = format!("jumps to {}, which is no address at all (non-canonical)", hex(registers.rip));
-        return sure(!is_canonical(registers.rip, 57), Kind::JumpIntoTheWild, text);
+        let text = format!("jumps to {}, which is no address at all (non-canonical)", hex(ip));
+        return sure(!arch::may_be_address(ip), Kind::JumpIntoTheWild, text);
     }
-    let (instruction, registers) = decoded(facts)?;
-    if instruction.is_privileged() || instruction.mnemonic() == Mnemonic::Int {
+    let instruction = decoded(facts)?;
+    if instruction.is_privileged() || instruction.interrupt().is_some() {
         return privileged(facts, &instruction);
     }
-    let touched = touches(&instruction, registers);
+    let touched = instruction.touches();
     non_canonical_access(&touched)
         .or_else(|| misaligned(&instruction, &touched))
-        .or_else(|| non_canonical_jump(&instruction, registers))
+        .or_else(|| non_canonical_jump(&instruction))
 }
 
-/// SIGBUS with SI_KERNEL and trap 12: the same through rsp or rbp.
+/// SIGBUS with SI_KERNEL: the same through the stack pointer or the frame pointer.
 pub(super) fn stack_segment(facts: &Evidence) -> Option<Diagnosis> {
-    let (instruction, registers) = decoded(facts)?;
-    non_canonical_access(&touches(&instruction, registers))
+    non_canonical_access(&decoded(facts)?.touches())
 }
 
-/// Bits 63 to `bits` - 1 are equal. Processors have 48 bits, or 57 with five levels of page tables.
-fn is_canonical(address: u64, bits: u32) -> bool {
-    let shift = 64 - bits;
-    (((address << shift) as i64) >> shift) as u64 == address
-}
-
-fn privileged(facts: &Evidence, instruction: &Instruction) -> Option<Diagnosis> {
-    let name = mnemonic(instruction.mnemonic());
+fn privileged(facts: &Evidence, instruction: &Instruction<'_>) -> Option<Diagnosis> {
     let innermost = facts.function(0);
-    match instruction.mnemonic() {
-        Mnemonic::Hlt if innermost.is_some_and(|name| MUSL_MALLOC.contains(&name)) => likely(
-            Kind::HeapCorruption,
-            format!("musl's {} found the heap damaged and executes hlt", innermost.unwrap_or_default()),
-        ),
-        Mnemonic::Int => certain(
+    match (instruction.interrupt(), innermost) {
+        (Some(number), _) => certain(
             Kind::PrivilegedInstruction,
-            format!("executes int {:#x}, an interrupt that programs may not raise", instruction.immediate8()),
+            format!("executes int {number:#x}, an interrupt that programs may not raise"),
         ),
-        _ => certain(Kind::PrivilegedInstruction, format!("executes {name}, which only the kernel may")),
+        (None, Some(function)) if instruction.is_halt() && MUSL_MALLOC.contains(&function) => {
+            likely(Kind::HeapCorruption, format!("musl's {function} found the heap damaged and executes hlt"))
+        }
+        (None, _) => {
+            certain(Kind::PrivilegedInstruction, format!("executes {}, which only the kernel may", instruction.name()))
+        }
     }
 }
 
 fn non_canonical_access(touched: &[Touch]) -> Option<Diagnosis> {
     let last = |touch: &Touch| touch.address.wrapping_add(touch.bytes - 1);
-    let is_bad = |touch: &&Touch, bits| !is_canonical(touch.address, bits) || !is_canonical(last(touch), bits);
-    let touch = touched.iter().find(|touch| is_bad(touch, 48))?;
-    let base = touch.base.filter(|(_, value)| !is_canonical(*value, 48));
-    let index =
-        touch.index.map(|(register, value, _)| (register, value)).filter(|(_, value)| !is_canonical(*value, 48));
-    let why = match base.or(index) {
-        Some((register, value)) => format!("{} is {}", register_name(register), hex(value)),
-        None => touch.registers(),
+    let holds = |touch: &Touch, is: fn(u64) -> bool| is(touch.address) && is(last(touch));
+    let touch = touched.iter().find(|touch| !holds(touch, arch::is_address))?;
+    let mut operands = touch.base.iter().chain(touch.index.iter().map(|(index, _)| index));
+    let why = match operands.find(|operand| !arch::is_address(operand.value)) {
+        Some(Operand { name, value }) => format!("{name} is {}", hex(*value)),
+        None => registers(touch),
     };
     let text = format!("accesses {}, which is no address at all (non-canonical): {why}", hex(touch.address));
-    sure(is_bad(&touch, 57), Kind::NonCanonicalPointer, text)
+    sure(!holds(touch, arch::may_be_address), Kind::NonCanonicalPointer, text)
 }
 
-fn non_canonical_jump(instruction: &Instruction, registers: &Registers) -> Option<Diagnosis> {
+fn non_canonical_jump(instruction: &Instruction<'_>) -> Option<Diagnosis> {
     let kind = Kind::JumpIntoTheWild;
-    match instruction.code() {
-        Code::Call_rm64 | Code::Jmp_rm64 => {
-            let register = instruction.op0_register();
-            if register == Register::None {
-                // Its address is well, so what it holds is not.
-                let name = mnemonic(instruction.mnemonic());
-                let what = "a function pointer in memory that is no address at all (non-canonical)";
-                return likely(kind, format!("{name} through {what}"));
-            }
-            let target = register_value(registers, register).filter(|target| !is_canonical(*target, 48))?;
-            let name = register_name(register);
-            let text = format!("jumps to {}, which is no address at all (non-canonical): it is in {name}", hex(target));
-            sure(!is_canonical(target, 57), kind, text)
+    match instruction.jump()? {
+        // Its address is well, so what it holds is not.
+        Jump::Memory => {
+            let what = "a function pointer in memory that is no address at all (non-canonical)";
+            likely(kind, format!("{} through {what}", instruction.name()))
         }
-        Code::Retnq | Code::Retnq_imm16 => {
+        Jump::Register(Operand { value, .. }) if arch::is_address(value) => None,
+        Jump::Register(Operand { name, value }) => {
+            let text = format!("jumps to {}, which is no address at all (non-canonical): it is in {name}", hex(value));
+            sure(!arch::may_be_address(value), kind, text)
+        }
+        Jump::Return => {
             likely(kind, "returns to what is no address at all (non-canonical): the return address was overwritten")
         }
-        _ => None,
     }
 }
 
-fn misaligned(instruction: &Instruction, touched: &[Touch]) -> Option<Diagnosis> {
+fn misaligned(instruction: &Instruction<'_>, touched: &[Touch]) -> Option<Diagnosis> {
     let [touch] = touched else { return None };
-    let (alignment, is_certain) = alignment(instruction, touch)?;
+    let (alignment, is_certain) = instruction.alignment(touch)?;
     if touch.address % alignment == 0 {
         return None;
     }
-    let name = mnemonic(instruction.mnemonic());
-    let frame = |register: Register| matches!(register.full_register(), Register::RSP | Register::RBP);
-    let why = match touch.base {
-        Some((register, value)) if frame(register) && value % 16 != 0 => ": the stack itself is misaligned",
-        _ => "",
-    };
+    let is_stacks = touch.is_in_frame && touch.base.as_ref().is_some_and(|base| base.value % 16 != 0);
+    let why = if is_stacks { ": the stack itself is misaligned" } else { "" };
     let text = format!(
-        "{name} needs an address that is a multiple of {alignment}, and {} is not{}{why}",
+        "{} needs an address that is a multiple of {alignment}, and {} is not{}{why}",
+        instruction.name(),
         hex(touch.address),
-        touch.in_brackets()
+        in_brackets(touch)
     );
     sure(is_certain, Kind::MisalignedSse, text)
 }
 
-/// What the access must be aligned to, and whether the manual says so of this very instruction.
-fn alignment(instruction: &Instruction, touch: &Touch) -> Option<(u64, bool)> {
-    match instruction.mnemonic() {
-        Mnemonic::Movaps
-        | Mnemonic::Movapd
-        | Mnemonic::Movdqa
-        | Mnemonic::Movntps
-        | Mnemonic::Movntpd
-        | Mnemonic::Movntdq
-        | Mnemonic::Movntdqa
-        | Mnemonic::Vmovaps
-        | Mnemonic::Vmovapd
-        | Mnemonic::Vmovdqa
-        | Mnemonic::Vmovdqa32
-        | Mnemonic::Vmovdqa64
-        | Mnemonic::Vmovntps
-        | Mnemonic::Vmovntpd
-        | Mnemonic::Vmovntdq
-        | Mnemonic::Vmovntdqa => Some((touch.bytes, true)),
-        Mnemonic::Cmpxchg16b | Mnemonic::Fxsave | Mnemonic::Fxsave64 | Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => {
-            Some((16, true))
-        }
-        Mnemonic::Movups
-        | Mnemonic::Movupd
-        | Mnemonic::Movdqu
-        | Mnemonic::Lddqu
-        | Mnemonic::Pcmpestri
-        | Mnemonic::Pcmpestrm
-        | Mnemonic::Pcmpistri
-        | Mnemonic::Pcmpistrm
-        | Mnemonic::Maskmovdqu => None,
-        // The other SSE instructions of 16 bytes (SDM 1, 4.1.1); VEX-coded ones take any address.
-        _ if instruction.encoding() == EncodingKind::Legacy && touch.bytes == 16 && has_xmm(instruction) => {
-            Some((16, false))
-        }
-        _ => None,
-    }
-}
-
-fn has_xmm(instruction: &Instruction) -> bool {
-    (0..instruction.op_count()).any(|operand| instruction.op_register(operand).is_xmm())
-}
-
 /// SEGV_CPERR: the shadow stack holds another return address than the stack.
 pub(super) fn shadow_stack(facts: &Evidence) -> Option<Diagnosis> {
-    let (instruction, _) = decoded(facts)?;
-    matches!(instruction.code(), Code::Retnq | Code::Retnq_imm16).then(|| {
+    (decoded(facts)?.jump() == Some(Jump::Return)).then(|| {
         likely(
             Kind::SmashedStack,
             "returns to another place than it was called from: the return address was overwritten",
@@ -186,18 +124,6 @@ mod tests {
     use super::*;
 
     const WILD: u64 = 0xdead_0000_0000_0000;
-
-    #[test]
-    fn canonical_addresses() {
-        for address in [0, 0x7fff_ffff_ffff, 0xffff_8000_0000_0000, u64::MAX] {
-            assert!(is_canonical(address, 48), "{address:#x}");
-        }
-        for address in [0x8000_0000_0000, 0xffff_7fff_ffff_ffff, WILD] {
-            assert!(!is_canonical(address, 48), "{address:#x}");
-        }
-        assert!(is_canonical(0x8000_0000_0000, 57));
-        assert!(!is_canonical(WILD, 57));
-    }
 
     #[test]
     fn the_register_with_the_wild_pointer_is_named() {

@@ -4,32 +4,30 @@
 
 use super::words::{self, size};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, sure};
+use crate::arch::{self, REACH_BELOW_STACK_POINTER, SIGNAL_FRAME_BYTES};
 use crate::evidence::{Backing, Evidence, Region};
 use crate::page;
 
-/// How far below the stack pointer a function may reach: the red zone (System V ABI 3.2.2) and one push.
-const RED_ZONE: u64 = 128 + 8;
 /// The largest frame that is believed: farther away it may be any broken pointer.
 const FRAME_MAX: u64 = 16 << 20;
 /// How many pages the kernel keeps free below a growing stack: stack_guard_gap.
 const GAP_PAGES: u64 = 256;
-/// A signal's frame: the red zone and the registers, 11 KiB with AMX.
-const SIGNAL_FRAME: u64 = 12 << 10;
 /// So often must a function stand in the trace to be called the recursion.
 const RECURSION: usize = 3;
 
 /// An access at `address` that the stack pointer explains.
 pub(super) fn overflow(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
-    let rsp = facts.registers.as_ref()?.rsp;
-    let leads_there = address.saturating_add(RED_ZONE) >= rsp && address.saturating_sub(rsp) <= FRAME_MAX;
+    let sp = arch::stack_pointer(facts.registers.as_ref()?);
+    let leads_there =
+        address.saturating_add(REACH_BELOW_STACK_POINTER) >= sp && address.saturating_sub(sp) <= FRAME_MAX;
     if !leads_there {
         return None;
     }
     match &facts.memory.at {
         None => below_main_stack(facts, address),
         Some(at) if !at.holds(address) => None,
-        Some(guard) if guard.is_guard() && code == SEGV_ACCERR => in_guard(facts, guard, address, rsp),
-        Some(stack) if code == SEGV_MAPERR => at_guard_mark(facts, stack, address, rsp),
+        Some(guard) if guard.is_guard() && code == SEGV_ACCERR => in_guard(facts, guard, address, sp),
+        Some(stack) if code == SEGV_MAPERR => at_guard_mark(facts, stack, address, sp),
         Some(_) => None,
     }
 }
@@ -70,17 +68,17 @@ fn main_stack_above(above: Option<&Region>, address: u64) -> Option<&Region> {
 }
 
 /// In the guard page of a stack that the program or its thread library made.
-fn in_guard(facts: &Evidence, guard: &Region, address: u64, rsp: u64) -> Option<Diagnosis> {
+fn in_guard(facts: &Evidence, guard: &Region, address: u64, sp: u64) -> Option<Diagnosis> {
     let adjacent = |mapping: &&Region| mapping.start == guard.end && mapping.permissions.write;
     let is_known = facts.memory.above.as_ref().or(facts.stack.at.as_ref()).is_some_and(|above| adjacent(&above));
     if guard.end - address > FRAME_MAX {
         return None;
     }
     let text = || sentence(facts, "it has reached its guard page");
-    match guard.holds(rsp) || rsp >= guard.end {
+    match guard.holds(sp) || sp >= guard.end {
         true if is_known => certain(Kind::StackOverflow, text()),
         // What lies above is unknown, but the stack pointer is in memory that nobody may access.
-        true if guard.holds(rsp) => likely(Kind::StackOverflow, text()),
+        true if guard.holds(sp) => likely(Kind::StackOverflow, text()),
         // A frame that is larger than the guard. In a mapping below it the stack pointer may be at home.
         false if is_known && facts.stack.is_hole() => likely(Kind::StackOverflow, text()),
         _ => None,
@@ -89,14 +87,14 @@ fn in_guard(facts: &Evidence, guard: &Region, address: u64, rsp: u64) -> Option<
 
 /// From Linux 6.13 on a guard may be a mark on pages of the stack's own mapping (MADV_GUARD_INSTALL, as glibc 2.42): the
 /// mapping allows the access, and yet the kernel says that nothing is mapped.
-fn at_guard_mark(facts: &Evidence, stack: &Region, address: u64, rsp: u64) -> Option<Diagnosis> {
+fn at_guard_mark(facts: &Evidence, stack: &Region, address: u64, sp: u64) -> Option<Diagnosis> {
     let is_stack = stack.backing == Backing::Anonymous
         && stack.permissions.read
         && stack.permissions.write
         && !stack.permissions.shared;
     // Mappings of neighbouring stacks are merged: from farther away it may be the next one's guard.
-    let is_near = address.saturating_sub(rsp) < page::size();
-    (is_stack && is_near && stack.holds(rsp) && !facts.is_present())
+    let is_near = address.saturating_sub(sp) < page::size();
+    (is_stack && is_near && stack.holds(sp) && !facts.is_present())
         .then(|| likely(Kind::StackOverflow, sentence(facts, "it has reached its guard page")))?
 }
 
@@ -105,20 +103,20 @@ pub(super) fn signal_frame(facts: &Evidence) -> Option<Diagnosis> {
     if facts.fault_address.is_some() {
         return None;
     }
-    let rsp = facts.registers.as_ref()?.rsp;
+    let sp = arch::stack_pointer(facts.registers.as_ref()?);
     let place = &facts.stack;
     let no_room = "no room is left even for a signal handler's frame";
-    let lowest = rsp.saturating_sub(SIGNAL_FRAME);
+    let lowest = sp.saturating_sub(SIGNAL_FRAME_BYTES);
     let is_over = |stack: &Region| {
         let grown = stack.end.saturating_sub(page::start(lowest));
         facts.stack_limit.is_some_and(|limit| grown > limit)
     };
-    if place.at.as_ref().is_some_and(|at| !at.holds(rsp)) {
+    if place.at.as_ref().is_some_and(|at| !at.holds(sp)) {
         return None;
     }
     let of_main = match &place.at {
-        None => main_stack_above(place.above.as_ref(), rsp).is_some(),
-        Some(at) => at.backing == Backing::MainStack && rsp - at.start <= SIGNAL_FRAME && is_over(at),
+        None => main_stack_above(place.above.as_ref(), sp).is_some(),
+        Some(at) => at.backing == Backing::MainStack && sp - at.start <= SIGNAL_FRAME_BYTES && is_over(at),
     };
     if of_main && facts.thread.is_main() {
         return likely(
@@ -130,7 +128,7 @@ pub(super) fn signal_frame(facts: &Evidence) -> Option<Diagnosis> {
     let is_in_guard =
         at.is_guard() && place.above.as_ref().is_some_and(|above| above.permissions.write && above.start == at.end);
     let is_at_end = at.permissions.write
-        && rsp - at.start <= SIGNAL_FRAME
+        && sp - at.start <= SIGNAL_FRAME_BYTES
         && place.below.as_ref().is_some_and(|below| below.is_guard() && below.end == at.start);
     (is_at_end || is_in_guard).then(|| likely(Kind::StackOverflow, sentence(facts, no_room)))?
 }

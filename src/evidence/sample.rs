@@ -1,7 +1,7 @@
 //! From what the kernel program sent to evidence.
 
 use super::{Evidence, File, Frame, Region, Sender, Surroundings, SystemCall, Thread, Trap};
-use crate::arch::Registers;
+use crate::arch::{self, Registers};
 use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_registers, fl_vma};
 
 impl Evidence {
@@ -81,28 +81,7 @@ fn sender(raw: &fl_crash) -> Option<Sender> {
 
 impl From<fl_registers> for Registers {
     fn from(from: fl_registers) -> Self {
-        Self {
-            rip: from.rip,
-            rsp: from.rsp,
-            rbp: from.rbp,
-            rax: from.rax,
-            rbx: from.rbx,
-            rcx: from.rcx,
-            rdx: from.rdx,
-            rsi: from.rsi,
-            rdi: from.rdi,
-            r8: from.r8,
-            r9: from.r9,
-            r10: from.r10,
-            r11: from.r11,
-            r12: from.r12,
-            r13: from.r13,
-            r14: from.r14,
-            r15: from.r15,
-            eflags: from.eflags,
-            cs: from.cs,
-            ss: from.ss,
-        }
+        arch::registers_of!(from)
     }
 }
 

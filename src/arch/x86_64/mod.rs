@@ -1,8 +1,14 @@
 //! x86-64: the registers, traps and page faults. The kernel half is `bpf/include/arch_x86_64.h`.
 
+mod alignment;
+mod division;
+mod instruction;
 pub mod syscall;
 pub mod unwind;
 
+pub use instruction::{Code, Instruction, decode};
+
+use super::TrapKind;
 use crate::hex::Hex;
 
 /// The registers of a thread. All 0 where nothing is known of them.
@@ -70,11 +76,84 @@ pub fn stack_pointer(from: &Registers) -> u64 {
     from.rsp
 }
 
-/// The trap number of a general protection fault: a SIGSEGV whose address the processor does not tell.
-pub const TRAP_GENERAL_PROTECTION: u64 = 13;
+/// The registers that a sample has, which have the same names there.
+macro_rules! registers_of {
+    ($sample:expr) => {
+        $crate::arch::Registers {
+            rip: $sample.rip,
+            rsp: $sample.rsp,
+            rbp: $sample.rbp,
+            rax: $sample.rax,
+            rbx: $sample.rbx,
+            rcx: $sample.rcx,
+            rdx: $sample.rdx,
+            rsi: $sample.rsi,
+            rdi: $sample.rdi,
+            r8: $sample.r8,
+            r9: $sample.r9,
+            r10: $sample.r10,
+            r11: $sample.r11,
+            r12: $sample.r12,
+            r13: $sample.r13,
+            r14: $sample.r14,
+            r15: $sample.r15,
+            eflags: $sample.eflags,
+            cs: $sample.cs,
+            ss: $sample.ss,
+        }
+    };
+}
+pub(crate) use registers_of;
 
-/// The trap number of a breakpoint instruction.
-pub const TRAP_BREAKPOINT: u64 = 3;
+/// How far below the stack pointer a function may reach: the red zone (System V ABI 3.2.2) and one push.
+pub const REACH_BELOW_STACK_POINTER: u64 = 128 + 8;
+
+/// A signal's frame: the red zone and the registers, 11 KiB with AMX.
+pub const SIGNAL_FRAME_BYTES: u64 = 12 << 10;
+
+/// What is split over two of these can't be locked in a cache.
+pub const CACHE_LINE_BYTES: u64 = 64;
+
+/// The longest instruction.
+pub const INSTRUCTION_BYTES_MAX: usize = 15;
+
+/// What a trap's number stands for: arch/x86/include/asm/trapnr.h.
+pub fn trap(number: u64) -> Option<TrapKind> {
+    match number {
+        3 => Some(TrapKind::Breakpoint),
+        12 => Some(TrapKind::StackSegment),
+        13 => Some(TrapKind::GeneralProtection),
+        _ => None,
+    }
+}
+
+/// The program asked for alignment checks: EFLAGS.AC.
+pub fn checks_alignment(registers: &Registers) -> bool {
+    const ALIGNMENT_CHECK: u64 = 1 << 18;
+    registers.eflags & ALIGNMENT_CHECK != 0
+}
+
+/// A call has led here, and nothing has been pushed since: it has put 8 bytes below a multiple of 16 (System V ABI 3.2.2). A
+/// return has taken them away.
+pub fn has_just_been_called(registers: &Registers) -> bool {
+    registers.rsp % 16 == 8
+}
+
+/// It is an address at all (canonical), on a processor with four levels of page tables.
+pub fn is_address(address: u64) -> bool {
+    is_canonical(address, 48)
+}
+
+/// The same on one with five levels: where it isn't, it is an address nowhere.
+pub fn may_be_address(address: u64) -> bool {
+    is_canonical(address, 57)
+}
+
+/// Bits 63 to `bits` - 1 are equal.
+fn is_canonical(address: u64, bits: u32) -> bool {
+    let shift = 64 - bits;
+    (((address << shift) as i64) >> shift) as u64 == address
+}
 
 /// The bits of a page fault's error code that decide something, as [`PAGE_FAULT_BITS`] has them.
 pub const PAGE_FAULT_PRESENT: u64 = 1 << 0;
@@ -98,3 +177,20 @@ pub const PAGE_FAULT_BITS: [(u32, &str); 8] = [
     (6, "shadow_stack"),
     (15, "sgx"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_addresses() {
+        for address in [0, 0x7fff_ffff_ffff, 0xffff_8000_0000_0000, u64::MAX] {
+            assert!(is_address(address), "{address:#x}");
+        }
+        for address in [0x8000_0000_0000, 0xffff_7fff_ffff_ffff, 0xdead_0000_0000_0000] {
+            assert!(!is_address(address), "{address:#x}");
+        }
+        assert!(may_be_address(0x8000_0000_0000));
+        assert!(!may_be_address(0xdead_0000_0000_0000));
+    }
+}

@@ -1,0 +1,64 @@
+//! What an architecture says of one instruction: the types are the same for all.
+
+/// A register that takes part, by the name that debuggers give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// `rax`, `ecx`.
+    pub name: String,
+    /// What is in it, cut to its size.
+    pub value: u64,
+}
+
+/// One place in memory that an instruction accesses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// First byte.
+    pub address: u64,
+    /// How many; 1 where the instruction alone doesn't say.
+    pub bytes: u64,
+    /// The register that the address is made of.
+    pub base: Option<Operand>,
+    /// The other one, with the scale that it is multiplied by.
+    pub index: Option<(Operand, u32)>,
+    /// The address comes from the stack pointer.
+    pub is_on_stack: bool,
+    /// The address comes from the stack pointer or the frame pointer.
+    pub is_in_frame: bool,
+    /// It is read.
+    pub reads: bool,
+    /// It is written.
+    pub writes: bool,
+}
+
+/// Where an instruction goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Jump {
+    /// To the address in this register.
+    Register(Operand),
+    /// To an address that lies in memory.
+    Memory,
+    /// To the return address.
+    Return,
+}
+
+/// A division of whole numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// Of the divisor, and of the quotient.
+    pub bits: u32,
+    /// `None` means that it lies in memory.
+    pub divisor: Option<Operand>,
+    /// The quotient does not fit; where the divisor lies in memory: there is a divisor other than 0 by which it does not.
+    pub overflows: bool,
+}
+
+/// The traps that decide something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrapKind {
+    /// A fault whose address the processor does not say.
+    GeneralProtection,
+    /// The same through the stack pointer or the frame pointer.
+    StackSegment,
+    /// A breakpoint instruction.
+    Breakpoint,
+}

@@ -1,0 +1,226 @@
+//! The instruction at the program counter, by iced-x86: addresses are computed from the registers, never guessed.
+
+use iced_x86::{
+    Code as Opcode, CpuidFeature, Decoder, DecoderError, DecoderOptions, InstructionInfoFactory, Mnemonic, OpAccess,
+    Register, UsedMemory,
+};
+
+use super::Registers;
+use crate::arch::{Jump, Operand, Touch};
+
+/// What the bytes at the program counter are.
+pub enum Code<'a> {
+    /// An instruction.
+    Valid(Instruction<'a>),
+    /// None that a processor knows.
+    Invalid,
+    /// Not enough of them.
+    Unknown,
+}
+
+/// An instruction and the registers before it.
+pub struct Instruction<'a> {
+    pub(super) decoded: iced_x86::Instruction,
+    pub(super) registers: &'a Registers,
+}
+
+/// Decodes `code`, the bytes at the program counter of a 64-bit program.
+pub fn decode<'a>(registers: &'a Registers, code: &[u8]) -> Code<'a> {
+    let mut decoder = Decoder::with_ip(64, code, registers.rip, DecoderOptions::NONE);
+    let decoded = decoder.decode();
+    match decoder.last_error() {
+        DecoderError::None => Code::Valid(Instruction { decoded, registers }),
+        DecoderError::InvalidInstruction => Code::Invalid,
+        _ => Code::Unknown,
+    }
+}
+
+/// What every x86_64 processor has.
+const BASELINE: [CpuidFeature; 19] = [
+    CpuidFeature::INTEL8086,
+    CpuidFeature::INTEL8086_ONLY,
+    CpuidFeature::INTEL186,
+    CpuidFeature::INTEL286,
+    CpuidFeature::INTEL386,
+    CpuidFeature::INTEL386_ONLY,
+    CpuidFeature::INTEL486,
+    CpuidFeature::X64,
+    CpuidFeature::CPUID,
+    CpuidFeature::CMOV,
+    CpuidFeature::CX8,
+    CpuidFeature::FPU,
+    CpuidFeature::FPU287,
+    CpuidFeature::FPU387,
+    CpuidFeature::MMX,
+    CpuidFeature::FXSR,
+    CpuidFeature::SSE,
+    CpuidFeature::SSE2,
+    CpuidFeature::MULTIBYTENOP,
+];
+
+impl Instruction<'_> {
+    /// As assemblers write it.
+    pub fn name(&self) -> String {
+        format!("{:?}", self.decoded.mnemonic()).to_ascii_lowercase()
+    }
+
+    /// Every place that the instruction accesses and whose address the registers tell: not what fs, gs or vectors point to.
+    pub fn touches(&self) -> Vec<Touch> {
+        let mut factory = InstructionInfoFactory::new();
+        let memory = factory.info(&self.decoded).used_memory();
+        memory.iter().filter_map(|memory| touch(memory, self.registers)).collect()
+    }
+
+    /// Only the kernel may execute it.
+    pub fn is_privileged(&self) -> bool {
+        self.decoded.is_privileged()
+    }
+
+    /// It stops the processor, which is the shortest instruction that ends a program.
+    pub fn is_halt(&self) -> bool {
+        self.decoded.mnemonic() == Mnemonic::Hlt
+    }
+
+    /// The interrupt that it raises.
+    pub fn interrupt(&self) -> Option<u8> {
+        (self.decoded.mnemonic() == Mnemonic::Int).then(|| self.decoded.immediate8())
+    }
+
+    /// It is made to be no instruction: what compilers put where code must not be reached.
+    pub fn is_trap(&self) -> bool {
+        matches!(self.decoded.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2)
+    }
+
+    /// It locks the memory that it accesses.
+    pub fn is_locked(&self) -> bool {
+        self.decoded.has_lock_prefix() || self.decoded.mnemonic() == Mnemonic::Xchg
+    }
+
+    /// The features that it needs and that not every processor of this architecture has.
+    pub fn features(&self) -> Vec<String> {
+        let features = self.decoded.cpuid_features().iter();
+        features.filter(|feature| !BASELINE.contains(feature)).map(|feature| format!("{feature:?}")).collect()
+    }
+
+    /// Where it goes on. `None` means that it is no jump through a pointer, or that the register isn't known.
+    pub fn jump(&self) -> Option<Jump> {
+        match self.decoded.code() {
+            Opcode::Call_rm64 | Opcode::Jmp_rm64 if self.decoded.op0_register() == Register::None => Some(Jump::Memory),
+            Opcode::Call_rm64 | Opcode::Jmp_rm64 => {
+                operand(self.registers, self.decoded.op0_register()).map(Jump::Register)
+            }
+            Opcode::Retnq | Opcode::Retnq_imm16 => Some(Jump::Return),
+            _ => None,
+        }
+    }
+}
+
+/// `None` means that it is no general register.
+pub(super) fn operand(registers: &Registers, register: Register) -> Option<Operand> {
+    let name = format!("{register:?}").to_ascii_lowercase();
+    Some(Operand { name, value: register_value(registers, register)? })
+}
+
+/// A general register's value, cut to its size. `None` means that it is of another kind (a vector, a segment).
+fn register_value(registers: &Registers, register: Register) -> Option<u64> {
+    let full = match register.full_register() {
+        Register::RAX => registers.rax,
+        Register::RBX => registers.rbx,
+        Register::RCX => registers.rcx,
+        Register::RDX => registers.rdx,
+        Register::RSI => registers.rsi,
+        Register::RDI => registers.rdi,
+        Register::RBP => registers.rbp,
+        Register::RSP => registers.rsp,
+        Register::R8 => registers.r8,
+        Register::R9 => registers.r9,
+        Register::R10 => registers.r10,
+        Register::R11 => registers.r11,
+        Register::R12 => registers.r12,
+        Register::R13 => registers.r13,
+        Register::R14 => registers.r14,
+        Register::R15 => registers.r15,
+        Register::RIP => registers.rip,
+        _ => return None,
+    };
+    let full =
+        if matches!(register, Register::AH | Register::BH | Register::CH | Register::DH) { full >> 8 } else { full };
+    Some(match register.size() {
+        1 => full & 0xff,
+        2 => full & 0xffff,
+        4 => full & 0xffff_ffff,
+        _ => full,
+    })
+}
+
+fn touch(memory: &UsedMemory, registers: &Registers) -> Option<Touch> {
+    let (reads, writes) = match memory.access() {
+        OpAccess::Read | OpAccess::CondRead => (true, false),
+        OpAccess::Write | OpAccess::CondWrite => (false, true),
+        OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
+        // An address that is computed only: lea, prefetch, a long nop.
+        _ => return None,
+    };
+    let address = memory.try_virtual_address(0, |register, _, _| match register {
+        // Flat in 64-bit code.
+        Register::DS | Register::ES | Register::SS | Register::CS => Some(0),
+        register => register_value(registers, register),
+    })?;
+    let known = |register: Register| (register != Register::None).then(|| operand(registers, register)).flatten();
+    let base = memory.base().full_register();
+    Some(Touch {
+        address,
+        bytes: (memory.memory_size().size() as u64).max(1),
+        base: known(memory.base()),
+        index: known(memory.index()).map(|index| (index, memory.scale())),
+        is_on_stack: base == Register::RSP,
+        is_in_frame: matches!(base, Register::RSP | Register::RBP),
+        reads,
+        writes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: u64 = 0x5555_5555_5000;
+
+    /// The addresses that the code reads (r) and writes (w), with rsp 0x7ffd00001000, rdi 0x1000, rsi 0x2000, rcx 2.
+    fn touched(code: &[u8]) -> Vec<(u64, u64, &'static str)> {
+        let mut registers = Registers { rip: CODE, rsp: 0x7ffd_0000_1000, ..Registers::default() };
+        (registers.rdi, registers.rsi, registers.rcx) = (0x1000, 0x2000, 2);
+        let Code::Valid(instruction) = decode(&registers, code) else { panic!("no instruction: {code:x?}") };
+        let direction = |touch: &Touch| match (touch.reads, touch.writes) {
+            (true, true) => "rw",
+            (true, false) => "r",
+            _ => "w",
+        };
+        instruction.touches().iter().map(|touch| (touch.address, touch.bytes, direction(touch))).collect()
+    }
+
+    #[test]
+    fn addresses_are_computed_as_the_processor_does() {
+        assert_eq!(touched(&[0x8b, 0x44, 0x8f, 0xfc]), [(0x1004, 4, "r")], "mov eax, [rdi+rcx*4-4]");
+        assert_eq!(touched(&[0x83, 0x07, 0x01]), [(0x1000, 4, "rw")], "add dword [rdi], 1");
+        assert_eq!(touched(&[0x50]), [(0x7ffd_0000_0ff8, 8, "w")], "push rax");
+        assert_eq!(touched(&[0x8b, 0x05, 0x10, 0, 0, 0]), [(CODE + 6 + 0x10, 4, "r")], "mov eax, [rip+0x10]");
+        assert_eq!(touched(&[0x67, 0x8b, 0x07]), [(0x1000, 4, "r")], "mov eax, [edi]");
+        let mut copied = touched(&[0xf3, 0xa4]);
+        copied.sort_unstable();
+        assert_eq!(copied, [(0x1000, 1, "w"), (0x2000, 1, "r")], "rep movsb");
+        assert_eq!(touched(&[0x48, 0x8d, 0x07]), [], "lea rax, [rdi]");
+        assert_eq!(touched(&[0x64, 0x8b, 0x07]), [], "mov eax, fs:[rdi]");
+        assert_eq!(touched(&[0xc4, 0xe2, 0x71, 0x90, 0x04, 0x97]), [], "vpgatherdd xmm0, [rdi+xmm2*4], xmm1");
+    }
+
+    #[test]
+    fn parts_of_registers() {
+        let registers = Registers { rax: 0x1122_3344_5566_7788, ..Registers::default() };
+        let parts = [(Register::EAX, 0x5566_7788), (Register::AX, 0x7788), (Register::AH, 0x77), (Register::AL, 0x88)];
+        for (register, value) in parts {
+            assert_eq!(register_value(&registers, register), Some(value), "{register:?}");
+        }
+        assert_eq!(register_value(&registers, Register::XMM0), None);
+    }
+}
