@@ -40,6 +40,7 @@ pub mod probe;
 pub mod process;
 pub mod record;
 pub mod report;
+mod runtime;
 pub mod session;
 pub mod siginfo;
 pub mod signal;

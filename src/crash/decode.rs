@@ -3,7 +3,6 @@
 use anyhow::Result;
 
 use super::ledger::Identity;
-use super::libc::Libcs;
 use super::signature::{self, Place};
 use super::{Options, record};
 use crate::arch::{self, Registers};
@@ -12,6 +11,7 @@ use crate::hex::digits;
 use crate::host;
 use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Frame, Omitted, Sender};
+use crate::runtime::abort_message::Libcs;
 use crate::siginfo::{SIGABRT, code_name, signal_name};
 use crate::symbol::unwind::{self, Image, Mapping, StackCopy, Unwinder};
 use crate::symbol::{DebugFolders, Files, Found, Namer, Place as CodePlace, Ran, Usage, Wanted};

@@ -3,7 +3,6 @@
 mod collect;
 mod decode;
 mod ledger;
-mod libc;
 mod record;
 mod signature;
 mod stacks;

@@ -4,64 +4,7 @@
 
 use super::{Diagnosis, Kind, certain, likely, sure};
 use crate::evidence::{Evidence, Sender};
-
-const STACK_CHECK: [&str; 2] = ["__stack_chk_fail", "__stack_chk_fail_local"];
-const FORTIFY: [&str; 3] = ["__fortify_fail", "__fortify_fail_abort", "__chk_fail"];
-const ASSERT: [&str; 8] = [
-    "__assert_fail",
-    "__assert_fail_base",
-    "__assert_perror_fail",
-    "__assert",
-    "g_assertion_message",
-    "g_assertion_message_expr",
-    "std::__glibcxx_assert_fail",
-    "std::__replacement_assert",
-];
-/// glibc's malloc speaks for itself.
-const MALLOC_CHECK: [&str; 2] = ["malloc_printerr", "__malloc_assert"];
-const MALLOC: [&str; 16] = [
-    "_int_malloc",
-    "_int_free",
-    "_int_free_chunk",
-    "_int_free_merge_chunk",
-    "_int_realloc",
-    "_int_memalign",
-    "malloc_consolidate",
-    "unlink_chunk",
-    "sysmalloc",
-    "munmap_chunk",
-    "malloc",
-    "free",
-    "cfree",
-    "realloc",
-    "calloc",
-    "__libc_free",
-];
-const ALLOCATION_ERROR: [&str; 4] =
-    ["alloc::alloc::handle_alloc_error", "std::alloc::rust_oom", "__rust_alloc_error_handler", "__rdl_oom"];
-const THROW: [&str; 3] = ["__cxa_throw", "__cxa_rethrow", "std::rethrow_exception"];
-const TERMINATE: [&str; 5] = [
-    "std::terminate",
-    "__cxxabiv1::__terminate",
-    "__gnu_cxx::__verbose_terminate_handler",
-    "__cxa_call_terminate",
-    "__clang_call_terminate",
-];
-const PURE_VIRTUAL: [&str; 2] = ["__cxa_pure_virtual", "__cxa_deleted_virtual"];
-/// What every abort goes through.
-const RAISE: [&str; 11] = [
-    "abort",
-    "raise",
-    "gsignal",
-    "pthread_kill",
-    "__pthread_kill_implementation",
-    "__pthread_kill_internal",
-    "__libc_message",
-    "__libc_message_impl",
-    "std::process::abort",
-    "std::sys::pal::unix::abort_internal",
-    "std::sys::unix::abort_internal",
-];
+use crate::runtime::{self, cxx, glibc, rust};
 
 /// SIGABRT with SI_TKILL.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
@@ -77,64 +20,47 @@ pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
 
 fn cause(facts: &Evidence) -> Option<Diagnosis> {
     let trace = Trace::new(facts);
-    if let Some(frame) = trace.find(&STACK_CHECK) {
-        let whose = trace.after(frame, "in", &STACK_CHECK);
+    if let Some(frame) = trace.find(glibc::is_stack_check) {
+        let whose = trace.after(frame, "in", glibc::is_stack_check);
         return certain(
             Kind::SmashedStack,
             format!("a buffer on the stack was overrun{whose}: its stack protector saw it"),
         );
     }
-    if let Some(frame) = trace.find(&FORTIFY) {
+    if let Some(frame) = trace.find(glibc::is_fortify) {
         return fortify(&trace, frame);
     }
     if let Some(told) = heap(&trace) {
         return Some(told);
     }
-    if let Some(frame) = trace.find(&ASSERT) {
-        return certain(Kind::FailedAssertion, format!("an assertion failed{}", trace.after(frame, "in", &ASSERT)));
+    if let Some(frame) = trace.find(runtime::is_assertion) {
+        return certain(
+            Kind::FailedAssertion,
+            format!("an assertion failed{}", trace.after(frame, "in", runtime::is_assertion)),
+        );
     }
-    rust(&trace).or_else(|| cplusplus(&trace)).or_else(|| message(facts)).or_else(|| alone(&trace))
+    panic(&trace).or_else(|| cplusplus(&trace)).or_else(|| message(facts)).or_else(|| alone(&trace))
 }
 
 /// Where the frames have no names, what libc says has.
 fn message(facts: &Evidence) -> Option<Diagnosis> {
-    // malloc/malloc.c, debug/fortify_fail.c, assert/assert.c
-    const HEAP: [&str; 10] = [
-        "free(): ",
-        "malloc(): ",
-        "malloc_consolidate(): ",
-        "realloc(): ",
-        "munmap_chunk(): ",
-        "mremap_chunk(): ",
-        "double free or corruption",
-        "corrupted ",
-        "break adjusted to free malloc space",
-        "tcache_thread_shutdown(): ",
-    ];
-    let said = facts.abort_message.as_deref()?;
-    if HEAP.iter().any(|begin| said.starts_with(begin)) {
-        return certain(
+    match glibc::said(facts.abort_message.as_deref()?)? {
+        glibc::Said::HeapDamaged => certain(
             Kind::HeapCorruption,
             "malloc found the heap damaged: an overrun, a double free or a free of no block",
-        );
-    }
-    match said {
-        _ if said.starts_with("*** stack smashing detected ***") => {
+        ),
+        glibc::Said::StackSmashed => {
             certain(Kind::SmashedStack, "a buffer on the stack was overrun: its stack protector saw it")
         }
-        _ if said.starts_with("*** buffer overflow detected ***") => {
+        glibc::Said::BufferTooSmall => {
             certain(Kind::BufferOverflow, "libc's check of a buffer's size failed: it would be overrun")
         }
-        _ if said.contains(": Assertion `") && said.ends_with("' failed.") => {
-            certain(Kind::FailedAssertion, "an assertion failed")
-        }
-        _ => None,
+        glibc::Said::AssertionFailed => certain(Kind::FailedAssertion, "an assertion failed"),
     }
 }
 
 fn fortify(trace: &Trace, frame: usize) -> Option<Diagnosis> {
-    let checked =
-        trace.names.iter().skip(frame).flatten().find(|name| name.starts_with("__") && name.ends_with("_chk"));
+    let checked = trace.names.iter().skip(frame).flatten().find(|name| glibc::is_checked(name));
     match checked {
         Some(name) => {
             certain(Kind::BufferOverflow, format!("libc's check of a buffer's size failed: {name} would overrun it"))
@@ -148,64 +74,38 @@ fn heap(trace: &Trace) -> Option<Diagnosis> {
         let place = function.map(|name| format!(" (in {name})")).unwrap_or_default();
         format!("malloc found the heap damaged{place}: an overrun, a double free or a free of no block")
     };
-    if let Some(frame) = trace.find(&MALLOC_CHECK) {
+    if let Some(frame) = trace.find(glibc::is_malloc_check) {
         return certain(Kind::HeapCorruption, text(trace.name(frame + 1)));
     }
     // The frames between have no names in a stripped libc: what calls abort() from free() is malloc's own check.
-    let raised = trace.find(&RAISE).or_else(|| trace.find(&ASSERT))?;
-    let is_passed = |name: &str| RAISE.contains(&name) || ASSERT.contains(&name);
+    let raised = trace.find(runtime::is_abort).or_else(|| trace.find(runtime::is_assertion))?;
+    let is_passed = |name: &str| runtime::is_abort(name) || runtime::is_assertion(name);
     let next = (raised..trace.names.len()).find_map(|frame| trace.name(frame).filter(|name| !is_passed(name)))?;
-    if MALLOC.contains(&next) { likely(Kind::HeapCorruption, text(Some(next))) } else { None }
+    if glibc::is_malloc(next) { likely(Kind::HeapCorruption, text(Some(next))) } else { None }
 }
 
-fn rust(trace: &Trace) -> Option<Diagnosis> {
-    if trace.find(&ALLOCATION_ERROR).is_some() {
+fn panic(trace: &Trace) -> Option<Diagnosis> {
+    if trace.find(rust::is_allocation_error).is_some() {
         return certain(Kind::AllocationFailed, "memory could not be allocated, and Rust ends a process for that");
     }
-    let first = trace.names.iter().position(|name| name.as_deref().is_some_and(is_panic))?;
-    let machinery = |name: &str| {
-        is_panic(name) || name.starts_with("std::panicking::") || name.contains("__rust_end_short_backtrace")
-    };
-    let after = (first..trace.names.len()).find(|frame| !trace.name(*frame).is_some_and(machinery));
+    let first = trace.find(rust::is_panic)?;
+    let after = (first..trace.names.len()).find(|frame| !trace.name(*frame).is_some_and(rust::is_panic_machinery));
     let place = after.and_then(|frame| trace.name(frame)).map(|name| format!(" in {name}")).unwrap_or_default();
     certain(Kind::RustPanicAbort, format!("a Rust panic{place} that ends the process instead of unwinding"))
 }
 
-/// Not all of std::panicking: every Rust program runs below `std::panicking::try`.
-fn is_panic(name: &str) -> bool {
-    const WHOLE: [&str; 9] = [
-        "rust_begin_unwind",
-        "__rustc::rust_begin_unwind",
-        "rust_panic",
-        "__rustc::rust_panic",
-        "__rust_start_panic",
-        "__rustc::__rust_start_panic",
-        "core::option::unwrap_failed",
-        "core::option::expect_failed",
-        "core::result::unwrap_failed",
-    ];
-    const BEGIN: [&str; 5] = [
-        "core::panicking::",
-        "std::panicking::begin_panic",
-        "std::panicking::rust_panic",
-        "std::panicking::panic_handler",
-        "panic_abort::",
-    ];
-    WHOLE.contains(&name) || BEGIN.iter().any(|begin| name.starts_with(begin))
-}
-
 fn cplusplus(trace: &Trace) -> Option<Diagnosis> {
-    if let Some(frame) = trace.find(&PURE_VIRTUAL) {
-        let place = trace.after(frame, "in", &PURE_VIRTUAL);
+    if let Some(frame) = trace.find(cxx::is_pure_virtual) {
+        let place = trace.after(frame, "in", cxx::is_pure_virtual);
         return certain(Kind::PureVirtualCall, format!("calls a virtual function that has no body{place}"));
     }
-    let terminate = trace.find(&TERMINATE);
-    if let Some(frame) = trace.find(&THROW) {
-        let place = trace.after(frame, "thrown in", &THROW);
+    let terminate = trace.find(cxx::is_terminate);
+    if let Some(frame) = trace.find(cxx::is_throw) {
+        let place = trace.after(frame, "thrown in", cxx::is_throw);
         return certain(Kind::UncaughtException, format!("a C++ exception{place} that nobody catches"));
     }
     let terminate = terminate?;
-    if trace.names.iter().skip(terminate).flatten().any(|name| name.starts_with("std::thread::~thread")) {
+    if trace.names.iter().skip(terminate).flatten().any(|name| cxx::is_threads_destructor(name)) {
         return certain(Kind::JoinableThread, "a std::thread was destroyed before it was joined or detached");
     }
     likely(Kind::UncaughtException, "std::terminate() ended it: a C++ exception that nobody catches, most often")
@@ -214,7 +114,7 @@ fn cplusplus(trace: &Trace) -> Option<Diagnosis> {
 /// Nothing but abort(), or a trace that doesn't lead to more.
 fn alone(trace: &Trace) -> Option<Diagnosis> {
     let abort = trace.names.iter().position(|name| name.as_deref() == Some("abort"));
-    let place = abort.map(|frame| trace.after(frame, "in", &RAISE)).unwrap_or_default();
+    let place = abort.map(|frame| trace.after(frame, "in", runtime::is_abort)).unwrap_or_default();
     let text = match abort {
         Some(_) => format!("calls abort(){place}"),
         None => "ended itself with SIGABRT, as abort() and failed checks of libraries do".to_owned(),
@@ -239,24 +139,23 @@ impl<'a> Trace<'a> {
         self.names.get(frame)?.as_deref()
     }
 
-    /// The innermost frame with one of the names.
-    fn find(&self, names: &[&str]) -> Option<usize> {
-        (0..self.names.len()).find(|frame| self.name(*frame).is_some_and(|name| names.contains(&name)))
+    /// The innermost frame whose function is such a one.
+    fn find(&self, is: impl Fn(&str) -> bool) -> Option<usize> {
+        (0..self.names.len()).find(|frame| self.name(*frame).is_some_and(&is))
     }
 
-    /// ` in main`: the first frame from `frame` on that has none of the names. Empty where it has no name at all.
-    fn after(&self, frame: usize, word: &str, names: &[&str]) -> String {
-        // libstdc++ throws its own exceptions from these.
-        let is_passed = |name: &str| names.contains(&name) || name.starts_with("std::__throw_");
+    /// ` in main`: the first frame from `frame` on whose function is no such one. Empty where it has no name at all.
+    fn after(&self, frame: usize, word: &str, is: impl Fn(&str) -> bool) -> String {
+        let is_passed = |name: &str| is(name) || cxx::is_librarys_throw(name);
         let next = (frame..self.names.len()).find(|frame| !self.name(*frame).is_some_and(is_passed));
         next.and_then(|frame| self.facts.function(frame)).map(|name| format!(" {word} {name}")).unwrap_or_default()
     }
 }
 
+/// Without version, arguments and prefix.
 fn bare(symbol: &str) -> &str {
-    let name = symbol.split_once('@').map_or(symbol, |(name, _)| name);
-    let name = name.split_once('(').map_or(name, |(name, _)| if name.is_empty() { symbol } else { name });
-    name.strip_prefix("__GI_").unwrap_or(name)
+    let name = glibc::without_version(symbol);
+    name.split_once('(').map_or(name, |(function, _)| if function.is_empty() { name } else { function })
 }
 
 #[cfg(test)]

@@ -5,19 +5,7 @@ use super::words::hex;
 use super::{Diagnosis, Kind, certain, likely, sure};
 use crate::arch::{self, Instruction, Jump, Operand, Touch};
 use crate::evidence::Evidence;
-
-/// Where musl ends a process whose heap is damaged: it executes hlt there.
-const MUSL_MALLOC: [&str; 9] = [
-    "get_meta",
-    "free",
-    "realloc",
-    "malloc",
-    "__libc_free",
-    "__libc_realloc",
-    "__libc_malloc_impl",
-    "malloc_usable_size",
-    "nontrivial_free",
-];
+use crate::runtime::musl;
 
 /// SIGSEGV with SI_KERNEL.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
@@ -49,7 +37,7 @@ fn privileged(facts: &Evidence, instruction: &Instruction<'_>) -> Option<Diagnos
             Kind::PrivilegedInstruction,
             format!("executes int {number:#x}, an interrupt that programs may not raise"),
         ),
-        (None, Some(function)) if instruction.is_halt() && MUSL_MALLOC.contains(&function) => {
+        (None, Some(function)) if instruction.is_halt() && musl::is_malloc(function) => {
             likely(Kind::HeapCorruption, format!("musl's {function} found the heap damaged and executes hlt"))
         }
         (None, _) => {

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 
 use crate::hex::digits;
-use crate::output::lossy;
 use crate::probe::abi::{fl_crash, fl_file, fl_libc, fl_own_limit};
 use crate::symbol::{Found, Variable};
+use crate::text::lossy;
 
 /// glibc's own name of the variable, GLIBC_PRIVATE: assert/assert.c, sysdeps/posix/libc_fatal.c.
 const VARIABLE: &[u8] = b"__abort_msg";

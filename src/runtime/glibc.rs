@@ -1,0 +1,101 @@
+//! glibc: its checks of stacks, buffers and the heap, which all end in abort().
+
+/// What reports a failed assertion.
+pub(super) const ASSERT: [&str; 4] = ["__assert_fail", "__assert_fail_base", "__assert_perror_fail", "__assert"];
+
+/// What abort() goes through.
+pub(super) const ABORT: [&str; 8] = [
+    "abort",
+    "raise",
+    "gsignal",
+    "pthread_kill",
+    "__pthread_kill_implementation",
+    "__pthread_kill_internal",
+    "__libc_message",
+    "__libc_message_impl",
+];
+
+/// What it says before it aborts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// malloc found the heap damaged: malloc/malloc.c.
+    HeapDamaged,
+    /// A stack protector saw an overrun: debug/stack_chk_fail.c.
+    StackSmashed,
+    /// A buffer would be overrun: debug/chk_fail.c.
+    BufferTooSmall,
+    /// An assertion failed: assert/assert.c.
+    AssertionFailed,
+}
+
+/// What a message means.
+pub fn said(message: &str) -> Option<Said> {
+    const HEAP: [&str; 10] = [
+        "free(): ",
+        "malloc(): ",
+        "malloc_consolidate(): ",
+        "realloc(): ",
+        "munmap_chunk(): ",
+        "mremap_chunk(): ",
+        "double free or corruption",
+        "corrupted ",
+        "break adjusted to free malloc space",
+        "tcache_thread_shutdown(): ",
+    ];
+    match message {
+        _ if HEAP.iter().any(|begin| message.starts_with(begin)) => Some(Said::HeapDamaged),
+        _ if message.starts_with("*** stack smashing detected ***") => Some(Said::StackSmashed),
+        _ if message.starts_with("*** buffer overflow detected ***") => Some(Said::BufferTooSmall),
+        _ if message.contains(": Assertion `") && message.ends_with("' failed.") => Some(Said::AssertionFailed),
+        _ => None,
+    }
+}
+
+/// What is called where a stack protector saw an overrun.
+pub fn is_stack_check(function: &str) -> bool {
+    ["__stack_chk_fail", "__stack_chk_fail_local"].contains(&function)
+}
+
+/// What is called where a buffer would be overrun, or was (_FORTIFY_SOURCE).
+pub fn is_fortify(function: &str) -> bool {
+    ["__fortify_fail", "__fortify_fail_abort", "__chk_fail"].contains(&function)
+}
+
+/// A function that is given the size of the buffer that it writes to: `__strcpy_chk`.
+pub fn is_checked(function: &str) -> bool {
+    function.starts_with("__") && function.ends_with("_chk")
+}
+
+/// Where malloc itself reports that the heap is damaged.
+pub fn is_malloc_check(function: &str) -> bool {
+    ["malloc_printerr", "__malloc_assert"].contains(&function)
+}
+
+/// A function of malloc.
+pub fn is_malloc(function: &str) -> bool {
+    const MALLOC: [&str; 16] = [
+        "_int_malloc",
+        "_int_free",
+        "_int_free_chunk",
+        "_int_free_merge_chunk",
+        "_int_realloc",
+        "_int_memalign",
+        "malloc_consolidate",
+        "unlink_chunk",
+        "sysmalloc",
+        "munmap_chunk",
+        "malloc",
+        "free",
+        "cfree",
+        "realloc",
+        "calloc",
+        "__libc_free",
+    ];
+    MALLOC.contains(&function)
+}
+
+/// A symbol without its version and without the prefix of those that libc calls itself by.
+pub fn without_version(symbol: &str) -> &str {
+    let name = symbol.split_once('@').map_or(symbol, |(name, _)| name);
+    name.strip_prefix("__GI_").unwrap_or(name)
+}

@@ -1,0 +1,17 @@
+//! musl: where it finds its heap damaged it executes an instruction that only the kernel may (hlt on x86-64).
+
+/// A function of malloc: src/malloc/mallocng/.
+pub fn is_malloc(function: &str) -> bool {
+    const MALLOC: [&str; 9] = [
+        "get_meta",
+        "free",
+        "realloc",
+        "malloc",
+        "__libc_free",
+        "__libc_realloc",
+        "__libc_malloc_impl",
+        "malloc_usable_size",
+        "nontrivial_free",
+    ];
+    MALLOC.contains(&function)
+}
