@@ -23,6 +23,7 @@ pub mod command;
 pub mod crash;
 mod diagnosis;
 pub mod doctor;
+mod errno;
 mod evidence;
 mod flags;
 #[cfg(any(test, fuzzing))]

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::plan::{Field, Planned, Returns, Side};
 use super::shape::{Shape, signed};
+use crate::errno;
 use crate::output::{Timestamp, lossy};
 use crate::probe::Way;
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_function_flag, fl_task};
@@ -15,8 +16,6 @@ use crate::record::call::{Argument, Call, KernelFrame, State, Value};
 const TEXT_BYTES: usize = 128;
 /// What stands for a call of a function that we never asked for: the kernel and we would have to disagree.
 const UNKNOWN: &str = "?";
-/// A result from here up to -1 is an error: MAX_ERRNO, include/linux/err.h.
-const LEAST_ERROR: i64 = -4095;
 
 /// Whose call it is.
 #[derive(Clone, Debug)]
@@ -81,7 +80,7 @@ impl Decoder {
         let known = self.known.get(number as usize);
         let name = known.map_or(UNKNOWN, |known| known.name.as_str());
         let result = known.and_then(|known| known.side.as_ref()).map_or(result, |side| result_of(result, side));
-        let error = (LEAST_ERROR..0).contains(&result).then(|| error_name(result)).flatten();
+        let error = errno::is_error(result).then(|| error_name(result)).flatten();
         error.map_or_else(|| format!("{name}={result}"), |error| format!("{name}=-{error}"))
     }
 
@@ -131,7 +130,7 @@ fn result_of(raw: i64, side: &Side) -> i64 {
 
 fn returned(returns: &Returns, result: i64) -> (Option<Value>, Option<String>) {
     let Some(shape) = &returns.shape else { return (None, None) };
-    if returns.is_error && (LEAST_ERROR..0).contains(&result) {
+    if returns.is_error && errno::is_error(result) {
         return (Some(Value::Number(result)), error_name(result));
     }
     (Some(shape.show(result.cast_unsigned())), None)

@@ -1,10 +1,7 @@
 //! What a call has done to memory and files: by the names that system calls and the kernel's own functions give their arguments.
 
-use crate::page;
 use crate::record::call::{Call, State};
-
-/// A result from here up is an error: MAX_ERRNO, include/linux/err.h.
-const LEAST_ERROR: i64 = -4095;
+use crate::{errno, page};
 
 /// Addresses from `start` up to `end`, whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +71,7 @@ pub fn up(length: u64) -> u64 {
 
 /// Of a call that has worked, or still runs. In the order in which they happen.
 pub fn effects(call: &Call) -> Vec<Effect> {
-    let failed = call.raw_result.is_some_and(|result| (LEAST_ERROR..0).contains(&result));
+    let failed = call.raw_result.is_some_and(errno::is_error);
     if failed {
         return Vec::new();
     }

@@ -13,8 +13,8 @@ use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, f
 use crate::record::crash::{Frame, Omitted, Sender};
 use crate::runtime::abort_message::Libcs;
 use crate::siginfo::{SIGABRT, code_name, signal_name};
-use crate::symbol::unwind::{self, Image, Mapping, StackCopy, Unwinder};
-use crate::symbol::{DebugFolders, Files, Found, Namer, Place as CodePlace, Ran, Usage, Wanted};
+use crate::symbol::unwind::{self, CodeRegion, Image, StackCopy, Unwinder};
+use crate::symbol::{CodePlace, DebugFolders, Files, Found, Namer, Ran, Usage, Wanted};
 use crate::text::lossy;
 use crate::time::Timestamp;
 
@@ -233,8 +233,8 @@ impl Decoder {
             return kernels;
         }
         let modules = raw.modules.iter().take(raw.module_count as usize);
-        let mappings: Vec<Mapping<'_>> = modules
-            .map(|module| Mapping {
+        let mappings: Vec<CodeRegion<'_>> = modules
+            .map(|module| CodeRegion {
                 start: module.vm_start,
                 end: module.vm_end,
                 file_offset: module.file_offset,

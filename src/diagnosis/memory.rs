@@ -4,13 +4,14 @@ use super::instruction::{faulting_touch, in_brackets};
 use super::words::{self, hex, verb};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, null, stack};
 use crate::arch::{self, Registers};
+use crate::errno;
 use crate::evidence::{Access, Backing, Evidence, Region};
 use crate::page;
 
 /// The kernel's half of the address space begins here.
 const KERNEL: u64 = 1 << 63;
-/// A call's error as a pointer: MAX_ERRNO. mmap() fails with -1, MAP_FAILED.
-const LEAST_ERROR: u64 = 4095u64.wrapping_neg();
+/// A call's error as a pointer begins here. mmap() fails with -1, MAP_FAILED.
+const LEAST_ERROR: u64 = errno::MAX.cast_unsigned().wrapping_neg();
 
 pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     let address = facts.fault_address?;

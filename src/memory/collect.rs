@@ -12,6 +12,7 @@ use super::arguments;
 use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
 use super::space::{Had, Reading, Space};
 use super::target::{self, is_volatile, regions};
+use crate::errno;
 use crate::evidence::{Backing, File, FileId, Permissions, Region};
 use crate::hex::Hex;
 use crate::host;
@@ -253,7 +254,7 @@ impl<'run> Collector<'run> {
         if mapping.pages_lost == 0 {
             have.looked_to = looked_to(mapping, start, end);
         }
-        let is_ok = mapping.result >= 0 || mapping.result < -4095;
+        let is_ok = !errno::is_error(mapping.result);
         let code = region.as_ref().filter(|region| is_ok && region.permissions.execute);
         if is_ok {
             account(space, mapping, code.is_some());
@@ -289,7 +290,7 @@ impl<'run> Collector<'run> {
     ) -> Mapping {
         let (start, end) = range(mapping);
         let (kind, schema) = Mapping::KIND;
-        let is_error = (-4095..0).contains(&mapping.result);
+        let is_error = errno::is_error(mapping.result);
         let error = is_error.then(|| nix::errno::Errno::from_raw(-(mapping.result as i32)));
         Mapping {
             kind,

@@ -13,7 +13,7 @@ use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
-use crate::symbol::{DebugFolders, Files, Found, Namer, Place, Ran, Usage, Wanted};
+use crate::symbol::{CodePlace, DebugFolders, Files, Found, Namer, Ran, Usage, Wanted};
 
 /// How many processes are known by name and mappings. Where there are more, those that have ended are forgotten.
 const PROCESSES_MAX: usize = 16_384;
@@ -257,7 +257,7 @@ impl Names {
             build_id: found.as_ref().and_then(|found| found.build_id.as_deref()).map(digits),
             ..plain
         };
-        let place = Place { offset, in_mapping: address - start, mapping_bytes: end - start, is_return_address };
+        let place = CodePlace { offset, in_mapping: address - start, mapping_bytes: end - start, is_return_address };
         let functions = found.map(|found| self.namer.functions(&found, place)).unwrap_or_default();
         if functions.is_empty() {
             return vec![plain];

@@ -57,7 +57,7 @@ impl Function {
 
 /// A place in the code of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CodePlace {
     /// Of the place in its file.
     pub offset: u64,
     /// Of the place from the beginning of its mapping.
@@ -100,7 +100,7 @@ impl Namer {
 
     /// The functions at a place of the file, innermost first: inlined ones, then the one they are part of. Empty: no name
     /// that is certain. A return address belongs to the call before it, so it is looked up one byte earlier.
-    pub fn functions(&mut self, file: &Found, place: Place) -> Vec<Function> {
+    pub fn functions(&mut self, file: &Found, place: CodePlace) -> Vec<Function> {
         self.asked += 1;
         if !self.files.contains_key(&file.version) {
             let Some(symbols) = Symbols::read(file, &self.folders) else { return Vec::new() };
@@ -149,7 +149,7 @@ impl Symbols {
         self.tables.extend(copy.map(Table::new));
     }
 
-    fn functions(&mut self, place: Place) -> Vec<Function> {
+    fn functions(&mut self, place: CodePlace) -> Vec<Function> {
         let back = u64::from(place.is_return_address);
         let Some(address) = self.address(place).and_then(|address| address.checked_sub(back)) else {
             return Vec::new();
@@ -170,7 +170,7 @@ impl Symbols {
     }
 
     /// The address that the file gives a place.
-    fn address(&self, place: Place) -> Option<u64> {
+    fn address(&self, place: CodePlace) -> Option<u64> {
         let offset = place.offset.checked_sub(u64::from(place.is_return_address))?;
         if let Some(code) = self.code.iter().find(|code| code.offset.contains(&offset)) {
             return code.address.start.checked_add(place.offset - code.offset.start);
@@ -228,7 +228,7 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
         }
         for code in headers.code().iter().take(4) {
             for offset in [code.offset.start, code.offset.start.midpoint(code.offset.end), code.offset.end] {
-                let place = Place { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: true };
+                let place = CodePlace { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: true };
                 symbols.functions(place);
             }
         }
@@ -305,8 +305,8 @@ mod tests {
         }
     }
 
-    fn place(offset: u64) -> Place {
-        Place { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: false }
+    fn place(offset: u64) -> CodePlace {
+        CodePlace { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: false }
     }
 
     fn libc() -> Vec<u8> {
@@ -419,16 +419,16 @@ mod tests {
     fn a_mapping_as_long_as_the_code_is_the_code() {
         let code = Segment { offset: 0..0, address: 0x1800..0x3100 };
         let symbols = Symbols { code: vec![code.clone()], tables: Vec::new(), bytes: 0, used: 0 };
-        let place = Place { offset: 0x1900, in_mapping: 0x900, mapping_bytes: 0x3000, is_return_address: false };
+        let place = CodePlace { offset: 0x1900, in_mapping: 0x900, mapping_bytes: 0x3000, is_return_address: false };
         assert_eq!(symbols.address(place), Some(0x1900));
-        assert_eq!(symbols.address(Place { mapping_bytes: 0x2000, ..place }), None);
+        assert_eq!(symbols.address(CodePlace { mapping_bytes: 0x2000, ..place }), None);
         let two = Symbols { code: vec![code.clone(), code], ..symbols };
         assert_eq!(two.address(place), None);
         let there = Segment { offset: 0x800..0x2100, address: 0x1800..0x3100 };
         let whole = Symbols { code: vec![there], ..two };
         assert_eq!(whole.address(place), Some(0x2900));
-        let last = Place { offset: 0x2100, is_return_address: true, ..place };
+        let last = CodePlace { offset: 0x2100, is_return_address: true, ..place };
         assert_eq!(whole.address(last), Some(0x3100), "looked up one byte earlier");
-        assert_eq!(whole.address(Place { is_return_address: false, ..last }), None);
+        assert_eq!(whole.address(CodePlace { is_return_address: false, ..last }), None);
     }
 }

@@ -6,14 +6,16 @@
 //!
 //! The rules are read by gimli and followed here, not by framehop. Its release 0.16.0 was held against the cases of
 //! unwind/tests.rs on 2026-11-28 (x86-64, release build, features `std` only):
-//! - It follows rip, rsp and rbp only. Where the CFA is in rbx, or in memory, it goes on by rbp without a word: 2 of 11 frames
-//!   were missing, and it said that the stack was complete. We need all registers that functions keep.
+//! - It follows the program counter, the stack and the frame pointer only. Where the CFA is in another register (rbx), or in
+//!   memory, it goes on by the frame pointer without a word: 2 of 11 frames were missing, and it said that the stack was
+//!   complete. We need all registers that functions keep.
 //! - It knows no signal frame. From a handler 4 of 13 frames were missing, among them the instruction that trapped, and it said
 //!   that the stack was complete. Each address but the first is looked up one byte earlier, which is wrong for these.
 //! - A CFA expression that jumps to itself kept it busy until it was stopped after 20 s; one that pushes in a circle took
 //!   170 MiB a second. Any process may bring such a file, and there is no bound that a caller could set.
-//! - After a call to NULL it lost all 13 callers; code without information and with rbp 0 it takes for the outermost frame.
-//! - A guess by rbp can't be told from a frame that is proved: an error in a file's rules becomes the same result.
+//! - After a call to NULL it lost all 13 callers; code without information and with a frame pointer of 0 it takes for the
+//!   outermost frame.
+//! - A guess by the frame pointer can't be told from a frame that is proved: an error in a file's rules becomes the same result.
 //! - It takes tables of ELF, Mach-O and PE files for 64-bit addresses only: no 32-bit processes, and no way to give it Go's own.
 //!
 //! It does as well in holes of the copy and with 233 damaged copies of libc, and it is quicker: 70 frames took it 59 us, and
@@ -66,7 +68,7 @@ pub enum Image<'a> {
 
 /// An executable mapping of the process.
 #[derive(Clone, Copy, Debug)]
-pub struct Mapping<'a> {
+pub struct CodeRegion<'a> {
     /// Its first address.
     pub start: u64,
     /// The address after its last one.
@@ -118,7 +120,7 @@ impl Unwinder {
         &mut self,
         registers: Registers,
         stack: &StackCopy,
-        mappings: &[Mapping<'_>],
+        mappings: &[CodeRegion<'_>],
         max_frames: usize,
     ) -> Unwound {
         let mut mappings = mappings.to_vec();
@@ -199,7 +201,7 @@ struct Walk<'a> {
     files: &'a mut Unwinder,
     stack: &'a StackCopy,
     /// Sorted by address.
-    mappings: Vec<Mapping<'a>>,
+    mappings: Vec<CodeRegion<'a>>,
     /// For each of them. None: not looked for yet; Some(None): there is nothing.
     described: Vec<Option<Option<Description>>>,
     /// Of sections in use.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::image::{Section, Sections};
-use super::{Found, Image, Mapping, Registers, StackCopy, Unwinder, step};
+use super::{CodeRegion, Found, Image, Registers, StackCopy, Unwinder, step};
 use crate::arch::unwind::COUNT;
 use crate::symbol::elf::Segment;
 
@@ -55,8 +55,8 @@ pub fn unwind(mut data: &[u8]) {
     let Some(found) = Found::at(Path::new("/proc/self/exe")) else { return };
     let mut unwinder = Unwinder::default();
     unwinder.read.insert(found.version, Some(Arc::new(sections)));
-    let mapping = Mapping { start: CODE.start, end: CODE.end, file_offset: CODE.start, image: Image::File(&found) };
-    let jit = Mapping { start: 0x7f00_0000_0000, end: 0x7f00_0010_0000, file_offset: 0, image: Image::Unknown };
+    let mapping = CodeRegion { start: CODE.start, end: CODE.end, file_offset: CODE.start, image: Image::File(&found) };
+    let jit = CodeRegion { start: 0x7f00_0000_0000, end: 0x7f00_0010_0000, file_offset: 0, image: Image::Unknown };
     let registers = Registers::new(registers);
     let stack = StackCopy::new(vec![(registers.sp(), stack)]);
     let unwound = unwinder.unwind(registers, &stack, &[mapping, jit], 64);

@@ -109,7 +109,7 @@ impl Code {
         )
     }
 
-    fn mappings(&self) -> Vec<Mapping<'_>> {
+    fn mappings(&self) -> Vec<CodeRegion<'_>> {
         let mut mappings = Vec::new();
         for (start, end, file_offset, found, vdso) in &self.0 {
             let image = match found {
@@ -117,7 +117,7 @@ impl Code {
                 None if *vdso => Image::Vdso,
                 None => Image::Unknown,
             };
-            mappings.push(Mapping { start: *start, end: *end, file_offset: *file_offset, image });
+            mappings.push(CodeRegion { start: *start, end: *end, file_offset: *file_offset, image });
         }
         mappings
     }
@@ -240,7 +240,7 @@ fn garbage_is_no_stack() {
 const JIT: u64 = 0x7000_0000;
 
 fn in_jit(registers: Registers, stack: &[u64]) -> Unwound {
-    let mapping = Mapping { start: JIT, end: JIT + 0x1000, file_offset: 0, image: Image::Unknown };
+    let mapping = CodeRegion { start: JIT, end: JIT + 0x1000, file_offset: 0, image: Image::Unknown };
     Unwinder::default().unwind(registers, &StackCopy::new(vec![(0x1000, words(stack))]), &[mapping], 128)
 }
 
