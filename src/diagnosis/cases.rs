@@ -4,9 +4,8 @@
 
 use super::{Confidence, Diagnosis, Kind, diagnose};
 use crate::arch::Registers;
-use crate::evidence::{Backing, Evidence, File, Frame, Permissions, Region};
+use crate::evidence::{Backing, Evidence, File, Frame, Function, Permissions, Region};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_permission, fl_registers, fl_vma};
-use crate::symbol::Function;
 
 const SIGBUS: u32 = 7;
 const SIGSEGV: u32 = 11;

@@ -2,16 +2,17 @@
 //! judges, and nothing is made to be shown.
 
 mod file;
+mod function;
 mod region;
 mod sample;
 
 pub use file::{DELETED, File, FileId};
+pub use function::Function;
 pub use region::{Backing, Permissions, Region, Surroundings};
 
 use serde::Serialize;
 
 use crate::arch::{self, Registers};
-use crate::symbol::Function;
 
 /// One delivered signal. `None` means "not known" everywhere, unless the field says otherwise.
 #[derive(Clone, Debug, Default)]

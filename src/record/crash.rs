@@ -7,9 +7,8 @@ use super::call::Call;
 use super::oom::OutOfMemory;
 use crate::arch;
 use crate::diagnosis::Diagnosis;
-use crate::evidence::{self, Region};
+use crate::evidence::{self, Function, Region};
 use crate::hex::Hex;
-use crate::symbol::Function;
 use crate::time::Timestamp;
 
 /// One signal that ended a process, or could have. Fields as in docs/output.md; `None` is `null`, which means not known.
