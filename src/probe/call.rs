@@ -1,26 +1,25 @@
-//! The recorder of kernel calls: what `bpf/call.bpf.c` is told, and the hooks of its fixed part. Each function is attached by itself, in
-//! the best way there is: `strategy.rs`.
+//! The recorder of kernel calls: what `bpf/call.bpf.c` is told, and the hooks of its fixed part. Each function is attached by itself,
+//! in the best way there is: `strategy.rs`.
 
 mod attach;
 mod plan;
 mod read;
+mod recorder;
 mod strategy;
-
-use std::fmt;
 
 use anyhow::Result;
 use libbpf_rs::num_possible_cpus;
 
-use super::Ring;
 pub use super::abi::call::{Sample, Task};
 use super::abi::call::{fl_call, fl_config, fl_own_limit, fl_task};
-use super::engine::{Asked, Kernel, Probe, Room, Spec};
+use super::engine::{Asked, Kernel, Room, Spec};
 use super::hook::{Attach, Hook, Way};
-use super::object::{Build, Builds, Opened, object};
+use super::object::{Builds, Opened, object};
 use attach::Patterns;
 
 pub use plan::{Function, Plan, Point};
 pub use read::Counters;
+pub use recorder::Recorder;
 pub use strategy::Attached;
 
 /// Some hundred triggers with their calls, 16 as a rule.
@@ -30,56 +29,6 @@ const TRIGGERS: Room = Room { samples: 400, bytes: size_of::<fl_task>() + 16 * s
 const KEPT_BY_PROCESSOR: usize = 128;
 /// No more room for those than for so many processors.
 const PROCESSORS_MAX: usize = 16;
-
-/// The attached recorder. Dropping it detaches every program.
-pub struct Recorder {
-    /// Detached before the rest goes.
-    hooks: Vec<attach::Hook>,
-    probe: Probe<Plan>,
-    attached: Vec<Attached>,
-}
-
-impl Recorder {
-    /// Loads the programs and attaches each function by itself. What became of each: in the order of the plan's. It is no
-    /// error when some, or all, could not be attached.
-    ///
-    /// # Errors
-    /// Missing privileges, a kernel without BTF, a verifier that refuses: one line with the cure where there is one.
-    pub fn start(plan: &Plan) -> Result<(Self, Vec<Attached>)> {
-        plan.check()?;
-        strategy::make_room_for_links(plan.functions.len());
-        let (probe, patterns) = Probe::start_with(plan, Patterns::of)?;
-        let (attached, hooks) = strategy::attach_all(plan, &patterns);
-        Ok((Self { hooks, probe, attached: attached.clone() }, attached))
-    }
-
-    /// What became of each function of the plan.
-    pub fn attached(&self) -> &[Attached] {
-        &self.attached
-    }
-
-    /// How the programs read kernel memory.
-    pub fn build(&self) -> Build {
-        self.probe.build()
-    }
-
-    /// The samples, each handed to `take`.
-    ///
-    /// # Errors
-    /// Where the ring can't be mapped.
-    pub fn ring<'take>(&self, take: impl FnMut(Sample) + 'take) -> Result<Ring<'take>> {
-        self.probe.ring(take)
-    }
-}
-
-impl fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder")
-            .field("build", &self.build())
-            .field("attached", &self.attached)
-            .finish_non_exhaustive()
-    }
-}
 
 impl Spec for Plan {
     type Sample = Sample;

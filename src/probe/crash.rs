@@ -22,13 +22,10 @@ pub type Probe = engine::Probe<Plan>;
 
 /// In which a stack is copied.
 const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
-
 /// If stacks of up to this size are sampled the ring stays as it is: few are, so that memory counts for more.
 const AGENT_STACK_BYTES: u32 = 16 * 1024;
-
 /// Larger stacks are waited for.
 const LARGE_STACKS: Room = Room { samples: 30, bytes: 64 * 1024 };
-
 /// An LRU table that nothing is written to: some kernels want an entry for each processor.
 const UNUSED_LRU_ENTRIES: usize = 64;
 

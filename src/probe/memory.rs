@@ -1,5 +1,6 @@
 //! The memory probe: what `bpf/memory.bpf.c` is told, and the hooks that it is attached by.
 
+mod calls;
 mod plan;
 mod read;
 
@@ -12,25 +13,13 @@ use super::abi::memory::{Sample, fl_config, fl_mapping, fl_page};
 use super::engine::{self, Asked, Kernel, Room, Spec};
 use super::hook::{Hook, Way};
 use super::object::{Builds, Opened, object};
-use crate::arch;
 
+use calls::{ALERTS, DROPS, ENDS, ENTERS, LEAVES, begins, ends, symbol};
 pub use plan::Plan;
 pub use read::Counters;
 
 /// The attached probe. Dropping it detaches every program.
 pub type Probe = engine::Probe<Plan>;
-
-/// Calls whose result matters.
-const LEAVES: [&str; 9] =
-    ["mmap", "mprotect", "pkey_mprotect", "munmap", "mremap", "brk", "shmat", "shmdt", "memfd_create"];
-/// Calls that take memory away.
-const ENTERS: [&str; 6] = ["munmap", "mremap", "mmap", "shmdt", "execve", "execveat"];
-/// One that takes no lock that we would see it by; its entry is watched while there is memory that can change by itself.
-const DROPS: &str = "madvise";
-/// Calls that end a process, for kernels whose sched_process_exit comes too late.
-const ENDS: [&str; 2] = ["exit_group", "exit"];
-/// Where the whole machine is watched.
-const ALERTS: [&str; 3] = ["mmap", "mprotect", "pkey_mprotect"];
 
 /// Pages on their way, or calls only.
 const PAGES: Room = Room { samples: 4000, bytes: size_of::<fl_page>() };
@@ -114,28 +103,5 @@ impl Spec for Plan {
 
     fn sample(&self, bytes: &[u8]) -> Option<Self::Sample> {
         Some((Sample::from_bytes(bytes)?, bytes.len()))
-    }
-}
-
-/// The kernel's function behind a system call.
-fn symbol(name: &str) -> String {
-    format!("{}{name}", arch::syscall::PREFIX)
-}
-
-/// The hooks that see these calls begin.
-fn begins(way: Way, names: &[&str]) -> Vec<Hook> {
-    match way {
-        Way::Kprobe => names.iter().map(|name| Hook::kprobe("fl_call_begins", symbol(name))).collect(),
-        Way::Raw => vec![Hook::raw("fl_raw_syscall", "sys_enter")],
-        _ => names.iter().map(|name| Hook::syscall("fl_syscall", format!("sys_enter_{name}"))).collect(),
-    }
-}
-
-/// The hooks that see them end.
-fn ends(way: Way, names: &[&str]) -> Vec<Hook> {
-    match way {
-        Way::Kprobe => names.iter().map(|name| Hook::kretprobe("fl_call_ends", symbol(name))).collect(),
-        Way::Raw => vec![Hook::raw("fl_raw_syscall", "sys_exit")],
-        _ => names.iter().map(|name| Hook::syscall("fl_syscall", format!("sys_exit_{name}"))).collect(),
     }
 }

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, anyhow};
 use libbpf_rs::{MapCore as _, MapFlags};
 
-use super::{DROPS, Probe};
+use super::Probe;
+use super::calls::DROPS;
 use crate::probe::abi::memory::{alert_from_bytes, alert_key_bytes, fl_alert, fl_alert_key, fl_counter, process_bytes};
 use crate::probe::hook::Hook;
 use crate::probe::losses::{self, Loss, Losses, RUNS_MISSED};

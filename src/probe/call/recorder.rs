@@ -1,0 +1,61 @@
+//! The recorder at work: its fixed part attached by the engine, and each function by itself.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use super::attach::{Hook, Patterns};
+use super::strategy::{self, Attached};
+use super::{Plan, Sample};
+use crate::probe::engine::Probe;
+use crate::probe::{Build, Ring};
+
+/// The attached recorder. Dropping it detaches every program.
+pub struct Recorder {
+    /// Detached before the rest goes.
+    pub(super) hooks: Vec<Hook>,
+    pub(super) probe: Probe<Plan>,
+    attached: Vec<Attached>,
+}
+
+impl Recorder {
+    /// Loads the programs and attaches each function by itself. What became of each: in the order of the plan's. It is no
+    /// error when some, or all, could not be attached.
+    ///
+    /// # Errors
+    /// Missing privileges, a kernel without BTF, a verifier that refuses: one line with the cure where there is one.
+    pub fn start(plan: &Plan) -> Result<(Self, Vec<Attached>)> {
+        plan.check()?;
+        strategy::make_room_for_links(plan.functions.len());
+        let (probe, patterns) = Probe::start_with(plan, Patterns::of)?;
+        let (attached, hooks) = strategy::attach_all(plan, &patterns);
+        Ok((Self { hooks, probe, attached: attached.clone() }, attached))
+    }
+
+    /// What became of each function of the plan.
+    pub fn attached(&self) -> &[Attached] {
+        &self.attached
+    }
+
+    /// How the programs read kernel memory.
+    pub fn build(&self) -> Build {
+        self.probe.build()
+    }
+
+    /// The samples, each handed to `take`.
+    ///
+    /// # Errors
+    /// Where the ring can't be mapped.
+    pub fn ring<'take>(&self, take: impl FnMut(Sample) + 'take) -> Result<Ring<'take>> {
+        self.probe.ring(take)
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder")
+            .field("build", &self.build())
+            .field("attached", &self.attached)
+            .finish_non_exhaustive()
+    }
+}
