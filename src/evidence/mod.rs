@@ -13,6 +13,10 @@ pub use region::{Backing, Permissions, Region, Surroundings};
 use serde::Serialize;
 
 use crate::arch::{self, Registers};
+use crate::probe::abi::fl_own_limit;
+
+// How far from a stack's end the kernel program looks for what lies below it.
+const _: () = assert!(arch::SIGNAL_FRAME_BYTES == fl_own_limit::FL_LIMIT_SIGNAL_FRAME_BYTES.0 as u64);
 
 /// One delivered signal. `None` means "not known" everywhere, unless the field says otherwise.
 #[derive(Clone, Debug, Default)]

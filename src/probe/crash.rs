@@ -42,16 +42,16 @@ impl Spec for Plan {
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
         let sees_ends = way == Way::Kprobe || self.needs_seccomp_kills(kernel);
         let end_missed = Some(if sees_ends { RUNS_MISSED } else { EXITS_MISSED });
-        let exit = Hook::kprobe("fl_end", "do_group_exit").missed_as(end_missed).optional();
+        let exit = Hook::kprobe("fl_dump_or_exit", "do_group_exit").missed_as(end_missed).optional();
         let mut hooks = if way == Way::Kprobe {
             self.check_kprobes()?;
-            let end = Hook::kprobe_by_either("fl_end", ["vfs_coredump", "do_coredump"]);
+            let end = Hook::kprobe_by_either("fl_dump_or_exit", ["vfs_coredump", "do_coredump"]);
             vec![end, Hook::kprobe("fl_force_sig", "force_sig_info_to_task").shown()]
         } else {
-            vec![Hook::raw("fl_deliver", "signal_deliver").shown()]
+            vec![Hook::raw("fl_deliver_exit", "signal_deliver").shown()]
         };
         if way != Way::Kprobe && sees_ends {
-            hooks.push(Hook::kprobe("fl_end", "do_coredump").shown().optional());
+            hooks.push(Hook::kprobe("fl_dump_or_exit", "do_coredump").shown().optional());
         }
         if self.needs_senders(way) {
             hooks.push(Hook::raw("fl_generate", "signal_generate"));
@@ -62,7 +62,9 @@ impl Spec for Plan {
         // such an end is none that we see: docs/limits.md.
         match way {
             _ if kernel.kprobes => hooks.push(exit),
-            Way::Tracepoint if kernel.exits_with_memory => hooks.push(Hook::raw("fl_deliver", "sched_process_exit")),
+            Way::Tracepoint if kernel.exits_with_memory => {
+                hooks.push(Hook::raw("fl_deliver_exit", "sched_process_exit"))
+            }
             _ => {}
         }
         hooks.extend(self.filter.command.then(Hook::follow).into_iter().flatten());

@@ -96,12 +96,12 @@ mod tests {
 
     #[test]
     fn the_end_of_the_verifiers_log_is_shown() {
-        let mut lines = vec!["libbpf: prog 'fl_deliver': -- BEGIN PROG LOAD LOG --".to_owned()];
+        let mut lines = vec!["libbpf: prog 'fl_deliver_exit': -- BEGIN PROG LOAD LOG --".to_owned()];
         lines.extend((0..50).map(|n| format!("insn {n}")));
         lines.push("-- END PROG LOAD LOG --".to_owned());
         lines.push("libbpf: failed to load object".to_owned());
         let (program, log) = verifier_log(&lines).unwrap();
-        assert_eq!(program, "fl_deliver");
+        assert_eq!(program, "fl_deliver_exit");
         assert!(log.starts_with("insn 38\n") && log.ends_with("insn 49"), "{log}");
     }
 

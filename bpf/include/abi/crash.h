@@ -25,6 +25,7 @@ enum fl_own_limit {
 	FL_LIMIT_LIBCS = FL_LIBCS_MAX,
 	FL_LIMIT_SIGNED_FRAMES = FL_SIGNED_FRAMES,
 	FL_LIMIT_FRAMES = FL_FRAMES_MAX,
+	FL_LIMIT_SIGNAL_FRAME_BYTES = FL_SIGNAL_FRAME_BYTES,
 };
 
 /*
@@ -194,7 +195,7 @@ struct fl_config {
 	u32 stack_pages;        /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
 	u8 show_handled;
 	u8 senders;       /* fl_generate is attached */
-	u8 seccomp_kills; /* fl_end is attached to do_coredump beside fl_deliver */
+	u8 seccomp_kills; /* fl_dump_or_exit is attached to do_coredump beside fl_deliver_exit */
 	u8 pad;
 };
 

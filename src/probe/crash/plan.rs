@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn only_auto_and_only_old_kernels_add_the_kprobe_for_seccomp() {
-        let (deliver, exit) = ("fl_deliver raw_tp/signal_deliver", "fl_end kprobe/do_group_exit");
-        let coredump = "fl_end kprobe/do_coredump";
+        let (deliver, exit) = ("fl_deliver_exit raw_tp/signal_deliver", "fl_dump_or_exit kprobe/do_group_exit");
+        let coredump = "fl_dump_or_exit kprobe/do_coredump";
         assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, OLD), [deliver, coredump, exit]);
         assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, NEW), [deliver, exit]);
         assert_eq!(places(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, OLD), [deliver, exit]);
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn exits_are_seen_by_the_tracepoint_where_there_are_no_kprobes() {
         let none = Kernel { kprobes: false, ..NEW };
-        let expected = ["fl_deliver raw_tp/signal_deliver", "fl_deliver raw_tp/sched_process_exit"];
+        let expected = ["fl_deliver_exit raw_tp/signal_deliver", "fl_deliver_exit raw_tp/sched_process_exit"];
         assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, none), expected);
     }
 
@@ -132,10 +132,10 @@ mod tests {
             let hooks = plan.hooks(Way::Tracepoint, NEW).unwrap();
             Hook::all(&hooks).iter().map(|at| at.program).collect::<Vec<_>>()
         };
-        assert_eq!(named(&plan(Attach::Auto)), ["fl_deliver", "fl_end"]);
+        assert_eq!(named(&plan(Attach::Auto)), ["fl_deliver_exit", "fl_dump_or_exit"]);
         let filter = Filter { command: true, ..Filter::default() };
         let all = Plan { filter, signals: vec![15], ..plan(Attach::Auto) };
-        assert_eq!(named(&all), ["fl_deliver", "fl_generate", "fl_end", "fl_exit", "fl_fork"]);
+        assert_eq!(named(&all), ["fl_deliver_exit", "fl_generate", "fl_dump_or_exit", "fl_exit", "fl_fork"]);
         assert!(all.hooks(Way::Kprobe, NEW).is_err(), "kprobes show signals that dump core");
     }
 }
