@@ -173,7 +173,8 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
  * Did the thread enter the kernel by a system call? What enters by a trap or an interrupt has -1 here (idtentry_body in
  * arch/x86/entry/entry_64.S since v5.8, arch/x86/entry/entry_fred.c), and so has what rt_sigreturn(2) has restored.
  */
-#define fl_is_syscall(regs) ((s64)(regs)->orig_ax != -1)
+#define fl_is_syscall(regs)     ((s64)(regs)->orig_ax != -1)
+#define fl_syscall_number(regs) ((s32)(regs)->orig_ax)
 
 /* The instruction `syscall` leaves its successor's address in rcx; a call to be restarted has gone back to the instruction. */
 #define fl_may_follow_syscall(r) ((r)->rcx == (r)->rip || (r)->rcx == (r)->rip + 2)

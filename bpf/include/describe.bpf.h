@@ -147,6 +147,8 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 	record->disposition = disposition;
 	record->group = ~0U;
 	entry = fl_add_registers();
+	if (entry == FL_BY_CALL)
+		record->flags |= FL_IN_CALL;
 	if (info) {
 		fl_describe_signal(record, task, (void *)info);
 		fl_judge_trap((u64)mm, fl_last_trap_address(task), entry);

@@ -29,8 +29,10 @@ __noinline int fl_add_registers(void)
 	record->flags |= FL_HAS_REGISTERS;
 	if (fl_is_compat(&record->registers))
 		record->flags |= FL_IS_COMPAT;
-	if (fl_is_syscall(&regs))
+	if (fl_is_syscall(&regs)) {
+		record->syscall = fl_syscall_number(&regs);
 		return FL_BY_CALL;
+	}
 	return fl_may_follow_syscall(&record->registers) ? FL_MAYBE_BY_CALL : FL_BY_TRAP;
 }
 

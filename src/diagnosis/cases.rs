@@ -34,6 +34,8 @@ pub(super) struct Case {
     pub cr2: u64,
     /// How the thread came into the kernel.
     pub entry: Entry,
+    /// The system call's number, if it came by one: tgkill.
+    pub call: i32,
     pub registers: Registers,
     /// False: the kernel program could not find them.
     pub has_registers: bool,
@@ -79,6 +81,7 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         error_code: 0,
         cr2: 0,
         entry: Entry::Trap,
+        call: 234,
         registers: Registers { rip: CODE, rsp: 0x7ffd_0000_1000, ..Registers::default() },
         has_registers: true,
         code: Vec::new(),
@@ -187,6 +190,9 @@ impl Case {
         for (to, from) in raw.thread_name.iter_mut().zip(self.thread_name.bytes()) {
             *to = from as _;
         }
+        if self.has_registers && self.entry == Entry::Call {
+            raw.syscall = self.call;
+        }
         let described = self.describe_signal(&mut raw);
         let mut flags = self.judge_trap(&mut raw, described);
         if self.pid_in_namespace.is_some() {
@@ -195,6 +201,9 @@ impl Case {
         if self.has_registers {
             raw.registers = registers(&self.registers);
             flags |= fl_crash_flag::FL_HAS_REGISTERS.0;
+            if self.entry == Entry::Call {
+                flags |= fl_crash_flag::FL_IN_CALL.0;
+            }
             if self.is_compat {
                 flags |= fl_crash_flag::FL_IS_COMPAT.0;
             }

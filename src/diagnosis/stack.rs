@@ -4,6 +4,7 @@
 
 use super::words::{self, size};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, sure};
+use crate::arch::syscall::RT_SIGRETURN;
 use crate::arch::{self, REACH_BELOW_STACK_POINTER, SIGNAL_FRAME_BYTES};
 use crate::evidence::{Backing, Evidence, Region};
 use crate::page;
@@ -100,7 +101,8 @@ fn at_guard_mark(facts: &Evidence, stack: &Region, address: u64, sp: u64) -> Opt
 
 /// The kernel could not write a signal's frame (SI_KERNEL, no address): the stack pointer is at a stack's end.
 pub(super) fn signal_frame(facts: &Evidence) -> Option<Diagnosis> {
-    if facts.fault_address.is_some() {
+    // A return from a handler ends so, too, if its frame can't be read.
+    if facts.fault_address.is_some() || facts.entry_call == Some(RT_SIGRETURN) {
         return None;
     }
     let sp = arch::stack_pointer(facts.registers.as_ref()?);
@@ -317,5 +319,7 @@ mod tests {
         }
         let case = case.mapped(&[guard(), stack]);
         assert_eq!(kind(&case), Some(Kind::StackOverflow));
+        assert_eq!(confidence(&case), Some(Confidence::Likely), "other failures of the kernel's end so, too");
+        assert_eq!(kind(&Case { call: RT_SIGRETURN, ..case }), None, "it may be the frame of a handler that has run");
     }
 }

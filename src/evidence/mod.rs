@@ -31,6 +31,9 @@ pub struct Evidence {
     pub si_code: Option<i32>,
     /// The trap that the signal is for.
     pub trap: Trap,
+    /// The number of the system call by which the thread came into the kernel. `None` means that it came otherwise, or that it
+    /// isn't known.
+    pub entry_call: Option<i32>,
     /// `si_addr`.
     pub fault_address: Option<u64>,
     /// The page fault's error code; `None` means no page fault, or not this signal's.

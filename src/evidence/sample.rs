@@ -23,6 +23,7 @@ impl Evidence {
             signal: raw.signal,
             si_code: is_fault.then_some(raw.si_code),
             trap: trap(raw),
+            entry_call: has(fl_crash_flag::FL_IN_CALL).then_some(raw.syscall),
             fault_address: has(fl_crash_flag::FL_HAS_ADDRESS).then_some(raw.fault_address),
             page_fault: has(fl_crash_flag::FL_HAS_PAGE_FAULT).then_some(raw.error_code),
             registers: has(fl_crash_flag::FL_HAS_REGISTERS).then(|| Registers::from(raw.registers)),

@@ -56,6 +56,8 @@ programs! {
 /// The programs that have a test of their own below.
 const SPECIAL: &[&str] = &[
     "abort",
+    "bad-altstack",
+    "bad-sigreturn",
     "blocked-term",
     "call-causes",
     "calls",
@@ -69,6 +71,8 @@ const SPECIAL: &[&str] = &[
     "namespaces",
     "senders",
     "shared-reader",
+    "signal-frame",
+    "signal-frame-guard",
     "stack-overflow",
     "stack-pages",
     "stale-trap",
@@ -124,6 +128,16 @@ fn a_trap_of_before_is_not_this_signals() {
 #[test]
 fn shared_reader() {
     check("shared-reader");
+}
+
+#[test]
+fn a_stack_without_room_for_a_handlers_frame() {
+    // As above.
+    check("signal-frame");
+    check("signal-frame-guard");
+    // The kernel sends the same signal where a frame fails for another reason.
+    check("bad-altstack");
+    check("bad-sigreturn");
 }
 
 #[test]

@@ -70,6 +70,7 @@ enum fl_crash_flag {
 	FL_IS_OOM = 1 << 13,            /* memory: the kernel killed the process because memory was short */
 	FL_HAS_TRAP = 1 << 14,          /* trap_nr: the trap that the signal is for */
 	FL_NO_TRAP = 1 << 15,     /* the signal is for no trap, whatever its si_code; neither of the two: not known */
+	FL_IN_CALL = 1 << 16,     /* syscall: the system call by which the thread came into the kernel */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -129,7 +130,7 @@ struct fl_crash {
 	u32 sender_uid;
 	u32 sender_tid; /* with FL_SENDER_SEEN */
 	u32 pad;
-	s32 syscall;      /* of a seccomp trap */
+	s32 syscall;      /* of a seccomp trap, or with FL_IN_CALL */
 	u32 syscall_arch; /* AUDIT_ARCH_* */
 	enum fl_disposition disposition;
 	enum fl_crash_flag flags;

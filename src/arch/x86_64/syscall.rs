@@ -9,6 +9,9 @@ pub const COMPAT_PREFIX: &str = "__ia32_sys_";
 /// Whose table a number is from, where a 64-bit program made the call: AUDIT_ARCH_X86_64, include/uapi/linux/audit.h.
 pub const AUDIT_ARCH: u32 = 0xc000_003e;
 
+/// rt_sigreturn(2): arch/x86/entry/syscalls/syscall_64.tbl.
+pub const RT_SIGRETURN: i32 = 15;
+
 /// What is shown of the kernel's `struct pt_regs`, by member: where the program was, its stack, the call's number.
 pub const PT_REGS: [&str; 3] = ["ip", "sp", "orig_ax"];
 
