@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use crate::output::Record;
+use crate::record::Record;
 
 /// One thing that is counted.
 pub trait Ledger {

@@ -45,7 +45,6 @@ mod runtime;
 pub mod session;
 pub mod siginfo;
 pub mod signal;
-pub mod summary;
 pub mod symbol;
 mod text;
 mod time;

@@ -23,7 +23,7 @@ pub struct Subject {
     pub at_ns: u64,
     /// What happened there.
     pub fault: Fault,
-    /// Where; None: at no address.
+    /// The address that it was about. `None` means none.
     pub address: Option<u64>,
     /// The end of the nearest mapping below it, where it is in none.
     pub below: Option<u64>,
@@ -108,7 +108,7 @@ impl Subject {
 /// What one effect has to do with the crash.
 struct Link {
     relation: Relation,
-    /// None: it leaves things as they are. Else: what it left is what the crash found, or it isn't.
+    /// Whether what the call left is what the crash found. `None` means that the call left things as they were.
     explains: Option<bool>,
 }
 
@@ -238,7 +238,7 @@ impl Subject {
                     _ => None,
                 }
             }
-            // How long the segment was nobody tells; but nothing is mapped from there to the address.
+            // The call does not say how long the segment was; but nothing is mapped from there to the address.
             Effect::Detached(start) if not_mapped && start <= address && self.below? <= start => Some(Link {
                 relation: Relation {
                     kind: Change::Unmapped,

@@ -162,7 +162,7 @@ fn arguments(fields: &[Field], raw: &fl_call, ended: bool) -> Vec<Argument> {
     values.collect()
 }
 
-/// The string of a field, `length` bytes of it; None: it could not be read.
+/// The string of a field, `length` bytes of it. `None` means that it could not be read.
 fn text(field: &Field, raw: &fl_call, which: u8, length: u64) -> Option<Value> {
     let begin = usize::from(which) * TEXT_BYTES;
     let length = usize::try_from(length).ok()?.min(TEXT_BYTES);

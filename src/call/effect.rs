@@ -30,7 +30,7 @@ pub enum File {
     Inode {
         /// i_ino
         inode: u64,
-        /// s_dev, as the kernel numbers devices; None: not read.
+        /// s_dev, as the kernel numbers devices. `None` means that it was not read.
         device: Option<u64>,
     },
     /// By the name that was given.
@@ -78,7 +78,7 @@ pub fn effects(call: &Call) -> Vec<Effect> {
     of(call).unwrap_or_default()
 }
 
-/// None: it lacks an argument that matters.
+/// `None` means that the call lacks an argument that matters.
 fn of(call: &Call) -> Option<Vec<Effect>> {
     let raw = |name: &str| call.raw(name);
     let result = || call.raw_result.filter(|_| call.state == State::Returned).map(i64::cast_unsigned);

@@ -16,8 +16,8 @@ use crate::probe::crash::Probe;
 use crate::probe::losses::{self, GROUP_TABLE_FULL};
 use crate::probe::{Counters, Group, Groups, Losses, Ring};
 use crate::record::crash::{Crash, Disposition};
+use crate::record::summary::Summary;
 use crate::session::BATCH;
-use crate::summary::Summary;
 
 /// Batches that hold more samples than a full ring of 2 MiB, at 3 KiB and more each.
 const LAST_BATCHES: usize = 11;

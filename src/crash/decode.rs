@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 pub struct Decoder {
     pub(super) options: Options,
     pub(super) host: String,
-    /// Inode number of our mount namespace; None: unknown, then no path is taken to be ours.
+    /// Inode number of our mount namespace. `None` means unknown; then no path is taken to be ours.
     mount_namespace: Option<u64>,
     files: Files,
     namer: Namer,

@@ -12,8 +12,8 @@ use crate::output::{GroupTotal, SCHEMA, Timestamp, lossy};
 use crate::probe::losses::GROUP_TABLE_FULL;
 use crate::probe::{Counters, Group, Groups, Losses, Shown, StackFrame};
 use crate::record::crash::{Disposition, Frame};
+use crate::record::summary::{self, Deliveries, Summary};
 use crate::siginfo::{code_name, signal_name};
-use crate::summary::{self, Deliveries, Summary};
 
 /// What a sample tells of its group, once: about 3 KiB, and there are no more of them than groups.
 #[derive(Clone, Debug)]

@@ -11,11 +11,11 @@ pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     if facts.sender != Some(Sender::Itself) {
         return None;
     }
-    let mut told = cause(facts)?;
+    let mut found = cause(facts)?;
     if facts.thread.in_pid_namespace && facts.thread.pid_in_namespace == 1 {
-        told.text.push_str("; it is process 1 of its pid namespace, whose other processes end with it");
+        found.text.push_str("; it is process 1 of its pid namespace, whose other processes end with it");
     }
-    Some(told)
+    Some(found)
 }
 
 fn cause(facts: &Evidence) -> Option<Diagnosis> {
@@ -30,8 +30,8 @@ fn cause(facts: &Evidence) -> Option<Diagnosis> {
     if let Some(frame) = trace.find(glibc::is_fortify) {
         return fortify(&trace, frame);
     }
-    if let Some(told) = heap(&trace) {
-        return Some(told);
+    if let Some(found) = heap(&trace) {
+        return Some(found);
     }
     if let Some(frame) = trace.find(runtime::is_assertion) {
         return certain(

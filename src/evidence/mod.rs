@@ -112,7 +112,7 @@ pub struct Thread {
     pub pid: u32,
     /// The thread.
     pub tid: u32,
-    /// CLOCK_BOOTTIME of its begin: tells two of the same number apart.
+    /// CLOCK_BOOTTIME of its start: distinguishes two threads of the same number.
     pub start_ns: u64,
     /// Its comm.
     pub name: String,

@@ -5,6 +5,7 @@ mod crash;
 mod metrics;
 mod pipe;
 mod server;
+mod summary;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -12,12 +13,11 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 
 use crate::ledger::{self, Ledger};
 use pipe::Pipe;
 
-pub use crate::record::SCHEMA;
+pub use crate::record::{Record, SCHEMA};
 pub use crate::text::{escape, lossy};
 pub use crate::time::{Timestamp, boottime_ns};
 pub(crate) use crash::frame_place;
@@ -45,12 +45,6 @@ pub struct Target {
     pub path: Option<PathBuf>,
     /// Keep what is in the file.
     pub append: bool,
-}
-
-/// A record that can be written either way.
-pub trait Record: Serialize {
-    /// The text of the record, with a newline at its end.
-    fn text(&self) -> String;
 }
 
 /// The open end of the pipeline. Buffered: call [`Writer::flush`] when there is nothing more to write for now.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::record::{Fault, Group, Kind, Summary};
 use crate::output::{Record, escape};
-use crate::summary::place;
+use crate::record::summary::place;
 
 /// How many functions of a stack a row shows.
 const FRAMES_SHOWN: usize = 3;

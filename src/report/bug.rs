@@ -7,7 +7,7 @@ use super::record::Row;
 use super::tally::Tally;
 use crate::output::Timestamp;
 use crate::record::crash::{Disposition, Frame};
-use crate::summary::Group;
+use crate::record::summary::Group;
 
 /// How many hosts, processes and executables a row names.
 pub const NAMES: usize = 8;

@@ -228,7 +228,7 @@ mod tests {
     use super::super::merge::Merge;
     use super::super::merge::tests::{frame, group, summary};
     use super::*;
-    use crate::summary::{Group, Summary};
+    use crate::record::summary::{Group, Summary};
 
     fn merged(summaries: Vec<Summary>) -> (Totals, Vec<Row>) {
         let mut merge = Merge::new(&[Disposition::Fatal]);

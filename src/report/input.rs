@@ -7,7 +7,7 @@ use std::io::{self, BufRead, ErrorKind};
 use serde::Deserialize;
 
 use crate::output::SCHEMA;
-use crate::summary::Summary;
+use crate::record::summary::Summary;
 
 /// A longer line is damaged: 4096 groups (a full kernel table) with 16 frames each have about this length.
 pub const LONGEST_LINE: usize = 16 << 20;

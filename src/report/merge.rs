@@ -9,7 +9,7 @@ use super::bug::{Bug, Key, add_to};
 use super::record::{Row, Totals};
 use crate::output::Timestamp;
 use crate::record::crash::Disposition;
-use crate::summary::{Deliveries, Group, Summary};
+use crate::record::summary::{Deliveries, Group, Summary};
 
 /// How many rows there are at most; events of groups that find no row are counted together.
 const ROWS: usize = 1 << 16;

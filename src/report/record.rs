@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::host;
 use crate::output::{SCHEMA, Timestamp};
 use crate::record::crash::{Disposition, Frame};
-use crate::summary::Deliveries;
+use crate::record::summary::Deliveries;
 
 /// Which groups are ranked.
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,7 @@ use super::record::{Report, Row, Totals};
 use crate::output::frame_place;
 use crate::output::{Record, Timestamp, escape};
 use crate::record::crash::{Disposition, Frame};
-use crate::summary::place;
+use crate::record::summary::place;
 
 /// How many frames a row shows if there are other rows.
 const FRAMES: usize = 4;

@@ -15,8 +15,8 @@ use crate::probe::Shown;
 use crate::probe::abi::signal::fl_result;
 use crate::probe::losses::PAIR_TABLE_FULL;
 use crate::probe::signal::{Counters, Pair, Probe, TaskCounters};
+use crate::record::summary::Deliveries;
 use crate::siginfo::signal_name;
-use crate::summary::Deliveries;
 
 /// How many rows the text shows, most frequent first. JSON has all.
 const TEXT_ROWS: usize = 50;

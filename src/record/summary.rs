@@ -2,15 +2,11 @@
 //! `faultline report`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::output::{Record, Timestamp, escape};
-use crate::record::crash::{Disposition, Frame};
-
-/// How many groups the text shows, most frequent first. JSON has all.
-const TEXT_ROWS: usize = 50;
+use super::crash::{Disposition, Frame};
+use crate::time::Timestamp;
 
 /// All groups that had events in one interval; the last one of a run has all there were. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,7 +14,7 @@ pub struct Summary {
     /// Always `summary`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// See [`crate::output::SCHEMA`].
+    /// See [`super::SCHEMA`].
     pub schema: u32,
     /// The interval's end.
     pub timestamp: Timestamp,
@@ -32,7 +28,7 @@ pub struct Summary {
     pub kernel: String,
     /// /proc/sys/kernel/random/boot_id; `None` means that the kernel doesn't report it.
     pub boot_id: Option<String>,
-    /// Nothing follows: the run is over, and `groups` has those without events in this interval, too.
+    /// This is the last one: the run is over, and `groups` has those without events in this interval, too.
     #[serde(rename = "final")]
     pub last: bool,
     /// Most frequent first.
@@ -117,58 +113,5 @@ pub fn place(frames: &[Frame]) -> String {
         (None, Some(module), Some(offset)) => format!("{module}+{offset}"),
         (None, None, Some(offset)) => format!("offset {offset}"),
         (None, module, None) => module.unwrap_or("unknown").to_owned(),
-    }
-}
-
-impl Record for Summary {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Summary {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        let what = if self.last { "LAST SUMMARY" } else { "SUMMARY" };
-        writeln!(
-            to,
-            "[{}] {what} of {:.1} s on {}: {} signals in {} groups, {} filtered out",
-            self.timestamp.local_seconds(),
-            self.interval_seconds,
-            escape(&self.host),
-            self.deliveries.matched,
-            self.groups.len(),
-            self.deliveries.filtered
-        )?;
-        if !self.groups.is_empty() {
-            writeln!(
-                to,
-                "  {:>9} {:>9}  {:<9} {:<13} {:<8}  {:<15}  {:<16}  PLACE",
-                "COUNT", "TOTAL", "SIGNAL", "CODE", "END", "PROCESS", "SIGNATURE"
-            )?;
-        }
-        for group in self.groups.iter().take(TEXT_ROWS) {
-            writeln!(
-                to,
-                "  {:>9} {:>9}  {:<9} {:<13} {:<8}  {:<15}  {:<16}  {}",
-                group.count,
-                group.total,
-                group.signal,
-                group.code.as_deref().unwrap_or("-"),
-                group.disposition.word(),
-                escape(&group.comm),
-                group.signature.as_deref().unwrap_or("-"),
-                escape(&group.place())
-            )?;
-        }
-        if self.groups.len() > TEXT_ROWS {
-            writeln!(to, "  ... and {} groups more: --format json has them", self.groups.len() - TEXT_ROWS)?;
-        }
-        let list = |losses: &BTreeMap<String, u64>| {
-            losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
-        };
-        writeln!(to, "  In no group: {}; samples lost: {}", list(&self.losses), list(&self.sample_losses))
     }
 }

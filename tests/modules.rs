@@ -1,0 +1,164 @@
+//! Data goes one way: the modules of the library use each other in no circle.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module of the first level, and those that it uses.
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// The modules that are there for tests alone: whether each has a file of its own, its name, and where it stands.
+fn test_modules(text: &str) -> impl Iterator<Item = (bool, &str, usize)> {
+    text.match_indices("#[cfg(test)]\n").filter_map(|(at, attribute)| {
+        let (declaration, _) = text[at + attribute.len()..].split_once(['{', ';'])?;
+        let has_file = text[at + attribute.len() + declaration.len()..].starts_with(';');
+        let name = declaration.split_once("mod ")?.1.trim();
+        Some((has_file, name, at))
+    })
+}
+
+/// The code of a file without its comments and its tests, which stand at its end.
+fn code(text: &str) -> String {
+    let end = test_modules(text).find(|(has_file, ..)| !has_file).map_or(text.len(), |(.., at)| at);
+    text[..end].lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules of the first level that stand behind `crate::` in `code`, alone or in braces.
+fn used(code: &str) -> BTreeSet<String> {
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect()
+    };
+    let mut found = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        let Some(list) = after.strip_prefix('{') else {
+            found.insert(word(after));
+            continue;
+        };
+        let (mut depth, mut begins) = (1, true);
+        for (at, letter) in list.char_indices() {
+            if begins && !letter.is_whitespace() {
+                found.insert(word(&list[at..]));
+                begins = false;
+            }
+            match letter {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => begins = true,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// Does the module that `file` is declared in declare it for tests alone?
+fn is_for_tests(file: &Path, texts: &BTreeMap<PathBuf, String>) -> bool {
+    let (folder, stem) = (file.parent().unwrap(), file.file_stem().unwrap().to_string_lossy());
+    let declares = |parent: PathBuf| {
+        texts.get(&parent).is_some_and(|text| test_modules(text).any(|(has_file, name, _)| has_file && name == stem))
+    };
+    declares(folder.join("mod.rs")) || declares(folder.with_extension("rs"))
+}
+
+/// Of every module of the library; `src/main.rs` and `src/cli` are the command's, and `src/fuzz.rs` is no part of either.
+fn uses() -> Uses {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let texts: BTreeMap<PathBuf, String> =
+        files.into_iter().map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect();
+    let mut uses = Uses::new();
+    for (file, text) in &texts {
+        if is_for_tests(file, &texts) {
+            continue;
+        }
+        let first = file.strip_prefix(&root).unwrap().components().next().unwrap().as_os_str().to_string_lossy();
+        let name = first.trim_end_matches(".rs").to_owned();
+        if !["main", "lib", "cli", "fuzz"].contains(&name.as_str()) {
+            uses.entry(name).or_default().extend(used(&code(text)));
+        }
+    }
+    let names: BTreeSet<String> = uses.keys().cloned().collect();
+    for (name, others) in &mut uses {
+        others.retain(|other| other != name && names.contains(other));
+    }
+    uses
+}
+
+/// A way from a module back to itself.
+fn circle(uses: &Uses) -> Option<Vec<String>> {
+    // What uses nothing that is left is no part of a circle.
+    let mut left = uses.clone();
+    loop {
+        let free: BTreeSet<String> =
+            left.iter().filter(|(_, others)| others.is_empty()).map(|(name, _)| name.clone()).collect();
+        if free.is_empty() {
+            break;
+        }
+        left.retain(|name, _| !free.contains(name));
+        left.values_mut().for_each(|others| others.retain(|other| !free.contains(other)));
+    }
+    // Each module that is left uses another one that is.
+    let mut way = vec![left.keys().next()?.clone()];
+    loop {
+        let next = left[way.last().unwrap()].first().unwrap();
+        if let Some(begin) = way.iter().position(|name| name == next) {
+            way.push(next.clone());
+            return Some(way.split_off(begin));
+        }
+        way.push(next.clone());
+    }
+}
+
+#[test]
+fn no_module_is_part_of_a_circle() {
+    let uses = uses();
+    assert!(uses["crash"].contains("evidence") && uses["record"].contains("diagnosis"), "it reads what it should");
+    assert_eq!(circle(&uses), None, "these use each other in a circle");
+}
+
+#[test]
+fn evidence_diagnosis_and_record_know_no_command() {
+    let uses = uses();
+    let allowed = ["arch", "errno", "evidence", "hex", "page", "runtime", "siginfo"];
+    let others: Vec<&String> = uses["diagnosis"].iter().filter(|other| !allowed.contains(&other.as_str())).collect();
+    assert_eq!(others, Vec::<&String>::new(), "a diagnosis is made of evidence, and of what is known of processors, kernels and runtimes");
+    for low in ["evidence", "record", "output"] {
+        for command in ["agent", "call", "crash", "memory", "pagefault", "report", "signal"] {
+            assert!(!uses[low].contains(command), "{low} uses {command}");
+        }
+    }
+}
+
+#[test]
+fn a_circle_is_found() {
+    let text = "use crate::a::b;\n// crate::c\n#[cfg(test)]\nmod cases;\nuse crate::{d::{e, f}, g};\n#[cfg(test)]\nmod tests { use crate::h; }";
+    assert_eq!(used(&code(text)), BTreeSet::from(["a", "d", "g"].map(str::to_owned)));
+    let uses = |pairs: &[(&str, &str)]| {
+        let mut uses = Uses::new();
+        for (from, to) in pairs {
+            uses.entry((*to).to_owned()).or_default();
+            uses.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+        }
+        uses
+    };
+    assert_eq!(circle(&uses(&[("a", "b"), ("b", "c"), ("a", "c")])), None);
+    let found = circle(&uses(&[("a", "b"), ("b", "c"), ("c", "b")])).unwrap();
+    assert_eq!(found.first(), found.last());
+    assert_eq!(found.len(), 3, "{found:?}");
+}
