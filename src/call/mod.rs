@@ -17,10 +17,8 @@ mod structs;
 mod symbols;
 mod syscalls;
 
-use std::cell::RefCell;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -42,9 +40,6 @@ use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
 use gather::Gatherer;
 use prepare::Prepared;
-
-/// Batches that hold more samples than a full ring of 4 MiB, at 500 bytes and more each.
-const LAST_BATCHES: usize = 132;
 
 /// What asks for the calls of a task, beside a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,8 +119,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// What a run reads and writes.
 struct Reading<'run> {
     collector: Collector<'run>,
-    ring: Ring<'run>,
-    samples: Rc<RefCell<Vec<Sample>>>,
+    ring: Ring<Sample>,
     gatherer: Gatherer<'run>,
     writer: Writer,
     recorder: &'run Recorder,
@@ -145,37 +139,38 @@ impl<'run> Reading<'run> {
         writer: Writer,
         report: (Report, bool),
     ) -> Result<Self> {
-        let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
-        let into = samples.clone();
-        let ring = recorder.ring(move |sample| into.borrow_mut().push(sample))?;
+        let ring = recorder.ring()?;
         let what = "failed to wait for two rings at once";
         let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context(what)?;
         for fd in [collector.as_fd(), ring.as_fd()] {
             both.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).context(what)?;
         }
-        Ok(Self { collector, ring, samples, gatherer, writer, recorder, report, both, crashes: [0; 3] })
+        Ok(Self { collector, ring, gatherer, writer, recorder, report, both, crashes: [0; 3] })
     }
 
-    /// One batch of each ring; returns how many samples the fuller one had.
-    fn take(&mut self) -> Result<usize> {
+    /// One batch of crashes; returns how many samples there were.
+    fn take_crashes(&mut self) -> Result<usize> {
         let (gatherer, writer, crashes) = (&mut self.gatherer, &mut self.writer, &mut self.crashes);
         let recorded = |evidence: &Evidence, disposition| gatherer.recorded(evidence, disposition).map(Some);
-        let taken = self.collector.take_with(recorded, |record| {
+        self.collector.take_with(recorded, |record| {
             let calls = record.calls.as_deref().unwrap_or_default();
             crashes[0] += 1;
             crashes[1] += u64::from(!calls.is_empty());
             crashes[2] += u64::from(calls.iter().any(|call| call.is_cause));
             writer.write(&record)
-        })?;
-        let called = self.ring.take(BATCH)?;
-        let samples = std::mem::take(&mut *self.samples.borrow_mut());
+        })
+    }
+
+    /// One batch of calls; returns how many samples there were.
+    fn take_calls(&mut self) -> Result<usize> {
+        let samples = self.ring.take(BATCH)?;
         for sample in &samples {
             match sample {
                 Sample::Trigger(event, task) => self.writer.write(&self.gatherer.trigger(event, task)?)?,
                 Sample::Live(event, call) => self.writer.write(&self.gatherer.live(event, call)?)?,
             }
         }
-        Ok(taken.max(called))
+        Ok(samples.len())
     }
 }
 
@@ -185,18 +180,17 @@ impl Reader for Reading<'_> {
     }
 
     fn drain(&mut self) -> Result<usize> {
-        let taken = self.take()?;
+        let taken = self.take_crashes()?.max(self.take_calls()?);
         self.writer.flush()?;
         Ok(taken)
     }
 
     /// What full rings may hold, and no more: others may go on crashing and calling.
     fn finish(&mut self) -> Result<End> {
-        for _ in 0..LAST_BATCHES {
-            if self.take()? == 0 {
-                break;
-            }
-        }
+        let mark = self.collector.ring().mark();
+        while !self.collector.ring().is_past(mark) && self.take_crashes()? != 0 {}
+        let mark = self.ring.mark();
+        while !self.ring.is_past(mark) && self.take_calls()? != 0 {}
         let (mut counters, deaths) = (self.recorder.counters()?, self.collector.counters()?);
         counters.losses.add("ends_missed", self.gatherer.ends_missed());
         let lost = counters.losses.with_crashes(&deaths.losses);

@@ -19,15 +19,11 @@ use crate::record::crash::{Crash, Disposition};
 use crate::record::summary::Summary;
 use crate::session::BATCH;
 
-/// Batches that hold more samples than a full ring of 2 MiB, at 3 KiB and more each.
-const LAST_BATCHES: usize = 11;
-
 /// Reads an attached probe.
 pub struct Collector<'run> {
     probe: &'run Probe,
     decoder: Decoder,
-    ring: Ring<'run>,
-    samples: std::rc::Rc<RefCell<Vec<Sample>>>,
+    ring: Ring<Sample>,
     stacks: Stacks,
     ledger: Ledger,
     handled: bool,
@@ -43,9 +39,7 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// Where the ring can't be mapped.
     pub fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
-        let samples = std::rc::Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
-        let into = samples.clone();
-        let ring = probe.ring(move |sample| into.borrow_mut().push(sample))?;
+        let ring = probe.ring()?;
         let ledger = Ledger::new(boottime_ns()?)?;
         let mut decoder = decoder;
         probe.know_libcs(&decoder.take_libcs())?;
@@ -53,7 +47,6 @@ impl<'run> Collector<'run> {
             probe,
             decoder,
             ring,
-            samples,
             stacks: Stacks::default(),
             ledger,
             handled: options.handled,
@@ -80,8 +73,8 @@ impl<'run> Collector<'run> {
         mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<Recorded>>,
         mut write: impl FnMut(Crash) -> Result<()>,
     ) -> Result<usize> {
-        let taken = self.ring.take(BATCH)?;
-        let samples: Vec<Sample> = self.samples.borrow_mut().drain(..).collect();
+        let samples = self.ring.take(BATCH)?;
+        let taken = samples.len();
         for sample in samples {
             let sample = match sample {
                 Sample::Crash(crash) => crash,
@@ -111,12 +104,14 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// As [`Collector::take`].
     pub fn take_last(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
-        for _ in 0..LAST_BATCHES {
-            if self.take(&mut write)? == 0 {
-                break;
-            }
-        }
+        let mark = self.ring.mark();
+        while !self.ring.is_past(mark) && self.take(&mut write)? != 0 {}
         Ok(())
+    }
+
+    /// Where the samples come from.
+    pub(crate) fn ring(&self) -> &Ring<Sample> {
+        &self.ring
     }
 
     /// Counts what user space has lost itself.

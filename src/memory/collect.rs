@@ -1,9 +1,7 @@
 //! From the probe's ring to records and pages: the reader's side, whoever takes them.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,9 +22,6 @@ use crate::probe::memory::{Counters, Probe};
 
 /// How many samples are taken at once: 2 MiB of pages.
 pub(super) const BATCH: usize = 512;
-
-/// What a full ring holds, and a little more: RING_BYTES of src/probe/memory.rs.
-const RING_BYTES: usize = 17 << 20;
 
 /// Pages that wait for the record that names them. More than one call can have: such a record was lost.
 const WAITING_MAX: usize = 16_384;
@@ -73,10 +68,7 @@ pub struct Limits {
 /// Reads an attached probe.
 pub struct Collector<'run> {
     probe: &'run Probe,
-    ring: Ring<'run>,
-    samples: Rc<RefCell<Vec<Sample>>>,
-    /// Bytes of samples since the last look at it.
-    bytes: Rc<Cell<usize>>,
+    ring: Ring<Sample>,
     limits: Limits,
     host: String,
     spaces: BTreeMap<u32, Space>,
@@ -95,19 +87,10 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// Where the ring can't be mapped.
     pub fn new(probe: &'run Probe, limits: Limits) -> Result<Self> {
-        let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
-        let into = samples.clone();
-        let bytes = Rc::new(Cell::new(0));
-        let sum = bytes.clone();
-        let ring = probe.ring(move |(sample, bytes)| {
-            sum.set(sum.get() + bytes);
-            into.borrow_mut().push(sample);
-        })?;
+        let ring = probe.ring()?;
         Ok(Self {
             probe,
             ring,
-            samples,
-            bytes,
             limits,
             host: host::name(),
             spaces: BTreeMap::new(),
@@ -152,8 +135,8 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// What `emit` says, and where the ring can't be read.
     pub fn take(&mut self, emit: Emit<'_>) -> Result<usize> {
-        let taken = self.ring.take(BATCH)?;
-        let samples: Vec<Sample> = self.samples.borrow_mut().drain(..).collect();
+        let samples = self.ring.take(BATCH)?;
+        let taken = samples.len();
         for sample in samples {
             match sample {
                 Sample::Page(page) => self.wait(page, emit)?,
@@ -181,8 +164,8 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// As [`Collector::take`].
     pub fn take_all(&mut self, emit: Emit<'_>) -> Result<()> {
-        self.bytes.set(0);
-        while self.take(emit)? == BATCH && self.bytes.get() < RING_BYTES {}
+        let mark = self.ring.mark();
+        while self.take(emit)? == BATCH && !self.ring.is_past(mark) {}
         Ok(())
     }
 

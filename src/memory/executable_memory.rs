@@ -14,7 +14,7 @@ use crate::hex::Hex;
 use crate::host;
 use crate::ledger::Ledger;
 use crate::output::{Dropped, ExecutableLabels, Record, SCHEMA, Timestamp, Writer, boottime_ns, escape, lossy};
-use crate::probe::abi::memory::{fl_alert, fl_alert_key};
+use crate::probe::abi::memory::{Sample, fl_alert, fl_alert_key};
 use crate::probe::losses::{ALERT_TABLE_FULL, EXECUTABLE_MEMORY};
 use crate::probe::memory::Probe;
 use crate::probe::{Losses, Ring};
@@ -301,7 +301,7 @@ impl Record for ExecutableMemory {
 /// What a run of `--watch-all` reads and writes.
 pub(super) struct Reading<'run> {
     /// Nothing comes through it.
-    ring: Ring<'run>,
+    ring: Ring<Sample>,
     executables: Executables<&'run Probe>,
     writer: Writer,
     interval: Duration,
@@ -313,7 +313,7 @@ impl<'run> Reading<'run> {
     /// # Errors
     /// Where the ring can't be mapped, or a clock can't be read.
     pub(super) fn new(probe: &'run Probe, writer: Writer, interval: Duration) -> Result<Self> {
-        Ok(Self { ring: probe.ring(|_| {})?, executables: Executables::new(probe)?, writer, interval })
+        Ok(Self { ring: probe.ring()?, executables: Executables::new(probe)?, writer, interval })
     }
 }
 
@@ -323,7 +323,7 @@ impl Reader for Reading<'_> {
     }
 
     fn drain(&mut self) -> Result<usize> {
-        self.ring.take(BATCH)
+        Ok(self.ring.take(BATCH)?.len())
     }
 
     fn next_tick(&self, last: Instant) -> Option<Instant> {

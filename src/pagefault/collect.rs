@@ -1,11 +1,9 @@
 //! From the probe's tables to records: the reader's side, whoever writes them.
 
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::rc::Rc;
 
 use anyhow::Result;
 
@@ -23,17 +21,13 @@ use crate::probe::{Losses, Ring, Shown};
 use crate::session::BATCH;
 use crate::symbol::DebugFolders;
 
-/// More batches than a full ring holds.
-const LAST_BATCHES: usize = 1024;
-
 /// How many groups the text shows without `--top`.
 const TEXT_ROWS: usize = 20;
 
 /// Reads an attached probe.
 pub struct Collector {
     probe: Probe,
-    ring: Ring<'static>,
-    samples: Rc<RefCell<Vec<Sample>>>,
+    ring: Ring<Sample>,
     by: By,
     /// How many groups are shown.
     rows: usize,
@@ -74,15 +68,12 @@ impl Collector {
     /// # Errors
     /// Where the ring can't be mapped.
     pub fn new(options: &Options, probe: Probe) -> Result<Self> {
-        let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
-        let into = samples.clone();
-        let ring = probe.ring(move |sample| into.borrow_mut().push(sample))?;
+        let ring = probe.ring()?;
         let now = boottime_ns()?;
         let rows = if options.common.format == Format::Text { TEXT_ROWS } else { usize::MAX };
         Ok(Self {
             probe,
             ring,
-            samples,
             by: options.by,
             rows: options.top.unwrap_or(rows),
             table: Table::default(),
@@ -124,8 +115,7 @@ impl Collector {
     /// # Errors
     /// What `write` says, and where the probe can't be read.
     pub fn take(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<usize> {
-        let taken = self.ring.take(BATCH)?;
-        let samples: Vec<Sample> = self.samples.borrow_mut().drain(..).collect();
+        let samples = self.ring.take(BATCH)?;
         for sample in &samples {
             if let Sample::Mapping(mapping) = sample {
                 self.names.learn_mapping(mapping)?;
@@ -138,7 +128,7 @@ impl Collector {
             }
             write(Fault::new(fault, self.by, self.probe.way(), &self.host, &mut self.names)?)?;
         }
-        Ok(taken)
+        Ok(samples.len())
     }
 
     /// Moves what was counted from the kernel's table to ours, and learns what it stands for. Returns what was new.
@@ -147,11 +137,8 @@ impl Collector {
     /// As [`Collector::take`].
     pub fn drain(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<Counts> {
         let counts = self.probe.drain()?;
-        for _ in 0..LAST_BATCHES {
-            if self.take(&mut write)? < BATCH {
-                break;
-            }
-        }
+        let mark = self.ring.mark();
+        while self.take(&mut write)? == BATCH && !self.ring.is_past(mark) {}
         let pids: HashSet<u32> = counts.faults.iter().map(|(key, _)| key.tgid).collect();
         let hashes: HashSet<u64> = match self.by {
             By::Stack => counts.faults.iter().map(|(key, _)| key.place).collect(),

@@ -217,20 +217,16 @@ impl<S: Spec> Probe<S> {
         &self.words
     }
 
-    /// The samples, each handed to `take`.
+    /// The samples.
     ///
     /// # Errors
     /// Where the ring can't be mapped.
-    pub fn ring<'take>(&self, mut take: impl FnMut(S::Sample) + 'take) -> Result<Ring<'take>>
+    pub fn ring(&self) -> Result<Ring<S::Sample>>
     where
-        S: 'take,
+        S: 'static,
     {
         let plan = self.plan.clone();
-        Ring::new(&self.map("fl_ring")?, move |bytes| {
-            if let Some(sample) = plan.sample(bytes) {
-                take(sample);
-            }
-        })
+        Ring::new(&self.map("fl_ring")?, move |bytes| plan.sample(bytes))
     }
 
     /// Detaches everything: what is counted now stays as it is.

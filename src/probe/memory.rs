@@ -27,7 +27,7 @@ const CALLS: Room = Room { samples: 200, bytes: size_of::<fl_mapping>() };
 
 impl Spec for Plan {
     /// And how many bytes it has.
-    type Sample = (Sample, usize);
+    type Sample = Sample;
     /// Attached while they are needed: see [`Probe::watch_changes`].
     type State = RefCell<Vec<Link>>;
     const OBJECT: Builds = object!("memory");
@@ -102,6 +102,6 @@ impl Spec for Plan {
     }
 
     fn sample(&self, bytes: &[u8]) -> Option<Self::Sample> {
-        Some((Sample::from_bytes(bytes)?, bytes.len()))
+        Sample::from_bytes(bytes)
     }
 }

@@ -1,39 +1,79 @@
 //! The reader's end of a ring of samples.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
 
-/// The reader's end of the samples.
-pub struct Ring<'probe> {
-    ring: RingBuffer<'probe>,
+/// The kernel's own bytes before each sample: BPF_RINGBUF_HDR_SZ, include/uapi/linux/bpf.h. A sample's place is a multiple of them.
+const HEADER_BYTES: usize = 8;
+
+/// The reader's end of a ring of samples.
+pub struct Ring<Sample> {
+    ring: RingBuffer<'static>,
+    taken: Rc<RefCell<Taken<Sample>>>,
+    /// What it holds when it is full.
+    capacity: usize,
 }
 
-impl<'probe> Ring<'probe> {
-    /// Hands each sample of `map` to `take`, when it is taken.
-    pub(super) fn new(map: &dyn MapCore, mut take: impl FnMut(&[u8]) + 'probe) -> Result<Self> {
+/// What libbpf has handed out.
+struct Taken<Sample> {
+    /// Since the last [`Ring::take`].
+    samples: Vec<Sample>,
+    /// The room that all samples since the start have had in the ring.
+    bytes: usize,
+}
+
+/// A place in the stream of samples: behind everything that was in the ring when it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(usize);
+
+impl<Sample: 'static> Ring<Sample> {
+    /// Reads `map`. `parse` makes a sample of its bytes; `None` means that it is none of this probe's.
+    pub(super) fn new(map: &dyn MapCore, parse: impl Fn(&[u8]) -> Option<Sample> + 'static) -> Result<Self> {
+        let taken = Rc::new(RefCell::new(Taken { samples: Vec::new(), bytes: 0 }));
+        let into = taken.clone();
         let mut builder = RingBufferBuilder::new();
         builder
-            .add(map, move |sample| {
-                take(sample);
+            .add(map, move |bytes| {
+                let mut into = into.borrow_mut();
+                into.bytes += HEADER_BYTES + bytes.len().next_multiple_of(HEADER_BYTES);
+                into.samples.extend(parse(bytes));
                 0
             })
             .context("failed to map the ring of samples")?;
-        Ok(Self { ring: builder.build().context("failed to map the ring of samples")? })
-    }
-    /// Takes at most `most` samples that are there now; returns how many.
-    ///
-    /// # Errors
-    /// Where libbpf can't read the ring.
-    pub fn take(&self, most: usize) -> Result<usize> {
-        let taken = self.ring.consume_raw_n(most);
-        usize::try_from(taken)
-            .map_err(|_| anyhow!("failed to read the ring of samples: {}", std::io::Error::from_raw_os_error(-taken)))
+        let ring = builder.build().context("failed to map the ring of samples")?;
+        Ok(Self { ring, taken, capacity: map.max_entries() as usize })
     }
 }
 
-impl AsFd for Ring<'_> {
+impl<Sample> Ring<Sample> {
+    /// Takes at most `most` samples that are there now.
+    ///
+    /// # Errors
+    /// Where libbpf can't read the ring.
+    pub fn take(&self, most: usize) -> Result<Vec<Sample>> {
+        let taken = self.ring.consume_raw_n(most);
+        if taken < 0 {
+            bail!("failed to read the ring of samples: {}", std::io::Error::from_raw_os_error(-taken));
+        }
+        Ok(std::mem::take(&mut self.taken.borrow_mut().samples))
+    }
+
+    /// Behind what a full ring would hold now. A reader that stops there is done although others go on writing.
+    pub fn mark(&self) -> Mark {
+        Mark(self.taken.borrow().bytes + self.capacity)
+    }
+
+    /// Was everything taken that stood before the mark?
+    pub fn is_past(&self, mark: Mark) -> bool {
+        self.taken.borrow().bytes >= mark.0
+    }
+}
+
+impl<Sample> AsFd for Ring<Sample> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: libbpf keeps its epoll descriptor open as long as the ring buffer lives, which we borrow.
         unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }

@@ -5,10 +5,8 @@ mod decode;
 mod record;
 mod summary;
 
-use std::cell::RefCell;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -25,9 +23,6 @@ use crate::probe::abi::signal::Sample;
 use crate::probe::signal::{Counters, Plan, Probe, Who};
 use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
-
-/// Batches that hold more samples than a full ring of 2 MiB, at 64 bytes and more each.
-const LAST_BATCHES: usize = 512;
 
 /// What a user asked for.
 #[derive(Clone, Debug)]
@@ -81,8 +76,7 @@ pub fn plan(options: &Options) -> Plan {
 /// What a run reads and writes.
 struct Reading<'run> {
     probe: &'run Probe,
-    ring: Ring<'run>,
-    samples: Rc<RefCell<Vec<Sample>>>,
+    ring: Ring<Sample>,
     decoder: Decoder,
     /// The time between two summaries.
     summary: Option<Duration>,
@@ -93,17 +87,14 @@ struct Reading<'run> {
 
 impl<'run> Reading<'run> {
     fn new(probe: &'run Probe, writer: Writer, options: &Options) -> Result<Self> {
-        let samples = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
-        let into = samples.clone();
-        let ring = probe.ring(move |sample| into.borrow_mut().push(sample))?;
+        let ring = probe.ring()?;
         let pairs = options.summary.map(|_| Pairs::new(probe, options.processes)).transpose()?;
-        Ok(Self { probe, ring, samples, decoder: Decoder::new(), summary: options.summary, pairs, writer })
+        Ok(Self { probe, ring, decoder: Decoder::new(), summary: options.summary, pairs, writer })
     }
 
     /// Takes one batch and writes the records whose order is certain; returns how many samples there were.
     fn take(&mut self, all: bool) -> Result<usize> {
-        let taken = self.ring.take(BATCH)?;
-        let mut samples = std::mem::take(&mut *self.samples.borrow_mut());
+        let mut samples = self.ring.take(BATCH)?;
         // Two processors may come to the ring in another order than they read the clock.
         samples.sort_by_key(Sample::timestamp_ns);
         for sample in &samples {
@@ -117,7 +108,7 @@ impl<'run> Reading<'run> {
                 Told::Exit(record) => self.writer.write(&record)?,
             }
         }
-        Ok(taken)
+        Ok(samples.len())
     }
 
     fn summarize(&mut self, last: bool) -> Result<()> {
@@ -147,11 +138,8 @@ impl Reader for Reading<'_> {
 
     /// What a full ring may hold, and no more: others may go on sending.
     fn finish(&mut self) -> Result<End> {
-        for _ in 0..LAST_BATCHES {
-            if self.take(false)? == 0 {
-                break;
-            }
-        }
+        let mark = self.ring.mark();
+        while !self.ring.is_past(mark) && self.take(false)? != 0 {}
         self.take(true)?;
         self.writer.flush()?;
         self.summarize(true)?;

@@ -1,6 +1,6 @@
 //! The recorder of kernel calls, against what `tests/programs/calls.c` says that it called.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -217,11 +217,9 @@ fn calls_of(recorder: &Recorder, tid: u32) -> Vec<fl_call> {
 
 /// The samples that are in the ring by now.
 fn samples(recorder: &Recorder) -> Vec<Sample> {
-    let taken = RefCell::new(Vec::new());
-    let ring = recorder.ring(|sample| taken.borrow_mut().push(sample)).unwrap();
-    while ring.take(64).unwrap() == 64 {}
-    drop(ring);
-    taken.into_inner()
+    let ring = recorder.ring().unwrap();
+    let batch = || Some(ring.take(64).unwrap()).filter(|samples| !samples.is_empty());
+    std::iter::from_fn(batch).flatten().collect()
 }
 
 /// The string that lies in the call where the fetch with this number has put it.

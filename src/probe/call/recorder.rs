@@ -42,12 +42,12 @@ impl Recorder {
         self.probe.build()
     }
 
-    /// The samples, each handed to `take`.
+    /// The samples.
     ///
     /// # Errors
     /// Where the ring can't be mapped.
-    pub fn ring<'take>(&self, take: impl FnMut(Sample) + 'take) -> Result<Ring<'take>> {
-        self.probe.ring(take)
+    pub fn ring(&self) -> Result<Ring<Sample>> {
+        self.probe.ring()
     }
 }
 
