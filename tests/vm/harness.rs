@@ -44,9 +44,10 @@ impl Scratch {
 
     /// A shell script of this name, to be executed.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let (text_path, path) = (self.path(&format!("{name}.text")), self.path(name));
+        fs::write(&text_path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&text_path, fs::Permissions::from_mode(0o755)).unwrap();
+        copy_executable(&text_path, &path);
         path
     }
 }
@@ -74,11 +75,16 @@ pub fn programs() -> &'static Path {
     })
 }
 
-/// Copies a program to where it has another name. By another process: a file that one of our threads has open for writing can
-/// be executed by none (ETXTBSY), and a fork of any thread holds it open until its exec.
+/// Copies a file that is executed. By another process: a file that one of our threads has open for writing can be executed by none
+/// (ETXTBSY), and a fork of any thread holds it open until its exec.
+pub fn copy_executable(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-p").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "failed to copy {}", from.display());
+}
+
+/// Copies a program to where it has another name.
 pub fn copy_program(name: &str, to: &Path) {
-    let copied = Command::new("cp").arg(programs().join(name)).arg(to).status().unwrap();
-    assert!(copied.success(), "failed to copy {name}");
+    copy_executable(&programs().join(name), to);
 }
 
 /// A copy of a program under a name of its own, so that no other test's crashes match it.

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, counted, is_guest, named, programs, records};
+use crate::harness::{FAULTLINE, Scratch, Watching, copy_executable, counted, is_guest, named, programs, records};
 
 fn signal(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("signal").args(arguments).output().unwrap()
@@ -283,7 +283,7 @@ fn a_lack_of_memory_is_told_in_one_line() {
     let cgroup = SmallCgroup::new("oom");
     let scratch = Scratch::new();
     let tail = scratch.path("eater-6d");
-    fs::copy("/usr/bin/tail", &tail).unwrap();
+    copy_executable(Path::new("/usr/bin/tail"), &tail);
     let signals = watching(&["-s", "KILL", "--to", "eater-6d", "--format", "json"]);
     let flags = ["crash", "--signal", "KILL", "-n", "eater-6d", "--format", "json"];
     let (crashes, line) = Watching::try_start(Command::new(FAULTLINE).args(flags));
@@ -323,7 +323,7 @@ fn who_kills_a_cgroup_is_the_sender() {
     }
     let scratch = Scratch::new();
     let sleep = scratch.path("victim-9b");
-    fs::copy("/usr/bin/sleep", &sleep).unwrap();
+    copy_executable(Path::new("/usr/bin/sleep"), &sleep);
     let watching = watching(&["-s", "KILL", "--to", "victim-9b", "--format", "json"]);
     let script = format!("echo $$ > {}/cgroup.procs; echo in; exec {} 60", folder.display(), sleep.display());
     let mut victim = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
