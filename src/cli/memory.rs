@@ -53,8 +53,8 @@ pub struct MemoryArgs {
     interval: Option<Duration>,
 
     /// Count anonymous memory that becomes executable by process, for the whole machine; without records of calls and without dumps
-    #[arg(long, conflicts_with_all = ["follow", "all", "dump", "pages", "pids", "command"])]
-    watch_all: bool,
+    #[arg(long = "watch-all", conflicts_with_all = ["follow", "all", "dump", "pages", "pids", "command"])]
+    executable_memory: bool,
 
     #[command(flatten)]
     common: CommonOrCommand<MemoryWays>,
@@ -63,7 +63,7 @@ pub struct MemoryArgs {
 impl From<MemoryArgs> for memory::Options {
     fn from(args: MemoryArgs) -> Self {
         let (common, attach) = args.common.meant();
-        let usual = if args.watch_all { Duration::from_secs(10) } else { Duration::from_millis(100) };
+        let usual = if args.executable_memory { Duration::from_secs(10) } else { Duration::from_millis(100) };
         Self {
             common,
             follow: args.follow,
@@ -73,7 +73,7 @@ impl From<MemoryArgs> for memory::Options {
             elf: args.elf,
             max_bytes: args.max_bytes,
             interval: args.interval.unwrap_or(usual),
-            watch_all: args.watch_all,
+            executable_memory: args.executable_memory,
             attach,
         }
     }
@@ -87,7 +87,7 @@ pub fn counting(common: options::Common) -> probe::memory::Plan {
         show_all: false,
         pages: false,
         headers: false,
-        watch_all: true,
+        executable_memory: true,
         attach: probe::Attach::Auto,
         btf: common.btf,
         verbose: false,

@@ -169,7 +169,7 @@ impl<P: Borrow<Probe>> Ledger for Executables<P> {
             boottime_ns: boottime_ns()?,
             last,
         };
-        for (entry, alert) in probe.alerts()? {
+        for (entry, alert) in probe.executable_memory()? {
             let is_alive = start_ticks(entry.pid).is_some_and(|start| start == ticks(entry.start_boottime_ns));
             let exe = || is_alive.then(|| exe(entry.pid)).flatten();
             let seen = self.seen.entry(key(&entry)).or_insert_with(|| Seen { count: 0, exe: exe(), has_ended: false });
@@ -188,7 +188,7 @@ impl<P: Borrow<Probe>> Ledger for Executables<P> {
     /// What was told of processes that have ended leaves the kernel's table: it has room for those that live.
     fn commit(&mut self, look: Look) -> Result<()> {
         for entry in look.entries.iter().filter(|entry| entry.is_final) {
-            self.probe.borrow().forget_alert(&entry.key)?;
+            self.probe.borrow().forget_executable_memory(&entry.key)?;
             self.seen.remove(&key(&entry.key));
         }
         self.told.commit(&look);
@@ -339,7 +339,7 @@ impl Reader for Reading<'_> {
         let counters = self.executables.probe().counters()?;
         let tally = format!(
             "{} calls made anonymous memory executable, {} of them in no row; lost: {}",
-            counters.alerts,
+            counters.executable_memory,
             counters.losses.get(ALERT_TABLE_FULL),
             counters.losses.line()
         );

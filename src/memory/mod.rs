@@ -51,17 +51,17 @@ pub struct Options {
     pub elf: bool,
     /// At most so much of one mapping is read at one time, bytes.
     pub max_bytes: u64,
-    /// How often memory that can change without a call is read again; with `watch_all`, how often there is a record.
+    /// How often memory that can change without a call is read again; with `executable_memory`, how often there is a record.
     pub interval: Duration,
     /// Count for the whole machine, and dump nothing.
-    pub watch_all: bool,
+    pub executable_memory: bool,
     /// How to hook the kernel.
     pub attach: Attach,
 }
 
 impl Options {
     fn reads_pages(&self) -> bool {
-        !self.watch_all && (self.pages || self.dump.is_some())
+        !self.executable_memory && (self.pages || self.dump.is_some())
     }
 
     fn plan(&self) -> Plan {
@@ -71,7 +71,7 @@ impl Options {
             show_all: self.all,
             pages: self.reads_pages(),
             headers: self.elf,
-            watch_all: self.watch_all,
+            executable_memory: self.executable_memory,
             attach: self.attach,
             btf: self.common.btf.clone(),
             verbose: self.common.verbose,
@@ -90,7 +90,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let probe = Probe::start(&options.plan())?;
     let session = start.attached()?;
     session.announce(&Announcement::new(&subject(options), probe.attached(), probe.build()));
-    if options.watch_all {
+    if options.executable_memory {
         return session.run(&mut executable_memory::Reading::new(&probe, writer, options.interval)?);
     }
     let limits = Limits { pages: options.reads_pages(), max_bytes: options.max_bytes };
@@ -105,7 +105,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn check(options: &Options) -> Result<()> {
     let filter = &options.common.filter;
     let is_chosen = !filter.pids.is_empty() || !filter.process_names.is_empty() || filter.cgroup.is_some();
-    if !options.watch_all && !is_chosen && options.common.command.is_empty() {
+    if !options.executable_memory && !is_chosen && options.common.command.is_empty() {
         bail!("failed to watch: name a process by --pid PID, a command behind --, or count for all by --watch-all");
     }
     if !filter.is_of_host()? {
@@ -246,7 +246,7 @@ fn descendants(pid: u32) -> Vec<u32> {
 /// What is watched, for the line on standard error.
 fn subject(options: &Options) -> String {
     let who = options.common.subject_of(options.follow);
-    let what = match (options.watch_all, options.all) {
+    let what = match (options.executable_memory, options.all) {
         (true, _) => "anonymous memory that becomes executable",
         (false, true) => "mapping calls",
         (false, false) => "memory that becomes executable",

@@ -135,7 +135,7 @@ impl Tracer {
             show_all: false,
             pages: true,
             headers: false,
-            watch_all: false,
+            executable_memory: false,
             attach: Attach::Auto,
             btf: None,
             verbose: false,

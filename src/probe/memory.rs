@@ -43,7 +43,7 @@ impl Spec for Plan {
     }
 
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
-        if self.watch_all {
+        if self.executable_memory {
             return Ok(ends(way, &ALERTS));
         }
         // The exit first: a process must not be remembered that nobody forgets.
@@ -84,7 +84,7 @@ impl Spec for Plan {
             show_all: u8::from(self.show_all),
             follow: u8::from(self.follow || self.filter.command),
             pages: u8::from(self.pages),
-            watch_all: u8::from(self.watch_all),
+            watch_all: u8::from(self.executable_memory),
             late_exit: u8::from(kernel.exits_with_memory),
             headers: u8::from(self.headers),
             older: u8::from(!self.filter.command),
@@ -94,7 +94,7 @@ impl Spec for Plan {
     }
 
     fn tables(&self, _way: Way, _kernel: Kernel) -> Vec<(&'static str, usize)> {
-        if self.watch_all { vec![("fl_processes", 1), ("fl_calls", 1)] } else { vec![("fl_alerts", 1)] }
+        if self.executable_memory { vec![("fl_processes", 1), ("fl_calls", 1)] } else { vec![("fl_alerts", 1)] }
     }
 
     fn ring(&self) -> Option<Room> {

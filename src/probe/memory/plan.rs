@@ -18,7 +18,7 @@ pub struct Plan {
     /// Send the ELF header below such pages, too.
     pub headers: bool,
     /// Count anonymous memory that becomes executable, for the whole machine, and send nothing.
-    pub watch_all: bool,
+    pub executable_memory: bool,
     /// How to hook the kernel.
     pub attach: Attach,
     /// A file with the kernel's types, if the kernel doesn't show them itself.

@@ -17,7 +17,7 @@ pub struct Counters {
     /// Pages that were sent to user space.
     pub pages: u64,
     /// Where the whole machine is watched: calls that made anonymous memory executable.
-    pub alerts: u64,
+    pub executable_memory: u64,
     /// What the kernel programs could not report.
     pub losses: Losses,
 }
@@ -58,12 +58,12 @@ impl Probe {
     /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
-        let table: &[Loss] = if self.plan.watch_all { &losses::EXECUTABLE_MEMORY } else { &losses::MEMORY };
+        let table: &[Loss] = if self.plan.executable_memory { &losses::EXECUTABLE_MEMORY } else { &losses::MEMORY };
         let ends_missed = count(fl_counter::FL_KPROBE_CALLS)?.saturating_sub(count(fl_counter::FL_KPROBE_RETURNS)?);
         Ok(Counters {
             calls: count(fl_counter::FL_CALLS)?,
             pages: count(fl_counter::FL_PAGES)?,
-            alerts: count(fl_counter::FL_ALERTS)?,
+            executable_memory: count(fl_counter::FL_ALERTS)?,
             losses: self.losses(table)?.with(RUNS_MISSED, ends_missed),
         })
     }
@@ -72,7 +72,7 @@ impl Probe {
     ///
     /// # Errors
     /// If the table can't be read.
-    pub fn alerts(&self) -> Result<Vec<(fl_alert_key, fl_alert)>> {
+    pub fn executable_memory(&self) -> Result<Vec<(fl_alert_key, fl_alert)>> {
         let what = "failed to read the alerts";
         let alerts = self.map("fl_alerts")?;
         let mut all = Vec::new();
@@ -88,7 +88,7 @@ impl Probe {
     ///
     /// # Errors
     /// If the table can't be written.
-    pub fn forget_alert(&self, key: &fl_alert_key) -> Result<()> {
+    pub fn forget_executable_memory(&self, key: &fl_alert_key) -> Result<()> {
         self.map("fl_alerts")?.delete(&alert_key_bytes(key)).context("failed to forget an alert")
     }
 }
