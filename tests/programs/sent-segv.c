@@ -52,7 +52,7 @@ int main(void)
 		kill(getppid(), SIGSEGV);
 		/* Stay until the target is gone, and a while longer: the name of a sender is read while it lives. */
 		read(gone[0], &nothing, 1);
-		sleep(15);
+		sleep(60);
 		_exit(0);
 	}
 	spin(spinning);

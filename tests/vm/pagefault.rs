@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use serde_json::Value;
 
 use crate::attach::has_kprobes;
-use crate::harness::{FAULTLINE, Scratch, hex, programs, records};
+use crate::harness::{FAULTLINE, Scratch, counted_as, hex, programs, records};
 
 /// Mode, access, cause and kind of memory; `-` for unknown.
 type Kind = [String; 4];
@@ -353,7 +353,7 @@ fn a_kprobe_knows_the_access() {
         assert!(text.contains("use --attach tracepoint"), "{text}");
         return;
     }
-    let run = run(&["--by", "address", "--vma", "--attach", "kprobe"], "");
+    let run = run(&["--by", "address", "--vma", "--attach", "kprobe", "-v"], "");
     assert!(run.status.success(), "{}", run.stderr);
     let mut expected = known(&run.cells, |[mode, access, _, vma]| {
         // The function isn't called for an access that isn't allowed, nor for one where nothing is mapped.
@@ -363,7 +363,22 @@ fn a_kprobe_knows_the_access() {
     for kinds in expected.values_mut().filter(|kinds| kinds.values().eq(&[16])) {
         kinds.values_mut().for_each(|count| *count = 8);
     }
-    assert_eq!(seen(&run.cells, run.groups(), total), expected);
+    let seen = seen(&run.cells, run.groups(), total);
+    // On a preemptible kernel, a task that is preempted while its program uses a map keeps a kprobe's program from running on that
+    // processor. The kernel counts these runs, of any process: what is missing here is among them.
+    let runs_missed = counted_as(&run.stderr, "runs_missed");
+    let sum = |cells: &Cells| -> u64 { cells.values().flat_map(BTreeMap::values).sum() };
+    let missing = sum(&expected).checked_sub(sum(&seen)).unwrap_or_else(|| panic!("too many: {seen:?} {expected:?}"));
+    assert!(missing <= runs_missed, "{missing} missing, {runs_missed} runs missed: {seen:?} {expected:?}");
+    for (range, kinds) in &seen {
+        for (kind, count) in kinds {
+            let most = expected[range].get(kind).copied().unwrap_or(0);
+            assert!(
+                (most.saturating_sub(runs_missed)..=most).contains(count),
+                "{kind:?}: {count} of {most} at {range:x?}"
+            );
+        }
+    }
 }
 
 #[test]
