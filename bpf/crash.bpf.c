@@ -3,9 +3,9 @@
  * `faultline crash`: every signal that ends a process, or could have, at the moment the kernel delivers it.
  *
  * Driven by raw_tp/signal_deliver, which runs in the thread that gets the signal, with interrupts off and siglock held:
- * nothing here sleeps or takes mmap_lock, nor calls a helper that might, but for one when a group is born. Where it can't
- * be used, by kprobes: what they can't see is in docs/limits.md. Where groups are on, every event is counted in its group
- * before anything else is done for it.
+ * nothing here sleeps or takes mmap_lock, nor calls a helper that might, except once for a new group. If it can't be used, driven by
+ * kprobes; docs/limits.md lists what they can't see. If groups are on, every event is counted in its group before anything else is done
+ * for it.
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "abi/crash.h"
@@ -19,9 +19,9 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* A process that is ending by a signal without a core dump: each of its threads comes by, the first one is the record. */
+/* A process that is ending by a signal without a core dump: each of its threads gets here, and the first one makes the record. */
 struct fl_ending {
-	u64 start_boottime_ns; /* of the leader: tells two processes with the same tgid apart */
+	u64 start_boottime_ns; /* of the leader: two processes with the same tgid differ by it */
 	u32 tgid;
 	u32 pad;
 };
@@ -72,7 +72,7 @@ static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, 
 		return FL_DISPOSED_HANDLED;
 	if ((FL_DEFAULT_IGNORE | FL_DEFAULT_STOP) & FL_BIT(signal))
 		return FL_DISPOSED_IGNORED;
-	/* The init of a pid namespace survives what it did not ask for. */
+	/* The init of a pid namespace survives a signal that it has no handler for. */
 	if (signal != FL_SIGKILL && fl_read(task, signal, flags) & SIGNAL_UNKILLABLE)
 		return FL_DISPOSED_IGNORED;
 	return FL_DISPOSED_FATAL;
@@ -101,7 +101,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 		fl_describe_modules((u64)mm);
 	}
 	length = __builtin_offsetof(struct fl_crash, strings) + record->strings_length;
-	barrier_var(length); /* or the check is done on another copy, which old verifiers don't connect with this one */
+	barrier_var(length); /* or the check is done on another copy, and old verifiers don't see that both are equal */
 	if (length > sizeof(*record))
 		return false;
 	if (bpf_ringbuf_output(&fl_ring, record, length, fl_wake_flags(record->timestamp_ns))) {
@@ -112,7 +112,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	return true;
 }
 
-/* After the group was counted, never before: who reads this number first sees no more events than all groups have. */
+/* After the group was counted, never before: so a reader that reads this number first sees no more events than all groups have. */
 static __always_inline void fl_count_matched(enum fl_disposition disposition)
 {
 	if (disposition == FL_DISPOSED_FATAL)
@@ -123,7 +123,7 @@ static __always_inline void fl_count_matched(enum fl_disposition disposition)
 		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
 }
 
-/* What a new group is known by if no sample of it can be sent: its stack, and the executable's build id. */
+/* Names a new group in case that no sample of it can be sent: its stack, and the executable's build id. */
 static __always_inline void fl_christen(void *context, struct task_struct *task, struct fl_group *group)
 {
 	struct mm_struct *mm = fl_read(task, mm);
@@ -135,7 +135,7 @@ static __always_inline void fl_christen(void *context, struct task_struct *task,
 		fl_copy_build_id(group);
 }
 
-/* Counts the event of the record that has been begun, if groups are on, and sends the record where that `is_due`. */
+/* Counts the event of the record that has been begun, if groups are on, and sends the record if it `is_due`. */
 static __always_inline u32 fl_finish(void *context, struct task_struct *task, struct fl_crash *record, bool is_due)
 {
 	struct fl_group *group;
@@ -172,7 +172,7 @@ static __always_inline bool fl_is_own(struct task_struct *task, struct kernel_si
 	return (u32)fl_read(info, _sifields._kill._pid) == fl_pid_in_namespace(task);
 }
 
-/* A watched signal on its way to a task: if that is watched, count it and send the record that was asked for. */
+/* A watched signal is delivered to a task: if the task is watched, counts it and sends the record that was asked for. */
 static __always_inline void fl_on_signal(void *context, struct task_struct *task, struct kernel_siginfo *info,
 					 u32 signal, u64 handler)
 {
@@ -215,7 +215,7 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 		return;
 	id = fl_finish(context, task, record, is_due);
 	if (site) {
-		/* Made anew: kept over the walk, it would go by the stack for the known places, too. */
+		/* Made again here: kept over the walk, it would be on the stack for known places, too. */
 		fl_site_of(&now, task, instruction_pointer, code, signal, disposition);
 		now.jiffies = 0;
 		now.group = id;
@@ -223,7 +223,7 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	}
 }
 
-/* The current task exits with `status`: that is a death if it does so from the handler of a fault. */
+/* The current task exits with `status`: a death, if it exits from the handler of a fault. */
 static __always_inline void fl_on_exit(void *context, u32 status)
 {
 	struct task_struct *task = fl_current();
@@ -235,10 +235,10 @@ static __always_inline void fl_on_exit(void *context, u32 status)
 		fl_finish(context, task, record, true);
 }
 
-/* The kernel's own record of what is to be done about a signal. */
+/* The kernel's own action for a signal. */
 static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
 {
-	/* action[] has 64 of them: address it by hand, a kernel array of unknown index is no CO-RE access. */
+	/* Addressed by hand: an array of the kernel with an unknown index is no CO-RE access. action[] has 64 entries. */
 	struct k_sigaction *action =
 		(void *)((char *)fl_read(task, sighand) + bpf_core_field_offset(struct sighand_struct, action) +
 			 (u64)((signal - 1) & 63) * bpf_core_type_size(struct k_sigaction));
@@ -278,7 +278,7 @@ int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 			return 0;
 	} else {
 		handler = fl_handler(task, number);
-		/* What ends the process will come by again: as an anonymous SIGKILL of its other threads, at the coredump. */
+		/* A signal that ends the process is seen again: as an anonymous SIGKILL of its other threads, at the coredump. */
 		if ((!(FL_DEFAULT_CORE & FL_BIT(number)) || (fl_config.seccomp_kills && number == FL_SIGSYS)) &&
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
 			return 0;
@@ -325,10 +325,10 @@ int BPF_KPROBE(fl_dump_or_exit, u64 first)
 }
 
 /*
- * The kernel forces a signal on the current task, as it does for faults. Only those that a handler will take: the others
- * end the process and come by the coredump. A blocked signal is reset to its default action (force_sig_info_to_task()), and
- * since v5.16 the third argument can say the same, as where a handler could not be called for want of stack. Before, the
- * action is reset already when it comes here (force_sigsegv()).
+ * The kernel forces a signal on the current task, as it does for faults. Only signals that a handler will take are of interest: the
+ * others end the process, and are seen at the coredump. A blocked signal is reset to its default action (force_sig_info_to_task()).
+ * Since v5.16 the third argument can ask for the same, as if there is no stack to call a handler. Before, the action was already reset
+ * here (force_sigsegv()).
  */
 SEC("kprobe/force_sig_info_to_task")
 int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *target, u32 how)

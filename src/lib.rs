@@ -1,4 +1,4 @@
-//! faultline tells what died on a Linux host, why and how often, from inside the kernel.
+//! faultline reports what died on a Linux host, why and how often, from inside the kernel.
 //!
 //! The kernel programs in `bpf/` filter, count and take samples; this library loads them ([`probe`]), names what they saw
 //! ([`process`], [`symbol`]) and hands it on as text or JSON Lines ([`output`]). One module a command: [`agent`], [`call`],

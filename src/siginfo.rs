@@ -43,7 +43,7 @@ const ALIASES: [(&str, u32); 4] = [("SIGIOT", 6), ("SIGPOLL", 29), ("SIGCLD", 17
 /// The first and the last real-time signal, as programs see them: glibc keeps 32 and 33 to itself.
 const REAL_TIME: std::ops::RangeInclusive<u32> = 34..=64;
 
-/// The signals whose default action is to dump core (signal(7)): what `faultline crash` watches unless told otherwise.
+/// The signals whose default action is to dump core (signal(7)): `faultline crash` watches them by default.
 pub const CORE_SIGNALS: [u32; 10] = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31];
 
 /// The numbers that the records' decoding asks for.
@@ -241,7 +241,7 @@ pub fn code_text(signal: u32, code: i32, trap_nr: Option<u64>) -> String {
     }
 }
 
-/// The word for a fault; None where no fault was: a process, a timer or the like sent the signal.
+/// The word for a fault; `None` means that there was no fault: a process, a timer or the like sent the signal.
 pub fn fault_type(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<&'static str> {
     if code <= 0 || !matches!(signal, SIGSEGV | SIGBUS | SIGILL | SIGFPE | SIGTRAP | SIGSYS) {
         return None;
@@ -261,7 +261,7 @@ fn kernel_fault(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<(&'stati
     }
 }
 
-/// What the text's first line calls the signal.
+/// The signal's name in the first line of the text.
 pub fn title(signal: u32) -> String {
     match signal {
         3 => "QUIT".to_owned(),

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Everything in bpf/ that depends on the architecture, for x86_64. Another one is one more file of this shape, named in arch.h;
- * what Rust knows of it is in src/arch.
+ * Everything in bpf/ that depends on the architecture, for x86_64. Another architecture is another file like this one, included by
+ * arch.h. The Rust half is src/arch.
  *
  * Sources: arch/x86/include/asm/{ptrace,processor,trap_pf,page_types}.h, System V ABI for AMD64 3.2.
  */
 #ifndef FL_ARCH_X86_64_H
 #define FL_ARCH_X86_64_H
 
-/* What a person and a debugger call them, in the order in which they are shown. */
+/* The registers by the names that a debugger uses, in the order in which they are shown. */
 struct fl_registers {
 	u64 rip, rsp, rbp, rax, rbx, rcx, rdx, rsi, rdi;
 	u64 r8, r9, r10, r11, r12, r13, r14, r15;
@@ -67,7 +67,7 @@ struct thread_info {
 };
 #define FL_TS_COMPAT 2 /* TS_COMPAT: in a system call by a 32-bit number */
 
-/* What each processor is at; where the kernel has no such struct, a variable __preempt_count. */
+/* The state of each processor; kernels without this struct have a variable __preempt_count. */
 struct pcpu_hot { /* v6.2 to v6.14 */
 	int preempt_count;
 };
@@ -79,7 +79,7 @@ struct fl_mm_context {
 
 #pragma clang attribute pop
 
-/* The numbers of system calls that memory is mapped by: arch/x86/entry/syscalls/syscall_64.tbl. */
+/* System calls that map memory: arch/x86/entry/syscalls/syscall_64.tbl. */
 #define FL_NR_MMAP          9
 #define FL_NR_MPROTECT      10
 #define FL_NR_MUNMAP        11
@@ -99,10 +99,10 @@ struct fl_mm_context {
 #define FL_IS_COMPAT_MAPPING(nr) \
 	((nr) == 90 || (nr) == 91 || (nr) == 125 || (nr) == 163 || (nr) == 192 || (nr) == 380 || (nr) == 397)
 
-/* What the result of a system call is until there is one: -ENOSYS, entry_SYSCALL_64(). */
+/* The result of a system call before it has one: -ENOSYS, entry_SYSCALL_64(). */
 #define FL_NO_RESULT (-38LL)
 
-/* What a debugger shows, from struct pt_regs or a signal frame: both have the kernel's names. */
+/* The registers from struct pt_regs or a signal frame: both use the kernel's names. */
 #define fl_copy_registers(to, from)           \
 	({                                    \
 		(to)->rip = (from)->ip;       \
@@ -132,7 +132,7 @@ static inline __attribute__((always_inline)) void fl_registers_from(struct fl_re
 	to->ss = from->ss;
 }
 
-/* struct sigcontext, where a signal frame has the registers: arch/x86/include/uapi/asm/sigcontext.h. */
+/* struct sigcontext, the registers in a signal frame: arch/x86/include/uapi/asm/sigcontext.h. */
 struct fl_signal_frame {
 	u64 r8, r9, r10, r11, r12, r13, r14, r15;
 	u64 di, si, bp, bx, dx, ax, cx, sp, ip, flags;
@@ -170,16 +170,16 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 #define fl_is_compat(r)           ((r)->cs != FL_USER_CS)
 
 /*
- * Did the thread enter the kernel by a system call? What enters by a trap or an interrupt has -1 here (idtentry_body in
- * arch/x86/entry/entry_64.S since v5.8, arch/x86/entry/entry_fred.c), and so has what rt_sigreturn(2) has restored.
+ * Did the thread enter the kernel by a system call? After a trap or an interrupt this is -1 (idtentry_body in
+ * arch/x86/entry/entry_64.S since v5.8, arch/x86/entry/entry_fred.c), and also after rt_sigreturn(2).
  */
 #define fl_is_syscall(regs)     ((s64)(regs)->orig_ax != -1)
 #define fl_syscall_number(regs) ((s32)(regs)->orig_ax)
 
-/* The instruction `syscall` leaves its successor's address in rcx; a call to be restarted has gone back to the instruction. */
+/* The instruction `syscall` leaves the address behind it in rcx; a call that is restarted has gone back to the instruction. */
 #define fl_may_follow_syscall(r) ((r)->rcx == (r)->rip || (r)->rcx == (r)->rip + 2)
 
-/* Where a return address lies that the CPU has pushed, or that Go's handler has, for a call at this stack pointer. */
+/* The address of the return address that the CPU, or Go's handler, has pushed for a call at this stack pointer. */
 #define fl_made_up_call(stack_pointer) ((stack_pointer) - sizeof(u64))
 
 /* The caller of a function that has pushed nothing yet: the return address is on top of the stack. 0: read. */
@@ -193,12 +193,12 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 		before == 0xcc || before == FL_TRAP_BREAKPOINT;                       \
 	})
 
-/* What the kernel remembers of the last trap of a task: struct thread_struct. */
+/* What the kernel keeps of the last trap of a task: struct thread_struct. */
 #define fl_last_trap_nr(task)      fl_read(task, thread.trap_nr)
 #define fl_last_error_code(task)   fl_read(task, thread.error_code)
 #define fl_last_trap_address(task) fl_read(task, thread.cr2)
 
-/* Where pt_regs lies on the kernel's stack, where no helper says so: at its top. */
+/* The address of pt_regs on the kernel's stack, for kernels without a helper: its top. */
 #define FL_PT_REGS_OFFSET       (FL_KERNEL_STACK_BYTES - sizeof(struct pt_regs))
 #define fl_is_user_regs(regs)   ((regs)->ss == FL_USER_DS)
 #define fl_regs_privilege(regs) ((regs)->cs) /* for fl_is_user_mode() */
@@ -222,7 +222,7 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 		(regs)->di, (regs)->si, (regs)->dx, (regs)->cx, (regs)->r8, (regs)->r9 \
 	}
 
-/* Those of a system call, out of one copy of the registers that they lie in. */
+/* The arguments of a system call, from one copy of the registers that hold them. */
 struct fl_call_regs {
 	u64 r10, r9, r8, ax, cx, dx, si, di;
 };

@@ -12,7 +12,7 @@
 #include "task.bpf.h"
 #include "trap.bpf.h"
 
-/* What the signal says of itself: code, address or sender. What the thread remembers of its last trap is judged later. */
+/* The signal's code, and its address or sender. The thread's last trap is judged later. */
 static __always_inline void fl_describe_signal(struct fl_crash *record, struct task_struct *task,
 					       struct kernel_siginfo *info)
 {
@@ -47,7 +47,7 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 }
 
 /*
- * Describes the memory around `address`: what holds it in `at`, and where nothing does, or a guard page, the neighbours in
+ * Describes the memory around `address`: the mapping that holds it in `at`; if there is none, or it is a guard page, its neighbours in
  * `under` and `over`.
  */
 static __always_inline void fl_describe_around(u64 mm, u64 address, struct fl_vma *at, struct fl_vma *under,
@@ -70,7 +70,7 @@ static __always_inline void fl_describe_around(u64 mm, u64 address, struct fl_vm
 		fl_describe_vma(over, above);
 }
 
-/* The memory around the fault, and where heap and stack are. */
+/* The memory around the fault, and the places of heap and stack. */
 __noinline int fl_describe_memory(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -89,7 +89,7 @@ __noinline int fl_describe_memory(u64 mm)
 	return 0;
 }
 
-/* The memory around the stack pointer. By itself: both would be too much for the stack of old verifiers. */
+/* The memory around the stack pointer. A function of its own, because old verifiers have too small a stack for both. */
 __noinline int fl_describe_stack(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -129,8 +129,8 @@ __noinline int fl_describe_exe(u64 mm)
 }
 
 /*
- * Begins the record with what groups are made of: the signal, the registers, the frames. `info`: struct kernel_siginfo, 0:
- * none. Global: what follows is then verified once, and not for each of the many ways through it.
+ * Begins the record with the parts that groups are made of: the signal, the registers, the frames. `info`: struct kernel_siginfo, 0:
+ * none. Global, so that the rest is verified once, and not for each of the many ways through it.
  */
 __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 {
@@ -164,7 +164,7 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 	return 0;
 }
 
-/* The instruction that the thread was at. What reaches into a page that isn't there is cut at its border. */
+/* The bytes of the instruction that the thread was at. If they reach into a page that isn't there, they are cut at its border. */
 static __always_inline void fl_add_code(struct fl_crash *record)
 {
 	u64 at = fl_instruction_pointer(&record->registers);

@@ -22,7 +22,7 @@ __noinline int fl_add_registers(void)
 
 	if (!record || fl_copy(&regs, sizeof(regs), fl_pt_regs()))
 		return -1;
-	/* Where we had to know the place, the segment registers prove that it is the right one. */
+	/* If the place was not given by a helper, the segment registers prove that it is the right one. */
 	if (!bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_task_pt_regs___fl) && !fl_is_user_regs(&regs))
 		return -1;
 	fl_registers_from(&record->registers, &regs);

@@ -1,7 +1,7 @@
 //! All that depends on the architecture in user space. The kernel half is `bpf/include/arch_*.h`.
 //!
-//! Another architecture is one more folder with the same names; nothing outside of this module names a register, a trap or a
-//! symbol's prefix of one.
+//! Another architecture is another folder with the same names. Nothing outside of this module names a register, a trap or a symbol's prefix
+//! of an architecture. docs/development.md lists the files.
 
 mod instruction;
 #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,5 @@
-//! Which of the recorded calls explains a crash: the newest one that has changed what the crash was about, if what it left is
-//! what the crash found.
+//! Finds the recorded call that explains a crash: the newest one that changed the memory, file or signal of the crash, if the crash found
+//! what that call left.
 
 use super::effect::{Effect, File, effects, up};
 use crate::diagnosis::{self, Kind};
@@ -14,7 +14,7 @@ const BUS_ADRERR: i32 = 2;
 /// No program maps memory below it (vm.mmap_min_addr): NULL and what is near it.
 const LEAST_ADDRESS: u64 = 65_536;
 
-/// What a crash was about.
+/// The subject of a crash.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// The process.
@@ -25,7 +25,7 @@ pub struct Subject {
     pub fault: Fault,
     /// The address that it was about. `None` means none.
     pub address: Option<u64>,
-    /// The end of the nearest mapping below it, where it is in none.
+    /// The end of the nearest mapping below it, if it is in none.
     pub below: Option<u64>,
     /// The file that is mapped there.
     pub mapped: Option<Mapped>,
@@ -44,7 +44,7 @@ pub enum Fault {
     NotAllowed(Access),
     /// The file has no such page.
     NoPage,
-    /// Something that no call that we know explains.
+    /// Something that no known call explains.
     Other,
 }
 
@@ -63,7 +63,7 @@ impl Subject {
     /// Of this signal.
     pub fn of(evidence: &Evidence) -> Self {
         let address = evidence.fault_address.filter(|&address| address >= LEAST_ADDRESS);
-        // Of a stack that has grown to its end no call is the cause, though one has mapped its guard page.
+        // No call is the cause of a stack that has grown to its end, although one has mapped its guard page.
         let is_overflow = diagnosis::diagnose(evidence).is_some_and(|found| found.kind == Kind::StackOverflow);
         let memory = &evidence.memory;
         let mapped = memory.at.as_ref().zip(address).and_then(|(region, address)| {
@@ -112,7 +112,7 @@ struct Link {
     explains: Option<bool>,
 }
 
-/// Says of each call what it has to do with the crash, and marks the one that explains it. In the order of time.
+/// Adds to each call what it has to do with the crash, and marks the one that explains it. Sorts them by time.
 pub fn relate(facts: &Subject, calls: &mut [Call]) {
     calls.sort_by_key(|call| (call.entered_ns, call.tid));
     let mut heap = None;
@@ -136,7 +136,7 @@ pub fn relate(facts: &Subject, calls: &mut [Call]) {
             link.relation.certain &= call.state == State::Returned || matches!(effect, Effect::Sent(..));
             if let Some(explains) = link.explains {
                 let change = Candidate { index, explains, certain: link.relation.certain };
-                // Of two that are one change the outer one counts, unless only the inner one is sure of the file.
+                // If two calls made one change, the outer one counts, unless only the inner one is sure of the file.
                 let is_one = newest.as_ref().is_some_and(|inner| is_inside(&calls[inner.index], call));
                 let is_surer = newest.as_ref().is_some_and(|inner| inner.certain && !change.certain);
                 if !(is_one && is_surer) {
@@ -147,7 +147,7 @@ pub fn relate(facts: &Subject, calls: &mut [Call]) {
         }
         calls[index].relation = relation;
     }
-    // What another program has done to memory that is gone.
+    // Calls of an earlier program concern memory that is gone.
     for index in forget {
         if calls[index].pid == facts.pid {
             calls[index].relation = None;
@@ -173,10 +173,10 @@ pub fn cause_of(calls: &[Call]) -> Option<Cause> {
     })
 }
 
-/// A call that has changed what the crash was about.
+/// A call that has changed the subject of the crash.
 struct Candidate {
     index: usize,
-    /// What it left is what the crash found.
+    /// The crash found what it left.
     explains: bool,
     certain: bool,
 }
@@ -260,12 +260,12 @@ impl Subject {
         match access {
             Access::Write => !bit(libc::PROT_WRITE),
             Access::Execute => !bit(libc::PROT_EXEC),
-            // Who may write or execute may read: x86 has no pages for one without the other.
+            // Memory that may be written or executed may be read: x86 has no pages for one without the other.
             Access::Read => !bit(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC),
         }
     }
 
-    /// Is it the file that is mapped at the address? Some(certain)
+    /// Is it the file that is mapped at the address? `Some(certain)` means that it is.
     fn is_mapped(&self, file: &File) -> Option<bool> {
         let mapped = self.mapped.as_ref()?;
         match (file, mapped.id) {
@@ -302,7 +302,7 @@ impl Subject {
     fn hole(&self, file: &File, shortens: bool) -> Option<Link> {
         let certain = self.is_mapped(file)?;
         let text = if shortens { "took a part out of the mapped file" } else { "punched a hole into the mapped file" };
-        // How long the file is since, it doesn't say.
+        // The call doesn't say how long the file is since.
         let relation = Relation { kind: Change::Punched, text: text.to_owned(), certain: certain && !shortens };
         let explains = (shortens && self.fault == Fault::NoPage).then_some(true);
         Some(Link { relation, explains })

@@ -1,4 +1,4 @@
-//! From what the kernel program recorded of a call to what a person can read.
+//! Makes a record that a person can read from the kernel program's record of a call.
 
 use anyhow::Result;
 
@@ -14,7 +14,7 @@ use crate::record::call::{Argument, Call, KernelFrame, State, Value};
 
 // bpf/include/abi/call.h
 const TEXT_BYTES: usize = 128;
-/// What stands for a call of a function that we never asked for: the kernel and we would have to disagree.
+/// In place of a call of a function that we never asked for, which can't happen unless the kernel and we disagree.
 const UNKNOWN: &str = "?";
 
 /// Whose call it is.
@@ -87,7 +87,7 @@ impl Decoder {
     /// One call.
     ///
     /// # Errors
-    /// Where it has no date: the clocks could not be read.
+    /// If it has no date: the clocks could not be read.
     pub fn call(&self, owner: &Owner, raw: &fl_call, kernel_stack: Option<Vec<KernelFrame>>) -> Result<Call> {
         let known = self.known.get(raw.function as usize);
         let side = known.and_then(|known| known.side.as_ref());

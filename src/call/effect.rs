@@ -1,4 +1,4 @@
-//! What a call has done to memory and files: by the names that system calls and the kernel's own functions give their arguments.
+//! Finds what a call did to memory and files, by the argument names of system calls and of the kernel's own functions.
 
 use crate::record::call::{Call, State};
 use crate::{errno, page};
@@ -26,7 +26,7 @@ impl Range {
 /// Which file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum File {
-    /// By what the kernel knows it by.
+    /// By inode and device.
     Inode {
         /// i_ino
         inode: u64,
@@ -37,7 +37,7 @@ pub enum File {
     Named(String),
 }
 
-/// What a call has done.
+/// The effect of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing is mapped there any more.
@@ -46,13 +46,13 @@ pub enum Effect {
     Moved(Range, u64),
     /// Something is mapped there, with these permissions (PROT_*).
     Mapped(Range, u64),
-    /// What is mapped there has these permissions.
+    /// The memory there has these permissions.
     Protected(Range, u64),
-    /// What was there is forgotten: it reads as zeros, or as the file has it.
+    /// The content is dropped: it reads as zeros, or as in the file.
     Discarded(Range),
     /// The heap ends there now.
     Heap(u64),
-    /// A segment of System V's that began there was detached.
+    /// A System V segment that began there was detached.
     Detached(u64),
     /// The file has this length.
     Cut(File, u64),
@@ -69,7 +69,7 @@ pub fn up(length: u64) -> u64 {
     page::round_up(length).unwrap_or(u64::MAX)
 }
 
-/// Of a call that has worked, or still runs. In the order in which they happen.
+/// The effects of a call that succeeded, or still runs, in the order in which they happen.
 pub fn effects(call: &Call) -> Vec<Effect> {
     let failed = call.raw_result.is_some_and(errno::is_error);
     if failed {
@@ -149,7 +149,7 @@ fn fallocated(file: File, mode: u64) -> Option<Vec<Effect>> {
     (shortens || mode & libc::FALLOC_FL_PUNCH_HOLE != 0).then(|| vec![Effect::Hole(file, shortens)])
 }
 
-/// The file whose fields have names that begin so.
+/// The file whose fields have names that begin with this.
 fn inode(call: &Call, begin: &str) -> Option<File> {
     let field = |name: &str| call.raw(&format!("{begin}.{name}"));
     Some(File::Inode { inode: field("i_ino")?, device: field("s_dev") })

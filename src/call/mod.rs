@@ -41,7 +41,7 @@ use crate::siginfo;
 use gather::Gatherer;
 use prepare::Prepared;
 
-/// What asks for the calls of a task, beside a crash.
+/// What shows the calls of a task, besides a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum On {
     /// The delivery of this signal.
@@ -55,7 +55,7 @@ pub enum On {
     },
 }
 
-/// What a user asked for.
+/// The options.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which crashes are reported, and how; which tasks are watched; where records go; the command.
@@ -70,9 +70,9 @@ pub struct Options {
     pub tasks: u32,
     /// Keep the kernel's stack of each call.
     pub kernel_stacks: bool,
-    /// What else asks for calls.
+    /// What else shows calls.
     pub triggers: Vec<On>,
-    /// Tell calls as they end, at most so many a second of each processor.
+    /// Report calls when they end, at most so many a second of each processor.
     pub live: Option<u32>,
     /// How to attach.
     pub attach: Attach,
@@ -123,7 +123,7 @@ struct Reading<'run> {
     gatherer: Gatherer<'run>,
     writer: Writer,
     recorder: &'run Recorder,
-    /// What was asked for and what became of it, and whether it is a record.
+    /// The report, and whether it is a record.
     report: (Report, bool),
     /// Readable when one of the two rings is.
     both: Epoll,
@@ -185,7 +185,7 @@ impl Reader for Reading<'_> {
         Ok(taken)
     }
 
-    /// What full rings may hold, and no more: others may go on crashing and calling.
+    /// As many samples as full rings may hold, and no more: others may go on crashing and calling.
     fn finish(&mut self) -> Result<End> {
         let mark = self.collector.ring().mark();
         while !self.collector.ring().is_past(mark) && self.take_crashes()? != 0 {}

@@ -1,4 +1,4 @@
-//! From the probe's maps to records and summaries: the reader's side, whoever writes them.
+//! Reads the probe's maps and makes records and summaries.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -27,7 +27,7 @@ pub struct Collector<'run> {
     stacks: Stacks,
     ledger: Ledger,
     handled: bool,
-    /// The groups of the last look.
+    /// The groups of the last read.
     seen: RefCell<Option<Groups>>,
     /// Losses of user space's own, since the start.
     own_losses: Losses,
@@ -37,7 +37,7 @@ impl<'run> Collector<'run> {
     /// Begins to read `probe`.
     ///
     /// # Errors
-    /// Where the ring can't be mapped.
+    /// If the ring can't be mapped.
     pub fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
         let ring = probe.ring()?;
         let ledger = Ledger::new(boottime_ns()?)?;
@@ -55,8 +55,7 @@ impl<'run> Collector<'run> {
         })
     }
 
-    /// Takes one batch of the samples that are there; returns how many. Each is a record, but for those that only name
-    /// their group.
+    /// Takes one batch of the samples that are there; returns how many. Each is a record, except those that only name their group.
     ///
     /// # Errors
     /// What `write` says, and where the ring can't be read.
@@ -119,18 +118,18 @@ impl<'run> Collector<'run> {
         self.own_losses.add(reason, count);
     }
 
-    /// What has been counted since the start, here and in the kernel.
+    /// The counters since the start, here and in the kernel.
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let counters = self.probe.counters()?;
         Ok(Counters { losses: counters.losses.plus(&self.own_losses), ..counters })
     }
 
-    /// All groups. They are read anew only where the counters say that something came: an idle agent has nothing to do.
+    /// All groups. They are read again only if the counters show that something was counted: an idle agent has nothing to do.
     fn groups(&self, counters: &Counters) -> Result<Groups> {
-        // A group is counted before the counters are, so equal sums mean that nothing is missing.
+        // A group is counted before the counters, so that equal sums mean that nothing is missing.
         if let Some(groups) = self.seen.borrow().as_ref().filter(|groups| groups.total() == counters.matched) {
             return Ok(groups.clone());
         }
@@ -142,7 +141,7 @@ impl<'run> Collector<'run> {
     /// All numbers of a look since the start, for metrics.
     ///
     /// # Errors
-    /// Where a clock can't be read.
+    /// If a clock can't be read.
     pub fn totals(&self, look: &Look) -> Result<Totals> {
         let groups = &look.groups;
         let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();
@@ -160,7 +159,7 @@ impl<'run> Collector<'run> {
     /// Was anything lost that counts for `--strict`?
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn lost_any(&self) -> Result<bool> {
         Ok(self.counters()?.losses.with(GROUP_TABLE_FULL, self.probe.groups()?.other).lost_any())
     }

@@ -27,15 +27,15 @@ pub struct Decoder {
     files: Files,
     namer: Namer,
     unwinder: Unwinder,
-    /// What they say before they abort.
+    /// Their messages before an abort.
     libcs: Libcs,
 }
 
-/// What is known of a sample before its record is made.
+/// The facts of a sample before its record is made.
 pub struct Gathered {
     /// When it was taken.
     pub(super) timestamp: Timestamp,
-    /// What a diagnosis is made from.
+    /// The evidence for the diagnosis.
     pub evidence: Evidence,
     pub(super) sender: Option<Sender>,
     pub(super) exe: Option<File>,
@@ -44,7 +44,7 @@ pub struct Gathered {
     pub(super) stack_complete: bool,
     pub(super) stack_omitted: Option<Omitted>,
     pub(super) unwinder: &'static str,
-    /// What names its group, where that was asked for.
+    /// The description of its group, if that was asked for.
     pub(super) identity: Option<Identity>,
 }
 
@@ -60,9 +60,9 @@ struct Walk {
 
 /// The files of the sample.
 struct Known {
-    /// What is known of each. The build id is from the process's memory, else from the very file.
+    /// The name and build id of each. The build id is from the process's memory, else from the file that ran.
     files: Vec<File>,
-    /// Each file itself, if it is still to be found.
+    /// Each file itself, if it can still be found.
     found: Vec<Option<Found>>,
 }
 
@@ -99,18 +99,18 @@ impl Decoder {
         }
     }
 
-    /// Files whose messages the kernel program can read from now on, and where in them it must look.
+    /// Files whose messages the kernel program can read from now on, with the address in them.
     pub fn take_libcs(&mut self) -> Vec<(fl_libc, u64)> {
         self.libcs.take_news()
     }
 
-    /// What is known of one sample. `identify`: with what names its group, too.
+    /// The facts of one sample. `identify`: with the description of its group.
     ///
     /// # Errors
-    /// Where the sample has no date: the clocks could not be read.
+    /// If the sample has no date: the clocks could not be read.
     pub fn gather(&mut self, raw: &fl_crash, stack: &StackCopy, identify: bool) -> Result<Gathered> {
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
-        // First, because it looks for a living process, and symbols take their time.
+        // First, because it looks for a living process, and symbols take long.
         let sender = record::sender(raw);
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
         let (files, found) = files.map(|(file, number)| self.identify(raw, file, number, timestamp)).unzip();
@@ -124,7 +124,7 @@ impl Decoder {
         let stack_omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
         frames.extend(self.frames(raw, &known, outer));
         let identity = identify.then(|| {
-            // Symbols take their time: not twice.
+            // Not twice, because symbols take long.
             let innermost = match depth >= signature::FRAMES {
                 true => innermost(&frames, signature::FRAMES),
                 false => self.frames(raw, &known, &by_frame_pointer(raw, signature::FRAMES)),
@@ -197,7 +197,7 @@ impl Decoder {
         self.libcs.message(raw, file, known.file(number)?.build_id.as_deref(), known.found(number))
     }
 
-    /// What the signature is made of: the innermost frames, whatever the options show.
+    /// The innermost frames, of which the signature is made, whatever the options show.
     fn places(&self, raw: &fl_crash, known: &Known) -> Vec<Place> {
         raw.frames()
             .iter()
@@ -218,7 +218,7 @@ impl Decoder {
             .collect()
     }
 
-    /// The stack: by call frame information where a copy of it came, unless frame pointers lead further.
+    /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further.
     fn walk(&mut self, raw: &fl_crash, stack: &StackCopy, known: &Known, depth: usize) -> Walk {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let kernels = Walk {
@@ -306,7 +306,7 @@ fn by_frame_pointer(raw: &fl_crash, depth: usize) -> Vec<unwind::Frame> {
     frames.map(|(index, &address)| unwind::Frame { address, is_return_address: index > 0 }).collect()
 }
 
-/// The frames of the `count` innermost addresses: each one's inlined functions stand before it.
+/// The frames of the `count` innermost addresses, each with its inlined functions before it.
 fn innermost(frames: &[evidence::Frame], count: usize) -> Vec<evidence::Frame> {
     let is_whole = |frame: &evidence::Frame| frame.function.as_ref().is_none_or(|function| !function.inlined);
     let end = frames.iter().enumerate().filter(|(_, frame)| is_whole(frame)).map(|(index, _)| index + 1).nth(count - 1);

@@ -1,4 +1,5 @@
-//! Between two looks at the kernel's groups: what was new, and who each group is. Nothing here asks the kernel or the files.
+//! Keeps account between two reads of the kernel's groups: what was new, and the description of each group. Nothing here asks the kernel
+//! or the files.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +16,7 @@ use crate::record::crash::{Disposition, Frame};
 use crate::record::summary::{self, Deliveries, Summary};
 use crate::siginfo::{code_name, signal_name};
 
-/// What a sample tells of its group, once: about 3 KiB, and there are no more of them than groups.
+/// The description of a group from its first sample: about 3 KiB, and there are no more of them than groups.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// As in the crash record.
@@ -28,7 +29,7 @@ pub struct Identity {
     pub frames: Vec<Frame>,
 }
 
-/// One look at the kernel's numbers.
+/// One read of the kernel's counters.
 #[derive(Clone, Debug)]
 pub struct Look {
     /// All groups since the start.
@@ -48,7 +49,7 @@ impl Look {
     }
 }
 
-/// What was told last, and what is known.
+/// What was reported last, and the descriptions.
 pub struct Ledger {
     host: String,
     kernel: String,
@@ -59,7 +60,7 @@ pub struct Ledger {
     told: Told,
 }
 
-/// The numbers up to which everything has been told.
+/// The counts up to which everything was reported.
 #[derive(Clone, Debug, Default)]
 struct Told {
     counts: HashMap<u32, Vec<u64>>,
@@ -83,7 +84,7 @@ impl Ledger {
     /// A ledger that begins now, at `boottime_ns`.
     ///
     /// # Errors
-    /// Where the clocks can't be read.
+    /// If the clocks can't be read.
     pub fn new(boottime_ns: u64) -> Result<Self> {
         Ok(Self {
             host: host::name(),
@@ -95,12 +96,12 @@ impl Ledger {
         })
     }
 
-    /// Is this group known by a sample?
+    /// Does this group have a description from a sample?
     pub fn knows(&self, group: u32) -> bool {
         self.known.contains_key(&group)
     }
 
-    /// Who a group is, from its first sample.
+    /// Describes a group from its first sample.
     pub fn learn(&mut self, group: u32, identity: Identity) {
         self.known.entry(group).or_insert(identity);
     }
@@ -109,7 +110,7 @@ impl Ledger {
     /// group's exemplar, for those without a sample.
     ///
     /// # Errors
-    /// Where the clocks can't be read.
+    /// If the clocks can't be read.
     pub fn summarize(&self, look: &Look, stack: impl Fn(i32) -> Result<Vec<StackFrame>>) -> Result<Summary> {
         let mut groups = Vec::new();
         for group in &look.groups.named {
@@ -139,7 +140,7 @@ impl Ledger {
             boot_id: self.boot_id.clone(),
             last: look.last,
             groups,
-            // Not the kernel's counter, which has moved on while the groups were read: the same look's sum.
+            // The sum of the same read, not the kernel's counter, which has moved on while the groups were read.
             deliveries: Deliveries {
                 matched: counted + losses.get(GROUP_TABLE_FULL),
                 filtered: look.counters.filtered - self.told.filtered,
@@ -171,7 +172,7 @@ impl Ledger {
         }
     }
 
-    /// What was summarized from `look` has been told: the next summary begins there.
+    /// The summary of `look` was reported: the next summary begins there.
     pub fn commit(&mut self, look: &Look) {
         self.told = Told::of(look);
     }
@@ -216,12 +217,12 @@ impl Ledger {
     }
 }
 
-/// The code's name, `other` where it is only a number.
+/// The code's name; `other` if it is only a number.
 fn named(code: String) -> String {
     if code.starts_with(|c: char| c.is_ascii_uppercase()) { code } else { "other".to_owned() }
 }
 
-/// The identity of a group that has no sample: the frames by build id and offset. None: no such frame.
+/// The identity of a group that has no sample: the frames by build id and offset. `None` means that there is no such frame.
 fn from_stack(
     signal: &str,
     code: Option<&str>,
@@ -229,7 +230,7 @@ fn from_stack(
     place_counts: bool,
     stack: &[StackFrame],
 ) -> Option<Identity> {
-    // A sample would name the executable in some other way: better no signature than a second one.
+    // A sample would name the executable in another way: no signature is better than a second one.
     let executable = Some(executable?);
     if stack.is_empty() && place_counts {
         return None;

@@ -28,7 +28,7 @@ use crate::probe::{Attach, Counters};
 use crate::session::{self, Announcement, End, Reader};
 use crate::siginfo;
 
-/// What a user asked for.
+/// The options.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which tasks, where records go, and the rest of what all commands share.
@@ -104,7 +104,7 @@ struct Reading<'run> {
 
 impl Reading<'_> {
     fn summarize(&mut self, last: bool) -> Result<()> {
-        // What names the groups first.
+        // First the samples that name the groups.
         self.drain()?;
         self.writer.report(&mut self.collector, last)
     }
@@ -130,7 +130,7 @@ impl Reader for Reading<'_> {
         self.summarize(false)
     }
 
-    /// What a full ring may hold, and no more: others may go on crashing. Then the groups.
+    /// As many samples as a full ring may hold, and no more: others may go on crashing. Then the groups.
     fn finish(&mut self) -> Result<End> {
         self.collector.take_last(|record| self.writer.write(&record))?;
         self.writer.flush()?;
@@ -158,7 +158,7 @@ pub fn subject(options: &Options) -> String {
     format!("{who} for {what}")
 }
 
-/// The counters in one line: what came, what became of it, what was lost and why.
+/// The counters in one line: what was seen, what became of it, and the losses by reason.
 fn tally(counters: &Counters) -> String {
     format!(
         "{} signals matched ({} fatal, {} caught, {} handled, {} ignored), {} filtered out in the kernel; {} records; lost: {}",

@@ -42,7 +42,7 @@ fn cause(facts: &Evidence) -> Option<Diagnosis> {
     panic(&trace).or_else(|| cplusplus(&trace)).or_else(|| message(facts)).or_else(|| alone(&trace))
 }
 
-/// Where the frames have no names, what libc says has.
+/// If the frames have no names: from the message of libc.
 fn message(facts: &Evidence) -> Option<Diagnosis> {
     match glibc::said(facts.abort_message.as_deref()?)? {
         glibc::Said::HeapDamaged => certain(
@@ -77,7 +77,7 @@ fn heap(trace: &Trace) -> Option<Diagnosis> {
     if let Some(frame) = trace.find(glibc::is_malloc_check) {
         return certain(Kind::HeapCorruption, text(trace.name(frame + 1)));
     }
-    // The frames between have no names in a stripped libc: what calls abort() from free() is malloc's own check.
+    // In a stripped libc the frames between have no names: abort() below free() is a check of malloc.
     let raised = trace.find(runtime::is_abort).or_else(|| trace.find(runtime::is_assertion))?;
     let is_passed = |name: &str| runtime::is_abort(name) || runtime::is_assertion(name);
     let next = (raised..trace.names.len()).find_map(|frame| trace.name(frame).filter(|name| !is_passed(name)))?;

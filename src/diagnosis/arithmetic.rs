@@ -1,4 +1,4 @@
-//! SIGFPE. The kernel says FPE_INTDIV of both a division by zero and a quotient that doesn't fit: the operands tell.
+//! SIGFPE. FPE_INTDIV means a division by zero or a quotient that doesn't fit: the operands decide.
 
 use super::instruction::decoded;
 use super::words::hex;

@@ -1,6 +1,5 @@
-//! Signals to start a test from. A test says what is in the processor, in siginfo and in the memory of a process; what the
-//! kernel program sends of that is decided here once, as bpf/crash.bpf.c decides it, so that no test can begin where production
-//! never is.
+//! Signals from which tests start. A test says what is in the processor, in siginfo and in the memory of a process. What the kernel program
+//! sends of it is decided here, as bpf/crash.bpf.c decides it, so that no test starts from a state that production never reaches.
 
 use super::{Confidence, Diagnosis, Kind, diagnose};
 use crate::arch::Registers;
@@ -67,7 +66,7 @@ pub(super) struct Case {
 pub(super) enum Entry {
     /// By a trap or an interrupt.
     Trap,
-    /// By a system call, where its registers say so.
+    /// By a system call, if the registers say so.
     Call,
 }
 
@@ -167,7 +166,7 @@ impl Case {
         diagnose(&self.evidence())
     }
 
-    /// What is made of it in user space.
+    /// The evidence that user space makes of it.
     pub(super) fn evidence(&self) -> Evidence {
         let (raw, files) = self.sample();
         let function = |name: &String| {
@@ -361,7 +360,7 @@ fn around(regions: &[(Region, fl_vma)], address: u64) -> [fl_vma; 3] {
         Some((region, vma)) if region.permissions.read || region.permissions.write || region.permissions.execute => {
             return [*vma, fl_vma::default(), fl_vma::default()];
         }
-        // Of a mapping that nobody may access only what touches it is a neighbour.
+        // A mapping without permissions has only neighbours that touch it.
         Some((region, vma)) => {
             let touching = |is: &dyn Fn(&Region) -> bool| {
                 regions.iter().find(|(other, _)| is(other)).map_or_else(fl_vma::default, |(_, vma)| *vma)

@@ -37,7 +37,7 @@ fn fetch(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
     let registers = facts.registers.as_ref()?;
     let memory = &facts.memory;
     if arch::instruction_pointer(registers) != address {
-        // The rest of an instruction lies behind a page's end; where it began is no wild place.
+        // The rest of the instruction lies behind the end of a page; its beginning is no wild address.
         return None;
     }
     if address < null::NEAR && memory.at.is_none() {
@@ -137,7 +137,7 @@ fn guard_page(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
         (_, Some((before, above))) => (before, above, "before the start"),
         (None, None) => return None,
     };
-    // Of the smallest guard this is the nearer half: a neighbour that isn't known is not nearer.
+    // It is the nearer half of the smallest guard, so that a neighbour that isn't known is not nearer.
     if distance > page::size() / 2 || !is_buffer(beside) {
         return None;
     }
@@ -217,7 +217,7 @@ mod tests {
             text(&case),
             "writes to read-only memory (/bin/x, r--p): constants and string literals lie there (rdi is 0x100040)"
         );
-        // mov qword [rdi], 1: the processor tells the first byte, or the first one behind a page's end.
+        // mov qword [rdi], 1: the processor reports the first byte, or the first one behind a page's end.
         case.code = vec![0x48, 0xc7, 0x07, 1, 0, 0, 0];
         case = case.at(0x10_0044);
         assert!(!text(&case).contains("rdi"));

@@ -1,4 +1,4 @@
-//! Stacks that have no room left.
+//! Stacks without room.
 //!
 //! The proof is always two facts that agree: an address just outside of a stack, and a stack pointer that leads there.
 
@@ -78,9 +78,9 @@ fn in_guard(facts: &Evidence, guard: &Region, address: u64, sp: u64) -> Option<D
     let text = || sentence(facts, "it has reached its guard page");
     match guard.holds(sp) || sp >= guard.end {
         true if is_known => certain(Kind::StackOverflow, text()),
-        // What lies above is unknown, but the stack pointer is in memory that nobody may access.
+        // The mapping above is unknown, but the stack pointer is in memory without permissions.
         true if guard.holds(sp) => likely(Kind::StackOverflow, text()),
-        // A frame that is larger than the guard. In a mapping below it the stack pointer may be at home.
+        // A frame that is larger than the guard. In a mapping below it the stack pointer may be valid.
         false if is_known && facts.stack.is_hole() => likely(Kind::StackOverflow, text()),
         _ => None,
     }
@@ -147,7 +147,7 @@ fn sentence(facts: &Evidence, why: &str) -> String {
 fn recursion(facts: &Evidence) -> String {
     let names = || (0..facts.frames.len()).filter_map(|frame| facts.function(frame));
     let often = names().map(|name| (names().filter(|other| *other == name).count(), name));
-    // Of functions that call each other the innermost one is named.
+    // If functions call each other, the innermost one is named.
     match often.fold((0, ""), |most, next| if next.0 > most.0 { next } else { most }) {
         (count, name) if count >= RECURSION => format!("; {name} is in the stack trace {count} times"),
         _ => String::new(),

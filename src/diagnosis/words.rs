@@ -19,7 +19,7 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// What a mapping is, and its permissions.
+/// A mapping's kind and permissions.
 pub(super) fn region(region: &Region) -> String {
     let what = match &region.backing {
         Backing::Anonymous => "anonymous memory".to_owned(),
@@ -32,7 +32,7 @@ pub(super) fn region(region: &Region) -> String {
     format!("{what}, {}", region.permissions)
 }
 
-/// What the access was to do, as a sentence begins.
+/// The kind of access, as the beginning of a sentence.
 pub(super) fn verb(evidence: &Evidence) -> &'static str {
     match evidence.access() {
         Access::Read => "reads",

@@ -13,13 +13,13 @@ pub struct File {
     pub path: Option<String>,
     /// It was unlinked (a memfd always is).
     pub is_deleted: bool,
-    /// Which one it is. `None` means that the sample had no room for it.
+    /// Its identity. `None` means that the sample had no room for it.
     pub id: Option<FileId>,
-    /// Hexadecimal. `None` means that it has none, or that it was not to be found.
+    /// The build id in hexadecimal. `None` means that it has none, or that it was not found.
     pub build_id: Option<String>,
 }
 
-/// What the kernel knows a file by.
+/// The kernel's identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     /// i_ino
@@ -62,7 +62,7 @@ impl File {
         Self { path: Some(path.unwrap_or(name).to_owned()), is_deleted: path.is_some(), ..Self::default() }
     }
 
-    /// The path, with ` (deleted)` behind it where it was unlinked.
+    /// The path, with ` (deleted)` behind it if the file was unlinked.
     pub fn name(&self) -> Option<String> {
         self.path.as_ref().map(|path| format!("{path}{}", if self.is_deleted { DELETED } else { "" }))
     }

@@ -1,5 +1,5 @@
-//! What is known of one delivered signal: what the kernel sent and what files say, in numbers, enums and names. Nothing here
-//! judges, and nothing is made to be shown.
+//! The evidence of one delivered signal: what the kernel sent and what files say, in numbers, enums and names. Nothing here judges, and
+//! nothing is made for display.
 
 mod file;
 mod function;

@@ -1,4 +1,4 @@
-//! What lies in an address space: mappings, and the files behind them.
+//! The contents of an address space: mappings and their files.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use procfs::process::{MMPermissions, MMapPath, MemoryMap};
 use super::file::{DELETED, File, FileId};
 use crate::probe::abi::{fl_crash, fl_permission, fl_vma};
 
-/// What lies at an address and beside it. All `None` means that it was not looked up, or could not be.
+/// The mappings at an address and next to it. All `None` means that they were not looked up, or could not be.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// The mapping that holds the address.
@@ -32,15 +32,15 @@ pub struct Region {
     pub start: u64,
     /// First address after it.
     pub end: u64,
-    /// What may be done there.
+    /// Its permissions.
     pub permissions: Permissions,
-    /// Of `start` in the file, bytes; 0 where there is none.
+    /// The offset of `start` in the file, bytes; 0 if there is no file.
     pub file_offset: u64,
-    /// What is behind it.
+    /// What it maps.
     pub backing: Backing,
 }
 
-/// What may be done with a mapping. Shown as in /proc/PID/maps.
+/// The permissions of a mapping, shown as in /proc/PID/maps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {
     /// `r`
@@ -53,7 +53,7 @@ pub struct Permissions {
     pub shared: bool,
 }
 
-/// What a mapping is of.
+/// What a mapping maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backing {
     /// Memory without a name.
@@ -119,7 +119,7 @@ impl Region {
         (self.start..self.end).contains(&address)
     }
 
-    /// Anonymous memory that nobody may access: a guard, or a reservation.
+    /// Anonymous memory without permissions: a guard, or a reservation.
     pub fn is_guard(&self) -> bool {
         let Permissions { read, write, execute, .. } = self.permissions;
         !read && !write && !execute && self.backing == Backing::Anonymous
@@ -133,7 +133,7 @@ impl Region {
         }
     }
 
-    /// What /proc/PID/maps shows as the last field. `None` means anonymous memory, or that the file's path isn't known.
+    /// The last field of its line in /proc/PID/maps. `None` means anonymous memory, or that the file's path isn't known.
     pub fn name(&self) -> Option<String> {
         match &self.backing {
             Backing::File(file) => file.name(),

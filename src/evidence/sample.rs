@@ -1,4 +1,4 @@
-//! From what the kernel program sent to evidence.
+//! Makes evidence of the kernel program's sample.
 
 use super::{Evidence, File, Frame, Region, Sender, Surroundings, SystemCall, Thread, Trap};
 use crate::arch::{self, Registers};
@@ -49,7 +49,7 @@ impl Evidence {
     }
 }
 
-/// As the kernel program has judged it.
+/// As the kernel program judged it.
 fn trap(raw: &fl_crash) -> Trap {
     let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
     match (has(fl_crash_flag::FL_HAS_TRAP), has(fl_crash_flag::FL_NO_TRAP)) {

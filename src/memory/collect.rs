@@ -1,4 +1,4 @@
-//! From the probe's ring to records and pages: the reader's side, whoever takes them.
+//! Reads the probe's ring and makes records and pages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,13 +23,13 @@ use crate::probe::memory::{Counters, Probe};
 /// How many samples are taken at once: 2 MiB of pages.
 pub(super) const BATCH: usize = 512;
 
-/// Pages that wait for the record that names them. More than one call can have: such a record was lost.
+/// How many pages wait for the record that names them. If there are more than one call can have, the record was lost.
 const WAITING_MAX: usize = 16_384;
 
-/// How much of volatile memory is looked at on one tick: 16 MiB.
+/// How much volatile memory is read on one tick: 16 MiB.
 const TICK_BYTES: u64 = 16 << 20;
 
-/// How often all mappings are held against what was seen.
+/// How often all mappings are compared with the calls that were seen.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What comes out.
@@ -37,18 +37,18 @@ const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
 pub enum Item {
     /// A call.
     Mapping(Box<Mapping>),
-    /// A page. Those that a call has made executable come before it.
+    /// A page. The pages that a call made executable come before the call.
     Page(Box<Page>),
-    /// Not executable itself, and no news: the ELF header of what is.
+    /// The ELF header of executable memory. It is not executable itself, and not reported.
     Header(Box<Page>),
 }
 
-/// What user space itself could not do, counted.
+/// Counts what user space itself could not do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Own {
     /// Executable mappings that no call explained.
     pub mappings_unseen: u64,
-    /// Pages that were gone with their process.
+    /// Pages that had gone with their process.
     pub pages_gone: u64,
     /// Pages beyond `--max-bytes`.
     pub pages_left_out: u64,
@@ -85,7 +85,7 @@ impl<'run> Collector<'run> {
     /// Begins to read `probe`.
     ///
     /// # Errors
-    /// Where the ring can't be mapped.
+    /// If the ring can't be mapped.
     pub fn new(probe: &'run Probe, limits: Limits) -> Result<Self> {
         let ring = probe.ring()?;
         Ok(Self {
@@ -105,7 +105,7 @@ impl<'run> Collector<'run> {
     /// Begins with a process that was there before us: all of its executable memory.
     ///
     /// # Errors
-    /// Where it is gone or may not be traced, and what `emit` says.
+    /// If it is gone or may not be traced, and what `emit` says.
     pub fn attach(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
         let mut space = Space::new(pid);
         let regions = regions(pid).with_context(|| format!("failed to read the mappings of PID {pid}"))?;
@@ -179,7 +179,7 @@ impl<'run> Collector<'run> {
         Ok(())
     }
 
-    /// Tells the pages whose record was lost without it.
+    /// Reports the pages whose record was lost, without it.
     fn give_up_waiting(&mut self, emit: Emit<'_>) -> Result<()> {
         self.waiting_count = 0;
         for page in std::mem::take(&mut self.waiting).into_values().flatten() {
@@ -300,7 +300,7 @@ impl<'run> Collector<'run> {
         }
     }
 
-    /// A page is executed that the process had no access to before.
+    /// The process executes a page that it had no access to before.
     fn fetch(&mut self, fault: &fl_exec_fault, emit: Emit<'_>) -> Result<()> {
         let Some(space) = self.spaces.get_mut(&fault.pid).filter(|space| space.is_volatile) else { return Ok(()) };
         if !self.limits.pages {
@@ -336,7 +336,7 @@ impl<'run> Collector<'run> {
         if self.limits.pages && self.spaces.values().any(|space| space.is_volatile) { interval } else { AUDIT_INTERVAL }
     }
 
-    /// Looks again at memory that can change by itself, and now and then for mappings that no call explains.
+    /// Reads memory that can change by itself again, and now and then looks for mappings that no call explains.
     ///
     /// # Errors
     /// What `emit` says, and where the ring can't be read.
@@ -348,7 +348,7 @@ impl<'run> Collector<'run> {
         self.look(is_audit, emit)
     }
 
-    /// The last look: at everything.
+    /// Reads everything for the last time.
     ///
     /// # Errors
     /// As [`Collector::tick`].
@@ -359,7 +359,7 @@ impl<'run> Collector<'run> {
     }
 
     fn look(&mut self, is_audit: bool, emit: Emit<'_>) -> Result<()> {
-        // What is on its way explains mappings that are there already.
+        // Samples in the ring explain mappings that are there already.
         self.take_all(emit)?;
         let pids: Vec<u32> =
             self.spaces.iter().filter(|(_, space)| is_audit || space.is_volatile).map(|(pid, _)| *pid).collect();
@@ -380,7 +380,7 @@ impl<'run> Collector<'run> {
         self.watch_changes()
     }
 
-    /// Holds a process's mappings against what was seen.
+    /// Compares a process's mappings with the calls that were seen.
     fn audit(&mut self, pid: u32, found: &[Region], emit: Emit<'_>) -> Result<()> {
         let unexplained = |space: &Space| -> Vec<Region> {
             let code = found.iter().filter(|region| region.permissions.execute);
@@ -439,10 +439,10 @@ impl<'run> Collector<'run> {
         !pids.is_empty() && pids.iter().all(|pid| self.ended.contains(pid))
     }
 
-    /// What has been counted since the start, here and in the kernel.
+    /// The counters since the start, here and in the kernel.
     ///
     /// # Errors
-    /// Where a map can't be read.
+    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = self.probe.counters()?;
         counters.losses.add("mappings_unseen", self.own.mappings_unseen);
@@ -476,10 +476,10 @@ fn range(mapping: &fl_mapping) -> (u64, u64) {
     (mapping.address, mapping.address.checked_add(mapping.length).unwrap_or(mapping.address))
 }
 
-/// Up to where the kernel program has looked for pages of a record's range.
+/// The address up to which the kernel program has looked for pages of a record's range.
 fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
     const PAGES_MAX: u64 = fl_own_limit::FL_LIMIT_PAGES.0 as u64;
-    // Of what has just been mapped it has looked at all if it looked at the first page.
+    // If it looked at the first page of a new mapping, it has looked at all of it.
     let is_fresh = mapping.call == fl_call::FL_CALL_MMAP && mapping.pages == 0;
     if is_fresh { end } else { end.min(start.saturating_add(PAGES_MAX * page::size())) }
 }
@@ -497,7 +497,7 @@ fn region_of(mapping: &fl_mapping) -> Region {
     let file_offset = if file.is_some() { vma.file_offset } else { 0 };
     let backing = match file {
         Some(file) => Backing::File(file),
-        // What a new program has that is executable and of no file is the kernel's own.
+        // Executable memory of a new program that belongs to no file is the kernel's own.
         None if mapping.call == fl_call::FL_CALL_EXEC && !permissions.write => Backing::Vdso,
         None => Backing::Anonymous,
     };

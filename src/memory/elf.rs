@@ -1,7 +1,7 @@
-//! `--elf`: an ELF file out of memory, where headers are there, so that objdump and gdb can open what was unpacked.
+//! `--elf`: rebuilds an ELF file from memory, if its headers are there, so that objdump and gdb can open an unpacked program.
 //!
-//! The file is laid out as the program headers say, with what is in memory now: data is as the program has left it. Section
-//! headers are never in memory, so each segment becomes a section, and the dynamic symbols keep theirs.
+//! The file is laid out by the program headers, with the present content of memory: data is as the program left it. Section headers are
+//! never in memory, so that each segment becomes a section, and the dynamic symbols keep theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,7 +27,7 @@ use crate::page;
 /// Program headers of one file that are looked at.
 const SEGMENTS_MAX: usize = 64;
 
-/// How often a process is looked at right when memory has become executable: it may be gone on the next tick.
+/// How often a process is read at once when memory becomes executable, because it may be gone on the next tick.
 const AT_ONCE_MAX: u32 = 64;
 
 /// The most that is kept of pages whose process may be gone, bytes.
@@ -40,7 +40,7 @@ pub(super) struct Modules {
     due: BTreeSet<u32>,
     /// How often each was looked at.
     looks: BTreeMap<u32, u32>,
-    /// Pages that the kernel program has read: what there is of a process that is gone.
+    /// Pages that the kernel program has read: all that is left of a process that is gone.
     kept: BTreeMap<(u32, u64), Arc<[u8]>>,
     /// The SHA-256 of what was written, by process and address.
     written: BTreeMap<(u32, u64), [u8; 32]>,
@@ -60,14 +60,14 @@ impl Modules {
     /// A page has been read: it may be a part of a module.
     pub fn keep(&mut self, page: &Page) {
         if self.kept.len() as u64 * page::size() >= KEPT_MAX {
-            // The process that was first, as a whole.
+            // All pages of the process that was first.
             let first = self.kept.keys().next().map_or(0, |(pid, _)| *pid);
             self.kept.retain(|(pid, _), _| *pid != first);
         }
         self.kept.insert((page.pid, page.address), page.bytes.clone());
     }
 
-    /// A call has been seen: looks at once where it has made anonymous memory executable.
+    /// A call was seen: reads the process at once if the call made anonymous memory executable.
     pub fn see(&mut self, mapping: &Mapping, folder: &Path) {
         if !mapping.permissions.as_deref().is_some_and(|permissions| permissions.contains('x')) {
             return;
@@ -88,7 +88,7 @@ impl Modules {
     }
 
     fn rebuild_process(&mut self, pid: u32, folder: &Path) {
-        // It may be gone by now: then from what was kept of it.
+        // It may be gone: then from the pages that were kept of it.
         let memory = Memory::open(pid).ok();
         let regions = regions(pid).ok().filter(|regions| !regions.is_empty()).unwrap_or_else(|| self.kept_regions(pid));
         for region in regions.iter().filter(|region| region.permissions.read) {
@@ -97,7 +97,7 @@ impl Modules {
             let Some(image) = Image::find(region, &regions, self.max_bytes, &read) else { continue };
             let bytes = image.build(&read);
             let sum: [u8; 32] = Sha256::digest(&bytes).into();
-            // What is left of a process that is gone is less than what was read before.
+            // A process that is gone has left less than was read before.
             if self.written.get(&(pid, region.start)).is_some_and(|before| *before == sum || memory.is_none()) {
                 continue;
             }
@@ -117,7 +117,7 @@ impl Modules {
         Some(())
     }
 
-    /// What was kept of a process as mappings of a page each.
+    /// The pages that were kept of a process, as mappings of a page each.
     fn kept_regions(&self, pid: u32) -> Vec<Region> {
         let region = |address: u64| Region {
             start: address,
@@ -141,7 +141,7 @@ fn write(folder: &Path, region: &Region, bytes: &[u8]) -> Result<()> {
     fs::write(&path, bytes).with_context(what)
 }
 
-/// Reads what there is, page by page; the rest stays as it is.
+/// Reads the pages that are there; the rest stays as it is.
 fn read(address: u64, bytes: &mut [u8], fetch: impl Fn(u64, &mut [u8]) -> Option<()>) {
     let mut whole = target::page();
     let mut done = 0;
@@ -165,7 +165,7 @@ struct Image {
 }
 
 impl Image {
-    /// The module whose first page is that of `region`. None: there is none, it has no executable memory, or it is too large.
+    /// The module whose first page is that of `region`. `None` means that there is none, it has no executable memory, or it is too large.
     fn find(region: &Region, regions: &[Region], max_bytes: u64, read: &impl Fn(u64, &mut [u8])) -> Option<Self> {
         let mut bytes = [0; size_of::<FileHeader64<LE>>()];
         read(region.start, &mut bytes);
@@ -202,7 +202,7 @@ impl Image {
         self.segments.iter().filter(|segment| segment.p_type.get(LE) == PT_LOAD)
     }
 
-    /// Of the segments in the file. None: the headers are nonsense.
+    /// From the segments in the file. `None` means that the headers are invalid.
     fn length(&self) -> Option<u64> {
         let ends = self.loads().map(|segment| segment.p_offset.get(LE).checked_add(segment.p_filesz.get(LE)));
         let headers = self.header.e_phoff.get(LE).checked_add(self.segments.len() as u64 * 56);
@@ -233,7 +233,7 @@ impl Image {
         sections.finish(self.header, &self.segments, file)
     }
 
-    /// The loader has made addresses of the process out of those of the dynamic section: makes them the file's again.
+    /// The loader has turned addresses of the dynamic section into those of the process: turns them back into the file's.
     fn place_back(&self, file: &mut [u8]) {
         let Some(segment) = self.segments.iter().find(|segment| segment.p_type.get(LE) == PT_DYNAMIC) else { return };
         let Some(from) = self.offset(segment.p_vaddr.get(LE)).and_then(|from| usize::try_from(from).ok()) else {
@@ -245,14 +245,14 @@ impl Image {
             let Some(value) = entry.get_mut(8..16) else { return };
             let address = u64::from_le_bytes(<[u8; 8]>::try_from(&*value).unwrap_or_default());
             let placed = address.wrapping_sub(self.bias);
-            // A size or a flag is in no segment either way.
+            // A size or a flag is in no segment, before or after.
             if self.offset(address).is_none() && self.offset(placed).is_some() {
                 value.copy_from_slice(&placed.to_le_bytes());
             }
         }
     }
 
-    /// The dynamic symbols, as far as the dynamic section says where they are.
+    /// The dynamic symbols, if the dynamic section says where they are.
     fn add_dynamic(&self, sections: &mut Sections, file: &[u8]) {
         let Some(segment) = self.segments.iter().find(|segment| segment.p_type.get(LE) == PT_DYNAMIC) else { return };
         let (address, bytes) = (segment.p_vaddr.get(LE), segment.p_filesz.get(LE));
@@ -264,7 +264,7 @@ impl Image {
         let (Some(strings), Some(symbols), Some(size)) = (value(DT_STRTAB), value(DT_SYMTAB), value(DT_STRSZ)) else {
             return;
         };
-        // How many there are no entry says: they end where the next table begins, if not before.
+        // No entry says how many there are: they end where the next table begins, or before.
         let tables = entries.iter().map(|entry| entry.d_val.get(LE)).filter(|address| *address > symbols);
         let Some(end) = tables.filter(|address| self.offset(*address).is_some()).min() else { return };
         let symbol_bytes = end - symbols;
@@ -313,7 +313,7 @@ impl Image {
         );
     }
 
-    /// Where an address of the file is in the file.
+    /// The offset in the file of an address of the file.
     fn offset(&self, address: u64) -> Option<u64> {
         let holds = |segment: &&ProgramHeader64<LE>| {
             address.checked_sub(segment.p_vaddr.get(LE)).is_some_and(|at| at < segment.p_filesz.get(LE))
@@ -371,7 +371,7 @@ impl Sections {
         });
     }
 
-    /// A segment as a section, and what of it is in memory only as another.
+    /// A segment as a section, and its part that is in memory only as another section.
     fn add_segment(&mut self, segment: &ProgramHeader64<LE>) {
         let (is_code, is_data) = (segment.p_flags.get(LE) & PF_X != 0, segment.p_flags.get(LE) & PF_W != 0);
         let flags = SHF_ALLOC | if is_code { SHF_EXECINSTR } else { 0 } | if is_data { SHF_WRITE } else { 0 };

@@ -23,7 +23,7 @@ use crate::session::{BATCH, End, Reader};
 /// How many rows the text shows. JSON has all.
 const TEXT_ROWS: usize = 50;
 
-/// What was counted in one interval. Fields as in docs/output.md.
+/// The counts of one interval. Fields as in docs/output.md.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ExecutableMemory {
     /// Always `executable_memory`.
@@ -37,14 +37,14 @@ pub struct ExecutableMemory {
     pub host: String,
     /// The interval's length.
     pub interval_seconds: f64,
-    /// Nothing follows: the run is over, and `processes` has those without calls in this interval, too.
+    /// The run is over, and `processes` has those without calls in this interval, too.
     #[serde(rename = "final")]
     pub last: bool,
     /// By process and call, most calls first.
     pub processes: Vec<Executable>,
     /// Calls in this interval: the sum of all `processes[].count` and of `nameless`.
     pub calls: u64,
-    /// Those that found no room in the table.
+    /// Calls that found no room in the table.
     pub nameless: u64,
 }
 
@@ -61,7 +61,7 @@ pub struct Executable {
     pub uid: u32,
     /// `mmap`, `mprotect`, `pkey_mprotect`.
     pub call: Call,
-    /// Writable and executable at once was asked for.
+    /// The call asked for writable and executable at once.
     pub writable: bool,
     /// Calls in this interval.
     pub count: u64,
@@ -144,7 +144,7 @@ impl<P: Borrow<Probe>> Executables<P> {
     /// Begins now.
     ///
     /// # Errors
-    /// Where a clock can't be read.
+    /// If a clock can't be read.
     pub fn new(probe: P) -> Result<Self> {
         let told = Told { host: host::name(), counts: HashMap::new(), nameless: 0, boottime_ns: boottime_ns()? };
         Ok(Self { probe, told, seen: HashMap::new() })
@@ -311,7 +311,7 @@ impl<'run> Reading<'run> {
     /// Begins to read `probe`.
     ///
     /// # Errors
-    /// Where the ring can't be mapped, or a clock can't be read.
+    /// If the ring can't be mapped, or a clock can't be read.
     pub(super) fn new(probe: &'run Probe, writer: Writer, interval: Duration) -> Result<Self> {
         Ok(Self { ring: probe.ring()?, executables: Executables::new(probe)?, writer, interval })
     }

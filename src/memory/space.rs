@@ -1,4 +1,4 @@
-//! What is known of one watched process, and reading what the kernel program could not.
+//! The state of one watched process, and reading pages that the kernel program could not read.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::evidence::{Backing, Region};
 use crate::output::Timestamp;
 use crate::page;
 
-/// Pages of a process whose last content is remembered: beyond these all are forgotten, and told anew.
+/// Pages of a process whose last content is remembered: beyond these all are forgotten, and reported again.
 const SEEN_MAX: usize = 1 << 20;
 
 /// The most of one mapping that is looked through for pages.
@@ -23,7 +23,7 @@ const LOOK_MAX: u64 = 64 << 30;
 #[derive(Debug)]
 pub(super) struct Space {
     pid: u32,
-    /// None: not opened yet, or it can't be.
+    /// `None` means not opened yet, or it can't be.
     memory: Option<Memory>,
     /// The SHA-256 of what was last seen in a page, by address.
     seen: HashMap<u64, [u8; 32]>,
@@ -31,7 +31,7 @@ pub(super) struct Space {
     pub cover: Cover,
     /// Some of it can change without a call.
     pub is_volatile: bool,
-    /// Where the timer goes on.
+    /// The address at which the timer goes on.
     cursor: u64,
 }
 
@@ -75,12 +75,12 @@ impl Space {
         self.pid
     }
 
-    /// It executes another program: nothing is left of what was.
+    /// It executes another program: its old memory is gone.
     pub fn execute(&mut self) {
         *self = Self::new(self.pid);
     }
 
-    /// A page that was read. None: it is what was seen there last, and only changes are wanted.
+    /// A page that was read. `None` means that it is as it was last read there, and that only changes are wanted.
     pub fn page(&mut self, address: u64, bytes: &[u8], source: Source, reading: Reading<'_>) -> Option<Page> {
         let sha256: [u8; 32] = Sha256::digest(bytes).into();
         if self.seen.len() >= SEEN_MAX {
@@ -103,7 +103,7 @@ impl Space {
         })
     }
 
-    /// The page at `address` as it is now. None: it isn't there, or it is what was seen there last.
+    /// The page at `address` as it is now. `None` means that it isn't there, or that it is as it was last read there.
     pub fn read(&mut self, address: u64, reading: Reading<'_>) -> Option<Page> {
         let mut bytes = target::page();
         self.memory.as_ref()?.page(address, &mut bytes)?;
@@ -111,7 +111,7 @@ impl Space {
     }
 
     /// Reads the pages from `start` to `end` of `region`, less those that the kernel program had (`have`), and at most `room`
-    /// bytes of them, which become less. Hands each to `emit`; says what became of all.
+    /// bytes of them, of which the bytes read are subtracted. Passes each to `emit`; returns how many became what.
     pub fn read_rest<E>(
         &mut self,
         region: &Region,
@@ -124,7 +124,7 @@ impl Space {
         let mut tally = Tally { total: (end - start).div_ceil(page::size()), ..Tally::default() };
         let look_end = end.min(start.saturating_add(LOOK_MAX));
         tally.left_out += (end - look_end).div_ceil(page::size());
-        // Of a file, or the kernel's own for all: it is there whether the process has used it or not.
+        // A page of a file, or of the kernel's own for all processes: it is there whether or not the process has used it.
         let is_backed = region.file().is_some() || region.backing == Backing::Vdso;
         let mut wanted = Vec::new();
         let take = |address: u64, presence: Presence| {
@@ -145,7 +145,7 @@ impl Space {
             None => false,
         };
         if !is_there {
-            // What was said until then, if anything, is worth nothing any more.
+            // The record of an earlier state means nothing any more.
             *room += wanted.len() as u64 * page::size();
             let left_out = (end - look_end).div_ceil(page::size());
             tally = Tally { total: tally.total, left_out, ..Tally::default() };
@@ -185,10 +185,10 @@ impl Space {
         Ok(tally)
     }
 
-    /// Reads one page where it is to be had.
+    /// Reads one page from wherever it can be read.
     fn fetch(&self, region: &Region, address: u64, presence: Presence, file: Option<&File>) -> Fetched {
         let mut bytes = target::page();
-        // The file first, where it has the same: to read it in the process would map it there.
+        // The file first, if it has the same content: a read in the process would map the page there.
         if presence != Presence::Own
             && let Some(file) = file
         {
@@ -200,7 +200,7 @@ impl Space {
         if self.memory.as_ref().and_then(|memory| memory.page(address, &mut bytes)).is_some() {
             return Fetched::Page(bytes, Source::Process);
         }
-        // The kernel has one for all.
+        // The kernel has one for all processes.
         if region.backing == Backing::Vdso
             && let Some(own) = target::own_vdso(address - region.start)
         {
@@ -224,7 +224,7 @@ impl Space {
             let start = region.start.max(cursor);
             let tally = self.read_rest(region, (start, region.end), &Had::default(), room, reading, emit)?;
             if tally.left_out > 0 {
-                // Not exactly where it ended where pages were untouched in between: some are looked at twice.
+                // If pages were untouched in between, it is not exactly the end: some are read twice.
                 self.cursor = start + (tally.read + tally.gone) * page::size();
                 break;
             }
@@ -233,12 +233,12 @@ impl Space {
     }
 }
 
-/// What the kernel program has read of a range.
+/// The pages of a range that the kernel program has read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Had {
     /// The pages' addresses.
     pub pages: HashSet<u64>,
-    /// Up to here it has looked for them: what it hasn't got was not in memory.
+    /// The address up to which it has looked for them: a page that it doesn't have was not in memory.
     pub looked_to: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The memory of a process as user space sees it: its mappings, which pages there are, and what is in them.
+//! The memory of a process as user space sees it: its mappings, their pages, and the content.
 
 use std::fs;
 use std::io;
@@ -24,14 +24,14 @@ pub(super) fn is_volatile(region: &Region) -> bool {
 /// The mappings of a process, by address.
 ///
 /// # Errors
-/// Where it is gone, or we may not look at it.
+/// If it is gone, or we may not look at it.
 pub(super) fn regions(pid: u32) -> io::Result<Vec<Region>> {
     let process = i32::try_from(pid).map(Process::new).map_err(io::Error::other)?.map_err(io::Error::other)?;
     let maps = process.maps().map_err(io::Error::other)?;
     Ok(maps.into_iter().filter(|map| !VSYSCALL.contains(&map.address.0)).map(|map| Region::from(&map)).collect())
 }
 
-/// What the kernel says of a page: Documentation/admin-guide/mm/pagemap.rst.
+/// The kernel's information about a page: Documentation/admin-guide/mm/pagemap.rst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     /// The process never used it.
@@ -55,7 +55,7 @@ impl Presence {
     }
 }
 
-/// A process's memory, held open: it stays that of the program that ran when it was opened.
+/// A process's memory, held open: it is that of the program that ran when it was opened.
 #[derive(Debug)]
 pub(super) struct Memory {
     pid: u32,
@@ -67,19 +67,19 @@ impl Memory {
     /// Opens the memory of a process.
     ///
     /// # Errors
-    /// Where it is gone, or may not be traced by us.
+    /// If it is gone, or may not be traced by us.
     pub fn open(pid: u32) -> io::Result<Self> {
         let open = |name: &str| fs::File::open(format!("/proc/{pid}/{name}"));
         Ok(Self { pid, mem: open("mem")?, pagemap: open("pagemap")? })
     }
 
-    /// Reads the page at `address`. None: it isn't there.
+    /// Reads the page at `address`. `None` means that it isn't there.
     pub fn page(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
         self.mem.read_exact_at(bytes, address).ok()
     }
 
-    /// Hands on each page from `start` to `end` with what the kernel says of it, until `take` says no. False: the process
-    /// is gone.
+    /// Passes each page from `start` to `end` with the kernel's information to `take`, until that returns false. Returns false if the
+    /// process is gone.
     pub fn presence(&self, start: u64, end: u64, mut take: impl FnMut(u64, Presence) -> bool) -> bool {
         let mut bytes = vec![0; ENTRIES * 8];
         let mut address = start;
@@ -101,7 +101,7 @@ impl Memory {
         true
     }
 
-    /// The file that is mapped at `start` to `end`, whatever lies at its path. None: we may not open it that way.
+    /// The file that is mapped at `start` to `end`, whatever lies at its path. `None` means that we may not open it that way.
     pub fn mapped_file(&self, start: u64, end: u64) -> Option<fs::File> {
         fs::File::open(format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid)).ok()
     }
@@ -112,7 +112,7 @@ pub(super) fn page() -> Vec<u8> {
     vec![0; page::size() as usize]
 }
 
-/// The file of a mapping, by its path, as long as it is the very same.
+/// The file of a mapping, by its path, if it is the same file.
 pub(super) fn file_by_path(pid: u32, file: &File) -> Option<fs::File> {
     let path = file.path.as_deref().filter(|_| !file.is_deleted)?;
     let id = file.id?;
@@ -130,7 +130,7 @@ pub(super) fn file_by_path(pid: u32, file: &File) -> Option<fs::File> {
     None
 }
 
-/// Reads a page of a file; what is behind its end is zeros, as in memory. None: all of it is behind the end.
+/// Reads a page of a file; bytes behind its end are zeros, as in memory. `None` means that the whole page is behind the end.
 pub(super) fn file_page(file: &fs::File, offset: u64, bytes: &mut [u8]) -> Option<()> {
     bytes.fill(0);
     let mut filled = 0;
@@ -145,7 +145,7 @@ pub(super) fn file_page(file: &fs::File, offset: u64, bytes: &mut [u8]) -> Optio
     (filled > 0).then_some(())
 }
 
-/// The page at `offset` of the vdso, as we have it ourselves. None: ours is shorter.
+/// The page at `offset` of our own vdso. `None` means that ours is shorter.
 pub(super) fn own_vdso(offset: u64) -> Option<Vec<u8>> {
     let pid = std::process::id();
     let regions = regions(pid).ok()?;

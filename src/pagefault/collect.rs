@@ -1,4 +1,4 @@
-//! From the probe's tables to records: the reader's side, whoever writes them.
+//! Reads the probe's tables and makes records.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::probe::{Losses, Ring, Shown};
 use crate::session::BATCH;
 use crate::symbol::DebugFolders;
 
-/// How many groups the text shows without `--top`.
+/// How many groups the text shows by default.
 const TEXT_ROWS: usize = 20;
 
 /// Reads an attached probe.
@@ -37,10 +37,10 @@ pub struct Collector {
     kernel: String,
     boot_id: Option<String>,
     since_ns: u64,
-    /// When the interval began, and when it ended that was told last.
+    /// When the interval began: the end of the last one that was reported.
     from_ns: u64,
     until_ns: u64,
-    /// The counters at the last look, and when the interval began.
+    /// The counters at the last read, and when the interval began.
     counters: Counters,
     counters_before: Counters,
     /// Faults in a group, and those that found no place in our table: of all intervals that were told.
@@ -66,7 +66,7 @@ impl Collector {
     /// Begins to read `probe`.
     ///
     /// # Errors
-    /// Where the ring can't be mapped.
+    /// If the ring can't be mapped.
     pub fn new(options: &Options, probe: Probe) -> Result<Self> {
         let ring = probe.ring()?;
         let now = boottime_ns()?;
@@ -105,12 +105,12 @@ impl Collector {
         self.probe.attached()
     }
 
-    /// Nothing is counted from now on.
+    /// Stops counting.
     pub fn detach(&mut self) {
         self.probe.detach();
     }
 
-    /// Takes one batch of samples and hands the events among them to `write`; returns how many there were.
+    /// Takes one batch of samples and passes the events among them to `write`; returns how many there were.
     ///
     /// # Errors
     /// What `write` says, and where the probe can't be read.
@@ -162,7 +162,7 @@ impl Collector {
     /// What the interval that ends now has had. Call [`Collector::begin`] when it was written: else the next one has it, too.
     ///
     /// # Errors
-    /// Where a time can't be told.
+    /// If a time is unknown.
     pub fn summary(&mut self, last: bool) -> Result<Summary> {
         let now = boottime_ns()?;
         let (by, way, tells_majors) = (self.by, self.probe.way(), self.probe.tells_majors());
@@ -220,7 +220,7 @@ impl Collector {
     /// Draws all stacks since the start.
     ///
     /// # Errors
-    /// Where the file can't be written.
+    /// If the file can't be written.
     pub(super) fn draw(&mut self, to: File, path: &Path) -> Result<()> {
         flame::draw(to, path, &self.table, &mut self.names)
     }

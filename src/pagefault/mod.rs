@@ -24,13 +24,13 @@ use crate::probe::Attach;
 use crate::probe::pagefault::{By, Events, Plan, Probe};
 use crate::session::{self, Announcement, End, Reader};
 
-/// The kernel's table is emptied at least this often: it has room for what faults in this time.
+/// The kernel's table is emptied at least this often: it has room for the faults of this time.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A tick that comes this much too early is as good as the next one.
+/// A tick that comes too early by this much counts as the next one.
 const TICK_EARLY: Duration = Duration::from_millis(10);
 
-/// What a user asked for.
+/// The options.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which tasks, where records go, and the rest of what all commands share.
@@ -156,7 +156,7 @@ impl Reader for Reading<'_> {
         last.checked_add(self.interval().map_or(DRAIN_INTERVAL, |interval| interval.min(DRAIN_INTERVAL)))
     }
 
-    /// Empties the kernel's table, and writes what was in it when the time for that has come.
+    /// Empties the kernel's table, and writes a record if the time for it has come.
     fn tick(&mut self) -> Result<()> {
         self.drain_counts()?;
         if self.next.is_some_and(|next| next <= Instant::now() + TICK_EARLY) {
@@ -166,7 +166,7 @@ impl Reader for Reading<'_> {
         self.writer.flush()
     }
 
-    /// Nothing is counted after this: the last table has it all.
+    /// Nothing is counted after this, so that the last table has everything.
     fn finish(&mut self) -> Result<End> {
         self.collector.detach();
         self.drain_counts()?;

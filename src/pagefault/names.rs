@@ -1,4 +1,4 @@
-//! What the numbers of the kernel programs stand for: processes, mappings, functions.
+//! Names the numbers of the kernel programs: processes, mappings, functions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -15,22 +15,22 @@ use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
 use crate::symbol::{CodePlace, DebugFolders, Files, Found, Namer, Ran, Usage, Wanted};
 
-/// How many processes are known by name and mappings. Where there are more, those that have ended are forgotten.
+/// How many processes are known by name and mappings. If there are more, those that have ended are forgotten.
 const PROCESSES_MAX: usize = 16_384;
 
 /// How many mappings are known of one process.
 const MAPPINGS_MAX: usize = 4096;
 
-/// How many stacks are kept: those that come later have no frames.
+/// How many stacks are kept; later ones have no frames.
 const STACKS_MAX: usize = 65_536;
 
-/// A process, as far as it is known.
+/// A process with its name and mappings.
 #[derive(Debug, Default)]
 struct Known {
     comm: Option<String>,
     ppid: u32,
     mount_namespace: u32,
-    /// By where they begin.
+    /// By their first address.
     mappings: BTreeMap<u64, Reported>,
 }
 
@@ -71,7 +71,7 @@ fn region_of(raw: &fl_fault_mapping, path: Option<&[u8]>) -> Region {
 /// How many addresses are remembered with their functions; all are forgotten when there are more.
 const NAMED_MAX: usize = 16_384;
 
-/// Everything that has been told, bounded.
+/// All names that are known, in bounded room.
 pub struct Names {
     /// Functions by process, address, and whether that is a return address.
     named: HashMap<(u32, u64, bool), Vec<Frame>>,
@@ -84,7 +84,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Nothing is known yet. `folders`: where debug files are.
+    /// Without names yet. `folders` are those of debug files.
     pub fn new(folders: DebugFolders) -> Self {
         let mount_namespace = procfs::process::Process::myself()
             .and_then(|me| me.namespaces())
@@ -101,10 +101,10 @@ impl Names {
         }
     }
 
-    /// Takes what a sample tells.
+    /// Takes the names in a sample.
     ///
     /// # Errors
-    /// Where its time is no date.
+    /// If its time is no date.
     pub fn learn_mapping(&mut self, raw: &fl_fault_mapping) -> Result<()> {
         let path = raw.path();
         let reported = Reported {
@@ -114,7 +114,7 @@ impl Names {
             found: None,
         };
         let mappings = &mut self.known(raw.tgid).mappings;
-        // What lay there before is gone.
+        // The mappings that were there before are gone.
         let gone: Vec<u64> = mappings
             .range(..raw.vma.vm_end)
             .rev()
@@ -136,7 +136,7 @@ impl Names {
     /// Asks the probe for the names of these processes, and for the stacks of these hashes.
     ///
     /// # Errors
-    /// Where the probe's tables can't be read.
+    /// If the probe's tables can't be read.
     pub fn ask(
         &mut self,
         probe: &Probe,
@@ -175,12 +175,12 @@ impl Names {
         self.stacks_lost
     }
 
-    /// A process's name; None: not known.
+    /// A process's name; `None` means not known.
     pub fn comm(&self, pid: u32) -> Option<String> {
         self.processes.get(&pid).and_then(|known| known.comm.clone())
     }
 
-    /// The name of whoever a cell belongs to.
+    /// The name of the process of a cell.
     pub fn comm_of(&self, who: &Who) -> Option<String> {
         match who {
             Who::Process(pid) => self.comm(*pid),
@@ -209,22 +209,22 @@ impl Names {
         Some(File { path: region.and_then(Region::name), device: id.device_text(), inode: id.inode })
     }
 
-    /// The frames of a stack, innermost first, with what is known of each; None: it was lost. `innermost`: where it is known
-    /// from elsewhere.
+    /// The frames of a stack, innermost first, with their names; `None` means that it was lost. `innermost` is the innermost one, if it is
+    /// known from elsewhere.
     pub fn stack(&mut self, pid: u32, hash: u64) -> Option<Vec<Frame>> {
         let addresses = self.stacks.get(&hash)?.clone();
         let frames = addresses.iter().enumerate().flat_map(|(index, &address)| self.frames(pid, address, index > 0));
         Some(frames.collect())
     }
 
-    /// The functions at an address, innermost first; one frame without a name where there is none that is certain.
+    /// The functions at an address, innermost first; one frame without a name if no name is certain.
     pub fn frames(&mut self, pid: u32, address: u64, is_return_address: bool) -> Vec<Frame> {
         let key = (pid, address, is_return_address);
         if let Some(frames) = self.named.get(&key) {
             return frames.clone();
         }
         let frames = self.look_up(pid, address, is_return_address);
-        // Where nothing was told of yet, something may be told later.
+        // If no mapping is known there yet, one may be sent later.
         if frames.iter().any(|frame| frame.module.is_some()) {
             if self.named.len() >= NAMED_MAX {
                 self.named.clear();
@@ -272,7 +272,7 @@ impl Names {
         named.collect()
     }
 
-    /// The file of the mapping that begins there, if it was to be found and had not changed when it was first looked for.
+    /// The file of the mapping that begins there, if it was found and had not changed when it was first looked for.
     fn find(&mut self, pid: u32, start: u64) -> Option<Found> {
         let known = self.processes.get_mut(&pid)?;
         let reported = known.mappings.get_mut(&start)?;
@@ -298,7 +298,7 @@ impl Names {
     }
 }
 
-/// Is there still a process of this number?
+/// Is there still a process with this number?
 pub fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }

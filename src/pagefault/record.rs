@@ -31,14 +31,14 @@ pub struct Summary {
     pub interval_seconds: f64,
     /// The kernel's release.
     pub kernel: String,
-    /// /proc/sys/kernel/random/boot_id; None: the kernel doesn't tell.
+    /// /proc/sys/kernel/random/boot_id; `None` means that the kernel doesn't report it.
     pub boot_id: Option<String>,
-    /// Nothing follows, and `groups` has those without faults in this interval, too.
+    /// The run is over, and `groups` has those without faults in this interval, too.
     #[serde(rename = "final")]
     pub last: bool,
     /// How the faults were seen: `tracepoint`, `kprobe`, `perf`.
     pub attach: &'static str,
-    /// What they are counted by, beside process, mode and error code.
+    /// What they are counted by, besides process, mode and error code.
     pub by: &'static str,
     /// Most frequent first.
     pub groups: Vec<Group>,
@@ -48,11 +48,11 @@ pub struct Summary {
     pub faults: Faults,
     /// Faults in no group, by reason: `faults.matched` is the sum of these, of `omitted.count` and of all `groups[].count`.
     pub losses: BTreeMap<&'static str, u64>,
-    /// What could not be told, by reason. Its faults are counted all the same.
+    /// Details that are missing, by reason. The faults are counted all the same.
     pub sample_losses: BTreeMap<&'static str, u64>,
 }
 
-/// What is not in the list of groups.
+/// The groups that are not in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Omitted {
     /// So many groups.
@@ -70,11 +70,11 @@ pub struct Faults {
     pub matched: u64,
     /// Those that the filters left out.
     pub filtered: u64,
-    /// Major ones of watched processes; None: this kernel doesn't tell us.
+    /// Major ones of watched processes; `None` means that this kernel doesn't report them.
     pub major: Option<u64>,
 }
 
-/// What a fault is, as far as the hook knows.
+/// The kind of a fault, as far as the hook shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Kind {
     /// `user`, `kernel`
@@ -83,16 +83,16 @@ pub struct Kind {
     pub access: Option<&'static str>,
     /// `not_present`, `protection`
     pub cause: Option<&'static str>,
-    /// As the processor gives it.
+    /// The processor's number.
     pub error_code: Option<u32>,
     /// Its bits by name.
     pub flags: Option<Vec<&'static str>>,
-    /// What lies at the address; None: not asked for.
+    /// The kind of memory at the address; `None` means not asked for.
     pub vma: Option<&'static str>,
 }
 
 impl Kind {
-    /// What a probe with this hook knows by these numbers.
+    /// The kind of a fault from these numbers of a probe with this hook.
     pub fn new(way: Way, mode: u8, error_code: u32, vma_class: u8) -> Self {
         let fault = PageFault::from_code(u64::from(error_code));
         let protection = fault.flags.contains(&"protection");
@@ -107,14 +107,14 @@ impl Kind {
         }
     }
 
-    /// The bits that `mode`, `access` and `cause` don't tell.
+    /// The bits that are not in `mode`, `access` and `cause`.
     pub fn other_flags(&self) -> impl Iterator<Item = &'static str> {
         let known = ["protection", "write", "user", "instruction"];
         self.flags.iter().flatten().copied().filter(move |flag| !known.contains(flag))
     }
 }
 
-/// A class by name; None: not asked for.
+/// A class by name; `None` means not asked for.
 fn class_name(class: fl_vma_class) -> Option<&'static str> {
     match class {
         fl_vma_class::FL_VMA_NONE => Some("none"),
@@ -131,7 +131,7 @@ fn class_name(class: fl_vma_class) -> Option<&'static str> {
 /// Faults that are the same.
 #[derive(Clone, Debug, Serialize)]
 pub struct Group {
-    /// The process as the host numbers it; None: several of one name that have ended.
+    /// The process as the host numbers it; `None` means several of one name that have ended.
     pub pid: Option<u32>,
     /// The process's name.
     pub comm: Option<String>,
@@ -142,7 +142,7 @@ pub struct Group {
     pub count: u64,
     /// Since `since`.
     pub total: u64,
-    /// Major ones in this interval; None: this kernel doesn't tell us.
+    /// Major ones in this interval; `None` means that this kernel doesn't report them.
     pub major: Option<u64>,
     /// Major ones since `since`.
     pub major_total: Option<u64>,
@@ -165,7 +165,7 @@ pub struct Group {
 /// A file that is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct File {
-    /// As the process sees it; None: not known.
+    /// As the process sees it; `None` means not known.
     pub path: Option<String>,
     /// `major:minor`
     pub device: String,
@@ -225,7 +225,7 @@ pub struct Fault {
     pub kind: Kind,
     /// What could not be accessed.
     pub address: Hex,
-    /// Where the thread was; with `--stacks` and in kernel mode, where it was in user mode.
+    /// The address of the thread's instruction; with `--stacks` and in kernel mode, the one in user mode.
     pub instruction_pointer: Hex,
     /// The function, and the place in it.
     pub instruction_symbol: Option<String>,
@@ -239,7 +239,7 @@ impl Fault {
     /// The record of an event.
     ///
     /// # Errors
-    /// Where its time is no date.
+    /// If its time is no date.
     pub fn new(raw: &fl_fault_event, by: By, way: Way, host: &str, names: &mut Names) -> anyhow::Result<Self> {
         let pid = raw.key.tgid;
         let name = |text: [std::ffi::c_char; 16]| crate::output::lossy(&text.map(|byte| byte as u8));

@@ -22,12 +22,12 @@ pub use read::Counters;
 pub use recorder::Recorder;
 pub use strategy::Attached;
 
-/// Some hundred triggers with their calls, 16 as a rule.
+/// Room for some hundred triggers with their calls, mostly 16.
 const TRIGGERS: Room = Room { samples: 400, bytes: size_of::<fl_task>() + 16 * size_of::<fl_call>() };
-/// Each processor keeps that many free entries of an LRU table to itself, and as many are thrown out at once when it has none
-/// left: LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c.
+/// Each processor reserves so many free entries of an LRU table, and evicts as many at once when it has none left:
+/// LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c.
 const KEPT_BY_PROCESSOR: usize = 128;
-/// No more room for those than for so many processors.
+/// The room for these is bounded to that of so many processors.
 const PROCESSORS_MAX: usize = 16;
 
 impl Spec for Plan {
@@ -37,7 +37,7 @@ impl Spec for Plan {
     const WAYS: &'static [Way] = &[Way::Tracepoint];
 
     fn asked(&self) -> Asked<'_> {
-        // How functions are attached is another question.
+        // The ways to attach functions are chosen elsewhere.
         Asked { filter: &self.filter, attach: Attach::Auto, btf: self.btf.as_deref(), verbose: self.verbose }
     }
 

@@ -1,4 +1,4 @@
-//! The crash probe: what `bpf/crash.bpf.c` is told, and the hooks that it is attached by.
+//! The crash probe: the configuration of `bpf/crash.bpf.c`, and its hooks.
 
 mod groups;
 mod plan;
@@ -22,11 +22,11 @@ pub type Probe = engine::Probe<Plan>;
 
 /// In which a stack is copied.
 const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
-/// If stacks of up to this size are sampled the ring stays as it is: few are, so that memory counts for more.
+/// With stacks of up to this size the ring stays as it is: samples are few, so that memory matters more.
 const AGENT_STACK_BYTES: u32 = 16 * 1024;
-/// Larger stacks are waited for.
+/// The room for records with larger stacks.
 const LARGE_STACKS: Room = Room { samples: 30, bytes: 64 * 1024 };
-/// An LRU table that nothing is written to: some kernels want an entry for each processor.
+/// The size of an LRU table that nothing is written to: some kernels want an entry for each processor.
 const UNUSED_LRU_ENTRIES: usize = 64;
 
 impl Spec for Plan {
@@ -56,10 +56,10 @@ impl Spec for Plan {
         if self.needs_senders(way) {
             hooks.push(Hook::raw("fl_generate", "signal_generate"));
         }
-        // The end of a process that exits from the handler of a fault, by a kprobe where there are any: at sched_process_exit the
-        // task may be preempted on new kernels (seen on 7.2) by one that gets a signal; our program would be on that processor
-        // already, and the kernel would leave the signal's run out. Kprobes are refused under lockdown=confidentiality, and then
-        // such an end is none that we see: docs/limits.md.
+        // The end of a process that exits from the handler of a fault, by a kprobe if the kernel has kprobes: at sched_process_exit a task
+        // that gets a signal may preempt this one on new kernels (seen on 7.2). Our program would be on that processor already, and the
+        // kernel would skip the run for the signal. lockdown=confidentiality refuses kprobes, and then such an end is not seen:
+        // docs/limits.md.
         match way {
             _ if kernel.kprobes => hooks.push(exit),
             Way::Tracepoint if kernel.exits_with_memory => {
@@ -75,7 +75,7 @@ impl Spec for Plan {
         let config = fl_config {
             signals: self.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
             frames: self.frames,
-            // One more, because the stack pointer is somewhere in the first.
+            // One more, because the stack pointer is somewhere within the first one.
             stack_pages: if self.stack_bytes == 0 { 0 } else { self.stack_bytes.div_ceil(PIECE_BYTES) + 1 },
             show_handled: u8::from(self.show_handled),
             seccomp_kills: u8::from(way != Way::Kprobe && self.needs_seccomp_kills(kernel)),
@@ -94,7 +94,7 @@ impl Spec for Plan {
         if !self.needs_senders(way) {
             tables.push(("fl_sent", 1));
         }
-        // Only of these the program asks whether it has seen their end already (fl_is_first).
+        // Only for these the program asks whether it has seen their end already (fl_is_first).
         let sees_twice = way != Way::Kprobe && self.needs_seccomp_kills(kernel);
         if !sees_twice && self.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) {
             tables.push(("fl_endings", UNUSED_LRU_ENTRIES));

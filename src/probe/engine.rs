@@ -1,4 +1,4 @@
-//! The one way to a probe: open its object, choose the programs that the hooks of a way name, size the tables, load, filter, attach.
+//! The engine of all probes: opens the object, chooses the programs that the hooks of a way name, sizes the tables, loads, filters, attaches.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::tracefs::Tracefs;
 use super::{Filter, Ring, load, perf};
 use crate::host;
 
-/// What the plan of every probe has.
+/// The part of a plan that all probes have.
 #[derive(Clone, Copy)]
 pub struct Asked<'plan> {
     pub(super) filter: &'plan Filter,
@@ -22,15 +22,15 @@ pub struct Asked<'plan> {
     pub(super) verbose: bool,
 }
 
-/// What the kernel has, as far as ways and hooks depend on it.
+/// Features of the kernel that ways and hooks depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
     pub(super) kprobes: bool,
-    /// Software events of perf may be had.
+    /// The kernel allows software events of perf.
     pub(super) perf_events: bool,
     /// A program at sched_process_exit can read the memory of the task that exits (v6.16).
     pub(super) exits_with_memory: bool,
-    /// A process that seccomp ends gets a signal delivered (v5.16).
+    /// The kernel delivers a signal to a process that seccomp ends (v5.16).
     pub(super) delivers_seccomp_kills: bool,
 }
 
@@ -49,11 +49,11 @@ impl Room {
     }
 }
 
-/// What there is to know of a probe: it is a declaration, and its plan is what was asked of it.
+/// The declaration of a probe. Its plan is what the user asked for.
 pub trait Spec: Clone {
-    /// What its ring brings.
+    /// The samples of its ring.
     type Sample;
-    /// What its reader keeps between two looks.
+    /// The state that its reader keeps between two reads.
     type State: Default;
 
     /// Its programs.
@@ -64,23 +64,23 @@ pub trait Spec: Clone {
     /// What the user asked for.
     fn asked(&self) -> Asked<'_>;
 
-    /// The ways to try for one that the user names.
+    /// The ways to try for a way that the user names.
     fn ways_of(way: Way) -> Vec<Way> {
         vec![way]
     }
 
-    /// What a way consists of, in the order in which it is attached. Programs that are not among them are not loaded.
+    /// The hooks of a way, in the order in which they are attached. Programs that no hook names are not loaded.
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>>;
 
-    /// A way in words; `None`: its hooks say it.
+    /// A way in words; `None` means that its hooks are named.
     fn words(_way: Way) -> Option<&'static str> {
         None
     }
 
-    /// Writes `fl_config`, and what else is decided before the programs are verified.
+    /// Writes `fl_config` and whatever else is decided before the programs are verified.
     fn configure(&self, way: Way, kernel: Kernel, object: &mut Opened) -> Result<()>;
 
-    /// How many entries tables have, but for those of the filter: no table is kept that was not asked for.
+    /// How many entries tables have, except those of the filter: a table that was not asked for is not kept.
     fn tables(&self, way: Way, kernel: Kernel) -> Vec<(&'static str, usize)>;
 
     /// The ring; `None` means that it is as the object has it.
@@ -91,7 +91,7 @@ pub trait Spec: Clone {
         Ok(())
     }
 
-    /// The sample in `bytes`; `None` means that it is none of this probe's.
+    /// The sample in `bytes`; `None` means that it is no sample of this probe.
     fn sample(&self, bytes: &[u8]) -> Option<Self::Sample>;
 }
 
@@ -103,7 +103,7 @@ pub struct Probe<S: Spec> {
     build: Build,
     way: Way,
     words: Vec<String>,
-    /// Of each program that is attached, what its runs count as that the kernel leaves out.
+    /// For each attached program: the loss that its skipped runs count as.
     programs: BTreeMap<&'static str, Option<&'static str>>,
     pub(super) plan: S,
     pub(super) state: S::State,
@@ -119,7 +119,7 @@ fn attempts<S: Spec>(attach: Attach, typed_loads: bool, kprobes: bool) -> Result
         Attach::Auto => S::WAYS.iter().copied().filter(|&way| way != Way::Kprobe || kprobes).collect(),
     };
     let builds = |way| match way {
-        // What lockdown forbids, kprobes are forbidden as well.
+        // Where lockdown refuses the plain build, it refuses kprobes as well.
         Way::Kprobe => &[Build::Plain][..],
         _ if typed_loads => &[Build::Typed, Build::Plain],
         _ => &[Build::Plain],
@@ -156,7 +156,7 @@ impl<S: Spec> Probe<S> {
         Self::start_with(plan, |_| Ok(())).map(|(probe, ())| probe)
     }
 
-    /// The same. `before_load` sees the object as it goes to the kernel.
+    /// The same; `before_load` gets the object before it goes to the kernel.
     pub(super) fn start_with<T>(plan: &S, before_load: impl Fn(&mut Opened) -> Result<T>) -> Result<(Self, T)> {
         let asked = plan.asked();
         load::prepare(asked.verbose);
@@ -165,7 +165,7 @@ impl<S: Spec> Probe<S> {
         for (way, build) in attempts::<S>(asked.attach, typed_loads, kprobes)? {
             match Self::attempt(plan, way, build, &before_load) {
                 Ok(probe) => return Ok(probe),
-                // What the best way was refused for is what the user can do something about.
+                // The error of the best way is the one that the user can do something about.
                 Err(why) => refusal = refusal.or(Some(why)),
             }
         }
@@ -220,7 +220,7 @@ impl<S: Spec> Probe<S> {
     /// The samples.
     ///
     /// # Errors
-    /// Where the ring can't be mapped.
+    /// If the ring can't be mapped.
     pub fn ring(&self) -> Result<Ring<S::Sample>>
     where
         S: 'static,
@@ -229,7 +229,7 @@ impl<S: Spec> Probe<S> {
         Ring::new(&self.map("fl_ring")?, move |bytes| plan.sample(bytes))
     }
 
-    /// Detaches everything: what is counted now stays as it is.
+    /// Detaches everything: the counters don't change any more.
     pub fn detach(&mut self) {
         self.links.clear();
     }
@@ -255,7 +255,7 @@ impl<S: Spec> Probe<S> {
         super::counters::sum(&self.map("fl_counters")?, counter)
     }
 
-    /// What was lost since the start: what the programs have counted, and what the kernel kept from them.
+    /// The losses since the start: those that the programs have counted, and the runs that the kernel skipped.
     pub(super) fn losses(&self, table: &'static [Loss]) -> Result<Losses> {
         let mut losses = Losses::read(table, &self.map("fl_counters")?)?;
         for (program, missed) in &self.programs {
@@ -267,7 +267,7 @@ impl<S: Spec> Probe<S> {
     }
 }
 
-/// What is being attached.
+/// A probe that is being attached.
 #[derive(Default)]
 struct Links<'hooks> {
     links: Vec<Link>,

@@ -66,7 +66,7 @@ impl Filter {
     /// The part that is decided before the programs are verified.
     ///
     /// # Errors
-    /// If our own pid namespace or the cgroup folder can't be told.
+    /// If our own pid namespace or the cgroup folder is unknown.
     pub(super) fn config(&self) -> Result<fl_filter_config> {
         let mut config = fl_filter_config {
             by_pid: u8::from(!self.pids.is_empty()),
@@ -95,7 +95,7 @@ impl Filter {
     /// Are we in the host's pid namespace, so that processes have the same numbers for us as for the kernel programs?
     ///
     /// # Errors
-    /// If our own pid namespace can't be told.
+    /// If our own pid namespace is unknown.
     pub fn is_of_host(&self) -> Result<bool> {
         Ok(self.config()?.pid_namespace_inode == 0)
     }

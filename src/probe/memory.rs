@@ -1,4 +1,4 @@
-//! The memory probe: what `bpf/memory.bpf.c` is told, and the hooks that it is attached by.
+//! The memory probe: the configuration of `bpf/memory.bpf.c`, and its hooks.
 
 mod calls;
 mod plan;
@@ -21,7 +21,7 @@ pub use read::Counters;
 /// The attached probe. Dropping it detaches every program.
 pub type Probe = engine::Probe<Plan>;
 
-/// Pages on their way, or calls only.
+/// The room in the ring, with pages or with calls only.
 const PAGES: Room = Room { samples: 4000, bytes: size_of::<fl_page>() };
 const CALLS: Room = Room { samples: 200, bytes: size_of::<fl_mapping>() };
 
@@ -38,7 +38,7 @@ impl Spec for Plan {
     }
 
     fn ways_of(way: Way) -> Vec<Way> {
-        // Of all calls, where those of single ones can't be had.
+        // The tracepoints of all calls, if those of single calls can't be had.
         if way == Way::Tracepoint { vec![way, Way::Raw] } else { vec![way] }
     }
 
@@ -46,7 +46,7 @@ impl Spec for Plan {
         if self.executable_memory {
             return Ok(ends(way, &ALERTS));
         }
-        // The exit first: a process must not be remembered that nobody forgets.
+        // The exit first: a process must not be remembered and never forgotten.
         let mut hooks = vec![
             Hook::raw("fl_exit", "sched_process_exit"),
             Hook::raw("fl_fork", "sched_process_fork"),
@@ -60,8 +60,8 @@ impl Spec for Plan {
             by_entry.push(Hook::raw("fl_signal", "signal_deliver"));
         }
         by_entry.extend(begins(way, &enters));
-        // Entries by the lock that they take, where that can be watched: with no tracepoint at the entry of any call, the other
-        // calls of the machine cost half as much more.
+        // Entries by the lock that they take, if that can be watched: without a tracepoint at the entry of any call, all other calls of
+        // the machine take half of the additional time.
         let by_lock = (way == Way::Tracepoint).then(|| vec![Hook::raw("fl_lock", "mmap_lock_start_locking")]);
         hooks.push(Hook::FirstOf(by_lock.into_iter().chain([by_entry]).collect()));
         hooks.extend(ends(way, &LEAVES));

@@ -1,9 +1,9 @@
-//! C++: exceptions that nobody catches, and calls that have no function.
+//! C++: exceptions that are not caught, and calls of functions without a body.
 
-/// What reports a failed assertion of the standard library.
+/// Functions that report a failed assertion of the standard library.
 pub(super) const ASSERT: [&str; 2] = ["std::__glibcxx_assert_fail", "std::__replacement_assert"];
 
-/// What throws.
+/// A function that throws.
 pub fn is_throw(function: &str) -> bool {
     ["__cxa_throw", "__cxa_rethrow", "std::rethrow_exception"].contains(&function)
 }
@@ -13,7 +13,7 @@ pub fn is_librarys_throw(function: &str) -> bool {
     function.starts_with("std::__throw_")
 }
 
-/// What ends the process where there is no other way.
+/// A function that ends the process because there is no other way.
 pub fn is_terminate(function: &str) -> bool {
     const TERMINATE: [&str; 5] = [
         "std::terminate",

@@ -1,9 +1,9 @@
 //! glibc: its checks of stacks, buffers and the heap, which all end in abort().
 
-/// What reports a failed assertion.
+/// Functions that report a failed assertion.
 pub(super) const ASSERT: [&str; 4] = ["__assert_fail", "__assert_fail_base", "__assert_perror_fail", "__assert"];
 
-/// What abort() goes through.
+/// Functions that abort() goes through.
 pub(super) const ABORT: [&str; 8] = [
     "abort",
     "raise",
@@ -15,7 +15,7 @@ pub(super) const ABORT: [&str; 8] = [
     "__libc_message_impl",
 ];
 
-/// What it says before it aborts.
+/// Its messages before an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// malloc found the heap damaged: malloc/malloc.c.

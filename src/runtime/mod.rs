@@ -1,5 +1,5 @@
-//! What language runtimes and C libraries do when they end a process, one file each: the names of their functions, and what
-//! they say. The diagnosis judges it. What the kernel programs have to know of them is in `bpf/include/`.
+//! Language runtimes and C libraries when they end a process, one file each: the names of their functions, and their messages. The
+//! diagnosis judges them. What the kernel programs need of them is in `bpf/include/`.
 
 pub mod abort_message;
 pub mod cxx;
@@ -15,7 +15,7 @@ pub fn is_assertion(function: &str) -> bool {
     glibc::ASSERT.contains(&function) || cxx::ASSERT.contains(&function) || GLIB_ASSERT.contains(&function)
 }
 
-/// A function that every abort goes through, whoever wants it.
+/// A function that every abort goes through, whatever the reason.
 pub fn is_abort(function: &str) -> bool {
     glibc::ABORT.contains(&function) || rust::ABORT.contains(&function)
 }

@@ -1,4 +1,4 @@
-//! musl: where it finds its heap damaged it executes an instruction that only the kernel may (hlt on x86-64).
+//! musl: if it finds its heap damaged, it executes an instruction that only the kernel may (hlt on x86-64).
 
 /// A function of malloc: src/malloc/mallocng/.
 pub fn is_malloc(function: &str) -> bool {

@@ -1,10 +1,10 @@
-//! Rust: panics that end the process, and what it does without memory.
+//! Rust: panics that end the process, and failed allocations.
 
-/// What an abort goes through.
+/// Functions that an abort goes through.
 pub(super) const ABORT: [&str; 3] =
     ["std::process::abort", "std::sys::pal::unix::abort_internal", "std::sys::unix::abort_internal"];
 
-/// What is called where memory could not be allocated.
+/// A function that is called if memory could not be allocated.
 pub fn is_allocation_error(function: &str) -> bool {
     ["alloc::alloc::handle_alloc_error", "std::alloc::rust_oom", "__rust_alloc_error_handler", "__rdl_oom"]
         .contains(&function)

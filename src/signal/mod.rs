@@ -1,4 +1,4 @@
-//! `faultline signal`: who sent which signal to whom; fork, exec and exit.
+//! `faultline signal`: who sent which signal to whom; fork, exec and exit of tasks.
 
 mod cgroup;
 mod decode;
@@ -24,16 +24,16 @@ use crate::probe::signal::{Counters, Plan, Probe, Who};
 use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
 
-/// What a user asked for.
+/// The options.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which tasks, where records go, and the rest of what all commands share.
     pub common: Common,
     /// Which signals, 1 to 64.
     pub signals: Vec<u32>,
-    /// The sender must be one of these; empty: anybody.
+    /// The sender must be one of these; empty: any process.
     pub from: Vec<Who>,
-    /// The target must be one of these; empty: anybody.
+    /// The target must be one of these; empty: any process.
     pub to: Vec<Who>,
     /// Show fork, exec and exit.
     pub processes: bool,
@@ -95,7 +95,7 @@ impl<'run> Reading<'run> {
     /// Takes one batch and writes the records whose order is certain; returns how many samples there were.
     fn take(&mut self, all: bool) -> Result<usize> {
         let mut samples = self.ring.take(BATCH)?;
-        // Two processors may come to the ring in another order than they read the clock.
+        // Two processors may write to the ring in another order than they read the clock.
         samples.sort_by_key(Sample::timestamp_ns);
         for sample in &samples {
             self.decoder.take(sample)?;
@@ -124,7 +124,7 @@ impl Reader for Reading<'_> {
     fn drain(&mut self) -> Result<usize> {
         let taken = self.take(false)?;
         self.writer.flush()?;
-        // What is kept back must be looked at again though nothing new comes.
+        // Records that are held back must be looked at again although nothing new comes.
         Ok(taken.max(usize::from(self.decoder.keeps_any())))
     }
 
@@ -136,7 +136,7 @@ impl Reader for Reading<'_> {
         self.summarize(false)
     }
 
-    /// What a full ring may hold, and no more: others may go on sending.
+    /// As many samples as a full ring may hold, and no more: others may go on sending.
     fn finish(&mut self) -> Result<End> {
         let mark = self.ring.mark();
         while !self.ring.is_past(mark) && self.take(false)? != 0 {}
@@ -158,7 +158,7 @@ fn subject(options: &Options) -> String {
     format!("{} for {what}{tasks}", options.common.subject())
 }
 
-/// The counters in one line: what came, what became of it, what was lost and why.
+/// The counters in one line: what was seen, what became of it, and the losses by reason.
 fn tally(counters: &Counters) -> String {
     format!(
         "{} signals matched, {} filtered out in the kernel; {} forks, {} execs, {} exits; {} records; lost: {}",

@@ -1,4 +1,4 @@
-//! The file that ran: found again, and believed only if it is the same one.
+//! Finds the file that ran again, and believes only the same file.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
@@ -15,30 +15,30 @@ use super::elf;
 use super::relatives::{self, Relatives};
 use crate::evidence::FileId;
 
-/// How much of a file is read for its build id: program headers and notes stand at the beginning.
+/// How much of a file is read for its build id: program headers and notes are at the beginning.
 const HEAD_BYTES: u64 = 256 * 1024;
 
 /// How many build ids are remembered; all are forgotten when there are more.
 const CACHE_MAX: usize = 1024;
 
-/// What a record knows of a file.
+/// A file to be found, as a record describes it.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     /// Absolute, up to the root of the process's mount namespace.
     pub path: &'a [u8],
-    /// Read from the process's memory when it crashed; None: it could not be.
+    /// The build id in the process's memory when it crashed; `None` means that it could not be read.
     pub build_id: Option<&'a [u8]>,
     /// Which one it is.
     pub id: FileId,
-    /// What ran it.
+    /// The process that ran it.
     pub process: Ran,
     /// Was the file unlinked when the record was taken?
     pub deleted: bool,
     /// How the process used it.
     pub usage: Usage,
-    /// Is its mount namespace ours? Then the path is the first to be tried; else the last, and rarely right.
+    /// Is the mount namespace ours? Then the path is tried first; else last, because it is rarely right.
     pub same_mounts: bool,
-    /// When the record was taken, nanoseconds since 1970: a file changed later is another one.
+    /// When the record was taken, nanoseconds since 1970: a file that was changed later is another one.
     pub taken_ns: i128,
 }
 
@@ -47,7 +47,7 @@ pub struct Wanted<'a> {
 pub struct Ran {
     /// The process.
     pub pid: u32,
-    /// Its thread that crashed: it has files and memory where the first thread has ended and others go on.
+    /// Its thread that crashed, which has files and memory even if the first thread has ended.
     pub tid: u32,
     /// Its parent.
     pub parent: u32,
@@ -58,34 +58,34 @@ pub struct Ran {
 /// How a process used a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
-    /// It ran code of it, which was mapped from the first address to the second. The executable itself, or another file?
+    /// It ran code of the file.
     Code {
-        /// Where.
+        /// The first address of the code and the one behind it.
         mapped: Option<(u64, u64)>,
         /// It is the program, not a library.
         is_executable: bool,
     },
-    /// It didn't run it: nobody needs symbols of it, so that it isn't looked for beyond its path.
+    /// It didn't run code of the file, so that nobody needs its symbols: it is looked for at its path only.
     Data,
 }
 
 /// A file that is the one that ran.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Open while its record is made, and no longer: an open file keeps its mount busy and its disk full. None: it is to be
-    /// found no more, but was once, and what was read of it then may still be there.
+    /// Open while its record is made, and no longer: an open file keeps its mount busy and its disk full. `None` means that it can't be
+    /// found any more, but was found once; what was read of it then may still be there.
     pub(super) file: Option<Arc<File>>,
-    /// As the process saw it.
+    /// Its path as the process saw it.
     pub(super) path: PathBuf,
-    /// The folder that it was found in; None: it wasn't found by its name.
+    /// The folder that it was found in; `None` means that it wasn't found by its name.
     pub(super) folder: Option<PathBuf>,
-    /// Its build id; None: it has none.
+    /// Its build id; `None` means that it has none.
     pub build_id: Option<Vec<u8>>,
-    /// Which state of the file this is.
+    /// Its version.
     pub(super) version: Version,
 }
 
-/// One version of a file: any change to it is another version.
+/// One version of a file: any change makes another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Version {
     device: u64,
@@ -104,14 +104,14 @@ impl Version {
         }
     }
 
-    /// Is what was read from `file` still its content?
+    /// Is `file` still in this version?
     pub(super) fn is_of(self, file: &File) -> bool {
         file.metadata().is_ok_and(|metadata| Self::of(&metadata) == self)
     }
 }
 
 impl Found {
-    /// What lies at `path` now, whoever ran it.
+    /// The file at `path` now, whatever process ran it.
     #[cfg(any(test, fuzzing))]
     pub(super) fn at(path: &Path) -> Option<Self> {
         let (file, version, build_id) = Files::default().read(path)?;
@@ -120,8 +120,8 @@ impl Found {
     }
 }
 
-/// Whatever lies there by now, a FIFO that keeps us waiting or a device that does things when it is opened: only a regular
-/// file is opened, after a look that opens nothing.
+/// Opens a regular file. At the path there may be a FIFO that would block us, or a device that does something when it is opened: so the
+/// type is checked first, by O_PATH, which opens nothing.
 pub(super) fn open_regular(path: &Path) -> Option<(File, Metadata)> {
     let looked_at = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path).ok()?;
     looked_at.metadata().ok().filter(Metadata::is_file)?;
@@ -134,12 +134,12 @@ pub(super) fn open_regular(path: &Path) -> Option<(File, Metadata)> {
 
 /// The first bytes of a file.
 pub(super) fn head(file: &File) -> Option<Vec<u8>> {
-    // Not from where the file stands: it may have been read before.
+    // From the beginning, not from the file's position: it may have been read before.
     let length = file.metadata().ok()?.len().min(HEAD_BYTES);
     elf::Source::File(file).read(0, length)
 }
 
-/// What tells a file of one run from all others, whatever became of its name.
+/// Identifies a file within one run, whatever became of its name: build id, device, inode.
 type Identity = (Vec<u8>, FileId);
 
 /// Finds files and reads their build ids, each version once.
@@ -158,7 +158,7 @@ impl Files {
         Self { folders, ..Self::default() }
     }
 
-    /// The file that ran, None: it isn't to be found, or what lies there is another one.
+    /// The file that ran; `None` means that it can't be found, or that another file lies there.
     pub fn find(&mut self, wanted: &Wanted<'_>) -> Option<Found> {
         let identity = wanted.build_id.map(|build_id| (build_id.to_vec(), wanted.id));
         let found = self.look(wanted);
@@ -230,9 +230,9 @@ impl Files {
 /// Where a file may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Candidate {
-    /// By a name of its own, beside which its debug file may lie.
+    /// At a path of its own, next to which its debug file may lie.
     Named(PathBuf),
-    /// By another way.
+    /// By another way: next to it lies nothing of its own.
     Elsewhere(PathBuf),
 }
 
@@ -244,7 +244,7 @@ impl Candidate {
     }
 }
 
-/// Equal build ids settle it. Without one from the process's memory, it must be the very inode, not changed since.
+/// Is it the file that ran? Equal build ids prove it. Without a build id from the process's memory it must be the same inode, unchanged since.
 fn is_same(wanted: &Wanted<'_>, version: &Version, build_id: Option<&[u8]>) -> bool {
     match wanted.build_id {
         Some(ran) => build_id == Some(ran),

@@ -1,4 +1,4 @@
-//! Addresses to names: from the files that a record names, as long as they are the files that ran.
+//! Finds the names of addresses in the files that ran.
 
 mod check;
 mod copy;
@@ -27,22 +27,22 @@ use self::elf::{Headers, Segment};
 use crate::evidence::Function;
 use crate::page;
 
-/// How many files' symbols are kept.
+/// The symbols of so many files are kept.
 const FILES_MAX: usize = 64;
 
-/// How much memory they take: the least recently used are forgotten when there is more.
+/// How much memory they may take; if it is more, the least recently used are forgotten.
 const BYTES_MAX: u64 = 128 << 20;
 
 /// A place in the code of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodePlace {
-    /// Of the place in its file.
+    /// Its offset in the file.
     pub offset: u64,
-    /// Of the place from the beginning of its mapping.
+    /// Its offset from the beginning of its mapping.
     pub in_mapping: u64,
     /// How long that mapping is.
     pub mapping_bytes: u64,
-    /// It stands after the call that it belongs to.
+    /// It is behind the call that it belongs to.
     pub is_return_address: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct Namer {
 /// The symbols of one file that ran.
 struct Symbols {
     code: Vec<Segment>,
-    /// Its debug file's, then its own. Empty: there are none, or they are beyond the parser.
+    /// Those of its debug file, then its own. Empty if there are none, or if the parser can't read them.
     tables: Vec<Table>,
     bytes: u64,
     used: u64,
@@ -76,8 +76,8 @@ impl Namer {
         Self { folders, ..Self::default() }
     }
 
-    /// The functions at a place of the file, innermost first: inlined ones, then the one they are part of. Empty: no name
-    /// that is certain. A return address belongs to the call before it, so it is looked up one byte earlier.
+    /// The functions at a place of the file, innermost first: inlined ones, then the one that they are part of. Empty if no name is
+    /// certain. A return address belongs to the call before it, so that it is looked up one byte earlier.
     pub fn functions(&mut self, file: &Found, place: CodePlace) -> Vec<Function> {
         self.asked += 1;
         if !self.files.contains_key(&file.version) {
@@ -102,7 +102,7 @@ impl Namer {
 }
 
 impl Symbols {
-    /// None: the file is gone, or has changed while it was read.
+    /// `None` means that the file is gone, or has changed while it was read.
     fn read(found: &Found, folders: &DebugFolders) -> Option<Self> {
         let file = found.file.as_deref()?;
         let mut symbols = Self { code: Vec::new(), tables: Vec::new(), bytes: 0, used: 0 };
@@ -132,7 +132,7 @@ impl Symbols {
         let Some(address) = self.address(place).and_then(|address| address.checked_sub(back)) else {
             return Vec::new();
         };
-        // The parser may give up on a crafted file by a panic; such a file has no names.
+        // The parser may panic on a crafted file; such a file has no names.
         let look_up = |table: &Table| catch_unwind(AssertUnwindSafe(|| table.functions(address, back)));
         for table in &self.tables {
             match look_up(table) {
@@ -147,14 +147,14 @@ impl Symbols {
         Vec::new()
     }
 
-    /// The address that the file gives a place.
+    /// The address of a place in the file.
     fn address(&self, place: CodePlace) -> Option<u64> {
         let offset = place.offset.checked_sub(u64::from(place.is_return_address))?;
         if let Some(code) = self.code.iter().find(|code| code.offset.contains(&offset)) {
             return code.address.start.checked_add(place.offset - code.offset.start);
         }
-        // A file of debug information alone doesn't say where in the real one its code was. But if a mapping is as long as
-        // the only part with code, it is that part.
+        // A file that has only debug information doesn't say at which offset the code was. But if the mapping is as long as the only
+        // segment with code, it is that segment.
         match &self.code[..] {
             [code] if code.offset.is_empty() => {
                 let start = page::start(code.address.start);
@@ -168,7 +168,7 @@ impl Symbols {
 
 impl Table {
     fn new(copy: PrivateCopy) -> Self {
-        // It opens nothing beside the copy: that names no other file.
+        // It opens nothing but the copy, which names no other file.
         let symbolizer = Symbolizer::builder()
             .enable_demangling(false)
             .enable_auto_reload(false)
@@ -187,7 +187,7 @@ impl Table {
     }
 }
 
-/// What is read of a file that anybody may have made, and names of places in it.
+/// Reads a file that anybody may have made, and names places in it.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
     elf::build_id(data);
@@ -199,7 +199,7 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
         }
         let mut symbols = Symbols { code: headers.code(), tables: Vec::new(), bytes: 0, used: 0 };
         symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX));
-        // The symbolizer may panic, and is caught; it may not hang, nor take all memory or stack.
+        // A panic of the symbolizer is caught; it must not hang, nor use up memory or stack.
         let hook = cfg!(fuzzing).then(std::panic::take_hook);
         if hook.is_some() {
             std::panic::set_hook(Box::new(|_| {}));
@@ -222,13 +222,13 @@ pub(crate) fn demangled(name: &str) -> String {
     demangle::demangle(name)
 }
 
-/// A symbol without a size reaches to the next one for all that the file says: too little to name a frame by.
+/// A symbol without a size may reach up to the next one, as far as the file says: that is too uncertain to name a frame by.
 fn covers(sym: &Sym<'_>) -> bool {
     sym.size.is_some_and(|size| sym.offset < size) || is_apart(sym)
 }
 
-/// Compilers put what is seldom run of a function far away (`NAME.cold`). Debug information says whose it is and which line,
-/// but the function then has no one address, and so the place no offset in it.
+/// Compilers put parts of a function that seldom run elsewhere (`NAME.cold`). Debug information has the function and the line, but the
+/// function then has no single address, so that the place has no offset in it.
 fn is_apart(sym: &Sym<'_>) -> bool {
     sym.addr == 0 && sym.size.is_none() && sym.code_info.is_some()
 }
@@ -328,7 +328,7 @@ mod tests {
         assert_eq!(name(&mut Namer::default(), &found, offset).as_deref(), Some("leaf+0x2"));
     }
 
-    /// Whoever maps such a file dies of SIGBUS, and whoever believes what it checked before says what isn't there.
+    /// A process that maps such a file dies of SIGBUS, and one that trusts an earlier check reports what isn't there.
     #[test]
     fn a_file_that_is_cut_while_it_is_read_is_harmless() {
         let libc = libc();

@@ -1,6 +1,6 @@
-//! The ways that lead to a file whose process is dying or dead: through its own mounts, and through processes that live on.
+//! The ways to a file whose process is dying or dead: through its own mounts, and through processes that live on.
 //!
-//! Nothing here says that a file is the right one: that is its build id's to say.
+//! Whether a file found here is the right one is decided elsewhere, by its build id.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -16,19 +16,19 @@ use crate::evidence::{DELETED, FileId};
 /// How many processes are looked at for one file.
 const PROCESSES_MAX: usize = 256;
 
-/// How many of them are tried that seem to have it.
+/// So many of them that seem to have it are tried.
 const TRIED_MAX: usize = 8;
 
-/// Of how many of them the mappings are read, which takes longer than to look at what they execute.
+/// The mappings of so many of them are read, which takes longer than to look at their executables.
 const MAPS_MAX: usize = 32;
 
 /// How much of a process's mappings is read.
 const MAPS_BYTES_MAX: u64 = 1 << 20;
 
-/// How often all processes are looked at in a second, for whatever files.
+/// How often in a second all processes are looked at, for all files together.
 const LOOKS_MAX: usize = 16;
 
-/// How often is looked for relatives: a storm of crashes finds the same processes each time.
+/// Limits how often other processes are looked at: in a storm of crashes they are the same each time.
 #[derive(Default)]
 pub(super) struct Relatives {
     second: Option<Instant>,
@@ -37,7 +37,7 @@ pub(super) struct Relatives {
 }
 
 impl Relatives {
-    /// Is it worth it by now?
+    /// May the processes be looked at for this file?
     pub(super) fn may_look(&mut self, wanted: &Wanted<'_>) -> bool {
         if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
             *self = Self { second: Some(Instant::now()), ..Self::default() };
@@ -47,19 +47,19 @@ impl Relatives {
         may
     }
 
-    /// No process led to this file: not again within the second.
+    /// No process led to this file: don't look for it again within the second.
     pub(super) fn failed(&mut self, wanted: &Wanted<'_>) {
         self.failed.insert(wanted.id);
     }
 }
 
-/// By the file's name: as we see it, and as the process and its parent see it.
+/// Places by the file's name: as we see it, and as the process and its parent see it.
 pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
     let below = path.strip_prefix("/").ok();
     let through = |pid: u32| below.map(|below| process(pid).join("root").join(below));
     let plain = |wanted: bool| wanted.then(|| path.to_owned());
-    // A service that may not write has a mount namespace of its own with the host's files in it: our own path is worth
-    // a look in any case, because what is found must be the very build.
+    // A service without write access has a mount namespace of its own that shows the host's files. So our own path is tried in any case;
+    // the build id decides.
     let places = [
         plain(wanted.same_mounts),
         through(wanted.process.tid),
@@ -67,7 +67,7 @@ pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
         plain(!wanted.same_mounts),
     ];
     let by_name = places.into_iter().flatten().map(Candidate::Named);
-    // What is unlinked is to be had from the process alone, for as long as that takes to die: first of all.
+    // An unlinked file can be had only from the process, as long as it takes to die: it is tried first.
     let mut places: Vec<Candidate> = Vec::new();
     if wanted.deleted {
         places.extend(of_process(wanted.process.tid, wanted));
@@ -76,11 +76,11 @@ pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
     places
 }
 
-/// Through the process itself and its parent, whatever the file's name is by now.
+/// Places through the process itself and its parent, whatever the file's name is now.
 pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
     let mut places = of_process(wanted.process.tid, wanted);
     places.extend(of_other(wanted.process.parent, wanted, path));
-    // Below a root of its own (chroot) a process sees the end of the path.
+    // A process with a root of its own (chroot) sees the end of the path.
     for pid in [wanted.process.tid, wanted.process.parent] {
         let mut rest = path.components();
         rest.next();
@@ -91,8 +91,8 @@ pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
     places
 }
 
-/// Through other living processes: those of the same executable, and those of the same mount namespace. The nearest pids
-/// come first: they were started at the same time, or by the same parent.
+/// Places through other living processes: those of the same executable, and those of the same mount namespace. The nearest pids come
+/// first, because they were started at the same time, or by the same parent.
 pub(super) fn far<'a>(wanted: &'a Wanted<'_>, path: &'a Path) -> impl Iterator<Item = Candidate> + 'a {
     let mut pids: Vec<u32> = fs::read_dir("/proc")
         .into_iter()
@@ -129,24 +129,24 @@ fn of_process(pid: u32, wanted: &Wanted<'_>) -> Vec<Candidate> {
     exe.into_iter().chain(mapped).map(Candidate::Elsewhere).collect()
 }
 
-/// The same of another process, which has it elsewhere, or not at all.
+/// The file as another process has it open, elsewhere or not at all.
 fn of_other(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
     let exe = process(pid).join("exe");
     if let Usage::Code { is_executable: true, .. } = wanted.usage {
-        // By its text: to ask the file itself may take a file system of anybody's, and that its time.
+        // Compared as text: a look at the file itself may ask anybody's file system, which may take its time.
         let is_it = fs::read_link(&exe).is_ok_and(|link| is_named(link.as_os_str(), path));
         return is_it.then_some(Candidate::Elsewhere(exe)).into_iter().collect();
     }
     mapped_by(pid, wanted, path).map(Candidate::Elsewhere).into_iter().collect()
 }
 
-/// A link of /proc is text: what is unlinked has more of it.
+/// A link in /proc is text, with an addition if the file is unlinked.
 fn is_named(link: &OsStr, path: &Path) -> bool {
     let link = link.as_bytes();
     link.strip_suffix(DELETED.as_bytes()).unwrap_or(link) == path.as_os_str().as_bytes()
 }
 
-/// Where in /proc/PID/map_files a process has the file's code; None: it has none of it.
+/// The path in /proc/PID/map_files of the file's code in a process; `None` means that the process has none of it.
 fn mapped_by(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Option<PathBuf> {
     let maps = fs::File::open(process(pid).join("maps")).ok()?;
     let inode = wanted.id.inode.to_string();

@@ -109,7 +109,7 @@ pub struct Unwound {
 pub struct Unwinder {
     read: HashMap<Version, Option<Arc<Sections>>>,
     read_bytes: usize,
-    /// None: not asked for yet; Some(None): there is none.
+    /// `None` means not asked for yet; Some(None): there is none.
     vdso: Option<Option<Arc<Sections>>>,
 }
 
@@ -139,7 +139,7 @@ impl Unwinder {
         let mut unwound = walk.unwound;
         let count = unwound.frames.len();
         if count > max_frames && !unwound.complete {
-            // What was reached last is not the outermost frame: it tells no more than the others.
+            // The last frame that was reached is not the outermost one: it says no more than the others.
             unwound.frames.truncate(max_frames);
         } else if count > max_frames {
             let inner = max_frames - max_frames / 4;
@@ -187,8 +187,8 @@ fn own_vdso() -> Option<Sections> {
     let maps = Process::myself().and_then(|me| me.maps()).ok()?;
     let (start, end) = maps.iter().find(|map| map.pathname == MMapPath::Vdso)?.address;
     let length = usize::try_from(end.checked_sub(start)?).ok()?;
-    // SAFETY: the kernel has just told that this is mapped, and the vDSO is: readable, the same for as long as the process
-    // runs, and nobody else's to unmap.
+    // SAFETY: the kernel has just reported this mapping. The vDSO is readable, stays the same as long as the process runs, and
+    // no other code unmaps it.
     let bytes = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(start as usize), length) };
     Sections::read(&Source::Memory(bytes))
 }
@@ -202,7 +202,7 @@ struct Walk<'a> {
     stack: &'a StackCopy,
     /// Sorted by address.
     mappings: Vec<CodeRegion<'a>>,
-    /// For each of them. None: not looked for yet; Some(None): there is nothing.
+    /// For each of them. `None` means not looked for yet; Some(None): there is nothing.
     described: Vec<Option<Option<Description>>>,
     /// Of sections in use.
     bytes: usize,

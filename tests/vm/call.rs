@@ -18,7 +18,7 @@ use libbpf_rs::btf::{Btf, BtfType};
 
 use crate::harness::{self, Scratch, copy_program, programs};
 
-/// The program, which does as it is told.
+/// The program, which takes commands.
 struct Calls {
     child: Child,
     to: ChildStdin,
@@ -34,7 +34,7 @@ impl Calls {
         let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut calls = Self { child, to, from };
-        // Once around: from here on only what it is told.
+        // One round first: from here on it makes only the calls that it is asked for.
         calls.tell("nothing");
         calls
     }
@@ -277,7 +277,7 @@ fn arguments_and_results_are_those_of_the_call_whatever_the_way() {
                     (sequence as u64, number, fl_call_state::FL_CALL_ENDED)
                 );
                 for (index, argument) in arguments.iter().enumerate() {
-                    // The descriptor is an int: what the register's upper half has is the caller's affair.
+                    // The descriptor is an int: the register's upper half means nothing.
                     let bits = if number == 2 && index == 4 { 0xffff_ffff } else { u64::MAX };
                     assert_eq!(call.values[index] & bits, word(*argument) & bits, "{what}, argument {index}");
                 }
@@ -432,7 +432,7 @@ fn calls_are_handed_on_as_they_end_within_the_rate() {
         // Many more than are let through in a second, whatever the second and the processor.
         calls.tell("many 500000");
         let counters = recorder.counters().unwrap();
-        // Every end is told, or counted by the reason why not.
+        // Every end is reported, or counted by the reason why not.
         assert_eq!(
             counters.live + counters.losses.get("live_budget") + counters.losses.get("live_ring_full"),
             counters.returns,

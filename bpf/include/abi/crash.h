@@ -20,7 +20,7 @@
 #define FL_LIBCS_MAX       64  /* files of glibc that are known */
 #define FL_FILES_MAX       28  /* the modules' files, the executable and the files of three VMAs */
 
-/* What of the above user space needs, as enum fl_limit. */
+/* The limits that user space needs, as enum fl_limit. */
 enum fl_own_limit {
 	FL_LIMIT_LIBCS = FL_LIBCS_MAX,
 	FL_LIMIT_SIGNED_FRAMES = FL_SIGNED_FRAMES,
@@ -29,8 +29,8 @@ enum fl_own_limit {
 };
 
 /*
- * Everything that is counted. The first ones say what happened, those from FL_LOST_RING_FULL on which samples were lost
- * and why: their events are counted all the same.
+ * Everything that is counted. The first ones count events, those from FL_LOST_RING_FULL on count samples that were lost, by reason:
+ * their events are counted all the same.
  */
 enum fl_counter {
 	FL_FILTERED = 0,    /* deliveries of a watched signal to a task that the filters leave out */
@@ -50,7 +50,7 @@ enum fl_counter {
 /* What a sample in the ring is: its first word. */
 enum fl_sample_kind { FL_SAMPLE_CRASH = 0, FL_SAMPLE_STACK_PAGE };
 
-/* What became of a delivered signal. Caught is known only later, when the process ends: that end is then the event. */
+/* The disposition of a delivered signal. Caught is known only when the process ends: that end is then the event. */
 enum fl_disposition { FL_DISPOSED_FATAL = 0, FL_DISPOSED_HANDLED, FL_DISPOSED_IGNORED, FL_DISPOSED_CAUGHT };
 
 /* fl_crash.flags: which of the fields are known. */
@@ -64,7 +64,7 @@ enum fl_crash_flag {
 	FL_IS_COMPAT = 1 << 7,      /* a 32-bit task: registers are right, frames hold the instruction pointer only */
 	FL_IN_PID_NAMESPACE = 1 << 10,  /* not the host's: sender_pid is a number of that namespace */
 	FL_IN_USER_NAMESPACE = 1 << 11, /* not the host's: sender_uid is a number of that namespace */
-	FL_PLACE_COUNTS = 1 << 8,       /* the frames tell what broke: no other process sent the signal */
+	FL_PLACE_COUNTS = 1 << 8,       /* the frames show what broke: no other process sent the signal */
 	FL_IS_FORGED = 1 << 6,          /* si_code says fault, and there was none: the process sent it to itself */
 	FL_SENDER_SEEN = 1 << 12,       /* sender_*: as the host numbers it, noted when the signal was sent */
 	FL_IS_OOM = 1 << 13,            /* memory: the kernel killed the process because memory was short */
@@ -75,8 +75,8 @@ enum fl_crash_flag {
 };
 
 /*
- * What makes two deaths one bug, as far as the kernel can tell within one run: inodes are reused, so this key is worth
- * nothing to the next run. The durable name is the signature, made in user space.
+ * What makes two deaths one bug, as far as the kernel can tell within one run. Inodes are reused, so that this key means nothing to the
+ * next run. The durable name is the signature, which user space makes.
  */
 struct fl_group_key {
 	u64 frames; /* hash of the innermost frames, each as device, inode and offset in the file; 0: they don't count */
@@ -104,12 +104,12 @@ struct fl_group {
 	u32 pad;
 };
 
-/* One signal that a watched task got, as it got it. Written whole by the kernel program, read once by user space. */
+/* One signal that was delivered to a watched task. The kernel program writes it as a whole, user space reads it once. */
 struct fl_crash {
 	enum fl_sample_kind kind;
 	u32 tid;
 	u64 timestamp_ns;    /* CLOCK_BOOTTIME */
-	u64 thread_start_ns; /* CLOCK_BOOTTIME: tells two threads of the same number apart */
+	u64 thread_start_ns; /* CLOCK_BOOTTIME: two threads with the same number differ by it */
 	u64 fault_address;   /* si_addr, or si_call_addr of a seccomp trap */
 	u64 error_code;      /* with FL_HAS_PAGE_FAULT; enum x86_pf_error_code */
 	u64 trap_nr;         /* with FL_HAS_TRAP */

@@ -60,7 +60,7 @@ impl Dividend {
         (self.dividend() as i128).checked_div(divisor).is_some_and(|quotient| (least..-least).contains(&quotient))
     }
 
-    /// The dividend is one that no divisor but 0 makes too large.
+    /// Only the divisor 0 makes this dividend too large.
     fn always_fits(&self) -> bool {
         let most = (1i128 << (self.bits - 1)) - 1;
         if self.is_signed { (-most..=most).contains(&(self.dividend() as i128)) } else { self.high == 0 }

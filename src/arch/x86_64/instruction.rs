@@ -12,7 +12,7 @@ use crate::arch::{Jump, Operand, Touch};
 pub enum Code<'a> {
     /// An instruction.
     Valid(Instruction<'a>),
-    /// None that a processor knows.
+    /// No instruction of this architecture.
     Invalid,
     /// Not enough of them.
     Unknown,
@@ -35,7 +35,7 @@ pub fn decode<'a>(registers: &'a Registers, code: &[u8]) -> Code<'a> {
     }
 }
 
-/// What every x86_64 processor has.
+/// Features that every x86_64 processor has.
 const BASELINE: [CpuidFeature; 19] = [
     CpuidFeature::INTEL8086,
     CpuidFeature::INTEL8086_ONLY,
@@ -64,7 +64,7 @@ impl Instruction<'_> {
         format!("{:?}", self.decoded.mnemonic()).to_ascii_lowercase()
     }
 
-    /// Every place that the instruction accesses and whose address the registers tell: not what fs, gs or vectors point to.
+    /// All places that the instruction accesses and whose addresses follow from the registers: not those by fs, gs or vectors.
     pub fn touches(&self) -> Vec<Touch> {
         let mut factory = InstructionInfoFactory::new();
         let memory = factory.info(&self.decoded).used_memory();

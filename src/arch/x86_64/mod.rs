@@ -37,7 +37,7 @@ pub struct Registers {
     pub ss: u64,
 }
 
-/// What an ELF file of this architecture says in e_machine.
+/// e_machine in an ELF file of this architecture.
 pub const ELF_MACHINE: u16 = object::elf::EM_X86_64;
 
 /// The registers by name, in the order in which a debugger shows them.
@@ -111,7 +111,7 @@ pub const REACH_BELOW_STACK_POINTER: u64 = 128 + 8;
 /// A signal's frame: the red zone and the registers, 11 KiB with AMX.
 pub const SIGNAL_FRAME_BYTES: u64 = 12 << 10;
 
-/// What is split over two of these can't be locked in a cache.
+/// An access that is split over two cache lines can't be locked in a cache.
 pub const CACHE_LINE_BYTES: u64 = 64;
 
 /// The longest instruction.

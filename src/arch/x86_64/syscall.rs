@@ -1,18 +1,18 @@
 //! System calls of x86-64, by symbol and by number.
 
-/// What the kernel's symbol of a system call begins with: arch/x86/include/asm/syscall_wrapper.h.
+/// The prefix of the kernel's symbol of a system call: arch/x86/include/asm/syscall_wrapper.h.
 pub const PREFIX: &str = "__x64_sys_";
 
 /// The same for the calls of 32-bit programs.
 pub const COMPAT_PREFIX: &str = "__ia32_sys_";
 
-/// Whose table a number is from, where a 64-bit program made the call: AUDIT_ARCH_X86_64, include/uapi/linux/audit.h.
+/// The table of a system call's number, if a 64-bit program made the call: AUDIT_ARCH_X86_64, include/uapi/linux/audit.h.
 pub const AUDIT_ARCH: u32 = 0xc000_003e;
 
 /// rt_sigreturn(2): arch/x86/entry/syscalls/syscall_64.tbl.
 pub const RT_SIGRETURN: i32 = 15;
 
-/// What is shown of the kernel's `struct pt_regs`, by member: where the program was, its stack, the call's number.
+/// The members of the kernel's `struct pt_regs` that are shown: the instruction, the stack pointer, the call's number.
 pub const PT_REGS: [&str; 3] = ["ip", "sp", "orig_ax"];
 
 /// The page that the kernel shows every process at the end of its address space, which is no memory of its own:

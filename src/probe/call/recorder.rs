@@ -19,8 +19,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Loads the programs and attaches each function by itself. What became of each: in the order of the plan's. It is no
-    /// error when some, or all, could not be attached.
+    /// Loads the programs and attaches each function by itself. The results are in the order of the plan. It is no error if some
+    /// functions, or all, could not be attached.
     ///
     /// # Errors
     /// Missing privileges, a kernel without BTF, a verifier that refuses: one line with the cure where there is one.
@@ -32,7 +32,7 @@ impl Recorder {
         Ok((Self { hooks, probe, attached: attached.clone() }, attached))
     }
 
-    /// What became of each function of the plan.
+    /// The result for each function of the plan.
     pub fn attached(&self) -> &[Attached] {
         &self.attached
     }
@@ -45,7 +45,7 @@ impl Recorder {
     /// The samples.
     ///
     /// # Errors
-    /// Where the ring can't be mapped.
+    /// If the ring can't be mapped.
     pub fn ring(&self) -> Result<Ring<Sample>> {
         self.probe.ring()
     }

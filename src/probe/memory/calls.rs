@@ -8,7 +8,7 @@ pub(super) const LEAVES: [&str; 9] =
     ["mmap", "mprotect", "pkey_mprotect", "munmap", "mremap", "brk", "shmat", "shmdt", "memfd_create"];
 /// Calls that take memory away.
 pub(super) const ENTERS: [&str; 6] = ["munmap", "mremap", "mmap", "shmdt", "execve", "execveat"];
-/// One that takes no lock that we would see it by; its entry is watched while there is memory that can change by itself.
+/// A call that takes no lock by which we would see it. Its entry is watched while there is memory that can change by itself.
 pub(super) const DROPS: &str = "madvise";
 /// Calls that end a process, for kernels whose sched_process_exit comes too late.
 pub(super) const ENDS: [&str; 2] = ["exit_group", "exit"];

@@ -8,7 +8,7 @@ use super::{CodeRegion, Found, Image, Registers, StackCopy, Unwinder, step};
 use crate::arch::unwind::COUNT;
 use crate::symbol::elf::Segment;
 
-/// Where the code is that the information is about.
+/// The place of the code that the information is about.
 const CODE: std::ops::Range<u64> = 0x1000..0x10_0000;
 
 /// Addresses of the sections.
