@@ -124,7 +124,7 @@ static __always_inline void fl_count_matched(enum fl_disposition disposition)
 }
 
 /* Names a new group in case that no sample of it can be sent: its stack, and the executable's build id. */
-static __always_inline void fl_christen(void *context, struct task_struct *task, struct fl_group *group)
+static __always_inline void fl_name_group(void *context, struct task_struct *task, struct fl_group *group)
 {
 	struct mm_struct *mm = fl_read(task, mm);
 
@@ -139,7 +139,7 @@ static __always_inline void fl_christen(void *context, struct task_struct *task,
 static __always_inline u32 fl_finish(void *context, struct task_struct *task, struct fl_crash *record, bool is_due)
 {
 	struct fl_group *group;
-	bool born;
+	bool is_new;
 	u32 id;
 
 	if (!fl_config.groups) {
@@ -149,11 +149,11 @@ static __always_inline u32 fl_finish(void *context, struct task_struct *task, st
 	}
 	id = fl_count_group((u64)fl_read(task, mm));
 	fl_count_matched(record->disposition);
-	born = id & FL_GROUP_BORN;
-	id &= ~FL_GROUP_BORN;
+	is_new = id & FL_GROUP_IS_NEW;
+	id &= ~FL_GROUP_IS_NEW;
 	group = bpf_map_lookup_elem(&fl_groups, &id);
-	if (born && group)
-		fl_christen(context, task, group);
+	if (is_new && group)
+		fl_name_group(context, task, group);
 	if (!group || !fl_take_budget(group, record->timestamp_ns, is_due))
 		return id;
 	record->group = id;

@@ -83,7 +83,7 @@ FL_SCRATCH(fl_group_keys, struct fl_group_key);
 u64 fl_sample_second = 0;
 u64 fl_sample_count = 0;
 
-#define FL_GROUP_BORN (1U << 31) /* beside the id: the group is new */
+#define FL_GROUP_IS_NEW (1U << 31) /* beside the id: the group is new */
 
 /* Counts one more event in the group. The clock is read once a tick: a handled fault takes less time than two reads of it. */
 static __always_inline void fl_group_add(u32 id, u32 tgid)
@@ -138,14 +138,14 @@ __noinline int fl_new_group(void)
 	group->stack_id = -1;
 	group->build_id_length = 0;
 	if (!(s32)bpf_map_update_elem(&fl_group_ids, key, &id, BPF_NOEXIST))
-		return id | FL_GROUP_BORN;
+		return id | FL_GROUP_IS_NEW;
 	/* Another CPU was first. */
 	bpf_map_push_elem(&fl_free_groups, &id, BPF_ANY);
 	there = bpf_map_lookup_elem(&fl_group_ids, key);
 	return there ? *there : other;
 }
 
-/* Counts the record under construction in its group: its id, with FL_GROUP_BORN where it is the first. */
+/* Counts the record under construction in its group: its id, with FL_GROUP_IS_NEW where it is the first. */
 __noinline int fl_count_group(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -177,7 +177,7 @@ __noinline int fl_count_group(u64 mm)
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
 	there = bpf_map_lookup_elem(&fl_group_ids, key);
 	id = there ? *there : (u32)fl_new_group();
-	fl_group_add(id & ~FL_GROUP_BORN, bpf_get_current_pid_tgid() >> 32);
+	fl_group_add(id & ~FL_GROUP_IS_NEW, bpf_get_current_pid_tgid() >> 32);
 	return id;
 }
 

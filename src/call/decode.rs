@@ -36,11 +36,11 @@ impl From<&fl_task> for Owner {
 
 /// Names the calls of the functions that are watched.
 pub struct Decoder {
-    known: Vec<Known>,
+    known: Vec<WatchedFunction>,
 }
 
 /// A function as it is watched in fact.
-struct Known {
+struct WatchedFunction {
     name: String,
     how: Option<Way>,
     side: Option<Side>,
@@ -49,7 +49,7 @@ struct Known {
 impl Decoder {
     /// For these functions, as each was attached.
     pub fn new(planned: &[Planned], attached: &[Attached]) -> Self {
-        let known = planned.iter().zip(attached).map(|(planned, attached)| Known {
+        let known = planned.iter().zip(attached).map(|(planned, attached)| WatchedFunction {
             name: planned.name.clone(),
             how: attached.how,
             side: match attached.how {
@@ -68,7 +68,7 @@ impl Decoder {
 
     /// Is this function a system call? By its number.
     pub fn is_syscall(&self, number: u32) -> bool {
-        let is_one = |known: &Known| {
+        let is_one = |known: &WatchedFunction| {
             let flags = known.side.as_ref().map_or(0, |side| side.point.flags);
             known.how == Some(Way::Tracepoint) || flags & fl_function_flag::FL_FUNCTION_SYSCALL.0 != 0
         };

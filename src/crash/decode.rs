@@ -14,7 +14,7 @@ use crate::record::crash::{Frame, Omitted, Sender};
 use crate::runtime::abort_message::Libcs;
 use crate::siginfo::{SIGABRT, code_name, signal_name};
 use crate::symbol::unwind::{self, CodeRegion, Image, StackCopy, Unwinder};
-use crate::symbol::{CodePlace, DebugFolders, Files, Found, Namer, Ran, Usage, Wanted};
+use crate::symbol::{CodePlace, DebugFolders, Files, Found, Holder, Namer, Usage, Wanted};
 use crate::text::lossy;
 use crate::time::Timestamp;
 
@@ -59,14 +59,14 @@ struct Walk {
 }
 
 /// The files of the sample.
-struct Known {
+struct SampleFiles {
     /// The name and build id of each. The build id is from the process's memory, else from the file that ran.
     files: Vec<File>,
     /// Each file itself, if it can still be found.
     found: Vec<Option<Found>>,
 }
 
-impl Known {
+impl SampleFiles {
     /// By number, from 1 on.
     fn file(&self, number: u32) -> Option<&File> {
         self.files.get(number.checked_sub(1)? as usize)
@@ -114,7 +114,7 @@ impl Decoder {
         let sender = record::sender(raw);
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
         let (files, found) = files.map(|(file, number)| self.identify(raw, file, number, timestamp)).unzip();
-        let known = Known { files, found };
+        let known = SampleFiles { files, found };
         let exe = known.file(raw.exe).cloned();
         let signature = self.signature(raw, &known, exe.as_ref());
         let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
@@ -151,7 +151,7 @@ impl Decoder {
         })
     }
 
-    fn signature(&self, raw: &fl_crash, known: &Known, exe: Option<&File>) -> String {
+    fn signature(&self, raw: &fl_crash, known: &SampleFiles, exe: Option<&File>) -> String {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let code = has(fl_crash_flag::FL_HAS_CODE).then(|| code_name(raw.signal, raw.si_code));
         let places = if has(fl_crash_flag::FL_PLACE_COUNTS) { self.places(raw, known) } else { Vec::new() };
@@ -172,7 +172,7 @@ impl Decoder {
                 path,
                 build_id: from_memory,
                 id: FileId { inode: file.inode, device: file.device.into() },
-                process: Ran { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
+                process: Holder { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
                 deleted: is(fl_file_flag::FL_FILE_DELETED),
                 usage: usage(raw, number),
                 same_mounts: self.mount_namespace == Some(u64::from(raw.mount_namespace)),
@@ -190,7 +190,7 @@ impl Decoder {
     }
 
     /// What libc said before it aborted.
-    fn abort_message(&mut self, raw: &fl_crash, known: &Known) -> Option<String> {
+    fn abort_message(&mut self, raw: &fl_crash, known: &SampleFiles) -> Option<String> {
         let address = raw.frames().first().filter(|_| raw.signal == SIGABRT)?;
         let number = raw.module(*address, false)?.file;
         let file = raw.files.get(number.checked_sub(1)? as usize)?;
@@ -198,7 +198,7 @@ impl Decoder {
     }
 
     /// The innermost frames, of which the signature is made, whatever the options show.
-    fn places(&self, raw: &fl_crash, known: &Known) -> Vec<Place> {
+    fn places(&self, raw: &fl_crash, known: &SampleFiles) -> Vec<Place> {
         raw.frames()
             .iter()
             .take(signature::FRAMES)
@@ -219,7 +219,7 @@ impl Decoder {
     }
 
     /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further.
-    fn walk(&mut self, raw: &fl_crash, stack: &StackCopy, known: &Known, depth: usize) -> Walk {
+    fn walk(&mut self, raw: &fl_crash, stack: &StackCopy, known: &SampleFiles, depth: usize) -> Walk {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let kernels = Walk {
             frames: by_frame_pointer(raw, depth),
@@ -260,7 +260,7 @@ impl Decoder {
         }
     }
 
-    fn frames(&mut self, raw: &fl_crash, known: &Known, walk: &[unwind::Frame]) -> Vec<evidence::Frame> {
+    fn frames(&mut self, raw: &fl_crash, known: &SampleFiles, walk: &[unwind::Frame]) -> Vec<evidence::Frame> {
         let mut frames = Vec::new();
         for &unwind::Frame { address, is_return_address } in walk {
             let module = raw.module(address, is_return_address);

@@ -57,19 +57,19 @@ pub struct Ledger {
     since: Timestamp,
     /// By group.
     known: HashMap<u32, Identity>,
-    told: Told,
+    told: Baseline,
 }
 
 /// The counts up to which everything was reported.
 #[derive(Clone, Debug, Default)]
-struct Told {
+struct Baseline {
     counts: HashMap<u32, Vec<u64>>,
     filtered: u64,
     losses: Losses,
     boottime_ns: u64,
 }
 
-impl Told {
+impl Baseline {
     fn of(look: &Look) -> Self {
         Self {
             counts: look.groups.named.iter().map(|group| (group.id, group.counts.clone())).collect(),
@@ -92,7 +92,7 @@ impl Ledger {
             boot_id: host::boot_id(),
             since: Timestamp::from_boottime(boottime_ns)?,
             known: HashMap::new(),
-            told: Told { boottime_ns, ..Told::default() },
+            told: Baseline { boottime_ns, ..Baseline::default() },
         })
     }
 
@@ -174,7 +174,7 @@ impl Ledger {
 
     /// The summary of `look` was reported: the next summary begins there.
     pub fn commit(&mut self, look: &Look) {
-        self.told = Told::of(look);
+        self.told = Baseline::of(look);
     }
 
     fn describe(

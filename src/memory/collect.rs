@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::arguments;
 use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
-use super::space::{Had, Reading, Space};
+use super::space::{PagesRead, Reading, Space};
 use super::target::{self, is_volatile, regions};
 use crate::errno;
 use crate::evidence::{Backing, File, FileId, Permissions, Region};
@@ -45,7 +45,7 @@ pub enum Item {
 
 /// Counts what user space itself could not do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Own {
+pub struct UserLosses {
     /// Executable mappings that no call explained.
     pub mappings_unseen: u64,
     /// Pages that had gone with their process.
@@ -74,7 +74,7 @@ pub struct Collector<'run> {
     spaces: BTreeMap<u32, Space>,
     waiting: HashMap<(u32, u64), Vec<Box<fl_page>>>,
     waiting_count: usize,
-    own: Own,
+    own: UserLosses,
     next_audit: Instant,
     ended: Vec<u32>,
 }
@@ -96,7 +96,7 @@ impl<'run> Collector<'run> {
             spaces: BTreeMap::new(),
             waiting: HashMap::new(),
             waiting_count: 0,
-            own: Own::default(),
+            own: UserLosses::default(),
             next_audit: Instant::now() + AUDIT_INTERVAL,
             ended: Vec::new(),
         })
@@ -122,7 +122,7 @@ impl<'run> Collector<'run> {
                 let mut room = self.limits.max_bytes;
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
                 let whole = (region.start, region.end);
-                own.add(space.read_rest(region, whole, &Had::default(), &mut room, reading, &mut pass)?);
+                own.add(space.read_rest(region, whole, &PagesRead::default(), &mut room, reading, &mut pass)?);
             }
         }
         self.own = own;
@@ -217,7 +217,7 @@ impl<'run> Collector<'run> {
             region: region.as_ref(),
             only_changed: is_look,
         };
-        let mut have = Had::default();
+        let mut have = PagesRead::default();
         let (start, end) = range(mapping);
         for page in &pages {
             if page.address < start || page.address >= end {
@@ -405,7 +405,7 @@ impl<'run> Collector<'run> {
                 let mut room = self.limits.max_bytes;
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
                 let whole = (region.start, region.end);
-                let found = space.read_rest(&region, whole, &Had::default(), &mut room, reading, &mut pass)?;
+                let found = space.read_rest(&region, whole, &PagesRead::default(), &mut room, reading, &mut pass)?;
                 self.own.add(found);
                 tally = Some(found);
             }
@@ -459,7 +459,7 @@ impl AsFd for Collector<'_> {
     }
 }
 
-impl Own {
+impl UserLosses {
     fn add(&mut self, tally: Tally) {
         self.pages_gone += tally.gone;
         self.pages_left_out += tally.left_out;
@@ -524,7 +524,7 @@ fn read_range(
     space: &mut Space,
     region: &Region,
     (start, end): (u64, u64),
-    have: &Had,
+    have: &PagesRead,
     room: &mut u64,
     reading: Reading<'_>,
     emit: &mut impl FnMut(Page) -> Result<()>,

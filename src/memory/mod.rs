@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-pub use collect::Own;
+pub use collect::UserLosses;
 pub use dump::{Dump, INDEX};
 pub use record::{Argument, Call, Mapping, Page, PageRecord, Source, Tally, Trigger};
 pub use tracer::{Tracer, Tracing};

@@ -116,7 +116,7 @@ impl Space {
         &mut self,
         region: &Region,
         (start, end): (u64, u64),
-        have: &Had,
+        have: &PagesRead,
         room: &mut u64,
         reading: Reading<'_>,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
@@ -222,7 +222,7 @@ impl Space {
         for region in regions.iter().filter(|region| is_volatile(region) && region.end > cursor) {
             let reading = Reading { timestamp, trigger: Trigger::Timer, region: Some(region), only_changed: true };
             let start = region.start.max(cursor);
-            let tally = self.read_rest(region, (start, region.end), &Had::default(), room, reading, emit)?;
+            let tally = self.read_rest(region, (start, region.end), &PagesRead::default(), room, reading, emit)?;
             if tally.left_out > 0 {
                 // If pages were untouched in between, it is not exactly the end: some are read twice.
                 self.cursor = start + (tally.read + tally.gone) * page::size();
@@ -235,7 +235,7 @@ impl Space {
 
 /// The pages of a range that the kernel program has read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Had {
+pub(super) struct PagesRead {
     /// The pages' addresses.
     pub pages: HashSet<u64>,
     /// The address up to which it has looked for them: a page that it doesn't have was not in memory.

@@ -13,7 +13,7 @@ use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
-use crate::symbol::{CodePlace, DebugFolders, Files, Found, Namer, Ran, Usage, Wanted};
+use crate::symbol::{CodePlace, DebugFolders, Files, Found, Holder, Namer, Usage, Wanted};
 
 /// How many processes are known by name and mappings. If there are more, those that have ended are forgotten.
 const PROCESSES_MAX: usize = 16_384;
@@ -26,7 +26,7 @@ const STACKS_MAX: usize = 65_536;
 
 /// A process with its name and mappings.
 #[derive(Debug, Default)]
-struct Known {
+struct ProcessNames {
     comm: Option<String>,
     ppid: u32,
     mount_namespace: u32,
@@ -75,7 +75,7 @@ const NAMED_MAX: usize = 16_384;
 pub struct Names {
     /// Functions by process, address, and whether that is a return address.
     named: HashMap<(u32, u64, bool), Vec<Frame>>,
-    processes: HashMap<u32, Known>,
+    processes: HashMap<u32, ProcessNames>,
     stacks: HashMap<u64, Vec<u64>>,
     stacks_lost: u64,
     mount_namespace: Option<u64>,
@@ -160,7 +160,7 @@ impl Names {
         Ok(())
     }
 
-    fn known(&mut self, pid: u32) -> &mut Known {
+    fn known(&mut self, pid: u32) -> &mut ProcessNames {
         if self.processes.len() >= PROCESSES_MAX && !self.processes.contains_key(&pid) {
             self.processes.retain(|pid, _| is_alive(*pid));
             if self.processes.len() >= PROCESSES_MAX {
@@ -286,7 +286,7 @@ impl Names {
                 path,
                 build_id: None,
                 id,
-                process: Ran { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace },
+                process: Holder { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace },
                 deleted: file.is_deleted,
                 usage: Usage::Code { mapped: Some((start, region.end)), is_executable: false },
                 same_mounts: self.mount_namespace == Some(u64::from(known.mount_namespace)),

@@ -25,7 +25,7 @@ const KEPT_MAX: usize = 4096;
 
 /// A record of any kind.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum AnyRecord {
     /// A signal.
     Signal(Box<Signal>),
     /// A new task.
@@ -37,7 +37,7 @@ pub enum Told {
 }
 
 struct Kept {
-    told: Told,
+    told: AnyRecord,
     /// The kernel killed the target, and the reason may still come: since when it is held back, and the target's size.
     awaits: Option<(Instant, OutOfMemory, u64)>,
 }
@@ -61,20 +61,20 @@ impl Decoder {
     pub fn take(&mut self, sample: &Sample) -> Result<()> {
         match sample {
             Sample::Signal(signal) => {
-                let told = Told::Signal(Box::new(self.signal(signal)?));
+                let told = AnyRecord::Signal(Box::new(self.signal(signal)?));
                 self.kept.push_back(Kept { told, awaits: awaits(signal) });
             }
             Sample::OutOfMemory(oom) => self.mark(oom.pid),
             Sample::Fork(process) => {
-                let told = Told::Fork(self.fork(process)?);
+                let told = AnyRecord::Fork(self.fork(process)?);
                 self.kept.push_back(Kept { told, awaits: None });
             }
             Sample::Exec(exec) => {
-                let told = Told::Exec(Box::new(self.exec(exec)?));
+                let told = AnyRecord::Exec(Box::new(self.exec(exec)?));
                 self.kept.push_back(Kept { told, awaits: None });
             }
             Sample::Exit(process) => {
-                let told = Told::Exit(self.exit(process)?);
+                let told = AnyRecord::Exit(self.exit(process)?);
                 self.kept.push_back(Kept { told, awaits: None });
             }
         }
@@ -82,7 +82,7 @@ impl Decoder {
     }
 
     /// The next record that may be written, in order. `all`: no more samples will come.
-    pub fn next(&mut self, all: bool) -> Option<Told> {
+    pub fn next(&mut self, all: bool) -> Option<AnyRecord> {
         let first = self.kept.front()?;
         let keeps = first.awaits.as_ref().is_some_and(|(since, ..)| since.elapsed() < KEEP);
         if keeps && !all && self.kept.len() <= KEPT_MAX {
@@ -99,7 +99,7 @@ impl Decoder {
     /// The kill of this thread was for a lack of memory.
     fn mark(&mut self, tid: u32) {
         for kept in self.kept.iter_mut().rev() {
-            let Told::Signal(signal) = &mut kept.told else { continue };
+            let AnyRecord::Signal(signal) = &mut kept.told else { continue };
             if signal.target.tid != Some(tid) {
                 continue;
             }
@@ -251,9 +251,9 @@ mod tests {
         Sample::Signal(Box::new(signal))
     }
 
-    fn tid(told: Option<Told>) -> Option<(u32, bool)> {
+    fn tid(told: Option<AnyRecord>) -> Option<(u32, bool)> {
         match told? {
-            Told::Signal(signal) => Some((signal.target.tid.unwrap(), signal.oom.is_some())),
+            AnyRecord::Signal(signal) => Some((signal.target.tid.unwrap(), signal.oom.is_some())),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use decode::{Decoder, Told};
+pub use decode::{AnyRecord, Decoder};
 pub use record::{Exec, Exit, Fork, Sender, Signal, Target};
 pub use summary::{PairLook, PairRow, Pairs, SignalSummary};
 
@@ -102,10 +102,10 @@ impl<'run> Reading<'run> {
         }
         while let Some(told) = self.decoder.next(all) {
             match told {
-                Told::Signal(record) => self.writer.write(&*record)?,
-                Told::Fork(record) => self.writer.write(&record)?,
-                Told::Exec(record) => self.writer.write(&*record)?,
-                Told::Exit(record) => self.writer.write(&record)?,
+                AnyRecord::Signal(record) => self.writer.write(&*record)?,
+                AnyRecord::Fork(record) => self.writer.write(&record)?,
+                AnyRecord::Exec(record) => self.writer.write(&*record)?,
+                AnyRecord::Exit(record) => self.writer.write(&record)?,
             }
         }
         Ok(samples.len())

@@ -31,7 +31,7 @@ pub struct Wanted<'a> {
     /// Which one it is.
     pub id: FileId,
     /// The process that ran it.
-    pub process: Ran,
+    pub process: Holder,
     /// Was the file unlinked when the record was taken?
     pub deleted: bool,
     /// How the process used it.
@@ -44,7 +44,7 @@ pub struct Wanted<'a> {
 
 /// A process that had a file. It may be gone.
 #[derive(Clone, Copy, Debug)]
-pub struct Ran {
+pub struct Holder {
     /// The process.
     pub pid: u32,
     /// Its thread that crashed, which has files and memory even if the first thread has ended.
@@ -267,7 +267,7 @@ mod tests {
             path: b"/bin/x",
             build_id,
             id: FileId::new(8, 1, 7),
-            process: Ran { pid: u32::MAX, tid: u32::MAX, parent: u32::MAX, mount_namespace: 1 },
+            process: Holder { pid: u32::MAX, tid: u32::MAX, parent: u32::MAX, mount_namespace: 1 },
             deleted: false,
             usage: Usage::Code { mapped: Some((0x1000, 0x2000)), is_executable: true },
             same_mounts: true,

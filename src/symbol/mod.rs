@@ -19,7 +19,7 @@ use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 pub use debug::DebugFolders;
-pub use file::{Files, Found, Ran, Usage, Version, Wanted};
+pub use file::{Files, Found, Holder, Usage, Version, Wanted};
 pub use variable::Variable;
 
 use self::copy::PrivateCopy;

@@ -179,14 +179,14 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::symbol::file::Ran;
+    use crate::symbol::file::Holder;
 
     fn wanted(path: &[u8], inode: u64, usage: Usage) -> Wanted<'_> {
         Wanted {
             path,
             build_id: None,
             id: FileId { inode, device: 0 },
-            process: Ran { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 },
+            process: Holder { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 },
             deleted: true,
             usage,
             same_mounts: true,
