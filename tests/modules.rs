@@ -137,7 +137,11 @@ fn evidence_diagnosis_and_record_know_no_command() {
     let uses = uses();
     let allowed = ["arch", "errno", "evidence", "hex", "page", "runtime", "siginfo"];
     let others: Vec<&String> = uses["diagnosis"].iter().filter(|other| !allowed.contains(&other.as_str())).collect();
-    assert_eq!(others, Vec::<&String>::new(), "a diagnosis is made of evidence, and of what is known of processors, kernels and runtimes");
+    assert_eq!(
+        others,
+        Vec::<&String>::new(),
+        "a diagnosis is made of evidence, and of what is known of processors, kernels and runtimes"
+    );
     for low in ["evidence", "record", "output"] {
         for command in ["agent", "call", "crash", "memory", "pagefault", "report", "signal"] {
             assert!(!uses[low].contains(command), "{low} uses {command}");

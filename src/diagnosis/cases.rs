@@ -1,5 +1,5 @@
 //! Signals from which tests start. A test says what is in the processor, in siginfo and in the memory of a process. What the kernel program
-//! sends of it is decided here, as bpf/crash.bpf.c decides it, so that no test starts from a state that production never reaches.
+//! sends of it is decided here, as bpf/include/trap.bpf.h decides it, so that no test starts from a state that production never reaches.
 
 use super::{Confidence, Diagnosis, Kind, diagnose};
 use crate::arch::Registers;
@@ -177,7 +177,8 @@ impl Case {
         Evidence::of(&raw, &files, frames.collect(), self.abort_message.clone())
     }
 
-    /// What the kernel program sends: fl_begin_record(), fl_describe_memory() and fl_describe_stack() in bpf/crash.bpf.c.
+    /// What the kernel program sends: fl_begin_record(), fl_describe_memory() and fl_describe_stack() in
+    /// bpf/include/describe.bpf.h.
     fn sample(&self) -> (fl_crash, Vec<File>) {
         let mut raw = fl_crash {
             signal: self.signal,
@@ -231,7 +232,7 @@ impl Case {
         (raw, files)
     }
 
-    /// fl_describe_signal() in bpf/crash.bpf.c. Returns the flags.
+    /// fl_describe_signal() in bpf/include/describe.bpf.h. Returns the flags.
     fn describe_signal(&self, raw: &mut fl_crash) -> u32 {
         let flags = fl_crash_flag::FL_HAS_CODE.0;
         raw.si_code = self.si_code;
