@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use sd_notify::NotifyState;
 
-use crate::crash::{self, Collector, Crash, Decoder};
+use crate::crash::{self, Collector, Decoder};
 use crate::ledger::Ledger as _;
 use crate::memory::executable_memory::Executables;
 use crate::output::{Beside, Health, Metrics, Timestamp, boottime_ns, serve};
 use crate::probe::losses::WRITE_FAILED;
 use crate::probe::{self, crash::Probe};
+use crate::record::crash::Crash;
 use crate::session::{self, Announcement, End, Reader};
 use crate::{pagefault, signal};
 use counted::{Counted as _, Interval};

@@ -1,13 +1,13 @@
 //! faultline reports what died on a Linux host, why and how often, from inside the kernel.
 //!
-//! The kernel programs in `bpf/` filter, count and take samples; this library loads them ([`probe`]), names what they saw
-//! ([`process`], [`symbol`]) and hands it on as text or JSON Lines ([`output`]). One module a command: [`agent`], [`call`],
-//! [`crash`], [`doctor`], [`memory`], [`pagefault`], [`report`], [`signal`]. Data flows one way: kernel event, sample, record, output.
+//! [`memory::Tracer`] keeps every page of a process that becomes executable. Whatever else the `faultline` command does is private.
+//!
+//! The kernel programs in `bpf/` filter, count and take samples; `probe` loads them, `process` and `symbol` name what they saw, and
+//! `output` writes it as text or JSON Lines. One module a command. Data flows one way: kernel event, sample, record, output.
 #![warn(missing_docs)]
 
 /// A line for the person, on standard error, in one write: the watched command's own lines don't come in between. Nobody
 /// reading it is no reason to end, as `eprintln!` would.
-#[macro_export]
 macro_rules! say {
     ($($word:tt)*) => {{
         use std::io::Write as _;
@@ -16,36 +16,45 @@ macro_rules! say {
     }};
 }
 
-pub mod agent;
-pub mod arch;
-pub mod call;
-pub mod command;
+mod agent;
+mod arch;
+mod call;
+mod cli;
+mod command;
 pub mod crash;
 mod diagnosis;
-pub mod doctor;
+mod doctor;
 mod errno;
 mod evidence;
 mod flags;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-pub mod hex;
-pub mod host;
-pub mod ledger;
+mod hex;
+mod host;
+#[doc(hidden)]
+pub mod internals;
+mod ledger;
 pub mod memory;
-pub mod options;
-pub mod output;
+mod options;
+mod output;
 mod page;
-pub mod pagefault;
-pub mod probe;
-pub mod process;
-pub mod record;
-pub mod report;
+mod pagefault;
+mod probe;
+mod process;
+mod record;
+#[cfg(test)]
+#[path = "../tests/render.rs"]
+mod render;
+mod report;
 mod runtime;
-pub mod session;
-pub mod siginfo;
-pub mod signal;
-pub mod symbol;
+mod session;
+mod siginfo;
+mod signal;
+mod symbol;
 mod text;
 mod time;
-pub mod watch;
+mod watch;
+
+#[doc(hidden)]
+pub use cli::main;

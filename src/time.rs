@@ -45,20 +45,25 @@ impl Timestamp {
 
     /// `2024-02-15 10:30:45`, in the machine's time zone.
     pub fn local_seconds(self) -> String {
-        self.0.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        self.0.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
     /// `22:33:49.123`, in the machine's time zone.
     pub fn local_milliseconds(self) -> String {
-        self.0.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string()
+        self.0.to_zoned(zone()).strftime("%H:%M:%S%.3f").to_string()
     }
 }
 
 impl Timestamp {
     /// `22:33:49.123`, in the machine's time zone: for lines of which there are many a second.
     pub fn local_clock(self) -> String {
-        self.0.to_zoned(TimeZone::system()).strftime("%H:%M:%S.%3f").to_string()
+        self.0.to_zoned(zone()).strftime("%H:%M:%S.%3f").to_string()
     }
+}
+
+/// The machine's time zone; in unit tests UTC, as in their snapshots.
+fn zone() -> TimeZone {
+    if cfg!(test) { TimeZone::UTC } else { TimeZone::system() }
 }
 
 impl Serialize for Timestamp {

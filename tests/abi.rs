@@ -3,10 +3,10 @@
 
 use std::mem::{offset_of, size_of};
 
-use faultline::probe::abi::pagefault::{
+use faultline::internals::abi::pagefault::{
     Sample, fl_fault_event, fl_fault_key, fl_fault_mapping, fl_fault_process, fl_stack_place,
 };
-use faultline::probe::abi::{
+use faultline::internals::abi::{
     Names, fl_config, fl_crash, fl_file, fl_filter_config, fl_group, fl_group_key, fl_registers, fl_vma,
 };
 use libbpf_rs::btf::types::Struct;
@@ -107,7 +107,7 @@ same_layout!(filter, fl_filter_config, pid_namespace_inode, command_parent, by_p
 
 mod memory {
     use super::*;
-    use faultline::probe::abi::memory::{
+    use faultline::internals::abi::memory::{
         fl_alert, fl_alert_key, fl_config, fl_exec_fault, fl_life, fl_mapping, fl_page,
     };
 
@@ -141,7 +141,7 @@ mod memory {
 
 mod call {
     use super::*;
-    use faultline::probe::abi::call::{fl_call, fl_config, fl_event, fl_fetch, fl_function, fl_task};
+    use faultline::internals::abi::call::{fl_call, fl_config, fl_event, fl_fetch, fl_function, fl_task};
 
     const OBJECTS: [&str; 2] = [concat!(env!("OUT_DIR"), "/call.plain.o"), concat!(env!("OUT_DIR"), "/call.typed.o")];
 

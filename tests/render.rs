@@ -1,20 +1,13 @@
-//! The text and the JSON of records that are built by hand, with fixed times and addresses: compared with snapshots.
+//! Unit tests of the library: the text and the JSON of records that are built by hand, with fixed times and addresses, compared with
+//! snapshots.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Once;
-
-use faultline::call::{Argument, Call, Change, KernelFrame, Relation, State, Value};
-use faultline::crash::{Crash, Disposition, Frame, PageFault, Sender, Vma};
-use faultline::hex::Hex;
-use faultline::output::{Record, SCHEMA, Timestamp};
-use faultline::probe::Way;
-
-/// Text shows local time; the snapshots are in UTC.
-fn utc() {
-    static ONCE: Once = Once::new();
-    // SAFETY: before any test of this file reads the time zone, and no other thread of ours touches the environment.
-    ONCE.call_once(|| unsafe { std::env::set_var("TZ", "UTC") });
-}
+use crate::evidence::Change;
+use crate::hex::Hex;
+use crate::output::{Record, SCHEMA, Timestamp};
+use crate::probe::Way;
+use crate::record::call::{Argument, Call, KernelFrame, Relation, State, Value};
+use crate::record::crash::{Crash, Disposition, Frame, PageFault, Sender, Vma};
 
 fn vma(start: u64, permissions: &str, mapping_name: Option<&str>) -> Vma {
     Vma {
@@ -40,7 +33,6 @@ fn frame(address: u64, symbol: Option<&str>, line: Option<u32>) -> Frame {
 }
 
 fn segfault() -> Crash {
-    utc();
     Crash {
         kind: "crash",
         schema: SCHEMA,

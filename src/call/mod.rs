@@ -26,9 +26,6 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 pub use report::Report;
 pub use select::{Preset, check as check_name};
 
-pub use crate::evidence::Change;
-pub use crate::record::call::{Argument, Call, KernelFrame, LiveCall, Relation, State, Trigger, Value};
-
 use crate::crash::{self, Collector, Decoder as CrashDecoder};
 use crate::evidence::Evidence;
 use crate::output::{Format, Record as _, Writer};

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::agent::Options;
+use crate::{crash, options};
 use clap::Args;
-use faultline::agent::Options;
-use faultline::{crash, options};
 
 use super::common::{Common, Signals, Symbols, interval};
 use super::crash::{CrashWays, Table};
@@ -119,8 +119,8 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::output::Format;
     use clap::{CommandFactory as _, Parser as _};
-    use faultline::output::Format;
 
     use super::super::{Cli, Command};
     use super::*;

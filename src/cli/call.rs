@@ -1,8 +1,8 @@
 //! `faultline call` as it is typed.
 
+use crate::call::{self, On};
+use crate::probe::Way;
 use clap::{Args, ValueEnum};
-use faultline::call::{self, On};
-use faultline::probe::Way;
 
 use super::common::{CommonOrCommand, Ways};
 use super::crash::Deaths;

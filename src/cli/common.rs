@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::output::{self, Target};
+use crate::probe::{Attach, Filter, Way};
+use crate::{options, siginfo};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use faultline::output::{self, Target};
-use faultline::probe::{Attach, Filter, Way};
-use faultline::{options, siginfo};
 
 /// What `--attach` accepts: each command has its own ways.
 pub trait Ways: Clone + Send + Sync + 'static {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use crate::crash::Options;
+use crate::options;
+use crate::probe::crash::{Budget, GroupTable};
+use crate::probe::{self, Way};
 use clap::Args;
-use faultline::crash::Options;
-use faultline::options;
-use faultline::probe::crash::{Budget, GroupTable};
-use faultline::probe::{self, Way};
 
 use super::common::{CommonOrCommand, Signals, Symbols, Ways, interval, seconds};
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::probe::{self, Way};
+use crate::{memory, options};
 use clap::Args;
-use faultline::probe::{self, Way};
-use faultline::{memory, options};
 
 use super::common::{CommonOrCommand, Ways, interval};
 

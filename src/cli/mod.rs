@@ -5,12 +5,14 @@ mod call;
 mod common;
 mod crash;
 mod doctor;
+mod main;
 mod memory;
 mod pagefault;
 mod report;
 mod signal;
 
 use clap::{Parser, Subcommand};
+pub use main::main;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -22,15 +24,15 @@ use clap::{Parser, Subcommand};
     subcommand_required = true,
     arg_required_else_help = false
 )]
-pub struct Cli {
+struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+enum Command {
     /// Report deaths by signal: address, code, registers, stack, mapping, and who sent the signal
     Crash(Box<crash::CrashArgs>),
     /// Report who sends which signal to whom; with --processes fork, exec and exit as well

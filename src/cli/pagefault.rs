@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::options::Common;
+use crate::pagefault::Options;
+use crate::probe::pagefault::{self, Events};
+use crate::probe::{self, Way};
 use clap::{Args, ValueEnum};
-use faultline::options::Common;
-use faultline::pagefault::Options;
-use faultline::probe::pagefault::{self, Events};
-use faultline::probe::{self, Way};
 
 use super::common::{CommonOrCommand, Symbols, Ways, interval};
 

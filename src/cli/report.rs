@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::record::crash::Disposition;
+use crate::report::{Inputs, Options, STANDARD_INPUT, Selection};
 use clap::{Args, ValueEnum};
-use faultline::crash::Disposition;
-use faultline::report::{Inputs, Options, STANDARD_INPUT, Selection};
 
 use super::common::Output;
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use crate::probe::signal::Who;
+use crate::probe::{self, Way};
+use crate::{options, signal};
 use clap::Args;
-use faultline::probe::signal::Who;
-use faultline::probe::{self, Way};
-use faultline::{options, signal};
 
 use super::common::{CommonOrCommand, Signals, Ways, interval};
-use faultline::probe::abi::signal::fl_own_limit;
+use crate::probe::abi::signal::fl_own_limit;
 
 /// SIGTERM
 const DEFAULT_SIGNAL: u32 = 15;

@@ -14,12 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use crate::record::crash::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
-pub use collect::Collector;
-pub use decode::{Decoder, Gathered};
-pub use ledger::{Identity, Ledger, Look};
-pub use record::Recorded;
-pub use signature::{FRAMES as SIGNATURE_FRAMES, Place, signature};
+pub(crate) use collect::Collector;
+pub(crate) use decode::Decoder;
+pub(crate) use record::Recorded;
 
 use crate::options::Common;
 use crate::output::Writer;
@@ -30,7 +27,7 @@ use crate::siginfo;
 
 /// The options.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which tasks, where records go, and the rest of what all commands share.
     pub common: Common,
     /// Which signals; empty: those whose default action is to dump core.
@@ -61,7 +58,7 @@ pub struct Options {
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open(&options.common)?;
     let probe = Probe::start(&plan(options))?;
     let session = start.attached()?;
@@ -77,7 +74,7 @@ fn signals(options: &Options) -> &[u32] {
 }
 
 /// What the kernel programs are to do.
-pub fn plan(options: &Options) -> Plan {
+pub(crate) fn plan(options: &Options) -> Plan {
     Plan {
         filter: options.common.filter.clone(),
         signals: signals(options).to_vec(),
@@ -147,7 +144,7 @@ impl Reader for Reading<'_> {
 }
 
 /// What is watched, for the line on standard error.
-pub fn subject(options: &Options) -> String {
+pub(crate) fn subject(options: &Options) -> String {
     let who = options.common.subject();
     let what = if options.signals.is_empty() {
         "signals that dump core".to_owned()

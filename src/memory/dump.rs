@@ -92,7 +92,7 @@ impl Dump {
             Ok(()) => Some(name),
             Err(error) => {
                 if self.failed == 0 {
-                    crate::say!("faultline: failed to write `{}`: {error}: its record has no file", path.display());
+                    say!("faultline: failed to write `{}`: {error}: its record has no file", path.display());
                 }
                 self.failed += 1;
                 None

@@ -103,7 +103,7 @@ impl Modules {
             }
             self.written.insert((pid, region.start), sum);
             if let Err(error) = write(folder, region, &bytes) {
-                crate::say!("faultline: {error:#}");
+                say!("faultline: {error:#}");
             }
         }
     }

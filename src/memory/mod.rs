@@ -5,7 +5,7 @@ mod collect;
 mod cover;
 mod dump;
 mod elf;
-pub mod executable_memory;
+pub(crate) mod executable_memory;
 mod record;
 mod space;
 mod target;
@@ -19,9 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-pub use collect::UserLosses;
-pub use dump::{Dump, INDEX};
-pub use record::{Argument, Call, Mapping, Page, PageRecord, Source, Tally, Trigger};
+pub use record::{Page, Source, Trigger};
 pub use tracer::{Tracer, Tracing};
 
 use crate::host;
@@ -32,11 +30,13 @@ use crate::probe::losses::WRITE_FAILED;
 use crate::probe::memory::{Counters, Plan, Probe};
 use crate::session::{self, Announcement, End, Reader};
 use collect::{BATCH, Collector, Item, Limits};
+use dump::Dump;
 use elf::Modules;
+use record::PageRecord;
 
 /// The options.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which tasks, where records go, and the rest of what all commands share.
     pub common: Common,
     /// Descendants of `filter.pids`, too; those of the command are watched in any case.
@@ -83,7 +83,7 @@ impl Options {
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     check(options)?;
     let (start, writer) = session::open(&options.common)?;
     let dump = options.dump.as_deref().map(Dump::open).transpose()?;

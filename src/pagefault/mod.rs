@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use collect::{Collector, Look};
-pub use record::{Fault, Faults, File, Group, Kind, Omitted, Summary};
+pub use collect::Collector;
 
 use crate::options::Common;
 use crate::output::Writer;

@@ -105,9 +105,11 @@ impl Loss {
 }
 
 /// All tables.
+#[cfg(test)]
 pub static TABLES: [&[Loss]; 6] = [&CRASH, &SIGNAL, &PAGEFAULT, &MEMORY, &EXECUTABLE_MEMORY, &CALL];
 
 /// Every stage and reason that `faultline_events_dropped_total` can have.
+#[cfg(test)]
 pub fn dropped() -> impl Iterator<Item = (&'static str, &'static str)> {
     let all = TABLES.iter().flat_map(|table| table.iter()).filter(|loss| loss.is_shown(Shown::Metrics));
     all.map(|loss| (loss.stage.word(), loss.reason))

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-pub use diff::{Change, Diff, Rate};
+pub use diff::Diff;
 pub use record::{Report, Row, Selection, Totals};
 
 use crate::output::{Format, Target, Writer, escape};

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 pub use decode::{AnyRecord, Decoder};
-pub use record::{Exec, Exit, Fork, Sender, Signal, Target};
-pub use summary::{PairLook, PairRow, Pairs, SignalSummary};
+pub use summary::Pairs;
 
 use crate::options::Common;
 use crate::output::Writer;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use faultline::probe::abi::fl_stack_page;
+use faultline::internals::abi::fl_stack_page;
 
 use crate::harness::{FAULTLINE, Scratch, Watching, counted_as, named, records};
 

@@ -7,12 +7,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use faultline::probe::Filter;
-use faultline::probe::abi::call::{
+use faultline::internals::Filter;
+use faultline::internals::abi::call::{
     Sample, fl_call, fl_call_state, fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag, fl_trigger_kind,
 };
-use faultline::probe::call::{Attached, Function, Plan, Point, Recorder};
-use faultline::probe::{Attach, Way};
+use faultline::internals::call::{Attached, Function, Plan, Point, Recorder};
+use faultline::internals::{Attach, Way};
 use libbpf_rs::btf::types::{Composite, Func, FuncProto, MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, BtfType};
 
