@@ -5,21 +5,16 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::host::{self, Answer, Privileges};
-use crate::output::{Record, SCHEMA, Timestamp, escape};
+use crate::output::{Record, Timestamp, escape};
 use crate::probe::doctor::{HELPERS, Hook, has_helper, has_ring_buffer, try_hook};
+use crate::record::Head;
 
 /// All answers, as one record.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Always `doctor`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When the questions were asked.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// The kernel's release.
     pub kernel: String,
     /// `x86_64`.
@@ -114,16 +109,7 @@ pub fn examine() -> Report {
     } else {
         Status::Yes
     };
-    Report {
-        kind: "doctor",
-        schema: SCHEMA,
-        timestamp: Timestamp::now(),
-        host: host::name(),
-        kernel,
-        architecture,
-        crash,
-        checks,
-    }
+    Report { head: Head::new("doctor", Timestamp::now(), &host::name()), kernel, architecture, crash, checks }
 }
 
 fn privilege_checks(privileges: Option<Privileges>) -> Vec<Check> {
@@ -261,17 +247,8 @@ fn setting_checks(typed_loads: bool) -> Vec<Check> {
 }
 
 impl Record for Report {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Report {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        writeln!(to, "Linux {} on {}, {}", escape(&self.kernel), escape(&self.host), self.architecture)?;
+        writeln!(to, "Linux {} on {}, {}", escape(&self.kernel), escape(&self.head.host), self.architecture)?;
         let verdict = match self.crash {
             Status::Yes => "faultline crash works here.",
             Status::No => "faultline crash does not work here: see what is marked with !.",

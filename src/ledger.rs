@@ -5,7 +5,9 @@
 
 use anyhow::Result;
 
-use crate::record::Record;
+use crate::host;
+use crate::record::{Head, Interval, Record};
+use crate::time::Timestamp;
 
 /// One thing that is counted.
 pub trait Ledger {
@@ -51,4 +53,55 @@ pub fn report<L: Ledger>(
         ledger.commit(look)?;
     }
     Ok(is_written)
+}
+
+/// One run, as its summaries describe it: where it is, when it began, and when the present interval did.
+#[derive(Clone, Debug)]
+pub struct Run {
+    host: String,
+    kernel: String,
+    boot_id: Option<String>,
+    since: Timestamp,
+    from_ns: u64,
+}
+
+impl Run {
+    /// A run that begins at this moment of CLOCK_BOOTTIME, with its first interval.
+    ///
+    /// # Errors
+    /// If the moment can't be dated.
+    pub fn new(boottime_ns: u64) -> Result<Self> {
+        Ok(Self {
+            host: host::name(),
+            kernel: host::kernel().0,
+            boot_id: host::boot_id(),
+            since: Timestamp::from_boottime(boottime_ns)?,
+            from_ns: boottime_ns,
+        })
+    }
+
+    /// The machine's name.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The beginning of a record of this kind on the interval that ends at this moment.
+    ///
+    /// # Errors
+    /// If the moment can't be dated.
+    pub fn interval(&self, kind: &'static str, until_ns: u64, last: bool) -> Result<(Head, Interval)> {
+        let interval = Interval {
+            since: self.since,
+            interval_seconds: (until_ns.saturating_sub(self.from_ns) / 1_000_000) as f64 / 1000.0,
+            kernel: self.kernel.clone(),
+            boot_id: self.boot_id.clone(),
+            last,
+        };
+        Ok((Head::at(kind, until_ns, &self.host)?, interval))
+    }
+
+    /// The interval that ended at this moment was written: the next one begins there.
+    pub fn commit(&mut self, until_ns: u64) {
+        self.from_ns = until_ns;
+    }
 }

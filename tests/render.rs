@@ -4,8 +4,9 @@
 
 use crate::evidence::Change;
 use crate::hex::Hex;
-use crate::output::{Record, SCHEMA, Timestamp};
+use crate::output::{Record, Timestamp};
 use crate::probe::Way;
+use crate::record::Head;
 use crate::record::call::{Argument, Call, KernelFrame, Relation, State, Value};
 use crate::record::crash::{Crash, Disposition, Frame, PageFault, Sender, Vma};
 
@@ -34,10 +35,7 @@ fn frame(address: u64, symbol: Option<&str>, line: Option<u32>) -> Frame {
 
 fn segfault() -> Crash {
     Crash {
-        kind: "crash",
-        schema: SCHEMA,
-        timestamp: Timestamp::from_unix_ns(1_707_993_045_123_456_000).unwrap(),
-        host: "web-1".to_owned(),
+        head: Head::new("crash", Timestamp::from_unix_ns(1_707_993_045_123_456_000).unwrap(), "web-1"),
         pid: 1234,
         tid: 1234,
         ppid: 1,

@@ -8,9 +8,10 @@ use super::symbols::{Namer, Sight};
 use crate::crash::Recorded;
 use crate::evidence::{Evidence, Thread};
 use crate::host;
-use crate::output::{Timestamp, lossy};
+use crate::output::lossy;
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_event, fl_task, fl_trigger_kind};
 use crate::probe::call::{Recorder, Task};
+use crate::record::Head;
 use crate::record::call::{Call, LiveCall, Trigger};
 use crate::record::crash::Disposition;
 use crate::siginfo::signal_name;
@@ -79,10 +80,7 @@ impl<'run> Gatherer<'run> {
         let mut calls = self.calls(Some(task))?;
         calls.sort_by_key(|call| call.entered_ns);
         Ok(Trigger {
-            kind: Trigger::KIND.0,
-            schema: Trigger::KIND.1,
-            timestamp: Timestamp::from_boottime(event.timestamp_ns)?,
-            host: self.host.clone(),
+            head: Head::at("call_trigger", event.timestamp_ns, &self.host)?,
             trigger: if is_signal {
                 signal_name(event.signal)
             } else {
@@ -103,13 +101,7 @@ impl<'run> Gatherer<'run> {
     /// If it can't be dated.
     pub fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
         let owner = Owner { pid: event.pid, tid: event.tid, comm: lossy(&event.comm.map(|byte| byte as u8)) };
-        Ok(LiveCall {
-            kind: LiveCall::KIND.0,
-            schema: LiveCall::KIND.1,
-            timestamp: Timestamp::from_boottime(event.timestamp_ns)?,
-            host: self.host.clone(),
-            call: self.call(&owner, call)?,
-        })
+        Ok(LiveCall { head: Head::at("call", event.timestamp_ns, &self.host)?, call: self.call(&owner, call)? })
     }
 
     /// A signal is delivered on the way back to user mode: the thread's system calls before that have ended. A fault that a

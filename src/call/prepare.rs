@@ -74,7 +74,7 @@ impl Prepared {
 
     /// Reports what became of each function that was asked for.
     pub fn report(&self, attached: &[Attached]) -> Report {
-        let report = Report::new(host::name(), self.requested.clone(), &self.planned, attached, self.missing.clone());
+        let report = Report::new(&host::name(), self.requested.clone(), &self.planned, attached, self.missing.clone());
         Report { symbols: self.symbols.clone(), ..report }
     }
 

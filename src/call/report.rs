@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::plan::Planned;
 use super::select::Missing;
-use crate::output::{Record, SCHEMA, Timestamp, escape};
+use crate::output::{Record, Timestamp, escape};
 use crate::probe::call::{Attached, Counters};
 use crate::probe::{self as crash, Losses, Shown, Way, losses};
+use crate::record::Head;
 
 /// Names in one line of the text.
 const NAMES_PER_LINE: usize = 8;
@@ -19,15 +20,9 @@ const LINES_MAX: usize = 4;
 /// At the beginning and at the end of a run. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Always `call_report`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// The run is over.
     #[serde(rename = "final")]
     pub is_final: bool,
@@ -112,12 +107,9 @@ pub struct CallStages {
 }
 
 impl Report {
-    /// What `kind` and `schema` are in every record.
-    pub const KIND: (&'static str, u32) = ("call_report", SCHEMA);
-
     /// At the begin of a run.
     pub fn new(
-        host: String,
+        host: &str,
         requested: Vec<String>,
         planned: &[Planned],
         attached: &[Attached],
@@ -145,10 +137,7 @@ impl Report {
             attached: functions.iter().filter(|function| function.attach.is_some()).count(),
         };
         Self {
-            kind: Self::KIND.0,
-            schema: Self::KIND.1,
-            timestamp: Timestamp::now(),
-            host,
+            head: Head::new("call_report", Timestamp::now(), host),
             is_final: false,
             requested,
             functions,
@@ -164,7 +153,7 @@ impl Report {
     pub fn at_end(&self, counters: &Counters, deaths: &crash::Counters, kept: u64, crashes: [u64; 3]) -> Self {
         let [told, with_calls, explained] = crashes;
         Self {
-            timestamp: Timestamp::now(),
+            head: Head { timestamp: Timestamp::now(), ..self.head.clone() },
             is_final: true,
             call_stages: Some(CallStages {
                 filtered: counters.filtered,
@@ -220,22 +209,15 @@ pub fn words(how: Way) -> &'static str {
 }
 
 impl Record for Report {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Report {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         match &self.call_stages {
             None => self.write_functions(to),
             Some(stages) => self.write_stages(to, stages),
         }
     }
+}
 
+impl Report {
     fn write_functions(&self, to: &mut String) -> std::fmt::Result {
         let stages = &self.function_stages;
         writeln!(
@@ -328,7 +310,7 @@ mod tests {
         let failed = Attached { how: None, failures: vec![(Way::Kprobe, "not probeable: No such file".to_owned())] };
         let missing = Missing { name: "munmpa".to_owned(), near: vec!["munmap".to_owned()] };
         Report::new(
-            "web-1".to_owned(),
+            "web-1",
             vec!["mmap".to_owned(), "do_truncate".to_owned(), "munmpa".to_owned()],
             &[planned("mmap", false), planned("do_truncate", preset)],
             &[Attached { how: Some(Way::Fentry), failures: Vec::new() }, failed],
@@ -355,7 +337,7 @@ mod tests {
         let names: Vec<String> = (0..40).map(|number| format!("f{number}")).collect();
         let planned: Vec<Planned> = names.iter().map(|name| planned(name, false)).collect();
         let all = |how: Option<Way>| vec![Attached { how, failures: Vec::new() }; 40];
-        let report = |how| Report::new(String::new(), Vec::new(), &planned, &all(how), Vec::new());
+        let report = |how| Report::new("", Vec::new(), &planned, &all(how), Vec::new());
         let text = report(Some(Way::Fentry)).text();
         assert_eq!((text.lines().count(), text.lines().last().unwrap().trim()), (6, "and 8 more"));
         let refusal = report(None).refusal();

@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::signature::{Place, signature};
 use crate::evidence::DELETED;
 use crate::hex::{Hex, digits};
-use crate::host;
-use crate::output::{GroupTotal, SCHEMA, Timestamp, lossy};
+use crate::ledger::Run;
+use crate::output::{GroupTotal, Timestamp, lossy};
 use crate::probe::losses::GROUP_TABLE_FULL;
 use crate::probe::{Counters, Group, Groups, Losses, Shown, StackFrame};
 use crate::record::crash::{Disposition, Frame};
@@ -51,10 +51,7 @@ impl Look {
 
 /// What was reported last, and the descriptions.
 pub struct Ledger {
-    host: String,
-    kernel: String,
-    boot_id: Option<String>,
-    since: Timestamp,
+    run: Run,
     /// By group.
     known: HashMap<u32, Identity>,
     told: Baseline,
@@ -66,7 +63,6 @@ struct Baseline {
     counts: HashMap<u32, Vec<u64>>,
     filtered: u64,
     losses: Losses,
-    boottime_ns: u64,
 }
 
 impl Baseline {
@@ -75,7 +71,6 @@ impl Baseline {
             counts: look.groups.named.iter().map(|group| (group.id, group.counts.clone())).collect(),
             filtered: look.counters.filtered,
             losses: look.losses(),
-            boottime_ns: look.boottime_ns,
         }
     }
 }
@@ -86,14 +81,7 @@ impl Ledger {
     /// # Errors
     /// If the clocks can't be read.
     pub fn new(boottime_ns: u64) -> Result<Self> {
-        Ok(Self {
-            host: host::name(),
-            kernel: host::kernel().0,
-            boot_id: host::boot_id(),
-            since: Timestamp::from_boottime(boottime_ns)?,
-            known: HashMap::new(),
-            told: Baseline { boottime_ns, ..Baseline::default() },
-        })
+        Ok(Self { run: Run::new(boottime_ns)?, known: HashMap::new(), told: Baseline::default() })
     }
 
     /// Does this group have a description from a sample?
@@ -128,17 +116,10 @@ impl Ledger {
         let losses = look.losses().since(&self.told.losses);
         let field = |place| losses.field(place).into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
         let counted: u64 = groups.iter().map(|group| group.count).sum();
-        let nanoseconds = look.boottime_ns.saturating_sub(self.told.boottime_ns);
+        let (head, interval) = self.run.interval(Summary::KIND, look.boottime_ns, look.last)?;
         Ok(Summary {
-            kind: Summary::KIND.to_owned(),
-            schema: SCHEMA,
-            timestamp: Timestamp::from_boottime(look.boottime_ns)?,
-            host: self.host.clone(),
-            since: self.since,
-            interval_seconds: (nanoseconds / 1_000_000) as f64 / 1000.0,
-            kernel: self.kernel.clone(),
-            boot_id: self.boot_id.clone(),
-            last: look.last,
+            head,
+            interval,
             groups,
             // The sum of the same read, not the kernel's counter, which has moved on while the groups were read.
             deliveries: Deliveries {
@@ -175,6 +156,7 @@ impl Ledger {
     /// The summary of `look` was reported: the next summary begins there.
     pub fn commit(&mut self, look: &Look) {
         self.told = Baseline::of(look);
+        self.run.commit(look.boottime_ns);
     }
 
     fn describe(
@@ -304,7 +286,7 @@ mod tests {
         let summary = ledger().summarize(&look(vec![group(0, &[3, 0]), group(1, &[1, 5])], 4), none).unwrap();
         assert_eq!(summary.deliveries, Deliveries { matched: 13, filtered: 7 });
         assert!(summary.adds_up());
-        assert_eq!(summary.interval_seconds, 1.0);
+        assert_eq!(summary.interval.interval_seconds, 1.0);
         assert_eq!((summary.groups[0].count, summary.groups[1].count), (6, 3), "most frequent first");
         assert_eq!(summary.groups[0].cpus, BTreeMap::from([(0, 1), (1, 5)]));
         assert_eq!(summary.groups[1].cpus, BTreeMap::from([(0, 3)]));
@@ -323,7 +305,7 @@ mod tests {
         assert_eq!((summary.groups[0].count, summary.groups[0].total), (2, 5));
         assert_eq!((summary.deliveries.matched, summary.losses["group_table_full"]), (2, 0));
         assert_eq!((summary.deliveries.filtered, summary.sample_losses["sample_budget"]), (0, 0));
-        assert_eq!(summary.interval_seconds, 1.5);
+        assert_eq!(summary.interval.interval_seconds, 1.5);
     }
 
     #[test]
@@ -340,7 +322,7 @@ mod tests {
         let all = look(vec![group(0, &[3])], 0);
         ledger.commit(&all);
         let summary = ledger.summarize(&Look { last: true, ..all }, none).unwrap();
-        assert!(summary.last && summary.adds_up());
+        assert!(summary.interval.last && summary.adds_up());
         assert_eq!((summary.groups[0].count, summary.groups[0].total), (0, 3));
     }
 

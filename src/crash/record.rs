@@ -9,6 +9,7 @@ use crate::evidence::{Cause, Evidence, File};
 use crate::hex::Hex;
 use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_disposition};
 use crate::process::container_id;
+use crate::record::Head;
 use crate::record::call::Call;
 use crate::record::crash::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 use crate::record::oom::OutOfMemory;
@@ -39,10 +40,7 @@ impl Decoder {
         let code = has(fl_crash_flag::FL_HAS_CODE).then_some(raw.si_code);
         let oom = has(fl_crash_flag::FL_IS_OOM).then(|| OutOfMemory::from(&raw.memory).in_cgroup(found.cgroup.clone()));
         Crash {
-            kind: Crash::KIND.0,
-            schema: Crash::KIND.1,
-            timestamp: found.timestamp,
-            host: self.host.clone(),
+            head: Head::new("crash", found.timestamp, &self.host),
             pid: raw.pid,
             tid: raw.tid,
             ppid: raw.ppid,

@@ -19,6 +19,7 @@ use crate::page;
 use crate::probe::Ring;
 use crate::probe::abi::memory::{Sample, fl_call, fl_exec_fault, fl_mapping, fl_mapping_flag, fl_own_limit, fl_page};
 use crate::probe::memory::{Counters, Probe};
+use crate::record::Head;
 
 /// How many samples are taken at once: 2 MiB of pages.
 pub(super) const BATCH: usize = 512;
@@ -272,14 +273,10 @@ impl<'run> Collector<'run> {
         pages: Option<Tally>,
     ) -> Mapping {
         let (start, end) = range(mapping);
-        let (kind, schema) = Mapping::KIND;
         let is_error = errno::is_error(mapping.result);
         let error = is_error.then(|| nix::errno::Errno::from_raw(-(mapping.result as i32)));
         Mapping {
-            kind,
-            schema,
-            timestamp,
-            host: self.host.clone(),
+            head: Head::new("mapping", timestamp, &self.host),
             pid: mapping.pid,
             tid: mapping.tid,
             ppid: mapping.ppid,
@@ -409,12 +406,8 @@ impl<'run> Collector<'run> {
                 self.own.add(found);
                 tally = Some(found);
             }
-            let (kind, schema) = Mapping::KIND;
             emit(Item::Mapping(Box::new(Mapping {
-                kind,
-                schema,
-                timestamp,
-                host: self.host.clone(),
+                head: Head::new("mapping", timestamp, &self.host),
                 pid,
                 tid: pid,
                 ppid: 0,

@@ -70,7 +70,7 @@ impl Dump {
                 self.files.insert(sha256, file.clone());
             }),
         };
-        let record = PageRecord::new(page, host.to_owned(), file);
+        let record = PageRecord::new(page, host, file);
         let what = || format!("failed to write `{}`", self.folder.join(INDEX).display());
         let mut line = serde_json::to_vec(&record).context("failed to encode a record")?;
         line.push(b'\n');

@@ -9,73 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use procfs::process::Process;
 
-use super::record::Call;
+use super::record::{Call, Executable, ExecutableMemory};
 use crate::hex::Hex;
-use crate::host;
-use crate::ledger::Ledger;
-use crate::output::{Dropped, ExecutableLabels, Record, SCHEMA, Timestamp, Writer, boottime_ns, escape, lossy};
+use crate::ledger::{Ledger, Run};
+use crate::output::{Dropped, ExecutableLabels, Timestamp, Writer, boottime_ns, lossy};
 use crate::probe::abi::memory::{Sample, fl_alert, fl_alert_key};
 use crate::probe::losses::{ALERT_TABLE_FULL, EXECUTABLE_MEMORY};
 use crate::probe::memory::Probe;
 use crate::probe::{Losses, Ring};
 use crate::session::{BATCH, End, Reader};
-
-/// How many rows the text shows. JSON has all.
-const TEXT_ROWS: usize = 50;
-
-/// The counts of one interval. Fields as in docs/output.md.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct ExecutableMemory {
-    /// Always `executable_memory`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// The interval's end.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
-    /// The interval's length.
-    pub interval_seconds: f64,
-    /// The run is over, and `processes` has those without calls in this interval, too.
-    #[serde(rename = "final")]
-    pub last: bool,
-    /// By process and call, most calls first.
-    pub processes: Vec<Executable>,
-    /// Calls in this interval: the sum of all `processes[].count` and of `nameless`.
-    pub calls: u64,
-    /// Calls that found no room in the table.
-    pub nameless: u64,
-}
-
-/// One process and one kind of call.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Executable {
-    /// As the host numbers it.
-    pub pid: u32,
-    /// Its name when it was first seen.
-    pub comm: String,
-    /// The executable; `None`: the process was gone when we looked.
-    pub exe: Option<String>,
-    /// The real user id.
-    pub uid: u32,
-    /// `mmap`, `mprotect`, `pkey_mprotect`.
-    pub call: Call,
-    /// The call asked for writable and executable at once.
-    pub writable: bool,
-    /// Calls in this interval.
-    pub count: u64,
-    /// Calls since the start.
-    pub total: u64,
-    /// Bytes since the start; the same memory counts each time.
-    pub total_bytes: u64,
-    /// The first one's time.
-    pub first_seen: Timestamp,
-    /// The last one's.
-    pub last_seen: Timestamp,
-    /// The last one's address.
-    pub last_address: Hex,
-}
 
 type Key = (u32, u64, u32, bool);
 
@@ -119,10 +61,9 @@ impl Look {
 
 /// What was told last: calls of each entry, and of those that found no room in the table.
 struct Told {
-    host: String,
+    run: Run,
     counts: HashMap<Key, u64>,
     nameless: u64,
-    boottime_ns: u64,
 }
 
 /// What is known of an entry from the look before.
@@ -146,7 +87,7 @@ impl<P: Borrow<Probe>> Executables<P> {
     /// # Errors
     /// If a clock can't be read.
     pub fn new(probe: P) -> Result<Self> {
-        let told = Told { host: host::name(), counts: HashMap::new(), nameless: 0, boottime_ns: boottime_ns()? };
+        let told = Told { run: Run::new(boottime_ns()?)?, counts: HashMap::new(), nameless: 0 };
         Ok(Self { probe, told, seen: HashMap::new() })
     }
 
@@ -210,14 +151,11 @@ impl Told {
         }
         let nameless = look.losses.get(ALERT_TABLE_FULL) - self.nameless;
         processes.sort_by(|one, other| other.count.cmp(&one.count).then(one.pid.cmp(&other.pid)));
-        let nanoseconds = look.boottime_ns.saturating_sub(self.boottime_ns);
+        let (head, interval) = self.run.interval("executable_memory", look.boottime_ns, look.last)?;
         Ok(ExecutableMemory {
-            kind: "executable_memory",
-            schema: SCHEMA,
-            timestamp: Timestamp::from_boottime(look.boottime_ns)?,
-            host: self.host.clone(),
-            interval_seconds: (nanoseconds / 1_000_000) as f64 / 1000.0,
-            last: look.last,
+            head,
+            interval_seconds: interval.interval_seconds,
+            last: interval.last,
             processes,
             calls: calls + nameless,
             nameless,
@@ -228,7 +166,7 @@ impl Told {
         let stays = look.entries.iter().filter(|entry| !entry.is_final);
         self.counts = stays.map(|entry| (key(&entry.key), entry.alert.count)).collect();
         self.nameless = look.losses.get(ALERT_TABLE_FULL);
-        self.boottime_ns = look.boottime_ns;
+        self.run.commit(look.boottime_ns);
     }
 }
 
@@ -260,42 +198,6 @@ fn ticks(boottime_ns: u64) -> u64 {
 
 fn exe(pid: u32) -> Option<String> {
     std::fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| path.to_string_lossy().into_owned())
-}
-
-impl Record for ExecutableMemory {
-    fn text(&self) -> String {
-        let mut text = format!(
-            "[{}] {} of {:.1} s on {}: {} calls made anonymous memory executable, {} of them in no row\n",
-            self.timestamp.local_seconds(),
-            if self.last { "LAST SUMMARY" } else { "SUMMARY" },
-            self.interval_seconds,
-            escape(&self.host),
-            self.calls,
-            self.nameless
-        );
-        if !self.processes.is_empty() {
-            text += &format!(
-                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  PROCESS\n",
-                "COUNT", "TOTAL", "BYTES", "CALL", "WRITABLE", "PID"
-            );
-        }
-        for row in self.processes.iter().take(TEXT_ROWS) {
-            text += &format!(
-                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  {}\n",
-                row.count,
-                row.total,
-                row.total_bytes,
-                row.call.word(),
-                if row.writable { "yes" } else { "no" },
-                row.pid,
-                escape(row.exe.as_deref().unwrap_or(&row.comm))
-            );
-        }
-        if self.processes.len() > TEXT_ROWS {
-            text += &format!("  ... and {} rows more: --format json has them\n", self.processes.len() - TEXT_ROWS);
-        }
-        text
-    }
 }
 
 /// What a run of `--watch-all` reads and writes.
@@ -366,7 +268,7 @@ mod tests {
     }
 
     fn told() -> Told {
-        Told { host: String::new(), counts: HashMap::new(), nameless: 0, boottime_ns: 1_000_000_000 }
+        Told { run: Run::new(1_000_000_000).unwrap(), counts: HashMap::new(), nameless: 0 }
     }
 
     #[test]

@@ -6,10 +6,8 @@ mod cover;
 mod dump;
 mod elf;
 pub(crate) mod executable_memory;
-mod record;
 mod space;
 mod target;
-mod text;
 mod tracer;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-pub use record::{Page, Source, Trigger};
+pub use crate::record::memory::{Page, Source, Trigger};
 pub use tracer::{Tracer, Tracing};
 
 use crate::host;
@@ -28,6 +26,7 @@ use crate::output::Writer;
 use crate::probe::Attach;
 use crate::probe::losses::WRITE_FAILED;
 use crate::probe::memory::{Counters, Plan, Probe};
+use crate::record::memory as record;
 use crate::session::{self, Announcement, End, Reader};
 use collect::{BATCH, Collector, Item, Limits};
 use dump::Dump;
@@ -152,7 +151,7 @@ impl Sink {
                 }
                 let record = match &mut self.dump {
                     Some(dump) => dump.store(&page, &self.host)?,
-                    None => PageRecord::new(&page, self.host.clone(), None),
+                    None => PageRecord::new(&page, &self.host, None),
                 };
                 self.writer.write(&record)
             }

@@ -101,35 +101,33 @@ fn value(value: &Value) -> String {
 }
 
 impl Record for LiveCall {
-    fn text(&self) -> String {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
         let call = &self.call;
-        let mut text =
-            format!("[{}] CALL: [{}/{}] {}\n", call.entered.local_clock(), escape(&call.comm), call.tid, line(call));
+        let (clock, comm) = (call.entered.local_clock(), escape(&call.comm));
+        writeln!(to, "[{clock}] CALL: [{comm}/{}] {}", call.tid, line(call))?;
         for frame in call.kernel_stack.iter().flatten() {
             let symbol = frame.symbol.as_deref().map_or_else(|| frame.address.to_string(), escape);
-            // Writing to a String can't fail.
-            let _ = writeln!(text, "      {symbol}");
+            writeln!(to, "      {symbol}")?;
         }
-        text
+        Ok(())
     }
 }
 
 impl Record for Trigger {
-    fn text(&self) -> String {
-        let mut text = format!(
-            "[{}] TRIGGER {} in process {} (PID: {}, TID: {})\n",
-            self.timestamp.local_seconds(),
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        writeln!(
+            to,
+            "[{}] TRIGGER {} in process {} (PID: {}, TID: {})",
+            self.head.timestamp.local_seconds(),
             escape(&self.trigger),
             escape(&self.comm),
             self.pid,
             self.tid
-        );
+        )?;
         if !self.certain {
-            text.push_str("  Doubt:         an interrupt or a thread of the kernel: this task only happened to run\n");
+            writeln!(to, "  Doubt:         an interrupt or a thread of the kernel: this task only happened to run")?;
         }
-        // Writing to a String can't fail.
-        let _ = write_calls(&mut text, &self.calls, self.tid, self.fired_ns);
-        text
+        write_calls(to, &self.calls, self.tid, self.fired_ns)
     }
 }
 

@@ -13,20 +13,11 @@ use crate::text::escape;
 const REGISTERS_PER_LINE: usize = 3;
 
 impl Record for Crash {
-    fn text(&self) -> String {
-        let mut text = String::with_capacity(2048);
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Crash {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         writeln!(
             to,
             "[{}] {} in process {} (PID: {}, TID: {})",
-            self.timestamp.local_seconds(),
+            self.head.timestamp.local_seconds(),
             title(self.signal_number),
             escape(&self.comm),
             self.pid,
@@ -75,7 +66,9 @@ impl Crash {
         self.write_stack(to)?;
         self.write_calls(to)
     }
+}
 
+impl Crash {
     fn write_calls(&self, to: &mut String) -> std::fmt::Result {
         let Some(calls) = &self.calls else { return Ok(()) };
         write_calls(to, calls, self.tid, self.boottime_ns)

@@ -2,9 +2,12 @@
 
 mod call;
 mod crash;
+mod memory;
 mod metrics;
+mod pagefault;
 mod pipe;
 mod server;
+mod signal;
 mod summary;
 
 use std::fs::{File, OpenOptions};

@@ -8,26 +8,17 @@ use crate::record::summary::Summary;
 use crate::text::escape;
 
 /// How many groups the text shows, most frequent first. JSON has all.
-const TEXT_ROWS: usize = 50;
+pub(super) const TEXT_ROWS: usize = 50;
 
 impl Record for Summary {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Summary {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        let what = if self.last { "LAST SUMMARY" } else { "SUMMARY" };
+        let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
         writeln!(
             to,
             "[{}] {what} of {:.1} s on {}: {} signals in {} groups, {} filtered out",
-            self.timestamp.local_seconds(),
-            self.interval_seconds,
-            escape(&self.host),
+            self.head.timestamp.local_seconds(),
+            self.interval.interval_seconds,
+            escape(&self.head.host),
             self.deliveries.matched,
             self.groups.len(),
             self.deliveries.filtered

@@ -8,16 +8,16 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::names::{Names, is_alive};
-use super::record::{Fault, Faults, Group, Kind, Omitted, Summary, by_name};
+use super::record::by_name;
 use super::table::Table;
 use super::{Options, flame, plan};
-use crate::host;
-use crate::ledger::Ledger;
-use crate::output::{FaultLabels, Format, ProcessLabels, SCHEMA, Timestamp, boottime_ns};
+use crate::ledger::{Ledger, Run};
+use crate::output::{FaultLabels, Format, ProcessLabels, boottime_ns};
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
 use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, STACK_TABLE_FULL};
 use crate::probe::pagefault::{By, Counters, Counts, Probe};
 use crate::probe::{Losses, Ring, Shown};
+use crate::record::pagefault::{Fault, Faults, Group, Kind, Omitted, Summary};
 use crate::session::BATCH;
 use crate::symbol::DebugFolders;
 
@@ -33,12 +33,8 @@ pub struct Collector {
     rows: usize,
     table: Table,
     names: Names,
-    host: String,
-    kernel: String,
-    boot_id: Option<String>,
-    since_ns: u64,
-    /// When the interval began: the end of the last one that was reported.
-    from_ns: u64,
+    run: Run,
+    /// The end of the last interval that was made a record of.
     until_ns: u64,
     /// The counters at the last read, and when the interval began.
     counters: Counters,
@@ -78,11 +74,7 @@ impl Collector {
             rows: options.top.unwrap_or(rows),
             table: Table::default(),
             names: Names::new(DebugFolders::new(&options.debug_dirs)),
-            host: host::name(),
-            kernel: host::kernel().0,
-            boot_id: host::boot_id(),
-            since_ns: now,
-            from_ns: now,
+            run: Run::new(now)?,
             until_ns: now,
             counters: Counters::default(),
             counters_before: Counters::default(),
@@ -126,7 +118,7 @@ impl Collector {
             if self.by == By::Stack {
                 self.names.ask(&self.probe, std::iter::empty(), std::iter::once(fault.key.place))?;
             }
-            write(Fault::new(fault, self.by, self.probe.way(), &self.host, &mut self.names)?)?;
+            write(Fault::new(fault, self.by, self.probe.way(), self.run.host(), &mut self.names)?)?;
         }
         Ok(samples.len())
     }
@@ -184,16 +176,10 @@ impl Collector {
         }
         let losses = lost.field(Shown::Losses);
         self.until_ns = now;
+        let (head, interval) = self.run.interval("pagefault_summary", now, last)?;
         Ok(Summary {
-            kind: "pagefault_summary",
-            schema: SCHEMA,
-            timestamp: Timestamp::from_boottime(now)?,
-            host: self.host.clone(),
-            since: Timestamp::from_boottime(self.since_ns)?,
-            interval_seconds: now.saturating_sub(self.from_ns) as f64 / 1e9,
-            kernel: self.kernel.clone(),
-            boot_id: self.boot_id.clone(),
-            last,
+            head,
+            interval,
             attach: way.word(),
             by: by_name(by),
             groups,
@@ -212,7 +198,7 @@ impl Collector {
     pub fn begin(&mut self) {
         self.matched_before += self.table.count();
         self.full_before += self.table.full();
-        self.from_ns = self.until_ns;
+        self.run.commit(self.until_ns);
         self.table.begin();
         self.counters_before = self.counters;
     }

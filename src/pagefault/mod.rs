@@ -5,7 +5,6 @@ mod flame;
 mod names;
 mod record;
 mod table;
-mod text;
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::record::File;
 use super::table::{Cell, Who};
 use crate::evidence::{Backing, File as MappedFile, FileId, Permissions, Region};
 use crate::hex::{Hex, digits};
@@ -13,6 +12,7 @@ use crate::output::{Timestamp, lossy};
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
+use crate::record::pagefault::File;
 use crate::symbol::{CodePlace, DebugFolders, Files, Found, Holder, Namer, Usage, Wanted};
 
 /// How many processes are known by name and mappings. If there are more, those that have ended are forgotten.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::SCHEMA;
+use super::Head;
 use crate::evidence::Change;
 use crate::hex::Hex;
 use crate::probe::Way;
@@ -136,37 +136,20 @@ impl Call {
 /// A call as a record of its own: `--live`.
 #[derive(Clone, Debug, Serialize)]
 pub struct LiveCall {
-    /// Always `call`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When it ended.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// The call.
     #[serde(flatten)]
     pub call: Call,
 }
 
-impl LiveCall {
-    /// What `kind` and `schema` are in every record.
-    pub const KIND: (&'static str, u32) = ("call", SCHEMA);
-}
-
 /// The record of a trigger that is no crash: `--trigger`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trigger {
-    /// Always `call_trigger`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When it fired.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// `SIGUSR1`, or `mmap=-ENOMEM`.
     pub trigger: String,
     /// The process that was running.
@@ -182,11 +165,6 @@ pub struct Trigger {
     /// CLOCK_BOOTTIME of `timestamp`.
     #[serde(skip)]
     pub fired_ns: u64,
-}
-
-impl Trigger {
-    /// What `kind` and `schema` are in every record.
-    pub const KIND: (&'static str, u32) = ("call_trigger", SCHEMA);
 }
 
 #[cfg(test)]

@@ -2,27 +2,20 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::SCHEMA;
+use super::Head;
 use super::call::Call;
 use super::oom::OutOfMemory;
 use crate::arch;
 use crate::diagnosis::Diagnosis;
 use crate::evidence::{self, Function, Region};
 use crate::hex::Hex;
-use crate::time::Timestamp;
 
 /// One signal that ended a process, or could have. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Crash {
-    /// Always `crash`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When the kernel delivered the signal.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// The process, as the host numbers it.
     pub pid: u32,
     /// The thread that got the signal.
@@ -106,11 +99,6 @@ pub struct Crash {
     /// CLOCK_BOOTTIME of `timestamp`, for the text.
     #[serde(skip)]
     pub boottime_ns: u64,
-}
-
-impl Crash {
-    /// What `kind` and `schema` are in every record.
-    pub const KIND: (&'static str, u32) = ("crash", SCHEMA);
 }
 
 /// The disposition of a delivered signal.

@@ -3,16 +3,81 @@
 
 pub mod call;
 pub mod crash;
+pub mod memory;
 pub mod oom;
+pub mod pagefault;
+pub mod signal;
 pub mod summary;
 
-use serde::Serialize;
+use std::borrow::Cow;
+use std::fmt;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
 
 /// The version of the records' shapes, in every record. Fields are added under the same number.
 pub const SCHEMA: u32 = 1;
 
 /// A record that can be written either way.
 pub trait Record: Serialize {
-    /// The text of the record, with a newline at its end.
-    fn text(&self) -> String;
+    /// Writes the text of the record, with a newline at its end.
+    ///
+    /// # Errors
+    /// The errors of `to`: a `String` has none.
+    fn write_text(&self, to: &mut String) -> fmt::Result;
+
+    /// The text of the record.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+}
+
+/// The fields that every record begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The kind of the record: `crash`, `summary`.
+    #[serde(rename = "type")]
+    pub kind: Cow<'static, str>,
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// When it happened; of an interval, its end.
+    pub timestamp: Timestamp,
+    /// The machine's name.
+    pub host: String,
+}
+
+impl Head {
+    /// Of a record of this kind.
+    pub fn new(kind: &'static str, timestamp: Timestamp, host: &str) -> Self {
+        Self { kind: kind.into(), schema: SCHEMA, timestamp, host: host.to_owned() }
+    }
+
+    /// The same, at a moment of CLOCK_BOOTTIME.
+    ///
+    /// # Errors
+    /// If the moment can't be dated.
+    pub fn at(kind: &'static str, boottime_ns: u64, host: &str) -> Result<Self> {
+        Ok(Self::new(kind, Timestamp::from_boottime(boottime_ns)?, host))
+    }
+}
+
+/// The fields of records that are written interval by interval, behind [`Head`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Interval {
+    /// When counting began. If it is later than before, faultline was restarted, and every `total` began at 0.
+    pub since: Timestamp,
+    /// The interval's length, time asleep included.
+    pub interval_seconds: f64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// /proc/sys/kernel/random/boot_id; `None` means that the kernel doesn't report it.
+    pub boot_id: Option<String>,
+    /// The run is over: this record also has what was counted in earlier intervals only.
+    #[serde(rename = "final")]
+    pub last: bool,
 }

@@ -6,31 +6,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::crash::{Disposition, Frame};
+use super::{Head, Interval};
 use crate::time::Timestamp;
 
 /// All groups that had events in one interval; the last one of a run has all there were. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
-    /// Always `summary`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// See [`super::SCHEMA`].
-    pub schema: u32,
-    /// The interval's end.
-    pub timestamp: Timestamp,
-    /// The machine's name.
-    pub host: String,
-    /// When counting began. If it is later than before, faultline was restarted, and every `total` began at 0.
-    pub since: Timestamp,
-    /// The interval's length, time asleep included.
-    pub interval_seconds: f64,
-    /// The kernel's release.
-    pub kernel: String,
-    /// /proc/sys/kernel/random/boot_id; `None` means that the kernel doesn't report it.
-    pub boot_id: Option<String>,
-    /// This is the last one: the run is over, and `groups` has those without events in this interval, too.
-    #[serde(rename = "final")]
-    pub last: bool,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
+    /// The interval and the run.
+    #[serde(flatten)]
+    pub interval: Interval,
     /// Most frequent first.
     pub groups: Vec<Group>,
     /// The deliveries in this interval.

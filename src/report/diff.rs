@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::bug::Key;
 use super::record::{Row, Selection, Totals};
 use crate::host;
-use crate::output::{SCHEMA, Timestamp};
+use crate::output::Timestamp;
+use crate::record::Head;
 use crate::record::crash::{Disposition, Frame};
 
 /// A rate has changed if it is so many times the other one.
@@ -21,15 +22,9 @@ const FUNCTIONS: usize = 3;
 /// What changed. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
 pub struct Diff {
-    /// Always `report_diff`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When it was made.
-    pub timestamp: Timestamp,
-    /// Where it was made.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// The totals of the first file.
     pub before: Totals,
     /// The totals of the second file.
@@ -141,10 +136,7 @@ impl Diff {
         }
         find_resembling(&mut new, &gone);
         Self {
-            kind: "report_diff",
-            schema: SCHEMA,
-            timestamp: Timestamp::now(),
-            host: host::name(),
+            head: Head::new("report_diff", Timestamp::now(), &host::name()),
             before: totals_before,
             after: totals_after,
             selected: selection.dispositions.clone(),
@@ -287,7 +279,8 @@ mod tests {
 
     #[test]
     fn without_time_there_is_no_rate() {
-        let still = Summary { interval_seconds: 0.0, ..summary("a", 3600, vec![group("1", 5), group("2", 5)]) };
+        let mut still = summary("a", 3600, vec![group("1", 5), group("2", 5)]);
+        still.interval.interval_seconds = 0.0;
         let after = merged(vec![summary("a", 3600, vec![group("1", 500), group("3", 1)])]);
         let diff = Diff::new(merged(vec![still]), after, &Selection::default(), 0);
         assert!(diff.worse.is_empty() && diff.better.is_empty());

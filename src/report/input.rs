@@ -7,6 +7,7 @@ use std::io::{self, BufRead, ErrorKind};
 use serde::Deserialize;
 
 use crate::output::SCHEMA;
+use crate::record;
 use crate::record::summary::Summary;
 
 /// A longer line is damaged: 4096 groups (a full kernel table) with 16 frames each have about this length.
@@ -95,9 +96,12 @@ pub fn parse(line: &[u8]) -> Result<Option<Summary>, String> {
         let schema = head.schema.map_or_else(|| "unknown".to_owned(), |schema| schema.to_string());
         return Err(format!("schema {schema}, this faultline reads {SCHEMA}"));
     }
-    let summary: Summary = serde_json::from_slice(line).map_err(|error| reason(&error))?;
-    if summary.interval_seconds < 0.0 {
-        return Err(format!("an interval of {} seconds", summary.interval_seconds));
+    let summary: Summary = serde_json::from_slice(line).map_err(|error| {
+        // The fields that all records have are looked at last, and stand first.
+        reason(&serde_json::from_slice::<record::Head>(line).err().unwrap_or(error))
+    })?;
+    if summary.interval.interval_seconds < 0.0 {
+        return Err(format!("an interval of {} seconds", summary.interval.interval_seconds));
     }
     Ok(Some(summary))
 }

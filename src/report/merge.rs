@@ -76,8 +76,9 @@ impl Merge {
 
     /// Adds one summary, unless it was merged before.
     pub fn add(&mut self, summary: Summary) -> Outcome {
-        let run = Run { host: summary.host.clone(), boot_id: summary.boot_id.clone(), since: micros(summary.since) };
-        if !self.seen.entry(run).or_default().insert(micros(summary.timestamp)) {
+        let Summary { head, interval, .. } = &summary;
+        let run = Run { host: head.host.clone(), boot_id: interval.boot_id.clone(), since: micros(interval.since) };
+        if !self.seen.entry(run).or_default().insert(micros(head.timestamp)) {
             self.totals.duplicates += 1;
             return Outcome::Duplicate;
         }
@@ -85,7 +86,7 @@ impl Merge {
         let balanced = summary.adds_up();
         self.totals.adds_up &= balanced;
         let next = self.hosts.len() as u32;
-        let host = *self.hosts.entry(summary.host).or_insert(next);
+        let host = *self.hosts.entry(summary.head.host).or_insert(next);
         for group in summary.groups {
             add_to(self.totals.dispositions.entry(group.disposition).or_default(), group.count);
             if self.selected.contains(&group.disposition) {
@@ -98,11 +99,11 @@ impl Merge {
     fn total(&mut self, summary: &Summary) {
         let totals = &mut self.totals;
         totals.summaries += 1;
-        totals.host_hours += summary.interval_seconds / 3600.0;
-        let began = summary.timestamp.unix_ns() - (summary.interval_seconds * 1e9) as i128;
-        let began = Timestamp::from_unix_ns(began).unwrap_or(summary.timestamp);
+        let (ended, seconds) = (summary.head.timestamp, summary.interval.interval_seconds);
+        totals.host_hours += seconds / 3600.0;
+        let began = Timestamp::from_unix_ns(ended.unix_ns() - (seconds * 1e9) as i128).unwrap_or(ended);
         totals.from = Some(totals.from.map_or(began, |from| from.min(began)));
-        totals.to = totals.to.max(Some(summary.timestamp));
+        totals.to = totals.to.max(Some(ended));
         add_to(&mut totals.deliveries.matched, summary.deliveries.matched);
         add_to(&mut totals.deliveries.filtered, summary.deliveries.filtered);
         for (sums, losses) in
@@ -148,8 +149,8 @@ fn micros(moment: Timestamp) -> i64 {
 pub(super) mod tests {
     use super::super::bug::{BUILDS, NAMES};
     use super::*;
-    use crate::output::SCHEMA;
     use crate::record::crash::Frame;
+    use crate::record::{Head, Interval};
 
     /// A second of the first minutes of 2026.
     pub fn at(second: i64) -> Timestamp {
@@ -191,15 +192,14 @@ pub(super) mod tests {
     /// One hour that adds up and ends at `second`.
     pub fn summary(host: &str, second: i64, groups: Vec<Group>) -> Summary {
         Summary {
-            kind: Summary::KIND.to_owned(),
-            schema: SCHEMA,
-            timestamp: at(second),
-            host: host.to_owned(),
-            since: at(0),
-            interval_seconds: 3600.0,
-            kernel: "6.18".to_owned(),
-            boot_id: Some("boot".to_owned()),
-            last: false,
+            head: Head::new(Summary::KIND, at(second), host),
+            interval: Interval {
+                since: at(0),
+                interval_seconds: 3600.0,
+                kernel: "6.18".to_owned(),
+                boot_id: Some("boot".to_owned()),
+                last: false,
+            },
             deliveries: Deliveries { matched: groups.iter().map(|group| group.count).sum::<u64>() + 2, filtered: 5 },
             groups,
             losses: BTreeMap::from([("group_table_full".to_owned(), 2)]),
@@ -244,10 +244,10 @@ pub(super) mod tests {
         assert_eq!(merge.add(one.clone()), Outcome::Merged);
         assert_eq!(merge.add(one.clone()), Outcome::Duplicate);
         for other in [
-            Summary { host: "b".to_owned(), ..one.clone() },
-            Summary { boot_id: None, ..one.clone() },
-            Summary { since: at(1), ..one.clone() },
-            Summary { timestamp: at(61), ..one },
+            Summary { head: Head { host: "b".to_owned(), ..one.head.clone() }, ..one.clone() },
+            Summary { interval: Interval { boot_id: None, ..one.interval.clone() }, ..one.clone() },
+            Summary { interval: Interval { since: at(1), ..one.interval.clone() }, ..one.clone() },
+            Summary { head: Head { timestamp: at(61), ..one.head.clone() }, ..one },
         ] {
             assert_eq!(merge.add(other), Outcome::Merged, "another time, host, boot or run");
         }
@@ -260,10 +260,9 @@ pub(super) mod tests {
     fn a_group_without_events_adds_nothing_but_its_name() {
         let nameless = Group { exe: None, build_id: None, ..group("1", 3) };
         let last = Group { count: 0, frames: vec![frame(Some("main"))], first_seen: at(5), ..group("1", 0) };
-        let (_, rows) = merge(vec![
-            summary("a", 60, vec![nameless]),
-            Summary { last: true, ..summary("b", 90, vec![last, group("2", 0)]) },
-        ]);
+        let mut ended = summary("b", 90, vec![last, group("2", 0)]);
+        ended.interval.last = true;
+        let (_, rows) = merge(vec![summary("a", 60, vec![nameless]), ended]);
         assert_eq!(counts(&rows), [(Some("1"), 3)], "no row without events");
         assert_eq!((rows[0].hosts, rows[0].host_names.join(" ")), (1, "a".to_owned()));
         assert_eq!(rows[0].builds, BTreeMap::from([("unknown".to_owned(), 3)]));

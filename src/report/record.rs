@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::host;
-use crate::output::{SCHEMA, Timestamp};
+use crate::output::Timestamp;
+use crate::record::Head;
 use crate::record::crash::{Disposition, Frame};
 use crate::record::summary::Deliveries;
 
@@ -94,15 +95,9 @@ pub struct Row {
 /// Summaries merged into one ranking.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Always `report`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When it was made.
-    pub timestamp: Timestamp,
-    /// Where it was made.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// What was read.
     #[serde(flatten)]
     pub totals: Totals,
@@ -123,10 +118,7 @@ impl Report {
     /// The selected part of the ranking. `default_top` is the number of rows if the selection has none.
     pub fn new(totals: Totals, rows: Vec<Row>, selection: &Selection, default_top: usize) -> Self {
         Self {
-            kind: "report",
-            schema: SCHEMA,
-            timestamp: Timestamp::now(),
-            host: host::name(),
+            head: Head::new("report", Timestamp::now(), &host::name()),
             selected: selection.dispositions.clone(),
             ranked: rows.iter().fold(totals.not_ranked, |sum, row| sum.saturating_add(row.count)),
             ranked_groups: rows.len(),

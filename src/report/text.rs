@@ -14,29 +14,11 @@ use crate::record::summary::place;
 const FRAMES: usize = 4;
 
 impl Record for Report {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Record for Diff {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Report {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         writeln!(
             to,
             "[{}] REPORT of {}: {} signals ({}) in {} groups",
-            self.timestamp.local_seconds(),
+            self.head.timestamp.local_seconds(),
             extent(&self.totals),
             self.ranked,
             words(&self.selected),
@@ -61,7 +43,9 @@ impl Report {
         }
         write_totals(to, "", &self.totals)
     }
+}
 
+impl Report {
     fn write_row(&self, to: &mut String, row: &Row, number: usize) -> std::fmt::Result {
         writeln!(
             to,
@@ -124,12 +108,12 @@ fn write_totals(to: &mut String, label: &str, totals: &Totals) -> std::fmt::Resu
     Ok(())
 }
 
-impl Diff {
+impl Record for Diff {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         writeln!(
             to,
             "[{}] CHANGES by group, of signals that were {}",
-            self.timestamp.local_seconds(),
+            self.head.timestamp.local_seconds(),
             words(&self.selected)
         )?;
         writeln!(to, "  Before: {}", extent(&self.before))?;
@@ -144,7 +128,9 @@ impl Diff {
         write_totals(to, "Before: ", &self.before)?;
         write_totals(to, "After: ", &self.after)
     }
+}
 
+impl Diff {
     fn write_list(&self, to: &mut String, list: &[Change], title: &str, meaning: &str) -> std::fmt::Result {
         writeln!(to, "  {title}: {} ({meaning})", list.len())?;
         if !list.is_empty() {

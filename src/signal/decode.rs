@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::cgroup;
-use super::record::{Exec, Exit, Fork, Sender, Signal, Target};
 use crate::host;
-use crate::output::{SCHEMA, Timestamp, lossy};
 use crate::probe::abi::signal::{
     Exec as ExecSample, Sample, fl_process, fl_process_flag, fl_result, fl_signal, fl_signal_flag,
 };
 use crate::process;
+use crate::record::Head;
 use crate::record::oom::OutOfMemory;
+use crate::record::signal::{Exec, Exit, Fork, Sender, Signal, Target, Task};
 use crate::siginfo::{code_name, signal_name};
+use crate::text::lossy;
 
 /// How long a kill by the kernel is held back: the mark comes a few microseconds later, unless its processor does something else first.
 const KEEP: Duration = Duration::from_millis(40);
@@ -125,10 +126,7 @@ impl Decoder {
         // kill(2): 0 and negative numbers mean many processes.
         let one = i32::try_from(sample.target.pid).is_ok_and(|pid| pid > 0);
         Ok(Signal {
-            kind: "signal",
-            schema: SCHEMA,
-            timestamp: Timestamp::from_boottime(sample.timestamp_ns)?,
-            host: self.host.clone(),
+            head: Head::at("signal", sample.timestamp_ns, &self.host)?,
             signal: signal_name(sample.signal),
             signal_number: sample.signal,
             code: has_code.then(|| code_name(sample.signal, sample.si_code)),
@@ -149,15 +147,8 @@ impl Decoder {
 
     fn fork(&self, process: &fl_process) -> Result<Fork> {
         Ok(Fork {
-            kind: "fork",
-            schema: SCHEMA,
-            timestamp: Timestamp::from_boottime(process.timestamp_ns)?,
-            host: self.host.clone(),
-            pid: process.pid,
-            tgid: process.tgid,
-            ppid: process.ppid,
-            pid_in_namespace: process.pid_in_namespace,
-            comm: comm(process),
+            head: Head::at("fork", process.timestamp_ns, &self.host)?,
+            task: task(process),
             is_thread: is_thread(process),
         })
     }
@@ -167,10 +158,7 @@ impl Decoder {
         let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
         let cgroup = sample.cgroup.as_ref().map(text);
         Ok(Exec {
-            kind: "exec",
-            schema: SCHEMA,
-            timestamp: Timestamp::from_boottime(process.timestamp_ns)?,
-            host: self.host.clone(),
+            head: Head::at("exec", process.timestamp_ns, &self.host)?,
             pid: process.tgid,
             ppid: process.ppid,
             pid_in_namespace: process.pid_in_namespace,
@@ -186,15 +174,8 @@ impl Decoder {
         // wait(2): the signal in the lowest 7 bits, then the core file's, then the code.
         let signal = process.status & 0x7f;
         Ok(Exit {
-            kind: "exit",
-            schema: SCHEMA,
-            timestamp: Timestamp::from_boottime(process.timestamp_ns)?,
-            host: self.host.clone(),
-            pid: process.pid,
-            tgid: process.tgid,
-            ppid: process.ppid,
-            pid_in_namespace: process.pid_in_namespace,
-            comm: comm(process),
+            head: Head::at("exit", process.timestamp_ns, &self.host)?,
+            task: task(process),
             exit_code: (signal == 0).then_some(process.status >> 8 & 0xff),
             signal: (signal != 0).then(|| signal_name(signal)),
             core_dumped: process.status & 0x80 != 0,
@@ -225,6 +206,16 @@ pub fn result_word(result: fl_result) -> Option<&'static str> {
         fl_result::FL_RESULT_ALREADY_PENDING => Some("already_pending"),
         fl_result::FL_RESULT_LOST => Some("lost"),
         _ => None,
+    }
+}
+
+fn task(process: &fl_process) -> Task {
+    Task {
+        pid: process.pid,
+        tgid: process.tgid,
+        ppid: process.ppid,
+        pid_in_namespace: process.pid_in_namespace,
+        comm: comm(process),
     }
 }
 

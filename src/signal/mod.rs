@@ -2,7 +2,6 @@
 
 mod cgroup;
 mod decode;
-mod record;
 mod summary;
 
 use std::os::fd::{AsFd as _, BorrowedFd};

@@ -1,93 +1,30 @@
 //! Counts who sent what to whom: reports the kernel's table of pairs every interval.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
+use std::collections::HashMap;
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::decode::result_word;
-use crate::host;
-use crate::ledger::Ledger;
-use crate::output::{Dropped, Record, SCHEMA, SentLabels, Timestamp, boottime_ns, escape, lossy};
+use crate::ledger::{Ledger, Run};
+use crate::output::{Dropped, SentLabels, Timestamp, boottime_ns, lossy};
 use crate::probe::Shown;
 use crate::probe::abi::signal::fl_result;
 use crate::probe::losses::PAIR_TABLE_FULL;
-use crate::probe::signal::{Counters, Pair, Probe, TaskCounters};
+use crate::probe::signal::{Counters, Pair, Probe};
+use crate::record::signal::{PairRow, SignalSummary};
 use crate::record::summary::Deliveries;
 use crate::siginfo::signal_name;
-
-/// How many rows the text shows, most frequent first. JSON has all.
-const TEXT_ROWS: usize = 50;
-
-/// All pairs that had signals in one interval; the last record of a run has all pairs that there were. Fields as in docs/output.md.
-#[derive(Clone, Debug, Serialize)]
-pub struct SignalSummary {
-    /// Always `signal_summary`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// The interval's end.
-    pub timestamp: Timestamp,
-    /// The machine's name.
-    pub host: String,
-    /// When counting began. If it is later than before, faultline was restarted, and every `total` began at 0.
-    pub since: Timestamp,
-    /// The interval's length, time asleep included.
-    pub interval_seconds: f64,
-    /// The kernel's release.
-    pub kernel: String,
-    /// /proc/sys/kernel/random/boot_id; `None` means that the kernel doesn't report it.
-    pub boot_id: Option<String>,
-    /// True: the run is over.
-    #[serde(rename = "final")]
-    pub last: bool,
-    /// Most frequent first.
-    pub pairs: Vec<PairRow>,
-    /// What was sent in this interval.
-    pub deliveries: Deliveries,
-    /// Tasks that began and ended in this interval; `None` means not asked for.
-    pub processes: Option<TaskCounters>,
-    /// Signals in no pair, by reason: `deliveries.matched` is the sum of these and of all `pairs[].count`.
-    pub losses: BTreeMap<&'static str, u64>,
-}
-
-/// One sender, one target, one signal, one result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PairRow {
-    /// `SIGTERM`.
-    pub signal: String,
-    /// The sender's name; `None` means the kernel, on no process's behalf.
-    pub sender: Option<String>,
-    /// The target's name.
-    pub target: String,
-    /// `delivered`, `ignored`, `already_pending`, `lost`; `None` means that the hook doesn't show it.
-    pub result: Option<&'static str>,
-    /// In this interval.
-    pub count: u64,
-    /// Since `since`.
-    pub total: u64,
-    /// The first one's time.
-    pub first_seen: Timestamp,
-    /// The last one's, to the tick.
-    pub last_seen: Timestamp,
-}
 
 type Key = (u8, u8, u8, [u8; 16], [u8; 16]);
 
 /// What was reported last.
 struct PairLedger {
-    host: String,
-    kernel: String,
-    boot_id: Option<String>,
-    since: Timestamp,
+    run: Run,
     /// Report forks, execs and exits.
     processes: bool,
     told: HashMap<Key, u64>,
     counters: Counters,
-    boottime_ns: u64,
 }
 
 /// One read of the kernel's counters.
@@ -193,17 +130,8 @@ impl<P: Borrow<Probe>> Ledger for Pairs<P> {
 
 impl PairLedger {
     fn new(processes: bool) -> Result<Self> {
-        let boottime_ns = boottime_ns()?;
-        Ok(Self {
-            host: host::name(),
-            kernel: host::kernel().0,
-            boot_id: host::boot_id(),
-            since: Timestamp::from_boottime(boottime_ns)?,
-            processes,
-            told: HashMap::new(),
-            counters: Counters::default(),
-            boottime_ns,
-        })
+        let run = Run::new(boottime_ns()?)?;
+        Ok(Self { run, processes, told: HashMap::new(), counters: Counters::default() })
     }
 
     /// What came since the last summary that was told, with all pairs there were if it is the last one.
@@ -223,17 +151,10 @@ impl PairLedger {
         pairs.sort_by(|a, b| b.count.cmp(&a.count).then(b.total.cmp(&a.total)).then(a.target.cmp(&b.target)));
         let losses = look.counters.losses.since(&self.counters.losses);
         let counted: u64 = pairs.iter().map(|pair| pair.count).sum();
-        let nanoseconds = look.boottime_ns.saturating_sub(self.boottime_ns);
+        let (head, interval) = self.run.interval("signal_summary", look.boottime_ns, look.last)?;
         Ok(SignalSummary {
-            kind: "signal_summary",
-            schema: SCHEMA,
-            timestamp: Timestamp::from_boottime(look.boottime_ns)?,
-            host: self.host.clone(),
-            since: self.since,
-            interval_seconds: (nanoseconds / 1_000_000) as f64 / 1000.0,
-            kernel: self.kernel.clone(),
-            boot_id: self.boot_id.clone(),
-            last: look.last,
+            head,
+            interval,
             pairs,
             // The sum of the same read, not the kernel's counter, which has moved on while the table was read.
             deliveries: Deliveries {
@@ -248,63 +169,7 @@ impl PairLedger {
     fn commit(&mut self, look: &PairLook) {
         self.told = look.pairs.iter().map(|pair| (key(pair), pair.count)).collect();
         self.counters = look.counters;
-        self.boottime_ns = look.boottime_ns;
-    }
-}
-
-impl Record for SignalSummary {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl SignalSummary {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        let what = if self.last { "LAST SUMMARY" } else { "SUMMARY" };
-        writeln!(
-            to,
-            "[{}] {what} of {:.1} s on {}: {} signals between {} pairs, {} filtered out",
-            self.timestamp.local_seconds(),
-            self.interval_seconds,
-            escape(&self.host),
-            self.deliveries.matched,
-            self.pairs.len(),
-            self.deliveries.filtered
-        )?;
-        if !self.pairs.is_empty() {
-            writeln!(
-                to,
-                "  {:>9} {:>9}  {:<11}  {:<15}  {:<15}  RESULT",
-                "COUNT", "TOTAL", "SIGNAL", "SENDER", "TARGET"
-            )?;
-        }
-        for pair in self.pairs.iter().take(TEXT_ROWS) {
-            writeln!(
-                to,
-                "  {:>9} {:>9}  {:<11}  {:<15}  {:<15}  {}",
-                pair.count,
-                pair.total,
-                pair.signal,
-                pair.sender.as_deref().map_or_else(|| "(kernel)".to_owned(), escape),
-                escape(&pair.target),
-                pair.result.unwrap_or("-").replace('_', " ")
-            )?;
-        }
-        if self.pairs.len() > TEXT_ROWS {
-            writeln!(to, "  ... and {} pairs more: --format json has them", self.pairs.len() - TEXT_ROWS)?;
-        }
-        if let Some(tasks) = &self.processes {
-            writeln!(
-                to,
-                "  Processes: {} forks, {} execs, {} exits; threads: {} new, {} ended",
-                tasks.forks, tasks.execs, tasks.exits, tasks.threads, tasks.thread_exits
-            )?;
-        }
-        let losses: Vec<String> = self.losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        writeln!(to, "  In no pair: {}", losses.join(", "))
+        self.run.commit(look.boottime_ns);
     }
 }
 

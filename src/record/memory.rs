@@ -1,25 +1,20 @@
-//! The records, which are the JSON and the source of the text.
+//! The records of memory: calls that map it, pages that become executable, and how often anonymous memory does.
 
 use std::sync::Arc;
 
 use serde::ser::{SerializeMap, Serializer};
 
+use super::Head;
 use crate::hex::{Hex, digits};
-use crate::output::{SCHEMA, Timestamp};
 use crate::probe::abi::memory::fl_call;
+use crate::time::Timestamp;
 
 /// A call that maps, changes or unmaps memory. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Mapping {
-    /// Always `mapping`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When the call had done its work.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// The process, as the host numbers it.
     pub pid: u32,
     /// The thread that made the call.
@@ -49,11 +44,6 @@ pub struct Mapping {
     pub offset: Option<Hex>,
     /// How many pages the call made executable, by what became of them; `None` means that it made none, or that they were not asked for.
     pub pages: Option<Tally>,
-}
-
-impl Mapping {
-    /// What `kind` and `schema` are in every record.
-    pub const KIND: (&'static str, u32) = ("mapping", SCHEMA);
 }
 
 /// Which call, or which event that stands for one.
@@ -293,15 +283,9 @@ pub enum Source {
 /// A page as it is written: the bytes are in the dump.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct PageRecord {
-    /// Always `page`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// See [`SCHEMA`].
-    pub schema: u32,
-    /// When it was read.
-    pub timestamp: Timestamp,
-    /// This machine's name.
-    pub host: String,
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
     /// The process, as the host numbers it.
     pub pid: u32,
     /// Where it lies.
@@ -326,12 +310,9 @@ pub struct PageRecord {
 
 impl PageRecord {
     /// The record of `page`, whose bytes are in `file`.
-    pub fn new(page: &Page, host: String, file: Option<String>) -> Self {
+    pub fn new(page: &Page, host: &str, file: Option<String>) -> Self {
         Self {
-            kind: "page",
-            schema: SCHEMA,
-            timestamp: page.timestamp,
-            host,
+            head: Head::new("page", page.timestamp, host),
             pid: page.pid,
             address: Hex(page.address),
             length: page.bytes.len(),
@@ -344,6 +325,54 @@ impl PageRecord {
             file,
         }
     }
+}
+
+/// The counts of one interval. Fields as in docs/output.md.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ExecutableMemory {
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
+    /// The interval's length.
+    pub interval_seconds: f64,
+    /// The run is over, and `processes` has those without calls in this interval, too.
+    #[serde(rename = "final")]
+    pub last: bool,
+    /// By process and call, most calls first.
+    pub processes: Vec<Executable>,
+    /// Calls in this interval: the sum of all `processes[].count` and of `nameless`.
+    pub calls: u64,
+    /// Calls that found no room in the table.
+    pub nameless: u64,
+}
+
+/// One process and one kind of call.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Executable {
+    /// As the host numbers it.
+    pub pid: u32,
+    /// Its name when it was first seen.
+    pub comm: String,
+    /// The executable; `None`: the process was gone when we looked.
+    pub exe: Option<String>,
+    /// The real user id.
+    pub uid: u32,
+    /// `mmap`, `mprotect`, `pkey_mprotect`.
+    pub call: Call,
+    /// The call asked for writable and executable at once.
+    pub writable: bool,
+    /// Calls in this interval.
+    pub count: u64,
+    /// Calls since the start.
+    pub total: u64,
+    /// Bytes since the start; the same memory counts each time.
+    pub total_bytes: u64,
+    /// The first one's time.
+    pub first_seen: Timestamp,
+    /// The last one's.
+    pub last_seen: Timestamp,
+    /// The last one's address.
+    pub last_address: Hex,
 }
 
 fn arguments<S: Serializer>(from: &[(&'static str, Argument)], serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,32 +2,24 @@
 
 use std::fmt::Write;
 
-use super::record::{Fault, Group, Kind, Summary};
-use crate::output::{Record, escape};
+use super::Record;
+use crate::record::pagefault::{Fault, Group, Kind, Summary};
 use crate::record::summary::place;
+use crate::text::escape;
 
 /// How many functions of a stack a row shows.
 const FRAMES_SHOWN: usize = 3;
 
 impl Record for Summary {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Summary {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         let major = self.faults.major.map(|major| format!(" ({major} major)")).unwrap_or_default();
-        let what = if self.last { "LAST PAGE FAULTS" } else { "PAGE FAULTS" };
+        let what = if self.interval.last { "LAST PAGE FAULTS" } else { "PAGE FAULTS" };
         writeln!(
             to,
             "[{}] {what} of {:.1} s on {}: {}{major} in {} groups, {} filtered out",
-            self.timestamp.local_seconds(),
-            self.interval_seconds,
-            escape(&self.host),
+            self.head.timestamp.local_seconds(),
+            self.interval.interval_seconds,
+            escape(&self.head.host),
             self.faults.matched,
             self.groups.len() + self.omitted.groups,
             self.faults.filtered
@@ -119,15 +111,6 @@ impl Group {
 }
 
 impl Record for Fault {
-    fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
-        text
-    }
-}
-
-impl Fault {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         let Kind { mode, access, cause, vma, .. } = &self.kind;
         let words: Vec<&str> = [Some(*mode), *access, *cause, *vma].into_iter().flatten().collect();
@@ -135,7 +118,7 @@ impl Fault {
         writeln!(
             to,
             "[{}] PAGE FAULT: {} {} at {}{} [{}/{}]",
-            self.timestamp.local_milliseconds(),
+            self.head.timestamp.local_milliseconds(),
             words.join(" "),
             self.address,
             self.instruction_pointer,

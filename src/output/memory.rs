@@ -1,10 +1,14 @@
-//! The text of the records.
+//! The text of mapping calls and of pages, and the table of executable memory.
 
-use super::record::{Mapping, PageRecord, Tally};
-use crate::output::{Record, escape};
+use std::fmt::Write;
+
+use super::Record;
+use super::summary::TEXT_ROWS;
+use crate::record::memory::{ExecutableMemory, Mapping, PageRecord, Tally};
+use crate::text::escape;
 
 impl Record for Mapping {
-    fn text(&self) -> String {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
         let name = self.mapping_name.as_deref().map(escape);
         let what = match (&self.permissions, &name) {
             (Some(permissions), Some(name)) => format!(" {permissions} {name}"),
@@ -22,9 +26,10 @@ impl Record for Mapping {
             _ => String::new(),
         };
         let pages = self.pages.map(|pages| format!(", {}", pages_text(pages))).unwrap_or_default();
-        format!(
-            "[{}] {}: {}/{}{place}{what}{result}{pages}\n",
-            self.timestamp.local_seconds(),
+        writeln!(
+            to,
+            "[{}] {}: {}/{}{place}{what}{result}{pages}",
+            self.head.timestamp.local_seconds(),
             self.call.word().to_uppercase(),
             escape(&self.comm),
             self.pid
@@ -47,18 +52,58 @@ fn pages_text(pages: Tally) -> String {
 }
 
 impl Record for PageRecord {
-    fn text(&self) -> String {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
         let name = self.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
         let file = self.file.as_deref().map(|file| format!(" -> {file}")).unwrap_or_default();
-        format!(
-            "[{}] PAGE: {}/{} {} {} {} {name}{file}\n",
-            self.timestamp.local_seconds(),
+        writeln!(
+            to,
+            "[{}] PAGE: {}/{} {} {} {} {name}{file}",
+            self.head.timestamp.local_seconds(),
             self.pid,
             self.address,
             self.permissions.as_deref().unwrap_or("????"),
             self.trigger.word(),
             self.sha256.get(..16).unwrap_or(&self.sha256),
         )
+    }
+}
+
+impl Record for ExecutableMemory {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        writeln!(
+            to,
+            "[{}] {} of {:.1} s on {}: {} calls made anonymous memory executable, {} of them in no row",
+            self.head.timestamp.local_seconds(),
+            if self.last { "LAST SUMMARY" } else { "SUMMARY" },
+            self.interval_seconds,
+            escape(&self.head.host),
+            self.calls,
+            self.nameless
+        )?;
+        if !self.processes.is_empty() {
+            writeln!(
+                to,
+                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  PROCESS",
+                "COUNT", "TOTAL", "BYTES", "CALL", "WRITABLE", "PID"
+            )?;
+        }
+        for row in self.processes.iter().take(TEXT_ROWS) {
+            writeln!(
+                to,
+                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  {}",
+                row.count,
+                row.total,
+                row.total_bytes,
+                row.call.word(),
+                if row.writable { "yes" } else { "no" },
+                row.pid,
+                escape(row.exe.as_deref().unwrap_or(&row.comm))
+            )?;
+        }
+        if self.processes.len() > TEXT_ROWS {
+            writeln!(to, "  ... and {} rows more: --format json has them", self.processes.len() - TEXT_ROWS)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,119 @@
+//! The text of signals, and of tasks that begin and end: one line each; and the table of who sent what to whom.
+
+use std::fmt::{self, Write};
+
+use super::Record;
+use super::summary::TEXT_ROWS;
+use crate::record::signal::{Exec, Exit, Fork, Signal, SignalSummary, Task};
+use crate::text::escape;
+
+/// `[bash/1234]`
+fn party(comm: Option<&str>, pid: Option<u32>) -> String {
+    let comm = comm.map_or_else(|| "?".to_owned(), escape);
+    pid.map_or_else(|| format!("[{comm}]"), |pid| format!("[{comm}/{pid}]"))
+}
+
+impl Record for Signal {
+    fn write_text(&self, to: &mut String) -> fmt::Result {
+        let sender = self.sender.as_ref();
+        let from = sender.map_or_else(|| "[kernel]".to_owned(), |it| party(Some(&it.comm), Some(it.pid)));
+        let target = party(self.target.comm.as_deref(), self.target.pid);
+        let clock = self.head.timestamp.local_clock();
+        write!(to, "[{clock}] SIGNAL: {} ({}) {from} -> {target}", self.signal, self.signal_number)?;
+        let mut more = Vec::new();
+        more.extend(self.code.clone());
+        if self.scope == "thread" {
+            more.push(self.target.tid.map_or_else(|| "thread".to_owned(), |tid| format!("thread {tid}")));
+        }
+        more.extend(self.result.filter(|result| *result != "delivered").map(|result| result.replace('_', " ")));
+        if let Some(oom) = &self.oom {
+            more.push(oom.text());
+        }
+        if !more.is_empty() {
+            write!(to, " {}", more.join(", "))?;
+        }
+        writeln!(to)
+    }
+}
+
+/// The words behind a thread.
+fn thread(is_thread: bool) -> &'static str {
+    if is_thread { " thread" } else { "" }
+}
+
+impl Record for Fork {
+    fn write_text(&self, to: &mut String) -> fmt::Result {
+        let Task { pid, tgid, ppid, comm, .. } = &self.task;
+        let (clock, comm, thread) = (self.head.timestamp.local_clock(), escape(comm), thread(self.is_thread));
+        writeln!(to, "[{clock}] FORK: {comm} (pid={pid}, tgid={tgid}, ppid={ppid}){thread}")
+    }
+}
+
+impl Record for Exec {
+    fn write_text(&self, to: &mut String) -> fmt::Result {
+        let exe = self.exe.as_deref().map_or_else(|| "unknown".to_owned(), escape);
+        let (clock, comm, pid) = (self.head.timestamp.local_clock(), escape(&self.comm), self.pid);
+        writeln!(to, "[{clock}] EXEC: {comm} (pid={pid}, tgid={pid}) {exe}")
+    }
+}
+
+impl Record for Exit {
+    fn write_text(&self, to: &mut String) -> fmt::Result {
+        let how = match (&self.signal, self.exit_code) {
+            (Some(signal), _) if self.core_dumped => format!(" {signal}, core dumped"),
+            (Some(signal), _) => format!(" {signal}"),
+            (None, Some(code)) => format!(" code {code}"),
+            (None, None) => String::new(),
+        };
+        let Task { pid, tgid, comm, .. } = &self.task;
+        let (clock, comm, thread) = (self.head.timestamp.local_clock(), escape(comm), thread(self.is_thread));
+        writeln!(to, "[{clock}] EXIT: {comm} (pid={pid}, tgid={tgid}){thread}{how}")
+    }
+}
+
+impl Record for SignalSummary {
+    fn write_text(&self, to: &mut String) -> fmt::Result {
+        let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
+        writeln!(
+            to,
+            "[{}] {what} of {:.1} s on {}: {} signals between {} pairs, {} filtered out",
+            self.head.timestamp.local_seconds(),
+            self.interval.interval_seconds,
+            escape(&self.head.host),
+            self.deliveries.matched,
+            self.pairs.len(),
+            self.deliveries.filtered
+        )?;
+        if !self.pairs.is_empty() {
+            writeln!(
+                to,
+                "  {:>9} {:>9}  {:<11}  {:<15}  {:<15}  RESULT",
+                "COUNT", "TOTAL", "SIGNAL", "SENDER", "TARGET"
+            )?;
+        }
+        for pair in self.pairs.iter().take(TEXT_ROWS) {
+            writeln!(
+                to,
+                "  {:>9} {:>9}  {:<11}  {:<15}  {:<15}  {}",
+                pair.count,
+                pair.total,
+                pair.signal,
+                pair.sender.as_deref().map_or_else(|| "(kernel)".to_owned(), escape),
+                escape(&pair.target),
+                pair.result.unwrap_or("-").replace('_', " ")
+            )?;
+        }
+        if self.pairs.len() > TEXT_ROWS {
+            writeln!(to, "  ... and {} pairs more: --format json has them", self.pairs.len() - TEXT_ROWS)?;
+        }
+        if let Some(tasks) = &self.processes {
+            writeln!(
+                to,
+                "  Processes: {} forks, {} execs, {} exits; threads: {} new, {} ended",
+                tasks.forks, tasks.execs, tasks.exits, tasks.threads, tasks.thread_exits
+            )?;
+        }
+        let losses: Vec<String> = self.losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        writeln!(to, "  In no pair: {}", losses.join(", "))
+    }
+}
