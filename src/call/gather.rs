@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 
-use super::cause::{self, Subject};
+use super::cause;
 use super::decode::{Decoder, Owner};
+use super::subject::Subject;
 use super::symbols::{Namer, Sight};
 use crate::crash::Recorded;
 use crate::evidence::{Evidence, Thread};
 use crate::host;
-use crate::output::lossy;
+use crate::output::{boottime_ns, lossy};
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_event, fl_task, fl_trigger_kind};
 use crate::probe::call::{Recorder, Task};
 use crate::record::Head;
@@ -27,13 +28,17 @@ pub struct Gatherer<'run> {
     namer: Option<Namer>,
     host: String,
     ends_missed: u64,
+    /// Calls that were not recorded, as the recorder had last counted them, and since when (CLOCK_BOOTTIME) that is so.
+    unrecorded: u64,
+    complete_since_ns: u64,
 }
 
 impl<'run> Gatherer<'run> {
     /// Reads `recorder`, whose functions `decoder` knows.
     pub fn new(recorder: &'run Recorder, decoder: Decoder, kernel_stacks: bool) -> Self {
         let namer = kernel_stacks.then(|| Namer::new(&Sight::read()));
-        Self { recorder, decoder, namer, host: host::name(), ends_missed: 0 }
+        let host = host::name();
+        Self { recorder, decoder, namer, host, ends_missed: 0, unrecorded: 0, complete_since_ns: 0 }
     }
 
     /// System calls of threads that died, which have ended without being seen to: the kernel program has not counted them.
@@ -67,6 +72,9 @@ impl<'run> Gatherer<'run> {
             }
         }
         cause::relate(&subject, &mut calls);
+        if calls.iter().any(|call| call.is_cause) {
+            cause::doubt(&mut calls, self.complete_since()?);
+        }
         keep(&mut calls, thread.tid);
         Ok(Recorded { cause: cause::cause_of(&calls), calls })
     }
@@ -102,6 +110,15 @@ impl<'run> Gatherer<'run> {
     pub fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
         let owner = Owner { pid: event.pid, tid: event.tid, comm: lossy(&event.comm.map(|byte| byte as u8)) };
         Ok(LiveCall { head: Head::at("call", event.timestamp_ns, &self.host)?, call: self.call(&owner, call)? })
+    }
+
+    /// Since when every call was recorded. The moment is taken after the count, so that it is rather too late.
+    fn complete_since(&mut self) -> Result<u64> {
+        let unrecorded = self.recorder.counters()?.unrecorded();
+        if unrecorded != self.unrecorded {
+            (self.unrecorded, self.complete_since_ns) = (unrecorded, boottime_ns()?);
+        }
+        Ok(self.complete_since_ns)
     }
 
     /// A signal is delivered on the way back to user mode: the thread's system calls before that have ended. A fault that a

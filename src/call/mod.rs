@@ -14,6 +14,7 @@ mod report;
 mod select;
 mod shape;
 mod structs;
+mod subject;
 mod symbols;
 mod syscalls;
 

@@ -32,6 +32,13 @@ pub struct Counters {
     pub losses: Losses,
 }
 
+impl Counters {
+    /// Calls that were not recorded.
+    pub fn unrecorded(&self) -> u64 {
+        self.losses.get(RUNS_MISSED) + self.losses.get("task_table_full")
+    }
+}
+
 impl Recorder {
     /// The last calls of this thread; `None` means that none are kept.
     ///

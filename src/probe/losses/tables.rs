@@ -41,7 +41,7 @@ pub static CRASH: [Loss; 10] = [
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
     lost("stack_page_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_PAGES.0),
     left_out("sample_budget", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_BUDGET.0),
-    // This stack of a group is in addition to those of its samples.
+    // This stack of a group is in addition to those of its samples: it is missed only if these are lost, too, which is counted.
     left_out(STACK_TABLE_FULL, Stage::Sample, EVERYWHERE).by(crash::FL_LOST_STACK_FULL.0),
     lost("watch_table_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_WATCH_FULL.0),
     // Deliveries that are in no other number.
