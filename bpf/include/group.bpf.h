@@ -23,7 +23,10 @@ struct {
 	__type(value, struct fl_group);
 } fl_groups SEC(".maps");
 
-/* How many events each group has had, by processor: no atomics, and a bad processor shows. Sized as fl_groups. */
+/*
+ * How many events each group has had, by processor: a bad processor shows. Sized as fl_groups. No atomics: signal_deliver comes with
+ * interrupts off, a kprobe with preemption off, and neither happens in an interrupt.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

@@ -2,7 +2,8 @@
 /*
  * Counts what happened and what was lost: one per-CPU counter for each line of enum fl_counter (abi/PROBE.h).
  *
- * Written by every program on its own CPU (about 5 ns, no atomics), summed by user space. Never full, never reset.
+ * Written by every program on its own CPU, summed by user space. Never full, never reset. Atomic all the same: a program that an interrupt
+ * or, from v7.0 on, another task interrupts between load and store would undo what the other one's programs have counted meanwhile.
  */
 #ifndef FL_LOSS_BPF_H
 #define FL_LOSS_BPF_H
@@ -21,7 +22,7 @@ static __always_inline void fl_count_many(enum fl_counter which, u64 many)
 	u64 *counter = bpf_map_lookup_elem(&fl_counters, &which);
 
 	if (counter)
-		*counter += many;
+		__sync_fetch_and_add(counter, many);
 }
 
 static __always_inline void fl_count(enum fl_counter which)
