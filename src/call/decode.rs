@@ -5,12 +5,13 @@ use anyhow::Result;
 use super::plan::{Field, Planned, Returns, Side};
 use super::shape::{Shape, signed};
 use crate::errno;
-use crate::output::{Timestamp, lossy};
+use crate::output::Timestamp;
 use crate::probe::Way;
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_function_flag, fl_task};
 use crate::probe::abi::path_of;
 use crate::probe::call::Attached;
 use crate::record::call::{Argument, Call, KernelFrame, State, Value};
+use crate::text::{self, lossy};
 
 // bpf/include/abi/call.h
 const TEXT_BYTES: usize = 128;
@@ -30,7 +31,7 @@ pub struct Owner {
 
 impl From<&fl_task> for Owner {
     fn from(task: &fl_task) -> Self {
-        Self { pid: task.pid, tid: task.tid, comm: lossy(&task.comm.map(|byte| byte as u8)) }
+        Self { pid: task.pid, tid: task.tid, comm: text::name(&task.comm) }
     }
 }
 
@@ -166,13 +167,13 @@ fn arguments(fields: &[Field], raw: &fl_call, ended: bool) -> Vec<Argument> {
 fn text(field: &Field, raw: &fl_call, which: u8, length: u64) -> Option<Value> {
     let begin = usize::from(which) * TEXT_BYTES;
     let length = usize::try_from(length).ok()?.min(TEXT_BYTES);
-    let bytes: Vec<u8> = raw.texts.get(begin..begin + length)?.iter().map(|&byte| byte as u8).collect();
+    let bytes = text::bytes(raw.texts.get(begin..begin + length)?);
     if bytes.is_empty() {
         return None;
     }
     Some(Value::Text(match field.shape {
-        Shape::Path => path(&bytes),
-        _ => lossy(&bytes),
+        Shape::Path => path(bytes),
+        _ => lossy(bytes),
     }))
 }
 

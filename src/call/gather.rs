@@ -9,13 +9,14 @@ use super::symbols::{Namer, Sight};
 use crate::crash::Recorded;
 use crate::evidence::{Evidence, Thread};
 use crate::host;
-use crate::output::{boottime_ns, lossy};
+use crate::output::boottime_ns;
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_event, fl_task, fl_trigger_kind};
 use crate::probe::call::{Recorder, Task};
 use crate::record::Head;
 use crate::record::call::{Call, LiveCall, Trigger};
 use crate::record::crash::Disposition;
 use crate::siginfo::signal_name;
+use crate::text;
 
 /// How many calls of other threads and processes are in the record of a crash: the newest ones.
 const OTHERS_MAX: usize = 16;
@@ -96,7 +97,7 @@ impl<'run> Gatherer<'run> {
             },
             pid: event.pid,
             tid: event.tid,
-            comm: lossy(&event.comm.map(|byte| byte as u8)),
+            comm: text::name(&event.comm),
             certain: event.is_certain != 0,
             calls,
             fired_ns: event.timestamp_ns,
@@ -108,7 +109,7 @@ impl<'run> Gatherer<'run> {
     /// # Errors
     /// If it can't be dated.
     pub fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
-        let owner = Owner { pid: event.pid, tid: event.tid, comm: lossy(&event.comm.map(|byte| byte as u8)) };
+        let owner = Owner { pid: event.pid, tid: event.tid, comm: text::name(&event.comm) };
         Ok(LiveCall { head: Head::at("call", event.timestamp_ns, &self.host)?, call: self.call(&owner, call)? })
     }
 

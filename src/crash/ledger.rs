@@ -9,12 +9,13 @@ use super::signature::{Place, signature};
 use crate::evidence::DELETED;
 use crate::hex::{Hex, digits};
 use crate::ledger::Run;
-use crate::output::{GroupTotal, Timestamp, lossy};
+use crate::output::{GroupTotal, Timestamp};
 use crate::probe::losses::GROUP_TABLE_FULL;
 use crate::probe::{Counters, Group, Groups, Losses, Shown, StackFrame};
 use crate::record::crash::{Disposition, Frame};
 use crate::record::summary::{self, Deliveries, Summary};
 use crate::siginfo::{code_name, signal_name};
+use crate::text;
 
 /// The description of a group from its first sample: about 3 KiB, and there are no more of them than groups.
 #[derive(Clone, Debug)]
@@ -148,7 +149,7 @@ impl Ledger {
             },
             disposition: disposition.word(),
             is_death: disposition.is_death(),
-            executable: file.unwrap_or_else(|| lossy(&key.comm.map(|byte| byte as u8))),
+            executable: file.unwrap_or_else(|| text::name(&key.comm)),
             count: group.total(),
         }
     }
@@ -185,7 +186,7 @@ impl Ledger {
             signal,
             code,
             disposition: Disposition::from(key.disposition),
-            comm: lossy(&key.comm.map(|byte| byte as u8)),
+            comm: text::name(&key.comm),
             exe,
             build_id,
             count: cpus.values().sum(),

@@ -14,7 +14,7 @@ use crate::record::call::Call;
 use crate::record::crash::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 use crate::record::oom::OutOfMemory;
 use crate::siginfo::{code_name, code_text, fault_type, signal_name};
-use crate::text::lossy;
+use crate::text;
 
 /// The recorded kernel calls before a signal.
 #[derive(Clone, Debug, Default)]
@@ -137,7 +137,7 @@ fn other(raw: &fl_crash) -> Sender {
         return Sender {
             pid: Some(raw.sender_pid.unsigned_abs()),
             tid: Some(raw.sender_tid),
-            comm: Some(lossy(&raw.sender_comm.map(|byte| byte as u8))),
+            comm: Some(text::name(&raw.sender_comm)),
             uid: Some(raw.sender_uid),
         };
     }

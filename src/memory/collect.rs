@@ -14,12 +14,13 @@ use crate::errno;
 use crate::evidence::{Backing, File, FileId, Permissions, Region};
 use crate::hex::Hex;
 use crate::host;
-use crate::output::{Timestamp, lossy};
+use crate::output::Timestamp;
 use crate::page;
 use crate::probe::Ring;
 use crate::probe::abi::memory::{Sample, fl_call, fl_exec_fault, fl_mapping, fl_mapping_flag, fl_own_limit, fl_page};
 use crate::probe::memory::{Counters, Probe};
 use crate::record::Head;
+use crate::text::{self, lossy};
 
 /// How many samples are taken at once: 2 MiB of pages.
 pub(super) const BATCH: usize = 512;
@@ -280,7 +281,7 @@ impl<'run> Collector<'run> {
             pid: mapping.pid,
             tid: mapping.tid,
             ppid: mapping.ppid,
-            comm: lossy(&mapping.comm.map(|byte| byte as u8)),
+            comm: text::name(&mapping.comm),
             call,
             arguments: arguments::name(call, &mapping.arguments),
             address: (call != Call::Memfd).then_some(Hex(start)),

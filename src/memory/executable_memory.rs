@@ -12,12 +12,13 @@ use procfs::process::Process;
 use super::record::{Call, Executable, ExecutableMemory};
 use crate::hex::Hex;
 use crate::ledger::{Ledger, Run};
-use crate::output::{Dropped, ExecutableLabels, Timestamp, Writer, boottime_ns, lossy};
+use crate::output::{Dropped, ExecutableLabels, Timestamp, Writer, boottime_ns};
 use crate::probe::abi::memory::{Sample, fl_alert, fl_alert_key};
 use crate::probe::losses::{ALERT_TABLE_FULL, EXECUTABLE_MEMORY};
 use crate::probe::memory::Probe;
 use crate::probe::{Losses, Ring};
 use crate::session::{BATCH, End, Reader};
+use crate::text;
 
 type Key = (u32, u64, u32, bool);
 
@@ -48,7 +49,7 @@ impl Look {
     /// What came since the look before, for metrics.
     pub fn grown(&self) -> impl Iterator<Item = (ExecutableLabels, u64)> {
         self.entries.iter().zip(&self.grown).map(|(Entry { key, alert, .. }, count)| {
-            let comm = lossy(&alert.comm.map(|byte| byte as u8));
+            let comm = text::name(&alert.comm);
             (ExecutableLabels::new(comm, Call::from(key.call).word(), key.writable != 0), *count)
         })
     }
@@ -173,7 +174,7 @@ impl Told {
 fn row(Entry { key, alert, exe, .. }: &Entry, count: u64) -> Result<Executable> {
     Ok(Executable {
         pid: key.pid,
-        comm: lossy(&alert.comm.map(|byte| byte as u8)),
+        comm: text::name(&alert.comm),
         exe: exe.clone(),
         uid: alert.uid,
         call: Call::from(key.call),

@@ -8,12 +8,13 @@ use anyhow::Result;
 use super::table::{Cell, Who};
 use crate::evidence::{Backing, File as MappedFile, FileId, Permissions, Region};
 use crate::hex::{Hex, digits};
-use crate::output::{Timestamp, lossy};
+use crate::output::Timestamp;
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
 use crate::record::pagefault::File;
 use crate::symbol::{CodePlace, DebugFolders, Files, Found, Holder, Namer, Usage, Wanted};
+use crate::text::{self, lossy};
 
 /// How many processes are known by name and mappings. If there are more, those that have ended are forgotten.
 const PROCESSES_MAX: usize = 16_384;
@@ -146,7 +147,7 @@ impl Names {
         for pid in pids {
             let Some(raw) = probe.process(pid)? else { continue };
             let known = self.known(pid);
-            known.comm = Some(lossy(&raw.comm.map(|byte| byte as u8)));
+            known.comm = Some(text::name(&raw.comm));
             (known.ppid, known.mount_namespace) = (raw.ppid, raw.mount_namespace);
         }
         let new: Vec<u64> = hashes.filter(|hash| !self.stacks.contains_key(hash)).collect();

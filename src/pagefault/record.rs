@@ -3,12 +3,12 @@
 use super::names::Names;
 use super::table::{Cell, Row};
 use crate::hex::Hex;
-use crate::output::lossy;
 use crate::probe::Way;
 use crate::probe::abi::pagefault::fl_fault_event;
 use crate::probe::pagefault::By;
 use crate::record::Head;
 use crate::record::pagefault::{Fault, Group, Kind};
+use crate::text;
 
 impl Group {
     /// The group of a cell.
@@ -44,14 +44,13 @@ impl Fault {
     /// If its time is no date.
     pub fn new(raw: &fl_fault_event, by: By, way: Way, host: &str, names: &mut Names) -> anyhow::Result<Self> {
         let pid = raw.key.tgid;
-        let name = |text: [std::ffi::c_char; 16]| lossy(&text.map(|byte| byte as u8));
         let frames = names.frames(pid, raw.instruction_pointer, false);
         Ok(Self {
             head: Head::at("pagefault", raw.timestamp_ns, host)?,
             pid,
             tid: raw.tid,
-            comm: name(raw.comm),
-            thread_name: name(raw.thread_name),
+            comm: text::name(&raw.comm),
+            thread_name: text::name(&raw.thread_name),
             kind: Kind::new(way, raw.key.mode, raw.key.error_code, raw.key.vma_class),
             address: Hex(raw.address),
             instruction_pointer: Hex(raw.instruction_pointer),

@@ -5,16 +5,25 @@ pub mod memory;
 pub mod pagefault;
 pub mod signal;
 
-use crate::text::lossy;
+use std::ffi::c_char;
 
-/// The crash object's generated half.
-#[allow(missing_docs, non_camel_case_types, non_snake_case)]
-#[allow(clippy::all, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-pub(super) mod crash_skel {
-    include!(concat!(env!("OUT_DIR"), "/crash.skel.rs"));
+use crate::text;
+
+/// The generated half of an object, as the module `skel`.
+macro_rules! skeleton {
+    ($file:literal) => {
+        #[allow(missing_docs, non_camel_case_types, non_snake_case)]
+        #[allow(clippy::all, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+        mod skel {
+            include!(concat!(env!("OUT_DIR"), "/", $file));
+        }
+    };
 }
+use skeleton;
 
-pub use crash_skel::types::{
+skeleton!("crash.skel.rs");
+
+pub use skel::types::{
     fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_filter_config, fl_group,
     fl_group_key, fl_libc, fl_limit, fl_mark, fl_memory, fl_own_limit, fl_permission, fl_registers, fl_sample_kind,
     fl_stack_page, fl_vma,
@@ -34,6 +43,11 @@ pub(super) unsafe trait Plain: Default {
         Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
     }
 
+    /// The same for a large value.
+    fn read_large(bytes: &[u8]) -> Option<Box<Self>> {
+        Self::read_cut(bytes, size_of::<Self>())
+    }
+
     /// The value that begins at the begin of `bytes`, which hold at least `least` bytes of it and no more than all; the rest
     /// is as by default. `None` means that the size is another one.
     fn read_cut(bytes: &[u8], least: usize) -> Option<Box<Self>> {
@@ -45,24 +59,36 @@ pub(super) unsafe trait Plain: Default {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut *value).cast::<u8>(), bytes.len()) };
         Some(value)
     }
-}
-// SAFETY: abi.h has them so, and names what would be padding.
-unsafe impl Plain for fl_filter_config {}
-// SAFETY: as above.
-unsafe impl Plain for fl_config {}
-// SAFETY: as above.
-unsafe impl Plain for fl_group {}
-// SAFETY: as above.
-unsafe impl Plain for fl_crash {}
-// SAFETY: as above.
-unsafe impl Plain for fl_stack_page {}
 
-/// A key of `fl_libcs`, as the kernel has it.
-pub(super) fn libc_bytes(libc: &fl_libc) -> Vec<u8> {
-    let mut bytes = libc.inode.to_ne_bytes().to_vec();
-    bytes.extend_from_slice(&libc.device.to_ne_bytes());
-    bytes.extend_from_slice(&[0; 4]);
-    bytes
+    /// The value as the kernel has it.
+    fn bytes(&self) -> &[u8] {
+        bytes_of(std::slice::from_ref(self))
+    }
+}
+
+/// Values as the kernel has them.
+pub(super) fn bytes_of<Value: Plain>(values: &[Value]) -> &[u8] {
+    // SAFETY: a Plain has no padding that isn't a field, so that each byte is initialized, and the slice is borrowed meanwhile.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// Declares types that cross as they are.
+macro_rules! plain {
+    ($($name:ty),+) => {
+        $(
+            // SAFETY: a number, or abi.h and abi/PROBE.h have it so, and name what would be padding. An enum is a number in a
+            // struct of its own.
+            unsafe impl $crate::probe::abi::Plain for $name {}
+        )+
+    };
+}
+use plain;
+
+plain!(u32, i32, u64, fl_filter_config, fl_config, fl_group, fl_crash, fl_libc, fl_stack_page);
+
+/// The first word of a sample, which says of what kind it is.
+fn kind(bytes: &[u8]) -> Option<u32> {
+    u32::read(bytes.get(..4)?)
 }
 
 /// A sample of the ring.
@@ -77,11 +103,10 @@ pub enum Sample {
 impl Sample {
     /// The sample in `bytes`; `None` means that it is none of ours.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let kind = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
-        if kind != fl_sample_kind::FL_SAMPLE_STACK_PAGE.0 {
-            return fl_crash::from_bytes(bytes).map(Self::Crash);
+        match fl_sample_kind(kind(bytes)?) {
+            fl_sample_kind::FL_SAMPLE_STACK_PAGE => fl_stack_page::read_large(bytes).map(Self::StackPage),
+            _ => fl_crash::from_bytes(bytes).map(Self::Crash),
         }
-        fl_stack_page::read_cut(bytes, size_of::<fl_stack_page>()).map(Self::StackPage)
     }
 }
 
@@ -107,17 +132,15 @@ impl Names for fl_crash {
     }
 
     fn comm(&self) -> String {
-        lossy(&self.comm.map(|byte| byte as u8))
+        text::name(&self.comm)
     }
 
     fn thread_name(&self) -> String {
-        lossy(&self.thread_name.map(|byte| byte as u8))
+        text::name(&self.thread_name)
     }
 
     fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>> {
-        let end = offset.checked_add(length)?;
-        let names: Vec<u8> = self.strings.get(offset as usize..end as usize)?.iter().map(|&byte| byte as u8).collect();
-        Some(path_of(&names))
+        path_in(&self.strings, offset, length)
     }
 
     fn frames(&self) -> &[u64] {
@@ -130,6 +153,12 @@ impl Names for fl_crash {
         let count = (self.module_count as usize).min(self.modules.len());
         self.modules[..count].iter().find(|module| module.vm_start <= inside && inside < module.vm_end)
     }
+}
+
+/// The absolute path at `offset` of a sample's strings; `None` means that they are shorter.
+fn path_in(strings: &[c_char], offset: u32, length: u32) -> Option<Vec<u8>> {
+    let end = offset.checked_add(length)?;
+    text::bytes(strings).get(offset as usize..end as usize).map(path_of)
 }
 
 /// The absolute path whose components stand in `names`, each with its NUL: the kernel program walked from the leaf to the root.

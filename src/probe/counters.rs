@@ -3,15 +3,13 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use anyhow::{Context, Result};
-use libbpf_rs::{MapCore, MapFlags};
+use libbpf_rs::MapCore;
+
+use super::table::Table as _;
 
 /// One counter of the map `fl_counters`, summed over the processors.
 pub(super) fn sum(map: &impl MapCore, which: u32) -> Result<u64> {
-    let values = map
-        .lookup_percpu(&which.to_ne_bytes(), MapFlags::ANY)
-        .with_context(|| format!("failed to read counter {which}"))?
-        .unwrap_or_default();
-    Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).sum())
+    Ok(map.values::<u64>(&which).with_context(|| format!("failed to read counter {which}"))?.iter().sum())
 }
 
 /// The number of a loaded program in the kernel, and how many of its runs the kernel skipped because the program was on that processor

@@ -10,7 +10,8 @@ use libbpf_rs::{MapCore, MapFlags};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use procfs::process::Process;
 
-use super::abi::fl_filter_config;
+use super::abi::{Plain as _, fl_filter_config};
+use super::table::Table as _;
 use crate::page;
 
 /// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
@@ -68,9 +69,10 @@ impl Filter {
     /// # Errors
     /// If our own pid namespace or the cgroup folder is unknown.
     pub(super) fn config(&self) -> Result<fl_filter_config> {
+        let cgroup = self.open_cgroup()?.map(|folder| folder.metadata()).transpose()?;
         let mut config = fl_filter_config {
             by_pid: u8::from(!self.pids.is_empty()),
-            cgroup: self.cgroup_id()?.unwrap_or(0),
+            cgroup: cgroup.map_or(0, |folder| folder.ino()),
             by_cgroup: u8::from(self.cgroup.is_some()),
             by_descent: u8::from(self.command),
             name_count: self.process_names.len() as u32,
@@ -100,20 +102,30 @@ impl Filter {
         Ok(self.config()?.pid_namespace_inode == 0)
     }
 
+    /// The cgroup folder, checked before anything is loaded.
+    ///
+    /// # Errors
+    /// As for [`Filter::check`].
+    pub fn check_cgroup(&self) -> Result<()> {
+        self.open_cgroup().map(drop)
+    }
+
+    fn open_cgroup(&self) -> Result<Option<File>> {
+        self.cgroup.as_deref().map(open_cgroup).transpose()
+    }
+
     /// Fills the maps of the loaded programs.
     ///
     /// # Errors
     /// If the folder is no cgroup v2 folder, or a map takes no more.
     pub(super) fn apply(&self, pids: &impl MapCore, cgroups: &impl MapCore) -> Result<()> {
         for pid in &self.pids {
-            pids.update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
-                .with_context(|| format!("failed to watch PID {pid}"))?;
+            pids.update(pid.bytes(), &[1], MapFlags::ANY).with_context(|| format!("failed to watch PID {pid}"))?;
         }
         if let Some(path) = &self.cgroup {
             let folder = open_cgroup(path)?;
-            cgroups
-                .update(&0u32.to_ne_bytes(), &folder.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
-                .with_context(|| format!("failed to watch cgroup `{}`", path.display()))?;
+            let what = || format!("failed to watch cgroup `{}`", path.display());
+            cgroups.set(&0u32, &folder.as_raw_fd()).with_context(what)?;
         }
         Ok(())
     }
@@ -128,25 +140,6 @@ fn open_cgroup(path: &Path) -> Result<File> {
         bail!("{}: not a folder of cgroup v2, give one as /sys/fs/cgroup/system.slice", what());
     }
     Ok(folder)
-}
-
-impl Filter {
-    /// The kernel's number of the cgroup folder; `None` means that there is no such filter.
-    ///
-    /// # Errors
-    /// As for [`Filter::check`].
-    fn cgroup_id(&self) -> Result<Option<u64>> {
-        let id = |path: &PathBuf| Ok(open_cgroup(path)?.metadata()?.ino());
-        self.cgroup.as_ref().map(id).transpose()
-    }
-
-    /// The cgroup folder, checked before anything is loaded.
-    ///
-    /// # Errors
-    /// As for [`Filter::check`].
-    pub fn check_cgroup(&self) -> Result<()> {
-        self.cgroup.as_deref().map_or(Ok(()), |path| open_cgroup(path).map(drop))
-    }
 }
 
 #[cfg(test)]

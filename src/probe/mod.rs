@@ -17,6 +17,7 @@ mod pattern;
 mod perf;
 mod ring;
 pub mod signal;
+mod table;
 mod tracefs;
 mod typed;
 mod types;

@@ -16,7 +16,7 @@ use libbpf_rs::{
     ProgramMut, ProgramType,
 };
 
-use super::abi::Plain;
+use super::abi::{Plain, bytes_of};
 use super::engine::Kernel;
 use super::pattern::{Pattern, Variables};
 use super::types::{Ids, TypesFile};
@@ -113,9 +113,7 @@ impl Opened {
         let section =
             map.as_mut().and_then(OpenMapMut::initial_value_mut).ok_or_else(|| missing("section", ".rodata"))?;
         let place = section.get_mut(at..at + size_of::<Value>()).ok_or_else(|| missing("variable", name))?;
-        // SAFETY: a Plain is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
-        let bytes = unsafe { std::slice::from_raw_parts((&raw const *value).cast::<u8>(), size_of::<Value>()) };
-        place.copy_from_slice(bytes);
+        place.copy_from_slice(value.bytes());
         Ok(())
     }
 
@@ -157,18 +155,17 @@ impl Opened {
 
     /// Writes the table of constants that lies alone in section `name`, as long as it is.
     pub(super) fn fill<Value: Plain>(&mut self, name: &str, values: &[Value]) -> Result<()> {
-        let bytes = size_of_val(values);
+        let bytes = bytes_of(values);
         let mut map = self
             .object
             .maps_mut()
             .find(|map| map.name().to_string_lossy().ends_with(name))
             .ok_or_else(|| missing("section", name))?;
         let what = || format!("size section `{name}`");
-        load::step(&what(), map.set_value_size(u32::try_from(bytes).with_context(what)?))?;
-        let place = map.initial_value_mut().and_then(|section| section.get_mut(..bytes));
+        load::step(&what(), map.set_value_size(u32::try_from(bytes.len()).with_context(what)?))?;
+        let place = map.initial_value_mut().and_then(|section| section.get_mut(..bytes.len()));
         let place = place.ok_or_else(|| missing("section", name))?;
-        // SAFETY: a Plain is repr(C), made of integers, without padding that isn't named (abi.h), and borrowed meanwhile.
-        place.copy_from_slice(unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), bytes) });
+        place.copy_from_slice(bytes);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
 
 pub use plan::{Plan, Who};
-pub use read::{Counters, Pair, TaskCounters};
+pub use read::{Counters, Pair, PairKey, TaskCounters};
 
 /// The attached probe. Dropping it detaches every program.
 pub type Probe = engine::Probe<Plan>;

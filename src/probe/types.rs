@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result, bail};
-use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Float, FuncProto, Int, IntEncoding, MemberAttr};
+use libbpf_rs::btf::types::{Array, Composite, Enum, FuncProto, MemberAttr};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _, TypeId};
-use libbpf_rs::libbpf_sys;
+use libbpf_rs::{AsRawLibbpf as _, libbpf_sys};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::load;
@@ -35,6 +35,31 @@ pub(super) struct Ids {
     /// The kernel delivers a signal to a process that seccomp ends: v5.16 brought HANDLER_EXIT of `enum sig_handler` for it; before, the
     /// death goes straight to the coredump.
     pub(super) delivers_seccomp_kills: bool,
+}
+
+impl Ids {
+    /// Takes what a type of this name says.
+    fn note(&mut self, ty: &BtfType<'_>, name: &OsStr) {
+        let id = ty.type_id().into();
+        match (ty.kind(), name.as_bytes()) {
+            (BtfKind::Func, b"bpf_rdonly_cast") => self.rdonly_cast = id,
+            (BtfKind::Struct, b"pt_regs") => self.pt_regs = id,
+            // struct pcpu_hot from v6.2 to v6.14, an int before and after.
+            (BtfKind::Var, b"__preempt_count" | b"pcpu_hot") => self.preempt_count = id,
+            (BtfKind::Typedef, b"btf_trace_sched_process_exit") => {
+                // void (*)(void *data, struct task_struct *task, bool group_dead)
+                let prototype = ty.next_type().and_then(|pointer| pointer.next_type());
+                let prototype = prototype.and_then(|prototype| FuncProto::try_from(prototype).ok());
+                self.exits_with_memory = prototype.is_some_and(|prototype| prototype.len() > 2);
+            }
+            (BtfKind::Enum, b"sig_handler") => {
+                let values = Enum::try_from(*ty).ok();
+                let mut values = values.iter().flat_map(|all| all.iter());
+                self.delivers_seccomp_kills = values.any(|value| value.name.is_some_and(|name| name == "HANDLER_EXIT"));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A file in memory that libbpf reads types from when it loads a probe.
@@ -114,35 +139,9 @@ impl<'btf> Cut<'btf> {
         let mut found = Ids::default();
         for id in ids(self.kernel) {
             let Some(ty) = self.kernel.type_by_id::<BtfType<'_>>(id) else { continue };
-            if ty.kind() == BtfKind::Func && ty.name().is_some_and(|name| name == "bpf_rdonly_cast") {
-                found.rdonly_cast = id.into();
-            }
-            // struct pcpu_hot from v6.2 to v6.14, an int before and after.
-            if ty.kind() == BtfKind::Var
-                && ty.name().is_some_and(|name| name == "__preempt_count" || name == "pcpu_hot")
-            {
-                found.preempt_count = id.into();
-            }
-            if ty.kind() == BtfKind::Typedef && ty.name().is_some_and(|name| name == "btf_trace_sched_process_exit") {
-                // void (*)(void *data, struct task_struct *task, bool group_dead)
-                let prototype = ty.next_type().and_then(|pointer| pointer.next_type());
-                let prototype = prototype.and_then(|prototype| FuncProto::try_from(prototype).ok());
-                found.exits_with_memory = prototype.is_some_and(|prototype| prototype.len() > 2);
-            }
-            if !is_root(&ty) {
-                continue;
-            }
             let Some(name) = ty.name() else { continue };
-            if ty.kind() == BtfKind::Enum && name == "sig_handler" {
-                let values = Enum::try_from(ty).ok();
-                let mut values = values.iter().flat_map(|all| all.iter());
-                found.delivers_seccomp_kills =
-                    values.any(|value| value.name.is_some_and(|name| name == "HANDLER_EXIT"));
-            }
-            if ty.kind() == BtfKind::Struct && name == "pt_regs" {
-                found.pt_regs = id.into();
-            }
-            if self.roots.contains(name) {
+            found.note(&ty, name);
+            if is_root(&ty) && self.roots.contains(name) {
                 self.copy(id)?;
             }
         }
@@ -163,68 +162,34 @@ impl<'btf> Cut<'btf> {
     }
 
     fn copy_plain(&mut self, ty: BtfType<'btf>) -> Result<i32> {
-        let name = c_string(ty.name())?;
         let made = self.made.0.as_ptr();
         match ty.kind() {
             BtfKind::Struct | BtfKind::Union => {
-                let composite = Composite::try_from(ty).ok().context("failed to read a struct of the kernel")?;
-                self.copy_composite(composite, &name)
+                self.copy_composite(Composite::try_from(ty).ok().context("failed to read a struct of the kernel")?)
             }
-            BtfKind::Ptr => {
-                // SAFETY: `made` is valid; 0 is void.
-                added(unsafe { libbpf_sys::btf__add_ptr(made, 0) })
-            }
-            BtfKind::Int => {
-                let int = Int::try_from(ty).ok().context("failed to read an integer type of the kernel")?;
-                let encoding = match int.encoding {
-                    IntEncoding::Signed => libbpf_sys::BTF_INT_SIGNED,
-                    IntEncoding::Char => libbpf_sys::BTF_INT_CHAR,
-                    IntEncoding::Bool => libbpf_sys::BTF_INT_BOOL,
-                    IntEncoding::None => 0,
-                };
-                // SAFETY: `made` is valid, and the name lives during the call, which copies it.
-                added(unsafe { libbpf_sys::btf__add_int(made, name.as_ptr(), int.size() as _, encoding as _) })
-            }
-            BtfKind::Float => {
-                let float = Float::try_from(ty).ok().context("failed to read a float type of the kernel")?;
-                // SAFETY: as above.
-                added(unsafe { libbpf_sys::btf__add_float(made, name.as_ptr(), float.size() as _) })
-            }
+            // SAFETY: `made` is valid; 0 is void.
+            BtfKind::Ptr => added(unsafe { libbpf_sys::btf__add_ptr(made, 0) }),
             BtfKind::Array => {
                 let array = Array::try_from(ty).ok().context("failed to read an array type of the kernel")?;
                 let (index, element) = (self.copy(array.index_ty())?, self.copy(array.ty())?);
                 // SAFETY: `made` is valid.
                 added(unsafe { libbpf_sys::btf__add_array(made, index, element, u32::try_from(array.capacity())?) })
             }
-            BtfKind::Enum => {
-                let all = Enum::try_from(ty).ok().context("failed to read an enum of the kernel")?;
-                // SAFETY: as above.
-                let id = added(unsafe { libbpf_sys::btf__add_enum(made, name.as_ptr(), u32::try_from(all.size())?) })?;
-                for value in all.iter() {
-                    let name = c_string(value.name)?;
-                    // SAFETY: as above, and the enum is the last type of `made`.
-                    added(unsafe { libbpf_sys::btf__add_enum_value(made, name.as_ptr(), value.value) })?;
-                }
-                Ok(id)
-            }
-            BtfKind::Enum64 => {
-                let all = Enum64::try_from(ty).ok().context("failed to read an enum of the kernel")?;
-                let bytes = u32::try_from(all.size())?;
-                // SAFETY: as above.
-                let id = added(unsafe { libbpf_sys::btf__add_enum64(made, name.as_ptr(), bytes, all.is_signed()) })?;
-                for value in all.iter() {
-                    let name = c_string(value.name)?;
-                    // The two's complement is what the file has. SAFETY: as above, and the enum is the last type of `made`.
-                    added(unsafe { libbpf_sys::btf__add_enum64_value(made, name.as_ptr(), value.value as u64) })?;
-                }
-                Ok(id)
+            // No other type is in them.
+            BtfKind::Int | BtfKind::Float | BtfKind::Enum | BtfKind::Enum64 => {
+                let kernel = self.kernel.as_libbpf_object().as_ptr();
+                // SAFETY: both are valid, and the kernel's type lives as long as the kernel's types; libbpf copies its names.
+                added(unsafe {
+                    libbpf_sys::btf__add_type(made, kernel, libbpf_sys::btf__type_by_id(kernel, ty.type_id().into()))
+                })
             }
             // Functions and declarations: no access goes through them.
             _ => Ok(0),
         }
     }
 
-    fn copy_composite(&mut self, composite: Composite<'btf>, name: &CString) -> Result<i32> {
+    fn copy_composite(&mut self, composite: Composite<'btf>) -> Result<i32> {
+        let name = c_string(composite.name())?;
         let mut fields = Vec::new();
         for member in members(composite) {
             // A member without a name is a struct or union that may have some of the names.

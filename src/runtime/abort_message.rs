@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::hex::digits;
 use crate::probe::abi::{fl_crash, fl_file, fl_libc, fl_own_limit};
 use crate::symbol::{Found, Variable};
-use crate::text::lossy;
+use crate::text;
 
 /// glibc's own name of the variable, GLIBC_PRIVATE: assert/assert.c, sysdeps/posix/libc_fatal.c.
 const VARIABLE: &[u8] = b"__abort_msg";
@@ -64,7 +64,7 @@ impl Libcs {
         }
         let end = raw.abort_message_offset.checked_add(raw.abort_message_length)?;
         let bytes = raw.strings.get(raw.abort_message_offset as usize..end as usize)?;
-        let text = lossy(&bytes.iter().map(|&byte| byte as u8).collect::<Vec<u8>>());
+        let text = text::name(bytes);
         Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())
     }
 

@@ -16,7 +16,7 @@ use crate::record::Head;
 use crate::record::oom::OutOfMemory;
 use crate::record::signal::{Exec, Exit, Fork, Sender, Signal, Target, Task};
 use crate::siginfo::{code_name, signal_name};
-use crate::text::lossy;
+use crate::text;
 
 /// How long a kill by the kernel is held back: the mark comes a few microseconds later, unless its processor does something else first.
 const KEEP: Duration = Duration::from_millis(40);
@@ -220,7 +220,7 @@ fn task(process: &fl_process) -> Task {
 }
 
 fn comm(process: &fl_process) -> String {
-    lossy(&process.comm.map(|byte| byte as u8))
+    text::name(&process.comm)
 }
 
 fn is_thread(process: &fl_process) -> bool {

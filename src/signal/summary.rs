@@ -7,23 +7,22 @@ use anyhow::Result;
 
 use super::decode::result_word;
 use crate::ledger::{Ledger, Run};
-use crate::output::{Dropped, SentLabels, Timestamp, boottime_ns, lossy};
+use crate::output::{Dropped, SentLabels, Timestamp, boottime_ns};
 use crate::probe::Shown;
 use crate::probe::abi::signal::fl_result;
 use crate::probe::losses::PAIR_TABLE_FULL;
-use crate::probe::signal::{Counters, Pair, Probe};
+use crate::probe::signal::{Counters, Pair, PairKey, Probe};
 use crate::record::signal::{PairRow, SignalSummary};
 use crate::record::summary::Deliveries;
 use crate::siginfo::signal_name;
-
-type Key = (u8, u8, u8, [u8; 16], [u8; 16]);
+use crate::text;
 
 /// What was reported last.
 struct PairLedger {
     run: Run,
     /// Report forks, execs and exits.
     processes: bool,
-    told: HashMap<Key, u64>,
+    told: HashMap<PairKey, u64>,
     counters: Counters,
 }
 
@@ -36,11 +35,6 @@ pub struct PairLook {
     counters: Counters,
     boottime_ns: u64,
     last: bool,
-}
-
-fn key(pair: &Pair) -> Key {
-    let bytes = |text: [std::ffi::c_char; 16]| text.map(|byte| byte as u8);
-    (pair.key.signal, pair.key.result, pair.key.has_sender, bytes(pair.key.sender), bytes(pair.key.target))
 }
 
 impl PairLook {
@@ -68,12 +62,12 @@ struct Names {
 
 impl Names {
     fn of(pair: &Pair) -> Self {
-        let (signal, result, has_sender, sender, target) = key(pair);
+        let key = &pair.key;
         Self {
-            signal: signal_name(u32::from(signal)),
-            sender: (has_sender != 0).then(|| lossy(&sender)),
-            target: lossy(&target),
-            result: result_word(fl_result(u32::from(result))),
+            signal: signal_name(key.signal.into()),
+            sender: (key.has_sender != 0).then(|| text::name(&key.sender)),
+            target: text::name(&key.target),
+            result: result_word(fl_result(key.result.into())),
         }
     }
 }
@@ -111,8 +105,8 @@ impl<P: Borrow<Probe>> Ledger for Pairs<P> {
         let counters = probe.counters()?;
         let (seen, signals) = &self.seen;
         let pairs = if counters.signals == *signals && !last { seen.clone() } else { probe.pairs()? };
-        let before: HashMap<Key, u64> = seen.iter().map(|pair| (key(pair), pair.count)).collect();
-        let grown = |pair: &Pair| pair.count.saturating_sub(before.get(&key(pair)).copied().unwrap_or(0));
+        let before: HashMap<PairKey, u64> = seen.iter().map(|pair| (pair.id(), pair.count)).collect();
+        let grown = |pair: &Pair| pair.count.saturating_sub(before.get(&pair.id()).copied().unwrap_or(0));
         let grown = pairs.iter().map(grown).collect();
         self.seen = (pairs.clone(), counters.signals);
         Ok(PairLook { pairs, grown, counters, boottime_ns: boottime_ns()?, last })
@@ -138,7 +132,7 @@ impl PairLedger {
     fn summarize(&self, look: &PairLook) -> Result<SignalSummary> {
         let mut pairs = Vec::new();
         for pair in &look.pairs {
-            let count = pair.count.saturating_sub(self.told.get(&key(pair)).copied().unwrap_or(0));
+            let count = pair.count.saturating_sub(self.told.get(&pair.id()).copied().unwrap_or(0));
             if count == 0 && !look.last {
                 continue;
             }
@@ -167,7 +161,7 @@ impl PairLedger {
     }
 
     fn commit(&mut self, look: &PairLook) {
-        self.told = look.pairs.iter().map(|pair| (key(pair), pair.count)).collect();
+        self.told = look.pairs.iter().map(|pair| (pair.id(), pair.count)).collect();
         self.counters = look.counters;
         self.run.commit(look.boottime_ns);
     }

@@ -1,13 +1,8 @@
 //! The types of `bpf/include/abi/call.h`, through the skeleton's BTF.
 
-use super::Plain;
+use super::{Plain as _, plain, skeleton};
 
-/// The call object's generated half.
-#[allow(missing_docs, non_camel_case_types, non_snake_case)]
-#[allow(clippy::all, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-mod skel {
-    include!(concat!(env!("OUT_DIR"), "/call.skel.rs"));
-}
+skeleton!("call.skel.rs");
 
 pub use skel::types::{
     fl_call, fl_call_state, fl_config, fl_counter, fl_event, fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function,
@@ -95,37 +90,21 @@ impl Sample {
     }
 }
 
-// SAFETY: abi/call.h has it so, and names what would be padding.
-unsafe impl Plain for fl_config {}
-// SAFETY: as above.
-unsafe impl Plain for fl_fetch {}
-// SAFETY: as above.
-unsafe impl Plain for fl_function {}
-// SAFETY: as above. An enum is a number in a struct of its own.
-unsafe impl Plain for fl_call {}
-// SAFETY: as above.
-unsafe impl Plain for fl_task {}
-// SAFETY: as above.
-unsafe impl Plain for fl_event {}
+plain!(fl_config, fl_fetch, fl_function, fl_call, fl_task, fl_event);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bytes_of<Value: Plain>(value: &Value) -> &[u8] {
-        // SAFETY: a Plain is made of integers, without padding that isn't named.
-        unsafe { std::slice::from_raw_parts((&raw const *value).cast(), size_of::<Value>()) }
-    }
-
     /// An entry that keeps four calls, of a task that made `next`.
     fn entry(next: u64) -> Vec<u8> {
         let header = fl_task { next, ..fl_task::default() };
-        let mut bytes = bytes_of(&header).to_vec();
+        let mut bytes = header.bytes().to_vec();
         for place in 0..4 {
             let round = (0..next).rev().find(|sequence| sequence % 4 == place);
             let state = if round.is_some() { fl_call_state::FL_CALL_ENDED } else { fl_call_state::FL_CALL_NONE };
             let call = fl_call { sequence: round.unwrap_or(0), state, ..fl_call::default() };
-            bytes.extend_from_slice(bytes_of(&call));
+            bytes.extend_from_slice(call.bytes());
         }
         bytes
     }
@@ -153,11 +132,11 @@ mod tests {
 
     /// An entry of four calls, none of which has been seen to end.
     fn unended(header: fl_task) -> Vec<u8> {
-        let mut bytes = bytes_of(&fl_task { next: 4, ..header }).to_vec();
+        let mut bytes = fl_task { next: 4, ..header }.bytes().to_vec();
         for sequence in 0..4 {
             let state = fl_call_state::FL_CALL_OPEN;
             let call = fl_call { sequence, state, entered_ns: 100 * (1 + sequence), ..fl_call::default() };
-            bytes.extend_from_slice(bytes_of(&call));
+            bytes.extend_from_slice(call.bytes());
         }
         bytes
     }
@@ -183,7 +162,7 @@ mod tests {
         let at = size_of::<fl_task>();
         let outer = fl_call { state: fl_call_state::FL_CALL_ENDED, entered_ns: 100, ..fl_call::default() };
         let outer = fl_call { duration_ns: 201, ..outer };
-        bytes[at..at + size_of::<fl_call>()].copy_from_slice(bytes_of(&outer));
+        bytes[at..at + size_of::<fl_call>()].copy_from_slice(outer.bytes());
         assert_eq!(states(&bytes), [fl_call_state::FL_CALL_ENDED, MISSED, MISSED, OPEN], "it ended at 301");
     }
 

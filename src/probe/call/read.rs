@@ -7,6 +7,7 @@ use libbpf_rs::{MapCore as _, MapFlags};
 
 use super::attach::Hook;
 use super::{Recorder, Task};
+use crate::probe::abi::Plain as _;
 use crate::probe::abi::call::{fl_counter, fl_own_limit};
 use crate::probe::losses::{self, Losses, RUNS_MISSED};
 
@@ -46,7 +47,7 @@ impl Recorder {
     /// If the table can't be read.
     pub fn task(&self, tid: u32) -> Result<Option<Task>> {
         let what = || format!("failed to read the calls of thread {tid}");
-        let value = self.probe.map("fl_tasks")?.lookup(&tid.to_ne_bytes(), MapFlags::ANY).with_context(what)?;
+        let value = self.probe.map("fl_tasks")?.lookup(tid.bytes(), MapFlags::ANY).with_context(what)?;
         value.map(|bytes| self.read(&bytes).with_context(what)).transpose()
     }
 
@@ -70,8 +71,8 @@ impl Recorder {
     pub fn stack(&self, id: i32) -> Option<Vec<u64>> {
         let (id, most) = (u32::try_from(id).ok()?, fl_own_limit::FL_LIMIT_STACKS.0);
         let (table, id) = (STACK_TABLES.get((id / most) as usize)?, id % most);
-        let bytes = self.probe.map(table).ok()?.lookup(&id.to_ne_bytes(), MapFlags::ANY).ok()??;
-        let frames = bytes.chunks_exact(8).filter_map(|frame| Some(u64::from_ne_bytes(frame.try_into().ok()?)));
+        let bytes = self.probe.map(table).ok()?.lookup(id.bytes(), MapFlags::ANY).ok()??;
+        let frames = bytes.chunks_exact(size_of::<u64>()).filter_map(u64::read);
         Some(frames.take_while(|&frame| frame != 0).collect())
     }
 

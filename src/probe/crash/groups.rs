@@ -1,11 +1,12 @@
 //! Reads the counts by group. They are never reset, so that nothing is lost between two reads.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use libbpf_rs::{MapCore, MapFlags};
 
 use super::Probe;
 use crate::probe::abi::{Plain as _, fl_group};
 use crate::probe::object::Loaded;
+use crate::probe::table::Table as _;
 
 /// One group at the time of reading.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ pub struct StackFrame {
 pub(super) fn hand_out_ids(object: &Loaded, groups: u32) -> Result<()> {
     let free = object.map("fl_free_groups")?;
     for id in 0..groups {
-        free.update(&[], &id.to_ne_bytes(), MapFlags::ANY).context("failed to fill table `fl_free_groups`")?;
+        free.update(&[], id.bytes(), MapFlags::ANY).context("failed to fill table `fl_free_groups`")?;
     }
     Ok(())
 }
@@ -63,30 +64,24 @@ pub(super) fn hand_out_ids(object: &Loaded, groups: u32) -> Result<()> {
 pub(super) fn read(object: &Probe, groups: u32) -> Result<Groups> {
     let what = "failed to read the groups";
     let (facts, counts) = (object.map("fl_groups")?, object.map("fl_group_counts")?);
-    let count_of = |id: u32| -> Result<Vec<u64>> {
-        let values = counts.lookup_percpu(&id.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
-        Ok(values.iter().filter_map(|value| Some(u64::from_ne_bytes(value.get(..8)?.try_into().ok()?))).collect())
-    };
-    let facts_of = |id: u32| -> Result<fl_group> {
-        let value = facts.lookup(&id.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
-        fl_group::read(&value).ok_or_else(|| anyhow!("{what}: a value of another size"))
-    };
     let mut all = Groups::default();
     let mut entries = 0;
     for (key, value) in facts.lookup_batch(groups + 1, MapFlags::ANY, MapFlags::ANY).context(what)? {
         entries += 1;
-        let id = key.try_into().map(u32::from_ne_bytes).map_err(|_| anyhow!("{what}: a key of another size"))?;
+        let id = u32::read(&key).with_context(|| format!("{what}: a key of another size"))?;
         if id == groups {
-            all.other = count_of(id)?.iter().sum();
+            all.other = counts.values::<u64>(&id).context(what)?.iter().sum();
             continue;
         }
         // It is in use, or just being made. A group with a count is complete: only then it is read.
         if fl_group::read(&value).is_none_or(|seen| seen.first_ns == 0) {
             continue;
         }
-        let counts = count_of(id)?;
-        if counts.iter().any(|count| *count != 0) {
-            all.named.push(Group { id, facts: facts_of(id)?, counts });
+        let counts: Vec<u64> = counts.values(&id).context(what)?;
+        if counts.iter().any(|count| *count != 0)
+            && let Some(facts) = facts.value(&id).context(what)?
+        {
+            all.named.push(Group { id, facts, counts });
         }
     }
     // libbpf-rs ends the batch silently if the kernel refuses to go on.
@@ -101,7 +96,7 @@ pub(super) fn stack(object: &Probe, id: i32) -> Result<Vec<StackFrame>> {
     const BYTES: usize = 32;
     const VALID: u32 = 1; // BPF_STACK_BUILD_ID_VALID
     let Ok(id) = u32::try_from(id) else { return Ok(Vec::new()) };
-    let value = object.map("fl_stacks")?.lookup(&id.to_ne_bytes(), MapFlags::ANY).context("failed to read a stack")?;
+    let value = object.map("fl_stacks")?.lookup(id.bytes(), MapFlags::ANY).context("failed to read a stack")?;
     let value = value.unwrap_or_default();
     let frames = value.chunks_exact(BYTES).map_while(|frame| {
         let status = u32::from_ne_bytes(frame[..4].try_into().ok()?);

@@ -1,12 +1,12 @@
 //! Reads what the crash probe has counted, and writes to it while it runs.
 
 use anyhow::{Context as _, Result};
-use libbpf_rs::{MapCore as _, MapFlags};
 
 use super::groups::{self, Groups, StackFrame};
 use super::{GroupTable, Probe};
-use crate::probe::abi::{fl_counter, fl_libc, libc_bytes};
+use crate::probe::abi::{fl_counter, fl_libc};
 use crate::probe::losses::{self, Losses};
+use crate::probe::table::Table as _;
 
 /// One number for each line of `enum fl_counter`, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,9 +41,7 @@ impl Probe {
         }
         let known = self.map("fl_libcs")?;
         for (file, place) in files {
-            known
-                .update(&libc_bytes(file), &place.to_ne_bytes(), MapFlags::ANY)
-                .context("failed to tell the probe of a libc")?;
+            known.set(file, place).context("failed to tell the probe of a libc")?;
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! Reads what the memory probe has counted, and writes to it while it runs.
 
-use anyhow::{Context as _, Result, anyhow};
-use libbpf_rs::{MapCore as _, MapFlags};
+use anyhow::{Context as _, Result};
+use libbpf_rs::MapCore as _;
 
 use super::Probe;
 use super::calls::DROPS;
-use crate::probe::abi::memory::{alert_from_bytes, alert_key_bytes, fl_alert, fl_alert_key, fl_counter, process_bytes};
+use crate::probe::abi::Plain as _;
+use crate::probe::abi::memory::{fl_alert, fl_alert_key, fl_counter, fl_process};
 use crate::probe::hook::Hook;
 use crate::probe::losses::{self, Loss, Losses, RUNS_MISSED};
+use crate::probe::table::Table as _;
 
 /// One number for each line of `enum fl_counter`, since the start, and the kernel's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl Probe {
     pub fn know(&self, pid: u32, flags: u32) -> Result<()> {
         let processes = self.map("fl_processes")?;
         let what = || format!("failed to watch PID {pid}");
-        processes.update(&pid.to_ne_bytes(), &process_bytes(flags), MapFlags::ANY).with_context(what)
+        processes.set(&pid, &fl_process { flags, ..fl_process::default() }).with_context(what)
     }
 
     /// The counters since the start.
@@ -76,10 +78,9 @@ impl Probe {
         let what = "failed to read the alerts";
         let alerts = self.map("fl_alerts")?;
         let mut all = Vec::new();
-        for key in alerts.keys() {
-            if let Some(value) = alerts.lookup(&key, MapFlags::ANY).context(what)? {
-                all.push(alert_from_bytes(&key, &value).ok_or_else(|| anyhow!("{what}: an entry of another size"))?);
-            }
+        for key in alerts.all_keys::<fl_alert_key>() {
+            let key = key.context(what)?;
+            all.extend(alerts.value(&key).context(what)?.map(|alert| (key, alert)));
         }
         Ok(all)
     }
@@ -89,6 +90,6 @@ impl Probe {
     /// # Errors
     /// If the table can't be written.
     pub fn forget_executable_memory(&self, key: &fl_alert_key) -> Result<()> {
-        self.map("fl_alerts")?.delete(&alert_key_bytes(key)).context("failed to forget an alert")
+        self.map("fl_alerts")?.delete(key.bytes()).context("failed to forget an alert")
     }
 }

@@ -1,15 +1,16 @@
 //! Reads what the signal probe has counted.
 
 use std::collections::HashMap;
+use std::ffi::c_char;
 
 use anyhow::{Context as _, Result};
-use libbpf_rs::{MapCore as _, MapFlags};
+use libbpf_rs::MapCore as _;
 use serde::Serialize;
 
 use super::Probe;
-use crate::probe::abi::Plain as _;
 use crate::probe::abi::signal::{fl_counter, fl_near_pair, fl_pair, fl_pair_count};
 use crate::probe::losses::{self, Losses};
+use crate::probe::table::Table as _;
 
 /// A row of the table of pairs.
 #[derive(Clone, Debug)]
@@ -24,8 +25,19 @@ pub struct Pair {
     pub last_ns: u64,
 }
 
-/// [`fl_pair`] without its padding.
-type PairKey = ([i8; 16], [i8; 16], u8, u8, u8);
+/// [`fl_pair`] as what it holds: sender, target, signal, result, whether there is a sender.
+pub type PairKey = ([c_char; 16], [c_char; 16], u8, u8, u8);
+
+impl Pair {
+    /// What distinguishes it.
+    pub fn id(&self) -> PairKey {
+        id(&self.key)
+    }
+}
+
+fn id(key: &fl_pair) -> PairKey {
+    (key.sender, key.target, key.signal, key.result, key.has_sender)
+}
 
 /// Tasks that began, ran another program, and ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -102,18 +114,16 @@ impl Probe {
         // A pair that one processor has here, another may have in the other table.
         let near = self.map("fl_near_pairs")?;
         for slot in 0..near.max_entries() {
-            let cpus = near.lookup_percpu(&slot.to_ne_bytes(), MapFlags::ANY).context(what)?.unwrap_or_default();
-            for row in cpus.iter().filter_map(|cpu| fl_near_pair::read(cpu)).filter(|row| row.counts.count != 0) {
+            let rows: Vec<fl_near_pair> = near.values(&slot).context(what)?;
+            for row in rows.iter().filter(|row| row.counts.count != 0) {
                 add(&mut pairs, &row.key, &row.counts);
             }
         }
         let map = self.map("fl_pairs")?;
-        for bytes in map.keys() {
-            let key = fl_pair::read(&bytes).with_context(|| format!("{what}: a key of another size"))?;
-            let cpus = map.lookup_percpu(&bytes, MapFlags::ANY).context(what)?.unwrap_or_default();
-            for counts in cpus.iter().filter_map(|cpu| fl_pair_count::read(cpu)) {
-                add(&mut pairs, &key, &counts);
-            }
+        for key in map.all_keys::<fl_pair>() {
+            let key = key.context(what)?;
+            let rows: Vec<fl_pair_count> = map.values(&key).context(what)?;
+            rows.iter().for_each(|counts| add(&mut pairs, &key, counts));
         }
         Ok(pairs.into_values().collect())
     }
@@ -121,8 +131,7 @@ impl Probe {
 
 /// Adds the counts of one processor.
 fn add(pairs: &mut HashMap<PairKey, Pair>, key: &fl_pair, counts: &fl_pair_count) {
-    let names = (key.sender, key.target, key.signal, key.result, key.has_sender);
-    let pair = pairs.entry(names).or_insert(Pair { key: *key, count: 0, first_ns: 0, last_ns: 0 });
+    let pair = pairs.entry(id(key)).or_insert(Pair { key: *key, count: 0, first_ns: 0, last_ns: 0 });
     pair.count += counts.count;
     pair.last_ns = pair.last_ns.max(counts.last_ns);
     pair.first_ns = match (pair.first_ns, counts.first_ns) {
