@@ -1,6 +1,7 @@
 //! `faultline doctor`: what this kernel and these privileges allow, what is used instead, and what to do about the rest.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -97,10 +98,8 @@ pub fn examine() -> Report {
     let privileges = Privileges::read();
     let mut checks = privilege_checks(privileges);
     let may_trace = privileges.is_none_or(Privileges::may_trace);
-    let kernel_checks = kernel_checks(may_trace);
-    let typed = kernel_checks.iter().any(|check| check.name == "typed_loads" && check.status == Status::Yes);
-    checks.extend(kernel_checks);
-    checks.extend(setting_checks(typed));
+    checks.extend(kernel_checks(may_trace));
+    checks.extend(setting_checks(has_typed_loads(&checks)));
     let required = |status: Status| checks.iter().any(|check| check.required && check.status == status);
     let crash = if required(Status::No) {
         Status::No
@@ -139,20 +138,10 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
     let ask = |question: &dyn Fn() -> Answer| {
         if may_trace { question() } else { Answer::Unknown("can't be tried with these privileges".to_owned()) }
     };
-    let btf = if std::path::Path::new(host::KERNEL_BTF).exists() {
-        Answer::Yes
-    } else {
-        Answer::No(format!("no {}", host::KERNEL_BTF))
-    };
-    let kprobes = || match try_hook(Hook::Kprobe) {
-        Answer::No(_) if !host::has_kprobe_pmu() => Answer::No("the kernel is built without kprobes".to_owned()),
-        answer => answer,
-    };
-    let kprobe = ask(&kprobes);
-    let bpf = match host::sysctl("kernel/unprivileged_bpf_disabled") {
-        Some(_) => Answer::Yes,
-        None => Answer::No("no /proc/sys/kernel/unprivileged_bpf_disabled".to_owned()),
-    };
+    let there = |is_there: bool, missing: String| if is_there { Answer::Yes } else { Answer::No(missing) };
+    let bpf = host::sysctl("kernel/unprivileged_bpf_disabled").is_some();
+    let bpf = there(bpf, "no /proc/sys/kernel/unprivileged_bpf_disabled".to_owned());
+    let btf = there(Path::new(host::KERNEL_BTF).exists(), format!("no {}", host::KERNEL_BTF));
     let mut checks = vec![
         REQUIRED.or_cure("boot a kernel with CONFIG_BPF_SYSCALL=y").check(
             "bpf",
@@ -162,34 +151,10 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
         REQUIRED
             .or_cure("name a BTF file made for this kernel with --btf, or boot one with CONFIG_DEBUG_INFO_BTF=y")
             .check("btf", btf, host::KERNEL_BTF),
-        if kprobe == Answer::Yes { OPTIONAL.or_else("kprobes, which see core signals only") } else { REQUIRED }.check(
-            "raw_tp",
-            ask(&|| try_hook(Hook::RawTracepoint)),
-            "signal_deliver can be attached: crash uses it",
-        ),
-        OPTIONAL.or_else("raw_tp serves, and needs no typed arguments").check(
-            "tp_btf",
-            ask(&|| try_hook(Hook::TracepointBtf)),
-            "signal_deliver can be attached",
-        ),
-        OPTIONAL.or_else("nothing: crash uses raw_tp").check(
-            "kprobe",
-            kprobe,
-            "force_sig_info_to_task can be attached",
-        ),
-        OPTIONAL.or_else("nothing: crash uses raw_tp").check(
-            "fentry",
-            ask(&|| try_hook(Hook::Fentry)),
-            "force_sig_info_to_task can be attached",
-        ),
-        OPTIONAL.or_else("bpf_probe_read_kernel: twice the cost, and not under lockdown=confidentiality").check(
-            "typed_loads",
-            ask(&|| try_hook(Hook::TypedLoad)),
-            "programs may load by type: crash does",
-        ),
-        REQUIRED.or_cure("boot a kernel of 5.8 or later").check("ring_buffer", ask(&has_ring_buffer), "there"),
     ];
-    let typed = checks.iter().any(|check| check.name == "typed_loads" && check.status == Status::Yes);
+    checks.extend(hook_checks(ask));
+    checks.push(REQUIRED.or_cure("boot a kernel of 5.8 or later").check("ring_buffer", ask(&has_ring_buffer), "there"));
+    let typed = has_typed_loads(&checks);
     for (name, number) in HELPERS {
         let advice = match name {
             "bpf_probe_read_kernel" | "bpf_probe_read_kernel_str" if typed => OPTIONAL.or_else("typed loads"),
@@ -199,6 +164,36 @@ fn kernel_checks(may_trace: bool) -> Vec<Check> {
         checks.push(advice.check(name, ask(&|| has_helper(number)), "there"));
     }
     checks
+}
+
+fn has_typed_loads(checks: &[Check]) -> bool {
+    checks.iter().any(|check| check.name == "typed_loads" && check.status == Status::Yes)
+}
+
+/// The ways to hook the kernel; `ask` asks where we may.
+fn hook_checks(ask: impl Fn(&dyn Fn() -> Answer) -> Answer) -> [Check; 5] {
+    let kprobe = ask(&|| match try_hook(Hook::Kprobe) {
+        Answer::No(_) if !host::has_kprobe_pmu() => Answer::No("the kernel is built without kprobes".to_owned()),
+        answer => answer,
+    });
+    let has_kprobes = kprobe == Answer::Yes;
+    let check =
+        |advice: Advice, name: &'static str, hook: Hook, seen: &str| advice.check(name, ask(&|| try_hook(hook)), seen);
+    let raw_tp = if has_kprobes { OPTIONAL.or_else("kprobes, which see core signals only") } else { REQUIRED };
+    let unused = || OPTIONAL.or_else("nothing: crash uses raw_tp");
+    let (deliver, force) = ("signal_deliver can be attached", "force_sig_info_to_task can be attached");
+    [
+        check(raw_tp, "raw_tp", Hook::RawTracepoint, "signal_deliver can be attached: crash uses it"),
+        check(OPTIONAL.or_else("raw_tp serves, and needs no typed arguments"), "tp_btf", Hook::TracepointBtf, deliver),
+        unused().check("kprobe", kprobe, force),
+        check(unused(), "fentry", Hook::Fentry, force),
+        check(
+            OPTIONAL.or_else("bpf_probe_read_kernel: twice the cost, and not under lockdown=confidentiality"),
+            "typed_loads",
+            Hook::TypedLoad,
+            "programs may load by type: crash does",
+        ),
+    ]
 }
 
 fn setting_checks(typed_loads: bool) -> Vec<Check> {

@@ -7,14 +7,13 @@ use super::shape::{Shape, signed};
 use crate::errno;
 use crate::output::Timestamp;
 use crate::probe::Way;
-use crate::probe::abi::call::{fl_call, fl_call_state, fl_function_flag, fl_task};
+use crate::probe::abi::call::{fl_call, fl_call_state, fl_function_flag, fl_own_limit, fl_task};
 use crate::probe::abi::path_of;
 use crate::probe::call::Attached;
 use crate::record::call::{Argument, Call, KernelFrame, State, Value};
 use crate::text::{self, lossy};
 
-// bpf/include/abi/call.h
-const TEXT_BYTES: usize = 128;
+const TEXT_BYTES: usize = fl_own_limit::FL_LIMIT_TEXT_BYTES.0 as usize;
 /// In place of a call of a function that we never asked for, which can't happen unless the kernel and we disagree.
 const UNKNOWN: &str = "?";
 

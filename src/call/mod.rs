@@ -3,6 +3,7 @@
 //! The recorder keeps them in the kernel ([`crate::probe::call`]); the crash probe runs beside it. When a crash is reported, the
 //! calls of its thread are read, and those of others that have to do with its address or its file.
 
+mod argument;
 mod cause;
 mod decode;
 mod effect;

@@ -1,18 +1,12 @@
-//! Plans what to read of each call of a function, and how to show it: at most six arguments, sixteen values, two strings.
+//! Plans what to read of each call of a function, and how to show its result.
 
-use super::functions::{Functions, Kind, Place, kind, type_name};
+use super::argument::{ARGUMENTS_MAX, ArgumentPlan, chose};
+use super::functions::{Functions, Kind, kind, type_name};
 use super::select::{Choice, kernels_name};
-use super::shape::{Shape, by_name};
-use super::structs::{self, Look};
+use super::shape::Shape;
 use super::syscalls;
-use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag};
+use crate::probe::abi::call::{fl_fetch, fl_function_flag};
 use crate::probe::call::Point;
-
-// bpf/include/abi/call.h
-const ARGUMENTS_MAX: u8 = 6;
-const FETCHES_MAX: usize = 16;
-const AFTER_MAX: u8 = 6;
-const TEXTS_MAX: u8 = 2;
 
 /// A value that one fetch reads.
 #[derive(Clone, Debug)]
@@ -88,9 +82,6 @@ const ANYONE: &[(&str, Option<(u8, u64)>)] = &[
 
 /// System calls that return an address.
 const RETURN_ADDRESSES: [&str; 4] = ["mmap", "mremap", "brk", "shmat"];
-
-/// System calls whose file must be identified by inode and device.
-const CHANGE_FILES: [&str; 3] = ["ftruncate", "fallocate", "mmap"];
 
 /// Plans one function. `described`: the parameters of its system call, if the kernel's tracepoints have them.
 pub fn plan(chosen: &Choice, functions: &Functions<'_>, described: Option<Vec<syscalls::Parameter>>) -> Planned {
@@ -206,212 +197,13 @@ fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
     }
 }
 
-/// A value that may be read, before it is decided which ones are.
-struct Candidate {
-    name: String,
-    type_name: String,
-    shape: Shape,
-    fetch: fl_fetch,
-}
-
-/// An argument of a function.
-struct ArgumentPlan<'a> {
-    function: &'a str,
-    name: &'a str,
-    type_name: &'a str,
-    argument: u8,
-    /// The caller is a user's program, so that a pointer leads to user memory.
-    is_users: bool,
-}
-
-impl ArgumentPlan<'_> {
-    /// The values that may be read of it, the most important first.
-    fn candidates(&self, kind: &Kind, functions: &Functions<'_>) -> Vec<Candidate> {
-        let mut all = Vec::new();
-        match kind {
-            Kind::Text if self.is_string() => all
-                .push(self.candidate(Shape::Text, fl_fetch { kind: kind_of(self.text_kind()), ..self.fetch(&[], 8) })),
-            Kind::Pointer(name) => {
-                // Memory that a system call only writes to has no information at its beginning.
-                let is_input = !self.is_users || self.type_name.starts_with("const ") || name == "open_how";
-                let fields = if is_input { self.fields(name, functions) } else { Vec::new() };
-                if fields.is_empty() || self.is_users {
-                    all.push(self.candidate(Shape::Address, self.fetch(&[], 8)));
-                }
-                all.extend(fields);
-            }
-            Kind::PointerToNumber(to) => {
-                all.push(self.candidate(Shape::Address, self.fetch(&[], 8)));
-                if let Some(shape) = Shape::of(to) {
-                    let mut fetch = self.fetch(&[0], shape.bytes());
-                    fetch.flags |= flag(fl_fetch_flag::FL_FETCH_AGAIN);
-                    let type_name = self.type_name.trim_start_matches("const ").trim_end_matches([' ', '*']).to_owned();
-                    all.push(Candidate { name: format!("*{}", self.name), type_name, shape, fetch });
-                }
-            }
-            kind => {
-                let shape = by_name(self.function, self.name, kind).or_else(|| Shape::of(kind));
-                if let Some(shape) = shape {
-                    let fetch = self.fetch(&[], shape.bytes());
-                    all.push(self.candidate(shape, fetch));
-                }
-                if self.is_users && self.name == "fd" {
-                    all.extend(self.behind_descriptor(functions));
-                }
-            }
-        }
-        all
-    }
-
-    fn candidate(&self, shape: Shape, fetch: fl_fetch) -> Candidate {
-        Candidate { name: self.name.to_owned(), type_name: self.type_name.to_owned(), shape, fetch }
-    }
-
-    /// Not every `const char *` is a string.
-    fn is_string(&self) -> bool {
-        let is_buffer = ["buf", "ubuf", "u_msg_ptr", "data", "value", "vec", "shmaddr"].contains(&self.name);
-        !is_buffer && self.type_name.starts_with("const ")
-    }
-
-    fn text_kind(&self) -> fl_fetch_kind {
-        // The kernel's types don't say whether a pointer leads to user memory; these functions are given a system call's pointer.
-        let takes_users = ["getname", "do_sys_", "ksys_", "strncpy_from_user", "user_path"];
-        if self.is_users || takes_users.iter().any(|begin| self.function.starts_with(begin)) {
-            fl_fetch_kind::FL_FETCH_USER_TEXT
-        } else {
-            fl_fetch_kind::FL_FETCH_KERNEL_TEXT
-        }
-    }
-
-    fn fetch(&self, offsets: &[u32], bytes: u8) -> fl_fetch {
-        let mut fetch = fl_fetch { argument: self.argument, size: bytes, ..fl_fetch::default() };
-        for (to, from) in fetch.offsets.iter_mut().zip(offsets) {
-            *to = *from;
-            fetch.dereferences += 1;
-        }
-        if self.is_users && fetch.dereferences > 0 {
-            fetch.flags |= flag(fl_fetch_flag::FL_FETCH_OF_USER);
-        }
-        fetch
-    }
-
-    /// The fields of the struct `name`, which it points to.
-    fn fields(&self, name: &str, functions: &Functions<'_>) -> Vec<Candidate> {
-        let Some(root) = functions.structure(name) else { return Vec::new() };
-        let fields = structs::fields(name).iter().filter_map(|field| {
-            if field.path.is_empty() {
-                let fetch = fl_fetch { kind: kind_of(fl_fetch_kind::FL_FETCH_DENTRY), ..self.fetch(&[], 8) };
-                return Some(self.field(name, field.name, "path", Shape::Path, fetch));
-            }
-            self.placed(name, field, &functions.place(root, field.path)?)
-        });
-        fields.collect()
-    }
-
-    fn placed(&self, name: &str, field: &structs::Field, place: &Place<'_>) -> Option<Candidate> {
-        let kind = kind(place.ty);
-        let usual = match (place.field, &kind) {
-            (Some(bits), Kind::Integer { signed, .. }) => Shape::Bits(bits, *signed),
-            (Some(bits), _) => Shape::Bits(bits, false),
-            (None, kind) => by_name(self.function, field.name, kind).or_else(|| Shape::of(kind))?,
-        };
-        let shape = field.look.shape(usual);
-        let mut fetch = self.fetch(&place.offsets, shape.bytes());
-        if place.offsets.len() > fetch.offsets.len() {
-            return None;
-        }
-        fetch.kind = kind_of(match (field.look, &kind) {
-            (Look::Path, _) => fl_fetch_kind::FL_FETCH_DENTRY,
-            (Look::Text, _) => fl_fetch_kind::FL_FETCH_KERNEL_TEXT,
-            (_, Kind::Characters) => fl_fetch_kind::FL_FETCH_KERNEL_ARRAY,
-            _ => fl_fetch_kind::FL_FETCH_VALUE,
-        });
-        if self.is_users && fetch.kind != kind_of(fl_fetch_kind::FL_FETCH_VALUE) {
-            return None;
-        }
-        if matches!(field.look, Look::Again) {
-            fetch.flags |= flag(fl_fetch_flag::FL_FETCH_AGAIN);
-        }
-        let type_name = if matches!(field.look, Look::Path) { "path".to_owned() } else { type_name(place.ty) };
-        Some(self.field(name, field.name, &type_name, shape, fetch))
-    }
-
-    fn field(&self, of: &str, name: &str, type_name: &str, shape: Shape, fetch: fl_fetch) -> Candidate {
-        Candidate { name: format!("{}:{of}.{name}", self.name), type_name: type_name.to_owned(), shape, fetch }
-    }
-
-    /// The file of a descriptor: its path, and for calls that change files its inode and device.
-    fn behind_descriptor(&self, functions: &Functions<'_>) -> Vec<Candidate> {
-        let inside = ArgumentPlan { is_users: false, ..*self };
-        let names: &[&str] =
-            if CHANGE_FILES.contains(&self.function) { &["path", "i_ino", "s_dev"] } else { &["path"] };
-        let mut all = inside.fields("file", functions);
-        all.retain(|field| names.iter().any(|name| field.name.ends_with(&format!(".{name}"))));
-        for field in &mut all {
-            field.fetch.flags |= flag(fl_fetch_flag::FL_FETCH_OF_FD);
-        }
-        all
-    }
-}
-
-fn flag(flag: fl_fetch_flag) -> u8 {
-    u8::try_from(flag.0).unwrap_or(0)
-}
-
-fn kind_of(kind: fl_fetch_kind) -> u8 {
-    u8::try_from(kind.0).unwrap_or(0)
-}
-
-/// Gives as many candidates a place as there are places: the first one of each parameter, and then the others in order.
-fn chose(parameters: Vec<Vec<Candidate>>) -> (Vec<Field>, Vec<fl_fetch>) {
-    let firsts = parameters.iter().filter(|all| !all.is_empty()).count();
-    let mut more = FETCHES_MAX.saturating_sub(firsts);
-    let (mut fields, mut fetches) = (Vec::new(), Vec::new());
-    let (mut texts, mut afters) = (0, 0);
-    for candidates in parameters {
-        for (index, Candidate { name, type_name, mut shape, mut fetch }) in candidates.into_iter().enumerate() {
-            let is_text = u32::from(fetch.kind) != fl_fetch_kind::FL_FETCH_VALUE.0;
-            if is_text && texts == TEXTS_MAX {
-                if index > 0 || fetch.dereferences > 0 {
-                    continue;
-                }
-                // At least its address.
-                fetch.kind = kind_of(fl_fetch_kind::FL_FETCH_VALUE);
-                shape = Shape::Address;
-            }
-            if index > 0 {
-                if more == 0 {
-                    continue;
-                }
-                more -= 1;
-            }
-            let is_text = u32::from(fetch.kind) != fl_fetch_kind::FL_FETCH_VALUE.0;
-            let again = fetch.flags & flag(fl_fetch_flag::FL_FETCH_AGAIN) != 0 && afters < AFTER_MAX;
-            let mut field = Field { name, type_name, shape, text: None, after: None };
-            if is_text {
-                fetch.text = texts;
-                field.text = Some(texts);
-                texts += 1;
-            }
-            if again {
-                fetch.after = afters;
-                field.after = Some(afters);
-                afters += 1;
-            } else {
-                fetch.flags &= !flag(fl_fetch_flag::FL_FETCH_AGAIN);
-            }
-            fields.push(field);
-            fetches.push(fetch);
-        }
-    }
-    (fields, fetches)
-}
-
 #[cfg(test)]
 mod tests {
     use libbpf_rs::btf::Btf;
 
+    use super::super::argument::{FETCHES_MAX, flag, kind_of};
     use super::*;
+    use crate::probe::abi::call::{fl_fetch_flag, fl_fetch_kind};
 
     fn chosen(name: &str, is_syscall: bool) -> Choice {
         let symbol = if is_syscall { format!("__x64_sys_{name}") } else { name.to_owned() };

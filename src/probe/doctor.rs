@@ -1,7 +1,7 @@
 //! Tries the ways to hook the kernel, one by one: the kernel itself answers, not a guess from its version.
 
 use anyhow::{Context as _, Result};
-use libbpf_rs::{MapType, ObjectBuilder, ProgramType};
+use libbpf_rs::{MapType, ObjectBuilder, ProgramMut, ProgramType};
 
 use super::load;
 use super::object::{Build, Builds, Opened, object};
@@ -24,13 +24,26 @@ pub enum Hook {
     TypedLoad,
 }
 
-const PROGRAMS: [(Hook, &str); 5] = [
-    (Hook::RawTracepoint, "fl_try_raw_tp"),
-    (Hook::TracepointBtf, "fl_try_tp_btf"),
-    (Hook::Kprobe, "fl_try_kprobe"),
-    (Hook::Fentry, "fl_try_fentry"),
-    (Hook::TypedLoad, "fl_try_typed"),
-];
+impl Hook {
+    /// The program of `bpf/doctor.bpf.c` that tries it.
+    fn program(self) -> &'static str {
+        match self {
+            Self::RawTracepoint => "fl_try_raw_tp",
+            Self::TracepointBtf => "fl_try_tp_btf",
+            Self::Kprobe => "fl_try_kprobe",
+            Self::Fentry => "fl_try_fentry",
+            Self::TypedLoad => "fl_try_typed",
+        }
+    }
+
+    fn attach(self, program: &ProgramMut<'_>) -> libbpf_rs::Result<()> {
+        match self {
+            Self::RawTracepoint | Self::TypedLoad => program.attach_raw_tracepoint("signal_deliver").map(drop),
+            Self::Kprobe => program.attach_kprobe(false, "force_sig_info_to_task").map(drop),
+            Self::TracepointBtf | Self::Fentry => program.attach().map(drop),
+        }
+    }
+}
 
 /// Loads a small program of this kind, attaches it, and detaches it again.
 pub fn try_hook(hook: Hook) -> Answer {
@@ -46,26 +59,18 @@ pub fn try_hook(hook: Hook) -> Answer {
 fn try_plain(hook: Hook) -> Result<()> {
     let mut open = ObjectBuilder::default().open_memory(OBJECT.plain)?;
     for mut program in open.progs_mut() {
-        let keep = PROGRAMS.contains(&(hook, program.name().to_str().unwrap_or_default()));
-        program.set_autoload(keep);
+        let is_wanted = program.name() == hook.program();
+        program.set_autoload(is_wanted);
     }
     let object = open.load()?;
-    let program =
-        object.progs_mut().find(|program| PROGRAMS.contains(&(hook, program.name().to_str().unwrap_or_default())));
-    let program = program.context("failed to find the program to try")?;
-    match hook {
-        Hook::RawTracepoint | Hook::TypedLoad => program.attach_raw_tracepoint("signal_deliver").map(drop)?,
-        Hook::Kprobe => program.attach_kprobe(false, "force_sig_info_to_task").map(drop)?,
-        Hook::TracepointBtf | Hook::Fentry => program.attach().map(drop)?,
-    }
-    Ok(())
+    let program = object.progs_mut().find(|program| program.name() == hook.program());
+    Ok(hook.attach(&program.context("failed to find the program to try")?)?)
 }
 
 fn try_typed_load() -> Result<()> {
-    let mut open = Opened::open(OBJECT, Build::Typed, None)?;
-    open.autoload(|program| program == "fl_try_typed");
-    open.load()?.program("fl_try_typed")?.attach_raw_tracepoint("signal_deliver").map(drop)?;
-    Ok(())
+    let (hook, mut open) = (Hook::TypedLoad, Opened::open(OBJECT, Build::Typed, None)?);
+    open.autoload(|program| program == hook.program());
+    Ok(hook.attach(&open.load()?.program(hook.program())?)?)
 }
 
 /// Does the kernel have ring buffers?
