@@ -7,20 +7,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::arguments;
+use super::read::{pages_read, read_range, read_whole};
 use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
-use super::space::{PagesRead, Reading, Space};
+use super::sample::{account, looked_to, range, region_of};
+use super::space::{Reading, Space};
 use super::target::{self, is_volatile, regions};
 use crate::errno;
-use crate::evidence::{Backing, File, FileId, Permissions, Region};
+use crate::evidence::Region;
 use crate::hex::Hex;
 use crate::host;
 use crate::output::Timestamp;
 use crate::page;
-use crate::probe::Ring;
-use crate::probe::abi::memory::{Sample, fl_call, fl_exec_fault, fl_mapping, fl_mapping_flag, fl_own_limit, fl_page};
+use crate::probe::abi::memory::{Sample, fl_call, fl_exec_fault, fl_mapping, fl_mapping_flag, fl_page};
+use crate::probe::losses::MEMORY;
 use crate::probe::memory::{Counters, Probe};
+use crate::probe::{Losses, Ring};
 use crate::record::Head;
-use crate::text::{self, lossy};
+use crate::text;
 
 /// How many samples are taken at once: 2 MiB of pages.
 pub(super) const BATCH: usize = 512;
@@ -45,19 +48,6 @@ pub enum Item {
     Header(Box<Page>),
 }
 
-/// Counts what user space itself could not do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UserLosses {
-    /// Executable mappings that no call explained.
-    pub mappings_unseen: u64,
-    /// Pages that had gone with their process.
-    pub pages_gone: u64,
-    /// Pages beyond `--max-bytes`.
-    pub pages_left_out: u64,
-    /// Pages whose record was lost: their mapping is not known.
-    pub pages_nameless: u64,
-}
-
 /// What to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -67,6 +57,28 @@ pub struct Limits {
     pub max_bytes: u64,
 }
 
+/// Pages that the kernel program has read, until the record comes that names them.
+#[derive(Default)]
+struct Waiting {
+    /// By thread and time.
+    pages: HashMap<(u32, u64), Vec<Box<fl_page>>>,
+    count: usize,
+}
+
+impl Waiting {
+    fn add(&mut self, page: Box<fl_page>) {
+        self.count += 1;
+        self.pages.entry((page.tid, page.timestamp_ns)).or_default().push(page);
+    }
+
+    /// Those of this record.
+    fn take(&mut self, record: &fl_mapping) -> Vec<Box<fl_page>> {
+        let pages = self.pages.remove(&(record.tid, record.timestamp_ns)).unwrap_or_default();
+        self.count -= pages.len();
+        pages
+    }
+}
+
 /// Reads an attached probe.
 pub struct Collector<'run> {
     probe: &'run Probe,
@@ -74,14 +86,15 @@ pub struct Collector<'run> {
     limits: Limits,
     host: String,
     spaces: BTreeMap<u32, Space>,
-    waiting: HashMap<(u32, u64), Vec<Box<fl_page>>>,
-    waiting_count: usize,
-    own: UserLosses,
+    waiting: Waiting,
+    /// What user space itself could not do.
+    own: Losses,
     next_audit: Instant,
     ended: Vec<u32>,
 }
 
-type Emit<'a> = &'a mut dyn FnMut(Item) -> Result<()>;
+/// Takes what comes out.
+pub(super) type Emit<'a> = &'a mut dyn FnMut(Item) -> Result<()>;
 
 impl<'run> Collector<'run> {
     /// Begins to read `probe`.
@@ -96,9 +109,8 @@ impl<'run> Collector<'run> {
             limits,
             host: host::name(),
             spaces: BTreeMap::new(),
-            waiting: HashMap::new(),
-            waiting_count: 0,
-            own: UserLosses::default(),
+            waiting: Waiting::default(),
+            own: Losses::none(&MEMORY),
             next_audit: Instant::now() + AUDIT_INTERVAL,
             ended: Vec::new(),
         })
@@ -115,19 +127,11 @@ impl<'run> Collector<'run> {
         // FL_PROCESS_HAS_CODE, FL_PROCESS_VOLATILE
         self.probe.know(pid, 1 | u32::from(space.is_volatile) << 1)?;
         let timestamp = Timestamp::now();
-        let mut own = self.own;
         for region in regions.iter().filter(|region| region.permissions.execute) {
             space.cover.add(region.start, region.end);
-            if self.limits.pages {
-                let reading =
-                    Reading { timestamp, trigger: Trigger::Attach, region: Some(region), only_changed: false };
-                let mut room = self.limits.max_bytes;
-                let mut pass = |page| emit(Item::Page(Box::new(page)));
-                let whole = (region.start, region.end);
-                own.add(space.read_rest(region, whole, &PagesRead::default(), &mut room, reading, &mut pass)?);
-            }
+            let tally = read_whole(&mut space, region, self.limits, (Trigger::Attach, timestamp), emit)?;
+            lose(&mut self.own, tally);
         }
-        self.own = own;
         self.spaces.insert(pid, space);
         self.watch_changes()
     }
@@ -173,19 +177,17 @@ impl<'run> Collector<'run> {
 
     /// Keeps a page until the record that names it comes.
     fn wait(&mut self, page: Box<fl_page>, emit: Emit<'_>) -> Result<()> {
-        if self.waiting_count >= WAITING_MAX {
+        if self.waiting.count >= WAITING_MAX {
             self.give_up_waiting(emit)?;
         }
-        self.waiting_count += 1;
-        self.waiting.entry((page.tid, page.timestamp_ns)).or_default().push(page);
+        self.waiting.add(page);
         Ok(())
     }
 
     /// Reports the pages whose record was lost, without it.
     fn give_up_waiting(&mut self, emit: Emit<'_>) -> Result<()> {
-        self.waiting_count = 0;
-        for page in std::mem::take(&mut self.waiting).into_values().flatten() {
-            self.own.pages_nameless += 1;
+        for page in std::mem::take(&mut self.waiting).pages.into_values().flatten() {
+            self.own.add("pages_nameless", 1);
             let reading = Reading {
                 timestamp: Timestamp::from_boottime(page.timestamp_ns)?,
                 trigger: Trigger::after(page.call.into()),
@@ -201,8 +203,7 @@ impl<'run> Collector<'run> {
     }
 
     fn map(&mut self, mapping: &fl_mapping, emit: Emit<'_>) -> Result<()> {
-        let pages = self.waiting.remove(&(mapping.tid, mapping.timestamp_ns)).unwrap_or_default();
-        self.waiting_count -= pages.len().min(self.waiting_count);
+        let pages = self.waiting.take(mapping);
         let space = self.spaces.entry(mapping.pid).or_insert_with(|| Space::new(mapping.pid));
         let has_vma = mapping.vma().is_some();
         if mapping.call == fl_call::FL_CALL_EXEC && mapping.has(fl_mapping_flag::FL_HAS_RESULT) && !has_vma {
@@ -219,23 +220,11 @@ impl<'run> Collector<'run> {
             region: region.as_ref(),
             only_changed: is_look,
         };
-        let mut have = PagesRead::default();
-        let (start, end) = range(mapping);
-        for page in &pages {
-            if page.address < start || page.address >= end {
-                if let Some(page) = space.page(page.address, &page.bytes, Source::Kernel, reading) {
-                    emit(Item::Header(Box::new(page)))?;
-                }
-                continue;
-            }
-            have.pages.insert(page.address);
-            if let Some(page) = space.page(page.address, &page.bytes, Source::Kernel, reading) {
-                emit(Item::Page(Box::new(page)))?;
-            }
-        }
+        let mut have = pages_read(space, mapping, &pages, reading, emit)?;
         if is_look {
             return Ok(());
         }
+        let (start, end) = range(mapping);
         if mapping.pages_lost == 0 {
             have.looked_to = looked_to(mapping, start, end);
         }
@@ -244,23 +233,13 @@ impl<'run> Collector<'run> {
         if is_ok {
             account(space, mapping, code.is_some());
         }
-        let mut tally = None;
-        if let Some(region) = code {
-            if is_volatile(region) || region.end < end {
-                space.is_volatile = true;
-            }
-            if self.limits.pages {
-                let mut room = self.limits.max_bytes.saturating_sub(have.pages.len() as u64 * page::size());
-                let mut pass = |page| emit(Item::Page(Box::new(page)));
-                let found = if (end - start).div_ceil(page::size()) == have.pages.len() as u64 {
-                    Tally { total: have.pages.len() as u64, resident: have.pages.len() as u64, ..Tally::default() }
-                } else {
-                    read_range(space, region, (start, end), &have, &mut room, reading, &mut pass)?
-                };
-                self.own.add(found);
-                tally = Some(found);
-            }
+        if code.is_some_and(|code| is_volatile(code) || code.end < end) {
+            space.is_volatile = true;
         }
+        let code = code.filter(|_| self.limits.pages);
+        let read = |code| read_range(space, code, (start, end), &have, self.limits.max_bytes, reading, emit);
+        let tally = code.map(read).transpose()?;
+        lose(&mut self.own, tally);
         emit(Item::Mapping(Box::new(self.record(mapping, call, region.as_ref(), timestamp, tally))))?;
         self.watch_changes()
     }
@@ -276,6 +255,7 @@ impl<'run> Collector<'run> {
         let (start, end) = range(mapping);
         let is_error = errno::is_error(mapping.result);
         let error = is_error.then(|| nix::errno::Errno::from_raw(-(mapping.result as i32)));
+        let file_offset = |region: &Region| Hex(region.file_offset + start.saturating_sub(region.start));
         Mapping {
             head: Head::new("mapping", timestamp, &self.host),
             pid: mapping.pid,
@@ -291,9 +271,7 @@ impl<'run> Collector<'run> {
             result: Some(if is_error || call == Call::Memfd { mapping.result } else { 0 }),
             error: error.map(|error| format!("{error:?}")),
             mapping_name: region.and_then(Region::name),
-            offset: region
-                .filter(|region| region.file().is_some())
-                .map(|region| Hex(region.file_offset + start.saturating_sub(region.start))),
+            offset: region.filter(|region| region.file().is_some()).map(file_offset),
             pages,
         }
     }
@@ -325,13 +303,17 @@ impl<'run> Collector<'run> {
 
     /// Watches what memory does by itself while there is some that can.
     fn watch_changes(&self) -> Result<()> {
-        let is_wanted = self.limits.pages && self.spaces.values().any(|space| space.is_volatile);
-        self.probe.watch_changes(is_wanted)
+        self.probe.watch_changes(self.has_changes())
+    }
+
+    /// Is there memory to read that can change by itself?
+    fn has_changes(&self) -> bool {
+        self.limits.pages && self.spaces.values().any(|space| space.is_volatile)
     }
 
     /// How soon [`Collector::tick`] wants to be called: `interval` while there is memory that can change by itself.
     pub fn patience(&self, interval: Duration) -> Duration {
-        if self.limits.pages && self.spaces.values().any(|space| space.is_volatile) { interval } else { AUDIT_INTERVAL }
+        if self.has_changes() { interval } else { AUDIT_INTERVAL }
     }
 
     /// Reads memory that can change by itself again, and now and then looks for mappings that no call explains.
@@ -394,19 +376,10 @@ impl<'run> Collector<'run> {
         let after = unexplained(space);
         for region in before.into_iter().filter(|region| after.contains(region)) {
             space.cover.add(region.start, region.end);
-            self.own.mappings_unseen += 1;
             let timestamp = Timestamp::now();
-            let mut tally = None;
-            if self.limits.pages {
-                let reading =
-                    Reading { timestamp, trigger: Trigger::Unseen, region: Some(&region), only_changed: false };
-                let mut room = self.limits.max_bytes;
-                let mut pass = |page| emit(Item::Page(Box::new(page)));
-                let whole = (region.start, region.end);
-                let found = space.read_rest(&region, whole, &PagesRead::default(), &mut room, reading, &mut pass)?;
-                self.own.add(found);
-                tally = Some(found);
-            }
+            let tally = read_whole(space, &region, self.limits, (Trigger::Unseen, timestamp), emit)?;
+            self.own.add("mappings_unseen", 1);
+            lose(&mut self.own, tally);
             emit(Item::Mapping(Box::new(Mapping {
                 head: Head::new("mapping", timestamp, &self.host),
                 pid,
@@ -438,12 +411,8 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
-        let mut counters = self.probe.counters()?;
-        counters.losses.add("mappings_unseen", self.own.mappings_unseen);
-        counters.losses.add("pages_gone", self.own.pages_gone);
-        counters.losses.add("pages_left_out", self.own.pages_left_out);
-        counters.losses.add("pages_nameless", self.own.pages_nameless);
-        Ok(counters)
+        let counters = self.probe.counters()?;
+        Ok(Counters { losses: counters.losses.plus(&self.own), ..counters })
     }
 }
 
@@ -453,92 +422,9 @@ impl AsFd for Collector<'_> {
     }
 }
 
-impl UserLosses {
-    fn add(&mut self, tally: Tally) {
-        self.pages_gone += tally.gone;
-        self.pages_left_out += tally.left_out;
-    }
-}
-
-/// The range that a record is about. A segment of shared memory and the heap are as long as their mapping.
-fn range(mapping: &fl_mapping) -> (u64, u64) {
-    let is_whole = matches!(mapping.call, fl_call::FL_CALL_SHMAT | fl_call::FL_CALL_BRK);
-    if let Some(vma) = mapping.vma().filter(|_| is_whole) {
-        return (vma.vm_start, vma.vm_end);
-    }
-    // A length that wraps around is one that the kernel has refused.
-    (mapping.address, mapping.address.checked_add(mapping.length).unwrap_or(mapping.address))
-}
-
-/// The address up to which the kernel program has looked for pages of a record's range.
-fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
-    const PAGES_MAX: u64 = fl_own_limit::FL_LIMIT_PAGES.0 as u64;
-    // If it looked at the first page of a new mapping, it has looked at all of it.
-    let is_fresh = mapping.call == fl_call::FL_CALL_MMAP && mapping.pages == 0;
-    if is_fresh { end } else { end.min(start.saturating_add(PAGES_MAX * page::size())) }
-}
-
-/// The mapping of a record as user space would see it.
-fn region_of(mapping: &fl_mapping) -> Region {
-    let vma = &mapping.vma;
-    let permissions = Permissions::of(vma.permissions.0);
-    let file = mapping.file().map(|file| File {
-        path: mapping.path().map(|path| lossy(&path)),
-        is_deleted: mapping.is_deleted(),
-        id: Some(FileId { inode: file.inode, device: file.device.into() }),
-        build_id: None,
-    });
-    let file_offset = if file.is_some() { vma.file_offset } else { 0 };
-    let backing = match file {
-        Some(file) => Backing::File(file),
-        // Executable memory of a new program that belongs to no file is the kernel's own.
-        None if mapping.call == fl_call::FL_CALL_EXEC && !permissions.write => Backing::Vdso,
-        None => Backing::Anonymous,
-    };
-    Region { start: vma.vm_start, end: vma.vm_end, permissions, file_offset, backing }
-}
-
-/// Keeps account of a process's executable memory.
-fn account(space: &mut Space, mapping: &fl_mapping, is_code: bool) {
-    let (start, end) = range(mapping);
-    const MREMAP_DONTUNMAP: u64 = 4;
-    if mapping.call == fl_call::FL_CALL_MREMAP && mapping.arguments[3] & MREMAP_DONTUNMAP == 0 {
-        let old = mapping.arguments[0];
-        space.cover.remove(old, old.saturating_add(mapping.arguments[1]));
-    }
-    match mapping.call {
-        fl_call::FL_CALL_MEMFD | fl_call::FL_CALL_MADVISE | fl_call::FL_CALL_EXIT => {}
-        _ if is_code => space.cover.add(start, end),
-        _ => space.cover.remove(start, end),
-    }
-}
-
-/// Reads what the kernel program could not of a range that has become executable, which may be in several mappings.
-fn read_range(
-    space: &mut Space,
-    region: &Region,
-    (start, end): (u64, u64),
-    have: &PagesRead,
-    room: &mut u64,
-    reading: Reading<'_>,
-    emit: &mut impl FnMut(Page) -> Result<()>,
-) -> Result<Tally> {
-    if end <= region.end {
-        return space.read_rest(region, (start, end), have, room, reading, emit);
-    }
-    let mut sum = Tally::default();
-    let others = regions(space.pid()).unwrap_or_else(|_| vec![region.clone()]);
-    for region in others.iter().filter(|region| region.permissions.execute && region.start < end && start < region.end)
-    {
-        let reading = Reading { region: Some(region), ..reading };
-        let part = (start.max(region.start), end.min(region.end));
-        let tally = space.read_rest(region, part, have, room, reading, emit)?;
-        sum.total += tally.total;
-        sum.resident += tally.resident;
-        sum.read += tally.read;
-        sum.untouched += tally.untouched;
-        sum.left_out += tally.left_out;
-        sum.gone += tally.gone;
-    }
-    Ok(sum)
+/// Counts pages that could not be read, or were not to be.
+fn lose(losses: &mut Losses, tally: Option<Tally>) {
+    let tally = tally.unwrap_or_default();
+    losses.add("pages_gone", tally.gone);
+    losses.add("pages_left_out", tally.left_out);
 }

@@ -6,6 +6,8 @@ mod cover;
 mod dump;
 mod elf;
 pub(crate) mod executable_memory;
+mod read;
+mod sample;
 mod space;
 mod target;
 mod tracer;

@@ -121,51 +121,16 @@ impl Space {
         reading: Reading<'_>,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
     ) -> Result<Tally, E> {
-        let mut tally = Tally { total: (end - start).div_ceil(page::size()), ..Tally::default() };
         let look_end = end.min(start.saturating_add(LOOK_MAX));
-        tally.left_out += (end - look_end).div_ceil(page::size());
         // A page of a file, or of the kernel's own for all processes: it is there whether or not the process has used it.
         let is_backed = region.file().is_some() || region.backing == Backing::Vdso;
-        let mut wanted = Vec::new();
-        let take = |address: u64, presence: Presence| {
-            if have.pages.contains(&address) {
-                tally.resident += 1;
-            } else if presence == Presence::Untouched && !is_backed {
-                tally.untouched += 1;
-            } else if *room < page::size() {
-                tally.left_out += 1;
-            } else {
-                *room -= page::size();
-                wanted.push((address, presence));
-            }
-            true
-        };
-        let is_there = match &self.memory {
-            Some(memory) => memory.presence(start, look_end, take),
-            None => false,
-        };
-        if !is_there {
-            // The record of an earlier state means nothing any more.
-            *room += wanted.len() as u64 * page::size();
-            let left_out = (end - look_end).div_ceil(page::size());
-            tally = Tally { total: tally.total, left_out, ..Tally::default() };
-            wanted.clear();
-            let mut address = start;
-            while address < look_end && *room >= page::size() {
-                if have.pages.contains(&address) {
-                    tally.resident += 1;
-                } else if !is_backed && address < have.looked_to {
-                    tally.untouched += 1;
-                } else if !is_backed {
-                    tally.gone += 1;
-                } else {
-                    *room -= page::size();
-                    wanted.push((address, Presence::File));
-                }
-                address += page::size();
-            }
-            tally.left_out += (look_end - address) / page::size();
-        }
+        let range = (start, look_end);
+        let present = self.choose_present(range, have, *room, is_backed);
+        let Choice { mut tally, wanted, room: left } =
+            present.unwrap_or_else(|| choose_absent(range, have, *room, is_backed));
+        *room = left;
+        tally.total = (end - start).div_ceil(page::size());
+        tally.left_out += (end - look_end).div_ceil(page::size());
         let file = region.file().and_then(|mapped| {
             let opened = self.memory.as_ref().and_then(|memory| memory.mapped_file(region.start, region.end));
             opened.or_else(|| target::file_by_path(self.pid, mapped))
@@ -183,6 +148,25 @@ impl Space {
             }
         }
         Ok(tally)
+    }
+
+    /// Chooses the pages of a range that are to be read, by what the kernel says of each. `None` means that the process is gone.
+    fn choose_present(&self, (start, end): (u64, u64), have: &PagesRead, room: u64, is_backed: bool) -> Option<Choice> {
+        let mut choice = Choice { tally: Tally::default(), wanted: Vec::new(), room };
+        let take = |address: u64, presence: Presence| {
+            if have.pages.contains(&address) {
+                choice.tally.resident += 1;
+            } else if presence == Presence::Untouched && !is_backed {
+                choice.tally.untouched += 1;
+            } else if choice.room < page::size() {
+                choice.tally.left_out += 1;
+            } else {
+                choice.room -= page::size();
+                choice.wanted.push((address, presence));
+            }
+            true
+        };
+        self.memory.as_ref()?.presence(start, end, take).then_some(choice)
     }
 
     /// Reads one page from wherever it can be read.
@@ -240,6 +224,34 @@ pub(super) struct PagesRead {
     pub pages: HashSet<u64>,
     /// The address up to which it has looked for them: a page that it doesn't have was not in memory.
     pub looked_to: u64,
+}
+
+/// The pages of a range that are to be read, what is known of the others, and the bytes that may still be read.
+struct Choice {
+    tally: Tally,
+    wanted: Vec<(u64, Presence)>,
+    room: u64,
+}
+
+/// Chooses the pages of a process that is gone: only those of a file are left.
+fn choose_absent((start, end): (u64, u64), have: &PagesRead, room: u64, is_backed: bool) -> Choice {
+    let mut choice = Choice { tally: Tally::default(), wanted: Vec::new(), room };
+    let mut address = start;
+    while address < end && choice.room >= page::size() {
+        if have.pages.contains(&address) {
+            choice.tally.resident += 1;
+        } else if !is_backed && address < have.looked_to {
+            choice.tally.untouched += 1;
+        } else if !is_backed {
+            choice.tally.gone += 1;
+        } else {
+            choice.room -= page::size();
+            choice.wanted.push((address, Presence::File));
+        }
+        address += page::size();
+    }
+    choice.tally.left_out = (end - address) / page::size();
+    choice
 }
 
 enum Fetched {

@@ -1,5 +1,6 @@
 //! The records of memory: calls that map it, pages that become executable, and how often anonymous memory does.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use serde::ser::{SerializeMap, Serializer};
@@ -146,6 +147,17 @@ pub struct Tally {
     pub left_out: u64,
     /// The process was gone before they could be read.
     pub gone: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, more: Self) {
+        self.total += more.total;
+        self.resident += more.resident;
+        self.read += more.read;
+        self.untouched += more.untouched;
+        self.left_out += more.left_out;
+        self.gone += more.gone;
+    }
 }
 
 /// One page of executable memory, and its content.
