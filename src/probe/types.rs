@@ -165,7 +165,9 @@ impl<'btf> Cut<'btf> {
         let made = self.made.0.as_ptr();
         match ty.kind() {
             BtfKind::Struct | BtfKind::Union => {
-                self.copy_composite(Composite::try_from(ty).ok().context("failed to read a struct of the kernel")?)
+                let name = c_string(ty.name())?;
+                let composite = Composite::try_from(ty).ok().context("failed to read a struct of the kernel")?;
+                self.copy_composite(composite, &name)
             }
             // SAFETY: `made` is valid; 0 is void.
             BtfKind::Ptr => added(unsafe { libbpf_sys::btf__add_ptr(made, 0) }),
@@ -188,8 +190,7 @@ impl<'btf> Cut<'btf> {
         }
     }
 
-    fn copy_composite(&mut self, composite: Composite<'btf>) -> Result<i32> {
-        let name = c_string(composite.name())?;
+    fn copy_composite(&mut self, composite: Composite<'btf>, name: &CString) -> Result<i32> {
         let mut fields = Vec::new();
         for member in members(composite) {
             // A member without a name is a struct or union that may have some of the names.
