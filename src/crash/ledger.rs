@@ -228,16 +228,7 @@ fn from_stack(
         build_id: executable,
         frames: frames
             .into_iter()
-            .map(|(build_id, offset)| Frame {
-                address: None,
-                symbol: None,
-                module: None,
-                build_id: Some(build_id),
-                offset: Some(Hex(offset)),
-                file: None,
-                line: None,
-                inlined: false,
-            })
+            .map(|(build_id, offset)| Frame { build_id: Some(build_id), offset: Some(Hex(offset)), ..Frame::default() })
             .collect(),
     })
 }

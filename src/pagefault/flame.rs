@@ -72,16 +72,7 @@ mod tests {
     use super::*;
 
     fn frame(symbol: Option<&str>, module: Option<&str>) -> Frame {
-        Frame {
-            address: None,
-            symbol: symbol.map(str::to_owned),
-            module: module.map(str::to_owned),
-            build_id: None,
-            offset: None,
-            file: None,
-            line: None,
-            inlined: false,
-        }
+        Frame { symbol: symbol.map(str::to_owned), module: module.map(str::to_owned), ..Frame::default() }
     }
 
     #[test]

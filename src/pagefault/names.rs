@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::table::{Cell, Who};
-use crate::evidence::{Backing, File as MappedFile, FileId, Permissions, Region};
-use crate::hex::{Hex, digits};
+use crate::evidence::{self, Backing, File as MappedFile, FileId, Permissions, Region};
+use crate::hex::digits;
 use crate::output::Timestamp;
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
@@ -236,41 +236,25 @@ impl Names {
     }
 
     fn look_up(&mut self, pid: u32, address: u64, is_return_address: bool) -> Vec<Frame> {
-        let plain = Frame {
-            address: Some(Hex(address)),
-            symbol: None,
-            module: None,
-            build_id: None,
-            offset: None,
-            file: None,
-            line: None,
-            inlined: false,
-        };
+        let plain = evidence::Frame { address, ..evidence::Frame::default() };
         let inside = address.wrapping_sub(u64::from(is_return_address));
-        let Some(region) = self.at(pid, inside) else { return vec![plain] };
+        let Some(mut region) = self.at(pid, inside).cloned() else { return vec![Frame::from(&plain)] };
         let (start, end) = (region.start, region.end);
         let offset = address - start + region.file_offset;
-        let (module, has_file) = (region.name(), region.file().is_some());
         let found = self.find(pid, start);
-        let plain = Frame {
-            module,
-            offset: has_file.then_some(Hex(offset)),
-            build_id: found.as_ref().and_then(|found| found.build_id.as_deref()).map(digits),
-            ..plain
-        };
+        let mut file_offset = None;
+        if let Backing::File(file) = &mut region.backing {
+            file.build_id = found.as_ref().and_then(|found| found.build_id.as_deref()).map(digits);
+            file_offset = Some(offset);
+        }
+        let plain = evidence::Frame { region: Some(region), file_offset, ..plain };
         let place = CodePlace { offset, in_mapping: address - start, mapping_bytes: end - start, is_return_address };
         let functions = found.map(|found| self.namer.functions(&found, place)).unwrap_or_default();
         if functions.is_empty() {
-            return vec![plain];
+            return vec![Frame::from(&plain)];
         }
-        let named = functions.into_iter().map(|function| Frame {
-            symbol: Some(function.symbol()),
-            file: function.file,
-            line: function.line,
-            inlined: function.inlined,
-            ..plain.clone()
-        });
-        named.collect()
+        let named = |function| evidence::Frame { function: Some(function), ..plain.clone() };
+        functions.into_iter().map(|function| Frame::from(&named(function))).collect()
     }
 
     /// The file of the mapping that begins there, if it was found and had not changed when it was first looked for.

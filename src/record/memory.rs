@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::ser::{SerializeMap, Serializer};
 
-use super::Head;
+use super::{Head, words};
 use crate::hex::{Hex, digits};
 use crate::probe::abi::memory::fl_call;
 use crate::time::Timestamp;
@@ -47,56 +47,36 @@ pub struct Mapping {
     pub pages: Option<Tally>,
 }
 
-/// Which call, or which event that stands for one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Call {
-    /// mmap(2)
-    Mmap,
-    /// mprotect(2)
-    Mprotect,
-    /// pkey_mprotect(2)
-    PkeyMprotect,
-    /// munmap(2)
-    Munmap,
-    /// mremap(2)
-    Mremap,
-    /// brk(2)
-    Brk,
-    /// shmat(2)
-    Shmat,
-    /// shmdt(2)
-    Shmdt,
-    /// madvise(2)
-    Madvise,
-    /// memfd_create(2)
-    Memfd,
-    /// execve(2) and execveat(2): a mapping of the new program
-    Execve,
-    /// The end of the process
-    Exit,
-    /// No call was seen: the mapping was found.
-    Unseen,
-}
-
-impl Call {
-    /// As JSON has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Mmap => "mmap",
-            Self::Mprotect => "mprotect",
-            Self::PkeyMprotect => "pkey_mprotect",
-            Self::Munmap => "munmap",
-            Self::Mremap => "mremap",
-            Self::Brk => "brk",
-            Self::Shmat => "shmat",
-            Self::Shmdt => "shmdt",
-            Self::Madvise => "madvise",
-            Self::Memfd => "memfd",
-            Self::Execve => "execve",
-            Self::Exit => "exit",
-            Self::Unseen => "unseen",
-        }
+words! {
+    /// Which call, or which event that stands for one.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Call {
+        /// mmap(2)
+        Mmap = "mmap",
+        /// mprotect(2)
+        Mprotect = "mprotect",
+        /// pkey_mprotect(2)
+        PkeyMprotect = "pkey_mprotect",
+        /// munmap(2)
+        Munmap = "munmap",
+        /// mremap(2)
+        Mremap = "mremap",
+        /// brk(2)
+        Brk = "brk",
+        /// shmat(2)
+        Shmat = "shmat",
+        /// shmdt(2)
+        Shmdt = "shmdt",
+        /// madvise(2)
+        Madvise = "madvise",
+        /// memfd_create(2)
+        Memfd = "memfd",
+        /// execve(2) and execveat(2): a mapping of the new program
+        Execve = "execve",
+        /// The end of the process
+        Exit = "exit",
+        /// No call was seen: the mapping was found.
+        Unseen = "unseen",
     }
 }
 
@@ -185,73 +165,50 @@ pub struct Page {
     pub bytes: Arc<[u8]>,
 }
 
-/// Why a page was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Trigger {
-    /// It was executable when watching began.
-    Attach,
-    /// mmap(2) made it executable.
-    Mmap,
-    /// mprotect(2) did.
-    Mprotect,
-    /// pkey_mprotect(2) did.
-    PkeyMprotect,
-    /// mremap(2) moved it there.
-    Mremap,
-    /// brk(2) did.
-    Brk,
-    /// shmat(2) did.
-    Shmat,
-    /// execve(2) has mapped it.
-    Execve,
-    /// It was executed, for the first time as far as the processor shows it.
-    ExecuteFault,
-    /// It can change at any time, and was read again.
-    Timer,
-    /// It is about to be unmapped.
-    BeforeMunmap,
-    /// Something is about to be mapped over it.
-    BeforeMmap,
-    /// It is about to be moved.
-    BeforeMremap,
-    /// Its content is about to be dropped.
-    BeforeMadvise,
-    /// It is about to be detached.
-    BeforeShmdt,
-    /// The process is about to execute another program.
-    BeforeExecve,
-    /// The process is about to end.
-    Exit,
-    /// No call was seen that made it executable.
-    Unseen,
+words! {
+    /// Why a page was read.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Trigger {
+        /// It was executable when watching began.
+        Attach = "attach",
+        /// mmap(2) made it executable.
+        Mmap = "mmap",
+        /// mprotect(2) did.
+        Mprotect = "mprotect",
+        /// pkey_mprotect(2) did.
+        PkeyMprotect = "pkey_mprotect",
+        /// mremap(2) moved it there.
+        Mremap = "mremap",
+        /// brk(2) did.
+        Brk = "brk",
+        /// shmat(2) did.
+        Shmat = "shmat",
+        /// execve(2) has mapped it.
+        Execve = "execve",
+        /// It was executed, for the first time as far as the processor shows it.
+        ExecuteFault = "execute_fault",
+        /// It can change at any time, and was read again.
+        Timer = "timer",
+        /// It is about to be unmapped.
+        BeforeMunmap = "before_munmap",
+        /// Something is about to be mapped over it.
+        BeforeMmap = "before_mmap",
+        /// It is about to be moved.
+        BeforeMremap = "before_mremap",
+        /// Its content is about to be dropped.
+        BeforeMadvise = "before_madvise",
+        /// It is about to be detached.
+        BeforeShmdt = "before_shmdt",
+        /// The process is about to execute another program.
+        BeforeExecve = "before_execve",
+        /// The process is about to end.
+        Exit = "exit",
+        /// No call was seen that made it executable.
+        Unseen = "unseen",
+    }
 }
 
 impl Trigger {
-    /// As JSON has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Attach => "attach",
-            Self::Mmap => "mmap",
-            Self::Mprotect => "mprotect",
-            Self::PkeyMprotect => "pkey_mprotect",
-            Self::Mremap => "mremap",
-            Self::Brk => "brk",
-            Self::Shmat => "shmat",
-            Self::Execve => "execve",
-            Self::ExecuteFault => "execute_fault",
-            Self::Timer => "timer",
-            Self::BeforeMunmap => "before_munmap",
-            Self::BeforeMmap => "before_mmap",
-            Self::BeforeMremap => "before_mremap",
-            Self::BeforeMadvise => "before_madvise",
-            Self::BeforeShmdt => "before_shmdt",
-            Self::BeforeExecve => "before_execve",
-            Self::Exit => "exit",
-            Self::Unseen => "unseen",
-        }
-    }
-
     /// Pages that a call has made executable.
     pub fn after(call: Call) -> Self {
         match call {

@@ -159,14 +159,10 @@ pub(super) mod tests {
 
     pub fn frame(symbol: Option<&str>) -> Frame {
         Frame {
-            address: None,
             symbol: symbol.map(str::to_owned),
             module: Some("/usr/bin/myapp".to_owned()),
             build_id: Some("aa".to_owned()),
-            offset: None,
-            file: None,
-            line: None,
-            inlined: false,
+            ..Frame::default()
         }
     }
 

@@ -60,25 +60,17 @@ impl Decoder {
     /// # Errors
     /// If the clocks can't be read.
     pub fn take(&mut self, sample: &Sample) -> Result<()> {
-        match sample {
-            Sample::Signal(signal) => {
-                let told = AnyRecord::Signal(Box::new(self.signal(signal)?));
-                self.kept.push_back(Kept { told, awaits: awaits(signal) });
+        let (told, awaits) = match sample {
+            Sample::Signal(signal) => (AnyRecord::Signal(Box::new(self.signal(signal)?)), awaits(signal)),
+            Sample::Fork(process) => (AnyRecord::Fork(self.fork(process)?), None),
+            Sample::Exec(exec) => (AnyRecord::Exec(Box::new(self.exec(exec)?)), None),
+            Sample::Exit(process) => (AnyRecord::Exit(self.exit(process)?), None),
+            Sample::OutOfMemory(oom) => {
+                self.mark(oom.pid);
+                return Ok(());
             }
-            Sample::OutOfMemory(oom) => self.mark(oom.pid),
-            Sample::Fork(process) => {
-                let told = AnyRecord::Fork(self.fork(process)?);
-                self.kept.push_back(Kept { told, awaits: None });
-            }
-            Sample::Exec(exec) => {
-                let told = AnyRecord::Exec(Box::new(self.exec(exec)?));
-                self.kept.push_back(Kept { told, awaits: None });
-            }
-            Sample::Exit(process) => {
-                let told = AnyRecord::Exit(self.exit(process)?);
-                self.kept.push_back(Kept { told, awaits: None });
-            }
-        }
+        };
+        self.kept.push_back(Kept { told, awaits });
         Ok(())
     }
 
