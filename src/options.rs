@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::output::{Format, Target, escape};
-use crate::probe::Filter;
+use crate::probe::{Attach, Filter, Setup};
 
 /// The options that every command which watches shares. How to attach is each probe's own.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +38,11 @@ impl Common {
     pub fn check(&self) -> Result<()> {
         self.filter.check()?;
         self.filter.check_cgroup()
+    }
+
+    /// The part of a plan that all probes have.
+    pub fn setup(&self, attach: Attach) -> Setup {
+        Setup { filter: self.filter.clone(), attach, btf: self.btf.clone(), verbose: self.verbose }
     }
 
     /// Which tasks are watched, in words.

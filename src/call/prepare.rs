@@ -112,16 +112,13 @@ fn recorder_plan(options: &Options, planned: &[Planned]) -> Plan {
         On::Result { .. } => None,
     });
     Plan {
-        filter: options.crash.common.filter.clone(),
+        setup: options.crash.common.setup(options.attach),
         functions: functions.collect(),
         calls: options.calls,
         tasks: options.tasks,
         kernel_stacks: options.kernel_stacks.then_some(fl_own_limit::FL_LIMIT_STACKS.0),
         live: options.live,
         trigger_signals: signals.collect(),
-        attach: options.attach,
-        btf: options.crash.common.btf.clone(),
-        verbose: options.crash.common.verbose,
     }
 }
 

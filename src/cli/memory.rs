@@ -82,15 +82,12 @@ impl From<MemoryArgs> for memory::Options {
 /// What `faultline agent --exec-memory` counts.
 pub fn counting(common: options::Common) -> probe::memory::Plan {
     probe::memory::Plan {
-        filter: common.filter,
+        setup: probe::Setup { filter: common.filter, btf: common.btf, ..probe::Setup::default() },
         follow: false,
         show_all: false,
         pages: false,
         headers: false,
         executable_memory: true,
-        attach: probe::Attach::Auto,
-        btf: common.btf,
-        verbose: false,
     }
 }
 

@@ -76,7 +76,7 @@ fn signals(options: &Options) -> &[u32] {
 /// What the kernel programs are to do.
 pub(crate) fn plan(options: &Options) -> Plan {
     Plan {
-        filter: options.common.filter.clone(),
+        setup: options.common.setup(options.attach),
         signals: signals(options).to_vec(),
         // The signature needs its frames whatever is shown.
         frames: options.max_stack_depth.max(signature::FRAMES as u32),
@@ -85,9 +85,6 @@ pub(crate) fn plan(options: &Options) -> Plan {
         // A budget for each group needs groups, with summaries or without.
         groups: (options.summary.is_some() || options.samples.first.is_some()).then_some(options.table),
         samples: options.samples,
-        attach: options.attach,
-        btf: options.common.btf.clone(),
-        verbose: options.common.verbose,
     }
 }
 

@@ -67,15 +67,12 @@ impl Options {
 
     fn plan(&self) -> Plan {
         Plan {
-            filter: self.common.filter.clone(),
+            setup: self.common.setup(self.attach),
             follow: self.follow,
             show_all: self.all,
             pages: self.reads_pages(),
             headers: self.elf,
             executable_memory: self.executable_memory,
-            attach: self.attach,
-            btf: self.common.btf.clone(),
-            verbose: self.common.verbose,
         }
     }
 }

@@ -13,9 +13,8 @@ use procfs::process::Process;
 use super::collect::{BATCH, Collector, Item, Limits};
 use super::record::Page;
 use super::target::Memory;
-use crate::probe::Attach;
-use crate::probe::Filter;
 use crate::probe::memory::{Plan, Probe};
+use crate::probe::{Filter, Setup};
 
 /// How often memory that can change by itself is read again.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -130,15 +129,12 @@ impl Tracer {
         pass: &mut dyn FnMut(Item) -> Result<()>,
     ) -> Result<()> {
         let plan = Plan {
-            filter: Filter { pids: vec![self.pid], ..Filter::default() },
+            setup: Setup { filter: Filter { pids: vec![self.pid], ..Filter::default() }, ..Setup::default() },
             follow: false,
             show_all: false,
             pages: true,
             headers: false,
             executable_memory: false,
-            attach: Attach::Auto,
-            btf: None,
-            verbose: false,
         };
         let begin = || -> Result<Probe> { Probe::start(&plan) };
         let probe = match begin() {

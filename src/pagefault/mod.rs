@@ -85,7 +85,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// What the kernel programs are to do.
 fn plan(options: &Options) -> Plan {
     Plan {
-        filter: options.common.filter.clone(),
+        setup: options.common.setup(options.attach),
         by: options.by,
         classes: options.vma,
         user: options.user,
@@ -94,9 +94,6 @@ fn plan(options: &Options) -> Plan {
         keys: options.max_groups,
         stacks: options.max_stacks,
         events: options.events,
-        attach: options.attach,
-        btf: options.common.btf.clone(),
-        verbose: options.common.verbose,
     }
 }
 

@@ -12,7 +12,7 @@ use libbpf_rs::num_possible_cpus;
 
 pub use super::abi::call::{Sample, Task};
 use super::abi::call::{fl_call, fl_config, fl_own_limit, fl_task};
-use super::engine::{Asked, Kernel, Room, Spec};
+use super::engine::{Kernel, Room, Setup, Spec};
 use super::hook::{Attach, Hook, Way};
 use super::object::{Builds, Opened, object};
 use attach::Patterns;
@@ -36,14 +36,18 @@ impl Spec for Plan {
     const OBJECT: Builds = object!("call");
     const WAYS: &'static [Way] = &[Way::Tracepoint];
 
-    fn asked(&self) -> Asked<'_> {
-        // The ways to attach functions are chosen elsewhere.
-        Asked { filter: &self.filter, attach: Attach::Auto, btf: self.btf.as_deref(), verbose: self.verbose }
+    fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Of the fixed part: the ways to attach functions are chosen elsewhere.
+    fn attach(&self) -> Attach {
+        Attach::Auto
     }
 
     fn hooks(&self, _way: Way, _kernel: Kernel) -> Result<Vec<Hook>> {
         let mut hooks = vec![Hook::raw("fl_rename", "task_rename").missed_as(None)];
-        hooks.extend(self.filter.command.then(Hook::follow).into_iter().flatten());
+        hooks.extend(self.setup.filter.command.then(Hook::follow).into_iter().flatten());
         if !self.trigger_signals.is_empty() {
             hooks.push(Hook::raw("fl_signal", "signal_deliver"));
         }

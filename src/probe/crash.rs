@@ -7,7 +7,7 @@ mod read;
 use anyhow::Result;
 
 use super::abi::{Sample, fl_config, fl_limit};
-use super::engine::{self, Asked, Kernel, Room, Spec};
+use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::losses::{EXITS_MISSED, RUNS_MISSED};
 use super::object::{Builds, Loaded, Opened, object};
@@ -35,8 +35,8 @@ impl Spec for Plan {
     const OBJECT: Builds = object!("crash");
     const WAYS: &'static [Way] = &[Way::Tracepoint, Way::Kprobe];
 
-    fn asked(&self) -> Asked<'_> {
-        Asked { filter: &self.filter, attach: self.attach, btf: self.btf.as_deref(), verbose: self.verbose }
+    fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
@@ -67,7 +67,7 @@ impl Spec for Plan {
             }
             _ => {}
         }
-        hooks.extend(self.filter.command.then(Hook::follow).into_iter().flatten());
+        hooks.extend(self.setup.filter.command.then(Hook::follow).into_iter().flatten());
         Ok(hooks)
     }
 

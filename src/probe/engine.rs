@@ -1,7 +1,7 @@
 //! The engine of all probes: opens the object, chooses the programs that the hooks of a way name, sizes the tables, loads, filters, attaches.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use libbpf_rs::{Link, Map, ProgramMut};
@@ -14,12 +14,16 @@ use super::{Filter, Ring, load, perf};
 use crate::host;
 
 /// The part of a plan that all probes have.
-#[derive(Clone, Copy)]
-pub struct Asked<'plan> {
-    pub(super) filter: &'plan Filter,
-    pub(super) attach: Attach,
-    pub(super) btf: Option<&'plan Path>,
-    pub(super) verbose: bool,
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Which tasks.
+    pub filter: Filter,
+    /// How to hook the kernel.
+    pub attach: Attach,
+    /// A file with the kernel's types, if the kernel doesn't show them itself.
+    pub btf: Option<PathBuf>,
+    /// Print libbpf's own messages.
+    pub verbose: bool,
 }
 
 /// Features of the kernel that ways and hooks depend on.
@@ -61,8 +65,13 @@ pub trait Spec: Clone {
     /// What `auto` tries, best first.
     const WAYS: &'static [Way];
 
-    /// What the user asked for.
-    fn asked(&self) -> Asked<'_>;
+    /// The part that all plans have.
+    fn setup(&self) -> &Setup;
+
+    /// How to hook the kernel.
+    fn attach(&self) -> Attach {
+        self.setup().attach
+    }
 
     /// The ways to try for a way that the user names.
     fn ways_of(way: Way) -> Vec<Way> {
@@ -129,7 +138,7 @@ fn attempts<S: Spec>(attach: Attach, typed_loads: bool, kprobes: bool) -> Result
 
 /// Chooses the programs and tables of an object that is open.
 fn choose<S: Spec>(plan: &S, hooks: &[Hook], tables: Vec<(&str, usize)>, object: &mut Opened) -> Result<()> {
-    let filter = plan.asked().filter;
+    let filter = &plan.setup().filter;
     object.configure("fl_filter_config", &filter.config()?)?;
     let named = Hook::all(hooks);
     object.autoload(|program| named.iter().any(|at| at.program == program));
@@ -158,11 +167,11 @@ impl<S: Spec> Probe<S> {
 
     /// The same; `before_load` gets the object before it goes to the kernel.
     pub(super) fn start_with<T>(plan: &S, before_load: impl Fn(&mut Opened) -> Result<T>) -> Result<(Self, T)> {
-        let asked = plan.asked();
-        load::prepare(asked.verbose);
-        let (typed_loads, kprobes) = (asked.btf.is_none() && has_typed_loads(), host::has_kprobe_pmu());
+        let setup = plan.setup();
+        load::prepare(setup.verbose);
+        let (typed_loads, kprobes) = (setup.btf.is_none() && has_typed_loads(), host::has_kprobe_pmu());
         let mut refusal = None;
-        for (way, build) in attempts::<S>(asked.attach, typed_loads, kprobes)? {
+        for (way, build) in attempts::<S>(plan.attach(), typed_loads, kprobes)? {
             match Self::attempt(plan, way, build, &before_load) {
                 Ok(probe) => return Ok(probe),
                 // The error of the best way is the one that the user can do something about.
@@ -178,15 +187,15 @@ impl<S: Spec> Probe<S> {
         build: Build,
         before_load: impl Fn(&mut Opened) -> Result<T>,
     ) -> Result<(Self, T)> {
-        let asked = plan.asked();
-        let mut object = Opened::open(S::OBJECT, build, asked.btf)?;
+        let setup = plan.setup();
+        let mut object = Opened::open(S::OBJECT, build, setup.btf.as_deref())?;
         let kernel = object.kernel();
         let hooks = plan.hooks(way, kernel)?;
         plan.configure(way, kernel, &mut object)?;
         choose(plan, &hooks, plan.tables(way, kernel), &mut object)?;
         let more = before_load(&mut object)?;
         let object = object.load()?;
-        asked.filter.apply(&object.map("fl_pids")?, &object.map("fl_cgroups")?)?;
+        setup.filter.apply(&object.map("fl_pids")?, &object.map("fl_cgroups")?)?;
         plan.fill(&object)?;
         let mut links = Links::default();
         links.attach_all(&object, &hooks)?;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use libbpf_rs::Link;
 
 use super::abi::memory::{Sample, fl_config, fl_mapping, fl_page};
-use super::engine::{self, Asked, Kernel, Room, Spec};
+use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::object::{Builds, Opened, object};
 
@@ -33,8 +33,8 @@ impl Spec for Plan {
     const OBJECT: Builds = object!("memory");
     const WAYS: &'static [Way] = &[Way::Tracepoint, Way::Kprobe, Way::Raw];
 
-    fn asked(&self) -> Asked<'_> {
-        Asked { filter: &self.filter, attach: self.attach, btf: self.btf.as_deref(), verbose: self.verbose }
+    fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     fn ways_of(way: Way) -> Vec<Way> {
@@ -82,12 +82,12 @@ impl Spec for Plan {
     fn configure(&self, _way: Way, kernel: Kernel, object: &mut Opened) -> Result<()> {
         let config = fl_config {
             show_all: u8::from(self.show_all),
-            follow: u8::from(self.follow || self.filter.command),
+            follow: u8::from(self.follow || self.setup.filter.command),
             pages: u8::from(self.pages),
             watch_all: u8::from(self.executable_memory),
             late_exit: u8::from(kernel.exits_with_memory),
             headers: u8::from(self.headers),
-            older: u8::from(!self.filter.command),
+            older: u8::from(!self.setup.filter.command),
             ..fl_config::default()
         };
         object.configure("fl_config", &config)

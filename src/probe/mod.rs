@@ -24,6 +24,7 @@ mod types;
 
 pub use crash::Counters;
 pub use crash::{Group, Groups, StackFrame};
+pub use engine::Setup;
 pub use filter::Filter;
 pub use hook::{Attach, Way};
 pub use losses::{Losses, Shown};

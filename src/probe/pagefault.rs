@@ -6,7 +6,7 @@ mod read;
 use anyhow::Result;
 
 use super::abi::pagefault::{Sample, fl_config, fl_fault_event, fl_fault_hook, fl_fault_key, fl_fault_mapping};
-use super::engine::{self, Asked, Kernel, Room, Spec};
+use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::object::{Builds, Opened, object};
 
@@ -30,12 +30,12 @@ impl Spec for Plan {
     const OBJECT: Builds = object!("pagefault");
     const WAYS: &'static [Way] = &[Way::Tracepoint, Way::Kprobe, Way::Perf];
 
-    fn asked(&self) -> Asked<'_> {
-        Asked { filter: &self.filter, attach: self.attach, btf: self.btf.as_deref(), verbose: self.verbose }
+    fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
-        let mut hooks: Vec<Hook> = self.filter.command.then(Hook::follow).into_iter().flatten().collect();
+        let mut hooks: Vec<Hook> = self.setup.filter.command.then(Hook::follow).into_iter().flatten().collect();
         if kernel.perf_events {
             // Some settings refuse it, and nothing else is missing without it.
             hooks.push(Hook::major_faults("fl_major").missed_as(self.missed(way)).optional());

@@ -6,7 +6,7 @@ mod read;
 use anyhow::Result;
 
 use super::abi::signal::{Sample, fl_config, fl_signal};
-use super::engine::{self, Asked, Kernel, Room, Spec};
+use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
@@ -26,8 +26,8 @@ impl Spec for Plan {
     const OBJECT: Builds = object!("signal");
     const WAYS: &'static [Way] = &[Way::Tracepoint, Way::Kprobe, Way::Syscall];
 
-    fn asked(&self) -> Asked<'_> {
-        Asked { filter: &self.filter, attach: self.attach, btf: self.btf.as_deref(), verbose: self.verbose }
+    fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     fn hooks(&self, way: Way, _kernel: Kernel) -> Result<Vec<Hook>> {
@@ -44,7 +44,7 @@ impl Spec for Plan {
             // Each skipped run is a fork, exec or exit that was asked for.
             hooks.extend(Hook::follow().map(|hook| hook.missed_as(Some(RUNS_MISSED))));
             hooks.push(Hook::raw("fl_exec", "sched_process_exec"));
-        } else if self.filter.command {
+        } else if self.setup.filter.command {
             hooks.extend(Hook::follow());
         }
         Ok(hooks)

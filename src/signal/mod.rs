@@ -58,16 +58,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// What the kernel programs are to do.
 pub fn plan(options: &Options) -> Plan {
     Plan {
-        filter: options.common.filter.clone(),
+        setup: options.common.setup(options.attach),
         signals: options.signals.clone(),
         from: options.from.clone(),
         to: options.to.clone(),
         processes: options.processes,
         records: options.summary.is_none(),
         pairs: options.summary.map(|_| options.max_pairs),
-        attach: options.attach,
-        btf: options.common.btf.clone(),
-        verbose: options.common.verbose,
     }
 }
 

@@ -12,7 +12,7 @@ use faultline::internals::abi::call::{
     Sample, fl_call, fl_call_state, fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag, fl_trigger_kind,
 };
 use faultline::internals::call::{Attached, Function, Plan, Point, Recorder};
-use faultline::internals::{Attach, Way};
+use faultline::internals::{Attach, Setup, Way};
 use libbpf_rs::btf::types::{Composite, Func, FuncProto, MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, BtfType};
 
@@ -147,17 +147,20 @@ fn syscall(name: &str, parameters: u8) -> Function {
 
 fn plan(pid: u32, functions: Vec<Function>) -> Plan {
     Plan {
-        filter: Filter { pids: vec![pid], ..Filter::default() },
+        setup: Setup { filter: Filter { pids: vec![pid], ..Filter::default() }, ..Setup::default() },
         functions,
         calls: 16,
         tasks: 64,
         kernel_stacks: None,
         live: None,
         trigger_signals: Vec::new(),
-        attach: Attach::Auto,
-        btf: None,
-        verbose: false,
     }
+}
+
+fn plan_by(attach: Attach, pid: u32, functions: Vec<Function>) -> Plan {
+    let mut plan = plan(pid, functions);
+    plan.setup.attach = attach;
+    plan
 }
 
 fn start(plan: &Plan) -> Recording {
@@ -252,7 +255,7 @@ fn arguments_and_results_are_those_of_the_call_whatever_the_way() {
         let mut calls = Calls::start();
         for (attach, how) in ways() {
             let functions = vec![syscall("mprotect", 3), syscall("munmap", 2), syscall("mmap", 6)];
-            let plan = Plan { attach, ..plan(calls.pid(), functions) };
+            let plan = plan_by(attach, calls.pid(), functions);
             let recorder = start(&plan);
             assert!(
                 recorder.attached().iter().all(|attached| attached.how == Some(how) && attached.failures.is_empty())
@@ -500,7 +503,8 @@ fn a_name_is_matched_and_a_new_one_is_noticed() {
         let mut calls = Calls::of(&mut Command::new(&program));
         let mut other = Calls::start();
         let filter = Filter { process_names: vec!["nobody".to_owned(), "corded-c".to_owned()], ..Filter::default() };
-        let recorder = start(&Plan { filter, ..plan(0, vec![syscall("mprotect", 3)]) });
+        let recorder =
+            start(&Plan { setup: Setup { filter, ..Setup::default() }, ..plan(0, vec![syscall("mprotect", 3)]) });
         calls.tell("many 1");
         other.tell("many 1");
         assert!(recorder.task(other.pid()).unwrap().is_none());
@@ -565,7 +569,7 @@ fn a_kernel_function_has_its_arguments_followed_and_read_again_at_its_end() {
                 offsets: [offset("file", "f_path") + offset("path", "dentry"), 0, 0],
                 ..fl_fetch::default()
             }];
-            let recorder = start(&Plan { attach, kernel_stacks: Some(2048), ..plan(calls.pid(), functions) });
+            let recorder = start(&Plan { kernel_stacks: Some(2048), ..plan_by(attach, calls.pid(), functions) });
             calls.tell(&format!("truncate {}", file.display()));
             let found = calls_of(&recorder, calls.pid());
             let functions: Vec<u32> = found.iter().map(|call| call.function).collect();
@@ -717,7 +721,7 @@ fn twenty_functions_are_attached_at_once() {
     // An emulated guest takes seconds for each of them, which say nothing, and has the other ways in the tests of their own.
     let ways = if sees_kernel_functions() { vec![(Attach::Auto, Way::Fentry)] } else { ways() };
     for (attach, how) in ways {
-        let plan = Plan { attach, ..plan(calls.pid(), functions.clone()) };
+        let plan = plan_by(attach, calls.pid(), functions.clone());
         let begin = Instant::now();
         let recorder = start(&plan);
         let took = begin.elapsed();
@@ -737,10 +741,9 @@ fn what_finds_no_room_is_counted() {
         // A call that never comes back to where its end is seen.
         let functions = vec![syscall("rt_sigreturn", 0), syscall("mprotect", 3)];
         let plan = Plan {
-            attach: Attach::By(Way::Tracepoint),
             trigger_signals: vec![12],
             kernel_stacks: Some(2048),
-            ..plan(calls.pid(), functions)
+            ..plan_by(Attach::By(Way::Tracepoint), calls.pid(), functions)
         };
         let recorder = start(&plan);
         calls.tell("signal 10");
@@ -778,7 +781,7 @@ fn what_an_interrupt_does_is_not_taken_for_the_tasks_deed() {
         let failing = Function { trigger: Some(-22), ..syscall("munmap", 2) };
         let mut plan = plan(calls.pid(), vec![tick, failing]);
         for (attach, how) in ways().split_off(1) {
-            plan.attach = attach;
+            plan.setup.attach = attach;
             let recorder = start(&plan);
             calls.tell("spin 300000");
             calls.tell("memory");
@@ -803,7 +806,7 @@ fn what_an_interrupt_does_is_not_taken_for_the_tasks_deed() {
 fn many_functions_are_attached_together_and_one_that_can_not_be_keeps_no_other_from_it() {
     let mut calls = Calls::start();
     if !ways().contains(&(Attach::By(Way::KprobeMulti), Way::KprobeMulti)) {
-        let plan = Plan { attach: Attach::By(Way::KprobeMulti), ..plan(calls.pid(), vec![syscall("truncate", 2)]) };
+        let plan = plan_by(Attach::By(Way::KprobeMulti), calls.pid(), vec![syscall("truncate", 2)]);
         let (_, attached) = Recorder::start(&plan).unwrap();
         let [(Way::KprobeMulti, why)] = attached[0].failures.as_slice() else { panic!("{attached:#?}") };
         return assert!(attached[0].how.is_none() && !why.is_empty(), "{attached:#?}");

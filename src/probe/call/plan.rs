@@ -1,12 +1,10 @@
 //! The plan of the recorder.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail};
 
 use super::attach;
+use crate::probe::Setup;
 use crate::probe::abi::call::{fl_fetch, fl_function, fl_function_flag, fl_own_limit};
-use crate::probe::{Attach, Filter};
 
 /// One way to see a function: its name there, and what to read of a call.
 #[derive(Clone, Debug)]
@@ -39,8 +37,8 @@ pub struct Function {
 /// The recorder's plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which tasks are recorded.
-    pub filter: Filter,
+    /// Which tasks are recorded, and how to attach.
+    pub setup: Setup,
     /// Which functions: the index is the function's number.
     pub functions: Vec<Function>,
     /// Calls kept of each task: a power of two, 4 to 64.
@@ -53,12 +51,6 @@ pub struct Plan {
     pub live: Option<u32>,
     /// Signals whose delivery is a trigger.
     pub trigger_signals: Vec<u32>,
-    /// How to attach.
-    pub attach: Attach,
-    /// A file with the kernel's types, if the kernel doesn't show them itself.
-    pub btf: Option<PathBuf>,
-    /// Print libbpf's own messages.
-    pub verbose: bool,
 }
 
 impl Plan {

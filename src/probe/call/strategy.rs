@@ -42,7 +42,7 @@ pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Ve
         attached: plan.functions.iter().map(|_| Attached { how: None, failures: Vec::new() }).collect(),
         hooks: Vec::new(),
     };
-    for &how in ways(plan.attach, plan.functions.len()) {
+    for &how in ways(plan.setup.attach, plan.functions.len()) {
         let waiting: Vec<usize> =
             (0..plan.functions.len()).filter(|&number| state.attached[number].how.is_none()).collect();
         let mut points = Vec::new();

@@ -1,19 +1,18 @@
 //! The plan of the crash probe.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::probe::engine::Kernel;
-use crate::probe::{Attach, Filter, Way};
+use crate::probe::{Attach, Setup, Way};
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 
 /// What the kernel program is to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which tasks.
-    pub filter: Filter,
+    /// Which tasks, and how to hook the kernel.
+    pub setup: Setup,
     /// Which signals, 1 to 64.
     pub signals: Vec<u32>,
     /// How many frames to walk.
@@ -26,12 +25,6 @@ pub struct Plan {
     pub groups: Option<GroupTable>,
     /// How many samples to send.
     pub samples: Budget,
-    /// How to hook the kernel.
-    pub attach: Attach,
-    /// A file with the kernel's types, if the kernel doesn't show them itself.
-    pub btf: Option<PathBuf>,
-    /// Print libbpf's own messages.
-    pub verbose: bool,
 }
 
 impl Plan {
@@ -43,7 +36,7 @@ impl Plan {
     /// Does the kernel (before v5.16) deliver no signal to a process that seccomp ends, so that do_coredump is hooked beside
     /// signal_deliver? Only for `auto`: a user who names a way gets that way.
     pub(super) fn needs_seccomp_kills(&self, kernel: Kernel) -> bool {
-        let asked = self.attach == Attach::Auto && self.signals.contains(&SIGSYS);
+        let asked = self.setup.attach == Attach::Auto && self.signals.contains(&SIGSYS);
         asked && kernel.kprobes && !kernel.delivers_seccomp_kills
     }
 
@@ -89,16 +82,13 @@ mod tests {
 
     fn plan(attach: Attach) -> Plan {
         Plan {
-            filter: Filter::default(),
+            setup: Setup { attach, ..Setup::default() },
             signals: vec![SIGSYS],
             frames: 16,
             stack_bytes: 0,
             show_handled: false,
             groups: None,
             samples: Budget::default(),
-            attach,
-            btf: None,
-            verbose: false,
         }
     }
 
@@ -133,8 +123,8 @@ mod tests {
             Hook::all(&hooks).iter().map(|at| at.program).collect::<Vec<_>>()
         };
         assert_eq!(named(&plan(Attach::Auto)), ["fl_deliver_exit", "fl_dump_or_exit"]);
-        let filter = Filter { command: true, ..Filter::default() };
-        let all = Plan { filter, signals: vec![15], ..plan(Attach::Auto) };
+        let mut all = Plan { signals: vec![15], ..plan(Attach::Auto) };
+        all.setup.filter.command = true;
         assert_eq!(named(&all), ["fl_deliver_exit", "fl_generate", "fl_dump_or_exit", "fl_exit", "fl_fork"]);
         assert!(all.hooks(Way::Kprobe, NEW).is_err(), "kprobes show signals that dump core");
     }

@@ -1,14 +1,12 @@
 //! The plan of the memory probe.
 
-use std::path::PathBuf;
-
-use crate::probe::{Attach, Filter};
+use crate::probe::Setup;
 
 /// What the kernel programs are to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which tasks.
-    pub filter: Filter,
+    /// Which tasks, and how to hook the kernel.
+    pub setup: Setup,
     /// Children of watched processes are watched, too.
     pub follow: bool,
     /// Send calls that don't concern executable memory, too.
@@ -19,10 +17,4 @@ pub struct Plan {
     pub headers: bool,
     /// Count anonymous memory that becomes executable, for the whole machine, and send nothing.
     pub executable_memory: bool,
-    /// How to hook the kernel.
-    pub attach: Attach,
-    /// A file with the kernel's types, if the kernel doesn't show them itself.
-    pub btf: Option<PathBuf>,
-    /// Print libbpf's own messages.
-    pub verbose: bool,
 }

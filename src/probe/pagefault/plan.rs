@@ -1,10 +1,8 @@
 //! The plan of the page fault probe.
 
-use std::path::PathBuf;
-
 use crate::probe::abi::pagefault::fl_fault_by;
 use crate::probe::losses::RUNS_MISSED;
-use crate::probe::{Attach, Filter, Way};
+use crate::probe::{Setup, Way};
 
 /// What faults are counted by, besides process, mode and error code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,8 +47,8 @@ pub struct Events {
 /// What the kernel programs are to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which tasks.
-    pub filter: Filter,
+    /// Which tasks, and how to hook the kernel.
+    pub setup: Setup,
     /// What to count by.
     pub by: By,
     /// Look up what kind of memory the address is in.
@@ -67,12 +65,6 @@ pub struct Plan {
     pub stacks: u32,
     /// Which single faults get a record; `None` means none.
     pub events: Option<Events>,
-    /// How to hook the kernel.
-    pub attach: Attach,
-    /// A file with the kernel's types, if the kernel doesn't show them itself.
-    pub btf: Option<PathBuf>,
-    /// Print libbpf's own messages.
-    pub verbose: bool,
 }
 
 impl Plan {

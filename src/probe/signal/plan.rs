@@ -1,11 +1,9 @@
 //! The plan of the signal probe.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail};
 
 use crate::probe::abi::signal::{fl_own_limit, fl_who};
-use crate::probe::{Attach, Filter, Way};
+use crate::probe::{Setup, Way};
 
 /// The rows that are found without a hash table.
 const NEAR_PAIRS: u32 = fl_own_limit::FL_LIMIT_NEAR_PAIRS.0;
@@ -25,8 +23,8 @@ pub enum Who {
 /// What the kernel program is to do.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which tasks: the target or the sender must be one of them.
-    pub filter: Filter,
+    /// Which tasks (the target or the sender must be one of them), and how to hook the kernel.
+    pub setup: Setup,
     /// Which signals, 1 to 64.
     pub signals: Vec<u32>,
     /// The sender must be one of these; empty: any process.
@@ -39,12 +37,6 @@ pub struct Plan {
     pub records: bool,
     /// Count by pair, with room for so many; `None` means that they are counted only in all.
     pub pairs: Option<u32>,
-    /// How to hook the kernel.
-    pub attach: Attach,
-    /// A file with the kernel's types, if the kernel doesn't show them itself.
-    pub btf: Option<PathBuf>,
-    /// Print libbpf's own messages.
-    pub verbose: bool,
 }
 
 impl Plan {
