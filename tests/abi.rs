@@ -7,7 +7,7 @@ use faultline::internals::abi::pagefault::{
     Sample, fl_fault_event, fl_fault_key, fl_fault_mapping, fl_fault_process, fl_stack_place,
 };
 use faultline::internals::abi::{
-    Names, fl_config, fl_crash, fl_file, fl_filter_config, fl_group, fl_group_key, fl_registers, fl_vma,
+    fl_config, fl_crash, fl_file, fl_filter_config, fl_group, fl_group_key, fl_registers, fl_vma,
 };
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::btf::{Btf, HasSize, types::MemberAttr};

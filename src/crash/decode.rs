@@ -9,7 +9,7 @@ use crate::arch::{self, Registers};
 use crate::evidence::{self, Evidence, File, FileId, Region};
 use crate::hex::digits;
 use crate::host;
-use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Frame, Omitted, Sender};
 use crate::runtime::abort_message::Libcs;
 use crate::siginfo::{SIGABRT, code_name, signal_name};

@@ -7,7 +7,7 @@ use crate::arch;
 use crate::diagnosis;
 use crate::evidence::{Cause, Evidence, File};
 use crate::hex::Hex;
-use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_disposition};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition};
 use crate::process::container_id;
 use crate::record::Head;
 use crate::record::call::Call;

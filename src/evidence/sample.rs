@@ -2,7 +2,7 @@
 
 use super::{Evidence, File, Frame, Region, Sender, Surroundings, SystemCall, Thread, Trap};
 use crate::arch::{self, Registers};
-use crate::probe::abi::{Names, fl_crash, fl_crash_flag, fl_registers, fl_vma};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_registers, fl_vma};
 
 impl Evidence {
     /// Of a sample, whose files are `files`, and whose stack is `frames`.

@@ -110,45 +110,35 @@ impl Sample {
     }
 }
 
-/// Readings of a sample that its C type leaves to the reader.
-pub trait Names: Sized {
+impl fl_crash {
     /// The sample in `bytes`: all of it except the end of its strings, which is not sent. `None` means that it is too short.
-    fn from_bytes(bytes: &[u8]) -> Option<Box<Self>>;
-    /// The process's name.
-    fn comm(&self) -> String;
-    /// The thread's name.
-    fn thread_name(&self) -> String;
-    /// The absolute path at `offset` of the strings; `None` means unknown.
-    fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>>;
-    /// The instruction pointer and the return addresses, innermost first.
-    fn frames(&self) -> &[u64];
-    /// The executable mapping that a frame is in.
-    fn module(&self, address: u64, is_return_address: bool) -> Option<&fl_vma>;
-}
-
-impl Names for fl_crash {
-    fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
         Self::read_cut(bytes, std::mem::offset_of!(fl_crash, strings))
     }
 
-    fn comm(&self) -> String {
+    /// The process's name.
+    pub fn comm(&self) -> String {
         text::name(&self.comm)
     }
 
-    fn thread_name(&self) -> String {
+    /// The thread's name.
+    pub fn thread_name(&self) -> String {
         text::name(&self.thread_name)
     }
 
-    fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>> {
+    /// The absolute path at `offset` of the strings; `None` means unknown.
+    pub fn path(&self, offset: u32, length: u32) -> Option<Vec<u8>> {
         path_in(&self.strings, offset, length)
     }
 
-    fn frames(&self) -> &[u64] {
+    /// The instruction pointer and the return addresses, innermost first.
+    pub fn frames(&self) -> &[u64] {
         let count = (self.frame_count as usize).min(self.frames.len());
         &self.frames[..count]
     }
 
-    fn module(&self, address: u64, is_return_address: bool) -> Option<&fl_vma> {
+    /// The executable mapping that a frame is in.
+    pub fn module(&self, address: u64, is_return_address: bool) -> Option<&fl_vma> {
         let inside = address.wrapping_sub(u64::from(is_return_address));
         let count = (self.module_count as usize).min(self.modules.len());
         self.modules[..count].iter().find(|module| module.vm_start <= inside && inside < module.vm_end)

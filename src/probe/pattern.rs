@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, anyhow};
 use libbpf_rs::libbpf_sys::{
     bpf_attach_type, bpf_func_info, bpf_insn, bpf_prog_load, bpf_prog_load_opts, bpf_prog_type, bpf_program__func_info,
-    bpf_program__func_info_cnt, bpf_program__insn_cnt, bpf_program__insns,
+    bpf_program__func_info_cnt,
 };
 use libbpf_rs::{AsRawLibbpf, OpenProgramMut};
 
@@ -73,18 +73,12 @@ impl Pattern {
     ) -> Result<Self> {
         let name = program.name().to_string_lossy().into_owned();
         let raw = program.as_libbpf_object().as_ptr();
-        // SAFETY: the pointer is valid; libbpf says how long each array is, and both are copied at once.
+        // SAFETY: the pointer is valid; libbpf says how long the array is, which is copied at once.
         let (mut instructions, functions) = unsafe {
-            let (first, count) = (bpf_program__insns(raw), bpf_program__insn_cnt(raw));
-            let instructions =
-                if first.is_null() { Vec::new() } else { std::slice::from_raw_parts(first, count as usize).to_vec() };
-            let (first, count) = (bpf_program__func_info(raw), bpf_program__func_info_cnt(raw));
-            let functions = if first.is_null() || count == 0 {
-                Vec::new()
-            } else {
-                std::slice::from_raw_parts(first, count as usize).to_vec()
-            };
-            (instructions, functions)
+            let (first, count) = (bpf_program__func_info(raw), bpf_program__func_info_cnt(raw) as usize);
+            let functions: &[bpf_func_info] =
+                if first.is_null() { &[] } else { std::slice::from_raw_parts(first, count) };
+            (typed::instructions(raw), functions.to_vec())
         };
         if instructions.is_empty() {
             return Err(anyhow!("failed to find program `{name}` in the probe: this binary is damaged, build it anew"));
@@ -155,12 +149,17 @@ impl Pattern {
                 &raw mut opts,
             )
         };
-        if fd < 0 {
-            return Err(io::Error::from_raw_os_error(-fd));
-        }
-        // SAFETY: the kernel has just made it for us.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        owned(fd)
     }
+}
+
+/// The result of a call of libbpf: a descriptor, or an error's number below 0.
+pub(super) fn owned(result: i32) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
 }
 
 /// Why a program could not be loaded.

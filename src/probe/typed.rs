@@ -64,18 +64,28 @@ fn register() {
 /// libbpf calls it with each program, right before that goes to the kernel.
 unsafe extern "C" fn prepare(program: *mut bpf_program, _: *mut bpf_prog_load_opts, _: c_long) -> c_int {
     let Some(ids) = *LOADING.lock().unwrap_or_else(PoisonError::into_inner) else { return 0 };
-    // SAFETY: libbpf gives a valid program, whose instructions are an array of that length while we are called.
-    let instructions = unsafe {
-        let (first, count) = (bpf_program__insns(program), bpf_program__insn_cnt(program));
-        if first.is_null() {
-            return 0;
-        }
-        std::slice::from_raw_parts(first, count as usize)
-    };
-    let mut mended: Vec<bpf_insn> = instructions.to_vec();
+    // SAFETY: libbpf gives a valid program.
+    let mut mended = unsafe { instructions(program) };
+    if mended.is_empty() {
+        return 0;
+    }
     mend(&mut mended, ids);
     // SAFETY: the program is valid; libbpf copies the instructions.
     unsafe { bpf_program__set_insns(program, mended.as_mut_ptr(), mended.len() as _) }
+}
+
+/// A copy of the instructions of a program; empty: it has none.
+///
+/// # Safety
+/// The program is valid, and libbpf does nothing with it meanwhile.
+pub(super) unsafe fn instructions(program: *const bpf_program) -> Vec<bpf_insn> {
+    // SAFETY: as above.
+    let (first, count) = unsafe { (bpf_program__insns(program), bpf_program__insn_cnt(program)) };
+    if first.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: libbpf says how many there are, and they are copied at once.
+    unsafe { std::slice::from_raw_parts(first, count as usize) }.to_vec()
 }
 
 /// The last change to a typed build's instructions.

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr;
 
 use anyhow::Result;
@@ -17,7 +17,7 @@ use libbpf_rs::libbpf_sys::{
 use super::Point;
 use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag};
 use crate::probe::object::Opened;
-use crate::probe::pattern::{Kind, Pattern, Refusal};
+use crate::probe::pattern::{Kind, Pattern, Refusal, owned};
 use crate::probe::tracefs::Tracefs;
 use crate::probe::{counters, perf};
 
@@ -147,17 +147,22 @@ impl Patterns {
         Ok(Self { fentry, fexit, kprobe, kretprobe, multi, multi_return, enter, leave })
     }
 
-    /// The two programs of a function: for its end, and for its beginning if calls are recorded.
-    fn sides<'pattern>(
+    /// Loads the programs of a function, the one for its end first, and attaches each by `link`. There is none for the beginning of calls that
+    /// are not recorded.
+    fn each_side(
         point: &Point,
-        begin: &'pattern Pattern,
-        end: &'pattern Pattern,
-    ) -> Vec<(Side, &'pattern Pattern)> {
-        let mut sides = vec![(Side::End, end)];
-        if point.flags & fl_function_flag::FL_FUNCTION_QUIET.0 == 0 {
-            sides.push((Side::Begin, begin));
-        }
-        sides
+        which: u64,
+        [begin, end]: [&Pattern; 2],
+        kind: impl Fn(Side) -> Kind,
+        link: impl Fn(Side, &OwnedFd) -> Result<OwnedFd, Failure>,
+    ) -> Result<Vec<Hook>, Failure> {
+        let is_recorded = point.flags & fl_function_flag::FL_FUNCTION_QUIET.0 == 0;
+        let sides = std::iter::once((Side::End, end)).chain(is_recorded.then_some((Side::Begin, begin)));
+        let attach = |(side, pattern): (Side, &Pattern)| -> Result<Hook, Failure> {
+            let program = pattern.load(which, kind(side))?;
+            Ok(Hook::new(link(side, &program)?, &program))
+        };
+        sides.map(attach).collect()
     }
 
     /// fentry and fexit.
@@ -165,53 +170,41 @@ impl Patterns {
         let Some(function) = point.btf_id else {
             return Err(Failure::Function("its parameters are not among the kernel's types".to_owned()));
         };
-        let mut hooks = Vec::new();
-        for (side, pattern) in Self::sides(point, &self.fentry, &self.fexit) {
+        let kind = |side: Side| {
             let attach = if side == Side::Begin { BPF_TRACE_FENTRY } else { BPF_TRACE_FEXIT };
-            let program =
-                pattern.load(which(number, point, false), Kind { program: BPF_PROG_TYPE_TRACING, attach, function })?;
+            Kind { program: BPF_PROG_TYPE_TRACING, attach, function }
+        };
+        Self::each_side(point, which(number, point, false), [&self.fentry, &self.fexit], kind, |_, program| {
             // SAFETY: no name: the place to attach was given when it was loaded.
             let link = unsafe { bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) };
-            let link = owned(link).map_err(|error| failed_to_attach(&error))?;
-            hooks.push(Hook::new(link, &program));
-        }
-        Ok(hooks)
+            owned(link).map_err(|error| failed_to_attach(&error))
+        })
     }
 
     /// A kprobe and a kretprobe.
     pub(super) fn kprobe(&self, number: u32, point: &Point) -> Result<Vec<Hook>, Failure> {
-        let Some(kind) = perf::kprobe_type() else {
+        let Some(event) = perf::kprobe_type() else {
             return Err(Failure::Kernel("this kernel has none (CONFIG_KPROBES)".to_owned()));
         };
         let symbol = c_string(&point.symbol)?;
-        let mut hooks = Vec::new();
-        for (side, pattern) in Self::sides(point, &self.kprobe, &self.kretprobe) {
-            let program =
-                pattern.load(which(number, point, false), Kind { program: BPF_PROG_TYPE_KPROBE, ..Kind::default() })?;
-            let event =
-                perf::open_kprobe(kind, &symbol, side == Side::End).map_err(|error| failed_to_attach(&error))?;
-            perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
-            hooks.push(Hook::new(event, &program));
-        }
-        Ok(hooks)
+        let kind = |_: Side| Kind { program: BPF_PROG_TYPE_KPROBE, ..Kind::default() };
+        Self::each_side(point, which(number, point, false), [&self.kprobe, &self.kretprobe], kind, |side, program| {
+            let event = perf::open_kprobe(event, &symbol, side == Side::End);
+            run_at(event.map_err(|error| failed_to_attach(&error))?, program)
+        })
     }
 
     /// sys_enter_NAME and sys_exit_NAME.
     pub(super) fn tracepoint(&self, number: u32, point: &Point, tracefs: &Tracefs) -> Result<Vec<Hook>, Failure> {
-        let mut hooks = Vec::new();
-        for (side, pattern) in Self::sides(point, &self.enter, &self.leave) {
+        let kind = |_: Side| Kind { program: BPF_PROG_TYPE_TRACEPOINT, ..Kind::default() };
+        Self::each_side(point, which(number, point, true), [&self.enter, &self.leave], kind, |side, program| {
             let name = format!("sys_{}_{}", if side == Side::Begin { "enter" } else { "exit" }, point.symbol);
             let id = tracefs.syscall(&name).map_err(|error| Failure::Kernel(format!("{error:#}")))?;
             let id = id.ok_or_else(|| Failure::Function(format!("there is no tracepoint `syscalls:{name}`")))?;
-            let program = pattern
-                .load(which(number, point, true), Kind { program: BPF_PROG_TYPE_TRACEPOINT, ..Kind::default() })?;
             // The processor doesn't matter: the program runs on all.
-            let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0)
-                .map_err(|error| function_failure("open its event", &error))?;
-            perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
-            hooks.push(Hook::new(event, &program));
-        }
-        Ok(hooks)
+            let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0);
+            run_at(event.map_err(|error| function_failure("open its event", &error))?, program)
+        })
     }
 
     /// The two programs of kprobe.multi, which serve all functions.
@@ -265,15 +258,12 @@ fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Res
     Ok(Hook::new(link, program))
 }
 
-fn c_string(symbol: &str) -> Result<CString, Failure> {
-    CString::new(symbol).map_err(|_| Failure::Function("its name has a zero byte".to_owned()))
+/// Runs a program at an event until that is closed.
+fn run_at(event: OwnedFd, program: &OwnedFd) -> Result<OwnedFd, Failure> {
+    perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
+    Ok(event)
 }
 
-/// The result of a call of libbpf: a descriptor, or an error's number below 0.
-fn owned(result: i32) -> io::Result<OwnedFd> {
-    if result < 0 {
-        return Err(io::Error::from_raw_os_error(-result));
-    }
-    // SAFETY: the kernel has just made it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+fn c_string(symbol: &str) -> Result<CString, Failure> {
+    CString::new(symbol).map_err(|_| Failure::Function("its name has a zero byte".to_owned()))
 }
