@@ -5,9 +5,7 @@ mod output;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,7 +15,7 @@ use sd_notify::NotifyState;
 use crate::crash::{self, Collector, Decoder};
 use crate::ledger::Ledger as _;
 use crate::memory::executable_memory::Executables;
-use crate::output::{Beside, Health, Metrics, Timestamp, boottime_ns, serve};
+use crate::output::{Beside, Health, Life, Metrics, Serve, Timestamp, boottime_ns, serve};
 use crate::probe::losses::WRITE_FAILED;
 use crate::probe::{self, crash::Probe};
 use crate::record::crash::Crash;
@@ -33,10 +31,8 @@ pub struct Options {
     pub crash: crash::Options,
     /// Between two summaries.
     pub interval: Duration,
-    /// Where `/metrics` is served; `None`: nowhere.
-    pub metrics_listen: Option<SocketAddr>,
-    /// What `/metrics` asks of whoever scrapes it: TLS and passwords. `None`: nothing.
-    pub web_config: Option<PathBuf>,
+    /// Where `/metrics` is served, and to whom; `None`: nowhere.
+    pub serve: Option<Serve>,
     /// How many executables get a label of their own.
     pub max_executables: usize,
     /// Count who sends which signal to whom, too; `None`: not asked for.
@@ -91,10 +87,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     words.has_names = true;
     words.watching += &format!(", a summary every {} s", options.interval.as_secs_f64());
     words.notes = beside.iter().map(|counted| format!("counting {}", counted.subject())).collect();
-    if let Some(address) = options.metrics_listen {
-        let url = serve(address, options.web_config.as_deref(), metrics.registry(), health.clone())?;
-        words.notes.push(format!("metrics on {url}"));
-    }
+    let serving = options.serve.as_ref().map(|asked| serve(asked, metrics.registry(), health.clone())).transpose()?;
+    words.notes.extend(serving.iter().map(|serving| format!("metrics on {}", serving.place)));
     let heartbeat = sd_notify::watchdog_enabled().map_or(options.interval, |watchdog| watchdog / 3);
     let mut agent = Agent {
         collector,
@@ -102,6 +96,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         output: Output::new(writer),
         metrics,
         health,
+        server: serving.map(|serving| serving.life),
+        is_deaf: false,
         interval: options.interval,
         heartbeat: heartbeat.min(options.interval).max(Duration::from_millis(50)),
         next: Instant::now() + options.interval,
@@ -124,6 +120,10 @@ struct Agent<'run> {
     output: Output,
     metrics: Metrics,
     health: Health,
+    /// `None`: there is none.
+    server: Option<Life>,
+    /// The server answers no more; this is reported once.
+    is_deaf: bool,
     interval: Duration,
     /// The longest time between two notifications to the watchdog.
     heartbeat: Duration,
@@ -136,6 +136,19 @@ impl Agent<'_> {
     fn measure(&mut self) -> Result<()> {
         let look = self.collector.look(false)?;
         self.collector.measure(&look, &mut self.metrics)
+    }
+
+    /// Marks that the loop is alive, and notifies the watchdog unless the server doesn't answer: then only a new start helps.
+    fn show_life(&mut self) {
+        self.health.mark();
+        let is_deaf = self.server.as_ref().is_some_and(|server| !server.ask());
+        if !is_deaf {
+            notify(&[NotifyState::Watchdog]);
+        }
+        if is_deaf && !self.is_deaf {
+            say!("faultline: the metrics server doesn't answer: the watchdog is not notified until it does");
+        }
+        self.is_deaf = is_deaf;
     }
 
     fn write(&mut self, records: Vec<Crash>) -> Result<()> {
@@ -179,8 +192,7 @@ impl Reader for Agent<'_> {
     }
 
     fn tick(&mut self) -> Result<()> {
-        notify(&[NotifyState::Watchdog]);
-        self.health.mark();
+        self.show_life();
         if self.next <= Instant::now() {
             self.drain()?;
             self.summarize(false)?;

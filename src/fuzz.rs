@@ -8,7 +8,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::crash::{self, Decoder};
 use crate::options::Common;
-use crate::output::Record;
+use crate::output::{Record, fuzz_server};
 use crate::probe::Attach;
 use crate::probe::abi::{Sample, fl_crash};
 use crate::probe::crash::{Budget, GroupTable};
@@ -25,6 +25,11 @@ pub fn elf(data: &[u8]) {
     if std::os::unix::fs::FileExt::write_all_at(&file, data, 0).is_ok() {
         symbol::fuzz(&file, data);
     }
+}
+
+/// What a peer sends to the server of the metrics.
+pub fn http(data: &[u8]) {
+    fuzz_server(data);
 }
 
 /// A mangled name.
@@ -113,5 +118,6 @@ mod tests {
         check("container", super::container);
         check("name", super::name);
         check("report", super::report);
+        check("http", super::http);
     }
 }

@@ -68,7 +68,20 @@ same_layout!(
     build_id_length,
     build_id
 );
-same_layout!(group_key, fl_group_key, frames, exe_inode, exe_device, si_code, disposition, signal, has_code, comm);
+same_layout!(
+    group_key,
+    fl_group_key,
+    frames,
+    exe_inode,
+    exe_device,
+    si_code,
+    disposition,
+    signal,
+    has_code,
+    uid,
+    pad,
+    comm
+);
 same_layout!(
     crash,
     fl_crash,

@@ -177,6 +177,8 @@ __noinline int fl_count_group(u64 mm)
 	key->disposition = record->disposition;
 	key->signal = record->signal;
 	key->has_code = !!(record->flags & FL_HAS_CODE);
+	key->uid = (u32)bpf_get_current_uid_gid();
+	key->pad = 0;
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
 	there = bpf_map_lookup_elem(&fl_group_ids, key);
 	id = there ? *there : (u32)fl_new_group();

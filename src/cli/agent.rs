@@ -1,12 +1,15 @@
 //! `faultline agent` as it is typed.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::Options;
+use crate::output::{Listen, Serve};
 use crate::{crash, options};
 use clap::Args;
+use nix::unistd::User;
 
 use super::common::{Common, Signals, Symbols, interval};
 use super::crash::{CrashWays, Table};
@@ -20,11 +23,15 @@ pub struct AgentArgs {
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = interval)]
     interval: Duration,
 
-    /// Serve /metrics (OpenMetrics) and /healthz at this address; a port alone listens on 127.0.0.1 only
-    #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen_address)]
-    metrics_listen: Option<SocketAddr>,
+    /// Serve /metrics (OpenMetrics) and /healthz at this address; a port alone listens on 127.0.0.1 only, unix:PATH on a socket
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen)]
+    metrics_listen: Option<Listen>,
 
-    /// Serve them by TLS, and only to a client with a password, as FILE says (YAML, the format of Prometheus' exporters)
+    /// Serve them to this user of this machine (name or uid) only, to root, and to the agent's own; may be repeated
+    #[arg(long, value_name = "USER", value_parser = user, requires = "metrics_listen")]
+    metrics_allow_user: Vec<u32>,
+
+    /// Serve them by TLS, and only to a client with a password or a certificate, as FILE says (YAML, the format of Prometheus' exporters)
     #[arg(long = "web.config.file", value_name = "FILE", requires = "metrics_listen")]
     web_config: Option<PathBuf>,
 
@@ -101,8 +108,11 @@ impl From<AgentArgs> for Options {
                 debug_dirs: args.symbols.debug_dirs,
             },
             interval: args.interval,
-            metrics_listen: args.metrics_listen,
-            web_config: args.web_config,
+            serve: args.metrics_listen.map(|listen| Serve {
+                listen,
+                web_config: args.web_config,
+                allowed_users: BTreeSet::from_iter(args.metrics_allow_user),
+            }),
             max_executables: args.max_executables as usize,
         }
     }
@@ -115,6 +125,26 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
     }
     text.parse().map_err(|_| format!("`{text}` is no address to listen on, as 127.0.0.1:9464 or [::1]:9464"))
+}
+
+/// The same, or `unix:PATH`.
+fn listen(text: &str) -> Result<Listen, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => Ok(Listen::Unix(path.into())),
+        Some(path) => Err(format!("`{path}` must begin with a slash, as unix:/run/faultline/metrics")),
+        None => listen_address(text).map(Listen::Tcp),
+    }
+}
+
+/// A user's number, by name or as such.
+fn user(text: &str) -> Result<u32, String> {
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    match User::from_name(text) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        _ => Err(format!("there is no user `{text}` on this machine")),
+    }
 }
 
 #[cfg(test)]
@@ -156,5 +186,17 @@ mod tests {
         for text in ["", "localhost:1", "65536", "1.2.3.4"] {
             assert!(listen_address(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn users_and_sockets_are_understood() {
+        let all =
+            agent("faultline agent --metrics-listen unix:/run/x --metrics-allow-user root --metrics-allow-user 7");
+        let serve = all.serve.unwrap();
+        assert_eq!(serve.listen, Listen::Unix("/run/x".into()));
+        assert_eq!(serve.allowed_users, BTreeSet::from([0, 7]));
+        assert!(listen("unix:x").unwrap_err().contains("must begin with a slash"));
+        assert!(user("no such user").unwrap_err().contains("there is no user"));
+        assert!(Cli::try_parse_from(["faultline", "agent", "--metrics-allow-user", "0"]).is_err(), "nothing is served");
     }
 }

@@ -150,6 +150,7 @@ impl Ledger {
             disposition: disposition.word(),
             is_death: disposition.is_death(),
             executable: file.unwrap_or_else(|| text::name(&key.comm)),
+            uid: key.uid,
             count: group.total(),
         }
     }
@@ -187,6 +188,7 @@ impl Ledger {
             code,
             disposition: Disposition::from(key.disposition),
             comm: text::name(&key.comm),
+            uid: Some(key.uid),
             exe,
             build_id,
             count: cpus.values().sum(),

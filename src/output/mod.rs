@@ -29,7 +29,9 @@ pub(crate) use metrics::SENT_SERIES_MAX;
 pub use metrics::{
     Beside, Dropped, ExecutableLabels, FaultLabels, GroupTotal, Metrics, ProcessLabels, SentLabels, Totals,
 };
-pub use server::{Health, serve};
+#[cfg(any(test, fuzzing))]
+pub(crate) use server::fuzz as fuzz_server;
+pub use server::{Health, Life, Listen, Serve, serve};
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -50,6 +50,8 @@ pub struct Group {
     pub disposition: Disposition,
     /// The process's name.
     pub comm: String,
+    /// The user that the processes ran as (the real one); `None` means that the record is older than this field.
+    pub uid: Option<u32>,
     /// The executable's path as the first of these processes saw it.
     pub exe: Option<String>,
     /// The executable's.

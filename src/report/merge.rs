@@ -173,6 +173,7 @@ pub(super) mod tests {
             code: Some("SEGV_MAPERR".to_owned()),
             disposition: Disposition::Fatal,
             comm: "myapp".to_owned(),
+            uid: None,
             exe: Some("/usr/bin/myapp".to_owned()),
             build_id: Some("aa".to_owned()),
             count,

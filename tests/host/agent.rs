@@ -26,7 +26,7 @@ impl Agent {
         Self::spawn(Command::new(FAULTLINE).args(["agent", "--metrics-listen", "0"]).args(arguments))
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
@@ -47,7 +47,8 @@ impl Agent {
     /// Status line, headers and body.
     pub(crate) fn get(&self, path: &str, accept: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -98,7 +99,7 @@ fn matched(records: &[Value]) -> u64 {
 }
 
 pub(crate) fn crashes(name: &str) -> String {
-    format!("faultline_crashes_total{{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",executable=\"{name}\"}}")
+    format!("faultline_crashes_total{{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",executable=\"{name}\",uid=\"0\"}}")
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, Watching, die, named, records};
+use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, die, named, records};
 
 /// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
 fn with_capabilities(names: &str) -> (Value, String) {
@@ -64,4 +64,36 @@ fn what_may_not_be_read_is_null() {
     assert_eq!(record["fault_address"], "0x18");
     assert!(record["instruction_symbol"].is_null() && record["stack_trace"][0]["symbol"].is_null(), "{record:#}");
     assert!(record["build_id"].is_string() && record["stack_trace"][0]["offset"].is_string(), "{record:#}");
+}
+
+/// As dist/faultline.service runs it: with its capabilities, with folders of its own in place of /tmp and the homes, and a /proc of what it
+/// can trace. A program in /tmp has its names all the same, from its process's view of the files.
+#[test]
+fn what_the_unit_hides_is_named_all_the_same() {
+    const NAMES: &str = "-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search";
+    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/dist/faultline.service")).unwrap();
+    for line in ["PrivateTmp=yes", "ProtectHome=yes", "ProtectProc=ptraceable", "User=faultline"] {
+        assert!(unit.lines().any(|given| given == line), "{line}");
+    }
+    let folder = std::env::temp_dir().join(format!("faultline-unit-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let program = folder.join("unit-view-8d");
+    copy_program("null-write", &program);
+    let script = format!(
+        "mount -t tmpfs none /tmp && mount -t tmpfs none /home && mount -t proc -o hidepid=ptraceable none /proc || exit 9
+         ulimit -l unlimited 2>/dev/null; exec setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs \
+         --inh-caps={NAMES} --ambient-caps={NAMES} --bounding-set={NAMES} \"$0\" crash -t -n unit-view-8d --format json"
+    );
+    let mut faultline = Command::new("unshare");
+    faultline.args(["--mount", "--propagation", "private", "sh", "-c", &script, FAULTLINE]);
+    let (watching, line) = Watching::try_start(&mut faultline);
+    assert!(line.starts_with("faultline: watching "), "{line}");
+    die(&program);
+    let output = watching.stop("TERM");
+    fs::remove_dir_all(&folder).unwrap();
+    let records = records(&output.stdout);
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!(records[0]["exe"], program.to_str().unwrap());
+    let symbol = records[0]["stack_trace"][0]["symbol"].as_str().unwrap();
+    assert!(symbol.starts_with("write_field+"), "{symbol}");
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
@@ -41,10 +42,10 @@ fn hostile_peers_stop_nothing_and_cost_little() {
     let requests = [
         "",
         "GET /metr",
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999\r\n\r\n",
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551614\r\n\r\n",
-        &"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(10_000),
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n",
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999\r\n\r\n",
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18446744073709551614\r\n\r\n",
+        &"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(10_000),
         &endless,
     ];
     let mut total = 25.0;
@@ -74,7 +75,7 @@ fn a_lack_of_descriptors_passes() {
     // Numbers below it are taken.
     limit(3);
     let mut stream = TcpStream::connect(&agent.address).unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     assert!(stream.read(&mut [0]).is_err(), "there is no descriptor to answer with");
     limit(1024);
@@ -82,6 +83,64 @@ fn a_lack_of_descriptors_passes() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    assert!(agent.stop().status.success());
+}
+
+/// A thread of another process that stands still, until this is dropped.
+struct Stopped(libc::pid_t);
+
+impl Stopped {
+    fn thread(pid: u32, name: &str) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let mut tasks = tasks.map(|task| task.unwrap().path());
+        let task = tasks.find(|task| fs::read_to_string(task.join("comm")).unwrap().trim() == name).unwrap();
+        let tid: libc::pid_t = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: neither reads or writes memory of ours.
+        unsafe {
+            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, tid, none, none), 0);
+            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, tid, none, none), 0);
+        }
+        let mut status = 0;
+        // SAFETY: it writes to `status` alone.
+        assert_eq!(unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) }, tid);
+        Self(tid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: as above.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, none, none) };
+    }
+}
+
+/// The loop that counts goes on, but nobody would be told of it.
+#[test]
+fn the_watchdog_is_not_told_that_all_is_well_while_the_server_hangs() {
+    let scratch = Scratch::new();
+    let path = scratch.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let hears = |within: Duration| {
+        socket.set_read_timeout(Some(within)).unwrap();
+        let mut buffer = [0; 256];
+        socket.recv(&mut buffer).is_ok_and(|length| buffer[..length].starts_with(b"WATCHDOG=1"))
+    };
+    let mut command = Command::new(crate::harness::FAULTLINE);
+    command.args(["agent", "--metrics-listen", "0", "-n", "no-such-name"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000");
+    let agent = Agent::spawn(&mut command);
+    let (often, long) = (Duration::from_secs(2), Duration::from_secs(60));
+    while !hears(long) {}
+    assert!(hears(long) && hears(long));
+    let stopped = Stopped::thread(agent.child.id(), "metrics");
+    // What it was asked before is answered.
+    let told = (0..10).take_while(|_| hears(often)).count();
+    assert!(told < 3, "told {told} times that all is well");
+    assert!(!hears(often));
+    drop(stopped);
+    assert!(hears(long), "it goes on");
     assert!(agent.stop().status.success());
 }
 

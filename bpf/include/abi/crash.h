@@ -86,6 +86,8 @@ struct fl_group_key {
 	enum fl_disposition disposition;
 	u16 signal;
 	u16 has_code;
+	u32 uid; /* the real one, as the host sees it: nobody else's crashes can be in the group */
+	u32 pad;
 	char comm[FL_COMM_BYTES]; /* of the group leader */
 };
 
@@ -200,8 +202,8 @@ struct fl_config {
 	u8 pad;
 };
 
-_Static_assert(sizeof(struct fl_group_key) == 48, "a key has no holes, or equal ones would differ");
-_Static_assert(sizeof(struct fl_group) == 120, "fl_group has a hole");
+_Static_assert(sizeof(struct fl_group_key) == 56, "a key has no holes, or equal ones would differ");
+_Static_assert(sizeof(struct fl_group) == 128, "fl_group has a hole");
 _Static_assert(sizeof(struct fl_crash) % 8 == 0, "a record is whole words");
 _Static_assert(sizeof(struct fl_crash) < 32 * 1024, "a per-CPU value has at most PCPU_MIN_UNIT_SIZE bytes");
 

@@ -1,6 +1,6 @@
 //! Counters whose labels are names that anybody can make up: bounded in names and in series, and exact in their sum.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -33,6 +33,41 @@ impl Names {
             self.known.insert(name.to_owned());
         }
         name.to_owned()
+    }
+}
+
+/// Executables and the users that run them, which have labels of their own: the first ones, as [`Names`]. Anybody can make up names of
+/// executables, so a user other than root can take half of them at most, and all those together three quarters.
+pub(super) struct Executables {
+    known: HashSet<(String, u32)>,
+    by_user: HashMap<u32, usize>,
+    most: usize,
+}
+
+impl Executables {
+    /// Room for so many.
+    pub(super) fn new(most: usize) -> Self {
+        Self { known: HashSet::new(), by_user: HashMap::new(), most }
+    }
+
+    /// The labels of an executable and its user.
+    pub(super) fn labels(&mut self, executable: &str, uid: u32) -> (String, String) {
+        if self.known.contains(&(executable.to_owned(), uid)) {
+            return (executable.to_owned(), uid.to_string());
+        }
+        if !self.has_room(uid) {
+            return (OTHER.to_owned(), OTHER.to_owned());
+        }
+        self.known.insert((executable.to_owned(), uid));
+        *self.by_user.entry(uid).or_default() += 1;
+        (executable.to_owned(), uid.to_string())
+    }
+
+    fn has_room(&self, uid: u32) -> bool {
+        let taken = |uid: u32| self.by_user.get(&uid).copied().unwrap_or_default();
+        let is_full = self.known.len() >= self.most;
+        let of_users = self.known.len() - taken(0);
+        !is_full && (uid == 0 || taken(uid) < self.most.div_ceil(2) && of_users < self.most - self.most / 4)
     }
 }
 

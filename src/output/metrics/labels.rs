@@ -23,6 +23,8 @@ pub(super) struct CrashLabels {
     pub(super) signal: String,
     pub(super) code: String,
     pub(super) executable: String,
+    /// A file's name is anybody's to choose, a user's number is not.
+    pub(super) uid: String,
 }
 
 /// `faultline_events_dropped_total`

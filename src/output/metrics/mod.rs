@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use bounded::{Bounded, Names};
+use bounded::{Bounded, Executables};
 use labels::{CrashLabels, DeliveryLabels, DropLabels};
 pub use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
 pub(super) use text::{openmetrics, text_format};
@@ -39,6 +39,8 @@ pub struct GroupTotal {
     pub is_death: bool,
     /// The executable's file name, or the process's where that is unknown.
     pub executable: String,
+    /// The user that its processes ran as.
+    pub uid: u32,
     /// Signals since the start.
     pub count: u64,
 }
@@ -87,9 +89,9 @@ pub struct Metrics {
     faults: Bounded<FaultLabels>,
     major_faults: Bounded<ProcessLabels>,
     executable: Bounded<ExecutableLabels>,
-    /// By group: what has been added, and to which executable. A label once given stays, or a counter would shrink.
-    added: HashMap<u32, (u64, String)>,
-    executables: Names,
+    /// By group: what has been added, and to which executable and user. A label once given stays, or a counter would shrink.
+    added: HashMap<u32, (u64, (String, String))>,
+    executables: Executables,
 }
 
 impl Metrics {
@@ -111,7 +113,7 @@ impl Metrics {
             major_faults: Bounded::new(max_names, usize::MAX),
             executable: Bounded::new(max_names, usize::MAX),
             added: HashMap::new(),
-            executables: Names::new(max_names),
+            executables: Executables::new(max_names),
         };
         Self { registry: Arc::new(Mutex::new(metrics.register(started, beside))), ..metrics }
     }
@@ -125,7 +127,7 @@ impl Metrics {
         registry.register("signals_delivered", "Watched signals by what became of them", self.deliveries.clone());
         registry.register(
             "crashes",
-            "Signals that ended a process, at once or after a handler took them, by executable",
+            "Signals that ended a process, at once or after a handler took them, by executable and user",
             self.crashes.clone(),
         );
         registry.register("signals_filtered", "Watched signals that the filters left out", self.filtered.clone());
@@ -174,15 +176,16 @@ impl Metrics {
     /// Brings what is known of crashes up to date.
     pub fn update(&mut self, totals: &Totals) {
         for group in &totals.groups {
-            let (added, executable) = match self.added.get(&group.id) {
-                Some((added, executable)) => (*added, executable.clone()),
-                None => (0, self.executables.label(&group.executable)),
+            let (added, identity) = match self.added.get(&group.id) {
+                Some((added, identity)) => (*added, identity.clone()),
+                None => (0, self.executables.labels(&group.executable, group.uid)),
             };
             let delta = group.count.saturating_sub(added);
-            self.added.insert(group.id, (group.count, executable.clone()));
+            self.added.insert(group.id, (group.count, identity.clone()));
             let (signal, code) = (group.signal.clone(), group.code.clone());
             if group.is_death {
-                let labels = CrashLabels { signal: signal.clone(), code: code.clone(), executable };
+                let (executable, uid) = identity;
+                let labels = CrashLabels { signal: signal.clone(), code: code.clone(), executable, uid };
                 self.crashes.get_or_create(&labels).inc_by(delta);
             }
             let labels = DeliveryLabels { signal, code, disposition: group.disposition };

@@ -8,6 +8,7 @@ fn group(id: u32, executable: &str, count: u64) -> GroupTotal {
         disposition: "fatal",
         is_death: true,
         executable: executable.to_owned(),
+        uid: 7,
         count,
     }
 }
@@ -17,7 +18,13 @@ fn shown(metrics: &Metrics) -> String {
 }
 
 fn crashes(executable: &str, count: u64) -> String {
-    format!("crashes_total{{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",executable=\"{executable}\"}} {count}\n")
+    crashes_of(executable, if executable == "other" { "other" } else { "7" }, count)
+}
+
+fn crashes_of(executable: &str, uid: &str, count: u64) -> String {
+    format!(
+        "crashes_total{{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",executable=\"{executable}\",uid=\"{uid}\"}} {count}\n"
+    )
 }
 
 #[test]
@@ -43,6 +50,31 @@ fn executables_are_capped_and_keep_their_label() {
     metrics.update(&Totals { groups: vec![group(0, "a", 1), group(1, "a", 5)], ..Totals::default() });
     let text = shown(&metrics);
     assert!(text.contains(&crashes("a", 1)) && text.contains(&crashes("other", 5)), "{text}");
+}
+
+/// A file can have any name, and its crashes were those of the service of that name.
+#[test]
+fn a_name_is_no_other_users_identity() {
+    let mut metrics = Metrics::new(1.0, 10, Beside::default());
+    let of = |id: u32, uid: u32, count: u64| GroupTotal { uid, ..group(id, "nginx", count) };
+    metrics.update(&Totals { groups: vec![of(0, 33, 1), of(1, 1000, 500)], ..Totals::default() });
+    let text = shown(&metrics);
+    assert!(text.contains(&crashes_of("nginx", "33", 1)) && text.contains(&crashes_of("nginx", "1000", 500)), "{text}");
+}
+
+/// A user that crashed a hundred executables took all labels, and whatever crashed afterwards was `other`.
+#[test]
+fn a_user_that_makes_up_names_leaves_room_for_others() {
+    let mut metrics = Metrics::new(1.0, 100, Beside::default());
+    let of = |id: u32, uid: u32| GroupTotal { uid, ..group(id, &format!("x-{id}"), 1) };
+    let mut groups: Vec<_> = (0..200).map(|id| of(id, 1000)).collect();
+    groups.extend((200..400).map(|id| of(id, 1001)));
+    groups.extend((400..500).map(|id| of(id, 0)));
+    metrics.update(&Totals { groups, ..Totals::default() });
+    let text = shown(&metrics);
+    let taken = |uid: &str| text.lines().filter(|line| line.contains(&format!("uid=\"{uid}\""))).count();
+    assert_eq!((taken("1000"), taken("1001"), taken("0")), (50, 25, 25), "{text}");
+    assert!(text.contains(&crashes_of("other", "other", 400)), "{text}");
 }
 
 #[test]

@@ -1,27 +1,51 @@
 //! Basic authentication against bcrypt hashes, as Prometheus' exporters have it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// The clients that are let in. To check a hash takes a tenth of a second and more, on a thread of its own and one at a time: a client that
-/// guesses passwords delays neither those that were let in before, nor those that need no password.
+use super::peer::Peer;
+
+/// How long a peer whose password was wrong waits until another of its passwords is checked.
+const WRONG_COSTS: Duration = Duration::from_secs(1);
+
+/// One password of each peer is checked at a time.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<HashMap<Peer, Arc<Semaphore>>>);
+
+impl Turns {
+    /// The peer's turn, when the check before is over.
+    async fn next(&self, peer: Peer) -> Option<OwnedSemaphorePermit> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Who waits or is checked holds a turn: there are no more of them than connections and checks.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            turns.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
+        };
+        turn.acquire_owned().await.ok()
+    }
+}
+
+/// The clients that are let in. To check a hash takes a tenth of a second and more, on a thread of its own and one at a time, and a peer has one
+/// turn among all peers: a client that guesses passwords delays neither those that were let in before, nor those that need no
+/// password, and others by one guess.
 pub(super) struct Users {
     hashes: BTreeMap<String, String>,
     /// Digests of the names, hashes and passwords that were right.
-    admitted: Mutex<HashSet<[u8; 32]>>,
+    admitted: Arc<Mutex<HashSet<[u8; 32]>>>,
     hashing: Arc<Semaphore>,
 }
 
 impl Users {
     /// `hashes`: by user name.
     pub(super) fn new(hashes: BTreeMap<String, String>) -> Self {
-        Self { hashes, admitted: Mutex::default(), hashing: Arc::new(Semaphore::new(1)) }
+        Self { hashes, admitted: Arc::default(), hashing: Arc::new(Semaphore::new(1)) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -29,7 +53,7 @@ impl Users {
     }
 
     /// May the sender of this `Authorization` header come in?
-    pub(super) async fn admit(&self, authorization: Option<&HeaderValue>) -> bool {
+    pub(super) async fn admit(&self, turns: &Turns, peer: Peer, authorization: Option<&HeaderValue>) -> bool {
         let Some((name, password)) = authorization.and_then(credentials) else { return false };
         // A name that isn't known takes as long as one that is.
         let (hash, is_known) = match (self.hashes.get(&name), self.hashes.values().next()) {
@@ -41,18 +65,29 @@ impl Users {
         if self.admitted().contains(&digest) {
             return true;
         }
-        // The permit goes with the work: what a peer that has gone asked for is over before the next one's begins.
+        let Some(turn) = turns.next(peer).await else { return false };
         let Ok(permit) = self.hashing.clone().acquire_owned().await else { return false };
-        let checked = tokio::task::spawn_blocking(move || {
-            let is_right = bcrypt::non_truncating_verify(password, &hash).unwrap_or(false);
-            drop(permit);
-            is_right
+        let (told, is_admitted) = oneshot::channel();
+        let admitted = self.admitted.clone();
+        // In a task of its own: a peer that goes away before it is told would get its next turn at once.
+        tokio::spawn(async move {
+            let checked = tokio::task::spawn_blocking(move || {
+                let is_right = bcrypt::non_truncating_verify(password, &hash).unwrap_or(false);
+                drop(permit);
+                is_right
+            });
+            let is_admitted = checked.await.unwrap_or(false) && is_known;
+            if is_admitted {
+                admitted.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
+            }
+            // Who asked may have gone.
+            let _ = told.send(is_admitted);
+            if !is_admitted {
+                tokio::time::sleep(WRONG_COSTS).await;
+            }
+            drop(turn);
         });
-        let is_admitted = checked.await.unwrap_or(false) && is_known;
-        if is_admitted {
-            self.admitted().insert(digest);
-        }
-        is_admitted
+        is_admitted.await.unwrap_or(false)
     }
 
     /// There are no more of them than users: one password matches a hash.

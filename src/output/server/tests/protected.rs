@@ -1,18 +1,19 @@
 //! TLS and passwords, as the file of `--web.config.file` says.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::{LIMITS, PATIENT, PROMPT, REQUEST, all_of, ask, connect, serve};
-use crate::output::server::WebConfigFile;
+use super::{LIMITS, PATIENT, PROMPT, REQUEST, all_of, ask, connect, listening, serve};
+use crate::output::server::peer::Peers;
+use crate::output::server::{Health, Server, Source, WebConfigFile};
 
 /// Removed when dropped.
 struct Folder(PathBuf);
@@ -56,22 +57,41 @@ fn users(names: &[(&str, &str)]) -> String {
 
 fn request_by(name: &str, password: &str) -> String {
     let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
-    format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {encoded}\r\n\r\n")
+    format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {encoded}\r\n\r\n")
 }
 
 /// A client that believes this certificate alone. `None` means that the server has shown another.
 fn ask_by_tls(address: SocketAddr, certificate: &Path, request: &str) -> Option<String> {
+    ask_as(address, certificate, None, request)
+}
+
+/// The same, with a certificate and a key of its own. `None` as well where the server does not let it in.
+fn ask_as(
+    address: SocketAddr,
+    certificate: &Path,
+    own: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    request: &str,
+) -> Option<String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).unwrap(),
+    };
     let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
     let mut stream = StreamOwned::new(client, connect(address));
     stream.write_all(request.as_bytes()).ok()?;
-    Some(all_of(stream))
+    let mut answer = String::new();
+    // A server that refuses the certificate says so only now.
+    match stream.read_to_string(&mut answer) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => None,
+        _ if answer.is_empty() => None,
+        _ => Some(answer),
+    }
 }
 
 #[test]
@@ -94,7 +114,7 @@ fn metrics_are_served_by_tls_to_whom_has_a_password() {
         assert!(!answer.contains("numbers"), "{answer}");
     }
     for path in ["/metrics", "/healthz", "/"] {
-        assert!(ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).starts_with("HTTP/1.1 401 "), "{path}");
+        assert!(ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).starts_with("HTTP/1.1 401 "), "{path}");
     }
     assert!(!super::ask(address, &request_by("prometheus", "geheim")).contains("numbers"), "without TLS nothing");
 }
@@ -151,6 +171,104 @@ fn a_new_certificate_and_new_users_are_in_force_at_once_and_a_damaged_file_never
     }
     folder.write("web.yml", &format!("{TLS}{}", users(&[("eve", "e")])));
     assert_eq!(is_let_in(&certificate, "eve", "e"), Some(true), "and goes on when it is whole");
+}
+
+/// An authority, and certificates of clients that it has signed.
+struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self(rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn client(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+}
+
+#[test]
+fn only_clients_with_a_verified_certificate_of_an_allowed_name_are_answered() {
+    let folder = Folder::new("clients");
+    folder.certify();
+    let (authority, other) = (Authority::new(), Authority::new());
+    folder.write("ca.crt", &authority.0.pem());
+    let certificate = folder.0.join("server.crt");
+    let is_let_in = |address: SocketAddr, own: Option<_>| {
+        let answer = ask_as(address, &certificate, own, REQUEST);
+        answer.is_some_and(|answer| answer.starts_with("HTTP/1.1 200 OK"))
+    };
+    let tls = |lines: &str| format!("{TLS}  client_ca_file: ca.crt\n{lines}");
+    let required = "  client_auth_type: RequireAndVerifyClientCert\n";
+    let file = folder.write("required.yml", &tls(required));
+    let address = serve(3, LIMITS, Some(&file));
+    assert!(is_let_in(address, Some(authority.client("prometheus.example.net"))));
+    assert!(!is_let_in(address, Some(other.client("prometheus.example.net"))), "signed by somebody else");
+    assert!(!is_let_in(address, None));
+    let given = folder.write("given.yml", &tls("  client_auth_type: VerifyClientCertIfGiven\n"));
+    let given = serve(3, LIMITS, Some(&given));
+    assert!(is_let_in(given, None) && is_let_in(given, Some(authority.client("a.example"))));
+    assert!(!is_let_in(given, Some(other.client("a.example"))));
+    let names = format!("{required}  client_allowed_sans: [prometheus.example.net, 192.0.2.1]\n  min_version: TLS13\n");
+    let named = folder.write("named.yml", &tls(&names));
+    let named = serve(3, LIMITS, Some(&named));
+    for (name, wanted) in [
+        ("prometheus.example.net", true),
+        ("192.0.2.1", true),
+        ("x.prometheus.example.net", false),
+        ("192.0.2.2", false),
+    ] {
+        assert_eq!(is_let_in(named, Some(authority.client(name))), wanted, "{name}");
+    }
+    assert!(!is_let_in(named, None));
+    // Nobody is let in by a file that was changed to ask for less.
+    folder.write("required.yml", TLS);
+    assert!(!is_let_in(address, None));
+}
+
+#[test]
+fn answers_have_the_headers_that_the_file_sets() {
+    let folder = Folder::new("headers");
+    let text = format!("http_server_config:\n  headers:\n    X-Frame-Options: deny\n{}", users(&[("alice", "one")]));
+    let address = serve(3, LIMITS, Some(&folder.write("web.yml", &text)));
+    for request in [REQUEST, &request_by("alice", "one")] {
+        let answer = ask(address, request);
+        assert!(answer.contains("x-frame-options: deny\r\n"), "{answer}");
+    }
+}
+
+/// A peer that guesses gets a guess a second; another peer waits for one guess, however many are made.
+#[test]
+fn guesses_wait_for_one_another() {
+    let folder = Folder::new("guesses");
+    let hash = bcrypt::hash("geheim", 8).unwrap();
+    let config = folder.write("web.yml", &format!("basic_auth_users:\n  prometheus: {hash}\n"));
+    let source = Source::new(Arc::default(), Health::new(std::time::Duration::from_secs(3600)));
+    let peers = Peers::by_address();
+    let web_config = Some(WebConfigFile::open(&config).unwrap());
+    let address = listening(Server { peers, web_config, limits: PATIENT, ..Server::new(source) });
+    let begun = std::time::Instant::now();
+    let guesses: Vec<TcpStream> = (0..8)
+        .map(|guess| {
+            let mut stream = super::connect_from(2, address);
+            stream.write_all(request_by("prometheus", &format!("{guess}")).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let mut right = super::connect_from(3, address);
+    right.write_all(request_by("prometheus", "geheim").as_bytes()).unwrap();
+    assert!(all_of(right).starts_with("HTTP/1.1 200 OK"));
+    let known = begun.elapsed();
+    for guess in guesses {
+        assert!(all_of(guess).starts_with("HTTP/1.1 401 "));
+    }
+    let all = begun.elapsed();
+    assert!(all >= std::time::Duration::from_secs(7), "eight guesses in {all:?}");
+    assert!(known < all / 2, "{known:?} of {all:?}");
 }
 
 #[test]
