@@ -61,10 +61,11 @@ pub fn relate(facts: &Subject, calls: &mut [Call]) {
 }
 
 /// Makes the cause a likely one unless every call was recorded since it began: one that was not may have undone what it left.
-/// `complete_since_ns` is since when every call was, CLOCK_BOOTTIME.
+/// Nothing undoes that a signal was sent. `complete_since_ns` is since when every call was recorded, CLOCK_BOOTTIME.
 pub fn doubt(calls: &mut [Call], complete_since_ns: u64) {
     for call in calls.iter_mut().filter(|call| call.is_cause && call.entered_ns < complete_since_ns) {
-        call.relation.iter_mut().for_each(|relation| relation.certain = false);
+        let relation = call.relation.iter_mut().find(|relation| relation.kind != Change::Sent);
+        relation.into_iter().for_each(|relation| relation.certain = false);
     }
 }
 
