@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use libbpf_rs::{MapCore, MapFlags};
 
-use super::Probe;
+use super::{GroupTable, Probe};
 use crate::probe::abi::{Plain as _, fl_group};
 use crate::probe::object::Loaded;
 use crate::probe::table::Table as _;
@@ -60,50 +60,67 @@ pub(super) fn hand_out_ids(object: &Loaded, groups: u32) -> Result<()> {
     Ok(())
 }
 
-/// Reads all groups; `groups` is what `fl_config.groups` says.
-pub(super) fn read(object: &Probe, groups: u32) -> Result<Groups> {
-    let what = "failed to read the groups";
-    let (facts, counts) = (object.map("fl_groups")?, object.map("fl_group_counts")?);
-    let mut all = Groups::default();
-    let mut entries = 0;
-    for (key, value) in facts.lookup_batch(groups + 1, MapFlags::ANY, MapFlags::ANY).context(what)? {
-        entries += 1;
-        let id = u32::read(&key).with_context(|| format!("{what}: a key of another size"))?;
-        if id == groups {
-            all.other = counts.values::<u64>(&id).context(what)?.iter().sum();
-            continue;
-        }
-        // It is in use, or just being made. A group with a count is complete: only then it is read.
-        if fl_group::read(&value).is_none_or(|seen| seen.first_ns == 0) {
-            continue;
-        }
-        let counts: Vec<u64> = counts.values(&id).context(what)?;
-        if counts.iter().any(|count| *count != 0)
-            && let Some(facts) = facts.value(&id).context(what)?
-        {
-            all.named.push(Group { id, facts, counts });
-        }
+impl Probe {
+    /// The room for groups; 0: the plan has none.
+    pub fn group_limit(&self) -> u32 {
+        self.plan.groups.map_or(0, |GroupTable { groups, .. }| groups)
     }
-    // libbpf-rs ends the batch silently if the kernel refuses to go on.
-    if entries != groups + 1 {
-        bail!("{what}: {entries} of {} were to be had", groups + 1);
-    }
-    Ok(all)
-}
 
-/// The exemplar stack `id` up to the first frame without a build id; empty: it is not there.
-pub(super) fn stack(object: &Probe, id: i32) -> Result<Vec<StackFrame>> {
-    const BYTES: usize = 32;
-    const VALID: u32 = 1; // BPF_STACK_BUILD_ID_VALID
-    let Ok(id) = u32::try_from(id) else { return Ok(Vec::new()) };
-    let value = object.map("fl_stacks")?.lookup(id.bytes(), MapFlags::ANY).context("failed to read a stack")?;
-    let value = value.unwrap_or_default();
-    let frames = value.chunks_exact(BYTES).map_while(|frame| {
-        let status = u32::from_ne_bytes(frame[..4].try_into().ok()?);
-        let build_id = frame[4..24].try_into().ok()?;
-        let offset = u64::from_ne_bytes(frame[24..].try_into().ok()?);
-        // The kernel does not check that the mapping it found begins below the address: such an offset has wrapped.
-        (status == VALID && offset < 1 << 47).then_some(StackFrame { build_id, offset })
-    });
-    Ok(frames.collect())
+    /// The counts by group since the start; empty if the plan has no groups.
+    ///
+    /// # Errors
+    /// If a map can't be read.
+    pub fn groups(&self) -> Result<Groups> {
+        let what = "failed to read the groups";
+        let mut all = Groups::default();
+        let groups = self.group_limit();
+        if groups == 0 {
+            return Ok(all);
+        }
+        let (facts, counts) = (self.map("fl_groups")?, self.map("fl_group_counts")?);
+        let mut entries = 0;
+        for (key, value) in facts.lookup_batch(groups + 1, MapFlags::ANY, MapFlags::ANY).context(what)? {
+            entries += 1;
+            let id = u32::read(&key).with_context(|| format!("{what}: a key of another size"))?;
+            if id == groups {
+                all.other = counts.values::<u64>(&id).context(what)?.iter().sum();
+                continue;
+            }
+            // It is in use, or just being made. A group with a count is complete: only then it is read.
+            if fl_group::read(&value).is_none_or(|seen| seen.first_ns == 0) {
+                continue;
+            }
+            let counts: Vec<u64> = counts.values(&id).context(what)?;
+            if counts.iter().any(|count| *count != 0)
+                && let Some(facts) = facts.value(&id).context(what)?
+            {
+                all.named.push(Group { id, facts, counts });
+            }
+        }
+        // libbpf-rs ends the batch silently if the kernel refuses to go on.
+        if entries != groups + 1 {
+            bail!("{what}: {entries} of {} were to be had", groups + 1);
+        }
+        Ok(all)
+    }
+
+    /// The stack of a group's first event, innermost frame first, up to the first frame without a build id; empty if there is none.
+    ///
+    /// # Errors
+    /// If the map can't be read.
+    pub fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
+        const BYTES: usize = 32;
+        const VALID: u32 = 1; // BPF_STACK_BUILD_ID_VALID
+        let Ok(id) = u32::try_from(id) else { return Ok(Vec::new()) };
+        let value = self.map("fl_stacks")?.lookup(id.bytes(), MapFlags::ANY).context("failed to read a stack")?;
+        let value = value.unwrap_or_default();
+        let frames = value.chunks_exact(BYTES).map_while(|frame| {
+            let status = u32::from_ne_bytes(frame[..4].try_into().ok()?);
+            let build_id = frame[4..24].try_into().ok()?;
+            let offset = u64::from_ne_bytes(frame[24..].try_into().ok()?);
+            // The kernel does not check that the mapping it found begins below the address: such an offset has wrapped.
+            (status == VALID && offset < 1 << 47).then_some(StackFrame { build_id, offset })
+        });
+        Ok(frames.collect())
+    }
 }

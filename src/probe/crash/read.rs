@@ -2,8 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::groups::{self, Groups, StackFrame};
-use super::{GroupTable, Probe};
+use super::Probe;
 use crate::probe::abi::{fl_counter, fl_libc};
 use crate::probe::losses::{self, Losses};
 use crate::probe::table::Table as _;
@@ -44,30 +43,6 @@ impl Probe {
             known.set(file, place).context("failed to tell the probe of a libc")?;
         }
         Ok(())
-    }
-
-    /// The counts by group since the start; empty if the plan has no groups.
-    ///
-    /// # Errors
-    /// If a map can't be read.
-    pub fn groups(&self) -> Result<Groups> {
-        match self.group_limit() {
-            0 => Ok(Groups::default()),
-            groups => groups::read(self, groups),
-        }
-    }
-
-    /// The room for groups; 0: the plan has none.
-    pub fn group_limit(&self) -> u32 {
-        self.plan.groups.map_or(0, |GroupTable { groups, .. }| groups)
-    }
-
-    /// The stack of a group's first event, innermost frame first; empty if there is none.
-    ///
-    /// # Errors
-    /// If the map can't be read.
-    pub fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
-        groups::stack(self, id)
     }
 
     /// The counters since the start.
