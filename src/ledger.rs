@@ -17,28 +17,16 @@ pub trait Ledger {
     type Summary: Record;
 
     /// Looks now. `last`: the run is over, and nothing follows.
-    ///
-    /// # Errors
-    /// If the kernel's numbers or a clock can't be read.
     fn look(&mut self, last: bool) -> Result<Self::Look>;
 
     /// What came since the last look that was committed.
-    ///
-    /// # Errors
-    /// If a time is unknown.
     fn tell(&mut self, look: &Self::Look) -> Result<Self::Summary>;
 
     /// The summary of this look was written: the next one begins there.
-    ///
-    /// # Errors
-    /// If the kernel's table can't be written.
     fn commit(&mut self, look: Self::Look) -> Result<()>;
 }
 
 /// One interval of `ledger`: `measure` sees the look, `write` gets the summary and says whether it was written. Returns that.
-///
-/// # Errors
-/// As [`Ledger`], and what `measure` and `write` say.
 pub fn report<L: Ledger>(
     ledger: &mut L,
     last: bool,
@@ -67,9 +55,6 @@ pub struct Run {
 
 impl Run {
     /// A run that begins at this moment of CLOCK_BOOTTIME, with its first interval.
-    ///
-    /// # Errors
-    /// If the moment can't be dated.
     pub fn new(boottime_ns: u64) -> Result<Self> {
         Ok(Self {
             host: host::name(),
@@ -86,9 +71,6 @@ impl Run {
     }
 
     /// The beginning of a record of this kind on the interval that ends at this moment.
-    ///
-    /// # Errors
-    /// If the moment can't be dated.
     pub fn interval(&self, kind: &'static str, until_ns: u64, last: bool) -> Result<(Head, Interval)> {
         let interval = Interval {
             since: self.since,

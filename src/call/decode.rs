@@ -85,9 +85,6 @@ impl Decoder {
     }
 
     /// One call.
-    ///
-    /// # Errors
-    /// If it has no date: the clocks could not be read.
     pub fn call(&self, owner: &Owner, raw: &fl_call, kernel_stack: Option<Vec<KernelFrame>>) -> Result<Call> {
         let known = self.known.get(raw.function as usize);
         let side = known.and_then(|known| known.side.as_ref());

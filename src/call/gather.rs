@@ -48,9 +48,6 @@ impl<'run> Gatherer<'run> {
     }
 
     /// The calls before a crash, and which one explains it.
-    ///
-    /// # Errors
-    /// If the recorder's table can't be read.
     pub fn recorded(&mut self, evidence: &Evidence, disposition: Disposition) -> Result<Recorded> {
         let (subject, thread) = (Subject::of(evidence), &evidence.thread);
         let own = self.recorder.task(thread.tid)?.filter(|task| is_of_thread(&task.header, thread));
@@ -81,9 +78,6 @@ impl<'run> Gatherer<'run> {
     }
 
     /// The record of a trigger.
-    ///
-    /// # Errors
-    /// If it can't be dated.
     pub fn trigger(&self, event: &fl_event, task: &Task) -> Result<Trigger> {
         let is_signal = event.trigger == fl_trigger_kind::FL_TRIGGER_SIGNAL;
         let mut calls = self.calls(Some(task))?;
@@ -105,9 +99,6 @@ impl<'run> Gatherer<'run> {
     }
 
     /// The record of a call that has just ended.
-    ///
-    /// # Errors
-    /// If it can't be dated.
     pub fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
         let owner = Owner { pid: event.pid, tid: event.tid, comm: text::name(&event.comm) };
         Ok(LiveCall { head: Head::at("call", event.timestamp_ns, &self.host)?, call: self.call(&owner, call)? })

@@ -29,9 +29,6 @@ pub struct Prepared {
 
 impl Prepared {
     /// Reads the kernel's types and finds the functions among them.
-    ///
-    /// # Errors
-    /// If there are no types, or more functions than can be watched.
     pub fn new(options: &Options) -> Result<Self> {
         let btf = kernel_types(options.crash.common.btf.as_deref())?;
         let functions = Functions::new(&btf);

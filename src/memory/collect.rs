@@ -98,9 +98,6 @@ pub(super) type Emit<'a> = &'a mut dyn FnMut(Item) -> Result<()>;
 
 impl<'run> Collector<'run> {
     /// Begins to read `probe`.
-    ///
-    /// # Errors
-    /// If the ring can't be mapped.
     pub fn new(probe: &'run Probe, limits: Limits) -> Result<Self> {
         let ring = probe.ring()?;
         Ok(Self {
@@ -117,9 +114,6 @@ impl<'run> Collector<'run> {
     }
 
     /// Begins with a process that was there before us: all of its executable memory.
-    ///
-    /// # Errors
-    /// If it is gone or may not be traced, and what `emit` says.
     pub fn attach(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
         let mut space = Space::new(pid);
         let regions = regions(pid).with_context(|| format!("failed to read the mappings of PID {pid}"))?;
@@ -137,9 +131,6 @@ impl<'run> Collector<'run> {
     }
 
     /// Takes one batch of the samples that are there; returns how many.
-    ///
-    /// # Errors
-    /// What `emit` says, and where the ring can't be read.
     pub fn take(&mut self, emit: Emit<'_>) -> Result<usize> {
         let samples = self.ring.take(BATCH)?;
         let taken = samples.len();
@@ -166,9 +157,6 @@ impl<'run> Collector<'run> {
     }
 
     /// Takes what a full ring may hold, and no more.
-    ///
-    /// # Errors
-    /// As [`Collector::take`].
     pub fn take_all(&mut self, emit: Emit<'_>) -> Result<()> {
         let mark = self.ring.mark();
         while self.take(emit)? == BATCH && !self.ring.is_past(mark) {}
@@ -317,9 +305,6 @@ impl<'run> Collector<'run> {
     }
 
     /// Reads memory that can change by itself again, and now and then looks for mappings that no call explains.
-    ///
-    /// # Errors
-    /// What `emit` says, and where the ring can't be read.
     pub fn tick(&mut self, emit: Emit<'_>) -> Result<()> {
         let is_audit = Instant::now() >= self.next_audit;
         if is_audit {
@@ -329,9 +314,6 @@ impl<'run> Collector<'run> {
     }
 
     /// Reads everything for the last time.
-    ///
-    /// # Errors
-    /// As [`Collector::tick`].
     pub fn finish(&mut self, emit: Emit<'_>) -> Result<()> {
         self.take_all(emit)?;
         self.look(true, emit)?;
@@ -407,9 +389,6 @@ impl<'run> Collector<'run> {
     }
 
     /// The counters since the start, here and in the kernel.
-    ///
-    /// # Errors
-    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let counters = self.probe.counters()?;
         Ok(Counters { losses: counters.losses.plus(&self.own), ..counters })

@@ -84,9 +84,6 @@ pub struct Executables<P: Borrow<Probe>> {
 
 impl<P: Borrow<Probe>> Executables<P> {
     /// Begins now.
-    ///
-    /// # Errors
-    /// If a clock can't be read.
     pub fn new(probe: P) -> Result<Self> {
         let told = Told { run: Run::new(boottime_ns()?)?, counts: HashMap::new(), nameless: 0 };
         Ok(Self { probe, told, seen: HashMap::new() })
@@ -212,9 +209,6 @@ pub(super) struct Reading<'run> {
 
 impl<'run> Reading<'run> {
     /// Begins to read `probe`.
-    ///
-    /// # Errors
-    /// If the ring can't be mapped, or a clock can't be read.
     pub(super) fn new(probe: &'run Probe, writer: Writer, interval: Duration) -> Result<Self> {
         Ok(Self { ring: probe.ring()?, executables: Executables::new(probe)?, writer, interval })
     }

@@ -22,9 +22,6 @@ pub(super) fn is_volatile(region: &Region) -> bool {
 }
 
 /// The mappings of a process, by address.
-///
-/// # Errors
-/// If it is gone, or we may not look at it.
 pub(super) fn regions(pid: u32) -> io::Result<Vec<Region>> {
     let process = i32::try_from(pid).map(Process::new).map_err(io::Error::other)?.map_err(io::Error::other)?;
     let maps = process.maps().map_err(io::Error::other)?;
@@ -65,9 +62,6 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Opens the memory of a process.
-    ///
-    /// # Errors
-    /// If it is gone, or may not be traced by us.
     pub fn open(pid: u32) -> io::Result<Self> {
         let open = |name: &str| fs::File::open(format!("/proc/{pid}/{name}"));
         Ok(Self { pid, mem: open("mem")?, pagemap: open("pagemap")? })

@@ -60,9 +60,6 @@ impl Look {
 
 impl Collector {
     /// Begins to read `probe`.
-    ///
-    /// # Errors
-    /// If the ring can't be mapped.
     pub fn new(options: &Options, probe: Probe) -> Result<Self> {
         let ring = probe.ring()?;
         let now = boottime_ns()?;
@@ -103,9 +100,6 @@ impl Collector {
     }
 
     /// Takes one batch of samples and passes the events among them to `write`; returns how many there were.
-    ///
-    /// # Errors
-    /// What `write` says, and where the probe can't be read.
     pub fn take(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<usize> {
         let samples = self.ring.take(BATCH)?;
         for sample in &samples {
@@ -124,9 +118,6 @@ impl Collector {
     }
 
     /// Moves what was counted from the kernel's table to ours, and learns what it stands for. Returns what was new.
-    ///
-    /// # Errors
-    /// As [`Collector::take`].
     pub fn drain(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<Counts> {
         let counts = self.probe.drain()?;
         let mark = self.ring.mark();
@@ -152,9 +143,6 @@ impl Collector {
     }
 
     /// What the interval that ends now has had. Call [`Collector::begin`] when it was written: else the next one has it, too.
-    ///
-    /// # Errors
-    /// If a time is unknown.
     pub fn summary(&mut self, last: bool) -> Result<Summary> {
         let now = boottime_ns()?;
         let (by, way, tells_majors) = (self.by, self.probe.way(), self.probe.tells_majors());
@@ -204,9 +192,6 @@ impl Collector {
     }
 
     /// Draws all stacks since the start.
-    ///
-    /// # Errors
-    /// If the file can't be written.
     pub(super) fn draw(&mut self, to: File, path: &Path) -> Result<()> {
         flame::draw(to, path, &self.table, &mut self.names)
     }

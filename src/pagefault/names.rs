@@ -103,9 +103,6 @@ impl Names {
     }
 
     /// Takes the names in a sample.
-    ///
-    /// # Errors
-    /// If its time is no date.
     pub fn learn_mapping(&mut self, raw: &fl_fault_mapping) -> Result<()> {
         let path = raw.path();
         let reported = Reported {
@@ -135,9 +132,6 @@ impl Names {
     }
 
     /// Asks the probe for the names of these processes, and for the stacks of these hashes.
-    ///
-    /// # Errors
-    /// If the probe's tables can't be read.
     pub fn ask(
         &mut self,
         probe: &Probe,

@@ -39,9 +39,6 @@ impl Group {
 
 impl Fault {
     /// The record of an event.
-    ///
-    /// # Errors
-    /// If its time is no date.
     pub fn new(raw: &fl_fault_event, by: By, way: Way, host: &str, names: &mut Names) -> anyhow::Result<Self> {
         let pid = raw.key.tgid;
         let frames = names.frames(pid, raw.instruction_pointer, false);

@@ -227,9 +227,6 @@ impl<S: Spec> Probe<S> {
     }
 
     /// The samples.
-    ///
-    /// # Errors
-    /// If the ring can't be mapped.
     pub fn ring(&self) -> Result<Ring<S::Sample>>
     where
         S: 'static,

@@ -65,9 +65,6 @@ impl Filter {
     }
 
     /// The part that is decided before the programs are verified.
-    ///
-    /// # Errors
-    /// If our own pid namespace or the cgroup folder is unknown.
     pub(super) fn config(&self) -> Result<fl_filter_config> {
         let cgroup = self.open_cgroup()?.map(|folder| folder.metadata()).transpose()?;
         let mut config = fl_filter_config {
@@ -95,17 +92,11 @@ impl Filter {
     }
 
     /// Are we in the host's pid namespace, so that processes have the same numbers for us as for the kernel programs?
-    ///
-    /// # Errors
-    /// If our own pid namespace is unknown.
     pub fn is_of_host(&self) -> Result<bool> {
         Ok(self.config()?.pid_namespace_inode == 0)
     }
 
     /// The cgroup folder, checked before anything is loaded.
-    ///
-    /// # Errors
-    /// As for [`Filter::check`].
     pub fn check_cgroup(&self) -> Result<()> {
         self.open_cgroup().map(drop)
     }
@@ -115,9 +106,6 @@ impl Filter {
     }
 
     /// Fills the maps of the loaded programs.
-    ///
-    /// # Errors
-    /// If the folder is no cgroup v2 folder, or a map takes no more.
     pub(super) fn apply(&self, pids: &impl MapCore, cgroups: &impl MapCore) -> Result<()> {
         for pid in &self.pids {
             pids.update(pid.bytes(), &[1], MapFlags::ANY).with_context(|| format!("failed to watch PID {pid}"))?;

@@ -134,9 +134,6 @@ impl Losses {
     }
 
     /// What the kernel programs have counted in `map`.
-    ///
-    /// # Errors
-    /// If the map can't be read.
     pub(super) fn read(table: &'static [Loss], map: &impl MapCore) -> Result<Self> {
         let mut losses = Self::none(table);
         for (loss, count) in table.iter().zip(&mut losses.counts) {

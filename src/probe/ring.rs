@@ -51,9 +51,6 @@ impl<Sample: 'static> Ring<Sample> {
 
 impl<Sample> Ring<Sample> {
     /// Takes at most `most` samples that are there now.
-    ///
-    /// # Errors
-    /// If libbpf can't read the ring.
     pub fn take(&self, most: usize) -> Result<Vec<Sample>> {
         let taken = self.ring.consume_raw_n(most);
         if taken < 0 {

@@ -22,9 +22,6 @@ pub(crate) struct Tracefs {
 
 impl Tracefs {
     /// Opens tracefs where it is mounted, or a mount of our own.
-    ///
-    /// # Errors
-    /// If the kernel has none, or we may not read it.
     pub(crate) fn open() -> Result<Self> {
         for folder in MOUNTED {
             if fs::metadata(format!("{folder}/events")).is_ok()
@@ -41,9 +38,6 @@ impl Tracefs {
     }
 
     /// The number of the tracepoint `syscalls:NAME`; `None` means that there is no such call.
-    ///
-    /// # Errors
-    /// If we may not read it.
     pub(super) fn syscall(&self, name: &str) -> Result<Option<u64>> {
         let what = || format!("failed to find tracepoint `syscalls:{name}`");
         let Some(text) = self.read(name, "id").with_context(what)? else { return Ok(None) };
@@ -51,9 +45,6 @@ impl Tracefs {
     }
 
     /// The kernel's description of the tracepoint `syscalls:NAME`; `None` means that there is no such call.
-    ///
-    /// # Errors
-    /// If we may not read it.
     pub(crate) fn format(&self, name: &str) -> Result<Option<String>> {
         self.read(name, "format").with_context(|| format!("failed to read about tracepoint `syscalls:{name}`"))
     }
@@ -71,9 +62,6 @@ impl Tracefs {
     }
 
     /// Runs `program` at the tracepoint `syscalls:NAME`, of all processes. `None` means that this kernel has no such call.
-    ///
-    /// # Errors
-    /// If the kernel has no perf events, or refuses them to us.
     pub(super) fn attach_syscall(&self, program: &ProgramMut<'_>, name: &str) -> Result<Option<Link>> {
         let Some(id) = self.syscall(name)? else { return Ok(None) };
         let what = format!("attach to tracepoint `syscalls:{name}`");

@@ -78,9 +78,6 @@ impl TypesFile {
 
     /// Writes the types of the kernel that `probe` names, from the kernel or from the file `btf`. Returns the ids that a typed build
     /// needs.
-    ///
-    /// # Errors
-    /// If there are none, or memory is short.
     pub(super) fn fill(&mut self, btf: Option<&Path>, probe: &Btf<'_>) -> Result<Ids> {
         let kernel = kernel_types(btf)?;
         let mut cut = Cut::new(&kernel, probe)?;
@@ -95,9 +92,6 @@ impl TypesFile {
 }
 
 /// All types of the kernel, from the kernel or from the file `btf`.
-///
-/// # Errors
-/// If there are none.
 pub(crate) fn kernel_types(btf: Option<&Path>) -> Result<Btf<'static>> {
     let kernel = match btf {
         Some(path) => {

@@ -84,9 +84,6 @@ impl Head {
     }
 
     /// The same, at a moment of CLOCK_BOOTTIME.
-    ///
-    /// # Errors
-    /// If the moment can't be dated.
     pub fn at(kind: &'static str, boottime_ns: u64, host: &str) -> Result<Self> {
         Ok(Self::new(kind, Timestamp::from_boottime(boottime_ns)?, host))
     }

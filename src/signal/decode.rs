@@ -56,9 +56,6 @@ impl Decoder {
     }
 
     /// Takes one sample.
-    ///
-    /// # Errors
-    /// If the clocks can't be read.
     pub fn take(&mut self, sample: &Sample) -> Result<()> {
         let (told, awaits) = match sample {
             Sample::Signal(signal) => (AnyRecord::Signal(Box::new(self.signal(signal)?)), awaits(signal)),

@@ -82,9 +82,6 @@ pub struct Pairs<P: Borrow<Probe>> {
 
 impl<P: Borrow<Probe>> Pairs<P> {
     /// Begins now. `processes`: tell of forks, execs and exits, too.
-    ///
-    /// # Errors
-    /// If the clocks can't be read.
     pub fn new(probe: P, processes: bool) -> Result<Self> {
         Ok(Self { probe, ledger: PairLedger::new(processes)?, seen: (Vec::new(), 0) })
     }

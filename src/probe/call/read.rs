@@ -42,9 +42,6 @@ impl Counters {
 
 impl Recorder {
     /// The last calls of this thread; `None` means that none are kept.
-    ///
-    /// # Errors
-    /// If the table can't be read.
     pub fn task(&self, tid: u32) -> Result<Option<Task>> {
         let what = || format!("failed to read the calls of thread {tid}");
         let value = self.probe.map("fl_tasks")?.lookup(tid.bytes(), MapFlags::ANY).with_context(what)?;
@@ -52,9 +49,6 @@ impl Recorder {
     }
 
     /// The last calls of all tasks that are kept, ended ones included.
-    ///
-    /// # Errors
-    /// If the table can't be read.
     pub fn tasks(&self) -> Result<Vec<Task>> {
         let what = "failed to read the calls of all tasks";
         let map = self.probe.map("fl_tasks")?;
@@ -77,9 +71,6 @@ impl Recorder {
     }
 
     /// The counters since the start.
-    ///
-    /// # Errors
-    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.probe.count(which.0);
         // One program may be attached to several hooks.

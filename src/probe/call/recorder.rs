@@ -43,9 +43,6 @@ impl Recorder {
     }
 
     /// The samples.
-    ///
-    /// # Errors
-    /// If the ring can't be mapped.
     pub fn ring(&self) -> Result<Ring<Sample>> {
         self.probe.ring()
     }

@@ -67,9 +67,6 @@ impl Probe {
     }
 
     /// The counts by group since the start; empty if the plan has no groups.
-    ///
-    /// # Errors
-    /// If a map can't be read.
     pub fn groups(&self) -> Result<Groups> {
         let what = "failed to read the groups";
         let mut all = Groups::default();
@@ -105,9 +102,6 @@ impl Probe {
     }
 
     /// The stack of a group's first event, innermost frame first, up to the first frame without a build id; empty if there is none.
-    ///
-    /// # Errors
-    /// If the map can't be read.
     pub fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
         const BYTES: usize = 32;
         const VALID: u32 = 1; // BPF_STACK_BUILD_ID_VALID

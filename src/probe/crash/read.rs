@@ -31,9 +31,6 @@ pub struct Counters {
 impl Probe {
     /// Lets the kernel program read the messages of these files of glibc: for each file the address of its `__abort_msg` in a process
     /// that has mapped it at address 0.
-    ///
-    /// # Errors
-    /// If the table takes no more.
     pub fn know_libcs(&self, files: &[(fl_libc, u64)]) -> Result<()> {
         if files.is_empty() {
             return Ok(());
@@ -46,9 +43,6 @@ impl Probe {
     }
 
     /// The counters since the start.
-    ///
-    /// # Errors
-    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let (fatal, caught) = (count(fl_counter::FL_FATAL)?, count(fl_counter::FL_CAUGHT)?);

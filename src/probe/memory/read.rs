@@ -27,9 +27,6 @@ pub struct Counters {
 impl Probe {
     /// Starts or stops watching memory that can change by itself: pages that are executed for the first time, content that is dropped.
     /// It costs each page fault and each call of the machine a little, so that it is on only while there is such memory.
-    ///
-    /// # Errors
-    /// If a tracepoint is not to be had.
     pub fn watch_changes(&self, wanted: bool) -> Result<()> {
         let mut links = self.state.borrow_mut();
         if !wanted {
@@ -45,9 +42,6 @@ impl Probe {
     }
 
     /// Adds a process that was there before the kernel programs to their table, with its flags (`FL_PROCESS_*`).
-    ///
-    /// # Errors
-    /// If the table takes no more.
     pub fn know(&self, pid: u32, flags: u32) -> Result<()> {
         let processes = self.map("fl_processes")?;
         let what = || format!("failed to watch PID {pid}");
@@ -55,9 +49,6 @@ impl Probe {
     }
 
     /// The counters since the start.
-    ///
-    /// # Errors
-    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let table: &[Loss] = if self.plan.executable_memory { &losses::EXECUTABLE_MEMORY } else { &losses::MEMORY };
@@ -71,9 +62,6 @@ impl Probe {
     }
 
     /// Anonymous memory that became executable, by process and call, if the whole machine is watched.
-    ///
-    /// # Errors
-    /// If the table can't be read.
     pub fn executable_memory(&self) -> Result<Vec<(fl_alert_key, fl_alert)>> {
         let what = "failed to read the alerts";
         let alerts = self.map("fl_alerts")?;
@@ -86,9 +74,6 @@ impl Probe {
     }
 
     /// Removes the entry of a process that has ended.
-    ///
-    /// # Errors
-    /// If the table can't be written.
     pub fn forget_executable_memory(&self, key: &fl_alert_key) -> Result<()> {
         self.map("fl_alerts")?.delete(key.bytes()).context("failed to forget an alert")
     }

@@ -84,9 +84,6 @@ pub struct Counters {
 
 impl Probe {
     /// The counters since the start.
-    ///
-    /// # Errors
-    /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         Ok(Counters {
@@ -105,9 +102,6 @@ impl Probe {
     }
 
     /// The counts by sender, target, signal and result, since the start.
-    ///
-    /// # Errors
-    /// If the map can't be read.
     pub fn pairs(&self) -> Result<Vec<Pair>> {
         let what = "failed to read the table of pairs";
         let mut pairs = HashMap::new();
