@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
@@ -14,7 +15,7 @@ pub struct Timestamp(jiff::Timestamp);
 
 impl Timestamp {
     /// The present moment.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self(jiff::Timestamp::now())
     }
 
@@ -23,7 +24,7 @@ impl Timestamp {
     ///
     /// # Errors
     /// If a clock can't be read or the sum is no date.
-    pub fn from_boottime(boottime_ns: u64) -> Result<Self> {
+    pub(crate) fn from_boottime(boottime_ns: u64) -> Result<Self> {
         // Benign race: a thread may store an older offset later; the next reading corrects it.
         static OFFSET_NS: AtomicI64 = AtomicI64::new(NONE_YET);
         let offset = settle(OFFSET_NS.load(Ordering::Relaxed), &read_offset()?);
@@ -34,7 +35,7 @@ impl Timestamp {
     }
 
     /// A moment given in nanoseconds since 1970; `None` means out of range.
-    pub fn from_unix_ns(nanoseconds: i128) -> Option<Self> {
+    pub(crate) fn from_unix_ns(nanoseconds: i128) -> Option<Self> {
         jiff::Timestamp::from_nanosecond(nanoseconds).ok().map(Self)
     }
 
@@ -44,19 +45,19 @@ impl Timestamp {
     }
 
     /// `2024-02-15 10:30:45`, in the machine's time zone.
-    pub fn local_seconds(self) -> String {
+    pub(crate) fn local_seconds(self) -> String {
         self.0.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
     /// `22:33:49.123`, in the machine's time zone.
-    pub fn local_milliseconds(self) -> String {
+    pub(crate) fn local_milliseconds(self) -> String {
         self.0.to_zoned(zone()).strftime("%H:%M:%S%.3f").to_string()
     }
 }
 
 impl Timestamp {
     /// `22:33:49.123`, in the machine's time zone: for lines of which there are many a second.
-    pub fn local_clock(self) -> String {
+    pub(crate) fn local_clock(self) -> String {
         self.0.to_zoned(zone()).strftime("%H:%M:%S.%3f").to_string()
     }
 }
@@ -64,6 +65,12 @@ impl Timestamp {
 /// The machine's time zone; in unit tests UTC, as in their snapshots.
 fn zone() -> TimeZone {
     if cfg!(test) { TimeZone::UTC } else { TimeZone::system() }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(moment: Timestamp) -> Self {
+        moment.0.into()
+    }
 }
 
 impl Serialize for Timestamp {

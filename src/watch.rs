@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::probe::abi::fl_limit;
 
 /// After samples came, the reader looks once more after this time, a little longer than the time without wake-ups of the kernel program.
-const LINGER: Duration = Duration::from_millis(fl_limit::FL_LIMIT_WAKE_INTERVAL_MS.0 as u64 + 5);
+pub const LINGER: Duration = Duration::from_millis(fl_limit::FL_LIMIT_WAKE_INTERVAL_MS.0 as u64 + 5);
 
 /// What ended the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

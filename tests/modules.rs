@@ -125,6 +125,19 @@ fn circle(uses: &Uses) -> Option<Vec<String>> {
     }
 }
 
+/// A facade is small on purpose: whoever makes more public says so here.
+#[test]
+fn only_the_facade_is_public() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let public: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("pub ")).collect();
+    let hidden = ["mod fuzz;", "mod internals;", "use cli::main;"];
+    let shown = ["mod crash;", "mod memory;", "use error::Error;", "use time::Timestamp;", "use tracing::Losses;"];
+    assert_eq!(public, BTreeSet::from_iter(hidden.into_iter().chain(shown)));
+    for hidden in hidden {
+        assert!(text.contains(&format!("#[doc(hidden)]\npub {hidden}")), "{hidden} is shown");
+    }
+}
+
 #[test]
 fn no_module_is_part_of_a_circle() {
     let uses = uses();

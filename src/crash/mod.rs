@@ -1,11 +1,13 @@
-//! `faultline crash`: deaths by signal, as they happen.
+//! `faultline crash`: deaths by signal, as they happen. As a library: [`Tracer`].
 
 mod collect;
 mod decode;
+mod facade;
 mod ledger;
 mod record;
 mod signature;
 mod stacks;
+mod tracer;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
@@ -16,7 +18,9 @@ use anyhow::Result;
 
 pub(crate) use collect::Collector;
 pub(crate) use decode::Decoder;
+pub use facade::{Confidence, Crash, Diagnosis, Disposition, Frame, Sender};
 pub(crate) use record::Recorded;
+pub use tracer::{Tracer, Tracing};
 
 use crate::options::Common;
 use crate::output::Writer;

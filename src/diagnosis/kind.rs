@@ -1,5 +1,7 @@
 //! The kinds of diagnoses, in words for machines. docs/diagnosis.md describes each.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// The likely cause, in a sentence.
@@ -16,6 +18,7 @@ pub struct Diagnosis {
 /// How well the evidence proves a diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Confidence {
     /// The evidence proves it.
     Certain,
@@ -25,7 +28,7 @@ pub enum Confidence {
 
 impl Confidence {
     /// [`Confidence::Certain`], if it is.
-    pub fn certain_if(is_certain: bool) -> Self {
+    pub(crate) fn certain_if(is_certain: bool) -> Self {
         if is_certain { Self::Certain } else { Self::Likely }
     }
 }
@@ -76,4 +79,11 @@ pub enum Kind {
     UnsupportedInstruction,
     UseAfterUnmap,
     WriteToReadOnly,
+}
+
+impl fmt::Display for Kind {
+    /// As JSON has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }

@@ -1,23 +1,23 @@
 //! The library's interface: a tracer of one process, on a thread of its own.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::thread::JoinHandle;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use anyhow::Result;
 use procfs::process::Process;
 
 use super::collect::{BATCH, Collector, Item, Limits};
 use super::record::Page;
 use super::target::Memory;
+use crate::error::Error;
 use crate::probe::memory::{Plan, Probe};
 use crate::probe::{Filter, Setup};
+use crate::tracing::{Inside, Losses, Queue, Worker};
 
 /// How often memory that can change by itself is read again.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How many pages wait at most for a reader that is slow: 256 MiB.
+const QUEUE: usize = 65_536;
 
 /// Keeps every page of a process that becomes executable.
 ///
@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// ```
 /// use faultline::memory::{Tracer, Trigger};
 ///
-/// # fn main() -> anyhow::Result<()> {
+/// # fn main() -> Result<(), faultline::Error> {
 /// // Any process that we may trace: here our own.
 /// let tracing = Tracer::new(std::process::id())?.start()?;
 ///
@@ -42,7 +42,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 ///     page
 /// };
 ///
-/// let pages = tracing.stop()?;
+/// let (pages, _losses) = tracing.stop()?;
 /// let made = pages.iter().find(|found| found.address == page as u64).expect("it was made executable");
 /// assert_eq!(made.trigger, Trigger::Mprotect);
 /// assert!(made.bytes.starts_with(&code));
@@ -56,28 +56,31 @@ pub struct Tracer {
     pid: u32,
     max_bytes: u64,
     interval: Duration,
+    queue: usize,
 }
 
 impl Tracer {
     /// A tracer of the process with this number.
     ///
     /// # Errors
-    /// If there is no such process, it is a thread of another one, or we may not trace it.
-    pub fn new(pid: u32) -> Result<Self> {
-        let what = || format!("failed to trace PID {pid}");
+    /// [`Error::NoSuchProcess`]; [`Error::IsThread`]; [`Error::NotPermitted`] if we may not trace it; [`Error::Invalid`] if we are in a pid
+    /// namespace of our own, where processes have other numbers.
+    pub fn new(pid: u32) -> Result<Self, Error> {
         Filter { pids: vec![pid], ..Filter::default() }.check()?;
+        let refusal = |why: &str| format!("failed to trace PID {pid}: {why}");
         if !Filter::default().is_of_host()? {
-            bail!("{}: processes are read by the numbers that the host gives them: run in its pid namespace", what());
+            let why = "processes are read by the numbers that the host gives them: run in its pid namespace";
+            return Err(Error::Invalid(refusal(why)));
         }
-        match Memory::open(pid) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!("{}: no such process", what()),
-            Err(error) => {
+        match Memory::open(pid).map_err(|error| (error.kind(), error)) {
+            Ok(_) => Ok(Self { pid, max_bytes: 64 << 20, interval: INTERVAL, queue: QUEUE }),
+            Err((std::io::ErrorKind::NotFound, _)) => Err(Error::NoSuchProcess { pid }),
+            Err((std::io::ErrorKind::PermissionDenied, _)) => {
                 let cure = "run as the same user with CAP_SYS_PTRACE, or as root";
-                return Err(error).with_context(|| format!("{}: not allowed to read its memory, {cure}", what()));
+                Err(Error::NotPermitted(refusal(&format!("not allowed to read its memory, {cure}"))))
             }
+            Err((_, error)) => Err(anyhow::Error::new(error).context(refusal("its memory can't be read")).into()),
         }
-        Ok(Self { pid, max_bytes: 64 << 20, interval: INTERVAL })
     }
 
     /// Reads at most so much of one mapping at one time. The default is 64 MiB.
@@ -94,40 +97,26 @@ impl Tracer {
         self
     }
 
+    /// Keeps at most so many pages for the reader. What comes while they are there is lost and counted as `queue_full`. The default is
+    /// 65536.
+    #[must_use]
+    pub fn queue(mut self, most: usize) -> Self {
+        self.queue = most;
+        self
+    }
+
     /// Starts. When it returns, nothing is missed any more. Memory that is executable already comes first, with the trigger
     /// [`super::Trigger::Attach`].
     ///
     /// # Errors
-    /// The errors of `faultline memory`: missing privileges, a kernel without the features.
-    pub fn start(self) -> Result<Tracing> {
-        let (pages_in, pages) = channel();
-        let (ready, is_ready) = sync_channel(1);
-        let (stop, stopped) = nix::unistd::pipe().context("failed to make a pipe")?;
-        let thread = std::thread::Builder::new()
-            .name("faultline-memory".to_owned())
-            .spawn(move || {
-                let mut pass = |item: Item| {
-                    if let Item::Page(page) = item {
-                        // The receiver is gone: the run ends.
-                        let _ = pages_in.send(*page);
-                    }
-                    Ok(())
-                };
-                self.work(&stop, &ready, &mut pass)
-            })
-            .context("failed to start a thread")?;
-        let told: Result<()> = is_ready.recv().unwrap_or_else(|_| Err(anyhow!("failed to trace: the thread ended")));
-        let tracing = Tracing { pages, stop: Some(stopped), thread: Some(thread) };
-        told.map(|()| tracing)
+    /// [`Error::NotPermitted`] and [`Error::Unsupported`], as for `faultline memory`.
+    pub fn start(self) -> Result<Tracing, Error> {
+        let most = self.queue;
+        Worker::start("faultline-memory", most, move |inside, queue| self.work(inside, queue)).map(Tracing)
     }
 
     /// Runs on the thread: everything of libbpf stays there.
-    fn work(
-        self,
-        stop: &OwnedFd,
-        ready: &SyncSender<Result<()>>,
-        pass: &mut dyn FnMut(Item) -> Result<()>,
-    ) -> Result<()> {
+    fn work(self, inside: &mut Inside<'_>, queue: &mut Queue<Page>) -> Result<Losses> {
         let plan = Plan {
             setup: Setup { filter: Filter { pids: vec![self.pid], ..Filter::default() }, ..Setup::default() },
             follow: false,
@@ -136,27 +125,16 @@ impl Tracer {
             headers: false,
             executable_memory: false,
         };
-        let begin = || -> Result<Probe> { Probe::start(&plan) };
-        let probe = match begin() {
-            Ok(probe) => probe,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return Ok(());
+        let pass: &mut dyn FnMut(Item) -> Result<()> = &mut |item| {
+            if let Item::Page(page) = item {
+                queue.push(*page);
             }
+            Ok(())
         };
-        let limits = Limits { pages: true, max_bytes: self.max_bytes };
-        let begun = Collector::new(&probe, limits).and_then(|mut collector| {
-            collector.attach(self.pid, pass)?;
-            Ok(collector)
-        });
-        let mut collector = match begun {
-            Ok(collector) => collector,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return Ok(());
-            }
-        };
-        let _ = ready.send(Ok(()));
+        let probe = Probe::start(&plan)?;
+        let mut collector = Collector::new(&probe, Limits { pages: true, max_bytes: self.max_bytes })?;
+        collector.attach(self.pid, pass)?;
+        inside.attached();
         let mut tick = Instant::now() + collector.patience(self.interval);
         loop {
             let now = Instant::now();
@@ -165,19 +143,14 @@ impl Tracer {
                 tick = Instant::now() + collector.patience(self.interval);
                 continue;
             }
-            let wait = u16::try_from((tick - now).as_millis() + 1).unwrap_or(u16::MAX);
-            let mut fds =
-                [PollFd::new(collector.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::from(wait)) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error).context("failed to wait for samples"),
-            }
-            let is_stopped = fds[1].any() == Some(true);
+            let is_stopped = inside.wait(collector.as_fd(), Some(tick - now))?;
             while collector.take(pass)? == BATCH {}
             if is_stopped || collector.have_ended(&[self.pid]) || !is_there(self.pid) {
-                return collector.finish(pass);
+                collector.finish(pass)?;
+                break;
             }
         }
+        Ok(Losses::new(&collector.counters()?.losses, queue))
     }
 }
 
@@ -189,31 +162,21 @@ fn is_there(pid: u32) -> bool {
 ///
 /// As an iterator it returns the pages as they come, waits for the next one, and ends when the process has ended.
 #[derive(Debug)]
-pub struct Tracing {
-    pages: Receiver<Page>,
-    /// When it is closed, the thread ends.
-    stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<Result<()>>>,
-}
+pub struct Tracing(Worker<Page>);
 
 impl Tracing {
+    /// Waits for the next page, but no longer than so long. `None` means that there was none.
+    pub fn next_within(&mut self, longest: Duration) -> Option<Page> {
+        self.0.next_within(longest)
+    }
+
     /// Reads memory that can change by itself once more, and ends. Returns the pages that the iterator hasn't returned, in the order in
-    /// which they were read.
+    /// which they were read, and what was lost since the start.
     ///
     /// # Errors
     /// If something went wrong on the way.
-    pub fn stop(mut self) -> Result<Vec<Page>> {
-        self.end()?;
-        Ok(self.pages.try_iter().collect())
-    }
-
-    fn end(&mut self) -> Result<()> {
-        self.stop = None;
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err(anyhow!("failed to trace: the thread ended in a panic")),
-            None => Ok(()),
-        }
+    pub fn stop(self) -> Result<(Vec<Page>, Losses), Error> {
+        self.0.stop()
     }
 }
 
@@ -221,13 +184,6 @@ impl Iterator for Tracing {
     type Item = Page;
 
     fn next(&mut self) -> Option<Page> {
-        self.pages.recv().ok()
-    }
-}
-
-impl Drop for Tracing {
-    fn drop(&mut self) {
-        // The receiver is gone.
-        let _ = self.end();
+        self.0.next()
     }
 }

@@ -12,6 +12,7 @@ use procfs::process::Process;
 
 use super::abi::{Plain as _, fl_filter_config};
 use super::table::Table as _;
+use crate::error::Error;
 use crate::page;
 
 /// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
@@ -38,27 +39,27 @@ impl Filter {
     pub fn check(&self) -> Result<()> {
         let config = fl_filter_config::default();
         if self.process_names.len() > config.names.len() {
-            bail!("failed to filter by name: {} names at most", config.names.len());
+            bail!(Error::Invalid(format!("failed to filter by name: {} names at most", config.names.len())));
         }
         for name in &self.process_names {
             // One byte is for the NUL.
             let room = config.names[0].len() - 1;
             if name.is_empty() {
-                bail!("failed to filter by name: an empty name matches every process, leave --process-name out");
+                let why = "an empty name matches every process, leave --process-name out";
+                bail!(Error::Invalid(format!("failed to filter by name: {why}")));
             }
             if name.len() > room {
-                bail!(
-                    "failed to filter by name `{name}`: the kernel keeps {room} bytes of a process's name, use a part"
-                );
+                let why = format!("the kernel keeps {room} bytes of a process's name, use a part");
+                bail!(Error::Invalid(format!("failed to filter by name `{name}`: {why}")));
             }
         }
         for &pid in &self.pids {
             let process = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok());
             let Some(status) = process.and_then(|process| process.status().ok()) else {
-                bail!("failed to watch PID {pid}: no such process");
+                bail!(Error::NoSuchProcess { pid });
             };
             if status.tgid != pid as i32 {
-                bail!("failed to watch PID {pid}: it is a thread of process {0}, use --pid {0}", status.tgid);
+                bail!(Error::IsThread { tid: pid, pid: status.tgid.cast_unsigned() });
             }
         }
         Ok(())
@@ -125,7 +126,8 @@ fn open_cgroup(path: &Path) -> Result<File> {
     let folder = File::open(path).with_context(what)?;
     let magic = statfs(path).with_context(what)?.filesystem_type();
     if magic != CGROUP2_SUPER_MAGIC || !folder.metadata().with_context(what)?.is_dir() {
-        bail!("{}: not a folder of cgroup v2, give one as /sys/fs/cgroup/system.slice", what());
+        let why = "not a folder of cgroup v2, give one as /sys/fs/cgroup/system.slice";
+        bail!(Error::Invalid(format!("{}: {why}", what())));
     }
     Ok(folder)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, anyhow};
 use libbpf_rs::{ErrorKind, PrintLevel};
 
+use crate::error::Error;
 use crate::host;
 
 /// The last lines of libbpf since the loader was prepared: enough to show why the verifier refused a program.
@@ -46,25 +47,27 @@ pub(super) fn step<T>(what: &str, result: libbpf_rs::Result<T>) -> Result<T> {
 fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     let privileges = host::Privileges::read();
     if error.kind() == ErrorKind::PermissionDenied && privileges.as_ref().is_some_and(|own| !own.may_trace()) {
-        return anyhow!("failed to {what}: {}", host::CURE_PRIVILEGES);
+        return Error::NotPermitted(format!("failed to {what}: {}", host::CURE_PRIVILEGES)).into();
     }
     if !std::path::Path::new(host::KERNEL_BTF).exists() {
-        return anyhow!(
-            "failed to {what}: this kernel shows no types ({}): name a BTF file made for it with --btf FILE",
-            host::KERNEL_BTF
-        );
+        let why =
+            format!("this kernel shows no types ({}): name a BTF file made for it with --btf FILE", host::KERNEL_BTF);
+        return Error::Unsupported(format!("failed to {what}: {why}")).into();
     }
     let lines = LINES.lock().map(|lines| lines.clone()).unwrap_or_default();
     let is_locked_down = || host::lockdown().as_deref() == Some("confidentiality");
     let is_refused = error.kind() == ErrorKind::PermissionDenied && verifier_log(&lines).is_none();
     if refuses_to_read(&lines) || (is_refused && is_locked_down()) {
-        return anyhow!("failed to {what}: {}", host::CURE_LOCKDOWN);
+        return Error::Unsupported(format!("failed to {what}: {}", host::CURE_LOCKDOWN)).into();
     }
     match verifier_log(&lines) {
-        Some((program, log)) => anyhow!("failed to {what}: the kernel's verifier refused program `{program}`:\n{log}"),
+        Some((program, log)) => {
+            let why = format!("the kernel's verifier refused program `{program}`:\n{log}");
+            Error::Unsupported(format!("failed to {what}: {why}")).into()
+        }
         // The verifier's log says more, if there is one: its refusal, too, has the error of a missing permission.
         None if error.kind() == ErrorKind::PermissionDenied && host::locked_memory_is_limited() => {
-            anyhow!("failed to {what}: {}", host::CURE_LOCKED_MEMORY)
+            Error::NotPermitted(format!("failed to {what}: {}", host::CURE_LOCKED_MEMORY)).into()
         }
         None => anyhow!("failed to {what}: {error:#}"),
     }

@@ -104,6 +104,7 @@ pub struct Crash {
 /// The disposition of a delivered signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Disposition {
     /// It ended the process.
     Fatal,

@@ -142,6 +142,7 @@ impl AddAssign for Tally {
 
 /// One page of executable memory, and its content.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Page {
     /// When it was read.
     pub timestamp: Timestamp,
@@ -168,6 +169,7 @@ pub struct Page {
 words! {
     /// Why a page was read.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
     pub enum Trigger {
         /// It was executable when watching began.
         Attach = "attach",
@@ -210,7 +212,7 @@ words! {
 
 impl Trigger {
     /// Pages that a call has made executable.
-    pub fn after(call: Call) -> Self {
+    pub(crate) fn after(call: Call) -> Self {
         match call {
             Call::Mmap => Self::Mmap,
             Call::Mprotect => Self::Mprotect,
@@ -224,7 +226,7 @@ impl Trigger {
     }
 
     /// Pages that a call is about to take away.
-    pub fn before(call: Call) -> Self {
+    pub(crate) fn before(call: Call) -> Self {
         match call {
             Call::Munmap => Self::BeforeMunmap,
             Call::Mmap => Self::BeforeMmap,
@@ -240,6 +242,7 @@ impl Trigger {
 /// Where a page was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Source {
     /// By the kernel program.
     Kernel,

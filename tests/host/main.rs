@@ -9,6 +9,7 @@ mod descent;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;
+mod library;
 mod memory;
 mod output;
 mod pagefault;

@@ -9,7 +9,7 @@ use super::{Function, Plan, Point};
 use crate::probe::hook::{Attach, Way};
 use crate::probe::tracefs::Tracefs;
 
-/// The result for one function, in the order of [`Plan::functions`].
+/// The result for one function, in the order of the plan's functions.
 #[derive(Clone, Debug)]
 pub struct Attached {
     /// The way in which it is attached; `None` means that it isn't.
