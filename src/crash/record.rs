@@ -58,13 +58,11 @@ impl Decoder {
             code: code.map(|code| code_name(raw.signal, code)),
             code_number: code,
             fault_type: code.filter(|_| !is_forged).and_then(|code| fault_type(raw.signal, code, trap_nr)),
-            code_text: code.map_or_else(
-                || "Unknown: the kernel keeps no details".to_owned(),
-                |code| match is_forged {
-                    true => "No fault: the process sent this to itself".to_owned(),
-                    false => code_text(raw.signal, code, trap_nr),
-                },
-            ),
+            code_text: match code {
+                None => "Unknown: the kernel keeps no details".to_owned(),
+                Some(_) if is_forged => "No fault: the process sent this to itself".to_owned(),
+                Some(code) => code_text(raw.signal, code, trap_nr),
+            },
             fault_address: evidence.fault_address.map(Hex),
             // It is known even if the other registers aren't: it is the first frame.
             instruction_pointer: raw.frames().first().copied().map(Hex),
@@ -74,11 +72,7 @@ impl Decoder {
             oom,
             sender: found.sender,
             page_fault: evidence.page_fault.map(PageFault::from_code),
-            seccomp: evidence.system_call.map(|call| Seccomp {
-                syscall: call.number,
-                arch: call.arch,
-                call_address: Hex(call.address),
-            }),
+            seccomp: evidence.system_call.map(Seccomp::from),
             abort_message: evidence.abort_message,
             registers: evidence.registers.as_ref().filter(|_| self.options.registers).map(arch::registers),
             vma: evidence.memory.at.as_ref().map(Vma::from),

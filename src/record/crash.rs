@@ -7,7 +7,7 @@ use super::call::Call;
 use super::oom::OutOfMemory;
 use crate::arch;
 use crate::diagnosis::Diagnosis;
-use crate::evidence::{self, Function, Region};
+use crate::evidence::{self, Function, Region, SystemCall};
 use crate::hex::Hex;
 
 /// One signal that ended a process, or could have. Fields as in docs/output.md; `None` is `null`, which means not known.
@@ -241,6 +241,12 @@ pub struct Omitted {
     pub count: usize,
     /// The index in `stack_trace` of the frame behind them.
     pub before: usize,
+}
+
+impl From<SystemCall> for Seccomp {
+    fn from(call: SystemCall) -> Self {
+        Self { syscall: call.number, arch: call.arch, call_address: Hex(call.address) }
+    }
 }
 
 impl From<&Region> for Vma {
