@@ -1,5 +1,6 @@
 //! Facts: what this kernel has and what our privileges allow. "Unknown" is an answer of its own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -141,6 +142,12 @@ pub fn kernel() -> (String, String) {
 /// An id of this boot of the machine; `None` means that the kernel doesn't report it.
 pub fn boot_id() -> Option<String> {
     sysctl("kernel/random/boot_id")
+}
+
+/// Our mount namespace, by its number; `None` means that the kernel doesn't report it.
+pub fn mount_namespace() -> Option<u64> {
+    let all = Process::myself().and_then(|me| me.namespaces()).ok()?;
+    Some(all.0.get(OsStr::new("mnt"))?.identifier)
 }
 
 /// The lockdown mode in force: `none`, `integrity`, `confidentiality`; `None` means that the kernel has none, or securityfs is not

@@ -82,16 +82,12 @@ impl Decoder {
     /// A decoder that makes the parts of the record that `options` ask for.
     pub fn new(options: Options) -> Self {
         let host = host::name();
-        let mount_namespace = procfs::process::Process::myself()
-            .and_then(|me| me.namespaces())
-            .ok()
-            .and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|namespace| namespace.identifier));
         let folders = DebugFolders::new(&options.debug_dirs);
         let watches_aborts = super::signals(&options).contains(&SIGABRT);
         Self {
             options,
             host,
-            mount_namespace,
+            mount_namespace: host::mount_namespace(),
             files: Files::new(folders.clone()),
             namer: Namer::new(folders),
             unwinder: Unwinder::default(),

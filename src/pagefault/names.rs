@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::table::{Cell, Who};
 use crate::evidence::{self, Backing, File as MappedFile, FileId, Permissions, Region};
 use crate::hex::digits;
+use crate::host;
 use crate::output::Timestamp;
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
@@ -87,16 +88,12 @@ pub struct Names {
 impl Names {
     /// Without names yet. `folders` are those of debug files.
     pub fn new(folders: DebugFolders) -> Self {
-        let mount_namespace = procfs::process::Process::myself()
-            .and_then(|me| me.namespaces())
-            .ok()
-            .and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|namespace| namespace.identifier));
         Self {
             named: HashMap::new(),
             processes: HashMap::new(),
             stacks: HashMap::new(),
             stacks_lost: 0,
-            mount_namespace,
+            mount_namespace: host::mount_namespace(),
             files: Files::default(),
             namer: Namer::new(folders),
         }
