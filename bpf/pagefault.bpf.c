@@ -302,6 +302,7 @@ int fl_major(struct bpf_perf_event_data *data)
 	struct fl_walked *walked = fl_config.by == FL_BY_STACK ? fl_scratch(&fl_walked) : NULL;
 	struct fl_page_fault fault = {};
 
+	fl_count(FL_MAJOR_RUNS);
 	fl_take_perf(&fault, data);
 	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter())
 		return 0;
@@ -373,6 +374,7 @@ int fl_soft(struct bpf_perf_event_data *data)
 {
 	struct fl_page_fault fault = {};
 
+	fl_count(FL_SOFT_RUNS);
 	fl_take_perf(&fault, data);
 	if (!(fl_config.modes & (1 << fault.mode)))
 		return 0;

@@ -114,6 +114,8 @@ pub struct Probe<S: Spec> {
     words: Vec<String>,
     /// For each attached program: the loss that its skipped runs count as.
     programs: BTreeMap<&'static str, Option<&'static str>>,
+    /// What the software events have counted at which these programs run.
+    events: BTreeMap<&'static str, perf::Counts>,
     pub(super) plan: S,
     pub(super) state: S::State,
 }
@@ -207,8 +209,8 @@ impl<S: Spec> Probe<S> {
             Some(words) => vec![words.to_owned()],
             None => links.attached.iter().filter(|at| at.is_shown).map(|at| at.words()).collect(),
         };
-        let (links, plan, state) = (links.links, plan.clone(), S::State::default());
-        Ok((Self { links, object, build, way, words, programs, plan, state }, more))
+        let (links, events, plan, state) = (links.links, links.events, plan.clone(), S::State::default());
+        Ok((Self { links, object, build, way, words, programs, events, plan, state }, more))
     }
 
     /// How the programs read kernel memory.
@@ -256,6 +258,11 @@ impl<S: Spec> Probe<S> {
         self.programs.contains_key(program)
     }
 
+    /// How many software events there were since this program was attached to them.
+    pub(super) fn events(&self, program: &str) -> u64 {
+        self.events.get(program).map_or(0, perf::Counts::sum)
+    }
+
     /// One counter of `enum fl_counter`, since the start.
     pub(super) fn count(&self, counter: u32) -> Result<u64> {
         super::counters::sum(&self.map("fl_counters")?, counter)
@@ -278,6 +285,7 @@ impl<S: Spec> Probe<S> {
 struct Links<'hooks> {
     links: Vec<Link>,
     attached: Vec<&'hooks At>,
+    events: BTreeMap<&'static str, perf::Counts>,
     tracefs: Option<Tracefs>,
 }
 
@@ -322,7 +330,11 @@ impl<'hooks> Links<'hooks> {
                 };
                 self.links.extend(self.tracefs.insert(tracefs).attach_syscall(&program, name)?);
             }
-            Point::Software(event, name) => self.links.extend(perf::attach_software_event(&program, *event, name)?),
+            Point::Software(event, name) => {
+                let (links, counts) = perf::attach_software_event(&program, *event, name)?;
+                self.links.extend(links);
+                self.events.insert(at.program, counts);
+            }
             Point::Later => {}
         }
         self.attached.push(at);

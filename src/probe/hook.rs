@@ -126,14 +126,14 @@ impl Hook {
         Self::at(program, Point::Syscall(name))
     }
 
-    /// At every page fault, as perf counts them.
+    /// At every page fault, as perf counts them. The kernel counts no skipped run of a perf event's program: the probe does.
     pub(super) fn page_faults(program: &'static str) -> Self {
-        Self::at(program, Point::Software(PERF_COUNT_SW_PAGE_FAULTS, "page-faults"))
+        Self::at(program, Point::Software(PERF_COUNT_SW_PAGE_FAULTS, "page-faults")).missed_as(None)
     }
 
-    /// At every major page fault.
+    /// At every major page fault; the same.
     pub(super) fn major_faults(program: &'static str) -> Self {
-        Self::at(program, Point::Software(PERF_COUNT_SW_PAGE_FAULTS_MAJ, "major-faults"))
+        Self::at(program, Point::Software(PERF_COUNT_SW_PAGE_FAULTS_MAJ, "major-faults")).missed_as(None)
     }
 
     /// Loaded, and attached by the probe itself.

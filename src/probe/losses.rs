@@ -24,6 +24,8 @@ pub const ALERT_TABLE_FULL: &str = "alert_table_full";
 pub const STACK_TABLE_FULL: &str = "stack_table_full";
 /// A major fault that is in no group's `major`.
 pub const MAJOR_UNPLACED: &str = "major_unplaced";
+/// A major fault that the kernel did not show to our program.
+pub const MAJORS_MISSED: &str = "majors_missed";
 /// Runs of our programs that the kernel skipped.
 pub const RUNS_MISSED: &str = "runs_missed";
 /// Runs at the exit of a process that the kernel skipped.

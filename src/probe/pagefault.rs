@@ -8,10 +8,13 @@ use anyhow::Result;
 use super::abi::pagefault::{Sample, fl_config, fl_fault_event, fl_fault_hook, fl_fault_key, fl_fault_mapping};
 use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
+use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
 
 pub use plan::{By, Events, Plan};
 pub use read::{Counters, Counts};
+
+use read::State;
 
 /// The attached probe. Dropping it detaches every program.
 pub type Probe = engine::Probe<Plan>;
@@ -25,8 +28,7 @@ const PROCESS_KEY_BYTES: u32 = std::mem::offset_of!(fl_fault_key, device) as u32
 
 impl Spec for Plan {
     type Sample = Sample;
-    /// The epoch in which the programs count.
-    type State = u32;
+    type State = State;
     const OBJECT: Builds = object!("pagefault");
     const WAYS: &'static [Way] = &[Way::Tracepoint, Way::Kprobe, Way::Perf];
 
@@ -38,22 +40,23 @@ impl Spec for Plan {
         let mut hooks: Vec<Hook> = self.setup.filter.command.then(Hook::follow).into_iter().flatten().collect();
         if kernel.perf_events {
             // Some settings refuse it, and nothing else is missing without it.
-            hooks.push(Hook::major_faults("fl_major").missed_as(self.missed(way)).optional());
+            hooks.push(Hook::major_faults("fl_major").optional());
         }
+        let missed = self.tells_missed(way).then_some(RUNS_MISSED);
         let faults = match way {
             Way::Kprobe => vec![
                 // The end first, so that no fault seems not to have ended.
-                Hook::kretprobe("fl_handled", "handle_mm_fault"),
-                Hook::kprobe("fl_handle", "handle_mm_fault").shown(),
+                Hook::kretprobe("fl_handled", "handle_mm_fault").missed_as(missed),
+                Hook::kprobe("fl_handle", "handle_mm_fault").missed_as(missed).shown(),
             ],
             Way::Perf => vec![Hook::page_faults("fl_soft").shown()],
             _ => {
-                let user = self.user.then(|| Hook::raw("fl_user", "page_fault_user").shown());
-                let kernel = self.kernel.then(|| Hook::raw("fl_kernel", "page_fault_kernel").shown());
+                let user = self.user.then(|| Hook::raw("fl_user", "page_fault_user").missed_as(missed).shown());
+                let kernel = self.kernel.then(|| Hook::raw("fl_kernel", "page_fault_kernel").missed_as(missed).shown());
                 user.into_iter().chain(kernel).collect()
             }
         };
-        hooks.extend(faults.into_iter().map(|hook| hook.missed_as(self.missed(way))));
+        hooks.extend(faults);
         Ok(hooks)
     }
 

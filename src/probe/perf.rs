@@ -1,7 +1,8 @@
 //! Events of perf, for programs that run when one happens. Software events are opened on each processor that is on when we start.
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
@@ -10,19 +11,37 @@ use libbpf_rs::{Link, ProgramMut, num_possible_cpus};
 
 use super::load;
 
-/// Runs `program` at every event `config` (`PERF_COUNT_SW_*`) of every process. Dropping the links ends it.
+/// What software events have counted, whether or not a program ran: the kernel skips the runs at events that happen while a task is
+/// preempted in a system call on a map on that processor (`bpf_prog_active`), and counts these nowhere.
+#[derive(Default)]
+pub(super) struct Counts(Vec<File>);
+
+impl Counts {
+    /// How many events there were since the program was attached. The event of a processor that was switched off may report none.
+    pub(super) fn sum(&self) -> u64 {
+        let count = |mut event: &File| {
+            let mut value = [0; 8];
+            matches!(event.read(&mut value), Ok(8)).then(|| u64::from_ne_bytes(value))
+        };
+        self.0.iter().filter_map(count).sum()
+    }
+}
+
+/// Runs `program` at every event `config` (`PERF_COUNT_SW_*`) of every process. Dropping the links ends it, and the counting.
 ///
 /// # Errors
 /// If the kernel has no perf events, or refuses them to us.
-pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name: &str) -> Result<Vec<Link>> {
-    let mut links = Vec::new();
+pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name: &str) -> Result<(Vec<Link>, Counts)> {
+    let (mut links, mut counts) = (Vec::new(), Counts::default());
     for cpu in 0..num_possible_cpus().context("failed to count the processors")? {
-        let event = match open(PERF_TYPE_SOFTWARE, u64::from(config), 1, i32::try_from(cpu)?) {
+        let event = match open_disabled(PERF_TYPE_SOFTWARE, u64::from(config), i32::try_from(cpu)?) {
             Ok(event) => event,
             // The processor is not running.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
             Err(error) => return Err(error).with_context(|| format!("failed to open perf event `{name}`")),
         };
+        counts.0.push(event.try_clone().with_context(|| format!("failed to keep perf event `{name}`"))?.into());
+        // It begins to count with the program: the link enables it.
         let link = program.attach_perf_event(event.as_raw_fd());
         links.push(load::step(&format!("attach to perf event `{name}`"), link)?);
         // The link has taken it over.
@@ -31,7 +50,7 @@ pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name:
     if links.is_empty() {
         bail!("failed to open perf event `{name}`: no processor has it");
     }
-    Ok(links)
+    Ok((links, counts))
 }
 
 /// Does the kernel allow us software events? Not under lockdown=confidentiality, nor without CONFIG_PERF_EVENTS.
@@ -47,6 +66,14 @@ pub(super) fn is_allowed() -> bool {
 pub(super) fn open(kind: u32, config: u64, period: u64, cpu: i32) -> io::Result<OwnedFd> {
     let mut attr = perf_event_attr { type_: kind, config, ..perf_event_attr::default() };
     attr.__bindgen_anon_1.sample_period = period;
+    open_by(attr, cpu)
+}
+
+/// The same, every single event, which neither counts nor happens before it is enabled.
+fn open_disabled(kind: u32, config: u64, cpu: i32) -> io::Result<OwnedFd> {
+    let mut attr = perf_event_attr { type_: kind, config, ..perf_event_attr::default() };
+    attr.__bindgen_anon_1.sample_period = 1;
+    attr.set_disabled(1);
     open_by(attr, cpu)
 }
 

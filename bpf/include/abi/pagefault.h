@@ -31,6 +31,8 @@ enum fl_counter {
 	FL_LOST_RATE,       /* more of them than --rate allows */
 	FL_LOST_SAMPLED,    /* left out by --sample */
 	FL_LOST_WATCH_FULL, /* a descendant that could not be watched: FL_DESCENDANTS_MAX alive already */
+	FL_MAJOR_RUNS,      /* runs of fl_major, for any task: the kernel skips some and counts none of these */
+	FL_SOFT_RUNS,       /* the same of fl_soft */
 	FL_COUNTERS
 };
 

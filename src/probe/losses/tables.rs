@@ -1,8 +1,8 @@
 //! The tables: one for each command, in the order of its end line.
 
 use super::{
-    ALERT_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, MAJOR_UNPLACED, PAIR_TABLE_FULL, RUNS_MISSED,
-    STACK_TABLE_FULL, Shown, Stage, WRITE_FAILED,
+    ALERT_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, MAJOR_UNPLACED, MAJORS_MISSED,
+    PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, Shown, Stage, WRITE_FAILED,
 };
 use crate::probe::abi::call::fl_counter as call;
 use crate::probe::abi::fl_counter as crash;
@@ -68,7 +68,7 @@ pub static SIGNAL: [Loss; 6] = [
 ];
 
 /// Losses of `pagefault`, and of page faults in the agent.
-pub static PAGEFAULT: [Loss; 10] = [
+pub static PAGEFAULT: [Loss; 11] = [
     // The end line counts it before the others, with the groups' own.
     lost(GROUP_TABLE_FULL, Stage::PageFault, &[Shown::Losses, Shown::Metrics]).by(pagefault::FL_LOST_TABLE_FULL.0),
     left_out("event_rate", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_RATE.0),
@@ -78,6 +78,8 @@ pub static PAGEFAULT: [Loss; 10] = [
     lost("mapping_ring_full", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_MAPPINGS.0),
     lost(STACK_TABLE_FULL, Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_STACK_FULL.0),
     lost("watch_table_full", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_WATCH_FULL.0),
+    // Of any process. They are counted as faults, and nowhere as major.
+    lost(MAJORS_MISSED, Stage::Probe, END_AND_RECORDS),
     left_out(FORKS_MISSED, Stage::Probe, END_AND_RECORDS),
     // Faults that are counted nowhere.
     lost(RUNS_MISSED, Stage::Probe, END_AND_RECORDS),

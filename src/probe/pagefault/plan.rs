@@ -1,7 +1,6 @@
 //! The plan of the page fault probe.
 
 use crate::probe::abi::pagefault::fl_fault_by;
-use crate::probe::losses::RUNS_MISSED;
 use crate::probe::{Setup, Way};
 
 /// What faults are counted by, besides process, mode and error code.
@@ -68,14 +67,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Does the kernel count exactly the faults that it doesn't show to these programs? Not for perf events. With stacks it also counts the
-    /// faults that our own reading of a stack causes.
+    /// Is it known how many faults the kernel doesn't show to these programs? With stacks it also counts the faults that our own reading of
+    /// a stack causes; perf doesn't.
     pub(super) fn tells_missed(&self, way: Way) -> bool {
-        way != Way::Perf && self.by != By::Stack
-    }
-
-    /// The loss that such runs count as.
-    pub(super) fn missed(&self, way: Way) -> Option<&'static str> {
-        self.tells_missed(way).then_some(RUNS_MISSED)
+        way == Way::Perf || self.by != By::Stack
     }
 }

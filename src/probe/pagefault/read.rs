@@ -11,7 +11,20 @@ use crate::probe::abi::Plain as _;
 use crate::probe::abi::pagefault::{
     fl_counter, fl_fault_key, fl_fault_process, fl_stack_frames, fl_stack_place, key_from_bytes,
 };
-use crate::probe::losses::{self, Losses, RUNS_MISSED};
+use crate::probe::losses::{self, Losses, MAJORS_MISSED, RUNS_MISSED};
+
+/// What the reader keeps between two reads.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The epoch in which the programs count.
+    epoch: u32,
+    /// The runs of the programs of perf events that were skipped, in the order of [`PERF_PROGRAMS`].
+    skipped: [u64; 2],
+}
+
+/// The programs of perf events, the counters of their runs, and the losses that skipped ones are.
+const PERF_PROGRAMS: [(&str, fl_counter, &str); 2] =
+    [("fl_major", fl_counter::FL_MAJOR_RUNS, MAJORS_MISSED), ("fl_soft", fl_counter::FL_SOFT_RUNS, RUNS_MISSED)];
 
 /// What was counted in one epoch.
 #[derive(Debug, Default)]
@@ -46,12 +59,14 @@ impl Probe {
     /// # Errors
     /// If a table can't be read.
     pub fn drain(&mut self) -> Result<Counts> {
-        let (old, new) = (self.state, self.state ^ 1);
+        let (old, new) = (self.state.epoch, self.state.epoch ^ 1);
+        let events = PERF_PROGRAMS.map(|(program, _, _)| self.events(program));
         let epochs = self.map("fl_epochs")?;
         let what = "failed to begin a new epoch";
         epochs.update(&0u32.to_ne_bytes(), &new.to_ne_bytes(), MapFlags::ANY).context(what)?;
-        self.state = new;
+        self.state.epoch = new;
         await_programs();
+        self.note_skipped(events)?;
         let sum = |map: &Map<'_>, key: &[u8]| -> Result<u64> {
             let values = map.lookup_percpu(key, MapFlags::ANY)?.unwrap_or_default();
             Ok(values.iter().filter_map(|value| number(value)).sum())
@@ -63,6 +78,17 @@ impl Probe {
             faults: take(&self.map("fl_faults")?, old, sum).context("failed to read the faults")?,
             majors: take(&self.map("fl_majors")?, old, one).context("failed to read the major faults")?,
         })
+    }
+
+    /// Learns how many runs at perf events were skipped, from how many events there were a moment ago. By now every program that ran at one
+    /// of these has ended and is counted, and perhaps some at later ones: what is missing was skipped. When everything is detached there
+    /// are no later ones, and the number is exact.
+    fn note_skipped(&mut self, events: [u64; 2]) -> Result<()> {
+        for (place, (events, (_, runs, _))) in events.into_iter().zip(PERF_PROGRAMS).enumerate() {
+            let skipped = events.saturating_sub(self.count(runs.0)?);
+            self.state.skipped[place] = self.state.skipped[place].max(skipped);
+        }
+        Ok(())
     }
 
     /// The name and relations of a process that had faults lately; `None` means that it was forgotten.
@@ -113,7 +139,13 @@ impl Probe {
     /// If a map can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
-        let losses = self.losses(&losses::PAGEFAULT)?;
+        let mut losses = self.losses(&losses::PAGEFAULT)?;
+        for ((_, _, reason), skipped) in PERF_PROGRAMS.iter().zip(self.state.skipped) {
+            losses.add(reason, skipped);
+        }
+        if !self.tells_majors() {
+            losses = losses.without(MAJORS_MISSED);
+        }
         Ok(Counters {
             filtered: count(fl_counter::FL_FILTERED)?,
             major: count(fl_counter::FL_MAJOR)?,
