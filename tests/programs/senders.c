@@ -68,12 +68,22 @@ static pid_t sleeper(void)
 	return pid;
 }
 
+/* Waits for a child's SIGCHLD: it is sent when the child runs, and after waitpid() has returned. A child that is killed before sends none. */
+static void await_report(const sigset_t *reports, int code)
+{
+	siginfo_t info;
+
+	while (sigwaitinfo(reports, &info) != SIGCHLD || info.si_code != code)
+		;
+}
+
 static void by_system_calls(void)
 {
 	pid_t me = getpid(), child = sleeper();
 	siginfo_t forged = { .si_code = SI_TIMER };
 	union sigval value = { .sival_int = 7 };
 	struct rlimit none = { 0, 0 };
+	sigset_t reports;
 	int fd;
 
 	kill(child, SIGUSR1);
@@ -101,14 +111,19 @@ static void by_system_calls(void)
 	prlimit(child, RLIMIT_SIGPENDING, &none, NULL);
 	sigqueue(child, SIGRTMIN + 4, value);
 	told("sigqueue, no room", "SIGRTMIN+4", "SI_QUEUE", me, child, child, "process", "lost");
+	sigemptyset(&reports);
+	sigaddset(&reports, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &reports, NULL);
 	kill(child, SIGSTOP);
 	told("stop", "SIGSTOP", "SI_USER", me, child, child, "process", "delivered");
 	waitpid(child, NULL, WUNTRACED);
+	await_report(&reports, CLD_STOPPED);
 	told("stopped", "SIGCHLD", "CLD_STOPPED", child, me, me, "process", "delivered");
 	kill(child, SIGCONT);
 	told("continue", "SIGCONT", "SI_USER", me, child, child, "process", "delivered");
 	waitpid(child, NULL, WCONTINUED);
-	usleep(50 * MS); /* it reports only when it runs again, and after this it is killed */
+	await_report(&reports, CLD_CONTINUED);
+	sigprocmask(SIG_UNBLOCK, &reports, NULL);
 	told("continued", "SIGCHLD", "CLD_CONTINUED", child, me, me, "process", "delivered");
 	kill(child, SIGKILL);
 	told("kill -9", "SIGKILL", "SI_USER", me, child, child, "process", "delivered");
