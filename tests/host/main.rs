@@ -14,6 +14,9 @@ mod memory;
 mod output;
 mod pagefault;
 mod privileges;
+#[allow(dead_code, unused_macros, unused_imports)] // the same
+#[path = "../vm/runs.rs"]
+mod runs;
 mod server;
 mod signal;
 mod strict;

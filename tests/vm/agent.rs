@@ -5,11 +5,13 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::{Scratch, Watching, copy_program, records};
+use crate::runs::watch_test;
 
-#[test]
+#[apply(watch_test!)]
 fn it_counts_all_and_writes_a_few() {
     let scratch = Scratch::new();
     let program = scratch.path("agent-few-4a");
@@ -35,7 +37,7 @@ fn it_counts_all_and_writes_a_few() {
     assert_eq!((&last["type"], &last["final"]), (&"summary".into(), &true.into()));
 }
 
-#[test]
+#[apply(watch_test!)]
 fn it_counts_page_faults_when_asked_to() {
     let scratch = Scratch::new();
     let program = scratch.path("agent-faults-4a");

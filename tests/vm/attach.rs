@@ -5,10 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::crash::PLAIN;
 use crate::harness::{Expected, FAULTLINE, Scratch, Watching, check_at_once, check_with, copy_program, programs};
+use crate::runs::{Watch, watch_test};
 use crate::snapshot::{FEW, compare};
 
 /// What each kernel of the matrix must have. A newer kernel that lacks what an older one has is a failure of ours, or a loss that
@@ -82,7 +84,7 @@ pub fn has_kprobes() -> bool {
 }
 
 fn crash(arguments: &[&str]) -> Output {
-    Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()
+    Command::new(FAULTLINE).arg("crash").args(arguments).watch()
 }
 
 fn hooks(output: &[u8]) -> String {
@@ -93,9 +95,9 @@ fn hooks(output: &[u8]) -> String {
         .unwrap_or(text)
 }
 
-#[test]
+#[apply(watch_test!)]
 fn each_kernel_has_what_the_table_says() {
-    let output = Command::new(FAULTLINE).args(["doctor", "--format", "json"]).output().unwrap();
+    let output = Command::new(FAULTLINE).args(["doctor", "--format", "json"]).watch();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let status = |name: &str| {
         let checks = report["checks"].as_array().unwrap();
@@ -113,7 +115,7 @@ fn each_kernel_has_what_the_table_says() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_newer_kernel_has_what_an_older_one_has() {
     for pair in TABLE.windows(2) {
         let ((older, has), (newer, row)) = (pair[0], pair[1]);
@@ -123,7 +125,7 @@ fn a_newer_kernel_has_what_an_older_one_has() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn kprobes_see_the_same() {
     if !has_kprobes() {
         let output = crash(&["--attach", "kprobe", "-d", "0.1"]);
@@ -149,7 +151,7 @@ fn kprobes_see_the_same() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_hook_in_use_is_named() {
     if kernel().as_deref() == Some("5.10") {
         // If more hooks are taken, something that was asked for needs them.
@@ -207,7 +209,7 @@ fn without_raw_tracepoints(command: &mut Command) -> &mut Command {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn kprobes_are_taken_where_the_tracepoint_is_not_to_be_had() {
     let scratch = Scratch::new();
     let program = scratch.path("fallback-2e");
@@ -231,11 +233,11 @@ fn kprobes_are_taken_where_the_tracepoint_is_not_to_be_had() {
 }
 
 /// The other tests use the build that `auto` takes: on a new kernel typed loads, which are not used with types from a file.
-#[test]
+#[apply(watch_test!)]
 fn both_builds_see_the_same() {
     let how = |command: &[&str], flags: &[&str]| {
         let arguments = [command, &["-v", "-d", "0.1"], flags].concat();
-        let output = Command::new(FAULTLINE).args(&arguments).output().unwrap();
+        let output = Command::new(FAULTLINE).args(&arguments).watch();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find(|line| line.contains("attached after")).unwrap_or_else(|| panic!("{text}"));
         let parts: Vec<&str> = line.split(", ").collect();
@@ -259,18 +261,17 @@ fn both_builds_see_the_same() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn tracepoint_alone_means_it() {
     let mut faultline = Command::new(FAULTLINE);
-    let output =
-        without_raw_tracepoints(faultline.args(["crash", "--attach", "tracepoint", "-d", "1"])).output().unwrap();
+    let output = without_raw_tracepoints(faultline.args(["crash", "--attach", "tracepoint", "-d", "1"])).watch();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("failed to attach to raw tracepoint `signal_deliver`"), "{text}");
 }
 
 /// The kernel's types from a file of our own; the kernel's are hidden by a mount that only the shell below sees.
-#[test]
+#[apply(watch_test!)]
 fn types_may_come_from_a_file() {
     let scratch = Scratch::new();
     let (btf, empty) = (scratch.path("btf"), scratch.path("empty"));
@@ -283,7 +284,7 @@ fn types_may_come_from_a_file() {
             empty.display(),
             program.display()
         );
-        Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap()
+        Command::new("unshare").args(["-m", "sh", "-c", &script]).watch()
     };
     let without = hidden("");
     assert_eq!(without.status.code(), Some(2));

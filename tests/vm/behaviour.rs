@@ -2,20 +2,22 @@
 //! the rest.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, is_guest, named, programs, records, run};
+use crate::runs::{Watch, next_line, watch_test};
 
 fn program(name: &str) -> String {
     programs().join(name).to_str().unwrap().to_owned()
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_record_comes_at_once() {
     let scratch = Scratch::new();
     let program = named(&scratch, "null-write", "at-once-7f");
@@ -25,8 +27,7 @@ fn a_record_comes_at_once() {
     for _ in 0..5 {
         let started = Instant::now();
         die(&program);
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
+        let line = next_line(&mut stdout);
         let record: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(record["comm"], "at-once-7f");
         let took = started.elapsed();
@@ -39,7 +40,7 @@ fn a_record_comes_at_once() {
     assert_eq!(counted(&output.stderr, " fatal"), 5);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn names_are_filtered_in_the_kernel() {
     const MANY: u64 = 25;
     let scratch = Scratch::new();
@@ -60,7 +61,7 @@ fn names_are_filtered_in_the_kernel() {
     assert!(counted(&output.stderr, " filtered out in the kernel") >= MANY);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_name_is_the_group_leaders() {
     let scratch = Scratch::new();
     let program = named(&scratch, "one-of-eight-threads", "leader-9c");
@@ -74,7 +75,7 @@ fn the_name_is_the_group_leaders() {
     assert!(watching.stop("TERM").stdout.is_empty(), "a thread's name is no process's");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_pid_is_one_process() {
     let child =
         |wait: &str| Command::new("sh").args(["-c", wait]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -90,7 +91,7 @@ fn a_pid_is_one_process() {
     assert_eq!(records[0]["code"], "SI_USER");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_cgroup_is_watched_with_those_below_it() {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let root = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2 must be mounted");
@@ -113,21 +114,21 @@ fn a_cgroup_is_watched_with_those_below_it() {
     assert_eq!(cgroups, [name.clone(), name + "/below"]);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_stack_is_as_deep_as_asked() {
     let record = &run(&programs().join("stack-overflow"), &["-t", "--max-stack-depth", "127"]).records[0];
     assert_eq!(record["stack_trace"].as_array().unwrap().len(), 127);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn handled_signals_are_counted_only() {
-    let run = run(&programs().join("handled"), &["-v"]);
+    let run = run(&programs().join("handled"), &[]);
     assert!(run.records.is_empty() && run.status.success());
     assert_eq!(counted(run.stderr.as_bytes(), " handled"), 1);
     assert_eq!(counted(run.stderr.as_bytes(), " fatal"), 0);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn signals_that_dump_no_core_are_seen_when_asked_for() {
     let script = |text: &str| {
         let scratch = Scratch::new();
@@ -162,13 +163,12 @@ fn signals_that_dump_no_core_are_seen_when_asked_for() {
     assert_eq!(handled.records[0]["code"], "SI_USER");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn without_privileges_the_cure_is_said() {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"])
         .args([FAULTLINE, "crash", "-d", "1"])
-        .output()
-        .unwrap();
+        .watch();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -183,7 +183,7 @@ fn with_capabilities(names: &str) -> (Value, String) {
          --inh-caps=-all,{names} --ambient-caps=-all,{names} --bounding-set=-all,{names} \
          \"$0\" crash -r -t --format json -- sh -c 'kill -SEGV $$'"
     );
-    let output = Command::new("sh").args(["-c", &script, FAULTLINE]).output().unwrap();
+    let output = Command::new("sh").args(["-c", &script, FAULTLINE]).watch();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(139), "{text}");
     let records = records(&output.stdout);
@@ -191,7 +191,7 @@ fn with_capabilities(names: &str) -> (Value, String) {
     (records[0].clone(), text)
 }
 
-#[test]
+#[apply(watch_test!)]
 fn two_capabilities_are_enough() {
     let (record, text) = with_capabilities("+bpf,+perfmon");
     assert_eq!((&record["uid"], &record["signal"]), (&65534.into(), &"SIGSEGV".into()));

@@ -1,17 +1,18 @@
 //! `faultline call`: the call that explains a crash, against what `tests/programs/call-causes.c` says that it did; and what else
 //! it prints.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::Arc;
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
-use crate::harness::{self, FAULTLINE, Scratch, Watching, hex, named, programs, records, run_lines};
+use crate::harness::{FAULTLINE, Scratch, Watching, hex, named, programs, records, run_lines};
+use crate::runs::{Shared, Watch, watch_test};
 
 const CASES: [&str; 6] = ["own", "thread", "moved", "protected", "heap", "again"];
 
@@ -24,9 +25,9 @@ struct Run {
 
 impl Run {
     /// All cases under one faultline: to start it takes a slow guest longer than all of them.
-    fn shared() -> &'static Self {
-        static RUN: OnceLock<Run> = OnceLock::new();
-        RUN.get_or_init(Self::anew)
+    fn shared() -> Arc<Self> {
+        static RUN: Shared<Run> = Shared::new();
+        RUN.get(Self::anew)
     }
 
     fn anew() -> Self {
@@ -47,22 +48,6 @@ impl Run {
     /// What the kernel has kept from this run, by the reason.
     fn lost(&self, reason: &str) -> u64 {
         self.records.last().unwrap()["losses"][reason].as_u64().unwrap()
-    }
-
-    /// Holds a test against the shared run. A call whose begin the kernel has kept from us (v6.13 and later, counted) is in no record:
-    /// where the test fails and runs are missing, another run is asked.
-    fn hold(test: impl Fn(&Self)) {
-        let missed = Cell::new(0);
-        let is_first = Cell::new(true);
-        harness::with_all_runs(
-            || {
-                let anew = (!is_first.take()).then(Self::anew);
-                let run = anew.as_ref().unwrap_or_else(|| Self::shared());
-                missed.set(run.lost("runs_missed"));
-                test(run);
-            },
-            || missed.get(),
-        );
     }
 
     /// What the program said, and the record of its crash.
@@ -106,147 +91,128 @@ fn ms(timestamp: &Value) -> f64 {
 }
 
 /// A call of which the run at its end was left out, or jumped over, has ended all the same, and explains the crash as likely.
-#[test]
+#[apply(watch_test!)]
 fn its_own_munmap_explains_a_crash_30_ms_later() {
-    Run::hold(|run| {
-        let (facts, crash) = run.case("own");
-        let cause = cause(crash);
-        let is_seen = cause["state"] == "returned";
-        let confidence = if is_seen {
-            assert_eq!(cause["return"], 0);
-            assert!(cause["duration_ns"].as_u64().unwrap() > 0);
-            "certain"
-        } else {
-            assert_eq!(cause["state"], "end_missed", "{crash:#}");
-            assert!(run.lost("ends_missed") > 0, "{}", run.stderr);
-            assert_eq!((&cause["return"], &cause["duration_ns"]), (&Value::Null, &Value::Null));
-            "likely"
-        };
-        assert_eq!(cause["function"], "munmap");
-        assert_eq!(argument(cause, "addr"), facts["address"].as_str());
-        assert_eq!(argument(cause, "len"), 8 * 4096);
-        assert_eq!(cause["tid"].to_string(), facts["tid"]);
-        assert_eq!((&cause["pid"], &cause["comm"]), (&crash["pid"], &crash["comm"]));
-        let relation = serde_json::json!({
-            "kind": "unmapped", "text": format!("unmapped {}", facts["fault_address"]), "certain": is_seen,
-        });
-        assert_eq!(cause["relation"], relation);
-        let apart = ms(&crash["timestamp"]) - ms(&cause["entered"]);
-        assert!((30.0..10_000.0).contains(&apart), "{apart} ms");
-        assert_eq!(
-            (&crash["diagnosis"]["kind"], &crash["diagnosis"]["confidence"]),
-            (&"use_after_unmap".into(), &confidence.into())
-        );
-        // The other thread has called more often and later, and nothing of it has to do with the crash.
-        let busy: u64 = facts["busy"].parse().unwrap();
-        assert!(calls(crash).iter().all(|call| call["tid"] != busy), "{crash:#}");
-        let times: Vec<f64> = calls(crash).iter().map(|call| ms(&call["entered"])).collect();
-        assert!(times.is_sorted() && times.len() > 2, "{times:?}");
+    let run = &Run::shared();
+    let (facts, crash) = run.case("own");
+    let cause = cause(crash);
+    let is_seen = cause["state"] == "returned";
+    let confidence = if is_seen {
+        assert_eq!(cause["return"], 0);
+        assert!(cause["duration_ns"].as_u64().unwrap() > 0);
+        "certain"
+    } else {
+        assert_eq!(cause["state"], "end_missed", "{crash:#}");
+        assert!(run.lost("ends_missed") > 0, "{}", run.stderr);
+        assert_eq!((&cause["return"], &cause["duration_ns"]), (&Value::Null, &Value::Null));
+        "likely"
+    };
+    assert_eq!(cause["function"], "munmap");
+    assert_eq!(argument(cause, "addr"), facts["address"].as_str());
+    assert_eq!(argument(cause, "len"), 8 * 4096);
+    assert_eq!(cause["tid"].to_string(), facts["tid"]);
+    assert_eq!((&cause["pid"], &cause["comm"]), (&crash["pid"], &crash["comm"]));
+    let relation = serde_json::json!({
+        "kind": "unmapped", "text": format!("unmapped {}", facts["fault_address"]), "certain": is_seen,
     });
+    assert_eq!(cause["relation"], relation);
+    let apart = ms(&crash["timestamp"]) - ms(&cause["entered"]);
+    assert!((30.0..10_000.0).contains(&apart), "{apart} ms");
+    assert_eq!(
+        (&crash["diagnosis"]["kind"], &crash["diagnosis"]["confidence"]),
+        (&"use_after_unmap".into(), &confidence.into())
+    );
+    // The other thread has called more often and later, and nothing of it has to do with the crash.
+    let busy: u64 = facts["busy"].parse().unwrap();
+    assert!(calls(crash).iter().all(|call| call["tid"] != busy), "{crash:#}");
+    let times: Vec<f64> = calls(crash).iter().map(|call| ms(&call["entered"])).collect();
+    assert!(times.is_sorted() && times.len() > 2, "{times:?}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn another_threads_munmap_explains_it_as_well() {
-    Run::hold(|run| {
-        let (facts, crash) = run.case("thread");
-        let cause = cause(crash);
-        assert_ne!(facts["tid"], crash["tid"].to_string());
-        assert_eq!(cause["tid"].to_string(), facts["tid"]);
-        assert_eq!((&cause["function"], &cause["pid"]), (&"munmap".into(), &crash["pid"]));
-        assert_eq!(argument(cause, "addr"), facts["address"].as_str());
-        let text = crash["diagnosis"]["text"].as_str().unwrap();
-        assert!(text.contains(&format!("munmap() of thread {} unmapped", facts["tid"])), "{text}");
-    });
+    let run = &Run::shared();
+    let (facts, crash) = run.case("thread");
+    let cause = cause(crash);
+    assert_ne!(facts["tid"], crash["tid"].to_string());
+    assert_eq!(cause["tid"].to_string(), facts["tid"]);
+    assert_eq!((&cause["function"], &cause["pid"]), (&"munmap".into(), &crash["pid"]));
+    assert_eq!(argument(cause, "addr"), facts["address"].as_str());
+    let text = crash["diagnosis"]["text"].as_str().unwrap();
+    assert!(text.contains(&format!("munmap() of thread {} unmapped", facts["tid"])), "{text}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn what_moved_is_told_with_where_it_is() {
-    Run::hold(|run| {
-        let (facts, crash) = run.case("moved");
-        let cause = cause(crash);
-        assert_eq!((&cause["function"], &cause["return"]), (&"mremap".into(), &facts["moved"].as_str().into()));
-        assert_eq!(argument(cause, "flags"), "MREMAP_MAYMOVE|MREMAP_FIXED");
-        assert_eq!(argument(cause, "new_addr"), facts["moved"].as_str());
-        assert_eq!(cause["relation"]["kind"], "moved");
-    });
+    let run = &Run::shared();
+    let (facts, crash) = run.case("moved");
+    let cause = cause(crash);
+    assert_eq!((&cause["function"], &cause["return"]), (&"mremap".into(), &facts["moved"].as_str().into()));
+    assert_eq!(argument(cause, "flags"), "MREMAP_MAYMOVE|MREMAP_FIXED");
+    assert_eq!(argument(cause, "new_addr"), facts["moved"].as_str());
+    assert_eq!(cause["relation"]["kind"], "moved");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn what_mprotect_refuses_it_explains() {
-    Run::hold(|run| {
-        let (facts, crash) = run.case("protected");
-        let cause = cause(crash);
-        assert_eq!(cause["function"], "mprotect");
-        assert_eq!(
-            (argument(cause, "start"), argument(cause, "len")),
-            (&facts["address"].as_str().into(), &8192.into())
-        );
-        assert_eq!(argument(cause, "prot"), "PROT_READ");
-        assert_eq!(cause["relation"]["kind"], "protected");
-        let text = crash["diagnosis"]["text"].as_str().unwrap();
-        assert!(text.contains("; mprotect() made it so "), "{text}");
-    });
+    let run = &Run::shared();
+    let (facts, crash) = run.case("protected");
+    let cause = cause(crash);
+    assert_eq!(cause["function"], "mprotect");
+    assert_eq!((argument(cause, "start"), argument(cause, "len")), (&facts["address"].as_str().into(), &8192.into()));
+    assert_eq!(argument(cause, "prot"), "PROT_READ");
+    assert_eq!(cause["relation"]["kind"], "protected");
+    let text = crash["diagnosis"]["text"].as_str().unwrap();
+    assert!(text.contains("; mprotect() made it so "), "{text}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_heap_was_given_back() {
-    Run::hold(|run| {
-        let (facts, crash) = run.case("heap");
-        let cause = cause(crash);
-        assert_eq!((&cause["function"], &cause["relation"]["kind"]), (&"brk".into(), &"unmapped".into()));
-        assert!(hex(&cause["return"]) < hex(&facts["fault_address"].as_str().into()), "{cause:#}");
-    });
+    let run = &Run::shared();
+    let (facts, crash) = run.case("heap");
+    let cause = cause(crash);
+    assert_eq!((&cause["function"], &cause["relation"]["kind"]), (&"brk".into(), &"unmapped".into()));
+    assert!(hex(&cause["return"]) < hex(&facts["fault_address"].as_str().into()), "{cause:#}");
 }
 
 /// The newest call decides: behind the two pages that were mapped again there is still what the munmap left.
-#[test]
+#[apply(watch_test!)]
 fn what_was_mapped_again_is_no_hole() {
-    Run::hold(|run| {
-        let (facts, crash) = run.case("again");
-        assert_eq!(cause(crash)["function"], "munmap");
-        let again = calls(crash).iter().rfind(|call| call["function"] == "mmap").unwrap();
-        assert_eq!((argument(again, "addr"), &again["relation"]), (&facts["address"].as_str().into(), &Value::Null));
-    });
+    let run = &Run::shared();
+    let (facts, crash) = run.case("again");
+    assert_eq!(cause(crash)["function"], "munmap");
+    let again = calls(crash).iter().rfind(|call| call["function"] == "mmap").unwrap();
+    assert_eq!((argument(again, "addr"), &again["relation"]), (&facts["address"].as_str().into(), &Value::Null));
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_report_says_what_became_of_each_function() {
-    Run::hold(|run| {
-        let reports: Vec<&Value> = run.records.iter().filter(|record| record["type"] == "call_report").collect();
-        assert_eq!(reports.len(), 2, "at the begin and at the end");
-        assert_eq!((&reports[0]["final"], &reports[1]["final"]), (&false.into(), &true.into()));
-        for report in &reports {
-            assert_eq!(report["requested"], serde_json::json!(["preset memory"]));
-            let functions = report["functions"].as_array().unwrap();
-            assert_eq!(functions.len(), 11);
-            for function in functions {
-                assert_eq!(function["state"], "attached", "{function:#}\n{}", run.stderr);
-            }
-            assert_eq!(
-                report["function_stages"],
-                serde_json::json!({ "requested": 1, "resolved": 11, "attached": 11 })
-            );
+    let run = &Run::shared();
+    let reports: Vec<&Value> = run.records.iter().filter(|record| record["type"] == "call_report").collect();
+    assert_eq!(reports.len(), 2, "at the begin and at the end");
+    assert_eq!((&reports[0]["final"], &reports[1]["final"]), (&false.into(), &true.into()));
+    for report in &reports {
+        assert_eq!(report["requested"], serde_json::json!(["preset memory"]));
+        let functions = report["functions"].as_array().unwrap();
+        assert_eq!(functions.len(), 11);
+        for function in functions {
+            assert_eq!(function["state"], "attached", "{function:#}\n{}", run.stderr);
         }
-        let stages = &reports[1]["call_stages"];
-        assert_eq!((&stages["crashes"], &stages["crashes_explained"]), (&6.into(), &6.into()), "{stages:#}");
-        assert!(stages["recorded"].as_u64() >= stages["returned"].as_u64(), "{stages:#}");
-        let losses = reports[1]["losses"].as_object().unwrap();
-        // Calls, forks and exits of any process are missed now and then (v6.13 and later); those of the six are all there.
-        let may_be_missed = ["runs_missed", "ends_missed", "exits_missed", "forks_missed"];
-        let none = losses.iter().all(|(reason, count)| may_be_missed.contains(&reason.as_str()) || count == 0);
-        assert!(losses.len() == 14 && none, "{losses:?}");
-    });
+        assert_eq!(report["function_stages"], serde_json::json!({ "requested": 1, "resolved": 11, "attached": 11 }));
+    }
+    let stages = &reports[1]["call_stages"];
+    assert_eq!((&stages["crashes"], &stages["crashes_explained"]), (&6.into(), &6.into()), "{stages:#}");
+    assert!(stages["recorded"].as_u64() >= stages["returned"].as_u64(), "{stages:#}");
+    let losses = reports[1]["losses"].as_object().unwrap();
+    // Calls, forks and exits of any process are missed now and then (v6.13 and later); those of the six are all there.
+    let may_be_missed = ["runs_missed", "ends_missed", "exits_missed", "forks_missed"];
+    let none = losses.iter().all(|(reason, count)| may_be_missed.contains(&reason.as_str()) || count == 0);
+    assert!(losses.len() == 14 && none, "{losses:?}");
 }
 
 /// faultline watches the victims only, by name; what cuts their file is another process.
-#[test]
+#[apply(watch_test!)]
 fn another_process_truncates_the_mapped_file() {
-    let missed = Cell::new(0);
-    harness::with_all_runs(|| truncates_the_mapped_file(&missed), || missed.get());
-}
-
-/// `missed` gets the number of calls that may be in no record: with such a call a cause is not certain.
-fn truncates_the_mapped_file(missed: &Cell<u64>) {
     let scratch = Scratch::new();
     let program = named(&scratch, "call-causes", "mapped-5d");
     let (watching, line) = Watching::try_start(Command::new(FAULTLINE).args([
@@ -283,7 +249,6 @@ fn truncates_the_mapped_file(missed: &Cell<u64>) {
     }
     let output = watching.stop("TERM");
     let records = records(&output.stdout);
-    missed.set(records.last().unwrap()["losses"]["runs_missed"].as_u64().unwrap());
     let stderr = String::from_utf8_lossy(&output.stderr);
     let crash = |pid: u32| {
         let found: Vec<&Value> =
@@ -334,7 +299,10 @@ fn truncates_the_mapped_file(missed: &Cell<u64>) {
     assert_eq!(argument(cause(crash(victims[2].0)), "length"), 8191);
 }
 
-#[test]
+/// What comes before a trigger is compared call by call, so that one whose run the kernel has skipped makes the test fail. It is run once
+/// more if faultline has counted such a run (tests/vm/runs.rs), and must then find every call in its place: in the end all of it has been
+/// seen in one run, as before.
+#[apply(watch_test!)]
 fn triggers_and_live_calls() {
     let scratch = Scratch::new();
     let program = named(&scratch, "calls", "calls-3a");
@@ -406,7 +374,7 @@ fn triggers_and_live_calls() {
     assert_eq!(records.last().unwrap()["call_stages"]["triggers"], 2);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn who_sent_the_signal_is_told_with_the_call() {
     let scratch = Scratch::new();
     let file = scratch.path("records");
@@ -425,8 +393,7 @@ fn who_sent_the_signal_is_told_with_the_call() {
             "-c",
             script,
         ])
-        .output()
-        .unwrap();
+        .watch();
     let said = String::from_utf8(output.stdout).unwrap();
     let (victim, sender) = said.trim().split_once(' ').unwrap();
     let records = records(fs::read(&file).unwrap());
@@ -439,7 +406,7 @@ fn who_sent_the_signal_is_told_with_the_call() {
 }
 
 /// A function with each kind of parameter: a number, a struct, another one, an enum. Its signal is raise()'s.
-#[test]
+#[apply(watch_test!)]
 fn the_kernels_own_types_name_what_a_function_was_given() {
     let scratch = Scratch::new();
     let program = named(&scratch, "calls", "calls-8e");
@@ -457,7 +424,7 @@ fn the_kernels_own_types_name_what_a_function_was_given() {
             "--attach",
         ]);
         if !Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
-            let output = command.arg(attach).output().unwrap();
+            let output = command.arg(attach).watch();
             let text = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(2), "{text}");
             assert!(text.starts_with("faultline: failed to attach to do_send_sig_info ("), "{text}");
@@ -492,10 +459,10 @@ fn the_kernels_own_types_name_what_a_function_was_given() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn what_can_not_be_attached_is_an_error_with_its_reason() {
     let refused = |arguments: &[&str]| {
-        let output = Command::new(FAULTLINE).arg("call").args(arguments).args(["--", "true"]).output().unwrap();
+        let output = Command::new(FAULTLINE).arg("call").args(arguments).args(["--", "true"]).watch();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()
     };

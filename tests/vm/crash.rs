@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use macro_rules_attribute::apply;
+
 use crate::compile::compile;
 use crate::harness::{Scratch, build_id, check, hex, programs, run};
+use crate::runs::watch_test;
 use crate::snapshot::compare;
 
 /// One test a program, by its name.
 macro_rules! programs {
     ($($test:ident $name:literal)*) => {
-        $(#[test] fn $test() { compare($name, &check($name)); })*
+        $(#[apply(watch_test!)] fn $test() { compare($name, &check($name)); })*
         /// The programs whose header says everything.
         pub const PLAIN: &[&str] = &[$($name),*];
     };
@@ -81,7 +84,7 @@ const SPECIAL: &[&str] = &[
     "tasks",
 ];
 
-#[test]
+#[apply(watch_test!)]
 fn no_program_is_forgotten() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
     let there: BTreeSet<String> = fs::read_dir(folder)
@@ -92,7 +95,7 @@ fn no_program_is_forgotten() {
     assert_eq!(there, tested);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn stack_overflow() {
     let record = check("stack-overflow");
     let (fault, above) = (hex(&record["fault_address"]), hex(&record["vma_above"]["start"]));
@@ -103,13 +106,13 @@ fn stack_overflow() {
     assert_eq!(record["stack_complete"], false);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn blocked_term() {
     // It is not in the list above, because kprobes don't show it.
     check("blocked-term");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn abort() {
     let record = check("abort");
     let innermost = &record["stack_trace"][0];
@@ -118,19 +121,19 @@ fn abort() {
     assert_eq!(innermost["build_id"], build_id(Path::new(module)).as_str());
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_trap_of_before_is_not_this_signals() {
     // Their stack pointers lead to no frames, so that they have no snapshot.
     check("stale-trap");
     check("stale-trap-late");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn shared_reader() {
     check("shared-reader");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_stack_without_room_for_a_handlers_frame() {
     // As above.
     check("signal-frame");
@@ -140,7 +143,7 @@ fn a_stack_without_room_for_a_handlers_frame() {
     check("bad-sigreturn");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn deleted_exe() {
     let record = check("deleted-exe");
     // Only the offset names the place, and it is right: it is the same as in the program that this one was copied from.
@@ -152,7 +155,7 @@ fn deleted_exe() {
     assert!(symbol.is_none_or(|symbol| symbol.starts_with("touch+")), "{symbol:?}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn namespaces() {
     let record = check("namespaces");
     assert_ne!(record["pid"], 1, "the host has another number for it");
@@ -161,7 +164,7 @@ fn namespaces() {
     assert!(symbol.is_none_or(|symbol| symbol.starts_with("touch+")), "{symbol:?}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn stripped() {
     let record = check("stripped");
     let frames = record["stack_trace"].as_array().unwrap();
@@ -173,7 +176,7 @@ fn stripped() {
     assert!(frames[0]["file"].is_null() && frames[0]["line"].is_null());
 }
 
-#[test]
+#[apply(watch_test!)]
 fn source_lines_are_the_programs() {
     let record = check("null-write");
     let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/null-write.c")).unwrap();
@@ -185,7 +188,7 @@ fn source_lines_are_the_programs() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn one_bug_has_one_signature() {
     let signature = |name: &str| check(name)["signature"].as_str().unwrap().to_owned();
     let first = signature("null-write");

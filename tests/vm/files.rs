@@ -5,10 +5,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::compile::compile;
 use crate::harness::{Scratch, Watching, build_id, named};
+use crate::runs::{next_line, watch_test};
 
 /// The name of all processes that are watched here.
 const NAME: &str = "files-7c";
@@ -32,8 +34,7 @@ impl Watch {
     }
 
     fn next(&mut self) -> Value {
-        let mut line = String::new();
-        self.records.read_line(&mut line).unwrap();
+        let line = next_line(&mut self.records);
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
@@ -92,7 +93,7 @@ fn assert_named(record: &Value, function: &str, file: &str) {
     assert!(!record["build_id"].is_null(), "{record:#}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_living_relative_leads_to_a_hidden_file() {
     let scratch = Scratch::new();
     let (program, decoy) = (scratch.path("hidden"), scratch.path("decoy"));
@@ -178,7 +179,7 @@ fn strip(program: &Path) -> PathBuf {
     debug
 }
 
-#[test]
+#[apply(watch_test!)]
 fn debug_files_are_found_and_held_to_the_build_id() {
     const NAME: &str = "files-debug-4e";
     let scratch = Scratch::new();
@@ -237,7 +238,7 @@ fn debug_files_are_found_and_held_to_the_build_id() {
 }
 
 /// A process whose core is written exists for as long as that takes, whether its first thread crashed or another.
-#[test]
+#[apply(watch_test!)]
 fn a_process_that_takes_its_time_leads_to_its_file() {
     const NAME: &str = "files-core-5d";
     let scratch = Scratch::new();
@@ -254,7 +255,7 @@ fn a_process_that_takes_its_time_leads_to_its_file() {
     watch.stop();
 }
 
-#[test]
+#[apply(watch_test!)]
 fn what_was_read_of_a_file_outlives_it() {
     const NAME: &str = "files-loop-9a";
     let scratch = Scratch::new();
@@ -272,7 +273,7 @@ fn what_was_read_of_a_file_outlives_it() {
 }
 
 /// A container brings its own libc: its message is known from the second abort on, and never taken for that of another file.
-#[test]
+#[apply(watch_test!)]
 fn what_a_libc_says_is_known_once_a_process_has_aborted_with_it() {
     let scratch = Scratch::new();
     let folder = scratch.path("lib");

@@ -1,15 +1,17 @@
 //! Runs faultline on the programs of `tests/programs` and holds its records against what the programs say of themselves.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
+
+use crate::runs::{self, Shared, Watch};
 
 /// The binary under test.
 pub const FAULTLINE: &str = env!("CARGO_BIN_EXE_faultline");
@@ -153,14 +155,13 @@ pub fn run(program: &Path, flags: &[&str]) -> Run {
     let scratch = Scratch::new();
     let file = scratch.path("records");
     let output = Command::new(FAULTLINE)
-        .args(["crash", "--format", "json", "--output"])
+        .args(["crash", "-v", "--format", "json", "--output"])
         .arg(&file)
         .args(flags)
         .arg("--")
         .arg(program)
         .env("FAULTLINE_TRUTH", "1")
-        .output()
-        .unwrap();
+        .watch();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {stderr}"));
     Run { status: output.status, facts: facts(&output.stdout), records: records(text), stderr }
@@ -170,7 +171,7 @@ pub fn run(program: &Path, flags: &[&str]) -> Run {
 /// the shell's own.
 pub fn run_lines(faultline: &mut Command, scratch: &Scratch, lines: &[String]) -> String {
     let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
-    let output = faultline.arg("--").arg(&script).env("FAULTLINE_TRUTH", "1").output().unwrap();
+    let output = faultline.arg("--").arg(&script).env("FAULTLINE_TRUTH", "1").watch();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(7), "the command's own status: {stderr}");
     stderr
@@ -180,6 +181,9 @@ pub fn run_lines(faultline: &mut Command, scratch: &Scratch, lines: &[String]) -
 /// a slow guest longer than all the deaths. Returns the first record, for what only one test knows.
 pub fn check(name: &str) -> Value {
     let expected = Expected::read(name);
+    if runs::is_again() {
+        return check_with(name, &[]);
+    }
     match all_at_once().iter().find(|(program, _)| program == name) {
         Some((_, run)) => verify(name, &expected, run),
         None => check_with(name, &[]),
@@ -187,9 +191,9 @@ pub fn check(name: &str) -> Value {
 }
 
 /// Every program that needs no flags of its own, with what it left behind.
-fn all_at_once() -> &'static [(String, Run)] {
-    static RUNS: OnceLock<Vec<(String, Run)>> = OnceLock::new();
-    RUNS.get_or_init(|| {
+fn all_at_once() -> Arc<Vec<(String, Run)>> {
+    static RUNS: Shared<Vec<(String, Run)>> = Shared::new();
+    RUNS.get(|| {
         let sources = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs")).unwrap();
         let names: Vec<String> = sources
             .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".c").map(str::to_owned))
@@ -320,6 +324,7 @@ fn show(value: &Value) -> String {
 
 /// The records of an output, one JSON object a line.
 pub fn records(text: impl AsRef<[u8]>) -> Vec<Value> {
+    runs::note(text.as_ref());
     let text = std::str::from_utf8(text.as_ref()).unwrap_or_else(|error| panic!("{error}"));
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
@@ -362,27 +367,38 @@ impl Watching {
     }
 
     /// Ends it with a signal; what it printed and its status.
-    pub fn stop(self, signal: &str) -> Output {
-        let Self { child, mut stderr } = self;
-        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
-        let mut output = child.wait_with_output().unwrap();
-        std::io::Read::read_to_end(&mut stderr, &mut output.stderr).unwrap();
-        output
+    pub fn stop(mut self, signal: &str) -> Output {
+        assert!(self.kill(signal));
+        self.end()
+    }
+
+    fn kill(&self, signal: &str) -> bool {
+        Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap().success()
+    }
+
+    /// Waits for its end, and notes what was missed.
+    fn end(&mut self) -> Output {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_end(&mut stdout).unwrap();
+        }
+        let status = self.child.wait().unwrap();
+        self.stderr.read_to_end(&mut stderr).unwrap();
+        runs::note(&stderr);
+        runs::note(&stdout);
+        Output { status, stdout, stderr }
     }
 }
 
-/// Runs a test that may lack what the kernel has kept from our programs: from 7.0 on it leaves out the runs of one in which a
-/// preempted task is, and of a kretprobe before that those of too many calls at once. It counts them. A test that fails where the
-/// count, `missed`, of its run isn't 0 is run once more; one that fails though nothing was missed has failed.
-pub fn with_all_runs(test: impl Fn(), missed: impl Fn() -> u64) {
-    for _ in 0..4 {
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(&test)) {
-            Ok(()) => return,
-            Err(_) if missed() != 0 => eprintln!("once more: {} runs were left out", missed()),
-            Err(failed) => std::panic::resume_unwind(failed),
+/// A test that fails ends it, and learns what it missed.
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) && self.kill("TERM") {
+            // The test may have stopped it.
+            self.kill("CONT");
+            self.end();
         }
     }
-    test();
 }
 
 /// The number behind the name of a loss.

@@ -4,7 +4,9 @@ use std::fs;
 use std::process::{Command, Output};
 
 use crate::harness::{FAULTLINE, check_at_once, programs, records};
+use crate::runs::{Watch, watch_test};
 use crate::snapshot;
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 /// The kernels of the matrix that have typed loads (v6.2): faultline works there.
@@ -18,16 +20,16 @@ fn works() -> bool {
 /// faultline without securityfs, so that the kernel does not report its lockdown.
 fn untold(arguments: &str) -> Output {
     let script = format!("umount /sys/kernel/security; exec {FAULTLINE} {arguments}");
-    Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap()
+    Command::new("unshare").args(["-m", "sh", "-c", &script]).watch()
 }
 
-#[test]
+#[apply(watch_test!)]
 fn it_is_in_force() {
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap();
     assert!(modes.contains("[confidentiality]"), "{modes}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn typed_loads_see_everything() {
     if works() {
         for (name, record) in check_at_once(snapshot::FEW, &[]) {
@@ -45,10 +47,10 @@ fn typed_loads_see_everything() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn signals_are_seen() {
     let arguments = ["signal", "--processes", "--format", "json", "--", "sh", "-c", "kill $$"];
-    let output = Command::new(FAULTLINE).args(arguments).output().unwrap();
+    let output = Command::new(FAULTLINE).args(arguments).watch();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     if !works() {
         assert_eq!(output.status.code(), Some(2));
@@ -64,11 +66,11 @@ fn signals_are_seen() {
     assert!(of("exec")["exe"].as_str().is_some_and(|exe| exe.starts_with('/')), "{lines}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn page_faults_are_counted() {
     let arguments = ["pagefault", "--vma", "--stacks", "--format", "json", "--"];
     let program = programs().join("faults");
-    let output = Command::new(FAULTLINE).args(arguments).arg(program).arg("two_functions").output().unwrap();
+    let output = Command::new(FAULTLINE).args(arguments).arg(program).arg("two_functions").watch();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     if !works() {
         assert_eq!(output.status.code(), Some(2));
@@ -87,17 +89,17 @@ fn page_faults_are_counted() {
     assert_eq!((of("hungry"), of("modest")), (300, 100), "{last:#}{text}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn kprobes_are_refused() {
-    let output = Command::new(FAULTLINE).args(["crash", "--attach", "kprobe", "-d", "0.1"]).output().unwrap();
+    let output = Command::new(FAULTLINE).args(["crash", "--attach", "kprobe", "-d", "0.1"]).watch();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
     assert!(text.contains("lockdown=confidentiality is in force") && text.contains("leave --attach out"), "{text}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn doctor_says_so() {
-    let output = Command::new(FAULTLINE).args(["doctor", "--format", "json"]).output().unwrap();
+    let output = Command::new(FAULTLINE).args(["doctor", "--format", "json"]).watch();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let yes_or_no = if works() { "yes" } else { "no" };
     assert_eq!(report["crash"], yes_or_no, "{report:#}");
@@ -108,7 +110,7 @@ fn doctor_says_so() {
 }
 
 /// Kprobes are refused, fentry is not: its programs read by typed loads.
-#[test]
+#[apply(watch_test!)]
 fn kernel_calls_are_recorded() {
     let command = [programs().join("call-causes").to_str().unwrap(), "own"].map(str::to_owned);
     let run = |arguments: &[&str]| {

@@ -18,6 +18,7 @@ mod memory;
 mod namespace;
 mod oracle;
 mod pagefault;
+mod runs;
 mod runtimes;
 mod signal;
 mod snapshot;

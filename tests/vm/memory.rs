@@ -1,16 +1,17 @@
 //! `faultline memory`: every way to make memory executable, compared with what the program prints.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{FAULTLINE, Scratch, counted_as, programs, records, run_lines, with_all_runs};
+use crate::harness::{FAULTLINE, Scratch, counted_as, programs, records, run_lines};
+use crate::runs::{Shared, Watch, watch_test};
 
 const CASES: [&str; 20] = [
     "textbook",
@@ -74,9 +75,9 @@ impl Run {
     }
 
     /// All cases under one faultline: on a slow guest its start takes longer than all of them.
-    fn shared() -> &'static Self {
-        static RUN: OnceLock<Run> = OnceLock::new();
-        RUN.get_or_init(|| Self::make(&[]))
+    fn shared() -> Arc<Self> {
+        static RUN: Shared<Run> = Shared::new();
+        RUN.get(|| Self::make(&[]))
     }
 
     fn case(&self, name: &str) -> Case<'_> {
@@ -153,8 +154,8 @@ impl Case<'_> {
 macro_rules! cases {
     ($($name:ident)*) => {
         mod shared {
-            use super::Run;
-            $(#[test] fn $name() { super::$name(Run::shared()); })*
+            use super::{Run, apply, watch_test};
+            $(#[apply(watch_test!)] fn $name() { super::$name(&Run::shared()); })*
         }
         const CHECKS: &[(&str, fn(&Run))] = &[$((stringify!($name), $name)),*];
     };
@@ -179,17 +180,17 @@ cases! {
     every_page_of_the_index_has_its_content_stored_once
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_tracepoints_of_all_calls_show_the_same() {
     check_by(&["--attach", "raw"]);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn kprobes_show_the_same_where_there_are_any() {
     if Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
         return check_by(&["--attach", "kprobe"]);
     }
-    let output = Command::new(FAULTLINE).args(["memory", "--attach", "kprobe", "--", "true"]).output().unwrap();
+    let output = Command::new(FAULTLINE).args(["memory", "--attach", "kprobe", "--", "true"]).watch();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("this kernel has none (CONFIG_KPROBES), use --attach tracepoint"), "{text}");
@@ -197,19 +198,10 @@ fn kprobes_show_the_same_where_there_are_any() {
 
 /// All checks on a run of their own.
 fn check_by(flags: &[&str]) {
-    let missed = Cell::new(0);
-    let check = || {
-        let run = Run::make(flags);
-        missed.set(["look_busy", "runs_missed"].iter().map(|reason| counted_as(&run.stderr, reason)).sum());
-        check_all(&run);
-    };
-    with_all_runs(check, || missed.get());
-}
-
-fn check_all(run: &Run) {
+    let run = Run::make(flags);
     for (name, check) in CHECKS {
         println!("{name}");
-        check(run);
+        check(&run);
     }
 }
 
@@ -400,7 +392,7 @@ fn every_page_of_the_index_has_its_content_stored_once(run: &Run) {
     assert!(pages.len() > files.len() * 2, "each process has the same libc");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn many_pages_in_one_go_are_all_there() {
     let scratch = Scratch::new();
     let (folder, said) = (scratch.path("dump"), scratch.path("said"));
@@ -412,8 +404,7 @@ fn many_pages_in_one_go_are_all_there() {
         .arg(&folder)
         .args(["--", "sh", "-c", &script])
         .env("FAULTLINE_TRUTH", "1")
-        .output()
-        .unwrap();
+        .watch();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let mut numbers = BTreeSet::new();

@@ -3,9 +3,11 @@
 use std::fs;
 use std::process::Command;
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::{FAULTLINE, Scratch, records};
+use crate::runs::{self, Watch, watch_test};
 
 /// Runs `faultline` with these arguments of a shell, in a new pid namespace, until `meanwhile` is done; returns its records.
 /// `$target` is a process that sleeps, `$inner` one in a namespace below, and the shell is process 1.
@@ -24,13 +26,14 @@ fn watch(arguments: &str, meanwhile: &str) -> Vec<Value> {
         output_file.display(),
         said = said.display()
     );
-    let output = Command::new("unshare").args(["-p", "-f", "--mount-proc", "sh", "-c", &script]).output().unwrap();
+    let output = Command::new("unshare").args(["-p", "-f", "--mount-proc", "sh", "-c", &script]).watch();
     let said = fs::read_to_string(said).unwrap();
+    runs::note(said.as_bytes());
     assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
     records(fs::read(output_file).unwrap())
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_process_is_watched_by_the_number_that_it_has_there() {
     for number in ["$target", "$inner"] {
         let dies = format!("kill -SEGV {number}; while kill -0 {number} 2>/dev/null; do sleep 0.1; done");
@@ -40,18 +43,17 @@ fn a_process_is_watched_by_the_number_that_it_has_there() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_command_is_watched_there() {
     let output = Command::new("unshare")
-        .args(["-p", "-f", "--mount-proc", FAULTLINE, "crash", "--format", "json", "--"])
+        .args(["-p", "-f", "--mount-proc", FAULTLINE, "crash", "-v", "--format", "json", "--"])
         .args(["sh", "-c", "sh -c 'kill -SEGV $$'; exit 0"])
-        .output()
-        .unwrap();
+        .watch();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!((output.status.code(), text.lines().count()), (Some(0), 1), "{text}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn senders_and_targets_are_found_by_the_numbers_that_they_have_there() {
     // By another sender, by this one, and to another target.
     let kills = "sh -c \"kill -CONT $target; exit 0\"; kill -CONT $target; kill -CONT $watcher";

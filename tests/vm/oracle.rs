@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::{Scratch, is_guest, programs, run};
+use crate::runs::watch_test;
 
 /// Stacks with and without frame pointers, in libc, through a signal handler, through a call to NULL.
 const PROGRAMS: [&str; 8] =
@@ -47,7 +49,7 @@ fn by_gdb(name: &str) -> Vec<String> {
 }
 
 /// Asks gdb on behalf of guests; ci/vm runs it.
-#[test]
+#[apply(watch_test!)]
 #[ignore = "for guests: the test asks gdb itself"]
 fn for_guests() {
     for name in PROGRAMS {
@@ -67,7 +69,7 @@ fn by_faultline(record: &Value) -> Vec<String> {
         .collect()
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_stack_is_gdbs() {
     let scratch = Scratch::new();
     let lines = PROGRAMS.map(|name| programs().join(name).display().to_string());

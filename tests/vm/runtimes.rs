@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use macro_rules_attribute::apply;
 use serde_json::{Value, json};
 
 use crate::harness::{self, FAULTLINE, Scratch, is_guest};
+use crate::runs::{Watch, watch_test};
 
 /// The results of a command.
 struct Run {
@@ -60,7 +62,7 @@ impl Program {
 }
 
 /// Builds what guests need; ci/vm runs it.
-#[test]
+#[apply(watch_test!)]
 #[ignore = "for guests: the tests do it themselves"]
 fn for_guests() {
     for program in BUILT {
@@ -77,8 +79,7 @@ fn run(folder: &Scratch, command: &str) -> Run {
         .args(["--", "sh", "-c"])
         .arg(format!("exec {command}"))
         .current_dir(folder.path(""))
-        .output()
-        .unwrap();
+        .watch();
     let mut records = harness::records(fs::read(&records).unwrap());
     let summary = records.pop().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     let mut counts = BTreeMap::new();
@@ -109,7 +110,7 @@ fn has_frame(crash: &Value, name: &str) -> bool {
     frames.iter().any(|frame| frame["symbol"].as_str().is_some_and(|symbol| symbol.starts_with(name)))
 }
 
-#[test]
+#[apply(watch_test!)]
 fn python_with_faulthandler() {
     let run = run(&Scratch::new(), r#"python3 -X faulthandler -c "import ctypes; ctypes.string_at(0)""#);
     let crash = caught(&run, &json!({ "signal": "SIGSEGV", "code": "SI_TKILL", "exit_code": null }));
@@ -118,7 +119,7 @@ fn python_with_faulthandler() {
     assert!(has_frame(&crash, "ffi_call"), "ctypes calls through libffi: {crash:#}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn python_without() {
     let run = run(&Scratch::new(), r#"python3 -c "import ctypes; ctypes.string_at(0)""#);
     assert_eq!((run.status, run.crashes.len()), (139, 1));
@@ -142,7 +143,7 @@ const JAVA_NULLS: Program = Program {
     command: "javac Nulls.java",
 };
 
-#[test]
+#[apply(watch_test!)]
 fn java_lives_on_after_20000_null_checks() {
     let folder = JAVA_NULLS.folder();
     // Compiled code faults each time; without the first option the JVM soon checks by an instruction instead. Only Nulls is compiled:
@@ -168,7 +169,7 @@ const JAVA_WILD: Program = Program {
 };
 
 /// The JVM's handler itself faults on its way, and handles that: the record is that of the first fault. It exits, or aborts.
-#[test]
+#[apply(watch_test!)]
 fn java_that_dies() {
     let folder = JAVA_WILD.folder();
     for (option, status, end) in [
@@ -202,7 +203,7 @@ const GO: Program = Program {
     command: "HOME=$PWD GO111MODULE=off go build -o item item.go",
 };
 
-#[test]
+#[apply(watch_test!)]
 fn go_recovers_or_does_not() {
     let folder = GO.folder();
     for (what, status) in [("recovers", 0), ("exits", 2)] {
@@ -244,7 +245,7 @@ const RUST: Program = Program {
     command: "rustc -g -A warnings deep.rs",
 };
 
-#[test]
+#[apply(watch_test!)]
 fn rust_overflows_its_stack() {
     let folder = RUST.folder();
     for (argument, thread) in [("", "deep"), ("thread", "worker")] {
@@ -256,7 +257,7 @@ fn rust_overflows_its_stack() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn node_traps_and_lives_on() {
     let folder = Scratch::new();
     // (module (memory 1) (func (export "f") (param i32) (result i32) (i32.load (local.get 0))))
@@ -273,7 +274,7 @@ fn node_traps_and_lives_on() {
     assert_eq!(run.counts, BTreeMap::from([("handled".to_owned(), 1000)]));
 }
 
-#[test]
+#[apply(watch_test!)]
 fn ruby_reports_and_aborts() {
     let run = run(&Scratch::new(), "ruby -rfiddle -e 'Fiddle::Pointer.new(8)[0]'");
     let crash = caught(&run, &json!({ "signal": "SIGABRT", "code": "SI_TKILL", "exit_code": null }));
@@ -281,7 +282,7 @@ fn ruby_reports_and_aborts() {
     assert!(has_frame(&crash, "rb_vm_exec"), "{crash:#}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn luajit_has_no_handler() {
     let run = run(&Scratch::new(), r#"luajit -e 'print(require("ffi").cast("int*", 8)[0])'"#);
     assert_eq!((run.status, run.crashes.len()), (139, 1));
@@ -290,7 +291,7 @@ fn luajit_has_no_handler() {
     assert!(has_frame(crash, "lua_pcall"), "{crash:#}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_shell_sends_itself_a_signal() {
     let run = run(&Scratch::new(), "bash -c 'kill -SEGV $$'");
     assert_eq!((run.status, run.crashes.len()), (139, 1));

@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_executable, counted, is_guest, named, programs, records};
+use crate::runs::{Watch, watch_test};
 
 fn signal(arguments: &[&str]) -> Output {
-    Command::new(FAULTLINE).arg("signal").args(arguments).output().unwrap()
+    Command::new(FAULTLINE).arg("signal").args(arguments).watch()
 }
 
 fn watching(arguments: &[&str]) -> Watching {
@@ -27,7 +29,7 @@ fn watch(program: &str, flags: &[&str]) -> (Vec<Value>, Vec<Value>) {
     let scratch = Scratch::new();
     let path = scratch.path("records");
     let program = programs().join(program);
-    let arguments = ["--format", "json", "-o", path.to_str().unwrap()];
+    let arguments = ["-v", "--format", "json", "-o", path.to_str().unwrap()];
     let output = signal(&[flags, &arguments, &["--", program.to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", text(&output));
     let seen = records(fs::read(&path).unwrap());
@@ -60,7 +62,7 @@ fn compare(seen: &[Value], told: &[Value], blind: &[&str]) {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn every_way_to_send_is_seen() {
     let (seen, told) = watch("senders", &["-a"]);
     assert_eq!(told.len(), 28, "the program's own count");
@@ -79,7 +81,7 @@ fn every_way_to_send_is_seen() {
     assert!(times.is_sorted(), "in the order in which they were sent: {times:?}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_kprobe_sees_all_but_results_and_timers() {
     if !is_guest() && !fs::exists("/sys/bus/event_source/devices/kprobe").unwrap() {
         let output = signal(&["--attach", "kprobe", "-d", "0.1"]);
@@ -95,7 +97,7 @@ fn a_kprobe_sees_all_but_results_and_timers() {
     assert_eq!(seen.iter().filter(|record| record["signal"] == "SIGUSR1").count(), 2);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn system_calls_show_what_they_were_given() {
     let (seen, mut told) = watch("senders", &["-a", "--attach", "syscall"]);
     let ways =
@@ -106,7 +108,7 @@ fn system_calls_show_what_they_were_given() {
     assert!(seen.iter().all(|record| record["result"].is_null() && record["signal"] != "SIGCHLD"), "{seen:#?}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn tasks_begin_and_end() {
     let (seen, told) = watch("tasks", &["--processes"]);
     assert!(told.len() >= 6, "{told:?}");
@@ -144,7 +146,7 @@ fn many() -> u64 {
     if is_slow { 5_000 } else { 100_000 }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn kills_are_counted_exactly() {
     let scratch = Scratch::new();
     let (program, path) = (named(&scratch, "kills", "kills-8e"), scratch.path("records"));
@@ -175,7 +177,7 @@ fn kills_are_counted_exactly() {
 }
 
 /// Each signal has a record, or is counted as lost by reason.
-#[test]
+#[apply(watch_test!)]
 fn what_finds_no_room_is_counted() {
     let scratch = Scratch::new();
     let (program, path) = (named(&scratch, "kills", "kills-2c"), scratch.path("records"));
@@ -197,7 +199,7 @@ fn what_finds_no_room_is_counted() {
     assert_eq!(summary["deliveries"]["matched"], 100);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_sender_and_a_target_may_be_named() {
     let scratch = Scratch::new();
     let program = named(&scratch, "kills", "kills-5a");
@@ -210,7 +212,7 @@ fn a_sender_and_a_target_may_be_named() {
     assert!(counted(&output.stderr, " filtered out in the kernel") >= 10);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_agent_counts_signals_when_asked() {
     let scratch = Scratch::new();
     let program = named(&scratch, "kills", "kills-9a");
@@ -278,7 +280,7 @@ impl Drop for SmallCgroup {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_lack_of_memory_is_told_in_one_line() {
     let cgroup = SmallCgroup::new("oom");
     let scratch = Scratch::new();
@@ -309,7 +311,7 @@ fn a_lack_of_memory_is_told_in_one_line() {
 }
 
 /// v5.14: the process that writes to cgroup.kill is the sender.
-#[test]
+#[apply(watch_test!)]
 fn who_kills_a_cgroup_is_the_sender() {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let root = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2 must be mounted");
@@ -378,7 +380,7 @@ impl Drop for DeepCgroup {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_cgroup_is_watched_however_deep_the_task_is_below_it() {
     let cgroup = DeepCgroup::new(30);
     let watching = watching(&["-s", "USR1", "--cgroup", cgroup.watched.to_str().unwrap(), "--format", "json"]);

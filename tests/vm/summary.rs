@@ -5,10 +5,12 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::compile::compile;
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, is_guest, programs, records};
+use crate::runs::{Watch, watch_test};
 
 /// The records of `faultline crash --format json FLAGS -- PROGRAM ARGUMENTS`: the last summary, and all others.
 fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
@@ -21,8 +23,7 @@ fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value
         .arg("--")
         .arg(programs().join(program))
         .args(arguments)
-        .output()
-        .unwrap();
+        .watch();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
     let mut records = records(fs::read(&file).unwrap());
@@ -54,7 +55,7 @@ fn scale() -> u64 {
     if is_guest() && std::env::var_os("FAULTLINE_FULL").is_none() { 20 } else { 1 }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_hundred_thousand_of_one_and_ten_thousand_others() {
     let (same, others) = (100_000 / scale(), 10_000 / scale());
     let flags = ["--samples-per-group", "1", "--max-groups", "4000"];
@@ -77,7 +78,7 @@ fn a_hundred_thousand_of_one_and_ten_thousand_others() {
     assert!(summary["groups"][0]["signature"].is_string());
 }
 
-#[test]
+#[apply(watch_test!)]
 fn handled_faults_are_counted_and_not_recorded() {
     let count = 200_000 / scale();
     let (summary, records) = storm(&[], "many-faults", &[&count.to_string()]);
@@ -93,7 +94,7 @@ fn handled_faults_are_counted_and_not_recorded() {
     assert!(groups[0]["last_seen"].as_str() >= groups[0]["first_seen"].as_str());
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_full_group_table_counts_together() {
     let (summary, _) = storm(&["--max-groups", "4", "--samples-per-group", "1"], "many-deaths", &["20", "10"]);
     add_up(&summary);
@@ -101,7 +102,7 @@ fn a_full_group_table_counts_together() {
     assert_eq!(summary["losses"]["group_table_full"], 7);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_full_stack_table_is_counted() {
     let (summary, _) = storm(&["--max-stacks", "1"], "many-deaths", &["1", "10"]);
     add_up(&summary);
@@ -109,7 +110,7 @@ fn a_full_stack_table_is_counted() {
     assert_eq!(summary["groups"].as_array().unwrap().len(), 11);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_budget_of_a_group_is_kept() {
     let flags = ["--samples-per-group", "2", "--sample-interval", "3600"];
     let (summary, records) = storm(&flags, "many-deaths", &["50", "3"]);
@@ -118,7 +119,7 @@ fn the_budget_of_a_group_is_kept() {
     assert_eq!(summary["sample_losses"]["sample_budget"], 48);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_budget_of_all_groups_is_kept() {
     let (summary, records) = storm(&["--samples-per-second", "5"], "many-deaths", &["0", "200"]);
     add_up(&summary);
@@ -133,7 +134,7 @@ fn the_budget_of_all_groups_is_kept() {
 }
 
 /// A stopped reader takes nothing from the ring: a death that finds no room is counted as a lost sample, and in its group.
-#[test]
+#[apply(watch_test!)]
 fn a_full_ring_is_counted() {
     let scratch = Scratch::new();
     let program = scratch.path("ring-full-9d");
@@ -156,7 +157,7 @@ fn a_full_ring_is_counted() {
     assert_eq!(crashes.len() as u64 + lost, 2000);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn summaries_come_while_it_runs_and_add_up_to_the_whole() {
     let scratch = Scratch::new();
     let program = scratch.path("interval-2c");
@@ -190,7 +191,7 @@ fn summaries_come_while_it_runs_and_add_up_to_the_whole() {
 }
 
 /// One bug in another process, with another layout, at another path, in another mount namespace: one signature.
-#[test]
+#[apply(watch_test!)]
 fn one_bug_has_one_signature_in_and_out_of_a_container() {
     let scratch = Scratch::new();
     let (lower, inside) = (scratch.path("image"), scratch.path("mounted"));
@@ -212,8 +213,7 @@ fn one_bug_has_one_signature_in_and_out_of_a_container() {
         .arg(randomly)
         .args(["sh", "-c", &all])
         .stderr(Stdio::null())
-        .output()
-        .unwrap();
+        .watch();
     let records = records(&output.stdout);
     let (summary, crashes) = records.split_last().unwrap();
     assert_eq!(crashes.len(), 10, "{records:#?}");
