@@ -15,18 +15,9 @@
  */
 #include "truth.h"
 
-#include <setjmp.h>
-#include <signal.h>
+#include "recover.h"
 
 DECLARE_AT(fault_here);
-
-static sigjmp_buf back;
-
-static void recover(int signal)
-{
-	(void)signal;
-	siglongjmp(back, 1);
-}
 
 __attribute__((noinline)) static void read_at(unsigned long address)
 {

@@ -15,35 +15,16 @@
  */
 #include "truth.h"
 
-#include <pthread.h>
-#include <signal.h>
-#include <sys/syscall.h>
-
-static void handle(int signal)
-{
-	(void)signal;
-}
+#include "stack-end.h"
 
 static void *run(void *unused)
 {
-	void *stack;
-	size_t size;
-	pthread_attr_t attributes;
-
-	pthread_getattr_np(pthread_self(), &attributes);
-	pthread_attr_getstack(&attributes, &stack, &size);
-	__asm__ volatile("mov %0, %%rsp\n\tsyscall\n\tud2" ::"r"((char *)stack + 256), "a"(SYS_tgkill), "D"(getpid()),
-			 "S"(gettid()), "d"(SIGUSR1)
-			 : "rcx", "r11", "memory");
+	signal_at(stack_end() + 256);
 	return unused;
 }
 
 int main(void)
 {
-	pthread_t thread;
-
-	signal(SIGUSR1, handle);
-	pthread_create(&thread, NULL, run, NULL);
-	pthread_join(thread, NULL);
+	pthread_join(start(run), NULL);
 	return 0;
 }

@@ -14,39 +14,17 @@
  */
 #include "truth.h"
 
-#include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <sys/syscall.h>
-
-static sigjmp_buf back;
-
-static void recover(int signal)
-{
-	(void)signal;
-	siglongjmp(back, 1);
-}
+#include "recover.h"
+#include "stack-end.h"
 
 static volatile int is_ready;
 
-static void handle(int signal)
-{
-	(void)signal;
-}
-
 static void *run(void *unused)
 {
-	void *stack;
-	size_t size;
-	pthread_attr_t attributes;
-
 	if (!sigsetjmp(back, 1))
 		*(volatile char *)0xdead000000000000UL = 1;
 	signal(SIGSEGV, SIG_DFL);
-	pthread_getattr_np(pthread_self(), &attributes);
-	pthread_attr_getstack(&attributes, &stack, &size);
-	__asm__ volatile("mov %0, %%rsp\n\tmovl $1, (%1)\n1:\tpause\n\tjmp 1b" ::"r"((char *)stack + 256),
-			 "r"(&is_ready), "c"(0)
+	__asm__ volatile("mov %0, %%rsp\n\tmovl $1, (%1)\n1:\tpause\n\tjmp 1b" ::"r"(stack_end() + 256), "r"(&is_ready)
 			 : "memory");
 	return unused;
 }
@@ -55,9 +33,8 @@ int main(void)
 {
 	pthread_t thread;
 
-	signal(SIGUSR1, handle);
 	signal(SIGSEGV, recover);
-	pthread_create(&thread, NULL, run, NULL);
+	thread = start(run);
 	while (!is_ready)
 		;
 	pthread_kill(thread, SIGUSR1);

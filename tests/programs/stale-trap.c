@@ -14,48 +14,21 @@
  */
 #include "truth.h"
 
-#include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <sys/syscall.h>
-
-static sigjmp_buf back;
-
-static void recover(int signal)
-{
-	(void)signal;
-	siglongjmp(back, 1);
-}
-
-static void handle(int signal)
-{
-	(void)signal;
-}
+#include "recover.h"
+#include "stack-end.h"
 
 static void *run(void *unused)
 {
-	void *stack;
-	size_t size;
-	pthread_attr_t attributes;
-
 	if (!sigsetjmp(back, 1))
 		*(volatile char *)0xdead000000000000UL = 1;
 	signal(SIGSEGV, SIG_DFL);
-	pthread_getattr_np(pthread_self(), &attributes);
-	pthread_attr_getstack(&attributes, &stack, &size);
-	__asm__ volatile("mov %0, %%rsp\n\tsyscall\n\tud2" ::"r"((char *)stack + 256), "a"(SYS_tgkill), "D"(getpid()),
-			 "S"(gettid()), "d"(SIGUSR1)
-			 : "rcx", "r11", "memory");
+	signal_at(stack_end() + 256);
 	return unused;
 }
 
 int main(void)
 {
-	pthread_t thread;
-
-	signal(SIGUSR1, handle);
 	signal(SIGSEGV, recover);
-	pthread_create(&thread, NULL, run, NULL);
-	pthread_join(thread, NULL);
+	pthread_join(start(run), NULL);
 	return 0;
 }
