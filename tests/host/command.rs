@@ -3,7 +3,10 @@
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
+use macro_rules_attribute::apply;
+
 use crate::harness::FAULTLINE;
+use crate::runs::{Watch, watch_test};
 
 fn crash(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()
@@ -43,4 +46,15 @@ fn an_ignored_sigchld_is_no_reason_to_wait_for_ever() {
     let script = "trap '' CHLD; exec timeout 60 \"$0\" crash -- sh -c 'exit 5'";
     let output = Command::new("sh").args(["-c", script, FAULTLINE]).output().unwrap();
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Its number there is not the host's.
+#[apply(watch_test!)]
+fn a_command_in_a_pid_namespace_of_its_own_is_watched() {
+    let output = Command::new("unshare")
+        .args(["-p", "-f", "--mount-proc", FAULTLINE, "crash", "-v", "--format", "json", "--"])
+        .args(["sh", "-c", "sh -c 'kill -SEGV $$'; exit 0"])
+        .watch();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), text.lines().count()), (Some(0), 1), "{text}");
 }

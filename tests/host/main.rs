@@ -2,22 +2,47 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agent;
+mod agent_counts;
+#[allow(dead_code)] // the other tests use the rest
+#[path = "../vm/built.rs"]
+mod built;
+mod call;
 mod command;
 #[path = "../vm/compile.rs"]
 mod compile;
 mod descent;
 #[allow(dead_code)] // the other tests use the rest
+#[path = "../vm/faults.rs"]
+mod faults;
+mod files;
+mod filters;
+#[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;
+#[allow(dead_code)] // the other tests use the rest
+#[path = "../vm/hidden.rs"]
+mod hidden;
 mod library;
 mod memory;
+mod memory_pages;
+mod oracle;
 mod output;
 mod pagefault;
+mod pagefault_counts;
 mod privileges;
-#[allow(dead_code, unused_macros, unused_imports)] // the same
+#[allow(dead_code)] // the other tests use the rest
+#[path = "../vm/recorder.rs"]
+mod recorder;
+#[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/runs.rs"]
 mod runs;
+mod runtimes;
 mod server;
 mod signal;
+mod signal_counts;
+#[allow(dead_code)] // the other tests use the rest
+#[path = "../vm/storm.rs"]
+mod storm;
 mod strict;
 mod summary;
+mod summary_counts;

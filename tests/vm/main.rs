@@ -3,23 +3,28 @@
 //! No test is skipped: a test that can't run fails. The programs that die are in `tests/programs`, each with its ground truth.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod agent;
 mod attach;
 mod behaviour;
+mod built;
 mod call;
 mod call_cause;
+mod call_function;
+mod call_output;
 mod compile;
 mod crash;
 mod doctor;
 mod env;
+mod faults;
 mod files;
 mod harness;
+mod hidden;
 mod memory;
 mod namespace;
-mod oracle;
 mod pagefault;
+mod recorder;
 mod runs;
 mod runtimes;
 mod signal;
 mod snapshot;
+mod storm;
 mod summary;

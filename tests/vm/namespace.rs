@@ -44,16 +44,6 @@ fn a_process_is_watched_by_the_number_that_it_has_there() {
 }
 
 #[apply(watch_test!)]
-fn the_command_is_watched_there() {
-    let output = Command::new("unshare")
-        .args(["-p", "-f", "--mount-proc", FAULTLINE, "crash", "-v", "--format", "json", "--"])
-        .args(["sh", "-c", "sh -c 'kill -SEGV $$'; exit 0"])
-        .watch();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!((output.status.code(), text.lines().count()), (Some(0), 1), "{text}");
-}
-
-#[apply(watch_test!)]
 fn senders_and_targets_are_found_by_the_numbers_that_they_have_there() {
     // By another sender, by this one, and to another target.
     let kills = "sh -c \"kill -CONT $target; exit 0\"; kill -CONT $target; kill -CONT $watcher";

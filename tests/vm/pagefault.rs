@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle, MapType};
@@ -11,114 +11,9 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::attach::has_kprobes;
-use crate::harness::{FAULTLINE, Scratch, counted_as, hex, programs, records};
+use crate::faults::{Cells, Kind, Run, run, run_by, seen, total};
+use crate::harness::{FAULTLINE, counted_as, hex, programs, records};
 use crate::runs::{Watch, watch_test};
-
-/// Mode, access, cause and kind of memory; `-` for unknown.
-type Kind = [String; 4];
-
-/// Faults by kind, of each range of addresses.
-type Cells = BTreeMap<(u64, u64), BTreeMap<Kind, u64>>;
-
-struct Run {
-    status: ExitStatus,
-    /// The faults that the program printed.
-    cells: Cells,
-    /// Its major faults, as the kernel counts them.
-    major: u64,
-    records: Vec<Value>,
-    stderr: String,
-}
-
-impl Run {
-    fn last(&self) -> &Value {
-        let last = self.records.last().unwrap_or_else(|| panic!("no record: {}", self.stderr));
-        assert_eq!((&last["type"], &last["final"]), (&"pagefault_summary".into(), &true.into()), "{last:#}");
-        last
-    }
-
-    fn groups(&self) -> &[Value] {
-        self.last()["groups"].as_array().unwrap()
-    }
-
-    fn events(&self) -> impl Iterator<Item = &Value> {
-        self.records.iter().filter(|record| record["type"] == "pagefault")
-    }
-}
-
-/// Runs `tests/programs/faults KIND` (all kinds where it is empty; with an argument) under `faultline pagefault --format json FLAGS`.
-fn run(flags: &[&str], kind: &str) -> Run {
-    run_by(&mut Command::new(FAULTLINE), flags, kind)
-}
-
-/// The same by a command that runs faultline.
-fn run_by(faultline: &mut Command, flags: &[&str], kind: &str) -> Run {
-    let scratch = Scratch::new();
-    let file = scratch.path("records");
-    let output = faultline
-        .args(["pagefault", "--format", "json", "--output"])
-        .arg(&file)
-        .args(flags)
-        .arg("--")
-        .arg(programs().join("faults"))
-        .args(kind.split_whitespace())
-        .watch();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let records = records(fs::read(&file).unwrap_or_else(|error| panic!("{error}: {stderr}")));
-    for record in records.iter().filter(|record| record["type"] == "pagefault_summary") {
-        assert_adds_up(record);
-    }
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let major = said.lines().find_map(|line| line.strip_prefix("major ")?.parse().ok());
-    Run { status: output.status, cells: cells(&said), major: major.unwrap(), records, stderr }
-}
-
-fn cells(text: &str) -> Cells {
-    let mut cells = Cells::new();
-    for line in text.lines().filter_map(|line| line.strip_prefix("cell ")) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [start, end, mode, access, cause, vma, count] = words[..] else { panic!("{line}") };
-        let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
-        let kind = [mode, access, cause, vma].map(str::to_owned);
-        let range = cells.entry((number(start), number(end))).or_default();
-        let count = count.parse().unwrap();
-        if count != 0 {
-            range.insert(kind, count);
-        }
-    }
-    assert!(!cells.is_empty(), "the program says nothing");
-    cells
-}
-
-fn assert_adds_up(record: &Value) {
-    let sum = |list: &Value, field: &str| -> u64 {
-        list.as_array().unwrap().iter().map(|group| group[field].as_u64().unwrap()).sum()
-    };
-    let lost: u64 = record["losses"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
-    let counted = sum(&record["groups"], "count") + record["omitted"]["count"].as_u64().unwrap();
-    assert_eq!(record["faults"]["matched"], counted + lost, "{record:#}");
-}
-
-fn kind(record: &Value) -> Kind {
-    ["mode", "access", "cause", "vma"].map(|field| record[field].as_str().unwrap_or("-").to_owned())
-}
-
-/// The faults in `records`, by the ranges that the program printed.
-fn seen<'a>(cells: &Cells, records: impl IntoIterator<Item = &'a Value>, count: impl Fn(&Value) -> u64) -> Cells {
-    let mut seen: Cells = cells.keys().map(|range| (*range, BTreeMap::new())).collect();
-    for record in records {
-        let address = hex(&record["address"]);
-        let Some((_, kinds)) = seen.iter_mut().find(|((start, end), _)| (*start..*end).contains(&address)) else {
-            continue;
-        };
-        *kinds.entry(kind(record)).or_default() += count(record);
-    }
-    seen
-}
-
-fn total(record: &Value) -> u64 {
-    record["total"].as_u64().unwrap()
-}
 
 /// The program's cells as a hook with less information shows them: `change` maps each kind; `None` means that such a fault isn't seen.
 fn known(cells: &Cells, change: impl Fn(&Kind) -> Option<Kind>) -> Cells {
@@ -169,56 +64,6 @@ fn one_mode_is_as_good_as_the_other() {
     let kernel = run(&["--by", "address", "--vma", "--kernel"], "system_call");
     assert!(kernel.groups().iter().all(|group| group["mode"] == "kernel"));
     assert_eq!(seen(&kernel.cells, kernel.groups(), total), kernel.cells);
-}
-
-#[apply(watch_test!)]
-fn what_finds_no_place_is_counted() {
-    let all = run(&["--by", "address"], "write_first");
-    let few = run(&["--by", "address", "--max-groups", "3", "--strict"], "write_first");
-    let lost = few.last()["losses"]["group_table_full"].as_u64().unwrap();
-    assert!(few.groups().len() == 3 && lost > 50, "{:#}", few.last());
-    assert_eq!(few.status.code(), Some(1));
-    assert!(few.stderr.contains("page faults matched"), "{}", few.stderr);
-    // Loading a program causes a few faults more or less.
-    let matched = |run: &Run| run.last()["faults"]["matched"].as_u64().unwrap();
-    assert!(matched(&few).abs_diff(matched(&all)) < 20, "{} {}", matched(&few), matched(&all));
-}
-
-#[apply(watch_test!)]
-fn intervals_add_up_to_the_whole() {
-    let scratch = Scratch::new();
-    let file = scratch.path("records");
-    let faults = programs().join("faults");
-    let script = format!("for i in 1 2 3 4 5 6; do {} write_first; sleep 0.1; done", faults.display());
-    let status = Command::new(FAULTLINE)
-        .args(["pagefault", "--format", "json", "--interval", "0.1", "--by", "vma", "--output"])
-        .arg(&file)
-        .args(["--", "sh", "-c", &script])
-        .watch()
-        .status;
-    assert!(status.success());
-    let records = records(fs::read(&file).unwrap());
-    assert!(records.len() > 4, "{} records in more than 0.6 s", records.len());
-    let sum = |records: &[Value], field: &str| -> BTreeMap<String, u64> {
-        let mut sums = BTreeMap::new();
-        for group in records.iter().flat_map(|record| record["groups"].as_array().unwrap()) {
-            let key = format!("{} {:?}", group["pid"], kind(group));
-            *sums.entry(key).or_default() += group[field].as_u64().unwrap();
-        }
-        sums
-    };
-    records.iter().for_each(assert_adds_up);
-    let last = records.last().unwrap();
-    let counts = sum(&records, "count");
-    assert_eq!(
-        counts.into_iter().filter(|(_, count)| *count != 0).collect::<BTreeMap<_, _>>(),
-        sum(std::slice::from_ref(last), "total")
-    );
-    // Six processes that ended before their names were read, and each has its name.
-    let fresh = last["groups"].as_array().unwrap().iter().filter(|group| {
-        group["comm"] == "faults" && group["vma"] == "anonymous" && group["total"] == 13 && group["access"] == "write"
-    });
-    assert_eq!(fresh.count(), 6, "{last:#}");
 }
 
 #[apply(watch_test!)]
@@ -316,38 +161,6 @@ fn each_fault_can_have_a_record() {
     assert!(sampled > 20 && shown >= 7 && rate > 0, "{sampled}, {shown}, {rate}");
     assert_eq!(shown + sampled + rate, matched(&some), "{:#}", some.last());
     assert_eq!(some.status.code(), Some(0), "that was asked for");
-}
-
-#[apply(watch_test!)]
-fn a_flame_graph_shows_who_faults() {
-    let scratch = Scratch::new();
-    let file = scratch.path("faults.svg");
-    let run = run(&["--flamegraph", file.to_str().unwrap(), "--strict"], "two_functions");
-    assert!(run.status.success(), "{}", run.stderr);
-    let stacks = |function: &str| -> u64 {
-        let groups = run.groups().iter().filter(|group| {
-            let frames = group["stack_trace"].as_array().unwrap();
-            frames
-                .iter()
-                .any(|frame| frame["symbol"].as_str().is_some_and(|symbol| symbol.split('+').next() == Some(function)))
-        });
-        groups.map(total).sum()
-    };
-    assert_eq!([stacks("hungry"), stacks("modest")], [300, 100], "{:#}", run.last());
-    // The picture's own numbers: `<title>hungry (300 page faults, 61.98%)</title>`.
-    let svg = fs::read_to_string(&file).unwrap();
-    let share = |function: &str| -> (u64, f64) {
-        let (_, rest) = svg.split_once(&format!("<title>{function} (")).unwrap_or_else(|| panic!("no {function}"));
-        let (count, rest) = rest.split_once(" page faults, ").unwrap();
-        let (percent, _) = rest.split_once('%').unwrap();
-        (count.replace(',', "").parse().unwrap(), percent.parse().unwrap())
-    };
-    let matched = run.last()["faults"]["matched"].as_u64().unwrap();
-    for (function, count) in [("all", matched), ("hungry", 300), ("modest", 100)] {
-        let percent = count as f64 * 100.0 / matched as f64;
-        let (shown, shown_percent) = share(function);
-        assert!(shown == count && (shown_percent - percent).abs() < 0.02, "{function}: {shown}, {shown_percent} %");
-    }
 }
 
 #[apply(watch_test!)]

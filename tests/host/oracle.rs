@@ -1,13 +1,12 @@
 //! gdb as the oracle: its stack of a crash and ours have the same names.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
-use crate::harness::{Scratch, is_guest, programs, run};
+use crate::harness::{Scratch, programs, run};
 use crate::runs::watch_test;
 
 /// Stacks with and without frame pointers, in libc, through a signal handler, through a call to NULL.
@@ -26,11 +25,6 @@ while frame:
     frame = frame.older()
 ";
 
-/// Where gdb's answer is kept for guests, in which gdb takes half a minute. The stack of a program is the same there.
-fn answer(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("oracle").join(name)
-}
-
 /// The functions of gdb's stack, innermost first, down to main or the thread's start.
 fn by_gdb(name: &str) -> Vec<String> {
     let scratch = Scratch::new();
@@ -46,17 +40,6 @@ fn by_gdb(name: &str) -> Vec<String> {
     let names: Vec<String> = text.lines().filter_map(|line| line.strip_prefix("FRAME ")).map(str::to_owned).collect();
     assert!(names.len() > 1, "{text} {}", String::from_utf8_lossy(&output.stderr));
     names
-}
-
-/// Asks gdb on behalf of guests; ci/vm runs it.
-#[apply(watch_test!)]
-#[ignore = "for guests: the test asks gdb itself"]
-fn for_guests() {
-    for name in PROGRAMS {
-        let path = answer(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, by_gdb(name).join("\n")).unwrap();
-    }
 }
 
 /// The functions of a record's stack.
@@ -76,19 +59,11 @@ fn the_stack_is_gdbs() {
     let all = run(&scratch.script("all", &(lines.join("\n") + "\nexit 0")), &["-t", "--max-stack-depth", "127"]);
     assert_eq!(all.records.len(), PROGRAMS.len(), "{}", all.stderr);
     for (name, record) in PROGRAMS.iter().zip(&all.records) {
-        let gdb = if is_guest() {
-            let said = fs::read_to_string(answer(name)).expect("ci/vm asks gdb before it boots a guest");
-            said.lines().map(str::to_owned).collect()
-        } else {
-            by_gdb(name)
-        };
+        let gdb = by_gdb(name);
         let ours = by_faultline(record);
         assert!(gdb.len() > 1 && ours.len() >= gdb.len(), "{name}: {ours:?} is shorter than {gdb:?}");
         for (index, (theirs, own)) in gdb.iter().zip(&ours).enumerate() {
-            // Which memcpy() it is depends on the processor.
-            let is_variant = is_guest() && theirs.starts_with("__memcpy_") && own.starts_with("__memcpy_");
-            let is_same =
-                theirs == own || is_variant || (theirs == "<signal>" && (own.contains("restore") || own == "??"));
+            let is_same = theirs == own || (theirs == "<signal>" && (own.contains("restore") || own == "??"));
             assert!(is_same, "{name}: frame {index}: gdb has {gdb:?}, we have {ours:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! `faultline agent` counts all crashes and writes records of a few. Tests that don't depend on the kernel are in `tests/host`.
+//! `faultline agent` counts all crashes, and page faults, and writes records of a few.
 
 use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
