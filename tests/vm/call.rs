@@ -97,7 +97,7 @@ fn the_last_calls_are_kept_and_those_of_dead_threads_too() {
     assert!(kept.iter().all(|call| call.values[0] == (call.sequence + 1) * 0x1000), "{kept:#?}");
 
     // More threads than there is room for: the table forgets the oldest, and nothing else is lost.
-    let threads = 4000;
+    let threads = 1500;
     calls.tell(&format!("threads {threads}"));
     let tasks = recorder.tasks().unwrap();
     let counters = recorder.counters().unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use macro_rules_attribute::apply;
 
 use crate::compile::compile;
-use crate::harness::{Scratch, build_id};
+use crate::harness::{Scratch, build_id, is_guest};
 use crate::hidden::{Hidden, Watch, assert_named, innermost, tool};
 use crate::runs::watch_test;
 
@@ -37,7 +37,9 @@ fn a_living_relative_leads_to_a_hidden_file() {
     };
     let (folder, decoy) = (folder.to_str().unwrap(), decoy.to_str().unwrap());
 
-    for kind in ["child", "orphan"] {
+    // How a relative is found does not depend on the kernel, and a guest takes half a minute for each kind.
+    let kinds = if is_guest() { &["orphan"][..] } else { &["child", "orphan"] };
+    for kind in kinds.iter().copied() {
         let deleted = copy(kind);
         let record = run(&deleted, &["as", NAME, kind], &|| fs::remove_file(&deleted).unwrap());
         assert!(record["exe"].as_str().unwrap().ends_with(" (deleted)"), "{record:#}");
