@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, Watching, copy_program, records};
-use crate::runs::watch_test;
 
 #[apply(watch_test!)]
 fn it_counts_all_and_writes_a_few() {

@@ -8,8 +8,8 @@ use faultline::internals::call::Function;
 use macro_rules_attribute::apply;
 
 use crate::harness::FAULTLINE;
+use crate::harness::runs::{Watch, watch_test};
 use crate::recorder::{Calls, plan_by, start, syscall, ways};
-use crate::runs::{Watch, watch_test};
 
 #[apply(watch_test!)]
 fn twenty_functions_are_attached_at_once() {

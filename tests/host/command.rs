@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use macro_rules_attribute::apply;
 
 use crate::harness::FAULTLINE;
-use crate::runs::{Watch, watch_test};
+use crate::harness::runs::{Watch, watch_test};
 
 fn crash(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use macro_rules_attribute::apply;
 
 use crate::compile::compile;
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, build_id, named};
 use crate::hidden::{Hidden, Watch, assert_named, innermost, tool};
-use crate::runs::watch_test;
 
 /// Strips a program, and returns its debug file.
 fn strip(program: &Path) -> PathBuf {

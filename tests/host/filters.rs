@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use macro_rules_attribute::apply;
 
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, Watching, counted, die, named, programs, records, run};
-use crate::runs::watch_test;
 
 #[apply(watch_test!)]
 fn names_are_filtered_in_the_kernel() {

@@ -33,9 +33,6 @@ mod privileges;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/recorder.rs"]
 mod recorder;
-#[allow(dead_code)] // the other tests use the rest
-#[path = "../vm/runs.rs"]
-mod runs;
 mod runtimes;
 mod server;
 mod signal;

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use macro_rules_attribute::apply;
 
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, counted_as, programs, records};
-use crate::runs::{Watch, watch_test};
 
 #[apply(watch_test!)]
 fn many_pages_in_one_go_are_all_there() {

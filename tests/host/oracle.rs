@@ -6,8 +6,8 @@ use std::process::Command;
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, programs, run};
-use crate::runs::watch_test;
 
 /// Stacks with and without frame pointers, in libc, through a signal handler, through a call to NULL.
 const PROGRAMS: [&str; 8] =

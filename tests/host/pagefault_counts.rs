@@ -8,8 +8,8 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::faults::{Run, assert_adds_up, kind, run, total};
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, programs, records};
-use crate::runs::{Watch, watch_test};
 
 #[apply(watch_test!)]
 fn what_finds_no_place_is_counted() {

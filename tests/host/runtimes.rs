@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::built::{Program, caught, has_frame, run};
 use crate::harness::Scratch;
-use crate::runs::watch_test;
+use crate::harness::runs::watch_test;
 
 #[apply(watch_test!)]
 fn python_with_faulthandler() {

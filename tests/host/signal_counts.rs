@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, counted, named, records};
-use crate::runs::{Watch, watch_test};
 
 fn signal(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("signal").args(arguments).watch()

@@ -9,8 +9,8 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::compile::compile;
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, programs, records};
-use crate::runs::{Watch, watch_test};
 use crate::storm::{add_up, samples_lost, storm};
 
 #[apply(watch_test!)]

@@ -9,8 +9,8 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::crash::PLAIN;
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{Expected, FAULTLINE, Scratch, Watching, check_at_once, check_with, copy_program, programs};
-use crate::runs::{Watch, watch_test};
 use crate::snapshot::{FEW, compare};
 
 /// What each kernel of the matrix must have. A newer kernel that lacks what an older one has is a failure of ours, or a loss that

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{Watch, next_line, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, is_guest, named, programs, records, run};
-use crate::runs::{Watch, next_line, watch_test};
 
 fn program(name: &str) -> String {
     programs().join(name).to_str().unwrap().to_owned()

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::harness::runs::Watch;
 use crate::harness::{self, FAULTLINE, Scratch, is_guest};
-use crate::runs::Watch;
 
 /// The results of a command.
 pub struct Run {

@@ -8,12 +8,12 @@ use faultline::internals::call::{Attached, Function, Plan, Recorder};
 use faultline::internals::{Attach, Filter, Setup, Way};
 use macro_rules_attribute::apply;
 
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, copy_program};
 use crate::recorder::{
     ANYONE, Calls, HAS_RESULT, QUIET, RESULT_INT, calls_of, function, plan, plan_by, samples, start, syscall,
     syscall_with, text, text_of, value, values, ways,
 };
-use crate::runs::watch_test;
 
 #[apply(watch_test!)]
 fn arguments_and_results_are_those_of_the_call_whatever_the_way() {

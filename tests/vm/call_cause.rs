@@ -9,8 +9,8 @@ use std::sync::Arc;
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{Shared, Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, hex, named, programs, records, run_lines};
-use crate::runs::{Shared, Watch, watch_test};
 
 const CASES: [&str; 6] = ["own", "thread", "moved", "protected", "heap", "again"];
 

@@ -10,11 +10,11 @@ use libbpf_rs::btf::types::Func;
 use macro_rules_attribute::apply;
 
 use crate::harness::Scratch;
+use crate::harness::runs::watch_test;
 use crate::recorder::{
     Calls, HAS_RESULT, QUIET, RESULT_INT, Recording, calls_of, function, offset, plan, plan_by, samples,
     sees_kernel_functions, start, syscall, syscall_with, text, text_of, value, values, ways,
 };
-use crate::runs::watch_test;
 
 #[apply(watch_test!)]
 fn a_kernel_function_has_its_arguments_followed_and_read_again_at_its_end() {

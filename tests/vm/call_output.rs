@@ -8,8 +8,8 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::call_cause::{argument, calls, facts};
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, named, records};
-use crate::runs::{Watch, watch_test};
 
 /// What comes before a trigger is compared call by call, so that one whose run the kernel has skipped makes the test fail. It is run once
 /// more if faultline has counted such a run (tests/vm/runs.rs), and must then find every call in its place: in the end all of it has been

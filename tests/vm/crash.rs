@@ -7,8 +7,8 @@ use std::path::Path;
 use macro_rules_attribute::apply;
 
 use crate::compile::compile;
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, build_id, check, hex, programs, run};
-use crate::runs::watch_test;
 use crate::snapshot::compare;
 
 /// One test a program, by its name.

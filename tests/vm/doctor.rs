@@ -6,7 +6,7 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::FAULTLINE;
-use crate::runs::{Watch, watch_test};
+use crate::harness::runs::{Watch, watch_test};
 
 fn status<'a>(report: &'a Value, name: &str) -> &'a str {
     let check = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == name);

@@ -5,7 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use crate::runs::{AGAIN_MAX, Shared, note, with_all_runs};
+use crate::harness::runs::{AGAIN_MAX, Shared, note, with_all_runs};
 
 #[test]
 fn we_are_root() {

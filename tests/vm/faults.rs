@@ -6,8 +6,8 @@ use std::process::{Command, ExitStatus};
 
 use serde_json::Value;
 
+use crate::harness::runs::Watch;
 use crate::harness::{FAULTLINE, Scratch, hex, programs, records};
-use crate::runs::Watch;
 
 /// Mode, access, cause and kind of memory; `-` for unknown.
 pub type Kind = [String; 4];

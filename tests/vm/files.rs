@@ -6,9 +6,9 @@ use std::path::Path;
 use macro_rules_attribute::apply;
 
 use crate::compile::compile;
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, build_id, is_guest};
 use crate::hidden::{Hidden, Watch, assert_named, innermost, tool};
-use crate::runs::watch_test;
 
 /// The name of all processes that are watched here.
 const NAME: &str = "files-7c";

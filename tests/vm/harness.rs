@@ -11,7 +11,10 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use crate::runs::{self, Shared, Watch};
+use self::runs::{Shared, Watch};
+
+#[path = "runs.rs"] // other packages of tests include this file
+pub mod runs;
 
 /// The binary under test.
 pub const FAULTLINE: &str = env!("CARGO_BIN_EXE_faultline");

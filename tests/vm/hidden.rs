@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde_json::Value;
 
 use crate::harness::Watching;
-use crate::runs::next_line;
+use crate::harness::runs::next_line;
 
 pub fn tool(name: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
     let output = Command::new(name).args(arguments).output().unwrap_or_else(|error| panic!("{name}: {error}"));

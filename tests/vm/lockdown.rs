@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, check_at_once, programs, records};
-use crate::runs::{Watch, watch_test};
 use crate::snapshot;
 use macro_rules_attribute::apply;
 use serde_json::Value;

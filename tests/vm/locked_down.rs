@@ -4,6 +4,4 @@
 #[allow(dead_code)] // the other tests use the rest
 mod harness;
 mod lockdown;
-#[allow(dead_code)] // the same
-mod runs;
 mod snapshot;

@@ -22,7 +22,6 @@ mod memory;
 mod namespace;
 mod pagefault;
 mod recorder;
-mod runs;
 mod runtimes;
 mod signal;
 mod snapshot;

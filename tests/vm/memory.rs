@@ -10,8 +10,8 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::harness::runs::{Shared, Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, programs, records, run_lines};
-use crate::runs::{Shared, Watch, watch_test};
 
 const CASES: [&str; 20] = [
     "textbook",

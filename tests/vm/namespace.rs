@@ -6,8 +6,8 @@ use std::process::Command;
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{self, Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, records};
-use crate::runs::{self, Watch, watch_test};
 
 /// Runs `faultline` with these arguments of a shell, in a new pid namespace, until `meanwhile` is done; returns its records.
 /// `$target` is a process that sleeps, `$inner` one in a namespace below, and the shell is process 1.

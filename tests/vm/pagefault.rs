@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::attach::has_kprobes;
 use crate::faults::{Cells, Kind, Run, run, run_by, seen, total};
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, counted_as, hex, programs, records};
-use crate::runs::{Watch, watch_test};
 
 /// The program's cells as a hook with less information shows them: `change` maps each kind; `None` means that such a fault isn't seen.
 fn known(cells: &Cells, change: impl Fn(&Kind) -> Option<Kind>) -> Cells {

@@ -12,7 +12,7 @@ use libbpf_rs::btf::types::{Composite, Func, FuncProto, MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, BtfType};
 
 use crate::harness::programs;
-use crate::runs;
+use crate::harness::runs;
 
 /// The program, which takes commands.
 pub struct Calls {

@@ -31,15 +31,17 @@ thread_local! {
 }
 
 /// A test, as `#[apply(watch_test!)]`: see the file's head.
+#[allow(unused_macros)] // where the harness is all that is used
 macro_rules! watch_test {
     ($(#[$attribute:meta])* fn $name:ident() $body:block) => {
         $(#[$attribute])*
         #[test]
         fn $name() {
-            $crate::runs::with_all_runs(|| $body);
+            $crate::harness::runs::with_all_runs(|| $body);
         }
     };
 }
+#[allow(unused_imports)] // the same
 pub(crate) use watch_test;
 
 /// Runs a test, once more if it fails and the kernel has skipped runs.

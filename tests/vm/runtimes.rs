@@ -7,7 +7,7 @@ use macro_rules_attribute::apply;
 use serde_json::json;
 
 use crate::built::{Program, caught, has_frame, run};
-use crate::runs::watch_test;
+use crate::harness::runs::watch_test;
 
 const BUILT: [&Program; 2] = [&JAVA_WILD, &GO];
 

@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_executable, counted, is_guest, named, programs, records};
-use crate::runs::{Watch, watch_test};
 
 fn signal(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("signal").args(arguments).watch()

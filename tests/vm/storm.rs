@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::harness::runs::Watch;
 use crate::harness::{FAULTLINE, Scratch, programs, records};
-use crate::runs::Watch;
 
 /// The records of `faultline crash --format json FLAGS -- PROGRAM ARGUMENTS`: the last summary, and all others.
 pub fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use macro_rules_attribute::apply;
 
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, Watching, copy_program, is_guest, records};
-use crate::runs::watch_test;
 use crate::storm::{add_up, counts, samples_lost, storm, sum};
 
 /// A guest without KVM is slow: there the counts are a twentieth, unless FAULTLINE_FULL is set, as in `FAULTLINE_FULL=1 ci/vm 5.10 7.2`.
