@@ -176,3 +176,55 @@ fn prometheus_scrapes_by_tls_with_a_password() {
     assert!(query(&listen, "faultline_build_info{job=\"right\"}").is_some());
     assert_eq!(query(&listen, "faultline_build_info{job=\"wrong\"}"), None);
 }
+
+/// Clients' certificates, as Prometheus and curl show them.
+#[test]
+fn prometheus_and_curl_are_let_in_by_their_certificates() {
+    let folder = folder("certificates");
+    let path = |name: &str| folder.0.join(name).display().to_string();
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(path("server.crt"), cert.pem()).unwrap();
+    fs::write(path("server.key"), signing_key.serialize_pem()).unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::CertifiedIssuer::self_signed(authority, rcgen::KeyPair::generate().unwrap()).unwrap();
+    fs::write(path("clients.crt"), authority.pem()).unwrap();
+    for name in ["prometheus.example", "other.example"] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        fs::write(path(&format!("{name}.crt")), params.signed_by(&key, &authority).unwrap().pem()).unwrap();
+        fs::write(path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+    let web = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  client_ca_file: clients.crt\n  \
+               client_auth_type: RequireAndVerifyClientCert\n  min_version: TLS12\n";
+    fs::write(path("web.yml"), web).unwrap();
+    let checked = Command::new("promtool").args(["check", "web-config", &path("web.yml")]).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    // Debian's promtool is older than this one.
+    fs::write(path("web.yml"), format!("{web}  client_allowed_sans: [prometheus.example]\n")).unwrap();
+    let (_agent, address) = agent(&["-n", "no-such-name", "--web.config.file", &path("web.yml")], "https");
+    let port = address.rsplit_once(':').unwrap().1;
+    let curl = |name: Option<&str>| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--max-time", "20", "--cacert", &path("server.crt")]);
+        if let Some(name) = name {
+            curl.args(["--cert", &path(&format!("{name}.crt")), "--key", &path(&format!("{name}.key"))]);
+        }
+        curl.arg(format!("https://localhost:{port}/metrics"));
+        String::from_utf8(curl.output().unwrap().stdout).unwrap().contains("faultline_build_info")
+    };
+    assert!(curl(Some("prometheus.example")) && !curl(Some("other.example")) && !curl(None));
+    let job = |name: &str, more: &str| {
+        format!(
+            "- job_name: {name}\n  scrape_interval: 1s\n  scheme: https\n  \
+             tls_config: {{ca_file: '{}', server_name: localhost{more}}}\n  static_configs:\n  - targets: ['{address}']\n",
+            path("server.crt")
+        )
+    };
+    let own =
+        format!(", cert_file: '{}', key_file: '{}'", path("prometheus.example.crt"), path("prometheus.example.key"));
+    let (_prometheus, listen) = prometheus(&folder, &(job("with", &own) + &job("without", "")));
+    wait_until("waited for a scrape", || query(&listen, "up{job=\"with\"}") == Some(1.0));
+    wait_until("waited for a refusal", || query(&listen, "up{job=\"without\"}") == Some(0.0));
+}
