@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -35,6 +35,25 @@ fn hold(address: &str, goes_on: &dyn Fn() -> bool, request: &[u8]) {
 
 fn silent(address: &str, goes_on: &dyn Fn() -> bool) {
     hold(address, goes_on, b"");
+}
+
+/// From as many addresses as connections: each user of a machine has 16 million of them.
+fn many_addresses(address: &str, goes_on: &dyn Fn() -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let to: SocketAddr = address.parse().unwrap();
+    while goes_on() {
+        let held: Vec<_> = (2..202)
+            .filter_map(|last| {
+                runtime.block_on(async {
+                    let socket = tokio::net::TcpSocket::new_v4().ok()?;
+                    socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).ok()?;
+                    socket.connect(to).await.ok()
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+    }
 }
 
 fn half_a_request(address: &str, goes_on: &dyn Fn() -> bool) {
@@ -107,7 +126,7 @@ fn dripping(address: &str, goes_on: &dyn Fn() -> bool) {
     }
 }
 
-/// Connects and leaves, from many addresses, as often as it can.
+/// Connects and leaves, as often as it can.
 fn flood(address: &str, goes_on: &dyn Fn() -> bool) {
     while goes_on() {
         for _ in 0..50 {
@@ -149,8 +168,9 @@ fn noise(address: &str, goes_on: &dyn Fn() -> bool) {
     }
 }
 
-const ATTACKS: [(&str, Attack); 9] = [
+const ATTACKS: [(&str, Attack); 10] = [
     ("silent", silent),
+    ("many addresses", many_addresses),
     ("half a request", half_a_request),
     ("lengths", lengths),
     ("pipelined", pipelined),
