@@ -1,16 +1,33 @@
 //! `faultline doctor` as it is typed.
 
+use std::process::ExitCode;
+
+use anyhow::Result;
 use clap::Args;
 
 use super::common::Look;
+use super::strictly;
+use crate::doctor;
+use crate::output::{Target, Writer};
 
 /// `faultline doctor`
 #[derive(Args, Debug)]
 pub struct DoctorArgs {
     #[command(flatten)]
-    pub look: Look,
+    look: Look,
 
     /// Exit with 1 if `faultline crash` doesn't work, or if doctor can't find out
     #[arg(long)]
-    pub strict: bool,
+    strict: bool,
+}
+
+impl DoctorArgs {
+    /// Prints the report.
+    pub fn run(self) -> Result<ExitCode> {
+        let report = doctor::examine();
+        let mut writer = Writer::open(&Target::default(), self.look.format)?;
+        writer.write(&report)?;
+        writer.flush()?;
+        Ok(strictly(self.strict, report.crash == doctor::Status::Yes))
+    }
 }

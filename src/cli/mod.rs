@@ -11,6 +11,9 @@ mod pagefault;
 mod report;
 mod signal;
 
+use std::process::ExitCode;
+
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 pub use main::main;
 
@@ -49,6 +52,26 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Merge the summaries of many hosts and times into one ranking
     Report(report::ReportArgs),
+}
+
+impl Command {
+    fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::Crash(args) => crate::crash::run(&(*args).into()),
+            Self::Signal(args) => crate::signal::run(&(*args).into()),
+            Self::Pagefault(args) => crate::pagefault::run(&(*args).into()),
+            Self::Call(args) => crate::call::run(&(*args).into()),
+            Self::Agent(args) => crate::agent::run(&(*args).into()),
+            Self::Memory(args) => crate::memory::run(&(*args).into()),
+            Self::Doctor(args) => args.run(),
+            Self::Report(args) => args.run(),
+        }
+    }
+}
+
+/// The exit status of a run that ended well: with `--strict` 1 if something was missing or lost.
+fn strictly(is_strict: bool, is_complete: bool) -> ExitCode {
+    ExitCode::from(u8::from(is_strict && !is_complete))
 }
 
 #[cfg(test)]

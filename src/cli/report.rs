@@ -1,12 +1,15 @@
 //! `faultline report` as it is typed.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::record::crash::Disposition;
-use crate::report::{Inputs, Options, STANDARD_INPUT, Selection};
+use crate::report::{self, Inputs, Options, STANDARD_INPUT, Selection};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::common::Output;
+use super::strictly;
 
 /// `faultline report`
 #[derive(Args, Debug)]
@@ -63,6 +66,15 @@ impl DispositionArg {
             Self::Ignored => &[Disposition::Ignored],
             Self::All => &Disposition::ALL,
         }
+    }
+}
+
+impl ReportArgs {
+    /// Merges or compares.
+    pub fn run(self) -> Result<ExitCode> {
+        let options: Options = self.into();
+        let incomplete = report::run(&options)?;
+        Ok(strictly(options.strict, !incomplete))
     }
 }
 

@@ -19,7 +19,7 @@ macro_rules! skeleton {
         }
     };
 }
-use skeleton;
+pub(super) use skeleton;
 
 skeleton!("crash.skel.rs");
 

@@ -12,7 +12,7 @@ use super::counters;
 
 mod tables;
 
-pub use tables::{CALL, CRASH, EXECUTABLE_MEMORY, MEMORY, PAGEFAULT, SIGNAL};
+pub use tables::*;
 
 /// An event that was counted, but in no group of its own.
 pub const GROUP_TABLE_FULL: &str = "group_table_full";
