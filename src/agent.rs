@@ -218,6 +218,7 @@ impl Reader for Agent<'_> {
         })?;
         self.write(records)?;
         self.summarize(true)?;
+        self.output.end()?;
         let lost = self.collector.lost_any()?;
         Ok(End { tally: None, lost, incomplete: lost })
     }

@@ -97,7 +97,7 @@ pub fn examine() -> Report {
     let (kernel, architecture) = host::kernel();
     let privileges = Privileges::read();
     let mut checks = privilege_checks(privileges);
-    let may_trace = privileges.is_none_or(Privileges::may_trace);
+    let may_trace = privileges.is_none_or(Privileges::may_trace) && !host::is_in_user_namespace();
     checks.extend(kernel_checks(may_trace));
     checks.extend(setting_checks(has_typed_loads(&checks)));
     let required = |status: Status| checks.iter().any(|check| check.required && check.status == status);
@@ -120,12 +120,18 @@ fn privilege_checks(privileges: Option<Privileges>) -> Vec<Check> {
         .known()
         .into_iter()
         .map(|(name, held)| {
-            let answer = if held { Answer::Yes } else { Answer::No("not held".to_owned()) };
+            let answer = match held {
+                true if host::is_in_user_namespace() => Answer::No("held in this user namespace only".to_owned()),
+                true => Answer::Yes,
+                false => Answer::No("not held".to_owned()),
+            };
             let advice = match name {
-                "CAP_BPF" | "CAP_PERFMON" => REQUIRED.or_cure(host::CURE_PRIVILEGES),
+                "CAP_BPF" | "CAP_PERFMON" => REQUIRED.or_cure(host::cure_privileges()),
                 _ => {
                     OPTIONAL.or_else("files of other users' processes may stay unread: their symbols are null").or_cure(
-                        "setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep on the faultline binary",
+                        "run as root of the host, or setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep on a copy \
+                         of faultline that only a trusted group may execute (chgrp GROUP, chmod 0750), because it can read \
+                         whatever root can",
                     )
                 }
             };

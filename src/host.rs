@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use procfs::process::Process;
@@ -10,8 +11,26 @@ use procfs::process::Process;
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What to do if tracing is refused.
-pub const CURE_PRIVILEGES: &str =
-    "needs CAP_BPF and CAP_PERFMON: run as root, or setcap cap_bpf,cap_perfmon+ep on the faultline binary";
+const CURE_PRIVILEGES: &str = "needs CAP_BPF and CAP_PERFMON: run as root, or setcap cap_bpf,cap_perfmon+ep on a copy of \
+     faultline that only a trusted group may execute (chgrp GROUP, chmod 0750), because whoever may execute it sees registers \
+     and executable pages of root's processes";
+
+/// The same in a user namespace, where root and all capabilities are those of the namespace.
+const CURE_USER_NAMESPACE: &str = "needs CAP_BPF and CAP_PERFMON of the host, which root doesn't have in a user namespace: run it \
+     outside of this one, or in a container that has none of its own";
+
+/// What to do if tracing is refused, where we are.
+pub fn cure_privileges() -> &'static str {
+    if is_in_user_namespace() { CURE_USER_NAMESPACE } else { CURE_PRIVILEGES }
+}
+
+/// include/uapi/linux/nsfs.h (and include/linux/proc_ns.h before): the inode of the first user namespace.
+const USER_NS_INIT_INO: u64 = 0xefff_fffd;
+
+/// Are we in another user namespace than the host's? There our capabilities count for nothing that concerns the kernel.
+pub fn is_in_user_namespace() -> bool {
+    fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() != USER_NS_INIT_INO)
+}
 
 /// What to do under lockdown=confidentiality.
 pub const CURE_LOCKDOWN: &str = "lockdown=confidentiality is in force, which allows tracepoints and typed loads (Linux 6.2) \

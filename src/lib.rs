@@ -24,12 +24,10 @@
 #![warn(missing_docs)]
 
 /// A line for the person, on standard error, in one write: the watched command's own lines don't come in between. Nobody
-/// reading it is no reason to end, as `eprintln!` would.
+/// reading it is no reason to end, as `eprintln!` would, nor to wait for long.
 macro_rules! say {
     ($($word:tt)*) => {{
-        use std::io::Write as _;
-        let line = format!($($word)*) + "\n";
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        $crate::say::line(format!($($word)*));
     }};
 }
 
@@ -58,6 +56,7 @@ mod options;
 mod output;
 mod page;
 mod pagefault;
+mod place;
 mod probe;
 mod process;
 mod record;
@@ -66,6 +65,7 @@ mod record;
 mod render;
 mod report;
 mod runtime;
+mod say;
 mod session;
 mod siginfo;
 mod signal;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::command::{self, Running};
 use crate::host;
 use crate::options::Common;
-use crate::output::Writer;
+use crate::output::{Shared, Writer};
 use crate::probe::Build;
 use crate::watch::{Event, Watch};
 
@@ -98,6 +98,7 @@ pub struct Start<'run> {
     common: &'run Common,
     began: Instant,
     watch: Option<Watch>,
+    output: Shared,
 }
 
 /// Checks what all commands share, and opens the output.
@@ -107,8 +108,8 @@ pub struct Start<'run> {
 pub fn open(common: &Common) -> Result<(Start<'_>, Writer)> {
     let began = Instant::now();
     common.check()?;
-    let writer = Writer::open(&common.target, common.format)?;
-    Ok((Start { common, began, watch: None }, writer))
+    let writer = Writer::open_run(&common.target, common.format)?;
+    Ok((Start { common, began, watch: None, output: writer.shared() }, writer))
 }
 
 /// The same for a run that goes on for months: each record is written whole, and SIGHUP opens the file anew. Call it before
@@ -119,9 +120,9 @@ pub fn open(common: &Common) -> Result<(Start<'_>, Writer)> {
 pub fn open_daemon(common: &Common) -> Result<(Start<'_>, Writer)> {
     let began = Instant::now();
     common.check()?;
-    let writer = Writer::open_whole(&common.target, common.format)?;
+    let writer = Writer::open_run(&common.target, common.format)?;
     let watch = Some(Watch::with_hangup(common.duration)?);
-    Ok((Start { common, began, watch }, writer))
+    Ok((Start { common, began, watch, output: writer.shared() }, writer))
 }
 
 impl<'run> Start<'run> {
@@ -132,7 +133,7 @@ impl<'run> Start<'run> {
     pub fn attached(self) -> Result<Session<'run>> {
         let took = self.began.elapsed();
         let watch = self.watch.map_or_else(|| Watch::new(self.common.duration), Ok)?;
-        Ok(Session { common: self.common, took, watch })
+        Ok(Session { common: self.common, took, watch, output: self.output })
     }
 }
 
@@ -141,6 +142,7 @@ pub struct Session<'run> {
     common: &'run Common,
     took: Duration,
     watch: Watch,
+    output: Shared,
 }
 
 impl Session<'_> {
@@ -164,12 +166,15 @@ impl Session<'_> {
     /// Runs the command if there is one, reads until the end, and says how it went. Returns what to exit with.
     ///
     /// # Errors
-    /// The errors of the reader, and a command that can't be run.
+    /// The errors of the reader, a command that can't be run, and an output that takes no records at the end.
     pub fn run<R: Reader>(mut self, reader: &mut R) -> Result<ExitCode> {
         let (status, end) = self.read(reader)?;
         let is_wanted = self.common.verbose || end.lost || (R::TALLIES && status.is_none());
         if let Some(tally) = end.tally.filter(|_| is_wanted) {
             say!("faultline: {}", tally.trim_end());
+        }
+        if let Some(error) = self.output.borrow_mut().take_error() {
+            return Err(error);
         }
         let is_incomplete = self.common.strict && end.incomplete;
         Ok(ExitCode::from(status.unwrap_or(0).max(u8::from(is_incomplete))))
@@ -182,7 +187,8 @@ impl Session<'_> {
         let mut has_signal = false;
         self.await_tick(reader, Instant::now());
         loop {
-            match self.watch.next(reader.as_fd())? {
+            let event = self.watch.next(reader.as_fd(), self.output.borrow().wanted())?;
+            match event {
                 Event::Samples => {
                     let taken = reader.drain()?;
                     self.watch.took(taken, R::BATCH);
@@ -192,6 +198,9 @@ impl Session<'_> {
                 }
                 Event::Child => {
                     if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
+                        if has_signal {
+                            self.output.borrow_mut().hurry();
+                        }
                         return Ok((Some(command::exit_code(status)), reader.finish()?));
                     }
                 }
@@ -203,7 +212,10 @@ impl Session<'_> {
                             running.signal(signal);
                         }
                     }
-                    _ => return leave(reader, running.as_ref()),
+                    _ => {
+                        self.output.borrow_mut().hurry();
+                        return leave(reader, running.as_ref());
+                    }
                 },
                 Event::TimeUp => return leave(reader, running.as_ref()),
                 Event::Tick => {
@@ -212,6 +224,7 @@ impl Session<'_> {
                     self.await_tick(reader, due);
                 }
                 Event::Hangup => reader.hang_up(),
+                Event::Room => self.output.borrow_mut().flush()?,
             }
         }
     }

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::output::Wanted;
 use crate::probe::abi::fl_limit;
 
 /// After samples came, the reader looks once more after this time, a little longer than the time without wake-ups of the kernel program.
@@ -34,6 +35,8 @@ pub enum Event {
     Tick,
     /// SIGHUP: the output's file was moved away.
     Hangup,
+    /// The output may take more.
+    Room,
 }
 
 /// The signals that end a run, taken as events from when this is made.
@@ -89,11 +92,15 @@ impl Watch {
         self.linger_until = Some(Instant::now() + wait);
     }
 
-    /// Waits for the next event. `samples`: readable when samples came after a pause.
+    /// Waits for the next event. `samples`: readable when samples came after a pause. `output`: what the output waits for.
     ///
     /// # Errors
     /// If the kernel refuses to wait.
-    pub fn next(&mut self, samples: BorrowedFd<'_>) -> Result<Event> {
+    pub fn next(&mut self, samples: BorrowedFd<'_>, output: Wanted<'_>) -> Result<Event> {
+        let room_at = match output {
+            Wanted::Time(time) => Some(Instant::now() + time),
+            Wanted::Room(_) | Wanted::Nothing => None,
+        };
         loop {
             if let Some(event) = self.signal()? {
                 return Ok(event);
@@ -110,15 +117,24 @@ impl Watch {
                 self.linger_until = None;
                 return Ok(Event::Samples);
             }
-            let until = [self.deadline, self.next_tick, self.linger_until].into_iter().flatten().min();
+            if room_at.is_some_and(|at| at <= now) {
+                return Ok(Event::Room);
+            }
+            let until = [self.deadline, self.next_tick, self.linger_until, room_at].into_iter().flatten().min();
             let mut fds =
-                [PollFd::new(samples, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+                vec![PollFd::new(samples, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            if let Wanted::Room(room) = output {
+                fds.push(PollFd::new(room, PollFlags::POLLOUT));
+            }
             match poll(&mut fds, timeout(until.map(|until| until - now))) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("failed to wait for samples"),
             }
             if fds[0].any() == Some(true) {
                 return Ok(Event::Samples);
+            }
+            if fds.get(2).is_some_and(|room| room.any() == Some(true)) {
+                return Ok(Event::Room);
             }
         }
     }

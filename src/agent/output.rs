@@ -1,6 +1,6 @@
 //! Writes the agent's records: an output that fails for a while is no reason to end.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::output::{Record, Writer, is_closed_pipe};
 
@@ -22,6 +22,19 @@ impl Output {
     /// As [`Writer::reopen`].
     pub(super) fn reopen(&mut self) -> Result<()> {
         self.writer.reopen()
+    }
+
+    /// The run is over: the reader gets a moment for the rest of a record that it has begun to take.
+    ///
+    /// # Errors
+    /// If it doesn't take it.
+    pub(super) fn end(&mut self) -> Result<()> {
+        let mut cut = 0;
+        self.writer.end(|_, records| cut += records)?;
+        if cut != 0 {
+            bail!("failed to write the end of the last record: its reader has stalled");
+        }
+        Ok(())
     }
 
     /// Writes a record as a whole. False: it could not be written, which is reported when that begins and when it ends.

@@ -192,13 +192,16 @@ impl Reader for Reading<'_> {
         while !self.ring.is_past(mark) && self.take_calls()? != 0 {}
         let (mut counters, deaths) = (self.recorder.counters()?, self.collector.counters()?);
         counters.losses.add("ends_missed", self.gatherer.ends_missed());
-        let lost = counters.losses.with_crashes(&deaths.losses);
-        let (report, is_json) = &self.report;
-        let end = report.at_end(&counters, &deaths, self.recorder.tasks()?.len() as u64, self.crashes);
-        if *is_json {
-            self.writer.write(&end)?;
-        }
         self.writer.flush()?;
+        self.writer.count(|reason, records| counters.losses.add(reason, records));
+        let (report, is_json) = &self.report;
+        let tasks = self.recorder.tasks()?.len() as u64;
+        if *is_json {
+            self.writer.write(&report.at_end(&counters, &deaths, tasks, self.crashes))?;
+        }
+        self.writer.end(|reason, records| counters.losses.add(reason, records))?;
+        let lost = counters.losses.with_crashes(&deaths.losses);
+        let end = report.at_end(&counters, &deaths, tasks, self.crashes);
         Ok(End {
             tally: Some(end.text()),
             lost: lost.lost_any() || lost.get("live_budget") != 0,

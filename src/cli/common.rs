@@ -120,6 +120,10 @@ pub struct Output {
     #[arg(long, requires = "output")]
     append: bool,
 
+    /// Give FILE these permissions if it is new
+    #[arg(long, value_name = "MODE", requires = "output", default_value = "0600", value_parser = mode)]
+    mode: u32,
+
     #[command(flatten)]
     look: Look,
 }
@@ -127,7 +131,7 @@ pub struct Output {
 impl Output {
     /// What is meant.
     pub fn meant(self) -> (Target, output::Format) {
-        (Target { path: self.output, append: self.append }, self.look.format)
+        (Target { path: self.output, append: self.append, mode: self.mode }, self.look.format)
     }
 }
 
@@ -155,6 +159,14 @@ pub struct Symbols {
     pub debug_dirs: Vec<PathBuf>,
 }
 
+/// Permissions of a file, as chmod(1) takes them in octal.
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & !0o666 == 0 && mode & 0o200 != 0 => Ok(mode),
+        _ => Err(format!("`{text}` is no mode of a file that is written to: give one as 0600 or 0640")),
+    }
+}
+
 /// Seconds of an interval: not 0.
 pub fn interval(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
@@ -172,6 +184,14 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mode_is_octal_and_of_a_file() {
+        assert_eq!((mode("0640"), mode("600")), (Ok(0o640), Ok(0o600)));
+        for text in ["", "rw", "0440", "4755", "0777", "0o640", "8"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_duration_may_have_a_fraction() {

@@ -5,14 +5,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use super::Cli;
+use super::{Cli, limits};
 use crate::output::is_closed_pipe;
 
 /// An error, or a wrong command line.
-const FAILED: u8 = 2;
+pub(super) const FAILED: u8 = 2;
 
 /// Runs the `faultline` command with the arguments of this process. Returns what to exit with.
 pub fn main() -> ExitCode {
+    limits::within(start)
+}
+
+fn start() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -5,6 +5,7 @@ mod call;
 mod common;
 mod crash;
 mod doctor;
+mod limits;
 mod main;
 mod memory;
 mod pagefault;

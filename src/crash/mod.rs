@@ -117,6 +117,7 @@ impl Reader for Reading<'_> {
     fn drain(&mut self) -> Result<usize> {
         let taken = self.collector.take(|record| self.writer.write(&record))?;
         self.writer.flush()?;
+        self.writer.count(|reason, records| self.collector.lost(reason, records));
         Ok(taken)
     }
 
@@ -135,6 +136,7 @@ impl Reader for Reading<'_> {
         if self.summary.is_some() {
             self.summarize(true)?;
         }
+        self.writer.end(|reason, records| self.collector.lost(reason, records))?;
         let counters = self.collector.counters()?;
         Ok(End {
             tally: Some(tally(&counters)),

@@ -4,11 +4,8 @@
 //! never in memory, so that each segment becomes a section, and the dynamic symbols keep theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use object::LittleEndian as LE;
 use object::elf::{
     DT_STRSZ, DT_STRTAB, DT_SYMTAB, Dyn64, ELFCLASS64, ELFDATA2LSB, ELFMAG, ET_DYN, ET_EXEC, FileHeader64, PF_W, PF_X,
@@ -19,6 +16,7 @@ use object::endian::{U32, U64};
 use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
 use sha2::{Digest, Sha256};
 
+use super::dump::Dump;
 use super::record::{Mapping, Page};
 use super::target::{self, Memory, regions};
 use crate::evidence::{Backing, Permissions, Region};
@@ -32,6 +30,9 @@ const AT_ONCE_MAX: u32 = 64;
 
 /// The most that is kept of pages whose process may be gone, bytes.
 const KEPT_MAX: u64 = 64 << 20;
+
+/// The longest part of a file's name that the process has chosen.
+const NAME_MAX: usize = 128;
 
 /// Rebuilds the modules of the watched processes.
 pub(super) struct Modules {
@@ -68,7 +69,7 @@ impl Modules {
     }
 
     /// A call was seen: reads the process at once if the call made anonymous memory executable.
-    pub fn see(&mut self, mapping: &Mapping, folder: &Path) {
+    pub fn see(&mut self, mapping: &Mapping, to: &mut Dump) {
         if !mapping.permissions.as_deref().is_some_and(|permissions| permissions.contains('x')) {
             return;
         }
@@ -76,18 +77,18 @@ impl Modules {
         let looks = self.looks.entry(mapping.pid).or_insert(0);
         if mapping.mapping_name.is_none() && *looks < AT_ONCE_MAX {
             *looks += 1;
-            self.rebuild_process(mapping.pid, folder);
+            self.rebuild_process(mapping.pid, to);
         }
     }
 
     /// Rebuilds what has changed since the last time.
-    pub fn rebuild(&mut self, folder_of: impl Fn(u32) -> PathBuf) {
+    pub fn rebuild(&mut self, to: &mut Dump) {
         for pid in std::mem::take(&mut self.due) {
-            self.rebuild_process(pid, &folder_of(pid));
+            self.rebuild_process(pid, to);
         }
     }
 
-    fn rebuild_process(&mut self, pid: u32, folder: &Path) {
+    fn rebuild_process(&mut self, pid: u32, to: &mut Dump) {
         // It may be gone: then from the pages that were kept of it.
         let memory = Memory::open(pid).ok();
         let regions = regions(pid).ok().filter(|regions| !regions.is_empty()).unwrap_or_else(|| self.kept_regions(pid));
@@ -102,9 +103,7 @@ impl Modules {
                 continue;
             }
             self.written.insert((pid, region.start), sum);
-            if let Err(error) = write(folder, region, &bytes) {
-                say!("faultline: {error:#}");
-            }
+            to.store_module(pid, &file_name(region), &bytes);
         }
     }
 
@@ -130,15 +129,13 @@ impl Modules {
     }
 }
 
-fn write(folder: &Path, region: &Region, bytes: &[u8]) -> Result<()> {
+/// The name of a module's file, whatever the process has called it.
+fn file_name(region: &Region) -> String {
     let name = region.name();
     let name = name.as_deref().and_then(|name| name.rsplit('/').next()).unwrap_or("memory");
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' }).collect();
-    let path = folder.join(format!("{:#x}-{name}.elf", region.start));
-    let what = || format!("failed to write `{}`", path.display());
-    fs::create_dir_all(folder).with_context(what)?;
-    fs::write(&path, bytes).with_context(what)
+    format!("{:#x}-{}.elf", region.start, &name[..name.len().min(NAME_MAX)])
 }
 
 /// Reads the pages that are there; the rest stays as it is.
@@ -417,6 +414,7 @@ impl Sections {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::process::Command;
 
     use super::*;

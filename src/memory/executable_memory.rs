@@ -233,7 +233,8 @@ impl Reader for Reading<'_> {
 
     fn finish(&mut self) -> Result<End> {
         self.writer.report(&mut self.executables, true)?;
-        let counters = self.executables.probe().counters()?;
+        let mut counters = self.executables.probe().counters()?;
+        self.writer.end(|reason, records| counters.losses.add(reason, records))?;
         let tally = format!(
             "{} calls made anonymous memory executable, {} of them in no row; lost: {}",
             counters.executable_memory,

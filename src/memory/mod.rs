@@ -133,8 +133,8 @@ impl Sink {
     fn take(&mut self, item: Item) -> Result<()> {
         match item {
             Item::Mapping(mapping) => {
-                if let (Some(modules), Some(dump)) = (&mut self.modules, &self.dump) {
-                    modules.see(&mapping, &dump.folder_of(mapping.pid));
+                if let (Some(modules), Some(dump)) = (&mut self.modules, &mut self.dump) {
+                    modules.see(&mapping, dump);
                 }
                 self.writer.write(&*mapping)
             }
@@ -149,7 +149,7 @@ impl Sink {
                     modules.keep(&page);
                 }
                 let record = match &mut self.dump {
-                    Some(dump) => dump.store(&page, &self.host)?,
+                    Some(dump) => dump.store(&page, &self.host),
                     None => PageRecord::new(&page, &self.host, None),
                 };
                 self.writer.write(&record)
@@ -159,15 +159,15 @@ impl Sink {
 
     fn flush(&mut self) -> Result<()> {
         if let Some(dump) = &mut self.dump {
-            dump.flush()?;
+            dump.flush();
         }
         self.writer.flush()
     }
 
     /// Rebuilds the modules that have been seen since the last time.
     fn rebuild(&mut self) {
-        if let (Some(modules), Some(dump)) = (&mut self.modules, &self.dump) {
-            modules.rebuild(|pid| dump.folder_of(pid));
+        if let (Some(modules), Some(dump)) = (&mut self.modules, &mut self.dump) {
+            modules.rebuild(dump);
         }
     }
 }
@@ -220,6 +220,7 @@ impl Reader for Reading<'_> {
         self.sink.flush()?;
         let mut counters = self.collector.counters()?;
         counters.losses.add(WRITE_FAILED, self.sink.dump.as_ref().map_or(0, Dump::failed));
+        self.sink.writer.end(|reason, records| counters.losses.add(reason, records))?;
         let lost = counters.losses.lost_any();
         Ok(End { tally: Some(tally(&counters)), lost, incomplete: lost })
     }

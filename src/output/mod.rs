@@ -4,21 +4,23 @@ mod call;
 mod crash;
 mod memory;
 mod metrics;
+mod outlet;
 mod pagefault;
-mod pipe;
+mod plain;
 mod server;
 mod signal;
+mod stream;
 mod summary;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
+use std::cell::RefCell;
+use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 
 use crate::ledger::{self, Ledger};
-use pipe::Pipe;
+use outlet::Outlet;
 
 pub use crate::record::{Record, SCHEMA};
 pub use crate::text::{escape, lossy};
@@ -29,9 +31,11 @@ pub(crate) use metrics::SENT_SERIES_MAX;
 pub use metrics::{
     Beside, Dropped, ExecutableLabels, FaultLabels, GroupTotal, Metrics, ProcessLabels, SentLabels, Totals,
 };
+pub(crate) use plain::Plain;
 #[cfg(any(test, fuzzing))]
 pub(crate) use server::fuzz as fuzz_server;
 pub use server::{Health, Life, Listen, Serve, serve};
+pub(crate) use stream::Wanted;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -43,50 +47,37 @@ pub enum Format {
     Json,
 }
 
-/// What `--output` and `--append` ask for.
-#[derive(Clone, Debug, Default)]
+/// What `--output`, `--append` and `--mode` ask for.
+#[derive(Clone, Debug)]
 pub struct Target {
     /// `None` means standard output.
     pub path: Option<PathBuf>,
     /// Keep what is in the file.
     pub append: bool,
+    /// The permissions of a new file.
+    pub mode: u32,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self { path: None, append: false, mode: 0o600 }
+    }
 }
 
 /// The open end of the pipeline. Buffered: call [`Writer::flush`] when there is nothing more to write for now.
 pub struct Writer {
-    to: BufWriter<Box<dyn Write>>,
-    /// The file behind `to`, if it is one: it is cut back if a record did not fit.
-    file: Option<File>,
-    /// Standard output, if it is a pipe and records are written whole: a reader that stalls must not stop us.
-    pipe: Option<Pipe>,
+    outlet: Shared,
     target: Target,
     format: Format,
+    /// A run goes on where records can't be written, and counts them.
+    is_run: bool,
 }
 
-/// Opens what `target` names. `whole`: for appending, so that it may be cut at any time.
-fn open(target: &Target, whole: bool) -> Result<(Box<dyn Write>, Option<File>)> {
-    let Some(path) = &target.path else {
-        if !whole {
-            return Ok((Box::new(io::stdout()), None));
-        }
-        // Not through io::stdout(), which keeps a buffer of its own.
-        let what = "failed to open standard output";
-        let own = File::from(io::stdout().as_fd().try_clone_to_owned().context(what)?);
-        return Ok((Box::new(own.try_clone().context(what)?), Some(own)));
-    };
-    let what = || format!("failed to open `{}`", path.display());
-    let mut options = OpenOptions::new();
-    let append = target.append || whole;
-    let file = options.create(true).write(true).append(append).truncate(!append).open(path).with_context(what)?;
-    if whole && !target.append && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        file.set_len(0).with_context(what)?;
-    }
-    let behind = file.try_clone().with_context(what)?;
-    Ok((Box::new(file), Some(behind)))
-}
+/// What a run writes to, and looks after while it waits for something to write.
+pub(crate) type Shared = Rc<RefCell<Outlet>>;
 
 impl Writer {
-    /// Opens the target.
+    /// Opens the target, for as long as it takes: a signal ends us at once. An error of writing is one of the caller's.
     ///
     /// # Errors
     /// If the file can't be opened for writing.
@@ -94,18 +85,22 @@ impl Writer {
         Self::open_as(target, format, false)
     }
 
-    /// Opens the target for [`Writer::write_whole`].
+    /// Opens the target for a run that takes signals as events: it waits for no reader longer than it may.
     ///
     /// # Errors
     /// If the file can't be opened for writing.
-    pub fn open_whole(target: &Target, format: Format) -> Result<Self> {
+    pub(crate) fn open_run(target: &Target, format: Format) -> Result<Self> {
         Self::open_as(target, format, true)
     }
 
-    fn open_as(target: &Target, format: Format, whole: bool) -> Result<Self> {
-        let (to, file) = open(target, whole)?;
-        let pipe = if whole && target.path.is_none() { Pipe::open(&io::stdout()) } else { None };
-        Ok(Self { pipe, to: BufWriter::with_capacity(64 * 1024, to), file, target: target.clone(), format })
+    fn open_as(target: &Target, format: Format, is_run: bool) -> Result<Self> {
+        let outlet = Rc::new(RefCell::new(Outlet::open(target, !is_run)?));
+        Ok(Self { outlet, target: target.clone(), format, is_run })
+    }
+
+    /// The outlet, for who waits for it.
+    pub(crate) fn shared(&self) -> Shared {
+        self.outlet.clone()
     }
 
     /// Opens the file again, after it was moved away; standard output stays as it is.
@@ -113,17 +108,7 @@ impl Writer {
     /// # Errors
     /// If the file can't be opened; the old one stays.
     pub fn reopen(&mut self) -> Result<()> {
-        if self.target.path.is_none() {
-            return Ok(());
-        }
-        let (to, file) = open(&Target { append: true, ..self.target.clone() }, true)?;
-        self.to = BufWriter::with_capacity(64 * 1024, to);
-        self.file = file;
-        Ok(())
-    }
-
-    fn name(&self) -> String {
-        self.target.path.as_deref().map_or("standard output".to_owned(), |path| format!("`{}`", path.display()))
+        self.outlet.borrow_mut().reopen(&self.target)
     }
 
     fn encode(&self, record: &impl Record) -> Result<Vec<u8>> {
@@ -140,36 +125,19 @@ impl Writer {
     /// Writes one record.
     ///
     /// # Errors
-    /// If the target takes no more: a full disk, a closed pipe ([`is_closed_pipe`]).
+    /// If the reader has gone ([`is_closed_pipe`]). A run counts what can't be written for another reason.
     pub fn write(&mut self, record: &impl Record) -> Result<()> {
         let line = self.encode(record)?;
-        self.to.write_all(&line).with_context(|| format!("failed to write {}", self.name()))
+        self.outlet.borrow_mut().write(&line)
     }
 
     /// Writes one record and flushes it. If that fails, nothing of it stays in a file, so that every line is a record.
     ///
     /// # Errors
-    /// As [`Writer::write`].
+    /// If the target takes no more: a full disk, a closed pipe, a reader that has stalled.
     pub fn write_whole(&mut self, record: &impl Record) -> Result<()> {
         let line = self.encode(record)?;
-        if let Some(pipe) = &mut self.pipe {
-            let result = pipe.write_line(&line);
-            return result.with_context(|| format!("failed to write {}", self.name()));
-        }
-        let before = self.file.as_ref().and_then(|file| file.metadata().ok()).filter(|metadata| metadata.is_file());
-        let result = self.to.write_all(&line).and_then(|()| self.to.flush());
-        if result.is_err() {
-            // What is buffered would be written with the next record: drop it.
-            let nowhere: Box<dyn Write> = Box::new(io::sink());
-            let buffered = std::mem::replace(&mut self.to, BufWriter::new(nowhere));
-            self.to = BufWriter::with_capacity(64 * 1024, buffered.into_parts().0);
-            if let (Some(file), Some(before)) = (&mut self.file, before) {
-                // If this fails too, the next line is damaged, and `faultline report` reports it. The position of a file that
-                // isn't opened for appending has moved on, and must go back.
-                let _ = file.set_len(before.len()).and_then(|()| file.seek(SeekFrom::End(0)));
-            }
-        }
-        result.with_context(|| format!("failed to write {}", self.name()))
+        self.outlet.borrow_mut().write_whole(&line)
     }
 
     /// Writes one interval of a ledger.
@@ -177,7 +145,11 @@ impl Writer {
     /// # Errors
     /// As [`Writer::write`], and where the ledger can't be read.
     pub fn report(&mut self, ledger: &mut impl Ledger, last: bool) -> Result<()> {
-        let write = |summary: &_| self.write(summary).and_then(|()| self.flush()).map(|()| true);
+        let write = |summary: &_| {
+            let before = self.outlet.borrow().lost();
+            self.write(summary).and_then(|()| self.flush())?;
+            Ok(self.outlet.borrow().lost() == before)
+        };
         ledger::report(ledger, last, |_, _| Ok(()), write).map(drop)
     }
 
@@ -186,7 +158,25 @@ impl Writer {
     /// # Errors
     /// As [`Writer::write`].
     pub fn flush(&mut self) -> Result<()> {
-        self.to.flush().with_context(|| format!("failed to write {}", self.name()))
+        let mut outlet = self.outlet.borrow_mut();
+        if self.is_run { outlet.flush() } else { outlet.write_out() }
+    }
+
+    /// Counts by reason the records that were lost since the last time.
+    pub(crate) fn count(&self, mut lost: impl FnMut(&'static str, u64)) {
+        for (reason, records) in self.outlet.borrow_mut().take_losses() {
+            lost(reason, records);
+        }
+    }
+
+    /// The run is over: waits for the reader, but not for ever, and counts by reason what was lost since the last time.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub(crate) fn end(&mut self, lost: impl FnMut(&'static str, u64)) -> Result<()> {
+        self.outlet.borrow_mut().settle()?;
+        self.count(lost);
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Options, flame, plan};
 use crate::ledger::{Ledger, Run};
 use crate::output::{FaultLabels, Format, ProcessLabels, boottime_ns};
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
-use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, STACK_TABLE_FULL};
+use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, PAGEFAULT, STACK_TABLE_FULL};
 use crate::probe::pagefault::{By, Counters, Counts, Probe};
 use crate::probe::{Losses, Ring, Shown};
 use crate::record::pagefault::{Fault, Faults, Group, Kind, Omitted, Summary};
@@ -39,6 +39,8 @@ pub struct Collector {
     /// The counters at the last read, and when the interval began.
     counters: Counters,
     counters_before: Counters,
+    /// Of the counters' losses those that user space has counted.
+    own_losses: Losses,
     /// Faults in a group, and those that found no place in our table: of all intervals that were told.
     matched_before: u64,
     full_before: u64,
@@ -75,6 +77,7 @@ impl Collector {
             until_ns: now,
             counters: Counters::default(),
             counters_before: Counters::default(),
+            own_losses: Losses::none(&PAGEFAULT),
             matched_before: 0,
             full_before: 0,
         })
@@ -129,7 +132,8 @@ impl Collector {
         };
         self.names.ask(&self.probe, pids.into_iter(), hashes.into_iter())?;
         self.table.add(&counts, is_alive, |pid| self.names.comm(pid));
-        self.counters = self.probe.counters()?;
+        let counters = self.probe.counters()?;
+        self.counters = Counters { losses: counters.losses.plus(&self.own_losses), ..counters };
         Ok(counts)
     }
 
@@ -194,6 +198,12 @@ impl Collector {
     /// Draws all stacks since the start.
     pub(super) fn draw(&mut self, to: File, path: &Path) -> Result<()> {
         flame::draw(to, path, &self.table, &mut self.names)
+    }
+
+    /// Counts what user space has lost itself.
+    pub(super) fn lost(&mut self, reason: &'static str, count: u64) {
+        self.own_losses.add(reason, count);
+        self.counters.losses.add(reason, count);
     }
 
     /// What was lost since the start.

@@ -1,20 +1,23 @@
 //! `--flamegraph`: a picture of the stacks that cause faults, for a browser.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use inferno::flamegraph::{Options, from_lines};
 
 use super::names::Names;
 use super::table::Table;
 use crate::output::escape;
+use crate::place;
 use crate::record::crash::Frame;
 
 /// Makes the file before there is anything to put into it, so that an error is reported at once.
 pub fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("failed to create `{}`", path.display()))
+    place::create(path, place::FILE_MODE)
+        .map_err(place::explain)
+        .with_context(|| format!("failed to create `{}`", path.display()))
 }
 
 /// Draws all faults since the start: a tower for each process, its callers below.
@@ -23,16 +26,17 @@ pub fn draw(to: File, path: &Path, table: &Table, names: &mut Names) -> Result<(
     let mut options = Options::default();
     options.title = "Page faults".to_owned();
     options.count_name = "page faults".to_owned();
-    let what = || format!("failed to write `{}`", path.display());
+    let failed = |error: &io::Error| anyhow!("failed to write `{}`: {}", path.display(), place::why(error));
     let mut to = BufWriter::new(to);
     if lines.is_empty() {
         // The crate takes nothing for an error.
         let empty = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"400\" height=\"40\"><text x=\"10\" y=\"25\">No page faults</text></svg>\n";
-        to.write_all(empty.as_bytes()).with_context(what)?;
+        to.write_all(empty.as_bytes()).map_err(|error| failed(&error))?;
     } else {
-        from_lines(&mut options, lines.iter().map(String::as_str), &mut to).with_context(what)?;
+        from_lines(&mut options, lines.iter().map(String::as_str), &mut to)
+            .with_context(|| format!("failed to write `{}`", path.display()))?;
     }
-    to.flush().with_context(what)
+    to.flush().map_err(|error| failed(&error))
 }
 
 /// One line for each stack: the process, its frames from the outermost in, and how many faults. Sorted, as the crate wants it.

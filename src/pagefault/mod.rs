@@ -123,12 +123,26 @@ impl Reading<'_> {
         self.collector.drain(|record| self.writer.write(&record)).map(drop)
     }
 
+    /// Counts the records that could not be written since the last time; returns how many.
+    fn count_lost(&mut self) -> u64 {
+        let mut lost = 0;
+        self.writer.count(|reason, records| {
+            lost += records;
+            self.collector.lost(reason, records);
+        });
+        lost
+    }
+
     /// Writes the table of the interval that ends now.
     fn tell(&mut self, last: bool) -> Result<()> {
+        self.count_lost();
         let summary = self.collector.summary(last)?;
         self.writer.write(&summary)?;
         self.writer.flush()?;
-        self.collector.begin();
+        // If it could not be written, the next one has it all.
+        if self.count_lost() == 0 {
+            self.collector.begin();
+        }
         Ok(())
     }
 }
@@ -144,6 +158,7 @@ impl Reader for Reading<'_> {
     fn drain(&mut self) -> Result<usize> {
         let taken = self.collector.take(|record| self.writer.write(&record))?;
         self.writer.flush()?;
+        self.count_lost();
         Ok(taken)
     }
 
@@ -166,6 +181,7 @@ impl Reader for Reading<'_> {
         self.collector.detach();
         self.drain_counts()?;
         self.tell(true)?;
+        self.writer.end(|reason, records| self.collector.lost(reason, records))?;
         if let (Some(file), Some(path)) = (self.flamegraph.take(), &self.options.flamegraph) {
             self.collector.draw(file, path)?;
             say!("faultline: flame graph written to `{}`", path.display());

@@ -17,7 +17,7 @@ static VERBOSE: AtomicBool = AtomicBool::new(false);
 
 fn keep(_level: PrintLevel, message: String) {
     if VERBOSE.load(Ordering::Relaxed) {
-        eprint!("{message}");
+        crate::say::text(&message);
     }
     if let Ok(mut lines) = LINES.lock() {
         lines.extend(message.lines().map(str::to_owned));
@@ -45,9 +45,10 @@ pub(super) fn step<T>(what: &str, result: libbpf_rs::Result<T>) -> Result<T> {
 }
 
 fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
-    let privileges = host::Privileges::read();
-    if error.kind() == ErrorKind::PermissionDenied && privileges.as_ref().is_some_and(|own| !own.may_trace()) {
-        return Error::NotPermitted(format!("failed to {what}: {}", host::CURE_PRIVILEGES)).into();
+    let lacks_privileges =
+        || host::is_in_user_namespace() || host::Privileges::read().is_some_and(|own| !own.may_trace());
+    if error.kind() == ErrorKind::PermissionDenied && lacks_privileges() {
+        return Error::NotPermitted(format!("failed to {what}: {}", host::cure_privileges())).into();
     }
     if !std::path::Path::new(host::KERNEL_BTF).exists() {
         let why =

@@ -34,6 +34,8 @@ pub const EXITS_MISSED: &str = "exits_missed";
 pub const FORKS_MISSED: &str = "forks_missed";
 /// Something that could not be written.
 pub const WRITE_FAILED: &str = "write_failed";
+/// A record that the reader of a pipe, a socket or a terminal did not take in time.
+pub const OUTPUT_BLOCKED: &str = "output_blocked";
 
 /// The stage at which an event was lost: the label `stage` of `faultline_events_dropped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

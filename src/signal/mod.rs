@@ -138,7 +138,8 @@ impl Reader for Reading<'_> {
         self.take(true)?;
         self.writer.flush()?;
         self.summarize(true)?;
-        let counters = self.probe.counters()?;
+        let mut counters = self.probe.counters()?;
+        self.writer.end(|reason, records| counters.losses.add(reason, records))?;
         let lost = counters.losses.lost_any();
         Ok(End { tally: Some(tally(&counters)), lost, incomplete: lost })
     }

@@ -1,8 +1,12 @@
 //! Attacks by neighbours of a program that runs as root, each with its bound. They run on this machine's kernel and need root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bounded;
+mod folders;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;
+mod limits;
 mod peers;
+mod readers;
 mod siege;

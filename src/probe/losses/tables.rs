@@ -2,7 +2,7 @@
 
 use super::{
     ALERT_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, MAJOR_UNPLACED, MAJORS_MISSED,
-    PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, Shown, Stage, WRITE_FAILED,
+    OUTPUT_BLOCKED, PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, Shown, Stage, WRITE_FAILED,
 };
 use crate::probe::abi::call::fl_counter as call;
 use crate::probe::abi::fl_counter as crash;
@@ -35,7 +35,7 @@ impl Loss {
 }
 
 /// Losses of `crash`, and of crashes in the agent.
-pub static CRASH: [Loss; 10] = [
+pub static CRASH: [Loss; 11] = [
     // The end line doesn't have it; every summary does.
     lost(GROUP_TABLE_FULL, Stage::Group, &[Shown::Losses, Shown::Metrics]),
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
@@ -50,11 +50,13 @@ pub static CRASH: [Loss; 10] = [
     left_out(EXITS_MISSED, Stage::Probe, EVERYWHERE),
     // A descendant of the command is known by its parent all the same, unless that has ended when the descendant is first seen.
     left_out(FORKS_MISSED, Stage::Probe, EVERYWHERE),
-    lost(WRITE_FAILED, Stage::Output, &[Shown::SampleLosses, Shown::Metrics]),
+    lost(WRITE_FAILED, Stage::Output, EVERYWHERE),
+    // The agent counts a stalled reader as a failure of its output.
+    lost(OUTPUT_BLOCKED, Stage::Output, END_AND_RECORDS),
 ];
 
 /// Losses of `signal`, and of signals that are sent in the agent.
-pub static SIGNAL: [Loss; 6] = [
+pub static SIGNAL: [Loss; 8] = [
     lost("sample_ring_full", Stage::Sample, END).by(signal::FL_LOST_RING_FULL.0),
     // Forks, execs and exits.
     lost("event_ring_full", Stage::Sample, END).by(signal::FL_LOST_EVENT_FULL.0),
@@ -65,10 +67,12 @@ pub static SIGNAL: [Loss; 6] = [
     lost(RUNS_MISSED, Stage::Probe, END),
     // If forks are only followed.
     left_out(FORKS_MISSED, Stage::Probe, END),
+    lost(WRITE_FAILED, Stage::Output, END),
+    lost(OUTPUT_BLOCKED, Stage::Output, END),
 ];
 
 /// Losses of `pagefault`, and of page faults in the agent.
-pub static PAGEFAULT: [Loss; 11] = [
+pub static PAGEFAULT: [Loss; 13] = [
     // The end line counts it before the others, with the groups' own.
     lost(GROUP_TABLE_FULL, Stage::PageFault, &[Shown::Losses, Shown::Metrics]).by(pagefault::FL_LOST_TABLE_FULL.0),
     left_out("event_rate", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_RATE.0),
@@ -83,6 +87,8 @@ pub static PAGEFAULT: [Loss; 11] = [
     left_out(FORKS_MISSED, Stage::Probe, END_AND_RECORDS),
     // Faults that are counted nowhere.
     lost(RUNS_MISSED, Stage::Probe, END_AND_RECORDS),
+    lost(WRITE_FAILED, Stage::Output, END_AND_RECORDS),
+    lost(OUTPUT_BLOCKED, Stage::Output, END_AND_RECORDS),
 ];
 
 const CALL_RING_FULL: Loss = lost("call_ring_full", Stage::Sample, END).by(memory::FL_LOST_RING_FULL.0);
@@ -95,7 +101,7 @@ const WATCH_TABLE_FULL: Loss = lost("watch_table_full", Stage::Sample, END).by(m
 const CALLS_MISSED: Loss = lost(RUNS_MISSED, Stage::Probe, END);
 
 /// Losses of `memory`.
-pub static MEMORY: [Loss; 12] = [
+pub static MEMORY: [Loss; 13] = [
     CALL_RING_FULL,
     PAGE_RING_FULL,
     LOOK_BUSY,
@@ -108,10 +114,11 @@ pub static MEMORY: [Loss; 12] = [
     lost("pages_left_out", Stage::Sample, END),
     lost("pages_nameless", Stage::Sample, END),
     lost(WRITE_FAILED, Stage::Output, END),
+    lost(OUTPUT_BLOCKED, Stage::Output, END),
 ];
 
 /// Losses of `memory --watch-all`, and of memory that becomes executable in the agent.
-pub static EXECUTABLE_MEMORY: [Loss; 8] = [
+pub static EXECUTABLE_MEMORY: [Loss; 10] = [
     // The end line has it before the others.
     lost(ALERT_TABLE_FULL, Stage::ExecutableMemory, &[Shown::Metrics]).by(memory::FL_LOST_ALERT_FULL.0),
     CALL_RING_FULL,
@@ -121,10 +128,12 @@ pub static EXECUTABLE_MEMORY: [Loss; 8] = [
     CALL_TABLE_FULL,
     WATCH_TABLE_FULL,
     CALLS_MISSED,
+    lost(WRITE_FAILED, Stage::Output, END),
+    lost(OUTPUT_BLOCKED, Stage::Output, END),
 ];
 
 /// Losses of `call`: its record has them in `losses`, and the end line shows that record.
-pub static CALL: [Loss; 14] = [
+pub static CALL: [Loss; 16] = [
     lost("trigger_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_RING_FULL.0),
     lost("live_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_FULL.0),
     left_out("live_budget", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_BUDGET.0),
@@ -140,6 +149,8 @@ pub static CALL: [Loss; 14] = [
     lost(RUNS_MISSED, Stage::Probe, RECORD).of_crashes(RUNS_MISSED),
     left_out(EXITS_MISSED, Stage::Probe, RECORD).of_crashes(EXITS_MISSED),
     left_out(FORKS_MISSED, Stage::Probe, RECORD).of_crashes(FORKS_MISSED),
+    lost(WRITE_FAILED, Stage::Output, RECORD),
+    lost(OUTPUT_BLOCKED, Stage::Output, RECORD),
 ];
 
 const RECORD: &[Shown] = &[Shown::EndLine, Shown::Losses];

@@ -1,0 +1,90 @@
+//! A file, or what else takes records without waiting for a reader.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+
+/// The file, and the records that are to be written to it.
+pub struct Plain {
+    file: File,
+    buffer: Vec<u8>,
+    /// Where each record in the buffer ends.
+    ends: Vec<usize>,
+}
+
+/// Records that could not be written, and why.
+pub struct Unwritten {
+    pub records: u64,
+    pub error: io::Error,
+}
+
+impl Plain {
+    pub fn new(file: File) -> Self {
+        Self { file, buffer: Vec::new(), ends: Vec::new() }
+    }
+
+    /// How many bytes are to be written.
+    pub fn waiting(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Takes a record behind those that are to be written.
+    pub fn add(&mut self, record: &[u8]) {
+        self.buffer.extend_from_slice(record);
+        self.ends.push(self.buffer.len());
+    }
+
+    /// Writes all that is to be written. If that fails, nothing of a record stays in a file that did not fit, so that every line is a
+    /// record, and what could not be written is dropped.
+    pub fn flush(&mut self) -> Result<(), Unwritten> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let before = self.file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        let mut written = 0;
+        let result = loop {
+            match self.file.write(&self.buffer[written..]) {
+                Ok(0) => break Err(ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+            if written == self.buffer.len() {
+                break Ok(());
+            }
+        };
+        let ends = std::mem::take(&mut self.ends);
+        self.buffer.clear();
+        result.map_err(|error| {
+            let whole = ends.partition_point(|end| *end <= written);
+            let kept = whole.checked_sub(1).and_then(|last| ends.get(last)).copied().unwrap_or(0);
+            if let Some(before) = before {
+                self.cut(before, written as u64, kept as u64);
+            }
+            Unwritten { records: (ends.len() - whole) as u64, error }
+        })
+    }
+
+    /// Cuts off a part of a record, unless somebody else has written behind it.
+    fn cut(&mut self, before: u64, written: u64, kept: u64) {
+        if written != kept && self.file.metadata().is_ok_and(|now| now.len() == before + written) {
+            // If this fails too, the next line is damaged, and `faultline report` reports it.
+            let _ = self.file.set_len(before + kept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_fit_is_counted_and_leaves_no_part() {
+        let mut full = Plain::new(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        full.add(b"one\n");
+        full.add(b"two\n");
+        assert_eq!(full.waiting(), 8);
+        let unwritten = full.flush().unwrap_err();
+        assert_eq!((unwritten.records, unwritten.error.raw_os_error()), (2, Some(libc::ENOSPC)));
+        assert!(full.flush().is_ok(), "it is dropped");
+    }
+}

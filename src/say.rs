@@ -1,0 +1,38 @@
+//! Standard error, for the person: a reader of it that stalls costs a line, and never the end of a run.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// How long the reader may take, milliseconds.
+const WAIT_MS: u16 = 200;
+
+/// The reader took nothing the last time: then we don't wait.
+static IS_STALLED: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line.
+pub fn line(mut words: String) {
+    words.push('\n');
+    text(&words);
+}
+
+/// Writes text as it is. What is longer than a pipe takes at once is written in parts.
+pub fn text(words: &str) {
+    for part in words.as_bytes().chunks(libc::PIPE_BUF) {
+        if !is_ready() || io::stderr().write_all(part).is_err() {
+            return;
+        }
+    }
+}
+
+fn is_ready() -> bool {
+    let wait = if IS_STALLED.load(Ordering::Relaxed) { 0 } else { WAIT_MS };
+    let error = io::stderr();
+    let mut fds = [PollFd::new(error.as_fd(), PollFlags::POLLOUT)];
+    // What can't be waited for is tried.
+    let is_ready = poll(&mut fds, PollTimeout::from(wait)) != Ok(0);
+    IS_STALLED.store(!is_ready, Ordering::Relaxed);
+    is_ready
+}

@@ -1,0 +1,116 @@
+//! Runs that must end in time.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::FAULTLINE;
+
+/// faultline while it is attacked. It is ended with the test.
+pub struct Victim {
+    pub child: Child,
+    stderr: BufReader<ChildStderr>,
+    pub said: String,
+    has_ended: bool,
+}
+
+/// How a run went.
+pub struct Ended {
+    pub status: ExitStatus,
+    pub said: String,
+    pub took: Duration,
+    /// The most memory that it had in RAM, KiB.
+    pub peak_kib: i64,
+}
+
+impl Victim {
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { child, stderr, said: String::new(), has_ended: false }
+    }
+
+    /// The same, and waits until it watches.
+    pub fn watching(command: &mut Command) -> Self {
+        let mut victim = Self::spawn(command);
+        victim.hear("faultline: watching ");
+        victim
+    }
+
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::watching(Command::new(FAULTLINE).args(arguments).stdout(Stdio::piped()))
+    }
+
+    /// Reads what it says until that contains `words`.
+    pub fn hear(&mut self, words: &str) {
+        assert!(self.hears(words), "it ended without `{words}`: {}", self.said);
+    }
+
+    /// The same; false if it ends without saying so.
+    pub fn hears(&mut self, words: &str) -> bool {
+        while !self.said.contains(words) {
+            if self.stderr.read_line(&mut self.said).unwrap() == 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().unwrap())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Sends a signal, and waits for the end, at most `most`.
+    pub fn end(self, signal: Signal, most: Duration) -> Ended {
+        self.signal(signal);
+        self.ended(most)
+    }
+
+    /// Waits for the end, at most `most`.
+    pub fn ended(mut self, most: Duration) -> Ended {
+        let began = Instant::now();
+        let (mut status, pid) = (0, self.pid().as_raw());
+        // SAFETY: all zeros is a valid rusage.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: wait4 writes to these two, which live until it returns. The child is ours, and nobody else waits for it.
+        while unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) } == 0 {
+            assert!(began.elapsed() < most, "it has not ended after {most:?}: {}", self.said);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.has_ended = true;
+        let took = began.elapsed();
+        self.stderr.read_to_string(&mut self.said).unwrap();
+        let status = std::os::unix::process::ExitStatusExt::from_raw(status);
+        Ended { status, said: std::mem::take(&mut self.said), took, peak_kib: usage.ru_maxrss }
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Runs faultline with these arguments to its end, at most `most`.
+pub fn run(arguments: &[&str], most: Duration) -> Ended {
+    Victim::spawn(Command::new(FAULTLINE).args(arguments).stdout(Stdio::null())).ended(most)
+}
+
+/// As another user: these lines of a shell.
+pub fn as_nobody(lines: &str) {
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", lines])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{lines}: {}", String::from_utf8_lossy(&output.stderr));
+}
