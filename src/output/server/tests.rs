@@ -223,7 +223,8 @@ fn a_hundred_slow_connections_give_way() {
         let held: Vec<TcpStream> = (0..100)
             .map(|_| {
                 let mut stream = connect(address);
-                stream.write_all(begun.as_bytes()).unwrap();
+                // A connection that a later one has displaced already refuses it.
+                let _ = stream.write_all(begun.as_bytes());
                 stream
             })
             .collect();
