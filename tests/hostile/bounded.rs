@@ -1,13 +1,18 @@
 //! Runs that must end in time.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::FAULTLINE;
+
+/// How long it may take to say something.
+const HEARD: Duration = Duration::from_secs(20);
 
 /// faultline while it is attacked. It is ended with the test.
 pub struct Victim {
@@ -51,7 +56,14 @@ impl Victim {
 
     /// The same; false if it ends without saying so.
     pub fn hears(&mut self, words: &str) -> bool {
+        let deadline = Instant::now() + HEARD;
         while !self.said.contains(words) {
+            if self.stderr.buffer().is_empty() {
+                let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+                let mut fds = [PollFd::new(self.stderr.get_ref().as_fd(), PollFlags::POLLIN)];
+                let ready = poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap();
+                assert!(ready > 0, "after {HEARD:?} it has not said `{words}`: {}", self.said);
+            }
             if self.stderr.read_line(&mut self.said).unwrap() == 0 {
                 return false;
             }
