@@ -230,9 +230,9 @@ impl Drop for Done<'_> {
     }
 }
 
-/// Writes a large value again and again, so that most of the time is spent where the kernel runs no programs of perf events.
+/// Writes a large value again and again: the kernel copies it where it runs no programs of perf events, for longer than a tick in a guest.
 fn use_a_map_on_processor_0(is_done: &AtomicBool) {
-    const VALUE_BYTES: u32 = 1 << 20;
+    const VALUE_BYTES: u32 = 3 << 20;
     let me = nix::unistd::gettid().to_string();
     assert!(Command::new("taskset").args(["-p", "-c", "0", &me]).output().unwrap().status.success());
     let options = libbpf_rs::libbpf_sys::bpf_map_create_opts {
