@@ -205,7 +205,7 @@ fn the_report_says_what_became_of_each_function() {
     // Calls, forks and exits of any process are missed now and then (v6.13 and later); those of the six are all there.
     let may_be_missed = ["runs_missed", "ends_missed", "exits_missed", "forks_missed"];
     let none = losses.iter().all(|(reason, count)| may_be_missed.contains(&reason.as_str()) || count == 0);
-    assert!(losses.len() == 14 && none, "{losses:?}");
+    assert!(losses.len() == 16 && none, "{losses:?}");
 }
 
 /// faultline watches the victims only, by name; what cuts their file is another process.
