@@ -116,7 +116,7 @@ same_layout!(
     fault_event in PAGEFAULT, fl_fault_event, kind, tid, timestamp_ns, address, instruction_pointer, key, comm, thread_name,
     cpu
 );
-same_layout!(filter, fl_filter_config, pid_namespace_inode, command_parent, by_pid, names);
+same_layout!(filter, fl_filter_config, pid_namespace_inode, command_starter, by_pid, names);
 
 mod memory {
     use super::*;

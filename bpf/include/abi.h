@@ -96,7 +96,7 @@ struct fl_memory {
 struct fl_filter_config {
 	u64 pid_namespace_inode; /* not 0: pids that were typed are those of this pid namespace */
 	u64 cgroup;              /* with by_cgroup: the number of the folder's inode */
-	u32 command_parent;      /* not 0: this process's new children are the watched command */
+	u32 command_starter;     /* not 0: new children of this thread are the watched command */
 	u32 name_count;
 	u32 page_shift; /* a page has 1 << page_shift bytes */
 	u8 by_pid;

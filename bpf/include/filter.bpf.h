@@ -44,18 +44,14 @@ struct {
 
 #define FL_NAMESPACE_LEVELS 33 /* MAX_PID_NS_LEVEL, include/linux/pid_namespace.h, and the host's */
 
-/*
- * The number of the process of the thread at `task`, in the pid namespace in which --pid was typed. 0: it isn't in that namespace.
- * Global, so that it is verified once.
- */
-__noinline int fl_pid_as_typed(u64 task)
+/* The number in the pid namespace in which --pid was typed. 0: it isn't in that namespace. Global, so that it is verified once. */
+__noinline int fl_pid_as_typed(u64 pid)
 {
-	struct task_struct *of = (void *)task;
-	struct pid *pid = fl_read(of, signal, pids[PIDTYPE_TGID]);
-	u32 level = fl_read(pid, level);
+	struct pid *of = (void *)pid;
+	u32 level = fl_read(of, level);
 
 	for (u32 i = 0; i < FL_NAMESPACE_LEVELS; i++) {
-		struct upid *at = fl_upid(pid, i);
+		struct upid *at = fl_upid(of, i);
 
 		if (i > level)
 			break;
@@ -65,10 +61,24 @@ __noinline int fl_pid_as_typed(u64 task)
 	return 0;
 }
 
-/* The same, without a walk if that namespace is the host's. */
+/* The number of the process of the thread at `task`, as it would be typed. Without a walk if that namespace is the host's. */
 static __always_inline u32 fl_typed_pid(struct task_struct *task)
 {
-	return fl_filter_config.pid_namespace_inode ? (u32)fl_pid_as_typed((u64)task) : (u32)fl_read(task, tgid);
+	return fl_filter_config.pid_namespace_inode
+		       ? (u32)fl_pid_as_typed((u64)fl_read(task, signal, pids[PIDTYPE_TGID]))
+		       : (u32)fl_read(task, tgid);
+}
+
+/*
+ * Is this the thread of ours that starts the watched command? Its children are the command; those of our other threads, which name what
+ * died, are not.
+ */
+static __always_inline bool fl_is_starter(struct task_struct *task)
+{
+	u32 tid = fl_filter_config.pid_namespace_inode ? (u32)fl_pid_as_typed((u64)fl_read(task, thread_pid))
+						       : (u32)fl_read(task, pid);
+
+	return tid == fl_filter_config.command_starter;
 }
 
 /* The name of a process, its leader's comm, in two words: on old kernels a global function takes only scalars. */
@@ -160,8 +170,7 @@ __noinline int fl_descends(u64 task, u32 tgid)
 		return 0;
 	parent = fl_read(of, real_parent);
 	parent_tgid = fl_read(parent, tgid);
-	if (!bpf_map_lookup_elem(&fl_descendants, &parent_tgid) &&
-	    fl_typed_pid(parent) != fl_filter_config.command_parent)
+	if (!bpf_map_lookup_elem(&fl_descendants, &parent_tgid) && !fl_is_starter(parent))
 		return 0;
 	bpf_map_update_elem(&fl_descendants, &tgid, &watched, BPF_ANY); /* full: looked up again each time */
 	return 1;
@@ -257,7 +266,7 @@ static __always_inline void fl_follow_fork(struct task_struct *parent, struct ta
 
 	if (tgid == parent_tgid) /* a thread */
 		return;
-	if (!fl_descends((u64)parent, parent_tgid) && fl_typed_pid(parent) != fl_filter_config.command_parent) {
+	if (!fl_descends((u64)parent, parent_tgid) && !fl_is_starter(parent)) {
 		bpf_map_delete_elem(&fl_descendants, &tgid); /* of a process whose end was not seen */
 		return;
 	}

@@ -319,6 +319,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *parent; /* the process that waits for it: its tracer, if it has one */
 	struct task_struct *group_leader;
+	struct pid *thread_pid;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;
 	sigset_t blocked;

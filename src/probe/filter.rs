@@ -83,7 +83,8 @@ impl Filter {
             }
         }
         if self.command {
-            config.command_parent = std::process::id();
+            // The thread that loads the programs is the one that starts the command.
+            config.command_starter = nix::unistd::gettid().as_raw().cast_unsigned();
         }
         let namespace = fs::metadata("/proc/self/ns/pid").context("failed to read `/proc/self/ns/pid`")?;
         if namespace.ino() != HOST_PID_NAMESPACE {
