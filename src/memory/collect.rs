@@ -11,7 +11,7 @@ use super::read::{pages_read, read_range, read_whole};
 use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
 use super::sample::{account, looked_to, range, region_of};
 use super::space::{Reading, Space};
-use super::target::{self, is_volatile, regions};
+use super::target::{self, is_there, is_volatile, regions};
 use crate::errno;
 use crate::evidence::Region;
 use crate::hex::Hex;
@@ -116,7 +116,15 @@ impl<'run> Collector<'run> {
     /// Begins with a process that was there before us: all of its executable memory.
     pub fn attach(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
         let mut space = Space::new(pid);
-        let regions = regions(pid).with_context(|| format!("failed to read the mappings of PID {pid}"))?;
+        let regions = match regions(pid) {
+            Ok(regions) => regions,
+            // It has ended since it was checked: what it did meanwhile is in the ring.
+            Err(_) if !is_there(pid) => {
+                self.ended.push(pid);
+                return Ok(());
+            }
+            Err(error) => return Err(error).with_context(|| format!("failed to read the mappings of PID {pid}")),
+        };
         space.is_volatile = regions.iter().any(is_volatile);
         // FL_PROCESS_HAS_CODE, FL_PROCESS_VOLATILE
         self.probe.know(pid, 1 | u32::from(space.is_volatile) << 1)?;

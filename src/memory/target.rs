@@ -21,6 +21,11 @@ pub(super) fn is_volatile(region: &Region) -> bool {
     may.execute && (may.write || may.shared || region.file().is_some_and(|file| file.is_deleted))
 }
 
+/// Has it not ended yet?
+pub(super) fn is_there(pid: u32) -> bool {
+    i32::try_from(pid).is_ok_and(|pid| Process::new(pid).is_ok())
+}
+
 /// The mappings of a process, by address.
 pub(super) fn regions(pid: u32) -> io::Result<Vec<Region>> {
     let process = i32::try_from(pid).map(Process::new).map_err(io::Error::other)?.map_err(io::Error::other)?;

@@ -4,11 +4,10 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use procfs::process::Process;
 
 use super::collect::{BATCH, Collector, Item, Limits};
 use super::record::Page;
-use super::target::Memory;
+use super::target::{Memory, is_there};
 use crate::error::Error;
 use crate::probe::memory::{Plan, Probe};
 use crate::probe::{Filter, Setup};
@@ -152,10 +151,6 @@ impl Tracer {
         }
         Ok(Losses::new(&collector.counters()?.losses, queue))
     }
-}
-
-fn is_there(pid: u32) -> bool {
-    i32::try_from(pid).is_ok_and(|pid| Process::new(pid).is_ok())
 }
 
 /// A tracer at work. Dropping it ends the work; [`Tracing::stop`] ends it and returns what was found.
