@@ -52,7 +52,6 @@ mod host;
 pub mod internals;
 mod ledger;
 pub mod memory;
-mod naming;
 mod options;
 mod output;
 mod page;
