@@ -37,10 +37,6 @@ const TICK_BYTES: u64 = 16 << 20;
 /// How often all mappings are compared with the calls that were seen.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A call that was preempted before it returned is waited for so long, and so often in one look.
-const GRACE: Duration = Duration::from_millis(10);
-const GRACES: u32 = 10;
-
 /// What comes out.
 #[derive(Debug)]
 pub enum Item {
@@ -337,12 +333,12 @@ impl<'run> Collector<'run> {
         self.take_all(emit)?;
         let pids: Vec<u32> =
             self.spaces.iter().filter(|(_, space)| is_audit || space.is_volatile).map(|(pid, _)| *pid).collect();
-        let (mut room, mut grace) = (TICK_BYTES, GRACES);
+        let mut room = TICK_BYTES;
         for pid in pids {
             // It may have ended meanwhile.
             let Ok(found) = regions(pid) else { continue };
             if is_audit {
-                self.audit(pid, &found, &mut grace, emit)?;
+                self.audit(pid, &found, emit)?;
             }
             let Some(space) = self.spaces.get_mut(&pid) else { continue };
             space.is_volatile = found.iter().any(is_volatile);
@@ -354,9 +350,8 @@ impl<'run> Collector<'run> {
         self.watch_changes()
     }
 
-    /// Compares a process's mappings with the calls that were seen. A call that has mapped memory and not returned yet is given `grace`
-    /// times [`GRACE`] for it.
-    fn audit(&mut self, pid: u32, found: &[Region], grace: &mut u32, emit: Emit<'_>) -> Result<()> {
+    /// Compares a process's mappings with the calls that were seen.
+    fn audit(&mut self, pid: u32, found: &[Region], emit: Emit<'_>) -> Result<()> {
         let unexplained = |space: &Space| -> Vec<Region> {
             let code = found.iter().filter(|region| region.permissions.execute);
             code.filter(|region| !space.cover.holds(region.start, region.end)).cloned().collect()
@@ -365,11 +360,6 @@ impl<'run> Collector<'run> {
         let before = unexplained(space);
         if before.is_empty() {
             return Ok(());
-        }
-        while *grace > 0 && self.spaces.get(&pid).is_some_and(|space| !unexplained(space).is_empty()) {
-            std::thread::sleep(GRACE);
-            self.take_all(emit)?;
-            *grace -= 1;
         }
         self.take_all(emit)?;
         let Some(space) = self.spaces.get_mut(&pid) else { return Ok(()) };
