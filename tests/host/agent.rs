@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness::{FAULTLINE, Scratch, copy_program, records};
+use crate::unmount::Unmount;
 
 /// An agent while it runs.
 pub(crate) struct Agent {
@@ -188,14 +189,6 @@ fn a_full_disk_loses_no_count() {
     let written = records.iter().filter(|record| record["type"] == "crash").count() as u64;
     assert_eq!(written + failed, 3 + 3, "a sample that could not be written is counted");
     drop(unmount);
-}
-
-struct Unmount<'a>(&'a Path);
-
-impl Drop for Unmount<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l"]).arg(self.0).status();
-    }
 }
 
 /// A reader of our standard output that stalls stops neither the counting nor the end, and every line is whole.

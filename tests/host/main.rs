@@ -34,6 +34,9 @@ mod privileges;
 #[path = "../vm/recorder.rs"]
 mod recorder;
 mod runtimes;
+#[allow(dead_code)] // the other tests use the rest
+#[path = "../vm/sent.rs"]
+mod sent;
 mod server;
 mod signal;
 mod signal_counts;
@@ -43,3 +46,4 @@ mod storm;
 mod strict;
 mod summary;
 mod summary_counts;
+mod unmount;

@@ -1,27 +1,14 @@
 //! `faultline signal` counts what finds no room, and what the agent or a filter lets through.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
-use crate::harness::runs::{Watch, watch_test};
+use crate::harness::runs::watch_test;
 use crate::harness::{FAULTLINE, Scratch, Watching, counted, named, records};
-
-fn signal(arguments: &[&str]) -> Output {
-    Command::new(FAULTLINE).arg("signal").args(arguments).watch()
-}
-
-fn watching(arguments: &[&str]) -> Watching {
-    let (watching, line) = Watching::try_start(Command::new(FAULTLINE).arg("signal").args(arguments));
-    assert!(line.starts_with("faultline: watching "), "{line}");
-    watching
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::sent::{signal, text, watching};
 
 /// Each signal has a record, or is counted as lost by reason.
 #[apply(watch_test!)]

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::bounded::Victim;
 use crate::harness::{FAULTLINE, Scratch, counted, counted_as, named, records};
+use crate::unmount::Unmount;
 
 const BOUND: Duration = Duration::from_secs(10);
 
@@ -79,14 +80,6 @@ fn a_full_disk_is_counted_and_ends_nothing() {
     assert!(counted_as(&ended.said, "write_failed") > 0, "{}", ended.said);
     assert_eq!(written + counted_as(&ended.said, "write_failed"), counted(ended.said.as_bytes(), " records;"));
     drop(unmount);
-}
-
-struct Unmount<'a>(&'a Path);
-
-impl Drop for Unmount<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l"]).arg(self.0).status();
-    }
 }
 
 #[test]

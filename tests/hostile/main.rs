@@ -10,3 +10,5 @@ mod limits;
 mod peers;
 mod readers;
 mod siege;
+#[path = "../host/unmount.rs"]
+mod unmount;

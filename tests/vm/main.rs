@@ -23,6 +23,7 @@ mod namespace;
 mod pagefault;
 mod recorder;
 mod runtimes;
+mod sent;
 mod signal;
 mod snapshot;
 mod storm;

@@ -2,27 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
-use crate::harness::runs::{Watch, watch_test};
+use crate::harness::runs::watch_test;
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_executable, counted, is_guest, named, programs, records};
-
-fn signal(arguments: &[&str]) -> Output {
-    Command::new(FAULTLINE).arg("signal").args(arguments).watch()
-}
-
-fn watching(arguments: &[&str]) -> Watching {
-    let (watching, line) = Watching::try_start(Command::new(FAULTLINE).arg("signal").args(arguments));
-    assert!(line.starts_with("faultline: watching "), "{line}");
-    watching
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::sent::{signal, text, watching};
 
 /// Runs a program under `faultline signal FLAGS`: returns the records, and what the program printed.
 fn watch(program: &str, flags: &[&str]) -> (Vec<Value>, Vec<Value>) {
