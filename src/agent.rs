@@ -195,6 +195,12 @@ impl Reader for Agent<'_> {
         self.show_life();
         if self.next <= Instant::now() {
             self.drain()?;
+            let mut records = Vec::new();
+            self.collector.settle(|record| {
+                records.push(record);
+                Ok(())
+            })?;
+            self.write(records)?;
             self.summarize(false)?;
             while self.next <= Instant::now() {
                 self.next += self.interval;
@@ -207,6 +213,10 @@ impl Reader for Agent<'_> {
         if let Err(error) = self.output.reopen() {
             say!("faultline: {error:#}; the old file is kept");
         }
+    }
+
+    fn hurry(&mut self) {
+        self.collector.hurry();
     }
 
     fn finish(&mut self) -> Result<End> {

@@ -3,10 +3,12 @@
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::rc::Rc;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::crash::{self, Decoder};
+use crate::naming::{self, Named, Opener, Skeleton, Worker};
 use crate::options::Common;
 use crate::output::{Record, fuzz_server};
 use crate::probe::Attach;
@@ -46,6 +48,7 @@ pub fn container(data: &[u8]) {
 pub fn record(data: &[u8]) {
     thread_local! {
         static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new(options()));
+        static NAMER: RefCell<(Worker, Opener)> = RefCell::new((Worker::new(Rc::new(|_| ())), Opener::new(Vec::new())));
     }
     let Some((length, data)) = data.split_first_chunk() else { return };
     let (sample, stack) = data.split_at(data.len().min(u16::from_le_bytes(*length).into()));
@@ -57,11 +60,35 @@ pub fn record(data: &[u8]) {
     // Memory below the stack pointer is unused.
     let stack = StackCopy::new(vec![(arch::stack_pointer(&crash.registers.into()), stack.to_vec())]);
     DECODER.with_borrow_mut(|decoder| {
-        if let Ok(found) = decoder.gather(&crash, &stack, true) {
+        decoder.unnamed(&crash);
+        if let Ok((prepared, job)) = decoder.prepare(&crash, stack, true) {
+            let named = NAMER.with_borrow_mut(|(worker, opener)| {
+                opener.begin(job.opening.clone());
+                worker.name(&job, opener)
+            });
+            assert!(named.fits(&Skeleton::from(&job)));
+            let found = decoder.gather(&crash, prepared, named);
             let record = decoder.record(&crash, found, None);
             let _ = (serde_json::to_string(&record), record.text());
         }
     });
+}
+
+/// What a namer that has been taken over sends: a message, and behind it the sample that it is about.
+pub fn naming(data: &[u8]) {
+    let Some((length, data)) = data.split_first_chunk() else { return };
+    let (message, sample) = data.split_at(data.len().min(u16::from_le_bytes(*length).into()));
+    let Ok(named) = naming::decode::<Named>(message) else { return };
+    let mut whole = sample.to_vec();
+    whole.resize(size_of::<fl_crash>(), 0);
+    let Some(Sample::Crash(crash)) = Sample::from_bytes(&whole) else { return };
+    let mut decoder = Decoder::new(options());
+    let Ok((prepared, job)) = decoder.prepare(&crash, StackCopy::default(), true) else { return };
+    if named.fits(&Skeleton::from(&job)) {
+        let found = decoder.gather(&crash, prepared, named);
+        let record = decoder.record(&crash, found, None);
+        let _ = (serde_json::to_string(&record), record.text());
+    }
 }
 
 fn options() -> crash::Options {

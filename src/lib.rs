@@ -52,6 +52,7 @@ mod host;
 pub mod internals;
 mod ledger;
 pub mod memory;
+mod naming;
 mod options;
 mod output;
 mod page;

@@ -56,6 +56,9 @@ pub trait Reader {
     /// Somebody moved the output's file away.
     fn hang_up(&mut self) {}
 
+    /// A signal ends the run: [`Reader::finish`] is to wait for nothing that takes longer than a moment.
+    fn hurry(&mut self) {}
+
     /// The run is over: takes what a full ring may hold and no more, and writes the last records.
     ///
     /// # Errors
@@ -200,6 +203,7 @@ impl Session<'_> {
                     if let Some(status) = running.as_mut().map(Running::ended).transpose()?.flatten() {
                         if has_signal {
                             self.output.borrow_mut().hurry();
+                            reader.hurry();
                         }
                         return Ok((Some(command::exit_code(status)), reader.finish()?));
                     }
@@ -214,6 +218,7 @@ impl Session<'_> {
                     }
                     _ => {
                         self.output.borrow_mut().hurry();
+                        reader.hurry();
                         return leave(reader, running.as_ref());
                     }
                 },

@@ -70,7 +70,8 @@ static __always_inline u32 fl_typed_pid(struct task_struct *task)
 }
 
 /*
- * Is this the thread of ours that starts the watched command? Its children are the command; those of our other threads are not.
+ * Is this the thread of ours that starts the watched command? Its children are the command; those of our other threads, which name what
+ * died, are not.
  */
 static __always_inline bool fl_is_starter(struct task_struct *task)
 {

@@ -35,6 +35,7 @@ use crate::probe::Attach;
 use crate::probe::Ring;
 use crate::probe::call::{Recorder, Sample};
 use crate::probe::crash::Probe;
+use crate::record::crash::Crash;
 use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
 use gather::Gatherer;
@@ -149,15 +150,9 @@ impl<'run> Reading<'run> {
 
     /// One batch of crashes; returns how many samples there were.
     fn take_crashes(&mut self) -> Result<usize> {
-        let (gatherer, writer, crashes) = (&mut self.gatherer, &mut self.writer, &mut self.crashes);
+        let gatherer = &mut self.gatherer;
         let recorded = |evidence: &Evidence, disposition| gatherer.recorded(evidence, disposition).map(Some);
-        self.collector.take_with(recorded, |record| {
-            let calls = record.calls.as_deref().unwrap_or_default();
-            crashes[0] += 1;
-            crashes[1] += u64::from(!calls.is_empty());
-            crashes[2] += u64::from(calls.iter().any(|call| call.is_cause));
-            writer.write(&record)
-        })
+        self.collector.take_with(recorded, |record| count_and_write(&record, &mut self.crashes, &mut self.writer))
     }
 
     /// One batch of calls; returns how many samples there were.
@@ -184,10 +179,16 @@ impl Reader for Reading<'_> {
         Ok(taken)
     }
 
+    fn hurry(&mut self) {
+        self.collector.hurry();
+    }
+
     /// As many samples as full rings may hold, and no more: others may go on crashing and calling.
     fn finish(&mut self) -> Result<End> {
-        let mark = self.collector.ring().mark();
-        while !self.collector.ring().is_past(mark) && self.take_crashes()? != 0 {}
+        let gatherer = &mut self.gatherer;
+        let recorded = |evidence: &Evidence, disposition| gatherer.recorded(evidence, disposition).map(Some);
+        let write = |record| count_and_write(&record, &mut self.crashes, &mut self.writer);
+        self.collector.take_last_with(recorded, write)?;
         let mark = self.ring.mark();
         while !self.ring.is_past(mark) && self.take_calls()? != 0 {}
         let (mut counters, deaths) = (self.recorder.counters()?, self.collector.counters()?);
@@ -208,6 +209,14 @@ impl Reader for Reading<'_> {
             incomplete: report.lacks_any() || lost.lost_any() || self.collector.lost_any()?,
         })
     }
+}
+
+fn count_and_write(record: &Crash, crashes: &mut [u64; 3], writer: &mut Writer) -> Result<()> {
+    let calls = record.calls.as_deref().unwrap_or_default();
+    crashes[0] += 1;
+    crashes[1] += u64::from(!calls.is_empty());
+    crashes[2] += u64::from(calls.iter().any(|call| call.is_cause));
+    writer.write(record)
 }
 
 /// `SIGUSR1`, or `mmap=-ENOMEM`.

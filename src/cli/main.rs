@@ -6,6 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use super::{Cli, limits};
+use crate::naming;
 use crate::output::is_closed_pipe;
 
 /// An error, or a wrong command line.
@@ -17,6 +18,9 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
+    if let Some(code) = naming::serve() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

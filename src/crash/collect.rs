@@ -1,23 +1,42 @@
 //! Reads the probe's maps and makes records and summaries.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::ledger::{Ledger, Look};
+use super::pending::{Pending, Waiting};
 use super::stacks::Stacks;
 use super::{Decoder, Options, Recorded};
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Failure};
 use crate::ledger;
+use crate::naming::{Named, Naming};
 use crate::output::{Timestamp, Totals, boottime_ns};
-use crate::probe::abi::Sample;
+use crate::probe::abi::{Sample, fl_crash};
 use crate::probe::crash::Probe;
-use crate::probe::losses::{self, GROUP_TABLE_FULL};
+use crate::probe::losses::{self, GROUP_TABLE_FULL, SYMBOLS_FAILED};
 use crate::probe::{Counters, Group, Groups, Losses, Ring};
 use crate::record::crash::{Crash, Disposition};
 use crate::record::summary::Summary;
 use crate::session::BATCH;
+
+/// How long a summary waits for the names of the samples before it.
+const SUMMARY_WAIT: Duration = Duration::from_millis(400);
+
+/// How long the end of a run waits for the names of the last samples.
+const END_WAIT: Duration = Duration::from_secs(20);
+
+/// The same where somebody wants the run to end now.
+const HASTE_WAIT: Duration = Duration::from_millis(600);
+
+/// Says which kernel calls were recorded before a signal, whose evidence is made only if it is asked for.
+type Recorder<'a> = dyn FnMut(&dyn Fn() -> Evidence, Disposition) -> Result<Option<Recorded>> + 'a;
+
+/// What becomes of a record.
+type Write<'a> = dyn FnMut(Crash) -> Result<()> + 'a;
 
 /// Reads an attached probe.
 pub struct Collector<'run> {
@@ -25,6 +44,12 @@ pub struct Collector<'run> {
     decoder: Decoder,
     ring: Ring<Sample>,
     stacks: Stacks,
+    /// Samples that are being named.
+    pending: Pending,
+    /// Groups whose description has all names that there are, or is being made.
+    described: HashSet<u32>,
+    /// The run is to end now.
+    is_hasty: bool,
     ledger: Ledger,
     handled: bool,
     /// The groups of the last read.
@@ -40,6 +65,7 @@ impl<'run> Collector<'run> {
     /// If the ring can't be mapped.
     pub fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
         let ring = probe.ring()?;
+        let pending = Pending::new(Naming::new(options.debug_dirs.clone())?, ring.as_fd())?;
         let ledger = Ledger::new(boottime_ns()?)?;
         let mut decoder = decoder;
         probe.know_libcs(&decoder.take_libcs())?;
@@ -48,6 +74,9 @@ impl<'run> Collector<'run> {
             decoder,
             ring,
             stacks: Stacks::default(),
+            pending,
+            described: HashSet::new(),
+            is_hasty: false,
             ledger,
             handled: options.handled,
             seen: RefCell::new(None),
@@ -55,12 +84,13 @@ impl<'run> Collector<'run> {
         })
     }
 
-    /// Takes one batch of the samples that are there; returns how many. Each is a record, except those that only name their group.
+    /// Takes one batch of the samples that are there, and makes records of those that have been named; returns how many samples were
+    /// taken. Each is a record, except those that only name their group.
     ///
     /// # Errors
     /// What `write` says, and where the ring can't be read.
-    pub fn take(&mut self, write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
-        self.take_with(|_, _| Ok(None), write)
+    pub fn take(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
+        self.take_batch(&mut |_, _| Ok(None), &mut write)
     }
 
     /// The same. `recorded` says which kernel calls were recorded before a signal.
@@ -72,45 +102,123 @@ impl<'run> Collector<'run> {
         mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<Recorded>>,
         mut write: impl FnMut(Crash) -> Result<()>,
     ) -> Result<usize> {
-        let samples = self.ring.take(BATCH)?;
+        self.take_batch(&mut |evidence, disposition| recorded(&evidence(), disposition), &mut write)
+    }
+
+    fn take_batch(&mut self, recorded: &mut Recorder<'_>, write: &mut Write<'_>) -> Result<usize> {
+        self.write_named(Instant::now(), write)?;
+        let samples = if self.pending.has_room() { self.ring.take(BATCH)? } else { Vec::new() };
         let taken = samples.len();
         for sample in samples {
-            let sample = match sample {
-                Sample::Crash(crash) => crash,
-                Sample::StackPage(page) => {
-                    self.stacks.add(page);
-                    continue;
-                }
-            };
-            let stack = self.stacks.take(&sample);
-            let is_new = sample.group != u32::MAX && !self.ledger.knows(sample.group);
-            let mut found = self.decoder.gather(&sample, &stack, is_new)?;
-            self.probe.know_libcs(&self.decoder.take_libcs())?;
-            if let Some(identity) = found.identity.take() {
-                self.ledger.learn(sample.group, identity);
-            }
-            let disposition = Disposition::from(sample.disposition);
-            if disposition.is_death() || self.handled {
-                let recorded = recorded(&found.evidence, disposition)?;
-                write(self.decoder.record(&sample, found, recorded))?;
+            match sample {
+                Sample::Crash(crash) => self.begin(crash, recorded)?,
+                Sample::StackPage(page) => self.stacks.add(page),
             }
         }
+        self.write_named(Instant::now(), write)?;
+        self.pending.watch_ring(self.ring.as_fd())?;
         Ok(taken)
     }
 
-    /// Takes what a full ring may hold, and no more.
+    /// Hands a sample to the namer.
+    fn begin(&mut self, sample: Box<fl_crash>, recorded: &mut Recorder<'_>) -> Result<()> {
+        let stack = self.stacks.take(&sample);
+        let identify = sample.group != u32::MAX && self.described.insert(sample.group);
+        let disposition = Disposition::from(sample.disposition);
+        let is_shown = disposition.is_death() || self.handled;
+        let recorded = if is_shown { recorded(&|| self.decoder.unnamed(&sample), disposition)? } else { None };
+        let (prepared, job) = self.decoder.prepare(&sample, stack, identify)?;
+        self.pending.add(Waiting { sample, prepared, recorded, is_shown }, job);
+        Ok(())
+    }
+
+    /// Makes records of the samples that have been named, and of those that are until `until`.
+    fn write_named(&mut self, until: Instant, write: &mut Write<'_>) -> Result<()> {
+        while let Some((waiting, named)) = self.pending.next(until) {
+            self.finish(waiting, named, write)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, waiting: Waiting, named: Named, write: &mut Write<'_>) -> Result<()> {
+        let Waiting { sample, prepared, recorded, is_shown } = waiting;
+        let mut found = self.decoder.gather(&sample, prepared, named);
+        self.probe.know_libcs(&self.decoder.take_libcs())?;
+        if !found.is_named() {
+            self.own_losses.add(SYMBOLS_FAILED, 1);
+        }
+        if let Some(identity) = found.identity.take() {
+            if !found.is_named() {
+                // The next sample may bring the names.
+                self.described.remove(&sample.group);
+            }
+            self.ledger.learn(sample.group, identity);
+        }
+        if is_shown {
+            write(self.decoder.record(&sample, found, recorded))?;
+        }
+        Ok(())
+    }
+
+    /// Waits a moment for the names of the samples that were taken: they describe the groups of a summary.
+    ///
+    /// # Errors
+    /// As [`Collector::take`].
+    pub fn settle(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
+        self.write_named(Instant::now() + SUMMARY_WAIT, &mut write)
+    }
+
+    /// The run is to end now: what has no names soon goes without.
+    pub fn hurry(&mut self) {
+        self.is_hasty = true;
+    }
+
+    /// Takes what a full ring may hold, and no more, and makes records of all that was taken.
     ///
     /// # Errors
     /// As [`Collector::take`].
     pub fn take_last(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
-        let mark = self.ring.mark();
-        while !self.ring.is_past(mark) && self.take(&mut write)? != 0 {}
-        Ok(())
+        self.take_rest(&mut |_, _| Ok(None), &mut write)
     }
 
-    /// Where the samples come from.
-    pub(crate) fn ring(&self) -> &Ring<Sample> {
-        &self.ring
+    /// The same. `recorded` as for [`Collector::take_with`].
+    ///
+    /// # Errors
+    /// As [`Collector::take_with`].
+    pub fn take_last_with(
+        &mut self,
+        mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<Recorded>>,
+        mut write: impl FnMut(Crash) -> Result<()>,
+    ) -> Result<()> {
+        self.take_rest(&mut |evidence, disposition| recorded(&evidence(), disposition), &mut write)
+    }
+
+    fn take_rest(&mut self, recorded: &mut Recorder<'_>, write: &mut Write<'_>) -> Result<()> {
+        let until = Instant::now() + if self.is_hasty { HASTE_WAIT } else { END_WAIT };
+        let mark = self.ring.mark();
+        loop {
+            let taken = self.take_batch(recorded, write)?;
+            if self.ring.is_past(mark) || (taken == 0 && self.pending.has_room()) {
+                break;
+            }
+            if !self.pending.has_room() {
+                // One more has room when the first has its names, or goes without.
+                match self.pending.next(until) {
+                    Some((waiting, named)) => self.finish(waiting, named, write)?,
+                    None => self.write_unnamed(write)?,
+                }
+            }
+        }
+        self.write_named(until, write)?;
+        self.write_unnamed(write)
+    }
+
+    fn write_unnamed(&mut self, write: &mut Write<'_>) -> Result<()> {
+        for waiting in self.pending.give_up() {
+            let named = waiting.prepared.unnamed(Failure::Ended);
+            self.finish(waiting, named, write)?;
+        }
+        Ok(())
     }
 
     /// Counts what user space has lost itself.
@@ -186,6 +294,6 @@ impl ledger::Ledger for Collector<'_> {
 
 impl AsFd for Collector<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ring.as_fd()
+        self.pending.as_fd()
     }
 }

@@ -1,4 +1,4 @@
-//! From what the kernel program sent to all that is known of it: files, names, the stack.
+//! From what the kernel program sent to all that is known of it: what the namer is asked for, and what its answer makes of the sample.
 
 use anyhow::Result;
 
@@ -6,29 +6,34 @@ use super::ledger::Identity;
 use super::signature::{self, Place};
 use super::{Options, record};
 use crate::arch::{self, Registers};
-use crate::evidence::{self, Evidence, File, FileId, Region};
+use crate::evidence::{self, Evidence, Failure, File, FileId, Function, Region};
 use crate::hex::digits;
 use crate::host;
+use crate::naming::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
-use crate::record::crash::{Frame, Omitted, Sender};
+use crate::record::crash::{Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::Libcs;
 use crate::siginfo::{SIGABRT, code_name, signal_name};
-use crate::symbol::unwind::{self, CodeRegion, Image, StackCopy, Unwinder};
-use crate::symbol::{CodePlace, DebugFolders, Files, Found, Holder, Namer, Usage, Wanted};
+use crate::symbol::unwind::{self, StackCopy};
+use crate::symbol::{Holder, Opening, Usage, Wanted};
 use crate::text::lossy;
 use crate::time::Timestamp;
 
-/// Turns samples into evidence, and that into records. Keeps what is worth keeping between them: open symbol files, this host's name.
+/// Turns samples into evidence, and that into records. Keeps what is worth keeping between them: this host's name, the libcs that are known.
 pub struct Decoder {
     pub(super) options: Options,
     pub(super) host: String,
-    /// Inode number of our mount namespace. `None` means unknown; then no path is taken to be ours.
-    mount_namespace: Option<u64>,
-    files: Files,
-    namer: Namer,
-    unwinder: Unwinder,
     /// Their messages before an abort.
     libcs: Libcs,
+}
+
+/// The facts of a sample before its files were asked for.
+pub struct Prepared {
+    timestamp: Timestamp,
+    sender: Option<Sender>,
+    /// Describe its group.
+    identify: bool,
+    skeleton: Skeleton,
 }
 
 /// The facts of a sample before its record is made.
@@ -44,37 +49,33 @@ pub struct Gathered {
     pub(super) stack_complete: bool,
     pub(super) stack_omitted: Option<Omitted>,
     pub(super) unwinder: &'static str,
+    /// Files that could not be looked into.
+    pub(super) failed: Vec<SymbolsFailed>,
     /// The description of its group, if that was asked for.
     pub(super) identity: Option<Identity>,
 }
 
-/// How a stack was walked.
-struct Walk {
-    frames: Vec<unwind::Frame>,
-    complete: bool,
-    /// How many frames are left out, and before which of `frames`.
-    omitted: usize,
-    omitted_at: usize,
-    unwinder: &'static str,
+impl Gathered {
+    /// Could each file be looked into?
+    pub fn is_named(&self) -> bool {
+        self.failed.is_empty()
+    }
 }
 
-/// The files of the sample.
-struct SampleFiles {
-    /// The name and build id of each. The build id is from the process's memory, else from the file that ran.
-    files: Vec<File>,
-    /// Each file itself, if it can still be found.
-    found: Vec<Option<Found>>,
-}
+/// The files of the sample: the name and build id of each. The build id is from the process's memory, else from the file that ran.
+struct SampleFiles(Vec<File>);
 
 impl SampleFiles {
     /// By number, from 1 on.
     fn file(&self, number: u32) -> Option<&File> {
-        self.files.get(number.checked_sub(1)? as usize)
+        self.0.get(number.checked_sub(1)? as usize)
     }
+}
 
-    /// By number, from 1 on.
-    fn found(&self, number: u32) -> Option<&Found> {
-        self.found.get(number.checked_sub(1)? as usize)?.as_ref()
+impl Prepared {
+    /// What is known of the sample if there is no answer.
+    pub fn unnamed(&self, failure: Failure) -> Named {
+        Named::failed(&self.skeleton, failure)
     }
 }
 
@@ -82,17 +83,8 @@ impl Decoder {
     /// A decoder that makes the parts of the record that `options` ask for.
     pub fn new(options: Options) -> Self {
         let host = host::name();
-        let folders = DebugFolders::new(&options.debug_dirs);
         let watches_aborts = super::signals(&options).contains(&SIGABRT);
-        Self {
-            options,
-            host,
-            mount_namespace: host::mount_namespace(),
-            files: Files::new(folders.clone()),
-            namer: Namer::new(folders),
-            unwinder: Unwinder::default(),
-            libcs: if watches_aborts { Libcs::with_own() } else { Libcs::default() },
-        }
+        Self { options, host, libcs: if watches_aborts { Libcs::with_own() } else { Libcs::default() } }
     }
 
     /// Files whose messages the kernel program can read from now on, with the address in them.
@@ -100,30 +92,63 @@ impl Decoder {
         self.libcs.take_news()
     }
 
-    /// The facts of one sample. `identify`: with the description of its group.
+    /// What the namer is to be asked for a sample. `identify`: describe its group, too.
     ///
     /// # Errors
     /// If the sample has no date: the clocks could not be read.
-    pub fn gather(&mut self, raw: &fl_crash, stack: &StackCopy, identify: bool) -> Result<Gathered> {
+    pub fn prepare(&self, raw: &fl_crash, stack: StackCopy, identify: bool) -> Result<(Prepared, Job)> {
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
-        // First, because it looks for a living process, and symbols take long.
-        let sender = record::sender(raw);
+        let depth = self.depth();
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
-        let (files, found) = files.map(|(file, number)| self.identify(raw, file, number, timestamp)).unzip();
-        let known = SampleFiles { files, found };
+        let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+        let is_plain = has(fl_crash_flag::FL_HAS_REGISTERS) && !has(fl_crash_flag::FL_IS_COMPAT);
+        let job = Job {
+            opening: Opening {
+                process: Holder { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
+                taken_ns: timestamp.unix_ns(),
+                files: files.map(|(file, number)| wanted(raw, file, number)).collect(),
+            },
+            mappings: raw.modules.iter().take(raw.module_count as usize).map(|module| mapping(raw, module)).collect(),
+            walk: Walk {
+                frames: by_frame_pointer(raw, depth),
+                complete: has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= depth,
+                ..Walk::default()
+            },
+            unwind: (is_plain && stack != StackCopy::default())
+                .then(|| Unwind { registers: arch::unwind::registers(&Registers::from(raw.registers)), stack }),
+            depth,
+            // Not twice, because symbols take long.
+            more: match identify && depth < signature::FRAMES {
+                true => by_frame_pointer(raw, signature::FRAMES),
+                false => Vec::new(),
+            },
+            variable: self.variable(raw),
+        };
+        // Now, because it looks for a living process.
+        let sender = record::sender(raw);
+        Ok((Prepared { timestamp, sender, identify, skeleton: Skeleton::from(&job) }, job))
+    }
+
+    /// The facts of one sample, as the namer has completed them.
+    pub fn gather(&mut self, raw: &fl_crash, prepared: Prepared, named: Named) -> Gathered {
+        let files = raw.files.iter().take(raw.file_count as usize).enumerate();
+        let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
+        let known = SampleFiles(files.map(|(number, file)| described(raw, file, from_file(number))).collect());
         let exe = known.file(raw.exe).cloned();
         let signature = self.signature(raw, &known, exe.as_ref());
-        let depth = if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 };
-        let walk = self.walk(raw, stack, &known, depth);
+        let walk = named.walk;
+        let mut functions = named.functions.into_iter();
         let (inner, outer) = walk.frames.split_at(walk.omitted_at.min(walk.frames.len()));
-        let mut frames = self.frames(raw, &known, inner);
+        let mut frames = frames(raw, &known, inner, &mut functions);
         let stack_omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
-        frames.extend(self.frames(raw, &known, outer));
-        let identity = identify.then(|| {
-            // Not twice, because symbols take long.
-            let innermost = match depth >= signature::FRAMES {
+        frames.extend(self::frames(raw, &known, outer, &mut functions));
+        let identity = prepared.identify.then(|| {
+            let innermost = match self.depth() >= signature::FRAMES {
                 true => innermost(&frames, signature::FRAMES),
-                false => self.frames(raw, &known, &by_frame_pointer(raw, signature::FRAMES)),
+                false => {
+                    let walk = by_frame_pointer(raw, signature::FRAMES);
+                    self::frames(raw, &known, &walk, &mut named.more.into_iter())
+                }
             };
             Identity {
                 signature: signature.clone(),
@@ -132,19 +157,37 @@ impl Decoder {
                 frames: innermost.iter().map(|frame| Frame { address: None, ..Frame::from(frame) }).collect(),
             }
         });
-        let abort_message = self.abort_message(raw, &known);
-        Ok(Gathered {
-            timestamp,
-            evidence: Evidence::of(raw, &known.files, frames, abort_message),
-            sender,
+        let abort_message = self.abort_message(raw, &known, named.variable);
+        let failed = known
+            .0
+            .iter()
+            .zip(&named.files)
+            .filter_map(|(file, named)| Some(SymbolsFailed { module: file.name(), reason: named.failure? }));
+        Gathered {
+            timestamp: prepared.timestamp,
+            failed: failed.collect(),
+            evidence: Evidence::of(raw, &known.0, frames, abort_message),
+            sender: prepared.sender,
             exe,
             cgroup: raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path)),
             signature,
             stack_complete: walk.complete,
             stack_omitted,
-            unwinder: walk.unwinder,
+            unwinder: if walk.used_eh_frame { "eh_frame" } else { "frame_pointer" },
             identity,
-        })
+        }
+    }
+
+    /// The evidence of a sample that nobody has named yet.
+    pub fn unnamed(&self, raw: &fl_crash) -> Evidence {
+        let files = raw.files.iter().take(raw.file_count as usize);
+        let known = SampleFiles(files.map(|file| described(raw, file, None)).collect());
+        let frames = frames(raw, &known, &by_frame_pointer(raw, self.depth()), &mut std::iter::empty());
+        Evidence::of(raw, &known.0, frames, None)
+    }
+
+    fn depth(&self) -> usize {
+        if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 }
     }
 
     fn signature(&self, raw: &fl_crash, known: &SampleFiles, exe: Option<&File>) -> String {
@@ -158,39 +201,21 @@ impl Decoder {
         signature::signature(&signal_name(raw.signal), code.as_deref(), executable.as_deref(), &places)
     }
 
-    fn identify(&mut self, raw: &fl_crash, file: &fl_file, number: u32, timestamp: Timestamp) -> (File, Option<Found>) {
-        let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
-        let from_memory = file.build_id.get(..file.build_id_length as usize).filter(|id| !id.is_empty());
-        let path =
-            (!is(fl_file_flag::FL_FILE_PATH_CUT)).then(|| raw.path(file.path_offset, file.path_length)).flatten();
-        let found = path.as_deref().and_then(|path| {
-            self.files.find(&Wanted {
-                path,
-                build_id: from_memory,
-                id: FileId { inode: file.inode, device: file.device.into() },
-                process: Holder { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
-                deleted: is(fl_file_flag::FL_FILE_DELETED),
-                usage: usage(raw, number),
-                same_mounts: self.mount_namespace == Some(u64::from(raw.mount_namespace)),
-                taken_ns: timestamp.unix_ns(),
-            })
-        });
-        let build_id = from_memory.or(found.as_ref().and_then(|found| found.build_id.as_deref())).map(digits);
-        let file = File {
-            path: path.map(|path| lossy(&path)),
-            is_deleted: is(fl_file_flag::FL_FILE_DELETED),
-            id: Some(FileId { inode: file.inode, device: file.device.into() }),
-            build_id,
-        };
-        (file, found)
+    /// The variable of libc's that its address is wanted of, with the number of its file.
+    fn variable(&self, raw: &fl_crash) -> Option<(usize, Vec<u8>)> {
+        let address = raw.frames().first().filter(|_| raw.signal == SIGABRT)?;
+        let number = raw.module(*address, false)?.file.checked_sub(1)? as usize;
+        let file = raw.files.get(number)?;
+        let name = self.libcs.wanted(file, build_id_in_memory(file).map(digits).as_deref())?;
+        Some((number, name.to_vec()))
     }
 
     /// What libc said before it aborted.
-    fn abort_message(&mut self, raw: &fl_crash, known: &SampleFiles) -> Option<String> {
-        let address = raw.frames().first().filter(|_| raw.signal == SIGABRT)?;
-        let number = raw.module(*address, false)?.file;
+    fn abort_message(&mut self, raw: &fl_crash, known: &SampleFiles, address: Option<u64>) -> Option<String> {
+        let innermost = raw.frames().first().filter(|_| raw.signal == SIGABRT)?;
+        let number = raw.module(*innermost, false)?.file;
         let file = raw.files.get(number.checked_sub(1)? as usize)?;
-        self.libcs.message(raw, file, known.file(number)?.build_id.as_deref(), known.found(number))
+        self.libcs.message(raw, file, known.file(number)?.build_id.as_deref(), address)
     }
 
     /// The innermost frames, of which the signature is made, whatever the options show.
@@ -213,72 +238,74 @@ impl Decoder {
             })
             .collect()
     }
+}
 
-    /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further.
-    fn walk(&mut self, raw: &fl_crash, stack: &StackCopy, known: &SampleFiles, depth: usize) -> Walk {
-        let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
-        let kernels = Walk {
-            frames: by_frame_pointer(raw, depth),
-            complete: has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= depth,
-            omitted: 0,
-            omitted_at: 0,
-            unwinder: "frame_pointer",
-        };
-        let is_plain = has(fl_crash_flag::FL_HAS_REGISTERS) && !has(fl_crash_flag::FL_IS_COMPAT);
-        if !is_plain || *stack == StackCopy::default() {
-            return kernels;
-        }
-        let modules = raw.modules.iter().take(raw.module_count as usize);
-        let mappings: Vec<CodeRegion<'_>> = modules
-            .map(|module| CodeRegion {
-                start: module.vm_start,
-                end: module.vm_end,
-                file_offset: module.file_offset,
-                image: match known.found(module.file) {
-                    Some(found) => Image::File(found),
-                    None if known.file(module.file).is_some() => Image::Unknown,
-                    None if raw.vdso != 0 && module.vm_start == raw.vdso => Image::Vdso,
-                    None => Image::Unknown,
-                },
-            })
-            .collect();
-        let registers = arch::unwind::registers(&Registers::from(raw.registers));
-        let unwound = self.unwinder.unwind(unwind::Registers::new(registers), stack, &mappings, depth);
-        if !unwound.complete && unwound.frames.len() < kernels.frames.len() {
-            return kernels;
-        }
-        Walk {
-            frames: unwound.frames,
-            complete: unwound.complete,
-            omitted: unwound.omitted,
-            omitted_at: unwound.omitted_at,
-            unwinder: if unwound.used_eh_frame { "eh_frame" } else { "frame_pointer" },
+/// A file, for the namer to find.
+fn wanted(raw: &fl_crash, file: &fl_file, number: u32) -> Wanted {
+    let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
+    let path = (!is(fl_file_flag::FL_FILE_PATH_CUT)).then(|| raw.path(file.path_offset, file.path_length)).flatten();
+    Wanted {
+        path,
+        build_id: build_id_in_memory(file).map(<[u8]>::to_vec),
+        id: FileId { inode: file.inode, device: file.device.into() },
+        is_deleted: is(fl_file_flag::FL_FILE_DELETED),
+        usage: usage(raw, number),
+        refused: None,
+    }
+}
+
+/// A file, as far as it is known. `from_file` is the build id in the file that was found.
+fn described(raw: &fl_crash, file: &fl_file, from_file: Option<&[u8]>) -> File {
+    let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
+    let path = (!is(fl_file_flag::FL_FILE_PATH_CUT)).then(|| raw.path(file.path_offset, file.path_length)).flatten();
+    File {
+        path: path.map(|path| lossy(&path)),
+        is_deleted: is(fl_file_flag::FL_FILE_DELETED),
+        id: Some(FileId { inode: file.inode, device: file.device.into() }),
+        build_id: build_id_in_memory(file).or(from_file).map(digits),
+    }
+}
+
+/// The build id that the kernel program has read. `None` means that it could not.
+fn build_id_in_memory(file: &fl_file) -> Option<&[u8]> {
+    file.build_id.get(..file.build_id_length as usize).filter(|id| !id.is_empty())
+}
+
+/// An executable mapping, for the namer.
+fn mapping(raw: &fl_crash, module: &fl_vma) -> Mapping {
+    let number = module.file.checked_sub(1).filter(|&index| index < raw.file_count);
+    Mapping {
+        start: module.vm_start,
+        end: module.vm_end,
+        file_offset: module.file_offset,
+        image: match number {
+            Some(index) => MappedImage::File(index as usize),
+            None if raw.vdso != 0 && module.vm_start == raw.vdso => MappedImage::Vdso,
+            None => MappedImage::Unknown,
+        },
+    }
+}
+
+/// The frames of a stack. `functions` has those of each of its addresses.
+fn frames(
+    raw: &fl_crash,
+    known: &SampleFiles,
+    walk: &[unwind::Frame],
+    functions: &mut dyn Iterator<Item = Vec<Function>>,
+) -> Vec<evidence::Frame> {
+    let mut frames = Vec::new();
+    for &unwind::Frame { address, is_return_address } in walk {
+        let module = raw.module(address, is_return_address);
+        let file_offset =
+            module.filter(|module| known.file(module.file).is_some()).map(|module| offset_of(address, module));
+        let region = module.and_then(|module| Region::of(raw, module, &known.0));
+        let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset };
+        match functions.next().filter(|functions| !functions.is_empty()) {
+            None => frames.push(frame(None)),
+            Some(functions) => frames.extend(functions.into_iter().map(|function| frame(Some(function)))),
         }
     }
-
-    fn frames(&mut self, raw: &fl_crash, known: &SampleFiles, walk: &[unwind::Frame]) -> Vec<evidence::Frame> {
-        let mut frames = Vec::new();
-        for &unwind::Frame { address, is_return_address } in walk {
-            let module = raw.module(address, is_return_address);
-            let file_offset =
-                module.filter(|module| known.file(module.file).is_some()).map(|module| offset_of(address, module));
-            let functions = match (module, file_offset) {
-                (Some(module), Some(offset)) => known.found(module.file).map(|found| {
-                    let in_mapping = address - module.vm_start;
-                    let mapping_bytes = module.vm_end - module.vm_start;
-                    self.namer.functions(found, CodePlace { offset, in_mapping, mapping_bytes, is_return_address })
-                }),
-                _ => None,
-            };
-            let region = module.and_then(|module| Region::of(raw, module, &known.files));
-            let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset };
-            match functions.filter(|functions| !functions.is_empty()) {
-                None => frames.push(frame(None)),
-                Some(functions) => frames.extend(functions.into_iter().map(|function| frame(Some(function)))),
-            }
-        }
-        frames
-    }
+    frames
 }
 
 /// Of an address in its module's file.

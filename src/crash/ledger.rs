@@ -85,14 +85,9 @@ impl Ledger {
         Ok(Self { run: Run::new(boottime_ns)?, known: HashMap::new(), told: Baseline::default() })
     }
 
-    /// Does this group have a description from a sample?
-    pub fn knows(&self, group: u32) -> bool {
-        self.known.contains_key(&group)
-    }
-
-    /// Describes a group from its first sample.
+    /// Describes a group from a sample.
     pub fn learn(&mut self, group: u32, identity: Identity) {
-        self.known.entry(group).or_insert(identity);
+        self.known.insert(group, identity);
     }
 
     /// The summary of what came since the last one that was told, with all groups there were if it is the last one. `stack`: a

@@ -4,6 +4,7 @@ mod collect;
 mod decode;
 mod facade;
 mod ledger;
+mod pending;
 mod record;
 mod signature;
 mod stacks;
@@ -104,6 +105,7 @@ impl Reading<'_> {
     fn summarize(&mut self, last: bool) -> Result<()> {
         // First the samples that name the groups.
         self.drain()?;
+        self.collector.settle(|record| self.writer.write(&record))?;
         self.writer.report(&mut self.collector, last)
     }
 }
@@ -127,6 +129,10 @@ impl Reader for Reading<'_> {
 
     fn tick(&mut self) -> Result<()> {
         self.summarize(false)
+    }
+
+    fn hurry(&mut self) {
+        self.collector.hurry();
     }
 
     /// As many samples as a full ring may hold, and no more: others may go on crashing. Then the groups.

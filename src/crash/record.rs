@@ -82,6 +82,7 @@ impl Decoder {
             stack_omitted: found.stack_omitted.filter(|_| has_stack),
             unwinder: (has_stack && !frames.is_empty()).then_some(found.unwinder),
             stack_trace: has_stack.then_some(frames),
+            symbols_failed: found.failed,
             diagnosis,
             cpu: raw.cpu,
             calls,

@@ -20,7 +20,7 @@ pub struct File {
 }
 
 /// The kernel's identity of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct FileId {
     /// i_ino
     pub inode: u64,

@@ -1,7 +1,7 @@
 //! Functions, as files name them.
 
 /// A function that an address is in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Function {
     /// Demangled.
     pub name: String,

@@ -1,11 +1,13 @@
 //! The evidence of one delivered signal: what the kernel sent and what files say, in numbers, enums and names. Nothing here judges, and
 //! nothing is made for display.
 
+mod failure;
 mod file;
 mod function;
 mod region;
 mod sample;
 
+pub use failure::Failure;
 pub use file::{DELETED, File, FileId};
 pub use function::Function;
 pub use region::{Backing, Permissions, Region, Surroundings};

@@ -12,6 +12,7 @@ use super::record::by_name;
 use super::table::Table;
 use super::{Options, flame, plan};
 use crate::ledger::{Ledger, Run};
+use crate::naming::Naming;
 use crate::output::{FaultLabels, Format, ProcessLabels, boottime_ns};
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
 use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, PAGEFAULT, STACK_TABLE_FULL};
@@ -19,7 +20,6 @@ use crate::probe::pagefault::{By, Counters, Counts, Probe};
 use crate::probe::{Losses, Ring, Shown};
 use crate::record::pagefault::{Fault, Faults, Group, Kind, Omitted, Summary};
 use crate::session::BATCH;
-use crate::symbol::DebugFolders;
 
 /// How many groups the text shows by default.
 const TEXT_ROWS: usize = 20;
@@ -72,7 +72,7 @@ impl Collector {
             by: options.by,
             rows: options.top.unwrap_or(rows),
             table: Table::default(),
-            names: Names::new(DebugFolders::new(&options.debug_dirs)),
+            names: Names::new(Naming::new(options.debug_dirs.clone())?),
             run: Run::new(now)?,
             until_ns: now,
             counters: Counters::default(),
@@ -95,6 +95,11 @@ impl Collector {
     /// The hooks in use, for the line that says so.
     pub fn attached(&self) -> &[String] {
         self.probe.attached()
+    }
+
+    /// The run is to end now: what has no names soon goes without.
+    pub fn hurry(&mut self) {
+        self.names.hurry();
     }
 
     /// Stops counting.

@@ -176,6 +176,10 @@ impl Reader for Reading<'_> {
         self.writer.flush()
     }
 
+    fn hurry(&mut self) {
+        self.collector.hurry();
+    }
+
     /// Nothing is counted after this, so that the last table has everything.
     fn finish(&mut self) -> Result<End> {
         self.collector.detach();

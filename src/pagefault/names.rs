@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::table::{Cell, Who};
 use crate::evidence::{self, Backing, File as MappedFile, FileId, Permissions, Region};
 use crate::hex::digits;
-use crate::host;
+use crate::naming::{Job, MappedImage, Mapping, Named, Naming, Walk};
 use crate::output::Timestamp;
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
 use crate::record::pagefault::File;
-use crate::symbol::{CodePlace, DebugFolders, Files, Found, Holder, Namer, Usage, Wanted};
+use crate::symbol::unwind::Frame as Place;
+use crate::symbol::{Holder, Opening, Usage, Wanted};
 use crate::text::{self, lossy};
 
 /// How many processes are known by name and mappings. If there are more, those that have ended are forgotten.
@@ -43,8 +45,8 @@ struct Reported {
     /// Its file's path, byte by byte.
     path: Option<Vec<u8>>,
     taken_ns: i128,
-    /// The file itself, where it has been looked for. `Some(None)` means that it isn't to be found.
-    found: Option<Option<Found>>,
+    /// The build id of its file, once that was found.
+    build_id: Option<Vec<u8>>,
 }
 
 /// The mapping of a sample.
@@ -73,6 +75,15 @@ fn region_of(raw: &fl_fault_mapping, path: Option<&[u8]>) -> Region {
 /// How many addresses are remembered with their functions; all are forgotten when there are more.
 const NAMED_MAX: usize = 16_384;
 
+/// How long the names of an address are waited for. If they are late, no others are waited for until they have come.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// The same for the first ones, for which the namer has to be started.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+
+/// The same where the run is to end now.
+const HASTE_WAIT: Duration = Duration::from_millis(300);
+
 /// All names that are known, in bounded room.
 pub struct Names {
     /// Functions by process, address, and whether that is a return address.
@@ -80,23 +91,26 @@ pub struct Names {
     processes: HashMap<u32, ProcessNames>,
     stacks: HashMap<u64, Vec<u64>>,
     stacks_lost: u64,
-    mount_namespace: Option<u64>,
-    files: Files,
-    namer: Namer,
+    naming: Naming,
+    wait: Duration,
 }
 
 impl Names {
-    /// Without names yet. `folders` are those of debug files.
-    pub fn new(folders: DebugFolders) -> Self {
+    /// Without names yet.
+    pub fn new(naming: Naming) -> Self {
         Self {
             named: HashMap::new(),
             processes: HashMap::new(),
             stacks: HashMap::new(),
             stacks_lost: 0,
-            mount_namespace: host::mount_namespace(),
-            files: Files::default(),
-            namer: Namer::new(folders),
+            naming,
+            wait: FIRST_WAIT,
         }
+    }
+
+    /// The run is to end now: what has no names soon goes without.
+    pub fn hurry(&mut self) {
+        self.wait = HASTE_WAIT;
     }
 
     /// Takes the names in a sample.
@@ -106,7 +120,7 @@ impl Names {
             region: region_of(raw, path.as_deref()),
             path,
             taken_ns: Timestamp::from_boottime(raw.timestamp_ns)?.unix_ns(),
-            found: None,
+            build_id: None,
         };
         let mappings = &mut self.known(raw.tgid).mappings;
         // The mappings that were there before are gone.
@@ -215,9 +229,9 @@ impl Names {
         if let Some(frames) = self.named.get(&key) {
             return frames.clone();
         }
-        let frames = self.look_up(pid, address, is_return_address);
+        let (frames, is_final) = self.look_up(pid, address, is_return_address);
         // If no mapping is known there yet, one may be sent later.
-        if frames.iter().any(|frame| frame.module.is_some()) {
+        if is_final && frames.iter().any(|frame| frame.module.is_some()) {
             if self.named.len() >= NAMED_MAX {
                 self.named.clear();
             }
@@ -226,51 +240,59 @@ impl Names {
         frames
     }
 
-    fn look_up(&mut self, pid: u32, address: u64, is_return_address: bool) -> Vec<Frame> {
+    /// Also says whether the next look would find the same.
+    fn look_up(&mut self, pid: u32, address: u64, is_return_address: bool) -> (Vec<Frame>, bool) {
         let plain = evidence::Frame { address, ..evidence::Frame::default() };
         let inside = address.wrapping_sub(u64::from(is_return_address));
-        let Some(mut region) = self.at(pid, inside).cloned() else { return vec![Frame::from(&plain)] };
-        let (start, end) = (region.start, region.end);
-        let offset = address - start + region.file_offset;
-        let found = self.find(pid, start);
+        let Some(mut region) = self.at(pid, inside).cloned() else { return (vec![Frame::from(&plain)], true) };
+        let (start, offset) = (region.start, address - region.start + region.file_offset);
+        let named = self.name(pid, start, Place { address, is_return_address }).unwrap_or_default();
+        let answer = named.files.into_iter().next().unwrap_or_default();
         let mut file_offset = None;
         if let Backing::File(file) = &mut region.backing {
-            file.build_id = found.as_ref().and_then(|found| found.build_id.as_deref()).map(digits);
+            file.build_id = answer.build_id.as_deref().map(digits);
             file_offset = Some(offset);
         }
         let plain = evidence::Frame { region: Some(region), file_offset, ..plain };
-        let place = CodePlace { offset, in_mapping: address - start, mapping_bytes: end - start, is_return_address };
-        let functions = found.map(|found| self.namer.functions(&found, place)).unwrap_or_default();
+        let functions = named.more.into_iter().next().unwrap_or_default();
         if functions.is_empty() {
-            return vec![Frame::from(&plain)];
+            return (vec![Frame::from(&plain)], answer.failure.is_none());
         }
         let named = |function| evidence::Frame { function: Some(function), ..plain.clone() };
-        functions.into_iter().map(|function| Frame::from(&named(function))).collect()
+        (functions.into_iter().map(|function| Frame::from(&named(function))).collect(), true)
     }
 
-    /// The file of the mapping that begins there, if it was found and had not changed when it was first looked for.
-    fn find(&mut self, pid: u32, start: u64) -> Option<Found> {
+    /// Asks for the names of a place in the mapping that begins there. `None` means that it maps no file with a known path.
+    fn name(&mut self, pid: u32, start: u64, place: Place) -> Option<Named> {
         let known = self.processes.get_mut(&pid)?;
         let reported = known.mappings.get_mut(&start)?;
-        if let Some(found) = &reported.found {
-            return found.clone();
+        let (region, file) = (&reported.region, reported.region.file()?);
+        let wanted = Wanted {
+            path: Some(reported.path.clone()?),
+            build_id: reported.build_id.clone(),
+            id: file.id?,
+            is_deleted: file.is_deleted,
+            usage: Usage::Code { mapped: Some((start, region.end)), is_executable: false },
+            refused: None,
+        };
+        let process = Holder { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace };
+        let (end, file_offset) = (region.end, region.file_offset);
+        let job = Job {
+            opening: Opening { process, taken_ns: reported.taken_ns, files: vec![wanted] },
+            mappings: vec![Mapping { start, end, file_offset, image: MappedImage::File(0) }],
+            walk: Walk::default(),
+            unwind: None,
+            depth: 0,
+            more: vec![place],
+            variable: None,
+        };
+        let named = self.naming.ask(job, self.wait);
+        self.wait = self.wait.min(WAIT);
+        if let Some(build_id) = named.files.first().and_then(|file| file.build_id.clone()) {
+            // From now on it is known by that, too, if it is gone.
+            reported.build_id = Some(build_id);
         }
-        let region = &reported.region;
-        let (path, file) = (reported.path.as_deref(), region.file());
-        let found = path.zip(file).zip(file.and_then(|file| file.id)).and_then(|((path, file), id)| {
-            self.files.find(&Wanted {
-                path,
-                build_id: None,
-                id,
-                process: Holder { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace },
-                deleted: file.is_deleted,
-                usage: Usage::Code { mapped: Some((start, region.end)), is_executable: false },
-                same_mounts: self.mount_namespace == Some(u64::from(known.mount_namespace)),
-                taken_ns: reported.taken_ns,
-            })
-        });
-        reported.found = Some(found.clone());
-        found
+        Some(named)
     }
 }
 

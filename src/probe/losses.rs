@@ -32,6 +32,8 @@ pub const RUNS_MISSED: &str = "runs_missed";
 pub const EXITS_MISSED: &str = "exits_missed";
 /// Runs at a fork that the kernel skipped.
 pub const FORKS_MISSED: &str = "forks_missed";
+/// A record whose files could not all be looked into.
+pub const SYMBOLS_FAILED: &str = "symbols_failed";
 /// Something that could not be written.
 pub const WRITE_FAILED: &str = "write_failed";
 /// A record that the reader of a pipe, a socket or a terminal did not take in time.

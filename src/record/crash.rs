@@ -7,7 +7,7 @@ use super::call::Call;
 use super::oom::OutOfMemory;
 use crate::arch;
 use crate::diagnosis::Diagnosis;
-use crate::evidence::{self, Function, Region, SystemCall};
+use crate::evidence::{self, Failure, Function, Region, SystemCall};
 use crate::hex::Hex;
 
 /// One signal that ended a process, or could have. Fields as in docs/output.md; `None` is `null`, which means not known.
@@ -85,6 +85,8 @@ pub struct Crash {
     pub stack_omitted: Option<Omitted>,
     /// How the frames were found.
     pub unwinder: Option<&'static str>,
+    /// The files that have no names for a reason of ours.
+    pub symbols_failed: Vec<SymbolsFailed>,
     /// The same for the same crash everywhere; see [`crate::crash::signature`].
     pub signature: String,
     /// The likely cause; `None` means that no cause is sure enough.
@@ -232,6 +234,15 @@ pub struct Frame {
     pub line: Option<u32>,
     /// This function is part of the next one, whose address it has.
     pub inlined: bool,
+}
+
+/// A file that ran and has no names, for a reason of ours.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SymbolsFailed {
+    /// The file; `None` means that its path isn't known.
+    pub module: Option<String>,
+    /// Why.
+    pub reason: Failure,
 }
 
 /// Frames in the middle of a stack that were left out.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::hex::digits;
 use crate::probe::abi::{fl_crash, fl_file, fl_libc, fl_own_limit};
-use crate::symbol::{Found, Variable};
+use crate::symbol::Variable;
 use crate::text;
 
 /// glibc's own name of the variable, GLIBC_PRIVATE: assert/assert.c, sysdeps/posix/libc_fatal.c.
@@ -46,18 +46,25 @@ impl Libcs {
         std::mem::take(&mut self.news)
     }
 
-    /// The message in `raw`, of a process that died in the code of `file`, with `build_id`, which is `found`. `None` means that there was no
-    /// message, or that the file wasn't known.
+    /// The name of the variable whose address is to be learnt of `file`, whose build id is `build_id` as far as it is known. `None` means that
+    /// it is known.
+    pub fn wanted(&self, file: &fl_file, build_id: Option<&str>) -> Option<&'static [u8]> {
+        let known = self.known.get(&(file.inode, file.device));
+        (known.is_none() || known.map(String::as_str) != build_id).then_some(VARIABLE)
+    }
+
+    /// The message in `raw`, of a process that died in the code of `file`, with `build_id` and the variable at `address`, as far as they are
+    /// known. `None` means that there was no message, or that the file wasn't known.
     pub fn message(
         &mut self,
         raw: &fl_crash,
         file: &fl_file,
         build_id: Option<&str>,
-        found: Option<&Found>,
+        address: Option<u64>,
     ) -> Option<String> {
         let build_id = build_id?;
         if self.known.get(&(file.inode, file.device)).is_none_or(|known| known != build_id) {
-            if let Some(address) = found.and_then(|found| found.variable(VARIABLE)) {
+            if let Some(address) = address {
                 self.learn(file.inode, file.device, build_id.to_owned(), address);
             }
             return None;
@@ -99,6 +106,8 @@ mod tests {
         assert_eq!(libcs.message(&raw, &file, Some("02"), None), None, "the number was given to another file");
         assert_eq!(libcs.message(&raw, &file, None, None), None);
         assert_eq!(libcs.message(&dead(""), &file, Some("01"), None), None, "it said nothing");
+        assert_eq!(libcs.wanted(&file, Some("01")), None);
+        assert!(libcs.wanted(&file, Some("02")).is_some() && libcs.wanted(&file, None).is_some());
     }
 
     #[test]

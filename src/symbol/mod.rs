@@ -6,9 +6,9 @@ mod debug;
 mod demangle;
 mod elf;
 mod file;
-mod relatives;
 pub mod unwind;
 mod variable;
+mod wanted;
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-pub use debug::DebugFolders;
-pub use file::{Files, Found, Holder, Usage, Version, Wanted};
+pub use file::{Files, Found, Version, changed_ns, open_regular, reopen};
 pub use variable::Variable;
+pub use wanted::{Holder, Open, Opening, Usage, Wanted};
 
 use self::copy::PrivateCopy;
 use self::elf::{Headers, Segment};
@@ -49,7 +49,6 @@ pub struct CodePlace {
 /// Names functions. Costs nothing until the first name is asked for.
 #[derive(Default)]
 pub struct Namer {
-    folders: DebugFolders,
     files: HashMap<Version, Symbols>,
     /// Counts what was asked, to know which file was used last.
     asked: u64,
@@ -71,17 +70,13 @@ struct Table {
 }
 
 impl Namer {
-    /// Looks for debug files in `folders`.
-    pub fn new(folders: DebugFolders) -> Self {
-        Self { folders, ..Self::default() }
-    }
-
     /// The functions at a place of the file, innermost first: inlined ones, then the one that they are part of. Empty if no name is
-    /// certain. A return address belongs to the call before it, so that it is looked up one byte earlier.
-    pub fn functions(&mut self, file: &Found, place: CodePlace) -> Vec<Function> {
+    /// certain. A return address belongs to the call before it, so that it is looked up one byte earlier. `open` is asked for the file's
+    /// debug file.
+    pub fn functions(&mut self, file: &Found, place: CodePlace, open: &mut dyn Open) -> Vec<Function> {
         self.asked += 1;
         if !self.files.contains_key(&file.version) {
-            let Some(symbols) = Symbols::read(file, &self.folders) else { return Vec::new() };
+            let Some(symbols) = Symbols::read(file, open) else { return Vec::new() };
             self.make_room(symbols.bytes);
             self.files.insert(file.version, symbols);
         }
@@ -103,12 +98,12 @@ impl Namer {
 
 impl Symbols {
     /// `None` means that the file is gone, or has changed while it was read.
-    fn read(found: &Found, folders: &DebugFolders) -> Option<Self> {
+    fn read(found: &Found, open: &mut dyn Open) -> Option<Self> {
         let file = found.file.as_deref()?;
         let mut symbols = Self { code: Vec::new(), tables: Vec::new(), bytes: 0, used: 0 };
         if let Some(headers) = Headers::read(&elf::Source::File(file)) {
             if !copy::has_lines(&headers)
-                && let Some(debug) = debug::find(folders, found, &headers)
+                && let Some(debug) = debug::find(open, found, &headers)
                 && let Some(headers) = Headers::read(&elf::Source::File(&debug))
             {
                 symbols.add(PrivateCopy::of(&debug, &headers, copy::BYTES_MAX));
@@ -193,9 +188,8 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
     elf::build_id(data);
     unwind::fuzz_sections(data);
     if let Some(headers) = Headers::read(&elf::Source::File(file)) {
-        let found = Found::at(Path::new("/proc/self/exe"));
-        if let Some(found) = found.map(|found| Found { file: found.file, ..found }) {
-            debug::find(&DebugFolders::default(), &found, &headers);
+        if let Some(found) = Found::at(Path::new("/proc/self/exe")) {
+            debug::find(&mut NoFiles, &found, &headers);
         }
         let mut symbols = Symbols { code: headers.code(), tables: Vec::new(), bytes: 0, used: 0 };
         symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX));
@@ -213,6 +207,21 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
         if let Some(hook) = hook {
             std::panic::set_hook(hook);
         }
+    }
+}
+
+/// Nothing else is there.
+#[cfg(any(test, fuzzing))]
+struct NoFiles;
+
+#[cfg(any(test, fuzzing))]
+impl Open for NoFiles {
+    fn mapped(&mut self, _: usize) -> Result<Option<std::fs::File>, crate::evidence::Failure> {
+        Ok(None)
+    }
+
+    fn debug(&mut self, _: usize, _: &[u8], _: Option<&[u8]>) -> Vec<std::fs::File> {
+        Vec::new()
     }
 }
 
@@ -311,7 +320,7 @@ mod tests {
     }
 
     fn name(namer: &mut Namer, found: &Found, offset: u64) -> Option<String> {
-        namer.functions(found, place(offset)).pop().map(|function| function.symbol())
+        namer.functions(found, place(offset), &mut NoFiles).pop().map(|function| function.symbol())
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod step;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use procfs::process::{MMapPath, Process};
@@ -80,7 +81,7 @@ pub struct CodeRegion<'a> {
 }
 
 /// A place in the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Frame {
     /// Its address.
     pub address: u64,
@@ -111,9 +112,18 @@ pub struct Unwinder {
     read_bytes: usize,
     /// `None` means not asked for yet; Some(None): there is none.
     vdso: Option<Option<Arc<Sections>>>,
+    /// Called with the number of a file before it is read.
+    begins: Option<Rc<dyn Fn(usize)>>,
 }
 
 impl Unwinder {
+    /// Calls `begins` with a file's number before it reads that file. It reads the vDSO now, and opens nothing later.
+    pub fn new(begins: Rc<dyn Fn(usize)>) -> Self {
+        let mut unwinder = Self { begins: Some(begins), ..Self::default() };
+        unwinder.sections(Image::Vdso);
+        unwinder
+    }
+
     /// The frames of a thread that had these registers, this stack and these executable mappings: not more than
     /// `max_frames`, but then the innermost three quarters of them and the outermost quarter.
     pub fn unwind(
@@ -159,6 +169,9 @@ impl Unwinder {
                     return sections.clone();
                 }
                 let file = found.file.as_deref()?;
+                if let Some(begins) = &self.begins {
+                    begins(found.number);
+                }
                 let sections = Sections::read(&Source::File(file)).map(Arc::new);
                 if !found.version.is_of(file) {
                     return None;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use serde_json::Value;
@@ -159,4 +160,29 @@ fn die_as(number: u32) -> bool {
         assert!(libc::WIFSIGNALED(status));
     }
     true
+}
+
+/// The processes that name what died are our children as well, of another thread.
+#[test]
+fn who_names_what_died_is_not_watched() {
+    let mut watched = Watched::start("sh -c 'kill -SEGV $$'; echo $$; read go_on; exit 0");
+    let command = watched.says();
+    let begun = Instant::now();
+    while fs::read_to_string(watched.scratch.path("records")).unwrap().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no record");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let tasks = fs::read_dir(format!("/proc/{}/task", watched.faultline.id())).unwrap();
+    let children: Vec<u32> = tasks
+        .flat_map(|task| {
+            let children = fs::read_to_string(task.unwrap().path().join("children")).unwrap();
+            children.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(children.len(), 3, "the command, the opener and the namer: {children:?}");
+    let table = watched.descendants();
+    let is_watched = |pid: &&u32| table.lookup(&pid.to_ne_bytes(), MapFlags::ANY).unwrap().is_some();
+    assert_eq!(children.iter().filter(is_watched).collect::<Vec<_>>(), [&command]);
+    let (pids, summary) = watched.finish();
+    assert_eq!(pids.len(), 1, "{summary:#}");
 }

@@ -2,7 +2,7 @@
 
 use super::{
     ALERT_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, MAJOR_UNPLACED, MAJORS_MISSED,
-    OUTPUT_BLOCKED, PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, Shown, Stage, WRITE_FAILED,
+    OUTPUT_BLOCKED, PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, SYMBOLS_FAILED, Shown, Stage, WRITE_FAILED,
 };
 use crate::probe::abi::call::fl_counter as call;
 use crate::probe::abi::fl_counter as crash;
@@ -35,7 +35,7 @@ impl Loss {
 }
 
 /// Losses of `crash`, and of crashes in the agent.
-pub static CRASH: [Loss; 11] = [
+pub static CRASH: [Loss; 12] = [
     // The end line doesn't have it; every summary does.
     lost(GROUP_TABLE_FULL, Stage::Group, &[Shown::Losses, Shown::Metrics]),
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
@@ -50,6 +50,8 @@ pub static CRASH: [Loss; 11] = [
     left_out(EXITS_MISSED, Stage::Probe, EVERYWHERE),
     // A descendant of the command is known by its parent all the same, unless that has ended when the descendant is first seen.
     left_out(FORKS_MISSED, Stage::Probe, EVERYWHERE),
+    // Records without names for a reason of ours: they have build ids and offsets all the same.
+    left_out(SYMBOLS_FAILED, Stage::Sample, EVERYWHERE),
     lost(WRITE_FAILED, Stage::Output, EVERYWHERE),
     // The agent counts a stalled reader as a failure of its output.
     lost(OUTPUT_BLOCKED, Stage::Output, END_AND_RECORDS),

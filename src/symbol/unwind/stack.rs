@@ -1,7 +1,7 @@
 //! The copy of a stack: words at addresses, and holes.
 
 /// A copy of parts of a thread's stacks: pieces sorted by address, holes between them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StackCopy {
     pieces: Vec<(u64, Vec<u8>)>,
 }
@@ -24,6 +24,11 @@ impl StackCopy {
             }
         }
         Self { pieces: merged }
+    }
+
+    /// How much memory it takes.
+    pub fn bytes(&self) -> usize {
+        self.pieces.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
     /// The word at `address`; `None` means that not all of it was copied.

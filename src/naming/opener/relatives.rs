@@ -1,6 +1,6 @@
 //! The ways to a file whose process is dying or dead: through its own mounts, and through processes that live on.
 //!
-//! Whether a file found here is the right one is decided elsewhere, by its build id.
+//! Whether a file found here is the right one is decided elsewhere, by its device and inode.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -10,8 +10,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::file::{Candidate, Usage, Wanted};
+use super::place::Place;
 use crate::evidence::{DELETED, FileId};
+use crate::symbol::{Holder, Usage, Wanted};
 
 /// How many processes are looked at for one file.
 const PROCESSES_MAX: usize = 256;
@@ -28,6 +29,16 @@ const MAPS_BYTES_MAX: u64 = 1 << 20;
 /// How often in a second all processes are looked at, for all files together.
 const LOOKS_MAX: usize = 16;
 
+/// A file to be looked for, and whose it was.
+pub(super) struct Search<'a> {
+    pub(super) wanted: &'a Wanted,
+    pub(super) process: Holder,
+    /// Absolute, as the process saw it.
+    pub(super) path: &'a Path,
+    /// Is the mount namespace ours? Then the path is tried first; else last, because it is rarely right.
+    pub(super) same_mounts: bool,
+}
+
 /// Limits how often other processes are looked at: in a storm of crashes they are the same each time.
 #[derive(Default)]
 pub(super) struct Relatives {
@@ -38,7 +49,7 @@ pub(super) struct Relatives {
 
 impl Relatives {
     /// May the processes be looked at for this file?
-    pub(super) fn may_look(&mut self, wanted: &Wanted<'_>) -> bool {
+    pub(super) fn may_look(&mut self, wanted: &Wanted) -> bool {
         if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
             *self = Self { second: Some(Instant::now()), ..Self::default() };
         }
@@ -48,44 +59,44 @@ impl Relatives {
     }
 
     /// No process led to this file: don't look for it again within the second.
-    pub(super) fn failed(&mut self, wanted: &Wanted<'_>) {
+    pub(super) fn failed(&mut self, wanted: &Wanted) {
         self.failed.insert(wanted.id);
     }
 }
 
 /// Places by the file's name: as we see it, and as the process and its parent see it.
-pub(super) fn by_path(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
-    let below = path.strip_prefix("/").ok();
-    let through = |pid: u32| below.map(|below| process(pid).join("root").join(below));
-    let plain = |wanted: bool| wanted.then(|| path.to_owned());
+pub(super) fn by_path(search: &Search<'_>) -> Vec<Place> {
+    let below = search.path.strip_prefix("/").ok();
+    let through = |pid: u32| below.map(|below| Place::Within(pid, below.to_owned()));
+    let plain = |wanted: bool| wanted.then(|| Place::Host(search.path.to_owned()));
     // A service without write access has a mount namespace of its own that shows the host's files. So our own path is tried in any case;
-    // the build id decides.
-    let places = [
-        plain(wanted.same_mounts),
-        through(wanted.process.tid),
-        through(wanted.process.parent),
-        plain(!wanted.same_mounts),
+    // the inode decides.
+    let by_name = [
+        plain(search.same_mounts),
+        through(search.process.tid),
+        through(search.process.parent),
+        plain(!search.same_mounts),
     ];
-    let by_name = places.into_iter().flatten().map(Candidate::Named);
     // An unlinked file can be had only from the process, as long as it takes to die: it is tried first.
-    let mut places: Vec<Candidate> = Vec::new();
-    if wanted.deleted {
-        places.extend(of_process(wanted.process.tid, wanted));
+    let mut places: Vec<Place> = Vec::new();
+    if search.wanted.is_deleted {
+        places.extend(of_process(search.process.tid, search.wanted));
     }
-    places.extend(by_name);
+    places.extend(by_name.into_iter().flatten());
     places
 }
 
 /// Places through the process itself and its parent, whatever the file's name is now.
-pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
-    let mut places = of_process(wanted.process.tid, wanted);
-    places.extend(of_other(wanted.process.parent, wanted, path));
+pub(super) fn near(search: &Search<'_>) -> Vec<Place> {
+    let Holder { tid, parent, .. } = search.process;
+    let mut places = of_process(tid, search.wanted);
+    places.extend(of_other(parent, search));
     // A process with a root of its own (chroot) sees the end of the path.
-    for pid in [wanted.process.tid, wanted.process.parent] {
-        let mut rest = path.components();
+    for pid in [tid, parent] {
+        let mut rest = search.path.components();
         rest.next();
         while rest.next().is_some() && !rest.as_path().as_os_str().is_empty() {
-            places.push(Candidate::Named(process(pid).join("root").join(rest.as_path())));
+            places.push(Place::Within(pid, rest.as_path().to_owned()));
         }
     }
     places
@@ -93,51 +104,51 @@ pub(super) fn near(wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
 
 /// Places through other living processes: those of the same executable, and those of the same mount namespace. The nearest pids come
 /// first, because they were started at the same time, or by the same parent.
-pub(super) fn far<'a>(wanted: &'a Wanted<'_>, path: &'a Path) -> impl Iterator<Item = Candidate> + 'a {
+pub(super) fn far<'a>(search: &'a Search<'_>) -> impl Iterator<Item = Place> + 'a {
     let mut pids: Vec<u32> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&pid| pid != wanted.process.pid && pid != std::process::id())
+        .filter(|&pid| pid != search.process.pid && pid != std::process::id())
         .collect();
-    pids.sort_by_key(|&pid| pid.abs_diff(wanted.process.pid));
+    pids.sort_by_key(|&pid| pid.abs_diff(search.process.pid));
     pids.truncate(PROCESSES_MAX);
     let (mut executed, mut mounts) = (TRIED_MAX, TRIED_MAX);
-    let is_library = matches!(wanted.usage, Usage::Code { is_executable: false, .. });
-    let namespace = format!("mnt:[{}]", wanted.process.mount_namespace);
+    let is_library = matches!(search.wanted.usage, Usage::Code { is_executable: false, .. });
+    let namespace = format!("mnt:[{}]", search.process.mount_namespace);
     pids.into_iter().enumerate().flat_map(move |(index, pid)| {
         let mut places = Vec::new();
         if executed > 0 && (!is_library || index < MAPS_MAX) {
-            places = of_other(pid, wanted, path);
+            places = of_other(pid, search);
             executed -= usize::from(!places.is_empty());
         }
         let is_there = || fs::read_link(process(pid).join("ns/mnt")).is_ok_and(|link| link == Path::new(&namespace));
-        if mounts > 0 && !wanted.same_mounts && is_there() {
+        if mounts > 0 && !search.same_mounts && is_there() {
             mounts -= 1;
-            let below = path.strip_prefix("/").ok();
-            places.extend(below.map(|below| Candidate::Named(process(pid).join("root").join(below))));
+            let below = search.path.strip_prefix("/").ok();
+            places.extend(below.map(|below| Place::Within(pid, below.to_owned())));
         }
         places
     })
 }
 
 /// The file as the process itself has it open, to run it.
-fn of_process(pid: u32, wanted: &Wanted<'_>) -> Vec<Candidate> {
+fn of_process(pid: u32, wanted: &Wanted) -> Vec<Place> {
     let Usage::Code { mapped, is_executable } = wanted.usage else { return Vec::new() };
     let exe = is_executable.then(|| process(pid).join("exe"));
     let mapped = mapped.map(|(start, end)| process(pid).join(format!("map_files/{start:x}-{end:x}")));
-    exe.into_iter().chain(mapped).map(Candidate::Elsewhere).collect()
+    exe.into_iter().chain(mapped).map(|link| Place::Link(pid, link)).collect()
 }
 
 /// The file as another process has it open, elsewhere or not at all.
-fn of_other(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Vec<Candidate> {
+fn of_other(pid: u32, search: &Search<'_>) -> Vec<Place> {
     let exe = process(pid).join("exe");
-    if let Usage::Code { is_executable: true, .. } = wanted.usage {
+    if let Usage::Code { is_executable: true, .. } = search.wanted.usage {
         // Compared as text: a look at the file itself may ask anybody's file system, which may take its time.
-        let is_it = fs::read_link(&exe).is_ok_and(|link| is_named(link.as_os_str(), path));
-        return is_it.then_some(Candidate::Elsewhere(exe)).into_iter().collect();
+        let is_it = fs::read_link(&exe).is_ok_and(|link| is_named(link.as_os_str(), search.path));
+        return is_it.then_some(Place::Link(pid, exe)).into_iter().collect();
     }
-    mapped_by(pid, wanted, path).map(Candidate::Elsewhere).into_iter().collect()
+    mapped_by(pid, search).map(|link| Place::Link(pid, link)).into_iter().collect()
 }
 
 /// A link in /proc is text, with an addition if the file is unlinked.
@@ -147,9 +158,9 @@ fn is_named(link: &OsStr, path: &Path) -> bool {
 }
 
 /// The path in /proc/PID/map_files of the file's code in a process; `None` means that the process has none of it.
-fn mapped_by(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Option<PathBuf> {
+fn mapped_by(pid: u32, search: &Search<'_>) -> Option<PathBuf> {
     let maps = fs::File::open(process(pid).join("maps")).ok()?;
-    let inode = wanted.id.inode.to_string();
+    let inode = search.wanted.id.inode.to_string();
     let mut maps = BufReader::new(maps.take(MAPS_BYTES_MAX));
     let mut line = Vec::new();
     loop {
@@ -163,14 +174,14 @@ fn mapped_by(pid: u32, wanted: &Wanted<'_>, path: &Path) -> Option<PathBuf> {
         let (its_inode, name) = (fields.nth(2)?, fields.next().unwrap_or_default().trim_ascii_start());
         if permissions.get(2) == Some(&b'x')
             && its_inode != b"0"
-            && (its_inode == inode.as_bytes() || is_named(OsStr::from_bytes(name), path))
+            && (its_inode == inode.as_bytes() || is_named(OsStr::from_bytes(name), search.path))
         {
             return Some(process(pid).join("map_files").join(OsString::from_vec(address.to_vec())));
         }
     }
 }
 
-fn process(pid: u32) -> PathBuf {
+pub(super) fn process(pid: u32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
@@ -179,24 +190,19 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::symbol::file::Holder;
 
-    fn wanted(path: &[u8], inode: u64, usage: Usage) -> Wanted<'_> {
-        Wanted {
-            path,
-            build_id: None,
-            id: FileId { inode, device: 0 },
-            process: Holder { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 },
-            deleted: true,
-            usage,
-            same_mounts: true,
-            taken_ns: 0,
-        }
+    fn wanted(inode: u64, usage: Usage) -> Wanted {
+        Wanted { path: None, build_id: None, id: FileId { inode, device: 0 }, is_deleted: true, usage, refused: None }
+    }
+
+    fn search<'a>(wanted: &'a Wanted, path: &'a Path) -> Search<'a> {
+        let process = Holder { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 };
+        Search { wanted, process, path, same_mounts: true }
     }
 
     #[test]
     fn a_storm_looks_once_a_second() {
-        let (one, other) = (wanted(b"/x", 1, Usage::Data), wanted(b"/x", 2, Usage::Data));
+        let (one, other) = (wanted(1, Usage::Data), wanted(2, Usage::Data));
         let mut relatives = Relatives::default();
         assert!(relatives.may_look(&one));
         relatives.failed(&one);
@@ -213,24 +219,22 @@ mod tests {
         let inode = fs::metadata(&exe).unwrap().ino();
         let own = std::process::id();
         let code = |is_executable| Usage::Code { mapped: None, is_executable };
-        let by_name = wanted(exe.as_os_str().as_bytes(), 0, code(true));
         let link = process(own).join("exe");
-        assert_eq!(of_other(own, &by_name, &exe), [Candidate::Elsewhere(link)]);
+        assert_eq!(of_other(own, &search(&wanted(0, code(true)), &exe)), [Place::Link(own, link)]);
         for (inode, path) in [(inode, Path::new("/other")), (0, exe.as_path())] {
-            let [Candidate::Elsewhere(mapped)] = &of_other(own, &wanted(b"", inode, code(false)), path)[..] else {
+            let [Place::Link(_, mapped)] = &of_other(own, &search(&wanted(inode, code(false)), path))[..] else {
                 panic!("{inode} {path:?}");
             };
             assert_eq!(fs::metadata(mapped).unwrap().ino(), fs::metadata(&exe).unwrap().ino());
         }
-        assert!(of_other(own, &wanted(b"", 0, code(false)), Path::new("/nonexistent")).is_empty());
+        assert!(of_other(own, &search(&wanted(0, code(false)), Path::new("/nonexistent"))).is_empty());
     }
 
     #[test]
     fn a_chroot_sees_the_end_of_the_path() {
-        let path = Path::new("/jail/bin/x");
-        let places = near(&wanted(b"", 1, Usage::Data), path);
-        assert!(places.contains(&Candidate::Named(process(1 << 30).join("root/bin/x"))), "{places:?}");
-        assert!(places.contains(&Candidate::Named(process(1 << 30).join("root/x"))), "{places:?}");
-        assert!(!places.contains(&Candidate::Named(process(1 << 30).join("root/"))), "{places:?}");
+        let places = near(&search(&wanted(1, Usage::Data), Path::new("/jail/bin/x")));
+        assert!(places.contains(&Place::Within(1 << 30, "bin/x".into())), "{places:?}");
+        assert!(places.contains(&Place::Within(1 << 30, "x".into())), "{places:?}");
+        assert!(!places.contains(&Place::Within(1 << 30, "".into())), "{places:?}");
     }
 }

@@ -1,0 +1,158 @@
+//! The opener and the namer: how they are started, and left behind.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::{NAMER, opener_arguments, served};
+
+/// How much memory the namer may have for itself; what it copies of files comes on top of it, which has a bound of its own.
+const NAMER_BYTES_MAX: u64 = 256 << 20;
+
+/// How many children that don't end are left behind: they wait for a file system that doesn't answer.
+const LEFT_MAX: usize = 4;
+
+/// This program knows what to do as a child.
+static MAY_EXECUTE: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn may_execute_anew() {
+    MAY_EXECUTE.store(true, Ordering::Relaxed);
+}
+
+/// Both, and how to talk to them.
+pub(super) struct Children {
+    pub(super) opener: UnixStream,
+    pub(super) namer: UnixStream,
+    /// Empty if they are threads.
+    processes: Vec<Child>,
+}
+
+/// Children that were told to end, and have not yet.
+#[derive(Default)]
+pub(super) struct Left(Vec<Child>);
+
+impl Left {
+    fn reap(&mut self) {
+        self.0.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+
+    /// May there be more children?
+    pub(super) fn has_room(&mut self) -> bool {
+        self.reap();
+        self.0.len() < LEFT_MAX
+    }
+}
+
+impl Children {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// If there can't be more processes.
+    pub(super) fn start(debug_dirs: &[PathBuf]) -> io::Result<Self> {
+        let (opener, openers) = UnixStream::pair()?;
+        let (namer, namers) = UnixStream::pair()?;
+        let (asks, answers) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        if !MAY_EXECUTE.load(Ordering::Relaxed) {
+            let debug_dirs = debug_dirs.to_vec();
+            thread::Builder::new()
+                .name("opener".to_owned())
+                .spawn(move || served::open_files(openers, &answers, debug_dirs))?;
+            thread::Builder::new().name("namer".to_owned()).spawn(move || served::do_jobs(namers, &asks, || ()))?;
+            return Ok(Self { opener, namer, processes: Vec::new() });
+        }
+        let mut opener_command = Command::new("/proc/self/exe");
+        opener_command.args(opener_arguments(debug_dirs));
+        let mut namer_command = Command::new("/proc/self/exe");
+        namer_command.arg(NAMER);
+        let mut children = Self { opener, namer, processes: Vec::new() };
+        children.execute(opener_command, openers.into(), answers)?;
+        children.execute(namer_command, namers.into(), asks)?;
+        Ok(children)
+    }
+
+    /// How long the namer has run on a processor. `None` means that it is a thread, or gone.
+    pub(super) fn namer_ran(&self) -> Option<Duration> {
+        let stat = self.namer_stat()?;
+        let ticks = u32::try_from(procfs::ticks_per_second()).ok()?;
+        let ran = u32::try_from(stat.utime.saturating_add(stat.stime)).ok()?;
+        Some(Duration::from_secs(1) * ran / ticks)
+    }
+
+    /// Does it want to run?
+    pub(super) fn namer_is_runnable(&self) -> bool {
+        self.namer_stat().is_some_and(|stat| stat.state == 'R')
+    }
+
+    fn namer_stat(&self) -> Option<procfs::process::Stat> {
+        let pid = i32::try_from(self.processes.last()?.id()).ok()?;
+        procfs::process::Process::new(pid).and_then(|process| process.stat()).ok()
+    }
+
+    fn execute(&mut self, mut command: Command, orders: OwnedFd, requests: OwnedFd) -> io::Result<()> {
+        // A group of its own: the terminal's Ctrl-C is for us, and names are still wanted then.
+        command.arg0("faultline").env_clear().current_dir("/").process_group(0);
+        command.stdin(Stdio::from(orders)).stdout(Stdio::from(requests)).stderr(Stdio::null());
+        self.processes.push(command.spawn()?);
+        Ok(())
+    }
+
+    /// Ends both, and waits for that no longer than `dying`. True: one of them did not end, because it waits for a file system, and is left
+    /// behind.
+    pub(super) fn leave(mut self, left: &mut Left, dying: Duration) -> bool {
+        let before = left.0.len();
+        left.0.append(&mut self.processes);
+        for child in &mut left.0 {
+            // It may have ended by itself.
+            let _ = child.kill();
+        }
+        let until = Instant::now() + dying;
+        left.reap();
+        while left.0.len() > before && Instant::now() < until {
+            thread::sleep(dying / 20);
+            left.reap();
+        }
+        left.0.len() > before
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in &mut self.processes {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What both do first: they live as long as the process that counts does, whatever signals come.
+pub(super) fn settle(name: &CStr) {
+    // Each of these may fail without harm: it is named otherwise, or ends when its socket is closed.
+    let _ = rustix::thread::set_name(name);
+    for ignored in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
+        // SAFETY: SIG_IGN installs no handler, so no code of ours runs at any time that it must be safe for.
+        let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
+    }
+    let _ = SigSet::empty().thread_set_mask();
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+}
+
+/// What the namer does before it looks at what anybody may have made.
+pub(super) fn limit() {
+    let _ = setrlimit(Resource::RLIMIT_DATA, NAMER_BYTES_MAX, NAMER_BYTES_MAX);
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    // When memory is short, it goes first.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}

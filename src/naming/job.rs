@@ -1,0 +1,210 @@
+//! What is asked of the namer, and what it answers: all that it needs of a record, and no more.
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::unwind::COUNT;
+use crate::evidence::{Failure, Function};
+use crate::symbol::Opening;
+use crate::symbol::unwind::{Frame, StackCopy};
+
+/// How many functions one address may stand for, inlined ones among them.
+const FUNCTIONS_MAX: usize = 256;
+
+/// How long a build id may be.
+const BUILD_ID_BYTES_MAX: usize = 64;
+
+/// A record whose files are to be named.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Its files.
+    pub opening: Opening,
+    /// Its executable mappings.
+    pub mappings: Vec<Mapping>,
+    /// The frames that the kernel program has walked.
+    pub walk: Walk,
+    /// What to unwind from. `None` means that the kernel's frames are all there are.
+    pub unwind: Option<Unwind>,
+    /// How many frames are wanted.
+    pub depth: usize,
+    /// More frames that are to have names.
+    pub more: Vec<Frame>,
+    /// The file and the name of a variable whose address is wanted.
+    pub variable: Option<(usize, Vec<u8>)>,
+}
+
+/// An executable mapping.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Mapping {
+    /// Its first address.
+    pub start: u64,
+    /// The address after its last one.
+    pub end: u64,
+    /// Of `start` in the file, bytes.
+    pub file_offset: u64,
+    /// What is mapped.
+    pub image: MappedImage,
+}
+
+/// Where a mapping's code comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MappedImage {
+    /// From the file of this number.
+    File(usize),
+    /// From the kernel.
+    Vdso,
+    /// From anywhere else.
+    Unknown,
+}
+
+/// A thread to unwind.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unwind {
+    /// By DWARF's numbers.
+    pub registers: [u64; COUNT],
+    /// Its stack.
+    pub stack: StackCopy,
+}
+
+/// A stack, and how it was walked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walk {
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// The last frame is the outermost one.
+    pub complete: bool,
+    /// How many frames are left out.
+    pub omitted: usize,
+    /// Before which of `frames` they were.
+    pub omitted_at: usize,
+    /// At least one frame was found by call frame information.
+    pub used_eh_frame: bool,
+}
+
+/// What the namer found.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Named {
+    /// Of each file of the job.
+    pub files: Vec<NamedFile>,
+    /// The stack.
+    pub walk: Walk,
+    /// The functions of each of its frames, innermost first.
+    pub functions: Vec<Vec<Function>>,
+    /// Those of each of the job's `more`.
+    pub more: Vec<Vec<Function>>,
+    /// The variable's address in a process that has mapped the file at address 0.
+    pub variable: Option<u64>,
+}
+
+/// What the namer found of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedFile {
+    /// The build id in the file. `None` means that it has none, or was not found.
+    pub build_id: Option<Vec<u8>>,
+    /// Why it has no names.
+    pub failure: Option<Failure>,
+}
+
+impl Named {
+    /// Of a job that the namer has not done: what the kernel program has sent is all there is.
+    pub fn failed(job: &Skeleton, failure: Failure) -> Self {
+        let file = |is_used: &bool| NamedFile { build_id: None, failure: is_used.then_some(failure) };
+        Self {
+            files: job.used.iter().map(file).collect(),
+            functions: vec![Vec::new(); job.walk.frames.len()],
+            walk: job.walk.clone(),
+            more: vec![Vec::new(); job.more],
+            variable: None,
+        }
+    }
+
+    /// Does it answer this job? The namer parses what anybody may have made, so that its answer is judged as if anybody had made it.
+    pub fn fits(&self, job: &Skeleton) -> bool {
+        let is_list = |functions: &Vec<Function>| functions.len() <= FUNCTIONS_MAX;
+        let is_file = |file: &NamedFile| file.build_id.as_ref().is_none_or(|id| id.len() <= BUILD_ID_BYTES_MAX);
+        self.files.len() == job.used.len()
+            && self.functions.len() == self.walk.frames.len()
+            && self.more.len() == job.more
+            && self.walk.frames.len() <= job.depth.max(job.walk.frames.len())
+            && self.walk.omitted_at <= self.walk.frames.len()
+            && self.functions.iter().chain(&self.more).all(is_list)
+            && self.files.iter().all(is_file)
+    }
+}
+
+/// What is kept of a job while it is done: enough for a record without names.
+#[derive(Clone, Debug)]
+pub struct Skeleton {
+    /// Of each file: the process ran code of it.
+    used: Vec<bool>,
+    walk: Walk,
+    more: usize,
+    depth: usize,
+}
+
+impl From<&Job> for Skeleton {
+    fn from(job: &Job) -> Self {
+        let is_used = |number: usize| job.mappings.iter().any(|mapping| mapping.image == MappedImage::File(number));
+        Self {
+            used: (0..job.opening.files.len()).map(is_used).collect(),
+            walk: job.walk.clone(),
+            more: job.more.len(),
+            depth: job.depth,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::symbol::{Holder, Usage, Wanted};
+
+    pub(crate) fn job() -> Job {
+        let file = |inode| Wanted {
+            path: Some(b"/x".to_vec()),
+            build_id: Some(vec![1; 20]),
+            id: crate::evidence::FileId { inode, device: 1 },
+            is_deleted: false,
+            usage: Usage::Code { mapped: None, is_executable: true },
+            refused: None,
+        };
+        let process = Holder { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 };
+        let frame = Frame { address: 0x1100, is_return_address: false };
+        Job {
+            opening: Opening { process, taken_ns: 1, files: vec![file(1), file(2)] },
+            mappings: vec![Mapping { start: 0x1000, end: 0x2000, file_offset: 0, image: MappedImage::File(0) }],
+            walk: Walk { frames: vec![frame], ..Walk::default() },
+            unwind: None,
+            depth: 16,
+            more: Vec::new(),
+            variable: None,
+        }
+    }
+
+    #[test]
+    fn a_failure_is_of_the_files_that_names_were_wanted_of() {
+        let named = Named::failed(&Skeleton::from(&job()), Failure::TimedOut);
+        assert_eq!(named.files.iter().map(|file| file.failure).collect::<Vec<_>>(), [Some(Failure::TimedOut), None]);
+        assert!(named.fits(&Skeleton::from(&job())));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_none() {
+        let skeleton = Skeleton::from(&job());
+        let good = Named::failed(&skeleton, Failure::Died);
+        let wrong = [
+            Named { files: Vec::new(), ..good.clone() },
+            Named { functions: Vec::new(), ..good.clone() },
+            Named { more: vec![Vec::new()], ..good.clone() },
+            Named { walk: Walk { omitted_at: 2, ..good.walk.clone() }, ..good.clone() },
+            Named {
+                walk: Walk { frames: vec![good.walk.frames[0]; 17], ..Walk::default() },
+                functions: vec![Vec::new(); 17],
+                ..good.clone()
+            },
+            Named { files: vec![NamedFile { build_id: Some(vec![0; 65]), failure: None }; 2], ..good },
+        ];
+        for named in wrong {
+            assert!(!named.fits(&skeleton), "{named:?}");
+        }
+    }
+}

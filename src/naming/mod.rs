@@ -1,0 +1,47 @@
+//! Names and unwinds outside of the process that counts: what a watched process made is opened and parsed by two children, which may hang
+//! or die of it.
+//!
+//! The *opener* has the privileges to open files, and parses none. The *namer* has no privileges, and parses what the opener hands it. A
+//! thread here gives them one record after another, and replaces them when they fail. What the namer answers is judged as if the watched
+//! process had made it.
+
+mod children;
+mod frame;
+mod job;
+mod opener;
+mod served;
+mod service;
+mod worker;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use job::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
+pub use service::Naming;
+
+#[cfg(any(test, fuzzing))]
+pub use {frame::decode, opener::Opener, worker::Worker};
+
+/// The first argument of a child; nobody types it.
+const OPENER: &str = "--naming-opener";
+/// As above.
+const NAMER: &str = "--naming-namer";
+
+/// To be called first of all in `main`: the children are this program, executed anew. `Some` means that this process is one of them, and is
+/// to exit with this. A program that doesn't call it is named for in threads of its own.
+pub fn serve() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next() {
+        Some(first) if first == OPENER => Some(served::opener(arguments.map(Into::into).collect())),
+        Some(first) if first == NAMER => Some(served::namer()),
+        _ => {
+            children::may_execute_anew();
+            None
+        }
+    }
+}
+
+/// The arguments of the opener.
+fn opener_arguments(debug_dirs: &[std::path::PathBuf]) -> Vec<OsString> {
+    std::iter::once(OPENER.into()).chain(debug_dirs.iter().map(|folder| folder.clone().into_os_string())).collect()
+}

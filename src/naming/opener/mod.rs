@@ -1,0 +1,187 @@
+//! Opens the files of a process that died, and believes only the very files that it had mapped. It parses none of them.
+//!
+//! A file is the one that was mapped if its device and inode are those that the kernel program sent: no path, link, mount or build id of
+//! the process's own leads to another.
+
+mod folders;
+mod overlay;
+mod place;
+mod relatives;
+
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::fstatfs;
+
+use self::folders::{DebugFolders, Stripped};
+use self::place::Place;
+use self::relatives::{Relatives, Search};
+use crate::evidence::Failure;
+use crate::host;
+use crate::symbol::{Open, Opening, Usage, Wanted, changed_ns, reopen};
+
+/// include/uapi/linux/magic.h
+const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
+
+/// Opens the files of one record after another.
+pub struct Opener {
+    folders: DebugFolders,
+    /// Inode number of our mount namespace. `None` means unknown; then no path is taken to be ours.
+    mount_namespace: Option<u64>,
+    relatives: Relatives,
+    /// The record in work.
+    opening: Option<Opening>,
+    /// By number: the files of it that were opened.
+    opened: Vec<Option<Opened>>,
+}
+
+/// How a file was come by.
+#[derive(Clone, Debug)]
+struct Opened {
+    /// The folder of the host's that it is in. `None` means that it was not found by its name there.
+    folder: Option<PathBuf>,
+    /// Nobody but root can have written it.
+    is_roots: bool,
+}
+
+impl Opener {
+    /// Looks for debug files in `debug_dirs` before the system's own folder.
+    pub fn new(debug_dirs: Vec<PathBuf>) -> Self {
+        Self {
+            folders: DebugFolders::new(debug_dirs),
+            mount_namespace: host::mount_namespace(),
+            relatives: Relatives::default(),
+            opening: None,
+            opened: Vec::new(),
+        }
+    }
+
+    /// From now on files are asked for by their numbers in `opening`.
+    pub fn begin(&mut self, opening: Opening) {
+        self.opened = vec![None; opening.files.len()];
+        self.opening = Some(opening);
+    }
+
+    fn find(&mut self, search: &Search<'_>, taken_ns: i128) -> Result<Option<(File, Opened)>, Failure> {
+        // A file that lies where the wanted one should.
+        let mut has_other = false;
+        let mut attempt = |place: Place| {
+            let opened = open_same(&place, search, taken_ns);
+            has_other |= matches!(opened, Tried::Other);
+            match opened {
+                Tried::Same(file, opened) => Some((file, opened)),
+                Tried::Other | Tried::Nothing => None,
+            }
+        };
+        if let Some(found) = relatives::by_path(search).into_iter().find_map(&mut attempt) {
+            return Ok(Some(found));
+        }
+        if search.wanted.usage != Usage::Data {
+            if let Some(found) = relatives::near(search).into_iter().find_map(&mut attempt) {
+                return Ok(Some(found));
+            }
+            if self.relatives.may_look(search.wanted) {
+                if let Some(found) = relatives::far(search).find_map(&mut attempt) {
+                    return Ok(Some(found));
+                }
+                self.relatives.failed(search.wanted);
+            }
+        }
+        if has_other { Err(Failure::OtherFile) } else { Ok(None) }
+    }
+}
+
+impl Open for Opener {
+    fn mapped(&mut self, number: usize) -> Result<Option<File>, Failure> {
+        let Some(opening) = self.opening.take() else { return Ok(None) };
+        let found = match opening.files.get(number) {
+            Some(Wanted { refused: Some(reason), .. }) => Err(*reason),
+            Some(wanted @ Wanted { path: Some(path), .. }) => {
+                let search = Search {
+                    wanted,
+                    process: opening.process,
+                    path: Path::new(OsStr::from_bytes(path)),
+                    same_mounts: self.mount_namespace == Some(u64::from(opening.process.mount_namespace)),
+                };
+                self.find(&search, opening.taken_ns)
+            }
+            _ => Ok(None),
+        };
+        self.opening = Some(opening);
+        let (file, opened) = found?.unzip();
+        if let (Some(slot), Some(opened)) = (self.opened.get_mut(number), opened) {
+            *slot = Some(opened);
+        }
+        Ok(file)
+    }
+
+    fn debug(&mut self, number: usize, build_id: &[u8], link: Option<&[u8]>) -> Vec<File> {
+        let Some(wanted) = self.opening.as_ref().and_then(|opening| opening.files.get(number)) else {
+            return Vec::new();
+        };
+        let opened = self.opened.get(number).and_then(Option::as_ref);
+        self.folders.open(&Stripped {
+            build_id,
+            path: wanted.path.as_deref().map(|path| Path::new(OsStr::from_bytes(path))),
+            folder: opened.and_then(|opened| opened.folder.as_deref()),
+            link,
+            is_roots: opened.is_some_and(|opened| opened.is_roots),
+        })
+    }
+}
+
+/// What lies at a place.
+enum Tried {
+    Same(File, Opened),
+    Other,
+    Nothing,
+}
+
+fn open_same(place: &Place, search: &Search<'_>, taken_ns: i128) -> Tried {
+    let Some(looked_at) = place.look() else { return Tried::Nothing };
+    let Ok(metadata) = looked_at.metadata() else { return Tried::Nothing };
+    if !metadata.is_file() {
+        return Tried::Other;
+    }
+    let wanted = search.wanted;
+    let is_in_time = |metadata: &Metadata| wanted.build_id.is_some() || changed_ns(metadata) <= taken_ns;
+    let is_it = |metadata: &Metadata| is_same(wanted, metadata) && is_in_time(metadata);
+    let file = if is_it(&metadata) || is_same_on_btrfs(wanted, &looked_at, &metadata) {
+        Some(looked_at)
+    } else if overlay::is_overlay(&looked_at) {
+        let path = match place {
+            Place::Within(_, rest) => Path::new("/").join(rest),
+            Place::Host(_) | Place::Link(..) => search.path.to_owned(),
+        };
+        overlay::layers(place, &path).find(|file| file.metadata().is_ok_and(|found| is_it(&found)))
+    } else {
+        None
+    };
+    let Some((file, metadata)) = file.as_ref().and_then(reopen) else { return Tried::Other };
+    let folder = match place {
+        Place::Host(path) => path.parent().map(Path::to_owned),
+        Place::Within(..) | Place::Link(..) => None,
+    };
+    let is_roots = search.same_mounts && metadata.uid() == 0 && metadata.mode() & 0o022 == 0;
+    Tried::Same(file, Opened { folder, is_roots })
+}
+
+/// Is it the inode that the process had mapped?
+fn is_same(wanted: &Wanted, metadata: &Metadata) -> bool {
+    wanted.id.inode == metadata.ino() && wanted.id.stat_device() == metadata.dev()
+}
+
+/// btrfs gives each subvolume a device of its own, which the kernel program can't know, and so the same inode number to several files. A
+/// file that anybody may read, and that has the build id as well, is believed there.
+fn is_same_on_btrfs(wanted: &Wanted, file: &File, metadata: &Metadata) -> bool {
+    wanted.build_id.is_some()
+        && wanted.id.inode == metadata.ino()
+        && metadata.mode() & 0o004 != 0
+        && fstatfs(file).is_ok_and(|system| system.f_type == BTRFS_SUPER_MAGIC)
+}
+
+#[cfg(test)]
+mod tests;

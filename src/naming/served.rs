@@ -1,0 +1,204 @@
+//! The two children's own loops.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, decode, receive, send};
+use super::job::{Job, Named};
+use super::opener::Opener;
+use super::worker::Worker;
+use crate::evidence::Failure;
+use crate::symbol::{Open, Opening};
+
+/// How many files are passed at once.
+const FILES_MAX: usize = 16;
+
+/// A request for files is short.
+const REQUEST_BYTES_MAX: usize = 4096;
+
+/// What the namer says of a job.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// It looks into the file of this number.
+    Begins(usize),
+    /// It is done.
+    Done(Box<Named>),
+}
+
+/// The files of a job by its number, for the opener.
+type Listed = (u64, Opening);
+
+/// A job and its number, for the namer.
+type Order = (u64, Job);
+
+/// What the namer asks the opener for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    /// Of the job.
+    id: u64,
+    number: usize,
+    what: What,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum What {
+    Mapped,
+    Debug { build_id: Vec<u8>, link: Option<Vec<u8>> },
+}
+
+/// The opener: `orders` says which files, `requests` when.
+pub(super) fn open_files(mut orders: UnixStream, requests: &OwnedFd, debug_dirs: Vec<PathBuf>) -> io::Result<()> {
+    let mut opener = Opener::new(debug_dirs);
+    let mut current = None;
+    let mut bytes = [0; REQUEST_BYTES_MAX];
+    loop {
+        let length = recvmsg_bytes(requests, &mut bytes)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let request: Request = decode(bytes.get(..length).unwrap_or_default())?;
+        // The list of a job is sent before the job.
+        while current.is_none_or(|current| current < request.id) {
+            let Some((id, opening)) = receive::<Listed>(&mut orders, JOB_BYTES_MAX)? else { return Ok(()) };
+            current = Some(id);
+            opener.begin(opening);
+        }
+        let (files, failure) = match request.what {
+            _ if current != Some(request.id) => (Vec::new(), None),
+            What::Mapped => match opener.mapped(request.number) {
+                Ok(file) => (file.into_iter().collect(), None),
+                Err(failure) => (Vec::new(), Some(failure)),
+            },
+            What::Debug { build_id, link } => (opener.debug(request.number, &build_id, link.as_deref()), None),
+        };
+        pass(requests, &files, failure)?;
+    }
+}
+
+fn recvmsg_bytes(from: &OwnedFd, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut ancillary = RecvAncillaryBuffer::default();
+    Ok(recvmsg(from, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes)
+}
+
+fn pass(to: &OwnedFd, files: &[File], failure: Option<Failure>) -> io::Result<()> {
+    let fds: Vec<BorrowedFd<'_>> = files.iter().take(FILES_MAX).map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    let bytes = postcard::to_stdvec(&failure).map_err(io::Error::other)?;
+    sendmsg(to, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Asks the opener for the files of one job.
+struct Remote<'a> {
+    requests: &'a OwnedFd,
+    id: u64,
+}
+
+impl Remote<'_> {
+    fn ask(&self, number: usize, what: What) -> io::Result<(Vec<File>, Option<Failure>)> {
+        let request = postcard::to_stdvec(&Request { id: self.id, number, what }).map_err(io::Error::other)?;
+        sendmsg(self.requests, &[IoSlice::new(&request)], &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?;
+        let mut bytes = [0; 16];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut into = [IoSliceMut::new(&mut bytes)];
+        let length = recvmsg(self.requests, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes;
+        let mut files = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                files.extend(fds.map(File::from));
+            }
+        }
+        Ok((files, decode(bytes.get(..length).unwrap_or_default())?))
+    }
+}
+
+impl Open for Remote<'_> {
+    fn mapped(&mut self, number: usize) -> Result<Option<File>, Failure> {
+        match self.ask(number, What::Mapped) {
+            Ok((_, Some(failure))) => Err(failure),
+            Ok((files, None)) => Ok(files.into_iter().next()),
+            Err(_) => Err(Failure::Died),
+        }
+    }
+
+    fn debug(&mut self, number: usize, build_id: &[u8], link: Option<&[u8]>) -> Vec<File> {
+        let what = What::Debug { build_id: build_id.to_vec(), link: link.map(<[u8]>::to_vec) };
+        self.ask(number, what).map(|(files, _)| files).unwrap_or_default()
+    }
+}
+
+/// The namer: does the jobs that come through `orders`.
+pub(super) fn do_jobs(orders: UnixStream, requests: &OwnedFd, confine: impl FnOnce()) -> io::Result<()> {
+    let mut orders = Rc::new(orders);
+    let said = Rc::new(AtomicUsize::new(usize::MAX));
+    let begins = {
+        let (orders, said) = (orders.clone(), said.clone());
+        move |number: usize| {
+            if said.swap(number, Ordering::Relaxed) != number {
+                // If nobody reads it, the next receive ends us.
+                let _ = send(&mut &*orders, &Reply::Begins(number), ANSWER_BYTES_MAX);
+            }
+        }
+    };
+    let mut worker = Worker::new(Rc::new(begins));
+    confine();
+    while let Some((id, job)) = receive::<Order>(&mut &*orders, JOB_BYTES_MAX)? {
+        said.store(usize::MAX, Ordering::Relaxed);
+        let named = worker.name(&job, &mut Remote { requests, id });
+        answer(&mut orders, named)?;
+    }
+    Ok(())
+}
+
+/// Without names, if those are too many.
+fn answer(orders: &mut Rc<UnixStream>, named: Named) -> io::Result<()> {
+    let done = Reply::Done(Box::new(named));
+    match send(&mut &**orders, &done, ANSWER_BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            let Reply::Done(mut named) = done else { return Ok(()) };
+            named.functions.iter_mut().chain(&mut named.more).for_each(Vec::clear);
+            for file in &mut named.files {
+                file.failure = file.failure.or(Some(Failure::TooLarge));
+            }
+            send(&mut &**orders, &Reply::Done(named), ANSWER_BYTES_MAX)
+        }
+        sent => sent,
+    }
+}
+
+/// The child's two sockets: its standard input and output.
+fn sockets() -> io::Result<(UnixStream, OwnedFd)> {
+    let orders = rustix::stdio::stdin().try_clone_to_owned()?;
+    let requests = rustix::stdio::stdout().try_clone_to_owned()?;
+    Ok((UnixStream::from(orders), requests))
+}
+
+pub(super) fn opener(debug_dirs: Vec<PathBuf>) -> ExitCode {
+    super::children::settle(c"fl-opener");
+    let served = sockets().and_then(|(orders, requests)| open_files(orders, &requests, debug_dirs));
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+pub(super) fn namer() -> ExitCode {
+    super::children::settle(c"fl-namer");
+    let served = sockets().and_then(|(orders, requests)| do_jobs(orders, &requests, super::children::limit));
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,316 @@
+//! The thread that gives jobs to the children, one after another, and replaces them when they fail. Whoever counts hands in jobs and takes
+//! answers, and waits for neither.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::children::{Children, Left};
+use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, receive, send};
+use super::job::{Job, Named, Skeleton};
+use super::served::Reply;
+use crate::evidence::{Failure, FileId};
+
+/// How long one record may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long it may take on a host that is so busy that the namer hardly runs.
+const BUSY_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A namer that has run for so long has had its share.
+const SHARE: Duration = Duration::from_secs(3);
+
+/// How long a record may wait for those before it.
+const WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// A file that a record has failed in is left alone for so long.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How many such files are remembered; all are forgotten when there are more.
+const FAILED_MAX: usize = 1024;
+
+/// How long a child may take to die.
+const DYING: Duration = Duration::from_millis(100);
+
+/// Jobs that are done in turn.
+pub struct Naming {
+    debug_dirs: Vec<PathBuf>,
+    /// `None` means that nothing has been asked yet.
+    desk: Option<Desk>,
+    /// Readable when there are answers.
+    ready: Arc<EventFd>,
+    waiting: usize,
+}
+
+/// The thread's ends of two queues.
+struct Desk {
+    jobs: Sender<Queued>,
+    done: Receiver<Named>,
+}
+
+struct Queued {
+    job: Job,
+    since: Instant,
+}
+
+impl Naming {
+    /// Starts nothing until the first job comes. Debug files are looked for in `debug_dirs` before the system's own folder.
+    ///
+    /// # Errors
+    /// If there can't be more descriptors.
+    pub fn new(debug_dirs: Vec<PathBuf>) -> Result<Self> {
+        let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .context("failed to make an eventfd for the names")?;
+        Ok(Self { debug_dirs, desk: None, ready: Arc::new(ready), waiting: 0 })
+    }
+
+    /// How many jobs have no answer yet.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Hands in a job. Its answer comes after those of all jobs before it.
+    pub fn submit(&mut self, job: Job) {
+        self.waiting += 1;
+        let desk = self.desk.get_or_insert_with(|| Desk::open(self.debug_dirs.clone(), self.ready.clone()));
+        // If the thread is gone, `next` reports it.
+        let _ = desk.jobs.send(Queued { job, since: Instant::now() });
+    }
+
+    /// The next answer, in the order of the jobs, if it comes before `until`. `Err` means that none will come any more.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn next(&mut self, until: Instant) -> Result<Option<Named>, Failure> {
+        let Some(desk) = self.desk.as_ref().filter(|_| self.waiting > 0) else { return Ok(None) };
+        // It is asked for its answers below; another one makes it readable again.
+        let _ = self.ready.read();
+        match desk.done.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(named) => {
+                self.waiting -= 1;
+                if self.waiting > 0 {
+                    // More may have come with the one that was read.
+                    let _ = self.ready.write(1);
+                }
+                Ok(Some(named))
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                (self.desk, self.waiting) = (None, 0);
+                Err(Failure::Unavailable)
+            }
+        }
+    }
+
+    /// Hands in a job and waits for its answer no longer than `wait`. While an earlier one is late, none is waited for. Not to be mixed with
+    /// [`Naming::submit`].
+    pub fn ask(&mut self, job: Job, wait: Duration) -> Named {
+        let skeleton = Skeleton::from(&job);
+        while self.waiting > 0 {
+            match self.next(Instant::now()) {
+                Ok(Some(_late)) => {}
+                Ok(None) => return Named::failed(&skeleton, Failure::Busy),
+                Err(failure) => return Named::failed(&skeleton, failure),
+            }
+        }
+        self.submit(job);
+        match self.next(Instant::now() + wait) {
+            Ok(answer) => answer.unwrap_or_else(|| Named::failed(&skeleton, Failure::TimedOut)),
+            Err(failure) => Named::failed(&skeleton, failure),
+        }
+    }
+
+    /// Gives up what was not answered.
+    pub fn abandon(&mut self) {
+        (self.desk, self.waiting) = (None, 0);
+    }
+}
+
+impl AsFd for Naming {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+}
+
+impl Desk {
+    fn open(debug_dirs: Vec<PathBuf>, ready: Arc<EventFd>) -> Self {
+        let ((jobs, to_do), (answers, done)) = (mpsc::channel::<Queued>(), mpsc::channel());
+        let mut clerk = Clerk { debug_dirs, children: None, left: Left::default(), failed: HashMap::new(), last_id: 0 };
+        // Without a thread the ends of the queues are gone, which `next` reports.
+        let _ = thread::Builder::new().name("naming".to_owned()).spawn(move || {
+            while let Ok(Queued { job, since }) = to_do.recv() {
+                if answers.send(clerk.name(job, since)).is_err() {
+                    break;
+                }
+                let _ = ready.write(1);
+            }
+        });
+        Self { jobs, done }
+    }
+}
+
+/// A file, or all files of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Suspect {
+    File(FileId),
+    Device(u64),
+}
+
+struct Clerk {
+    debug_dirs: Vec<PathBuf>,
+    children: Option<Children>,
+    left: Left,
+    /// When a record failed in them.
+    failed: HashMap<Suspect, Instant>,
+    last_id: u64,
+}
+
+impl Clerk {
+    fn name(&mut self, mut job: Job, since: Instant) -> Named {
+        let skeleton = Skeleton::from(&job);
+        if since.elapsed() > WAIT_MAX {
+            return Named::failed(&skeleton, Failure::Busy);
+        }
+        for file in &mut job.opening.files {
+            file.refused = file.refused.or(self.has_failed(file.id).then_some(Failure::FailedBefore));
+        }
+        if self.children.is_none() && self.left.has_room() {
+            self.children = Children::start(&self.debug_dirs).ok();
+        }
+        let Some(children) = self.children.take() else { return Named::failed(&skeleton, Failure::Unavailable) };
+        self.last_id += 1;
+        let mut blamed = None;
+        match ask(&children, self.last_id, &job, &mut blamed) {
+            Ok(named) if named.fits(&skeleton) => {
+                self.children = Some(children);
+                named
+            }
+            answer => {
+                let is_late = answer.is_err_and(|error| error.kind() == ErrorKind::TimedOut);
+                let stuck = children.leave(&mut self.left, DYING);
+                if let Some(file) = blamed.and_then(|number| job.opening.files.get(number)) {
+                    self.suspect(Suspect::File(file.id));
+                    if stuck {
+                        self.suspect(Suspect::Device(file.id.device));
+                    }
+                }
+                Named::failed(&skeleton, if is_late { Failure::TimedOut } else { Failure::Died })
+            }
+        }
+    }
+
+    fn suspect(&mut self, suspect: Suspect) {
+        if self.failed.len() >= FAILED_MAX {
+            self.failed.clear();
+        }
+        self.failed.insert(suspect, Instant::now());
+    }
+
+    fn has_failed(&self, id: FileId) -> bool {
+        let is_recent = |suspect| self.failed.get(&suspect).is_some_and(|when| when.elapsed() < PAUSE);
+        is_recent(Suspect::File(id)) || is_recent(Suspect::Device(id.device))
+    }
+}
+
+/// Gives a job to the children. `blamed` becomes the number of the file that was looked into last.
+fn ask(children: &Children, id: u64, job: &Job, blamed: &mut Option<usize>) -> io::Result<Named> {
+    for to in [&children.opener, &children.namer] {
+        to.set_write_timeout(Some(DEADLINE))?;
+    }
+    let mut from = Patient { children, begun: Instant::now(), ran: children.namer_ran() };
+    send(&mut &children.opener, &(id, &job.opening), JOB_BYTES_MAX)?;
+    send(&mut &children.namer, &(id, job), JOB_BYTES_MAX)?;
+    loop {
+        match receive(&mut from, ANSWER_BYTES_MAX)? {
+            Some(Reply::Begins(number)) => *blamed = Some(number),
+            Some(Reply::Done(named)) => return Ok(*named),
+            None => return Err(ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// Reads what the namer says until the deadline.
+struct Patient<'a> {
+    children: &'a Children,
+    begun: Instant,
+    /// How long the namer had run before.
+    ran: Option<Duration>,
+}
+
+impl Patient<'_> {
+    /// Is it waiting for a processor, and for nothing else?
+    fn is_starved(&self) -> bool {
+        let ran = self.children.namer_ran().zip(self.ran).map(|(now, before)| now.saturating_sub(before));
+        ran.is_some_and(|ran| ran < SHARE) && self.children.namer_is_runnable()
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let took = self.begun.elapsed();
+            if took >= BUSY_DEADLINE || (took >= DEADLINE && !self.is_starved()) {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            let wait = if took < DEADLINE { DEADLINE - took } else { DEADLINE / 10 };
+            self.children.namer.set_read_timeout(Some(wait))?;
+            match (&mut &self.children.namer).read(into) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naming::job::tests::job;
+
+    #[test]
+    fn answers_come_in_the_order_of_the_jobs() {
+        let mut naming = Naming::new(Vec::new()).unwrap();
+        assert!(naming.next(Instant::now()).unwrap().is_none());
+        for depth in 1..=3 {
+            let mut job = job();
+            job.more = vec![job.walk.frames[0]; depth];
+            naming.submit(job);
+        }
+        for depth in 1..=3 {
+            let named = naming.next(Instant::now() + DEADLINE * 4).unwrap().unwrap();
+            assert_eq!((named.more.len(), named.functions.len()), (depth, 1));
+        }
+        assert_eq!(naming.waiting(), 0);
+    }
+
+    #[test]
+    fn a_file_that_failed_is_left_alone() {
+        let mut clerk =
+            Clerk { debug_dirs: Vec::new(), children: None, left: Left::default(), failed: HashMap::new(), last_id: 0 };
+        clerk.suspect(Suspect::File(FileId { inode: 1, device: 1 }));
+        let named = clerk.name(job(), Instant::now());
+        assert_eq!(
+            named.files.iter().map(|file| file.failure).collect::<Vec<_>>(),
+            [Some(Failure::FailedBefore), None]
+        );
+        clerk.suspect(Suspect::Device(1));
+        let named = clerk.name(job(), Instant::now());
+        assert!(named.files.iter().all(|file| file.failure == Some(Failure::FailedBefore)));
+    }
+
+    #[test]
+    fn who_waits_too_long_goes_without_names() {
+        let mut clerk =
+            Clerk { debug_dirs: Vec::new(), children: None, left: Left::default(), failed: HashMap::new(), last_id: 0 };
+        let long_ago = Instant::now().checked_sub(WAIT_MAX * 2).unwrap();
+        assert_eq!(clerk.name(job(), long_ago).files[0].failure, Some(Failure::Busy));
+    }
+}
