@@ -26,7 +26,7 @@ use output::Output;
 
 /// The options.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// What to watch, the budget of samples, and where records go.
     pub crash: crash::Options,
     /// Between two summaries.
@@ -75,7 +75,7 @@ impl Options {
 ///
 /// # Errors
 /// What can't be watched, listened on or opened: one line with the cure.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open_daemon(&options.crash.common)?;
     let probe = Probe::start(&crash::plan(&options.crash))?;
     let session = start.attached()?;

@@ -9,7 +9,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 /// The command while it runs.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     name: String,
 }
@@ -19,7 +19,7 @@ impl Running {
     ///
     /// # Errors
     /// If it isn't there or can't be executed.
-    pub fn start(command: &[OsString]) -> Result<Self> {
+    pub(crate) fn start(command: &[OsString]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("failed to run the command: there is none")?;
         let name = program.to_string_lossy().into_owned();
         let mut command = Command::new(program);
@@ -34,12 +34,12 @@ impl Running {
     }
 
     /// The command's process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The command as it was typed.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -47,12 +47,12 @@ impl Running {
     ///
     /// # Errors
     /// If the kernel doesn't report it.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("failed to wait for `{}`", self.name))
     }
 
     /// Hands a signal on to the command. One that has ended meanwhile is no error: its status is to come.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             let _ = kill(Pid::from_raw(pid), signal);
         }
@@ -60,7 +60,7 @@ impl Running {
 }
 
 /// The status that a shell would report: the exit code, or 128 and the signal's number.
-pub fn exit_code(status: ExitStatus) -> u8 {
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(2);
     u8::try_from(code).unwrap_or(u8::MAX)
 }

@@ -12,7 +12,7 @@ use crate::record::Head;
 
 /// All answers, as one record.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -28,7 +28,7 @@ pub struct Report {
 
 /// One question and its answer.
 #[derive(Clone, Debug, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     /// The name of the question, which never changes.
     pub name: &'static str,
     /// The answer.
@@ -46,7 +46,7 @@ pub struct Check {
 /// Is it there?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub(crate) enum Status {
     /// Yes.
     Yes,
     /// No.
@@ -93,7 +93,7 @@ impl Advice {
 }
 
 /// Answers every question. Changes nothing; programs are attached for a moment and do nothing.
-pub fn examine() -> Report {
+pub(crate) fn examine() -> Report {
     let (kernel, architecture) = host::kernel();
     let privileges = Privileges::read();
     let mut checks = privilege_checks(privileges);

@@ -29,7 +29,7 @@ impl<'de> Deserialize<'de> for Hex {
 }
 
 /// Bytes as pairs of lower-case hexadecimal digits, like those of build ids.
-pub fn digits(bytes: &[u8]) -> String {
+pub(crate) fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

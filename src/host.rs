@@ -8,7 +8,7 @@ use std::path::Path;
 use procfs::process::Process;
 
 /// The file in which the kernel shows its types.
-pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What to do if tracing is refused.
 const CURE_PRIVILEGES: &str = "needs CAP_BPF and CAP_PERFMON: run as root, or setcap cap_bpf,cap_perfmon+ep on a copy of \
@@ -20,7 +20,7 @@ const CURE_USER_NAMESPACE: &str = "needs CAP_BPF and CAP_PERFMON of the host, wh
      outside of this one, or in a container that has none of its own";
 
 /// What to do if tracing is refused, where we are.
-pub fn cure_privileges() -> &'static str {
+pub(crate) fn cure_privileges() -> &'static str {
     if is_in_user_namespace() { CURE_USER_NAMESPACE } else { CURE_PRIVILEGES }
 }
 
@@ -28,30 +28,30 @@ pub fn cure_privileges() -> &'static str {
 const USER_NS_INIT_INO: u64 = 0xefff_fffd;
 
 /// Are we in another user namespace than the host's? There our capabilities count for nothing that concerns the kernel.
-pub fn is_in_user_namespace() -> bool {
+pub(crate) fn is_in_user_namespace() -> bool {
     fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() != USER_NS_INIT_INO)
 }
 
 /// What to do under lockdown=confidentiality.
-pub const CURE_LOCKDOWN: &str = "lockdown=confidentiality is in force, which allows tracepoints and typed loads (Linux 6.2) \
+pub(crate) const CURE_LOCKDOWN: &str = "lockdown=confidentiality is in force, which allows tracepoints and typed loads (Linux 6.2) \
      only: leave --attach out, and boot a newer kernel, or without lockdown=confidentiality";
 
 /// What to do if the kernel counts the memory of programs and maps against RLIMIT_MEMLOCK, as all kernels before v5.11 do.
-pub const CURE_LOCKED_MEMORY: &str =
+pub(crate) const CURE_LOCKED_MEMORY: &str =
     "not permitted, and this process may lock little memory: ulimit -l unlimited, or add CAP_SYS_RESOURCE";
 
 /// Enough for all programs and maps together.
 const LOCKED_MEMORY_BYTES: u64 = 64 << 20;
 
 /// Is RLIMIT_MEMLOCK lower than our programs and maps may need?
-pub fn locked_memory_is_limited() -> bool {
+pub(crate) fn locked_memory_is_limited() -> bool {
     use nix::sys::resource::{Resource, getrlimit};
     getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft < LOCKED_MEMORY_BYTES)
 }
 
 /// The answer to a question about this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// It is there.
     Yes,
     /// It isn't, and why.
@@ -62,7 +62,7 @@ pub enum Answer {
 
 /// Our effective capabilities as a bit set: capability(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Privileges(u64);
+pub(crate) struct Privileges(u64);
 
 // include/uapi/linux/capability.h
 const CAP_DAC_READ_SEARCH: u32 = 2;
@@ -73,7 +73,7 @@ const CAP_BPF: u32 = 39;
 
 impl Privileges {
     /// Ours; `None` means that /proc doesn't show them.
-    pub fn read() -> Option<Self> {
+    pub(crate) fn read() -> Option<Self> {
         let status = Process::myself().and_then(|me| me.status()).ok()?;
         Some(Self(status.capeff))
     }
@@ -83,12 +83,12 @@ impl Privileges {
     }
 
     /// May we load and attach tracing programs? CAP_SYS_ADMIN includes what was split off it in 5.8.
-    pub fn may_trace(self) -> bool {
+    pub(crate) fn may_trace(self) -> bool {
         self.has(CAP_SYS_ADMIN) || (self.has(CAP_BPF) && self.has(CAP_PERFMON))
     }
 
     /// Which fields are `null` in records because a capability is missing; `None` means none.
-    pub fn unseen(self) -> Option<&'static str> {
+    pub(crate) fn unseen(self) -> Option<&'static str> {
         match (self.has(CAP_SYS_PTRACE), self.has(CAP_DAC_READ_SEARCH)) {
             (true, true) => None,
             (false, true) => Some("without CAP_SYS_PTRACE, symbols of programs in containers are null"),
@@ -101,7 +101,7 @@ impl Privileges {
     }
 
     /// The capabilities that matter to us, each with whether we have it.
-    pub fn known(self) -> [(&'static str, bool); 4] {
+    pub(crate) fn known(self) -> [(&'static str, bool); 4] {
         let admin = self.has(CAP_SYS_ADMIN);
         [
             ("CAP_BPF", admin || self.has(CAP_BPF)),
@@ -113,14 +113,14 @@ impl Privileges {
 }
 
 /// How much of our memory is in RAM, bytes; `None` means unknown.
-pub fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let statm = Process::myself().and_then(|me| me.statm()).ok()?;
     Some(statm.resident * procfs::page_size())
 }
 
 /// Gives memory back to the kernel that only the start needed: freed memory, and the pages of our own code and constants. An agent
 /// runs for months.
-pub fn release_memory() {
+pub(crate) fn release_memory() {
     // SAFETY: malloc_trim(3) takes no pointer and may be called at any time.
     #[cfg(target_env = "gnu")]
     unsafe {
@@ -145,12 +145,12 @@ pub fn release_memory() {
 }
 
 /// This machine's name, as it stands in records; it is empty if the kernel doesn't report it.
-pub fn name() -> String {
+pub(crate) fn name() -> String {
     nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The running kernel's release, as uname(1) prints it, and the machine's architecture.
-pub fn kernel() -> (String, String) {
+pub(crate) fn kernel() -> (String, String) {
     let unknown = || "unknown".to_owned();
     match nix::sys::utsname::uname() {
         Ok(name) => (name.release().to_string_lossy().into_owned(), name.machine().to_string_lossy().into_owned()),
@@ -159,19 +159,19 @@ pub fn kernel() -> (String, String) {
 }
 
 /// An id of this boot of the machine; `None` means that the kernel doesn't report it.
-pub fn boot_id() -> Option<String> {
+pub(crate) fn boot_id() -> Option<String> {
     sysctl("kernel/random/boot_id")
 }
 
 /// Our mount namespace, by its number; `None` means that the kernel doesn't report it.
-pub fn mount_namespace() -> Option<u64> {
+pub(crate) fn mount_namespace() -> Option<u64> {
     let all = Process::myself().and_then(|me| me.namespaces()).ok()?;
     Some(all.0.get(OsStr::new("mnt"))?.identifier)
 }
 
 /// The lockdown mode in force: `none`, `integrity`, `confidentiality`; `None` means that the kernel has none, or securityfs is not
 /// mounted.
-pub fn lockdown() -> Option<String> {
+pub(crate) fn lockdown() -> Option<String> {
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
     chosen(&modes)
 }
@@ -182,17 +182,17 @@ fn chosen(modes: &str) -> Option<String> {
 }
 
 /// A sysctl's value, `kernel/perf_event_paranoid`; `None` means not there or not readable.
-pub fn sysctl(name: &str) -> Option<String> {
+pub(crate) fn sysctl(name: &str) -> Option<String> {
     fs::read_to_string(Path::new("/proc/sys").join(name)).ok().map(|value| value.trim().to_owned())
 }
 
 /// Does perf know kprobes? Readable without privileges.
-pub fn has_kprobe_pmu() -> bool {
+pub(crate) fn has_kprobe_pmu() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 
 /// Where the cgroup v2 hierarchy is mounted; `None` means nowhere.
-pub fn cgroup2() -> Option<String> {
+pub(crate) fn cgroup2() -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);

@@ -10,7 +10,7 @@ use crate::record::{Head, Interval, Record};
 use crate::time::Timestamp;
 
 /// One thing that is counted.
-pub trait Ledger {
+pub(crate) trait Ledger {
     /// What the kernel had counted at one moment.
     type Look;
     /// What came between two looks.
@@ -27,7 +27,7 @@ pub trait Ledger {
 }
 
 /// One interval of `ledger`: `measure` sees the look, `write` gets the summary and says whether it was written. Returns that.
-pub fn report<L: Ledger>(
+pub(crate) fn report<L: Ledger>(
     ledger: &mut L,
     last: bool,
     measure: impl FnOnce(&mut L, &L::Look) -> Result<()>,
@@ -45,7 +45,7 @@ pub fn report<L: Ledger>(
 
 /// One run, as its summaries describe it: where it is, when it began, and when the present interval did.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     host: String,
     kernel: String,
     boot_id: Option<String>,
@@ -55,7 +55,7 @@ pub struct Run {
 
 impl Run {
     /// A run that begins at this moment of CLOCK_BOOTTIME, with its first interval.
-    pub fn new(boottime_ns: u64) -> Result<Self> {
+    pub(crate) fn new(boottime_ns: u64) -> Result<Self> {
         Ok(Self {
             host: host::name(),
             kernel: host::kernel().0,
@@ -66,12 +66,12 @@ impl Run {
     }
 
     /// The machine's name.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
     /// The beginning of a record of this kind on the interval that ends at this moment.
-    pub fn interval(&self, kind: &'static str, until_ns: u64, last: bool) -> Result<(Head, Interval)> {
+    pub(crate) fn interval(&self, kind: &'static str, until_ns: u64, last: bool) -> Result<(Head, Interval)> {
         let interval = Interval {
             since: self.since,
             interval_seconds: (until_ns.saturating_sub(self.from_ns) / 1_000_000) as f64 / 1000.0,
@@ -83,7 +83,7 @@ impl Run {
     }
 
     /// The interval that ended at this moment was written: the next one begins there.
-    pub fn commit(&mut self, until_ns: u64) {
+    pub(crate) fn commit(&mut self, until_ns: u64) {
         self.from_ns = until_ns;
     }
 }

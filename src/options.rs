@@ -11,7 +11,7 @@ use crate::probe::{Attach, Filter, Setup};
 
 /// The options that every command which watches shares. How to attach is each probe's own.
 #[derive(Clone, Debug, Default)]
-pub struct Common {
+pub(crate) struct Common {
     /// Which tasks.
     pub filter: Filter,
     /// When to stop; `None` means when a signal comes.
@@ -35,23 +35,23 @@ impl Common {
     ///
     /// # Errors
     /// One line: what was typed, why it is wrong, and what to type instead.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.filter.check()?;
         self.filter.check_cgroup()
     }
 
     /// The part of a plan that all probes have.
-    pub fn setup(&self, attach: Attach) -> Setup {
+    pub(crate) fn setup(&self, attach: Attach) -> Setup {
         Setup { filter: self.filter.clone(), attach, btf: self.btf.clone(), verbose: self.verbose }
     }
 
     /// Which tasks are watched, in words.
-    pub fn subject(&self) -> String {
+    pub(crate) fn subject(&self) -> String {
         self.subject_of(false)
     }
 
     /// The same; with `follow` the descendants of the processes of `--pid`, too.
-    pub fn subject_of(&self, follow: bool) -> String {
+    pub(crate) fn subject_of(&self, follow: bool) -> String {
         let Filter { pids, process_names, cgroup, .. } = &self.filter;
         let mut parts = Vec::new();
         if !self.command.is_empty() {

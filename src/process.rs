@@ -7,7 +7,7 @@
 /// The forms, by the engine that makes them: `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope` (the
 /// systemd drivers), `.../docker/ID` and `.../kubepods/.../ID` (the cgroupfs drivers): 64 hexadecimal digits;
 /// `machine-NAME.scope` (systemd-nspawn) and `lxc.payload.NAME` (LXC): the machine's name.
-pub fn container_id(cgroup: &str) -> Option<String> {
+pub(crate) fn container_id(cgroup: &str) -> Option<String> {
     // The innermost container is the one that the process is in.
     cgroup.rsplit('/').find_map(|component| {
         let name = component.strip_suffix(".scope").unwrap_or(component);

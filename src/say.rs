@@ -13,13 +13,13 @@ const WAIT_MS: u16 = 200;
 static IS_STALLED: AtomicBool = AtomicBool::new(false);
 
 /// Writes a line.
-pub fn line(mut words: String) {
+pub(crate) fn line(mut words: String) {
     words.push('\n');
     text(&words);
 }
 
 /// Writes text as it is. What is longer than a pipe takes at once is written in parts.
-pub fn text(words: &str) {
+pub(crate) fn text(words: &str) {
     for part in words.as_bytes().chunks(libc::PIPE_BUF) {
         if !is_ready() || io::stderr().write_all(part).is_err() {
             return;

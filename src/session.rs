@@ -15,10 +15,10 @@ use crate::probe::Build;
 use crate::watch::{Event, Watch};
 
 /// How many samples are taken at once: bounds the memory between the ring and the output.
-pub const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// The reader and writer of a session.
-pub trait Reader {
+pub(crate) trait Reader {
     /// The most that [`Reader::drain`] takes at once.
     const BATCH: usize = BATCH;
 
@@ -67,7 +67,7 @@ pub trait Reader {
 }
 
 /// How a run went.
-pub struct End {
+pub(crate) struct End {
     /// What was counted and what was lost, in words; `None` means that nothing is said.
     pub tally: Option<String>,
     /// Something was lost: the tally is said in any case.
@@ -77,7 +77,7 @@ pub struct End {
 }
 
 /// The messages when everything is attached.
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// What is watched, and through which hooks.
     pub watching: String,
     /// Records have names from files, which other users may own.
@@ -90,14 +90,14 @@ pub struct Announcement {
 
 impl Announcement {
     /// Without names and notes.
-    pub fn new(subject: &str, hooks: &[String], build: Build) -> Self {
+    pub(crate) fn new(subject: &str, hooks: &[String], build: Build) -> Self {
         let watching = format!("{subject} through {}", hooks.join(" and "));
         Self { watching, has_names: false, notes: Vec::new(), build }
     }
 }
 
 /// A run before anything is attached.
-pub struct Start<'run> {
+pub(crate) struct Start<'run> {
     common: &'run Common,
     began: Instant,
     watch: Option<Watch>,
@@ -108,7 +108,7 @@ pub struct Start<'run> {
 ///
 /// # Errors
 /// What can't be watched or written: one line with the cure.
-pub fn open(common: &Common) -> Result<(Start<'_>, Writer)> {
+pub(crate) fn open(common: &Common) -> Result<(Start<'_>, Writer)> {
     let began = Instant::now();
     common.check()?;
     let writer = Writer::open_run(&common.target, common.format)?;
@@ -120,7 +120,7 @@ pub fn open(common: &Common) -> Result<(Start<'_>, Writer)> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_daemon(common: &Common) -> Result<(Start<'_>, Writer)> {
+pub(crate) fn open_daemon(common: &Common) -> Result<(Start<'_>, Writer)> {
     let began = Instant::now();
     common.check()?;
     let writer = Writer::open_run(&common.target, common.format)?;
@@ -133,7 +133,7 @@ impl<'run> Start<'run> {
     ///
     /// # Errors
     /// If signals can't be taken as events.
-    pub fn attached(self) -> Result<Session<'run>> {
+    pub(crate) fn attached(self) -> Result<Session<'run>> {
         let took = self.began.elapsed();
         let watch = self.watch.map_or_else(|| Watch::new(self.common.duration), Ok)?;
         Ok(Session { common: self.common, took, watch, output: self.output })
@@ -141,7 +141,7 @@ impl<'run> Start<'run> {
 }
 
 /// A run with everything attached.
-pub struct Session<'run> {
+pub(crate) struct Session<'run> {
     common: &'run Common,
     took: Duration,
     watch: Watch,
@@ -150,7 +150,7 @@ pub struct Session<'run> {
 
 impl Session<'_> {
     /// Says what is watched, and gives back the memory that only the start has needed.
-    pub fn announce(&self, words: &Announcement) {
+    pub(crate) fn announce(&self, words: &Announcement) {
         host::release_memory();
         say!("faultline: watching {}", words.watching);
         if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen).filter(|_| words.has_names) {
@@ -170,7 +170,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// The errors of the reader, a command that can't be run, and an output that takes no records at the end.
-    pub fn run<R: Reader>(mut self, reader: &mut R) -> Result<ExitCode> {
+    pub(crate) fn run<R: Reader>(mut self, reader: &mut R) -> Result<ExitCode> {
         let (status, end) = self.read(reader)?;
         let is_wanted = self.common.verbose || end.lost || (R::TALLIES && status.is_none());
         if let Some(tally) = end.tally.filter(|_| is_wanted) {

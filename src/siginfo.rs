@@ -44,29 +44,29 @@ const ALIASES: [(&str, u32); 4] = [("SIGIOT", 6), ("SIGPOLL", 29), ("SIGCLD", 17
 const REAL_TIME: std::ops::RangeInclusive<u32> = 34..=64;
 
 /// The signals whose default action is to dump core (signal(7)): `faultline crash` watches them by default.
-pub const CORE_SIGNALS: [u32; 10] = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31];
+pub(crate) const CORE_SIGNALS: [u32; 10] = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31];
 
 /// The numbers that the records' decoding asks for.
-pub const SIGILL: u32 = 4;
+pub(crate) const SIGILL: u32 = 4;
 /// See [`SIGILL`].
-pub const SIGTRAP: u32 = 5;
+pub(crate) const SIGTRAP: u32 = 5;
 /// See [`SIGILL`].
-pub const SIGABRT: u32 = 6;
+pub(crate) const SIGABRT: u32 = 6;
 /// See [`SIGILL`].
-pub const SIGBUS: u32 = 7;
+pub(crate) const SIGBUS: u32 = 7;
 /// See [`SIGILL`].
-pub const SIGFPE: u32 = 8;
+pub(crate) const SIGFPE: u32 = 8;
 /// See [`SIGILL`].
-pub const SIGSEGV: u32 = 11;
+pub(crate) const SIGSEGV: u32 = 11;
 /// See [`SIGILL`].
-pub const SIGCHLD: u32 = 17;
+pub(crate) const SIGCHLD: u32 = 17;
 /// See [`SIGILL`].
-pub const SIGIO: u32 = 29;
+pub(crate) const SIGIO: u32 = 29;
 /// See [`SIGILL`].
-pub const SIGSYS: u32 = 31;
+pub(crate) const SIGSYS: u32 = 31;
 
 /// `SIGSEGV` for 11, `SIGRTMIN+3` for 37.
-pub fn signal_name(number: u32) -> String {
+pub(crate) fn signal_name(number: u32) -> String {
     match number {
         1..=31 => NAMES[number as usize - 1].to_owned(),
         34 => "SIGRTMIN".to_owned(),
@@ -81,7 +81,7 @@ pub fn signal_name(number: u32) -> String {
 ///
 /// # Errors
 /// One line that says what is accepted.
-pub fn parse_signal(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_signal(text: &str) -> Result<u32, String> {
     let unknown = || format!("no signal is called `{text}`: use a name or a number as `kill -l` lists them");
     if let Ok(number) = text.parse::<u32>() {
         return if (1..=31).contains(&number) || REAL_TIME.contains(&number) { Ok(number) } else { Err(unknown()) };
@@ -229,12 +229,12 @@ fn find(signal: u32, code: i32) -> Option<&'static Code> {
 }
 
 /// The kernel's name of a code: `SEGV_MAPERR`, `SI_TKILL`; the number where it has none.
-pub fn code_name(signal: u32, code: i32) -> String {
+pub(crate) fn code_name(signal: u32, code: i32) -> String {
     find(signal, code).map_or_else(|| code.to_string(), |known| known.1.to_owned())
 }
 
 /// What the code means, for people. `trap_nr` says what SI_KERNEL leaves open; `None` means that it is not known, or that there was no trap.
-pub fn code_text(signal: u32, code: i32, trap_nr: Option<u64>) -> String {
+pub(crate) fn code_text(signal: u32, code: i32, trap_nr: Option<u64>) -> String {
     match kernel_fault(signal, code, trap_nr) {
         Some((_, text)) => text.to_owned(),
         None => find(signal, code).map_or_else(|| format!("Code {code}"), |known| known.3.to_owned()),
@@ -242,7 +242,7 @@ pub fn code_text(signal: u32, code: i32, trap_nr: Option<u64>) -> String {
 }
 
 /// The word for a fault; `None` means that there was no fault: a process, a timer or the like sent the signal.
-pub fn fault_type(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<&'static str> {
+pub(crate) fn fault_type(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<&'static str> {
     if code <= 0 || !matches!(signal, SIGSEGV | SIGBUS | SIGILL | SIGFPE | SIGTRAP | SIGSYS) {
         return None;
     }
@@ -262,7 +262,7 @@ fn kernel_fault(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<(&'stati
 }
 
 /// The signal's name in the first line of the text.
-pub fn title(signal: u32) -> String {
+pub(crate) fn title(signal: u32) -> String {
     match signal {
         3 => "QUIT".to_owned(),
         SIGILL => "ILLEGAL INSTRUCTION".to_owned(),

@@ -4,24 +4,24 @@ use std::ffi::c_char;
 use std::fmt::Write;
 
 /// The bytes up to the first NUL, made valid UTF-8.
-pub fn lossy(bytes: &[u8]) -> String {
+pub(crate) fn lossy(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// The bytes of a C string.
-pub fn bytes(chars: &[c_char]) -> &[u8] {
+pub(crate) fn bytes(chars: &[c_char]) -> &[u8] {
     // SAFETY: a c_char is a byte, whether or not it has a sign, and the slice borrows the same bytes.
     unsafe { std::slice::from_raw_parts(chars.as_ptr().cast(), chars.len()) }
 }
 
 /// The name in a field of a sample, as [`lossy`].
-pub fn name(chars: &[c_char]) -> String {
+pub(crate) fn name(chars: &[c_char]) -> String {
     lossy(bytes(chars))
 }
 
 /// Control characters as `\n`, `\x1b`, `\u{202e}`: a process's name must not move the cursor or forge a line.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 ///
 /// # Errors
 /// If the clock can't be read.
-pub fn boottime_ns() -> Result<u64> {
+pub(crate) fn boottime_ns() -> Result<u64> {
     Ok(read(ClockId::CLOCK_BOOTTIME)? as u64)
 }
 

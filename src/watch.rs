@@ -13,11 +13,11 @@ use crate::output::Wanted;
 use crate::probe::abi::fl_limit;
 
 /// After samples came, the reader looks once more after this time, a little longer than the time without wake-ups of the kernel program.
-pub const LINGER: Duration = Duration::from_millis(fl_limit::FL_LIMIT_WAKE_INTERVAL_MS.0 as u64 + 5);
+pub(crate) const LINGER: Duration = Duration::from_millis(fl_limit::FL_LIMIT_WAKE_INTERVAL_MS.0 as u64 + 5);
 
 /// What ended the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// There may be samples.
     Samples,
     /// A child of ours changed its state.
@@ -40,7 +40,7 @@ pub enum Event {
 }
 
 /// The signals that end a run, taken as events from when this is made.
-pub struct Watch {
+pub(crate) struct Watch {
     signals: SignalFd,
     deadline: Option<Instant>,
     next_tick: Option<Instant>,
@@ -52,7 +52,7 @@ impl Watch {
     ///
     /// # Errors
     /// If the signals can't be blocked.
-    pub fn new(duration: Option<Duration>) -> Result<Self> {
+    pub(crate) fn new(duration: Option<Duration>) -> Result<Self> {
         Self::with_signals(duration, &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD])
     }
 
@@ -60,7 +60,7 @@ impl Watch {
     ///
     /// # Errors
     /// As [`Watch::new`].
-    pub fn with_hangup(duration: Option<Duration>) -> Result<Self> {
+    pub(crate) fn with_hangup(duration: Option<Duration>) -> Result<Self> {
         Self::with_signals(duration, &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGHUP])
     }
 
@@ -77,13 +77,13 @@ impl Watch {
     }
 
     /// The next [`Event::Tick`] comes then, and only once.
-    pub fn tick_at(&mut self, when: Instant) {
+    pub(crate) fn tick_at(&mut self, when: Instant) {
         self.next_tick = Some(when);
     }
 
     /// Call it after `taken` of at most `most` samples were taken. If there are more, the next event comes at once; samples
     /// that wake no reader may come as well.
-    pub fn took(&mut self, taken: usize, most: usize) {
+    pub(crate) fn took(&mut self, taken: usize, most: usize) {
         let wait = match taken {
             0 => return,
             _ if taken < most => LINGER,
@@ -96,7 +96,7 @@ impl Watch {
     ///
     /// # Errors
     /// If the kernel refuses to wait.
-    pub fn next(&mut self, samples: BorrowedFd<'_>, output: Wanted<'_>) -> Result<Event> {
+    pub(crate) fn next(&mut self, samples: BorrowedFd<'_>, output: Wanted<'_>) -> Result<Event> {
         let room_at = match output {
             Wanted::Time(time) => Some(Instant::now() + time),
             Wanted::Room(_) | Wanted::Nothing => None,

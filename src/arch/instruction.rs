@@ -2,7 +2,7 @@
 
 /// A register that takes part, by the name that debuggers give it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operand {
+pub(crate) struct Operand {
     /// `rax`, `ecx`.
     pub name: String,
     /// What is in it, cut to its size.
@@ -11,7 +11,7 @@ pub struct Operand {
 
 /// One place in memory that an instruction accesses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Touch {
+pub(crate) struct Touch {
     /// First byte.
     pub address: u64,
     /// How many; 1 where the instruction alone doesn't say.
@@ -32,7 +32,7 @@ pub struct Touch {
 
 /// Where an instruction goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Jump {
+pub(crate) enum Jump {
     /// To the address in this register.
     Register(Operand),
     /// To an address that lies in memory.
@@ -43,7 +43,7 @@ pub enum Jump {
 
 /// A division of whole numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Division {
+pub(crate) struct Division {
     /// Of the divisor, and of the quotient.
     pub bits: u32,
     /// `None` means that it lies in memory.
@@ -54,7 +54,7 @@ pub struct Division {
 
 /// The traps that decide something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrapKind {
+pub(crate) enum TrapKind {
     /// A fault whose address the processor does not say.
     GeneralProtection,
     /// The same through the stack pointer or the frame pointer.

@@ -7,10 +7,10 @@ mod instruction;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub use instruction::{Division, Jump, Operand, Touch, TrapKind};
+pub(crate) use instruction::{Division, Jump, Operand, Touch, TrapKind};
 
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::*;
+pub(crate) use x86_64::*;
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("faultline knows no such architecture: src/arch/ has a folder for each that it knows");

@@ -15,7 +15,7 @@ struct Link {
 }
 
 /// Adds to each call what it has to do with the crash, and marks the one that explains it. Sorts them by time.
-pub fn relate(facts: &Subject, calls: &mut [Call]) {
+pub(super) fn relate(facts: &Subject, calls: &mut [Call]) {
     calls.sort_by_key(|call| (call.entered_ns, call.tid));
     let mut heap = None;
     // The newest one that has changed things.
@@ -62,7 +62,7 @@ pub fn relate(facts: &Subject, calls: &mut [Call]) {
 
 /// Makes the cause a likely one unless every call was recorded since it began: one that was not may have undone what it left.
 /// Nothing undoes that a signal was sent. `complete_since_ns` is since when every call was recorded, CLOCK_BOOTTIME.
-pub fn doubt(calls: &mut [Call], complete_since_ns: u64) {
+pub(super) fn doubt(calls: &mut [Call], complete_since_ns: u64) {
     for call in calls.iter_mut().filter(|call| call.is_cause && call.entered_ns < complete_since_ns) {
         let relation = call.relation.iter_mut().find(|relation| relation.kind != Change::Sent);
         relation.into_iter().for_each(|relation| relation.certain = false);
@@ -70,7 +70,7 @@ pub fn doubt(calls: &mut [Call], complete_since_ns: u64) {
 }
 
 /// The call that explains the crash, as evidence.
-pub fn cause_of(calls: &[Call]) -> Option<Cause> {
+pub(super) fn cause_of(calls: &[Call]) -> Option<Cause> {
     let (call, relation) =
         calls.iter().filter(|call| call.is_cause).find_map(|call| Some((call, call.relation.as_ref()?)))?;
     Some(Cause {

@@ -19,7 +19,7 @@ const UNKNOWN: &str = "?";
 
 /// Whose call it is.
 #[derive(Clone, Debug)]
-pub struct Owner {
+pub(super) struct Owner {
     /// The process.
     pub pid: u32,
     /// The thread.
@@ -35,7 +35,7 @@ impl From<&fl_task> for Owner {
 }
 
 /// Names the calls of the functions that are watched.
-pub struct Decoder {
+pub(super) struct Decoder {
     known: Vec<WatchedFunction>,
 }
 
@@ -48,7 +48,7 @@ struct WatchedFunction {
 
 impl Decoder {
     /// For these functions, as each was attached.
-    pub fn new(planned: &[Planned], attached: &[Attached]) -> Self {
+    pub(super) fn new(planned: &[Planned], attached: &[Attached]) -> Self {
         let known = planned.iter().zip(attached).map(|(planned, attached)| WatchedFunction {
             name: planned.name.clone(),
             how: attached.how,
@@ -61,13 +61,13 @@ impl Decoder {
     }
 
     /// Can a call of this function end another process? By its number.
-    pub fn concerns_others(&self, number: u32) -> bool {
+    pub(super) fn concerns_others(&self, number: u32) -> bool {
         let side = self.known.get(number as usize).and_then(|known| known.side.as_ref());
         side.is_some_and(|side| side.point.flags & fl_function_flag::FL_FUNCTION_ANYONE.0 != 0)
     }
 
     /// Is this function a system call? By its number.
-    pub fn is_syscall(&self, number: u32) -> bool {
+    pub(super) fn is_syscall(&self, number: u32) -> bool {
         let is_one = |known: &WatchedFunction| {
             let flags = known.side.as_ref().map_or(0, |side| side.point.flags);
             known.how == Some(Way::Tracepoint) || flags & fl_function_flag::FL_FUNCTION_SYSCALL.0 != 0
@@ -76,7 +76,7 @@ impl Decoder {
     }
 
     /// `mmap=-ENOMEM`, for a function by its number.
-    pub fn result_words(&self, number: u32, result: i64) -> String {
+    pub(super) fn result_words(&self, number: u32, result: i64) -> String {
         let known = self.known.get(number as usize);
         let name = known.map_or(UNKNOWN, |known| known.name.as_str());
         let result = known.and_then(|known| known.side.as_ref()).map_or(result, |side| result_of(result, side));
@@ -85,7 +85,7 @@ impl Decoder {
     }
 
     /// One call.
-    pub fn call(&self, owner: &Owner, raw: &fl_call, kernel_stack: Option<Vec<KernelFrame>>) -> Result<Call> {
+    pub(super) fn call(&self, owner: &Owner, raw: &fl_call, kernel_stack: Option<Vec<KernelFrame>>) -> Result<Call> {
         let known = self.known.get(raw.function as usize);
         let side = known.and_then(|known| known.side.as_ref());
         let ended = raw.state == fl_call_state::FL_CALL_ENDED;
@@ -134,7 +134,7 @@ fn returned(returns: &Returns, result: i64) -> (Option<Value>, Option<String>) {
 }
 
 /// `ENOMEM` for -12; the kernel's own ones (ERESTARTSYS), too.
-pub fn error_name(result: i64) -> Option<String> {
+pub(super) fn error_name(result: i64) -> Option<String> {
     let number = i32::try_from(-result).ok()?;
     syscalls::Errno::new(number).name().map(str::to_owned)
 }

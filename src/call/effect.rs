@@ -5,7 +5,7 @@ use crate::{errno, page};
 
 /// Addresses from `start` up to `end`, whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub(super) struct Range {
     /// The first.
     pub start: u64,
     /// The first behind it.
@@ -18,14 +18,14 @@ impl Range {
     }
 
     /// Does it hold the address?
-    pub fn holds(self, address: u64) -> bool {
+    pub(super) fn holds(self, address: u64) -> bool {
         self.start <= address && address < self.end
     }
 }
 
 /// Which file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum File {
+pub(super) enum File {
     /// By inode and device.
     Inode {
         /// i_ino
@@ -39,7 +39,7 @@ pub enum File {
 
 /// The effect of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(super) enum Effect {
     /// Nothing is mapped there any more.
     Unmapped(Range),
     /// It was moved away, to this address.
@@ -65,12 +65,12 @@ pub enum Effect {
 }
 
 /// To whole pages.
-pub fn up(length: u64) -> u64 {
+pub(super) fn up(length: u64) -> u64 {
     page::round_up(length).unwrap_or(u64::MAX)
 }
 
 /// The effects of a call that succeeded, or still runs, in the order in which they happen.
-pub fn effects(call: &Call) -> Vec<Effect> {
+pub(super) fn effects(call: &Call) -> Vec<Effect> {
     let failed = call.raw_result.is_some_and(errno::is_error);
     if failed {
         return Vec::new();

@@ -9,14 +9,14 @@ use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _, TypeId};
 const POINTER_BYTES: u32 = 8;
 
 /// The functions and structs of a kernel, by name.
-pub struct Functions<'btf> {
+pub(super) struct Functions<'btf> {
     btf: &'btf Btf<'btf>,
     functions: HashMap<&'btf str, TypeId>,
     structs: HashMap<&'btf str, TypeId>,
 }
 
 /// How a function is called.
-pub struct Prototype<'btf> {
+pub(super) struct Prototype<'btf> {
     /// Its number among the kernel's types.
     pub id: u32,
     /// The parameters by name; a parameter without a name has an empty one.
@@ -27,7 +27,7 @@ pub struct Prototype<'btf> {
 
 impl<'btf> Functions<'btf> {
     /// Looks through all types of the kernel, once.
-    pub fn new(btf: &'btf Btf<'btf>) -> Self {
+    pub(super) fn new(btf: &'btf Btf<'btf>) -> Self {
         let (mut functions, mut structs) = (HashMap::new(), HashMap::new());
         for id in (1..u32::try_from(btf.len()).unwrap_or(u32::MAX)).map(TypeId::from) {
             let Some(ty) = btf.type_by_id::<BtfType<'btf>>(id) else { continue };
@@ -44,12 +44,12 @@ impl<'btf> Functions<'btf> {
     }
 
     /// All functions.
-    pub fn names(&self) -> impl Iterator<Item = &'btf str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &'btf str> {
         self.functions.keys().copied()
     }
 
     /// How a function is called; `None` means that there is none of that name.
-    pub fn prototype(&self, name: &str) -> Option<Prototype<'btf>> {
+    pub(super) fn prototype(&self, name: &str) -> Option<Prototype<'btf>> {
         let id = *self.functions.get(name)?;
         let function: Func<'btf> = self.btf.type_by_id(id)?;
         let prototype = FuncProto::try_from(function.next_type()?).ok()?;
@@ -61,13 +61,13 @@ impl<'btf> Functions<'btf> {
     }
 
     /// A struct by its name.
-    pub fn structure(&self, name: &str) -> Option<Composite<'btf>> {
+    pub(super) fn structure(&self, name: &str) -> Option<Composite<'btf>> {
         let ty: BtfType<'btf> = self.btf.type_by_id(*self.structs.get(name)?)?;
         Composite::try_from(ty).ok()
     }
 
     /// The place of the value that `path` names (`f_path.dentry`), from a pointer to `root`. Pointers on the way are followed.
-    pub fn place(&self, root: Composite<'btf>, path: &str) -> Option<Place<'btf>> {
+    pub(super) fn place(&self, root: Composite<'btf>, path: &str) -> Option<Place<'btf>> {
         let mut offsets = Vec::new();
         let (mut composite, mut at) = (root, 0);
         let mut names = path.split('.').peekable();
@@ -124,7 +124,7 @@ struct Member {
 }
 
 /// The place of a value, through pointers, from a pointer to a struct.
-pub struct Place<'btf> {
+pub(super) struct Place<'btf> {
     /// Offsets in bytes: in the first struct, in the one that the pointer there leads to, and so on.
     pub offsets: Vec<u32>,
     /// The type of the value.
@@ -135,7 +135,7 @@ pub struct Place<'btf> {
 
 /// A bit field: `width` bits from bit `shift` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BitField {
+pub(crate) struct BitField {
     /// The number of its lowest bit.
     pub shift: u32,
     /// How many bits it has.
@@ -144,7 +144,7 @@ pub struct BitField {
 
 /// What a type is, without qualifiers and typedefs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// No value.
     Void,
     /// A number of so many bytes.
@@ -181,7 +181,7 @@ pub enum Kind {
 }
 
 /// What a type is.
-pub fn kind(ty: BtfType<'_>) -> Kind {
+pub(super) fn kind(ty: BtfType<'_>) -> Kind {
     let ty = ty.skip_mods_and_typedefs();
     match ty.kind() {
         BtfKind::Void => Kind::Void,
@@ -211,7 +211,7 @@ pub fn kind(ty: BtfType<'_>) -> Kind {
 
 impl Kind {
     /// The registers that an argument of this kind takes (System V ABI 3.2.3); `None` means that it lies on the stack.
-    pub fn registers(&self) -> Option<u8> {
+    pub(crate) fn registers(&self) -> Option<u8> {
         match self {
             Self::Other { bytes: Some(bytes) } if *bytes <= POINTER_BYTES => Some(1),
             Self::Other { bytes: Some(bytes) } if *bytes <= 2 * POINTER_BYTES => Some(2),
@@ -256,7 +256,7 @@ fn size(bytes: usize) -> u8 {
 }
 
 /// A type as C writes it: `const struct file *`.
-pub fn type_name(ty: BtfType<'_>) -> String {
+pub(super) fn type_name(ty: BtfType<'_>) -> String {
     let name = || ty.name().map_or_else(|| "?".to_owned(), |name| name.to_string_lossy().into_owned());
     let next = || ty.next_type().map_or_else(|| "void".to_owned(), type_name);
     match ty.kind() {

@@ -22,7 +22,7 @@ use crate::text;
 const OTHERS_MAX: usize = 16;
 
 /// Reads the recorder when something asks for calls.
-pub struct Gatherer<'run> {
+pub(super) struct Gatherer<'run> {
     recorder: &'run Recorder,
     decoder: Decoder,
     /// `None` means that stacks are not kept.
@@ -36,19 +36,19 @@ pub struct Gatherer<'run> {
 
 impl<'run> Gatherer<'run> {
     /// Reads `recorder`, whose functions `decoder` knows.
-    pub fn new(recorder: &'run Recorder, decoder: Decoder, kernel_stacks: bool) -> Self {
+    pub(super) fn new(recorder: &'run Recorder, decoder: Decoder, kernel_stacks: bool) -> Self {
         let namer = kernel_stacks.then(|| Namer::new(&Sight::read()));
         let host = host::name();
         Self { recorder, decoder, namer, host, ends_missed: 0, unrecorded: 0, complete_since_ns: 0 }
     }
 
     /// System calls of threads that died, which have ended without being seen to: the kernel program has not counted them.
-    pub fn ends_missed(&self) -> u64 {
+    pub(super) fn ends_missed(&self) -> u64 {
         self.ends_missed
     }
 
     /// The calls before a crash, and which one explains it.
-    pub fn recorded(&mut self, evidence: &Evidence, disposition: Disposition) -> Result<Recorded> {
+    pub(super) fn recorded(&mut self, evidence: &Evidence, disposition: Disposition) -> Result<Recorded> {
         let (subject, thread) = (Subject::of(evidence), &evidence.thread);
         let own = self.recorder.task(thread.tid)?.filter(|task| is_of_thread(&task.header, thread));
         let own = own.map(|task| self.back_in_user_mode(task, evidence.at_ns, disposition));
@@ -78,7 +78,7 @@ impl<'run> Gatherer<'run> {
     }
 
     /// The record of a trigger.
-    pub fn trigger(&self, event: &fl_event, task: &Task) -> Result<Trigger> {
+    pub(super) fn trigger(&self, event: &fl_event, task: &Task) -> Result<Trigger> {
         let is_signal = event.trigger == fl_trigger_kind::FL_TRIGGER_SIGNAL;
         let mut calls = self.calls(Some(task))?;
         calls.sort_by_key(|call| call.entered_ns);
@@ -99,7 +99,7 @@ impl<'run> Gatherer<'run> {
     }
 
     /// The record of a call that has just ended.
-    pub fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
+    pub(super) fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
         let owner = Owner { pid: event.pid, tid: event.tid, comm: text::name(&event.comm) };
         Ok(LiveCall { head: Head::at("call", event.timestamp_ns, &self.host)?, call: self.call(&owner, call)? })
     }

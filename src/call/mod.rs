@@ -25,8 +25,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-pub use report::Report;
-pub use select::{Preset, check as check_name};
+pub(crate) use report::Report;
+pub(crate) use select::{Preset, check as check_name};
 
 use crate::crash::{self, Collector, Decoder as CrashDecoder};
 use crate::evidence::Evidence;
@@ -43,7 +43,7 @@ use prepare::Prepared;
 
 /// What shows the calls of a task, besides a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum On {
+pub(crate) enum On {
     /// The delivery of this signal.
     Signal(u32),
     /// This function returns this.
@@ -57,7 +57,7 @@ pub enum On {
 
 /// The options.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which crashes are reported, and how; which tasks are watched; where records go; the command.
     pub crash: crash::Options,
     /// Names and globs.
@@ -82,7 +82,7 @@ pub struct Options {
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.functions.is_empty() && options.presets.is_empty() && options.triggers.is_empty() {
         bail!(
             "failed to watch: no function was named: give some, as `faultline call munmap mprotect`, or --preset memory, \
@@ -223,7 +223,7 @@ fn count_and_write(record: &Crash, crashes: &mut [u64; 3], writer: &mut Writer) 
 ///
 /// # Errors
 /// One line that says what is accepted.
-pub fn parse_trigger(text: &str) -> Result<On, String> {
+pub(crate) fn parse_trigger(text: &str) -> Result<On, String> {
     let Some((function, result)) = text.split_once('=') else {
         return siginfo::parse_signal(text)
             .map(On::Signal)

@@ -10,7 +10,7 @@ use crate::probe::call::Point;
 
 /// A value that one fetch reads.
 #[derive(Clone, Debug)]
-pub struct Field {
+pub(crate) struct Field {
     /// `addr`, `vma:vm_area_struct.vm_start`
     pub name: String,
     /// Its type as C writes it.
@@ -25,7 +25,7 @@ pub struct Field {
 
 /// The result of a function.
 #[derive(Clone, Debug)]
-pub struct Returns {
+pub(crate) struct Returns {
     /// How it is shown; `None` means that the function returns nothing.
     pub shape: Option<Shape>,
     /// A number below zero is that of an error.
@@ -34,7 +34,7 @@ pub struct Returns {
 
 /// One way to see a function: what to read, and how to show it.
 #[derive(Clone, Debug)]
-pub struct Side {
+pub(crate) struct Side {
     /// What the probe reads.
     pub point: Point,
     /// The value of each of its fetches.
@@ -45,7 +45,7 @@ pub struct Side {
 
 /// A function that was chosen, with the ways to see it.
 #[derive(Clone, Debug)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// Its name as it is shown.
     pub name: String,
     /// It came with a preset.
@@ -84,7 +84,7 @@ const ANYONE: &[(&str, Option<(u8, u64)>)] = &[
 const RETURN_ADDRESSES: [&str; 4] = ["mmap", "mremap", "brk", "shmat"];
 
 /// Plans one function. `described`: the parameters of its system call, if the kernel's tracepoints have them.
-pub fn plan(chosen: &Choice, functions: &Functions<'_>, described: Option<Vec<syscalls::Parameter>>) -> Planned {
+pub(super) fn plan(chosen: &Choice, functions: &Functions<'_>, described: Option<Vec<syscalls::Parameter>>) -> Planned {
     let (kernel, syscall) = if chosen.is_syscall {
         let (parameters, fields, fetches) = of_syscall(&chosen.name, functions, described);
         let returns = Returns {

@@ -18,7 +18,7 @@ use crate::probe::call::{Attached, Function, Plan};
 use crate::probe::{Tracefs, kernel_types};
 
 /// The recorder's plan, and what the report says about it.
-pub struct Prepared {
+pub(super) struct Prepared {
     /// The recorder's plan.
     pub plan: Plan,
     planned: Vec<Planned>,
@@ -29,7 +29,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Reads the kernel's types and finds the functions among them.
-    pub fn new(options: &Options) -> Result<Self> {
+    pub(super) fn new(options: &Options) -> Result<Self> {
         let btf = kernel_types(options.crash.common.btf.as_deref())?;
         let functions = Functions::new(&btf);
         let catalogue = Catalogue::new(functions.names());
@@ -70,13 +70,13 @@ impl Prepared {
     }
 
     /// Reports what became of each function that was asked for.
-    pub fn report(&self, attached: &[Attached]) -> Report {
+    pub(super) fn report(&self, attached: &[Attached]) -> Report {
         let report = Report::new(&host::name(), self.requested.clone(), &self.planned, attached, self.missing.clone());
         Report { symbols: self.symbols.clone(), ..report }
     }
 
     /// The decoder of these functions' calls.
-    pub fn decoder(&self, attached: &[Attached]) -> Decoder {
+    pub(super) fn decoder(&self, attached: &[Attached]) -> Decoder {
         Decoder::new(&self.planned, attached)
     }
 }

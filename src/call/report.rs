@@ -19,7 +19,7 @@ const LINES_MAX: usize = 4;
 
 /// At the beginning and at the end of a run. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -44,7 +44,7 @@ pub struct Report {
 
 /// One function and what became of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Function {
+pub(crate) struct Function {
     /// Its name.
     pub function: String,
     /// A system call.
@@ -61,7 +61,7 @@ pub struct Function {
 
 /// A way that failed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The way.
     pub attach: Way,
     /// Why.
@@ -70,7 +70,7 @@ pub struct Failure {
 
 /// Functions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct FunctionStages {
+pub(crate) struct FunctionStages {
     /// Names, globs and presets that were typed.
     pub requested: usize,
     /// Functions that they stand for.
@@ -81,7 +81,7 @@ pub struct FunctionStages {
 
 /// Calls and tasks, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct CallStages {
+pub(crate) struct CallStages {
     /// Calls of tasks that are not watched.
     pub filtered: u64,
     /// Calls that were recorded.
@@ -108,7 +108,7 @@ pub struct CallStages {
 
 impl Report {
     /// At the begin of a run.
-    pub fn new(
+    pub(crate) fn new(
         host: &str,
         requested: Vec<String>,
         planned: &[Planned],
@@ -150,7 +150,7 @@ impl Report {
     }
 
     /// The same at the end. `kept`: tasks that are still there; `crashes`: with a record, with calls, explained.
-    pub fn at_end(&self, counters: &Counters, deaths: &crash::Counters, kept: u64, crashes: [u64; 3]) -> Self {
+    pub(crate) fn at_end(&self, counters: &Counters, deaths: &crash::Counters, kept: u64, crashes: [u64; 3]) -> Self {
         let [told, with_calls, explained] = crashes;
         Self {
             head: Head { timestamp: Timestamp::now(), ..self.head.clone() },
@@ -175,13 +175,13 @@ impl Report {
     }
 
     /// Is something missing that was asked for by name?
-    pub fn lacks_any(&self) -> bool {
+    pub(crate) fn lacks_any(&self) -> bool {
         !self.not_found.is_empty()
             || self.functions.iter().any(|function| function.attach.is_none() && !function.from_preset)
     }
 
     /// The functions that are watched, by the way in which they are.
-    pub fn by_way(&self) -> Vec<(Way, Vec<&str>)> {
+    pub(crate) fn by_way(&self) -> Vec<(Way, Vec<&str>)> {
         let ways = [Way::Fentry, Way::KprobeMulti, Way::Kprobe, Way::Tracepoint];
         let of = |way: Way| self.functions.iter().filter(move |function| function.attach == Some(way));
         ways.into_iter()
@@ -199,7 +199,7 @@ fn few(names: &[&str]) -> String {
 }
 
 /// A way in words.
-pub fn words(how: Way) -> &'static str {
+pub(super) fn words(how: Way) -> &'static str {
     match how {
         Way::Fentry => "fentry and fexit",
         Way::KprobeMulti => "kprobe.multi",
@@ -267,7 +267,7 @@ impl Report {
     }
 
     /// Why nothing at all is watched, in one line, with what would work.
-    pub fn refusal(&self) -> String {
+    pub(crate) fn refusal(&self) -> String {
         let reasons = self.refusals().into_iter().map(|(why, names)| format!("{} ({})", few(&names), escape(&why)));
         let text = format!("failed to attach to {}", reasons.collect::<Vec<_>>().join("; "));
         if self.functions.iter().any(|function| function.is_syscall) {

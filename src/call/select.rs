@@ -25,7 +25,7 @@ const RENAMED: [(&str, &str); 6] = [
 
 /// A ready choice of functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
+pub(crate) enum Preset {
     /// Calls that map, change and unmap memory.
     Memory,
     /// Calls that open, cut, rename and remove files.
@@ -36,7 +36,7 @@ pub enum Preset {
 
 impl Preset {
     /// As it is typed.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::File => "file",
@@ -92,7 +92,7 @@ impl Preset {
 }
 
 /// The functions and system calls to choose from.
-pub struct Catalogue<'kernel> {
+pub(super) struct Catalogue<'kernel> {
     /// The kernel's functions.
     pub functions: HashSet<&'kernel str>,
     /// The system calls of this architecture.
@@ -101,13 +101,13 @@ pub struct Catalogue<'kernel> {
 
 impl<'kernel> Catalogue<'kernel> {
     /// A catalogue of these functions and all system calls.
-    pub fn new(functions: impl Iterator<Item = &'kernel str>) -> Self {
+    pub(super) fn new(functions: impl Iterator<Item = &'kernel str>) -> Self {
         let syscalls = syscalls::Sysno::iter().map(|call| call.name()).collect();
         Self { functions: functions.collect(), syscalls }
     }
 
     /// Is `name` a function, or a system call by any of its names?
-    pub fn knows(&self, name: &str) -> bool {
+    pub(super) fn knows(&self, name: &str) -> bool {
         exact(name, self).is_some()
     }
 
@@ -119,13 +119,13 @@ impl<'kernel> Catalogue<'kernel> {
 }
 
 /// The kernel's name of a system call.
-pub fn kernels_name(call: &str) -> &str {
+pub(super) fn kernels_name(call: &str) -> &str {
     RENAMED.iter().find(|(name, _)| *name == call).map_or(call, |(_, name)| name)
 }
 
 /// One function that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub(super) struct Choice {
     /// Its name as it is shown: for a system call the plain name.
     pub name: String,
     /// The kernel's symbol; `None` means that the kernel's types have none.
@@ -138,7 +138,7 @@ pub struct Choice {
 
 /// A name that isn't there.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Missing {
+pub(crate) struct Missing {
     /// As it was typed.
     pub name: String,
     /// Names that may have been meant, the most similar first.
@@ -147,7 +147,7 @@ pub struct Missing {
 
 /// The functions that were chosen, and the names that weren't found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
+pub(super) struct Selection {
     /// Each function once, in the order in which they were asked for; those of a glob by name.
     pub chosen: Vec<Choice>,
     /// The names for which nothing was found.
@@ -155,7 +155,7 @@ pub struct Selection {
 }
 
 /// Chooses the functions. `has_symbol`: is there such a kernel symbol, although the types don't describe it?
-pub fn select(
+pub(super) fn select(
     names: &[String],
     presets: &[Preset],
     catalogue: &Catalogue<'_>,
@@ -190,13 +190,13 @@ pub fn select(
 }
 
 /// Is `typed` a name of the function that is shown as `shown`?
-pub fn is_same(typed: &str, shown: &str) -> bool {
+pub(super) fn is_same(typed: &str, shown: &str) -> bool {
     let plain = PREFIXES.iter().find_map(|wrapper| typed.strip_prefix(wrapper)).unwrap_or(typed);
     typed == shown || plain == shown || plain == kernels_name(shown)
 }
 
 /// Does a name stand for several functions?
-pub fn is_glob(name: &str) -> bool {
+pub(super) fn is_glob(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 
@@ -204,7 +204,7 @@ pub fn is_glob(name: &str) -> bool {
 ///
 /// # Errors
 /// One line that says what is wrong with it.
-pub fn check(name: &str) -> Result<(), String> {
+pub(crate) fn check(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("an empty name is no function's".to_owned());
     }

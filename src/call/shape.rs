@@ -9,7 +9,7 @@ use crate::record::call::Value;
 
 /// How a value is shown.
 #[derive(Clone, Debug)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// A number of so many bytes that can be below zero.
     Signed(u8),
     /// A number of so many bytes.
@@ -36,7 +36,7 @@ fn low(raw: u64, bytes: u8) -> u64 {
 }
 
 /// The low bytes of a register, with their sign.
-pub fn signed(raw: u64, bytes: u8) -> i64 {
+pub(super) fn signed(raw: u64, bytes: u8) -> i64 {
     let unused = 64 - u32::from(bytes.clamp(1, 8)) * 8;
     (raw << unused).cast_signed() >> unused
 }
@@ -48,7 +48,7 @@ fn number(raw: u64) -> Value {
 
 impl Shape {
     /// How a value of this kind is shown; `None` means that it can't be shown.
-    pub fn of(kind: &Kind) -> Option<Self> {
+    pub(crate) fn of(kind: &Kind) -> Option<Self> {
         Some(match kind {
             Kind::Integer { bytes, signed: true } => Self::Signed(*bytes),
             Kind::Integer { bytes, signed: false } => Self::Unsigned(*bytes),
@@ -61,7 +61,7 @@ impl Shape {
     }
 
     /// How many bytes the number has.
-    pub fn bytes(&self) -> u8 {
+    pub(crate) fn bytes(&self) -> u8 {
         match self {
             Self::Signed(bytes) | Self::Unsigned(bytes) | Self::Words(_, bytes) | Self::Enumeration(_, bytes) => *bytes,
             Self::Boolean => 1,
@@ -76,7 +76,7 @@ impl Shape {
     }
 
     /// The value of a number; texts have none here.
-    pub fn show(&self, raw: u64) -> Value {
+    pub(crate) fn show(&self, raw: u64) -> Value {
         match self {
             Self::Signed(bytes) => Value::Number(signed(raw, *bytes)),
             Self::Unsigned(bytes) => number(low(raw, *bytes)),
@@ -98,7 +98,7 @@ impl Shape {
 }
 
 /// What the name of a parameter adds to its type: flags, signals, descriptors. `None` means nothing.
-pub fn by_name(function: &str, name: &str, kind: &Kind) -> Option<Shape> {
+pub(super) fn by_name(function: &str, name: &str, kind: &Kind) -> Option<Shape> {
     let Kind::Integer { bytes, .. } = kind else { return None };
     let is = |part: &str| function.contains(part);
     let words = |words: fn(u64) -> String| Some(Shape::Words(words, *bytes));

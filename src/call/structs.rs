@@ -6,7 +6,7 @@ use crate::flags;
 
 /// How a field is read and shown.
 #[derive(Clone, Copy, Debug)]
-pub enum Look {
+pub(super) enum Look {
     /// By its type.
     Plain,
     /// By its type, and again when the call has ended.
@@ -20,7 +20,7 @@ pub enum Look {
 }
 
 /// A field: its name, its place, and how it is shown.
-pub struct Field {
+pub(super) struct Field {
     /// `vm_start`
     pub name: &'static str,
     /// The way through structs and pointers, `vm_file.f_path.dentry`; empty for the pointer itself.
@@ -113,13 +113,13 @@ const KNOWN: &[(&str, &[Field])] = &[
 ];
 
 /// The fields of a struct that are shown; empty for a struct that we don't know.
-pub fn fields(name: &str) -> &'static [Field] {
+pub(super) fn fields(name: &str) -> &'static [Field] {
     KNOWN.iter().find(|(known, _)| *known == name).map_or(&[], |(_, fields)| fields)
 }
 
 impl Look {
     /// How the value is shown, if its type says `usual`.
-    pub fn shape(self, usual: Shape) -> Shape {
+    pub(super) fn shape(self, usual: Shape) -> Shape {
         match self {
             Self::Words(words) => Shape::Words(words, usual.bytes()),
             Self::Path => Shape::Path,

@@ -12,7 +12,7 @@ const LEAST_ADDRESS: u64 = 65_536;
 
 /// The subject of a crash.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub(super) struct Subject {
     /// The process.
     pub pid: u32,
     /// CLOCK_BOOTTIME.
@@ -33,7 +33,7 @@ pub struct Subject {
 
 /// What happened at the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(super) enum Fault {
     /// Nothing is mapped.
     NotMapped,
     /// It must not be accessed so.
@@ -46,7 +46,7 @@ pub enum Fault {
 
 /// A file that is mapped.
 #[derive(Clone, Debug)]
-pub struct Mapped {
+pub(super) struct Mapped {
     /// Which one it is.
     pub id: Option<FileId>,
     /// Its path, as the process sees it.
@@ -57,7 +57,7 @@ pub struct Mapped {
 
 impl Subject {
     /// Of this signal.
-    pub fn of(evidence: &Evidence) -> Self {
+    pub(super) fn of(evidence: &Evidence) -> Self {
         let address = evidence.fault_address.filter(|&address| address >= LEAST_ADDRESS);
         // No call is the cause of a stack that has grown to its end, although one has mapped its guard page.
         let is_overflow = diagnosis::diagnose(evidence).is_some_and(|found| found.kind == Kind::StackOverflow);
@@ -92,7 +92,7 @@ impl Subject {
     }
 
     /// May a call of another thread or process explain it?
-    pub fn concerns_others(&self) -> bool {
+    pub(super) fn concerns_others(&self) -> bool {
         match self.fault {
             Fault::NotMapped | Fault::NotAllowed(_) => self.address.is_some(),
             Fault::NoPage => self.mapped.is_some(),

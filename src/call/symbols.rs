@@ -15,7 +15,7 @@ const KALLSYMS: &str = "/proc/kallsyms";
 
 /// What the kernel lets us see of its symbols.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub(super) enum Sight {
     /// Names and addresses.
     All,
     /// Names, with zeros in place of addresses.
@@ -26,7 +26,7 @@ pub enum Sight {
 
 impl Sight {
     /// Finds out what we can see.
-    pub fn read() -> Self {
+    pub(super) fn read() -> Self {
         let lines = match File::open(KALLSYMS) {
             Ok(file) => BufReader::new(file).lines(),
             Err(error) => return Self::Nothing(error.to_string()),
@@ -47,7 +47,7 @@ impl Sight {
     }
 
     /// What is missing for the names of frames; `None` means nothing.
-    pub fn missing_addresses(&self) -> Option<String> {
+    pub(super) fn missing_addresses(&self) -> Option<String> {
         match self {
             Self::All => None,
             Self::Names => Some(format!(
@@ -61,7 +61,7 @@ impl Sight {
     }
 
     /// What is missing for functions that the types don't have; `None` means nothing.
-    pub fn missing_names(&self) -> Option<String> {
+    pub(super) fn missing_names(&self) -> Option<String> {
         match self {
             Self::Nothing(why) => Some(format!(
                 "functions that the kernel's types don't describe can't be found: failed to read `{KALLSYMS}`: {why}"
@@ -72,7 +72,7 @@ impl Sight {
 }
 
 /// The names among `wanted` that are functions of the kernel.
-pub fn functions(wanted: &HashSet<&str>) -> HashSet<String> {
+pub(super) fn functions(wanted: &HashSet<&str>) -> HashSet<String> {
     let Ok(file) = File::open(KALLSYMS) else { return HashSet::new() };
     let lines = BufReader::new(file).lines().map_while(Result::ok);
     lines.filter_map(|line| function(&line).filter(|name| wanted.contains(name)).map(str::to_owned)).collect()
@@ -85,7 +85,7 @@ fn function(line: &str) -> Option<&str> {
 }
 
 /// Names frames of the kernel's stacks.
-pub struct Namer {
+pub(super) struct Namer {
     symbolizer: Symbolizer,
     /// The kernel shows addresses.
     can_name: bool,
@@ -93,12 +93,12 @@ pub struct Namer {
 
 impl Namer {
     /// A namer that uses what the kernel lets us see.
-    pub fn new(sight: &Sight) -> Self {
+    pub(super) fn new(sight: &Sight) -> Self {
         Self { symbolizer: Symbolizer::new(), can_name: *sight == Sight::All }
     }
 
     /// The frames of a stack, innermost first, without those of our own probe.
-    pub fn frames(&self, addresses: &[u64]) -> Vec<KernelFrame> {
+    pub(super) fn frames(&self, addresses: &[u64]) -> Vec<KernelFrame> {
         let source = Source::Kernel(Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() });
         let named =
             if self.can_name { self.symbolizer.symbolize(&source, Input::AbsAddr(addresses)).ok() } else { None };

@@ -3,7 +3,7 @@
 use super::functions::Kind;
 
 /// A parameter: its C type and its name.
-pub type Parameter = (String, String);
+pub(super) type Parameter = (String, String);
 
 /// The calls that we know without tracefs: those of the presets. The types and names are those of the tracepoints.
 const KNOWN: &[(&str, &str)] = &[
@@ -49,7 +49,7 @@ const KNOWN: &[(&str, &str)] = &[
 ];
 
 /// The parameters in a tracepoint's description, `sys_enter_NAME/format`.
-pub fn from_format(format: &str) -> Vec<Parameter> {
+pub(super) fn from_format(format: &str) -> Vec<Parameter> {
     let fields = format.lines().filter_map(|line| line.trim().strip_prefix("field:"));
     // The first fields are those of every tracepoint, and the call's number.
     let own = fields.skip_while(|field| !field.contains("__syscall_nr")).skip(1);
@@ -57,13 +57,13 @@ pub fn from_format(format: &str) -> Vec<Parameter> {
 }
 
 /// The parameters of a call that we know ourselves; `None` means that we don't.
-pub fn known(call: &str) -> Option<Vec<Parameter>> {
+pub(super) fn known(call: &str) -> Option<Vec<Parameter>> {
     let (_, parameters) = KNOWN.iter().find(|(name, _)| *name == call)?;
     Some(parameters.split(", ").filter_map(declaration).collect())
 }
 
 /// The parameters of a call that is not known: its registers.
-pub fn unknown() -> Vec<Parameter> {
+pub(super) fn unknown() -> Vec<Parameter> {
     (0..6).map(|index| ("unsigned long".to_owned(), format!("arg{index}"))).collect()
 }
 
@@ -75,7 +75,7 @@ fn declaration(text: &str) -> Option<Parameter> {
 }
 
 /// The kind of a system call's parameter, from its type.
-pub fn kind(ty: &str) -> Kind {
+pub(super) fn kind(ty: &str) -> Kind {
     let plain = ty.trim_start_matches("const ").trim();
     if let Some(to) = plain.strip_suffix('*') {
         let to = to.trim_end_matches([' ', '*']).trim_end_matches(" const").trim();

@@ -18,7 +18,7 @@ use super::{memory, pagefault, signal};
 /// `faultline agent`
 #[derive(Args, Debug)]
 #[command(mut_arg("format", |arg| arg.default_value("json")))]
-pub struct AgentArgs {
+pub(crate) struct AgentArgs {
     /// Write a summary every SECS seconds
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = interval)]
     interval: Duration,

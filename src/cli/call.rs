@@ -12,7 +12,7 @@ const CALLS: std::ops::RangeInclusive<u32> = 4..=64;
 
 /// `--attach`
 #[derive(Clone, Debug)]
-pub struct CallWays;
+pub(super) struct CallWays;
 
 impl Ways for CallWays {
     const AUTO: &'static str = "The best way that works, for each function";
@@ -26,7 +26,7 @@ impl Ways for CallWays {
 
 /// `--preset`
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Preset {
+pub(crate) enum Preset {
     /// What maps, changes and unmaps memory
     Memory,
     /// What opens, truncates, renames and removes files
@@ -47,7 +47,7 @@ impl From<Preset> for call::Preset {
 
 /// `faultline call`
 #[derive(Args, Debug)]
-pub struct CallArgs {
+pub(crate) struct CallArgs {
     /// Record these system calls and functions of the kernel: munmap, do_truncate, 'vfs_*'
     #[arg(value_name = "FUNCTION", value_parser = name)]
     functions: Vec<String>,

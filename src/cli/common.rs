@@ -12,7 +12,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 /// What `--attach` accepts: each command has its own ways.
-pub trait Ways: Clone + Send + Sync + 'static {
+pub(super) trait Ways: Clone + Send + Sync + 'static {
     /// What `auto` is, for people.
     const AUTO: &'static str = "The best way that works";
     /// The others, and what they are.
@@ -30,7 +30,7 @@ fn way<W: Ways>() -> impl TypedValueParser<Value = Attach> {
 /// The flags of every command that watches. The filters run in the kernel.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Options of all commands that watch")]
-pub struct Common<W: Ways> {
+pub(super) struct Common<W: Ways> {
     /// Watch only this process, with all its threads (repeatable)
     #[arg(short, long = "pid", value_name = "PID")]
     pids: Vec<u32>,
@@ -72,7 +72,7 @@ pub struct Common<W: Ways> {
 
 impl<W: Ways> Common<W> {
     /// What is meant, and how to attach.
-    pub fn meant(self) -> (options::Common, Attach) {
+    pub(super) fn meant(self) -> (options::Common, Attach) {
         let (target, format) = self.output.meant();
         let common = options::Common {
             filter: Filter { pids: self.pids, process_names: self.process_names, cgroup: self.cgroup, command: false },
@@ -90,7 +90,7 @@ impl<W: Ways> Common<W> {
 
 /// The same, and a command to watch.
 #[derive(Args, Debug)]
-pub struct CommonOrCommand<W: Ways> {
+pub(super) struct CommonOrCommand<W: Ways> {
     /// Run COMMAND, watch it and its descendants from its first instruction, and exit with its status
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -101,7 +101,7 @@ pub struct CommonOrCommand<W: Ways> {
 
 impl<W: Ways> CommonOrCommand<W> {
     /// What is meant, and how to attach.
-    pub fn meant(self) -> (options::Common, Attach) {
+    pub(super) fn meant(self) -> (options::Common, Attach) {
         let (mut common, attach) = self.common.meant();
         common.filter.command = !self.command.is_empty();
         common.command = self.command;
@@ -111,7 +111,7 @@ impl<W: Ways> CommonOrCommand<W> {
 
 /// Where the output goes, and how it looks.
 #[derive(Args, Debug)]
-pub struct Output {
+pub(super) struct Output {
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -130,14 +130,14 @@ pub struct Output {
 
 impl Output {
     /// What is meant.
-    pub fn meant(self) -> (Target, output::Format) {
+    pub(super) fn meant(self) -> (Target, output::Format) {
         (Target { path: self.output, append: self.append, mode: self.mode }, self.look.format)
     }
 }
 
 /// How the output looks.
 #[derive(Args, Debug)]
-pub struct Look {
+pub(super) struct Look {
     /// Choose how the output looks
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: output::Format,
@@ -145,7 +145,7 @@ pub struct Look {
 
 /// Which signals to watch.
 #[derive(Args, Debug)]
-pub struct Signals {
+pub(super) struct Signals {
     /// Watch this signal instead of those that dump core (repeatable); SIGTERM, term and 15 are the same
     #[arg(long, value_name = "SIG", value_delimiter = ',', value_parser = siginfo::parse_signal)]
     pub signal: Vec<u32>,
@@ -153,7 +153,7 @@ pub struct Signals {
 
 /// Where names of functions come from.
 #[derive(Args, Debug)]
-pub struct Symbols {
+pub(super) struct Symbols {
     /// Look for debug files in DIR first, by build id (DIR/.build-id/ab/cdef.debug) or by path (repeatable)
     #[arg(long = "debug-dir", value_name = "DIR")]
     pub debug_dirs: Vec<PathBuf>,
@@ -168,7 +168,7 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 /// Seconds of an interval: not 0.
-pub fn interval(text: &str) -> Result<Duration, String> {
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
         short if short < Duration::from_millis(100) => Err("an interval is 0.1 seconds or more".to_owned()),
         interval => Ok(interval),
@@ -176,7 +176,7 @@ pub fn interval(text: &str) -> Result<Duration, String> {
 }
 
 /// Seconds, fractions allowed.
-pub fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
     Duration::try_from_secs_f64(number).map_err(|_| format!("`{text}` is no number of seconds from 0 up"))
 }

@@ -12,7 +12,7 @@ use super::common::{CommonOrCommand, Signals, Symbols, Ways, interval, seconds};
 
 /// `--attach`
 #[derive(Clone, Debug)]
-pub struct CrashWays;
+pub(super) struct CrashWays;
 
 impl Ways for CrashWays {
     const WAYS: &'static [(Way, &'static str)] = &[(Way::Tracepoint, "Tracepoints only"), (Way::Kprobe, "Kprobes")];
@@ -20,7 +20,7 @@ impl Ways for CrashWays {
 
 /// Which deaths get a record, and what the record shows.
 #[derive(Args, Debug)]
-pub struct Deaths {
+pub(super) struct Deaths {
     /// Show the registers
     #[arg(short, long)]
     registers: bool,
@@ -50,7 +50,7 @@ pub struct Deaths {
 
 impl Deaths {
     /// Every death gets a record, and none is counted by group.
-    pub fn meant(self, common: options::Common) -> Options {
+    pub(super) fn meant(self, common: options::Common) -> Options {
         Options {
             common,
             signals: self.signals.signal,
@@ -70,7 +70,7 @@ impl Deaths {
 
 /// `faultline crash`
 #[derive(Args, Debug)]
-pub struct CrashArgs {
+pub(crate) struct CrashArgs {
     #[command(flatten)]
     deaths: Deaths,
 
@@ -95,7 +95,7 @@ pub struct CrashArgs {
 
 /// How many groups the kernel keeps, and how often each is sampled.
 #[derive(Args, Debug)]
-pub struct Table {
+pub(super) struct Table {
     /// Sample another death of a group after SECS seconds, once its first deaths were sampled
     #[arg(long, value_name = "SECS", default_value = "60", value_parser = seconds)]
     sample_interval: Duration,
@@ -111,7 +111,7 @@ pub struct Table {
 
 impl Table {
     /// The table, and which deaths are sampled: the `first` of each group, at most `rate` a second of all.
-    pub fn meant(&self, first: Option<u32>, rate: Option<u32>) -> (GroupTable, Budget) {
+    pub(super) fn meant(&self, first: Option<u32>, rate: Option<u32>) -> (GroupTable, Budget) {
         let table = GroupTable { groups: self.max_groups, stacks: self.max_stacks };
         (table, Budget { first, interval: self.sample_interval, rate })
     }

@@ -12,7 +12,7 @@ use crate::output::{Target, Writer};
 
 /// `faultline doctor`
 #[derive(Args, Debug)]
-pub struct DoctorArgs {
+pub(super) struct DoctorArgs {
     #[command(flatten)]
     look: Look,
 
@@ -23,7 +23,7 @@ pub struct DoctorArgs {
 
 impl DoctorArgs {
     /// Prints the report.
-    pub fn run(self) -> Result<ExitCode> {
+    pub(super) fn run(self) -> Result<ExitCode> {
         let report = doctor::examine();
         let mut writer = Writer::open(&Target::default(), self.look.format)?;
         writer.write(&report)?;

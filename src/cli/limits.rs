@@ -12,7 +12,7 @@ const STACK: usize = 8 << 20;
 const STACK_ENOUGH: u64 = 2 << 20;
 
 /// Does the work where the limits on files and on the stack can't end it. Call it before there are threads.
-pub fn within(work: fn() -> ExitCode) -> ExitCode {
+pub(super) fn within(work: fn() -> ExitCode) -> ExitCode {
     // A file that would become larger than RLIMIT_FSIZE is an error of write(2) then, as a full disk is. The command of `--` gets
     // no blocked signals.
     let _ = SigSet::from(Signal::SIGXFSZ).thread_block();

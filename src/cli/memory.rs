@@ -11,7 +11,7 @@ use super::common::{CommonOrCommand, Ways, interval};
 
 /// `--attach`
 #[derive(Clone, Debug)]
-pub struct MemoryWays;
+pub(super) struct MemoryWays;
 
 impl Ways for MemoryWays {
     const WAYS: &'static [(Way, &'static str)] = &[
@@ -23,7 +23,7 @@ impl Ways for MemoryWays {
 
 /// `faultline memory`
 #[derive(Args, Debug)]
-pub struct MemoryArgs {
+pub(crate) struct MemoryArgs {
     /// Watch the descendants of --pid, too; the descendants of COMMAND are always watched
     #[arg(long)]
     follow: bool,
@@ -80,7 +80,7 @@ impl From<MemoryArgs> for memory::Options {
 }
 
 /// What `faultline agent --exec-memory` counts.
-pub fn counting(common: options::Common) -> probe::memory::Plan {
+pub(super) fn counting(common: options::Common) -> probe::memory::Plan {
     probe::memory::Plan {
         setup: probe::Setup { filter: common.filter, btf: common.btf, ..probe::Setup::default() },
         follow: false,

@@ -19,7 +19,7 @@ const MAX_GROUPS: u32 = 10_240;
 
 /// `--by`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum By {
+pub(super) enum By {
     /// The process
     #[default]
     Process,
@@ -35,7 +35,7 @@ pub enum By {
 
 /// `--attach`
 #[derive(Clone, Debug)]
-pub struct PagefaultWays;
+pub(super) struct PagefaultWays;
 
 impl Ways for PagefaultWays {
     const WAYS: &'static [(Way, &'static str)] =
@@ -44,7 +44,7 @@ impl Ways for PagefaultWays {
 
 /// `faultline pagefault`
 #[derive(Args, Debug)]
-pub struct PagefaultArgs {
+pub(crate) struct PagefaultArgs {
     /// Count only faults in user mode
     #[arg(long)]
     user: bool,
@@ -139,7 +139,7 @@ impl From<PagefaultArgs> for Options {
 }
 
 /// What `faultline agent --pagefaults` counts.
-pub fn counting(common: Common, interval: Duration) -> Options {
+pub(super) fn counting(common: Common, interval: Duration) -> Options {
     Options {
         common,
         by: pagefault::By::Process,

@@ -13,7 +13,7 @@ use super::strictly;
 
 /// `faultline report`
 #[derive(Args, Debug)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Read summaries (JSON Lines, as `crash --summary` and `agent` write them) from FILE; - or no FILE reads standard input
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -44,7 +44,7 @@ pub struct ReportArgs {
 
 /// `--disposition`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DispositionArg {
+pub(super) enum DispositionArg {
     /// The signal ended the process
     Fatal,
     /// A handler ran, and the process ended all the same
@@ -71,7 +71,7 @@ impl DispositionArg {
 
 impl ReportArgs {
     /// Merges or compares.
-    pub fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self) -> Result<ExitCode> {
         let options: Options = self.into();
         let incomplete = report::run(&options)?;
         Ok(strictly(options.strict, !incomplete))

@@ -18,7 +18,7 @@ const DEFAULT_PAIRS: u32 = fl_own_limit::FL_LIMIT_PAIRS.0;
 
 /// `--attach`
 #[derive(Clone, Debug)]
-pub struct SignalWays;
+pub(super) struct SignalWays;
 
 impl Ways for SignalWays {
     const WAYS: &'static [(Way, &'static str)] = &[
@@ -35,7 +35,7 @@ impl Ways for SignalWays {
         .visible_alias("signals")
         .help("Watch this signal instead of SIGTERM (repeatable); SIGUSR1, usr1 and 10 are the same")
 }))]
-pub struct SignalArgs {
+pub(crate) struct SignalArgs {
     #[command(flatten)]
     signals: Signals,
 
@@ -98,7 +98,7 @@ impl From<SignalArgs> for signal::Options {
 }
 
 /// What `agent --watch-signals` counts: all of them.
-pub fn counting(common: options::Common, interval: Duration) -> signal::Options {
+pub(super) fn counting(common: options::Common, interval: Duration) -> signal::Options {
     signal::Options {
         common,
         signals: (1..=64).collect(),

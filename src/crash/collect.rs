@@ -39,7 +39,7 @@ type Recorder<'a> = dyn FnMut(&dyn Fn() -> Evidence, Disposition) -> Result<Opti
 type Write<'a> = dyn FnMut(Crash) -> Result<()> + 'a;
 
 /// Reads an attached probe.
-pub struct Collector<'run> {
+pub(crate) struct Collector<'run> {
     probe: &'run Probe,
     decoder: Decoder,
     ring: Ring<Sample>,
@@ -63,7 +63,7 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// If the ring can't be mapped.
-    pub fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
+    pub(crate) fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
         let ring = probe.ring()?;
         let pending = Pending::new(Naming::new(options.debug_dirs.clone())?, ring.as_fd())?;
         let ledger = Ledger::new(boottime_ns()?)?;
@@ -89,7 +89,7 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// What `write` says, and where the ring can't be read.
-    pub fn take(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
+    pub(crate) fn take(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
         self.take_batch(&mut |_, _| Ok(None), &mut write)
     }
 
@@ -97,7 +97,7 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// As [`Collector::take`], and what `recorded` says.
-    pub fn take_with(
+    pub(crate) fn take_with(
         &mut self,
         mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<Recorded>>,
         mut write: impl FnMut(Crash) -> Result<()>,
@@ -164,12 +164,12 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// As [`Collector::take`].
-    pub fn settle(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
+    pub(crate) fn settle(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
         self.write_named(Instant::now() + SUMMARY_WAIT, &mut write)
     }
 
     /// The run is to end now: what has no names soon goes without.
-    pub fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.is_hasty = true;
     }
 
@@ -177,7 +177,7 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// As [`Collector::take`].
-    pub fn take_last(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
+    pub(crate) fn take_last(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
         self.take_rest(&mut |_, _| Ok(None), &mut write)
     }
 
@@ -185,7 +185,7 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// As [`Collector::take_with`].
-    pub fn take_last_with(
+    pub(crate) fn take_last_with(
         &mut self,
         mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<Recorded>>,
         mut write: impl FnMut(Crash) -> Result<()>,
@@ -222,7 +222,7 @@ impl<'run> Collector<'run> {
     }
 
     /// Counts what user space has lost itself.
-    pub fn lost(&mut self, reason: &str, count: u64) {
+    pub(crate) fn lost(&mut self, reason: &str, count: u64) {
         self.own_losses.add(reason, count);
     }
 
@@ -230,7 +230,7 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// If a map can't be read.
-    pub fn counters(&self) -> Result<Counters> {
+    pub(crate) fn counters(&self) -> Result<Counters> {
         let counters = self.probe.counters()?;
         Ok(Counters { losses: counters.losses.plus(&self.own_losses), ..counters })
     }
@@ -250,7 +250,7 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// If a clock can't be read.
-    pub fn totals(&self, look: &Look) -> Result<Totals> {
+    pub(crate) fn totals(&self, look: &Look) -> Result<Totals> {
         let groups = &look.groups;
         let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();
         let last_ns = groups.named.iter().filter(is_fatal).map(|group| group.facts.last_ns).max();
@@ -268,7 +268,7 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// If a map can't be read.
-    pub fn lost_any(&self) -> Result<bool> {
+    pub(crate) fn lost_any(&self) -> Result<bool> {
         Ok(self.counters()?.losses.with(GROUP_TABLE_FULL, self.probe.groups()?.other).lost_any())
     }
 }

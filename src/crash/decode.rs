@@ -20,7 +20,7 @@ use crate::text::lossy;
 use crate::time::Timestamp;
 
 /// Turns samples into evidence, and that into records. Keeps what is worth keeping between them: this host's name, the libcs that are known.
-pub struct Decoder {
+pub(crate) struct Decoder {
     pub(super) options: Options,
     pub(super) host: String,
     /// Their messages before an abort.
@@ -28,7 +28,7 @@ pub struct Decoder {
 }
 
 /// The facts of a sample before its files were asked for.
-pub struct Prepared {
+pub(crate) struct Prepared {
     timestamp: Timestamp,
     sender: Option<Sender>,
     /// Describe its group.
@@ -37,7 +37,7 @@ pub struct Prepared {
 }
 
 /// The facts of a sample before its record is made.
-pub struct Gathered {
+pub(crate) struct Gathered {
     /// When it was taken.
     pub(super) timestamp: Timestamp,
     /// The evidence for the diagnosis.
@@ -57,7 +57,7 @@ pub struct Gathered {
 
 impl Gathered {
     /// Could each file be looked into?
-    pub fn is_named(&self) -> bool {
+    pub(crate) fn is_named(&self) -> bool {
         self.failed.is_empty()
     }
 }
@@ -74,21 +74,21 @@ impl SampleFiles {
 
 impl Prepared {
     /// What is known of the sample if there is no answer.
-    pub fn unnamed(&self, failure: Failure) -> Named {
+    pub(crate) fn unnamed(&self, failure: Failure) -> Named {
         Named::failed(&self.skeleton, failure)
     }
 }
 
 impl Decoder {
     /// A decoder that makes the parts of the record that `options` ask for.
-    pub fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         let host = host::name();
         let watches_aborts = super::signals(&options).contains(&SIGABRT);
         Self { options, host, libcs: if watches_aborts { Libcs::with_own() } else { Libcs::default() } }
     }
 
     /// Files whose messages the kernel program can read from now on, with the address in them.
-    pub fn take_libcs(&mut self) -> Vec<(fl_libc, u64)> {
+    pub(crate) fn take_libcs(&mut self) -> Vec<(fl_libc, u64)> {
         self.libcs.take_news()
     }
 
@@ -96,7 +96,7 @@ impl Decoder {
     ///
     /// # Errors
     /// If the sample has no date: the clocks could not be read.
-    pub fn prepare(&self, raw: &fl_crash, stack: StackCopy, identify: bool) -> Result<(Prepared, Job)> {
+    pub(crate) fn prepare(&self, raw: &fl_crash, stack: StackCopy, identify: bool) -> Result<(Prepared, Job)> {
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
         let depth = self.depth();
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
@@ -130,7 +130,7 @@ impl Decoder {
     }
 
     /// The facts of one sample, as the namer has completed them.
-    pub fn gather(&mut self, raw: &fl_crash, prepared: Prepared, named: Named) -> Gathered {
+    pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: Prepared, named: Named) -> Gathered {
         let files = raw.files.iter().take(raw.file_count as usize).enumerate();
         let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
         let known = SampleFiles(files.map(|(number, file)| described(raw, file, from_file(number))).collect());
@@ -179,7 +179,7 @@ impl Decoder {
     }
 
     /// The evidence of a sample that nobody has named yet.
-    pub fn unnamed(&self, raw: &fl_crash) -> Evidence {
+    pub(crate) fn unnamed(&self, raw: &fl_crash) -> Evidence {
         let files = raw.files.iter().take(raw.file_count as usize);
         let known = SampleFiles(files.map(|file| described(raw, file, None)).collect());
         let frames = frames(raw, &known, &by_frame_pointer(raw, self.depth()), &mut std::iter::empty());

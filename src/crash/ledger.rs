@@ -19,7 +19,7 @@ use crate::text;
 
 /// The description of a group from its first sample: about 3 KiB, and there are no more of them than groups.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(super) struct Identity {
     /// As in the crash record.
     pub signature: String,
     /// The executable.
@@ -32,7 +32,7 @@ pub struct Identity {
 
 /// One read of the kernel's counters.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub(crate) struct Look {
     /// All groups since the start.
     pub groups: Groups,
     /// Everything else that is counted.
@@ -51,7 +51,7 @@ impl Look {
 }
 
 /// What was reported last, and the descriptions.
-pub struct Ledger {
+pub(super) struct Ledger {
     run: Run,
     /// By group.
     known: HashMap<u32, Identity>,
@@ -81,12 +81,12 @@ impl Ledger {
     ///
     /// # Errors
     /// If the clocks can't be read.
-    pub fn new(boottime_ns: u64) -> Result<Self> {
+    pub(super) fn new(boottime_ns: u64) -> Result<Self> {
         Ok(Self { run: Run::new(boottime_ns)?, known: HashMap::new(), told: Baseline::default() })
     }
 
     /// Describes a group from a sample.
-    pub fn learn(&mut self, group: u32, identity: Identity) {
+    pub(super) fn learn(&mut self, group: u32, identity: Identity) {
         self.known.insert(group, identity);
     }
 
@@ -95,7 +95,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If the clocks can't be read.
-    pub fn summarize(&self, look: &Look, stack: impl Fn(i32) -> Result<Vec<StackFrame>>) -> Result<Summary> {
+    pub(super) fn summarize(&self, look: &Look, stack: impl Fn(i32) -> Result<Vec<StackFrame>>) -> Result<Summary> {
         let mut groups = Vec::new();
         for group in &look.groups.named {
             let told = self.told.counts.get(&group.id).map_or(&[][..], Vec::as_slice);
@@ -128,7 +128,7 @@ impl Ledger {
     }
 
     /// A group's numbers for metrics.
-    pub fn total(&self, group: &Group) -> GroupTotal {
+    pub(super) fn total(&self, group: &Group) -> GroupTotal {
         let key = &group.facts.key;
         let signal = u32::from(key.signal);
         let exe = self.known.get(&group.id).and_then(|identity| identity.exe.as_deref());
@@ -151,7 +151,7 @@ impl Ledger {
     }
 
     /// The summary of `look` was reported: the next summary begins there.
-    pub fn commit(&mut self, look: &Look) {
+    pub(super) fn commit(&mut self, look: &Look) {
         self.told = Baseline::of(look);
         self.run.commit(look.boottime_ns);
     }

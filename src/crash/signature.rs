@@ -6,7 +6,7 @@ use crate::probe::abi::fl_own_limit;
 
 /// A frame as the signature sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// A file with a build id, and the offset in it.
     Build {
         /// Hexadecimal.
@@ -26,13 +26,13 @@ pub enum Place {
 }
 
 /// How many frames count, however many were walked: the outer ones show how the program was started, not what broke.
-pub const FRAMES: usize = fl_own_limit::FL_LIMIT_SIGNED_FRAMES.0 as usize;
+pub(super) const FRAMES: usize = fl_own_limit::FL_LIMIT_SIGNED_FRAMES.0 as usize;
 
 /// 16 hexadecimal digits of SHA-256 over the signal, its code and the places, innermost first. The frames end with the
 /// first one outside of any file, which counts as such. But the innermost one may be outside (a call to NULL, code made at run time), and
 /// then bugs differ by its callers. If no frame is in the executable (its build id, else the last component of its path; `None` if
 /// unknown), the executable counts, too: an abort() in a library is a bug of its caller.
-pub fn signature(signal: &str, code: Option<&str>, executable: Option<&str>, places: &[Place]) -> String {
+pub(super) fn signature(signal: &str, code: Option<&str>, executable: Option<&str>, places: &[Place]) -> String {
     let mut text = format!("faultline 1\n{signal}\n{}\n", code.unwrap_or("-"));
     let mut is_in_executable = false;
     for (index, place) in places.iter().take(FRAMES).enumerate() {

@@ -13,14 +13,14 @@ type Key = (u32, u64);
 
 /// Pages that wait.
 #[derive(Debug, Default)]
-pub struct Stacks {
+pub(super) struct Stacks {
     waiting: HashMap<Key, Vec<Box<fl_stack_page>>>,
     count: usize,
 }
 
 impl Stacks {
     /// Keeps a page.
-    pub fn add(&mut self, page: Box<fl_stack_page>) {
+    pub(super) fn add(&mut self, page: Box<fl_stack_page>) {
         if self.count >= PAGES_MAX {
             self.waiting.clear();
             self.count = 0;
@@ -30,7 +30,7 @@ impl Stacks {
     }
 
     /// The stack of this crash, as far as it came.
-    pub fn take(&mut self, crash: &fl_crash) -> StackCopy {
+    pub(super) fn take(&mut self, crash: &fl_crash) -> StackCopy {
         let pages = self.waiting.remove(&(crash.tid, crash.timestamp_ns)).unwrap_or_default();
         self.count -= pages.len();
         StackCopy::new(pages.into_iter().map(|page| (page.address, page.bytes.to_vec())).collect())

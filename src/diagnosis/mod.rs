@@ -21,7 +21,8 @@ mod protection;
 mod stack;
 mod words;
 
-pub use kind::{Confidence, Diagnosis, Kind};
+pub use kind::Confidence;
+pub(crate) use kind::{Diagnosis, Kind};
 
 use crate::arch::{self, TrapKind};
 use crate::evidence::{Evidence, SystemCall, Trap};
@@ -36,7 +37,7 @@ const SEGV_CPERR: i32 = 10;
 const SYS_SECCOMP: i32 = 1;
 
 /// The cause that the facts prove or make likely; `None` means: not sure of any.
-pub fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
+pub(crate) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     cause::explain(facts, by_signal(facts))
 }
 

@@ -1,7 +1,7 @@
 //! Files, as the kernel knows and shows them.
 
 /// What the kernel puts behind the path of a file that has been unlinked: fs/d_path.c.
-pub const DELETED: &str = " (deleted)";
+pub(crate) const DELETED: &str = " (deleted)";
 
 /// How many bits of a device number are the minor one: MINORBITS, include/linux/kdev_t.h.
 const MINOR_BITS: u32 = 20;

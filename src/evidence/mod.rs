@@ -7,10 +7,10 @@ mod function;
 mod region;
 mod sample;
 
-pub use failure::Failure;
-pub use file::{DELETED, File, FileId};
-pub use function::Function;
-pub use region::{Backing, Permissions, Region, Surroundings};
+pub(crate) use failure::Failure;
+pub(crate) use file::{DELETED, File, FileId};
+pub(crate) use function::Function;
+pub(crate) use region::{Backing, Permissions, Region, Surroundings};
 
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ const _: () = assert!(arch::SIGNAL_FRAME_BYTES == fl_own_limit::FL_LIMIT_SIGNAL_
 
 /// One delivered signal. `None` means "not known" everywhere, unless the field says otherwise.
 #[derive(Clone, Debug, Default)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// When it was delivered: CLOCK_BOOTTIME.
     pub at_ns: u64,
     /// The thread that got it.
@@ -66,7 +66,7 @@ pub struct Evidence {
 
 /// A kernel call that has left what the signal was about as the signal has found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub(crate) struct Cause {
     /// What it did.
     pub change: Change,
     /// False: it may have been other memory or another file, as where only the names of two files are the same.
@@ -109,7 +109,7 @@ pub enum Change {
 
 /// A thread and its process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Thread {
+pub(crate) struct Thread {
     /// The process, as the host numbers it.
     pub pid: u32,
     /// The thread.
@@ -126,14 +126,14 @@ pub struct Thread {
 
 impl Thread {
     /// Is it the process's first one?
-    pub fn is_main(&self) -> bool {
+    pub(crate) fn is_main(&self) -> bool {
         self.tid == self.pid
     }
 }
 
 /// The trap that the kernel sent a signal for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trap {
+pub(crate) enum Trap {
     /// There may have been one.
     #[default]
     Unknown,
@@ -145,7 +145,7 @@ pub enum Trap {
 
 /// The process that sent the signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
+pub(crate) enum Sender {
     /// The one that got it.
     Itself,
     /// This one, as the host numbers it.
@@ -180,7 +180,7 @@ pub struct SystemCall {
 
 /// What an access to memory was to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Read.
     Read,
     /// Write.
@@ -195,7 +195,7 @@ impl Evidence {
     }
 
     /// What the page fault's access was to do; of what is no page fault, [`Access::Read`].
-    pub fn access(&self) -> Access {
+    pub(crate) fn access(&self) -> Access {
         match (self.error_bit(arch::PAGE_FAULT_INSTRUCTION), self.error_bit(arch::PAGE_FAULT_WRITE)) {
             (true, _) => Access::Execute,
             (false, true) => Access::Write,
@@ -204,17 +204,17 @@ impl Evidence {
     }
 
     /// A page is there, and does not allow the access.
-    pub fn is_present(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         self.error_bit(arch::PAGE_FAULT_PRESENT)
     }
 
     /// A protection key closes the page.
-    pub fn is_protection_key(&self) -> bool {
+    pub(crate) fn is_protection_key(&self) -> bool {
         self.error_bit(arch::PAGE_FAULT_PROTECTION_KEY)
     }
 
     /// The function of a frame.
-    pub fn function(&self, frame: usize) -> Option<&str> {
+    pub(crate) fn function(&self, frame: usize) -> Option<&str> {
         self.frames.get(frame)?.function.as_ref().map(|function| function.name.as_str())
     }
 }

@@ -9,7 +9,7 @@ use crate::probe::abi::{fl_crash, fl_permission, fl_vma};
 
 /// The mappings at an address and next to it. All `None` means that they were not looked up, or could not be.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// The mapping that holds the address.
     pub at: Option<Region>,
     /// The nearest one below: of the address, or of `at` where that is known.
@@ -20,7 +20,7 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Nothing is mapped at the address, and that was looked up: a process always has some mapping.
-    pub fn is_hole(&self) -> bool {
+    pub(crate) fn is_hole(&self) -> bool {
         self.at.is_none() && (self.below.is_some() || self.above.is_some())
     }
 }

@@ -39,7 +39,7 @@ const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What comes out.
 #[derive(Debug)]
-pub enum Item {
+pub(super) enum Item {
     /// A call.
     Mapping(Box<Mapping>),
     /// A page. The pages that a call made executable come before the call.
@@ -50,7 +50,7 @@ pub enum Item {
 
 /// What to read.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(super) struct Limits {
     /// Read pages at all.
     pub pages: bool,
     /// At most so many bytes for one call.
@@ -80,7 +80,7 @@ impl Waiting {
 }
 
 /// Reads an attached probe.
-pub struct Collector<'run> {
+pub(super) struct Collector<'run> {
     probe: &'run Probe,
     ring: Ring<Sample>,
     limits: Limits,
@@ -98,7 +98,7 @@ pub(super) type Emit<'a> = &'a mut dyn FnMut(Item) -> Result<()>;
 
 impl<'run> Collector<'run> {
     /// Begins to read `probe`.
-    pub fn new(probe: &'run Probe, limits: Limits) -> Result<Self> {
+    pub(super) fn new(probe: &'run Probe, limits: Limits) -> Result<Self> {
         let ring = probe.ring()?;
         Ok(Self {
             probe,
@@ -114,7 +114,7 @@ impl<'run> Collector<'run> {
     }
 
     /// Begins with a process that was there before us: all of its executable memory.
-    pub fn attach(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
+    pub(super) fn attach(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
         let mut space = Space::new(pid);
         let regions = match regions(pid) {
             Ok(regions) => regions,
@@ -139,7 +139,7 @@ impl<'run> Collector<'run> {
     }
 
     /// Takes one batch of the samples that are there; returns how many.
-    pub fn take(&mut self, emit: Emit<'_>) -> Result<usize> {
+    pub(super) fn take(&mut self, emit: Emit<'_>) -> Result<usize> {
         let samples = self.ring.take(BATCH)?;
         let taken = samples.len();
         for sample in samples {
@@ -165,7 +165,7 @@ impl<'run> Collector<'run> {
     }
 
     /// Takes what a full ring may hold, and no more.
-    pub fn take_all(&mut self, emit: Emit<'_>) -> Result<()> {
+    pub(super) fn take_all(&mut self, emit: Emit<'_>) -> Result<()> {
         let mark = self.ring.mark();
         while self.take(emit)? == BATCH && !self.ring.is_past(mark) {}
         Ok(())
@@ -308,12 +308,12 @@ impl<'run> Collector<'run> {
     }
 
     /// How soon [`Collector::tick`] wants to be called: `interval` while there is memory that can change by itself.
-    pub fn patience(&self, interval: Duration) -> Duration {
+    pub(super) fn patience(&self, interval: Duration) -> Duration {
         if self.has_changes() { interval } else { AUDIT_INTERVAL }
     }
 
     /// Reads memory that can change by itself again, and now and then looks for mappings that no call explains.
-    pub fn tick(&mut self, emit: Emit<'_>) -> Result<()> {
+    pub(super) fn tick(&mut self, emit: Emit<'_>) -> Result<()> {
         let is_audit = Instant::now() >= self.next_audit;
         if is_audit {
             self.next_audit = Instant::now() + AUDIT_INTERVAL;
@@ -322,7 +322,7 @@ impl<'run> Collector<'run> {
     }
 
     /// Reads everything for the last time.
-    pub fn finish(&mut self, emit: Emit<'_>) -> Result<()> {
+    pub(super) fn finish(&mut self, emit: Emit<'_>) -> Result<()> {
         self.take_all(emit)?;
         self.look(true, emit)?;
         self.give_up_waiting(emit)
@@ -392,12 +392,12 @@ impl<'run> Collector<'run> {
     }
 
     /// Have all of these processes ended?
-    pub fn have_ended(&self, pids: &[u32]) -> bool {
+    pub(super) fn have_ended(&self, pids: &[u32]) -> bool {
         !pids.is_empty() && pids.iter().all(|pid| self.ended.contains(pid))
     }
 
     /// The counters since the start, here and in the kernel.
-    pub fn counters(&self) -> Result<Counters> {
+    pub(super) fn counters(&self) -> Result<Counters> {
         let counters = self.probe.counters()?;
         Ok(Counters { losses: counters.losses.plus(&self.own), ..counters })
     }

@@ -8,7 +8,7 @@ pub(super) struct Cover(BTreeMap<u64, u64>);
 
 impl Cover {
     /// Adds the addresses from `start` to `end`.
-    pub fn add(&mut self, start: u64, end: u64) {
+    pub(super) fn add(&mut self, start: u64, end: u64) {
         if start >= end {
             return;
         }
@@ -23,7 +23,7 @@ impl Cover {
     }
 
     /// Takes the addresses from `start` to `end` out.
-    pub fn remove(&mut self, start: u64, end: u64) {
+    pub(super) fn remove(&mut self, start: u64, end: u64) {
         while let Some((&from, &to)) = self.0.range(..end).next_back().filter(|(_, to)| **to > start) {
             self.0.remove(&from);
             if from < start {
@@ -36,7 +36,7 @@ impl Cover {
     }
 
     /// Are all addresses from `start` to `end` in it?
-    pub fn holds(&self, start: u64, end: u64) -> bool {
+    pub(super) fn holds(&self, start: u64, end: u64) -> bool {
         self.0.range(..=start).next_back().is_some_and(|(_, to)| *to >= end)
     }
 }

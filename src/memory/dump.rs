@@ -17,7 +17,7 @@ use crate::output::Plain;
 use crate::place::{self, Folder};
 
 /// The index: one page record a line.
-pub const INDEX: &str = "pages.jsonl";
+pub(super) const INDEX: &str = "pages.jsonl";
 
 /// How much of an index is read, from its end.
 const INDEX_READ_MAX: u64 = 32 << 20;
@@ -32,7 +32,7 @@ const KNOWN_MIN: usize = 1 << 15;
 const BATCH: usize = 64 * 1024;
 
 /// An open folder.
-pub struct Dump {
+pub(super) struct Dump {
     path: PathBuf,
     folder: Folder,
     index: Plain,
@@ -153,7 +153,7 @@ impl Dump {
     ///
     /// # Errors
     /// If it can't be made, read or written, or others may write to it.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
         let what = || format!("failed to open dump folder `{}`", folder.display());
         let path = folder.to_owned();
         let folder = Folder::open(folder).with_context(what)?;
@@ -165,7 +165,7 @@ impl Dump {
     }
 
     /// Stores a page and adds it to the index; returns its record. `file` is `None` if the content can't be written.
-    pub fn store(&mut self, page: &Page, host: &str) -> PageRecord {
+    pub(super) fn store(&mut self, page: &Page, host: &str) -> PageRecord {
         let file = self.known(page).or_else(|| self.write(page)).map(|stored| stored.path());
         let record = PageRecord::new(page, host, file);
         match serde_json::to_vec(&record) {
@@ -237,12 +237,12 @@ impl Dump {
     }
 
     /// What could not be written: content of pages, modules, and lines of the index.
-    pub fn failed(&self) -> u64 {
+    pub(super) fn failed(&self) -> u64 {
         self.failed
     }
 
     /// Hands on what is buffered.
-    pub fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         if let Err(unwritten) = self.index.flush() {
             self.fail(INDEX, &place::why(&unwritten.error), unwritten.records);
         }

@@ -48,7 +48,7 @@ pub(super) struct Modules {
 }
 
 impl Modules {
-    pub fn new(max_bytes: u64) -> Self {
+    pub(super) fn new(max_bytes: u64) -> Self {
         Self {
             max_bytes,
             due: BTreeSet::new(),
@@ -59,7 +59,7 @@ impl Modules {
     }
 
     /// A page has been read: it may be a part of a module.
-    pub fn keep(&mut self, page: &Page) {
+    pub(super) fn keep(&mut self, page: &Page) {
         if self.kept.len() as u64 * page::size() >= KEPT_MAX {
             // All pages of the process that was first.
             let first = self.kept.keys().next().map_or(0, |(pid, _)| *pid);
@@ -69,7 +69,7 @@ impl Modules {
     }
 
     /// A call was seen: reads the process at once if the call made anonymous memory executable.
-    pub fn see(&mut self, mapping: &Mapping, to: &mut Dump) {
+    pub(super) fn see(&mut self, mapping: &Mapping, to: &mut Dump) {
         if !mapping.permissions.as_deref().is_some_and(|permissions| permissions.contains('x')) {
             return;
         }
@@ -82,7 +82,7 @@ impl Modules {
     }
 
     /// Rebuilds what has changed since the last time.
-    pub fn rebuild(&mut self, to: &mut Dump) {
+    pub(super) fn rebuild(&mut self, to: &mut Dump) {
         for pid in std::mem::take(&mut self.due) {
             self.rebuild_process(pid, to);
         }

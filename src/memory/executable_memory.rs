@@ -27,7 +27,7 @@ fn key(key: &fl_alert_key) -> Key {
 }
 
 /// One look at the kernel's table.
-pub struct Look {
+pub(crate) struct Look {
     entries: Vec<Entry>,
     /// What each entry has had since the look before.
     grown: Vec<u64>,
@@ -47,7 +47,7 @@ struct Entry {
 
 impl Look {
     /// What came since the look before, for metrics.
-    pub fn grown(&self) -> impl Iterator<Item = (ExecutableLabels, u64)> {
+    pub(crate) fn grown(&self) -> impl Iterator<Item = (ExecutableLabels, u64)> {
         self.entries.iter().zip(&self.grown).map(|(Entry { key, alert, .. }, count)| {
             let comm = text::name(&alert.comm);
             (ExecutableLabels::new(comm, Call::from(key.call).word(), key.writable != 0), *count)
@@ -55,7 +55,7 @@ impl Look {
     }
 
     /// What was lost on the way since the start, for metrics.
-    pub fn dropped(&self) -> impl Iterator<Item = Dropped> {
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = Dropped> {
         self.losses.dropped()
     }
 }
@@ -76,7 +76,7 @@ struct Seen {
 }
 
 /// Reads the kernel's table of processes that make anonymous memory executable.
-pub struct Executables<P: Borrow<Probe>> {
+pub(crate) struct Executables<P: Borrow<Probe>> {
     probe: P,
     told: Told,
     seen: HashMap<Key, Seen>,
@@ -84,13 +84,13 @@ pub struct Executables<P: Borrow<Probe>> {
 
 impl<P: Borrow<Probe>> Executables<P> {
     /// Begins now.
-    pub fn new(probe: P) -> Result<Self> {
+    pub(crate) fn new(probe: P) -> Result<Self> {
         let told = Told { run: Run::new(boottime_ns()?)?, counts: HashMap::new(), nameless: 0 };
         Ok(Self { probe, told, seen: HashMap::new() })
     }
 
     /// The probe that is read.
-    pub fn probe(&self) -> &Probe {
+    pub(crate) fn probe(&self) -> &Probe {
         self.probe.borrow()
     }
 }

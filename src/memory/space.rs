@@ -47,7 +47,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl Space {
-    pub fn new(pid: u32) -> Self {
+    pub(super) fn new(pid: u32) -> Self {
         Self {
             pid,
             memory: Memory::open(pid).ok(),
@@ -59,7 +59,7 @@ impl Space {
     }
 
     /// A child: its memory is a copy of its parent's.
-    pub fn fork(&self, pid: u32) -> Self {
+    pub(super) fn fork(&self, pid: u32) -> Self {
         Self {
             pid,
             memory: Memory::open(pid).ok(),
@@ -71,17 +71,17 @@ impl Space {
     }
 
     /// As the host numbers it.
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// It executes another program: its old memory is gone.
-    pub fn execute(&mut self) {
+    pub(super) fn execute(&mut self) {
         *self = Self::new(self.pid);
     }
 
     /// A page that was read. `None` means that it is as it was last read there, and that only changes are wanted.
-    pub fn page(&mut self, address: u64, bytes: &[u8], source: Source, reading: Reading<'_>) -> Option<Page> {
+    pub(super) fn page(&mut self, address: u64, bytes: &[u8], source: Source, reading: Reading<'_>) -> Option<Page> {
         let sha256: [u8; 32] = Sha256::digest(bytes).into();
         if self.seen.len() >= SEEN_MAX {
             self.seen.clear();
@@ -104,7 +104,7 @@ impl Space {
     }
 
     /// The page at `address` as it is now. `None` means that it isn't there, or that it is as it was last read there.
-    pub fn read(&mut self, address: u64, reading: Reading<'_>) -> Option<Page> {
+    pub(super) fn read(&mut self, address: u64, reading: Reading<'_>) -> Option<Page> {
         let mut bytes = target::page();
         self.memory.as_ref()?.page(address, &mut bytes)?;
         self.page(address, &bytes, Source::Process, reading)
@@ -112,7 +112,7 @@ impl Space {
 
     /// Reads the pages from `start` to `end` of `region`, less those that the kernel program had (`have`), and at most `room`
     /// bytes of them, of which the bytes read are subtracted. Passes each to `emit`; returns how many became what.
-    pub fn read_rest<E>(
+    pub(super) fn read_rest<E>(
         &mut self,
         region: &Region,
         (start, end): (u64, u64),
@@ -195,7 +195,7 @@ impl Space {
 
     /// Looks again at memory that can change by itself, `room` bytes of it, and goes on there the next time. Hands what has
     /// changed to `emit`.
-    pub fn look_again<E>(
+    pub(super) fn look_again<E>(
         &mut self,
         regions: &[Region],
         room: &mut u64,

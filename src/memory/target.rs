@@ -67,19 +67,19 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Opens the memory of a process.
-    pub fn open(pid: u32) -> io::Result<Self> {
+    pub(super) fn open(pid: u32) -> io::Result<Self> {
         let open = |name: &str| fs::File::open(format!("/proc/{pid}/{name}"));
         Ok(Self { pid, mem: open("mem")?, pagemap: open("pagemap")? })
     }
 
     /// Reads the page at `address`. `None` means that it isn't there.
-    pub fn page(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
+    pub(super) fn page(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
         self.mem.read_exact_at(bytes, address).ok()
     }
 
     /// Passes each page from `start` to `end` with the kernel's information to `take`, until that returns false. Returns false if the
     /// process is gone.
-    pub fn presence(&self, start: u64, end: u64, mut take: impl FnMut(u64, Presence) -> bool) -> bool {
+    pub(super) fn presence(&self, start: u64, end: u64, mut take: impl FnMut(u64, Presence) -> bool) -> bool {
         let mut bytes = vec![0; ENTRIES * 8];
         let mut address = start;
         while address < end {
@@ -101,7 +101,7 @@ impl Memory {
     }
 
     /// The file that is mapped at `start` to `end`, whatever lies at its path. `None` means that we may not open it that way.
-    pub fn mapped_file(&self, start: u64, end: u64) -> Option<fs::File> {
+    pub(super) fn mapped_file(&self, start: u64, end: u64) -> Option<fs::File> {
         fs::File::open(format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid)).ok()
     }
 }

@@ -6,16 +6,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Of a job: a stack of 512 KiB, and the rest.
-pub const JOB_BYTES_MAX: usize = 1 << 20;
+pub(super) const JOB_BYTES_MAX: usize = 1 << 20;
 
 /// Of an answer. Decoded it may take some twenty times as much.
-pub const ANSWER_BYTES_MAX: usize = 512 << 10;
+pub(super) const ANSWER_BYTES_MAX: usize = 512 << 10;
 
 /// Sends a message. One that is longer than `most` is an error of the kind [`ErrorKind::InvalidInput`].
 ///
 /// # Errors
 /// If nobody reads it.
-pub fn send(to: &mut impl Write, message: &impl Serialize, most: usize) -> io::Result<()> {
+pub(super) fn send(to: &mut impl Write, message: &impl Serialize, most: usize) -> io::Result<()> {
     let bytes = postcard::to_stdvec(message).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= most);
     let length = length.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the message is too long"))?;
@@ -27,7 +27,7 @@ pub fn send(to: &mut impl Write, message: &impl Serialize, most: usize) -> io::R
 ///
 /// # Errors
 /// If it is longer than `most`, is cut, or is none.
-pub fn receive<T: DeserializeOwned>(from: &mut impl Read, most: usize) -> io::Result<Option<T>> {
+pub(super) fn receive<T: DeserializeOwned>(from: &mut impl Read, most: usize) -> io::Result<Option<T>> {
     let mut length = [0; 4];
     match from.read(&mut length)? {
         0 => return Ok(None),
@@ -46,7 +46,7 @@ pub fn receive<T: DeserializeOwned>(from: &mut impl Read, most: usize) -> io::Re
 ///
 /// # Errors
 /// If it is none.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     let invalid = |error| io::Error::new(ErrorKind::InvalidData, error);
     match postcard::take_from_bytes(bytes).map_err(invalid)? {
         (message, []) => Ok(message),

@@ -15,7 +15,7 @@ const BUILD_ID_BYTES_MAX: usize = 64;
 
 /// A record whose files are to be named.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Job {
+pub(crate) struct Job {
     /// Its files.
     pub opening: Opening,
     /// Its executable mappings.
@@ -34,7 +34,7 @@ pub struct Job {
 
 /// An executable mapping.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Mapping {
+pub(crate) struct Mapping {
     /// Its first address.
     pub start: u64,
     /// The address after its last one.
@@ -47,7 +47,7 @@ pub struct Mapping {
 
 /// Where a mapping's code comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MappedImage {
+pub(crate) enum MappedImage {
     /// From the file of this number.
     File(usize),
     /// From the kernel.
@@ -58,7 +58,7 @@ pub enum MappedImage {
 
 /// A thread to unwind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Unwind {
+pub(crate) struct Unwind {
     /// By DWARF's numbers.
     pub registers: [u64; COUNT],
     /// Its stack.
@@ -67,7 +67,7 @@ pub struct Unwind {
 
 /// A stack, and how it was walked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Walk {
+pub(crate) struct Walk {
     /// Innermost first.
     pub frames: Vec<Frame>,
     /// The last frame is the outermost one.
@@ -82,7 +82,7 @@ pub struct Walk {
 
 /// What the namer found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Named {
+pub(crate) struct Named {
     /// Of each file of the job.
     pub files: Vec<NamedFile>,
     /// The stack.
@@ -97,7 +97,7 @@ pub struct Named {
 
 /// What the namer found of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamedFile {
+pub(crate) struct NamedFile {
     /// The build id in the file. `None` means that it has none, or was not found.
     pub build_id: Option<Vec<u8>>,
     /// Why it has no names.
@@ -106,7 +106,7 @@ pub struct NamedFile {
 
 impl Named {
     /// Of a job that the namer has not done: what the kernel program has sent is all there is.
-    pub fn failed(job: &Skeleton, failure: Failure) -> Self {
+    pub(crate) fn failed(job: &Skeleton, failure: Failure) -> Self {
         let file = |is_used: &bool| NamedFile { build_id: None, failure: is_used.then_some(failure) };
         Self {
             files: job.used.iter().map(file).collect(),
@@ -118,7 +118,7 @@ impl Named {
     }
 
     /// Does it answer this job? The namer parses what anybody may have made, so that its answer is judged as if anybody had made it.
-    pub fn fits(&self, job: &Skeleton) -> bool {
+    pub(crate) fn fits(&self, job: &Skeleton) -> bool {
         let is_list = |functions: &Vec<Function>| functions.len() <= FUNCTIONS_MAX;
         let is_file = |file: &NamedFile| file.build_id.as_ref().is_none_or(|id| id.len() <= BUILD_ID_BYTES_MAX);
         self.files.len() == job.used.len()
@@ -133,7 +133,7 @@ impl Named {
 
 /// What is kept of a job while it is done: enough for a record without names.
 #[derive(Clone, Debug)]
-pub struct Skeleton {
+pub(crate) struct Skeleton {
     /// Of each file: the process ran code of it.
     used: Vec<bool>,
     walk: Walk,

@@ -16,11 +16,11 @@ mod worker;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-pub use job::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
-pub use service::Naming;
+pub(crate) use job::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
+pub(crate) use service::Naming;
 
 #[cfg(any(test, fuzzing))]
-pub use {frame::decode, opener::Opener, worker::Worker};
+pub(crate) use {frame::decode, opener::Opener, worker::Worker};
 
 /// The first argument of a child; nobody types it.
 const OPENER: &str = "--naming-opener";
@@ -29,7 +29,7 @@ const NAMER: &str = "--naming-namer";
 
 /// To be called first of all in `main`: the children are this program, executed anew. `Some` means that this process is one of them, and is
 /// to exit with this. A program that doesn't call it is named for in threads of its own.
-pub fn serve() -> Option<ExitCode> {
+pub(crate) fn serve() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
         Some(first) if first == OPENER => Some(served::opener(arguments.map(Into::into).collect())),

@@ -41,7 +41,7 @@ const FAILED_MAX: usize = 1024;
 const DYING: Duration = Duration::from_millis(100);
 
 /// Jobs that are done in turn.
-pub struct Naming {
+pub(crate) struct Naming {
     debug_dirs: Vec<PathBuf>,
     /// `None` means that nothing has been asked yet.
     desk: Option<Desk>,
@@ -66,19 +66,19 @@ impl Naming {
     ///
     /// # Errors
     /// If there can't be more descriptors.
-    pub fn new(debug_dirs: Vec<PathBuf>) -> Result<Self> {
+    pub(crate) fn new(debug_dirs: Vec<PathBuf>) -> Result<Self> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .context("failed to make an eventfd for the names")?;
         Ok(Self { debug_dirs, desk: None, ready: Arc::new(ready), waiting: 0 })
     }
 
     /// How many jobs have no answer yet.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
     /// Hands in a job. Its answer comes after those of all jobs before it.
-    pub fn submit(&mut self, job: Job) {
+    pub(crate) fn submit(&mut self, job: Job) {
         self.waiting += 1;
         let desk = self.desk.get_or_insert_with(|| Desk::open(self.debug_dirs.clone(), self.ready.clone()));
         // If the thread is gone, `next` reports it.
@@ -89,7 +89,7 @@ impl Naming {
     ///
     /// # Errors
     /// Why.
-    pub fn next(&mut self, until: Instant) -> Result<Option<Named>, Failure> {
+    pub(crate) fn next(&mut self, until: Instant) -> Result<Option<Named>, Failure> {
         let Some(desk) = self.desk.as_ref().filter(|_| self.waiting > 0) else { return Ok(None) };
         // It is asked for its answers below; another one makes it readable again.
         let _ = self.ready.read();
@@ -112,7 +112,7 @@ impl Naming {
 
     /// Hands in a job and waits for its answer no longer than `wait`. While an earlier one is late, none is waited for. Not to be mixed with
     /// [`Naming::submit`].
-    pub fn ask(&mut self, job: Job, wait: Duration) -> Named {
+    pub(crate) fn ask(&mut self, job: Job, wait: Duration) -> Named {
         let skeleton = Skeleton::from(&job);
         while self.waiting > 0 {
             match self.next(Instant::now()) {
@@ -129,7 +129,7 @@ impl Naming {
     }
 
     /// Gives up what was not answered.
-    pub fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         (self.desk, self.waiting) = (None, 0);
     }
 }

@@ -8,7 +8,7 @@ use crate::symbol::unwind::{CodeRegion, Frame, Image, Registers, Unwinder};
 use crate::symbol::{CodePlace, Files, Found, Namer, Open};
 
 /// Keeps what it read of files: the same ones come again and again.
-pub struct Worker {
+pub(crate) struct Worker {
     files: Files,
     namer: Namer,
     unwinder: Unwinder,
@@ -18,13 +18,13 @@ pub struct Worker {
 impl Worker {
     /// `begins` is called with a file's number before that file is looked into. What must be read of ourselves is read here, so that
     /// nothing has to be opened later.
-    pub fn new(begins: Rc<dyn Fn(usize)>) -> Self {
+    pub(crate) fn new(begins: Rc<dyn Fn(usize)>) -> Self {
         let unwinder = Unwinder::new(begins.clone());
         Self { files: Files::default(), namer: Namer::default(), unwinder, begins }
     }
 
     /// Does a job. `open` opens its files.
-    pub fn name(&mut self, job: &Job, open: &mut dyn Open) -> Named {
+    pub(crate) fn name(&mut self, job: &Job, open: &mut dyn Open) -> Named {
         let mut found: Vec<Option<Found>> = Vec::with_capacity(job.opening.files.len());
         let mut files = Vec::with_capacity(job.opening.files.len());
         for (number, wanted) in job.opening.files.iter().enumerate() {

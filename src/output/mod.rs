@@ -22,24 +22,24 @@ use anyhow::{Context, Result};
 use crate::ledger::{self, Ledger};
 use outlet::Outlet;
 
-pub use crate::record::{Record, SCHEMA};
-pub use crate::text::{escape, lossy};
-pub use crate::time::{Timestamp, boottime_ns};
+pub(crate) use crate::record::{Record, SCHEMA};
+pub(crate) use crate::text::{escape, lossy};
+pub(crate) use crate::time::{Timestamp, boottime_ns};
 pub(crate) use crash::frame_place;
 #[cfg(test)]
 pub(crate) use metrics::SENT_SERIES_MAX;
-pub use metrics::{
+pub(crate) use metrics::{
     Beside, Dropped, ExecutableLabels, FaultLabels, GroupTotal, Metrics, ProcessLabels, SentLabels, Totals,
 };
 pub(crate) use plain::Plain;
 #[cfg(any(test, fuzzing))]
 pub(crate) use server::fuzz as fuzz_server;
-pub use server::{Health, Life, Listen, Serve, serve};
+pub(crate) use server::{Health, Life, Listen, Serve, serve};
 pub(crate) use stream::Wanted;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people
     #[default]
     Text,
@@ -49,7 +49,7 @@ pub enum Format {
 
 /// What `--output`, `--append` and `--mode` ask for.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// `None` means standard output.
     pub path: Option<PathBuf>,
     /// Keep what is in the file.
@@ -65,7 +65,7 @@ impl Default for Target {
 }
 
 /// The open end of the pipeline. Buffered: call [`Writer::flush`] when there is nothing more to write for now.
-pub struct Writer {
+pub(crate) struct Writer {
     outlet: Shared,
     target: Target,
     format: Format,
@@ -81,7 +81,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the file can't be opened for writing.
-    pub fn open(target: &Target, format: Format) -> Result<Self> {
+    pub(crate) fn open(target: &Target, format: Format) -> Result<Self> {
         Self::open_as(target, format, false)
     }
 
@@ -107,7 +107,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the file can't be opened; the old one stays.
-    pub fn reopen(&mut self) -> Result<()> {
+    pub(crate) fn reopen(&mut self) -> Result<()> {
         self.outlet.borrow_mut().reopen(&self.target)
     }
 
@@ -126,7 +126,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the reader has gone ([`is_closed_pipe`]). A run counts what can't be written for another reason.
-    pub fn write(&mut self, record: &impl Record) -> Result<()> {
+    pub(crate) fn write(&mut self, record: &impl Record) -> Result<()> {
         let line = self.encode(record)?;
         self.outlet.borrow_mut().write(&line)
     }
@@ -135,7 +135,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the target takes no more: a full disk, a closed pipe, a reader that has stalled.
-    pub fn write_whole(&mut self, record: &impl Record) -> Result<()> {
+    pub(crate) fn write_whole(&mut self, record: &impl Record) -> Result<()> {
         let line = self.encode(record)?;
         self.outlet.borrow_mut().write_whole(&line)
     }
@@ -144,7 +144,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::write`], and where the ledger can't be read.
-    pub fn report(&mut self, ledger: &mut impl Ledger, last: bool) -> Result<()> {
+    pub(crate) fn report(&mut self, ledger: &mut impl Ledger, last: bool) -> Result<()> {
         let write = |summary: &_| {
             let before = self.outlet.borrow().lost();
             self.write(summary).and_then(|()| self.flush())?;
@@ -157,7 +157,7 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::write`].
-    pub fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         let mut outlet = self.outlet.borrow_mut();
         if self.is_run { outlet.flush() } else { outlet.write_out() }
     }
@@ -181,6 +181,6 @@ impl Writer {
 }
 
 /// Has the reader of our output gone? That ends a run quietly: `faultline crash | head`.
-pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }

@@ -40,7 +40,7 @@ enum Sink {
 }
 
 /// An open target.
-pub struct Outlet {
+pub(crate) struct Outlet {
     sink: Sink,
     /// As it is named in messages.
     name: String,
@@ -88,7 +88,7 @@ impl Sink {
 
 impl Outlet {
     /// Opens what `target` names. With `may_wait` a reader is waited for, however long that takes.
-    pub fn open(target: &Target, may_wait: bool) -> Result<Self> {
+    pub(crate) fn open(target: &Target, may_wait: bool) -> Result<Self> {
         let (file, name) = match &target.path {
             None => {
                 let what = "failed to open standard output";
@@ -105,7 +105,7 @@ impl Outlet {
     }
 
     /// Opens the file again, after it was moved away.
-    pub fn reopen(&mut self, target: &Target) -> Result<()> {
+    pub(crate) fn reopen(&mut self, target: &Target) -> Result<()> {
         let Some(path) = &target.path else { return Ok(()) };
         let file = place::open(path, target.mode)
             .map_err(|error| place::explain(error).context(format!("failed to open {}", self.name)))?;
@@ -125,7 +125,7 @@ impl Outlet {
     ///
     /// # Errors
     /// If the reader has gone.
-    pub fn write(&mut self, record: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, record: &[u8]) -> Result<()> {
         let is_full = match &mut self.sink {
             Sink::Plain(plain) => {
                 plain.add(record);
@@ -150,7 +150,7 @@ impl Outlet {
     ///
     /// # Errors
     /// If the reader has gone.
-    pub fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         let (records, error) = match &mut self.sink {
             Sink::Plain(plain) if plain.waiting() == 0 => return Ok(()),
             Sink::Plain(plain) => match plain.flush() {
@@ -188,7 +188,7 @@ impl Outlet {
     ///
     /// # Errors
     /// Whatever keeps it from being written.
-    pub fn write_whole(&mut self, record: &[u8]) -> Result<()> {
+    pub(crate) fn write_whole(&mut self, record: &[u8]) -> Result<()> {
         let result = match &mut self.sink {
             Sink::Plain(plain) => {
                 plain.add(record);
@@ -203,7 +203,7 @@ impl Outlet {
     ///
     /// # Errors
     /// Whatever keeps it from being written.
-    pub fn write_out(&mut self) -> Result<()> {
+    pub(crate) fn write_out(&mut self) -> Result<()> {
         let result = match &mut self.sink {
             Sink::Plain(plain) => plain.flush().map_err(|unwritten| unwritten.error),
             Sink::Stream(stream) => stream.settle(Some(FOREVER), Duration::ZERO),
@@ -212,7 +212,7 @@ impl Outlet {
     }
 
     /// A signal has ended the run: no reader is waited for much longer.
-    pub fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.is_hurried = true;
         if let Sink::Stream(stream) = &mut self.sink {
             stream.hurry(LAST_WAIT);
@@ -223,7 +223,7 @@ impl Outlet {
     ///
     /// # Errors
     /// If the reader has gone.
-    pub fn settle(&mut self) -> Result<()> {
+    pub(crate) fn settle(&mut self) -> Result<()> {
         self.flush()?;
         let idle = if self.is_hurried { None } else { Some(LAST_IDLE) };
         if let Sink::Stream(stream) = &mut self.sink {
@@ -239,7 +239,7 @@ impl Outlet {
     }
 
     /// What has to happen before more can be written; [`Outlet::flush`] does it then.
-    pub fn wanted(&self) -> Wanted<'_> {
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
         match &self.sink {
             Sink::Plain(_) => Wanted::Nothing,
             Sink::Stream(stream) => stream.wanted(),
@@ -247,17 +247,17 @@ impl Outlet {
     }
 
     /// Records that were lost and not taken.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.blocked + self.failed
     }
 
     /// Records that were lost since the last time, by reason.
-    pub fn take_losses(&mut self) -> [(&'static str, u64); 2] {
+    pub(crate) fn take_losses(&mut self) -> [(&'static str, u64); 2] {
         [(OUTPUT_BLOCKED, std::mem::take(&mut self.blocked)), (WRITE_FAILED, std::mem::take(&mut self.failed))]
     }
 
     /// Why the last records could not be written, if they could not.
-    pub fn take_error(&mut self) -> Option<anyhow::Error> {
+    pub(crate) fn take_error(&mut self) -> Option<anyhow::Error> {
         self.error.take().map(|error| anyhow!(error))
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
 /// The file, and the records that are to be written to it.
-pub struct Plain {
+pub(crate) struct Plain {
     file: File,
     buffer: Vec<u8>,
     /// Where each record in the buffer ends.
@@ -12,30 +12,30 @@ pub struct Plain {
 }
 
 /// Records that could not be written, and why.
-pub struct Unwritten {
+pub(crate) struct Unwritten {
     pub records: u64,
     pub error: io::Error,
 }
 
 impl Plain {
-    pub fn new(file: File) -> Self {
+    pub(crate) fn new(file: File) -> Self {
         Self { file, buffer: Vec::new(), ends: Vec::new() }
     }
 
     /// How many bytes are to be written.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.buffer.len()
     }
 
     /// Takes a record behind those that are to be written.
-    pub fn add(&mut self, record: &[u8]) {
+    pub(crate) fn add(&mut self, record: &[u8]) {
         self.buffer.extend_from_slice(record);
         self.ends.push(self.buffer.len());
     }
 
     /// Writes all that is to be written. If that fails, nothing of a record stays in a file that did not fit, so that every line is a
     /// record, and what could not be written is dropped.
-    pub fn flush(&mut self) -> Result<(), Unwritten> {
+    pub(crate) fn flush(&mut self) -> Result<(), Unwritten> {
         if self.buffer.is_empty() {
             return Ok(());
         }

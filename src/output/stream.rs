@@ -45,7 +45,7 @@ enum Way {
 
 /// What must happen before more can be written.
 #[derive(Clone, Copy)]
-pub enum Wanted<'stream> {
+pub(crate) enum Wanted<'stream> {
     /// Nothing: all is written.
     Nothing,
     /// This must be writable.
@@ -55,7 +55,7 @@ pub enum Wanted<'stream> {
 }
 
 /// The writing end.
-pub struct Stream {
+pub(super) struct Stream {
     way: Way,
     is_pipe: bool,
     /// SIGINT and SIGTERM, if they wait to be read. Somebody else reads them.
@@ -163,7 +163,7 @@ fn has_room(pipe: RawFd, length: usize) -> bool {
 
 impl Stream {
     /// For what `file` is open on; it stays open.
-    pub fn new(file: File) -> Self {
+    pub(super) fn new(file: File) -> Self {
         let (way, is_pipe) = Way::of(file);
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         Self {
@@ -178,18 +178,18 @@ impl Stream {
     }
 
     /// From now on all waits together take no more than this.
-    pub fn hurry(&mut self, most: Duration) {
+    pub(super) fn hurry(&mut self, most: Duration) {
         self.patience.left = self.patience.left.min(most);
         self.patience.is_last = true;
     }
 
     /// How many bytes wait for the reader.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.waiting_bytes
     }
 
     /// Takes a record behind those that wait. Small ones are written together: a pipe takes so much as a whole or not at all.
-    pub fn add(&mut self, record: &[u8]) {
+    pub(super) fn add(&mut self, record: &[u8]) {
         self.waiting_bytes += record.len();
         let may_grow = self.begun == 0 || self.waiting.len() > 1;
         match self.waiting.back_mut() {
@@ -205,7 +205,7 @@ impl Stream {
     ///
     /// # Errors
     /// Those of write(2), as where the reader has gone. No room is none.
-    pub fn push(&mut self) -> io::Result<()> {
+    pub(super) fn push(&mut self) -> io::Result<()> {
         while let Some(first) = self.waiting.front() {
             if !self.may_begin(first.bytes.len()) {
                 return Ok(());
@@ -234,7 +234,7 @@ impl Stream {
     }
 
     /// What must happen before [`Stream::push`] can do more.
-    pub fn wanted(&self) -> Wanted<'_> {
+    pub(super) fn wanted(&self) -> Wanted<'_> {
         let Some(first) = self.waiting.front() else { return Wanted::Nothing };
         let room = self.way.file().as_fd();
         let is_ready = || poll_for(room, PollFlags::POLLOUT, Duration::ZERO).is_ok();
@@ -263,7 +263,7 @@ impl Stream {
     ///
     /// # Errors
     /// As [`Stream::push`]; `TimedOut` if the reader has stalled.
-    pub fn push_until(&mut self, is_enough: impl Fn(&Self) -> bool) -> io::Result<()> {
+    pub(super) fn push_until(&mut self, is_enough: impl Fn(&Self) -> bool) -> io::Result<()> {
         self.push()?;
         if is_enough(self) {
             return Ok(());
@@ -288,7 +288,7 @@ impl Stream {
     ///
     /// # Errors
     /// As [`Stream::push_until`].
-    pub fn write_whole(&mut self, record: &[u8]) -> io::Result<()> {
+    pub(super) fn write_whole(&mut self, record: &[u8]) -> io::Result<()> {
         self.push_until(|stream| stream.waiting.is_empty())?;
         self.add(record);
         let result = self.push_until(|stream| stream.begun != 0 || stream.waiting.is_empty());
@@ -303,7 +303,7 @@ impl Stream {
     ///
     /// # Errors
     /// As [`Stream::push`].
-    pub fn settle(&mut self, idle: Option<Duration>, rest: Duration) -> io::Result<()> {
+    pub(super) fn settle(&mut self, idle: Option<Duration>, rest: Duration) -> io::Result<()> {
         let mut deadline = Instant::now() + idle.unwrap_or(rest);
         let mut is_patient = idle;
         loop {
@@ -327,7 +327,7 @@ impl Stream {
     }
 
     /// Gives up what waits, but for a line that is begun. Returns how many records that is.
-    pub fn drop_waiting(&mut self) -> u64 {
+    pub(super) fn drop_waiting(&mut self) -> u64 {
         let kept = usize::from(self.begun != 0);
         let dropped = self.waiting.drain(kept.min(self.waiting.len())..).map(|chunk| chunk.lines).sum();
         self.waiting_bytes = self.waiting.front().map_or(0, |first| first.bytes.len() - self.begun);
@@ -335,7 +335,7 @@ impl Stream {
     }
 
     /// Gives up everything that waits; returns how many records that is.
-    pub fn give_up(&mut self) -> u64 {
+    pub(super) fn give_up(&mut self) -> u64 {
         let cut = self.waiting.front().filter(|_| self.begun != 0).map_or(0, |first| first.lines);
         let dropped = self.drop_waiting();
         self.waiting.clear();

@@ -25,7 +25,7 @@ use crate::session::BATCH;
 const TEXT_ROWS: usize = 20;
 
 /// Reads an attached probe.
-pub struct Collector {
+pub(crate) struct Collector {
     probe: Probe,
     ring: Ring<Sample>,
     by: By,
@@ -47,7 +47,7 @@ pub struct Collector {
 }
 
 /// What came since the look before.
-pub struct Look {
+pub(crate) struct Look {
     faults: HashMap<FaultLabels, u64>,
     majors: HashMap<ProcessLabels, u64>,
     last: bool,
@@ -55,14 +55,14 @@ pub struct Look {
 
 impl Look {
     /// For metrics: faults, and the major ones among them.
-    pub fn grown(&self) -> (&HashMap<FaultLabels, u64>, &HashMap<ProcessLabels, u64>) {
+    pub(crate) fn grown(&self) -> (&HashMap<FaultLabels, u64>, &HashMap<ProcessLabels, u64>) {
         (&self.faults, &self.majors)
     }
 }
 
 impl Collector {
     /// Begins to read `probe`.
-    pub fn new(options: &Options, probe: Probe) -> Result<Self> {
+    pub(crate) fn new(options: &Options, probe: Probe) -> Result<Self> {
         let ring = probe.ring()?;
         let now = boottime_ns()?;
         let rows = if options.common.format == Format::Text { TEXT_ROWS } else { usize::MAX };
@@ -87,28 +87,28 @@ impl Collector {
     ///
     /// # Errors
     /// What can't be watched: one line with the cure.
-    pub fn start(options: &Options) -> Result<Self> {
+    pub(crate) fn start(options: &Options) -> Result<Self> {
         let probe = Probe::start(&plan(options))?;
         Self::new(options, probe)
     }
 
     /// The hooks in use, for the line that says so.
-    pub fn attached(&self) -> &[String] {
+    pub(crate) fn attached(&self) -> &[String] {
         self.probe.attached()
     }
 
     /// The run is to end now: what has no names soon goes without.
-    pub fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.names.hurry();
     }
 
     /// Stops counting.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         self.probe.detach();
     }
 
     /// Takes one batch of samples and passes the events among them to `write`; returns how many there were.
-    pub fn take(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<usize> {
+    pub(crate) fn take(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<usize> {
         let samples = self.ring.take(BATCH)?;
         for sample in &samples {
             if let Sample::Mapping(mapping) = sample {
@@ -126,7 +126,7 @@ impl Collector {
     }
 
     /// Moves what was counted from the kernel's table to ours, and learns what it stands for. Returns what was new.
-    pub fn drain(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<Counts> {
+    pub(crate) fn drain(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<Counts> {
         let counts = self.probe.drain()?;
         let mark = self.ring.mark();
         while self.take(&mut write)? == BATCH && !self.ring.is_past(mark) {}
@@ -152,7 +152,7 @@ impl Collector {
     }
 
     /// What the interval that ends now has had. Call [`Collector::begin`] when it was written: else the next one has it, too.
-    pub fn summary(&mut self, last: bool) -> Result<Summary> {
+    pub(crate) fn summary(&mut self, last: bool) -> Result<Summary> {
         let now = boottime_ns()?;
         let (by, way, tells_majors) = (self.by, self.probe.way(), self.probe.tells_majors());
         let sorted = self.table.sorted(last);
@@ -192,7 +192,7 @@ impl Collector {
     }
 
     /// The summary was written: another interval begins where it ended.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.matched_before += self.table.count();
         self.full_before += self.table.full();
         self.run.commit(self.until_ns);
@@ -212,17 +212,17 @@ impl Collector {
     }
 
     /// What was lost since the start.
-    pub fn losses(&self) -> Losses {
+    pub(crate) fn losses(&self) -> Losses {
         self.counters.losses.with(GROUP_TABLE_FULL, self.full_before + self.table.full())
     }
 
     /// Was anything lost that counts for `--strict`?
-    pub fn lost_any(&self) -> bool {
+    pub(crate) fn lost_any(&self) -> bool {
         self.losses().lost_any()
     }
 
     /// The counters in one line.
-    pub fn tally(&self) -> String {
+    pub(crate) fn tally(&self) -> String {
         let full = self.losses().get(GROUP_TABLE_FULL);
         format!(
             "{} page faults matched, {} of them in no group, {} filtered out in the kernel; {} records; lost: {}",

@@ -14,14 +14,14 @@ use crate::place;
 use crate::record::crash::Frame;
 
 /// Makes the file before there is anything to put into it, so that an error is reported at once.
-pub fn create(path: &Path) -> Result<File> {
+pub(super) fn create(path: &Path) -> Result<File> {
     place::create(path, place::FILE_MODE)
         .map_err(place::explain)
         .with_context(|| format!("failed to create `{}`", path.display()))
 }
 
 /// Draws all faults since the start: a tower for each process, its callers below.
-pub fn draw(to: File, path: &Path, table: &Table, names: &mut Names) -> Result<()> {
+pub(super) fn draw(to: File, path: &Path, table: &Table, names: &mut Names) -> Result<()> {
     let lines = fold(table, names);
     let mut options = Options::default();
     options.title = "Page faults".to_owned();

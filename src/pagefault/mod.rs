@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use collect::Collector;
+pub(crate) use collect::Collector;
 
 use crate::options::Common;
 use crate::output::Writer;
@@ -30,7 +30,7 @@ const TICK_EARLY: Duration = Duration::from_millis(10);
 
 /// The options.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which tasks, where records go, and the rest of what all commands share.
     pub common: Common,
     /// What to count by.
@@ -65,7 +65,7 @@ pub struct Options {
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open(&options.common)?;
     let flamegraph = options.flamegraph.as_deref().map(flame::create).transpose()?;
     let probe = Probe::start(&plan(options))?;

@@ -85,7 +85,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(10);
 const HASTE_WAIT: Duration = Duration::from_millis(300);
 
 /// All names that are known, in bounded room.
-pub struct Names {
+pub(crate) struct Names {
     /// Functions by process, address, and whether that is a return address.
     named: HashMap<(u32, u64, bool), Vec<Frame>>,
     processes: HashMap<u32, ProcessNames>,
@@ -97,7 +97,7 @@ pub struct Names {
 
 impl Names {
     /// Without names yet.
-    pub fn new(naming: Naming) -> Self {
+    pub(crate) fn new(naming: Naming) -> Self {
         Self {
             named: HashMap::new(),
             processes: HashMap::new(),
@@ -109,12 +109,12 @@ impl Names {
     }
 
     /// The run is to end now: what has no names soon goes without.
-    pub fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         self.wait = HASTE_WAIT;
     }
 
     /// Takes the names in a sample.
-    pub fn learn_mapping(&mut self, raw: &fl_fault_mapping) -> Result<()> {
+    pub(crate) fn learn_mapping(&mut self, raw: &fl_fault_mapping) -> Result<()> {
         let path = raw.path();
         let reported = Reported {
             region: region_of(raw, path.as_deref()),
@@ -143,7 +143,7 @@ impl Names {
     }
 
     /// Asks the probe for the names of these processes, and for the stacks of these hashes.
-    pub fn ask(
+    pub(crate) fn ask(
         &mut self,
         probe: &Probe,
         pids: impl Iterator<Item = u32>,
@@ -177,17 +177,17 @@ impl Names {
     }
 
     /// Stacks that came when there was no more room for them.
-    pub fn stacks_lost(&self) -> u64 {
+    pub(crate) fn stacks_lost(&self) -> u64 {
         self.stacks_lost
     }
 
     /// A process's name; `None` means not known.
-    pub fn comm(&self, pid: u32) -> Option<String> {
+    pub(crate) fn comm(&self, pid: u32) -> Option<String> {
         self.processes.get(&pid).and_then(|known| known.comm.clone())
     }
 
     /// The name of the process of a cell.
-    pub fn comm_of(&self, who: &Who) -> Option<String> {
+    pub(crate) fn comm_of(&self, who: &Who) -> Option<String> {
         match who {
             Who::Process(pid) => self.comm(*pid),
             Who::Ended(name) => name.clone(),
@@ -200,12 +200,12 @@ impl Names {
     }
 
     /// The mapping that begins there.
-    pub fn mapping(&self, pid: u32, start: u64) -> Option<Vma> {
+    pub(crate) fn mapping(&self, pid: u32, start: u64) -> Option<Vma> {
         self.at(pid, start).map(Vma::from)
     }
 
     /// The file that a cell is counted by.
-    pub fn file(&self, cell: &Cell) -> Option<File> {
+    pub(crate) fn file(&self, cell: &Cell) -> Option<File> {
         if cell.place == 0 {
             return None;
         }
@@ -217,14 +217,14 @@ impl Names {
 
     /// The frames of a stack, innermost first, with their names; `None` means that it was lost. `innermost` is the innermost one, if it is
     /// known from elsewhere.
-    pub fn stack(&mut self, pid: u32, hash: u64) -> Option<Vec<Frame>> {
+    pub(crate) fn stack(&mut self, pid: u32, hash: u64) -> Option<Vec<Frame>> {
         let addresses = self.stacks.get(&hash)?.clone();
         let frames = addresses.iter().enumerate().flat_map(|(index, &address)| self.frames(pid, address, index > 0));
         Some(frames.collect())
     }
 
     /// The functions at an address, innermost first; one frame without a name if no name is certain.
-    pub fn frames(&mut self, pid: u32, address: u64, is_return_address: bool) -> Vec<Frame> {
+    pub(crate) fn frames(&mut self, pid: u32, address: u64, is_return_address: bool) -> Vec<Frame> {
         let key = (pid, address, is_return_address);
         if let Some(frames) = self.named.get(&key) {
             return frames.clone();
@@ -297,6 +297,6 @@ impl Names {
 }
 
 /// Is there still a process with this number?
-pub fn is_alive(pid: u32) -> bool {
+pub(super) fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }

@@ -12,7 +12,7 @@ use crate::text;
 
 impl Group {
     /// The group of a cell.
-    pub fn new(cell: &Cell, row: &Row, by: By, way: Way, tells_majors: bool, names: &mut Names) -> Self {
+    pub(crate) fn new(cell: &Cell, row: &Row, by: By, way: Way, tells_majors: bool, names: &mut Names) -> Self {
         let pid = cell.who.pid();
         let only = |wanted: By| pid.filter(|_| by == wanted);
         let place = Hex(cell.place);
@@ -39,7 +39,7 @@ impl Group {
 
 impl Fault {
     /// The record of an event.
-    pub fn new(raw: &fl_fault_event, by: By, way: Way, host: &str, names: &mut Names) -> anyhow::Result<Self> {
+    pub(crate) fn new(raw: &fl_fault_event, by: By, way: Way, host: &str, names: &mut Names) -> anyhow::Result<Self> {
         let pid = raw.key.tgid;
         let frames = names.frames(pid, raw.instruction_pointer, false);
         Ok(Self {
@@ -59,7 +59,7 @@ impl Fault {
 }
 
 /// What is counted by, as on the command line.
-pub fn by_name(by: By) -> &'static str {
+pub(super) fn by_name(by: By) -> &'static str {
     match by {
         By::Process => "process",
         By::Address => "address",

@@ -12,7 +12,7 @@ const CELLS_MAX: usize = 65_536;
 /// What faults are counted by: the probe's key without the parts for its own use, and without the number of a process that has ended and
 /// whose cells are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// The process.
     pub who: Who,
     /// 0: user, 1: kernel.
@@ -29,7 +29,7 @@ pub struct Cell {
 
 /// A process, or all processes of a name that have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Who {
+pub(crate) enum Who {
     /// As the host numbers it.
     Process(u32),
     /// By name; `None` means not known.
@@ -38,7 +38,7 @@ pub enum Who {
 
 impl Who {
     /// `None` means several that have ended.
-    pub fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         match self {
             Self::Process(pid) => Some(*pid),
             Self::Ended(_) => None,
@@ -55,7 +55,7 @@ impl From<&fl_fault_key> for Cell {
 
 /// A cell's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// In this interval.
     pub count: u64,
     /// Since the start.
@@ -77,7 +77,7 @@ impl Row {
 
 /// All cells.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(super) struct Table {
     rows: HashMap<Cell, Row>,
     /// Faults that found no cell, in this interval.
     full: u64,
@@ -87,7 +87,12 @@ pub struct Table {
 
 impl Table {
     /// Adds counts. `is_alive` and `name` are called if there are too many cells.
-    pub fn add(&mut self, counts: &Counts, is_alive: impl Fn(u32) -> bool, name: impl Fn(u32) -> Option<String>) {
+    pub(super) fn add(
+        &mut self,
+        counts: &Counts,
+        is_alive: impl Fn(u32) -> bool,
+        name: impl Fn(u32) -> Option<String>,
+    ) {
         if self.rows.len() + counts.faults.len() > CELLS_MAX {
             self.fold(is_alive, name);
         }
@@ -132,7 +137,7 @@ impl Table {
     }
 
     /// Cells with faults in this interval, or all there ever were; most frequent first, equal ones in a fixed order.
-    pub fn sorted(&self, all: bool) -> Vec<(&Cell, &Row)> {
+    pub(super) fn sorted(&self, all: bool) -> Vec<(&Cell, &Row)> {
         let mut rows: Vec<_> = self.rows.iter().filter(|(_, row)| all || row.count != 0 || row.major != 0).collect();
         let rank = |row: &Row| if all { row.total } else { row.count };
         rows.sort_by(|(cell, row), (other_cell, other)| rank(other).cmp(&rank(row)).then_with(|| cell.cmp(other_cell)));
@@ -140,22 +145,22 @@ impl Table {
     }
 
     /// Faults in this interval that found no cell.
-    pub fn full(&self) -> u64 {
+    pub(super) fn full(&self) -> u64 {
         self.full
     }
 
     /// Major faults in this interval that found no cell.
-    pub fn major_full(&self) -> u64 {
+    pub(super) fn major_full(&self) -> u64 {
         self.major_full
     }
 
     /// All faults in this interval that are in a cell.
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.rows.values().map(|row| row.count).sum()
     }
 
     /// The interval is over.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         (self.full, self.major_full) = (0, 0);
         for row in self.rows.values_mut() {
             (row.count, row.major) = (0, 0);

@@ -12,7 +12,7 @@ use crate::text;
 /// The generated half of an object, as the module `skel`.
 macro_rules! skeleton {
     ($file:literal) => {
-        #[allow(missing_docs, non_camel_case_types, non_snake_case)]
+        #[allow(unreachable_pub, missing_docs, non_camel_case_types, non_snake_case)]
         #[allow(clippy::all, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
         mod skel {
             include!(concat!(env!("OUT_DIR"), "/", $file));

@@ -13,12 +13,12 @@ use super::losses::{EXITS_MISSED, RUNS_MISSED};
 use super::object::{Builds, Loaded, Opened, object};
 use crate::siginfo::CORE_SIGNALS;
 
-pub use groups::{Group, Groups, StackFrame};
-pub use plan::{Budget, GroupTable, Plan};
-pub use read::Counters;
+pub(crate) use groups::{Group, Groups, StackFrame};
+pub(crate) use plan::{Budget, GroupTable, Plan};
+pub(crate) use read::Counters;
 
 /// The attached probe. Dropping it detaches every program.
-pub type Probe = engine::Probe<Plan>;
+pub(crate) type Probe = engine::Probe<Plan>;
 
 /// In which a stack is copied.
 const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;

@@ -11,7 +11,7 @@ const OBJECT: Builds = object!("doctor");
 
 /// A way to hook the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
+pub(crate) enum Hook {
     /// A raw tracepoint.
     RawTracepoint,
     /// A tracepoint with typed arguments.
@@ -46,7 +46,7 @@ impl Hook {
 }
 
 /// Loads a small program of this kind, attaches it, and detaches it again.
-pub fn try_hook(hook: Hook) -> Answer {
+pub(crate) fn try_hook(hook: Hook) -> Answer {
     load::prepare(false);
     let attempt = if hook == Hook::TypedLoad { try_typed_load() } else { try_plain(hook) };
     match attempt {
@@ -74,12 +74,12 @@ fn try_typed_load() -> Result<()> {
 }
 
 /// Does the kernel have ring buffers?
-pub fn has_ring_buffer() -> Answer {
+pub(crate) fn has_ring_buffer() -> Answer {
     answer(MapType::RingBuf.is_supported())
 }
 
 /// The helpers that a crash record needs, by their number in include/uapi/linux/bpf.h, and one that it can do without.
-pub const HELPERS: [(&str, u32); 9] = [
+pub(crate) const HELPERS: [(&str, u32); 9] = [
     ("bpf_get_current_task", 35),
     ("bpf_current_task_under_cgroup", 37),
     ("bpf_probe_read_user", 112),
@@ -92,7 +92,7 @@ pub const HELPERS: [(&str, u32); 9] = [
 ];
 
 /// May a raw tracepoint's program call this helper?
-pub fn has_helper(number: u32) -> Answer {
+pub(crate) fn has_helper(number: u32) -> Answer {
     answer(ProgramType::RawTracepoint.is_helper_supported(number))
 }
 

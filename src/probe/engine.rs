@@ -28,7 +28,7 @@ pub struct Setup {
 
 /// Features of the kernel that ways and hooks depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     pub(super) kprobes: bool,
     /// The kernel allows software events of perf.
     pub(super) perf_events: bool,
@@ -40,7 +40,7 @@ pub struct Kernel {
 
 /// Room in the ring for so many samples of so many bytes, until user space comes to read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     pub(super) samples: usize,
     pub(super) bytes: usize,
 }
@@ -54,7 +54,7 @@ impl Room {
 }
 
 /// The declaration of a probe. Its plan is what the user asked for.
-pub trait Spec: Clone {
+pub(crate) trait Spec: Clone {
     /// The samples of its ring.
     type Sample;
     /// The state that its reader keeps between two reads.
@@ -105,7 +105,7 @@ pub trait Spec: Clone {
 }
 
 /// An attached probe. Dropping it detaches every program.
-pub struct Probe<S: Spec> {
+pub(crate) struct Probe<S: Spec> {
     /// Detached before the object goes.
     links: Vec<Link>,
     object: Loaded,
@@ -163,7 +163,7 @@ impl<S: Spec> Probe<S> {
     /// # Errors
     /// Missing privileges, a kernel without BTF, a verifier that refuses, a hook that isn't there: one line with the cure
     /// if there is one.
-    pub fn start(plan: &S) -> Result<Self> {
+    pub(crate) fn start(plan: &S) -> Result<Self> {
         Self::start_with(plan, |_| Ok(())).map(|(probe, ())| probe)
     }
 
@@ -214,22 +214,22 @@ impl<S: Spec> Probe<S> {
     }
 
     /// How the programs read kernel memory.
-    pub fn build(&self) -> Build {
+    pub(crate) fn build(&self) -> Build {
         self.build
     }
 
     /// How the kernel is hooked.
-    pub fn way(&self) -> Way {
+    pub(crate) fn way(&self) -> Way {
         self.way
     }
 
     /// The hooks in use, for the line that says so.
-    pub fn attached(&self) -> &[String] {
+    pub(crate) fn attached(&self) -> &[String] {
         &self.words
     }
 
     /// The samples.
-    pub fn ring(&self) -> Result<Ring<S::Sample>>
+    pub(crate) fn ring(&self) -> Result<Ring<S::Sample>>
     where
         S: 'static,
     {
@@ -238,7 +238,7 @@ impl<S: Spec> Probe<S> {
     }
 
     /// Detaches everything: the counters don't change any more.
-    pub fn detach(&mut self) {
+    pub(crate) fn detach(&mut self) {
         self.links.clear();
     }
 

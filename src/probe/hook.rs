@@ -52,7 +52,7 @@ pub enum Attach {
 
 /// A place at which a program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Point {
+pub(super) enum Point {
     /// A raw tracepoint.
     Raw(&'static str),
     /// The entry of a kernel function.
@@ -69,7 +69,7 @@ pub enum Point {
 
 /// A program and the place at which it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct At {
+pub(crate) struct At {
     pub(super) program: &'static str,
     pub(super) point: Point,
     /// It is named in the line that says what is watched.
@@ -93,7 +93,7 @@ impl At {
 
 /// One part of a way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hook {
+pub(crate) enum Hook {
     /// One program at one point.
     At(At),
     /// The first of these lists that can be attached. An empty list at the end means that nothing that was asked for is missing without

@@ -12,32 +12,32 @@ use super::counters;
 
 mod tables;
 
-pub use tables::*;
+pub(crate) use tables::*;
 
 /// An event that was counted, but in no group of its own.
-pub const GROUP_TABLE_FULL: &str = "group_table_full";
+pub(crate) const GROUP_TABLE_FULL: &str = "group_table_full";
 /// A signal that is in no row of the table of pairs.
-pub const PAIR_TABLE_FULL: &str = "pair_table_full";
+pub(crate) const PAIR_TABLE_FULL: &str = "pair_table_full";
 /// A call that is in no row of the table of alerts.
-pub const ALERT_TABLE_FULL: &str = "alert_table_full";
+pub(crate) const ALERT_TABLE_FULL: &str = "alert_table_full";
 /// A stack that found no room.
-pub const STACK_TABLE_FULL: &str = "stack_table_full";
+pub(crate) const STACK_TABLE_FULL: &str = "stack_table_full";
 /// A major fault that is in no group's `major`.
-pub const MAJOR_UNPLACED: &str = "major_unplaced";
+pub(crate) const MAJOR_UNPLACED: &str = "major_unplaced";
 /// A major fault that the kernel did not show to our program.
-pub const MAJORS_MISSED: &str = "majors_missed";
+pub(crate) const MAJORS_MISSED: &str = "majors_missed";
 /// Runs of our programs that the kernel skipped.
-pub const RUNS_MISSED: &str = "runs_missed";
+pub(crate) const RUNS_MISSED: &str = "runs_missed";
 /// Runs at the exit of a process that the kernel skipped.
-pub const EXITS_MISSED: &str = "exits_missed";
+pub(crate) const EXITS_MISSED: &str = "exits_missed";
 /// Runs at a fork that the kernel skipped.
-pub const FORKS_MISSED: &str = "forks_missed";
+pub(crate) const FORKS_MISSED: &str = "forks_missed";
 /// A record whose files could not all be looked into.
-pub const SYMBOLS_FAILED: &str = "symbols_failed";
+pub(crate) const SYMBOLS_FAILED: &str = "symbols_failed";
 /// Something that could not be written.
-pub const WRITE_FAILED: &str = "write_failed";
+pub(crate) const WRITE_FAILED: &str = "write_failed";
 /// A record that the reader of a pipe, a socket or a terminal did not take in time.
-pub const OUTPUT_BLOCKED: &str = "output_blocked";
+pub(crate) const OUTPUT_BLOCKED: &str = "output_blocked";
 
 /// The stage at which an event was lost: the label `stage` of `faultline_events_dropped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,11 +112,11 @@ impl Loss {
 
 /// All tables.
 #[cfg(test)]
-pub static TABLES: [&[Loss]; 6] = [&CRASH, &SIGNAL, &PAGEFAULT, &MEMORY, &EXECUTABLE_MEMORY, &CALL];
+pub(crate) static TABLES: [&[Loss]; 6] = [&CRASH, &SIGNAL, &PAGEFAULT, &MEMORY, &EXECUTABLE_MEMORY, &CALL];
 
 /// Every stage and reason that `faultline_events_dropped_total` can have.
 #[cfg(test)]
-pub fn dropped() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub(crate) fn dropped() -> impl Iterator<Item = (&'static str, &'static str)> {
     let all = TABLES.iter().flat_map(|table| table.iter()).filter(|loss| loss.is_shown(Shown::Metrics));
     all.map(|loss| (loss.stage.word(), loss.reason))
 }

@@ -15,11 +15,11 @@ use super::hook::{Hook, Way};
 use super::object::{Builds, Opened, object};
 
 use calls::{ALERTS, DROPS, ENDS, ENTERS, LEAVES, begins, ends, symbol};
-pub use plan::Plan;
-pub use read::Counters;
+pub(crate) use plan::Plan;
+pub(crate) use read::Counters;
 
 /// The attached probe. Dropping it detaches every program.
-pub type Probe = engine::Probe<Plan>;
+pub(crate) type Probe = engine::Probe<Plan>;
 
 /// The room in the ring, with pages or with calls only.
 const PAGES: Room = Room { samples: 4000, bytes: size_of::<fl_page>() };

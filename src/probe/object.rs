@@ -52,7 +52,7 @@ pub(super) fn has_typed_loads() -> bool {
 
 /// The two builds of an object.
 #[derive(Clone, Copy)]
-pub struct Builds {
+pub(crate) struct Builds {
     pub(super) plain: &'static [u8],
     pub(super) typed: &'static [u8],
 }
@@ -69,7 +69,7 @@ macro_rules! object {
 pub(super) use object;
 
 /// An object before it is loaded.
-pub struct Opened {
+pub(crate) struct Opened {
     object: OpenObject,
     build: Build,
     ids: Ids,
@@ -211,7 +211,7 @@ fn constants(types: &Btf<'_>) -> HashMap<String, usize> {
 }
 
 /// An object in the kernel. Dropping it leaves only what is attached.
-pub struct Loaded {
+pub(crate) struct Loaded {
     object: Object,
 }
 

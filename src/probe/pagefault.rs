@@ -11,13 +11,13 @@ use super::hook::{Hook, Way};
 use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
 
-pub use plan::{By, Events, Plan};
-pub use read::{Counters, Counts};
+pub(crate) use plan::{By, Events, Plan};
+pub(crate) use read::{Counters, Counts};
 
 use read::State;
 
 /// The attached probe. Dropping it detaches every program.
-pub type Probe = engine::Probe<Plan>;
+pub(crate) type Probe = engine::Probe<Plan>;
 
 /// The room in the ring, for single faults or for mappings only.
 const EVENTS: Room = Room { samples: 40_000, bytes: size_of::<fl_fault_event>() };

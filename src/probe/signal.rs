@@ -11,11 +11,11 @@ use super::hook::{Hook, Way};
 use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
 
-pub use plan::{Plan, Who};
-pub use read::{Counters, Pair, PairKey, TaskCounters};
+pub(crate) use plan::{Plan, Who};
+pub(crate) use read::{Counters, Pair, PairKey, TaskCounters};
 
 /// The attached probe. Dropping it detaches every program.
-pub type Probe = engine::Probe<Plan>;
+pub(crate) type Probe = engine::Probe<Plan>;
 
 /// For bursts: all signals of a busy machine.
 const RECORDS: Room = Room { samples: 12_000, bytes: size_of::<fl_signal>() };

@@ -135,7 +135,7 @@ impl Call {
 
 /// A call as a record of its own: `--live`.
 #[derive(Clone, Debug, Serialize)]
-pub struct LiveCall {
+pub(crate) struct LiveCall {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -146,7 +146,7 @@ pub struct LiveCall {
 
 /// The record of a trigger that is no crash: `--trigger`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Trigger {
+pub(crate) struct Trigger {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -172,7 +172,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// A call that has returned `result`, 1 ms long.
-    pub fn call(function: &str, arguments: &[(&str, u64)], result: i64) -> Call {
+    pub(crate) fn call(function: &str, arguments: &[(&str, u64)], result: i64) -> Call {
         Call {
             pid: 100,
             tid: 100,

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 
 /// A call that maps, changes or unmaps memory. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Mapping {
+pub(crate) struct Mapping {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -50,7 +50,7 @@ pub struct Mapping {
 words! {
     /// Which call, or which event that stands for one.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub enum Call {
+    pub(crate) enum Call {
         /// mmap(2)
         Mmap = "mmap",
         /// mprotect(2)
@@ -103,7 +103,7 @@ impl From<fl_call> for Call {
 /// An argument of a call.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
-pub enum Argument {
+pub(crate) enum Argument {
     /// An address, or an offset in a file.
     Address(Hex),
     /// A length, or a file descriptor.
@@ -114,7 +114,7 @@ pub enum Argument {
 
 /// Pages of one call: `total` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// In the range.
     pub total: u64,
     /// Read by the kernel program when the call was done.
@@ -254,7 +254,7 @@ pub enum Source {
 
 /// A page as it is written: the bytes are in the dump.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct PageRecord {
+pub(crate) struct PageRecord {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -282,7 +282,7 @@ pub struct PageRecord {
 
 impl PageRecord {
     /// The record of `page`, whose bytes are in `file`.
-    pub fn new(page: &Page, host: &str, file: Option<String>) -> Self {
+    pub(crate) fn new(page: &Page, host: &str, file: Option<String>) -> Self {
         Self {
             head: Head::new("page", page.timestamp, host),
             pid: page.pid,
@@ -301,7 +301,7 @@ impl PageRecord {
 
 /// The counts of one interval. Fields as in docs/output.md.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct ExecutableMemory {
+pub(crate) struct ExecutableMemory {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -320,7 +320,7 @@ pub struct ExecutableMemory {
 
 /// One process and one kind of call.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Executable {
+pub(crate) struct Executable {
     /// As the host numbers it.
     pub pid: u32,
     /// Its name when it was first seen.

@@ -1,13 +1,13 @@
 //! What comes out: the shapes of the records, as docs/output.md has them. A record is made once, when all is known, and nothing
 //! takes it apart again. How one looks as text is said in [`crate::output`].
 
-pub mod call;
-pub mod crash;
-pub mod memory;
-pub mod oom;
-pub mod pagefault;
-pub mod signal;
-pub mod summary;
+pub(crate) mod call;
+pub(crate) mod crash;
+pub(crate) mod memory;
+pub(crate) mod oom;
+pub(crate) mod pagefault;
+pub(crate) mod signal;
+pub(crate) mod summary;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 
 /// The version of the records' shapes, in every record. Fields are added under the same number.
-pub const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// A record that can be written either way.
-pub trait Record: Serialize {
+pub(crate) trait Record: Serialize {
     /// Writes the text of the record, with a newline at its end.
     ///
     /// # Errors
@@ -39,15 +39,15 @@ pub trait Record: Serialize {
 
 /// Declares an enum whose values each have one word, which JSON and text show.
 macro_rules! words {
-    ($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
+    ($(#[$about:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
         $(#[$about])*
-        pub enum $name {
+        $vis enum $name {
             $($(#[$doc])* $value,)+
         }
 
         impl $name {
             /// As JSON has it.
-            pub fn word(self) -> &'static str {
+            pub(crate) fn word(self) -> &'static str {
                 match self {
                     $(Self::$value => $word,)+
                 }
@@ -91,7 +91,7 @@ impl Head {
 
 /// The fields of records that are written interval by interval, behind [`Head`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Interval {
+pub(crate) struct Interval {
     /// When counting began. If it is later than before, faultline was restarted, and every `total` began at 0.
     pub since: Timestamp,
     /// The interval's length, time asleep included.

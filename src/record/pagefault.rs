@@ -12,7 +12,7 @@ use crate::probe::abi::pagefault::fl_vma_class;
 
 /// The faults of one interval.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -37,7 +37,7 @@ pub struct Summary {
 
 /// The groups that are not in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Omitted {
+pub(crate) struct Omitted {
     /// So many groups.
     pub groups: usize,
     /// Their faults in this interval.
@@ -48,7 +48,7 @@ pub struct Omitted {
 
 /// Page faults in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Of watched processes.
     pub matched: u64,
     /// Those that the filters left out.
@@ -59,7 +59,7 @@ pub struct Faults {
 
 /// The kind of a fault, as far as the hook shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// `user`, `kernel`
     pub mode: &'static str,
     /// `read`, `write`, `execute`
@@ -76,7 +76,7 @@ pub struct Kind {
 
 impl Kind {
     /// The kind of a fault from these numbers of a probe with this hook.
-    pub fn new(way: Way, mode: u8, error_code: u32, vma_class: u8) -> Self {
+    pub(crate) fn new(way: Way, mode: u8, error_code: u32, vma_class: u8) -> Self {
         let fault = PageFault::from_code(u64::from(error_code));
         let protection = fault.flags.contains(&"protection");
         let whole = way == Way::Tracepoint;
@@ -91,7 +91,7 @@ impl Kind {
     }
 
     /// The bits that are not in `mode`, `access` and `cause`.
-    pub fn other_flags(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn other_flags(&self) -> impl Iterator<Item = &'static str> {
         let known = ["protection", "write", "user", "instruction"];
         self.flags.iter().flatten().copied().filter(move |flag| !known.contains(flag))
     }
@@ -113,7 +113,7 @@ fn class_name(class: fl_vma_class) -> Option<&'static str> {
 
 /// Faults that are the same.
 #[derive(Clone, Debug, Serialize)]
-pub struct Group {
+pub(crate) struct Group {
     /// The process as the host numbers it; `None` means several of one name that have ended.
     pub pid: Option<u32>,
     /// The process's name.
@@ -147,7 +147,7 @@ pub struct Group {
 
 /// A file that is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct File {
+pub(crate) struct File {
     /// As the process sees it; `None` means not known.
     pub path: Option<String>,
     /// `major:minor`
@@ -158,7 +158,7 @@ pub struct File {
 
 /// One page fault.
 #[derive(Clone, Debug, Serialize)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,

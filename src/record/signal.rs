@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 
 /// A signal that is sent. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, Serialize)]
-pub struct Signal {
+pub(crate) struct Signal {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -40,7 +40,7 @@ pub struct Signal {
 
 /// The sender of a signal.
 #[derive(Clone, Debug, Serialize)]
-pub struct Sender {
+pub(crate) struct Sender {
     /// The process, as the host numbers it.
     pub pid: u32,
     /// The thread.
@@ -55,7 +55,7 @@ pub struct Sender {
 
 /// The target of a signal.
 #[derive(Clone, Debug, Serialize)]
-pub struct Target {
+pub(crate) struct Target {
     /// The process, as the host numbers it; `None` means many, or not known.
     pub pid: Option<u32>,
     /// The thread; for a signal to a process, the one by which the kernel looked it up.
@@ -68,7 +68,7 @@ pub struct Target {
 
 /// A task, as the host numbers it: a process, or one of its threads.
 #[derive(Clone, Debug, Serialize)]
-pub struct Task {
+pub(crate) struct Task {
     /// The task.
     pub pid: u32,
     /// Its process: `pid` itself, unless it is a thread.
@@ -83,7 +83,7 @@ pub struct Task {
 
 /// A task that was made.
 #[derive(Clone, Debug, Serialize)]
-pub struct Fork {
+pub(crate) struct Fork {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -96,7 +96,7 @@ pub struct Fork {
 
 /// A process that runs another program.
 #[derive(Clone, Debug, Serialize)]
-pub struct Exec {
+pub(crate) struct Exec {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -120,7 +120,7 @@ pub struct Exec {
 
 /// A task that has ended: a process with its last thread.
 #[derive(Clone, Debug, Serialize)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -139,7 +139,7 @@ pub struct Exit {
 
 /// All pairs that had signals in one interval; the last record of a run has all pairs that there were. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
-pub struct SignalSummary {
+pub(crate) struct SignalSummary {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -158,7 +158,7 @@ pub struct SignalSummary {
 
 /// One sender, one target, one signal, one result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PairRow {
+pub(crate) struct PairRow {
     /// `SIGTERM`.
     pub signal: String,
     /// The sender's name; `None` means the kernel, on no process's behalf.

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// All groups that had events in one interval; the last one of a run has all there were. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -30,7 +30,7 @@ pub struct Summary {
 
 /// Signals that were delivered, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deliveries {
+pub(crate) struct Deliveries {
     /// Watched signals to watched tasks.
     pub matched: u64,
     /// Watched signals that the filters left out.
@@ -39,7 +39,7 @@ pub struct Deliveries {
 
 /// One bug, as far as one host sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Group {
+pub(crate) struct Group {
     /// As in crash records; `None` means that neither a sample nor a stack of it could be had.
     pub signature: Option<String>,
     /// `SIGSEGV`.
@@ -74,10 +74,10 @@ pub struct Group {
 
 impl Summary {
     /// What `kind` is in every summary.
-    pub const KIND: &'static str = "summary";
+    pub(crate) const KIND: &'static str = "summary";
 
     /// Do all events add up? What faultline promises.
-    pub fn adds_up(&self) -> bool {
+    pub(crate) fn adds_up(&self) -> bool {
         // Wide, because these may be another host's numbers: a damaged one must not wrap around to a sum that fits.
         let counted: u128 = self.groups.iter().map(|group| u128::from(group.count)).sum();
         let lost: u128 = self.losses.values().copied().map(u128::from).sum();
@@ -87,13 +87,13 @@ impl Summary {
 
 impl Group {
     /// See [`place`].
-    pub fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         place(&self.frames)
     }
 }
 
 /// The function where it happened, or what else is known of the place: the innermost frame in a few words.
-pub fn place(frames: &[Frame]) -> String {
+pub(crate) fn place(frames: &[Frame]) -> String {
     let Some(frame) = frames.first() else { return "unknown".to_owned() };
     let module = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
     match (&frame.symbol, module, frame.offset) {

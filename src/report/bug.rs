@@ -10,13 +10,13 @@ use crate::record::crash::{Disposition, Frame};
 use crate::record::summary::Group;
 
 /// How many hosts, processes and executables a row names.
-pub const NAMES: usize = 8;
+pub(super) const NAMES: usize = 8;
 /// How many builds a row names; the others are `other`.
-pub const BUILDS: usize = 16;
+pub(super) const BUILDS: usize = 16;
 
 /// What tells one bug from another, the same on every host. Without a signature it is a guess from all that is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
+pub(super) enum Key {
     /// By signature: exact.
     Signed(String),
     /// By all that is known of it.
@@ -42,7 +42,7 @@ impl From<&Row> for Key {
 
 impl Key {
     /// The key of this group.
-    pub fn of(group: &Group) -> Self {
+    pub(super) fn of(group: &Group) -> Self {
         match &group.signature {
             Some(signature) => Self::Signed(signature.clone()),
             None => Self::Unsigned {
@@ -58,7 +58,7 @@ impl Key {
 
 /// What is known of one bug so far.
 #[derive(Debug)]
-pub struct Bug {
+pub(super) struct Bug {
     signature: Option<String>,
     signal: String,
     code: Option<String>,
@@ -76,7 +76,7 @@ pub struct Bug {
 
 impl Bug {
     /// A bug without events yet.
-    pub fn new(group: &Group) -> Self {
+    pub(super) fn new(group: &Group) -> Self {
         Self {
             signature: group.signature.clone(),
             signal: group.signal.clone(),
@@ -94,7 +94,7 @@ impl Bug {
     }
 
     /// Adds a group of one host. A group without events adds no count, but it may be the one that has names.
-    pub fn add(&mut self, host: u32, group: Group) {
+    pub(super) fn add(&mut self, host: u32, group: Group) {
         add_to(&mut self.count, group.count);
         self.comms.add(&group.comm, group.count);
         if let Some(exe) = &group.exe {
@@ -114,12 +114,12 @@ impl Bug {
     }
 
     /// Has it no events?
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// The row of the report; `names` are the hosts'.
-    pub fn row(self, names: &HashMap<u32, String>) -> Row {
+    pub(super) fn row(self, names: &HashMap<u32, String>) -> Row {
         let list = |tally: &Tally| tally.top(NAMES).0.into_iter().map(|(name, _)| name.to_owned()).collect();
         let (builds, other) = self.builds.top(BUILDS);
         let mut builds: BTreeMap<String, u64> =
@@ -152,6 +152,6 @@ impl Bug {
 }
 
 /// Numbers of other hosts may be damaged: a sum saturates and never wraps around.
-pub fn add_to(sum: &mut u64, count: u64) {
+pub(super) fn add_to(sum: &mut u64, count: u64) {
     *sum = sum.saturating_add(count);
 }

@@ -13,15 +13,15 @@ use crate::record::Head;
 use crate::record::crash::{Disposition, Frame};
 
 /// A rate has changed if it is so many times the other one.
-pub const FACTOR: f64 = 1.5;
+pub(super) const FACTOR: f64 = 1.5;
 /// Fewer events than this on the side with the higher rate count as chance.
-pub const EVENTS: u64 = 3;
+pub(super) const EVENTS: u64 = 3;
 /// Two bugs of different builds look alike if so many of their innermost functions are the same.
 const FUNCTIONS: usize = 3;
 
 /// What changed. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
-pub struct Diff {
+pub(crate) struct Diff {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -49,7 +49,7 @@ pub struct Diff {
 
 /// One bug, before and after.
 #[derive(Clone, Debug, Serialize)]
-pub struct Change {
+pub(crate) struct Change {
     /// This and the next five are as in the report's rows: those of after, or of before if the bug is gone.
     pub signature: Option<String>,
     /// `SIGSEGV`.
@@ -80,7 +80,7 @@ pub struct Change {
 
 /// One side of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// Events.
     pub count: u64,
     /// Hosts that had them.
@@ -107,7 +107,12 @@ impl Rate {
 
 impl Diff {
     /// Compares two merges.
-    pub fn new(before: (Totals, Vec<Row>), after: (Totals, Vec<Row>), selection: &Selection, text_rows: usize) -> Self {
+    pub(crate) fn new(
+        before: (Totals, Vec<Row>),
+        after: (Totals, Vec<Row>),
+        selection: &Selection,
+        text_rows: usize,
+    ) -> Self {
         let ((totals_before, before), (totals_after, after)) = (before, after);
         let wanted = |row: &Row| selection.wants(row.signature.as_deref());
         let mut old: BTreeMap<Key, Row> = before.into_iter().filter(wanted).map(|row| (Key::from(&row), row)).collect();
@@ -150,7 +155,7 @@ impl Diff {
     }
 
     /// Keeps the first `rows` of each list.
-    pub fn shorten(&mut self, rows: usize) {
+    pub(crate) fn shorten(&mut self, rows: usize) {
         for list in [&mut self.new, &mut self.gone, &mut self.worse, &mut self.better] {
             list.truncate(rows);
         }

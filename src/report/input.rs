@@ -11,11 +11,11 @@ use crate::record;
 use crate::record::summary::Summary;
 
 /// A longer line is damaged: 4096 groups (a full kernel table) with 16 frames each have about this length.
-pub const LONGEST_LINE: usize = 16 << 20;
+pub(super) const LONGEST_LINE: usize = 16 << 20;
 
 /// One line, without its newline.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line<'lines> {
+pub(super) enum Line<'lines> {
     /// All of it.
     Whole(&'lines [u8]),
     /// It was skipped, and is not kept.
@@ -23,7 +23,7 @@ pub enum Line<'lines> {
 }
 
 /// Reads line by line, and holds one line.
-pub struct Lines<R> {
+pub(super) struct Lines<R> {
     from: R,
     longest: usize,
     line: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     /// Lines of at most `longest` bytes.
-    pub fn new(from: R, longest: usize) -> Self {
+    pub(super) fn new(from: R, longest: usize) -> Self {
         Self { from, longest, line: Vec::new() }
     }
 
@@ -39,7 +39,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// If reading fails.
-    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(super) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
         let mut began = false;
         let mut too_long = false;
@@ -84,7 +84,7 @@ struct Head<'line> {
 ///
 /// # Errors
 /// Why the line is no record, in a few words that may contain parts of it: escape them.
-pub fn parse(line: &[u8]) -> Result<Option<Summary>, String> {
+pub(super) fn parse(line: &[u8]) -> Result<Option<Summary>, String> {
     if line.trim_ascii().is_empty() {
         return Ok(None);
     }

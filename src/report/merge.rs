@@ -16,7 +16,7 @@ const ROWS: usize = 1 << 16;
 
 /// What became of one summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// It is in the sums.
     Merged,
     /// It is in the sums, but its own don't add up.
@@ -35,7 +35,7 @@ struct Run {
 
 /// The sums so far.
 #[derive(Debug)]
-pub struct Merge {
+pub(super) struct Merge {
     selected: Vec<Disposition>,
     seen: HashMap<Run, HashSet<i64>>,
     hosts: HashMap<String, u32>,
@@ -45,7 +45,7 @@ pub struct Merge {
 
 impl Merge {
     /// Without summaries yet. Groups of the `selected` dispositions get rows; totals are of all groups.
-    pub fn new(selected: &[Disposition]) -> Self {
+    pub(super) fn new(selected: &[Disposition]) -> Self {
         Self {
             selected: selected.to_vec(),
             seen: HashMap::new(),
@@ -70,12 +70,12 @@ impl Merge {
     }
 
     /// Counts a line that could not be read.
-    pub fn damaged(&mut self) {
+    pub(super) fn damaged(&mut self) {
         self.totals.damaged += 1;
     }
 
     /// Adds one summary, unless it was merged before.
-    pub fn add(&mut self, summary: Summary) -> Outcome {
+    pub(super) fn add(&mut self, summary: Summary) -> Outcome {
         let Summary { head, interval, .. } = &summary;
         let run = Run { host: head.host.clone(), boot_id: interval.boot_id.clone(), since: micros(interval.since) };
         if !self.seen.entry(run).or_default().insert(micros(head.timestamp)) {
@@ -129,7 +129,7 @@ impl Merge {
     }
 
     /// The totals, and the rows of all bugs that had events, most frequent first.
-    pub fn finish(mut self) -> (Totals, Vec<Row>) {
+    pub(super) fn finish(mut self) -> (Totals, Vec<Row>) {
         self.totals.hosts = self.hosts.len();
         let names: HashMap<u32, String> = self.hosts.into_iter().map(|(name, host)| (host, name)).collect();
         let mut rows: Vec<Row> =
@@ -153,11 +153,11 @@ pub(super) mod tests {
     use crate::record::{Head, Interval};
 
     /// A second of the first minutes of 2026.
-    pub fn at(second: i64) -> Timestamp {
+    pub(crate) fn at(second: i64) -> Timestamp {
         Timestamp::from_unix_ns((1_767_225_600 + i128::from(second)) * 1_000_000_000).unwrap()
     }
 
-    pub fn frame(symbol: Option<&str>) -> Frame {
+    pub(crate) fn frame(symbol: Option<&str>) -> Frame {
         Frame {
             symbol: symbol.map(str::to_owned),
             module: Some("/usr/bin/myapp".to_owned()),
@@ -166,7 +166,7 @@ pub(super) mod tests {
         }
     }
 
-    pub fn group(signature: &str, count: u64) -> Group {
+    pub(crate) fn group(signature: &str, count: u64) -> Group {
         Group {
             signature: Some(signature.to_owned()),
             signal: "SIGSEGV".to_owned(),
@@ -187,7 +187,7 @@ pub(super) mod tests {
     }
 
     /// One hour that adds up and ends at `second`.
-    pub fn summary(host: &str, second: i64, groups: Vec<Group>) -> Summary {
+    pub(crate) fn summary(host: &str, second: i64, groups: Vec<Group>) -> Summary {
         Summary {
             head: Head::new(Summary::KIND, at(second), host),
             interval: Interval {

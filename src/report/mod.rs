@@ -17,15 +17,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-pub use diff::Diff;
-pub use record::{Report, Row, Selection, Totals};
+pub(crate) use diff::Diff;
+pub(crate) use record::{Report, Row, Selection, Totals};
 
 use crate::output::{Format, Target, Writer, escape};
 use input::{LONGEST_LINE, Line, Lines};
 use merge::{Merge, Outcome};
 
 /// The path that means standard input.
-pub const STANDARD_INPUT: &str = "-";
+pub(crate) const STANDARD_INPUT: &str = "-";
 
 /// Rows of a list in text, unless --top says otherwise.
 const TEXT_TOP: usize = 20;
@@ -38,7 +38,7 @@ const REASON_CHARS: usize = 160;
 
 /// The options.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// What to read.
     pub inputs: Inputs,
     /// What to show of it.
@@ -53,7 +53,7 @@ pub struct Options {
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inputs {
+pub(crate) enum Inputs {
     /// All of these into one ranking.
     Merge(Vec<PathBuf>),
     /// Each by itself, to compare.
@@ -65,7 +65,7 @@ pub enum Inputs {
 ///
 /// # Errors
 /// If a file can't be opened or read, or the output can't be written.
-pub fn run(options: &Options) -> Result<bool> {
+pub(crate) fn run(options: &Options) -> Result<bool> {
     let selection = &options.selection;
     let all = options.format == Format::Json;
     let default_top = if all { 0 } else { TEXT_TOP };

@@ -12,7 +12,7 @@ use crate::record::summary::Deliveries;
 
 /// Which groups are ranked.
 #[derive(Clone, Debug, Default)]
-pub struct Selection {
+pub(crate) struct Selection {
     /// Groups of these dispositions.
     pub dispositions: Vec<Disposition>,
     /// Only the group with this signature.
@@ -23,7 +23,7 @@ pub struct Selection {
 
 /// Everything that was read, whatever is selected from it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// The beginning of the earliest interval; `None` means that nothing was read.
     pub from: Option<Timestamp>,
     /// The end of the latest interval.
@@ -54,14 +54,14 @@ pub struct Totals {
 
 impl Totals {
     /// Is something in the files missing here, or wrong in them?
-    pub fn is_incomplete(&self) -> bool {
+    pub(crate) fn is_incomplete(&self) -> bool {
         self.damaged != 0 || self.not_ranked != 0 || !self.adds_up
     }
 }
 
 /// One bug, on all hosts together.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// `None` means that neither a sample nor a stack could be had on any host.
     pub signature: Option<String>,
     /// `SIGSEGV`.
@@ -94,7 +94,7 @@ pub struct Row {
 
 /// Summaries merged into one ranking.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -116,7 +116,7 @@ pub struct Report {
 
 impl Report {
     /// The selected part of the ranking. `default_top` is the number of rows if the selection has none.
-    pub fn new(totals: Totals, rows: Vec<Row>, selection: &Selection, default_top: usize) -> Self {
+    pub(crate) fn new(totals: Totals, rows: Vec<Row>, selection: &Selection, default_top: usize) -> Self {
         Self {
             head: Head::new("report", Timestamp::now(), &host::name()),
             selected: selection.dispositions.clone(),
@@ -135,12 +135,12 @@ impl Report {
 
 impl Selection {
     /// Is the row with this signature asked for?
-    pub fn wants(&self, signature: Option<&str>) -> bool {
+    pub(crate) fn wants(&self, signature: Option<&str>) -> bool {
         self.signature.is_none() || signature == self.signature.as_deref()
     }
 
     /// The number of rows.
-    pub fn limit(&self, default_top: usize) -> usize {
+    pub(crate) fn limit(&self, default_top: usize) -> usize {
         match self.top.unwrap_or(default_top) {
             0 => usize::MAX,
             top => top,

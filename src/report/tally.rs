@@ -7,14 +7,14 @@ const ROOM: usize = 1024;
 
 /// Counts by name.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     counts: BTreeMap<String, u64>,
     other: u64,
 }
 
 impl Tally {
     /// Counts `name`. With 0 the name is listed, without events.
-    pub fn add(&mut self, name: &str, count: u64) {
+    pub(super) fn add(&mut self, name: &str, count: u64) {
         if let Some(known) = self.counts.get_mut(name) {
             *known = known.saturating_add(count);
         } else if self.counts.len() < ROOM {
@@ -25,7 +25,7 @@ impl Tally {
     }
 
     /// The `most` names with the highest counts, and the sum of all other counts.
-    pub fn top(&self, most: usize) -> (Vec<(&str, u64)>, u64) {
+    pub(super) fn top(&self, most: usize) -> (Vec<(&str, u64)>, u64) {
         let mut names: Vec<(&str, u64)> = self.counts.iter().map(|(name, &count)| (name.as_str(), count)).collect();
         // The sort is stable: equal counts stay in the order of their names.
         names.sort_by_key(|&(_, count)| std::cmp::Reverse(count));

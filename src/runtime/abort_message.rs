@@ -19,7 +19,7 @@ const MAX: usize = fl_own_limit::FL_LIMIT_LIBCS.0 as usize;
 
 /// The files that have been looked into.
 #[derive(Default)]
-pub struct Libcs {
+pub(crate) struct Libcs {
     /// By inode and device: the build id. Inodes are given to new files, build ids aren't.
     known: HashMap<(u64, u32), String>,
     /// The files that the kernel program doesn't know yet.
@@ -28,7 +28,7 @@ pub struct Libcs {
 
 impl Libcs {
     /// With our own libc.
-    pub fn with_own() -> Self {
+    pub(crate) fn with_own() -> Self {
         let mut all = Self::default();
         let maps = procfs::process::Process::myself().and_then(|me| me.maps()).map(|maps| maps.0).unwrap_or_default();
         let path = maps.into_iter().find_map(|map| match map.pathname {
@@ -42,20 +42,20 @@ impl Libcs {
     }
 
     /// Takes the files that the kernel program doesn't know yet, with the addresses of their variables.
-    pub fn take_news(&mut self) -> Vec<(fl_libc, u64)> {
+    pub(crate) fn take_news(&mut self) -> Vec<(fl_libc, u64)> {
         std::mem::take(&mut self.news)
     }
 
     /// The name of the variable whose address is to be learnt of `file`, whose build id is `build_id` as far as it is known. `None` means that
     /// it is known.
-    pub fn wanted(&self, file: &fl_file, build_id: Option<&str>) -> Option<&'static [u8]> {
+    pub(crate) fn wanted(&self, file: &fl_file, build_id: Option<&str>) -> Option<&'static [u8]> {
         let known = self.known.get(&(file.inode, file.device));
         (known.is_none() || known.map(String::as_str) != build_id).then_some(VARIABLE)
     }
 
     /// The message in `raw`, of a process that died in the code of `file`, with `build_id` and the variable at `address`, as far as they are
     /// known. `None` means that there was no message, or that the file wasn't known.
-    pub fn message(
+    pub(crate) fn message(
         &mut self,
         raw: &fl_crash,
         file: &fl_file,

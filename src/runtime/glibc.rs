@@ -17,7 +17,7 @@ pub(super) const ABORT: [&str; 8] = [
 
 /// Its messages before an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub(crate) enum Said {
     /// malloc found the heap damaged: malloc/malloc.c.
     HeapDamaged,
     /// A stack protector saw an overrun: debug/stack_chk_fail.c.
@@ -29,7 +29,7 @@ pub enum Said {
 }
 
 /// What a message means.
-pub fn said(message: &str) -> Option<Said> {
+pub(crate) fn said(message: &str) -> Option<Said> {
     const HEAP: [&str; 10] = [
         "free(): ",
         "malloc(): ",
@@ -52,27 +52,27 @@ pub fn said(message: &str) -> Option<Said> {
 }
 
 /// What is called where a stack protector saw an overrun.
-pub fn is_stack_check(function: &str) -> bool {
+pub(crate) fn is_stack_check(function: &str) -> bool {
     ["__stack_chk_fail", "__stack_chk_fail_local"].contains(&function)
 }
 
 /// What is called where a buffer would be overrun, or was (_FORTIFY_SOURCE).
-pub fn is_fortify(function: &str) -> bool {
+pub(crate) fn is_fortify(function: &str) -> bool {
     ["__fortify_fail", "__fortify_fail_abort", "__chk_fail"].contains(&function)
 }
 
 /// A function that is given the size of the buffer that it writes to: `__strcpy_chk`.
-pub fn is_checked(function: &str) -> bool {
+pub(crate) fn is_checked(function: &str) -> bool {
     function.starts_with("__") && function.ends_with("_chk")
 }
 
 /// Where malloc itself reports that the heap is damaged.
-pub fn is_malloc_check(function: &str) -> bool {
+pub(crate) fn is_malloc_check(function: &str) -> bool {
     ["malloc_printerr", "__malloc_assert"].contains(&function)
 }
 
 /// A function of malloc.
-pub fn is_malloc(function: &str) -> bool {
+pub(crate) fn is_malloc(function: &str) -> bool {
     const MALLOC: [&str; 16] = [
         "_int_malloc",
         "_int_free",
@@ -95,7 +95,7 @@ pub fn is_malloc(function: &str) -> bool {
 }
 
 /// A symbol without its version and without the prefix of those that libc calls itself by.
-pub fn without_version(symbol: &str) -> &str {
+pub(crate) fn without_version(symbol: &str) -> &str {
     let name = symbol.split_once('@').map_or(symbol, |(name, _)| name);
     name.strip_prefix("__GI_").unwrap_or(name)
 }

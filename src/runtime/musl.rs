@@ -1,7 +1,7 @@
 //! musl: if it finds its heap damaged, it executes an instruction that only the kernel may (hlt on x86-64).
 
 /// A function of malloc: src/malloc/mallocng/.
-pub fn is_malloc(function: &str) -> bool {
+pub(crate) fn is_malloc(function: &str) -> bool {
     const MALLOC: [&str; 9] = [
         "get_meta",
         "free",

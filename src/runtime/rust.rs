@@ -5,13 +5,13 @@ pub(super) const ABORT: [&str; 3] =
     ["std::process::abort", "std::sys::pal::unix::abort_internal", "std::sys::unix::abort_internal"];
 
 /// A function that is called if memory could not be allocated.
-pub fn is_allocation_error(function: &str) -> bool {
+pub(crate) fn is_allocation_error(function: &str) -> bool {
     ["alloc::alloc::handle_alloc_error", "std::alloc::rust_oom", "__rust_alloc_error_handler", "__rdl_oom"]
         .contains(&function)
 }
 
 /// A function of a panic. Not all of std::panicking: every Rust program runs below `std::panicking::try`.
-pub fn is_panic(function: &str) -> bool {
+pub(crate) fn is_panic(function: &str) -> bool {
     const WHOLE: [&str; 9] = [
         "rust_begin_unwind",
         "__rustc::rust_begin_unwind",
@@ -34,6 +34,6 @@ pub fn is_panic(function: &str) -> bool {
 }
 
 /// A function that stands between the panic and the function that panicked.
-pub fn is_panic_machinery(function: &str) -> bool {
+pub(crate) fn is_panic_machinery(function: &str) -> bool {
     is_panic(function) || function.starts_with("std::panicking::") || function.contains("__rust_end_short_backtrace")
 }

@@ -26,7 +26,7 @@ const KEPT_MAX: usize = 4096;
 
 /// A record of any kind.
 #[derive(Clone, Debug)]
-pub enum AnyRecord {
+pub(crate) enum AnyRecord {
     /// A signal.
     Signal(Box<Signal>),
     /// A new task.
@@ -44,19 +44,19 @@ struct Kept {
 }
 
 /// Makes records of samples.
-pub struct Decoder {
+pub(crate) struct Decoder {
     host: String,
     kept: VecDeque<Kept>,
 }
 
 impl Decoder {
     /// A decoder for this machine.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { host: host::name(), kept: VecDeque::new() }
     }
 
     /// Takes one sample.
-    pub fn take(&mut self, sample: &Sample) -> Result<()> {
+    pub(crate) fn take(&mut self, sample: &Sample) -> Result<()> {
         let (told, awaits) = match sample {
             Sample::Signal(signal) => (AnyRecord::Signal(Box::new(self.signal(signal)?)), awaits(signal)),
             Sample::Fork(process) => (AnyRecord::Fork(self.fork(process)?), None),
@@ -72,7 +72,7 @@ impl Decoder {
     }
 
     /// The next record that may be written, in order. `all`: no more samples will come.
-    pub fn next(&mut self, all: bool) -> Option<AnyRecord> {
+    pub(crate) fn next(&mut self, all: bool) -> Option<AnyRecord> {
         let first = self.kept.front()?;
         let keeps = first.awaits.as_ref().is_some_and(|(since, ..)| since.elapsed() < KEEP);
         if keeps && !all && self.kept.len() <= KEPT_MAX {
@@ -82,7 +82,7 @@ impl Decoder {
     }
 
     /// Is a record held back?
-    pub fn keeps_any(&self) -> bool {
+    pub(crate) fn keeps_any(&self) -> bool {
         !self.kept.is_empty()
     }
 
@@ -187,7 +187,7 @@ fn awaits(sample: &fl_signal) -> Option<(Instant, OutOfMemory, u64)> {
 }
 
 /// A result in a word; `None` means unknown.
-pub fn result_word(result: fl_result) -> Option<&'static str> {
+pub(super) fn result_word(result: fl_result) -> Option<&'static str> {
     match result {
         // Without its siginfo it is delivered all the same.
         fl_result::FL_RESULT_DELIVERED | fl_result::FL_RESULT_LOST_INFO => Some("delivered"),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-pub use decode::{AnyRecord, Decoder};
-pub use summary::Pairs;
+pub(crate) use decode::{AnyRecord, Decoder};
+pub(crate) use summary::Pairs;
 
 use crate::options::Common;
 use crate::output::Writer;
@@ -24,7 +24,7 @@ use crate::siginfo;
 
 /// The options.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Which tasks, where records go, and the rest of what all commands share.
     pub common: Common,
     /// Which signals, 1 to 64.
@@ -47,7 +47,7 @@ pub struct Options {
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open(&options.common)?;
     let probe = Probe::start(&plan(options))?;
     let session = start.attached()?;
@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// What the kernel programs are to do.
-pub fn plan(options: &Options) -> Plan {
+pub(crate) fn plan(options: &Options) -> Plan {
     Plan {
         setup: options.common.setup(options.attach),
         signals: options.signals.clone(),

@@ -28,7 +28,7 @@ struct PairLedger {
 
 /// One read of the kernel's counters.
 #[derive(Clone, Debug)]
-pub struct PairLook {
+pub(crate) struct PairLook {
     pairs: Vec<Pair>,
     /// What each pair has had since the look before.
     grown: Vec<u64>,
@@ -39,7 +39,7 @@ pub struct PairLook {
 
 impl PairLook {
     /// What came since the look before, for metrics.
-    pub fn grown(&self) -> impl Iterator<Item = (SentLabels, u64)> {
+    pub(crate) fn grown(&self) -> impl Iterator<Item = (SentLabels, u64)> {
         self.pairs.iter().zip(&self.grown).filter(|(_, count)| **count != 0).map(|(pair, count)| {
             let Names { signal, sender, target, result } = Names::of(pair);
             (SentLabels::new(signal, sender, target, result), *count)
@@ -47,7 +47,7 @@ impl PairLook {
     }
 
     /// What was lost on the way since the start, for metrics.
-    pub fn dropped(&self) -> impl Iterator<Item = Dropped> {
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = Dropped> {
         self.counters.losses.dropped()
     }
 }
@@ -73,7 +73,7 @@ impl Names {
 }
 
 /// The kernel's table of pairs, told every interval.
-pub struct Pairs<P: Borrow<Probe>> {
+pub(crate) struct Pairs<P: Borrow<Probe>> {
     probe: P,
     ledger: PairLedger,
     /// The pairs of the last look, and how many signals they had been.
@@ -82,12 +82,12 @@ pub struct Pairs<P: Borrow<Probe>> {
 
 impl<P: Borrow<Probe>> Pairs<P> {
     /// Begins now. `processes`: tell of forks, execs and exits, too.
-    pub fn new(probe: P, processes: bool) -> Result<Self> {
+    pub(crate) fn new(probe: P, processes: bool) -> Result<Self> {
         Ok(Self { probe, ledger: PairLedger::new(processes)?, seen: (Vec::new(), 0) })
     }
 
     /// The probe that is read.
-    pub fn probe(&self) -> &Probe {
+    pub(crate) fn probe(&self) -> &Probe {
         self.probe.borrow()
     }
 }

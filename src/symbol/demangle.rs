@@ -27,7 +27,7 @@ impl Write for Bounded {
 }
 
 /// The readable form of a Rust or C++ name; any other name as it is.
-pub fn demangle(name: &str) -> String {
+pub(super) fn demangle(name: &str) -> String {
     if name.len() > LENGTH_MAX {
         return name.to_owned();
     }

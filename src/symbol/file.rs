@@ -21,7 +21,7 @@ const CACHE_MAX: usize = 1024;
 
 /// A file that is the one that ran.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// Open while its record is made, and no longer: an open file keeps its mount busy and its disk full. `None` means that it can't be
     /// found any more, but was found once; what was read of it then may still be there.
     pub(super) file: Option<Arc<File>>,
@@ -35,7 +35,7 @@ pub struct Found {
 
 /// One version of a file: any change makes another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Version {
+pub(crate) struct Version {
     device: u64,
     inode: u64,
     size: u64,
@@ -54,7 +54,7 @@ impl Version {
 }
 
 /// When a file was changed last, nanoseconds since 1970.
-pub fn changed_ns(metadata: &Metadata) -> i128 {
+pub(crate) fn changed_ns(metadata: &Metadata) -> i128 {
     i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec())
 }
 
@@ -70,13 +70,13 @@ impl Found {
 
 /// Opens a regular file. At the path there may be a FIFO that would block us, or a device that does something when it is opened: so the
 /// type is checked first, by O_PATH, which opens nothing.
-pub fn open_regular(path: &Path) -> Option<(File, Metadata)> {
+pub(crate) fn open_regular(path: &Path) -> Option<(File, Metadata)> {
     let looked_at = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path).ok()?;
     reopen(&looked_at)
 }
 
 /// Opens a file that was opened by O_PATH, if it is a regular one.
-pub fn reopen(looked_at: &File) -> Option<(File, Metadata)> {
+pub(crate) fn reopen(looked_at: &File) -> Option<(File, Metadata)> {
     looked_at.metadata().ok().filter(Metadata::is_file)?;
     let again = Path::new("/proc/self/fd").join(looked_at.as_raw_fd().to_string());
     let flags = OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits();
@@ -97,7 +97,7 @@ type Identity = (Vec<u8>, FileId);
 
 /// Knows files, and reads their build ids, each version once.
 #[derive(Default)]
-pub struct Files {
+pub(crate) struct Files {
     read: HashMap<Version, Option<Vec<u8>>>,
     /// Files that were found once.
     seen: HashMap<Identity, Found>,
@@ -108,7 +108,12 @@ impl Files {
     ///
     /// # Errors
     /// Why it is not to be had.
-    pub fn find(&mut self, wanted: &Wanted, number: usize, open: &mut dyn Open) -> Result<Option<Found>, Failure> {
+    pub(crate) fn find(
+        &mut self,
+        wanted: &Wanted,
+        number: usize,
+        open: &mut dyn Open,
+    ) -> Result<Option<Found>, Failure> {
         if let Some(reason) = wanted.refused {
             return Err(reason);
         }

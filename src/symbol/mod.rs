@@ -6,7 +6,7 @@ mod debug;
 mod demangle;
 mod elf;
 mod file;
-pub mod unwind;
+pub(crate) mod unwind;
 mod variable;
 mod wanted;
 
@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-pub use file::{Files, Found, Version, changed_ns, open_regular, reopen};
-pub use variable::Variable;
-pub use wanted::{Holder, Open, Opening, Usage, Wanted};
+pub(crate) use file::{Files, Found, Version, changed_ns, open_regular, reopen};
+pub(crate) use variable::Variable;
+pub(crate) use wanted::{Holder, Open, Opening, Usage, Wanted};
 
 use self::copy::PrivateCopy;
 use self::elf::{Headers, Segment};
@@ -35,7 +35,7 @@ const BYTES_MAX: u64 = 128 << 20;
 
 /// A place in the code of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodePlace {
+pub(crate) struct CodePlace {
     /// Its offset in the file.
     pub offset: u64,
     /// Its offset from the beginning of its mapping.
@@ -48,7 +48,7 @@ pub struct CodePlace {
 
 /// Names functions. Costs nothing until the first name is asked for.
 #[derive(Default)]
-pub struct Namer {
+pub(crate) struct Namer {
     files: HashMap<Version, Symbols>,
     /// Counts what was asked, to know which file was used last.
     asked: u64,
@@ -73,7 +73,7 @@ impl Namer {
     /// The functions at a place of the file, innermost first: inlined ones, then the one that they are part of. Empty if no name is
     /// certain. A return address belongs to the call before it, so that it is looked up one byte earlier. `open` is asked for the file's
     /// debug file.
-    pub fn functions(&mut self, file: &Found, place: CodePlace, open: &mut dyn Open) -> Vec<Function> {
+    pub(crate) fn functions(&mut self, file: &Found, place: CodePlace, open: &mut dyn Open) -> Vec<Function> {
         self.asked += 1;
         if !self.files.contains_key(&file.version) {
             let Some(symbols) = Symbols::read(file, open) else { return Vec::new() };

@@ -44,8 +44,8 @@ use crate::arch::unwind::{self as arch, PROGRAM_COUNTER, STACK_POINTER};
 
 #[cfg(any(test, fuzzing))]
 pub use fuzz::unwind as fuzz;
-pub use registers::Registers;
-pub use stack::StackCopy;
+pub(crate) use registers::Registers;
+pub(crate) use stack::StackCopy;
 
 /// How many frames are walked, shown or not.
 const WALK_MAX: usize = 65_536;
@@ -58,7 +58,7 @@ const FILES_MAX: usize = 256;
 
 /// Where a mapping's code comes from.
 #[derive(Clone, Copy, Debug)]
-pub enum Image<'a> {
+pub(crate) enum Image<'a> {
     /// From this file.
     File(&'a Found),
     /// From the kernel: the vDSO, the same in all 64-bit processes of one boot.
@@ -69,7 +69,7 @@ pub enum Image<'a> {
 
 /// An executable mapping of the process.
 #[derive(Clone, Copy, Debug)]
-pub struct CodeRegion<'a> {
+pub(crate) struct CodeRegion<'a> {
     /// Its first address.
     pub start: u64,
     /// The address after its last one.
@@ -82,7 +82,7 @@ pub struct CodeRegion<'a> {
 
 /// A place in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// Its address.
     pub address: u64,
     /// It stands after the call that it belongs to. Not so the innermost frame, what a signal interrupted, and the code
@@ -92,7 +92,7 @@ pub struct Frame {
 
 /// A stack, as far as it is proved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unwound {
+pub(crate) struct Unwound {
     /// Innermost first.
     pub frames: Vec<Frame>,
     /// How many frames were left out.
@@ -107,7 +107,7 @@ pub struct Unwound {
 
 /// Unwinds stacks. Keeps what it read of files: the same libc comes again and again.
 #[derive(Default)]
-pub struct Unwinder {
+pub(crate) struct Unwinder {
     read: HashMap<Version, Option<Arc<Sections>>>,
     read_bytes: usize,
     /// `None` means not asked for yet; Some(None): there is none.
@@ -118,7 +118,7 @@ pub struct Unwinder {
 
 impl Unwinder {
     /// Calls `begins` with a file's number before it reads that file. It reads the vDSO now, and opens nothing later.
-    pub fn new(begins: Rc<dyn Fn(usize)>) -> Self {
+    pub(crate) fn new(begins: Rc<dyn Fn(usize)>) -> Self {
         let mut unwinder = Self { begins: Some(begins), ..Self::default() };
         unwinder.sections(Image::Vdso);
         unwinder
@@ -126,7 +126,7 @@ impl Unwinder {
 
     /// The frames of a thread that had these registers, this stack and these executable mappings: not more than
     /// `max_frames`, but then the innermost three quarters of them and the outermost quarter.
-    pub fn unwind(
+    pub(crate) fn unwind(
         &mut self,
         registers: Registers,
         stack: &StackCopy,

@@ -13,7 +13,7 @@ use super::file::{Found, head, open_regular};
 
 /// A file of this machine with its build id, and the address of one of its variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
+pub(crate) struct Variable {
     /// The file's inode number.
     pub inode: u64,
     /// Its device, by the kernel's number: major << 20 | minor.
@@ -26,7 +26,7 @@ pub struct Variable {
 
 impl Variable {
     /// The variable `name` of the file at `path`. `None` means that there is no such file, build id or variable.
-    pub fn of(path: &Path, name: &[u8]) -> Option<Self> {
+    pub(crate) fn of(path: &Path, name: &[u8]) -> Option<Self> {
         let (file, metadata) = open_regular(path)?;
         let build_id = elf::build_id(&head(&file)?)?;
         let address = address(&file, name)?;
@@ -43,7 +43,7 @@ impl Variable {
 
 impl Found {
     /// The [`Variable::address`]. `None` means that there is no such variable, or that the file is gone.
-    pub fn variable(&self, name: &[u8]) -> Option<u64> {
+    pub(crate) fn variable(&self, name: &[u8]) -> Option<u64> {
         let file = self.file.as_deref()?;
         let address = address(file, name)?;
         self.version.is_of(file).then_some(address)

@@ -9,7 +9,7 @@ use crate::evidence::{Failure, FileId};
 
 /// The files of one record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// The process that ran them.
     pub process: Holder,
     /// When the record was taken, nanoseconds since 1970: a file that was changed later is another one.
@@ -20,7 +20,7 @@ pub struct Opening {
 
 /// A file to be found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Absolute, up to the root of the process's mount namespace. `None` means that it isn't known whole.
     pub path: Option<Vec<u8>>,
     /// The build id in the process's memory when it crashed; `None` means that it could not be read.
@@ -37,7 +37,7 @@ pub struct Wanted {
 
 /// A process that had a file. It may be gone.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The process.
     pub pid: u32,
     /// Its thread that crashed, which has files and memory even if the first thread has ended.
@@ -50,7 +50,7 @@ pub struct Holder {
 
 /// How a process used a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Usage {
+pub(crate) enum Usage {
     /// It ran code of the file.
     Code {
         /// The first address of the code and the one behind it.
@@ -63,7 +63,7 @@ pub enum Usage {
 }
 
 /// Opens the files of one record, which have numbers from 0 on.
-pub trait Open {
+pub(crate) trait Open {
     /// The file that the process had mapped. `Ok(None)` means that nothing leads to it any more.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Takes away what is mounted there, also where a test fails.
-pub struct Unmount<'a>(pub &'a Path);
+pub(crate) struct Unmount<'a>(pub &'a Path);
 
 impl Drop for Unmount<'_> {
     fn drop(&mut self) {

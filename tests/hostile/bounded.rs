@@ -15,7 +15,7 @@ use crate::harness::FAULTLINE;
 const HEARD: Duration = Duration::from_secs(20);
 
 /// faultline while it is attacked. It is ended with the test.
-pub struct Victim {
+pub(crate) struct Victim {
     pub child: Child,
     stderr: BufReader<ChildStderr>,
     pub said: String,
@@ -23,7 +23,7 @@ pub struct Victim {
 }
 
 /// How a run went.
-pub struct Ended {
+pub(crate) struct Ended {
     pub status: ExitStatus,
     pub said: String,
     pub took: Duration,
@@ -32,30 +32,30 @@ pub struct Ended {
 }
 
 impl Victim {
-    pub fn spawn(command: &mut Command) -> Self {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         Self { child, stderr, said: String::new(), has_ended: false }
     }
 
     /// The same, and waits until it watches.
-    pub fn watching(command: &mut Command) -> Self {
+    pub(crate) fn watching(command: &mut Command) -> Self {
         let mut victim = Self::spawn(command);
         victim.hear("faultline: watching ");
         victim
     }
 
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::watching(Command::new(FAULTLINE).args(arguments).stdout(Stdio::piped()))
     }
 
     /// Reads what it says until that contains `words`.
-    pub fn hear(&mut self, words: &str) {
+    pub(crate) fn hear(&mut self, words: &str) {
         assert!(self.hears(words), "it ended without `{words}`: {}", self.said);
     }
 
     /// The same; false if it ends without saying so.
-    pub fn hears(&mut self, words: &str) -> bool {
+    pub(crate) fn hears(&mut self, words: &str) -> bool {
         let deadline = Instant::now() + HEARD;
         while !self.said.contains(words) {
             if self.stderr.buffer().is_empty() {
@@ -75,18 +75,18 @@ impl Victim {
         Pid::from_raw(self.child.id().try_into().unwrap())
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
 
     /// Sends a signal, and waits for the end, at most `most`.
-    pub fn end(self, signal: Signal, most: Duration) -> Ended {
+    pub(crate) fn end(self, signal: Signal, most: Duration) -> Ended {
         self.signal(signal);
         self.ended(most)
     }
 
     /// Waits for the end, at most `most`.
-    pub fn ended(mut self, most: Duration) -> Ended {
+    pub(crate) fn ended(mut self, most: Duration) -> Ended {
         let began = Instant::now();
         let (mut status, pid) = (0, self.pid().as_raw());
         // SAFETY: all zeros is a valid rusage.
@@ -114,12 +114,12 @@ impl Drop for Victim {
 }
 
 /// Runs faultline with these arguments to its end, at most `most`.
-pub fn run(arguments: &[&str], most: Duration) -> Ended {
+pub(crate) fn run(arguments: &[&str], most: Duration) -> Ended {
     Victim::spawn(Command::new(FAULTLINE).args(arguments).stdout(Stdio::null())).ended(most)
 }
 
 /// As another user: these lines of a shell.
-pub fn as_nobody(lines: &str) {
+pub(crate) fn as_nobody(lines: &str) {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", lines])
         .output()

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::harness::{FAULTLINE, Scratch, copy_program, records};
 
 /// How long others may wait for an answer, and how long an end may take.
-pub const PROMPT: Duration = Duration::from_secs(1);
+pub(crate) const PROMPT: Duration = Duration::from_secs(1);
 
 /// How much the agent may grow under any attack.
 const GROWTH_KIB: u64 = 24 * 1024;
@@ -28,7 +28,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const ATTACKER: libc::uid_t = 54_321;
 
 /// An agent that counts the crashes of one program.
-pub struct Agent {
+pub(crate) struct Agent {
     child: Child,
     /// `127.0.0.1:PORT`
     pub address: String,
@@ -45,7 +45,7 @@ static SIEGE: Mutex<()> = Mutex::new(());
 
 impl Agent {
     /// `name`: of the program, and of no other.
-    pub fn start(name: &str, arguments: &[&str], scheme: &str) -> Self {
+    pub(crate) fn start(name: &str, arguments: &[&str], scheme: &str) -> Self {
         let alone = SIEGE.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = Scratch::new();
         let program = scratch.path(name);
@@ -73,34 +73,34 @@ impl Agent {
         agent
     }
 
-    pub fn resident_kib(&self) -> u64 {
+    pub(crate) fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    pub fn is_small(&self) {
+    pub(crate) fn is_small(&self) {
         let now = self.resident_kib();
         assert!(now < self.rest_kib + GROWTH_KIB, "{now} KiB, {} KiB at rest", self.rest_kib);
     }
 
-    pub fn crash(&mut self, count: u64) {
+    pub(crate) fn crash(&mut self, count: u64) {
         let died = Command::new(&self.program).args([count.to_string(), "0".to_owned()]).status().unwrap();
         assert!(died.success());
         self.crashes += count;
     }
 
-    pub fn program(&self) -> &Path {
+    pub(crate) fn program(&self) -> &Path {
         &self.program
     }
 
     /// Somebody else has caused them.
-    pub fn add_crashes(&mut self, count: u64) {
+    pub(crate) fn add_crashes(&mut self, count: u64) {
         self.crashes += count;
     }
 
     /// The signals that the summaries have. Each of them must add up.
-    pub fn counted(&self) -> u64 {
+    pub(crate) fn counted(&self) -> u64 {
         let text = fs::read_to_string(self.scratch.path("records")).unwrap();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let mut counted = 0;
@@ -121,7 +121,7 @@ impl Agent {
     }
 
     /// Waits until the summaries have every crash that was caused.
-    pub fn wait_for_counts(&self) {
+    pub(crate) fn wait_for_counts(&self) {
         let deadline = Instant::now() + 20 * INTERVAL;
         while self.counted() < self.crashes {
             assert!(Instant::now() < deadline, "{} of {} crashes are in summaries", self.counted(), self.crashes);
@@ -131,7 +131,7 @@ impl Agent {
     }
 
     /// Another peer is answered, and at once.
-    pub fn answers(&self, asked: &dyn Fn(&str, &str) -> String) {
+    pub(crate) fn answers(&self, asked: &dyn Fn(&str, &str) -> String) {
         for path in ["/metrics", "/healthz"] {
             let begun = Instant::now();
             let answer = asked(&self.address, path);
@@ -142,7 +142,13 @@ impl Agent {
     }
 
     /// Attacks by several threads of another user, and holds the agent to what it promises meanwhile.
-    pub fn besiege(&mut self, what: &str, lasts: Duration, attacks: &[Attack], asked: &dyn Fn(&str, &str) -> String) {
+    pub(crate) fn besiege(
+        &mut self,
+        what: &str,
+        lasts: Duration,
+        attacks: &[Attack],
+        asked: &dyn Fn(&str, &str) -> String,
+    ) {
         let (is_over, address) = (AtomicBool::new(false), self.address.clone());
         let before = self.summaries();
         let begun = Instant::now();
@@ -167,7 +173,7 @@ impl Agent {
     }
 
     /// Is told to end while it is attacked, and does.
-    pub fn end_under(mut self, attack: Attack) {
+    pub(crate) fn end_under(mut self, attack: Attack) {
         let is_over = AtomicBool::new(false);
         let address = self.address.clone();
         std::thread::scope(|scope| {
@@ -200,7 +206,7 @@ impl Drop for SetOnDrop<'_> {
 }
 
 /// Attacks this address for as long as it is told to.
-pub type Attack = fn(&str, &dyn Fn() -> bool);
+pub(crate) type Attack = fn(&str, &dyn Fn() -> bool);
 
 /// As another user: sockets are the file system user's, which each thread has its own of. Behind all others for the processor: whoever takes
 /// all of it takes the client's as well, and the bound is the server's.
@@ -214,7 +220,7 @@ fn as_attacker(attack: impl FnOnce()) {
 }
 
 /// Status line, headers and body.
-pub fn get(address: &str, path: &str) -> String {
+pub(crate) fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();

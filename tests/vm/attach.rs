@@ -79,7 +79,7 @@ fn kernel() -> Option<String> {
 }
 
 /// Every kernel of the matrix has kprobes (the test below checks it); this machine's own may lack them.
-pub fn has_kprobes() -> bool {
+pub(crate) fn has_kprobes() -> bool {
     kernel().is_some() || Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 

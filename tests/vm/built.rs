@@ -11,7 +11,7 @@ use crate::harness::runs::Watch;
 use crate::harness::{self, FAULTLINE, Scratch, is_guest};
 
 /// The results of a command.
-pub struct Run {
+pub(crate) struct Run {
     pub status: i32,
     pub crashes: Vec<Value>,
     /// How many events of each disposition.
@@ -21,7 +21,7 @@ pub struct Run {
 }
 
 /// A program that a test runs, and how to build it.
-pub struct Program {
+pub(crate) struct Program {
     pub folder: &'static str,
     pub file: &'static str,
     pub source: &'static str,
@@ -30,12 +30,12 @@ pub struct Program {
 
 impl Program {
     /// The folder in which it is built, outside of guests.
-    pub fn place(&self) -> PathBuf {
+    pub(crate) fn place(&self) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join("runtimes").join(self.folder)
     }
 
     /// Builds it; its compiler must be there.
-    pub fn build(&self) {
+    pub(crate) fn build(&self) {
         let place = self.place();
         let _ = fs::remove_dir_all(&place);
         fs::create_dir_all(&place).unwrap();
@@ -46,7 +46,7 @@ impl Program {
     }
 
     /// A folder with the program in it. In a guest a build takes minutes, so that it gets a copy of the program that was built outside.
-    pub fn folder(&self) -> Scratch {
+    pub(crate) fn folder(&self) -> Scratch {
         if !is_guest() {
             self.build();
         }
@@ -59,7 +59,7 @@ impl Program {
 }
 
 /// Runs `command` of a shell in `folder` under `faultline crash --summary`.
-pub fn run(folder: &Scratch, command: &str) -> Run {
+pub(crate) fn run(folder: &Scratch, command: &str) -> Run {
     let records = folder.path("records");
     let output = Command::new(FAULTLINE)
         .args(["crash", "-r", "-t", "--summary", "3600", "--format", "json", "--output"])
@@ -79,7 +79,7 @@ pub fn run(folder: &Scratch, command: &str) -> Run {
 }
 
 /// The one record of a fault that a handler took, and how the process ended.
-pub fn caught(run: &Run, ended_by: &Value) -> Value {
+pub(crate) fn caught(run: &Run, ended_by: &Value) -> Value {
     assert_eq!(run.crashes.len(), 1, "{:#?} {}", run.crashes, run.losses);
     let crash = &run.crashes[0];
     assert_eq!(
@@ -93,7 +93,7 @@ pub fn caught(run: &Run, ended_by: &Value) -> Value {
     crash.clone()
 }
 
-pub fn has_frame(crash: &Value, name: &str) -> bool {
+pub(crate) fn has_frame(crash: &Value, name: &str) -> bool {
     let frames = crash["stack_trace"].as_array().unwrap();
     frames.iter().any(|frame| frame["symbol"].as_str().is_some_and(|symbol| symbol.starts_with(name)))
 }

@@ -60,12 +60,12 @@ impl Run {
     }
 }
 
-pub fn facts(said: &str) -> BTreeMap<String, String> {
+pub(crate) fn facts(said: &str) -> BTreeMap<String, String> {
     let lines = said.lines().filter_map(|line| line.split_once(' '));
     lines.map(|(field, value)| (field.to_owned(), value.to_owned())).collect()
 }
 
-pub fn calls(crash: &Value) -> &Vec<Value> {
+pub(crate) fn calls(crash: &Value) -> &Vec<Value> {
     crash["calls"].as_array().unwrap_or_else(|| panic!("no calls: {crash:#}"))
 }
 
@@ -76,7 +76,7 @@ fn cause(crash: &Value) -> &Value {
     marked[0]
 }
 
-pub fn argument<'call>(call: &'call Value, name: &str) -> &'call Value {
+pub(crate) fn argument<'call>(call: &'call Value, name: &str) -> &'call Value {
     let all = call["arguments"].as_array().unwrap();
     let found = all.iter().find(|argument| argument["name"] == name);
     &found.unwrap_or_else(|| panic!("no {name}: {call:#}"))["value"]

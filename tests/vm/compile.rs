@@ -12,7 +12,7 @@ use crate::harness::is_guest;
 ///
 /// A compiled program is kept under a key of its sources and flags. In a guest, where a compiler takes seconds, it is there already if
 /// the tests have run outside; else it is compiled there.
-pub fn compile(source: &str, to: &Path, arguments: &[&str]) {
+pub(crate) fn compile(source: &str, to: &Path, arguments: &[&str]) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/programs").join(source);
     let options =
         ["-g", "-O0", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Wno-unused-result", "-Wno-array-bounds"];

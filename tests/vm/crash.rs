@@ -16,7 +16,7 @@ macro_rules! programs {
     ($($test:ident $name:literal)*) => {
         $(#[apply(watch_test!)] fn $test() { compare($name, &check($name)); })*
         /// The programs whose header says everything.
-        pub const PLAIN: &[&str] = &[$($name),*];
+        pub(crate) const PLAIN: &[&str] = &[$($name),*];
     };
 }
 

@@ -10,12 +10,12 @@ use crate::harness::runs::Watch;
 use crate::harness::{FAULTLINE, Scratch, hex, programs, records};
 
 /// Mode, access, cause and kind of memory; `-` for unknown.
-pub type Kind = [String; 4];
+pub(crate) type Kind = [String; 4];
 
 /// Faults by kind, of each range of addresses.
-pub type Cells = BTreeMap<(u64, u64), BTreeMap<Kind, u64>>;
+pub(crate) type Cells = BTreeMap<(u64, u64), BTreeMap<Kind, u64>>;
 
-pub struct Run {
+pub(crate) struct Run {
     pub status: ExitStatus,
     /// The faults that the program printed.
     pub cells: Cells,
@@ -26,28 +26,28 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn last(&self) -> &Value {
+    pub(crate) fn last(&self) -> &Value {
         let last = self.records.last().unwrap_or_else(|| panic!("no record: {}", self.stderr));
         assert_eq!((&last["type"], &last["final"]), (&"pagefault_summary".into(), &true.into()), "{last:#}");
         last
     }
 
-    pub fn groups(&self) -> &[Value] {
+    pub(crate) fn groups(&self) -> &[Value] {
         self.last()["groups"].as_array().unwrap()
     }
 
-    pub fn events(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn events(&self) -> impl Iterator<Item = &Value> {
         self.records.iter().filter(|record| record["type"] == "pagefault")
     }
 }
 
 /// Runs `tests/programs/faults KIND` (all kinds where it is empty; with an argument) under `faultline pagefault --format json FLAGS`.
-pub fn run(flags: &[&str], kind: &str) -> Run {
+pub(crate) fn run(flags: &[&str], kind: &str) -> Run {
     run_by(&mut Command::new(FAULTLINE), flags, kind)
 }
 
 /// The same by a command that runs faultline.
-pub fn run_by(faultline: &mut Command, flags: &[&str], kind: &str) -> Run {
+pub(crate) fn run_by(faultline: &mut Command, flags: &[&str], kind: &str) -> Run {
     let scratch = Scratch::new();
     let file = scratch.path("records");
     let output = faultline
@@ -68,7 +68,7 @@ pub fn run_by(faultline: &mut Command, flags: &[&str], kind: &str) -> Run {
     Run { status: output.status, cells: cells(&said), major: major.unwrap(), records, stderr }
 }
 
-pub fn cells(text: &str) -> Cells {
+pub(crate) fn cells(text: &str) -> Cells {
     let mut cells = Cells::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("cell ")) {
         let words: Vec<&str> = line.split(' ').collect();
@@ -85,7 +85,7 @@ pub fn cells(text: &str) -> Cells {
     cells
 }
 
-pub fn assert_adds_up(record: &Value) {
+pub(crate) fn assert_adds_up(record: &Value) {
     let sum = |list: &Value, field: &str| -> u64 {
         list.as_array().unwrap().iter().map(|group| group[field].as_u64().unwrap()).sum()
     };
@@ -94,12 +94,16 @@ pub fn assert_adds_up(record: &Value) {
     assert_eq!(record["faults"]["matched"], counted + lost, "{record:#}");
 }
 
-pub fn kind(record: &Value) -> Kind {
+pub(crate) fn kind(record: &Value) -> Kind {
     ["mode", "access", "cause", "vma"].map(|field| record[field].as_str().unwrap_or("-").to_owned())
 }
 
 /// The faults in `records`, by the ranges that the program printed.
-pub fn seen<'a>(cells: &Cells, records: impl IntoIterator<Item = &'a Value>, count: impl Fn(&Value) -> u64) -> Cells {
+pub(crate) fn seen<'a>(
+    cells: &Cells,
+    records: impl IntoIterator<Item = &'a Value>,
+    count: impl Fn(&Value) -> u64,
+) -> Cells {
     let mut seen: Cells = cells.keys().map(|range| (*range, BTreeMap::new())).collect();
     for record in records {
         let address = hex(&record["address"]);
@@ -111,6 +115,6 @@ pub fn seen<'a>(cells: &Cells, records: impl IntoIterator<Item = &'a Value>, cou
     seen
 }
 
-pub fn total(record: &Value) -> u64 {
+pub(crate) fn total(record: &Value) -> u64 {
     record["total"].as_u64().unwrap()
 }

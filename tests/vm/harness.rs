@@ -14,10 +14,10 @@ use serde_json::Value;
 use self::runs::{Shared, Watch};
 
 #[path = "runs.rs"] // other packages of tests include this file
-pub mod runs;
+pub(crate) mod runs;
 
 /// The binary under test.
-pub const FAULTLINE: &str = env!("CARGO_BIN_EXE_faultline");
+pub(crate) const FAULTLINE: &str = env!("CARGO_BIN_EXE_faultline");
 
 /// Every field that the contract names for a crash record.
 const FIELDS: &str = "type schema timestamp host pid tid ppid pid_in_namespace comm thread_name exe build_id uid cgroup \
@@ -26,15 +26,15 @@ const FIELDS: &str = "type schema timestamp host pid tid ppid pid_in_namespace c
     calls";
 
 /// Do the tests run in a guest of the matrix? Its processors are emulated, and its root is the machine's own.
-pub fn is_guest() -> bool {
+pub(crate) fn is_guest() -> bool {
     std::env::var_os("FAULTLINE_KERNEL").is_some()
 }
 
 /// A folder for one test's files, on a tmpfs where there is one: in a guest `/tmp` is the host's. Deleted when dropped.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let parent = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
         let name = format!("faultline-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -43,12 +43,12 @@ impl Scratch {
         Self(folder)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// A shell script of this name, to be executed.
-    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
         let (text_path, path) = (self.path(&format!("{name}.text")), self.path(name));
         fs::write(&text_path, format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(&text_path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -64,7 +64,7 @@ impl Drop for Scratch {
 }
 
 /// The folder of the built programs; builds what isn't up to date.
-pub fn programs() -> &'static Path {
+pub(crate) fn programs() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -82,32 +82,32 @@ pub fn programs() -> &'static Path {
 
 /// Copies a file that is executed. By another process: a file that one of our threads has open for writing can be executed by none
 /// (ETXTBSY), and a fork of any thread holds it open until its exec.
-pub fn copy_executable(from: &Path, to: &Path) {
+pub(crate) fn copy_executable(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-p").arg(from).arg(to).status().unwrap();
     assert!(copied.success(), "failed to copy {}", from.display());
 }
 
 /// Copies a program to where it has another name.
-pub fn copy_program(name: &str, to: &Path) {
+pub(crate) fn copy_program(name: &str, to: &Path) {
     copy_executable(&programs().join(name), to);
 }
 
 /// A copy of a program under a name of its own, so that no other test's crashes match it.
-pub fn named(scratch: &Scratch, program: &str, name: &str) -> PathBuf {
+pub(crate) fn named(scratch: &Scratch, program: &str, name: &str) -> PathBuf {
     let path = scratch.path(name);
     copy_program(program, &path);
     path
 }
 
 /// Runs a program that does not end well.
-pub fn die(program: &Path) {
+pub(crate) fn die(program: &Path) {
     let status = Command::new(program).stdout(Stdio::null()).status().unwrap();
     assert!(!status.success());
 }
 
 /// What a program's header says about it.
 #[derive(Debug, Default)]
-pub struct Expected {
+pub(crate) struct Expected {
     pub flags: Vec<String>,
     pub exit: Option<i32>,
     pub records: Option<usize>,
@@ -122,7 +122,7 @@ impl Expected {
         fs::read_to_string(source).unwrap().contains("\n * expect: exit ")
     }
 
-    pub fn read(name: &str) -> Self {
+    pub(crate) fn read(name: &str) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(format!("{name}.c"));
         let text = fs::read_to_string(source).unwrap();
         let mut expected = Self::default();
@@ -145,7 +145,7 @@ impl Expected {
 
 /// One run of a program under faultline.
 #[derive(Debug)]
-pub struct Run {
+pub(crate) struct Run {
     pub status: ExitStatus,
     /// The program's lines `FIELD VALUE`.
     pub facts: Vec<(String, String)>,
@@ -154,7 +154,7 @@ pub struct Run {
 }
 
 /// Runs `program` under `faultline crash --format json FLAGS`.
-pub fn run(program: &Path, flags: &[&str]) -> Run {
+pub(crate) fn run(program: &Path, flags: &[&str]) -> Run {
     let scratch = Scratch::new();
     let file = scratch.path("records");
     let output = Command::new(FAULTLINE)
@@ -172,7 +172,7 @@ pub fn run(program: &Path, flags: &[&str]) -> Run {
 
 /// Runs these lines of a shell under `faultline`, a command without what it is to run. Returns its standard error; its status is
 /// the shell's own.
-pub fn run_lines(faultline: &mut Command, scratch: &Scratch, lines: &[String]) -> String {
+pub(crate) fn run_lines(faultline: &mut Command, scratch: &Scratch, lines: &[String]) -> String {
     let script = scratch.script("all", &(lines.join("\n") + "\nexit 7"));
     let output = faultline.arg("--").arg(&script).env("FAULTLINE_TRUTH", "1").watch();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -182,7 +182,7 @@ pub fn run_lines(faultline: &mut Command, scratch: &Scratch, lines: &[String]) -
 
 /// Compares every fact of the program of this name, as it died when all of them died under one faultline: to start that takes
 /// a slow guest longer than all the deaths. Returns the first record, for what only one test knows.
-pub fn check(name: &str) -> Value {
+pub(crate) fn check(name: &str) -> Value {
     let expected = Expected::read(name);
     if runs::is_again() {
         return check_with(name, &[]);
@@ -207,7 +207,7 @@ fn all_at_once() -> Arc<Vec<(String, Run)>> {
 }
 
 /// The same as [`check_with`] for several programs, under one faultline.
-pub fn check_at_once(names: &[&str], more: &[&str]) -> Vec<(String, Value)> {
+pub(crate) fn check_at_once(names: &[&str], more: &[&str]) -> Vec<(String, Value)> {
     let runs = run_at_once(names.iter().map(|&name| name.to_owned()).collect(), more);
     runs.into_iter()
         .map(|(name, run)| {
@@ -262,7 +262,7 @@ fn facts(stdout: &[u8]) -> Vec<(String, String)> {
 }
 
 /// Runs the program by itself, with more flags: whatever they are, the facts don't change.
-pub fn check_with(name: &str, more: &[&str]) -> Value {
+pub(crate) fn check_with(name: &str, more: &[&str]) -> Value {
     let expected = Expected::read(name);
     let flags: Vec<&str> =
         ["-r", "-t"].iter().chain(more).copied().chain(expected.flags.iter().map(String::as_str)).collect();
@@ -313,7 +313,7 @@ fn compare_frames(name: &str, record: &Value, expected: &[String]) {
 }
 
 /// The field at a path with dots.
-pub fn at<'a>(record: &'a Value, field: &str) -> &'a Value {
+pub(crate) fn at<'a>(record: &'a Value, field: &str) -> &'a Value {
     record.pointer(&format!("/{}", field.replace('.', "/"))).unwrap_or_else(|| panic!("no field {field}: {record:#}"))
 }
 
@@ -326,20 +326,20 @@ fn show(value: &Value) -> String {
 }
 
 /// The records of an output, one JSON object a line.
-pub fn records(text: impl AsRef<[u8]>) -> Vec<Value> {
+pub(crate) fn records(text: impl AsRef<[u8]>) -> Vec<Value> {
     runs::note(text.as_ref());
     let text = std::str::from_utf8(text.as_ref()).unwrap_or_else(|error| panic!("{error}"));
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 /// The number of a field like `0x18`.
-pub fn hex(value: &Value) -> u64 {
+pub(crate) fn hex(value: &Value) -> u64 {
     let text = value.as_str().unwrap_or_else(|| panic!("{value} is no address"));
     u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap()
 }
 
 /// The build id in a file, read by another program than ours.
-pub fn build_id(file: &Path) -> String {
+pub(crate) fn build_id(file: &Path) -> String {
     let output = Command::new("readelf").args(["-n", "-W"]).arg(file).output().expect("readelf is needed: binutils");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (_, rest) = text.split_once("Build ID: ").unwrap_or_else(|| panic!("no build id in {}", file.display()));
@@ -347,21 +347,21 @@ pub fn build_id(file: &Path) -> String {
 }
 
 /// faultline while it watches.
-pub struct Watching {
+pub(crate) struct Watching {
     pub child: Child,
     pub stderr: BufReader<ChildStderr>,
 }
 
 impl Watching {
     /// Starts `faultline crash FLAGS` and waits until it is attached.
-    pub fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         let (watching, line) = Self::try_start(Command::new(FAULTLINE).arg("crash").args(flags));
         assert!(line.starts_with("faultline: watching "), "{line}");
         watching
     }
 
     /// The same for a command made by the caller; returns the line that says what is watched, or why it isn't, too.
-    pub fn try_start(command: &mut Command) -> (Self, String) {
+    pub(crate) fn try_start(command: &mut Command) -> (Self, String) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
@@ -370,7 +370,7 @@ impl Watching {
     }
 
     /// Ends it with a signal; what it printed and its status.
-    pub fn stop(mut self, signal: &str) -> Output {
+    pub(crate) fn stop(mut self, signal: &str) -> Output {
         assert!(self.kill(signal));
         self.end()
     }
@@ -405,13 +405,13 @@ impl Drop for Watching {
 }
 
 /// The number behind the name of a loss.
-pub fn counted_as(stderr: &str, reason: &str) -> u64 {
+pub(crate) fn counted_as(stderr: &str, reason: &str) -> u64 {
     let (_, rest) = stderr.split_once(&format!("{reason} ")).unwrap_or_else(|| panic!("no {reason}: {stderr}"));
     rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
 /// The number before `word` in the line of counters.
-pub fn counted(stderr: &[u8], word: &str) -> u64 {
+pub(crate) fn counted(stderr: &[u8], word: &str) -> u64 {
     let text = String::from_utf8_lossy(stderr);
     let (before, _) = text.split_once(word).unwrap_or_else(|| panic!("no `{word}` in {text}"));
     let number = before.trim_end().rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();

@@ -15,18 +15,18 @@ use crate::harness::programs;
 use crate::harness::runs;
 
 /// The program, which takes commands.
-pub struct Calls {
+pub(crate) struct Calls {
     pub child: Child,
     pub to: ChildStdin,
     pub from: BufReader<ChildStdout>,
 }
 
 impl Calls {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::of(&mut Command::new(programs().join("calls")))
     }
 
-    pub fn of(program: &mut Command) -> Self {
+    pub(crate) fn of(program: &mut Command) -> Self {
         let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut calls = Self { child, to, from };
@@ -35,19 +35,19 @@ impl Calls {
         calls
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Has it do something, and returns what it says of it.
-    pub fn tell(&mut self, what: &str) -> BTreeMap<String, i64> {
+    pub(crate) fn tell(&mut self, what: &str) -> BTreeMap<String, i64> {
         let said = self.tell_at_last(what);
         assert!(said.contains_key("done"), "it ended: {said:?}");
         said
     }
 
     /// The same, where it may be its end.
-    pub fn tell_at_last(&mut self, what: &str) -> BTreeMap<String, i64> {
+    pub(crate) fn tell_at_last(&mut self, what: &str) -> BTreeMap<String, i64> {
         writeln!(self.to, "{what}").unwrap();
         let mut said = BTreeMap::new();
         loop {
@@ -74,26 +74,26 @@ impl Drop for Calls {
     }
 }
 
-pub const HAS_RESULT: u32 = fl_function_flag::FL_FUNCTION_HAS_RESULT.0;
-pub const SYSCALL: u32 = fl_function_flag::FL_FUNCTION_SYSCALL.0;
-pub const ANYONE: u32 = fl_function_flag::FL_FUNCTION_ANYONE.0;
-pub const RESULT_INT: u32 = fl_function_flag::FL_FUNCTION_RESULT_INT.0;
-pub const QUIET: u32 = fl_function_flag::FL_FUNCTION_QUIET.0;
+pub(crate) const HAS_RESULT: u32 = fl_function_flag::FL_FUNCTION_HAS_RESULT.0;
+pub(crate) const SYSCALL: u32 = fl_function_flag::FL_FUNCTION_SYSCALL.0;
+pub(crate) const ANYONE: u32 = fl_function_flag::FL_FUNCTION_ANYONE.0;
+pub(crate) const RESULT_INT: u32 = fl_function_flag::FL_FUNCTION_RESULT_INT.0;
+pub(crate) const QUIET: u32 = fl_function_flag::FL_FUNCTION_QUIET.0;
 
-pub fn value(argument: u8) -> fl_fetch {
+pub(crate) fn value(argument: u8) -> fl_fetch {
     fl_fetch { argument, size: 8, ..fl_fetch::default() }
 }
 
-pub fn text(argument: u8) -> fl_fetch {
+pub(crate) fn text(argument: u8) -> fl_fetch {
     fl_fetch { argument, kind: fl_fetch_kind::FL_FETCH_USER_TEXT.0 as u8, ..fl_fetch::default() }
 }
 
-pub fn values(parameters: u8) -> Vec<fl_fetch> {
+pub(crate) fn values(parameters: u8) -> Vec<fl_fetch> {
     (0..parameters).map(value).collect()
 }
 
 /// The id of a kernel function among the kernel's types, and how many parameters it has.
-pub fn prototype(symbol: &str) -> Option<(u32, u8)> {
+pub(crate) fn prototype(symbol: &str) -> Option<(u32, u8)> {
     let btf = Btf::from_vmlinux().unwrap();
     let function: Func<'_> = btf.type_by_name(symbol)?;
     let parameters = FuncProto::try_from(function.next_type().unwrap()).ok().unwrap().len();
@@ -101,7 +101,7 @@ pub fn prototype(symbol: &str) -> Option<(u32, u8)> {
 }
 
 /// Where a member lies in a struct of the kernel's, bytes.
-pub fn offset(structure: &str, member: &str) -> u32 {
+pub(crate) fn offset(structure: &str, member: &str) -> u32 {
     fn find(btf: &Btf<'_>, composite: Composite<'_>, name: &str) -> Option<u32> {
         (0..composite.len()).find_map(|index| {
             let member = composite.get(index)?;
@@ -122,7 +122,7 @@ pub fn offset(structure: &str, member: &str) -> u32 {
 }
 
 /// A kernel function as it is.
-pub fn function(symbol: &str, flags: u32, fetches: Vec<fl_fetch>) -> Function {
+pub(crate) fn function(symbol: &str, flags: u32, fetches: Vec<fl_fetch>) -> Function {
     let found = prototype(symbol);
     let (btf_id, parameters) = (found.map(|found| found.0), found.map_or(6, |found| found.1));
     let point = Point { symbol: symbol.to_owned(), btf_id, parameters, flags, anyone: None, fetches };
@@ -130,18 +130,18 @@ pub fn function(symbol: &str, flags: u32, fetches: Vec<fl_fetch>) -> Function {
 }
 
 /// A system call, by its wrapper or by its tracepoints.
-pub fn syscall_with(name: &str, parameters: u8, flags: u32, fetches: Vec<fl_fetch>) -> Function {
+pub(crate) fn syscall_with(name: &str, parameters: u8, flags: u32, fetches: Vec<fl_fetch>) -> Function {
     let flags = flags | HAS_RESULT;
     let wrapper = function(&format!("__x64_sys_{name}"), flags | SYSCALL, fetches.clone());
     let point = Point { symbol: name.to_owned(), btf_id: None, parameters, flags, anyone: None, fetches };
     Function { syscall: Some(point), ..wrapper }
 }
 
-pub fn syscall(name: &str, parameters: u8) -> Function {
+pub(crate) fn syscall(name: &str, parameters: u8) -> Function {
     syscall_with(name, parameters, 0, values(parameters))
 }
 
-pub fn plan(pid: u32, functions: Vec<Function>) -> Plan {
+pub(crate) fn plan(pid: u32, functions: Vec<Function>) -> Plan {
     Plan {
         setup: Setup { filter: Filter { pids: vec![pid], ..Filter::default() }, ..Setup::default() },
         functions,
@@ -153,13 +153,13 @@ pub fn plan(pid: u32, functions: Vec<Function>) -> Plan {
     }
 }
 
-pub fn plan_by(attach: Attach, pid: u32, functions: Vec<Function>) -> Plan {
+pub(crate) fn plan_by(attach: Attach, pid: u32, functions: Vec<Function>) -> Plan {
     let mut plan = plan(pid, functions);
     plan.setup.attach = attach;
     plan
 }
 
-pub fn start(plan: &Plan) -> Recording {
+pub(crate) fn start(plan: &Plan) -> Recording {
     let (recorder, attached) = Recorder::start(plan).unwrap();
     for (function, attached) in plan.functions.iter().zip(&attached) {
         let name = function.kernel.as_ref().map(|point| point.symbol.as_str());
@@ -172,7 +172,7 @@ pub fn start(plan: &Plan) -> Recording {
 }
 
 /// A recorder that remembers at its end what the kernel has kept from it.
-pub struct Recording {
+pub(crate) struct Recording {
     pub recorder: Recorder,
     pub counts_ends: bool,
 }
@@ -194,28 +194,28 @@ impl Drop for Recording {
 }
 
 /// The calls that are kept of a thread.
-pub fn calls_of(recorder: &Recorder, tid: u32) -> Vec<fl_call> {
+pub(crate) fn calls_of(recorder: &Recorder, tid: u32) -> Vec<fl_call> {
     let task = recorder.task(tid).unwrap().unwrap_or_else(|| panic!("no calls of {tid}: {:?}", recorder.counters()));
     assert_eq!(task.header.tid, tid);
     task.calls
 }
 
 /// The samples that are in the ring by now.
-pub fn samples(recorder: &Recorder) -> Vec<Sample> {
+pub(crate) fn samples(recorder: &Recorder) -> Vec<Sample> {
     let ring = recorder.ring().unwrap();
     let batch = || Some(ring.take(64).unwrap()).filter(|samples| !samples.is_empty());
     std::iter::from_fn(batch).flatten().collect()
 }
 
 /// The string that lies in the call where the fetch with this number has put it.
-pub fn text_of(call: &fl_call, fetch: usize, place: usize) -> String {
+pub(crate) fn text_of(call: &fl_call, fetch: usize, place: usize) -> String {
     let length = usize::try_from(call.values[fetch]).unwrap();
     let bytes: Vec<u8> = call.texts[place * 128..place * 128 + length].iter().map(|&byte| byte as u8).collect();
     String::from_utf8(bytes).unwrap()
 }
 
 /// The ways that this kernel must have: natively none but tracepoints, on every kernel of the matrix all but where the row says.
-pub fn ways() -> Vec<(Attach, Way)> {
+pub(crate) fn ways() -> Vec<(Attach, Way)> {
     let all = [
         (Attach::By(Way::Tracepoint), Way::Tracepoint),
         (Attach::By(Way::Fentry), Way::Fentry),
@@ -232,7 +232,7 @@ pub fn ways() -> Vec<(Attach, Way)> {
 }
 
 /// Is this a guest? They have every way to attach; this machine's own kernel has none to kernel functions.
-pub fn sees_kernel_functions() -> bool {
+pub(crate) fn sees_kernel_functions() -> bool {
     static SEES: OnceLock<bool> = OnceLock::new();
     *SEES.get_or_init(|| std::env::var("FAULTLINE_KERNEL").is_ok())
 }

@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const REASONS: [&str; 6] = ["runs_missed", "ends_missed", "forks_missed", "exits_missed", "majors_missed", "look_busy"];
 
 /// So often a test is run once more.
-pub const AGAIN_MAX: u32 = 4;
+pub(crate) const AGAIN_MAX: u32 = 4;
 
 thread_local! {
     /// What was missed in this run of the test.
@@ -45,7 +45,7 @@ macro_rules! watch_test {
 pub(crate) use watch_test;
 
 /// Runs a test, once more if it fails and the kernel has skipped runs.
-pub fn with_all_runs(test: impl Fn()) {
+pub(crate) fn with_all_runs(test: impl Fn()) {
     for before in 0.. {
         RUNS_BEFORE.set(before);
         MISSED.set(0);
@@ -62,17 +62,17 @@ fn is_to_be_run_again(before: u32) -> bool {
 }
 
 /// Has the test failed before, where runs were missing?
-pub fn is_again() -> bool {
+pub(crate) fn is_again() -> bool {
     RUNS_BEFORE.get() != 0
 }
 
 /// Adds to what was missed.
-pub fn add(missed: u64) {
+pub(crate) fn add(missed: u64) {
     MISSED.set(MISSED.get() + missed);
 }
 
 /// Adds what faultline says that was missed, in a record or in the line at its end. Saying it twice does no harm.
-pub fn note(said: &[u8]) {
+pub(crate) fn note(said: &[u8]) {
     let text = String::from_utf8_lossy(said);
     add(REASONS.iter().flat_map(|reason| text.split(reason).skip(1)).filter_map(number).sum());
 }
@@ -83,7 +83,7 @@ fn number(rest: &str) -> Option<u64> {
 }
 
 /// A command that runs faultline.
-pub trait Watch {
+pub(crate) trait Watch {
     /// Runs it to its end, and notes what was missed.
     fn watch(&mut self) -> Output;
 }
@@ -98,14 +98,14 @@ impl Watch for Command {
 }
 
 /// What several tests look at, made once. A test that is run once more makes its own.
-pub struct Shared<T>(OnceLock<(Arc<T>, u64)>);
+pub(crate) struct Shared<T>(OnceLock<(Arc<T>, u64)>);
 
 impl<T> Shared<T> {
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(OnceLock::new())
     }
 
-    pub fn get(&self, make: impl Fn() -> T) -> Arc<T> {
+    pub(crate) fn get(&self, make: impl Fn() -> T) -> Arc<T> {
         if is_again() {
             return Arc::new(make());
         }
@@ -120,7 +120,7 @@ impl<T> Shared<T> {
 }
 
 /// The next line. A record of which the kernel has skipped the run never comes: the test fails then, instead of waiting for ever.
-pub fn next_line(from: &mut BufReader<impl Read + AsFd>) -> String {
+pub(crate) fn next_line(from: &mut BufReader<impl Read + AsFd>) -> String {
     const MS_MAX: u16 = 60_000;
     if from.buffer().is_empty() {
         let mut fds = [PollFd::new(from.get_ref().as_fd(), PollFlags::POLLIN)];

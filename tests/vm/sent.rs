@@ -6,18 +6,18 @@ use crate::harness::runs::Watch;
 use crate::harness::{FAULTLINE, Watching};
 
 /// Runs it to its end.
-pub fn signal(arguments: &[&str]) -> Output {
+pub(crate) fn signal(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("signal").args(arguments).watch()
 }
 
 /// Starts it, and waits until it is attached.
-pub fn watching(arguments: &[&str]) -> Watching {
+pub(crate) fn watching(arguments: &[&str]) -> Watching {
     let (watching, line) = Watching::try_start(Command::new(FAULTLINE).arg("signal").args(arguments));
     assert!(line.starts_with("faultline: watching "), "{line}");
     watching
 }
 
 /// What it said on standard error.
-pub fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 const FIRST_PAGES: u64 = 0x10000;
 
 /// Programs that together fill every field: they are enough if the same kernel programs have already shown all the others.
-pub const FEW: &[&str] =
+pub(crate) const FEW: &[&str] =
     &["null-write", "readonly-write", "bus-error", "sent-segv", "seccomp-trap", "stack-overflow-thread"];
 
 /// Compares the record of a program with its snapshot.
-pub fn compare(name: &str, record: &Value) {
+pub(crate) fn compare(name: &str, record: &Value) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../snapshots");
     settings.set_prepend_module_to_snapshot(false);

@@ -9,7 +9,7 @@ use crate::harness::runs::Watch;
 use crate::harness::{FAULTLINE, Scratch, programs, records};
 
 /// The records of `faultline crash --format json FLAGS -- PROGRAM ARGUMENTS`: the last summary, and all others.
-pub fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
+pub(crate) fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
     let scratch = Scratch::new();
     let file = scratch.path("records");
     let output = Command::new(FAULTLINE)
@@ -28,20 +28,20 @@ pub fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<V
     (last, records)
 }
 
-pub fn sum(object: &Value) -> u64 {
+pub(crate) fn sum(object: &Value) -> u64 {
     object.as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum()
 }
 
-pub fn counts(summary: &Value) -> Vec<u64> {
+pub(crate) fn counts(summary: &Value) -> Vec<u64> {
     summary["groups"].as_array().unwrap().iter().map(|group| group["count"].as_u64().unwrap()).collect()
 }
 
-pub fn samples_lost(summary: &Value, reason: &str) -> u64 {
+pub(crate) fn samples_lost(summary: &Value, reason: &str) -> u64 {
     summary["sample_losses"][reason].as_u64().unwrap()
 }
 
 /// matched = the sum of all counts + the sum of all losses.
-pub fn add_up(summary: &Value) {
+pub(crate) fn add_up(summary: &Value) {
     let counted: u64 = counts(summary).iter().sum();
     assert_eq!(summary["deliveries"]["matched"], counted + sum(&summary["losses"]), "{summary:#}");
 }

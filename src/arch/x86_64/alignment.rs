@@ -7,7 +7,7 @@ use crate::arch::Touch;
 
 impl Instruction<'_> {
     /// What the access must be aligned to, and whether the manual says so of this very instruction.
-    pub fn alignment(&self, touch: &Touch) -> Option<(u64, bool)> {
+    pub(crate) fn alignment(&self, touch: &Touch) -> Option<(u64, bool)> {
         match self.decoded.mnemonic() {
             Mnemonic::Movaps
             | Mnemonic::Movapd

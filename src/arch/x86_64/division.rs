@@ -16,7 +16,7 @@ struct Dividend {
 
 impl Instruction<'_> {
     /// The division that it is.
-    pub fn division(&self) -> Option<Division> {
+    pub(crate) fn division(&self) -> Option<Division> {
         let is_signed = match self.decoded.mnemonic() {
             Mnemonic::Div => false,
             Mnemonic::Idiv => true,

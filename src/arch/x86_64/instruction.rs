@@ -9,7 +9,7 @@ use super::Registers;
 use crate::arch::{Jump, Operand, Touch};
 
 /// What the bytes at the program counter are.
-pub enum Code<'a> {
+pub(crate) enum Code<'a> {
     /// An instruction.
     Valid(Instruction<'a>),
     /// No instruction of this architecture.
@@ -19,13 +19,13 @@ pub enum Code<'a> {
 }
 
 /// An instruction and the registers before it.
-pub struct Instruction<'a> {
+pub(crate) struct Instruction<'a> {
     pub(super) decoded: iced_x86::Instruction,
     pub(super) registers: &'a Registers,
 }
 
 /// Decodes `code`, the bytes at the program counter of a 64-bit program.
-pub fn decode<'a>(registers: &'a Registers, code: &[u8]) -> Code<'a> {
+pub(crate) fn decode<'a>(registers: &'a Registers, code: &[u8]) -> Code<'a> {
     let mut decoder = Decoder::with_ip(64, code, registers.rip, DecoderOptions::NONE);
     let decoded = decoder.decode();
     match decoder.last_error() {
@@ -60,50 +60,50 @@ const BASELINE: [CpuidFeature; 19] = [
 
 impl Instruction<'_> {
     /// As assemblers write it.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{:?}", self.decoded.mnemonic()).to_ascii_lowercase()
     }
 
     /// All places that the instruction accesses and whose addresses follow from the registers: not those by fs, gs or vectors.
-    pub fn touches(&self) -> Vec<Touch> {
+    pub(crate) fn touches(&self) -> Vec<Touch> {
         let mut factory = InstructionInfoFactory::new();
         let memory = factory.info(&self.decoded).used_memory();
         memory.iter().filter_map(|memory| touch(memory, self.registers)).collect()
     }
 
     /// Only the kernel may execute it.
-    pub fn is_privileged(&self) -> bool {
+    pub(crate) fn is_privileged(&self) -> bool {
         self.decoded.is_privileged()
     }
 
     /// It stops the processor, which is the shortest instruction that ends a program.
-    pub fn is_halt(&self) -> bool {
+    pub(crate) fn is_halt(&self) -> bool {
         self.decoded.mnemonic() == Mnemonic::Hlt
     }
 
     /// The interrupt that it raises.
-    pub fn interrupt(&self) -> Option<u8> {
+    pub(crate) fn interrupt(&self) -> Option<u8> {
         (self.decoded.mnemonic() == Mnemonic::Int).then(|| self.decoded.immediate8())
     }
 
     /// It is made to be no instruction: what compilers put where code must not be reached.
-    pub fn is_trap(&self) -> bool {
+    pub(crate) fn is_trap(&self) -> bool {
         matches!(self.decoded.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2)
     }
 
     /// It locks the memory that it accesses.
-    pub fn is_locked(&self) -> bool {
+    pub(crate) fn is_locked(&self) -> bool {
         self.decoded.has_lock_prefix() || self.decoded.mnemonic() == Mnemonic::Xchg
     }
 
     /// The features that it needs and that not every processor of this architecture has.
-    pub fn features(&self) -> Vec<String> {
+    pub(crate) fn features(&self) -> Vec<String> {
         let features = self.decoded.cpuid_features().iter();
         features.filter(|feature| !BASELINE.contains(feature)).map(|feature| format!("{feature:?}")).collect()
     }
 
     /// Where it goes on. `None` means that it is no jump through a pointer, or that the register isn't known.
-    pub fn jump(&self) -> Option<Jump> {
+    pub(crate) fn jump(&self) -> Option<Jump> {
         match self.decoded.code() {
             Opcode::Call_rm64 | Opcode::Jmp_rm64 if self.decoded.op0_register() == Register::None => Some(Jump::Memory),
             Opcode::Call_rm64 | Opcode::Jmp_rm64 => {

@@ -3,10 +3,10 @@
 mod alignment;
 mod division;
 mod instruction;
-pub mod syscall;
-pub mod unwind;
+pub(crate) mod syscall;
+pub(crate) mod unwind;
 
-pub use instruction::{Code, Instruction, decode};
+pub(crate) use instruction::{Code, Instruction, decode};
 
 use super::TrapKind;
 use crate::hex::Hex;
@@ -14,7 +14,7 @@ use crate::hex::Hex;
 /// The registers of a thread. All 0 where nothing is known of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "they have the processor's own names")]
-pub struct Registers {
+pub(crate) struct Registers {
     pub rip: u64,
     pub rsp: u64,
     pub rbp: u64,
@@ -38,10 +38,10 @@ pub struct Registers {
 }
 
 /// e_machine in an ELF file of this architecture.
-pub const ELF_MACHINE: u16 = object::elf::EM_X86_64;
+pub(crate) const ELF_MACHINE: u16 = object::elf::EM_X86_64;
 
 /// The registers by name, in the order in which a debugger shows them.
-pub fn registers(from: &Registers) -> Vec<(&'static str, Hex)> {
+pub(crate) fn registers(from: &Registers) -> Vec<(&'static str, Hex)> {
     vec![
         ("rip", Hex(from.rip)),
         ("rsp", Hex(from.rsp)),
@@ -67,12 +67,12 @@ pub fn registers(from: &Registers) -> Vec<(&'static str, Hex)> {
 }
 
 /// The instruction pointer among the registers.
-pub fn instruction_pointer(from: &Registers) -> u64 {
+pub(crate) fn instruction_pointer(from: &Registers) -> u64 {
     from.rip
 }
 
 /// The stack pointer among the registers.
-pub fn stack_pointer(from: &Registers) -> u64 {
+pub(crate) fn stack_pointer(from: &Registers) -> u64 {
     from.rsp
 }
 
@@ -106,19 +106,19 @@ macro_rules! registers_of {
 pub(crate) use registers_of;
 
 /// How far below the stack pointer a function may reach: the red zone (System V ABI 3.2.2) and one push.
-pub const REACH_BELOW_STACK_POINTER: u64 = 128 + 8;
+pub(crate) const REACH_BELOW_STACK_POINTER: u64 = 128 + 8;
 
 /// A signal's frame: the red zone and the registers, 11 KiB with AMX.
-pub const SIGNAL_FRAME_BYTES: u64 = 12 << 10;
+pub(crate) const SIGNAL_FRAME_BYTES: u64 = 12 << 10;
 
 /// An access that is split over two cache lines can't be locked in a cache.
-pub const CACHE_LINE_BYTES: u64 = 64;
+pub(crate) const CACHE_LINE_BYTES: u64 = 64;
 
 /// The longest instruction.
-pub const INSTRUCTION_BYTES_MAX: usize = 15;
+pub(crate) const INSTRUCTION_BYTES_MAX: usize = 15;
 
 /// What a trap's number stands for: arch/x86/include/asm/trapnr.h.
-pub fn trap(number: u64) -> Option<TrapKind> {
+pub(crate) fn trap(number: u64) -> Option<TrapKind> {
     match number {
         3 => Some(TrapKind::Breakpoint),
         12 => Some(TrapKind::StackSegment),
@@ -128,24 +128,24 @@ pub fn trap(number: u64) -> Option<TrapKind> {
 }
 
 /// The program asked for alignment checks: EFLAGS.AC.
-pub fn checks_alignment(registers: &Registers) -> bool {
+pub(crate) fn checks_alignment(registers: &Registers) -> bool {
     const ALIGNMENT_CHECK: u64 = 1 << 18;
     registers.eflags & ALIGNMENT_CHECK != 0
 }
 
 /// A call has led here, and nothing has been pushed since: it has put 8 bytes below a multiple of 16 (System V ABI 3.2.2). A
 /// return has taken them away.
-pub fn has_just_been_called(registers: &Registers) -> bool {
+pub(crate) fn has_just_been_called(registers: &Registers) -> bool {
     registers.rsp % 16 == 8
 }
 
 /// It is an address at all (canonical), on a processor with four levels of page tables.
-pub fn is_address(address: u64) -> bool {
+pub(crate) fn is_address(address: u64) -> bool {
     is_canonical(address, 48)
 }
 
 /// The same on one with five levels: where it isn't, it is an address nowhere.
-pub fn may_be_address(address: u64) -> bool {
+pub(crate) fn may_be_address(address: u64) -> bool {
     is_canonical(address, 57)
 }
 
@@ -156,18 +156,18 @@ fn is_canonical(address: u64, bits: u32) -> bool {
 }
 
 /// The bits of a page fault's error code that decide something, as [`PAGE_FAULT_BITS`] has them.
-pub const PAGE_FAULT_PRESENT: u64 = 1 << 0;
+pub(crate) const PAGE_FAULT_PRESENT: u64 = 1 << 0;
 /// See [`PAGE_FAULT_PRESENT`].
-pub const PAGE_FAULT_WRITE: u64 = 1 << 1;
+pub(crate) const PAGE_FAULT_WRITE: u64 = 1 << 1;
 /// See [`PAGE_FAULT_PRESENT`].
-pub const PAGE_FAULT_INSTRUCTION: u64 = 1 << 4;
+pub(crate) const PAGE_FAULT_INSTRUCTION: u64 = 1 << 4;
 /// See [`PAGE_FAULT_PRESENT`].
-pub const PAGE_FAULT_PROTECTION_KEY: u64 = 1 << 5;
+pub(crate) const PAGE_FAULT_PROTECTION_KEY: u64 = 1 << 5;
 
 /// The bits of a page fault's error code by name, lowest first.
 ///
 /// Source: `enum x86_pf_error_code`, arch/x86/include/asm/trap_pf.h.
-pub const PAGE_FAULT_BITS: [(u32, &str); 8] = [
+pub(crate) const PAGE_FAULT_BITS: [(u32, &str); 8] = [
     (0, "protection"),
     (1, "write"),
     (2, "user"),

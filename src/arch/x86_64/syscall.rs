@@ -1,20 +1,20 @@
 //! System calls of x86-64, by symbol and by number.
 
 /// The prefix of the kernel's symbol of a system call: arch/x86/include/asm/syscall_wrapper.h.
-pub const PREFIX: &str = "__x64_sys_";
+pub(crate) const PREFIX: &str = "__x64_sys_";
 
 /// The same for the calls of 32-bit programs.
-pub const COMPAT_PREFIX: &str = "__ia32_sys_";
+pub(crate) const COMPAT_PREFIX: &str = "__ia32_sys_";
 
 /// The table of a system call's number, if a 64-bit program made the call: AUDIT_ARCH_X86_64, include/uapi/linux/audit.h.
-pub const AUDIT_ARCH: u32 = 0xc000_003e;
+pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 
 /// rt_sigreturn(2): arch/x86/entry/syscalls/syscall_64.tbl.
-pub const RT_SIGRETURN: i32 = 15;
+pub(crate) const RT_SIGRETURN: i32 = 15;
 
 /// The members of the kernel's `struct pt_regs` that are shown: the instruction, the stack pointer, the call's number.
-pub const PT_REGS: [&str; 3] = ["ip", "sp", "orig_ax"];
+pub(crate) const PT_REGS: [&str; 3] = ["ip", "sp", "orig_ax"];
 
 /// The page that the kernel shows every process at the end of its address space, which is no memory of its own:
 /// VSYSCALL_ADDR, arch/x86/include/uapi/asm/vsyscall.h. It has 4096 bytes, whatever a page has.
-pub const VSYSCALL: std::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
+pub(crate) const VSYSCALL: std::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;

@@ -10,43 +10,43 @@ use super::Registers;
 
 /// How many registers are followed: System V ABI for AMD64, figure 3.36. The program counter has the number of the return
 /// address.
-pub const COUNT: usize = 17;
+pub(crate) const COUNT: usize = 17;
 
 /// Where a frame's code stands.
-pub const PROGRAM_COUNTER: Register = X86_64::RA;
+pub(crate) const PROGRAM_COUNTER: Register = X86_64::RA;
 
 /// The column whose rule says where the caller's code is.
-pub const RETURN_ADDRESS: Register = X86_64::RA;
+pub(crate) const RETURN_ADDRESS: Register = X86_64::RA;
 
 /// The stack pointer. A caller's is what the CFA is.
-pub const STACK_POINTER: Register = X86_64::RSP;
+pub(crate) const STACK_POINTER: Register = X86_64::RSP;
 
 /// The frame pointer, of code that keeps one.
-pub const FRAME_POINTER: Register = X86_64::RBP;
+pub(crate) const FRAME_POINTER: Register = X86_64::RBP;
 
 /// The value of each followed register, or `None` where it isn't known.
-pub type Values = [Option<u64>; COUNT];
+pub(crate) type Values = [Option<u64>; COUNT];
 
 /// The registers under DWARF's numbers.
-pub fn registers(from: &Registers) -> [u64; COUNT] {
+pub(crate) fn registers(from: &Registers) -> [u64; COUNT] {
     let Registers { rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip, .. } = *from;
     [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip]
 }
 
 /// A function keeps this register for its caller, as the ABI has it, where no rule says otherwise. A return address without a
 /// rule is not kept: there is none, and the frame is the outermost one.
-pub fn is_kept(register: Register) -> bool {
+pub(crate) fn is_kept(register: Register) -> bool {
     matches!(register, X86_64::RBX | X86_64::RBP | X86_64::R12 | X86_64::R13 | X86_64::R14 | X86_64::R15)
 }
 
 /// A caller's stack pointer is possible above a callee's: each call pushes a return address.
-pub fn is_further_up(caller: u64, callee: u64) -> bool {
+pub(crate) fn is_further_up(caller: u64, callee: u64) -> bool {
     caller > callee
 }
 
 /// The program counter and the stack pointer of the caller where a call through a bad pointer has led to no code: its return
 /// address is still on top of the stack.
-pub fn caller_of_bad_call(registers: &Values, read: impl Fn(u64) -> Option<u64>) -> Option<(u64, u64)> {
+pub(crate) fn caller_of_bad_call(registers: &Values, read: impl Fn(u64) -> Option<u64>) -> Option<(u64, u64)> {
     let top = registers.get(usize::from(STACK_POINTER.0)).copied().flatten()?;
     Some((read(top)?, top.checked_add(size_of::<u64>() as u64)?))
 }
@@ -89,7 +89,7 @@ const SELECTORS: u64 = 0x002b_0000_0000_0033;
 
 /// What the signal interrupted, if the stack at `sp`, in the code that a handler returned to, is a signal frame. Its content
 /// shows it, because not every libc describes that code (musl doesn't). A process that forges it only fools itself.
-pub fn interrupted(sp: u64, read: impl Fn(u64) -> Option<u64>) -> Option<Values> {
+pub(crate) fn interrupted(sp: u64, read: impl Fn(u64) -> Option<u64>) -> Option<Values> {
     let word = |offset: u64| read(sp.checked_add(offset)?);
     let is_frame = word(at::SELECTORS)? == SELECTORS && word(at::LINK)? == 0 && word(at::FLAGS)? & !KNOWN_FLAGS == 0;
     // The FPU's state lies above, aligned for its instructions.

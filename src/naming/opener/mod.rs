@@ -27,7 +27,7 @@ use crate::symbol::{Open, Opening, Usage, Wanted, changed_ns, reopen};
 const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
 
 /// Opens the files of one record after another.
-pub struct Opener {
+pub(crate) struct Opener {
     folders: DebugFolders,
     /// Inode number of our mount namespace. `None` means unknown; then no path is taken to be ours.
     mount_namespace: Option<u64>,
@@ -49,7 +49,7 @@ struct Opened {
 
 impl Opener {
     /// Looks for debug files in `debug_dirs` before the system's own folder.
-    pub fn new(debug_dirs: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(debug_dirs: Vec<PathBuf>) -> Self {
         Self {
             folders: DebugFolders::new(debug_dirs),
             mount_namespace: host::mount_namespace(),
@@ -60,7 +60,7 @@ impl Opener {
     }
 
     /// From now on files are asked for by their numbers in `opening`.
-    pub fn begin(&mut self, opening: Opening) {
+    pub(crate) fn begin(&mut self, opening: Opening) {
         self.opened = vec![None; opening.files.len()];
         self.opening = Some(opening);
     }

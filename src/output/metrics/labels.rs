@@ -36,7 +36,7 @@ pub(super) struct DropLabels {
 
 /// Who sent which signal to whom: `faultline_signals_sent_total`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SentLabels {
+pub(crate) struct SentLabels {
     signal: String,
     sender: String,
     target: String,
@@ -45,7 +45,7 @@ pub struct SentLabels {
 
 impl SentLabels {
     /// `sender`: `None` where the kernel sent it on nobody's behalf. `result`: `None` where the hook doesn't tell.
-    pub fn new(signal: String, sender: Option<String>, target: String, result: Option<&'static str>) -> Self {
+    pub(crate) fn new(signal: String, sender: Option<String>, target: String, result: Option<&'static str>) -> Self {
         let sender = sender.unwrap_or_else(|| KERNEL.to_owned());
         Self { signal, sender, target, result: result.unwrap_or_default() }
     }
@@ -59,7 +59,7 @@ impl Labels for SentLabels {
 
 /// A page fault's kind: `faultline_page_faults_total`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct FaultLabels {
+pub(crate) struct FaultLabels {
     /// The process's name; empty: not known.
     pub comm: String,
     /// `user`, `kernel`
@@ -78,7 +78,7 @@ impl Labels for FaultLabels {
 
 /// `faultline_major_page_faults_total`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ProcessLabels {
+pub(crate) struct ProcessLabels {
     /// The process's name; empty: not known.
     pub comm: String,
 }
@@ -91,7 +91,7 @@ impl Labels for ProcessLabels {
 
 /// A call that made anonymous memory executable: `faultline_executable_memory_calls_total`
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ExecutableLabels {
+pub(crate) struct ExecutableLabels {
     comm: String,
     call: &'static str,
     writable: &'static str,
@@ -99,7 +99,7 @@ pub struct ExecutableLabels {
 
 impl ExecutableLabels {
     /// `is_writable`: writable and executable at once was asked for.
-    pub fn new(comm: String, call: &'static str, is_writable: bool) -> Self {
+    pub(crate) fn new(comm: String, call: &'static str, is_writable: bool) -> Self {
         Self { comm, call, writable: if is_writable { "yes" } else { "no" } }
     }
 }

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 
 use bounded::{Bounded, Executables};
 use labels::{CrashLabels, DeliveryLabels, DropLabels};
-pub use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
+pub(crate) use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
 pub(super) use text::{openmetrics, text_format};
 
 /// How many series of `faultline_signals_sent_total` have names. Names are bounded, but their pairs are their square.
@@ -26,7 +26,7 @@ pub(crate) const SENT_SERIES_MAX: usize = 1000;
 
 /// One group's numbers since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupTotal {
+pub(crate) struct GroupTotal {
     /// The group's id: it stays.
     pub id: u32,
     /// `SIGSEGV`
@@ -47,7 +47,7 @@ pub struct GroupTotal {
 
 /// All numbers of crashes since the start.
 #[derive(Clone, Debug, Default)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// By group.
     pub groups: Vec<GroupTotal>,
     /// The room for groups.
@@ -61,11 +61,11 @@ pub struct Totals {
 }
 
 /// What was lost on the way since the start: stage, reason, count.
-pub type Dropped = (&'static str, &'static str, u64);
+pub(crate) type Dropped = (&'static str, &'static str, u64);
 
 /// What is counted besides crashes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Beside {
+pub(crate) struct Beside {
     /// Signals that are sent.
     pub signals: bool,
     /// Page faults.
@@ -75,7 +75,7 @@ pub struct Beside {
 }
 
 /// The registry and its metrics. Counters only ever grow: each update adds what is new.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Arc<Mutex<Registry>>,
     deliveries: Family<DeliveryLabels, Counter>,
     crashes: Family<CrashLabels, Counter>,
@@ -97,7 +97,7 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics without a value yet. `started`: seconds since 1970. `max_names`: how many executables, and how many names of
     /// processes in each other metric, get a label of their own.
-    pub fn new(started: f64, max_names: usize, beside: Beside) -> Self {
+    pub(crate) fn new(started: f64, max_names: usize, beside: Beside) -> Self {
         let metrics = Self {
             registry: Arc::default(),
             deliveries: Family::default(),
@@ -162,19 +162,19 @@ impl Metrics {
     }
 
     /// What a server needs to answer.
-    pub fn registry(&self) -> Arc<Mutex<Registry>> {
+    pub(crate) fn registry(&self) -> Arc<Mutex<Registry>> {
         self.registry.clone()
     }
 
     /// Brings what was lost on the way up to date.
-    pub fn update_dropped(&self, dropped: impl IntoIterator<Item = Dropped>) {
+    pub(crate) fn update_dropped(&self, dropped: impl IntoIterator<Item = Dropped>) {
         for (stage, reason, count) in dropped {
             raise(&self.dropped.get_or_create(&DropLabels { stage, reason }), count);
         }
     }
 
     /// Brings what is known of crashes up to date.
-    pub fn update(&mut self, totals: &Totals) {
+    pub(crate) fn update(&mut self, totals: &Totals) {
         for group in &totals.groups {
             let (added, identity) = match self.added.get(&group.id) {
                 Some((added, identity)) => (*added, identity.clone()),
@@ -201,17 +201,17 @@ impl Metrics {
     }
 
     /// A summary was written.
-    pub fn add_summary(&self) {
+    pub(crate) fn add_summary(&self) {
         self.summaries.inc();
     }
 
     /// Adds signals that were sent.
-    pub fn add_sent(&mut self, rows: impl IntoIterator<Item = (SentLabels, u64)>) {
+    pub(crate) fn add_sent(&mut self, rows: impl IntoIterator<Item = (SentLabels, u64)>) {
         self.sent.add(rows);
     }
 
     /// Adds page faults, and the major ones among them.
-    pub fn add_faults(
+    pub(crate) fn add_faults(
         &mut self,
         faults: impl IntoIterator<Item = (FaultLabels, u64)>,
         majors: impl IntoIterator<Item = (ProcessLabels, u64)>,
@@ -221,7 +221,7 @@ impl Metrics {
     }
 
     /// Adds calls that made memory executable.
-    pub fn add_executable(&mut self, rows: impl IntoIterator<Item = (ExecutableLabels, u64)>) {
+    pub(crate) fn add_executable(&mut self, rows: impl IntoIterator<Item = (ExecutableLabels, u64)>) {
         self.executable.add(rows);
     }
 }

@@ -7,7 +7,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 /// All metrics as OpenMetrics 1.0.
-pub fn openmetrics(registry: &Registry) -> String {
+pub(crate) fn openmetrics(registry: &Registry) -> String {
     let mut text = String::new();
     // Writing to a String can't fail.
     let _ = encode(&mut text, registry);
@@ -15,7 +15,7 @@ pub fn openmetrics(registry: &Registry) -> String {
 }
 
 /// The same in Prometheus' text format 0.0.4, which has no unit, no end, and a counter's suffix in its family's name.
-pub fn text_format(openmetrics: &str) -> String {
+pub(crate) fn text_format(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     let mut suffix = HashMap::new();
     for line in openmetrics.lines() {

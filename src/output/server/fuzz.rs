@@ -72,7 +72,7 @@ impl Serving {
 }
 
 /// Bytes of a peer, after one that says what the server asks for, and in how many parts they come.
-pub fn fuzz(data: &[u8]) {
+pub(crate) fn fuzz(data: &[u8]) {
     thread_local! {
         static SERVING: RefCell<Option<Serving>> = RefCell::new(Serving::new());
     }

@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 /// Marked by the agent's loop, read by the server.
 #[derive(Clone)]
-pub struct Health {
+pub(crate) struct Health {
     last: Arc<Mutex<Instant>>,
     patience: Duration,
 }
 
 impl Health {
     /// Healthy from now on, as long as it is marked more often than each `patience`.
-    pub fn new(patience: Duration) -> Self {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self { last: Arc::new(Mutex::new(Instant::now())), patience }
     }
 
     /// The agent is alive now.
-    pub fn mark(&self) {
+    pub(crate) fn mark(&self) {
         if let Ok(mut last) = self.last.lock() {
             *last = Instant::now();
         }

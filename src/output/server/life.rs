@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 /// The questions that were put to the server, and those that it has answered.
 #[derive(Clone, Default)]
-pub struct Life {
+pub(crate) struct Life {
     shared: Arc<Shared>,
 }
 
@@ -21,7 +21,7 @@ struct Shared {
 impl Life {
     /// Has the server answered what it was asked at the last call? Asks again.
     #[must_use]
-    pub fn ask(&self) -> bool {
+    pub(crate) fn ask(&self) -> bool {
         let asked = self.shared.asked.load(Ordering::Acquire);
         let has_answered = self.shared.answered.load(Ordering::Acquire) >= asked;
         if has_answered {

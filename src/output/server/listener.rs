@@ -19,7 +19,7 @@ const BACKLOG: u32 = 1024;
 
 /// What `--metrics-listen` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
+pub(crate) enum Listen {
     /// An address.
     Tcp(SocketAddr),
     /// A path in the file system.

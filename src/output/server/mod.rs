@@ -48,10 +48,10 @@ use tokio::time::{sleep, timeout};
 use answer::{Source, forbidden, misdirected, unauthorized};
 use connections::Connections;
 #[cfg(any(test, fuzzing))]
-pub use fuzz::fuzz;
-pub use health::Health;
-pub use life::Life;
-pub use listener::Listen;
+pub(crate) use fuzz::fuzz;
+pub(crate) use health::Health;
+pub(crate) use life::Life;
+pub(crate) use listener::Listen;
 use listener::{Arrival, Listener, Stream};
 use peer::{Peer, Peers};
 use users::Turns;
@@ -95,7 +95,7 @@ const LIMITS: Limits = Limits {
 
 /// Where the metrics are served, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// The address or the path.
     pub listen: Listen,
     /// The file of `--web.config.file`.
@@ -105,7 +105,7 @@ pub struct Serve {
 }
 
 /// A server that has begun to answer.
-pub struct Serving {
+pub(crate) struct Serving {
     /// Where the metrics are: a URL, with the port that the kernel chose for 0, or `unix:PATH`.
     pub place: String,
     /// Does it answer?
@@ -116,7 +116,7 @@ pub struct Serving {
 ///
 /// # Errors
 /// If the address can't be listened on, or the file can't be used.
-pub fn serve(options: &Serve, registry: Arc<Mutex<Registry>>, health: Health) -> Result<Serving> {
+pub(crate) fn serve(options: &Serve, registry: Arc<Mutex<Registry>>, health: Health) -> Result<Serving> {
     let web_config = options.web_config.as_deref().map(WebConfigFile::open).transpose()?;
     let is_tls = web_config.as_ref().is_some_and(|file| file.current().tls.is_some());
     let server = Server { web_config, ..Server::new(Source::new(registry, health)) }.only_for(&options.allowed_users);

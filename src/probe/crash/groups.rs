@@ -10,7 +10,7 @@ use crate::probe::table::Table as _;
 
 /// One group at the time of reading.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub(crate) struct Group {
     /// Its index in `fl_groups`.
     pub id: u32,
     /// Its entry in the table of the kernel programs.
@@ -21,14 +21,14 @@ pub struct Group {
 
 impl Group {
     /// Its events since the start.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
 
 /// All groups, read at one time.
 #[derive(Clone, Debug, Default)]
-pub struct Groups {
+pub(crate) struct Groups {
     /// The groups that have an id of their own.
     pub named: Vec<Group>,
     /// Events without a group of their own, because the table was full.
@@ -37,14 +37,14 @@ pub struct Groups {
 
 impl Groups {
     /// All events that have been counted.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.other + self.named.iter().map(Group::total).sum::<u64>()
     }
 }
 
 /// One frame of a group's exemplar stack: `struct bpf_stack_build_id`, include/uapi/linux/bpf.h.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StackFrame {
+pub(crate) struct StackFrame {
     /// 20 bytes, padded with zeros where it is shorter.
     pub build_id: [u8; 20],
     /// In the file.
@@ -62,12 +62,12 @@ pub(super) fn hand_out_ids(object: &Loaded, groups: u32) -> Result<()> {
 
 impl Probe {
     /// The room for groups; 0: the plan has none.
-    pub fn group_limit(&self) -> u32 {
+    pub(crate) fn group_limit(&self) -> u32 {
         self.plan.groups.map_or(0, |GroupTable { groups, .. }| groups)
     }
 
     /// The counts by group since the start; empty if the plan has no groups.
-    pub fn groups(&self) -> Result<Groups> {
+    pub(crate) fn groups(&self) -> Result<Groups> {
         let what = "failed to read the groups";
         let mut all = Groups::default();
         let groups = self.group_limit();
@@ -102,7 +102,7 @@ impl Probe {
     }
 
     /// The stack of a group's first event, innermost frame first, up to the first frame without a build id; empty if there is none.
-    pub fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
+    pub(crate) fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
         const BYTES: usize = 32;
         const VALID: u32 = 1; // BPF_STACK_BUILD_ID_VALID
         let Ok(id) = u32::try_from(id) else { return Ok(Vec::new()) };

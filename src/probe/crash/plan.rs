@@ -10,7 +10,7 @@ use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 
 /// What the kernel program is to do.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Which tasks, and how to hook the kernel.
     pub setup: Setup,
     /// Which signals, 1 to 64.
@@ -52,7 +52,7 @@ impl Plan {
 
 /// The room for groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupTable {
+pub(crate) struct GroupTable {
     /// How many groups, 1 and more.
     pub groups: u32,
     /// How many of their stacks.
@@ -61,7 +61,7 @@ pub struct GroupTable {
 
 /// Which events get a sample besides being counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// So many of each group at once; `None` means all.
     pub first: Option<u32>,
     /// Then one after each such time.

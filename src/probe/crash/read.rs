@@ -9,7 +9,7 @@ use crate::probe::table::Table as _;
 
 /// One number for each line of `enum fl_counter`, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Deliveries of a watched signal to a watched task; for a caught fault, its end in place of the delivery that ended it.
     pub matched: u64,
     /// Deliveries of a watched signal that the filters left out.
@@ -31,7 +31,7 @@ pub struct Counters {
 impl Probe {
     /// Lets the kernel program read the messages of these files of glibc: for each file the address of its `__abort_msg` in a process
     /// that has mapped it at address 0.
-    pub fn know_libcs(&self, files: &[(fl_libc, u64)]) -> Result<()> {
+    pub(crate) fn know_libcs(&self, files: &[(fl_libc, u64)]) -> Result<()> {
         if files.is_empty() {
             return Ok(());
         }
@@ -43,7 +43,7 @@ impl Probe {
     }
 
     /// The counters since the start.
-    pub fn counters(&self) -> Result<Counters> {
+    pub(crate) fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let (fatal, caught) = (count(fl_counter::FL_FATAL)?, count(fl_counter::FL_CAUGHT)?);
         let (handled, ignored) = (count(fl_counter::FL_HANDLED)?, count(fl_counter::FL_IGNORED)?);

@@ -35,7 +35,7 @@ impl Loss {
 }
 
 /// Losses of `crash`, and of crashes in the agent.
-pub static CRASH: [Loss; 12] = [
+pub(crate) static CRASH: [Loss; 12] = [
     // The end line doesn't have it; every summary does.
     lost(GROUP_TABLE_FULL, Stage::Group, &[Shown::Losses, Shown::Metrics]),
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
@@ -58,7 +58,7 @@ pub static CRASH: [Loss; 12] = [
 ];
 
 /// Losses of `signal`, and of signals that are sent in the agent.
-pub static SIGNAL: [Loss; 8] = [
+pub(crate) static SIGNAL: [Loss; 8] = [
     lost("sample_ring_full", Stage::Sample, END).by(signal::FL_LOST_RING_FULL.0),
     // Forks, execs and exits.
     lost("event_ring_full", Stage::Sample, END).by(signal::FL_LOST_EVENT_FULL.0),
@@ -74,7 +74,7 @@ pub static SIGNAL: [Loss; 8] = [
 ];
 
 /// Losses of `pagefault`, and of page faults in the agent.
-pub static PAGEFAULT: [Loss; 13] = [
+pub(crate) static PAGEFAULT: [Loss; 13] = [
     // The end line counts it before the others, with the groups' own.
     lost(GROUP_TABLE_FULL, Stage::PageFault, &[Shown::Losses, Shown::Metrics]).by(pagefault::FL_LOST_TABLE_FULL.0),
     left_out("event_rate", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_RATE.0),
@@ -103,7 +103,7 @@ const WATCH_TABLE_FULL: Loss = lost("watch_table_full", Stage::Sample, END).by(m
 const CALLS_MISSED: Loss = lost(RUNS_MISSED, Stage::Probe, END);
 
 /// Losses of `memory`.
-pub static MEMORY: [Loss; 13] = [
+pub(crate) static MEMORY: [Loss; 13] = [
     CALL_RING_FULL,
     PAGE_RING_FULL,
     LOOK_BUSY,
@@ -120,7 +120,7 @@ pub static MEMORY: [Loss; 13] = [
 ];
 
 /// Losses of `memory --watch-all`, and of memory that becomes executable in the agent.
-pub static EXECUTABLE_MEMORY: [Loss; 10] = [
+pub(crate) static EXECUTABLE_MEMORY: [Loss; 10] = [
     // The end line has it before the others.
     lost(ALERT_TABLE_FULL, Stage::ExecutableMemory, &[Shown::Metrics]).by(memory::FL_LOST_ALERT_FULL.0),
     CALL_RING_FULL,
@@ -135,7 +135,7 @@ pub static EXECUTABLE_MEMORY: [Loss; 10] = [
 ];
 
 /// Losses of `call`: its record has them in `losses`, and the end line shows that record.
-pub static CALL: [Loss; 16] = [
+pub(crate) static CALL: [Loss; 16] = [
     lost("trigger_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_RING_FULL.0),
     lost("live_ring_full", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_FULL.0),
     left_out("live_budget", Stage::Sample, RECORD).by(call::FL_LOST_LIVE_BUDGET.0),

@@ -4,7 +4,7 @@ use crate::probe::Setup;
 
 /// What the kernel programs are to do.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Which tasks, and how to hook the kernel.
     pub setup: Setup,
     /// Children of watched processes are watched, too.

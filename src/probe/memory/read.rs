@@ -13,7 +13,7 @@ use crate::probe::table::Table as _;
 
 /// One number for each line of `enum fl_counter`, since the start, and the kernel's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Records of calls and mappings that were sent to user space.
     pub calls: u64,
     /// Pages that were sent to user space.
@@ -27,7 +27,7 @@ pub struct Counters {
 impl Probe {
     /// Starts or stops watching memory that can change by itself: pages that are executed for the first time, content that is dropped.
     /// It costs each page fault and each call of the machine a little, so that it is on only while there is such memory.
-    pub fn watch_changes(&self, wanted: bool) -> Result<()> {
+    pub(crate) fn watch_changes(&self, wanted: bool) -> Result<()> {
         let mut links = self.state.borrow_mut();
         if !wanted {
             links.clear();
@@ -42,14 +42,14 @@ impl Probe {
     }
 
     /// Adds a process that was there before the kernel programs to their table, with its flags (`FL_PROCESS_*`).
-    pub fn know(&self, pid: u32, flags: u32) -> Result<()> {
+    pub(crate) fn know(&self, pid: u32, flags: u32) -> Result<()> {
         let processes = self.map("fl_processes")?;
         let what = || format!("failed to watch PID {pid}");
         processes.set(&pid, &fl_process { flags, ..fl_process::default() }).with_context(what)
     }
 
     /// The counters since the start.
-    pub fn counters(&self) -> Result<Counters> {
+    pub(crate) fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let table: &[Loss] = if self.plan.executable_memory { &losses::EXECUTABLE_MEMORY } else { &losses::MEMORY };
         let ends_missed = count(fl_counter::FL_KPROBE_CALLS)?.saturating_sub(count(fl_counter::FL_KPROBE_RETURNS)?);
@@ -62,7 +62,7 @@ impl Probe {
     }
 
     /// Anonymous memory that became executable, by process and call, if the whole machine is watched.
-    pub fn executable_memory(&self) -> Result<Vec<(fl_alert_key, fl_alert)>> {
+    pub(crate) fn executable_memory(&self) -> Result<Vec<(fl_alert_key, fl_alert)>> {
         let what = "failed to read the alerts";
         let alerts = self.map("fl_alerts")?;
         let mut all = Vec::new();
@@ -74,7 +74,7 @@ impl Probe {
     }
 
     /// Removes the entry of a process that has ended.
-    pub fn forget_executable_memory(&self, key: &fl_alert_key) -> Result<()> {
+    pub(crate) fn forget_executable_memory(&self, key: &fl_alert_key) -> Result<()> {
         self.map("fl_alerts")?.delete(key.bytes()).context("failed to forget an alert")
     }
 }

@@ -5,7 +5,7 @@ use crate::probe::{Setup, Way};
 
 /// What faults are counted by, besides process, mode and error code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum By {
+pub(crate) enum By {
     /// Nothing else.
     #[default]
     Process,
@@ -36,7 +36,7 @@ impl By {
 
 /// Which single faults get a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Events {
+pub(crate) struct Events {
     /// Every Nth of each processor, N being 1 or more.
     pub each: u32,
     /// At most so many a second; `None` means no limit.
@@ -45,7 +45,7 @@ pub struct Events {
 
 /// What the kernel programs are to do.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Which tasks, and how to hook the kernel.
     pub setup: Setup,
     /// What to count by.

@@ -15,7 +15,7 @@ use crate::probe::losses::{self, Losses, MAJORS_MISSED, RUNS_MISSED};
 
 /// What the reader keeps between two reads.
 #[derive(Debug, Default)]
-pub struct State {
+pub(crate) struct State {
     /// The epoch in which the programs count.
     epoch: u32,
     /// The runs of the programs of perf events that were skipped, in the order of [`PERF_PROGRAMS`].
@@ -28,7 +28,7 @@ const PERF_PROGRAMS: [(&str, fl_counter, &str); 2] =
 
 /// What was counted in one epoch.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Faults by key.
     pub faults: Vec<(fl_fault_key, u64)>,
     /// Major ones among them, or among those of the epoch before.
@@ -37,7 +37,7 @@ pub struct Counts {
 
 /// One number for each line of `enum fl_counter`, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Faults that the filters left out.
     pub filtered: u64,
     /// Major faults.
@@ -50,7 +50,7 @@ pub struct Counters {
 
 impl Probe {
     /// Are major faults counted apart from minor ones?
-    pub fn tells_majors(&self) -> bool {
+    pub(crate) fn tells_majors(&self) -> bool {
         self.has("fl_major")
     }
 
@@ -58,7 +58,7 @@ impl Probe {
     ///
     /// # Errors
     /// If a table can't be read.
-    pub fn drain(&mut self) -> Result<Counts> {
+    pub(crate) fn drain(&mut self) -> Result<Counts> {
         let (old, new) = (self.state.epoch, self.state.epoch ^ 1);
         let events = PERF_PROGRAMS.map(|(program, _, _)| self.events(program));
         let epochs = self.map("fl_epochs")?;
@@ -95,7 +95,7 @@ impl Probe {
     ///
     /// # Errors
     /// If the table can't be read.
-    pub fn process(&self, tgid: u32) -> Result<Option<fl_fault_process>> {
+    pub(crate) fn process(&self, tgid: u32) -> Result<Option<fl_fault_process>> {
         let what = "failed to read the name of a process";
         let value = self.map("fl_processes")?.lookup(&tgid.to_ne_bytes(), MapFlags::ANY).context(what)?;
         Ok(value.as_deref().and_then(fl_fault_process::read))
@@ -106,7 +106,7 @@ impl Probe {
     ///
     /// # Errors
     /// If a table can't be read.
-    pub fn take_stacks(&self, hashes: &[u64]) -> Result<HashMap<u64, Vec<u64>>> {
+    pub(crate) fn take_stacks(&self, hashes: &[u64]) -> Result<HashMap<u64, Vec<u64>>> {
         let what = "failed to read a stack";
         let (ids, stacks) = (self.map("fl_stack_ids")?, self.map("fl_stacks")?);
         let (mut read, mut used) = (HashMap::new(), Vec::new());
@@ -137,7 +137,7 @@ impl Probe {
     ///
     /// # Errors
     /// If a map can't be read.
-    pub fn counters(&self) -> Result<Counters> {
+    pub(crate) fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let mut losses = self.losses(&losses::PAGEFAULT)?;
         for ((_, _, reason), skipped) in PERF_PROGRAMS.iter().zip(self.state.skipped) {

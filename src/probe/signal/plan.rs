@@ -13,7 +13,7 @@ const SIGKILL: u32 = 9;
 
 /// The processes that `--from` or `--to` means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
+pub(crate) enum Who {
     /// A process, by its number in the user's pid namespace.
     Pid(u32),
     /// Processes whose name contains this.
@@ -22,7 +22,7 @@ pub enum Who {
 
 /// What the kernel program is to do.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Which tasks (the target or the sender must be one of them), and how to hook the kernel.
     pub setup: Setup,
     /// Which signals, 1 to 64.

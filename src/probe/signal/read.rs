@@ -14,7 +14,7 @@ use crate::probe::table::Table as _;
 
 /// A row of the table of pairs.
 #[derive(Clone, Debug)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// Sender, target, signal and result.
     pub key: fl_pair,
     /// How often, since the start.
@@ -26,11 +26,11 @@ pub struct Pair {
 }
 
 /// [`fl_pair`] as what it holds: sender, target, signal, result, whether there is a sender.
-pub type PairKey = ([c_char; 16], [c_char; 16], u8, u8, u8);
+pub(crate) type PairKey = ([c_char; 16], [c_char; 16], u8, u8, u8);
 
 impl Pair {
     /// What distinguishes it.
-    pub fn id(&self) -> PairKey {
+    pub(crate) fn id(&self) -> PairKey {
         id(&self.key)
     }
 }
@@ -41,7 +41,7 @@ fn id(key: &fl_pair) -> PairKey {
 
 /// Tasks that began, ran another program, and ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct TaskCounters {
+pub(crate) struct TaskCounters {
     /// New processes.
     pub forks: u64,
     /// New threads.
@@ -56,7 +56,7 @@ pub struct TaskCounters {
 
 impl TaskCounters {
     /// What was added since `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
         Self {
             forks: self.forks - earlier.forks,
             threads: self.threads - earlier.threads,
@@ -69,7 +69,7 @@ impl TaskCounters {
 
 /// The counters of the kernel programs, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Watched signals of watched tasks.
     pub signals: u64,
     /// Watched signals that the filters left out.
@@ -84,7 +84,7 @@ pub struct Counters {
 
 impl Probe {
     /// The counters since the start.
-    pub fn counters(&self) -> Result<Counters> {
+    pub(crate) fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         Ok(Counters {
             signals: count(fl_counter::FL_SIGNALS)?,
@@ -102,7 +102,7 @@ impl Probe {
     }
 
     /// The counts by sender, target, signal and result, since the start.
-    pub fn pairs(&self) -> Result<Vec<Pair>> {
+    pub(crate) fn pairs(&self) -> Result<Vec<Pair>> {
         let what = "failed to read the table of pairs";
         let mut pairs = HashMap::new();
         // A pair that one processor has here, another may have in the other table.

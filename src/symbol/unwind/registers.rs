@@ -6,11 +6,11 @@ use crate::arch::unwind::{COUNT, FRAME_POINTER, PROGRAM_COUNTER, STACK_POINTER, 
 
 /// Registers under DWARF's numbers, as [`crate::arch::unwind`] has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registers(Values);
+pub(crate) struct Registers(Values);
 
 impl Registers {
     /// All are known.
-    pub fn new(values: [u64; COUNT]) -> Self {
+    pub(crate) fn new(values: [u64; COUNT]) -> Self {
         Self(values.map(Some))
     }
 

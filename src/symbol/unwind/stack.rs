@@ -2,14 +2,14 @@
 
 /// A copy of parts of a thread's stacks: pieces sorted by address, holes between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct StackCopy {
+pub(crate) struct StackCopy {
     pieces: Vec<(u64, Vec<u8>)>,
 }
 
 impl StackCopy {
     /// The copy made of `pieces`, each with the address of its first byte, in any order. Where two overlap, the one that
     /// begins lower counts.
-    pub fn new(mut pieces: Vec<(u64, Vec<u8>)>) -> Self {
+    pub(crate) fn new(mut pieces: Vec<(u64, Vec<u8>)>) -> Self {
         pieces.retain(|(start, bytes)| !bytes.is_empty() && start.checked_add(bytes.len() as u64).is_some());
         pieces.sort_by_key(|(start, _)| *start);
         let mut merged: Vec<(u64, Vec<u8>)> = Vec::with_capacity(pieces.len());
@@ -27,12 +27,12 @@ impl StackCopy {
     }
 
     /// How much memory it takes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.pieces.iter().map(|(_, bytes)| bytes.len()).sum()
     }
 
     /// The word at `address`; `None` means that not all of it was copied.
-    pub fn read_word(&self, address: u64) -> Option<u64> {
+    pub(crate) fn read_word(&self, address: u64) -> Option<u64> {
         let after = self.pieces.partition_point(|(start, _)| *start <= address);
         let (start, bytes) = self.pieces.get(after.checked_sub(1)?)?;
         let from = usize::try_from(address - start).ok()?;
