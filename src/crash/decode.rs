@@ -15,7 +15,7 @@ use crate::record::crash::{Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::Libcs;
 use crate::siginfo::{SIGABRT, code_name, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
-use crate::symbol::{Holder, Opening, Usage, Wanted};
+use crate::symbol::{FileRequest, Holder, Opening, Usage};
 use crate::text::lossy;
 use crate::time::Timestamp;
 
@@ -241,10 +241,10 @@ impl Decoder {
 }
 
 /// A file, for the namer to find.
-fn wanted(raw: &fl_crash, file: &fl_file, number: u32) -> Wanted {
+fn wanted(raw: &fl_crash, file: &fl_file, number: u32) -> FileRequest {
     let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
     let path = (!is(fl_file_flag::FL_FILE_PATH_CUT)).then(|| raw.path(file.path_offset, file.path_length)).flatten();
-    Wanted {
+    FileRequest {
         path,
         build_id: build_id_in_memory(file).map(<[u8]>::to_vec),
         id: FileId { inode: file.inode, device: file.device.into() },

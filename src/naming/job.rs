@@ -156,10 +156,10 @@ impl From<&Job> for Skeleton {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::symbol::{Holder, Usage, Wanted};
+    use crate::symbol::{FileRequest, Holder, Usage};
 
     pub(crate) fn job() -> Job {
-        let file = |inode| Wanted {
+        let file = |inode| FileRequest {
             path: Some(b"/x".to_vec()),
             build_id: Some(vec![1; 20]),
             id: crate::evidence::FileId { inode, device: 1 },

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::job::{Job, MappedImage, Named, NamedFile, Walk};
 use crate::evidence::Function;
 use crate::symbol::unwind::{CodeRegion, Frame, Image, Registers, Unwinder};
-use crate::symbol::{CodePlace, Files, Found, Namer, Open};
+use crate::symbol::{CodePlace, Files, MappedFile, Namer, Open};
 
 /// Keeps what it read of files: the same ones come again and again.
 pub(crate) struct Worker {
@@ -25,7 +25,7 @@ impl Worker {
 
     /// Does a job. `open` opens its files.
     pub(crate) fn name(&mut self, job: &Job, open: &mut dyn Open) -> Named {
-        let mut found: Vec<Option<Found>> = Vec::with_capacity(job.opening.files.len());
+        let mut found: Vec<Option<MappedFile>> = Vec::with_capacity(job.opening.files.len());
         let mut files = Vec::with_capacity(job.opening.files.len());
         for (number, wanted) in job.opening.files.iter().enumerate() {
             (self.begins)(number);
@@ -48,7 +48,7 @@ impl Worker {
     }
 
     /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further.
-    fn walk(&mut self, job: &Job, found: &[Option<Found>]) -> Walk {
+    fn walk(&mut self, job: &Job, found: &[Option<MappedFile>]) -> Walk {
         let Some(thread) = &job.unwind else { return job.walk.clone() };
         let mappings: Vec<CodeRegion<'_>> = job
             .mappings
@@ -80,7 +80,13 @@ impl Worker {
         }
     }
 
-    fn functions(&mut self, job: &Job, found: &[Option<Found>], frame: Frame, open: &mut dyn Open) -> Vec<Function> {
+    fn functions(
+        &mut self,
+        job: &Job,
+        found: &[Option<MappedFile>],
+        frame: Frame,
+        open: &mut dyn Open,
+    ) -> Vec<Function> {
         let Frame { address, is_return_address } = frame;
         let inside = address.wrapping_sub(u64::from(is_return_address));
         let Some(mapping) = job.mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&inside)) else {

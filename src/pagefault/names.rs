@@ -16,7 +16,7 @@ use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
 use crate::record::pagefault::File;
 use crate::symbol::unwind::Frame as Place;
-use crate::symbol::{Holder, Opening, Usage, Wanted};
+use crate::symbol::{FileRequest, Holder, Opening, Usage};
 use crate::text::{self, lossy};
 
 /// How many processes are known by name and mappings. If there are more, those that have ended are forgotten.
@@ -267,7 +267,7 @@ impl Names {
         let known = self.processes.get_mut(&pid)?;
         let reported = known.mappings.get_mut(&start)?;
         let (region, file) = (&reported.region, reported.region.file()?);
-        let wanted = Wanted {
+        let wanted = FileRequest {
             path: Some(reported.path.clone()?),
             build_id: reported.build_id.clone(),
             id: file.id?,

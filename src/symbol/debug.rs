@@ -6,14 +6,14 @@ use std::fs::File;
 use object::read::elf::SectionHeader;
 
 use super::elf::{self, ENDIAN, Headers, Source};
-use super::file::{Found, head};
-use super::wanted::Open;
+use super::file::{MappedFile, head};
+use super::request::Open;
 
 /// No file's name is that long.
 const LINK_BYTES_MAX: u64 = 512;
 
 /// The debug file of a file that was found; `None` means that there is none with its build id.
-pub(super) fn find(open: &mut dyn Open, found: &Found, headers: &Headers) -> Option<File> {
+pub(super) fn find(open: &mut dyn Open, found: &MappedFile, headers: &Headers) -> Option<File> {
     let wanted = found.build_id.as_deref()?;
     let link = found.file.as_deref().and_then(|file| linked(file, headers));
     open.debug(found.number, wanted, link.as_deref()).into_iter().find(|file| {

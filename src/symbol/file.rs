@@ -10,7 +10,7 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 
 use super::elf;
-use super::wanted::{Open, Usage, Wanted};
+use super::request::{FileRequest, Open, Usage};
 use crate::evidence::{Failure, FileId};
 
 /// How much of a file is read for its build id: program headers and notes are at the beginning.
@@ -21,7 +21,7 @@ const CACHE_MAX: usize = 1024;
 
 /// A file that is the one that ran.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct MappedFile {
     /// Open while its record is made, and no longer: an open file keeps its mount busy and its disk full. `None` means that it can't be
     /// found any more, but was found once; what was read of it then may still be there.
     pub(super) file: Option<Arc<File>>,
@@ -58,7 +58,7 @@ pub(crate) fn changed_ns(metadata: &Metadata) -> i128 {
     i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec())
 }
 
-impl Found {
+impl MappedFile {
     /// The file at `path` now, whatever process ran it.
     #[cfg(any(test, fuzzing))]
     pub(super) fn at(path: &Path) -> Option<Self> {
@@ -100,7 +100,7 @@ type Identity = (Vec<u8>, FileId);
 pub(crate) struct Files {
     read: HashMap<Version, Option<Vec<u8>>>,
     /// Files that were found once.
-    seen: HashMap<Identity, Found>,
+    seen: HashMap<Identity, MappedFile>,
 }
 
 impl Files {
@@ -110,10 +110,10 @@ impl Files {
     /// Why it is not to be had.
     pub(crate) fn find(
         &mut self,
-        wanted: &Wanted,
+        wanted: &FileRequest,
         number: usize,
         open: &mut dyn Open,
-    ) -> Result<Option<Found>, Failure> {
+    ) -> Result<Option<MappedFile>, Failure> {
         if let Some(reason) = wanted.refused {
             return Err(reason);
         }
@@ -129,28 +129,28 @@ impl Files {
                 if self.seen.len() >= CACHE_MAX {
                     self.seen.clear();
                 }
-                self.seen.insert(identity, Found { file: None, ..found.clone() });
+                self.seen.insert(identity, MappedFile { file: None, ..found.clone() });
                 Ok(Some(found))
             }
             (Some(found), None) => Ok(Some(found)),
             (None, identity) => match identity.and_then(|identity| self.seen.get(&identity)) {
-                Some(seen) => Ok(Some(Found { number, ..seen.clone() })),
+                Some(seen) => Ok(Some(MappedFile { number, ..seen.clone() })),
                 None => opened.map(|_| None),
             },
         }
     }
 
     /// The file that was opened is the one that ran. It may have been written to since: then its build id is another one.
-    fn known(&mut self, wanted: &Wanted, file: &File, number: usize) -> Option<Found> {
+    fn known(&mut self, wanted: &FileRequest, file: &File, number: usize) -> Option<MappedFile> {
         let (version, build_id) = self.read(file)?;
         if wanted.build_id.is_some() && wanted.build_id != build_id {
             return None;
         }
-        Some(Found { file: Some(Arc::new(file.try_clone().ok()?)), number, build_id, version })
+        Some(MappedFile { file: Some(Arc::new(file.try_clone().ok()?)), number, build_id, version })
     }
 
     /// The debug file in its place, if the file itself is gone.
-    fn by_build_id(&mut self, wanted: &Wanted, number: usize, open: &mut dyn Open) -> Option<Found> {
+    fn by_build_id(&mut self, wanted: &FileRequest, number: usize, open: &mut dyn Open) -> Option<MappedFile> {
         let build_id = wanted.build_id.as_deref()?;
         if wanted.usage == Usage::Data {
             return None;
@@ -195,8 +195,8 @@ mod tests {
         Giver(Some(File::open(std::env::current_exe().unwrap()).unwrap()))
     }
 
-    fn wanted(build_id: Option<&[u8]>) -> Wanted {
-        Wanted {
+    fn wanted(build_id: Option<&[u8]>) -> FileRequest {
+        FileRequest {
             path: None,
             build_id: build_id.map(<[u8]>::to_vec),
             id: FileId::new(8, 1, 7),
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn a_file_that_was_written_to_is_another() {
-        let id = Found::at(&std::env::current_exe().unwrap()).unwrap().build_id.unwrap();
-        let find = |wanted: &Wanted| Files::default().find(wanted, 0, &mut own()).unwrap();
+        let id = MappedFile::at(&std::env::current_exe().unwrap()).unwrap().build_id.unwrap();
+        let find = |wanted: &FileRequest| Files::default().find(wanted, 0, &mut own()).unwrap();
         assert!(find(&wanted(Some(&id))).is_some());
         assert!(find(&wanted(None)).is_some_and(|found| found.build_id == Some(id)));
         assert!(find(&wanted(Some(b"other"))).is_none());
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_was_found_once_is_known_by_its_build_id_and_inode() {
-        let id = Found::at(&std::env::current_exe().unwrap()).unwrap().build_id.unwrap();
+        let id = MappedFile::at(&std::env::current_exe().unwrap()).unwrap().build_id.unwrap();
         let (mut files, there) = (Files::default(), wanted(Some(&id)));
         let found = files.find(&there, 0, &mut own()).unwrap().unwrap();
         assert!(found.file.is_some());
@@ -225,14 +225,14 @@ mod tests {
         let again = files.find(&there, 3, &mut gone).unwrap().unwrap();
         assert!(again.file.is_none() && again.version == found.version, "nothing is kept open");
         assert_eq!(again.number, 3, "another record has other numbers");
-        let claims = Wanted { id: FileId::new(8, 1, 8), ..there.clone() };
+        let claims = FileRequest { id: FileId::new(8, 1, 8), ..there.clone() };
         assert!(files.find(&claims, 0, &mut gone).unwrap().is_none(), "another file may claim its build id");
         assert!(files.find(&wanted(Some(b"other")), 0, &mut gone).unwrap().is_none());
     }
 
     #[test]
     fn what_failed_before_is_not_opened() {
-        let refused = Wanted { refused: Some(Failure::FailedBefore), ..wanted(None) };
+        let refused = FileRequest { refused: Some(Failure::FailedBefore), ..wanted(None) };
         assert_eq!(Files::default().find(&refused, 0, &mut own()).map(drop), Err(Failure::FailedBefore));
     }
 }

@@ -6,9 +6,9 @@ mod debug;
 mod demangle;
 mod elf;
 mod file;
+mod request;
 pub(crate) mod unwind;
 mod variable;
-mod wanted;
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-pub(crate) use file::{Files, Found, Version, changed_ns, open_regular, reopen};
+pub(crate) use file::{Files, MappedFile, Version, changed_ns, open_regular, reopen};
+pub(crate) use request::{FileRequest, Holder, Open, Opening, Usage};
 pub(crate) use variable::Variable;
-pub(crate) use wanted::{Holder, Open, Opening, Usage, Wanted};
 
 use self::copy::PrivateCopy;
 use self::elf::{Headers, Segment};
@@ -73,7 +73,7 @@ impl Namer {
     /// The functions at a place of the file, innermost first: inlined ones, then the one that they are part of. Empty if no name is
     /// certain. A return address belongs to the call before it, so that it is looked up one byte earlier. `open` is asked for the file's
     /// debug file.
-    pub(crate) fn functions(&mut self, file: &Found, place: CodePlace, open: &mut dyn Open) -> Vec<Function> {
+    pub(crate) fn functions(&mut self, file: &MappedFile, place: CodePlace, open: &mut dyn Open) -> Vec<Function> {
         self.asked += 1;
         if !self.files.contains_key(&file.version) {
             let Some(symbols) = Symbols::read(file, open) else { return Vec::new() };
@@ -98,7 +98,7 @@ impl Namer {
 
 impl Symbols {
     /// `None` means that the file is gone, or has changed while it was read.
-    fn read(found: &Found, open: &mut dyn Open) -> Option<Self> {
+    fn read(found: &MappedFile, open: &mut dyn Open) -> Option<Self> {
         let file = found.file.as_deref()?;
         let mut symbols = Self { code: Vec::new(), tables: Vec::new(), bytes: 0, used: 0 };
         if let Some(headers) = Headers::read(&elf::Source::File(file)) {
@@ -188,7 +188,7 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
     elf::build_id(data);
     unwind::fuzz_sections(data);
     if let Some(headers) = Headers::read(&elf::Source::File(file)) {
-        if let Some(found) = Found::at(Path::new("/proc/self/exe")) {
+        if let Some(found) = MappedFile::at(Path::new("/proc/self/exe")) {
             debug::find(&mut NoFiles, &found, &headers);
         }
         let mut symbols = Symbols { code: headers.code(), tables: Vec::new(), bytes: 0, used: 0 };
@@ -319,7 +319,7 @@ mod tests {
         symbol.address() - code.address.start + code.offset.start
     }
 
-    fn name(namer: &mut Namer, found: &Found, offset: u64) -> Option<String> {
+    fn name(namer: &mut Namer, found: &MappedFile, offset: u64) -> Option<String> {
         namer.functions(found, place(offset), &mut NoFiles).pop().map(|function| function.symbol())
     }
 
@@ -333,7 +333,7 @@ mod tests {
             elf::code_of_32_bit(content).unwrap().into_iter().find(|code| code.address.contains(&leaf.address()));
         let code = code.unwrap();
         let offset = leaf.address() - code.address.start + code.offset.start + 2;
-        let found = Found::at(&scratch.0).unwrap();
+        let found = MappedFile::at(&scratch.0).unwrap();
         assert_eq!(name(&mut Namer::default(), &found, offset).as_deref(), Some("leaf+0x2"));
     }
 
@@ -357,7 +357,7 @@ mod tests {
             let mut named = 0;
             let mut kept = Namer::default();
             for _ in 0..300 {
-                let Some(found) = Found::at(path) else { continue };
+                let Some(found) = MappedFile::at(path) else { continue };
                 // One that reads it anew each time, and one that has read it.
                 for namer in [&mut Namer::default(), &mut kept] {
                     let name = name(namer, &found, abort);
@@ -376,12 +376,12 @@ mod tests {
         let abort = abort(&libc);
         let scratch = Scratch::new("stays", &libc);
         let mut namer = Namer::default();
-        let found = Found::at(&scratch.0).unwrap();
+        let found = MappedFile::at(&scratch.0).unwrap();
         assert_eq!(name(&mut namer, &found, abort).as_deref(), Some("abort+0x0"));
         fs::write(&scratch.0, b"another").unwrap();
         assert_eq!(name(&mut namer, &found, abort).as_deref(), Some("abort+0x0"), "as it was");
         assert_eq!(name(&mut Namer::default(), &found, abort), None, "too late");
-        assert_eq!(name(&mut namer, &Found::at(&scratch.0).unwrap(), abort), None, "another one");
+        assert_eq!(name(&mut namer, &MappedFile::at(&scratch.0).unwrap(), abort), None, "another one");
     }
 
     #[test]
@@ -389,7 +389,7 @@ mod tests {
         let symbols = |bytes, used| Symbols { code: Vec::new(), tables: Vec::new(), bytes, used };
         let version = |inode| {
             let scratch = Scratch::new(&format!("room-{inode}"), b"");
-            Found::at(&scratch.0).unwrap().version
+            MappedFile::at(&scratch.0).unwrap().version
         };
         let mut namer = Namer::default();
         let versions: Vec<Version> = (0..3).map(version).collect();

@@ -39,7 +39,7 @@ use procfs::process::{MMapPath, Process};
 use self::image::Sections;
 use self::step::Above;
 use super::elf::Source;
-use super::{Found, Version};
+use super::{MappedFile, Version};
 use crate::arch::unwind::{self as arch, PROGRAM_COUNTER, STACK_POINTER};
 
 #[cfg(any(test, fuzzing))]
@@ -60,7 +60,7 @@ const FILES_MAX: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Image<'a> {
     /// From this file.
-    File(&'a Found),
+    File(&'a MappedFile),
     /// From the kernel: the vDSO, the same in all 64-bit processes of one boot.
     Vdso,
     /// From nowhere that we know: anonymous memory, or a file that isn't to be found.

@@ -9,7 +9,7 @@ use object::read::elf::{SectionHeader, Sym};
 use object::{LittleEndian, SectionIndex};
 
 use super::elf::{self, ENDIAN, Headers};
-use super::file::{Found, head, open_regular};
+use super::file::{MappedFile, head, open_regular};
 
 /// A file of this machine with its build id, and the address of one of its variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Variable {
     }
 }
 
-impl Found {
+impl MappedFile {
     /// The [`Variable::address`]. `None` means that there is no such variable, or that the file is gone.
     pub(crate) fn variable(&self, name: &[u8]) -> Option<u64> {
         let file = self.file.as_deref()?;
@@ -80,8 +80,8 @@ mod tests {
     fn libc_has_its_message_and_no_other() {
         let libc = Path::new("/lib/x86_64-linux-gnu/libc.so.6");
         let found = Variable::of(libc, b"__abort_msg").unwrap();
-        assert_eq!(Found::at(libc).unwrap().variable(b"__abort_msg"), Some(found.address));
-        assert_eq!(Found::at(libc).unwrap().build_id, Some(found.build_id));
+        assert_eq!(MappedFile::at(libc).unwrap().variable(b"__abort_msg"), Some(found.address));
+        assert_eq!(MappedFile::at(libc).unwrap().build_id, Some(found.build_id));
         assert_eq!(Variable::of(libc, b"__abort_ms"), None, "the beginning of a name is another name");
         assert_eq!(Variable::of(libc, b"abort"), None, "a function");
         assert_eq!(Variable::of(Path::new("/etc/passwd"), b"__abort_msg"), None);

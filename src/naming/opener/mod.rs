@@ -21,7 +21,7 @@ use self::place::Place;
 use self::relatives::{Relatives, Search};
 use crate::evidence::Failure;
 use crate::host;
-use crate::symbol::{Open, Opening, Usage, Wanted, changed_ns, reopen};
+use crate::symbol::{FileRequest, Open, Opening, Usage, changed_ns, reopen};
 
 /// include/uapi/linux/magic.h
 const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
@@ -98,8 +98,8 @@ impl Open for Opener {
     fn mapped(&mut self, number: usize) -> Result<Option<File>, Failure> {
         let Some(opening) = self.opening.take() else { return Ok(None) };
         let found = match opening.files.get(number) {
-            Some(Wanted { refused: Some(reason), .. }) => Err(*reason),
-            Some(wanted @ Wanted { path: Some(path), .. }) => {
+            Some(FileRequest { refused: Some(reason), .. }) => Err(*reason),
+            Some(wanted @ FileRequest { path: Some(path), .. }) => {
                 let search = Search {
                     wanted,
                     process: opening.process,
@@ -170,13 +170,13 @@ fn open_same(place: &Place, search: &Search<'_>, taken_ns: i128) -> Tried {
 }
 
 /// Is it the inode that the process had mapped?
-fn is_same(wanted: &Wanted, metadata: &Metadata) -> bool {
+fn is_same(wanted: &FileRequest, metadata: &Metadata) -> bool {
     wanted.id.inode == metadata.ino() && wanted.id.stat_device() == metadata.dev()
 }
 
 /// btrfs gives each subvolume a device of its own, which the kernel program can't know, and so the same inode number to several files. A
 /// file that anybody may read, and that has the build id as well, is believed there.
-fn is_same_on_btrfs(wanted: &Wanted, file: &File, metadata: &Metadata) -> bool {
+fn is_same_on_btrfs(wanted: &FileRequest, file: &File, metadata: &Metadata) -> bool {
     wanted.build_id.is_some()
         && wanted.id.inode == metadata.ino()
         && metadata.mode() & 0o004 != 0

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::place::Place;
 use crate::evidence::{DELETED, FileId};
-use crate::symbol::{Holder, Usage, Wanted};
+use crate::symbol::{FileRequest, Holder, Usage};
 
 /// How many processes are looked at for one file.
 const PROCESSES_MAX: usize = 256;
@@ -31,7 +31,7 @@ const LOOKS_MAX: usize = 16;
 
 /// A file to be looked for, and whose it was.
 pub(super) struct Search<'a> {
-    pub(super) wanted: &'a Wanted,
+    pub(super) wanted: &'a FileRequest,
     pub(super) process: Holder,
     /// Absolute, as the process saw it.
     pub(super) path: &'a Path,
@@ -49,7 +49,7 @@ pub(super) struct Relatives {
 
 impl Relatives {
     /// May the processes be looked at for this file?
-    pub(super) fn may_look(&mut self, wanted: &Wanted) -> bool {
+    pub(super) fn may_look(&mut self, wanted: &FileRequest) -> bool {
         if self.second.is_none_or(|second| second.elapsed() >= Duration::from_secs(1)) {
             *self = Self { second: Some(Instant::now()), ..Self::default() };
         }
@@ -59,7 +59,7 @@ impl Relatives {
     }
 
     /// No process led to this file: don't look for it again within the second.
-    pub(super) fn failed(&mut self, wanted: &Wanted) {
+    pub(super) fn failed(&mut self, wanted: &FileRequest) {
         self.failed.insert(wanted.id);
     }
 }
@@ -133,7 +133,7 @@ pub(super) fn far<'a>(search: &'a Search<'_>) -> impl Iterator<Item = Place> + '
 }
 
 /// The file as the process itself has it open, to run it.
-fn of_process(pid: u32, wanted: &Wanted) -> Vec<Place> {
+fn of_process(pid: u32, wanted: &FileRequest) -> Vec<Place> {
     let Usage::Code { mapped, is_executable } = wanted.usage else { return Vec::new() };
     let exe = is_executable.then(|| process(pid).join("exe"));
     let mapped = mapped.map(|(start, end)| process(pid).join(format!("map_files/{start:x}-{end:x}")));
@@ -191,11 +191,18 @@ mod tests {
 
     use super::*;
 
-    fn wanted(inode: u64, usage: Usage) -> Wanted {
-        Wanted { path: None, build_id: None, id: FileId { inode, device: 0 }, is_deleted: true, usage, refused: None }
+    fn wanted(inode: u64, usage: Usage) -> FileRequest {
+        FileRequest {
+            path: None,
+            build_id: None,
+            id: FileId { inode, device: 0 },
+            is_deleted: true,
+            usage,
+            refused: None,
+        }
     }
 
-    fn search<'a>(wanted: &'a Wanted, path: &'a Path) -> Search<'a> {
+    fn search<'a>(wanted: &'a FileRequest, path: &'a Path) -> Search<'a> {
         let process = Holder { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 };
         Search { wanted, process, path, same_mounts: true }
     }

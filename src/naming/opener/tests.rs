@@ -9,7 +9,7 @@ fn asked(path: &Path, id: FileId, taken_ns: i128) -> Opening {
     Opening {
         process: Holder { pid: u32::MAX, tid: u32::MAX, parent: u32::MAX, mount_namespace: 1 },
         taken_ns,
-        files: vec![Wanted {
+        files: vec![FileRequest {
             path: Some(path.as_os_str().as_bytes().to_vec()),
             build_id: None,
             id,

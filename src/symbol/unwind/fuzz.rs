@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::image::{Section, Sections};
-use super::{CodeRegion, Found, Image, Registers, StackCopy, Unwinder, step};
+use super::{CodeRegion, Image, MappedFile, Registers, StackCopy, Unwinder, step};
 use crate::arch::unwind::COUNT;
 use crate::symbol::elf::Segment;
 
@@ -52,7 +52,7 @@ pub fn unwind(mut data: &[u8]) {
         sections.index = step::index(&sections);
     }
     // The file doesn't matter: it has been read.
-    let Some(found) = Found::at(Path::new("/proc/self/exe")) else { return };
+    let Some(found) = MappedFile::at(Path::new("/proc/self/exe")) else { return };
     let mut unwinder = Unwinder::default();
     unwinder.read.insert(found.version, Some(Arc::new(sections)));
     let mapping = CodeRegion { start: CODE.start, end: CODE.end, file_offset: CODE.start, image: Image::File(&found) };

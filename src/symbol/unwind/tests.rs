@@ -90,7 +90,7 @@ fn recurse(depth: usize) -> Moment {
 }
 
 /// This process's executable mappings and their files.
-struct Code(Vec<(u64, u64, u64, Option<Found>, bool)>);
+struct Code(Vec<(u64, u64, u64, Option<MappedFile>, bool)>);
 
 impl Code {
     fn own() -> Self {
@@ -100,7 +100,7 @@ impl Code {
             executable
                 .map(|map| {
                     let found = match &map.pathname {
-                        MMapPath::Path(path) => Found::at(path),
+                        MMapPath::Path(path) => MappedFile::at(path),
                         _ => None,
                     };
                     (map.address.0, map.address.1, map.offset, found, map.pathname == MMapPath::Vdso)
@@ -418,10 +418,10 @@ fn cut_and_crafted_files_are_harmless() {
     let path = std::env::temp_dir().join(format!("faultline-unwind-{}", std::process::id()));
     for length in [0, 3, 63, 64, 100, 1000, libc.len() / 2, libc.len() - 1] {
         std::fs::write(&path, &libc[..length]).unwrap();
-        let found = Found::at(&path).unwrap();
+        let found = MappedFile::at(&path).unwrap();
         assert!(Unwinder::default().sections(Image::File(&found)).is_none(), "{length} bytes");
     }
-    let found = Found::at(&path).unwrap();
+    let found = MappedFile::at(&path).unwrap();
     std::fs::write(&path, b"another").unwrap();
     assert!(!found.version.is_of(found.file.as_deref().unwrap()), "another version lies there");
     std::fs::remove_file(&path).unwrap();

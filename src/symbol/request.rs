@@ -15,12 +15,12 @@ pub(crate) struct Opening {
     /// When the record was taken, nanoseconds since 1970: a file that was changed later is another one.
     pub taken_ns: i128,
     /// Each file.
-    pub files: Vec<Wanted>,
+    pub files: Vec<FileRequest>,
 }
 
 /// A file to be found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct FileRequest {
     /// Absolute, up to the root of the process's mount namespace. `None` means that it isn't known whole.
     pub path: Option<Vec<u8>>,
     /// The build id in the process's memory when it crashed; `None` means that it could not be read.
