@@ -15,13 +15,13 @@ use sd_notify::NotifyState;
 use crate::crash::{self, Collector, Decoder};
 use crate::ledger::Ledger as _;
 use crate::memory::executable_memory::Executables;
-use crate::output::{Beside, Health, Life, Metrics, Serve, Timestamp, boottime_ns, serve};
+use crate::output::{Health, Life, MetricSets, Metrics, Serve, Timestamp, boottime_ns, serve};
 use crate::probe::losses::WRITE_FAILED;
 use crate::probe::{self, crash::Probe};
 use crate::record::crash::Crash;
 use crate::session::{self, Announcement, End, Reader};
 use crate::{pagefault, signal};
-use counted::{Counted as _, Interval};
+use counted::{Counted as _, IntervalEnd};
 use output::Output;
 
 /// The options.
@@ -45,8 +45,8 @@ pub(crate) struct Options {
 
 impl Options {
     /// What is counted besides crashes.
-    fn beside(&self) -> Result<Vec<Box<dyn Interval>>> {
-        let mut all: Vec<Box<dyn Interval>> = Vec::new();
+    fn beside(&self) -> Result<Vec<Box<dyn IntervalEnd>>> {
+        let mut all: Vec<Box<dyn IntervalEnd>> = Vec::new();
         if let Some(asked) = &self.signals {
             let probe = probe::signal::Probe::start(&signal::plan(asked))?;
             all.push(Box::new(signal::Pairs::new(probe, asked.processes)?));
@@ -61,7 +61,7 @@ impl Options {
     }
 
     fn metrics(&self) -> Result<Metrics> {
-        let beside = Beside {
+        let beside = MetricSets {
             signals: self.signals.is_some(),
             pagefaults: self.pagefaults.is_some(),
             executable_memory: self.executable_memory.is_some(),
@@ -116,7 +116,7 @@ fn notify(state: &[NotifyState<'_>]) {
 
 struct Agent<'run> {
     collector: Collector<'run>,
-    beside: Vec<Box<dyn Interval>>,
+    beside: Vec<Box<dyn IntervalEnd>>,
     output: Output,
     metrics: Metrics,
     health: Health,

@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::host::{self, Answer, Privileges};
 use crate::output::{Record, Timestamp, escape};
-use crate::probe::doctor::{HELPERS, Hook, has_helper, has_ring_buffer, try_hook};
+use crate::probe::doctor::{HELPERS, HookKind, has_helper, has_ring_buffer, try_hook};
 use crate::record::Head;
 
 /// All answers, as one record.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct DoctorReport {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -93,7 +93,7 @@ impl Advice {
 }
 
 /// Answers every question. Changes nothing; programs are attached for a moment and do nothing.
-pub(crate) fn examine() -> Report {
+pub(crate) fn examine() -> DoctorReport {
     let (kernel, architecture) = host::kernel();
     let privileges = Privileges::read();
     let mut checks = privilege_checks(privileges);
@@ -108,7 +108,7 @@ pub(crate) fn examine() -> Report {
     } else {
         Status::Yes
     };
-    Report { head: Head::new("doctor", Timestamp::now(), &host::name()), kernel, architecture, crash, checks }
+    DoctorReport { head: Head::new("doctor", Timestamp::now(), &host::name()), kernel, architecture, crash, checks }
 }
 
 fn privilege_checks(privileges: Option<Privileges>) -> Vec<Check> {
@@ -178,25 +178,31 @@ fn has_typed_loads(checks: &[Check]) -> bool {
 
 /// The ways to hook the kernel; `ask` asks where we may.
 fn hook_checks(ask: impl Fn(&dyn Fn() -> Answer) -> Answer) -> [Check; 5] {
-    let kprobe = ask(&|| match try_hook(Hook::Kprobe) {
+    let kprobe = ask(&|| match try_hook(HookKind::Kprobe) {
         Answer::No(_) if !host::has_kprobe_pmu() => Answer::No("the kernel is built without kprobes".to_owned()),
         answer => answer,
     });
     let has_kprobes = kprobe == Answer::Yes;
-    let check =
-        |advice: Advice, name: &'static str, hook: Hook, seen: &str| advice.check(name, ask(&|| try_hook(hook)), seen);
+    let check = |advice: Advice, name: &'static str, hook: HookKind, seen: &str| {
+        advice.check(name, ask(&|| try_hook(hook)), seen)
+    };
     let raw_tp = if has_kprobes { OPTIONAL.or_else("kprobes, which see core signals only") } else { REQUIRED };
     let unused = || OPTIONAL.or_else("nothing: crash uses raw_tp");
     let (deliver, force) = ("signal_deliver can be attached", "force_sig_info_to_task can be attached");
     [
-        check(raw_tp, "raw_tp", Hook::RawTracepoint, "signal_deliver can be attached: crash uses it"),
-        check(OPTIONAL.or_else("raw_tp serves, and needs no typed arguments"), "tp_btf", Hook::TracepointBtf, deliver),
+        check(raw_tp, "raw_tp", HookKind::RawTracepoint, "signal_deliver can be attached: crash uses it"),
+        check(
+            OPTIONAL.or_else("raw_tp serves, and needs no typed arguments"),
+            "tp_btf",
+            HookKind::TracepointBtf,
+            deliver,
+        ),
         unused().check("kprobe", kprobe, force),
-        check(unused(), "fentry", Hook::Fentry, force),
+        check(unused(), "fentry", HookKind::Fentry, force),
         check(
             OPTIONAL.or_else("bpf_probe_read_kernel: twice the cost, and not under lockdown=confidentiality"),
             "typed_loads",
-            Hook::TypedLoad,
+            HookKind::TypedLoad,
             "programs may load by type: crash does",
         ),
     ]
@@ -247,7 +253,7 @@ fn setting_checks(typed_loads: bool) -> Vec<Check> {
     ]
 }
 
-impl Record for Report {
+impl Record for DoctorReport {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         writeln!(to, "Linux {} on {}, {}", escape(&self.kernel), escape(&self.head.host), self.architecture)?;
         let verdict = match self.crash {

@@ -3,21 +3,21 @@
 use crate::siginfo;
 
 /// Numbers by name. Where one has the bits of another, it stands before it.
-pub(crate) type Names = &'static [(u64, &'static str)];
+pub(crate) type FlagNames = &'static [(u64, &'static str)];
 
 macro_rules! names {
     ($($name:ident)*) => { &[$((libc::$name as u64, stringify!($name))),*] };
 }
 
-const PROT: Names = names![PROT_READ PROT_WRITE PROT_EXEC PROT_GROWSDOWN PROT_GROWSUP];
+const PROT: FlagNames = names![PROT_READ PROT_WRITE PROT_EXEC PROT_GROWSDOWN PROT_GROWSUP];
 /// Beside MAP_TYPE.
-const MAP: Names = names![
+const MAP: FlagNames = names![
     MAP_FIXED MAP_ANONYMOUS MAP_32BIT MAP_GROWSDOWN MAP_DENYWRITE MAP_EXECUTABLE MAP_LOCKED MAP_NORESERVE MAP_POPULATE
     MAP_NONBLOCK MAP_STACK MAP_HUGETLB MAP_SYNC MAP_FIXED_NOREPLACE
 ];
-const MREMAP: Names = names![MREMAP_MAYMOVE MREMAP_FIXED MREMAP_DONTUNMAP];
-const SHM: Names = names![SHM_RDONLY SHM_RND SHM_REMAP SHM_EXEC];
-const MFD: Names = &[
+const MREMAP: FlagNames = names![MREMAP_MAYMOVE MREMAP_FIXED MREMAP_DONTUNMAP];
+const SHM: FlagNames = names![SHM_RDONLY SHM_RND SHM_REMAP SHM_EXEC];
+const MFD: FlagNames = &[
     (libc::MFD_CLOEXEC as u64, "MFD_CLOEXEC"),
     (libc::MFD_ALLOW_SEALING as u64, "MFD_ALLOW_SEALING"),
     (libc::MFD_HUGETLB as u64, "MFD_HUGETLB"),
@@ -26,24 +26,25 @@ const MFD: Names = &[
     (0x10, "MFD_EXEC"),
 ];
 /// Beside the access mode.
-const OPEN: Names = names![
+const OPEN: FlagNames = names![
     O_TMPFILE O_SYNC O_CREAT O_EXCL O_NOCTTY O_TRUNC O_APPEND O_NONBLOCK O_DSYNC O_ASYNC O_DIRECT O_DIRECTORY O_NOFOLLOW
     O_NOATIME O_CLOEXEC O_PATH
 ];
-const AT: Names = names![AT_SYMLINK_NOFOLLOW AT_REMOVEDIR AT_SYMLINK_FOLLOW AT_NO_AUTOMOUNT AT_EMPTY_PATH AT_RECURSIVE];
-const FALLOCATE: Names = names![
+const AT: FlagNames =
+    names![AT_SYMLINK_NOFOLLOW AT_REMOVEDIR AT_SYMLINK_FOLLOW AT_NO_AUTOMOUNT AT_EMPTY_PATH AT_RECURSIVE];
+const FALLOCATE: FlagNames = names![
     FALLOC_FL_KEEP_SIZE FALLOC_FL_PUNCH_HOLE FALLOC_FL_COLLAPSE_RANGE FALLOC_FL_ZERO_RANGE FALLOC_FL_INSERT_RANGE
     FALLOC_FL_UNSHARE_RANGE
 ];
-const SIGACTION: Names = names![SA_NOCLDSTOP SA_NOCLDWAIT SA_SIGINFO SA_ONSTACK SA_RESTART SA_NODEFER SA_RESETHAND];
-const ADVICE: Names = names![
+const SIGACTION: FlagNames = names![SA_NOCLDSTOP SA_NOCLDWAIT SA_SIGINFO SA_ONSTACK SA_RESTART SA_NODEFER SA_RESETHAND];
+const ADVICE: FlagNames = names![
     MADV_NORMAL MADV_RANDOM MADV_SEQUENTIAL MADV_WILLNEED MADV_DONTNEED MADV_FREE MADV_REMOVE MADV_DONTFORK MADV_DOFORK
     MADV_MERGEABLE MADV_UNMERGEABLE MADV_HUGEPAGE MADV_NOHUGEPAGE MADV_DONTDUMP MADV_DODUMP MADV_WIPEONFORK
     MADV_KEEPONFORK MADV_COLD MADV_PAGEOUT MADV_POPULATE_READ MADV_POPULATE_WRITE MADV_COLLAPSE MADV_HWPOISON
 ];
-const SIGNAL_HOW: Names = names![SIG_BLOCK SIG_UNBLOCK SIG_SETMASK];
+const SIGNAL_HOW: FlagNames = names![SIG_BLOCK SIG_UNBLOCK SIG_SETMASK];
 /// Source: include/linux/mm.h. The lower ones, which don't change.
-const VM: Names = &[
+const VM: FlagNames = &[
     (0x1, "VM_READ"),
     (0x2, "VM_WRITE"),
     (0x4, "VM_EXEC"),
@@ -59,7 +60,7 @@ const VM: Names = &[
 ];
 
 /// The flags in `bits`, `|` between them; what has no name is a number, none at all is `none`.
-fn words(bits: u64, names: Names, none: &str, first: Option<&str>) -> String {
+fn words(bits: u64, names: FlagNames, none: &str, first: Option<&str>) -> String {
     let mut words: Vec<String> = first.into_iter().map(str::to_owned).collect();
     let mut rest = bits;
     for (bit, name) in names {
@@ -75,7 +76,7 @@ fn words(bits: u64, names: Names, none: &str, first: Option<&str>) -> String {
 }
 
 /// The one name of a number that is no set of flags.
-fn word(number: u64, names: Names) -> String {
+fn word(number: u64, names: FlagNames) -> String {
     names.iter().find(|(known, _)| *known == number).map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
 }
 

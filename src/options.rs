@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::output::{Format, Target, escape};
+use crate::output::{Format, OutputTarget, escape};
 use crate::probe::{Attach, Filter, Setup};
 
 /// The options that every command which watches shares. How to attach is each probe's own.
@@ -17,7 +17,7 @@ pub(crate) struct Common {
     /// When to stop; `None` means when a signal comes.
     pub duration: Option<Duration>,
     /// Where records go.
-    pub target: Target,
+    pub target: OutputTarget,
     /// How they look.
     pub format: Format,
     /// A file with the kernel's types, for kernels that don't show them.

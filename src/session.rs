@@ -190,7 +190,7 @@ impl Session<'_> {
         let mut has_signal = false;
         self.await_tick(reader, Instant::now());
         loop {
-            let event = self.watch.next(reader.as_fd(), self.output.borrow().wanted())?;
+            let event = self.watch.next(reader.as_fd(), self.output.borrow().waits_for())?;
             match event {
                 Event::Samples => {
                     let taken = reader.drain()?;

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::Error;
-use crate::probe::{Losses as Counted, Shown};
+use crate::probe::{LossOutput, Losses as Counted};
 
 /// What was lost, by reason: docs/output.md and docs/memory.md describe each. Reasons for which nothing was lost are there, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Losses(Vec<(&'static str, u64)>);
 impl Losses {
     /// Those that the end line of the command has, and what found no room in the queue.
     pub(crate) fn new<T>(counted: &Counted, queue: &Queue<T>) -> Self {
-        let counted = counted.shown(Shown::EndLine).map(|(loss, count)| (loss.reason, count));
+        let counted = counted.shown(LossOutput::EndLine).map(|(loss, count)| (loss.reason, count));
         Self(counted.chain([("queue_full", queue.full)]).collect())
     }
 

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::output::Wanted;
+use crate::output::WaitFor;
 use crate::probe::abi::fl_limit;
 
 /// After samples came, the reader looks once more after this time, a little longer than the time without wake-ups of the kernel program.
@@ -96,10 +96,10 @@ impl Watch {
     ///
     /// # Errors
     /// If the kernel refuses to wait.
-    pub(crate) fn next(&mut self, samples: BorrowedFd<'_>, output: Wanted<'_>) -> Result<Event> {
+    pub(crate) fn next(&mut self, samples: BorrowedFd<'_>, output: WaitFor<'_>) -> Result<Event> {
         let room_at = match output {
-            Wanted::Time(time) => Some(Instant::now() + time),
-            Wanted::Room(_) | Wanted::Nothing => None,
+            WaitFor::Time(time) => Some(Instant::now() + time),
+            WaitFor::Room(_) | WaitFor::Nothing => None,
         };
         loop {
             if let Some(event) = self.signal()? {
@@ -123,7 +123,7 @@ impl Watch {
             let until = [self.deadline, self.next_tick, self.linger_until, room_at].into_iter().flatten().min();
             let mut fds =
                 vec![PollFd::new(samples, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            if let Wanted::Room(room) = output {
+            if let WaitFor::Room(room) = output {
                 fds.push(PollFd::new(room, PollFlags::POLLOUT));
             }
             match poll(&mut fds, timeout(until.map(|until| until - now))) {

@@ -23,7 +23,7 @@ pub(super) trait Counted: Ledger {
 }
 
 /// The same, whatever is counted.
-pub(super) trait Interval {
+pub(super) trait IntervalEnd {
     /// As [`Counted::subject`].
     fn subject(&self) -> String;
 
@@ -34,7 +34,7 @@ pub(super) trait Interval {
     fn end(&mut self, last: bool, output: &mut Output, metrics: &mut Metrics) -> Result<bool>;
 }
 
-impl<C: Counted> Interval for C {
+impl<C: Counted> IntervalEnd for C {
     fn subject(&self) -> String {
         Counted::subject(self)
     }

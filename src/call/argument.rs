@@ -1,9 +1,9 @@
 //! Plans what to read of the arguments of a function: at most so many arguments, values and strings as a call has room for.
 
-use super::functions::{Functions, Kind, Place, kind, type_name};
-use super::plan::Field;
+use super::functions::{FieldPath, Functions, TypeKind, kind, type_name};
+use super::plan::FetchedField;
 use super::shape::{Shape, by_name};
-use super::structs::{self, Look};
+use super::structs::{self, FieldFormat};
 use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_own_limit};
 
 /// Arguments of a function that can be read: those in registers.
@@ -19,7 +19,7 @@ const TEXTS_MAX: u8 = fl_own_limit::FL_LIMIT_TEXTS.0 as u8;
 const CHANGE_FILES: [&str; 3] = ["ftruncate", "fallocate", "mmap"];
 
 /// A value that may be read, before it is decided which ones are.
-pub(super) struct Candidate {
+pub(super) struct CandidateValue {
     name: String,
     type_name: String,
     shape: Shape,
@@ -38,12 +38,12 @@ pub(super) struct ArgumentPlan<'a> {
 
 impl ArgumentPlan<'_> {
     /// The values that may be read of it, the most important first.
-    pub(super) fn candidates(&self, kind: &Kind, functions: &Functions<'_>) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, kind: &TypeKind, functions: &Functions<'_>) -> Vec<CandidateValue> {
         let mut all = Vec::new();
         match kind {
-            Kind::Text if self.is_string() => all
+            TypeKind::Text if self.is_string() => all
                 .push(self.candidate(Shape::Text, fl_fetch { kind: kind_of(self.text_kind()), ..self.fetch(&[], 8) })),
-            Kind::Pointer(name) => {
+            TypeKind::Pointer(name) => {
                 // Memory that a system call only writes to has no information at its beginning.
                 let is_input = !self.is_users || self.type_name.starts_with("const ") || name == "open_how";
                 let fields = if is_input { self.fields(name, functions) } else { Vec::new() };
@@ -52,13 +52,13 @@ impl ArgumentPlan<'_> {
                 }
                 all.extend(fields);
             }
-            Kind::PointerToNumber(to) => {
+            TypeKind::PointerToNumber(to) => {
                 all.push(self.candidate(Shape::Address, self.fetch(&[], 8)));
                 if let Some(shape) = Shape::of(to) {
                     let mut fetch = self.fetch(&[0], shape.bytes());
                     fetch.flags |= flag(fl_fetch_flag::FL_FETCH_AGAIN);
                     let type_name = self.type_name.trim_start_matches("const ").trim_end_matches([' ', '*']).to_owned();
-                    all.push(Candidate { name: format!("*{}", self.name), type_name, shape, fetch });
+                    all.push(CandidateValue { name: format!("*{}", self.name), type_name, shape, fetch });
                 }
             }
             kind => {
@@ -75,8 +75,8 @@ impl ArgumentPlan<'_> {
         all
     }
 
-    fn candidate(&self, shape: Shape, fetch: fl_fetch) -> Candidate {
-        Candidate { name: self.name.to_owned(), type_name: self.type_name.to_owned(), shape, fetch }
+    fn candidate(&self, shape: Shape, fetch: fl_fetch) -> CandidateValue {
+        CandidateValue { name: self.name.to_owned(), type_name: self.type_name.to_owned(), shape, fetch }
     }
 
     /// Not every `const char *` is a string.
@@ -108,7 +108,7 @@ impl ArgumentPlan<'_> {
     }
 
     /// The fields of the struct `name`, which it points to.
-    fn fields(&self, name: &str, functions: &Functions<'_>) -> Vec<Candidate> {
+    fn fields(&self, name: &str, functions: &Functions<'_>) -> Vec<CandidateValue> {
         let Some(root) = functions.structure(name) else { return Vec::new() };
         let fields = structs::fields(name).iter().filter_map(|field| {
             if field.path.is_empty() {
@@ -120,10 +120,10 @@ impl ArgumentPlan<'_> {
         fields.collect()
     }
 
-    fn placed(&self, name: &str, field: &structs::Field, place: &Place<'_>) -> Option<Candidate> {
+    fn placed(&self, name: &str, field: &structs::Field, place: &FieldPath<'_>) -> Option<CandidateValue> {
         let kind = kind(place.ty);
         let usual = match (place.field, &kind) {
-            (Some(bits), Kind::Integer { signed, .. }) => Shape::Bits(bits, *signed),
+            (Some(bits), TypeKind::Integer { signed, .. }) => Shape::Bits(bits, *signed),
             (Some(bits), _) => Shape::Bits(bits, false),
             (None, kind) => by_name(self.function, field.name, kind).or_else(|| Shape::of(kind))?,
         };
@@ -133,27 +133,27 @@ impl ArgumentPlan<'_> {
             return None;
         }
         fetch.kind = kind_of(match (field.look, &kind) {
-            (Look::Path, _) => fl_fetch_kind::FL_FETCH_DENTRY,
-            (Look::Text, _) => fl_fetch_kind::FL_FETCH_KERNEL_TEXT,
-            (_, Kind::Characters) => fl_fetch_kind::FL_FETCH_KERNEL_ARRAY,
+            (FieldFormat::Path, _) => fl_fetch_kind::FL_FETCH_DENTRY,
+            (FieldFormat::Text, _) => fl_fetch_kind::FL_FETCH_KERNEL_TEXT,
+            (_, TypeKind::Characters) => fl_fetch_kind::FL_FETCH_KERNEL_ARRAY,
             _ => fl_fetch_kind::FL_FETCH_VALUE,
         });
         if self.is_users && fetch.kind != kind_of(fl_fetch_kind::FL_FETCH_VALUE) {
             return None;
         }
-        if matches!(field.look, Look::Again) {
+        if matches!(field.look, FieldFormat::Again) {
             fetch.flags |= flag(fl_fetch_flag::FL_FETCH_AGAIN);
         }
-        let type_name = if matches!(field.look, Look::Path) { "path".to_owned() } else { type_name(place.ty) };
+        let type_name = if matches!(field.look, FieldFormat::Path) { "path".to_owned() } else { type_name(place.ty) };
         Some(self.field(name, field.name, &type_name, shape, fetch))
     }
 
-    fn field(&self, of: &str, name: &str, type_name: &str, shape: Shape, fetch: fl_fetch) -> Candidate {
-        Candidate { name: format!("{}:{of}.{name}", self.name), type_name: type_name.to_owned(), shape, fetch }
+    fn field(&self, of: &str, name: &str, type_name: &str, shape: Shape, fetch: fl_fetch) -> CandidateValue {
+        CandidateValue { name: format!("{}:{of}.{name}", self.name), type_name: type_name.to_owned(), shape, fetch }
     }
 
     /// The file of a descriptor: its path, and for calls that change files its inode and device.
-    fn behind_descriptor(&self, functions: &Functions<'_>) -> Vec<Candidate> {
+    fn behind_descriptor(&self, functions: &Functions<'_>) -> Vec<CandidateValue> {
         let inside = ArgumentPlan { is_users: false, ..*self };
         let names: &[&str] =
             if CHANGE_FILES.contains(&self.function) { &["path", "i_ino", "s_dev"] } else { &["path"] };
@@ -175,13 +175,13 @@ pub(super) fn kind_of(kind: fl_fetch_kind) -> u8 {
 }
 
 /// Gives as many candidates a place as there are places: the first one of each parameter, and then the others in order.
-pub(super) fn chose(parameters: Vec<Vec<Candidate>>) -> (Vec<Field>, Vec<fl_fetch>) {
+pub(super) fn chose(parameters: Vec<Vec<CandidateValue>>) -> (Vec<FetchedField>, Vec<fl_fetch>) {
     let firsts = parameters.iter().filter(|all| !all.is_empty()).count();
     let mut more = FETCHES_MAX.saturating_sub(firsts);
     let (mut fields, mut fetches) = (Vec::new(), Vec::new());
     let (mut texts, mut afters) = (0, 0);
     for candidates in parameters {
-        for (index, Candidate { name, type_name, mut shape, mut fetch }) in candidates.into_iter().enumerate() {
+        for (index, CandidateValue { name, type_name, mut shape, mut fetch }) in candidates.into_iter().enumerate() {
             let is_text = u32::from(fetch.kind) != fl_fetch_kind::FL_FETCH_VALUE.0;
             if is_text && texts == TEXTS_MAX {
                 if index > 0 || fetch.dereferences > 0 {
@@ -199,7 +199,7 @@ pub(super) fn chose(parameters: Vec<Vec<Candidate>>) -> (Vec<Field>, Vec<fl_fetc
             }
             let is_text = u32::from(fetch.kind) != fl_fetch_kind::FL_FETCH_VALUE.0;
             let again = fetch.flags & flag(fl_fetch_flag::FL_FETCH_AGAIN) != 0 && afters < AFTER_MAX;
-            let mut field = Field { name, type_name, shape, text: None, after: None };
+            let mut field = FetchedField { name, type_name, shape, text: None, after: None };
             if is_text {
                 fetch.text = texts;
                 field.text = Some(texts);

@@ -1,8 +1,8 @@
 //! Finds the recorded call that explains a crash: the newest one that changed the memory, file or signal of the crash, if the crash found
 //! what that call left.
 
-use super::effect::{Effect, File, effects, up};
-use super::subject::{Fault, Subject};
+use super::effect::{ChangedFile, Effect, effects, up};
+use super::subject::{FaultClass, Subject};
 use crate::evidence::{Access, Cause, Change, DELETED, FileId};
 use crate::page;
 use crate::record::call::{Call, Relation, State};
@@ -19,7 +19,7 @@ pub(super) fn relate(facts: &Subject, calls: &mut [Call]) {
     calls.sort_by_key(|call| (call.entered_ns, call.tid));
     let mut heap = None;
     // The newest one that has changed things.
-    let mut newest: Option<Candidate> = None;
+    let mut newest: Option<CandidateCall> = None;
     let mut forget: Vec<usize> = Vec::new();
     // In the order in which they took effect: of two calls in one another the inner one is first.
     let mut order: Vec<usize> = (0..calls.len()).filter(|&index| calls[index].entered_ns <= facts.at_ns).collect();
@@ -37,7 +37,7 @@ pub(super) fn relate(facts: &Subject, calls: &mut [Call]) {
             // It may have failed: nobody saw what it returned. A signal that came was sent.
             link.relation.certain &= call.state == State::Returned || matches!(effect, Effect::Sent(..));
             if let Some(explains) = link.explains {
-                let change = Candidate { index, explains, certain: link.relation.certain };
+                let change = CandidateCall { index, explains, certain: link.relation.certain };
                 // If two calls made one change, the outer one counts, unless only the inner one is sure of the file.
                 let is_one = newest.as_ref().is_some_and(|inner| is_inside(&calls[inner.index], call));
                 let is_surer = newest.as_ref().is_some_and(|inner| inner.certain && !change.certain);
@@ -55,7 +55,7 @@ pub(super) fn relate(facts: &Subject, calls: &mut [Call]) {
             calls[index].relation = None;
         }
     }
-    if let Some(Candidate { index, explains: true, .. }) = newest {
+    if let Some(CandidateCall { index, explains: true, .. }) = newest {
         calls[index].is_cause = true;
     }
 }
@@ -85,7 +85,7 @@ pub(super) fn cause_of(calls: &[Call]) -> Option<Cause> {
 }
 
 /// A call that has changed the subject of the crash.
-struct Candidate {
+struct CandidateCall {
     index: usize,
     /// The crash found what it left.
     explains: bool,
@@ -112,7 +112,7 @@ impl Subject {
 
     fn memory(&self, effect: &Effect, heap: &mut Option<u64>) -> Option<Link> {
         let address = self.address?;
-        let not_mapped = self.fault == Fault::NotMapped;
+        let not_mapped = self.fault == FaultClass::NotMapped;
         let of =
             |kind, text: String, explains| Some(Link { relation: Relation { kind, text, certain: true }, explains });
         match *effect {
@@ -166,7 +166,7 @@ impl Subject {
 
     /// Do these permissions refuse what the crash wanted?
     fn is_refused_by(&self, prot: u64) -> bool {
-        let Fault::NotAllowed(access) = self.fault else { return false };
+        let FaultClass::NotAllowed(access) = self.fault else { return false };
         let bit = |bit: i32| prot & bit as u64 != 0;
         match access {
             Access::Write => !bit(libc::PROT_WRITE),
@@ -177,15 +177,15 @@ impl Subject {
     }
 
     /// Is it the file that is mapped at the address? `Some(certain)` means that it is.
-    fn is_mapped(&self, file: &File) -> Option<bool> {
+    fn is_mapped(&self, file: &ChangedFile) -> Option<bool> {
         let mapped = self.mapped.as_ref()?;
         match (file, mapped.id) {
-            (File::Inode { inode, device: Some(device) }, Some(id)) => {
+            (ChangedFile::Inode { inode, device: Some(device) }, Some(id)) => {
                 (id == FileId { inode: *inode, device: *device }).then_some(true)
             }
-            (File::Inode { inode, device: None }, Some(id)) => (id.inode == *inode).then_some(false),
-            (File::Inode { .. }, None) => None,
-            (File::Named(name), _) => {
+            (ChangedFile::Inode { inode, device: None }, Some(id)) => (id.inode == *inode).then_some(false),
+            (ChangedFile::Inode { .. }, None) => None,
+            (ChangedFile::Named(name), _) => {
                 let known = mapped.name.as_str();
                 let known = known.strip_suffix(DELETED).unwrap_or(known);
                 // A relative name begins in a folder that we don't know.
@@ -196,10 +196,10 @@ impl Subject {
         }
     }
 
-    fn cut(&self, file: &File, length: u64) -> Option<Link> {
+    fn cut(&self, file: &ChangedFile, length: u64) -> Option<Link> {
         let certain = self.is_mapped(file)?;
         let offset = self.mapped.as_ref()?.offset;
-        let explains = self.fault == Fault::NoPage && up(length) <= page::start(offset);
+        let explains = self.fault == FaultClass::NoPage && up(length) <= page::start(offset);
         let which = if certain { "the mapped file" } else { "a file by the mapped one's name" };
         let text = if explains {
             format!("cut {which} to {length} bytes, and the fault was at offset {offset}")
@@ -210,12 +210,12 @@ impl Subject {
         Some(Link { relation: Relation { kind, text, certain }, explains: Some(explains) })
     }
 
-    fn hole(&self, file: &File, shortens: bool) -> Option<Link> {
+    fn hole(&self, file: &ChangedFile, shortens: bool) -> Option<Link> {
         let certain = self.is_mapped(file)?;
         let text = if shortens { "took a part out of the mapped file" } else { "punched a hole into the mapped file" };
         // The call doesn't say how long the file is since.
         let relation = Relation { kind: Change::Punched, text: text.to_owned(), certain: certain && !shortens };
-        let explains = (shortens && self.fault == Fault::NoPage).then_some(true);
+        let explains = (shortens && self.fault == FaultClass::NoPage).then_some(true);
         Some(Link { relation, explains })
     }
 
@@ -233,14 +233,14 @@ impl Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::subject::Mapped;
+    use crate::call::subject::FilePlace;
     use crate::record::call::Value;
     use crate::record::call::tests::call;
     use crate::siginfo::{SIGBUS, SIGSEGV};
 
     const ADDRESS: u64 = 0x10_0000;
 
-    fn facts(fault: Fault) -> Subject {
+    fn facts(fault: FaultClass) -> Subject {
         Subject {
             pid: 100,
             at_ns: 1_000_000_000,
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_newest_munmap_of_the_address_explains_a_hole() {
-        let facts = facts(Fault::NotMapped);
+        let facts = facts(FaultClass::NotMapped);
         let calls =
             vec![at(9, munmap(0x20_0000)), at(5, munmap(ADDRESS)), at(2, munmap(ADDRESS)), at(3, mmap(ADDRESS, 3))];
         assert_eq!(cause(&facts, calls), Some((5, Change::Unmapped)));
@@ -297,7 +297,7 @@ mod tests {
             if state != State::Returned {
                 (calls[0].result, calls[0].raw_result, calls[0].duration_ns) = (None, None, None);
             }
-            relate(&facts(Fault::NotMapped), &mut calls);
+            relate(&facts(FaultClass::NotMapped), &mut calls);
             let relation = calls[0].relation.as_ref().unwrap();
             assert_eq!(
                 (calls[0].is_cause, relation.kind, relation.certain),
@@ -312,7 +312,7 @@ mod tests {
     fn a_call_since_which_others_were_not_recorded_is_a_likely_cause() {
         for (complete_since_ms, certain) in [(0, true), (5, true), (6, false)] {
             let mut calls = [at(2, munmap(0x20_0000)), at(5, munmap(ADDRESS))];
-            relate(&facts(Fault::NotMapped), &mut calls);
+            relate(&facts(FaultClass::NotMapped), &mut calls);
             doubt(&mut calls, complete_since_ms * 1_000_000);
             let cause = cause_of(&calls).unwrap();
             assert_eq!((cause.change, cause.is_certain), (Change::Unmapped, certain), "{complete_since_ms}");
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_was_mapped_again_is_not_explained_by_what_came_before() {
-        let facts = facts(Fault::NotMapped);
+        let facts = facts(FaultClass::NotMapped);
         let calls = vec![at(5, munmap(ADDRESS)), at(6, mmap(ADDRESS, 3))];
         assert_eq!(cause(&facts, calls), None, "a later call must have unmapped it, and we don't have it");
     }
@@ -329,58 +329,58 @@ mod tests {
     #[test]
     fn another_process_has_other_memory() {
         let other = Call { pid: 7, ..munmap(ADDRESS) };
-        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, other)]), None);
+        assert_eq!(cause(&facts(FaultClass::NotMapped), vec![at(5, other)]), None);
         let thread = Call { tid: 101, ..munmap(ADDRESS) };
-        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(5, thread)]), Some((5, Change::Unmapped)));
+        assert_eq!(cause(&facts(FaultClass::NotMapped), vec![at(5, thread)]), Some((5, Change::Unmapped)));
     }
 
     #[test]
     fn of_calls_in_one_another_the_outer_one_counts() {
         let inner = Call { function: "do_vmi_munmap".to_owned(), ..munmap(ADDRESS) };
         let outer = Call { duration_ns: Some(9_000_000), ..munmap(ADDRESS) };
-        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(6, inner), at(5, outer)]), Some((5, Change::Unmapped)));
+        assert_eq!(cause(&facts(FaultClass::NotMapped), vec![at(6, inner), at(5, outer)]), Some((5, Change::Unmapped)));
     }
 
     #[test]
     fn permissions_explain_what_they_refuse() {
         let calls = || vec![at(5, mprotect(ADDRESS, 1)), at(6, mprotect(0x20_0000, 0))];
-        assert_eq!(cause(&facts(Fault::NotAllowed(Access::Write)), calls()), Some((5, Change::Protected)));
-        assert_eq!(cause(&facts(Fault::NotAllowed(Access::Execute)), calls()), Some((5, Change::Protected)));
-        assert_eq!(cause(&facts(Fault::NotAllowed(Access::Read)), calls()), None);
-        assert_eq!(cause(&facts(Fault::NotMapped), calls()), None);
+        assert_eq!(cause(&facts(FaultClass::NotAllowed(Access::Write)), calls()), Some((5, Change::Protected)));
+        assert_eq!(cause(&facts(FaultClass::NotAllowed(Access::Execute)), calls()), Some((5, Change::Protected)));
+        assert_eq!(cause(&facts(FaultClass::NotAllowed(Access::Read)), calls()), None);
+        assert_eq!(cause(&facts(FaultClass::NotMapped), calls()), None);
         let none = vec![at(5, mmap(ADDRESS, 0))];
-        assert_eq!(cause(&facts(Fault::NotAllowed(Access::Read)), none), Some((5, Change::Mapped)));
+        assert_eq!(cause(&facts(FaultClass::NotAllowed(Access::Read)), none), Some((5, Change::Mapped)));
     }
 
     #[test]
     fn another_program_has_other_memory() {
         let execve = call("execve", &[], 0);
         let calls = || vec![at(5, munmap(ADDRESS)), at(7, execve.clone())];
-        assert_eq!(cause(&facts(Fault::NotMapped), calls()), None);
+        assert_eq!(cause(&facts(FaultClass::NotMapped), calls()), None);
         let mut related = calls();
-        relate(&facts(Fault::NotMapped), &mut related);
+        relate(&facts(FaultClass::NotMapped), &mut related);
         assert_eq!(related[0].relation, None);
         let failed = Call { raw_result: Some(-2), ..execve.clone() };
         assert_eq!(
-            cause(&facts(Fault::NotMapped), vec![at(5, munmap(ADDRESS)), at(7, failed)]),
+            cause(&facts(FaultClass::NotMapped), vec![at(5, munmap(ADDRESS)), at(7, failed)]),
             Some((5, Change::Unmapped))
         );
         let after = [calls(), vec![at(9, munmap(ADDRESS))]].concat();
-        assert_eq!(cause(&facts(Fault::NotMapped), after), Some((9, Change::Unmapped)));
+        assert_eq!(cause(&facts(FaultClass::NotMapped), after), Some((9, Change::Unmapped)));
     }
 
     #[test]
     fn the_heap_shrinks_from_where_it_was() {
         let brk = |end: u64| call("brk", &[("brk", end)], end as i64);
         let calls = vec![at(1, brk(ADDRESS + 0x2000)), at(2, brk(ADDRESS))];
-        assert_eq!(cause(&facts(Fault::NotMapped), calls), Some((2, Change::Unmapped)));
-        assert_eq!(cause(&facts(Fault::NotMapped), vec![at(2, brk(ADDRESS))]), None, "where it was isn't known");
+        assert_eq!(cause(&facts(FaultClass::NotMapped), calls), Some((2, Change::Unmapped)));
+        assert_eq!(cause(&facts(FaultClass::NotMapped), vec![at(2, brk(ADDRESS))]), None, "where it was isn't known");
     }
 
     fn bus() -> Subject {
         let id = Some(FileId { inode: 42, device: 8 });
         let name = "/tmp/data (deleted)".to_owned();
-        Subject { mapped: Some(Mapped { id, name, offset: 0x3010 }), signal: SIGBUS, ..facts(Fault::NoPage) }
+        Subject { mapped: Some(FilePlace { id, name, offset: 0x3010 }), signal: SIGBUS, ..facts(FaultClass::NoPage) }
     }
 
     fn ftruncate(inode: u64, length: u64) -> Call {
@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_signal_was_sent_by_its_sender() {
-        let facts = Subject { sender: Some(7), signal: 6, address: None, ..facts(Fault::Other) };
+        let facts = Subject { sender: Some(7), signal: 6, address: None, ..facts(FaultClass::Other) };
         let kill = |pid: u32, signal: u64| Call { pid, ..call("kill", &[("pid", 100), ("sig", signal)], 0) };
         assert_eq!(cause(&facts, vec![at(5, kill(7, 6)), at(6, kill(8, 6))]), Some((5, Change::Sent)));
         assert_eq!(cause(&facts, vec![at(5, kill(7, 9))]), None);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::plan::{Field, Planned, Returns, Side};
+use super::plan::{FetchedField, FunctionPlan, Returns, Side};
 use super::shape::{Shape, signed};
 use crate::errno;
 use crate::output::Timestamp;
@@ -48,7 +48,7 @@ struct WatchedFunction {
 
 impl Decoder {
     /// For these functions, as each was attached.
-    pub(super) fn new(planned: &[Planned], attached: &[Attached]) -> Self {
+    pub(super) fn new(planned: &[FunctionPlan], attached: &[Attached]) -> Self {
         let known = planned.iter().zip(attached).map(|(planned, attached)| WatchedFunction {
             name: planned.name.clone(),
             how: attached.how,
@@ -139,7 +139,7 @@ pub(super) fn error_name(result: i64) -> Option<String> {
     syscalls::Errno::new(number).name().map(str::to_owned)
 }
 
-fn arguments(fields: &[Field], raw: &fl_call, ended: bool) -> Vec<Argument> {
+fn arguments(fields: &[FetchedField], raw: &fl_call, ended: bool) -> Vec<Argument> {
     let values = fields.iter().zip(&raw.values).enumerate().map(|(index, (field, &number))| {
         let is_read = raw.unread >> index & 1 == 0;
         let value = match field.text {
@@ -160,7 +160,7 @@ fn arguments(fields: &[Field], raw: &fl_call, ended: bool) -> Vec<Argument> {
 }
 
 /// The string of a field, `length` bytes of it. `None` means that it could not be read.
-fn text(field: &Field, raw: &fl_call, which: u8, length: u64) -> Option<Value> {
+fn text(field: &FetchedField, raw: &fl_call, which: u8, length: u64) -> Option<Value> {
     let begin = usize::from(which) * TEXT_BYTES;
     let length = usize::try_from(length).ok()?.min(TEXT_BYTES);
     let bytes = text::bytes(raw.texts.get(begin..begin + length)?);
@@ -189,14 +189,14 @@ mod tests {
     use crate::hex::Hex;
     use crate::probe::call::Point;
 
-    fn field(name: &str, shape: Shape, text: Option<u8>, after: Option<u8>) -> Field {
-        Field { name: name.to_owned(), type_name: "t".to_owned(), shape, text, after }
+    fn field(name: &str, shape: Shape, text: Option<u8>, after: Option<u8>) -> FetchedField {
+        FetchedField { name: name.to_owned(), type_name: "t".to_owned(), shape, text, after }
     }
 
-    fn decoder(fields: Vec<Field>, flags: u32, returns: Returns) -> Decoder {
+    fn decoder(fields: Vec<FetchedField>, flags: u32, returns: Returns) -> Decoder {
         let point =
             Point { symbol: "f".to_owned(), btf_id: None, parameters: 1, flags, anyone: None, fetches: Vec::new() };
-        let planned = Planned {
+        let planned = FunctionPlan {
             name: "f".to_owned(),
             from_preset: false,
             kernel: None,

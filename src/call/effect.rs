@@ -25,7 +25,7 @@ impl Range {
 
 /// Which file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum File {
+pub(super) enum ChangedFile {
     /// By inode and device.
     Inode {
         /// i_ino
@@ -55,9 +55,9 @@ pub(super) enum Effect {
     /// A System V segment that began there was detached.
     Detached(u64),
     /// The file has this length.
-    Cut(File, u64),
+    Cut(ChangedFile, u64),
     /// A part of the file is gone, and its length changed or not.
-    Hole(File, bool),
+    Hole(ChangedFile, bool),
     /// Signal, and the process it was sent to.
     Sent(u32, u32),
     /// The process runs another program: nothing that was done to its memory before counts.
@@ -119,14 +119,14 @@ fn of(call: &Call) -> Option<Vec<Effect>> {
         },
         "brk" => one(Effect::Heap(result()?)),
         "shmdt" => one(Effect::Detached(raw("shmaddr")?)),
-        "truncate" => one(Effect::Cut(File::Named(call.text_of("path")?.to_owned()), raw("length")?)),
+        "truncate" => one(Effect::Cut(ChangedFile::Named(call.text_of("path")?.to_owned()), raw("length")?)),
         "ftruncate" => one(Effect::Cut(inode(call, "fd:file")?, raw("length")?)),
         "do_truncate" => one(Effect::Cut(inode(call, "dentry:dentry")?, raw("length")?)),
         "vfs_truncate" => one(Effect::Cut(inode(call, "path:path")?, raw("length")?)),
         "truncate_setsize" => one(Effect::Cut(inode(call, "inode:inode")?, raw("newsize")?)),
-        "creat" => one(Effect::Cut(File::Named(call.text_of("pathname")?.to_owned()), 0)),
+        "creat" => one(Effect::Cut(ChangedFile::Named(call.text_of("pathname")?.to_owned()), 0)),
         "open" | "openat" if raw("flags")? & libc::O_TRUNC as u64 != 0 => {
-            one(Effect::Cut(File::Named(call.text_of("filename")?.to_owned()), 0))
+            one(Effect::Cut(ChangedFile::Named(call.text_of("filename")?.to_owned()), 0))
         }
         "fallocate" => fallocated(inode(call, "fd:file")?, raw("mode")?),
         "vfs_fallocate" => fallocated(inode(call, "file:file")?, raw("mode")?),
@@ -143,16 +143,16 @@ fn sent(signal: u64, pid: u64) -> Option<Vec<Effect>> {
     Some(vec![Effect::Sent(signal, pid)])
 }
 
-fn fallocated(file: File, mode: u64) -> Option<Vec<Effect>> {
+fn fallocated(file: ChangedFile, mode: u64) -> Option<Vec<Effect>> {
     let mode = i32::try_from(mode & 0xffff_ffff).ok()?;
     let shortens = mode & libc::FALLOC_FL_COLLAPSE_RANGE != 0;
     (shortens || mode & libc::FALLOC_FL_PUNCH_HOLE != 0).then(|| vec![Effect::Hole(file, shortens)])
 }
 
 /// The file whose fields have names that begin with this.
-fn inode(call: &Call, begin: &str) -> Option<File> {
+fn inode(call: &Call, begin: &str) -> Option<ChangedFile> {
     let field = |name: &str| call.raw(&format!("{begin}.{name}"));
-    Some(File::Inode { inode: field("i_ino")?, device: field("s_dev") })
+    Some(ChangedFile::Inode { inode: field("i_ino")?, device: field("s_dev") })
 }
 
 #[cfg(test)]
@@ -191,14 +191,14 @@ mod tests {
     fn only_what_cuts_a_file_cuts_it() {
         let file = [("fd:file.i_ino", 7), ("fd:file.s_dev", 8)];
         let of = |more: (&str, u64), function: &str| effects(&call(function, &[file[0], file[1], more], 0));
-        let known = File::Inode { inode: 7, device: Some(8) };
+        let known = ChangedFile::Inode { inode: 7, device: Some(8) };
         assert_eq!(of(("length", 100), "ftruncate"), [Effect::Cut(known.clone(), 100)]);
         assert_eq!(of(("mode", 0), "fallocate"), []);
         assert_eq!(of(("mode", 3), "fallocate"), [Effect::Hole(known.clone(), false)]);
         assert_eq!(of(("mode", 8), "fallocate"), [Effect::Hole(known, true)]);
         let mut open = call("openat", &[("filename", 0), ("flags", libc::O_TRUNC as u64)], 3);
         open.arguments[0].value = Some(Value::Text("/x".to_owned()));
-        assert_eq!(effects(&open), [Effect::Cut(File::Named("/x".to_owned()), 0)]);
+        assert_eq!(effects(&open), [Effect::Cut(ChangedFile::Named("/x".to_owned()), 0)]);
         open.arguments[1].raw = Some(0);
         assert_eq!(effects(&open), []);
     }

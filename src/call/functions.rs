@@ -67,7 +67,7 @@ impl<'btf> Functions<'btf> {
     }
 
     /// The place of the value that `path` names (`f_path.dentry`), from a pointer to `root`. Pointers on the way are followed.
-    pub(super) fn place(&self, root: Composite<'btf>, path: &str) -> Option<Place<'btf>> {
+    pub(super) fn place(&self, root: Composite<'btf>, path: &str) -> Option<FieldPath<'btf>> {
         let mut offsets = Vec::new();
         let (mut composite, mut at) = (root, 0);
         let mut names = path.split('.').peekable();
@@ -79,7 +79,7 @@ impl<'btf> Functions<'btf> {
                 let field = member.width.map(|width| BitField { shift: member.bits % 8, width });
                 offsets.push(at);
                 let ty = self.btf.type_by_id(member.ty)?;
-                return Some(Place { offsets, ty, field });
+                return Some(FieldPath { offsets, ty, field });
             }
             composite = if ty.kind() == BtfKind::Ptr {
                 offsets.push(std::mem::take(&mut at));
@@ -124,7 +124,7 @@ struct Member {
 }
 
 /// The place of a value, through pointers, from a pointer to a struct.
-pub(super) struct Place<'btf> {
+pub(super) struct FieldPath<'btf> {
     /// Offsets in bytes: in the first struct, in the one that the pointer there leads to, and so on.
     pub offsets: Vec<u32>,
     /// The type of the value.
@@ -144,7 +144,7 @@ pub(crate) struct BitField {
 
 /// What a type is, without qualifiers and typedefs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TypeKind {
     /// No value.
     Void,
     /// A number of so many bytes.
@@ -170,7 +170,7 @@ pub(crate) enum Kind {
     /// A pointer to a struct, by its name.
     Pointer(String),
     /// A pointer to a number.
-    PointerToNumber(Box<Kind>),
+    PointerToNumber(Box<TypeKind>),
     /// A pointer to something else.
     Address,
     /// A struct, an array, a float: a value that is not in one register.
@@ -181,35 +181,35 @@ pub(crate) enum Kind {
 }
 
 /// What a type is.
-pub(super) fn kind(ty: BtfType<'_>) -> Kind {
+pub(super) fn kind(ty: BtfType<'_>) -> TypeKind {
     let ty = ty.skip_mods_and_typedefs();
     match ty.kind() {
-        BtfKind::Void => Kind::Void,
-        BtfKind::Int => Int::try_from(ty).map_or(Kind::Other { bytes: None }, |int| integer(&int)),
-        BtfKind::Enum => Enum::try_from(ty).map_or(Kind::Other { bytes: None }, |all| Kind::Enumeration {
+        BtfKind::Void => TypeKind::Void,
+        BtfKind::Int => Int::try_from(ty).map_or(TypeKind::Other { bytes: None }, |int| integer(&int)),
+        BtfKind::Enum => Enum::try_from(ty).map_or(TypeKind::Other { bytes: None }, |all| TypeKind::Enumeration {
             bytes: size(all.size()),
             names: all
                 .iter()
                 .filter_map(|value| Some((value.value.into(), value.name?.to_str()?.to_owned())))
                 .collect(),
         }),
-        BtfKind::Enum64 => Enum64::try_from(ty).map_or(Kind::Other { bytes: None }, |all| Kind::Enumeration {
+        BtfKind::Enum64 => Enum64::try_from(ty).map_or(TypeKind::Other { bytes: None }, |all| TypeKind::Enumeration {
             bytes: size(all.size()),
             names: all.iter().filter_map(|value| Some((value.value, value.name?.to_str()?.to_owned()))).collect(),
         }),
-        BtfKind::Ptr => ty.next_type().map_or(Kind::Address, pointer),
+        BtfKind::Ptr => ty.next_type().map_or(TypeKind::Address, pointer),
         BtfKind::Array => match Array::try_from(ty) {
-            Ok(array) if is_char(array.contained_type()) => Kind::Characters,
-            _ => Kind::Other { bytes: None },
+            Ok(array) if is_char(array.contained_type()) => TypeKind::Characters,
+            _ => TypeKind::Other { bytes: None },
         },
         BtfKind::Struct | BtfKind::Union => {
-            Kind::Other { bytes: Composite::try_from(ty).ok().and_then(|all| u32::try_from(all.size()).ok()) }
+            TypeKind::Other { bytes: Composite::try_from(ty).ok().and_then(|all| u32::try_from(all.size()).ok()) }
         }
-        _ => Kind::Other { bytes: None },
+        _ => TypeKind::Other { bytes: None },
     }
 }
 
-impl Kind {
+impl TypeKind {
     /// The registers that an argument of this kind takes (System V ABI 3.2.3); `None` means that it lies on the stack.
     pub(crate) fn registers(&self) -> Option<u8> {
         match self {
@@ -221,27 +221,27 @@ impl Kind {
     }
 }
 
-fn pointer(to: BtfType<'_>) -> Kind {
+fn pointer(to: BtfType<'_>) -> TypeKind {
     let plain = to.skip_mods_and_typedefs();
     match plain.kind() {
         BtfKind::Struct => {
-            plain.name().map_or(Kind::Address, |name| Kind::Pointer(name.to_string_lossy().into_owned()))
+            plain.name().map_or(TypeKind::Address, |name| TypeKind::Pointer(name.to_string_lossy().into_owned()))
         }
-        BtfKind::Int if is_char(plain) => Kind::Text,
+        BtfKind::Int if is_char(plain) => TypeKind::Text,
         BtfKind::Int | BtfKind::Enum => match kind(plain) {
             // A pointer to a byte mostly leads to many bytes.
-            Kind::Integer { bytes: 1, .. } => Kind::Address,
-            number => Kind::PointerToNumber(Box::new(number)),
+            TypeKind::Integer { bytes: 1, .. } => TypeKind::Address,
+            number => TypeKind::PointerToNumber(Box::new(number)),
         },
-        _ => Kind::Address,
+        _ => TypeKind::Address,
     }
 }
 
-fn integer(int: &Int<'_>) -> Kind {
+fn integer(int: &Int<'_>) -> TypeKind {
     match int.encoding {
-        IntEncoding::Bool => Kind::Boolean,
-        _ if int.bits == 128 => Kind::Other { bytes: Some(16) },
-        encoding => Kind::Integer { bytes: int.bits.div_ceil(8), signed: !matches!(encoding, IntEncoding::None) },
+        IntEncoding::Bool => TypeKind::Boolean,
+        _ if int.bits == 128 => TypeKind::Other { bytes: Some(16) },
+        encoding => TypeKind::Integer { bytes: int.bits.div_ceil(8), signed: !matches!(encoding, IntEncoding::None) },
     }
 }
 
@@ -308,11 +308,11 @@ mod tests {
         let expected = [("file", "struct file *"), ("buf", "char *"), ("count", "size_t"), ("pos", "loff_t *")];
         assert_eq!(parameters, expected.map(|(name, ty)| (name, ty.to_owned())));
         assert_eq!(type_name(prototype.result), "ssize_t");
-        assert_eq!(kind(prototype.result), Kind::Integer { bytes: 8, signed: true });
-        assert_eq!(kind(prototype.parameters[0].1), Kind::Pointer("file".to_owned()));
-        assert_eq!(kind(prototype.parameters[1].1), Kind::Text);
+        assert_eq!(kind(prototype.result), TypeKind::Integer { bytes: 8, signed: true });
+        assert_eq!(kind(prototype.parameters[0].1), TypeKind::Pointer("file".to_owned()));
+        assert_eq!(kind(prototype.parameters[1].1), TypeKind::Text);
         let pos = kind(prototype.parameters[3].1);
-        assert_eq!(pos, Kind::PointerToNumber(Box::new(Kind::Integer { bytes: 8, signed: true })));
+        assert_eq!(pos, TypeKind::PointerToNumber(Box::new(TypeKind::Integer { bytes: 8, signed: true })));
     }
 
     #[test]

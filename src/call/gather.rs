@@ -5,13 +5,13 @@ use anyhow::Result;
 use super::cause;
 use super::decode::{Decoder, Owner};
 use super::subject::Subject;
-use super::symbols::{Namer, Sight};
-use crate::crash::Recorded;
+use super::symbols::{KernelNamer, Sight};
+use crate::crash::RecordedCalls;
 use crate::evidence::{Evidence, Thread};
 use crate::host;
 use crate::output::boottime_ns;
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_event, fl_task, fl_trigger_kind};
-use crate::probe::call::{Recorder, Task};
+use crate::probe::call::{Recorder, TaskCalls};
 use crate::record::Head;
 use crate::record::call::{Call, LiveCall, Trigger};
 use crate::record::crash::Disposition;
@@ -26,7 +26,7 @@ pub(super) struct Gatherer<'run> {
     recorder: &'run Recorder,
     decoder: Decoder,
     /// `None` means that stacks are not kept.
-    namer: Option<Namer>,
+    namer: Option<KernelNamer>,
     host: String,
     ends_missed: u64,
     /// Calls that were not recorded, as the recorder had last counted them, and since when (CLOCK_BOOTTIME) that is so.
@@ -37,7 +37,7 @@ pub(super) struct Gatherer<'run> {
 impl<'run> Gatherer<'run> {
     /// Reads `recorder`, whose functions `decoder` knows.
     pub(super) fn new(recorder: &'run Recorder, decoder: Decoder, kernel_stacks: bool) -> Self {
-        let namer = kernel_stacks.then(|| Namer::new(&Sight::read()));
+        let namer = kernel_stacks.then(|| KernelNamer::new(&Sight::read()));
         let host = host::name();
         Self { recorder, decoder, namer, host, ends_missed: 0, unrecorded: 0, complete_since_ns: 0 }
     }
@@ -48,7 +48,7 @@ impl<'run> Gatherer<'run> {
     }
 
     /// The calls before a crash, and which one explains it.
-    pub(super) fn recorded(&mut self, evidence: &Evidence, disposition: Disposition) -> Result<Recorded> {
+    pub(super) fn recorded(&mut self, evidence: &Evidence, disposition: Disposition) -> Result<RecordedCalls> {
         let (subject, thread) = (Subject::of(evidence), &evidence.thread);
         let own = self.recorder.task(thread.tid)?.filter(|task| is_of_thread(&task.header, thread));
         let own = own.map(|task| self.back_in_user_mode(task, evidence.at_ns, disposition));
@@ -74,11 +74,11 @@ impl<'run> Gatherer<'run> {
             cause::doubt(&mut calls, self.complete_since()?);
         }
         keep(&mut calls, thread.tid);
-        Ok(Recorded { cause: cause::cause_of(&calls), calls })
+        Ok(RecordedCalls { cause: cause::cause_of(&calls), calls })
     }
 
     /// The record of a trigger.
-    pub(super) fn trigger(&self, event: &fl_event, task: &Task) -> Result<Trigger> {
+    pub(super) fn trigger(&self, event: &fl_event, task: &TaskCalls) -> Result<Trigger> {
         let is_signal = event.trigger == fl_trigger_kind::FL_TRIGGER_SIGNAL;
         let mut calls = self.calls(Some(task))?;
         calls.sort_by_key(|call| call.entered_ns);
@@ -115,7 +115,7 @@ impl<'run> Gatherer<'run> {
 
     /// A signal is delivered on the way back to user mode: the thread's system calls before that have ended. A fault that a
     /// handler caught may have ended in a call that never returns, exit(2).
-    fn back_in_user_mode(&mut self, mut task: Task, at_ns: u64, disposition: Disposition) -> Task {
+    fn back_in_user_mode(&mut self, mut task: TaskCalls, at_ns: u64, disposition: Disposition) -> TaskCalls {
         if disposition == Disposition::Caught {
             return task;
         }
@@ -130,7 +130,7 @@ impl<'run> Gatherer<'run> {
         task
     }
 
-    fn calls(&self, task: Option<&Task>) -> Result<Vec<Call>> {
+    fn calls(&self, task: Option<&TaskCalls>) -> Result<Vec<Call>> {
         let Some(task) = task else { return Ok(Vec::new()) };
         let owner = Owner::from(&task.header);
         task.calls.iter().map(|call| self.call(&owner, call)).collect()

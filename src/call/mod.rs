@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-pub(crate) use report::Report;
+pub(crate) use report::CallReport;
 pub(crate) use select::{Preset, check as check_name};
 
 use crate::crash::{self, Collector, Decoder as CrashDecoder};
@@ -39,11 +39,11 @@ use crate::record::crash::Crash;
 use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
 use gather::Gatherer;
-use prepare::Prepared;
+use prepare::Preparation;
 
 /// What shows the calls of a task, besides a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum On {
+pub(crate) enum TriggerOn {
     /// The delivery of this signal.
     Signal(u32),
     /// This function returns this.
@@ -71,7 +71,7 @@ pub(crate) struct Options {
     /// Keep the kernel's stack of each call.
     pub kernel_stacks: bool,
     /// What else shows calls.
-    pub triggers: Vec<On>,
+    pub triggers: Vec<TriggerOn>,
     /// Report calls when they end, at most so many a second of each processor.
     pub live: Option<u32>,
     /// How to attach.
@@ -91,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let common = &options.crash.common;
     let (start, mut writer) = session::open(common)?;
-    let prepared = Prepared::new(options)?;
+    let prepared = Preparation::new(options)?;
     let (recorder, attached) = Recorder::start(&prepared.plan)?;
     let probe = Probe::start(&crash::plan(&options.crash))?;
     let session = start.attached()?;
@@ -124,7 +124,7 @@ struct Reading<'run> {
     writer: Writer,
     recorder: &'run Recorder,
     /// The report, and whether it is a record.
-    report: (Report, bool),
+    report: (CallReport, bool),
     /// Readable when one of the two rings is.
     both: Epoll,
     /// Crashes with a record; of them those with calls; of them those that a call explains.
@@ -137,7 +137,7 @@ impl<'run> Reading<'run> {
         recorder: &'run Recorder,
         gatherer: Gatherer<'run>,
         writer: Writer,
-        report: (Report, bool),
+        report: (CallReport, bool),
     ) -> Result<Self> {
         let ring = recorder.ring()?;
         let what = "failed to wait for two rings at once";
@@ -223,17 +223,17 @@ fn count_and_write(record: &Crash, crashes: &mut [u64; 3], writer: &mut Writer) 
 ///
 /// # Errors
 /// One line that says what is accepted.
-pub(crate) fn parse_trigger(text: &str) -> Result<On, String> {
+pub(crate) fn parse_trigger(text: &str) -> Result<TriggerOn, String> {
     let Some((function, result)) = text.split_once('=') else {
         return siginfo::parse_signal(text)
-            .map(On::Signal)
+            .map(TriggerOn::Signal)
             .map_err(|error| format!("{error}, or FUNCTION=RESULT as mmap=-ENOMEM"));
     };
     select::check(function)?;
     if select::is_glob(function) {
         return Err(format!("`{function}` stands for several functions: name one"));
     }
-    Ok(On::Result { function: function.to_owned(), result: parse_result(result)? })
+    Ok(TriggerOn::Result { function: function.to_owned(), result: parse_result(result)? })
 }
 
 /// `-ENOMEM`, `-12`, `0`, `0x10`
@@ -261,8 +261,8 @@ mod tests {
 
     #[test]
     fn a_trigger_is_a_signal_or_a_result() {
-        assert_eq!(parse_trigger("usr1"), Ok(On::Signal(10)));
-        let result = |function: &str, result: i64| Ok(On::Result { function: function.to_owned(), result });
+        assert_eq!(parse_trigger("usr1"), Ok(TriggerOn::Signal(10)));
+        let result = |function: &str, result: i64| Ok(TriggerOn::Result { function: function.to_owned(), result });
         assert_eq!(parse_trigger("mmap=-ENOMEM"), result("mmap", -12));
         assert_eq!(parse_trigger("mmap=-12"), result("mmap", -12));
         assert_eq!(parse_trigger("do_truncate=0"), result("do_truncate", 0));

@@ -1,8 +1,8 @@
 //! Plans what to read of each call of a function, and how to show its result.
 
 use super::argument::{ARGUMENTS_MAX, ArgumentPlan, chose};
-use super::functions::{Functions, Kind, kind, type_name};
-use super::select::{Choice, kernels_name};
+use super::functions::{Functions, TypeKind, kind, type_name};
+use super::select::{ChosenFunction, kernels_name};
 use super::shape::Shape;
 use super::syscalls;
 use crate::probe::abi::call::{fl_fetch, fl_function_flag};
@@ -10,7 +10,7 @@ use crate::probe::call::Point;
 
 /// A value that one fetch reads.
 #[derive(Clone, Debug)]
-pub(crate) struct Field {
+pub(crate) struct FetchedField {
     /// `addr`, `vma:vm_area_struct.vm_start`
     pub name: String,
     /// Its type as C writes it.
@@ -38,14 +38,14 @@ pub(crate) struct Side {
     /// What the probe reads.
     pub point: Point,
     /// The value of each of its fetches.
-    pub fields: Vec<Field>,
+    pub fields: Vec<FetchedField>,
     /// The function's result, seen this way.
     pub returns: Returns,
 }
 
 /// A function that was chosen, with the ways to see it.
 #[derive(Clone, Debug)]
-pub(crate) struct Planned {
+pub(crate) struct FunctionPlan {
     /// Its name as it is shown.
     pub name: String,
     /// It came with a preset.
@@ -84,7 +84,11 @@ const ANYONE: &[(&str, Option<(u8, u64)>)] = &[
 const RETURN_ADDRESSES: [&str; 4] = ["mmap", "mremap", "brk", "shmat"];
 
 /// Plans one function. `described`: the parameters of its system call, if the kernel's tracepoints have them.
-pub(super) fn plan(chosen: &Choice, functions: &Functions<'_>, described: Option<Vec<syscalls::Parameter>>) -> Planned {
+pub(super) fn plan(
+    chosen: &ChosenFunction,
+    functions: &Functions<'_>,
+    described: Option<Vec<syscalls::Parameter>>,
+) -> FunctionPlan {
     let (kernel, syscall) = if chosen.is_syscall {
         let (parameters, fields, fetches) = of_syscall(&chosen.name, functions, described);
         let returns = Returns {
@@ -114,7 +118,7 @@ pub(super) fn plan(chosen: &Choice, functions: &Functions<'_>, described: Option
     } else {
         (chosen.symbol.as_deref().map(|symbol| of_function(symbol, functions)), None)
     };
-    Planned { name: chosen.name.clone(), from_preset: chosen.from_preset, kernel, syscall }
+    FunctionPlan { name: chosen.name.clone(), from_preset: chosen.from_preset, kernel, syscall }
 }
 
 fn flags(name: &str) -> u32 {
@@ -129,7 +133,7 @@ fn of_syscall(
     name: &str,
     functions: &Functions<'_>,
     described: Option<Vec<syscalls::Parameter>>,
-) -> (u8, Vec<Field>, Vec<fl_fetch>) {
+) -> (u8, Vec<FetchedField>, Vec<fl_fetch>) {
     let known = described.or_else(|| syscalls::known(name)).unwrap_or_else(syscalls::unknown);
     let mut candidates = Vec::new();
     for ((ty, parameter), argument) in known.iter().zip(0..ARGUMENTS_MAX) {
@@ -169,9 +173,9 @@ fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
     }
     let (fields, fetches) = chose(candidates);
     let result = kind(prototype.result);
-    let is_int = matches!(result, Kind::Integer { bytes: 4, signed: true });
+    let is_int = matches!(result, TypeKind::Integer { bytes: 4, signed: true });
     let mut flags = flags(symbol);
-    if result != Kind::Void {
+    if result != TypeKind::Void {
         flags |= fl_function_flag::FL_FUNCTION_HAS_RESULT.0;
     }
     if is_int {
@@ -190,7 +194,10 @@ fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
         returns: Returns {
             is_error: matches!(
                 result,
-                Kind::Integer { signed: true, bytes: 4 | 8 } | Kind::Pointer(_) | Kind::Address | Kind::Text
+                TypeKind::Integer { signed: true, bytes: 4 | 8 }
+                    | TypeKind::Pointer(_)
+                    | TypeKind::Address
+                    | TypeKind::Text
             ),
             shape: Shape::of(&result),
         },
@@ -205,13 +212,13 @@ mod tests {
     use super::*;
     use crate::probe::abi::call::{fl_fetch_flag, fl_fetch_kind};
 
-    fn chosen(name: &str, is_syscall: bool) -> Choice {
+    fn chosen(name: &str, is_syscall: bool) -> ChosenFunction {
         let symbol = if is_syscall { format!("__x64_sys_{name}") } else { name.to_owned() };
-        Choice { name: name.to_owned(), symbol: Some(symbol), is_syscall, from_preset: false }
+        ChosenFunction { name: name.to_owned(), symbol: Some(symbol), is_syscall, from_preset: false }
     }
 
     /// With this kernel's own types.
-    fn planned(name: &str, is_syscall: bool) -> Planned {
+    fn planned(name: &str, is_syscall: bool) -> FunctionPlan {
         let btf = Btf::from_vmlinux().unwrap();
         plan(&chosen(name, is_syscall), &Functions::new(&btf), None)
     }

@@ -6,28 +6,28 @@ use anyhow::{Result, bail};
 
 use super::decode::Decoder;
 use super::functions::Functions;
-use super::plan::{self, Planned};
-use super::report::Report;
-use super::select::{self, Catalogue, Choice, Missing, is_glob, kernels_name, select};
+use super::plan::{self, FunctionPlan};
+use super::report::CallReport;
+use super::select::{self, Catalogue, ChosenFunction, Missing, is_glob, kernels_name, select};
 use super::symbols::{self, Sight};
 use super::syscalls::{self, Parameter};
-use super::{On, Options};
+use super::{Options, TriggerOn};
 use crate::host;
 use crate::probe::abi::call::fl_own_limit;
 use crate::probe::call::{Attached, Function, Plan};
 use crate::probe::{Tracefs, kernel_types};
 
 /// The recorder's plan, and what the report says about it.
-pub(super) struct Prepared {
+pub(super) struct Preparation {
     /// The recorder's plan.
     pub plan: Plan,
-    planned: Vec<Planned>,
+    planned: Vec<FunctionPlan>,
     requested: Vec<String>,
     missing: Vec<Missing>,
     symbols: Option<String>,
 }
 
-impl Prepared {
+impl Preparation {
     /// Reads the kernel's types and finds the functions among them.
     pub(super) fn new(options: &Options) -> Result<Self> {
         let btf = kernel_types(options.crash.common.btf.as_deref())?;
@@ -35,8 +35,8 @@ impl Prepared {
         let catalogue = Catalogue::new(functions.names());
         let mut names = options.functions.clone();
         names.extend(options.triggers.iter().filter_map(|trigger| match trigger {
-            On::Signal(_) => None,
-            On::Result { function, .. } => Some(function.clone()),
+            TriggerOn::Signal(_) => None,
+            TriggerOn::Result { function, .. } => Some(function.clone()),
         }));
         // The kernel's symbols are read only for names that its types don't have.
         let unknown = names.iter().filter(|name| !is_glob(name)).map(String::as_str);
@@ -54,7 +54,7 @@ impl Prepared {
             bail!("failed to find {}", missing_words(&selection.missing));
         }
         let formats = SyscallFormats::open();
-        let planned: Vec<Planned> =
+        let planned: Vec<FunctionPlan> =
             selection.chosen.iter().map(|chosen| plan::plan(chosen, &functions, formats.of(chosen))).collect();
         let sight = (options.kernel_stacks || !unknown.is_empty()).then(Sight::read);
         let lacks_names = sight.as_ref().filter(|_| !selection.missing.is_empty()).and_then(Sight::missing_names);
@@ -70,9 +70,10 @@ impl Prepared {
     }
 
     /// Reports what became of each function that was asked for.
-    pub(super) fn report(&self, attached: &[Attached]) -> Report {
-        let report = Report::new(&host::name(), self.requested.clone(), &self.planned, attached, self.missing.clone());
-        Report { symbols: self.symbols.clone(), ..report }
+    pub(super) fn report(&self, attached: &[Attached]) -> CallReport {
+        let report =
+            CallReport::new(&host::name(), self.requested.clone(), &self.planned, attached, self.missing.clone());
+        CallReport { symbols: self.symbols.clone(), ..report }
     }
 
     /// The decoder of these functions' calls.
@@ -92,10 +93,10 @@ fn missing_words(missing: &[Missing]) -> String {
     words.join("; ")
 }
 
-fn recorder_plan(options: &Options, planned: &[Planned]) -> Plan {
+fn recorder_plan(options: &Options, planned: &[FunctionPlan]) -> Plan {
     let trigger_of = |name: &str| {
         options.triggers.iter().find_map(|trigger| match trigger {
-            On::Result { function, result } if select::is_same(function, name) => Some(*result),
+            TriggerOn::Result { function, result } if select::is_same(function, name) => Some(*result),
             _ => None,
         })
     };
@@ -105,8 +106,8 @@ fn recorder_plan(options: &Options, planned: &[Planned]) -> Plan {
         trigger: trigger_of(&planned.name),
     });
     let signals = options.triggers.iter().filter_map(|trigger| match trigger {
-        On::Signal(signal) => Some(*signal),
-        On::Result { .. } => None,
+        TriggerOn::Signal(signal) => Some(*signal),
+        TriggerOn::Result { .. } => None,
     });
     Plan {
         setup: options.crash.common.setup(options.attach),
@@ -128,7 +129,7 @@ impl SyscallFormats {
         Self(Tracefs::open().ok())
     }
 
-    fn of(&self, chosen: &Choice) -> Option<Vec<Parameter>> {
+    fn of(&self, chosen: &ChosenFunction) -> Option<Vec<Parameter>> {
         if !chosen.is_syscall {
             return None;
         }

@@ -5,11 +5,11 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::plan::Planned;
+use super::plan::FunctionPlan;
 use super::select::Missing;
 use crate::output::{Record, Timestamp, escape};
 use crate::probe::call::{Attached, Counters};
-use crate::probe::{self as crash, Losses, Shown, Way, losses};
+use crate::probe::{self as crash, LossOutput, Losses, Way, losses};
 use crate::record::Head;
 
 /// Names in one line of the text.
@@ -19,7 +19,7 @@ const LINES_MAX: usize = 4;
 
 /// At the beginning and at the end of a run. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct CallReport {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -29,7 +29,7 @@ pub(crate) struct Report {
     /// As it was typed: names, globs, `preset memory`.
     pub requested: Vec<String>,
     /// The functions that were found.
-    pub functions: Vec<Function>,
+    pub functions: Vec<FunctionReport>,
     /// The names that were not found.
     pub not_found: Vec<Missing>,
     /// How many functions survived each stage.
@@ -44,7 +44,7 @@ pub(crate) struct Report {
 
 /// One function and what became of it.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Function {
+pub(crate) struct FunctionReport {
     /// Its name.
     pub function: String,
     /// A system call.
@@ -54,14 +54,14 @@ pub(crate) struct Function {
     /// The way in which it is seen.
     pub attach: Option<Way>,
     /// The ways that were tried before, or in vain.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<WayFailure>,
     /// It is from a preset: the user did not name it.
     pub from_preset: bool,
 }
 
 /// A way that failed.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Failure {
+pub(crate) struct WayFailure {
     /// The way.
     pub attach: Way,
     /// Why.
@@ -106,19 +106,19 @@ pub(crate) struct CallStages {
     pub crashes_explained: u64,
 }
 
-impl Report {
+impl CallReport {
     /// At the begin of a run.
     pub(crate) fn new(
         host: &str,
         requested: Vec<String>,
-        planned: &[Planned],
+        planned: &[FunctionPlan],
         attached: &[Attached],
         not_found: Vec<Missing>,
     ) -> Self {
-        let functions: Vec<Function> = planned
+        let functions: Vec<FunctionReport> = planned
             .iter()
             .zip(attached)
-            .map(|(planned, attached)| Function {
+            .map(|(planned, attached)| FunctionReport {
                 function: planned.name.clone(),
                 is_syscall: planned.syscall.is_some(),
                 state: if attached.how.is_some() { "attached" } else { "not_probeable" },
@@ -126,7 +126,7 @@ impl Report {
                 failures: attached
                     .failures
                     .iter()
-                    .map(|(attach, error)| Failure { attach: *attach, error: error.clone() })
+                    .map(|(attach, error)| WayFailure { attach: *attach, error: error.clone() })
                     .collect(),
                 from_preset: planned.from_preset,
             })
@@ -144,7 +144,7 @@ impl Report {
             not_found,
             function_stages,
             call_stages: None,
-            losses: Losses::none(&losses::CALL).field(Shown::Losses),
+            losses: Losses::none(&losses::CALL).field(LossOutput::Losses),
             symbols: None,
         }
     }
@@ -169,7 +169,7 @@ impl Report {
                 crashes_explained: explained,
             }),
             // The losses of calls and triggers, and of the crashes that ask for them.
-            losses: counters.losses.with_crashes(&deaths.losses).field(Shown::Losses),
+            losses: counters.losses.with_crashes(&deaths.losses).field(LossOutput::Losses),
             ..self.clone()
         }
     }
@@ -208,7 +208,7 @@ pub(super) fn words(how: Way) -> &'static str {
     }
 }
 
-impl Record for Report {
+impl Record for CallReport {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         match &self.call_stages {
             None => self.write_functions(to),
@@ -217,7 +217,7 @@ impl Record for Report {
     }
 }
 
-impl Report {
+impl CallReport {
     fn write_functions(&self, to: &mut String) -> std::fmt::Result {
         let stages = &self.function_stages;
         writeln!(
@@ -302,14 +302,14 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn planned(name: &str, from_preset: bool) -> Planned {
-        Planned { name: name.to_owned(), from_preset, kernel: None, syscall: None }
+    fn planned(name: &str, from_preset: bool) -> FunctionPlan {
+        FunctionPlan { name: name.to_owned(), from_preset, kernel: None, syscall: None }
     }
 
-    fn report(preset: bool) -> Report {
+    fn report(preset: bool) -> CallReport {
         let failed = Attached { how: None, failures: vec![(Way::Kprobe, "not probeable: No such file".to_owned())] };
         let missing = Missing { name: "munmpa".to_owned(), near: vec!["munmap".to_owned()] };
-        Report::new(
+        CallReport::new(
             "web-1",
             vec!["mmap".to_owned(), "do_truncate".to_owned(), "munmpa".to_owned()],
             &[planned("mmap", false), planned("do_truncate", preset)],
@@ -335,9 +335,9 @@ mod tests {
     #[test]
     fn many_names_are_cut_short() {
         let names: Vec<String> = (0..40).map(|number| format!("f{number}")).collect();
-        let planned: Vec<Planned> = names.iter().map(|name| planned(name, false)).collect();
+        let planned: Vec<FunctionPlan> = names.iter().map(|name| planned(name, false)).collect();
         let all = |how: Option<Way>| vec![Attached { how, failures: Vec::new() }; 40];
-        let report = |how| Report::new("", Vec::new(), &planned, &all(how), Vec::new());
+        let report = |how| CallReport::new("", Vec::new(), &planned, &all(how), Vec::new());
         let text = report(Some(Way::Fentry)).text();
         assert_eq!((text.lines().count(), text.lines().last().unwrap().trim()), (6, "and 8 more"));
         let refusal = report(None).refusal();

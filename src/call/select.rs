@@ -125,7 +125,7 @@ pub(super) fn kernels_name(call: &str) -> &str {
 
 /// One function that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Choice {
+pub(super) struct ChosenFunction {
     /// Its name as it is shown: for a system call the plain name.
     pub name: String,
     /// The kernel's symbol; `None` means that the kernel's types have none.
@@ -149,7 +149,7 @@ pub(crate) struct Missing {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Selection {
     /// Each function once, in the order in which they were asked for; those of a glob by name.
-    pub chosen: Vec<Choice>,
+    pub chosen: Vec<ChosenFunction>,
     /// The names for which nothing was found.
     pub missing: Vec<Missing>,
 }
@@ -163,7 +163,7 @@ pub(super) fn select(
 ) -> Selection {
     let mut selection = Selection::default();
     let mut seen = HashSet::new();
-    let mut add = |selection: &mut Selection, chosen: Choice| {
+    let mut add = |selection: &mut Selection, chosen: ChosenFunction| {
         if seen.insert(chosen.name.clone()) {
             selection.chosen.push(chosen);
         }
@@ -172,7 +172,7 @@ pub(super) fn select(
         let found = if is_glob(name) { matches(name, catalogue) } else { exact(name, catalogue).into_iter().collect() };
         if found.is_empty() && !is_glob(name) && has_symbol(name) {
             let symbol = Some(name.clone());
-            add(&mut selection, Choice { name: name.clone(), symbol, is_syscall: false, from_preset: false });
+            add(&mut selection, ChosenFunction { name: name.clone(), symbol, is_syscall: false, from_preset: false });
         } else if found.is_empty() {
             selection.missing.push(Missing { name: name.clone(), near: near(name, catalogue) });
         }
@@ -183,7 +183,7 @@ pub(super) fn select(
     for name in presets.iter().flat_map(|preset| preset.names()) {
         // Nobody asked by name for the functions of a preset: those that this kernel doesn't have are left out.
         if let Some(chosen) = exact(name, catalogue) {
-            add(&mut selection, Choice { from_preset: true, ..chosen });
+            add(&mut selection, ChosenFunction { from_preset: true, ..chosen });
         }
     }
     selection
@@ -211,9 +211,9 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
     Pattern::new(name).map(drop).map_err(|error| format!("`{name}` is no pattern: {error}"))
 }
 
-fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Choice> {
+fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<ChosenFunction> {
     let call = |name: &str| {
-        catalogue.syscalls.iter().find(|call| **call == name || kernels_name(call) == name).map(|call| Choice {
+        catalogue.syscalls.iter().find(|call| **call == name || kernels_name(call) == name).map(|call| ChosenFunction {
             name: (*call).to_owned(),
             symbol: catalogue.symbol(call),
             is_syscall: true,
@@ -221,7 +221,7 @@ fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Choice> {
         })
     };
     call(name).or_else(|| PREFIXES.iter().find_map(|wrapper| call(name.strip_prefix(wrapper)?))).or_else(|| {
-        catalogue.functions.contains(name).then(|| Choice {
+        catalogue.functions.contains(name).then(|| ChosenFunction {
             name: name.to_owned(),
             symbol: Some(name.to_owned()),
             is_syscall: false,
@@ -230,7 +230,7 @@ fn exact(name: &str, catalogue: &Catalogue<'_>) -> Option<Choice> {
     })
 }
 
-fn matches(glob: &str, catalogue: &Catalogue<'_>) -> Vec<Choice> {
+fn matches(glob: &str, catalogue: &Catalogue<'_>) -> Vec<ChosenFunction> {
     let Ok(pattern) = Pattern::new(glob) else { return Vec::new() };
     let is_wrapper = |name: &str| PREFIXES.iter().any(|wrapper| name.strip_prefix(wrapper).is_some());
     let calls = catalogue
@@ -283,7 +283,7 @@ mod tests {
     fn a_system_call_has_many_names() {
         for name in ["munmap", "__x64_sys_munmap", "sys_munmap", "__do_sys_munmap"] {
             let selection = choose(&[name], &[]);
-            let expected = Choice {
+            let expected = ChosenFunction {
                 name: "munmap".to_owned(),
                 symbol: Some("__x64_sys_munmap".to_owned()),
                 is_syscall: true,

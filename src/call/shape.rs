@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::functions::{BitField, Kind};
+use super::functions::{BitField, TypeKind};
 use crate::flags;
 use crate::hex::Hex;
 use crate::record::call::Value;
@@ -48,15 +48,15 @@ fn number(raw: u64) -> Value {
 
 impl Shape {
     /// How a value of this kind is shown; `None` means that it can't be shown.
-    pub(crate) fn of(kind: &Kind) -> Option<Self> {
+    pub(crate) fn of(kind: &TypeKind) -> Option<Self> {
         Some(match kind {
-            Kind::Integer { bytes, signed: true } => Self::Signed(*bytes),
-            Kind::Integer { bytes, signed: false } => Self::Unsigned(*bytes),
-            Kind::Boolean => Self::Boolean,
-            Kind::Enumeration { bytes, names } => Self::Enumeration(names.clone().into(), *bytes),
-            Kind::Text | Kind::Pointer(_) | Kind::PointerToNumber(_) | Kind::Address => Self::Address,
-            Kind::Characters => Self::Text,
-            Kind::Void | Kind::Other { .. } => return None,
+            TypeKind::Integer { bytes, signed: true } => Self::Signed(*bytes),
+            TypeKind::Integer { bytes, signed: false } => Self::Unsigned(*bytes),
+            TypeKind::Boolean => Self::Boolean,
+            TypeKind::Enumeration { bytes, names } => Self::Enumeration(names.clone().into(), *bytes),
+            TypeKind::Text | TypeKind::Pointer(_) | TypeKind::PointerToNumber(_) | TypeKind::Address => Self::Address,
+            TypeKind::Characters => Self::Text,
+            TypeKind::Void | TypeKind::Other { .. } => return None,
         })
     }
 
@@ -98,8 +98,8 @@ impl Shape {
 }
 
 /// What the name of a parameter adds to its type: flags, signals, descriptors. `None` means nothing.
-pub(super) fn by_name(function: &str, name: &str, kind: &Kind) -> Option<Shape> {
-    let Kind::Integer { bytes, .. } = kind else { return None };
+pub(super) fn by_name(function: &str, name: &str, kind: &TypeKind) -> Option<Shape> {
+    let TypeKind::Integer { bytes, .. } = kind else { return None };
     let is = |part: &str| function.contains(part);
     let words = |words: fn(u64) -> String| Some(Shape::Words(words, *bytes));
     match name {
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_name_tells_more_than_a_type() {
-        let long = Kind::Integer { bytes: 8, signed: false };
+        let long = TypeKind::Integer { bytes: 8, signed: false };
         let show = |function: &str, name: &str, raw: u64| by_name(function, name, &long).map(|shape| shape.show(raw));
         assert_eq!(show("mmap", "fd", 0xffff_ffff), Some(Value::Number(-1)));
         assert_eq!(show("mmap", "prot", 1), Some(Value::Words("PROT_READ".to_owned())));

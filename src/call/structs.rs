@@ -6,7 +6,7 @@ use crate::flags;
 
 /// How a field is read and shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Look {
+pub(super) enum FieldFormat {
     /// By its type.
     Plain,
     /// By its type, and again when the call has ended.
@@ -26,19 +26,19 @@ pub(super) struct Field {
     /// The way through structs and pointers, `vm_file.f_path.dentry`; empty for the pointer itself.
     pub path: &'static str,
     /// How it is shown.
-    pub look: Look,
+    pub look: FieldFormat,
 }
 
 /// A field whose name is its path.
 const fn plain(path: &'static str) -> Field {
-    Field { name: path, path, look: Look::Plain }
+    Field { name: path, path, look: FieldFormat::Plain }
 }
 
 const fn again(path: &'static str) -> Field {
-    Field { name: path, path, look: Look::Again }
+    Field { name: path, path, look: FieldFormat::Again }
 }
 
-const fn named(name: &'static str, path: &'static str, look: Look) -> Field {
+const fn named(name: &'static str, path: &'static str, look: FieldFormat) -> Field {
     Field { name, path, look }
 }
 
@@ -47,50 +47,56 @@ const KNOWN: &[(&str, &[Field])] = &[
     (
         "dentry",
         &[
-            named("path", "", Look::Path),
-            named("i_ino", "d_inode.i_ino", Look::Plain),
-            named("i_size", "d_inode.i_size", Look::Again),
-            named("s_dev", "d_inode.i_sb.s_dev", Look::Plain),
+            named("path", "", FieldFormat::Path),
+            named("i_ino", "d_inode.i_ino", FieldFormat::Plain),
+            named("i_size", "d_inode.i_size", FieldFormat::Again),
+            named("s_dev", "d_inode.i_sb.s_dev", FieldFormat::Plain),
         ],
     ),
     (
         "file",
         &[
-            named("path", "f_path.dentry", Look::Path),
-            named("f_flags", "f_flags", Look::Words(flags::open)),
-            named("i_ino", "f_inode.i_ino", Look::Plain),
-            named("i_size", "f_inode.i_size", Look::Again),
-            named("s_dev", "f_inode.i_sb.s_dev", Look::Plain),
+            named("path", "f_path.dentry", FieldFormat::Path),
+            named("f_flags", "f_flags", FieldFormat::Words(flags::open)),
+            named("i_ino", "f_inode.i_ino", FieldFormat::Plain),
+            named("i_size", "f_inode.i_size", FieldFormat::Again),
+            named("s_dev", "f_inode.i_sb.s_dev", FieldFormat::Plain),
         ],
     ),
-    ("filename", &[named("name", "name", Look::Text)]),
+    ("filename", &[named("name", "name", FieldFormat::Text)]),
     ("iattr", &[plain("ia_valid"), plain("ia_size")]),
     (
         "inode",
         &[
             plain("i_ino"),
             again("i_size"),
-            named("s_dev", "i_sb.s_dev", Look::Plain),
-            named("i_mode", "i_mode", Look::Words(flags::mode)),
+            named("s_dev", "i_sb.s_dev", FieldFormat::Plain),
+            named("i_mode", "i_mode", FieldFormat::Words(flags::mode)),
         ],
     ),
     ("kernel_clone_args", &[plain("flags"), plain("exit_signal")]),
     ("kernel_siginfo", &[plain("si_signo"), plain("si_errno"), plain("si_code")]),
-    ("linux_binprm", &[named("filename", "filename", Look::Text)]),
+    ("linux_binprm", &[named("filename", "filename", FieldFormat::Text)]),
     ("mm_struct", &[again("total_vm"), again("map_count"), plain("start_brk"), plain("brk")]),
     ("module", &[plain("name")]),
     ("net_device", &[plain("name")]),
-    ("open_flags", &[named("open_flag", "open_flag", Look::Words(flags::open))]),
-    ("open_how", &[named("flags", "flags", Look::Words(flags::open)), named("mode", "mode", Look::Words(flags::mode))]),
-    ("path", &[named("path", "dentry", Look::Path), named("i_ino", "dentry.d_inode.i_ino", Look::Plain)]),
+    ("open_flags", &[named("open_flag", "open_flag", FieldFormat::Words(flags::open))]),
+    (
+        "open_how",
+        &[
+            named("flags", "flags", FieldFormat::Words(flags::open)),
+            named("mode", "mode", FieldFormat::Words(flags::mode)),
+        ],
+    ),
+    ("path", &[named("path", "dentry", FieldFormat::Path), named("i_ino", "dentry.d_inode.i_ino", FieldFormat::Plain)]),
     ("pt_regs", &[plain(PT_REGS[0]), plain(PT_REGS[1]), plain(PT_REGS[2])]),
     ("rlimit", &[plain("rlim_cur"), plain("rlim_max")]),
     ("rlimit64", &[plain("rlim_cur"), plain("rlim_max")]),
     (
         "sigaction",
         &[
-            named("sa_handler", "sa_handler", Look::Words(flags::handler)),
-            named("sa_flags", "sa_flags", Look::Words(flags::sigaction)),
+            named("sa_handler", "sa_handler", FieldFormat::Words(flags::handler)),
+            named("sa_flags", "sa_flags", FieldFormat::Words(flags::sigaction)),
         ],
     ),
     ("signal_struct", &[plain("group_exit_code")]),
@@ -105,8 +111,8 @@ const KNOWN: &[(&str, &[Field])] = &[
         &[
             plain("vm_start"),
             plain("vm_end"),
-            named("vm_flags", "vm_flags", Look::Words(flags::vm)),
-            named("path", "vm_file.f_path.dentry", Look::Path),
+            named("vm_flags", "vm_flags", FieldFormat::Words(flags::vm)),
+            named("path", "vm_file.f_path.dentry", FieldFormat::Path),
         ],
     ),
     ("vm_fault", &[plain("address")]),
@@ -117,7 +123,7 @@ pub(super) fn fields(name: &str) -> &'static [Field] {
     KNOWN.iter().find(|(known, _)| *known == name).map_or(&[], |(_, fields)| fields)
 }
 
-impl Look {
+impl FieldFormat {
     /// How the value is shown, if its type says `usual`.
     pub(super) fn shape(self, usual: Shape) -> Shape {
         match self {

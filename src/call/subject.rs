@@ -18,13 +18,13 @@ pub(super) struct Subject {
     /// CLOCK_BOOTTIME.
     pub at_ns: u64,
     /// What happened there.
-    pub fault: Fault,
+    pub fault: FaultClass,
     /// The address that it was about. `None` means none.
     pub address: Option<u64>,
     /// The end of the nearest mapping below it, if it is in none.
     pub below: Option<u64>,
     /// The file that is mapped there.
-    pub mapped: Option<Mapped>,
+    pub mapped: Option<FilePlace>,
     /// The signal.
     pub signal: u32,
     /// The process that sent it.
@@ -33,7 +33,7 @@ pub(super) struct Subject {
 
 /// What happened at the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum FaultClass {
     /// Nothing is mapped.
     NotMapped,
     /// It must not be accessed so.
@@ -46,7 +46,7 @@ pub(super) enum Fault {
 
 /// A file that is mapped.
 #[derive(Clone, Debug)]
-pub(super) struct Mapped {
+pub(super) struct FilePlace {
     /// Which one it is.
     pub id: Option<FileId>,
     /// Its path, as the process sees it.
@@ -63,7 +63,7 @@ impl Subject {
         let is_overflow = diagnosis::diagnose(evidence).is_some_and(|found| found.kind == Kind::StackOverflow);
         let memory = &evidence.memory;
         let mapped = memory.at.as_ref().zip(address).and_then(|(region, address)| {
-            Some(Mapped {
+            Some(FilePlace {
                 id: region.file().and_then(|file| file.id),
                 name: region.name()?,
                 offset: address.saturating_sub(region.start).saturating_add(region.file_offset),
@@ -73,11 +73,11 @@ impl Subject {
             pid: evidence.thread.pid,
             at_ns: evidence.at_ns,
             fault: match (evidence.signal, evidence.si_code) {
-                _ if is_overflow => Fault::Other,
-                (SIGSEGV, Some(SEGV_MAPERR)) => Fault::NotMapped,
-                (SIGSEGV, Some(SEGV_ACCERR)) => Fault::NotAllowed(evidence.access()),
-                (SIGBUS, Some(BUS_ADRERR)) => Fault::NoPage,
-                _ => Fault::Other,
+                _ if is_overflow => FaultClass::Other,
+                (SIGSEGV, Some(SEGV_MAPERR)) => FaultClass::NotMapped,
+                (SIGSEGV, Some(SEGV_ACCERR)) => FaultClass::NotAllowed(evidence.access()),
+                (SIGBUS, Some(BUS_ADRERR)) => FaultClass::NoPage,
+                _ => FaultClass::Other,
             },
             address,
             below: memory.below.as_ref().filter(|_| memory.at.is_none()).map(|below| below.end),
@@ -94,9 +94,9 @@ impl Subject {
     /// May a call of another thread or process explain it?
     pub(super) fn concerns_others(&self) -> bool {
         match self.fault {
-            Fault::NotMapped | Fault::NotAllowed(_) => self.address.is_some(),
-            Fault::NoPage => self.mapped.is_some(),
-            Fault::Other => self.sender.is_some(),
+            FaultClass::NotMapped | FaultClass::NotAllowed(_) => self.address.is_some(),
+            FaultClass::NoPage => self.mapped.is_some(),
+            FaultClass::Other => self.sender.is_some(),
         }
     }
 }
@@ -130,12 +130,12 @@ mod tests {
             Subject::of(&evidence)
         };
         let facts = about(|_| ());
-        assert_eq!((facts.fault, facts.address, facts.at_ns), (Fault::NotMapped, Some(ADDRESS + 8), 33_000_000));
+        assert_eq!((facts.fault, facts.address, facts.at_ns), (FaultClass::NotMapped, Some(ADDRESS + 8), 33_000_000));
         assert!(facts.concerns_others());
         let facts = about(|evidence| evidence.fault_address = Some(8));
         assert!(facts.address.is_none() && !facts.concerns_others(), "near NULL");
         let facts = about(|evidence| evidence.si_code = Some(SEGV_ACCERR));
-        assert_eq!(facts.fault, Fault::NotAllowed(Access::Write));
+        assert_eq!(facts.fault, FaultClass::NotAllowed(Access::Write));
         let facts = about(|evidence| {
             let permissions = Permissions { read: true, write: true, ..Permissions::default() };
             let (start, end) = (ADDRESS + 0x1000, ADDRESS + 0x3000);
@@ -143,7 +143,7 @@ mod tests {
             evidence.memory.above = Some(stack);
             evidence.registers = Some(Registers { rsp: ADDRESS + 16, ..Registers::default() });
         });
-        assert_eq!(facts.fault, Fault::Other, "a stack overflow");
+        assert_eq!(facts.fault, FaultClass::Other, "a stack overflow");
         let facts = about(|evidence| {
             (evidence.signal, evidence.si_code) = (SIGBUS, Some(BUS_ADRERR));
             let permissions = Permissions { read: true, shared: true, ..Permissions::default() };
@@ -156,12 +156,12 @@ mod tests {
         let mapped = facts.mapped.unwrap();
         assert_eq!(
             (facts.fault, mapped.offset, mapped.id),
-            (Fault::NoPage, 0x5008, Some(FileId { inode: 42, device: 8 }))
+            (FaultClass::NoPage, 0x5008, Some(FileId { inode: 42, device: 8 }))
         );
         let facts = about(|evidence| {
             evidence.si_code = Some(0);
             evidence.sender = Some(Sender::Process(7));
         });
-        assert_eq!((facts.fault, facts.sender), (Fault::Other, Some(7)));
+        assert_eq!((facts.fault, facts.sender), (FaultClass::Other, Some(7)));
     }
 }

@@ -85,13 +85,13 @@ fn function(line: &str) -> Option<&str> {
 }
 
 /// Names frames of the kernel's stacks.
-pub(super) struct Namer {
+pub(super) struct KernelNamer {
     symbolizer: Symbolizer,
     /// The kernel shows addresses.
     can_name: bool,
 }
 
-impl Namer {
+impl KernelNamer {
     /// A namer that uses what the kernel lets us see.
     pub(super) fn new(sight: &Sight) -> Self {
         Self { symbolizer: Symbolizer::new(), can_name: *sight == Sight::All }

@@ -1,6 +1,6 @@
 //! The parameters of system calls, from the kernel's tracepoints, or for the usual calls from their manual pages.
 
-use super::functions::Kind;
+use super::functions::TypeKind;
 
 /// A parameter: its C type and its name.
 pub(super) type Parameter = (String, String);
@@ -75,18 +75,18 @@ fn declaration(text: &str) -> Option<Parameter> {
 }
 
 /// The kind of a system call's parameter, from its type.
-pub(super) fn kind(ty: &str) -> Kind {
+pub(super) fn kind(ty: &str) -> TypeKind {
     let plain = ty.trim_start_matches("const ").trim();
     if let Some(to) = plain.strip_suffix('*') {
         let to = to.trim_end_matches([' ', '*']).trim_end_matches(" const").trim();
         return match to {
-            _ if plain.matches('*').count() > 1 => Kind::Address,
-            "char" => Kind::Text,
+            _ if plain.matches('*').count() > 1 => TypeKind::Address,
+            "char" => TypeKind::Text,
             "int" | "unsigned" | "unsigned int" | "u32" | "__u32" | "loff_t" | "off_t" | "size_t" | "pid_t"
-            | "uid_t" | "gid_t" => Kind::PointerToNumber(Box::new(kind(to))),
+            | "uid_t" | "gid_t" => TypeKind::PointerToNumber(Box::new(kind(to))),
             _ => match to.strip_prefix("struct ") {
-                Some(name) => Kind::Pointer(name.to_owned()),
-                None => Kind::Address,
+                Some(name) => TypeKind::Pointer(name.to_owned()),
+                None => TypeKind::Address,
             },
         };
     }
@@ -100,7 +100,7 @@ pub(super) fn kind(ty: &str) -> Kind {
         "unsigned char" | "u8" | "char" => (1, false),
         _ => (4, false),
     };
-    Kind::Integer { bytes, signed }
+    TypeKind::Integer { bytes, signed }
 }
 
 #[cfg(test)]
@@ -133,13 +133,13 @@ mod tests {
 
     #[test]
     fn types_have_signs_and_sizes() {
-        assert_eq!(kind("int"), Kind::Integer { bytes: 4, signed: true });
-        assert_eq!(kind("size_t"), Kind::Integer { bytes: 8, signed: false });
-        assert_eq!(kind("umode_t"), Kind::Integer { bytes: 2, signed: false });
-        assert_eq!(kind("const char *"), Kind::Text);
-        assert_eq!(kind("const char *const *"), Kind::Address);
-        assert_eq!(kind("const struct sigaction *"), Kind::Pointer("sigaction".to_owned()));
-        assert_eq!(kind("int *"), Kind::PointerToNumber(Box::new(Kind::Integer { bytes: 4, signed: true })));
-        assert_eq!(kind("void *"), Kind::Address);
+        assert_eq!(kind("int"), TypeKind::Integer { bytes: 4, signed: true });
+        assert_eq!(kind("size_t"), TypeKind::Integer { bytes: 8, signed: false });
+        assert_eq!(kind("umode_t"), TypeKind::Integer { bytes: 2, signed: false });
+        assert_eq!(kind("const char *"), TypeKind::Text);
+        assert_eq!(kind("const char *const *"), TypeKind::Address);
+        assert_eq!(kind("const struct sigaction *"), TypeKind::Pointer("sigaction".to_owned()));
+        assert_eq!(kind("int *"), TypeKind::PointerToNumber(Box::new(TypeKind::Integer { bytes: 4, signed: true })));
+        assert_eq!(kind("void *"), TypeKind::Address);
     }
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use nix::unistd::User;
 
 use super::common::{Common, Signals, Symbols, interval};
-use super::crash::{CrashWays, Table};
+use super::crash::{CrashWays, GroupLimits};
 use super::{memory, pagefault, signal};
 
 /// `faultline agent`
@@ -48,7 +48,7 @@ pub(crate) struct AgentArgs {
     samples_per_second: u32,
 
     #[command(flatten)]
-    table: Table,
+    table: GroupLimits,
 
     #[command(flatten)]
     signals: Signals,

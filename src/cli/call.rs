@@ -1,6 +1,6 @@
 //! `faultline call` as it is typed.
 
-use crate::call::{self, On};
+use crate::call::{self, TriggerOn};
 use crate::probe::Way;
 use clap::{Args, ValueEnum};
 
@@ -70,7 +70,7 @@ pub(crate) struct CallArgs {
 
     /// Print the calls of a task when it gets a signal (USR1) or when a function returns a result (mmap=-ENOMEM); repeatable
     #[arg(long = "trigger", value_name = "TRIGGER", value_parser = call::parse_trigger)]
-    triggers: Vec<On>,
+    triggers: Vec<TriggerOn>,
 
     /// Print calls as they end, at most RATE a second on each processor
     #[arg(long, value_name = "RATE", num_args = 0..=1, require_equals = true, default_missing_value = "100",
@@ -146,8 +146,8 @@ mod tests {
     #[test]
     fn triggers_are_many() {
         let options = call("faultline call munmap --trigger USR1 --trigger mmap=-ENOMEM").unwrap();
-        let result = On::Result { function: "mmap".to_owned(), result: -12 };
-        assert_eq!(options.triggers, [On::Signal(10), result]);
+        let result = TriggerOn::Result { function: "mmap".to_owned(), result: -12 };
+        assert_eq!(options.triggers, [TriggerOn::Signal(10), result]);
         assert!(call("faultline call munmap --trigger mmap=x").is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::output::{self, Target};
+use crate::output::{self, OutputTarget};
 use crate::probe::{Attach, Filter, Way};
 use crate::{options, siginfo};
 use clap::Args;
@@ -125,19 +125,19 @@ pub(super) struct Output {
     mode: u32,
 
     #[command(flatten)]
-    look: Look,
+    look: Appearance,
 }
 
 impl Output {
     /// What is meant.
-    pub(super) fn meant(self) -> (Target, output::Format) {
-        (Target { path: self.output, append: self.append, mode: self.mode }, self.look.format)
+    pub(super) fn meant(self) -> (OutputTarget, output::Format) {
+        (OutputTarget { path: self.output, append: self.append, mode: self.mode }, self.look.format)
     }
 }
 
 /// How the output looks.
 #[derive(Args, Debug)]
-pub(super) struct Look {
+pub(super) struct Appearance {
     /// Choose how the output looks
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: output::Format,

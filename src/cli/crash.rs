@@ -87,7 +87,7 @@ pub(crate) struct CrashArgs {
     samples_per_second: Option<u32>,
 
     #[command(flatten)]
-    table: Table,
+    table: GroupLimits,
 
     #[command(flatten)]
     common: CommonOrCommand<CrashWays>,
@@ -95,7 +95,7 @@ pub(crate) struct CrashArgs {
 
 /// How many groups the kernel keeps, and how often each is sampled.
 #[derive(Args, Debug)]
-pub(super) struct Table {
+pub(super) struct GroupLimits {
     /// Sample another death of a group after SECS seconds, once its first deaths were sampled
     #[arg(long, value_name = "SECS", default_value = "60", value_parser = seconds)]
     sample_interval: Duration,
@@ -109,7 +109,7 @@ pub(super) struct Table {
     max_stacks: u32,
 }
 
-impl Table {
+impl GroupLimits {
     /// The table, and which deaths are sampled: the `first` of each group, at most `rate` a second of all.
     pub(super) fn meant(&self, first: Option<u32>, rate: Option<u32>) -> (GroupTable, Budget) {
         let table = GroupTable { groups: self.max_groups, stacks: self.max_stacks };

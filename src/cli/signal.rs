@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::probe::signal::Who;
+use crate::probe::signal::PeerChoice;
 use crate::probe::{self, Way};
 use crate::{options, signal};
 use clap::Args;
@@ -49,11 +49,11 @@ pub(crate) struct SignalArgs {
 
     /// Watch only what this process sends; WHO is a PID or a part of a name (repeatable)
     #[arg(long, value_name = "WHO", value_parser = who)]
-    from: Vec<Who>,
+    from: Vec<PeerChoice>,
 
     /// Watch only what is sent to this process; WHO is a PID or a part of a name (repeatable)
     #[arg(long, value_name = "WHO", value_parser = who)]
-    to: Vec<Who>,
+    to: Vec<PeerChoice>,
 
     /// Count in the kernel, and print every SECS seconds who sent what to whom how often, instead of each signal
     #[arg(long, value_name = "SECS", value_parser = interval)]
@@ -68,11 +68,11 @@ pub(crate) struct SignalArgs {
 }
 
 /// All digits: a PID.
-fn who(text: &str) -> Result<Who, String> {
+fn who(text: &str) -> Result<PeerChoice, String> {
     match text.parse() {
         Ok(0) => Err("0 is nobody's PID".to_owned()),
-        Ok(pid) => Ok(Who::Pid(pid)),
-        Err(_) => Ok(Who::Name(text.to_owned())),
+        Ok(pid) => Ok(PeerChoice::Pid(pid)),
+        Err(_) => Ok(PeerChoice::Name(text.to_owned())),
     }
 }
 
@@ -136,8 +136,8 @@ mod tests {
     #[test]
     fn digits_are_a_pid() {
         let options = signal("faultline signal --from 12 --to sh --to 3x");
-        assert_eq!(options.from, [Who::Pid(12)]);
-        assert_eq!(options.to, [Who::Name("sh".to_owned()), Who::Name("3x".to_owned())]);
+        assert_eq!(options.from, [PeerChoice::Pid(12)]);
+        assert_eq!(options.to, [PeerChoice::Name("sh".to_owned()), PeerChoice::Name("3x".to_owned())]);
         assert!(Cli::try_parse_from(["faultline", "signal", "--from", "0"]).is_err());
     }
 }

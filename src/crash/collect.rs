@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::ledger::{Ledger, Look};
 use super::pending::{Pending, Waiting};
 use super::stacks::Stacks;
-use super::{Decoder, Options, Recorded};
+use super::{Decoder, Options, RecordedCalls};
 use crate::evidence::{Evidence, Failure};
 use crate::ledger;
 use crate::naming::{Named, Naming};
@@ -33,7 +33,7 @@ const END_WAIT: Duration = Duration::from_secs(20);
 const HASTE_WAIT: Duration = Duration::from_millis(600);
 
 /// Says which kernel calls were recorded before a signal, whose evidence is made only if it is asked for.
-type Recorder<'a> = dyn FnMut(&dyn Fn() -> Evidence, Disposition) -> Result<Option<Recorded>> + 'a;
+type Recorder<'a> = dyn FnMut(&dyn Fn() -> Evidence, Disposition) -> Result<Option<RecordedCalls>> + 'a;
 
 /// What becomes of a record.
 type Write<'a> = dyn FnMut(Crash) -> Result<()> + 'a;
@@ -99,7 +99,7 @@ impl<'run> Collector<'run> {
     /// As [`Collector::take`], and what `recorded` says.
     pub(crate) fn take_with(
         &mut self,
-        mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<Recorded>>,
+        mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<RecordedCalls>>,
         mut write: impl FnMut(Crash) -> Result<()>,
     ) -> Result<usize> {
         self.take_batch(&mut |evidence, disposition| recorded(&evidence(), disposition), &mut write)
@@ -187,7 +187,7 @@ impl<'run> Collector<'run> {
     /// As [`Collector::take_with`].
     pub(crate) fn take_last_with(
         &mut self,
-        mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<Recorded>>,
+        mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<RecordedCalls>>,
         mut write: impl FnMut(Crash) -> Result<()>,
     ) -> Result<()> {
         self.take_rest(&mut |evidence, disposition| recorded(&evidence(), disposition), &mut write)

@@ -28,7 +28,7 @@ pub(crate) struct Decoder {
 }
 
 /// The facts of a sample before its files were asked for.
-pub(crate) struct Prepared {
+pub(crate) struct UnnamedFacts {
     timestamp: Timestamp,
     sender: Option<Sender>,
     /// Describe its group.
@@ -37,7 +37,7 @@ pub(crate) struct Prepared {
 }
 
 /// The facts of a sample before its record is made.
-pub(crate) struct Gathered {
+pub(crate) struct CrashFacts {
     /// When it was taken.
     pub(super) timestamp: Timestamp,
     /// The evidence for the diagnosis.
@@ -55,7 +55,7 @@ pub(crate) struct Gathered {
     pub(super) identity: Option<Identity>,
 }
 
-impl Gathered {
+impl CrashFacts {
     /// Could each file be looked into?
     pub(crate) fn is_named(&self) -> bool {
         self.failed.is_empty()
@@ -72,7 +72,7 @@ impl SampleFiles {
     }
 }
 
-impl Prepared {
+impl UnnamedFacts {
     /// What is known of the sample if there is no answer.
     pub(crate) fn unnamed(&self, failure: Failure) -> Named {
         Named::failed(&self.skeleton, failure)
@@ -96,7 +96,7 @@ impl Decoder {
     ///
     /// # Errors
     /// If the sample has no date: the clocks could not be read.
-    pub(crate) fn prepare(&self, raw: &fl_crash, stack: StackCopy, identify: bool) -> Result<(Prepared, Job)> {
+    pub(crate) fn prepare(&self, raw: &fl_crash, stack: StackCopy, identify: bool) -> Result<(UnnamedFacts, Job)> {
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
         let depth = self.depth();
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
@@ -126,11 +126,11 @@ impl Decoder {
         };
         // Now, because it looks for a living process.
         let sender = record::sender(raw);
-        Ok((Prepared { timestamp, sender, identify, skeleton: Skeleton::from(&job) }, job))
+        Ok((UnnamedFacts { timestamp, sender, identify, skeleton: Skeleton::from(&job) }, job))
     }
 
     /// The facts of one sample, as the namer has completed them.
-    pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: Prepared, named: Named) -> Gathered {
+    pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: UnnamedFacts, named: Named) -> CrashFacts {
         let files = raw.files.iter().take(raw.file_count as usize).enumerate();
         let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
         let known = SampleFiles(files.map(|(number, file)| described(raw, file, from_file(number))).collect());
@@ -163,7 +163,7 @@ impl Decoder {
             .iter()
             .zip(&named.files)
             .filter_map(|(file, named)| Some(SymbolsFailed { module: file.name(), reason: named.failure? }));
-        Gathered {
+        CrashFacts {
             timestamp: prepared.timestamp,
             failed: failed.collect(),
             evidence: Evidence::of(raw, &known.0, frames, abort_message),

@@ -11,7 +11,7 @@ use crate::hex::{Hex, digits};
 use crate::ledger::Run;
 use crate::output::{GroupTotal, Timestamp};
 use crate::probe::losses::GROUP_TABLE_FULL;
-use crate::probe::{Counters, Group, Groups, Losses, Shown, StackFrame};
+use crate::probe::{Counters, Group, Groups, LossOutput, Losses, StackFrame};
 use crate::record::crash::{Disposition, Frame};
 use crate::record::summary::{self, Deliveries, Summary};
 use crate::siginfo::{code_name, signal_name};
@@ -122,8 +122,8 @@ impl Ledger {
                 matched: counted + losses.get(GROUP_TABLE_FULL),
                 filtered: look.counters.filtered - self.told.filtered,
             },
-            losses: field(Shown::Losses),
-            sample_losses: field(Shown::SampleLosses),
+            losses: field(LossOutput::Losses),
+            sample_losses: field(LossOutput::SampleLosses),
         })
     }
 

@@ -20,7 +20,7 @@ use anyhow::Result;
 pub(crate) use collect::Collector;
 pub(crate) use decode::Decoder;
 pub use facade::{Confidence, Crash, Diagnosis, Disposition, Frame, Sender};
-pub(crate) use record::Recorded;
+pub(crate) use record::RecordedCalls;
 pub use tracer::{Tracer, Tracing};
 
 use crate::options::Common;

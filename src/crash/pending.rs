@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use super::Recorded;
-use super::decode::Prepared;
+use super::RecordedCalls;
+use super::decode::UnnamedFacts;
 use crate::evidence::Failure;
 use crate::naming::{Job, Named, Naming};
 use crate::probe::abi::fl_crash;
@@ -22,9 +22,9 @@ const STACKS_BYTES_MAX: usize = 8 << 20;
 /// A sample while it is named.
 pub(super) struct Waiting {
     pub(super) sample: Box<fl_crash>,
-    pub(super) prepared: Prepared,
+    pub(super) prepared: UnnamedFacts,
     /// The kernel calls before it.
-    pub(super) recorded: Option<Recorded>,
+    pub(super) recorded: Option<RecordedCalls>,
     /// It becomes a record.
     pub(super) is_shown: bool,
 }

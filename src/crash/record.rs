@@ -2,7 +2,7 @@
 
 use procfs::process::Process;
 
-use super::decode::{Decoder, Gathered};
+use super::decode::{CrashFacts, Decoder};
 use crate::arch;
 use crate::diagnosis;
 use crate::evidence::{Cause, Evidence, File};
@@ -18,7 +18,7 @@ use crate::text;
 
 /// The recorded kernel calls before a signal.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Recorded {
+pub(crate) struct RecordedCalls {
     /// Oldest first.
     pub calls: Vec<Call>,
     /// The one among them that explains the signal.
@@ -27,7 +27,7 @@ pub(crate) struct Recorded {
 
 impl Decoder {
     /// The record of a sample. If `recorded` is `None`, no calls are recorded.
-    pub(crate) fn record(&self, raw: &fl_crash, found: Gathered, recorded: Option<Recorded>) -> Crash {
+    pub(crate) fn record(&self, raw: &fl_crash, found: CrashFacts, recorded: Option<RecordedCalls>) -> Crash {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let (calls, cause) = recorded.map(|recorded| (recorded.calls, recorded.cause)).unzip();
         let evidence = Evidence { cause: cause.flatten(), ..found.evidence };

@@ -45,17 +45,17 @@ fn cause(facts: &Evidence) -> Option<Diagnosis> {
 /// If the frames have no names: from the message of libc.
 fn message(facts: &Evidence) -> Option<Diagnosis> {
     match glibc::said(facts.abort_message.as_deref()?)? {
-        glibc::Said::HeapDamaged => certain(
+        glibc::AbortReason::HeapDamaged => certain(
             Kind::HeapCorruption,
             "malloc found the heap damaged: an overrun, a double free or a free of no block",
         ),
-        glibc::Said::StackSmashed => {
+        glibc::AbortReason::StackSmashed => {
             certain(Kind::SmashedStack, "a buffer on the stack was overrun: its stack protector saw it")
         }
-        glibc::Said::BufferTooSmall => {
+        glibc::AbortReason::BufferTooSmall => {
             certain(Kind::BufferOverflow, "libc's check of a buffer's size failed: it would be overrun")
         }
-        glibc::Said::AssertionFailed => certain(Kind::FailedAssertion, "an assertion failed"),
+        glibc::AbortReason::AssertionFailed => certain(Kind::FailedAssertion, "an assertion failed"),
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::arguments;
 use super::read::{pages_read, read_range, read_whole};
-use super::record::{Call, Mapping, Page, Source, Tally, Trigger};
+use super::record::{Mapping, MappingCall, Page, PageCounts, Source, Trigger};
 use super::sample::{account, looked_to, range, region_of};
 use super::space::{Reading, Space};
 use super::target::{self, is_there, is_volatile, regions};
@@ -206,7 +206,7 @@ impl<'run> Collector<'run> {
             space.execute();
             return Ok(());
         }
-        let call = Call::from(mapping.call);
+        let call = MappingCall::from(mapping.call);
         let is_look = mapping.has(fl_mapping_flag::FL_IS_LOOK);
         let region = has_vma.then(|| region_of(mapping));
         let timestamp = Timestamp::from_boottime(mapping.timestamp_ns)?;
@@ -243,10 +243,10 @@ impl<'run> Collector<'run> {
     fn record(
         &self,
         mapping: &fl_mapping,
-        call: Call,
+        call: MappingCall,
         region: Option<&Region>,
         timestamp: Timestamp,
-        pages: Option<Tally>,
+        pages: Option<PageCounts>,
     ) -> Mapping {
         let (start, end) = range(mapping);
         let is_error = errno::is_error(mapping.result);
@@ -260,11 +260,11 @@ impl<'run> Collector<'run> {
             comm: text::name(&mapping.comm),
             call,
             arguments: arguments::name(call, &mapping.arguments),
-            address: (call != Call::Memfd).then_some(Hex(start)),
-            length: (call != Call::Memfd && call != Call::Shmdt).then_some(end - start),
+            address: (call != MappingCall::Memfd).then_some(Hex(start)),
+            length: (call != MappingCall::Memfd && call != MappingCall::Shmdt).then_some(end - start),
             permissions: region.map(|region| region.permissions.to_string()),
             // An address that a call returns stands in `address`.
-            result: Some(if is_error || call == Call::Memfd { mapping.result } else { 0 }),
+            result: Some(if is_error || call == MappingCall::Memfd { mapping.result } else { 0 }),
             error: error.map(|error| format!("{error:?}")),
             mapping_name: region.and_then(Region::name),
             offset: region.filter(|region| region.file().is_some()).map(file_offset),
@@ -376,7 +376,7 @@ impl<'run> Collector<'run> {
                 tid: pid,
                 ppid: 0,
                 comm: target::comm(pid),
-                call: Call::Unseen,
+                call: MappingCall::Unseen,
                 arguments: Vec::new(),
                 address: Some(Hex(region.start)),
                 length: Some(region.end - region.start),
@@ -410,7 +410,7 @@ impl AsFd for Collector<'_> {
 }
 
 /// Counts pages that could not be read, or were not to be.
-fn lose(losses: &mut Losses, tally: Option<Tally>) {
+fn lose(losses: &mut Losses, tally: Option<PageCounts>) {
     let tally = tally.unwrap_or_default();
     losses.add("pages_gone", tally.gone);
     losses.add("pages_left_out", tally.left_out);

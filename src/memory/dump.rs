@@ -37,7 +37,7 @@ pub(super) struct Dump {
     folder: Folder,
     index: Plain,
     /// By SHA-256: equal content is stored once, in this run and in those before.
-    known: Known,
+    known: StoredContents,
     /// What could not be written: content of pages, modules, and lines of the index.
     failed: u64,
 }
@@ -51,7 +51,7 @@ struct Line {
 
 /// What the name of a page's file is made of.
 #[derive(Clone, Copy)]
-struct Stored {
+struct PageFile {
     pid: u32,
     address: u64,
     unix_ns: i128,
@@ -59,7 +59,7 @@ struct Stored {
     is_certain: bool,
 }
 
-impl Stored {
+impl PageFile {
     fn of(page: &Page) -> Self {
         Self { pid: page.pid, address: page.address, unix_ns: page.timestamp.unix_ns(), is_certain: true }
     }
@@ -88,17 +88,17 @@ impl Stored {
 
 /// The contents that were stored last.
 #[derive(Default)]
-struct Known {
-    newer: HashMap<[u8; 32], Stored>,
-    older: HashMap<[u8; 32], Stored>,
+struct StoredContents {
+    newer: HashMap<[u8; 32], PageFile>,
+    older: HashMap<[u8; 32], PageFile>,
 }
 
-impl Known {
-    fn get(&self, sha256: &[u8; 32]) -> Option<Stored> {
+impl StoredContents {
+    fn get(&self, sha256: &[u8; 32]) -> Option<PageFile> {
         self.newer.get(sha256).or_else(|| self.older.get(sha256)).copied()
     }
 
-    fn add(&mut self, sha256: [u8; 32], stored: Stored) {
+    fn add(&mut self, sha256: [u8; 32], stored: PageFile) {
         if self.newer.len() >= KNOWN_MIN {
             self.older = std::mem::take(&mut self.newer);
         }
@@ -119,7 +119,7 @@ impl Known {
             }
             // A line that was cut off, as by a full disk, or is none of ours names nothing.
             let Ok(Line { sha256, file }) = serde_json::from_slice(&line) else { continue };
-            if let (Some(sum), Some(stored)) = (sum(&sha256), file.as_deref().and_then(Stored::parse)) {
+            if let (Some(sum), Some(stored)) = (sum(&sha256), file.as_deref().and_then(PageFile::parse)) {
                 known.add(sum, stored);
             }
         }
@@ -159,7 +159,7 @@ impl Dump {
         let folder = Folder::open(folder).with_context(what)?;
         let of_index = || format!("failed to open `{}`", path.join(INDEX).display());
         let mut index = folder.append(INDEX).with_context(of_index)?;
-        let known = Known::read(&mut index).with_context(of_index)?;
+        let known = StoredContents::read(&mut index).with_context(of_index)?;
         end_line(&index).with_context(of_index)?;
         Ok(Self { path, folder, index: Plain::new(index), known, failed: 0 })
     }
@@ -182,7 +182,7 @@ impl Dump {
     }
 
     /// The file that has this content already.
-    fn known(&mut self, page: &Page) -> Option<Stored> {
+    fn known(&mut self, page: &Page) -> Option<PageFile> {
         let stored = self.known.get(&page.sha256)?;
         if !stored.is_certain {
             let mut content = Vec::new();
@@ -191,14 +191,14 @@ impl Dump {
             if content != *page.bytes {
                 return None;
             }
-            self.known.add(page.sha256, Stored { is_certain: true, ..stored });
+            self.known.add(page.sha256, PageFile { is_certain: true, ..stored });
         }
         Some(stored)
     }
 
     /// Writes the content of a page.
-    fn write(&mut self, page: &Page) -> Option<Stored> {
-        let stored = Stored::of(page);
+    fn write(&mut self, page: &Page) -> Option<PageFile> {
+        let stored = PageFile::of(page);
         let folder = self.folder_of(page.pid);
         let written =
             folder.and_then(|folder| folder.write_new(&stored.name(), &page.bytes).map_err(|error| place::why(&error)));

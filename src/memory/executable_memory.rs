@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use procfs::process::Process;
 
-use super::record::{Call, Executable, ExecutableMemory};
+use super::record::{Executable, ExecutableMemory, MappingCall};
 use crate::hex::Hex;
 use crate::ledger::{Ledger, Run};
 use crate::output::{Dropped, ExecutableLabels, Timestamp, Writer, boottime_ns};
@@ -50,7 +50,7 @@ impl Look {
     pub(crate) fn grown(&self) -> impl Iterator<Item = (ExecutableLabels, u64)> {
         self.entries.iter().zip(&self.grown).map(|(Entry { key, alert, .. }, count)| {
             let comm = text::name(&alert.comm);
-            (ExecutableLabels::new(comm, Call::from(key.call).word(), key.writable != 0), *count)
+            (ExecutableLabels::new(comm, MappingCall::from(key.call).word(), key.writable != 0), *count)
         })
     }
 
@@ -61,14 +61,14 @@ impl Look {
 }
 
 /// What was told last: calls of each entry, and of those that found no room in the table.
-struct Told {
+struct LastSummary {
     run: Run,
     counts: HashMap<Key, u64>,
     nameless: u64,
 }
 
 /// What is known of an entry from the look before.
-struct Seen {
+struct EarlierEntry {
     count: u64,
     /// The executable, as it was when the entry was first seen.
     exe: Option<String>,
@@ -78,14 +78,14 @@ struct Seen {
 /// Reads the kernel's table of processes that make anonymous memory executable.
 pub(crate) struct Executables<P: Borrow<Probe>> {
     probe: P,
-    told: Told,
-    seen: HashMap<Key, Seen>,
+    told: LastSummary,
+    seen: HashMap<Key, EarlierEntry>,
 }
 
 impl<P: Borrow<Probe>> Executables<P> {
     /// Begins now.
     pub(crate) fn new(probe: P) -> Result<Self> {
-        let told = Told { run: Run::new(boottime_ns()?)?, counts: HashMap::new(), nameless: 0 };
+        let told = LastSummary { run: Run::new(boottime_ns()?)?, counts: HashMap::new(), nameless: 0 };
         Ok(Self { probe, told, seen: HashMap::new() })
     }
 
@@ -111,7 +111,8 @@ impl<P: Borrow<Probe>> Ledger for Executables<P> {
         for (entry, alert) in probe.executable_memory()? {
             let is_alive = start_ticks(entry.pid).is_some_and(|start| start == ticks(entry.start_boottime_ns));
             let exe = || is_alive.then(|| exe(entry.pid)).flatten();
-            let seen = self.seen.entry(key(&entry)).or_insert_with(|| Seen { count: 0, exe: exe(), has_ended: false });
+            let seen =
+                self.seen.entry(key(&entry)).or_insert_with(|| EarlierEntry { count: 0, exe: exe(), has_ended: false });
             look.grown.push(alert.count.saturating_sub(seen.count));
             look.entries.push(Entry { key: entry, alert, exe: seen.exe.clone(), is_final: seen.has_ended });
             (seen.count, seen.has_ended) = (alert.count, !is_alive);
@@ -135,7 +136,7 @@ impl<P: Borrow<Probe>> Ledger for Executables<P> {
     }
 }
 
-impl Told {
+impl LastSummary {
     fn summarize(&self, look: &Look) -> Result<ExecutableMemory> {
         let mut processes = Vec::new();
         let mut calls = 0;
@@ -174,7 +175,7 @@ fn row(Entry { key, alert, exe, .. }: &Entry, count: u64) -> Result<Executable> 
         comm: text::name(&alert.comm),
         exe: exe.clone(),
         uid: alert.uid,
-        call: Call::from(key.call),
+        call: MappingCall::from(key.call),
         writable: key.writable != 0,
         count,
         total: alert.count,
@@ -263,8 +264,8 @@ mod tests {
         Look { grown: vec![0; entries.len()], entries, losses, boottime_ns: 3_500_000_000, last: false }
     }
 
-    fn told() -> Told {
-        Told { run: Run::new(1_000_000_000).unwrap(), counts: HashMap::new(), nameless: 0 }
+    fn told() -> LastSummary {
+        LastSummary { run: Run::new(1_000_000_000).unwrap(), counts: HashMap::new(), nameless: 0 }
     }
 
     #[test]

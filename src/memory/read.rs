@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::collect::{Emit, Item, Limits};
-use super::record::{Source, Tally, Trigger};
+use super::record::{PageCounts, Source, Trigger};
 use super::sample::range;
 use super::space::{PagesRead, Reading, Space};
 use super::target::regions;
@@ -41,7 +41,7 @@ pub(super) fn read_whole(
     limits: Limits,
     (trigger, timestamp): (Trigger, Timestamp),
     emit: Emit<'_>,
-) -> Result<Option<Tally>> {
+) -> Result<Option<PageCounts>> {
     let (mut room, whole) = (limits.max_bytes, (region.start, region.end));
     let reading = Reading { timestamp, trigger, region: Some(region), only_changed: false };
     let mut pass = |page| emit(Item::Page(Box::new(page)));
@@ -58,17 +58,17 @@ pub(super) fn read_range(
     max_bytes: u64,
     reading: Reading<'_>,
     emit: Emit<'_>,
-) -> Result<Tally> {
+) -> Result<PageCounts> {
     let read = have.pages.len() as u64;
     if (end - start).div_ceil(page::size()) == read {
-        return Ok(Tally { total: read, resident: read, ..Tally::default() });
+        return Ok(PageCounts { total: read, resident: read, ..PageCounts::default() });
     }
     let mut room = max_bytes.saturating_sub(read * page::size());
     let mut pass = |page| emit(Item::Page(Box::new(page)));
     if end <= region.end {
         return space.read_rest(region, (start, end), have, &mut room, reading, &mut pass);
     }
-    let mut sum = Tally::default();
+    let mut sum = PageCounts::default();
     let others = regions(space.pid()).unwrap_or_else(|_| vec![region.clone()]);
     for region in others.iter().filter(|region| region.permissions.execute && region.start < end && start < region.end)
     {

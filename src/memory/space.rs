@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::cover::Cover;
-use super::record::{Page, Source, Tally, Trigger};
+use super::record::{Page, PageCounts, Source, Trigger};
 use super::target::{self, Memory, Presence, is_volatile};
 use crate::evidence::{Backing, Region};
 use crate::output::Timestamp;
@@ -120,13 +120,13 @@ impl Space {
         room: &mut u64,
         reading: Reading<'_>,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
-    ) -> Result<Tally, E> {
+    ) -> Result<PageCounts, E> {
         let look_end = end.min(start.saturating_add(LOOK_MAX));
         // A page of a file, or of the kernel's own for all processes: it is there whether or not the process has used it.
         let is_backed = region.file().is_some() || region.backing == Backing::Vdso;
         let range = (start, look_end);
         let present = self.choose_present(range, have, *room, is_backed);
-        let Choice { mut tally, wanted, room: left } =
+        let PagesToRead { mut tally, wanted, room: left } =
             present.unwrap_or_else(|| choose_absent(range, have, *room, is_backed));
         *room = left;
         tally.total = (end - start).div_ceil(page::size());
@@ -137,22 +137,28 @@ impl Space {
         });
         for (address, presence) in wanted {
             match self.fetch(region, address, presence, file.as_ref()) {
-                Fetched::Page(bytes, source) => {
+                FetchResult::Page(bytes, source) => {
                     tally.read += 1;
                     if let Some(page) = self.page(address, &bytes, source, reading) {
                         emit(page)?;
                     }
                 }
-                Fetched::Untouched => tally.untouched += 1,
-                Fetched::Gone => tally.gone += 1,
+                FetchResult::Untouched => tally.untouched += 1,
+                FetchResult::Gone => tally.gone += 1,
             }
         }
         Ok(tally)
     }
 
     /// Chooses the pages of a range that are to be read, by what the kernel says of each. `None` means that the process is gone.
-    fn choose_present(&self, (start, end): (u64, u64), have: &PagesRead, room: u64, is_backed: bool) -> Option<Choice> {
-        let mut choice = Choice { tally: Tally::default(), wanted: Vec::new(), room };
+    fn choose_present(
+        &self,
+        (start, end): (u64, u64),
+        have: &PagesRead,
+        room: u64,
+        is_backed: bool,
+    ) -> Option<PagesToRead> {
+        let mut choice = PagesToRead { tally: PageCounts::default(), wanted: Vec::new(), room };
         let take = |address: u64, presence: Presence| {
             if have.pages.contains(&address) {
                 choice.tally.resident += 1;
@@ -170,27 +176,27 @@ impl Space {
     }
 
     /// Reads one page from wherever it can be read.
-    fn fetch(&self, region: &Region, address: u64, presence: Presence, file: Option<&File>) -> Fetched {
+    fn fetch(&self, region: &Region, address: u64, presence: Presence, file: Option<&File>) -> FetchResult {
         let mut bytes = target::page();
         // The file first, if it has the same content: a read in the process would map the page there.
         if presence != Presence::Own
             && let Some(file) = file
         {
             return match target::file_page(file, region.file_offset + (address - region.start), &mut bytes) {
-                Some(()) => Fetched::Page(bytes, Source::File),
-                None => Fetched::Untouched,
+                Some(()) => FetchResult::Page(bytes, Source::File),
+                None => FetchResult::Untouched,
             };
         }
         if self.memory.as_ref().and_then(|memory| memory.page(address, &mut bytes)).is_some() {
-            return Fetched::Page(bytes, Source::Process);
+            return FetchResult::Page(bytes, Source::Process);
         }
         // The kernel has one for all processes.
         if region.backing == Backing::Vdso
             && let Some(own) = target::own_vdso(address - region.start)
         {
-            return Fetched::Page(own, Source::File);
+            return FetchResult::Page(own, Source::File);
         }
-        Fetched::Gone
+        FetchResult::Gone
     }
 
     /// Looks again at memory that can change by itself, `room` bytes of it, and goes on there the next time. Hands what has
@@ -227,15 +233,15 @@ pub(super) struct PagesRead {
 }
 
 /// The pages of a range that are to be read, what is known of the others, and the bytes that may still be read.
-struct Choice {
-    tally: Tally,
+struct PagesToRead {
+    tally: PageCounts,
     wanted: Vec<(u64, Presence)>,
     room: u64,
 }
 
 /// Chooses the pages of a process that is gone: only those of a file are left.
-fn choose_absent((start, end): (u64, u64), have: &PagesRead, room: u64, is_backed: bool) -> Choice {
-    let mut choice = Choice { tally: Tally::default(), wanted: Vec::new(), room };
+fn choose_absent((start, end): (u64, u64), have: &PagesRead, room: u64, is_backed: bool) -> PagesToRead {
+    let mut choice = PagesToRead { tally: PageCounts::default(), wanted: Vec::new(), room };
     let mut address = start;
     while address < end && choice.room >= page::size() {
         if have.pages.contains(&address) {
@@ -254,7 +260,7 @@ fn choose_absent((start, end): (u64, u64), have: &PagesRead, room: u64, is_backe
     choice
 }
 
-enum Fetched {
+enum FetchResult {
     Page(Vec<u8>, Source),
     /// Behind the end of the file.
     Untouched,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Record;
 use super::summary::TEXT_ROWS;
-use crate::record::memory::{ExecutableMemory, Mapping, PageRecord, Tally};
+use crate::record::memory::{ExecutableMemory, Mapping, PageCounts, PageRecord};
 use crate::text::escape;
 
 impl Record for Mapping {
@@ -37,7 +37,7 @@ impl Record for Mapping {
     }
 }
 
-fn pages_text(pages: Tally) -> String {
+fn pages_text(pages: PageCounts) -> String {
     let parts = [
         (pages.resident, "read at once"),
         (pages.read, "read afterwards"),
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn only_what_there_is_is_told_of_pages() {
-        let pages = Tally { total: 3, resident: 1, untouched: 2, ..Tally::default() };
+        let pages = PageCounts { total: 3, resident: 1, untouched: 2, ..PageCounts::default() };
         assert_eq!(pages_text(pages), "3 pages: 1 read at once, 2 never used");
-        assert_eq!(pages_text(Tally { total: 1, gone: 1, ..Tally::default() }), "1 page: 1 gone");
+        assert_eq!(pages_text(PageCounts { total: 1, gone: 1, ..PageCounts::default() }), "1 page: 1 gone");
     }
 }

@@ -29,13 +29,13 @@ pub(crate) use crash::frame_place;
 #[cfg(test)]
 pub(crate) use metrics::SENT_SERIES_MAX;
 pub(crate) use metrics::{
-    Beside, Dropped, ExecutableLabels, FaultLabels, GroupTotal, Metrics, ProcessLabels, SentLabels, Totals,
+    Dropped, ExecutableLabels, FaultLabels, GroupTotal, MetricSets, Metrics, ProcessLabels, SentLabels, Totals,
 };
 pub(crate) use plain::Plain;
 #[cfg(any(test, fuzzing))]
 pub(crate) use server::fuzz as fuzz_server;
 pub(crate) use server::{Health, Life, Listen, Serve, serve};
-pub(crate) use stream::Wanted;
+pub(crate) use stream::WaitFor;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -49,7 +49,7 @@ pub(crate) enum Format {
 
 /// What `--output`, `--append` and `--mode` ask for.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct OutputTarget {
     /// `None` means standard output.
     pub path: Option<PathBuf>,
     /// Keep what is in the file.
@@ -58,7 +58,7 @@ pub(crate) struct Target {
     pub mode: u32,
 }
 
-impl Default for Target {
+impl Default for OutputTarget {
     fn default() -> Self {
         Self { path: None, append: false, mode: 0o600 }
     }
@@ -67,7 +67,7 @@ impl Default for Target {
 /// The open end of the pipeline. Buffered: call [`Writer::flush`] when there is nothing more to write for now.
 pub(crate) struct Writer {
     outlet: Shared,
-    target: Target,
+    target: OutputTarget,
     format: Format,
     /// A run goes on where records can't be written, and counts them.
     is_run: bool,
@@ -81,7 +81,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the file can't be opened for writing.
-    pub(crate) fn open(target: &Target, format: Format) -> Result<Self> {
+    pub(crate) fn open(target: &OutputTarget, format: Format) -> Result<Self> {
         Self::open_as(target, format, false)
     }
 
@@ -89,11 +89,11 @@ impl Writer {
     ///
     /// # Errors
     /// If the file can't be opened for writing.
-    pub(crate) fn open_run(target: &Target, format: Format) -> Result<Self> {
+    pub(crate) fn open_run(target: &OutputTarget, format: Format) -> Result<Self> {
         Self::open_as(target, format, true)
     }
 
-    fn open_as(target: &Target, format: Format, is_run: bool) -> Result<Self> {
+    fn open_as(target: &OutputTarget, format: Format, is_run: bool) -> Result<Self> {
         let outlet = Rc::new(RefCell::new(Outlet::open(target, !is_run)?));
         Ok(Self { outlet, target: target.clone(), format, is_run })
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::Target;
+use super::OutputTarget;
 use super::plain::Plain;
-use super::stream::{Stream, Wanted};
+use super::stream::{Stream, WaitFor};
 use crate::place;
 use crate::probe::losses::{OUTPUT_BLOCKED, WRITE_FAILED};
 
@@ -55,7 +55,7 @@ pub(crate) struct Outlet {
 }
 
 /// Opens the file that `target` names, for appending; emptied unless that is what is wanted. A pipe that nobody reads is waited for.
-fn open(target: &Target, path: &std::path::Path) -> Result<File> {
+fn open(target: &OutputTarget, path: &std::path::Path) -> Result<File> {
     let open = if target.append { place::open } else { place::create };
     let mode = target.mode;
     let mut tries = 0;
@@ -88,7 +88,7 @@ impl Sink {
 
 impl Outlet {
     /// Opens what `target` names. With `may_wait` a reader is waited for, however long that takes.
-    pub(crate) fn open(target: &Target, may_wait: bool) -> Result<Self> {
+    pub(crate) fn open(target: &OutputTarget, may_wait: bool) -> Result<Self> {
         let (file, name) = match &target.path {
             None => {
                 let what = "failed to open standard output";
@@ -105,7 +105,7 @@ impl Outlet {
     }
 
     /// Opens the file again, after it was moved away.
-    pub(crate) fn reopen(&mut self, target: &Target) -> Result<()> {
+    pub(crate) fn reopen(&mut self, target: &OutputTarget) -> Result<()> {
         let Some(path) = &target.path else { return Ok(()) };
         let file = place::open(path, target.mode)
             .map_err(|error| place::explain(error).context(format!("failed to open {}", self.name)))?;
@@ -239,10 +239,10 @@ impl Outlet {
     }
 
     /// What has to happen before more can be written; [`Outlet::flush`] does it then.
-    pub(crate) fn wanted(&self) -> Wanted<'_> {
+    pub(crate) fn waits_for(&self) -> WaitFor<'_> {
         match &self.sink {
-            Sink::Plain(_) => Wanted::Nothing,
-            Sink::Stream(stream) => stream.wanted(),
+            Sink::Plain(_) => WaitFor::Nothing,
+            Sink::Stream(stream) => stream.waits_for(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Record;
-use crate::record::pagefault::{Fault, Group, Kind, Summary};
+use crate::record::pagefault::{FaultGroup, FaultKind, FaultRecord, Summary};
 use crate::record::summary::place;
 use crate::text::escape;
 
@@ -67,9 +67,9 @@ fn row(fields: [String; 8], vma: Option<&str>, place: &str) -> String {
     line.trim_end().to_owned()
 }
 
-impl Group {
+impl FaultGroup {
     fn row(&self, has_vma: bool) -> String {
-        let Kind { mode, access, cause, vma, .. } = &self.kind;
+        let FaultKind { mode, access, cause, vma, .. } = &self.kind;
         let other: String = self.kind.other_flags().map(|flag| format!(",{flag}")).collect();
         let fields = [
             self.count.to_string(),
@@ -110,9 +110,9 @@ impl Group {
     }
 }
 
-impl Record for Fault {
+impl Record for FaultRecord {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        let Kind { mode, access, cause, vma, .. } = &self.kind;
+        let FaultKind { mode, access, cause, vma, .. } = &self.kind;
         let words: Vec<&str> = [Some(*mode), *access, *cause, *vma].into_iter().flatten().collect();
         let symbol = self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol)));
         writeln!(

@@ -12,7 +12,7 @@ pub(crate) struct Plain {
 }
 
 /// Records that could not be written, and why.
-pub(crate) struct Unwritten {
+pub(crate) struct WriteFailure {
     pub records: u64,
     pub error: io::Error,
 }
@@ -35,7 +35,7 @@ impl Plain {
 
     /// Writes all that is to be written. If that fails, nothing of a record stays in a file that did not fit, so that every line is a
     /// record, and what could not be written is dropped.
-    pub(crate) fn flush(&mut self) -> Result<(), Unwritten> {
+    pub(crate) fn flush(&mut self) -> Result<(), WriteFailure> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -60,7 +60,7 @@ impl Plain {
             if let Some(before) = before {
                 self.cut(before, written as u64, kept as u64);
             }
-            Unwritten { records: (ends.len() - whole) as u64, error }
+            WriteFailure { records: (ends.len() - whole) as u64, error }
         })
     }
 

@@ -34,7 +34,7 @@ struct Chunk {
 }
 
 /// How to write without waiting.
-enum Way {
+enum NonBlocking {
     /// An open file description of our own: others that have the same pipe open are not affected.
     Own(File),
     /// A socket can be told so each time.
@@ -45,7 +45,7 @@ enum Way {
 
 /// What must happen before more can be written.
 #[derive(Clone, Copy)]
-pub(crate) enum Wanted<'stream> {
+pub(crate) enum WaitFor<'stream> {
     /// Nothing: all is written.
     Nothing,
     /// This must be writable.
@@ -56,7 +56,7 @@ pub(crate) enum Wanted<'stream> {
 
 /// The writing end.
 pub(super) struct Stream {
-    way: Way,
+    way: NonBlocking,
     is_pipe: bool,
     /// SIGINT and SIGTERM, if they wait to be read. Somebody else reads them.
     stop: Option<SignalFd>,
@@ -95,7 +95,7 @@ fn stalled() -> io::Error {
     io::Error::new(ErrorKind::TimedOut, "its reader has stalled")
 }
 
-impl Way {
+impl NonBlocking {
     fn of(file: File) -> (Self, bool) {
         let kind = file.metadata().map(|metadata| metadata.file_type());
         if kind.as_ref().is_ok_and(FileTypeExt::is_socket) {
@@ -164,7 +164,7 @@ fn has_room(pipe: RawFd, length: usize) -> bool {
 impl Stream {
     /// For what `file` is open on; it stays open.
     pub(super) fn new(file: File) -> Self {
-        let (way, is_pipe) = Way::of(file);
+        let (way, is_pipe) = NonBlocking::of(file);
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         Self {
             way,
@@ -234,21 +234,21 @@ impl Stream {
     }
 
     /// What must happen before [`Stream::push`] can do more.
-    pub(super) fn wanted(&self) -> Wanted<'_> {
-        let Some(first) = self.waiting.front() else { return Wanted::Nothing };
+    pub(super) fn waits_for(&self) -> WaitFor<'_> {
+        let Some(first) = self.waiting.front() else { return WaitFor::Nothing };
         let room = self.way.file().as_fd();
         let is_ready = || poll_for(room, PollFlags::POLLOUT, Duration::ZERO).is_ok();
-        if self.may_begin(first.bytes.len()) || !is_ready() { Wanted::Room(room) } else { Wanted::Time(LOOK_AGAIN) }
+        if self.may_begin(first.bytes.len()) || !is_ready() { WaitFor::Room(room) } else { WaitFor::Time(LOOK_AGAIN) }
     }
 
     /// Waits for the reader, at most so long. False: a signal wants to end the run.
     fn wait(&self, most: Duration) -> io::Result<bool> {
         let mut fds = Vec::with_capacity(2);
         let mut until = most;
-        match self.wanted() {
-            Wanted::Nothing => return Ok(true),
-            Wanted::Room(room) => fds.push(PollFd::new(room, PollFlags::POLLOUT)),
-            Wanted::Time(time) => until = until.min(time),
+        match self.waits_for() {
+            WaitFor::Nothing => return Ok(true),
+            WaitFor::Room(room) => fds.push(PollFd::new(room, PollFlags::POLLOUT)),
+            WaitFor::Time(time) => until = until.min(time),
         }
         let stop = self.stop.as_ref().map(|stop| PollFd::new(stop.as_fd(), PollFlags::POLLIN));
         fds.extend(stop);
@@ -403,7 +403,7 @@ mod tests {
                 added += 1;
                 stream.push().unwrap();
             }
-            assert!(!matches!(stream.wanted(), Wanted::Nothing));
+            assert!(!matches!(stream.waits_for(), WaitFor::Nothing));
             stream.settle(None, Duration::from_millis(10)).unwrap();
             // Something is read, and then no more.
             reader.read_exact(&mut vec![0; length]).unwrap();

@@ -9,16 +9,16 @@ use anyhow::Result;
 
 use super::names::{Names, is_alive};
 use super::record::by_name;
-use super::table::Table;
+use super::table::FaultTable;
 use super::{Options, flame, plan};
 use crate::ledger::{Ledger, Run};
 use crate::naming::Naming;
 use crate::output::{FaultLabels, Format, ProcessLabels, boottime_ns};
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
 use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, PAGEFAULT, STACK_TABLE_FULL};
-use crate::probe::pagefault::{By, Counters, Counts, Probe};
-use crate::probe::{Losses, Ring, Shown};
-use crate::record::pagefault::{Fault, Faults, Group, Kind, Omitted, Summary};
+use crate::probe::pagefault::{By, Counters, FaultCounts, Probe};
+use crate::probe::{LossOutput, Losses, Ring};
+use crate::record::pagefault::{FaultGroup, FaultKind, FaultRecord, Faults, Omitted, Summary};
 use crate::session::BATCH;
 
 /// How many groups the text shows by default.
@@ -31,7 +31,7 @@ pub(crate) struct Collector {
     by: By,
     /// How many groups are shown.
     rows: usize,
-    table: Table,
+    table: FaultTable,
     names: Names,
     run: Run,
     /// The end of the last interval that was made a record of.
@@ -71,7 +71,7 @@ impl Collector {
             ring,
             by: options.by,
             rows: options.top.unwrap_or(rows),
-            table: Table::default(),
+            table: FaultTable::default(),
             names: Names::new(Naming::new(options.debug_dirs.clone())?),
             run: Run::new(now)?,
             until_ns: now,
@@ -108,7 +108,7 @@ impl Collector {
     }
 
     /// Takes one batch of samples and passes the events among them to `write`; returns how many there were.
-    pub(crate) fn take(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<usize> {
+    pub(crate) fn take(&mut self, mut write: impl FnMut(FaultRecord) -> Result<()>) -> Result<usize> {
         let samples = self.ring.take(BATCH)?;
         for sample in &samples {
             if let Sample::Mapping(mapping) = sample {
@@ -120,13 +120,13 @@ impl Collector {
             if self.by == By::Stack {
                 self.names.ask(&self.probe, std::iter::empty(), std::iter::once(fault.key.place))?;
             }
-            write(Fault::new(fault, self.by, self.probe.way(), self.run.host(), &mut self.names)?)?;
+            write(FaultRecord::new(fault, self.by, self.probe.way(), self.run.host(), &mut self.names)?)?;
         }
         Ok(samples.len())
     }
 
     /// Moves what was counted from the kernel's table to ours, and learns what it stands for. Returns what was new.
-    pub(crate) fn drain(&mut self, mut write: impl FnMut(Fault) -> Result<()>) -> Result<Counts> {
+    pub(crate) fn drain(&mut self, mut write: impl FnMut(FaultRecord) -> Result<()>) -> Result<FaultCounts> {
         let counts = self.probe.drain()?;
         let mark = self.ring.mark();
         while self.take(&mut write)? == BATCH && !self.ring.is_past(mark) {}
@@ -147,7 +147,7 @@ impl Collector {
     }
 
     fn labels(&self, key: &fl_fault_key) -> FaultLabels {
-        let Kind { mode, access, cause, .. } = Kind::new(self.probe.way(), key.mode, key.error_code, 0);
+        let FaultKind { mode, access, cause, .. } = FaultKind::new(self.probe.way(), key.mode, key.error_code, 0);
         FaultLabels { comm: self.comm(key), mode, access: access.unwrap_or_default(), cause: cause.unwrap_or_default() }
     }
 
@@ -163,15 +163,15 @@ impl Collector {
             omitted.total += row.total;
         }
         let names = &mut self.names;
-        let groups: Vec<Group> =
-            sorted[..rows].iter().map(|(cell, row)| Group::new(cell, row, by, way, tells_majors, names)).collect();
+        let groups: Vec<FaultGroup> =
+            sorted[..rows].iter().map(|(cell, row)| FaultGroup::new(cell, row, by, way, tells_majors, names)).collect();
         let mut lost = self.counters.losses.since(&self.counters_before.losses);
         lost.add(GROUP_TABLE_FULL, self.table.full());
         lost.add(MAJOR_UNPLACED, self.table.major_full());
         if last {
             lost.add(STACK_TABLE_FULL, self.names.stacks_lost());
         }
-        let losses = lost.field(Shown::Losses);
+        let losses = lost.field(LossOutput::Losses);
         self.until_ns = now;
         let (head, interval) = self.run.interval("pagefault_summary", now, last)?;
         Ok(Summary {
@@ -187,7 +187,7 @@ impl Collector {
                 major: tells_majors.then_some(self.counters.major - self.counters_before.major),
             },
             losses,
-            sample_losses: lost.field(Shown::SampleLosses),
+            sample_losses: lost.field(LossOutput::SampleLosses),
         })
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use inferno::flamegraph::{Options, from_lines};
 
 use super::names::Names;
-use super::table::Table;
+use super::table::FaultTable;
 use crate::output::escape;
 use crate::place;
 use crate::record::crash::Frame;
@@ -21,7 +21,7 @@ pub(super) fn create(path: &Path) -> Result<File> {
 }
 
 /// Draws all faults since the start: a tower for each process, its callers below.
-pub(super) fn draw(to: File, path: &Path, table: &Table, names: &mut Names) -> Result<()> {
+pub(super) fn draw(to: File, path: &Path, table: &FaultTable, names: &mut Names) -> Result<()> {
     let lines = fold(table, names);
     let mut options = Options::default();
     options.title = "Page faults".to_owned();
@@ -40,7 +40,7 @@ pub(super) fn draw(to: File, path: &Path, table: &Table, names: &mut Names) -> R
 }
 
 /// One line for each stack: the process, its frames from the outermost in, and how many faults. Sorted, as the crate wants it.
-fn fold(table: &Table, names: &mut Names) -> Vec<String> {
+fn fold(table: &FaultTable, names: &mut Names) -> Vec<String> {
     let mut lines = Vec::new();
     for (cell, row) in table.sorted(true) {
         let comm = names.comm_of(&cell.who).unwrap_or_else(|| "unknown".to_owned());

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::table::{Cell, Who};
-use crate::evidence::{self, Backing, File as MappedFile, FileId, Permissions, Region};
+use super::table::{Cell, ProcessOrName};
+use crate::evidence::{self, Backing, File, FileId, Permissions, Region};
 use crate::hex::digits;
 use crate::naming::{Job, MappedImage, Mapping, Named, Naming, Walk};
 use crate::output::Timestamp;
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
-use crate::record::pagefault::File;
+use crate::record::pagefault::FileRecord;
 use crate::symbol::unwind::Frame as Place;
 use crate::symbol::{FileRequest, Holder, Opening, Usage};
 use crate::text::{self, lossy};
@@ -51,7 +51,7 @@ struct Reported {
 
 /// The mapping of a sample.
 fn region_of(raw: &fl_fault_mapping, path: Option<&[u8]>) -> Region {
-    let file = || MappedFile {
+    let file = || File {
         path: path.map(lossy),
         is_deleted: raw.file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
         id: Some(FileId { inode: raw.file.inode, device: raw.file.device.into() }),
@@ -187,10 +187,10 @@ impl Names {
     }
 
     /// The name of the process of a cell.
-    pub(crate) fn comm_of(&self, who: &Who) -> Option<String> {
+    pub(crate) fn comm_of(&self, who: &ProcessOrName) -> Option<String> {
         match who {
-            Who::Process(pid) => self.comm(*pid),
-            Who::Ended(name) => name.clone(),
+            ProcessOrName::Process(pid) => self.comm(*pid),
+            ProcessOrName::Ended(name) => name.clone(),
         }
     }
 
@@ -205,14 +205,14 @@ impl Names {
     }
 
     /// The file that a cell is counted by.
-    pub(crate) fn file(&self, cell: &Cell) -> Option<File> {
+    pub(crate) fn file(&self, cell: &Cell) -> Option<FileRecord> {
         if cell.place == 0 {
             return None;
         }
         let id = FileId { inode: cell.place, device: cell.device.into() };
         let mut regions = self.processes.get(&cell.who.pid()?)?.mappings.values().map(|reported| &reported.region);
         let region = regions.find(|region| region.file().is_some_and(|file| file.id == Some(id)));
-        Some(File { path: region.and_then(Region::name), device: id.device_text(), inode: id.inode })
+        Some(FileRecord { path: region.and_then(Region::name), device: id.device_text(), inode: id.inode })
     }
 
     /// The frames of a stack, innermost first, with their names; `None` means that it was lost. `innermost` is the innermost one, if it is

@@ -7,10 +7,10 @@ use crate::probe::Way;
 use crate::probe::abi::pagefault::fl_fault_event;
 use crate::probe::pagefault::By;
 use crate::record::Head;
-use crate::record::pagefault::{Fault, Group, Kind};
+use crate::record::pagefault::{FaultGroup, FaultKind, FaultRecord};
 use crate::text;
 
-impl Group {
+impl FaultGroup {
     /// The group of a cell.
     pub(crate) fn new(cell: &Cell, row: &Row, by: By, way: Way, tells_majors: bool, names: &mut Names) -> Self {
         let pid = cell.who.pid();
@@ -21,7 +21,7 @@ impl Group {
         Self {
             pid,
             comm: names.comm_of(&cell.who),
-            kind: Kind::new(way, cell.mode, cell.error_code, cell.vma_class),
+            kind: FaultKind::new(way, cell.mode, cell.error_code, cell.vma_class),
             count: row.count,
             total: row.total,
             major: tells_majors.then_some(row.major),
@@ -37,7 +37,7 @@ impl Group {
     }
 }
 
-impl Fault {
+impl FaultRecord {
     /// The record of an event.
     pub(crate) fn new(raw: &fl_fault_event, by: By, way: Way, host: &str, names: &mut Names) -> anyhow::Result<Self> {
         let pid = raw.key.tgid;
@@ -48,7 +48,7 @@ impl Fault {
             tid: raw.tid,
             comm: text::name(&raw.comm),
             thread_name: text::name(&raw.thread_name),
-            kind: Kind::new(way, raw.key.mode, raw.key.error_code, raw.key.vma_class),
+            kind: FaultKind::new(way, raw.key.mode, raw.key.error_code, raw.key.vma_class),
             address: Hex(raw.address),
             instruction_pointer: Hex(raw.instruction_pointer),
             instruction_symbol: frames.into_iter().find(|frame| !frame.inlined).and_then(|frame| frame.symbol),

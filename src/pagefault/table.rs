@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::probe::abi::pagefault::fl_fault_key;
-use crate::probe::pagefault::Counts;
+use crate::probe::pagefault::FaultCounts;
 
 /// How many cells are kept. If there are more, those of processes that have ended are counted together by name.
 const CELLS_MAX: usize = 65_536;
@@ -14,7 +14,7 @@ const CELLS_MAX: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Cell {
     /// The process.
-    pub who: Who,
+    pub who: ProcessOrName,
     /// 0: user, 1: kernel.
     pub mode: u8,
     /// As the hook shows it.
@@ -29,14 +29,14 @@ pub(crate) struct Cell {
 
 /// A process, or all processes of a name that have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Who {
+pub(crate) enum ProcessOrName {
     /// As the host numbers it.
     Process(u32),
     /// By name; `None` means not known.
     Ended(Option<String>),
 }
 
-impl Who {
+impl ProcessOrName {
     /// `None` means several that have ended.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
@@ -49,7 +49,7 @@ impl Who {
 impl From<&fl_fault_key> for Cell {
     fn from(key: &fl_fault_key) -> Self {
         let fl_fault_key { tgid, error_code, mode, vma_class, device, place, .. } = *key;
-        Self { who: Who::Process(tgid), mode, error_code, vma_class, device, place }
+        Self { who: ProcessOrName::Process(tgid), mode, error_code, vma_class, device, place }
     }
 }
 
@@ -77,7 +77,7 @@ impl Row {
 
 /// All cells.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct FaultTable {
     rows: HashMap<Cell, Row>,
     /// Faults that found no cell, in this interval.
     full: u64,
@@ -85,11 +85,11 @@ pub(super) struct Table {
     major_full: u64,
 }
 
-impl Table {
+impl FaultTable {
     /// Adds counts. `is_alive` and `name` are called if there are too many cells.
     pub(super) fn add(
         &mut self,
-        counts: &Counts,
+        counts: &FaultCounts,
         is_alive: impl Fn(u32) -> bool,
         name: impl Fn(u32) -> Option<String>,
     ) {
@@ -125,11 +125,13 @@ impl Table {
         for (cell, row) in std::mem::take(&mut self.rows) {
             let name = match cell.who {
                 // Their memory is gone as well, and later processes may have the same numbers.
-                Who::Process(pid) => ended.entry(pid).or_insert_with(|| (!is_alive(pid)).then(|| name(pid))).clone(),
-                Who::Ended(_) => None,
+                ProcessOrName::Process(pid) => {
+                    ended.entry(pid).or_insert_with(|| (!is_alive(pid)).then(|| name(pid))).clone()
+                }
+                ProcessOrName::Ended(_) => None,
             };
             let cell = match name {
-                Some(name) => Cell { who: Who::Ended(name), device: 0, place: 0, ..cell },
+                Some(name) => Cell { who: ProcessOrName::Ended(name), device: 0, place: 0, ..cell },
                 None => cell,
             };
             self.rows.entry(cell).or_default().add(row);
@@ -176,17 +178,17 @@ mod tests {
         fl_fault_key { tgid, place, error_code: 6, ..fl_fault_key::default() }
     }
 
-    fn counts(faults: &[(fl_fault_key, u64)]) -> Counts {
-        Counts { faults: faults.to_vec(), majors: Vec::new() }
+    fn counts(faults: &[(fl_fault_key, u64)]) -> FaultCounts {
+        FaultCounts { faults: faults.to_vec(), majors: Vec::new() }
     }
 
-    fn add(table: &mut Table, counts: &Counts) {
+    fn add(table: &mut FaultTable, counts: &FaultCounts) {
         table.add(counts, |pid| pid < 100, |pid| (pid % 2 == 0).then(|| "even".to_owned()));
     }
 
     #[test]
     fn an_interval_begins_at_zero_and_totals_go_on() {
-        let mut table = Table::default();
+        let mut table = FaultTable::default();
         add(&mut table, &counts(&[(key(1, 0), 5), (key(2, 0), 7)]));
         assert_eq!(table.count(), 12);
         table.begin();
@@ -200,7 +202,7 @@ mod tests {
 
     #[test]
     fn an_interval_that_could_not_be_told_is_part_of_the_next() {
-        let mut table = Table::default();
+        let mut table = FaultTable::default();
         add(&mut table, &counts(&[(key(1, 0), 5)]));
         assert_eq!(table.sorted(false)[0].1.count, 5, "told, but not written: no interval begins");
         add(&mut table, &counts(&[(key(1, 0), 2), (key(2, 0), 1)]));
@@ -210,24 +212,24 @@ mod tests {
 
     #[test]
     fn epochs_are_one_cell() {
-        let mut table = Table::default();
+        let mut table = FaultTable::default();
         add(&mut table, &counts(&[(key(1, 0), 5), (fl_fault_key { epoch: 1, ..key(1, 0) }, 1)]));
         assert_eq!(table.sorted(true).len(), 1);
     }
 
     #[test]
     fn a_major_fault_may_come_an_interval_late() {
-        let mut table = Table::default();
+        let mut table = FaultTable::default();
         add(&mut table, &counts(&[(key(1, 0), 1)]));
         table.begin();
-        add(&mut table, &Counts { faults: Vec::new(), majors: vec![(key(1, 0), 1)] });
+        add(&mut table, &FaultCounts { faults: Vec::new(), majors: vec![(key(1, 0), 1)] });
         let rows = table.sorted(false);
         assert_eq!((rows[0].1.count, rows[0].1.major, rows[0].1.major_total), (0, 1, 1));
     }
 
     #[test]
     fn the_ended_are_counted_together_and_nothing_is_lost() {
-        let mut table = Table::default();
+        let mut table = FaultTable::default();
         let most = CELLS_MAX as u64;
         let many: Vec<_> = (0..most).map(|n| (key(100 + (n % 50) as u32, n), 1)).collect();
         add(&mut table, &counts(&many));
@@ -235,14 +237,17 @@ mod tests {
         add(&mut table, &counts(&[(key(1, 0), 3)]));
         let rows = table.sorted(false);
         assert_eq!(rows.iter().map(|(_, row)| row.total).sum::<u64>(), most + 3);
-        let who: Vec<&Who> = rows.iter().map(|(cell, _)| &cell.who).collect();
-        assert_eq!(who, [&Who::Ended(None), &Who::Ended(Some("even".to_owned())), &Who::Process(1)]);
+        let who: Vec<&ProcessOrName> = rows.iter().map(|(cell, _)| &cell.who).collect();
+        assert_eq!(
+            who,
+            [&ProcessOrName::Ended(None), &ProcessOrName::Ended(Some("even".to_owned())), &ProcessOrName::Process(1)]
+        );
         assert_eq!(table.full(), 0);
     }
 
     #[test]
     fn more_cells_than_there_is_room_for_are_counted_as_such() {
-        let mut table = Table::default();
+        let mut table = FaultTable::default();
         let many: Vec<_> = (0..CELLS_MAX as u64 + 5).map(|n| (key(1, n), 2)).collect();
         add(&mut table, &counts(&many));
         assert_eq!((table.full(), table.count()), (10, 2 * CELLS_MAX as u64));

@@ -10,7 +10,7 @@ mod strategy;
 use anyhow::Result;
 use libbpf_rs::num_possible_cpus;
 
-pub use super::abi::call::{Sample, Task};
+pub use super::abi::call::{Sample, TaskCalls};
 use super::abi::call::{fl_call, fl_config, fl_own_limit, fl_task};
 use super::engine::{Kernel, Room, Setup, Spec};
 use super::hook::{Attach, Hook, Way};

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use anyhow::{Context, Result};
 use libbpf_rs::MapCore;
 
-use super::table::Table as _;
+use super::table::TypedTable as _;
 
 /// One counter of the map `fl_counters`, summed over the processors.
 pub(super) fn sum(map: &impl MapCore, which: u32) -> Result<u64> {

@@ -11,7 +11,7 @@ const OBJECT: Builds = object!("doctor");
 
 /// A way to hook the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hook {
+pub(crate) enum HookKind {
     /// A raw tracepoint.
     RawTracepoint,
     /// A tracepoint with typed arguments.
@@ -24,7 +24,7 @@ pub(crate) enum Hook {
     TypedLoad,
 }
 
-impl Hook {
+impl HookKind {
     /// The program of `bpf/doctor.bpf.c` that tries it.
     fn program(self) -> &'static str {
         match self {
@@ -46,9 +46,9 @@ impl Hook {
 }
 
 /// Loads a small program of this kind, attaches it, and detaches it again.
-pub(crate) fn try_hook(hook: Hook) -> Answer {
+pub(crate) fn try_hook(hook: HookKind) -> Answer {
     load::prepare(false);
-    let attempt = if hook == Hook::TypedLoad { try_typed_load() } else { try_plain(hook) };
+    let attempt = if hook == HookKind::TypedLoad { try_typed_load() } else { try_plain(hook) };
     match attempt {
         Ok(()) => Answer::Yes,
         Err(error) => Answer::No(error.to_string().lines().next().unwrap_or_default().to_owned()),
@@ -56,7 +56,7 @@ pub(crate) fn try_hook(hook: Hook) -> Answer {
 }
 
 /// Without the kernel's types: not every kernel shows them, and only one hook needs them.
-fn try_plain(hook: Hook) -> Result<()> {
+fn try_plain(hook: HookKind) -> Result<()> {
     let mut open = ObjectBuilder::default().open_memory(OBJECT.plain)?;
     for mut program in open.progs_mut() {
         let is_wanted = program.name() == hook.program();
@@ -68,7 +68,7 @@ fn try_plain(hook: Hook) -> Result<()> {
 }
 
 fn try_typed_load() -> Result<()> {
-    let (hook, mut open) = (Hook::TypedLoad, Opened::open(OBJECT, Build::Typed, None)?);
+    let (hook, mut open) = (HookKind::TypedLoad, Opened::open(OBJECT, Build::Typed, None)?);
     open.autoload(|program| program == hook.program());
     Ok(hook.attach(&open.load()?.program(hook.program())?)?)
 }

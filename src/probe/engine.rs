@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 use libbpf_rs::{Link, Map, ProgramMut};
 
-use super::hook::{At, Attach, Hook, Point, Way};
+use super::hook::{At, Attach, Hook, HookPoint, Way};
 use super::losses::{Loss, Losses};
 use super::object::{Build, Builds, Loaded, Opened, has_typed_loads};
 use super::tracefs::Tracefs;
@@ -115,7 +115,7 @@ pub(crate) struct Probe<S: Spec> {
     /// For each attached program: the loss that its skipped runs count as.
     programs: BTreeMap<&'static str, Option<&'static str>>,
     /// What the software events have counted at which these programs run.
-    events: BTreeMap<&'static str, perf::Counts>,
+    events: BTreeMap<&'static str, perf::EventCounts>,
     pub(super) plan: S,
     pub(super) state: S::State,
 }
@@ -260,7 +260,7 @@ impl<S: Spec> Probe<S> {
 
     /// How many software events there were since this program was attached to them.
     pub(super) fn events(&self, program: &str) -> u64 {
-        self.events.get(program).map_or(0, perf::Counts::sum)
+        self.events.get(program).map_or(0, perf::EventCounts::sum)
     }
 
     /// One counter of `enum fl_counter`, since the start.
@@ -285,7 +285,7 @@ impl<S: Spec> Probe<S> {
 struct Links<'hooks> {
     links: Vec<Link>,
     attached: Vec<&'hooks At>,
-    events: BTreeMap<&'static str, perf::Counts>,
+    events: BTreeMap<&'static str, perf::EventCounts>,
     tracefs: Option<Tracefs>,
 }
 
@@ -317,25 +317,25 @@ impl<'hooks> Links<'hooks> {
     fn attach(&mut self, object: &Loaded, at: &'hooks At) -> Result<()> {
         let program = object.program(at.program)?;
         match &at.point {
-            Point::Raw(name) => {
+            HookPoint::Raw(name) => {
                 let what = format!("attach to raw tracepoint `{name}`");
                 self.links.push(load::step(&what, program.attach_raw_tracepoint(name))?);
             }
-            Point::Function(name) => self.links.push(attach_kprobe(&program, false, name)?),
-            Point::Return(name) => self.links.push(attach_kprobe(&program, true, name)?),
-            Point::Syscall(name) => {
+            HookPoint::Function(name) => self.links.push(attach_kprobe(&program, false, name)?),
+            HookPoint::Return(name) => self.links.push(attach_kprobe(&program, true, name)?),
+            HookPoint::Syscall(name) => {
                 let tracefs = match self.tracefs.take() {
                     Some(tracefs) => tracefs,
                     None => Tracefs::open()?,
                 };
                 self.links.extend(self.tracefs.insert(tracefs).attach_syscall(&program, name)?);
             }
-            Point::Software(event, name) => {
+            HookPoint::Software(event, name) => {
                 let (links, counts) = perf::attach_software_event(&program, *event, name)?;
                 self.links.extend(links);
                 self.events.insert(at.program, counts);
             }
-            Point::Later => {}
+            HookPoint::Later => {}
         }
         self.attached.push(at);
         Ok(())

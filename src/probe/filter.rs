@@ -11,7 +11,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use procfs::process::Process;
 
 use super::abi::{Plain as _, fl_filter_config};
-use super::table::Table as _;
+use super::table::TypedTable as _;
 use crate::error::Error;
 use crate::page;
 

@@ -52,7 +52,7 @@ pub enum Attach {
 
 /// A place at which a program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Point {
+pub(super) enum HookPoint {
     /// A raw tracepoint.
     Raw(&'static str),
     /// The entry of a kernel function.
@@ -71,7 +71,7 @@ pub(super) enum Point {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct At {
     pub(super) program: &'static str,
-    pub(super) point: Point,
+    pub(super) point: HookPoint,
     /// It is named in the line that says what is watched.
     pub(super) is_shown: bool,
     /// The loss that a skipped run counts as; `None` means that it is made up for. A program has one, that of its first hook.
@@ -82,11 +82,11 @@ impl At {
     /// Its name in the line that says what is watched.
     pub(super) fn words(&self) -> String {
         match &self.point {
-            Point::Raw(name) => format!("raw_tp/{name}"),
-            Point::Function(name) | Point::Return(name) => format!("kprobe/{name}"),
-            Point::Syscall(name) => format!("tp/{name}"),
-            Point::Software(_, name) => format!("perf/{name}"),
-            Point::Later => self.program.to_owned(),
+            HookPoint::Raw(name) => format!("raw_tp/{name}"),
+            HookPoint::Function(name) | HookPoint::Return(name) => format!("kprobe/{name}"),
+            HookPoint::Syscall(name) => format!("tp/{name}"),
+            HookPoint::Software(_, name) => format!("perf/{name}"),
+            HookPoint::Later => self.program.to_owned(),
         }
     }
 }
@@ -102,43 +102,43 @@ pub(crate) enum Hook {
 }
 
 impl Hook {
-    fn at(program: &'static str, point: Point) -> Self {
+    fn at(program: &'static str, point: HookPoint) -> Self {
         Self::At(At { program, point, is_shown: false, missed: Some(RUNS_MISSED) })
     }
 
     /// At a raw tracepoint.
     pub(super) fn raw(program: &'static str, tracepoint: &'static str) -> Self {
-        Self::at(program, Point::Raw(tracepoint))
+        Self::at(program, HookPoint::Raw(tracepoint))
     }
 
     /// At the entry of a kernel function.
     pub(super) fn kprobe(program: &'static str, function: impl Into<String>) -> Self {
-        Self::at(program, Point::Function(function.into()))
+        Self::at(program, HookPoint::Function(function.into()))
     }
 
     /// At the end of a kernel function.
     pub(super) fn kretprobe(program: &'static str, function: impl Into<String>) -> Self {
-        Self::at(program, Point::Return(function.into()))
+        Self::at(program, HookPoint::Return(function.into()))
     }
 
     /// At a tracepoint of one system call.
     pub(super) fn syscall(program: &'static str, name: String) -> Self {
-        Self::at(program, Point::Syscall(name))
+        Self::at(program, HookPoint::Syscall(name))
     }
 
     /// At every page fault, as perf counts them. The kernel counts no skipped run of a perf event's program: the probe does.
     pub(super) fn page_faults(program: &'static str) -> Self {
-        Self::at(program, Point::Software(PERF_COUNT_SW_PAGE_FAULTS, "page-faults")).missed_as(None)
+        Self::at(program, HookPoint::Software(PERF_COUNT_SW_PAGE_FAULTS, "page-faults")).missed_as(None)
     }
 
     /// At every major page fault; the same.
     pub(super) fn major_faults(program: &'static str) -> Self {
-        Self::at(program, Point::Software(PERF_COUNT_SW_PAGE_FAULTS_MAJ, "major-faults")).missed_as(None)
+        Self::at(program, HookPoint::Software(PERF_COUNT_SW_PAGE_FAULTS_MAJ, "major-faults")).missed_as(None)
     }
 
     /// Loaded, and attached by the probe itself.
     pub(super) fn later(program: &'static str) -> Self {
-        Self::at(program, Point::Later)
+        Self::at(program, HookPoint::Later)
     }
 
     /// One function that has another name on some kernels.

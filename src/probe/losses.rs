@@ -75,7 +75,7 @@ impl Stage {
 
 /// Where a loss is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
+pub enum LossOutput {
     /// The line of counters on standard error at the end of a run.
     EndLine,
     /// The field `losses` of a record.
@@ -96,7 +96,7 @@ pub struct Loss {
     /// With `--strict` it makes the exit status 1: it was not asked for, and can't be made up for.
     pub is_strict: bool,
     /// Where its number is shown.
-    pub shown: &'static [Shown],
+    pub shown: &'static [LossOutput],
     /// The line of `enum fl_counter` that counts it; `None` means that user space does.
     counter: Option<u32>,
     /// The loss of the crash probe beside this one that is part of its number.
@@ -105,7 +105,7 @@ pub struct Loss {
 
 impl Loss {
     /// Is it shown there?
-    pub fn is_shown(&self, place: Shown) -> bool {
+    pub fn is_shown(&self, place: LossOutput) -> bool {
         self.shown.contains(&place)
     }
 }
@@ -117,7 +117,7 @@ pub(crate) static TABLES: [&[Loss]; 6] = [&CRASH, &SIGNAL, &PAGEFAULT, &MEMORY, 
 /// Every stage and reason that `faultline_events_dropped_total` can have.
 #[cfg(test)]
 pub(crate) fn dropped() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let all = TABLES.iter().flat_map(|table| table.iter()).filter(|loss| loss.is_shown(Shown::Metrics));
+    let all = TABLES.iter().flat_map(|table| table.iter()).filter(|loss| loss.is_shown(LossOutput::Metrics));
     all.map(|loss| (loss.stage.word(), loss.reason))
 }
 
@@ -224,24 +224,24 @@ impl Losses {
     }
 
     /// What is shown there, in the table's order, zeros included.
-    pub fn shown(&self, place: Shown) -> impl Iterator<Item = (&'static Loss, u64)> {
+    pub fn shown(&self, place: LossOutput) -> impl Iterator<Item = (&'static Loss, u64)> {
         self.all().filter(move |(loss, _)| loss.is_shown(place))
     }
 
     /// A field of a record: by reason, zeros included.
-    pub fn field(&self, place: Shown) -> BTreeMap<&'static str, u64> {
+    pub fn field(&self, place: LossOutput) -> BTreeMap<&'static str, u64> {
         self.shown(place).map(|(loss, count)| (loss.reason, count)).collect()
     }
 
     /// What the metrics have: stage, reason, count.
     pub fn dropped(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        self.shown(Shown::Metrics).map(|(loss, count)| (loss.stage.word(), loss.reason, count))
+        self.shown(LossOutput::Metrics).map(|(loss, count)| (loss.stage.word(), loss.reason, count))
     }
 
     /// The end line's part: `sample_ring_full 0, runs_missed 2`.
     pub fn line(&self) -> String {
         let parts: Vec<String> =
-            self.shown(Shown::EndLine).map(|(loss, count)| format!("{} {count}", loss.reason)).collect();
+            self.shown(LossOutput::EndLine).map(|(loss, count)| format!("{} {count}", loss.reason)).collect();
         parts.join(", ")
     }
 }
@@ -306,7 +306,7 @@ mod tests {
         let none = Losses::none(&CRASH);
         assert!(!none.lost_any() && !none.with("sample_budget", 2).lost_any());
         assert!(none.with("stack_page_ring_full", 1).lost_any());
-        assert_eq!(none.field(Shown::Losses), BTreeMap::from([(GROUP_TABLE_FULL, 0)]), "zeros are shown");
+        assert_eq!(none.field(LossOutput::Losses), BTreeMap::from([(GROUP_TABLE_FULL, 0)]), "zeros are shown");
         let unknown = Losses::none(&PAGEFAULT).without(RUNS_MISSED).with(RUNS_MISSED, 1);
         assert!(!unknown.lost_any() && !unknown.line().contains(RUNS_MISSED), "{}", unknown.line());
         assert_eq!(unknown.line().split(", ").next(), Some("event_rate 0"));

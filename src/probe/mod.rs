@@ -27,7 +27,7 @@ pub(crate) use crash::{Group, Groups, StackFrame};
 pub use engine::Setup;
 pub use filter::Filter;
 pub use hook::{Attach, Way};
-pub(crate) use losses::{Losses, Shown};
+pub(crate) use losses::{LossOutput, Losses};
 pub(crate) use object::Build;
 pub(crate) use ring::Ring;
 pub(crate) use tracefs::Tracefs;

@@ -12,7 +12,7 @@ use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
 
 pub(crate) use plan::{By, Events, Plan};
-pub(crate) use read::{Counters, Counts};
+pub(crate) use read::{Counters, FaultCounts};
 
 use read::State;
 

@@ -56,7 +56,7 @@ impl Variables {
 
 /// The type that a program is loaded as.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Kind {
+pub(super) struct ProgramType {
     pub(super) program: bpf_prog_type,
     pub(super) attach: bpf_attach_type,
     /// The function at which it will run, by its id in the kernel's BTF; 0: it is named later.
@@ -93,7 +93,7 @@ impl Pattern {
     ///
     /// # Errors
     /// The kernel's error, or the last line of the verifier's log.
-    pub(super) fn load(&self, which: u64, kind: Kind) -> Result<OwnedFd, Refusal> {
+    pub(super) fn load(&self, which: u64, kind: ProgramType) -> Result<OwnedFd, Refusal> {
         let preempt_count = self.variables.preempt_count.load(Ordering::Relaxed);
         if preempt_count != 0
             && let Ok(loaded) = self.attempt(&self.with(which, preempt_count), kind, None)
@@ -119,7 +119,7 @@ impl Pattern {
         instructions
     }
 
-    fn attempt(&self, instructions: &[bpf_insn], kind: Kind, log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
+    fn attempt(&self, instructions: &[bpf_insn], kind: ProgramType, log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
         let mut opts = bpf_prog_load_opts {
             sz: size_of::<bpf_prog_load_opts>() as _,
             expected_attach_type: kind.attach,

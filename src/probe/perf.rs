@@ -14,9 +14,9 @@ use super::load;
 /// What software events have counted, whether or not a program ran: the kernel skips the runs at events that happen while a task is
 /// preempted in a system call on a map on that processor (`bpf_prog_active`), and counts these nowhere.
 #[derive(Default)]
-pub(super) struct Counts(Vec<File>);
+pub(super) struct EventCounts(Vec<File>);
 
-impl Counts {
+impl EventCounts {
     /// How many events there were since the program was attached. The event of a processor that was switched off may report none.
     pub(super) fn sum(&self) -> u64 {
         let count = |mut event: &File| {
@@ -31,8 +31,12 @@ impl Counts {
 ///
 /// # Errors
 /// If the kernel has no perf events, or refuses them to us.
-pub(super) fn attach_software_event(program: &ProgramMut<'_>, config: u32, name: &str) -> Result<(Vec<Link>, Counts)> {
-    let (mut links, mut counts) = (Vec::new(), Counts::default());
+pub(super) fn attach_software_event(
+    program: &ProgramMut<'_>,
+    config: u32,
+    name: &str,
+) -> Result<(Vec<Link>, EventCounts)> {
+    let (mut links, mut counts) = (Vec::new(), EventCounts::default());
     for cpu in 0..num_possible_cpus().context("failed to count the processors")? {
         let event = match open_disabled(PERF_TYPE_SOFTWARE, u64::from(config), i32::try_from(cpu)?) {
             Ok(event) => event,

@@ -13,13 +13,13 @@ const HEADER_BYTES: usize = 8;
 /// The reader's end of a ring of samples.
 pub struct Ring<Sample> {
     ring: RingBuffer<'static>,
-    taken: Rc<RefCell<Taken<Sample>>>,
+    taken: Rc<RefCell<SampleQueue<Sample>>>,
     /// What it holds when it is full.
     capacity: usize,
 }
 
 /// What libbpf has handed out.
-struct Taken<Sample> {
+struct SampleQueue<Sample> {
     /// Since the last [`Ring::take`].
     samples: Vec<Sample>,
     /// The room that all samples since the start have had in the ring.
@@ -33,7 +33,7 @@ pub struct Mark(usize);
 impl<Sample: 'static> Ring<Sample> {
     /// Reads `map`. `parse` makes a sample of its bytes; `None` means that it is none of this probe's.
     pub(super) fn new(map: &dyn MapCore, parse: impl Fn(&[u8]) -> Option<Sample> + 'static) -> Result<Self> {
-        let taken = Rc::new(RefCell::new(Taken { samples: Vec::new(), bytes: 0 }));
+        let taken = Rc::new(RefCell::new(SampleQueue { samples: Vec::new(), bytes: 0 }));
         let into = taken.clone();
         let mut builder = RingBufferBuilder::new();
         builder

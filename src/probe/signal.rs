@@ -11,7 +11,7 @@ use super::hook::{Hook, Way};
 use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
 
-pub(crate) use plan::{Plan, Who};
+pub(crate) use plan::{PeerChoice, Plan};
 pub(crate) use read::{Counters, Pair, PairKey, TaskCounters};
 
 /// The attached probe. Dropping it detaches every program.

@@ -6,7 +6,7 @@ use libbpf_rs::{MapCore, MapFlags};
 use super::abi::Plain;
 
 /// A table whose keys and values cross as they are.
-pub(super) trait Table: MapCore {
+pub(super) trait TypedTable: MapCore {
     /// The value of a key; `None` means that the table doesn't have it.
     fn value<Value: Plain>(&self, key: &impl Plain) -> Result<Option<Value>> {
         let bytes = self.lookup(key.bytes(), MapFlags::ANY)?;
@@ -32,7 +32,7 @@ pub(super) trait Table: MapCore {
     }
 }
 
-impl<Map: MapCore> Table for Map {}
+impl<Map: MapCore> TypedTable for Map {}
 
 fn another_size() -> anyhow::Error {
     anyhow!("an entry of another size")

@@ -80,7 +80,7 @@ impl TypesFile {
     /// needs.
     pub(super) fn fill(&mut self, btf: Option<&Path>, probe: &Btf<'_>) -> Result<Ids> {
         let kernel = kernel_types(btf)?;
-        let mut cut = Cut::new(&kernel, probe)?;
+        let mut cut = TypeCopier::new(&kernel, probe)?;
         let mut ids = cut.copy_roots()?;
         if btf.is_some() {
             // Variables are identified by the kernel's own numbers, not by those of a file.
@@ -104,9 +104,9 @@ pub(crate) fn kernel_types(btf: Option<&Path>) -> Result<Btf<'static>> {
 }
 
 /// The types while they are being cut down.
-struct Cut<'btf> {
+struct TypeCopier<'btf> {
     kernel: &'btf Btf<'btf>,
-    made: Made,
+    made: NewTypes,
     /// The names of the probe's types; for flavours (`NAME___FLAVOUR`) the part before the underscores.
     roots: HashSet<&'btf OsStr>,
     /// The names of their members.
@@ -115,10 +115,15 @@ struct Cut<'btf> {
     copied: HashMap<u32, i32>,
 }
 
-impl<'btf> Cut<'btf> {
+impl<'btf> TypeCopier<'btf> {
     fn new(kernel: &'btf Btf<'btf>, probe: &'btf Btf<'btf>) -> Result<Self> {
-        let mut cut =
-            Self { kernel, made: Made::new()?, roots: HashSet::new(), members: HashSet::new(), copied: HashMap::new() };
+        let mut cut = Self {
+            kernel,
+            made: NewTypes::new()?,
+            roots: HashSet::new(),
+            members: HashSet::new(),
+            copied: HashMap::new(),
+        };
         for id in ids(probe) {
             let Some(ty) = probe.type_by_id::<BtfType<'_>>(id).filter(is_root) else { continue };
             cut.roots.extend(ty.name().map(without_flavour));
@@ -210,9 +215,9 @@ impl<'btf> Cut<'btf> {
 }
 
 /// The types that are being made.
-struct Made(NonNull<libbpf_sys::btf>);
+struct NewTypes(NonNull<libbpf_sys::btf>);
 
-impl Made {
+impl NewTypes {
     fn new() -> Result<Self> {
         // SAFETY: it has no conditions.
         let made = unsafe { libbpf_sys::btf__new_empty() };
@@ -231,7 +236,7 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for NewTypes {
     fn drop(&mut self) {
         // SAFETY: made by btf__new_empty(), and freed only here.
         unsafe { libbpf_sys::btf__free(self.0.as_ptr()) }

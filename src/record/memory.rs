@@ -25,10 +25,10 @@ pub(crate) struct Mapping {
     /// The process's name: its group leader's comm.
     pub comm: String,
     /// `mmap`, `mprotect`, ...
-    pub call: Call,
+    pub call: MappingCall,
     /// The arguments by name.
     #[serde(serialize_with = "arguments")]
-    pub arguments: Vec<(&'static str, Argument)>,
+    pub arguments: Vec<(&'static str, MappingArgument)>,
     /// The beginning of the memory that the call was about.
     pub address: Option<Hex>,
     /// Its length, bytes, whole pages.
@@ -44,13 +44,13 @@ pub(crate) struct Mapping {
     /// Of `address` in the file.
     pub offset: Option<Hex>,
     /// How many pages the call made executable, by what became of them; `None` means that it made none, or that they were not asked for.
-    pub pages: Option<Tally>,
+    pub pages: Option<PageCounts>,
 }
 
 words! {
     /// Which call, or which event that stands for one.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub(crate) enum Call {
+    pub(crate) enum MappingCall {
         /// mmap(2)
         Mmap = "mmap",
         /// mprotect(2)
@@ -80,7 +80,7 @@ words! {
     }
 }
 
-impl From<fl_call> for Call {
+impl From<fl_call> for MappingCall {
     fn from(call: fl_call) -> Self {
         match call {
             fl_call::FL_CALL_MMAP => Self::Mmap,
@@ -103,7 +103,7 @@ impl From<fl_call> for Call {
 /// An argument of a call.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
-pub(crate) enum Argument {
+pub(crate) enum MappingArgument {
     /// An address, or an offset in a file.
     Address(Hex),
     /// A length, or a file descriptor.
@@ -114,7 +114,7 @@ pub(crate) enum Argument {
 
 /// Pages of one call: `total` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Tally {
+pub(crate) struct PageCounts {
     /// In the range.
     pub total: u64,
     /// Read by the kernel program when the call was done.
@@ -129,7 +129,7 @@ pub(crate) struct Tally {
     pub gone: u64,
 }
 
-impl AddAssign for Tally {
+impl AddAssign for PageCounts {
     fn add_assign(&mut self, more: Self) {
         self.total += more.total;
         self.resident += more.resident;
@@ -212,28 +212,28 @@ words! {
 
 impl Trigger {
     /// Pages that a call has made executable.
-    pub(crate) fn after(call: Call) -> Self {
+    pub(crate) fn after(call: MappingCall) -> Self {
         match call {
-            Call::Mmap => Self::Mmap,
-            Call::Mprotect => Self::Mprotect,
-            Call::PkeyMprotect => Self::PkeyMprotect,
-            Call::Mremap => Self::Mremap,
-            Call::Brk => Self::Brk,
-            Call::Shmat => Self::Shmat,
-            Call::Execve => Self::Execve,
+            MappingCall::Mmap => Self::Mmap,
+            MappingCall::Mprotect => Self::Mprotect,
+            MappingCall::PkeyMprotect => Self::PkeyMprotect,
+            MappingCall::Mremap => Self::Mremap,
+            MappingCall::Brk => Self::Brk,
+            MappingCall::Shmat => Self::Shmat,
+            MappingCall::Execve => Self::Execve,
             _ => Self::Unseen,
         }
     }
 
     /// Pages that a call is about to take away.
-    pub(crate) fn before(call: Call) -> Self {
+    pub(crate) fn before(call: MappingCall) -> Self {
         match call {
-            Call::Munmap => Self::BeforeMunmap,
-            Call::Mmap => Self::BeforeMmap,
-            Call::Mremap => Self::BeforeMremap,
-            Call::Madvise => Self::BeforeMadvise,
-            Call::Shmdt => Self::BeforeShmdt,
-            Call::Execve => Self::BeforeExecve,
+            MappingCall::Munmap => Self::BeforeMunmap,
+            MappingCall::Mmap => Self::BeforeMmap,
+            MappingCall::Mremap => Self::BeforeMremap,
+            MappingCall::Madvise => Self::BeforeMadvise,
+            MappingCall::Shmdt => Self::BeforeShmdt,
+            MappingCall::Execve => Self::BeforeExecve,
             _ => Self::Exit,
         }
     }
@@ -330,7 +330,7 @@ pub(crate) struct Executable {
     /// The real user id.
     pub uid: u32,
     /// `mmap`, `mprotect`, `pkey_mprotect`.
-    pub call: Call,
+    pub call: MappingCall,
     /// The call asked for writable and executable at once.
     pub writable: bool,
     /// Calls in this interval.
@@ -347,7 +347,7 @@ pub(crate) struct Executable {
     pub last_address: Hex,
 }
 
-fn arguments<S: Serializer>(from: &[(&'static str, Argument)], serializer: S) -> Result<S::Ok, S::Error> {
+fn arguments<S: Serializer>(from: &[(&'static str, MappingArgument)], serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(from.len()))?;
     for (name, value) in from {
         map.serialize_entry(name, value)?;

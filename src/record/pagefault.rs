@@ -24,7 +24,7 @@ pub(crate) struct Summary {
     /// What they are counted by, besides process, mode and error code.
     pub by: &'static str,
     /// Most frequent first.
-    pub groups: Vec<Group>,
+    pub groups: Vec<FaultGroup>,
     /// Groups that `--top` leaves out.
     pub omitted: Omitted,
     /// What there was in this interval.
@@ -59,7 +59,7 @@ pub(crate) struct Faults {
 
 /// The kind of a fault, as far as the hook shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Kind {
+pub(crate) struct FaultKind {
     /// `user`, `kernel`
     pub mode: &'static str,
     /// `read`, `write`, `execute`
@@ -74,7 +74,7 @@ pub(crate) struct Kind {
     pub vma: Option<&'static str>,
 }
 
-impl Kind {
+impl FaultKind {
     /// The kind of a fault from these numbers of a probe with this hook.
     pub(crate) fn new(way: Way, mode: u8, error_code: u32, vma_class: u8) -> Self {
         let fault = PageFault::from_code(u64::from(error_code));
@@ -113,14 +113,14 @@ fn class_name(class: fl_vma_class) -> Option<&'static str> {
 
 /// Faults that are the same.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Group {
+pub(crate) struct FaultGroup {
     /// The process as the host numbers it; `None` means several of one name that have ended.
     pub pid: Option<u32>,
     /// The process's name.
     pub comm: Option<String>,
     /// What they are.
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// In this interval.
     pub count: u64,
     /// Since `since`.
@@ -140,14 +140,14 @@ pub(crate) struct Group {
     /// With `--by vma`.
     pub mapping: Option<Vma>,
     /// With `--by file`.
-    pub file: Option<File>,
+    pub file: Option<FileRecord>,
     /// With `--stacks`: innermost frame first.
     pub stack_trace: Option<Vec<Frame>>,
 }
 
 /// A file that is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct File {
+pub(crate) struct FileRecord {
     /// As the process sees it; `None` means not known.
     pub path: Option<String>,
     /// `major:minor`
@@ -158,7 +158,7 @@ pub(crate) struct File {
 
 /// One page fault.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Fault {
+pub(crate) struct FaultRecord {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
@@ -172,7 +172,7 @@ pub(crate) struct Fault {
     pub thread_name: String,
     /// What it is.
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// What could not be accessed.
     pub address: Hex,
     /// The address of the thread's instruction; with `--stacks` and in kernel mode, the one in user mode.

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 pub(crate) use diff::Diff;
 pub(crate) use record::{Report, Row, Selection, Totals};
 
-use crate::output::{Format, Target, Writer, escape};
+use crate::output::{Format, OutputTarget, Writer, escape};
 use input::{LONGEST_LINE, Line, Lines};
 use merge::{Merge, Outcome};
 
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// What to show of it.
     pub selection: Selection,
     /// Where the report goes.
-    pub target: Target,
+    pub target: OutputTarget,
     /// How it looks.
     pub format: Format,
     /// Exit with 1 if something could not be merged.
@@ -105,7 +105,7 @@ fn write(options: &Options, record: &impl crate::output::Record) -> Result<()> {
 }
 
 /// Refuses `report a.jsonl -o a.jsonl`, which would destroy the file that it reads.
-fn refuse_overwriting<'a>(target: &Target, mut inputs: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+fn refuse_overwriting<'a>(target: &OutputTarget, mut inputs: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino(), file.is_file()));
     let Some(output) = target.path.as_deref() else { return Ok(()) };
     match identity(output) {

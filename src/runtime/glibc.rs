@@ -17,7 +17,7 @@ pub(super) const ABORT: [&str; 8] = [
 
 /// Its messages before an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum AbortReason {
     /// malloc found the heap damaged: malloc/malloc.c.
     HeapDamaged,
     /// A stack protector saw an overrun: debug/stack_chk_fail.c.
@@ -29,7 +29,7 @@ pub(crate) enum Said {
 }
 
 /// What a message means.
-pub(crate) fn said(message: &str) -> Option<Said> {
+pub(crate) fn said(message: &str) -> Option<AbortReason> {
     const HEAP: [&str; 10] = [
         "free(): ",
         "malloc(): ",
@@ -43,10 +43,10 @@ pub(crate) fn said(message: &str) -> Option<Said> {
         "tcache_thread_shutdown(): ",
     ];
     match message {
-        _ if HEAP.iter().any(|begin| message.starts_with(begin)) => Some(Said::HeapDamaged),
-        _ if message.starts_with("*** stack smashing detected ***") => Some(Said::StackSmashed),
-        _ if message.starts_with("*** buffer overflow detected ***") => Some(Said::BufferTooSmall),
-        _ if message.contains(": Assertion `") && message.ends_with("' failed.") => Some(Said::AssertionFailed),
+        _ if HEAP.iter().any(|begin| message.starts_with(begin)) => Some(AbortReason::HeapDamaged),
+        _ if message.starts_with("*** stack smashing detected ***") => Some(AbortReason::StackSmashed),
+        _ if message.starts_with("*** buffer overflow detected ***") => Some(AbortReason::BufferTooSmall),
+        _ if message.contains(": Assertion `") && message.ends_with("' failed.") => Some(AbortReason::AssertionFailed),
         _ => None,
     }
 }

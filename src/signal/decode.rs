@@ -37,7 +37,7 @@ pub(crate) enum AnyRecord {
     Exit(Exit),
 }
 
-struct Kept {
+struct HeldRecord {
     told: AnyRecord,
     /// The kernel killed the target, and the reason may still come: since when it is held back, and the target's size.
     awaits: Option<(Instant, OutOfMemory, u64)>,
@@ -46,7 +46,7 @@ struct Kept {
 /// Makes records of samples.
 pub(crate) struct Decoder {
     host: String,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<HeldRecord>,
 }
 
 impl Decoder {
@@ -67,7 +67,7 @@ impl Decoder {
                 return Ok(());
             }
         };
-        self.kept.push_back(Kept { told, awaits });
+        self.kept.push_back(HeldRecord { told, awaits });
         Ok(())
     }
 

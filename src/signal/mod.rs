@@ -18,7 +18,7 @@ use crate::output::Writer;
 use crate::probe::Attach;
 use crate::probe::Ring;
 use crate::probe::abi::signal::Sample;
-use crate::probe::signal::{Counters, Plan, Probe, Who};
+use crate::probe::signal::{Counters, PeerChoice, Plan, Probe};
 use crate::session::{self, Announcement, BATCH, End, Reader};
 use crate::siginfo;
 
@@ -30,9 +30,9 @@ pub(crate) struct Options {
     /// Which signals, 1 to 64.
     pub signals: Vec<u32>,
     /// The sender must be one of these; empty: any process.
-    pub from: Vec<Who>,
+    pub from: Vec<PeerChoice>,
     /// The target must be one of these; empty: any process.
-    pub to: Vec<Who>,
+    pub to: Vec<PeerChoice>,
     /// Show fork, exec and exit.
     pub processes: bool,
     /// Count in the kernel, and summarize after each such time who sent what to whom; `None` means a record of each signal.

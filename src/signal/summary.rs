@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::decode::result_word;
 use crate::ledger::{Ledger, Run};
 use crate::output::{Dropped, SentLabels, Timestamp, boottime_ns};
-use crate::probe::Shown;
+use crate::probe::LossOutput;
 use crate::probe::abi::signal::fl_result;
 use crate::probe::losses::PAIR_TABLE_FULL;
 use crate::probe::signal::{Counters, Pair, PairKey, Probe};
@@ -41,7 +41,7 @@ impl PairLook {
     /// What came since the look before, for metrics.
     pub(crate) fn grown(&self) -> impl Iterator<Item = (SentLabels, u64)> {
         self.pairs.iter().zip(&self.grown).filter(|(_, count)| **count != 0).map(|(pair, count)| {
-            let Names { signal, sender, target, result } = Names::of(pair);
+            let PairNames { signal, sender, target, result } = PairNames::of(pair);
             (SentLabels::new(signal, sender, target, result), *count)
         })
     }
@@ -53,14 +53,14 @@ impl PairLook {
 }
 
 /// A pair's key in words.
-struct Names {
+struct PairNames {
     signal: String,
     sender: Option<String>,
     target: String,
     result: Option<&'static str>,
 }
 
-impl Names {
+impl PairNames {
     fn of(pair: &Pair) -> Self {
         let key = &pair.key;
         Self {
@@ -133,7 +133,7 @@ impl PairLedger {
             if count == 0 && !look.last {
                 continue;
             }
-            let Names { signal, sender, target, result } = Names::of(pair);
+            let PairNames { signal, sender, target, result } = PairNames::of(pair);
             let (first_seen, last_seen) =
                 (Timestamp::from_boottime(pair.first_ns)?, Timestamp::from_boottime(pair.last_ns)?);
             let total = pair.count;
@@ -153,7 +153,7 @@ impl PairLedger {
                 filtered: look.counters.filtered.saturating_sub(self.counters.filtered),
             },
             processes: self.processes.then(|| look.counters.tasks.since(&self.counters.tasks)),
-            losses: losses.field(Shown::Losses),
+            losses: losses.field(LossOutput::Losses),
         })
     }
 

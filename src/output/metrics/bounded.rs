@@ -13,12 +13,12 @@ use prometheus_client::registry::Registry;
 const OTHER: &str = "other";
 
 /// The names that have a label of their own: the first ones. One once given stays, or a counter would shrink.
-pub(super) struct Names {
+pub(super) struct BoundedNames {
     known: HashSet<String>,
     most: usize,
 }
 
-impl Names {
+impl BoundedNames {
     /// Room for so many.
     pub(super) fn new(most: usize) -> Self {
         Self { known: HashSet::new(), most }
@@ -36,15 +36,15 @@ impl Names {
     }
 }
 
-/// Executables and the users that run them, which have labels of their own: the first ones, as [`Names`]. Anybody can make up names of
+/// Executables and the users that run them, which have labels of their own: the first ones, as [`BoundedNames`]. Anybody can make up names of
 /// executables, so a user other than root can take half of them at most, and all those together three quarters.
-pub(super) struct Executables {
+pub(super) struct BoundedExecutables {
     known: HashSet<(String, u32)>,
     by_user: HashMap<u32, usize>,
     most: usize,
 }
 
-impl Executables {
+impl BoundedExecutables {
     /// Room for so many.
     pub(super) fn new(most: usize) -> Self {
         Self { known: HashSet::new(), by_user: HashMap::new(), most }
@@ -80,7 +80,7 @@ pub(super) trait Labels: EncodeLabelSet + Clone + Debug + Eq + Hash + Send + Syn
 /// A counter by labels with names. Counts only ever grow: each call adds what is new.
 pub(super) struct Bounded<L: Labels> {
     family: Family<L, Counter>,
-    names: Names,
+    names: BoundedNames,
     series: HashSet<L>,
     most: usize,
 }
@@ -89,7 +89,7 @@ impl<L: Labels> Bounded<L> {
     /// Without a value yet. `names`: how many names have a label of their own. `series`: how many series have names; what would
     /// make one more is summed under `other`.
     pub(super) fn new(names: usize, series: usize) -> Self {
-        Self { family: Family::default(), names: Names::new(names), series: HashSet::new(), most: series }
+        Self { family: Family::default(), names: BoundedNames::new(names), series: HashSet::new(), most: series }
     }
 
     pub(super) fn register(&self, registry: &mut Registry, name: &str, help: &str) {

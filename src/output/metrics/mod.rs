@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use bounded::{Bounded, Executables};
+use bounded::{Bounded, BoundedExecutables};
 use labels::{CrashLabels, DeliveryLabels, DropLabels};
 pub(crate) use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
 pub(super) use text::{openmetrics, text_format};
@@ -65,7 +65,7 @@ pub(crate) type Dropped = (&'static str, &'static str, u64);
 
 /// What is counted besides crashes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Beside {
+pub(crate) struct MetricSets {
     /// Signals that are sent.
     pub signals: bool,
     /// Page faults.
@@ -91,13 +91,13 @@ pub(crate) struct Metrics {
     executable: Bounded<ExecutableLabels>,
     /// By group: what has been added, and to which executable and user. A label once given stays, or a counter would shrink.
     added: HashMap<u32, (u64, (String, String))>,
-    executables: Executables,
+    executables: BoundedExecutables,
 }
 
 impl Metrics {
     /// Metrics without a value yet. `started`: seconds since 1970. `max_names`: how many executables, and how many names of
     /// processes in each other metric, get a label of their own.
-    pub(crate) fn new(started: f64, max_names: usize, beside: Beside) -> Self {
+    pub(crate) fn new(started: f64, max_names: usize, beside: MetricSets) -> Self {
         let metrics = Self {
             registry: Arc::default(),
             deliveries: Family::default(),
@@ -113,12 +113,12 @@ impl Metrics {
             major_faults: Bounded::new(max_names, usize::MAX),
             executable: Bounded::new(max_names, usize::MAX),
             added: HashMap::new(),
-            executables: Executables::new(max_names),
+            executables: BoundedExecutables::new(max_names),
         };
         Self { registry: Arc::new(Mutex::new(metrics.register(started, beside))), ..metrics }
     }
 
-    fn register(&self, started: f64, beside: Beside) -> Registry {
+    fn register(&self, started: f64, beside: MetricSets) -> Registry {
         let mut registry = Registry::with_prefix("faultline");
         registry.register("build", "The faultline that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         let start_time: Gauge<f64, AtomicU64> = Gauge::default();

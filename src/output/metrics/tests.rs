@@ -29,7 +29,7 @@ fn crashes_of(executable: &str, uid: &str, count: u64) -> String {
 
 #[test]
 fn counters_follow_the_groups() {
-    let mut metrics = Metrics::new(1.0, 10, Beside::default());
+    let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
     let totals = |counts: &[u64]| Totals {
         groups: (0..).zip(counts).map(|(id, &count)| group(id, "app", count)).collect(),
         ..Totals::default()
@@ -44,7 +44,7 @@ fn counters_follow_the_groups() {
 
 #[test]
 fn executables_are_capped_and_keep_their_label() {
-    let mut metrics = Metrics::new(1.0, 1, Beside::default());
+    let mut metrics = Metrics::new(1.0, 1, MetricSets::default());
     metrics.update(&Totals { groups: vec![group(0, "a", 1), group(1, "b", 2)], ..Totals::default() });
     // Group 1 has got another name meanwhile: its counter must not move.
     metrics.update(&Totals { groups: vec![group(0, "a", 1), group(1, "a", 5)], ..Totals::default() });
@@ -55,7 +55,7 @@ fn executables_are_capped_and_keep_their_label() {
 /// A file can have any name, and its crashes were those of the service of that name.
 #[test]
 fn a_name_is_no_other_users_identity() {
-    let mut metrics = Metrics::new(1.0, 10, Beside::default());
+    let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
     let of = |id: u32, uid: u32, count: u64| GroupTotal { uid, ..group(id, "nginx", count) };
     metrics.update(&Totals { groups: vec![of(0, 33, 1), of(1, 1000, 500)], ..Totals::default() });
     let text = shown(&metrics);
@@ -65,7 +65,7 @@ fn a_name_is_no_other_users_identity() {
 /// A user that crashed a hundred executables took all labels, and whatever crashed afterwards was `other`.
 #[test]
 fn a_user_that_makes_up_names_leaves_room_for_others() {
-    let mut metrics = Metrics::new(1.0, 100, Beside::default());
+    let mut metrics = Metrics::new(1.0, 100, MetricSets::default());
     let of = |id: u32, uid: u32| GroupTotal { uid, ..group(id, &format!("x-{id}"), 1) };
     let mut groups: Vec<_> = (0..200).map(|id| of(id, 1000)).collect();
     groups.extend((200..400).map(|id| of(id, 1001)));
@@ -79,7 +79,7 @@ fn a_user_that_makes_up_names_leaves_room_for_others() {
 
 #[test]
 fn the_older_format_has_its_suffixes_in_the_comments() {
-    let mut metrics = Metrics::new(1.0, 1, Beside::default());
+    let mut metrics = Metrics::new(1.0, 1, MetricSets::default());
     metrics.update(&Totals { groups: vec![group(0, "a", 1)], ..Totals::default() });
     let text = text_format(&shown(&metrics));
     assert!(text.contains("# TYPE faultline_crashes_total counter\n"), "{text}");
@@ -87,8 +87,8 @@ fn the_older_format_has_its_suffixes_in_the_comments() {
     assert!(text.contains("# TYPE faultline_crash_groups gauge\n") && !text.contains("EOF"), "{text}");
 }
 
-fn all() -> Beside {
-    Beside { signals: true, pagefaults: true, executable_memory: true }
+fn all() -> MetricSets {
+    MetricSets { signals: true, pagefaults: true, executable_memory: true }
 }
 
 fn sent(sender: &str, target: &str) -> SentLabels {
@@ -145,7 +145,7 @@ fn page_faults_are_capped_by_name() {
 
 #[test]
 fn only_what_is_counted_is_there() {
-    let shown = |beside: Beside| {
+    let shown = |beside: MetricSets| {
         let mut metrics = Metrics::new(1.0, 1, beside);
         metrics.add_sent([(sent("a", "b"), 1)]);
         metrics.add_executable([(ExecutableLabels::new("a".to_owned(), "mmap", true), 1)]);
@@ -155,6 +155,6 @@ fn only_what_is_counted_is_there() {
     };
     for name in ["signals_sent", "page_faults", "major_page_faults", "executable_memory_calls"] {
         let family = format!("# TYPE faultline_{name} counter\n");
-        assert!(!shown(Beside::default()).contains(&family) && shown(all()).contains(&family), "{name}");
+        assert!(!shown(MetricSets::default()).contains(&family) && shown(all()).contains(&family), "{name}");
     }
 }

@@ -11,14 +11,14 @@ pub use skel::types::{
 
 /// A task's last calls, oldest first.
 #[derive(Clone, Debug, Default)]
-pub struct Task {
+pub struct TaskCalls {
     /// The process.
     pub header: fl_task,
     /// Those that are still there.
     pub calls: Vec<fl_call>,
 }
 
-impl Task {
+impl TaskCalls {
     /// The entry of fl_tasks in `bytes`, which keeps `kept` calls, a power of two. `None` means that the size is another one.
     pub(in crate::probe) fn from_value(bytes: &[u8], kept: u32) -> Option<Self> {
         let (header, places) = bytes.split_at_checked(size_of::<fl_task>())?;
@@ -66,7 +66,7 @@ fn is_open(task: &fl_task, sequence: u64) -> bool {
 #[derive(Clone, Debug)]
 pub enum Sample {
     /// Something asked for the calls of a task.
-    Trigger(fl_event, Box<Task>),
+    Trigger(fl_event, Box<TaskCalls>),
     /// A call has ended: `--live`.
     Live(fl_event, Box<fl_call>),
 }
@@ -82,9 +82,9 @@ impl Sample {
         let task = if rest.is_empty() {
             // It has no entry: what is known of it is the event's.
             let header = fl_task { tid: event.tid, pid: event.pid, comm: event.comm, ..fl_task::default() };
-            Task { header, calls: Vec::new() }
+            TaskCalls { header, calls: Vec::new() }
         } else {
-            Task::from_value(bytes, kept)?
+            TaskCalls::from_value(bytes, kept)?
         };
         Some(Self::Trigger(event, Box::new(task)))
     }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn the_calls_of_a_task_come_oldest_first() {
         let sequences = |next| -> Vec<u64> {
-            Task::from_value(&entry(next), 4).unwrap().calls.iter().map(|call| call.sequence).collect()
+            TaskCalls::from_value(&entry(next), 4).unwrap().calls.iter().map(|call| call.sequence).collect()
         };
         assert_eq!(sequences(0), Vec::<u64>::new());
         assert_eq!(sequences(3), [0, 1, 2]);
@@ -126,7 +126,7 @@ mod tests {
         // The fifth lies where the first was.
         let at = size_of::<fl_task>();
         bytes[at..at + 8].copy_from_slice(&0u64.to_ne_bytes());
-        let found = Task::from_value(&bytes, 4).unwrap();
+        let found = TaskCalls::from_value(&bytes, 4).unwrap();
         assert_eq!(found.calls.iter().map(|call| call.sequence).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn states(bytes: &[u8]) -> Vec<fl_call_state> {
-        Task::from_value(bytes, 4).unwrap().calls.iter().map(|call| call.state).collect()
+        TaskCalls::from_value(bytes, 4).unwrap().calls.iter().map(|call| call.state).collect()
     }
 
     const OPEN: fl_call_state = fl_call_state::FL_CALL_OPEN;

@@ -17,19 +17,19 @@ use libbpf_rs::libbpf_sys::{
 use super::Point;
 use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_function_flag};
 use crate::probe::object::Opened;
-use crate::probe::pattern::{Kind, Pattern, Refusal, owned};
+use crate::probe::pattern::{Pattern, ProgramType, Refusal, owned};
 use crate::probe::tracefs::Tracefs;
 use crate::probe::{counters, perf};
 
 /// A program that runs at a function until this is dropped.
 #[derive(Debug)]
-pub(super) struct Hook {
+pub(super) struct FunctionHook {
     _link: OwnedFd,
     /// `None` means that it could not be kept.
     program: Option<OwnedFd>,
 }
 
-impl Hook {
+impl FunctionHook {
     fn new(link: OwnedFd, program: &OwnedFd) -> Self {
         Self { _link: link, program: program.try_clone().ok() }
     }
@@ -42,21 +42,21 @@ impl Hook {
 
 /// Why a function could not be attached in one of the ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum AttachFailure {
     /// This kernel doesn't have the way: other functions need not be tried.
     Kernel(String),
     /// This function can't be attached in this way.
     Function(String),
 }
 
-impl Failure {
+impl AttachFailure {
     pub(super) fn text(&self) -> &str {
         let (Self::Kernel(text) | Self::Function(text)) = self;
         text
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for AttachFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())
     }
@@ -71,23 +71,23 @@ fn is_unsupported(error: &io::Error) -> bool {
 }
 
 /// The meaning of such an answer.
-fn lacking(error: &io::Error) -> Failure {
-    Failure::Kernel(match error.raw_os_error() {
+fn lacking(error: &io::Error) -> AttachFailure {
+    AttachFailure::Kernel(match error.raw_os_error() {
         // Lockdown, a security module, or an architecture without it: the kernel doesn't say which.
         Some(libc::EPERM | libc::EACCES) => format!("this kernel does not let us ({error})"),
         _ => format!("this kernel has none ({})", words(error)),
     })
 }
 
-fn failed_to_attach(error: &io::Error) -> Failure {
+fn failed_to_attach(error: &io::Error) -> AttachFailure {
     if is_unsupported(error) {
         return lacking(error);
     }
-    Failure::Function(format!("not probeable: {}", words(error)))
+    AttachFailure::Function(format!("not probeable: {}", words(error)))
 }
 
-fn function_failure(step: &str, error: &io::Error) -> Failure {
-    Failure::Function(format!("{step}: {}", words(error)))
+fn function_failure(step: &str, error: &io::Error) -> AttachFailure {
+    AttachFailure::Function(format!("{step}: {}", words(error)))
 }
 
 fn words(error: &io::Error) -> String {
@@ -97,7 +97,7 @@ fn words(error: &io::Error) -> String {
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for AttachFailure {
     fn from(refusal: Refusal) -> Self {
         let error = words(&refusal.error);
         match refusal.log.as_str() {
@@ -153,26 +153,26 @@ impl Patterns {
         point: &Point,
         which: u64,
         [begin, end]: [&Pattern; 2],
-        kind: impl Fn(Side) -> Kind,
-        link: impl Fn(Side, &OwnedFd) -> Result<OwnedFd, Failure>,
-    ) -> Result<Vec<Hook>, Failure> {
+        kind: impl Fn(CallEdge) -> ProgramType,
+        link: impl Fn(CallEdge, &OwnedFd) -> Result<OwnedFd, AttachFailure>,
+    ) -> Result<Vec<FunctionHook>, AttachFailure> {
         let is_recorded = point.flags & fl_function_flag::FL_FUNCTION_QUIET.0 == 0;
-        let sides = std::iter::once((Side::End, end)).chain(is_recorded.then_some((Side::Begin, begin)));
-        let attach = |(side, pattern): (Side, &Pattern)| -> Result<Hook, Failure> {
+        let sides = std::iter::once((CallEdge::End, end)).chain(is_recorded.then_some((CallEdge::Begin, begin)));
+        let attach = |(side, pattern): (CallEdge, &Pattern)| -> Result<FunctionHook, AttachFailure> {
             let program = pattern.load(which, kind(side))?;
-            Ok(Hook::new(link(side, &program)?, &program))
+            Ok(FunctionHook::new(link(side, &program)?, &program))
         };
         sides.map(attach).collect()
     }
 
     /// fentry and fexit.
-    pub(super) fn fentry(&self, number: u32, point: &Point) -> Result<Vec<Hook>, Failure> {
+    pub(super) fn fentry(&self, number: u32, point: &Point) -> Result<Vec<FunctionHook>, AttachFailure> {
         let Some(function) = point.btf_id else {
-            return Err(Failure::Function("its parameters are not among the kernel's types".to_owned()));
+            return Err(AttachFailure::Function("its parameters are not among the kernel's types".to_owned()));
         };
-        let kind = |side: Side| {
-            let attach = if side == Side::Begin { BPF_TRACE_FENTRY } else { BPF_TRACE_FEXIT };
-            Kind { program: BPF_PROG_TYPE_TRACING, attach, function }
+        let kind = |side: CallEdge| {
+            let attach = if side == CallEdge::Begin { BPF_TRACE_FENTRY } else { BPF_TRACE_FEXIT };
+            ProgramType { program: BPF_PROG_TYPE_TRACING, attach, function }
         };
         Self::each_side(point, which(number, point, false), [&self.fentry, &self.fexit], kind, |_, program| {
             // SAFETY: no name: the place to attach was given when it was loaded.
@@ -182,25 +182,30 @@ impl Patterns {
     }
 
     /// A kprobe and a kretprobe.
-    pub(super) fn kprobe(&self, number: u32, point: &Point) -> Result<Vec<Hook>, Failure> {
+    pub(super) fn kprobe(&self, number: u32, point: &Point) -> Result<Vec<FunctionHook>, AttachFailure> {
         let Some(event) = perf::kprobe_type() else {
-            return Err(Failure::Kernel("this kernel has none (CONFIG_KPROBES)".to_owned()));
+            return Err(AttachFailure::Kernel("this kernel has none (CONFIG_KPROBES)".to_owned()));
         };
         let symbol = c_string(&point.symbol)?;
-        let kind = |_: Side| Kind { program: BPF_PROG_TYPE_KPROBE, ..Kind::default() };
+        let kind = |_: CallEdge| ProgramType { program: BPF_PROG_TYPE_KPROBE, ..ProgramType::default() };
         Self::each_side(point, which(number, point, false), [&self.kprobe, &self.kretprobe], kind, |side, program| {
-            let event = perf::open_kprobe(event, &symbol, side == Side::End);
+            let event = perf::open_kprobe(event, &symbol, side == CallEdge::End);
             run_at(event.map_err(|error| failed_to_attach(&error))?, program)
         })
     }
 
     /// sys_enter_NAME and sys_exit_NAME.
-    pub(super) fn tracepoint(&self, number: u32, point: &Point, tracefs: &Tracefs) -> Result<Vec<Hook>, Failure> {
-        let kind = |_: Side| Kind { program: BPF_PROG_TYPE_TRACEPOINT, ..Kind::default() };
+    pub(super) fn tracepoint(
+        &self,
+        number: u32,
+        point: &Point,
+        tracefs: &Tracefs,
+    ) -> Result<Vec<FunctionHook>, AttachFailure> {
+        let kind = |_: CallEdge| ProgramType { program: BPF_PROG_TYPE_TRACEPOINT, ..ProgramType::default() };
         Self::each_side(point, which(number, point, true), [&self.enter, &self.leave], kind, |side, program| {
-            let name = format!("sys_{}_{}", if side == Side::Begin { "enter" } else { "exit" }, point.symbol);
-            let id = tracefs.syscall(&name).map_err(|error| Failure::Kernel(format!("{error:#}")))?;
-            let id = id.ok_or_else(|| Failure::Function(format!("there is no tracepoint `syscalls:{name}`")))?;
+            let name = format!("sys_{}_{}", if side == CallEdge::Begin { "enter" } else { "exit" }, point.symbol);
+            let id = tracefs.syscall(&name).map_err(|error| AttachFailure::Kernel(format!("{error:#}")))?;
+            let id = id.ok_or_else(|| AttachFailure::Function(format!("there is no tracepoint `syscalls:{name}`")))?;
             // The processor doesn't matter: the program runs on all.
             let event = perf::open(PERF_TYPE_TRACEPOINT, id, 0, 0);
             run_at(event.map_err(|error| function_failure("open its event", &error))?, program)
@@ -208,17 +213,19 @@ impl Patterns {
     }
 
     /// The two programs of kprobe.multi, which serve all functions.
-    pub(super) fn multi(&self) -> Result<Multi, Failure> {
-        let kind = Kind { program: BPF_PROG_TYPE_KPROBE, attach: BPF_TRACE_KPROBE_MULTI, function: 0 };
+    pub(super) fn multi(&self) -> Result<Multi, AttachFailure> {
+        let kind = ProgramType { program: BPF_PROG_TYPE_KPROBE, attach: BPF_TRACE_KPROBE_MULTI, function: 0 };
         let load = |pattern: &Pattern| {
-            pattern.load(0, kind).map_err(|refusal| Failure::Kernel(Failure::from(refusal).text().to_owned()))
+            pattern
+                .load(0, kind)
+                .map_err(|refusal| AttachFailure::Kernel(AttachFailure::from(refusal).text().to_owned()))
         };
         Ok(Multi { begin: load(&self.multi)?, end: load(&self.multi_return)? })
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+enum CallEdge {
     Begin,
     End,
 }
@@ -231,7 +238,7 @@ pub(super) struct Multi {
 
 impl Multi {
     /// Attaches to all of these functions at once, or to none.
-    pub(super) fn attach(&self, functions: &[(u32, &Point)]) -> Result<Vec<Hook>, Failure> {
+    pub(super) fn attach(&self, functions: &[(u32, &Point)]) -> Result<Vec<FunctionHook>, AttachFailure> {
         let is_recorded = |point: &Point| point.flags & fl_function_flag::FL_FUNCTION_QUIET.0 == 0;
         let recorded: Vec<_> = functions.iter().copied().filter(|(_, point)| is_recorded(point)).collect();
         let mut hooks = vec![link_multi(&self.end, functions, BPF_F_KPROBE_MULTI_RETURN)?];
@@ -242,7 +249,7 @@ impl Multi {
     }
 }
 
-fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Result<Hook, Failure> {
+fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Result<FunctionHook, AttachFailure> {
     let names = functions.iter().map(|(_, point)| c_string(&point.symbol)).collect::<Result<Vec<_>, _>>()?;
     let mut names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let cookies: Vec<u64> = functions.iter().map(|(number, point)| which(*number, point, false)).collect();
@@ -255,15 +262,15 @@ fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Res
     // SAFETY: every pointer is to memory that lives during the call, with its length beside it.
     let link = unsafe { bpf_link_create(program.as_raw_fd(), 0, BPF_TRACE_KPROBE_MULTI, &raw const opts) };
     let link = owned(link).map_err(|error| failed_to_attach(&error))?;
-    Ok(Hook::new(link, program))
+    Ok(FunctionHook::new(link, program))
 }
 
 /// Runs a program at an event until that is closed.
-fn run_at(event: OwnedFd, program: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn run_at(event: OwnedFd, program: &OwnedFd) -> Result<OwnedFd, AttachFailure> {
     perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
     Ok(event)
 }
 
-fn c_string(symbol: &str) -> Result<CString, Failure> {
-    CString::new(symbol).map_err(|_| Failure::Function("its name has a zero byte".to_owned()))
+fn c_string(symbol: &str) -> Result<CString, AttachFailure> {
+    CString::new(symbol).map_err(|_| AttachFailure::Function("its name has a zero byte".to_owned()))
 }

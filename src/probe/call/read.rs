@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, anyhow};
 use libbpf_rs::{MapCore as _, MapFlags};
 
-use super::attach::Hook;
-use super::{Recorder, Task};
+use super::attach::FunctionHook;
+use super::{Recorder, TaskCalls};
 use crate::probe::abi::Plain as _;
 use crate::probe::abi::call::{fl_counter, fl_own_limit};
 use crate::probe::losses::{self, Losses, RUNS_MISSED};
@@ -42,14 +42,14 @@ impl Counters {
 
 impl Recorder {
     /// The last calls of this thread; `None` means that none are kept.
-    pub fn task(&self, tid: u32) -> Result<Option<Task>> {
+    pub fn task(&self, tid: u32) -> Result<Option<TaskCalls>> {
         let what = || format!("failed to read the calls of thread {tid}");
         let value = self.probe.map("fl_tasks")?.lookup(tid.bytes(), MapFlags::ANY).with_context(what)?;
         value.map(|bytes| self.read(&bytes).with_context(what)).transpose()
     }
 
     /// The last calls of all tasks that are kept, ended ones included.
-    pub fn tasks(&self) -> Result<Vec<Task>> {
+    pub fn tasks(&self) -> Result<Vec<TaskCalls>> {
         let what = "failed to read the calls of all tasks";
         let map = self.probe.map("fl_tasks")?;
         // All in one batch: libbpf-rs takes a batch that is not full for the last one, and those of a hash table seldom are full.
@@ -57,8 +57,8 @@ impl Recorder {
         entries.map(|(_, bytes)| self.read(&bytes).context(what)).collect()
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<Task> {
-        Task::from_value(bytes, self.probe.plan.calls).ok_or_else(|| anyhow!("an entry of another size"))
+    fn read(&self, bytes: &[u8]) -> Result<TaskCalls> {
+        TaskCalls::from_value(bytes, self.probe.plan.calls).ok_or_else(|| anyhow!("an entry of another size"))
     }
 
     /// The return addresses of a kernel stack, innermost first; `None` means that there is no stack with this number.
@@ -74,7 +74,7 @@ impl Recorder {
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.probe.count(which.0);
         // One program may be attached to several hooks.
-        let programs: BTreeMap<u32, u64> = self.hooks.iter().filter_map(Hook::runs_missed).collect();
+        let programs: BTreeMap<u32, u64> = self.hooks.iter().filter_map(FunctionHook::runs_missed).collect();
         Ok(Counters {
             filtered: count(fl_counter::FL_FILTERED)?,
             calls: count(fl_counter::FL_CALLS)?,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::Result;
 
-use super::attach::{Hook, Patterns};
+use super::attach::{FunctionHook, Patterns};
 use super::strategy::{self, Attached};
 use super::{Plan, Sample};
 use crate::probe::engine::Probe;
@@ -13,7 +13,7 @@ use crate::probe::{Build, Ring};
 /// The attached recorder. Dropping it detaches every program.
 pub struct Recorder {
     /// Detached before the rest goes.
-    pub(super) hooks: Vec<Hook>,
+    pub(super) hooks: Vec<FunctionHook>,
     pub(super) probe: Probe<Plan>,
     attached: Vec<Attached>,
 }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::attach::{Failure, Hook, Patterns};
+use super::attach::{AttachFailure, FunctionHook, Patterns};
 use super::{Function, Plan, Point};
 use crate::probe::hook::{Attach, Way};
 use crate::probe::tracefs::Tracefs;
@@ -37,8 +37,8 @@ const MANY: usize = 64;
 const THREADS_MAX: usize = 8;
 
 /// Attaches each function of the plan in the best way that works.
-pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Vec<Hook>) {
-    let mut state = State {
+pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Vec<FunctionHook>) {
+    let mut state = AttachState {
         attached: plan.functions.iter().map(|_| Attached { how: None, failures: Vec::new() }).collect(),
         hooks: Vec::new(),
     };
@@ -71,19 +71,19 @@ fn ways(attach: Attach, functions: usize) -> &'static [Way] {
     }
 }
 
-struct State {
+struct AttachState {
     attached: Vec<Attached>,
-    hooks: Vec<Hook>,
+    hooks: Vec<FunctionHook>,
 }
 
-impl State {
-    fn failed(&mut self, number: usize, how: Way, why: &Failure) {
+impl AttachState {
+    fn failed(&mut self, number: usize, how: Way, why: &AttachFailure) {
         if let Some(attached) = self.attached.get_mut(number) {
             attached.failures.push((how, why.text().to_owned()));
         }
     }
 
-    fn attached(&mut self, number: usize, how: Way, hooks: Vec<Hook>) {
+    fn attached(&mut self, number: usize, how: Way, hooks: Vec<FunctionHook>) {
         if let Some(attached) = self.attached.get_mut(number) {
             attached.how = Some(how);
         }
@@ -92,13 +92,13 @@ impl State {
 }
 
 /// Attaches each by itself. If one finds that the kernel doesn't have a way, the others don't try it.
-fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state: &mut State) {
+fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state: &mut AttachState) {
     let Some((first, others)) = points.split_first() else { return };
     let tracefs = if how == Way::Tracepoint {
         match Tracefs::open() {
             Ok(tracefs) => Some(tracefs),
             Err(error) => {
-                let why = Failure::Kernel(format!("{error:#}"));
+                let why = AttachFailure::Kernel(format!("{error:#}"));
                 points.iter().for_each(|(number, _)| state.failed(*number, how, &why));
                 return;
             }
@@ -107,12 +107,12 @@ fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state:
         None
     };
     let attach = |&(number, point): &(usize, &Point)| {
-        let id = u32::try_from(number).map_err(|_| Failure::Function("too many functions".to_owned()))?;
+        let id = u32::try_from(number).map_err(|_| AttachFailure::Function("too many functions".to_owned()))?;
         match (how, &tracefs) {
             (Way::Fentry, _) => patterns.fentry(id, point),
             (Way::Kprobe, _) => patterns.kprobe(id, point),
             (_, Some(tracefs)) => patterns.tracepoint(id, point, tracefs),
-            _ => Err(Failure::Kernel("it has no such way".to_owned())),
+            _ => Err(AttachFailure::Kernel("it has no such way".to_owned())),
         }
     };
     // The first one alone: it may show that the others need not be tried.
@@ -120,7 +120,7 @@ fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state:
         Ok(hooks) => state.attached(first.0, how, hooks),
         Err(why) => {
             state.failed(first.0, how, &why);
-            if matches!(why, Failure::Kernel(_)) {
+            if matches!(why, AttachFailure::Kernel(_)) {
                 others.iter().for_each(|(number, _)| state.failed(*number, how, &why));
                 return;
             }
@@ -153,7 +153,7 @@ fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state:
 }
 
 /// Attaches all by one link. If that fails because of one of them, both halves by one link each, and so on.
-fn attach_together(patterns: &Patterns, points: &[(usize, &Point)], state: &mut State) {
+fn attach_together(patterns: &Patterns, points: &[(usize, &Point)], state: &mut AttachState) {
     let how = Way::KprobeMulti;
     if points.is_empty() {
         return;
@@ -171,7 +171,7 @@ fn attach_together(patterns: &Patterns, points: &[(usize, &Point)], state: &mut 
                 state.hooks.extend(hooks);
                 part.iter().for_each(|(number, _)| state.attached(*number, how, Vec::new()));
             }
-            Err(Failure::Function(_)) if part.len() > 1 => {
+            Err(AttachFailure::Function(_)) if part.len() > 1 => {
                 let (low, high) = part.split_at(part.len() / 2);
                 parts.extend([high, low]);
             }

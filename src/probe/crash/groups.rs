@@ -6,7 +6,7 @@ use libbpf_rs::{MapCore, MapFlags};
 use super::{GroupTable, Probe};
 use crate::probe::abi::{Plain as _, fl_group};
 use crate::probe::object::Loaded;
-use crate::probe::table::Table as _;
+use crate::probe::table::TypedTable as _;
 
 /// One group at the time of reading.
 #[derive(Clone, Debug)]

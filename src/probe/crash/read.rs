@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use super::Probe;
 use crate::probe::abi::{fl_counter, fl_libc};
 use crate::probe::losses::{self, Losses};
-use crate::probe::table::Table as _;
+use crate::probe::table::TypedTable as _;
 
 /// One number for each line of `enum fl_counter`, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

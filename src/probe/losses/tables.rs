@@ -1,8 +1,8 @@
 //! The tables: one for each command, in the order of its end line.
 
 use super::{
-    ALERT_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, MAJOR_UNPLACED, MAJORS_MISSED,
-    OUTPUT_BLOCKED, PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, SYMBOLS_FAILED, Shown, Stage, WRITE_FAILED,
+    ALERT_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, LossOutput, MAJOR_UNPLACED, MAJORS_MISSED,
+    OUTPUT_BLOCKED, PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, SYMBOLS_FAILED, Stage, WRITE_FAILED,
 };
 use crate::probe::abi::call::fl_counter as call;
 use crate::probe::abi::fl_counter as crash;
@@ -10,17 +10,17 @@ use crate::probe::abi::memory::fl_counter as memory;
 use crate::probe::abi::pagefault::fl_counter as pagefault;
 use crate::probe::abi::signal::fl_counter as signal;
 
-const END: &[Shown] = &[Shown::EndLine];
-const END_AND_RECORDS: &[Shown] = &[Shown::EndLine, Shown::SampleLosses];
-const EVERYWHERE: &[Shown] = &[Shown::EndLine, Shown::SampleLosses, Shown::Metrics];
+const END: &[LossOutput] = &[LossOutput::EndLine];
+const END_AND_RECORDS: &[LossOutput] = &[LossOutput::EndLine, LossOutput::SampleLosses];
+const EVERYWHERE: &[LossOutput] = &[LossOutput::EndLine, LossOutput::SampleLosses, LossOutput::Metrics];
 
 /// A loss that counts for `--strict`.
-const fn lost(reason: &'static str, stage: Stage, shown: &'static [Shown]) -> Loss {
+const fn lost(reason: &'static str, stage: Stage, shown: &'static [LossOutput]) -> Loss {
     Loss { reason, stage, is_strict: true, shown, counter: None, of_crashes: None }
 }
 
 /// A loss that doesn't: it was asked for, or most likely nothing is missing.
-const fn left_out(reason: &'static str, stage: Stage, shown: &'static [Shown]) -> Loss {
+const fn left_out(reason: &'static str, stage: Stage, shown: &'static [LossOutput]) -> Loss {
     Loss { is_strict: false, ..lost(reason, stage, shown) }
 }
 
@@ -37,7 +37,7 @@ impl Loss {
 /// Losses of `crash`, and of crashes in the agent.
 pub(crate) static CRASH: [Loss; 12] = [
     // The end line doesn't have it; every summary does.
-    lost(GROUP_TABLE_FULL, Stage::Group, &[Shown::Losses, Shown::Metrics]),
+    lost(GROUP_TABLE_FULL, Stage::Group, &[LossOutput::Losses, LossOutput::Metrics]),
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
     lost("stack_page_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_PAGES.0),
     left_out("sample_budget", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_BUDGET.0),
@@ -62,7 +62,7 @@ pub(crate) static SIGNAL: [Loss; 8] = [
     lost("sample_ring_full", Stage::Sample, END).by(signal::FL_LOST_RING_FULL.0),
     // Forks, execs and exits.
     lost("event_ring_full", Stage::Sample, END).by(signal::FL_LOST_EVENT_FULL.0),
-    lost(PAIR_TABLE_FULL, Stage::Pair, &[Shown::EndLine, Shown::Losses, Shown::Metrics])
+    lost(PAIR_TABLE_FULL, Stage::Pair, &[LossOutput::EndLine, LossOutput::Losses, LossOutput::Metrics])
         .by(signal::FL_LOST_PAIRS_FULL.0),
     lost("watch_table_full", Stage::Sample, END).by(signal::FL_LOST_WATCH_FULL.0),
     // Signals, and with --processes forks, execs and exits, of any process.
@@ -76,7 +76,8 @@ pub(crate) static SIGNAL: [Loss; 8] = [
 /// Losses of `pagefault`, and of page faults in the agent.
 pub(crate) static PAGEFAULT: [Loss; 13] = [
     // The end line counts it before the others, with the groups' own.
-    lost(GROUP_TABLE_FULL, Stage::PageFault, &[Shown::Losses, Shown::Metrics]).by(pagefault::FL_LOST_TABLE_FULL.0),
+    lost(GROUP_TABLE_FULL, Stage::PageFault, &[LossOutput::Losses, LossOutput::Metrics])
+        .by(pagefault::FL_LOST_TABLE_FULL.0),
     left_out("event_rate", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_RATE.0),
     lost("event_ring_full", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_RING_FULL.0),
     left_out("event_sampled", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_SAMPLED.0),
@@ -122,7 +123,7 @@ pub(crate) static MEMORY: [Loss; 13] = [
 /// Losses of `memory --watch-all`, and of memory that becomes executable in the agent.
 pub(crate) static EXECUTABLE_MEMORY: [Loss; 10] = [
     // The end line has it before the others.
-    lost(ALERT_TABLE_FULL, Stage::ExecutableMemory, &[Shown::Metrics]).by(memory::FL_LOST_ALERT_FULL.0),
+    lost(ALERT_TABLE_FULL, Stage::ExecutableMemory, &[LossOutput::Metrics]).by(memory::FL_LOST_ALERT_FULL.0),
     CALL_RING_FULL,
     PAGE_RING_FULL,
     LOOK_BUSY,
@@ -155,4 +156,4 @@ pub(crate) static CALL: [Loss; 16] = [
     lost(OUTPUT_BLOCKED, Stage::Output, RECORD),
 ];
 
-const RECORD: &[Shown] = &[Shown::EndLine, Shown::Losses];
+const RECORD: &[LossOutput] = &[LossOutput::EndLine, LossOutput::Losses];

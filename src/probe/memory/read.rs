@@ -9,7 +9,7 @@ use crate::probe::abi::Plain as _;
 use crate::probe::abi::memory::{fl_alert, fl_alert_key, fl_counter, fl_process};
 use crate::probe::hook::Hook;
 use crate::probe::losses::{self, Loss, Losses, RUNS_MISSED};
-use crate::probe::table::Table as _;
+use crate::probe::table::TypedTable as _;
 
 /// One number for each line of `enum fl_counter`, since the start, and the kernel's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -28,7 +28,7 @@ const PERF_PROGRAMS: [(&str, fl_counter, &str); 2] =
 
 /// What was counted in one epoch.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct FaultCounts {
     /// Faults by key.
     pub faults: Vec<(fl_fault_key, u64)>,
     /// Major ones among them, or among those of the epoch before.
@@ -58,7 +58,7 @@ impl Probe {
     ///
     /// # Errors
     /// If a table can't be read.
-    pub(crate) fn drain(&mut self) -> Result<Counts> {
+    pub(crate) fn drain(&mut self) -> Result<FaultCounts> {
         let (old, new) = (self.state.epoch, self.state.epoch ^ 1);
         let events = PERF_PROGRAMS.map(|(program, _, _)| self.events(program));
         let epochs = self.map("fl_epochs")?;
@@ -74,7 +74,7 @@ impl Probe {
         let one = |map: &Map<'_>, key: &[u8]| -> Result<u64> {
             Ok(map.lookup(key, MapFlags::ANY)?.as_deref().and_then(number).unwrap_or(0))
         };
-        Ok(Counts {
+        Ok(FaultCounts {
             faults: take(&self.map("fl_faults")?, old, sum).context("failed to read the faults")?,
             majors: take(&self.map("fl_majors")?, old, one).context("failed to read the major faults")?,
         })

@@ -13,7 +13,7 @@ const SIGKILL: u32 = 9;
 
 /// The processes that `--from` or `--to` means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum PeerChoice {
     /// A process, by its number in the user's pid namespace.
     Pid(u32),
     /// Processes whose name contains this.
@@ -28,9 +28,9 @@ pub(crate) struct Plan {
     /// Which signals, 1 to 64.
     pub signals: Vec<u32>,
     /// The sender must be one of these; empty: any process.
-    pub from: Vec<Who>,
+    pub from: Vec<PeerChoice>,
     /// The target must be one of these; empty: any process.
-    pub to: Vec<Who>,
+    pub to: Vec<PeerChoice>,
     /// Forks, execs and exits, too.
     pub processes: bool,
     /// Send a record of each event.
@@ -52,14 +52,14 @@ impl Plan {
 }
 
 /// Writes the processes that a flag means into the configuration; returns how many they are.
-pub(super) fn place(flag: &str, slots: &mut [fl_who], whom: &[Who]) -> Result<u32> {
+pub(super) fn place(flag: &str, slots: &mut [fl_who], whom: &[PeerChoice]) -> Result<u32> {
     if whom.len() > slots.len() {
         bail!("failed to filter by {flag}: {} of them at most", slots.len());
     }
     for (slot, who) in slots.iter_mut().zip(whom) {
         match who {
-            Who::Pid(pid) => slot.pid = *pid,
-            Who::Name(name) => {
+            PeerChoice::Pid(pid) => slot.pid = *pid,
+            PeerChoice::Name(name) => {
                 // One byte is for the NUL.
                 let room = slot.name.len() - 1;
                 if name.is_empty() || name.len() > room {
@@ -82,9 +82,11 @@ mod tests {
     #[test]
     fn whom_is_checked() {
         let mut slots = [fl_who::default(); 2];
-        assert_eq!(place("--to", &mut slots, &[Who::Pid(7), Who::Name("sh".to_owned())]).unwrap(), 2);
+        assert_eq!(place("--to", &mut slots, &[PeerChoice::Pid(7), PeerChoice::Name("sh".to_owned())]).unwrap(), 2);
         assert_eq!((slots[0].pid, slots[1].pid, slots[1].length), (7, 0, 2));
-        for wrong in [vec![Who::Name(String::new())], vec![Who::Name("x".repeat(16))], vec![Who::Pid(1); 3]] {
+        for wrong in
+            [vec![PeerChoice::Name(String::new())], vec![PeerChoice::Name("x".repeat(16))], vec![PeerChoice::Pid(1); 3]]
+        {
             assert!(place("--to", &mut slots, &wrong).is_err(), "{wrong:?}");
         }
     }

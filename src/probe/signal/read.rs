@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Probe;
 use crate::probe::abi::signal::{fl_counter, fl_near_pair, fl_pair, fl_pair_count};
 use crate::probe::losses::{self, Losses};
-use crate::probe::table::Table as _;
+use crate::probe::table::TypedTable as _;
 
 /// A row of the table of pairs.
 #[derive(Clone, Debug)]
