@@ -142,7 +142,7 @@ int BPF_KRETPROBE(fl_call_ends, long result)
 	struct task_struct *task = fl_current();
 	const struct pt_regs *regs = fl_near_pt_regs(task);
 
-	if (!fl_config.watch_all && fl_watched())
+	if (!fl_config.exec_mem && fl_watched())
 		fl_count(FL_KPROBE_RETURNS);
 	fl_on_leave(task, regs, (u32)fl_register(fl_regs_call(regs)), result);
 	return 0;

@@ -121,7 +121,7 @@ same_layout!(filter, fl_filter_config, pid_namespace_inode, command_starter, by_
 mod memory {
     use super::*;
     use faultline::internals::abi::memory::{
-        fl_alert, fl_alert_key, fl_config, fl_exec_fault, fl_life, fl_mapping, fl_page,
+        fl_config, fl_exec_fault, fl_exec_mem, fl_exec_mem_key, fl_life, fl_mapping, fl_page,
     };
 
     const OBJECTS: [&str; 2] =
@@ -147,9 +147,9 @@ mod memory {
     same_layout!(page, fl_page, kind, call, timestamp_ns, pid, tid, address, bytes);
     same_layout!(fault, fl_exec_fault, kind, tid, timestamp_ns, address, pid);
     same_layout!(life, fl_life, kind, pid, timestamp_ns, ppid);
-    same_layout!(alert, fl_alert, count, bytes, first_ns, last_ns, address, uid, comm);
-    same_layout!(alert_key, fl_alert_key, start_boottime_ns, pid, call, writable);
-    same_layout!(config, fl_config, show_all, follow, pages, watch_all, late_exit, headers);
+    same_layout!(exec_mem, fl_exec_mem, count, bytes, first_ns, last_ns, address, uid, comm);
+    same_layout!(exec_mem_key, fl_exec_mem_key, start_boottime_ns, pid, call, writable);
+    same_layout!(config, fl_config, show_all, follow, pages, exec_mem, late_exit, headers);
 }
 
 mod call {

@@ -31,10 +31,10 @@ struct {
 /* For --watch-all. Written here; user space reads it and never deletes. Full: counted without a name. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FL_ALERTS_MAX);
-	__type(key, struct fl_alert_key);
-	__type(value, struct fl_alert);
-} fl_alerts SEC(".maps");
+	__uint(max_entries, FL_EXEC_MEMS_MAX);
+	__type(key, struct fl_exec_mem_key);
+	__type(value, struct fl_exec_mem);
+} fl_exec_mems SEC(".maps");
 
 /* What the current task asked for. */
 struct fl_asked {
@@ -169,40 +169,40 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 
 /* --- the end of a call --- */
 
-/* Adds one to an alert, possibly on several processors at once. */
-static __always_inline void fl_alert(struct task_struct *task, struct fl_asked *asked)
+/* Adds one to a row of fl_exec_mems, possibly on several processors at once. */
+static __always_inline void fl_exec_mem_add(struct task_struct *task, struct fl_asked *asked)
 {
 	struct task_struct *leader = fl_read(task, group_leader);
-	struct fl_alert_key key = {};
-	struct fl_alert *alert, first = {};
+	struct fl_exec_mem_key key = {};
+	struct fl_exec_mem *row, first = {};
 	u64 now = bpf_ktime_get_boot_ns();
 
-	fl_count(FL_ALERTS);
+	fl_count(FL_EXEC_MEMS);
 	key.pid = bpf_get_current_pid_tgid() >> 32;
 	key.start_boottime_ns = fl_read(leader, start_boottime);
 	key.call = asked->call;
 	key.writable = asked->writable;
-	alert = bpf_map_lookup_elem(&fl_alerts, &key);
-	if (!alert) {
+	row = bpf_map_lookup_elem(&fl_exec_mems, &key);
+	if (!row) {
 		first.first_ns = now;
 		first.uid = (u32)bpf_get_current_uid_gid();
 		fl_copy(first.comm, FL_COMM_BYTES, &leader->comm);
-		bpf_map_update_elem(&fl_alerts, &key, &first, BPF_NOEXIST);
-		alert = bpf_map_lookup_elem(&fl_alerts, &key);
-		if (!alert) {
-			fl_count(FL_LOST_ALERT_FULL);
+		bpf_map_update_elem(&fl_exec_mems, &key, &first, BPF_NOEXIST);
+		row = bpf_map_lookup_elem(&fl_exec_mems, &key);
+		if (!row) {
+			fl_count(FL_LOST_EXEC_MEM_FULL);
 			return;
 		}
 	}
-	__sync_fetch_and_add(&alert->count, 1);
-	__sync_fetch_and_add(&alert->bytes, asked->length);
+	__sync_fetch_and_add(&row->count, 1);
+	__sync_fetch_and_add(&row->bytes, asked->length);
 	/* Benign race: of two at the same moment, the times and the address of one are kept. */
-	alert->last_ns = now;
-	alert->address = asked->address;
+	row->last_ns = now;
+	row->address = asked->address;
 }
 
 /* For the whole machine: is the memory that became executable anonymous? */
-static __always_inline void fl_alert_after(struct task_struct *task, struct fl_asked *asked)
+static __always_inline void fl_exec_mem_after(struct task_struct *task, struct fl_asked *asked)
 {
 	struct vm_area_struct *vma;
 	struct fl_look *look;
@@ -217,7 +217,7 @@ static __always_inline void fl_alert_after(struct task_struct *task, struct fl_a
 	is_anonymous = vma && !fl_read(vma, vm_file);
 	fl_end_look(look);
 	if (is_anonymous)
-		fl_alert(task, asked);
+		fl_exec_mem_add(task, asked);
 }
 
 /* Sends the record of a call that has ended, and the pages that it made executable. */
@@ -294,7 +294,7 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 		asked.executable = fl_is_executable(task, protection);
 		if (!asked.executable && !is_fixed && !fl_config.show_all)
 			return;
-		asked.known = is_fixed && !fl_config.watch_all && fl_forget_call();
+		asked.known = is_fixed && !fl_config.exec_mem && fl_forget_call();
 		if (!asked.executable && !asked.known && !fl_config.show_all)
 			return;
 		asked.writable = protection & PROT_WRITE;
@@ -361,8 +361,8 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 	default:
 		return;
 	}
-	if (fl_config.watch_all) {
-		fl_alert_after(task, &asked);
+	if (fl_config.exec_mem) {
+		fl_exec_mem_after(task, &asked);
 		return;
 	}
 	fl_ask(&asked, regs);

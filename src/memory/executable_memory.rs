@@ -13,8 +13,8 @@ use super::record::{Executable, ExecutableMemory, MappingCall};
 use crate::hex::Hex;
 use crate::ledger::{Ledger, Run};
 use crate::output::{Dropped, ExecutableLabels, Timestamp, Writer, boottime_ns};
-use crate::probe::abi::memory::{Sample, fl_alert, fl_alert_key};
-use crate::probe::losses::{ALERT_TABLE_FULL, EXECUTABLE_MEMORY};
+use crate::probe::abi::memory::{Sample, fl_exec_mem, fl_exec_mem_key};
+use crate::probe::losses::{EXEC_MEM_TABLE_FULL, EXECUTABLE_MEMORY};
 use crate::probe::memory::Probe;
 use crate::probe::{Losses, Ring};
 use crate::session::{BATCH, End, Reader};
@@ -22,7 +22,7 @@ use crate::text;
 
 type Key = (u32, u64, u32, bool);
 
-fn key(key: &fl_alert_key) -> Key {
+fn key(key: &fl_exec_mem_key) -> Key {
     (key.pid, key.start_boottime_ns, key.call.0, key.writable != 0)
 }
 
@@ -38,8 +38,8 @@ pub(crate) struct Look {
 
 /// An entry of the kernel's table.
 struct Entry {
-    key: fl_alert_key,
-    alert: fl_alert,
+    key: fl_exec_mem_key,
+    counted: fl_exec_mem,
     exe: Option<String>,
     /// The process had ended before the table was read: nothing is added any more.
     is_final: bool,
@@ -48,8 +48,8 @@ struct Entry {
 impl Look {
     /// What came since the look before, for metrics.
     pub(crate) fn grown(&self) -> impl Iterator<Item = (ExecutableLabels, u64)> {
-        self.entries.iter().zip(&self.grown).map(|(Entry { key, alert, .. }, count)| {
-            let comm = text::name(&alert.comm);
+        self.entries.iter().zip(&self.grown).map(|(Entry { key, counted, .. }, count)| {
+            let comm = text::name(&counted.comm);
             (ExecutableLabels::new(comm, MappingCall::from(key.call).word(), key.writable != 0), *count)
         })
     }
@@ -108,14 +108,14 @@ impl<P: Borrow<Probe>> Ledger for Executables<P> {
             boottime_ns: boottime_ns()?,
             last,
         };
-        for (entry, alert) in probe.executable_memory()? {
+        for (entry, counted) in probe.executable_memory()? {
             let is_alive = start_ticks(entry.pid).is_some_and(|start| start == ticks(entry.start_boottime_ns));
             let exe = || is_alive.then(|| exe(entry.pid)).flatten();
             let seen =
                 self.seen.entry(key(&entry)).or_insert_with(|| EarlierEntry { count: 0, exe: exe(), has_ended: false });
-            look.grown.push(alert.count.saturating_sub(seen.count));
-            look.entries.push(Entry { key: entry, alert, exe: seen.exe.clone(), is_final: seen.has_ended });
-            (seen.count, seen.has_ended) = (alert.count, !is_alive);
+            look.grown.push(counted.count.saturating_sub(seen.count));
+            look.entries.push(Entry { key: entry, counted, exe: seen.exe.clone(), is_final: seen.has_ended });
+            (seen.count, seen.has_ended) = (counted.count, !is_alive);
         }
         look.losses = probe.counters()?.losses;
         Ok(look)
@@ -142,13 +142,13 @@ impl LastSummary {
         let mut calls = 0;
         for entry in &look.entries {
             let before = self.counts.get(&key(&entry.key)).copied().unwrap_or(0);
-            let count = entry.alert.count.saturating_sub(before);
+            let count = entry.counted.count.saturating_sub(before);
             calls += count;
             if count != 0 || look.last {
                 processes.push(row(entry, count)?);
             }
         }
-        let nameless = look.losses.get(ALERT_TABLE_FULL) - self.nameless;
+        let nameless = look.losses.get(EXEC_MEM_TABLE_FULL) - self.nameless;
         processes.sort_by(|one, other| other.count.cmp(&one.count).then(one.pid.cmp(&other.pid)));
         let (head, interval) = self.run.interval("executable_memory", look.boottime_ns, look.last)?;
         Ok(ExecutableMemory {
@@ -163,26 +163,26 @@ impl LastSummary {
 
     fn commit(&mut self, look: &Look) {
         let stays = look.entries.iter().filter(|entry| !entry.is_final);
-        self.counts = stays.map(|entry| (key(&entry.key), entry.alert.count)).collect();
-        self.nameless = look.losses.get(ALERT_TABLE_FULL);
+        self.counts = stays.map(|entry| (key(&entry.key), entry.counted.count)).collect();
+        self.nameless = look.losses.get(EXEC_MEM_TABLE_FULL);
         self.run.commit(look.boottime_ns);
     }
 }
 
-fn row(Entry { key, alert, exe, .. }: &Entry, count: u64) -> Result<Executable> {
+fn row(Entry { key, counted, exe, .. }: &Entry, count: u64) -> Result<Executable> {
     Ok(Executable {
         pid: key.pid,
-        comm: text::name(&alert.comm),
+        comm: text::name(&counted.comm),
         exe: exe.clone(),
-        uid: alert.uid,
+        uid: counted.uid,
         call: MappingCall::from(key.call),
         writable: key.writable != 0,
         count,
-        total: alert.count,
-        total_bytes: alert.bytes,
-        first_seen: Timestamp::from_boottime(alert.first_ns)?,
-        last_seen: Timestamp::from_boottime(alert.last_ns)?,
-        last_address: Hex(alert.address),
+        total: counted.count,
+        total_bytes: counted.bytes,
+        first_seen: Timestamp::from_boottime(counted.first_ns)?,
+        last_seen: Timestamp::from_boottime(counted.last_ns)?,
+        last_address: Hex(counted.address),
     })
 }
 
@@ -239,7 +239,7 @@ impl Reader for Reading<'_> {
         let tally = format!(
             "{} calls made anonymous memory executable, {} of them in no row; lost: {}",
             counters.executable_memory,
-            counters.losses.get(ALERT_TABLE_FULL),
+            counters.losses.get(EXEC_MEM_TABLE_FULL),
             counters.losses.line()
         );
         let lost = counters.losses.lost_any();
@@ -253,14 +253,18 @@ mod tests {
     use crate::probe::abi::memory::fl_call;
 
     fn entry(pid: u32, count: u64, is_final: bool) -> Entry {
-        let key =
-            fl_alert_key { pid, start_boottime_ns: 1, call: fl_call::FL_CALL_MPROTECT, ..fl_alert_key::default() };
-        let alert = fl_alert { count, first_ns: 1, last_ns: 2, ..fl_alert::default() };
-        Entry { key, alert, exe: None, is_final }
+        let key = fl_exec_mem_key {
+            pid,
+            start_boottime_ns: 1,
+            call: fl_call::FL_CALL_MPROTECT,
+            ..fl_exec_mem_key::default()
+        };
+        let counted = fl_exec_mem { count, first_ns: 1, last_ns: 2, ..fl_exec_mem::default() };
+        Entry { key, counted, exe: None, is_final }
     }
 
     fn look(entries: Vec<Entry>, nameless: u64) -> Look {
-        let losses = Losses::none(&EXECUTABLE_MEMORY).with(ALERT_TABLE_FULL, nameless);
+        let losses = Losses::none(&EXECUTABLE_MEMORY).with(EXEC_MEM_TABLE_FULL, nameless);
         Look { grown: vec![0; entries.len()], entries, losses, boottime_ns: 3_500_000_000, last: false }
     }
 

@@ -18,8 +18,8 @@ pub(crate) use tables::*;
 pub(crate) const GROUP_TABLE_FULL: &str = "group_table_full";
 /// A signal that is in no row of the table of pairs.
 pub(crate) const PAIR_TABLE_FULL: &str = "pair_table_full";
-/// A call that is in no row of the table of alerts.
-pub(crate) const ALERT_TABLE_FULL: &str = "alert_table_full";
+/// A call that is in no row of the table of executable memory.
+pub(crate) const EXEC_MEM_TABLE_FULL: &str = "alert_table_full";
 /// A stack that found no room.
 pub(crate) const STACK_TABLE_FULL: &str = "stack_table_full";
 /// A major fault that is in no group's `major`.

@@ -14,7 +14,7 @@ use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::object::{Builds, Opened, object};
 
-use calls::{ALERTS, DROPS, ENDS, ENTERS, LEAVES, begins, ends, symbol};
+use calls::{DROPS, ENDS, ENTERS, EXEC_MEM_CALLS, LEAVES, begins, ends, symbol};
 pub(crate) use plan::Plan;
 pub(crate) use read::Counters;
 
@@ -44,7 +44,7 @@ impl Spec for Plan {
 
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
         if self.executable_memory {
-            return Ok(ends(way, &ALERTS));
+            return Ok(ends(way, &EXEC_MEM_CALLS));
         }
         // The exit first: a process must not be remembered and never forgotten.
         let mut hooks = vec![
@@ -84,7 +84,7 @@ impl Spec for Plan {
             show_all: u8::from(self.show_all),
             follow: u8::from(self.follow || self.setup.filter.command),
             pages: u8::from(self.pages),
-            watch_all: u8::from(self.executable_memory),
+            exec_mem: u8::from(self.executable_memory),
             late_exit: u8::from(kernel.exits_with_memory),
             headers: u8::from(self.headers),
             older: u8::from(!self.setup.filter.command),
@@ -94,7 +94,7 @@ impl Spec for Plan {
     }
 
     fn tables(&self, _way: Way, _kernel: Kernel) -> Vec<(&'static str, usize)> {
-        if self.executable_memory { vec![("fl_processes", 1), ("fl_calls", 1)] } else { vec![("fl_alerts", 1)] }
+        if self.executable_memory { vec![("fl_processes", 1), ("fl_calls", 1)] } else { vec![("fl_exec_mems", 1)] }
     }
 
     fn ring(&self) -> Option<Room> {

@@ -9,7 +9,7 @@
 
 #define FL_PROCESSES_MAX 8192 /* that are watched at once */
 #define FL_CALLS_MAX     4096 /* calls that change executable memory, between their beginning and their end */
-#define FL_ALERTS_MAX    4096 /* processes and kinds of call that are counted apart where the whole machine is watched */
+#define FL_EXEC_MEMS_MAX 4096 /* rows of fl_exec_mems: a process and a kind of call each */
 #define FL_PAGES_MAX     2048 /* of one range that the kernel program reads: 8 MiB, user space reads the rest */
 #define FL_SCAN_MAX      512  /* mappings of a process that are looked through for executable ones */
 #define FL_ARGUMENTS     6    /* of a system call */
@@ -23,16 +23,16 @@ enum fl_own_limit {
 enum fl_counter {
 	FL_CALLS = 0,      /* records of calls and mappings handed to user space */
 	FL_PAGES,          /* pages handed to user space */
-	FL_ALERTS,         /* where the whole machine is watched: calls that made anonymous memory executable */
+	FL_EXEC_MEMS,      /* where the whole machine is watched: calls that made anonymous memory executable */
 	FL_KPROBE_CALLS,   /* by kprobes: calls of watched processes that began */
 	FL_KPROBE_RETURNS, /* and that were seen to end: a kretprobe only has room for so many at once */
 	FL_LOST_RING_FULL, /* no room in the ring for the record of a call: user space looks through the mappings again */
 	FL_LOST_PAGES,     /* no room in the ring for a page: user space reads it again where it still can */
 	FL_LOST_BUSY,      /* a program that was interrupted held the scratch memory: as FL_LOST_RING_FULL */
 	FL_LOST_COMPAT,    /* mapping calls by a 32-bit number: not understood, as FL_LOST_RING_FULL */
-	FL_LOST_CALL_FULL,  /* no room in fl_calls: that call is missing */
-	FL_LOST_WATCH_FULL, /* no room in fl_processes or fl_descendants: a process isn't watched */
-	FL_LOST_ALERT_FULL, /* no room in fl_alerts: counted in FL_ALERTS only */
+	FL_LOST_CALL_FULL,     /* no room in fl_calls: that call is missing */
+	FL_LOST_WATCH_FULL,    /* no room in fl_processes or fl_descendants: a process isn't watched */
+	FL_LOST_EXEC_MEM_FULL, /* no room in fl_exec_mems: counted in FL_EXEC_MEMS only */
 	FL_COUNTERS
 };
 
@@ -134,14 +134,14 @@ struct fl_process {
 #define FL_PROCESS_VOLATILE 2 /* some of it can change without a call: writable, shared, or of an unlinked file */
 
 /* Where the whole machine is watched: anonymous memory made executable. Counted, never sent. */
-struct fl_alert_key {
+struct fl_exec_mem_key {
 	u64 start_boottime_ns; /* of the process: two processes with the same number differ by it */
 	u32 pid;
 	enum fl_call call;
 	u32 writable; /* not 0: writable and executable at once */
 	u32 pad;
 };
-struct fl_alert {
+struct fl_exec_mem {
 	u64 count;
 	u64 bytes;
 	u64 first_ns; /* CLOCK_BOOTTIME */
@@ -160,7 +160,7 @@ struct fl_config {
 	u8 show_all;  /* calls that don't concern executable memory, too */
 	u8 follow;    /* children of watched processes are watched, too */
 	u8 pages;     /* read pages */
-	u8 watch_all; /* count for the whole machine, and send nothing */
+	u8 exec_mem;  /* count for the whole machine, and send nothing */
 	u8 late_exit; /* sched_process_exit still has the memory: v6.16 */
 	u8 older;     /* there may be watched processes that were there before us */
 	u8 headers; /* send the ELF header below anonymous memory that becomes executable: a page outside of its range */
@@ -169,7 +169,7 @@ struct fl_config {
 
 _Static_assert(sizeof(struct fl_mapping) % 8 == 0, "a record is whole words");
 _Static_assert(sizeof(struct fl_page) == 32 + FL_PIECE_BYTES, "fl_page has a hole");
-_Static_assert(sizeof(struct fl_alert_key) == 24, "a key has no holes, or equal ones would differ");
-_Static_assert(sizeof(struct fl_alert) == 64, "fl_alert has a hole");
+_Static_assert(sizeof(struct fl_exec_mem_key) == 24, "a key has no holes, or equal ones would differ");
+_Static_assert(sizeof(struct fl_exec_mem) == 64, "fl_exec_mem has a hole");
 
 #endif

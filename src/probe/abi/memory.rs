@@ -5,11 +5,11 @@ use super::{Plain as _, kind, path_in, plain, skeleton};
 skeleton!("memory.skel.rs");
 
 pub use skel::types::{
-    fl_alert, fl_alert_key, fl_call, fl_config, fl_counter, fl_exec_fault, fl_file, fl_file_flag, fl_life, fl_mapping,
-    fl_mapping_flag, fl_own_limit, fl_page, fl_process, fl_sample_kind, fl_vma,
+    fl_call, fl_config, fl_counter, fl_exec_fault, fl_exec_mem, fl_exec_mem_key, fl_file, fl_file_flag, fl_life,
+    fl_mapping, fl_mapping_flag, fl_own_limit, fl_page, fl_process, fl_sample_kind, fl_vma,
 };
 
-plain!(fl_config, fl_mapping, fl_page, fl_exec_fault, fl_life, fl_alert, fl_alert_key, fl_process);
+plain!(fl_config, fl_mapping, fl_page, fl_exec_fault, fl_life, fl_exec_mem, fl_exec_mem_key, fl_process);
 
 /// A sample of the ring.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The tables: one for each command, in the order of its end line.
 
 use super::{
-    ALERT_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, LossOutput, MAJOR_UNPLACED, MAJORS_MISSED,
+    EXEC_MEM_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, LossOutput, MAJOR_UNPLACED, MAJORS_MISSED,
     OUTPUT_BLOCKED, PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, SYMBOLS_FAILED, Stage, WRITE_FAILED,
 };
 use crate::probe::abi::call::fl_counter as call;
@@ -123,7 +123,7 @@ pub(crate) static MEMORY: [Loss; 13] = [
 /// Losses of `memory --watch-all`, and of memory that becomes executable in the agent.
 pub(crate) static EXECUTABLE_MEMORY: [Loss; 10] = [
     // The end line has it before the others.
-    lost(ALERT_TABLE_FULL, Stage::ExecutableMemory, &[LossOutput::Metrics]).by(memory::FL_LOST_ALERT_FULL.0),
+    lost(EXEC_MEM_TABLE_FULL, Stage::ExecutableMemory, &[LossOutput::Metrics]).by(memory::FL_LOST_EXEC_MEM_FULL.0),
     CALL_RING_FULL,
     PAGE_RING_FULL,
     LOOK_BUSY,

@@ -13,7 +13,7 @@ pub(super) const DROPS: &str = "madvise";
 /// Calls that end a process, for kernels whose sched_process_exit comes too late.
 pub(super) const ENDS: [&str; 2] = ["exit_group", "exit"];
 /// Where the whole machine is watched.
-pub(super) const ALERTS: [&str; 3] = ["mmap", "mprotect", "pkey_mprotect"];
+pub(super) const EXEC_MEM_CALLS: [&str; 3] = ["mmap", "mprotect", "pkey_mprotect"];
 
 /// The kernel's function behind a system call.
 pub(super) fn symbol(name: &str) -> String {

@@ -6,7 +6,7 @@ use libbpf_rs::MapCore as _;
 use super::Probe;
 use super::calls::DROPS;
 use crate::probe::abi::Plain as _;
-use crate::probe::abi::memory::{fl_alert, fl_alert_key, fl_counter, fl_process};
+use crate::probe::abi::memory::{fl_counter, fl_exec_mem, fl_exec_mem_key, fl_process};
 use crate::probe::hook::Hook;
 use crate::probe::losses::{self, Loss, Losses, RUNS_MISSED};
 use crate::probe::table::TypedTable as _;
@@ -56,25 +56,25 @@ impl Probe {
         Ok(Counters {
             calls: count(fl_counter::FL_CALLS)?,
             pages: count(fl_counter::FL_PAGES)?,
-            executable_memory: count(fl_counter::FL_ALERTS)?,
+            executable_memory: count(fl_counter::FL_EXEC_MEMS)?,
             losses: self.losses(table)?.with(RUNS_MISSED, ends_missed),
         })
     }
 
     /// Anonymous memory that became executable, by process and call, if the whole machine is watched.
-    pub(crate) fn executable_memory(&self) -> Result<Vec<(fl_alert_key, fl_alert)>> {
-        let what = "failed to read the alerts";
-        let alerts = self.map("fl_alerts")?;
+    pub(crate) fn executable_memory(&self) -> Result<Vec<(fl_exec_mem_key, fl_exec_mem)>> {
+        let what = "failed to read the counts of executable memory";
+        let rows = self.map("fl_exec_mems")?;
         let mut all = Vec::new();
-        for key in alerts.all_keys::<fl_alert_key>() {
+        for key in rows.all_keys::<fl_exec_mem_key>() {
             let key = key.context(what)?;
-            all.extend(alerts.value(&key).context(what)?.map(|alert| (key, alert)));
+            all.extend(rows.value(&key).context(what)?.map(|row| (key, row)));
         }
         Ok(all)
     }
 
     /// Removes the entry of a process that has ended.
-    pub(crate) fn forget_executable_memory(&self, key: &fl_alert_key) -> Result<()> {
-        self.map("fl_alerts")?.delete(key.bytes()).context("failed to forget an alert")
+    pub(crate) fn forget_executable_memory(&self, key: &fl_exec_mem_key) -> Result<()> {
+        self.map("fl_exec_mems")?.delete(key.bytes()).context("failed to forget a count of executable memory")
     }
 }
