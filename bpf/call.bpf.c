@@ -11,6 +11,7 @@
 #include "call_fetch.bpf.h"
 #include "call_stack.bpf.h"
 #include "call_task.bpf.h"
+#include "follow.bpf.h"
 #include "ring.bpf.h"
 #include "signal.h"
 
@@ -346,13 +347,6 @@ int fl_multi_return(struct pt_regs *regs)
 	return 0;
 }
 
-/* struct syscall_trace_enter and syscall_trace_exit, kernel/trace/trace.h, as perf hands them to programs. */
-struct fl_syscall_event {
-	u64 common;
-	u64 number;
-	u64 words[FL_ARGUMENTS]; /* the arguments that the call has; at the end the result */
-};
-
 /* tracepoint/syscalls/sys_enter_NAME: a program that reads behind the arguments can't be attached. */
 SEC("tracepoint")
 int fl_enter(struct fl_syscall_event *event)
@@ -408,19 +402,5 @@ int BPF_PROG(fl_rename, struct task_struct *task, const char *comm)
 
 	if (entry && entry->pid == tid)
 		fl_copy(entry->comm, FL_COMM_BYTES, comm);
-	return 0;
-}
-
-SEC("raw_tp/sched_process_fork")
-int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
-{
-	fl_follow_fork(parent, child);
-	return 0;
-}
-
-SEC("raw_tp/sched_process_exit")
-int BPF_PROG(fl_exit, struct task_struct *task)
-{
-	fl_follow_exit(task);
 	return 0;
 }

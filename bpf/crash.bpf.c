@@ -12,6 +12,7 @@
 #include "caught.bpf.h"
 #include "describe.bpf.h"
 #include "filter.bpf.h"
+#include "follow.bpf.h"
 #include "ring.bpf.h"
 #include "runtime_glibc.bpf.h"
 #include "group.bpf.h"
@@ -353,19 +354,5 @@ SEC("raw_tp/signal_generate")
 int BPF_PROG(fl_generate, int signal, struct kernel_siginfo *info, struct task_struct *target)
 {
 	fl_note_sender(signal, info, target);
-	return 0;
-}
-
-SEC("raw_tp/sched_process_fork")
-int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
-{
-	fl_follow_fork(parent, child);
-	return 0;
-}
-
-SEC("raw_tp/sched_process_exit")
-int BPF_PROG(fl_exit, struct task_struct *task)
-{
-	fl_follow_exit(task);
 	return 0;
 }

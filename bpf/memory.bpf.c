@@ -17,8 +17,11 @@ const volatile struct fl_samples fl_samples = {};
 
 /* --- the ways to get there --- */
 
-/* The beginning and the end of a call. The register of the result tells them apart: at the beginning it holds no result. */
-static __always_inline int fl_on_syscall(struct task_struct *task, const struct pt_regs *regs, u32 number)
+/*
+ * The body of programs on two hooks, the beginning and the end of a call, told apart by the register of the result: at the beginning the
+ * kernel has put -ENOSYS there (FL_NO_RESULT).
+ */
+static __always_inline int fl_on_sys_both(struct task_struct *task, const struct pt_regs *regs, u32 number)
 {
 	s64 result = fl_register(fl_regs_result(regs));
 
@@ -29,24 +32,21 @@ static __always_inline int fl_on_syscall(struct task_struct *task, const struct 
 	return 0;
 }
 
-/* struct syscall_trace_enter and syscall_trace_exit, kernel/trace/trace.h, as perf hands them to programs. */
-struct fl_syscall_event {
-	u64 common;
-	u64 number;
-};
-
-/* tracepoint/syscalls/sys_enter_* and sys_exit_*: only of the calls that matter. */
+/* Two hooks of each call that matters, told apart in fl_on_sys_both(): tracepoint/syscalls/sys_enter_* and sys_exit_*. */
 SEC("tracepoint")
-int fl_syscall(struct fl_syscall_event *event)
+int fl_sys_both(struct fl_syscall_event *event)
 {
 	struct task_struct *task = fl_current();
 
-	return fl_on_syscall(task, fl_near_pt_regs(task), (u32)event->number);
+	return fl_on_sys_both(task, fl_near_pt_regs(task), (u32)event->number);
 }
 
-/* sys_enter(struct pt_regs *regs, long number), sys_exit(struct pt_regs *regs, long result): of all calls. */
+/*
+ * Two hooks of all calls, told apart in fl_on_sys_both(): sys_enter(struct pt_regs *regs, long number) and
+ * sys_exit(struct pt_regs *regs, long result).
+ */
 SEC("raw_tp/sys_enter")
-int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
+int BPF_PROG(fl_raw_sys_both, struct pt_regs *regs)
 {
 	u32 number = (u32)fl_register(fl_regs_call(regs));
 	struct task_struct *task;
@@ -78,7 +78,7 @@ int BPF_PROG(fl_raw_syscall, struct pt_regs *regs)
 			fl_count(FL_LOST_COMPAT);
 		return 0;
 	}
-	return fl_on_syscall(task, regs, number);
+	return fl_on_sys_both(task, regs, number);
 }
 
 /*

@@ -11,6 +11,7 @@
 #include "abi/pagefault.h"
 #include "fault_event.bpf.h"
 #include "filter.bpf.h"
+#include "follow.bpf.h"
 #include "hash.bpf.h"
 #include "mapping.bpf.h"
 #include "pt_regs.bpf.h"
@@ -379,18 +380,4 @@ int fl_soft(struct bpf_perf_event_data *data)
 	if (!(fl_config.modes & (1 << fault.mode)))
 		return 0;
 	return fl_on_fault(data, &fault);
-}
-
-SEC("raw_tp/sched_process_fork")
-int BPF_PROG(fl_fork, struct task_struct *parent, struct task_struct *child)
-{
-	fl_follow_fork(parent, child);
-	return 0;
-}
-
-SEC("raw_tp/sched_process_exit")
-int BPF_PROG(fl_exit, struct task_struct *task)
-{
-	fl_follow_exit(task);
-	return 0;
 }

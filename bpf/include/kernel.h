@@ -365,6 +365,13 @@ struct kernel_siginfo {
 
 #include "load.bpf.h"
 
+/* struct syscall_trace_enter and syscall_trace_exit, kernel/trace/trace.h, as perf hands them to programs. */
+struct fl_syscall_event {
+	u64 common;
+	u64 number;
+	u64 words[6]; /* the arguments that the call has; at the end the result */
+};
+
 /* The number in the namespace at this level. numbers[] is as long as the namespaces are deep, so that it is addressed by hand. */
 static __always_inline struct upid *fl_upid(struct pid *pid, u32 level)
 {

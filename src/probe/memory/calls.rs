@@ -24,8 +24,8 @@ pub(super) fn symbol(name: &str) -> String {
 pub(super) fn begins(way: Way, names: &[&str]) -> Vec<Hook> {
     match way {
         Way::Kprobe => names.iter().map(|name| Hook::kprobe("fl_call_begins", symbol(name))).collect(),
-        Way::Raw => vec![Hook::raw("fl_raw_syscall", "sys_enter")],
-        _ => names.iter().map(|name| Hook::syscall("fl_syscall", format!("sys_enter_{name}"))).collect(),
+        Way::Raw => vec![Hook::raw("fl_raw_sys_both", "sys_enter")],
+        _ => names.iter().map(|name| Hook::syscall("fl_sys_both", format!("sys_enter_{name}"))).collect(),
     }
 }
 
@@ -33,7 +33,7 @@ pub(super) fn begins(way: Way, names: &[&str]) -> Vec<Hook> {
 pub(super) fn ends(way: Way, names: &[&str]) -> Vec<Hook> {
     match way {
         Way::Kprobe => names.iter().map(|name| Hook::kretprobe("fl_call_ends", symbol(name))).collect(),
-        Way::Raw => vec![Hook::raw("fl_raw_syscall", "sys_exit")],
-        _ => names.iter().map(|name| Hook::syscall("fl_syscall", format!("sys_exit_{name}"))).collect(),
+        Way::Raw => vec![Hook::raw("fl_raw_sys_both", "sys_exit")],
+        _ => names.iter().map(|name| Hook::syscall("fl_sys_both", format!("sys_exit_{name}"))).collect(),
     }
 }

@@ -34,7 +34,7 @@ impl Probe {
         } else if links.is_empty() {
             let mut hooks = vec![Hook::raw("fl_fetch", "page_fault_user")];
             if self.has("fl_lock") {
-                hooks.push(Hook::syscall("fl_syscall", format!("sys_enter_{DROPS}")));
+                hooks.push(Hook::syscall("fl_sys_both", format!("sys_enter_{DROPS}")));
             }
             *links = self.attach_for_now(&hooks)?;
         }
