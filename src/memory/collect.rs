@@ -11,7 +11,8 @@ use super::read::{pages_read, read_range, read_whole};
 use super::record::{Mapping, MappingCall, Page, PageCounts, Source, Trigger};
 use super::sample::{account, looked_to, range, region_of};
 use super::space::{Reading, Space};
-use super::target::{self, is_there, is_volatile, regions};
+use super::target::{is_there, is_volatile, regions};
+use super::unexplained::{self, Unexplained};
 use crate::errno;
 use crate::evidence::Region;
 use crate::hex::Hex;
@@ -77,6 +78,17 @@ impl Waiting {
         self.count -= pages.len();
         pages
     }
+}
+
+/// What is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Memory that can change by itself.
+    Changes,
+    /// All mappings, too.
+    All,
+    /// The same, and there is no look after it.
+    Last,
 }
 
 /// Reads an attached probe.
@@ -155,6 +167,7 @@ impl<'run> Collector<'run> {
                     self.spaces.insert(life.pid, child);
                 }
                 Sample::End(life) => {
+                    self.report_last(life.pid, emit)?;
                     self.spaces.remove(&life.pid);
                     self.ended.push(life.pid);
                     self.watch_changes()?;
@@ -200,9 +213,14 @@ impl<'run> Collector<'run> {
 
     fn map(&mut self, mapping: &fl_mapping, emit: Emit<'_>) -> Result<()> {
         let pages = self.waiting.take(mapping);
-        let space = self.spaces.entry(mapping.pid).or_insert_with(|| Space::new(mapping.pid));
         let has_vma = mapping.vma().is_some();
-        if mapping.call == fl_call::FL_CALL_EXEC && mapping.has(fl_mapping_flag::FL_HAS_RESULT) && !has_vma {
+        let is_replaced =
+            mapping.call == fl_call::FL_CALL_EXEC && mapping.has(fl_mapping_flag::FL_HAS_RESULT) && !has_vma;
+        if is_replaced {
+            self.report_last(mapping.pid, emit)?;
+        }
+        let space = self.spaces.entry(mapping.pid).or_insert_with(|| Space::new(mapping.pid));
+        if is_replaced {
             space.execute();
             return Ok(());
         }
@@ -228,6 +246,7 @@ impl<'run> Collector<'run> {
         let code = region.as_ref().filter(|region| is_ok && region.permissions.execute);
         if is_ok {
             account(space, mapping, code.is_some());
+            space.unexplained.explain(&space.cover);
         }
         if code.is_some_and(|code| is_volatile(code) || code.end < end) {
             space.is_volatile = true;
@@ -318,17 +337,18 @@ impl<'run> Collector<'run> {
         if is_audit {
             self.next_audit = Instant::now() + AUDIT_INTERVAL;
         }
-        self.look(is_audit, emit)
+        self.look(if is_audit { Look::All } else { Look::Changes }, emit)
     }
 
     /// Reads everything for the last time.
     pub(super) fn finish(&mut self, emit: Emit<'_>) -> Result<()> {
         self.take_all(emit)?;
-        self.look(true, emit)?;
+        self.look(Look::Last, emit)?;
         self.give_up_waiting(emit)
     }
 
-    fn look(&mut self, is_audit: bool, emit: Emit<'_>) -> Result<()> {
+    fn look(&mut self, look: Look, emit: Emit<'_>) -> Result<()> {
+        let is_audit = look != Look::Changes;
         // Samples in the ring explain mappings that are there already.
         self.take_all(emit)?;
         let pids: Vec<u32> =
@@ -336,9 +356,15 @@ impl<'run> Collector<'run> {
         let mut room = TICK_BYTES;
         for pid in pids {
             // It may have ended meanwhile.
-            let Ok(found) = regions(pid) else { continue };
+            let Ok(found) = regions(pid) else {
+                if look == Look::Last {
+                    self.take_all(emit)?;
+                    self.report_last(pid, emit)?;
+                }
+                continue;
+            };
             if is_audit {
-                self.audit(pid, &found, emit)?;
+                self.audit(pid, &found, look, emit)?;
             }
             let Some(space) = self.spaces.get_mut(&pid) else { continue };
             space.is_volatile = found.iter().any(is_volatile);
@@ -350,45 +376,45 @@ impl<'run> Collector<'run> {
         self.watch_changes()
     }
 
-    /// Compares a process's mappings with the calls that were seen.
-    fn audit(&mut self, pid: u32, found: &[Region], emit: Emit<'_>) -> Result<()> {
-        let unexplained = |space: &Space| -> Vec<Region> {
-            let code = found.iter().filter(|region| region.permissions.execute);
-            code.filter(|region| !space.cover.holds(region.start, region.end)).cloned().collect()
-        };
-        let Some(space) = self.spaces.get(&pid) else { return Ok(()) };
-        let before = unexplained(space);
+    /// Compares a process's mappings with the calls that were seen: reports what an earlier look has found and no call has explained since,
+    /// and reads what is found now. What is found by the last look is reported at once.
+    fn audit(&mut self, pid: u32, found: &[Region], look: Look, emit: Emit<'_>) -> Result<()> {
+        let Some(space) = self.spaces.get_mut(&pid) else { return Ok(()) };
+        let judged = space.unexplained.judge(found, &mut space.cover);
+        let before = Unexplained::among(found, &space.cover);
+        self.report(judged, emit)?;
         if before.is_empty() {
             return Ok(());
         }
         self.take_all(emit)?;
         let Some(space) = self.spaces.get_mut(&pid) else { return Ok(()) };
-        let after = unexplained(space);
+        let after = Unexplained::among(found, &space.cover);
+        // Its memory is read now: it may be wiped before the next look.
         for region in before.into_iter().filter(|region| after.contains(region)) {
-            space.cover.add(region.start, region.end);
             let timestamp = Timestamp::now();
             let tally = read_whole(space, &region, self.limits, (Trigger::Unseen, timestamp), emit)?;
-            self.own.add("mappings_unseen", 1);
             lose(&mut self.own, tally);
-            emit(Item::Mapping(Box::new(Mapping {
-                head: Head::new("mapping", timestamp, &self.host),
-                pid,
-                tid: pid,
-                ppid: 0,
-                comm: target::comm(pid),
-                call: MappingCall::Unseen,
-                arguments: Vec::new(),
-                address: Some(Hex(region.start)),
-                length: Some(region.end - region.start),
-                permissions: Some(region.permissions.to_string()),
-                result: None,
-                error: None,
-                mapping_name: region.name(),
-                offset: region.file().map(|_| Hex(region.file_offset)),
-                pages: tally,
-            })))?;
+            let record = unexplained::record(pid, &region, &self.host, timestamp, tally);
+            space.unexplained.add(&region, record);
         }
-        Ok(())
+        let judged = match look {
+            Look::Last => space.unexplained.judge(found, &mut space.cover),
+            Look::Changes | Look::All => Vec::new(),
+        };
+        self.report(judged, emit)
+    }
+
+    /// Reports mappings that no call explains.
+    fn report(&mut self, unseen: Vec<Mapping>, emit: Emit<'_>) -> Result<()> {
+        self.own.add("mappings_unseen", unseen.len() as u64);
+        unseen.into_iter().try_for_each(|mapping| emit(Item::Mapping(Box::new(mapping))))
+    }
+
+    /// Reports those of a process that ends, or whose memory is replaced: all of its calls were seen.
+    fn report_last(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
+        let Some(space) = self.spaces.get_mut(&pid) else { return Ok(()) };
+        let judged = space.unexplained.judge(&[], &mut space.cover);
+        self.report(judged, emit)
     }
 
     /// Have all of these processes ended?

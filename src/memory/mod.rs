@@ -11,6 +11,7 @@ mod sample;
 mod space;
 mod target;
 mod tracer;
+mod unexplained;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;

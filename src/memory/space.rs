@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::cover::Cover;
 use super::record::{Page, PageCounts, Source, Trigger};
 use super::target::{self, Memory, Presence, is_volatile};
+use super::unexplained::Unexplained;
 use crate::evidence::{Backing, Region};
 use crate::output::Timestamp;
 use crate::page;
@@ -29,6 +30,8 @@ pub(super) struct Space {
     seen: HashMap<u64, [u8; 32]>,
     /// Executable memory that is accounted for.
     pub cover: Cover,
+    /// Executable memory that isn't, so far.
+    pub unexplained: Unexplained,
     /// Some of it can change without a call.
     pub is_volatile: bool,
     /// The address at which the timer goes on.
@@ -53,6 +56,7 @@ impl Space {
             memory: Memory::open(pid).ok(),
             seen: HashMap::new(),
             cover: Cover::default(),
+            unexplained: Unexplained::default(),
             is_volatile: false,
             cursor: 0,
         }
@@ -65,6 +69,7 @@ impl Space {
             memory: Memory::open(pid).ok(),
             seen: self.seen.clone(),
             cover: self.cover.clone(),
+            unexplained: Unexplained::default(),
             is_volatile: self.is_volatile,
             cursor: 0,
         }
