@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use vmtest::output::Output;
 use vmtest::{Config, Target, Ui, Vmtest};
 
+mod failures;
+
 /// sysexits.h: the guest did not come up, so that nothing is known about the tests.
 const EX_UNAVAILABLE: u8 = 69;
 
@@ -94,6 +96,8 @@ struct Outcome {
     lost_breakpoint: bool,
     /// The signatures of one bug that is the same in every guest.
     signatures: BTreeSet<String>,
+    /// If it is red: the failed tests and what each said.
+    digest: String,
     took: Duration,
 }
 
@@ -112,6 +116,7 @@ impl Outcome {
         self.crash = self.crash.take().or(other.crash);
         self.crash_locked_down = self.crash_locked_down.take().or(other.crash_locked_down);
         self.signatures.extend(other.signatures);
+        self.digest += &other.digest;
         self.took = self.took.max(other.took);
     }
 
@@ -123,6 +128,10 @@ impl Outcome {
 fn matrix(targets: &[Target], extent: Extent) -> ExitCode {
     let outcomes = run_all(targets, extent);
     print!("{}", table(&outcomes));
+    // Last, as CI keeps the tail alone.
+    for (_, outcome) in &outcomes {
+        print!("{}", outcome.digest);
+    }
     let count = |wanted: bool| -> usize {
         outcomes.iter().map(|(_, outcome)| outcome.tests.values().filter(|passed| **passed == wanted).count()).sum()
     };
@@ -260,6 +269,7 @@ fn run(target: &Target) -> Outcome {
     keep(&target.command, &lines);
     outcome.lost_breakpoint = outcome.unavailable.is_some() && lines.iter().any(|line| line.contains("Oops: int3"));
     if outcome.failed() || outcome.unavailable.is_some() {
+        outcome.digest = failures::digest(&name, &lines);
         for line in lines.iter().skip(lines.len().saturating_sub(TAIL)) {
             eprintln!("{name}| {}", line.trim_end());
         }
