@@ -89,7 +89,7 @@ fn what_the_unit_hides_is_named_all_the_same() {
     let (watching, line) = Watching::try_start(&mut faultline);
     assert!(line.starts_with("faultline: watching "), "{line}");
     die(&program);
-    let output = watching.stop("TERM");
+    let output = watching.stop_after_line("TERM");
     fs::remove_dir_all(&folder).unwrap();
     let records = records(&output.stdout);
     assert_eq!(records.len(), 1, "{records:#?}");

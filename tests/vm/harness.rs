@@ -369,10 +369,20 @@ impl Watching {
         (Self { child, stderr }, line)
     }
 
-    /// Ends it with a signal; what it printed and its status.
+    /// Ends it with a signal; what it printed and its status. What waits for its names then goes without, if they take long.
     pub(crate) fn stop(mut self, signal: &str) -> Output {
         assert!(self.kill(signal));
         self.end()
+    }
+
+    /// The same, once it has printed a line: a record has all its names then.
+    pub(crate) fn stop_after_line(mut self, signal: &str) -> Output {
+        let mut stdout = BufReader::new(self.child.stdout.take().unwrap());
+        let mut printed = runs::next_line(&mut stdout).into_bytes();
+        assert!(self.kill(signal));
+        stdout.read_to_end(&mut printed).unwrap();
+        runs::note(&printed);
+        Output { stdout: printed, ..self.end() }
     }
 
     fn kill(&self, signal: &str) -> bool {
