@@ -81,22 +81,19 @@ impl Children {
         Ok(children)
     }
 
-    /// How long the namer has run on a processor. `None` means that it is a thread, or gone.
-    pub(super) fn namer_ran(&self) -> Option<Duration> {
-        let stat = self.namer_stat()?;
+    /// How long both have run on a processor. `None` means that they are threads, or that one is gone.
+    pub(super) fn ran(&self) -> Option<Duration> {
         let ticks = u32::try_from(procfs::ticks_per_second()).ok()?;
-        let ran = u32::try_from(stat.utime.saturating_add(stat.stime)).ok()?;
-        Some(Duration::from_secs(1) * ran / ticks)
+        let ran = |stat: Option<procfs::process::Stat>| {
+            let stat = stat?;
+            Some(Duration::from_secs(1) * u32::try_from(stat.utime.saturating_add(stat.stime)).ok()? / ticks)
+        };
+        if self.processes.is_empty() { None } else { self.processes.iter().map(stat_of).map(ran).sum() }
     }
 
-    /// Does it want to run?
-    pub(super) fn namer_is_runnable(&self) -> bool {
-        self.namer_stat().is_some_and(|stat| stat.state == 'R')
-    }
-
-    fn namer_stat(&self) -> Option<procfs::process::Stat> {
-        let pid = i32::try_from(self.processes.last()?.id()).ok()?;
-        procfs::process::Process::new(pid).and_then(|process| process.stat()).ok()
+    /// Does one of them want to run? Else both wait: for a file system, or one for the other.
+    pub(super) fn want_to_run(&self) -> bool {
+        self.processes.iter().filter_map(stat_of).any(|stat| stat.state == 'R')
     }
 
     fn execute(&mut self, mut command: Command, orders: OwnedFd, requests: OwnedFd) -> io::Result<()> {
@@ -124,6 +121,10 @@ impl Children {
         }
         left.0.len() > before
     }
+}
+
+fn stat_of(child: &Child) -> Option<procfs::process::Stat> {
+    procfs::process::Process::new(i32::try_from(child.id()).ok()?).and_then(|process| process.stat()).ok()
 }
 
 impl Drop for Children {

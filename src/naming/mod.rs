@@ -9,6 +9,7 @@ mod children;
 mod frame;
 mod job;
 mod opener;
+mod patience;
 mod served;
 mod service;
 mod worker;
@@ -17,6 +18,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub(crate) use job::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
+pub(crate) use patience::Patience;
 pub(crate) use service::Naming;
 
 #[cfg(any(test, fuzzing))]

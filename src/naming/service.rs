@@ -16,20 +16,21 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::children::{Children, Left};
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, receive, send};
 use super::job::{Job, Named, Skeleton};
+use super::patience::Patience;
 use super::served::Reply;
 use crate::evidence::{Failure, FileId};
 
-/// How long one record may take.
+/// How long one record may take. Time in which the children wait for a processor, and for nothing else, does not count.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long it may take on a host that is so busy that the namer hardly runs.
-const BUSY_DEADLINE: Duration = Duration::from_secs(15);
+/// How long it may take on a host that is so busy that the children hardly run.
+const BUSY_DEADLINE: Duration = Duration::from_secs(20);
 
-/// A namer that has run for so long has had its share.
-const SHARE: Duration = Duration::from_secs(3);
+/// How often it is looked at what the children do, while a record takes long.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How long a record may wait for those before it.
-const WAIT_MAX: Duration = Duration::from_secs(15);
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// A file that a record has failed in is left alone for so long.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -110,21 +111,35 @@ impl Naming {
         }
     }
 
-    /// Hands in a job and waits for its answer no longer than `wait`. While an earlier one is late, none is waited for. Not to be mixed with
+    /// Hands in a job and waits for its answer as long as `patience` says: first for those that were late before. Not to be mixed with
     /// [`Naming::submit`].
-    pub(crate) fn ask(&mut self, job: Job, wait: Duration) -> Named {
+    pub(crate) fn ask(&mut self, job: Job, patience: &mut Patience) -> Named {
         let skeleton = Skeleton::from(&job);
         while self.waiting > 0 {
-            match self.next(Instant::now()) {
+            match self.await_next(patience) {
                 Ok(Some(_late)) => {}
                 Ok(None) => return Named::failed(&skeleton, Failure::Busy),
                 Err(failure) => return Named::failed(&skeleton, failure),
             }
         }
         self.submit(job);
-        match self.next(Instant::now() + wait) {
+        match self.await_next(patience) {
             Ok(answer) => answer.unwrap_or_else(|| Named::failed(&skeleton, Failure::TimedOut)),
             Err(failure) => Named::failed(&skeleton, failure),
+        }
+    }
+
+    /// Takes the answers that have come late, which nobody waits for any more.
+    pub(crate) fn take_late(&mut self) {
+        while matches!(self.next(Instant::now()), Ok(Some(_))) {}
+    }
+
+    fn await_next(&mut self, patience: &mut Patience) -> Result<Option<Named>, Failure> {
+        loop {
+            let answer = self.next(Instant::now())?;
+            if answer.is_some() || !patience.wait(self.ready.as_fd()) {
+                return Ok(answer);
+            }
         }
     }
 
@@ -225,7 +240,9 @@ fn ask(children: &Children, id: u64, job: &Job, blamed: &mut Option<usize>) -> i
     for to in [&children.opener, &children.namer] {
         to.set_write_timeout(Some(DEADLINE))?;
     }
-    let mut from = Patient { children, begun: Instant::now(), ran: children.namer_ran() };
+    let now = Instant::now();
+    let mut from =
+        Patient { children, begun: now, looked: now, spent: Duration::ZERO, ran: children.ran().unwrap_or_default() };
     send(&mut &children.opener, &(id, &job.opening), JOB_BYTES_MAX)?;
     send(&mut &children.namer, &(id, job), JOB_BYTES_MAX)?;
     loop {
@@ -241,29 +258,42 @@ fn ask(children: &Children, id: u64, job: &Job, blamed: &mut Option<usize>) -> i
 struct Patient<'a> {
     children: &'a Children,
     begun: Instant,
-    /// How long the namer had run before.
-    ran: Option<Duration>,
+    /// The last look at the children, and how long they had run then.
+    looked: Instant,
+    ran: Duration,
+    /// How much of [`DEADLINE`] is used up.
+    spent: Duration,
 }
 
 impl Patient<'_> {
-    /// Is it waiting for a processor, and for nothing else?
-    fn is_starved(&self) -> bool {
-        let ran = self.children.namer_ran().zip(self.ran).map(|(now, before)| now.saturating_sub(before));
-        ran.is_some_and(|ran| ran < SHARE) && self.children.namer_is_runnable()
+    /// Counts the time since the last look: only what they have run of it, if one of them wants to run. If not, they wait for a file
+    /// system.
+    fn look(&mut self) {
+        let passed = self.looked.elapsed();
+        self.looked += passed;
+        self.spent += match self.children.ran() {
+            Some(ran) if self.children.want_to_run() => {
+                let since = ran.saturating_sub(self.ran);
+                self.ran = ran;
+                since.min(passed)
+            }
+            _ => passed,
+        };
     }
 }
 
 impl Read for Patient<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            let took = self.begun.elapsed();
-            if took >= BUSY_DEADLINE || (took >= DEADLINE && !self.is_starved()) {
+            if self.looked.elapsed() >= LOOK {
+                self.look();
+            }
+            if self.spent >= DEADLINE || self.begun.elapsed() >= BUSY_DEADLINE {
                 return Err(ErrorKind::TimedOut.into());
             }
-            let wait = if took < DEADLINE { DEADLINE - took } else { DEADLINE / 10 };
-            self.children.namer.set_read_timeout(Some(wait))?;
+            self.children.namer.set_read_timeout(Some(LOOK))?;
             match (&mut &self.children.namer).read(into) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 other => return other,
             }
         }

@@ -105,6 +105,7 @@ impl Collector {
     /// Stops counting.
     pub(crate) fn detach(&mut self) {
         self.probe.detach();
+        self.names.begin_last();
     }
 
     /// Takes one batch of samples and passes the events among them to `write`; returns how many there were.
@@ -115,6 +116,7 @@ impl Collector {
                 self.names.learn_mapping(mapping)?;
             }
         }
+        self.names.begin();
         for sample in &samples {
             let Sample::Fault(fault) = sample else { continue };
             if self.by == By::Stack {
@@ -163,6 +165,7 @@ impl Collector {
             omitted.total += row.total;
         }
         let names = &mut self.names;
+        names.begin();
         let groups: Vec<FaultGroup> =
             sorted[..rows].iter().map(|(cell, row)| FaultGroup::new(cell, row, by, way, tells_majors, names)).collect();
         let mut lost = self.counters.losses.since(&self.counters_before.losses);

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::table::{Cell, ProcessOrName};
 use crate::evidence::{self, Backing, File, FileId, Permissions, Region};
 use crate::hex::digits;
-use crate::naming::{Job, MappedImage, Mapping, Named, Naming, Walk};
+use crate::naming::{Job, MappedImage, Mapping, Named, Naming, Patience, Walk};
 use crate::output::Timestamp;
 use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
 use crate::probe::pagefault::Probe;
@@ -75,14 +75,15 @@ fn region_of(raw: &fl_fault_mapping, path: Option<&[u8]>) -> Region {
 /// How many addresses are remembered with their functions; all are forgotten when there are more.
 const NAMED_MAX: usize = 16_384;
 
-/// How long the names of an address are waited for. If they are late, no others are waited for until they have come.
+/// How long the names of a batch or a table are waited for, all together. If one is late, none is waited for until it has come.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// The same for the first ones, for which the namer has to be started.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 
-/// The same where the run is to end now.
-const HASTE_WAIT: Duration = Duration::from_millis(300);
+/// The same for the last table and the picture: late ones are waited for, too. It is long, because the children may hardly run on a host that
+/// is busy; whoever doesn't want to wait sends a signal.
+const LAST_WAIT: Duration = Duration::from_secs(60);
 
 /// All names that are known, in bounded room.
 pub(crate) struct Names {
@@ -92,7 +93,8 @@ pub(crate) struct Names {
     stacks: HashMap<u64, Vec<u64>>,
     stacks_lost: u64,
     naming: Naming,
-    wait: Duration,
+    patience: Patience,
+    is_first: bool,
 }
 
 impl Names {
@@ -104,13 +106,29 @@ impl Names {
             stacks: HashMap::new(),
             stacks_lost: 0,
             naming,
-            wait: FIRST_WAIT,
+            patience: Patience::new(),
+            is_first: true,
         }
+    }
+
+    /// A batch or a table begins.
+    pub(crate) fn begin(&mut self) {
+        self.naming.take_late();
+        self.patience.begin(match self.naming.waiting() {
+            0 if self.is_first => FIRST_WAIT,
+            0 => WAIT,
+            _ => Duration::ZERO,
+        });
+    }
+
+    /// What is asked for now is the last.
+    pub(crate) fn begin_last(&mut self) {
+        self.patience.begin_last(LAST_WAIT);
     }
 
     /// The run is to end now: what has no names soon goes without.
     pub(crate) fn hurry(&mut self) {
-        self.wait = HASTE_WAIT;
+        self.patience.hurry();
     }
 
     /// Takes the names in a sample.
@@ -286,8 +304,8 @@ impl Names {
             more: vec![place],
             variable: None,
         };
-        let named = self.naming.ask(job, self.wait);
-        self.wait = self.wait.min(WAIT);
+        let named = self.naming.ask(job, &mut self.patience);
+        self.is_first = false;
         if let Some(build_id) = named.files.first().and_then(|file| file.build_id.clone()) {
             // From now on it is known by that, too, if it is gone.
             reported.build_id = Some(build_id);
