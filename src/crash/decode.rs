@@ -242,13 +242,11 @@ impl Decoder {
 
 /// A file, for the namer to find.
 fn wanted(raw: &fl_crash, file: &fl_file, number: u32) -> FileRequest {
-    let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
-    let path = (!is(fl_file_flag::FL_FILE_PATH_CUT)).then(|| raw.path(file.path_offset, file.path_length)).flatten();
     FileRequest {
-        path,
+        path: path_of(raw, file),
         build_id: build_id_in_memory(file).map(<[u8]>::to_vec),
         id: FileId { inode: file.inode, device: file.device.into() },
-        is_deleted: is(fl_file_flag::FL_FILE_DELETED),
+        is_deleted: file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
         usage: usage(raw, number),
         refused: None,
     }
@@ -256,14 +254,14 @@ fn wanted(raw: &fl_crash, file: &fl_file, number: u32) -> FileRequest {
 
 /// A file, as far as it is known. `from_file` is the build id in the file that was found.
 fn described(raw: &fl_crash, file: &fl_file, from_file: Option<&[u8]>) -> File {
-    let is = |flag: fl_file_flag| file.flags.0 & flag.0 != 0;
-    let path = (!is(fl_file_flag::FL_FILE_PATH_CUT)).then(|| raw.path(file.path_offset, file.path_length)).flatten();
-    File {
-        path: path.map(|path| lossy(&path)),
-        is_deleted: is(fl_file_flag::FL_FILE_DELETED),
-        id: Some(FileId { inode: file.inode, device: file.device.into() }),
-        build_id: build_id_in_memory(file).or(from_file).map(digits),
-    }
+    let build_id = build_id_in_memory(file).or(from_file).map(digits);
+    File { build_id, ..File::sampled(path_of(raw, file).as_deref(), file.flags.0, file.inode, file.device) }
+}
+
+/// The path of a file. `None` means that the record had no room for all of it.
+fn path_of(raw: &fl_crash, file: &fl_file) -> Option<Vec<u8>> {
+    let is_cut = file.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0;
+    if is_cut { None } else { raw.path(file.path_offset, file.path_length) }
 }
 
 /// The build id that the kernel program has read. `None` means that it could not.

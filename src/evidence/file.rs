@@ -1,5 +1,8 @@
 //! Files, as the kernel knows and shows them.
 
+use crate::probe::abi::fl_file_flag;
+use crate::text::lossy;
+
 /// What the kernel puts behind the path of a file that has been unlinked: fs/d_path.c.
 pub(crate) const DELETED: &str = " (deleted)";
 
@@ -56,6 +59,17 @@ impl FileId {
 }
 
 impl File {
+    /// The file of a sample, whichever probe's, by the name that is known of it. `flags`: `enum fl_file_flag`, which is the same in every
+    /// probe's object.
+    pub(crate) fn sampled(path: Option<&[u8]>, flags: u32, inode: u64, device: u32) -> Self {
+        Self {
+            path: path.map(lossy),
+            is_deleted: flags & fl_file_flag::FL_FILE_DELETED.0 != 0,
+            id: Some(FileId { inode, device: device.into() }),
+            build_id: None,
+        }
+    }
+
     /// The file that is shown by this name, where the kernel makes the text: a path, and what it puts behind it.
     pub fn named(name: &str) -> Self {
         let path = name.strip_suffix(DELETED);

@@ -103,15 +103,17 @@ impl fmt::Display for Permissions {
 }
 
 impl Region {
-    /// The mapping that a sample describes, whose files are `files`. `None` means that there is none.
+    /// The mapping of a sample, whichever probe's. `permissions`: `enum fl_permission`.
+    pub(crate) fn sampled((start, end): (u64, u64), permissions: u32, file_offset: u64, backing: Backing) -> Self {
+        let file_offset = if matches!(backing, Backing::File(_)) { file_offset } else { 0 };
+        Self { start, end, permissions: Permissions::of(permissions), file_offset, backing }
+    }
+
+    /// The mapping that a crash's sample describes, whose files are `files`. `None` means that there is none.
     pub fn of(raw: &fl_crash, vma: &fl_vma, files: &[File]) -> Option<Self> {
-        (vma.vm_end != 0).then(|| Self {
-            start: vma.vm_start,
-            end: vma.vm_end,
-            permissions: Permissions::of(vma.permissions.0),
-            file_offset: if vma.file == 0 { 0 } else { vma.file_offset },
-            backing: backing(raw, vma, files),
-        })
+        let backing = || backing(raw, vma, files);
+        (vma.vm_end != 0)
+            .then(|| Self::sampled((vma.vm_start, vma.vm_end), vma.permissions.0, vma.file_offset, backing()))
     }
 
     /// Does it hold the address?

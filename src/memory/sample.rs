@@ -1,10 +1,9 @@
 //! Readings of a sample of the probe: the range that it is about, its mapping, and what it changes in a process's account.
 
 use super::space::Space;
-use crate::evidence::{Backing, File, FileId, Permissions, Region};
+use crate::evidence::{Backing, File, Permissions, Region};
 use crate::page;
 use crate::probe::abi::memory::{fl_call, fl_mapping, fl_own_limit};
-use crate::text::lossy;
 
 /// The range that a record is about. A segment of shared memory and the heap are as long as their mapping.
 pub(super) fn range(mapping: &fl_mapping) -> (u64, u64) {
@@ -27,21 +26,13 @@ pub(super) fn looked_to(mapping: &fl_mapping, start: u64, end: u64) -> u64 {
 /// The mapping of a record as user space would see it.
 pub(super) fn region_of(mapping: &fl_mapping) -> Region {
     let vma = &mapping.vma;
-    let permissions = Permissions::of(vma.permissions.0);
-    let file = mapping.file().map(|file| File {
-        path: mapping.path().map(|path| lossy(&path)),
-        is_deleted: mapping.is_deleted(),
-        id: Some(FileId { inode: file.inode, device: file.device.into() }),
-        build_id: None,
-    });
-    let file_offset = if file.is_some() { vma.file_offset } else { 0 };
-    let backing = match file {
-        Some(file) => Backing::File(file),
+    let backing = match mapping.file() {
+        Some(file) => Backing::File(File::sampled(mapping.path().as_deref(), file.flags.0, file.inode, file.device)),
         // Executable memory of a new program that belongs to no file is the kernel's own.
-        None if mapping.call == fl_call::FL_CALL_EXEC && !permissions.write => Backing::Vdso,
+        None if mapping.call == fl_call::FL_CALL_EXEC && !Permissions::of(vma.permissions.0).write => Backing::Vdso,
         None => Backing::Anonymous,
     };
-    Region { start: vma.vm_start, end: vma.vm_end, permissions, file_offset, backing }
+    Region::sampled((vma.vm_start, vma.vm_end), vma.permissions.0, vma.file_offset, backing)
 }
 
 /// Keeps account of a process's executable memory.

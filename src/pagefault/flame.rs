@@ -43,8 +43,8 @@ pub(super) fn draw(to: File, path: &Path, table: &FaultTable, names: &mut Names)
 fn fold(table: &FaultTable, names: &mut Names) -> Vec<String> {
     let mut lines = Vec::new();
     for (cell, row) in table.sorted(true) {
-        let comm = names.comm_of(&cell.who).unwrap_or_else(|| "unknown".to_owned());
-        let frames = cell.who.pid().and_then(|pid| names.stack(pid, cell.place));
+        let comm = names.comm_of(&cell.process).unwrap_or_else(|| "unknown".to_owned());
+        let frames = cell.process.pid().and_then(|pid| names.stack(pid, cell.place));
         let mut parts = vec![clean(&comm)];
         match frames {
             Some(frames) => parts.extend(frames.iter().rev().map(|frame| clean(&label(frame)))),

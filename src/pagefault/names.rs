@@ -7,17 +7,17 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::table::{Cell, ProcessOrName};
-use crate::evidence::{self, Backing, File, FileId, Permissions, Region};
+use crate::evidence::{self, Backing, File, FileId, Region};
 use crate::hex::digits;
 use crate::naming::{Job, MappedImage, Mapping, Named, Naming, Patience, Walk};
 use crate::output::Timestamp;
-use crate::probe::abi::pagefault::{fl_fault_mapping, fl_file_flag, fl_vma_class};
+use crate::probe::abi::pagefault::{fl_fault_mapping, fl_vma_class};
 use crate::probe::pagefault::Probe;
 use crate::record::crash::{Frame, Vma};
 use crate::record::pagefault::FileRecord;
 use crate::symbol::unwind::Frame as Place;
 use crate::symbol::{FileRequest, Holder, Opening, Usage};
-use crate::text::{self, lossy};
+use crate::text;
 
 /// How many processes are known by name and mappings. If there are more, those that have ended are forgotten.
 const PROCESSES_MAX: usize = 16_384;
@@ -51,25 +51,15 @@ struct Reported {
 
 /// The mapping of a sample.
 fn region_of(raw: &fl_fault_mapping, path: Option<&[u8]>) -> Region {
-    let file = || File {
-        path: path.map(lossy),
-        is_deleted: raw.file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
-        id: Some(FileId { inode: raw.file.inode, device: raw.file.device.into() }),
-        build_id: None,
+    let (vma, file) = (&raw.vma, &raw.file);
+    let backing = match raw.vma_class {
+        _ if file.inode != 0 => Backing::File(File::sampled(path, file.flags.0, file.inode, file.device)),
+        fl_vma_class::FL_VMA_STACK => Backing::MainStack,
+        fl_vma_class::FL_VMA_HEAP => Backing::Heap,
+        fl_vma_class::FL_VMA_VDSO => Backing::Vdso,
+        _ => Backing::Anonymous,
     };
-    Region {
-        start: raw.vma.vm_start,
-        end: raw.vma.vm_end,
-        permissions: Permissions::of(raw.vma.permissions.0),
-        file_offset: if raw.file.inode == 0 { 0 } else { raw.vma.file_offset },
-        backing: match raw.vma_class {
-            _ if raw.file.inode != 0 => Backing::File(file()),
-            fl_vma_class::FL_VMA_STACK => Backing::MainStack,
-            fl_vma_class::FL_VMA_HEAP => Backing::Heap,
-            fl_vma_class::FL_VMA_VDSO => Backing::Vdso,
-            _ => Backing::Anonymous,
-        },
-    }
+    Region::sampled((vma.vm_start, vma.vm_end), vma.permissions.0, vma.file_offset, backing)
 }
 
 /// How many addresses are remembered with their functions; all are forgotten when there are more.
@@ -205,8 +195,8 @@ impl Names {
     }
 
     /// The name of the process of a cell.
-    pub(crate) fn comm_of(&self, who: &ProcessOrName) -> Option<String> {
-        match who {
+    pub(crate) fn comm_of(&self, process: &ProcessOrName) -> Option<String> {
+        match process {
             ProcessOrName::Process(pid) => self.comm(*pid),
             ProcessOrName::Ended(name) => name.clone(),
         }
@@ -228,7 +218,7 @@ impl Names {
             return None;
         }
         let id = FileId { inode: cell.place, device: cell.device.into() };
-        let mut regions = self.processes.get(&cell.who.pid()?)?.mappings.values().map(|reported| &reported.region);
+        let mut regions = self.processes.get(&cell.process.pid()?)?.mappings.values().map(|reported| &reported.region);
         let region = regions.find(|region| region.file().is_some_and(|file| file.id == Some(id)));
         Some(FileRecord { path: region.and_then(Region::name), device: id.device_text(), inode: id.inode })
     }

@@ -13,14 +13,14 @@ use crate::text;
 impl FaultGroup {
     /// The group of a cell.
     pub(crate) fn new(cell: &Cell, row: &Row, by: By, way: Way, tells_majors: bool, names: &mut Names) -> Self {
-        let pid = cell.who.pid();
+        let pid = cell.process.pid();
         let only = |wanted: By| pid.filter(|_| by == wanted);
         let place = Hex(cell.place);
         let instruction = only(By::Instruction)
             .and_then(|pid| names.frames(pid, cell.place, false).into_iter().find(|frame| !frame.inlined));
         Self {
             pid,
-            comm: names.comm_of(&cell.who),
+            comm: names.comm_of(&cell.process),
             kind: FaultKind::new(way, cell.mode, cell.error_code, cell.vma_class),
             count: row.count,
             total: row.total,

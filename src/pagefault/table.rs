@@ -14,7 +14,7 @@ const CELLS_MAX: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Cell {
     /// The process.
-    pub who: ProcessOrName,
+    pub process: ProcessOrName,
     /// 0: user, 1: kernel.
     pub mode: u8,
     /// As the hook shows it.
@@ -49,7 +49,7 @@ impl ProcessOrName {
 impl From<&fl_fault_key> for Cell {
     fn from(key: &fl_fault_key) -> Self {
         let fl_fault_key { tgid, error_code, mode, vma_class, device, place, .. } = *key;
-        Self { who: ProcessOrName::Process(tgid), mode, error_code, vma_class, device, place }
+        Self { process: ProcessOrName::Process(tgid), mode, error_code, vma_class, device, place }
     }
 }
 
@@ -123,7 +123,7 @@ impl FaultTable {
     fn fold(&mut self, is_alive: impl Fn(u32) -> bool, name: impl Fn(u32) -> Option<String>) {
         let mut ended: HashMap<u32, Option<Option<String>>> = HashMap::new();
         for (cell, row) in std::mem::take(&mut self.rows) {
-            let name = match cell.who {
+            let name = match cell.process {
                 // Their memory is gone as well, and later processes may have the same numbers.
                 ProcessOrName::Process(pid) => {
                     ended.entry(pid).or_insert_with(|| (!is_alive(pid)).then(|| name(pid))).clone()
@@ -131,7 +131,7 @@ impl FaultTable {
                 ProcessOrName::Ended(_) => None,
             };
             let cell = match name {
-                Some(name) => Cell { who: ProcessOrName::Ended(name), device: 0, place: 0, ..cell },
+                Some(name) => Cell { process: ProcessOrName::Ended(name), device: 0, place: 0, ..cell },
                 None => cell,
             };
             self.rows.entry(cell).or_default().add(row);
@@ -237,9 +237,9 @@ mod tests {
         add(&mut table, &counts(&[(key(1, 0), 3)]));
         let rows = table.sorted(false);
         assert_eq!(rows.iter().map(|(_, row)| row.total).sum::<u64>(), most + 3);
-        let who: Vec<&ProcessOrName> = rows.iter().map(|(cell, _)| &cell.who).collect();
+        let processes: Vec<&ProcessOrName> = rows.iter().map(|(cell, _)| &cell.process).collect();
         assert_eq!(
-            who,
+            processes,
             [&ProcessOrName::Ended(None), &ProcessOrName::Ended(Some("even".to_owned())), &ProcessOrName::Process(1)]
         );
         assert_eq!(table.full(), 0);

@@ -58,11 +58,6 @@ impl fl_mapping {
         (self.vma.file != 0).then_some(&self.file)
     }
 
-    /// Was the file unlinked, as a memfd always is?
-    pub fn is_deleted(&self) -> bool {
-        self.file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0
-    }
-
     /// The file's absolute path; `None` means that there is no file, or that the path is longer than the room for it.
     pub fn path(&self) -> Option<Vec<u8>> {
         if self.file()?.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0 {
