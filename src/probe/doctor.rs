@@ -1,7 +1,7 @@
 //! Tries the ways to hook the kernel, one by one: the kernel itself answers, not a guess from its version.
 
 use anyhow::{Context as _, Result};
-use libbpf_rs::{MapType, ObjectBuilder, ProgramMut, ProgramType};
+use libbpf_rs::{MapType, ObjectBuilder, ProgramMut, ProgramType, libbpf_sys};
 
 use super::load;
 use super::object::{Build, Builds, Opened, object};
@@ -78,17 +78,17 @@ pub(crate) fn has_ring_buffer() -> Answer {
     answer(MapType::RingBuf.is_supported())
 }
 
-/// The helpers that a crash record needs, by their number in include/uapi/linux/bpf.h, and one that it can do without.
+/// The helpers that a crash record needs, and one that it can do without.
 pub(crate) const HELPERS: [(&str, u32); 9] = [
-    ("bpf_get_current_task", 35),
-    ("bpf_current_task_under_cgroup", 37),
-    ("bpf_probe_read_user", 112),
-    ("bpf_probe_read_kernel", 113),
-    ("bpf_probe_read_kernel_str", 115),
-    ("bpf_ktime_get_boot_ns", 125),
-    ("bpf_ringbuf_output", 130),
-    ("bpf_ringbuf_query", 134),
-    ("bpf_task_pt_regs", 175),
+    ("bpf_get_current_task", libbpf_sys::BPF_FUNC_get_current_task),
+    ("bpf_current_task_under_cgroup", libbpf_sys::BPF_FUNC_current_task_under_cgroup),
+    ("bpf_probe_read_user", libbpf_sys::BPF_FUNC_probe_read_user),
+    ("bpf_probe_read_kernel", libbpf_sys::BPF_FUNC_probe_read_kernel),
+    ("bpf_probe_read_kernel_str", libbpf_sys::BPF_FUNC_probe_read_kernel_str),
+    ("bpf_ktime_get_boot_ns", libbpf_sys::BPF_FUNC_ktime_get_boot_ns),
+    ("bpf_ringbuf_output", libbpf_sys::BPF_FUNC_ringbuf_output),
+    ("bpf_ringbuf_query", libbpf_sys::BPF_FUNC_ringbuf_query),
+    ("bpf_task_pt_regs", libbpf_sys::BPF_FUNC_task_pt_regs),
 ];
 
 /// May a raw tracepoint's program call this helper?

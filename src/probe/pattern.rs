@@ -18,9 +18,9 @@ use super::abi::fl_mark;
 use super::typed;
 use super::types::Ids;
 
-// include/uapi/linux/bpf.h
-const BPF_LD_IMM64: u8 = 0x18;
-const BPF_PSEUDO_BTF_ID: u8 = 3;
+/// A load of a number of 64 bits, which takes two places.
+const LOAD_NUMBER: u8 = (libbpf_sys::BPF_LD | libbpf_sys::BPF_IMM | libbpf_sys::BPF_DW) as u8;
+const BPF_PSEUDO_BTF_ID: u8 = libbpf_sys::BPF_PSEUDO_BTF_ID as u8;
 
 /// The placeholder of the number, twice, in a load of 64 bits: FL_WHICH in bpf/call.bpf.c.
 const FL_WHICH: i32 = fl_mark::FL_MARK_WHICH.0 as i32;
@@ -174,7 +174,7 @@ pub(super) struct Refusal {
 fn place(instructions: &mut [bpf_insn], sign: i32, value: u64, kind: u8) {
     for at in 0..instructions.len().saturating_sub(1) {
         let [first, second] = &mut instructions[at..at + 2] else { continue };
-        if first.code == BPF_LD_IMM64 && first.src_reg() == 0 && first.imm == sign && second.imm == sign {
+        if first.code == LOAD_NUMBER && first.src_reg() == 0 && first.imm == sign && second.imm == sign {
             first.imm = value as u32 as i32;
             second.imm = (value >> 32) as u32 as i32;
             if value != 0 {
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn load_number(source: u8, low: i32, high: i32) -> [bpf_insn; 2] {
-        let mut first = bpf_insn { code: BPF_LD_IMM64, imm: low, ..bpf_insn::default() };
+        let mut first = bpf_insn { code: LOAD_NUMBER, imm: low, ..bpf_insn::default() };
         first.set_src_reg(source);
         [first, bpf_insn { imm: high, ..bpf_insn::default() }]
     }

@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
+use libbpf_rs::libbpf_sys::BPF_RINGBUF_HDR_SZ;
 use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
 
-/// The kernel's own bytes before each sample: BPF_RINGBUF_HDR_SZ, include/uapi/linux/bpf.h. A sample's place is a multiple of them.
-const HEADER_BYTES: usize = 8;
+/// The kernel's own bytes before each sample. A sample's place is a multiple of them.
+const HEADER_BYTES: usize = BPF_RINGBUF_HDR_SZ as usize;
 
 /// The reader's end of a ring of samples.
 pub struct Ring<Sample> {

@@ -14,15 +14,17 @@ use libbpf_rs::libbpf_sys::{
 use super::abi::fl_mark;
 use super::types::Ids;
 
-// include/uapi/linux/bpf.h
-const BPF_FUNC_PROBE_READ: i32 = 4;
-const BPF_FUNC_PROBE_READ_STR: i32 = 45;
-const BPF_FUNC_PROBE_READ_USER: i32 = 112;
-const BPF_FUNC_PROBE_READ_USER_STR: i32 = 114;
-const BPF_JMP_CALL: u8 = 0x85;
-const BPF_ALU_MOV_K: u8 = 0xb4;
-const BPF_ALU64_MOV_K: u8 = 0xb7;
-const BPF_PSEUDO_KFUNC_CALL: u8 = 2;
+// Helpers, by the numbers that calls of them have.
+const PROBE_READ: i32 = libbpf_sys::BPF_FUNC_probe_read as i32;
+const PROBE_READ_STR: i32 = libbpf_sys::BPF_FUNC_probe_read_str as i32;
+const PROBE_READ_USER: i32 = libbpf_sys::BPF_FUNC_probe_read_user as i32;
+const PROBE_READ_USER_STR: i32 = libbpf_sys::BPF_FUNC_probe_read_user_str as i32;
+
+// Instructions: a call, and moves of a constant into a register.
+const CALL: u8 = (libbpf_sys::BPF_JMP | libbpf_sys::BPF_CALL) as u8;
+const MOVE_32: u8 = (libbpf_sys::BPF_ALU | libbpf_sys::BPF_MOV | libbpf_sys::BPF_K) as u8;
+const MOVE_64: u8 = (libbpf_sys::BPF_ALU64 | libbpf_sys::BPF_MOV | libbpf_sys::BPF_K) as u8;
+const KERNEL_CALL: u8 = libbpf_sys::BPF_PSEUDO_KFUNC_CALL as u8;
 
 // The placeholders of the ids.
 const FL_RDONLY_CAST: i32 = fl_mark::FL_MARK_RDONLY_CAST.0 as i32;
@@ -92,14 +94,14 @@ pub(super) unsafe fn instructions(program: *const bpf_program) -> Vec<bpf_insn> 
 pub(super) fn mend(instructions: &mut [bpf_insn], ids: Ids) {
     for instruction in instructions {
         // A call of a helper has no source register; one of a function or a kernel function has.
-        let is_helper = instruction.code == BPF_JMP_CALL && instruction.src_reg() == 0;
-        let is_constant = matches!(instruction.code, BPF_ALU_MOV_K | BPF_ALU64_MOV_K);
-        if is_helper && instruction.imm == BPF_FUNC_PROBE_READ {
-            instruction.imm = BPF_FUNC_PROBE_READ_USER;
-        } else if is_helper && instruction.imm == BPF_FUNC_PROBE_READ_STR {
-            instruction.imm = BPF_FUNC_PROBE_READ_USER_STR;
+        let is_helper = instruction.code == CALL && instruction.src_reg() == 0;
+        let is_constant = matches!(instruction.code, MOVE_32 | MOVE_64);
+        if is_helper && instruction.imm == PROBE_READ {
+            instruction.imm = PROBE_READ_USER;
+        } else if is_helper && instruction.imm == PROBE_READ_STR {
+            instruction.imm = PROBE_READ_USER_STR;
         } else if is_helper && instruction.imm == FL_RDONLY_CAST {
-            instruction.set_src_reg(BPF_PSEUDO_KFUNC_CALL);
+            instruction.set_src_reg(KERNEL_CALL);
             instruction.imm = ids.rdonly_cast as i32;
         } else if is_constant && instruction.imm == FL_PT_REGS {
             instruction.imm = ids.pt_regs as i32;
@@ -120,7 +122,7 @@ mod tests {
     };
 
     fn call(source: u8, imm: i32) -> bpf_insn {
-        let mut instruction = bpf_insn { code: BPF_JMP_CALL, imm, ..bpf_insn::default() };
+        let mut instruction = bpf_insn { code: CALL, imm, ..bpf_insn::default() };
         instruction.set_src_reg(source);
         instruction
     }
@@ -129,16 +131,16 @@ mod tests {
     fn only_calls_of_that_helper_change() {
         let mut all = [call(0, 4), call(1, 4), call(0, 35), call(0, 45)];
         mend(&mut all, IDS);
-        let expected = [BPF_FUNC_PROBE_READ_USER, 4, 35, BPF_FUNC_PROBE_READ_USER_STR];
+        let expected = [PROBE_READ_USER, 4, 35, PROBE_READ_USER_STR];
         assert_eq!(all.map(|instruction| instruction.imm), expected);
     }
 
     #[test]
     fn the_ids_are_put_in() {
         let constant = |code: u8, imm: i32| bpf_insn { code, imm, ..bpf_insn::default() };
-        let mut all = [constant(BPF_ALU64_MOV_K, FL_PT_REGS), constant(BPF_ALU_MOV_K, 7), call(0, FL_RDONLY_CAST)];
+        let mut all = [constant(MOVE_64, FL_PT_REGS), constant(MOVE_32, 7), call(0, FL_RDONLY_CAST)];
         mend(&mut all, IDS);
         assert_eq!(all.map(|instruction| instruction.imm), [815, 7, 4711]);
-        assert_eq!(all.map(|instruction| instruction.src_reg()), [0, 0, BPF_PSEUDO_KFUNC_CALL]);
+        assert_eq!(all.map(|instruction| instruction.src_reg()), [0, 0, KERNEL_CALL]);
     }
 }

@@ -1,6 +1,7 @@
 //! Reads the counts by group. They are never reset, so that nothing is lost between two reads.
 
 use anyhow::{Context, Result, bail};
+use libbpf_rs::libbpf_sys::{BPF_STACK_BUILD_ID_VALID, bpf_stack_build_id};
 use libbpf_rs::{MapCore, MapFlags};
 
 use super::{GroupTable, Probe};
@@ -103,8 +104,7 @@ impl Probe {
 
     /// The stack of a group's first event, innermost frame first, up to the first frame without a build id; empty if there is none.
     pub(crate) fn stack(&self, id: i32) -> Result<Vec<StackFrame>> {
-        const BYTES: usize = 32;
-        const VALID: u32 = 1; // BPF_STACK_BUILD_ID_VALID
+        const BYTES: usize = size_of::<bpf_stack_build_id>();
         let Ok(id) = u32::try_from(id) else { return Ok(Vec::new()) };
         let value = self.map("fl_stacks")?.lookup(id.bytes(), MapFlags::ANY).context("failed to read a stack")?;
         let value = value.unwrap_or_default();
@@ -112,8 +112,8 @@ impl Probe {
             let status = u32::from_ne_bytes(frame[..4].try_into().ok()?);
             let build_id = frame[4..24].try_into().ok()?;
             let offset = u64::from_ne_bytes(frame[24..].try_into().ok()?);
-            // The kernel does not check that the mapping it found begins below the address: such an offset has wrapped.
-            (status == VALID && offset < 1 << 47).then_some(StackFrame { build_id, offset })
+            // The kernel does not check that the mapping it found begins below the address: such an offset is below 0.
+            (status == BPF_STACK_BUILD_ID_VALID && offset.cast_signed() >= 0).then_some(StackFrame { build_id, offset })
         });
         Ok(frames.collect())
     }
