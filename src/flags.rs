@@ -1,6 +1,6 @@
 //! Flags and other numbers of system calls, by the names that their manual pages give them. The numbers are libc's.
 
-use crate::siginfo;
+use crate::{arch, siginfo};
 
 /// Numbers by name. Where one has the bits of another, it stands before it.
 pub(crate) type FlagNames = &'static [(u64, &'static str)];
@@ -117,9 +117,7 @@ pub(crate) fn fallocate(bits: u64) -> String {
 }
 
 pub(crate) fn sigaction(bits: u64) -> String {
-    // libc adds it to each call: arch/x86/include/uapi/asm/signal.h.
-    const SA_RESTORER: u64 = 0x0400_0000;
-    words(bits & !SA_RESTORER, SIGACTION, "0", None)
+    words(bits & !arch::SA_RESTORER, SIGACTION, "0", None)
 }
 
 pub(crate) fn vm(bits: u64) -> String {

@@ -2,7 +2,7 @@
 
 use crate::arch::{self, TrapKind};
 
-/// Signals by number, 1 to 31. Source: arch/x86/include/uapi/asm/signal.h, the same on arm64.
+/// Signals by number, 1 to 31. Source: include/uapi/asm-generic/signal.h, the same on all architectures that faultline may run on.
 const NAMES: [&str; 31] = [
     "SIGHUP",
     "SIGINT",
@@ -56,6 +56,8 @@ pub(crate) const SIGABRT: u32 = 6;
 pub(crate) const SIGBUS: u32 = 7;
 /// See [`SIGILL`].
 pub(crate) const SIGFPE: u32 = 8;
+/// See [`SIGILL`].
+pub(crate) const SIGKILL: u32 = 9;
 /// See [`SIGILL`].
 pub(crate) const SIGSEGV: u32 = 11;
 /// See [`SIGILL`].
@@ -112,27 +114,39 @@ pub(crate) fn parse_signal(text: &str) -> Result<u32, String> {
 /// One `si_code`: its number, the kernel's name, a word for machines and a phrase for people.
 struct Code(i32, &'static str, &'static str, &'static str);
 
-// Source for the tables: include/uapi/asm-generic/siginfo.h.
+// Source for the numbers and the tables: include/uapi/asm-generic/siginfo.h.
+
+/// The codes that diagnoses ask for.
+pub(crate) const SEGV_MAPERR: i32 = 1;
+/// See [`SEGV_MAPERR`].
+pub(crate) const SEGV_ACCERR: i32 = 2;
+/// See [`SEGV_MAPERR`].
+pub(crate) const SEGV_PKUERR: i32 = 4;
+/// See [`SEGV_MAPERR`].
+pub(crate) const SEGV_CPERR: i32 = 10;
+/// See [`SEGV_MAPERR`].
+pub(crate) const SYS_SECCOMP: i32 = 1;
+pub(crate) use libc::{BUS_ADRALN, BUS_ADRERR, BUS_MCEERR_AO, BUS_MCEERR_AR, SI_KERNEL, SI_TKILL};
 
 const SEGV: [Code; 10] = [
-    Code(1, "SEGV_MAPERR", "map_error", "Address not mapped"),
-    Code(2, "SEGV_ACCERR", "access_error", "Access violation"),
+    Code(SEGV_MAPERR, "SEGV_MAPERR", "map_error", "Address not mapped"),
+    Code(SEGV_ACCERR, "SEGV_ACCERR", "access_error", "Access violation"),
     Code(3, "SEGV_BNDERR", "bounds_error", "Failed address bound checks"),
-    Code(4, "SEGV_PKUERR", "protection_key_error", "Denied by a memory protection key"),
+    Code(SEGV_PKUERR, "SEGV_PKUERR", "protection_key_error", "Denied by a memory protection key"),
     Code(5, "SEGV_ACCADI", "adi_not_enabled", "ADI not enabled for the mapped object"),
     Code(6, "SEGV_ADIDERR", "adi_disrupting_error", "Disrupting MCD error"),
     Code(7, "SEGV_ADIPERR", "adi_precise_error", "Precise MCD exception"),
     Code(8, "SEGV_MTEAERR", "memory_tag_asynchronous_error", "Asynchronous memory tag fault"),
     Code(9, "SEGV_MTESERR", "memory_tag_synchronous_error", "Synchronous memory tag fault"),
-    Code(10, "SEGV_CPERR", "control_protection_error", "Control protection fault"),
+    Code(SEGV_CPERR, "SEGV_CPERR", "control_protection_error", "Control protection fault"),
 ];
 
 const BUS: [Code; 5] = [
-    Code(1, "BUS_ADRALN", "alignment_error", "Invalid address alignment"),
-    Code(2, "BUS_ADRERR", "address_error", "Nonexistent physical address"),
+    Code(BUS_ADRALN, "BUS_ADRALN", "alignment_error", "Invalid address alignment"),
+    Code(BUS_ADRERR, "BUS_ADRERR", "address_error", "Nonexistent physical address"),
     Code(3, "BUS_OBJERR", "object_error", "Hardware error of the object"),
-    Code(4, "BUS_MCEERR_AR", "memory_error_consumed", "Hardware memory error, consumed"),
-    Code(5, "BUS_MCEERR_AO", "memory_error_found", "Hardware memory error, found but not consumed"),
+    Code(BUS_MCEERR_AR, "BUS_MCEERR_AR", "memory_error_consumed", "Hardware memory error, consumed"),
+    Code(BUS_MCEERR_AO, "BUS_MCEERR_AO", "memory_error_found", "Hardware memory error, found but not consumed"),
 ];
 
 const ILL: [Code; 11] = [
@@ -177,7 +191,7 @@ const TRAP: [Code; 6] = [
 ];
 
 const SYS: [Code; 2] = [
-    Code(1, "SYS_SECCOMP", "seccomp", "System call refused by seccomp"),
+    Code(SYS_SECCOMP, "SYS_SECCOMP", "seccomp", "System call refused by seccomp"),
     Code(2, "SYS_USER_DISPATCH", "syscall_user_dispatch", "System call user dispatch"),
 ];
 
@@ -202,13 +216,13 @@ const POLL: [Code; 6] = [
 /// Codes that any signal may have. The word is for what a process did, and never a fault's.
 const ANY: [Code; 10] = [
     Code(0, "SI_USER", "sent", "Sent by kill"),
-    Code(0x80, "SI_KERNEL", "kernel", "Raised by the kernel"),
+    Code(SI_KERNEL, "SI_KERNEL", "kernel", "Raised by the kernel"),
     Code(-1, "SI_QUEUE", "sent", "Sent by sigqueue"),
     Code(-2, "SI_TIMER", "timer", "A timer expired"),
     Code(-3, "SI_MESGQ", "message_queue", "A message queue has changed"),
     Code(-4, "SI_ASYNCIO", "asynchronous_io", "Asynchronous I/O has finished"),
     Code(-5, "SI_SIGIO", "queued_io", "Queued SIGIO"),
-    Code(-6, "SI_TKILL", "sent", "Sent by tkill, tgkill or raise"),
+    Code(SI_TKILL, "SI_TKILL", "sent", "Sent by tkill, tgkill or raise"),
     Code(-7, "SI_DETHREAD", "exec_killed_thread", "Sent by an exec to the other threads"),
     Code(-60, "SI_ASYNCNL", "name_lookup", "An asynchronous name look-up has finished"),
 ];
@@ -252,11 +266,11 @@ pub(crate) fn fault_type(signal: u32, code: i32, trap_nr: Option<u64>) -> Option
     }
 }
 
-/// Faults that the kernel reports as SI_KERNEL, without an address: arch/x86/kernel/traps.c.
+/// Faults that the kernel reports as SI_KERNEL, without an address: the trap says which.
 fn kernel_fault(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<(&'static str, &'static str)> {
     match (signal, code, arch::trap(trap_nr?)?) {
-        (SIGSEGV, 0x80, TrapKind::GeneralProtection) => Some(("general_protection", "General protection fault")),
-        (SIGTRAP, 0x80, TrapKind::Breakpoint) => Some(("breakpoint", "Breakpoint instruction")),
+        (SIGSEGV, SI_KERNEL, TrapKind::GeneralProtection) => Some(("general_protection", "General protection fault")),
+        (SIGTRAP, SI_KERNEL, TrapKind::Breakpoint) => Some(("breakpoint", "Breakpoint instruction")),
         _ => None,
     }
 }

@@ -11,6 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::output::WaitFor;
 use crate::probe::abi::fl_limit;
+use crate::siginfo::SI_KERNEL;
 
 /// After samples came, the reader looks once more after this time, a little longer than the time without wake-ups of the kernel program.
 pub(crate) const LINGER: Duration = Duration::from_millis(fl_limit::FL_LIMIT_WAKE_INTERVAL_MS.0 as u64 + 5);
@@ -49,17 +50,11 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Takes SIGINT, SIGTERM and SIGCHLD as events; a `duration` of `None` has no end. Call it before there are other threads.
-    ///
-    /// # Errors
-    /// If the signals can't be blocked.
     pub(crate) fn new(duration: Option<Duration>) -> Result<Self> {
         Self::with_signals(duration, &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD])
     }
 
     /// The same, with SIGHUP as an event rather than the end.
-    ///
-    /// # Errors
-    /// As [`Watch::new`].
     pub(crate) fn with_hangup(duration: Option<Duration>) -> Result<Self> {
         Self::with_signals(duration, &[Signal::SIGINT, Signal::SIGTERM, Signal::SIGCHLD, Signal::SIGHUP])
     }
@@ -93,9 +88,6 @@ impl Watch {
     }
 
     /// Waits for the next event. `samples`: readable when samples came after a pause. `output`: what the output waits for.
-    ///
-    /// # Errors
-    /// If the kernel refuses to wait.
     pub(crate) fn next(&mut self, samples: BorrowedFd<'_>, output: WaitFor<'_>) -> Result<Event> {
         let room_at = match output {
             WaitFor::Time(time) => Some(Instant::now() + time),
@@ -145,13 +137,10 @@ impl Watch {
         Ok(signal.map(|signal| match signal {
             Signal::SIGCHLD => Event::Child,
             Signal::SIGHUP => Event::Hangup,
-            signal => Event::Stop { signal, from_terminal: info.ssi_code == SI_KERNEL },
+            signal => Event::Stop { signal, from_terminal: info.ssi_code == SI_KERNEL /* Ctrl-C */ },
         }))
     }
 }
-
-/// include/uapi/asm-generic/siginfo.h: what the terminal's Ctrl-C carries.
-const SI_KERNEL: i32 = 0x80;
 
 /// Rounded up to whole milliseconds, so that a wait never ends too early and spins.
 fn timeout(wait: Option<Duration>) -> PollTimeout {

@@ -35,6 +35,7 @@ typedef long long s64;
 enum fl_limit {
 	FL_LIMIT_PIECE_BYTES = FL_PIECE_BYTES,
 	FL_LIMIT_WAKE_INTERVAL_MS = FL_WAKE_INTERVAL_MS,
+	FL_LIMIT_ERRNO = 4095, /* MAX_ERRNO, include/linux/err.h: results from minus this to -1 are errors */
 };
 
 /*

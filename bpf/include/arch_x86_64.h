@@ -17,6 +17,16 @@ struct fl_registers {
 
 #define FL_CODE_BYTES 16 /* the longest instruction has 15 */
 
+/* What user space asks for by the same numbers. */
+enum fl_arch {
+	FL_PF_PRESENT = 1 << 0, /* a page fault's error code: enum x86_pf_error_code */
+	FL_PF_WRITE = 1 << 1,
+	FL_PF_INSTR = 1 << 4,
+	FL_PF_KEY = 1 << 5,
+	FL_SIGNAL_FRAME_BYTES =
+		12 << 10, /* a signal's largest frame: the red zone and the registers, 11 KiB with AMX */
+};
+
 #ifdef __bpf__
 
 #define FL_TRAP_BREAKPOINT    3     /* X86_TRAP_BP */
@@ -24,8 +34,6 @@ struct fl_registers {
 #define FL_USER_CS            0x33  /* __USER_CS: 64-bit code; 0x23 is __USER32_CS */
 #define FL_USER_DS            0x2b  /* __USER_DS */
 #define FL_KERNEL_STACK_BYTES 16384 /* THREAD_SIZE: 4 pages on every x86_64 kernel without KASAN */
-
-#define FL_SIGNAL_FRAME_BYTES (12 << 10) /* the largest, red zone included: 11 KiB with AMX */
 
 /*
  * The traps for which the kernel sends a signal with SI_KERNEL and no address: arch/x86/kernel/traps.c. SIGSEGV: overflow, bounds,
@@ -36,10 +44,6 @@ struct fl_registers {
 #define FL_TRAPS_OF_SIGBUS  (1ULL << 11 | 1ULL << 12 | 1ULL << 29)
 #define FL_TRAPS_OF_SIGTRAP (1ULL << FL_TRAP_BREAKPOINT)
 #define FL_TRAPS_OF_SIGFPE  (1ULL << 9)
-
-/* enum x86_pf_error_code */
-#define FL_PF_WRITE 0x2
-#define FL_PF_INSTR 0x10
 
 /* System calls that send a signal: arch/x86/entry/syscalls/syscall_64.tbl. */
 #define FL_NR_KILL              62

@@ -16,6 +16,7 @@ const volatile struct fl_constants {
 	enum fl_limit limit;
 	enum fl_own_limit own_limit; /* of the probe: abi/PROBE.h */
 	enum fl_mark mark;
+	enum fl_arch arch;
 } fl_constants = {};
 
 /* The pages of this machine. */

@@ -101,9 +101,6 @@ struct bpf_perf_event_data {
 #define EEXIST 17
 #define ENOMEM 12
 
-/* include/linux/err.h */
-#define MAX_ERRNO 4095
-
 /* include/uapi/asm-generic/siginfo.h */
 #define SI_USER     0
 #define SI_TIMER    (-2)

@@ -18,7 +18,7 @@
 #define MAP_ANONYMOUS       0x20
 #define SHM_EXEC            0100000
 #define READ_IMPLIES_EXEC   0x0400000
-#define FL_IS_ERROR(result) ((u64)(result) >= (u64)-MAX_ERRNO)
+#define FL_IS_ERROR(result) ((u64)(result) >= (u64)-FL_LIMIT_ERRNO)
 
 /* Calls that have begun to take executable memory away, by tid: their end gets a record. Full: it gets none. */
 struct {
@@ -37,7 +37,7 @@ struct {
 } fl_exec_mems SEC(".maps");
 
 /* What the current task asked for. */
-struct fl_asked {
+struct fl_request {
 	u64 arguments[FL_ARGUMENTS];
 	u64 address; /* the range that it is about */
 	u64 length;
@@ -53,7 +53,7 @@ static __always_inline u64 fl_round_up(u64 length)
 	return fl_page_of(length + fl_page_bytes - 1);
 }
 
-static __always_inline void fl_ask(struct fl_asked *asked, const struct pt_regs *regs)
+static __always_inline void fl_ask(struct fl_request *asked, const struct pt_regs *regs)
 {
 	asked->arguments[0] = fl_register(fl_regs_0(regs));
 	asked->arguments[1] = fl_register(fl_regs_1(regs));
@@ -170,7 +170,7 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 /* --- the end of a call --- */
 
 /* Adds one to a row of fl_exec_mems, possibly on several processors at once. */
-static __always_inline void fl_exec_mem_add(struct task_struct *task, struct fl_asked *asked)
+static __always_inline void fl_exec_mem_add(struct task_struct *task, struct fl_request *asked)
 {
 	struct task_struct *leader = fl_read(task, group_leader);
 	struct fl_exec_mem_key key = {};
@@ -202,7 +202,7 @@ static __always_inline void fl_exec_mem_add(struct task_struct *task, struct fl_
 }
 
 /* For the whole machine: is the memory that became executable anonymous? */
-static __always_inline void fl_exec_mem_after(struct task_struct *task, struct fl_asked *asked)
+static __always_inline void fl_exec_mem_after(struct task_struct *task, struct fl_request *asked)
 {
 	struct vm_area_struct *vma;
 	struct fl_look *look;
@@ -221,7 +221,7 @@ static __always_inline void fl_exec_mem_after(struct task_struct *task, struct f
 }
 
 /* Sends the record of a call that has ended, and the pages that it made executable. */
-static __always_inline void fl_after(struct task_struct *task, struct fl_asked *asked)
+static __always_inline void fl_after(struct task_struct *task, struct fl_request *asked)
 {
 	struct fl_mapping *record = fl_scratch(&fl_records);
 	struct fl_process *process;
@@ -282,7 +282,7 @@ static __always_inline bool fl_forget_call(void)
 
 static __always_inline void fl_on_leave(struct task_struct *task, const struct pt_regs *regs, u32 number, s64 result)
 {
-	struct fl_asked asked = {};
+	struct fl_request asked = {};
 	u64 protection;
 
 	asked.result = result;

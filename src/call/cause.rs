@@ -3,6 +3,7 @@
 
 use super::effect::{ChangedFile, Effect, effects, up};
 use super::subject::{FaultClass, Subject};
+use crate::arch;
 use crate::evidence::{Access, Cause, Change, DELETED, FileId};
 use crate::page;
 use crate::record::call::{Call, Relation, State};
@@ -171,8 +172,7 @@ impl Subject {
         match access {
             Access::Write => !bit(libc::PROT_WRITE),
             Access::Execute => !bit(libc::PROT_EXEC),
-            // Memory that may be written or executed may be read: x86 has no pages for one without the other.
-            Access::Read => !bit(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC),
+            Access::Read => !arch::is_readable(prot),
         }
     }
 

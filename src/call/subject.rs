@@ -1,14 +1,9 @@
 //! What a crash is about, as far as a kernel call may explain it: an address, a file, or a process that sent the signal.
 
+use crate::arch::LEAST_ADDRESS;
 use crate::diagnosis::{self, Kind};
 use crate::evidence::{Access, Evidence, FileId, Sender};
-use crate::siginfo::{SIGBUS, SIGSEGV};
-
-const SEGV_MAPERR: i32 = 1;
-const SEGV_ACCERR: i32 = 2;
-const BUS_ADRERR: i32 = 2;
-/// No program maps memory below it (vm.mmap_min_addr): NULL and what is near it.
-const LEAST_ADDRESS: u64 = 65_536;
+use crate::siginfo::{BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV};
 
 /// The subject of a crash.
 #[derive(Clone, Debug)]

@@ -2,13 +2,15 @@
 
 use crate::call::{self, TriggerOn};
 use crate::probe::Way;
+use crate::probe::abi::call::fl_own_limit;
 use clap::{Args, ValueEnum};
 
 use super::common::{CommonOrCommand, Ways};
 use super::crash::Deaths;
 
 /// The recorder's rings have places for a power of two.
-const CALLS: std::ops::RangeInclusive<u32> = 4..=64;
+const CALLS: std::ops::RangeInclusive<u32> = fl_own_limit::FL_LIMIT_CALLS_LEAST.0..=CALLS_MAX;
+const CALLS_MAX: u32 = fl_own_limit::FL_LIMIT_CALLS.0;
 
 /// `--attach`
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ pub(crate) struct CallArgs {
     presets: Vec<Preset>,
 
     /// Keep the last N calls of each task: 4 to 64, rounded up to a power of 2
-    #[arg(short = 'k', long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(short = 'k', long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=i64::from(CALLS_MAX)))]
     calls: u32,
 
     /// Keep the calls of at most N tasks; the task whose last call is the oldest makes way for a new one

@@ -4,11 +4,18 @@ use std::time::Duration;
 
 use crate::crash::Options;
 use crate::options;
+use crate::probe::abi::fl_own_limit;
 use crate::probe::crash::{Budget, GroupTable};
 use crate::probe::{self, Way};
 use clap::Args;
 
 use super::common::{CommonOrCommand, Signals, Symbols, Ways, interval, seconds};
+
+/// `--max-stack-depth`
+const FRAMES_MAX: i64 = fl_own_limit::FL_LIMIT_FRAMES.0 as i64;
+
+/// `--stack-bytes`
+const STACK_BYTES_MAX: i64 = fl_own_limit::FL_LIMIT_STACK_BYTES.0 as i64;
 
 /// `--attach`
 #[derive(Clone, Debug)]
@@ -30,11 +37,11 @@ pub(super) struct Deaths {
     stack_trace: bool,
 
     /// Show at most N frames
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=127))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=FRAMES_MAX))]
     max_stack_depth: u32,
 
     /// Copy at most BYTES of the stack, to find the callers of functions without frame pointers; 0 copies none
-    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(..=524_288))]
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(..=STACK_BYTES_MAX))]
     stack_bytes: u32,
 
     #[command(flatten)]

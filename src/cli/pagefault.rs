@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::options::Common;
 use crate::pagefault::Options;
+use crate::probe::abi::pagefault::fl_own_limit;
 use crate::probe::pagefault::{self, Events};
 use crate::probe::{self, Way};
 use clap::{Args, ValueEnum};
@@ -13,6 +14,9 @@ use super::common::{CommonOrCommand, Symbols, Ways, interval};
 
 /// How many groups an agent's record shows.
 const AGENT_GROUPS: usize = 50;
+
+/// `--max-stack-depth`
+const FRAMES_MAX: u32 = fl_own_limit::FL_LIMIT_FAULT_FRAMES.0;
 
 /// `--max-groups`
 const MAX_GROUPS: u32 = 10_240;
@@ -90,7 +94,7 @@ pub(crate) struct PagefaultArgs {
     flamegraph: Option<PathBuf>,
 
     /// Take at most N frames of a stack
-    #[arg(long, value_name = "N", default_value_t = 127, value_parser = clap::value_parser!(u32).range(1..=127))]
+    #[arg(long, value_name = "N", default_value_t = FRAMES_MAX, value_parser = clap::value_parser!(u32).range(1..=i64::from(FRAMES_MAX)))]
     max_stack_depth: u32,
 
     /// Keep at most N groups in a second; faults of further groups are counted together

@@ -10,6 +10,7 @@ use super::facade::Crash;
 use super::{Collector, Decoder, Options};
 use crate::error::Error;
 use crate::options::Common;
+use crate::probe::abi::fl_own_limit;
 use crate::probe::crash::{Budget, GroupTable, Probe};
 use crate::probe::{Attach, Filter};
 use crate::session::BATCH;
@@ -22,7 +23,7 @@ const QUEUE: usize = 1024;
 /// How much of a stack is copied, bytes, so that functions without frame pointers have callers: what `faultline crash -t` takes.
 const STACK_BYTES: u32 = 65_536;
 /// The kernel program keeps no more.
-const FRAMES_MAX: u32 = 127;
+const FRAMES_MAX: u32 = fl_own_limit::FL_LIMIT_FRAMES.0;
 
 /// Reports processes that die by a signal.
 ///

@@ -5,11 +5,7 @@ use super::words::{hex, verb};
 use super::{Diagnosis, Kind, SI_KERNEL, certain, likely, protection, trap};
 use crate::arch::{self, CACHE_LINE_BYTES, Touch, TrapKind};
 use crate::evidence::{Access, Evidence, Region};
-
-const BUS_ADRALN: i32 = 1;
-const BUS_ADRERR: i32 = 2;
-const BUS_MCEERR_AR: i32 = 4;
-const BUS_MCEERR_AO: i32 = 5;
+use crate::siginfo::{BUS_ADRALN, BUS_ADRERR, BUS_MCEERR_AO, BUS_MCEERR_AR};
 
 pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     match code {

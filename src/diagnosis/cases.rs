@@ -3,16 +3,9 @@
 
 use super::{Confidence, Diagnosis, Kind, diagnose};
 use crate::arch::Registers;
-use crate::evidence::{Backing, Evidence, File, Frame, Function, Permissions, Region};
+use crate::evidence::{Backing, Evidence, File, Frame, Function, Permissions, Region, SIGNAL_FRAME_BYTES};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_permission, fl_registers, fl_vma};
-
-const SIGBUS: u32 = 7;
-const SIGSEGV: u32 = 11;
-const SIGTRAP: u32 = 5;
-const SIGSYS: u32 = 31;
-const SI_KERNEL: i32 = 0x80;
-/// FL_SIGNAL_FRAME_BYTES in bpf/include/arch_x86_64.h.
-const SIGNAL_FRAME_BYTES: u64 = 12 << 10;
+use crate::siginfo::{SI_KERNEL, SIGBUS, SIGSEGV, SIGSYS, SIGTRAP};
 
 /// Where the code of the cases lies.
 pub(super) const CODE: u64 = 0x5555_5555_5000;

@@ -28,7 +28,7 @@ pub(super) fn registers(touch: &Touch) -> String {
     named.join(", ")
 }
 
-/// ` (rax is 0x1)`, empty where no register takes part.
+/// ` (NAME is 0x1)`, empty where no register takes part.
 pub(super) fn in_brackets(touch: &Touch) -> String {
     let registers = registers(touch);
     if registers.is_empty() { registers } else { format!(" ({registers})") }

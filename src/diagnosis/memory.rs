@@ -8,8 +8,6 @@ use crate::errno;
 use crate::evidence::{Access, Backing, Evidence, Region};
 use crate::page;
 
-/// The kernel's half of the address space begins here.
-const KERNEL: u64 = 1 << 63;
 /// A call's error as a pointer begins here. mmap() fails with -1, MAP_FAILED.
 const LEAST_ERROR: u64 = errno::MAX.cast_unsigned().wrapping_neg();
 
@@ -40,7 +38,7 @@ fn fetch(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
         // The rest of the instruction lies behind the end of a page; its beginning is no wild address.
         return None;
     }
-    if address < null::NEAR && memory.at.is_none() {
+    if address < arch::LEAST_ADDRESS && memory.at.is_none() {
         return jump_to_null(facts, address, registers);
     }
     match &memory.at {
@@ -48,7 +46,7 @@ fn fetch(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
             Kind::ExecuteNonExecutable,
             format!("executes memory that is not executable ({}), at {}", words::region(at), hex(address)),
         ),
-        None if memory.is_hole() && address >= KERNEL => {
+        None if memory.is_hole() && address >= arch::KERNEL_ADDRESS => {
             certain(Kind::JumpIntoTheWild, format!("jumps to {}, an address of the kernel", hex(address)))
         }
         None if memory.is_hole() && code == SEGV_MAPERR => certain(
@@ -76,7 +74,7 @@ fn jump_to_null(facts: &Evidence, address: u64, registers: &Registers) -> Option
 }
 
 fn kernel_address(facts: &Evidence, address: u64) -> Option<Diagnosis> {
-    if address < KERNEL || facts.memory.at.is_some() {
+    if address < arch::KERNEL_ADDRESS || facts.memory.at.is_some() {
         return None;
     }
     let touch = faulting_touch(facts);

@@ -26,15 +26,8 @@ pub(crate) use kind::{Diagnosis, Kind};
 
 use crate::arch::{self, TrapKind};
 use crate::evidence::{Evidence, SystemCall, Trap};
+use crate::siginfo::{SEGV_ACCERR, SEGV_CPERR, SEGV_MAPERR, SEGV_PKUERR, SI_KERNEL, SI_TKILL, SYS_SECCOMP};
 use crate::siginfo::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
-
-const SI_KERNEL: i32 = 0x80;
-const SI_TKILL: i32 = -6;
-const SEGV_MAPERR: i32 = 1;
-const SEGV_ACCERR: i32 = 2;
-const SEGV_PKUERR: i32 = 4;
-const SEGV_CPERR: i32 = 10;
-const SYS_SECCOMP: i32 = 1;
 
 /// The cause that the facts prove or make likely; `None` means: not sure of any.
 pub(crate) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {

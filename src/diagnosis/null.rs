@@ -3,11 +3,8 @@
 use super::instruction::{faulting_touch, in_brackets};
 use super::words::{hex, verb};
 use super::{Diagnosis, Kind, certain, likely};
-use crate::arch::Touch;
+use crate::arch::{LEAST_ADDRESS as NEAR, Touch};
 use crate::evidence::Evidence;
-
-/// Below this no process maps anything: DEFAULT_MMAP_MIN_ADDR on x86.
-pub(super) const NEAR: u64 = 64 * 1024;
 
 pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     if facts.memory.at.is_some() || (NEAR..NEAR.wrapping_neg()).contains(&address) {
@@ -51,7 +48,7 @@ fn null_register(touch: &Touch) -> Option<String> {
     let base = touch.base.as_ref()?;
     let is_pointer = match &touch.index {
         None => true,
-        // `[rax+rcx]` doesn't say which is the pointer.
+        // The sum of two registers doesn't say which is the pointer.
         Some((index, scale)) => *scale > 1 && !is_far(index.value),
     };
     (base.value == 0 && is_pointer).then(|| base.name.clone())

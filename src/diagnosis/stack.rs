@@ -5,8 +5,8 @@
 use super::words::{self, size};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, sure};
 use crate::arch::syscall::RT_SIGRETURN;
-use crate::arch::{self, REACH_BELOW_STACK_POINTER, SIGNAL_FRAME_BYTES};
-use crate::evidence::{Backing, Evidence, Region};
+use crate::arch::{self, REACH_BELOW_STACK_POINTER};
+use crate::evidence::{Backing, Evidence, Region, SIGNAL_FRAME_BYTES};
 use crate::page;
 
 /// The largest frame that is believed: farther away it may be any broken pointer.

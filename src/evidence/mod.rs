@@ -14,11 +14,11 @@ pub(crate) use region::{Backing, Permissions, Region, Surroundings};
 
 use serde::Serialize;
 
-use crate::arch::{self, Registers};
-use crate::probe::abi::fl_own_limit;
+use crate::arch::Registers;
+use crate::probe::abi::fl_arch;
 
-// How far from a stack's end the kernel program looks for what lies below it.
-const _: () = assert!(arch::SIGNAL_FRAME_BYTES == fl_own_limit::FL_LIMIT_SIGNAL_FRAME_BYTES.0 as u64);
+/// The largest frame of a signal, bytes: so far from a stack's end the kernel program looks for what lies below it.
+pub(crate) const SIGNAL_FRAME_BYTES: u64 = fl_arch::FL_SIGNAL_FRAME_BYTES.0 as u64;
 
 /// One delivered signal. `None` means "not known" everywhere, unless the field says otherwise.
 #[derive(Clone, Debug, Default)]
@@ -190,13 +190,13 @@ pub(crate) enum Access {
 }
 
 impl Evidence {
-    fn error_bit(&self, bit: u64) -> bool {
-        self.page_fault.is_some_and(|code| code & bit != 0)
+    fn error_bit(&self, bit: fl_arch) -> bool {
+        self.page_fault.is_some_and(|code| code & u64::from(bit.0) != 0)
     }
 
     /// What the page fault's access was to do; of what is no page fault, [`Access::Read`].
     pub(crate) fn access(&self) -> Access {
-        match (self.error_bit(arch::PAGE_FAULT_INSTRUCTION), self.error_bit(arch::PAGE_FAULT_WRITE)) {
+        match (self.error_bit(fl_arch::FL_PF_INSTR), self.error_bit(fl_arch::FL_PF_WRITE)) {
             (true, _) => Access::Execute,
             (false, true) => Access::Write,
             (false, false) => Access::Read,
@@ -205,12 +205,12 @@ impl Evidence {
 
     /// A page is there, and does not allow the access.
     pub(crate) fn is_present(&self) -> bool {
-        self.error_bit(arch::PAGE_FAULT_PRESENT)
+        self.error_bit(fl_arch::FL_PF_PRESENT)
     }
 
     /// A protection key closes the page.
     pub(crate) fn is_protection_key(&self) -> bool {
-        self.error_bit(arch::PAGE_FAULT_PROTECTION_KEY)
+        self.error_bit(fl_arch::FL_PF_KEY)
     }
 
     /// The function of a frame.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Record;
+use crate::arch::KERNEL_ADDRESS;
 use crate::hex::Hex;
 use crate::record::call::{Argument, Call, LiveCall, State, Trigger, Value};
 use crate::text::escape;
@@ -60,13 +61,10 @@ fn line(call: &Call) -> String {
     line
 }
 
-/// The kernel's half of the address space begins here.
-const KERNEL: u64 = 1 << 63;
-
 /// Does this value help a person? A path says what its inode says to programs. A value that could not be read says nothing, nor does
 /// an address in the kernel.
 fn is_shown(argument: &Argument) -> bool {
-    if matches!(argument.value, Some(Value::Address(Hex(KERNEL..)))) {
+    if matches!(argument.value, Some(Value::Address(Hex(KERNEL_ADDRESS..)))) {
         return false;
     }
     let is_field = argument.name.contains([':', '*']);

@@ -1,4 +1,4 @@
-//! musl: if it finds its heap damaged, it executes an instruction that only the kernel may (hlt on x86-64).
+//! musl: if it finds its heap damaged, it executes an instruction that only the kernel may: a_crash(), src/internal/atomic.h.
 
 /// A function of malloc: src/malloc/mallocng/.
 pub(crate) fn is_malloc(function: &str) -> bool {

@@ -108,8 +108,19 @@ pub(crate) use registers_of;
 /// How far below the stack pointer a function may reach: the red zone (System V ABI 3.2.2) and one push.
 pub(crate) const REACH_BELOW_STACK_POINTER: u64 = 128 + 8;
 
-/// A signal's frame: the red zone and the registers, 11 KiB with AMX.
-pub(crate) const SIGNAL_FRAME_BYTES: u64 = 12 << 10;
+/// Below this no process maps anything: vm.mmap_min_addr, DEFAULT_MMAP_MIN_ADDR.
+pub(crate) const LEAST_ADDRESS: u64 = 64 << 10;
+
+/// The kernel's half of the address space begins here.
+pub(crate) const KERNEL_ADDRESS: u64 = 1 << 63;
+
+/// SA_RESTORER, arch/x86/include/uapi/asm/signal.h: libc adds it to each call of sigaction(2).
+pub(crate) const SA_RESTORER: u64 = 0x0400_0000;
+
+/// May memory with this protection (PROT_* of mmap(2)) be read? If it may be written or executed, too: no page is without it.
+pub(crate) fn is_readable(protection: u64) -> bool {
+    protection & (libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC) as u64 != 0
+}
 
 /// An access that is split over two cache lines can't be locked in a cache.
 pub(crate) const CACHE_LINE_BYTES: u64 = 64;
@@ -154,15 +165,6 @@ fn is_canonical(address: u64, bits: u32) -> bool {
     let shift = 64 - bits;
     (((address << shift) as i64) >> shift) as u64 == address
 }
-
-/// The bits of a page fault's error code that decide something, as [`PAGE_FAULT_BITS`] has them.
-pub(crate) const PAGE_FAULT_PRESENT: u64 = 1 << 0;
-/// See [`PAGE_FAULT_PRESENT`].
-pub(crate) const PAGE_FAULT_WRITE: u64 = 1 << 1;
-/// See [`PAGE_FAULT_PRESENT`].
-pub(crate) const PAGE_FAULT_INSTRUCTION: u64 = 1 << 4;
-/// See [`PAGE_FAULT_PRESENT`].
-pub(crate) const PAGE_FAULT_PROTECTION_KEY: u64 = 1 << 5;
 
 /// The bits of a page fault's error code by name, lowest first.
 ///

@@ -6,7 +6,7 @@ skeleton!("pagefault.skel.rs");
 
 pub use skel::types::{
     fl_config, fl_counter, fl_fault_by, fl_fault_event, fl_fault_hook, fl_fault_key, fl_fault_mapping,
-    fl_fault_process, fl_file_flag, fl_sample_kind, fl_stack_frames, fl_stack_place, fl_vma_class,
+    fl_fault_process, fl_file_flag, fl_own_limit, fl_sample_kind, fl_stack_frames, fl_stack_place, fl_vma_class,
 };
 
 plain!(fl_config, fl_fault_key, fl_fault_process, fl_stack_place, fl_fault_event, fl_fault_mapping);
