@@ -129,7 +129,7 @@ int BPF_KPROBE(fl_call_begins, struct pt_regs *regs)
 
 /* The calls whose end fl_call_ends is to see. */
 SEC("kprobe")
-int fl_call_expected(struct pt_regs *context)
+int fl_expect_end(struct pt_regs *context)
 {
 	if (fl_watched())
 		fl_count(FL_KPROBE_CALLS);

@@ -138,11 +138,11 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 		}
 	}
 	if (fl_config.by == FL_BY_STACK) {
-		struct fl_walked *walked = fl_scratch(&fl_walked);
+		struct fl_stack_walk *walk = fl_scratch(&fl_stack_walks);
 
-		if (!walked)
+		if (!walk)
 			return false;
-		key->place = fl_hash_frames(walked, fault->ip, fault->sp, fault->fp);
+		key->place = fl_hash_frames(walk, fault->ip, fault->sp, fault->fp);
 	}
 	return true;
 }
@@ -167,9 +167,9 @@ static __always_inline void fl_count_new(void *context, const struct fl_page_fau
 	}
 	fl_note_process();
 	if (fl_config.by == FL_BY_INSTRUCTION)
-		fl_tell_mapping(mm, fault->ip);
+		fl_send_mapping(mm, fault->ip);
 	else if (fl_config.by == FL_BY_VMA || fl_config.by == FL_BY_FILE)
-		fl_tell_mapping(mm, fault->address);
+		fl_send_mapping(mm, fault->address);
 	else if (fl_config.by == FL_BY_STACK)
 		fl_keep_stack(context, key->place, mm);
 }
@@ -178,22 +178,22 @@ static __always_inline void fl_count_new(void *context, const struct fl_page_fau
 static __always_inline int fl_on_fault(void *context, struct fl_page_fault *fault)
 {
 	struct fl_fault_key key = {};
-	struct fl_walked *walked = NULL;
+	struct fl_stack_walk *walk = NULL;
 	u64 *count;
 
 	fl_take_task(fault);
 	if (fl_config.by == FL_BY_STACK) {
 		/* Our reading of a stack causes faults if the stack isn't there. v6.2 and later skip some of them by themselves. */
-		walked = fl_scratch(&fl_walked);
-		if (!walked || walked->busy)
+		walk = fl_scratch(&fl_stack_walks);
+		if (!walk || walk->busy)
 			return 0;
 	}
 	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
 		return 0;
 	}
-	if (walked)
-		walked->busy = 1;
+	if (walk)
+		walk->busy = 1;
 	if (fl_config.majors || fl_config.hook == FL_HOOK_KPROBE) {
 		struct fl_last_fault *last = fl_last_fault_of(fault->tid);
 
@@ -209,12 +209,12 @@ static __always_inline int fl_on_fault(void *context, struct fl_page_fault *faul
 		else
 			fl_count_new(context, fault, &key);
 		if (fl_config.event_each)
-			fl_tell_fault(fault, &key);
+			fl_send_fault(fault, &key);
 	} else {
 		fl_count(FL_LOST_TABLE_FULL);
 	}
-	if (walked)
-		walked->busy = 0;
+	if (walk)
+		walk->busy = 0;
 	return 0;
 }
 
@@ -300,18 +300,18 @@ static __always_inline void fl_on_major(struct fl_page_fault *fault)
 SEC("perf_event")
 int fl_major(struct bpf_perf_event_data *data)
 {
-	struct fl_walked *walked = fl_config.by == FL_BY_STACK ? fl_scratch(&fl_walked) : NULL;
+	struct fl_stack_walk *walk = fl_config.by == FL_BY_STACK ? fl_scratch(&fl_stack_walks) : NULL;
 	struct fl_page_fault fault = {};
 
 	fl_count(FL_MAJOR_RUNS);
 	fl_take_perf(&fault, data);
 	if (!(fl_config.modes & (1 << fault.mode)) || !fl_filter())
 		return 0;
-	if (walked)
-		walked->busy = 1;
+	if (walk)
+		walk->busy = 1;
 	fl_on_major(&fault);
-	if (walked)
-		walked->busy = 0;
+	if (walk)
+		walk->busy = 0;
 	return 0;
 }
 

@@ -28,16 +28,16 @@ const volatile struct fl_samples {
 /* --- --from and --to --- */
 
 /* Does from[index], or to[index] if `is_target`, mean the process with this name and number? */
-__noinline int fl_is_who(u64 first, u64 second, u32 pid, u32 index, u32 is_target)
+__noinline int fl_is_peer(u64 first, u64 second, u32 pid, u32 index, u32 is_target)
 {
 	union fl_name name = {{first, second}};
-	const volatile struct fl_who *who;
+	const volatile struct fl_peer *peer;
 
 	barrier_var(index);
-	if (index >= FL_WHO_MAX)
+	if (index >= FL_PEERS_MAX)
 		return 0;
-	who = is_target ? &fl_config.to[index] : &fl_config.from[index];
-	return who->pid ? who->pid == pid : fl_contains(&name, who->name);
+	peer = is_target ? &fl_config.to[index] : &fl_config.from[index];
+	return peer->pid ? peer->pid == pid : fl_contains(&name, peer->name);
 }
 
 /* Is `task` one of those that --from names, or --to if `is_target`? */
@@ -47,10 +47,10 @@ static __always_inline bool fl_is_any_of(struct task_struct *task, u32 is_target
 
 	if (!fl_read_process_name(&name, task))
 		return false;
-	for (u32 i = 0; i < FL_WHO_MAX; i++) {
+	for (u32 i = 0; i < FL_PEERS_MAX; i++) {
 		if (i >= count)
 			break;
-		if (fl_is_who(name.words[0], name.words[1], fl_typed_pid(task), i, is_target))
+		if (fl_is_peer(name.words[0], name.words[1], fl_typed_pid(task), i, is_target))
 			return true;
 	}
 	return false;

@@ -57,7 +57,7 @@ static __always_inline bool fl_may_tell(u64 now)
 	return true;
 }
 
-static __always_inline void fl_tell_fault(const struct fl_page_fault *fault, const struct fl_fault_key *key)
+static __always_inline void fl_send_fault(const struct fl_page_fault *fault, const struct fl_fault_key *key)
 {
 	struct fl_fault_event *event = fl_scratch(&fl_events);
 	struct task_struct *task = fault->task;
@@ -66,7 +66,7 @@ static __always_inline void fl_tell_fault(const struct fl_page_fault *fault, con
 
 	if (!event || !fl_may_tell(now))
 		return;
-	fl_tell_mapping((u64)fl_read(task, mm), fault->ip);
+	fl_send_mapping((u64)fl_read(task, mm), fault->ip);
 	event->kind = FL_SAMPLE_FAULT;
 	event->tid = fault->tid;
 	event->timestamp_ns = now;

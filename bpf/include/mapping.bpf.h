@@ -10,22 +10,22 @@
 #include "ring.bpf.h"
 
 /* Mappings that were sent to user space. Full: the one that was looked up longest ago is forgotten, and sent once more. */
-struct fl_told {
+struct fl_mapping_key {
 	u64 address;
 	u32 tgid;
 	u32 pad;
 };
-struct fl_told_as {
+struct fl_mapping_as {
 	u64 vm_end;
 	u64 inode;
 	u64 vm_pgoff;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, FL_TOLD_MAX);
-	__type(key, struct fl_told);
-	__type(value, struct fl_told_as);
-} fl_told_mappings SEC(".maps");
+	__uint(max_entries, FL_SENT_MAX);
+	__type(key, struct fl_mapping_key);
+	__type(value, struct fl_mapping_as);
+} fl_mappings SEC(".maps");
 
 /*
  * A cache of this processor: the mappings of FL_PLACES_MAX parts of 64 KiB. An entry holds as long as the address space has not changed
@@ -167,22 +167,22 @@ static __always_inline u64 fl_address_of(const struct fl_fault_mapping *mapping)
 }
 
 /* Was this mapping sent to user space? From now on it counts as sent. */
-static __always_inline bool fl_was_told(struct fl_fault_mapping *mapping)
+static __always_inline bool fl_was_sent(struct fl_fault_mapping *mapping)
 {
-	struct fl_told key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
-	struct fl_told_as now = {.vm_end = mapping->vma.vm_end,
-				 .inode = mapping->file.inode,
-				 .vm_pgoff = mapping->vma.file_offset},
-			  *before = bpf_map_lookup_elem(&fl_told_mappings, &key);
+	struct fl_mapping_key key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
+	struct fl_mapping_as now = {.vm_end = mapping->vma.vm_end,
+				    .inode = mapping->file.inode,
+				    .vm_pgoff = mapping->vma.file_offset},
+			     *before = bpf_map_lookup_elem(&fl_mappings, &key);
 
 	if (before && before->inode == now.inode && before->vm_pgoff == now.vm_pgoff && before->vm_end == now.vm_end)
 		return true;
-	bpf_map_update_elem(&fl_told_mappings, &key, &now, BPF_ANY);
+	bpf_map_update_elem(&fl_mappings, &key, &now, BPF_ANY);
 	return false;
 }
 
 /* Sends the mapping at `address` to user space, once. 0: it was sent. */
-__noinline int fl_tell_mapping(u64 mm, u64 address)
+__noinline int fl_send_mapping(u64 mm, u64 address)
 {
 	struct fl_fault_mapping *mapping = fl_scratch(&fl_records);
 	struct vm_area_struct *vma = fl_mapping_at(mm, address);
@@ -202,7 +202,7 @@ __noinline int fl_tell_mapping(u64 mm, u64 address)
 		mapping->vma.file = 1;
 		fl_identify_file(&mapping->file, file);
 	}
-	if (fl_was_told(mapping))
+	if (fl_was_sent(mapping))
 		return 0;
 	mapping->timestamp_ns = bpf_ktime_get_boot_ns();
 	if (file) {
@@ -215,9 +215,9 @@ __noinline int fl_tell_mapping(u64 mm, u64 address)
 		return 1;
 	/* Nobody waits for it: it is read with the next interval's counts. */
 	if (bpf_ringbuf_output(&fl_ring, mapping, length, BPF_RB_NO_WAKEUP)) {
-		struct fl_told key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
+		struct fl_mapping_key key = {.address = fl_address_of(mapping), .tgid = mapping->tgid};
 
-		bpf_map_delete_elem(&fl_told_mappings, &key);
+		bpf_map_delete_elem(&fl_mappings, &key);
 		fl_count(FL_LOST_MAPPINGS);
 		return 1;
 	}

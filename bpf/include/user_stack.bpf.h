@@ -31,23 +31,23 @@ struct {
 } fl_stack_ids SEC(".maps");
 
 /* The walk of this processor. */
-struct fl_walked {
+struct fl_stack_walk {
 	u64 busy; /* our program runs here: a fault meanwhile is its own */
 	u64 count;
 	u64 frames[FL_FAULT_FRAMES_MAX + 1]; /* one spare keeps the verifier's mask simple */
 };
-FL_SCRATCH(fl_walked, struct fl_walked);
+FL_SCRATCH(fl_stack_walks, struct fl_stack_walk);
 
 /*
  * Walks the frames and returns their hash. Ends at the first frame that isn't there, or not above the one before: the stack
  * grows down.
  */
-static __always_inline u64 fl_hash_frames(struct fl_walked *walked, u64 ip, u64 sp, u64 fp)
+static __always_inline u64 fl_hash_frames(struct fl_stack_walk *walk, u64 ip, u64 sp, u64 fp)
 {
 	u64 hash = fl_mix(1, ip);
 	u32 count = 1;
 
-	walked->frames[0] = ip;
+	walk->frames[0] = ip;
 	for (u32 i = 1; i < FL_FAULT_FRAMES_MAX; i++) {
 		u64 pair[2]; /* the caller's frame pointer, the return address */
 
@@ -55,46 +55,46 @@ static __always_inline u64 fl_hash_frames(struct fl_walked *walked, u64 ip, u64 
 			break;
 		if (bpf_probe_read_user(pair, sizeof(pair), (const void *)fp))
 			break;
-		walked->frames[i & FL_FAULT_FRAMES_MAX] = pair[1];
+		walk->frames[i & FL_FAULT_FRAMES_MAX] = pair[1];
 		hash = fl_mix(hash, pair[1]);
 		sp = fp + sizeof(pair);
 		fp = pair[0];
 		count = i + 1;
 	}
-	walked->count = count;
+	walk->count = count;
 	return hash;
 }
 
 /* Makes sure that user space gets the stack that was just walked, with the hash `hash`, and the mappings of its frames. */
-__noinline int fl_tell_frames(u64 mm)
+__noinline int fl_send_frames(u64 mm)
 {
-	struct fl_walked *walked = fl_scratch(&fl_walked);
+	struct fl_stack_walk *walk = fl_scratch(&fl_stack_walks);
 
-	if (!walked)
+	if (!walk)
 		return 1;
 	for (u32 i = 0; i < FL_FAULT_FRAMES_MAX; i++) {
 		u64 address;
 
-		if (i >= walked->count)
+		if (i >= walk->count)
 			break;
-		address = walked->frames[i];
+		address = walk->frames[i];
 		/* A return address may be behind its mapping: so look up the call. */
-		fl_tell_mapping(mm, i ? address - 1 : address);
+		fl_send_mapping(mm, i ? address - 1 : address);
 	}
 	return 0;
 }
 
 static __always_inline void fl_keep_stack(void *context, u64 hash, u64 mm)
 {
-	struct fl_walked *walked = fl_scratch(&fl_walked);
+	struct fl_stack_walk *walk = fl_scratch(&fl_stack_walks);
 	struct fl_stack_place place = {};
 	long id = -1;
 
-	fl_tell_frames(mm);
-	if (!walked || bpf_map_lookup_elem(&fl_stack_ids, &hash))
+	fl_send_frames(mm);
+	if (!walk || bpf_map_lookup_elem(&fl_stack_ids, &hash))
 		return;
-	place.innermost = walked->frames[0];
-	place.count = walked->count;
+	place.innermost = walk->frames[0];
+	place.count = walk->count;
 	place.frames = FL_STACK_WHOLE;
 	id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK);
 	if (id < 0) {
@@ -102,7 +102,7 @@ static __always_inline void fl_keep_stack(void *context, u64 hash, u64 mm)
 		place.frames = FL_STACK_CALLERS;
 		id = bpf_get_stackid(context, &fl_stacks, BPF_F_USER_STACK | 1);
 	}
-	if (id < 0 && walked->count == 1) {
+	if (id < 0 && walk->count == 1) {
 		place.frames = FL_STACK_INNERMOST;
 		id = 0;
 	}

@@ -66,7 +66,7 @@ impl Spec for Plan {
         hooks.push(Hook::FirstOf(by_lock.into_iter().chain([by_entry]).collect()));
         hooks.extend(ends(way, &LEAVES));
         if way == Way::Kprobe {
-            hooks.extend(LEAVES.map(|name| Hook::kprobe("fl_call_expected", symbol(name))));
+            hooks.extend(LEAVES.map(|name| Hook::kprobe("fl_expect_end", symbol(name))));
         }
         Ok(hooks)
     }

@@ -91,7 +91,7 @@ impl Spec for Plan {
         // In a table four times as large few stacks find that their bucket is taken.
         tables.extend([("fl_stack_ids", stacks), ("fl_stacks", (stacks * 4).next_power_of_two())]);
         if matches!(self.by, By::Process | By::Address) && self.events.is_none() {
-            tables.push(("fl_told_mappings", 1));
+            tables.push(("fl_mappings", 1));
         }
         tables
     }

@@ -8,7 +8,7 @@
 #include "../abi.h"
 
 #define FL_PROCESSES_MAX    8192  /* whose names are kept: those that faulted last */
-#define FL_TOLD_MAX         16384 /* mappings that user space knows: those that were sent last */
+#define FL_SENT_MAX         16384 /* mappings that user space knows: those that were sent last */
 #define FL_FAULT_FRAMES_MAX 127   /* PERF_MAX_STACK_DEPTH */
 #define FL_PLACES_MAX       32    /* that each processor remembers with what lies there: a power of 2 */
 #define FL_THREADS_MAX      4096 /* whose last fault's error code is kept until it is known to be major: a power of 2 */

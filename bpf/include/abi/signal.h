@@ -7,7 +7,7 @@
 
 #include "../abi.h"
 
-#define FL_WHO_MAX        8    /* --from and --to, how often each */
+#define FL_PEERS_MAX      8    /* --from and --to, how often each */
 #define FL_PAIRS_MAX      4096 /* rows of fl_pairs, unless the loader says otherwise */
 #define FL_NEAR_PAIRS_MAX 64   /* rows of fl_near_pairs: a power of 2 */
 
@@ -151,7 +151,7 @@ struct fl_near_pair {
 };
 
 /* --from, --to: a pid, or a part of a name. */
-struct fl_who {
+struct fl_peer {
 	u32 pid; /* 0: by name */
 	u32 length;
 	char name[FL_COMM_BYTES];
@@ -167,8 +167,8 @@ struct fl_config {
 	u8 processes;  /* forks, execs and exits, too */
 	u8 near_pairs; /* use fl_near_pairs */
 	u8 pad[4];
-	struct fl_who from[FL_WHO_MAX];
-	struct fl_who to[FL_WHO_MAX];
+	struct fl_peer from[FL_PEERS_MAX];
+	struct fl_peer to[FL_PEERS_MAX];
 };
 
 _Static_assert(sizeof(struct fl_pair) == 40, "a key has no holes, or equal ones would differ");

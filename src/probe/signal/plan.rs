@@ -2,14 +2,12 @@
 
 use anyhow::{Result, bail};
 
-use crate::probe::abi::signal::{fl_own_limit, fl_who};
+use crate::probe::abi::signal::{fl_own_limit, fl_peer};
 use crate::probe::{Setup, Way};
+use crate::siginfo::SIGKILL;
 
 /// The rows that are found without a hash table.
 const NEAR_PAIRS: u32 = fl_own_limit::FL_LIMIT_NEAR_PAIRS.0;
-
-/// SIGKILL: the only signal that a lack of memory sends.
-const SIGKILL: u32 = 9;
 
 /// The processes that `--from` or `--to` means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,14 +43,14 @@ impl Plan {
         self.pairs.is_some_and(|pairs| pairs >= NEAR_PAIRS)
     }
 
-    /// Can a lack of memory send a signal that is watched?
+    /// Can a lack of memory send a signal that is watched? It sends SIGKILL only.
     pub(super) fn names_victims(&self, way: Way) -> bool {
         self.records && self.signals.contains(&SIGKILL) && way != Way::Syscall
     }
 }
 
 /// Writes the processes that a flag means into the configuration; returns how many they are.
-pub(super) fn place(flag: &str, slots: &mut [fl_who], whom: &[PeerChoice]) -> Result<u32> {
+pub(super) fn place(flag: &str, slots: &mut [fl_peer], whom: &[PeerChoice]) -> Result<u32> {
     if whom.len() > slots.len() {
         bail!("failed to filter by {flag}: {} of them at most", slots.len());
     }
@@ -81,7 +79,7 @@ mod tests {
 
     #[test]
     fn whom_is_checked() {
-        let mut slots = [fl_who::default(); 2];
+        let mut slots = [fl_peer::default(); 2];
         assert_eq!(place("--to", &mut slots, &[PeerChoice::Pid(7), PeerChoice::Name("sh".to_owned())]).unwrap(), 2);
         assert_eq!((slots[0].pid, slots[1].pid, slots[1].length), (7, 0, 2));
         for wrong in
