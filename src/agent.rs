@@ -31,15 +31,15 @@ pub(crate) struct Options {
     pub crash: crash::Options,
     /// Between two summaries.
     pub interval: Duration,
-    /// Where `/metrics` is served, and to whom; `None`: nowhere.
+    /// Where `/metrics` is served, and to whom; `None` means nowhere.
     pub serve: Option<Serve>,
     /// How many executables get a label of their own.
     pub max_executables: usize,
-    /// Count who sends which signal to whom, too; `None`: not asked for.
+    /// Count signals by sender and target, too; `None` means that it was not asked for.
     pub signals: Option<signal::Options>,
-    /// Count page faults, too; `None`: not asked for.
+    /// Count page faults, too; `None` means that it was not asked for.
     pub pagefaults: Option<pagefault::Options>,
-    /// Count who makes anonymous memory executable, too; `None`: not asked for.
+    /// Count the processes that make anonymous memory executable, too; `None` means that it was not asked for.
     pub executable_memory: Option<probe::memory::Plan>,
 }
 
@@ -120,7 +120,7 @@ struct Agent<'run> {
     output: Output,
     metrics: Metrics,
     health: Health,
-    /// `None`: there is none.
+    /// `None` means that there is none.
     server: Option<Life>,
     /// The server answers no more; this is reported once.
     is_deaf: bool,

@@ -44,9 +44,6 @@ impl Running {
     }
 
     /// The command's status if it has ended.
-    ///
-    /// # Errors
-    /// If the kernel doesn't report it.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().with_context(|| format!("failed to wait for `{}`", self.name))
     }

@@ -1,7 +1,7 @@
-//! What is counted in the kernel and told interval by interval: look, tell, commit.
+//! What is counted in the kernel and reported interval by interval: look, tell, commit.
 //!
-//! A summary tells what came since the last look that was committed, and only what was written is committed. So a summary that
-//! could not be written is told with the next one, and nothing is lost from the sum.
+//! A summary reports what came since the last look that was committed, and only what was written is committed. So the next summary has
+//! what one that could not be written had, and nothing is lost from the sum.
 
 use anyhow::Result;
 

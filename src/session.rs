@@ -117,9 +117,6 @@ pub(crate) fn open(common: &Common) -> Result<(Start<'_>, Writer)> {
 
 /// The same for a run that goes on for months: each record is written whole, and SIGHUP opens the file anew. Call it before
 /// there are other threads.
-///
-/// # Errors
-/// As [`open`].
 pub(crate) fn open_daemon(common: &Common) -> Result<(Start<'_>, Writer)> {
     let began = Instant::now();
     common.check()?;

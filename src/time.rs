@@ -87,9 +87,6 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// CLOCK_BOOTTIME now, nanoseconds: it runs on while the machine sleeps and is never set.
-///
-/// # Errors
-/// If the clock can't be read.
 pub(crate) fn boottime_ns() -> Result<u64> {
     Ok(read(ClockId::CLOCK_BOOTTIME)? as u64)
 }

@@ -49,9 +49,6 @@ impl Inside<'_> {
     }
 
     /// Waits for samples, but no longer than so long if that is given. Returns whether the thread is to end.
-    ///
-    /// # Errors
-    /// If the kernel refuses to wait.
     pub(crate) fn wait(&self, samples: BorrowedFd<'_>, longest: Option<Duration>) -> Result<bool> {
         let milliseconds = longest.map(|longest| longest.as_micros().div_ceil(1000));
         let timeout = milliseconds.map_or(PollTimeout::NONE, |wait| u16::try_from(wait).unwrap_or(u16::MAX).into());

@@ -17,9 +17,6 @@ impl Output {
     }
 
     /// Opens the file again, after it was moved away.
-    ///
-    /// # Errors
-    /// As [`Writer::reopen`].
     pub(super) fn reopen(&mut self) -> Result<()> {
         self.writer.reopen()
     }

@@ -151,7 +151,7 @@ impl CallReport {
 
     /// The same at the end. `kept`: tasks that are still there; `crashes`: with a record, with calls, explained.
     pub(crate) fn at_end(&self, counters: &Counters, deaths: &crash::Counters, kept: u64, crashes: [u64; 3]) -> Self {
-        let [told, with_calls, explained] = crashes;
+        let [reported, with_calls, explained] = crashes;
         Self {
             head: Head { timestamp: Timestamp::now(), ..self.head.clone() },
             is_final: true,
@@ -164,7 +164,7 @@ impl CallReport {
                 triggers: counters.triggers,
                 live: counters.live,
                 deaths: deaths.fatal + deaths.caught,
-                crashes: told,
+                crashes: reported,
                 crashes_with_calls: with_calls,
                 crashes_explained: explained,
             }),

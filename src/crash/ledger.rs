@@ -55,7 +55,7 @@ pub(super) struct Ledger {
     run: Run,
     /// By group.
     known: HashMap<u32, Identity>,
-    told: Baseline,
+    committed: Baseline,
 }
 
 /// The counts up to which everything was reported.
@@ -78,11 +78,8 @@ impl Baseline {
 
 impl Ledger {
     /// A ledger that begins now, at `boottime_ns`.
-    ///
-    /// # Errors
-    /// If the clocks can't be read.
     pub(super) fn new(boottime_ns: u64) -> Result<Self> {
-        Ok(Self { run: Run::new(boottime_ns)?, known: HashMap::new(), told: Baseline::default() })
+        Ok(Self { run: Run::new(boottime_ns)?, known: HashMap::new(), committed: Baseline::default() })
     }
 
     /// Describes a group from a sample.
@@ -90,18 +87,15 @@ impl Ledger {
         self.known.insert(group, identity);
     }
 
-    /// The summary of what came since the last one that was told, with all groups there were if it is the last one. `stack`: a
+    /// The summary of what came since the last one that was committed, with all groups there were if it is the last one. `stack`: a
     /// group's exemplar, for those without a sample.
-    ///
-    /// # Errors
-    /// If the clocks can't be read.
     pub(super) fn summarize(&self, look: &Look, stack: impl Fn(i32) -> Result<Vec<StackFrame>>) -> Result<Summary> {
         let mut groups = Vec::new();
         for group in &look.groups.named {
-            let told = self.told.counts.get(&group.id).map_or(&[][..], Vec::as_slice);
+            let before = self.committed.counts.get(&group.id).map_or(&[][..], Vec::as_slice);
             let cpus: BTreeMap<u32, u64> = (0..)
                 .zip(&group.counts)
-                .map(|(cpu, &count)| (cpu, count.saturating_sub(told.get(cpu as usize).copied().unwrap_or(0))))
+                .map(|(cpu, &count)| (cpu, count.saturating_sub(before.get(cpu as usize).copied().unwrap_or(0))))
                 .filter(|(_, count)| *count != 0)
                 .collect();
             if look.last || !cpus.is_empty() {
@@ -109,7 +103,7 @@ impl Ledger {
             }
         }
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.total.cmp(&a.total)).then(a.signature.cmp(&b.signature)));
-        let losses = look.losses().since(&self.told.losses);
+        let losses = look.losses().since(&self.committed.losses);
         let field = |place| losses.field(place).into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
         let counted: u64 = groups.iter().map(|group| group.count).sum();
         let (head, interval) = self.run.interval(Summary::KIND, look.boottime_ns, look.last)?;
@@ -120,7 +114,7 @@ impl Ledger {
             // The sum of the same read, not the kernel's counter, which has moved on while the groups were read.
             deliveries: Deliveries {
                 matched: counted + losses.get(GROUP_TABLE_FULL),
-                filtered: look.counters.filtered - self.told.filtered,
+                filtered: look.counters.filtered - self.committed.filtered,
             },
             losses: field(LossOutput::Losses),
             sample_losses: field(LossOutput::SampleLosses),
@@ -152,7 +146,7 @@ impl Ledger {
 
     /// The summary of `look` was reported: the next summary begins there.
     pub(super) fn commit(&mut self, look: &Look) {
-        self.told = Baseline::of(look);
+        self.committed = Baseline::of(look);
         self.run.commit(look.boottime_ns);
     }
 

@@ -60,7 +60,7 @@ impl Look {
     }
 }
 
-/// What was told last: calls of each entry, and of those that found no room in the table.
+/// What the last summary reported: calls of each entry, and of those that found no room in the table.
 struct LastSummary {
     run: Run,
     counts: HashMap<Key, u64>,
@@ -78,15 +78,15 @@ struct EarlierEntry {
 /// Reads the kernel's table of processes that make anonymous memory executable.
 pub(crate) struct Executables<P: Borrow<Probe>> {
     probe: P,
-    told: LastSummary,
+    reported: LastSummary,
     seen: HashMap<Key, EarlierEntry>,
 }
 
 impl<P: Borrow<Probe>> Executables<P> {
     /// Begins now.
     pub(crate) fn new(probe: P) -> Result<Self> {
-        let told = LastSummary { run: Run::new(boottime_ns()?)?, counts: HashMap::new(), nameless: 0 };
-        Ok(Self { probe, told, seen: HashMap::new() })
+        let reported = LastSummary { run: Run::new(boottime_ns()?)?, counts: HashMap::new(), nameless: 0 };
+        Ok(Self { probe, reported, seen: HashMap::new() })
     }
 
     /// The probe that is read.
@@ -122,16 +122,16 @@ impl<P: Borrow<Probe>> Ledger for Executables<P> {
     }
 
     fn tell(&mut self, look: &Look) -> Result<ExecutableMemory> {
-        self.told.summarize(look)
+        self.reported.summarize(look)
     }
 
-    /// What was told of processes that have ended leaves the kernel's table: it has room for those that live.
+    /// What was reported of processes that have ended leaves the kernel's table: it has room for those that live.
     fn commit(&mut self, look: Look) -> Result<()> {
         for entry in look.entries.iter().filter(|entry| entry.is_final) {
             self.probe.borrow().forget_executable_memory(&entry.key)?;
             self.seen.remove(&key(&entry.key));
         }
-        self.told.commit(&look);
+        self.reported.commit(&look);
         Ok(())
     }
 }
@@ -186,7 +186,7 @@ fn row(Entry { key, counted, exe, .. }: &Entry, count: u64) -> Result<Executable
     })
 }
 
-/// When a process began, in ticks since the boot, as /proc has it. `None`: it is gone.
+/// When a process began, in ticks since the boot, as /proc has it. `None` means that it is gone.
 fn start_ticks(pid: u32) -> Option<u64> {
     Some(Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?.starttime)
 }
@@ -268,30 +268,30 @@ mod tests {
         Look { grown: vec![0; entries.len()], entries, losses, boottime_ns: 3_500_000_000, last: false }
     }
 
-    fn told() -> LastSummary {
+    fn reported() -> LastSummary {
         LastSummary { run: Run::new(1_000_000_000).unwrap(), counts: HashMap::new(), nameless: 0 }
     }
 
     #[test]
     fn what_could_not_be_written_is_told_with_the_next() {
-        let mut told = told();
-        assert_eq!(told.summarize(&look(vec![entry(1, 3, false)], 1)).unwrap().calls, 4);
+        let mut reported = reported();
+        assert_eq!(reported.summarize(&look(vec![entry(1, 3, false)], 1)).unwrap().calls, 4);
         let second = look(vec![entry(1, 5, true), entry(2, 1, false)], 1);
-        let summary = told.summarize(&second).unwrap();
+        let summary = reported.summarize(&second).unwrap();
         assert_eq!((summary.calls, summary.nameless, summary.interval_seconds), (7, 1, 2.5));
         assert_eq!((summary.processes[0].count, summary.processes[1].count), (5, 1), "most calls first");
-        told.commit(&second);
-        let third = told.summarize(&look(vec![entry(2, 4, false)], 1)).unwrap();
+        reported.commit(&second);
+        let third = reported.summarize(&look(vec![entry(2, 4, false)], 1)).unwrap();
         assert_eq!((third.calls, third.processes[0].count, third.processes[0].total), (3, 3, 4));
     }
 
     #[test]
     fn the_last_one_has_all_that_are_in_the_table() {
-        let mut told = told();
-        told.commit(&look(vec![entry(1, 3, false)], 0));
+        let mut reported = reported();
+        reported.commit(&look(vec![entry(1, 3, false)], 0));
         let quiet = look(vec![entry(1, 3, false)], 0);
-        assert!(told.summarize(&quiet).unwrap().processes.is_empty());
-        let summary = told.summarize(&Look { last: true, ..quiet }).unwrap();
+        assert!(reported.summarize(&quiet).unwrap().processes.is_empty());
+        let summary = reported.summarize(&Look { last: true, ..quiet }).unwrap();
         assert_eq!((summary.processes[0].count, summary.processes[0].total, summary.calls), (0, 3, 0));
     }
 }

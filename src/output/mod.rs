@@ -78,17 +78,11 @@ pub(crate) type Shared = Rc<RefCell<Outlet>>;
 
 impl Writer {
     /// Opens the target, for as long as it takes: a signal ends us at once. An error of writing is one of the caller's.
-    ///
-    /// # Errors
-    /// If the file can't be opened for writing.
     pub(crate) fn open(target: &OutputTarget, format: Format) -> Result<Self> {
         Self::open_as(target, format, false)
     }
 
     /// Opens the target for a run that takes signals as events: it waits for no reader longer than it may.
-    ///
-    /// # Errors
-    /// If the file can't be opened for writing.
     pub(crate) fn open_run(target: &OutputTarget, format: Format) -> Result<Self> {
         Self::open_as(target, format, true)
     }
@@ -98,7 +92,7 @@ impl Writer {
         Ok(Self { outlet, target: target.clone(), format, is_run })
     }
 
-    /// The outlet, for who waits for it.
+    /// The outlet, for the loop that waits for it.
     pub(crate) fn shared(&self) -> Shared {
         self.outlet.clone()
     }
@@ -154,9 +148,6 @@ impl Writer {
     }
 
     /// Writes what is buffered.
-    ///
-    /// # Errors
-    /// As [`Writer::write`].
     pub(crate) fn flush(&mut self) -> Result<()> {
         let mut outlet = self.outlet.borrow_mut();
         if self.is_run { outlet.flush() } else { outlet.write_out() }
@@ -170,9 +161,6 @@ impl Writer {
     }
 
     /// The run is over: waits for the reader, but not for ever, and counts by reason what was lost since the last time.
-    ///
-    /// # Errors
-    /// As [`Writer::write`].
     pub(crate) fn end(&mut self, lost: impl FnMut(&'static str, u64)) -> Result<()> {
         self.outlet.borrow_mut().settle()?;
         self.count(lost);

@@ -185,9 +185,6 @@ impl Outlet {
     }
 
     /// Writes one record at once, or nothing of it.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being written.
     pub(crate) fn write_whole(&mut self, record: &[u8]) -> Result<()> {
         let result = match &mut self.sink {
             Sink::Plain(plain) => {
@@ -200,9 +197,6 @@ impl Outlet {
     }
 
     /// Writes everything, and waits for it.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being written.
     pub(crate) fn write_out(&mut self) -> Result<()> {
         let result = match &mut self.sink {
             Sink::Plain(plain) => plain.flush().map_err(|unwritten| unwritten.error),

@@ -24,7 +24,7 @@ const SHORTEST: Duration = Duration::from_millis(20);
 /// Until a pipe that has some room is looked at again: the kernel reports any room, and not how much there is.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The most that is written at once to what can't be told not to wait: a terminal that is ready takes so much.
+/// The most that is written at once to what can't be asked not to wait: a terminal that is ready takes so much.
 const PIECE: usize = 256;
 
 /// Whole lines that are written together.
@@ -285,9 +285,6 @@ impl Stream {
     }
 
     /// Writes a record as a whole, now or with what comes later, or nothing of it.
-    ///
-    /// # Errors
-    /// As [`Stream::push_until`].
     pub(super) fn write_whole(&mut self, record: &[u8]) -> io::Result<()> {
         self.push_until(|stream| stream.waiting.is_empty())?;
         self.add(record);
@@ -300,9 +297,6 @@ impl Stream {
 
     /// Waits for the reader at the end of the run: until it has taken nothing for `idle`, or a signal comes. From then on, and if one
     /// came before, `rest` is left.
-    ///
-    /// # Errors
-    /// As [`Stream::push`].
     pub(super) fn settle(&mut self, idle: Option<Duration>, rest: Duration) -> io::Result<()> {
         let mut deadline = Instant::now() + idle.unwrap_or(rest);
         let mut is_patient = idle;

@@ -35,9 +35,6 @@ pub(crate) fn open(path: &Path, mode: u32) -> Result<File> {
 }
 
 /// Opens the file and empties it.
-///
-/// # Errors
-/// As [`open`].
 pub(crate) fn create(path: &Path, mode: u32) -> Result<File> {
     let file = open(path, mode)?;
     if file.metadata()?.is_file() {

@@ -183,7 +183,7 @@ impl Walk {
                 Err(Errno::NOENT) if make && looks < LOOKS_MAX => {
                     looks += 1;
                     match mkdirat(&self.at, &name, FOLDER_MODE) {
-                        // It is looked at like any other: who may write here may have put something else there.
+                        // It is looked at like any other: a process that may write here may have put something else there.
                         Ok(()) | Err(Errno::EXIST) => self.left.push_front(Step::Down(name)),
                         Err(error) => return Err(io::Error::from(error).into()),
                     }

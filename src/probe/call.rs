@@ -1,4 +1,4 @@
-//! The recorder of kernel calls: what `bpf/call.bpf.c` is told, and the hooks of its fixed part. Each function is attached by itself,
+//! The recorder of kernel calls: the configuration of `bpf/call.bpf.c`, and the hooks of its fixed part. Each function is attached by itself,
 //! in the best way there is: `strategy.rs`.
 
 mod attach;

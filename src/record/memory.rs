@@ -325,7 +325,7 @@ pub(crate) struct Executable {
     pub pid: u32,
     /// Its name when it was first seen.
     pub comm: String,
-    /// The executable; `None`: the process was gone when we looked.
+    /// The executable; `None` means that the process was gone when we looked.
     pub exe: Option<String>,
     /// The real user id.
     pub uid: u32,

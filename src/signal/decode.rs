@@ -38,7 +38,7 @@ pub(crate) enum AnyRecord {
 }
 
 struct HeldRecord {
-    told: AnyRecord,
+    record: AnyRecord,
     /// The kernel killed the target, and the reason may still come: since when it is held back, and the target's size.
     awaits: Option<(Instant, OutOfMemory, u64)>,
 }
@@ -57,7 +57,7 @@ impl Decoder {
 
     /// Takes one sample.
     pub(crate) fn take(&mut self, sample: &Sample) -> Result<()> {
-        let (told, awaits) = match sample {
+        let (record, awaits) = match sample {
             Sample::Signal(signal) => (AnyRecord::Signal(Box::new(self.signal(signal)?)), awaits(signal)),
             Sample::Fork(process) => (AnyRecord::Fork(self.fork(process)?), None),
             Sample::Exec(exec) => (AnyRecord::Exec(Box::new(self.exec(exec)?)), None),
@@ -67,7 +67,7 @@ impl Decoder {
                 return Ok(());
             }
         };
-        self.kept.push_back(HeldRecord { told, awaits });
+        self.kept.push_back(HeldRecord { record, awaits });
         Ok(())
     }
 
@@ -78,7 +78,7 @@ impl Decoder {
         if keeps && !all && self.kept.len() <= KEPT_MAX {
             return None;
         }
-        self.kept.pop_front().map(|kept| kept.told)
+        self.kept.pop_front().map(|kept| kept.record)
     }
 
     /// Is a record held back?
@@ -89,7 +89,7 @@ impl Decoder {
     /// The kill of this thread was for a lack of memory.
     fn mark(&mut self, tid: u32) {
         for kept in self.kept.iter_mut().rev() {
-            let AnyRecord::Signal(signal) = &mut kept.told else { continue };
+            let AnyRecord::Signal(signal) = &mut kept.record else { continue };
             if signal.target.tid != Some(tid) {
                 continue;
             }
@@ -231,8 +231,8 @@ mod tests {
         Sample::Signal(Box::new(signal))
     }
 
-    fn tid(told: Option<AnyRecord>) -> Option<(u32, bool)> {
-        match told? {
+    fn tid(record: Option<AnyRecord>) -> Option<(u32, bool)> {
+        match record? {
             AnyRecord::Signal(signal) => Some((signal.target.tid.unwrap(), signal.oom.is_some())),
             _ => None,
         }

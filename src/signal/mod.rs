@@ -95,8 +95,8 @@ impl<'run> Reading<'run> {
         for sample in &samples {
             self.decoder.take(sample)?;
         }
-        while let Some(told) = self.decoder.next(all) {
-            match told {
+        while let Some(record) = self.decoder.next(all) {
+            match record {
                 AnyRecord::Signal(record) => self.writer.write(&*record)?,
                 AnyRecord::Fork(record) => self.writer.write(&record)?,
                 AnyRecord::Exec(record) => self.writer.write(&*record)?,

@@ -22,7 +22,7 @@ struct PairLedger {
     run: Run,
     /// Report forks, execs and exits.
     processes: bool,
-    told: HashMap<PairKey, u64>,
+    committed: HashMap<PairKey, u64>,
     counters: Counters,
 }
 
@@ -72,7 +72,7 @@ impl PairNames {
     }
 }
 
-/// The kernel's table of pairs, told every interval.
+/// The kernel's table of pairs, reported every interval.
 pub(crate) struct Pairs<P: Borrow<Probe>> {
     probe: P,
     ledger: PairLedger,
@@ -81,7 +81,7 @@ pub(crate) struct Pairs<P: Borrow<Probe>> {
 }
 
 impl<P: Borrow<Probe>> Pairs<P> {
-    /// Begins now. `processes`: tell of forks, execs and exits, too.
+    /// Begins now. `processes`: report forks, execs and exits, too.
     pub(crate) fn new(probe: P, processes: bool) -> Result<Self> {
         Ok(Self { probe, ledger: PairLedger::new(processes)?, seen: (Vec::new(), 0) })
     }
@@ -122,14 +122,14 @@ impl<P: Borrow<Probe>> Ledger for Pairs<P> {
 impl PairLedger {
     fn new(processes: bool) -> Result<Self> {
         let run = Run::new(boottime_ns()?)?;
-        Ok(Self { run, processes, told: HashMap::new(), counters: Counters::default() })
+        Ok(Self { run, processes, committed: HashMap::new(), counters: Counters::default() })
     }
 
-    /// What came since the last summary that was told, with all pairs there were if it is the last one.
+    /// What came since the last summary that was committed, with all pairs there were if it is the last one.
     fn summarize(&self, look: &PairLook) -> Result<SignalSummary> {
         let mut pairs = Vec::new();
         for pair in &look.pairs {
-            let count = pair.count.saturating_sub(self.told.get(&pair.id()).copied().unwrap_or(0));
+            let count = pair.count.saturating_sub(self.committed.get(&pair.id()).copied().unwrap_or(0));
             if count == 0 && !look.last {
                 continue;
             }
@@ -158,7 +158,7 @@ impl PairLedger {
     }
 
     fn commit(&mut self, look: &PairLook) {
-        self.told = look.pairs.iter().map(|pair| (pair.id(), pair.count)).collect();
+        self.committed = look.pairs.iter().map(|pair| (pair.id(), pair.count)).collect();
         self.counters = look.counters;
         self.run.commit(look.boottime_ns);
     }
@@ -187,8 +187,8 @@ mod tests {
         let first = ledger.summarize(&look(vec![pair(15, 3)], 1)).unwrap();
         assert_eq!((first.deliveries.matched, first.pairs[0].count), (4, 3));
         let second = look(vec![pair(15, 5), pair(9, 1)], 2);
-        let told = ledger.summarize(&second).unwrap();
-        assert_eq!((told.deliveries.matched, told.losses[PAIR_TABLE_FULL]), (8, 2));
+        let summary = ledger.summarize(&second).unwrap();
+        assert_eq!((summary.deliveries.matched, summary.losses[PAIR_TABLE_FULL]), (8, 2));
         ledger.commit(&second);
         let third = ledger.summarize(&look(vec![pair(15, 6), pair(9, 1)], 2)).unwrap();
         assert_eq!((third.deliveries.matched, third.pairs.len()), (1, 1));

@@ -44,7 +44,7 @@ pub(crate) struct SentLabels {
 }
 
 impl SentLabels {
-    /// `sender`: `None` where the kernel sent it on nobody's behalf. `result`: `None` where the hook doesn't tell.
+    /// `sender`: `None` where the kernel sent it on nobody's behalf. `result`: `None` where the hook doesn't show it.
     pub(crate) fn new(signal: String, sender: Option<String>, target: String, result: Option<&'static str>) -> Self {
         let sender = sender.unwrap_or_else(|| KERNEL.to_owned());
         Self { signal, sender, target, result: result.unwrap_or_default() }

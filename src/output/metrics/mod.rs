@@ -56,7 +56,7 @@ pub(crate) struct Totals {
     pub filtered: u64,
     /// Stage, reason, count.
     pub dropped: Vec<Dropped>,
-    /// Seconds since 1970; `None`: no crash yet.
+    /// Seconds since 1970; `None` means no crash yet.
     pub last_crash: Option<f64>,
 }
 

@@ -39,13 +39,13 @@ pub(super) struct Tls {
     pub(super) key: Pem,
     pub(super) client_ca: Option<Pem>,
     pub(super) client_auth: ClientAuth,
-    /// Names of which a client's certificate must have one. `None`: any will do.
+    /// Names of which a client's certificate must have one. `None` means that any will do.
     pub(super) client_allowed_sans: Option<Vec<String>>,
     /// From 2 to 3, for TLS 1.2 and 1.3.
     pub(super) versions: (u8, u8),
-    /// Of TLS 1.2. `None`: all that there are.
+    /// Of TLS 1.2. `None` means all that there are.
     pub(super) cipher_suites: Option<Vec<String>>,
-    /// `None`: all that there are.
+    /// `None` means all that there are.
     pub(super) curves: Option<Vec<String>>,
     pub(super) prefers_own_order: bool,
 }

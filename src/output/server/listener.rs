@@ -44,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub(super) struct Arrival {
     pub(super) stream: Box<dyn Stream>,
     pub(super) peer: Peer,
-    /// The address of ours that it came to; `None`: a socket in the file system.
+    /// The address of ours that it came to; `None` means a socket in the file system.
     pub(super) local: Option<SocketAddr>,
 }
 

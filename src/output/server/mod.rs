@@ -1,7 +1,7 @@
 //! `/metrics` and `/healthz` for whatever scrapes: one thread, which no peer can hold, whatever it sends or doesn't.
 //!
 //! A peer costs no more than its share of the connections, and each no longer than [`Limits::whole`]. Request bodies are never read, one
-//! connection is one request, and where all connections are taken a newcomer displaces an old one of who has the most.
+//! connection is one request, and where all connections are taken a newcomer displaces an old one of the peer that has the most.
 
 mod answer;
 mod connections;
@@ -63,8 +63,8 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// How long it is waited where there is nothing to accept a connection with.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// How many connections are accepted before those that are there get their turn. The kernel's queue of connections is everybody's: who fills
-/// it makes others wait, a second where it refuses them.
+/// How many connections are accepted before those that are there get their turn. All peers share the kernel's queue of
+/// connections: a peer that fills it makes others wait, a second where it refuses them.
 const ACCEPT_AT_ONCE: u32 = 32;
 
 /// What the server asks itself.

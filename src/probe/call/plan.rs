@@ -72,7 +72,7 @@ impl Plan {
         let mut functions = Vec::new();
         for Function { kernel, syscall, trigger } in &self.functions {
             for point in [kernel, syscall] {
-                functions.push(point.as_ref().map_or(Ok(fl_function::default()), |point| told(point, *trigger))?);
+                functions.push(point.as_ref().map_or(Ok(fl_function::default()), |point| entry(point, *trigger))?);
             }
         }
         // A section must not be empty.
@@ -89,10 +89,10 @@ impl Plan {
 }
 
 /// A function as the kernel programs read it.
-fn told(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
+fn entry(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
     let (anyone_argument, anyone_mask) = point.anyone.map_or((0, 0), |(argument, mask)| (u32::from(argument), mask));
     let trigger_value = trigger.unwrap_or(0);
-    let mut told = fl_function {
+    let mut entry = fl_function {
         flags: point.flags,
         trigger: trigger_value,
         anyone_mask,
@@ -100,17 +100,17 @@ fn told(point: &Point, trigger: Option<i64>) -> Result<fl_function> {
         ..fl_function::default()
     };
     if trigger.is_some() {
-        told.flags |= fl_function_flag::FL_FUNCTION_TRIGGER.0;
+        entry.flags |= fl_function_flag::FL_FUNCTION_TRIGGER.0;
     }
     if point.fetches.iter().any(attach::is_read_at_end) {
-        told.flags |= fl_function_flag::FL_FUNCTION_AT_END.0;
+        entry.flags |= fl_function_flag::FL_FUNCTION_AT_END.0;
     }
-    if point.fetches.len() > told.fetches.len() {
-        bail!("failed to watch `{}`: {} values of a call at most", point.symbol, told.fetches.len());
+    if point.fetches.len() > entry.fetches.len() {
+        bail!("failed to watch `{}`: {} values of a call at most", point.symbol, entry.fetches.len());
     }
-    told.fetch_count = point.fetches.len() as u32;
-    for (to, from) in told.fetches.iter_mut().zip(&point.fetches) {
+    entry.fetch_count = point.fetches.len() as u32;
+    for (to, from) in entry.fetches.iter_mut().zip(&point.fetches) {
         *to = *from;
     }
-    Ok(told)
+    Ok(entry)
 }

@@ -55,9 +55,6 @@ impl Probe {
     }
 
     /// Takes the counts since the last call out of the table: nothing is lost or counted twice.
-    ///
-    /// # Errors
-    /// If a table can't be read.
     pub(crate) fn drain(&mut self) -> Result<FaultCounts> {
         let (old, new) = (self.state.epoch, self.state.epoch ^ 1);
         let events = PERF_PROGRAMS.map(|(program, _, _)| self.events(program));
@@ -92,9 +89,6 @@ impl Probe {
     }
 
     /// The name and relations of a process that had faults lately; `None` means that it was forgotten.
-    ///
-    /// # Errors
-    /// If the table can't be read.
     pub(crate) fn process(&self, tgid: u32) -> Result<Option<fl_fault_process>> {
         let what = "failed to read the name of a process";
         let value = self.map("fl_processes")?.lookup(&tgid.to_ne_bytes(), MapFlags::ANY).context(what)?;
@@ -103,9 +97,6 @@ impl Probe {
 
     /// Takes the stacks of these hashes ([`By::Stack`]) out of the table, innermost frame first. Those that were lost are not among
     /// them.
-    ///
-    /// # Errors
-    /// If a table can't be read.
     pub(crate) fn take_stacks(&self, hashes: &[u64]) -> Result<HashMap<u64, Vec<u64>>> {
         let what = "failed to read a stack";
         let (ids, stacks) = (self.map("fl_stack_ids")?, self.map("fl_stacks")?);
@@ -134,9 +125,6 @@ impl Probe {
     }
 
     /// The counters since the start.
-    ///
-    /// # Errors
-    /// If a map can't be read.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
         let mut losses = self.losses(&losses::PAGEFAULT)?;
