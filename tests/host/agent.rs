@@ -9,8 +9,10 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{Watch, note, watch_test};
 use crate::harness::{FAULTLINE, Scratch, copy_program, records};
 use crate::unmount::Unmount;
 
@@ -52,6 +54,7 @@ impl Agent {
             .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
+        note(answer.as_bytes());
         answer
     }
 
@@ -74,6 +77,8 @@ impl Agent {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         self.child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
         self.stderr.read_to_end(&mut stderr).unwrap();
+        note(&stdout);
+        note(&stderr);
         Output { status: self.child.wait().unwrap(), stdout, stderr }
     }
 }
@@ -103,7 +108,7 @@ pub(crate) fn crashes(name: &str) -> String {
     format!("faultline_crashes_total{{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",executable=\"{name}\",uid=\"0\"}}")
 }
 
-#[test]
+#[apply(watch_test!)]
 fn metrics_are_what_prometheus_expects() {
     let scratch = Scratch::new();
     let agent =
@@ -126,7 +131,7 @@ fn metrics_are_what_prometheus_expects() {
     agent.stop();
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_moved_file_is_opened_anew() {
     let scratch = Scratch::new();
     let (file, moved) = (scratch.path("records"), scratch.path("records.1"));
@@ -147,7 +152,7 @@ fn a_moved_file_is_opened_anew() {
 }
 
 /// A disk is full for a while: every line in the file is whole, and the counts of that time come afterwards.
-#[test]
+#[apply(watch_test!)]
 fn a_full_disk_loses_no_count() {
     let scratch = Scratch::new();
     let disk = scratch.path("disk");
@@ -192,7 +197,7 @@ fn a_full_disk_loses_no_count() {
 }
 
 /// A reader of our standard output that stalls stops neither the counting nor the end, and every line is whole.
-#[test]
+#[apply(watch_test!)]
 fn a_stalled_reader_stops_nothing() {
     let scratch = Scratch::new();
     let flags =
@@ -217,7 +222,7 @@ fn a_stalled_reader_stops_nothing() {
     assert!(rest.is_empty() || rest.starts_with("{\"type\":\"crash\""), "{rest}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn executable_memory_is_counted_when_asked() {
     let scratch = Scratch::new();
     let program = crate::harness::named(&scratch, "memory-pages", "agent-exec-5d");
@@ -253,7 +258,7 @@ fn series(line: &str) -> (String, Vec<(String, String)>) {
 }
 
 /// docs/fleet.md, the alert rules and the dashboard name what an agent with all switches exports, and no more.
-#[test]
+#[apply(watch_test!)]
 fn the_guide_has_every_series_and_loss_of_a_running_agent() {
     let scratch = Scratch::new();
     let pages = crate::harness::named(&scratch, "memory-pages", "agent-doc-m-8e");
@@ -317,7 +322,7 @@ fn the_guide_has_every_series_and_loss_of_a_running_agent() {
 const ALL: [&str; 3] = ["--watch-signals", "--pagefaults", "--exec-memory"];
 
 /// While nothing can be written, for more intervals than were kept once (64), everything that is counted is kept.
-#[test]
+#[apply(watch_test!)]
 fn a_failed_write_loses_no_count_of_anything() {
     let scratch = Scratch::new();
     let disk = scratch.path("disk");
@@ -367,7 +372,7 @@ fn a_failed_write_loses_no_count_of_anything() {
     drop(unmount);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn systemd_is_told() {
     let scratch = Scratch::new();
     let path = scratch.path("notify");
@@ -396,17 +401,17 @@ impl Agent {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn what_cant_be_listened_on_is_an_error() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap().to_string();
-    let output = Command::new(FAULTLINE).args(["agent", "--metrics-listen", &address]).output().unwrap();
+    let output = Command::new(FAULTLINE).args(["agent", "--metrics-listen", &address]).watch();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains(&format!("failed to listen on `{address}`: Address already in use")), "{text}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_closed_pipe_ends_it_quietly() {
     let mut child = Command::new(FAULTLINE)
         .args(["agent", "--interval", "0.1", "-n", "no-such-name"])

@@ -25,7 +25,7 @@ fn it_counts_all_and_writes_a_few() {
     ]));
     assert!(line.starts_with("faultline: watching "), "{line}");
     assert!(Command::new(&program).args(["500", "2"]).status().unwrap().success());
-    let output = agent.stop("TERM");
+    let output = agent.stop_after("crash", 3 + 2, "TERM");
     assert!(output.status.success());
     let records = records(&output.stdout);
     let summaries = records.iter().filter(|record| record["type"] == "summary");

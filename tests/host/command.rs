@@ -9,10 +9,10 @@ use crate::harness::FAULTLINE;
 use crate::harness::runs::{Watch, watch_test};
 
 fn crash(arguments: &[&str]) -> Output {
-    Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()
+    Command::new(FAULTLINE).arg("crash").args(arguments).watch()
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_commands_status_is_ours() {
     for (script, status) in [("exit 0", 0), ("exit 3", 3), ("kill -ABRT $$", 134)] {
         assert_eq!(crash(&["--", "sh", "-c", script]).status.code(), Some(status), "{script}");
@@ -26,7 +26,7 @@ fn the_commands_status_is_ours() {
     );
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_signal_is_handed_on_to_the_command() {
     let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
     let mut child = Command::new(FAULTLINE)
@@ -41,10 +41,10 @@ fn a_signal_is_handed_on_to_the_command() {
     assert_eq!(child.wait().unwrap().code(), Some(7));
 }
 
-#[test]
+#[apply(watch_test!)]
 fn an_ignored_sigchld_is_no_reason_to_wait_for_ever() {
     let script = "trap '' CHLD; exec timeout 60 \"$0\" crash -- sh -c 'exit 5'";
-    let output = Command::new("sh").args(["-c", script, FAULTLINE]).output().unwrap();
+    let output = Command::new("sh").args(["-c", script, FAULTLINE]).watch();
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

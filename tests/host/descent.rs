@@ -7,14 +7,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{note, watch_test};
 use crate::harness::{FAULTLINE, Scratch, records};
 
 /// faultline, watching a shell that takes commands.
 struct Watched {
-    /// The shell, or `unshare`, whose only child is the shell.
-    faultline: Child,
+    /// faultline, or `unshare`, whose only child it is. `None` means that it has ended.
+    faultline: Option<Child>,
     stdout: BufReader<std::process::ChildStdout>,
     scratch: Scratch,
 }
@@ -36,7 +38,7 @@ impl Watched {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(faultline.stdout.take().unwrap());
-        Self { faultline, stdout, scratch }
+        Self { faultline: Some(faultline), stdout, scratch }
     }
 
     /// The next line of the shell, a number.
@@ -46,19 +48,37 @@ impl Watched {
         line.trim().parse().unwrap()
     }
 
+    /// The number of faultline, or of `unshare`.
+    fn pid(&self) -> u32 {
+        self.faultline.as_ref().unwrap().id()
+    }
+
     /// This faultline's own table: several may run at the same time.
     fn descendants(&self) -> MapHandle {
-        descendants_of(self.faultline.id())
+        descendants_of(self.pid())
     }
 
     /// Lets the shell go on; the pids of the crash records, and the summary.
     fn finish(mut self) -> (Vec<u64>, Value) {
-        self.faultline.stdin.take().unwrap().write_all(b"go on\n").unwrap();
-        let output = self.faultline.wait_with_output().unwrap();
+        let mut faultline = self.faultline.take().unwrap();
+        faultline.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        let output = faultline.wait_with_output().unwrap();
+        note(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let mut records = records(fs::read(self.scratch.path("records")).unwrap());
         let summary = records.pop().unwrap();
         (records.iter().map(|record| record["pid"].as_u64().unwrap()).collect(), summary)
+    }
+}
+
+/// A test that fails ends it, and learns what it missed.
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Without its standard input the shell goes on.
+        let output = self.faultline.take().and_then(|faultline| faultline.wait_with_output().ok());
+        if let Some(output) = output {
+            note(&output.stderr);
+        }
     }
 }
 
@@ -75,7 +95,7 @@ fn descendants_of(faultline: u32) -> MapHandle {
 /// Prints its number; when it may go on, a child of it dies.
 const CHILD_OF_IT: &str = "echo $$; read go_on; sh -c \"kill -SEGV \\$\\$\"; exit 0";
 
-#[test]
+#[apply(watch_test!)]
 fn a_fork_that_nobody_saw_is_made_up_for() {
     let child = "echo $$; read go_on; kill -SEGV $$";
     // The last one is the command itself.
@@ -95,13 +115,13 @@ fn a_fork_that_nobody_saw_is_made_up_for() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_command_is_made_up_for_in_a_pid_namespace_too() {
     let mut unshare = Command::new("unshare");
     unshare.args(["-p", "-f", "--mount-proc", FAULTLINE]);
     let mut watched = Watched::start_by(unshare, CHILD_OF_IT);
     watched.says();
-    let unshare = watched.faultline.id();
+    let unshare = watched.pid();
     let faultline = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
     let table = descendants_of(faultline.trim().parse().unwrap());
     let all: Vec<_> = table.keys().collect();
@@ -111,7 +131,7 @@ fn the_command_is_made_up_for_in_a_pid_namespace_too() {
     assert_eq!(pids.len(), 1, "{summary:#}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn the_number_of_one_whose_exit_nobody_saw_is_not_taken_for_it() {
     let mut watched = Watched::start("echo $$; read go_on; exit 0");
     watched.says();
@@ -163,7 +183,7 @@ fn die_as(number: u32) -> bool {
 }
 
 /// The processes that name what died are our children as well, of another thread.
-#[test]
+#[apply(watch_test!)]
 fn who_names_what_died_is_not_watched() {
     let mut watched = Watched::start("sh -c 'kill -SEGV $$'; echo $$; read go_on; exit 0");
     let command = watched.says();
@@ -172,7 +192,7 @@ fn who_names_what_died_is_not_watched() {
         assert!(begun.elapsed() < Duration::from_secs(60), "no record");
         std::thread::sleep(Duration::from_millis(10));
     }
-    let tasks = fs::read_dir(format!("/proc/{}/task", watched.faultline.id())).unwrap();
+    let tasks = fs::read_dir(format!("/proc/{}/task", watched.pid())).unwrap();
     let children: Vec<u32> = tasks
         .flat_map(|task| {
             let children = fs::read_to_string(task.unwrap().path().join("children")).unwrap();

@@ -5,21 +5,31 @@ use std::process::Command;
 use std::time::Duration;
 
 use faultline::crash::{Disposition, Tracer};
-use faultline::{Error, memory};
+use faultline::{Error, Losses, memory};
+use macro_rules_attribute::apply;
 
+use crate::harness::runs::{note, watch_test};
 use crate::harness::{Scratch, die, named};
+
+/// Notes what was missed.
+pub(crate) fn note_losses(losses: &Losses) {
+    losses.iter().for_each(|(reason, count)| note(format!("{reason} {count}").as_bytes()));
+}
 
 /// More than enough for a crash to be reported.
 const LONG: Duration = Duration::from_secs(60);
 
-#[test]
+#[apply(watch_test!)]
 fn a_crash_comes_with_its_frames_and_another_process_is_not_seen() {
     let scratch = Scratch::new();
     let (watched, other) = (named(&scratch, "null-write", "library-6a"), named(&scratch, "null-write", "other-6a"));
     let mut tracing = Tracer::new().process_name("library-6a").start().unwrap();
     die(&other);
     die(&watched);
-    let crash = tracing.next_within(LONG).unwrap();
+    let crash = tracing.next_within(LONG);
+    let (left, losses) = tracing.stop().unwrap();
+    note_losses(&losses);
+    let crash = crash.unwrap();
     assert_eq!((crash.comm.as_str(), crash.signal, crash.si_code), ("library-6a", libc::SIGSEGV, Some(1)));
     assert_eq!((crash.fault_address, crash.disposition), (Some(0x18), Disposition::Fatal));
     assert_eq!(crash.exe.as_deref(), watched.to_str());
@@ -28,11 +38,10 @@ fn a_crash_comes_with_its_frames_and_another_process_is_not_seen() {
     assert!(crash.frames.iter().any(|frame| frame.symbol.as_deref().is_some_and(|symbol| symbol.starts_with("main+"))));
     assert!(crash.registers.iter().any(|(_, value)| Some(*value) == crash.instruction_pointer), "{crash:#?}");
     assert_eq!(crash.diagnosis.unwrap().kind, "null_dereference");
-    let (left, _) = tracing.stop().unwrap();
     assert!(left.is_empty(), "{left:#?}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn what_nobody_has_taken_is_there_at_the_end_and_frames_only_if_asked_for() {
     let scratch = Scratch::new();
     let program = named(&scratch, "null-write", "library-6b");
@@ -41,12 +50,13 @@ fn what_nobody_has_taken_is_there_at_the_end_and_frames_only_if_asked_for() {
         die(&program);
     }
     let (left, losses) = tracing.stop().unwrap();
+    note_losses(&losses);
     assert_eq!(left.len(), 3, "{losses:?}");
     assert!(left.iter().all(|crash| crash.frames.is_empty() && crash.stack_complete.is_none()), "{left:#?}");
     assert!(losses.iter().any(|loss| loss == ("queue_full", 0)), "{losses:?}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn what_can_not_be_is_refused_by_its_reason() {
     let refusal = |tracer: Tracer| tracer.start().unwrap_err();
     for signal in [0, -1, 33, 65] {
@@ -69,7 +79,7 @@ fn what_can_not_be_is_refused_by_its_reason() {
     assert!(matches!(error, Error::IsThread { tid, pid } if tid == number && pid == std::process::id()), "{error:?}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn without_privileges_the_error_says_which_are_needed() {
     const IS_NOBODY: &str = "FAULTLINE_TEST_IS_NOBODY";
     if env::var_os(IS_NOBODY).is_none() {

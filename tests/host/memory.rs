@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{Watch, note, watch_test};
 use crate::harness::{FAULTLINE, Scratch, hex, programs};
 
 /// mov eax, 0x7e57c0de; xor eax, 0x1234567: no compiler makes this from other code.
@@ -20,8 +22,7 @@ fn faultline(scratch: &Scratch, flags: &[&str], command: &[&str]) -> (Output, Ve
         .args(flags)
         .arg("--")
         .args(command)
-        .output()
-        .unwrap();
+        .watch();
     let text = fs::read_to_string(&file).unwrap_or_default();
     let records = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     (output, records)
@@ -41,7 +42,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 /// A packed program with known code, which does nothing: the code is in no file any more, and it is in the dump.
-#[test]
+#[apply(watch_test!)]
 fn what_upx_has_packed_is_dumped_unpacked() {
     let scratch = Scratch::new();
     let (source, plain, packed, dump) =
@@ -183,7 +184,7 @@ fn account(folder: &Scratch, command: &[&str]) {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn node_is_accounted_for() {
     let scratch = Scratch::new();
     let script = scratch.path("hot.js");
@@ -198,7 +199,7 @@ fn node_is_accounted_for() {
     account(&scratch, &["node", script.to_str().unwrap(), scratch.path("maps").to_str().unwrap()]);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn luajit_is_accounted_for() {
     let scratch = Scratch::new();
     let script = scratch.path("hot.lua");
@@ -214,7 +215,7 @@ fn luajit_is_accounted_for() {
     account(&scratch, &["luajit", script.to_str().unwrap(), scratch.path("maps").to_str().unwrap()]);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn java_is_accounted_for() {
     let scratch = Scratch::new();
     let source = scratch.path("Hot.java");
@@ -240,7 +241,7 @@ fn java_is_accounted_for() {
     account(&scratch, &["java", "-cp", &folder, "Hot", scratch.path("maps").to_str().unwrap()]);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_process_that_runs_already_is_told_whole_and_its_end_is_ours() {
     let scratch = Scratch::new();
     let file = scratch.path("records");
@@ -249,7 +250,7 @@ fn a_process_that_runs_already_is_told_whole_and_its_end_is_ours() {
     let watching = Command::new(FAULTLINE)
         .args(["memory", "--format", "json", "--pages", "-p", &pid.to_string(), "--output"])
         .arg(&file)
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     // Mappings that are there already are reported when it has attached.
@@ -259,6 +260,7 @@ fn a_process_that_runs_already_is_told_whole_and_its_end_is_ours() {
     child.kill().unwrap();
     child.wait().unwrap();
     let output = watching.wait_with_output().unwrap();
+    note(&output.stderr);
     assert_eq!(output.status.code(), Some(0));
     let text = fs::read_to_string(&file).unwrap();
     let pages: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -269,10 +271,10 @@ fn a_process_that_runs_already_is_told_whole_and_its_end_is_ours() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn what_cant_be_watched_is_an_error() {
     let refusal = |arguments: &[&str]| {
-        let output = Command::new(FAULTLINE).arg("memory").args(arguments).output().unwrap();
+        let output = Command::new(FAULTLINE).arg("memory").args(arguments).watch();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         stderr(&output)
     };
@@ -281,14 +283,13 @@ fn what_cant_be_watched_is_an_error() {
     assert!(refusal(&["--dump", "/proc/nowhere", "--", "true"]).contains("failed to open dump folder `/proc/nowhere`"));
 }
 
-#[test]
+#[apply(watch_test!)]
 fn text_is_one_line_a_call() {
     let output = Command::new(FAULTLINE)
         .args(["memory", "--pages", "--"])
         .arg(programs().join("memory-cases"))
         .arg("textbook")
-        .output()
-        .unwrap();
+        .watch();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let call = text.lines().find(|line| line.contains("] MPROTECT: memory-cases/")).unwrap_or_else(|| panic!("{text}"));
     assert!(call.ends_with(" r-xp anonymous, 1 page: 1 read at once"), "{call}");
@@ -296,7 +297,7 @@ fn text_is_one_line_a_call() {
 }
 
 /// The whole machine, without a dump; the filter names our own program only.
-#[test]
+#[apply(watch_test!)]
 fn the_whole_machine_is_counted_in_the_kernel() {
     let scratch = Scratch::new();
     let program = crate::harness::named(&scratch, "memory-pages", "memory-all-3c");
@@ -314,6 +315,8 @@ fn the_whole_machine_is_counted_in_the_kernel() {
     run(program.to_str().unwrap(), &["1600"]);
     run("kill", &["-INT", &watching.id().to_string()]);
     assert!(watching.wait().unwrap().success());
+    std::io::Read::read_to_string(&mut said, &mut line).unwrap();
+    note(line.as_bytes());
     let text = fs::read_to_string(&file).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
     let summary: Value = serde_json::from_str(&text).unwrap();
@@ -331,10 +334,13 @@ mod library {
     use std::process::{Command, Stdio};
 
     use faultline::memory::{Tracer, Trigger};
+    use macro_rules_attribute::apply;
 
     use crate::harness::programs;
+    use crate::harness::runs::watch_test;
+    use crate::library::note_losses;
 
-    #[test]
+    #[apply(watch_test!)]
     fn who_is_not_there_or_no_process_is_an_error() {
         let missing = Tracer::new(4_194_304).unwrap_err();
         assert_eq!(format!("{missing:#}"), "failed to watch PID 4194304: no such process");
@@ -343,7 +349,7 @@ mod library {
         assert!(thread.contains("it is a thread of process"), "{thread}");
     }
 
-    #[test]
+    #[apply(watch_test!)]
     fn pages_come_while_it_runs_and_the_iterator_ends_with_the_process() {
         let mut child = Command::new("sh")
             .arg("-c")
@@ -352,10 +358,11 @@ mod library {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let tracing = Tracer::new(child.id()).unwrap().start().unwrap();
+        let mut tracing = Tracer::new(child.id()).unwrap().start().unwrap();
         drop(child.stdin.take());
-        let pages: Vec<_> = tracing.filter(|page| page.trigger == Trigger::Mprotect).collect();
+        let pages: Vec<_> = tracing.by_ref().filter(|page| page.trigger == Trigger::Mprotect).collect();
         child.wait().unwrap();
+        note_losses(&tracing.stop().unwrap().1);
         let numbers: Vec<u64> =
             pages.iter().map(|page| u64::from_le_bytes(page.bytes[..8].try_into().unwrap())).collect();
         assert_eq!(numbers, (1..=64).collect::<Vec<u64>>());

@@ -4,17 +4,20 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Output};
 
+use macro_rules_attribute::apply;
+
+use crate::harness::runs::{Watch, note, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, run};
 
 fn crash(arguments: &[&str]) -> Output {
-    Command::new(FAULTLINE).arg("crash").args(arguments).output().unwrap()
+    Command::new(FAULTLINE).arg("crash").args(arguments).watch()
 }
 
 fn program(name: &str) -> String {
     programs().join(name).to_str().unwrap().to_owned()
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_duration_ends_the_run() {
     let output = crash(&["-d", "0.3", "-n", "no-such-name"]);
     assert!(output.status.success() && output.stdout.is_empty());
@@ -29,7 +32,7 @@ fn a_duration_ends_the_run() {
     );
 }
 
-#[test]
+#[apply(watch_test!)]
 fn parts_that_were_not_asked_for_are_null() {
     let program = programs().join("null-write");
     let plain = &run(&program, &[]).records[0];
@@ -49,7 +52,7 @@ fn parts_that_were_not_asked_for_are_null() {
     assert_eq!(shallow["signature"], deep["signature"]);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn text_has_the_lines_that_scripts_look_for() {
     let output = crash(&["-r", "-t", "--", &program("null-write")]);
     assert_eq!(output.status.code(), Some(139));
@@ -64,7 +67,7 @@ fn text_has_the_lines_that_scripts_look_for() {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_file_is_written_anew_or_added_to() {
     let scratch = Scratch::new();
     let file = scratch.path("records");
@@ -79,7 +82,7 @@ fn a_file_is_written_anew_or_added_to() {
     assert!(text.starts_with("{\"type\":\"crash\"") && text.lines().count() == 1, "{text}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_full_disk_is_said() {
     let output = crash(&["-o", "/dev/full", "--", &program("null-write")]);
     assert_eq!(output.status.code(), Some(2));
@@ -90,7 +93,7 @@ fn a_full_disk_is_said() {
     );
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_closed_pipe_ends_it_quietly() {
     let scratch = Scratch::new();
     let program = named(&scratch, "null-write", "closed-5d");
@@ -100,5 +103,6 @@ fn a_closed_pipe_ends_it_quietly() {
     assert_eq!(watching.child.wait().unwrap().code(), Some(0));
     let mut rest = String::new();
     watching.stderr.read_to_string(&mut rest).unwrap();
+    note(rest.as_bytes());
     assert_eq!(rest, "");
 }

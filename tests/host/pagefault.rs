@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::compile::compile;
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, programs, records};
 
 /// Compiles `touches` under a name that no other process has.
@@ -46,7 +48,7 @@ fn lost(summary: &Value, reason: &str) -> u64 {
     summary["sample_losses"][reason].as_u64().unwrap_or_else(|| panic!("no {reason}: {summary:#}"))
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_ring_full_of_faults_is_counted() {
     const FAULTS: u64 = 100_000;
     let scratch = Scratch::new();
@@ -59,7 +61,7 @@ fn a_ring_full_of_faults_is_counted() {
     assert_eq!(Some(events + full), last["faults"]["matched"].as_u64(), "{last:#}");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_ring_full_of_mappings_is_counted() {
     const MAPPINGS: u64 = 8000;
     let scratch = Scratch::new();
@@ -72,7 +74,7 @@ fn a_ring_full_of_mappings_is_counted() {
 }
 
 /// The kernel counts the runs that it skips. But the walk of a stack also causes faults, if a page of the stack isn't there.
-#[test]
+#[apply(watch_test!)]
 fn what_the_kernel_keeps_from_us_is_told_where_it_is_not_our_own() {
     let scratch = Scratch::new();
     let program = touches(&scratch, "touches-few-4f");
@@ -85,7 +87,7 @@ fn what_the_kernel_keeps_from_us_is_told_where_it_is_not_our_own() {
     assert_eq!(told(&["--stacks"]).get("runs_missed"), None);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_full_stack_table_is_counted() {
     let scratch = Scratch::new();
     let file = scratch.path("records");
@@ -94,14 +96,13 @@ fn a_full_stack_table_is_counted() {
         .arg(&file)
         .arg("--")
         .arg(programs().join("faults"))
-        .output()
-        .unwrap();
+        .watch();
     assert!(output.status.success());
     let records = records(fs::read(&file).unwrap());
     assert!(lost(last(&records), "stack_table_full") > 0, "a program begins with more stacks than four");
 }
 
-#[test]
+#[apply(watch_test!)]
 fn major_faults_without_a_group_are_counted() {
     let scratch = Scratch::new();
     let records_file = scratch.path("records");
@@ -113,8 +114,7 @@ fn major_faults_without_a_group_are_counted() {
         .arg(programs().join("faults"))
         .arg("from_disk")
         .arg(&file)
-        .output()
-        .unwrap();
+        .watch();
     fs::remove_file(&file).unwrap();
     assert!(output.status.success());
     let records = records(fs::read(&records_file).unwrap());

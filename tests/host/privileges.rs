@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, die, named, records};
 
 /// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
@@ -17,7 +19,7 @@ fn with_capabilities(names: &str) -> (Value, String) {
          --inh-caps=-all,{names} --ambient-caps=-all,{names} --bounding-set=-all,{names} \
          \"$0\" crash -r -t --format json -- sh -c 'kill -SEGV $$'"
     );
-    let output = Command::new("sh").args(["-c", &script, FAULTLINE]).output().unwrap();
+    let output = Command::new("sh").args(["-c", &script, FAULTLINE]).watch();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(139), "{text}");
     let records = records(&output.stdout);
@@ -25,7 +27,7 @@ fn with_capabilities(names: &str) -> (Value, String) {
     (records[0].clone(), text)
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_third_one_shows_containers() {
     let (record, text) = with_capabilities("+bpf,+perfmon,+sys_ptrace");
     assert_eq!(record["signal"], "SIGSEGV");
@@ -35,7 +37,7 @@ fn a_third_one_shows_containers() {
 }
 
 /// A program that only its owner may read: its symbols are null, and all fields from the kernel are there.
-#[test]
+#[apply(watch_test!)]
 fn what_may_not_be_read_is_null() {
     let scratch = Scratch::new();
     let program = named(&scratch, "null-write", "unreadable-5c");
@@ -57,7 +59,7 @@ fn what_may_not_be_read_is_null() {
     let (watching, line) = Watching::try_start(&mut faultline);
     assert!(line.starts_with("faultline: watching "), "{line}");
     die(&program);
-    let output = watching.stop("TERM");
+    let output = watching.stop_after("crash", 1, "TERM");
     let records = records(&output.stdout);
     assert_eq!(records.len(), 1, "{records:#?}");
     let record = &records[0];
@@ -68,7 +70,7 @@ fn what_may_not_be_read_is_null() {
 
 /// As dist/faultline.service runs it: with its capabilities, with folders of its own in place of /tmp and the homes, and a /proc of what it
 /// can trace. A program in /tmp has its names all the same, from its process's view of the files.
-#[test]
+#[apply(watch_test!)]
 fn what_the_unit_hides_is_named_all_the_same() {
     const NAMES: &str = "-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search";
     let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/dist/faultline.service")).unwrap();
@@ -89,7 +91,7 @@ fn what_the_unit_hides_is_named_all_the_same() {
     let (watching, line) = Watching::try_start(&mut faultline);
     assert!(line.starts_with("faultline: watching "), "{line}");
     die(&program);
-    let output = watching.stop_after_line("TERM");
+    let output = watching.stop_after("crash", 1, "TERM");
     fs::remove_dir_all(&folder).unwrap();
     let records = records(&output.stdout);
     assert_eq!(records.len(), 1, "{records:#?}");

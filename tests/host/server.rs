@@ -8,8 +8,11 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
+use macro_rules_attribute::apply;
+
 use crate::agent::{Agent, crash, crashes};
 use crate::harness::Scratch;
+use crate::harness::runs::{Watch, watch_test};
 
 /// How much the agent may grow under all attacks at once.
 const GROWTH_KIB: u64 = 24 * 1024;
@@ -31,7 +34,7 @@ fn hold(address: &str, request: &str) -> Vec<TcpStream> {
     (0..100).map(|_| hold_one()).collect()
 }
 
-#[test]
+#[apply(watch_test!)]
 fn hostile_peers_stop_nothing_and_cost_little() {
     let scratch = Scratch::new();
     let agent = Agent::start(&["-n", "agent-net-9d", "--interval", "0.2", "-o", "/dev/null"]);
@@ -64,7 +67,7 @@ fn hostile_peers_stop_nothing_and_cost_little() {
     drop(held);
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_lack_of_descriptors_passes() {
     let agent = Agent::start(&["-n", "no-such-name", "--interval", "0.2"]);
     let pid = agent.child.id();
@@ -117,7 +120,7 @@ impl Drop for Stopped {
 }
 
 /// The loop that counts goes on, but nobody would be told of it.
-#[test]
+#[apply(watch_test!)]
 fn the_watchdog_is_not_told_that_all_is_well_while_the_server_hangs() {
     let scratch = Scratch::new();
     let path = scratch.path("notify");
@@ -144,14 +147,13 @@ fn the_watchdog_is_not_told_that_all_is_well_while_the_server_hangs() {
     assert!(agent.stop().status.success());
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_web_configuration_that_cant_be_used_is_an_error_with_the_cure() {
     let scratch = Scratch::new();
     let file = scratch.path("web.yml");
     fs::write(&file, "basic_auth_users:\n  alice: secret\n").unwrap();
     let refusal = |arguments: &[&str]| {
-        let output =
-            Command::new(crate::harness::FAULTLINE).arg("agent").args(arguments).args(["-n", "x"]).output().unwrap();
+        let output = Command::new(crate::harness::FAULTLINE).arg("agent").args(arguments).args(["-n", "x"]).watch();
         assert_eq!(output.status.code(), Some(2));
         String::from_utf8(output.stderr).unwrap()
     };

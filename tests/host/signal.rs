@@ -2,14 +2,16 @@
 
 use std::process::Command;
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::FAULTLINE;
+use crate::harness::runs::{Watch, watch_test};
 
-#[test]
+#[apply(watch_test!)]
 fn text_has_the_lines_that_scripts_look_for() {
     let script = "sleep 60 & kill $!; wait $!; exit 0";
-    let output = Command::new(FAULTLINE).args(["signal", "--processes", "--", "sh", "-c", script]).output().unwrap();
+    let output = Command::new(FAULTLINE).args(["signal", "--processes", "--", "sh", "-c", script]).watch();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     let line =
@@ -23,7 +25,7 @@ fn text_has_the_lines_that_scripts_look_for() {
 }
 
 /// More pairs than fl_near_pairs has rows: the others are in the hash table, and each pair is in one of the two.
-#[test]
+#[apply(watch_test!)]
 fn many_pairs_are_all_there() {
     const PAIRS: usize = 200;
     let one = "echo pair-$0 >/proc/$$/comm; kill -USR1 $$";
@@ -31,8 +33,7 @@ fn many_pairs_are_all_there() {
         format!("for i in $(seq {PAIRS}); do for again in 1 2 3; do sh -c '{one}' $i; done; done 2>/dev/null; exit 0");
     let output = Command::new(FAULTLINE)
         .args(["signal", "-s", "USR1", "--summary", "3600", "--format", "json", "--", "sh", "-c", &script])
-        .output()
-        .unwrap();
+        .watch();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let summary: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let rows = summary["pairs"].as_array().unwrap();

@@ -3,7 +3,9 @@
 use std::process::Command;
 
 use faultline::internals::abi::fl_stack_page;
+use macro_rules_attribute::apply;
 
+use crate::harness::runs::watch_test;
 use crate::harness::{FAULTLINE, Scratch, Watching, counted_as, named, records};
 
 /// The ring for whole stacks, and what it holds at most: it is never quite full.
@@ -58,7 +60,7 @@ fn fillers() -> usize {
 }
 
 /// The ring was full for a moment: a record has a shorter stack, and nothing else is missing.
-#[test]
+#[apply(watch_test!)]
 fn lost_pages_of_a_stack_count() {
     let fillers = fillers();
     for (command, prefix) in [(&["crash"][..], ""), (&["call", "munmap"], "crash_")] {

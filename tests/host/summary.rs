@@ -2,8 +2,10 @@
 
 use std::process::{Command, Stdio};
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, programs};
 
 fn storm_of(program: &str) -> (Value, Vec<Value>) {
@@ -11,14 +13,13 @@ fn storm_of(program: &str) -> (Value, Vec<Value>) {
         .args(["crash", "--summary", "3600", "--format", "json", "--"])
         .arg(programs().join(program))
         .stderr(Stdio::null())
-        .output()
-        .unwrap();
+        .watch();
     let text = String::from_utf8(output.stdout).unwrap();
     let mut records: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     (records.pop().unwrap(), records)
 }
 
-#[test]
+#[apply(watch_test!)]
 fn two_bugs_that_end_in_abort_are_two() {
     let signature = |program: &str| {
         let (summary, _) = storm_of(program);
@@ -28,14 +29,13 @@ fn two_bugs_that_end_in_abort_are_two() {
     assert_ne!(signature("abort"), signature("failed-assert"));
 }
 
-#[test]
+#[apply(watch_test!)]
 fn text_has_a_table() {
     let output = Command::new(FAULTLINE)
         .args(["crash", "--summary", "3600", "--"])
         .arg(programs().join("null-write"))
         .stderr(Stdio::null())
-        .output()
-        .unwrap();
+        .watch();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("1 signals in 1 groups"), "{text}");
     let row = text.lines().find(|line| line.contains("write_field+") && line.contains("SIGSEGV")).unwrap();
@@ -44,7 +44,7 @@ fn text_has_a_table() {
 }
 
 /// The place where a process was when another one killed it is no bug.
-#[test]
+#[apply(watch_test!)]
 fn a_sent_signal_has_no_place() {
     // It is killed when it is another program, at a place that is not known.
     let script = "for n in 1 2 3 4; do sleep 60 & until [ $(cat /proc/$!/comm) = sleep ]; do :; done; \
@@ -52,8 +52,7 @@ fn a_sent_signal_has_no_place() {
     let output = Command::new(FAULTLINE)
         .args(["crash", "--summary", "3600", "--format", "json", "--", "sh", "-c", script])
         .stderr(Stdio::null())
-        .output()
-        .unwrap();
+        .watch();
     let text = String::from_utf8(output.stdout).unwrap();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(last["deliveries"]["matched"], 4, "{text}");

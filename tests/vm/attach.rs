@@ -224,7 +224,7 @@ fn kprobes_are_taken_where_the_tracepoint_is_not_to_be_had() {
     }
     assert!(hooks(line.as_bytes()).starts_with("kprobe/"), "{line}");
     Command::new(&program).status().unwrap();
-    let output = watching.stop_after_line("TERM");
+    let output = watching.stop_after("crash", 1, "TERM");
     let records = String::from_utf8(output.stdout).unwrap();
     assert_eq!(records.lines().count(), 1, "{records}");
     let record: Value = serde_json::from_str(&records).unwrap();

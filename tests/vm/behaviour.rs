@@ -11,7 +11,7 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::runs::{Watch, next_line, watch_test};
-use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, is_guest, named, programs, records, run};
+use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, records, run};
 
 fn program(name: &str) -> String {
     programs().join(name).to_str().unwrap().to_owned()
@@ -31,8 +31,8 @@ fn a_record_comes_at_once() {
         let record: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(record["comm"], "at-once-7f");
         let took = started.elapsed();
-        // In a guest the crash itself takes long.
-        let limit = Duration::from_secs(if is_guest() { 20 } else { 2 });
+        // In a guest, and on a machine that is busy, the crash itself takes long.
+        let limit = Duration::from_secs(20);
         assert!(took < limit, "a record that waits for the next event never comes: {took:?}");
     }
     let output = watching.stop("TERM");
@@ -55,7 +55,7 @@ fn a_cgroup_is_watched_with_those_below_it() {
     die_in(&folder);
     die_in(&below);
     die(&programs().join("null-write"));
-    let records = records(&watching.stop("TERM").stdout);
+    let records = records(&watching.stop_after("crash", 2, "TERM").stdout);
     fs::remove_dir(&below).unwrap();
     fs::remove_dir(&folder).unwrap();
     let name = format!("/faultline-{}", std::process::id());

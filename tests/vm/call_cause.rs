@@ -245,7 +245,7 @@ fn another_process_truncates_the_mapped_file() {
         assert!(!victim.wait().unwrap().success());
         victims.push((pid, culprit, path));
     }
-    let output = watching.stop("TERM");
+    let output = watching.stop_after("crash", victims.len(), "TERM");
     let records = records(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let crash = |pid: u32| {

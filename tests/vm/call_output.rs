@@ -43,7 +43,7 @@ fn triggers_and_live_calls() {
     child.stdin.take().unwrap().write_all(b"memory\nsignal 1\n").unwrap();
     let output = child.wait_with_output().unwrap();
     let said = facts(&String::from_utf8(output.stdout).unwrap());
-    let output = watching.stop("TERM");
+    let output = watching.stop_after("call_trigger", 2, "TERM");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "a function is missing, and --strict: {stderr}");
     assert!(stderr.contains("not found: munmpa (did you mean munmap?"), "{stderr}");
@@ -117,7 +117,7 @@ fn the_kernels_own_types_name_what_a_function_was_given() {
         let pid = child.id();
         child.stdin.take().unwrap().write_all(b"signal 1\n").unwrap();
         assert!(child.wait().unwrap().success());
-        let output = watching.stop("TERM");
+        let output = watching.stop_after("call_trigger", 1, "TERM");
         let records = records(&output.stdout);
         let trigger = records.iter().find(|record| record["type"] == "call_trigger");
         let trigger = trigger.unwrap_or_else(|| panic!("{records:#?}\n{}", String::from_utf8_lossy(&output.stderr)));

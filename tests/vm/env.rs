@@ -44,6 +44,8 @@ fn a_test_that_fails_is_run_once_more_only_if_runs_were_missed() {
     let one = "{\"losses\":{\"runs_missed\":1}}";
     assert_eq!((runs_of(0, one), runs_of(1, none)), ((1, true), (1, false)));
     assert_eq!((runs_of(2, one), runs_of(1, "forks_missed 12,")), ((3, true), (2, true)));
+    let metric = "faultline_events_dropped_total{stage=\"sample\",reason=\"runs_missed\"} ";
+    assert_eq!((runs_of(1, &format!("{metric}0\n")), runs_of(1, &format!("{metric}1\n"))), ((1, false), (2, true)));
     assert_eq!(runs_of(99, one), (AGAIN_MAX + 1, false));
 }
 
@@ -65,14 +67,15 @@ fn what_is_shared_is_made_anew_for_a_test_that_is_run_once_more() {
 
 #[test]
 fn every_test_that_watches_is_a_watch_test() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm");
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "rs") || path.ends_with("env.rs") {
-            continue;
+    for folder in ["tests/vm", "tests/host"] {
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "rs") || path.ends_with("env.rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let of_its_own = text.matches("#[test]").count() - usize::from(path.ends_with("runs.rs"));
+            assert_eq!(of_its_own, 0, "{}: #[apply(watch_test!)] instead of #[test]: tests/vm/runs.rs", path.display());
         }
-        let text = fs::read_to_string(&path).unwrap();
-        let of_its_own = text.matches("#[test]").count() - usize::from(path.ends_with("runs.rs"));
-        assert_eq!(of_its_own, 0, "{}: #[apply(watch_test!)] instead of #[test]: tests/vm/runs.rs", path.display());
     }
 }

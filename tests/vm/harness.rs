@@ -375,14 +375,20 @@ impl Watching {
         self.end()
     }
 
-    /// The same, once it has printed a line: a record has all its names then.
-    pub(crate) fn stop_after_line(mut self, signal: &str) -> Output {
-        let mut stdout = BufReader::new(self.child.stdout.take().unwrap());
-        let mut printed = runs::next_line(&mut stdout).into_bytes();
+    /// The same, once it has written `count` records of a kind, with all their names.
+    pub(crate) fn stop_after(mut self, kind: &str, count: usize, signal: &str) -> Output {
+        let mut from = BufReader::new(self.child.stdout.take().unwrap());
+        let (mut stdout, is_one) = (String::new(), format!("{{\"type\":\"{kind}\",").into_bytes());
+        while stdout.lines().filter(|line| line.as_bytes().starts_with(&is_one)).count() < count {
+            let line = runs::next_line(&mut from);
+            assert!(!line.is_empty(), "it ended before it had written {count} of {kind}: {stdout}");
+            stdout += &line;
+        }
         assert!(self.kill(signal));
-        stdout.read_to_end(&mut printed).unwrap();
-        runs::note(&printed);
-        Output { stdout: printed, ..self.end() }
+        from.read_to_string(&mut stdout).unwrap();
+        let stdout = stdout.into_bytes();
+        runs::note(&stdout);
+        Output { stdout, ..self.end() }
     }
 
     fn kill(&self, signal: &str) -> bool {

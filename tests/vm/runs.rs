@@ -77,9 +77,9 @@ pub(crate) fn note(said: &[u8]) {
     add(REASONS.iter().flat_map(|reason| text.split(reason).skip(1)).filter_map(number).sum());
 }
 
-/// The number that follows the name of a loss, as in `runs_missed 3` and `"runs_missed":3`.
+/// The number that follows the name of a loss, as in `runs_missed 3`, `"runs_missed":3` and `reason="runs_missed"} 3`.
 fn number(rest: &str) -> Option<u64> {
-    rest.trim_start_matches(['"', ':', ' ']).split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    rest.trim_start_matches(['"', ':', '}', ' ']).split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// A command that runs faultline.
