@@ -10,6 +10,7 @@
  * expect: diagnosis.kind null_dereference
  * expect: frames touch main
  */
+#define _GNU_SOURCE
 #include "truth.h"
 
 DECLARE_AT(fault_here);
@@ -26,6 +27,7 @@ int main(int argc, char **argv)
 	char path[64];
 	char self[4096];
 	long length;
+	int alive[2];
 
 	if (argc > 1) {
 		touch();
@@ -41,8 +43,15 @@ int main(int argc, char **argv)
 		return 2;
 	truth_number("pid", getpid());
 	truth_text("exe", self);
+	/* The exec closes the pipe's other end, when it has found the file. */
+	if (pipe2(alive, O_CLOEXEC))
+		return 2;
 	if (fork() == 0) {
-		usleep(300 * 1000);
+		char none;
+
+		close(alive[1]);
+		if (read(alive[0], &none, 1))
+			_exit(2);
 		unlink(path);
 		rmdir(folder);
 		_exit(0);

@@ -39,6 +39,8 @@ static char *map(unsigned long pages, int protection, int flags, void *at)
 	return memory;
 }
 
+static volatile int is_busy;
+
 /* Maps and unmaps pages in memory that it has reserved, so that memory that others unmap is not used again. */
 static void *busy(void *reserved)
 {
@@ -48,6 +50,7 @@ static void *busy(void *reserved)
 
 		*map(1, PROT_READ | PROT_WRITE, MAP_FIXED, page) = 1;
 		munmap(page, PAGE);
+		is_busy = 1;
 		usleep(100);
 	}
 	return NULL;
@@ -113,7 +116,8 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "own")) {
 		start(busy, map(OTHER_PAGES, PROT_NONE, 0, NULL));
 		truth_number("tid", getpid());
-		usleep(1000);
+		while (!is_busy)
+			usleep(100);
 		munmap((void *)buffer, BUFFER_PAGES * PAGE);
 		usleep(WAIT_US);
 		touch(buffer + 2 * PAGE + 8, 0);

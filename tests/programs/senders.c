@@ -139,7 +139,7 @@ static void by_timers(void)
 	pid_t me = getpid();
 	timer_t timer;
 
-	sigset_t both;
+	sigset_t both, pending;
 
 	/* Blocked, so that signals are queued. */
 	sigemptyset(&both);
@@ -149,7 +149,10 @@ static void by_timers(void)
 	timer_create(CLOCK_MONOTONIC, &event, &timer);
 	timer_settime(timer, 0, &soon, NULL);
 	setitimer(ITIMER_REAL, &alarm_soon, NULL);
-	usleep(50 * MS);
+	do {
+		usleep(MS);
+		sigpending(&pending);
+	} while (!sigismember(&pending, SIGRTMIN + 1) || !sigismember(&pending, SIGALRM));
 	told("timer_create", "SIGRTMIN+1", "SI_TIMER", 0, me, me, "process", "delivered");
 	told("setitimer", "SIGALRM", "SI_KERNEL", 0, me, me, "process", "delivered");
 	timer_delete(timer);
