@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::record::crash::Disposition;
-use crate::report::{self, Inputs, Options, STANDARD_INPUT, Selection};
+use crate::report::{self, Completeness, Inputs, Options, STANDARD_INPUT, Selection};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -14,7 +14,8 @@ use super::strictly;
 /// `faultline report`
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
-    /// Read summaries (JSON Lines, as `crash --summary` and `agent` write them) from FILE; - or no FILE reads standard input
+    /// Read summaries (JSON Lines, as `crash --summary` and `agent` write them) from FILE; - or no FILE reads standard input. Files may be
+    /// compressed by gzip or zstd
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -37,7 +38,7 @@ pub(crate) struct ReportArgs {
     #[command(flatten)]
     output: Output,
 
-    /// Exit with 1 if a line could not be read or a summary does not add up
+    /// Exit with 1 also if a summary does not add up, or groups found no room
     #[arg(long)]
     strict: bool,
 }
@@ -73,8 +74,10 @@ impl ReportArgs {
     /// Merges or compares.
     pub(crate) fn run(self) -> Result<ExitCode> {
         let options: Options = self.into();
-        let incomplete = report::run(&options)?;
-        Ok(strictly(options.strict, !incomplete))
+        Ok(match report::run(&options)? {
+            Completeness::Lacking => strictly(true, false),
+            completeness => strictly(options.strict, completeness == Completeness::Whole),
+        })
     }
 }
 

@@ -10,8 +10,7 @@ mod record;
 mod tally;
 mod text;
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +20,7 @@ pub(crate) use diff::Diff;
 pub(crate) use record::{Report, Row, Selection, Totals};
 
 use crate::output::{Format, OutputTarget, Writer, escape};
-use input::{LONGEST_LINE, Line, Lines};
+use input::{LONGEST_LINE, Line, Lines, Source};
 use merge::{Merge, Outcome};
 
 /// The path that means standard input.
@@ -61,11 +60,33 @@ pub(crate) enum Inputs {
     Compare { before: PathBuf, after: PathBuf },
 }
 
-/// Reads, merges and writes. True: something was damaged, found no room, or doesn't add up.
+/// How much of what was read is in the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Completeness {
+    /// All of it, and it adds up.
+    Whole,
+    /// Something found no room, or doesn't add up: the report says so.
+    Doubtful,
+    /// Lines were skipped: the report lacks what nobody knows.
+    Lacking,
+}
+
+impl Completeness {
+    fn of(totals: &[&Totals]) -> Self {
+        let worst = totals.iter().map(|totals| match (totals.damaged, totals.is_incomplete()) {
+            (0, false) => Self::Whole,
+            (0, true) => Self::Doubtful,
+            _ => Self::Lacking,
+        });
+        worst.max().unwrap_or(Self::Whole)
+    }
+}
+
+/// Reads, merges and writes.
 ///
 /// # Errors
 /// If a file can't be opened or read, or the output can't be written.
-pub(crate) fn run(options: &Options) -> Result<bool> {
+pub(crate) fn run(options: &Options) -> Result<Completeness> {
     let selection = &options.selection;
     let all = options.format == Format::Json;
     let default_top = if all { 0 } else { TEXT_TOP };
@@ -78,7 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 say!("faultline: no group among these has the signature {signature}");
             }
             write(options, &report)?;
-            Ok(report.totals.is_incomplete())
+            Ok(Completeness::of(&[&report.totals]))
         }
         Inputs::Compare { before, after } => {
             if before == after && before.as_os_str() == STANDARD_INPUT {
@@ -92,7 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 diff.shorten(selection.limit(default_top));
             }
             write(options, &diff)?;
-            Ok(diff.before.is_incomplete() || diff.after.is_incomplete())
+            Ok(Completeness::of(&[&diff.before, &diff.after]))
         }
     }
 }
@@ -121,41 +142,49 @@ fn merge<'a>(paths: impl Iterator<Item = &'a PathBuf>, selection: &Selection) ->
     let mut merge = Merge::new(&selection.dispositions);
     let mut complaints = Complaints::default();
     for path in paths {
-        if path.as_os_str() == STANDARD_INPUT {
-            read(io::stdin().lock(), "standard input", &mut merge, &mut complaints)?;
-        } else {
-            let name = path.display().to_string();
-            let file = File::open(path).with_context(|| format!("failed to open `{name}`"))?;
-            read(BufReader::with_capacity(1 << 18, file), &name, &mut merge, &mut complaints)?;
-        }
+        let path = (path.as_os_str() != STANDARD_INPUT).then_some(path.as_path());
+        read(Source::open(path)?, &mut merge, &mut complaints)?;
     }
     complaints.end();
     Ok(merge.finish())
 }
 
-fn read(from: impl BufRead, name: &str, into: &mut Merge, complaints: &mut Complaints) -> Result<()> {
+fn read(source: Source<'_>, into: &mut Merge, complaints: &mut Complaints) -> Result<()> {
+    let Source { name, is_compressed, from } = source;
     let mut lines = Lines::new(from, LONGEST_LINE);
     let mut number = 0_u64;
-    while let Some(line) = lines.next_line().with_context(|| format!("failed to read `{name}`"))? {
+    loop {
+        let line = match lines.next_line() {
+            Ok(None) => return Ok(()),
+            Ok(Some(line)) => line,
+            Err(error) => {
+                let Some(why) = input::damage(&error, is_compressed) else {
+                    return Err(error).with_context(|| format!("failed to read `{name}`"));
+                };
+                into.damaged();
+                complaints.skipped(&name, number + 1, &why);
+                return Ok(());
+            }
+        };
         number += 1;
         let content = match line {
             Line::Whole(line) => input::parse(line),
-            Line::TooLong => Err(format!("longer than {} MiB", LONGEST_LINE >> 20)),
+            Line::TooLong => {
+                Err(format!("longer than {} MiB: a smaller --max-groups writes shorter ones", LONGEST_LINE >> 20))
+            }
         };
         match content.map(|summary| summary.map(|summary| into.add(summary))) {
             Ok(None | Some(Outcome::Merged)) => {}
             Ok(Some(Outcome::Duplicate)) => complaints.duplicates += 1,
             Ok(Some(Outcome::Unbalanced)) => {
-                complaints.say(name, number, "does not add up: matched is not all that was counted and lost");
+                complaints.say(&name, number, "does not add up: matched is not all that was counted and lost");
             }
             Err(why) => {
                 into.damaged();
-                let short: String = why.chars().take(REASON_CHARS).collect();
-                complaints.say(name, number, &format!("skipped: {}", escape(&short)));
+                complaints.skipped(&name, number, &why);
             }
         }
     }
-    Ok(())
 }
 
 /// Merges any lines, shows them, and compares them with none and with themselves.
@@ -191,6 +220,7 @@ pub fn fuzz(data: &[u8]) {
 struct Complaints {
     lines: u64,
     duplicates: u64,
+    skipped: u64,
 }
 
 impl Complaints {
@@ -201,12 +231,26 @@ impl Complaints {
         }
     }
 
+    /// `why` may have parts of the line in it.
+    fn skipped(&mut self, file: &str, line: u64, why: &str) {
+        self.skipped += 1;
+        let short: String = why.chars().take(REASON_CHARS).collect();
+        self.say(file, line, &format!("skipped: {}", escape(&short)));
+    }
+
     fn end(&self) {
         if self.lines > COMPLAINTS {
             say!("faultline: {} more such lines", self.lines - COMPLAINTS);
         }
         if self.duplicates != 0 {
             say!("faultline: {} duplicates skipped: the same summaries were merged before", self.duplicates);
+        }
+        if self.skipped != 0 {
+            say!(
+                "faultline: {} lines skipped, so that the report lacks what was in them (exit status 1): copy files again that are cut off or \
+                 damaged, and give no files of other programs",
+                self.skipped
+            );
         }
     }
 }
