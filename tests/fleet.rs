@@ -132,6 +132,12 @@ fn prometheus_counts_what_was_injected() {
     let crashes = query(&listen, &rate).unwrap();
     assert!((600.0..2000.0).contains(&crashes), "720 crashes came within these 30 s, the rate says {crashes}");
     assert_eq!(query(&listen, "up{job=\"faultline\"}"), Some(1.0));
+    // Prometheus asks for OpenMetrics, takes all of it, and knows when the series was 0.
+    let created = query(&listen, &SELECTOR.replace("_total", "_created")).unwrap();
+    let start = query(&listen, "process_start_time_seconds{job=\"faultline\"}").unwrap();
+    let now = query(&listen, "time()").unwrap();
+    assert!(start - 1.0 <= created && created < now, "{start} {created} {now}");
+    assert!(query(&listen, "process_resident_memory_bytes{job=\"faultline\"}").is_some_and(|bytes| bytes > 1e6));
 
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

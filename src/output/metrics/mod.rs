@@ -1,7 +1,9 @@
 //! The numbers for Prometheus. Nothing here knows where they come from.
 
 mod bounded;
+mod created;
 mod labels;
+mod process;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -17,9 +19,12 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use bounded::{Bounded, BoundedExecutables};
+pub(super) use created::Created;
 use labels::{CrashLabels, DeliveryLabels, DropLabels};
 pub(crate) use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
 pub(super) use text::{openmetrics, text_format};
+
+use process::ProcessMetrics;
 
 /// How many series of `faultline_signals_sent_total` have names. Names are bounded, but their pairs are their square.
 pub(crate) const SENT_SERIES_MAX: usize = 1000;
@@ -119,7 +124,9 @@ impl Metrics {
     }
 
     fn register(&self, started: f64, beside: MetricSets) -> Registry {
-        let mut registry = Registry::with_prefix("faultline");
+        let mut all = Registry::default();
+        all.register_collector(Box::new(ProcessMetrics));
+        let registry = all.sub_registry_with_prefix("faultline");
         registry.register("build", "The faultline that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         let start_time: Gauge<f64, AtomicU64> = Gauge::default();
         start_time.set(started);
@@ -146,19 +153,19 @@ impl Metrics {
         registry.register("summaries", "Summaries of crashes that were written", self.summaries.clone());
         if beside.signals {
             let help = "Signals by sender and target, which are names of processes";
-            self.sent.register(&mut registry, "signals_sent", help);
+            self.sent.register(registry, "signals_sent", help);
         }
         if beside.pagefaults {
             let help = "Page faults by process name and by what they were";
-            self.faults.register(&mut registry, "page_faults", help);
+            self.faults.register(registry, "page_faults", help);
             let help = "Page faults that waited for a disk, by process name";
-            self.major_faults.register(&mut registry, "major_page_faults", help);
+            self.major_faults.register(registry, "major_page_faults", help);
         }
         if beside.executable_memory {
             let help = "Calls that made anonymous memory executable, by process name";
-            self.executable.register(&mut registry, "executable_memory_calls", help);
+            self.executable.register(registry, "executable_memory_calls", help);
         }
-        registry
+        all
     }
 
     /// What a server needs to answer.

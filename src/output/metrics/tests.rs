@@ -158,3 +158,19 @@ fn only_what_is_counted_is_there() {
         assert!(!shown(MetricSets::default()).contains(&family) && shown(all()).contains(&family), "{name}");
     }
 }
+
+#[test]
+fn the_process_itself_has_the_names_of_the_client_libraries() {
+    let text = shown(&Metrics::new(1.0, 1, MetricSets::default()));
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap()
+    };
+    assert!(value("process_cpu_seconds_total") > 0.0);
+    assert!(value("process_resident_memory_bytes") > 1e6);
+    assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
+    assert!(value("process_open_fds") >= 3.0 && value("process_max_fds") >= value("process_open_fds"));
+    let now = crate::time::Timestamp::now().unix_ns() as f64 / 1e9;
+    assert!((now - 86400.0..=now).contains(&value("process_start_time_seconds")));
+    assert!(text_format(&text).contains("# TYPE process_cpu_seconds_total counter\n"));
+}

@@ -10,7 +10,8 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 use prometheus_client::registry::Registry;
 
 use super::Health;
-use crate::output::metrics::{openmetrics, text_format};
+use crate::output::Timestamp;
+use crate::output::metrics::{Created, openmetrics, text_format};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -61,11 +62,12 @@ pub(super) struct Source {
     registry: Arc<Mutex<Registry>>,
     health: Health,
     texts: Mutex<Texts>,
+    created: Mutex<Created>,
 }
 
 impl Source {
     pub(super) fn new(registry: Arc<Mutex<Registry>>, health: Health) -> Self {
-        Self { registry, health, texts: Mutex::default() }
+        Self { registry, health, texts: Mutex::default(), created: Mutex::new(Created::new(now())) }
     }
 
     /// Answers a request of a client that is let in.
@@ -94,8 +96,17 @@ impl Source {
             return text;
         }
         let open = openmetrics(&self.registry.lock().unwrap_or_else(PoisonError::into_inner));
-        texts.add(is_open, if is_open { open } else { text_format(&open) })
+        let text = match is_open {
+            true => self.created.lock().unwrap_or_else(PoisonError::into_inner).add(&open, now()),
+            false => text_format(&open),
+        };
+        texts.add(is_open, text)
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    Timestamp::now().unix_ns() as f64 / 1e9
 }
 
 /// The answer to a user of this machine that `--metrics-allow-user` doesn't name.
