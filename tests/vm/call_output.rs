@@ -79,7 +79,9 @@ fn triggers_and_live_calls() {
             }
             let frames = call["kernel_stack"].as_array().unwrap();
             let names: Vec<&str> = frames.iter().map(|frame| frame["symbol"].as_str().unwrap()).collect();
-            assert!(names.iter().any(|name| name.starts_with("do_syscall_64+")), "{names:?}");
+            // Before v5.15 the kernel's unwinder doesn't pass a return address that somebody's kretprobe has replaced: other tests have some.
+            let is_cut = names.last().is_some_and(|name| name.starts_with("kretprobe_trampoline+"));
+            assert!(is_cut || names.iter().any(|name| name.starts_with("do_syscall_64+")), "{names:?}");
             assert!(!names.iter().any(|name| name.starts_with("bpf_")), "what is there because we look: {names:?}");
         }
     }
