@@ -118,11 +118,8 @@ pub(crate) fn open(common: &Common) -> Result<(Start<'_>, Writer)> {
 /// The same for a run that goes on for months: each record is written whole, and SIGHUP opens the file anew. Call it before
 /// there are other threads.
 pub(crate) fn open_daemon(common: &Common) -> Result<(Start<'_>, Writer)> {
-    let began = Instant::now();
-    common.check()?;
-    let writer = Writer::open_run(&common.target, common.format)?;
-    let watch = Some(Watch::with_hangup(common.duration)?);
-    Ok((Start { common, began, watch, output: writer.shared() }, writer))
+    let (start, writer) = open(common)?;
+    Ok((Start { watch: Some(Watch::with_hangup(common.duration)?), ..start }, writer))
 }
 
 impl<'run> Start<'run> {

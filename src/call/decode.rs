@@ -47,7 +47,7 @@ struct WatchedFunction {
 }
 
 impl Decoder {
-    /// For these functions, as each was attached.
+    /// A decoder of calls of these functions, as each was attached.
     pub(super) fn new(planned: &[FunctionPlan], attached: &[Attached]) -> Self {
         let known = planned.iter().zip(attached).map(|(planned, attached)| WatchedFunction {
             name: planned.name.clone(),

@@ -33,7 +33,7 @@ pub(super) enum ChangedFile {
         /// s_dev, as the kernel numbers devices. `None` means that it was not read.
         device: Option<u64>,
     },
-    /// By the name that was given.
+    /// The file of the name that was given.
     Named(String),
 }
 

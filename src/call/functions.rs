@@ -117,7 +117,7 @@ impl<'btf> Functions<'btf> {
 
 struct Member {
     ty: TypeId,
-    /// From the beginning of the struct.
+    /// Its offset from the beginning of the struct, in bits.
     bits: u32,
     /// `None` means whole bytes.
     width: Option<u32>,

@@ -127,7 +127,7 @@ struct Reading<'run> {
     report: (CallReport, bool),
     /// Readable when one of the two rings is.
     both: Epoll,
-    /// Crashes with a record; of them those with calls; of them those that a call explains.
+    /// The crashes with a record, those of them with calls, and those of these that a call explains.
     crashes: [u64; 3],
 }
 

@@ -46,12 +46,12 @@ pub(super) struct FilePlace {
     pub id: Option<FileId>,
     /// Its path, as the process sees it.
     pub name: String,
-    /// Of the fault in it.
+    /// The fault's offset in it, bytes.
     pub offset: u64,
 }
 
 impl Subject {
-    /// Of this signal.
+    /// The subject of the crash that this evidence is about.
     pub(super) fn of(evidence: &Evidence) -> Self {
         let address = evidence.fault_address.filter(|&address| address >= LEAST_ADDRESS);
         // No call is the cause of a stack that has grown to its end, although one has mapped its guard page.

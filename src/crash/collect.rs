@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::ledger::{Ledger, Look};
-use super::pending::{Pending, Waiting};
+use super::ledger::{GroupLedger, Look};
+use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
 use super::{Decoder, Options, RecordedCalls};
 use crate::evidence::{Evidence, Failure};
@@ -50,7 +50,7 @@ pub(crate) struct Collector<'run> {
     described: HashSet<u32>,
     /// The run is to end now.
     is_hasty: bool,
-    ledger: Ledger,
+    ledger: GroupLedger,
     handled: bool,
     /// The groups of the last read.
     seen: RefCell<Option<Groups>>,
@@ -66,7 +66,7 @@ impl<'run> Collector<'run> {
     pub(crate) fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
         let ring = probe.ring()?;
         let pending = Pending::new(Naming::new(options.debug_dirs.clone())?, ring.as_fd())?;
-        let ledger = Ledger::new(boottime_ns()?)?;
+        let ledger = GroupLedger::new(boottime_ns()?)?;
         let mut decoder = decoder;
         probe.know_libcs(&decoder.take_libcs())?;
         Ok(Self {
@@ -128,7 +128,7 @@ impl<'run> Collector<'run> {
         let is_shown = disposition.is_death() || self.handled;
         let recorded = if is_shown { recorded(&|| self.decoder.unnamed(&sample), disposition)? } else { None };
         let (prepared, job) = self.decoder.prepare(&sample, stack, identify)?;
-        self.pending.add(Waiting { sample, prepared, recorded, is_shown }, job);
+        self.pending.add(PendingSample { sample, prepared, recorded, is_shown }, job);
         Ok(())
     }
 
@@ -140,8 +140,8 @@ impl<'run> Collector<'run> {
         Ok(())
     }
 
-    fn finish(&mut self, waiting: Waiting, named: Named, write: &mut Write<'_>) -> Result<()> {
-        let Waiting { sample, prepared, recorded, is_shown } = waiting;
+    fn finish(&mut self, waiting: PendingSample, named: Named, write: &mut Write<'_>) -> Result<()> {
+        let PendingSample { sample, prepared, recorded, is_shown } = waiting;
         let mut found = self.decoder.gather(&sample, prepared, named);
         self.probe.know_libcs(&self.decoder.take_libcs())?;
         if !found.is_named() {

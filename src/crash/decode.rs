@@ -306,7 +306,7 @@ fn frames(
     frames
 }
 
-/// Of an address in its module's file.
+/// The offset of an address in its module's file.
 fn offset_of(address: u64, module: &fl_vma) -> u64 {
     address.wrapping_sub(module.vm_start).wrapping_add(module.file_offset)
 }

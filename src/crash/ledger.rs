@@ -51,7 +51,7 @@ impl Look {
 }
 
 /// What was reported last, and the descriptions.
-pub(super) struct Ledger {
+pub(super) struct GroupLedger {
     run: Run,
     /// By group.
     known: HashMap<u32, Identity>,
@@ -76,7 +76,7 @@ impl Baseline {
     }
 }
 
-impl Ledger {
+impl GroupLedger {
     /// A ledger that begins now, at `boottime_ns`.
     pub(super) fn new(boottime_ns: u64) -> Result<Self> {
         Ok(Self { run: Run::new(boottime_ns)?, known: HashMap::new(), committed: Baseline::default() })
@@ -260,8 +260,8 @@ mod tests {
         Ok(Vec::new())
     }
 
-    fn ledger() -> Ledger {
-        Ledger::new(1_000_000_000).unwrap()
+    fn ledger() -> GroupLedger {
+        GroupLedger::new(1_000_000_000).unwrap()
     }
 
     #[test]

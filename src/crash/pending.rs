@@ -20,7 +20,7 @@ const SAMPLES_MAX: usize = 256;
 const STACKS_BYTES_MAX: usize = 8 << 20;
 
 /// A sample while it is named.
-pub(super) struct Waiting {
+pub(super) struct PendingSample {
     pub(super) sample: Box<fl_crash>,
     pub(super) prepared: UnnamedFacts,
     /// The kernel calls before it.
@@ -33,7 +33,7 @@ pub(super) struct Waiting {
 pub(super) struct Pending {
     naming: Naming,
     /// Each with the size of its stack.
-    waiting: VecDeque<(Waiting, usize)>,
+    waiting: VecDeque<(PendingSample, usize)>,
     stack_bytes: usize,
     /// Readable when there are names, and when there are samples and room for them.
     both: Epoll,
@@ -67,7 +67,7 @@ impl Pending {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, waiting: Waiting, job: Job) {
+    pub(super) fn add(&mut self, waiting: PendingSample, job: Job) {
         let bytes = job.unwind.as_ref().map_or(0, |unwind| unwind.stack.bytes());
         self.stack_bytes += bytes;
         self.waiting.push_back((waiting, bytes));
@@ -75,7 +75,7 @@ impl Pending {
     }
 
     /// The first sample, if its names come until then. If none will come, it goes without.
-    pub(super) fn next(&mut self, until: Instant) -> Option<(Waiting, Named)> {
+    pub(super) fn next(&mut self, until: Instant) -> Option<(PendingSample, Named)> {
         let first = self.waiting.front()?;
         let named = match self.naming.waiting() {
             0 => first.0.prepared.unnamed(Failure::Unavailable),
@@ -90,7 +90,7 @@ impl Pending {
     }
 
     /// All that wait, which nobody will name any more.
-    pub(super) fn give_up(&mut self) -> Vec<Waiting> {
+    pub(super) fn give_up(&mut self) -> Vec<PendingSample> {
         self.naming.abandon();
         self.stack_bytes = 0;
         self.waiting.drain(..).map(|(waiting, _)| waiting).collect()

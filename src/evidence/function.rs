@@ -5,7 +5,8 @@
 pub struct Function {
     /// Demangled.
     pub name: String,
-    /// Of the place in the function. `None` means that it has none: the function is inlined, or this part of it lies elsewhere.
+    /// How far behind the function's beginning the address is, bytes. `None` means that there is no such number: the function is inlined,
+    /// or this part of it lies elsewhere.
     pub offset: Option<u64>,
     /// The source file.
     pub file: Option<String>,

@@ -40,7 +40,7 @@ pub(crate) struct Evidence {
     pub fault_address: Option<u64>,
     /// The page fault's error code; `None` means no page fault, or not this signal's.
     pub page_fault: Option<u64>,
-    /// Of the thread, as the signal found it.
+    /// The registers of the thread, as the signal found them.
     pub registers: Option<Registers>,
     /// A 32-bit task. Its code isn't decoded.
     pub is_compat: bool,
@@ -139,7 +139,7 @@ pub(crate) enum Trap {
     Unknown,
     /// There was none.
     Absent,
-    /// By the processor's number.
+    /// A trap, by the processor's number for it.
     Number(u64),
 }
 
@@ -194,7 +194,7 @@ impl Evidence {
         self.page_fault.is_some_and(|code| code & u64::from(bit.0) != 0)
     }
 
-    /// What the page fault's access was to do; of what is no page fault, [`Access::Read`].
+    /// What the page fault's access was to do; [`Access::Read`] if there was no page fault.
     pub(crate) fn access(&self) -> Access {
         match (self.error_bit(fl_arch::FL_PF_INSTR), self.error_bit(fl_arch::FL_PF_WRITE)) {
             (true, _) => Access::Execute,

@@ -5,7 +5,7 @@ use crate::arch::{self, Registers};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_registers, fl_vma};
 
 impl Evidence {
-    /// Of a sample, whose files are `files`, and whose stack is `frames`.
+    /// The evidence of a sample, whose files are `files`, and whose stack is `frames`.
     pub(crate) fn of(raw: &fl_crash, files: &[File], frames: Vec<Frame>, abort_message: Option<String>) -> Self {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let is_fault = has(fl_crash_flag::FL_HAS_CODE) && !has(fl_crash_flag::FL_IS_FORGED);

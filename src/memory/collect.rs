@@ -10,7 +10,7 @@ use super::arguments;
 use super::read::{pages_read, read_range, read_whole};
 use super::record::{Mapping, MappingCall, Page, PageCounts, Source, Trigger};
 use super::sample::{account, looked_to, range, region_of};
-use super::space::{Reading, Space};
+use super::space::{PageReading, Space};
 use super::target::{is_there, is_volatile, regions};
 use super::unexplained::{self, Unexplained};
 use crate::errno;
@@ -197,7 +197,7 @@ impl<'run> Collector<'run> {
     fn give_up_waiting(&mut self, emit: Emit<'_>) -> Result<()> {
         for page in std::mem::take(&mut self.waiting).pages.into_values().flatten() {
             self.own.add("pages_nameless", 1);
-            let reading = Reading {
+            let reading = PageReading {
                 timestamp: Timestamp::from_boottime(page.timestamp_ns)?,
                 trigger: Trigger::after(page.call.into()),
                 region: None,
@@ -228,7 +228,7 @@ impl<'run> Collector<'run> {
         let is_look = mapping.has(fl_mapping_flag::FL_IS_LOOK);
         let region = has_vma.then(|| region_of(mapping));
         let timestamp = Timestamp::from_boottime(mapping.timestamp_ns)?;
-        let reading = Reading {
+        let reading = PageReading {
             timestamp,
             trigger: if is_look { Trigger::before(call) } else { Trigger::after(call) },
             region: region.as_ref(),
@@ -304,7 +304,7 @@ impl<'run> Collector<'run> {
         if !is_volatile(region) {
             return Ok(());
         }
-        let reading = Reading {
+        let reading = PageReading {
             timestamp: Timestamp::from_boottime(fault.timestamp_ns)?,
             trigger: Trigger::ExecuteFault,
             region: Some(region),

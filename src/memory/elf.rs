@@ -199,7 +199,7 @@ impl Image {
         self.segments.iter().filter(|segment| segment.p_type.get(LE) == PT_LOAD)
     }
 
-    /// From the segments in the file. `None` means that the headers are invalid.
+    /// How long the file is, as its segments say. `None` means that the headers are invalid.
     fn length(&self) -> Option<u64> {
         let ends = self.loads().map(|segment| segment.p_offset.get(LE).checked_add(segment.p_filesz.get(LE)));
         let headers = self.header.e_phoff.get(LE).checked_add(self.segments.len() as u64 * 56);

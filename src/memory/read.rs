@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::collect::{Emit, Item, Limits};
 use super::record::{PageCounts, Source, Trigger};
 use super::sample::range;
-use super::space::{PagesRead, Reading, Space};
+use super::space::{PageReading, PagesRead, Space};
 use super::target::regions;
 use crate::evidence::Region;
 use crate::output::Timestamp;
@@ -17,7 +17,7 @@ pub(super) fn pages_read(
     space: &mut Space,
     mapping: &fl_mapping,
     pages: &[Box<fl_page>],
-    reading: Reading<'_>,
+    reading: PageReading<'_>,
     emit: Emit<'_>,
 ) -> Result<PagesRead> {
     let (start, end) = range(mapping);
@@ -43,7 +43,7 @@ pub(super) fn read_whole(
     emit: Emit<'_>,
 ) -> Result<Option<PageCounts>> {
     let (mut room, whole) = (limits.max_bytes, (region.start, region.end));
-    let reading = Reading { timestamp, trigger, region: Some(region), only_changed: false };
+    let reading = PageReading { timestamp, trigger, region: Some(region), only_changed: false };
     let mut pass = |page| emit(Item::Page(Box::new(page)));
     let read = || space.read_rest(region, whole, &PagesRead::default(), &mut room, reading, &mut pass);
     limits.pages.then(read).transpose()
@@ -56,7 +56,7 @@ pub(super) fn read_range(
     (start, end): (u64, u64),
     have: &PagesRead,
     max_bytes: u64,
-    reading: Reading<'_>,
+    reading: PageReading<'_>,
     emit: Emit<'_>,
 ) -> Result<PageCounts> {
     let read = have.pages.len() as u64;
@@ -72,7 +72,7 @@ pub(super) fn read_range(
     let others = regions(space.pid()).unwrap_or_else(|_| vec![region.clone()]);
     for region in others.iter().filter(|region| region.permissions.execute && region.start < end && start < region.end)
     {
-        let reading = Reading { region: Some(region), ..reading };
+        let reading = PageReading { region: Some(region), ..reading };
         let part = (start.max(region.start), end.min(region.end));
         sum += space.read_rest(region, part, have, &mut room, reading, &mut pass)?;
     }

@@ -40,7 +40,7 @@ pub(super) struct Space {
 
 /// What is read of a page, and why.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading<'a> {
+pub(super) struct PageReading<'a> {
     pub timestamp: Timestamp,
     pub trigger: Trigger,
     /// The mapping that it is in; `None` means that it isn't known.
@@ -86,7 +86,13 @@ impl Space {
     }
 
     /// A page that was read. `None` means that it is as it was last read there, and that only changes are wanted.
-    pub(super) fn page(&mut self, address: u64, bytes: &[u8], source: Source, reading: Reading<'_>) -> Option<Page> {
+    pub(super) fn page(
+        &mut self,
+        address: u64,
+        bytes: &[u8],
+        source: Source,
+        reading: PageReading<'_>,
+    ) -> Option<Page> {
         let sha256: [u8; 32] = Sha256::digest(bytes).into();
         if self.seen.len() >= SEEN_MAX {
             self.seen.clear();
@@ -109,7 +115,7 @@ impl Space {
     }
 
     /// The page at `address` as it is now. `None` means that it isn't there, or that it is as it was last read there.
-    pub(super) fn read(&mut self, address: u64, reading: Reading<'_>) -> Option<Page> {
+    pub(super) fn read(&mut self, address: u64, reading: PageReading<'_>) -> Option<Page> {
         let mut bytes = target::page();
         self.memory.as_ref()?.page(address, &mut bytes)?;
         self.page(address, &bytes, Source::Process, reading)
@@ -123,7 +129,7 @@ impl Space {
         (start, end): (u64, u64),
         have: &PagesRead,
         room: &mut u64,
-        reading: Reading<'_>,
+        reading: PageReading<'_>,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
     ) -> Result<PageCounts, E> {
         let look_end = end.min(start.saturating_add(LOOK_MAX));
@@ -215,7 +221,7 @@ impl Space {
     ) -> Result<(), E> {
         let cursor = std::mem::take(&mut self.cursor);
         for region in regions.iter().filter(|region| is_volatile(region) && region.end > cursor) {
-            let reading = Reading { timestamp, trigger: Trigger::Timer, region: Some(region), only_changed: true };
+            let reading = PageReading { timestamp, trigger: Trigger::Timer, region: Some(region), only_changed: true };
             let start = region.start.max(cursor);
             let tally = self.read_rest(region, (start, region.end), &PagesRead::default(), room, reading, emit)?;
             if tally.left_out > 0 {

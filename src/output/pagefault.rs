@@ -84,7 +84,7 @@ impl FaultGroup {
         row(fields, has_vma.then(|| vma.unwrap_or("-")), &self.place())
     }
 
-    /// In a few words what the group is counted by.
+    /// What the group is counted by, in a few words.
     fn place(&self) -> String {
         if let Some(address) = self.address {
             return address.to_string();

@@ -162,7 +162,7 @@ fn has_room(pipe: RawFd, length: usize) -> bool {
 }
 
 impl Stream {
-    /// For what `file` is open on; it stays open.
+    /// A stream to what `file` is open on; that stays open.
     pub(super) fn new(file: File) -> Self {
         let (way, is_pipe) = NonBlocking::of(file);
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();

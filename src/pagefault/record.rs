@@ -1,7 +1,7 @@
 //! Makes the records of groups and of single faults: numbers get names, here and nowhere else.
 
 use super::names::Names;
-use super::table::{Cell, Row};
+use super::table::{Cell, CellCounts};
 use crate::hex::Hex;
 use crate::probe::Way;
 use crate::probe::abi::pagefault::fl_fault_event;
@@ -12,7 +12,7 @@ use crate::text;
 
 impl FaultGroup {
     /// The group of a cell.
-    pub(crate) fn new(cell: &Cell, row: &Row, by: By, way: Way, tells_majors: bool, names: &mut Names) -> Self {
+    pub(crate) fn new(cell: &Cell, row: &CellCounts, by: By, way: Way, tells_majors: bool, names: &mut Names) -> Self {
         let pid = cell.process.pid();
         let only = |wanted: By| pid.filter(|_| by == wanted);
         let place = Hex(cell.place);

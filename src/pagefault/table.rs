@@ -55,8 +55,8 @@ impl From<&fl_fault_key> for Cell {
 
 /// A cell's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Row {
-    /// In this interval.
+pub(crate) struct CellCounts {
+    /// Faults in this interval.
     pub count: u64,
     /// Since the start.
     pub total: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Row {
     pub major_total: u64,
 }
 
-impl Row {
+impl CellCounts {
     fn add(&mut self, more: Self) {
         self.count += more.count;
         self.total += more.total;
@@ -78,7 +78,7 @@ impl Row {
 /// All cells.
 #[derive(Debug, Default)]
 pub(super) struct FaultTable {
-    rows: HashMap<Cell, Row>,
+    rows: HashMap<Cell, CellCounts>,
     /// Faults that found no cell, in this interval.
     full: u64,
     /// Major ones among them.
@@ -98,24 +98,24 @@ impl FaultTable {
         }
         for (key, count) in &counts.faults {
             match self.row(key) {
-                Some(row) => row.add(Row { count: *count, total: *count, ..Row::default() }),
+                Some(row) => row.add(CellCounts { count: *count, total: *count, ..CellCounts::default() }),
                 None => self.full += count,
             }
         }
         for (key, count) in &counts.majors {
             match self.row(key) {
-                Some(row) => row.add(Row { major: *count, major_total: *count, ..Row::default() }),
+                Some(row) => row.add(CellCounts { major: *count, major_total: *count, ..CellCounts::default() }),
                 None => self.major_full += count,
             }
         }
     }
 
-    fn row(&mut self, key: &fl_fault_key) -> Option<&mut Row> {
+    fn row(&mut self, key: &fl_fault_key) -> Option<&mut CellCounts> {
         let is_full = self.rows.len() >= CELLS_MAX;
         match self.rows.entry(key.into()) {
             Entry::Occupied(row) => Some(row.into_mut()),
             Entry::Vacant(_) if is_full => None,
-            Entry::Vacant(place) => Some(place.insert(Row::default())),
+            Entry::Vacant(place) => Some(place.insert(CellCounts::default())),
         }
     }
 
@@ -139,9 +139,9 @@ impl FaultTable {
     }
 
     /// Cells with faults in this interval, or all there ever were; most frequent first, equal ones in a fixed order.
-    pub(super) fn sorted(&self, all: bool) -> Vec<(&Cell, &Row)> {
+    pub(super) fn sorted(&self, all: bool) -> Vec<(&Cell, &CellCounts)> {
         let mut rows: Vec<_> = self.rows.iter().filter(|(_, row)| all || row.count != 0 || row.major != 0).collect();
-        let rank = |row: &Row| if all { row.total } else { row.count };
+        let rank = |row: &CellCounts| if all { row.total } else { row.count };
         rows.sort_by(|(cell, row), (other_cell, other)| rank(other).cmp(&rank(row)).then_with(|| cell.cmp(other_cell)));
         rows
     }

@@ -40,7 +40,7 @@ impl Spec for Plan {
         &self.setup
     }
 
-    /// Of the fixed part: the ways to attach functions are chosen elsewhere.
+    /// How the fixed part is attached. The ways to attach functions are chosen elsewhere.
     fn attach(&self) -> Attach {
         Attach::Auto
     }

@@ -20,7 +20,7 @@ pub(crate) use read::Counters;
 /// The attached probe. Dropping it detaches every program.
 pub(crate) type Probe = engine::Probe<Plan>;
 
-/// In which a stack is copied.
+/// A stack is copied in pieces of this size.
 const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
 /// With stacks of up to this size the ring stays as it is: samples are few, so that memory matters more.
 const AGENT_STACK_BYTES: u32 = 16 * 1024;

@@ -174,7 +174,7 @@ pub struct PageFault {
 }
 
 impl PageFault {
-    /// By the processor's error code.
+    /// What the processor's error code means.
     pub fn from_code(error_code: u64) -> Self {
         let flags: Vec<&'static str> =
             arch::PAGE_FAULT_BITS.iter().filter(|(bit, _)| error_code >> bit & 1 != 0).map(|(_, name)| *name).collect();

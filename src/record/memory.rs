@@ -115,7 +115,7 @@ pub(crate) enum MappingArgument {
 /// Pages of one call: `total` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct PageCounts {
-    /// In the range.
+    /// All pages of the range.
     pub total: u64,
     /// Read by the kernel program when the call was done.
     pub resident: u64,
@@ -268,7 +268,7 @@ pub(crate) struct PageRecord {
     pub permissions: Option<String>,
     /// Why it was read.
     pub trigger: Trigger,
-    /// Of its bytes.
+    /// The SHA-256 of its bytes.
     pub sha256: String,
     /// True: read at the moment of the `trigger`.
     pub resident: bool,

@@ -78,7 +78,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Of a record of this kind.
+    /// The head of a record of this kind.
     pub fn new(kind: &'static str, timestamp: Timestamp, host: &str) -> Self {
         Self { kind: kind.into(), schema: SCHEMA, timestamp, host: host.to_owned() }
     }

@@ -121,7 +121,7 @@ pub(crate) struct FaultGroup {
     /// What they are.
     #[serde(flatten)]
     pub kind: FaultKind,
-    /// In this interval.
+    /// Faults in this interval.
     pub count: u64,
     /// Since `since`.
     pub total: u64,

@@ -167,7 +167,7 @@ pub(crate) struct PairRow {
     pub target: String,
     /// `delivered`, `ignored`, `already_pending`, `lost`; `None` means that the hook doesn't show it.
     pub result: Option<&'static str>,
-    /// In this interval.
+    /// Signals in this interval.
     pub count: u64,
     /// Since `since`.
     pub total: u64,

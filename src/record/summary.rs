@@ -56,7 +56,7 @@ pub(crate) struct Group {
     pub exe: Option<String>,
     /// The executable's.
     pub build_id: Option<String>,
-    /// In this interval.
+    /// Events in this interval.
     pub count: u64,
     /// Since `since`.
     pub total: u64,

@@ -147,18 +147,18 @@ fn clients(tls: &Tls, folder: &Path, provider: &Arc<CryptoProvider>) -> Result<O
     let verifier = verifier.build().with_context(what)?;
     Ok(Some(match &tls.client_allowed_sans {
         None => verifier,
-        Some(allowed) => Arc::new(Named { verifier, allowed: allowed.clone() }),
+        Some(allowed) => Arc::new(ClientNames { verifier, allowed: allowed.clone() }),
     }))
 }
 
 /// Lets in a certificate that is verified and has one of these names.
 #[derive(Debug)]
-struct Named {
+struct ClientNames {
     verifier: Arc<dyn ClientCertVerifier>,
     allowed: Vec<String>,
 }
 
-impl Named {
+impl ClientNames {
     fn has_one(&self, certificate: &CertificateDer<'_>) -> bool {
         let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return false };
         self.allowed.iter().any(|allowed| {
@@ -170,7 +170,7 @@ impl Named {
     }
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for ClientNames {
     fn verify_client_cert(
         &self,
         certificate: &CertificateDer<'_>,

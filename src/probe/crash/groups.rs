@@ -48,7 +48,7 @@ impl Groups {
 pub(crate) struct StackFrame {
     /// 20 bytes, padded with zeros where it is shorter.
     pub build_id: [u8; 20],
-    /// In the file.
+    /// The offset in the file.
     pub offset: u64,
 }
 
