@@ -20,8 +20,8 @@
 char LICENSE[] SEC("license") = "GPL";
 
 /*
- * How many faults there were, by struct fl_fault_key, or as much of it as is needed. Sized by the loader. Each processor counts for itself, about 22 ns; user space adds up.
- * Emptied by user space: see fl_epochs. Full: the fault is counted as FL_LOST_TABLE_FULL.
+ * How many faults there were, by struct fl_fault_key, or as much of it as is needed. Sized by the loader. Each processor counts for
+ * itself, about 22 ns; user space adds up. Emptied by user space: see fl_epochs. Full: the fault is counted as FL_LOST_TABLE_FULL.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);

@@ -18,7 +18,7 @@ pub(crate) struct DoctorReport {
     pub head: Head,
     /// The kernel's release.
     pub kernel: String,
-    /// `x86_64`.
+    /// The name that uname(2) has for it.
     pub architecture: String,
     /// Does `faultline crash` work here?
     pub crash: Status,

@@ -2,7 +2,7 @@
 
 use super::instruction::decode;
 use super::{Diagnosis, Kind, SI_KERNEL, certain, likely, trap};
-use crate::arch::{Code, INSTRUCTION_BYTES_MAX, Instruction, TrapKind};
+use crate::arch::{BREAKPOINT, Code, INSTRUCTION_BYTES_MAX, Instruction, TrapKind};
 use crate::evidence::Evidence;
 use crate::hex::digits;
 
@@ -46,7 +46,7 @@ fn known(instruction: &Instruction<'_>) -> Option<Diagnosis> {
 pub(super) fn breakpoint(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     (code == SI_KERNEL && trap(facts) == Some(TrapKind::Breakpoint)).then(|| {
         let why = "a breakpoint without a debugger, or a failed check that is made to end there";
-        certain(Kind::Breakpoint, format!("executes int3: {why}"))
+        certain(Kind::Breakpoint, format!("executes {BREAKPOINT}: {why}"))
     })?
 }
 

@@ -38,7 +38,8 @@ fn privileged(facts: &Evidence, instruction: &Instruction<'_>) -> Option<Diagnos
             format!("executes int {number:#x}, an interrupt that programs may not raise"),
         ),
         (None, Some(function)) if instruction.is_halt() && musl::is_malloc(function) => {
-            likely(Kind::HeapCorruption, format!("musl's {function} found the heap damaged and executes hlt"))
+            let name = instruction.name();
+            likely(Kind::HeapCorruption, format!("musl's {function} found the heap damaged and executes {name}"))
         }
         (None, _) => {
             certain(Kind::PrivilegedInstruction, format!("executes {}, which only the kernel may", instruction.name()))

@@ -113,7 +113,7 @@ struct fl_crash {
 	u64 timestamp_ns;    /* CLOCK_BOOTTIME */
 	u64 thread_start_ns; /* CLOCK_BOOTTIME: two threads with the same number differ by it */
 	u64 fault_address;   /* si_addr, or si_call_addr of a seccomp trap */
-	u64 error_code;      /* with FL_HAS_PAGE_FAULT; enum x86_pf_error_code */
+	u64 error_code;      /* with FL_HAS_PAGE_FAULT; bits of enum fl_arch, and others */
 	u64 trap_nr;         /* with FL_HAS_TRAP */
 	u64 start_brk;       /* the heap: start_brk to brk */
 	u64 brk;

@@ -1,4 +1,5 @@
-//! DIV and IDIV: the kernel says FPE_INTDIV of both a division by zero and a quotient that doesn't fit, so that only the operands show which it was.
+//! DIV and IDIV: the kernel says FPE_INTDIV of both a division by zero and a quotient that doesn't fit, so that only the operands show
+//! which it was.
 
 use iced_x86::{Mnemonic, OpKind};
 

@@ -125,6 +125,9 @@ pub(crate) fn is_readable(protection: u64) -> bool {
 /// An access that is split over two cache lines can't be locked in a cache.
 pub(crate) const CACHE_LINE_BYTES: u64 = 64;
 
+/// The instruction that raises a breakpoint's trap.
+pub(crate) const BREAKPOINT: &str = "int3";
+
 /// The longest instruction.
 pub(crate) const INSTRUCTION_BYTES_MAX: usize = 15;
 

@@ -9,7 +9,7 @@ use crate::probe::abi::call::{fl_fetch, fl_function, fl_function_flag, fl_own_li
 /// One way to see a function: its name there, and what to read of a call.
 #[derive(Clone, Debug)]
 pub struct Point {
-    /// The kernel's symbol, `__x64_sys_munmap`, `do_truncate`; for a tracepoint the system call's name, `munmap`.
+    /// The kernel's symbol: `do_truncate`, or that of a system call's wrapper; for a tracepoint the system call's name, `munmap`.
     pub symbol: String,
     /// The id of the function in the kernel's BTF, which fentry needs.
     pub btf_id: Option<u32>,
