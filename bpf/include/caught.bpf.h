@@ -18,6 +18,9 @@
 #include "task.bpf.h"
 #include "trap.bpf.h"
 
+/* In ticks of 1 to 10 ms: if a handler has run for longer, the process does not end because of the fault. */
+#define FL_STALE_TICKS 10000
+
 /* A fault that a thread has handled. */
 struct fl_handled_fault {
 	u64 instruction_pointer;
@@ -40,14 +43,68 @@ struct fl_thread {
 	struct fl_handled_fault faults[FL_NESTED_MAX];
 };
 
-/*
- * One slot for all threads whose ids have the same lower bits: a later thread replaces an earlier one, whose end is then reported as it
- * is. Benign race: two of them that fault at once may leave a mixture, which no end matches.
- */
-struct fl_thread fl_threads[FL_THREADS_MAX] = {};
+#ifdef FL_TYPED
 
-/* In ticks of 1 to 10 ms: if a handler has run for longer, the process does not end because of the fault. */
-#define FL_STALE_TICKS 10000
+/* Each thread has its own: made at its first handled fault, gone when it ends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct fl_thread);
+} fl_threads SEC(".maps");
+
+/* What is remembered of the current thread. NULL: nothing. */
+static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
+{
+	return bpf_task_storage_get(&fl_threads, task, NULL, 0);
+}
+
+/* The same, with room for a first fault. NULL: there is none, which is counted. */
+static __always_inline struct fl_thread *fl_thread_for(struct task_struct *task)
+{
+	struct fl_thread *thread = bpf_task_storage_get(&fl_threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!thread)
+		fl_count(FL_LOST_FAULT);
+	return thread;
+}
+
+#else
+
+/*
+ * v5.10 has no storage of tasks: one slot for all threads whose ids have the same lower bits. A later thread replaces an earlier one,
+ * whose end is then reported as it is. Sized by the loader, a power of 2. Benign race: two of them that fault at once may leave a mixture,
+ * which no end matches.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct fl_thread);
+} fl_threads SEC(".maps");
+
+static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
+{
+	u32 slot = (u32)fl_own(task, pid) & (fl_config.threads - 1);
+
+	return bpf_map_lookup_elem(&fl_threads, &slot);
+}
+
+static __always_inline struct fl_thread *fl_thread_for(struct task_struct *task)
+{
+	struct fl_thread *thread = fl_thread_of(task);
+	u32 last = thread ? thread->count - 1 : ~0U;
+
+	barrier_var(last); /* or the check is done on another copy */
+	/* Whether the other thread lives is not known: its fault is lost if it could still be handling it. */
+	if (thread && last < FL_NESTED_MAX && thread->tid != (u32)fl_own(task, pid) &&
+	    bpf_jiffies64() - thread->faults[last].jiffies <= FL_STALE_TICKS)
+		fl_count(FL_LOST_FAULT);
+	return thread;
+}
+
+#endif
+
 /* A part of the stack, with the word behind it, because pairs are searched. */
 #define FL_SCAN_WORDS 64
 #define FL_SCAN_STEPS 128 /* 64 KiB: handlers write reports, and use large buffers */
@@ -61,15 +118,10 @@ struct fl_scan {
 };
 FL_SCRATCH(fl_scans, struct fl_scan);
 
-static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
-{
-	return &fl_threads[(u32)fl_own(task, pid) & (FL_THREADS_MAX - 1)];
-}
-
 /* Has the thread `task` handled a fault that may be its end? */
 static __always_inline bool fl_may_recall(const struct fl_thread *thread, struct task_struct *task)
 {
-	return thread->count && thread->tid == (u32)fl_own(task, pid) &&
+	return thread && thread->count && thread->tid == (u32)fl_own(task, pid) &&
 	       thread->start_boottime_ns == fl_own(task, start_boottime);
 }
 
@@ -91,7 +143,9 @@ static __always_inline void fl_remember(struct task_struct *task, const struct p
 	if (si_code <= 0 || !(FL_FAULTS & FL_BIT(signal)))
 		return;
 	stack_pointer = fl_register(fl_regs_sp(regs));
-	thread = fl_thread_of(task);
+	thread = fl_thread_for(task);
+	if (!thread)
+		return;
 	if (!fl_may_recall(thread, task)) {
 		thread->start_boottime_ns = fl_own(task, start_boottime);
 		thread->tid = fl_own(task, pid);
@@ -173,7 +227,7 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	int entry;
 
 	barrier_var(index);
-	if (!record || !scan || index >= FL_NESTED_MAX)
+	if (!record || !scan || !thread || index >= FL_NESTED_MAX)
 		return 0;
 	fault = &thread->faults[index];
 	age = bpf_jiffies64() - fault->jiffies;

@@ -5,12 +5,13 @@ mod plan;
 mod read;
 
 use anyhow::Result;
+use procfs::{Current as _, LoadAverage};
 
 use super::abi::{Sample, fl_config, fl_limit};
 use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::losses::{EXITS_MISSED, RUNS_MISSED};
-use super::object::{Builds, Loaded, Opened, object};
+use super::object::{Build, Builds, Loaded, Opened, object};
 use crate::siginfo::CORE_SIGNALS;
 
 pub(crate) use groups::{Group, Groups, StackFrame};
@@ -28,6 +29,15 @@ const AGENT_STACK_BYTES: u32 = 16 * 1024;
 const LARGE_STACKS: Room = Room { samples: 30, bytes: 64 * 1024 };
 /// The size of an LRU table that nothing is written to: some kernels want an entry for each processor.
 const UNUSED_LRU_ENTRIES: usize = 64;
+
+/// Where threads have no storage of their own: room for the handled faults of so many.
+const THREADS: std::ops::RangeInclusive<u32> = 4 * 1024..=16 * 1024;
+
+/// Twice as many slots as there are threads now: with one for each thread, a third of them would share theirs. A power of 2.
+fn threads() -> u32 {
+    let now = LoadAverage::current().map_or(0, |load| load.max);
+    now.saturating_mul(2).clamp(*THREADS.start(), *THREADS.end()).next_power_of_two()
+}
 
 impl Spec for Plan {
     type Sample = Sample;
@@ -84,8 +94,12 @@ impl Spec for Plan {
             sample_first: self.samples.first.unwrap_or(0),
             sample_interval_ns: u64::try_from(self.samples.interval.as_nanos()).unwrap_or(u64::MAX),
             sample_rate: self.samples.rate.unwrap_or(0),
+            threads: threads(),
             ..fl_config::default()
         };
+        if object.build() == Build::Plain {
+            object.resize("fl_threads", config.threads as usize)?;
+        }
         object.configure("fl_config", &config)
     }
 

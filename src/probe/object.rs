@@ -102,6 +102,11 @@ impl Opened {
         Ok(Self { object, build, ids, constants, _types: types })
     }
 
+    /// How it reads kernel memory.
+    pub(super) fn build(&self) -> Build {
+        self.build
+    }
+
     pub(super) fn map(&mut self, name: &str) -> Result<OpenMapMut<'_>> {
         self.object.maps_mut().find(|map| map.name() == name).ok_or_else(|| missing("map", name))
     }

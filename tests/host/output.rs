@@ -25,7 +25,7 @@ fn a_duration_ends_the_run() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         text.contains(
-            "lost: sample_ring_full 0, stack_page_ring_full 0, sample_budget 0, stack_table_full 0, watch_table_full 0, \
+            "lost: sample_ring_full 0, stack_page_ring_full 0, sample_budget 0, stack_table_full 0, watch_table_full 0, fault_table_full 0, \
              runs_missed 0, exits_missed 0, forks_missed 0"
         ),
         "zeros are shown: {text}"

@@ -74,7 +74,7 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
 ];
 
 /// The kernel that this guest is meant to be; `None` means that it is no guest, but the machine that runs the tests.
-fn kernel() -> Option<String> {
+pub(crate) fn kernel() -> Option<String> {
     std::env::var("FAULTLINE_KERNEL").ok()
 }
 

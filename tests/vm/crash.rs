@@ -64,6 +64,7 @@ const SPECIAL: &[&str] = &[
     "blocked-term",
     "call-causes",
     "calls",
+    "caught-beside",
     "deleted-exe",
     "faults",
     "kills",

@@ -9,8 +9,7 @@
 
 #define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment by a signal without a core dump */
 #define FL_SITES_MAX       256 /* places of handled faults that each processor remembers with their group: a power of 2 */
-#define FL_THREADS_MAX     128 /* whose handled faults are remembered until it is known what became of them: a power of 2 */
-#define FL_NESTED_MAX      3  /* of them for each thread: faults of handlers of faults */
+#define FL_NESTED_MAX      3   /* of them for each thread: faults of handlers of faults */
 #define FL_EXEMPLAR_FRAMES 16 /* of a group's stack in fl_stacks */
 #define FL_SIGNED_FRAMES   16 /* innermost frames that make a group and a signature: the outer ones are the start-up's */
 #define FL_FRAMES_MAX      127 /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
@@ -43,6 +42,7 @@ enum fl_counter {
 	FL_LOST_PAGES,      /* no room in the ring for a page of a stack: its record has a shorter stack */
 	FL_LOST_BUDGET,     /* more than the budget of samples allows: fl_config.sample_first and the fields after it */
 	FL_LOST_STACK_FULL, /* a new group got no place in fl_stacks */
+	FL_LOST_FAULT, /* a handled fault that was forgotten: if it ends its process, that is reported as an end of another kind */
 	FL_LOST_WATCH_FULL, /* a descendant that could not be watched: FL_DESCENDANTS_MAX alive already */
 	FL_COUNTERS
 };
@@ -195,11 +195,12 @@ struct fl_config {
 	u32 groups;             /* not 0: count in so many groups, and in one more for what finds no place */
 	u32 sample_first;       /* samples that each group gets at once; 0: every one that fits into the ring */
 	u32 sample_rate;        /* samples a second of all groups together; 0: no limit */
+	u32 threads;            /* without FL_TYPED: entries of fl_threads, a power of 2 */
 	u32 stack_pages;        /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
 	u8 show_handled;
 	u8 senders;       /* fl_generate is attached */
 	u8 seccomp_kills; /* fl_dump_or_exit is attached to do_coredump beside fl_deliver_exit */
-	u8 pad;
+	u8 pad[5];
 };
 
 _Static_assert(sizeof(struct fl_group_key) == 56, "a key has no holes, or equal ones would differ");

@@ -35,7 +35,7 @@ impl Loss {
 }
 
 /// Losses of `crash`, and of crashes in the agent.
-pub(crate) static CRASH: [Loss; 12] = [
+pub(crate) static CRASH: [Loss; 13] = [
     // The end line doesn't have it; every summary does.
     lost(GROUP_TABLE_FULL, Stage::Group, &[LossOutput::Losses, LossOutput::Metrics]),
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
@@ -44,6 +44,8 @@ pub(crate) static CRASH: [Loss; 12] = [
     // This stack of a group is in addition to those of its samples: it is missed only if these are lost, too, which is counted.
     left_out(STACK_TABLE_FULL, Stage::Sample, EVERYWHERE).by(crash::FL_LOST_STACK_FULL.0),
     lost("watch_table_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_WATCH_FULL.0),
+    // A death only if the fault ended its process.
+    left_out("fault_table_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_FAULT.0),
     // Deliveries that are in no other number.
     lost(RUNS_MISSED, Stage::Probe, EVERYWHERE),
     // The exit of any process, which is a death only if it ended a caught fault.
