@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::host::{self, Answer, Privileges};
+use crate::naming;
 use crate::output::{Record, Timestamp, escape};
 use crate::probe::doctor::{HELPERS, HookKind, has_helper, has_ring_buffer, try_hook};
 use crate::record::Head;
@@ -100,6 +101,7 @@ pub(crate) fn examine() -> DoctorReport {
     let may_trace = privileges.is_none_or(Privileges::may_trace) && !host::is_in_user_namespace();
     checks.extend(kernel_checks(may_trace));
     checks.extend(setting_checks(has_typed_loads(&checks)));
+    checks.push(confinement_check());
     let required = |status: Status| checks.iter().any(|check| check.required && check.status == status);
     let crash = if required(Status::No) {
         Status::No
@@ -251,6 +253,20 @@ fn setting_checks(typed_loads: bool) -> Vec<Check> {
                 cgroup2.as_deref().unwrap_or_default(),
             ),
     ]
+}
+
+/// What the child that parses the files of watched processes has given up.
+fn confinement_check() -> Check {
+    let fences = naming::fences();
+    let answer = match fences {
+        Some(fences) if fences.are_whole() => Answer::Yes,
+        Some(fences) => Answer::No(fences.words()),
+        None => Answer::Unknown("the child that parses files can't be started".to_owned()),
+    };
+    OPTIONAL
+        .or_else("it gives up what it can")
+        .or_cure("run as root, or boot Linux 5.13 or later with Landlock (lsm=landlock,...)")
+        .check("namer_confined", answer, &fences.map(naming::Fences::words).unwrap_or_default())
 }
 
 impl Record for DoctorReport {

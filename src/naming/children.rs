@@ -11,14 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::confine::Fences;
 use super::{NAMER, opener_arguments, served};
-
-/// How much memory the namer may have for itself; what it copies of files comes on top of it, which has a bound of its own.
-const NAMER_BYTES_MAX: u64 = 256 << 20;
 
 /// How many children that don't end are left behind: they wait for a file system that doesn't answer.
 const LEFT_MAX: usize = 4;
@@ -68,7 +65,9 @@ impl Children {
             thread::Builder::new()
                 .name("opener".to_owned())
                 .spawn(move || served::open_files(openers, &answers, debug_dirs))?;
-            thread::Builder::new().name("namer".to_owned()).spawn(move || served::do_jobs(namers, &asks, || ()))?;
+            thread::Builder::new()
+                .name("namer".to_owned())
+                .spawn(move || served::do_jobs(namers, &asks, Fences::default))?;
             return Ok(Self { opener, namer, processes: Vec::new() });
         }
         let mut opener_command = Command::new("/proc/self/exe");
@@ -79,6 +78,11 @@ impl Children {
         children.execute(opener_command, openers.into(), answers)?;
         children.execute(namer_command, namers.into(), asks)?;
         Ok(children)
+    }
+
+    /// Has none of them ended?
+    pub(super) fn are_alive(&mut self) -> bool {
+        self.processes.iter_mut().all(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// How long both have run on a processor. `None` means that they are threads, or that one is gone.
@@ -137,23 +141,43 @@ impl Drop for Children {
     }
 }
 
-/// What both do first: they live as long as the process that counts does, whatever signals come.
+/// What both do first: they live as long as the process that counts does, whatever signals come, and have no descriptor but its sockets.
 pub(super) fn settle(name: &CStr) {
+    // Whoever started us may have left some open, and everything of ours closes by itself at an exec.
+    // SAFETY: nothing of this program has opened a descriptor above the standard ones yet, so that nobody loses one that it owns.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     // Each of these may fail without harm: it is named otherwise, or ends when its socket is closed.
     let _ = rustix::thread::set_name(name);
     for ignored in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
         // SAFETY: SIG_IGN installs no handler, so no code of ours runs at any time that it must be safe for.
         let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
     }
+    // What ends a child is no crash of a program, and makes no record: it ends by itself, and whoever counts sees that.
+    let leave = SigAction::new(SigHandler::Handler(leave), SaFlags::SA_ONSTACK, SigSet::all());
+    for fatal in [
+        Signal::SIGABRT,
+        Signal::SIGBUS,
+        Signal::SIGFPE,
+        Signal::SIGILL,
+        Signal::SIGSEGV,
+        Signal::SIGSYS,
+        Signal::SIGTRAP,
+        Signal::SIGXFSZ,
+    ] {
+        // SAFETY: the handler calls _exit(2) alone, which may be called at any time. It runs on the stack that Rust's runtime has made for
+        // a main thread whose own stack is used up.
+        let _ = unsafe { sigaction(fatal, &leave) };
+    }
     let _ = SigSet::empty().thread_set_mask();
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    end_with_parent();
 }
 
-/// What the namer does before it looks at what anybody may have made.
-pub(super) fn limit() {
-    let _ = setrlimit(Resource::RLIMIT_DATA, NAMER_BYTES_MAX, NAMER_BYTES_MAX);
-    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    // When memory is short, it goes first.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+extern "C" fn leave(_: libc::c_int) {
+    // SAFETY: no code of ours runs after it.
+    unsafe { libc::_exit(1) }
+}
+
+/// A change of user or capabilities takes it back.
+pub(super) fn end_with_parent() {
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }

@@ -1,11 +1,13 @@
 //! Names and unwinds outside of the process that counts: what a watched process made is opened and parsed by two children, which may hang
 //! or die of it.
 //!
-//! The *opener* has the privileges to open files, and parses none. The *namer* has no privileges, and parses what the opener hands it. A
-//! thread here gives them one record after another, and replaces them when they fail. What the namer answers is judged as if the watched
+//! The *opener* has the privileges to open files, and parses none. The *namer* has no privileges, and parses what the opener hands it. Both
+//! can do little else (`confine`). A thread here gives them one record after another, and replaces them when they fail. What the namer answers is judged as if the watched
 //! process had made it.
 
+mod calls;
 mod children;
+mod confine;
 mod frame;
 mod job;
 mod opener;
@@ -17,9 +19,10 @@ mod worker;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+pub(crate) use confine::Fences;
 pub(crate) use job::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
 pub(crate) use patience::Patience;
-pub(crate) use service::Naming;
+pub(crate) use service::{Naming, fences};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use {frame::decode, opener::Opener, worker::Worker};

@@ -16,6 +16,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::confine::{self, Fences};
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, decode, receive, send};
 use super::job::{Job, Named};
 use super::opener::Opener;
@@ -32,6 +33,8 @@ const REQUEST_BYTES_MAX: usize = 4096;
 /// What the namer says of a job.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
+    /// It has given up what it can, and awaits its first job.
+    Ready(Fences),
     /// It looks into the file of this number.
     Begins(usize),
     /// It is done.
@@ -146,7 +149,7 @@ impl Open for Remote<'_> {
 }
 
 /// The namer: does the jobs that come through `orders`.
-pub(super) fn do_jobs(orders: UnixStream, requests: &OwnedFd, confine: impl FnOnce()) -> io::Result<()> {
+pub(super) fn do_jobs(orders: UnixStream, requests: &OwnedFd, confine: impl FnOnce() -> Fences) -> io::Result<()> {
     let mut orders = Rc::new(orders);
     let said = Rc::new(AtomicUsize::new(usize::MAX));
     let begins = {
@@ -159,7 +162,7 @@ pub(super) fn do_jobs(orders: UnixStream, requests: &OwnedFd, confine: impl FnOn
         }
     };
     let mut worker = Worker::new(Rc::new(begins));
-    confine();
+    send(&mut &*orders, &Reply::Ready(confine()), ANSWER_BYTES_MAX)?;
     while let Some((id, job)) = receive::<Order>(&mut &*orders, JOB_BYTES_MAX)? {
         said.store(usize::MAX, Ordering::Relaxed);
         let named = worker.name(&job, &mut Remote { requests, id });
@@ -193,12 +196,19 @@ fn sockets() -> io::Result<(UnixStream, OwnedFd)> {
 
 pub(super) fn opener(debug_dirs: Vec<PathBuf>) -> ExitCode {
     super::children::settle(c"fl-opener");
+    confine::opener();
     let served = sockets().and_then(|(orders, requests)| open_files(orders, &requests, debug_dirs));
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn confine_namer() -> Fences {
+    let (fences, folder) = confine::namer();
+    crate::symbol::open_descriptors_in(folder);
+    fences
+}
+
 pub(super) fn namer() -> ExitCode {
     super::children::settle(c"fl-namer");
-    let served = sockets().and_then(|(orders, requests)| do_jobs(orders, &requests, super::children::limit));
+    let served = sockets().and_then(|(orders, requests)| do_jobs(orders, &requests, confine_namer));
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

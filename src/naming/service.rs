@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::children::{Children, Left};
+use super::confine::Fences;
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, receive, send};
 use super::job::{Job, Named, Skeleton};
 use super::patience::Patience;
@@ -172,6 +173,16 @@ impl Desk {
     }
 }
 
+/// What a namer gives up here. `None` means that there can be none.
+pub(crate) fn fences() -> Option<Fences> {
+    let children = Children::start(&[]).ok()?;
+    children.namer.set_read_timeout(Some(DEADLINE)).ok()?;
+    match receive(&mut &children.namer, ANSWER_BYTES_MAX) {
+        Ok(Some(Reply::Ready(fences))) => Some(fences),
+        _ => None,
+    }
+}
+
 /// A file, or all files of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Suspect {
@@ -197,27 +208,44 @@ impl Clerk {
         for file in &mut job.opening.files {
             file.refused = file.refused.or(self.has_failed(file.id).then_some(Failure::FailedBefore));
         }
-        if self.children.is_none() && self.left.has_room() {
-            self.children = Children::start(&self.debug_dirs).ok();
+        if let Some(children) = self.children.take_if(|children| !children.are_alive()) {
+            children.leave(&mut self.left, DYING);
         }
-        let Some(children) = self.children.take() else { return Named::failed(&skeleton, Failure::Unavailable) };
-        self.last_id += 1;
-        let mut blamed = None;
-        match ask(&children, self.last_id, &job, &mut blamed) {
-            Ok(named) if named.fits(&skeleton) => {
-                self.children = Some(children);
-                named
+        loop {
+            let is_new = self.children.is_none();
+            if is_new && self.left.has_room() {
+                self.children = Children::start(&self.debug_dirs).ok();
             }
-            answer => {
-                let is_late = answer.is_err_and(|error| error.kind() == ErrorKind::TimedOut);
-                let stuck = children.leave(&mut self.left, DYING);
-                if let Some(file) = blamed.and_then(|number| job.opening.files.get(number)) {
-                    self.suspect(Suspect::File(file.id));
-                    if stuck {
-                        self.suspect(Suspect::Device(file.id.device));
-                    }
+            let Some(children) = self.children.take() else { return Named::failed(&skeleton, Failure::Unavailable) };
+            self.last_id += 1;
+            let mut blamed = None;
+            let answer = match ask(&children, self.last_id, &job, &mut blamed) {
+                Ok(named) if named.fits(&skeleton) => {
+                    self.children = Some(children);
+                    self.suspect_those_that_ended_the_opener(&job, &named);
+                    return named;
                 }
-                Named::failed(&skeleton, if is_late { Failure::TimedOut } else { Failure::Died })
+                answer => answer,
+            };
+            let is_late = answer.is_err_and(|error| error.kind() == ErrorKind::TimedOut);
+            let stuck = children.leave(&mut self.left, DYING);
+            if let Some(file) = blamed.and_then(|number| job.opening.files.get(number)) {
+                self.suspect(Suspect::File(file.id));
+                if stuck {
+                    self.suspect(Suspect::Device(file.id.device));
+                }
+            } else if !is_new && !is_late {
+                // They ended before this record came.
+                continue;
+            }
+            return Named::failed(&skeleton, if is_late { Failure::TimedOut } else { Failure::Died });
+        }
+    }
+
+    fn suspect_those_that_ended_the_opener(&mut self, job: &Job, named: &Named) {
+        for (file, named) in job.opening.files.iter().zip(&named.files) {
+            if named.failure == Some(Failure::Died) {
+                self.suspect(Suspect::File(file.id));
             }
         }
     }
@@ -247,6 +275,7 @@ fn ask(children: &Children, id: u64, job: &Job, blamed: &mut Option<usize>) -> i
     send(&mut &children.namer, &(id, job), JOB_BYTES_MAX)?;
     loop {
         match receive(&mut from, ANSWER_BYTES_MAX)? {
+            Some(Reply::Ready(_)) => {}
             Some(Reply::Begins(number)) => *blamed = Some(number),
             Some(Reply::Done(named)) => return Ok(*named),
             None => return Err(ErrorKind::UnexpectedEof.into()),

@@ -13,7 +13,8 @@ mod variable;
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::OnceLock;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
@@ -161,6 +162,15 @@ impl Symbols {
     }
 }
 
+/// Where our own descriptors have names. Not set means that it is the usual folder.
+static DESCRIPTORS: OnceLock<&'static Path> = OnceLock::new();
+
+/// From now on our own descriptors have their names in `folder`, and nowhere else.
+pub(crate) fn open_descriptors_in(folder: &'static Path) {
+    // Only the first one counts.
+    let _ = DESCRIPTORS.set(folder);
+}
+
 impl Table {
     fn new(copy: PrivateCopy) -> Self {
         // It opens nothing but the copy, which names no other file.
@@ -173,7 +183,8 @@ impl Table {
     }
 
     fn functions(&self, address: u64, back: u64) -> Vec<Function> {
-        let mut elf = Elf::new(PathBuf::from(format!("/proc/self/fd/{}", self.copy.file.as_raw_fd())));
+        let folder = DESCRIPTORS.get().copied().unwrap_or(Path::new("/proc/self/fd"));
+        let mut elf = Elf::new(folder.join(self.copy.file.as_raw_fd().to_string()));
         elf.debug_syms = self.copy.has_lines;
         match self.symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(address)) {
             Ok(Symbolized::Sym(sym)) if covers(&sym) && !sym.name.is_empty() => expand(&sym, back),
@@ -270,6 +281,7 @@ fn place(code: Option<&CodeInfo<'_>>) -> (Option<String>, Option<u32>) {
 mod tests {
     use std::fs::{self, File};
     use std::os::unix::fs::FileExt;
+    use std::path::PathBuf;
 
     use object::{Object, ObjectSymbol};
 

@@ -25,6 +25,7 @@ mod hidden;
 mod library;
 mod memory;
 mod memory_pages;
+mod naming;
 mod oracle;
 mod output;
 mod pagefault;
@@ -47,3 +48,6 @@ mod strict;
 mod summary;
 mod summary_counts;
 mod unmount;
+#[allow(dead_code)] // the other tests use the rest
+#[path = "../vm/naming.rs"]
+mod vm_naming;

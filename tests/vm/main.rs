@@ -20,6 +20,7 @@ mod harness;
 mod hidden;
 mod memory;
 mod namespace;
+mod naming;
 mod pagefault;
 mod recorder;
 mod runtimes;

@@ -1,0 +1,248 @@
+//! What the children give up before they look at anything that a watched process has made. A step may be refused, by an old kernel or for
+//! want of privileges: the others hold all the same, and [`Fences`] says which do.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Result;
+use landlock::{ABI, Access, AccessFs, AccessNet, RestrictionStatus, Ruleset, RulesetAttr, RulesetStatus, Scope};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, chdir, chroot, setgroups, setresgid, setresuid};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
+};
+use serde::{Deserialize, Serialize};
+
+use super::calls;
+use crate::page;
+
+/// How much memory the namer may have for itself; what it copies of files comes on top of it, which has a bound of its own.
+const NAMER_BYTES_MAX: u64 = 256 << 20;
+
+/// A user that owns nothing, and its group: 65534 on every distribution.
+const NOBODY: u32 = 65534;
+
+/// What holds of what the namer has given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fences {
+    /// It has no capability, and can get none.
+    pub capabilities: bool,
+    /// Its user owns nothing. A service that has a user of its own keeps it.
+    pub user: bool,
+    /// Its root holds its own descriptors and nothing else.
+    pub root: bool,
+    /// The kernel's Landlock lets it open no path.
+    pub landlock: bool,
+    /// A filter lets through the few system calls that it needs: none of them makes a socket or a process.
+    pub calls: bool,
+}
+
+impl Fences {
+    /// Whatever its parsers do, nothing comes of it but wrong names.
+    pub(crate) fn are_whole(self) -> bool {
+        self.capabilities && self.calls && (self.root || self.landlock)
+    }
+
+    /// Those that hold, and those that don't, in words.
+    pub(crate) fn words(self) -> String {
+        let named = [
+            (self.capabilities, "capabilities"),
+            (self.user, "user"),
+            (self.root, "root"),
+            (self.landlock, "landlock"),
+            (self.calls, "seccomp"),
+        ];
+        let list = |wanted: bool| {
+            let names: Vec<&str> = named.iter().filter(|(holds, _)| *holds == wanted).map(|(_, name)| *name).collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        format!("given up by the child that parses files: {}; kept: {}", list(true), list(false))
+    }
+}
+
+/// The namer: no file system, no network, no privileges, and bounded memory. Also returns the folder in which its descriptors have names.
+pub(super) fn namer() -> (Fences, &'static Path) {
+    // It is asked for once, of a file.
+    page::size();
+    // A limit that is refused is lower already.
+    let _ = setrlimit(Resource::RLIMIT_DATA, NAMER_BYTES_MAX, NAMER_BYTES_MAX);
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    // When memory is short, it goes first.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let is_bound = set_no_new_privs(true).is_ok();
+    // The symbolizer takes paths.
+    let root = chroot("/proc/self/fd").and_then(|()| chdir("/")).is_ok();
+    let folder = if root { "/" } else { "/proc/self/fd" };
+    let user = become_nobody();
+    let capabilities = keep_capabilities(CapabilitySet::empty()) && is_bound;
+    // A change of user or capabilities takes it back.
+    super::children::end_with_parent();
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let landlock = landlock().is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced);
+    let calls = calls::allow_namers().is_ok();
+    (Fences { capabilities, user, root, landlock, calls }, Path::new(folder))
+}
+
+/// The opener: it may look at any process and read any file, and nothing else. It keeps its user, whom a file system of that user's own
+/// (FUSE) lets in and no other. Landlock isn't for it: that would forbid it to look at other processes.
+pub(super) fn opener() {
+    page::size();
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = set_no_new_privs(true);
+    let mut kept = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE;
+    // Of one of the two /proc/PID/map_files wants: CAP_CHECKPOINT_RESTORE is there since v5.9.
+    kept |= if has_checkpoint_restore() { CapabilitySet::CHECKPOINT_RESTORE } else { CapabilitySet::SYS_ADMIN };
+    keep_capabilities(kept);
+    super::children::end_with_parent();
+    // It trusts what it reads less than it needs this.
+    let _ = calls::allow_openers();
+}
+
+/// False: it is root, and remains it. A user that isn't root stays the same. So does root if it could not end the child then.
+fn become_nobody() -> bool {
+    if !Uid::effective().is_root() {
+        return true;
+    }
+    let had = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    if !had.contains(CapabilitySet::KILL) {
+        return false;
+    }
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    setgroups(&[]).and_then(|()| setresgid(group, group, group)).and_then(|()| setresuid(user, user, user)).is_ok()
+}
+
+/// Gives up all capabilities but these, as far as there were any. False: it could not.
+fn keep_capabilities(kept: CapabilitySet) -> bool {
+    let _ = clear_ambient_capability_set();
+    let had = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
+    let both = had & kept;
+    let sets = CapabilitySets { effective: both, permitted: both, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).and_then(|()| capabilities(None)).is_ok_and(|sets| sets.permitted == both)
+}
+
+fn has_checkpoint_restore() -> bool {
+    let mut last = String::new();
+    let read = fs::File::open("/proc/sys/kernel/cap_last_cap").and_then(|file| file.take(16).read_to_string(&mut last));
+    let number = CapabilitySet::CHECKPOINT_RESTORE.bits().trailing_zeros();
+    read.is_err() || last.trim().parse::<u32>().is_ok_and(|last| last >= number)
+}
+
+/// No path leads anywhere, no port, and no other process: as far as this kernel can forbid it.
+fn landlock() -> Result<RestrictionStatus> {
+    let abi = ABI::V6;
+    let rules = Ruleset::default().handle_access(AccessFs::from_all(abi))?.handle_access(AccessNet::from_all(abi))?;
+    Ok(rules.scope(Scope::from_all(abi))?.create()?.restrict_self()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{self, ErrorKind};
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+    use std::os::unix::net::UnixStream;
+    use std::process::Command;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+
+    use super::*;
+
+    /// Runs one of the tests below in a process of its own: there is no way back.
+    fn alone(name: &str) {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", &format!("naming::confine::tests::{name}")])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}{:?}", output.status);
+    }
+
+    fn is_refused<T>(result: io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
+
+    fn assert_talks_to_nobody() {
+        assert!(is_refused(TcpListener::bind("127.0.0.1:0")));
+        assert!(is_refused(UnixStream::pair()));
+        assert!(is_refused(Command::new("/bin/true").spawn()));
+        let parent = rustix::process::getppid().unwrap();
+        assert!(rustix::process::test_kill_process(parent).is_err());
+        let page = std::num::NonZeroUsize::new(4096).unwrap();
+        // SAFETY: new memory of the kernel's choosing, which nothing refers to.
+        let code = unsafe { mmap_anonymous(None, page, ProtFlags::PROT_EXEC, MapFlags::MAP_PRIVATE) };
+        assert!(code.is_err());
+    }
+
+    #[test]
+    fn the_namer_can_do_nothing_but_parse() {
+        alone("as_the_namer");
+    }
+
+    #[test]
+    #[ignore = "the test above runs it, in a process that ends then"]
+    fn as_the_namer() {
+        let is_root = Uid::effective().is_root();
+        let given = File::open("/proc/self/exe").unwrap();
+        let (fences, folder) = namer();
+        assert!(fences.are_whole() && fences.user && fences.root == is_root, "{}", fences.words());
+        assert!(!is_root || rustix::process::getuid().as_raw() == NOBODY);
+        for path in ["/etc/passwd", "/proc/self/status", "/", "/proc/1/environ", "/dev/null"] {
+            assert!(!is_root || path == "/" || File::open(path).is_err(), "{path}");
+        }
+        assert!(fs::read_dir("/etc").is_err());
+        assert!(fs::write("/tmp/faultline-namer", b"").is_err() && fs::write("faultline-namer", b"").is_err());
+        assert_talks_to_nobody();
+        // What it lives of.
+        let mut bytes = [0; 4];
+        given.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"\x7fELF");
+        let copy = File::from(memfd_create(c"copy", MFdFlags::MFD_CLOEXEC).unwrap());
+        copy.write_all_at(&bytes, 0).unwrap();
+        let again = File::open(folder.join(copy.as_raw_fd().to_string())).unwrap();
+        again.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(vec![1_u8; 32 << 20].iter().map(|&byte| usize::from(byte)).sum::<usize>(), 32 << 20);
+        let too_much = std::alloc::Layout::from_size_align(512 << 20, 16).unwrap();
+        // SAFETY: the size is not 0, and there is nothing to be freed.
+        assert!(unsafe { std::alloc::alloc(too_much) }.is_null(), "its memory has a bound");
+    }
+
+    #[test]
+    fn the_opener_can_look_and_nothing_else() {
+        alone("as_the_opener");
+    }
+
+    #[test]
+    #[ignore = "the test above runs it, in a process that ends then"]
+    fn as_the_opener() {
+        opener();
+        let kept = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE | CapabilitySet::CHECKPOINT_RESTORE;
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let sets = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+        };
+        assert_eq!((sets("CapEff") & !kept.bits(), sets("CapPrm") & !kept.bits(), sets("CapInh")), (0, 0, 0));
+        assert_eq!((sets("Seccomp:"), sets("NoNewPrivs:")), (2, 1));
+        assert!(fs::read_link("/proc/self/exe").is_ok());
+        assert!(fs::read_dir("/proc").unwrap().count() > 2);
+        assert!(is_refused(fs::write("/tmp/faultline-opener", b"")));
+        assert!(is_refused(fs::create_dir("/tmp/faultline-opener")) && is_refused(fs::remove_file("/nonexistent/x")));
+        assert_talks_to_nobody();
+    }
+
+    #[test]
+    fn fences_have_words() {
+        let some = Fences { capabilities: true, calls: true, ..Fences::default() };
+        assert!(!some.are_whole());
+        assert_eq!(
+            some.words(),
+            "given up by the child that parses files: capabilities, seccomp; kept: user, root, landlock"
+        );
+        assert!(Fences { root: true, ..some }.are_whole() && Fences { landlock: true, ..some }.are_whole());
+        assert!(!Fences { landlock: true, capabilities: false, ..some }.are_whole());
+    }
+}
