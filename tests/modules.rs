@@ -13,7 +13,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| ["rs", "c", "h"].iter().any(|source| extension == *source)) {
             into.push(path);
         }
     }
@@ -75,13 +75,17 @@ fn is_for_tests(file: &Path, texts: &BTreeMap<PathBuf, String>) -> bool {
     declares(folder.join("mod.rs")) || declares(folder.with_extension("rs"))
 }
 
-/// Of every module of the library; without `src/main.rs`, and `src/fuzz.rs`, which is there for tests.
-fn uses() -> Uses {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+/// All sources in a folder of the package, and where it is.
+fn texts(folder: &str) -> (PathBuf, BTreeMap<PathBuf, String>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files = Vec::new();
     sources(&root, &mut files);
-    let texts: BTreeMap<PathBuf, String> =
-        files.into_iter().map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect();
+    (root, files.into_iter().map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect())
+}
+
+/// Of every module of the library; without `src/main.rs`, and `src/fuzz.rs`, which is there for tests.
+fn uses() -> Uses {
+    let (root, texts) = texts("src");
     let mut uses = Uses::new();
     for (file, text) in &texts {
         if is_for_tests(file, &texts) {
@@ -178,4 +182,64 @@ fn a_circle_is_found() {
     let found = circle(&uses(&[("a", "b"), ("b", "c"), ("c", "b")])).unwrap();
     assert_eq!(found.first(), found.last());
     assert_eq!(found.len(), 3, "{found:?}");
+}
+
+/// Registers, instructions, symbol prefixes and page masks of x86.
+const WORDS_OF_X86: [&str; 20] = [
+    "rip",
+    "rsp",
+    "rbp",
+    "rax",
+    "rbx",
+    "rcx",
+    "rdx",
+    "rsi",
+    "rdi",
+    "eflags",
+    "cr2",
+    "orig_ax",
+    "x86",
+    "x86_64",
+    "amd64",
+    "int3",
+    "hlt",
+    "PAGE_SHIFT",
+    "PAGE_MASK",
+    "0xfff",
+];
+
+/// The words of `code`, outside of comments of C, that belong to one architecture.
+fn words_of_x86(code: &str) -> Vec<&str> {
+    let outside = code.split("/*").enumerate().map(|(nth, part)| match nth {
+        0 => part,
+        _ => part.split_once("*/").map_or("", |(_, outside)| outside),
+    });
+    let words = outside.flat_map(|part| part.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_'));
+    words.filter(|word| WORDS_OF_X86.contains(word) || word.starts_with("__x64")).collect()
+}
+
+/// src/arch/ and bpf/include/arch_*.h hold all that depends on the architecture.
+#[test]
+fn only_its_files_know_an_architecture() {
+    let of_arch = [Path::new("arch"), Path::new("include/arch.h"), Path::new("include/arch_x86_64.h")];
+    let mut found = Vec::new();
+    for folder in ["src", "bpf"] {
+        let (root, texts) = texts(folder);
+        assert!(texts.len() > 40, "all files of {folder} are looked at");
+        for (file, text) in &texts {
+            let name = file.strip_prefix(&root).unwrap();
+            if of_arch.iter().any(|arch| name.starts_with(arch)) || is_for_tests(file, &texts) {
+                continue;
+            }
+            let code = code(text);
+            found.extend(words_of_x86(&code).into_iter().map(|word| format!("{folder}/{}: {word}", name.display())));
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn a_word_of_an_architecture_is_found() {
+    let text = "/* rax\nrbx */ regs->rip = page & ~0xfff; // rcx\nx86_64_y \"__x64_sys_brk\" /* rdx */ int3";
+    assert_eq!(words_of_x86(&code(text)), ["rip", "0xfff", "__x64_sys_brk", "int3"]);
 }
