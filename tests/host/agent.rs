@@ -274,12 +274,15 @@ fn the_guide_has_every_series_and_loss_of_a_running_agent() {
     let exported: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(series).collect();
 
     let documented: BTreeMap<String, BTreeSet<String>> = guide("### How many series", |cells| {
-        let metric = cells[0].trim_matches('`');
-        let (name, labels) = metric.trim_end_matches('}').split_once('{').unwrap_or((metric, ""));
-        let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned).collect();
-        name.starts_with("faultline_").then(|| (name.to_owned(), labels))
+        let metric = |text: &str| {
+            let (name, labels) = text.trim_end_matches('}').split_once('{').unwrap_or((text, ""));
+            let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned).collect();
+            ["faultline_", "process_"].iter().any(|begin| name.starts_with(begin)).then(|| (name.to_owned(), labels))
+        };
+        Some(cells[0].trim_matches('`').split("` `").filter_map(metric).collect::<Vec<_>>())
     })
     .into_iter()
+    .flatten()
     .collect();
     for (name, labels) in &exported {
         let labels: BTreeSet<String> = labels.iter().map(|(label, _)| label.clone()).collect();
