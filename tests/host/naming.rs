@@ -3,6 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use macro_rules_attribute::apply;
+
+use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, counted, die, named};
 use crate::hidden::{Watch, innermost};
 use crate::vm_naming::child;
@@ -17,7 +20,7 @@ fn await_end(pid: u32) {
     }
 }
 
-#[test]
+#[apply(watch_test!)]
 fn a_child_that_ends_is_no_crash_and_is_replaced() {
     let scratch = Scratch::new();
     let program = named(&scratch, "null-write", "replaced-3c");
