@@ -95,7 +95,7 @@ impl Probe {
         Ok(value.as_deref().and_then(fl_fault_process::read))
     }
 
-    /// Takes the stacks of these hashes ([`By::Stack`]) out of the table, innermost frame first. Those that were lost are not among
+    /// Takes the stacks of these hashes out of the table, innermost frame first. Those that were lost are not among
     /// them.
     pub(crate) fn take_stacks(&self, hashes: &[u64]) -> Result<HashMap<u64, Vec<u64>>> {
         let what = "failed to read a stack";
