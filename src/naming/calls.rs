@@ -8,6 +8,8 @@ use seccompiler::{
     apply_filter,
 };
 
+use crate::arch::syscall::READLINK;
+
 /// What both need: memory, their sockets, descriptors that they have, and their own end; and who they are, which the libraries take for a
 /// call that can't fail.
 const BOTH: [libc::c_long; 42] = [
@@ -58,22 +60,15 @@ const BOTH: [libc::c_long; 42] = [
 /// Copies of files, in memory of its own.
 const NAMER: [libc::c_long; 3] = [libc::SYS_ftruncate, libc::SYS_memfd_create, libc::SYS_pwrite64];
 
-/// What lies where. The names of the first are those of x86 alone.
-const OPENER: &[libc::c_long] = &[
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_readlink,
-    libc::SYS_fstatfs,
-    libc::SYS_getdents64,
-    libc::SYS_openat2,
-    libc::SYS_readlinkat,
-];
+/// What lies where.
+const OPENER: [libc::c_long; 4] = [libc::SYS_fstatfs, libc::SYS_getdents64, libc::SYS_openat2, libc::SYS_readlinkat];
 
 pub(super) fn allow_namers() -> Result<()> {
     allow_only(&NAMER)
 }
 
 pub(super) fn allow_openers() -> Result<()> {
-    allow_only(OPENER)
+    allow_only(&[&OPENER[..], &READLINK].concat())
 }
 
 /// What is opened is opened to be read; what is mapped is no code.

@@ -12,6 +12,9 @@ pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 /// rt_sigreturn(2): arch/x86/entry/syscalls/syscall_64.tbl.
 pub(crate) const RT_SIGRETURN: i32 = 15;
 
+/// What C libraries call for readlink(3) instead of readlinkat(2): not every architecture has it.
+pub(crate) const READLINK: [libc::c_long; 1] = [libc::SYS_readlink];
+
 /// The members of the kernel's `struct pt_regs` that are shown: the instruction, the stack pointer, the call's number.
 pub(crate) const PT_REGS: [&str; 3] = ["ip", "sp", "orig_ax"];
 
