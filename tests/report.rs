@@ -216,6 +216,76 @@ fn a_compressed_file_that_is_cut_off_is_no_end_of_the_others() {
     assert!(standard_error(&output).contains("decompress it first: xz -dc "), "{}", standard_error(&output));
 }
 
+/// The summaries of a file, with a family for each group: `f-` and the place of its signature among all of them.
+fn with_families(name: &str, signature: impl Fn(&str) -> String) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for line in String::from_utf8(content(name)).unwrap().lines().filter(|line| !line.is_empty()) {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        for group in record["groups"].as_array_mut().into_iter().flatten() {
+            let old = group["signature"].as_str().unwrap_or("none").to_owned();
+            group["family"] = format!("{:0>16}", &old[..4]).into();
+            group["signature"] = signature(&old).into();
+        }
+        lines.push(record.to_string());
+    }
+    lines.join("\n").into_bytes()
+}
+
+#[test]
+fn a_rebuild_makes_nothing_new() {
+    let old = written("old-build.jsonl", &with_families("web", str::to_owned));
+    let new = written("new-build.jsonl", &with_families("web", |old| old.chars().rev().collect()));
+    let diff = |by: &str| {
+        let record = json(&format!("{by} --diff {old} {new}"));
+        let count = |list: &str| record[list].as_array().unwrap().len() as u64;
+        (count("new"), count("gone"), record["in_both"].as_u64().unwrap())
+    };
+    let (new_bugs, gone, in_both) = diff("");
+    assert_eq!((new_bugs, gone), (0, 0));
+    assert_eq!(diff("--by signature"), (in_both, in_both, 0));
+    // The lines of the second file are those of the first one at the same times: they are another host's.
+    let other = String::from_utf8(fs::read(&new).unwrap()).unwrap().replace("web-", "app-");
+    let both = format!("{old} {}", written("other-host.jsonl", other.as_bytes()));
+    let (families, signatures) = (json(&both), json(&format!("--by signature {both}")));
+    assert_eq!(counts(&families).len() * 2, counts(&signatures).len());
+    let row = &families["groups"][0];
+    let mut signatures: Vec<&str> =
+        row["signatures"].as_array().unwrap().iter().map(|build| build["signature"].as_str().unwrap()).collect();
+    signatures.sort_unstable();
+    signatures.dedup();
+    assert_eq!(signatures.len(), 2);
+    // The row is found by its family, or by any signature of it.
+    for name in signatures.into_iter().chain(row["family"].as_str()) {
+        assert_eq!(json(&format!("--signature {name} {both}"))["groups"], Value::Array(vec![row.clone()]), "{name}");
+    }
+}
+
+/// Thousands of hosts on one processor and on all of them, plain and compressed.
+#[test]
+fn the_report_is_the_same_on_one_processor_and_on_many() {
+    let template = String::from_utf8(with_families("web", str::to_owned)).unwrap();
+    let lines: Vec<&str> = template.lines().filter(|line| line.contains("\"type\":\"summary\"")).collect();
+    let text: String =
+        (0..3000).map(|host| lines[host % lines.len()].replace("web-", &format!("host-{host}-")) + "\n").collect();
+    assert!(text.len() > 2 << 20, "several blocks: {}", text.len());
+    let plain = written("thousands.jsonl", text.as_bytes());
+    let compressed = written("thousands.jsonl.gz", &gzip(text.as_bytes()));
+    let run = |program: &str, arguments: &[&str], file: &str| {
+        let mut command = Command::new(program);
+        command.args(arguments).args(["report", "--format", "json", file]);
+        let output = command.env("TZ", "UTC").output().unwrap();
+        assert!(output.status.success(), "{}", standard_error(&output));
+        let mut record: Value = serde_json::from_slice(&output.stdout).unwrap();
+        record["timestamp"] = "NOW".into();
+        record
+    };
+    let faultline = env!("CARGO_BIN_EXE_faultline");
+    let all = run(faultline, &[], &plain);
+    assert_eq!(all["hosts"].as_u64(), Some(3000));
+    assert_eq!(run("taskset", &["-c", "0", faultline], &plain), all);
+    assert_eq!(run(faultline, &[], &compressed), all);
+}
+
 /// What the agent writes at its defaults when its table of groups is full: 20 MB.
 #[test]
 fn the_longest_line_of_the_agent_is_read() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::record::crash::Disposition;
-use crate::report::{self, Completeness, Inputs, Options, STANDARD_INPUT, Selection};
+use crate::report::{self, By, Completeness, Inputs, Options, STANDARD_INPUT, Selection};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
@@ -27,7 +27,11 @@ pub(crate) struct ReportArgs {
     #[arg(long = "disposition", value_name = "WHAT", value_enum)]
     dispositions: Vec<DispositionArg>,
 
-    /// Show only the group with this signature, with all of its frames
+    /// What a row is: a bug in any build, where that is known, or in one build
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = ByArg::Family)]
+    by: ByArg,
+
+    /// Show only the group with this signature, or of this family, with all of its frames
     #[arg(long, value_name = "HEX", value_parser = signature)]
     signature: Option<String>,
 
@@ -41,6 +45,24 @@ pub(crate) struct ReportArgs {
     /// Exit with 1 also if a summary does not add up, or groups found no room
     #[arg(long)]
     strict: bool,
+}
+
+/// `--by`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ByArg {
+    /// The bug in any build, with its builds below it
+    Family,
+    /// The bug in one build
+    Signature,
+}
+
+impl From<ByArg> for By {
+    fn from(by: ByArg) -> Self {
+        match by {
+            ByArg::Family => Self::Family,
+            ByArg::Signature => Self::Signature,
+        }
+    }
 }
 
 /// `--disposition`
@@ -96,7 +118,7 @@ impl From<ReportArgs> for Options {
         let (target, format) = args.output.meant();
         Self {
             inputs,
-            selection: Selection { dispositions, signature: args.signature, top: args.top },
+            selection: Selection { by: args.by.into(), dispositions, signature: args.signature, top: args.top },
             target,
             format,
             strict: args.strict,

@@ -173,6 +173,8 @@ impl GroupLedger {
         };
         Ok(summary::Group {
             signature,
+            family: None,
+            estimated: false,
             signal,
             code,
             disposition: Disposition::from(key.disposition),

@@ -42,6 +42,11 @@ pub(crate) struct Deliveries {
 pub(crate) struct Group {
     /// As in crash records; `None` means that neither a sample nor a stack of it could be had.
     pub signature: Option<String>,
+    /// As in crash records; `None` means that it has no names, or that the record is older than this field.
+    pub family: Option<String>,
+    /// Records of this group have more than one signature: this one is that of most of them, and `count` has the others, too.
+    #[serde(default)]
+    pub estimated: bool,
     /// `SIGSEGV`.
     pub signal: String,
     /// `SEGV_MAPERR`; `None` means that the kernel kept no siginfo.
@@ -77,6 +82,7 @@ impl Summary {
     pub(crate) const KIND: &'static str = "summary";
 
     /// Do all events add up? What faultline promises.
+    #[cfg(test)]
     pub(crate) fn adds_up(&self) -> bool {
         // Wide, because these may be another host's numbers: a damaged one must not wrap around to a sum that fits.
         let counted: u128 = self.groups.iter().map(|group| u128::from(group.count)).sum();

@@ -3,149 +3,258 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use super::record::Row;
+use super::builds::Builds;
+use super::input::{GroupLine, text};
+use super::note::Note;
+use super::record::{By, Row};
 use super::tally::Tally;
 use crate::output::Timestamp;
 use crate::record::crash::{Disposition, Frame};
-use crate::record::summary::Group;
 
 /// How many hosts, processes and executables a row names.
 pub(super) const NAMES: usize = 8;
-/// How many builds a row names; the others are `other`.
-pub(super) const BUILDS: usize = 16;
 
 /// What tells one bug from another, the same on every host. Without a signature it is a guess from all that is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
-    /// By signature: exact.
+    /// The bug in any build.
+    Family(String),
+    /// The bug in one build.
     Signed(String),
     /// By all that is known of it.
     #[allow(missing_docs)]
     Unsigned { signal: String, code: Option<String>, disposition: Disposition, comm: String, exe: Option<String> },
 }
 
-impl From<&Row> for Key {
-    /// A row without a signature has one process's name and one executable at most: they are in its key.
-    fn from(row: &Row) -> Self {
-        match &row.signature {
-            Some(signature) => Self::Signed(signature.clone()),
-            None => Self::Unsigned {
-                signal: row.signal.clone(),
-                code: row.code.clone(),
-                disposition: row.disposition,
-                comm: row.comms.first().cloned().unwrap_or_default(),
-                exe: row.exes.first().cloned(),
-            },
+impl Key {
+    /// The key of what has this family and this signature; `None`: it has neither.
+    pub(super) fn named(by: By, family: Option<&str>, signature: Option<&str>) -> Option<Self> {
+        match (family, signature) {
+            (Some(family), _) if by == By::Family => Some(Self::Family(family.to_owned())),
+            (_, Some(signature)) => Some(Self::Signed(signature.to_owned())),
+            _ => None,
         }
+    }
+
+    /// The key of this group.
+    pub(super) fn of(by: By, group: &GroupLine<'_>) -> Self {
+        Self::named(by, text(&group.family), text(&group.signature)).unwrap_or_else(|| Self::Unsigned {
+            signal: group.signal.to_string(),
+            code: text(&group.code).map(str::to_owned),
+            disposition: group.disposition,
+            comm: group.comm.to_string(),
+            exe: text(&group.exe).map(str::to_owned),
+        })
+    }
+
+    /// A row without a signature has one process's name and one executable at most: they are in its key.
+    pub(super) fn of_row(by: By, row: &Row) -> Self {
+        Self::named(by, row.family.as_deref(), row.signature.as_deref()).unwrap_or_else(|| Self::Unsigned {
+            signal: row.signal.clone(),
+            code: row.code.clone(),
+            disposition: row.disposition,
+            comm: row.comms.first().cloned().unwrap_or_default(),
+            exe: row.exes.first().cloned(),
+        })
     }
 }
 
-impl Key {
-    /// The key of this group.
-    pub(super) fn of(group: &Group) -> Self {
-        match &group.signature {
-            Some(signature) => Self::Signed(signature.clone()),
-            None => Self::Unsigned {
-                signal: group.signal.clone(),
-                code: group.code.clone(),
-                disposition: group.disposition,
-                comm: group.comm.clone(),
-                exe: group.exe.clone(),
-            },
+/// What one host had of a bug.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OnHost {
+    /// Events.
+    pub count: u64,
+    /// The processor that had most of them, if one had more than half: the majority vote of Boyer and Moore, which needs no more.
+    cpu: u32,
+    lead: u64,
+}
+
+impl OnHost {
+    fn vote(&mut self, cpu: u32, count: u64) {
+        if self.cpu == cpu || self.lead < count {
+            let lead = if self.cpu == cpu { self.lead.saturating_add(count) } else { count - self.lead };
+            (self.cpu, self.lead) = (cpu, lead);
+        } else {
+            self.lead -= count;
         }
+    }
+
+    /// One event, for the tests of what is made of it.
+    #[cfg(test)]
+    pub(super) fn vote_for_test(&mut self, cpu: u32) {
+        self.vote(cpu, 1);
+    }
+
+    /// The processor that stands for this bug on this host; `None` means that none does.
+    pub(super) fn cpu(&self) -> Option<u32> {
+        (self.lead != 0).then_some(self.cpu)
     }
 }
 
 /// What is known of one bug so far.
 #[derive(Debug)]
 pub(super) struct Bug {
-    signature: Option<String>,
+    family: Option<String>,
     signal: String,
     code: Option<String>,
+    is_estimated: bool,
     dispositions: BTreeMap<Disposition, u64>,
     comms: Tally,
     exes: Tally,
-    builds: Tally,
+    builds: Builds,
     /// By number of the host. Not a tally, because the number of hosts must be exact.
-    hosts: HashMap<u32, u64>,
+    hosts: HashMap<u32, OnHost>,
     count: u64,
     first_seen: Timestamp,
     last_seen: Timestamp,
     frames: Vec<Frame>,
+    note: Note,
+}
+
+fn is_named(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| frame.symbol.is_some())
 }
 
 impl Bug {
     /// A bug without events yet.
-    pub(super) fn new(group: &Group) -> Self {
+    pub(super) fn new(group: &GroupLine<'_>) -> Self {
         Self {
-            signature: group.signature.clone(),
-            signal: group.signal.clone(),
-            code: group.code.clone(),
+            family: text(&group.family).map(str::to_owned),
+            signal: group.signal.to_string(),
+            code: text(&group.code).map(str::to_owned),
+            is_estimated: false,
             dispositions: BTreeMap::new(),
             comms: Tally::default(),
             exes: Tally::default(),
-            builds: Tally::default(),
+            builds: Builds::default(),
             hosts: HashMap::new(),
             count: 0,
             first_seen: group.first_seen,
             last_seen: group.last_seen,
             frames: Vec::new(),
+            note: Note::default(),
         }
     }
 
     /// Adds a group of one host. A group without events adds no count, but it may be the one that has names.
-    pub(super) fn add(&mut self, host: u32, group: Group) {
+    pub(super) fn add(&mut self, host: u32, group: &GroupLine<'_>) {
         add_to(&mut self.count, group.count);
+        self.is_estimated |= group.estimated;
         self.comms.add(&group.comm, group.count);
-        if let Some(exe) = &group.exe {
+        if let Some(exe) = text(&group.exe) {
             self.exes.add(exe, group.count);
         }
         if group.count != 0 {
             add_to(self.dispositions.entry(group.disposition).or_default(), group.count);
-            add_to(self.hosts.entry(host).or_default(), group.count);
-            self.builds.add(group.build_id.as_deref().unwrap_or("unknown"), group.count);
+            let on_host = self.hosts.entry(host).or_default();
+            add_to(&mut on_host.count, group.count);
+            group.cpus.0.iter().for_each(|&(cpu, count)| on_host.vote(cpu, count));
         }
+        self.builds.add(group);
         self.first_seen = self.first_seen.min(group.first_seen);
         self.last_seen = self.last_seen.max(group.last_seen);
-        let named = |frames: &[Frame]| frames.iter().any(|frame| frame.symbol.is_some());
-        if self.frames.is_empty() || (!named(&self.frames) && named(&group.frames)) {
-            self.frames = group.frames;
+        if self.frames.is_empty() || !is_named(&self.frames) {
+            let frames = group.frames(!self.frames.is_empty());
+            self.take_frames(frames);
+        }
+        self.note.take(Note::of_group(group));
+    }
+
+    fn take_frames(&mut self, frames: Vec<Frame>) {
+        if self.frames.is_empty() || (!is_named(&self.frames) && is_named(&frames)) {
+            self.frames = frames;
         }
     }
 
-    /// Has it no events?
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+    /// Adds what crash records say.
+    pub(super) fn note(&mut self, note: Note) {
+        self.note.take(note);
+    }
+
+    /// Adds what was merged elsewhere and stands behind this.
+    pub(super) fn absorb(&mut self, other: Self) {
+        add_to(&mut self.count, other.count);
+        self.is_estimated |= other.is_estimated;
+        self.family = self.family.take().or(other.family);
+        for (disposition, count) in other.dispositions {
+            add_to(self.dispositions.entry(disposition).or_default(), count);
+        }
+        self.comms.absorb(other.comms);
+        self.exes.absorb(other.exes);
+        self.builds.absorb(other.builds);
+        for (host, there) in other.hosts {
+            let here = self.hosts.entry(host).or_default();
+            add_to(&mut here.count, there.count);
+            here.vote(there.cpu, there.lead);
+        }
+        self.first_seen = self.first_seen.min(other.first_seen);
+        self.last_seen = self.last_seen.max(other.last_seen);
+        self.take_frames(other.frames);
+        self.note.take(other.note);
+    }
+
+    /// The same, of a family that another host knows.
+    pub(super) fn of_family(self, key: &Key) -> Self {
+        match key {
+            Key::Family(family) => Self { family: Some(family.clone()), ..self },
+            _ => self,
+        }
+    }
+
+    /// The same, with these numbers of its hosts.
+    pub(super) fn renumbered(mut self, hosts: &[u32]) -> Self {
+        self.hosts = self.hosts.into_iter().map(|(host, there)| (hosts[host as usize], there)).collect();
+        self
+    }
+
+    /// How many events it has.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Events by number of the host.
+    pub(super) fn hosts(&self) -> &HashMap<u32, OnHost> {
+        &self.hosts
+    }
+
+    /// Is this its family, or the signature of one of its builds?
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.family.as_deref() == Some(name) || self.builds.has(name)
     }
 
     /// The row of the report; `names` are the hosts'.
-    pub(super) fn row(self, names: &HashMap<u32, String>) -> Row {
+    pub(super) fn row(self, names: &[String], missing_at_most: u64) -> Row {
         let list = |tally: &Tally| tally.top(NAMES).0.into_iter().map(|(name, _)| name.to_owned()).collect();
-        let (builds, other) = self.builds.top(BUILDS);
-        let mut builds: BTreeMap<String, u64> =
-            builds.into_iter().map(|(build_id, count)| (build_id.to_owned(), count)).collect();
-        if other != 0 {
-            builds.insert("other".to_owned(), other);
-        }
         // Of equal counts the first is the gravest: the enum's order.
         let most = self.dispositions.iter().min_by_key(|&(disposition, &count)| (Reverse(count), *disposition));
-        let mut hosts: Vec<(u64, &str)> =
-            self.hosts.iter().filter_map(|(host, &count)| Some((count, names.get(host)?.as_str()))).collect();
+        let mut hosts: Vec<(u64, &str)> = self
+            .hosts
+            .iter()
+            .filter_map(|(&host, there)| Some((there.count, names.get(host as usize)?.as_str())))
+            .collect();
         hosts.sort_by_key(|&(count, name)| (Reverse(count), name));
         Row {
+            signature: self.builds.signature(),
+            family: self.family,
+            estimated: self.is_estimated,
+            place: crate::record::summary::place(&self.frames),
             disposition: most.map_or(Disposition::Fatal, |(&disposition, _)| disposition),
             comms: list(&self.comms),
             exes: list(&self.exes),
             hosts: hosts.len(),
             host_names: hosts.into_iter().take(NAMES).map(|(_, name)| name.to_owned()).collect(),
-            builds,
-            signature: self.signature,
+            builds: self.builds.by_build_id(),
+            signatures: self.builds.rows(),
+            is_asked: true,
             signal: self.signal,
             code: self.code,
             dispositions: self.dispositions,
             count: self.count,
+            missing_at_most,
             first_seen: self.first_seen,
             last_seen: self.last_seen,
+            abort_message: self.note.abort_message,
+            diagnosis: self.note.diagnosis,
             frames: self.frames,
         }
     }
@@ -154,4 +263,23 @@ impl Bug {
 /// Numbers of other hosts may be damaged: a sum saturates and never wraps around.
 pub(super) fn add_to(sum: &mut u64, count: u64) {
     *sum = sum.saturating_add(count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_majority_stands_for_a_bug() {
+        let voted = |votes: &[(u32, u64)]| {
+            let mut on_host = OnHost::default();
+            votes.iter().for_each(|&(cpu, count)| on_host.vote(cpu, count));
+            on_host.cpu()
+        };
+        assert_eq!(voted(&[]), None);
+        assert_eq!(voted(&[(3, 1)]), Some(3));
+        assert_eq!(voted(&[(3, 2), (1, 1), (3, 5), (2, 4)]), Some(3));
+        assert_eq!(voted(&[(1, 4), (3, 9)]), Some(3));
+        assert_eq!(voted(&[(1, 4), (3, 4)]), None);
+    }
 }

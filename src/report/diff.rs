@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::bug::Key;
-use super::record::{Row, Selection, Totals};
+use super::merge::Merged;
+use super::record::{By, Row, Selection, Totals};
 use crate::host;
 use crate::output::Timestamp;
 use crate::record::Head;
@@ -16,8 +17,6 @@ use crate::record::crash::{Disposition, Frame};
 pub(super) const FACTOR: f64 = 1.5;
 /// Fewer events than this on the side with the higher rate count as chance.
 pub(super) const EVENTS: u64 = 3;
-/// Two bugs of different builds look alike if so many of their innermost functions are the same.
-const FUNCTIONS: usize = 3;
 
 /// What changed. Fields as in docs/output.md.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +30,8 @@ pub(crate) struct Diff {
     pub after: Totals,
     /// The dispositions that are compared.
     pub selected: Vec<Disposition>,
+    /// What makes two groups one row.
+    pub by: By,
     /// How many groups had events in both, changed or not.
     pub in_both: usize,
     /// Groups with events only after, the highest rate first.
@@ -50,7 +51,9 @@ pub(crate) struct Diff {
 /// One bug, before and after.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Change {
-    /// This and the next five are as in the report's rows: those of after, or of before if the bug is gone.
+    /// This and the next ones up to `exes` are as in the report's rows: those of after, or of before if the bug is gone.
+    pub family: Option<String>,
+    #[allow(missing_docs)]
     pub signature: Option<String>,
     /// `SIGSEGV`.
     pub signal: String,
@@ -62,6 +65,12 @@ pub(crate) struct Change {
     pub comms: Vec<String>,
     /// Paths of the executables.
     pub exes: Vec<String>,
+    /// The first function that says something.
+    pub place: String,
+    /// What libc said before an abort.
+    pub abort_message: Option<String>,
+    /// The likely cause.
+    pub diagnosis: Option<String>,
     /// The rate in the first file.
     pub before: Rate,
     /// The rate in the second file.
@@ -71,9 +80,6 @@ pub(crate) struct Change {
     /// How many events there would have been after, at before's rate. If it is low for a bug that is gone, the bug may still come.
     /// `None` means that no time was covered before.
     pub expected: Option<f64>,
-    /// For a new bug: the signature of a bug that is gone and has the same signal, code and innermost functions. A new build changes
-    /// the signatures of its bugs; these two are probably one.
-    pub resembles: Option<String>,
     /// The innermost frames.
     pub frames: Vec<Frame>,
 }
@@ -107,18 +113,15 @@ impl Rate {
 
 impl Diff {
     /// Compares two merges.
-    pub(crate) fn new(
-        before: (Totals, Vec<Row>),
-        after: (Totals, Vec<Row>),
-        selection: &Selection,
-        text_rows: usize,
-    ) -> Self {
-        let ((totals_before, before), (totals_after, after)) = (before, after);
-        let wanted = |row: &Row| selection.wants(row.signature.as_deref());
-        let mut old: BTreeMap<Key, Row> = before.into_iter().filter(wanted).map(|row| (Key::from(&row), row)).collect();
+    pub(super) fn new(before: Merged, after: Merged, selection: &Selection, text_rows: usize) -> Self {
+        let Merged { totals: totals_before, rows: before, .. } = before;
+        let Merged { totals: totals_after, rows: after, .. } = after;
+        let (by, is_asked) = (selection.by, |row: &Row| row.is_asked);
+        let mut old: BTreeMap<Key, Row> =
+            before.into_iter().filter(is_asked).map(|row| (Key::of_row(by, &row), row)).collect();
         let (mut new, mut worse, mut better, mut in_both) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        for row in after.into_iter().filter(wanted) {
-            let was = old.remove(&Key::from(&row));
+        for row in after.into_iter().filter(is_asked) {
+            let was = old.remove(&Key::of_row(by, &row));
             let rates = (Rate::of(was.as_ref(), &totals_before), Rate::of(Some(&row), &totals_after));
             in_both += usize::from(was.is_some());
             let list = match was {
@@ -139,12 +142,12 @@ impl Diff {
         for list in [&mut new, &mut gone, &mut worse, &mut better] {
             list.sort_by(|a, b| b.size().total_cmp(&a.size()).then(b.events().cmp(&a.events())));
         }
-        find_resembling(&mut new, &gone);
         Self {
             head: Head::new("report_diff", Timestamp::now(), &host::name()),
             before: totals_before,
             after: totals_after,
             selected: selection.dispositions.clone(),
+            by,
             in_both,
             new,
             gone,
@@ -169,7 +172,11 @@ impl Change {
             _ => None,
         };
         Self {
+            family: row.family,
             signature: row.signature,
+            place: row.place,
+            abort_message: row.abort_message,
+            diagnosis: row.diagnosis,
             signal: row.signal,
             code: row.code,
             disposition: row.disposition,
@@ -179,7 +186,6 @@ impl Change {
             after,
             factor,
             expected: before.per_host_hour.map(|rate| rate * totals_after.host_hours),
-            resembles: None,
             frames: row.frames,
         }
     }
@@ -193,46 +199,25 @@ impl Change {
     fn events(&self) -> u64 {
         self.before.count.max(self.after.count)
     }
-
-    /// Signal, code and functions, which are the same in another build; `None` means that the frames have no names.
-    fn looks(&self) -> Option<(&str, Option<&str>, Vec<&str>)> {
-        let functions: Vec<&str> = self
-            .frames
-            .iter()
-            .map_while(|frame| frame.symbol.as_deref())
-            .map(|symbol| symbol.rsplit_once("+0x").map_or(symbol, |(function, _)| function))
-            .take(FUNCTIONS)
-            .collect();
-        (!functions.is_empty()).then_some((self.signal.as_str(), self.code.as_deref(), functions))
-    }
-}
-
-/// For each new bug finds the one that is gone and looks like it; of several the most frequent.
-fn find_resembling(new: &mut [Change], gone: &[Change]) {
-    let mut by_looks = BTreeMap::new();
-    for change in gone {
-        if let (Some(looks), Some(signature)) = (change.looks(), &change.signature) {
-            by_looks.entry(looks).or_insert(signature);
-        }
-    }
-    for change in new {
-        change.resembles = change.looks().and_then(|looks| by_looks.get(&looks).map(|&signature| signature.clone()));
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::merge::Merge;
-    use super::super::merge::tests::{frame, group, summary};
+    use super::super::merge::tests::{add, group, selection, summary};
     use super::*;
     use crate::record::summary::{Group, Summary};
 
-    fn merged(summaries: Vec<Summary>) -> (Totals, Vec<Row>) {
-        let mut merge = Merge::new(&[Disposition::Fatal]);
-        for summary in summaries {
-            merge.add(summary);
+    fn merged(summaries: Vec<Summary>) -> Merged {
+        only(summaries, None)
+    }
+
+    fn only(summaries: Vec<Summary>, name: Option<&str>) -> Merged {
+        let mut merge = Merge::new(&selection(By::Family, &[Disposition::Fatal]));
+        for summary in &summaries {
+            add(&mut merge, summary);
         }
-        merge.finish()
+        merge.finish(name)
     }
 
     /// One hour of one host before, two hours of one host after.
@@ -295,9 +280,8 @@ mod tests {
 
     #[test]
     fn one_signature_only() {
-        let before = merged(vec![summary("a", 3600, vec![group("1", 5), group("2", 5)])]);
-        let selection = Selection { signature: Some("2".to_owned()), ..Selection::default() };
-        let diff = Diff::new(before, merged(Vec::new()), &selection, 0);
+        let before = only(vec![summary("a", 3600, vec![group("1", 5), group("2", 5)])], Some("2"));
+        let diff = Diff::new(before, merged(Vec::new()), &Selection::default(), 0);
         assert_eq!(names(&diff.gone), ["2"]);
     }
 
@@ -309,17 +293,26 @@ mod tests {
     }
 
     #[test]
-    fn a_new_build_of_a_bug_names_the_old_one() {
-        let with = |signature: &str, symbols: &[&str]| {
-            let frames = symbols.iter().map(|symbol| frame(Some(symbol))).collect();
-            summary("a", 3600, vec![Group { frames, ..group(signature, 4) }])
+    fn a_rebuild_makes_nothing_new() {
+        let build = |signature: &str, build: &str| Group {
+            family: Some("f".to_owned()),
+            build_id: Some(build.to_owned()),
+            ..group(signature, 4)
         };
-        let resembles = |symbols: &[&str]| {
-            let before = merged(vec![with("old", &["operator+", "run+0x9", "main+0x1", "_start+0x8"])]);
-            Diff::new(before, merged(vec![with("new", symbols)]), &Selection::default(), 0).new[0].resembles.clone()
+        let of = |one: Group| summary("a", 3600, vec![one]);
+        let diff = |before: Summary, after: Summary, by: By| {
+            let selection = Selection { by, ..Selection::default() };
+            let merged = |summary: Summary| {
+                let mut merge = Merge::new(&Selection { dispositions: vec![Disposition::Fatal], ..selection.clone() });
+                add(&mut merge, &summary);
+                merge.finish(None)
+            };
+            let diff = Diff::new(merged(before), merged(after), &selection, 0);
+            (diff.in_both, diff.new.len(), diff.gone.len())
         };
-        assert_eq!(resembles(&["operator+", "run+0x19", "main+0x1", "other"]).as_deref(), Some("old"));
-        assert_eq!(resembles(&["operator+", "walk+0x9", "main+0x1"]), None);
-        assert_eq!(resembles(&[]), None, "without names nothing is alike");
+        assert_eq!(diff(of(build("old", "aa")), of(build("new", "bb")), By::Family), (1, 0, 0));
+        assert_eq!(diff(of(build("old", "aa")), of(build("new", "bb")), By::Signature), (0, 1, 1));
+        let other = Group { family: Some("g".to_owned()), ..build("new", "bb") };
+        assert_eq!(diff(of(build("old", "aa")), of(other), By::Family), (0, 1, 1), "another bug is another one");
     }
 }

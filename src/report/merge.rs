@@ -1,18 +1,26 @@
 //! Merges many summaries into one sum for each bug. Pure: it reads no file and prints nothing.
 //!
-//! It holds a row for each bug, a number for each host in it, and 8 bytes for each summary, by which a duplicate is found.
+//! It holds a row for each bug, a number for each host in it, and two bytes for each summary, by which a duplicate is found.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::bug::{Bug, Key, add_to};
-use super::record::{Row, Totals};
+use super::input::{CrashLine, GroupLine, SummaryLine, text};
+use super::note::Note;
+use super::processors::{Hosts, suspects};
+use super::record::{By, Row, Selection, Suspect, Totals};
+use super::room::Room;
+use super::seen::{Run, Seen};
 use crate::output::Timestamp;
 use crate::record::crash::Disposition;
-use crate::record::summary::{Deliveries, Group, Summary};
+use crate::record::summary::Deliveries;
 
-/// How many rows there are at most; events of groups that find no row are counted together.
-const ROWS: usize = 1 << 16;
+/// How many rows there are at most. Events of groups that find no room are counted together.
+pub(super) const ROWS: usize = 1 << 16;
+/// How many bugs have notes, and how many signatures are known to be of a family, that have no row (yet).
+const NOTES: usize = 1 << 16;
 
 /// What became of one summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,48 +33,57 @@ pub(super) enum Outcome {
     Duplicate,
 }
 
-/// One run of faultline on one host: its summaries differ in their time.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Run {
-    host: String,
-    boot_id: Option<String>,
-    since: i64,
-}
-
 /// The sums so far.
 #[derive(Debug)]
 pub(super) struct Merge {
     selected: Vec<Disposition>,
-    seen: HashMap<Run, HashSet<i64>>,
-    hosts: HashMap<String, u32>,
-    bugs: BTreeMap<Key, Bug>,
+    by: By,
+    seen: Arc<Seen>,
+    hosts: Hosts,
+    bugs: Room<Key, Bug>,
+    /// What crash records say, of bugs that may have no row.
+    notes: BTreeMap<Key, Note>,
+    /// The families of signatures: one host may know the names that another one lacks.
+    families: BTreeMap<String, String>,
     totals: Totals,
+    /// Of summaries with several lines, whose last one alone has the sums: counted and lost, and delivered.
+    in_parts: (u128, u128),
+}
+
+/// What came of a merge.
+#[derive(Debug)]
+pub(super) struct Merged {
+    /// Everything that was read.
+    pub totals: Totals,
+    /// The bugs that had events, most frequent first.
+    pub rows: Vec<Row>,
+    /// Processors and hosts on which too many bugs strike.
+    pub suspects: Vec<Suspect>,
 }
 
 impl Merge {
-    /// Without summaries yet. Groups of the `selected` dispositions get rows; totals are of all groups.
-    pub(super) fn new(selected: &[Disposition]) -> Self {
+    /// Without summaries yet. Groups of the selected dispositions get rows; totals are of all groups.
+    pub(super) fn new(selection: &Selection) -> Self {
+        Self::sharing(selection, Arc::default())
+    }
+
+    fn sharing(selection: &Selection, seen: Arc<Seen>) -> Self {
         Self {
-            selected: selected.to_vec(),
-            seen: HashMap::new(),
-            hosts: HashMap::new(),
-            bugs: BTreeMap::new(),
-            totals: Totals {
-                from: None,
-                to: None,
-                summaries: 0,
-                duplicates: 0,
-                damaged: 0,
-                hosts: 0,
-                host_hours: 0.0,
-                deliveries: Deliveries::default(),
-                dispositions: Disposition::ALL.map(|disposition| (disposition, 0)).into(),
-                losses: BTreeMap::new(),
-                sample_losses: BTreeMap::new(),
-                not_ranked: 0,
-                adds_up: true,
-            },
+            selected: selection.dispositions.clone(),
+            by: selection.by,
+            seen,
+            hosts: Hosts::default(),
+            bugs: Room::new(ROWS),
+            notes: BTreeMap::new(),
+            families: BTreeMap::new(),
+            totals: Totals::default(),
+            in_parts: (0, 0),
         }
+    }
+
+    /// An empty one that knows the same duplicates: to be absorbed later.
+    pub(super) fn part(&self, selection: &Selection) -> Self {
+        Self::sharing(selection, self.seen.clone())
     }
 
     /// Counts a line that could not be read.
@@ -74,69 +91,211 @@ impl Merge {
         self.totals.damaged += 1;
     }
 
+    /// Adds what a crash record says of its bug. It counts nothing: summaries do.
+    pub(super) fn add_crash(&mut self, crash: &CrashLine<'_>) {
+        let (family, signature) = (text(&crash.family), text(&crash.signature));
+        self.learn(family, signature);
+        let note = Note::of_crash(crash);
+        if let Some(key) = Key::named(self.by, family, signature).filter(|_| !note.is_empty()) {
+            self.keep_note(key, note);
+        }
+    }
+
+    fn keep_note(&mut self, key: Key, note: Note) {
+        if self.notes.len() < NOTES || self.notes.contains_key(&key) {
+            self.notes.entry(key).or_default().take(note);
+        }
+    }
+
+    fn learn(&mut self, family: Option<&str>, signature: Option<&str>) {
+        if let (By::Family, Some(family), Some(signature)) = (self.by, family, signature)
+            && self.families.len() < NOTES
+            && !self.families.contains_key(signature)
+        {
+            self.families.insert(signature.to_owned(), family.to_owned());
+        }
+    }
+
     /// Adds one summary, unless it was merged before.
-    pub(super) fn add(&mut self, summary: Summary) -> Outcome {
-        let Summary { head, interval, .. } = &summary;
-        let run = Run { host: head.host.clone(), boot_id: interval.boot_id.clone(), since: micros(interval.since) };
-        if !self.seen.entry(run).or_default().insert(micros(head.timestamp)) {
+    pub(super) fn add(&mut self, summary: &SummaryLine<'_>) -> Outcome {
+        let run = Run {
+            host: summary.host.to_string(),
+            boot_id: text(&summary.boot_id).map(str::to_owned),
+            since: summary.since.map_or(0, micros),
+            part: summary.part.unwrap_or(1),
+        };
+        if !self.seen.insert(run, micros(summary.timestamp)) {
             self.totals.duplicates += 1;
             return Outcome::Duplicate;
         }
-        self.total(&summary);
-        let balanced = summary.adds_up();
-        self.totals.adds_up &= balanced;
-        let next = self.hosts.len() as u32;
-        let host = *self.hosts.entry(summary.head.host).or_insert(next);
-        for group in summary.groups {
+        let is_balanced = self.total(summary);
+        let host = self.hosts.number(&summary.host);
+        for group in summary.groups.iter().flatten() {
             add_to(self.totals.dispositions.entry(group.disposition).or_default(), group.count);
+            self.hosts.saw(host, group.cpus.0.iter().map(|&(cpu, _)| cpu).max());
             if self.selected.contains(&group.disposition) {
                 self.group(host, group);
             }
         }
-        if balanced { Outcome::Merged } else { Outcome::Unbalanced }
+        if is_balanced { Outcome::Merged } else { Outcome::Unbalanced }
     }
 
-    fn total(&mut self, summary: &Summary) {
+    /// Adds the sums. False: they don't add up.
+    fn total(&mut self, summary: &SummaryLine<'_>) -> bool {
         let totals = &mut self.totals;
-        totals.summaries += 1;
-        let (ended, seconds) = (summary.head.timestamp, summary.interval.interval_seconds);
-        totals.host_hours += seconds / 3600.0;
-        let began = Timestamp::from_unix_ns(ended.unix_ns() - (seconds * 1e9) as i128).unwrap_or(ended);
-        totals.from = Some(totals.from.map_or(began, |from| from.min(began)));
-        totals.to = totals.to.max(Some(ended));
-        add_to(&mut totals.deliveries.matched, summary.deliveries.matched);
-        add_to(&mut totals.deliveries.filtered, summary.deliveries.filtered);
+        // Wide, because these may be another host's numbers: a damaged one must not wrap around to a sum that fits.
+        let groups = summary.groups.iter().flatten();
+        let counted: u128 = groups.map(|group| u128::from(group.count)).sum();
+        let lost: u128 = summary.losses.0.iter().map(|&(_, count)| u128::from(count)).sum();
+        let matched = summary.deliveries.map_or(0, |deliveries| u128::from(deliveries.matched));
         for (sums, losses) in
             [(&mut totals.losses, &summary.losses), (&mut totals.sample_losses, &summary.sample_losses)]
         {
-            for (reason, &count) in losses {
-                add_to(sums.entry(reason.clone()).or_default(), count);
+            for (reason, count) in &losses.0 {
+                match sums.get_mut(&**reason) {
+                    Some(sum) => add_to(sum, *count),
+                    None => drop(sums.insert(reason.to_string(), *count)),
+                }
+            }
+        }
+        if summary.is_last_part() {
+            totals.summaries += 1;
+            let (ended, seconds) = (summary.timestamp, summary.interval_seconds);
+            totals.host_hours += seconds / 3600.0;
+            let began = Timestamp::from_unix_ns(ended.unix_ns() - (seconds * 1e9) as i128).unwrap_or(ended);
+            totals.from = Some(totals.from.map_or(began, |from| from.min(began)));
+            totals.to = totals.to.max(Some(ended));
+        }
+        totals.deliveries.add(summary.deliveries.unwrap_or_default());
+        if summary.parts.unwrap_or(1) > 1 {
+            self.in_parts.0 += counted + lost;
+            self.in_parts.1 += matched;
+            return true;
+        }
+        let is_balanced = counted + lost == matched;
+        totals.adds_up &= is_balanced;
+        is_balanced
+    }
+
+    fn group(&mut self, host: u32, group: &GroupLine<'_>) {
+        self.learn(text(&group.family), text(&group.signature));
+        let key = Key::of(self.by, group);
+        let (bug, gone) = self.bugs.raise(&key, group.count, || Bug::new(group));
+        bug.add(host, group);
+        self.totals.let_go(&gone);
+    }
+
+    /// Adds what was merged apart from the lines that follow on those of this one.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.totals.add(other.totals);
+        self.in_parts.0 += other.in_parts.0;
+        self.in_parts.1 += other.in_parts.1;
+        let numbers = self.hosts.absorb(other.hosts);
+        for (signature, family) in other.families {
+            self.learn(Some(&family), Some(&signature));
+        }
+        for (key, note) in other.notes {
+            self.keep_note(key, note);
+        }
+        self.bugs.widen(other.bugs.bound());
+        for (key, bug, _) in other.bugs.into_held() {
+            self.absorb_bug(key, bug, &numbers);
+        }
+    }
+
+    fn absorb_bug(&mut self, key: Key, bug: Bug, numbers: &[u32]) {
+        let gone = self.bugs.join(key, bug.count(), bug.renumbered(numbers), Bug::absorb);
+        self.totals.let_go(&gone);
+    }
+
+    /// Which signature is of which family: another merge may know what this one lacks.
+    pub(super) fn families(&self) -> BTreeMap<String, String> {
+        self.families.clone()
+    }
+
+    /// Learns what another merge knows.
+    pub(super) fn learn_all(&mut self, families: &BTreeMap<String, String>) {
+        for (signature, family) in families {
+            self.learn(Some(family), Some(signature));
+        }
+    }
+
+    /// The sums. `name` is the signature or the family of the row that is asked for.
+    pub(super) fn finish(mut self, name: Option<&str>) -> Merged {
+        self.gather_families();
+        self.totals.hosts = self.hosts.len();
+        self.totals.missing_at_most = self.bugs.bound();
+        self.totals.adds_up &= self.in_parts.0 == self.in_parts.1;
+        let bugs: Vec<(Key, Bug, u64)> = self.bugs.into_held().filter(|(_, bug, _)| bug.count() != 0).collect();
+        let suspects = suspects(&self.hosts, bugs.iter().map(|(_, bug, _)| bug));
+        let names = self.hosts.into_names();
+        let mut rows: Vec<Row> = Vec::with_capacity(bugs.len());
+        for (key, mut bug, missing_at_most) in bugs {
+            if let Some(note) = self.notes.remove(&key) {
+                bug.note(note);
+            }
+            let is_asked = name.is_none_or(|name| bug.is_called(name));
+            rows.push(Row { is_asked, ..bug.row(&names, missing_at_most) });
+        }
+        // The sort is stable: equal rows stay in the order of their keys.
+        rows.sort_by_key(|row| (Reverse(row.count), Reverse(row.hosts)));
+        Merged { totals: self.totals, rows, suspects }
+    }
+
+    /// Brings what was counted by signature alone to its family.
+    fn gather_families(&mut self) {
+        let family_of = |key: &Key| match key {
+            Key::Signed(signature) => self.families.get(signature).map(|family| Key::Family(family.clone())),
+            _ => None,
+        };
+        let moved: Vec<(Key, Key)> = self.bugs.keys().filter_map(|key| Some((key.clone(), family_of(key)?))).collect();
+        let noted: Vec<(Key, Key)> = self.notes.keys().filter_map(|key| Some((key.clone(), family_of(key)?))).collect();
+        for (from, to) in moved {
+            if let Some(bug) = self.bugs.remove(&from) {
+                let bug = bug.of_family(&to);
+                let gone = self.bugs.join(to, bug.count(), bug, Bug::absorb);
+                self.totals.let_go(&gone);
+            }
+        }
+        for (from, to) in noted {
+            if let Some(note) = self.notes.remove(&from) {
+                self.notes.entry(to).or_default().take(note);
             }
         }
     }
+}
 
-    fn group(&mut self, host: u32, group: Group) {
-        let key = Key::of(&group);
-        if let Some(bug) = self.bugs.get_mut(&key) {
-            bug.add(host, group);
-        } else if self.bugs.len() < ROWS {
-            let mut bug = Bug::new(&group);
-            bug.add(host, group);
-            self.bugs.insert(key, bug);
-        } else {
-            add_to(&mut self.totals.not_ranked, group.count);
-        }
+impl Totals {
+    /// Bugs that lost their place: their events are counted, together.
+    fn let_go(&mut self, gone: &[Bug]) {
+        gone.iter().for_each(|bug| add_to(&mut self.not_ranked, bug.count()));
     }
 
-    /// The totals, and the rows of all bugs that had events, most frequent first.
-    pub(super) fn finish(mut self) -> (Totals, Vec<Row>) {
-        self.totals.hosts = self.hosts.len();
-        let names: HashMap<u32, String> = self.hosts.into_iter().map(|(name, host)| (host, name)).collect();
-        let mut rows: Vec<Row> =
-            self.bugs.into_values().filter(|bug| !bug.is_empty()).map(|bug| bug.row(&names)).collect();
-        // The sort is stable: equal rows stay in the order of their keys.
-        rows.sort_by_key(|row| (Reverse(row.count), Reverse(row.hosts)));
-        (self.totals, rows)
+    fn add(&mut self, other: Self) {
+        self.from = self.from.into_iter().chain(other.from).min();
+        self.to = self.to.max(other.to);
+        self.summaries += other.summaries;
+        self.duplicates += other.duplicates;
+        self.damaged += other.damaged;
+        self.host_hours += other.host_hours;
+        self.deliveries.add(other.deliveries);
+        for (disposition, count) in other.dispositions {
+            add_to(self.dispositions.entry(disposition).or_default(), count);
+        }
+        for (sums, losses) in [(&mut self.losses, other.losses), (&mut self.sample_losses, other.sample_losses)] {
+            for (reason, count) in losses {
+                add_to(sums.entry(reason).or_default(), count);
+            }
+        }
+        add_to(&mut self.not_ranked, other.not_ranked);
+        self.adds_up &= other.adds_up;
+    }
+}
+
+impl Deliveries {
+    fn add(&mut self, other: Self) {
+        add_to(&mut self.matched, other.matched);
+        add_to(&mut self.filtered, other.filtered);
     }
 }
 
@@ -146,214 +305,4 @@ fn micros(moment: Timestamp) -> i64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::bug::{BUILDS, NAMES};
-    use super::*;
-    use crate::record::crash::Frame;
-    use crate::record::{Head, Interval};
-
-    /// A second of the first minutes of 2026.
-    pub(crate) fn at(second: i64) -> Timestamp {
-        Timestamp::from_unix_ns((1_767_225_600 + i128::from(second)) * 1_000_000_000).unwrap()
-    }
-
-    pub(crate) fn frame(symbol: Option<&str>) -> Frame {
-        Frame {
-            symbol: symbol.map(str::to_owned),
-            module: Some("/usr/bin/myapp".to_owned()),
-            build_id: Some("aa".to_owned()),
-            ..Frame::default()
-        }
-    }
-
-    pub(crate) fn group(signature: &str, count: u64) -> Group {
-        Group {
-            signature: Some(signature.to_owned()),
-            signal: "SIGSEGV".to_owned(),
-            code: Some("SEGV_MAPERR".to_owned()),
-            disposition: Disposition::Fatal,
-            comm: "myapp".to_owned(),
-            uid: None,
-            exe: Some("/usr/bin/myapp".to_owned()),
-            build_id: Some("aa".to_owned()),
-            count,
-            total: 1000,
-            first_seen: at(10),
-            last_seen: at(20),
-            last_pid: 1,
-            frames: Vec::new(),
-            cpus: BTreeMap::new(),
-        }
-    }
-
-    /// One hour that adds up and ends at `second`.
-    pub(crate) fn summary(host: &str, second: i64, groups: Vec<Group>) -> Summary {
-        Summary {
-            head: Head::new(Summary::KIND, at(second), host),
-            interval: Interval {
-                since: at(0),
-                interval_seconds: 3600.0,
-                kernel: "6.18".to_owned(),
-                boot_id: Some("boot".to_owned()),
-                last: false,
-            },
-            deliveries: Deliveries { matched: groups.iter().map(|group| group.count).sum::<u64>() + 2, filtered: 5 },
-            groups,
-            losses: BTreeMap::from([("group_table_full".to_owned(), 2)]),
-            sample_losses: BTreeMap::from([("sample_budget".to_owned(), 3)]),
-        }
-    }
-
-    fn merge(summaries: Vec<Summary>) -> (Totals, Vec<Row>) {
-        let mut merge = Merge::new(&[Disposition::Fatal, Disposition::Caught]);
-        for summary in summaries {
-            merge.add(summary);
-        }
-        merge.finish()
-    }
-
-    fn counts(rows: &[Row]) -> Vec<(Option<&str>, u64)> {
-        rows.iter().map(|row| (row.signature.as_deref(), row.count)).collect()
-    }
-
-    #[test]
-    fn intervals_are_added_and_the_most_frequent_is_first() {
-        let (totals, rows) = merge(vec![
-            summary("a", 60, vec![group("1", 2), group("2", 1)]),
-            summary("a", 120, vec![group("1", 1)]),
-            summary("b", 60, vec![group("2", 7)]),
-        ]);
-        assert_eq!(counts(&rows), [(Some("2"), 8), (Some("1"), 3)], "never `total`");
-        assert_eq!((rows[0].hosts, rows[1].hosts), (2, 1));
-        assert_eq!(rows[0].host_names, ["b", "a"], "those with the most first");
-        assert_eq!((totals.summaries, totals.hosts, totals.host_hours), (3, 2, 3.0));
-        assert_eq!(totals.deliveries, Deliveries { matched: 17, filtered: 15 });
-        assert_eq!((totals.losses["group_table_full"], totals.sample_losses["sample_budget"]), (6, 9));
-        assert_eq!(totals.dispositions.values().sum::<u64>() + 6, 17, "matched is counted and lost");
-        assert_eq!((totals.from, totals.to), (Some(at(60 - 3600)), Some(at(120))));
-        assert!(totals.adds_up);
-    }
-
-    #[test]
-    fn the_same_summary_counts_once() {
-        let mut merge = Merge::new(&[Disposition::Fatal]);
-        let one = summary("a", 60, vec![group("1", 2)]);
-        assert_eq!(merge.add(one.clone()), Outcome::Merged);
-        assert_eq!(merge.add(one.clone()), Outcome::Duplicate);
-        for other in [
-            Summary { head: Head { host: "b".to_owned(), ..one.head.clone() }, ..one.clone() },
-            Summary { interval: Interval { boot_id: None, ..one.interval.clone() }, ..one.clone() },
-            Summary { interval: Interval { since: at(1), ..one.interval.clone() }, ..one.clone() },
-            Summary { head: Head { timestamp: at(61), ..one.head.clone() }, ..one },
-        ] {
-            assert_eq!(merge.add(other), Outcome::Merged, "another time, host, boot or run");
-        }
-        let (totals, rows) = merge.finish();
-        assert_eq!((totals.summaries, totals.duplicates, rows[0].count), (5, 1, 10));
-        assert_eq!(totals.host_hours, 5.0, "a duplicate covers nothing");
-    }
-
-    #[test]
-    fn a_group_without_events_adds_nothing_but_its_name() {
-        let nameless = Group { exe: None, build_id: None, ..group("1", 3) };
-        let last = Group { count: 0, frames: vec![frame(Some("main"))], first_seen: at(5), ..group("1", 0) };
-        let mut ended = summary("b", 90, vec![last, group("2", 0)]);
-        ended.interval.last = true;
-        let (_, rows) = merge(vec![summary("a", 60, vec![nameless]), ended]);
-        assert_eq!(counts(&rows), [(Some("1"), 3)], "no row without events");
-        assert_eq!((rows[0].hosts, rows[0].host_names.join(" ")), (1, "a".to_owned()));
-        assert_eq!(rows[0].builds, BTreeMap::from([("unknown".to_owned(), 3)]));
-        assert_eq!(rows[0].exes, ["/usr/bin/myapp"]);
-        assert_eq!(rows[0].first_seen, at(5));
-        assert_eq!(rows[0].frames[0].symbol.as_deref(), Some("main"));
-    }
-
-    #[test]
-    fn what_does_not_add_up_is_told() {
-        let mut merge = Merge::new(&[Disposition::Fatal]);
-        let wrong = Summary { deliveries: Deliveries::default(), ..summary("a", 60, vec![group("1", 2)]) };
-        assert_eq!(merge.add(wrong), Outcome::Unbalanced);
-        let huge = summary("a", 90, vec![group("1", 2)]);
-        assert_eq!(
-            merge.add(Summary { groups: vec![group("1", u64::MAX), group("2", 3)], ..huge }),
-            Outcome::Unbalanced
-        );
-        let (totals, rows) = merge.finish();
-        assert!(!totals.adds_up);
-        assert_eq!(rows[0].count, u64::MAX, "a sum doesn't wrap around");
-    }
-
-    #[test]
-    fn dispositions_are_selected_and_the_totals_have_all() {
-        let handled = Group { disposition: Disposition::Handled, ..group("1", 100) };
-        let caught = Group { disposition: Disposition::Caught, ..group("1", 2) };
-        let (totals, rows) = merge(vec![summary("a", 60, vec![group("1", 1), handled, caught])]);
-        assert_eq!(counts(&rows), [(Some("1"), 3)]);
-        assert_eq!(rows[0].disposition, Disposition::Caught, "of most of them");
-        assert_eq!(rows[0].dispositions, BTreeMap::from([(Disposition::Fatal, 1), (Disposition::Caught, 2)]));
-        assert_eq!(totals.dispositions[&Disposition::Handled], 100);
-        assert_eq!(totals.dispositions[&Disposition::Ignored], 0, "zeros are shown");
-    }
-
-    #[test]
-    fn without_a_signature_all_that_is_known_must_be_the_same() {
-        let unsigned = Group { signature: None, ..group("", 1) };
-        let (_, rows) = merge(vec![
-            summary("a", 60, vec![unsigned.clone(), Group { comm: "other".to_owned(), ..unsigned.clone() }]),
-            summary(
-                "b",
-                60,
-                vec![
-                    unsigned.clone(),
-                    Group { exe: None, ..unsigned.clone() },
-                    Group { code: None, ..unsigned.clone() },
-                    Group { disposition: Disposition::Caught, ..unsigned },
-                ],
-            ),
-        ]);
-        assert_eq!(rows.iter().map(|row| row.count).collect::<Vec<_>>(), [2, 1, 1, 1, 1]);
-    }
-
-    #[test]
-    fn frames_with_names_are_better() {
-        let with = |symbols: &[Option<&str>]| Group {
-            frames: symbols.iter().map(|symbol| frame(*symbol)).collect(),
-            ..group("1", 1)
-        };
-        let (_, rows) = merge(vec![
-            summary("a", 60, vec![with(&[]), with(&[None])]),
-            summary("b", 60, vec![with(&[None, Some("first")]), with(&[Some("second")])]),
-        ]);
-        assert_eq!(rows[0].frames.len(), 2);
-    }
-
-    #[test]
-    fn names_and_builds_are_capped_and_add_up() {
-        let groups = (0..40).map(|number| Group {
-            comm: format!("c{number:02}"),
-            exe: Some(format!("/e{number:02}")),
-            build_id: (number != 0).then(|| format!("b{number:02}")),
-            ..group("1", 100 - number)
-        });
-        let (_, rows) = merge(vec![summary("a", 60, groups.collect())]);
-        let row = &rows[0];
-        assert_eq!((row.comms.len(), row.exes.len(), row.comms[0].as_str()), (NAMES, NAMES, "c00"));
-        assert_eq!(row.builds.len(), BUILDS + 1);
-        assert_eq!((row.builds["unknown"], row.builds["b15"]), (100, 85));
-        assert_eq!(row.builds.values().sum::<u64>(), row.count);
-    }
-
-    #[test]
-    fn without_room_events_are_counted_all_the_same() {
-        let groups = (0..=ROWS as u64).map(|number| group(&number.to_string(), 2)).collect();
-        let (totals, rows) = merge(vec![summary("a", 60, groups)]);
-        assert_eq!((rows.len(), totals.not_ranked), (ROWS, 2));
-    }
-
-    #[test]
-    fn equals_keep_one_order() {
-        let there = merge(vec![summary("a", 60, vec![group("1", 2), group("2", 2)])]).1;
-        let back = merge(vec![summary("a", 60, vec![group("2", 2), group("1", 2)])]).1;
-        assert_eq!(counts(&there), counts(&back));
-    }
-}
+pub(super) mod tests;

@@ -3,10 +3,17 @@
 //! It needs no privileges and no kernel: it reads what `faultline crash --summary` wrote, there or elsewhere.
 
 mod bug;
+mod builds;
+mod complaints;
 mod diff;
 mod input;
 mod merge;
+mod note;
+mod processors;
+mod read;
 mod record;
+mod room;
+mod seen;
 mod tally;
 mod text;
 
@@ -14,26 +21,18 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 pub(crate) use diff::Diff;
-pub(crate) use record::{Report, Row, Selection, Totals};
+pub(crate) use record::{By, Report, Selection, Totals};
 
-use crate::output::{Format, OutputTarget, Writer, escape};
-use input::{LONGEST_LINE, Line, Lines, Source};
-use merge::{Merge, Outcome};
+use crate::output::{Format, OutputTarget, Writer};
 
 /// The path that means standard input.
 pub(crate) const STANDARD_INPUT: &str = "-";
 
 /// Rows of a list in text, unless --top says otherwise.
 const TEXT_TOP: usize = 20;
-
-/// How many wrong lines are reported one by one.
-const COMPLAINTS: u64 = 20;
-
-/// How much of a reason is shown: it may contain the whole line.
-const REASON_CHARS: usize = 160;
 
 /// The options.
 #[derive(Clone, Debug)]
@@ -93,10 +92,10 @@ pub(crate) fn run(options: &Options) -> Result<Completeness> {
     match &options.inputs {
         Inputs::Merge(paths) => {
             refuse_overwriting(&options.target, paths.iter())?;
-            let (totals, rows) = merge(paths.iter(), selection)?;
-            let report = Report::new(totals, rows, selection, default_top);
+            let merged = read::merge(paths, selection, None)?.finish(selection.signature.as_deref());
+            let report = Report::new(merged, selection, default_top);
             if let (Some(signature), true) = (&selection.signature, report.groups.is_empty()) {
-                say!("faultline: no group among these has the signature {signature}");
+                say!("faultline: no group among these has the signature {signature}, or is of this family");
             }
             write(options, &report)?;
             Ok(Completeness::of(&[&report.totals]))
@@ -106,8 +105,14 @@ pub(crate) fn run(options: &Options) -> Result<Completeness> {
                 bail!("standard input can't be both files of --diff");
             }
             refuse_overwriting(&options.target, [before, after].into_iter())?;
-            let before = merge([before].into_iter(), selection)?;
-            let after = merge([after].into_iter(), selection)?;
+            let mut before = read::merge(std::slice::from_ref(before), selection, None)?;
+            let mut after = read::merge(std::slice::from_ref(after), selection, None)?;
+            // Each has the names that the other one may lack.
+            let (known_before, known_after) = (before.families(), after.families());
+            before.learn_all(&known_after);
+            after.learn_all(&known_before);
+            let name = selection.signature.as_deref();
+            let (before, after) = (before.finish(name), after.finish(name));
             let mut diff = Diff::new(before, after, selection, selection.limit(default_top));
             if all {
                 diff.shorten(selection.limit(default_top));
@@ -137,56 +142,6 @@ fn refuse_overwriting<'a>(target: &OutputTarget, mut inputs: impl Iterator<Item 
     }
 }
 
-/// Merges all lines of these files, and reports what was wrong with them.
-fn merge<'a>(paths: impl Iterator<Item = &'a PathBuf>, selection: &Selection) -> Result<(Totals, Vec<Row>)> {
-    let mut merge = Merge::new(&selection.dispositions);
-    let mut complaints = Complaints::default();
-    for path in paths {
-        let path = (path.as_os_str() != STANDARD_INPUT).then_some(path.as_path());
-        read(Source::open(path)?, &mut merge, &mut complaints)?;
-    }
-    complaints.end();
-    Ok(merge.finish())
-}
-
-fn read(source: Source<'_>, into: &mut Merge, complaints: &mut Complaints) -> Result<()> {
-    let Source { name, is_compressed, from } = source;
-    let mut lines = Lines::new(from, LONGEST_LINE);
-    let mut number = 0_u64;
-    loop {
-        let line = match lines.next_line() {
-            Ok(None) => return Ok(()),
-            Ok(Some(line)) => line,
-            Err(error) => {
-                let Some(why) = input::damage(&error, is_compressed) else {
-                    return Err(error).with_context(|| format!("failed to read `{name}`"));
-                };
-                into.damaged();
-                complaints.skipped(&name, number + 1, &why);
-                return Ok(());
-            }
-        };
-        number += 1;
-        let content = match line {
-            Line::Whole(line) => input::parse(line),
-            Line::TooLong => {
-                Err(format!("longer than {} MiB: a smaller --max-groups writes shorter ones", LONGEST_LINE >> 20))
-            }
-        };
-        match content.map(|summary| summary.map(|summary| into.add(summary))) {
-            Ok(None | Some(Outcome::Merged)) => {}
-            Ok(Some(Outcome::Duplicate)) => complaints.duplicates += 1,
-            Ok(Some(Outcome::Unbalanced)) => {
-                complaints.say(&name, number, "does not add up: matched is not all that was counted and lost");
-            }
-            Err(why) => {
-                into.damaged();
-                complaints.skipped(&name, number, &why);
-            }
-        }
-    }
-}
-
 /// Merges any lines, shows them, and compares them with none and with themselves.
 #[cfg(any(test, fuzzing))]
 pub fn fuzz(data: &[u8]) {
@@ -194,63 +149,11 @@ pub fn fuzz(data: &[u8]) {
     use crate::record::crash::Disposition;
 
     let selection = Selection { dispositions: Disposition::ALL.to_vec(), ..Selection::default() };
-    let merge = |data: &[u8]| {
-        let mut merge = Merge::new(&selection.dispositions);
-        let mut lines = Lines::new(data, 1 << 16);
-        while let Ok(Some(line)) = lines.next_line() {
-            if let Line::Whole(line) = line
-                && let Ok(Some(summary)) = input::parse(line)
-            {
-                merge.add(summary);
-            }
-        }
-        merge.finish()
-    };
-    let (totals, rows) = merge(data);
-    let report = Report::new(totals, rows, &selection, TEXT_TOP);
+    let merge = |data: &[u8]| read::merge_bytes(data, &selection).finish(None);
+    let report = Report::new(merge(data), &selection, TEXT_TOP);
     let _ = (report.text(), serde_json::to_string(&report));
     for before in [&b""[..], data] {
         let diff = Diff::new(merge(before), merge(data), &selection, TEXT_TOP);
         let _ = (diff.text(), serde_json::to_string(&diff));
-    }
-}
-
-/// The wrong lines. In a file of another kind every line is wrong, so that only the first ones are shown.
-#[derive(Default)]
-struct Complaints {
-    lines: u64,
-    duplicates: u64,
-    skipped: u64,
-}
-
-impl Complaints {
-    fn say(&mut self, file: &str, line: u64, what: &str) {
-        self.lines += 1;
-        if self.lines <= COMPLAINTS {
-            say!("faultline: {}:{line}: {what}", escape(file));
-        }
-    }
-
-    /// `why` may have parts of the line in it.
-    fn skipped(&mut self, file: &str, line: u64, why: &str) {
-        self.skipped += 1;
-        let short: String = why.chars().take(REASON_CHARS).collect();
-        self.say(file, line, &format!("skipped: {}", escape(&short)));
-    }
-
-    fn end(&self) {
-        if self.lines > COMPLAINTS {
-            say!("faultline: {} more such lines", self.lines - COMPLAINTS);
-        }
-        if self.duplicates != 0 {
-            say!("faultline: {} duplicates skipped: the same summaries were merged before", self.duplicates);
-        }
-        if self.skipped != 0 {
-            say!(
-                "faultline: {} lines skipped, so that the report lacks what was in them (exit status 1): copy files again that are cut off or \
-                 damaged, and give no files of other programs",
-                self.skipped
-            );
-        }
     }
 }

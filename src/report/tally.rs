@@ -24,6 +24,12 @@ impl Tally {
         }
     }
 
+    /// Adds what was counted elsewhere.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.other = self.other.saturating_add(other.other);
+        other.counts.iter().for_each(|(name, count)| self.add(name, *count));
+    }
+
     /// The `most` names with the highest counts, and the sum of all other counts.
     pub(super) fn top(&self, most: usize) -> (Vec<(&str, u64)>, u64) {
         let mut names: Vec<(&str, u64)> = self.counts.iter().map(|(name, &count)| (name.as_str(), count)).collect();

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::diff::{Change, Diff, EVENTS, FACTOR};
-use super::record::{Report, Row, Totals};
+use super::record::{Build, By, Report, Row, Suspect, Totals};
 use crate::output::frame_place;
 use crate::output::{Record, Timestamp, escape};
 use crate::record::crash::{Disposition, Frame};
-use crate::record::summary::place;
 
 /// How many frames a row shows if there are other rows.
 const FRAMES: usize = 4;
@@ -28,7 +27,15 @@ impl Record for Report {
             writeln!(
                 to,
                 "  {:>3}  {:>9}  {:>6}  {:>5}  {:<19}  {:<19}  {:<9}  {:<15}  {:<16}  PLACE",
-                "#", "COUNT", "SHARE", "HOSTS", "FIRST SEEN", "LAST SEEN", "SIGNAL", "PROCESS", "SIGNATURE"
+                "#",
+                "COUNT",
+                "SHARE",
+                "HOSTS",
+                "FIRST SEEN",
+                "LAST SEEN",
+                "SIGNAL",
+                "PROCESS",
+                heading(self.by)
             )?;
         }
         for (row, number) in self.groups.iter().zip(1..) {
@@ -41,6 +48,7 @@ impl Record for Report {
         for (row, number) in self.groups.iter().zip(1..) {
             write_detail(to, row, number, if self.in_detail { usize::MAX } else { FRAMES })?;
         }
+        write_suspects(to, &self.suspects)?;
         write_totals(to, "", &self.totals)
     }
 }
@@ -57,8 +65,8 @@ impl Report {
             row.last_seen.local_seconds(),
             escape(&row.signal),
             first_of(&row.comms),
-            escape(row.signature.as_deref().unwrap_or("-")),
-            escape(&place(&row.frames))
+            name(self.by, row.family.as_deref(), row.signature.as_deref()),
+            escape(&row.place)
         )
     }
 }
@@ -72,6 +80,21 @@ fn write_detail(to: &mut String, row: &Row, number: usize, frames: usize) -> std
         writeln!(to, "    Executables: {}", names(&row.exes))?;
     }
     writeln!(to, "    Builds:      {}", counts(&by_count(&row.builds)))?;
+    if row.signatures.len() > 1 {
+        row.signatures.iter().try_for_each(|build| write_build(to, build))?;
+    }
+    if let Some(message) = &row.abort_message {
+        writeln!(to, "    Message:     {}", escape(message))?;
+    }
+    if let Some(diagnosis) = &row.diagnosis {
+        writeln!(to, "    Diagnosis:   {}", escape(diagnosis))?;
+    }
+    if row.estimated {
+        writeln!(to, "    Estimated:   a coarse count was split between this and other groups")?;
+    }
+    if row.missing_at_most != 0 {
+        writeln!(to, "    Missing:     up to {} events more, from before it had a row", row.missing_at_most)?;
+    }
     let more = match row.hosts - row.host_names.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -82,6 +105,57 @@ fn write_detail(to: &mut String, row: &Row, number: usize, frames: usize) -> std
     }
     if row.frames.len() > frames {
         writeln!(to, "    ... and {} frames more: --signature shows all", row.frames.len() - frames)?;
+    }
+    Ok(())
+}
+
+fn write_build(to: &mut String, build: &Build) -> std::fmt::Result {
+    writeln!(
+        to,
+        "      {:>9}  {}  {}  {:<16}  {}",
+        build.count,
+        build.first_seen.local_seconds(),
+        build.last_seen.local_seconds(),
+        escape(build.signature.as_deref().unwrap_or("-")),
+        escape(build.build_id.as_deref().unwrap_or("unknown"))
+    )
+}
+
+/// What makes a row, as a heading.
+fn heading(by: By) -> &'static str {
+    match by {
+        By::Family => "FAMILY",
+        By::Signature => "SIGNATURE",
+    }
+}
+
+/// The family, or the signature where it isn't known.
+fn name(by: By, family: Option<&str>, signature: Option<&str>) -> String {
+    escape(family.filter(|_| by == By::Family).or(signature).unwrap_or("-"))
+}
+
+fn write_suspects(to: &mut String, suspects: &[Suspect]) -> std::fmt::Result {
+    if !suspects.is_empty() {
+        writeln!(
+            to,
+            "  SUSPECT: more different bugs strike here than chance explains. Test the processor and the memory"
+        )?;
+    }
+    for suspect in suspects {
+        let host = escape(&suspect.host);
+        match suspect.cpu {
+            Some(cpu) => write!(
+                to,
+                "    {host}, processor {cpu}: {} of the host's {} bugs, on one of {} processors",
+                suspect.bugs, suspect.of_bugs, suspect.processors
+            )?,
+            None => write!(to, "    {host}: {} bugs, of {} on all hosts", suspect.bugs, suspect.of_bugs)?,
+        }
+        writeln!(
+            to,
+            "; {:.1} were to be expected at most, and so much comes by chance in {:.1e} of all reports",
+            suspect.expected, suspect.chance
+        )?;
     }
     Ok(())
 }
@@ -103,7 +177,11 @@ fn write_totals(to: &mut String, label: &str, totals: &Totals) -> std::fmt::Resu
         sums(&totals.sample_losses)
     )?;
     if totals.not_ranked != 0 {
-        writeln!(to, "  {label}{} of them in too many groups to rank", totals.not_ranked)?;
+        writeln!(
+            to,
+            "  {label}{} of them in too many groups to rank, each of {} events at most",
+            totals.not_ranked, totals.missing_at_most
+        )?;
     }
     Ok(())
 }
@@ -112,8 +190,9 @@ impl Record for Diff {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         writeln!(
             to,
-            "[{}] CHANGES by group, of signals that were {}",
+            "[{}] CHANGES by {}, of signals that were {}",
             self.head.timestamp.local_seconds(),
+            heading(self.by).to_lowercase(),
             words(&self.selected)
         )?;
         writeln!(to, "  Before: {}", extent(&self.before))?;
@@ -137,17 +216,20 @@ impl Diff {
             writeln!(
                 to,
                 "    {:>9}  {:>9}  {:>11}  {:>11}  {:>8}  {:<9}  {:<15}  {:<16}  PLACE",
-                "BEFORE", "AFTER", "BEFORE/HOUR", "AFTER/HOUR", "FACTOR", "SIGNAL", "PROCESS", "SIGNATURE"
+                "BEFORE",
+                "AFTER",
+                "BEFORE/HOUR",
+                "AFTER/HOUR",
+                "FACTOR",
+                "SIGNAL",
+                "PROCESS",
+                heading(self.by)
             )?;
         }
         for change in list.iter().take(self.text_rows) {
-            let resembles = match &change.resembles {
-                Some(signature) => format!(", as {} was", escape(signature)),
-                None => String::new(),
-            };
             writeln!(
                 to,
-                "    {:>9}  {:>9}  {:>11}  {:>11}  {:>8}  {:<9}  {:<15}  {:<16}  {}{resembles}",
+                "    {:>9}  {:>9}  {:>11}  {:>11}  {:>8}  {:<9}  {:<15}  {:<16}  {}",
                 change.before.count,
                 change.after.count,
                 rate(change.before.per_host_hour),
@@ -155,8 +237,8 @@ impl Diff {
                 change.factor.map_or_else(|| "-".to_owned(), |factor| format!("x{factor:.2}")),
                 escape(&change.signal),
                 first_of(&change.comms),
-                escape(change.signature.as_deref().unwrap_or("-")),
-                escape(&place(&change.frames))
+                name(self.by, change.family.as_deref(), change.signature.as_deref()),
+                escape(&change.place)
             )?;
         }
         if list.len() > self.text_rows {

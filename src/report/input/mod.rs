@@ -1,13 +1,12 @@
 //! What a report reads: files from many hosts, which may have been compressed, cut, doubled or mixed on the way. What can't be read is
 //! reported, and never stops the rest.
 
-mod lines;
+mod blocks;
 mod parse;
 mod source;
 
-pub(super) use lines::{Line, Lines};
-pub(super) use parse::parse;
-pub(super) use source::{Source, damage};
+pub(super) use blocks::{Block, Blocks, Content};
+pub(super) use parse::{CrashLine, DiagnosisLine, GroupLine, Parsed, SummaryLine, parse, text};
 
 /// A longer line is skipped. The default 4096 groups of the agent are a line of 20 MB, so that this is read with `--max-groups 65536`.
-pub(super) const LONGEST_LINE: usize = 512 << 20;
+const LONGEST_LINE: usize = 512 << 20;

@@ -1,14 +1,28 @@
-//! Parses a line.
+//! Parses a line: of the records of faultline, a report needs summaries, and what crash records say of a bug.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
-use crate::output::SCHEMA;
-use crate::record;
-use crate::record::summary::Summary;
+use crate::output::{SCHEMA, Timestamp};
+use crate::record::crash::{Disposition, Frame};
+use crate::record::summary::Deliveries;
 
-/// The fields that say what kind a record is of; the others are looked at only in summaries.
+/// What a line is.
+#[derive(Debug)]
+pub(in super::super) enum Parsed<'line> {
+    /// Groups and their counts, or (a heartbeat) that there were none.
+    Summary(Box<SummaryLine<'line>>),
+    /// One crash.
+    Crash(CrashLine<'line>),
+    /// Another record, or an empty line.
+    Other,
+}
+
+/// The fields that say what kind a record is of; the others are looked at only if it is needed.
 #[derive(Deserialize)]
 struct Head<'line> {
     #[serde(rename = "type", borrow)]
@@ -16,30 +30,247 @@ struct Head<'line> {
     schema: Option<u32>,
 }
 
-/// The summary in a line; `None` means another record, or an empty line.
+/// A summary as it is read: [`crate::record::summary::Summary`] is how it is written. Text that has no escapes is not copied.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct SummaryLine<'line> {
+    /// The end of the interval.
+    pub timestamp: Timestamp,
+    #[serde(borrow)]
+    #[allow(missing_docs)]
+    pub host: Cow<'line, str>,
+    /// When counting began; a heartbeat doesn't say it.
+    pub since: Option<Timestamp>,
+    /// The interval's length.
+    pub interval_seconds: f64,
+    #[allow(missing_docs)]
+    pub boot_id: Option<Text<'line>>,
+    /// `None`: a heartbeat.
+    pub groups: Option<Vec<GroupLine<'line>>>,
+    /// The last part of a summary has it.
+    pub deliveries: Option<Deliveries>,
+    /// By reason.
+    #[serde(default)]
+    pub losses: Counts<'line>,
+    /// By reason.
+    #[serde(default)]
+    pub sample_losses: Counts<'line>,
+    /// Which line of an interval that has several; `None`: it has one.
+    pub part: Option<u32>,
+    /// How many lines it has.
+    pub parts: Option<u32>,
+}
+
+/// A group as it is read.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct GroupLine<'line> {
+    #[allow(missing_docs)]
+    pub signature: Option<Text<'line>>,
+    #[allow(missing_docs)]
+    pub family: Option<Text<'line>>,
+    /// The split of a coarse count is not exact.
+    #[serde(default)]
+    pub estimated: bool,
+    #[serde(borrow)]
+    #[allow(missing_docs)]
+    pub signal: Cow<'line, str>,
+    #[allow(missing_docs)]
+    pub code: Option<Text<'line>>,
+    #[allow(missing_docs)]
+    pub disposition: Disposition,
+    #[serde(borrow)]
+    #[allow(missing_docs)]
+    pub comm: Cow<'line, str>,
+    #[allow(missing_docs)]
+    pub exe: Option<Text<'line>>,
+    #[allow(missing_docs)]
+    pub build_id: Option<Text<'line>>,
+    /// In this interval.
+    pub count: u64,
+    #[allow(missing_docs)]
+    pub first_seen: Timestamp,
+    #[allow(missing_docs)]
+    pub last_seen: Timestamp,
+    /// What libc said before an abort.
+    pub abort_message: Option<Text<'line>>,
+    /// The likely cause.
+    pub diagnosis: Option<DiagnosisLine<'line>>,
+    /// Looked at only if nobody else had them: most of a summary is frames.
+    #[serde(borrow)]
+    frames: Option<&'line RawValue>,
+    /// `count` by processor.
+    #[serde(default)]
+    pub cpus: Processors,
+}
+
+impl GroupLine<'_> {
+    /// The frames, if there are any; with `named_only` if one of them may have a name.
+    pub(in super::super) fn frames(&self, named_only: bool) -> Vec<Frame> {
+        let Some(raw) = self.frames.map(RawValue::get) else { return Vec::new() };
+        // What a symbol is not, is null.
+        let may_be_named =
+            memchr::memmem::find(raw.as_bytes(), b"\"symbol\":\"").is_some() || raw.contains("\"symbol\": \"");
+        if named_only && !may_be_named { Vec::new() } else { serde_json::from_str(raw).unwrap_or_default() }
+    }
+}
+
+/// What a crash record says of its bug.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct CrashLine<'line> {
+    #[allow(missing_docs)]
+    pub timestamp: Timestamp,
+    #[serde(borrow)]
+    #[allow(missing_docs)]
+    pub signature: Option<Text<'line>>,
+    #[allow(missing_docs)]
+    pub family: Option<Text<'line>>,
+    #[allow(missing_docs)]
+    pub abort_message: Option<Text<'line>>,
+    #[allow(missing_docs)]
+    pub diagnosis: Option<DiagnosisLine<'line>>,
+}
+
+/// The sentence of a diagnosis.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct DiagnosisLine<'line> {
+    #[serde(borrow)]
+    #[allow(missing_docs)]
+    pub text: Cow<'line, str>,
+}
+
+/// Text of the line, or made of it where it has escapes. (A derived `Option<Cow>` would always copy.)
+#[derive(Debug)]
+pub(in super::super) struct Text<'line>(pub Cow<'line, str>);
+
+impl<'line, 'de: 'line> Deserialize<'de> for Text<'line> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Borrowing;
+        impl<'de> Visitor<'de> for Borrowing {
+            type Value = Text<'de>;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        from.deserialize_str(Borrowing)
+    }
+}
+
+/// The text of an optional field.
+pub(in super::super) fn text<'a>(of: &'a Option<Text<'_>>) -> Option<&'a str> {
+    of.as_ref().map(|text| &*text.0)
+}
+
+/// Numbers by name.
+#[derive(Debug, Default)]
+pub(in super::super) struct Counts<'line>(pub Vec<(Cow<'line, str>, u64)>);
+
+/// Numbers by processor.
+#[derive(Debug, Default)]
+pub(in super::super) struct Processors(pub Vec<(u32, u64)>);
+
+impl<'line, 'de: 'line> Deserialize<'de> for Counts<'line> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Self(from.deserialize_map(Pairs)?.into_iter().map(|(Text(name), count)| (name, count)).collect()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Processors {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let pairs = from.deserialize_map(Pairs)?.into_iter();
+        let number = |(Text(name), count): (Text<'_>, u64)| {
+            name.parse().map(|cpu| (cpu, count)).map_err(|_| D::Error::custom(format!("`{name}` is no processor")))
+        };
+        Ok(Self(pairs.map(number).collect::<Result<_, _>>()?))
+    }
+}
+
+/// Reads a map into a list, in its order.
+struct Pairs;
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Vec<(Text<'de>, u64)>;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a map of numbers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(pairs)
+    }
+}
+
+/// What a record of ours begins with.
+fn begins_with(line: &[u8], kind: &str) -> bool {
+    let rest = line.strip_prefix(b"{\"type\":\"").and_then(|rest| rest.strip_prefix(kind.as_bytes()));
+    rest.is_some_and(|rest| rest.starts_with(b"\",\"schema\":1,"))
+}
+
+/// What a line is.
 ///
 /// # Errors
 /// Why the line is no record, in a few words that may contain parts of it: escape them.
-pub(in super::super) fn parse(line: &[u8]) -> Result<Option<Summary>, String> {
+pub(in super::super) fn parse(line: &[u8]) -> Result<Parsed<'_>, String> {
     if line.trim_ascii().is_empty() {
-        return Ok(None);
+        return Ok(Parsed::Other);
+    }
+    // As faultline writes it. A shipper may have sorted the fields: then the kind must be looked for.
+    if begins_with(line, "summary") {
+        return summary(line, false);
+    }
+    if begins_with(line, "crash") {
+        return crash(line);
     }
     let head: Head = serde_json::from_slice(line).map_err(|error| reason(&error))?;
-    if head.kind != Summary::KIND {
-        return Ok(None);
+    if !matches!(&*head.kind, "summary" | "heartbeat" | "crash") {
+        return Ok(Parsed::Other);
     }
     if head.schema != Some(SCHEMA) {
         let schema = head.schema.map_or_else(|| "unknown".to_owned(), |schema| schema.to_string());
         return Err(format!("schema {schema}, this faultline reads {SCHEMA}"));
     }
-    let summary: Summary = serde_json::from_slice(line).map_err(|error| {
-        // The fields that all records have are looked at last, and stand first.
-        reason(&serde_json::from_slice::<record::Head>(line).err().unwrap_or(error))
-    })?;
-    if summary.interval.interval_seconds < 0.0 {
-        return Err(format!("an interval of {} seconds", summary.interval.interval_seconds));
+    match &*head.kind {
+        "crash" => crash(line),
+        kind => summary(line, kind == "heartbeat"),
     }
-    Ok(Some(summary))
+}
+
+fn summary(line: &[u8], is_heartbeat: bool) -> Result<Parsed<'_>, String> {
+    let summary: SummaryLine = serde_json::from_slice(line).map_err(|error| reason(&error))?;
+    if summary.interval_seconds < 0.0 {
+        return Err(format!("an interval of {} seconds", summary.interval_seconds));
+    }
+    for (is_missing, field) in [(summary.groups.is_none(), "groups"), (summary.since.is_none(), "since")] {
+        if is_missing && !is_heartbeat {
+            return Err(format!("missing field `{field}`"));
+        }
+    }
+    if summary.deliveries.is_none() && summary.is_last_part() {
+        return Err("missing field `deliveries`".to_owned());
+    }
+    Ok(Parsed::Summary(Box::new(summary)))
+}
+
+fn crash(line: &[u8]) -> Result<Parsed<'_>, String> {
+    serde_json::from_slice(line).map(Parsed::Crash).map_err(|error| reason(&error))
+}
+
+impl SummaryLine<'_> {
+    /// Is it the last line of its interval, or the only one? That one has the interval's sums.
+    pub(in super::super) fn is_last_part(&self) -> bool {
+        self.part.unwrap_or(1) >= self.parts.unwrap_or(1)
+    }
 }
 
 /// serde_json counts lines in its input, which is one line here.
@@ -54,8 +285,8 @@ mod tests {
 
     #[test]
     fn other_records_and_empty_lines_are_passed_over() {
-        for line in ["", " \r", r#"{"type":"crash","schema":1}"#, r#"{"schema":9,"type":"\u0073ignal","a":[{}]}"#] {
-            assert!(parse(line.as_bytes()).unwrap().is_none(), "{line}");
+        for line in ["", " \r", r#"{"type":"fork","schema":1}"#, r#"{"schema":9,"type":"\u0073ignal","a":[{}]}"#] {
+            assert!(matches!(parse(line.as_bytes()), Ok(Parsed::Other)), "{line}");
         }
     }
 
@@ -73,5 +304,34 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap_err(), why);
         }
+    }
+
+    const SUMMARY: &str = r#"{"type":"summary","schema":1,"timestamp":"2026-01-01T00:01:00Z","host":"a","since":"2026-01-01T00:00:00Z","interval_seconds":60.0,"kernel":"6.18","boot_id":null,"final":false,"groups":[{"signature":"12","signal":"SIGSEGV","code":null,"disposition":"fatal","comm":"a\tb","exe":null,"count":2,"total":2,"first_seen":"2026-01-01T00:00:10Z","last_seen":"2026-01-01T00:00:20Z","last_pid":1,"frames":[{"address":null,"symbol":"f","inlined":false}],"cpus":{"3":2}}],"deliveries":{"matched":2,"filtered":0},"losses":{"x":0},"sample_losses":{}}"#;
+
+    #[test]
+    fn a_summary_is_read_whatever_the_order_of_its_fields() {
+        let sorted = serde_json::from_str::<serde_json::Value>(SUMMARY).unwrap().to_string();
+        assert!(!sorted.starts_with("{\"type\""), "{sorted}");
+        for line in [SUMMARY, &sorted] {
+            let Ok(Parsed::Summary(summary)) = parse(line.as_bytes()) else { panic!("{line}") };
+            let group = &summary.groups.as_ref().unwrap()[0];
+            assert_eq!((text(&group.signature), &*group.comm, group.count), (Some("12"), "a\tb", 2));
+            assert_eq!(group.cpus.0, [(3, 2)]);
+            assert_eq!(group.frames(true)[0].symbol.as_deref(), Some("f"));
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_summary_without_groups() {
+        let line = r#"{"type":"heartbeat","schema":1,"timestamp":"2026-01-01T00:01:00Z","host":"a","interval_seconds":60,"boot_id":"b","deliveries":{"matched":0,"filtered":0},"losses":{}}"#;
+        let Ok(Parsed::Summary(summary)) = parse(line.as_bytes()) else { panic!("{line}") };
+        assert!(summary.groups.is_none() && summary.is_last_part());
+        assert_eq!(parse(line.replace("heartbeat", "summary").as_bytes()).unwrap_err(), "missing field `groups`");
+    }
+
+    #[test]
+    fn a_processor_is_a_number() {
+        let wrong = SUMMARY.replace("{\"3\":2}", "{\"three\":2}");
+        assert!(parse(wrong.as_bytes()).unwrap_err().starts_with("`three` is no processor"));
     }
 }

@@ -1,0 +1,51 @@
+//! What was wrong with the lines, on standard error. In a file of another kind every line is wrong, so that only the first ones are shown.
+
+use crate::output::escape;
+
+/// How many wrong lines are reported one by one.
+const SHOWN: u64 = 20;
+/// How much of a reason is shown: it may contain the whole line.
+const REASON_CHARS: usize = 160;
+
+/// The wrong lines.
+#[derive(Default)]
+pub(super) struct Complaints {
+    lines: u64,
+    /// Summaries that were merged before.
+    pub duplicates: u64,
+    skipped: u64,
+}
+
+impl Complaints {
+    /// Says what is wrong with a line.
+    pub(super) fn say(&mut self, file: &str, line: u64, what: &str) {
+        self.lines += 1;
+        if self.lines <= SHOWN {
+            say!("faultline: {}:{line}: {what}", escape(file));
+        }
+    }
+
+    /// A line was skipped; `why` may have parts of the line in it.
+    pub(super) fn skipped(&mut self, file: &str, line: u64, why: &str) {
+        self.skipped += 1;
+        let short: String = why.chars().take(REASON_CHARS).collect();
+        self.say(file, line, &format!("skipped: {}", escape(&short)));
+    }
+
+    /// The sums of all that was wrong.
+    pub(super) fn end(&self) {
+        if self.lines > SHOWN {
+            say!("faultline: {} more such lines", self.lines - SHOWN);
+        }
+        if self.duplicates != 0 {
+            say!("faultline: {} duplicates skipped: the same summaries were merged before", self.duplicates);
+        }
+        if self.skipped != 0 {
+            say!(
+                "faultline: {} lines skipped, so that the report lacks what was in them (exit status 1): copy files again that are cut off or \
+                 damaged, and give no files of other programs",
+                self.skipped
+            );
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Reads and merges on all processors. A thread at a time cuts the files into blocks; each merges its blocks by itself; and what came
+//! of them is put together in the order of the files, so that the report is the same however many threads there are.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use anyhow::{Error, Result};
+
+use super::complaints::Complaints;
+use super::input::{Block, Blocks, Content, Parsed, parse};
+use super::merge::{Merge, Outcome};
+use super::record::Selection;
+
+/// How many blocks of each thread may wait for an earlier one.
+const WAITING: usize = 4;
+
+/// What came of one block: its sums, and what was wrong with its lines.
+pub(super) struct Part {
+    merge: Merge,
+    /// By number of the line, and whether it was skipped.
+    wrong: Vec<(u64, Wrong)>,
+    duplicates: u64,
+    name: String,
+}
+
+/// What is wrong with a line.
+enum Wrong {
+    /// It was skipped; the reason may have parts of it.
+    Skipped(String),
+    /// It doesn't add up.
+    Unbalanced,
+}
+
+/// The blocks that are still to be read.
+struct Input {
+    blocks: Blocks,
+    next: u64,
+    failed: Option<Error>,
+}
+
+/// What was merged.
+struct Sums {
+    merge: Merge,
+    complaints: Complaints,
+    /// The number of the part that comes next.
+    next: u64,
+    /// Parts whose turn it isn't.
+    early: BTreeMap<u64, Part>,
+}
+
+/// Merges all lines of these files, on so many threads (`None`: as there are processors), and reports what was wrong with them.
+///
+/// # Errors
+/// If a file can't be opened or read.
+pub(super) fn merge(paths: &[PathBuf], selection: &Selection, threads: Option<usize>) -> Result<Merge> {
+    let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+    let merge = Merge::new(selection);
+    let empty = || merge.part(selection);
+    let input = Mutex::new(Input { blocks: Blocks::new(paths), next: 0, failed: None });
+    let sums = Mutex::new(Sums { merge: empty(), complaints: Complaints::default(), next: 0, early: BTreeMap::new() });
+    let turn = Condvar::new();
+    let work = || {
+        while let Some((number, block)) = next_block(&input) {
+            let part = Part::of(empty(), block);
+            let mut sums = lock(&sums);
+            // The one whose turn it is never waits.
+            while sums.next != number && sums.early.len() >= WAITING * threads {
+                sums = turn.wait(sums).unwrap_or_else(PoisonError::into_inner);
+            }
+            sums.early.insert(number, part);
+            if sums.take_those_in_turn() {
+                turn.notify_all();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    if let Some(error) = input.into_inner().unwrap_or_else(PoisonError::into_inner).failed {
+        return Err(error);
+    }
+    let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sums.complaints.end();
+    Ok(sums.merge)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next block and its number; `None`: all were read, or one can't be.
+fn next_block(input: &Mutex<Input>) -> Option<(u64, Block)> {
+    let mut input = lock(input);
+    if input.failed.is_some() {
+        return None;
+    }
+    match input.blocks.next_block() {
+        Ok(block) => {
+            let number = input.next;
+            input.next += 1;
+            block.map(|block| (number, block))
+        }
+        Err(error) => {
+            input.failed = Some(error);
+            None
+        }
+    }
+}
+
+impl Sums {
+    /// Adds the parts that follow on what is there. True: there were some.
+    fn take_those_in_turn(&mut self) -> bool {
+        let before = self.next;
+        while let Some(part) = self.early.remove(&self.next) {
+            self.next += 1;
+            self.complaints.duplicates += part.duplicates;
+            for (line, wrong) in part.wrong {
+                match wrong {
+                    Wrong::Skipped(why) => self.complaints.skipped(&part.name, line, &why),
+                    Wrong::Unbalanced => {
+                        let what = "does not add up: matched is not all that was counted and lost";
+                        self.complaints.say(&part.name, line, what);
+                    }
+                }
+            }
+            self.merge.absorb(part.merge);
+        }
+        self.next != before
+    }
+}
+
+impl Part {
+    /// Merges a block into a merge without anything in it.
+    fn of(merge: Merge, block: Block) -> Self {
+        let mut part = Self { merge, wrong: Vec::new(), duplicates: 0, name: block.name };
+        match block.content {
+            Content::Skipped(why) => part.skip(block.first_line, why),
+            Content::Lines(lines) => {
+                let mut rest = &lines[..];
+                let mut number = block.first_line;
+                while !rest.is_empty() {
+                    let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+                    part.line(number, &rest[..end]);
+                    rest = rest.get(end + 1..).unwrap_or_default();
+                    number += 1;
+                }
+            }
+        }
+        part
+    }
+
+    fn skip(&mut self, line: u64, why: String) {
+        self.merge.damaged();
+        self.wrong.push((line, Wrong::Skipped(why)));
+    }
+
+    fn line(&mut self, number: u64, line: &[u8]) {
+        match parse(line) {
+            Ok(Parsed::Other) => {}
+            Ok(Parsed::Crash(crash)) => self.merge.add_crash(&crash),
+            Ok(Parsed::Summary(summary)) => match self.merge.add(&summary) {
+                Outcome::Merged => {}
+                Outcome::Duplicate => self.duplicates += 1,
+                Outcome::Unbalanced => self.wrong.push((number, Wrong::Unbalanced)),
+            },
+            Err(why) => self.skip(number, why),
+        }
+    }
+}
+
+/// Merges bytes as one block, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(super) fn merge_bytes(bytes: &[u8], selection: &Selection) -> Merge {
+    let block = Block { name: String::new(), first_line: 1, content: Content::Lines(bytes.to_vec()) };
+    Part::of(Merge::new(selection), block).merge
+}
