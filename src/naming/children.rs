@@ -35,13 +35,19 @@ pub(super) struct Children {
     processes: Vec<Child>,
 }
 
-/// Children that were told to end, and have not yet.
+/// Children that were told to end, and have not yet: each with the device of the file that it was asked for last.
 #[derive(Default)]
-pub(super) struct Left(Vec<Child>);
+pub(super) struct Left(Vec<(Child, Option<u64>)>);
 
 impl Left {
     fn reap(&mut self) {
-        self.0.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.0.retain_mut(|(child, _)| matches!(child.try_wait(), Ok(None)));
+    }
+
+    /// Does one of them wait for this device?
+    pub(super) fn waits_for(&mut self, device: u64) -> bool {
+        self.reap();
+        self.0.iter().any(|(_, last)| *last == Some(device))
     }
 
     /// May there be more children?
@@ -108,12 +114,12 @@ impl Children {
         Ok(())
     }
 
-    /// Ends both, and waits for that no longer than `dying`. True: one of them did not end, because it waits for a file system, and is left
-    /// behind.
-    pub(super) fn leave(mut self, left: &mut Left, dying: Duration) -> bool {
+    /// Ends both, and waits for that no longer than `dying`. One that did not end waits for a file system, and is left behind: the file that
+    /// it was asked for last is on `device`.
+    pub(super) fn leave(mut self, left: &mut Left, device: Option<u64>, dying: Duration) {
         let before = left.0.len();
-        left.0.append(&mut self.processes);
-        for child in &mut left.0 {
+        left.0.extend(self.processes.drain(..).map(|child| (child, device)));
+        for (child, _) in &mut left.0 {
             // It may have ended by itself.
             let _ = child.kill();
         }
@@ -123,7 +129,6 @@ impl Children {
             thread::sleep(dying / 20);
             left.reap();
         }
-        left.0.len() > before
     }
 }
 
@@ -180,4 +185,19 @@ extern "C" fn leave(_: libc::c_int) {
 /// A change of user or capabilities takes it back.
 pub(super) fn end_with_parent() {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_left_behind_shows_what_it_waits_for_until_it_ends() {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let mut left = Left(vec![(child, Some(7))]);
+        assert!(left.waits_for(7) && !left.waits_for(8));
+        left.0[0].0.kill().unwrap();
+        left.0[0].0.wait().unwrap();
+        assert!(!left.waits_for(7) && left.has_room());
+    }
 }

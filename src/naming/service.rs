@@ -183,19 +183,12 @@ pub(crate) fn fences() -> Option<Fences> {
     }
 }
 
-/// A file, or all files of a device.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Suspect {
-    File(FileId),
-    Device(u64),
-}
-
 struct Clerk {
     debug_dirs: Vec<PathBuf>,
     children: Option<Children>,
     left: Left,
     /// When a record failed in them.
-    failed: HashMap<Suspect, Instant>,
+    failed: HashMap<FileId, Instant>,
     last_id: u64,
 }
 
@@ -209,7 +202,7 @@ impl Clerk {
             file.refused = file.refused.or(self.has_failed(file.id).then_some(Failure::FailedBefore));
         }
         if let Some(children) = self.children.take_if(|children| !children.are_alive()) {
-            children.leave(&mut self.left, DYING);
+            children.leave(&mut self.left, None, DYING);
         }
         loop {
             let is_new = self.children.is_none();
@@ -228,12 +221,12 @@ impl Clerk {
                 answer => answer,
             };
             let is_late = answer.is_err_and(|error| error.kind() == ErrorKind::TimedOut);
-            let stuck = children.leave(&mut self.left, DYING);
-            if let Some(file) = blamed.and_then(|number| job.opening.files.get(number)) {
-                self.suspect(Suspect::File(file.id));
-                if stuck {
-                    self.suspect(Suspect::Device(file.id.device));
-                }
+            let blamed = blamed.and_then(|number| job.opening.files.get(number));
+            // The way to a file of a disk may lead through another file system, which is the one that doesn't answer.
+            let device = blamed.map(|file| file.id).filter(|id| id.major() == 0).map(|id| id.device);
+            children.leave(&mut self.left, device, DYING);
+            if let Some(file) = blamed {
+                self.suspect(file.id);
             } else if !is_new && !is_late {
                 // They ended before this record came.
                 continue;
@@ -245,21 +238,21 @@ impl Clerk {
     fn suspect_those_that_ended_the_opener(&mut self, job: &Job, named: &Named) {
         for (file, named) in job.opening.files.iter().zip(&named.files) {
             if named.failure == Some(Failure::Died) {
-                self.suspect(Suspect::File(file.id));
+                self.suspect(file.id);
             }
         }
     }
 
-    fn suspect(&mut self, suspect: Suspect) {
+    fn suspect(&mut self, id: FileId) {
         if self.failed.len() >= FAILED_MAX {
             self.failed.clear();
         }
-        self.failed.insert(suspect, Instant::now());
+        self.failed.insert(id, Instant::now());
     }
 
-    fn has_failed(&self, id: FileId) -> bool {
-        let is_recent = |suspect| self.failed.get(&suspect).is_some_and(|when| when.elapsed() < PAUSE);
-        is_recent(Suspect::File(id)) || is_recent(Suspect::Device(id.device))
+    /// Did a record fail in this file lately, or does a child that was left behind still wait for its device?
+    fn has_failed(&mut self, id: FileId) -> bool {
+        self.failed.get(&id).is_some_and(|when| when.elapsed() < PAUSE) || self.left.waits_for(id.device)
     }
 }
 
@@ -354,15 +347,12 @@ mod tests {
     fn a_file_that_failed_is_left_alone() {
         let mut clerk =
             Clerk { debug_dirs: Vec::new(), children: None, left: Left::default(), failed: HashMap::new(), last_id: 0 };
-        clerk.suspect(Suspect::File(FileId { inode: 1, device: 1 }));
+        clerk.suspect(FileId { inode: 1, device: 1 });
         let named = clerk.name(job(), Instant::now());
         assert_eq!(
             named.files.iter().map(|file| file.failure).collect::<Vec<_>>(),
             [Some(Failure::FailedBefore), None]
         );
-        clerk.suspect(Suspect::Device(1));
-        let named = clerk.name(job(), Instant::now());
-        assert!(named.files.iter().all(|file| file.failure == Some(Failure::FailedBefore)));
     }
 
     #[test]
