@@ -135,7 +135,7 @@ fn prometheus_counts_what_was_injected() {
     // Prometheus asks for OpenMetrics, takes all of it, and knows when the series was 0.
     let created = query(&listen, &SELECTOR.replace("_total", "_created")).unwrap();
     let start = query(&listen, "process_start_time_seconds{job=\"faultline\"}").unwrap();
-    let now = query(&listen, "time()").unwrap();
+    let now = query(&listen, "vector(time())").unwrap();
     assert!(start - 1.0 <= created && created < now, "{start} {created} {now}");
     assert!(query(&listen, "process_resident_memory_bytes{job=\"faultline\"}").is_some_and(|bytes| bytes > 1e6));
 
