@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use vmtest::output::Output;
 use vmtest::{Config, Target, Ui, Vmtest};
 
+#[path = "matrix/failures.rs"]
 mod failures;
 
 /// sysexits.h: the guest did not come up, so that nothing is known about the tests.
