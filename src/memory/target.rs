@@ -2,18 +2,23 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use procfs::process::Process;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat2};
 
 use crate::arch::syscall::VSYSCALL;
-use crate::evidence::{Backing, File, Region};
+use crate::evidence::{Backing, File, FileId, Region};
 use crate::output::lossy;
 use crate::page;
+use crate::symbol::{open_regular, reopen};
 
 /// Entries of /proc/PID/pagemap that are read at once: 32 KiB.
 const ENTRIES: usize = 4096;
+
+/// btrfs and overlayfs, include/uapi/linux/magic.h: stat(2) shows another device than the kernel's of a file that is mapped.
+const HAS_OTHER_DEVICE: [i64; 2] = [0x9123_683e, 0x794c_7630];
 
 /// Can its content change without a call that we see? As fl_is_volatile(), bpf/include/pages.bpf.h.
 pub(super) fn is_volatile(region: &Region) -> bool {
@@ -102,7 +107,9 @@ impl Memory {
 
     /// The file that is mapped at `start` to `end`, whatever lies at its path. `None` means that we may not open it that way.
     pub(super) fn mapped_file(&self, start: u64, end: u64) -> Option<fs::File> {
-        fs::File::open(format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid)).ok()
+        // A device may be mapped, which does something when it is opened.
+        let link = format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid);
+        open_regular(Path::new(&link)).map(|(file, _)| file)
     }
 }
 
@@ -111,22 +118,43 @@ pub(super) fn page() -> Vec<u8> {
     vec![0; page::size() as usize]
 }
 
-/// The file of a mapping, by its path, if it is the same file.
+/// The file of a mapping, by its path, if it is the same file: anybody may have put another one there, a FIFO or a link. Nothing is opened
+/// before that is known.
 pub(super) fn file_by_path(pid: u32, file: &File) -> Option<fs::File> {
-    let path = file.path.as_deref().filter(|_| !file.is_deleted)?;
+    let path = Path::new(file.path.as_deref().filter(|_| !file.is_deleted)?);
     let id = file.id?;
-    // In the process's mount namespace as long as there is one.
-    for root in [format!("/proc/{pid}/root"), String::new()] {
-        let Ok(opened) = fs::File::open(format!("{root}{path}")) else { continue };
-        let is_it = opened.metadata().is_ok_and(|metadata| {
-            // Some file systems (btrfs, overlayfs) show another device than the kernel's; the number then is the same.
-            metadata.ino() == id.inode && (metadata.dev() == id.stat_device() || id.major() == 0)
-        });
-        if is_it {
-            return Some(opened);
-        }
-    }
-    None
+    let below = path.strip_prefix("/").ok()?;
+    // In the process's mount namespace as long as there is one: its links lead nowhere else.
+    let root = look(&Path::new("/proc").join(pid.to_string()).join("root"));
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let within = root.and_then(|root| openat2(root, below, flags, Mode::empty(), resolve).ok().map(fs::File::from));
+    within
+        .into_iter()
+        .chain(std::iter::from_fn(|| look(path)).take(1))
+        .find(|looked_at| is_file(looked_at, id))
+        .and_then(|looked_at| reopen(&looked_at))
+        .map(|(opened, _)| opened)
+}
+
+/// What lies at this path of ours, whatever it is: a descriptor that can't be read from.
+fn look(path: &Path) -> Option<fs::File> {
+    fs::OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(path).ok()
+}
+
+/// Is it the file that was mapped?
+fn is_file(looked_at: &fs::File, id: FileId) -> bool {
+    let Ok(metadata) = looked_at.metadata() else { return false };
+    metadata.ino() == id.inode
+        && (metadata.dev() == id.stat_device() || (id.major() == 0 && has_other_device(looked_at, &metadata)))
+}
+
+/// Does stat(2) show another device than the kernel maps the file of? Both are the file system's own there. As the number of the inode is
+/// then all that is compared, a file that not everybody may read is not believed.
+fn has_other_device(looked_at: &fs::File, metadata: &fs::Metadata) -> bool {
+    nix::sys::stat::major(metadata.dev()) == 0
+        && metadata.mode() & 0o004 != 0
+        && fstatfs(looked_at).is_ok_and(|system| HAS_OTHER_DEVICE.contains(&system.f_type))
 }
 
 /// Reads a page of a file; bytes behind its end are zeros, as in memory. `None` means that the whole page is behind the end.
@@ -209,5 +237,38 @@ mod tests {
         file_page(&file, own.file_offset, &mut from_file).unwrap();
         assert!(from_memory == from_file);
         assert!(Memory::open(u32::MAX).is_err());
+    }
+
+    /// A FIFO at the path of a mapped file would keep whoever opens it, and another file isn't what was mapped.
+    #[test]
+    fn only_the_file_that_was_mapped_is_opened() {
+        let folder = std::env::temp_dir().join(format!("faultline-target-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("mapped");
+        fs::write(&path, b"content").unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        let (major, minor) = (nix::sys::stat::major(metadata.dev()), nix::sys::stat::minor(metadata.dev()));
+        let file = File {
+            path: Some(path.to_str().unwrap().to_owned()),
+            id: Some(FileId::new(major as i32, minor as i32, metadata.ino())),
+            ..File::default()
+        };
+        let opened = |file: &File| file_by_path(std::process::id(), file).is_some();
+        assert!(opened(&file));
+        let other = File { id: file.id.map(|id| FileId { device: id.device + 1, ..id }), ..file.clone() };
+        assert!(!opened(&other), "another device");
+        // A file system without a device of its own, as tmpfs: an inode's number alone proves nothing there.
+        let other = File { id: file.id.map(|id| FileId { device: 1, ..id }), ..file.clone() };
+        assert!(!opened(&other), "the same number on another file system");
+        // Each of these takes the number and the place of the file.
+        let fifo = folder.join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let id = file.id.map(|id| FileId { inode: fs::metadata(&fifo).unwrap().ino(), ..id });
+        let at_fifo = File { path: Some(fifo.to_str().unwrap().to_owned()), id, ..File::default() };
+        let (said, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || said.send(file_by_path(std::process::id(), &at_fifo).is_some()));
+        let opened = heard.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(opened, Ok(false), "nobody waits for a FIFO's writer");
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
