@@ -9,6 +9,7 @@ mod harness;
 mod limits;
 mod peers;
 mod readers;
+mod secrets;
 mod siege;
 #[path = "../host/unmount.rs"]
 mod unmount;
