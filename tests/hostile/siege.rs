@@ -37,6 +37,8 @@ pub(crate) struct Agent {
     rest_kib: u64,
     /// How many crashes were caused.
     crashes: u64,
+    /// Between the crashes that are caused while it is held to what it promises.
+    pub pace: Duration,
     /// The bounds are those of one siege.
     _alone: MutexGuard<'static, ()>,
 }
@@ -66,7 +68,8 @@ impl Agent {
                 break rest.trim_end().trim_end_matches("/metrics").to_owned();
             }
         };
-        let mut agent = Self { child, address, scratch, program, rest_kib: 0, crashes: 0, _alone: alone };
+        let mut agent =
+            Self { child, address, scratch, program, rest_kib: 0, crashes: 0, pace: Duration::ZERO, _alone: alone };
         agent.crash(20);
         agent.wait_for_counts();
         agent.rest_kib = agent.resident_kib();
@@ -115,6 +118,14 @@ impl Agent {
         counted
     }
 
+    /// The records of crashes that name this file.
+    pub(crate) fn records_with(&self, file: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.scratch.path("records")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = whole.lines().filter(|line| line.starts_with("{\"type\":\"crash\"") && line.contains(file));
+        lines.flat_map(records).collect()
+    }
+
     fn summaries(&self) -> usize {
         let text = fs::read_to_string(self.scratch.path("records")).unwrap_or_default();
         text.matches("{\"type\":\"summary\"").count()
@@ -150,7 +161,6 @@ impl Agent {
         asked: &dyn Fn(&str, &str) -> String,
     ) {
         let (is_over, address) = (AtomicBool::new(false), self.address.clone());
-        let before = self.summaries();
         let begun = Instant::now();
         std::thread::scope(|scope| {
             for attack in attacks {
@@ -158,15 +168,30 @@ impl Agent {
                 scope.spawn(move || as_attacker(|| attack(address, &|| !is_over.load(Ordering::Relaxed))));
             }
             let _end = SetOnDrop(&is_over);
-            while begun.elapsed() < lasts {
-                self.answers(asked);
-                self.is_small();
-                self.crash(3);
-                let _ = self.counted();
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            self.wait_for_counts();
+            self.hold(what, asked, &mut |_| begun.elapsed() >= lasts);
         });
+    }
+
+    /// Holds it to what it promises until `is_over` says that the attack is.
+    pub(crate) fn hold(
+        &mut self,
+        what: &str,
+        asked: &dyn Fn(&str, &str) -> String,
+        is_over: &mut dyn FnMut(&Self) -> bool,
+    ) {
+        let (before, begun) = (self.summaries(), Instant::now());
+        let mut next_crash = begun;
+        while !is_over(self) {
+            self.answers(asked);
+            self.is_small();
+            if Instant::now() >= next_crash {
+                self.crash(3);
+                next_crash = Instant::now() + self.pace;
+            }
+            let _ = self.counted();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.wait_for_counts();
         let (told, took) = (self.summaries() - before, begun.elapsed());
         let due = took.as_millis() / INTERVAL.as_millis();
         assert!(told as u128 + 2 >= due, "{what}: {told} summaries in {took:?}");
@@ -197,7 +222,8 @@ impl Drop for Agent {
     }
 }
 
-struct SetOnDrop<'a>(&'a AtomicBool);
+/// Ends what waits for it when a test ends, however that does.
+pub(crate) struct SetOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {

@@ -1,0 +1,206 @@
+//! A file system that stops answering while a program of its own dies: whoever looks for that program's names waits without end, and can't
+//! even be killed.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, Request, SessionACL,
+};
+
+use crate::forge::Forgery;
+use crate::naming::{Ambush, NAME};
+
+const FILE: INodeNo = INodeNo(2);
+
+/// What isn't answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stall {
+    Nothing,
+    /// Where the file is, and what it is.
+    Look,
+    Open,
+    Read,
+}
+
+/// What the file system's thread and the test share.
+struct Shared {
+    stall: Stall,
+    /// Answers that are not given; each is an error when it is dropped.
+    held: Vec<Box<dyn Send>>,
+}
+
+/// One file.
+struct OneFile {
+    content: Vec<u8>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl OneFile {
+    /// `None` means that the answer is kept back.
+    fn answer<Reply: Send + 'static>(&self, what: Stall, reply: Reply) -> Option<Reply> {
+        let mut shared = self.shared.lock().unwrap();
+        if shared.stall != what {
+            return Some(reply);
+        }
+        shared.held.push(Box::new(reply));
+        None
+    }
+
+    fn attributes(&self, inode: INodeNo) -> FileAttr {
+        let is_root = inode == INodeNo::ROOT;
+        FileAttr {
+            ino: inode,
+            size: if is_root { 0 } else { self.content.len() as u64 },
+            blocks: 1,
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind: if is_root { FileType::Directory } else { FileType::RegularFile },
+            perm: 0o755,
+            nlink: 1,
+            uid: 54_321,
+            gid: 54_321,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        }
+    }
+}
+
+impl Filesystem for OneFile {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if name != NAME {
+            return reply.error(Errno::ENOENT);
+        }
+        if let Some(reply) = self.answer(Stall::Look, reply) {
+            reply.entry(&Duration::ZERO, &self.attributes(FILE), Generation(0));
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        if inode == INodeNo::ROOT {
+            return reply.attr(&Duration::ZERO, &self.attributes(inode));
+        }
+        if let Some(reply) = self.answer(Stall::Look, reply) {
+            reply.attr(&Duration::ZERO, &self.attributes(inode));
+        }
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if let Some(reply) = self.answer(Stall::Open, reply) {
+            reply.opened(FileHandle(0), FopenFlags::empty());
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let Some(reply) = self.answer(Stall::Read, reply) else { return };
+        let start = self.content.len().min(offset as usize);
+        let end = self.content.len().min(start + size as usize);
+        reply.data(&self.content[start..end]);
+    }
+}
+
+/// The file system, mounted. When dropped it answers again, and is unmounted.
+struct Mounted<'a> {
+    folder: &'a Path,
+    shared: Arc<Mutex<Shared>>,
+    session: Option<BackgroundSession>,
+}
+
+impl<'a> Mounted<'a> {
+    fn at(folder: &'a Path, content: Vec<u8>) -> Self {
+        let shared = Arc::new(Mutex::new(Shared { stall: Stall::Nothing, held: Vec::new() }));
+        let mut config = Config::default();
+        config.acl = SessionACL::All;
+        let file = OneFile { content, shared: shared.clone() };
+        let session = fuser::spawn_mount(file, folder, &config)
+            .unwrap_or_else(|error| panic!("{error}: these tests need /dev/fuse: modprobe fuse"));
+        Self { folder, shared, session: Some(session) }
+    }
+
+    fn stall(&self, stall: Stall) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.stall = stall;
+        if stall == Stall::Nothing {
+            shared.held.clear();
+        }
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        self.stall(Stall::Nothing);
+        let _ = Command::new("umount").arg("-l").arg(self.folder).status();
+        drop(self.session.take());
+    }
+}
+
+/// Waits for a byte, and dies.
+fn waiting_program() -> Forgery {
+    // read(0, rsp, 1)
+    let mut code = vec![0x31, 0xc0, 0x31, 0xff, 0x48, 0x89, 0xe6, 0xba, 1, 0, 0, 0, 0x0f, 0x05];
+    let mut forgery = Forgery::named("victim", Vec::new());
+    code.append(&mut forgery.code);
+    Forgery { code, ..forgery }
+}
+
+/// Runs the program, and lets it die when the file system has stopped answering.
+fn die_in(mounted: &Mounted<'_>, stall: Stall) {
+    mounted.stall(Stall::Nothing);
+    let mut child = Command::new(mounted.folder.join(NAME)).stdin(Stdio::piped()).spawn().unwrap();
+    let call = format!("/proc/{}/syscall", child.id());
+    let begun = Instant::now();
+    // read() has number 0.
+    while !fs::read_to_string(&call).unwrap().starts_with("0 0x0 ") {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it does not read");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    mounted.stall(stall);
+    child.stdin.take().unwrap().write_all(b"x").unwrap();
+    assert!(!child.wait().unwrap().success());
+}
+
+#[test]
+fn a_file_system_that_does_not_answer() {
+    let mut ambush = Ambush::new();
+    let folders = [(); 3].map(|()| ambush.folder());
+    let mut mounted: Vec<Mounted<'_>> = Vec::new();
+    for (folder, stall) in folders.iter().zip([Stall::Look, Stall::Open, Stall::Read]) {
+        mounted.push(Mounted::at(folder, waiting_program().bytes()));
+        die_in(mounted.last().unwrap(), stall);
+        ambush.agent.add_crashes(1);
+        let what = format!("{stall:?}");
+        let record = ambush.record_of(&what, &folder.join(NAME), 1);
+        assert_eq!(record["symbols_failed"][0]["reason"], "timed_out", "{what}: {record:#}");
+        assert!(record["stack_trace"][0]["offset"].is_string(), "{what}: {record:#}");
+        // The ones that wait are still waiting.
+        ambush.is_well(&what);
+    }
+    // Another file of a file system that keeps whoever asks it: nobody asks it again.
+    let last = mounted.last().unwrap();
+    die_in(last, Stall::Look);
+    ambush.agent.add_crashes(1);
+    let record = ambush.record_of("again", &last.folder.join(NAME), 2);
+    assert_eq!(record["symbols_failed"][0]["reason"], "failed_before", "{record:#}");
+    die_in(&mounted[0], Stall::Read);
+    ambush.agent.add_crashes(1);
+    ambush.agent.end_under(|_, _| ());
+}
