@@ -118,11 +118,12 @@ impl Files {
             return Err(reason);
         }
         let opened = open.mapped(number);
+        // A build id in memory is anybody's to write: where the file is there and has another one, that one leads to no debug file. The
+        // file may be root's, and a debug file that only root may read would be given away.
         let found = match &opened {
             Ok(Some(file)) => self.known(wanted, file, number),
-            _ => None,
+            _ => self.by_build_id(wanted, number, open),
         };
-        let found = found.or_else(|| self.by_build_id(wanted, number, open));
         let identity = wanted.build_id.clone().map(|build_id| (build_id, wanted.id));
         match (found, identity) {
             (Some(found), Some(identity)) => {

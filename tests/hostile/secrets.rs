@@ -118,3 +118,29 @@ fn a_secret_beside_a_program_is_not_printed() {
     let secret_one = record_of(0o600);
     assert_eq!(symbol(&secret_one), None, "{secret_one:#}");
 }
+
+/// A program of root's, which may have a secret debug file of its own, takes the build id of another one in memory.
+#[test]
+fn a_build_id_that_is_forged_in_memory_leads_to_no_secret() {
+    let scratch = Scratch::new();
+    let (name, secret) = ("secret-claimed", scratch.path("secret"));
+    let (program, folder) = (scratch.path(name), scratch.path("debug"));
+    copy_program("null-write", &secret);
+    copy_program("forged-build-id", &program);
+    tool("strip", &[program.to_str().unwrap()]);
+    let id = build_id(&secret);
+    let place = folder.join(".build-id").join(&id[..2]);
+    fs::create_dir_all(&place).unwrap();
+    let file = place.join(format!("{}.debug", &id[2..]));
+    fs::copy(&secret, &file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let record = record_of_run(name, &folder, &[program.to_str().unwrap(), &id]);
+    assert_eq!(record["stack_trace"][0]["build_id"], *id, "the kernel shows the forged one: {record:#}");
+    assert!(
+        record["stack_trace"].as_array().unwrap().iter().all(|frame| frame["symbol"] != "write_field"),
+        "{record:#}"
+    );
+    let functions =
+        record["stack_trace"].as_array().unwrap().iter().filter(|frame| frame["module"] == program.to_str().unwrap());
+    assert!(functions.clone().count() > 0 && functions.clone().all(|frame| frame["symbol"].is_null()), "{record:#}");
+}

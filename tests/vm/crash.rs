@@ -67,6 +67,7 @@ const SPECIAL: &[&str] = &[
     "caught-beside",
     "deleted-exe",
     "faults",
+    "forged-build-id",
     "kills",
     "many-deaths",
     "many-faults",

@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use macro_rules_attribute::apply;
-use serde_json::Value;
 
 use crate::attach::kernel;
 use crate::harness::runs::watch_test;
