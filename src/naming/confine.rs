@@ -207,7 +207,8 @@ mod tests {
         assert_eq!(vec![1_u8; 32 << 20].iter().map(|&byte| usize::from(byte)).sum::<usize>(), 32 << 20);
         let too_much = std::alloc::Layout::from_size_align(512 << 20, 16).unwrap();
         // SAFETY: the size is not 0, and there is nothing to be freed.
-        assert!(unsafe { std::alloc::alloc(too_much) }.is_null(), "its memory has a bound");
+        let memory = std::hint::black_box(unsafe { std::alloc::alloc(too_much) });
+        assert!(memory.is_null(), "its memory has a bound");
     }
 
     #[test]
