@@ -75,6 +75,7 @@ const SPECIAL: &[&str] = &[
     "memory-pages",
     "namespaces",
     "senders",
+    "run-file",
     "shared-reader",
     "signal-frame",
     "signal-frame-guard",
