@@ -2,23 +2,23 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use procfs::process::Process;
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat2};
+use rustix::fs::fstatfs;
 
 use crate::arch::syscall::VSYSCALL;
 use crate::evidence::{Backing, File, FileId, Region};
 use crate::output::lossy;
 use crate::page;
-use crate::symbol::{open_regular, reopen};
+use crate::symbol::{look, look_within, open_regular, reopen};
 
 /// Entries of /proc/PID/pagemap that are read at once: 32 KiB.
 const ENTRIES: usize = 4096;
 
-/// btrfs and overlayfs, include/uapi/linux/magic.h: stat(2) shows another device than the kernel's of a file that is mapped.
-const HAS_OTHER_DEVICE: [i64; 2] = [0x9123_683e, 0x794c_7630];
+/// Of these, stat(2) shows another device than the kernel's of a file that is mapped.
+const HAS_OTHER_DEVICE: [i64; 2] = [libc::BTRFS_SUPER_MAGIC, libc::OVERLAYFS_SUPER_MAGIC];
 
 /// Can its content change without a call that we see? As fl_is_volatile(), bpf/include/pages.bpf.h.
 pub(super) fn is_volatile(region: &Region) -> bool {
@@ -125,21 +125,12 @@ pub(super) fn file_by_path(pid: u32, file: &File) -> Option<fs::File> {
     let id = file.id?;
     let below = path.strip_prefix("/").ok()?;
     // In the process's mount namespace as long as there is one: its links lead nowhere else.
-    let root = look(&Path::new("/proc").join(pid.to_string()).join("root"));
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let within = root.and_then(|root| openat2(root, below, flags, Mode::empty(), resolve).ok().map(fs::File::from));
-    within
+    look_within(pid, below)
         .into_iter()
         .chain(std::iter::from_fn(|| look(path)).take(1))
         .find(|looked_at| is_file(looked_at, id))
         .and_then(|looked_at| reopen(&looked_at))
         .map(|(opened, _)| opened)
-}
-
-/// What lies at this path of ours, whatever it is: a descriptor that can't be read from.
-fn look(path: &Path) -> Option<fs::File> {
-    fs::OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(path).ok()
 }
 
 /// Is it the file that was mapped?

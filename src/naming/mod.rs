@@ -2,8 +2,8 @@
 //! or die of it.
 //!
 //! The *opener* has the privileges to open files, and parses none. The *namer* has no privileges, and parses what the opener hands it. Both
-//! can do little else (`confine`). A thread here gives them one record after another, and replaces them when they fail. What the namer answers is judged as if the watched
-//! process had made it.
+//! can do little else (`confine`). A thread here gives them one record after another, and replaces them when they fail. What the namer
+//! answers is judged as if the watched process had made it.
 
 mod calls;
 mod children;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::elf;
 use super::request::{FileRequest, Open, Usage};
@@ -68,11 +69,27 @@ impl MappedFile {
     }
 }
 
-/// Opens a regular file. At the path there may be a FIFO that would block us, or a device that does something when it is opened: so the
-/// type is checked first, by O_PATH, which opens nothing.
+/// What lies at this path of the host's, whatever it is: a descriptor that can't be read from. Nothing is opened: what lies there may block,
+/// or do something.
+pub(crate) fn look(path: &Path) -> Option<File> {
+    OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path).ok()
+}
+
+/// The same at `path` below `folder`.
+pub(crate) fn look_below(folder: &File, path: &Path, resolve: ResolveFlags) -> Option<File> {
+    openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok().map(File::from)
+}
+
+/// The same at `path` below the root of a process, which no link leaves.
+pub(crate) fn look_within(pid: u32, path: &Path) -> Option<File> {
+    let root = look(&Path::new("/proc").join(pid.to_string()).join("root"))?;
+    look_below(&root, path, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens a regular file. At the path there may be a FIFO that would block us, or a device that does something when it is opened: so it is
+/// looked at first.
 pub(crate) fn open_regular(path: &Path) -> Option<(File, Metadata)> {
-    let looked_at = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path).ok()?;
-    reopen(&looked_at)
+    reopen(&look(path)?)
 }
 
 /// Opens a file that was opened by O_PATH, if it is a regular one.

@@ -23,9 +23,6 @@ use crate::evidence::Failure;
 use crate::host;
 use crate::symbol::{FileRequest, Open, Opening, Usage, changed_ns, reopen};
 
-/// include/uapi/linux/magic.h
-const BTRFS_SUPER_MAGIC: i64 = 0x9123_683e;
-
 /// Opens the files of one record after another.
 pub(crate) struct Opener {
     folders: DebugFolders,
@@ -180,7 +177,7 @@ fn is_same_on_btrfs(wanted: &FileRequest, file: &File, metadata: &Metadata) -> b
     wanted.build_id.is_some()
         && wanted.id.inode == metadata.ino()
         && metadata.mode() & 0o004 != 0
-        && fstatfs(file).is_ok_and(|system| system.f_type == BTRFS_SUPER_MAGIC)
+        && fstatfs(file).is_ok_and(|system| system.f_type == libc::BTRFS_SUPER_MAGIC)
 }
 
 #[cfg(test)]

@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{ResolveFlags, fstatfs};
 
-use super::place::{self, Place};
+use super::place::Place;
 use super::relatives::process;
-
-/// include/uapi/linux/magic.h
-const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
+use crate::symbol::{look, look_below};
 
 /// How much of a process's mounts is read.
 const MOUNTS_BYTES_MAX: u64 = 1 << 20;
@@ -30,7 +28,7 @@ const HOMES: [&str; 3] = [
 
 /// Is this a file of an overlay?
 pub(super) fn is_overlay(file: &File) -> bool {
-    fstatfs(file).is_ok_and(|system| system.f_type == OVERLAYFS_SUPER_MAGIC)
+    fstatfs(file).is_ok_and(|system| system.f_type == libc::OVERLAYFS_SUPER_MAGIC)
 }
 
 /// Files in the layers that may be the one at `path`, in the mounts that `place` is in.
@@ -49,14 +47,14 @@ pub(super) fn layers<'a>(place: &Place, path: &Path) -> impl Iterator<Item = Fil
         } else {
             HOMES.map(|home| Path::new(home).join(&layer)).into()
         };
-        let mut folders: Vec<File> = there.iter().filter_map(|folder| place::look(folder)).collect();
-        if let Some(root) = root.as_deref().and_then(place::look)
+        let mut folders: Vec<File> = there.iter().filter_map(|folder| look(folder)).collect();
+        if let Some(root) = root.as_deref().and_then(look)
             && let Ok(layer) = layer.strip_prefix("/")
         {
-            folders.extend(place::below(&root, layer, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS));
+            folders.extend(look_below(&root, layer, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS));
         }
         let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        folders.into_iter().filter_map(move |folder| place::below(&folder, &rest, flags)).collect::<Vec<_>>()
+        folders.into_iter().filter_map(move |folder| look_below(&folder, &rest, flags)).collect::<Vec<_>>()
     })
 }
 

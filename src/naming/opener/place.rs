@@ -1,13 +1,10 @@
 //! A place where a file may be, and how to look there without opening anything: what lies there may block, or do something when it is
 //! opened.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-
-use super::relatives::process;
+use crate::symbol::{look, look_within};
 
 /// Where a file may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +22,7 @@ impl Place {
     pub(super) fn look(&self) -> Option<File> {
         match self {
             Self::Host(path) | Self::Link(_, path) => look(path),
-            Self::Within(pid, path) => {
-                let root = look(&process(*pid).join("root"))?;
-                below(&root, path, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
-            }
+            Self::Within(pid, path) => look_within(*pid, path),
         }
     }
 
@@ -41,21 +35,15 @@ impl Place {
     }
 }
 
-/// What lies at this path of the host's.
-pub(super) fn look(path: &Path) -> Option<File> {
-    OpenOptions::new().read(true).custom_flags(OFlags::PATH.bits().cast_signed()).open(path).ok()
-}
-
-/// What lies at `path` below `folder`.
-pub(super) fn below(folder: &File, path: &Path, resolve: ResolveFlags) -> Option<File> {
-    openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok().map(File::from)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
+    use std::path::Path;
+
+    use rustix::fs::ResolveFlags;
 
     use super::*;
+    use crate::symbol::look_below;
 
     #[test]
     fn a_link_does_not_lead_out_of_the_root() {
@@ -66,7 +54,7 @@ mod tests {
         let root = look(&folder).unwrap();
         for name in ["out", "up"] {
             assert!(look(&folder.join(name)).is_some());
-            assert!(below(&root, Path::new(name), ResolveFlags::IN_ROOT).is_none(), "{name}");
+            assert!(look_below(&root, Path::new(name), ResolveFlags::IN_ROOT).is_none(), "{name}");
         }
         std::fs::remove_dir_all(&folder).unwrap();
         let own = Place::Within(std::process::id(), "etc/passwd".into()).look().unwrap();
