@@ -104,8 +104,12 @@ impl<'run> Gatherer<'run> {
         Ok(LiveCall { head: Head::at("call", event.timestamp_ns, &self.host)?, call: self.call(&owner, call)? })
     }
 
-    /// Since when every call was recorded. The moment is taken after the count, so that it is rather too late.
-    fn complete_since(&mut self) -> Result<u64> {
+    /// Since when every call was recorded, at the latest: the moment is taken after the count. The kernel doesn't say when it left a
+    /// call out, so the more often this is asked, the less a call that was left out long ago makes doubtful.
+    ///
+    /// # Errors
+    /// The kernel doesn't give the counts, or the clock.
+    pub(super) fn complete_since(&mut self) -> Result<u64> {
         let unrecorded = self.recorder.counters()?.unrecorded();
         if unrecorded != self.unrecorded {
             (self.unrecorded, self.complete_since_ns) = (unrecorded, boottime_ns()?);

@@ -21,6 +21,7 @@ mod syscalls;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -116,6 +117,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     session.run(&mut Reading::new(collector, &recorder, gatherer, writer, (report, is_json))?)
 }
 
+/// How often the calls that were not recorded are counted: one of a second ago makes no later explanation doubtful.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What a run reads and writes.
 struct Reading<'run> {
     collector: Collector<'run>,
@@ -177,6 +181,14 @@ impl Reader for Reading<'_> {
         let taken = self.take_crashes()?.max(self.take_calls()?);
         self.writer.flush()?;
         Ok(taken)
+    }
+
+    fn next_tick(&self, last: Instant) -> Option<Instant> {
+        Some(last + LOOK_EVERY)
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        self.gatherer.complete_since().map(drop)
     }
 
     fn hurry(&mut self) {
