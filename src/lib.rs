@@ -48,6 +48,7 @@ mod flags;
 pub mod fuzz;
 mod hex;
 mod host;
+mod identity;
 #[doc(hidden)]
 pub mod internals;
 mod ledger;

@@ -81,6 +81,7 @@ fn segfault() -> Crash {
         stack_omitted: None,
         unwinder: Some("frame_pointer"),
         signature: "0123456789abcdef".to_owned(),
+        family: Some("fedcba9876543210".to_owned()),
         symbols_failed: Vec::new(),
         diagnosis: None,
         cpu: 3,

@@ -1,7 +1,6 @@
 //! Reads the probe's maps and makes records and summaries.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -46,8 +45,6 @@ pub(crate) struct Collector<'run> {
     stacks: Stacks,
     /// Samples that are being named.
     pending: Pending,
-    /// Groups whose description has all names that there are, or is being made.
-    described: HashSet<u32>,
     /// The run is to end now.
     is_hasty: bool,
     ledger: GroupLedger,
@@ -75,7 +72,6 @@ impl<'run> Collector<'run> {
             ring,
             stacks: Stacks::default(),
             pending,
-            described: HashSet::new(),
             is_hasty: false,
             ledger,
             handled: options.handled,
@@ -123,7 +119,7 @@ impl<'run> Collector<'run> {
     /// Hands a sample to the namer.
     fn begin(&mut self, sample: Box<fl_crash>, recorded: &mut Recorder<'_>) -> Result<()> {
         let stack = self.stacks.take(&sample);
-        let identify = sample.group != u32::MAX && self.described.insert(sample.group);
+        let identify = sample.group != u32::MAX;
         let disposition = Disposition::from(sample.disposition);
         let is_shown = disposition.is_death() || self.handled;
         let recorded = if is_shown { recorded(&|| self.decoder.unnamed(&sample), disposition)? } else { None };
@@ -148,11 +144,7 @@ impl<'run> Collector<'run> {
             self.own_losses.add(SYMBOLS_FAILED, 1);
         }
         if let Some(identity) = found.identity.take() {
-            if !found.is_named() {
-                // The next sample may bring the names.
-                self.described.remove(&sample.group);
-            }
-            self.ledger.learn(sample.group, identity);
+            self.ledger.learn(sample.group, identity, found.is_named());
         }
         if is_shown {
             write(self.decoder.record(&sample, found, recorded))?;

@@ -3,21 +3,24 @@
 use anyhow::Result;
 
 use super::ledger::Identity;
-use super::signature::{self, Place};
 use super::{Options, record};
 use crate::arch::{self, Registers};
 use crate::evidence::{self, Evidence, Failure, File, FileId, Function, Region};
 use crate::hex::digits;
 use crate::host;
+use crate::identity::{self, Kind, Trail};
 use crate::naming::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::Libcs;
-use crate::siginfo::{SIGABRT, code_name, signal_name};
+use crate::siginfo::{SIGABRT, fault_type, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
 use crate::symbol::{FileRequest, Holder, Opening, Usage};
 use crate::text::lossy;
 use crate::time::Timestamp;
+
+/// How many frames of one of its deaths a group shows.
+pub(super) const GROUP_FRAMES: usize = 16;
 
 /// Turns samples into evidence, and that into records. Keeps what is worth keeping between them: this host's name, the libcs that are known.
 pub(crate) struct Decoder {
@@ -46,6 +49,8 @@ pub(crate) struct CrashFacts {
     pub(super) exe: Option<File>,
     pub(super) cgroup: Option<String>,
     pub(super) signature: String,
+    /// `None` means that it has no names.
+    pub(super) family: Option<String>,
     pub(super) stack_complete: bool,
     pub(super) stack_omitted: Option<Omitted>,
     pub(super) unwinder: &'static str,
@@ -118,8 +123,8 @@ impl Decoder {
                 .then(|| Unwind { registers: arch::unwind::registers(&Registers::from(raw.registers)), stack }),
             depth,
             // Not twice, because symbols take long.
-            more: match identify && depth < signature::FRAMES {
-                true => by_frame_pointer(raw, signature::FRAMES),
+            more: match identify && depth < GROUP_FRAMES {
+                true => by_frame_pointer(raw, GROUP_FRAMES),
                 false => Vec::new(),
             },
             variable: self.variable(raw),
@@ -135,7 +140,7 @@ impl Decoder {
         let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
         let known = SampleFiles(files.map(|(number, file)| described(raw, file, from_file(number))).collect());
         let exe = known.file(raw.exe).cloned();
-        let signature = self.signature(raw, &known, exe.as_ref());
+        let (signature, family) = identify(raw, &known, exe.as_ref(), &named.trail);
         let walk = named.walk;
         let mut functions = named.functions.into_iter();
         let (inner, outer) = walk.frames.split_at(walk.omitted_at.min(walk.frames.len()));
@@ -143,15 +148,16 @@ impl Decoder {
         let stack_omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
         frames.extend(self::frames(raw, &known, outer, &mut functions));
         let identity = prepared.identify.then(|| {
-            let innermost = match self.depth() >= signature::FRAMES {
-                true => innermost(&frames, signature::FRAMES),
+            let innermost = match self.depth() >= GROUP_FRAMES {
+                true => innermost(&frames, GROUP_FRAMES),
                 false => {
-                    let walk = by_frame_pointer(raw, signature::FRAMES);
+                    let walk = by_frame_pointer(raw, GROUP_FRAMES);
                     self::frames(raw, &known, &walk, &mut named.more.into_iter())
                 }
             };
             Identity {
                 signature: signature.clone(),
+                family: family.clone(),
                 exe: exe.as_ref().and_then(File::name),
                 build_id: exe.as_ref().and_then(|exe| exe.build_id.clone()),
                 frames: innermost.iter().map(|frame| Frame { address: None, ..Frame::from(frame) }).collect(),
@@ -171,6 +177,7 @@ impl Decoder {
             exe,
             cgroup: raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path)),
             signature,
+            family,
             stack_complete: walk.complete,
             stack_omitted,
             unwinder: if walk.used_eh_frame { "eh_frame" } else { "frame_pointer" },
@@ -187,18 +194,7 @@ impl Decoder {
     }
 
     fn depth(&self) -> usize {
-        if self.options.stack_trace { self.options.max_stack_depth as usize } else { 1 }
-    }
-
-    fn signature(&self, raw: &fl_crash, known: &SampleFiles, exe: Option<&File>) -> String {
-        let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
-        let code = has(fl_crash_flag::FL_HAS_CODE).then(|| code_name(raw.signal, raw.si_code));
-        let places = if has(fl_crash_flag::FL_PLACE_COUNTS) { self.places(raw, known) } else { Vec::new() };
-        let executable = exe.and_then(|exe| {
-            let name = exe.name().map(|name| name.rsplit('/').next().unwrap_or(&name).to_owned());
-            exe.build_id.clone().or(name)
-        });
-        signature::signature(&signal_name(raw.signal), code.as_deref(), executable.as_deref(), &places)
+        if self.options.stack_trace { self.options.max_stack_depth as usize } else { GROUP_FRAMES }
     }
 
     /// The variable of libc's that its address is wanted of, with the number of its file.
@@ -217,27 +213,24 @@ impl Decoder {
         let file = raw.files.get(number.checked_sub(1)? as usize)?;
         self.libcs.message(raw, file, known.file(number)?.build_id.as_deref(), address)
     }
+}
 
-    /// The innermost frames, of which the signature is made, whatever the options show.
-    fn places(&self, raw: &fl_crash, known: &SampleFiles) -> Vec<Place> {
-        raw.frames()
-            .iter()
-            .take(signature::FRAMES)
-            .enumerate()
-            .map(|(index, &address)| {
-                let Some(module) = raw.module(address, index > 0) else { return Place::Elsewhere };
-                let Some(file) = known.file(module.file) else { return Place::Elsewhere };
-                let offset = offset_of(address, module);
-                match (&file.build_id, &file.name()) {
-                    (Some(build_id), _) => Place::Build { build_id: build_id.clone(), offset },
-                    (None, Some(name)) => {
-                        Place::Named { name: name.rsplit('/').next().unwrap_or(name).to_owned(), offset }
-                    }
-                    (None, None) => Place::Elsewhere,
-                }
-            })
-            .collect()
+/// The signature and the family of a sample. If another process sent the signal, it matters what was killed, not where it was.
+fn identify(raw: &fl_crash, known: &SampleFiles, exe: Option<&File>, trail: &Trail) -> (String, Option<String>) {
+    let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+    let signal = signal_name(raw.signal);
+    let is_fault = has(fl_crash_flag::FL_HAS_CODE) && !has(fl_crash_flag::FL_IS_FORGED);
+    let trap_nr = has(fl_crash_flag::FL_HAS_TRAP).then_some(raw.trap_nr);
+    let fault = if is_fault { fault_type(raw.signal, raw.si_code, trap_nr) } else { None };
+    let kind = Kind { signal: &signal, fault };
+    let text = |file: &File| identity::file_text(file.build_id.as_deref(), file.path.as_deref());
+    let executable = exe.and_then(text);
+    if !has(fl_crash_flag::FL_PLACE_COUNTS) {
+        return (identity::signature(kind, false, executable.as_deref(), &[], None), None);
     }
+    let (places, spot) = trail.places(|number| text(known.0.get(number)?));
+    let signature = identity::signature(kind, trail.is_jump, executable.as_deref(), &places, spot);
+    (signature, identity::family(kind, trail))
 }
 
 /// A file, for the namer to find.

@@ -55,6 +55,8 @@ pub struct Crash {
     pub stack_complete: Option<bool>,
     /// The same for the same bug in the same build, on every host.
     pub signature: String,
+    /// The same for the same bug in any build; `None` means that it has no names, or that another process sent the signal.
+    pub family: Option<String>,
     /// The message of libc before an abort; `None` means that there was none, or that its address isn't known.
     pub abort_message: Option<String>,
     /// The likely cause; `None` means that no cause is sure enough.
@@ -133,6 +135,7 @@ impl From<record::Crash> for Crash {
             frames: record.stack_trace.into_iter().flatten().map(Frame::from).collect(),
             stack_complete: record.stack_complete,
             signature: record.signature,
+            family: record.family,
             abort_message: record.abort_message,
             diagnosis: record.diagnosis.map(Diagnosis::from),
         }

@@ -5,29 +5,62 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
-use super::signature::{Place, signature};
 use crate::evidence::DELETED;
 use crate::hex::{Hex, digits};
+use crate::identity::{self, At, Kind, Place};
 use crate::ledger::Run;
 use crate::output::{GroupTotal, Timestamp};
+use crate::probe::abi::fl_group_key;
 use crate::probe::losses::GROUP_TABLE_FULL;
 use crate::probe::{Counters, Group, Groups, LossOutput, Losses, StackFrame};
 use crate::record::crash::{Disposition, Frame};
 use crate::record::summary::{self, Deliveries, Summary};
-use crate::siginfo::{code_name, signal_name};
+use crate::siginfo::{code_name, fault_type, signal_name};
 use crate::text;
 
-/// The description of a group from its first sample: about 3 KiB, and there are no more of them than groups.
+/// How many signatures of one group are told apart.
+const SIGNATURES_MAX: usize = 8;
+
+/// The description of a group from a sample: about 3 KiB, and there are no more of them than groups.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     /// As in the crash record.
     pub signature: String,
+    /// As in the crash record.
+    pub family: Option<String>,
     /// The executable.
     pub exe: Option<String>,
     /// Its build id.
     pub build_id: Option<String>,
     /// The innermost frames.
     pub frames: Vec<Frame>,
+}
+
+/// What the samples of a group say of it. The kernel's key is coarser than a signature: it can't unwind without frame pointers.
+#[derive(Clone, Debug)]
+struct Known {
+    identity: Identity,
+    /// How many samples had each signature, the first [`SIGNATURES_MAX`] of them. Empty: no sample had names.
+    signatures: Vec<(String, u64)>,
+}
+
+impl Known {
+    /// Adds a sample. The group is what most of them are.
+    fn add(&mut self, identity: Identity) {
+        let known = self.signatures.iter_mut().find(|(signature, _)| *signature == identity.signature);
+        if let Some((_, count)) = known {
+            *count += 1;
+        } else if self.signatures.len() < SIGNATURES_MAX {
+            self.signatures.push((identity.signature.clone(), 1));
+        }
+        if self.count(&identity.signature) > self.count(&self.identity.signature) {
+            self.identity = identity;
+        }
+    }
+
+    fn count(&self, signature: &str) -> u64 {
+        self.signatures.iter().find(|(known, _)| known == signature).map_or(0, |(_, count)| *count)
+    }
 }
 
 /// One read of the kernel's counters.
@@ -54,7 +87,7 @@ impl Look {
 pub(super) struct GroupLedger {
     run: Run,
     /// By group.
-    known: HashMap<u32, Identity>,
+    known: HashMap<u32, Known>,
     committed: Baseline,
 }
 
@@ -82,9 +115,14 @@ impl GroupLedger {
         Ok(Self { run: Run::new(boottime_ns)?, known: HashMap::new(), committed: Baseline::default() })
     }
 
-    /// Describes a group from a sample.
-    pub(super) fn learn(&mut self, group: u32, identity: Identity) {
-        self.known.insert(group, identity);
+    /// Describes a group from a sample. `is_named`: each of its files could be looked into; if not, its signature may be another one than
+    /// with names.
+    pub(super) fn learn(&mut self, group: u32, identity: Identity, is_named: bool) {
+        let known =
+            self.known.entry(group).or_insert_with(|| Known { identity: identity.clone(), signatures: Vec::new() });
+        if is_named {
+            known.add(identity);
+        }
     }
 
     /// The summary of what came since the last one that was committed, with all groups there were if it is the last one. `stack`: a
@@ -125,7 +163,7 @@ impl GroupLedger {
     pub(super) fn total(&self, group: &Group) -> GroupTotal {
         let key = &group.facts.key;
         let signal = u32::from(key.signal);
-        let exe = self.known.get(&group.id).and_then(|identity| identity.exe.as_deref());
+        let exe = self.known.get(&group.id).and_then(|known| known.identity.exe.as_deref());
         let file = exe.and_then(|path| path.rsplit('/').next()).map(|name| name.trim_end_matches(DELETED).to_owned());
         let disposition = Disposition::from(key.disposition);
         GroupTotal {
@@ -160,21 +198,24 @@ impl GroupLedger {
         let key = &facts.key;
         let signal = signal_name(u32::from(key.signal));
         let code = (key.has_code != 0).then(|| code_name(u32::from(key.signal), key.si_code));
-        let identity = match self.known.get(&group.id) {
-            Some(identity) => Some(identity.clone()),
+        let known = self.known.get(&group.id);
+        let identity = match known {
+            Some(known) => Some(known.identity.clone()),
             None => {
                 let exe = facts.build_id.get(..facts.build_id_length as usize).filter(|id| !id.is_empty()).map(digits);
-                from_stack(&signal, code.as_deref(), exe, key.frames != 0, &stack(facts.stack_id)?)
+                from_stack(kind(key, &signal), exe, key.frames != 0, &stack(facts.stack_id)?)
             }
         };
-        let (signature, exe, build_id, frames) = match identity {
-            Some(Identity { signature, exe, build_id, frames }) => (Some(signature), exe, build_id, frames),
-            None => (None, None, None, Vec::new()),
+        let (signature, family, exe, build_id, frames) = match identity {
+            Some(Identity { signature, family, exe, build_id, frames }) => {
+                (Some(signature), family, exe, build_id, frames)
+            }
+            None => (None, None, None, None, Vec::new()),
         };
         Ok(summary::Group {
             signature,
-            family: None,
-            estimated: false,
+            family,
+            estimated: known.is_some_and(|known| known.signatures.len() > 1),
             signal,
             code,
             disposition: Disposition::from(key.disposition),
@@ -198,10 +239,15 @@ fn named(code: String) -> String {
     if code.starts_with(|c: char| c.is_ascii_uppercase()) { code } else { "other".to_owned() }
 }
 
+/// What kind of fault it was, as far as the key has it: a process may send itself a signal with any code.
+fn kind<'a>(key: &fl_group_key, signal: &'a str) -> Kind<'a> {
+    let fault = if key.has_code == 0 { None } else { fault_type(u32::from(key.signal), key.si_code, None) };
+    Kind { signal, fault }
+}
+
 /// The identity of a group that has no sample: the frames by build id and offset. `None` means that there is no such frame.
 fn from_stack(
-    signal: &str,
-    code: Option<&str>,
+    kind: Kind<'_>,
     executable: Option<String>,
     place_counts: bool,
     stack: &[StackFrame],
@@ -213,10 +259,12 @@ fn from_stack(
     }
     let frames: Vec<(String, u64)> =
         stack.iter().map(|frame| (digits(unpadded(&frame.build_id)), frame.offset)).collect();
-    let place = |(build_id, offset): &(String, u64)| Place::Build { build_id: build_id.clone(), offset: *offset };
-    let places: Vec<Place> = if place_counts { frames.iter().map(place).collect() } else { Vec::new() };
+    let place = |(build_id, offset): &(String, u64)| Place { file: build_id.clone(), at: At::Offset(*offset) };
+    let innermost = frames.iter().take(if place_counts { identity::FRAMES } else { 0 });
+    let places: Vec<Place> = innermost.map(place).collect();
     Some(Identity {
-        signature: signature(signal, code, executable.as_deref(), &places),
+        signature: identity::signature(kind, false, executable.as_deref(), &places, None),
+        family: None,
         exe: None,
         build_id: executable,
         frames: frames
@@ -236,13 +284,23 @@ fn unpadded(build_id: &[u8; 20]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::abi::{fl_group, fl_group_key};
+    use crate::probe::abi::fl_group;
     use crate::probe::losses;
 
     fn group(id: u32, counts: &[u64]) -> Group {
         let key = fl_group_key { signal: 11, has_code: 1, si_code: 1, frames: 1, ..fl_group_key::default() };
         let facts = fl_group { key, first_ns: 1, last_ns: 2, stack_id: -1, build_id_length: 1, ..fl_group::default() };
         Group { id, facts, counts: counts.to_vec() }
+    }
+
+    fn identity(signature: &str) -> Identity {
+        Identity {
+            signature: signature.to_owned(),
+            family: Some(format!("family of {signature}")),
+            exe: None,
+            build_id: None,
+            frames: Vec::new(),
+        }
     }
 
     fn look(named: Vec<Group>, other: u64) -> Look {
@@ -314,17 +372,36 @@ mod tests {
     #[test]
     fn a_sample_names_its_group_and_a_stack_does_where_there_is_none() {
         let mut ledger = ledger();
-        let named = Identity { signature: "abc".to_owned(), exe: None, build_id: None, frames: Vec::new() };
-        ledger.learn(0, named);
+        ledger.learn(0, identity("abc"), true);
         let stack = |_: i32| Ok(vec![StackFrame { build_id: [1; 20], offset: 0x1139 }]);
         let summary = ledger.summarize(&look(vec![group(0, &[2]), group(1, &[1])], 0), stack).unwrap();
         assert_eq!(summary.groups[0].signature.as_deref(), Some("abc"));
-        let place = Place::Build { build_id: "01".repeat(20), offset: 0x1139 };
-        let wanted = signature("SIGSEGV", Some("SEGV_MAPERR"), Some("00"), &[place]);
+        let place = Place { file: "01".repeat(20), at: At::Offset(0x1139) };
+        let kind = Kind { signal: "SIGSEGV", fault: Some("map_error") };
+        let wanted = identity::signature(kind, false, Some("00"), &[place], None);
         assert_eq!(summary.groups[1].signature, Some(wanted), "the same as a sample's");
         assert_eq!(summary.groups[1].place(), "offset 0x1139");
         let unknown = ledger.summarize(&look(vec![group(2, &[1])], 0), none).unwrap();
         assert_eq!(unknown.groups[0].signature, None, "neither sample nor stack");
+    }
+
+    #[test]
+    fn a_group_with_records_of_two_bugs_is_estimated() {
+        let mut ledger = ledger();
+        let group =
+            |ledger: &GroupLedger| ledger.summarize(&look(vec![group(0, &[9])], 0), none).unwrap().groups.remove(0);
+        ledger.learn(0, identity("unnamed"), false);
+        assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("unnamed"), false));
+        ledger.learn(0, identity("a"), true);
+        ledger.learn(0, identity("unnamed"), false);
+        assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("a"), false));
+        assert_eq!(group(&ledger).family.as_deref(), Some("family of a"));
+        ledger.learn(0, identity("b"), true);
+        assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("a"), true));
+        ledger.learn(0, identity("b"), true);
+        assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("b"), true), "most of them");
+        let all = look(vec![super::tests::group(0, &[9])], 0);
+        assert!(ledger.summarize(&all, none).unwrap().adds_up());
     }
 
     #[test]

@@ -6,7 +6,6 @@ mod facade;
 mod ledger;
 mod pending;
 mod record;
-mod signature;
 mod stacks;
 mod tracer;
 
@@ -83,9 +82,10 @@ pub(crate) fn plan(options: &Options) -> Plan {
     Plan {
         setup: options.common.setup(options.attach),
         signals: signals(options).to_vec(),
-        // The signature needs its frames whatever is shown.
-        frames: options.max_stack_depth.max(signature::FRAMES as u32),
-        stack_bytes: if options.stack_trace { options.stack_bytes } else { 0 },
+        // A group shows its frames whatever a record does.
+        frames: options.max_stack_depth.max(decode::GROUP_FRAMES as u32),
+        // What is one bug is seen by the stack, whatever is shown.
+        stack_bytes: options.stack_bytes,
         show_handled: options.handled,
         // A budget for each group needs groups, with summaries or without.
         groups: (options.summary.is_some() || options.samples.first.is_some()).then_some(options.table),

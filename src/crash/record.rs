@@ -53,6 +53,7 @@ impl Decoder {
             container_id: found.cgroup.as_deref().and_then(container_id),
             cgroup: found.cgroup,
             signature: found.signature,
+            family: found.family,
             signal: signal_name(raw.signal),
             signal_number: raw.signal,
             code: code.map(|code| code_name(raw.signal, code)),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arch::unwind::COUNT;
 use crate::evidence::{Failure, Function};
+use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::Opening;
 use crate::symbol::unwind::{Frame, StackCopy};
 
@@ -91,6 +92,8 @@ pub(crate) struct Named {
     pub functions: Vec<Vec<Function>>,
     /// Those of each of the job's `more`.
     pub more: Vec<Vec<Function>>,
+    /// The frames that make two crashes one bug.
+    pub trail: Trail,
     /// The variable's address in a process that has mapped the file at address 0.
     pub variable: Option<u64>,
 }
@@ -104,6 +107,39 @@ pub(crate) struct NamedFile {
     pub failure: Option<Failure>,
 }
 
+impl Job {
+    /// The trail of the frames that the kernel program has walked, without names.
+    fn unnamed_trail(&self) -> Trail {
+        let mut tracker = Tracker::default();
+        for &frame in &self.walk.frames {
+            tracker.add(&self.step(frame, None, &[]));
+        }
+        tracker.end(!self.walk.complete)
+    }
+
+    /// A frame as the identity of a crash sees it.
+    pub(super) fn step<'a>(&'a self, frame: Frame, begin: Option<u64>, functions: &'a [Function]) -> Step<'a> {
+        let mapping = self.mapping(frame);
+        let file = mapping.and_then(|mapping| match mapping.image {
+            MappedImage::File(number) => Some((number, self.opening.files.get(number)?.path.as_deref())),
+            _ => None,
+        });
+        let offset = |mapping: &Mapping| frame.address.wrapping_sub(mapping.start).wrapping_add(mapping.file_offset);
+        Step {
+            place: file.zip(mapping).map(|((number, _), mapping)| (number, offset(mapping))),
+            begin,
+            module: file.and_then(|(_, path)| std::str::from_utf8(path?).ok()),
+            functions,
+        }
+    }
+
+    /// The executable mapping that a frame's code is in.
+    pub(super) fn mapping(&self, frame: Frame) -> Option<&Mapping> {
+        let inside = frame.address.wrapping_sub(u64::from(frame.is_return_address));
+        self.mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&inside))
+    }
+}
+
 impl Named {
     /// Of a job that the namer has not done: what the kernel program has sent is all there is.
     pub(crate) fn failed(job: &Skeleton, failure: Failure) -> Self {
@@ -113,6 +149,7 @@ impl Named {
             functions: vec![Vec::new(); job.walk.frames.len()],
             walk: job.walk.clone(),
             more: vec![Vec::new(); job.more],
+            trail: job.trail.clone(),
             variable: None,
         }
     }
@@ -128,6 +165,7 @@ impl Named {
             && self.walk.omitted_at <= self.walk.frames.len()
             && self.functions.iter().chain(&self.more).all(is_list)
             && self.files.iter().all(is_file)
+            && self.trail.fits(job.used.len())
     }
 }
 
@@ -139,6 +177,8 @@ pub(crate) struct Skeleton {
     walk: Walk,
     more: usize,
     depth: usize,
+    /// As far as the kernel program has walked.
+    trail: Trail,
 }
 
 impl From<&Job> for Skeleton {
@@ -149,6 +189,7 @@ impl From<&Job> for Skeleton {
             walk: job.walk.clone(),
             more: job.more.len(),
             depth: job.depth,
+            trail: job.unnamed_trail(),
         }
     }
 }

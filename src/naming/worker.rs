@@ -1,11 +1,16 @@
 //! Names and unwinds one record after another. All that a process may have made is parsed here.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::job::{Job, MappedImage, Named, NamedFile, Walk};
+use super::job::{Job, MappedImage, Mapping, Named, NamedFile, Walk};
 use crate::evidence::Function;
+use crate::identity::{Tracker, Trail};
 use crate::symbol::unwind::{CodeRegion, Frame, Image, Registers, Unwinder};
 use crate::symbol::{CodePlace, Files, MappedFile, Namer, Open};
+
+/// So many addresses of a stack get names. In a recursion they are few, however deep it is.
+const ADDRESSES_MAX: usize = 512;
 
 /// Keeps what it read of files: the same ones come again and again.
 pub(crate) struct Worker {
@@ -35,49 +40,68 @@ impl Worker {
             files.push(NamedFile { build_id: file.as_ref().and_then(|file| file.build_id.clone()), failure });
             found.push(file);
         }
-        let walk = self.walk(job, &found);
+        let (walk, all) = self.walk(job, &found);
+        let mut known: HashMap<(u64, bool), Vec<Function>> = HashMap::new();
         let mut names = |frames: &[Frame]| -> Vec<Vec<Function>> {
-            frames.iter().map(|&frame| self.functions(job, &found, frame, open)).collect()
+            let mut name = |&frame: &Frame| {
+                let functions = self.functions(job, &found, frame, open);
+                known.insert((frame.address, frame.is_return_address), functions.clone());
+                functions
+            };
+            frames.iter().map(&mut name).collect()
         };
         let (functions, more) = (names(&walk.frames), names(&job.more));
+        let trail = self.trail(job, &found, (&all, !walk.complete), known, open);
         let variable = job.variable.as_ref().and_then(|(number, name)| {
             (self.begins)(*number);
             found.get(*number)?.as_ref()?.variable(name)
         });
-        Named { files, walk, functions, more, variable }
+        Named { files, walk, functions, more, trail, variable }
     }
 
-    /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further.
-    fn walk(&mut self, job: &Job, found: &[Option<MappedFile>]) -> Walk {
-        let Some(thread) = &job.unwind else { return job.walk.clone() };
-        let mappings: Vec<CodeRegion<'_>> = job
-            .mappings
-            .iter()
-            .map(|mapping| CodeRegion {
-                start: mapping.start,
-                end: mapping.end,
-                file_offset: mapping.file_offset,
-                image: match mapping.image {
-                    MappedImage::File(number) => {
-                        found.get(number).and_then(Option::as_ref).map_or(Image::Unknown, Image::File)
-                    }
-                    MappedImage::Vdso => Image::Vdso,
-                    MappedImage::Unknown => Image::Unknown,
-                },
-            })
-            .collect();
+    /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further. As it is to be shown, and all
+    /// of its frames.
+    fn walk(&mut self, job: &Job, found: &[Option<MappedFile>]) -> (Walk, Vec<Frame>) {
+        let kernels = || (job.walk.clone(), job.walk.frames.clone());
+        let Some(thread) = &job.unwind else { return kernels() };
+        let mappings: Vec<CodeRegion<'_>> = job.mappings.iter().map(|mapping| region(mapping, found)).collect();
         let registers = Registers::new(thread.registers);
-        let unwound = self.unwinder.unwind(registers, &thread.stack, &mappings, job.depth);
+        let mut unwound = self.unwinder.unwind(registers, &thread.stack, &mappings, usize::MAX);
+        let all = unwound.frames.clone();
+        unwound.shorten(job.depth);
         if !unwound.complete && unwound.frames.len() < job.walk.frames.len() {
-            return job.walk.clone();
+            return kernels();
         }
-        Walk {
+        let walk = Walk {
             frames: unwound.frames,
             complete: unwound.complete,
             omitted: unwound.omitted,
             omitted_at: unwound.omitted_at,
             used_eh_frame: unwound.used_eh_frame,
+        };
+        (walk, all)
+    }
+
+    /// The frames that make it the same bug as another one. `known`: functions of addresses, as far as they have been asked for.
+    fn trail(
+        &mut self,
+        job: &Job,
+        found: &[Option<MappedFile>],
+        (frames, is_cut): (&[Frame], bool),
+        mut known: HashMap<(u64, bool), Vec<Function>>,
+        open: &mut dyn Open,
+    ) -> Trail {
+        let mut tracker = Tracker::default();
+        for &frame in frames {
+            let address = (frame.address, frame.is_return_address);
+            if !tracker.wants_more() || (known.len() >= ADDRESSES_MAX && !known.contains_key(&address)) {
+                break;
+            }
+            let begin = job.mapping(frame).and_then(|mapping| self.unwinder.begin_of(&region(mapping, found), frame));
+            let functions = known.entry(address).or_insert_with(|| self.functions(job, found, frame, open));
+            tracker.add(&job.step(frame, begin, functions));
         }
+        tracker.end(is_cut)
     }
 
     fn functions(
@@ -88,10 +112,7 @@ impl Worker {
         open: &mut dyn Open,
     ) -> Vec<Function> {
         let Frame { address, is_return_address } = frame;
-        let inside = address.wrapping_sub(u64::from(is_return_address));
-        let Some(mapping) = job.mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&inside)) else {
-            return Vec::new();
-        };
+        let Some(mapping) = job.mapping(frame) else { return Vec::new() };
         let MappedImage::File(number) = mapping.image else { return Vec::new() };
         let Some(found) = found.get(number).and_then(Option::as_ref) else { return Vec::new() };
         (self.begins)(number);
@@ -104,4 +125,14 @@ impl Worker {
         };
         self.namer.functions(found, place, open)
     }
+}
+
+/// A mapping as the unwinder sees it.
+fn region<'a>(mapping: &Mapping, found: &'a [Option<MappedFile>]) -> CodeRegion<'a> {
+    let image = match mapping.image {
+        MappedImage::File(number) => found.get(number).and_then(Option::as_ref).map_or(Image::Unknown, Image::File),
+        MappedImage::Vdso => Image::Vdso,
+        MappedImage::Unknown => Image::Unknown,
+    };
+    CodeRegion { start: mapping.start, end: mapping.end, file_offset: mapping.file_offset, image }
 }

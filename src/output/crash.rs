@@ -61,6 +61,9 @@ impl Record for Crash {
         }
         self.write_process(to)?;
         writeln!(to, "  Signature:     {}", self.signature)?;
+        if let Some(family) = &self.family {
+            writeln!(to, "  Family:        {family}")?;
+        }
         self.write_mapping(to)?;
         self.write_registers(to)?;
         self.write_stack(to)?;

@@ -87,8 +87,10 @@ pub struct Crash {
     pub unwinder: Option<&'static str>,
     /// The files that have no names for a reason of ours.
     pub symbols_failed: Vec<SymbolsFailed>,
-    /// The same for the same crash everywhere; see [`crate::crash::signature`].
+    /// The bug in this build; see [`crate::identity`].
     pub signature: String,
+    /// The bug in any build; `None` means that it has no names, or that another process sent the signal.
+    pub family: Option<String>,
     /// The likely cause; `None` means that no cause is sure enough.
     pub diagnosis: Option<Diagnosis>,
     /// The processor it happened on.

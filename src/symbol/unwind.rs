@@ -105,6 +105,22 @@ pub(crate) struct Unwound {
     pub used_eh_frame: bool,
 }
 
+impl Unwound {
+    /// Leaves out what is more than `max_frames`: what lies between the innermost three quarters of them and the outermost quarter.
+    pub(crate) fn shorten(&mut self, max_frames: usize) {
+        let count = self.frames.len();
+        if count > max_frames && !self.complete {
+            // The last frame that was reached is not the outermost one: it says no more than the others.
+            self.frames.truncate(max_frames);
+        } else if count > max_frames {
+            let inner = max_frames - max_frames / 4;
+            self.omitted = count - max_frames;
+            self.omitted_at = inner;
+            self.frames.drain(inner..inner + self.omitted);
+        }
+    }
+}
+
 /// Unwinds stacks. Keeps what it read of files: the same libc comes again and again.
 #[derive(Default)]
 pub(crate) struct Unwinder {
@@ -147,17 +163,16 @@ impl Unwinder {
         };
         walk.run(&registers);
         let mut unwound = walk.unwound;
-        let count = unwound.frames.len();
-        if count > max_frames && !unwound.complete {
-            // The last frame that was reached is not the outermost one: it says no more than the others.
-            unwound.frames.truncate(max_frames);
-        } else if count > max_frames {
-            let inner = max_frames - max_frames / 4;
-            unwound.omitted = count - max_frames;
-            unwound.omitted_at = inner;
-            unwound.frames.drain(inner..inner + unwound.omitted);
-        }
+        unwound.shorten(max_frames);
         unwound
+    }
+
+    /// Where the function of a frame begins, by its file's own addresses. `mapping` is the one that it is in. `None` means that no call
+    /// frame information describes it.
+    pub(crate) fn begin_of(&mut self, mapping: &CodeRegion<'_>, frame: Frame) -> Option<u64> {
+        let sections = self.sections(mapping.image)?;
+        let bias = sections.bias(mapping.start, mapping.file_offset)?;
+        step::begin_of(&sections, bias, frame)
     }
 
     fn sections(&mut self, image: Image<'_>) -> Option<Arc<Sections>> {

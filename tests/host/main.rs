@@ -16,6 +16,7 @@ mod descent;
 mod faults;
 mod files;
 mod filters;
+mod groups;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;

@@ -46,6 +46,14 @@ pub(super) fn by_information(
     Some(evaluate(&entry, &section, &bases(sections), address, registers, stack).unwrap_or(Above::Unknown))
 }
 
+/// Where the function of a frame begins, as [`by_information`] finds it.
+pub(super) fn begin_of(sections: &Sections, bias: u64, frame: Frame) -> Option<u64> {
+    let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
+    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
+    section.set_address_size(8);
+    Some(entry(sections, &section, address)?.initial_address())
+}
+
 /// One frame up by the frame pointer, as long as that is further up.
 pub(super) fn by_frame_pointer(registers: &Registers, stack: &StackCopy) -> Above {
     let caller = || {

@@ -1,0 +1,189 @@
+//! One fact changed per assertion.
+
+use super::*;
+
+const FAULT: Kind<'static> = Kind { signal: "SIGSEGV", fault: Some("map_error") };
+
+fn place(offset: u64) -> Place {
+    Place { file: "abcd".to_owned(), at: At::Offset(offset) }
+}
+
+fn signature_of(kind: Kind<'_>, executable: Option<&str>, places: &[Place]) -> String {
+    signature(kind, false, executable, places, None)
+}
+
+fn function(name: &str) -> Function {
+    Function { name: name.to_owned(), offset: Some(1), file: None, line: None, inlined: false }
+}
+
+/// A stack of frames `MODULE!FUNCTION`, or of several functions of one frame, `MODULE!INLINED<FUNCTION`; `-` has no name, `?` no file.
+fn trail(stack: &[&str]) -> Trail {
+    trail_of(stack, false)
+}
+
+fn trail_of(stack: &[&str], is_cut: bool) -> Trail {
+    let mut tracker = Tracker::default();
+    for (at, frame) in (1..).zip(stack) {
+        let (module, names) = frame.split_once('!').unwrap_or(("app", frame));
+        let mut functions: Vec<Function> = names.split('<').filter(|name| *name != "-").map(function).collect();
+        if let Some((_, inlined)) = functions.split_last_mut() {
+            inlined.iter_mut().for_each(|function| function.inlined = true);
+        }
+        let path = format!("/x/{module}");
+        let begin: u64 = names.split('<').next_back().unwrap().bytes().map(u64::from).sum();
+        let file = module.bytes().map(usize::from).sum::<usize>() % 7;
+        let place = (*frame != "?").then_some((file, begin * 0x1000 + at));
+        tracker.add(&Step { place, begin: Some(begin), module: Some(&path), functions: &functions });
+    }
+    tracker.end(is_cut)
+}
+
+fn functions(stack: &[&str]) -> Vec<String> {
+    trail(stack).functions.iter().map(|one| one.name.trim_start_matches("app!").to_owned()).collect()
+}
+
+fn family_of(stack: &[&str]) -> Option<String> {
+    family(FAULT, &trail(stack))
+}
+
+#[test]
+fn a_signature_is_16_digits_that_never_change() {
+    // printf the lines into sha256sum and cut 16 digits. Dashboards and bug trackers keep these: a change here is a change of everybody's names.
+    assert_eq!(signature_of(FAULT, None, &[place(0x1139), place(0x1160)]), "29331e2ec202067f");
+    assert_eq!(family_of(&["app!f", "app!main"]).as_deref(), Some("0eb032200d4e7ed5"));
+}
+
+#[test]
+fn each_part_of_a_signature_counts() {
+    let base = signature_of(FAULT, None, &[place(1)]);
+    assert_eq!(base.len(), 16);
+    assert_ne!(base, signature_of(Kind { signal: "SIGBUS", ..FAULT }, None, &[place(1)]));
+    assert_ne!(base, signature_of(Kind { fault: Some("bounds_error"), ..FAULT }, None, &[place(1)]));
+    assert_ne!(base, signature_of(Kind { fault: None, ..FAULT }, None, &[place(1)]));
+    assert_ne!(base, signature_of(FAULT, None, &[place(2)]));
+    assert_ne!(base, signature_of(FAULT, None, &[place(1), place(1)]));
+    assert_ne!(
+        base,
+        signature(FAULT, true, None, &[place(1)], None),
+        "what a call to nowhere was made by, did not fault itself"
+    );
+    let named = Place { file: file_text(None, Some("/x/abcd")).unwrap(), at: At::Offset(1) };
+    assert_ne!(base, signature_of(FAULT, None, &[named]));
+}
+
+#[test]
+fn where_a_frame_is_inlined_a_signature_is_made_of_functions() {
+    let places = |stack: &[&str]| trail(stack).places(|number| Some(number.to_string()));
+    let (named, spot) = places(&["f<g", "main"]);
+    assert!(matches!(&named[..], [Place { at: At::Function(f), .. }, _, _] if f == "app!f"), "{named:?}");
+    assert_eq!(spot, Some(Spot::Offset(1)));
+    assert!(trail(&["f", "f<f", "main"]).is_inlined, "in another call of it");
+    assert_eq!(trail(&["f<f", "main"]).spot, None, "it is chance which of its calls failed");
+    // What needs no names is the same without them.
+    assert_eq!(places(&["f", "main"]).0.len(), 2);
+    assert!(places(&["f", "main"]).0.iter().all(|place| matches!(place.at, At::Offset(_))));
+    assert_eq!(trail(&["f", "main"]).places.len(), trail(&["f", "-"]).places.len());
+    assert!(
+        matches!(&places(&["std::vector::at<f", "main"]).0[0].at, At::Offset(_)),
+        "what says nothing may be inlined"
+    );
+    let of_kind = |kind, spot| signature(kind, false, None, &named, spot);
+    let of = |spot| of_kind(Kind { signal: "SIGABRT", fault: None }, spot);
+    assert_ne!(of(Some(Spot::Line(1))), of(Some(Spot::Line(2))), "two checks in one function");
+    let fault = |line| of_kind(FAULT, Some(Spot::Line(line)));
+    assert_eq!(fault(1), fault(2), "it is chance where bad memory is touched first");
+}
+
+#[test]
+fn what_a_wild_pointer_meets_is_chance() {
+    let of = |fault| signature_of(Kind { fault: Some(fault), ..FAULT }, None, &[place(1)]);
+    assert_eq!(of("map_error"), of("access_error"));
+    assert_eq!(of("map_error"), of("general_protection"));
+}
+
+#[test]
+fn an_executable_counts_where_no_frame_is_in_it() {
+    let in_library = |executable: Option<&str>| signature_of(FAULT, executable, &[place(1)]);
+    assert_ne!(in_library(Some("one")), in_library(Some("two")));
+    assert_ne!(in_library(Some("one")), in_library(None));
+    assert_eq!(in_library(Some("abcd")), in_library(None), "it is named already");
+}
+
+#[test]
+fn frames_that_say_nothing_are_skipped() {
+    let stack = ["libc.so.6!-", "libc.so.6!raise", "libc.so.6!abort", "f", "main"];
+    assert_eq!(functions(&stack), ["f", "main"]);
+    assert_eq!(trail(&stack).places.len(), 2);
+    assert_eq!(functions(&["raise", "abort", "rust_panic", "core::panicking::panic", "app::f"]), ["app::f"]);
+    assert_eq!(functions(&["f", "__restore_rt", "g"]), ["f", "g"]);
+    assert_eq!(functions(&["libc.so.6!raise", "libc.so.6!abort"]), ["libc!raise", "libc!abort"], "there are no others");
+}
+
+#[test]
+fn callers_of_nowhere_count() {
+    assert_eq!(functions(&["?", "f", "main"]), ["f", "main"]);
+    assert_ne!(family_of(&["?", "f", "main"]), family_of(&["f", "main"]));
+    assert_eq!(family_of(&["f", "?", "main"]), family_of(&["f", "main"]), "code that was made at run time");
+}
+
+#[test]
+fn recursion_is_folded() {
+    for stack in [&["f", "walk", "walk", "main"][..], &["f", "walk", "walk", "walk", "other"]] {
+        assert_eq!(family_of(stack), family_of(&["f", "walk", "walk"]));
+        assert_eq!(trail(stack).places.len(), 2, "by where functions begin, not by where they call themselves");
+    }
+    assert_eq!(family_of(&["a", "b", "a", "b", "main"]), family_of(&["a", "b", "a", "x"]));
+}
+
+#[test]
+fn it_makes_no_difference_what_is_inlined() {
+    assert_eq!(family_of(&["f<g<main"]), family_of(&["f", "g", "main"]));
+    assert_eq!(family_of(&["f<walk", "walk<walk", "main"]), family_of(&["f", "walk", "walk", "walk", "walk", "main"]));
+    assert_eq!(family_of(&["std::vector::at<f", "main"]), family_of(&["f", "main"]));
+    assert_eq!(family_of(&["f.part.0", "g.constprop.1.cold", "main"]), family_of(&["f", "g", "main"]));
+}
+
+#[test]
+fn where_the_stack_is_cut_makes_no_difference_behind_what_counts() {
+    assert_eq!(family_of(&["f", "g", "h"]), family_of(&["f", "g", "h", "main"]));
+    let deep = ["walk"; 100];
+    assert_eq!(trail_of(&deep, true).functions, trail(&["walk", "walk", "main"]).functions);
+    // Wherever in the function.
+    assert_eq!(trail_of(&["walk"; 100], true).places, trail_of(&[&["core::x"], &deep[..]].concat(), true).places);
+    let cycle = |begin: usize| trail_of(&["x", "y", "z"].repeat(40)[begin..], true);
+    assert_eq!(cycle(0), cycle(1), "it is chance which of them used up the stack");
+    assert_eq!(cycle(0).functions.len(), 3);
+    // The frame of what overran its buffer is overwritten.
+    assert_eq!(
+        family_of(&["libc.so.6!__stack_chk_fail", "f", "junk"]),
+        family_of(&["libc.so.6!__stack_chk_fail", "f", "main"])
+    );
+    assert_eq!(trail(&["libc.so.6!__stack_chk_fail", "f", "junk"]).places.len(), 1);
+}
+
+#[test]
+fn without_names_there_is_no_family() {
+    assert_eq!(family_of(&["-", "main"]), None);
+    assert_eq!(trail(&["-", "main"]).places.len(), 2);
+    assert!(family_of(&["libc.so.6!-", "f"]).is_some(), "the runtime needs none");
+    assert_eq!(family_of(&["f", "libx.so!-", "main"]), family_of(&["f", "main"]));
+}
+
+#[test]
+fn a_module_counts_without_its_version() {
+    assert_ne!(family_of(&["one!main"]), family_of(&["two!main"]));
+    assert_eq!(family_of(&["libx.so.1!f"]), family_of(&["libx.so.2.3!f"]));
+}
+
+#[test]
+fn what_comes_from_outside_is_judged() {
+    let good = trail(&["f", "main"]);
+    assert!(good.fits(7));
+    assert!(!good.fits(0), "a file that there is not");
+    assert!(!Trail { functions: vec![Named { file: 7, name: String::new() }], ..good.clone() }.fits(7));
+    assert!(
+        !Trail { functions: vec![Named { file: 0, name: "f".repeat(NAME_BYTES_MAX + 1) }], ..good.clone() }.fits(7)
+    );
+    assert!(!Trail { places: vec![(0, 0); PLACES_MAX + 1], ..good }.fits(7));
+    assert!(trail(&[&format!("app!{}", "f".repeat(5000))]).fits(7));
+}

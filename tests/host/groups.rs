@@ -1,0 +1,60 @@
+//! What is one bug: signatures and families of real programs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::{FAULTLINE, Scratch, run};
+
+fn compile_cxx(program: &Path, flags: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/programs/one-signature.cc");
+    let compiled = Command::new("g++").args(flags).arg("-o").arg(program).arg(source).status().unwrap();
+    assert!(compiled.success());
+}
+
+/// The records of the four bugs of one-signature.cc.
+fn four_bugs(program: &Path, scratch: &Scratch) -> Vec<Value> {
+    let line = |n: u32| format!("{} {n} 2>/dev/null\n", program.display());
+    let script = scratch.script("all", &((1..=4).map(line).collect::<String>() + "exit 0"));
+    let records = run(&script, &[]).records;
+    assert_eq!(records.len(), 4, "{records:#?}");
+    records
+}
+
+fn all<'a>(records: &'a [Value], field: &str) -> BTreeSet<&'a str> {
+    records.iter().map(|record| record[field].as_str().unwrap()).collect()
+}
+
+/// Without frame pointers in libc the kernel sees one stack of all four.
+#[test]
+fn four_bugs_that_end_in_abort_are_four() {
+    let scratch = Scratch::new();
+    let (first, again) = (scratch.path("one-signature"), scratch.path("again"));
+    compile_cxx(&first, &["-g", "-O2"]);
+    let records = four_bugs(&first, &scratch);
+    assert_eq!(all(&records, "signature").len(), 4, "{records:#?}");
+    assert_eq!(all(&records, "family").len(), 4, "{records:#?}");
+    // Another build of them, under the same name.
+    compile_cxx(&again, &["-g", "-O0"]);
+    std::fs::rename(&again, &first).unwrap();
+    let others = four_bugs(&first, &scratch);
+    assert!(all(&records, "signature").is_disjoint(&all(&others, "signature")));
+    assert_eq!(all(&records, "family"), all(&others, "family"));
+    // Without names.
+    assert!(Command::new("strip").arg(&first).status().unwrap().success());
+    let stripped = four_bugs(&first, &scratch);
+    assert!(stripped.iter().all(|record| record["family"].is_null()), "{stripped:#?}");
+    assert_eq!(all(&stripped, "signature").len(), 4);
+}
+
+/// A tenth of the corpus: see tests/groups/measure.py, which says what must hold.
+#[test]
+fn bugs_are_told_apart() {
+    let measure = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/groups/measure.py");
+    let arguments = ["--paths", "2", "--check", "--why", "--faultline", FAULTLINE];
+    let output = Command::new("python3").arg(measure).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
