@@ -14,8 +14,10 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::peer::{Peer, Peers};
 
-/// How many connections the kernel keeps for us until we take them.
-const BACKLOG: u32 = 1024;
+/// How many connections the kernel keeps for us until we take them: its own default limit (net.core.somaxconn). One that finds no room tries
+/// again a second later, and two after that. On a busy host users who connect on and on bring some thousands in the time in which our
+/// thread gets no processor.
+const BACKLOG: u32 = 4096;
 
 /// What `--metrics-listen` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
