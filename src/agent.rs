@@ -196,7 +196,7 @@ impl Reader for Agent<'_> {
         if self.next <= Instant::now() {
             self.drain()?;
             let mut records = Vec::new();
-            self.collector.settle(|record| {
+            self.collector.settle(self.interval, |record| {
                 records.push(record);
                 Ok(())
             })?;

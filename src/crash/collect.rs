@@ -22,7 +22,7 @@ use crate::record::crash::{Crash, Disposition};
 use crate::record::summary::Summary;
 use crate::session::BATCH;
 
-/// How long a summary waits for the names of the samples before it.
+/// How long a summary waits for the names of the samples before it: at most half of the time between two, as it must come in time.
 const SUMMARY_WAIT: Duration = Duration::from_millis(400);
 
 /// How long the end of a run waits for the names of the last samples.
@@ -47,6 +47,8 @@ pub(crate) struct Collector<'run> {
     pending: Pending,
     /// The run is to end now.
     is_hasty: bool,
+    /// The last summary has waited for names in vain, and none has come since.
+    is_kept: bool,
     ledger: GroupLedger,
     handled: bool,
     /// The groups of the last read.
@@ -73,6 +75,7 @@ impl<'run> Collector<'run> {
             stacks: Stacks::default(),
             pending,
             is_hasty: false,
+            is_kept: false,
             ledger,
             handled: options.handled,
             seen: RefCell::new(None),
@@ -138,6 +141,7 @@ impl<'run> Collector<'run> {
 
     fn finish(&mut self, waiting: PendingSample, named: Named, write: &mut Write<'_>) -> Result<()> {
         let PendingSample { sample, prepared, recorded, is_shown } = waiting;
+        self.is_kept = false;
         let mut found = self.decoder.gather(&sample, prepared, named);
         self.probe.know_libcs(&self.decoder.take_libcs())?;
         if !found.is_named() {
@@ -156,8 +160,12 @@ impl<'run> Collector<'run> {
     ///
     /// # Errors
     /// As [`Collector::take`].
-    pub(crate) fn settle(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
-        self.write_named(Instant::now() + SUMMARY_WAIT, &mut write)
+    pub(crate) fn settle(&mut self, interval: Duration, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
+        // If the summary before has waited in vain, the namer is kept by one record.
+        let wait = if self.is_kept { Duration::ZERO } else { SUMMARY_WAIT.min(interval / 2) };
+        self.write_named(Instant::now() + wait, &mut write)?;
+        self.is_kept = !self.pending.is_empty();
+        Ok(())
     }
 
     /// The run is to end now: what has no names soon goes without.

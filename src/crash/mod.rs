@@ -105,7 +105,8 @@ impl Reading<'_> {
     fn summarize(&mut self, last: bool) -> Result<()> {
         // First the samples that name the groups.
         self.drain()?;
-        self.collector.settle(|record| self.writer.write(&record))?;
+        let interval = self.summary.filter(|_| !last).unwrap_or(Duration::MAX);
+        self.collector.settle(interval, |record| self.writer.write(&record))?;
         self.writer.report(&mut self.collector, last)
     }
 }

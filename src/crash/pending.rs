@@ -56,6 +56,11 @@ impl Pending {
         self.waiting.len() < SAMPLES_MAX && self.stack_bytes < STACKS_BYTES_MAX
     }
 
+    /// Does none wait?
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Samples that must stay in the ring wake nobody.
     pub(super) fn watch_ring(&mut self, ring: BorrowedFd<'_>) -> Result<()> {
         let wanted = self.has_room();
