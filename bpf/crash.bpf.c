@@ -275,7 +275,7 @@ int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 		if (!(fl_config.signals & ~FL_DEFAULT_CORE))
 			return 0;
 		number = fl_ending_signal(task);
-		if (!number)
+		if (!number || fl_is_ended_by_us(task, number))
 			return 0;
 	} else {
 		handler = fl_handler(task, number);

@@ -169,6 +169,8 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 		return 0;
 	code = fl_code_of(info);
 	has_sender = fl_is_sender(task, info, target, number, code);
+	if (has_sender && fl_is_our_own(target))
+		return 0;
 	if (!fl_filter_task(target) && !(has_sender && fl_filter())) {
 		fl_count(FL_FILTERED);
 		return 0;
@@ -216,7 +218,7 @@ int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 	} else {
 		return 0;
 	}
-	if (!sent || sent > 64 || !(fl_config.signals & FL_BIT(sent)))
+	if (!sent || sent > 64 || !(fl_config.signals & FL_BIT(sent)) || fl_is_our_namer(task))
 		return 0;
 	if (!fl_filter() || (fl_config.from_count && !fl_is_wanted_sender())) {
 		fl_count(FL_FILTERED);

@@ -98,17 +98,18 @@ struct fl_filter_config {
 	u64 pid_namespace_inode; /* not 0: pids that were typed are those of this pid namespace */
 	u64 cgroup;              /* with by_cgroup: the number of the folder's inode */
 	u32 command_starter;     /* not 0: new children of this thread are the watched command */
+	u32 own_pid;             /* not 0: children of this process that other threads of it have started are ours */
 	u32 name_count;
 	u32 page_shift; /* a page has 1 << page_shift bytes */
 	u8 by_pid;
 	u8 by_cgroup;
 	u8 by_descent;
-	u8 pad;
+	u8 pad[5];
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 
 _Static_assert(sizeof(struct fl_vma) == 32, "fl_vma has a hole");
-_Static_assert(sizeof(struct fl_filter_config) == 32 + FL_NAMES_MAX * FL_COMM_BYTES, "fl_filter_config has a hole");
+_Static_assert(sizeof(struct fl_filter_config) == 40 + FL_NAMES_MAX * FL_COMM_BYTES, "fl_filter_config has a hole");
 _Static_assert(sizeof(struct fl_file) == 48, "fl_file has a hole");
 
 #endif

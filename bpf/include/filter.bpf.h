@@ -81,6 +81,23 @@ static __always_inline bool fl_is_starter(struct task_struct *task)
 	return tid == fl_filter_config.command_starter;
 }
 
+/*
+ * Is this a thread of ours that sends signals to nobody but the children that it has started to name what died? The thread that starts the
+ * watched command hands signals on to it.
+ */
+static __always_inline bool fl_is_our_namer(struct task_struct *task)
+{
+	return fl_filter_config.own_pid && fl_typed_pid(task) == fl_filter_config.own_pid && !fl_is_starter(task);
+}
+
+/* Does the current task send a signal to a child of ours that names what died? Nobody has asked for that. */
+static __always_inline bool fl_is_our_own(struct task_struct *target)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return fl_read(target, group_leader, real_parent, tgid) == fl_read(task, tgid) && fl_is_our_namer(task);
+}
+
 /* The name of a process, its leader's comm, in two words: on old kernels a global function takes only scalars. */
 union fl_name {
 	u64 words[2];

@@ -21,6 +21,8 @@ struct fl_sent {
 	u32 tid;
 	u32 uid;
 	u32 by_kernel; /* memory is the size of the target; there is no sender */
+	u32 by_us;     /* to a child of ours: it is not watched */
+	u32 pad;
 	char comm[FL_COMM_BYTES];
 	struct fl_memory memory;
 };
@@ -60,18 +62,37 @@ static __always_inline void fl_note_sender(u32 signal, struct kernel_siginfo *in
 		return;
 	sent.pid = bpf_get_current_pid_tgid() >> 32;
 	sent.tid = (u32)bpf_get_current_pid_tgid();
+	sent.by_us = fl_is_our_own(target);
 	sent.uid = (u32)bpf_get_current_uid_gid();
 	fl_copy(sent.comm, FL_COMM_BYTES, &task->comm);
 	bpf_map_update_elem(&fl_sent, &tgid, &sent, BPF_ANY);
 }
 
-/* Adds the sender of `signal` to the record of the current process, if it was noted. */
-static __always_inline void fl_add_sender(struct fl_crash *record, struct task_struct *task, u32 signal)
+/* What was noted of the signal that ends the current process. NULL: nothing. */
+static __always_inline struct fl_sent *fl_sent_to(struct task_struct *task, u32 signal)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct fl_sent *sent = bpf_map_lookup_elem(&fl_sent, &tgid);
 
 	if (!sent || sent->signal != signal || sent->start_boottime_ns != fl_read(task, group_leader, start_boottime))
+		return NULL;
+	return sent;
+}
+
+/* Is the current process a child of ours that we end by `signal`? */
+static __always_inline bool fl_is_ended_by_us(struct task_struct *task, u32 signal)
+{
+	struct fl_sent *sent = fl_filter_config.own_pid ? fl_sent_to(task, signal) : NULL;
+
+	return sent && sent->by_us;
+}
+
+/* Adds the sender of `signal` to the record of the current process, if it was noted. */
+static __always_inline void fl_add_sender(struct fl_crash *record, struct task_struct *task, u32 signal)
+{
+	struct fl_sent *sent = fl_sent_to(task, signal);
+
+	if (!sent)
 		return;
 	if (sent->by_kernel) {
 		record->si_code = SI_KERNEL;

@@ -75,7 +75,13 @@ impl<W: Ways> Common<W> {
     pub(super) fn meant(self) -> (options::Common, Attach) {
         let (target, format) = self.output.meant();
         let common = options::Common {
-            filter: Filter { pids: self.pids, process_names: self.process_names, cgroup: self.cgroup, command: false },
+            filter: Filter {
+                pids: self.pids,
+                process_names: self.process_names,
+                cgroup: self.cgroup,
+                command: false,
+                not_own: true,
+            },
             duration: (!self.duration.is_zero()).then_some(self.duration),
             target,
             format,

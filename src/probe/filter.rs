@@ -29,6 +29,8 @@ pub struct Filter {
     pub cgroup: Option<PathBuf>,
     /// The processes that this one starts, and their descendants.
     pub command: bool,
+    /// Not the signals by which this process ends children of its own that are not the command.
+    pub not_own: bool,
 }
 
 impl Filter {
@@ -85,6 +87,9 @@ impl Filter {
         if self.command {
             // The thread that loads the programs is the one that starts the command.
             config.command_starter = nix::unistd::gettid().as_raw().cast_unsigned();
+        }
+        if self.not_own {
+            config.own_pid = std::process::id();
         }
         let namespace = fs::metadata("/proc/self/ns/pid").context("failed to read `/proc/self/ns/pid`")?;
         if namespace.ino() != HOST_PID_NAMESPACE {
