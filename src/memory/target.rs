@@ -125,7 +125,7 @@ pub(super) fn file_by_path(pid: u32, file: &File) -> Option<fs::File> {
     let id = file.id?;
     let below = path.strip_prefix("/").ok()?;
     // In the process's mount namespace as long as there is one: its links lead nowhere else.
-    look_within(pid, below)
+    look_within(pid, below, false)
         .into_iter()
         .chain(std::iter::from_fn(|| look(path)).take(1))
         .find(|looked_at| is_file(looked_at, id))

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 use super::elf;
 use super::request::{FileRequest, Open, Usage};
@@ -80,10 +81,26 @@ pub(crate) fn look_below(folder: &File, path: &Path, resolve: ResolveFlags) -> O
     openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok().map(File::from)
 }
 
-/// The same at `path` below the root of a process, which no link leaves.
-pub(crate) fn look_within(pid: u32, path: &Path) -> Option<File> {
+/// The same at `path` below the root of a process, which no link leaves. `if_known`: as [`look_if_known`].
+pub(crate) fn look_within(pid: u32, path: &Path, if_known: bool) -> Option<File> {
     let root = look(&Path::new("/proc").join(pid.to_string()).join("root"))?;
-    look_below(&root, path, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    if if_known { look_cached(root.as_fd(), path, resolve) } else { look_below(&root, path, resolve) }
+}
+
+/// What lies at this path of the host's, if the kernel knows it without asking a file system: nothing is mounted because of it.
+pub(crate) fn look_if_known(path: &Path) -> Option<File> {
+    look_cached(CWD, path, ResolveFlags::empty())
+}
+
+/// Kernels before v5.12 can't be asked for that: they look as they do otherwise.
+fn look_cached(folder: BorrowedFd<'_>, path: &Path, resolve: ResolveFlags) -> Option<File> {
+    let open = |resolve| openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+    match open(resolve | ResolveFlags::CACHED) {
+        Err(Errno::INVAL) => open(resolve).ok(),
+        found => found.ok(),
+    }
+    .map(File::from)
 }
 
 /// Opens a regular file. At the path there may be a FIFO that would block us, or a device that does something when it is opened: so it is

@@ -19,7 +19,9 @@ use std::sync::OnceLock;
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-pub(crate) use file::{Files, MappedFile, Version, changed_ns, look, look_below, look_within, open_regular, reopen};
+pub(crate) use file::{
+    Files, MappedFile, Version, changed_ns, look, look_below, look_if_known, look_within, open_regular, reopen,
+};
 pub(crate) use request::{FileRequest, Holder, Open, Opening, Usage};
 pub(crate) use variable::Variable;
 

@@ -138,7 +138,7 @@ enum Tried {
 }
 
 fn open_same(place: &Place, search: &Search<'_>, taken_ns: i128) -> Tried {
-    let Some(looked_at) = place.look() else { return Tried::Nothing };
+    let Some(looked_at) = place.look(search.process, search.same_mounts) else { return Tried::Nothing };
     let Ok(metadata) = looked_at.metadata() else { return Tried::Nothing };
     if !metadata.is_file() {
         return Tried::Other;

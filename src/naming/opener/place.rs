@@ -1,10 +1,10 @@
 //! A place where a file may be, and how to look there without opening anything: what lies there may block, or do something when it is
 //! opened.
 
-use std::fs::File;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
-use crate::symbol::{look, look_within};
+use crate::symbol::{Holder, look, look_if_known, look_within};
 
 /// Where a file may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +18,18 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The file there, whatever it is: a descriptor that can't be read from.
-    pub(super) fn look(&self) -> Option<File> {
+    /// The file there, whatever it is: a descriptor that can't be read from. Where the path is that of a process in other mounts than those of
+    /// the place, it is only found if the kernel knows it already: else it could have something mounted here (autofs) that the process could
+    /// not have had mounted.
+    pub(super) fn look(&self, process: Holder, same_mounts: bool) -> Option<File> {
         match self {
-            Self::Host(path) | Self::Link(_, path) => look(path),
-            Self::Within(pid, path) => look_within(*pid, path),
+            Self::Link(_, path) => look(path),
+            Self::Host(path) if same_mounts => look(path),
+            Self::Host(path) => look_if_known(path),
+            Self::Within(pid, path) => {
+                let is_its_own = *pid == process.tid || is_in(*pid, process.mount_namespace);
+                look_within(*pid, path, !is_its_own)
+            }
         }
     }
 
@@ -35,12 +42,16 @@ impl Place {
     }
 }
 
+/// Is the process in the mount namespace of this number?
+pub(super) fn is_in(pid: u32, mount_namespace: u32) -> bool {
+    fs::read_link(Path::new("/proc").join(pid.to_string()).join("ns/mnt"))
+        .is_ok_and(|link| link == Path::new(&format!("mnt:[{mount_namespace}]")))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, symlink};
-    use std::path::Path;
-
     use rustix::fs::ResolveFlags;
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
     use crate::symbol::look_below;
@@ -57,7 +68,9 @@ mod tests {
             assert!(look_below(&root, Path::new(name), ResolveFlags::IN_ROOT).is_none(), "{name}");
         }
         std::fs::remove_dir_all(&folder).unwrap();
-        let own = Place::Within(std::process::id(), "etc/passwd".into()).look().unwrap();
+        let pid = std::process::id();
+        let process = Holder { pid, tid: pid, parent: 0, mount_namespace: 0 };
+        let own = Place::Within(pid, "etc/passwd".into()).look(process, true).unwrap();
         assert_eq!(own.metadata().unwrap().ino(), std::fs::metadata("/etc/passwd").unwrap().ino());
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::place::Place;
+use super::place::{Place, is_in};
 use crate::evidence::{DELETED, FileId};
 use crate::symbol::{FileRequest, Holder, Usage};
 
@@ -115,15 +115,13 @@ pub(super) fn far<'a>(search: &'a Search<'_>) -> impl Iterator<Item = Place> + '
     pids.truncate(PROCESSES_MAX);
     let (mut executed, mut mounts) = (TRIED_MAX, TRIED_MAX);
     let is_library = matches!(search.wanted.usage, Usage::Code { is_executable: false, .. });
-    let namespace = format!("mnt:[{}]", search.process.mount_namespace);
     pids.into_iter().enumerate().flat_map(move |(index, pid)| {
         let mut places = Vec::new();
         if executed > 0 && (!is_library || index < MAPS_MAX) {
             places = of_other(pid, search);
             executed -= usize::from(!places.is_empty());
         }
-        let is_there = || fs::read_link(process(pid).join("ns/mnt")).is_ok_and(|link| link == Path::new(&namespace));
-        if mounts > 0 && !search.same_mounts && is_there() {
+        if mounts > 0 && !search.same_mounts && is_in(pid, search.process.mount_namespace) {
             mounts -= 1;
             let below = search.path.strip_prefix("/").ok();
             places.extend(below.map(|below| Place::Within(pid, below.to_owned())));
