@@ -6,8 +6,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use super::{Cli, limits};
-use crate::naming;
 use crate::output::is_closed_pipe;
+use crate::{memory, naming};
 
 /// An error, or a wrong command line.
 pub(super) const FAILED: u8 = 2;
@@ -18,7 +18,7 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
-    if let Some(code) = naming::serve() {
+    if let Some(code) = memory::serve().or_else(naming::serve) {
         return code;
     }
     let cli = match Cli::try_parse() {

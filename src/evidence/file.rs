@@ -10,7 +10,7 @@ pub(crate) const DELETED: &str = " (deleted)";
 const MINOR_BITS: u32 = 20;
 
 /// A file, as far as it is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct File {
     /// As the process saw it. `None` means that it isn't known.
     pub path: Option<String>,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap};
+use serde::{Deserialize, Serialize};
 
 use super::file::{DELETED, File, FileId};
 use crate::probe::abi::{fl_crash, fl_permission, fl_vma};
@@ -26,7 +27,7 @@ impl Surroundings {
 }
 
 /// One mapping of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
     /// First address.
     pub start: u64,
@@ -41,7 +42,7 @@ pub struct Region {
 }
 
 /// The permissions of a mapping, shown as in /proc/PID/maps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permissions {
     /// `r`
     pub read: bool,
@@ -54,7 +55,7 @@ pub struct Permissions {
 }
 
 /// What a mapping maps.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Backing {
     /// Memory without a name.
     Anonymous,

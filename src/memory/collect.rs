@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::arguments;
+use super::fetch::Fetcher;
 use super::read::{pages_read, read_range, read_whole};
 use super::record::{Mapping, MappingCall, Page, PageCounts, Source, Trigger};
 use super::sample::{account, looked_to, range, region_of};
 use super::space::{PageReading, Space};
-use super::target::{is_there, is_volatile, regions};
+use super::target::{is_there, is_volatile};
 use super::unexplained::{self, Unexplained};
 use crate::errno;
 use crate::evidence::Region;
@@ -20,7 +21,7 @@ use crate::host;
 use crate::output::Timestamp;
 use crate::page;
 use crate::probe::abi::memory::{Sample, fl_call, fl_exec_fault, fl_mapping, fl_mapping_flag, fl_page};
-use crate::probe::losses::MEMORY;
+use crate::probe::losses::{MEMORY, READS_FAILED};
 use crate::probe::memory::{Counters, Probe};
 use crate::probe::{Losses, Ring};
 use crate::record::Head;
@@ -98,6 +99,7 @@ pub(super) struct Collector<'run> {
     limits: Limits,
     host: String,
     spaces: BTreeMap<u32, Space>,
+    fetcher: Fetcher,
     waiting: Waiting,
     /// What user space itself could not do.
     own: Losses,
@@ -118,6 +120,7 @@ impl<'run> Collector<'run> {
             limits,
             host: host::name(),
             spaces: BTreeMap::new(),
+            fetcher: Fetcher::new(),
             waiting: Waiting::default(),
             own: Losses::none(&MEMORY),
             next_audit: Instant::now() + AUDIT_INTERVAL,
@@ -128,7 +131,7 @@ impl<'run> Collector<'run> {
     /// Begins with a process that was there before us: all of its executable memory.
     pub(super) fn attach(&mut self, pid: u32, emit: Emit<'_>) -> Result<()> {
         let mut space = Space::new(pid);
-        let regions = match regions(pid) {
+        let regions = match self.fetcher.regions(pid) {
             Ok(regions) => regions,
             // It has ended since it was checked: what it did meanwhile is in the ring.
             Err(_) if !is_there(pid) => {
@@ -143,7 +146,8 @@ impl<'run> Collector<'run> {
         let timestamp = Timestamp::now();
         for region in regions.iter().filter(|region| region.permissions.execute) {
             space.cover.add(region.start, region.end);
-            let tally = read_whole(&mut space, region, self.limits, (Trigger::Attach, timestamp), emit)?;
+            let tally =
+                read_whole((&mut space, &mut self.fetcher), region, self.limits, (Trigger::Attach, timestamp), emit)?;
             lose(&mut self.own, tally);
         }
         self.spaces.insert(pid, space);
@@ -252,7 +256,8 @@ impl<'run> Collector<'run> {
             space.is_volatile = true;
         }
         let code = code.filter(|_| self.limits.pages);
-        let read = |code| read_range(space, code, (start, end), &have, self.limits.max_bytes, reading, emit);
+        let (fetcher, max_bytes) = (&mut self.fetcher, self.limits.max_bytes);
+        let read = |code| read_range((space, fetcher), code, (start, end), &have, max_bytes, reading, emit);
         let tally = code.map(read).transpose()?;
         lose(&mut self.own, tally);
         emit(Item::Mapping(Box::new(self.record(mapping, call, region.as_ref(), timestamp, tally))))?;
@@ -297,7 +302,7 @@ impl<'run> Collector<'run> {
         if !self.limits.pages {
             return Ok(());
         }
-        let regions = regions(fault.pid).unwrap_or_default();
+        let regions = self.fetcher.regions(fault.pid).unwrap_or_default();
         let Some(region) = regions.iter().find(|region| region.holds(fault.address)) else {
             return Ok(());
         };
@@ -310,7 +315,7 @@ impl<'run> Collector<'run> {
             region: Some(region),
             only_changed: true,
         };
-        match space.read(page::start(fault.address), reading) {
+        match space.read(page::start(fault.address), reading, &mut self.fetcher) {
             Some(page) => emit(Item::Page(Box::new(page))),
             None => Ok(()),
         }
@@ -340,6 +345,11 @@ impl<'run> Collector<'run> {
         self.look(if is_audit { Look::All } else { Look::Changes }, emit)
     }
 
+    /// The run is to end now: whoever keeps us waiting is not waited for.
+    pub(super) fn hurry(&mut self) {
+        self.fetcher.hurry();
+    }
+
     /// Reads everything for the last time.
     pub(super) fn finish(&mut self, emit: Emit<'_>) -> Result<()> {
         self.take_all(emit)?;
@@ -356,7 +366,7 @@ impl<'run> Collector<'run> {
         let mut room = TICK_BYTES;
         for pid in pids {
             // It may have ended meanwhile.
-            let Ok(found) = regions(pid) else {
+            let Ok(found) = self.fetcher.regions(pid) else {
                 if look == Look::Last {
                     self.take_all(emit)?;
                     self.report_last(pid, emit)?;
@@ -370,7 +380,7 @@ impl<'run> Collector<'run> {
             space.is_volatile = found.iter().any(is_volatile);
             if self.limits.pages && space.is_volatile {
                 let mut pass = |page| emit(Item::Page(Box::new(page)));
-                space.look_again(&found, &mut room, Timestamp::now(), &mut pass)?;
+                space.look_again(&found, (&mut self.fetcher, &mut room), Timestamp::now(), &mut pass)?;
             }
         }
         self.watch_changes()
@@ -392,7 +402,8 @@ impl<'run> Collector<'run> {
         // Its memory is read now: it may be wiped before the next look.
         for region in before.into_iter().filter(|region| after.contains(region)) {
             let timestamp = Timestamp::now();
-            let tally = read_whole(space, &region, self.limits, (Trigger::Unseen, timestamp), emit)?;
+            let tally =
+                read_whole((space, &mut self.fetcher), &region, self.limits, (Trigger::Unseen, timestamp), emit)?;
             lose(&mut self.own, tally);
             let record = unexplained::record(pid, &region, &self.host, timestamp, tally);
             space.unexplained.add(&region, record);
@@ -425,7 +436,8 @@ impl<'run> Collector<'run> {
     /// The counters since the start, here and in the kernel.
     pub(super) fn counters(&self) -> Result<Counters> {
         let counters = self.probe.counters()?;
-        Ok(Counters { losses: counters.losses.plus(&self.own), ..counters })
+        let losses = counters.losses.plus(&self.own).with(READS_FAILED, self.fetcher.failed());
+        Ok(Counters { losses, ..counters })
     }
 }
 

@@ -3,6 +3,7 @@
 //! The file is laid out by the program headers, with the present content of memory: data is as the program left it. Section headers are
 //! never in memory, so that each segment becomes a section, and the dynamic symbols keep theirs.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,8 +18,9 @@ use object::pod::{bytes_of, bytes_of_slice, from_bytes, slice_from_bytes};
 use sha2::{Digest, Sha256};
 
 use super::dump::Dump;
+use super::fetch::Fetcher;
 use super::record::{Mapping, Page};
-use super::target::{self, Memory, regions};
+use super::target::Memory;
 use crate::evidence::{Backing, Permissions, Region};
 use crate::page;
 
@@ -37,6 +39,8 @@ const NAME_MAX: usize = 128;
 /// Rebuilds the modules of the watched processes.
 pub(super) struct Modules {
     max_bytes: u64,
+    /// Of its own: the other one is in use while pages come from it.
+    fetcher: RefCell<Fetcher>,
     /// Processes with executable memory that came since the last time.
     due: BTreeSet<u32>,
     /// How often each was looked at.
@@ -51,6 +55,7 @@ impl Modules {
     pub(super) fn new(max_bytes: u64) -> Self {
         Self {
             max_bytes,
+            fetcher: RefCell::new(Fetcher::new()),
             due: BTreeSet::new(),
             looks: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -91,10 +96,10 @@ impl Modules {
     fn rebuild_process(&mut self, pid: u32, to: &mut Dump) {
         // It may be gone: then from the pages that were kept of it.
         let memory = Memory::open(pid).ok();
-        let regions = regions(pid).ok().filter(|regions| !regions.is_empty()).unwrap_or_else(|| self.kept_regions(pid));
+        let regions = self.fetcher.borrow_mut().regions(pid).ok().filter(|regions| !regions.is_empty());
+        let regions = regions.unwrap_or_else(|| self.kept_regions(pid));
         for region in regions.iter().filter(|region| region.permissions.read) {
-            let read =
-                |address: u64, bytes: &mut [u8]| read(address, bytes, |page, to| self.page(pid, &memory, page, to));
+            let read = |address: u64, bytes: &mut [u8]| self.read(pid, memory.as_ref(), address, bytes);
             let Some(image) = Image::find(region, &regions, self.max_bytes, &read) else { continue };
             let bytes = image.build(&read);
             let sum: [u8; 32] = Sha256::digest(&bytes).into();
@@ -107,13 +112,27 @@ impl Modules {
         }
     }
 
-    /// A page of a process, of its memory or of what was kept of it.
-    fn page(&self, pid: u32, memory: &Option<Memory>, address: u64, to: &mut [u8]) -> Option<()> {
-        if memory.as_ref().and_then(|memory| memory.page(address, to)).is_some() {
-            return Some(());
+    /// Reads the pages of a process that are there, in its memory or in what was kept of it; the rest stays as it is.
+    fn read(&self, pid: u32, memory: Option<&Memory>, address: u64, bytes: &mut [u8]) {
+        let Some(end) = address.checked_add(bytes.len() as u64) else { return };
+        let first = page::start(address);
+        for ((_, kept), page) in self.kept.range((pid, first)..(pid, end)) {
+            place(bytes, address, *kept, page);
         }
-        to.copy_from_slice(self.kept.get(&(pid, address))?.get(..to.len())?);
-        Some(())
+        let Some(memory) = memory else { return };
+        let count = (end - first).div_ceil(page::size());
+        let mut fetcher = self.fetcher.borrow_mut();
+        fetcher.pages(pid, memory, (first, count), |page| place(bytes, address, page.address, &page.bytes));
+    }
+
+    /// The run is to end now.
+    pub(super) fn hurry(&mut self) {
+        self.fetcher.get_mut().hurry();
+    }
+
+    /// How often a process could not be read in time.
+    pub(super) fn failed(&self) -> u64 {
+        self.fetcher.borrow().failed()
     }
 
     /// The pages that were kept of a process, as mappings of a page each.
@@ -138,19 +157,13 @@ fn file_name(region: &Region) -> String {
     format!("{:#x}-{}.elf", region.start, &name[..name.len().min(NAME_MAX)])
 }
 
-/// Reads the pages that are there; the rest stays as it is.
-fn read(address: u64, bytes: &mut [u8], fetch: impl Fn(u64, &mut [u8]) -> Option<()>) {
-    let mut whole = target::page();
-    let mut done = 0;
-    while done < bytes.len() {
-        let Some(at) = address.checked_add(done as u64) else { return };
-        let within = page::offset(at) as usize;
-        let length = (whole.len() - within).min(bytes.len() - done);
-        if fetch(page::start(at), &mut whole).is_some() {
-            bytes[done..done + length].copy_from_slice(&whole[within..within + length]);
-        }
-        done += length;
-    }
+/// Places what of the page at `page` belongs into `bytes`, which begin at `address`.
+fn place(bytes: &mut [u8], address: u64, page: u64, content: &[u8]) {
+    let skip = usize::try_from(address.saturating_sub(page)).unwrap_or(usize::MAX);
+    let at = usize::try_from(page.saturating_sub(address)).unwrap_or(usize::MAX);
+    let (Some(from), Some(to)) = (content.get(skip..), bytes.get_mut(at..)) else { return };
+    let length = from.len().min(to.len());
+    to[..length].copy_from_slice(&from[..length]);
 }
 
 /// A module in memory, by its headers.
@@ -423,8 +436,9 @@ mod tests {
     #[test]
     fn our_own_program_can_be_rebuilt() {
         let pid = std::process::id();
-        let (regions, memory) = (regions(pid).unwrap(), Memory::open(pid).unwrap());
-        let read = |address: u64, bytes: &mut [u8]| read(address, bytes, |page, to| memory.page(page, to));
+        let (modules, memory) = (Modules::new(u64::MAX), Memory::open(pid).unwrap());
+        let regions = modules.fetcher.borrow_mut().regions(pid).unwrap();
+        let read = |address: u64, bytes: &mut [u8]| modules.read(pid, Some(&memory), address, bytes);
         let own = std::env::current_exe().unwrap();
         let is_own = |region: &&Region| region.name().as_deref() == own.to_str();
         let region = regions.iter().find(is_own).unwrap();

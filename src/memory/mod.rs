@@ -6,6 +6,7 @@ mod cover;
 mod dump;
 mod elf;
 pub(crate) mod executable_memory;
+mod fetch;
 mod read;
 mod sample;
 mod space;
@@ -21,13 +22,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 pub use crate::record::memory::{Page, Source, Trigger};
+pub(crate) use fetch::serve;
 pub use tracer::{Tracer, Tracing};
 
 use crate::host;
 use crate::options::Common;
 use crate::output::Writer;
 use crate::probe::Attach;
-use crate::probe::losses::WRITE_FAILED;
+use crate::probe::losses::{READS_FAILED, WRITE_FAILED};
 use crate::probe::memory::{Counters, Plan, Probe};
 use crate::record::memory as record;
 use crate::session::{self, Announcement, End, Reader};
@@ -215,12 +217,20 @@ impl Reader for Reading<'_> {
         self.sink.flush()
     }
 
+    fn hurry(&mut self) {
+        self.collector.hurry();
+        if let Some(modules) = &mut self.sink.modules {
+            modules.hurry();
+        }
+    }
+
     fn finish(&mut self) -> Result<End> {
         self.collector.finish(&mut |item| self.sink.take(item))?;
         self.sink.rebuild();
         self.sink.flush()?;
         let mut counters = self.collector.counters()?;
         counters.losses.add(WRITE_FAILED, self.sink.dump.as_ref().map_or(0, Dump::failed));
+        counters.losses.add(READS_FAILED, self.sink.modules.as_ref().map_or(0, Modules::failed));
         self.sink.writer.end(|reason, records| counters.losses.add(reason, records))?;
         let lost = counters.losses.lost_any();
         Ok(End { tally: Some(tally(&counters)), lost, incomplete: lost })

@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::collect::{Emit, Item, Limits};
+use super::fetch::Fetcher;
 use super::record::{PageCounts, Source, Trigger};
 use super::sample::range;
 use super::space::{PageReading, PagesRead, Space};
-use super::target::regions;
 use crate::evidence::Region;
 use crate::output::Timestamp;
 use crate::page;
@@ -36,7 +36,7 @@ pub(super) fn pages_read(
 
 /// Reads a whole mapping that no call explains; `None` means that no pages are wanted.
 pub(super) fn read_whole(
-    space: &mut Space,
+    (space, fetcher): (&mut Space, &mut Fetcher),
     region: &Region,
     limits: Limits,
     (trigger, timestamp): (Trigger, Timestamp),
@@ -45,13 +45,13 @@ pub(super) fn read_whole(
     let (mut room, whole) = (limits.max_bytes, (region.start, region.end));
     let reading = PageReading { timestamp, trigger, region: Some(region), only_changed: false };
     let mut pass = |page| emit(Item::Page(Box::new(page)));
-    let read = || space.read_rest(region, whole, &PagesRead::default(), &mut room, reading, &mut pass);
+    let read = || space.read_rest(region, whole, &PagesRead::default(), (fetcher, &mut room), reading, &mut pass);
     limits.pages.then(read).transpose()
 }
 
 /// Reads what the kernel program could not of a range that has become executable, which may be in several mappings.
 pub(super) fn read_range(
-    space: &mut Space,
+    (space, fetcher): (&mut Space, &mut Fetcher),
     region: &Region,
     (start, end): (u64, u64),
     have: &PagesRead,
@@ -66,15 +66,15 @@ pub(super) fn read_range(
     let mut room = max_bytes.saturating_sub(read * page::size());
     let mut pass = |page| emit(Item::Page(Box::new(page)));
     if end <= region.end {
-        return space.read_rest(region, (start, end), have, &mut room, reading, &mut pass);
+        return space.read_rest(region, (start, end), have, (fetcher, &mut room), reading, &mut pass);
     }
     let mut sum = PageCounts::default();
-    let others = regions(space.pid()).unwrap_or_else(|_| vec![region.clone()]);
+    let others = fetcher.regions(space.pid()).unwrap_or_else(|_| vec![region.clone()]);
     for region in others.iter().filter(|region| region.permissions.execute && region.start < end && start < region.end)
     {
         let reading = PageReading { region: Some(region), ..reading };
         let part = (start.max(region.start), end.min(region.end));
-        sum += space.read_rest(region, part, have, &mut room, reading, &mut pass)?;
+        sum += space.read_rest(region, part, have, (&mut *fetcher, &mut room), reading, &mut pass)?;
     }
     Ok(sum)
 }

@@ -1,24 +1,21 @@
-//! The state of one watched process, and reading pages that the kernel program could not read.
+//! The state of one watched process: what was seen in its pages, and what is accounted for.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::cover::Cover;
+use super::fetch::{Fetcher, Wanted};
 use super::record::{Page, PageCounts, Source, Trigger};
-use super::target::{self, Memory, Presence, is_volatile};
+use super::target::{Memory, is_volatile};
 use super::unexplained::Unexplained;
-use crate::evidence::{Backing, Region};
+use crate::evidence::Region;
 use crate::output::Timestamp;
 use crate::page;
 
 /// Pages of a process whose last content is remembered: beyond these all are forgotten, and reported again.
 const SEEN_MAX: usize = 1 << 20;
-
-/// The most of one mapping that is looked through for pages.
-const LOOK_MAX: u64 = 64 << 30;
 
 /// A watched process.
 #[derive(Debug)]
@@ -115,10 +112,10 @@ impl Space {
     }
 
     /// The page at `address` as it is now. `None` means that it isn't there, or that it is as it was last read there.
-    pub(super) fn read(&mut self, address: u64, reading: PageReading<'_>) -> Option<Page> {
-        let mut bytes = target::page();
-        self.memory.as_ref()?.page(address, &mut bytes)?;
-        self.page(address, &bytes, Source::Process, reading)
+    pub(super) fn read(&mut self, address: u64, reading: PageReading<'_>, fetcher: &mut Fetcher) -> Option<Page> {
+        let mut found = None;
+        fetcher.pages(self.pid, self.memory.as_ref()?, (address, 1), |page| found = Some(page));
+        self.page(address, &found?.bytes, Source::Process, reading)
     }
 
     /// Reads the pages from `start` to `end` of `region`, less those that the kernel program had (`have`), and at most `room`
@@ -126,88 +123,21 @@ impl Space {
     pub(super) fn read_rest<E>(
         &mut self,
         region: &Region,
-        (start, end): (u64, u64),
+        range: (u64, u64),
         have: &PagesRead,
-        room: &mut u64,
+        from: (&mut Fetcher, &mut u64),
         reading: PageReading<'_>,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
     ) -> Result<PageCounts, E> {
-        let look_end = end.min(start.saturating_add(LOOK_MAX));
-        // A page of a file, or of the kernel's own for all processes: it is there whether or not the process has used it.
-        let is_backed = region.file().is_some() || region.backing == Backing::Vdso;
-        let range = (start, look_end);
-        let present = self.choose_present(range, have, *room, is_backed);
-        let PagesToRead { mut tally, wanted, room: left } =
-            present.unwrap_or_else(|| choose_absent(range, have, *room, is_backed));
-        *room = left;
-        tally.total = (end - start).div_ceil(page::size());
-        tally.left_out += (end - look_end).div_ceil(page::size());
-        let file = region.file().and_then(|mapped| {
-            let opened = self.memory.as_ref().and_then(|memory| memory.mapped_file(region.start, region.end));
-            opened.or_else(|| target::file_by_path(self.pid, mapped))
+        let (fetcher, room) = from;
+        let mut wanted = Wanted { region: region.clone(), range, have: have.clone(), room: *room };
+        // Held by itself: what is read is remembered in the rest.
+        let memory = self.memory.take();
+        let read = fetcher.range(self.pid, memory.as_ref(), &mut wanted, |read| {
+            self.page(read.address, &read.bytes, read.source, reading).map_or(Ok(()), &mut *emit)
         });
-        for (address, presence) in wanted {
-            match self.fetch(region, address, presence, file.as_ref()) {
-                FetchResult::Page(bytes, source) => {
-                    tally.read += 1;
-                    if let Some(page) = self.page(address, &bytes, source, reading) {
-                        emit(page)?;
-                    }
-                }
-                FetchResult::Untouched => tally.untouched += 1,
-                FetchResult::Gone => tally.gone += 1,
-            }
-        }
-        Ok(tally)
-    }
-
-    /// Chooses the pages of a range that are to be read, by what the kernel says of each. `None` means that the process is gone.
-    fn choose_present(
-        &self,
-        (start, end): (u64, u64),
-        have: &PagesRead,
-        room: u64,
-        is_backed: bool,
-    ) -> Option<PagesToRead> {
-        let mut choice = PagesToRead { tally: PageCounts::default(), wanted: Vec::new(), room };
-        let take = |address: u64, presence: Presence| {
-            if have.pages.contains(&address) {
-                choice.tally.resident += 1;
-            } else if presence == Presence::Untouched && !is_backed {
-                choice.tally.untouched += 1;
-            } else if choice.room < page::size() {
-                choice.tally.left_out += 1;
-            } else {
-                choice.room -= page::size();
-                choice.wanted.push((address, presence));
-            }
-            true
-        };
-        self.memory.as_ref()?.presence(start, end, take).then_some(choice)
-    }
-
-    /// Reads one page from wherever it can be read.
-    fn fetch(&self, region: &Region, address: u64, presence: Presence, file: Option<&File>) -> FetchResult {
-        let mut bytes = target::page();
-        // The file first, if it has the same content: a read in the process would map the page there.
-        if presence != Presence::Own
-            && let Some(file) = file
-        {
-            return match target::file_page(file, region.file_offset + (address - region.start), &mut bytes) {
-                Some(()) => FetchResult::Page(bytes, Source::File),
-                None => FetchResult::Untouched,
-            };
-        }
-        if self.memory.as_ref().and_then(|memory| memory.page(address, &mut bytes)).is_some() {
-            return FetchResult::Page(bytes, Source::Process);
-        }
-        // The kernel has one for all processes.
-        if region.backing == Backing::Vdso
-            && let Some(own) = target::own_vdso(address - region.start)
-        {
-            return FetchResult::Page(own, Source::File);
-        }
-        FetchResult::Gone
+        (self.memory, *room) = (memory, wanted.room);
+        read
     }
 
     /// Looks again at memory that can change by itself, `room` bytes of it, and goes on there the next time. Hands what has
@@ -215,7 +145,7 @@ impl Space {
     pub(super) fn look_again<E>(
         &mut self,
         regions: &[Region],
-        room: &mut u64,
+        (fetcher, room): (&mut Fetcher, &mut u64),
         timestamp: Timestamp,
         emit: &mut impl FnMut(Page) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -223,7 +153,14 @@ impl Space {
         for region in regions.iter().filter(|region| is_volatile(region) && region.end > cursor) {
             let reading = PageReading { timestamp, trigger: Trigger::Timer, region: Some(region), only_changed: true };
             let start = region.start.max(cursor);
-            let tally = self.read_rest(region, (start, region.end), &PagesRead::default(), room, reading, emit)?;
+            let tally = self.read_rest(
+                region,
+                (start, region.end),
+                &PagesRead::default(),
+                (&mut *fetcher, &mut *room),
+                reading,
+                emit,
+            )?;
             if tally.left_out > 0 {
                 // If pages were untouched in between, it is not exactly the end: some are read twice.
                 self.cursor = start + (tally.read + tally.gone) * page::size();
@@ -235,45 +172,10 @@ impl Space {
 }
 
 /// The pages of a range that the kernel program has read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct PagesRead {
     /// The pages' addresses.
     pub pages: HashSet<u64>,
     /// The address up to which it has looked for them: a page that it doesn't have was not in memory.
     pub looked_to: u64,
-}
-
-/// The pages of a range that are to be read, what is known of the others, and the bytes that may still be read.
-struct PagesToRead {
-    tally: PageCounts,
-    wanted: Vec<(u64, Presence)>,
-    room: u64,
-}
-
-/// Chooses the pages of a process that is gone: only those of a file are left.
-fn choose_absent((start, end): (u64, u64), have: &PagesRead, room: u64, is_backed: bool) -> PagesToRead {
-    let mut choice = PagesToRead { tally: PageCounts::default(), wanted: Vec::new(), room };
-    let mut address = start;
-    while address < end && choice.room >= page::size() {
-        if have.pages.contains(&address) {
-            choice.tally.resident += 1;
-        } else if !is_backed && address < have.looked_to {
-            choice.tally.untouched += 1;
-        } else if !is_backed {
-            choice.tally.gone += 1;
-        } else {
-            choice.room -= page::size();
-            choice.wanted.push((address, Presence::File));
-        }
-        address += page::size();
-    }
-    choice.tally.left_out = (end - address) / page::size();
-    choice
-}
-
-enum FetchResult {
-    Page(Vec<u8>, Source),
-    /// Behind the end of the file.
-    Untouched,
-    Gone,
 }

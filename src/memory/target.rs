@@ -1,7 +1,9 @@
-//! The memory of a process as user space sees it: its mappings, their pages, and the content.
+//! The memory of a process as user space sees it: its mappings, their pages, and the content. Whoever reads it may be kept waiting: only
+//! `fetch` does.
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -12,7 +14,7 @@ use crate::arch::syscall::VSYSCALL;
 use crate::evidence::{Backing, File, FileId, Region};
 use crate::output::lossy;
 use crate::page;
-use crate::symbol::{look, look_within, open_regular, reopen};
+use crate::symbol::{look_if_known, look_within, open_regular, reopen};
 
 /// Entries of /proc/PID/pagemap that are read at once: 32 KiB.
 const ENTRIES: usize = 4096;
@@ -77,6 +79,16 @@ impl Memory {
         Ok(Self { pid, mem: open("mem")?, pagemap: open("pagemap")? })
     }
 
+    /// What [`Memory::from_descriptors`] takes.
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.mem.as_fd(), self.pagemap.as_fd()]
+    }
+
+    /// Opened by another process of ours.
+    pub(super) fn from_descriptors(pid: u32, mem: OwnedFd, pagemap: OwnedFd) -> Self {
+        Self { pid, mem: mem.into(), pagemap: pagemap.into() }
+    }
+
     /// Reads the page at `address`. `None` means that it isn't there.
     pub(super) fn page(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
         self.mem.read_exact_at(bytes, address).ok()
@@ -124,10 +136,10 @@ pub(super) fn file_by_path(pid: u32, file: &File) -> Option<fs::File> {
     let path = Path::new(file.path.as_deref().filter(|_| !file.is_deleted)?);
     let id = file.id?;
     let below = path.strip_prefix("/").ok()?;
-    // In the process's mount namespace as long as there is one: its links lead nowhere else.
+    // In the process's mount namespace as long as there is one: its links lead nowhere else. In ours nothing is mounted because of its path.
     look_within(pid, below, false)
         .into_iter()
-        .chain(std::iter::from_fn(|| look(path)).take(1))
+        .chain(std::iter::from_fn(|| look_if_known(path)).take(1))
         .find(|looked_at| is_file(looked_at, id))
         .and_then(|looked_at| reopen(&looked_at))
         .map(|(opened, _)| opened)

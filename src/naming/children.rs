@@ -27,6 +27,10 @@ pub(super) fn may_execute_anew() {
     MAY_EXECUTE.store(true, Ordering::Relaxed);
 }
 
+pub(super) fn may_execute() -> bool {
+    MAY_EXECUTE.load(Ordering::Relaxed)
+}
+
 /// Both, and how to talk to them.
 pub(super) struct Children {
     pub(super) opener: UnixStream,
@@ -66,7 +70,7 @@ impl Children {
         let (opener, openers) = UnixStream::pair()?;
         let (namer, namers) = UnixStream::pair()?;
         let (asks, answers) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        if !MAY_EXECUTE.load(Ordering::Relaxed) {
+        if !may_execute() {
             let debug_dirs = debug_dirs.to_vec();
             thread::Builder::new()
                 .name("opener".to_owned())

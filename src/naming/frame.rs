@@ -15,7 +15,7 @@ pub(super) const ANSWER_BYTES_MAX: usize = 512 << 10;
 ///
 /// # Errors
 /// If nobody reads it.
-pub(super) fn send(to: &mut impl Write, message: &impl Serialize, most: usize) -> io::Result<()> {
+pub(crate) fn send(to: &mut impl Write, message: &impl Serialize, most: usize) -> io::Result<()> {
     let bytes = postcard::to_stdvec(message).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= most);
     let length = length.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the message is too long"))?;
@@ -27,7 +27,7 @@ pub(super) fn send(to: &mut impl Write, message: &impl Serialize, most: usize) -
 ///
 /// # Errors
 /// If it is longer than `most`, is cut, or is none.
-pub(super) fn receive<T: DeserializeOwned>(from: &mut impl Read, most: usize) -> io::Result<Option<T>> {
+pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl Read, most: usize) -> io::Result<Option<T>> {
     let mut length = [0; 4];
     match from.read(&mut length)? {
         0 => return Ok(None),

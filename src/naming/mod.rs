@@ -16,10 +16,11 @@ mod served;
 mod service;
 mod worker;
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::process::ExitCode;
 
 pub(crate) use confine::Fences;
+pub(crate) use frame::{receive, send};
 pub(crate) use job::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
 pub(crate) use patience::Patience;
 pub(crate) use service::{Naming, fences};
@@ -44,6 +45,17 @@ pub(crate) fn serve() -> Option<ExitCode> {
             None
         }
     }
+}
+
+/// May this program be executed anew as a child? If not, whatever a child does is done in a thread.
+pub(crate) fn may_execute() -> bool {
+    children::may_execute()
+}
+
+/// Makes this process, a child that was executed anew, one that may do no more than the opener.
+pub(crate) fn confine_as_opener(name: &CStr) {
+    children::settle(name);
+    confine::opener();
 }
 
 /// The arguments of the opener.

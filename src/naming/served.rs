@@ -195,8 +195,7 @@ fn sockets() -> io::Result<(UnixStream, OwnedFd)> {
 }
 
 pub(super) fn opener(debug_dirs: Vec<PathBuf>) -> ExitCode {
-    super::children::settle(c"fl-opener");
-    confine::opener();
+    super::confine_as_opener(c"fl-opener");
     let served = sockets().and_then(|(orders, requests)| open_files(orders, &requests, debug_dirs));
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -15,7 +15,7 @@ use crate::ledger::{Ledger, Run};
 use crate::naming::Naming;
 use crate::output::{FaultLabels, Format, ProcessLabels, boottime_ns};
 use crate::probe::abi::pagefault::{Sample, fl_fault_key};
-use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, PAGEFAULT, STACK_TABLE_FULL};
+use crate::probe::losses::{GROUP_TABLE_FULL, MAJOR_UNPLACED, PAGEFAULT, STACK_TABLE_FULL, SYMBOLS_FAILED};
 use crate::probe::pagefault::{By, Counters, FaultCounts, Probe};
 use crate::probe::{LossOutput, Losses, Ring};
 use crate::record::pagefault::{FaultGroup, FaultKind, FaultRecord, Faults, Omitted, Summary};
@@ -122,7 +122,11 @@ impl Collector {
             if self.by == By::Stack {
                 self.names.ask(&self.probe, std::iter::empty(), std::iter::once(fault.key.place))?;
             }
-            write(FaultRecord::new(fault, self.by, self.probe.way(), self.run.host(), &mut self.names)?)?;
+            let record = FaultRecord::new(fault, self.by, self.probe.way(), self.run.host(), &mut self.names)?;
+            if self.names.take_failed() {
+                self.lost(SYMBOLS_FAILED, 1);
+            }
+            write(record)?;
         }
         Ok(samples.len())
     }
@@ -166,8 +170,12 @@ impl Collector {
         }
         let names = &mut self.names;
         names.begin();
-        let groups: Vec<FaultGroup> =
-            sorted[..rows].iter().map(|(cell, row)| FaultGroup::new(cell, row, by, way, tells_majors, names)).collect();
+        let (mut groups, mut nameless) = (Vec::with_capacity(rows), 0);
+        for (cell, row) in &sorted[..rows] {
+            groups.push(FaultGroup::new(cell, row, by, way, tells_majors, names));
+            nameless += u64::from(names.take_failed());
+        }
+        self.lost(SYMBOLS_FAILED, nameless);
         let mut lost = self.counters.losses.since(&self.counters_before.losses);
         lost.add(GROUP_TABLE_FULL, self.table.full());
         lost.add(MAJOR_UNPLACED, self.table.major_full());

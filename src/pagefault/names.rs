@@ -85,6 +85,8 @@ pub(crate) struct Names {
     naming: Naming,
     patience: Patience,
     is_first: bool,
+    /// A name is missing for a reason of ours, since that was last asked.
+    has_failed: bool,
 }
 
 impl Names {
@@ -98,6 +100,7 @@ impl Names {
             naming,
             patience: Patience::new(),
             is_first: true,
+            has_failed: false,
         }
     }
 
@@ -189,6 +192,11 @@ impl Names {
         self.stacks_lost
     }
 
+    /// Is a name missing for a reason of ours in what was asked for since the last call?
+    pub(crate) fn take_failed(&mut self) -> bool {
+        std::mem::take(&mut self.has_failed)
+    }
+
     /// A process's name; `None` means not known.
     pub(crate) fn comm(&self, pid: u32) -> Option<String> {
         self.processes.get(&pid).and_then(|known| known.comm.clone())
@@ -256,6 +264,7 @@ impl Names {
         let (start, offset) = (region.start, address - region.start + region.file_offset);
         let named = self.name(pid, start, Place { address, is_return_address }).unwrap_or_default();
         let answer = named.files.into_iter().next().unwrap_or_default();
+        self.has_failed |= answer.failure.is_some();
         let mut file_offset = None;
         if let Backing::File(file) = &mut region.backing {
             file.build_id = answer.build_id.as_deref().map(digits);

@@ -34,6 +34,8 @@ pub(crate) const EXITS_MISSED: &str = "exits_missed";
 pub(crate) const FORKS_MISSED: &str = "forks_missed";
 /// A record whose files could not all be looked into.
 pub(crate) const SYMBOLS_FAILED: &str = "symbols_failed";
+/// A process whose memory or mappings could not be read in time.
+pub(crate) const READS_FAILED: &str = "reads_failed";
 /// Something that could not be written.
 pub(crate) const WRITE_FAILED: &str = "write_failed";
 /// A record that the reader of a pipe, a socket or a terminal did not take in time.

@@ -113,7 +113,7 @@ pub(crate) enum MappingArgument {
 }
 
 /// Pages of one call: `total` is the sum of the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct PageCounts {
     /// All pages of the range.
     pub total: u64,
@@ -240,7 +240,7 @@ impl Trigger {
 }
 
 /// Where a page was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Source {

@@ -2,7 +2,7 @@
 
 use super::{
     EXEC_MEM_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, LossOutput, MAJOR_UNPLACED, MAJORS_MISSED,
-    OUTPUT_BLOCKED, PAIR_TABLE_FULL, RUNS_MISSED, STACK_TABLE_FULL, SYMBOLS_FAILED, Stage, WRITE_FAILED,
+    OUTPUT_BLOCKED, PAIR_TABLE_FULL, READS_FAILED, RUNS_MISSED, STACK_TABLE_FULL, SYMBOLS_FAILED, Stage, WRITE_FAILED,
 };
 use crate::probe::abi::call::fl_counter as call;
 use crate::probe::abi::fl_counter as crash;
@@ -76,7 +76,7 @@ pub(crate) static SIGNAL: [Loss; 8] = [
 ];
 
 /// Losses of `pagefault`, and of page faults in the agent.
-pub(crate) static PAGEFAULT: [Loss; 13] = [
+pub(crate) static PAGEFAULT: [Loss; 14] = [
     // The end line counts it before the others, with the groups' own.
     lost(GROUP_TABLE_FULL, Stage::PageFault, &[LossOutput::Losses, LossOutput::Metrics])
         .by(pagefault::FL_LOST_TABLE_FULL.0),
@@ -92,6 +92,8 @@ pub(crate) static PAGEFAULT: [Loss; 13] = [
     left_out(FORKS_MISSED, Stage::Probe, END_AND_RECORDS),
     // Faults that are counted nowhere.
     lost(RUNS_MISSED, Stage::Probe, END_AND_RECORDS),
+    // Groups and events, as records of crashes.
+    left_out(SYMBOLS_FAILED, Stage::Sample, END_AND_RECORDS),
     lost(WRITE_FAILED, Stage::Output, END_AND_RECORDS),
     lost(OUTPUT_BLOCKED, Stage::Output, END_AND_RECORDS),
 ];
@@ -106,7 +108,7 @@ const WATCH_TABLE_FULL: Loss = lost("watch_table_full", Stage::Sample, END).by(m
 const CALLS_MISSED: Loss = lost(RUNS_MISSED, Stage::Probe, END);
 
 /// Losses of `memory`.
-pub(crate) static MEMORY: [Loss; 13] = [
+pub(crate) static MEMORY: [Loss; 14] = [
     CALL_RING_FULL,
     PAGE_RING_FULL,
     LOOK_BUSY,
@@ -118,6 +120,7 @@ pub(crate) static MEMORY: [Loss; 13] = [
     lost("pages_gone", Stage::Sample, END),
     lost("pages_left_out", Stage::Sample, END),
     lost("pages_nameless", Stage::Sample, END),
+    lost(READS_FAILED, Stage::Sample, END),
     lost(WRITE_FAILED, Stage::Output, END),
     lost(OUTPUT_BLOCKED, Stage::Output, END),
 ];
