@@ -115,7 +115,7 @@ fn abbreviation() -> Forgery {
     debug_information(&unit(&[1]).repeat(100), &abbreviations, Vec::new())
 }
 
-fn units() -> Forgery {
+pub(crate) fn units() -> Forgery {
     debug_information(&unit(&[1]).repeat(1_000_000), &[1, 0x11, 0, 0, 0, 0], Vec::new())
 }
 

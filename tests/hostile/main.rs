@@ -2,18 +2,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
+mod automount;
 mod bounded;
 mod folders;
 mod forge;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;
+mod kept;
 mod limits;
 mod naming;
+mod own;
 mod peers;
 mod readers;
 mod secrets;
 mod siege;
+#[allow(dead_code)] // tests/vm uses the rest
+#[path = "../vm/small_cgroup.rs"]
+mod small_cgroup;
 mod stalled;
 #[path = "../host/unmount.rs"]
 mod unmount;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::attacks::{ATTACKS, Attack, endless};
 use crate::forge::{CODE, Forgery, Section};
-use crate::harness::{Scratch, build_id, copy_program, die};
+use crate::harness::{FAULTLINE, Scratch, build_id, copy_program, die};
 use crate::siege::{Agent, SetOnDrop, get};
 
 /// The name of all programs here: at most 15 characters.
@@ -29,9 +29,14 @@ pub(crate) struct Ambush {
 
 impl Ambush {
     pub(crate) fn new() -> Self {
+        Self::by(&mut Command::new(FAULTLINE))
+    }
+
+    /// By a command that takes faultline's arguments.
+    pub(crate) fn by(command: &mut Command) -> Self {
         // Every death here has a record.
         let every = ["--samples-per-group", "100000", "--samples-per-second", "100000"];
-        let mut agent = Agent::start(NAME, &every, "http");
+        let mut agent = Agent::start_by(command, NAME, &every, "http");
         // These have records, too: as many as wait for their names must not fill the ring.
         agent.pace = Duration::from_millis(500);
         Self { agent, scratch: Scratch::new(), folders: 0 }

@@ -48,12 +48,17 @@ static SIEGE: Mutex<()> = Mutex::new(());
 impl Agent {
     /// `name`: of the program, and of no other.
     pub(crate) fn start(name: &str, arguments: &[&str], scheme: &str) -> Self {
+        Self::start_by(&mut Command::new(FAULTLINE), name, arguments, scheme)
+    }
+
+    /// The same by a command that takes faultline's arguments.
+    pub(crate) fn start_by(command: &mut Command, name: &str, arguments: &[&str], scheme: &str) -> Self {
         let alone = SIEGE.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = Scratch::new();
         let program = scratch.path(name);
         copy_program("many-deaths", &program);
         let interval = INTERVAL.as_secs_f64().to_string();
-        let mut child = Command::new(FAULTLINE)
+        let mut child = command
             .args(["agent", "--metrics-listen", "0", "-n", name, "--interval", &interval, "-o"])
             .arg(scratch.path("records"))
             .args(arguments)

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ const FILE: INodeNo = INodeNo(2);
 
 /// What isn't answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stall {
+pub(crate) enum Stall {
     Nothing,
     /// Where the file is, and what it is.
     Look,
@@ -119,14 +119,14 @@ impl Filesystem for OneFile {
 }
 
 /// The file system, mounted. When dropped it answers again, and is unmounted.
-struct Mounted<'a> {
+pub(crate) struct Mounted<'a> {
     folder: &'a Path,
     shared: Arc<Mutex<Shared>>,
     session: Option<BackgroundSession>,
 }
 
 impl<'a> Mounted<'a> {
-    fn at(folder: &'a Path, content: Vec<u8>) -> Self {
+    pub(crate) fn at(folder: &'a Path, content: Vec<u8>) -> Self {
         let shared = Arc::new(Mutex::new(Shared { stall: Stall::Nothing, held: Vec::new() }));
         let mut config = Config::default();
         config.acl = SessionACL::All;
@@ -136,12 +136,29 @@ impl<'a> Mounted<'a> {
         Self { folder, shared, session: Some(session) }
     }
 
-    fn stall(&self, stall: Stall) {
+    pub(crate) fn stall(&self, stall: Stall) {
         let mut shared = self.shared.lock().unwrap();
         shared.stall = stall;
         if stall == Stall::Nothing {
             shared.held.clear();
         }
+    }
+}
+
+impl Mounted<'_> {
+    /// Waits until it keeps somebody waiting.
+    pub(crate) fn await_kept(&self) {
+        let begun = Instant::now();
+        while self.shared.lock().unwrap().held.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "nobody asks it");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Runs its program, until that waits for a byte.
+    pub(crate) fn run(&self) -> Child {
+        self.stall(Stall::Nothing);
+        run_until_it_reads(&self.folder.join(NAME))
     }
 }
 
@@ -154,7 +171,7 @@ impl Drop for Mounted<'_> {
 }
 
 /// Waits for a byte, and dies.
-fn waiting_program() -> Forgery {
+pub(crate) fn waiting_program() -> Forgery {
     // read(0, rsp, 1)
     let mut code = vec![0x31, 0xc0, 0x31, 0xff, 0x48, 0x89, 0xe6, 0xba, 1, 0, 0, 0, 0x0f, 0x05];
     let mut forgery = Forgery::named("victim", Vec::new());
@@ -162,10 +179,9 @@ fn waiting_program() -> Forgery {
     Forgery { code, ..forgery }
 }
 
-/// Runs the program, and lets it die when the file system has stopped answering.
-fn die_in(mounted: &Mounted<'_>, stall: Stall) {
-    mounted.stall(Stall::Nothing);
-    let mut child = Command::new(mounted.folder.join(NAME)).stdin(Stdio::piped()).spawn().unwrap();
+/// Runs a program, until it waits for a byte.
+pub(crate) fn run_until_it_reads(program: &Path) -> Child {
+    let child = Command::new(program).stdin(Stdio::piped()).spawn().unwrap();
     let call = format!("/proc/{}/syscall", child.id());
     let begun = Instant::now();
     // read() has number 0.
@@ -173,6 +189,12 @@ fn die_in(mounted: &Mounted<'_>, stall: Stall) {
         assert!(begun.elapsed() < Duration::from_secs(10), "it does not read");
         std::thread::sleep(Duration::from_millis(5));
     }
+    child
+}
+
+/// Runs the program, and lets it die when the file system has stopped answering.
+fn die_in(mounted: &Mounted<'_>, stall: Stall) {
+    let mut child = mounted.run();
     mounted.stall(stall);
     child.stdin.take().unwrap().write_all(b"x").unwrap();
     assert!(!child.wait().unwrap().success());

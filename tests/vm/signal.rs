@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::harness::runs::watch_test;
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_executable, counted, is_guest, named, programs, records};
 use crate::sent::{signal, text, watching};
+use crate::small_cgroup::SmallCgroup;
 
 /// Runs a program under `faultline signal FLAGS`: returns the records, and what the program printed.
 fn watch(program: &str, flags: &[&str]) -> (Vec<Value>, Vec<Value>) {
@@ -163,52 +164,9 @@ fn kills_are_counted_exactly() {
     assert_eq!(counted(&output.stderr, " signals matched"), many);
 }
 
-/// A cgroup with little memory, of version 2 or, where the memory controller is there, 1. Removed when dropped.
-struct SmallCgroup(PathBuf);
-
-impl SmallCgroup {
-    fn new(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let mounted = |kind: &str, option: &str| {
-            let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-            let found = lines
-                .find(|line| line[2] == kind && (option.is_empty() || line[3].split(',').any(|word| word == option)));
-            found.map(|line| PathBuf::from(line[1]))
-        };
-        let folder = |root: PathBuf| root.join(format!("faultline-{name}-{}", std::process::id()));
-        if let Some(root) = mounted("cgroup", "memory") {
-            let folder = folder(root);
-            fs::create_dir(&folder).unwrap();
-            fs::write(folder.join("memory.limit_in_bytes"), "16M").unwrap();
-            return Self(folder);
-        }
-        let root = mounted("cgroup2", "").expect("cgroup2 must be mounted");
-        fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
-        let folder = folder(root);
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("memory.max"), "16M").unwrap();
-        Self(folder)
-    }
-
-    /// Runs a program in it that takes all of its memory.
-    fn fill(&self, program: &str) -> u32 {
-        let script = format!("echo $$ > {}/cgroup.procs; exec {program} /dev/zero", self.0.display());
-        let mut child = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).spawn().unwrap();
-        let pid = child.id();
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(9));
-        pid
-    }
-}
-
-impl Drop for SmallCgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 #[apply(watch_test!)]
 fn a_lack_of_memory_is_told_in_one_line() {
-    let cgroup = SmallCgroup::new("oom");
+    let cgroup = SmallCgroup::new("oom", "16M");
     let scratch = Scratch::new();
     let tail = scratch.path("eater-6d");
     copy_executable(Path::new("/usr/bin/tail"), &tail);

@@ -1,0 +1,84 @@
+//! A path of a container's means nothing on the host: whoever looks for it there must have nothing mounted because of it, as an attacker
+//! could name a server of his (`/net/SERVER/...`), which only the host would mount.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::{getpgrp, pipe};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::harness::{FAULTLINE, Scratch, copy_program, records};
+
+/// A folder on which something is mounted as soon as anybody looks into it, but for this process and its children.
+struct Trigger {
+    folder: PathBuf,
+    /// The kernel's requests to mount.
+    requests: File,
+}
+
+impl Trigger {
+    fn at(folder: PathBuf) -> Self {
+        fs::create_dir(&folder).unwrap();
+        let (requests, kernels) = pipe().unwrap();
+        let options = format!("fd={},pgrp={},minproto=5,maxproto=5,direct", kernels.as_raw_fd(), getpgrp());
+        let options = CString::new(options).unwrap();
+        mount("faultline-test", &folder, "autofs", MountFlags::empty(), options.as_c_str())
+            .unwrap_or_else(|error| panic!("{error}: this test needs autofs"));
+        fcntl(&requests, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        Self { folder, requests: requests.into() }
+    }
+
+    fn was_pulled(&mut self) -> bool {
+        match self.requests.read(&mut [0; 512]) {
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                false
+            }
+            Ok(_) => true,
+        }
+    }
+}
+
+impl Drop for Trigger {
+    fn drop(&mut self) {
+        // Whoever waits for the mount is told that there will be none.
+        let _ = unmount(&self.folder, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_path_of_a_containers_mounts_nothing_on_the_host() {
+    let scratch = Scratch::new();
+    let (name, original) = ("automount-5c", scratch.path("original"));
+    copy_program("null-write", &original);
+    let mut trigger = Trigger::at(scratch.path("net"));
+    let folder = trigger.folder.display().to_string();
+    // In mounts of its own there is another file system.
+    let script =
+        format!("mount -t tmpfs none {folder}; cp {} {folder}/{name}; exec {folder}/{name}", original.display());
+    let output = Command::new(FAULTLINE)
+        .args(["crash", "-t", "--format", "json", "-n", name, "--", "unshare", "-m", "sh", "-c", &script])
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let all = records(&output.stdout);
+    let [record] = &all[..] else { panic!("{all:#?}") };
+    assert_eq!(record["exe"], format!("{folder}/{name}"), "{record:#}");
+    assert!(!trigger.was_pulled(), "something was to be mounted: {record:#}");
+    // Whoever is no child of this one's pulls it.
+    let mut looked =
+        Command::new("setsid").args(["ls", &folder]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while !trigger.was_pulled() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "nothing pulls it");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    drop(trigger);
+    let _ = looked.kill();
+    let _ = looked.wait();
+}
