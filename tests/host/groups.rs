@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::runs::watch_test;
 use crate::harness::{FAULTLINE, Scratch, run};
 
 fn compile_cxx(program: &Path, flags: &[&str]) {
@@ -28,7 +30,7 @@ fn all<'a>(records: &'a [Value], field: &str) -> BTreeSet<&'a str> {
 }
 
 /// Without frame pointers in libc the kernel sees one stack of all four.
-#[test]
+#[apply(watch_test!)]
 fn four_bugs_that_end_in_abort_are_four() {
     let scratch = Scratch::new();
     let (first, again) = (scratch.path("one-signature"), scratch.path("again"));
@@ -50,7 +52,7 @@ fn four_bugs_that_end_in_abort_are_four() {
 }
 
 /// A tenth of the corpus: see tests/groups/measure.py, which says what must hold.
-#[test]
+#[apply(watch_test!)]
 fn bugs_are_told_apart() {
     let measure = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/groups/measure.py");
     let arguments = ["--paths", "2", "--check", "--why", "--faultline", FAULTLINE];
