@@ -236,6 +236,18 @@ pub(crate) enum At {
     Function(String),
 }
 
+/// Does a frame say nothing of a bug, so that its caller counts? By its file, its function (as records have it, with an offset)
+/// and the function's source, as far as they are known.
+pub(crate) fn says_nothing(module: Option<&str>, symbol: Option<&str>, source: Option<&str>) -> bool {
+    let function = |symbol: &str| {
+        let name = symbol.rsplit_once("+0x").map_or(symbol, |(function, _)| function);
+        silent::is_function(&names::normalize(name))
+    };
+    module.is_some_and(|path| silent::is_module(silent::stem(path)))
+        || symbol.is_some_and(function)
+        || source.is_some_and(silent::is_source)
+}
+
 /// How a signature names a file: by its build id, else by the last component of its path, so that a container's copy is the same.
 pub(crate) fn file_text(build_id: Option<&str>, path: Option<&str>) -> Option<String> {
     let name = || path.map(|path| format!("{:?}", path.rsplit('/').next().unwrap_or(path)));

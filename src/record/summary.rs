@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::crash::{Disposition, Frame};
 use super::{Head, Interval};
+use crate::identity::says_nothing;
 use crate::time::Timestamp;
 
 /// All groups that had events in one interval; the last one of a run has all there were. Fields as in docs/output.md.
@@ -98,9 +99,14 @@ impl Group {
     }
 }
 
-/// The function where it happened, or what else is known of the place: the innermost frame in a few words.
+/// The first function that says something of the bug, or what else is known of the place, in a few words. If no frame says anything, it
+/// is the innermost one: of every abort that is the function of libc which sends the signal.
 pub(crate) fn place(frames: &[Frame]) -> String {
-    let Some(frame) = frames.first() else { return "unknown".to_owned() };
+    let says_something = |frame: &&Frame| {
+        let (module, symbol) = (frame.module.as_deref(), frame.symbol.as_deref());
+        (module.is_some() || symbol.is_some()) && !says_nothing(module, symbol, frame.file.as_deref())
+    };
+    let Some(frame) = frames.iter().find(says_something).or(frames.first()) else { return "unknown".to_owned() };
     let module = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
     match (&frame.symbol, module, frame.offset) {
         (Some(symbol), Some(module), _) => format!("{symbol} ({module})"),
@@ -108,5 +114,31 @@ pub(crate) fn place(frames: &[Frame]) -> String {
         (None, Some(module), Some(offset)) => format!("{module}+{offset}"),
         (None, None, Some(offset)) => format!("offset {offset}"),
         (None, module, None) => module.unwrap_or("unknown").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(module: Option<&str>, symbol: Option<&str>) -> Frame {
+        Frame { module: module.map(str::to_owned), symbol: symbol.map(str::to_owned), ..Frame::default() }
+    }
+
+    /// Every abort had the place `__pthread_kill_implementation`.
+    #[test]
+    fn a_place_is_the_first_function_that_says_something() {
+        let libc = |symbol: &str| frame(Some("/usr/lib/libc.so.6"), Some(symbol));
+        let app = |symbol: Option<&str>| frame(Some("/usr/bin/app"), symbol);
+        let abort = [libc("__pthread_kill_implementation+0x10c"), libc("__GI_raise+0x1"), libc("__GI_abort+0x2")];
+        assert_eq!(place(&[&abort[..], &[app(Some("check+0x3"))]].concat()), "check+0x3 (app)");
+        assert_eq!(place(&[app(Some("raise+0x1")), app(Some("check+0x3"))]), "check+0x3 (app)", "a static executable");
+        assert_eq!(
+            place(&[frame(None, None), app(None), app(Some("main"))]),
+            "app",
+            "a call to nowhere is its caller's"
+        );
+        assert_eq!(place(&abort), "__pthread_kill_implementation+0x10c (libc.so.6)");
+        assert_eq!(place(&[]), "unknown");
     }
 }
