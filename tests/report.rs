@@ -266,8 +266,8 @@ fn the_report_is_the_same_on_one_processor_and_on_many() {
     let template = String::from_utf8(with_families("web", str::to_owned)).unwrap();
     let lines: Vec<&str> = template.lines().filter(|line| line.contains("\"type\":\"summary\"")).collect();
     let text: String =
-        (0..3000).map(|host| lines[host % lines.len()].replace("web-", &format!("host-{host}-")) + "\n").collect();
-    assert!(text.len() > 2 << 20, "several blocks: {}", text.len());
+        (0..6000).map(|host| lines[host % lines.len()].replace("web-", &format!("host-{host}-")) + "\n").collect();
+    assert!(text.len() > 8 << 20, "several blocks: {}", text.len());
     let plain = written("thousands.jsonl", text.as_bytes());
     let compressed = written("thousands.jsonl.gz", &gzip(text.as_bytes()));
     let run = |program: &str, arguments: &[&str], file: &str| {
@@ -281,7 +281,7 @@ fn the_report_is_the_same_on_one_processor_and_on_many() {
     };
     let faultline = env!("CARGO_BIN_EXE_faultline");
     let all = run(faultline, &[], &plain);
-    assert_eq!(all["hosts"].as_u64(), Some(3000));
+    assert_eq!(all["hosts"].as_u64(), Some(6000));
     assert_eq!(run("taskset", &["-c", "0", faultline], &plain), all);
     assert_eq!(run(faultline, &[], &compressed), all);
 }

@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use super::builds::Builds;
-use super::input::{GroupLine, text};
+use super::input::{Frames, GroupLine, text};
 use super::note::Note;
 use super::record::{By, Row};
 use super::tally::Tally;
 use crate::output::Timestamp;
-use crate::record::crash::{Disposition, Frame};
+use crate::record::crash::Disposition;
 
 /// How many hosts, processes and executables a row names.
 pub(super) const NAMES: usize = 8;
@@ -107,12 +107,9 @@ pub(super) struct Bug {
     count: u64,
     first_seen: Timestamp,
     last_seen: Timestamp,
-    frames: Vec<Frame>,
+    /// Of the first group that has names, else of the first one.
+    frames: Option<Frames>,
     note: Note,
-}
-
-fn is_named(frames: &[Frame]) -> bool {
-    frames.iter().any(|frame| frame.symbol.is_some())
 }
 
 impl Bug {
@@ -131,7 +128,7 @@ impl Bug {
             count: 0,
             first_seen: group.first_seen,
             last_seen: group.last_seen,
-            frames: Vec::new(),
+            frames: None,
             note: Note::default(),
         }
     }
@@ -153,15 +150,20 @@ impl Bug {
         self.builds.add(group);
         self.first_seen = self.first_seen.min(group.first_seen);
         self.last_seen = self.last_seen.max(group.last_seen);
-        if self.frames.is_empty() || !is_named(&self.frames) {
-            let frames = group.frames(!self.frames.is_empty());
-            self.take_frames(frames);
+        if self.wants_frames() {
+            self.take_frames(group.frames());
         }
         self.note.take(Note::of_group(group));
     }
 
-    fn take_frames(&mut self, frames: Vec<Frame>) {
-        if self.frames.is_empty() || (!is_named(&self.frames) && is_named(&frames)) {
+    /// Would others' frames be better?
+    fn wants_frames(&self) -> bool {
+        self.frames.as_ref().is_none_or(|frames| !frames.are_named)
+    }
+
+    fn take_frames(&mut self, frames: Option<Frames>) {
+        let are_named = frames.as_ref().is_some_and(|frames| frames.are_named);
+        if self.frames.is_none() || (self.wants_frames() && are_named) {
             self.frames = frames;
         }
     }
@@ -225,6 +227,7 @@ impl Bug {
     /// The row of the report; `names` are the hosts'.
     pub(super) fn row(self, names: &[String], missing_at_most: u64) -> Row {
         let list = |tally: &Tally| tally.top(NAMES).0.into_iter().map(|(name, _)| name.to_owned()).collect();
+        let frames = self.frames.as_ref().map(Frames::parse).unwrap_or_default();
         // Of equal counts the first is the gravest: the enum's order.
         let most = self.dispositions.iter().min_by_key(|&(disposition, &count)| (Reverse(count), *disposition));
         let mut hosts: Vec<(u64, &str)> = self
@@ -237,7 +240,7 @@ impl Bug {
             signature: self.builds.signature(),
             family: self.family,
             estimated: self.is_estimated,
-            place: crate::record::summary::place(&self.frames),
+            place: crate::record::summary::place(&frames),
             disposition: most.map_or(Disposition::Fatal, |(&disposition, _)| disposition),
             comms: list(&self.comms),
             exes: list(&self.exes),
@@ -255,7 +258,7 @@ impl Bug {
             last_seen: self.last_seen,
             abort_message: self.note.abort_message,
             diagnosis: self.note.diagnosis,
-            frames: self.frames,
+            frames,
         }
     }
 }

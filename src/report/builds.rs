@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::bug::add_to;
 use super::input::{GroupLine, text};
 use super::record::Build;
+use crate::output::Timestamp;
 
 /// How many builds a row names; the others are `other`.
 pub(super) const BUILDS: usize = 16;
@@ -15,50 +16,62 @@ const ROOM: usize = 1024;
 /// Counts by signature and build id of the executable.
 #[derive(Debug, Default)]
 pub(super) struct Builds {
-    counts: BTreeMap<(Option<String>, Option<String>), Build>,
+    /// Few, and searched from their beginning.
+    counts: Vec<Build>,
     other: u64,
 }
 
 impl Builds {
     /// Adds a group.
     pub(super) fn add(&mut self, group: &GroupLine<'_>) {
-        self.insert(Build {
-            signature: text(&group.signature).map(str::to_owned),
-            build_id: text(&group.build_id).map(str::to_owned),
+        let (signature, build_id) = (text(&group.signature), text(&group.build_id));
+        self.count(signature, build_id, (group.count, group.first_seen, group.last_seen), || Build {
+            signature: signature.map(str::to_owned),
+            build_id: build_id.map(str::to_owned),
             count: group.count,
             first_seen: group.first_seen,
             last_seen: group.last_seen,
         });
     }
 
-    fn insert(&mut self, build: Build) {
-        let key = (build.signature.clone(), build.build_id.clone());
-        if let Some(known) = self.counts.get_mut(&key) {
-            add_to(&mut known.count, build.count);
-            known.first_seen = known.first_seen.min(build.first_seen);
-            known.last_seen = known.last_seen.max(build.last_seen);
+    fn count(
+        &mut self,
+        signature: Option<&str>,
+        build_id: Option<&str>,
+        (count, first_seen, last_seen): (u64, Timestamp, Timestamp),
+        new: impl FnOnce() -> Build,
+    ) {
+        let is_it =
+            |build: &&mut Build| build.signature.as_deref() == signature && build.build_id.as_deref() == build_id;
+        if let Some(known) = self.counts.iter_mut().find(is_it) {
+            add_to(&mut known.count, count);
+            known.first_seen = known.first_seen.min(first_seen);
+            known.last_seen = known.last_seen.max(last_seen);
         } else if self.counts.len() < ROOM {
-            self.counts.insert(key, build);
+            self.counts.push(new());
         } else {
-            add_to(&mut self.other, build.count);
+            add_to(&mut self.other, count);
         }
     }
 
     /// Adds what was counted elsewhere.
     pub(super) fn absorb(&mut self, other: Self) {
         add_to(&mut self.other, other.other);
-        other.counts.into_values().for_each(|build| self.insert(build));
+        for build in other.counts {
+            let what = (build.count, build.first_seen, build.last_seen);
+            self.count(build.signature.as_deref(), build.build_id.as_deref(), what, || build.clone());
+        }
     }
 
     /// Has one of them this signature?
     pub(super) fn has(&self, signature: &str) -> bool {
-        self.counts.keys().any(|(known, _)| known.as_deref() == Some(signature))
+        self.counts.iter().any(|known| known.signature.as_deref() == Some(signature))
     }
 
     /// The signature of most events; `None`: no host knows one.
     pub(super) fn signature(&self) -> Option<String> {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-        for build in self.counts.values() {
+        for build in &self.counts {
             if let Some(signature) = &build.signature {
                 add_to(counts.entry(signature).or_default(), build.count);
             }
@@ -71,9 +84,8 @@ impl Builds {
 
     /// Those with events, the most frequent first.
     fn sorted(&self) -> Vec<&Build> {
-        let mut all: Vec<&Build> = self.counts.values().filter(|build| build.count != 0).collect();
-        // The sort is stable: equals stay in the order of their keys.
-        all.sort_by_key(|build| Reverse(build.count));
+        let mut all: Vec<&Build> = self.counts.iter().filter(|build| build.count != 0).collect();
+        all.sort_by_key(|build| (Reverse(build.count), &build.signature, &build.build_id));
         all
     }
 

@@ -10,7 +10,7 @@ use super::source::{Source, damage};
 use crate::report::STANDARD_INPUT;
 
 /// A block has about so many bytes, or one line that is longer.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 4 << 20;
 
 /// Some lines of a file.
 #[derive(Debug)]

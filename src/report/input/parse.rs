@@ -103,13 +103,28 @@ pub(in super::super) struct GroupLine<'line> {
 }
 
 impl GroupLine<'_> {
-    /// The frames, if there are any; with `named_only` if one of them may have a name.
-    pub(in super::super) fn frames(&self, named_only: bool) -> Vec<Frame> {
-        let Some(raw) = self.frames.map(RawValue::get) else { return Vec::new() };
+    /// The frames as they stand there; `None`: there are none.
+    pub(in super::super) fn frames(&self) -> Option<Frames> {
+        let text = self.frames?.get();
         // What a symbol is not, is null.
-        let may_be_named =
-            memchr::memmem::find(raw.as_bytes(), b"\"symbol\":\"").is_some() || raw.contains("\"symbol\": \"");
-        if named_only && !may_be_named { Vec::new() } else { serde_json::from_str(raw).unwrap_or_default() }
+        let has = |symbol: &str| memchr::memmem::find(text.as_bytes(), symbol.as_bytes()).is_some();
+        let are_named = has("\"symbol\":\"") || has("\"symbol\": \"");
+        (text.len() > 2 && text != "null").then(|| Frames { text: text.into(), are_named })
+    }
+}
+
+/// The frames of a group, not parsed: most of a summary is frames, and a report shows those of one group of each bug.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Frames {
+    text: Box<str>,
+    /// One of them has a name.
+    pub are_named: bool,
+}
+
+impl Frames {
+    /// The frames; none if they can't be read.
+    pub(in super::super) fn parse(&self) -> Vec<Frame> {
+        serde_json::from_str(&self.text).unwrap_or_default()
     }
 }
 
@@ -317,7 +332,8 @@ mod tests {
             let group = &summary.groups.as_ref().unwrap()[0];
             assert_eq!((text(&group.signature), &*group.comm, group.count), (Some("12"), "a\tb", 2));
             assert_eq!(group.cpus.0, [(3, 2)]);
-            assert_eq!(group.frames(true)[0].symbol.as_deref(), Some("f"));
+            let frames = group.frames().unwrap();
+            assert!(frames.are_named && frames.parse()[0].symbol.as_deref() == Some("f"));
         }
     }
 
