@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::ledger::Identity;
 use super::{Options, record};
 use crate::arch::{self, Registers};
+use crate::diagnosis;
 use crate::evidence::{self, Evidence, Failure, File, FileId, Function, Region};
 use crate::hex::digits;
 use crate::host;
@@ -147,23 +148,24 @@ impl Decoder {
         let mut frames = frames(raw, &known, inner, &mut functions);
         let stack_omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
         frames.extend(self::frames(raw, &known, outer, &mut functions));
-        let identity = prepared.identify.then(|| {
-            let innermost = match self.depth() >= GROUP_FRAMES {
-                true => innermost(&frames, GROUP_FRAMES),
-                false => {
-                    let walk = by_frame_pointer(raw, GROUP_FRAMES);
-                    self::frames(raw, &known, &walk, &mut named.more.into_iter())
-                }
-            };
-            Identity {
-                signature: signature.clone(),
-                family: family.clone(),
-                exe: exe.as_ref().and_then(File::name),
-                build_id: exe.as_ref().and_then(|exe| exe.build_id.clone()),
-                frames: innermost.iter().map(|frame| Frame { address: None, ..Frame::from(frame) }).collect(),
+        let abort_message = self.abort_message(raw, &known, named.variable);
+        let group_frames = prepared.identify.then(|| match self.depth() >= GROUP_FRAMES {
+            true => innermost(&frames, GROUP_FRAMES),
+            false => {
+                let walk = by_frame_pointer(raw, GROUP_FRAMES);
+                self::frames(raw, &known, &walk, &mut named.more.into_iter())
             }
         });
-        let abort_message = self.abort_message(raw, &known, named.variable);
+        let evidence = Evidence::of(raw, &known.0, frames, abort_message);
+        let identity = group_frames.map(|frames| Identity {
+            signature: signature.clone(),
+            family: family.clone(),
+            exe: exe.as_ref().and_then(File::name),
+            build_id: exe.as_ref().and_then(|exe| exe.build_id.clone()),
+            abort_message: evidence.abort_message.clone(),
+            diagnosis: diagnosis::diagnose(&evidence),
+            frames: frames.iter().map(|frame| Frame { address: None, ..Frame::from(frame) }).collect(),
+        });
         let failed = known
             .0
             .iter()
@@ -172,7 +174,7 @@ impl Decoder {
         CrashFacts {
             timestamp: prepared.timestamp,
             failed: failed.collect(),
-            evidence: Evidence::of(raw, &known.0, frames, abort_message),
+            evidence,
             sender: prepared.sender,
             exe,
             cgroup: raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path)),

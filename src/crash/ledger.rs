@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
+use crate::diagnosis::Diagnosis;
 use crate::evidence::DELETED;
 use crate::hex::{Hex, digits};
 use crate::identity::{self, At, Kind, Place};
@@ -22,7 +23,7 @@ use crate::text;
 const SIGNATURES_MAX: usize = 8;
 
 /// The description of a group from a sample: about 3 KiB, and there are no more of them than groups.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
     /// As in the crash record.
     pub signature: String,
@@ -32,6 +33,10 @@ pub(super) struct Identity {
     pub exe: Option<String>,
     /// Its build id.
     pub build_id: Option<String>,
+    /// What libc said before the abort.
+    pub abort_message: Option<String>,
+    /// The likely cause.
+    pub diagnosis: Option<Diagnosis>,
     /// The innermost frames.
     pub frames: Vec<Frame>,
 }
@@ -206,29 +211,29 @@ impl GroupLedger {
                 from_stack(kind(key, &signal), exe, key.frames != 0, &stack(facts.stack_id)?)
             }
         };
-        let (signature, family, exe, build_id, frames) = match identity {
-            Some(Identity { signature, family, exe, build_id, frames }) => {
-                (Some(signature), family, exe, build_id, frames)
-            }
-            None => (None, None, None, None, Vec::new()),
+        let (signature, of) = match identity {
+            Some(of) => (Some(of.signature.clone()), of),
+            None => (None, Identity::default()),
         };
         Ok(summary::Group {
             signature,
-            family,
+            family: of.family,
             estimated: known.is_some_and(|known| known.signatures.len() > 1),
             signal,
             code,
             disposition: Disposition::from(key.disposition),
             comm: text::name(&key.comm),
             uid: Some(key.uid),
-            exe,
-            build_id,
+            exe: of.exe,
+            build_id: of.build_id,
             count: cpus.values().sum(),
             total: group.total(),
             first_seen: Timestamp::from_boottime(facts.first_ns)?,
             last_seen: Timestamp::from_boottime(facts.last_ns.max(facts.first_ns))?,
             last_pid: facts.last_pid,
-            frames,
+            abort_message: of.abort_message,
+            diagnosis: of.diagnosis,
+            frames: of.frames,
             cpus,
         })
     }
@@ -264,13 +269,12 @@ fn from_stack(
     let places: Vec<Place> = innermost.map(place).collect();
     Some(Identity {
         signature: identity::signature(kind, false, executable.as_deref(), &places, None),
-        family: None,
-        exe: None,
         build_id: executable,
         frames: frames
             .into_iter()
             .map(|(build_id, offset)| Frame { build_id: Some(build_id), offset: Some(Hex(offset)), ..Frame::default() })
             .collect(),
+        ..Identity::default()
     })
 }
 
@@ -297,9 +301,8 @@ mod tests {
         Identity {
             signature: signature.to_owned(),
             family: Some(format!("family of {signature}")),
-            exe: None,
-            build_id: None,
-            frames: Vec::new(),
+            abort_message: Some(format!("message of {signature}")),
+            ..Identity::default()
         }
     }
 
@@ -396,6 +399,7 @@ mod tests {
         ledger.learn(0, identity("unnamed"), false);
         assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("a"), false));
         assert_eq!(group(&ledger).family.as_deref(), Some("family of a"));
+        assert_eq!(group(&ledger).abort_message.as_deref(), Some("message of a"), "that of the same record");
         ledger.learn(0, identity("b"), true);
         assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("a"), true));
         ledger.learn(0, identity("b"), true);

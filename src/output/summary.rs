@@ -33,7 +33,7 @@ impl Record for Summary {
         for group in self.groups.iter().take(TEXT_ROWS) {
             writeln!(
                 to,
-                "  {:>9} {:>9}  {:<9} {:<13} {:<8}  {:<15}  {:<16}  {}",
+                "  {:>9} {:>9}  {:<9} {:<13} {:<8}  {:<15}  {:<16}  {}{}",
                 group.count,
                 group.total,
                 group.signal,
@@ -41,7 +41,8 @@ impl Record for Summary {
                 group.disposition.word(),
                 escape(&group.comm),
                 group.signature.as_deref().unwrap_or("-"),
-                escape(&group.place())
+                escape(&group.place()),
+                if group.estimated { " (and others)" } else { "" }
             )?;
         }
         if self.groups.len() > TEXT_ROWS {

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::crash::{Disposition, Frame};
 use super::{Head, Interval};
+use crate::diagnosis::Diagnosis;
 use crate::identity::says_nothing;
 use crate::time::Timestamp;
 
 /// All groups that had events in one interval; the last one of a run has all there were. Fields as in docs/output.md.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Summary {
     /// Kind, time and host.
     #[serde(flatten)]
@@ -39,14 +40,13 @@ pub(crate) struct Deliveries {
 }
 
 /// One bug, as far as one host sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Group {
     /// As in crash records; `None` means that neither a sample nor a stack of it could be had.
     pub signature: Option<String>,
     /// As in crash records; `None` means that it has no names, or that the record is older than this field.
     pub family: Option<String>,
     /// Records of this group have more than one signature: this one is that of most of them, and `count` has the others, too.
-    #[serde(default)]
     pub estimated: bool,
     /// `SIGSEGV`.
     pub signal: String,
@@ -72,7 +72,11 @@ pub(crate) struct Group {
     pub last_seen: Timestamp,
     /// The last one's process.
     pub last_pid: u32,
-    /// The innermost frames of one of them.
+    /// What libc said before one of them aborted; `None` means that it said nothing, or that its address isn't known.
+    pub abort_message: Option<String>,
+    /// The likely cause of the same one; `None` means that no cause is sure enough.
+    pub diagnosis: Option<Diagnosis>,
+    /// The innermost frames of the same one.
     pub frames: Vec<Frame>,
     /// `count` by processor, where it isn't 0.
     pub cpus: BTreeMap<u32, u64>,

@@ -37,6 +37,8 @@ pub(crate) fn group(signature: &str, count: u64) -> Group {
         first_seen: at(10),
         last_seen: at(20),
         last_pid: 1,
+        abort_message: None,
+        diagnosis: None,
         frames: Vec::new(),
         cpus: BTreeMap::new(),
     }
