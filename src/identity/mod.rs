@@ -4,8 +4,8 @@
 //! Both are made of the innermost frames that mean something, and of the signal. First recursion is folded, because how often a function
 //! has called itself is no property of a bug; frames of the runtime are skipped, because every abort and every wild copy ends there.
 //! How many frames count was measured on the corpus of tests/groups (`ci/bench groups`), see [`FRAMES`]. A signature is
-//! made of build ids and offsets, so that it is the same where the names can't be had. Only where a frame that counts is known to be inlined
-//! it is made of functions: what the compiler has inlined into several functions has no one place in the file.
+//! made of build ids and offsets, so that it is the same where the names can't be had. Only where a frame that counts is known to be inlined,
+//! by the file that ran itself, it is made of functions: what the compiler has inlined into several functions has no one place in the file.
 
 mod fold;
 mod names;
@@ -50,8 +50,10 @@ pub(crate) struct Trail {
     pub is_jump: bool,
     /// Number of the file, and offset in it.
     pub places: Vec<(usize, u64)>,
-    /// Empty: the innermost one that counts has no name.
+    /// As the files themselves name them. Empty: the innermost one that counts has no name.
     pub functions: Vec<Named>,
+    /// The same as anything names them that was found: debug files, too.
+    pub family: Vec<Named>,
     /// One of these functions has no place of its own: it is inlined.
     pub is_inlined: bool,
     /// Where in the innermost function it was. `None` means that it is chance, or that it isn't known.
@@ -165,14 +167,15 @@ impl Tracker {
         };
         let functions = functions.into_kept(is_cut);
         let spot = functions.first().filter(|kept| !kept.recurs).and_then(|kept| kept.value.spot);
+        let is_inlined = functions.iter().any(|kept| kept.value.is_inlined);
+        let functions: Vec<Named> =
+            functions.into_iter().map(|Kept { key, value, .. }| Named { file: value.file, name: key }).collect();
         Trail {
             is_jump: self.is_jump,
             places: places.into_kept(is_cut).into_iter().map(place).collect(),
-            is_inlined: functions.iter().any(|kept| kept.value.is_inlined),
-            functions: functions
-                .into_iter()
-                .map(|Kept { key, value, .. }| Named { file: value.file, name: key })
-                .collect(),
+            is_inlined,
+            family: functions.clone(),
+            functions,
             spot,
         }
     }
@@ -188,13 +191,19 @@ fn named(function: &Function, file: usize) -> (String, bool, Detail) {
 }
 
 impl Trail {
+    /// The same, with the family of another trail of the same stack.
+    pub(crate) fn with_family_of(self, other: Self) -> Self {
+        Self { family: other.family, ..self }
+    }
+
     /// May it be one of ours? It comes from a process that parses what anybody may have made. `files`: how many there are.
     pub(crate) fn fits(&self, files: usize) -> bool {
         let is_one = |function: &Named| function.name.len() <= NAME_BYTES_MAX && function.file < files;
         self.places.len() <= PLACES_MAX
             && self.functions.len() <= PLACES_MAX
+            && self.family.len() <= PLACES_MAX
             && self.places.iter().all(|(file, _)| *file < files)
-            && self.functions.iter().all(is_one)
+            && self.functions.iter().chain(&self.family).all(is_one)
     }
 }
 
@@ -306,11 +315,11 @@ fn one_line(name: &str) -> String {
 /// 16 hexadecimal digits for a bug in any build: of SHA-256 over the kind and the functions, innermost first. `None` means that it has no
 /// names.
 pub(crate) fn family(kind: Kind<'_>, trail: &Trail) -> Option<String> {
-    if trail.functions.is_empty() {
+    if trail.family.is_empty() {
         return None;
     }
     let mut text = head("family 1", kind, trail.is_jump);
-    trail.functions.iter().for_each(|function| text.push_str(&format!("{}\n", one_line(&function.name))));
+    trail.family.iter().for_each(|function| text.push_str(&format!("{}\n", one_line(&function.name))));
     Some(digits(&text))
 }
 

@@ -170,6 +170,16 @@ fn without_names_there_is_no_family() {
 }
 
 #[test]
+fn what_a_debug_file_names_makes_the_family_only() {
+    let (stripped, named) = (trail(&["-", "main"]), trail(&["f<g", "main"]));
+    let both = stripped.clone().with_family_of(named.clone());
+    assert_eq!(family(FAULT, &both), family(FAULT, &named));
+    let places = |trail: &Trail| trail.places(|number| Some(number.to_string()));
+    assert_eq!(places(&both), places(&stripped));
+    assert_ne!(places(&both), places(&named), "f is inlined");
+}
+
+#[test]
 fn a_module_counts_without_its_version() {
     assert_ne!(family_of(&["one!main"]), family_of(&["two!main"]));
     assert_eq!(family_of(&["libx.so.1!f"]), family_of(&["libx.so.2.3!f"]));
@@ -184,6 +194,7 @@ fn what_comes_from_outside_is_judged() {
     assert!(
         !Trail { functions: vec![Named { file: 0, name: "f".repeat(NAME_BYTES_MAX + 1) }], ..good.clone() }.fits(7)
     );
+    assert!(!Trail { family: vec![Named { file: 7, name: String::new() }], ..good.clone() }.fits(7));
     assert!(!Trail { places: vec![(0, 0); PLACES_MAX + 1], ..good }.fits(7));
     assert!(trail(&[&format!("app!{}", "f".repeat(5000))]).fits(7));
 }

@@ -12,6 +12,9 @@ use crate::symbol::{CodePlace, Files, MappedFile, Namer, Open};
 /// So many addresses of a stack get names. In a recursion they are few, however deep it is.
 const ADDRESSES_MAX: usize = 512;
 
+/// Functions of addresses; of a return address those of the call before it.
+type Known = HashMap<(u64, bool), Vec<Function>>;
+
 /// Keeps what it read of files: the same ones come again and again.
 pub(crate) struct Worker {
     files: Files,
@@ -41,7 +44,7 @@ impl Worker {
             found.push(file);
         }
         let (walk, all) = self.walk(job, &found);
-        let mut known: HashMap<(u64, bool), Vec<Function>> = HashMap::new();
+        let mut known = Known::new();
         let mut names = |frames: &[Frame]| -> Vec<Vec<Function>> {
             let mut name = |&frame: &Frame| {
                 let functions = self.functions(job, &found, frame, open);
@@ -88,8 +91,32 @@ impl Worker {
         job: &Job,
         found: &[Option<MappedFile>],
         (frames, is_cut): (&[Frame], bool),
-        mut known: HashMap<(u64, bool), Vec<Function>>,
+        mut known: Known,
         open: &mut dyn Open,
+    ) -> Trail {
+        let any = self.track(job, found, (frames, is_cut), &mut known, &mut |worker, frame| {
+            worker.functions(job, found, frame, open)
+        });
+        // What a debug file says makes the family only: the signature is the same on a host that doesn't have it.
+        let mut own = Known::new();
+        let mut has_debug_file = false;
+        let own = self.track(job, found, (frames, is_cut), &mut own, &mut |worker, frame| {
+            let address = (frame.address, frame.is_return_address);
+            let Some((found, place)) = worker.place(job, found, frame) else { return Vec::new() };
+            let own = worker.namer.own_functions(found, place);
+            has_debug_file |= own.is_some();
+            own.or_else(|| known.get(&address).cloned()).unwrap_or_default()
+        });
+        if has_debug_file { own.with_family_of(any) } else { any }
+    }
+
+    fn track(
+        &mut self,
+        job: &Job,
+        found: &[Option<MappedFile>],
+        (frames, is_cut): (&[Frame], bool),
+        known: &mut Known,
+        functions: &mut dyn FnMut(&mut Self, Frame) -> Vec<Function>,
     ) -> Trail {
         let mut tracker = Tracker::default();
         for &frame in frames {
@@ -98,7 +125,7 @@ impl Worker {
                 break;
             }
             let begin = job.mapping(frame).and_then(|mapping| self.unwinder.begin_of(&region(mapping, found), frame));
-            let functions = known.entry(address).or_insert_with(|| self.functions(job, found, frame, open));
+            let functions = known.entry(address).or_insert_with(|| functions(self, frame));
             tracker.add(&job.step(frame, begin, functions));
         }
         tracker.end(is_cut)
@@ -111,10 +138,21 @@ impl Worker {
         frame: Frame,
         open: &mut dyn Open,
     ) -> Vec<Function> {
+        let Some((found, place)) = self.place(job, found, frame) else { return Vec::new() };
+        self.namer.functions(found, place, open)
+    }
+
+    /// The file that a frame's code is in, and where in it.
+    fn place<'a>(
+        &self,
+        job: &Job,
+        found: &'a [Option<MappedFile>],
+        frame: Frame,
+    ) -> Option<(&'a MappedFile, CodePlace)> {
         let Frame { address, is_return_address } = frame;
-        let Some(mapping) = job.mapping(frame) else { return Vec::new() };
-        let MappedImage::File(number) = mapping.image else { return Vec::new() };
-        let Some(found) = found.get(number).and_then(Option::as_ref) else { return Vec::new() };
+        let mapping = job.mapping(frame)?;
+        let MappedImage::File(number) = mapping.image else { return None };
+        let found = found.get(number)?.as_ref()?;
         (self.begins)(number);
         let in_mapping = address.wrapping_sub(mapping.start);
         let place = CodePlace {
@@ -123,7 +161,7 @@ impl Worker {
             mapping_bytes: mapping.end - mapping.start,
             is_return_address,
         };
-        self.namer.functions(found, place, open)
+        Some((found, place))
     }
 }
 

@@ -68,6 +68,8 @@ struct Symbols {
 
 /// The symbols of one file, and the copy that they are read from.
 struct Table {
+    /// They are in the file that ran, not in its debug file.
+    is_own: bool,
     symbolizer: Symbolizer,
     copy: PrivateCopy,
 }
@@ -85,7 +87,15 @@ impl Namer {
         }
         let Some(symbols) = self.files.get_mut(&file.version) else { return Vec::new() };
         symbols.used = self.asked;
-        symbols.functions(place)
+        symbols.functions(place, |_| true)
+    }
+
+    /// The same by what the file itself says, as any host sees it that runs the file. `None` means that no debug file has been found for
+    /// it, so that [`Namer::functions`] says the same.
+    pub(crate) fn own_functions(&mut self, file: &MappedFile, place: CodePlace) -> Option<Vec<Function>> {
+        let symbols = self.files.get_mut(&file.version)?;
+        let has_debug_file = symbols.tables.iter().any(|table| !table.is_own);
+        has_debug_file.then(|| symbols.functions(place, |table| table.is_own))
     }
 
     fn make_room(&mut self, bytes: u64) {
@@ -109,30 +119,31 @@ impl Symbols {
                 && let Some(debug) = debug::find(open, found, &headers)
                 && let Some(headers) = Headers::read(&elf::Source::File(&debug))
             {
-                symbols.add(PrivateCopy::of(&debug, &headers, copy::BYTES_MAX));
+                symbols.add(PrivateCopy::of(&debug, &headers, copy::BYTES_MAX), false);
             }
-            symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX.saturating_sub(symbols.bytes)));
+            symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX.saturating_sub(symbols.bytes)), true);
             symbols.code = headers.code();
         } else if let Some(code) = file::head(file).and_then(|head| elf::code_of_32_bit(&head)) {
-            symbols.add(PrivateCopy::of_whole(file));
+            symbols.add(PrivateCopy::of_whole(file), true);
             symbols.code = code;
         }
         found.version.is_of(file).then_some(symbols)
     }
 
-    fn add(&mut self, copy: Option<PrivateCopy>) {
+    fn add(&mut self, copy: Option<PrivateCopy>, is_own: bool) {
         self.bytes += copy.as_ref().map_or(0, |copy| copy.bytes);
-        self.tables.extend(copy.map(Table::new));
+        self.tables.extend(copy.map(|copy| Table::new(copy, is_own)));
     }
 
-    fn functions(&mut self, place: CodePlace) -> Vec<Function> {
+    /// Those of the first table of `which` that has any.
+    fn functions(&mut self, place: CodePlace, which: impl Fn(&Table) -> bool) -> Vec<Function> {
         let back = u64::from(place.is_return_address);
         let Some(address) = self.address(place).and_then(|address| address.checked_sub(back)) else {
             return Vec::new();
         };
         // The parser may panic on a crafted file; such a file has no names.
         let look_up = |table: &Table| catch_unwind(AssertUnwindSafe(|| table.functions(address, back)));
-        for table in &self.tables {
+        for table in self.tables.iter().filter(|table| which(table)) {
             match look_up(table) {
                 Ok(functions) if functions.is_empty() => {}
                 Ok(functions) => return functions,
@@ -174,14 +185,14 @@ pub(crate) fn open_descriptors_in(folder: &'static Path) {
 }
 
 impl Table {
-    fn new(copy: PrivateCopy) -> Self {
+    fn new(copy: PrivateCopy, is_own: bool) -> Self {
         // It opens nothing but the copy, which names no other file.
         let symbolizer = Symbolizer::builder()
             .enable_demangling(false)
             .enable_auto_reload(false)
             .set_debug_dirs(Some(std::iter::empty::<&Path>()))
             .build();
-        Self { symbolizer, copy }
+        Self { is_own, symbolizer, copy }
     }
 
     fn functions(&self, address: u64, back: u64) -> Vec<Function> {
@@ -205,7 +216,7 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
             debug::find(&mut NoFiles, &found, &headers);
         }
         let mut symbols = Symbols { code: headers.code(), tables: Vec::new(), bytes: 0, used: 0 };
-        symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX));
+        symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX), true);
         // A panic of the symbolizer is caught; it must not hang, nor use up memory or stack.
         let hook = cfg!(fuzzing).then(std::panic::take_hook);
         if hook.is_some() {
@@ -214,7 +225,7 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
         for code in headers.code().iter().take(4) {
             for offset in [code.offset.start, code.offset.start.midpoint(code.offset.end), code.offset.end] {
                 let place = CodePlace { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: true };
-                symbols.functions(place);
+                symbols.functions(place, |_| true);
             }
         }
         if let Some(hook) = hook {

@@ -5,7 +5,7 @@
  *   1  an exception that nobody catches, in parse()
  *   2  another one, in store()
  *   3  a failed assertion, in verify()
- *   4  abort(), in quit()
+ *   4  abort(), in quit(), by a function that is inlined
  *
  * Each has a signature and a family of its own.
  */
@@ -31,10 +31,15 @@ __attribute__((noinline)) static void verify(int n)
 	assert(n != 3);
 }
 
+__attribute__((always_inline)) static inline void give_up(void)
+{
+	abort();
+}
+
 __attribute__((noinline)) static void quit(int n)
 {
 	if (n == 4)
-		abort();
+		give_up();
 }
 
 int main(int argc, char **argv)
