@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::ledger::{GroupLedger, Look};
 use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
-use super::{Decoder, Options, RecordedCalls};
+use super::{Decoder, Options, RecordedCalls, decode};
 use crate::evidence::{Evidence, Failure};
 use crate::ledger;
 use crate::naming::{Named, Naming};
@@ -89,7 +89,7 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// What `write` says, and where the ring can't be read.
     pub(crate) fn take(&mut self, mut write: impl FnMut(Crash) -> Result<()>) -> Result<usize> {
-        self.take_batch(&mut |_, _| Ok(None), &mut write)
+        self.take_batch(false, &mut |_, _| Ok(None), &mut write)
     }
 
     /// The same. `recorded` says which kernel calls were recorded before a signal.
@@ -101,12 +101,15 @@ impl<'run> Collector<'run> {
         mut recorded: impl FnMut(&Evidence, Disposition) -> Result<Option<RecordedCalls>>,
         mut write: impl FnMut(Crash) -> Result<()>,
     ) -> Result<usize> {
-        self.take_batch(&mut |evidence, disposition| recorded(&evidence(), disposition), &mut write)
+        self.take_batch(false, &mut |evidence, disposition| recorded(&evidence(), disposition), &mut write)
     }
 
-    fn take_batch(&mut self, recorded: &mut Recorder<'_>, write: &mut Write<'_>) -> Result<usize> {
+    /// `is_last`: there is time to wait for room, and nobody is to give up names for it.
+    fn take_batch(&mut self, is_last: bool, recorded: &mut Recorder<'_>, write: &mut Write<'_>) -> Result<usize> {
         self.write_named(Instant::now(), write)?;
-        let samples = if self.pending.has_room() { self.ring.take(BATCH)? } else { Vec::new() };
+        let had_room = self.pending.has_room();
+        let may_take = had_room || (!is_last && self.pending.may_take(self.ring.is_half_full()));
+        let samples = if may_take { self.ring.take(BATCH)? } else { Vec::new() };
         let taken = samples.len();
         for sample in samples {
             match sample {
@@ -115,6 +118,11 @@ impl<'run> Collector<'run> {
             }
         }
         self.write_named(Instant::now(), write)?;
+        if !had_room {
+            while let Some((waiting, unnamed)) = self.pending.give_up_one() {
+                self.finish(waiting, unnamed, write)?;
+            }
+        }
         self.pending.watch_ring(self.ring.as_fd())?;
         Ok(taken)
     }
@@ -127,7 +135,8 @@ impl<'run> Collector<'run> {
         let is_shown = disposition.is_death() || self.handled;
         let recorded = if is_shown { recorded(&|| self.decoder.unnamed(&sample), disposition)? } else { None };
         let (prepared, job) = self.decoder.prepare(&sample, stack, identify)?;
-        self.pending.add(PendingSample { sample, prepared, recorded, is_shown }, job);
+        let owner = decode::owner(&sample);
+        self.pending.add(owner, PendingSample { sample, prepared, recorded, is_shown }, job);
         Ok(())
     }
 
@@ -197,7 +206,7 @@ impl<'run> Collector<'run> {
         let until = Instant::now() + if self.is_hasty { HASTE_WAIT } else { END_WAIT };
         let mark = self.ring.mark();
         loop {
-            let taken = self.take_batch(recorded, write)?;
+            let taken = self.take_batch(true, recorded, write)?;
             if self.ring.is_past(mark) || (taken == 0 && self.pending.has_room()) {
                 break;
             }

@@ -10,7 +10,7 @@ use crate::evidence::{self, Evidence, Failure, File, FileId, Function, Region};
 use crate::hex::digits;
 use crate::host;
 use crate::identity::{self, Kind, Trail};
-use crate::naming::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
+use crate::naming::{Job, MappedImage, Mapping, Named, Owner, Skeleton, Unwind, Walk};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::Libcs;
@@ -177,7 +177,7 @@ impl Decoder {
             evidence,
             sender: prepared.sender,
             exe,
-            cgroup: raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path)),
+            cgroup: cgroup(raw),
             signature,
             family,
             stack_complete: walk.complete,
@@ -233,6 +233,17 @@ fn identify(raw: &fl_crash, known: &SampleFiles, exe: Option<&File>, trail: &Tra
     let (places, spot) = trail.places(|number| text(known.0.get(number)?));
     let signature = identity::signature(kind, trail.is_jump, executable.as_deref(), &places, spot);
     (signature, identity::family(kind, trail))
+}
+
+/// Whose sample it is.
+pub(super) fn owner(raw: &fl_crash) -> Owner {
+    let is_namespaced = raw.flags.0 & fl_crash_flag::FL_IN_USER_NAMESPACE.0 != 0;
+    Owner::of(raw.uid, is_namespaced, cgroup(raw).as_deref())
+}
+
+/// The path of its cgroup. `None` means that the record had no room for all of it.
+fn cgroup(raw: &fl_crash) -> Option<String> {
+    raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path))
 }
 
 /// A file, for the namer to find.

@@ -6,6 +6,7 @@ mod facade;
 mod ledger;
 mod pending;
 mod record;
+mod room;
 mod stacks;
 mod tracer;
 

@@ -1,23 +1,21 @@
-//! Samples that wait for their names, in the order in which they came.
+//! Samples that wait for their names, and when more of them are taken.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::RecordedCalls;
 use super::decode::UnnamedFacts;
+use super::room::Room;
 use crate::evidence::Failure;
-use crate::naming::{Job, Named, Naming};
+use crate::naming::{Job, Named, Naming, Owner};
 use crate::probe::abi::fl_crash;
 
-/// How many samples wait at most. More stay in the ring.
-const SAMPLES_MAX: usize = 256;
-
-/// How much of stacks waits with them.
-const STACKS_BYTES_MAX: usize = 8 << 20;
+/// How long samples stay in the ring because there is no room for them. Those of others are among them, and more find no place there.
+const IN_RING_MAX: Duration = Duration::from_millis(500);
 
 /// A sample while it is named.
 pub(super) struct PendingSample {
@@ -32,10 +30,12 @@ pub(super) struct PendingSample {
 /// Samples that wait.
 pub(super) struct Pending {
     naming: Naming,
-    /// Each with the size of its stack.
-    waiting: VecDeque<(PendingSample, usize)>,
-    stack_bytes: usize,
-    /// Readable when there are names, and when there are samples and room for them.
+    room: Room<PendingSample>,
+    /// Those that go without names, as none will come.
+    unnamed: VecDeque<(PendingSample, Named)>,
+    /// Since when there is no room. `None` means that there is.
+    full_since: Option<Instant>,
+    /// Readable when there are names, and when there are samples and they may be taken.
     both: Epoll,
     watches_ring: bool,
 }
@@ -48,22 +48,33 @@ impl Pending {
         for fd in [ring, naming.as_fd()] {
             both.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).context(what)?;
         }
-        Ok(Self { naming, waiting: VecDeque::new(), stack_bytes: 0, both, watches_ring: true })
+        let (room, unnamed) = (Room::default(), VecDeque::new());
+        Ok(Self { naming, room, unnamed, full_since: None, both, watches_ring: true })
     }
 
-    /// May more samples be taken? A batch may exceed the bounds.
+    /// Is there room for more samples? A batch may exceed the bounds.
     pub(super) fn has_room(&self) -> bool {
-        self.waiting.len() < SAMPLES_MAX && self.stack_bytes < STACKS_BYTES_MAX
+        self.room.has_room()
+    }
+
+    /// May more samples be taken? For those that there is no room for, [`Pending::give_up_one`] makes it. `is_half_full`: the ring.
+    pub(super) fn may_take(&mut self, is_half_full: bool) -> bool {
+        if self.room.has_room() {
+            self.full_since = None;
+            return true;
+        }
+        let since = *self.full_since.get_or_insert_with(Instant::now);
+        is_half_full || since.elapsed() >= IN_RING_MAX
     }
 
     /// Does none wait?
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.room.is_empty() && self.unnamed.is_empty()
     }
 
     /// Samples that must stay in the ring wake nobody.
     pub(super) fn watch_ring(&mut self, ring: BorrowedFd<'_>) -> Result<()> {
-        let wanted = self.has_room();
+        let wanted = self.may_take(false);
         if wanted != self.watches_ring {
             let events = if wanted { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
             self.both.modify(ring, &mut EpollEvent::new(events, 0)).context("failed to wait for samples")?;
@@ -72,33 +83,52 @@ impl Pending {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, waiting: PendingSample, job: Job) {
+    pub(super) fn add(&mut self, owner: Owner, waiting: PendingSample, job: Job) {
         let bytes = job.unwind.as_ref().map_or(0, |unwind| unwind.stack.bytes());
-        self.stack_bytes += bytes;
-        self.waiting.push_back((waiting, bytes));
-        self.naming.submit(job);
+        let ticket = self.naming.submit(owner.clone(), job);
+        self.room.add(owner, ticket, bytes, waiting);
     }
 
-    /// The first sample, if its names come until then. If none will come, it goes without.
+    /// A sample whose names come until then. If none will come, it goes without.
     pub(super) fn next(&mut self, until: Instant) -> Option<(PendingSample, Named)> {
-        let first = self.waiting.front()?;
-        let named = match self.naming.waiting() {
-            0 => first.0.prepared.unnamed(Failure::Unavailable),
-            _ => match self.naming.next(until) {
-                Ok(named) => named?,
-                Err(failure) => first.0.prepared.unnamed(failure),
-            },
+        loop {
+            if let Some(unnamed) = self.unnamed.pop_front() {
+                return Some(unnamed);
+            }
+            match self.naming.next(until) {
+                Ok(Some(answer)) => {
+                    // One that was given up waits no more.
+                    if let Some(waiting) = self.room.take(&answer.owner, answer.ticket) {
+                        return Some((waiting, answer.named));
+                    }
+                }
+                Ok(None) if self.naming.waiting() > 0 || self.room.is_empty() => return None,
+                Ok(None) => self.go_without(Failure::Unavailable),
+                Err(failure) => self.go_without(failure),
+            }
+        }
+    }
+
+    fn go_without(&mut self, failure: Failure) {
+        let unnamed = |waiting: PendingSample| {
+            let named = waiting.prepared.unnamed(failure);
+            (waiting, named)
         };
-        let (waiting, bytes) = self.waiting.pop_front()?;
-        self.stack_bytes -= bytes;
+        self.unnamed.extend(self.room.clear().into_iter().map(unnamed));
+    }
+
+    /// If there are more than there is room for, one of the owner that has most goes without names.
+    pub(super) fn give_up_one(&mut self) -> Option<(PendingSample, Named)> {
+        let (owner, ticket, waiting) = self.room.give_up()?;
+        self.naming.forget(&owner, ticket);
+        let named = waiting.prepared.unnamed(Failure::Busy);
         Some((waiting, named))
     }
 
     /// All that wait, which nobody will name any more.
     pub(super) fn give_up(&mut self) -> Vec<PendingSample> {
         self.naming.abandon();
-        self.stack_bytes = 0;
-        self.waiting.drain(..).map(|(waiting, _)| waiting).collect()
+        self.room.clear()
     }
 }
 

@@ -15,10 +15,17 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::confine::Fences;
+use super::owner::Owner;
 use super::{NAMER, opener_arguments, served};
 
 /// How many children that don't end are left behind: they wait for a file system that doesn't answer.
-const LEFT_MAX: usize = 4;
+const LEFT_MAX: usize = 8;
+
+/// How many of them may wait for the files of one owner: it has no names until one of them ends, and others have.
+const LEFT_BY_ONE_MAX: usize = 4;
+
+/// The stack of a namer that is a thread: as much as a process has. Names may be nested deeply.
+const NAMER_STACK_BYTES: usize = 8 << 20;
 
 /// This program knows what to do as a child.
 static MAY_EXECUTE: AtomicBool = AtomicBool::new(false);
@@ -39,19 +46,33 @@ pub(super) struct Children {
     processes: Vec<Child>,
 }
 
-/// Children that were told to end, and have not yet: each with the device of the file that it was asked for last.
+/// Children that were told to end, and have not yet.
 #[derive(Default)]
-pub(super) struct Left(Vec<(Child, Option<u64>)>);
+pub(super) struct Left(Vec<LeftChild>);
+
+struct LeftChild {
+    child: Child,
+    /// Whose record it was for. `None` means nobody's: it ended by itself.
+    owner: Option<Owner>,
+    /// That of the file that it was asked for last.
+    device: Option<u64>,
+}
 
 impl Left {
     fn reap(&mut self) {
-        self.0.retain_mut(|(child, _)| matches!(child.try_wait(), Ok(None)));
+        self.0.retain_mut(|left| matches!(left.child.try_wait(), Ok(None)));
     }
 
     /// Does one of them wait for this device?
     pub(super) fn waits_for(&mut self, device: u64) -> bool {
         self.reap();
-        self.0.iter().any(|(_, last)| *last == Some(device))
+        self.0.iter().any(|left| left.device == Some(device))
+    }
+
+    /// May one more be left behind because of this owner?
+    pub(super) fn has_room_of(&mut self, owner: &Owner) -> bool {
+        self.reap();
+        self.0.iter().filter(|left| left.owner.as_ref() == Some(owner)).count() < LEFT_BY_ONE_MAX
     }
 
     /// May there be more children?
@@ -77,6 +98,7 @@ impl Children {
                 .spawn(move || served::open_files(openers, &answers, debug_dirs))?;
             thread::Builder::new()
                 .name("namer".to_owned())
+                .stack_size(NAMER_STACK_BYTES)
                 .spawn(move || served::do_jobs(namers, &asks, Fences::default))?;
             return Ok(Self { opener, namer, processes: Vec::new() });
         }
@@ -118,14 +140,14 @@ impl Children {
         Ok(())
     }
 
-    /// Ends both, and waits for that no longer than `dying`. One that did not end waits for a file system, and is left behind: the file that
-    /// it was asked for last is on `device`.
-    pub(super) fn leave(mut self, left: &mut Left, device: Option<u64>, dying: Duration) {
+    /// Ends both, and waits for that no longer than `dying`. One that did not end waits for a file system, and is left behind: it worked for
+    /// `owner`, and the file that it was asked for last is on `device`.
+    pub(super) fn leave(mut self, left: &mut Left, owner: Option<&Owner>, device: Option<u64>, dying: Duration) {
         let before = left.0.len();
-        left.0.extend(self.processes.drain(..).map(|child| (child, device)));
-        for (child, _) in &mut left.0 {
+        left.0.extend(self.processes.drain(..).map(|child| LeftChild { child, owner: owner.cloned(), device }));
+        for left in &mut left.0 {
             // It may have ended by itself.
-            let _ = child.kill();
+            let _ = left.child.kill();
         }
         let until = Instant::now() + dying;
         left.reap();
@@ -198,10 +220,26 @@ mod tests {
     #[test]
     fn who_is_left_behind_shows_what_it_waits_for_until_it_ends() {
         let child = Command::new("sleep").arg("600").spawn().unwrap();
-        let mut left = Left(vec![(child, Some(7))]);
+        let mut left = Left(vec![LeftChild { child, owner: None, device: Some(7) }]);
         assert!(left.waits_for(7) && !left.waits_for(8));
-        left.0[0].0.kill().unwrap();
-        left.0[0].0.wait().unwrap();
+        left.0[0].child.kill().unwrap();
+        left.0[0].child.wait().unwrap();
         assert!(!left.waits_for(7) && left.has_room());
+    }
+
+    #[test]
+    fn one_owner_leaves_room_for_others() {
+        let [one, other] = [Owner::User(1), Owner::User(2)];
+        let mut left = Left::default();
+        while left.has_room_of(&one) {
+            let child = Command::new("sleep").arg("600").spawn().unwrap();
+            left.0.push(LeftChild { child, owner: Some(one.clone()), device: None });
+        }
+        assert!(left.has_room() && left.has_room_of(&other));
+        for left in &mut left.0 {
+            left.child.kill().unwrap();
+            left.child.wait().unwrap();
+        }
+        assert!(left.has_room_of(&one));
     }
 }

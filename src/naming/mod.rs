@@ -2,16 +2,19 @@
 //! or die of it.
 //!
 //! The *opener* has the privileges to open files, and parses none. The *namer* has no privileges, and parses what the opener hands it. Both
-//! can do little else (`confine`). A thread here gives them one record after another, and replaces them when they fail. What the namer
-//! answers is judged as if the watched process had made it.
+//! can do little else (`confine`). A thread here gives them one record after another, and replaces them when they fail (`clerk`); whose
+//! turn it is the `queue` says, which neighbours share. What the namer answers is judged as if the watched process had made it.
 
 mod calls;
 mod children;
+mod clerk;
 mod confine;
 mod frame;
 mod job;
 mod opener;
+mod owner;
 mod patience;
+mod queue;
 mod served;
 mod service;
 mod worker;
@@ -19,11 +22,14 @@ mod worker;
 use std::ffi::{CStr, OsString};
 use std::process::ExitCode;
 
+pub(crate) use clerk::fences;
 pub(crate) use confine::Fences;
 pub(crate) use frame::{receive, send};
 pub(crate) use job::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
+pub(crate) use owner::Owner;
 pub(crate) use patience::Patience;
-pub(crate) use service::{Naming, fences};
+pub(crate) use queue::Ticket;
+pub(crate) use service::Naming;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use {frame::decode, opener::Opener, worker::Worker};

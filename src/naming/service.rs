@@ -1,67 +1,59 @@
-//! The thread that gives jobs to the children, one after another, and replaces them when they fail. Whoever counts hands in jobs and takes
-//! answers, and waits for neither.
+//! The queue between those that count and the thread that gives jobs to the children. Whoever counts hands in jobs and takes answers, and
+//! waits for neither.
 
-use std::collections::HashMap;
-use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::children::{Children, Left};
-use super::confine::Fences;
-use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, receive, send};
+use super::clerk::{Clerk, WAIT_MAX};
 use super::job::{Job, Named, Skeleton};
+use super::owner::Owner;
 use super::patience::Patience;
-use super::served::Reply;
-use crate::evidence::{Failure, FileId};
+use super::queue::{FairQueue, Ticket, Waiting};
+use crate::evidence::Failure;
 
-/// How long one record may take. Time in which the children wait for a processor does not count, that in which they wait for a file
-/// system counts half.
-const DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long it may take on a host that is so busy that the children hardly run.
-const BUSY_DEADLINE: Duration = Duration::from_secs(40);
-
-/// How often it is looked at what the children do, while a record takes long.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// How long a record may wait for those before it.
-const WAIT_MAX: Duration = Duration::from_secs(20);
-
-/// A file that a record has failed in is left alone for so long.
-const PAUSE: Duration = Duration::from_secs(60);
-
-/// How many such files are remembered; all are forgotten when there are more.
-const FAILED_MAX: usize = 1024;
-
-/// How long a child may take to die.
-const DYING: Duration = Duration::from_millis(100);
-
-/// Jobs that are done in turn.
+/// Jobs that are done, each owner's in their order.
 pub(crate) struct Naming {
     debug_dirs: Vec<PathBuf>,
     /// `None` means that nothing has been asked yet.
     desk: Option<Desk>,
-    /// Readable when there are answers.
+    /// Readable when there are answers, and now and then while one takes long.
     ready: Arc<EventFd>,
     waiting: usize,
+    last: Ticket,
 }
 
-/// The thread's ends of two queues.
+/// The answer to a job.
+pub(crate) struct Answer {
+    pub owner: Owner,
+    pub ticket: Ticket,
+    pub named: Named,
+}
+
+/// The near end of both queues.
 struct Desk {
-    jobs: Sender<Queued>,
-    done: Receiver<Named>,
+    jobs: Arc<Jobs>,
+    done: Receiver<Answer>,
 }
 
-struct Queued {
-    job: Job,
-    since: Instant,
+/// The jobs that wait.
+#[derive(Default)]
+struct Jobs {
+    queue: Mutex<Queue>,
+    came: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: FairQueue<Job>,
+    /// Nobody wants names any more.
+    is_closed: bool,
 }
 
 impl Naming {
@@ -72,7 +64,7 @@ impl Naming {
     pub(crate) fn new(debug_dirs: Vec<PathBuf>) -> Result<Self> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .context("failed to make an eventfd for the names")?;
-        Ok(Self { debug_dirs, desk: None, ready: Arc::new(ready), waiting: 0 })
+        Ok(Self { debug_dirs, desk: None, ready: Arc::new(ready), waiting: 0, last: 0 })
     }
 
     /// How many jobs have no answer yet.
@@ -80,36 +72,45 @@ impl Naming {
         self.waiting
     }
 
-    /// Hands in a job. Its answer comes after those of all jobs before it.
-    pub(crate) fn submit(&mut self, job: Job) {
+    /// Hands in a job. Its answer comes after those of all jobs that its owner has handed in before.
+    pub(crate) fn submit(&mut self, owner: Owner, job: Job) -> Ticket {
         self.waiting += 1;
+        self.last += 1;
         let desk = self.desk.get_or_insert_with(|| Desk::open(self.debug_dirs.clone(), self.ready.clone()));
-        // If the thread is gone, `next` reports it.
-        let _ = desk.jobs.send(Queued { job, since: Instant::now() });
+        desk.jobs.lock().jobs.push(owner, Waiting { ticket: self.last, since: Instant::now(), job });
+        desk.jobs.came.notify_one();
+        self.last
     }
 
-    /// The next answer, in the order of the jobs, if it comes before `until`. `Err` means that none will come any more.
+    /// The next answer, if it comes before `until`. `Err` means that none will come any more.
     ///
     /// # Errors
     /// Why.
-    pub(crate) fn next(&mut self, until: Instant) -> Result<Option<Named>, Failure> {
-        let Some(desk) = self.desk.as_ref().filter(|_| self.waiting > 0) else { return Ok(None) };
-        // It is asked for its answers below; another one makes it readable again.
+    pub(crate) fn next(&mut self, until: Instant) -> Result<Option<Answer>, Failure> {
+        // In any case: an answer may have been taken before it was announced. All are asked for below; another one makes it readable again.
         let _ = self.ready.read();
+        let Some(desk) = self.desk.as_ref().filter(|_| self.waiting > 0) else { return Ok(None) };
         match desk.done.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(named) => {
+            Ok(answer) => {
                 self.waiting -= 1;
                 if self.waiting > 0 {
                     // More may have come with the one that was read.
                     let _ = self.ready.write(1);
                 }
-                Ok(Some(named))
+                Ok(Some(answer))
             }
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 (self.desk, self.waiting) = (None, 0);
                 Err(Failure::Unavailable)
             }
+        }
+    }
+
+    /// Nobody waits for this answer any more. It comes all the same if it is being made.
+    pub(crate) fn forget(&mut self, owner: &Owner, ticket: Ticket) {
+        if self.desk.as_ref().is_some_and(|desk| desk.jobs.lock().jobs.forget(owner, ticket)) {
+            self.waiting -= 1;
         }
     }
 
@@ -124,9 +125,10 @@ impl Naming {
                 Err(failure) => return Named::failed(&skeleton, failure),
             }
         }
-        self.submit(job);
+        // They are asked for one by one, so that nobody shares.
+        self.submit(Owner::User(0), job);
         match self.await_next(patience) {
-            Ok(answer) => answer.unwrap_or_else(|| Named::failed(&skeleton, Failure::TimedOut)),
+            Ok(answer) => answer.map_or_else(|| Named::failed(&skeleton, Failure::TimedOut), |answer| answer.named),
             Err(failure) => Named::failed(&skeleton, failure),
         }
     }
@@ -136,7 +138,7 @@ impl Naming {
         while matches!(self.next(Instant::now()), Ok(Some(_))) {}
     }
 
-    fn await_next(&mut self, patience: &mut Patience) -> Result<Option<Named>, Failure> {
+    fn await_next(&mut self, patience: &mut Patience) -> Result<Option<Answer>, Failure> {
         loop {
             let answer = self.next(Instant::now())?;
             if answer.is_some() || !patience.wait(self.ready.as_fd()) {
@@ -157,211 +159,123 @@ impl AsFd for Naming {
     }
 }
 
+impl Jobs {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job whose turn it is. `None` means that no more will come.
+    fn take(&self) -> Option<(Owner, Waiting<Job>)> {
+        let mut queue = self.lock();
+        loop {
+            if queue.is_closed {
+                return None;
+            }
+            if let Some(taken) = queue.jobs.take(Instant::now().checked_sub(WAIT_MAX)) {
+                return Some(taken);
+            }
+            queue = self.came.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 impl Desk {
     fn open(debug_dirs: Vec<PathBuf>, ready: Arc<EventFd>) -> Self {
-        let ((jobs, to_do), (answers, done)) = (mpsc::channel::<Queued>(), mpsc::channel());
-        let mut clerk = Clerk { debug_dirs, children: None, left: Left::default(), failed: HashMap::new(), last_id: 0 };
-        // Without a thread the ends of the queues are gone, which `next` reports.
-        let _ = thread::Builder::new().name("naming".to_owned()).spawn(move || {
-            while let Ok(Queued { job, since }) = to_do.recv() {
-                if answers.send(clerk.name(job, since)).is_err() {
-                    break;
-                }
-                let _ = ready.write(1);
-            }
-        });
+        let (answers, done) = mpsc::channel();
+        let jobs = Arc::new(Jobs::default());
+        let to_do = jobs.clone();
+        // Without a thread the end of the answers is gone, which `next` reports.
+        let _ = thread::Builder::new()
+            .name("naming".to_owned())
+            .spawn(move || serve(&mut Clerk::new(debug_dirs), &to_do, &answers, &ready));
         Self { jobs, done }
     }
 }
 
-/// What a namer gives up here. `None` means that there can be none.
-pub(crate) fn fences() -> Option<Fences> {
-    let children = Children::start(&[]).ok()?;
-    children.namer.set_read_timeout(Some(DEADLINE)).ok()?;
-    match receive(&mut &children.namer, ANSWER_BYTES_MAX) {
-        Ok(Some(Reply::Ready(fences))) => Some(fences),
-        _ => None,
+/// The thread cannot be waited for: a child may keep it.
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.jobs.lock().is_closed = true;
+        self.jobs.came.notify_one();
     }
 }
 
-struct Clerk {
-    debug_dirs: Vec<PathBuf>,
-    children: Option<Children>,
-    left: Left,
-    /// When a record failed in them.
-    failed: HashMap<FileId, Instant>,
-    last_id: u64,
-}
-
-impl Clerk {
-    fn name(&mut self, mut job: Job, since: Instant) -> Named {
-        let skeleton = Skeleton::from(&job);
-        if since.elapsed() > WAIT_MAX {
-            return Named::failed(&skeleton, Failure::Busy);
+fn serve(clerk: &mut Clerk, jobs: &Jobs, answers: &Sender<Answer>, ready: &EventFd) {
+    while let Some((owner, Waiting { ticket, since, job })) = jobs.take() {
+        let begun = Instant::now();
+        let named = clerk.name(&owner, job, since, &|| {
+            // Whoever counts looks whether it must wait for this one.
+            let _ = ready.write(1);
+            jobs.lock().jobs.has_others(&owner)
+        });
+        jobs.lock().jobs.charge(&owner, begun.elapsed());
+        if answers.send(Answer { owner, ticket, named }).is_err() {
+            break;
         }
-        for file in &mut job.opening.files {
-            file.refused = file.refused.or(self.has_failed(file.id).then_some(Failure::FailedBefore));
-        }
-        if let Some(children) = self.children.take_if(|children| !children.are_alive()) {
-            children.leave(&mut self.left, None, DYING);
-        }
-        loop {
-            let is_new = self.children.is_none();
-            if is_new && self.left.has_room() {
-                self.children = Children::start(&self.debug_dirs).ok();
-            }
-            let Some(children) = self.children.take() else { return Named::failed(&skeleton, Failure::Unavailable) };
-            self.last_id += 1;
-            let mut blamed = None;
-            let answer = match ask(&children, self.last_id, &job, &mut blamed) {
-                Ok(named) if named.fits(&skeleton) => {
-                    self.children = Some(children);
-                    self.suspect_those_that_ended_the_opener(&job, &named);
-                    return named;
-                }
-                answer => answer,
-            };
-            let is_late = answer.is_err_and(|error| error.kind() == ErrorKind::TimedOut);
-            let blamed = blamed.and_then(|number| job.opening.files.get(number));
-            // The way to a file of a disk may lead through another file system, which is the one that doesn't answer.
-            let device = blamed.map(|file| file.id).filter(|id| id.major() == 0).map(|id| id.device);
-            children.leave(&mut self.left, device, DYING);
-            if let Some(file) = blamed {
-                self.suspect(file.id);
-            } else if !is_new && !is_late {
-                // They ended before this record came.
-                continue;
-            }
-            return Named::failed(&skeleton, if is_late { Failure::TimedOut } else { Failure::Died });
-        }
-    }
-
-    fn suspect_those_that_ended_the_opener(&mut self, job: &Job, named: &Named) {
-        for (file, named) in job.opening.files.iter().zip(&named.files) {
-            if named.failure == Some(Failure::Died) {
-                self.suspect(file.id);
-            }
-        }
-    }
-
-    fn suspect(&mut self, id: FileId) {
-        if self.failed.len() >= FAILED_MAX {
-            self.failed.clear();
-        }
-        self.failed.insert(id, Instant::now());
-    }
-
-    /// Did a record fail in this file lately, or does a child that was left behind still wait for its device?
-    fn has_failed(&mut self, id: FileId) -> bool {
-        self.failed.get(&id).is_some_and(|when| when.elapsed() < PAUSE) || self.left.waits_for(id.device)
-    }
-}
-
-/// Gives a job to the children. `blamed` becomes the number of the file that was looked into last.
-fn ask(children: &Children, id: u64, job: &Job, blamed: &mut Option<usize>) -> io::Result<Named> {
-    for to in [&children.opener, &children.namer] {
-        to.set_write_timeout(Some(DEADLINE))?;
-    }
-    let now = Instant::now();
-    let mut from =
-        Patient { children, begun: now, looked: now, spent: Duration::ZERO, ran: children.ran().unwrap_or_default() };
-    send(&mut &children.opener, &(id, &job.opening), JOB_BYTES_MAX)?;
-    send(&mut &children.namer, &(id, job), JOB_BYTES_MAX)?;
-    loop {
-        match receive(&mut from, ANSWER_BYTES_MAX)? {
-            Some(Reply::Ready(_)) => {}
-            Some(Reply::Begins(number)) => *blamed = Some(number),
-            Some(Reply::Done(named)) => return Ok(*named),
-            None => return Err(ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
-
-/// Reads what the namer says until the deadline.
-struct Patient<'a> {
-    children: &'a Children,
-    begun: Instant,
-    /// The last look at the children, and how long they had run then.
-    looked: Instant,
-    ran: Duration,
-    /// How much of [`DEADLINE`] is used up.
-    spent: Duration,
-}
-
-impl Patient<'_> {
-    /// Counts the time since the last look: only what they have run of it, if one of them wants to run. If not, they wait for a file
-    /// system.
-    fn look(&mut self) {
-        let passed = self.looked.elapsed();
-        self.looked += passed;
-        self.spent += match self.children.ran() {
-            Some(ran) if self.children.want_to_run() => {
-                let since = ran.saturating_sub(self.ran);
-                self.ran = ran;
-                since.min(passed)
-            }
-            // A slow disk may be a busy one: to read from it takes the first children of a host without a warm cache seconds.
-            _ => passed / 2,
-        };
-    }
-}
-
-impl Read for Patient<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if self.looked.elapsed() >= LOOK {
-                self.look();
-            }
-            if self.spent >= DEADLINE || self.begun.elapsed() >= BUSY_DEADLINE {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            self.children.namer.set_read_timeout(Some(LOOK))?;
-            match (&mut &self.children.namer).read(into) {
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                other => return other,
-            }
-        }
+        let _ = ready.write(1);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::naming::clerk::DEADLINE;
     use crate::naming::job::tests::job;
+
+    fn deep(depth: usize) -> Job {
+        let mut job = job();
+        job.more = vec![job.walk.frames[0]; depth];
+        job
+    }
+
+    fn is_readable(naming: &Naming) -> bool {
+        let mut fds = [nix::poll::PollFd::new(naming.as_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).unwrap() > 0
+    }
 
     #[test]
     fn answers_come_in_the_order_of_the_jobs() {
         let mut naming = Naming::new(Vec::new()).unwrap();
         assert!(naming.next(Instant::now()).unwrap().is_none());
-        for depth in 1..=3 {
-            let mut job = job();
-            job.more = vec![job.walk.frames[0]; depth];
-            naming.submit(job);
-        }
-        for depth in 1..=3 {
-            let named = naming.next(Instant::now() + DEADLINE * 4).unwrap().unwrap();
-            assert_eq!((named.more.len(), named.functions.len()), (depth, 1));
+        let tickets: Vec<Ticket> = (1..=3).map(|depth| naming.submit(Owner::User(1), deep(depth))).collect();
+        for (depth, ticket) in (1..=3).zip(tickets) {
+            let answer = naming.next(Instant::now() + DEADLINE * 4).unwrap().unwrap();
+            assert_eq!((answer.ticket, answer.named.more.len(), answer.named.functions.len()), (ticket, depth, 1));
         }
         assert_eq!(naming.waiting(), 0);
     }
 
     #[test]
-    fn a_file_that_failed_is_left_alone() {
-        let mut clerk =
-            Clerk { debug_dirs: Vec::new(), children: None, left: Left::default(), failed: HashMap::new(), last_id: 0 };
-        clerk.suspect(FileId { inode: 1, device: 1 });
-        let named = clerk.name(job(), Instant::now());
-        assert_eq!(
-            named.files.iter().map(|file| file.failure).collect::<Vec<_>>(),
-            [Some(Failure::FailedBefore), None]
-        );
+    fn an_answer_that_was_taken_wakes_nobody() {
+        let mut naming = Naming::new(Vec::new()).unwrap();
+        naming.submit(Owner::User(1), job());
+        naming.next(Instant::now() + DEADLINE * 4).unwrap().unwrap();
+        // It is announced after it is sent.
+        let announced = Instant::now() + Duration::from_secs(10);
+        while !is_readable(&naming) && Instant::now() < announced {
+            thread::yield_now();
+        }
+        assert!(naming.next(Instant::now()).unwrap().is_none());
+        assert!(!is_readable(&naming));
     }
 
     #[test]
-    fn who_waits_too_long_goes_without_names() {
-        let mut clerk =
-            Clerk { debug_dirs: Vec::new(), children: None, left: Left::default(), failed: HashMap::new(), last_id: 0 };
-        let long_ago = Instant::now().checked_sub(WAIT_MAX * 2).unwrap();
-        assert_eq!(clerk.name(job(), long_ago).files[0].failure, Some(Failure::Busy));
+    fn what_is_forgotten_has_no_answer() {
+        let mut naming = Naming::new(Vec::new()).unwrap();
+        let owner = Owner::User(1);
+        let tickets: Vec<Ticket> = (1..=20).map(|depth| naming.submit(owner.clone(), deep(depth))).collect();
+        for ticket in &tickets[5..15] {
+            naming.forget(&owner, *ticket);
+            naming.forget(&owner, *ticket);
+        }
+        let mut answered = Vec::new();
+        while naming.waiting() > 0 {
+            answered.push(naming.next(Instant::now() + DEADLINE * 4).unwrap().unwrap().ticket);
+        }
+        // The first may have been done before they were forgotten.
+        assert!(answered.starts_with(&tickets[..5]) && answered.ends_with(&tickets[15..]), "{answered:?}");
+        assert!(naming.next(Instant::now()).unwrap().is_none());
     }
 }

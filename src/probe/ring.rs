@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use libbpf_rs::libbpf_sys::BPF_RINGBUF_HDR_SZ;
-use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{AsRawLibbpf, MapCore, RingBuffer, RingBufferBuilder, libbpf_sys};
 
 /// The kernel's own bytes before each sample. A sample's place is a multiple of them.
 const HEADER_BYTES: usize = BPF_RINGBUF_HDR_SZ as usize;
@@ -58,6 +58,16 @@ impl<Sample> Ring<Sample> {
             bail!("failed to read the ring of samples: {}", std::io::Error::from_raw_os_error(-taken));
         }
         Ok(std::mem::take(&mut self.taken.borrow_mut().samples))
+    }
+
+    /// Do samples that wait take half of it? Soon there will be no place for more.
+    pub fn is_half_full(&self) -> bool {
+        // SAFETY: both live as long as the ring buffer, which we borrow; a ring has one map, whose number is 0.
+        let waiting = unsafe {
+            let ring = libbpf_sys::ring_buffer__ring(self.ring.as_libbpf_object().as_ptr(), 0);
+            if ring.is_null() { 0 } else { libbpf_sys::ring__avail_data_size(ring) }
+        };
+        waiting as usize >= self.capacity / 2
     }
 
     /// Behind what a full ring would hold now. A reader that stops there is done although others go on writing.

@@ -20,15 +20,15 @@ pub(crate) type Attack = (&'static str, fn(&Path) -> Forgery, Reasons);
 
 /// Each is given the folder that the file will be in.
 pub(crate) const ATTACKS: &[Attack] = &[
-    ("eh_frame of 1.6 MB", |_| eh_frame(800_000, 28_000), &["timed_out"]),
-    ("eh_frame of 6.6 MB", |_| eh_frame(3_300_000, 117_000), &["timed_out"]),
+    ("eh_frame of 1.6 MB", |_| costly(), &["timed_out"]),
+    ("eh_frame of 6.6 MB", |_| endless(), &["timed_out"]),
     ("an expression for each register", |_| expressions(), HARMLESS),
     ("an abbreviation with millions of attributes", |_| abbreviation(), SPENT),
     ("a million units", |_| units(), SPENT),
     ("functions nested without end", |_| nested(300_000), HARMLESS),
     ("functions that are each other's origin", |_| origins(), HARMLESS),
     ("lines without end", |_| lines(), SPENT),
-    ("folders without end", |_| line_folders(), HARMLESS),
+    ("folders without end", |_| line_folders(), SPENT),
     ("ranges without end", |_| ranges(), SPENT),
     ("more symbols than there are", |_| symbols_that_are_not_there(), HARMLESS),
     ("millions of symbols", |_| symbols(), HARMLESS),
@@ -41,6 +41,16 @@ pub(crate) const ATTACKS: &[Attack] = &[
     ("a debug file that is the file itself", |folder| linked(folder, "itself"), HARMLESS),
     ("a C++ name", |_| Forgery::named(&packs(40), Vec::new()), HARMLESS),
     ("a Rust name", |_| Forgery::named(&tuples(), Vec::new()), HARMLESS),
+    (
+        "a C++ name that is nested deeply",
+        |_| Forgery::named(&format!("_Z1fIX{}EEvv", "adsz".repeat(1020)), Vec::new()),
+        HARMLESS,
+    ),
+    (
+        "a Rust name that is nested deeply",
+        |_| Forgery::named(&format!("_RINvC1a1f{}E", "T".repeat(4080)), Vec::new()),
+        HARMLESS,
+    ),
     ("long names in a deep stack", |_| long_names(), &["too_large"]),
     ("sections that overlap", |_| overlapping(), HARMLESS),
 ];
@@ -48,6 +58,11 @@ pub(crate) const ATTACKS: &[Attack] = &[
 /// The one that takes longest, for whoever needs the namer to be busy.
 pub(crate) fn endless() -> Forgery {
     eh_frame(3_300_000, 117_000)
+}
+
+/// One of which many are written.
+pub(crate) fn costly() -> Forgery {
+    eh_frame(800_000, 28_000)
 }
 
 /// Without an index. Each of so many entries names the first one, whose augmentation takes long to read.
@@ -193,11 +208,13 @@ fn lines() -> Forgery {
     with_lines(&line_program(4, &[0, b'f', 0, 0, 0, 0, 0], &program))
 }
 
-/// Each of them takes no byte: its path is a flag that is there.
+/// Each of them takes one byte of the file, which says that its name is empty, and thirty times as much in memory.
 fn line_folders() -> Forgery {
-    let mut tables = vec![1, 1, 0x19];
+    // DW_LNCT_path, DW_FORM_string.
+    let mut tables = vec![1, 1, 0x08];
     tables.extend(leb(1 << 62));
-    with_lines(&line_program(5, &tables, &[0; 16]))
+    tables.resize(16 << 20, 0);
+    with_lines(&line_program(5, &tables, &[]))
 }
 
 /// Many functions, each at many places.

@@ -16,6 +16,7 @@ mod own;
 mod peers;
 mod readers;
 mod secrets;
+mod share;
 mod siege;
 #[allow(dead_code)] // tests/vm uses the rest
 #[path = "../vm/small_cgroup.rs"]

@@ -2,6 +2,7 @@
 //! records; whoever crashes next has names again.
 
 use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use crate::attacks::{ATTACKS, Attack, endless};
 use crate::forge::{CODE, Forgery, Section};
-use crate::harness::{FAULTLINE, Scratch, build_id, copy_program, die};
+use crate::harness::{FAULTLINE, Scratch, build_id, copy_program};
 use crate::siege::{Agent, SetOnDrop, get};
 
 /// The name of all programs here: at most 15 characters.
@@ -19,6 +20,15 @@ pub(crate) const NAME: &str = "hostile-file-8d";
 
 /// How long a record may take: on a busy host the namer has 15 seconds for it, and there may be one before it.
 const RECORDED: Duration = Duration::from_secs(40);
+
+/// The first of the users that programs here run as: none of the machine's. What the agent is held to meanwhile runs as root.
+const USERS: u32 = 60_000;
+
+/// Runs a program as this user that does not end well.
+pub(crate) fn die_as(user: u32, program: &Path) {
+    let status = Command::new(program).uid(user).gid(user).stdout(Stdio::null()).status().unwrap();
+    assert!(!status.success());
+}
 
 /// An agent, and programs that it watches.
 pub(crate) struct Ambush {
@@ -37,7 +47,7 @@ impl Ambush {
         // Every death here has a record.
         let every = ["--samples-per-group", "100000", "--samples-per-second", "100000"];
         let mut agent = Agent::start_by(command, NAME, &every, "http");
-        // These have records, too: as many as wait for their names must not fill the ring.
+        // These have records, too, which a debug build on a busy host must make beside all else.
         agent.pace = Duration::from_millis(500);
         Self { agent, scratch: Scratch::new(), folders: 0 }
     }
@@ -48,6 +58,17 @@ impl Ambush {
         let folder = self.scratch.path(&self.folders.to_string());
         fs::create_dir(&folder).unwrap();
         folder
+    }
+
+    /// A user of its own for each program, as for its folder: whoever has cost much has less time while others wait.
+    pub(crate) fn user(&self) -> u32 {
+        USERS + self.folders
+    }
+
+    /// A program of the last folder dies.
+    fn die(&mut self, program: &Path) {
+        die_as(self.user(), program);
+        self.agent.add_crashes(1);
     }
 
     /// Waits for the record of a file's crash of this number, and holds the agent to what it promises meanwhile.
@@ -66,8 +87,7 @@ impl Ambush {
     pub(crate) fn is_well(&mut self, after: &str) {
         let program = self.folder().join(NAME);
         copy_program("null-write", &program);
-        die(&program);
-        self.agent.add_crashes(1);
+        self.die(&program);
         let record = self.record_of(after, &program, 1);
         assert_eq!(record["symbols_failed"], Value::Array(Vec::new()), "after {after}: {record:#}");
         let symbol = record["stack_trace"][0]["symbol"].as_str().unwrap_or_default();
@@ -78,8 +98,7 @@ impl Ambush {
         let folder = self.folder();
         let program = folder.join(NAME);
         make(&folder).write(&program);
-        die(&program);
-        self.agent.add_crashes(1);
+        self.die(&program);
         let record = self.record_of(what, &program, 1);
         let failed = record["symbols_failed"].as_array().unwrap();
         let [frame, ..] = &record["stack_trace"].as_array().unwrap()[..] else { panic!("{what}: {record:#}") };
@@ -104,8 +123,7 @@ fn no_file_stops_anything_or_costs_much() {
     }
     let program = ambush.folder().join(NAME);
     endless().write(&program);
-    die(&program);
-    ambush.agent.add_crashes(1);
+    ambush.die(&program);
     ambush.agent.end_under(|_, _| ());
 }
 
@@ -116,8 +134,7 @@ fn a_file_that_took_too_long_is_left_alone() {
     let program = ambush.folder().join(NAME);
     endless().write(&program);
     for (count, reason) in [(1, "timed_out"), (2, "failed_before")] {
-        die(&program);
-        ambush.agent.add_crashes(1);
+        ambush.die(&program);
         let record = ambush.record_of(reason, &program, count);
         assert_eq!(record["symbols_failed"][0]["reason"], reason, "{record:#}");
         assert_eq!(record["build_id"], build_id(&program).as_str(), "{record:#}");
@@ -129,8 +146,10 @@ fn a_file_that_took_too_long_is_left_alone() {
 fn run_file(ambush: &mut Ambush, file: &Path) -> PathBuf {
     let runner = ambush.folder().join(NAME);
     copy_program("run-file", &runner);
-    let status = Command::new(&runner).arg(file).arg(CODE.to_string()).stdout(Stdio::null()).status().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGSEGV), "{status}");
+    let mut command = Command::new(&runner);
+    command.uid(ambush.user()).arg(file).arg(CODE.to_string()).stdout(Stdio::null());
+    let status = command.status().unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGSEGV), "{status}");
     ambush.agent.add_crashes(1);
     runner
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacks::{endless, units};
 use crate::harness::{FAULTLINE, Scratch, die};
-use crate::naming::{Ambush, NAME};
+use crate::naming::{Ambush, NAME, die_as};
 use crate::siege::{Agent, get};
 use crate::small_cgroup::SmallCgroup;
 
@@ -53,7 +53,7 @@ fn the_namer_ends_alone_where_memory_is_short() {
     assert_eq!(cgroup.killed(), 0);
     let program = ambush.folder().join(NAME);
     units().write(&program);
-    die(&program);
+    die_as(ambush.user(), &program);
     ambush.agent.add_crashes(1);
     let record = ambush.record_of("a lack of memory", &program, 1);
     assert_eq!(record["symbols_failed"][0]["reason"], "died", "{record:#}");

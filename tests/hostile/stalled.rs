@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,9 @@ use crate::forge::Forgery;
 use crate::naming::{Ambush, NAME};
 
 const FILE: INodeNo = INodeNo(2);
+
+/// The user whose programs die: none of the machine's.
+const ATTACKER: u32 = 54_321;
 
 /// What isn't answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +185,11 @@ pub(crate) fn waiting_program() -> Forgery {
 
 /// Runs a program, until it waits for a byte.
 pub(crate) fn run_until_it_reads(program: &Path) -> Child {
-    let child = Command::new(program).stdin(Stdio::piped()).spawn().unwrap();
+    run_as(0, program)
+}
+
+fn run_as(user: u32, program: &Path) -> Child {
+    let child = Command::new(program).uid(user).stdin(Stdio::piped()).spawn().unwrap();
     let call = format!("/proc/{}/syscall", child.id());
     let begun = Instant::now();
     // read() has number 0.
@@ -192,9 +200,10 @@ pub(crate) fn run_until_it_reads(program: &Path) -> Child {
     child
 }
 
-/// Runs the program, and lets it die when the file system has stopped answering.
-fn die_in(mounted: &Mounted<'_>, stall: Stall) {
-    let mut child = mounted.run();
+/// Runs the program as this user, and lets it die when the file system has stopped answering.
+pub(crate) fn die_in(mounted: &Mounted<'_>, stall: Stall, user: u32) {
+    mounted.stall(Stall::Nothing);
+    let mut child = run_as(user, &mounted.folder.join(NAME));
     mounted.stall(stall);
     child.stdin.take().unwrap().write_all(b"x").unwrap();
     assert!(!child.wait().unwrap().success());
@@ -207,7 +216,7 @@ fn a_file_system_that_does_not_answer() {
     let mut mounted: Vec<Mounted<'_>> = Vec::new();
     for (folder, stall) in folders.iter().zip([Stall::Look, Stall::Open, Stall::Read]) {
         mounted.push(Mounted::at(folder, waiting_program().bytes()));
-        die_in(mounted.last().unwrap(), stall);
+        die_in(mounted.last().unwrap(), stall, ATTACKER);
         ambush.agent.add_crashes(1);
         let what = format!("{stall:?}");
         let record = ambush.record_of(&what, &folder.join(NAME), 1);
@@ -218,11 +227,11 @@ fn a_file_system_that_does_not_answer() {
     }
     // Another file of a file system that keeps whoever asks it: nobody asks it again.
     let last = mounted.last().unwrap();
-    die_in(last, Stall::Look);
+    die_in(last, Stall::Look, ATTACKER);
     ambush.agent.add_crashes(1);
     let record = ambush.record_of("again", &last.folder.join(NAME), 2);
     assert_eq!(record["symbols_failed"][0]["reason"], "failed_before", "{record:#}");
-    die_in(&mounted[0], Stall::Read);
+    die_in(&mounted[0], Stall::Read, ATTACKER);
     ambush.agent.add_crashes(1);
     ambush.agent.end_under(|_, _| ());
 }
