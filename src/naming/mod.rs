@@ -31,8 +31,10 @@ pub(crate) use patience::Patience;
 pub(crate) use queue::Ticket;
 pub(crate) use service::Naming;
 
+#[cfg(test)]
+pub(crate) use {job::NamedFile, served::messages};
 #[cfg(any(test, fuzzing))]
-pub(crate) use {frame::decode, opener::Opener, worker::Worker};
+pub(crate) use {opener::Opener, served::answered, served::passed, worker::Worker};
 
 /// The first argument of a child; nobody types it.
 const OPENER: &str = "--naming-opener";

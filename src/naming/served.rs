@@ -79,15 +79,35 @@ pub(super) fn open_files(mut orders: UnixStream, requests: &OwnedFd, debug_dirs:
             current = Some(id);
             opener.begin(opening);
         }
-        let (files, failure) = match request.what {
-            _ if current != Some(request.id) => (Vec::new(), None),
-            What::Mapped => match opener.mapped(request.number) {
-                Ok(file) => (file.into_iter().collect(), None),
-                Err(failure) => (Vec::new(), Some(failure)),
-            },
-            What::Debug { build_id, link } => (opener.debug(request.number, &build_id, link.as_deref()), None),
-        };
+        let (files, failure) =
+            if current == Some(request.id) { open_for(&mut opener, &request) } else { (Vec::new(), None) };
         pass(requests, &files, failure)?;
+    }
+}
+
+fn open_for(opener: &mut Opener, request: &Request) -> (Vec<File>, Option<Failure>) {
+    match &request.what {
+        What::Mapped => match opener.mapped(request.number) {
+            Ok(file) => (file.into_iter().collect(), None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        },
+        What::Debug { build_id, link } => (opener.debug(request.number, build_id, link.as_deref()), None),
+    }
+}
+
+/// Whether a message of the namer's is a request for files, and how many the opener then passes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn passed(opener: &mut Opener, message: &[u8]) -> Option<usize> {
+    let message = message.get(..message.len().min(REQUEST_BYTES_MAX))?;
+    Some(open_for(opener, &decode(message).ok()?).0.len())
+}
+
+/// The answer to a job, if this message of the namer's is one.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn answered(message: &[u8]) -> Option<Named> {
+    match decode(message).ok()? {
+        Reply::Done(named) => Some(*named),
+        Reply::Ready(_) | Reply::Begins(_) => None,
     }
 }
 
@@ -210,4 +230,27 @@ pub(super) fn namer() -> ExitCode {
     super::children::settle(c"fl-namer");
     let served = sockets().and_then(|(orders, requests)| do_jobs(orders, &requests, confine_namer));
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Messages as a namer sends them, for the fuzzers to begin with.
+#[cfg(test)]
+pub(crate) mod messages {
+    use super::*;
+
+    pub(crate) fn answer(named: Named) -> Vec<u8> {
+        postcard::to_stdvec(&Reply::Done(Box::new(named))).unwrap()
+    }
+
+    pub(crate) fn others() -> [Vec<u8>; 2] {
+        [Reply::Ready(Fences::default()), Reply::Begins(3)].map(|reply| postcard::to_stdvec(&reply).unwrap())
+    }
+
+    /// For the file of this number. `debug`: a build id and what is in `.gnu_debuglink`.
+    pub(crate) fn request(number: usize, debug: Option<(&[u8], Option<&[u8]>)>) -> Vec<u8> {
+        let what = debug.map_or(What::Mapped, |(build_id, link)| What::Debug {
+            build_id: build_id.to_vec(),
+            link: link.map(<[u8]>::to_vec),
+        });
+        postcard::to_stdvec(&Request { id: 1, number, what }).unwrap()
+    }
 }

@@ -116,6 +116,12 @@ impl fl_crash {
         Self::read_cut(bytes, std::mem::offset_of!(fl_crash, strings))
     }
 
+    /// As it is sent: without the end of its strings.
+    #[cfg(test)]
+    pub(crate) fn sent(&self) -> &[u8] {
+        &self.bytes()[..std::mem::offset_of!(Self, strings) + self.strings_length as usize]
+    }
+
     /// The process's name.
     pub fn comm(&self) -> String {
         text::name(&self.comm)
