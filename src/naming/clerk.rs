@@ -24,8 +24,8 @@ const SHORT_DEADLINE: Duration = Duration::from_secs(1);
 /// How many times as long it may take on a host that is so busy that the children hardly run.
 const BUSY: u32 = 8;
 
-/// How long a record may wait for those before it.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long a record may wait for those before it: longer than one of another owner may take on a busy host.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How often it is looked at what the children do, while a record takes long.
 const LOOK: Duration = Duration::from_millis(250);
