@@ -1,12 +1,17 @@
 //! faultline's own children: what it does to them is not what it was asked to watch, and the one that parses files ends alone if memory is
 //! short.
 
+use std::fs;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
 use crate::attacks::{endless, units};
-use crate::harness::{FAULTLINE, Scratch, die};
+use crate::bounded::Victim;
+use crate::harness::{FAULTLINE, Scratch, die, records};
 use crate::naming::{Ambush, NAME, die_as};
-use crate::siege::{Agent, get};
 use crate::small_cgroup::SmallCgroup;
 
 /// The namer's own name, so that its end would be counted as well.
@@ -15,34 +20,30 @@ const NAMER: &str = "fl-namer";
 /// How long the namer may take for a record on a host that is busy.
 const RECORDED: Duration = Duration::from_secs(60);
 
-/// A child that takes too long is ended by SIGKILL, and SIGKILL is watched.
+/// A child that takes too long is ended by SIGKILL, and SIGKILL is watched. Other faultlines end children of theirs meanwhile, which is seen.
 #[test]
-fn the_end_of_its_own_child_is_not_counted() {
+fn the_end_of_its_own_child_has_no_record() {
     let scratch = Scratch::new();
-    let program = scratch.path(NAMER);
+    let (program, output) = (scratch.path(NAMER), scratch.path("records"));
     endless().write(&program);
-    let mut agent = Agent::start(NAMER, &["--signal", "SEGV,KILL", "--watch-signals"], "http");
-    // They have names, too, for which the same child is needed.
-    agent.pace = Duration::from_millis(500);
+    let arguments = ["crash", "--signal", "SEGV,KILL", "-n", NAMER, "-t", "--format", "json"];
+    let into = Stdio::from(fs::File::create(&output).unwrap());
+    let victim = Victim::watching(Command::new(FAULTLINE).args(arguments).stdout(into));
+    let pid = victim.child.id();
     die(&program);
-    agent.add_crashes(1);
+    let written = || {
+        let text = fs::read_to_string(&output).unwrap();
+        records(&text[..text.rfind('\n').map_or(0, |end| end + 1)])
+    };
     let begun = Instant::now();
-    agent.hold("a child that is ended", &get, &mut |agent| {
-        let record = agent.records_with(program.to_str().unwrap()).into_iter().next();
-        assert!(begun.elapsed() < RECORDED, "no record");
-        record.is_some_and(|record| {
-            assert_eq!(record["symbols_failed"][0]["reason"], "timed_out", "{record:#}");
-            true
-        })
-    });
-    // Each death that a summary has is one of the programs'.
-    agent.wait_for_counts();
-    let metrics = get(&agent.address, "/metrics");
-    let kills =
-        metrics.lines().filter(|line| line.starts_with("faultline_signals_sent_total{") && line.contains("SIGKILL"));
-    let own: Vec<&str> = kills.filter(|line| line.contains("\"fl-namer\"") || line.contains("\"fl-opener\"")).collect();
-    assert!(own.is_empty(), "{own:?}");
-    agent.end_under(|_, _| ());
+    while !written().iter().any(|record| record["symbols_failed"][0]["reason"] == "timed_out") {
+        assert!(begun.elapsed() < RECORDED, "no record: {:#?}", written());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let ended = victim.end(Signal::SIGTERM, Duration::from_secs(2));
+    assert!(ended.status.success(), "{}", ended.said);
+    let own: Vec<Value> = written().into_iter().filter(|record| record["sender"]["pid"] == pid).collect();
+    assert!(own.is_empty(), "{own:#?}");
 }
 
 /// As in the unit, with less memory: the kernel ends the namer, and nothing else.
