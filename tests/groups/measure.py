@@ -72,9 +72,15 @@ def crashes(faultline, paths):
             lines.write("exit 0\n")
         watch = [faultline, "crash", "-t", "--max-stack-depth", "64", "--format", "json", "-o", records]
         subprocess.run([*watch, "--", "sh", script], check=True)
+        seen = set()
         for line in records.open():
             record = json.loads(line)
             if record["type"] == "crash" and record["exe"] and Path(record["exe"]).parent.parent == OUT:
+                # Two threads of one process may fault before the first has ended it: worker-null. One run counts once.
+                if record["pid"] in seen:
+                    print(f"once more: {record['exe']} {record['comm']}")
+                    continue
+                seen.add(record["pid"])
                 exe = Path(record["exe"])
                 yield {**record, "label": f"{exe.name} {record['comm']}", "build": exe.parent.name}
 
