@@ -61,7 +61,7 @@ fn is_seed(target: &str, name: &str, data: &[u8]) {
 fn answer(without: &Named) -> Named {
     let function = |number: usize| Function {
         name: format!("outer::inner<{number}>"),
-        offset: (number % 2 == 0).then_some(number as u64),
+        offset: number.is_multiple_of(2).then_some(number as u64),
         file: Some("/usr/src/program/main.c".to_owned()),
         line: Some(number as u32),
         inlined: number % 2 == 1,

@@ -39,7 +39,7 @@ impl Trigger {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);
                 false
             }
-            Ok(_) => true,
+            Ok(bytes) => bytes > 0,
         }
     }
 }
