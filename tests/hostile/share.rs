@@ -126,7 +126,7 @@ fn a_user_that_floods_takes_no_names_of_others() {
         As::User(NEIGHBOUR).die(program);
     }
     ambush.agent.add_crashes(FLOOD as u64);
-    for user in [INNOCENT, 0] {
+    for user in [INNOCENT, INNOCENT + 1] {
         dies_in_between(&mut ambush, As::User(user), &neighbours);
     }
     is_recorded_in_order(&mut ambush, &neighbours);
