@@ -52,7 +52,7 @@ fn four_bugs_that_end_in_abort_are_four() {
 }
 
 /// One host has the debug file, the other doesn't: they name one bug alike.
-#[test]
+#[apply(watch_test!)]
 fn a_debug_file_makes_no_difference_to_a_signature() {
     let scratch = Scratch::new();
     let (program, folder) = (scratch.path("one-signature"), scratch.path("debug"));
