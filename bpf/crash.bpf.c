@@ -79,12 +79,32 @@ static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, 
 	return FL_DISPOSED_FATAL;
 }
 
+/*
+ * May the record be sent, as far as room is concerned? What is no death may take half of the ring, so that deaths find the other half free,
+ * whatever else happens on the host. Asked before anything is looked up for the record. Benign race: several processors may take the last
+ * room of that half at once, which the ring's size allows for.
+ */
+static __always_inline bool fl_has_room(const struct fl_crash *record)
+{
+	u64 wanted = sizeof(*record) + (u64)fl_config.stack_pages * sizeof(struct fl_stack_page);
+
+	if (record->disposition == FL_DISPOSED_FATAL || record->disposition == FL_DISPOSED_CAUGHT)
+		return true;
+	wanted += bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA);
+	if (wanted <= bpf_ringbuf_query(&fl_ring, BPF_RB_RING_SIZE) / 2)
+		return true;
+	fl_count(FL_LOST_RING_FULL);
+	return false;
+}
+
 /* Completes the record and sends it. True: user space will get it. */
 static __always_inline bool fl_send_record(struct fl_crash *record, struct task_struct *task)
 {
 	struct mm_struct *mm = fl_read(task, mm);
 	u64 length;
 
+	if (!fl_has_room(record))
+		return false;
 	fl_add_task(bpf_get_current_task());
 	record->thread_start_ns = fl_read(task, start_boottime);
 	if (record->flags & FL_HAS_REGISTERS)

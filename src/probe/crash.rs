@@ -5,9 +5,10 @@ mod plan;
 mod read;
 
 use anyhow::Result;
+use libbpf_rs::num_possible_cpus;
 use procfs::{Current as _, LoadAverage};
 
-use super::abi::{Sample, fl_config, fl_limit};
+use super::abi::{Sample, fl_config, fl_crash, fl_limit};
 use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::losses::{EXITS_MISSED, RUNS_MISSED};
@@ -23,10 +24,19 @@ pub(crate) type Probe = engine::Probe<Plan>;
 
 /// A stack is copied in pieces of this size.
 const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
-/// With stacks of up to this size the ring stays as it is: samples are few, so that memory matters more.
-const AGENT_STACK_BYTES: u32 = 16 * 1024;
-/// The room for records with larger stacks.
-const LARGE_STACKS: Room = Room { samples: 30, bytes: 64 * 1024 };
+/// With stacks of up to this size a small ring is enough on few processors: samples are few, so that memory matters more.
+const AGENT_STACK_BYTES: usize = 16 * 1024;
+const SMALL_RING_BYTES: usize = 512 << 10;
+const LARGE_RING_BYTES: usize = 2 << 20;
+/// So much memory at most, however many processors there are.
+const RING_BYTES_MAX: usize = 16 << 20;
+
+/// Room for a death of each processor at once, and as much again for what is no death (`fl_has_room` in the program).
+fn ring_bytes(processors: usize, stack_bytes: usize) -> usize {
+    let least = if stack_bytes > AGENT_STACK_BYTES { LARGE_RING_BYTES } else { SMALL_RING_BYTES };
+    (2 * processors * (size_of::<fl_crash>() + stack_bytes)).clamp(least, RING_BYTES_MAX)
+}
+
 /// The size of an LRU table that nothing is written to: some kernels want an entry for each processor.
 const UNUSED_LRU_ENTRIES: usize = 64;
 
@@ -122,7 +132,8 @@ impl Spec for Plan {
     }
 
     fn ring(&self) -> Option<Room> {
-        (self.stack_bytes > AGENT_STACK_BYTES).then_some(LARGE_STACKS)
+        let processors = num_possible_cpus().unwrap_or(1);
+        Some(Room { samples: 1, bytes: ring_bytes(processors, self.stack_bytes as usize) })
     }
 
     fn fill(&self, object: &Loaded) -> Result<()> {
@@ -131,5 +142,20 @@ impl Spec for Plan {
 
     fn sample(&self, bytes: &[u8]) -> Option<Sample> {
         Sample::from_bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_grows_with_processors_up_to_a_bound() {
+        let bytes = |processors, stack| Room { samples: 1, bytes: ring_bytes(processors, stack) }.ring_bytes();
+        assert_eq!((bytes(2, 16 << 10), bytes(2, 64 << 10)), (512 << 10, 2 << 20));
+        assert_eq!((bytes(32, 16 << 10), bytes(32, 64 << 10)), (4 << 20, 8 << 20));
+        assert_eq!((bytes(512, 64 << 10), bytes(8192, 512 << 10)), (16 << 20, 16 << 20));
+        // What is no death needs room for one sample at least, with the largest stack.
+        assert!(bytes(1, 512 << 10) / 2 > (512 << 10) + 128 * 1024);
     }
 }

@@ -1,12 +1,13 @@
 //! Counting by group: exact in a storm, with every loss by its reason. `tests/host` has what doesn't depend on the kernel.
 
+use std::fs;
 use std::process::Command;
 
 use macro_rules_attribute::apply;
 
 use crate::attach::kernel;
-use crate::harness::runs::watch_test;
-use crate::harness::{Scratch, Watching, copy_program, is_guest, records};
+use crate::harness::runs::{Watch, watch_test};
+use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, is_guest, programs, records};
 use crate::storm::{add_up, counts, samples_lost, storm, sum};
 
 /// A guest without KVM is slow: there the counts are a twentieth, unless FAULTLINE_FULL is set, as in `FAULTLINE_FULL=1 ci/vm 5.10 7.2`.
@@ -75,6 +76,27 @@ fn caught_deaths_are_found_beside_a_thousand_threads_that_handle_faults() {
     assert_eq!(handled, threads * deaths + deaths, "{summary:#}");
     let recorded = records.iter().filter(|record| record["disposition"] == "caught").count() as u64;
     assert_eq!(recorded + samples_lost(&summary, "sample_budget"), found);
+}
+
+/// What is handled may take half of the ring: the records of deaths come through, however many faults a neighbour handles meanwhile.
+#[apply(watch_test!)]
+fn a_flood_of_handled_faults_displaces_no_death() {
+    let deaths = 150 / scale().min(5);
+    let script = "FOLDER/many-faults 1000000000000 & flood=$!; for death in $(seq DEATHS); do FOLDER/null-write; done; kill $flood";
+    let script = script.replace("FOLDER", programs().to_str().unwrap()).replace("DEATHS", &deaths.to_string());
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
+    let mut faultline = Command::new(FAULTLINE);
+    faultline.args(["crash", "--handled", "--summary", "3600", "--format", "json", "--output"]).arg(&file);
+    let output = faultline.args(["--", "sh", "-c", &script]).watch();
+    let records = records(fs::read(&file).unwrap());
+    let summary = records.last().unwrap();
+    add_up(summary);
+    let flood = summary["deliveries"]["matched"].as_u64().unwrap() - deaths;
+    let found = records.iter().filter(|record| record["disposition"] == "fatal").count() as u64;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(samples_lost(summary, "sample_ring_full") > 0, "{flood} handled faults were no flood: {summary:#}");
+    assert_eq!(found, deaths, "of {flood} handled faults {summary:#}\n{stderr}");
 }
 
 #[apply(watch_test!)]
