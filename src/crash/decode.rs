@@ -12,7 +12,7 @@ use crate::host;
 use crate::identity::{self, Kind, Trail};
 use crate::naming::{Job, MappedImage, Mapping, Named, Owner, Skeleton, Unwind, Walk};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
-use crate::record::crash::{Frame, Omitted, Sender, SymbolsFailed};
+use crate::record::crash::{Disposition, Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::Libcs;
 use crate::siginfo::{SIGABRT, fault_type, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
@@ -237,6 +237,9 @@ fn identify(raw: &fl_crash, known: &SampleFiles, exe: Option<&File>, trail: &Tra
 
 /// Whose sample it is.
 pub(super) fn owner(raw: &fl_crash) -> Owner {
+    if !Disposition::from(raw.disposition).is_death() {
+        return Owner::Living;
+    }
     let is_namespaced = raw.flags.0 & fl_crash_flag::FL_IN_USER_NAMESPACE.0 != 0;
     Owner::of(raw.uid, is_namespaced, cgroup(raw).as_deref())
 }

@@ -80,8 +80,10 @@ impl<Sample> Room<Sample> {
         };
         let size = |line: &Line<Sample>| if by_bytes { line.stack_bytes } else { line.samples.len() };
         let first = |line: &Line<Sample>| line.samples.front().map(|placed| placed.ticket);
-        // Of those that have as much, the one whose first has waited longest.
-        let most = self.lines.iter().max_by_key(|(_, line)| (size(line), std::cmp::Reverse(first(line))));
+        // What lives on is before every death. Of those that have as much, the one whose first has waited longest.
+        let turn =
+            |owner: &Owner, line: &Line<Sample>| (*owner == Owner::Living, size(line), std::cmp::Reverse(first(line)));
+        let most = self.lines.iter().max_by_key(|(owner, line)| turn(owner, line));
         let (owner, ticket) = most.and_then(|(owner, line)| Some((owner.clone(), first(line)?)))?;
         let sample = self.take(&owner, ticket)?;
         Some((owner, ticket, sample))
@@ -125,6 +127,14 @@ mod tests {
         assert!(!room.has_room() && room.give_up().is_none());
         assert_eq!(room.take(&Owner::User(1), 1), Some(1));
         assert!(room.has_room());
+    }
+
+    #[test]
+    fn what_lives_on_gives_up_before_every_death() {
+        let mut room = full_of([(1, SAMPLES_MAX - 1)], 100);
+        room.add(Owner::Living, 1000, 100, 1000);
+        room.add(Owner::User(1), 1001, 100, 1001);
+        assert_eq!(given_up(&mut room), [(Owner::Living, 1000)]);
     }
 
     #[test]

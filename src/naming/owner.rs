@@ -18,6 +18,8 @@ pub(crate) enum Owner {
     Place(Arc<str>),
     /// All users of the user namespaces in one place: any user may have many of them.
     Namespaced(Arc<str>),
+    /// All that live on, of whomever: their records take no turn and no room of deaths.
+    Living,
 }
 
 impl Owner {

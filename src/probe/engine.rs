@@ -47,7 +47,7 @@ pub(crate) struct Room {
 
 impl Room {
     /// A ring's size is a power of two, and at least a page.
-    fn ring_bytes(self) -> usize {
+    pub(super) fn ring_bytes(self) -> usize {
         const PAGE_BYTES_MAX: usize = 64 << 10;
         (self.samples * self.bytes).next_power_of_two().max(PAGE_BYTES_MAX)
     }
