@@ -119,9 +119,10 @@ impl Collector {
         self.names.begin();
         for sample in &samples {
             let Sample::Fault(fault) = sample else { continue };
-            if self.by == By::Stack {
-                self.names.ask(&self.probe, std::iter::empty(), std::iter::once(fault.key.place))?;
-            }
+            // Which mounts a new process is in says where its files are looked for.
+            let new = (!self.names.knows(fault.key.tgid)).then_some(fault.key.tgid);
+            let stack = (self.by == By::Stack).then_some(fault.key.place);
+            self.names.ask(&self.probe, new.into_iter(), stack.into_iter())?;
             let record = FaultRecord::new(fault, self.by, self.probe.way(), self.run.host(), &mut self.names)?;
             if self.names.take_failed() {
                 self.lost(SYMBOLS_FAILED, 1);

@@ -197,6 +197,11 @@ impl Names {
         std::mem::take(&mut self.has_failed)
     }
 
+    /// Is it known what the kernel program has noted about this process?
+    pub(crate) fn knows(&self, pid: u32) -> bool {
+        self.processes.get(&pid).is_some_and(|known| known.comm.is_some())
+    }
+
     /// A process's name; `None` means not known.
     pub(crate) fn comm(&self, pid: u32) -> Option<String> {
         self.processes.get(&pid).and_then(|known| known.comm.clone())
