@@ -4,4 +4,5 @@
 //! plans that no command line makes (one fetch, one flag, one way to attach), and look at samples before they become records.
 //! `tests/abi.rs` compares the types with both builds of each object.
 
+pub use crate::probe::crash::ring_bytes as crash_ring_bytes;
 pub use crate::probe::{Attach, Filter, Setup, Way, abi, call};

