@@ -167,6 +167,9 @@ impl Names {
             (known.ppid, known.mount_namespace) = (raw.ppid, raw.mount_namespace);
         }
         let new: Vec<u64> = hashes.filter(|hash| !self.stacks.contains_key(hash)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
         for (hash, frames) in probe.take_stacks(&new)? {
             if self.stacks.len() < STACKS_MAX {
                 self.stacks.insert(hash, frames);

@@ -38,9 +38,14 @@ fn room(processors: usize, stack_bytes: usize) -> Room {
     Room { samples: 1, bytes }
 }
 
+/// The same for the processors of this host.
+fn room_here(stack_bytes: usize) -> Room {
+    room(num_possible_cpus().unwrap_or(1), stack_bytes)
+}
+
 /// The size of the ring on this host, in bytes. `stack_bytes`: how much of a stack is copied at most.
 pub fn ring_bytes(stack_bytes: usize) -> usize {
-    room(num_possible_cpus().unwrap_or(1), stack_bytes).ring_bytes()
+    room_here(stack_bytes).ring_bytes()
 }
 
 /// The size of an LRU table that nothing is written to: some kernels want an entry for each processor.
@@ -138,7 +143,7 @@ impl Spec for Plan {
     }
 
     fn ring(&self) -> Option<Room> {
-        Some(Room { samples: 1, bytes: ring_bytes(self.stack_bytes as usize) })
+        Some(room_here(self.stack_bytes as usize))
     }
 
     fn fill(&self, object: &Loaded) -> Result<()> {
