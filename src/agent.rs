@@ -1,6 +1,7 @@
 //! `faultline agent`: runs always, counts in the kernel, and reports every interval.
 
 mod counted;
+mod idle;
 mod output;
 #[cfg(test)]
 mod tests;
@@ -93,7 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut agent = Agent {
         collector,
         beside,
-        output: Output::new(writer),
+        output: Output::new(writer, options.interval),
         metrics,
         health,
         server: serving.map(|serving| serving.life),
@@ -161,7 +162,8 @@ impl Agent<'_> {
     }
 
     fn summarize(&mut self, last: bool) -> Result<()> {
-        if self.collector.end(last, &mut self.output, &mut self.metrics)? {
+        self.collector.end(last, &mut self.output, &mut self.metrics)?;
+        for _ in 0..self.output.take_told() {
             self.metrics.add_summary();
         }
         for counted in &mut self.beside {

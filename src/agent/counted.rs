@@ -18,6 +18,14 @@ pub(super) trait Counted: Ledger {
     /// Brings the metrics up to date.
     fn measure(&mut self, look: &Self::Look, metrics: &mut Metrics) -> Result<()>;
 
+    /// Writes a summary. False: it could not be written.
+    ///
+    /// # Errors
+    /// If the reader has gone.
+    fn write(summary: &Self::Summary, output: &mut Output) -> Result<bool> {
+        output.write(summary)
+    }
+
     /// What is missing where this summary could not be written and nothing follows.
     fn untold(summary: &Self::Summary) -> String;
 }
@@ -27,11 +35,11 @@ pub(super) trait IntervalEnd {
     /// As [`Counted::subject`].
     fn subject(&self) -> String;
 
-    /// Writes what the interval brought; returns whether it could. `last`: nothing follows.
+    /// Writes what the interval brought. `last`: nothing follows.
     ///
     /// # Errors
     /// If the kernel's numbers can't be read, or the last ones can't be written.
-    fn end(&mut self, last: bool, output: &mut Output, metrics: &mut Metrics) -> Result<bool>;
+    fn end(&mut self, last: bool, output: &mut Output, metrics: &mut Metrics) -> Result<()>;
 }
 
 impl<C: Counted> IntervalEnd for C {
@@ -39,15 +47,16 @@ impl<C: Counted> IntervalEnd for C {
         Counted::subject(self)
     }
 
-    fn end(&mut self, last: bool, output: &mut Output, metrics: &mut Metrics) -> Result<bool> {
+    fn end(&mut self, last: bool, output: &mut Output, metrics: &mut Metrics) -> Result<()> {
         let measure = |counted: &mut C, look: &C::Look| counted.measure(look, metrics);
         ledger::report(self, last, measure, |summary| {
-            let is_written = output.write(summary)?;
+            let is_written = C::write(summary, output)?;
             if last && !is_written {
                 bail!("failed to write the last summary{} are told nowhere", C::untold(summary));
             }
             Ok(is_written)
         })
+        .map(drop)
     }
 }
 
@@ -59,6 +68,10 @@ impl Counted for crash::Collector<'_> {
     fn measure(&mut self, look: &Self::Look, metrics: &mut Metrics) -> Result<()> {
         metrics.update(&self.totals(look)?);
         Ok(())
+    }
+
+    fn write(summary: &Self::Summary, output: &mut Output) -> Result<bool> {
+        output.tell(summary)
     }
 
     fn untold(summary: &Self::Summary) -> String {

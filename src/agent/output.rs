@@ -1,19 +1,53 @@
 //! Writes the agent's records: an output that fails for a while is no reason to end.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
+use super::idle::{Fate, Idle};
 use crate::output::{Record, Writer, is_closed_pipe};
+use crate::record::summary::Summary;
 
 /// The writer, and whether it works.
 pub(super) struct Output {
     writer: Writer,
     /// The last record could not be written; this is reported once.
     is_failing: bool,
+    idle: Idle,
+    /// Summaries and heartbeats that were written and not counted yet.
+    told: u64,
 }
 
 impl Output {
-    pub(super) fn new(writer: Writer) -> Self {
-        Self { writer, is_failing: false }
+    /// With a summary of crashes every `interval`.
+    pub(super) fn new(writer: Writer, interval: Duration) -> Self {
+        Self { writer, is_failing: false, idle: Idle::new(interval), told: 0 }
+    }
+
+    /// How many summaries of crashes, and heartbeats, were written since the last time.
+    pub(super) fn take_told(&mut self) -> u64 {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Writes a summary of crashes, or a heartbeat in place of those without events. False: it could not be written.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub(super) fn tell(&mut self, summary: &Summary) -> Result<bool> {
+        let mut idle = std::mem::replace(&mut self.idle, Idle::new(Duration::ZERO));
+        let fate = idle.take(summary, |heartbeat| self.count(heartbeat));
+        self.idle = idle;
+        match fate? {
+            Fate::Covered => Ok(true),
+            Fate::Failed if !summary.interval.last => Ok(false),
+            Fate::Failed | Fate::Due => self.count(summary),
+        }
+    }
+
+    fn count(&mut self, record: &impl Record) -> Result<bool> {
+        let is_written = self.write(record)?;
+        self.told += u64::from(is_written);
+        Ok(is_written)
     }
 
     /// Opens the file again, after it was moved away.

@@ -1,10 +1,10 @@
-//! The text of a summary.
+//! The text of a summary, and of a heartbeat.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Record;
-use crate::record::summary::Summary;
+use crate::record::summary::{Heartbeat, Summary};
 use crate::text::escape;
 
 /// How many groups the text shows, most frequent first. JSON has all.
@@ -52,5 +52,12 @@ impl Record for Summary {
             losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
         };
         writeln!(to, "  In no group: {}; samples lost: {}", list(&self.losses), list(&self.sample_losses))
+    }
+}
+
+impl Record for Heartbeat {
+    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        let (time, host) = (self.head.timestamp.local_seconds(), escape(&self.head.host));
+        writeln!(to, "[{time}] HEARTBEAT of {:.1} s on {host}: no signals, nothing lost", self.interval_seconds)
     }
 }

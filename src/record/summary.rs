@@ -82,9 +82,48 @@ pub(crate) struct Group {
     pub cpus: BTreeMap<u32, u64>,
 }
 
+/// Intervals without events, in one record: the host was watched, and nothing was lost. Fields as in docs/output.md.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Heartbeat {
+    /// Kind, time and host.
+    #[serde(flatten)]
+    pub head: Head,
+    /// Of all these intervals together.
+    pub interval_seconds: f64,
+    /// As in a summary.
+    pub boot_id: Option<String>,
+    /// None.
+    pub deliveries: Deliveries,
+    /// None, by reason.
+    pub losses: BTreeMap<String, u64>,
+}
+
+impl Heartbeat {
+    /// What `kind` is in every heartbeat.
+    pub(crate) const KIND: &'static str = "heartbeat";
+
+    /// Of what has ended with this summary, which is idle, and began so many seconds before.
+    pub(crate) fn of(idle: &Summary, seconds: f64) -> Self {
+        Self {
+            head: Head { kind: Self::KIND.into(), ..idle.head.clone() },
+            interval_seconds: seconds,
+            boot_id: idle.interval.boot_id.clone(),
+            deliveries: idle.deliveries,
+            losses: idle.losses.clone(),
+        }
+    }
+}
+
 impl Summary {
     /// What `kind` is in every summary.
     pub(crate) const KIND: &'static str = "summary";
+
+    /// Has nothing come, and was nothing lost? A heartbeat says as much.
+    pub(crate) fn is_idle(&self) -> bool {
+        let none = |losses: &BTreeMap<String, u64>| losses.values().all(|&count| count == 0);
+        let events = self.deliveries.matched + self.deliveries.filtered;
+        !self.interval.last && self.groups.is_empty() && events == 0 && none(&self.losses) && none(&self.sample_losses)
+    }
 
     /// Do all events add up? What faultline promises.
     #[cfg(test)]

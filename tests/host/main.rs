@@ -3,6 +3,7 @@
 
 mod agent;
 mod agent_counts;
+mod agent_lines;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/built.rs"]
 mod built;

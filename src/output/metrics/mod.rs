@@ -150,7 +150,11 @@ impl Metrics {
             "When the last process was ended by a signal, seconds since 1970; 0 before the first",
             self.last_crash.clone(),
         );
-        registry.register("summaries", "Summaries of crashes that were written", self.summaries.clone());
+        registry.register(
+            "summaries",
+            "Summaries of crashes, and heartbeats, that were written",
+            self.summaries.clone(),
+        );
         if beside.signals {
             let help = "Signals by sender and target, which are names of processes";
             self.sent.register(registry, "signals_sent", help);
@@ -207,7 +211,7 @@ impl Metrics {
         }
     }
 
-    /// A summary was written.
+    /// A summary or a heartbeat was written.
     pub(crate) fn add_summary(&self) {
         self.summaries.inc();
     }
