@@ -71,6 +71,7 @@ mod say;
 mod session;
 mod siginfo;
 mod signal;
+mod stop;
 mod symbol;
 mod text;
 mod time;

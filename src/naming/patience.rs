@@ -1,14 +1,9 @@
 //! How long somebody who counts waits for names.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-
-/// How long names are waited for once somebody wants the run to end.
-const HASTE: Duration = Duration::from_millis(300);
+use crate::stop::{HASTE, StopSignals, Woken};
 
 /// Waits until a time, and only a moment once a signal that ends the run is pending. It leaves the signal to the one that takes it.
 pub(crate) struct Patience {
@@ -17,16 +12,13 @@ pub(crate) struct Patience {
     is_last: bool,
     /// Such a signal is pending.
     is_cut: bool,
-    /// Readable while it is. `None` means that there can't be more descriptors.
-    signals: Option<SignalFd>,
+    signals: StopSignals,
 }
 
 impl Patience {
     /// Waits for nothing yet. The signals must be blocked to be seen.
     pub(crate) fn new() -> Self {
-        let signals = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok();
-        Self { until: Instant::now(), is_last: false, is_cut: false, signals }
+        Self { until: Instant::now(), is_last: false, is_cut: false, signals: StopSignals::new() }
     }
 
     /// All that is asked for from now on may take so long together, unless the run ends.
@@ -54,19 +46,10 @@ impl Patience {
             if left.is_zero() {
                 return false;
             }
-            let mut fds = vec![PollFd::new(answers, PollFlags::POLLIN)];
-            let signals = self.signals.as_ref().filter(|_| !self.is_cut);
-            fds.extend(signals.map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
-            // A part of a millisecond counts as one: else the last one would be spent in a loop.
-            let wait = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-            // An error is a signal that was handled meanwhile.
-            let _ = poll(&mut fds, wait);
-            let is_ready = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any) == Some(true);
-            if is_ready(fds.first()) {
-                return true;
-            }
-            if is_ready(fds.get(1)) {
-                (self.until, self.is_cut) = (self.until.min(Instant::now() + HASTE), true);
+            match self.signals.wait(answers, left, self.is_cut) {
+                Woken::Ready => return true,
+                Woken::Signal => (self.until, self.is_cut) = (self.until.min(Instant::now() + HASTE), true),
+                Woken::Neither => {}
             }
         }
     }
@@ -74,7 +57,10 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use nix::sys::eventfd::EventFd;
+    use nix::sys::signal::Signal;
 
     use super::*;
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, send};
+
+use crate::stop::StopSignals;
 
 /// How long all waits together may take before the reader counts as stalled. Half of the time that passes comes back.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,8 +58,7 @@ pub(crate) enum WaitFor<'stream> {
 pub(super) struct Stream {
     way: NonBlocking,
     is_pipe: bool,
-    /// SIGINT and SIGTERM, if they wait to be read. Somebody else reads them.
-    stop: Option<SignalFd>,
+    stop: StopSignals,
     waiting: VecDeque<Chunk>,
     waiting_bytes: usize,
     /// How much of the first chunk is written.
@@ -165,11 +164,10 @@ impl Stream {
     /// A stream to what `file` is open on; that stays open.
     pub(super) fn new(file: File) -> Self {
         let (way, is_pipe) = NonBlocking::of(file);
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         Self {
             way,
             is_pipe,
-            stop: SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok(),
+            stop: StopSignals::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             begun: 0,
@@ -242,21 +240,14 @@ impl Stream {
     }
 
     /// Waits for the reader, at most so long. False: a signal wants to end the run.
-    fn wait(&self, most: Duration) -> io::Result<bool> {
-        let mut fds = Vec::with_capacity(2);
-        let mut until = most;
-        match self.waits_for() {
-            WaitFor::Nothing => return Ok(true),
-            WaitFor::Room(room) => fds.push(PollFd::new(room, PollFlags::POLLOUT)),
-            WaitFor::Time(time) => until = until.min(time),
-        }
-        let stop = self.stop.as_ref().map(|stop| PollFd::new(stop.as_fd(), PollFlags::POLLIN));
-        fds.extend(stop);
-        match poll(&mut fds, timeout(until)) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(self.stop.as_ref().is_none_or(|stop| poll_for(stop.as_fd(), PollFlags::POLLIN, Duration::ZERO).is_err()))
+    fn wait(&self, most: Duration) -> bool {
+        let (what, until) = match self.waits_for() {
+            WaitFor::Nothing => return true,
+            WaitFor::Room(room) => (Some((room, PollFlags::POLLOUT)), most),
+            WaitFor::Time(time) => (None, most.min(time)),
+        };
+        self.stop.wait_for(what, until, false);
+        !self.stop.are_pending()
     }
 
     /// Writes, and waits where there is no room, until `is_enough`, but no longer than there is patience for.
@@ -272,7 +263,7 @@ impl Stream {
         let until = began + self.patience.left();
         let result = loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.wait(left)? {
+            if left.is_zero() || !self.wait(left) {
                 break Err(stalled());
             }
             self.push()?;
@@ -310,7 +301,7 @@ impl Stream {
             if self.waiting.is_empty() || now >= deadline {
                 return Ok(());
             }
-            if !self.wait(deadline - now)? {
+            if !self.wait(deadline - now) {
                 if is_patient.take().is_some() {
                     deadline = deadline.min(now + rest);
                 }

@@ -1,11 +1,9 @@
 //! How long the child that reads a process's memory is waited for.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use crate::stop::{HASTE, StopSignals, Woken};
 
 /// How long one question may take. Time in which the child runs, or wants to, does not count: what is left is a file system that keeps it
 /// waiting, or somebody who holds the process's memory.
@@ -17,10 +15,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// So many bytes of an answer add a second to that: a slow disk has more.
 const BYTES_A_SECOND: usize = 8 << 20;
 
-/// How long all questions together may take once somebody wants the run to end.
-const HASTE: Duration = Duration::from_millis(300);
-
-/// Each of them has so much even then: a child that isn't kept waiting answers in that.
+/// Each question has so much even when the run is to end: a child that isn't kept waiting answers in that.
 const LEAST: Duration = Duration::from_millis(20);
 
 /// How long a signal that came is taken for that. A run with a command goes on until the command ends.
@@ -36,16 +31,13 @@ pub(super) struct Patience {
     is_last: bool,
     /// When such a signal was seen.
     signalled: Option<Instant>,
-    /// Readable while it is pending. `None` means that there can't be more descriptors.
-    signals: Option<SignalFd>,
+    signals: StopSignals,
 }
 
 impl Patience {
     /// The signals must be blocked to be seen.
     pub(super) fn new() -> Self {
-        let signals = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok();
-        Self { left: Duration::ZERO, is_last: false, signalled: None, signals }
+        Self { left: Duration::ZERO, is_last: false, signalled: None, signals: StopSignals::new() }
     }
 
     /// A question to a child that has answered before, or the first one.
@@ -76,20 +68,11 @@ impl Patience {
     pub(super) fn wait(&mut self, answers: BorrowedFd<'_>, runs: impl Fn() -> bool) -> bool {
         loop {
             let begun = Instant::now();
-            let mut fds = vec![PollFd::new(answers, PollFlags::POLLIN)];
-            let signals = self.signals.as_ref().filter(|_| !self.is_last && self.signalled.is_none());
-            fds.extend(signals.map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN)));
-            // A part of a millisecond counts as one.
-            let wait = self.left.min(LOOK) + Duration::from_millis(1);
-            let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
-            // An error is a signal that was handled meanwhile.
-            let _ = poll(&mut fds, wait);
-            let is_ready = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any) == Some(true);
-            if is_ready(fds.first()) {
-                return true;
-            }
-            if is_ready(fds.get(1)) {
-                (self.left, self.signalled) = (self.left.min(HASTE), Some(Instant::now()));
+            let is_known = self.is_last || self.signalled.is_some();
+            match self.signals.wait(answers, self.left.min(LOOK), is_known) {
+                Woken::Ready => return true,
+                Woken::Signal => (self.left, self.signalled) = (self.left.min(HASTE), Some(Instant::now())),
+                Woken::Neither => {}
             }
             if !runs() {
                 self.left = self.left.saturating_sub(begun.elapsed());
@@ -103,6 +86,8 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use nix::sys::eventfd::EventFd;
 
     use super::*;
