@@ -1,6 +1,6 @@
 //! Reads the probe's ring and makes records and pages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::sample::{account, looked_to, range, region_of};
 use super::space::{PageReading, Space};
 use super::target::{is_there, is_volatile};
 use super::unexplained::{self, Unexplained};
+use super::waiting::Waiting;
 use crate::errno;
 use crate::evidence::Region;
 use crate::hex::Hex;
@@ -29,9 +30,6 @@ use crate::text;
 
 /// How many samples are taken at once: 2 MiB of pages.
 pub(super) const BATCH: usize = 512;
-
-/// How many pages wait for the record that names them. If there are more than one call can have, the record was lost.
-const WAITING_MAX: usize = 16_384;
 
 /// How much volatile memory is read on one tick: 16 MiB.
 const TICK_BYTES: u64 = 16 << 20;
@@ -57,28 +55,6 @@ pub(super) struct Limits {
     pub pages: bool,
     /// At most so many bytes for one call.
     pub max_bytes: u64,
-}
-
-/// Pages that the kernel program has read, until the record comes that names them.
-#[derive(Default)]
-struct Waiting {
-    /// By thread and time.
-    pages: HashMap<(u32, u64), Vec<Box<fl_page>>>,
-    count: usize,
-}
-
-impl Waiting {
-    fn add(&mut self, page: Box<fl_page>) {
-        self.count += 1;
-        self.pages.entry((page.tid, page.timestamp_ns)).or_default().push(page);
-    }
-
-    /// Those of this record.
-    fn take(&mut self, record: &fl_mapping) -> Vec<Box<fl_page>> {
-        let pages = self.pages.remove(&(record.tid, record.timestamp_ns)).unwrap_or_default();
-        self.count -= pages.len();
-        pages
-    }
 }
 
 /// What is looked at.
@@ -190,7 +166,7 @@ impl<'run> Collector<'run> {
 
     /// Keeps a page until the record that names it comes.
     fn wait(&mut self, page: Box<fl_page>, emit: Emit<'_>) -> Result<()> {
-        if self.waiting.count >= WAITING_MAX {
+        if self.waiting.is_full() {
             self.give_up_waiting(emit)?;
         }
         self.waiting.add(page);
@@ -199,7 +175,7 @@ impl<'run> Collector<'run> {
 
     /// Reports the pages whose record was lost, without it.
     fn give_up_waiting(&mut self, emit: Emit<'_>) -> Result<()> {
-        for page in std::mem::take(&mut self.waiting).pages.into_values().flatten() {
+        for page in self.waiting.take_all() {
             self.own.add("pages_nameless", 1);
             let reading = PageReading {
                 timestamp: Timestamp::from_boottime(page.timestamp_ns)?,

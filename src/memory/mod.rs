@@ -13,6 +13,7 @@ mod space;
 mod target;
 mod tracer;
 mod unexplained;
+mod waiting;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;

@@ -22,7 +22,6 @@ pub(super) enum Key {
     /// The bug in one build.
     Signed(String),
     /// By all that is known of it.
-    #[allow(missing_docs)]
     Unsigned { signal: String, code: Option<String>, disposition: Disposition, comm: String, exe: Option<String> },
 }
 

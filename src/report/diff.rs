@@ -53,7 +53,6 @@ pub(crate) struct Diff {
 pub(crate) struct Change {
     /// This and the next ones up to `exes` are as in the report's rows: those of after, or of before if the bug is gone.
     pub family: Option<String>,
-    #[allow(missing_docs)]
     pub signature: Option<String>,
     /// `SIGSEGV`.
     pub signal: String,

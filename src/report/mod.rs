@@ -55,7 +55,6 @@ pub(crate) enum Inputs {
     /// All of these into one ranking.
     Merge(Vec<PathBuf>),
     /// Each by itself, to compare.
-    #[allow(missing_docs)]
     Compare { before: PathBuf, after: PathBuf },
 }
 

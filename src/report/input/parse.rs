@@ -36,13 +36,11 @@ pub(in super::super) struct SummaryLine<'line> {
     /// The end of the interval.
     pub timestamp: Timestamp,
     #[serde(borrow)]
-    #[allow(missing_docs)]
     pub host: Cow<'line, str>,
     /// When counting began; a heartbeat doesn't say it.
     pub since: Option<Timestamp>,
     /// The interval's length.
     pub interval_seconds: f64,
-    #[allow(missing_docs)]
     pub boot_id: Option<Text<'line>>,
     /// `None`: a heartbeat.
     pub groups: Option<Vec<GroupLine<'line>>>,
@@ -63,32 +61,22 @@ pub(in super::super) struct SummaryLine<'line> {
 /// A group as it is read.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct GroupLine<'line> {
-    #[allow(missing_docs)]
     pub signature: Option<Text<'line>>,
-    #[allow(missing_docs)]
     pub family: Option<Text<'line>>,
     /// The split of a coarse count is not exact.
     #[serde(default)]
     pub estimated: bool,
     #[serde(borrow)]
-    #[allow(missing_docs)]
     pub signal: Cow<'line, str>,
-    #[allow(missing_docs)]
     pub code: Option<Text<'line>>,
-    #[allow(missing_docs)]
     pub disposition: Disposition,
     #[serde(borrow)]
-    #[allow(missing_docs)]
     pub comm: Cow<'line, str>,
-    #[allow(missing_docs)]
     pub exe: Option<Text<'line>>,
-    #[allow(missing_docs)]
     pub build_id: Option<Text<'line>>,
     /// In this interval.
     pub count: u64,
-    #[allow(missing_docs)]
     pub first_seen: Timestamp,
-    #[allow(missing_docs)]
     pub last_seen: Timestamp,
     /// What libc said before an abort.
     pub abort_message: Option<Text<'line>>,
@@ -131,16 +119,11 @@ impl Frames {
 /// What a crash record says of its bug.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct CrashLine<'line> {
-    #[allow(missing_docs)]
     pub timestamp: Timestamp,
     #[serde(borrow)]
-    #[allow(missing_docs)]
     pub signature: Option<Text<'line>>,
-    #[allow(missing_docs)]
     pub family: Option<Text<'line>>,
-    #[allow(missing_docs)]
     pub abort_message: Option<Text<'line>>,
-    #[allow(missing_docs)]
     pub diagnosis: Option<DiagnosisLine<'line>>,
 }
 
@@ -148,7 +131,6 @@ pub(in super::super) struct CrashLine<'line> {
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct DiagnosisLine<'line> {
     #[serde(borrow)]
-    #[allow(missing_docs)]
     pub text: Cow<'line, str>,
 }
 
