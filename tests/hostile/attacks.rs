@@ -18,7 +18,7 @@ const HARMLESS: Reasons = &[];
 /// A name, how the file is made that has it, and why the record has no names.
 pub(crate) type Attack = (&'static str, fn(&Path) -> Forgery, Reasons);
 
-/// Each is given the folder that the file will be in.
+/// Each is given the path that the file will have.
 pub(crate) const ATTACKS: &[Attack] = &[
     ("eh_frame of 1.6 MB", |_| costly(), &["timed_out"]),
     ("eh_frame of 6.6 MB", |_| endless(), &["timed_out"]),
@@ -36,9 +36,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     ("a section that is longer than it says", |_| compressed(1 << 20), HARMLESS),
     ("long notes", |_| notes(), HARMLESS),
     ("debug information elsewhere", |_| elsewhere(), HARMLESS),
-    ("a debug file that is a FIFO", |folder| linked(folder, "fifo"), HARMLESS),
-    ("a debug file without end", |folder| linked(folder, "zero"), HARMLESS),
-    ("a debug file that is the file itself", |folder| linked(folder, "itself"), HARMLESS),
+    ("a debug file that is a FIFO", |program| linked(program, "fifo"), HARMLESS),
+    ("a debug file without end", |program| linked(program, "zero"), HARMLESS),
+    ("a debug file that is the file itself", |program| linked(program, "itself"), HARMLESS),
     ("a C++ name", |_| Forgery::named(&packs(40), Vec::new()), HARMLESS),
     ("a Rust name", |_| Forgery::named(&tuples(), Vec::new()), HARMLESS),
     (
@@ -270,12 +270,12 @@ fn elsewhere() -> Forgery {
 }
 
 /// By `.gnu_debuglink`, which lies beside the file.
-fn linked(folder: &Path, name: &str) -> Forgery {
-    let there = folder.join(name);
+fn linked(program: &Path, name: &str) -> Forgery {
+    let there = program.with_file_name(name);
     match name {
         "fifo" => assert!(Command::new("mkfifo").arg(&there).status().unwrap().success()),
         "zero" => symlink("/dev/zero", &there).unwrap(),
-        _ => symlink(folder.join(super::naming::NAME), &there).unwrap(),
+        _ => symlink(program, &there).unwrap(),
     }
     let mut link = name.as_bytes().to_vec();
     link.resize((name.len() + 1).next_multiple_of(4), 0);

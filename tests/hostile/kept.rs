@@ -4,9 +4,11 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use faultline::memory::{Page, Tracer};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -17,6 +19,9 @@ use crate::stalled::{Mounted, Stall, run_until_it_reads, waiting_program};
 
 /// SIGTERM is obeyed within a second; the rest is for a slow machine.
 const OBEYED: Duration = Duration::from_secs(2);
+
+/// The same for the library, which no signal asks to end: so long it waits for one answer, and for a machine that is busy.
+const LIBRARY: Duration = Duration::from_secs(20);
 
 /// A program of the file system's, ended with the test.
 struct Inhabitant(Child);
@@ -36,6 +41,13 @@ impl Drop for Inhabitant {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Where a file may be, in a folder of its own.
+fn file_in_folder(scratch: &Scratch) -> PathBuf {
+    let folder = scratch.path("folder");
+    fs::create_dir(&folder).unwrap();
+    folder.join("inhabitant")
 }
 
 /// faultline, with its standard output in a file: nobody has to read it.
@@ -58,9 +70,8 @@ fn is_obeyed(ended: &Ended) {
 fn memory_of_a_file_system_that_does_not_answer() {
     for stall in [Stall::Look, Stall::Open, Stall::Read] {
         let scratch = Scratch::new();
-        let folder = scratch.path("folder");
-        fs::create_dir(&folder).unwrap();
-        let mounted = Mounted::at(&folder, waiting_program().bytes());
+        let file = file_in_folder(&scratch);
+        let mounted = Mounted::with(&file, waiting_program().bytes());
         let kept = Inhabitant(mounted.run());
         mounted.stall(stall);
         let victim = watch(&scratch, &["memory", "--pages", "-p", &kept.pid()]);
@@ -75,9 +86,8 @@ fn memory_of_a_file_system_that_does_not_answer() {
 #[test]
 fn another_process_is_read_all_the_same() {
     let scratch = Scratch::new();
-    let folder = scratch.path("folder");
-    fs::create_dir(&folder).unwrap();
-    let mounted = Mounted::at(&folder, waiting_program().bytes());
+    let file = file_in_folder(&scratch);
+    let mounted = Mounted::with(&file, waiting_program().bytes());
     let kept = Inhabitant(mounted.run());
     let program = scratch.path("on-a-disk");
     waiting_program().write(&program);
@@ -89,7 +99,7 @@ fn another_process_is_read_all_the_same() {
             record["type"] == "page" && record["pid"] == process.0.id() && record["mapping_name"] != "[vdso]"
         })
     };
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while !has_page_of(&other) {
         assert!(begun.elapsed() < Duration::from_secs(30), "no page of it: {:#?}", written(&scratch));
         std::thread::sleep(Duration::from_millis(20));
@@ -97,6 +107,27 @@ fn another_process_is_read_all_the_same() {
     let ended = victim.end(Signal::SIGTERM, OBEYED);
     is_obeyed(&ended);
     assert!(!has_page_of(&kept) && counted_as(&ended.said, "reads_failed") > 0, "{}", ended.said);
+}
+
+/// In a program that isn't faultline, whose own thread is what waits: the tracer goes on without it, and so does whoever stops it.
+#[test]
+fn the_library_is_not_kept_either() {
+    for stall in [Stall::Look, Stall::Read] {
+        let scratch = Scratch::new();
+        let file = file_in_folder(&scratch);
+        let mounted = Mounted::with(&file, waiting_program().bytes());
+        let kept = Inhabitant(mounted.run());
+        mounted.stall(stall);
+        let begun = Instant::now();
+        let tracing = Tracer::new(kept.0.id()).unwrap().start().unwrap();
+        mounted.await_kept();
+        let (pages, losses) = tracing.stop().unwrap();
+        assert!(begun.elapsed() < LIBRARY, "{stall:?}: {:?}", begun.elapsed());
+        let lost = |reason: &str| losses.iter().find(|loss| loss.0 == reason).unwrap().1;
+        assert!(lost("reads_failed") > 0 && lost("pages_gone") > 0, "{stall:?}: {losses:?}");
+        let is_files = |page: &Page| page.mapping_name.as_deref() == file.to_str();
+        assert!(!pages.iter().any(is_files), "{stall:?}: {pages:#?}");
+    }
 }
 
 /// Waits for a byte, and then touches the page below its stack, again and again.
@@ -111,9 +142,8 @@ fn faulting_program() -> Vec<u8> {
 #[test]
 fn pagefault_ends_while_it_waits_for_its_first_names() {
     let scratch = Scratch::new();
-    let folder = scratch.path("folder");
-    fs::create_dir(&folder).unwrap();
-    let mounted = Mounted::at(&folder, faulting_program());
+    let file = file_in_folder(&scratch);
+    let mounted = Mounted::with(&file, faulting_program());
     let kept = Inhabitant(mounted.run());
     let victim = watch(&scratch, &["pagefault", "--by", "instruction", "--interval", "0.2", "-p", &kept.pid()]);
     mounted.stall(Stall::Open);
@@ -137,9 +167,8 @@ fn pagefault_ends_while_it_waits_for_its_first_names() {
 #[test]
 fn names_that_are_there_are_not_counted() {
     let scratch = Scratch::new();
-    let folder = scratch.path("folder");
-    fs::create_dir(&folder).unwrap();
-    let mounted = Mounted::at(&folder, faulting_program());
+    let file = file_in_folder(&scratch);
+    let mounted = Mounted::with(&file, faulting_program());
     let process = Inhabitant(mounted.run());
     let victim = watch(&scratch, &["pagefault", "--by", "instruction", "--interval", "600", "-p", &process.pid()]);
     let reads_to = || {
@@ -149,7 +178,7 @@ fn names_that_are_there_are_not_counted() {
     let before = reads_to().unwrap();
     process.give_a_byte();
     // It has touched the page below when it reads to that.
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while reads_to().is_none_or(|now| now == before) {
         assert!(begun.elapsed() < Duration::from_secs(10), "it does not read again");
         std::thread::sleep(Duration::from_millis(2));

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::bounded::Victim;
 use crate::harness::{FAULTLINE, Scratch, counted, counted_as, named, records};
+use crate::own_name::own_name;
 use crate::unmount::Unmount;
 
 const BOUND: Duration = Duration::from_secs(10);
@@ -28,10 +29,11 @@ fn after(lines: &str, arguments: &[&str]) -> Command {
 #[test]
 fn a_limit_on_files_is_said_and_counted() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "many-deaths", "limit-fs-1a");
+    let name = own_name("limit-fs");
+    let program = named(&scratch, "many-deaths", &name);
     let file = scratch.path("records");
     // In units of 512 bytes: 64 KiB.
-    let arguments = ["crash", "--format", "json", "-n", "limit-fs-1a", "-o", file.to_str().unwrap()];
+    let arguments = ["crash", "--format", "json", "-n", &name, "-o", file.to_str().unwrap()];
     let mut victim = Victim::watching(&mut after("ulimit -f 128", &arguments));
     run(&program, &["200", "0"]);
     victim.hear("raise the limit on the size of files: ulimit -f unlimited: the run goes on");
@@ -47,9 +49,10 @@ fn a_limit_on_files_is_said_and_counted() {
 #[test]
 fn a_limit_on_files_ends_no_dump() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "memory-pages", "limit-du-2b");
+    let name = own_name("limit-du");
+    let program = named(&scratch, "memory-pages", &name);
     let folder = scratch.path("dump");
-    let arguments = ["memory", "-n", "limit-du-2b", "-o", "/dev/null", "--dump", folder.to_str().unwrap()];
+    let arguments = ["memory", "-n", &name, "-o", "/dev/null", "--dump", folder.to_str().unwrap()];
     let mut victim = Victim::watching(&mut after("ulimit -f 512", &arguments));
     run(&program, &["1600"]);
     victim.hear("ulimit -f unlimited");
@@ -65,9 +68,10 @@ fn a_full_disk_is_counted_and_ends_nothing() {
     fs::create_dir(&disk).unwrap();
     run(Path::new("mount"), &["-t", "tmpfs", "-o", "size=64k,mode=0755", "none", disk.to_str().unwrap()]);
     let unmount = Unmount(&disk);
-    let program = named(&scratch, "many-deaths", "limit-di-3c");
+    let name = own_name("limit-di");
+    let program = named(&scratch, "many-deaths", &name);
     let file = disk.join("records");
-    let arguments = ["crash", "--format", "json", "-n", "limit-di-3c", "-o", file.to_str().unwrap()];
+    let arguments = ["crash", "--format", "json", "-n", &name, "-o", file.to_str().unwrap()];
     let mut victim = Victim::watching(Command::new(FAULTLINE).args(arguments).stdout(Stdio::null()));
     run(&program, &["200", "0"]);
     victim.hear("No space left on device (os error 28): the run goes on");
@@ -85,7 +89,8 @@ fn a_full_disk_is_counted_and_ends_nothing() {
 #[test]
 fn a_small_stack_is_enough() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "null-write", "limit-st-4d");
+    let name = own_name("limit-st");
+    let program = named(&scratch, "null-write", &name);
     let file = scratch.path("records");
     let arguments =
         ["crash", "-r", "-t", "--format", "json", "-o", file.to_str().unwrap(), "--", program.to_str().unwrap()];

@@ -4,6 +4,7 @@
 mod attacks;
 mod automount;
 mod bounded;
+mod few_tasks;
 mod folders;
 mod forge;
 #[allow(dead_code)] // the other tests use the rest
@@ -11,8 +12,10 @@ mod forge;
 mod harness;
 mod kept;
 mod limits;
+mod names;
 mod naming;
 mod own;
+mod own_name;
 mod peers;
 mod readers;
 mod secrets;
@@ -22,5 +25,6 @@ mod siege;
 #[path = "../vm/small_cgroup.rs"]
 mod small_cgroup;
 mod stalled;
+mod starved;
 #[path = "../host/unmount.rs"]
 mod unmount;

@@ -11,18 +11,19 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::attacks::{ATTACKS, Attack, endless};
-use crate::forge::{CODE, Forgery, Section};
+use crate::forge::{CODE, Forgery, Section, symbol};
 use crate::harness::{FAULTLINE, Scratch, build_id, copy_program};
+use crate::own_name::own_name;
 use crate::siege::{Agent, SetOnDrop, get};
-
-/// The name of all programs here: at most 15 characters.
-pub(crate) const NAME: &str = "hostile-file-8d";
 
 /// How long a record may take: on a busy host the namer has 40 seconds for it, and there may be one before it.
 const RECORDED: Duration = Duration::from_secs(80);
 
 /// The first of the users that programs here run as: none of the machine's. What the agent is held to meanwhile runs as root.
 const USERS: u32 = 60_000;
+
+/// The user of the files that take all of the time that there is.
+const SPENDER: u32 = 59_999;
 
 /// Runs a program as this user that does not end well.
 pub(crate) fn die_as(user: u32, program: &Path) {
@@ -33,23 +34,27 @@ pub(crate) fn die_as(user: u32, program: &Path) {
 /// An agent, and programs that it watches.
 pub(crate) struct Ambush {
     pub agent: Agent,
+    /// Of all programs here.
+    pub name: String,
     scratch: Scratch,
     folders: u32,
 }
 
 impl Ambush {
-    pub(crate) fn new() -> Self {
-        Self::by(&mut Command::new(FAULTLINE))
+    /// `base`: of the programs' name, and of no other's.
+    pub(crate) fn new(base: &str) -> Self {
+        Self::by(&mut Command::new(FAULTLINE), base)
     }
 
     /// By a command that takes faultline's arguments.
-    pub(crate) fn by(command: &mut Command) -> Self {
+    pub(crate) fn by(command: &mut Command, base: &str) -> Self {
+        let name = own_name(base);
         // Every death here has a record.
         let every = ["--samples-per-group", "100000", "--samples-per-second", "100000"];
-        let mut agent = Agent::start_by(command, NAME, &every, "http");
+        let mut agent = Agent::start_by(command, &name, &every, "http");
         // These have records, too, which a debug build on a busy host must make beside all else.
         agent.pace = Duration::from_millis(500);
-        Self { agent, scratch: Scratch::new(), folders: 0 }
+        Self { agent, name, scratch: Scratch::new(), folders: 0 }
     }
 
     /// A folder of its own for each program.
@@ -58,6 +63,11 @@ impl Ambush {
         let folder = self.scratch.path(&self.folders.to_string());
         fs::create_dir(&folder).unwrap();
         folder
+    }
+
+    /// Where a program may be, in a folder of its own.
+    pub(crate) fn place(&mut self) -> PathBuf {
+        self.folder().join(&self.name)
     }
 
     /// A user of its own for each program, as for its folder: whoever has cost much has less time while others wait.
@@ -85,20 +95,33 @@ impl Ambush {
 
     /// A program dies that has done no harm: it has its names.
     pub(crate) fn is_well(&mut self, after: &str) {
-        let program = self.folder().join(NAME);
+        let program = self.die_unharmed();
+        self.has_names(after, &program);
+    }
+
+    /// A program dies that has done no harm.
+    fn die_unharmed(&mut self) -> PathBuf {
+        let program = self.place();
         copy_program("null-write", &program);
         self.die(&program);
-        let record = self.record_of(after, &program, 1);
+        program
+    }
+
+    fn has_names(&mut self, after: &str, program: &Path) {
+        let record = self.record_of(after, program, 1);
         assert_eq!(record["symbols_failed"], Value::Array(Vec::new()), "after {after}: {record:#}");
         let symbol = record["stack_trace"][0]["symbol"].as_str().unwrap_or_default();
         assert!(symbol.starts_with("write_field+"), "after {after}: {record:#}");
     }
 
     fn stand(&mut self, (what, make, reasons): &Attack) {
-        let folder = self.folder();
-        let program = folder.join(NAME);
-        make(&folder).write(&program);
-        self.die(&program);
+        let program = self.place();
+        make(&program).write(&program);
+        // Whoever has taken all of the time once has a second while others wait: both have the same record in the end.
+        let user = if *reasons == ["timed_out"] { SPENDER } else { self.user() };
+        die_as(user, &program);
+        self.agent.add_crashes(1);
+        let other = self.die_unharmed();
         let record = self.record_of(what, &program, 1);
         let failed = record["symbols_failed"].as_array().unwrap();
         let [frame, ..] = &record["stack_trace"].as_array().unwrap()[..] else { panic!("{what}: {record:#}") };
@@ -111,17 +134,17 @@ impl Ambush {
         }
         assert_eq!(frame["module"], program.to_str().unwrap(), "{what}: {record:#}");
         assert!(frame["offset"].is_string(), "{what}: {record:#}");
-        self.is_well(what);
+        self.has_names(what, &other);
     }
 }
 
 #[test]
 fn no_file_stops_anything_or_costs_much() {
-    let mut ambush = Ambush::new();
+    let mut ambush = Ambush::new("file-all");
     for attack in ATTACKS {
         ambush.stand(attack);
     }
-    let program = ambush.folder().join(NAME);
+    let program = ambush.place();
     endless().write(&program);
     ambush.die(&program);
     ambush.agent.end_under(|_, _| ());
@@ -130,8 +153,8 @@ fn no_file_stops_anything_or_costs_much() {
 /// The same file once more: it is left alone.
 #[test]
 fn a_file_that_took_too_long_is_left_alone() {
-    let mut ambush = Ambush::new();
-    let program = ambush.folder().join(NAME);
+    let mut ambush = Ambush::new("file-two");
+    let program = ambush.place();
     endless().write(&program);
     for (count, reason) in [(1, "timed_out"), (2, "failed_before")] {
         ambush.die(&program);
@@ -144,7 +167,7 @@ fn a_file_that_took_too_long_is_left_alone() {
 
 /// Runs a file that the kernel would not take for a program.
 fn run_file(ambush: &mut Ambush, file: &Path) -> PathBuf {
-    let runner = ambush.folder().join(NAME);
+    let runner = ambush.place();
     copy_program("run-file", &runner);
     let mut command = Command::new(&runner);
     command.uid(ambush.user()).arg(file).arg(CODE.to_string()).stdout(Stdio::null());
@@ -154,25 +177,31 @@ fn run_file(ambush: &mut Ambush, file: &Path) -> PathBuf {
     runner
 }
 
+/// As many as are looked at, and all that there can be: then the headers end behind what is read for the build id.
 #[test]
 fn a_library_with_all_segments_that_there_can_be() {
-    let mut ambush = Ambush::new();
-    let file = ambush.folder().join("library");
-    Forgery { more_programs: 65_533, ..Forgery::named("victim", Vec::new()) }.write(&file);
-    let runner = run_file(&mut ambush, &file);
-    let record = ambush.record_of("segments", &runner, 1);
-    let frame = &record["stack_trace"][0];
-    assert_eq!(frame["module"], file.to_str().unwrap(), "{record:#}");
-    assert!(frame["symbol"].as_str().is_none_or(|symbol| symbol == "victim+0x0"), "{record:#}");
+    let mut ambush = Ambush::new("file-seg");
+    for (segments, symbol) in [(4_000, Some("victim+0x0")), (65_533, None)] {
+        let file = ambush.folder().join("library");
+        Forgery { more_programs: segments, ..Forgery::named("victim", Vec::new()) }.write(&file);
+        let runner = run_file(&mut ambush, &file);
+        let record = ambush.record_of("segments", &runner, 1);
+        let frame = &record["stack_trace"][0];
+        assert_eq!(frame["module"], file.to_str().unwrap(), "{record:#}");
+        assert_eq!(record["symbols_failed"], Value::Array(Vec::new()), "{record:#}");
+        assert_eq!(frame["symbol"].as_str(), symbol, "{record:#}");
+    }
     ambush.is_well("segments");
 }
 
 /// Whoever maps a file that is cut meanwhile dies of SIGBUS, and whoever believes an earlier look reads what is no longer there.
 #[test]
 fn a_file_that_changes_while_it_is_read() {
-    let mut ambush = Ambush::new();
+    let mut ambush = Ambush::new("file-cut");
     let library = ambush.folder().join("library");
-    let whole = Forgery::named("victim", vec![Section::new(".debug_str", vec![0; 4 << 20])]).bytes();
+    // It takes long to look through all of them.
+    let symbols = Section::new(".symtab", symbol(1, 64).repeat(200_000));
+    let whole = Forgery::of(vec![symbols, Section::new(".strtab", *b"\0victim\0")]).bytes();
     fs::write(&library, &whole).unwrap();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -181,13 +210,15 @@ fn a_file_that_changes_while_it_is_read() {
             while !is_over.load(Ordering::Relaxed) {
                 // The code stays: what is read for names goes.
                 file.set_len(0x1000).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
                 std::os::unix::fs::FileExt::write_all_at(&file, &whole, 0).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
             }
         });
         let _end = SetOnDrop(&is_over);
-        for _ in 0..20 {
-            let runner = run_file(&mut ambush, &library);
-            let record = ambush.record_of("changing", &runner, 1);
+        let runners: Vec<PathBuf> = (0..20).map(|_| run_file(&mut ambush, &library)).collect();
+        for runner in &runners {
+            let record = ambush.record_of("changing", runner, 1);
             let symbol = record["stack_trace"][0]["symbol"].as_str();
             assert!(symbol.is_none_or(|symbol| symbol == "victim+0x0"), "{record:#}");
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::attacks::{endless, units};
 use crate::bounded::Victim;
 use crate::harness::{FAULTLINE, Scratch, die, records};
-use crate::naming::{Ambush, NAME, die_as};
+use crate::naming::{Ambush, die_as};
 use crate::small_cgroup::SmallCgroup;
 
 /// The namer's own name, so that its end would be counted as well.
@@ -36,7 +36,9 @@ fn the_end_of_its_own_child_has_no_record() {
         records(&text[..text.rfind('\n').map_or(0, |end| end + 1)])
     };
     let begun = Instant::now();
-    while !written().iter().any(|record| record["symbols_failed"][0]["reason"] == "timed_out") {
+    let is_ours = |record: &Value| record["exe"] == *program.to_str().unwrap();
+    let has_timed_out = |record: &Value| record["symbols_failed"][0]["reason"] == "timed_out";
+    while !written().iter().any(|record| is_ours(record) && has_timed_out(record)) {
         assert!(begun.elapsed() < RECORDED, "no record: {:#?}", written());
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -50,9 +52,9 @@ fn the_end_of_its_own_child_has_no_record() {
 #[test]
 fn the_namer_ends_alone_where_memory_is_short() {
     let cgroup = SmallCgroup::new("namer", "160M");
-    let mut ambush = Ambush::by(&mut cgroup.command(FAULTLINE));
+    let mut ambush = Ambush::by(&mut cgroup.command(FAULTLINE), "own-memo");
     assert_eq!(cgroup.killed(), 0);
-    let program = ambush.folder().join(NAME);
+    let program = ambush.place();
     units().write(&program);
     die_as(ambush.user(), &program);
     ambush.agent.add_crashes(1);

@@ -1,12 +1,19 @@
 //! Whoever reaches the port of the metrics, as every local user does: slow, endless, too many, and guessing.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::Scratch;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::few_tasks::FewTasks;
+use crate::harness::{FAULTLINE, Scratch};
+use crate::names::rebinding;
+use crate::own_name::own_name;
 use crate::siege::{Agent, Attack, get};
 
 const REQUEST: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -168,7 +175,7 @@ fn noise(address: &str, goes_on: &dyn Fn() -> bool) {
     }
 }
 
-const ATTACKS: [(&str, Attack); 10] = [
+const ATTACKS: [(&str, Attack); 11] = [
     ("silent", silent),
     ("many addresses", many_addresses),
     ("half a request", half_a_request),
@@ -179,13 +186,14 @@ const ATTACKS: [(&str, Attack); 10] = [
     ("flood", flood),
     ("greedy", greedy),
     ("noise", noise),
+    ("names of others", rebinding),
 ];
 
 #[test]
 fn no_peer_stops_anything_or_costs_much() {
-    let mut agent = Agent::start("hostile-peer-4a", &[], "http");
+    let mut agent = Agent::start("peer-one", &[], "http");
     for (what, attack) in ATTACKS {
-        agent.besiege(what, Duration::from_millis(1500), &[attack], &get);
+        agent.besiege(what, Duration::from_secs(1), &[attack], &get);
     }
     agent.end_under(greedy);
 }
@@ -194,7 +202,7 @@ fn no_peer_stops_anything_or_costs_much() {
 #[test]
 fn all_peers_at_once() {
     let seconds = std::env::var("FAULTLINE_SOAK_SECONDS").map_or(3, |seconds| seconds.parse().unwrap());
-    let mut agent = Agent::start("hostile-peer-7c", &[], "http");
+    let mut agent = Agent::start("peer-all", &[], "http");
     let all = ATTACKS.map(|(_, attack)| attack);
     agent.besiege("all", Duration::from_secs(seconds), &all, &get);
     agent.end_under(flood);
@@ -219,12 +227,25 @@ fn guesses(address: &str, goes_on: &dyn Fn() -> bool) {
     }
 }
 
-fn curl(address: &str, path: &str, user: &str) -> String {
-    let (_, port) = address.rsplit_once(':').unwrap();
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--insecure", "--include", "--max-time", "20", "--user", user]);
-    let output = command.arg(format!("https://localhost:{port}{path}")).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
+/// What a client that believes this certificate alone, and has a password, is answered.
+fn get_by_tls(address: &str, path: &str, certificate: CertificateDer<'static>) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut stream = StreamOwned::new(client, stream);
+    // prometheus:geheim
+    let password = "Authorization: Basic cHJvbWV0aGV1czpnZWhlaW0=";
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{password}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 fn curl_as_attacker(address: &str, user: &str) {
@@ -256,16 +277,16 @@ fn neither_handshakes_nor_guessed_passwords_keep_prometheus_out() {
     );
     fs::write(folder.path("web.yml"), web).unwrap();
     let file = folder.path("web.yml");
-    let mut agent = Agent::start("hostile-peer-9e", &["--web.config.file", file.to_str().unwrap()], "https");
-    let asked = |address: &str, path: &str| curl(address, path, "prometheus:geheim");
-    agent.besiege("handshakes and guesses", Duration::from_secs(4), &[handshakes, guesses, silent], &asked);
+    let mut agent = Agent::start("peer-tls", &["--web.config.file", file.to_str().unwrap()], "https");
+    let asked = |address: &str, path: &str| get_by_tls(address, path, cert.der().clone());
+    agent.besiege("handshakes and guesses", Duration::from_secs(3), &[handshakes, guesses, silent], &asked);
     agent.end_under(handshakes);
 }
 
 /// Only the users that are named are answered, whatever the others do about it.
 #[test]
 fn a_user_that_isnt_named_reads_nothing() {
-    let agent = Agent::start("hostile-peer-1f", &["--metrics-allow-user", "54322"], "http");
+    let agent = Agent::start("peer-usr", &["--metrics-allow-user", "54322"], "http");
     let as_user = |uid: u32| {
         let id = [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()];
         let url = format!("http://{}/metrics", agent.address);
@@ -282,8 +303,9 @@ fn a_user_that_isnt_named_reads_nothing() {
 /// Whoever calls a program of theirs as a service is called, doesn't crash in its name.
 #[test]
 fn a_file_of_that_name_is_not_the_service() {
-    let mut agent = Agent::start("hostile-name-6b", &[], "http");
+    let mut agent = Agent::start("peer-nam", &[], "http");
     let program = agent.program().to_owned();
+    let name = program.file_name().unwrap().to_str().unwrap();
     let died = Command::new("setpriv")
         .args(["--reuid=54321", "--regid=54321", "--clear-groups"])
         .arg(&program)
@@ -294,6 +316,19 @@ fn a_file_of_that_name_is_not_the_service() {
     agent.add_crashes(7);
     agent.wait_for_counts();
     let metrics = get(&agent.address, "/metrics");
-    let of = |uid: u32, count: u64| format!("executable=\"hostile-name-6b\",uid=\"{uid}\"}} {count}\n");
+    let of = |uid: u32, count: u64| format!("executable=\"{name}\",uid=\"{uid}\"}} {count}\n");
     assert!(metrics.contains(&of(0, 20)) && metrics.contains(&of(54_321, 7)), "{metrics}");
+}
+
+/// As under the unit's TasksMax, with no room for another task: a server that needs one for each connection would be lost.
+#[test]
+fn a_hundred_slow_peers_find_no_task_to_take() {
+    let (cgroup, name) = (FewTasks::new("peers"), own_name("peer-max"));
+    let mut agent = Agent::start_by(&mut cgroup.command(FAULTLINE), &name, &[], "http");
+    // The children that name are there as well.
+    agent.hold("the first record", &get, &mut |agent| !agent.records_with(&name).is_empty());
+    cgroup.close();
+    agent.besiege("no tasks", Duration::from_secs(2), &[silent, half_a_request, dripping, pipelined], &get);
+    assert_eq!(cgroup.refused(), 0, "it asked for another task");
+    agent.end_under(half_a_request);
 }

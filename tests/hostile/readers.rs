@@ -14,6 +14,7 @@ use nix::unistd::mkfifo;
 
 use crate::bounded::{Ended, Victim, Waited};
 use crate::harness::{FAULTLINE, Scratch, counted, counted_as, named, records};
+use crate::own_name::own_name;
 
 /// SIGTERM and SIGINT are obeyed within a second; the rest is for a slow machine.
 const OBEYED: Duration = Duration::from_secs(2);
@@ -56,8 +57,9 @@ fn stall(arguments: &[&str], signal: Signal, act: impl Fn()) -> (Ended, String) 
 #[test]
 fn crash_ends_and_counts() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "many-deaths", "stall-cr-1a");
-    let arguments = ["crash", "--format", "json", "-n", "stall-cr-1a", "-t", "--summary", "0.5"];
+    let name = own_name("stall-cr");
+    let program = named(&scratch, "many-deaths", &name);
+    let arguments = ["crash", "--format", "json", "-n", &name, "-t", "--summary", "0.5"];
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let (ended, text) = stall(&arguments, signal, || run(&program, &["400", "0"]));
         assert!(ended.status.success(), "{}", ended.said);
@@ -77,8 +79,9 @@ fn crash_ends_and_counts() {
 #[test]
 fn each_record_is_written_or_counted() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "many-deaths", "stall-eq-2b");
-    let arguments = ["crash", "--format", "json", "-n", "stall-eq-2b", "--strict"];
+    let name = own_name("stall-eq");
+    let program = named(&scratch, "many-deaths", &name);
+    let arguments = ["crash", "--format", "json", "-n", &name, "--strict"];
     let (ended, text) = stall(&arguments, Signal::SIGTERM, || run(&program, &["400", "0"]));
     let (blocked, made) = (counted_as(&ended.said, "output_blocked"), counted(ended.said.as_bytes(), " records;"));
     assert_eq!(records(&text).len() as u64 + blocked, made, "{}", ended.said);
@@ -89,8 +92,9 @@ fn each_record_is_written_or_counted() {
 #[test]
 fn signal_ends() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "many-deaths", "stall-si-3c");
-    let arguments = ["signal", "--all-signals", "--processes", "--format", "json", "-n", "stall-si-3c"];
+    let name = own_name("stall-si");
+    let program = named(&scratch, "many-deaths", &name);
+    let arguments = ["signal", "--all-signals", "--processes", "--format", "json", "-n", &name];
     let (ended, text) = stall(&arguments, Signal::SIGTERM, || run(&program, &["2000", "0"]));
     assert!(ended.status.success() && records(&text).len() > 20, "{}", ended.said);
     assert!(counted_as(&ended.said, "output_blocked") > 0, "{}", ended.said);
@@ -99,8 +103,9 @@ fn signal_ends() {
 #[test]
 fn memory_ends() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "memory-pages", "stall-me-4d");
-    let arguments = ["memory", "--pages", "--format", "json", "-n", "stall-me-4d"];
+    let name = own_name("stall-me");
+    let program = named(&scratch, "memory-pages", &name);
+    let arguments = ["memory", "--pages", "--format", "json", "-n", &name];
     let (ended, text) = stall(&arguments, Signal::SIGTERM, || run(&program, &["1600"]));
     assert!(ended.status.success() && records(&text).len() > 20, "{}", ended.said);
     assert!(counted_as(&ended.said, "output_blocked") > 0, "{}", ended.said);
@@ -109,8 +114,9 @@ fn memory_ends() {
 #[test]
 fn pagefault_ends() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "memory-pages", "stall-pf-5e");
-    let arguments = ["pagefault", "--events", "--format", "json", "-n", "stall-pf-5e"];
+    let name = own_name("stall-pf");
+    let program = named(&scratch, "memory-pages", &name);
+    let arguments = ["pagefault", "--events", "--format", "json", "-n", &name];
     let (ended, text) = stall(&arguments, Signal::SIGTERM, || run(&program, &["4000"]));
     assert!(ended.status.success() && records(&text).len() > 20, "{}", ended.said);
     assert!(counted_as(&ended.said, "output_blocked") > 0, "{}", ended.said);
@@ -119,8 +125,9 @@ fn pagefault_ends() {
 #[test]
 fn call_ends() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "memory-pages", "stall-ca-6f");
-    let arguments = ["call", "--live", "100000", "--format", "json", "--preset", "memory", "-n", "stall-ca-6f"];
+    let name = own_name("stall-ca");
+    let program = named(&scratch, "memory-pages", &name);
+    let arguments = ["call", "--live", "100000", "--format", "json", "--preset", "memory", "-n", &name];
     let (ended, text) = stall(&arguments, Signal::SIGTERM, || run(&program, &["16000"]));
     assert!(records(&text).len() > 20, "{}", ended.said);
     assert!(counted_as(&ended.said, "output_blocked") > 0, "{}", ended.said);
@@ -130,13 +137,14 @@ fn call_ends() {
 #[test]
 fn a_slow_reader_holds_no_run() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "many-deaths", "slow-1a-7b");
+    let name = own_name("slow");
+    let program = named(&scratch, "many-deaths", &name);
     let mut victim = Victim::start(&[
         "agent",
         "--interval",
         "0.2",
         "-n",
-        "slow-1a-7b",
+        &name,
         "--samples-per-group",
         "5000",
         "--samples-per-second",
@@ -160,10 +168,11 @@ fn a_slow_reader_holds_no_run() {
 #[test]
 fn standard_error_may_stall_as_well() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "many-deaths", "stall-er-8a");
+    let name = own_name("stall-er");
+    let program = named(&scratch, "many-deaths", &name);
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut child = Command::new(FAULTLINE)
-        .args(["crash", "--format", "json", "-n", "stall-er-8a"])
+        .args(["crash", "--format", "json", "-n", &name])
         .stdout(writer.try_clone().unwrap())
         .stderr(writer)
         .spawn()
@@ -190,13 +199,14 @@ fn standard_error_may_stall_as_well() {
 #[test]
 fn an_agent_on_a_pipe_that_is_not_read_ends() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "many-deaths", "stall-ag-9b");
+    let name = own_name("stall-ag");
+    let program = named(&scratch, "many-deaths", &name);
     let path = scratch.path("pipe");
     mkfifo(&path, Mode::S_IRWXU).unwrap();
     let reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
     let mut agent = Victim::watching(
         Command::new(FAULTLINE)
-            .args(["agent", "--interval", "0.1", "-n", "stall-ag-9b", "-o"])
+            .args(["agent", "--interval", "0.1", "-n", &name, "-o"])
             .arg(&path)
             .args(["--samples-per-group", "1000", "--samples-per-second", "1000"])
             .stdout(Stdio::null()),
@@ -277,8 +287,9 @@ fn doctor_and_report_can_be_ended() {
 #[test]
 fn the_end_of_the_time_is_the_end() {
     let scratch = Scratch::new();
-    let program = named(&scratch, "many-deaths", "stall-du-1c");
-    let victim = Victim::start(&["crash", "-d", "2", "--format", "json", "-n", "stall-du-1c"]);
+    let name = own_name("stall-du");
+    let program = named(&scratch, "many-deaths", &name);
+    let victim = Victim::start(&["crash", "-d", "2", "--format", "json", "-n", &name]);
     run(&program, &["400", "0"]);
     let ended = victim.ended(Duration::from_secs(10));
     assert!(ended.status.success() && counted_as(&ended.said, "output_blocked") > 0, "{}", ended.said);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::attacks::costly;
 use crate::harness::copy_program;
-use crate::naming::{Ambush, NAME, die_as};
+use crate::naming::{Ambush, die_as};
 use crate::stalled::{Mounted, Stall, die_in, waiting_program};
 
 /// Users that are none of the machine's.
@@ -17,7 +17,7 @@ const NEIGHBOUR: u32 = 54_321;
 const INNOCENT: u32 = 54_322;
 
 /// How many crashes the neighbour causes.
-const FLOOD: usize = 50;
+const FLOOD: usize = 8;
 
 /// The neighbour's records that others wait for: the one that is being named when they die, and one whose turn came before theirs.
 const WAITED_FOR: usize = 2;
@@ -72,12 +72,12 @@ fn costly_programs(ambush: &mut Ambush) -> Vec<PathBuf> {
         costly().write(&program);
         program
     };
-    (0..FLOOD).map(|_| write(ambush.folder().join(NAME))).collect()
+    (0..FLOOD).map(|_| write(ambush.place())).collect()
 }
 
 /// The records of `neighbours`, and how many of them stand before the one of `program`. `None` means that there is none yet.
 fn records_before(ambush: &Ambush, neighbours: &[PathBuf], program: &Path) -> (usize, Option<usize>) {
-    let records = ambush.agent.records_with(NAME);
+    let records = ambush.agent.records_with(&ambush.name);
     let module = |at: usize| records[at]["stack_trace"][0]["module"].as_str().map(Path::new);
     let is_neighbours = |&at: &usize| neighbours.iter().any(|neighbour| module(at) == Some(neighbour));
     let own = (0..records.len()).find(|&at| module(at) == Some(program));
@@ -87,7 +87,7 @@ fn records_before(ambush: &Ambush, neighbours: &[PathBuf], program: &Path) -> (u
 
 /// A program that has done no harm dies while the neighbour's records wait, and has all its names in a moment.
 fn dies_in_between(ambush: &mut Ambush, how: As<'_>, neighbours: &[PathBuf]) {
-    let program = ambush.folder().join(NAME);
+    let program = ambush.place();
     copy_program("null-write", &program);
     let (done, _) = records_before(ambush, neighbours, &program);
     how.die(&program);
@@ -105,7 +105,7 @@ fn dies_in_between(ambush: &mut Ambush, how: As<'_>, neighbours: &[PathBuf]) {
 fn is_recorded_in_order(ambush: &mut Ambush, neighbours: &[PathBuf]) {
     let [.., last] = neighbours else { panic!("nobody") };
     ambush.record_of("the neighbour", last, 1);
-    let records = ambush.agent.records_with(NAME);
+    let records = ambush.agent.records_with(&ambush.name);
     let theirs = |record: &&Value| {
         neighbours.iter().any(|program| record["stack_trace"][0]["module"] == *program.to_str().unwrap())
     };
@@ -120,7 +120,7 @@ fn is_recorded_in_order(ambush: &mut Ambush, neighbours: &[PathBuf]) {
 
 #[test]
 fn a_user_that_floods_takes_no_names_of_others() {
-    let mut ambush = Ambush::new();
+    let mut ambush = Ambush::new("shareusr");
     let neighbours = costly_programs(&mut ambush);
     for program in &neighbours {
         As::User(NEIGHBOUR).die(program);
@@ -136,7 +136,7 @@ fn a_user_that_floods_takes_no_names_of_others() {
 /// Both run as root of the host, as most containers do.
 #[test]
 fn a_container_that_floods_takes_no_names_of_others() {
-    let mut ambush = Ambush::new();
+    let mut ambush = Ambush::new("sharebox");
     let (hostile, innocent) = (Cgroup::new("hostile"), Cgroup::new("innocent"));
     let neighbours = costly_programs(&mut ambush);
     for program in &neighbours {
@@ -151,18 +151,17 @@ fn a_container_that_floods_takes_no_names_of_others() {
 /// Each of them keeps a child for as long as it likes.
 #[test]
 fn a_user_with_many_file_systems_that_do_not_answer() {
-    let mut ambush = Ambush::new();
-    let folders = [(); 6].map(|()| ambush.folder());
+    let mut ambush = Ambush::new("sharedsk");
+    let places = [(); 6].map(|()| ambush.place());
     let mut mounted: Vec<Mounted<'_>> = Vec::new();
-    for folder in &folders {
-        mounted.push(Mounted::at(folder, waiting_program().bytes()));
+    for place in &places {
+        mounted.push(Mounted::with(place, waiting_program().bytes()));
         die_in(mounted.last().unwrap(), Stall::Open, NEIGHBOUR);
     }
-    ambush.agent.add_crashes(folders.len() as u64);
-    let neighbours: Vec<PathBuf> = folders.iter().map(|folder| folder.join(NAME)).collect();
-    dies_in_between(&mut ambush, As::User(INNOCENT), &neighbours);
-    is_recorded_in_order(&mut ambush, &neighbours);
-    dies_in_between(&mut ambush, As::User(INNOCENT), &neighbours);
+    ambush.agent.add_crashes(places.len() as u64);
+    dies_in_between(&mut ambush, As::User(INNOCENT), &places);
+    is_recorded_in_order(&mut ambush, &places);
+    dies_in_between(&mut ambush, As::User(INNOCENT), &places);
     drop(mounted);
     ambush.agent.end_under(|_, _| ());
 }

@@ -1,19 +1,22 @@
 //! An agent under attack by peers: what it must do meanwhile, and what the attack may cost.
 
+use std::cell::{Ref, RefCell};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::harness::{FAULTLINE, Scratch, copy_program, records};
+use crate::own_name::own_name;
+use crate::starved::{Fair, thread};
 
 /// How long others may wait for an answer, and how long an end may take.
 pub(crate) const PROMPT: Duration = Duration::from_secs(1);
@@ -22,7 +25,10 @@ pub(crate) const PROMPT: Duration = Duration::from_secs(1);
 const GROWTH_KIB: u64 = 24 * 1024;
 
 /// Between two summaries.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long the last counts may take to come.
+const COUNTED: Duration = Duration::from_secs(10);
 
 /// The user that attacks: none of the machine's.
 const ATTACKER: libc::uid_t = 54_321;
@@ -39,21 +45,17 @@ pub(crate) struct Agent {
     crashes: u64,
     /// Between the crashes that are caused while it is held to what it promises.
     pub pace: Duration,
-    /// The bounds are those of one siege.
-    _alone: MutexGuard<'static, ()>,
+    written: RefCell<Written>,
 }
 
-static SIEGE: Mutex<()> = Mutex::new(());
-
 impl Agent {
-    /// `name`: of the program, and of no other.
-    pub(crate) fn start(name: &str, arguments: &[&str], scheme: &str) -> Self {
-        Self::start_by(&mut Command::new(FAULTLINE), name, arguments, scheme)
+    /// `base`: of the program's name, and of no other's.
+    pub(crate) fn start(base: &str, arguments: &[&str], scheme: &str) -> Self {
+        Self::start_by(&mut Command::new(FAULTLINE), &own_name(base), arguments, scheme)
     }
 
-    /// The same by a command that takes faultline's arguments.
+    /// The same by a command that takes faultline's arguments, for a program of this name.
     pub(crate) fn start_by(command: &mut Command, name: &str, arguments: &[&str], scheme: &str) -> Self {
-        let alone = SIEGE.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = Scratch::new();
         let program = scratch.path(name);
         copy_program("many-deaths", &program);
@@ -73,12 +75,25 @@ impl Agent {
                 break rest.trim_end().trim_end_matches("/metrics").to_owned();
             }
         };
-        let mut agent =
-            Self { child, address, scratch, program, rest_kib: 0, crashes: 0, pace: Duration::ZERO, _alone: alone };
+        let mut agent = Self {
+            child,
+            address,
+            scratch,
+            program,
+            rest_kib: 0,
+            crashes: 0,
+            pace: Duration::ZERO,
+            written: RefCell::default(),
+        };
         agent.crash(20);
         agent.wait_for_counts();
         agent.rest_kib = agent.resident_kib();
         agent
+    }
+
+    /// The thread that counts.
+    fn counter(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{0}/task/{0}", self.child.id()))
     }
 
     pub(crate) fn resident_kib(&self) -> u64 {
@@ -107,40 +122,31 @@ impl Agent {
         self.crashes += count;
     }
 
-    /// The signals that the summaries have. Each of them must add up.
+    /// Reads what it has written since the last time. Each summary must add up.
+    fn read_on(&self) -> Ref<'_, Written> {
+        self.written.borrow_mut().go_on(&self.scratch.path("records"));
+        self.written.borrow()
+    }
+
+    /// The signals that the summaries have.
     pub(crate) fn counted(&self) -> u64 {
-        let text = fs::read_to_string(self.scratch.path("records")).unwrap();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let mut counted = 0;
-        for summary in records(whole).iter().filter(|record| record["type"] == "summary") {
-            let number = |value: &Value| value.as_u64().unwrap();
-            let groups: u64 = summary["groups"].as_array().unwrap().iter().map(|group| number(&group["count"])).sum();
-            let losses: u64 = summary["losses"].as_object().unwrap().values().map(number).sum();
-            let matched = number(&summary["deliveries"]["matched"]);
-            assert_eq!(matched, groups + losses, "{summary}");
-            counted += matched;
-        }
-        counted
+        self.read_on().counted
     }
 
     /// The records of crashes that name this file.
     pub(crate) fn records_with(&self, file: &str) -> Vec<Value> {
-        let text = fs::read_to_string(self.scratch.path("records")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let lines = whole.lines().filter(|line| line.starts_with("{\"type\":\"crash\"") && line.contains(file));
-        lines.flat_map(records).collect()
+        self.read_on().crashes.iter().filter(|line| line.contains(file)).flat_map(records).collect()
     }
 
     fn summaries(&self) -> usize {
-        let text = fs::read_to_string(self.scratch.path("records")).unwrap_or_default();
-        text.matches("{\"type\":\"summary\"").count()
+        self.read_on().summaries
     }
 
     /// Waits until the summaries have every crash that was caused.
     pub(crate) fn wait_for_counts(&self) {
-        let deadline = Instant::now() + 20 * INTERVAL;
+        let begun = Fair::begin(self.counter());
         while self.counted() < self.crashes {
-            assert!(Instant::now() < deadline, "{} of {} crashes are in summaries", self.counted(), self.crashes);
+            assert!(begun.elapsed() < COUNTED, "{} of {} crashes are in summaries", self.counted(), self.crashes);
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(self.counted(), self.crashes);
@@ -149,7 +155,7 @@ impl Agent {
     /// Another peer is answered, and at once.
     pub(crate) fn answers(&self, asked: &dyn Fn(&str, &str) -> String) {
         for path in ["/metrics", "/healthz"] {
-            let begun = Instant::now();
+            let begun = Fair::begin(thread(self.child.id(), "metrics")).with_own();
             let answer = asked(&self.address, path);
             let took = begun.elapsed();
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {answer:.200}");
@@ -184,8 +190,8 @@ impl Agent {
         asked: &dyn Fn(&str, &str) -> String,
         is_over: &mut dyn FnMut(&Self) -> bool,
     ) {
-        let (before, begun) = (self.summaries(), Instant::now());
-        let mut next_crash = begun;
+        let (before, begun) = (self.summaries(), Fair::begin(self.counter()));
+        let mut next_crash = Instant::now();
         while !is_over(self) {
             self.answers(asked);
             self.is_small();
@@ -210,13 +216,59 @@ impl Agent {
             let _end = SetOnDrop(&is_over);
             scope.spawn(|| as_attacker(|| attack(&address, &|| !is_over.load(Ordering::Relaxed))));
             std::thread::sleep(Duration::from_millis(300));
-            let begun = Instant::now();
-            kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+            let pid = Pid::from_raw(self.child.id().try_into().unwrap());
+            let begun = Fair::begin(self.counter()).with_own();
+            kill(pid, Signal::SIGTERM).unwrap();
+            // Looked at before it is gone for good.
+            waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+            let took = begun.elapsed();
             let status = self.child.wait().unwrap();
-            assert!(status.success() && begun.elapsed() < PROMPT, "{status} after {:?}", begun.elapsed());
+            assert!(status.success() && took < PROMPT, "{status} after {took:?}");
         });
         assert_eq!(self.counted(), self.crashes);
     }
+}
+
+/// What an agent has written, as far as it was read.
+#[derive(Default)]
+struct Written {
+    bytes: u64,
+    counted: u64,
+    summaries: usize,
+    /// The lines of crashes.
+    crashes: Vec<String>,
+}
+
+impl Written {
+    /// Reads what has come, but for a line that isn't whole yet.
+    fn go_on(&mut self, path: &Path) {
+        let mut file = fs::File::open(path).unwrap();
+        file.seek(SeekFrom::Start(self.bytes)).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1));
+        self.bytes += bytes.len() as u64;
+        for line in std::str::from_utf8(&bytes).unwrap().lines() {
+            if line.starts_with("{\"type\":\"crash\"") {
+                self.crashes.push(line.to_owned());
+                continue;
+            }
+            for summary in records(line).iter().filter(|record| record["type"] == "summary") {
+                self.counted += counted_in(summary);
+                self.summaries += 1;
+            }
+        }
+    }
+}
+
+/// The signals that a summary has, which must add up.
+fn counted_in(summary: &Value) -> u64 {
+    let number = |value: &Value| value.as_u64().unwrap();
+    let groups: u64 = summary["groups"].as_array().unwrap().iter().map(|group| number(&group["count"])).sum();
+    let losses: u64 = summary["losses"].as_object().unwrap().values().map(number).sum();
+    let matched = number(&summary["deliveries"]["matched"]);
+    assert_eq!(matched, groups + losses, "{summary}");
+    matched
 }
 
 /// A test that failed leaves no agent behind.

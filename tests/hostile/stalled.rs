@@ -1,7 +1,7 @@
 //! A file system that stops answering while a program of its own dies: whoever looks for that program's names waits without end, and can't
 //! even be killed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use fuser::{
 };
 
 use crate::forge::Forgery;
-use crate::naming::{Ambush, NAME};
+use crate::naming::Ambush;
 
 const FILE: INodeNo = INodeNo(2);
 
@@ -42,6 +42,7 @@ struct Shared {
 
 /// One file.
 struct OneFile {
+    name: OsString,
     content: Vec<u8>,
     shared: Arc<Mutex<Shared>>,
 }
@@ -81,7 +82,7 @@ impl OneFile {
 
 impl Filesystem for OneFile {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        if name != NAME {
+        if name != self.name {
             return reply.error(Errno::ENOENT);
         }
         if let Some(reply) = self.answer(Stall::Look, reply) {
@@ -124,20 +125,22 @@ impl Filesystem for OneFile {
 
 /// The file system, mounted. When dropped it answers again, and is unmounted.
 pub(crate) struct Mounted<'a> {
-    folder: &'a Path,
+    file: &'a Path,
     shared: Arc<Mutex<Shared>>,
     session: Option<BackgroundSession>,
 }
 
 impl<'a> Mounted<'a> {
-    pub(crate) fn at(folder: &'a Path, content: Vec<u8>) -> Self {
+    /// With `file` in it, and nothing else: it is mounted on that one's folder.
+    pub(crate) fn with(file: &'a Path, content: Vec<u8>) -> Self {
         let shared = Arc::new(Mutex::new(Shared { stall: Stall::Nothing, held: Vec::new() }));
         let mut config = Config::default();
         config.acl = SessionACL::All;
-        let file = OneFile { content, shared: shared.clone() };
-        let session = fuser::spawn_mount(file, folder, &config)
+        let (folder, name) = (file.parent().unwrap(), file.file_name().unwrap());
+        let one = OneFile { name: name.to_owned(), content, shared: shared.clone() };
+        let session = fuser::spawn_mount(one, folder, &config)
             .unwrap_or_else(|error| panic!("{error}: these tests need /dev/fuse: modprobe fuse"));
-        Self { folder, shared, session: Some(session) }
+        Self { file, shared, session: Some(session) }
     }
 
     pub(crate) fn stall(&self, stall: Stall) {
@@ -162,14 +165,14 @@ impl Mounted<'_> {
     /// Runs its program, until that waits for a byte.
     pub(crate) fn run(&self) -> Child {
         self.stall(Stall::Nothing);
-        run_until_it_reads(&self.folder.join(NAME))
+        run_until_it_reads(self.file)
     }
 }
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         self.stall(Stall::Nothing);
-        let _ = Command::new("umount").arg("-l").arg(self.folder).status();
+        let _ = Command::new("umount").arg("-l").arg(self.file.parent().unwrap()).status();
         drop(self.session.take());
     }
 }
@@ -203,7 +206,7 @@ fn run_as(user: u32, program: &Path) -> Child {
 /// Runs the program as this user, and lets it die when the file system has stopped answering.
 pub(crate) fn die_in(mounted: &Mounted<'_>, stall: Stall, user: u32) {
     mounted.stall(Stall::Nothing);
-    let mut child = run_as(user, &mounted.folder.join(NAME));
+    let mut child = run_as(user, mounted.file);
     mounted.stall(stall);
     child.stdin.take().unwrap().write_all(b"x").unwrap();
     assert!(!child.wait().unwrap().success());
@@ -211,15 +214,15 @@ pub(crate) fn die_in(mounted: &Mounted<'_>, stall: Stall, user: u32) {
 
 #[test]
 fn a_file_system_that_does_not_answer() {
-    let mut ambush = Ambush::new();
-    let folders = [(); 3].map(|()| ambush.folder());
+    let mut ambush = Ambush::new("stalled");
+    let files = [(); 3].map(|()| ambush.place());
     let mut mounted: Vec<Mounted<'_>> = Vec::new();
-    for (folder, stall) in folders.iter().zip([Stall::Look, Stall::Open, Stall::Read]) {
-        mounted.push(Mounted::at(folder, waiting_program().bytes()));
+    for (file, stall) in files.iter().zip([Stall::Look, Stall::Open, Stall::Read]) {
+        mounted.push(Mounted::with(file, waiting_program().bytes()));
         die_in(mounted.last().unwrap(), stall, ATTACKER);
         ambush.agent.add_crashes(1);
         let what = format!("{stall:?}");
-        let record = ambush.record_of(&what, &folder.join(NAME), 1);
+        let record = ambush.record_of(&what, file, 1);
         assert_eq!(record["symbols_failed"][0]["reason"], "timed_out", "{what}: {record:#}");
         assert!(record["stack_trace"][0]["offset"].is_string(), "{what}: {record:#}");
         // The ones that wait are still waiting.
@@ -229,7 +232,7 @@ fn a_file_system_that_does_not_answer() {
     let last = mounted.last().unwrap();
     die_in(last, Stall::Look, ATTACKER);
     ambush.agent.add_crashes(1);
-    let record = ambush.record_of("again", &last.folder.join(NAME), 2);
+    let record = ambush.record_of("again", last.file, 2);
     assert_eq!(record["symbols_failed"][0]["reason"], "failed_before", "{record:#}");
     die_in(&mounted[0], Stall::Read, ATTACKER);
     ambush.agent.add_crashes(1);

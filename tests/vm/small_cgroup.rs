@@ -5,31 +5,33 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Of version 2 or, where the memory controller is there, 1. Removed when dropped.
+/// The root of the cgroups that have a controller, and whether they are of version 1: where that has it, version 2 does not.
+pub(crate) fn root_of(controller: &str) -> (PathBuf, bool) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounted = |kind: &str, option: &str| {
+        let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let found =
+            lines.find(|line| line[2] == kind && (option.is_empty() || line[3].split(',').any(|word| word == option)));
+        found.map(|line| PathBuf::from(line[1]))
+    };
+    let first = mounted("cgroup", controller).map(|root| (root, true));
+    first.or_else(|| Some((mounted("cgroup2", "")?, false))).expect("cgroup2 must be mounted")
+}
+
+/// Removed when dropped.
 pub(crate) struct SmallCgroup(PathBuf);
 
 impl SmallCgroup {
     /// `most`: of memory, as `16M`.
     pub(crate) fn new(name: &str, most: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let mounted = |kind: &str, option: &str| {
-            let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-            let found = lines
-                .find(|line| line[2] == kind && (option.is_empty() || line[3].split(',').any(|word| word == option)));
-            found.map(|line| PathBuf::from(line[1]))
-        };
-        let folder = |root: PathBuf| root.join(format!("faultline-{name}-{}", std::process::id()));
-        if let Some(root) = mounted("cgroup", "memory") {
-            let folder = folder(root);
-            fs::create_dir(&folder).unwrap();
-            fs::write(folder.join("memory.limit_in_bytes"), most).unwrap();
-            return Self(folder);
+        let (root, is_first_version) = root_of("memory");
+        let folder = root.join(format!("faultline-{name}-{}", std::process::id()));
+        if !is_first_version {
+            fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
         }
-        let root = mounted("cgroup2", "").expect("cgroup2 must be mounted");
-        fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
-        let folder = folder(root);
         fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("memory.max"), most).unwrap();
+        let limit = if is_first_version { "memory.limit_in_bytes" } else { "memory.max" };
+        fs::write(folder.join(limit), most).unwrap();
         Self(folder)
     }
 
