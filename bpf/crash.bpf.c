@@ -178,6 +178,7 @@ static __always_inline u32 fl_finish(void *context, struct task_struct *task, st
 	if (!group || !fl_take_budget(group, record->timestamp_ns, is_due))
 		return id;
 	record->group = id;
+	record->group_serial = group->serial;
 	if (fl_send_record(record, task)) {
 		group->samples += 1; /* benign race: a sample more than the budget */
 		group->sampled_ns = record->timestamp_ns;
@@ -202,8 +203,8 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	struct fl_crash *record;
 	struct fl_site now, *site = NULL;
 	u64 instruction_pointer = 0;
+	u32 id, departures;
 	bool is_due;
-	u32 id;
 
 	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
@@ -234,12 +235,14 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	record = fl_scratch(&fl_records);
 	if (!record)
 		return;
+	departures = fl_departed();
 	id = fl_finish(context, task, record, is_due);
 	if (site) {
 		/* Made again here: kept over the walk, it would be on the stack for known places, too. */
 		fl_site_of(&now, task, instruction_pointer, code, signal, disposition);
 		now.jiffies = 0;
 		now.group = id;
+		now.departures = departures;
 		*site = now;
 	}
 }

@@ -190,11 +190,13 @@ impl Reader for Agent<'_> {
 
     /// For the next summary, or to show that we live.
     fn next_tick(&self, _last: Instant) -> Option<Instant> {
-        Some(self.next.min(Instant::now() + self.heartbeat))
+        let next = self.next.min(Instant::now() + self.heartbeat);
+        Some(self.collector.next_relief().map_or(next, |relief| relief.min(next)))
     }
 
     fn tick(&mut self) -> Result<()> {
         self.show_life();
+        self.collector.relieve()?;
         if self.next <= Instant::now() {
             self.drain()?;
             let mut records = Vec::new();

@@ -4,17 +4,21 @@
  *
  * A fatal signal ends a process, which costs 45 us anyway: its frames are walked each time. A handled signal may come a million times a
  * second from one place: its group is remembered by that place, and no frame is walked again.
- * Refuses to lose a count: an event without a group of its own is counted in the last one, fl_groups[fl_config.groups].
+ * Nobody can take the table: whoever has its share of it (share.bpf.h) gets no more groups, and user space has groups leave it that are
+ * idle.
+ * Refuses to lose a count: an event without a group of its own is counted in its rest, a row by executable, user, signal and code. Where
+ * that finds no room either, it is counted in fl_groups[fl_config.groups].
  */
 #ifndef FL_GROUP_BPF_H
 #define FL_GROUP_BPF_H
 
 #include "filter.bpf.h"
+#include "share.bpf.h"
 #include "stack.bpf.h"
 
 /*
- * The groups by id. Sized by the loader: fl_config.groups and one more. An array, so that user space reads all of them at
- * once. Never full: ids are handed out from fl_free_groups.
+ * The groups by id. Sized by the loader: fl_config.groups, one more, and fl_config.rests. An array, so that user space reads all of
+ * them at once. Never full: ids are handed out from fl_free_groups and fl_free_rests.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -34,14 +38,53 @@ struct {
 	__type(value, u64);
 } fl_group_counts SEC(".maps");
 
-/* Ids that no group has. Filled by the loader, taken here. Empty: the event counts in the last group. */
+/*
+ * Ids that no group has, and those that no rest has. Filled by the loader, and by user space with those of groups that have left; taken here.
+ * Empty: the event counts in a rest, or in none.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
 	__uint(max_entries, 1);
 	__type(value, u32);
 } fl_free_groups SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1);
+	__type(value, u32);
+} fl_free_rests SEC(".maps");
 
-/* From key to id. As large as there are ids, so never full before they are. */
+/*
+ * How often groups have left: what fl_sites remembers is older. Written by user space, before it waits for the programs that may know
+ * an id of a group that leaves.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} fl_departures SEC(".maps");
+
+/*
+ * Never looked up by a program. A write to a map of maps returns when all programs have ended that ran before (maybe_wait_bpf_programs(),
+ * kernel/bpf/syscall.c, since v5.0): so user space knows that nobody has the id of a group whose key it has deleted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__uint(max_entries, 1);
+			__type(key, u32);
+			__type(value, u32);
+		});
+} fl_gate SEC(".maps");
+
+/*
+ * From key to id. As large as there are ids, so never full before they are. User space deletes the key of a group that leaves. Benign
+ * race: a look-up at that moment may find the entry of the next key that takes its place, whose group then has one event too many.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -59,7 +102,8 @@ struct fl_site {
 	u64 what;    /* tgid, si_code */
 	u64 how;     /* signal, disposition, how often the process has exec'ed: compared by words */
 	u64 jiffies; /* when the time and the pid of the group were last written */
-	u64 group;
+	u32 group;
+	u32 departures; /* of fl_departures, before the group was looked up */
 };
 struct fl_sites_type {
 	struct fl_site slot[FL_SITES_MAX];
@@ -122,33 +166,81 @@ static __always_inline void fl_site_add(struct fl_site *site)
 		*count += 1;
 }
 
-/* A new group for the key in fl_group_keys: its id, or the last one's. */
-__noinline int fl_new_group(void)
+/* A new group for the key in fl_group_keys, or a new rest: its id, or fl_config.groups where there is no room. */
+__noinline int fl_new_group(u32 is_rest)
 {
 	struct fl_group_key *key = fl_scratch(&fl_group_keys);
+	u32 cells[FL_SHARES * FL_SHARE_ROWS];
 	struct fl_group *group;
 	u32 other = fl_config.groups, id = 0, *there;
 
-	if (!key || bpf_map_pop_elem(&fl_free_groups, &id))
+	if (!key || !fl_share_find(cells, key, is_rest ? fl_config.rests : fl_config.groups, !!is_rest))
+		return other;
+	if (is_rest ? bpf_map_pop_elem(&fl_free_rests, &id) : bpf_map_pop_elem(&fl_free_groups, &id))
 		return other;
 	group = bpf_map_lookup_elem(&fl_groups, &id);
 	if (!group)
 		return other;
 	__builtin_memcpy(&group->key, key, sizeof(*key));
+	__builtin_memcpy(&group->cells, cells, sizeof(cells));
+	group->serial += 1;
 	group->first_ns = bpf_ktime_get_boot_ns();
+	group->last_ns = 0;
+	group->last_jiffies = 0;
 	group->samples = 0;
 	group->sampled_ns = 0;
 	group->stack_id = -1;
 	group->build_id_length = 0;
-	if (!(s32)bpf_map_update_elem(&fl_group_ids, key, &id, BPF_NOEXIST))
+	fl_share_add(cells, 1);
+	if (!(s32)bpf_map_update_elem(&fl_group_ids, key, &id, BPF_NOEXIST)) {
+		fl_count(FL_GROUPS_MADE);
 		return id | FL_GROUP_IS_NEW;
+	}
 	/* Another CPU was first. */
-	bpf_map_push_elem(&fl_free_groups, &id, BPF_ANY);
+	fl_share_add(cells, -1);
+	if (is_rest)
+		bpf_map_push_elem(&fl_free_rests, &id, BPF_ANY);
+	else
+		bpf_map_push_elem(&fl_free_groups, &id, BPF_ANY);
 	there = bpf_map_lookup_elem(&fl_group_ids, key);
 	return there ? *there : other;
 }
 
-/* Counts the record under construction in its group: its id, with FL_GROUP_IS_NEW where it is the first. */
+/* May a process have made up this code? It can send itself any number; these are the kernel's. */
+static __always_inline bool fl_is_made_up(s32 si_code)
+{
+	return si_code < -6 || (si_code > 15 && si_code != SI_KERNEL);
+}
+
+/* The rest for an event of the key in fl_group_keys that finds no group: its id, or fl_config.groups where it finds no room either. */
+static __always_inline u32 fl_rest_of(struct fl_group_key *key, struct task_struct *leader)
+{
+	u32 id, *there;
+
+	key->frames = 0;
+	key->is_rest = 1;
+	__builtin_memset(key->comm, 0, sizeof(key->comm));
+	if (fl_is_made_up(key->si_code)) {
+		key->si_code = 0;
+		key->has_code = FL_CODE_MADE_UP;
+	}
+	there = bpf_map_lookup_elem(&fl_group_ids, key);
+	if (there)
+		return *there;
+	id = fl_new_group(1);
+	if (id & FL_GROUP_IS_NEW) {
+		struct fl_group *rest;
+
+		/* It has no place of its own that could be named; but a name, in case that no sample of it can be sent. */
+		id &= ~FL_GROUP_IS_NEW;
+		rest = bpf_map_lookup_elem(&fl_groups, &id);
+		if (rest)
+			fl_copy(rest->key.comm, FL_COMM_BYTES, &leader->comm);
+	}
+	return id;
+}
+
+/* Counts the record under construction in its group or rest: its id, with FL_GROUP_IS_NEW where it is the first of a group. */
 __noinline int fl_count_group(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -178,10 +270,12 @@ __noinline int fl_count_group(u64 mm)
 	key->signal = record->signal;
 	key->has_code = !!(record->flags & FL_HAS_CODE);
 	key->uid = (u32)bpf_get_current_uid_gid();
-	key->pad = 0;
+	key->is_rest = 0;
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
 	there = bpf_map_lookup_elem(&fl_group_ids, key);
-	id = there ? *there : (u32)fl_new_group();
+	id = there ? *there : (u32)fl_new_group(0);
+	if (id == fl_config.groups)
+		id = fl_rest_of(key, leader);
 	fl_group_add(id & ~FL_GROUP_IS_NEW, bpf_get_current_pid_tgid() >> 32);
 	return id;
 }
@@ -199,6 +293,14 @@ static __always_inline void fl_copy_build_id(struct fl_group *group)
 		return;
 	group->build_id_length = file->build_id_length;
 	__builtin_memcpy(group->build_id, file->build_id, FL_BUILD_ID_BYTES);
+}
+
+/* How often groups have left so far. */
+static __always_inline u32 fl_departed(void)
+{
+	u32 zero = 0, *departures = bpf_map_lookup_elem(&fl_departures, &zero);
+
+	return departures ? *departures : 0;
 }
 
 /* The slot of a fault at this place; `now` gets the slot's content, except the group. NULL: there is none. */
@@ -223,7 +325,22 @@ static __always_inline struct fl_site *fl_site_of(struct fl_site *now, struct ta
 static __always_inline bool fl_is_site(const struct fl_site *there, const struct fl_site *now)
 {
 	return there->instruction_pointer == now->instruction_pointer &&
-	       there->start_boottime_ns == now->start_boottime_ns && there->what == now->what && there->how == now->how;
+	       there->start_boottime_ns == now->start_boottime_ns && there->what == now->what &&
+	       there->how == now->how && there->departures == fl_departed();
+}
+
+/*
+ * Takes a sample from what the group's executable and user may have of this second: three quarters and seven eighths of fl_config.sample_rate,
+ * so that something is left for all others.
+ */
+static __always_inline bool fl_take_rate(const struct fl_group *group, u64 second)
+{
+	const struct fl_group_key *key = &group->key;
+	u32 rate = fl_config.sample_rate;
+
+	return fl_take_sample(fl_share_hash(FL_SHARE_EXECUTABLE, key->exe_inode, key->exe_device), second,
+			      rate - rate / 4) &&
+	       fl_take_sample(fl_share_hash(FL_SHARE_USER, key->uid, 0), second, rate - rate / 8);
 }
 
 /* May another sample of the group be sent? If not, that is counted. `is_due`: the sample would be shown. */
@@ -247,7 +364,7 @@ static __always_inline bool fl_take_budget(struct fl_group *group, u64 now, bool
 		fl_sample_second = second;
 		fl_sample_count = 0;
 	}
-	if (fl_sample_count >= fl_config.sample_rate) {
+	if (fl_sample_count >= fl_config.sample_rate || !fl_take_rate(group, second)) {
 		fl_count(FL_LOST_BUDGET);
 		return false;
 	}

@@ -54,7 +54,7 @@ fn the_guide_bounds_the_series_and_prometheus_takes_that_many() {
         .collect();
     let names = 100 + 1;
     let wanted = BTreeMap::from([
-        ("faultline_crashes_total", 4096),
+        ("faultline_crashes_total", crate::output::CRASH_SERIES_MAX),
         ("faultline_signals_delivered_total", kinds() * crate::record::crash::Disposition::ALL.len()),
         ("faultline_signals_sent_total", crate::output::SENT_SERIES_MAX + 2 * 64 * 5),
         ("faultline_page_faults_total", names * 2 * 3 * 2),

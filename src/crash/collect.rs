@@ -1,14 +1,15 @@
 //! Reads the probe's maps and makes records and summaries.
 
-use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::labels;
 use super::ledger::{GroupLedger, Look};
 use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
+use super::table::Table;
 use super::{Decoder, Options, RecordedCalls, decode};
 use crate::evidence::{Evidence, Failure};
 use crate::ledger;
@@ -17,7 +18,7 @@ use crate::output::{Timestamp, Totals, boottime_ns};
 use crate::probe::abi::{Sample, fl_crash};
 use crate::probe::crash::Probe;
 use crate::probe::losses::{self, GROUP_TABLE_FULL, SYMBOLS_FAILED};
-use crate::probe::{Counters, Group, Groups, Losses, Ring};
+use crate::probe::{Counters, Group, GroupId, Losses, Ring};
 use crate::record::crash::{Crash, Disposition};
 use crate::record::summary::Summary;
 use crate::session::BATCH;
@@ -51,8 +52,9 @@ pub(crate) struct Collector<'run> {
     is_kept: bool,
     ledger: GroupLedger,
     handled: bool,
-    /// The groups of the last read.
-    seen: RefCell<Option<Groups>>,
+    table: Table,
+    /// When the last death was, CLOCK_BOOTTIME; `None` means that there was none.
+    last_death_ns: Option<u64>,
     /// Losses of user space's own, since the start.
     own_losses: Losses,
 }
@@ -65,7 +67,7 @@ impl<'run> Collector<'run> {
     pub(crate) fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
         let ring = probe.ring()?;
         let pending = Pending::new(Naming::new(options.debug_dirs.clone())?, ring.as_fd())?;
-        let ledger = GroupLedger::new(boottime_ns()?)?;
+        let ledger = GroupLedger::new(boottime_ns()?, probe.group_limit())?;
         let mut decoder = decoder;
         probe.know_libcs(&decoder.take_libcs())?;
         Ok(Self {
@@ -78,7 +80,8 @@ impl<'run> Collector<'run> {
             is_kept: false,
             ledger,
             handled: options.handled,
-            seen: RefCell::new(None),
+            table: Table::new(probe.group_limit(), options.summary.is_some()),
+            last_death_ns: None,
             own_losses: Losses::none(&losses::CRASH),
         })
     }
@@ -124,13 +127,27 @@ impl<'run> Collector<'run> {
             }
         }
         self.pending.watch_ring(self.ring.as_fd())?;
+        self.relieve()?;
         Ok(taken)
+    }
+
+    /// Has groups leave the kernel's table if somebody has much of it.
+    ///
+    /// # Errors
+    /// If the kernel's numbers can't be read.
+    pub(crate) fn relieve(&mut self) -> Result<()> {
+        self.table.relieve(self.probe, &mut self.ledger, boottime_ns()?)
+    }
+
+    /// When that is to be done again; `None` means that the next sample shows it.
+    pub(crate) fn next_relief(&self) -> Option<Instant> {
+        self.table.next_relief()
     }
 
     /// Hands a sample to the namer.
     fn begin(&mut self, sample: Box<fl_crash>, recorded: &mut Recorder<'_>) -> Result<()> {
         let stack = self.stacks.take(&sample);
-        let identify = sample.group != u32::MAX;
+        let identify = group_of(&sample).is_some_and(|group| self.table.knows(group));
         let disposition = Disposition::from(sample.disposition);
         let is_shown = disposition.is_death() || self.handled;
         let recorded = if is_shown { recorded(&|| self.decoder.unnamed(&sample), disposition)? } else { None };
@@ -156,8 +173,11 @@ impl<'run> Collector<'run> {
         if !found.is_named() {
             self.own_losses.add(SYMBOLS_FAILED, 1);
         }
-        if let Some(identity) = found.identity.take() {
-            self.ledger.learn(sample.group, identity, found.is_named());
+        // While it was named, its group may have left, and been told.
+        if let Some(identity) = found.identity.take()
+            && let Some(group) = group_of(&sample).filter(|&group| self.table.knows(group))
+        {
+            self.ledger.learn(group, identity, found.is_named());
         }
         if is_shown {
             write(self.decoder.record(&sample, found, recorded))?;
@@ -244,28 +264,24 @@ impl<'run> Collector<'run> {
         Ok(Counters { losses: counters.losses.plus(&self.own_losses), ..counters })
     }
 
-    /// All groups. They are read again only if the counters show that something was counted: an idle agent has nothing to do.
-    fn groups(&self, counters: &Counters) -> Result<Groups> {
-        // A group is counted before the counters, so that equal sums mean that nothing is missing.
-        if let Some(groups) = self.seen.borrow().as_ref().filter(|groups| groups.total() == counters.matched) {
-            return Ok(groups.clone());
-        }
-        let groups = self.probe.groups()?;
-        *self.seen.borrow_mut() = Some(groups.clone());
-        Ok(groups)
-    }
-
-    /// All numbers of a look since the start, for metrics.
+    /// All numbers of a look since the start, for metrics. Each look is asked once.
     ///
     /// # Errors
     /// If a clock can't be read.
-    pub(crate) fn totals(&self, look: &Look) -> Result<Totals> {
+    pub(crate) fn totals(&mut self, look: &Look) -> Result<Totals> {
         let groups = &look.groups;
         let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();
         let last_ns = groups.named.iter().filter(is_fatal).map(|group| group.facts.last_ns).max();
-        let last = last_ns.map(Timestamp::from_boottime).transpose()?;
+        self.last_death_ns = self.last_death_ns.max(last_ns);
+        let last = self.last_death_ns.map(Timestamp::from_boottime).transpose()?;
+        let names = labels::names(&self.ledger, &groups.named);
+        // The newest first: where names are made up faster than they get labels, what came last has one.
+        let mut newest: Vec<&Group> = groups.named.iter().collect();
+        newest.sort_by_key(|group| std::cmp::Reverse(group.facts.last_ns));
         Ok(Totals {
-            groups: groups.named.iter().map(|group| self.ledger.total(group)).collect(),
+            groups: newest.into_iter().map(|group| labels::total(&self.ledger, group)).collect(),
+            rests: groups.rests.iter().map(|rest| labels::rest(&self.ledger, rest, &names)).collect(),
+            groups_in_table: groups.in_table,
             groups_limit: self.probe.group_limit(),
             filtered: look.counters.filtered,
             dropped: look.losses().dropped().collect(),
@@ -278,7 +294,7 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// If a map can't be read.
     pub(crate) fn lost_any(&self) -> Result<bool> {
-        Ok(self.counters()?.losses.with(GROUP_TABLE_FULL, self.probe.groups()?.other).lost_any())
+        Ok(self.counters()?.losses.with(GROUP_TABLE_FULL, self.table.ungrouped(self.probe)?).lost_any())
     }
 }
 
@@ -288,17 +304,26 @@ impl ledger::Ledger for Collector<'_> {
 
     fn look(&mut self, last: bool) -> Result<Look> {
         let counters = self.counters()?;
-        Ok(Look { boottime_ns: boottime_ns()?, groups: self.groups(&counters)?, counters, last })
+        let groups = self.table.look(self.probe, &mut self.ledger, counters.matched)?;
+        Ok(Look { boottime_ns: boottime_ns()?, groups, counters, last })
     }
 
     fn tell(&mut self, look: &Look) -> Result<Summary> {
-        self.ledger.summarize(look, |id| self.probe.stack(id))
+        self.ledger.summarize(look, |group| self.table.stack(self.probe, group))
     }
 
     fn commit(&mut self, look: Look) -> Result<()> {
         self.ledger.commit(&look);
+        if !look.last {
+            self.table.commit(self.probe, &mut self.ledger, &look.groups, look.boottime_ns)?;
+        }
         Ok(())
     }
+}
+
+/// The group that a sample was counted in; `None` means that groups are off.
+fn group_of(sample: &fl_crash) -> Option<GroupId> {
+    (sample.group != u32::MAX).then_some(GroupId { row: sample.group, serial: sample.group_serial })
 }
 
 impl AsFd for Collector<'_> {

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
+use super::departed::{Before, Departed};
+use super::table::Counted;
 use crate::diagnosis::Diagnosis;
-use crate::evidence::DELETED;
 use crate::hex::{Hex, digits};
 use crate::identity::{self, At, Kind, Place};
 use crate::ledger::Run;
-use crate::output::{GroupTotal, Timestamp};
+use crate::output::Timestamp;
 use crate::probe::abi::fl_group_key;
 use crate::probe::losses::GROUP_TABLE_FULL;
-use crate::probe::{Counters, Group, Groups, LossOutput, Losses, StackFrame};
+use crate::probe::{Counters, Group, GroupId, LossOutput, Losses, StackFrame};
 use crate::record::crash::{Disposition, Frame};
 use crate::record::summary::{self, Deliveries, Summary};
 use crate::siginfo::{code_name, fault_type, signal_name};
@@ -71,8 +72,8 @@ impl Known {
 /// One read of the kernel's counters.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
-    /// All groups since the start.
-    pub groups: Groups,
+    /// All that is counted by group.
+    pub groups: Counted,
     /// Everything else that is counted.
     pub counters: Counters,
     /// CLOCK_BOOTTIME, nanoseconds.
@@ -84,7 +85,7 @@ pub(crate) struct Look {
 impl Look {
     /// Everything that was lost since the start.
     pub(super) fn losses(&self) -> Losses {
-        self.counters.losses.with(GROUP_TABLE_FULL, self.groups.other)
+        self.counters.losses.with(GROUP_TABLE_FULL, self.groups.ungrouped)
     }
 }
 
@@ -92,14 +93,18 @@ impl Look {
 pub(super) struct GroupLedger {
     run: Run,
     /// By group.
-    known: HashMap<u32, Known>,
+    known: HashMap<GroupId, Known>,
     committed: Baseline,
+    /// The groups that have left the kernel's table.
+    departed: Departed,
+    /// What groups that are there had counted before they left and came again.
+    returned: HashMap<GroupId, Before>,
 }
 
 /// The counts up to which everything was reported.
 #[derive(Clone, Debug, Default)]
 struct Baseline {
-    counts: HashMap<u32, Vec<u64>>,
+    counts: HashMap<GroupId, Vec<u64>>,
     filtered: u64,
     losses: Losses,
 }
@@ -115,14 +120,20 @@ impl Baseline {
 }
 
 impl GroupLedger {
-    /// A ledger that begins now, at `boottime_ns`.
-    pub(super) fn new(boottime_ns: u64) -> Result<Self> {
-        Ok(Self { run: Run::new(boottime_ns)?, known: HashMap::new(), committed: Baseline::default() })
+    /// A ledger that begins now, at `boottime_ns`. `most`: of the groups that have left, so many are kept apart.
+    pub(super) fn new(boottime_ns: u64, most: u32) -> Result<Self> {
+        Ok(Self {
+            run: Run::new(boottime_ns)?,
+            known: HashMap::new(),
+            committed: Baseline::default(),
+            departed: Departed::new(most as usize),
+            returned: HashMap::new(),
+        })
     }
 
     /// Describes a group from a sample. `is_named`: each of its files could be looked into; if not, its signature may be another one than
     /// with names.
-    pub(super) fn learn(&mut self, group: u32, identity: Identity, is_named: bool) {
+    pub(super) fn learn(&mut self, group: GroupId, identity: Identity, is_named: bool) {
         let known =
             self.known.entry(group).or_insert_with(|| Known { identity: identity.clone(), signatures: Vec::new() });
         if is_named {
@@ -130,9 +141,50 @@ impl GroupLedger {
         }
     }
 
+    /// The executable of a group, if a sample has named it.
+    pub(super) fn exe(&self, group: GroupId) -> Option<&str> {
+        self.known.get(&group)?.identity.exe.as_deref()
+    }
+
+    /// A group that is there goes on from what it had counted if it was there before.
+    pub(super) fn welcome(&mut self, group: &mut Group) {
+        if !self.returned.contains_key(&group.id)
+            && let Some(before) = self.departed.take(&group.facts.key)
+        {
+            self.returned.insert(group.id, before);
+        }
+        if let Some(before) = self.returned.get(&group.id) {
+            group.before = before.total;
+            group.facts.first_ns = before.first_ns;
+        }
+    }
+
+    /// How much of a group's count was told.
+    pub(super) fn told(&self, group: GroupId) -> u64 {
+        self.committed.counts.get(&group).map_or(0, |counts| counts.iter().sum())
+    }
+
+    /// The events of groups that have left.
+    pub(super) fn departed(&self) -> u64 {
+        self.departed.total()
+    }
+
+    /// A group has left the kernel's table, and all of this was told.
+    pub(super) fn depart(&mut self, group: &Group) {
+        self.returned.remove(&group.id);
+        self.committed.counts.remove(&group.id);
+        let known = self.known.remove(&group.id);
+        self.departed.add(group, known.as_ref().map(|known| &known.identity));
+    }
+
+    /// A rest has left: nothing counts in its row.
+    pub(super) fn forget(&mut self, rest: GroupId) {
+        self.known.remove(&rest);
+    }
+
     /// The summary of what came since the last one that was committed, with all groups there were if it is the last one. `stack`: a
     /// group's exemplar, for those without a sample.
-    pub(super) fn summarize(&self, look: &Look, stack: impl Fn(i32) -> Result<Vec<StackFrame>>) -> Result<Summary> {
+    pub(super) fn summarize(&self, look: &Look, stack: impl Fn(&Group) -> Result<Vec<StackFrame>>) -> Result<Summary> {
         let mut groups = Vec::new();
         for group in &look.groups.named {
             let before = self.committed.counts.get(&group.id).map_or(&[][..], Vec::as_slice);
@@ -144,6 +196,9 @@ impl GroupLedger {
             if look.last || !cpus.is_empty() {
                 groups.push(self.describe(group, cpus, &stack)?);
             }
+        }
+        if look.last {
+            groups.extend(self.departed.groups()?);
         }
         groups.sort_by(|a, b| b.count.cmp(&a.count).then(b.total.cmp(&a.total)).then(a.signature.cmp(&b.signature)));
         let losses = look.losses().since(&self.committed.losses);
@@ -164,29 +219,6 @@ impl GroupLedger {
         })
     }
 
-    /// A group's numbers for metrics.
-    pub(super) fn total(&self, group: &Group) -> GroupTotal {
-        let key = &group.facts.key;
-        let signal = u32::from(key.signal);
-        let exe = self.known.get(&group.id).and_then(|known| known.identity.exe.as_deref());
-        let file = exe.and_then(|path| path.rsplit('/').next()).map(|name| name.trim_end_matches(DELETED).to_owned());
-        let disposition = Disposition::from(key.disposition);
-        GroupTotal {
-            id: group.id,
-            signal: signal_name(signal),
-            // A process may send any number as a code: those without a name are one label.
-            code: match key.has_code {
-                0 => String::new(),
-                _ => named(code_name(signal, key.si_code)),
-            },
-            disposition: disposition.word(),
-            is_death: disposition.is_death(),
-            executable: file.unwrap_or_else(|| text::name(&key.comm)),
-            uid: key.uid,
-            count: group.total(),
-        }
-    }
-
     /// The summary of `look` was reported: the next summary begins there.
     pub(super) fn commit(&mut self, look: &Look) {
         self.committed = Baseline::of(look);
@@ -197,7 +229,7 @@ impl GroupLedger {
         &self,
         group: &Group,
         cpus: BTreeMap<u32, u64>,
-        stack: impl Fn(i32) -> Result<Vec<StackFrame>>,
+        stack: impl Fn(&Group) -> Result<Vec<StackFrame>>,
     ) -> Result<summary::Group> {
         let facts = &group.facts;
         let key = &facts.key;
@@ -208,7 +240,7 @@ impl GroupLedger {
             Some(known) => Some(known.identity.clone()),
             None => {
                 let exe = facts.build_id.get(..facts.build_id_length as usize).filter(|id| !id.is_empty()).map(digits);
-                from_stack(kind(key, &signal), exe, key.frames != 0, &stack(facts.stack_id)?)
+                from_stack(kind(key, &signal), exe, key.frames != 0, &stack(group)?)
             }
         };
         let (signature, of) = match identity {
@@ -227,7 +259,7 @@ impl GroupLedger {
             exe: of.exe,
             build_id: of.build_id,
             count: cpus.values().sum(),
-            total: group.total(),
+            total: group.total() + group.before,
             first_seen: Timestamp::from_boottime(facts.first_ns)?,
             last_seen: Timestamp::from_boottime(facts.last_ns.max(facts.first_ns))?,
             last_pid: facts.last_pid,
@@ -237,11 +269,6 @@ impl GroupLedger {
             cpus,
         })
     }
-}
-
-/// The code's name; `other` if it is only a number.
-fn named(code: String) -> String {
-    if code.starts_with(|c: char| c.is_ascii_uppercase()) { code } else { "other".to_owned() }
 }
 
 /// What kind of fault it was, as far as the key has it: a process may send itself a signal with any code.
@@ -291,10 +318,14 @@ mod tests {
     use crate::probe::abi::fl_group;
     use crate::probe::losses;
 
+    fn row(row: u32) -> GroupId {
+        GroupId { row, serial: 1 }
+    }
+
     fn group(id: u32, counts: &[u64]) -> Group {
         let key = fl_group_key { signal: 11, has_code: 1, si_code: 1, frames: 1, ..fl_group_key::default() };
         let facts = fl_group { key, first_ns: 1, last_ns: 2, stack_id: -1, build_id_length: 1, ..fl_group::default() };
-        Group { id, facts, counts: counts.to_vec() }
+        Group { id: row(id), facts, counts: counts.to_vec(), before: 0 }
     }
 
     fn identity(signature: &str) -> Identity {
@@ -306,9 +337,9 @@ mod tests {
         }
     }
 
-    fn look(named: Vec<Group>, other: u64) -> Look {
+    fn look(named: Vec<Group>, ungrouped: u64) -> Look {
         Look {
-            groups: Groups { named, other },
+            groups: Counted { named, ungrouped, ..Counted::default() },
             counters: Counters {
                 filtered: 7,
                 losses: Losses::none(&losses::CRASH).with("sample_budget", 2).with("write_failed", 3),
@@ -319,12 +350,12 @@ mod tests {
         }
     }
 
-    fn none(_: i32) -> Result<Vec<StackFrame>> {
+    fn none(_: &Group) -> Result<Vec<StackFrame>> {
         Ok(Vec::new())
     }
 
     fn ledger() -> GroupLedger {
-        GroupLedger::new(1_000_000_000).unwrap()
+        GroupLedger::new(1_000_000_000, 10).unwrap()
     }
 
     #[test]
@@ -375,8 +406,8 @@ mod tests {
     #[test]
     fn a_sample_names_its_group_and_a_stack_does_where_there_is_none() {
         let mut ledger = ledger();
-        ledger.learn(0, identity("abc"), true);
-        let stack = |_: i32| Ok(vec![StackFrame { build_id: [1; 20], offset: 0x1139 }]);
+        ledger.learn(row(0), identity("abc"), true);
+        let stack = |_: &Group| Ok(vec![StackFrame { build_id: [1; 20], offset: 0x1139 }]);
         let summary = ledger.summarize(&look(vec![group(0, &[2]), group(1, &[1])], 0), stack).unwrap();
         assert_eq!(summary.groups[0].signature.as_deref(), Some("abc"));
         let place = Place { file: "01".repeat(20), at: At::Offset(0x1139) };
@@ -393,27 +424,37 @@ mod tests {
         let mut ledger = ledger();
         let group =
             |ledger: &GroupLedger| ledger.summarize(&look(vec![group(0, &[9])], 0), none).unwrap().groups.remove(0);
-        ledger.learn(0, identity("unnamed"), false);
+        ledger.learn(row(0), identity("unnamed"), false);
         assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("unnamed"), false));
-        ledger.learn(0, identity("a"), true);
-        ledger.learn(0, identity("unnamed"), false);
+        ledger.learn(row(0), identity("a"), true);
+        ledger.learn(row(0), identity("unnamed"), false);
         assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("a"), false));
         assert_eq!(group(&ledger).family.as_deref(), Some("family of a"));
         assert_eq!(group(&ledger).abort_message.as_deref(), Some("message of a"), "that of the same record");
-        ledger.learn(0, identity("b"), true);
+        ledger.learn(row(0), identity("b"), true);
         assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("a"), true));
-        ledger.learn(0, identity("b"), true);
+        ledger.learn(row(0), identity("b"), true);
         assert_eq!((group(&ledger).signature.as_deref(), group(&ledger).estimated), (Some("b"), true), "most of them");
         let all = look(vec![super::tests::group(0, &[9])], 0);
         assert!(ledger.summarize(&all, none).unwrap().adds_up());
     }
 
+    /// A group that has left is told once, and goes on when it comes again.
     #[test]
-    fn codes_that_anybody_can_make_up_are_one_label() {
-        let mut odd = group(0, &[1]);
-        odd.facts.key.si_code = -12345;
-        assert_eq!(ledger().total(&odd).code, "other");
-        assert_eq!(ledger().total(&group(0, &[1])).code, "SEGV_MAPERR");
+    fn a_group_that_leaves_and_comes_again_goes_on() {
+        let mut ledger = ledger();
+        ledger.commit(&look(vec![group(0, &[3])], 0));
+        assert_eq!(ledger.told(row(0)), 3);
+        ledger.depart(&group(0, &[3]));
+        let last = ledger.summarize(&Look { last: true, ..look(Vec::new(), 0) }, none).unwrap();
+        assert_eq!((last.groups.len(), last.groups[0].count, last.groups[0].total), (1, 0, 3));
+        let mut again = Group { id: GroupId { row: 0, serial: 2 }, ..group(0, &[1]) };
+        again.facts.first_ns = 5;
+        ledger.welcome(&mut again);
+        let summary = ledger.summarize(&Look { last: true, ..look(vec![again], 0) }, none).unwrap();
+        assert_eq!((summary.groups.len(), summary.groups[0].count, summary.groups[0].total), (1, 1, 4));
+        assert_eq!(summary.groups[0].first_seen, Timestamp::from_boottime(1).unwrap());
+        assert!(summary.adds_up());
     }
 
     #[test]

@@ -2,12 +2,16 @@
 
 mod collect;
 mod decode;
+mod departed;
 mod facade;
+mod labels;
+mod leave;
 mod ledger;
 mod pending;
 mod record;
 mod room;
 mod stacks;
+mod table;
 mod tracer;
 
 use std::os::fd::{AsFd as _, BorrowedFd};

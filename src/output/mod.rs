@@ -27,7 +27,7 @@ pub(crate) use crate::text::{escape, lossy};
 pub(crate) use crate::time::{Timestamp, boottime_ns};
 pub(crate) use crash::frame_place;
 #[cfg(test)]
-pub(crate) use metrics::SENT_SERIES_MAX;
+pub(crate) use metrics::{CRASH_SERIES_MAX, SENT_SERIES_MAX};
 pub(crate) use metrics::{
     Dropped, ExecutableLabels, FaultLabels, GroupTotal, MetricSets, Metrics, ProcessLabels, SentLabels, Totals,
 };

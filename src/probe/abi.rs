@@ -84,7 +84,7 @@ macro_rules! plain {
 }
 use plain;
 
-plain!(u32, i32, u64, fl_filter_config, fl_config, fl_group, fl_crash, fl_libc, fl_stack_page);
+plain!(u32, i32, u64, fl_filter_config, fl_config, fl_group, fl_group_key, fl_crash, fl_libc, fl_stack_page);
 
 /// The first word of a sample, which says of what kind it is.
 fn kind(bytes: &[u8]) -> Option<u32> {

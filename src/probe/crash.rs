@@ -4,6 +4,8 @@ mod groups;
 mod plan;
 mod read;
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use anyhow::Result;
 use libbpf_rs::num_possible_cpus;
 use procfs::{Current as _, LoadAverage};
@@ -15,7 +17,7 @@ use super::losses::{EXITS_MISSED, RUNS_MISSED};
 use super::object::{Build, Builds, Loaded, Opened, object};
 use crate::siginfo::CORE_SIGNALS;
 
-pub(crate) use groups::{Group, Groups, StackFrame};
+pub(crate) use groups::{Group, GroupId, StackFrame};
 pub(crate) use plan::{Budget, GroupTable, Plan};
 pub(crate) use read::Counters;
 
@@ -112,6 +114,9 @@ impl Spec for Plan {
             seccomp_kills: u8::from(way != Way::Kprobe && self.needs_seccomp_kills(kernel)),
             senders: u8::from(self.needs_senders(way)),
             groups: self.groups.map_or(0, |table| table.groups),
+            rests: self.groups.map_or(0, GroupTable::rests),
+            share_cells: self.groups.map_or(1, GroupTable::share_cells),
+            seed: RandomState::new().hash_one(0),
             sample_first: self.samples.first.unwrap_or(0),
             sample_interval_ns: u64::try_from(self.samples.interval.as_nanos()).unwrap_or(u64::MAX),
             sample_rate: self.samples.rate.unwrap_or(0),
@@ -134,10 +139,13 @@ impl Spec for Plan {
         if !sees_twice && self.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) {
             tables.push(("fl_endings", UNUSED_LRU_ENTRIES));
         }
-        if let Some(GroupTable { groups, stacks }) = self.groups {
-            let (groups, stacks) = (groups as usize, (stacks as usize).next_power_of_two());
-            tables.extend([("fl_groups", groups + 1), ("fl_group_counts", groups + 1)]);
-            tables.extend([("fl_free_groups", groups), ("fl_group_ids", groups), ("fl_stacks", stacks)]);
+        if let Some(table @ GroupTable { groups, stacks }) = self.groups {
+            let (groups, rests) = (groups as usize, table.rests() as usize);
+            tables.extend([("fl_groups", groups + 1 + rests), ("fl_group_counts", groups + 1 + rests)]);
+            tables.extend([("fl_free_groups", groups), ("fl_free_rests", rests), ("fl_group_ids", groups + rests)]);
+            let cells = table.share_cells() as usize * 2;
+            tables.extend([("fl_shares_taken", cells), ("fl_shares_back", cells)]);
+            tables.push(("fl_stacks", (stacks as usize).next_power_of_two()));
         }
         tables
     }
@@ -147,7 +155,10 @@ impl Spec for Plan {
     }
 
     fn fill(&self, object: &Loaded) -> Result<()> {
-        groups::hand_out_ids(object, self.groups.map_or(0, |table| table.groups))
+        match self.groups {
+            Some(table) => groups::hand_out_ids(object, table),
+            None => Ok(()),
+        }
     }
 
     fn sample(&self, bytes: &[u8]) -> Option<Sample> {

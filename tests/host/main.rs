@@ -49,6 +49,7 @@ mod storm;
 mod strict;
 mod summary;
 mod summary_counts;
+mod table;
 mod unmount;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/naming.rs"]

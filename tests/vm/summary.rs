@@ -25,8 +25,9 @@ fn a_hundred_thousand_of_one_and_ten_thousand_others() {
     let counts = counts(&summary);
     assert_eq!(counts[0], same);
     assert!(counts[1..].iter().all(|&count| count == 1), "each of the others once");
-    let groups = 1 + others.min(3999);
-    assert_eq!(counts.len() as u64, groups);
+    // An executable has an eighth of the groups at once. Those that are idle leave, so that others may have had one, too.
+    let groups = counts.len() as u64;
+    assert!(groups > others.min(499) && groups <= 1 + others, "{groups}");
     assert_eq!(summary["losses"]["group_table_full"], others + 1 - groups);
     // One sample beyond the budget is a benign race between processors; a missing one is not.
     let samples = &summary["sample_losses"];

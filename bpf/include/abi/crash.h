@@ -38,6 +38,7 @@ enum fl_counter {
 	FL_IGNORED,         /* to a watched task: nothing happens */
 	FL_CAUGHT,          /* ends of watched tasks after a handler ran for their fault */
 	FL_RECORDS,         /* records handed to user space */
+	FL_GROUPS_MADE,     /* groups and rests that were new */
 	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
 	FL_LOST_PAGES,      /* no room in the ring for a page of a stack: its record has a shorter stack */
 	FL_LOST_BUDGET,     /* more than the budget of samples allows: fl_config.sample_first and the fields after it */
@@ -85,11 +86,23 @@ struct fl_group_key {
 	s32 si_code;
 	enum fl_disposition disposition;
 	u16 signal;
-	u16 has_code;
-	u32 uid; /* the real one, as the host sees it: nobody else's crashes can be in the group */
-	u32 pad;
+	u16 has_code; /* FL_CODE_MADE_UP: a rest's, of a code that the kernel doesn't send */
+	u32 uid;      /* the real one, as the host sees it: nobody else's crashes can be in the group */
+	u32 is_rest;  /* 1: all that finds no group of its own, by executable, user, signal, code and disposition */
 	char comm[FL_COMM_BYTES]; /* of the group leader */
 };
+
+#define FL_CODE_MADE_UP 2
+
+/* Who has taken a row of a table: each of them has a share of it. */
+enum fl_share {
+	FL_SHARE_EXECUTABLE = 0,
+	FL_SHARE_USER,
+	FL_SHARE_CGROUP,
+	FL_SHARE_USERS, /* root, or all others together */
+	FL_SHARES
+};
+#define FL_SHARE_ROWS 2 /* of counters, in each of which each has a cell */
 
 /* What is known of one group beside its counts. Written by the kernel program; first_ns 0: never used. */
 struct fl_group {
@@ -103,7 +116,8 @@ struct fl_group {
 	s32 stack_id;        /* in fl_stacks; negative: none */
 	u32 build_id_length; /* of the executable; 0: unknown */
 	u8 build_id[FL_BUILD_ID_BYTES];
-	u32 pad;
+	u32 serial;                           /* how many groups have had this id, with this one */
+	u32 cells[FL_SHARES * FL_SHARE_ROWS]; /* of fl_shares_taken, which it was taken from */
 };
 
 /* One signal that was delivered to a watched task. The kernel program writes it as a whole, user space reads it once. */
@@ -130,8 +144,8 @@ struct fl_crash {
 	s32 si_code;
 	s32 sender_pid; /* tgid, as the target's pid namespace sees it; 0: from outside of it */
 	u32 sender_uid;
-	u32 sender_tid; /* with FL_SENDER_SEEN */
-	u32 pad;
+	u32 sender_tid;   /* with FL_SENDER_SEEN */
+	u32 group_serial; /* of the group: its id may be another one's by now */
 	s32 syscall;      /* of a seccomp trap, or with FL_IN_CALL */
 	u32 syscall_arch; /* AUDIT_ARCH_* */
 	enum fl_disposition disposition;
@@ -191,8 +205,11 @@ struct fl_stack_page {
 struct fl_config {
 	u64 signals;            /* bit N - 1: watch signal N */
 	u64 sample_interval_ns; /* a group that has had sample_first gets one more after this time */
+	u64 seed;               /* of the hashes of shares: nobody can choose whose cell is whose */
 	u32 frames;             /* to walk, 1..FL_FRAMES_MAX */
 	u32 groups;             /* not 0: count in so many groups, and in one more for what finds no place */
+	u32 rests;              /* so many rows more, for what finds no group, by executable, user, signal and code */
+	u32 share_cells;        /* in each row of fl_shares_taken: a power of 2 */
 	u32 sample_first;       /* samples that each group gets at once; 0: every one that fits into the ring */
 	u32 sample_rate;        /* samples a second of all groups together; 0: no limit */
 	u32 threads;            /* without FL_TYPED: entries of fl_threads, a power of 2 */
@@ -204,7 +221,7 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_group_key) == 56, "a key has no holes, or equal ones would differ");
-_Static_assert(sizeof(struct fl_group) == 128, "fl_group has a hole");
+_Static_assert(sizeof(struct fl_group) == 160, "fl_group has a hole");
 _Static_assert(sizeof(struct fl_crash) % 8 == 0, "a record is whole words");
 _Static_assert(sizeof(struct fl_crash) < 32 * 1024, "a per-CPU value has at most PCPU_MIN_UNIT_SIZE bytes");
 

@@ -36,38 +36,92 @@ impl BoundedNames {
     }
 }
 
-/// Executables and the users that run them, which have labels of their own: the first ones, as [`BoundedNames`]. Anybody can make up names of
-/// executables, so a user other than root can take half of them at most, and all those together three quarters.
+/// An executable's file name, and the user that runs it.
+pub(super) type Executable = (String, u32);
+
+/// Executables and the users that run them, which have labels of their own. Anybody can make up names of executables, so a user other than root
+/// can take half of them at most, and all those together three quarters. Where there is no room, the one leaves that was idle for longest, of
+/// the same user or of the one that has most: so a program that crashes for the first time has a label, whatever others did before.
 pub(super) struct BoundedExecutables {
-    known: HashSet<(String, u32)>,
+    /// With the update in which each crashed last.
+    known: HashMap<Executable, u64>,
     by_user: HashMap<u32, usize>,
     most: usize,
+    /// The present update: what has crashed in it stays.
+    update: u64,
 }
 
 impl BoundedExecutables {
     /// Room for so many.
     pub(super) fn new(most: usize) -> Self {
-        Self { known: HashSet::new(), by_user: HashMap::new(), most }
+        Self { known: HashMap::new(), by_user: HashMap::new(), most, update: 0 }
     }
 
-    /// The labels of an executable and its user.
-    pub(super) fn labels(&mut self, executable: &str, uid: u32) -> (String, String) {
-        if self.known.contains(&(executable.to_owned(), uid)) {
-            return (executable.to_owned(), uid.to_string());
+    /// The room.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// What crashes from now on is newer than what has crashed before.
+    pub(super) fn begin_update(&mut self) {
+        self.update += 1;
+    }
+
+    /// Has this executable a label of its own? Then it stays for this update.
+    pub(super) fn keep(&mut self, executable: &str, uid: u32) -> bool {
+        match self.known.get_mut(&(executable.to_owned(), uid)) {
+            Some(last) => {
+                *last = self.update;
+                true
+            }
+            None => false,
         }
-        if !self.has_room(uid) {
-            return (OTHER.to_owned(), OTHER.to_owned());
+    }
+
+    /// Has the executable get a label, and returns the one that leaves for it; `None` means that there is no room.
+    pub(super) fn admit(&mut self, executable: &str, uid: u32) -> Option<Option<Executable>> {
+        let leaves = if self.has_room(uid) { None } else { Some(self.idlest(uid)?) };
+        if let Some(executable) = &leaves {
+            self.known.remove(executable);
+            self.by_user.entry(executable.1).and_modify(|labels| *labels -= 1);
         }
-        self.known.insert((executable.to_owned(), uid));
+        self.by_user.retain(|_, labels| *labels > 0);
+        self.known.insert((executable.to_owned(), uid), self.update);
         *self.by_user.entry(uid).or_default() += 1;
-        (executable.to_owned(), uid.to_string())
+        Some(leaves)
+    }
+
+    /// The labels of all that have none of their own.
+    pub(super) fn other() -> (String, String) {
+        (OTHER.to_owned(), OTHER.to_owned())
+    }
+
+    fn taken(&self, uid: u32) -> usize {
+        self.by_user.get(&uid).copied().unwrap_or_default()
     }
 
     fn has_room(&self, uid: u32) -> bool {
-        let taken = |uid: u32| self.by_user.get(&uid).copied().unwrap_or_default();
+        let of_users = self.known.len() - self.taken(0);
         let is_full = self.known.len() >= self.most;
-        let of_users = self.known.len() - taken(0);
-        !is_full && (uid == 0 || taken(uid) < self.most.div_ceil(2) && of_users < self.most - self.most / 4)
+        !is_full && (uid == 0 || self.taken(uid) < self.half() && of_users < self.most - self.most / 4)
+    }
+
+    fn half(&self) -> usize {
+        self.most.div_ceil(2)
+    }
+
+    /// The label that leaves for one of this user; `None` means that all of those that could have crashed in this update.
+    fn idlest(&self, uid: u32) -> Option<Executable> {
+        let is_users = |of: u32| match uid {
+            0 => true,
+            _ if self.taken(uid) >= self.half() => of == uid,
+            _ if self.known.len() >= self.most => true,
+            _ => of != 0,
+        };
+        let idle = self.known.iter().filter(|((_, of), last)| is_users(*of) && **last < self.update);
+        // The user that has most, and of equal ones the first by number and name, so that equal runs are equal.
+        idle.max_by_key(|((name, of), last)| (self.taken(*of), std::cmp::Reverse((**last, *of, name.clone()))))
+            .map(|(executable, _)| executable.clone())
     }
 }
 

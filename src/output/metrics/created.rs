@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 /// The counters with labels, each with the time at which it was 0 for the last time, as far as anybody can have read it.
 pub(crate) struct Created {
-    /// By the series' name and labels. There are no more than series.
+    /// By the series' name and labels, of those that there are.
     at: HashMap<String, f64>,
     /// When all series were written last, or when counting began. A series that is new since was 0 then.
     last: f64,
@@ -21,6 +21,7 @@ impl Created {
     /// Adds a line with `_created` behind each counter that has labels, in OpenMetrics that was written `now`.
     pub(crate) fn add(&mut self, openmetrics: &str, now: f64) -> String {
         let mut text = String::with_capacity(openmetrics.len() * 2);
+        let mut known = HashMap::with_capacity(self.at.len());
         for line in openmetrics.lines() {
             let _ = writeln!(text, "{line}");
             let Some((name, labels)) = line.split_once("_total{").filter(|(name, _)| !name.starts_with('#')) else {
@@ -29,12 +30,12 @@ impl Created {
             // A label's value may have any letter in it, but a brace that ends the labels is the last one.
             let Some((labels, _)) = labels.rsplit_once("} ") else { continue };
             let series = format!("{name}_created{{{labels}}}");
-            let at = match self.at.get(&series) {
-                Some(at) => *at,
-                None => *self.at.entry(series.clone()).or_insert(self.last),
-            };
+            let at = self.at.get(&series).copied().unwrap_or(self.last);
             let _ = writeln!(text, "{series} {at:.3}");
+            known.insert(series, at);
         }
+        // A series that has ended begins anew when it comes again.
+        self.at = known;
         self.last = now;
         text
     }

@@ -8,7 +8,7 @@ mod process;
 mod tests;
 mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use bounded::{Bounded, BoundedExecutables};
+use bounded::{Bounded, BoundedExecutables, Executable};
 pub(super) use created::Created;
 use labels::{CrashLabels, DeliveryLabels, DropLabels};
 pub(crate) use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
@@ -29,11 +29,17 @@ use process::ProcessMetrics;
 /// How many series of `faultline_signals_sent_total` have names. Names are bounded, but their pairs are their square.
 pub(crate) const SENT_SERIES_MAX: usize = 1000;
 
+/// How many series `faultline_crashes_total` has at most.
+pub(crate) const CRASH_SERIES_MAX: usize = 4096;
+
+/// Of these, for what has no label of its own: a signal with its code is one of fewer kinds than that.
+const OTHER_SERIES_MAX: usize = 256;
+
 /// One group's numbers since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupTotal {
-    /// The group's id: it stays.
-    pub id: u32,
+    /// The group's number: no other group gets it.
+    pub id: u64,
     /// `SIGSEGV`
     pub signal: String,
     /// `SEGV_MAPERR`; empty: the kernel keeps none.
@@ -44,17 +50,23 @@ pub(crate) struct GroupTotal {
     pub is_death: bool,
     /// The executable's file name, or the process's where that is unknown.
     pub executable: String,
+    /// The executable and the user are known; false: it is the sum of several.
+    pub is_named: bool,
     /// The user that its processes ran as.
     pub uid: u32,
-    /// Signals since the start.
+    /// Signals since the start, or since the last time where they found no group.
     pub count: u64,
 }
 
 /// All numbers of crashes since the start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    /// By group.
+    /// By group: those in the kernel's table, and those that have left it since the last time.
     pub groups: Vec<GroupTotal>,
+    /// What found no group, since the last time.
+    pub rests: Vec<GroupTotal>,
+    /// How many groups the kernel's table has.
+    pub groups_in_table: usize,
     /// The room for groups.
     pub groups_limit: u32,
     /// Signals that the filters left out.
@@ -94,9 +106,12 @@ pub(crate) struct Metrics {
     faults: Bounded<FaultLabels>,
     major_faults: Bounded<ProcessLabels>,
     executable: Bounded<ExecutableLabels>,
-    /// By group: what has been added, and to which executable and user. A label once given stays, or a counter would shrink.
-    added: HashMap<u32, (u64, (String, String))>,
+    /// By group: what has been added, and to which executable and user; `None` means that it had no label of its own. That
+    /// stays, whatever the group's name is later.
+    added: HashMap<u64, (u64, Option<Executable>)>,
     executables: BoundedExecutables,
+    /// The series of crashes of each executable that has a label.
+    series: HashMap<Executable, HashSet<CrashLabels>>,
 }
 
 impl Metrics {
@@ -119,6 +134,7 @@ impl Metrics {
             executable: Bounded::new(max_names, usize::MAX),
             added: HashMap::new(),
             executables: BoundedExecutables::new(max_names),
+            series: HashMap::new(),
         };
         Self { registry: Arc::new(Mutex::new(metrics.register(started, beside))), ..metrics }
     }
@@ -186,29 +202,81 @@ impl Metrics {
 
     /// Brings what is known of crashes up to date.
     pub(crate) fn update(&mut self, totals: &Totals) {
+        self.executables.begin_update();
+        let mut added = std::mem::take(&mut self.added);
+        // What has a label first, so that it does not leave for what has none.
         for group in &totals.groups {
-            let (added, identity) = match self.added.get(&group.id) {
-                Some((added, identity)) => (*added, identity.clone()),
-                None => (0, self.executables.labels(&group.executable, group.uid)),
-            };
-            let delta = group.count.saturating_sub(added);
-            self.added.insert(group.id, (group.count, identity.clone()));
-            let (signal, code) = (group.signal.clone(), group.code.clone());
-            if group.is_death {
-                let (executable, uid) = identity;
-                let labels = CrashLabels { signal: signal.clone(), code: code.clone(), executable, uid };
-                self.crashes.get_or_create(&labels).inc_by(delta);
+            let (before, own) = added.get(&group.id).cloned().unwrap_or_default();
+            let (name, uid) = own.unwrap_or_else(|| (group.executable.clone(), group.uid));
+            if group.count > before {
+                self.executables.keep(&name, uid);
             }
-            let labels = DeliveryLabels { signal, code, disposition: group.disposition };
-            self.deliveries.get_or_create(&labels).inc_by(delta);
+        }
+        for group in &totals.groups {
+            let (before, identity) = match added.remove(&group.id) {
+                Some(known) => known,
+                None => (0, Some((group.executable.clone(), group.uid))),
+            };
+            let identity = self.add_crashes(group, group.count.saturating_sub(before), identity);
+            self.added.insert(group.id, (group.count, identity));
+        }
+        for rest in &totals.rests {
+            self.add_crashes(rest, rest.count, rest.is_named.then(|| (rest.executable.clone(), rest.uid)));
         }
         raise(&self.filtered, totals.filtered);
         self.update_dropped(totals.dropped.iter().copied());
-        self.groups.set(i64::try_from(totals.groups.len()).unwrap_or(i64::MAX));
+        self.groups.set(i64::try_from(totals.groups_in_table).unwrap_or(i64::MAX));
         self.groups_limit.set(i64::from(totals.groups_limit));
         if let Some(last) = totals.last_crash {
             self.last_crash.set(last);
         }
+    }
+
+    /// Adds crashes of an executable; returns it if it has a label of its own.
+    fn add_crashes(&mut self, of: &GroupTotal, count: u64, executable: Option<Executable>) -> Option<Executable> {
+        let (signal, code) = (of.signal.clone(), of.code.clone());
+        let labels = DeliveryLabels { signal: signal.clone(), code: code.clone(), disposition: of.disposition };
+        self.deliveries.get_or_create(&labels).inc_by(count);
+        if !of.is_death || count == 0 {
+            return executable;
+        }
+        let own = executable.filter(|(name, uid)| self.has_label(name, *uid));
+        let (executable, uid) = match &own {
+            Some((name, uid)) => (name.clone(), uid.to_string()),
+            None => BoundedExecutables::other(),
+        };
+        let mut labels = CrashLabels { signal, code, executable, uid };
+        if let Some(executable) = &own
+            && !self.takes(executable, &labels)
+        {
+            (labels.executable, labels.uid) = BoundedExecutables::other();
+        }
+        self.crashes.get_or_create(&labels).inc_by(count);
+        own
+    }
+
+    /// Does the executable have this series, or get it? Its first one it gets in any case.
+    fn takes(&mut self, executable: &Executable, labels: &CrashLabels) -> bool {
+        let all: usize = self.series.values().map(HashSet::len).sum();
+        let is_full = all + self.executables.most() + OTHER_SERIES_MAX >= CRASH_SERIES_MAX;
+        let series = self.series.entry(executable.clone()).or_default();
+        if is_full && !series.is_empty() && !series.contains(labels) {
+            return false;
+        }
+        series.insert(labels.clone());
+        true
+    }
+
+    /// Has the executable a label, or does it get one now? The series of one that leaves for it end.
+    fn has_label(&mut self, name: &str, uid: u32) -> bool {
+        if self.executables.keep(name, uid) {
+            return true;
+        }
+        let Some(leaves) = self.executables.admit(name, uid) else { return false };
+        for labels in leaves.and_then(|executable| self.series.remove(&executable)).into_iter().flatten() {
+            self.crashes.remove(&labels);
+        }
+        true
     }
 
     /// A summary or a heartbeat was written.

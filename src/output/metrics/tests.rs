@@ -1,6 +1,6 @@
 use super::*;
 
-fn group(id: u32, executable: &str, count: u64) -> GroupTotal {
+fn group(id: u64, executable: &str, count: u64) -> GroupTotal {
     GroupTotal {
         id,
         signal: "SIGSEGV".to_owned(),
@@ -8,6 +8,7 @@ fn group(id: u32, executable: &str, count: u64) -> GroupTotal {
         disposition: "fatal",
         is_death: true,
         executable: executable.to_owned(),
+        is_named: true,
         uid: 7,
         count,
     }
@@ -32,6 +33,7 @@ fn counters_follow_the_groups() {
     let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
     let totals = |counts: &[u64]| Totals {
         groups: (0..).zip(counts).map(|(id, &count)| group(id, "app", count)).collect(),
+        groups_in_table: counts.len(),
         ..Totals::default()
     };
     metrics.update(&totals(&[2, 3]));
@@ -40,6 +42,63 @@ fn counters_follow_the_groups() {
     assert!(text.contains(&crashes("app", 7)), "{text}");
     assert!(text.contains("signals_delivered_total{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",disposition=\"fatal\"} 7"));
     assert!(text.contains("faultline_crash_groups 2\n") && text.ends_with("# EOF\n"), "{text}");
+}
+
+/// A storm of made-up names took all labels, and a program that crashed for the first time was `other` until the agent's restart.
+#[test]
+fn the_label_that_was_idle_for_longest_leaves_for_a_new_one() {
+    let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
+    let storm: Vec<_> = (0..10).map(|id| group(id, &format!("x-{id}"), 1)).collect();
+    metrics.update(&Totals { groups: storm.clone(), ..Totals::default() });
+    assert_eq!(shown(&metrics).matches("executable=\"x-").count(), 5, "a user has half of them");
+    let again = group(0, "x-0", 2);
+    let groups = [vec![group(20, "new", 1), again.clone()], storm[1..].to_vec()].concat();
+    metrics.update(&Totals { groups, ..Totals::default() });
+    let text = shown(&metrics);
+    assert!(text.contains(&crashes("new", 1)) && text.contains(&crashes("x-0", 2)), "{text}");
+    assert!(!text.contains("executable=\"x-1\""), "{text}");
+    assert_eq!(text.matches("executable=\"x-").count(), 4);
+    // Its group is still there, and strikes again.
+    metrics.update(&Totals { groups: vec![group(1, "x-1", 3), again, group(20, "new", 1)], ..Totals::default() });
+    let text = shown(&metrics);
+    assert!(text.contains(&crashes("x-1", 2)), "it began anew: {text}");
+    assert!(
+        text.contains("signals_delivered_total{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",disposition=\"fatal\"} 14"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_series_of_crashes_are_bounded_and_a_new_executable_has_one() {
+    let mut metrics = Metrics::new(1.0, 100, MetricSets::default());
+    let kinds = |uid: u32, name: &str, first: u64| -> Vec<GroupTotal> {
+        let of = |code: u64| GroupTotal { uid, code: format!("CODE_{code}"), ..group(first + code, name, 1) };
+        (0..169).map(of).collect()
+    };
+    let groups = (0..50).flat_map(|user| kinds(user, "many", u64::from(user) * 1000)).collect();
+    metrics.update(&Totals { groups, ..Totals::default() });
+    metrics.update(&Totals { groups: vec![group(1_000_000, "new", 1)], ..Totals::default() });
+    let text = shown(&metrics);
+    assert!(text.contains(&crashes("new", 1)));
+    let series = text.lines().filter(|line| line.starts_with("faultline_crashes_total{")).count();
+    assert!(series > 3000 && series <= CRASH_SERIES_MAX, "{series}");
+    let sum: u64 = text
+        .lines()
+        .filter(|line| line.starts_with("faultline_crashes_total{"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(sum, 50 * 169 + 1);
+}
+
+#[test]
+fn what_found_no_group_is_counted_under_its_executable() {
+    let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
+    let unnamed = GroupTotal { is_named: false, ..group(0, "", 4) };
+    let totals = Totals { rests: vec![group(0, "app", 3), unnamed], ..Totals::default() };
+    metrics.update(&totals);
+    metrics.update(&totals);
+    let text = shown(&metrics);
+    assert!(text.contains(&crashes("app", 6)) && text.contains(&crashes("other", 8)), "{text}");
 }
 
 #[test]
@@ -56,7 +115,7 @@ fn executables_are_capped_and_keep_their_label() {
 #[test]
 fn a_name_is_no_other_users_identity() {
     let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
-    let of = |id: u32, uid: u32, count: u64| GroupTotal { uid, ..group(id, "nginx", count) };
+    let of = |id: u64, uid: u32, count: u64| GroupTotal { uid, ..group(id, "nginx", count) };
     metrics.update(&Totals { groups: vec![of(0, 33, 1), of(1, 1000, 500)], ..Totals::default() });
     let text = shown(&metrics);
     assert!(text.contains(&crashes_of("nginx", "33", 1)) && text.contains(&crashes_of("nginx", "1000", 500)), "{text}");
@@ -66,7 +125,7 @@ fn a_name_is_no_other_users_identity() {
 #[test]
 fn a_user_that_makes_up_names_leaves_room_for_others() {
     let mut metrics = Metrics::new(1.0, 100, MetricSets::default());
-    let of = |id: u32, uid: u32| GroupTotal { uid, ..group(id, &format!("x-{id}"), 1) };
+    let of = |id: u64, uid: u32| GroupTotal { uid, ..group(id, &format!("x-{id}"), 1) };
     let mut groups: Vec<_> = (0..200).map(|id| of(id, 1000)).collect();
     groups.extend((200..400).map(|id| of(id, 1001)));
     groups.extend((400..500).map(|id| of(id, 0)));

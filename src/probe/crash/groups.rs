@@ -1,45 +1,83 @@
-//! Reads the counts by group. They are never reset, so that nothing is lost between two reads.
+//! Reads the counts by group, and has groups leave the table. While a group is there its counts are never reset, so that nothing is lost
+//! between two reads.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Context, Result, bail};
 use libbpf_rs::libbpf_sys::{BPF_STACK_BUILD_ID_VALID, bpf_stack_build_id};
 use libbpf_rs::{MapCore, MapFlags};
 
 use super::{GroupTable, Probe};
-use crate::probe::abi::{Plain as _, fl_group};
+use crate::probe::abi::{Plain as _, fl_counter, fl_group, fl_group_key};
 use crate::probe::object::Loaded;
 use crate::probe::table::TypedTable as _;
+
+/// A group's row in `fl_groups`, and how many groups have had it: another group may have the row later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GroupId {
+    /// Its index in `fl_groups`.
+    pub row: u32,
+    /// The groups in this row since the start, with this one.
+    pub serial: u32,
+}
 
 /// One group at the time of reading.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
-    /// Its index in `fl_groups`.
-    pub id: u32,
+    /// Which one.
+    pub id: GroupId,
     /// Its entry in the table of the kernel programs.
     pub facts: fl_group,
-    /// Its events by processor, since the start.
+    /// Its events by processor, since it came.
     pub counts: Vec<u64>,
+    /// Its events before it had left the table and came again; 0 as the kernel knows it.
+    pub before: u64,
 }
 
-impl Group {
-    /// Its events since the start.
-    pub(crate) fn total(&self) -> u64 {
-        self.counts.iter().sum()
+impl fl_group_key {
+    /// Its bytes: equal keys have equal ones, as a key has no holes.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        self.bytes().to_vec()
     }
 }
 
-/// All groups, read at one time.
+impl GroupId {
+    /// Both in one number.
+    pub(crate) fn number(self) -> u64 {
+        u64::from(self.serial) << 32 | u64::from(self.row)
+    }
+}
+
+impl Group {
+    /// Its events since it came.
+    pub(crate) fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Its key in `fl_group_ids`.
+    fn key(&self) -> fl_group_key {
+        let key = self.facts.key;
+        // A rest has the name of the process that was first, which is not in its key.
+        if key.is_rest == 0 { key } else { fl_group_key { comm: Default::default(), ..key } }
+    }
+}
+
+/// All groups in the kernel's table, read at one time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
-    /// The groups that have an id of their own.
+    /// The groups.
     pub named: Vec<Group>,
-    /// Events without a group of their own, because the table was full.
+    /// Events that found no group, by executable, user, signal and code.
+    pub rests: Vec<Group>,
+    /// Events that found no place there either.
     pub other: u64,
 }
 
 impl Groups {
-    /// All events that have been counted.
-    pub(crate) fn total(&self) -> u64 {
-        self.other + self.named.iter().map(Group::total).sum::<u64>()
+    /// Events without a group of their own.
+    pub(crate) fn ungrouped(&self) -> u64 {
+        self.other + self.rests.iter().map(Group::total).sum::<u64>()
     }
 }
 
@@ -52,11 +90,14 @@ pub(crate) struct StackFrame {
     pub offset: u64,
 }
 
-/// Puts the ids `0..groups` into the queue from which the kernel programs take them.
-pub(super) fn hand_out_ids(object: &Loaded, groups: u32) -> Result<()> {
-    let free = object.map("fl_free_groups")?;
-    for id in 0..groups {
-        free.update(&[], id.bytes(), MapFlags::ANY).context("failed to fill table `fl_free_groups`")?;
+/// Fills the queues from which the kernel programs take the ids of groups and rests.
+pub(super) fn hand_out_ids(object: &Loaded, table: GroupTable) -> Result<()> {
+    let rests = table.groups + 1..table.groups + 1 + table.rests();
+    for (name, ids) in [("fl_free_groups", 0..table.groups), ("fl_free_rests", rests)] {
+        let free = object.map(name)?;
+        for id in ids {
+            free.update(&[], id.bytes(), MapFlags::ANY).with_context(|| format!("failed to fill table `{name}`"))?;
+        }
     }
     Ok(())
 }
@@ -67,39 +108,106 @@ impl Probe {
         self.plan.groups.map_or(0, |GroupTable { groups, .. }| groups)
     }
 
-    /// The counts by group since the start; empty if the plan has no groups.
+    /// How many groups and rests were new since the start.
+    pub(crate) fn groups_made(&self) -> Result<u64> {
+        self.count(fl_counter::FL_GROUPS_MADE.0)
+    }
+
+    /// The groups that are in the kernel's table, with their counts; empty if the plan has no groups.
     pub(crate) fn groups(&self) -> Result<Groups> {
         let what = "failed to read the groups";
         let mut all = Groups::default();
-        let groups = self.group_limit();
-        if groups == 0 {
-            return Ok(all);
-        }
+        let Some(table @ GroupTable { groups, .. }) = self.plan.groups else { return Ok(all) };
+        let rows = groups + 1 + table.rests();
         let (facts, counts) = (self.map("fl_groups")?, self.map("fl_group_counts")?);
         let mut entries = 0;
-        for (key, value) in facts.lookup_batch(groups + 1, MapFlags::ANY, MapFlags::ANY).context(what)? {
+        for (key, value) in facts.lookup_batch(rows, MapFlags::ANY, MapFlags::ANY).context(what)? {
             entries += 1;
-            let id = u32::read(&key).with_context(|| format!("{what}: a key of another size"))?;
-            if id == groups {
-                all.other = counts.values::<u64>(&id).context(what)?.iter().sum();
+            let row = u32::read(&key).with_context(|| format!("{what}: a key of another size"))?;
+            if row == groups {
+                all.other = counts.values::<u64>(&row).context(what)?.iter().sum();
                 continue;
             }
             // It is in use, or just being made. A group with a count is complete: only then it is read.
             if fl_group::read(&value).is_none_or(|seen| seen.first_ns == 0) {
                 continue;
             }
-            let counts: Vec<u64> = counts.values(&id).context(what)?;
+            let counts: Vec<u64> = counts.values(&row).context(what)?;
             if counts.iter().any(|count| *count != 0)
-                && let Some(facts) = facts.value(&id).context(what)?
+                && let Some(facts) = facts.value::<fl_group>(&row).context(what)?
             {
-                all.named.push(Group { id, facts, counts });
+                let group = Group { id: GroupId { row, serial: facts.serial }, facts, counts, before: 0 };
+                if row < groups { &mut all.named } else { &mut all.rests }.push(group);
             }
         }
         // libbpf-rs ends the batch silently if the kernel refuses to go on.
-        if entries != groups + 1 {
-            bail!("{what}: {entries} of {} were to be had", groups + 1);
+        if entries != rows {
+            bail!("{what}: {entries} of {rows} were to be had");
         }
         Ok(all)
+    }
+
+    /// Has these groups leave the kernel's table, and returns them with all that they have counted: their next event makes them anew.
+    ///
+    /// Nothing is lost: first nobody finds them any more, then the kernel waits for the programs that have found them before, and then
+    /// they are read for the last time.
+    /// `kept`: stacks of groups that stay.
+    pub(crate) fn dismiss(&self, leaving: &[Group], kept: &HashSet<i32>) -> Result<Vec<Group>> {
+        let what = "failed to have groups leave the table";
+        if leaving.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = self.map("fl_group_ids")?;
+        for group in leaving {
+            ids.delete(group.key().bytes()).context(what)?;
+        }
+        // What processors remember of places is older than this number, and is not used again.
+        let (departures, first) = (self.map("fl_departures")?, 0_u32);
+        let before = departures.value::<u32>(&first).context(what)?.unwrap_or_default();
+        departures.set(&first, &before.wrapping_add(1)).context(what)?;
+        self.map("fl_gate")?.set(&first, &departures.as_fd().as_raw_fd()).context(what)?;
+        let left = leaving.iter().map(|group| self.take_out(group.id)).collect::<Result<Vec<_>>>().context(what)?;
+        self.give_back_shares(&left).context(what)?;
+        let mut stacks: HashSet<i32> = left.iter().map(|group| group.facts.stack_id).collect();
+        stacks.retain(|stack| !kept.contains(stack));
+        for stack in stacks.into_iter().filter_map(|stack| u32::try_from(stack).ok()) {
+            // It may be gone with another group of the same stack.
+            let _ = self.map("fl_stacks")?.delete(stack.bytes());
+        }
+        let limit = self.group_limit();
+        let (groups, rests) = (self.map("fl_free_groups")?, self.map("fl_free_rests")?);
+        for group in &left {
+            let free = if group.id.row < limit { &groups } else { &rests };
+            free.update(&[], group.id.row.bytes(), MapFlags::ANY).context(what)?;
+        }
+        Ok(left)
+    }
+
+    /// Reads a group that no program can find, and empties its row for the next one.
+    fn take_out(&self, id: GroupId) -> Result<Group> {
+        let (facts, counts) = (self.map("fl_groups")?, self.map("fl_group_counts")?);
+        let group = Group {
+            id,
+            facts: facts.value(&id.row)?.context("a row is not there")?,
+            counts: counts.values(&id.row)?,
+            before: 0,
+        };
+        let zeros = vec![0_u64.bytes().to_vec(); group.counts.len()];
+        counts.update_percpu(id.row.bytes(), &zeros, MapFlags::ANY)?;
+        Ok(group)
+    }
+
+    fn give_back_shares(&self, left: &[Group]) -> Result<()> {
+        let back = self.map("fl_shares_back")?;
+        let mut cells: BTreeMap<u32, u32> = BTreeMap::new();
+        for cell in left.iter().flat_map(|group| group.facts.cells) {
+            *cells.entry(cell).or_default() += 1;
+        }
+        for (cell, rows) in cells {
+            let before: u32 = back.value(&cell)?.unwrap_or_default();
+            back.set(&cell, &before.wrapping_add(rows))?;
+        }
+        Ok(())
     }
 
     /// The stack of a group's first event, innermost frame first, up to the first frame without a build id; empty if there is none.

@@ -59,6 +59,18 @@ pub(crate) struct GroupTable {
     pub stacks: u32,
 }
 
+impl GroupTable {
+    /// How many rows there are for what finds no group.
+    pub(super) fn rests(self) -> u32 {
+        (self.groups / 8).max(64)
+    }
+
+    /// Counters of shares in each row of them: four for each payer of each group, so that hardly two are in the same one.
+    pub(super) fn share_cells(self) -> u32 {
+        (self.groups + self.rests()).saturating_mul(2).next_power_of_two()
+    }
+}
+
 /// Which events get a sample besides being counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Budget {

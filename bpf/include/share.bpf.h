@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Shares: how much of a table each executable, user and cgroup has taken, so that none takes all of it. docs/development.md has the design.
+ *
+ * Written where a row is made, and by user space where one leaves; nothing here runs for an event whose row is there.
+ * Refuses to keep a table of executables, which anybody could fill: each one has a cell in each of two rows of counters, found by a
+ * hash that nobody can foresee, and what is in the lower one is what it has taken. Others in the same two cells make that too much, by some
+ * rows in ten thousand cells.
+ */
+#ifndef FL_SHARE_BPF_H
+#define FL_SHARE_BPF_H
+
+#include "kernel.h"
+#include "abi/crash.h"
+#include "config.bpf.h"
+#include "hash.bpf.h"
+
+#define FL_SHARE_LEAST 64 /* of a table with fewer rows, each may take all */
+
+/*
+ * Rows that were taken, by cell: FL_SHARE_ROWS x fl_config.share_cells. Sized by the loader. Benign race: two CPUs at once may take one row
+ * too many.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} fl_shares_taken SEC(".maps");
+
+/* Rows of those that have left. Written by user space only, so that neither undoes what the other has counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} fl_shares_back SEC(".maps");
+
+static __always_inline u64 fl_share_hash(enum fl_share kind, u64 first, u64 second)
+{
+	return fl_mix(fl_mix(fl_mix(fl_config.seed, kind), first), second);
+}
+
+/* The cell of a hash in this row of counters. */
+static __always_inline u32 fl_share_cell(u64 hash, u32 row)
+{
+	return ((u32)(hash >> row * 32) & (fl_config.share_cells - 1)) + row * fl_config.share_cells;
+}
+
+/* How many of `room` rows one executable, user or cgroup may have. */
+static __always_inline u32 fl_share_of(u32 room, enum fl_share kind, u32 uid, u64 cgroup)
+{
+	u32 share = room - room / 4;
+
+	if (kind == FL_SHARE_EXECUTABLE)
+		share = room / 8;
+	else if (kind == FL_SHARE_CGROUP) /* without one, all are in it */
+		share = cgroup ? room / 2 : room;
+	else if (kind == FL_SHARE_USER && uid)
+		share = room / 2;
+	return share < FL_SHARE_LEAST ? FL_SHARE_LEAST : share;
+}
+
+/* What was taken of the cell and has not come back. */
+static __always_inline u32 fl_share_used(u32 cell)
+{
+	u32 *taken = bpf_map_lookup_elem(&fl_shares_taken, &cell);
+	u32 *back = bpf_map_lookup_elem(&fl_shares_back, &cell);
+
+	return taken && back ? *taken - *back : 0;
+}
+
+static __always_inline void fl_share_add(const u32 *cells, s32 many)
+{
+#pragma unroll
+	for (u32 i = 0; i < FL_SHARES * FL_SHARE_ROWS; i++) {
+		u32 cell = cells[i];
+		u32 *taken = bpf_map_lookup_elem(&fl_shares_taken, &cell);
+
+		if (taken)
+			__sync_fetch_and_add(taken, many);
+	}
+}
+
+/* The current task's cgroup: its number; 0: it is in the root, or there are none. */
+static __always_inline u64 fl_share_cgroup(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct cgroup *cgroup = fl_read(task, cgroups, dfl_cgrp);
+
+	return cgroup && fl_read(cgroup, level) ? fl_read(cgroup, kn, id) : 0;
+}
+
+/*
+ * The cells of whoever would have one more of `room` rows, for this key. False: one of them has its share already. `is_rest`: the
+ * table, each with counters of its own.
+ */
+static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key *key, u32 room, u32 is_rest)
+{
+	u64 cgroup = fl_share_cgroup();
+	bool has_room = true;
+
+#pragma unroll
+	for (u32 kind = 0; kind < FL_SHARES; kind++) {
+		u64 first = kind == FL_SHARE_EXECUTABLE ? key->exe_inode
+			    : kind == FL_SHARE_CGROUP   ? cgroup
+			    : kind == FL_SHARE_USER     ? key->uid
+							: !!key->uid;
+		u64 second = (u64)is_rest << 32 | (kind == FL_SHARE_EXECUTABLE ? key->exe_device : 0);
+		u64 hash = fl_share_hash(kind, first, second);
+		u32 share = fl_share_of(room, kind, key->uid, cgroup);
+		u32 one = fl_share_cell(hash, 0), other = fl_share_cell(hash, 1);
+
+		cells[kind * FL_SHARE_ROWS] = one;
+		cells[kind * FL_SHARE_ROWS + 1] = other;
+		if (fl_share_used(one) >= share && fl_share_used(other) >= share)
+			has_room = false;
+	}
+	return has_room;
+}
+
+/*
+ * Samples in a second, by cell as above. Benign race: a few more than the share.
+ */
+struct fl_second {
+	u32 second;
+	u32 count;
+};
+#define FL_SECONDS 512 /* in a row: a power of 2 */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FL_SECONDS *FL_SHARE_ROWS);
+	__type(key, u32);
+	__type(value, struct fl_second);
+} fl_sample_shares SEC(".maps");
+
+static __always_inline struct fl_second *fl_second_of(u64 hash, u32 row, u32 second)
+{
+	u32 cell = ((u32)(hash >> row * 32) & (FL_SECONDS - 1)) + row * FL_SECONDS;
+	struct fl_second *found = bpf_map_lookup_elem(&fl_sample_shares, &cell);
+
+	if (found && found->second != second) {
+		found->second = second;
+		found->count = 0;
+	}
+	return found;
+}
+
+/* Takes one of `most` samples that whoever has this hash may send in this second. 0: that many were sent. */
+__noinline int fl_take_sample(u64 hash, u32 second, u32 most)
+{
+	struct fl_second *one = fl_second_of(hash, 0, second), *other = fl_second_of(hash, 1, second);
+
+	if (!one || !other)
+		return 1;
+	if (one->count >= most && other->count >= most)
+		return 0;
+	one->count += 1;
+	other->count += 1;
+	return 1;
+}
+
+#endif

@@ -1,0 +1,214 @@
+//! What groups had counted that have left the kernel's table: by executable, user, signal, code and family, and for a while by group, so
+//! that one that comes again goes on counting. Both are bounded.
+
+use std::collections::{HashMap, VecDeque};
+
+use anyhow::Result;
+
+use super::ledger::Identity;
+use crate::output::Timestamp;
+use crate::probe::Group;
+use crate::probe::abi::fl_group_key;
+use crate::record::crash::Disposition;
+use crate::record::summary;
+use crate::siginfo::{code_name, signal_name};
+use crate::text;
+
+/// What makes one row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Bug {
+    executable: String,
+    uid: u32,
+    signal: u16,
+    code: Option<i32>,
+    disposition: u32,
+    family: Option<String>,
+}
+
+/// Groups of one bug, together.
+#[derive(Clone, Debug)]
+struct Row {
+    key: fl_group_key,
+    exe: Option<String>,
+    total: u64,
+    first_ns: u64,
+    last_ns: u64,
+    last_pid: u32,
+}
+
+/// What a group had counted when it left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    /// Its events.
+    pub total: u64,
+    /// The first one's time.
+    pub first_ns: u64,
+}
+
+/// All groups that have left.
+#[derive(Debug)]
+pub(super) struct Departed {
+    rows: HashMap<Bug, Row>,
+    groups: HashMap<Vec<u8>, (Before, Bug)>,
+    /// The keys of `groups`, the one that left first in front.
+    order: VecDeque<Vec<u8>>,
+    /// Of each of the two.
+    most: usize,
+    total: u64,
+}
+
+impl Departed {
+    /// Room for so many rows, and for so many groups.
+    pub(super) fn new(most: usize) -> Self {
+        Self { rows: HashMap::new(), groups: HashMap::new(), order: VecDeque::new(), most, total: 0 }
+    }
+
+    /// The events of all that have left, also of those that came again.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// A group has left, and all its events have been told. `identity` names it.
+    pub(super) fn add(&mut self, group: &Group, identity: Option<&Identity>) {
+        let key = group.facts.key;
+        self.total += group.total();
+        let exe = identity.and_then(|identity| identity.exe.clone());
+        let bug = Bug {
+            executable: exe.clone().unwrap_or_else(|| text::name(&key.comm)),
+            uid: key.uid,
+            signal: key.signal,
+            code: (key.has_code != 0).then_some(key.si_code),
+            disposition: key.disposition.0,
+            family: identity.and_then(|identity| identity.family.clone()),
+        };
+        let before = Before { total: group.total() + group.before, first_ns: group.facts.first_ns };
+        // Of one that finds no room only the sum is kept. One of which nothing was told has no sum.
+        if before.total == 0 || !self.rows.contains_key(&bug) && self.rows.len() >= self.most {
+            return;
+        }
+        let row = self.rows.entry(bug.clone()).or_insert_with(|| Row {
+            key,
+            exe,
+            total: 0,
+            first_ns: u64::MAX,
+            last_ns: 0,
+            last_pid: 0,
+        });
+        row.total += before.total;
+        row.first_ns = row.first_ns.min(before.first_ns);
+        if group.facts.last_ns >= row.last_ns {
+            (row.last_ns, row.last_pid) = (group.facts.last_ns, group.facts.last_pid);
+        }
+        let bytes = key.to_bytes();
+        if self.groups.insert(bytes.clone(), (before, bug)).is_none() {
+            self.order.push_back(bytes);
+        }
+        while self.order.len() > self.most {
+            if let Some(first) = self.order.pop_front() {
+                self.groups.remove(&first);
+            }
+        }
+    }
+
+    /// A group with this key has come: what one with the same had counted, which is no longer here.
+    pub(super) fn take(&mut self, key: &fl_group_key) -> Option<Before> {
+        let key = key.to_bytes();
+        let (before, bug) = self.groups.remove(&key)?;
+        self.order.retain(|bytes| *bytes != key);
+        if let Some(row) = self.rows.get_mut(&bug) {
+            row.total -= before.total.min(row.total);
+            if row.total == 0 {
+                self.rows.remove(&bug);
+            }
+        }
+        Some(before)
+    }
+
+    /// The rows, as groups of a summary without events.
+    pub(super) fn groups(&self) -> Result<Vec<summary::Group>> {
+        let of = |(bug, row): (&Bug, &Row)| {
+            let signal = u32::from(bug.signal);
+            Ok(summary::Group {
+                signature: None,
+                family: bug.family.clone(),
+                estimated: false,
+                signal: signal_name(signal),
+                code: bug.code.map(|code| code_name(signal, code)),
+                disposition: Disposition::from(row.key.disposition),
+                comm: text::name(&row.key.comm),
+                uid: Some(bug.uid),
+                exe: row.exe.clone(),
+                build_id: None,
+                count: 0,
+                total: row.total,
+                first_seen: Timestamp::from_boottime(row.first_ns)?,
+                last_seen: Timestamp::from_boottime(row.last_ns.max(row.first_ns))?,
+                last_pid: row.last_pid,
+                abort_message: None,
+                diagnosis: None,
+                frames: Vec::new(),
+                cpus: std::collections::BTreeMap::new(),
+            })
+        };
+        self.rows.iter().map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::GroupId;
+    use crate::probe::abi::fl_group;
+
+    fn group(frames: u64, uid: u32, count: u64) -> Group {
+        let key = fl_group_key { frames, uid, signal: 11, has_code: 1, si_code: 1, ..fl_group_key::default() };
+        let facts = fl_group { key, first_ns: 10 * frames, last_ns: 10 * frames + 1, ..fl_group::default() };
+        Group { id: GroupId { row: 0, serial: 1 }, facts, counts: vec![count], before: 0 }
+    }
+
+    fn totals(departed: &Departed) -> Vec<u64> {
+        let mut totals: Vec<u64> = departed.groups().unwrap().iter().map(|group| group.total).collect();
+        totals.sort_unstable();
+        totals
+    }
+
+    #[test]
+    fn groups_of_one_executable_signal_and_code_are_one_row() {
+        let mut departed = Departed::new(10);
+        departed.add(&group(1, 7, 3), None);
+        departed.add(&group(2, 7, 4), None);
+        departed.add(&group(1, 8, 5), None);
+        assert_eq!(totals(&departed), [5, 7]);
+        assert_eq!(departed.total(), 12);
+    }
+
+    #[test]
+    fn a_group_that_comes_again_goes_on() {
+        let mut departed = Departed::new(10);
+        departed.add(&group(1, 7, 3), None);
+        departed.add(&group(2, 7, 4), None);
+        let before = departed.take(&group(1, 7, 0).facts.key).unwrap();
+        assert_eq!((before.total, before.first_ns), (3, 10));
+        assert_eq!(totals(&departed), [4]);
+        assert!(departed.take(&group(1, 7, 0).facts.key).is_none(), "once");
+        departed.add(&Group { before: 3, ..group(1, 7, 2) }, None);
+        assert_eq!(totals(&departed), [9]);
+        assert_eq!(departed.total(), 9, "each event once");
+    }
+
+    #[test]
+    fn both_tables_are_bounded() {
+        let mut departed = Departed::new(10);
+        for number in 0..100 {
+            departed.add(&group(u64::from(number), number, 1), None);
+        }
+        assert_eq!((totals(&departed).len(), departed.total()), (10, 100));
+        for number in 100..200 {
+            departed.add(&group(number, 3, 1), None);
+        }
+        assert_eq!(departed.groups.len(), 10);
+        assert!(
+            departed.take(&group(1, 1, 0).facts.key).is_none() && departed.take(&group(199, 3, 0).facts.key).is_some()
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! The table of groups as user space keeps it: what has left the kernel's and is still to be told, and what found no group.
+//!
+//! A group leaves when it is idle, or when somebody has much of the kernel's table (`leave.rs`). Its counts are told with the next summary,
+//! and then go on in the ledger (`departed.rs`).
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::leave;
+use super::ledger::GroupLedger;
+use crate::probe::abi::fl_group_key;
+use crate::probe::crash::Probe;
+use crate::probe::{Group, GroupId, StackFrame};
+use crate::siginfo::code_name;
+
+/// Between two looks at whether somebody has much of the table.
+const RELIEF: Duration = Duration::from_millis(100);
+
+/// Events that found no group, since the last look.
+#[derive(Clone, Debug)]
+pub(crate) struct Rest {
+    /// The executable, user, signal, code, disposition, and the name of the process that was first.
+    pub key: fl_group_key,
+    /// There was room to keep executables and users apart; false: the key has neither.
+    pub is_named: bool,
+    /// The row that the kernel counts it in, whose samples name it; `None` means that it had a group, without a sample.
+    pub id: Option<GroupId>,
+    /// Its deaths and other events.
+    pub count: u64,
+}
+
+/// Everything that the kernel has counted, at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counted {
+    /// The groups, with those that have left and were not told.
+    pub named: Vec<Group>,
+    /// Events that found no group, since the start.
+    pub ungrouped: u64,
+    /// What is new of them since the last look.
+    pub rests: Vec<Rest>,
+    /// Events of groups that have left and were told, since the start.
+    pub departed: u64,
+    /// How many groups the kernel's table has.
+    pub in_table: usize,
+    /// The rows that the kernel has for what found no group.
+    pub rows: Vec<Group>,
+}
+
+impl Counted {
+    /// All events that have been counted.
+    pub(super) fn total(&self) -> u64 {
+        self.ungrouped + self.departed + self.named.iter().map(Group::total).sum::<u64>()
+    }
+}
+
+/// A group that has left and was not told.
+struct Gone {
+    group: Group,
+    /// The kernel's stack of it, if no sample names it.
+    stack: Vec<StackFrame>,
+}
+
+/// Is the code one of those that the kernel sends? A process can send itself any other.
+fn has_name(key: &fl_group_key) -> bool {
+    code_name(u32::from(key.signal), key.si_code).starts_with(|c: char| c.is_ascii_uppercase())
+}
+
+/// User space's part of the table.
+pub(super) struct Table {
+    room: u32,
+    /// There are summaries, which tell what the groups have counted.
+    is_told: bool,
+    gone: Vec<Gone>,
+    /// The last group of each row that has left.
+    dismissed: HashMap<u32, u32>,
+    /// The counts of groups and rests at the last look.
+    looked: HashMap<GroupId, u64>,
+    rests: HashMap<Vec<u8>, Rest>,
+    /// Events that found no group, of rows that have left.
+    ungrouped: u64,
+    /// The counts of the last look, as long as no group has left since.
+    seen: Option<Counted>,
+    next_relief: Instant,
+    made: u64,
+    left: u64,
+    is_pressed: bool,
+}
+
+impl Table {
+    /// A table with room for so many groups; 0: there is none.
+    pub(super) fn new(room: u32, is_told: bool) -> Self {
+        Self {
+            room,
+            is_told,
+            gone: Vec::new(),
+            dismissed: HashMap::new(),
+            looked: HashMap::new(),
+            rests: HashMap::new(),
+            ungrouped: 0,
+            seen: None,
+            next_relief: Instant::now(),
+            made: 0,
+            left: 0,
+            is_pressed: false,
+        }
+    }
+
+    /// Is this group in the kernel's table, or still to be told?
+    pub(super) fn knows(&self, id: GroupId) -> bool {
+        self.dismissed.get(&id.row).is_none_or(|&last| id.serial > last)
+            || self.gone.iter().any(|gone| gone.group.id == id)
+    }
+
+    /// The kernel's stack of a group's first event.
+    pub(super) fn stack(&self, probe: &Probe, group: &Group) -> Result<Vec<StackFrame>> {
+        match self.gone.iter().find(|gone| gone.group.id == group.id) {
+            Some(gone) => Ok(gone.stack.clone()),
+            None => probe.stack(group.facts.stack_id),
+        }
+    }
+
+    /// Events that found no group, since the start.
+    pub(super) fn ungrouped(&self, probe: &Probe) -> Result<u64> {
+        Ok(self.ungrouped + probe.groups()?.ungrouped())
+    }
+
+    /// Everything that was counted. It is read again only if something was: `matched` is the kernel's count of all events, and
+    /// an idle agent has nothing to do.
+    pub(super) fn look(&mut self, probe: &Probe, ledger: &mut GroupLedger, matched: u64) -> Result<Counted> {
+        // A group is counted before `matched`, so that equal sums mean that nothing is missing.
+        if let Some(seen) = self.seen.as_ref().filter(|seen| seen.total() == matched) {
+            return Ok(seen.clone());
+        }
+        let groups = probe.groups()?;
+        let (in_table, ungrouped) = (groups.named.len(), self.ungrouped + groups.ungrouped());
+        for rest in &groups.rests {
+            self.add_rest(rest);
+        }
+        let mut named = groups.named;
+        named.extend(self.gone.iter().map(|gone| gone.group.clone()));
+        named.iter_mut().for_each(|group| ledger.welcome(group));
+        self.looked = named.iter().chain(&groups.rests).map(|group| (group.id, group.total())).collect();
+        let counted = Counted {
+            named,
+            ungrouped,
+            rests: self.rests.drain().map(|(_, rest)| rest).collect(),
+            departed: ledger.departed(),
+            in_table,
+            rows: groups.rests,
+        };
+        self.seen = Some(Counted { rests: Vec::new(), ..counted.clone() });
+        Ok(counted)
+    }
+
+    /// What was new of a rest since the last look.
+    fn add_rest(&mut self, rest: &Group) {
+        let new = rest.total() - self.looked.get(&rest.id).copied().unwrap_or_default();
+        self.looked.insert(rest.id, rest.total());
+        self.add_events(rest.facts.key, Some(rest.id), new);
+    }
+
+    fn add_events(&mut self, key: fl_group_key, id: Option<GroupId>, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let by = |key: fl_group_key| fl_group_key { frames: 0, is_rest: 1, comm: Default::default(), ..key };
+        let named = by(key).to_bytes();
+        let is_named = self.rests.len() < self.room as usize || self.rests.contains_key(&named);
+        // So few that they need no bound: a code that a process made up has no name.
+        let nobodys = fl_group_key { exe_inode: 0, exe_device: 0, uid: 0, ..by(key) };
+        let nobodys = if has_name(&key) { nobodys } else { fl_group_key { si_code: 0, has_code: 2, ..nobodys } };
+        let (by, key) = if is_named { (named, key) } else { (nobodys.to_bytes(), nobodys) };
+        self.rests.entry(by).or_insert(Rest { key, is_named, id, count: 0 }).count += count;
+    }
+
+    /// The counts of `look` were told: what had left is forgotten, and what is idle leaves.
+    pub(super) fn commit(
+        &mut self,
+        probe: &Probe,
+        ledger: &mut GroupLedger,
+        look: &Counted,
+        now_ns: u64,
+    ) -> Result<()> {
+        let told: HashSet<GroupId> = look.named.iter().map(|group| group.id).collect();
+        let (told, kept): (Vec<Gone>, Vec<Gone>) = self.gone.drain(..).partition(|gone| told.contains(&gone.group.id));
+        self.gone = kept;
+        for Gone { group, .. } in told {
+            ledger.depart(&group);
+            self.seen = None;
+        }
+        let mut live = look.named.clone();
+        live.retain(|group| self.is_in_table(group.id));
+        let mut leaving = leave::leaving(&live, self.room, now_ns);
+        let rows: Vec<Group> = look.rows.iter().filter(|row| self.is_in_table(row.id)).cloned().collect();
+        leaving.extend(leave::leaving(&rows, self.room / 8, now_ns));
+        self.dismiss(probe, ledger, &leaving, &live)
+    }
+
+    fn is_in_table(&self, id: GroupId) -> bool {
+        self.dismissed.get(&id.row).is_none_or(|&last| id.serial > last)
+    }
+
+    /// When the table is to be looked at again; `None` means that nobody has much of it.
+    pub(super) fn next_relief(&self) -> Option<Instant> {
+        self.is_pressed.then_some(self.next_relief)
+    }
+
+    /// Has groups leave if somebody has much of the table.
+    pub(super) fn relieve(&mut self, probe: &Probe, ledger: &mut GroupLedger, now_ns: u64) -> Result<()> {
+        if self.room == 0 || self.next_relief > Instant::now() {
+            return Ok(());
+        }
+        let made = probe.groups_made()?;
+        let is_new = made != self.made;
+        self.made = made;
+        if !(is_new || self.is_pressed) || leave::is_relaxed(made - self.left.min(made), self.room) {
+            self.is_pressed = false;
+            self.next_relief = Instant::now() + RELIEF;
+            return Ok(());
+        }
+        let groups = probe.groups()?;
+        let mut leaving = leave::leaving(&groups.named, self.room, now_ns);
+        leaving.extend(leave::leaving(&groups.rests, self.room / 8, now_ns));
+        // It goes on for as long as groups come.
+        self.is_pressed = is_new || !leaving.is_empty();
+        self.dismiss(probe, ledger, &leaving, &groups.named)?;
+        self.next_relief = Instant::now() + RELIEF;
+        Ok(())
+    }
+
+    /// Has groups and rests leave the kernel's table; `live` has all groups.
+    fn dismiss(&mut self, probe: &Probe, ledger: &mut GroupLedger, leaving: &[Group], live: &[Group]) -> Result<()> {
+        let ids: HashSet<GroupId> = leaving.iter().map(|group| group.id).collect();
+        let kept = live.iter().filter(|group| !ids.contains(&group.id)).map(|group| group.facts.stack_id).collect();
+        // Read before they leave, as nothing else names these.
+        let unnamed = |group: &&Group| group.facts.samples == 0 && group.id.row < self.room && self.is_told;
+        let mut stacks = HashMap::new();
+        for group in leaving.iter().filter(unnamed) {
+            stacks.insert(group.id, probe.stack(group.facts.stack_id)?);
+        }
+        for mut group in probe.dismiss(leaving, &kept)? {
+            self.dismissed.insert(group.id.row, group.id.serial);
+            self.seen = None;
+            self.left += 1;
+            if group.id.row > self.room {
+                self.add_rest(&group);
+                self.looked.remove(&group.id);
+                self.ungrouped += group.total();
+                ledger.forget(group.id);
+                continue;
+            }
+            ledger.welcome(&mut group);
+            if !self.is_told || ledger.told(group.id) == group.total() {
+                ledger.depart(&group);
+            } else if self.has_room_for(&group) {
+                let stack = stacks.remove(&group.id).unwrap_or_default();
+                self.gone.push(Gone { group, stack });
+            } else {
+                self.fold(ledger, group);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those with a record first.
+    fn has_room_for(&self, group: &Group) -> bool {
+        let room = self.room as usize;
+        self.gone.len() < room / 4 || group.facts.samples > 0 && self.gone.len() < room / 2
+    }
+
+    /// More have left than a summary can hold: what was not told of this one is told as events that found no group.
+    fn fold(&mut self, ledger: &mut GroupLedger, mut group: Group) {
+        let told = ledger.told(group.id);
+        self.ungrouped += group.total() - told;
+        let looked = self.looked.remove(&group.id).unwrap_or_default();
+        self.add_events(group.facts.key, None, group.total() - looked);
+        group.counts = vec![told];
+        ledger.depart(&group);
+    }
+}
