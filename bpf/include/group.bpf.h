@@ -330,17 +330,18 @@ static __always_inline bool fl_is_site(const struct fl_site *there, const struct
 }
 
 /*
- * Takes a sample from what the group's executable and user may have of this second: three quarters and seven eighths of fl_config.sample_rate,
- * so that something is left for all others.
+ * How many samples all together may have sent in this second before this one of the group. The last quarter of fl_config.sample_rate is for
+ * executables that have asked for none in it, and of that a half for users that have not either: whatever others do, a first crash has its
+ * sample.
  */
-static __always_inline bool fl_take_rate(const struct fl_group *group, u64 second)
+static __always_inline u32 fl_rate_for(const struct fl_group *group, u64 second)
 {
 	const struct fl_group_key *key = &group->key;
 	u32 rate = fl_config.sample_rate;
+	bool of_executable = fl_ask_sample(fl_share_hash(FL_SHARE_EXECUTABLE, key->exe_inode, key->exe_device), second);
+	bool of_user = fl_ask_sample(fl_share_hash(FL_SHARE_USER, key->uid, 0), second);
 
-	return fl_take_sample(fl_share_hash(FL_SHARE_EXECUTABLE, key->exe_inode, key->exe_device), second,
-			      rate - rate / 4) &&
-	       fl_take_sample(fl_share_hash(FL_SHARE_USER, key->uid, 0), second, rate - rate / 8);
+	return of_executable ? rate - rate / 4 : of_user ? rate - rate / 8 : rate;
 }
 
 /* May another sample of the group be sent? If not, that is counted. `is_due`: the sample would be shown. */
@@ -364,7 +365,7 @@ static __always_inline bool fl_take_budget(struct fl_group *group, u64 now, bool
 		fl_sample_second = second;
 		fl_sample_count = 0;
 	}
-	if (fl_sample_count >= fl_config.sample_rate || !fl_take_rate(group, second)) {
+	if (fl_sample_count >= fl_rate_for(group, second)) {
 		fl_count(FL_LOST_BUDGET);
 		return false;
 	}

@@ -120,13 +120,13 @@ static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key 
 }
 
 /*
- * Samples in a second, by cell as above. Benign race: a few more than the share.
+ * Samples that were asked for in a second, by cell as above. Benign race: a few more are sent.
  */
 struct fl_second {
 	u32 second;
 	u32 count;
 };
-#define FL_SECONDS 512 /* in a row: a power of 2 */
+#define FL_SECONDS 4096 /* in a row: a power of 2 */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, FL_SECONDS *FL_SHARE_ROWS);
@@ -146,18 +146,18 @@ static __always_inline struct fl_second *fl_second_of(u64 hash, u32 row, u32 sec
 	return found;
 }
 
-/* Takes one of `most` samples that whoever has this hash may send in this second. 0: that many were sent. */
-__noinline int fl_take_sample(u64 hash, u32 second, u32 most)
+/* How many samples whoever has this hash has asked for in this second, before this one. */
+__noinline int fl_ask_sample(u64 hash, u32 second)
 {
 	struct fl_second *one = fl_second_of(hash, 0, second), *other = fl_second_of(hash, 1, second);
+	u32 asked;
 
 	if (!one || !other)
-		return 1;
-	if (one->count >= most && other->count >= most)
 		return 0;
+	asked = one->count < other->count ? one->count : other->count;
 	one->count += 1;
 	other->count += 1;
-	return 1;
+	return asked;
 }
 
 #endif

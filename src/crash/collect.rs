@@ -9,7 +9,7 @@ use super::labels;
 use super::ledger::{GroupLedger, Look};
 use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
-use super::table::Table;
+use super::table::{RELIEF, Table};
 use super::{Decoder, Options, RecordedCalls, decode};
 use crate::evidence::{Evidence, Failure};
 use crate::ledger;
@@ -165,6 +165,18 @@ impl<'run> Collector<'run> {
         Ok(())
     }
 
+    /// The same. While it waits, nobody is to take the table.
+    fn wait_named(&mut self, until: Instant, write: &mut Write<'_>) -> Result<()> {
+        loop {
+            let next = until.min(Instant::now() + RELIEF);
+            self.write_named(next, write)?;
+            self.relieve()?;
+            if next == until || self.pending.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
     fn finish(&mut self, waiting: PendingSample, named: Named, write: &mut Write<'_>) -> Result<()> {
         let PendingSample { sample, prepared, recorded, is_shown } = waiting;
         self.is_kept = false;
@@ -192,7 +204,7 @@ impl<'run> Collector<'run> {
     pub(crate) fn settle(&mut self, interval: Duration, mut write: impl FnMut(Crash) -> Result<()>) -> Result<()> {
         // If the summary before has waited in vain, the namer is kept by one record.
         let wait = if self.is_kept { Duration::ZERO } else { SUMMARY_WAIT.min(interval / 2) };
-        self.write_named(Instant::now() + wait, &mut write)?;
+        self.wait_named(Instant::now() + wait, &mut write)?;
         self.is_kept = !self.pending.is_empty();
         Ok(())
     }
@@ -238,7 +250,7 @@ impl<'run> Collector<'run> {
                 }
             }
         }
-        self.write_named(until, write)?;
+        self.wait_named(until, write)?;
         self.write_unnamed(write)
     }
 
@@ -275,11 +287,8 @@ impl<'run> Collector<'run> {
         self.last_death_ns = self.last_death_ns.max(last_ns);
         let last = self.last_death_ns.map(Timestamp::from_boottime).transpose()?;
         let names = labels::names(&self.ledger, &groups.named);
-        // The newest first: where names are made up faster than they get labels, what came last has one.
-        let mut newest: Vec<&Group> = groups.named.iter().collect();
-        newest.sort_by_key(|group| std::cmp::Reverse(group.facts.last_ns));
         Ok(Totals {
-            groups: newest.into_iter().map(|group| labels::total(&self.ledger, group)).collect(),
+            groups: labels::in_turn(&groups.named).map(|group| labels::total(&self.ledger, group)).collect(),
             rests: groups.rests.iter().map(|rest| labels::rest(&self.ledger, rest, &names)).collect(),
             groups_in_table: groups.in_table,
             groups_limit: self.probe.group_limit(),

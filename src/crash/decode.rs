@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::ledger::Identity;
+use super::known::Identity;
 use super::{Options, record};
 use crate::arch::{self, Registers};
 use crate::diagnosis;

@@ -1,11 +1,12 @@
 //! What groups had counted that have left the kernel's table: by executable, user, signal, code and family, and for a while by group, so
 //! that one that comes again goes on counting. Both are bounded.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
-use super::ledger::Identity;
+use super::known::Identity;
 use crate::output::Timestamp;
 use crate::probe::Group;
 use crate::probe::abi::fl_group_key;
@@ -45,13 +46,23 @@ pub(super) struct Before {
     pub first_ns: u64,
 }
 
+/// A group that may come again.
+#[derive(Clone, Debug)]
+struct Left {
+    before: Before,
+    bug: Bug,
+    /// The number of its departure.
+    departure: u64,
+}
+
 /// All groups that have left.
 #[derive(Debug)]
 pub(super) struct Departed {
     rows: HashMap<Bug, Row>,
-    groups: HashMap<Vec<u8>, (Before, Bug)>,
-    /// The keys of `groups`, the one that left first in front.
-    order: VecDeque<Vec<u8>>,
+    groups: HashMap<Vec<u8>, Left>,
+    /// The keys of `groups` by the number of their departure.
+    order: BTreeMap<u64, Vec<u8>>,
+    departures: u64,
     /// Of each of the two.
     most: usize,
     total: u64,
@@ -60,7 +71,7 @@ pub(super) struct Departed {
 impl Departed {
     /// Room for so many rows, and for so many groups.
     pub(super) fn new(most: usize) -> Self {
-        Self { rows: HashMap::new(), groups: HashMap::new(), order: VecDeque::new(), most, total: 0 }
+        Self { rows: HashMap::new(), groups: HashMap::new(), order: BTreeMap::new(), departures: 0, most, total: 0 }
     }
 
     /// The events of all that have left, also of those that came again.
@@ -82,9 +93,12 @@ impl Departed {
             family: identity.and_then(|identity| identity.family.clone()),
         };
         let before = Before { total: group.total() + group.before, first_ns: group.facts.first_ns };
-        // Of one that finds no room only the sum is kept. One of which nothing was told has no sum.
-        if before.total == 0 || !self.rows.contains_key(&bug) && self.rows.len() >= self.most {
+        // One of which nothing was told has no sum.
+        if before.total == 0 {
             return;
+        }
+        if self.rows.len() >= self.most && !self.rows.contains_key(&bug) {
+            self.make_room();
         }
         let row = self.rows.entry(bug.clone()).or_insert_with(|| Row {
             key,
@@ -100,21 +114,41 @@ impl Departed {
             (row.last_ns, row.last_pid) = (group.facts.last_ns, group.facts.last_pid);
         }
         let bytes = key.to_bytes();
-        if self.groups.insert(bytes.clone(), (before, bug)).is_none() {
-            self.order.push_back(bytes);
+        self.departures += 1;
+        let left = Left { before, bug, departure: self.departures };
+        if let Some(earlier) = self.groups.insert(bytes.clone(), left) {
+            self.order.remove(&earlier.departure);
         }
+        self.order.insert(self.departures, bytes);
         while self.order.len() > self.most {
-            if let Some(first) = self.order.pop_front() {
+            if let Some((_, first)) = self.order.pop_first() {
                 self.groups.remove(&first);
             }
         }
     }
 
+    /// Has rows leave, of which only the sum is kept: users take turns in keeping their newest, so that nobody takes the room of all.
+    fn make_room(&mut self) {
+        let mut newest: Vec<(&Bug, u64)> = self.rows.iter().map(|(bug, row)| (bug, row.last_ns)).collect();
+        newest.sort_unstable_by_key(|(_, last_ns)| Reverse(*last_ns));
+        let mut turns: HashMap<u32, u32> = HashMap::new();
+        let mut by_turn: Vec<(u32, Bug)> = Vec::new();
+        for (bug, _) in newest {
+            let turn = turns.entry(bug.uid).or_default();
+            *turn += 1;
+            by_turn.push((*turn, bug.clone()));
+        }
+        by_turn.sort_by_key(|(turn, _)| *turn);
+        // Several at once, as this looks at all of them.
+        for (_, bug) in by_turn.drain(self.most - self.most.div_ceil(8)..) {
+            self.rows.remove(&bug);
+        }
+    }
+
     /// A group with this key has come: what one with the same had counted, which is no longer here.
     pub(super) fn take(&mut self, key: &fl_group_key) -> Option<Before> {
-        let key = key.to_bytes();
-        let (before, bug) = self.groups.remove(&key)?;
-        self.order.retain(|bytes| *bytes != key);
+        let Left { before, bug, departure } = self.groups.remove(&key.to_bytes())?;
+        self.order.remove(&departure);
         if let Some(row) = self.rows.get_mut(&bug) {
             row.total -= before.total.min(row.total);
             if row.total == 0 {
@@ -194,6 +228,18 @@ mod tests {
         departed.add(&Group { before: 3, ..group(1, 7, 2) }, None);
         assert_eq!(totals(&departed), [9]);
         assert_eq!(departed.total(), 9, "each event once");
+    }
+
+    #[test]
+    fn a_user_with_many_rows_keeps_another_in() {
+        let mut departed = Departed::new(10);
+        departed.add(&group(1, 7, 3), None);
+        for signal in 0..100 {
+            let mut many = group(2, 8, 1);
+            many.facts.key.signal = signal;
+            departed.add(&many, None);
+        }
+        assert!(totals(&departed).contains(&3) && totals(&departed).len() <= 10, "{:?}", totals(&departed));
     }
 
     #[test]

@@ -6,68 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Result;
 
 use super::departed::{Before, Departed};
+use super::known::{self, Identity, Known};
 use super::table::Counted;
-use crate::diagnosis::Diagnosis;
-use crate::hex::{Hex, digits};
-use crate::identity::{self, At, Kind, Place};
 use crate::ledger::Run;
 use crate::output::Timestamp;
-use crate::probe::abi::fl_group_key;
 use crate::probe::losses::GROUP_TABLE_FULL;
 use crate::probe::{Counters, Group, GroupId, LossOutput, Losses, StackFrame};
-use crate::record::crash::{Disposition, Frame};
+use crate::record::crash::Disposition;
 use crate::record::summary::{self, Deliveries, Summary};
-use crate::siginfo::{code_name, fault_type, signal_name};
+use crate::siginfo::{code_name, signal_name};
 use crate::text;
-
-/// How many signatures of one group are told apart.
-const SIGNATURES_MAX: usize = 8;
-
-/// The description of a group from a sample: about 3 KiB, and there are no more of them than groups.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Identity {
-    /// As in the crash record.
-    pub signature: String,
-    /// As in the crash record.
-    pub family: Option<String>,
-    /// The executable.
-    pub exe: Option<String>,
-    /// Its build id.
-    pub build_id: Option<String>,
-    /// What libc said before the abort.
-    pub abort_message: Option<String>,
-    /// The likely cause.
-    pub diagnosis: Option<Diagnosis>,
-    /// The innermost frames.
-    pub frames: Vec<Frame>,
-}
-
-/// What the samples of a group say of it. The kernel's key is coarser than a signature: it can't unwind without frame pointers.
-#[derive(Clone, Debug)]
-struct Known {
-    identity: Identity,
-    /// How many samples had each signature, the first [`SIGNATURES_MAX`] of them. Empty: no sample had names.
-    signatures: Vec<(String, u64)>,
-}
-
-impl Known {
-    /// Adds a sample. The group is what most of them are.
-    fn add(&mut self, identity: Identity) {
-        let known = self.signatures.iter_mut().find(|(signature, _)| *signature == identity.signature);
-        if let Some((_, count)) = known {
-            *count += 1;
-        } else if self.signatures.len() < SIGNATURES_MAX {
-            self.signatures.push((identity.signature.clone(), 1));
-        }
-        if self.count(&identity.signature) > self.count(&self.identity.signature) {
-            self.identity = identity;
-        }
-    }
-
-    fn count(&self, signature: &str) -> u64 {
-        self.signatures.iter().find(|(known, _)| known == signature).map_or(0, |(_, count)| *count)
-    }
-}
 
 /// One read of the kernel's counters.
 #[derive(Clone, Debug)]
@@ -134,8 +82,7 @@ impl GroupLedger {
     /// Describes a group from a sample. `is_named`: each of its files could be looked into; if not, its signature may be another one than
     /// with names.
     pub(super) fn learn(&mut self, group: GroupId, identity: Identity, is_named: bool) {
-        let known =
-            self.known.entry(group).or_insert_with(|| Known { identity: identity.clone(), signatures: Vec::new() });
+        let known = self.known.entry(group).or_insert_with(|| Known::new(identity.clone()));
         if is_named {
             known.add(identity);
         }
@@ -143,7 +90,7 @@ impl GroupLedger {
 
     /// The executable of a group, if a sample has named it.
     pub(super) fn exe(&self, group: GroupId) -> Option<&str> {
-        self.known.get(&group)?.identity.exe.as_deref()
+        self.known.get(&group)?.identity().exe.as_deref()
     }
 
     /// A group that is there goes on from what it had counted if it was there before.
@@ -174,7 +121,7 @@ impl GroupLedger {
         self.returned.remove(&group.id);
         self.committed.counts.remove(&group.id);
         let known = self.known.remove(&group.id);
-        self.departed.add(group, known.as_ref().map(|known| &known.identity));
+        self.departed.add(group, known.as_ref().map(Known::identity));
     }
 
     /// A rest has left: nothing counts in its row.
@@ -237,11 +184,8 @@ impl GroupLedger {
         let code = (key.has_code != 0).then(|| code_name(u32::from(key.signal), key.si_code));
         let known = self.known.get(&group.id);
         let identity = match known {
-            Some(known) => Some(known.identity.clone()),
-            None => {
-                let exe = facts.build_id.get(..facts.build_id_length as usize).filter(|id| !id.is_empty()).map(digits);
-                from_stack(kind(key, &signal), exe, key.frames != 0, &stack(group)?)
-            }
+            Some(known) => Some(known.identity().clone()),
+            None => known::of_group(facts, &signal, &stack(group)?),
         };
         let (signature, of) = match identity {
             Some(of) => (Some(of.signature.clone()), of),
@@ -250,7 +194,7 @@ impl GroupLedger {
         Ok(summary::Group {
             signature,
             family: of.family,
-            estimated: known.is_some_and(|known| known.signatures.len() > 1),
+            estimated: known.is_some_and(Known::is_mixed),
             signal,
             code,
             disposition: Disposition::from(key.disposition),
@@ -271,51 +215,11 @@ impl GroupLedger {
     }
 }
 
-/// What kind of fault it was, as far as the key has it: a process may send itself a signal with any code.
-fn kind<'a>(key: &fl_group_key, signal: &'a str) -> Kind<'a> {
-    let fault = if key.has_code == 0 { None } else { fault_type(u32::from(key.signal), key.si_code, None) };
-    Kind { signal, fault }
-}
-
-/// The identity of a group that has no sample: the frames by build id and offset. `None` means that there is no such frame.
-fn from_stack(
-    kind: Kind<'_>,
-    executable: Option<String>,
-    place_counts: bool,
-    stack: &[StackFrame],
-) -> Option<Identity> {
-    // A sample would name the executable in another way: no signature is better than a second one.
-    let executable = Some(executable?);
-    if stack.is_empty() && place_counts {
-        return None;
-    }
-    let frames: Vec<(String, u64)> =
-        stack.iter().map(|frame| (digits(unpadded(&frame.build_id)), frame.offset)).collect();
-    let place = |(build_id, offset): &(String, u64)| Place { file: build_id.clone(), at: At::Offset(*offset) };
-    let innermost = frames.iter().take(if place_counts { identity::FRAMES } else { 0 });
-    let places: Vec<Place> = innermost.map(place).collect();
-    Some(Identity {
-        signature: identity::signature(kind, false, executable.as_deref(), &places, None),
-        build_id: executable,
-        frames: frames
-            .into_iter()
-            .map(|(build_id, offset)| Frame { build_id: Some(build_id), offset: Some(Hex(offset)), ..Frame::default() })
-            .collect(),
-        ..Identity::default()
-    })
-}
-
-/// A build id as its linker wrote it: SHA-1 (20 bytes), MD5 or UUID (16), or a fast hash (8). The kernel pads it with zeros.
-fn unpadded(build_id: &[u8; 20]) -> &[u8] {
-    let is_padding = |from: usize| build_id[from..].iter().all(|&byte| byte == 0);
-    let length = [8, 16].into_iter().find(|&length| is_padding(length)).unwrap_or(20);
-    &build_id[..length]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::abi::fl_group;
+    use crate::identity::{self, At, Kind, Place};
+    use crate::probe::abi::{fl_group, fl_group_key};
     use crate::probe::losses;
 
     fn row(row: u32) -> GroupId {
@@ -455,16 +359,5 @@ mod tests {
         assert_eq!((summary.groups.len(), summary.groups[0].count, summary.groups[0].total), (1, 1, 4));
         assert_eq!(summary.groups[0].first_seen, Timestamp::from_boottime(1).unwrap());
         assert!(summary.adds_up());
-    }
-
-    #[test]
-    fn build_ids_lose_their_padding() {
-        let mut id = [0; 20];
-        id[..8].fill(1);
-        assert_eq!(unpadded(&id).len(), 8);
-        id[15] = 1;
-        assert_eq!(unpadded(&id).len(), 16);
-        id[19] = 1;
-        assert_eq!(unpadded(&id).len(), 20);
     }
 }

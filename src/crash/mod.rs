@@ -4,6 +4,7 @@ mod collect;
 mod decode;
 mod departed;
 mod facade;
+mod known;
 mod labels;
 mod leave;
 mod ledger;

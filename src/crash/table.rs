@@ -16,7 +16,7 @@ use crate::probe::{Group, GroupId, StackFrame};
 use crate::siginfo::code_name;
 
 /// Between two looks at whether somebody has much of the table.
-const RELIEF: Duration = Duration::from_millis(100);
+pub(super) const RELIEF: Duration = Duration::from_millis(100);
 
 /// Events that found no group, since the last look.
 #[derive(Clone, Debug)]

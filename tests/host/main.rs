@@ -1,6 +1,7 @@
 //! Tests on real crashes that don't depend on the kernel: they run on this machine's kernel and need root. The others are in `tests/vm`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adversary;
 mod agent;
 mod agent_counts;
 mod agent_lines;

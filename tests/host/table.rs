@@ -2,8 +2,11 @@
 //! as long, for a run by hand.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use macro_rules_attribute::apply;
 use serde_json::Value;
@@ -17,11 +20,11 @@ fn storms() -> u64 {
     std::env::var("FAULTLINE_STORM").map_or(1, |times| times.parse().unwrap())
 }
 
-/// An agent with room for so many groups, which writes to a file: nobody reads a pipe while it runs. All programs whose names contain
-/// `name` are watched.
-fn agent(scratch: &Scratch, name: &str, groups: &str) -> Agent {
+/// An agent with room for so many groups, and samples of a second, which writes to a file: nobody reads a pipe while it runs. All programs
+/// whose names contain `name` are watched.
+fn agent(scratch: &Scratch, name: &str, groups: &str, samples: &str) -> Agent {
     let file = scratch.path("records");
-    let budget = ["--max-groups", groups, "--samples-per-second", "1000"];
+    let budget = ["--max-groups", groups, "--samples-per-second", samples];
     let to = ["--interval", "0.5", "-o", file.to_str().unwrap()];
     Agent::start(&[&["-n", name][..], &to[..], &budget[..]].concat())
 }
@@ -33,7 +36,7 @@ fn ended(agent: Agent, scratch: &Scratch) -> Vec<Value> {
 }
 
 /// A program dies that never did before: it has a series, and its record and its group when the agent ends.
-fn first_crash(agent: &Agent, scratch: &Scratch, name: &str) {
+pub(crate) fn first_crash(agent: &Agent, scratch: &Scratch, name: &str) {
     let program = scratch.path(name);
     copy_program("null-write", &program);
     die(&program);
@@ -54,26 +57,29 @@ fn told(records: &[Value]) -> u64 {
     summaries.map(matched).sum()
 }
 
-/// In which group of which summary was it, and was there a record?
-fn has_group_and_record(records: &[Value], name: &str) {
-    let is_own = |record: &&Value| record["comm"] == name;
-    assert_eq!(
-        records.iter().filter(|record| record["type"] == "crash").filter(is_own).count(),
-        1,
-        "no record of {name}"
-    );
-    let summaries = records.iter().filter(|record| record["type"] == "summary");
-    let groups: Vec<&Value> = summaries.flat_map(|summary| summary["groups"].as_array().unwrap()).collect();
-    let own: Vec<&&Value> = groups.iter().filter(|group| group["comm"] == name && group["count"] == 1).collect();
-    assert_eq!(own.len(), 1, "no group of {name}");
-    assert!(own[0]["signature"].is_string(), "{}", own[0]);
+/// It died once: there is a record, a summary that counts it, and a group of its own. The group of a summary that came before the names has
+/// no signature.
+pub(crate) fn has_group_and_record(records: &[Value], name: &str) {
+    let of = |kind: &'static str| records.iter().filter(move |record| record["type"] == kind);
+    assert_eq!(of("crash").filter(|record| record["comm"] == name).count(), 1, "no record of {name}");
+    let groups = of("summary").flat_map(|summary| summary["groups"].as_array().unwrap());
+    let own: Vec<&Value> = groups.filter(|group| group["comm"] == name).collect();
+    assert_eq!(own.iter().map(|group| group["count"].as_u64().unwrap()).sum::<u64>(), 1, "no summary counts {name}");
+    assert!(own.iter().any(|group| group["signature"].is_string()), "no group of {name}: {own:#?}");
+}
+
+/// Its total is in the last summary, whether its group has left or not.
+pub(crate) fn has_total(records: &[Value], name: &str) {
+    let last = records.iter().rfind(|record| record["final"] == true).unwrap();
+    let own: Vec<&Value> = last["groups"].as_array().unwrap().iter().filter(|group| group["comm"] == name).collect();
+    assert!(own.len() == 1 && own[0]["total"] == 1, "not one group of {name}: {own:#?}");
 }
 
 /// One bug that dies in ever new places took all groups, and whatever crashed afterwards was in none.
 #[apply(watch_test!)]
 fn one_program_that_dies_in_thousands_of_places_leaves_room() {
     let scratch = Scratch::new();
-    let agent = agent(&scratch, "tbl-7c", "512");
+    let agent = agent(&scratch, "tbl-7c", "512", "1000");
     for storm in 0..storms() {
         crash(&scratch, "tbl-7c-many", 0, 5000);
         first_crash(&agent, &scratch, &format!("tbl-7c-n{storm}"));
@@ -83,6 +89,40 @@ fn one_program_that_dies_in_thousands_of_places_leaves_room() {
     assert_eq!(told(&records), 5001 * storms());
     for storm in 0..storms() {
         has_group_and_record(&records, &format!("tbl-7c-n{storm}"));
+        has_total(&records, &format!("tbl-7c-n{storm}"));
+    }
+}
+
+/// Two users whose programs die in ever new places took all samples of each second, and what died for the first time had no record.
+#[apply(watch_test!)]
+fn storms_of_two_users_leave_samples_for_a_third() {
+    let scratch = Scratch::new();
+    let agent = agent(&scratch, "tbl-be", "4096", "32");
+    let is_over = AtomicBool::new(false);
+    let names: Vec<String> = (0..6).map(|number| format!("tbl-be-n{number}")).collect();
+    std::thread::scope(|scope| {
+        for uid in [60001, 60002] {
+            let program = scratch.path(&format!("tbl-be-{uid}"));
+            copy_program("many-deaths", &program);
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut storm = Command::new(&program);
+                    assert!(storm.args(["0", "1000"]).uid(uid).status().unwrap().success());
+                }
+            });
+        }
+        let first = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            names.iter().for_each(|name| first_crash(&agent, &scratch, name));
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        first.unwrap();
+    });
+    let records = ended(agent, &scratch);
+    told(&records);
+    for name in &names {
+        has_group_and_record(&records, name);
+        has_total(&records, name);
     }
 }
 
@@ -90,7 +130,7 @@ fn one_program_that_dies_in_thousands_of_places_leaves_room() {
 #[apply(watch_test!)]
 fn many_executables_leave_room() {
     let scratch = Scratch::new();
-    let agent = agent(&scratch, "tbl-8d", "512");
+    let agent = agent(&scratch, "tbl-8d", "512", "1000");
     let executables = 700 * storms();
     for number in 0..executables {
         let program = scratch.path(&format!("tbl-8d-{number}"));
@@ -107,13 +147,14 @@ fn many_executables_leave_room() {
     let records = ended(agent, &scratch);
     assert_eq!(told(&records), executables + 1);
     has_group_and_record(&records, "tbl-8d-new");
+    has_total(&records, "tbl-8d-new");
 }
 
 /// Groups that strike on all processors leave the table and come again: every event is in exactly one summary, and in one total at the end.
 #[apply(watch_test!)]
 fn groups_that_leave_while_they_strike_lose_no_count() {
     let scratch = Scratch::new();
-    let agent = agent(&scratch, "tbl-9e", "512");
+    let agent = agent(&scratch, "tbl-9e", "512", "1000");
     let names: Vec<String> = (0..6).map(|number| format!("tbl-9e-{number}")).collect();
     let rounds = 30 * storms();
     // Six programs with 60 places each: more than one user may have of 512 at rest.
@@ -138,18 +179,21 @@ fn groups_that_leave_while_they_strike_lose_no_count() {
     assert!(left > 0, "no group has left: {last:#}");
 }
 
-/// A day of deployments: each build of a program has the same bugs, and is another file.
+/// A day of deployments: each build of a program has the same bugs, and is another file. A day leaves the agent time to have groups leave, even
+/// on a busy machine: here it goes on when the agent has shown the last twenty builds.
 #[apply(watch_test!)]
 fn two_hundred_builds_do_not_fill_the_table() {
     let scratch = Scratch::new();
-    let agent = agent(&scratch, "tbl-ad", "4096");
+    let agent = agent(&scratch, "tbl-ad", "4096", "1000");
     let program = scratch.path("tbl-ad-app");
-    for _ in 0..200 {
+    for build in 1..=200 {
         copy_program("many-deaths", &program);
         assert!(Command::new(&program).args(["1", "19"]).status().unwrap().success());
         std::fs::remove_file(&program).unwrap();
+        if build % 20 == 0 {
+            agent.wait_for(&crashes("tbl-ad-app"), f64::from(build * 20));
+        }
     }
-    agent.wait_for(&crashes("tbl-ad-app"), 4000.0);
     let records = ended(agent, &scratch);
     assert_eq!(told(&records), 4000);
     let ungrouped: u64 = records.iter().filter_map(|record| record["losses"]["group_table_full"].as_u64()).sum();

@@ -59,6 +59,7 @@ programs! {
 /// The programs that have a test of their own below.
 const SPECIAL: &[&str] = &[
     "abort",
+    "any-deaths",
     "bad-altstack",
     "bad-sigreturn",
     "blocked-term",

@@ -1,0 +1,136 @@
+//! What is known of a group beside its counts: what its samples say of it, or, where it has none, the kernel's stack.
+
+use crate::diagnosis::Diagnosis;
+use crate::hex::{Hex, digits};
+use crate::identity::{self, At, Kind, Place};
+use crate::probe::StackFrame;
+use crate::probe::abi::{fl_group, fl_group_key};
+use crate::record::crash::Frame;
+use crate::siginfo::fault_type;
+
+/// How many signatures of one group are told apart.
+const SIGNATURES_MAX: usize = 8;
+
+/// The description of a group from a sample: about 3 KiB, and there are no more of them than groups.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    /// As in the crash record.
+    pub signature: String,
+    /// As in the crash record.
+    pub family: Option<String>,
+    /// The executable.
+    pub exe: Option<String>,
+    /// Its build id.
+    pub build_id: Option<String>,
+    /// What libc said before the abort.
+    pub abort_message: Option<String>,
+    /// The likely cause.
+    pub diagnosis: Option<Diagnosis>,
+    /// The innermost frames.
+    pub frames: Vec<Frame>,
+}
+
+/// What the samples of a group say of it. The kernel's key is coarser than a signature: it can't unwind without frame pointers.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    identity: Identity,
+    /// How many samples had each signature, the first [`SIGNATURES_MAX`] of them. Empty: no sample had names.
+    signatures: Vec<(String, u64)>,
+}
+
+impl Known {
+    /// A group of which this is said, by a sample that has yet to be added.
+    pub(super) fn new(identity: Identity) -> Self {
+        Self { identity, signatures: Vec::new() }
+    }
+
+    /// What the group is.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Have its samples several signatures?
+    pub(super) fn is_mixed(&self) -> bool {
+        self.signatures.len() > 1
+    }
+
+    /// Adds a sample that has names. The group is what most of them are.
+    pub(super) fn add(&mut self, identity: Identity) {
+        let known = self.signatures.iter_mut().find(|(signature, _)| *signature == identity.signature);
+        if let Some((_, count)) = known {
+            *count += 1;
+        } else if self.signatures.len() < SIGNATURES_MAX {
+            self.signatures.push((identity.signature.clone(), 1));
+        }
+        if self.count(&identity.signature) > self.count(&self.identity.signature) {
+            self.identity = identity;
+        }
+    }
+
+    fn count(&self, signature: &str) -> u64 {
+        self.signatures.iter().find(|(known, _)| known == signature).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// What kind of fault it was, as far as the key has it: a process may send itself a signal with any code.
+fn kind<'a>(key: &fl_group_key, signal: &'a str) -> Kind<'a> {
+    let fault = if key.has_code == 0 { None } else { fault_type(u32::from(key.signal), key.si_code, None) };
+    Kind { signal, fault }
+}
+
+/// The identity of a group that has no sample, by the kernel's stack of its first event. `None` means that it has too little.
+pub(super) fn of_group(facts: &fl_group, signal: &str, stack: &[StackFrame]) -> Option<Identity> {
+    let executable = facts.build_id.get(..facts.build_id_length as usize).filter(|id| !id.is_empty()).map(digits);
+    from_stack(kind(&facts.key, signal), executable, facts.key.frames != 0, stack)
+}
+
+/// The same of its parts: the frames by build id and offset.
+fn from_stack(
+    kind: Kind<'_>,
+    executable: Option<String>,
+    place_counts: bool,
+    stack: &[StackFrame],
+) -> Option<Identity> {
+    // A sample would name the executable in another way: no signature is better than a second one.
+    let executable = Some(executable?);
+    if stack.is_empty() && place_counts {
+        return None;
+    }
+    let frames: Vec<(String, u64)> =
+        stack.iter().map(|frame| (digits(unpadded(&frame.build_id)), frame.offset)).collect();
+    let place = |(build_id, offset): &(String, u64)| Place { file: build_id.clone(), at: At::Offset(*offset) };
+    let innermost = frames.iter().take(if place_counts { identity::FRAMES } else { 0 });
+    let places: Vec<Place> = innermost.map(place).collect();
+    Some(Identity {
+        signature: identity::signature(kind, false, executable.as_deref(), &places, None),
+        build_id: executable,
+        frames: frames
+            .into_iter()
+            .map(|(build_id, offset)| Frame { build_id: Some(build_id), offset: Some(Hex(offset)), ..Frame::default() })
+            .collect(),
+        ..Identity::default()
+    })
+}
+
+/// A build id as its linker wrote it: SHA-1 (20 bytes), MD5 or UUID (16), or a fast hash (8). The kernel pads it with zeros.
+fn unpadded(build_id: &[u8; 20]) -> &[u8] {
+    let is_padding = |from: usize| build_id[from..].iter().all(|&byte| byte == 0);
+    let length = [8, 16].into_iter().find(|&length| is_padding(length)).unwrap_or(20);
+    &build_id[..length]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_ids_lose_their_padding() {
+        let mut id = [0; 20];
+        id[..8].fill(1);
+        assert_eq!(unpadded(&id).len(), 8);
+        id[15] = 1;
+        assert_eq!(unpadded(&id).len(), 16);
+        id[19] = 1;
+        assert_eq!(unpadded(&id).len(), 20);
+    }
+}

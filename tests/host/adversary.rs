@@ -1,0 +1,178 @@
+//! Crashes that nobody can foresee: by random recursion, and of random names, executables, users, signals and codes. Whatever they do, a
+//! program that dies for the first time has a group, a record, a series and its alert. `ci/soak --groups` runs this with a million crashes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use macro_rules_attribute::apply;
+use serde_json::Value;
+
+use crate::agent::Agent;
+use crate::harness::runs::{note, watch_test};
+use crate::harness::{Scratch, copy_program};
+use crate::storm::add_up;
+use crate::table::{first_crash, has_group_and_record, has_total};
+
+/// The deaths of one executable.
+const OF_ONE: u64 = 50;
+
+/// The memory is measured so often.
+const MEASURED: u64 = 20;
+
+/// How many crashes: `FAULTLINE_CRASHES`.
+fn wanted() -> u64 {
+    let number: u64 = std::env::var("FAULTLINE_CRASHES").map_or(20_000, |number| number.parse().unwrap());
+    number.next_multiple_of(MEASURED * OF_ONE * 2)
+}
+
+/// What an agent writes, read while it runs: each summary adds up.
+#[derive(Default)]
+struct Heard {
+    matched: u64,
+    summaries: u64,
+    /// The records of the programs that died for the first time, and what summaries have of them.
+    kept: Vec<Value>,
+    /// Why samples were not sent, as the last summary says.
+    lost: Value,
+}
+
+/// Reads to the end. `name` begins the names of those of which records and groups are kept.
+fn hear(from: impl Read, name: &str) -> Heard {
+    let mut heard = Heard::default();
+    for line in BufReader::new(from).lines() {
+        let line = line.unwrap();
+        let mut record: Value = serde_json::from_str(&line).unwrap();
+        let is_kept = |record: &Value| record["comm"].as_str().is_some_and(|comm| comm.starts_with(name));
+        if record["type"] == "summary" {
+            note(line.as_bytes());
+            add_up(&record);
+            heard.matched += record["deliveries"]["matched"].as_u64().unwrap();
+            heard.summaries += 1;
+            heard.lost = record["sample_losses"].clone();
+            record["groups"].as_array_mut().unwrap().retain(is_kept);
+        }
+        if record["type"] == "summary" || is_kept(&record) {
+            heard.kept.push(record);
+        }
+    }
+    heard
+}
+
+/// The memory of a process and its children, in bytes.
+fn memory_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let own = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children: u64 = children.split_whitespace().map(|child| memory_of(child.parse().unwrap())).sum();
+    own.unwrap_or(0_u64) * 1024 + children
+}
+
+/// This many crashes, of so many executables, beginning with the one of this number.
+fn storm(scratch: &Scratch, next: &AtomicU64, until: u64) {
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= until {
+            next.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let program = scratch.path(&format!("adv-{number}"));
+        copy_program("any-deaths", &program);
+        let arguments = [number.to_string(), OF_ONE.to_string(), "adv-".into(), "60000".into(), "1000".into()];
+        assert!(Command::new(&program).args(arguments).status().unwrap().success());
+        fs::remove_file(&program).unwrap();
+    }
+}
+
+/// All samples of a metric, each without its value, and their sum.
+fn samples<'a>(text: &'a str, metric: &str) -> (Vec<(&'a str, f64)>, f64) {
+    let of = |line: &'a str| {
+        let (series, value) = line.strip_prefix(metric).map(|_| line)?.rsplit_once(' ')?;
+        Some((series, value.parse().unwrap()))
+    };
+    let all: Vec<(&str, f64)> = text.lines().filter_map(of).collect();
+    let sum = all.iter().map(|(_, value)| value).sum();
+    (all, sum)
+}
+
+/// Do the rules that are shipped fire for a program whose series was not there before, and for nothing else? `before` and `after` are what
+/// was scraped before and after its crash.
+fn alerts(scratch: &Scratch, before: &str, after: &str, name: &str) {
+    let series = |text: &str, values: &dyn Fn(f64) -> String| -> String {
+        let add = |(series, value): &(&str, f64)| {
+            let series = series.replacen('{', "{job=\"faultline\",instance=\"a\",", 1);
+            format!("      - series: '{series}'\n        values: '{}'\n", values(*value))
+        };
+        samples(text, "faultline_crashes_total{").0.iter().map(add).collect()
+    };
+    let new: String = after.lines().filter(|line| line.contains(&format!("executable=\"{name}\""))).collect();
+    assert!(!new.is_empty(), "no series of {name}: {after}");
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/prometheus/faultline.rules.yml");
+    let test = format!(
+        "rule_files: ['{}']\ntests:\n  - interval: 1m\n    input_series:\n\
+         \x20     - series: 'faultline_start_time_seconds{{job=\"faultline\",instance=\"a\"}}'\n        values: '0x120'\n\
+         \x20     - series: 'faultline_build_info{{job=\"faultline\",instance=\"a\",version=\"1\"}}'\n        values: '1x120'\n\
+         {}{}    alert_rule_test:\n      - eval_time: 75m\n        alertname: FaultlineNewCrasher\n        exp_alerts: []\n\
+         \x20     - eval_time: 90m\n        alertname: FaultlineNewCrasher\n        exp_alerts:\n          - exp_labels:\n\
+         \x20             severity: info\n              job: faultline\n              executable: {name}\n              uid: \"0\"\n\
+         \x20           exp_annotations:\n              summary: \"{name} crashes, and did not in the day before\"\n\
+         \x20             description: \"1 crashes of {name} in all of faultline, the first within the last hour and none in the day before it.\"\n",
+        rules.display(),
+        series(before, &|value| format!("{value}x120")),
+        series(&new, &|value| format!("_x79 {value}x40")),
+    );
+    let file = scratch.path("alerts.yml");
+    fs::write(&file, test).unwrap();
+    let tested = Command::new("promtool").args(["test", "rules"]).arg(&file).output().unwrap();
+    assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
+}
+
+#[apply(watch_test!)]
+fn whatever_crashed_before_a_first_crash_has_group_record_series_and_alert() {
+    let (scratch, wanted) = (Scratch::new(), wanted());
+    let groups = if wanted < 200_000 { "512" } else { "4096" };
+    let mut agent = Agent::start(&["-n", "adv-", "--max-groups", groups, "--interval", "1"]);
+    let pid = agent.child.id();
+    let from = agent.child.stdout.take().unwrap();
+    let listener = std::thread::spawn(move || hear(from, "adv-first"));
+    let next = AtomicU64::new(0);
+    let (mut memory, mut delivered) = (Vec::new(), 0.0);
+    for part in 1..=MEASURED {
+        std::thread::scope(|scope| {
+            let until = wanted / OF_ONE * part / MEASURED;
+            let (scratch, next) = (&scratch, &next);
+            for _ in 0..2 {
+                scope.spawn(move || storm(scratch, next, until));
+            }
+            // In the midst of the others.
+            if part == MEASURED / 2 {
+                first_crash(&agent, scratch, "adv-first-1");
+            }
+        });
+        let text = agent.get("/metrics", "*/*");
+        let (series, sum) = samples(&text, "faultline_signals_delivered_total{");
+        assert!(sum >= delivered && series.len() <= 676, "{sum} after {delivered}: {text}");
+        assert!(samples(&text, "faultline_crashes_total{").0.len() <= 4096);
+        delivered = sum;
+        memory.push(memory_of(pid));
+        eprintln!("{} crashes: {} KiB", wanted * part / MEASURED, memory.last().unwrap() / 1024);
+    }
+    let before = agent.get("/metrics", "*/*");
+    first_crash(&agent, &scratch, "adv-first-2");
+    let after = agent.get("/metrics", "*/*");
+    alerts(&scratch, &before, &after, "adv-first-2");
+    let sum = samples(&after, "faultline_signals_delivered_total{").1;
+    assert!(sum <= (wanted + 2) as f64);
+    agent.stop();
+    let heard = listener.join().unwrap();
+    assert_eq!(heard.matched, wanted + 2, "each crash once");
+    eprintln!("{} summaries, each of which adds up; samples lost: {}", heard.summaries, heard.lost);
+    has_group_and_record(&heard.kept, "adv-first-1");
+    has_group_and_record(&heard.kept, "adv-first-2");
+    has_total(&heard.kept, "adv-first-2");
+    let (first, second) = memory.split_at(memory.len() / 2);
+    let most = |of: &[u64]| of.iter().copied().max().unwrap();
+    assert!(most(second) <= most(first) + most(first) / 10 + (8 << 20), "memory grows: {memory:?}");
+}
