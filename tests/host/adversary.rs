@@ -16,8 +16,9 @@ use crate::harness::{Scratch, copy_program};
 use crate::storm::add_up;
 use crate::table::{first_crash, has_group_and_record, has_total};
 
-/// The deaths of one executable.
-const OF_ONE: u64 = 50;
+/// The deaths of one executable: of all that are new in a second, each has a record as long as they are fewer than a quarter of
+/// `--samples-per-second`.
+const OF_ONE: u64 = 500;
 
 /// The memory is measured so often.
 const MEASURED: u64 = 20;
@@ -25,7 +26,7 @@ const MEASURED: u64 = 20;
 /// How many crashes: `FAULTLINE_CRASHES`.
 fn wanted() -> u64 {
     let number: u64 = std::env::var("FAULTLINE_CRASHES").map_or(20_000, |number| number.parse().unwrap());
-    number.next_multiple_of(MEASURED * OF_ONE * 2)
+    number.next_multiple_of(MEASURED * OF_ONE)
 }
 
 /// What an agent writes, read while it runs: each summary adds up.

@@ -24,10 +24,11 @@ static unsigned long any(void)
 	return state;
 }
 
+static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS, SIGQUIT};
+
 /* Faults, or sends itself a signal with a code that no kernel sends. */
 static void die(unsigned long how)
 {
-	static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS, SIGQUIT};
 	int signal = signals[how % 8];
 	siginfo_t info = {.si_signo = signal, .si_code = -7 - (int)(how >> 8 & 0xffff)};
 
@@ -91,6 +92,9 @@ int main(int argc, char **argv)
 	state = (argc > 1 ? strtoul(argv[1], NULL, 0) : 1) * 0x9e3779b97f4a7c15UL + 1;
 	/* A core dump would kill all processes that share the memory. */
 	prctl(PR_SET_DUMPABLE, 0);
+	/* A shell has what it starts in the background ignore SIGQUIT. */
+	for (unsigned i = 0; i < 8; i++)
+		signal(signals[i], SIG_DFL);
 	for (long i = 0; i < count; i++)
 		if (!die_once(name, users ? first + (long)(any() % (unsigned long)users) : 0))
 			return 2;
