@@ -1,8 +1,8 @@
 //! The harness of the VM matrix: boots the guests of `vmtest.toml`, follows the tests that run inside, and ends with a table.
 //!
 //! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels, with `--all`, or with nothing: then all
-//! tests run on the oldest and the newest kernel, and the core of them on the others. FAULTLINE_GUESTS guests run at once, one by
-//! default. What each guest said is kept in target/vm/.
+//! tests run on the oldest and the newest kernel, the core of them on the others, and none on real-time kernels. FAULTLINE_GUESTS
+//! guests run at once, one by default. What each guest said is kept in target/vm/.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ const TAIL: usize = 400;
 enum Extent {
     /// All tests on all kernels.
     Everything,
-    /// All tests on the oldest and the newest kernel, the core of them on the others.
+    /// All tests on the oldest and the newest kernel, the core of them on the others, none on real-time kernels.
     Core,
     /// All tests on the kernels that were named.
     Named,
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         (false, true) => Extent::Core,
         (false, false) => Extent::Named,
     };
-    match targets(&wanted) {
+    match targets(&wanted, extent) {
         Ok(targets) if shell => prompt(targets),
         Ok(targets) => matrix(&targets, extent),
         Err(error) => {
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 /// The targets of vmtest.toml that were asked for, in its order.
-fn targets(wanted: &[String]) -> Result<Vec<Target>, String> {
+fn targets(wanted: &[String], extent: Extent) -> Result<Vec<Target>, String> {
     let text =
         std::fs::read_to_string("vmtest.toml").map_err(|error| format!("failed to read `vmtest.toml`: {error}"))?;
     let all: Config = toml::from_str(&text).map_err(|error| format!("failed to read `vmtest.toml`: {error}"))?;
@@ -63,7 +63,12 @@ fn targets(wanted: &[String]) -> Result<Vec<Target>, String> {
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no kernel `{unknown}` in vmtest.toml: one of {}", names.join(", ")));
     }
-    Ok(all.target.into_iter().filter(|target| wanted.is_empty() || wanted.contains(&target.name)).collect())
+    let is_wanted = |target: &Target| match extent {
+        Extent::Everything => true,
+        Extent::Core => !target.name.ends_with("-rt"),
+        Extent::Named => wanted.contains(&target.name),
+    };
+    Ok(all.target.into_iter().filter(is_wanted).collect())
 }
 
 fn prompt(targets: Vec<Target>) -> ExitCode {
@@ -373,8 +378,11 @@ fn compare_document(outcomes: &[(String, Outcome)], extent: Extent) -> bool {
         return std::fs::write(PATH, found).is_ok();
     }
     let stands = std::fs::read_to_string(PATH).unwrap_or_default();
-    let right = match extent {
-        Extent::Core => outer_columns(&stands) == outer_columns(&found),
+    let right = match (extent, outcomes) {
+        (Extent::Core, [(oldest, _), .., (newest, _)]) => {
+            let outer = |text: &str| columns(text, &[oldest, newest]);
+            outer(&stands) == outer(&found)
+        }
         _ => stands == found,
     };
     if !right {
@@ -383,16 +391,25 @@ fn compare_document(outcomes: &[(String, Outcome)], extent: Extent) -> bool {
     right
 }
 
-/// The page with what its tables say of the oldest and the newest kernel, their first and their last column.
-fn outer_columns(text: &str) -> Vec<String> {
-    let outer = |line: &str| {
-        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        match cells[..] {
-            [what, first, .., last] => format!("{what} | {first} | {last}"),
-            _ => line.to_owned(),
+/// The page with what its tables say of these kernels alone.
+fn columns(text: &str, kernels: &[&String]) -> Vec<String> {
+    let mut places = Vec::new();
+    let mut shorten = |line: &str| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if line.starts_with("| |") {
+            let place = |kernel: &&String| cells.iter().position(|cell| cell == *kernel);
+            places = std::iter::once(Some(1)).chain(kernels.iter().map(place)).collect();
+        }
+        match cells.len() {
+            1 => line.to_owned(),
+            _ => places
+                .iter()
+                .map(|place| place.and_then(|at| cells.get(at)).map_or("-", |cell| *cell))
+                .collect::<Vec<_>>()
+                .join(" | "),
         }
     };
-    text.lines().map(outer).collect()
+    text.lines().map(&mut shorten).collect()
 }
 
 /// A table of kernels and tests, with the time of each guest.

@@ -40,6 +40,12 @@ static void cell(const char *at, unsigned long pages, const char *what, long cou
 	printf("cell 0x%lx 0x%lx %s %ld\n", (unsigned long)at, (unsigned long)at + pages * PAGE, what, count);
 }
 
+/* 0: no huge page will be there. Real-time kernels have none, and answer EINVAL. */
+static int without_huge_pages(char *at, unsigned long bytes)
+{
+	return madvise(at, bytes, MADV_NOHUGEPAGE) && errno != EINVAL;
+}
+
 /* An address where nothing else had memory or will have it. */
 static char *map(unsigned long pages, int prot, int flags, int file)
 {
@@ -47,7 +53,7 @@ static char *map(unsigned long pages, int prot, int flags, int file)
 	char *at = mmap(next, pages * PAGE, prot, flags | MAP_FIXED_NOREPLACE, file, 0);
 
 	next += (pages * PAGE + 2 * AROUND) & ~(AROUND - 1);
-	if (at == MAP_FAILED || (file < 0 && madvise(at, pages * PAGE, MADV_NOHUGEPAGE))) {
+	if (at == MAP_FAILED || (file < 0 && without_huge_pages(at, pages * PAGE))) {
 		perror("mmap");
 		_exit(102);
 	}
@@ -193,7 +199,7 @@ static void heap(void)
 	if (odd)
 		sbrk((long)(PAGE - odd));
 	at = sbrk(23 * PAGE);
-	if (at == (char *)-1 || madvise(at, 23 * PAGE, MADV_NOHUGEPAGE))
+	if (at == (char *)-1 || without_huge_pages(at, 23 * PAGE))
 		_exit(105);
 	write_each(at, 23);
 	cell(at, 23, "user write not_present heap", 23);

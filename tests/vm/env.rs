@@ -23,6 +23,7 @@ fn the_kernel_is_the_one_that_was_asked_for() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     if let Ok(wanted) = std::env::var("FAULTLINE_KERNEL") {
         assert!(release.starts_with(&format!("{wanted}.")), "meant to be {wanted}, but it is {release}");
+        assert_eq!(crate::attach::is_real_time(), std::env::var_os("FAULTLINE_REAL_TIME").is_some(), "{release}");
     }
 }
 
