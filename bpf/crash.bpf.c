@@ -20,7 +20,10 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* A process that is ending by a signal without a core dump: each of its threads gets here, and the first one makes the record. */
+/*
+ * A process that is ending by a signal, and whose end is seen more than once: each of its threads gets here, or it is seen at the coredump,
+ * too. The first one makes the record.
+ */
 struct fl_ending {
 	u64 start_boottime_ns; /* of the leader: two processes with the same tgid differ by it */
 	u32 tgid;
@@ -303,7 +306,7 @@ int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 	} else {
 		handler = fl_handler(task, number);
 		/* A signal that ends the process is seen again: as an anonymous SIGKILL of its other threads, at the coredump. */
-		if ((!(FL_DEFAULT_CORE & FL_BIT(number)) || (fl_config.seccomp_kills && number == FL_SIGSYS)) &&
+		if ((!(FL_DEFAULT_CORE & FL_BIT(number)) || fl_config.at_coredump & FL_BIT(number)) &&
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
 			return 0;
 	}
@@ -331,7 +334,8 @@ static __always_inline int fl_on_coredump(void *context, struct kernel_siginfo *
  * both, as above.
  *
  * Beside signal_deliver it is for kernels where seccomp ends a process without delivering a signal (before v5.16): such a death
- * goes straight to the coredump.
+ * goes straight to the coredump. And for real-time kernels, which may skip the run at signal_deliver (from v7.0 on); they skip no run of
+ * a kprobe. There this program has scratch memory of its own, because it runs while fl_deliver_exit is preempted: Hook::apart().
  */
 SEC("kprobe")
 int BPF_KPROBE(fl_dump_or_exit, u64 first)
@@ -343,8 +347,12 @@ int BPF_KPROBE(fl_dump_or_exit, u64 first)
 		fl_on_exit(ctx, first);
 		return 0;
 	}
-	if (fl_config.seccomp_kills && (fl_read(info, si_signo) != FL_SIGSYS || !fl_is_first(task)))
-		return 0;
+	if (fl_config.at_coredump) {
+		if (!(fl_config.at_coredump & FL_BIT(fl_read(info, si_signo))) || !fl_is_first(task))
+			return 0;
+		if (fl_config.is_preempted)
+			fl_count(FL_MADE_UP);
+	}
 	return fl_on_coredump(ctx, info);
 }
 

@@ -158,6 +158,11 @@ pub(crate) fn kernel() -> (String, String) {
     }
 }
 
+/// Is the running kernel a real-time one (PREEMPT_RT)?
+pub(crate) fn is_real_time() -> bool {
+    nix::sys::utsname::uname().is_ok_and(|name| name.version().to_string_lossy().contains("PREEMPT_RT"))
+}
+
 /// An id of this boot of the machine; `None` means that the kernel doesn't report it.
 pub(crate) fn boot_id() -> Option<String> {
     sysctl("kernel/random/boot_id")

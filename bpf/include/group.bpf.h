@@ -132,6 +132,15 @@ u64 fl_sample_count = 0;
 
 #define FL_GROUP_IS_NEW (1U << 31) /* beside the id: the group is new */
 
+/* Adds one to a count of this processor. A program that runs while this one is preempted may add to the same one. */
+static __always_inline void fl_add_one(u64 *count)
+{
+	if (fl_config.is_preempted)
+		__sync_fetch_and_add(count, 1);
+	else
+		*count += 1;
+}
+
 /* Counts one more event in the group. The clock is read once a tick: a handled fault takes less time than two reads of it. */
 static __always_inline void fl_group_add(u32 id, u32 tgid)
 {
@@ -141,7 +150,7 @@ static __always_inline void fl_group_add(u32 id, u32 tgid)
 
 	if (!group || !count)
 		return;
-	*count += 1;
+	fl_add_one(count);
 	group->last_pid = tgid;
 	if (group->last_jiffies != jiffies) {
 		group->last_jiffies = jiffies;
@@ -163,7 +172,7 @@ static __always_inline void fl_site_add(struct fl_site *site)
 	}
 	count = bpf_map_lookup_elem(&fl_group_counts, &id);
 	if (count)
-		*count += 1;
+		fl_add_one(count);
 }
 
 /* A new group for the key in fl_group_keys, or a new rest: its id, or fl_config.groups where there is no room. */

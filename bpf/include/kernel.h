@@ -380,7 +380,7 @@ static __always_inline struct upid *fl_upid(struct pid *pid, u32 level)
 			(u64)level * bpf_core_type_size(struct upid));
 }
 
-/* A per-CPU value that is too large for the stack. */
+/* A per-CPU value that is too large for the stack. A program that is loaded apart (Hook::apart()) has its own. */
 #define FL_SCRATCH(map, value_type)                      \
 	struct {                                         \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \

@@ -4,7 +4,7 @@
  * a struct with strings and strings_length.
  *
  * One per CPU is enough: the programs that use it run with interrupts off, or there is one such program only, and the kernel
- * runs no program twice at a time on one CPU. Global functions of old kernels take scalars only, so each of them finds the
+ * runs no program twice at a time on one CPU. Where neither holds, the others are loaded apart, with their own. Global functions of old kernels take scalars only, so each of them finds the
  * record here by itself.
  */
 #ifndef FL_RECORD_BPF_H

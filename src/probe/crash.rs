@@ -19,7 +19,7 @@ use crate::siginfo::CORE_SIGNALS;
 
 pub(crate) use groups::{Group, GroupId, StackFrame};
 pub(crate) use plan::{Budget, GroupTable, Plan};
-pub(crate) use read::Counters;
+pub(crate) use read::{Counters, RunsMissed};
 
 /// The attached probe. Dropping it detaches every program.
 pub(crate) type Probe = engine::Probe<Plan>;
@@ -62,10 +62,16 @@ fn threads() -> u32 {
     now.saturating_mul(2).clamp(*THREADS.start(), *THREADS.end()).next_power_of_two()
 }
 
+/// A set of signals: bit N - 1 means signal N.
+fn bits(signals: &[u32]) -> u64 {
+    signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1))
+}
+
 impl Spec for Plan {
     type Sample = Sample;
-    type State = ();
+    type State = RunsMissed;
     const OBJECT: Builds = object!("crash");
+    const SUMMED: &'static [&'static str] = &["fl_counters", "fl_group_counts"];
     const WAYS: &'static [Way] = &[Way::Tracepoint, Way::Kprobe];
 
     fn setup(&self) -> &Setup {
@@ -73,18 +79,21 @@ impl Spec for Plan {
     }
 
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
-        let sees_ends = way == Way::Kprobe || self.needs_seccomp_kills(kernel);
+        let at_coredump = !self.at_coredump(way, kernel).is_empty();
+        let sees_ends = way == Way::Kprobe || at_coredump;
         let end_missed = Some(if sees_ends { RUNS_MISSED } else { EXITS_MISSED });
-        let exit = Hook::kprobe("fl_dump_or_exit", "do_group_exit").missed_as(end_missed).optional();
+        // No program preempts a kprobe's, but on a real-time kernel a kprobe's runs while that of signal_deliver is preempted.
+        let is_apart = way != Way::Kprobe && kernel.is_real_time;
+        let exit = Hook::kprobe("fl_dump_or_exit", "do_group_exit").missed_as(end_missed).apart_if(is_apart).optional();
+        let coredump = Hook::kprobe_by_either("fl_dump_or_exit", ["vfs_coredump", "do_coredump"]).apart_if(is_apart);
         let mut hooks = if way == Way::Kprobe {
             self.check_kprobes()?;
-            let end = Hook::kprobe_by_either("fl_dump_or_exit", ["vfs_coredump", "do_coredump"]);
-            vec![end, Hook::kprobe("fl_force_sig", "force_sig_info_to_task").shown()]
+            vec![coredump.clone(), Hook::kprobe("fl_force_sig", "force_sig_info_to_task").shown()]
         } else {
             vec![Hook::raw("fl_deliver_exit", "signal_deliver").shown()]
         };
-        if way != Way::Kprobe && sees_ends {
-            hooks.push(Hook::kprobe("fl_dump_or_exit", "do_coredump").shown().optional());
+        if at_coredump {
+            hooks.push(coredump.optional());
         }
         if self.needs_senders(way) {
             hooks.push(Hook::raw("fl_generate", "signal_generate"));
@@ -106,12 +115,13 @@ impl Spec for Plan {
 
     fn configure(&self, way: Way, kernel: Kernel, object: &mut Opened) -> Result<()> {
         let config = fl_config {
-            signals: self.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
+            signals: bits(&self.signals),
             frames: self.frames,
             // One more, because the stack pointer is somewhere within the first one.
             stack_pages: if self.stack_bytes == 0 { 0 } else { self.stack_bytes.div_ceil(PIECE_BYTES) + 1 },
             show_handled: u8::from(self.show_handled),
-            seccomp_kills: u8::from(way != Way::Kprobe && self.needs_seccomp_kills(kernel)),
+            at_coredump: bits(&self.at_coredump(way, kernel)),
+            is_preempted: u8::from(way != Way::Kprobe && kernel.is_real_time),
             senders: u8::from(self.needs_senders(way)),
             groups: self.groups.map_or(0, |table| table.groups),
             rests: self.groups.map_or(0, GroupTable::rests),
@@ -135,8 +145,7 @@ impl Spec for Plan {
             tables.push(("fl_sent", 1));
         }
         // Only for these the program asks whether it has seen their end already (fl_is_first).
-        let sees_twice = way != Way::Kprobe && self.needs_seccomp_kills(kernel);
-        if !sees_twice && self.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) {
+        if self.at_coredump(way, kernel).is_empty() && self.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) {
             tables.push(("fl_endings", UNUSED_LRU_ENTRIES));
         }
         if let Some(table @ GroupTable { groups, stacks }) = self.groups {

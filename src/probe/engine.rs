@@ -36,6 +36,9 @@ pub(crate) struct Kernel {
     pub(super) exits_with_memory: bool,
     /// The kernel delivers a signal to a process that seccomp ends (v5.16).
     pub(super) delivers_seccomp_kills: bool,
+    /// It is a real-time kernel. From v7.0 on it preempts programs at tracepoints, also where other kernels have interrupts off, and skips
+    /// their runs meanwhile.
+    pub(super) is_real_time: bool,
 }
 
 /// Room in the ring for so many samples of so many bytes, until user space comes to read them.
@@ -62,6 +65,8 @@ pub(crate) trait Spec: Clone {
 
     /// Its programs.
     const OBJECT: Builds;
+    /// Its arrays with a value for each processor that user space reads. All others are scratch memory of the programs.
+    const SUMMED: &'static [&'static str] = &["fl_counters"];
     /// What `auto` tries, best first.
     const WAYS: &'static [Way];
 
@@ -138,13 +143,13 @@ fn attempts<S: Spec>(attach: Attach, typed_loads: bool, kprobes: bool) -> Result
     Ok(ways.into_iter().flat_map(|way| builds(way).iter().map(move |&build| (way, build))).collect())
 }
 
-/// Chooses the programs and tables of an object that is open.
-fn choose<S: Spec>(plan: &S, hooks: &[Hook], tables: Vec<(&str, usize)>, object: &mut Opened) -> Result<()> {
+/// Configures an object that is open, and chooses its programs and tables.
+fn choose<S: Spec>(plan: &S, way: Way, kernel: Kernel, programs: &[&str], object: &mut Opened) -> Result<()> {
     let filter = &plan.setup().filter;
+    plan.configure(way, kernel, object)?;
     object.configure("fl_filter_config", &filter.config()?)?;
-    let named = Hook::all(hooks);
-    object.autoload(|program| named.iter().any(|at| at.program == program));
-    for (table, entries) in tables {
+    object.autoload(|program| programs.iter().any(|name| program == *name));
+    for (table, entries) in plan.tables(way, kernel) {
         object.resize(table, entries)?;
     }
     object.resize("fl_pids", filter.pids.len())?;
@@ -193,10 +198,15 @@ impl<S: Spec> Probe<S> {
         let mut object = Opened::open(S::OBJECT, build, setup.btf.as_deref())?;
         let kernel = object.kernel();
         let hooks = plan.hooks(way, kernel)?;
-        plan.configure(way, kernel, &mut object)?;
-        choose(plan, &hooks, plan.tables(way, kernel), &mut object)?;
+        let (together, apart) = Hook::programs(&hooks);
+        choose(plan, way, kernel, &together, &mut object)?;
         let more = before_load(&mut object)?;
-        let object = object.load()?;
+        let mut object = object.load()?;
+        if !apart.is_empty() {
+            let mut other = Opened::open(S::OBJECT, build, setup.btf.as_deref())?;
+            choose(plan, way, kernel, &apart, &mut other)?;
+            object.load_apart(other, apart, S::SUMMED)?;
+        }
         setup.filter.apply(&object.map("fl_pids")?, &object.map("fl_cgroups")?)?;
         plan.fill(&object)?;
         let mut links = Links::default();

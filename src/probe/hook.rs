@@ -76,6 +76,9 @@ pub(crate) struct At {
     pub(super) is_shown: bool,
     /// The loss that a skipped run counts as; `None` means that it is made up for. A program has one, that of its first hook.
     pub(super) missed: Option<&'static str>,
+    /// Its program is loaded apart from the others and shares with them all tables but those of `FL_SCRATCH`: it runs while they are
+    /// preempted on the same processor.
+    pub(super) is_apart: bool,
 }
 
 impl At {
@@ -103,7 +106,7 @@ pub(crate) enum Hook {
 
 impl Hook {
     fn at(program: &'static str, point: HookPoint) -> Self {
-        Self::At(At { program, point, is_shown: false, missed: Some(RUNS_MISSED) })
+        Self::At(At { program, point, is_shown: false, missed: Some(RUNS_MISSED), is_apart: false })
     }
 
     /// At a raw tracepoint.
@@ -155,26 +158,41 @@ impl Hook {
         ]
     }
 
-    fn map(self, change: impl FnOnce(At) -> At) -> Self {
+    fn map(self, change: &impl Fn(At) -> At) -> Self {
         match self {
             Self::At(at) => Self::At(change(at)),
-            lists @ Self::FirstOf(_) => lists,
+            Self::FirstOf(lists) => {
+                let list = |hooks: Vec<Self>| hooks.into_iter().map(|hook| hook.map(change)).collect();
+                Self::FirstOf(lists.into_iter().map(list).collect())
+            }
         }
     }
 
     /// The same, named in the line that says what is watched.
     pub(super) fn shown(self) -> Self {
-        self.map(|at| At { is_shown: true, ..at })
+        self.map(&|at| At { is_shown: true, ..at })
     }
 
     /// The same; a run that the kernel skips counts as this loss.
     pub(super) fn missed_as(self, missed: Option<&'static str>) -> Self {
-        self.map(|at| At { missed, ..at })
+        self.map(&|at| At { missed, ..at })
+    }
+
+    /// The same, its program loaded apart from the others if `is_apart`.
+    pub(super) fn apart_if(self, is_apart: bool) -> Self {
+        self.map(&|at| At { is_apart, ..at })
     }
 
     /// The same; nothing is missing without it.
     pub(super) fn optional(self) -> Self {
         Self::FirstOf(vec![vec![self], Vec::new()])
+    }
+
+    /// The programs of these hooks: those that are loaded together, and those that are loaded apart.
+    pub(super) fn programs(hooks: &[Self]) -> (Vec<&'static str>, Vec<&'static str>) {
+        let (apart, together): (Vec<&At>, Vec<&At>) = Self::all(hooks).into_iter().partition(|at| at.is_apart);
+        let names = |all: Vec<&At>| all.into_iter().map(|at| at.program).collect();
+        (names(together), names(apart))
     }
 
     /// All programs and points of these hooks, whether or not they are attached in the end.

@@ -170,6 +170,13 @@ impl Losses {
         }
     }
 
+    /// Counts so much of it.
+    pub(super) fn set(&mut self, reason: &str, count: u64) {
+        if let Some(place) = self.place(reason) {
+            self.counts[place] = Some(count);
+        }
+    }
+
     /// The same losses with more of this one.
     pub fn with(mut self, reason: &str, more: u64) -> Self {
         self.add(reason, more);

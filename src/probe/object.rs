@@ -12,8 +12,8 @@ use anyhow::{Context, Result, anyhow};
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{DataSec, Var, VarSecInfo};
 use libbpf_rs::{
-    AsRawLibbpf as _, Map, MapCore as _, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut, Program,
-    ProgramMut, ProgramType,
+    AsRawLibbpf as _, Map, MapCore as _, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut,
+    Program, ProgramMut, ProgramType,
 };
 
 use super::abi::{Plain, bytes_of};
@@ -125,8 +125,8 @@ impl Opened {
     /// What the kernel has that hooks depend on.
     pub(super) fn kernel(&self) -> Kernel {
         let Ids { exits_with_memory, delivers_seccomp_kills, .. } = self.ids;
-        let (kprobes, perf_events) = (host::has_kprobe_pmu(), perf::is_allowed());
-        Kernel { kprobes, perf_events, exits_with_memory, delivers_seccomp_kills }
+        let (kprobes, perf_events, is_real_time) = (host::has_kprobe_pmu(), perf::is_allowed(), host::is_real_time());
+        Kernel { kprobes, perf_events, exits_with_memory, delivers_seccomp_kills, is_real_time }
     }
 
     fn program(&mut self, name: &str) -> Result<OpenProgramMut<'_>> {
@@ -201,7 +201,20 @@ impl Opened {
 
     pub(super) fn load(self) -> Result<Loaded> {
         let result = typed::loading((self.build == Build::Typed).then_some(self.ids), || self.object.load());
-        Ok(Loaded { object: load::step("load the probe", result)? })
+        Ok(Loaded { object: load::step("load the probe", result)?, apart: None })
+    }
+
+    /// Takes the tables of `loaded` for its own, but for its constants and for arrays of scratch memory: those with a value for each
+    /// processor, unless they are `summed`.
+    fn share(&mut self, loaded: &Loaded, summed: &[&str]) -> Result<()> {
+        for mut map in self.object.maps_mut() {
+            let name = map.name().to_string_lossy().into_owned();
+            let is_scratch = map.map_type() == MapType::PercpuArray && !summed.contains(&name.as_str());
+            if !is_scratch && !name.contains(".rodata") {
+                load::step(&format!("share table `{name}`"), map.reuse_fd(loaded.map(&name)?.as_fd()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -218,6 +231,8 @@ fn constants(types: &Btf<'_>) -> HashMap<String, usize> {
 /// An object in the kernel. Dropping it leaves only what is attached.
 pub(crate) struct Loaded {
     object: Object,
+    /// A second one of the same, and its programs.
+    apart: Option<(Object, Vec<&'static str>)>,
 }
 
 impl Loaded {
@@ -225,14 +240,32 @@ impl Loaded {
         self.object.maps().find(|map| map.name() == name).ok_or_else(|| missing("map", name))
     }
 
+    /// Loads these programs as well, with scratch memory of their own ([`Hook::apart_if`](super::hook::Hook::apart_if)).
+    pub(super) fn load_apart(&mut self, mut other: Opened, programs: Vec<&'static str>, summed: &[&str]) -> Result<()> {
+        other.share(self, summed)?;
+        self.apart = Some((other.load()?.object, programs));
+        Ok(())
+    }
+
+    /// The object that has this program.
+    fn object_with(&self, program: &str) -> &Object {
+        match &self.apart {
+            Some((apart, programs)) if programs.contains(&program) => apart,
+            _ => &self.object,
+        }
+    }
+
     pub(super) fn program(&self, name: &str) -> Result<ProgramMut<'_>> {
-        self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
+        self.object_with(name)
+            .progs_mut()
+            .find(|program| program.name() == name)
+            .ok_or_else(|| missing("program", name))
     }
 
     /// How many runs of this program the kernel skipped: [`counters::recursion_misses`].
     pub(super) fn runs_missed(&self, name: &str) -> u64 {
         let missed = |program: Program<'_>| counters::recursion_misses(program.as_fd()).map(|(_, missed)| missed);
-        self.object.progs().filter(|program| program.name() == name).filter_map(missed).sum()
+        self.object_with(name).progs().filter(|program| program.name() == name).filter_map(missed).sum()
     }
 }
 

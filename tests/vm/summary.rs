@@ -102,6 +102,25 @@ fn a_flood_of_handled_faults_displaces_no_death() {
     assert_eq!(found, deaths, "of {flood} handled faults {summary:#}\n{stderr}");
 }
 
+/// A real-time kernel may skip our program for a process that dies while another is dying on that processor.
+#[apply(watch_test!)]
+fn sixteen_that_die_at_once_are_all_counted() {
+    let script = "for each in $(seq 16); do FOLDER/many-deaths 25 0 & done; wait"
+        .replace("FOLDER", programs().to_str().unwrap());
+    let (scratch, deaths) = (Scratch::new(), 16 * 25);
+    let file = scratch.path("records");
+    let mut faultline = Command::new(FAULTLINE);
+    faultline.args(["crash", "--summary", "3600", "--format", "json", "--output"]).arg(&file);
+    let output = faultline.args(["--", "sh", "-c", &script]).watch();
+    assert!(output.status.success(), "{output:?}");
+    let records = records(fs::read(&file).unwrap());
+    let summary = records.last().unwrap();
+    add_up(summary);
+    assert_eq!(counts(summary), [deaths], "{summary:#}");
+    let recorded = records.len() as u64 - 1 + samples_lost(summary, "sample_ring_full");
+    assert_eq!(recorded, deaths);
+}
+
 #[apply(watch_test!)]
 fn a_full_group_table_counts_together() {
     let ways: &[&str] = if has_kprobes() { &["auto", "kprobe"] } else { &["auto"] };

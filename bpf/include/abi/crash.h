@@ -7,7 +7,7 @@
 
 #include "../abi.h"
 
-#define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment by a signal without a core dump */
+#define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment, and whose end is seen more than once */
 #define FL_SITES_MAX       256 /* places of handled faults that each processor remembers with their group: a power of 2 */
 #define FL_NESTED_MAX      3   /* of them for each thread: faults of handlers of faults */
 #define FL_EXEMPLAR_FRAMES 16 /* of a group's stack in fl_stacks */
@@ -45,6 +45,7 @@ enum fl_counter {
 	FL_LOST_STACK_FULL, /* a new group got no place in fl_stacks */
 	FL_LOST_FAULT, /* a handled fault that was forgotten: if it ends its process, that is reported as an end of another kind */
 	FL_LOST_WATCH_FULL, /* a descendant that could not be watched: FL_DESCENDANTS_MAX alive already */
+	FL_MADE_UP,         /* deaths that were seen at the coredump, because the run for their delivery was skipped */
 	FL_COUNTERS
 };
 
@@ -204,6 +205,7 @@ struct fl_stack_page {
 /* What the loader decides before the programs are verified: what is off costs nothing, its branches are gone. */
 struct fl_config {
 	u64 signals;            /* bit N - 1: watch signal N */
+	u64 at_coredump;        /* those whose deaths fl_dump_or_exit sees, too, because fl_deliver_exit may not */
 	u64 sample_interval_ns; /* a group that has had sample_first gets one more after this time */
 	u64 seed;               /* of the hashes of shares: nobody can choose whose cell is whose */
 	u32 frames;             /* to walk, 1..FL_FRAMES_MAX */
@@ -215,8 +217,8 @@ struct fl_config {
 	u32 threads;            /* without FL_TYPED: entries of fl_threads, a power of 2 */
 	u32 stack_pages;        /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
 	u8 show_handled;
-	u8 senders;       /* fl_generate is attached */
-	u8 seccomp_kills; /* fl_dump_or_exit is attached to do_coredump beside fl_deliver_exit */
+	u8 senders;      /* fl_generate is attached */
+	u8 is_preempted; /* another program may run between any two instructions of fl_deliver_exit on the same processor */
 	u8 pad[5];
 };
 

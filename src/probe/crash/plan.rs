@@ -33,11 +33,18 @@ impl Plan {
         way != Way::Kprobe && self.signals.iter().any(|signal| !CORE_SIGNALS.contains(signal))
     }
 
-    /// Does the kernel (before v5.16) deliver no signal to a process that seccomp ends, so that do_coredump is hooked beside
-    /// signal_deliver? Only for `auto`: a user who names a way gets that way.
-    pub(super) fn needs_seccomp_kills(&self, kernel: Kernel) -> bool {
-        let asked = self.setup.attach == Attach::Auto && self.signals.contains(&SIGSYS);
-        asked && kernel.kprobes && !kernel.delivers_seccomp_kills
+    /// The signals whose deaths are to be seen at the coredump beside signal_deliver: those of a real-time kernel, which may skip our
+    /// program's runs there, and before v5.16 that of a process that seccomp ends, to which the kernel delivers no signal. Only for
+    /// `auto`: a user who names a way gets that way.
+    pub(super) fn at_coredump(&self, way: Way, kernel: Kernel) -> Vec<u32> {
+        if way == Way::Kprobe || self.setup.attach != Attach::Auto || !kernel.kprobes {
+            return Vec::new();
+        }
+        let is_seen = |signal: &u32| match *signal {
+            SIGSYS => kernel.is_real_time || !kernel.delivers_seccomp_kills,
+            signal => kernel.is_real_time && CORE_SIGNALS.contains(&signal),
+        };
+        self.signals.iter().copied().filter(is_seen).collect()
     }
 
     pub(super) fn check_kprobes(&self) -> Result<()> {
@@ -88,8 +95,13 @@ mod tests {
     use crate::probe::engine::Spec as _;
     use crate::probe::hook::Hook;
 
-    const NEW: Kernel =
-        Kernel { kprobes: true, perf_events: true, exits_with_memory: true, delivers_seccomp_kills: true };
+    const NEW: Kernel = Kernel {
+        kprobes: true,
+        perf_events: true,
+        exits_with_memory: true,
+        delivers_seccomp_kills: true,
+        is_real_time: false,
+    };
     const OLD: Kernel = Kernel { exits_with_memory: false, delivers_seccomp_kills: false, ..NEW };
 
     fn plan(attach: Attach) -> Plan {
@@ -113,12 +125,24 @@ mod tests {
     #[test]
     fn only_auto_and_only_old_kernels_add_the_kprobe_for_seccomp() {
         let (deliver, exit) = ("fl_deliver_exit raw_tp/signal_deliver", "fl_dump_or_exit kprobe/do_group_exit");
-        let coredump = "fl_dump_or_exit kprobe/do_coredump";
-        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, OLD), [deliver, coredump, exit]);
+        let (newer, older) = ("fl_dump_or_exit kprobe/vfs_coredump", "fl_dump_or_exit kprobe/do_coredump");
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, OLD), [deliver, newer, older, exit]);
         assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, NEW), [deliver, exit]);
         assert_eq!(places(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, OLD), [deliver, exit]);
         let none = Kernel { kprobes: false, ..OLD };
         assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, none), [deliver], "kprobes are needed for both");
+    }
+
+    #[test]
+    fn on_a_real_time_kernel_the_kprobes_have_scratch_memory_of_their_own() {
+        let apart = |plan: &Plan, way, kernel| Hook::programs(&plan.hooks(way, kernel).unwrap()).1;
+        let real_time = Kernel { is_real_time: true, ..NEW };
+        let crashes = Plan { signals: vec![11, 15], ..plan(Attach::Auto) };
+        assert_eq!(crashes.at_coredump(Way::Tracepoint, real_time), [11], "SIGTERM dumps no core");
+        assert_eq!(apart(&crashes, Way::Tracepoint, real_time), ["fl_dump_or_exit"; 3]);
+        assert_eq!(apart(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, real_time), ["fl_dump_or_exit"]);
+        assert_eq!(apart(&plan(Attach::Auto), Way::Kprobe, real_time), [""; 0], "there all are kprobes");
+        assert_eq!(apart(&crashes, Way::Tracepoint, NEW), [""; 0]);
     }
 
     #[test]
