@@ -58,6 +58,13 @@ struct LeftChild {
     device: Option<u64>,
 }
 
+impl LeftChild {
+    /// Does a file system keep it? SIGKILL wakes it from all else: then it is on its way out, which may take a while on a busy host.
+    fn is_kept(&self) -> bool {
+        stat_of(&self.child).is_some_and(|stat| stat.state == 'D')
+    }
+}
+
 impl Left {
     fn reap(&mut self) {
         self.0.retain_mut(|left| matches!(left.child.try_wait(), Ok(None)));
@@ -66,7 +73,7 @@ impl Left {
     /// Does one of them wait for this device?
     pub(super) fn waits_for(&mut self, device: u64) -> bool {
         self.reap();
-        self.0.iter().any(|left| left.device == Some(device))
+        self.0.iter().any(|left| left.device == Some(device) && left.is_kept())
     }
 
     /// May one more be left behind because of this owner?
@@ -140,8 +147,8 @@ impl Children {
         Ok(())
     }
 
-    /// Ends both, and waits for that no longer than `dying`. One that did not end waits for a file system, and is left behind: it worked for
-    /// `owner`, and the file that it was asked for last is on `device`.
+    /// Ends both, and waits for that no longer than `dying`. One that did not end is left behind: it worked for `owner`, and the file that it
+    /// was asked for last is on `device`.
     pub(super) fn leave(mut self, left: &mut Left, owner: Option<&Owner>, device: Option<u64>, dying: Duration) {
         let before = left.0.len();
         left.0.extend(self.processes.drain(..).map(|child| LeftChild { child, owner: owner.cloned(), device }));
@@ -218,13 +225,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_left_behind_shows_what_it_waits_for_until_it_ends() {
+    fn who_has_only_not_ended_yet_waits_for_no_file_system() {
         let child = Command::new("sleep").arg("600").spawn().unwrap();
-        let mut left = Left(vec![LeftChild { child, owner: None, device: Some(7) }]);
-        assert!(left.waits_for(7) && !left.waits_for(8));
+        let mut left = Left(vec![LeftChild { child, owner: Some(Owner::User(1)), device: Some(7) }]);
+        assert!(!left.waits_for(7), "no file system keeps it: others on that device have their names");
+        assert_eq!(left.0.len(), 1, "it has not ended");
         left.0[0].child.kill().unwrap();
         left.0[0].child.wait().unwrap();
-        assert!(!left.waits_for(7) && left.has_room());
+        assert!(left.has_room() && left.0.is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::arch::ELF_MACHINE;
 /// Longer sections are not read whole into memory; the `.eh_frame` of a browser has some 10 MiB.
 pub(super) const SECTION_BYTES_MAX: u64 = 64 << 20;
 
-/// How many sections of a file are looked at.
+/// The byte order of the files of this machine.
 pub(super) const ENDIAN: LittleEndian = LittleEndian;
 
 /// Where the bytes of an image are read from.
