@@ -17,9 +17,10 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::ledger::{self, Ledger};
+use crate::record::lines::InFile;
 use outlet::Outlet;
 
 pub(crate) use crate::record::{Record, SCHEMA};
@@ -71,6 +72,8 @@ pub(crate) struct Writer {
     format: Format,
     /// A run goes on where records can't be written, and counts them.
     is_run: bool,
+    /// What the file has already.
+    known: InFile,
 }
 
 /// What a run writes to, and looks after while it waits for something to write.
@@ -89,7 +92,7 @@ impl Writer {
 
     fn open_as(target: &OutputTarget, format: Format, is_run: bool) -> Result<Self> {
         let outlet = Rc::new(RefCell::new(Outlet::open(target, !is_run)?));
-        Ok(Self { outlet, target: target.clone(), format, is_run })
+        Ok(Self { outlet, target: target.clone(), format, is_run, known: InFile::default() })
     }
 
     /// The outlet, for the loop that waits for it.
@@ -105,13 +108,12 @@ impl Writer {
         self.outlet.borrow_mut().reopen(&self.target)
     }
 
-    fn encode(&self, record: &impl Record) -> Result<Vec<u8>> {
+    fn encode(&mut self, record: &impl Record) -> Result<Vec<u8>> {
         match self.format {
             Format::Text => Ok(record.text().into_bytes()),
             Format::Json => {
-                let mut line = serde_json::to_vec(record).context("failed to encode a record")?;
-                line.push(b'\n');
-                Ok(line)
+                self.known.turn_to(self.outlet.borrow_mut().continuity());
+                record.json(&mut self.known)
             }
         }
     }
@@ -139,12 +141,12 @@ impl Writer {
     /// # Errors
     /// As [`Writer::write`], and where the ledger can't be read.
     pub(crate) fn report(&mut self, ledger: &mut impl Ledger, last: bool) -> Result<()> {
-        let write = |summary: &_| {
+        let mut write = |summary: &_| {
             let before = self.outlet.borrow().lost();
             self.write(summary).and_then(|()| self.flush())?;
             Ok(self.outlet.borrow().lost() == before)
         };
-        ledger::report(ledger, last, |_, _| Ok(()), write).map(drop)
+        ledger::report(ledger, last, |_, _| Ok(()), &mut write).map(drop)
     }
 
     /// Writes what is buffered.

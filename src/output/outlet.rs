@@ -12,6 +12,7 @@ use super::plain::Plain;
 use super::stream::{Stream, WaitFor};
 use crate::place;
 use crate::probe::losses::{OUTPUT_BLOCKED, WRITE_FAILED};
+use crate::record::lines::Continuity;
 
 /// What is kept for a reader that is slow, bytes.
 const BACKLOG: usize = 4 << 20;
@@ -111,6 +112,14 @@ impl Outlet {
             .map_err(|error| place::explain(error).context(format!("failed to open {}", self.name)))?;
         self.sink = Sink::new(file, false);
         Ok(())
+    }
+
+    /// Does what was written stand in front of what is written next?
+    pub(crate) fn continuity(&mut self) -> Continuity {
+        match &mut self.sink {
+            Sink::Plain(plain) => plain.continuity(),
+            Sink::Stream(_) => Continuity::Stream,
+        }
     }
 
     /// An error of writing, with the cure where there is one. That the reader has gone stays an error of its own.

@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
+use crate::record::lines::Continuity;
+
 /// The file, and the records that are to be written to it.
 pub(crate) struct Plain {
     file: File,
     buffer: Vec<u8>,
     /// Where each record in the buffer ends.
     ends: Vec<usize>,
+    /// How long the file was after the last write; `None`: what it has isn't known.
+    length: Option<u64>,
 }
 
 /// Records that could not be written, and why.
@@ -19,7 +23,24 @@ pub(crate) struct WriteFailure {
 
 impl Plain {
     pub(crate) fn new(file: File) -> Self {
-        Self { file, buffer: Vec::new(), ends: Vec::new() }
+        Self { file, buffer: Vec::new(), ends: Vec::new(), length: None }
+    }
+
+    /// Does what was written stand in front of what is written next? Not if somebody has emptied the file meanwhile, as logrotate's
+    /// `copytruncate` does.
+    pub(crate) fn continuity(&mut self) -> Continuity {
+        let now = self.file_length();
+        self.length = self.length.filter(|before| now.is_some_and(|now| now >= *before));
+        match (now, self.length) {
+            (None, _) => Continuity::Stream,
+            (_, Some(_)) => Continuity::Same,
+            (_, None) => Continuity::New,
+        }
+    }
+
+    /// `None`: it is no file that keeps what is written.
+    fn file_length(&self) -> Option<u64> {
+        self.file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 
     /// How many bytes are to be written.
@@ -39,7 +60,8 @@ impl Plain {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let before = self.file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        let before = self.file_length();
+        let is_same = self.length.is_none_or(|length| before >= Some(length));
         let mut written = 0;
         let result = loop {
             match self.file.write(&self.buffer[written..]) {
@@ -54,6 +76,9 @@ impl Plain {
         };
         let ends = std::mem::take(&mut self.ends);
         self.buffer.clear();
+        // If it was emptied between the look and the write, what was written may refer to what isn't there; what follows doesn't.
+        let after = self.file_length().filter(|_| result.is_ok() && is_same);
+        self.length = after.filter(|&after| before.is_some_and(|before| after >= before + written as u64));
         result.map_err(|error| {
             let whole = ends.partition_point(|end| *end <= written);
             let kept = whole.checked_sub(1).and_then(|last| ends.get(last)).copied().unwrap_or(0);
@@ -76,6 +101,30 @@ impl Plain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_goes_on_until_somebody_empties_it() {
+        let path = std::env::temp_dir().join(format!("faultline-plain-{}", std::process::id()));
+        let mut plain = Plain::new(std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap());
+        let write = |plain: &mut Plain| {
+            plain.add(b"a line\n");
+            plain.flush().map_err(|unwritten| unwritten.error).unwrap();
+            plain.continuity()
+        };
+        assert_eq!(plain.continuity(), Continuity::New, "what it had before isn't known");
+        assert_eq!((write(&mut plain), write(&mut plain)), (Continuity::Same, Continuity::Same));
+        std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        assert_eq!(plain.continuity(), Continuity::New);
+        assert_eq!(write(&mut plain), Continuity::Same, "nothing was written that refers to what is gone");
+        std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        assert_eq!(write(&mut plain), Continuity::New, "nobody had looked: what was written may refer to what is gone");
+        assert_eq!(write(&mut plain), Continuity::Same);
+        std::fs::remove_file(&path).unwrap();
+        let mut full = Plain::new(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        full.add(b"one\n");
+        assert!(full.flush().is_err());
+        assert_eq!(full.continuity(), Continuity::Stream);
+    }
 
     #[test]
     fn what_did_not_fit_is_counted_and_leaves_no_part() {

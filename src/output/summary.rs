@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use anyhow::Result;
+
 use super::Record;
+use crate::record::lines::{self, InFile};
 use crate::record::summary::{Heartbeat, Summary};
 use crate::text::escape;
 
@@ -11,6 +14,10 @@ use crate::text::escape;
 pub(super) const TEXT_ROWS: usize = 50;
 
 impl Record for Summary {
+    fn json(&self, known: &mut InFile) -> Result<Vec<u8>> {
+        lines::summary(self, known)
+    }
+
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
         writeln!(

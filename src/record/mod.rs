@@ -3,6 +3,7 @@
 
 pub(crate) mod call;
 pub(crate) mod crash;
+pub(crate) mod lines;
 pub(crate) mod memory;
 pub(crate) mod oom;
 pub(crate) mod pagefault;
@@ -12,10 +13,11 @@ pub(crate) mod summary;
 use std::borrow::Cow;
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
+use lines::InFile;
 
 /// The version of the records' shapes, in every record. Fields are added under the same number.
 pub(crate) const SCHEMA: u32 = 1;
@@ -34,6 +36,16 @@ pub(crate) trait Record: Serialize {
         // Writing to a String can't fail.
         let _ = self.write_text(&mut text);
         text
+    }
+
+    /// The JSON of the record: a line, or several. `known`: what the file has already.
+    ///
+    /// # Errors
+    /// If it can't be encoded.
+    fn json(&self, _known: &mut InFile) -> Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self).context("failed to encode a record")?;
+        line.push(b'\n');
+        Ok(line)
     }
 }
 

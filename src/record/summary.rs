@@ -11,14 +11,12 @@ use crate::diagnosis::Diagnosis;
 use crate::identity::says_nothing;
 use crate::time::Timestamp;
 
-/// All groups that had events in one interval; the last one of a run has all there were. Fields as in docs/output.md.
-#[derive(Clone, Debug, Serialize)]
+/// All groups that had events in one interval; the last one of a run has all there were. [`super::lines`] has its JSON.
+#[derive(Clone, Debug)]
 pub(crate) struct Summary {
     /// Kind, time and host.
-    #[serde(flatten)]
     pub head: Head,
     /// The interval and the run.
-    #[serde(flatten)]
     pub interval: Interval,
     /// Most frequent first.
     pub groups: Vec<Group>,
@@ -40,7 +38,7 @@ pub(crate) struct Deliveries {
 }
 
 /// One bug, as far as one host sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Group {
     /// As in crash records; `None` means that neither a sample nor a stack of it could be had.
     pub signature: Option<String>,

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use super::builds::Builds;
+use super::builds::{Builds, Strikes};
 use super::input::{Frames, GroupLine, text};
 use super::note::Note;
 use super::record::{By, Row};
@@ -42,7 +42,7 @@ impl Key {
             code: text(&group.code).map(str::to_owned),
             disposition: group.disposition,
             comm: group.comm.to_string(),
-            exe: text(&group.exe).map(str::to_owned),
+            exe: group.exe().map(str::to_owned),
         })
     }
 
@@ -137,8 +137,8 @@ impl Bug {
         add_to(&mut self.count, group.count);
         self.is_estimated |= group.estimated;
         self.comms.add(&group.comm, group.count);
-        if let Some(exe) = text(&group.exe) {
-            self.exes.add(exe, group.count);
+        if group.open_at.is_none() {
+            self.add_executable(group.exe(), &Strikes::of(group), group.build_id());
         }
         if group.count != 0 {
             add_to(self.dispositions.entry(group.disposition).or_default(), group.count);
@@ -146,13 +146,20 @@ impl Bug {
             add_to(&mut on_host.count, group.count);
             group.cpus.0.iter().for_each(|&(cpu, count)| on_host.vote(cpu, count));
         }
-        self.builds.add(group);
         self.first_seen = self.first_seen.min(group.first_seen);
         self.last_seen = self.last_seen.max(group.last_seen);
         if self.wants_frames() {
             self.take_frames(group.frames());
         }
         self.note.take(Note::of_group(group));
+    }
+
+    /// Adds what is known of the executable that these events are of.
+    pub(super) fn add_executable(&mut self, exe: Option<&str>, strikes: &Strikes, build_id: Option<&str>) {
+        if let Some(exe) = exe {
+            self.exes.add(exe, strikes.count);
+        }
+        self.builds.add(strikes, build_id);
     }
 
     /// Would others' frames be better?

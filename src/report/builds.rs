@@ -21,16 +21,39 @@ pub(super) struct Builds {
     other: u64,
 }
 
-impl Builds {
-    /// Adds a group.
-    pub(super) fn add(&mut self, group: &GroupLine<'_>) {
-        let (signature, build_id) = (text(&group.signature), text(&group.build_id));
-        self.count(signature, build_id, (group.count, group.first_seen, group.last_seen), || Build {
-            signature: signature.map(str::to_owned),
-            build_id: build_id.map(str::to_owned),
+/// Events of one signature.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strikes<'a> {
+    pub signature: Option<&'a str>,
+    /// How many.
+    pub count: u64,
+    /// The first one's time.
+    pub first_seen: Timestamp,
+    /// The last one's.
+    pub last_seen: Timestamp,
+}
+
+impl<'a> Strikes<'a> {
+    /// Those of a group.
+    pub(super) fn of(group: &'a GroupLine<'_>) -> Self {
+        Self {
+            signature: text(&group.signature),
             count: group.count,
             first_seen: group.first_seen,
             last_seen: group.last_seen,
+        }
+    }
+}
+
+impl Builds {
+    /// Adds events.
+    pub(super) fn add(&mut self, of: &Strikes<'_>, build_id: Option<&str>) {
+        self.count(of.signature, build_id, (of.count, of.first_seen, of.last_seen), || Build {
+            signature: of.signature.map(str::to_owned),
+            build_id: build_id.map(str::to_owned),
+            count: of.count,
+            first_seen: of.first_seen,
+            last_seen: of.last_seen,
         });
     }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bug::{Bug, Key, add_to};
-use super::input::{CrashLine, GroupLine, SummaryLine, text};
+use super::earlier::{Earlier, Open};
+use super::input::{CrashLine, Executable, GroupLine, SummaryLine, text};
 use super::note::Note;
 use super::processors::{Hosts, suspects};
 use super::record::{By, Row, Selection, Suspect, Totals};
@@ -48,6 +49,8 @@ pub(super) struct Merge {
     totals: Totals,
     /// Of summaries with several lines, whose last one alone has the sums: counted and lost, and delivered.
     in_parts: (u128, u128),
+    /// What earlier lines of the file say.
+    earlier: Earlier,
 }
 
 /// What came of a merge.
@@ -78,6 +81,7 @@ impl Merge {
             families: BTreeMap::new(),
             totals: Totals::default(),
             in_parts: (0, 0),
+            earlier: Earlier::default(),
         }
     }
 
@@ -113,6 +117,22 @@ impl Merge {
             && !self.families.contains_key(signature)
         {
             self.families.insert(signature.to_owned(), family.to_owned());
+        }
+    }
+
+    /// Lines of another file follow.
+    pub(super) fn begin_file(&mut self) {
+        self.earlier.begin_file();
+    }
+
+    /// Completes a summary by what earlier lines of its file say, before it is added. It may be there twice: others refer to each.
+    pub(super) fn read(&mut self, summary: &mut SummaryLine<'_>) {
+        let run = self.seen.hash((&summary.host, summary.since.map(micros), text(&summary.boot_id)));
+        for group in summary.groups.iter_mut().flatten() {
+            if let Some(signature) = text(&group.signature) {
+                let at = self.seen.hash((run, signature));
+                self.earlier.read(at, group);
+            }
         }
     }
 
@@ -183,6 +203,20 @@ impl Merge {
         let (bug, gone) = self.bugs.raise(&key, group.count, || Bug::new(group));
         bug.add(host, group);
         self.totals.let_go(&gone);
+        if let Some(at) = group.open_at {
+            self.earlier.wait(at, key, group);
+        }
+    }
+
+    /// What the earlier line of these groups says, if there is one.
+    fn settle(&mut self, open: &Open, earlier: Option<&Executable>) {
+        if earlier.is_none() {
+            add_to(&mut self.totals.unresolved, open.groups);
+        }
+        let of = open.executable(earlier.unwrap_or(&Executable::default()));
+        if let Some(bug) = self.bugs.get_mut(&open.key) {
+            bug.add_executable(of.exe.as_deref(), &open.strikes(), of.build_id.as_deref());
+        }
     }
 
     /// Adds what was merged apart from the lines that follow on those of this one.
@@ -200,6 +234,9 @@ impl Merge {
         self.bugs.widen(other.bugs.bound());
         for (key, bug, _) in other.bugs.into_held() {
             self.absorb_bug(key, bug, &numbers);
+        }
+        for (open, earlier) in self.earlier.absorb(other.earlier) {
+            self.settle(&open, earlier.as_deref());
         }
     }
 
@@ -222,6 +259,9 @@ impl Merge {
 
     /// The sums. `name` is the signature or the family of the row that is asked for.
     pub(super) fn finish(mut self, name: Option<&str>) -> Merged {
+        for open in self.earlier.take_open().collect::<Vec<_>>() {
+            self.settle(&open, None);
+        }
         self.gather_families();
         self.totals.hosts = self.hosts.len();
         self.totals.missing_at_most = self.bugs.bound();
@@ -288,6 +328,7 @@ impl Totals {
             }
         }
         add_to(&mut self.not_ranked, other.not_ranked);
+        add_to(&mut self.unresolved, other.unresolved);
         self.adds_up &= other.adds_up;
     }
 }

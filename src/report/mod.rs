@@ -6,6 +6,7 @@ mod bug;
 mod builds;
 mod complaints;
 mod diff;
+mod earlier;
 mod input;
 mod merge;
 mod note;

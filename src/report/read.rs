@@ -24,6 +24,7 @@ pub(super) struct Part {
     wrong: Vec<(u64, Wrong)>,
     duplicates: u64,
     name: String,
+    begins_file: bool,
 }
 
 /// What is wrong with a line.
@@ -129,6 +130,9 @@ impl Sums {
                     }
                 }
             }
+            if part.begins_file {
+                self.merge.begin_file();
+            }
             self.merge.absorb(part.merge);
         }
         self.next != before
@@ -138,7 +142,8 @@ impl Sums {
 impl Part {
     /// Merges a block into a merge without anything in it.
     fn of(merge: Merge, block: Block) -> Self {
-        let mut part = Self { merge, wrong: Vec::new(), duplicates: 0, name: block.name };
+        let begins_file = block.first_line == 1;
+        let mut part = Self { merge, wrong: Vec::new(), duplicates: 0, name: block.name, begins_file };
         match block.content {
             Content::Skipped(why) => part.skip(block.first_line, why),
             Content::Lines(lines) => {
@@ -164,11 +169,14 @@ impl Part {
         match parse(line) {
             Ok(Parsed::Other) => {}
             Ok(Parsed::Crash(crash)) => self.merge.add_crash(&crash),
-            Ok(Parsed::Summary(summary)) => match self.merge.add(&summary) {
-                Outcome::Merged => {}
-                Outcome::Duplicate => self.duplicates += 1,
-                Outcome::Unbalanced => self.wrong.push((number, Wrong::Unbalanced)),
-            },
+            Ok(Parsed::Summary(mut summary)) => {
+                self.merge.read(&mut summary);
+                match self.merge.add(&summary) {
+                    Outcome::Merged => {}
+                    Outcome::Duplicate => self.duplicates += 1,
+                    Outcome::Unbalanced => self.wrong.push((number, Wrong::Unbalanced)),
+                }
+            }
             Err(why) => self.skip(number, why),
         }
     }

@@ -64,6 +64,8 @@ pub(crate) struct Totals {
     pub not_ranked: u64,
     /// A group that is in no row had at most so many events; 0: there was room for all.
     pub missing_at_most: u64,
+    /// Groups that refer to an earlier line of their file, which isn't there.
+    pub unresolved: u64,
     /// Did every summary add up?
     pub adds_up: bool,
 }
@@ -85,6 +87,7 @@ impl Default for Totals {
             sample_losses: BTreeMap::new(),
             not_ranked: 0,
             missing_at_most: 0,
+            unresolved: 0,
             adds_up: true,
         }
     }
@@ -93,7 +96,7 @@ impl Default for Totals {
 impl Totals {
     /// Is something in the files missing here, or wrong in them?
     pub(crate) fn is_incomplete(&self) -> bool {
-        self.damaged != 0 || self.not_ranked != 0 || !self.adds_up
+        self.damaged != 0 || self.not_ranked != 0 || self.unresolved != 0 || !self.adds_up
     }
 }
 

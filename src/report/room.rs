@@ -65,6 +65,11 @@ impl<K: Ord + Clone, T> Room<K, T> {
         gone
     }
 
+    /// The group of `key`, if it is there.
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut T> {
+        self.held.get_mut(key).map(|held| &mut held.of)
+    }
+
     /// All that are there, in their order.
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
         self.held.keys()

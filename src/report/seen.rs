@@ -2,7 +2,7 @@
 //! summary: the summaries of a run come at nearly equal distances, so that only the differences of distances are kept.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
 
 /// How many threads can look at once.
@@ -37,6 +37,11 @@ impl Default for Seen {
 }
 
 impl Seen {
+    /// A number that nobody else can foresee, the same in all threads.
+    pub(super) fn hash(&self, of: impl Hash) -> u64 {
+        self.hasher.hash_one(of)
+    }
+
     /// Remembers the summary of `run` that ended at `moment`, microseconds since 1970. False: it was there.
     pub(super) fn insert(&self, run: Run, moment: i64) -> bool {
         let shard = &self.shards[self.hasher.hash_one(&run) as usize % SHARDS];

@@ -183,6 +183,13 @@ fn write_totals(to: &mut String, label: &str, totals: &Totals) -> std::fmt::Resu
             totals.not_ranked, totals.missing_at_most
         )?;
     }
+    if totals.unresolved != 0 {
+        writeln!(
+            to,
+            "  {label}{} groups refer to an earlier line, which is not in their file: their executables are unknown",
+            totals.unresolved
+        )?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,9 @@
-//! What `faultline agent` writes where nothing happens.
+//! What `faultline agent` writes where nothing happens, and where the same happens again.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use macro_rules_attribute::apply;
@@ -8,16 +11,18 @@ use serde_json::Value;
 
 use super::agent::{Agent, crash, crashes};
 use crate::harness::runs::watch_test;
-use crate::harness::{Scratch, records};
+use crate::harness::{FAULTLINE, Scratch, records};
 
 #[apply(watch_test!)]
 fn intervals_without_events_are_a_heartbeat() {
     let scratch = Scratch::new();
     let file = scratch.path("records");
-    let agent = Agent::start(&["-n", "agent-idle-3d", "--interval", "0.2", "-o", file.to_str().unwrap()]);
-    for deaths in [5, 10] {
-        crash(&scratch, "agent-idle-3d", 5, 0);
-        agent.wait_for(&crashes("agent-idle-3d"), f64::from(deaths));
+    // A signal that nobody else on this host gets meanwhile.
+    let agent = Agent::start(&["--signal", "XFSZ", "--interval", "0.2", "-o", file.to_str().unwrap()]);
+    for deaths in 1..=2 {
+        assert!(!Command::new("sh").args(["-c", "kill -s XFSZ $$"]).status().unwrap().success());
+        let delivered = "faultline_signals_delivered_total{signal=\"SIGXFSZ\",code=\"SI_USER\",disposition=\"fatal\"}";
+        agent.wait_for(delivered, f64::from(deaths));
         // Ten intervals.
         std::thread::sleep(Duration::from_secs(2));
     }
@@ -31,7 +36,7 @@ fn intervals_without_events_are_a_heartbeat() {
         assert_eq!(record["type"] == "heartbeat", idle(record), "{record:#}");
     }
     let beats: Vec<&&Value> = before.iter().filter(|record| record["type"] == "heartbeat").collect();
-    // Other processes of the host may be filtered out meanwhile: then there are more.
+    // Before the second death, and at the end.
     assert!(beats.len() >= 2, "{told:#?}");
     for beat in beats {
         assert_eq!(beat["losses"], serde_json::json!({ "group_table_full": 0 }));
@@ -39,4 +44,62 @@ fn intervals_without_events_are_a_heartbeat() {
     }
     let covered: f64 = told.iter().map(|record| record["interval_seconds"].as_f64().unwrap()).sum();
     assert!(covered >= 4.0, "{covered}: what was idle is covered, too");
+}
+
+/// Whatever refers to an earlier line has it in the same file; the signatures that do.
+fn references(file: &Path) -> BTreeSet<String> {
+    let (mut whole, mut referring) = (BTreeSet::new(), BTreeSet::new());
+    for summary in records(fs::read_to_string(file).unwrap()).iter().filter(|record| record["type"] == "summary") {
+        let groups = summary["groups"].as_array().unwrap();
+        let of = |group: &Value| group["signature"].as_str().unwrap().to_owned();
+        for group in groups.iter().filter(|group| group["frames_in_file"] == true) {
+            assert!(whole.contains(&of(group)) && group["frames"].is_null(), "{group:#}");
+            assert!(group.get("exe").is_none() && group.get("build_id").is_none(), "{group:#}");
+            referring.insert(of(group));
+        }
+        whole.extend(groups.iter().filter(|group| group["frames_in_file"] == false).map(of));
+    }
+    referring
+}
+
+/// The same bugs strike again and again, and the file is emptied and moved away meanwhile.
+#[apply(watch_test!)]
+fn frames_are_written_once_a_file() {
+    let scratch = Scratch::new();
+    let (file, copy, moved) = (scratch.path("records"), scratch.path("copy"), scratch.path("moved"));
+    let agent = Agent::start(&["-n", "agent-once-5f", "--interval", "0.2", "-o", file.to_str().unwrap()]);
+    let mut deaths = 0;
+    let mut rounds = |agent: &Agent| {
+        for _ in 0..4 {
+            crash(&scratch, "agent-once-5f", 5, 2);
+            deaths += 7;
+            agent.wait_for(&crashes("agent-once-5f"), f64::from(deaths));
+            // What was counted last is told before the next round.
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    };
+    rounds(&agent);
+    fs::copy(&file, &copy).unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
+    rounds(&agent);
+    fs::rename(&file, &moved).unwrap();
+    agent.signal("HUP");
+    while !file.exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    rounds(&agent);
+    assert!(agent.stop().status.success());
+    for file in [&copy, &moved, &file] {
+        assert!(references(file).len() >= 3, "{file:?}: {}", fs::read_to_string(file).unwrap());
+        let output =
+            Command::new(FAULTLINE).args(["report", "--strict", "--format", "json"]).arg(file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["unresolved"], &report["adds_up"]), (&0.into(), &true.into()));
+        for row in report["groups"].as_array().unwrap() {
+            let builds: u64 = row["builds"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+            assert!(builds == row["count"].as_u64().unwrap() && row["builds"].get("unknown").is_none(), "{row:#}");
+            assert!(row["exes"][0].as_str().unwrap().ends_with("agent-once-5f"), "{row:#}");
+        }
+    }
 }

@@ -234,6 +234,8 @@ impl Agent {
 struct Written {
     bytes: u64,
     counted: u64,
+    /// Of the lines so far of a summary that has several.
+    groups: u64,
     summaries: usize,
     /// The lines of crashes.
     crashes: Vec<String>,
@@ -253,18 +255,26 @@ impl Written {
                 self.crashes.push(line.to_owned());
                 continue;
             }
-            for summary in records(line).iter().filter(|record| record["type"] == "summary") {
-                self.counted += counted_in(summary);
-                self.summaries += 1;
+            let record: Value = serde_json::from_str(line).unwrap();
+            if record["type"] == "summary" {
+                self.counted += counted_in(&record, &mut self.groups);
             }
+            // Intervals without events are a heartbeat.
+            let is_told =
+                record["type"] == "heartbeat" || record["type"] == "summary" && record["part"] == record["parts"];
+            self.summaries += usize::from(is_told);
         }
     }
 }
 
-/// The signals that a summary has, which must add up.
-fn counted_in(summary: &Value) -> u64 {
+/// The signals that a summary has, which must add up. `groups`: those of its earlier lines, as the last one has the sums.
+fn counted_in(summary: &Value, groups: &mut u64) -> u64 {
     let number = |value: &Value| value.as_u64().unwrap();
-    let groups: u64 = summary["groups"].as_array().unwrap().iter().map(|group| number(&group["count"])).sum();
+    *groups += summary["groups"].as_array().unwrap().iter().map(|group| number(&group["count"])).sum::<u64>();
+    if summary["part"] != summary["parts"] {
+        return 0;
+    }
+    let groups = std::mem::take(groups);
     let losses: u64 = summary["losses"].as_object().unwrap().values().map(number).sum();
     let matched = number(&summary["deliveries"]["matched"]);
     assert_eq!(matched, groups + losses, "{summary}");

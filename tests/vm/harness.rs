@@ -325,11 +325,23 @@ fn show(value: &Value) -> String {
     }
 }
 
-/// The records of an output, one JSON object a line.
+/// The records of an output, one JSON object a line; a summary that has several lines is one record, that of the last.
 pub(crate) fn records(text: impl AsRef<[u8]>) -> Vec<Value> {
     runs::note(text.as_ref());
     let text = std::str::from_utf8(text.as_ref()).unwrap_or_else(|error| panic!("{error}"));
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    let (mut all, mut earlier) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let mut record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        if record["part"] != record["parts"] {
+            earlier.append(record["groups"].as_array_mut().unwrap());
+            continue;
+        }
+        if let Some(Value::Array(groups)) = record.get_mut("groups") {
+            groups.splice(0..0, earlier.drain(..));
+        }
+        all.push(record);
+    }
+    all
 }
 
 /// The number of a field like `0x18`.

@@ -6,7 +6,7 @@ mod parse;
 mod source;
 
 pub(super) use blocks::{Block, Blocks, Content};
-pub(super) use parse::{CrashLine, DiagnosisLine, Frames, GroupLine, Parsed, SummaryLine, parse, text};
+pub(super) use parse::{CrashLine, DiagnosisLine, Executable, Frames, GroupLine, Parsed, SummaryLine, parse, text};
 
-/// A longer line is skipped. The default 4096 groups of the agent are a line of 20 MB, so that this is read with `--max-groups 65536`.
+/// A longer line is skipped. What faultline writes now is divided at 1 MiB; before, 4096 groups were a line of 20 MB.
 const LONGEST_LINE: usize = 512 << 20;

@@ -47,10 +47,10 @@ pub(in super::super) struct SummaryLine<'line> {
     /// The last part of a summary has it.
     pub deliveries: Option<Deliveries>,
     /// By reason.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub losses: Counts<'line>,
     /// By reason.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub sample_losses: Counts<'line>,
     /// Which line of an interval that has several; `None`: it has one.
     pub part: Option<u32>,
@@ -72,8 +72,10 @@ pub(in super::super) struct GroupLine<'line> {
     pub disposition: Disposition,
     #[serde(borrow)]
     pub comm: Cow<'line, str>,
-    pub exe: Option<Text<'line>>,
-    pub build_id: Option<Text<'line>>,
+    #[serde(default, deserialize_with = "said", borrow)]
+    exe: Said<'line>,
+    #[serde(default, deserialize_with = "said", borrow)]
+    build_id: Said<'line>,
     /// In this interval.
     pub count: u64,
     pub first_seen: Timestamp,
@@ -85,12 +87,71 @@ pub(in super::super) struct GroupLine<'line> {
     /// Looked at only if nobody else had them: most of a summary is frames.
     #[serde(borrow)]
     frames: Option<&'line RawValue>,
+    /// What isn't said is said in an earlier line of the file, that with the frames of this signature.
+    #[serde(default)]
+    pub frames_in_file: bool,
+    /// That line isn't known (yet): where it is to be found.
+    #[serde(skip)]
+    pub open_at: Option<u64>,
     /// `count` by processor.
     #[serde(default)]
     pub cpus: Processors,
 }
 
+/// What a group may leave out; the outer `None`: it does.
+type Said<'line> = Option<Option<Text<'line>>>;
+
+fn said<'de: 'line, 'line, D: Deserializer<'de>>(from: D) -> Result<Said<'line>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// `null` stands for none.
+fn or_none<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
+/// An executable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(in super::super) struct Executable {
+    /// Its path.
+    pub exe: Option<String>,
+    pub build_id: Option<String>,
+}
+
 impl GroupLine<'_> {
+    /// The executable's path.
+    pub(in super::super) fn exe(&self) -> Option<&str> {
+        text(self.exe.as_ref()?)
+    }
+
+    /// The executable's build id.
+    pub(in super::super) fn build_id(&self) -> Option<&str> {
+        text(self.build_id.as_ref()?)
+    }
+
+    /// What it says of its executable.
+    pub(in super::super) fn executable(&self) -> Executable {
+        let owned = |text: &str| text.to_owned();
+        Executable { exe: self.exe().map(owned), build_id: self.build_id().map(owned) }
+    }
+
+    /// Does it say the path, and the build id? It leaves out what is as in the earlier line.
+    pub(in super::super) fn says(&self) -> [bool; 2] {
+        [self.exe.is_some(), self.build_id.is_some()]
+    }
+
+    /// Is it of this one?
+    pub(in super::super) fn is_of(&self, executable: &Executable) -> bool {
+        self.exe() == executable.exe.as_deref() && self.build_id() == executable.build_id.as_deref()
+    }
+
+    /// Says what it has left out, which the earlier line says.
+    pub(in super::super) fn complete(&mut self, earlier: &Executable) {
+        let owned = |text: &Option<String>| text.clone().map(|text| Text(Cow::Owned(text)));
+        self.exe.get_or_insert_with(|| owned(&earlier.exe));
+        self.build_id.get_or_insert_with(|| owned(&earlier.build_id));
+    }
+
     /// The frames as they stand there; `None`: there are none.
     pub(in super::super) fn frames(&self) -> Option<Frames> {
         let text = self.frames?.get();

@@ -65,7 +65,10 @@ pub(crate) fn summary(host: &str, second: i64, groups: Vec<Group>) -> Summary {
 /// Adds a summary as it is written and read.
 pub(crate) fn add(merge: &mut Merge, summary: &Summary) -> Outcome {
     match parse(serde_json::to_string(summary).unwrap().as_bytes()) {
-        Ok(Parsed::Summary(summary)) => merge.add(&summary),
+        Ok(Parsed::Summary(mut summary)) => {
+            merge.read(&mut summary);
+            merge.add(&summary)
+        }
         other => panic!("{other:?}"),
     }
 }
