@@ -2,7 +2,7 @@
 
 use crate::diagnosis::Diagnosis;
 use crate::hex::{Hex, digits};
-use crate::identity::{self, At, Kind, Place};
+use crate::identity::{self, Kind};
 use crate::probe::StackFrame;
 use crate::probe::abi::{fl_group, fl_group_key};
 use crate::record::crash::Frame;
@@ -78,38 +78,20 @@ fn kind<'a>(key: &fl_group_key, signal: &'a str) -> Kind<'a> {
     Kind { signal, fault }
 }
 
-/// The identity of a group that has no sample, by the kernel's stack of its first event. `None` means that it has too little.
-pub(super) fn of_group(facts: &fl_group, signal: &str, stack: &[StackFrame]) -> Option<Identity> {
+/// What is known of a group that has no sample, with its signature: by the kernel's stack of its first event. That stack makes no signature: a
+/// sample's is made of the unwound stack without the frames that say nothing, and the two can't be told to be the same. Only where no frame
+/// counts nothing else is needed.
+pub(super) fn of_group(facts: &fl_group, signal: &str, stack: &[StackFrame]) -> (Option<String>, Identity) {
     let executable = facts.build_id.get(..facts.build_id_length as usize).filter(|id| !id.is_empty()).map(digits);
-    from_stack(kind(&facts.key, signal), executable, facts.key.frames != 0, stack)
-}
-
-/// The same of its parts: the frames by build id and offset.
-fn from_stack(
-    kind: Kind<'_>,
-    executable: Option<String>,
-    place_counts: bool,
-    stack: &[StackFrame],
-) -> Option<Identity> {
-    // A sample would name the executable in another way: no signature is better than a second one.
-    let executable = Some(executable?);
-    if stack.is_empty() && place_counts {
-        return None;
-    }
-    let frames: Vec<(String, u64)> =
-        stack.iter().map(|frame| (digits(unpadded(&frame.build_id)), frame.offset)).collect();
-    let place = |(build_id, offset): &(String, u64)| Place { file: build_id.clone(), at: At::Offset(*offset) };
-    let innermost = frames.iter().take(if place_counts { identity::FRAMES } else { 0 });
-    let places: Vec<Place> = innermost.map(place).collect();
-    Some(Identity {
-        signature: identity::signature(kind, false, executable.as_deref(), &places, None),
-        build_id: executable,
-        frames: frames
-            .into_iter()
-            .map(|(build_id, offset)| Frame { build_id: Some(build_id), offset: Some(Hex(offset)), ..Frame::default() })
-            .collect(),
-        ..Identity::default()
-    })
+    // A sample would name an executable without a build id in another way: no signature is better than a second one.
+    let of = |executable: &String| identity::signature(kind(&facts.key, signal), false, Some(executable), &[], None);
+    let signature = executable.as_ref().filter(|_| facts.key.frames == 0).map(of);
+    let frame = |frame: &StackFrame| Frame {
+        build_id: Some(digits(unpadded(&frame.build_id))),
+        offset: Some(Hex(frame.offset)),
+        ..Frame::default()
+    };
+    (signature, Identity { build_id: executable, frames: stack.iter().map(frame).collect(), ..Identity::default() })
 }
 
 /// A build id as its linker wrote it: SHA-1 (20 bytes), MD5 or UUID (16), or a fast hash (8). The kernel pads it with zeros.

@@ -31,9 +31,14 @@ fn the_budget_of_all_groups_is_kept() {
     assert_eq!(summary["sample_losses"]["sample_budget"], 200 - records.len() as u64);
     // Without a sample a group is named by its stack, if that found room.
     let groups = summary["groups"].as_array().unwrap();
-    let named = groups.iter().filter(|group| group["signature"].is_string() && group["build_id"].is_string()).count();
+    let has_frames = |group: &&Value| group["frames"].as_array().is_some_and(|frames| !frames.is_empty());
+    let named = groups.iter().filter(has_frames).filter(|group| group["build_id"].is_string()).count();
     let without_stack = samples_lost(&summary, "stack_table_full");
     assert!(named as u64 + without_stack >= 200 && named > records.len(), "{named} named, {without_stack} stacks lost");
+    // The kernel's stack makes no signature: it could be another than a record's.
+    let signed: Vec<&Value> = groups.iter().filter(|group| group["signature"].is_string()).collect();
+    assert!(signed.len() <= records.len(), "{} signed", signed.len());
+    assert!(signed.iter().all(|group| records.iter().any(|record| record["signature"] == group["signature"])));
 }
 
 #[apply(watch_test!)]
