@@ -41,6 +41,15 @@ pub(crate) enum Jump {
     Return,
 }
 
+/// How a function was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// The code names it, itself or by the slot that the linker has made for it.
+    ByName,
+    /// Through a pointer: a callback, a task, a virtual function.
+    ByPointer,
+}
+
 /// A division of whole numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Division {

@@ -230,7 +230,7 @@ fn identify(raw: &fl_crash, known: &SampleFiles, exe: Option<&File>, trail: &Tra
     if !has(fl_crash_flag::FL_PLACE_COUNTS) {
         return (identity::signature(kind, false, executable.as_deref(), &[], None), None);
     }
-    let (places, spot) = trail.places(|number| text(known.0.get(number)?));
+    let (places, spot) = trail.places(kind, |number| text(known.0.get(number)?));
     let signature = identity::signature(kind, trail.is_jump, executable.as_deref(), &places, spot);
     (signature, identity::family(kind, trail))
 }

@@ -62,6 +62,11 @@ impl<K: Ord, V> Fold<K, V> {
         self.limit = self.limit.min(self.kept.len() + 1);
     }
 
+    /// The frame that was added last is the last that counts.
+    pub(super) fn end(&mut self) {
+        self.limit = self.limit.min(self.kept.len());
+    }
+
     /// What counts, innermost first. `is_cut`: there were more frames.
     pub(super) fn into_kept(mut self, is_cut: bool) -> Vec<Kept<K, V>> {
         let is_used_up = is_cut && !self.is_full() && self.kept.first().is_some_and(|kept| kept.recurs);

@@ -10,19 +10,21 @@
 mod fold;
 mod names;
 mod silent;
+mod track;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use self::fold::{Fold, Kept};
+pub(crate) use self::track::Tracker;
+use crate::arch::Call;
 use crate::evidence::Function;
 
 /// How many frames count, of both. One merges the bugs that end in the same helper, two those that end in two; what stands further out
 /// shows by which way the program came there, and splits bugs. By the corpus of tests/groups (2026-11-29, 4746 crashes, families over all
-/// builds, recursion folded but not yet ending the list), precision and recall by how many count: 0.749 and 0.944 with one, 0.956 and 0.935
+/// builds, before recursions and calls through pointers ended the list), precision and recall by how many count: 0.749 and 0.944 with one, 0.956 and 0.935
 /// with two, 1.000 and 0.935 with three, 1.000 and 0.539 with four. The ways of the corpus part behind the third frame, so that the fall
 /// of the recall shows there; that two are too few depends on no such choice.
-pub(crate) const FRAMES: usize = 3;
+const FRAMES: usize = 3;
 
 /// Of a recursion that used up the stack all functions count.
 const PLACES_MAX: usize = 4;
@@ -37,6 +39,8 @@ pub(crate) struct Step<'a> {
     pub place: Option<(usize, u64)>,
     /// Where the function begins, in any unit that is the same for all frames of the file. `None` means that it isn't known.
     pub begin: Option<u64>,
+    /// How it was called. `None` means that it isn't known.
+    pub call: Option<Call>,
     /// The path of its file.
     pub module: Option<&'a str>,
     /// Its functions, innermost first. Empty: none is known.
@@ -50,6 +54,9 @@ pub(crate) struct Trail {
     pub is_jump: bool,
     /// Number of the file, and offset in it.
     pub places: Vec<(usize, u64)>,
+    /// Where the function of the first of them begins, as [`Step::begin`] has it. `None` means that it isn't known, or that it matters where
+    /// in it: it called what is bad, or another file's code that found something bad.
+    pub begin: Option<u64>,
     /// As the files themselves name them. Empty: the innermost one that counts has no name.
     pub functions: Vec<Named>,
     /// The same as anything names them that was found: debug files, too.
@@ -78,118 +85,6 @@ pub(crate) enum Spot {
     Offset(u64),
 }
 
-/// Makes a trail of a stack, innermost frame first.
-#[derive(Default)]
-pub(crate) struct Tracker {
-    is_begun: bool,
-    is_jump: bool,
-    places: Fold<(usize, Result<u64, u64>), (usize, u64)>,
-    functions: Fold<String, Detail>,
-    /// The first function that counts has no name.
-    is_unnamed: bool,
-    /// The frames that were skipped: they count if there are no others.
-    silent: Silent,
-}
-
-/// What is known of a function beside its name.
-#[derive(Clone, Copy, Debug)]
-struct Detail {
-    file: usize,
-    spot: Option<Spot>,
-    is_inlined: bool,
-}
-
-impl Detail {
-    /// Another call of the function, further out.
-    fn merge(&mut self, again: Self) {
-        self.is_inlined |= again.is_inlined;
-    }
-}
-
-#[derive(Default)]
-struct Silent {
-    places: Fold<(usize, Result<u64, u64>), (usize, u64)>,
-    functions: Fold<String, Detail>,
-}
-
-impl Tracker {
-    /// Are more frames wanted?
-    pub(crate) fn wants_more(&self) -> bool {
-        !(self.places.is_full() && (self.functions.is_full() || self.is_unnamed))
-    }
-
-    /// Adds the next frame.
-    pub(crate) fn add(&mut self, step: &Step<'_>) {
-        let is_innermost = !std::mem::replace(&mut self.is_begun, true);
-        let Some((file, offset)) = step.place else {
-            // A call to nowhere, or code that was made at run time and has no lasting place: the caller counts.
-            self.is_jump |= is_innermost;
-            return;
-        };
-        let module = step.module.map(silent::stem).unwrap_or_default();
-        let is_runtime = silent::is_module(module);
-        let named: Vec<(String, bool, Detail)> = step.functions.iter().map(|function| named(function, file)).collect();
-        let is_silent = is_runtime || named.last().is_some_and(|(_, is_silent, _)| *is_silent);
-        let key = (file, step.begin.ok_or(offset));
-        match is_silent {
-            true => self.silent.places.add(key, (file, offset), |_, _| ()),
-            false => self.places.add(key, (file, offset), |_, _| ()),
-        }
-        if named.is_empty() && !is_runtime {
-            self.is_unnamed |= self.functions.is_empty();
-        }
-        for (name, is_silent, detail) in &named {
-            let whole = silent::whole(module, name, NAME_BYTES_MAX);
-            match is_runtime || *is_silent {
-                true => self.silent.functions.add(whole, *detail, Detail::merge),
-                false => self.functions.add(whole, *detail, Detail::merge),
-            }
-            if silent::is_last_but_one(name) {
-                // The stack above its caller is overwritten.
-                self.places.end_after_next();
-                self.functions.end_after_next();
-            }
-        }
-    }
-
-    /// The trail. `is_cut`: the outermost frame was not reached.
-    pub(crate) fn end(self, is_cut: bool) -> Trail {
-        let places = if self.places.is_empty() { self.silent.places } else { self.places };
-        let functions = match (self.is_unnamed, self.functions.is_empty()) {
-            (true, _) => Fold::default(),
-            (false, true) => self.silent.functions,
-            (false, false) => self.functions,
-        };
-        // Where a recursion used up the stack, it is chance which of its calls was the last one.
-        let place = |kept: Kept<(usize, Result<u64, u64>), (usize, u64)>| match (kept.recurs && is_cut, kept.key) {
-            (true, (file, Ok(begin))) => (file, begin),
-            _ => kept.value,
-        };
-        let functions = functions.into_kept(is_cut);
-        let spot = functions.first().filter(|kept| !kept.recurs).and_then(|kept| kept.value.spot);
-        let is_inlined = functions.iter().any(|kept| kept.value.is_inlined);
-        let functions: Vec<Named> =
-            functions.into_iter().map(|Kept { key, value, .. }| Named { file: value.file, name: key }).collect();
-        Trail {
-            is_jump: self.is_jump,
-            places: places.into_kept(is_cut).into_iter().map(place).collect(),
-            is_inlined,
-            family: functions.clone(),
-            functions,
-            spot,
-        }
-    }
-}
-
-/// The normalized name of a function, whether it says nothing, and the rest. `file` is the number of its file.
-fn named(function: &Function, file: usize) -> (String, bool, Detail) {
-    let path = names::normalize(&function.name);
-    let is_librarys = function.file.as_deref().is_some_and(silent::is_source);
-    let is_silent = is_librarys || silent::is_function(&path);
-    let spot = function.line.map(Spot::Line).or(function.offset.map(Spot::Offset));
-    (names::short(&function.name, path), is_silent, Detail { file, spot, is_inlined: function.inlined })
-}
-
 impl Trail {
     /// The same, with the family of another trail of the same stack.
     pub(crate) fn with_family_of(self, other: Self) -> Self {
@@ -207,6 +102,9 @@ impl Trail {
     }
 }
 
+/// What a wild pointer meets.
+const ADDRESS: &str = "address";
+
 /// What the signal says: its name, and what kind of fault it was.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind<'a> {
@@ -217,11 +115,16 @@ pub(crate) struct Kind<'a> {
 }
 
 impl Kind<'_> {
+    /// Bad memory was accessed. It is chance where in a function it is touched first: any of its instructions may be the one.
+    fn is_access(&self) -> bool {
+        self.fault() == ADDRESS
+    }
+
     /// One word. What a wild pointer meets is chance: nothing, memory that it may not touch, or no address at all.
     fn fault(&self) -> &str {
         match self.fault {
             None => "-",
-            Some("map_error" | "access_error" | "general_protection") => "address",
+            Some("map_error" | "access_error" | "general_protection") => ADDRESS,
             Some(other) => other,
         }
     }
@@ -266,19 +169,23 @@ pub(crate) fn file_text(build_id: Option<&str>, path: Option<&str>) -> Option<St
 impl Trail {
     /// The frames as a signature has them, and the spot in the first of them: by their places, or by functions if one of these is inlined.
     /// `file`: the text of a file. Frames of those without one are left out.
-    pub(crate) fn places(&self, file: impl Fn(usize) -> Option<String>) -> (Vec<Place>, Option<Spot>) {
+    pub(crate) fn places(&self, kind: Kind<'_>, file: impl Fn(usize) -> Option<String>) -> (Vec<Place>, Option<Spot>) {
         let place = |number: usize, at: At| Some(Place { file: file(number)?, at });
         if self.is_inlined {
             let named = |Named { file, name }: &Named| place(*file, At::Function(name.clone()));
-            return (self.functions.iter().filter_map(named).collect(), self.spot);
+            let spot = self.spot.filter(|_| !kind.is_access());
+            return (self.functions.iter().filter_map(named).collect(), spot);
         }
-        let offsets = self.places.iter().filter_map(|&(number, offset)| place(number, At::Offset(offset)));
-        (offsets.collect(), None)
+        let begin = self.begin.filter(|_| kind.is_access());
+        let offset = |(index, &(number, offset)): (usize, &(usize, u64))| {
+            place(number, At::Offset(begin.filter(|_| index == 0).unwrap_or(offset)))
+        };
+        (self.places.iter().enumerate().filter_map(offset).collect(), None)
     }
 }
 
-/// 16 hexadecimal digits for a bug in one build: of SHA-256 over the kind, the places, innermost first, and, if no fault happened, the spot
-/// in the first of them. If none is in the executable (as [`file_text`]; `None` if unknown), the executable counts, too: an abort in a library is a bug of its
+/// 16 hexadecimal digits for a bug in one build: of SHA-256 over the kind, the places, innermost first, and the spot in the first of them.
+/// If none is in the executable (as [`file_text`]; `None` if unknown), the executable counts, too: an abort in a library is a bug of its
 /// caller.
 pub(crate) fn signature(
     kind: Kind<'_>,
@@ -294,8 +201,7 @@ pub(crate) fn signature(
             At::Function(name) => format!("{file} {}\n", one_line(name)),
         });
     }
-    // A check fails at its line; a fault strikes wherever the bad memory is touched first.
-    match spot.filter(|_| kind.fault.is_none()) {
+    match spot {
         Some(Spot::Line(line)) => text.push_str(&format!("line {line}\n")),
         Some(Spot::Offset(offset)) => text.push_str(&format!("offset {offset:x}\n")),
         None => {}

@@ -10,6 +10,9 @@ const DEPTH_MAX: usize = 8;
 /// What compilers put behind the names of functions that they have copied, split or renamed, after a dot.
 const CLONES: [&str; 9] = ["cold", "part", "isra", "constprop", "llvm", "lto_priv", "localalias", "__uniq", "_omp_fn"];
 
+/// What a closure is called.
+const CLOSURE: &str = "{closure}";
+
 /// Operators whose names would be taken for something else, the longest first.
 const OPERATORS: [&str; 16] =
     ["()", "[]", "<<=", ">>=", "<=>", "->*", "<<", ">>", "<=", ">=", "->", "<", ">", "&&", "&", "*"];
@@ -31,7 +34,12 @@ pub(super) fn short(name: &str, path: String) -> String {
     let is_cxx = path.contains("operator") || (name.contains('(') && !name.contains(".(*") && !name.starts_with('<'));
     let Some(last) = path.rsplit("::").next().filter(|_| is_cxx) else { return path };
     // What a lambda and a function object are called by.
-    if last == "operator()" { "{closure}".to_owned() } else { last.to_owned() }
+    if last == "operator()" { CLOSURE.to_owned() } else { last.to_owned() }
+}
+
+/// Has a function of this name, as [`short`] makes it, no name of its own?
+pub(super) fn is_closure(name: &str) -> bool {
+    name.ends_with(CLOSURE)
 }
 
 /// Without the version of a symbol, and without the prefix of those that glibc calls itself by.
@@ -123,8 +131,7 @@ fn path_of(name: &str, depth: usize) -> String {
         }
     }
     let path = path.trim_end_matches(':').replace("::::", "::");
-    let segments: Vec<&str> =
-        path.split("::").map(|part| if is_clang_lambda(part) { "{closure}" } else { part }).collect();
+    let segments: Vec<&str> = path.split("::").map(|part| if is_clang_lambda(part) { CLOSURE } else { part }).collect();
     segments.join("::")
 }
 
@@ -210,7 +217,7 @@ fn braces(content: &str) -> String {
     let word: String =
         content.trim_start_matches('{').chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
     match word.as_str() {
-        "lambda" | "closure" | "closure_env" => "{closure}".to_owned(),
+        "lambda" | "closure" | "closure_env" => CLOSURE.to_owned(),
         _ => format!("{{{word}}}"),
     }
 }

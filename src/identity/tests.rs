@@ -1,8 +1,11 @@
 //! One fact changed per assertion.
 
 use super::*;
+use crate::arch::Call;
 
 const FAULT: Kind<'static> = Kind { signal: "SIGSEGV", fault: Some("map_error") };
+
+const ABORT: Kind<'static> = Kind { signal: "SIGABRT", fault: None };
 
 fn place(offset: u64) -> Place {
     Place { file: "abcd".to_owned(), at: At::Offset(offset) }
@@ -16,7 +19,8 @@ fn function(name: &str) -> Function {
     Function { name: name.to_owned(), offset: Some(1), file: None, line: None, inlined: false }
 }
 
-/// A stack of frames `MODULE!FUNCTION`, or of several functions of one frame, `MODULE!INLINED<FUNCTION`; `-` has no name, `?` no file.
+/// A stack of frames `MODULE!FUNCTION`, or of several functions of one frame, `MODULE!INLINED<FUNCTION`; `-` has no name, `?` no file. One that ends
+/// with a `*` was called through a pointer.
 fn trail(stack: &[&str]) -> Trail {
     trail_of(stack, false)
 }
@@ -24,6 +28,7 @@ fn trail(stack: &[&str]) -> Trail {
 fn trail_of(stack: &[&str], is_cut: bool) -> Trail {
     let mut tracker = Tracker::default();
     for (at, frame) in (1..).zip(stack) {
+        let (frame, call) = frame.strip_suffix('*').map_or((*frame, Call::ByName), |frame| (frame, Call::ByPointer));
         let (module, names) = frame.split_once('!').unwrap_or(("app", frame));
         let mut functions: Vec<Function> = names.split('<').filter(|name| *name != "-").map(function).collect();
         if let Some((_, inlined)) = functions.split_last_mut() {
@@ -32,8 +37,9 @@ fn trail_of(stack: &[&str], is_cut: bool) -> Trail {
         let path = format!("/x/{module}");
         let begin: u64 = names.split('<').next_back().unwrap().bytes().map(u64::from).sum();
         let file = module.bytes().map(usize::from).sum::<usize>() % 7;
-        let place = (*frame != "?").then_some((file, begin * 0x1000 + at));
-        tracker.add(&Step { place, begin: Some(begin), module: Some(&path), functions: &functions });
+        let place = (frame != "?").then_some((file, begin * 0x1000 + at));
+        let call = Some(call);
+        tracker.add(&Step { place, begin: Some(begin), call, module: Some(&path), functions: &functions });
     }
     tracker.end(is_cut)
 }
@@ -73,7 +79,7 @@ fn each_part_of_a_signature_counts() {
 
 #[test]
 fn where_a_frame_is_inlined_a_signature_is_made_of_functions() {
-    let places = |stack: &[&str]| trail(stack).places(|number| Some(number.to_string()));
+    let places = |stack: &[&str]| trail(stack).places(ABORT, |number| Some(number.to_string()));
     let (named, spot) = places(&["f<g", "main"]);
     assert!(matches!(&named[..], [Place { at: At::Function(f), .. }, _, _] if f == "app!f"), "{named:?}");
     assert_eq!(spot, Some(Spot::Offset(1)));
@@ -87,11 +93,73 @@ fn where_a_frame_is_inlined_a_signature_is_made_of_functions() {
         matches!(&places(&["std::vector::at<f", "main"]).0[0].at, At::Offset(_)),
         "what says nothing may be inlined"
     );
-    let of_kind = |kind, spot| signature(kind, false, None, &named, spot);
-    let of = |spot| of_kind(Kind { signal: "SIGABRT", fault: None }, spot);
-    assert_ne!(of(Some(Spot::Line(1))), of(Some(Spot::Line(2))), "two checks in one function");
-    let fault = |line| of_kind(FAULT, Some(Spot::Line(line)));
-    assert_eq!(fault(1), fault(2), "it is chance where bad memory is touched first");
+    let of = |kind, line| {
+        let line = Some(Spot::Line(line));
+        let trail = Trail { spot: line, ..trail(&["f<g", "main"]) };
+        let (named, spot) = trail.places(kind, |number| Some(number.to_string()));
+        signature(kind, false, None, &named, spot)
+    };
+    assert_ne!(of(ABORT, 1), of(ABORT, 2), "two checks in one function");
+    assert_ne!(
+        of(Kind { fault: Some("divide_by_zero"), ..FAULT }, 1),
+        of(Kind { fault: Some("divide_by_zero"), ..FAULT }, 2)
+    );
+    assert_eq!(of(FAULT, 1), of(FAULT, 2), "it is chance where bad memory is touched first");
+}
+
+#[test]
+fn where_in_a_function_bad_memory_is_accessed_is_chance() {
+    let of = |kind: Kind<'_>, stack: &[&str]| trail(stack).places(kind, |number| Some(number.to_string())).0;
+    // The functions of this name begin at one place; the number of frames before makes another place in it.
+    let (first, second) = (["f", "main"], ["core::x", "f", "main"]);
+    assert_eq!(of(FAULT, &first)[0], of(FAULT, &second)[0]);
+    assert_ne!(of(ABORT, &first)[0], of(ABORT, &second)[0], "a check fails in its place");
+    assert_ne!(of(FAULT, &first)[1], of(FAULT, &second)[1], "calls have their places");
+    // Which call it was is no chance.
+    assert_ne!(of(FAULT, &["?", "f", "main"])[0], of(FAULT, &["?", "core::x", "f", "main"])[0]);
+    let in_libc = ["libc.so.6!memcpy", "f", "main"];
+    assert_ne!(of(FAULT, &in_libc)[0], of(FAULT, &["libc.so.6!memcpy", "core::x", "f", "main"])[0]);
+}
+
+#[test]
+fn a_function_that_calls_through_a_pointer_is_the_last_that_counts() {
+    assert_eq!(functions(&["task*", "run", "main"]), ["task", "run"]);
+    assert_eq!(trail(&["task*", "run", "main"]).places.len(), 2);
+    assert_eq!(functions(&["f", "task*", "run", "main"]), ["f", "task", "run"]);
+    assert_eq!(functions(&["task*", "run<loop", "main"]), ["task", "run"], "the inlined one has called it");
+    assert_eq!(functions(&["task", "run*", "main"]), ["task", "run", "main"]);
+    assert_eq!(functions(&["-*", "run", "main"]), Vec::<String>::new());
+    assert_eq!(trail(&["one!-*", "two!-", "six!-"]).places.len(), 2, "names make no difference");
+    // What is called, or calls, must mean something.
+    assert_eq!(functions(&["?*", "run", "main"]), ["run", "main"]);
+    assert_eq!(functions(&["libc.so.6!__cxa_pure_virtual*", "f", "g", "main"]), ["f", "g", "main"]);
+    assert_eq!(functions(&["compare*", "libc.so.6!qsort", "sort", "main"]), ["compare", "sort", "main"]);
+    assert_eq!(functions(&["f*", "std::function::operator()<fire", "start"]), ["f", "fire", "start"]);
+    // It is a recursion nevertheless.
+    let deep = ["visit*", "each"].repeat(50);
+    assert_eq!(trail_of(&deep, true).functions, trail_of(&deep[1..], true).functions);
+}
+
+#[test]
+fn a_closure_is_a_part_of_the_function_that_hands_it_over() {
+    let inlined = "operator()<std::sort<sort";
+    for stack in [&["operator()", "std::sort", "sort", "main"][..], &[inlined, "main"], &["std::sort", "sort", "main"]]
+    {
+        assert_eq!(functions(stack), ["sort", "main"], "{stack:?}");
+        assert_eq!(trail(stack).places.len(), 2, "{stack:?}");
+    }
+    assert_eq!(functions(&["f", "app::g::{{closure}}", "app::g", "main"]), ["f", "app::g", "main"]);
+    assert_eq!(functions(&["app::g::{{closure}}", "app::g::{closure#1}", "app::g"]), ["app::g"]);
+    // The spot is the closure's.
+    let spot = |stack: &[&str]| trail(stack).spot;
+    assert_eq!(spot(&["operator()", "sort"]), Some(Spot::Offset(1)));
+    // Called through a pointer it counts: what made it may be gone.
+    assert_eq!(functions(&["operator()*", "std::function::operator()", "fire"]), ["{closure}", "fire"]);
+    assert_eq!(functions(&["operator()", "std::invoke*", "fire"]), ["{closure}", "fire"]);
+    assert_eq!(functions(&["operator()*", "fire", "main"]), ["{closure}", "fire"]);
+    assert_eq!(trail(&["operator()*", "fire", "main"]).places.len(), 2);
+    assert_eq!(functions(&["operator()", "std::thread::run*", "libc.so.6!start_thread"]), ["{closure}"]);
+    assert_eq!(functions(&["operator()"]), ["{closure}"]);
 }
 
 #[test]
@@ -117,6 +185,32 @@ fn frames_that_say_nothing_are_skipped() {
     assert_eq!(functions(&["raise", "abort", "rust_panic", "core::panicking::panic", "app::f"]), ["app::f"]);
     assert_eq!(functions(&["f", "__restore_rt", "g"]), ["f", "g"]);
     assert_eq!(functions(&["libc.so.6!raise", "libc.so.6!abort"]), ["libc!raise", "libc!abort"], "there are no others");
+}
+
+/// Where compilers have put code together of several functions', it has no line, and the file of any of them.
+#[test]
+fn code_without_a_line_is_no_librarys() {
+    let of = |line| {
+        let file = Some("/usr/include/c++/12/bits/std_thread.h".to_owned());
+        let functions = [Function { file, line, ..function("app::begin(int)") }];
+        let mut tracker = Tracker::default();
+        tracker.add(&Step {
+            place: Some((0, 1)),
+            begin: None,
+            call: None,
+            module: Some("/x/app"),
+            functions: &functions,
+        });
+        tracker.add(&Step {
+            place: Some((0, 2)),
+            begin: None,
+            call: None,
+            module: Some("/x/app"),
+            functions: &[function("main")],
+        });
+        tracker.end(false).functions.len()
+    };
+    assert_eq!((of(Some(1)), of(None)), (1, 2));
 }
 
 #[test]
@@ -174,7 +268,7 @@ fn what_a_debug_file_names_makes_the_family_only() {
     let (stripped, named) = (trail(&["-", "main"]), trail(&["f<g", "main"]));
     let both = stripped.clone().with_family_of(named.clone());
     assert_eq!(family(FAULT, &both), family(FAULT, &named));
-    let places = |trail: &Trail| trail.places(|number| Some(number.to_string()));
+    let places = |trail: &Trail| trail.places(FAULT, |number| Some(number.to_string()));
     assert_eq!(places(&both), places(&stripped));
     assert_ne!(places(&both), places(&named), "f is inlined");
 }

@@ -112,13 +112,13 @@ impl Job {
     fn unnamed_trail(&self) -> Trail {
         let mut tracker = Tracker::default();
         for &frame in &self.walk.frames {
-            tracker.add(&self.step(frame, None, &[]));
+            tracker.add(&self.step(frame, &[]));
         }
         tracker.end(!self.walk.complete)
     }
 
-    /// A frame as the identity of a crash sees it.
-    pub(super) fn step<'a>(&'a self, frame: Frame, begin: Option<u64>, functions: &'a [Function]) -> Step<'a> {
+    /// A frame as the identity of a crash sees it, without what only its file can say.
+    pub(super) fn step<'a>(&'a self, frame: Frame, functions: &'a [Function]) -> Step<'a> {
         let mapping = self.mapping(frame);
         let file = mapping.and_then(|mapping| match mapping.image {
             MappedImage::File(number) => Some((number, self.opening.files.get(number)?.path.as_deref())),
@@ -127,7 +127,8 @@ impl Job {
         let offset = |mapping: &Mapping| frame.address.wrapping_sub(mapping.start).wrapping_add(mapping.file_offset);
         Step {
             place: file.zip(mapping).map(|((number, _), mapping)| (number, offset(mapping))),
-            begin,
+            begin: None,
+            call: None,
             module: file.and_then(|(_, path)| std::str::from_utf8(path?).ok()),
             functions,
         }

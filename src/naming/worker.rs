@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::job::{Job, MappedImage, Mapping, Named, NamedFile, Walk};
 use crate::evidence::Function;
-use crate::identity::{Tracker, Trail};
+use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::unwind::{CodeRegion, Frame, Image, Registers, Unwinder};
 use crate::symbol::{CodePlace, Files, MappedFile, Namer, Open};
 
@@ -119,14 +119,16 @@ impl Worker {
         functions: &mut dyn FnMut(&mut Self, Frame) -> Vec<Function>,
     ) -> Trail {
         let mut tracker = Tracker::default();
-        for &frame in frames {
+        for (index, &frame) in frames.iter().enumerate() {
             let address = (frame.address, frame.is_return_address);
             if !tracker.wants_more() || (known.len() >= ADDRESSES_MAX && !known.contains_key(&address)) {
                 break;
             }
             let begin = job.mapping(frame).and_then(|mapping| self.unwinder.begin_of(&region(mapping, found), frame));
             let functions = known.entry(address).or_insert_with(|| functions(self, frame));
-            tracker.add(&job.step(frame, begin, functions));
+            let caller = frames.get(index + 1).filter(|caller| caller.is_return_address);
+            let call = caller.and_then(|&caller| self.unwinder.call_of(&region(job.mapping(caller)?, found), caller));
+            tracker.add(&Step { begin, call, ..job.step(frame, functions) });
         }
         tracker.end(is_cut)
     }

@@ -145,7 +145,7 @@ impl Group {
 pub(crate) fn place(frames: &[Frame]) -> String {
     let says_something = |frame: &&Frame| {
         let (module, symbol) = (frame.module.as_deref(), frame.symbol.as_deref());
-        (module.is_some() || symbol.is_some()) && !says_nothing(module, symbol, frame.file.as_deref())
+        (module.is_some() || symbol.is_some()) && !says_nothing(module, symbol, frame.line.and(frame.file.as_deref()))
     };
     let Some(frame) = frames.iter().find(says_something).or(frames.first()) else { return "unknown".to_owned() };
     let module = frame.module.as_deref().and_then(|path| path.rsplit('/').next());

@@ -41,6 +41,7 @@ use self::step::Above;
 use super::elf::Source;
 use super::{MappedFile, Version};
 use crate::arch::unwind::{self as arch, PROGRAM_COUNTER, STACK_POINTER};
+use crate::arch::{Call, call_before};
 
 #[cfg(any(test, fuzzing))]
 pub use fuzz::unwind as fuzz;
@@ -55,6 +56,9 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// How many files are remembered; all are forgotten when there are more.
 const FILES_MAX: usize = 256;
+
+/// How many calls are remembered; all are forgotten when there are more.
+const CALLS_MAX: usize = 16_384;
 
 /// Where a mapping's code comes from.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +130,8 @@ impl Unwound {
 pub(crate) struct Unwinder {
     read: HashMap<Version, Option<Arc<Sections>>>,
     read_bytes: usize,
+    /// Of return addresses, by their file's own.
+    calls: HashMap<(Version, u64), Option<Call>>,
     /// `None` means not asked for yet; Some(None): there is none.
     vdso: Option<Option<Arc<Sections>>>,
     /// Called with the number of a file before it is read.
@@ -173,6 +179,27 @@ impl Unwinder {
         let sections = self.sections(mapping.image)?;
         let bias = sections.bias(mapping.start, mapping.file_offset)?;
         step::begin_of(&sections, bias, frame)
+    }
+
+    /// How the call before a frame's return address was made. `mapping` is the one that the frame is in. `None` means that it isn't known.
+    pub(crate) fn call_of(&mut self, mapping: &CodeRegion<'_>, frame: Frame) -> Option<Call> {
+        let Image::File(found) = mapping.image else { return None };
+        let sections = self.sections(mapping.image).filter(|_| frame.is_return_address)?;
+        let address = frame.address.wrapping_sub(sections.bias(mapping.start, mapping.file_offset)?);
+        if let Some(&known) = self.calls.get(&(found.version, address)) {
+            return known;
+        }
+        let file = found.file.as_deref()?;
+        if let Some(begins) = &self.begins {
+            begins(found.number);
+        }
+        let code = sections.code_before(address, &Source::File(file))?;
+        let call = call_before(&code, address, |target| sections.is_code(target), sections.got.as_ref());
+        if self.calls.len() >= CALLS_MAX {
+            self.calls.clear();
+        }
+        self.calls.insert((found.version, address), call);
+        call
     }
 
     fn sections(&mut self, image: Image<'_>) -> Option<Arc<Sections>> {

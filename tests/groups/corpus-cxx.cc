@@ -277,19 +277,13 @@ struct Item {
 	const char *name;
 };
 
-static void by_name(std::vector<Item> &items)
-{
-	std::sort(items.begin(), items.end(), [](const Item &a, const Item &b) { return a.name[0] < b.name[0]; });
-	sink = sink + 1;
-}
-
 static void sort(int path)
 {
 	std::vector<Item> items(static_cast<size_t>(path) + 2, Item{"item"});
 
 	items[static_cast<size_t>(path) / 2].name = nullptr;
-	by_name(items);
-	sink = sink - 1;
+	std::sort(items.begin(), items.end(), [](const Item &a, const Item &b) { return a.name[0] < b.name[0]; });
+	sink = sink + 1;
 }
 
 } // namespace sorting
@@ -345,19 +339,12 @@ static void follow(int path)
 namespace threads
 {
 
-struct Worker {
-	explicit Worker(int path) : thread([path] { sink = path; }) {}
-	~Worker() { sink = sink + 1; }
-	void stop() { thread.join(); }
-	std::thread thread;
-};
-
 static void begin(int path)
 {
-	Worker worker(path);
+	std::thread thread([path] { sink = path; });
 
 	if (path > 1000)
-		worker.stop();
+		thread.join();
 }
 
 } // namespace threads

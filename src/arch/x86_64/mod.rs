@@ -1,11 +1,13 @@
 //! x86-64: the registers, traps and page faults. The kernel half is `bpf/include/arch_x86_64.h`.
 
 mod alignment;
+mod call;
 mod division;
 mod instruction;
 pub(crate) mod syscall;
 pub(crate) mod unwind;
 
+pub(crate) use call::{CALL_BYTES_MAX, call_before};
 pub(crate) use instruction::{Code, Instruction, decode};
 
 use super::TrapKind;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use object::elf::SectionHeader64;
 use object::read::elf::SectionHeader;
 
+use crate::arch::CALL_BYTES_MAX;
 use crate::page;
 use crate::symbol::elf::{ENDIAN, Headers, Segment, Source};
 
@@ -61,6 +62,19 @@ impl Sections {
         let segment =
             self.code.iter().find(|code| (page::start(code.offset.start)..code.offset.end).contains(&offset))?;
         Some(start.wrapping_sub(offset).wrapping_add(segment.offset.start).wrapping_sub(segment.address.start))
+    }
+
+    /// The code before an address of the file's own: as much as a call may take.
+    pub(super) fn code_before(&self, address: u64, source: &Source<'_>) -> Option<Vec<u8>> {
+        let segment = self.code.iter().find(|code| code.address.contains(&address.wrapping_sub(1)))?;
+        let offset = address.wrapping_sub(segment.address.start).checked_add(segment.offset.start)?;
+        let begin = offset.saturating_sub(CALL_BYTES_MAX).max(segment.offset.start);
+        source.read(begin, offset.checked_sub(begin)?)
+    }
+
+    /// Has the file code at this address of its own?
+    pub(super) fn is_code(&self, address: u64) -> bool {
+        self.code.iter().any(|code| code.address.contains(&address))
     }
 
     /// How much memory it takes.

@@ -1,0 +1,228 @@
+//! Follows a stack from the innermost frame outwards, and keeps the frames that count.
+//!
+//! Two kinds of functions mean something only together with others:
+//! - A *closure* that is called by name is a part of the function that hands it over, and compilers inline it there or don't: that function
+//!   counts in its place. One that is called through a pointer counts itself, because what made it may be gone.
+//! - A function that calls another one through a pointer (from a queue of tasks, in a main loop, in a pool of threads) does so for all that
+//!   it is given. By which way the program came to it has nothing to do with what it called: it is the last one that counts.
+
+use super::fold::{Fold, Kept};
+use super::{NAME_BYTES_MAX, Named, Spot, Step, Trail, names, silent};
+use crate::arch::Call;
+use crate::evidence::Function;
+
+/// Makes a trail of a stack, innermost frame first.
+#[derive(Default)]
+pub(crate) struct Tracker {
+    is_begun: bool,
+    is_jump: bool,
+    counted: Frames,
+    /// The first function that counts has no name.
+    is_unnamed: bool,
+    /// Where the function of the first place that counts begins, see [`Trail::begin`].
+    begin: Option<u64>,
+    /// The frames that were skipped: they count if there are no others.
+    silent: Frames,
+    /// It counts only if it turns out to be called through a pointer.
+    closure: Option<Closure>,
+    /// The frame before counts, and was called through a pointer.
+    is_called_by_pointer: bool,
+    /// The file of the frame before.
+    file: Option<usize>,
+    /// More than one file was passed.
+    is_elsewhere: bool,
+}
+
+/// A function by its file, and by where it begins, or else by the place in it.
+type PlaceKey = (usize, Result<u64, u64>);
+
+#[derive(Default)]
+struct Frames {
+    places: Fold<PlaceKey, (usize, u64)>,
+    functions: Fold<String, Detail>,
+    /// What is added next is the last that counts.
+    ends_places: bool,
+    ends_functions: bool,
+}
+
+struct Closure {
+    name: String,
+    detail: Detail,
+    /// `None` means that it is inlined.
+    place: Option<Place>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    file: usize,
+    offset: u64,
+    begin: Option<u64>,
+}
+
+/// What is known of a function beside its name.
+#[derive(Clone, Copy, Debug)]
+struct Detail {
+    file: usize,
+    spot: Option<Spot>,
+    is_inlined: bool,
+}
+
+impl Detail {
+    /// Another call of the function, further out.
+    fn merge(&mut self, again: Self) {
+        self.is_inlined |= again.is_inlined;
+    }
+}
+
+impl Frames {
+    fn add_place(&mut self, place: Place) {
+        let key = (place.file, place.begin.ok_or(place.offset));
+        self.places.add(key, (place.file, place.offset), |_, _| ());
+        if std::mem::take(&mut self.ends_places) {
+            self.places.end();
+        }
+    }
+
+    fn add_function(&mut self, name: String, detail: Detail) {
+        self.functions.add(name, detail, Detail::merge);
+        if std::mem::take(&mut self.ends_functions) {
+            self.functions.end();
+        }
+    }
+}
+
+impl Tracker {
+    /// Are more frames wanted?
+    pub(crate) fn wants_more(&self) -> bool {
+        !(self.counted.places.is_full() && (self.counted.functions.is_full() || self.is_unnamed))
+    }
+
+    /// Adds the next frame.
+    pub(crate) fn add(&mut self, step: &Step<'_>) {
+        let is_innermost = !std::mem::replace(&mut self.is_begun, true);
+        let is_callee_by_pointer = std::mem::take(&mut self.is_called_by_pointer);
+        let Some((file, offset)) = step.place else {
+            // A call to nowhere, or code that was made at run time and has no lasting place: the caller counts.
+            self.is_jump |= is_innermost;
+            self.keep_closure();
+            return;
+        };
+        self.is_elsewhere |= self.file.replace(file).is_some_and(|inner| inner != file);
+        let module = step.module.map(silent::stem).unwrap_or_default();
+        let is_runtime = silent::is_module(module);
+        let named: Vec<(String, bool, Detail)> = step
+            .functions
+            .iter()
+            .map(|function| named(function, file))
+            .map(|(name, is_silent, detail)| (name, is_silent || is_runtime, detail))
+            .collect();
+        if is_callee_by_pointer && !named.first().map_or(is_runtime, |(_, is_silent, _)| *is_silent) {
+            (self.counted.ends_places, self.counted.ends_functions) = (true, true);
+        }
+        if named.is_empty() && !is_runtime {
+            self.keep_closure();
+            self.is_unnamed |= self.counted.functions.is_empty();
+        }
+        for (name, is_silent, detail) in &named {
+            self.add_function(module, name, *is_silent, *detail);
+        }
+        let place = Place { file, offset, begin: step.begin };
+        let is_silent = named.last().map_or(is_runtime, |(_, is_silent, _)| *is_silent);
+        match &mut self.closure {
+            _ if is_silent => self.silent.add_place(place),
+            Some(closure) if named.last().is_some_and(|(name, ..)| names::is_closure(name)) => {
+                closure.place = Some(place);
+            }
+            _ => self.count_place(place),
+        }
+        if step.call != Some(Call::ByName) {
+            self.keep_closure();
+        }
+        self.is_called_by_pointer = step.call == Some(Call::ByPointer) && !is_silent;
+    }
+
+    fn add_function(&mut self, module: &str, name: &str, is_silent: bool, mut detail: Detail) {
+        let whole = silent::whole(module, name, NAME_BYTES_MAX);
+        if is_silent {
+            self.silent.add_function(whole, detail);
+        } else {
+            // A closure's line is a line of the function that stands for it.
+            let inner = self.closure.take().filter(|_| self.counted.functions.is_empty());
+            detail.spot = inner.map_or(detail.spot, |closure| closure.detail.spot);
+            if names::is_closure(name) {
+                self.closure = Some(Closure { name: whole, detail, place: None });
+            } else {
+                self.counted.add_function(whole, detail);
+            }
+        }
+        if silent::is_last_but_one(name) {
+            // The stack above its caller is overwritten.
+            self.counted.places.end_after_next();
+            self.counted.functions.end_after_next();
+        }
+    }
+
+    fn count_place(&mut self, place: Place) {
+        if self.counted.places.is_empty() {
+            self.begin = place.begin.filter(|_| !self.is_jump && !self.is_elsewhere);
+        }
+        self.counted.add_place(place);
+    }
+
+    /// No function stands for the closure.
+    fn keep_closure(&mut self) {
+        let Some(closure) = self.closure.take() else { return };
+        if let Some(place) = closure.place {
+            self.count_place(place);
+        }
+        self.counted.add_function(closure.name, closure.detail);
+    }
+
+    /// The trail. `is_cut`: the outermost frame was not reached.
+    pub(crate) fn end(mut self, is_cut: bool) -> Trail {
+        self.keep_closure();
+        let Self { counted, silent, .. } = self;
+        let (places, begin) = match counted.places.is_empty() {
+            true => (silent.places, None),
+            false => (counted.places, self.begin),
+        };
+        let functions = match (self.is_unnamed, counted.functions.is_empty()) {
+            (true, _) => Fold::default(),
+            (false, true) => silent.functions,
+            (false, false) => counted.functions,
+        };
+        // Where a recursion used up the stack, it is chance which of its calls was the last one.
+        let place = |kept: Kept<PlaceKey, (usize, u64)>| match (kept.recurs && is_cut, kept.key) {
+            (true, (file, Ok(begin))) => (file, begin),
+            _ => kept.value,
+        };
+        let places = places.into_kept(is_cut);
+        // Of a recursion that used up the stack any function may be the first.
+        let begin = begin.filter(|_| !places.first().is_some_and(|kept| kept.recurs && is_cut));
+        let functions = functions.into_kept(is_cut);
+        let spot = functions.first().filter(|kept| !kept.recurs).and_then(|kept| kept.value.spot);
+        let is_inlined = functions.iter().any(|kept| kept.value.is_inlined);
+        let functions: Vec<Named> =
+            functions.into_iter().map(|Kept { key, value, .. }| Named { file: value.file, name: key }).collect();
+        Trail {
+            is_jump: self.is_jump,
+            places: places.into_iter().map(place).collect(),
+            begin,
+            is_inlined,
+            family: functions.clone(),
+            functions,
+            spot,
+        }
+    }
+}
+
+/// The normalized name of a function, whether it says nothing, and the rest. `file` is the number of its file.
+fn named(function: &Function, file: usize) -> (String, bool, Detail) {
+    let path = names::normalize(&function.name);
+    // Code without a line may have been put together of several functions', and its file is that of any of them.
+    let source = function.file.as_deref().filter(|_| function.line.is_some());
+    let is_librarys = source.is_some_and(silent::is_source);
+    let is_silent = is_librarys || silent::is_function(&path);
+    let spot = function.line.map(Spot::Line).or(function.offset.map(Spot::Offset));
+    (names::short(&function.name, path), is_silent, Detail { file, spot, is_inlined: function.inlined })
+}
