@@ -39,6 +39,11 @@ impl<K: Ord, V> Fold<K, V> {
         self.kept.len() > CYCLE.max(self.limit)
     }
 
+    /// There is one, and no other.
+    pub(super) fn is_single(&self) -> bool {
+        self.kept.len() == 1
+    }
+
     /// None has counted.
     pub(super) fn is_empty(&self) -> bool {
         self.kept.is_empty()

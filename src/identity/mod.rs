@@ -54,9 +54,9 @@ pub(crate) struct Trail {
     pub is_jump: bool,
     /// Number of the file, and offset in it.
     pub places: Vec<(usize, u64)>,
-    /// Where the function of the first of them begins, as [`Step::begin`] has it. `None` means that it isn't known, or that it matters where
-    /// in it: it called what is bad, or another file's code that found something bad.
-    pub begin: Option<u64>,
+    /// What says of the first of them which function it is, wherever in it. `None` means that it isn't known, or that it matters where in it:
+    /// it called what is bad, or another file's code that found something bad.
+    pub entry: Option<Entry>,
     /// As the files themselves name them. Empty: the innermost one that counts has no name.
     pub functions: Vec<Named>,
     /// The same as anything names them that was found: debug files, too.
@@ -65,6 +65,15 @@ pub(crate) struct Trail {
     pub is_inlined: bool,
     /// Where in the innermost function it was. `None` means that it is chance, or that it isn't known.
     pub spot: Option<Spot>,
+}
+
+/// What says which function a frame is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Entry {
+    /// The next place: the call that stands there names it. So it is the same where the file can't be had.
+    Call,
+    /// Where it begins, as [`Step::begin`] has it: the call may lead to any function.
+    Begin(u64),
 }
 
 /// A function that counts.
@@ -144,6 +153,8 @@ pub(crate) struct Place {
 pub(crate) enum At {
     /// In the file, bytes.
     Offset(u64),
+    /// Anywhere in the function that the next place calls.
+    Called,
     /// By name: inlined functions have no place of their own.
     Function(String),
 }
@@ -176,11 +187,13 @@ impl Trail {
             let spot = self.spot.filter(|_| !kind.is_access());
             return (self.functions.iter().filter_map(named).collect(), spot);
         }
-        let begin = self.begin.filter(|_| kind.is_access());
-        let offset = |(index, &(number, offset)): (usize, &(usize, u64))| {
-            place(number, At::Offset(begin.filter(|_| index == 0).unwrap_or(offset)))
+        let entry = self.entry.filter(|_| kind.is_access());
+        let at = |(index, &(number, offset)): (usize, &(usize, u64))| match entry.filter(|_| index == 0) {
+            Some(Entry::Call) => place(number, At::Called),
+            Some(Entry::Begin(begin)) => place(number, At::Offset(begin)),
+            None => place(number, At::Offset(offset)),
         };
-        (self.places.iter().enumerate().filter_map(offset).collect(), None)
+        (self.places.iter().enumerate().filter_map(at).collect(), None)
     }
 }
 
@@ -198,6 +211,7 @@ pub(crate) fn signature(
     for Place { file, at } in places {
         text.push_str(&match at {
             At::Offset(offset) => format!("{file}+{offset:x}\n"),
+            At::Called => format!("{file} called\n"),
             At::Function(name) => format!("{file} {}\n", one_line(name)),
         });
     }

@@ -113,6 +113,12 @@ fn where_in_a_function_bad_memory_is_accessed_is_chance() {
     // The functions of this name begin at one place; the number of frames before makes another place in it.
     let (first, second) = (["f", "main"], ["core::x", "f", "main"]);
     assert_eq!(of(FAULT, &first)[0], of(FAULT, &second)[0]);
+    assert_eq!(of(FAULT, &first)[0].at, At::Called, "which needs no file");
+    assert!(matches!(of(FAULT, &["f"])[0].at, At::Offset(begin) if begin == u64::from(b'f')), "nothing calls it");
+    // Through a pointer any function may be called.
+    assert_ne!(of(FAULT, &["f*", "run"])[0], of(FAULT, &["g*", "run"])[0]);
+    assert_ne!(of(FAULT, &["f", "std::invoke*", "run"])[0], of(FAULT, &["g", "std::invoke*", "run"])[0]);
+    assert_eq!(of(FAULT, &["f*", "run"])[0], of(FAULT, &["core::x", "f*", "run"])[0]);
     assert_ne!(of(ABORT, &first)[0], of(ABORT, &second)[0], "a check fails in its place");
     assert_ne!(of(FAULT, &first)[1], of(FAULT, &second)[1], "calls have their places");
     // Which call it was is no chance.

@@ -7,7 +7,7 @@
 //!   it is given. By which way the program came to it has nothing to do with what it called: it is the last one that counts.
 
 use super::fold::{Fold, Kept};
-use super::{NAME_BYTES_MAX, Named, Spot, Step, Trail, names, silent};
+use super::{Entry, NAME_BYTES_MAX, Named, Spot, Step, Trail, names, silent};
 use crate::arch::Call;
 use crate::evidence::Function;
 
@@ -19,8 +19,12 @@ pub(crate) struct Tracker {
     counted: Frames,
     /// The first function that counts has no name.
     is_unnamed: bool,
-    /// Where the function of the first place that counts begins, see [`Trail::begin`].
+    /// Where the function of the first place that counts begins. `None` means that it isn't known.
     begin: Option<u64>,
+    /// It matters where in it.
+    is_exact: bool,
+    /// A call on the way to it went through a pointer: the next place that counts doesn't say which function it is.
+    is_any_function: bool,
     /// The frames that were skipped: they count if there are no others.
     silent: Frames,
     /// It counts only if it turns out to be called through a pointer.
@@ -138,6 +142,7 @@ impl Tracker {
         if step.call != Some(Call::ByName) {
             self.keep_closure();
         }
+        self.is_any_function |= self.counted.places.is_single() && step.call == Some(Call::ByPointer);
         self.is_called_by_pointer = step.call == Some(Call::ByPointer) && !is_silent;
     }
 
@@ -164,7 +169,8 @@ impl Tracker {
 
     fn count_place(&mut self, place: Place) {
         if self.counted.places.is_empty() {
-            self.begin = place.begin.filter(|_| !self.is_jump && !self.is_elsewhere);
+            self.begin = place.begin;
+            self.is_exact = self.is_jump || self.is_elsewhere;
         }
         self.counted.add_place(place);
     }
@@ -182,10 +188,8 @@ impl Tracker {
     pub(crate) fn end(mut self, is_cut: bool) -> Trail {
         self.keep_closure();
         let Self { counted, silent, .. } = self;
-        let (places, begin) = match counted.places.is_empty() {
-            true => (silent.places, None),
-            false => (counted.places, self.begin),
-        };
+        let is_exact = self.is_exact || counted.places.is_empty();
+        let places = if counted.places.is_empty() { silent.places } else { counted.places };
         let functions = match (self.is_unnamed, counted.functions.is_empty()) {
             (true, _) => Fold::default(),
             (false, true) => silent.functions,
@@ -197,8 +201,13 @@ impl Tracker {
             _ => kept.value,
         };
         let places = places.into_kept(is_cut);
-        // Of a recursion that used up the stack any function may be the first.
-        let begin = begin.filter(|_| !places.first().is_some_and(|kept| kept.recurs && is_cut));
+        let entry = match &places[..] {
+            _ if is_exact => None,
+            // Of a recursion that used up the stack any function may be the first.
+            [first, ..] if first.recurs && is_cut => None,
+            [first, _, ..] if !first.recurs && !self.is_any_function => Some(Entry::Call),
+            _ => self.begin.map(Entry::Begin),
+        };
         let functions = functions.into_kept(is_cut);
         let spot = functions.first().filter(|kept| !kept.recurs).and_then(|kept| kept.value.spot);
         let is_inlined = functions.iter().any(|kept| kept.value.is_inlined);
@@ -207,7 +216,7 @@ impl Tracker {
         Trail {
             is_jump: self.is_jump,
             places: places.into_iter().map(place).collect(),
-            begin,
+            entry,
             is_inlined,
             family: functions.clone(),
             functions,
