@@ -62,7 +62,6 @@ pub(crate) struct Victim {
 pub(crate) struct Ended {
     pub status: ExitStatus,
     pub said: String,
-    pub took: Duration,
     /// The most memory that it had in RAM, KiB.
     pub peak_kib: i64,
 }
@@ -132,10 +131,9 @@ impl Victim {
             assert!(!waited.is_over(most), "it has not ended after {:?}: {}", waited.began.elapsed(), self.said);
         }
         self.has_ended = true;
-        let took = waited.began.elapsed();
         self.stderr.read_to_string(&mut self.said).unwrap();
         let status = std::os::unix::process::ExitStatusExt::from_raw(status);
-        Ended { status, said: std::mem::take(&mut self.said), took, peak_kib: usage.ru_maxrss }
+        Ended { status, said: std::mem::take(&mut self.said), peak_kib: usage.ru_maxrss }
     }
 }
 

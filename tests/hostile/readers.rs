@@ -291,7 +291,6 @@ fn the_end_of_the_time_is_the_end() {
     let program = named(&scratch, "many-deaths", &name);
     let victim = Victim::start(&["crash", "-d", "2", "--format", "json", "-n", &name]);
     run(&program, &["400", "0"]);
-    let ended = victim.ended(Duration::from_secs(10));
+    let ended = victim.ended(Duration::from_secs(9));
     assert!(ended.status.success() && counted_as(&ended.said, "output_blocked") > 0, "{}", ended.said);
-    assert!(ended.took < Duration::from_secs(9), "{:?}", ended.took);
 }

@@ -24,8 +24,8 @@ pub(crate) const PROMPT: Duration = Duration::from_secs(1);
 /// How much the agent may grow under any attack.
 const GROWTH_KIB: u64 = 24 * 1024;
 
-/// Between two summaries.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// Between two summaries. One waits for names for half of it at most, so that a host as busy as a machine with tests makes none late.
+const INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the last counts may take to come.
 const COUNTED: Duration = Duration::from_secs(10);
