@@ -329,19 +329,21 @@ fn show(value: &Value) -> String {
 pub(crate) fn records(text: impl AsRef<[u8]>) -> Vec<Value> {
     runs::note(text.as_ref());
     let text = std::str::from_utf8(text.as_ref()).unwrap_or_else(|error| panic!("{error}"));
-    let (mut all, mut earlier) = (Vec::new(), Vec::new());
-    for line in text.lines() {
-        let mut record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        if record["part"] != record["parts"] {
-            earlier.append(record["groups"].as_array_mut().unwrap());
-            continue;
-        }
-        if let Some(Value::Array(groups)) = record.get_mut("groups") {
-            groups.splice(0..0, earlier.drain(..));
-        }
-        all.push(record);
+    let mut earlier = Vec::new();
+    text.lines().filter_map(|line| whole(line, &mut earlier)).collect()
+}
+
+/// The record that a line ends; a summary may have several. `earlier`: the groups of its lines before this one.
+pub(crate) fn whole(line: &str, earlier: &mut Vec<Value>) -> Option<Value> {
+    let mut record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    if record["part"] != record["parts"] {
+        earlier.append(record["groups"].as_array_mut().unwrap());
+        return None;
     }
-    all
+    if let Some(Value::Array(groups)) = record.get_mut("groups") {
+        groups.splice(0..0, earlier.drain(..));
+    }
+    Some(record)
 }
 
 /// The number of a field like `0x18`.
