@@ -21,6 +21,9 @@ use crate::table::{first_crash, has_group_and_record, has_total};
 /// The deaths of one executable.
 const OF_ONE: u64 = 500;
 
+/// So much more memory than at rest, in bytes, however many crashes there are: a summary of a full table takes half of it for a moment.
+const GROWTH_MAX: u64 = 24 << 20;
+
 /// The memory is measured so often.
 const MEASURED: u64 = 20;
 
@@ -141,7 +144,7 @@ fn whatever_crashed_before_a_first_crash_has_group_record_series_and_alert() {
         let told = Arc::clone(&told);
         move || hear(from, "adv-first", &told)
     });
-    let next = AtomicU64::new(0);
+    let (next, rest) = (AtomicU64::new(0), memory_of(pid));
     let (mut memory, mut delivered) = (Vec::new(), 0.0);
     for part in 1..=MEASURED {
         std::thread::scope(|scope| {
@@ -171,6 +174,8 @@ fn whatever_crashed_before_a_first_crash_has_group_record_series_and_alert() {
         assert!(Instant::now() < deadline, "no groups leave: {text}");
         std::thread::sleep(Duration::from_millis(50));
     };
+    // The storm's last second may have no samples left for one more new program of the same user.
+    std::thread::sleep(Duration::from_secs(1));
     first_crash(&agent, &scratch, "adv-first");
     let after = agent.get("/metrics", "*/*");
     alerts(&scratch, &before, &after, "adv-first");
@@ -182,7 +187,5 @@ fn whatever_crashed_before_a_first_crash_has_group_record_series_and_alert() {
     eprintln!("{} summaries, each of which adds up; samples lost: {}", heard.summaries, heard.lost);
     has_group_and_record(&heard.kept, "adv-first");
     has_total(&heard.kept, "adv-first");
-    let (first, second) = memory.split_at(memory.len() / 2);
-    let most = |of: &[u64]| of.iter().copied().max().unwrap();
-    assert!(most(second) <= most(first) + most(first) / 10 + (8 << 20), "memory grows: {memory:?}");
+    assert!(memory.iter().all(|&bytes| bytes <= rest + GROWTH_MAX), "at rest {rest}: {memory:?}");
 }

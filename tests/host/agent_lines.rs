@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::agent::{Agent, crash, crashes};
 use crate::harness::runs::watch_test;
-use crate::harness::{FAULTLINE, Scratch, records};
+use crate::harness::{FAULTLINE, Scratch, copy_program, records};
 
 #[apply(watch_test!)]
 fn intervals_without_events_are_a_heartbeat() {
