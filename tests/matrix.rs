@@ -1,8 +1,9 @@
 //! The harness of the VM matrix: boots the guests of `vmtest.toml`, follows the tests that run inside, and ends with a table.
 //!
 //! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels, with `--all`, or with nothing: then all
-//! tests run on the oldest and the newest kernel, the core of them on the others, and none on real-time kernels. FAULTLINE_GUESTS
-//! guests run at once, one by default. What each guest said is kept in target/vm/.
+//! tests run on the oldest and the newest kernel, the core of them on the others, and none on real-time kernels. After `--` stand
+//! parts of the names of the only tests to run. FAULTLINE_GUESTS guests run at once, one by default. What each guest said is kept in
+//! target/vm/.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let mut wanted: Vec<String> = std::env::args().skip(1).filter(|word| word != "--quiet").collect();
     let mut takes = |flag: &str| wanted.first().is_some_and(|word| word == flag).then(|| wanted.remove(0)).is_some();
     let (shell, all) = (takes("--shell"), takes("--all"));
+    let only = wanted.iter().position(|word| word == "--").map(|end| wanted.split_off(end)[1..].join(" "));
     let extent = match (all, wanted.is_empty()) {
         (true, _) => Extent::Everything,
         (false, true) => Extent::Core,
@@ -46,6 +48,10 @@ fn main() -> ExitCode {
     };
     match targets(&wanted, extent) {
         Ok(targets) if shell => prompt(targets),
+        Ok(targets) if only.is_some() => {
+            let part = format!("only {}", only.unwrap_or_default());
+            matrix(&targets.iter().map(|target| part_of(target, &part)).collect::<Vec<_>>(), extent)
+        }
         Ok(targets) => matrix(&targets, extent),
         Err(error) => {
             eprintln!("faultline: {error}");
@@ -167,7 +173,7 @@ fn jobs(targets: &[Target], extent: Extent, at_once: usize) -> Vec<(usize, Targe
             *target = part_of(target, "core");
         }
         jobs[1..].rotate_right(1);
-    } else if at_once > 1 && targets.len() % at_once == 1 {
+    } else if at_once > 1 && targets.len() % at_once == 1 && !targets[last].command.contains(" only ") {
         let (index, target) = jobs.remove(last);
         jobs.extend(["first", "second"].map(|part| (index, part_of(&target, part))));
     }
@@ -285,7 +291,7 @@ fn run(target: &Target) -> Outcome {
 
 /// Keeps what a guest said, in a file named after its part of the matrix. That it can't be kept fails no test.
 fn keep(command: &str, lines: &[String]) {
-    let name: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let name: Vec<&str> = command.split_whitespace().skip(1).take_while(|word| *word != "only").collect();
     let text: String = lines.iter().map(|line| format!("{}\n", line.trim_end())).collect();
     let _ = std::fs::write(format!("target/vm/{}.log", name.join("-")), text);
 }
