@@ -9,6 +9,7 @@
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "abi/crash.h"
+#include "backing.bpf.h"
 #include "caught.bpf.h"
 #include "describe.bpf.h"
 #include "filter.bpf.h"
@@ -118,6 +119,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 		fl_describe_exe((u64)mm);
 		fl_describe_memory((u64)mm);
 		fl_describe_stack((u64)mm);
+		fl_describe_refusal(record, (u64)mm);
 		if (fl_config.stack_pages && record->frame_count) {
 			fl_add_mappings((u64)mm);
 			fl_send_stack();

@@ -16,6 +16,7 @@ struct fl_registers {
 };
 
 #define FL_CODE_BYTES 16 /* the longest instruction has 15 */
+#define FL_CALL_BYTES 8  /* the longest call, with a prefix */
 
 /* What user space asks for by the same numbers. */
 enum fl_arch {
@@ -240,6 +241,74 @@ struct fl_call_regs {
 		(to)[4] = (from)->r8;  \
 		(to)[5] = (from)->r9;  \
 	})
+
+/* What lies below the stack pointer, which a return has just taken, and on top of the stack. 0: read. */
+#define fl_read_around_top(words, r) bpf_probe_read_user(words, 2 * sizeof(u64), (const void *)((r)->rsp - sizeof(u64)))
+
+/* Places in struct fl_registers, as words, of the registers by the numbers that instructions have for them: rax, rcx, rdx, rbx, ... */
+#define FL_REGISTER_PLACES 0x87214653
+
+static inline __attribute__((always_inline)) u64 fl_numbered(const struct fl_registers *from, u32 number)
+{
+	u32 place = number < 8 ? FL_REGISTER_PLACES >> number * 4 & 0xf : number + 1;
+
+	asm volatile("" : "+r"(place)); /* or old verifiers see another copy than the one that is checked */
+	if (place >= sizeof(*from) / sizeof(u64))
+		return 0;
+	return ((const u64 *)from)[place];
+}
+
+/*
+ * The operand in memory of the indirect call (ff /2) of `length` bytes that ends at the end of `code`, before which the address `end`
+ * lies, and whose callee has pushed nothing: the registers are still those of the call, but for the stack pointer. 0: there is no such call.
+ */
+static inline __attribute__((always_inline)) u64 fl_operand_of_call(const struct fl_registers *from, const u8 *code,
+								    u32 length, u64 end)
+{
+	u32 at = FL_CALL_BYTES - length, operand, mode, base, sib = 0, bytes = 2, displaced = 0;
+	u32 prefix = at > 0 && (code[at - 1] & 0xf0) == 0x40 ? code[at - 1] : 0;
+	s64 displacement = 0;
+	u64 address = 0;
+
+	operand = code[at + 1];
+	mode = operand >> 6;
+	base = operand & 7;
+	if (code[at] != 0xff || (operand >> 3 & 7) != 2 || mode == 3)
+		return 0;
+	if (base == 4) {
+		if (length < 3)
+			return 0;
+		sib = code[at + 2];
+		bytes += 1;
+	}
+	if (mode == 1)
+		displaced = 1;
+	else if (mode == 2 || (!mode && (base == 5 || (base == 4 && (sib & 7) == 5))))
+		displaced = 4;
+	if (bytes + displaced != length)
+		return 0;
+	if (displaced == 1)
+		displacement = (s8)code[FL_CALL_BYTES - 1];
+	else if (displaced == 4)
+		displacement = (s32)(code[4] | code[5] << 8 | code[6] << 16 | (u32)code[7] << 24);
+	if (base == 4) {
+		u32 index = (sib >> 3 & 7) | (prefix & 2) << 2;
+
+		if (index != 4)
+			address += fl_numbered(from, index) << (sib >> 6);
+		base = sib & 7;
+		if (mode || base != 5)
+			address += fl_numbered(from, base | (prefix & 1) << 3);
+	} else if (!mode && base == 5) {
+		address += end;
+	} else {
+		address += fl_numbered(from, base | (prefix & 1) << 3);
+	}
+	/* The call itself has pushed the return address since. */
+	if (base == 4 && !(prefix & 1))
+		address += sizeof(u64);
+	return address + displacement;
+}
 
 #endif
 #endif

@@ -75,6 +75,7 @@ struct bpf_perf_event_data {
 #define VM_MAYSHARE   0x80
 #define VM_GROWSDOWN  0x100
 #define VM_DONTEXPAND 0x40000
+#define VM_ACCOUNT    0x100000
 
 /* include/linux/mm_types.h: enum fault_flag, enum vm_fault_reason */
 #define FAULT_FLAG_WRITE       0x1
@@ -83,7 +84,12 @@ struct bpf_perf_event_data {
 #define VM_FAULT_RETRY         0x400
 
 /* include/uapi/linux/magic.h */
-#define TMPFS_MAGIC 0x01021994
+#define TMPFS_MAGIC     0x01021994
+#define HUGETLBFS_MAGIC 0x958458f6
+
+/* include/uapi/linux/stat.h */
+#define S_IFMT  0170000
+#define S_IFREG 0100000
 
 /* include/uapi/asm-generic/resource.h */
 #define RLIMIT_STACK 3
@@ -131,9 +137,12 @@ struct hlist_bl_node {
 struct super_block {
 	u32 s_dev;
 	unsigned long s_magic;
+	void *s_fs_info;
 };
 struct inode {
+	unsigned short i_mode;
 	unsigned long i_ino;
+	s64 i_size;
 	u32 i_generation; /* two files with the same number, one after the other, differ by it */
 	struct super_block *i_sb;
 };
@@ -192,6 +201,9 @@ struct rb_node {
 struct rb_root {
 	struct rb_node *rb_node;
 };
+struct vm_userfaultfd_ctx {
+	void *ctx; /* only with CONFIG_USERFAULTFD */
+};
 struct vm_area_struct {
 	unsigned long vm_start;
 	unsigned long vm_end;
@@ -200,6 +212,8 @@ struct vm_area_struct {
 	struct file *vm_file;
 	struct mm_struct *vm_mm;
 	struct rb_node vm_rb; /* before v6.1 */
+	void *anon_vma;       /* not NULL: pages of its own have been made, because it was written to */
+	struct vm_userfaultfd_ctx vm_userfaultfd_ctx;
 };
 struct mm_struct {
 	struct maple_tree mm_mt; /* v6.1 */
@@ -220,10 +234,26 @@ struct mm_struct___seqcount {
 	struct seqcount mm_lock_seq; /* v6.13 */
 };
 
-/* Resident pages by kind, MM_FILEPAGES and its like, as roughly as in the kernel's own log. */
-struct percpu_counter { /* v6.2 */
-	s64 count;
+struct percpu_counter {
+	s64 count; /* without what processors have not added yet */
 };
+
+/* tmpfs, and hugetlbfs. */
+struct shmem_sb_info {
+	unsigned long max_blocks; /* 0: no limit */
+	struct percpu_counter used_blocks;
+};
+struct hstate {
+	unsigned int order;
+	unsigned long nr_huge_pages;
+	unsigned long free_huge_pages;
+	unsigned long resv_huge_pages;
+};
+struct hugetlbfs_sb_info {
+	struct hstate *hstate;
+};
+
+/* Resident pages by kind, MM_FILEPAGES and its like, as roughly as in the kernel's own log. Since v6.2 in counters. */
 struct mm_struct___counters {
 	struct percpu_counter rss_stat[4];
 };

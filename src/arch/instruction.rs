@@ -50,6 +50,32 @@ pub(crate) enum Call {
     ByPointer,
 }
 
+/// How a thread came to where there is no code, as far as the words around the top of its stack prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// The call before the return address went through this pointer, which holds the address: `rax is 0`.
+    CalledThrough(String),
+    /// The call before the return address names the address itself.
+    CalledByName,
+    /// That call led elsewhere, here if it is known: what it called, or something behind it, has jumped.
+    Behind(Option<u64>),
+    /// A return has just taken the address from the stack, and no call has left a return address there.
+    Returned,
+}
+
+/// The words around the top of a stack, and the code before the upper one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StackTop {
+    /// Below the stack pointer: a return has just taken it.
+    pub popped: u64,
+    /// On top: after a call the return address.
+    pub caller: u64,
+    /// The code before `caller`. `None` means that it can't be read.
+    pub code: Option<[u8; 8]>,
+    /// The address and the value of the operand in memory of the call that `code` ends with. `None` means that there is no such call.
+    pub slot: Option<(u64, u64)>,
+}
+
 /// A division of whole numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Division {

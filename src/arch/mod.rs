@@ -7,7 +7,7 @@ mod instruction;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub(crate) use instruction::{Call, Division, Jump, Operand, Touch, TrapKind};
+pub(crate) use instruction::{Arrival, Call, Division, Jump, Operand, StackTop, Touch, TrapKind};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::*;

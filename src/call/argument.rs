@@ -152,15 +152,19 @@ impl ArgumentPlan<'_> {
         CandidateValue { name: format!("{}:{of}.{name}", self.name), type_name: type_name.to_owned(), shape, fetch }
     }
 
-    /// The file of a descriptor: its path, and for calls that change files its inode and device.
+    /// The file of a descriptor: its path, and for calls that change files its inode and device, and its length before.
     fn behind_descriptor(&self, functions: &Functions<'_>) -> Vec<CandidateValue> {
         let inside = ArgumentPlan { is_users: false, ..*self };
-        let names: &[&str] =
-            if CHANGE_FILES.contains(&self.function) { &["path", "i_ino", "s_dev"] } else { &["path"] };
+        let names: &[&str] = match self.function {
+            "ftruncate" => &["path", "i_ino", "i_size", "s_dev"],
+            function if CHANGE_FILES.contains(&function) => &["path", "i_ino", "s_dev"],
+            _ => &["path"],
+        };
         let mut all = inside.fields("file", functions);
         all.retain(|field| names.iter().any(|name| field.name.ends_with(&format!(".{name}"))));
         for field in &mut all {
-            field.fetch.flags |= flag(fl_fetch_flag::FL_FETCH_OF_FD);
+            // Once: at the end the descriptor may be another file's.
+            field.fetch.flags = flag(fl_fetch_flag::FL_FETCH_OF_FD);
         }
         all
     }

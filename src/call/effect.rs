@@ -54,8 +54,8 @@ pub(super) enum Effect {
     Heap(u64),
     /// A System V segment that began there was detached.
     Detached(u64),
-    /// The file has this length.
-    Cut(ChangedFile, u64),
+    /// The file had so many bytes, if that is known, and has so many.
+    Resized(ChangedFile, Option<u64>, u64),
     /// A part of the file is gone, and its length changed or not.
     Hole(ChangedFile, bool),
     /// Signal, and the process it was sent to.
@@ -89,6 +89,10 @@ fn of(call: &Call) -> Option<Vec<Effect>> {
         Some(Range::new(start, length))
     };
     let one = |effect: Effect| Some(vec![effect]);
+    // What stands in the kernel when the call begins is the length before it.
+    let resized = |file: &str, length: &str| {
+        one(Effect::Resized(inode(call, file)?, raw(&format!("{file}.i_size")), raw(length)?))
+    };
     match call.function.as_str() {
         "munmap" | "vm_munmap" | "__vm_munmap" | "do_munmap" | "do_vmi_munmap" | "do_vmi_align_munmap" => {
             one(Effect::Unmapped(range()?))
@@ -119,14 +123,14 @@ fn of(call: &Call) -> Option<Vec<Effect>> {
         },
         "brk" => one(Effect::Heap(result()?)),
         "shmdt" => one(Effect::Detached(raw("shmaddr")?)),
-        "truncate" => one(Effect::Cut(ChangedFile::Named(call.text_of("path")?.to_owned()), raw("length")?)),
-        "ftruncate" => one(Effect::Cut(inode(call, "fd:file")?, raw("length")?)),
-        "do_truncate" => one(Effect::Cut(inode(call, "dentry:dentry")?, raw("length")?)),
-        "vfs_truncate" => one(Effect::Cut(inode(call, "path:path")?, raw("length")?)),
-        "truncate_setsize" => one(Effect::Cut(inode(call, "inode:inode")?, raw("newsize")?)),
-        "creat" => one(Effect::Cut(ChangedFile::Named(call.text_of("pathname")?.to_owned()), 0)),
+        "truncate" => one(Effect::Resized(ChangedFile::Named(call.text_of("path")?.to_owned()), None, raw("length")?)),
+        "ftruncate" => resized("fd:file", "length"),
+        "do_truncate" => resized("dentry:dentry", "length"),
+        "vfs_truncate" => resized("path:path", "length"),
+        "truncate_setsize" => resized("inode:inode", "newsize"),
+        "creat" => one(Effect::Resized(ChangedFile::Named(call.text_of("pathname")?.to_owned()), None, 0)),
         "open" | "openat" if raw("flags")? & libc::O_TRUNC as u64 != 0 => {
-            one(Effect::Cut(ChangedFile::Named(call.text_of("filename")?.to_owned()), 0))
+            one(Effect::Resized(ChangedFile::Named(call.text_of("filename")?.to_owned()), None, 0))
         }
         "fallocate" => fallocated(inode(call, "fd:file")?, raw("mode")?),
         "vfs_fallocate" => fallocated(inode(call, "file:file")?, raw("mode")?),
@@ -192,13 +196,13 @@ mod tests {
         let file = [("fd:file.i_ino", 7), ("fd:file.s_dev", 8)];
         let of = |more: (&str, u64), function: &str| effects(&call(function, &[file[0], file[1], more], 0));
         let known = ChangedFile::Inode { inode: 7, device: Some(8) };
-        assert_eq!(of(("length", 100), "ftruncate"), [Effect::Cut(known.clone(), 100)]);
+        assert_eq!(of(("length", 100), "ftruncate"), [Effect::Resized(known.clone(), None, 100)]);
         assert_eq!(of(("mode", 0), "fallocate"), []);
         assert_eq!(of(("mode", 3), "fallocate"), [Effect::Hole(known.clone(), false)]);
         assert_eq!(of(("mode", 8), "fallocate"), [Effect::Hole(known, true)]);
         let mut open = call("openat", &[("filename", 0), ("flags", libc::O_TRUNC as u64)], 3);
         open.arguments[0].value = Some(Value::Text("/x".to_owned()));
-        assert_eq!(effects(&open), [Effect::Cut(ChangedFile::Named("/x".to_owned()), 0)]);
+        assert_eq!(effects(&open), [Effect::Resized(ChangedFile::Named("/x".to_owned()), None, 0)]);
         open.arguments[1].raw = Some(0);
         assert_eq!(effects(&open), []);
     }

@@ -244,11 +244,14 @@ mod tests {
     #[test]
     fn a_descriptor_names_its_file() {
         let ftruncate = planned("ftruncate", true).syscall.unwrap();
-        assert_eq!(names(&ftruncate), ["fd", "fd:file.path", "fd:file.i_ino", "fd:file.s_dev", "length"]);
+        assert_eq!(
+            names(&ftruncate),
+            ["fd", "fd:file.path", "fd:file.i_ino", "fd:file.i_size", "fd:file.s_dev", "length"]
+        );
         let fetches = &ftruncate.point.fetches;
-        assert_eq!(fetches[3].dereferences, 3);
+        assert_eq!(fetches[4].dereferences, 3);
         let of_fd = flag(fl_fetch_flag::FL_FETCH_OF_FD);
-        assert!(fetches[1..4].iter().all(|fetch| fetch.flags == of_fd) && fetches[0].flags == 0);
+        assert!(fetches[1..5].iter().all(|fetch| fetch.flags == of_fd) && fetches[0].flags == 0);
         assert_eq!(ftruncate.fields[1].text, Some(0));
         assert!(ftruncate.point.flags & fl_function_flag::FL_FUNCTION_ANYONE.0 != 0);
         assert_eq!(planned("openat", true).syscall.unwrap().point.anyone, Some((2, 0o1000)));

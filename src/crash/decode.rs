@@ -3,15 +3,15 @@
 use anyhow::Result;
 
 use super::known::Identity;
-use super::{Options, record};
-use crate::arch::{self, Registers};
+use super::{Options, record, space};
+use crate::arch::{self, Arrival, Registers};
 use crate::diagnosis;
-use crate::evidence::{self, Evidence, Failure, File, FileId, Function, Region};
+use crate::evidence::{self, Evidence, Failure, File, FileId, Function, Handling, Region};
 use crate::hex::digits;
 use crate::host;
 use crate::identity::{self, Kind, Trail};
 use crate::naming::{Job, MappedImage, Mapping, Named, Owner, Skeleton, Unwind, Walk};
-use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
+use crate::probe::abi::{fl_arch, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Disposition, Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::Libcs;
 use crate::siginfo::{SIGABRT, fault_type, signal_name};
@@ -35,6 +35,8 @@ pub(crate) struct Decoder {
 pub(crate) struct UnnamedFacts {
     timestamp: Timestamp,
     sender: Option<Sender>,
+    /// The disk has no room for a page that could not be had.
+    is_disk_full: Option<bool>,
     /// Describe its group.
     identify: bool,
     skeleton: Skeleton,
@@ -120,23 +122,30 @@ impl Decoder {
                 complete: has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= depth,
                 ..Walk::default()
             },
-            unwind: (is_plain && stack != StackCopy::default())
-                .then(|| Unwind { registers: arch::unwind::registers(&Registers::from(raw.registers)), stack }),
+            unwind: (is_plain && stack != StackCopy::default()).then(|| {
+                let registers = arch::unwind::registers(&Registers::from(raw.registers));
+                Unwind { registers, is_return_next: arch::is_return_next(code_of(raw)), stack }
+            }),
             depth,
             // Not twice, because symbols take long.
-            more: match identify && depth < GROUP_FRAMES {
-                true => by_frame_pointer(raw, GROUP_FRAMES),
-                false => Vec::new(),
+            more: {
+                let group = identify && depth < GROUP_FRAMES;
+                let group = if group { by_frame_pointer(raw, GROUP_FRAMES) } else { Vec::new() };
+                group.into_iter().chain(callee(raw)).collect()
             },
             variable: self.variable(raw),
+            part: part(raw),
+            wants_handling: raw.signal == SIGABRT,
         };
         // Now, because it looks for a living process.
         let sender = record::sender(raw);
-        Ok((UnnamedFacts { timestamp, sender, identify, skeleton: Skeleton::from(&job) }, job))
+        let is_disk_full = disk(raw).and_then(space::is_full);
+        Ok((UnnamedFacts { timestamp, sender, is_disk_full, identify, skeleton: Skeleton::from(&job) }, job))
     }
 
     /// The facts of one sample, as the namer has completed them.
-    pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: UnnamedFacts, named: Named) -> CrashFacts {
+    pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: UnnamedFacts, mut named: Named) -> CrashFacts {
+        let callee = callee(raw).and_then(|_| named.more.pop()).unwrap_or_default();
         let files = raw.files.iter().take(raw.file_count as usize).enumerate();
         let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
         let known = SampleFiles(files.map(|(number, file)| described(raw, file, from_file(number))).collect());
@@ -145,18 +154,25 @@ impl Decoder {
         let walk = named.walk;
         let mut functions = named.functions.into_iter();
         let (inner, outer) = walk.frames.split_at(walk.omitted_at.min(walk.frames.len()));
-        let mut frames = frames(raw, &known, inner, &mut functions);
+        let mut handling = named.handling.into_iter();
+        let mut frames = frames(raw, &known, inner, (&mut functions, &mut handling));
         let stack_omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
-        frames.extend(self::frames(raw, &known, outer, &mut functions));
+        frames.extend(self::frames(raw, &known, outer, (&mut functions, &mut handling)));
         let abort_message = self.abort_message(raw, &known, named.variable);
         let group_frames = prepared.identify.then(|| match self.depth() >= GROUP_FRAMES {
             true => innermost(&frames, GROUP_FRAMES),
             false => {
                 let walk = by_frame_pointer(raw, GROUP_FRAMES);
-                self::frames(raw, &known, &walk, &mut named.more.into_iter())
+                self::frames(raw, &known, &walk, (&mut named.more.into_iter(), &mut std::iter::empty()))
             }
         });
-        let evidence = Evidence::of(raw, &known.0, frames, abort_message);
+        let evidence = Evidence {
+            callee: callee.into_iter().next_back().map(|function| function.name),
+            part: named.part,
+            is_disk_full: prepared.is_disk_full,
+            is_unwindable: walk.complete && !walk.used_frame_pointer && walk.used_eh_frame,
+            ..Evidence::of(raw, &known.0, frames, abort_message)
+        };
         let identity = group_frames.map(|frames| Identity {
             signature: signature.clone(),
             family: family.clone(),
@@ -191,7 +207,12 @@ impl Decoder {
     pub(crate) fn unnamed(&self, raw: &fl_crash) -> Evidence {
         let files = raw.files.iter().take(raw.file_count as usize);
         let known = SampleFiles(files.map(|file| described(raw, file, None)).collect());
-        let frames = frames(raw, &known, &by_frame_pointer(raw, self.depth()), &mut std::iter::empty());
+        let frames = frames(
+            raw,
+            &known,
+            &by_frame_pointer(raw, self.depth()),
+            (&mut std::iter::empty(), &mut std::iter::empty()),
+        );
         Evidence::of(raw, &known.0, frames, None)
     }
 
@@ -233,6 +254,34 @@ fn identify(raw: &fl_crash, known: &SampleFiles, exe: Option<&File>, trail: &Tra
     let (places, spot) = trail.places(kind, |number| text(known.0.get(number)?));
     let signature = identity::signature(kind, trail.is_jump, executable.as_deref(), &places, spot);
     (signature, identity::family(kind, trail))
+}
+
+/// The bytes of the instruction that the thread was at, and of those behind it.
+fn code_of(raw: &fl_crash) -> &[u8] {
+    raw.code.get(..raw.code_length as usize).unwrap_or_default()
+}
+
+/// The function that the call before the return address went to, where that has led on to where there is no code.
+fn callee(raw: &fl_crash) -> Option<unwind::Frame> {
+    match evidence::arrival(raw) {
+        Some(Arrival::Behind(Some(address))) => Some(unwind::Frame { address, is_return_address: false }),
+        _ => None,
+    }
+}
+
+/// The device of the file that had no page for a write, which may need a new block there.
+fn disk(raw: &fl_crash) -> Option<u64> {
+    let is_asked =
+        raw.flags.0 & fl_crash_flag::FL_HAS_BACKING.0 != 0 && raw.error_code & u64::from(fl_arch::FL_PF_WRITE.0) != 0;
+    let number = raw.vma.file.checked_sub(1).filter(|&index| is_asked && index < raw.file_count)?;
+    Some(raw.files.get(number as usize)?.device.into())
+}
+
+/// The file and the offset in it of what may not be written to, if it belongs to a program or library.
+fn part(raw: &fl_crash) -> Option<(usize, u64)> {
+    let is_executed = raw.flags.0 & fl_crash_flag::FL_IS_EXECUTED.0 != 0;
+    let number = raw.vma.file.checked_sub(1).filter(|&index| is_executed && index < raw.file_count)?;
+    Some((number as usize, offset_of(raw.fault_address, &raw.vma)))
 }
 
 /// Whose sample it is.
@@ -293,12 +342,15 @@ fn mapping(raw: &fl_crash, module: &fl_vma) -> Mapping {
     }
 }
 
-/// The frames of a stack. `functions` has those of each of its addresses.
+/// What the namer has found of each address of a stack.
+type Found<'a> = (&'a mut dyn Iterator<Item = Vec<Function>>, &'a mut dyn Iterator<Item = Option<Handling>>);
+
+/// The frames of a stack. `functions` has those of each of its addresses, `handling` what they do with an exception.
 fn frames(
     raw: &fl_crash,
     known: &SampleFiles,
     walk: &[unwind::Frame],
-    functions: &mut dyn Iterator<Item = Vec<Function>>,
+    (functions, handling): Found<'_>,
 ) -> Vec<evidence::Frame> {
     let mut frames = Vec::new();
     for &unwind::Frame { address, is_return_address } in walk {
@@ -306,7 +358,8 @@ fn frames(
         let file_offset =
             module.filter(|module| known.file(module.file).is_some()).map(|module| offset_of(address, module));
         let region = module.and_then(|module| Region::of(raw, module, &known.0));
-        let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset };
+        let handling = handling.next().flatten();
+        let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset, handling };
         match functions.next().filter(|functions| !functions.is_empty()) {
             None => frames.push(frame(None)),
             Some(functions) => frames.extend(functions.into_iter().map(|function| frame(Some(function)))),

@@ -11,6 +11,7 @@ mod ledger;
 mod pending;
 mod record;
 mod room;
+mod space;
 mod stacks;
 mod table;
 mod tracer;

@@ -1,10 +1,17 @@
 //! Signals from which tests start. A test says what is in the processor, in siginfo and in the memory of a process. What the kernel program
 //! sends of it is decided here, as bpf/include/trap.bpf.h decides it, so that no test starts from a state that production never reaches.
 
+#[cfg(test)]
+mod sample;
+
+use self::sample::{around, describe, registers};
 use super::{Confidence, Diagnosis, Kind, diagnose};
-use crate::arch::Registers;
-use crate::evidence::{Backing, Evidence, File, Frame, Function, Permissions, Region, SIGNAL_FRAME_BYTES};
-use crate::probe::abi::{fl_crash, fl_crash_flag, fl_permission, fl_registers, fl_vma};
+use crate::arch::{Registers, StackTop};
+use crate::evidence::{
+    Backing, Cause, Evidence, File, FilePart, Frame, Function, Handling, Permissions, Region, SIGNAL_FRAME_BYTES,
+    StoredFile,
+};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_vma};
 use crate::siginfo::{SI_KERNEL, SIGBUS, SIGSEGV, SIGSYS, SIGTRAP};
 
 /// Where the code of the cases lies.
@@ -52,6 +59,28 @@ pub(super) struct Case {
     /// `si_syscall` and `si_arch`.
     pub system_call: (i32, u32),
     pub abort_message: Option<String>,
+    /// The file behind the mapping at `address`.
+    pub stored: Option<StoredFile>,
+    pub is_by_userfaultfd: bool,
+    pub was_writable: bool,
+    /// Next to the mapping at `address` the same file is mapped executable.
+    pub is_executed: bool,
+    /// The part of that file.
+    pub part: Option<FilePart>,
+    /// The disk of that file has no room.
+    pub is_disk_full: Option<bool>,
+    /// The recorded kernel call that explains the signal.
+    pub cause: Option<Cause>,
+    /// The words around the top of the stack.
+    pub top: Option<StackTop>,
+    /// The function that the call before the return address went to.
+    pub callee: Option<&'static str>,
+    /// Each frame was found by call frame information.
+    pub is_unwindable: bool,
+    /// The file that the code of each frame is in; the last one is that of all others. Empty: none is known.
+    pub modules: Vec<&'static str>,
+    /// What the function of each frame does with an exception.
+    pub handling: Vec<Option<Handling>>,
 }
 
 /// How a thread came into the kernel: enum fl_entry.
@@ -89,6 +118,18 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         pid_in_namespace: None,
         system_call: (0, 0),
         abort_message: None,
+        stored: None,
+        is_by_userfaultfd: false,
+        was_writable: false,
+        is_executed: false,
+        part: None,
+        is_disk_full: None,
+        cause: None,
+        top: None,
+        callee: None,
+        is_unwindable: false,
+        modules: Vec::new(),
+        handling: Vec::new(),
     }
 }
 
@@ -166,8 +207,25 @@ impl Case {
             let function = Function { name: name.clone(), offset: Some(1), file: None, line: None, inlined: false };
             (name != "?").then_some(function)
         };
-        let frames = self.frames.iter().map(|name| Frame { function: function(name), ..Frame::default() });
-        Evidence::of(&raw, &files, frames.collect(), self.abort_message.clone())
+        let module = |index: usize| {
+            let path = self.modules.get(index).or(self.modules.last())?;
+            Some(file(path, region(CODE, CODE + 0x1000, "r-x")))
+        };
+        let frame = |(index, name)| {
+            let handling = self.handling.get(index).copied().flatten();
+            Frame { function: function(name), region: module(index), handling, ..Frame::default() }
+        };
+        let frames = self.frames.iter().enumerate().map(frame).collect();
+        let evidence = Evidence::of(&raw, &files, frames, self.abort_message.clone());
+        Evidence {
+            stored: self.stored,
+            part: self.part.clone(),
+            is_disk_full: self.is_disk_full,
+            cause: self.cause.clone(),
+            callee: self.callee.map(str::to_owned),
+            is_unwindable: self.is_unwindable,
+            ..evidence
+        }
     }
 
     /// What the kernel program sends: fl_begin_record(), fl_describe_memory() and fl_describe_stack() in
@@ -205,8 +263,19 @@ impl Case {
             }
             raw.code_length = self.code.len().min(raw.code.len()) as u32;
         }
+        for (is, flag) in [
+            (self.is_by_userfaultfd, fl_crash_flag::FL_BY_USERFAULTFD),
+            (self.was_writable, fl_crash_flag::FL_WAS_WRITABLE),
+            (self.is_executed, fl_crash_flag::FL_IS_EXECUTED),
+        ] {
+            flags |= if is { flag.0 } else { 0 };
+        }
+        flags |= self.describe_jump(&mut raw);
         raw.flags = fl_crash_flag(flags);
         raw.stack_limit = self.stack_limit;
+        // The cases' own code.
+        raw.modules[0] = fl_vma { vm_start: CODE, vm_end: CODE + 0x1000, ..fl_vma::default() };
+        raw.module_count = u32::from(self.top.is_some());
         let mut files = Vec::new();
         let mut described: Vec<(Region, fl_vma)> = Vec::new();
         for region in &self.regions {
@@ -223,6 +292,17 @@ impl Case {
             }
         }
         (raw, files)
+    }
+
+    /// fl_describe_jump() in bpf/include/backing.bpf.h. Returns the flags.
+    fn describe_jump(&self, raw: &mut fl_crash) -> u32 {
+        let Some(top) = self.top.filter(|_| self.error_code & 0x10 != 0) else { return 0 };
+        (raw.jump.popped, raw.jump.caller) = (top.popped, top.caller);
+        raw.jump.code = top.code.unwrap_or_default();
+        (raw.jump.slot_address, raw.jump.slot) = top.slot.unwrap_or_default();
+        fl_crash_flag::FL_HAS_TOP.0
+            | top.code.map_or(0, |_| fl_crash_flag::FL_HAS_CALLER_CODE.0)
+            | top.slot.map_or(0, |_| fl_crash_flag::FL_HAS_SLOT.0)
     }
 
     /// fl_describe_signal() in bpf/include/describe.bpf.h. Returns the flags.
@@ -317,60 +397,4 @@ impl Case {
         let at = self.regions.iter().find(|region| region.holds(low)).or_else(|| above().filter(grows));
         at.is_some_and(|region| region.permissions.write && region.end >= high)
     }
-}
-
-/// fl_describe_vma(), and what the record says of the heap and the stack.
-fn describe(raw: &mut fl_crash, files: &mut Vec<File>, region: &Region) -> fl_vma {
-    let Permissions { read, write, execute, shared } = region.permissions;
-    let bits = [
-        (read, fl_permission::FL_READABLE),
-        (write, fl_permission::FL_WRITABLE),
-        (execute, fl_permission::FL_EXECUTABLE),
-        (shared, fl_permission::FL_SHARED),
-    ];
-    let mut vma = fl_vma {
-        vm_start: region.start,
-        vm_end: region.end,
-        permissions: fl_permission(bits.iter().filter(|(is, _)| *is).map(|(_, bit)| bit.0).sum()),
-        ..fl_vma::default()
-    };
-    match &region.backing {
-        Backing::File(file) => {
-            files.push(file.clone());
-            vma.file = files.len() as u32;
-        }
-        Backing::MainStack => raw.start_stack = region.end - 8,
-        Backing::Heap => (raw.start_brk, raw.brk) = (region.start, region.end),
-        Backing::Vdso => raw.vdso = region.start,
-        Backing::Named(_) | Backing::Anonymous => (),
-    }
-    vma
-}
-
-/// fl_describe_around(): what holds the address, and below and above it.
-fn around(regions: &[(Region, fl_vma)], address: u64) -> [fl_vma; 3] {
-    let at = regions.iter().find(|(region, _)| region.holds(address));
-    let (low, high) = match at {
-        Some((region, vma)) if region.permissions.read || region.permissions.write || region.permissions.execute => {
-            return [*vma, fl_vma::default(), fl_vma::default()];
-        }
-        // A mapping without permissions has only neighbours that touch it.
-        Some((region, vma)) => {
-            let touching = |is: &dyn Fn(&Region) -> bool| {
-                regions.iter().find(|(other, _)| is(other)).map_or_else(fl_vma::default, |(_, vma)| *vma)
-            };
-            return [*vma, touching(&|other| other.end == region.start), touching(&|other| other.start == region.end)];
-        }
-        None => (address, address),
-    };
-    let below = regions.iter().filter(|(region, _)| region.end <= low).max_by_key(|(region, _)| region.end);
-    let above = regions.iter().filter(|(region, _)| region.start > high).min_by_key(|(region, _)| region.start);
-    let vma = |found: Option<&(Region, fl_vma)>| found.map_or_else(fl_vma::default, |(_, vma)| *vma);
-    [fl_vma::default(), vma(below), vma(above)]
-}
-
-fn registers(from: &Registers) -> fl_registers {
-    let Registers { rip, rsp, rbp, rax, rbx, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, .. } = *from;
-    let Registers { eflags, cs, ss, .. } = *from;
-    fl_registers { rip, rsp, rbp, rax, rbx, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, eflags, cs, ss }
 }

@@ -6,7 +6,7 @@ use crate::evidence::{Cause, Change, Evidence, Region};
 
 /// Diagnoses that a call makes certain, or is the reason for.
 const UNMAPPED: [Kind; 2] = [Kind::JumpIntoTheWild, Kind::UseAfterUnmap];
-const TRUNCATED: [Kind; 3] = [Kind::FileTruncated, Kind::UnbackedSharedMemory, Kind::HugePagesExhausted];
+const TRUNCATED: [Kind; 2] = [Kind::FileTruncated, Kind::BehindEndOfFile];
 const REFUSED: [Kind; 3] = [Kind::WriteToReadOnly, Kind::ExecuteNonExecutable, Kind::GuardPageOverrun];
 
 /// The diagnosis from the cause among the calls; `found` is the one from registers and mappings.
@@ -25,6 +25,16 @@ pub(super) fn explain(facts: &Evidence, found: Option<Diagnosis>) -> Option<Diag
             let name = facts.memory.at.as_ref().and_then(Region::name).unwrap_or_else(|| "a file".to_owned());
             let text = format!("{verb} a mapping of {name} behind the file's end: {function}(){who} cut it {when}");
             (Kind::FileTruncated, text)
+        }
+        // What it made longer, it did not cut.
+        Change::Resized => {
+            return found.map(|found| match found.kind {
+                Kind::BehindEndOfFile => Diagnosis {
+                    text: format!("{}; {function}(){who} made it longer {when}, and not long enough", found.text),
+                    ..found
+                },
+                _ => found,
+            });
         }
         Change::Protected | Change::Mapped => {
             // What it said before is not lost: it says what kind of access failed.
@@ -98,6 +108,20 @@ mod tests {
         let shown = explained(Some(Kind::FileTruncated), other);
         assert!(shown.contains("a mapping of /data behind"), "{shown}");
         assert!(shown.ends_with("ftruncate() of cutter (PID 7) cut it 1.0 ms before"), "{shown}");
+    }
+
+    #[test]
+    fn what_grew_was_not_cut() {
+        let grew = || Cause { ended_ns: 31_997_000, ..call("ftruncate", Change::Resized) };
+        let expected = "BehindEndOfFile: what it was; ftruncate() made it longer 1.0 ms before, and not long enough";
+        assert_eq!(explained(Some(Kind::BehindEndOfFile), grew()), expected);
+        assert_eq!(explained(Some(Kind::FileSystemFull), grew()), "FileSystemFull: what it was");
+        let cut = call("ftruncate", Change::Truncated);
+        assert_eq!(
+            explained(Some(Kind::FileSystemFull), cut),
+            "FileSystemFull: what it was",
+            "it is inside of the file"
+        );
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use super::instruction::{faulting_touch, in_brackets};
 use super::words::{self, hex, verb};
-use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, null, stack};
-use crate::arch::{self, Registers};
+use super::{Diagnosis, Kind, SEGV_ACCERR, certain, jump, likely, null, read_only, stack, truncated};
+use crate::arch;
 use crate::errno;
-use crate::evidence::{Access, Backing, Evidence, Region};
+use crate::evidence::{Access, Evidence, Region};
 use crate::page;
 
-/// A call's error as a pointer begins here. mmap() fails with -1, MAP_FAILED.
+/// A call's error as a pointer begins here.
 const LEAST_ERROR: u64 = errno::MAX.cast_unsigned().wrapping_neg();
 
 pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
@@ -21,56 +21,14 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
         return protection_key(facts);
     }
     if facts.access() == Access::Execute {
-        return fetch(facts, address, code);
+        return jump::fetch(facts, address, code);
     }
     null::diagnose(facts, address)
         .or_else(|| stack::overflow(facts, address, code))
         .or_else(|| kernel_address(facts, address))
-        .or_else(|| read_only(facts, code))
+        .or_else(|| read_only::diagnose(facts, code))
         .or_else(|| guard_page(facts, address, code))
-}
-
-/// Instructions could not be fetched from where the instruction pointer points.
-fn fetch(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
-    let registers = facts.registers.as_ref()?;
-    let memory = &facts.memory;
-    if arch::instruction_pointer(registers) != address {
-        // The rest of the instruction lies behind the end of a page; its beginning is no wild address.
-        return None;
-    }
-    if address < arch::LEAST_ADDRESS && memory.at.is_none() {
-        return jump_to_null(facts, address, registers);
-    }
-    match &memory.at {
-        Some(at) if code == SEGV_ACCERR && !at.permissions.execute => certain(
-            Kind::ExecuteNonExecutable,
-            format!("executes memory that is not executable ({}), at {}", words::region(at), hex(address)),
-        ),
-        None if memory.is_hole() && address >= arch::KERNEL_ADDRESS => {
-            certain(Kind::JumpIntoTheWild, format!("jumps to {}, an address of the kernel", hex(address)))
-        }
-        None if memory.is_hole() && code == SEGV_MAPERR => certain(
-            Kind::JumpIntoTheWild,
-            format!(
-                "jumps to {}, where nothing is mapped: a broken function pointer or return address, or unloaded code",
-                hex(address)
-            ),
-        ),
-        _ => None,
-    }
-}
-
-fn jump_to_null(facts: &Evidence, address: u64, registers: &Registers) -> Option<Diagnosis> {
-    let was_called = arch::has_just_been_called(registers) && !facts.is_compat;
-    let caller = if facts.frames.len() > 1 { "; the caller is the next frame" } else { "" };
-    match (address, was_called) {
-        (0, true) => certain(Kind::JumpToNull, format!("jumps to NULL: a function pointer is 0{caller}")),
-        (0, false) => certain(Kind::JumpToNull, "jumps to NULL: a function pointer or a return address is 0"),
-        _ => likely(
-            Kind::JumpToNull,
-            format!("jumps to {}: near NULL, so a function pointer or a return address is broken", hex(address)),
-        ),
-    }
+        .or_else(|| truncated::diagnose(facts, address))
 }
 
 fn kernel_address(facts: &Evidence, address: u64) -> Option<Diagnosis> {
@@ -81,30 +39,19 @@ fn kernel_address(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     let verb = verb(facts);
     let base = touch.as_ref().and_then(|touch| touch.base.as_ref()).map(|base| base.value);
     let text = match (touch, base) {
-        (Some(touch), Some(LEAST_ERROR..)) if touch.index.is_none() && !touch.is_on_stack => format!(
-            "{verb} {}: the pointer is {}, as a failed call returns it{}",
-            hex(address),
-            base.unwrap_or_default() as i64,
-            in_brackets(&touch)
-        ),
+        (Some(touch), Some(base @ LEAST_ERROR..)) if touch.index.is_none() && !touch.is_on_stack => {
+            // mmap() fails with -1, MAP_FAILED.
+            let like =
+                if base == u64::MAX { ", as a failed call returns it" } else { ", no address but a negative number" };
+            format!("{verb} {}: the pointer is {}{like}{}", hex(address), base as i64, in_brackets(&touch))
+        }
+        (Some(touch), Some(base)) if touch.index.is_none() && !touch.is_on_stack && truncated::is_extended(base) => {
+            return truncated::extended(facts, address, base, &touch);
+        }
         (Some(touch), _) => format!("{verb} {}, an address of the kernel{}", hex(address), in_brackets(&touch)),
         (None, _) => format!("{verb} {}, an address of the kernel", hex(address)),
     };
     certain(Kind::KernelAddress, text)
-}
-
-fn read_only(facts: &Evidence, code: i32) -> Option<Diagnosis> {
-    let at = facts.memory.at.as_ref()?;
-    if facts.access() != Access::Write || at.permissions.write || !at.permissions.read || code != SEGV_ACCERR {
-        return None;
-    }
-    let why = match (&at.backing, at.permissions.execute) {
-        (Backing::File(_), true) => ": code",
-        (Backing::File(_), false) if !at.permissions.shared => ": constants and string literals lie there",
-        _ => "",
-    };
-    let registers = faulting_touch(facts).as_ref().map(in_brackets).unwrap_or_default();
-    certain(Kind::WriteToReadOnly, format!("writes to read-only memory ({}){why}{registers}", words::region(at)))
 }
 
 /// SEGV_PKUERR, or the error code's bit.
@@ -153,83 +100,8 @@ fn guard_page(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
 #[cfg(test)]
 mod tests {
     use super::super::Confidence;
-    use super::super::cases::{CODE, Case, confidence, far, fault, file, kind, region, text};
+    use super::super::cases::{Case, confidence, far, fault, kind, region, text};
     use super::*;
-
-    /// An instruction fetch that failed at `rip`.
-    fn fetch_at(code: i32, address: u64) -> Case {
-        let mut case = fault(code, address, 0x14);
-        case.registers.rip = address;
-        case.registers.rsp = 0x7ffd_0000_0008;
-        case
-    }
-
-    #[test]
-    fn a_call_to_null_names_the_caller_where_there_is_one() {
-        let case = fetch_at(1, 0);
-        assert_eq!(text(&case), "jumps to NULL: a function pointer is 0");
-        let mut case = case.called(&["?", "call"]);
-        assert_eq!(text(&case), "jumps to NULL: a function pointer is 0; the caller is the next frame");
-        // After a return the stack pointer is a multiple of 16.
-        case.registers.rsp -= 8;
-        assert_eq!(text(&case), "jumps to NULL: a function pointer or a return address is 0");
-    }
-
-    #[test]
-    fn a_fetch_elsewhere_than_at_rip_is_not_judged() {
-        for address in [0, 0x10_0000] {
-            let mut case = fetch_at(1, address).mapped(&[far()]);
-            assert!(kind(&case).is_some());
-            case.registers.rip = CODE;
-            assert_eq!(kind(&case), None);
-        }
-    }
-
-    #[test]
-    fn a_jump_into_the_wild_needs_a_hole() {
-        let mut case = fetch_at(1, 0x10_0000);
-        assert_eq!(kind(&case), None, "what is mapped there is unknown");
-        case.regions = vec![far()];
-        assert_eq!(kind(&case), Some(Kind::JumpIntoTheWild));
-        case.regions = vec![region(0x10_0000, 0x10_1000, "r-x")];
-        assert_eq!(kind(&case), None, "it is code");
-    }
-
-    #[test]
-    fn data_is_not_executed() {
-        let mut case = fetch_at(2, 0x10_0000);
-        case.regions = vec![region(0x10_0000, 0x10_1000, "rw-")];
-        assert_eq!(text(&case), "executes memory that is not executable (anonymous memory, rw-p), at 0x100000");
-        assert_eq!(confidence(&case), Some(Confidence::Certain));
-        case.regions = vec![region(0x10_0000, 0x10_1000, "r-x")];
-        assert_eq!(kind(&case), None);
-    }
-
-    #[test]
-    fn a_write_to_constants() {
-        // mov byte [rdi], 1
-        let mut case = Case { code: vec![0xc6, 0x07, 1], ..fault(2, 0x10_0040, 7) };
-        case.registers.rdi = 0x10_0040;
-        case.regions = vec![file("/bin/x", region(0x10_0000, 0x10_1000, "r--"))];
-        assert_eq!(
-            text(&case),
-            "writes to read-only memory (/bin/x, r--p): constants and string literals lie there (rdi is 0x100040)"
-        );
-        // mov qword [rdi], 1: the processor reports the first byte, or the first one behind a page's end.
-        case.code = vec![0x48, 0xc7, 0x07, 1, 0, 0, 0];
-        case = case.at(0x10_0044);
-        assert!(!text(&case).contains("rdi"));
-        case.registers.rdi = 0xf_fffc;
-        case = case.at(0x10_0000);
-        assert!(text(&case).ends_with("(rdi is 0xffffc)"));
-        case.registers.rdi += 8;
-        assert!(!text(&case).contains("rdi"));
-        case.error_code = 5;
-        assert_eq!(kind(&case), None, "reads are allowed there");
-        case.error_code = 7;
-        case.regions = vec![region(0x10_0000, 0x10_1000, "rw-")];
-        assert_eq!(kind(&case), None, "so are writes");
-    }
 
     #[test]
     fn an_address_of_the_kernel() {
@@ -240,6 +112,10 @@ mod tests {
             text(&case),
             "reads 0xffffffffffffffff: the pointer is -1, as a failed call returns it (rdi is 0xffffffffffffffff)"
         );
+        case.registers.rdi = 5u64.wrapping_neg();
+        case = case.at(5u64.wrapping_neg());
+        assert!(text(&case).contains("the pointer is -5, no address but a negative number"), "{}", text(&case));
+        case = case.at(u64::MAX);
         case.registers.rdi = 0xffff_8000_0000_0000;
         assert_eq!(text(&case), "reads 0xffffffffffffffff, an address of the kernel");
         case = case.at(0xffff_8000_0000_0000);

@@ -14,11 +14,19 @@ mod cases;
 mod cause;
 mod illegal;
 mod instruction;
+mod jump;
 mod kind;
+mod libc;
 mod memory;
 mod null;
 mod protection;
+mod read_only;
+#[cfg(test)]
+mod sentences;
 mod stack;
+mod terminate;
+mod trace;
+mod truncated;
 mod words;
 
 pub use kind::Confidence;
@@ -55,6 +63,7 @@ fn segmentation_fault(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     match code {
         SI_KERNEL if facts.trap == Trap::Absent => stack::signal_frame(facts),
         SI_KERNEL if trap(facts) == Some(TrapKind::GeneralProtection) => protection::diagnose(facts),
+        SI_KERNEL if facts.trap == Trap::Unknown => protection::halted(facts),
         SEGV_MAPERR | SEGV_ACCERR => memory::diagnose(facts, code),
         SEGV_PKUERR => memory::protection_key(facts),
         SEGV_CPERR => protection::shadow_stack(facts),

@@ -5,6 +5,7 @@ use super::words::{hex, verb};
 use super::{Diagnosis, Kind, certain, likely};
 use crate::arch::{LEAST_ADDRESS as NEAR, Touch};
 use crate::evidence::Evidence;
+use crate::{page, runtime};
 
 pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     if facts.memory.at.is_some() || (NEAR..NEAR.wrapping_neg()).contains(&address) {
@@ -29,17 +30,63 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
         // A kernel address, and no register says that it comes from NULL.
         return None;
     }
-    let place = match address {
-        0 => format!("{verb} address 0: a NULL pointer"),
-        _ => format!("{verb} address {}: near NULL, as a field at that offset of a NULL pointer is", hex(address)),
-    };
     match touch {
         Some(touch) if touch.base.is_none() && touch.index.is_none() => {
+            let place = match address {
+                0 => format!("{verb} address 0: a NULL pointer"),
+                _ => format!(
+                    "{verb} address {}: near NULL, as a field at that offset of a NULL pointer is",
+                    hex(address)
+                ),
+            };
             certain(Kind::NullDereference, format!("{place} (the instruction holds the address itself)"))
         }
-        Some(touch) => likely(Kind::NullDereference, format!("{place}{}", in_brackets(&touch))),
-        None => likely(Kind::NullDereference, place),
+        Some(touch) => computed_before(facts, address, &touch),
+        None => {
+            let place = match address {
+                0 => format!("{verb} address 0: a NULL pointer"),
+                _ => format!(
+                    "{verb} address {}: near NULL, as a field at that offset of a NULL pointer is",
+                    hex(address)
+                ),
+            };
+            likely(Kind::NullDereference, place)
+        }
     }
+}
+
+/// The register that is the pointer is not 0: the offset of a field was added before, or it is no pointer at all.
+fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diagnosis> {
+    let (verb, registers) = (verb(facts), in_brackets(touch));
+    let pointer = touch.base.as_ref().filter(|_| touch.index.is_none()).map(|base| base.value);
+    let place = format!("{verb} address {}", hex(address));
+    let (kind, what) = match pointer {
+        Some(0) | None => (
+            Kind::NullDereference,
+            "near NULL, as a field or an element at that offset of a NULL pointer is".to_owned(),
+        ),
+        // A string lies in a field at such an offset only of a large object.
+        Some(value) if value > page::size() && is_in_string_function(facts) => {
+            (Kind::IntegerAsPointer, format!("an integer ({value}) used as a pointer to a string or memory"))
+        }
+        Some(value) if value > page::size() => (
+            Kind::IntegerAsPointer,
+            format!("an integer ({value}) used as a pointer, or a field far behind a NULL pointer"),
+        ),
+        Some(value) => (
+            Kind::NullDereference,
+            format!(
+                "near NULL, as the address of a field of a NULL pointer is, or an integer ({value}) used as a pointer"
+            ),
+        ),
+    };
+    likely(kind, format!("{place}: {what}{registers}"))
+}
+
+/// Libc's own functions for strings and memory take the pointer as it is given: they know no fields.
+fn is_in_string_function(facts: &Evidence) -> bool {
+    let is_libcs = facts.frames.first().and_then(|frame| frame.region.as_ref()?.file()).is_some_and(runtime::is_libc);
+    is_libcs && facts.function(0).is_some_and(runtime::is_string_function)
 }
 
 /// The register that is the pointer, if it is 0 and no other one could be the pointer.
@@ -94,7 +141,26 @@ mod tests {
         let mut case = Case { code: vec![0xc7, 0x07, 1, 0, 0, 0], ..fault(1, 0x18, 6) };
         case.registers.rdi = 0x18;
         assert_eq!(confidence(&case), Some(Confidence::Likely));
-        assert!(text(&case).ends_with("(rdi is 0x18)"));
+        assert!(text(&case).ends_with("or an integer (24) used as a pointer (rdi is 0x18)"), "{}", text(&case));
+    }
+
+    #[test]
+    fn an_integer_is_no_field() {
+        // movzx eax, byte [rdi] with rdi 8080
+        let mut case = Case { code: vec![0x0f, 0xb6, 0x07], ..fault(1, 8080, 4) };
+        case.registers.rdi = 8080;
+        assert_eq!(
+            text(&case),
+            "reads address 0x1f90: an integer (8080) used as a pointer, or a field far behind a NULL pointer (rdi is 0x1f90)"
+        );
+        case.modules = vec!["/lib/libc.so.6"];
+        let string = case.called(&["__strlen_avx2", "printf", "main"]);
+        assert_eq!((kind(&string), confidence(&string)), (Some(Kind::IntegerAsPointer), Some(Confidence::Likely)));
+        assert!(text(&string).ends_with(": an integer (8080) used as a pointer to a string or memory (rdi is 0x1f90)"));
+        let own = Case { modules: vec!["/bin/x"], ..string.clone() };
+        assert!(text(&own).contains("or a field far"), "a strlen() of the program's own");
+        let other = string.called(&["qsort", "main"]);
+        assert!(text(&other).contains("or a field far"));
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use super::instruction::{decoded, in_brackets, registers};
 use super::words::hex;
-use super::{Diagnosis, Kind, certain, likely, sure};
+use super::{Confidence, Diagnosis, Kind, certain, libc, likely, sure};
 use crate::arch::{self, Instruction, Jump, Operand, Touch};
 use crate::evidence::Evidence;
-use crate::runtime::musl;
 
 /// SIGSEGV with SI_KERNEL.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
@@ -31,20 +30,22 @@ pub(super) fn stack_segment(facts: &Evidence) -> Option<Diagnosis> {
 }
 
 fn privileged(facts: &Evidence, instruction: &Instruction<'_>) -> Option<Diagnosis> {
-    let innermost = facts.function(0);
-    match (instruction.interrupt(), innermost) {
-        (Some(number), _) => certain(
+    match instruction.interrupt() {
+        Some(number) => certain(
             Kind::PrivilegedInstruction,
             format!("executes int {number:#x}, an interrupt that programs may not raise"),
         ),
-        (None, Some(function)) if instruction.is_halt() && musl::is_malloc(function) => {
-            let name = instruction.name();
-            likely(Kind::HeapCorruption, format!("musl's {function} found the heap damaged and executes {name}"))
-        }
-        (None, _) => {
+        None => libc::halted(facts).filter(|_| instruction.is_halt()).or_else(|| {
             certain(Kind::PrivilegedInstruction, format!("executes {}, which only the kernel may", instruction.name()))
-        }
+        }),
     }
+}
+
+/// SIGSEGV with SI_KERNEL of which it isn't known whether a trap is the reason: a C library that halts is the likely one.
+pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
+    let is_halt = decoded(facts)?.is_halt();
+    let found = libc::halted(facts).filter(|_| is_halt)?;
+    Some(Diagnosis { confidence: Confidence::Likely, ..found })
 }
 
 fn non_canonical_access(touched: &[Touch]) -> Option<Diagnosis> {
@@ -108,7 +109,6 @@ pub(super) fn shadow_stack(facts: &Evidence) -> Option<Diagnosis> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Confidence;
     use super::super::cases::{Case, confidence, general_protection, kind, signal, text};
     use super::*;
 

@@ -4,17 +4,22 @@
 mod failure;
 mod file;
 mod function;
+mod part;
 mod region;
 mod sample;
 
 pub(crate) use failure::Failure;
 pub(crate) use file::{DELETED, File, FileId};
 pub(crate) use function::Function;
+pub(crate) use part::FilePart;
 pub(crate) use region::{Backing, Permissions, Region, Surroundings};
+pub(crate) use sample::arrival;
+
+use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::arch::Registers;
+use crate::arch::{Arrival, Registers};
 use crate::probe::abi::fl_arch;
 
 /// The largest frame of a signal, bytes: so far from a stack's end the kernel program looks for what lies below it.
@@ -62,6 +67,73 @@ pub(crate) struct Evidence {
     pub abort_message: Option<String>,
     /// The recorded kernel call that explains it; `None` means that none is known to.
     pub cause: Option<Cause>,
+    /// The file behind the mapping whose page could not be had. `None` means that it is none of a file system, or that it isn't known.
+    pub stored: Option<StoredFile>,
+    /// The disk that it is on has no room. `None` means that it wasn't asked for, or isn't known.
+    pub is_disk_full: Option<bool>,
+    /// What was done with the mapping at the fault address before.
+    pub past: Past,
+    /// How the thread came to an address without code. `None` means that it is at code, or that nothing proves it.
+    pub arrival: Option<Arrival>,
+    /// The function that [`Arrival::Behind`] called. `None` means that its name isn't known.
+    pub callee: Option<String>,
+    /// The part of its file that the fault address is in. `None` means that it wasn't asked for, or that the file is gone.
+    pub part: Option<FilePart>,
+    /// The heap, where addresses of the program's own come from.
+    pub heap: Range<u64>,
+    /// Each frame up to the outermost one was found by call frame information, as the unwinder of exceptions finds it.
+    pub is_unwindable: bool,
+}
+
+/// What a function does with an exception that one of its calls throws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub(crate) enum Handling {
+    /// Lets it pass, perhaps after destructors.
+    Passes,
+    /// Catches some.
+    Catches,
+    /// Catches any.
+    CatchesAll,
+    /// Ends the process: it may not leave.
+    Ends,
+}
+
+/// A file at the moment of a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoredFile {
+    /// Bytes.
+    pub size: u64,
+    /// What kind of file system it is on.
+    pub system: FileSystem,
+    /// How many pages there may be, of a tmpfs, or are, of huge pages. 0 means no limit, or not known.
+    pub capacity: u64,
+    /// How many of them are used, roughly.
+    pub used: u64,
+    /// The size of a page of it.
+    pub page_bytes: u64,
+}
+
+/// Kinds of file systems.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    /// tmpfs, which shared memory is on, too.
+    Memory,
+    /// Huge pages.
+    HugePages,
+    /// Any other.
+    #[default]
+    Other,
+}
+
+/// What was done with a mapping before a signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// It was writable once.
+    pub was_writable: bool,
+    /// It belongs to a program or library that is executed: next to it the same file is mapped executable.
+    pub is_executed: bool,
+    /// userfaultfd(2) is to bring in its pages.
+    pub is_by_userfaultfd: bool,
 }
 
 /// A kernel call that has left what the signal was about as the signal has found it.
@@ -165,6 +237,8 @@ pub struct Frame {
     pub region: Option<Region>,
     /// Of `address` in the mapping's file.
     pub file_offset: Option<u64>,
+    /// What the function does with an exception of the call that it is in. `None` means that it wasn't asked for, or isn't known.
+    pub(crate) handling: Option<Handling>,
 }
 
 /// A system call, as in `struct seccomp_data`.

@@ -1,7 +1,10 @@
 //! Makes evidence of the kernel program's sample.
 
-use super::{Evidence, File, Frame, Region, Sender, Surroundings, SystemCall, Thread, Trap};
-use crate::arch::{self, Registers};
+use super::{
+    Evidence, File, FileSystem, Frame, Past, Region, Sender, StoredFile, Surroundings, SystemCall, Thread, Trap,
+};
+use crate::arch::{self, Arrival, Registers, StackTop};
+use crate::page;
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_registers, fl_vma};
 
 impl Evidence {
@@ -45,11 +48,58 @@ impl Evidence {
             }),
             abort_message,
             cause: None,
+            stored: has(fl_crash_flag::FL_HAS_BACKING).then(|| stored(raw)),
+            is_disk_full: None,
+            past: Past {
+                was_writable: has(fl_crash_flag::FL_WAS_WRITABLE),
+                is_executed: has(fl_crash_flag::FL_IS_EXECUTED),
+                is_by_userfaultfd: has(fl_crash_flag::FL_BY_USERFAULTFD),
+            },
+            arrival: arrival(raw),
+            callee: None,
+            part: None,
+            heap: raw.start_brk..raw.brk,
+            is_unwindable: false,
         }
     }
 }
 
 /// As the kernel program judged it.
+fn stored(raw: &fl_crash) -> StoredFile {
+    /// include/uapi/linux/magic.h
+    const TMPFS: u64 = 0x0102_1994;
+    const HUGETLBFS: u64 = 0x9584_58f6;
+    let of = &raw.backing;
+    StoredFile {
+        size: of.size,
+        system: match of.magic {
+            TMPFS => FileSystem::Memory,
+            HUGETLBFS => FileSystem::HugePages,
+            _ => FileSystem::Other,
+        },
+        capacity: of.capacity,
+        used: of.used,
+        page_bytes: if of.page_bytes == 0 { page::size() } else { of.page_bytes },
+    }
+}
+
+/// How the thread came to where there is no code.
+pub(crate) fn arrival(raw: &fl_crash) -> Option<Arrival> {
+    let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+    if !has(fl_crash_flag::FL_HAS_TOP) || has(fl_crash_flag::FL_IS_COMPAT) {
+        return None;
+    }
+    let registers = Registers::from(raw.registers);
+    let jump = &raw.jump;
+    let top = StackTop {
+        popped: jump.popped,
+        caller: jump.caller,
+        code: has(fl_crash_flag::FL_HAS_CALLER_CODE).then_some(jump.code),
+        slot: has(fl_crash_flag::FL_HAS_SLOT).then_some((jump.slot_address, jump.slot)),
+    };
+    arch::arrival(&registers, arch::instruction_pointer(&registers), &top, |at| raw.module(at, false).is_some())
+}
+
 fn trap(raw: &fl_crash) -> Trap {
     let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
     match (has(fl_crash_flag::FL_HAS_TRAP), has(fl_crash_flag::FL_NO_TRAP)) {

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{seeds, *};
-use crate::evidence::{Failure, Function};
+use crate::evidence::{Failure, FilePart, Function, Handling};
 use crate::naming::{Named, NamedFile, Walk, messages};
 use crate::symbol::unwind::Frame;
 
@@ -69,13 +69,23 @@ fn answer(without: &Named) -> Named {
     let files = without.files.iter().zip([None, Some(Failure::OtherFile), Some(Failure::TimedOut)].iter().cycle());
     let mut frames = without.walk.frames.clone();
     frames.extend((1..4).map(|number| Frame { address: 0x1000 * number, is_return_address: true }));
+    let frames_count = frames.len();
     Named {
         files: files.map(|(_, &failure)| NamedFile { build_id: Some(vec![7; 20]), failure }).collect(),
         functions: (0..frames.len()).map(|depth| (0..depth % 4).rev().map(function).collect()).collect(),
-        walk: Walk { complete: true, omitted: 5, omitted_at: frames.len() / 2, used_eh_frame: true, frames },
+        walk: Walk {
+            complete: true,
+            omitted: 5,
+            omitted_at: frames.len() / 2,
+            used_eh_frame: true,
+            used_frame_pointer: false,
+            frames,
+        },
         more: without.more.iter().map(|_| vec![function(0)]).collect(),
         trail: without.trail.clone(),
         variable: Some(0x4000),
+        part: Some(FilePart { section: Some(".rodata".to_owned()), is_relocated: true }),
+        handling: (0..frames_count).map(|depth| (depth % 2 == 0).then_some(Handling::Catches)).collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::arch::unwind::COUNT;
-use crate::evidence::{Failure, Function};
+use crate::evidence::{Failure, FilePart, Function, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::Opening;
 use crate::symbol::unwind::{Frame, StackCopy};
@@ -31,6 +31,10 @@ pub(crate) struct Job {
     pub more: Vec<Frame>,
     /// The file and the name of a variable whose address is wanted.
     pub variable: Option<(usize, Vec<u8>)>,
+    /// The file and the offset in it whose part is wanted.
+    pub part: Option<(usize, u64)>,
+    /// What its functions do with exceptions is wanted.
+    pub wants_handling: bool,
 }
 
 /// An executable mapping.
@@ -62,6 +66,8 @@ pub(crate) enum MappedImage {
 pub(crate) struct Unwind {
     /// By DWARF's numbers.
     pub registers: [u64; COUNT],
+    /// Behind its instruction stands a return.
+    pub is_return_next: bool,
     /// Its stack.
     pub stack: StackCopy,
 }
@@ -79,6 +85,8 @@ pub(crate) struct Walk {
     pub omitted_at: usize,
     /// At least one frame was found by call frame information.
     pub used_eh_frame: bool,
+    /// At least one was found by the frame pointer alone.
+    pub used_frame_pointer: bool,
 }
 
 /// What the namer found.
@@ -96,6 +104,10 @@ pub(crate) struct Named {
     pub trail: Trail,
     /// The variable's address in a process that has mapped the file at address 0.
     pub variable: Option<u64>,
+    /// The part that was wanted. `None` means that the file is no ELF file, or is gone.
+    pub part: Option<FilePart>,
+    /// What the functions of each frame of the stack do with an exception. Empty: it wasn't wanted.
+    pub handling: Vec<Option<Handling>>,
 }
 
 /// What the namer found of a file.
@@ -152,6 +164,8 @@ impl Named {
             more: vec![Vec::new(); job.more],
             trail: job.trail.clone(),
             variable: None,
+            part: None,
+            handling: Vec::new(),
         }
     }
 
@@ -167,6 +181,8 @@ impl Named {
             && self.functions.iter().chain(&self.more).all(is_list)
             && self.files.iter().all(is_file)
             && self.trail.fits(job.used.len())
+            && (self.handling.is_empty() || self.handling.len() == self.walk.frames.len())
+            && self.part.as_ref().is_none_or(FilePart::fits)
     }
 }
 
@@ -219,6 +235,8 @@ pub(super) mod tests {
             depth: 16,
             more: Vec::new(),
             variable: None,
+            part: None,
+            wants_handling: false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::job::{Job, MappedImage, Mapping, Named, NamedFile, Walk};
-use crate::evidence::Function;
+use crate::evidence::{Function, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::unwind::{CodeRegion, Frame, Image, Registers, Unwinder};
 use crate::symbol::{CodePlace, Files, MappedFile, Namer, Open};
@@ -59,7 +59,12 @@ impl Worker {
             (self.begins)(*number);
             found.get(*number)?.as_ref()?.variable(name)
         });
-        Named { files, walk, functions, more, trail, variable }
+        let part = job.part.and_then(|(number, offset)| {
+            (self.begins)(number);
+            found.get(number)?.as_ref()?.part(offset)
+        });
+        let handling = if job.wants_handling { self.handling(job, &found, &walk.frames) } else { Vec::new() };
+        Named { files, walk, functions, more, trail, variable, part, handling }
     }
 
     /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further. As it is to be shown, and all
@@ -69,7 +74,8 @@ impl Worker {
         let Some(thread) = &job.unwind else { return kernels() };
         let mappings: Vec<CodeRegion<'_>> = job.mappings.iter().map(|mapping| region(mapping, found)).collect();
         let registers = Registers::new(thread.registers);
-        let mut unwound = self.unwinder.unwind(registers, &thread.stack, &mappings, usize::MAX);
+        let mut unwound =
+            self.unwinder.unwind_from(registers, thread.is_return_next, &thread.stack, &mappings, usize::MAX);
         let all = unwound.frames.clone();
         unwound.shorten(job.depth);
         if !unwound.complete && unwound.frames.len() < job.walk.frames.len() {
@@ -81,6 +87,7 @@ impl Worker {
             omitted: unwound.omitted,
             omitted_at: unwound.omitted_at,
             used_eh_frame: unwound.used_eh_frame,
+            used_frame_pointer: unwound.used_frame_pointer,
         };
         (walk, all)
     }
@@ -108,6 +115,12 @@ impl Worker {
             own.or_else(|| known.get(&address).cloned()).unwrap_or_default()
         });
         if has_debug_file { own.with_family_of(any) } else { any }
+    }
+
+    /// What the functions of frames do with an exception.
+    fn handling(&mut self, job: &Job, found: &[Option<MappedFile>], frames: &[Frame]) -> Vec<Option<Handling>> {
+        let of = |&frame: &Frame| self.unwinder.handling_of(&region(job.mapping(frame)?, found), frame);
+        frames.iter().map(of).collect()
     }
 
     fn track(

@@ -310,6 +310,8 @@ impl Names {
             depth: 0,
             more: vec![place],
             variable: None,
+            part: None,
+            wants_handling: false,
         };
         let named = self.naming.ask(job, &mut self.patience);
         self.is_first = false;

@@ -13,16 +13,79 @@ pub(crate) fn is_librarys_throw(function: &str) -> bool {
     function.starts_with("std::__throw_")
 }
 
-/// A function that ends the process because there is no other way.
-pub(crate) fn is_terminate(function: &str) -> bool {
-    const TERMINATE: [&str; 5] = [
+/// A function that throws the current exception again.
+pub(crate) fn is_rethrow(function: &str) -> bool {
+    function == "__cxa_rethrow"
+}
+
+/// A function by which the end of the process begins.
+pub(crate) fn is_begin_of_end(function: &str) -> bool {
+    const BEGIN: [&str; 8] = [
         "std::terminate",
+        "std::__terminate",
+        "std::unexpected",
         "__cxxabiv1::__terminate",
         "__gnu_cxx::__verbose_terminate_handler",
         "__cxa_call_terminate",
         "__clang_call_terminate",
+        "__gxx_personality_v0",
     ];
-    TERMINATE.contains(&function)
+    BEGIN.contains(&function)
+}
+
+/// What a compiler calls where an exception may not leave.
+pub(crate) fn is_compilers_terminate(function: &str) -> bool {
+    ["__cxa_call_terminate", "__clang_call_terminate"].contains(&function)
+}
+
+/// What finds out for each function whether it catches.
+pub(crate) fn is_personality(function: &str) -> bool {
+    function == "__gxx_personality_v0"
+}
+
+/// Unwinding that is no exception's: the end of a thread.
+pub(crate) fn is_forced(function: &str) -> bool {
+    function.starts_with("_Unwind_ForcedUnwind")
+}
+
+/// A thread that ends itself.
+pub(crate) fn is_thread_exit(function: &str) -> bool {
+    ["pthread_exit", "__pthread_exit"].contains(&function)
+}
+
+/// Unwinding goes on after a destructor.
+pub(crate) fn is_resume(function: &str) -> bool {
+    function == "_Unwind_Resume"
+}
+
+/// What is called where an exception leaves that a function does not list.
+pub(crate) fn is_unexpected(function: &str) -> bool {
+    ["__cxa_call_unexpected", "std::unexpected"].contains(&function)
+}
+
+/// A function between the program's own and the end of the process.
+pub(crate) fn is_machinery(function: &str) -> bool {
+    const OTHERS: [&str; 12] = [
+        "__cxxabiv1::__unexpected",
+        "__cxxabiv1::failed_throw",
+        "demangling_terminate_handler",
+        "abort_message",
+        "call_terminate",
+        "unwind_phase2",
+        "unwind_phase2_forced",
+        "__pthread_unwind",
+        "__do_cancel",
+        "sigcancel_handler",
+        "unwind_stop",
+        "__restore_rt",
+    ];
+    is_begin_of_end(function)
+        || is_throw(function)
+        || is_librarys_throw(function)
+        || is_unexpected(function)
+        || is_thread_exit(function)
+        || function.starts_with("_Unwind_")
+        || OTHERS.contains(&function)
 }
 
 /// What is called in place of a virtual function that has no body.
@@ -32,5 +95,5 @@ pub(crate) fn is_pure_virtual(function: &str) -> bool {
 
 /// Where a thread is destroyed.
 pub(crate) fn is_threads_destructor(function: &str) -> bool {
-    function.starts_with("std::thread::~thread")
+    function.starts_with("std::thread::~thread") || function.starts_with("std::thread::operator=")
 }

@@ -15,7 +15,7 @@ pub(super) const ABORT: [&str; 8] = [
     "__libc_message_impl",
 ];
 
-/// Its messages before an abort.
+/// Why it aborts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AbortReason {
     /// malloc found the heap damaged: malloc/malloc.c.
@@ -24,13 +24,23 @@ pub(crate) enum AbortReason {
     StackSmashed,
     /// A buffer would be overrun: debug/chk_fail.c.
     BufferTooSmall,
+    /// The frame of setjmp() is gone: debug/longjmp_chk.c.
+    LongjmpIntoDeadFrame,
+    /// A descriptor that no fd_set can hold: debug/fdelt_chk.c.
+    DescriptorTooLarge,
+    /// `%n` in a format that may have been made: stdio-common/vfprintf-process-arg.c.
+    UnsafeFormat,
+    /// Another check of what it was called with: debug/fortify_fail.c.
+    CheckFailed,
     /// An assertion failed: assert/assert.c.
     AssertionFailed,
+    /// It can't go on: __libc_fatal(), sysdeps/posix/libc_fatal.c.
+    GaveUp,
 }
 
 /// What a message means.
-pub(crate) fn said(message: &str) -> Option<AbortReason> {
-    const HEAP: [&str; 10] = [
+pub(crate) fn said(message: &str) -> AbortReason {
+    const HEAP: [&str; 11] = [
         "free(): ",
         "malloc(): ",
         "malloc_consolidate(): ",
@@ -41,14 +51,37 @@ pub(crate) fn said(message: &str) -> Option<AbortReason> {
         "corrupted ",
         "break adjusted to free malloc space",
         "tcache_thread_shutdown(): ",
+        "Fatal glibc error: malloc",
     ];
     match message {
-        _ if HEAP.iter().any(|begin| message.starts_with(begin)) => Some(AbortReason::HeapDamaged),
-        _ if message.starts_with("*** stack smashing detected ***") => Some(AbortReason::StackSmashed),
-        _ if message.starts_with("*** buffer overflow detected ***") => Some(AbortReason::BufferTooSmall),
-        _ if message.contains(": Assertion `") && message.ends_with("' failed.") => Some(AbortReason::AssertionFailed),
-        _ => None,
+        _ if HEAP.iter().any(|begin| message.starts_with(begin)) => AbortReason::HeapDamaged,
+        _ if message.starts_with("*** stack smashing detected ***") => AbortReason::StackSmashed,
+        _ if message.starts_with("*** buffer overflow detected ***") => AbortReason::BufferTooSmall,
+        _ if message.starts_with("*** longjmp causes uninitialized stack frame ***") => {
+            AbortReason::LongjmpIntoDeadFrame
+        }
+        _ if message.starts_with("*** bit out of range 0 - FD_SETSIZE") => AbortReason::DescriptorTooLarge,
+        _ if message.starts_with("*** %n in writable segment") => AbortReason::UnsafeFormat,
+        _ if message.starts_with("*** ") => AbortReason::CheckFailed,
+        _ if message.contains(": Assertion `") && message.trim_end_matches('.').ends_with("' failed") => {
+            AbortReason::AssertionFailed
+        }
+        _ => AbortReason::GaveUp,
     }
+}
+
+/// What the check of this function of libc's, `__strcpy_chk`, is of.
+pub(crate) fn checks(function: &str) -> AbortReason {
+    match function.trim_start_matches('_') {
+        "longjmp_chk" => AbortReason::LongjmpIntoDeadFrame,
+        "fdelt_chk" | "fdelt_warn" => AbortReason::DescriptorTooLarge,
+        _ => AbortReason::BufferTooSmall,
+    }
+}
+
+/// A function that all its messages go through.
+pub(crate) fn is_message(function: &str) -> bool {
+    ["__libc_message", "__libc_message_impl", "__libc_fatal", "__libc_assert_fail"].contains(&function)
 }
 
 /// What is called where a stack protector saw an overrun.
@@ -61,9 +94,10 @@ pub(crate) fn is_fortify(function: &str) -> bool {
     ["__fortify_fail", "__fortify_fail_abort", "__chk_fail"].contains(&function)
 }
 
-/// A function that is given the size of the buffer that it writes to: `__strcpy_chk`.
+/// A function that checks what it is given: the size of the buffer that it writes to, `__strcpy_chk`, and others.
 pub(crate) fn is_checked(function: &str) -> bool {
-    function.starts_with("__") && function.ends_with("_chk")
+    let is_check = function.ends_with("_chk") || function == "__fdelt_warn";
+    function.starts_with("__") && is_check && function != "__chk_fail"
 }
 
 /// Where malloc itself reports that the heap is damaged.

@@ -1,5 +1,10 @@
 //! musl: if it finds its heap damaged, it executes an instruction that only the kernel may: a_crash(), src/internal/atomic.h.
 
+/// Is it musl's file? It is also the dynamic linker.
+pub(super) fn is_file(name: &str) -> bool {
+    name.starts_with("ld-musl-") || name.starts_with("libc.musl-") || name == "libc.so"
+}
+
 /// A function of malloc: src/malloc/mallocng/.
 pub(crate) fn is_malloc(function: &str) -> bool {
     const MALLOC: [&str; 9] = [
@@ -14,4 +19,9 @@ pub(crate) fn is_malloc(function: &str) -> bool {
         "nontrivial_free",
     ];
     MALLOC.contains(&function)
+}
+
+/// One that no other allocator has: it is musl's wherever it is linked to.
+pub(crate) fn is_own_malloc(function: &str) -> bool {
+    ["get_meta", "__libc_free", "__libc_realloc", "__libc_malloc_impl", "nontrivial_free"].contains(&function)
 }

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use object::LittleEndian;
 use object::elf::{
-    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, ProgramHeader64, SHT_NOBITS,
-    SectionHeader64,
+    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_GNU_RELRO, PT_LOAD, ProgramHeader64, SHF_ALLOC,
+    SHT_NOBITS, SectionHeader64,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -95,6 +95,27 @@ impl Headers {
             let rest = self.names.get(section.sh_name(ENDIAN) as usize..).unwrap_or_default();
             section.sh_type(ENDIAN) != SHT_NOBITS && rest.strip_prefix(name).is_some_and(|end| end.first() == Some(&0))
         })
+    }
+
+    /// The name of the section that is in memory and holds this offset of the file.
+    pub(super) fn section_at(&self, offset: u64) -> Option<&[u8]> {
+        let holds = |section: &&SectionHeader64<LittleEndian>| {
+            let (start, flags) = (section.sh_offset(ENDIAN), section.sh_flags(ENDIAN));
+            section.sh_type(ENDIAN) != SHT_NOBITS
+                && flags & u64::from(SHF_ALLOC) != 0
+                && offset.checked_sub(start).is_some_and(|inside| inside < section.sh_size(ENDIAN))
+        };
+        let name = self.names.get(self.sections.iter().find(holds)?.sh_name(ENDIAN) as usize..)?;
+        name.split(|byte| *byte == 0).next()
+    }
+
+    /// Is this offset of the file in what is closed after it was written at the start?
+    pub(super) fn is_relocated(&self, offset: u64) -> bool {
+        let holds = |program: &ProgramHeader64<LittleEndian>| {
+            let inside = offset.checked_sub(program.p_offset(ENDIAN));
+            program.p_type(ENDIAN) == PT_GNU_RELRO && inside.is_some_and(|inside| inside < program.p_memsz(ENDIAN))
+        };
+        self.programs.iter().any(holds)
     }
 
     /// The segments with code.

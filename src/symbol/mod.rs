@@ -6,6 +6,7 @@ mod debug;
 mod demangle;
 mod elf;
 mod file;
+mod part;
 mod request;
 pub(crate) mod unwind;
 mod variable;

@@ -38,9 +38,12 @@ mod privileges;
 #[path = "../vm/recorder.rs"]
 mod recorder;
 mod runtimes;
+#[path = "../vm/said.rs"]
+mod said;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/sent.rs"]
 mod sent;
+mod sentences;
 mod server;
 mod signal;
 mod signal_counts;

@@ -10,7 +10,7 @@
  * expect: page_fault.access read
  * expect: vma.permissions r--s
  * expect: vma.offset 0x0
- * expect: diagnosis.kind unbacked_shared_memory
+ * expect: diagnosis.kind behind_end_of_file
  * expect: frames read_at main
  */
 #include "truth.h"

@@ -301,6 +301,34 @@ fn another_process_truncates_the_mapped_file() {
 }
 
 #[apply(watch_test!)]
+fn what_was_made_longer_was_not_cut() {
+    let scratch = Scratch::new();
+    let (file, program) = (scratch.path("records"), programs().join("no-page"));
+    let lines = ["grown", "cut"].map(|case| format!("{} {case}", program.display()));
+    let script = scratch.script("all", &(lines.join("\n") + "\nexit 0"));
+    let output = Command::new(FAULTLINE)
+        .args(["call", "--preset", "memory", "ftruncate", "--format", "json", "--output"])
+        .arg(&file)
+        .arg("--")
+        .arg(&script)
+        .watch();
+    let records = records(fs::read(&file).unwrap());
+    let crashes: Vec<&Value> = records.iter().filter(|record| record["type"] == "crash").collect();
+    assert_eq!(crashes.len(), 2, "{records:#?}\n{}", String::from_utf8_lossy(&output.stderr));
+    for (crash, kind, relation, text) in [
+        (crashes[0], "behind_end_of_file", "resized", "; ftruncate() made it longer "),
+        (crashes[1], "file_truncated", "truncated", ": ftruncate() cut it "),
+    ] {
+        let cause = cause(crash);
+        assert_eq!((&cause["function"], argument(cause, "length")), (&"ftruncate".into(), &4096.into()));
+        assert_eq!((&cause["relation"]["kind"], &cause["relation"]["certain"]), (&relation.into(), &true.into()));
+        let found = &crash["diagnosis"];
+        assert_eq!((&found["kind"], &found["confidence"]), (&kind.into(), &"certain".into()), "{crash:#}");
+        assert!(found["text"].as_str().unwrap().contains(text), "{found}");
+    }
+}
+
+#[apply(watch_test!)]
 fn who_sent_the_signal_is_told_with_the_call() {
     let scratch = Scratch::new();
     let file = scratch.path("records");

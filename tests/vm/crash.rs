@@ -54,6 +54,7 @@ programs! {
     deep "deep"
     second_trap "second-trap"
     second_trap_again "second-trap-again"
+    own_malloc "own-malloc"
 }
 
 /// The programs that have a test of their own below.
@@ -66,9 +67,11 @@ const SPECIAL: &[&str] = &[
     "call-causes",
     "calls",
     "caught-beside",
+    "closed",
     "deleted-exe",
     "faults",
     "forged-build-id",
+    "gives-up",
     "kills",
     "many-deaths",
     "many-faults",
@@ -76,6 +79,9 @@ const SPECIAL: &[&str] = &[
     "memory-pages",
     "namespaces",
     "senders",
+    "no-code",
+    "no-page",
+    "no-pointer",
     "run-file",
     "shared-reader",
     "signal-frame",

@@ -24,7 +24,9 @@ mod naming;
 mod pagefault;
 mod recorder;
 mod runtimes;
+mod said;
 mod sent;
+mod sentences;
 mod signal;
 #[allow(dead_code)] // tests/hostile uses the rest
 mod small_cgroup;

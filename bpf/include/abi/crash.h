@@ -71,8 +71,15 @@ enum fl_crash_flag {
 	FL_SENDER_SEEN = 1 << 12,       /* sender_*: as the host numbers it, noted when the signal was sent */
 	FL_IS_OOM = 1 << 13,            /* memory: the kernel killed the process because memory was short */
 	FL_HAS_TRAP = 1 << 14,          /* trap_nr: the trap that the signal is for */
-	FL_NO_TRAP = 1 << 15,     /* the signal is for no trap, whatever its si_code; neither of the two: not known */
-	FL_IN_CALL = 1 << 16,     /* syscall: the system call by which the thread came into the kernel */
+	FL_NO_TRAP = 1 << 15,      /* the signal is for no trap, whatever its si_code; neither of the two: not known */
+	FL_IN_CALL = 1 << 16,      /* syscall: the system call by which the thread came into the kernel */
+	FL_IS_EXECUTED = 1 << 17,  /* vma: next to it the same file is mapped executable, as a program or library is */
+	FL_WAS_WRITABLE = 1 << 18, /* vma: it has had pages of its own, so that it was writable once */
+	FL_BY_USERFAULTFD = 1 << 19,  /* vma: userfaultfd is to bring its pages in */
+	FL_HAS_BACKING = 1 << 20,     /* backing */
+	FL_HAS_TOP = 1 << 21,         /* jump.popped, jump.caller */
+	FL_HAS_CALLER_CODE = 1 << 22, /* jump.code */
+	FL_HAS_SLOT = 1 << 23,        /* jump.slot_address, jump.slot */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -119,6 +126,24 @@ struct fl_group {
 	u8 build_id[FL_BUILD_ID_BYTES];
 	u32 serial;                           /* how many groups have had this id, with this one */
 	u32 cells[FL_SHARES * FL_SHARE_ROWS]; /* of fl_shares_taken, which it was taken from */
+};
+
+/* The file of a mapping whose page could not be had, at the moment of the signal. */
+struct fl_backing {
+	u64 size;       /* i_size, bytes */
+	u64 magic;      /* s_magic */
+	u64 capacity;   /* of a tmpfs, pages, or of the pool of huge pages; 0: it has no limit, or it isn't known */
+	u64 used;       /* of them, roughly */
+	u64 page_bytes; /* of hugetlbfs; 0: as everywhere */
+};
+
+/* How a thread came to where there is no code. */
+struct fl_jump {
+	u64 popped;             /* the word below the stack pointer: a return has just taken it */
+	u64 caller;             /* the word on top of the stack: after a call the return address */
+	u64 slot_address;       /* of the operand of the indirect call before `caller` */
+	u64 slot;               /* what lies there */
+	u8 code[FL_CALL_BYTES]; /* before `caller` */
 };
 
 /* One signal that was delivered to a watched task. The kernel program writes it as a whole, user space reads it once. */
@@ -178,6 +203,8 @@ struct fl_crash {
 	struct fl_vma stack_below; /* the next lower one where a signal's frame would not find room in stack_vma */
 	u64 frames[FL_FRAMES_MAX +
 		   1]; /* instruction pointers, innermost first; one spare to keep the verifier's masks simple */
+	struct fl_backing backing; /* with FL_HAS_BACKING */
+	struct fl_jump jump;
 	struct fl_vma modules[FL_MODULES_MAX]; /* the executable mappings that the frames are in */
 	struct fl_file files[FL_FILES_MAX];
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the slack lets the last component be read whole */

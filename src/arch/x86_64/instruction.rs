@@ -35,6 +35,13 @@ pub(crate) fn decode<'a>(registers: &'a Registers, code: &[u8]) -> Code<'a> {
     }
 }
 
+/// Is `code`, from the program counter on, an instruction that doesn't move the stack pointer, as hlt, and then a return?
+pub(crate) fn is_return_next(code: &[u8]) -> bool {
+    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+    let (first, second) = (decoder.decode(), decoder.decode());
+    first.code() == Opcode::Hlt && second.code() == Opcode::Retnq
+}
+
 /// Features that every x86_64 processor has.
 const BASELINE: [CpuidFeature; 19] = [
     CpuidFeature::INTEL8086,
@@ -212,6 +219,12 @@ mod tests {
         assert_eq!(touched(&[0x48, 0x8d, 0x07]), [], "lea rax, [rdi]");
         assert_eq!(touched(&[0x64, 0x8b, 0x07]), [], "mov eax, fs:[rdi]");
         assert_eq!(touched(&[0xc4, 0xe2, 0x71, 0x90, 0x04, 0x97]), [], "vpgatherdd xmm0, [rdi+xmm2*4], xmm1");
+    }
+
+    #[test]
+    fn a_return_behind_a_halt() {
+        assert!(is_return_next(&[0xf4, 0xc3, 0x90]));
+        assert!(!is_return_next(&[0xf4, 0x90, 0xc3]) && !is_return_next(&[0x58, 0xc3]) && !is_return_next(&[0xf4]));
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! x86-64: the registers, traps and page faults. The kernel half is `bpf/include/arch_x86_64.h`.
 
 mod alignment;
+mod arrival;
 mod call;
 mod division;
 mod instruction;
 pub(crate) mod syscall;
 pub(crate) mod unwind;
 
+pub(crate) use arrival::arrival;
 pub(crate) use call::{CALL_BYTES_MAX, call_before};
-pub(crate) use instruction::{Code, Instruction, decode};
+pub(crate) use instruction::{Code, Instruction, decode, is_return_next};
 
 use super::TrapKind;
 use crate::hex::Hex;

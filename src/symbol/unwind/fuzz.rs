@@ -42,6 +42,7 @@ pub fn unwind(mut data: &[u8]) {
         |address: u64, bytes: &[u8]| Section { address: address..address + bytes.len() as u64, bytes: bytes.to_vec() };
     let mut sections = Sections {
         eh_frame: section(EH_FRAME, data),
+        exceptions: None,
         eh_frame_hdr: (!header.is_empty()).then(|| section(EH_FRAME_HDR, &header)),
         index: Vec::new(),
         text: Some(CODE),

@@ -20,6 +20,8 @@ pub(super) struct Section {
 pub(super) struct Sections {
     pub(super) eh_frame: Section,
     pub(super) eh_frame_hdr: Option<Section>,
+    /// What functions do with exceptions.
+    pub(super) exceptions: Option<Section>,
     /// In place of `eh_frame_hdr`: step::index().
     pub(super) index: Vec<(u64, usize)>,
     /// The addresses of `.text` and `.got`, which entries may be relative to.
@@ -45,6 +47,7 @@ impl Sections {
             index: Vec::new(),
             eh_frame: content(b".eh_frame")?,
             eh_frame_hdr: content(b".eh_frame_hdr"),
+            exceptions: content(b".gcc_except_table"),
             text: headers.section(b".text").map(addresses),
             got: headers.section(b".got").map(addresses),
             code: headers.code(),
@@ -81,6 +84,10 @@ impl Sections {
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.index)
             + self.eh_frame.bytes.len()
-            + self.eh_frame_hdr.as_ref().map_or(0, |section| section.bytes.len())
+            + [&self.eh_frame_hdr, &self.exceptions]
+                .into_iter()
+                .flatten()
+                .map(|section| section.bytes.len())
+                .sum::<usize>()
     }
 }

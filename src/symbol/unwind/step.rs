@@ -6,8 +6,9 @@ use gimli::{
 };
 
 use super::image::Sections;
-use super::{Frame, Registers, StackCopy};
+use super::{Frame, Registers, StackCopy, exceptions};
 use crate::arch::unwind::{self as arch, FRAME_POINTER, PROGRAM_COUNTER, RETURN_ADDRESS, STACK_POINTER};
+use crate::evidence::Handling;
 
 /// No compiler makes a longer entry; a longer one is meant to take our time.
 const ENTRY_BYTES_MAX: usize = 16 * 1024;
@@ -52,6 +53,17 @@ pub(super) fn begin_of(sections: &Sections, bias: u64, frame: Frame) -> Option<u
     let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
     section.set_address_size(8);
     Some(entry(sections, &section, address)?.initial_address())
+}
+
+/// What the function of a frame does with an exception from the call before its return address.
+pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<Handling> {
+    let address = frame.address.wrapping_sub(1).wrapping_sub(bias);
+    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
+    section.set_address_size(8);
+    let entry = entry(sections, &section, address)?;
+    // Nobody asks a function without a table.
+    let Some(table) = entry.lsda() else { return Some(Handling::Passes) };
+    exceptions::handling(sections.exceptions.as_ref()?, table, entry.initial_address(), address)
 }
 
 /// One frame up by the frame pointer, as long as that is further up.

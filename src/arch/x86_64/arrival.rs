@@ -1,0 +1,151 @@
+//! How a thread came to an address where there is no code: by which call, or by a return.
+
+use iced_x86::{Code as Opcode, Decoder, DecoderOptions, Register};
+
+use super::instruction::operand;
+use super::{Registers, has_just_been_called};
+use crate::arch::{Arrival, StackTop};
+use crate::hex::Hex;
+
+/// A call to an address in itself.
+const NEAR_BYTES: usize = 5;
+
+/// How the thread came to `address`. The callee has pushed nothing: the registers are those of the call, but for the stack pointer.
+/// `is_code`: is there code at this address? `None` means that nothing proves it.
+pub(crate) fn arrival(
+    registers: &Registers,
+    address: u64,
+    top: &StackTop,
+    is_code: impl Fn(u64) -> bool,
+) -> Option<Arrival> {
+    let before = Registers { rsp: registers.rsp.wrapping_add(size_of::<u64>() as u64), ..*registers };
+    let calls = || top.code.iter().flat_map(|code| calls_before(code, top.caller));
+    let pointers = || calls().filter(|call| call.code() == Opcode::Call_rm64);
+    if let Some(pointer) = pointers().find_map(|call| pointer(&before, &call, address, top.slot)) {
+        return Some(Arrival::CalledThrough(pointer));
+    }
+    let near = || calls().find(|call| call.code() == Opcode::Call_rel32_64).map(|call| call.near_branch64());
+    if let Some(target) = near().filter(|&target| target == address || is_code(target)) {
+        return Some(if target == address { Arrival::CalledByName } else { Arrival::Behind(Some(target)) });
+    }
+    if let Some(call) = pointers().next() {
+        let target = operand(&before, call.op0_register()).map(|operand| operand.value).filter(|&at| is_code(at));
+        return Some(Arrival::Behind(target));
+    }
+    // A zero lies below many a stack pointer; only a return leaves that at a multiple of 16 (System V ABI 3.2.2).
+    let is_popped = top.popped == address && (address != 0 || !has_just_been_called(registers));
+    is_popped.then_some(Arrival::Returned)
+}
+
+/// The calls that `code`, which ends before `end`, may end with: instructions can't be read backwards.
+fn calls_before(code: &[u8; 8], end: u64) -> Vec<iced_x86::Instruction> {
+    let decode = |length: usize| {
+        let bytes = code.get(code.len().checked_sub(length)?..)?;
+        let ip = end.wrapping_sub(length as u64);
+        let decoded = Decoder::with_ip(64, bytes, ip, DecoderOptions::NONE).decode();
+        let is_call = match decoded.code() {
+            Opcode::Call_rel32_64 => length == NEAR_BYTES,
+            code => code == Opcode::Call_rm64,
+        };
+        (decoded.len() == length && is_call).then_some(decoded)
+    };
+    (2..=code.len()).rev().filter_map(decode).collect()
+}
+
+/// The pointer of an indirect call, as a sentence names it, if it holds `address`.
+fn pointer(
+    registers: &Registers,
+    call: &iced_x86::Instruction,
+    address: u64,
+    slot: Option<(u64, u64)>,
+) -> Option<String> {
+    let value = |value: u64| if value == 0 { "0".to_owned() } else { Hex(value).to_string() };
+    if call.op0_register() != Register::None {
+        let register = operand(registers, call.op0_register()).filter(|register| register.value == address)?;
+        return Some(format!("{} is {}", register.name, value(address)));
+    }
+    let (at, held) = slot.filter(|(_, held)| *held == address)?;
+    let operand_at = call.virtual_address(0, 0, |register, _, _| match register {
+        Register::DS | Register::SS | Register::CS | Register::ES => Some(0),
+        register => operand(registers, register).map(|operand| operand.value),
+    })?;
+    (operand_at == at).then(|| format!("the pointer at {} is {}", Hex(at), value(held)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLER: u64 = 0x5555_5555_5100;
+
+    /// On top of the stack is CALLER, before which this code stands.
+    fn called(code: &[u8]) -> StackTop {
+        let mut before = [0x90; 8];
+        before[8 - code.len()..].copy_from_slice(code);
+        StackTop { popped: 0, caller: CALLER, code: Some(before), slot: None }
+    }
+
+    fn arrived(registers: Registers, address: u64, top: &StackTop) -> Option<Arrival> {
+        let registers = Registers { rsp: 0x7ffd_0000_1008, ..registers };
+        arrival(&registers, address, top, |at| (0x5555_5555_5000..0x5555_5555_6000).contains(&at))
+    }
+
+    #[test]
+    fn a_call_through_a_register_that_holds_the_address_is_the_one() {
+        let rax = |rax| Registers { rax, ..Registers::default() };
+        let of = |rax_is, address| arrived(rax(rax_is), address, &called(&[0xff, 0xd0]));
+        assert_eq!(of(0, 0), Some(Arrival::CalledThrough("rax is 0".to_owned())));
+        assert_eq!(of(0x1234, 0x1234), Some(Arrival::CalledThrough("rax is 0x1234".to_owned())));
+        assert_eq!(
+            of(0x5555_5555_5040, 0),
+            Some(Arrival::Behind(Some(0x5555_5555_5040))),
+            "it called another function"
+        );
+        assert_eq!(of(0x7000, 0), Some(Arrival::Behind(None)), "which the callee may have changed");
+    }
+
+    #[test]
+    fn a_call_through_memory_needs_what_lay_there() {
+        // call *0x10(%rdi)
+        let registers = Registers { rdi: 0x6000, ..Registers::default() };
+        let of = |slot| arrived(registers, 0, &StackTop { slot, ..called(&[0xff, 0x57, 0x10]) });
+        assert_eq!(of(Some((0x6010, 0))), Some(Arrival::CalledThrough("the pointer at 0x6010 is 0".to_owned())));
+        assert_eq!(of(Some((0x6010, 0x5555_5555_5040))), Some(Arrival::Behind(None)));
+        assert_eq!(of(Some((0x6018, 0))), Some(Arrival::Behind(None)), "another place");
+        assert_eq!(of(None), Some(Arrival::Behind(None)));
+    }
+
+    #[test]
+    fn the_stack_pointer_of_a_call_is_that_before_it() {
+        // call *8(%rsp)
+        let top = StackTop { slot: Some((0x7ffd_0000_1018, 0)), ..called(&[0xff, 0x54, 0x24, 8]) };
+        assert!(matches!(arrived(Registers::default(), 0, &top), Some(Arrival::CalledThrough(_))));
+    }
+
+    #[test]
+    fn a_direct_call_leads_where_it_says() {
+        // call CALLER + 0x40, and call 0
+        let near = |target: u64| {
+            let distance = target.wrapping_sub(CALLER) as u32;
+            called(&[&[0xe8][..], &distance.to_le_bytes()].concat())
+        };
+        assert_eq!(arrived(Registers::default(), 0, &near(CALLER + 0x40)), Some(Arrival::Behind(Some(CALLER + 0x40))));
+        let far = CALLER.wrapping_add(0x4000_0000);
+        assert_eq!(arrived(Registers::default(), far, &near(far)), Some(Arrival::CalledByName));
+        assert_eq!(arrived(Registers::default(), 0, &near(far)), None, "there is no code: it only looks like a call");
+    }
+
+    #[test]
+    fn a_return_has_taken_the_address_from_the_stack() {
+        let top = StackTop { popped: 0x4141_4141, ..called(&[]) };
+        assert_eq!(arrived(Registers::default(), 0x4141_4141, &top), Some(Arrival::Returned));
+        assert_eq!(arrived(Registers::default(), 0x4242, &top), None);
+        assert_eq!(
+            arrived(Registers::default(), 0, &called(&[])),
+            None,
+            "a zero by chance: the stack pointer is a call's"
+        );
+        let returned = Registers { rsp: 0x7ffd_0000_1010, ..Registers::default() };
+        assert_eq!(arrival(&returned, 0, &called(&[]), |_| true), Some(Arrival::Returned));
+    }
+}

@@ -1,0 +1,287 @@
+//! A C library that gives up: its message says why, and where it isn't known, its functions in the stack trace. The function that is named is
+//! the first one outside of libc.
+
+use super::trace::Trace;
+use super::{Diagnosis, Kind, certain, likely, sure};
+use crate::arch;
+use crate::evidence::Evidence;
+use crate::runtime::glibc::{self, AbortReason};
+use crate::runtime::{self, is_libc, musl};
+
+pub(super) fn diagnose(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis> {
+    let message = facts.abort_message.as_deref().filter(|_| is_of_now(trace)).map(one_line);
+    let said = message.as_deref().map(glibc::said);
+    let shown = shown(trace);
+    // Frames say more of what a message says of several.
+    let reason = match (said, shown) {
+        (Some(AbortReason::BufferTooSmall), Some((AbortReason::DescriptorTooLarge, _))) => {
+            AbortReason::DescriptorTooLarge
+        }
+        (Some(reason), _) => reason,
+        (None, Some((reason, _))) => reason,
+        (None, None) => return None,
+    };
+    let is_certain = said.is_some() || shown.is_some_and(|(_, is_certain)| is_certain);
+    let (kind, text) = sentence(trace, reason, message.is_some());
+    let text = message.map_or_else(|| text.clone(), |message| format!("{message}: {text}"));
+    sure(is_certain, kind, text)
+}
+
+/// The message stands there until another one replaces it: it is of this abort if that was called by libc.
+fn is_of_now(trace: &Trace<'_>) -> bool {
+    let caller = trace.find(|name| name == "abort").map(|abort| abort + 1).filter(|&caller| caller < trace.len());
+    caller.is_none_or(|caller| {
+        let is_libcs = trace.module(caller).map(is_libc);
+        is_libcs.unwrap_or_else(|| trace.name(caller).is_none_or(|name| name.starts_with("__")))
+    })
+}
+
+fn one_line(message: &str) -> String {
+    message.trim_end_matches(['\n', '.']).replace(['\n', '\r'], " ")
+}
+
+/// What the frames show, and whether they prove it.
+fn shown(trace: &Trace<'_>) -> Option<(AbortReason, bool)> {
+    if trace.find(glibc::is_stack_check).is_some() {
+        return Some((AbortReason::StackSmashed, true));
+    }
+    let last = trace.find(glibc::is_fortify).map_or(0, |frame| frame + 1);
+    if last > 0 {
+        let checked = trace.find_from(last, glibc::is_checked).and_then(|frame| trace.name(frame));
+        return Some(checked.map_or((AbortReason::CheckFailed, false), |name| (glibc::checks(name), true)));
+    }
+    if let Some(is_certain) = heap(trace) {
+        return Some((AbortReason::HeapDamaged, is_certain));
+    }
+    if trace.find(runtime::is_assertion).is_some() {
+        return Some((AbortReason::AssertionFailed, true));
+    }
+    trace.find(|name| name == "__libc_fatal").map(|_| (AbortReason::GaveUp, true))
+}
+
+/// Has libc's own malloc found the heap damaged? `Some(true)` means that its functions prove it.
+fn heap(trace: &Trace<'_>) -> Option<bool> {
+    if let Some(frame) = trace.find(glibc::is_malloc_check) {
+        // A static program has libc's functions in its own file; a program's own function of that name is not called by these.
+        let is_libcs = trace.is_outside(frame) != Some(true) || trace.find_before(frame, glibc::is_message).is_some();
+        return is_libcs.then_some(true);
+    }
+    // In a stripped libc the frames between have no names: abort() below free() is a check of malloc.
+    let raised = trace.find(runtime::is_abort).or_else(|| trace.find(runtime::is_assertion))?;
+    let is_passed = |name: &str| runtime::is_abort(name) || runtime::is_assertion(name);
+    let next = (raised..trace.len()).find(|&frame| trace.name(frame).is_some_and(|name| !is_passed(name)))?;
+    let is_libcs = (raised..=next).all(|frame| trace.is_outside(frame) != Some(true));
+    (is_libcs && trace.name(next).is_some_and(glibc::is_malloc)).then_some(false)
+}
+
+/// What it means, and for which function of the program. `is_said`: its message stands before.
+fn sentence(trace: &Trace<'_>, reason: AbortReason, is_said: bool) -> (Kind, String) {
+    let after = |is: fn(&str) -> bool, word| {
+        let frame = trace.find(is);
+        frame.map(|frame| trace.after(frame, word, is)).unwrap_or_default()
+    };
+    // Where files aren't known, names have to do.
+    let caller = || {
+        let abort = trace.find(|name| name == "abort");
+        let is_known = abort.is_some_and(|abort| trace.module(abort).is_some());
+        let own = abort.filter(|_| is_known).and_then(|abort| trace.own(abort, is_libc));
+        trace.place(own, "in")
+    };
+    match reason {
+        AbortReason::StackSmashed => {
+            let place = after(glibc::is_stack_check, "in");
+            (Kind::SmashedStack, format!("a buffer on the stack was overrun{place}: its stack protector saw it"))
+        }
+        AbortReason::BufferTooSmall => {
+            let checked = trace.find(glibc::is_checked).and_then(|frame| trace.name(frame));
+            let what =
+                checked.map_or_else(|| "it would be overrun".to_owned(), |name| format!("{name} would overrun it"));
+            (Kind::BufferOverflow, format!("libc's check of a buffer's size failed: {what}{}", called(&caller())))
+        }
+        AbortReason::LongjmpIntoDeadFrame => (
+            Kind::LongjmpIntoDeadFrame,
+            format!("longjmp() leads into a function that has returned{}", called(&caller())),
+        ),
+        AbortReason::DescriptorTooLarge => {
+            let what = "a file descriptor is negative or too large for an fd_set (FD_SETSIZE)";
+            (Kind::DescriptorOutOfRange, format!("{what}{}", called(&caller())))
+        }
+        AbortReason::UnsafeFormat => (
+            Kind::UnsafeFormat,
+            format!("a format with %n lies in writable memory, where anybody may have made it{}", called(&caller())),
+        ),
+        AbortReason::CheckFailed => {
+            (Kind::LibcCheck, format!("libc's check of what it was called with failed{}", called(&caller())))
+        }
+        AbortReason::HeapDamaged => {
+            let what = "an overrun, a double free or a free of no block";
+            let text = format!("malloc found the heap damaged{}: {what}{}", allocator(trace), called(&caller()));
+            (Kind::HeapCorruption, text)
+        }
+        AbortReason::AssertionFailed => {
+            (Kind::FailedAssertion, format!("an assertion failed{}", after(runtime::is_assertion, "in")))
+        }
+        AbortReason::GaveUp => {
+            let what = if is_said { "libc gave up" } else { "libc gave up, and what it said is not known" };
+            (Kind::Abort, format!("{what}{}", called(&caller())))
+        }
+    }
+}
+
+/// ` (in _int_free)`: the function of malloc that found it.
+fn allocator(trace: &Trace<'_>) -> String {
+    let checked = trace.find(glibc::is_malloc_check).and_then(|frame| trace.name(frame + 1));
+    let found = checked.or_else(|| trace.find(glibc::is_malloc).and_then(|frame| trace.name(frame)));
+    found.map(|name| format!(" (in {name})")).unwrap_or_default()
+}
+
+/// `, called in main`
+fn called(place: &str) -> String {
+    if place.is_empty() { String::new() } else { format!(", called{place}") }
+}
+
+/// A C library that ends the process by an instruction that only the kernel may execute: musl where a check fails, abort() of all of them
+/// where SIGABRT has not ended the process. `None` means that the program itself executes it.
+pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
+    let trace = Trace::new(facts);
+    let function = trace.name(0);
+    // Without a file, the name has to do: a static program.
+    let is_libcs = trace.is_outside(0).map(|is_outside| !is_outside);
+    match function {
+        Some("abort") => {
+            let place = trace.after(1, "in", runtime::is_abort);
+            let init = facts.thread.pid_in_namespace == 1;
+            let why = if init {
+                ": SIGABRT does not end process 1 of a pid namespace, so it halts"
+            } else {
+                ": SIGABRT did not end it, so it halts"
+            };
+            sure(is_libcs == Some(true), Kind::Abort, format!("calls abort(){place}{why}"))
+        }
+        Some(name) if glibc::is_stack_check(name) => {
+            let place = trace.after(0, "in", glibc::is_stack_check);
+            certain(Kind::SmashedStack, format!("a buffer on the stack was overrun{place}: its stack protector saw it"))
+        }
+        Some(name) if musl::is_own_malloc(name) || (musl::is_malloc(name) && is_libcs != Some(false)) => {
+            likely(Kind::HeapCorruption, format!("musl's {name} found the heap damaged and halts"))
+        }
+        _ if is_libcs == Some(true) => {
+            let own = trace.own(0, is_libc).filter(|_| trace.len() > 1);
+            let what = "libc halts, as musl does where it finds the heap damaged, or can't go on";
+            likely(Kind::LibcGaveUp, format!("{what}{}", called(&trace.place(own, "in"))))
+        }
+        // A static program without names.
+        None if arch::is_return_next(facts.code.as_deref().unwrap_or_default()) => {
+            let what = "halts in a function that does nothing else, as musl's __stack_chk_fail() does";
+            likely(
+                Kind::SmashedStack,
+                format!("{what}: a buffer on the stack was overrun{}", trace.place(Some(1), "in")),
+            )
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Confidence;
+    use super::super::cases::{Case, confidence, general_protection, kind, signal, text};
+    use super::*;
+
+    const LIBC: &str = "/lib/libc.so.6";
+    const OWN: &str = "/bin/x";
+
+    /// An abort with this message. The last `own` frames are the program's own, the others libc's.
+    fn said(message: &str, frames: &[&str], own: usize) -> Case {
+        let modules = (0..frames.len()).map(|frame| if frame + own < frames.len() { LIBC } else { OWN }).collect();
+        let abort_message = (!message.is_empty()).then(|| message.to_owned());
+        Case { modules, abort_message, ..signal(6, -6) }.called(frames)
+    }
+
+    #[test]
+    fn the_message_leads_and_the_first_function_outside_is_named() {
+        let fatal = ["raise", "abort", "__libc_message", "__libc_fatal", "unwind_cleanup", "swallow", "start_thread"];
+        let mut case = said("FATAL: exception not rethrown\n", &fatal, 2);
+        assert_eq!(text(&case), "FATAL: exception not rethrown: libc gave up, called in swallow");
+        assert_eq!((kind(&case), confidence(&case)), (Some(Kind::Abort), Some(Confidence::Certain)));
+        case.abort_message = None;
+        assert_eq!(text(&case), "libc gave up, and what it said is not known, called in swallow");
+        let format = ["raise", "abort", "__libc_message", "__libc_fatal", "__vfprintf_internal", "main"];
+        let case = said("*** %n in writable segment detected ***", &format, 1);
+        assert!(text(&case).starts_with("*** %n in writable segment detected ***: a format with %n"));
+        assert!(text(&case).ends_with(", called in main"));
+        assert_eq!(kind(&case), Some(Kind::UnsafeFormat));
+    }
+
+    #[test]
+    fn not_every_check_is_of_a_buffer() {
+        let check =
+            |message: &str, function: &str| said(message, &["raise", "abort", "__fortify_fail", function, "main"], 1);
+        let table = [
+            (
+                "*** longjmp causes uninitialized stack frame ***: terminated",
+                "____longjmp_chk",
+                Kind::LongjmpIntoDeadFrame,
+            ),
+            ("", "__longjmp_chk", Kind::LongjmpIntoDeadFrame),
+            ("*** buffer overflow detected ***: terminated", "__fdelt_chk", Kind::DescriptorOutOfRange),
+            ("*** bit out of range 0 - FD_SETSIZE on fd_set ***: terminated", "?", Kind::DescriptorOutOfRange),
+            ("", "__fdelt_warn", Kind::DescriptorOutOfRange),
+            ("*** invalid open call: O_CREAT or O_TMPFILE without mode ***: terminated", "__open_2", Kind::LibcCheck),
+            ("", "__open_2", Kind::LibcCheck),
+            ("*** buffer overflow detected ***: terminated", "__strcpy_chk", Kind::BufferOverflow),
+            ("", "__read_chk", Kind::BufferOverflow),
+        ];
+        for (message, function, expected) in table {
+            assert_eq!(kind(&check(message, function)), Some(expected), "{message} {function}");
+        }
+        assert_eq!(confidence(&check("", "__open_2")), Some(Confidence::Likely), "what failed is not known");
+    }
+
+    #[test]
+    fn a_malloc_of_the_programs_own_is_none_of_libcs() {
+        let own = said("", &["raise", "abort", "malloc", "load", "main"], 3);
+        assert_eq!(text(&own), "calls abort() in malloc");
+        let own = said("", &["raise", "abort", "malloc_printerr", "free", "main"], 3);
+        assert_eq!(kind(&own), Some(Kind::Abort), "a name is no proof");
+        let stripped = said("", &["raise", "abort", "?", "?", "free", "main"], 1);
+        assert_eq!((kind(&stripped), confidence(&stripped)), (Some(Kind::HeapCorruption), Some(Confidence::Likely)));
+        let linked = said("", &["raise", "abort", "__libc_message", "malloc_printerr", "_int_free", "main"], 6);
+        assert_eq!(
+            (kind(&linked), confidence(&linked)),
+            (Some(Kind::HeapCorruption), Some(Confidence::Certain)),
+            "static"
+        );
+    }
+
+    #[test]
+    fn a_message_of_before_is_not_this_aborts() {
+        let old = said("free(): invalid pointer", &["raise", "abort", "give_up", "main"], 2);
+        assert_eq!(text(&old), "calls abort() in give_up");
+    }
+
+    /// `hlt` in these functions of this file.
+    fn halt(module: &'static str, frames: &[&str]) -> Case {
+        Case { modules: vec![module, OWN], ..general_protection(&[0xf4]) }.called(frames)
+    }
+
+    #[test]
+    fn libcs_halt_is_not_the_programs() {
+        let musl = "/lib/ld-musl-x86_64.so.1";
+        let case = halt(musl, &["__stack_chk_fail", "copy", "main"]);
+        assert_eq!(text(&case), "a buffer on the stack was overrun in copy: its stack protector saw it");
+        assert_eq!((kind(&case), confidence(&case)), (Some(Kind::SmashedStack), Some(Confidence::Certain)));
+        assert_eq!(kind(&halt(musl, &["?", "main"])), Some(Kind::LibcGaveUp));
+        assert!(text(&halt(musl, &["?", "main"])).ends_with(", called in main"));
+        assert_eq!(kind(&halt(OWN, &["?", "main"])), Some(Kind::PrivilegedInstruction));
+        assert_eq!(kind(&halt(OWN, &["free", "main"])), Some(Kind::PrivilegedInstruction), "a free() of its own");
+        assert_eq!(kind(&halt(OWN, &["get_meta", "main"])), Some(Kind::HeapCorruption), "a static program");
+        let stripped = Case { code: vec![0xf4, 0xc3], ..halt(OWN, &["?", "?"]) };
+        assert_eq!((kind(&stripped), confidence(&stripped)), (Some(Kind::SmashedStack), Some(Confidence::Likely)));
+        let init = Case { pid_in_namespace: Some(1), ..halt(LIBC, &["abort", "give_up", "main"]) };
+        assert!(text(&init).starts_with("calls abort() in give_up: SIGABRT does not end process 1"));
+        assert_eq!((kind(&init), confidence(&init)), (Some(Kind::Abort), Some(Confidence::Certain)));
+        let other = Case { pid_in_namespace: None, ..init };
+        assert!(text(&other).ends_with("SIGABRT did not end it, so it halts"));
+    }
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Writes to memory that may be read only: `closed CASE`.
+ *
+ *   literal   a string literal
+ *   got       a slot of the GOT, behind RELRO
+ *   data      a private mapping of a data file, for reading only
+ *   program   the same of a program's file, which is not executed there
+ *   shared    a shared mapping of a file, for reading only
+ *   file      a private mapping of a data file that was written to, and closed then
+ *   memory    memory that was written to, and closed then
+ *   never     memory that was for reading only from the beginning
+ *   code      its own code
+ *
+ * build: -Wl,-z,now,-z,relro
+ */
+#include "truth.h"
+
+#include <sys/mman.h>
+
+extern char _GLOBAL_OFFSET_TABLE_[];
+
+static volatile char *map(const char *path, int protection, int flags)
+{
+	int fd = path ? open(path, O_RDONLY) : -1;
+	void *at = mmap(NULL, PAGE, protection, flags | (path ? 0 : MAP_ANONYMOUS), fd, 0);
+
+	if (at == MAP_FAILED) {
+		perror("mmap");
+		_exit(3);
+	}
+	return at;
+}
+
+static volatile char *close_it(volatile char *at)
+{
+	*at = 1;
+	mprotect((void *)at, PAGE, PROT_READ);
+	return at;
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	volatile char *at = NULL;
+
+	if (!strcmp(what, "literal"))
+		at = (volatile char *)"a literal";
+	else if (!strcmp(what, "got"))
+		at = _GLOBAL_OFFSET_TABLE_ + 24;
+	else if (!strcmp(what, "data"))
+		at = map("/etc/passwd", PROT_READ, MAP_PRIVATE);
+	else if (!strcmp(what, "program"))
+		at = map("/bin/true", PROT_READ, MAP_PRIVATE);
+	else if (!strcmp(what, "shared"))
+		at = map("/etc/passwd", PROT_READ, MAP_SHARED);
+	else if (!strcmp(what, "file"))
+		at = close_it(map("/etc/passwd", PROT_READ | PROT_WRITE, MAP_PRIVATE));
+	else if (!strcmp(what, "memory"))
+		at = close_it(map(NULL, PROT_READ | PROT_WRITE, MAP_PRIVATE));
+	else if (!strcmp(what, "never"))
+		at = map(NULL, PROT_READ, MAP_PRIVATE);
+	else if (!strcmp(what, "code"))
+		at = (volatile char *)(unsigned long)main;
+	*at = 1;
+	return 3;
+}

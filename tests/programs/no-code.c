@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Jumps to where there is no code: `no-code CASE`.
+ *
+ *   register     calls a pointer that is 0
+ *   slot         calls a pointer in memory that is 0
+ *   tail         calls dispatch(), which jumps by a pointer that is 0
+ *   tail-slot    the same; dispatch() itself is called by a pointer in memory
+ *   return       returns to 0
+ *   wild         calls a pointer to nothing
+ *   wild-tail    calls dispatch(), which jumps to nothing
+ *   wild-return  returns to nothing
+ *   longjmp      jumps to nothing with another stack pointer
+ */
+#include "truth.h"
+
+#define NOWHERE "$0x123456789000"
+
+typedef void function(void);
+
+void dispatch(void);
+__asm__("dispatch: xor %eax, %eax; jmp *%rax; .size dispatch, . - dispatch; .type dispatch, @function");
+void lost(void);
+__asm__("lost: movabs " NOWHERE ", %rax; jmp *%rax; .size lost, . - lost; .type lost, @function");
+
+static struct {
+	long before[2];
+	function *end;
+} table;
+
+__attribute__((noinline)) static void call(function *pointer)
+{
+	pointer();
+	__asm__ volatile("");
+}
+
+__attribute__((noinline)) static void session(void)
+{
+	dispatch();
+	__asm__ volatile("");
+}
+
+/* In place of a buffer that is overrun. */
+__attribute__((noinline)) static void overrun(unsigned long address)
+{
+	__asm__ volatile("mov %0, 8(%%rbp)" ::"r"(address) : "memory");
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(what, "register")) {
+		call(NULL);
+	} else if (!strcmp(what, "slot")) {
+		__asm__ volatile("call *16(%0)" ::"r"(&table) : "memory");
+	} else if (!strcmp(what, "tail")) {
+		session();
+	} else if (!strcmp(what, "tail-slot")) {
+		table.end = dispatch;
+		__asm__ volatile("call *16(%0)" ::"r"(&table) : "memory");
+	} else if (!strcmp(what, "return")) {
+		overrun(0);
+	} else if (!strcmp(what, "wild")) {
+		call((function *)0x123456789000);
+	} else if (!strcmp(what, "wild-tail")) {
+		lost();
+	} else if (!strcmp(what, "wild-return")) {
+		overrun(0x123456789000);
+	} else if (!strcmp(what, "longjmp")) {
+		__asm__ volatile("movabs " NOWHERE ", %%rax; sub $0x100, %%rsp; jmp *%%rax" ::: "rax");
+	}
+	return 3;
+}

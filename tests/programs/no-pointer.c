@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reads by what is no pointer: `no-pointer CASE`.
+ *
+ *   field     a field of a NULL pointer
+ *   member    the length of a string in a field of a NULL pointer
+ *   integer   the length of the string at 8080
+ *   own       its own function reads at 8080
+ *   extended  a pointer to the heap that was an int on its way
+ *   cut       the same, unsigned
+ *   negative  a pointer that is -5
+ *   failed    a pointer that is -1
+ */
+#include "truth.h"
+
+struct item {
+	long before[3];
+	long field;
+	char name[16];
+};
+
+__attribute__((noinline)) static long field_of(struct item *item)
+{
+	return item->field;
+}
+
+__attribute__((noinline)) static int read_at(const volatile char *at)
+{
+	return *at;
+}
+
+/* A block whose address has this bit 31. */
+static unsigned long block(int is_set)
+{
+	char *at = sbrk(0);
+
+	/* The heap begins anywhere: so it is made longer until it has such an address. */
+	while (!!((unsigned long)at & 1UL << 31) != is_set) {
+		if (sbrk(64 << 20) == (void *)-1)
+			_exit(3);
+		at = sbrk(0);
+	}
+	sbrk(PAGE);
+	return (unsigned long)at;
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	unsigned long (*volatile length)(const char *) = strlen;
+
+	if (!strcmp(what, "field"))
+		return (int)field_of(NULL);
+	if (!strcmp(what, "member"))
+		return (int)length(((struct item *)NULL)->name);
+	if (!strcmp(what, "integer"))
+		return (int)length((const char *)8080);
+	if (!strcmp(what, "own"))
+		return read_at((const char *)8080);
+	if (!strcmp(what, "extended"))
+		return read_at((const char *)(long)(int)block(1));
+	if (!strcmp(what, "cut"))
+		return read_at((const char *)(unsigned long)(unsigned int)block(0));
+	if (!strcmp(what, "negative"))
+		return read_at((const char *)-5);
+	if (!strcmp(what, "failed"))
+		return read_at((const char *)-1);
+	return 3;
+}

@@ -1,0 +1,29 @@
+//! What is said of programs that die in ways that look alike.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::{Scratch, run};
+
+/// A way to die, and what is said of it: the kind, the confidence, a part of the sentence.
+pub(crate) type Said<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+/// Runs the program in each way, and compares. The sentence of none is said of another: each is compared with all parts.
+pub(crate) fn compare(program: &Path, table: &[Said<'_>]) {
+    let scratch = Scratch::new();
+    let lines = table.iter().map(|(case, ..)| format!("{} {case}", program.display()));
+    let script = scratch.script("all", &(lines.collect::<Vec<String>>().join("\n") + "\nexit 0"));
+    let all = run(&script, &["-t", "-r"]);
+    let crashes: Vec<&Value> = all.records.iter().filter(|record| record["type"] == "crash").collect();
+    assert_eq!(crashes.len(), table.len(), "{:#?}\n{}", all.records, all.stderr);
+    for (&(case, kind, confidence, part), crash) in table.iter().zip(crashes) {
+        let found = &crash["diagnosis"];
+        let text = found["text"].as_str().unwrap_or_default();
+        assert!(text.contains(part), "{case}: {part}: {crash:#}");
+        assert_eq!((&found["kind"], &found["confidence"]), (&kind.into(), &confidence.into()), "{case}: {crash:#}");
+        for (other, _, _, others) in table.iter().filter(|(_, _, _, others)| !part.contains(others)) {
+            assert!(!text.contains(others), "{case} is said to be {other}: {text}");
+        }
+    }
+}

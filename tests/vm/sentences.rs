@@ -1,0 +1,101 @@
+//! Programs that look alike, and what is said of each: what tells them apart is the kernel's. docs/diagnosis.md has all sentences;
+//! `tests/host/sentences.rs` runs programs whose sentences come from libraries.
+
+use macro_rules_attribute::apply;
+
+use crate::harness::programs;
+use crate::harness::runs::watch_test;
+use crate::said::compare;
+
+#[apply(watch_test!)]
+fn there_is_no_page() {
+    compare(
+        &programs().join("no-page"),
+        &[
+            ("short", "behind_end_of_file", "certain", "behind the file's end, at offset 8200 of 100 bytes"),
+            ("empty", "behind_end_of_file", "certain", "which is empty"),
+            ("cut", "behind_end_of_file", "certain", "behind the file's end, at offset 4096 of 4096 bytes"),
+            ("full", "file_system_full", "likely", "inside the file, and its tmpfs of 1.0 MiB is full"),
+            ("huge", "huge_pages_exhausted", "likely", "a mapping of huge pages"),
+            ("missing", "userfaultfd", "certain", "whose page userfaultfd did not bring in"),
+        ],
+    );
+}
+
+#[apply(watch_test!)]
+fn there_is_no_code() {
+    compare(
+        &programs().join("no-code"),
+        &[
+            ("register", "jump_to_null", "certain", "jumps to NULL: a function pointer is 0 (rax is 0); the caller is"),
+            ("slot", "jump_to_null", "certain", "jumps to NULL: a function pointer is 0 (the pointer at 0x"),
+            ("tail", "jump_to_null", "likely", "jumps to NULL by a tail call in dispatch, which the next frame called"),
+            ("tail-slot", "jump_to_null", "likely", "jumps to NULL by a tail call in what the next frame called"),
+            ("return", "jump_to_null", "likely", "returns to NULL: the return address is 0"),
+            (
+                "wild",
+                "jump_into_the_wild",
+                "certain",
+                "a broken function pointer, or unloaded code (rax is 0x123456789000)",
+            ),
+            ("wild-tail", "jump_into_the_wild", "likely", "by a tail call in lost, which the next frame called"),
+            ("wild-return", "jump_into_the_wild", "likely", "returns to 0x123456789000, where nothing is mapped"),
+            (
+                "longjmp",
+                "jump_into_the_wild",
+                "certain",
+                "a broken function pointer or return address, or unloaded code",
+            ),
+        ],
+    );
+}
+
+#[apply(watch_test!)]
+fn it_may_be_read_only() {
+    compare(
+        &programs().join("closed"),
+        &[
+            ("literal", "write_to_read_only", "certain", ": constants and string literals lie there"),
+            (
+                "got",
+                "write_to_read_only",
+                "certain",
+                ": a slot of the GOT, which is closed once the program has started",
+            ),
+            (
+                "data",
+                "write_to_read_only",
+                "certain",
+                "passwd, r--p): a private mapping of a data file, for reading only",
+            ),
+            (
+                "program",
+                "write_to_read_only",
+                "certain",
+                "true, r--p): a private mapping of a data file, for reading only",
+            ),
+            ("shared", "write_to_read_only", "certain", ": a shared mapping, for reading only"),
+            ("file", "write_to_read_only", "certain", ": a private mapping of a data file, which was writable before"),
+            ("memory", "write_to_read_only", "certain", ": memory of the program's own, which was writable before"),
+            ("never", "write_to_read_only", "certain", "(anonymous memory, r--p) ("),
+            ("code", "write_to_read_only", "certain", "r-xp): code"),
+        ],
+    );
+}
+
+#[apply(watch_test!)]
+fn it_is_no_pointer() {
+    compare(
+        &programs().join("no-pointer"),
+        &[
+            ("field", "null_dereference", "certain", "reads the field at offset 0x18 of a NULL pointer"),
+            ("member", "null_dereference", "likely", "or an integer (32) used as a pointer"),
+            ("integer", "integer_as_pointer", "likely", "an integer (8080) used as a pointer to a string or memory"),
+            ("own", "integer_as_pointer", "likely", "an integer (8080) used as a pointer, or a field far behind"),
+            ("extended", "truncated_pointer", "likely", "32 bits that was extended by its sign, the lower half of 0x"),
+            ("cut", "truncated_pointer", "likely", "an address in the heap, cut to 32 bits"),
+            ("negative", "kernel_address", "certain", "the pointer is -5, no address but a negative number"),
+            ("failed", "kernel_address", "certain", "the pointer is -1, as a failed call returns it"),
+        ],
+    );
+}
