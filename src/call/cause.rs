@@ -45,7 +45,8 @@ pub(super) fn relate(facts: &Subject, calls: &mut [Call]) {
                 let is_one = newest.as_ref().is_some_and(|inner| is_inside(&calls[inner.index], call));
                 let is_surer = newest.as_ref().is_some_and(|inner| inner.certain && !change.certain);
                 let is_explained = newest.as_ref().is_some_and(|earlier| earlier.explains && link.is_last_resort);
-                if !(is_one && is_surer) && !is_explained {
+                let is_kept = (is_one && is_surer) || is_explained;
+                if !is_kept {
                     newest = Some(change);
                 }
             }

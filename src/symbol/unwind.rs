@@ -339,7 +339,7 @@ impl Walk<'_> {
             .and_then(|(sections, bias)| step::by_information(&sections, bias, frame, registers, self.stack));
         self.unwound.used_eh_frame |= above.is_some_and(|above| above != Above::Unknown);
         if above.is_none() && self.is_return_next && self.unwound.frames.len() == 1 {
-            return self.from_top(registers);
+            return self.caller_on_top(registers);
         }
         above.unwrap_or_else(|| {
             self.unwound.used_frame_pointer = true;
@@ -350,13 +350,13 @@ impl Walk<'_> {
     /// There is no code: a call through a bad pointer.
     fn jumped_here(&self, frame: Frame, registers: &Registers) -> Above {
         match arch::caller_of_bad_call(registers.values(), |address| self.stack.read_word(address)) {
-            Some(_) if !frame.is_return_address => self.from_top(registers),
+            Some(_) if !frame.is_return_address => self.caller_on_top(registers),
             _ => Above::Unknown,
         }
     }
 
     /// The caller whose return address is on top of the stack.
-    fn from_top(&self, registers: &Registers) -> Above {
+    fn caller_on_top(&self, registers: &Registers) -> Above {
         arch::caller_of_bad_call(registers.values(), |address| self.stack.read_word(address))
             .map_or(Above::Unknown, |(ip, sp)| {
                 Above::Caller(registers.with(PROGRAM_COUNTER, ip).with(STACK_POINTER, sp))
