@@ -247,6 +247,11 @@ pub(crate) fn code_name(signal: u32, code: i32) -> String {
     find(signal, code).map_or_else(|| code.to_string(), |known| known.1.to_owned())
 }
 
+/// Is this a code's name? False: it is the number of a code that has none, as a process that sends a signal to itself may make up.
+pub(crate) fn is_code_name(code: &str) -> bool {
+    code.starts_with(|c: char| c.is_ascii_uppercase())
+}
+
 /// What the code means, for people. `trap_nr` says what SI_KERNEL leaves open; `None` means that it is not known, or that there was no trap.
 pub(crate) fn code_text(signal: u32, code: i32, trap_nr: Option<u64>) -> String {
     match kernel_fault(signal, code, trap_nr) {

@@ -280,44 +280,86 @@ static __always_inline bool fl_forget_call(void)
 	return fl_may_have_code() && bpf_map_lookup_elem(&fl_calls, &tid) && !bpf_map_delete_elem(&fl_calls, &tid);
 }
 
+/* What the current task's call has mapped. False: it is nothing that anybody wants to know. */
+static __always_inline bool fl_ask_mmap(struct fl_request *asked, struct task_struct *task, const struct pt_regs *regs)
+{
+	bool is_fixed = fl_register(fl_regs_3(regs)) & MAP_FIXED;
+	u64 protection = fl_register(fl_regs_2(regs));
+
+	asked->executable = fl_is_executable(task, protection);
+	if (!asked->executable && !is_fixed && !fl_config.show_all)
+		return false;
+	asked->known = is_fixed && !fl_config.exec_mem && fl_forget_call();
+	if (!asked->executable && !asked->known && !fl_config.show_all)
+		return false;
+	asked->writable = protection & PROT_WRITE;
+	asked->call = FL_CALL_MMAP;
+	asked->address = FL_IS_ERROR(asked->result) ? fl_register(fl_regs_0(regs)) : (u64)asked->result;
+	asked->length = fl_round_up(fl_register(fl_regs_1(regs)));
+	return true;
+}
+
+/* The same of a change of protection. */
+static __always_inline bool fl_ask_mprotect(struct fl_request *asked, struct task_struct *task,
+					    const struct pt_regs *regs, enum fl_call call)
+{
+	u64 protection = fl_register(fl_regs_2(regs));
+
+	asked->executable = fl_is_executable(task, protection);
+	if (!asked->executable && !fl_config.show_all)
+		return false;
+	asked->writable = protection & PROT_WRITE;
+	asked->call = call;
+	asked->address = fl_register(fl_regs_0(regs));
+	asked->length = fl_round_up(fl_register(fl_regs_1(regs)));
+	return true;
+}
+
+/* The same of the heap that it has moved the end of. */
+static __always_inline bool fl_ask_brk(struct fl_request *asked, struct task_struct *task)
+{
+	asked->executable = fl_is_executable(task, PROT_READ);
+	if (!asked->executable && !fl_config.show_all)
+		return false;
+	asked->call = FL_CALL_BRK;
+	asked->writable = 1;
+	asked->address = fl_read(task, mm, start_brk);
+	asked->length = fl_round_up((u64)asked->result - asked->address);
+	return true;
+}
+
+/* The same of shared memory that it has attached. */
+static __always_inline bool fl_ask_shmat(struct fl_request *asked, struct task_struct *task, const struct pt_regs *regs)
+{
+	asked->executable = fl_register(fl_regs_2(regs)) & SHM_EXEC || fl_is_executable(task, PROT_READ);
+	if (!asked->executable && !fl_config.show_all)
+		return false;
+	asked->call = FL_CALL_SHMAT;
+	asked->address = FL_IS_ERROR(asked->result) ? fl_register(fl_regs_1(regs)) : (u64)asked->result;
+	asked->length = fl_page_bytes;
+	return true;
+}
+
+/* A call has ended: user space gets what it did to executable memory. */
 static __always_inline void fl_on_leave(struct task_struct *task, const struct pt_regs *regs, u32 number, s64 result)
 {
 	struct fl_request asked = {};
-	u64 protection;
+	bool is_wanted = true;
 
 	asked.result = result;
 	switch (number) {
-	case FL_NR_MMAP: {
-		bool is_fixed = fl_register(fl_regs_3(regs)) & MAP_FIXED;
-
-		protection = fl_register(fl_regs_2(regs));
-		asked.executable = fl_is_executable(task, protection);
-		if (!asked.executable && !is_fixed && !fl_config.show_all)
-			return;
-		asked.known = is_fixed && !fl_config.exec_mem && fl_forget_call();
-		if (!asked.executable && !asked.known && !fl_config.show_all)
-			return;
-		asked.writable = protection & PROT_WRITE;
-		asked.call = FL_CALL_MMAP;
-		asked.address = FL_IS_ERROR(result) ? fl_register(fl_regs_0(regs)) : (u64)result;
-		asked.length = fl_round_up(fl_register(fl_regs_1(regs)));
+	case FL_NR_MMAP:
+		is_wanted = fl_ask_mmap(&asked, task, regs);
 		break;
-	}
 	case FL_NR_MPROTECT:
+		is_wanted = fl_ask_mprotect(&asked, task, regs, FL_CALL_MPROTECT);
+		break;
 	case FL_NR_PKEY_MPROTECT:
-		protection = fl_register(fl_regs_2(regs));
-		asked.executable = fl_is_executable(task, protection);
-		if (!asked.executable && !fl_config.show_all)
-			return;
-		asked.writable = protection & PROT_WRITE;
-		asked.call = number == FL_NR_MPROTECT ? FL_CALL_MPROTECT : FL_CALL_PKEY_MPROTECT;
-		asked.address = fl_register(fl_regs_0(regs));
-		asked.length = fl_round_up(fl_register(fl_regs_1(regs)));
+		is_wanted = fl_ask_mprotect(&asked, task, regs, FL_CALL_PKEY_MPROTECT);
 		break;
 	case FL_NR_MUNMAP:
 		asked.known = fl_forget_call();
-		if (!asked.known && !fl_config.show_all)
-			return;
+		is_wanted = asked.known || fl_config.show_all;
 		asked.call = FL_CALL_MUNMAP;
 		asked.address = fl_register(fl_regs_0(regs));
 		asked.length = fl_round_up(fl_register(fl_regs_1(regs)));
@@ -329,26 +371,14 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 		asked.length = fl_round_up(fl_register(fl_regs_2(regs)));
 		break;
 	case FL_NR_BRK:
-		asked.executable = fl_is_executable(task, PROT_READ);
-		if (!asked.executable && !fl_config.show_all)
-			return;
-		asked.call = FL_CALL_BRK;
-		asked.writable = 1;
-		asked.address = fl_read(task, mm, start_brk);
-		asked.length = fl_round_up((u64)result - asked.address);
+		is_wanted = fl_ask_brk(&asked, task);
 		break;
 	case FL_NR_SHMAT:
-		asked.executable = fl_register(fl_regs_2(regs)) & SHM_EXEC || fl_is_executable(task, PROT_READ);
-		if (!asked.executable && !fl_config.show_all)
-			return;
-		asked.call = FL_CALL_SHMAT;
-		asked.address = FL_IS_ERROR(result) ? fl_register(fl_regs_1(regs)) : (u64)result;
-		asked.length = fl_page_bytes;
+		is_wanted = fl_ask_shmat(&asked, task, regs);
 		break;
 	case FL_NR_SHMDT:
 		asked.known = fl_forget_call();
-		if (!asked.known && !fl_config.show_all)
-			return;
+		is_wanted = asked.known || fl_config.show_all;
 		asked.call = FL_CALL_SHMDT;
 		asked.address = fl_register(fl_regs_0(regs));
 		break;
@@ -361,6 +391,8 @@ static __always_inline void fl_on_leave(struct task_struct *task, const struct p
 	default:
 		return;
 	}
+	if (!is_wanted)
+		return;
 	if (fl_config.exec_mem) {
 		fl_exec_mem_after(task, &asked);
 		return;

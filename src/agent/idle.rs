@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-
 use crate::record::summary::{Heartbeat, Summary};
 
 /// Between two heartbeats, unless the intervals are longer.
@@ -37,30 +35,28 @@ impl Idle {
         Self { enough: HEARTBEAT.saturating_sub(interval / 2).as_secs_f64(), last: None, seconds: 0.0 }
     }
 
-    /// Takes a summary if it is idle; else what was idle before it is reported. `write` says whether it could.
-    ///
-    /// # Errors
-    /// What `write` says.
-    pub(super) fn take(
-        &mut self,
-        summary: &Summary,
-        mut write: impl FnMut(&Heartbeat) -> Result<bool>,
-    ) -> Result<Fate> {
+    /// Takes a summary if it is idle. Returns the heartbeat that is due: a minute is over, or events follow that it must be before.
+    pub(super) fn take(&mut self, summary: &Summary) -> Option<Heartbeat> {
         let is_idle = summary.is_idle();
         if is_idle {
             self.seconds += summary.interval.interval_seconds;
             self.last = Some(summary.clone());
         }
-        if let Some(last) = self.last.as_ref().filter(|_| !is_idle || self.seconds >= self.enough) {
-            // Milliseconds, as in a summary.
-            let seconds = (self.seconds * 1000.0).round() / 1000.0;
-            if write(&Heartbeat::of(last, seconds))? {
-                (self.last, self.seconds) = (None, 0.0);
-            } else if !is_idle {
-                return Ok(Fate::Failed);
-            }
+        let last = self.last.as_ref().filter(|_| !is_idle || self.seconds >= self.enough)?;
+        // Milliseconds, as in a summary.
+        Some(Heartbeat::of(last, (self.seconds * 1000.0).round() / 1000.0))
+    }
+
+    /// What becomes of the summary that was taken. `is_written`: whether the heartbeat could be; `None` means that none was due.
+    pub(super) fn decide(&mut self, summary: &Summary, is_written: Option<bool>) -> Fate {
+        if is_written == Some(true) {
+            (self.last, self.seconds) = (None, 0.0);
         }
-        Ok(if is_idle { Fate::Covered } else { Fate::Due })
+        match is_written {
+            _ if summary.is_idle() => Fate::Covered,
+            Some(false) => Fate::Failed,
+            _ => Fate::Due,
+        }
     }
 }
 
@@ -95,12 +91,13 @@ mod tests {
     fn run(idle: &mut Idle, intervals: &[(i128, u64)], works: bool) -> (Vec<Fate>, Vec<(Timestamp, f64)>) {
         let mut beats = Vec::new();
         let fates = intervals.iter().map(|&(number, matched)| {
-            let write = |beat: &Heartbeat| {
+            let summary = summary(number, matched);
+            let beat = idle.take(&summary);
+            if let Some(beat) = &beat {
                 assert_eq!(beat.losses["group_table_full"] + beat.deliveries.matched, 0);
                 beats.push((beat.head.timestamp, beat.interval_seconds));
-                Ok(works)
-            };
-            idle.take(&summary(number, matched), write).unwrap()
+            }
+            idle.decide(&summary, beat.map(|_| works))
         });
         (fates.collect(), beats)
     }

@@ -34,10 +34,9 @@ impl Output {
     /// # Errors
     /// As [`Output::write`].
     pub(super) fn tell(&mut self, summary: &Summary) -> Result<bool> {
-        let mut idle = std::mem::replace(&mut self.idle, Idle::new(Duration::ZERO));
-        let fate = idle.take(summary, |heartbeat| self.count(heartbeat));
-        self.idle = idle;
-        match fate? {
+        let heartbeat = self.idle.take(summary);
+        let is_written = heartbeat.map(|heartbeat| self.count(&heartbeat)).transpose()?;
+        match self.idle.decide(summary, is_written) {
             Fate::Covered => Ok(true),
             Fate::Failed if !summary.interval.last => Ok(false),
             Fate::Failed | Fate::Due => self.count(summary),

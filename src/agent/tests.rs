@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::probe::losses;
-use crate::siginfo::{code_name, signal_name};
+use crate::siginfo::{code_name, is_code_name, signal_name};
 
 fn read(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
@@ -38,7 +38,7 @@ fn kinds() -> usize {
     let mut kinds = 0;
     for signal in signals {
         let codes: BTreeSet<String> = (-100..=1000).map(|code| code_name(signal, code)).collect();
-        let named = codes.iter().filter(|code| code.starts_with(|c: char| c.is_ascii_uppercase())).count();
+        let named = codes.iter().filter(|code| is_code_name(code)).count();
         assert!(named > 2, "{}", signal_name(signal));
         kinds += named + 2;
     }

@@ -288,7 +288,7 @@ impl<'run> Collector<'run> {
         let last = self.last_death_ns.map(Timestamp::from_boottime).transpose()?;
         let names = labels::names(&self.ledger, &groups.named);
         Ok(Totals {
-            groups: labels::in_turn(&groups.named).map(|group| labels::total(&self.ledger, group)).collect(),
+            groups: labels::in_turn(&groups.named).into_iter().map(|group| labels::total(&self.ledger, group)).collect(),
             rests: groups.rests.iter().map(|rest| labels::rest(&self.ledger, rest, &names)).collect(),
             groups_in_table: groups.in_table,
             groups_limit: self.probe.group_limit(),

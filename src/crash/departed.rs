@@ -1,18 +1,15 @@
 //! What groups had counted that have left the kernel's table: by executable, user, signal, code and family, and for a while by group, so
 //! that one that comes again goes on counting. Both are bounded.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 
-use super::known::Identity;
-use crate::output::Timestamp;
+use super::known::{self, Identity, Seen};
+use super::turns;
 use crate::probe::Group;
 use crate::probe::abi::fl_group_key;
-use crate::record::crash::Disposition;
 use crate::record::summary;
-use crate::siginfo::{code_name, signal_name};
 use crate::text;
 
 /// What makes one row.
@@ -129,18 +126,10 @@ impl Departed {
 
     /// Has rows leave, of which only the sum is kept: users take turns in keeping their newest, so that nobody takes the room of all.
     fn make_room(&mut self) {
-        let mut newest: Vec<(&Bug, u64)> = self.rows.iter().map(|(bug, row)| (bug, row.last_ns)).collect();
-        newest.sort_unstable_by_key(|(_, last_ns)| Reverse(*last_ns));
-        let mut turns: HashMap<u32, u32> = HashMap::new();
-        let mut by_turn: Vec<(u32, Bug)> = Vec::new();
-        for (bug, _) in newest {
-            let turn = turns.entry(bug.uid).or_default();
-            *turn += 1;
-            by_turn.push((*turn, bug.clone()));
-        }
-        by_turn.sort_by_key(|(turn, _)| *turn);
+        let by_turn = turns::in_turn(&self.rows, |(bug, row)| (bug.uid, row.last_ns));
         // Several at once, as this looks at all of them.
-        for (_, bug) in by_turn.drain(self.most - self.most.div_ceil(8)..) {
+        let leaving = by_turn.into_iter().skip(self.most - self.most.div_ceil(8)).map(|(bug, _)| bug.clone());
+        for bug in leaving.collect::<Vec<_>>() {
             self.rows.remove(&bug);
         }
     }
@@ -161,28 +150,9 @@ impl Departed {
     /// The rows, as groups of a summary without events.
     pub(super) fn groups(&self) -> Result<Vec<summary::Group>> {
         let of = |(bug, row): (&Bug, &Row)| {
-            let signal = u32::from(bug.signal);
-            Ok(summary::Group {
-                signature: None,
-                family: bug.family.clone(),
-                estimated: false,
-                signal: signal_name(signal),
-                code: bug.code.map(|code| code_name(signal, code)),
-                disposition: Disposition::from(row.key.disposition),
-                comm: text::name(&row.key.comm),
-                uid: Some(bug.uid),
-                exe: row.exe.clone(),
-                build_id: None,
-                count: 0,
-                total: row.total,
-                first_seen: Timestamp::from_boottime(row.first_ns)?,
-                last_seen: Timestamp::from_boottime(row.last_ns.max(row.first_ns))?,
-                last_pid: row.last_pid,
-                abort_message: None,
-                diagnosis: None,
-                frames: Vec::new(),
-                cpus: std::collections::BTreeMap::new(),
-            })
+            let seen = Seen { total: row.total, first_ns: row.first_ns, last_ns: row.last_ns, last_pid: row.last_pid };
+            let identity = Identity { family: bug.family.clone(), exe: row.exe.clone(), ..Identity::default() };
+            known::told(&row.key, &seen, identity)
         };
         self.rows.iter().map(of).collect()
     }

@@ -1,12 +1,19 @@
 //! What is known of a group beside its counts: what its samples say of it, or, where it has none, the kernel's stack.
 
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
 use crate::diagnosis::Diagnosis;
 use crate::hex::{Hex, digits};
 use crate::identity::{self, Kind};
 use crate::probe::StackFrame;
 use crate::probe::abi::{fl_group, fl_group_key};
-use crate::record::crash::Frame;
-use crate::siginfo::fault_type;
+use crate::record::crash::{Disposition, Frame};
+use crate::record::summary;
+use crate::siginfo::{code_name, fault_type, signal_name};
+use crate::text;
+use crate::time::Timestamp;
 
 /// How many signatures of one group are told apart.
 const SIGNATURES_MAX: usize = 8;
@@ -81,10 +88,11 @@ fn kind<'a>(key: &fl_group_key, signal: &'a str) -> Kind<'a> {
 /// What is known of a group that has no sample, with its signature: by the kernel's stack of its first event. That stack makes no signature: a
 /// sample's is made of the unwound stack without the frames that say nothing, and the two can't be told to be the same. Only where no frame
 /// counts nothing else is needed.
-pub(super) fn of_group(facts: &fl_group, signal: &str, stack: &[StackFrame]) -> (Option<String>, Identity) {
+pub(super) fn of_group(facts: &fl_group, stack: &[StackFrame]) -> (Option<String>, Identity) {
+    let signal = signal_name(u32::from(facts.key.signal));
     let executable = facts.build_id.get(..facts.build_id_length as usize).filter(|id| !id.is_empty()).map(digits);
     // A sample would name an executable without a build id in another way: no signature is better than a second one.
-    let of = |executable: &String| identity::signature(kind(&facts.key, signal), false, Some(executable), &[], None);
+    let of = |executable: &String| identity::signature(kind(&facts.key, &signal), false, Some(executable), &[], None);
     let signature = executable.as_ref().filter(|_| facts.key.frames == 0).map(of);
     let frame = |frame: &StackFrame| Frame {
         build_id: Some(digits(unpadded(&frame.build_id))),
@@ -92,6 +100,44 @@ pub(super) fn of_group(facts: &fl_group, signal: &str, stack: &[StackFrame]) -> 
         ..Frame::default()
     };
     (signature, Identity { build_id: executable, frames: stack.iter().map(frame).collect(), ..Identity::default() })
+}
+
+/// The events of a group, or of several of one bug.
+pub(super) struct Seen {
+    /// How many.
+    pub total: u64,
+    /// The first one's time, CLOCK_BOOTTIME.
+    pub first_ns: u64,
+    /// The last one's.
+    pub last_ns: u64,
+    /// The last one's process.
+    pub last_pid: u32,
+}
+
+/// A group of a summary, without events in its interval, nor a signature.
+pub(super) fn told(key: &fl_group_key, seen: &Seen, of: Identity) -> Result<summary::Group> {
+    let signal = u32::from(key.signal);
+    Ok(summary::Group {
+        signature: None,
+        family: of.family,
+        estimated: false,
+        signal: signal_name(signal),
+        code: (key.has_code != 0).then(|| code_name(signal, key.si_code)),
+        disposition: Disposition::from(key.disposition),
+        comm: text::name(&key.comm),
+        uid: Some(key.uid),
+        exe: of.exe,
+        build_id: of.build_id,
+        count: 0,
+        total: seen.total,
+        first_seen: Timestamp::from_boottime(seen.first_ns)?,
+        last_seen: Timestamp::from_boottime(seen.last_ns.max(seen.first_ns))?,
+        last_pid: seen.last_pid,
+        abort_message: of.abort_message,
+        diagnosis: of.diagnosis,
+        frames: of.frames,
+        cpus: BTreeMap::new(),
+    })
 }
 
 /// A build id as its linker wrote it: SHA-1 (20 bytes), MD5 or UUID (16), or a fast hash (8). The kernel pads it with zeros.

@@ -1,16 +1,16 @@
 //! What metrics show of groups, and of what found none: by executable, user, signal, code and disposition.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::ledger::GroupLedger;
 use super::table::Rest;
+use super::turns;
 use crate::evidence::DELETED;
 use crate::output::GroupTotal;
 use crate::probe::Group;
 use crate::probe::abi::fl_group_key;
 use crate::record::crash::Disposition;
-use crate::siginfo::{code_name, signal_name};
+use crate::siginfo::{code_name, is_code_name, signal_name};
 use crate::text;
 
 /// Executables by inode and device.
@@ -25,19 +25,9 @@ pub(super) fn names<'a>(ledger: &'a GroupLedger, groups: &[Group]) -> Names<'a> 
     groups.iter().filter_map(name).collect()
 }
 
-/// The groups as they get labels: where names are made up faster than they get any, users take turns, and of each the newest is first.
-pub(super) fn in_turn(groups: &[Group]) -> impl Iterator<Item = &Group> {
-    let mut newest: Vec<&Group> = groups.iter().collect();
-    newest.sort_by_key(|group| Reverse(group.facts.last_ns));
-    let mut turns: HashMap<u32, u32> = HashMap::new();
-    let of_user = |group: &Group| {
-        let turn = turns.entry(group.facts.key.uid).or_default();
-        *turn += 1;
-        *turn
-    };
-    let mut by_turn: Vec<(u32, &Group)> = newest.iter().copied().map(of_user).zip(newest.iter().copied()).collect();
-    by_turn.sort_by_key(|(turn, _)| *turn);
-    by_turn.into_iter().map(|(_, group)| group)
+/// The groups as they get labels, which names may be made up faster than there are any of.
+pub(super) fn in_turn(groups: &[Group]) -> Vec<&Group> {
+    turns::in_turn(groups, |group| (group.facts.key.uid, group.facts.last_ns))
 }
 
 /// A group's numbers.
@@ -77,26 +67,12 @@ fn of_key(key: &fl_group_key, exe: Option<&str>) -> GroupTotal {
 
 /// The code's name; `other` if it is only a number.
 fn named(code: String) -> String {
-    if code.starts_with(|c: char| c.is_ascii_uppercase()) { code } else { "other".to_owned() }
+    if is_code_name(&code) { code } else { "other".to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::GroupId;
-    use crate::probe::abi::fl_group;
-
-    #[test]
-    fn users_take_turns_and_the_newest_is_first() {
-        let group = |row: u32, uid: u32| {
-            let key = fl_group_key { uid, ..fl_group_key::default() };
-            let facts = fl_group { key, last_ns: u64::from(row), ..fl_group::default() };
-            Group { id: GroupId { row, serial: 1 }, facts, counts: vec![1], before: 0 }
-        };
-        let groups = [group(0, 7), group(1, 8), group(2, 7), group(3, 8), group(4, 8), group(5, 8)];
-        let rows: Vec<u32> = in_turn(&groups).map(|group| group.id.row).collect();
-        assert_eq!(rows, [5, 2, 4, 0, 3, 1]);
-    }
 
     #[test]
     fn codes_that_anybody_can_make_up_are_one_label() {

@@ -6,16 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Result;
 
 use super::departed::{Before, Departed};
-use super::known::{self, Identity, Known};
+use super::known::{self, Identity, Known, Seen};
 use super::table::Counted;
 use crate::ledger::Run;
-use crate::output::Timestamp;
 use crate::probe::losses::GROUP_TABLE_FULL;
 use crate::probe::{Counters, Group, GroupId, LossOutput, Losses, StackFrame};
-use crate::record::crash::Disposition;
 use crate::record::summary::{self, Deliveries, Summary};
-use crate::siginfo::{code_name, signal_name};
-use crate::text;
 
 /// One read of the kernel's counters.
 #[derive(Clone, Debug)]
@@ -179,34 +175,23 @@ impl GroupLedger {
         stack: impl Fn(&Group) -> Result<Vec<StackFrame>>,
     ) -> Result<summary::Group> {
         let facts = &group.facts;
-        let key = &facts.key;
-        let signal = signal_name(u32::from(key.signal));
-        let code = (key.has_code != 0).then(|| code_name(u32::from(key.signal), key.si_code));
         let known = self.known.get(&group.id);
         let (signature, of) = match known.map(Known::identity) {
             Some(identity) => (Some(identity.signature.clone()), identity.clone()),
-            None => known::of_group(facts, &signal, &stack(group)?),
+            None => known::of_group(facts, &stack(group)?),
+        };
+        let seen = Seen {
+            total: group.total() + group.before,
+            first_ns: facts.first_ns,
+            last_ns: facts.last_ns,
+            last_pid: facts.last_pid,
         };
         Ok(summary::Group {
             signature,
-            family: of.family,
             estimated: known.is_some_and(Known::is_mixed),
-            signal,
-            code,
-            disposition: Disposition::from(key.disposition),
-            comm: text::name(&key.comm),
-            uid: Some(key.uid),
-            exe: of.exe,
-            build_id: of.build_id,
             count: cpus.values().sum(),
-            total: group.total() + group.before,
-            first_seen: Timestamp::from_boottime(facts.first_ns)?,
-            last_seen: Timestamp::from_boottime(facts.last_ns.max(facts.first_ns))?,
-            last_pid: facts.last_pid,
-            abort_message: of.abort_message,
-            diagnosis: of.diagnosis,
-            frames: of.frames,
             cpus,
+            ..known::told(&facts.key, &seen, of)?
         })
     }
 }
@@ -214,6 +199,7 @@ impl GroupLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Timestamp;
     use crate::identity::{self, Kind};
     use crate::probe::abi::{fl_group, fl_group_key};
     use crate::probe::losses;

@@ -15,6 +15,7 @@ mod space;
 mod stacks;
 mod table;
 mod tracer;
+mod turns;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;

@@ -13,7 +13,7 @@ use super::ledger::GroupLedger;
 use crate::probe::abi::fl_group_key;
 use crate::probe::crash::Probe;
 use crate::probe::{Group, GroupId, StackFrame};
-use crate::siginfo::code_name;
+use crate::siginfo::{code_name, is_code_name};
 
 /// Between two looks at whether somebody has much of the table.
 pub(super) const RELIEF: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ struct Gone {
 
 /// Is the code one of those that the kernel sends? A process can send itself any other.
 fn has_name(key: &fl_group_key) -> bool {
-    code_name(u32::from(key.signal), key.si_code).starts_with(|c: char| c.is_ascii_uppercase())
+    is_code_name(&code_name(u32::from(key.signal), key.si_code))
 }
 
 /// User space's part of the table.

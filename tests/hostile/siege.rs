@@ -14,7 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::harness::{FAULTLINE, Scratch, copy_program, records};
+use crate::harness::{FAULTLINE, Scratch, copy_program, records, whole};
 use crate::own_name::own_name;
 use crate::starved::{Fair, thread};
 
@@ -234,8 +234,8 @@ impl Agent {
 struct Written {
     bytes: u64,
     counted: u64,
-    /// Of the lines so far of a summary that has several.
-    groups: u64,
+    /// The groups of the lines so far of a summary that has several.
+    earlier: Vec<Value>,
     summaries: usize,
     /// The lines of crashes.
     crashes: Vec<String>,
@@ -255,26 +255,20 @@ impl Written {
                 self.crashes.push(line.to_owned());
                 continue;
             }
-            let record: Value = serde_json::from_str(line).unwrap();
+            let Some(record) = whole(line, &mut self.earlier) else { continue };
             if record["type"] == "summary" {
-                self.counted += counted_in(&record, &mut self.groups);
+                self.counted += counted_in(&record);
             }
             // Intervals without events are a heartbeat.
-            let is_told =
-                record["type"] == "heartbeat" || record["type"] == "summary" && record["part"] == record["parts"];
-            self.summaries += usize::from(is_told);
+            self.summaries += usize::from(record["type"] == "heartbeat" || record["type"] == "summary");
         }
     }
 }
 
-/// The signals that a summary has, which must add up. `groups`: those of its earlier lines, as the last one has the sums.
-fn counted_in(summary: &Value, groups: &mut u64) -> u64 {
+/// The signals that a summary has, which must add up.
+fn counted_in(summary: &Value) -> u64 {
     let number = |value: &Value| value.as_u64().unwrap();
-    *groups += summary["groups"].as_array().unwrap().iter().map(|group| number(&group["count"])).sum::<u64>();
-    if summary["part"] != summary["parts"] {
-        return 0;
-    }
-    let groups = std::mem::take(groups);
+    let groups: u64 = summary["groups"].as_array().unwrap().iter().map(|group| number(&group["count"])).sum();
     let losses: u64 = summary["losses"].as_object().unwrap().values().map(number).sum();
     let matched = number(&summary["deliveries"]["matched"]);
     assert_eq!(matched, groups + losses, "{summary}");

@@ -1,6 +1,7 @@
 //! The numbers for Prometheus. Nothing here knows where they come from.
 
 mod bounded;
+mod crashes;
 mod created;
 mod labels;
 mod process;
@@ -8,7 +9,6 @@ mod process;
 mod tests;
 mod text;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -18,9 +18,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use bounded::{Bounded, BoundedExecutables, Executable};
+use bounded::Bounded;
 pub(super) use created::Created;
-use labels::{CrashLabels, DeliveryLabels, DropLabels};
+use crashes::Crashes;
+pub(crate) use crashes::{CRASH_SERIES_MAX, GroupTotal};
+use labels::DropLabels;
 pub(crate) use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
 pub(super) use text::{openmetrics, text_format};
 
@@ -28,35 +30,6 @@ use process::ProcessMetrics;
 
 /// How many series of `faultline_signals_sent_total` have names. Names are bounded, but their pairs are their square.
 pub(crate) const SENT_SERIES_MAX: usize = 1000;
-
-/// How many series `faultline_crashes_total` has at most.
-pub(crate) const CRASH_SERIES_MAX: usize = 4096;
-
-/// Of these, for what has no label of its own: a signal with its code is one of fewer kinds than that.
-const OTHER_SERIES_MAX: usize = 256;
-
-/// One group's numbers since the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GroupTotal {
-    /// The group's number: no other group gets it.
-    pub id: u64,
-    /// `SIGSEGV`
-    pub signal: String,
-    /// `SEGV_MAPERR`; empty: the kernel keeps none.
-    pub code: String,
-    /// What became of the signals.
-    pub disposition: &'static str,
-    /// They ended their process.
-    pub is_death: bool,
-    /// The executable's file name, or the process's where that is unknown.
-    pub executable: String,
-    /// The executable and the user are known; false: it is the sum of several.
-    pub is_named: bool,
-    /// The user that its processes ran as.
-    pub uid: u32,
-    /// Signals since the start, or since the last time where they found no group.
-    pub count: u64,
-}
 
 /// All numbers of crashes since the start.
 #[derive(Clone, Debug, Default)]
@@ -94,8 +67,7 @@ pub(crate) struct MetricSets {
 /// The registry and its metrics. Counters only ever grow: each update adds what is new.
 pub(crate) struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    deliveries: Family<DeliveryLabels, Counter>,
-    crashes: Family<CrashLabels, Counter>,
+    crashes: Crashes,
     filtered: Counter,
     groups: Gauge,
     groups_limit: Gauge,
@@ -106,12 +78,6 @@ pub(crate) struct Metrics {
     faults: Bounded<FaultLabels>,
     major_faults: Bounded<ProcessLabels>,
     executable: Bounded<ExecutableLabels>,
-    /// By group: what has been added, and to which executable and user; `None` means that it had no label of its own. That
-    /// stays, whatever the group's name is later.
-    added: HashMap<u64, (u64, Option<Executable>)>,
-    executables: BoundedExecutables,
-    /// The series of crashes of each executable that has a label.
-    series: HashMap<Executable, HashSet<CrashLabels>>,
 }
 
 impl Metrics {
@@ -120,8 +86,7 @@ impl Metrics {
     pub(crate) fn new(started: f64, max_names: usize, beside: MetricSets) -> Self {
         let metrics = Self {
             registry: Arc::default(),
-            deliveries: Family::default(),
-            crashes: Family::default(),
+            crashes: Crashes::new(max_names),
             filtered: Counter::default(),
             groups: Gauge::default(),
             groups_limit: Gauge::default(),
@@ -132,9 +97,6 @@ impl Metrics {
             faults: Bounded::new(max_names, usize::MAX),
             major_faults: Bounded::new(max_names, usize::MAX),
             executable: Bounded::new(max_names, usize::MAX),
-            added: HashMap::new(),
-            executables: BoundedExecutables::new(max_names),
-            series: HashMap::new(),
         };
         Self { registry: Arc::new(Mutex::new(metrics.register(started, beside))), ..metrics }
     }
@@ -147,12 +109,7 @@ impl Metrics {
         let start_time: Gauge<f64, AtomicU64> = Gauge::default();
         start_time.set(started);
         registry.register("start_time_seconds", "When counting began, seconds since 1970", start_time);
-        registry.register("signals_delivered", "Watched signals by what became of them", self.deliveries.clone());
-        registry.register(
-            "crashes",
-            "Signals that ended a process, at once or after a handler took them, by executable and user",
-            self.crashes.clone(),
-        );
+        self.crashes.register(registry);
         registry.register("signals_filtered", "Watched signals that the filters left out", self.filtered.clone());
         registry.register("crash_groups", "Groups in the kernel's table", self.groups.clone());
         registry.register("crash_groups_limit", "Room for groups in the kernel's table", self.groups_limit.clone());
@@ -202,27 +159,7 @@ impl Metrics {
 
     /// Brings what is known of crashes up to date.
     pub(crate) fn update(&mut self, totals: &Totals) {
-        self.executables.begin_update();
-        let mut added = std::mem::take(&mut self.added);
-        // What has a label first, so that it does not leave for what has none.
-        for group in &totals.groups {
-            let (before, own) = added.get(&group.id).cloned().unwrap_or_default();
-            let (name, uid) = own.unwrap_or_else(|| (group.executable.clone(), group.uid));
-            if group.count > before {
-                self.executables.keep(&name, uid);
-            }
-        }
-        for group in &totals.groups {
-            let (before, identity) = match added.remove(&group.id) {
-                Some(known) => known,
-                None => (0, Some((group.executable.clone(), group.uid))),
-            };
-            let identity = self.add_crashes(group, group.count.saturating_sub(before), identity);
-            self.added.insert(group.id, (group.count, identity));
-        }
-        for rest in &totals.rests {
-            self.add_crashes(rest, rest.count, rest.is_named.then(|| (rest.executable.clone(), rest.uid)));
-        }
+        self.crashes.update(&totals.groups, &totals.rests);
         raise(&self.filtered, totals.filtered);
         self.update_dropped(totals.dropped.iter().copied());
         self.groups.set(i64::try_from(totals.groups_in_table).unwrap_or(i64::MAX));
@@ -230,53 +167,6 @@ impl Metrics {
         if let Some(last) = totals.last_crash {
             self.last_crash.set(last);
         }
-    }
-
-    /// Adds crashes of an executable; returns it if it has a label of its own.
-    fn add_crashes(&mut self, of: &GroupTotal, count: u64, executable: Option<Executable>) -> Option<Executable> {
-        let (signal, code) = (of.signal.clone(), of.code.clone());
-        let labels = DeliveryLabels { signal: signal.clone(), code: code.clone(), disposition: of.disposition };
-        self.deliveries.get_or_create(&labels).inc_by(count);
-        if !of.is_death || count == 0 {
-            return executable;
-        }
-        let own = executable.filter(|(name, uid)| self.has_label(name, *uid));
-        let (executable, uid) = match &own {
-            Some((name, uid)) => (name.clone(), uid.to_string()),
-            None => BoundedExecutables::other(),
-        };
-        let mut labels = CrashLabels { signal, code, executable, uid };
-        if let Some(executable) = &own
-            && !self.takes(executable, &labels)
-        {
-            (labels.executable, labels.uid) = BoundedExecutables::other();
-        }
-        self.crashes.get_or_create(&labels).inc_by(count);
-        own
-    }
-
-    /// Does the executable have this series, or get it? Its first one it gets in any case.
-    fn takes(&mut self, executable: &Executable, labels: &CrashLabels) -> bool {
-        let all: usize = self.series.values().map(HashSet::len).sum();
-        let is_full = all + self.executables.most() + OTHER_SERIES_MAX >= CRASH_SERIES_MAX;
-        let series = self.series.entry(executable.clone()).or_default();
-        if is_full && !series.is_empty() && !series.contains(labels) {
-            return false;
-        }
-        series.insert(labels.clone());
-        true
-    }
-
-    /// Has the executable a label, or does it get one now? The series of one that leaves for it end.
-    fn has_label(&mut self, name: &str, uid: u32) -> bool {
-        if self.executables.keep(name, uid) {
-            return true;
-        }
-        let Some(leaves) = self.executables.admit(name, uid) else { return false };
-        for labels in leaves.and_then(|executable| self.series.remove(&executable)).into_iter().flatten() {
-            self.crashes.remove(&labels);
-        }
-        true
     }
 
     /// A summary or a heartbeat was written.
