@@ -4,6 +4,8 @@
 //! only the inner part. So the list ends with the recursion, cut or not. Where the stack is cut in a recursion, it was most likely used
 //! up, and then it is chance which of the functions was the last one: their order doesn't count.
 
+use std::ops::Range;
+
 use super::FRAMES;
 
 /// A cycle of so many functions is one.
@@ -14,8 +16,8 @@ const CYCLE: usize = 4;
 pub(super) struct Fold<K, V> {
     kept: Vec<Kept<K, V>>,
     limit: usize,
-    /// So many frames count: behind them a function was called again.
-    ended: Option<usize>,
+    /// These frames call each other in a circle, and those behind them don't count: the first one was called again.
+    circle: Option<Range<usize>>,
 }
 
 /// A frame that was kept.
@@ -25,11 +27,13 @@ pub(super) struct Kept<K, V> {
     pub(super) value: V,
     /// It was called again further out.
     pub(super) recurs: bool,
+    /// It is one of several that call each other in a circle.
+    pub(super) in_circle: bool,
 }
 
 impl<K, V> Default for Fold<K, V> {
     fn default() -> Self {
-        Self { kept: Vec::new(), limit: FRAMES, ended: None }
+        Self { kept: Vec::new(), limit: FRAMES, circle: None }
     }
 }
 
@@ -52,13 +56,13 @@ impl<K: Ord, V> Fold<K, V> {
     /// Adds the next frame outwards. If it is one that was kept, `merge` adds its value to that one's.
     pub(super) fn add(&mut self, key: K, value: V, merge: impl FnOnce(&mut V, V)) {
         let count = self.kept.len();
-        let last = self.kept.iter_mut().skip(count.saturating_sub(CYCLE));
-        if let Some(again) = last.rev().find(|kept| kept.key == key) {
+        let last = self.kept.iter_mut().enumerate().skip(count.saturating_sub(CYCLE));
+        if let Some((at, again)) = last.rev().find(|(_, kept)| kept.key == key) {
             again.recurs = true;
             merge(&mut again.value, value);
-            self.ended.get_or_insert(count);
+            self.circle.get_or_insert(at..count);
         } else if !self.is_full() {
-            self.kept.push(Kept { key, value, recurs: false });
+            self.kept.push(Kept { key, value, recurs: false, in_circle: false });
         }
     }
 
@@ -79,8 +83,17 @@ impl<K: Ord, V> Fold<K, V> {
             self.kept.retain(|kept| kept.recurs);
             self.kept.sort_by(|a, b| a.key.cmp(&b.key));
             self.kept.truncate(CYCLE);
+        } else if let Some(circle) = self.circle {
+            let (from, end) = (circle.start, circle.end);
+            let kept = &mut self.kept[circle];
+            kept.iter_mut().for_each(|kept| kept.in_circle = end - from > 1);
+            // It is chance which of them has called what stands before. Where nothing does, one of them has failed itself.
+            if from > 0 {
+                kept.sort_by(|a, b| a.key.cmp(&b.key));
+            }
+            self.kept.truncate(end.min(self.limit));
         } else {
-            self.kept.truncate(self.ended.unwrap_or(self.limit).min(self.limit));
+            self.kept.truncate(self.limit);
         }
         self.kept
     }

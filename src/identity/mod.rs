@@ -54,6 +54,9 @@ pub(crate) struct Trail {
     pub is_jump: bool,
     /// Number of the file, and offset in it.
     pub places: Vec<(usize, u64)>,
+    /// Where these functions begin that call each other in a circle, if the innermost one that counts is one of them: where bad memory is
+    /// accessed, it is chance in which of them. Empty: it is none of several.
+    pub circle: Vec<(usize, u64)>,
     /// What says of the first of them which function it is, wherever in it. `None` means that it isn't known, or that it matters where in it:
     /// it called what is bad, or another file's code that found something bad.
     pub entry: Option<Entry>,
@@ -83,6 +86,8 @@ pub(crate) struct Named {
     pub file: usize,
     /// `MODULE!FUNCTION`
     pub name: String,
+    /// It is one of several that call each other in a circle, of which the innermost one is.
+    pub in_circle: bool,
 }
 
 /// A place in a function.
@@ -104,9 +109,10 @@ impl Trail {
     pub(crate) fn fits(&self, files: usize) -> bool {
         let is_one = |function: &Named| function.name.len() <= NAME_BYTES_MAX && function.file < files;
         self.places.len() <= PLACES_MAX
+            && self.circle.len() <= PLACES_MAX
             && self.functions.len() <= PLACES_MAX
             && self.family.len() <= PLACES_MAX
-            && self.places.iter().all(|(file, _)| *file < files)
+            && self.places.iter().chain(&self.circle).all(|(file, _)| *file < files)
             && self.functions.iter().chain(&self.family).all(is_one)
     }
 }
@@ -183,9 +189,13 @@ impl Trail {
     pub(crate) fn places(&self, kind: Kind<'_>, file: impl Fn(usize) -> Option<String>) -> (Vec<Place>, Option<Spot>) {
         let place = |number: usize, at: At| Some(Place { file: file(number)?, at });
         if self.is_inlined {
-            let named = |Named { file, name }: &Named| place(*file, At::Function(name.clone()));
+            let named = |Named { file, name, .. }: &Named| place(*file, At::Function(name.clone()));
             let spot = self.spot.filter(|_| !kind.is_access());
-            return (self.functions.iter().filter_map(named).collect(), spot);
+            return (in_order(&self.functions, kind).into_iter().filter_map(named).collect(), spot);
+        }
+        if kind.is_access() && !self.circle.is_empty() {
+            let begin = |&(number, begin): &(usize, u64)| place(number, At::Offset(begin));
+            return (self.circle.iter().filter_map(begin).collect(), None);
         }
         let entry = self.entry.filter(|_| kind.is_access());
         let at = |(index, &(number, offset)): (usize, &(usize, u64))| match entry.filter(|_| index == 0) {
@@ -239,8 +249,16 @@ pub(crate) fn family(kind: Kind<'_>, trail: &Trail) -> Option<String> {
         return None;
     }
     let mut text = head("family 1", kind, trail.is_jump);
-    trail.family.iter().for_each(|function| text.push_str(&format!("{}\n", one_line(&function.name))));
+    in_order(&trail.family, kind).iter().for_each(|function| text.push_str(&format!("{}\n", one_line(&function.name))));
     Some(digits(&text))
+}
+
+/// The functions as they count, innermost first. Where bad memory is accessed in a circle of functions, it is chance in which of them.
+fn in_order<'a>(functions: &'a [Named], kind: Kind<'_>) -> Vec<&'a Named> {
+    let mut functions: Vec<&Named> = functions.iter().collect();
+    let circle = functions.iter().take_while(|function| function.in_circle && kind.is_access()).count();
+    functions[..circle].sort_by(|a, b| a.name.cmp(&b.name));
+    functions
 }
 
 fn head(version: &str, kind: Kind<'_>, is_jump: bool) -> String {

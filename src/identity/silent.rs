@@ -95,6 +95,18 @@ pub(super) fn is_function(name: &str) -> bool {
     FUNCTIONS.iter().flat_map(|(patterns, _)| *patterns).any(|pattern| matches(pattern, name))
 }
 
+/// Library functions that call what they are given through a pointer, unless the compiler knows it: it is the same call then.
+const CALLERS_BY_POINTER: &[(&str, &str)] = &[
+    ("std::_Function_handler::_M_invoke", "libstdc++: what a std::function calls"),
+    ("_M_invoke", "the same as debug information has it where it is inlined"),
+    ("alloc::boxed::Box::call*", "Rust: a Box<dyn Fn>, FnMut or FnOnce"),
+];
+
+/// Does this function of a library call what it is given as if through a pointer?
+pub(super) fn is_caller_by_pointer(name: &str) -> bool {
+    CALLERS_BY_POINTER.iter().any(|(pattern, _)| matches(pattern, name))
+}
+
 /// Is this source file the standard library's?
 pub(super) fn is_source(path: &str) -> bool {
     SOURCES.iter().any(|(part, _)| path.contains(part))

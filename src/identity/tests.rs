@@ -48,6 +48,10 @@ fn functions(stack: &[&str]) -> Vec<String> {
     trail(stack).functions.iter().map(|one| one.name.trim_start_matches("app!").to_owned()).collect()
 }
 
+fn named() -> Named {
+    Named { file: 0, name: "f".to_owned(), in_circle: false }
+}
+
 fn family_of(stack: &[&str]) -> Option<String> {
     family(FAULT, &trail(stack))
 }
@@ -84,7 +88,7 @@ fn where_a_frame_is_inlined_a_signature_is_made_of_functions() {
     assert!(matches!(&named[..], [Place { at: At::Function(f), .. }, _, _] if f == "app!f"), "{named:?}");
     assert_eq!(spot, Some(Spot::Offset(1)));
     assert!(trail(&["f", "f<f", "main"]).is_inlined, "in another call of it");
-    assert_eq!(trail(&["f<f", "main"]).spot, None, "it is chance which of its calls failed");
+    assert_eq!(trail(&["f<f<f", "main"]).spot, None, "it is chance which of its calls failed");
     // What needs no names is the same without them.
     assert_eq!(places(&["f", "main"]).0.len(), 2);
     assert!(places(&["f", "main"]).0.iter().all(|place| matches!(place.at, At::Offset(_))));
@@ -166,6 +170,16 @@ fn a_closure_is_a_part_of_the_function_that_hands_it_over() {
     assert_eq!(trail(&["operator()*", "fire", "main"]).places.len(), 2);
     assert_eq!(functions(&["operator()", "std::thread::run*", "libc.so.6!start_thread"]), ["{closure}"]);
     assert_eq!(functions(&["operator()"]), ["{closure}"]);
+    // So does what the compiler has made a call by name of.
+    for stack in [
+        &["app::g::{{closure}}*", "alloc::boxed::Box::call", "press", "main"][..],
+        &["app::g::{{closure}}", "alloc::boxed::Box::call<press", "main"],
+        &["app::g::{{closure}}<alloc::boxed::Box::call_once<press", "main"],
+    ] {
+        assert_eq!(functions(stack), ["app::g::{closure}", "press", "main"], "{stack:?}");
+    }
+    let invoked = "operator()<std::__invoke_impl<std::_Function_handler::_M_invoke<std::function::operator()<fire";
+    assert_eq!(functions(&[invoked, "main"]), ["{closure}", "fire", "main"]);
 }
 
 #[test]
@@ -235,6 +249,35 @@ fn recursion_is_folded() {
     assert_eq!(family_of(&["a", "b", "a", "b", "main"]), family_of(&["a", "b", "a", "x"]));
 }
 
+/// GCC splits a function that begins with a check: the rest of it is inlined in itself.
+#[test]
+fn a_split_function_is_no_recursion() {
+    assert_eq!(functions(&["f<f", "g", "main"]), ["f", "g", "main"]);
+    assert_eq!(functions(&["f<f<g", "main"]), ["f", "g", "main"]);
+    assert_eq!(functions(&["f<f<f", "g", "main"]), ["f"]);
+    assert_eq!(functions(&["f<f", "f<f", "g", "main"]), ["f"]);
+    assert_eq!(functions(&["std::sort(int)<sorting::sort(int)", "main"]), ["sort", "main"], "another function");
+}
+
+#[test]
+fn in_which_function_of_a_circle_bad_memory_is_accessed_is_chance() {
+    let (odd, even) = (["odd", "even", "odd", "even", "main"], ["even", "odd", "even", "main", "_start"]);
+    assert_eq!(family_of(&odd), family_of(&even));
+    let places = |kind, stack: &[&str]| trail(stack).places(kind, |number| Some(number.to_string())).0;
+    assert_eq!(places(FAULT, &odd), places(FAULT, &even));
+    let inlined = |stack: &[&str]| places(FAULT, stack).into_iter().map(|place| place.at).collect::<Vec<_>>();
+    assert_eq!(inlined(&["odd<even", "odd<even", "main"]), inlined(&["even", "odd<even", "odd", "main"]));
+    // A check fails in its function.
+    let aborted = |stack: &[&str]| family(ABORT, &trail(stack));
+    assert_ne!(aborted(&odd), aborted(&even));
+    assert_ne!(places(ABORT, &odd)[0], places(ABORT, &even)[0]);
+    // Which of them has called what failed is always chance.
+    assert_eq!(aborted(&["f", "odd", "even", "odd", "main"]), aborted(&["f", "even", "odd", "even", "main"]));
+    let called = |stack: &[&str]| places(ABORT, stack)[1..].to_vec();
+    assert_eq!(called(&["f", "odd", "even", "odd", "main"]), called(&["f", "even", "odd", "even", "main"]));
+    assert_ne!(family_of(&["odd", "even", "main"]), family_of(&["even", "odd", "main"]), "it is no circle");
+}
+
 #[test]
 fn it_makes_no_difference_what_is_inlined() {
     assert_eq!(family_of(&["f<g<main"]), family_of(&["f", "g", "main"]));
@@ -290,11 +333,13 @@ fn what_comes_from_outside_is_judged() {
     let good = trail(&["f", "main"]);
     assert!(good.fits(7));
     assert!(!good.fits(0), "a file that there is not");
-    assert!(!Trail { functions: vec![Named { file: 7, name: String::new() }], ..good.clone() }.fits(7));
+    assert!(!Trail { functions: vec![Named { file: 7, ..named() }], ..good.clone() }.fits(7));
     assert!(
-        !Trail { functions: vec![Named { file: 0, name: "f".repeat(NAME_BYTES_MAX + 1) }], ..good.clone() }.fits(7)
+        !Trail { functions: vec![Named { name: "f".repeat(NAME_BYTES_MAX + 1), ..named() }], ..good.clone() }.fits(7)
     );
-    assert!(!Trail { family: vec![Named { file: 7, name: String::new() }], ..good.clone() }.fits(7));
-    assert!(!Trail { places: vec![(0, 0); PLACES_MAX + 1], ..good }.fits(7));
+    assert!(!Trail { family: vec![Named { file: 7, ..named() }], ..good.clone() }.fits(7));
+    assert!(!Trail { places: vec![(0, 0); PLACES_MAX + 1], ..good.clone() }.fits(7));
+    assert!(!Trail { circle: vec![(0, 0); PLACES_MAX + 1], ..good.clone() }.fits(7));
+    assert!(!Trail { circle: vec![(7, 0)], ..good }.fits(7));
     assert!(trail(&[&format!("app!{}", "f".repeat(5000))]).fits(7));
 }

@@ -114,12 +114,9 @@ impl Tracker {
         self.is_elsewhere |= self.file.replace(file).is_some_and(|inner| inner != file);
         let module = step.module.map(silent::stem).unwrap_or_default();
         let is_runtime = silent::is_module(module);
-        let named: Vec<(String, bool, Detail)> = step
-            .functions
-            .iter()
-            .map(|function| named(function, file))
-            .map(|(name, is_silent, detail)| (name, is_silent || is_runtime, detail))
-            .collect();
+        let named = step.functions.iter().map(|function| named(function, file));
+        let named = named.map(|(name, is_silent, detail)| (name, is_silent || is_runtime, detail)).collect();
+        let named = with_split_as_one(named);
         if is_callee_by_pointer && !named.first().map_or(is_runtime, |(_, is_silent, _)| *is_silent) {
             (self.counted.ends_places, self.counted.ends_functions) = (true, true);
         }
@@ -150,6 +147,9 @@ impl Tracker {
         let whole = silent::whole(module, name, NAME_BYTES_MAX);
         if is_silent {
             self.silent.add_function(whole, detail);
+            if silent::is_caller_by_pointer(name) {
+                self.keep_closure();
+            }
         } else {
             // A closure's line is a line of the function that stands for it.
             let inner = self.closure.take().filter(|_| self.counted.functions.is_empty());
@@ -195,12 +195,20 @@ impl Tracker {
             (false, true) => silent.functions,
             (false, false) => counted.functions,
         };
-        // Where a recursion used up the stack, it is chance which of its calls was the last one.
-        let place = |kept: Kept<PlaceKey, (usize, u64)>| match (kept.recurs && is_cut, kept.key) {
-            (true, (file, Ok(begin))) => (file, begin),
+        let places = places.into_kept(is_cut);
+        let is_innermost = places.first().is_some_and(|kept| kept.in_circle);
+        let begin = |kept: &Kept<PlaceKey, (usize, u64)>| match kept.key {
+            (file, Ok(begin)) => (file, begin),
             _ => kept.value,
         };
-        let places = places.into_kept(is_cut);
+        // Where a recursion used up the stack, or has called what failed, it is chance which of its calls was the last one.
+        let place = |kept: &Kept<PlaceKey, (usize, u64)>| match kept.recurs && is_cut || kept.in_circle && !is_innermost
+        {
+            true => begin(kept),
+            false => kept.value,
+        };
+        let mut circle: Vec<(usize, u64)> = places.iter().filter(|_| is_innermost).map(begin).collect();
+        circle.sort_unstable();
         let entry = match &places[..] {
             _ if is_exact => None,
             // Of a recursion that used up the stack any function may be the first.
@@ -211,11 +219,17 @@ impl Tracker {
         let functions = functions.into_kept(is_cut);
         let spot = functions.first().filter(|kept| !kept.recurs).and_then(|kept| kept.value.spot);
         let is_inlined = functions.iter().any(|kept| kept.value.is_inlined);
-        let functions: Vec<Named> =
-            functions.into_iter().map(|Kept { key, value, .. }| Named { file: value.file, name: key }).collect();
+        let is_innermost = functions.first().is_some_and(|kept| kept.in_circle);
+        let name = |Kept { key, value, in_circle, .. }: Kept<String, Detail>| Named {
+            file: value.file,
+            name: key,
+            in_circle: in_circle && is_innermost,
+        };
+        let functions: Vec<Named> = functions.into_iter().map(name).collect();
         Trail {
             is_jump: self.is_jump,
-            places: places.into_iter().map(place).collect(),
+            places: places.iter().map(place).collect(),
+            circle,
             entry,
             is_inlined,
             family: functions.clone(),
@@ -223,6 +237,23 @@ impl Tracker {
             spot,
         }
     }
+}
+
+/// The functions of a frame, innermost first, each that is split as one: GCC inlines the beginning of a function into its callers, and the
+/// rest of it is then inlined in the function itself, once. A recursion that is inlined is so more often, or goes on in the next frame.
+fn with_split_as_one(mut named: Vec<(String, bool, Detail)>) -> Vec<(String, bool, Detail)> {
+    let mut at = 0;
+    while let Some((name, is_silent, _)) = named.get(at) {
+        let is_same =
+            |(other, is_other_silent, _): &&(String, bool, Detail)| other == name && is_other_silent == is_silent;
+        let same = named[at..].iter().take_while(is_same).count();
+        let is_split = same == 2 && !is_silent && !names::is_closure(name);
+        if is_split {
+            named.remove(at + 1);
+        }
+        at += if is_split { 1 } else { same };
+    }
+    named
 }
 
 /// The normalized name of a function, whether it says nothing, and the rest. `file` is the number of its file.
