@@ -94,8 +94,7 @@ static __always_inline bool fl_has_room(const struct fl_crash *record)
 
 	if (record->disposition == FL_DISPOSED_FATAL || record->disposition == FL_DISPOSED_CAUGHT)
 		return true;
-	wanted += bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA);
-	if (wanted <= bpf_ringbuf_query(&fl_ring, BPF_RB_RING_SIZE) / 2)
+	if (wanted + bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) <= fl_config.living_bytes)
 		return true;
 	fl_count(FL_LOST_RING_FULL);
 	return false;

@@ -39,6 +39,12 @@ impl Timestamp {
         jiff::Timestamp::from_nanosecond(nanoseconds).ok().map(Self)
     }
 
+    /// The same moment, or up to a hundredth of a second before: what is known of a moment that is noted once a tick.
+    pub(crate) fn whole_ticks(self) -> Self {
+        const TICK_NS: i128 = 10_000_000;
+        Self::from_unix_ns(self.unix_ns().div_euclid(TICK_NS) * TICK_NS).unwrap_or(self)
+    }
+
     /// Nanoseconds since 1970.
     pub fn unix_ns(self) -> i128 {
         self.0.as_nanosecond()
@@ -132,6 +138,12 @@ fn settle(last: i64, now: &RangeInclusive<i64>) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tick_is_a_hundredth_of_a_second() {
+        let of = |ns| Timestamp::from_unix_ns(ns).unwrap().whole_ticks().unix_ns();
+        assert_eq!([of(1_000_000_000), of(1_019_999_999), of(-1)], [1_000_000_000, 1_010_000_000, -10_000_000]);
+    }
 
     #[test]
     fn json_has_microseconds_and_a_zone() {

@@ -81,7 +81,7 @@ same_layout!(
     signal,
     has_code,
     uid,
-    is_rest,
+    kind,
     comm
 );
 same_layout!(
@@ -106,7 +106,7 @@ same_layout!(
 same_layout!(file, fl_file, inode, device, flags, path_offset, build_id_length, build_id);
 same_layout!(vma, fl_vma, vm_start, vm_end, file_offset, permissions, file);
 same_layout!(registers, fl_registers, rip, rsp, rbp, r15, eflags, cs, ss);
-same_layout!(config, fl_config, signals, seed, frames, rests, share_cells, stack_pages, senders);
+same_layout!(config, fl_config, signals, seed, frames, rests, sums, living_bytes, share_cells, stack_pages, senders);
 same_layout!(
     fault_key in PAGEFAULT, fl_fault_key, tgid, error_code, mode, vma_class, epoch, device, place
 );

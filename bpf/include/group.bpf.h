@@ -7,7 +7,7 @@
  * Nobody can take the table: whoever has its share of it (share.bpf.h) gets no more groups, and user space has groups leave it that are
  * idle.
  * Refuses to lose a count: an event without a group of its own is counted in its rest, a row by executable, user, signal and code. Where
- * that finds no room either, it is counted in fl_groups[fl_config.groups].
+ * that finds no room either, it is counted in a sum, a row by signal and code; of these there are enough.
  */
 #ifndef FL_GROUP_BPF_H
 #define FL_GROUP_BPF_H
@@ -17,11 +17,12 @@
 #include "stack.bpf.h"
 
 /*
- * The groups by id. Sized by the loader: fl_config.groups, one more, and fl_config.rests. An array, so that user space reads all of
- * them at once. Never full: ids are handed out from fl_free_groups and fl_free_rests.
+ * The groups by id. Sized by the loader: fl_config.groups, one more, fl_config.rests, and fl_config.sums. An array, which user space maps
+ * and reads without a call of the kernel (since v5.5). Never full: ids are handed out from fl_free_groups, fl_free_rests and fl_free_sums.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, struct fl_group);
@@ -39,8 +40,8 @@ struct {
 } fl_group_counts SEC(".maps");
 
 /*
- * Ids that no group has, and those that no rest has. Filled by the loader, and by user space with those of groups that have left; taken here.
- * Empty: the event counts in a rest, or in none.
+ * Ids that no group has, no rest, and no sum. Filled by the loader, and by user space with those of groups and rests that have left; taken
+ * here. Empty: the event counts in a rest, or in a sum. Sums are enough for each signal and disposition, and never leave.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
@@ -52,6 +53,14 @@ struct {
 	__uint(max_entries, 1);
 	__type(value, u32);
 } fl_free_rests SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1);
+	__type(value, u32);
+} fl_free_sums SEC(".maps");
+
+/* Sums with a code. Benign race: each other CPU may make one too many, and the last sums without a code find no row: fl_groups[groups]. */
+u32 fl_sums_by_code = 0;
 
 /*
  * How often groups have left: what fl_sites remembers is older. Written by user space, before it waits for the programs that may know
@@ -175,17 +184,44 @@ static __always_inline void fl_site_add(struct fl_site *site)
 		fl_add_one(count);
 }
 
-/* A new group for the key in fl_group_keys, or a new rest: its id, or fl_config.groups where there is no room. */
-__noinline int fl_new_group(u32 is_rest)
+/* Takes a row that is free for this key. `cells`: whoever has a share of such rows. False: there is none. */
+static __always_inline bool fl_take_row(const struct fl_group_key *key, u32 *cells, u32 *id)
+{
+	bool is_rest = key->kind == FL_ROW_REST;
+
+	if (key->kind == FL_ROW_SUM) {
+		__builtin_memset(cells, 0, sizeof(*cells) * FL_SHARES * FL_SHARE_ROWS);
+		if (key->has_code != FL_CODE_MADE_UP && fl_sums_by_code >= fl_config.sums_by_code)
+			return false;
+		return !bpf_map_pop_elem(&fl_free_sums, id);
+	}
+	if (!fl_share_find(cells, key, is_rest ? fl_config.rests : fl_config.groups, is_rest))
+		return false;
+	return !(is_rest ? bpf_map_pop_elem(&fl_free_rests, id) : bpf_map_pop_elem(&fl_free_groups, id));
+}
+
+static __always_inline void fl_give_back_row(const struct fl_group_key *key, const u32 *cells, u32 id)
+{
+	if (key->kind == FL_ROW_SUM) {
+		bpf_map_push_elem(&fl_free_sums, &id, BPF_ANY);
+		return;
+	}
+	fl_share_add(cells, -1);
+	if (key->kind == FL_ROW_REST)
+		bpf_map_push_elem(&fl_free_rests, &id, BPF_ANY);
+	else
+		bpf_map_push_elem(&fl_free_groups, &id, BPF_ANY);
+}
+
+/* A new row for the key in fl_group_keys: its id, or fl_config.groups where there is no room. */
+__noinline int fl_new_row(void)
 {
 	struct fl_group_key *key = fl_scratch(&fl_group_keys);
 	u32 cells[FL_SHARES * FL_SHARE_ROWS];
 	struct fl_group *group;
 	u32 other = fl_config.groups, id = 0, *there;
 
-	if (!key || !fl_share_find(cells, key, is_rest ? fl_config.rests : fl_config.groups, !!is_rest))
-		return other;
-	if (is_rest ? bpf_map_pop_elem(&fl_free_rests, &id) : bpf_map_pop_elem(&fl_free_groups, &id))
+	if (!key || !fl_take_row(key, cells, &id))
 		return other;
 	group = bpf_map_lookup_elem(&fl_groups, &id);
 	if (!group)
@@ -200,19 +236,30 @@ __noinline int fl_new_group(u32 is_rest)
 	group->sampled_ns = 0;
 	group->stack_id = -1;
 	group->build_id_length = 0;
-	fl_share_add(cells, 1);
+	if (key->kind != FL_ROW_SUM)
+		fl_share_add(cells, 1);
+	else if (key->has_code != FL_CODE_MADE_UP)
+		__sync_fetch_and_add(&fl_sums_by_code, 1);
 	if (!(s32)bpf_map_update_elem(&fl_group_ids, key, &id, BPF_NOEXIST)) {
 		fl_count(FL_GROUPS_MADE);
 		return id | FL_GROUP_IS_NEW;
 	}
 	/* Another CPU was first. */
-	fl_share_add(cells, -1);
-	if (is_rest)
-		bpf_map_push_elem(&fl_free_rests, &id, BPF_ANY);
-	else
-		bpf_map_push_elem(&fl_free_groups, &id, BPF_ANY);
+	if (key->kind == FL_ROW_SUM && key->has_code != FL_CODE_MADE_UP)
+		__sync_fetch_and_add(&fl_sums_by_code, -1);
+	fl_give_back_row(key, cells, id);
 	there = bpf_map_lookup_elem(&fl_group_ids, key);
 	return there ? *there : other;
+}
+
+/* The row of the key in fl_group_keys: its id, with FL_GROUP_IS_NEW where it is made now, or fl_config.groups where there is no room. */
+static __always_inline u32 fl_row_of(struct fl_group_key *key, enum fl_row_kind kind)
+{
+	u32 *there;
+
+	key->kind = kind;
+	there = bpf_map_lookup_elem(&fl_group_ids, key);
+	return there ? *there : (u32)fl_new_row();
 }
 
 /* May a process have made up this code? It can send itself any number; these are the kernel's. */
@@ -221,35 +268,42 @@ static __always_inline bool fl_is_made_up(s32 si_code)
 	return si_code < -6 || (si_code > 15 && si_code != SI_KERNEL);
 }
 
-/* The rest for an event of the key in fl_group_keys that finds no group: its id, or fl_config.groups where it finds no room either. */
+/* The rest or the sum for an event of the key in fl_group_keys that finds no group: its id. */
 static __always_inline u32 fl_rest_of(struct fl_group_key *key, struct task_struct *leader)
 {
-	u32 id, *there;
+	u32 id;
 
 	key->frames = 0;
-	key->is_rest = 1;
 	__builtin_memset(key->comm, 0, sizeof(key->comm));
 	if (fl_is_made_up(key->si_code)) {
 		key->si_code = 0;
 		key->has_code = FL_CODE_MADE_UP;
 	}
-	there = bpf_map_lookup_elem(&fl_group_ids, key);
-	if (there)
-		return *there;
-	id = fl_new_group(1);
-	if (id & FL_GROUP_IS_NEW) {
+	id = fl_row_of(key, FL_ROW_REST);
+	if (id == fl_config.groups) {
+		key->exe_inode = 0;
+		key->exe_device = 0;
+		key->uid = 0;
+		id = fl_row_of(key, FL_ROW_SUM);
+		if (id == fl_config.groups) {
+			key->si_code = 0;
+			key->has_code = FL_CODE_MADE_UP;
+			id = fl_row_of(key, FL_ROW_SUM);
+		}
+	} else if (id & FL_GROUP_IS_NEW) {
 		struct fl_group *rest;
+		u32 row = id & ~FL_GROUP_IS_NEW;
 
-		/* It has no place of its own that could be named; but a name, in case that no sample of it can be sent. */
-		id &= ~FL_GROUP_IS_NEW;
-		rest = bpf_map_lookup_elem(&fl_groups, &id);
+		/* In case that no sample of it can be sent. */
+		rest = bpf_map_lookup_elem(&fl_groups, &row);
 		if (rest)
 			fl_copy(rest->key.comm, FL_COMM_BYTES, &leader->comm);
 	}
-	return id;
+	/* It has no place of its own that could be named. */
+	return id & ~FL_GROUP_IS_NEW;
 }
 
-/* Counts the record under construction in its group or rest: its id, with FL_GROUP_IS_NEW where it is the first of a group. */
+/* Counts the record under construction in its group, rest or sum: its id, with FL_GROUP_IS_NEW where it is the first of a group. */
 __noinline int fl_count_group(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -258,7 +312,7 @@ __noinline int fl_count_group(u64 mm)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct task_struct *leader = fl_read(task, group_leader);
 	struct mm_struct *of = (void *)mm;
-	u32 id, *there;
+	u32 id;
 
 	if (!record || !key || !unwind)
 		return fl_config.groups;
@@ -279,10 +333,8 @@ __noinline int fl_count_group(u64 mm)
 	key->signal = record->signal;
 	key->has_code = !!(record->flags & FL_HAS_CODE);
 	key->uid = (u32)bpf_get_current_uid_gid();
-	key->is_rest = 0;
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
-	there = bpf_map_lookup_elem(&fl_group_ids, key);
-	id = there ? *there : (u32)fl_new_group(0);
+	id = fl_row_of(key, FL_ROW_GROUP);
 	if (id == fl_config.groups)
 		id = fl_rest_of(key, leader);
 	fl_group_add(id & ~FL_GROUP_IS_NEW, bpf_get_current_pid_tgid() >> 32);

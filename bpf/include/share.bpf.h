@@ -92,13 +92,15 @@ static __always_inline u64 fl_share_cgroup(void)
 }
 
 /*
- * The cells of whoever would have one more of `room` rows, for this key. False: one of them has its share already. `is_rest`: the
- * table, each with counters of its own.
+ * The cells of whoever would have one more of `room` rows, for this key. False: one of them has its share already; a sixteenth more than
+ * their shares is for executables that have no row, so that one which dies for the first time has its group in the middle of a storm of the
+ * same user. `is_rest`: the table, each with counters of its own.
  */
 static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key *key, u32 room, u32 is_rest)
 {
 	u64 cgroup = fl_share_cgroup();
 	bool has_room = true;
+	u32 more = 0;
 
 #pragma unroll
 	for (u32 kind = 0; kind < FL_SHARES; kind++) {
@@ -108,13 +110,15 @@ static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key 
 							: !!key->uid;
 		u64 second = (u64)is_rest << 32 | (kind == FL_SHARE_EXECUTABLE ? key->exe_device : 0);
 		u64 hash = fl_share_hash(kind, first, second);
-		u32 share = fl_share_of(room, kind, key->uid, cgroup);
+		u32 share = fl_share_of(room, kind, key->uid, cgroup) + more;
 		u32 one = fl_share_cell(hash, 0), other = fl_share_cell(hash, 1);
 
 		cells[kind * FL_SHARE_ROWS] = one;
 		cells[kind * FL_SHARE_ROWS + 1] = other;
 		if (fl_share_used(one) >= share && fl_share_used(other) >= share)
 			has_room = false;
+		if (kind == FL_SHARE_EXECUTABLE && !(fl_share_used(one) && fl_share_used(other)))
+			more = room / 16;
 	}
 	return has_room;
 }

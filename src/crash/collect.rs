@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::labels;
+use super::labels::{self, Names};
 use super::ledger::{GroupLedger, Look};
 use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
@@ -283,12 +283,17 @@ impl<'run> Collector<'run> {
     pub(crate) fn totals(&mut self, look: &Look) -> Result<Totals> {
         let groups = &look.groups;
         let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();
-        let last_ns = groups.named.iter().filter(is_fatal).map(|group| group.facts.last_ns).max();
+        let grown: Vec<&Group> = groups.grown.iter().filter_map(|&at| groups.named.get(at)).collect();
+        let last_ns = grown.iter().copied().filter(is_fatal).map(|group| group.facts.last_ns).max();
         self.last_death_ns = self.last_death_ns.max(last_ns);
         let last = self.last_death_ns.map(Timestamp::from_boottime).transpose()?;
-        let names = labels::names(&self.ledger, &groups.named);
+        let names = if groups.rests.is_empty() { Names::default() } else { labels::names(&self.ledger, &groups.named) };
         Ok(Totals {
-            groups: labels::in_turn(&groups.named).into_iter().map(|group| labels::total(&self.ledger, group)).collect(),
+            groups: labels::in_turn(&self.ledger, grown)
+                .into_iter()
+                .map(|group| labels::total(&self.ledger, group))
+                .collect(),
+            gone: groups.gone.iter().map(|id| id.number()).collect(),
             rests: groups.rests.iter().map(|rest| labels::rest(&self.ledger, rest, &names)).collect(),
             groups_in_table: groups.in_table,
             groups_limit: self.probe.group_limit(),

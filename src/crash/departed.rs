@@ -167,7 +167,7 @@ mod tests {
     fn group(frames: u64, uid: u32, count: u64) -> Group {
         let key = fl_group_key { frames, uid, signal: 11, has_code: 1, si_code: 1, ..fl_group_key::default() };
         let facts = fl_group { key, first_ns: 10 * frames, last_ns: 10 * frames + 1, ..fl_group::default() };
-        Group { id: GroupId { row: 0, serial: 1 }, facts, counts: vec![count], before: 0 }
+        Group { id: GroupId { row: 0, serial: 1 }, facts, counts: [count].into_iter().collect(), before: 0 }
     }
 
     fn totals(departed: &Departed) -> Vec<u64> {

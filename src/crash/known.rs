@@ -117,6 +117,9 @@ pub(super) struct Seen {
 /// A group of a summary, without events in its interval, nor a signature.
 pub(super) fn told(key: &fl_group_key, seen: &Seen, of: Identity) -> Result<summary::Group> {
     let signal = u32::from(key.signal);
+    let first_seen = Timestamp::from_boottime(seen.first_ns)?;
+    // The kernel notes it once a tick: digits behind that say nothing, and no file that is compressed gets rid of them.
+    let last_seen = Timestamp::from_boottime(seen.last_ns)?.whole_ticks();
     Ok(summary::Group {
         signature: None,
         family: of.family,
@@ -130,8 +133,8 @@ pub(super) fn told(key: &fl_group_key, seen: &Seen, of: Identity) -> Result<summ
         build_id: of.build_id,
         count: 0,
         total: seen.total,
-        first_seen: Timestamp::from_boottime(seen.first_ns)?,
-        last_seen: Timestamp::from_boottime(seen.last_ns.max(seen.first_ns))?,
+        first_seen,
+        last_seen: last_seen.max(first_seen),
         last_pid: seen.last_pid,
         abort_message: of.abort_message,
         diagnosis: of.diagnosis,

@@ -25,9 +25,10 @@ pub(super) fn names<'a>(ledger: &'a GroupLedger, groups: &[Group]) -> Names<'a> 
     groups.iter().filter_map(name).collect()
 }
 
-/// The groups as they get labels, which names may be made up faster than there are any of.
-pub(super) fn in_turn(groups: &[Group]) -> Vec<&Group> {
-    turns::in_turn(groups, |group| (group.facts.key.uid, group.facts.last_ns))
+/// The groups as they get labels, if names are made up faster than there are labels. Those whose executable is known by a record are before
+/// those that have only the name of a process, which can be another one for each death; and the newest are first.
+pub(super) fn in_turn<'a>(ledger: &GroupLedger, groups: Vec<&'a Group>) -> Vec<&'a Group> {
+    turns::in_turn(groups, |group| (group.facts.key.uid, (ledger.exe(group.id).is_some(), group.facts.last_ns)))
 }
 
 /// A group's numbers.

@@ -24,16 +24,20 @@ pub(super) fn is_relaxed(rows: u64, room: u32) -> bool {
 }
 
 /// The groups that leave a table of `room` rows, at `now_ns` of CLOCK_BOOTTIME.
-pub(super) fn leaving(groups: &[Group], room: u32, now_ns: u64) -> Vec<Group> {
+pub(super) fn leaving(groups: &[&Group], room: u32, now_ns: u64) -> Vec<Group> {
+    let idle_ns = |group: &Group| now_ns.saturating_sub(group.facts.last_ns);
+    if is_relaxed(groups.len() as u64, room) && groups.iter().all(|group| idle_ns(group) < IDLE_NS) {
+        return Vec::new();
+    }
     let mut taken: HashMap<&[u32], u32> = HashMap::new();
-    for payer in groups.iter().flat_map(payers) {
+    for payer in groups.iter().flat_map(|group| payers(group)) {
         *taken.entry(payer).or_default() += 1;
     }
-    let mut by_age: Vec<&Group> = groups.iter().collect();
+    let mut by_age = groups.to_vec();
     by_age.sort_by_key(|group| group.facts.last_ns);
     let mut leaving = Vec::new();
     for group in by_age {
-        let idle_ns = now_ns.saturating_sub(group.facts.last_ns);
+        let idle_ns = idle_ns(group);
         let is_pressed = payers(group).zip(KEPT).enumerate().any(|(kind, (payer, part))| {
             let (rows, kept) = (taken.get(payer).copied().unwrap_or_default(), room / part);
             // Where most is taken, even groups that strike leave, but not for others of the same executable.
@@ -68,7 +72,11 @@ mod tests {
         let [executable, user, cgroup] = payers.map(|payer| payer * 2);
         let cells = [executable, executable, user + 1000, user, cgroup + 2000, cgroup, 3000, 3000];
         let facts = fl_group { cells, last_ns: NOW_NS - idle_ns, first_ns: 1, ..fl_group::default() };
-        Group { id: GroupId { row, serial: 1 }, facts, counts: vec![1], before: 0 }
+        Group { id: GroupId { row, serial: 1 }, facts, counts: [1].into_iter().collect(), before: 0 }
+    }
+
+    fn leaving(groups: &[Group], room: u32, now_ns: u64) -> Vec<Group> {
+        super::leaving(&groups.iter().collect::<Vec<_>>(), room, now_ns)
     }
 
     fn rows(leaving: &[Group]) -> Vec<u32> {

@@ -2,6 +2,7 @@
 //! or the files.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use anyhow::Result;
 
@@ -10,7 +11,7 @@ use super::known::{self, Identity, Known, Seen};
 use super::table::Counted;
 use crate::ledger::Run;
 use crate::probe::losses::GROUP_TABLE_FULL;
-use crate::probe::{Counters, Group, GroupId, LossOutput, Losses, StackFrame};
+use crate::probe::{Counters, Counts, Group, GroupId, LossOutput, Losses, StackFrame};
 use crate::record::summary::{self, Deliveries, Summary};
 
 /// One read of the kernel's counters.
@@ -48,18 +49,32 @@ pub(super) struct GroupLedger {
 /// The counts up to which everything was reported.
 #[derive(Clone, Debug, Default)]
 struct Baseline {
-    counts: HashMap<GroupId, Vec<u64>>,
+    /// Of the groups that have not departed.
+    counts: HashMap<GroupId, Counts>,
+    /// The groups of that look; `None` means that there was none.
+    named: Option<Rc<[Group]>>,
     filtered: u64,
     losses: Losses,
 }
 
 impl Baseline {
-    fn of(look: &Look) -> Self {
-        Self {
-            counts: look.groups.named.iter().map(|group| (group.id, group.counts.clone())).collect(),
-            filtered: look.counters.filtered,
-            losses: look.losses(),
+    fn advance(&mut self, look: &Look) {
+        if !self.has_all(look) {
+            for group in &*look.groups.named {
+                let counts = self.counts.entry(group.id).or_default();
+                if counts.total() != group.total() {
+                    *counts = group.counts.clone();
+                }
+            }
         }
+        self.named = Some(look.groups.named.clone());
+        self.filtered = look.counters.filtered;
+        self.losses = look.losses();
+    }
+
+    /// Has nothing been counted since in any group?
+    fn has_all(&self, look: &Look) -> bool {
+        self.named.as_ref().is_some_and(|named| Rc::ptr_eq(named, &look.groups.named))
     }
 }
 
@@ -89,9 +104,10 @@ impl GroupLedger {
         self.known.get(&group)?.identity().exe.as_deref()
     }
 
-    /// A group that is there goes on from what it had counted if it was there before.
-    pub(super) fn welcome(&mut self, group: &mut Group) {
-        if !self.returned.contains_key(&group.id)
+    /// A group that is there goes on from what it had counted if it was there before. `is_new`: no look has seen it.
+    pub(super) fn welcome(&mut self, group: &mut Group, is_new: bool) {
+        if is_new
+            && !self.returned.contains_key(&group.id)
             && let Some(before) = self.departed.take(&group.facts.key)
         {
             self.returned.insert(group.id, before);
@@ -104,7 +120,7 @@ impl GroupLedger {
 
     /// How much of a group's count was told.
     pub(super) fn told(&self, group: GroupId) -> u64 {
-        self.committed.counts.get(&group).map_or(0, |counts| counts.iter().sum())
+        self.committed.counts.get(&group).map_or(0, Counts::total)
     }
 
     /// The events of groups that have left.
@@ -129,13 +145,9 @@ impl GroupLedger {
     /// group's exemplar, for those without a sample.
     pub(super) fn summarize(&self, look: &Look, stack: impl Fn(&Group) -> Result<Vec<StackFrame>>) -> Result<Summary> {
         let mut groups = Vec::new();
-        for group in &look.groups.named {
-            let before = self.committed.counts.get(&group.id).map_or(&[][..], Vec::as_slice);
-            let cpus: BTreeMap<u32, u64> = (0..)
-                .zip(&group.counts)
-                .map(|(cpu, &count)| (cpu, count.saturating_sub(before.get(cpu as usize).copied().unwrap_or(0))))
-                .filter(|(_, count)| *count != 0)
-                .collect();
+        let named = if look.last || !self.committed.has_all(look) { &*look.groups.named } else { &[] };
+        for group in named {
+            let cpus = group.counts.since(self.committed.counts.get(&group.id));
             if look.last || !cpus.is_empty() {
                 groups.push(self.describe(group, cpus, &stack)?);
             }
@@ -164,7 +176,7 @@ impl GroupLedger {
 
     /// The summary of `look` was reported: the next summary begins there.
     pub(super) fn commit(&mut self, look: &Look) {
-        self.committed = Baseline::of(look);
+        self.committed.advance(look);
         self.run.commit(look.boottime_ns);
     }
 
@@ -199,8 +211,8 @@ impl GroupLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Timestamp;
     use crate::identity::{self, Kind};
+    use crate::output::Timestamp;
     use crate::probe::abi::{fl_group, fl_group_key};
     use crate::probe::losses;
 
@@ -211,7 +223,7 @@ mod tests {
     fn group(id: u32, counts: &[u64]) -> Group {
         let key = fl_group_key { signal: 11, has_code: 1, si_code: 1, frames: 1, ..fl_group_key::default() };
         let facts = fl_group { key, first_ns: 1, last_ns: 2, stack_id: -1, build_id_length: 1, ..fl_group::default() };
-        Group { id: row(id), facts, counts: counts.to_vec(), before: 0 }
+        Group { id: row(id), facts, counts: counts.iter().copied().collect(), before: 0 }
     }
 
     fn identity(signature: &str) -> Identity {
@@ -225,7 +237,7 @@ mod tests {
 
     fn look(named: Vec<Group>, ungrouped: u64) -> Look {
         Look {
-            groups: Counted { named, ungrouped, ..Counted::default() },
+            groups: Counted { named: named.into(), ungrouped, ..Counted::default() },
             counters: Counters {
                 filtered: 7,
                 losses: Losses::none(&losses::CRASH).with("sample_budget", 2).with("write_failed", 3),
@@ -339,7 +351,7 @@ mod tests {
         assert_eq!((last.groups.len(), last.groups[0].count, last.groups[0].total), (1, 0, 3));
         let mut again = Group { id: GroupId { row: 0, serial: 2 }, ..group(0, &[1]) };
         again.facts.first_ns = 5;
-        ledger.welcome(&mut again);
+        ledger.welcome(&mut again, true);
         let summary = ledger.summarize(&Look { last: true, ..look(vec![again], 0) }, none).unwrap();
         assert_eq!((summary.groups.len(), summary.groups[0].count, summary.groups[0].total), (1, 1, 4));
         assert_eq!(summary.groups[0].first_seen, Timestamp::from_boottime(1).unwrap());

@@ -4,19 +4,21 @@
 //! and then go on in the ledger (`departed.rs`).
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::leave;
 use super::ledger::GroupLedger;
-use crate::probe::abi::fl_group_key;
+use crate::probe::abi::{fl_group_key, fl_row_kind};
 use crate::probe::crash::Probe;
 use crate::probe::{Group, GroupId, StackFrame};
 use crate::siginfo::{code_name, is_code_name};
 
-/// Between two looks at whether somebody has much of the table.
-pub(super) const RELIEF: Duration = Duration::from_millis(100);
+/// Between two looks at whether somebody has much of the table. What a cgroup may take more than it keeps is for new groups meanwhile: 512 of
+/// 4096.
+pub(super) const RELIEF: Duration = Duration::from_millis(20);
 
 /// Events that found no group, since the last look.
 #[derive(Clone, Debug)]
@@ -34,8 +36,12 @@ pub(crate) struct Rest {
 /// Everything that the kernel has counted, at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counted {
-    /// The groups, with those that have left and were not told.
-    pub named: Vec<Group>,
+    /// The groups, with those that have left and were not told. The same list as long as nothing was counted.
+    pub named: Rc<[Group]>,
+    /// Those of them that have had events since the last look, by their place in the list.
+    pub grown: Vec<usize>,
+    /// The groups that are no longer in the list since the last look.
+    pub gone: Vec<GroupId>,
     /// Events that found no group, since the start.
     pub ungrouped: u64,
     /// What is new of them since the last look.
@@ -45,7 +51,7 @@ pub(crate) struct Counted {
     /// How many groups the kernel's table has.
     pub in_table: usize,
     /// The rows that the kernel has for what found no group.
-    pub rows: Vec<Group>,
+    pub rows: Rc<[Group]>,
 }
 
 impl Counted {
@@ -78,6 +84,8 @@ pub(super) struct Table {
     /// The counts of groups and rests at the last look.
     looked: HashMap<GroupId, u64>,
     rests: HashMap<Vec<u8>, Rest>,
+    /// Groups that were folded since the last look.
+    folded: Vec<GroupId>,
     /// Events that found no group, of rows that have left.
     ungrouped: u64,
     /// The counts of the last look, as long as no group has left since.
@@ -98,6 +106,7 @@ impl Table {
             dismissed: HashMap::new(),
             looked: HashMap::new(),
             rests: HashMap::new(),
+            folded: Vec::new(),
             ungrouped: 0,
             seen: None,
             next_relief: Instant::now(),
@@ -123,7 +132,7 @@ impl Table {
 
     /// Events that found no group, since the start.
     pub(super) fn ungrouped(&self, probe: &Probe) -> Result<u64> {
-        Ok(self.ungrouped + probe.groups()?.ungrouped())
+        Ok(self.ungrouped + probe.groups(false)?.ungrouped())
     }
 
     /// Everything that was counted. It is read again only if something was: `matched` is the kernel's count of all events, and
@@ -133,25 +142,38 @@ impl Table {
         if let Some(seen) = self.seen.as_ref().filter(|seen| seen.total() == matched) {
             return Ok(seen.clone());
         }
-        let groups = probe.groups()?;
+        let before = self.ungrouped + ledger.departed() + self.gone.iter().map(|gone| gone.group.total()).sum::<u64>();
+        let mut groups = probe.groups(false)?;
+        if before + groups.total() < matched {
+            groups = probe.groups(true)?;
+        }
         let (in_table, ungrouped) = (groups.named.len(), self.ungrouped + groups.ungrouped());
-        for rest in &groups.rests {
+        for rest in groups.rests.iter().chain(&groups.sums) {
             self.add_rest(rest);
         }
         let mut named = groups.named;
         named.extend(self.gone.iter().map(|gone| gone.group.clone()));
-        named.iter_mut().for_each(|group| ledger.welcome(group));
-        self.looked = named.iter().chain(&groups.rests).map(|group| (group.id, group.total())).collect();
-        let counted = Counted {
-            named,
+        named.iter_mut().for_each(|group| ledger.welcome(group, !self.looked.contains_key(&group.id)));
+        let looked = named.iter().chain(&groups.rests).chain(&groups.sums).map(|group| (group.id, group.total()));
+        let looked = std::mem::replace(&mut self.looked, looked.collect());
+        let has_grown = |group: &Group| looked.get(&group.id) != Some(&group.total());
+        let seen = Counted {
+            named: named.into(),
             ungrouped,
-            rests: self.rests.drain().map(|(_, rest)| rest).collect(),
             departed: ledger.departed(),
             in_table,
-            rows: groups.rests,
+            rows: groups.rests.into(),
+            ..Counted::default()
         };
-        self.seen = Some(Counted { rests: Vec::new(), ..counted.clone() });
-        Ok(counted)
+        self.seen = Some(seen.clone());
+        let mut gone = std::mem::take(&mut self.folded);
+        gone.extend(looked.keys().filter(|id| !self.looked.contains_key(id)));
+        Ok(Counted {
+            grown: (0..).zip(&*seen.named).filter(|(_, group)| has_grown(group)).map(|(at, _)| at).collect(),
+            gone,
+            rests: self.rests.drain().map(|(_, rest)| rest).collect(),
+            ..seen
+        })
     }
 
     /// What was new of a rest since the last look.
@@ -165,11 +187,12 @@ impl Table {
         if count == 0 {
             return;
         }
-        let by = |key: fl_group_key| fl_group_key { frames: 0, is_rest: 1, comm: Default::default(), ..key };
-        let named = by(key).to_bytes();
-        let is_named = self.rests.len() < self.room as usize || self.rests.contains_key(&named);
+        let by = |kind, key: fl_group_key| fl_group_key { frames: 0, kind, comm: Default::default(), ..key };
+        let named = by(fl_row_kind::FL_ROW_REST, key).to_bytes();
+        let has_room = self.rests.len() < self.room as usize || self.rests.contains_key(&named);
+        let is_named = key.kind != fl_row_kind::FL_ROW_SUM && has_room;
         // So few that they need no bound: a code that a process made up has no name.
-        let nobodys = fl_group_key { exe_inode: 0, exe_device: 0, uid: 0, ..by(key) };
+        let nobodys = fl_group_key { exe_inode: 0, exe_device: 0, uid: 0, ..by(fl_row_kind::FL_ROW_SUM, key) };
         let nobodys = if has_name(&key) { nobodys } else { fl_group_key { si_code: 0, has_code: 2, ..nobodys } };
         let (by, key) = if is_named { (named, key) } else { (nobodys.to_bytes(), nobodys) };
         self.rests.entry(by).or_insert(Rest { key, is_named, id, count: 0 }).count += count;
@@ -190,12 +213,16 @@ impl Table {
             ledger.depart(&group);
             self.seen = None;
         }
-        let mut live = look.named.clone();
-        live.retain(|group| self.is_in_table(group.id));
-        let mut leaving = leave::leaving(&live, self.room, now_ns);
-        let rows: Vec<Group> = look.rows.iter().filter(|row| self.is_in_table(row.id)).cloned().collect();
-        leaving.extend(leave::leaving(&rows, self.room / 8, now_ns));
+        let live: Vec<&Group> = look.named.iter().filter(|group| self.is_in_table(group.id)).collect();
+        let rows: Vec<&Group> = look.rows.iter().filter(|row| self.is_in_table(row.id)).collect();
+        let leaving = self.leaving(&live, &rows, now_ns);
         self.dismiss(probe, ledger, &leaving, &live)
+    }
+
+    fn leaving(&self, groups: &[&Group], rests: &[&Group], now_ns: u64) -> Vec<Group> {
+        let mut leaving = leave::leaving(groups, self.room, now_ns);
+        leaving.extend(leave::leaving(rests, self.room / 8, now_ns));
+        leaving
     }
 
     fn is_in_table(&self, id: GroupId) -> bool {
@@ -220,18 +247,21 @@ impl Table {
             self.next_relief = Instant::now() + RELIEF;
             return Ok(());
         }
-        let groups = probe.groups()?;
-        let mut leaving = leave::leaving(&groups.named, self.room, now_ns);
-        leaving.extend(leave::leaving(&groups.rests, self.room / 8, now_ns));
+        let groups = probe.groups(false)?;
+        let live: Vec<&Group> = groups.named.iter().collect();
+        let leaving = self.leaving(&live, &groups.rests.iter().collect::<Vec<_>>(), now_ns);
         // It goes on for as long as groups come.
         self.is_pressed = is_new || !leaving.is_empty();
-        self.dismiss(probe, ledger, &leaving, &groups.named)?;
+        self.dismiss(probe, ledger, &leaving, &live)?;
         self.next_relief = Instant::now() + RELIEF;
         Ok(())
     }
 
     /// Has groups and rests leave the kernel's table; `live` has all groups.
-    fn dismiss(&mut self, probe: &Probe, ledger: &mut GroupLedger, leaving: &[Group], live: &[Group]) -> Result<()> {
+    fn dismiss(&mut self, probe: &Probe, ledger: &mut GroupLedger, leaving: &[Group], live: &[&Group]) -> Result<()> {
+        if leaving.is_empty() {
+            return Ok(());
+        }
         let ids: HashSet<GroupId> = leaving.iter().map(|group| group.id).collect();
         let kept = live.iter().filter(|group| !ids.contains(&group.id)).map(|group| group.facts.stack_id).collect();
         // Read before they leave, as nothing else names these.
@@ -251,7 +281,8 @@ impl Table {
                 ledger.forget(group.id);
                 continue;
             }
-            ledger.welcome(&mut group);
+            let is_new = !self.looked.contains_key(&group.id);
+            ledger.welcome(&mut group, is_new);
             if !self.is_told || ledger.told(group.id) == group.total() {
                 ledger.depart(&group);
             } else if self.has_room_for(&group) {
@@ -276,7 +307,8 @@ impl Table {
         self.ungrouped += group.total() - told;
         let looked = self.looked.remove(&group.id).unwrap_or_default();
         self.add_events(group.facts.key, None, group.total() - looked);
-        group.counts = vec![told];
+        self.folded.push(group.id);
+        group.counts = [told].into_iter().collect();
         ledger.depart(&group);
     }
 }

@@ -1,9 +1,12 @@
 //! The crash probe: the configuration of `bpf/crash.bpf.c`, and its hooks.
 
+mod counts;
 mod groups;
 mod plan;
 mod read;
+mod rows;
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::Result;
@@ -17,12 +20,21 @@ use super::losses::{EXITS_MISSED, RUNS_MISSED};
 use super::object::{Build, Builds, Loaded, Opened, object};
 use crate::siginfo::CORE_SIGNALS;
 
+pub(crate) use counts::Counts;
 pub(crate) use groups::{Group, GroupId, StackFrame};
 pub(crate) use plan::{Budget, GroupTable, Plan};
-pub(crate) use read::{Counters, RunsMissed};
+pub(crate) use read::Counters;
+use read::RunsMissed;
 
 /// The attached probe. Dropping it detaches every program.
 pub(crate) type Probe = engine::Probe<Plan>;
+
+/// What its reader keeps between two reads.
+#[derive(Default)]
+pub(crate) struct State {
+    runs_missed: RunsMissed,
+    groups: RefCell<groups::State>,
+}
 
 /// A stack is copied in pieces of this size.
 const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
@@ -69,7 +81,7 @@ fn bits(signals: &[u32]) -> u64 {
 
 impl Spec for Plan {
     type Sample = Sample;
-    type State = RunsMissed;
+    type State = State;
     const OBJECT: Builds = object!("crash");
     const SUMMED: &'static [&'static str] = &["fl_counters", "fl_group_counts"];
     const WAYS: &'static [Way] = &[Way::Tracepoint, Way::Kprobe];
@@ -125,6 +137,9 @@ impl Spec for Plan {
             senders: u8::from(self.needs_senders(way)),
             groups: self.groups.map_or(0, |table| table.groups),
             rests: self.groups.map_or(0, GroupTable::rests),
+            sums: self.sums(),
+            sums_by_code: plan::SUMS_BY_CODE,
+            living_bytes: u32::try_from(room_here(self.stack_bytes as usize).ring_bytes() / 2).unwrap_or(u32::MAX),
             share_cells: self.groups.map_or(1, GroupTable::share_cells),
             seed: RandomState::new().hash_one(0),
             sample_first: self.samples.first.unwrap_or(0),
@@ -149,9 +164,10 @@ impl Spec for Plan {
             tables.push(("fl_endings", UNUSED_LRU_ENTRIES));
         }
         if let Some(table @ GroupTable { groups, stacks }) = self.groups {
-            let (groups, rests) = (groups as usize, table.rests() as usize);
-            tables.extend([("fl_groups", groups + 1 + rests), ("fl_group_counts", groups + 1 + rests)]);
-            tables.extend([("fl_free_groups", groups), ("fl_free_rests", rests), ("fl_group_ids", groups + rests)]);
+            let (groups, rests, sums) = (groups as usize, table.rests() as usize, self.sums() as usize);
+            let rows = groups + 1 + rests + sums;
+            tables.extend([("fl_groups", rows), ("fl_group_counts", rows), ("fl_group_ids", groups + rests + sums)]);
+            tables.extend([("fl_free_groups", groups), ("fl_free_rests", rests), ("fl_free_sums", sums)]);
             let cells = table.share_cells() as usize * 2;
             tables.extend([("fl_shares_taken", cells), ("fl_shares_back", cells)]);
             tables.push(("fl_stacks", (stacks as usize).next_power_of_two()));
@@ -165,7 +181,7 @@ impl Spec for Plan {
 
     fn fill(&self, object: &Loaded) -> Result<()> {
         match self.groups {
-            Some(table) => groups::hand_out_ids(object, table),
+            Some(table) => groups::hand_out_ids(object, table, self.sums()),
             None => Ok(()),
         }
     }

@@ -23,7 +23,7 @@ mod typed;
 mod types;
 
 pub(crate) use crash::Counters;
-pub(crate) use crash::{Group, GroupId, StackFrame};
+pub(crate) use crash::{Counts, Group, GroupId, StackFrame};
 pub use engine::Setup;
 pub use filter::Filter;
 pub use hook::{Attach, Way};

@@ -1,12 +1,13 @@
 //! The table of groups under attack: nobody can take it, and no count is lost while groups leave it. FAULTLINE_STORM=N makes storms N times
 //! as long, for a run by hand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use macro_rules_attribute::apply;
 use serde_json::Value;
@@ -148,6 +149,41 @@ fn many_executables_leave_room() {
     assert_eq!(told(&records), executables + 1);
     has_group_and_record(&records, "tbl-8d-new");
     has_total(&records, "tbl-8d-new");
+}
+
+/// Where the rows by executable and user were taken as well, deaths were in `group_table_full` alone, and in no series.
+#[apply(watch_test!)]
+fn what_finds_no_room_by_executable_has_a_series_by_signal_and_code() {
+    let scratch = Scratch::new();
+    // Of so small a table one may take all: there are 64 groups and 64 rests.
+    let agent = agent(&scratch, "tbl-cf", "64", "1000");
+    let program = scratch.path("tbl-cf-any");
+    copy_program("any-deaths", &program);
+    let deaths = 2000 * storms();
+    let arguments = ["7".to_owned(), deaths.to_string(), "tbl-cf".into(), "60000".into(), "1000".into()];
+    assert!(Command::new(&program).args(arguments).status().unwrap().success());
+    let by_signal_and_code = |text: &str, metric: &str| {
+        let mut sums = BTreeMap::new();
+        for line in text.lines().filter(|line| line.starts_with(metric)) {
+            let labels: Vec<&str> = line[metric.len()..].splitn(3, ',').take(2).collect();
+            *sums.entry(labels.join(",")).or_insert(0.0) += line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        }
+        sums
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let text = loop {
+        let text = agent.get("/metrics", "*/*");
+        if by_signal_and_code(&text, "faultline_signals_delivered_total{").values().sum::<f64>() == deaths as f64 {
+            break text;
+        }
+        assert!(Instant::now() < deadline, "not all are counted: {text}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let delivered = by_signal_and_code(&text, "faultline_signals_delivered_total{");
+    assert_eq!(by_signal_and_code(&text, "faultline_crashes_total{"), delivered, "each death has a series: {text}");
+    assert!(delivered.len() > 8, "signals and codes are kept apart: {delivered:?}");
+    assert!(text.contains("executable=\"other\",uid=\"other\""), "the rows by executable were not full: {text}");
+    assert_eq!(told(&ended(agent, &scratch)), deaths);
 }
 
 /// Groups that strike on all processors leave the table and come again: every event is in exactly one summary, and in one total at the end.

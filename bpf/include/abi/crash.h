@@ -83,6 +83,13 @@ enum fl_crash_flag {
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
+/* What a row of fl_groups counts. */
+enum fl_row_kind {
+	FL_ROW_GROUP = 0, /* one bug */
+	FL_ROW_REST,      /* what finds no group of its own, by executable, user, signal, code and disposition */
+	FL_ROW_SUM,       /* what finds no rest either, by signal, code and disposition */
+};
+
 /*
  * What makes two deaths one bug, as far as the kernel can tell within one run. Inodes are reused, so that this key means nothing to the
  * next run. The durable name is the signature, which user space makes.
@@ -94,9 +101,9 @@ struct fl_group_key {
 	s32 si_code;
 	enum fl_disposition disposition;
 	u16 signal;
-	u16 has_code; /* FL_CODE_MADE_UP: a rest's, of a code that the kernel doesn't send */
+	u16 has_code; /* FL_CODE_MADE_UP: a rest's or a sum's, of codes that the kernel doesn't send, or that find no sum */
 	u32 uid;      /* the real one, as the host sees it: nobody else's crashes can be in the group */
-	u32 is_rest;  /* 1: all that finds no group of its own, by executable, user, signal, code and disposition */
+	enum fl_row_kind kind;
 	char comm[FL_COMM_BYTES]; /* of the group leader */
 };
 
@@ -237,7 +244,10 @@ struct fl_config {
 	u64 seed;               /* of the hashes of shares: nobody can choose whose cell is whose */
 	u32 frames;             /* to walk, 1..FL_FRAMES_MAX */
 	u32 groups;             /* not 0: count in so many groups, and in one more for what finds no place */
-	u32 rests;              /* so many rows more, for what finds no group, by executable, user, signal and code */
+	u32 rests;              /* so many rows more, FL_ROW_REST */
+	u32 sums;               /* and so many FL_ROW_SUM */
+	u32 sums_by_code;       /* of them, for sums with a code; the others are enough for all without one */
+	u32 living_bytes;       /* of the ring: so much may wait in it of what is no death */
 	u32 share_cells;        /* in each row of fl_shares_taken: a power of 2 */
 	u32 sample_first;       /* samples that each group gets at once; 0: every one that fits into the ring */
 	u32 sample_rate;        /* samples a second of all groups together; 0: no limit */
@@ -246,7 +256,7 @@ struct fl_config {
 	u8 show_handled;
 	u8 senders;      /* fl_generate is attached */
 	u8 is_preempted; /* another program may run between any two instructions of fl_deliver_exit on the same processor */
-	u8 pad[5];
+	u8 pad;
 };
 
 _Static_assert(sizeof(struct fl_group_key) == 56, "a key has no holes, or equal ones would differ");

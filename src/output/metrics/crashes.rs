@@ -77,17 +77,16 @@ impl Crashes {
     /// Brings both up to date. `rests`: what found no group, since the last time.
     pub(super) fn update(&mut self, groups: &[GroupTotal], rests: &[GroupTotal]) {
         self.executables.begin_update();
-        let mut added = std::mem::take(&mut self.added);
         // What has a label first, so that it does not leave for what has none.
         for group in groups {
-            let (before, own) = added.get(&group.id).cloned().unwrap_or_default();
+            let (before, own) = self.added.get(&group.id).cloned().unwrap_or_default();
             let (name, uid) = own.unwrap_or_else(|| (group.executable.clone(), group.uid));
             if group.count > before {
                 self.executables.keep(&name, uid);
             }
         }
         for group in groups {
-            let (before, identity) = match added.remove(&group.id) {
+            let (before, identity) = match self.added.remove(&group.id) {
                 Some(known) => known,
                 None => (0, Some((group.executable.clone(), group.uid))),
             };
@@ -96,6 +95,13 @@ impl Crashes {
         }
         for rest in rests {
             self.add_crashes(rest, rest.count, rest.is_named.then(|| (rest.executable.clone(), rest.uid)));
+        }
+    }
+
+    /// These groups come no more.
+    pub(super) fn forget(&mut self, gone: &[u64]) {
+        for id in gone {
+            self.added.remove(id);
         }
     }
 

@@ -19,9 +19,11 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use bounded::Bounded;
-pub(super) use created::Created;
+#[cfg(test)]
+pub(crate) use crashes::CRASH_SERIES_MAX;
 use crashes::Crashes;
-pub(crate) use crashes::{CRASH_SERIES_MAX, GroupTotal};
+pub(crate) use crashes::GroupTotal;
+pub(super) use created::Created;
 use labels::DropLabels;
 pub(crate) use labels::{ExecutableLabels, FaultLabels, ProcessLabels, SentLabels};
 pub(super) use text::{openmetrics, text_format};
@@ -34,8 +36,10 @@ pub(crate) const SENT_SERIES_MAX: usize = 1000;
 /// All numbers of crashes since the start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    /// By group: those in the kernel's table, and those that have left it since the last time.
+    /// By group: those that have had signals since the last time.
     pub groups: Vec<GroupTotal>,
+    /// The numbers of groups that come no more.
+    pub gone: Vec<u64>,
     /// What found no group, since the last time.
     pub rests: Vec<GroupTotal>,
     /// How many groups the kernel's table has.
@@ -160,6 +164,7 @@ impl Metrics {
     /// Brings what is known of crashes up to date.
     pub(crate) fn update(&mut self, totals: &Totals) {
         self.crashes.update(&totals.groups, &totals.rests);
+        self.crashes.forget(&totals.gone);
         raise(&self.filtered, totals.filtered);
         self.update_dropped(totals.dropped.iter().copied());
         self.groups.set(i64::try_from(totals.groups_in_table).unwrap_or(i64::MAX));

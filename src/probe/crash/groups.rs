@@ -4,14 +4,17 @@
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use libbpf_rs::libbpf_sys::{BPF_STACK_BUILD_ID_VALID, bpf_stack_build_id};
 use libbpf_rs::{MapCore, MapFlags};
 
+use super::counts::Counts;
+use super::rows::{KernelRows, Layout, Reader, SharedRows};
 use super::{GroupTable, Probe};
-use crate::probe::abi::{Plain as _, fl_counter, fl_group, fl_group_key};
+use crate::probe::abi::{Plain as _, fl_counter, fl_group, fl_group_key, fl_row_kind};
 use crate::probe::object::Loaded;
 use crate::probe::table::TypedTable as _;
+use crate::time::boottime_ns;
 
 /// A group's row in `fl_groups`, and how many groups have had it: another group may have the row later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,7 +33,7 @@ pub(crate) struct Group {
     /// Its entry in the table of the kernel programs.
     pub facts: fl_group,
     /// Its events by processor, since it came.
-    pub counts: Vec<u64>,
+    pub counts: Counts,
     /// Its events before it had left the table and came again; 0 as the kernel knows it.
     pub before: u64,
 }
@@ -52,15 +55,23 @@ impl GroupId {
 impl Group {
     /// Its events since it came.
     pub(crate) fn total(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.total()
     }
 
     /// Its key in `fl_group_ids`.
     fn key(&self) -> fl_group_key {
         let key = self.facts.key;
         // A rest has the name of the process that was first, which is not in its key.
-        if key.is_rest == 0 { key } else { fl_group_key { comm: Default::default(), ..key } }
+        if key.kind != fl_row_kind::FL_ROW_REST { key } else { fl_group_key { comm: Default::default(), ..key } }
     }
+}
+
+/// What is kept between two readings.
+#[derive(Default)]
+pub(super) struct State {
+    /// `None` means that nothing was read so far.
+    shared: Option<SharedRows>,
+    reader: Reader,
 }
 
 /// All groups in the kernel's table, read at one time.
@@ -70,14 +81,21 @@ pub(crate) struct Groups {
     pub named: Vec<Group>,
     /// Events that found no group, by executable, user, signal and code.
     pub rests: Vec<Group>,
-    /// Events that found no place there either.
+    /// Events that found no place there either, by signal and code.
+    pub sums: Vec<Group>,
+    /// Events that found none even there, because several processors took the last place at once.
     pub other: u64,
 }
 
 impl Groups {
+    /// All events that are in the table.
+    pub(crate) fn total(&self) -> u64 {
+        self.ungrouped() + self.named.iter().map(Group::total).sum::<u64>()
+    }
+
     /// Events without a group of their own.
     pub(crate) fn ungrouped(&self) -> u64 {
-        self.other + self.rests.iter().map(Group::total).sum::<u64>()
+        self.other + self.rests.iter().chain(&self.sums).map(Group::total).sum::<u64>()
     }
 }
 
@@ -90,10 +108,11 @@ pub(crate) struct StackFrame {
     pub offset: u64,
 }
 
-/// Fills the queues from which the kernel programs take the ids of groups and rests.
-pub(super) fn hand_out_ids(object: &Loaded, table: GroupTable) -> Result<()> {
+/// Fills the queues from which the kernel programs take the ids of groups, rests and sums.
+pub(super) fn hand_out_ids(object: &Loaded, table: GroupTable, sums: u32) -> Result<()> {
     let rests = table.groups + 1..table.groups + 1 + table.rests();
-    for (name, ids) in [("fl_free_groups", 0..table.groups), ("fl_free_rests", rests)] {
+    let sums = rests.end..rests.end + sums;
+    for (name, ids) in [("fl_free_groups", 0..table.groups), ("fl_free_rests", rests), ("fl_free_sums", sums)] {
         let free = object.map(name)?;
         for id in ids {
             free.update(&[], id.bytes(), MapFlags::ANY).with_context(|| format!("failed to fill table `{name}`"))?;
@@ -113,38 +132,22 @@ impl Probe {
         self.count(fl_counter::FL_GROUPS_MADE.0)
     }
 
-    /// The groups that are in the kernel's table, with their counts; empty if the plan has no groups.
-    pub(crate) fn groups(&self) -> Result<Groups> {
+    /// The groups that are in the kernel's table, with their counts; empty if the plan has no groups. `all`: also those are read again
+    /// that seem to have had no event since the last time.
+    pub(crate) fn groups(&self, all: bool) -> Result<Groups> {
         let what = "failed to read the groups";
-        let mut all = Groups::default();
-        let Some(table @ GroupTable { groups, .. }) = self.plan.groups else { return Ok(all) };
-        let rows = groups + 1 + table.rests();
-        let (facts, counts) = (self.map("fl_groups")?, self.map("fl_group_counts")?);
-        let mut entries = 0;
-        for (key, value) in facts.lookup_batch(rows, MapFlags::ANY, MapFlags::ANY).context(what)? {
-            entries += 1;
-            let row = u32::read(&key).with_context(|| format!("{what}: a key of another size"))?;
-            if row == groups {
-                all.other = counts.values::<u64>(&row).context(what)?.iter().sum();
-                continue;
-            }
-            // It is in use, or just being made. A group with a count is complete: only then it is read.
-            if fl_group::read(&value).is_none_or(|seen| seen.first_ns == 0) {
-                continue;
-            }
-            let counts: Vec<u64> = counts.values(&row).context(what)?;
-            if counts.iter().any(|count| *count != 0)
-                && let Some(facts) = facts.value::<fl_group>(&row).context(what)?
-            {
-                let group = Group { id: GroupId { row, serial: facts.serial }, facts, counts, before: 0 };
-                if row < groups { &mut all.named } else { &mut all.rests }.push(group);
-            }
-        }
-        // libbpf-rs ends the batch silently if the kernel refuses to go on.
-        if entries != rows {
-            bail!("{what}: {entries} of {rows} were to be had");
-        }
-        Ok(all)
+        let Some(table @ GroupTable { groups, .. }) = self.plan.groups else { return Ok(Groups::default()) };
+        let first_sum = groups + 1 + table.rests();
+        let layout = Layout { groups, first_sum, rows: first_sum + self.plan.sums() };
+        let counts = self.map("fl_group_counts")?;
+        let mut state = self.state.groups.borrow_mut();
+        let State { shared, reader } = &mut *state;
+        let shared = match shared {
+            Some(shared) => shared,
+            None => shared.insert(SharedRows::map(&self.map("fl_groups")?)?),
+        };
+        let rows = KernelRows { shared, counts: &|row| Ok(counts.values(&row)?.into_iter().collect()) };
+        reader.read(&rows, layout, boottime_ns()?, all).context(what)
     }
 
     /// Has these groups leave the kernel's table, and returns them with all that they have counted: their next event makes them anew.
@@ -167,6 +170,7 @@ impl Probe {
         departures.set(&first, &before.wrapping_add(1)).context(what)?;
         self.map("fl_gate")?.set(&first, &departures.as_fd().as_raw_fd()).context(what)?;
         let left = leaving.iter().map(|group| self.take_out(group.id)).collect::<Result<Vec<_>>>().context(what)?;
+        self.state.groups.borrow_mut().reader.forget(left.iter().map(|group| group.id.row));
         self.give_back_shares(&left).context(what)?;
         let mut stacks: HashSet<i32> = left.iter().map(|group| group.facts.stack_id).collect();
         stacks.retain(|stack| !kept.contains(stack));
@@ -186,13 +190,14 @@ impl Probe {
     /// Reads a group that no program can find, and empties its row for the next one.
     fn take_out(&self, id: GroupId) -> Result<Group> {
         let (facts, counts) = (self.map("fl_groups")?, self.map("fl_group_counts")?);
+        let by_cpu: Vec<u64> = counts.values(&id.row)?;
         let group = Group {
             id,
             facts: facts.value(&id.row)?.context("a row is not there")?,
-            counts: counts.values(&id.row)?,
+            counts: by_cpu.iter().copied().collect(),
             before: 0,
         };
-        let zeros = vec![0_u64.bytes().to_vec(); group.counts.len()];
+        let zeros = vec![0_u64.bytes().to_vec(); by_cpu.len()];
         counts.update_percpu(id.row.bytes(), &zeros, MapFlags::ANY)?;
         Ok(group)
     }

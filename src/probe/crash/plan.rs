@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::probe::abi::fl_disposition;
 use crate::probe::engine::Kernel;
 use crate::probe::{Attach, Setup, Way};
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
@@ -47,6 +48,11 @@ impl Plan {
         self.signals.iter().copied().filter(is_seen).collect()
     }
 
+    /// How many rows there are for what finds neither a group nor a rest.
+    pub(super) fn sums(&self) -> u32 {
+        SUMS_BY_CODE + u32::try_from(self.signals.len()).unwrap_or(u32::MAX).saturating_mul(DISPOSITIONS)
+    }
+
     pub(super) fn check_kprobes(&self) -> Result<()> {
         match self.signals.iter().find(|signal| !CORE_SIGNALS.contains(signal)) {
             Some(&other) => {
@@ -56,6 +62,13 @@ impl Plan {
         }
     }
 }
+
+/// Of the rows by signal, code and disposition: those with a code. A process can send itself any signal with some two dozen codes that the
+/// kernel sends, too; but hardly more than these come by themselves.
+pub(super) const SUMS_BY_CODE: u32 = 128;
+
+/// What becomes of a signal is one of so many: `enum fl_disposition`.
+const DISPOSITIONS: u32 = fl_disposition::FL_DISPOSED_CAUGHT.0 + 1;
 
 /// The room for groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,7 +38,7 @@ const TO_COREDUMP: Duration = Duration::from_millis(5);
 
 /// The skipped runs that nothing has made up for, at the last reading: the number never falls.
 #[derive(Debug, Default)]
-pub(crate) struct RunsMissed(Cell<u64>);
+pub(super) struct RunsMissed(Cell<u64>);
 
 impl RunsMissed {
     /// `skipped` runs so far. `made_up` reads how many of them were made up for.
@@ -72,7 +72,7 @@ impl Probe {
         let count = |which: fl_counter| self.count(which.0);
         let (fatal, caught) = (count(fl_counter::FL_FATAL)?, count(fl_counter::FL_CAUGHT)?);
         let mut losses = self.losses(&losses::CRASH)?;
-        let missed = self.state.read(losses.get(RUNS_MISSED), || count(fl_counter::FL_MADE_UP))?;
+        let missed = self.state.runs_missed.read(losses.get(RUNS_MISSED), || count(fl_counter::FL_MADE_UP))?;
         losses.set(RUNS_MISSED, missed);
         let (handled, ignored) = (count(fl_counter::FL_HANDLED)?, count(fl_counter::FL_IGNORED)?);
         Ok(Counters {

@@ -1,0 +1,58 @@
+//! The events of a group by processor. Most groups strike on few of the processors that there may be, so only these are kept.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Events by processor. To clone it costs nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// The processor and its events, which are not 0.
+    by_cpu: Rc<[(u32, u64)]>,
+    total: u64,
+}
+
+impl Counts {
+    /// All of them together.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// What has come since they were `before`, by processor.
+    pub(crate) fn since(&self, before: Option<&Self>) -> BTreeMap<u32, u64> {
+        let before = before.filter(|before| before.total != 0);
+        if before.is_some_and(|before| before.total == self.total) {
+            return BTreeMap::new();
+        }
+        let of = |cpu: u32| {
+            let by_cpu = &before?.by_cpu;
+            by_cpu.binary_search_by_key(&cpu, |(cpu, _)| *cpu).ok().map(|at| by_cpu[at].1)
+        };
+        let new = |&(cpu, count): &(u32, u64)| (cpu, count.saturating_sub(of(cpu).unwrap_or_default()));
+        self.by_cpu.iter().map(new).filter(|(_, count)| *count != 0).collect()
+    }
+}
+
+impl FromIterator<u64> for Counts {
+    /// The events of each processor, from the first one on.
+    fn from_iter<Cpus: IntoIterator<Item = u64>>(cpus: Cpus) -> Self {
+        let by_cpu: Rc<[(u32, u64)]> = (0..).zip(cpus).filter(|(_, count)| *count != 0).collect();
+        let total = by_cpu.iter().map(|(_, count)| count).sum();
+        Self { by_cpu, total }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_is_by_processor() {
+        let counts = |cpus: &[u64]| cpus.iter().copied().collect::<Counts>();
+        let before = counts(&[3, 0, 5, 0]);
+        assert_eq!((before.total(), before.by_cpu.len()), (8, 2));
+        assert_eq!(before.since(None), BTreeMap::from([(0, 3), (2, 5)]));
+        assert_eq!(counts(&[3, 1, 7, 0]).since(Some(&before)), BTreeMap::from([(1, 1), (2, 2)]));
+        assert_eq!(before.since(Some(&before)), BTreeMap::new());
+        assert_eq!(before.since(Some(&Counts::default())), before.since(None));
+    }
+}

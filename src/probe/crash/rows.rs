@@ -1,0 +1,240 @@
+//! Reads the kernel's table of groups again and again. Only the counts of rows that have changed are read anew: a count by processor is a
+//! call of the kernel and a number for each possible processor.
+
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd as _;
+use std::ptr::NonNull;
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::{Map, MapCore as _};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::counts::Counts;
+use super::groups::{Group, GroupId, Groups};
+use crate::probe::abi::fl_group;
+
+/// The kernel notes an event's time once a tick, and what it notes is at most so much older than the event. An older time on a busy host
+/// is found by the sum of all counts ([`Reader::read`]).
+const LATE_NS: u64 = 100_000_000;
+
+/// The rows of `fl_groups` in memory that is shared with the kernel.
+pub(super) struct SharedRows {
+    start: NonNull<c_void>,
+    bytes: NonZeroUsize,
+    rows: u32,
+}
+
+impl SharedRows {
+    /// The rows of an array that may be mapped.
+    pub(super) fn map(groups: &Map<'_>) -> Result<Self> {
+        let what = "failed to map the groups";
+        let rows = groups.max_entries();
+        let bytes = NonZeroUsize::new(rows as usize * size_of::<fl_group>()).context(what)?;
+        // SAFETY: it is new memory, which nobody else in this process knows of.
+        let start = unsafe { mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, groups.as_fd(), 0) };
+        Ok(Self { start: start.context(what)?, bytes, rows })
+    }
+
+    fn row(&self, row: u32) -> Option<fl_group> {
+        // SAFETY: the row is within the mapping, and whatever the kernel is just writing, all bit patterns are a value of this type (Plain).
+        // The kernel changes it meanwhile, so it is read as it is, once.
+        (row < self.rows).then(|| unsafe { self.start.cast::<fl_group>().add(row as usize).read_volatile() })
+    }
+}
+
+impl Drop for SharedRows {
+    fn drop(&mut self) {
+        // SAFETY: what `map` has mapped, and nothing borrows it.
+        let _ = unsafe { munmap(self.start, self.bytes.get()) };
+    }
+}
+
+/// What the reader needs of the kernel.
+pub(super) trait Rows {
+    /// A row as it is; `None` means that there is none.
+    fn facts(&self, row: u32) -> Option<fl_group>;
+
+    /// Its events by processor.
+    fn counts(&self, row: u32) -> Result<Counts>;
+}
+
+/// The kernel's rows.
+pub(super) struct KernelRows<'run> {
+    pub(super) shared: &'run SharedRows,
+    pub(super) counts: &'run dyn Fn(u32) -> Result<Counts>,
+}
+
+impl Rows for KernelRows<'_> {
+    fn facts(&self, row: u32) -> Option<fl_group> {
+        self.shared.row(row)
+    }
+
+    fn counts(&self, row: u32) -> Result<Counts> {
+        (self.counts)(row)
+    }
+}
+
+/// Where the kinds of rows begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Groups, from 0 on; then the row for what finds no place at all.
+    pub(super) groups: u32,
+    /// Sums; before them are rests.
+    pub(super) first_sum: u32,
+    /// All rows.
+    pub(super) rows: u32,
+}
+
+/// A row as it was read last.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    serial: u32,
+    /// `None` means that it had no events.
+    group: Option<Group>,
+}
+
+/// What was read last.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    seen: Vec<Seen>,
+    /// When that began, CLOCK_BOOTTIME.
+    began_ns: u64,
+}
+
+impl Reader {
+    /// All rows with events, at `now_ns` of CLOCK_BOOTTIME. `all`: none is taken for unchanged, because events are missing in the sum.
+    pub(super) fn read(&mut self, rows: &impl Rows, layout: Layout, now_ns: u64, all: bool) -> Result<Groups> {
+        let changed_since = self.began_ns.saturating_sub(LATE_NS);
+        self.seen.resize_with(layout.rows as usize, Seen::default);
+        let mut read = Groups { other: rows.counts(layout.groups)?.total(), ..Groups::default() };
+        for (row, seen) in (0..layout.rows).zip(&mut self.seen) {
+            if row == layout.groups {
+                continue;
+            }
+            let facts = rows.facts(row).context("a row of groups is not there")?;
+            // A time of 0: it was never used.
+            if facts.first_ns == 0 {
+                continue;
+            }
+            if all || facts.serial != seen.serial || facts.last_ns >= changed_since {
+                seen.read(rows, row)?;
+            } else if let Some(group) = &mut seen.group {
+                group.facts = facts;
+            }
+            let kind = match row {
+                _ if row < layout.groups => &mut read.named,
+                _ if row < layout.first_sum => &mut read.rests,
+                _ => &mut read.sums,
+            };
+            kind.extend(seen.group.clone());
+        }
+        self.began_ns = now_ns;
+        Ok(read)
+    }
+
+    /// The rows have been emptied.
+    pub(super) fn forget(&mut self, rows: impl Iterator<Item = u32>) {
+        for row in rows {
+            if let Some(seen) = self.seen.get_mut(row as usize) {
+                seen.group = None;
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn read(&mut self, rows: &impl Rows, row: u32) -> Result<()> {
+        let counts = rows.counts(row)?;
+        // A group with a count is complete: only then it is read. A row without one is just being made, or has been emptied.
+        let facts = rows.facts(row).context("a row of groups is not there")?;
+        self.serial = facts.serial;
+        let id = GroupId { row, serial: facts.serial };
+        self.group = (counts.total() != 0).then_some(Group { id, facts, counts, before: 0 });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    const LAYOUT: Layout = Layout { groups: 4, first_sum: 6, rows: 7 };
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A table in which each row is a group with one event, and how often counts were read.
+    struct Fake {
+        rows: RefCell<Vec<(fl_group, u64)>>,
+        reads: Cell<usize>,
+    }
+
+    impl Rows for Fake {
+        fn facts(&self, row: u32) -> Option<fl_group> {
+            self.rows.borrow().get(row as usize).map(|(facts, _)| *facts)
+        }
+
+        fn counts(&self, row: u32) -> Result<Counts> {
+            self.reads.set(self.reads.get() + 1);
+            Ok([self.rows.borrow()[row as usize].1].into_iter().collect())
+        }
+    }
+
+    fn fake() -> Fake {
+        let facts = fl_group { serial: 1, first_ns: 1, last_ns: 10 * SECOND, ..fl_group::default() };
+        Fake { rows: RefCell::new(vec![(facts, 1); LAYOUT.rows as usize]), reads: Cell::new(0) }
+    }
+
+    fn strike(fake: &Fake, row: usize, at_ns: u64) {
+        let mut rows = fake.rows.borrow_mut();
+        rows[row].0.last_ns = at_ns;
+        rows[row].1 += 1;
+    }
+
+    /// The sum of the groups' counts, and how many counts were read for it.
+    fn read(reader: &mut Reader, fake: &Fake, now_ns: u64, all: bool) -> (u64, usize) {
+        fake.reads.set(0);
+        let groups = reader.read(fake, LAYOUT, now_ns, all).unwrap();
+        assert_eq!((groups.named.len(), groups.rests.len(), groups.sums.len()), (4, 1, 1));
+        (groups.named.iter().map(Group::total).sum(), fake.reads.get())
+    }
+
+    /// Each reading took a call of the kernel for each group, whether or not it had had an event since the last one.
+    #[test]
+    fn only_what_has_changed_is_read_again() {
+        let (fake, mut reader) = (fake(), Reader::default());
+        assert_eq!(read(&mut reader, &fake, 20 * SECOND, false), (4, 7));
+        assert_eq!(read(&mut reader, &fake, 30 * SECOND, false), (4, 1), "but for what finds no place");
+        strike(&fake, 2, 31 * SECOND);
+        assert_eq!(read(&mut reader, &fake, 40 * SECOND, false), (5, 2));
+        assert_eq!(read(&mut reader, &fake, 50 * SECOND, false), (5, 1));
+    }
+
+    #[test]
+    fn what_came_in_the_tick_of_the_last_reading_is_not_missed() {
+        let (fake, mut reader) = (fake(), Reader::default());
+        strike(&fake, 0, 20 * SECOND - LATE_NS / 2);
+        assert_eq!(read(&mut reader, &fake, 20 * SECOND, false).0, 5);
+        // Of the same tick: the time stays.
+        strike(&fake, 0, 20 * SECOND - LATE_NS / 2);
+        assert_eq!(read(&mut reader, &fake, 30 * SECOND, false).0, 6);
+        // Later than any tick.
+        strike(&fake, 0, 20 * SECOND);
+        assert_eq!(read(&mut reader, &fake, 40 * SECOND, false).0, 6);
+        assert_eq!(read(&mut reader, &fake, 41 * SECOND, true), (7, 7), "the sum shows it, and all are read");
+    }
+
+    #[test]
+    fn a_row_that_another_group_has_is_read() {
+        let (fake, mut reader) = (fake(), Reader::default());
+        read(&mut reader, &fake, 20 * SECOND, false);
+        reader.forget([1].into_iter());
+        fake.rows.borrow_mut()[1].1 = 0;
+        assert_eq!(reader.read(&fake, LAYOUT, 30 * SECOND, false).unwrap().named.len(), 3, "it was emptied");
+        let again = fl_group { serial: 2, first_ns: 31 * SECOND, ..fl_group::default() };
+        fake.rows.borrow_mut()[1] = (again, 9);
+        let groups = reader.read(&fake, LAYOUT, 40 * SECOND, false).unwrap();
+        assert_eq!((groups.named[1].id.serial, groups.named[1].total()), (2, 9), "before its time is noted");
+    }
+}
