@@ -28,6 +28,8 @@ pub(crate) struct Common {
     pub strict: bool,
     /// Run this and watch it; if it is empty, watch what runs already.
     pub command: Vec<OsString>,
+    /// When the command has ended, go on until its descendants have.
+    pub wait_descendants: bool,
 }
 
 impl Common {

@@ -11,11 +11,14 @@ use crate::command::{self, Running};
 use crate::host;
 use crate::options::Common;
 use crate::output::{Shared, Writer};
-use crate::probe::Build;
+use crate::probe::{Build, Descendants};
 use crate::watch::{Event, Watch};
 
 /// How many samples are taken at once: bounds the memory between the ring and the output.
 pub(crate) const BATCH: usize = 64;
+
+/// How many descendants of a command are named that go on when it has ended.
+const SHOWN_MAX: usize = 5;
 
 /// The reader and writer of a session.
 pub(crate) trait Reader {
@@ -130,7 +133,7 @@ impl<'run> Start<'run> {
     pub(crate) fn attached(self) -> Result<Session<'run>> {
         let took = self.began.elapsed();
         let watch = self.watch.map_or_else(|| Watch::new(self.common.duration), Ok)?;
-        Ok(Session { common: self.common, took, watch, output: self.output })
+        Ok(Session { common: self.common, took, watch, output: self.output, descendants: None })
     }
 }
 
@@ -140,9 +143,16 @@ pub(crate) struct Session<'run> {
     took: Duration,
     watch: Watch,
     output: Shared,
+    /// Those of the command. `None` means that it has no command.
+    descendants: Option<Descendants>,
 }
 
 impl Session<'_> {
+    /// The same for a run that may have a command, whose descendants these are.
+    pub(crate) fn following(self, descendants: Descendants) -> Self {
+        Self { descendants: Some(descendants), ..self }
+    }
+
     /// Says what is watched, and gives back the memory that only the start has needed.
     pub(crate) fn announce(&self, words: &Announcement) {
         host::release_memory();
@@ -182,6 +192,8 @@ impl Session<'_> {
         let command = &self.common.command;
         let mut running = if command.is_empty() { None } else { Some(Running::start(command)?) };
         let mut has_signal = false;
+        // The command's status, while its descendants are waited for.
+        let mut ended = None;
         self.await_tick(reader, Instant::now());
         loop {
             let event = self.watch.next(reader.as_fd(), self.output.borrow().waits_for())?;
@@ -189,7 +201,7 @@ impl Session<'_> {
                 Event::Samples => {
                     let taken = reader.drain()?;
                     self.watch.took(taken, R::BATCH);
-                    if taken < R::BATCH && running.is_none() && reader.has_ended() {
+                    if taken < R::BATCH && running.is_none() && ended.is_none() && reader.has_ended() {
                         return Ok((None, reader.finish()?));
                     }
                 }
@@ -199,7 +211,16 @@ impl Session<'_> {
                             self.output.borrow_mut().hurry();
                             reader.hurry();
                         }
-                        return Ok((Some(command::exit_code(status)), reader.finish()?));
+                        let status = command::exit_code(status);
+                        if has_signal || !self.common.wait_descendants || !self.await_descendant()? {
+                            return self.leave_descendants(reader, status);
+                        }
+                        (running, ended) = (None, Some(status));
+                    }
+                }
+                Event::Ended => {
+                    if let Some(status) = ended.filter(|_| !matches!(self.await_descendant(), Ok(true))) {
+                        return self.leave_descendants(reader, status);
                     }
                 }
                 Event::Stop { signal, from_terminal } => match &running {
@@ -213,10 +234,10 @@ impl Session<'_> {
                     _ => {
                         self.output.borrow_mut().hurry();
                         reader.hurry();
-                        return leave(reader, running.as_ref());
+                        return self.leave(reader, running.as_ref(), ended);
                     }
                 },
-                Event::TimeUp => return leave(reader, running.as_ref()),
+                Event::TimeUp => return self.leave(reader, running.as_ref(), ended),
                 Event::Tick => {
                     let due = Instant::now();
                     reader.tick()?;
@@ -234,12 +255,58 @@ impl Session<'_> {
             self.watch.tick_at(when);
         }
     }
-}
 
-fn leave(reader: &mut impl Reader, running: Option<&Running>) -> Result<(Option<u8>, End)> {
-    let end = reader.finish()?;
-    if let Some(running) = running {
-        say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
+    /// The descendants of the command that are alive.
+    fn descendants(&self) -> Result<Vec<u32>> {
+        let of_command = self.descendants.as_ref().filter(|_| !self.common.command.is_empty());
+        of_command.map_or_else(|| Ok(Vec::new()), Descendants::alive)
     }
-    Ok((None, end))
+
+    /// Has a descendant's end come as an event. False: there is none that lives.
+    fn await_descendant(&mut self) -> Result<bool> {
+        for pid in self.descendants()? {
+            if self.watch.await_end(pid)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The command has ended with this status: what is left of it goes on unwatched.
+    fn leave_descendants(&mut self, reader: &mut impl Reader, status: u8) -> Result<(Option<u8>, End)> {
+        let mut left = self.descendants()?;
+        // The kernel may have skipped the run for the end of one.
+        left.retain(|&pid| matches!(self.watch.await_end(pid), Ok(true)));
+        let end = reader.finish()?;
+        self.say_left(&left);
+        Ok((Some(status), end))
+    }
+
+    /// The run ends before the command, or before its descendants: then `ended` is its status.
+    fn leave(
+        &mut self,
+        reader: &mut impl Reader,
+        running: Option<&Running>,
+        ended: Option<u8>,
+    ) -> Result<(Option<u8>, End)> {
+        if let Some(status) = ended {
+            return self.leave_descendants(reader, status);
+        }
+        let end = reader.finish()?;
+        if let Some(running) = running {
+            say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
+        }
+        Ok((None, end))
+    }
+
+    fn say_left(&self, left: &[u32]) {
+        let pids: Vec<String> = left.iter().take(SHOWN_MAX).map(u32::to_string).collect();
+        let more = if left.len() > SHOWN_MAX { ", ..." } else { "" };
+        let (what, are) = if left.len() == 1 { ("descendant", "is") } else { ("descendants", "are") };
+        let cure = if self.common.wait_descendants { "" } else { "; --wait-descendants waits for them" };
+        if !left.is_empty() {
+            let (count, pids) = (left.len(), pids.join(", "));
+            say!("faultline: {count} {what} of the command (PID {pids}{more}) {are} alive and no longer watched{cure}");
+        }
+    }
 }

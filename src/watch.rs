@@ -1,6 +1,6 @@
 //! Waiting: for samples, for the command's end, for Ctrl-C, for the time to be up. No wake-up that isn't needed.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::output::WaitFor;
 use crate::probe::abi::fl_limit;
@@ -38,6 +39,8 @@ pub(crate) enum Event {
     Hangup,
     /// The output may take more.
     Room,
+    /// The process of [`Watch::await_end`] has ended.
+    Ended,
 }
 
 /// The signals that end a run, taken as events from when this is made.
@@ -46,6 +49,8 @@ pub(crate) struct Watch {
     deadline: Option<Instant>,
     next_tick: Option<Instant>,
     linger_until: Option<Instant>,
+    /// A process whose end is an event.
+    awaited: Option<OwnedFd>,
 }
 
 impl Watch {
@@ -68,12 +73,23 @@ impl Watch {
         // SAFETY: SIG_DFL installs no handler, so no code of ours runs at any time that it must be safe for.
         unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.context("failed to reset SIGCHLD")?;
         let deadline = duration.and_then(|duration| Instant::now().checked_add(duration));
-        Ok(Self { signals, deadline, next_tick: None, linger_until: None })
+        Ok(Self { signals, deadline, next_tick: None, linger_until: None, awaited: None })
     }
 
     /// The next [`Event::Tick`] comes then, and only once.
     pub(crate) fn tick_at(&mut self, when: Instant) {
         self.next_tick = Some(when);
+    }
+
+    /// The end of this process comes as [`Event::Ended`]. False: it has ended.
+    pub(crate) fn await_end(&mut self, pid: u32) -> Result<bool> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        self.awaited = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+            Some(Ok(process)) => Some(process).filter(|process| !is_readable(process.as_fd())),
+            None | Some(Err(rustix::io::Errno::SRCH)) => None,
+            Some(Err(error)) => return Err(error).context("failed to wait for a descendant of the command"),
+        };
+        Ok(self.awaited.is_some())
     }
 
     /// Call it after `taken` of at most `most` samples were taken. If there are more, the next event comes at once; samples
@@ -115,6 +131,10 @@ impl Watch {
             let until = [self.deadline, self.next_tick, self.linger_until, room_at].into_iter().flatten().min();
             let mut fds =
                 vec![PollFd::new(samples, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            // Without a process there is nothing to be seen of it.
+            let awaited = self.awaited.as_ref().map_or(self.signals.as_fd(), AsFd::as_fd);
+            let wanted = if self.awaited.is_some() { PollFlags::POLLIN } else { PollFlags::empty() };
+            fds.push(PollFd::new(awaited, wanted));
             if let WaitFor::Room(room) = output {
                 fds.push(PollFd::new(room, PollFlags::POLLOUT));
             }
@@ -122,10 +142,15 @@ impl Watch {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("failed to wait for samples"),
             }
-            if fds[0].any() == Some(true) {
+            let is_ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
+            let (has_samples, has_ended, has_room) = (is_ready(0), is_ready(2), is_ready(3));
+            if has_samples {
                 return Ok(Event::Samples);
             }
-            if fds.get(2).is_some_and(|room| room.any() == Some(true)) {
+            if has_ended && self.awaited.take().is_some() {
+                return Ok(Event::Ended);
+            }
+            if has_room {
                 return Ok(Event::Room);
             }
         }
@@ -140,6 +165,12 @@ impl Watch {
             signal => Event::Stop { signal, from_terminal: info.ssi_code == SI_KERNEL /* Ctrl-C */ },
         }))
     }
+}
+
+/// Is there something to be read at once? Of a process: it has ended.
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }
 
 /// Rounded up to whole milliseconds, so that a wait never ends too early and spins.

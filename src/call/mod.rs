@@ -95,7 +95,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let prepared = Preparation::new(options)?;
     let (recorder, attached) = Recorder::start(&prepared.plan)?;
     let probe = Probe::start(&crash::plan(&options.crash))?;
-    let session = start.attached()?;
+    let session = start.attached()?.following(probe.descendants()?);
     let report = prepared.report(&attached);
     if report.function_stages.attached == 0 {
         bail!("{}", report.refusal());

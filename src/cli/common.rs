@@ -89,6 +89,7 @@ impl<W: Ways> Common<W> {
             verbose: self.verbose,
             strict: self.strict,
             command: Vec::new(),
+            wait_descendants: false,
         };
         (common, self.attach)
     }
@@ -101,6 +102,10 @@ pub(super) struct CommonOrCommand<W: Ways> {
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 
+    /// When COMMAND has ended, watch its descendants until they have, too
+    #[arg(long, requires = "command")]
+    wait_descendants: bool,
+
     #[command(flatten)]
     common: Common<W>,
 }
@@ -111,6 +116,7 @@ impl<W: Ways> CommonOrCommand<W> {
         let (mut common, attach) = self.common.meant();
         common.filter.command = !self.command.is_empty();
         common.command = self.command;
+        common.wait_descendants = self.wait_descendants;
         (common, attach)
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open(&options.common)?;
     let probe = Probe::start(&plan(options))?;
-    let session = start.attached()?;
+    let session = start.attached()?.following(probe.descendants()?);
     let words = Announcement::new(&subject(options), probe.attached(), probe.build());
     session.announce(&Announcement { has_names: true, ..words });
     let collector = Collector::new(&probe, Decoder::new(options.clone()), options)?;

@@ -90,7 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open(&options.common)?;
     let dump = options.dump.as_deref().map(Dump::open).transpose()?;
     let probe = Probe::start(&options.plan())?;
-    let session = start.attached()?;
+    let session = start.attached()?.following(probe.descendants()?);
     session.announce(&Announcement::new(&subject(options), probe.attached(), probe.build()));
     if options.executable_memory {
         return session.run(&mut executable_memory::Reading::new(&probe, writer, options.interval)?);

@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open(&options.common)?;
     let flamegraph = options.flamegraph.as_deref().map(flame::create).transpose()?;
     let probe = Probe::start(&plan(options))?;
-    let session = start.attached()?;
+    let session = start.attached()?.following(probe.descendants()?);
     let subject = format!("{} for page faults", options.common.subject());
     let mut words = Announcement::new(&subject, probe.attached(), probe.build());
     if !probe.tells_majors() {

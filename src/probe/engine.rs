@@ -4,14 +4,30 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use libbpf_rs::{Link, Map, ProgramMut};
+use libbpf_rs::{Link, Map, MapHandle, ProgramMut};
 
 use super::hook::{At, Attach, Hook, HookPoint, Way};
 use super::losses::{Loss, Losses};
 use super::object::{Build, Builds, Loaded, Opened, has_typed_loads};
+use super::table::TypedTable as _;
 use super::tracefs::Tracefs;
 use super::{Filter, Ring, load, perf};
 use crate::host;
+
+/// The processes that descend from the watched command, with the command itself.
+pub(crate) struct Descendants(MapHandle);
+
+impl Descendants {
+    /// Those that have not ended, as the host numbers them.
+    ///
+    /// # Errors
+    /// If the kernel's table can't be read.
+    pub(crate) fn alive(&self) -> Result<Vec<u32>> {
+        let mut alive = self.0.all_keys().collect::<Result<Vec<u32>>>()?;
+        alive.sort_unstable();
+        Ok(alive)
+    }
+}
 
 /// The part of a plan that all probes have.
 #[derive(Clone, Debug, Default)]
@@ -245,6 +261,14 @@ impl<S: Spec> Probe<S> {
     {
         let plan = self.plan.clone();
         Ring::new(&self.map("fl_ring")?, move |bytes| plan.sample(bytes))
+    }
+
+    /// The descendants of the watched command.
+    ///
+    /// # Errors
+    /// If the kernel's table can't be had.
+    pub(crate) fn descendants(&self) -> Result<Descendants> {
+        Ok(Descendants(MapHandle::try_from(&self.map("fl_descendants")?)?))
     }
 
     /// Detaches everything: the counters don't change any more.

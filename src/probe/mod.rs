@@ -24,6 +24,7 @@ mod types;
 
 pub(crate) use crash::Counters;
 pub(crate) use crash::{Counts, Group, GroupId, StackFrame};
+pub(crate) use engine::Descendants;
 pub use engine::Setup;
 pub use filter::Filter;
 pub use hook::{Attach, Way};

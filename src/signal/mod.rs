@@ -50,7 +50,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open(&options.common)?;
     let probe = Probe::start(&plan(options))?;
-    let session = start.attached()?;
+    let session = start.attached()?.following(probe.descendants()?);
     session.announce(&Announcement::new(&subject(options), probe.attached(), probe.build()));
     session.run(&mut Reading::new(&probe, writer, options)?)
 }

@@ -12,6 +12,7 @@ mod call;
 mod command;
 #[path = "../vm/compile.rs"]
 mod compile;
+mod descendants;
 mod descent;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/faults.rs"]
