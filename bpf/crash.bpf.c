@@ -83,6 +83,12 @@ static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, 
 	return FL_DISPOSED_FATAL;
 }
 
+static __always_inline bool fl_is_death(enum fl_disposition disposition)
+{
+	return disposition == FL_DISPOSED_FATAL || disposition == FL_DISPOSED_CAUGHT ||
+	       disposition == FL_DISPOSED_MAYBE_CAUGHT;
+}
+
 /*
  * May the record be sent, as far as room is concerned? What is no death may take half of the ring, so that deaths find the other half free,
  * whatever else happens on the host. Asked before anything is looked up for the record. Benign race: several processors may take the last
@@ -92,7 +98,7 @@ static __always_inline bool fl_has_room(const struct fl_crash *record)
 {
 	u64 wanted = sizeof(*record) + (u64)fl_config.stack_pages * sizeof(struct fl_stack_page);
 
-	if (record->disposition == FL_DISPOSED_FATAL || record->disposition == FL_DISPOSED_CAUGHT)
+	if (fl_is_death(record->disposition))
 		return true;
 	if (wanted + bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) <= fl_config.living_bytes)
 		return true;
@@ -133,7 +139,8 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 		fl_count(FL_LOST_RING_FULL);
 		return false;
 	}
-	fl_count(FL_RECORDS);
+	if (!(record->flags & FL_IS_ALTERNATIVE))
+		fl_count(FL_RECORDS);
 	return true;
 }
 
@@ -144,6 +151,8 @@ static __always_inline void fl_count_matched(enum fl_disposition disposition)
 		fl_count(FL_FATAL);
 	else if (disposition == FL_DISPOSED_CAUGHT)
 		fl_count(FL_CAUGHT);
+	else if (disposition == FL_DISPOSED_MAYBE_CAUGHT)
+		fl_count(FL_MAYBE_CAUGHT);
 	else
 		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
 }
@@ -160,16 +169,104 @@ static __always_inline void fl_name_group(void *context, struct task_struct *tas
 		fl_copy_build_id(group);
 }
 
+/* How a watched task ends, beside the record of the fault that may be the reason. In a map, because old verifiers' stacks are small. */
+struct fl_end {
+	u64 info;         /* struct kernel_siginfo; 0: none */
+	u64 timestamp_ns; /* of the record, and of all that is sent with it */
+	u32 signal;
+	s32 code;
+	u32 recalled; /* of fl_recall() */
+	u32 group;    /* of the record */
+	u32 serial;
+	u32 pad;
+};
+FL_SCRATCH(fl_ends, struct fl_end);
+
+enum fl_next { FL_NEXT_NONE = 0, FL_NEXT_ALTERNATIVE, FL_NEXT_LAST };
+
+/*
+ * Begins the sample `step` of an end whose fault is to be proved, in the record under construction. First comes the end itself, then the faults
+ * that were handled in the fault's handler, at last the fault that the record is of. All have the same thread and time.
+ */
+__noinline int fl_begin_next(u32 step)
+{
+	struct task_struct *task = fl_current();
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	struct fl_end *end = fl_scratch(&fl_ends);
+	u32 index, which = FL_NESTED_MAX - step;
+
+	if (!record || !unwind || !end)
+		return FL_NEXT_NONE;
+	index = end->recalled - FL_MAYBE_RECALLED;
+	if (!step)
+		end->timestamp_ns = record->timestamp_ns;
+	if (end->recalled >= FL_MAYBE_RECALLED && step) {
+		if (!fl_recall_one(which, end->signal, end->code))
+			return FL_NEXT_NONE;
+		fl_add_frames((u64)fl_read(task, mm));
+	} else if (end->recalled >= FL_MAYBE_RECALLED) {
+		unwind->sent_bytes = 0;
+		unwind->until = (record->signal_frame | (FL_PIECE_BYTES - 1)) + 1 + FL_PIECE_BYTES;
+		fl_begin_record(end->info, end->signal, FL_DISPOSED_FATAL);
+		record->end_code = end->code;
+		fl_add_earlier(record, task, index);
+	}
+	record->timestamp_ns = end->timestamp_ns;
+	if (end->recalled < FL_MAYBE_RECALLED || which == index) {
+		record->group = end->group;
+		record->group_serial = end->serial;
+		return FL_NEXT_LAST;
+	}
+	record->flags |= FL_IS_ALTERNATIVE;
+	fl_keep_key((u64)fl_read(task, mm));
+	return FL_NEXT_ALTERNATIVE;
+}
+
+/*
+ * Sends the record under construction. If it is that of a fault whose handler may have been left, what the end may be in its place goes before
+ * it. True: user space will get all of it.
+ */
+static __always_inline bool fl_send_all(struct fl_crash *record, struct task_struct *task)
+{
+	for (u32 step = 0; step <= FL_NESTED_MAX; step++) {
+		int next = fl_begin_next(step);
+
+		if (next == FL_NEXT_NONE)
+			continue;
+		if (!fl_send_record(record, task))
+			return false;
+		if (next == FL_NEXT_LAST)
+			return true;
+	}
+	return false;
+}
+
+/* The end of the current task, as fl_begin_next() needs it. */
+static __always_inline void fl_note_end(u64 info, u32 signal, s32 code, u32 recalled)
+{
+	struct fl_end *end = fl_scratch(&fl_ends);
+
+	if (!end)
+		return;
+	end->info = info;
+	end->signal = signal;
+	end->code = code;
+	end->recalled = recalled;
+	end->group = ~0U;
+}
+
 /* Counts the event of the record that has been begun, if groups are on, and sends the record if it `is_due`. */
 static __always_inline u32 fl_finish(void *context, struct task_struct *task, struct fl_crash *record, bool is_due)
 {
+	struct fl_end *end = fl_scratch(&fl_ends);
 	struct fl_group *group;
 	bool is_new;
 	u32 id;
 
 	if (!fl_config.groups) {
 		fl_count_matched(record->disposition);
-		fl_send_record(record, task);
+		fl_send_all(record, task);
 		return 0;
 	}
 	id = fl_count_group((u64)fl_read(task, mm));
@@ -179,11 +276,11 @@ static __always_inline u32 fl_finish(void *context, struct task_struct *task, st
 	group = bpf_map_lookup_elem(&fl_groups, &id);
 	if (is_new && group)
 		fl_name_group(context, task, group);
-	if (!group || !fl_take_budget(group, record->timestamp_ns, is_due))
+	if (!group || !end || !fl_take_budget(group, record->timestamp_ns, is_due))
 		return id;
-	record->group = id;
-	record->group_serial = group->serial;
-	if (fl_send_record(record, task)) {
+	end->group = id;
+	end->serial = group->serial;
+	if (fl_send_all(record, task)) {
 		group->samples += 1; /* benign race: a sample more than the budget */
 		group->sampled_ns = record->timestamp_ns;
 	}
@@ -206,6 +303,7 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	enum fl_disposition disposition;
 	struct fl_crash *record;
 	struct fl_site now, *site = NULL;
+	u32 recalled = 0;
 	u64 instruction_pointer = 0;
 	u32 id, departures;
 	bool is_due;
@@ -234,11 +332,16 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 		fl_count_matched(FL_DISPOSED_HANDLED);
 		return;
 	}
-	if (disposition != FL_DISPOSED_FATAL || !fl_recall(signal, code, fl_is_own(task, info, code)))
+	if (disposition == FL_DISPOSED_FATAL)
+		recalled = fl_recall(signal, code, fl_is_own(task, info, code));
+	fl_note_end((u64)info, signal, code, recalled);
+	if (!recalled)
 		fl_begin_record((u64)info, signal, disposition);
 	record = fl_scratch(&fl_records);
 	if (!record)
 		return;
+	if (!recalled && disposition == FL_DISPOSED_FATAL && fl_is_own(task, info, code))
+		fl_add_earlier(record, task, ~0U);
 	departures = fl_departed();
 	id = fl_finish(context, task, record, is_due);
 	if (site) {
@@ -257,10 +360,23 @@ static __always_inline void fl_on_exit(void *context, u32 status)
 	struct task_struct *task = fl_current();
 	struct fl_crash *record = fl_scratch(&fl_records);
 
+	u32 recalled;
+
 	if (!record || !fl_may_recall(fl_thread_of(task), task) || status & 0x7f)
 		return;
-	if (fl_recall(0, status >> 8 & 0xff, true))
-		fl_finish(context, task, record, true);
+	recalled = fl_recall(0, status >> 8 & 0xff, true);
+	if (!recalled)
+		return;
+	fl_note_end(0, 0, status >> 8 & 0xff, recalled);
+	fl_finish(context, task, record, true);
+}
+
+/* Has the current thread called exit_group(2)? Otherwise another one has, and this one is ended with it, whatever it was doing. */
+static __always_inline bool fl_calls_exit(struct task_struct *task)
+{
+	u64 number = fl_register(fl_regs_call(fl_near_pt_regs(task)));
+
+	return number == FL_NR_EXIT_GROUP || number == FL_NR_EXIT_GROUP_32;
 }
 
 /* The kernel's own action for a signal. */
@@ -289,7 +405,7 @@ int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 	u64 handler = 0;
 
 	if (first > 64) { /* no signal: a task */
-		if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT && fl_calls_exit(task))
 			fl_on_exit(ctx, fl_read(task, signal, group_exit_code));
 		return 0;
 	}

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::crash::{self, Decoder};
+use crate::crash::{self, Decoder, Proved};
 use crate::evidence::FileId;
 use crate::naming::{self, Opener, Skeleton, Worker};
 use crate::options::Common;
@@ -71,7 +71,7 @@ pub fn record(data: &[u8]) {
             });
             assert!(named.fits(&Skeleton::from(&job)));
             let found = decoder.gather(&crash, prepared, named);
-            let record = decoder.record(&crash, found, None);
+            let record = decoder.record(&crash, &Proved::default(), found, None);
             let _ = (serde_json::to_string(&record), record.text());
         }
     });
@@ -96,7 +96,7 @@ fn answered(message: &[u8], sample: &[u8]) -> Option<()> {
         return None;
     }
     let found = decoder.gather(&crash, prepared, named);
-    let record = decoder.record(&crash, found, None);
+    let record = decoder.record(&crash, &Proved::default(), found, None);
     let _ = (serde_json::to_string(&record), record.text());
     Some(())
 }
@@ -137,7 +137,7 @@ fn own_program() -> Opening {
     }
 }
 
-fn options() -> crash::Options {
+pub(crate) fn options() -> crash::Options {
     crash::Options {
         common: Common::default(),
         signals: Vec::new(),

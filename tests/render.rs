@@ -57,6 +57,7 @@ fn segfault() -> Crash {
         instruction_symbol: Some("main+0x10".to_owned()),
         disposition: Disposition::Fatal,
         ended_by: None,
+        earlier_fault: None,
         oom: None,
         sender: None,
         page_fault: Some(PageFault { error_code: 6, access: "write", flags: vec!["write", "user"] }),

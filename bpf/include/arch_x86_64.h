@@ -96,6 +96,7 @@ struct fl_mm_context {
 #define FL_NR_EXIT          60
 #define FL_NR_SHMDT         67
 #define FL_NR_EXIT_GROUP    231
+#define FL_NR_EXIT_GROUP_32 252 /* syscall_32.tbl */
 #define FL_NR_MEMFD_CREATE  319
 #define FL_NR_EXECVEAT      322
 #define FL_NR_PKEY_MPROTECT 329

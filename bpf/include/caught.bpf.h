@@ -5,7 +5,8 @@
  * Whether a handled fault ended the process is known only when the process ends, and the registers have changed by then. So the place of
  * each thread's last fault is kept: a few words, because a process may handle a million faults a second. At the end the rest is read
  * where the kernel itself has put it: in the signal frame that the handler runs on.
- * Refuses to guess: a process that went on after its fault has no such frame in the part of its stack that is in use.
+ * Refuses to guess: a signal frame that is found on the stack may be a left-over in a buffer that nobody has filled. Whether the handler was
+ * left is proved in user space, by unwinding from the end; for that the samples tell both, the fault and the end.
  */
 #ifndef FL_CAUGHT_BPF_H
 #define FL_CAUGHT_BPF_H
@@ -215,7 +216,14 @@ __noinline int fl_find_signal_frame(u64 from, u64 stack_pointer, u64 instruction
 	       !bpf_probe_read_user(&scan->frame, sizeof(scan->frame), (const void *)fl_signal_frame_at(scan->found));
 }
 
-/* Does the current thread end because of the fault `index`, which it has handled? 1: the record has it. */
+/* What is known of a fault that a thread has handled, and that may be its end. */
+enum fl_recalled {
+	FL_NOT_RECALLED = 0,
+	FL_RECALLED = 1,         /* it is */
+	FL_MAYBE_RECALLED = 256, /* the handler may have been left: user space proves it */
+};
+
+/* Does the current thread end because of the fault `index`, which it has handled? If it may, the record has it, except the frames. */
 __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 {
 	struct task_struct *task = fl_current();
@@ -227,7 +235,7 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	int entry;
 
 	barrier_var(index);
-	if (!record || !scan || !thread || index >= FL_NESTED_MAX)
+	if (!record || !scan || !thread || index >= FL_NESTED_MAX || index >= thread->count)
 		return 0;
 	fault = &thread->faults[index];
 	age = bpf_jiffies64() - fault->jiffies;
@@ -258,13 +266,14 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	} else if (!(record->flags & FL_IS_COMPAT) &&
 		   fl_find_signal_frame(fl_stack_pointer(&record->registers), fault->stack_pointer,
 					fault->instruction_pointer)) {
+		record->signal_frame = scan->found;
 		fl_registers_of_frame(&record->registers, &scan->frame);
 		record->trap_nr = fl_frame_trap_nr(&scan->frame);
 		record->error_code = fl_frame_error_code(&scan->frame);
 		entry = fl_may_follow_syscall(&record->registers) ? FL_MAYBE_BY_CALL : FL_BY_TRAP;
 		fl_judge_trap((u64)fl_read(task, mm), fl_frame_address(&scan->frame), entry);
 	} else {
-		if (!fl_is_go_panic(signal, code, age, fault->instruction_pointer, fault->stack_pointer,
+		if (!fl_is_go_panic(signal, code, fault->instruction_pointer, fault->stack_pointer,
 				    fl_frame_pointer(&record->registers)))
 			return 0;
 		fl_place_registers(&record->registers, fault->instruction_pointer, fault->stack_pointer,
@@ -277,16 +286,16 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	record->timestamp_ns = bpf_ktime_get_boot_ns();
 	record->group = ~0U;
 	record->pid_in_namespace = fl_pid_in_namespace(task);
-	record->disposition = FL_DISPOSED_CAUGHT;
+	record->disposition = record->signal_frame ? FL_DISPOSED_MAYBE_CAUGHT : FL_DISPOSED_CAUGHT;
 	record->end_signal = signal;
 	record->end_code = code;
-	fl_add_frames((u64)fl_read(task, mm));
-	return 1;
+	return record->signal_frame ? FL_MAYBE_RECALLED : FL_RECALLED;
 }
 
 /*
- * Does the current thread end because of a fault that it has handled? 1: the record is begun with the first such fault.
- * `signal` ends it, with the si_code `code`; 0: it exits with `code`. `by_itself`: no other process has ended it.
+ * Does the current thread end because of a fault that it has handled? If it may, the record is begun with the first such fault: enum
+ * fl_recalled plus the fault's index. `signal` ends it, with the si_code `code`; 0: it exits with `code`. `by_itself`: no other process has
+ * ended it.
  */
 __noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
 {
@@ -296,14 +305,39 @@ __noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
 	if (!by_itself || !fl_may_recall(thread, task) || !fl_read(task, mm))
 		return 0;
 	for (u32 index = 0; index < FL_NESTED_MAX; index++) {
+		int recalled;
+
 		if (index >= thread->count)
 			break;
-		if (fl_recall_one(index, signal, code)) {
-			thread->count = 0;
-			return 1;
-		}
+		recalled = fl_recall_one(index, signal, code);
+		if (!recalled)
+			continue;
+		fl_add_frames((u64)fl_read(task, mm));
+		return recalled + index;
 	}
 	return 0;
+}
+
+/* Adds to the record of the current thread's end the last fault that it has handled, or the one that is the end if this is proved. */
+static __always_inline void fl_add_earlier(struct fl_crash *record, struct task_struct *task, u32 index)
+{
+	struct fl_thread *thread = fl_thread_of(task);
+	struct fl_handled_fault *fault;
+
+	if (!fl_may_recall(thread, task))
+		return;
+	if (index >= FL_NESTED_MAX)
+		index = thread->count - 1;
+	barrier_var(index);
+	if (index >= FL_NESTED_MAX)
+		return;
+	fault = &thread->faults[index];
+	if (bpf_jiffies64() - fault->jiffies > FL_STALE_TICKS)
+		return;
+	record->earlier_signal = fault->signal;
+	record->earlier_code = fault->si_code;
+	record->earlier_address = fault->address;
+	record->earlier_place = fault->instruction_pointer;
 }
 
 #endif

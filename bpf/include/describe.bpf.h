@@ -89,6 +89,31 @@ __noinline int fl_describe_memory(u64 mm)
 	return 0;
 }
 
+#define FL_LARGEST_FRAME (1ULL << 30) /* farther away it is a broken stack pointer */
+
+/*
+ * The stack of a frame that is larger than what was left: the stack pointer is below the stack's guard, or the main thread's is anywhere.
+ * A function of its own, as the next one.
+ */
+__noinline int fl_describe_left_stack(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct vm_area_struct *stack = NULL;
+
+	if (!record || record->stack_vma.permissions & FL_WRITABLE)
+		return 1;
+	if (!record->stack_vma.vm_end && record->stack_above.vm_end &&
+	    !(record->stack_above.permissions & (FL_READABLE | FL_WRITABLE | FL_EXECUTABLE)))
+		stack = fl_vma_at(mm, record->stack_above.vm_end);
+	else if (fl_read(task, pid) == fl_read(task, tgid) && !(record->stack_above.permissions & FL_WRITABLE) &&
+		 record->start_stack - fl_stack_pointer(&record->registers) <= FL_LARGEST_FRAME)
+		stack = fl_vma_at(mm, record->start_stack);
+	if (stack && fl_read(stack, vm_flags) & VM_WRITE)
+		fl_describe_vma(&record->stack_above, stack);
+	return 0;
+}
+
 /* The memory around the stack pointer. A function of its own, because old verifiers have too small a stack for both. */
 __noinline int fl_describe_stack(u64 mm)
 {
@@ -99,6 +124,7 @@ __noinline int fl_describe_stack(u64 mm)
 	if (!record || !record->frame_count)
 		return 1;
 	fl_describe_around(mm, fl_stack_pointer(&record->registers), &record->stack_vma, NULL, &record->stack_above);
+	fl_describe_left_stack(mm);
 	start = record->stack_vma.vm_start;
 	if (!record->stack_vma.vm_end || fl_stack_pointer(&record->registers) - start >= FL_SIGNAL_FRAME_BYTES)
 		return 0;
@@ -157,7 +183,7 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 	if (record->flags & FL_HAS_CODE && !(record->flags & FL_IS_FORGED) &&
 	    (!(record->flags & FL_HAS_SENDER) || record->sender_pid == (s32)record->pid_in_namespace))
 		record->flags |= FL_PLACE_COUNTS;
-	if (fl_config.senders && !info)
+	if (fl_config.senders && !info && signal)
 		fl_add_sender(record, task, signal);
 	if (mm && record->flags & FL_HAS_REGISTERS)
 		fl_add_frames((u64)mm);

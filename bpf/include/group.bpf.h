@@ -303,8 +303,8 @@ static __always_inline u32 fl_rest_of(struct fl_group_key *key, struct task_stru
 	return id & ~FL_GROUP_IS_NEW;
 }
 
-/* Counts the record under construction in its group, rest or sum: its id, with FL_GROUP_IS_NEW where it is the first of a group. */
-__noinline int fl_count_group(u64 mm)
+/* Makes the key of the record under construction, in fl_group_keys. */
+__noinline int fl_make_key(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_group_key *key = fl_scratch(&fl_group_keys);
@@ -312,10 +312,9 @@ __noinline int fl_count_group(u64 mm)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct task_struct *leader = fl_read(task, group_leader);
 	struct mm_struct *of = (void *)mm;
-	u32 id;
 
 	if (!record || !key || !unwind)
-		return fl_config.groups;
+		return 1;
 	key->frames = record->flags & FL_PLACE_COUNTS && record->frame_count ? unwind->hash : 0;
 	key->exe_inode = 0;
 	key->exe_device = 0;
@@ -333,10 +332,38 @@ __noinline int fl_count_group(u64 mm)
 	key->signal = record->signal;
 	key->has_code = !!(record->flags & FL_HAS_CODE);
 	key->uid = (u32)bpf_get_current_uid_gid();
+	key->kind = FL_ROW_GROUP;
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
+	/* What is to be proved of the fault is likely to be the same where the same ends the process. */
+	if (record->disposition == FL_DISPOSED_MAYBE_CAUGHT)
+		key->frames = fl_mix(key->frames, (u64)record->end_signal << 32 | (u32)record->end_code);
+	return 0;
+}
+
+/* Keeps in the record under construction the key of the group that it would count in. */
+__noinline int fl_keep_key(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_group_key *key = fl_scratch(&fl_group_keys);
+
+	if (!record || !key || !fl_config.groups || fl_make_key(mm))
+		return 1;
+	__builtin_memcpy(&record->alternative, key, sizeof(*key));
+	return 0;
+}
+
+/* Counts the record under construction in its group, rest or sum: its id, with FL_GROUP_IS_NEW where it is the first of a group. */
+__noinline int fl_count_group(u64 mm)
+{
+	struct fl_group_key *key = fl_scratch(&fl_group_keys);
+	struct task_struct *task = (void *)bpf_get_current_task();
+	u32 id;
+
+	if (!key || fl_make_key(mm))
+		return fl_config.groups;
 	id = fl_row_of(key, FL_ROW_GROUP);
 	if (id == fl_config.groups)
-		id = fl_rest_of(key, leader);
+		id = fl_rest_of(key, fl_read(task, group_leader));
 	fl_group_add(id & ~FL_GROUP_IS_NEW, bpf_get_current_pid_tgid() >> 32);
 	return id;
 }

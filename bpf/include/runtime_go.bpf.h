@@ -14,9 +14,6 @@
 
 #define FL_GO_EXIT_CODE 2 /* of a program that a panic ends */
 
-/* In ticks: for so long the return address of the made-up call is believed without a chain of callers that leads to it. */
-#define FL_FRESH_TICKS 500
-
 /* Frames between the end of a process and the made-up call: the runtime's, deferred functions. */
 #define FL_CHAIN_MAX 64
 
@@ -38,10 +35,10 @@ __noinline int fl_is_called_from(u64 frame_pointer, u64 slot)
 }
 
 /*
- * Does a panic because of the fault with these two registers, `age` ticks ago, end the thread? `signal` and `code` are as for
+ * Does a panic because of the fault with these two registers end the thread? `signal` and `code` are as for
  * fl_recall(), `frame_pointer` is the thread's at its end.
  */
-static __always_inline bool fl_is_go_panic(u32 signal, s32 code, u64 age, u64 instruction_pointer, u64 stack_pointer,
+static __always_inline bool fl_is_go_panic(u32 signal, s32 code, u64 instruction_pointer, u64 stack_pointer,
 					   u64 frame_pointer)
 {
 	u64 slot = fl_made_up_call(stack_pointer), above = 0;
@@ -50,7 +47,8 @@ static __always_inline bool fl_is_go_panic(u32 signal, s32 code, u64 age, u64 in
 		return false;
 	if (bpf_probe_read_user(&above, sizeof(above), (const void *)slot) || above != instruction_pointer)
 		return false;
-	return age <= FL_FRESH_TICKS || fl_is_called_from(frame_pointer, slot);
+	/* A program that has recovered from the panic leaves the word where it is. */
+	return fl_is_called_from(frame_pointer, slot);
 }
 
 #endif

@@ -21,6 +21,10 @@ struct fl_unwind {
 	u64 stack_pointer; /* of the innermost frame that is left: what lies below is dead */
 	u64 address;       /* stack_copy.bpf.h: of what is looked at next, and where that ends */
 	u64 end;
+	u64 sent; /* from here on so many bytes of the stack were sent with a sample of the same end */
+	u64 sent_bytes;
+	u64 pages;                    /* that were there */
+	u64 until;                    /* a sample of an end sends its stack up to here, where the signal frame is */
 	u64 hash;                     /* of the frames so far: fl_group_key.frames */
 	u32 hashed;                   /* frames in it */
 	u32 hash_closed;              /* a frame outside of any file: what follows does not count */

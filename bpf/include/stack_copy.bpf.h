@@ -78,19 +78,42 @@ __noinline int fl_page_step(void)
 	unwind->address += FL_PIECE_BYTES;
 	if (bpf_probe_read_user(page->bytes, FL_PIECE_BYTES, (const void *)page->address))
 		return 0;
+	unwind->pages += 1;
 	if (bpf_ringbuf_output(&fl_ring, page, sizeof(*page), BPF_RB_NO_WAKEUP))
 		fl_count(FL_LOST_PAGES);
 	return 0;
 }
 
+/* Sends the stack that has overflowed: half of what may be sent from its lower end on, without the holes, and half at its upper end. */
+static __always_inline void fl_send_overflown(struct fl_unwind *unwind)
+{
+	u32 half = fl_config.stack_pages / 2 + 1;
+	u64 last;
+
+	unwind->pages = 0;
+	for (u32 i = 0; i < FL_STACK_PAGES_MAX; i++) {
+		if (unwind->pages >= half || fl_page_step())
+			break;
+	}
+	last = unwind->end - (u64)half * FL_PIECE_BYTES;
+	if (unwind->address < last)
+		unwind->address = last;
+	for (u32 i = 0; i < FL_STACK_PAGES_MAX / 2 + 1; i++) {
+		if (i >= half || fl_page_step())
+			break;
+	}
+}
+
 /*
  * Sends the stack of the record's registers, from the page of the stack pointer to the end of the mapping. If the stack has overflowed,
- * it is the mapping above the stack pointer.
+ * it is the mapping above the stack pointer, the lower and the upper end of it: the callers of a large frame are anywhere above. What was sent with a sample of the same end is not sent again.
  */
 __noinline int fl_send_stack(void)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u32 pages = fl_config.stack_pages;
+	u64 first;
 
 	if (!record || !unwind)
 		return 1;
@@ -99,10 +122,25 @@ __noinline int fl_send_stack(void)
 	if (record->stack_above.vm_end) {
 		unwind->address = record->stack_above.vm_start;
 		unwind->end = record->stack_above.vm_end;
+		fl_send_overflown(unwind);
+		return 0;
+	}
+	if (unwind->address - unwind->sent < unwind->sent_bytes)
+		unwind->address = unwind->sent + unwind->sent_bytes;
+	first = unwind->address;
+	if (record->flags & FL_IS_ALTERNATIVE && !unwind->sent_bytes) {
+		/* However little of a stack is wanted, the proof needs it as far as the search went. */
+		if (unwind->end > unwind->until)
+			unwind->end = unwind->until;
+		pages = FL_STACK_PAGES_MAX;
 	}
 	for (u32 i = 0; i < FL_STACK_PAGES_MAX; i++) {
-		if (i >= fl_config.stack_pages || fl_page_step())
+		if (i >= pages || fl_page_step())
 			break;
+	}
+	if (record->flags & FL_IS_ALTERNATIVE && !unwind->sent_bytes) {
+		unwind->sent = first;
+		unwind->sent_bytes = unwind->address - first;
 	}
 	return 0;
 }

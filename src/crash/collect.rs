@@ -5,20 +5,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::ending::{self, Alternatives, Ended, Endings, Proved};
 use super::labels::{self, Names};
 use super::ledger::{GroupLedger, Look};
 use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
-use super::table::{RELIEF, Table};
+use super::table::{RELIEF, Table, group_of};
 use super::{Decoder, Options, RecordedCalls, decode};
 use crate::evidence::{Evidence, Failure};
 use crate::ledger;
 use crate::naming::{Named, Naming};
 use crate::output::{Timestamp, Totals, boottime_ns};
-use crate::probe::abi::{Sample, fl_crash};
+use crate::probe::abi::{Sample, fl_crash, fl_disposition};
 use crate::probe::crash::Probe;
-use crate::probe::losses::{self, GROUP_TABLE_FULL, SYMBOLS_FAILED};
-use crate::probe::{Counters, Group, GroupId, Losses, Ring};
+use crate::probe::losses::{self, CAUGHT_UNDECIDED, GROUP_TABLE_FULL, SYMBOLS_FAILED};
+use crate::probe::{Counters, Group, Losses, Ring};
 use crate::record::crash::{Crash, Disposition};
 use crate::record::summary::Summary;
 use crate::session::BATCH;
@@ -44,6 +45,7 @@ pub(crate) struct Collector<'run> {
     decoder: Decoder,
     ring: Ring<Sample>,
     stacks: Stacks,
+    endings: Endings,
     /// Samples that are being named.
     pending: Pending,
     /// The run is to end now.
@@ -57,6 +59,8 @@ pub(crate) struct Collector<'run> {
     last_death_ns: Option<u64>,
     /// Losses of user space's own, since the start.
     own_losses: Losses,
+    /// Records of the kernel's that were none.
+    unshown: u64,
 }
 
 impl<'run> Collector<'run> {
@@ -75,6 +79,7 @@ impl<'run> Collector<'run> {
             decoder,
             ring,
             stacks: Stacks::default(),
+            endings: Endings::default(),
             pending,
             is_hasty: false,
             is_kept: false,
@@ -83,6 +88,7 @@ impl<'run> Collector<'run> {
             table: Table::new(probe.group_limit(), options.summary.is_some()),
             last_death_ns: None,
             own_losses: Losses::none(&losses::CRASH),
+            unshown: 0,
         })
     }
 
@@ -116,6 +122,7 @@ impl<'run> Collector<'run> {
         let taken = samples.len();
         for sample in samples {
             match sample {
+                Sample::Crash(crash) if ending::is_alternative(&crash) => self.endings.add(crash),
                 Sample::Crash(crash) => self.begin(crash, recorded)?,
                 Sample::StackPage(page) => self.stacks.add(page),
             }
@@ -123,7 +130,7 @@ impl<'run> Collector<'run> {
         self.write_named(Instant::now(), write)?;
         if !had_room {
             while let Some((waiting, unnamed)) = self.pending.give_up_one() {
-                self.finish(waiting, unnamed, write)?;
+                self.finish(waiting, unnamed, Failure::Busy, write)?;
             }
         }
         self.pending.watch_ring(self.ring.as_fd())?;
@@ -147,20 +154,27 @@ impl<'run> Collector<'run> {
     /// Hands a sample to the namer.
     fn begin(&mut self, sample: Box<fl_crash>, recorded: &mut Recorder<'_>) -> Result<()> {
         let stack = self.stacks.take(&sample);
+        let others = self.endings.take(&sample);
         let identify = group_of(&sample).is_some_and(|group| self.table.knows(group));
         let disposition = Disposition::from(sample.disposition);
         let is_shown = disposition.is_death() || self.handled;
         let recorded = if is_shown { recorded(&|| self.decoder.unnamed(&sample), disposition)? } else { None };
-        let (prepared, job) = self.decoder.prepare(&sample, stack, identify)?;
-        let owner = decode::owner(&sample);
-        self.pending.add(owner, PendingSample { sample, prepared, recorded, is_shown }, job);
+        let group = group_of(&sample);
+        let (mut prepared, mut job) = self.decoder.prepare(&sample, stack, identify)?;
+        let alternatives = Alternatives::add(&self.decoder, &sample, others, &mut job)?;
+        if alternatives.is_some() {
+            prepared.renew(&job);
+        }
+        let proved = Proved::default();
+        let waiting = PendingSample { sample, group, prepared, recorded, is_shown, alternatives, proved };
+        self.pending.add(decode::owner(&waiting.sample), waiting, job);
         Ok(())
     }
 
     /// Makes records of the samples that have been named, and of those that are until `until`.
     fn write_named(&mut self, until: Instant, write: &mut Write<'_>) -> Result<()> {
         while let Some((waiting, named)) = self.pending.next(until) {
-            self.finish(waiting, named, write)?;
+            self.finish(waiting, named, Failure::Unavailable, write)?;
         }
         Ok(())
     }
@@ -177,9 +191,41 @@ impl<'run> Collector<'run> {
         }
     }
 
-    fn finish(&mut self, waiting: PendingSample, named: Named, write: &mut Write<'_>) -> Result<()> {
-        let PendingSample { sample, prepared, recorded, is_shown } = waiting;
+    /// `failure`: why it has no names, if it has none.
+    fn finish(&mut self, waiting: PendingSample, named: Named, failure: Failure, write: &mut Write<'_>) -> Result<()> {
         self.is_kept = false;
+        if waiting.sample.disposition == fl_disposition::FL_DISPOSED_MAYBE_CAUGHT {
+            return self.judge(waiting, named, failure, write);
+        }
+        self.complete(waiting, named, write)
+    }
+
+    /// Judges an end that was to be proved.
+    fn judge(
+        &mut self,
+        mut waiting: PendingSample,
+        mut named: Named,
+        failure: Failure,
+        write: &mut Write<'_>,
+    ) -> Result<()> {
+        let ended = ending::decide(waiting.alternatives.take(), &mut named, failure);
+        waiting.group = self.table.judge(&mut self.ledger, &waiting.sample, ended.verdict());
+        match ended {
+            Ended::Exited | Ended::Undecided => {
+                self.unshown += 1;
+                Ok(())
+            }
+            Ended::Caught(proved) => self.complete(PendingSample { proved, ..waiting }, named, write),
+            Ended::Instead { sample, prepared, named, proved } => {
+                // What explains the fault doesn't explain this.
+                let recorded = waiting.recorded.map(|recorded| RecordedCalls { cause: None, ..recorded });
+                self.complete(PendingSample { sample, prepared, recorded, proved, ..waiting }, *named, write)
+            }
+        }
+    }
+
+    fn complete(&mut self, waiting: PendingSample, named: Named, write: &mut Write<'_>) -> Result<()> {
+        let PendingSample { sample, group, prepared, recorded, is_shown, proved, .. } = waiting;
         let mut found = self.decoder.gather(&sample, prepared, named);
         self.probe.know_libcs(&self.decoder.take_libcs())?;
         if !found.is_named() {
@@ -187,12 +233,12 @@ impl<'run> Collector<'run> {
         }
         // While it was named, its group may have left, and been told.
         if let Some(identity) = found.identity.take()
-            && let Some(group) = group_of(&sample).filter(|&group| self.table.knows(group))
+            && let Some(group) = group.filter(|&group| self.table.knows(group))
         {
             self.ledger.learn(group, identity, found.is_named());
         }
         if is_shown {
-            write(self.decoder.record(&sample, found, recorded))?;
+            write(self.decoder.record(&sample, &proved, found, recorded))?;
         }
         Ok(())
     }
@@ -245,7 +291,7 @@ impl<'run> Collector<'run> {
             if !self.pending.has_room() {
                 // One more has room when the first has its names, or goes without.
                 match self.pending.next(until) {
-                    Some((waiting, named)) => self.finish(waiting, named, write)?,
+                    Some((waiting, named)) => self.finish(waiting, named, Failure::Unavailable, write)?,
                     None => self.write_unnamed(write)?,
                 }
             }
@@ -257,7 +303,7 @@ impl<'run> Collector<'run> {
     fn write_unnamed(&mut self, write: &mut Write<'_>) -> Result<()> {
         for waiting in self.pending.give_up() {
             let named = waiting.prepared.unnamed(Failure::Ended);
-            self.finish(waiting, named, write)?;
+            self.finish(waiting, named, Failure::Ended, write)?;
         }
         Ok(())
     }
@@ -272,6 +318,13 @@ impl<'run> Collector<'run> {
     /// # Errors
     /// If a map can't be read.
     pub(crate) fn counters(&self) -> Result<Counters> {
+        let counters = self.table.verdicts().correct(self.raw_counters()?);
+        let losses = counters.losses.with(CAUGHT_UNDECIDED, self.table.verdicts().undecided());
+        Ok(Counters { losses, records: counters.records.saturating_sub(self.unshown), ..counters })
+    }
+
+    /// The same as the kernel has it.
+    fn raw_counters(&self) -> Result<Counters> {
         let counters = self.probe.counters()?;
         Ok(Counters { losses: counters.losses.plus(&self.own_losses), ..counters })
     }
@@ -282,7 +335,7 @@ impl<'run> Collector<'run> {
     /// If a clock can't be read.
     pub(crate) fn totals(&mut self, look: &Look) -> Result<Totals> {
         let groups = &look.groups;
-        let is_fatal = |group: &&Group| Disposition::from(group.facts.key.disposition).is_death();
+        let is_fatal = |group: &&Group| group.total() > 0 && Disposition::from(group.facts.key.disposition).is_death();
         let grown: Vec<&Group> = groups.grown.iter().filter_map(|&at| groups.named.get(at)).collect();
         let last_ns = grown.iter().copied().filter(is_fatal).map(|group| group.facts.last_ns).max();
         self.last_death_ns = self.last_death_ns.max(last_ns);
@@ -291,6 +344,7 @@ impl<'run> Collector<'run> {
         Ok(Totals {
             groups: labels::in_turn(&self.ledger, grown)
                 .into_iter()
+                .filter(|group| group.total() > 0)
                 .map(|group| labels::total(&self.ledger, group))
                 .collect(),
             gone: groups.gone.iter().map(|id| id.number()).collect(),
@@ -317,8 +371,8 @@ impl ledger::Ledger for Collector<'_> {
     type Summary = Summary;
 
     fn look(&mut self, last: bool) -> Result<Look> {
-        let counters = self.counters()?;
-        let groups = self.table.look(self.probe, &mut self.ledger, counters.matched)?;
+        let counters = self.raw_counters()?;
+        let groups = self.table.look(self.probe, &mut self.ledger, counters.matched, last)?;
         Ok(Look { boottime_ns: boottime_ns()?, groups, counters, last })
     }
 
@@ -333,11 +387,6 @@ impl ledger::Ledger for Collector<'_> {
         }
         Ok(())
     }
-}
-
-/// The group that a sample was counted in; `None` means that groups are off.
-fn group_of(sample: &fl_crash) -> Option<GroupId> {
-    (sample.group != u32::MAX).then_some(GroupId { row: sample.group, serial: sample.group_serial })
 }
 
 impl AsFd for Collector<'_> {

@@ -57,6 +57,10 @@ pub(crate) struct CrashFacts {
     pub(super) stack_complete: bool,
     pub(super) stack_omitted: Option<Omitted>,
     pub(super) unwinder: &'static str,
+    /// From the end of the process to what the handler of its fault returns to.
+    pub(super) ending: Vec<evidence::Frame>,
+    /// Where an earlier fault was.
+    pub(super) earlier: Vec<evidence::Frame>,
     /// Files that could not be looked into.
     pub(super) failed: Vec<SymbolsFailed>,
     /// The description of its group, if that was asked for.
@@ -81,6 +85,16 @@ impl SampleFiles {
 }
 
 impl UnnamedFacts {
+    /// What is kept of the job.
+    pub(super) fn skeleton(&self) -> &Skeleton {
+        &self.skeleton
+    }
+
+    /// The job has been added to since.
+    pub(super) fn renew(&mut self, job: &Job) {
+        self.skeleton = Skeleton::from(job);
+    }
+
     /// What is known of the sample if there is no answer.
     pub(crate) fn unnamed(&self, failure: Failure) -> Named {
         Named::failed(&self.skeleton, failure)
@@ -105,16 +119,32 @@ impl Decoder {
     /// # Errors
     /// If the sample has no date: the clocks could not be read.
     pub(crate) fn prepare(&self, raw: &fl_crash, stack: StackCopy, identify: bool) -> Result<(UnnamedFacts, Job)> {
+        let has_stack = stack != StackCopy::default();
+        self.prepare_with(raw, stack, has_stack, identify)
+    }
+
+    /// The same for a sample whose stack is that of another one.
+    pub(super) fn prepare_other(&self, raw: &fl_crash, identify: bool) -> Result<(UnnamedFacts, Job)> {
+        self.prepare_with(raw, StackCopy::default(), true, identify)
+    }
+
+    fn prepare_with(
+        &self,
+        raw: &fl_crash,
+        stack: StackCopy,
+        has_stack: bool,
+        identify: bool,
+    ) -> Result<(UnnamedFacts, Job)> {
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
         let depth = self.depth();
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let is_plain = has(fl_crash_flag::FL_HAS_REGISTERS) && !has(fl_crash_flag::FL_IS_COMPAT);
-        let job = Job {
+        let mut job = Job {
             opening: Opening {
                 process: Holder { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
                 taken_ns: timestamp.unix_ns(),
-                files: files.map(|(file, number)| wanted(raw, file, number)).collect(),
+                files: files.map(|(file, number)| request(raw, file, number)).collect(),
             },
             mappings: raw.modules.iter().take(raw.module_count as usize).map(|module| mapping(raw, module)).collect(),
             walk: Walk {
@@ -122,10 +152,11 @@ impl Decoder {
                 complete: has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= depth,
                 ..Walk::default()
             },
-            unwind: (is_plain && stack != StackCopy::default()).then(|| {
+            unwind: (is_plain && has_stack).then(|| {
                 let registers = arch::unwind::registers(&Registers::from(raw.registers));
                 Unwind { registers, is_return_next: arch::is_return_next(code_of(raw)), stack }
             }),
+            ending: None,
             depth,
             // Not twice, because symbols take long.
             more: {
@@ -137,6 +168,7 @@ impl Decoder {
             part: part(raw),
             wants_handling: raw.signal == SIGABRT,
         };
+        job.more.extend(earlier_place(raw));
         // Now, because it looks for a living process.
         let sender = record::sender(raw);
         let is_disk_full = disk(raw).and_then(space::is_full);
@@ -145,6 +177,8 @@ impl Decoder {
 
     /// The facts of one sample, as the namer has completed them.
     pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: UnnamedFacts, mut named: Named) -> CrashFacts {
+        // In the order in which they were added to the job, from the last one on.
+        let earlier_functions = earlier_place(raw).and_then(|_| named.more.pop()).unwrap_or_default();
         let callee = callee(raw).and_then(|_| named.more.pop()).unwrap_or_default();
         let files = raw.files.iter().take(raw.file_count as usize).enumerate();
         let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
@@ -159,6 +193,11 @@ impl Decoder {
         let stack_omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
         frames.extend(self::frames(raw, &known, outer, (&mut functions, &mut handling)));
         let abort_message = self.abort_message(raw, &known, named.variable);
+        let only = |walk: &[unwind::Frame], functions: Vec<Vec<Function>>| {
+            self::frames(raw, &known, walk, (&mut functions.into_iter(), &mut std::iter::empty()))
+        };
+        let earlier = only(earlier_place(raw).as_slice(), vec![earlier_functions]);
+        let ending = only(&named.ending, named.ending_functions);
         let group_frames = prepared.identify.then(|| match self.depth() >= GROUP_FRAMES {
             true => innermost(&frames, GROUP_FRAMES),
             false => {
@@ -171,6 +210,7 @@ impl Decoder {
             part: named.part,
             is_disk_full: prepared.is_disk_full,
             is_unwindable: walk.complete && !walk.used_frame_pointer && walk.used_eh_frame,
+            frame_bytes: walk.frame_bytes,
             ..Evidence::of(raw, &known.0, frames, abort_message)
         };
         let identity = group_frames.map(|frames| Identity {
@@ -199,6 +239,8 @@ impl Decoder {
             stack_complete: walk.complete,
             stack_omitted,
             unwinder: if walk.used_eh_frame { "eh_frame" } else { "frame_pointer" },
+            ending,
+            earlier,
             identity,
         }
     }
@@ -299,7 +341,7 @@ fn cgroup(raw: &fl_crash) -> Option<String> {
 }
 
 /// A file, for the namer to find.
-fn wanted(raw: &fl_crash, file: &fl_file, number: u32) -> FileRequest {
+fn request(raw: &fl_crash, file: &fl_file, number: u32) -> FileRequest {
     FileRequest {
         path: path_of(raw, file),
         build_id: build_id_in_memory(file).map(<[u8]>::to_vec),
@@ -381,6 +423,17 @@ fn usage(raw: &fl_crash, number: u32) -> Usage {
         None if !is_executable => Usage::Data,
         mapped => Usage::Code { mapped: mapped.map(|module| (module.vm_start, module.vm_end)), is_executable },
     }
+}
+
+/// Had the thread handled a fault before this one, and not this one, whose instruction runs once more when the handler has returned?
+pub(super) fn has_earlier(raw: &fl_crash) -> bool {
+    let is_again = raw.earlier_signal == raw.signal && raw.frames().first() == Some(&raw.earlier_place);
+    raw.earlier_signal != 0 && !is_again
+}
+
+/// Where a fault was that the thread had handled before. `None` means that there was none.
+fn earlier_place(raw: &fl_crash) -> Option<unwind::Frame> {
+    has_earlier(raw).then_some(unwind::Frame { address: raw.earlier_place, is_return_address: false })
 }
 
 /// The frames that the kernel program has walked, at most `depth`.

@@ -10,7 +10,7 @@ use super::departed::{Before, Departed};
 use super::known::{self, Identity, Known, Seen};
 use super::table::Counted;
 use crate::ledger::Run;
-use crate::probe::losses::GROUP_TABLE_FULL;
+use crate::probe::losses::{CAUGHT_UNDECIDED, GROUP_TABLE_FULL};
 use crate::probe::{Counters, Counts, Group, GroupId, LossOutput, Losses, StackFrame};
 use crate::record::summary::{self, Deliveries, Summary};
 
@@ -30,7 +30,8 @@ pub(crate) struct Look {
 impl Look {
     /// Everything that was lost since the start.
     pub(super) fn losses(&self) -> Losses {
-        self.counters.losses.with(GROUP_TABLE_FULL, self.groups.ungrouped)
+        let losses = self.counters.losses.with(GROUP_TABLE_FULL, self.groups.ungrouped);
+        losses.with(CAUGHT_UNDECIDED, self.groups.undecided)
     }
 }
 
@@ -148,8 +149,11 @@ impl GroupLedger {
         let named = if look.last || !self.committed.has_all(look) { &*look.groups.named } else { &[] };
         for group in named {
             let cpus = group.counts.since(self.committed.counts.get(&group.id));
-            if look.last || !cpus.is_empty() {
-                groups.push(self.describe(group, cpus, &stack)?);
+            // One whose ends all were something else has none.
+            if !cpus.is_empty() || (look.last && group.total() > 0) {
+                let is_estimated = look.groups.estimated.contains(&group.id);
+                let described = self.describe(group, cpus, &stack)?;
+                groups.push(summary::Group { estimated: described.estimated || is_estimated, ..described });
             }
         }
         if look.last {
@@ -166,7 +170,7 @@ impl GroupLedger {
             groups,
             // The sum of the same read, not the kernel's counter, which has moved on while the groups were read.
             deliveries: Deliveries {
-                matched: counted + losses.get(GROUP_TABLE_FULL),
+                matched: counted + losses.get(GROUP_TABLE_FULL) + losses.get(CAUGHT_UNDECIDED),
                 filtered: look.counters.filtered - self.committed.filtered,
             },
             losses: field(LossOutput::Losses),

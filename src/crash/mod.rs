@@ -3,6 +3,7 @@
 mod collect;
 mod decode;
 mod departed;
+mod ending;
 mod facade;
 mod known;
 mod labels;
@@ -16,6 +17,7 @@ mod stacks;
 mod table;
 mod tracer;
 mod turns;
+mod verdicts;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ use anyhow::Result;
 
 pub(crate) use collect::Collector;
 pub(crate) use decode::Decoder;
+#[cfg(any(test, fuzzing))]
+pub(crate) use ending::Proved;
 pub use facade::{Confidence, Crash, Diagnosis, Disposition, Frame, Sender};
 pub(crate) use record::RecordedCalls;
 pub use tracer::{Tracer, Tracing};

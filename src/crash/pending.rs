@@ -9,9 +9,11 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::RecordedCalls;
 use super::decode::UnnamedFacts;
+use super::ending::{Alternatives, Proved};
 use super::room::Room;
 use crate::evidence::Failure;
 use crate::naming::{Job, Named, Naming, Owner};
+use crate::probe::GroupId;
 use crate::probe::abi::fl_crash;
 
 /// How long samples stay in the ring because there is no room for them. Those of others are among them, and more find no place there.
@@ -20,11 +22,17 @@ const IN_RING_MAX: Duration = Duration::from_millis(500);
 /// A sample while it is named.
 pub(super) struct PendingSample {
     pub(super) sample: Box<fl_crash>,
+    /// The group that it is in. `None` means none.
+    pub(super) group: Option<GroupId>,
     pub(super) prepared: UnnamedFacts,
     /// The kernel calls before it.
     pub(super) recorded: Option<RecordedCalls>,
     /// It becomes a record.
     pub(super) is_shown: bool,
+    /// What may have happened in its place. `None` means nothing.
+    pub(super) alternatives: Option<Alternatives>,
+    /// What the namer has proved of it.
+    pub(super) proved: Proved,
 }
 
 /// Samples that wait.

@@ -2,18 +2,19 @@
 
 use procfs::process::Process;
 
-use super::decode::{CrashFacts, Decoder};
+use super::decode::{CrashFacts, Decoder, has_earlier};
+use super::ending::Proved;
 use crate::arch;
-use crate::diagnosis;
+use crate::diagnosis::{self, Confidence};
 use crate::evidence::{Cause, Evidence, File};
 use crate::hex::Hex;
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition};
 use crate::process::container_id;
 use crate::record::Head;
 use crate::record::call::Call;
-use crate::record::crash::{Crash, Disposition, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
+use crate::record::crash::{Crash, Disposition, EarlierFault, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 use crate::record::oom::OutOfMemory;
-use crate::siginfo::{code_name, code_text, fault_type, signal_name};
+use crate::siginfo::{SI_KERNEL, code_name, code_text, fault_type, signal_name};
 use crate::text;
 
 /// The recorded kernel calls before a signal.
@@ -27,7 +28,13 @@ pub(crate) struct RecordedCalls {
 
 impl Decoder {
     /// The record of a sample. If `recorded` is `None`, no calls are recorded.
-    pub(crate) fn record(&self, raw: &fl_crash, found: CrashFacts, recorded: Option<RecordedCalls>) -> Crash {
+    pub(crate) fn record(
+        &self,
+        raw: &fl_crash,
+        proved: &Proved,
+        found: CrashFacts,
+        recorded: Option<RecordedCalls>,
+    ) -> Crash {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let (calls, cause) = recorded.map(|recorded| (recorded.calls, recorded.cause)).unzip();
         let evidence = Evidence { cause: cause.flatten(), ..found.evidence };
@@ -69,7 +76,15 @@ impl Decoder {
             instruction_pointer: raw.frames().first().copied().map(Hex),
             instruction_symbol,
             disposition,
-            ended_by: (disposition == Disposition::Caught).then(|| ended_by(raw)),
+            ended_by: (disposition == Disposition::Caught).then(|| EndedBy {
+                stack_trace: (has_stack && proved.second.is_some())
+                    .then(|| found.ending.iter().map(Frame::from).collect()),
+                ..ended_by(raw, proved.second.as_deref())
+            }),
+            earlier_fault: (disposition == Disposition::Fatal && has_earlier(raw)).then(|| EarlierFault {
+                stack_trace: has_stack.then(|| found.earlier.iter().map(Frame::from).collect()),
+                ..earlier_fault(raw, Confidence::certain_if(proved.is_left))
+            }),
             oom,
             sender: found.sender,
             page_fault: evidence.page_fault.map(PageFault::from_code),
@@ -95,7 +110,7 @@ impl Decoder {
 impl From<fl_disposition> for Disposition {
     fn from(disposition: fl_disposition) -> Self {
         match disposition {
-            fl_disposition::FL_DISPOSED_CAUGHT => Self::Caught,
+            fl_disposition::FL_DISPOSED_CAUGHT | fl_disposition::FL_DISPOSED_MAYBE_CAUGHT => Self::Caught,
             fl_disposition::FL_DISPOSED_HANDLED => Self::Handled,
             fl_disposition::FL_DISPOSED_IGNORED => Self::Ignored,
             _ => Self::Fatal,
@@ -103,13 +118,29 @@ impl From<fl_disposition> for Disposition {
     }
 }
 
-/// How a process ended that had handled its fault.
-fn ended_by(raw: &fl_crash) -> EndedBy {
-    match raw.end_signal {
-        0 => EndedBy { signal: None, code: None, exit_code: Some(raw.end_code) },
-        signal => {
-            EndedBy { signal: Some(signal_name(signal)), code: Some(code_name(signal, raw.end_code)), exit_code: None }
-        }
+/// How a process ended that had handled its fault, without the frames. `second`: a fault in the handler.
+fn ended_by(raw: &fl_crash, second: Option<&fl_crash>) -> EndedBy {
+    let has_address = second.filter(|end| end.flags.0 & fl_crash_flag::FL_HAS_ADDRESS.0 != 0);
+    let is_signal = raw.end_signal != 0;
+    EndedBy {
+        signal: is_signal.then(|| signal_name(raw.end_signal)),
+        code: is_signal.then(|| code_name(raw.end_signal, raw.end_code)),
+        exit_code: (!is_signal).then_some(raw.end_code),
+        fault_address: has_address.map(|end| Hex(end.fault_address)),
+        instruction_pointer: second.and_then(|end| end.frames().first().copied()).map(Hex),
+        stack_trace: None,
+    }
+}
+
+/// A fault that the thread had handled before, without its frames.
+fn earlier_fault(raw: &fl_crash, left: Confidence) -> EarlierFault {
+    EarlierFault {
+        signal: signal_name(raw.earlier_signal),
+        code: code_name(raw.earlier_signal, raw.earlier_code),
+        // The kernel has no address where the processor has none.
+        fault_address: (raw.earlier_code != SI_KERNEL).then_some(Hex(raw.earlier_address)),
+        stack_trace: None,
+        confidence: left,
     }
 }
 

@@ -11,9 +11,10 @@ use anyhow::Result;
 
 use super::leave;
 use super::ledger::GroupLedger;
-use crate::probe::abi::{fl_group_key, fl_row_kind};
+use super::verdicts::{Moved, Verdict, Verdicts};
+use crate::probe::abi::{fl_crash, fl_group, fl_group_key, fl_row_kind};
 use crate::probe::crash::Probe;
-use crate::probe::{Group, GroupId, StackFrame};
+use crate::probe::{Counts, Group, GroupId, StackFrame};
 use crate::siginfo::{code_name, is_code_name};
 
 /// Between two looks at whether somebody has much of the table. What a cgroup may take more than it keeps is for new groups meanwhile: 512 of
@@ -52,12 +53,18 @@ pub(crate) struct Counted {
     pub in_table: usize,
     /// The rows that the kernel has for what found no group.
     pub rows: Rc<[Group]>,
+    /// Ends that the kernel has counted, and that are in no number: those that are still to be proved, and exits that are none.
+    pub uncounted: u64,
+    /// Of these, exits that may be deaths, since the start.
+    pub undecided: u64,
+    /// Groups whose numbers are not exact.
+    pub estimated: HashSet<GroupId>,
 }
 
 impl Counted {
-    /// All events that have been counted.
-    pub(super) fn total(&self) -> u64 {
-        self.ungrouped + self.departed + self.named.iter().map(Group::total).sum::<u64>()
+    /// All events that the kernel has counted.
+    fn total(&self) -> u64 {
+        self.ungrouped + self.departed + self.uncounted + self.named.iter().map(Group::total).sum::<u64>()
     }
 }
 
@@ -94,7 +101,15 @@ pub(super) struct Table {
     made: u64,
     left: u64,
     is_pressed: bool,
+    verdicts: Verdicts,
+    /// How many groups have been made here, of ends that were counted in another one.
+    made_here: u32,
+    /// Of these, those with a number that is not exact.
+    estimated: HashSet<GroupId>,
 }
+
+/// The row of groups that are not the kernel's.
+const NO_ROW: u32 = u32::MAX;
 
 impl Table {
     /// A table with room for so many groups; 0: there is none.
@@ -113,7 +128,75 @@ impl Table {
             made: 0,
             left: 0,
             is_pressed: false,
+            verdicts: Verdicts::default(),
+            made_here: 0,
+            estimated: HashSet::new(),
         }
+    }
+
+    /// What is known of ends that were to be proved.
+    pub(super) fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
+    /// An end that was to be proved has been judged: it was counted as `sample`. Returns the group that it is in now; `None` means none.
+    pub(super) fn judge(&mut self, ledger: &mut GroupLedger, sample: &fl_crash, verdict: Verdict) -> Option<GroupId> {
+        let group = group_of(sample).filter(|&group| group.row < self.room && self.is_in_table(group));
+        self.verdicts.add(group, sample.cpu, verdict);
+        self.seen = None;
+        match verdict {
+            Verdict::Caught => group_of(sample).filter(|&group| self.knows(group)),
+            Verdict::Instead(key) => {
+                group?;
+                Some(self.add_moved(ledger, (key, sample.cpu as usize, 1), sample.timestamp_ns, sample.pid))
+            }
+            Verdict::Gone | Verdict::Undecided => None,
+        }
+    }
+
+    /// Counts ends in a group of their own, as if it had left the kernel's table: it is told with the next summary.
+    fn add_moved(
+        &mut self,
+        ledger: &mut GroupLedger,
+        (key, processor, many): Moved,
+        last_ns: u64,
+        last_pid: u32,
+    ) -> GroupId {
+        let bytes = key.to_bytes();
+        let is_same = |gone: &&mut Gone| gone.group.id.row == NO_ROW && gone.group.facts.key.to_bytes() == bytes;
+        if let Some(Gone { group, .. }) = self.gone.iter_mut().find(is_same) {
+            group.counts = group.counts.plus(processor, many);
+            (group.facts.last_ns, group.facts.last_pid) = (last_ns, last_pid);
+            return group.id;
+        }
+        self.made_here = self.made_here.wrapping_add(1);
+        let id = GroupId { row: NO_ROW, serial: self.made_here };
+        let facts =
+            fl_group { key, first_ns: last_ns, last_ns, last_pid, stack_id: -1, samples: 1, ..fl_group::default() };
+        let mut group = Group { id, facts, counts: Counts::default().plus(processor, many), before: 0 };
+        ledger.welcome(&mut group, true);
+        if !self.is_told {
+            ledger.depart(&group);
+        } else if self.has_room_for(&group) {
+            self.gone.push(Gone { group, stack: Vec::new() });
+        } else {
+            self.fold(ledger, group);
+        }
+        id
+    }
+
+    /// Leaves in groups of ends that are to be proved what is theirs, and counts the rest where it belongs. Returns how many are in no number.
+    fn split(&mut self, ledger: &mut GroupLedger, groups: &mut [Group], is_last: bool) -> u64 {
+        let mut held = 0;
+        for group in groups {
+            let mut moved = Vec::new();
+            held += self.verdicts.split(group, is_last, &mut moved);
+            for moved in moved {
+                let id = self.add_moved(ledger, moved, group.facts.last_ns, group.facts.last_pid);
+                self.estimated.insert(id);
+            }
+        }
+        held
     }
 
     /// Is this group in the kernel's table, or still to be told?
@@ -137,14 +220,22 @@ impl Table {
 
     /// Everything that was counted. It is read again only if something was: `matched` is the kernel's count of all events, and
     /// an idle agent has nothing to do.
-    pub(super) fn look(&mut self, probe: &Probe, ledger: &mut GroupLedger, matched: u64) -> Result<Counted> {
+    /// `is_last`: nothing follows.
+    pub(super) fn look(
+        &mut self,
+        probe: &Probe,
+        ledger: &mut GroupLedger,
+        matched: u64,
+        is_last: bool,
+    ) -> Result<Counted> {
         // A group is counted before `matched`, so that equal sums mean that nothing is missing.
         if let Some(seen) = self.seen.as_ref().filter(|seen| seen.total() == matched) {
             return Ok(seen.clone());
         }
         let before = self.ungrouped + ledger.departed() + self.gone.iter().map(|gone| gone.group.total()).sum::<u64>();
         let mut groups = probe.groups(false)?;
-        if before + groups.total() < matched {
+        // What was counted elsewhere since is in these numbers twice, and what is no death in none.
+        if before + groups.total() < matched || self.verdicts.are_used() {
             groups = probe.groups(true)?;
         }
         let (in_table, ungrouped) = (groups.named.len(), self.ungrouped + groups.ungrouped());
@@ -152,6 +243,7 @@ impl Table {
             self.add_rest(rest);
         }
         let mut named = groups.named;
+        let held = self.split(ledger, &mut named, is_last);
         named.extend(self.gone.iter().map(|gone| gone.group.clone()));
         named.iter_mut().for_each(|group| ledger.welcome(group, !self.looked.contains_key(&group.id)));
         let looked = named.iter().chain(&groups.rests).chain(&groups.sums).map(|group| (group.id, group.total()));
@@ -163,8 +255,13 @@ impl Table {
             departed: ledger.departed(),
             in_table,
             rows: groups.rests.into(),
+            uncounted: held + self.verdicts.silent(),
+            undecided: self.verdicts.undecided(),
             ..Counted::default()
         };
+        let is_estimated = |id: &GroupId| self.estimated.contains(id) || self.verdicts.is_estimated(*id);
+        let estimated = seen.named.iter().map(|group| group.id).filter(is_estimated).collect();
+        let seen = Counted { estimated, ..seen };
         self.seen = Some(seen.clone());
         let mut gone = std::mem::take(&mut self.folded);
         gone.extend(looked.keys().filter(|id| !self.looked.contains_key(id)));
@@ -210,10 +307,12 @@ impl Table {
         let (told, kept): (Vec<Gone>, Vec<Gone>) = self.gone.drain(..).partition(|gone| told.contains(&gone.group.id));
         self.gone = kept;
         for Gone { group, .. } in told {
+            self.estimated.remove(&group.id);
             ledger.depart(&group);
             self.seen = None;
         }
-        let live: Vec<&Group> = look.named.iter().filter(|group| self.is_in_table(group.id)).collect();
+        let live: Vec<&Group> =
+            look.named.iter().filter(|group| group.id.row != NO_ROW && self.is_in_table(group.id)).collect();
         let rows: Vec<&Group> = look.rows.iter().filter(|row| self.is_in_table(row.id)).collect();
         let leaving = self.leaving(&live, &rows, now_ns);
         self.dismiss(probe, ledger, &leaving, &live)
@@ -259,6 +358,9 @@ impl Table {
 
     /// Has groups and rests leave the kernel's table; `live` has all groups.
     fn dismiss(&mut self, probe: &Probe, ledger: &mut GroupLedger, leaving: &[Group], live: &[&Group]) -> Result<()> {
+        // Those of which something is still to be proved stay meanwhile.
+        let leaving: Vec<Group> = leaving.iter().filter(|group| !self.verdicts.is_pending(group)).cloned().collect();
+        let leaving = &leaving[..];
         if leaving.is_empty() {
             return Ok(());
         }
@@ -281,6 +383,8 @@ impl Table {
                 ledger.forget(group.id);
                 continue;
             }
+            self.split(ledger, std::slice::from_mut(&mut group), true);
+            self.verdicts.forget(group.id);
             let is_new = !self.looked.contains_key(&group.id);
             ledger.welcome(&mut group, is_new);
             if !self.is_told || ledger.told(group.id) == group.total() {
@@ -311,4 +415,9 @@ impl Table {
         group.counts = [told].into_iter().collect();
         ledger.depart(&group);
     }
+}
+
+/// The group that a sample was counted in; `None` means that groups are off.
+pub(super) fn group_of(sample: &fl_crash) -> Option<GroupId> {
+    (sample.group != u32::MAX).then_some(GroupId { row: sample.group, serial: sample.group_serial })
 }

@@ -62,6 +62,8 @@ pub(super) struct Case {
     /// The file behind the mapping at `address`.
     pub stored: Option<StoredFile>,
     pub is_by_userfaultfd: bool,
+    /// The innermost frame's size, as the namer has found it.
+    pub frame_bytes: Option<u64>,
     pub was_writable: bool,
     /// Next to the mapping at `address` the same file is mapped executable.
     pub is_executed: bool,
@@ -120,6 +122,7 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         abort_message: None,
         stored: None,
         is_by_userfaultfd: false,
+        frame_bytes: None,
         was_writable: false,
         is_executed: false,
         part: None,
@@ -224,6 +227,7 @@ impl Case {
             cause: self.cause.clone(),
             callee: self.callee.map(str::to_owned),
             is_unwindable: self.is_unwindable,
+            frame_bytes: self.frame_bytes,
             ..evidence
         }
     }

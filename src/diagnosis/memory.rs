@@ -2,10 +2,10 @@
 
 use super::instruction::{faulting_touch, in_brackets};
 use super::words::{self, hex, verb};
-use super::{Diagnosis, Kind, SEGV_ACCERR, certain, jump, likely, null, read_only, stack, truncated};
+use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, jump, likely, null, read_only, stack, truncated};
 use crate::arch;
 use crate::errno;
-use crate::evidence::{Access, Evidence, Region};
+use crate::evidence::{Access, Backing, Evidence, Region};
 use crate::page;
 
 /// A call's error as a pointer begins here.
@@ -29,6 +29,7 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
         .or_else(|| read_only::diagnose(facts, code))
         .or_else(|| guard_page(facts, address, code))
         .or_else(|| truncated::diagnose(facts, address))
+        .or_else(|| guard_mark(facts, address, code))
 }
 
 fn kernel_address(facts: &Evidence, address: u64) -> Option<Diagnosis> {
@@ -61,6 +62,30 @@ pub(super) fn protection_key(facts: &Evidence) -> Option<Diagnosis> {
         Kind::ProtectionKey,
         format!("{} memory{at} that the thread's protection key closes (pkey_set)", verb(facts)),
     )
+}
+
+/// From Linux 6.13 on a guard may be a mark on pages of a mapping (MADV_GUARD_INSTALL): the mapping allows the access, and yet the kernel says that
+/// nothing is mapped. A handler, or another thread at the same moment, may have mapped it since the fault.
+fn guard_mark(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
+    let at = facts.memory.at.as_ref().filter(|at| at.holds(address) && at.backing != Backing::MainStack)?;
+    let allows = match facts.access() {
+        Access::Write => at.permissions.write,
+        Access::Read => at.permissions.read,
+        Access::Execute => false,
+    };
+    // In the mapping of its own stack it may be that stack's guard, or the one of a stack beside it.
+    let is_stacks = facts.registers.as_ref().is_none_or(|registers| at.holds(arch::stack_pointer(registers)));
+    if code != SEGV_MAPERR || !allows || is_stacks || facts.is_present() || facts.is_caught {
+        return None;
+    }
+    let (verb, what) = match facts.access() {
+        Access::Write => ("writes into", "writable"),
+        _ => ("reads from", "readable"),
+    };
+    // What has the guard at its begin is not known.
+    let before = page::start(address).checked_sub(at.start).filter(|&before| before > 0)?;
+    let text = format!("{verb} a guard (MADV_GUARD_INSTALL) behind {before} {what} bytes ({})", words::region(at));
+    likely(Kind::GuardPageOverrun, text)
 }
 
 /// An access beyond a mapping's end, where a page without permissions was put to catch it.

@@ -16,8 +16,17 @@ const GAP_PAGES: u64 = 256;
 /// So often must a function stand in the trace to be called the recursion.
 const RECURSION: usize = 3;
 
+/// From this size on a frame is said to be large.
+const LARGE: u64 = 64 << 10;
+/// Up to this size it is a frame without a doubt, and up to the next one most likely: a broken stack pointer leads anywhere.
+const BELIEVED: u64 = 64 << 20;
+const LARGEST: u64 = 1 << 30;
+
 /// An access at `address` that the stack pointer explains.
 pub(super) fn overflow(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
+    if let Some(found) = large_frame(facts, address) {
+        return Some(found);
+    }
     let sp = arch::stack_pointer(facts.registers.as_ref()?);
     let leads_there =
         address.saturating_add(REACH_BELOW_STACK_POINTER) >= sp && address.saturating_sub(sp) <= FRAME_MAX;
@@ -30,6 +39,45 @@ pub(super) fn overflow(facts: &Evidence, address: u64, code: i32) -> Option<Diag
         Some(guard) if guard.is_guard() && code == SEGV_ACCERR => in_guard(facts, guard, address, sp),
         Some(stack) if code == SEGV_MAPERR => at_guard_mark(facts, stack, address, sp),
         Some(_) => None,
+    }
+}
+
+/// In the part of the innermost frame that lies below its stack. The frame's size is proved by call frame information, and where it begins is
+/// in a stack; its end may be anywhere, also in another mapping.
+fn large_frame(facts: &Evidence, address: u64) -> Option<Diagnosis> {
+    let sp = arch::stack_pointer(facts.registers.as_ref()?);
+    let bytes = facts.frame_bytes.filter(|&bytes| bytes >= page::size() && bytes <= LARGEST)?;
+    let begin = sp.checked_add(bytes)?;
+    let stack = facts.stack.above.as_ref().filter(|above| above.permissions.write && !above.permissions.shared)?;
+    let is_in_frame = address.saturating_add(REACH_BELOW_STACK_POINTER) >= sp && address < stack.start;
+    if !is_in_frame || sp >= stack.start || !(stack.start < begin && begin <= stack.end) {
+        return None;
+    }
+    let is_main = stack.backing == Backing::MainStack;
+    if is_main && !facts.thread.is_main() {
+        return None;
+    }
+    // The kernel lets the main thread's stack grow up to its limit.
+    let grown = stack.end.saturating_sub(page::start(address));
+    let room = match facts.stack_limit {
+        Some(limit) if is_main && grown > limit => limit.saturating_sub(stack.end - begin),
+        _ if is_main => return None,
+        _ => begin - stack.start,
+    };
+    let whose = if is_main { "of the main thread".to_owned() } else { whose(facts) };
+    let frame =
+        facts.function(0).map_or_else(|| "its innermost frame".to_owned(), |name| format!("the frame of {name}"));
+    let text =
+        format!("stack overflow {whose}: {frame} has {}, and {} of the stack were left", size(bytes), size(room));
+    sure(bytes <= BELIEVED, Kind::StackOverflow, text)
+}
+
+/// What a large frame adds to a sentence.
+fn of_large_frame(facts: &Evidence) -> String {
+    let name = facts.function(0);
+    match facts.frame_bytes.filter(|&bytes| (LARGE..=LARGEST).contains(&bytes)).zip(name) {
+        Some((bytes, name)) => format!("; the frame of {name} has {}", size(bytes)),
+        None => String::new(),
     }
 }
 
@@ -46,7 +94,7 @@ fn below_main_stack(facts: &Evidence, address: u64) -> Option<Diagnosis> {
         .below
         .as_ref()
         .filter(|below| below.end <= address && address - below.end < GAP_PAGES * page::size());
-    let recursion = recursion(facts);
+    let recursion = recursion(facts) + &of_large_frame(facts);
     match (facts.stack_limit, under) {
         (Some(limit), _) if grown > limit => {
             certain(Kind::StackOverflow, format!("{what} has grown to its limit ({}){recursion}", size(limit)))
@@ -136,11 +184,15 @@ pub(super) fn signal_frame(facts: &Evidence) -> Option<Diagnosis> {
 }
 
 fn sentence(facts: &Evidence, why: &str) -> String {
-    let whose = match facts.thread.is_main() {
+    format!("stack overflow {}: {why}{}{}", whose(facts), recursion(facts), of_large_frame(facts))
+}
+
+/// Whose a stack is that isn't the main thread's first one.
+fn whose(facts: &Evidence) -> String {
+    match facts.thread.is_main() {
         true => "on a stack that is not the main thread's first one".to_owned(),
         false => format!("of the thread `{}`", facts.thread.name),
-    };
-    format!("stack overflow {whose}: {why}{}", recursion(facts))
+    }
 }
 
 /// The function that fills the trace, if one does.

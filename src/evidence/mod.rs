@@ -59,6 +59,10 @@ pub(crate) struct Evidence {
     pub stack_limit: Option<u64>,
     /// The stack trace, innermost frame first.
     pub frames: Vec<Frame>,
+    /// How large the innermost frame is, by call frame information: from the stack pointer up to its caller's, bytes.
+    pub frame_bytes: Option<u64>,
+    /// A handler ran for it before the memory was looked at, and may have changed that.
+    pub is_caught: bool,
     /// `None` means that no process sent it, or that the kernel doesn't say.
     pub sender: Option<Sender>,
     /// The call that seccomp refused.

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::arch::{self, Arrival, Registers, StackTop};
 use crate::page;
-use crate::probe::abi::{fl_crash, fl_crash_flag, fl_registers, fl_vma};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition, fl_registers, fl_vma};
 
 impl Evidence {
     /// The evidence of a sample, whose files are `files`, and whose stack is `frames`.
@@ -40,6 +40,9 @@ impl Evidence {
             },
             stack_limit: (raw.stack_limit != 0).then_some(raw.stack_limit),
             frames,
+            frame_bytes: None,
+            is_caught: [fl_disposition::FL_DISPOSED_CAUGHT, fl_disposition::FL_DISPOSED_MAYBE_CAUGHT]
+                .contains(&raw.disposition),
             sender: sender(raw),
             system_call: has(fl_crash_flag::FL_HAS_SYSCALL).then_some(SystemCall {
                 number: raw.syscall,

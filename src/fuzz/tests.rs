@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use super::{seeds, *};
 use crate::evidence::{Failure, FilePart, Function, Handling};
 use crate::naming::{Named, NamedFile, Walk, messages};
-use crate::symbol::unwind::Frame;
+use crate::symbol::unwind::{Frame, Passage};
 
 fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name)
@@ -79,6 +79,7 @@ fn answer(without: &Named) -> Named {
             omitted_at: frames.len() / 2,
             used_eh_frame: true,
             used_frame_pointer: false,
+            frame_bytes: Some(64),
             frames,
         },
         more: without.more.iter().map(|_| vec![function(0)]).collect(),
@@ -86,6 +87,10 @@ fn answer(without: &Named) -> Named {
         variable: Some(0x4000),
         part: Some(FilePart { section: Some(".rodata".to_owned()), is_relocated: true }),
         handling: (0..frames_count).map(|depth| (depth % 2 == 0).then_some(Handling::Catches)).collect(),
+        passage: Passage::Past,
+        instead: None,
+        ending: vec![Frame { address: 0x2000, is_return_address: false }],
+        ending_functions: vec![vec![function(1)]],
     }
 }
 

@@ -6,7 +6,7 @@ use crate::arch::unwind::COUNT;
 use crate::evidence::{Failure, FilePart, Function, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::Opening;
-use crate::symbol::unwind::{Frame, StackCopy};
+use crate::symbol::unwind::{Frame, Passage, StackCopy, Suspect};
 
 /// How many functions one address may stand for, inlined ones among them.
 const FUNCTIONS_MAX: usize = 256;
@@ -25,6 +25,8 @@ pub(crate) struct Job {
     pub walk: Walk,
     /// What to unwind from. `None` means that the kernel's frames are all there are.
     pub unwind: Option<Unwind>,
+    /// The end of the thread, if what it is to be unwound from is a fault whose handler it may have left. `None` means that it isn't.
+    pub ending: Option<Ending>,
     /// How many frames are wanted.
     pub depth: usize,
     /// More frames that are to have names.
@@ -72,6 +74,49 @@ pub(crate) struct Unwind {
     pub stack: StackCopy,
 }
 
+/// The end of a thread that has handled faults.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    /// By DWARF's numbers. The stack is that of the job's `unwind`.
+    pub registers: [u64; COUNT],
+    /// The signal frames of the faults, the first one first: that of the job itself.
+    pub suspects: Vec<Suspect>,
+    /// The frames from the end up to the signal frame are wanted.
+    pub is_shown: bool,
+    /// What may have happened in place of the fault.
+    pub others: Vec<Other>,
+    /// Which of these it is.
+    pub choice: Choice,
+}
+
+/// Which of several things has happened, by where the way from the end leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Choice {
+    /// For each suspect, from the second on.
+    pub by_suspect: Vec<usize>,
+    /// If the way leads through no suspect. `None` means none of them.
+    pub otherwise: Option<usize>,
+}
+
+/// Something else than what a job is of, with the same stack.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Other {
+    /// Without a stack.
+    pub job: Box<Job>,
+    /// The number of its first file among all files of the job that it is part of.
+    pub first_file: usize,
+}
+
+impl Choice {
+    /// The number of what has happened. `None` means what the job itself is of, or that there is nothing to be named.
+    pub(crate) fn by(&self, passage: Passage) -> Option<usize> {
+        match passage {
+            Passage::Through(number) => self.by_suspect.get(number.checked_sub(1)?).copied(),
+            Passage::Past | Passage::Unknown => self.otherwise,
+        }
+    }
+}
+
 /// A stack, and how it was walked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Walk {
@@ -87,6 +132,8 @@ pub(crate) struct Walk {
     pub used_eh_frame: bool,
     /// At least one was found by the frame pointer alone.
     pub used_frame_pointer: bool,
+    /// How large the innermost frame is, by call frame information, bytes.
+    pub frame_bytes: Option<u64>,
 }
 
 /// What the namer found.
@@ -108,6 +155,34 @@ pub(crate) struct Named {
     pub part: Option<FilePart>,
     /// What the functions of each frame of the stack do with an exception. Empty: it wasn't wanted.
     pub handling: Vec<Option<Handling>>,
+    /// Where the way from the job's `ending` leads. If it isn't through the first suspect, the stack is as the kernel program has walked it.
+    pub passage: Passage,
+    /// What has happened then.
+    pub instead: Option<Box<Described>>,
+    /// The frames from the end up to the code that the handler returns to.
+    pub ending: Vec<Frame>,
+    /// The functions of each of them.
+    pub ending_functions: Vec<Vec<Function>>,
+}
+
+/// What the namer found of one of a job's `others`, as the fields of [`Named`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Described {
+    pub walk: Walk,
+    pub functions: Vec<Vec<Function>>,
+    pub more: Vec<Vec<Function>>,
+    pub trail: Trail,
+    pub variable: Option<u64>,
+    pub part: Option<FilePart>,
+    pub handling: Vec<Option<Handling>>,
+}
+
+impl Described {
+    /// The same as an answer, with the files that it is about.
+    pub(super) fn with_files(self, files: Vec<NamedFile>) -> Named {
+        let Self { walk, functions, more, trail, variable, part, handling } = self;
+        Named { files, walk, functions, more, trail, variable, part, handling, ..Named::default() }
+    }
 }
 
 /// What the namer found of a file.
@@ -163,27 +238,57 @@ impl Named {
             walk: job.walk.clone(),
             more: vec![Vec::new(); job.more],
             trail: job.trail.clone(),
-            variable: None,
-            part: None,
-            handling: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// What the namer found of this one of the job's `others`, which `other` is. If it has not named it, that is for this reason.
+    pub(crate) fn of_other(&mut self, first_file: usize, other: &Skeleton, failure: Failure) -> Self {
+        let files = self.files.iter().skip(first_file).take(other.used.len()).cloned();
+        match self.instead.take() {
+            Some(described) => described.with_files(files.collect()),
+            None => Self::failed(other, failure),
         }
     }
 
     /// Does it answer this job? The namer parses what anybody may have made, so that its answer is judged as if anybody had made it.
     pub(crate) fn fits(&self, job: &Skeleton) -> bool {
-        let is_list = |functions: &Vec<Function>| functions.len() <= FUNCTIONS_MAX;
         let is_file = |file: &NamedFile| file.build_id.as_ref().is_none_or(|id| id.len() <= BUILD_ID_BYTES_MAX);
+        let described = (&self.walk, &self.functions, &self.more, &self.trail);
         self.files.len() == job.used.len()
-            && self.functions.len() == self.walk.frames.len()
-            && self.more.len() == job.more
-            && self.walk.frames.len() <= job.depth.max(job.walk.frames.len())
-            && self.walk.omitted_at <= self.walk.frames.len()
-            && self.functions.iter().chain(&self.more).all(is_list)
             && self.files.iter().all(is_file)
-            && self.trail.fits(job.used.len())
+            && fits(described, job)
             && (self.handling.is_empty() || self.handling.len() == self.walk.frames.len())
             && self.part.as_ref().is_none_or(FilePart::fits)
+            && self.ending_functions.iter().all(is_list)
+            && self.ending.len() == self.ending_functions.len()
+            && self.ending.len() <= job.depth
+            && !matches!(self.passage, Passage::Through(number) if number >= job.suspects)
+            && self.instead.as_ref().is_none_or(|instead| {
+                let described = (&instead.walk, &instead.functions, &instead.more, &instead.trail);
+                let other = job.choice.by(self.passage).and_then(|number| job.others.get(number));
+                other.is_some_and(|other| fits(described, other))
+                    && (instead.handling.is_empty() || instead.handling.len() == instead.walk.frames.len())
+                    && instead.part.as_ref().is_none_or(FilePart::fits)
+            })
     }
+}
+
+fn is_list(functions: &Vec<Function>) -> bool {
+    functions.len() <= FUNCTIONS_MAX
+}
+
+/// Does a description answer this job, or this one of its `others`?
+fn fits(
+    (walk, functions, more, trail): (&Walk, &Vec<Vec<Function>>, &Vec<Vec<Function>>, &Trail),
+    job: &Skeleton,
+) -> bool {
+    functions.len() == walk.frames.len()
+        && more.len() == job.more
+        && walk.frames.len() <= job.depth.max(job.walk.frames.len())
+        && walk.omitted_at <= walk.frames.len()
+        && functions.iter().chain(more).all(is_list)
+        && trail.fits(job.used.len())
 }
 
 /// What is kept of a job while it is done: enough for a record without names.
@@ -194,18 +299,26 @@ pub(crate) struct Skeleton {
     walk: Walk,
     more: usize,
     depth: usize,
+    /// Of its ending: how many suspects it has, and what else may have happened.
+    suspects: usize,
+    others: Vec<Skeleton>,
+    choice: Choice,
     /// As far as the kernel program has walked.
     trail: Trail,
 }
 
 impl From<&Job> for Skeleton {
     fn from(job: &Job) -> Self {
+        let ending = job.ending.as_ref();
         let is_used = |number: usize| job.mappings.iter().any(|mapping| mapping.image == MappedImage::File(number));
         Self {
             used: (0..job.opening.files.len()).map(is_used).collect(),
             walk: job.walk.clone(),
             more: job.more.len(),
             depth: job.depth,
+            suspects: ending.map_or(0, |ending| ending.suspects.len()),
+            others: ending.into_iter().flat_map(|ending| &ending.others).map(|other| Self::from(&*other.job)).collect(),
+            choice: ending.map(|ending| ending.choice.clone()).unwrap_or_default(),
             trail: job.unnamed_trail(),
         }
     }
@@ -232,6 +345,7 @@ pub(super) mod tests {
             mappings: vec![Mapping { start: 0x1000, end: 0x2000, file_offset: 0, image: MappedImage::File(0) }],
             walk: Walk { frames: vec![frame], ..Walk::default() },
             unwind: None,
+            ending: None,
             depth: 16,
             more: Vec::new(),
             variable: None,
@@ -261,7 +375,9 @@ pub(super) mod tests {
                 functions: vec![Vec::new(); 17],
                 ..good.clone()
             },
-            Named { files: vec![NamedFile { build_id: Some(vec![0; 65]), failure: None }; 2], ..good },
+            Named { files: vec![NamedFile { build_id: Some(vec![0; 65]), failure: None }; 2], ..good.clone() },
+            Named { passage: Passage::Through(0), ..good.clone() },
+            Named { ending: vec![good.walk.frames[0]], ..good },
         ];
         for named in wrong {
             assert!(!named.fits(&skeleton), "{named:?}");

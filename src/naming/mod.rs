@@ -25,7 +25,7 @@ use std::process::ExitCode;
 pub(crate) use clerk::fences;
 pub(crate) use confine::Fences;
 pub(crate) use frame::{receive, send};
-pub(crate) use job::{Job, MappedImage, Mapping, Named, Skeleton, Unwind, Walk};
+pub(crate) use job::{Choice, Ending, Job, MappedImage, Mapping, Named, Other, Skeleton, Unwind, Walk};
 pub(crate) use owner::Owner;
 pub(crate) use patience::Patience;
 pub(crate) use queue::Ticket;

@@ -197,7 +197,9 @@ fn answer(orders: &mut Rc<UnixStream>, named: Named) -> io::Result<()> {
     match send(&mut &**orders, &done, ANSWER_BYTES_MAX) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             let Reply::Done(mut named) = done else { return Ok(()) };
-            named.functions.iter_mut().chain(&mut named.more).for_each(Vec::clear);
+            let Named { functions, more, ending_functions, .. } = &mut *named;
+            functions.iter_mut().chain(more).chain(ending_functions).for_each(Vec::clear);
+            named.instead = None;
             for file in &mut named.files {
                 file.failure = file.failure.or(Some(Failure::TooLarge));
             }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::job::{Job, MappedImage, Mapping, Named, NamedFile, Walk};
+use super::job::{Described, Ending, Job, MappedImage, Mapping, Named, NamedFile, Walk};
 use crate::evidence::{Function, Handling};
 use crate::identity::{Step, Tracker, Trail};
-use crate::symbol::unwind::{CodeRegion, Frame, Image, Registers, Unwinder};
-use crate::symbol::{CodePlace, Files, MappedFile, Namer, Open};
+use crate::symbol::unwind::{CodeRegion, Frame, Image, Passage, Registers, StackCopy, Unwinder};
+use crate::symbol::{CodePlace, FileRequest, Files, MappedFile, Namer, Open};
 
 /// So many addresses of a stack get names. In a recursion they are few, however deep it is.
 const ADDRESSES_MAX: usize = 512;
@@ -33,9 +33,41 @@ impl Worker {
 
     /// Does a job. `open` opens its files.
     pub(crate) fn name(&mut self, job: &Job, open: &mut dyn Open) -> Named {
+        let (files, found) = self.files(job, open);
+        let stack = job.unwind.as_ref().map(|thread| &thread.stack);
+        let Some(ending) = &job.ending else {
+            return self.describe(job, &found, stack, open).with_files(files);
+        };
+        let (passage, frames) = self.passage(job, ending, &found);
+        if passage == Passage::Through(0) {
+            let described = self.describe(job, &found, stack, open);
+            let ending_functions = frames.iter().map(|&frame| self.functions(job, &found, frame, open)).collect();
+            return Named { passage, ending: frames, ending_functions, ..described.with_files(files) };
+        }
+        let other = ending.choice.by(passage).and_then(|number| ending.others.get(number));
+        let instead = other.map(|other| {
+            let found = found.get(other.first_file..).unwrap_or_default();
+            Box::new(self.describe(&other.job, found, stack, open))
+        });
+        // Nobody wants names of what has not happened.
+        let (walk, more) = (job.walk.clone(), vec![Vec::new(); job.more.len()]);
+        let functions = vec![Vec::new(); walk.frames.len()];
+        Named { files, walk, functions, more, passage, instead, ..Named::default() }
+    }
+
+    /// The files of a job, as far as they can be had.
+    fn files(&mut self, job: &Job, open: &mut dyn Open) -> (Vec<NamedFile>, Vec<Option<MappedFile>>) {
         let mut found: Vec<Option<MappedFile>> = Vec::with_capacity(job.opening.files.len());
-        let mut files = Vec::with_capacity(job.opening.files.len());
+        let mut files: Vec<NamedFile> = Vec::with_capacity(job.opening.files.len());
         for (number, wanted) in job.opening.files.iter().enumerate() {
+            let is_same = |other: &FileRequest| other.id == wanted.id && other.path == wanted.path;
+            let known = job.opening.files.iter().take(number).position(is_same);
+            if let Some((file, found_file)) = known.and_then(|known| Some((files.get(known)?, found.get(known)?))) {
+                let (file, found_file) = (file.clone(), found_file.clone());
+                files.push(file);
+                found.push(found_file);
+                continue;
+            }
             (self.begins)(number);
             let looked = self.files.find(wanted, number, open);
             let failure = looked.as_ref().err().copied();
@@ -43,43 +75,75 @@ impl Worker {
             files.push(NamedFile { build_id: file.as_ref().and_then(|file| file.build_id.clone()), failure });
             found.push(file);
         }
-        let (walk, all) = self.walk(job, &found);
+        (files, found)
+    }
+
+    /// The stack of a job with its names, and what else is said of it.
+    fn describe(
+        &mut self,
+        job: &Job,
+        found: &[Option<MappedFile>],
+        stack: Option<&StackCopy>,
+        open: &mut dyn Open,
+    ) -> Described {
+        let (walk, all) = self.walk(job, found, stack);
         let mut known = Known::new();
         let mut names = |frames: &[Frame]| -> Vec<Vec<Function>> {
             let mut name = |&frame: &Frame| {
-                let functions = self.functions(job, &found, frame, open);
+                let functions = self.functions(job, found, frame, open);
                 known.insert((frame.address, frame.is_return_address), functions.clone());
                 functions
             };
             frames.iter().map(&mut name).collect()
         };
         let (functions, more) = (names(&walk.frames), names(&job.more));
-        let trail = self.trail(job, &found, (&all, !walk.complete), known, open);
+        let trail = self.trail(job, found, (&all, !walk.complete), known, open);
         let variable = job.variable.as_ref().and_then(|(number, name)| {
-            (self.begins)(*number);
-            found.get(*number)?.as_ref()?.variable(name)
+            let file = found.get(*number)?.as_ref()?;
+            (self.begins)(file.number);
+            file.variable(name)
         });
         let part = job.part.and_then(|(number, offset)| {
-            (self.begins)(number);
-            found.get(number)?.as_ref()?.part(offset)
+            let file = found.get(number)?.as_ref()?;
+            (self.begins)(file.number);
+            file.part(offset)
         });
-        let handling = if job.wants_handling { self.handling(job, &found, &walk.frames) } else { Vec::new() };
-        Named { files, walk, functions, more, trail, variable, part, handling }
+        let handling = if job.wants_handling { self.handling(job, found, &walk.frames) } else { Vec::new() };
+        Described { walk, functions, more, trail, variable, part, handling }
+    }
+
+    /// Where the way from the end of the thread leads, and its frames up to the signal frame, as far as they are wanted.
+    fn passage(&mut self, job: &Job, ending: &Ending, found: &[Option<MappedFile>]) -> (Passage, Vec<Frame>) {
+        let Some(thread) = &job.unwind else { return Default::default() };
+        let mappings: Vec<CodeRegion<'_>> = job.mappings.iter().map(|mapping| region(mapping, found)).collect();
+        // The end itself is the first of the others.
+        let end = ending.others.first().and_then(|other| other.job.unwind.as_ref());
+        let is_return_next = end.is_some_and(|end| end.is_return_next);
+        let registers = Registers::new(ending.registers);
+        let unwound = self.unwinder.unwind_from(registers, is_return_next, &thread.stack, &mappings, usize::MAX);
+        let passage = unwound.passage(&ending.suspects);
+        let frames = match (passage, ending.is_shown) {
+            (Passage::Through(number), true) => unwound.frames_below(ending.suspects.get(number), job.depth),
+            _ => Vec::new(),
+        };
+        (passage, frames)
     }
 
     /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further. As it is to be shown, and all
     /// of its frames.
-    fn walk(&mut self, job: &Job, found: &[Option<MappedFile>]) -> (Walk, Vec<Frame>) {
+    fn walk(&mut self, job: &Job, found: &[Option<MappedFile>], stack: Option<&StackCopy>) -> (Walk, Vec<Frame>) {
         let kernels = || (job.walk.clone(), job.walk.frames.clone());
-        let Some(thread) = &job.unwind else { return kernels() };
+        let (Some(thread), Some(stack)) = (&job.unwind, stack) else { return kernels() };
         let mappings: Vec<CodeRegion<'_>> = job.mappings.iter().map(|mapping| region(mapping, found)).collect();
         let registers = Registers::new(thread.registers);
-        let mut unwound =
-            self.unwinder.unwind_from(registers, thread.is_return_next, &thread.stack, &mappings, usize::MAX);
+        let mut unwound = self.unwinder.unwind_from(registers, thread.is_return_next, stack, &mappings, usize::MAX);
         let all = unwound.frames.clone();
+        let frame_bytes = unwound.innermost_bytes();
         unwound.shorten(job.depth);
         if !unwound.complete && unwound.frames.len() < job.walk.frames.len() {
-            return kernels();
+            // Callers may be missing where its frame pointers lead further than what is proved.
+            let (walk, frames) = kernels();
+            return (Walk { complete: false, ..walk }, frames);
         }
         let walk = Walk {
             frames: unwound.frames,
@@ -88,6 +152,7 @@ impl Worker {
             omitted_at: unwound.omitted_at,
             used_eh_frame: unwound.used_eh_frame,
             used_frame_pointer: unwound.used_frame_pointer,
+            frame_bytes,
         };
         (walk, all)
     }
@@ -168,7 +233,7 @@ impl Worker {
         let mapping = job.mapping(frame)?;
         let MappedImage::File(number) = mapping.image else { return None };
         let found = found.get(number)?.as_ref()?;
-        (self.begins)(number);
+        (self.begins)(found.number);
         let in_mapping = address.wrapping_sub(mapping.start);
         let place = CodePlace {
             offset: in_mapping.wrapping_add(mapping.file_offset),

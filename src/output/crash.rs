@@ -59,6 +59,8 @@ impl Record for Crash {
         if self.disposition != Disposition::Fatal {
             writeln!(to, "  Disposition:   {}", self.disposition_text())?;
         }
+        self.write_second_fault(to)?;
+        self.write_earlier_fault(to)?;
         self.write_process(to)?;
         writeln!(to, "  Signature:     {}", self.signature)?;
         if let Some(family) = &self.family {
@@ -103,6 +105,28 @@ impl Crash {
             Disposition::Handled => "a handler ran".to_owned(),
             Disposition::Ignored => "ignored".to_owned(),
         }
+    }
+
+    /// The fault in the handler of the first one.
+    fn write_second_fault(&self, to: &mut String) -> std::fmt::Result {
+        let Some((end, place)) = self.ended_by.as_ref().and_then(|end| Some((end, end.instruction_pointer?))) else {
+            return Ok(());
+        };
+        let innermost = end.stack_trace.iter().flatten().find(|frame| !frame.inlined);
+        let symbol = innermost.and_then(|frame| frame.symbol.as_deref());
+        let symbol = symbol.map(|symbol| format!(" ({})", escape(symbol))).unwrap_or_default();
+        let address = end.fault_address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
+        writeln!(to, "  Second Fault:  {address}, in the handler, at {place}{symbol}")
+    }
+
+    fn write_earlier_fault(&self, to: &mut String) -> std::fmt::Result {
+        let Some(fault) = &self.earlier_fault else { return Ok(()) };
+        let innermost = fault.stack_trace.iter().flatten().find(|frame| !frame.inlined);
+        let place = innermost.and_then(|frame| frame.symbol.as_deref());
+        let place = place.map(|symbol| format!(", in {}", escape(symbol))).unwrap_or_default();
+        let address = fault.fault_address.map(|address| format!(" at {address}")).unwrap_or_default();
+        let doubt = if fault.confidence == Confidence::Certain { "" } else { " (likely)" };
+        writeln!(to, "  Earlier Fault: {}{address}{place}: handled, and the process went on{doubt}", fault.signal)
     }
 
     fn write_process(&self, to: &mut String) -> std::fmt::Result {

@@ -307,6 +307,7 @@ impl Names {
             mappings: vec![Mapping { start, end, file_offset, image: MappedImage::File(0) }],
             walk: Walk::default(),
             unwind: None,
+            ending: None,
             depth: 0,
             more: vec![place],
             variable: None,

@@ -16,6 +16,8 @@ pub(crate) use tables::*;
 
 /// An event that was counted, but in no group of its own.
 pub(crate) const GROUP_TABLE_FULL: &str = "group_table_full";
+/// An exit that may or may not have come from the handler of a fault: no record, and in no group.
+pub(crate) const CAUGHT_UNDECIDED: &str = "caught_undecided";
 /// A signal that is in no row of the table of pairs.
 pub(crate) const PAIR_TABLE_FULL: &str = "pair_table_full";
 /// A call that is in no row of the table of executable memory.
@@ -315,7 +317,11 @@ mod tests {
         let none = Losses::none(&CRASH);
         assert!(!none.lost_any() && !none.with("sample_budget", 2).lost_any());
         assert!(none.with("stack_page_ring_full", 1).lost_any());
-        assert_eq!(none.field(LossOutput::Losses), BTreeMap::from([(GROUP_TABLE_FULL, 0)]), "zeros are shown");
+        assert_eq!(
+            none.field(LossOutput::Losses),
+            BTreeMap::from([(CAUGHT_UNDECIDED, 0), (GROUP_TABLE_FULL, 0)]),
+            "zeros are shown"
+        );
         let unknown = Losses::none(&PAGEFAULT).without(RUNS_MISSED).with(RUNS_MISSED, 1);
         assert!(!unknown.lost_any() && !unknown.line().contains(RUNS_MISSED), "{}", unknown.line());
         assert_eq!(unknown.line().split(", ").next(), Some("event_rate 0"));

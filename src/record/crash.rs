@@ -6,7 +6,7 @@ use super::Head;
 use super::call::Call;
 use super::oom::OutOfMemory;
 use crate::arch;
-use crate::diagnosis::Diagnosis;
+use crate::diagnosis::{Confidence, Diagnosis};
 use crate::evidence::{self, Failure, Function, Region, SystemCall};
 use crate::hex::Hex;
 
@@ -58,6 +58,8 @@ pub struct Crash {
     pub disposition: Disposition,
     /// For `caught`: how the process ended.
     pub ended_by: Option<EndedBy>,
+    /// A fault that the thread had handled before it died of something else; `None` means that none is known.
+    pub earlier_fault: Option<EarlierFault>,
     /// If the kernel killed the process because memory was short: its size. `None` means that it didn't.
     pub oom: Option<OutOfMemory>,
     /// The sender of the signal; `None` means that no process sent it, or that the kernel doesn't report it.
@@ -149,6 +151,27 @@ pub struct EndedBy {
     pub code: Option<String>,
     /// Its exit code, if no signal ended it.
     pub exit_code: Option<i32>,
+    /// Of a second fault, in the handler of the first one: the address that could not be accessed.
+    pub fault_address: Option<Hex>,
+    /// Where the thread was at the second fault.
+    pub instruction_pointer: Option<Hex>,
+    /// From there to what the handler returns to, innermost frame first; with `--stack-trace`.
+    pub stack_trace: Option<Vec<Frame>>,
+}
+
+/// A fault that a thread had handled when it died of something else.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct EarlierFault {
+    /// `SIGSEGV`.
+    pub signal: String,
+    /// `SEGV_MAPERR`.
+    pub code: String,
+    /// The address that could not be accessed; `None` means that the processor does not report it.
+    pub fault_address: Option<Hex>,
+    /// Where it was, one frame with its inlined functions: what its callers were is overwritten. With `--stack-trace`.
+    pub stack_trace: Option<Vec<Frame>>,
+    /// How sure it is that its handler had been left.
+    pub confidence: Confidence,
 }
 
 /// The process that sent a signal.

@@ -28,7 +28,7 @@ pub(crate) struct MappedFile {
     /// found any more, but was found once; what was read of it then may still be there.
     pub(super) file: Option<Arc<File>>,
     /// Its number in the record, by which its debug file is asked for.
-    pub(super) number: usize,
+    pub number: usize,
     /// Its build id; `None` means that it has none.
     pub build_id: Option<Vec<u8>>,
     /// Its version.

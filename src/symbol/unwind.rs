@@ -25,6 +25,7 @@ mod exceptions;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod image;
+mod passage;
 mod registers;
 mod stack;
 mod step;
@@ -47,6 +48,7 @@ use crate::evidence::Handling;
 
 #[cfg(any(test, fuzzing))]
 pub use fuzz::unwind as fuzz;
+pub(crate) use passage::{Passage, Suspect};
 pub(crate) use registers::Registers;
 pub(crate) use stack::StackCopy;
 
@@ -111,9 +113,43 @@ pub(crate) struct Unwound {
     pub used_eh_frame: bool,
     /// At least one was found by the frame pointer alone, where no such information is.
     pub used_frame_pointer: bool,
+    /// How each of the frames was reached, also those that were left out.
+    pub steps: Vec<Step>,
+}
+
+/// How a frame was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Its stack pointer.
+    pub stack_pointer: u64,
+    /// From the frame below.
+    pub way: Way,
+}
+
+/// A way from one frame to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// There is none: it is the innermost one.
+    Innermost,
+    /// By call frame information, or by a return address on top of the stack.
+    Proved,
+    /// By a frame pointer that its code may keep, or use for something else.
+    Guessed,
+    /// Through a signal frame.
+    Signal,
 }
 
 impl Unwound {
+    /// How large the innermost frame is. `None` means that no call frame information says that.
+    pub(crate) fn innermost_bytes(&self) -> Option<u64> {
+        match self.steps.get(..2)? {
+            [innermost, caller] if caller.way == Way::Proved => {
+                caller.stack_pointer.checked_sub(innermost.stack_pointer)
+            }
+            _ => None,
+        }
+    }
+
     /// Leaves out what is more than `max_frames`: what lies between the innermost three quarters of them and the outermost quarter.
     pub(crate) fn shorten(&mut self, max_frames: usize) {
         let count = self.frames.len();
@@ -184,6 +220,7 @@ impl Unwinder {
             bytes: 0,
             is_return_next,
             signals: HashSet::new(),
+            may_lack_callers: false,
             unwound: Unwound::default(),
         };
         walk.run(&registers);
@@ -292,19 +329,22 @@ struct Walk<'a> {
     is_return_next: bool,
     /// Signal frames that were passed: twice through one of them is a loop.
     signals: HashSet<u64>,
+    /// A frame pointer was followed out of a file's code that may not keep one.
+    may_lack_callers: bool,
     unwound: Unwound,
 }
 
 impl Walk<'_> {
     fn run(&mut self, registers: &Registers) {
         let mut registers = *registers;
-        self.push(&registers, false);
+        self.push(&registers, false, Way::Innermost);
         while let Some(&frame) = self.unwound.frames.last()
             && self.unwound.frames.len() < WALK_MAX
         {
-            match self.up(frame, &registers) {
+            let (above, way) = self.up(frame, &registers);
+            match above {
                 Above::Caller(caller) if self.is_code(&caller) => {
-                    self.push(&caller, true);
+                    self.push(&caller, true, way);
                     registers = caller;
                 }
                 // The kernel put the handler's return address there: no call stands before it. What was interrupted may be
@@ -313,11 +353,11 @@ impl Walk<'_> {
                     if let Some(handler_returns_to) = self.unwound.frames.last_mut() {
                         handler_returns_to.is_return_address = false;
                     }
-                    self.push(&interrupted, false);
+                    self.push(&interrupted, false, Way::Signal);
                     registers = interrupted;
                 }
                 Above::Nothing => {
-                    self.unwound.complete = true;
+                    self.unwound.complete = self.is_outermost(way);
                     return;
                 }
                 _ => return,
@@ -325,26 +365,48 @@ impl Walk<'_> {
         }
     }
 
-    fn push(&mut self, registers: &Registers, is_return_address: bool) {
+    fn push(&mut self, registers: &Registers, is_return_address: bool, way: Way) {
         self.unwound.frames.push(Frame { address: registers.ip(), is_return_address });
+        self.unwound.steps.push(Step { stack_pointer: registers.sp(), way });
     }
 
-    fn up(&mut self, frame: Frame, registers: &Registers) -> Above {
-        let Some(index) = self.mapping(frame) else { return self.jumped_here(frame, registers) };
-        if let Some(interrupted) = arch::interrupted(registers.sp(), |address| self.stack.read_word(address)) {
-            return Above::Interrupted(Registers::from_values(interrupted));
+    fn up(&mut self, frame: Frame, registers: &Registers) -> (Above, Way) {
+        let Some(index) = self.mapping(frame) else { return (self.jumped_here(frame, registers), Way::Proved) };
+        if let Some(interrupted) = arch::interrupted(registers.sp(), |address| self.stack.read_word(address))
+            && self.may_return_from_signal(index, frame)
+        {
+            return (Above::Interrupted(Registers::from_values(interrupted)), Way::Signal);
         }
         let above = self
             .describe(index)
             .and_then(|(sections, bias)| step::by_information(&sections, bias, frame, registers, self.stack));
         self.unwound.used_eh_frame |= above.is_some_and(|above| above != Above::Unknown);
         if above.is_none() && self.is_return_next && self.unwound.frames.len() == 1 {
-            return self.caller_on_top(registers);
+            return (self.caller_on_top(registers), Way::Proved);
         }
-        above.unwrap_or_else(|| {
-            self.unwound.used_frame_pointer = true;
-            step::by_frame_pointer(registers, self.stack)
-        })
+        match above {
+            Some(above) => (above, Way::Proved),
+            None => {
+                // Compilers leave out call frame information where they are told to, and the frame pointer unless they are told to keep it.
+                self.may_lack_callers |=
+                    matches!(self.mappings.get(index), Some(CodeRegion { image: Image::File(_), .. }));
+                self.unwound.used_frame_pointer = true;
+                (step::by_frame_pointer(registers, self.stack), Way::Guessed)
+            }
+        }
+    }
+
+    /// May this be the code that a handler returns to? What looks like a signal frame may be a left-over in another function's buffer.
+    fn may_return_from_signal(&mut self, index: usize, frame: Frame) -> bool {
+        let described = self.describe(index);
+        described.and_then(|(sections, bias)| step::is_trampoline(&sections, bias, frame)).unwrap_or(true)
+    }
+
+    /// Is the frame the outermost one, above which there is nothing by this way? A frame pointer proves that only of code that has kept one so far:
+    /// elsewhere the register may have any value, and lead to words that are 0, or past callers.
+    fn is_outermost(&self, way: Way) -> bool {
+        let reached = self.unwound.steps.last().map(|step| step.way);
+        !self.may_lack_callers && (way != Way::Guessed || reached == Some(Way::Guessed))
     }
 
     /// There is no code: a call through a bad pointer.

@@ -20,6 +20,7 @@ mod faults;
 mod files;
 mod filters;
 mod groups;
+mod guards;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;

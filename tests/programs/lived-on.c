@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Recovers from faults and lives on, and later aborts for another reason, or exits if it has an argument: the faults are the
- * cause of neither.
+ * cause of neither. The last fault's signal frame still lies in a buffer that nobody has filled.
  *
  * expect: exit 134
  * expect: signal SIGABRT
@@ -10,6 +10,10 @@
  * expect: fault_address null
  * expect: disposition fatal
  * expect: ended_by null
+ * expect: earlier_fault.signal SIGSEGV
+ * expect: earlier_fault.code SEGV_MAPERR
+ * expect: earlier_fault.fault_address 0x18
+ * expect: earlier_fault.confidence certain
  * expect: diagnosis.kind abort
  */
 #include "truth.h"
@@ -34,7 +38,8 @@ __attribute__((noinline)) static void end(int exits)
 {
 	char local[4096];
 
-	memset(local, exits, sizeof(local));
+	local[0] = (char)exits;
+	__asm__ volatile("" ::"r"(local) : "memory");
 	if (exits)
 		_exit(local[0]);
 	abort();

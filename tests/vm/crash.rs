@@ -1,14 +1,16 @@
 //! Compares each program of `tests/programs` with its ground truth, field by field, and with the snapshot of its record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use macro_rules_attribute::apply;
+use serde_json::Value;
 
+use crate::built;
 use crate::compile::compile;
 use crate::harness::runs::watch_test;
-use crate::harness::{Scratch, build_id, check, hex, programs, run};
+use crate::harness::{Scratch, at, build_id, check, hex, programs, run};
 use crate::snapshot::compare;
 
 /// One test a program, by its name.
@@ -63,21 +65,31 @@ const SPECIAL: &[&str] = &[
     "any-deaths",
     "bad-altstack",
     "bad-sigreturn",
+    "below-a-stack",
     "blocked-term",
     "call-causes",
     "calls",
     "caught-beside",
+    "caught-mapped",
+    "caught-second",
     "closed",
     "deleted-exe",
     "faults",
     "forged-build-id",
     "gives-up",
+    "guard-mark",
     "kills",
+    "large-frame-main",
+    "large-frame-thread",
     "many-deaths",
     "many-faults",
     "memory-cases",
     "memory-pages",
     "namespaces",
+    "no-tables",
+    "recovered-deeper",
+    "recovered-fault",
+    "recovered-thread",
     "senders",
     "no-code",
     "no-page",
@@ -151,6 +163,63 @@ fn a_stack_without_room_for_a_handlers_frame() {
     // The kernel sends the same signal where a frame fails for another reason.
     check("bad-altstack");
     check("bad-sigreturn");
+}
+
+/// A fault whose handler was left is never the end, though its signal frame lies on the stack.
+#[apply(watch_test!)]
+fn a_recovered_fault_is_not_the_end() {
+    let record = check("lived-on");
+    assert_eq!(at(&record, "earlier_fault.stack_trace.0.symbol").as_str().unwrap().split('+').next(), Some("touch"));
+    check("recovered-fault");
+    check("recovered-deeper");
+}
+
+/// The same where it exits: there is no record, and nothing is counted but the faults that were handled.
+#[apply(watch_test!)]
+fn an_exit_after_a_recovered_fault_is_no_death() {
+    let exits = |program: &str, arguments: &str, status: i32, handled: u64| {
+        let scratch = Scratch::new();
+        let run = built::run(&scratch, &format!("{} {arguments}", programs().join(program).display()));
+        assert_eq!((run.status, run.crashes.len()), (status, 0), "{program} {arguments}: {:#?}", run.crashes);
+        assert_eq!(run.counts, BTreeMap::from([("handled".to_owned(), handled)]), "{program} {arguments}");
+        assert_eq!(run.losses["caught_undecided"], 0, "{program} {arguments}");
+    };
+    exits("lived-on", "3", 3, 100);
+    exits("recovered-thread", "", 3, 1);
+    exits("recovered-thread", "stays", 3, 1);
+}
+
+#[apply(watch_test!)]
+fn a_second_fault_is_in_the_first_ones_record() {
+    let record = check("caught-second");
+    let frames = at(&record, "ended_by.stack_trace").as_array().unwrap();
+    let names = frames.iter().filter_map(|frame| frame["symbol"].as_str()?.split('+').next());
+    assert_eq!(names.take(2).collect::<Vec<_>>(), ["report", "handle"], "{record:#}");
+    assert!(frames.iter().all(|frame| !frame["symbol"].as_str().is_some_and(|name| name.starts_with("touch"))));
+}
+
+/// The callers of a frame that finds no room are in the part of the stack that is there.
+#[apply(watch_test!)]
+fn a_frame_that_is_larger_than_the_stack() {
+    let text = |record: &Value| record["diagnosis"]["text"].as_str().unwrap().to_owned();
+    let thread = text(&check("large-frame-thread"));
+    assert!(
+        thread.starts_with("stack overflow of the thread `player`: the frame of statistics has 1.0 MiB"),
+        "{thread}"
+    );
+    let main = text(&check("large-frame-main"));
+    assert!(main.starts_with("stack overflow of the main thread: the frame of statistics has 48.0 MiB"), "{main}");
+    check("below-a-stack");
+}
+
+#[apply(watch_test!)]
+fn what_a_handler_has_mapped_was_not_there() {
+    check("caught-mapped");
+}
+
+#[apply(watch_test!)]
+fn callers_that_nothing_proves_are_not_the_outermost() {
+    check("no-tables");
 }
 
 #[apply(watch_test!)]

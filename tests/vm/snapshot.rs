@@ -74,6 +74,9 @@ fn settled(record: &Value) -> Value {
             _ => "[another mapping]".into(),
         };
     }
+    if let Some(earlier) = record.pointer_mut("/earlier_fault/stack_trace").and_then(Value::as_array_mut) {
+        earlier.iter_mut().for_each(|frame| *frame = settled_frame(frame, &exe));
+    }
     // The program's own frames.
     let frames = record["stack_trace"].as_array().unwrap();
     let own = frames.iter().enumerate().filter(|(index, frame)| *index == 0 || frame["module"] == exe.as_str());

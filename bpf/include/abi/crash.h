@@ -37,6 +37,7 @@ enum fl_counter {
 	FL_HANDLED,         /* to a watched task: a handler runs */
 	FL_IGNORED,         /* to a watched task: nothing happens */
 	FL_CAUGHT,          /* ends of watched tasks after a handler ran for their fault */
+	FL_MAYBE_CAUGHT,    /* the same where user space is to prove that the handler had not been left */
 	FL_RECORDS,         /* records handed to user space */
 	FL_GROUPS_MADE,     /* groups and rests that were new */
 	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
@@ -52,8 +53,17 @@ enum fl_counter {
 /* What a sample in the ring is: its first word. */
 enum fl_sample_kind { FL_SAMPLE_CRASH = 0, FL_SAMPLE_STACK_PAGE };
 
-/* The disposition of a delivered signal. Caught is known only when the process ends: that end is then the event. */
-enum fl_disposition { FL_DISPOSED_FATAL = 0, FL_DISPOSED_HANDLED, FL_DISPOSED_IGNORED, FL_DISPOSED_CAUGHT };
+/*
+ * The disposition of a delivered signal. Caught is known only when the process ends: that end is then the event. Maybe caught: a signal frame
+ * of the fault lies on the stack that is in use, and it may be a left-over of one that the handler has left.
+ */
+enum fl_disposition {
+	FL_DISPOSED_FATAL = 0,
+	FL_DISPOSED_HANDLED,
+	FL_DISPOSED_IGNORED,
+	FL_DISPOSED_CAUGHT,
+	FL_DISPOSED_MAYBE_CAUGHT,
+};
 
 /* fl_crash.flags: which of the fields are known. */
 enum fl_crash_flag {
@@ -80,6 +90,8 @@ enum fl_crash_flag {
 	FL_HAS_TOP = 1 << 21,         /* jump.popped, jump.caller */
 	FL_HAS_CALLER_CODE = 1 << 22, /* jump.code */
 	FL_HAS_SLOT = 1 << 23,        /* jump.slot_address, jump.slot */
+	FL_IS_ALTERNATIVE =
+		1 << 24, /* counted in no group: what the sample that follows is if its fault was not the end */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -164,12 +176,16 @@ struct fl_crash {
 	u64 trap_nr;         /* with FL_HAS_TRAP */
 	u64 start_brk;       /* the heap: start_brk to brk */
 	u64 brk;
-	u64 start_stack;      /* of the main thread */
-	u64 vdso;             /* address, 0: none */
-	u64 stack_limit;      /* RLIMIT_STACK, bytes */
-	u32 pid;              /* tgid, as the host sees it */
-	u32 ppid;             /* tgid of the real parent */
-	u32 pid_in_namespace; /* tgid in the innermost pid namespace */
+	u64 start_stack;                 /* of the main thread */
+	u64 vdso;                        /* address, 0: none */
+	u64 stack_limit;                 /* RLIMIT_STACK, bytes */
+	u64 earlier_address;             /* with earlier_signal: its si_addr */
+	u64 earlier_place;               /* its instruction pointer */
+	u64 signal_frame;                /* where maybe caught: the address of the registers in the signal frame */
+	struct fl_group_key alternative; /* with FL_IS_ALTERNATIVE: the group that it would count in */
+	u32 pid;                         /* tgid, as the host sees it */
+	u32 ppid;                        /* tgid of the real parent */
+	u32 pid_in_namespace;            /* tgid in the innermost pid namespace */
 	u32 uid;
 	u32 mount_namespace; /* inode number of /proc/PID/ns/mnt */
 	u32 cpu;
@@ -183,12 +199,14 @@ struct fl_crash {
 	u32 syscall_arch; /* AUDIT_ARCH_* */
 	enum fl_disposition disposition;
 	enum fl_crash_flag flags;
-	u32 group;         /* index in fl_groups; ~0: groups are off */
-	u32 end_signal;    /* where caught: the signal that ended the process; 0: it exited */
-	s32 end_code;      /* its si_code, or the exit status */
-	u32 code_length;   /* bytes of code that could be read */
-	u32 exe;           /* 1 + index in files, 0: unknown */
-	u32 cgroup_offset; /* the cgroup v2 path, in strings, as a file's path */
+	u32 group;          /* index in fl_groups; ~0: groups are off */
+	u32 end_signal;     /* where caught: the signal that ended the process; 0: it exited */
+	s32 end_code;       /* its si_code, or the exit status */
+	u32 earlier_signal; /* where fatal: of a fault that the thread has handled before; 0: none is known */
+	s32 earlier_code;   /* its si_code */
+	u32 code_length;    /* bytes of code that could be read */
+	u32 exe;            /* 1 + index in files, 0: unknown */
+	u32 cgroup_offset;  /* the cgroup v2 path, in strings, as a file's path */
 	u32 cgroup_length;
 	u32 abort_message_offset; /* what libc said before it aborted, in strings, with its NUL */
 	u32 abort_message_length; /* 0: nothing, or it is not known where to look */

@@ -128,6 +128,7 @@ fn refused() -> Vec<Case> {
         plain(region(0x10_0000, 0x10_1000, "r--")),
         Case { error_code: 5, ..plain(region(0x10_0000, 0x10_1000, "r--")) },
         guarded,
+        fault(1, 0x10_1000, 6).mapped(&[region(0x10_0000, 0x10_3000, "rw-")]),
         fault(4, 0x10_0000, 0x26).mapped(&[far()]),
     ]
 }
@@ -152,6 +153,7 @@ fn stacks() -> Vec<Case> {
         with(thread.clone(), |all| all.rsp = 0x2_1000),
         with(thread, |all| all.rsp = 0x2_8000),
         with(frame.mapped(&[stack()]), |all| all.rsp = START - 8),
+        with(Case { frame_bytes: Some(1 << 20), ..main() }.at(START - 0x8_0000), |all| all.rsp = START - 0xf_f000),
     ]
 }
 

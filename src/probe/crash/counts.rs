@@ -17,6 +17,24 @@ impl Counts {
         self.total
     }
 
+    /// The events of each processor, from the first one up to the last one that had any.
+    pub(crate) fn by_processor(&self) -> Vec<u64> {
+        let mut all = Vec::new();
+        for &(cpu, count) in &*self.by_cpu {
+            all.resize(cpu as usize, 0);
+            all.push(count);
+        }
+        all
+    }
+
+    /// The same with so many more on this processor.
+    pub(crate) fn plus(&self, cpu: usize, many: u64) -> Self {
+        let mut all = self.by_processor();
+        all.resize(all.len().max(cpu + 1), 0);
+        all.iter_mut().skip(cpu).take(1).for_each(|count| *count += many);
+        all.into_iter().collect()
+    }
+
     /// What has come since they were `before`, by processor.
     pub(crate) fn since(&self, before: Option<&Self>) -> BTreeMap<u32, u64> {
         let before = before.filter(|before| before.total != 0);

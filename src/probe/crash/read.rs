@@ -21,7 +21,7 @@ pub(crate) struct Counters {
     pub filtered: u64,
     /// Matched ones that ended their process.
     pub fatal: u64,
-    /// Ends of processes after a handler took their fault.
+    /// Ends of processes after a handler took their fault, also where it may have been left before.
     pub caught: u64,
     /// Matched ones that a handler took.
     pub handled: u64,
@@ -70,7 +70,8 @@ impl Probe {
     /// The counters since the start.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
-        let (fatal, caught) = (count(fl_counter::FL_FATAL)?, count(fl_counter::FL_CAUGHT)?);
+        let fatal = count(fl_counter::FL_FATAL)?;
+        let caught = count(fl_counter::FL_CAUGHT)? + count(fl_counter::FL_MAYBE_CAUGHT)?;
         let mut losses = self.losses(&losses::CRASH)?;
         let missed = self.state.runs_missed.read(losses.get(RUNS_MISSED), || count(fl_counter::FL_MADE_UP))?;
         losses.set(RUNS_MISSED, missed);

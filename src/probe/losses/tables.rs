@@ -1,8 +1,9 @@
 //! The tables: one for each command, in the order of its end line.
 
 use super::{
-    EXEC_MEM_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, LossOutput, MAJOR_UNPLACED, MAJORS_MISSED,
-    OUTPUT_BLOCKED, PAIR_TABLE_FULL, READS_FAILED, RUNS_MISSED, STACK_TABLE_FULL, SYMBOLS_FAILED, Stage, WRITE_FAILED,
+    CAUGHT_UNDECIDED, EXEC_MEM_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, LossOutput,
+    MAJOR_UNPLACED, MAJORS_MISSED, OUTPUT_BLOCKED, PAIR_TABLE_FULL, READS_FAILED, RUNS_MISSED, STACK_TABLE_FULL,
+    SYMBOLS_FAILED, Stage, WRITE_FAILED,
 };
 use crate::probe::abi::call::fl_counter as call;
 use crate::probe::abi::fl_counter as crash;
@@ -35,7 +36,7 @@ impl Loss {
 }
 
 /// Losses of `crash`, and of crashes in the agent.
-pub(crate) static CRASH: [Loss; 13] = [
+pub(crate) static CRASH: [Loss; 14] = [
     // The end line doesn't have it; every summary does.
     lost(GROUP_TABLE_FULL, Stage::Group, &[LossOutput::Losses, LossOutput::Metrics]),
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
@@ -57,6 +58,8 @@ pub(crate) static CRASH: [Loss; 13] = [
     lost(WRITE_FAILED, Stage::Output, EVERYWHERE),
     // The agent counts a stalled reader as a failure of its output.
     lost(OUTPUT_BLOCKED, Stage::Output, END_AND_RECORDS),
+    // A death only if the handler was not left.
+    left_out(CAUGHT_UNDECIDED, Stage::Group, &[LossOutput::EndLine, LossOutput::Losses, LossOutput::Metrics]),
 ];
 
 /// Losses of `signal`, and of signals that are sent in the agent.

@@ -44,12 +44,12 @@ impl Registers {
     }
 
     /// The program counter; 0 where it isn't known: no code is there.
-    pub(super) fn ip(&self) -> u64 {
+    pub(crate) fn ip(&self) -> u64 {
         self.get(PROGRAM_COUNTER).unwrap_or(0)
     }
 
     /// The stack pointer; 0 where it isn't known: nothing is further down.
-    pub(super) fn sp(&self) -> u64 {
+    pub(crate) fn sp(&self) -> u64 {
         self.get(STACK_POINTER).unwrap_or(0)
     }
 }

@@ -66,6 +66,14 @@ pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<H
     exceptions::handling(sections.exceptions.as_ref()?, table, entry.initial_address(), address)
 }
 
+/// Is the code of a frame what a signal handler returns to? `None` means that no call frame information describes it.
+pub(super) fn is_trampoline(sections: &Sections, bias: u64, frame: Frame) -> Option<bool> {
+    let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
+    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
+    section.set_address_size(8);
+    Some(entry(sections, &section, address)?.is_signal_trampoline())
+}
+
 /// One frame up by the frame pointer, as long as that is further up.
 pub(super) fn by_frame_pointer(registers: &Registers, stack: &StackCopy) -> Above {
     let caller = || {
