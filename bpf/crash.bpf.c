@@ -15,7 +15,9 @@
 #include "filter.bpf.h"
 #include "follow.bpf.h"
 #include "ring.bpf.h"
+#include "runtime_cxx.bpf.h"
 #include "runtime_glibc.bpf.h"
+#include "runtime_rust.bpf.h"
 #include "group.bpf.h"
 #include "stack_copy.bpf.h"
 
@@ -53,6 +55,21 @@ static __always_inline bool fl_is_first(struct task_struct *task)
 }
 
 /*
+ * Is the process about to end by a signal? do_group_exit() is called with the number of the signal before the kernel notes the end of the
+ * group: by get_signal(), and before v5.16 by seccomp, right after the coredump.
+ */
+static __always_inline bool fl_is_ending(struct task_struct *task)
+{
+	struct fl_ending ending = {};
+
+	if (fl_read(task, flags) & PF_SIGNALED)
+		return true;
+	ending.tgid = bpf_get_current_pid_tgid() >> 32;
+	ending.start_boottime_ns = fl_read(task, group_leader, start_boottime);
+	return bpf_map_lookup_elem(&fl_endings, &ending);
+}
+
+/*
  * The signal that is ending the process, where its threads are told so by an anonymous SIGKILL. The kernel turns a fatal
  * signal that dumps no core (complete_signal(), kernel/signal.c) and SIGKILL itself into that; 0: this is something else
  * (another thread's crash, exit_group(), exec), or this process has been seen already.
@@ -86,7 +103,7 @@ static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, 
 static __always_inline bool fl_is_death(enum fl_disposition disposition)
 {
 	return disposition == FL_DISPOSED_FATAL || disposition == FL_DISPOSED_CAUGHT ||
-	       disposition == FL_DISPOSED_MAYBE_CAUGHT;
+	       disposition == FL_DISPOSED_MAYBE_CAUGHT || disposition == FL_DISPOSED_THREAD;
 }
 
 /*
@@ -104,6 +121,22 @@ static __always_inline bool fl_has_room(const struct fl_crash *record)
 		return true;
 	fl_count(FL_LOST_RING_FULL);
 	return false;
+}
+
+/* What the runtime of a language has said, or what leads to it: last, because paths need the room more. */
+static __always_inline void fl_add_runtime_message(struct fl_crash *record, struct task_struct *task)
+{
+	bool is_abort = record->signal == FL_SIGABRT && record->flags & FL_HAS_REGISTERS && record->si_code == SI_TKILL;
+
+	for (u32 i = 0; i < FL_TEXTS_MAX; i++)
+		record->texts[i].length = 0;
+	record->exception.object = 0;
+	if (is_abort || record->disposition == FL_DISPOSED_CAUGHT)
+		fl_add_go_panic(bpf_get_current_task());
+	if (!is_abort || record->go_panic.length)
+		return;
+	fl_add_stack_texts();
+	fl_add_cxx_exception(fl_thread_data(task));
 }
 
 /* Completes the record and sends it. True: user space will get it. */
@@ -130,6 +163,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 			fl_send_stack();
 		}
 		fl_describe_modules((u64)mm);
+		fl_add_runtime_message(record, task);
 	}
 	length = __builtin_offsetof(struct fl_crash, strings) + record->strings_length;
 	barrier_var(length); /* or the check is done on another copy, and old verifiers don't see that both are equal */
@@ -147,7 +181,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 /* After the group was counted, never before: so a reader that reads this number first sees no more events than all groups have. */
 static __always_inline void fl_count_matched(enum fl_disposition disposition)
 {
-	if (disposition == FL_DISPOSED_FATAL)
+	if (disposition == FL_DISPOSED_FATAL || disposition == FL_DISPOSED_THREAD)
 		fl_count(FL_FATAL);
 	else if (disposition == FL_DISPOSED_CAUGHT)
 		fl_count(FL_CAUGHT);
@@ -379,6 +413,33 @@ static __always_inline bool fl_calls_exit(struct task_struct *task)
 	return number == FL_NR_EXIT_GROUP || number == FL_NR_EXIT_GROUP_32;
 }
 
+/*
+ * The current thread ends with `status`, and `others` of its process have not ended: seccomp has ended it alone
+ * (SECCOMP_RET_KILL_THREAD), without a signal. No process can exit with such a status, as exit(2) shifts its argument; and where the whole
+ * process ends, the kernel has noted that before.
+ */
+static __always_inline void fl_on_thread_end(void *context, u64 status, int others)
+{
+	struct task_struct *task = fl_current();
+	struct fl_crash *record = fl_scratch(&fl_records);
+
+	if (status != FL_SIGSYS || !(fl_config.signals & FL_BIT(FL_SIGSYS)) || others <= 0 ||
+	    fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT || !fl_read(task, seccomp.mode))
+		return;
+	if (!fl_filter()) {
+		fl_count(FL_FILTERED);
+		return;
+	}
+	fl_begin_record(0, FL_SIGSYS, FL_DISPOSED_THREAD);
+	if (!record)
+		return;
+	record->si_code = FL_SYS_SECCOMP;
+	record->flags |= FL_HAS_CODE | FL_HAS_SYSCALL | FL_PLACE_COUNTS;
+	record->fault_address = fl_instruction_pointer(&record->registers);
+	record->syscall_arch = fl_audit_arch(fl_is_compat_call(task));
+	fl_finish(context, task, record, true);
+}
+
 /* The kernel's own action for a signal. */
 static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
 {
@@ -407,6 +468,8 @@ int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 	if (first > 64) { /* no signal: a task */
 		if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT && fl_calls_exit(task))
 			fl_on_exit(ctx, fl_read(task, signal, group_exit_code));
+		else
+			fl_on_thread_end(ctx, (u32)fl_read(task, exit_code), fl_read(task, signal, live.counter));
 		return 0;
 	}
 	if (!(fl_config.signals & FL_BIT(number)) && number != FL_SIGKILL)
@@ -446,9 +509,9 @@ static __always_inline int fl_on_coredump(void *context, struct kernel_siginfo *
 }
 
 /*
- * Two hooks, told apart by the first argument, which is a status or, above all of them, an address of the kernel's:
- * do_group_exit(int status), and do_coredump(struct kernel_siginfo *info), which is vfs_coredump() from v6.18 on. One program for
- * both, as above.
+ * Three hooks, told apart by the first argument, which is a status or, above all of them, an address of the kernel's:
+ * do_group_exit(int status), do_exit(long status), and do_coredump(struct kernel_siginfo *info), which is vfs_coredump() from v6.18 on.
+ * One program for all, as above. A status that only do_exit() is called with is that of a thread (fl_on_thread_end).
  *
  * Beside signal_deliver it is for kernels where seccomp ends a process without delivering a signal (before v5.16): such a death
  * goes straight to the coredump. And for real-time kernels, which may skip the run at signal_deliver (from v7.0 on); they skip no run of
@@ -461,7 +524,10 @@ int BPF_KPROBE(fl_dump_or_exit, u64 first)
 	struct kernel_siginfo *info = (void *)first;
 
 	if (!(first >> 63)) {
-		fl_on_exit(ctx, first);
+		if ((u32)first != FL_SIGSYS)
+			fl_on_exit(ctx, first);
+		else if (!fl_is_ending(task))
+			fl_on_thread_end(ctx, (u32)first, fl_read(task, signal, live.counter) - 1);
 		return 0;
 	}
 	if (fl_config.at_coredump) {
@@ -499,8 +565,8 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 }
 
 SEC("raw_tp/signal_generate")
-int BPF_PROG(fl_generate, int signal, struct kernel_siginfo *info, struct task_struct *target)
+int BPF_PROG(fl_generate, int signal, struct kernel_siginfo *info, struct task_struct *target, int group, int result)
 {
-	fl_note_sender(signal, info, target);
+	fl_note_sender(ctx, signal, info, target, result);
 	return 0;
 }

@@ -13,7 +13,7 @@
 #include "oom.bpf.h"
 #include "pair.bpf.h"
 #include "path.bpf.h"
-#include "pt_regs.bpf.h"
+#include "reason.bpf.h"
 #include "ring.bpf.h"
 #include "signal.h"
 
@@ -64,52 +64,6 @@ static __always_inline bool fl_is_wanted_sender(void)
 
 /* --- signals --- */
 
-/* struct kernel_siginfo *, or one of two numbers: SEND_SIG_NOINFO and SEND_SIG_PRIV, include/linux/sched/signal.h. */
-#define FL_NO_INFO   0
-#define FL_PRIV_INFO 1
-
-/* The code that the target will see: __send_signal_locked(), kernel/signal.c. */
-static __always_inline s32 fl_code_of(struct kernel_siginfo *info)
-{
-	if ((u64)info == FL_NO_INFO)
-		return SI_USER;
-	return (u64)info == FL_PRIV_INFO ? SI_KERNEL : fl_read(info, si_code);
-}
-
-/* Was this siginfo made by a system call of the current task? Timers keep theirs elsewhere. */
-static __always_inline bool fl_is_on_stack(struct task_struct *task, struct kernel_siginfo *info)
-{
-	return (u64)info - (u64)fl_read(task, stack) < FL_KERNEL_STACK_BYTES;
-}
-
-/*
- * Is the current task the sender? Not if it only happened to run: for timers, terminals, a lack of memory. And not if the kernel sends a
- * signal because of something that the process itself did (SIGPIPE, faults).
- */
-static __always_inline bool fl_is_sender(struct task_struct *task, struct kernel_siginfo *info,
-					 struct task_struct *target, u32 signal, s32 code)
-{
-	/* Without a siginfo the kernel sends on behalf of the task that writes to cgroup.kill, or of a parent that dies (PR_SET_PDEATHSIG). */
-	if ((u64)info == FL_NO_INFO)
-		return fl_own(task, tgid) != fl_read(target, tgid);
-	if ((u64)info == FL_PRIV_INFO)
-		return false;
-	/* A child reports to its parent, or its tracer, what became of it. */
-	if (code > 0) {
-		int other = fl_read(target, tgid);
-
-		return signal == FL_SIGCHLD && code <= FL_CLD_MAX &&
-		       (fl_read(task, group_leader, real_parent, tgid) == other ||
-			fl_read(task, group_leader, parent, tgid) == other);
-	}
-	if (code == SI_ASYNCIO || code == SI_SIGIO)
-		return false;
-	/* rt_sigqueueinfo(2): these may be forged. */
-	if (code == SI_TIMER || code == SI_DETHREAD)
-		return fl_is_on_stack(task, info);
-	return true;
-}
-
 static __always_inline void fl_describe_party(struct fl_party *party, struct task_struct *task)
 {
 	struct task_struct *leader = fl_read(task, group_leader);
@@ -124,7 +78,7 @@ static __always_inline void fl_describe_party(struct fl_party *party, struct tas
 }
 
 /* Sends the record of a signal. A function of its own, so that counting alone doesn't pay for its stack. */
-static __always_inline int fl_send_signal(struct task_struct *task, struct kernel_siginfo *info,
+static __always_inline int fl_send_signal(void *context, struct task_struct *task, struct kernel_siginfo *info,
 					  struct task_struct *target, u32 number, s32 code, bool to_process,
 					  enum fl_result result, bool has_sender)
 {
@@ -143,12 +97,15 @@ static __always_inline int fl_send_signal(struct task_struct *task, struct kerne
 		fl_describe_party(&signal.sender, task);
 		signal.sender.uid = (u32)bpf_get_current_uid_gid();
 	}
+	fl_find_reason(&signal.reason, task, info, target, number, code);
 	signal.timestamp_ns = bpf_ktime_get_boot_ns();
 	signal.cpu = bpf_get_smp_processor_id();
 	if (number == FL_SIGKILL && (u64)info == FL_PRIV_INFO) {
 		signal.cgroup = fl_read(target, cgroups, dfl_cgrp, kn, id);
 		if (fl_measure_memory(&signal.memory, target))
 			signal.flags |= FL_SIGNAL_HAS_MEMORY;
+		if (signal.reason.kind == FL_REASON_NONE)
+			fl_reason_memory(context, &signal.reason, target);
 	}
 	if (bpf_ringbuf_output(&fl_ring, &signal, sizeof(signal), fl_wake_flags(signal.timestamp_ns)))
 		fl_count(FL_LOST_RING_FULL);
@@ -158,8 +115,8 @@ static __always_inline int fl_send_signal(struct task_struct *task, struct kerne
 }
 
 /* A signal on its way to `target`. */
-static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info, struct task_struct *target,
-					bool to_process, enum fl_result result)
+static __always_inline int fl_on_signal(void *context, u32 number, struct kernel_siginfo *info,
+					struct task_struct *target, bool to_process, enum fl_result result)
 {
 	struct task_struct *task = fl_current();
 	bool has_sender;
@@ -185,20 +142,20 @@ static __always_inline int fl_on_signal(u32 number, struct kernel_siginfo *info,
 	fl_count(FL_SIGNALS); /* after its pair: a reader that finds this number unchanged has seen all pairs */
 	if (!fl_config.records)
 		return 0;
-	return fl_send_signal(task, info, target, number, code, to_process, result, has_sender);
+	return fl_send_signal(context, task, info, target, number, code, to_process, result, has_sender);
 }
 
 SEC("raw_tp/signal_generate")
 int BPF_PROG(fl_generate, int number, struct kernel_siginfo *info, struct task_struct *target, int group, int result)
 {
-	return fl_on_signal(number, info, target, group, result);
+	return fl_on_signal(ctx, number, info, target, group, result);
 }
 
 /* __send_signal() of v5.10, later __send_signal_locked(): its result is not known yet. */
 SEC("kprobe")
 int BPF_KPROBE(fl_send, int number, struct kernel_siginfo *info, struct task_struct *target, int type)
 {
-	return fl_on_signal(number, info, target, type != FL_PIDTYPE_PID, FL_RESULT_UNKNOWN);
+	return fl_on_signal(ctx, number, info, target, type != FL_PIDTYPE_PID, FL_RESULT_UNKNOWN);
 }
 
 /* If neither can be used: the system calls that send. Their arguments are all that is known of the target. */

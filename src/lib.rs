@@ -34,6 +34,7 @@ macro_rules! say {
 mod agent;
 mod arch;
 mod call;
+mod cgroup;
 mod cli;
 mod command;
 pub mod crash;

@@ -60,9 +60,11 @@ fn segfault() -> Crash {
         earlier_fault: None,
         oom: None,
         sender: None,
+        reason: None,
         page_fault: Some(PageFault { error_code: 6, access: "write", flags: vec!["write", "user"] }),
         seccomp: None,
         abort_message: None,
+        runtime_message: None,
         registers: Some(vec![
             ("rip", Hex(0x5555_5555_4010)),
             ("rsp", Hex(0x7fff_0000)),

@@ -93,6 +93,50 @@ struct fl_memory {
 	u64 rss_shmem;
 };
 
+/* Why the kernel has sent a signal on its own account. */
+enum fl_reason_kind {
+	FL_REASON_NONE = 0,        /* it did not, or nothing proves why */
+	FL_REASON_BROKEN_PIPE,     /* nobody reads what the process has written */
+	FL_REASON_FILE_SIZE,       /* RLIMIT_FSIZE, bytes */
+	FL_REASON_CPU_TIME,        /* RLIMIT_CPU, seconds: the soft limit, for SIGKILL the hard one */
+	FL_REASON_REAL_TIME,       /* RLIMIT_RTTIME, microseconds: the same */
+	FL_REASON_TIMER,           /* setitimer(2), alarm(2), timer_create(2) */
+	FL_REASON_CHILD_ENDED,     /* the exit signal that clone(2) was given; value: the child */
+	FL_REASON_PARENT_ENDED,    /* PR_SET_PDEATHSIG */
+	FL_REASON_TRACER_ENDED,    /* PTRACE_O_EXITKILL; value: the tracer */
+	FL_REASON_NAMESPACE_ENDED, /* process 1 of its pid namespace has ended; value: that one, as the host numbers it */
+	FL_REASON_CGROUP_KILL,     /* somebody has written to cgroup.kill */
+	FL_REASON_CGROUP_MEMORY,   /* a memory cgroup has reached its limit, bytes */
+	FL_REASON_CGROUP_GROUP, /* memory.oom.group: another process of its cgroup was chosen, for the same reason or the host's */
+	FL_REASON_HOST_MEMORY, /* the memory that the process may use was short, and no cgroup's limit is the reason */
+};
+
+/* fl_reason.flags */
+enum fl_reason_flag {
+	FL_REASON_HAS_LIMIT = 1 << 0,
+	FL_REASON_HAS_VALUE = 1 << 1,
+};
+
+struct fl_reason {
+	enum fl_reason_kind kind;
+	enum fl_reason_flag flags;
+	u64 limit;
+	u64 value;  /* what has reached it, in the same unit; or as above */
+	u64 cgroup; /* whose limit it is, number of the folder's inode; 0: no cgroup's */
+};
+
+/* The code of functions of the kernel that choose a process because memory is short. 0: not known. */
+struct fl_code_range {
+	u64 start;
+	u64 end;
+};
+struct fl_oom_code {
+	struct fl_code_range any;    /* out_of_memory() */
+	struct fl_code_range cgroup; /* mem_cgroup_out_of_memory() */
+	struct fl_code_range member; /* oom_kill_memcg_member() */
+	struct fl_code_range asked;  /* moom_callback(): by SysRq, memory need not be short */
+};
+
 /* Which tasks are watched, and what this machine is like: decided before the programs are verified, so that what is off costs nothing. */
 struct fl_filter_config {
 	u64 pid_namespace_inode; /* not 0: pids that were typed are those of this pid namespace */
@@ -108,6 +152,7 @@ struct fl_filter_config {
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 
+_Static_assert(sizeof(struct fl_reason) == 32, "fl_reason has a hole");
 _Static_assert(sizeof(struct fl_vma) == 32, "fl_vma has a hole");
 _Static_assert(sizeof(struct fl_filter_config) == 40 + FL_NAMES_MAX * FL_COMM_BYTES, "fl_filter_config has a hole");
 _Static_assert(sizeof(struct fl_file) == 48, "fl_file has a hole");

@@ -52,6 +52,12 @@ enum fl_arch {
 #define FL_NR_TGKILL            234
 #define FL_NR_RT_SIGQUEUEINFO   129
 #define FL_NR_RT_TGSIGQUEUEINFO 297
+#define FL_NR_PIDFD_SEND_SIGNAL 424
+
+/* Those that write to a cgroup's file. */
+#define FL_NR_WRITE    1
+#define FL_NR_PWRITE64 18
+#define FL_NR_WRITEV   20
 
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
@@ -64,6 +70,7 @@ struct thread_struct {
 	unsigned long cr2;
 	unsigned long trap_nr;
 	unsigned long error_code;
+	unsigned long fsbase; /* of the thread's own data */
 };
 
 /* arch/x86/include/asm/thread_info.h */
@@ -172,6 +179,7 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 #define fl_regs_fp(regs)          ((regs)->bp)
 #define fl_stack_pointer(r)       ((r)->rsp)
 #define fl_frame_pointer(r)       ((r)->rbp)
+#define fl_call_result(r)         ((s64)(r)->rax) /* where the thread came by a system call */
 #define fl_is_user_mode(cs)       (((cs)&3) == 3)
 #define fl_is_compat(r)           ((r)->cs != FL_USER_CS)
 
@@ -198,6 +206,16 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 		bpf_probe_read_user(&before, sizeof(before), (void *)((r)->rip - 1)); \
 		before == 0xcc || before == FL_TRAP_BREAKPOINT;                       \
 	})
+
+/* seccomp_data.arch: include/uapi/linux/audit.h. `is_compat`: of a call by a 32-bit number. */
+#define fl_audit_arch(is_compat) ((is_compat) ? 0x40000003 : 0xc000003e)
+
+/* The thread's own data, in user space. Up to date for the current task, unless it sets it without a system call (wrfsbase). */
+#define fl_thread_data(task) fl_read(task, thread.fsbase)
+
+/* Go: where its assembly has the goroutine (ABIInternal), and where a program without cgo has it, below the thread's data. */
+#define fl_regs_go(regs) ((regs)->r14)
+#define FL_GO_SLOT       (-8)
 
 /* What the kernel keeps of the last trap of a task: struct thread_struct. */
 #define fl_last_trap_nr(task)      fl_read(task, thread.trap_nr)

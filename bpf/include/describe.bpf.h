@@ -180,10 +180,12 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 		fl_judge_trap((u64)mm, fl_last_trap_address(task), entry);
 	}
 	record->pid_in_namespace = fl_pid_in_namespace(task);
+	if (info)
+		fl_judge_sender(record, task, entry);
 	if (record->flags & FL_HAS_CODE && !(record->flags & FL_IS_FORGED) &&
 	    (!(record->flags & FL_HAS_SENDER) || record->sender_pid == (s32)record->pid_in_namespace))
 		record->flags |= FL_PLACE_COUNTS;
-	if (fl_config.senders && !info && signal)
+	if (fl_config.senders && signal)
 		fl_add_sender(record, task, signal);
 	if (mm && record->flags & FL_HAS_REGISTERS)
 		fl_add_frames((u64)mm);

@@ -92,7 +92,11 @@ struct bpf_perf_event_data {
 #define S_IFREG 0100000
 
 /* include/uapi/asm-generic/resource.h */
-#define RLIMIT_STACK 3
+#define RLIMIT_CPU    0
+#define RLIMIT_FSIZE  1
+#define RLIMIT_STACK  3
+#define RLIMIT_RTTIME 15
+#define RLIM_INFINITY (~0UL)
 
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 0x4
@@ -103,12 +107,16 @@ struct bpf_perf_event_data {
 #define PF_SIGNALED 0x400 /* get_signal() sets it before the core is dumped */
 #define PF_KTHREAD  0x200000
 
+/* include/linux/ptrace.h: PTRACE_O_EXITKILL << PT_OPT_FLAG_SHIFT */
+#define PT_EXITKILL (1 << 23)
+
 /* include/linux/pid.h: enum pid_type (v5.10 and later) */
 #define FL_PIDTYPE_PID 0
 #define PIDTYPE_TGID   1
 
 /* include/uapi/asm-generic/errno-base.h */
 #define EEXIST 17
+#define EFBIG  27
 #define ENOMEM 12
 
 /* include/uapi/asm-generic/siginfo.h */
@@ -280,8 +288,22 @@ struct cgroup {
 	u64 ancestor_ids[1];         /* before v6.1: level + 1 of them, the root's first */
 	struct cgroup *ancestors[1]; /* v6.1: the same */
 };
+enum cgroup_subsys_id___fl { memory_cgrp_id___fl = 0 };
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+struct page_counter { /* pages */
+	atomic64_t usage;
+	unsigned long max;
+};
+struct mem_cgroup {
+	struct cgroup_subsys_state css;
+	struct page_counter memory;
+};
 struct css_set {
-	struct cgroup *dfl_cgrp; /* in the default (v2) hierarchy */
+	struct cgroup_subsys_state *subsys[1]; /* one for each controller */
+	struct cgroup *dfl_cgrp;               /* in the default (v2) hierarchy */
 };
 
 /* --- tasks --- */
@@ -316,8 +338,23 @@ struct cred {
 };
 struct rlimit {
 	unsigned long rlim_cur;
+	unsigned long rlim_max;
+};
+struct task_cputime_atomic { /* nanoseconds */
+	atomic64_t utime;
+	atomic64_t stime;
+};
+struct thread_group_cputimer {
+	struct task_cputime_atomic cputime_atomic;
+};
+struct seccomp {
+	int mode; /* 0: no filter */
+};
+struct sched_rt_entity {
+	unsigned long timeout; /* ticks without a sleep */
 };
 struct signal_struct {
+	struct thread_group_cputimer cputimer; /* what the limit of processor time is held against */
 	struct rlimit rlim[16];
 	atomic_t live;
 	struct pid *pids[4];
@@ -341,6 +378,10 @@ struct task_struct {
 	int pid;
 	int tgid;
 	int exit_code;
+	int exit_signal;     /* of a group leader: what its parent gets at its end */
+	int pdeath_signal;   /* PR_SET_PDEATHSIG */
+	unsigned int ptrace; /* PT_* */
+	struct sched_rt_entity rt;
 	char comm[FL_COMM_BYTES];
 	void *stack;
 	struct thread_info thread_info;
@@ -357,6 +398,7 @@ struct task_struct {
 	unsigned long sas_ss_sp; /* sigaltstack(2) */
 	unsigned long sas_ss_size;
 	const struct cred *cred;
+	struct seccomp seccomp;
 	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;

@@ -5,6 +5,7 @@
 #ifndef FL_OOM_BPF_H
 #define FL_OOM_BPF_H
 
+#include "config.bpf.h"
 #include "kernel.h"
 
 /* include/linux/mm_types_task.h */
@@ -34,6 +35,76 @@ static __always_inline bool fl_measure_memory(struct fl_memory *to, struct task_
 		to->rss_shmem = fl_read(of, rss_stat.count[FL_MM_SHMEMPAGES].counter);
 	}
 	return true;
+}
+
+/* Where the functions are that choose a process: the loader looks them up. */
+const volatile struct fl_oom_code fl_oom_code = {};
+
+#define FL_KILLER_FRAMES 24 /* of the kernel's stack: from the signal to these functions it has ten at most */
+
+FL_SCRATCH(
+	fl_killers, struct { u64 ips[FL_KILLER_FRAMES]; });
+
+#define FL_CGROUPS_MAX 16 /* levels of the hierarchy that are looked at */
+
+/* So near to a limit, in pages, it was reached: what a processor keeps in store (MEMCG_CHARGE_BATCH), and some that others give back meanwhile. */
+#define FL_LIMIT_MARGIN(limit) (64 + (limit) / 32)
+
+static __always_inline bool fl_is_in_code(const volatile struct fl_code_range *code, u64 ip)
+{
+	return ip >= code->start && ip < code->end;
+}
+
+/* Adds the limit of the memory cgroup that is full, the one of `target` or the nearest above it, to the reason. */
+static __always_inline void fl_add_full_cgroup(struct fl_reason *reason, struct task_struct *target)
+{
+	struct cgroup_subsys_state *css = NULL;
+	u64 index;
+
+	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id___fl, memory_cgrp_id___fl))
+		return;
+	index = bpf_core_enum_value(enum cgroup_subsys_id___fl, memory_cgrp_id___fl);
+	fl_copy(&css, sizeof(css),
+		(char *)fl_read(target, cgroups) + bpf_core_field_offset(struct css_set, subsys) + index * sizeof(css));
+	for (u32 i = 0; i < FL_CGROUPS_MAX && css; i++) {
+		struct mem_cgroup *cgroup = (void *)((char *)css - bpf_core_field_offset(struct mem_cgroup, css));
+		u64 limit = fl_read(cgroup, memory.max), usage = fl_read(cgroup, memory.usage.counter);
+
+		if (usage + FL_LIMIT_MARGIN(limit) >= limit) {
+			reason->limit = limit << fl_page_shift;
+			reason->value = usage << fl_page_shift;
+			reason->cgroup = fl_read(css, cgroup, kn, id);
+			reason->flags |= FL_REASON_HAS_LIMIT | FL_REASON_HAS_VALUE;
+			return;
+		}
+		css = fl_read(css, parent);
+	}
+}
+
+/* SIGKILL by the kernel: the functions on its stack prove that memory is short, and whose. `context`: the program's. */
+static __always_inline void fl_reason_memory(void *context, struct fl_reason *reason, struct task_struct *target)
+{
+	bool is_any = false, is_cgroup = false, is_member = false;
+	u64 *ips = fl_scratch(&fl_killers);
+	long bytes;
+
+	if (!ips || !fl_oom_code.any.start)
+		return;
+	bytes = bpf_get_stack(context, ips, FL_KILLER_FRAMES * sizeof(u64), 0);
+	for (u32 i = 0; i < FL_KILLER_FRAMES; i++) {
+		if ((long)(i * sizeof(u64)) >= bytes)
+			break;
+		if (fl_is_in_code(&fl_oom_code.asked, ips[i]))
+			return;
+		is_any |= fl_is_in_code(&fl_oom_code.any, ips[i]);
+		is_cgroup |= fl_is_in_code(&fl_oom_code.cgroup, ips[i]);
+		is_member |= fl_is_in_code(&fl_oom_code.member, ips[i]);
+	}
+	if (!is_any)
+		return;
+	reason->kind = is_member ? FL_REASON_CGROUP_GROUP : is_cgroup ? FL_REASON_CGROUP_MEMORY : FL_REASON_HOST_MEMORY;
+	if (is_cgroup)
+		fl_add_full_cgroup(reason, target);
 }
 
 #endif

@@ -10,7 +10,9 @@
 #define FL_RUNTIME_GO_BPF_H
 
 #include "kernel.h"
+#include "pt_regs.bpf.h"
 #include "signal.h"
+#include "text.bpf.h"
 
 #define FL_GO_EXIT_CODE 2 /* of a program that a panic ends */
 
@@ -49,6 +51,98 @@ static __always_inline bool fl_is_go_panic(u32 signal, s32 code, u64 instruction
 		return false;
 	/* A program that has recovered from the panic leaves the word where it is. */
 	return fl_is_called_from(frame_pointer, slot);
+}
+
+/* The runtime's own structs, runtime/runtime2.go and runtime/type.go (internal/abi/type.go), as they are on 64 bits since Go 1.5. */
+struct fl_go_g {
+	u64 stack_low, stack_high, guard, guard_of_c, panic, deferred, m;
+};
+struct fl_go_value { /* interface{} */
+	u64 type, data;
+};
+struct fl_go_string {
+	u64 data, length;
+};
+#define FL_GO_KIND_AT     23 /* in a type */
+#define FL_GO_KIND_MASK   31
+#define FL_GO_KIND_STRING 24
+#define FL_GO_M_WORDS     40 /* of an m, among which is its current goroutine */
+
+FL_SCRATCH(
+	fl_go_threads, struct { u64 words[FL_GO_M_WORDS]; });
+
+/* Is there a goroutine at `at`? Its thread (m) must have a goroutine for its own stack (g0) that is of the same thread. */
+static __always_inline bool fl_read_go_g(struct fl_go_g *g, u64 at)
+{
+	u64 first = 0, m = 0;
+
+	return at > fl_page_bytes && !bpf_probe_read_user(g, sizeof(*g), (const void *)at) &&
+	       g->stack_low < g->stack_high && g->m &&
+	       !bpf_probe_read_user(&first, sizeof(first), (const void *)g->m) &&
+	       !bpf_probe_read_user(&m, sizeof(m), (const void *)(first + __builtin_offsetof(struct fl_go_g, m))) &&
+	       m == g->m;
+}
+
+/* The panic of the goroutine that the thread of `g` runs; 0: none. The thread itself may be on a stack of its own meanwhile. */
+__noinline u64 fl_go_panic_of(u64 at)
+{
+	struct fl_go_g g = {}, other = {};
+	u64 *words = fl_scratch(&fl_go_threads);
+
+	if (!words || !fl_read_go_g(&g, at))
+		return 0;
+	if (g.panic)
+		return g.panic;
+	if (bpf_probe_read_user(words, FL_GO_M_WORDS * sizeof(u64), (const void *)g.m))
+		return 0;
+	for (u32 i = 1; i < FL_GO_M_WORDS; i++) {
+		u64 candidate = words[i];
+
+		if (candidate & 7 || candidate <= fl_page_bytes || candidate == words[0] || candidate == at ||
+		    bpf_probe_read_user(&other, sizeof(other), (const void *)candidate))
+			continue;
+		if (other.m == g.m && other.panic && other.stack_low < other.stack_high)
+			return other.panic;
+	}
+	return 0;
+}
+
+/* The string that `value` holds. False: it holds something else. */
+static __always_inline bool fl_read_go_string(struct fl_go_string *string, const struct fl_go_value *value)
+{
+	u8 kind = 0;
+
+	return value->type > fl_page_bytes && value->data > fl_page_bytes &&
+	       !bpf_probe_read_user(&kind, sizeof(kind), (const void *)(value->type + FL_GO_KIND_AT)) &&
+	       (kind & FL_GO_KIND_MASK) == FL_GO_KIND_STRING &&
+	       !bpf_probe_read_user(string, sizeof(*string), (const void *)value->data);
+}
+
+/*
+ * The value of the panic that ends the process, if it is a string. Those of errors and of all that describes itself are strings by then:
+ * preprintpanics(), runtime/panic.go.
+ */
+__noinline int fl_add_go_panic(u64 task)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	const struct pt_regs *regs = fl_pt_regs();
+	struct fl_go_string string = {};
+	u64 slot = 0, panic = 0, words[3] = {};
+
+	if (!record)
+		return 0;
+	if (!bpf_probe_read_user(&slot, sizeof(slot),
+				 (void *)(fl_thread_data((struct task_struct *)task) + FL_GO_SLOT)))
+		panic = fl_go_panic_of(slot);
+	if (!panic)
+		panic = fl_go_panic_of(fl_register(fl_regs_go(regs)));
+	if (!panic || bpf_probe_read_user(words, sizeof(words), (const void *)panic))
+		return 0;
+	/* An argument's address stands before the value, or no more. */
+	if (fl_read_go_string(&string, (const struct fl_go_value *)(words + 1)) ||
+	    fl_read_go_string(&string, (const struct fl_go_value *)words))
+		fl_add_text(record, &record->go_panic, string.data, string.length);
+	return 0;
 }
 
 #endif

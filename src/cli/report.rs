@@ -76,6 +76,8 @@ pub(super) enum DispositionArg {
     Handled,
     /// Nothing happened
     Ignored,
+    /// The kernel ended a thread alone
+    Thread,
     /// All of these
     All,
 }
@@ -87,6 +89,7 @@ impl DispositionArg {
             Self::Caught => &[Disposition::Caught],
             Self::Handled => &[Disposition::Handled],
             Self::Ignored => &[Disposition::Ignored],
+            Self::Thread => &[Disposition::Thread],
             Self::All => &Disposition::ALL,
         }
     }

@@ -72,8 +72,6 @@ impl<'run> Collector<'run> {
         let ring = probe.ring()?;
         let pending = Pending::new(Naming::new(options.debug_dirs.clone())?, ring.as_fd())?;
         let ledger = GroupLedger::new(boottime_ns()?, probe.group_limit())?;
-        let mut decoder = decoder;
-        probe.know_libcs(&decoder.take_libcs())?;
         Ok(Self {
             probe,
             decoder,

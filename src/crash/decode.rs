@@ -14,6 +14,7 @@ use crate::naming::{Job, MappedImage, Mapping, Named, Owner, Skeleton, Unwind, W
 use crate::probe::abi::{fl_arch, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Disposition, Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::Libcs;
+use crate::runtime::message::{self, RuntimeMessage, StackWords};
 use crate::siginfo::{SIGABRT, fault_type, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
 use crate::symbol::{FileRequest, Holder, Opening, Usage};
@@ -39,6 +40,8 @@ pub(crate) struct UnnamedFacts {
     is_disk_full: Option<bool>,
     /// Describe its group.
     identify: bool,
+    /// The innermost words of the stack of an abort.
+    stack: StackWords,
     skeleton: Skeleton,
 }
 
@@ -46,6 +49,8 @@ pub(crate) struct UnnamedFacts {
 pub(crate) struct CrashFacts {
     /// When it was taken.
     pub(super) timestamp: Timestamp,
+    /// What the runtime of a language said.
+    pub(super) runtime_message: Option<RuntimeMessage>,
     /// The evidence for the diagnosis.
     pub evidence: Evidence,
     pub(super) sender: Option<Sender>,
@@ -106,7 +111,10 @@ impl Decoder {
     pub(crate) fn new(options: Options) -> Self {
         let host = host::name();
         let watches_aborts = super::signals(&options).contains(&SIGABRT);
-        Self { options, host, libcs: if watches_aborts { Libcs::with_own() } else { Libcs::default() } }
+        let mut libcs = if watches_aborts { Libcs::with_own() } else { Libcs::default() };
+        // The probe has known them since before it was attached: the plan has them.
+        drop(libcs.take_news());
+        Self { options, host, libcs }
     }
 
     /// Files whose messages the kernel program can read from now on, with the address in them.
@@ -140,6 +148,7 @@ impl Decoder {
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let is_plain = has(fl_crash_flag::FL_HAS_REGISTERS) && !has(fl_crash_flag::FL_IS_COMPAT);
+        let innermost = innermost_words(raw, &stack);
         let mut job = Job {
             opening: Opening {
                 process: Holder { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
@@ -172,7 +181,8 @@ impl Decoder {
         // Now, because it looks for a living process.
         let sender = record::sender(raw);
         let is_disk_full = disk(raw).and_then(space::is_full);
-        Ok((UnnamedFacts { timestamp, sender, is_disk_full, identify, skeleton: Skeleton::from(&job) }, job))
+        let skeleton = Skeleton::from(&job);
+        Ok((UnnamedFacts { timestamp, sender, is_disk_full, identify, stack: innermost, skeleton }, job))
     }
 
     /// The facts of one sample, as the namer has completed them.
@@ -205,6 +215,7 @@ impl Decoder {
                 self::frames(raw, &known, &walk, (&mut named.more.into_iter(), &mut std::iter::empty()))
             }
         });
+        let runtime_message = message::of(raw, &frames, &prepared.stack);
         let evidence = Evidence {
             callee: callee.into_iter().next_back().map(|function| function.name),
             part: named.part,
@@ -229,6 +240,7 @@ impl Decoder {
             .filter_map(|(file, named)| Some(SymbolsFailed { module: file.name(), reason: named.failure? }));
         CrashFacts {
             timestamp: prepared.timestamp,
+            runtime_message,
             failed: failed.collect(),
             evidence,
             sender: prepared.sender,
@@ -440,6 +452,16 @@ fn earlier_place(raw: &fl_crash) -> Option<unwind::Frame> {
 fn by_frame_pointer(raw: &fl_crash, depth: usize) -> Vec<unwind::Frame> {
     let frames = raw.frames().iter().take(depth).enumerate();
     frames.map(|(index, &address)| unwind::Frame { address, is_return_address: index > 0 }).collect()
+}
+
+/// The innermost words of the stack of an abort, for what a runtime has left there.
+fn innermost_words(raw: &fl_crash, stack: &StackCopy) -> StackWords {
+    if raw.signal != SIGABRT {
+        return StackWords::default();
+    }
+    let start = arch::stack_pointer(&Registers::from(raw.registers));
+    let word = |index: u64| stack.read_word(start.wrapping_add(index * 8));
+    StackWords { start, words: (0..message::STACK_WORDS).map_while(word).collect() }
 }
 
 /// The frames of the `count` innermost addresses, each with its inlined functions before it.

@@ -38,8 +38,9 @@ use crate::options::Common;
 use crate::output::Writer;
 use crate::probe::crash::{Budget, GroupTable, Plan, Probe};
 use crate::probe::{Attach, Counters};
+use crate::runtime::abort_message::Libcs;
 use crate::session::{self, Announcement, End, Reader};
-use crate::siginfo;
+use crate::siginfo::{self, SIGABRT};
 
 /// The options.
 #[derive(Clone, Debug)]
@@ -102,6 +103,7 @@ pub(crate) fn plan(options: &Options) -> Plan {
         // A budget for each group needs groups, with summaries or without.
         groups: (options.summary.is_some() || options.samples.first.is_some()).then_some(options.table),
         samples: options.samples,
+        libcs: if signals(options).contains(&SIGABRT) { Libcs::with_own().take_news() } else { Vec::new() },
     }
 }
 

@@ -69,6 +69,11 @@ impl Decoder {
             code_text: match code {
                 None => "Unknown: the kernel keeps no details".to_owned(),
                 Some(_) if is_forged => "No fault: the process sent this to itself".to_owned(),
+                // As kill() has it, though no process has sent it.
+                Some(libc::SI_USER) if found.sender.is_none() => match evidence.reason {
+                    Some(_) => "Sent by the kernel".to_owned(),
+                    None => "Sent by kill, or by the kernel".to_owned(),
+                },
                 Some(code) => code_text(raw.signal, code, trap_nr),
             },
             fault_address: evidence.fault_address.map(Hex),
@@ -87,9 +92,11 @@ impl Decoder {
             }),
             oom,
             sender: found.sender,
+            reason: evidence.reason.clone(),
             page_fault: evidence.page_fault.map(PageFault::from_code),
             seccomp: evidence.system_call.map(Seccomp::from),
             abort_message: evidence.abort_message,
+            runtime_message: found.runtime_message,
             registers: evidence.registers.as_ref().filter(|_| self.options.registers).map(arch::registers),
             vma: evidence.memory.at.as_ref().map(Vma::from),
             vma_below: evidence.memory.below.as_ref().map(Vma::from),
@@ -113,6 +120,7 @@ impl From<fl_disposition> for Disposition {
             fl_disposition::FL_DISPOSED_CAUGHT | fl_disposition::FL_DISPOSED_MAYBE_CAUGHT => Self::Caught,
             fl_disposition::FL_DISPOSED_HANDLED => Self::Handled,
             fl_disposition::FL_DISPOSED_IGNORED => Self::Ignored,
+            fl_disposition::FL_DISPOSED_THREAD => Self::Thread,
             _ => Self::Fatal,
         }
     }

@@ -11,7 +11,7 @@ use crate::evidence::{
     Backing, Cause, Evidence, File, FilePart, Frame, Function, Handling, Permissions, Region, SIGNAL_FRAME_BYTES,
     StoredFile,
 };
-use crate::probe::abi::{fl_crash, fl_crash_flag, fl_vma};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition, fl_reason, fl_vma};
 use crate::siginfo::{SI_KERNEL, SIGBUS, SIGSEGV, SIGSYS, SIGTRAP};
 
 /// Where the code of the cases lies.
@@ -58,6 +58,10 @@ pub(super) struct Case {
     pub pid_in_namespace: Option<u32>,
     /// `si_syscall` and `si_arch`.
     pub system_call: (i32, u32),
+    /// The kernel has sent it because of this.
+    pub reason: fl_reason,
+    /// seccomp has ended the thread alone.
+    pub ends_thread: bool,
     pub abort_message: Option<String>,
     /// The file behind the mapping at `address`.
     pub stored: Option<StoredFile>,
@@ -119,6 +123,8 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         sender_pid: None,
         pid_in_namespace: None,
         system_call: (0, 0),
+        reason: fl_reason::default(),
+        ends_thread: false,
         abort_message: None,
         stored: None,
         is_by_userfaultfd: false,
@@ -240,6 +246,11 @@ impl Case {
             pid: PID,
             tid: if self.is_main_thread { PID } else { PID + 1 },
             pid_in_namespace: self.pid_in_namespace.unwrap_or(PID),
+            reason: self.reason,
+            disposition: match self.ends_thread {
+                true => fl_disposition::FL_DISPOSED_THREAD,
+                false => fl_disposition::FL_DISPOSED_FATAL,
+            },
             ..fl_crash::default()
         };
         for (to, from) in raw.thread_name.iter_mut().zip(self.thread_name.bytes()) {

@@ -80,6 +80,7 @@ pub enum Kind {
     PureVirtualCall,
     RustPanicAbort,
     Seccomp,
+    SentByKernel,
     SmashedStack,
     SplitLock,
     StackOverflow,

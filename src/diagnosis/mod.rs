@@ -21,6 +21,7 @@ mod memory;
 mod null;
 mod protection;
 mod read_only;
+pub(crate) mod sent;
 #[cfg(test)]
 mod sentences;
 mod stack;
@@ -39,7 +40,7 @@ use crate::siginfo::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 
 /// The cause that the facts prove or make likely; `None` means: not sure of any.
 pub(crate) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
-    cause::explain(facts, by_signal(facts))
+    cause::explain(facts, sent::diagnose(facts).or_else(|| by_signal(facts)))
 }
 
 /// What the signal says, and the memory and the instruction that it is about.
@@ -85,7 +86,15 @@ fn seccomp(facts: &Evidence) -> Option<Diagnosis> {
         Some(name) => format!("makes the system call {name} ({}), which its seccomp filter refuses", call.number),
         None => format!("makes the system call number {}, which its seccomp filter refuses", call.number),
     };
-    certain(Kind::Seccomp, text)
+    certain(
+        Kind::Seccomp,
+        match facts.ends_thread {
+            true => {
+                format!("seccomp has ended the thread {} alone, and its process goes on: it {text}", facts.thread.name)
+            }
+            false => text,
+        },
+    )
 }
 
 /// The call's name; `None` means that it is none, or of another architecture's table.
@@ -122,6 +131,12 @@ mod tests {
         let found = diagnose(&case.evidence()).unwrap();
         assert_eq!(found.kind, Kind::Seccomp);
         assert_eq!(found.text, "makes the system call getppid (110), which its seccomp filter refuses");
+        let alone = Evidence { ends_thread: true, ..case.evidence() };
+        assert_eq!(
+            diagnose(&alone).unwrap().text,
+            "seccomp has ended the thread main alone, and its process goes on: it makes the system call getppid (110), which its \
+             seccomp filter refuses"
+        );
         let other = Case { system_call: (110, 0x4000_0003), ..case };
         assert!(diagnose(&other.evidence()).unwrap().text.contains("number 110"));
     }

@@ -5,6 +5,7 @@ mod failure;
 mod file;
 mod function;
 mod part;
+mod reason;
 mod region;
 mod sample;
 
@@ -12,6 +13,7 @@ pub(crate) use failure::Failure;
 pub(crate) use file::{DELETED, File, FileId};
 pub(crate) use function::Function;
 pub(crate) use part::FilePart;
+pub(crate) use reason::{Reason, ReasonKind};
 pub(crate) use region::{Backing, Permissions, Region, Surroundings};
 pub(crate) use sample::arrival;
 
@@ -65,8 +67,12 @@ pub(crate) struct Evidence {
     pub is_caught: bool,
     /// `None` means that no process sent it, or that the kernel doesn't say.
     pub sender: Option<Sender>,
+    /// Why the kernel has sent the signal on its own account; `None`: it did not, or nothing proves why.
+    pub reason: Option<Reason>,
     /// The call that seccomp refused.
     pub system_call: Option<SystemCall>,
+    /// The kernel has ended the thread alone: its process goes on.
+    pub ends_thread: bool,
     /// What libc said before it aborted.
     pub abort_message: Option<String>,
     /// The recorded kernel call that explains it; `None` means that none is known to.

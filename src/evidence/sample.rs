@@ -1,9 +1,10 @@
 //! Makes evidence of the kernel program's sample.
 
 use super::{
-    Evidence, File, FileSystem, Frame, Past, Region, Sender, StoredFile, Surroundings, SystemCall, Thread, Trap,
+    Evidence, File, FileSystem, Frame, Past, Reason, Region, Sender, StoredFile, Surroundings, SystemCall, Thread, Trap,
 };
 use crate::arch::{self, Arrival, Registers, StackTop};
+use crate::cgroup;
 use crate::page;
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition, fl_registers, fl_vma};
 
@@ -44,11 +45,13 @@ impl Evidence {
             is_caught: [fl_disposition::FL_DISPOSED_CAUGHT, fl_disposition::FL_DISPOSED_MAYBE_CAUGHT]
                 .contains(&raw.disposition),
             sender: sender(raw),
+            reason: Reason::of(&raw.reason, cgroup::path),
             system_call: has(fl_crash_flag::FL_HAS_SYSCALL).then_some(SystemCall {
                 number: raw.syscall,
                 arch: raw.syscall_arch,
                 address: raw.fault_address,
             }),
+            ends_thread: raw.disposition == fl_disposition::FL_DISPOSED_THREAD,
             abort_message,
             cause: None,
             stored: has(fl_crash_flag::FL_HAS_BACKING).then(|| stored(raw)),

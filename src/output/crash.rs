@@ -48,6 +48,9 @@ impl Record for Crash {
         if let Some(message) = &self.abort_message {
             writeln!(to, "  Message:       {}", escape(message))?;
         }
+        if let Some(said) = &self.runtime_message {
+            writeln!(to, "  Runtime Said:  {} ({})", escape(&said.text), said.runtime)?;
+        }
         if let Some(diagnosis) = &self.diagnosis {
             let doubt = if diagnosis.confidence == Confidence::Certain { "" } else { " (likely)" };
             writeln!(to, "  Diagnosis:     {}{doubt}", escape(&diagnosis.text))?;
@@ -80,7 +83,9 @@ impl Crash {
     }
 
     fn write_sender(&self, to: &mut String) -> std::fmt::Result {
-        let Some(sender) = &self.sender else { return Ok(()) };
+        let Some(sender) = &self.sender else {
+            return if self.reason.is_some() { writeln!(to, "  Sent By:       the kernel") } else { Ok(()) };
+        };
         let who = match (sender.pid, &sender.comm) {
             (Some(pid), _) if pid == self.pid => "itself".to_owned(),
             (Some(pid), Some(comm)) => format!("{} (PID: {pid})", escape(comm)),
@@ -104,6 +109,9 @@ impl Crash {
             }
             Disposition::Handled => "a handler ran".to_owned(),
             Disposition::Ignored => "ignored".to_owned(),
+            Disposition::Thread => {
+                format!("the thread {} ended alone, and the process went on", escape(&self.thread_name))
+            }
         }
     }
 

@@ -4,7 +4,9 @@ use std::fmt::{self, Write};
 
 use super::Record;
 use super::summary::TEXT_ROWS;
+use crate::diagnosis::sent;
 use crate::record::signal::{Exec, Exit, Fork, Signal, SignalSummary, Task};
+use crate::siginfo::SIGKILL;
 use crate::text::escape;
 
 /// `[bash/1234]`
@@ -29,6 +31,7 @@ impl Record for Signal {
         if let Some(oom) = &self.oom {
             more.push(oom.text());
         }
+        more.extend(self.reason.as_ref().map(|reason| escape(&sent::text(reason, self.signal_number == SIGKILL))));
         if !more.is_empty() {
             write!(to, " {}", more.join(", "))?;
         }

@@ -24,9 +24,10 @@ pub(super) use skeleton;
 skeleton!("crash.skel.rs");
 
 pub use skel::types::{
-    fl_arch, fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag, fl_filter_config,
-    fl_group, fl_group_key, fl_libc, fl_limit, fl_mark, fl_memory, fl_own_limit, fl_permission, fl_registers,
-    fl_row_kind, fl_sample_kind, fl_stack_page, fl_vma,
+    fl_arch, fl_code_range, fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_exception, fl_file,
+    fl_file_flag, fl_filter_config, fl_group, fl_group_key, fl_libc, fl_limit, fl_mark, fl_memory, fl_oom_code,
+    fl_own_limit, fl_permission, fl_reason, fl_reason_flag, fl_reason_kind, fl_registers, fl_row_kind, fl_sample_kind,
+    fl_stack_page, fl_text, fl_vma,
 };
 
 /// A type of abi.h that crosses as it is.
@@ -84,7 +85,19 @@ macro_rules! plain {
 }
 use plain;
 
-plain!(u32, i32, u64, fl_filter_config, fl_config, fl_group, fl_group_key, fl_crash, fl_libc, fl_stack_page);
+plain!(
+    u32,
+    i32,
+    u64,
+    fl_filter_config,
+    fl_config,
+    fl_group,
+    fl_group_key,
+    fl_crash,
+    fl_libc,
+    fl_oom_code,
+    fl_stack_page
+);
 
 /// The first word of a sample, which says of what kind it is.
 fn kind(bytes: &[u8]) -> Option<u32> {
@@ -141,6 +154,21 @@ impl fl_crash {
     pub fn frames(&self) -> &[u64] {
         let count = (self.frame_count as usize).min(self.frames.len());
         &self.frames[..count]
+    }
+
+    /// A text of the process; `None` means that there is none, or that these bytes are no text. It may be cut within a letter.
+    pub fn text(&self, text: &fl_text) -> Option<String> {
+        let end = text.offset.checked_add(text.length)?;
+        let bytes =
+            text::bytes(&self.strings).get(text.offset as usize..end as usize).filter(|bytes| !bytes.is_empty())?;
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            // The letter that was cut.
+            Err(error) if error.error_len().is_none() => std::str::from_utf8(bytes.get(..error.valid_up_to())?).ok()?,
+            Err(_) => return None,
+        };
+        let is_text = |letter: char| !letter.is_control() || letter.is_whitespace() || letter == '\u{1b}';
+        text.chars().all(is_text).then(|| text.to_owned())
     }
 
     /// The executable mapping that a frame is in.

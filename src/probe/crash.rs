@@ -16,9 +16,10 @@ use procfs::{Current as _, LoadAverage};
 use super::abi::{Sample, fl_config, fl_crash, fl_limit};
 use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
+use super::kernel_code;
 use super::losses::{EXITS_MISSED, RUNS_MISSED};
 use super::object::{Build, Builds, Loaded, Opened, object};
-use crate::siginfo::CORE_SIGNALS;
+use crate::siginfo::{CORE_SIGNALS, SIGKILL};
 
 pub(crate) use counts::Counts;
 pub(crate) use groups::{Group, GroupId, StackFrame};
@@ -97,6 +98,7 @@ impl Spec for Plan {
         // No program preempts a kprobe's, but on a real-time kernel a kprobe's runs while that of signal_deliver is preempted.
         let is_apart = way != Way::Kprobe && kernel.is_real_time;
         let exit = Hook::kprobe("fl_dump_or_exit", "do_group_exit").missed_as(end_missed).apart_if(is_apart).optional();
+        let thread_end = Hook::kprobe("fl_dump_or_exit", "do_exit").missed_as(end_missed).apart_if(is_apart).optional();
         let coredump = Hook::kprobe_by_either("fl_dump_or_exit", ["vfs_coredump", "do_coredump"]).apart_if(is_apart);
         let mut hooks = if way == Way::Kprobe {
             self.check_kprobes()?;
@@ -115,7 +117,12 @@ impl Spec for Plan {
         // kernel would skip the run for the signal. lockdown=confidentiality refuses kprobes, and then such an end is not seen:
         // docs/limits.md.
         match way {
-            _ if kernel.kprobes => hooks.push(exit),
+            _ if kernel.kprobes => {
+                hooks.push(exit);
+                if self.sees_threads(way, kernel) {
+                    hooks.push(thread_end);
+                }
+            }
             Way::Tracepoint if kernel.exits_with_memory => {
                 hooks.push(Hook::raw("fl_deliver_exit", "sched_process_exit"))
             }
@@ -148,6 +155,9 @@ impl Spec for Plan {
             threads: threads(),
             ..fl_config::default()
         };
+        if self.needs_senders(way) && self.signals.contains(&SIGKILL) {
+            object.configure("fl_oom_code", &kernel_code::out_of_memory())?;
+        }
         if object.build() == Build::Plain {
             object.resize("fl_threads", config.threads as usize)?;
         }
@@ -180,6 +190,8 @@ impl Spec for Plan {
     }
 
     fn fill(&self, object: &Loaded) -> Result<()> {
+        // Before the first program is attached: an abort may come right after.
+        read::know_libcs(&object.map("fl_libcs")?, &self.libcs)?;
         match self.groups {
             Some(table) => groups::hand_out_ids(object, table, self.sums()),
             None => Ok(()),

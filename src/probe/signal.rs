@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::abi::signal::{Sample, fl_config, fl_signal};
 use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
+use super::kernel_code;
 use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
 
@@ -50,7 +51,7 @@ impl Spec for Plan {
         Ok(hooks)
     }
 
-    fn configure(&self, _way: Way, _kernel: Kernel, object: &mut Opened) -> Result<()> {
+    fn configure(&self, way: Way, _kernel: Kernel, object: &mut Opened) -> Result<()> {
         let mut config = fl_config {
             signals: self.signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1)),
             pairs: u8::from(self.pairs.is_some()),
@@ -60,6 +61,9 @@ impl Spec for Plan {
             ..fl_config::default()
         };
         config.from_count = plan::place("--from", &mut config.from, &self.from)?;
+        if self.names_victims(way) {
+            object.configure("fl_oom_code", &kernel_code::out_of_memory())?;
+        }
         config.to_count = plan::place("--to", &mut config.to, &self.to)?;
         object.configure("fl_config", &config)
     }

@@ -7,8 +7,9 @@ use super::call::Call;
 use super::oom::OutOfMemory;
 use crate::arch;
 use crate::diagnosis::{Confidence, Diagnosis};
-use crate::evidence::{self, Failure, Function, Region, SystemCall};
+use crate::evidence::{self, Failure, Function, Reason, Region, SystemCall};
 use crate::hex::Hex;
+use crate::runtime::message::RuntimeMessage;
 
 /// One signal that ended a process, or could have. Fields as in docs/output.md; `None` is `null`, which means not known.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -64,12 +65,16 @@ pub struct Crash {
     pub oom: Option<OutOfMemory>,
     /// The sender of the signal; `None` means that no process sent it, or that the kernel doesn't report it.
     pub sender: Option<Sender>,
+    /// Why the kernel sent the signal on its own account; `None` means that it didn't, or that nothing proves why.
+    pub reason: Option<Reason>,
     /// The page fault behind the signal.
     pub page_fault: Option<PageFault>,
     /// The system call that seccomp refused.
     pub seccomp: Option<Seccomp>,
     /// The message of libc before an abort; `None` means that there was none, or that its address isn't known.
     pub abort_message: Option<String>,
+    /// What the runtime of a language said before it ended the process; `None` means nothing, or that it isn't known.
+    pub runtime_message: Option<RuntimeMessage>,
     /// By name; with `--registers`.
     #[serde(serialize_with = "registers")]
     pub registers: Option<Vec<(&'static str, Hex)>>,
@@ -120,15 +125,17 @@ pub enum Disposition {
     Handled,
     /// Nothing happened.
     Ignored,
+    /// The kernel ended the thread alone, and its process went on.
+    Thread,
 }
 
 impl Disposition {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Fatal, Self::Caught, Self::Handled, Self::Ignored];
+    pub const ALL: [Self; 5] = [Self::Fatal, Self::Caught, Self::Handled, Self::Ignored, Self::Thread];
 
-    /// Did the process end of it?
+    /// Did the process, or a thread of it, end of it?
     pub fn is_death(self) -> bool {
-        matches!(self, Self::Fatal | Self::Caught)
+        matches!(self, Self::Fatal | Self::Caught | Self::Thread)
     }
 
     /// As JSON has it.
@@ -138,6 +145,7 @@ impl Disposition {
             Self::Caught => "caught",
             Self::Handled => "handled",
             Self::Ignored => "ignored",
+            Self::Thread => "thread",
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::oom::OutOfMemory;
 use super::summary::Deliveries;
 use super::{Head, Interval};
+use crate::evidence::Reason;
 use crate::probe::signal::TaskCounters;
 use crate::time::Timestamp;
 
@@ -26,6 +27,8 @@ pub(crate) struct Signal {
     pub code_number: Option<i32>,
     /// The sender; `None` means the kernel, on no process's behalf.
     pub sender: Option<Sender>,
+    /// Why the kernel sent it on its own account; `None` means that it didn't, or that nothing proves why.
+    pub reason: Option<Reason>,
     /// The target.
     pub target: Target,
     /// `process`: any of its threads may take it; `thread`: that one only.

@@ -4,6 +4,8 @@
 pub(crate) mod abort_message;
 pub(crate) mod cxx;
 pub(crate) mod glibc;
+mod go;
+pub(crate) mod message;
 pub(crate) mod musl;
 pub(crate) mod rust;
 

@@ -1,5 +1,9 @@
 //! Rust: panics that end the process, and failed allocations.
 
+use super::message::StackWords;
+use crate::evidence::Frame;
+use crate::probe::abi::{fl_crash, fl_text};
+
 /// Functions that an abort goes through.
 pub(super) const ABORT: [&str; 3] =
     ["std::process::abort", "std::sys::pal::unix::abort_internal", "std::sys::unix::abort_internal"];
@@ -36,4 +40,97 @@ pub(crate) fn is_panic(function: &str) -> bool {
 /// A function that stands between the panic and the function that panicked.
 pub(crate) fn is_panic_machinery(function: &str) -> bool {
     is_panic(function) || function.starts_with("std::panicking::") || function.contains("__rust_end_short_backtrace")
+}
+
+/// A function whose frame holds the message of a panic: the closure that calls the panic's hook.
+fn holds_message(function: &str) -> bool {
+    let is_handlers = function.contains("panic_handler") || function.contains("begin_panic");
+    (function.starts_with("std::panicking::") && is_handlers) || function.contains("__rust_end_short_backtrace")
+}
+
+/// The message of the panic that has called abort(): the text that the right frame leads to.
+pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> Option<String> {
+    let StackWords { start, words: stack } = stack;
+    let name = |frame: &Frame| frame.function.as_ref().map(|function| function.name.clone());
+    // Inlined functions are frames of their own, with the address of the one that they are part of.
+    let mut places: Vec<(u64, bool)> = Vec::new();
+    for frame in frames {
+        let holds = name(frame).is_some_and(|name| holds_message(&name));
+        match places.last_mut() {
+            Some((address, before)) if *address == frame.address => *before |= holds,
+            _ => places.push((frame.address, holds)),
+        }
+    }
+    let frame = places.iter().position(|(_, holds)| *holds).filter(|&frame| frame > 0)?;
+    // Between the return address into this function and that into its caller.
+    let mut slot = 0;
+    let mut begin = 0;
+    for (index, (address, _)) in places.iter().enumerate().take(frame + 2).skip(1) {
+        begin = if index <= frame { slot } else { begin };
+        slot += stack.get(slot..)?.iter().position(|word| word == address)? + 1;
+        begin = if index <= frame { slot } else { begin };
+    }
+    let place = |text: &fl_text| {
+        let word = usize::try_from(text.slot.checked_sub(*start)? / 8).ok()?;
+        (text.length != 0 && (begin..slot).contains(&word)).then_some(word)
+    };
+    let all: Vec<(usize, String)> = raw.texts.iter().filter_map(|text| Some((place(text)?, raw.text(text)?))).collect();
+    let (first, _) = all.first()?;
+    // A String is its capacity, its address and its length: what stands before it may look like an address with the capacity as its length.
+    let is_string =
+        |word: usize| stack.get(word - 1).zip(stack.get(word + 1)).is_some_and(|(most, length)| most >= length);
+    let found = all.iter().find(|(word, _)| *word == first + 2 && is_string(*word)).or(all.first());
+    found.map(|(_, text)| text.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::Function;
+
+    const STACK: u64 = 0x7ffd_0000_1000;
+
+    fn frame(address: u64, name: &str, inlined: bool) -> Frame {
+        let function = Function { name: name.to_owned(), offset: None, file: None, line: None, inlined };
+        Frame { address, function: Some(function), ..Frame::default() }
+    }
+
+    /// A stack with a pair in each frame, and the text at the place of `slot`.
+    fn dead(slot: u64) -> fl_crash {
+        let mut raw = fl_crash::default();
+        for (to, from) in raw.strings.iter_mut().zip(b"index out of bounds") {
+            *to = (*from).cast_signed();
+        }
+        raw.texts[0] = fl_text { address: 0x1000, slot: STACK + slot * 8, offset: 0, length: 19, ..fl_text::default() };
+        raw
+    }
+
+    #[test]
+    fn only_the_frame_of_the_panic_has_its_message() {
+        let frames = [
+            frame(1, "abort", false),
+            frame(0x11, "std::panicking::rust_panic_with_hook", false),
+            frame(0x12, "std::panicking::begin_panic_handler::{{closure}}", true),
+            frame(0x12, "std::sys::backtrace::__rust_end_short_backtrace", false),
+            frame(0x13, "rust_begin_unwind", false),
+            frame(0x14, "main", false),
+        ];
+        let stack = [0, 0x11, 7, 7, 0x12, 7, 7, 0x13, 7, 7, 0x14];
+        let message = |raw: &fl_crash, frames: &[Frame], words: &[u64]| {
+            message(raw, frames, &StackWords { start: STACK, words: words.to_vec() })
+        };
+        let text = |slot| message(&dead(slot), &frames, &stack);
+        assert_eq!(text(5).as_deref(), Some("index out of bounds"));
+        assert_eq!(text(2), None, "of the frame below");
+        assert_eq!(text(8), None, "of its caller");
+        assert_eq!(message(&dead(5), &frames[..2], &stack), None, "the stack shows no panic");
+        assert_eq!(message(&dead(5), &frames, &stack[..4]), None, "the stack is not known so far");
+        // Before a String stands something that leads to another text.
+        let mut raw = dead(5);
+        raw.texts[1] = fl_text { address: 0x1009, slot: STACK + 7 * 8, offset: 9, length: 10, ..fl_text::default() };
+        let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, 0x13, 7, 7, 0x14];
+        assert_eq!(message(&raw, &frames, &stack).as_deref(), Some(" of bounds"));
+        let own = [frame(1, "abort", false), frame(0x12, "main", false), frame(0x13, "start", false)];
+        assert_eq!(message(&dead(5), &own, &stack), None, "no function of a panic");
+    }
 }

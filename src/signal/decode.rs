@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::cgroup;
+use crate::cgroup;
+use crate::evidence::Reason;
 use crate::host;
 use crate::probe::abi::signal::{
     Exec as ExecSample, Sample, fl_process, fl_process_flag, fl_result, fl_signal, fl_signal_flag,
 };
+use crate::probe::abi::{fl_reason, fl_reason_flag, fl_reason_kind};
 use crate::process;
 use crate::record::Head;
 use crate::record::oom::OutOfMemory;
@@ -121,6 +123,7 @@ impl Decoder {
             code: has_code.then(|| code_name(sample.signal, sample.si_code)),
             code_number: has_code.then_some(sample.si_code),
             sender,
+            reason: Reason::of(&reason(sample), cgroup::path),
             target: Target {
                 pid: one.then_some(sample.target.pid),
                 tid: known(sample.target.tid),
@@ -176,6 +179,18 @@ impl Decoder {
 impl Default for Decoder {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The same type of the other probe: each has its own in Rust.
+fn reason(sample: &fl_signal) -> fl_reason {
+    let from = &sample.reason;
+    fl_reason {
+        kind: fl_reason_kind(from.kind.0),
+        flags: fl_reason_flag(from.flags.0),
+        limit: from.limit,
+        value: from.value,
+        cgroup: from.cgroup,
     }
 }
 

@@ -1,6 +1,5 @@
 //! `faultline signal`: who sent which signal to whom; fork, exec and exit of tasks.
 
-mod cgroup;
 mod decode;
 mod summary;
 

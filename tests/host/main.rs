@@ -30,6 +30,7 @@ mod hidden;
 mod library;
 mod memory;
 mod memory_pages;
+mod messages;
 mod naming;
 mod oracle;
 mod output;

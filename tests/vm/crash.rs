@@ -87,6 +87,7 @@ const SPECIAL: &[&str] = &[
     "memory-pages",
     "namespaces",
     "no-tables",
+    "own-account",
     "recovered-deeper",
     "recovered-fault",
     "recovered-thread",
@@ -104,6 +105,7 @@ const SPECIAL: &[&str] = &[
     "stale-trap-late",
     "stripped",
     "tasks",
+    "thread-seccomp",
 ];
 
 #[apply(watch_test!)]

@@ -22,7 +22,7 @@ pub(crate) const FAULTLINE: &str = env!("CARGO_BIN_EXE_faultline");
 /// Every field that the contract names for a crash record.
 const FIELDS: &str = "type schema timestamp host pid tid ppid pid_in_namespace comm thread_name exe build_id uid cgroup \
     container_id signal signal_number code code_number fault_type fault_address instruction_pointer disposition ended_by earlier_fault \
-    sender page_fault abort_message registers vma vma_below vma_above stack_trace stack_complete stack_omitted unwinder signature family diagnosis cpu \
+    sender reason page_fault abort_message runtime_message registers vma vma_below vma_above stack_trace stack_complete stack_omitted unwinder signature family diagnosis cpu \
     calls";
 
 /// Do the tests run in a guest of the matrix? Its processors are emulated, and its root is the machine's own.

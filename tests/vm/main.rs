@@ -21,6 +21,7 @@ mod hidden;
 mod memory;
 mod namespace;
 mod naming;
+mod own_account;
 mod pagefault;
 mod recorder;
 mod runtimes;

@@ -32,11 +32,11 @@ enum fl_own_limit {
  * their events are counted all the same.
  */
 enum fl_counter {
-	FL_FILTERED = 0,    /* deliveries of a watched signal to a task that the filters leave out */
-	FL_FATAL,           /* to a watched task: the signal ends the process */
-	FL_HANDLED,         /* to a watched task: a handler runs */
-	FL_IGNORED,         /* to a watched task: nothing happens */
-	FL_CAUGHT,          /* ends of watched tasks after a handler ran for their fault */
+	FL_FILTERED = 0, /* deliveries of a watched signal to a task that the filters leave out */
+	FL_FATAL,   /* to a watched task: the signal ends the process, or the kernel ends the thread as by a signal */
+	FL_HANDLED, /* to a watched task: a handler runs */
+	FL_IGNORED, /* to a watched task: nothing happens */
+	FL_CAUGHT,  /* ends of watched tasks after a handler ran for their fault */
 	FL_MAYBE_CAUGHT,    /* the same where user space is to prove that the handler had not been left */
 	FL_RECORDS,         /* records handed to user space */
 	FL_GROUPS_MADE,     /* groups and rests that were new */
@@ -63,6 +63,7 @@ enum fl_disposition {
 	FL_DISPOSED_IGNORED,
 	FL_DISPOSED_CAUGHT,
 	FL_DISPOSED_MAYBE_CAUGHT,
+	FL_DISPOSED_THREAD, /* the kernel ends the thread alone */
 };
 
 /* fl_crash.flags: which of the fields are known. */
@@ -165,6 +166,33 @@ struct fl_jump {
 	u8 code[FL_CALL_BYTES]; /* before `caller` */
 };
 
+#define FL_TEXTS_MAX       6 /* texts that the innermost frames of an abort hold */
+#define FL_MEMBERS_MAX     4 /* words behind the first one of a C++ exception, that may lead to its text */
+#define FL_BASES_MAX       3
+#define FL_WHAT_CODE_BYTES 48 /* of what() of an exception */
+
+/* A text that a watched process has in its memory, in the record's strings. */
+struct fl_text {
+	u64 address; /* where it begins */
+	u64 slot;    /* of Rust: where the stack holds this address, with the length in the next word */
+	u32 offset;  /* in strings, bytes */
+	u32 length;  /* bytes, without a NUL; 0: there is none */
+};
+
+/* The C++ exception that the thread has in hand: what leads to the text of what(). */
+struct fl_exception {
+	u64 object;                  /* its address; 0: there is none */
+	u64 what;                    /* the third function of its virtual table: what(), if it is a std::exception */
+	u64 members[FL_MEMBERS_MAX]; /* the words of the object behind the first one */
+	struct fl_text type_name;    /* the mangled name of its type */
+	struct fl_text bases[FL_BASES_MAX];   /* that of the type that it is derived from, and so on */
+	struct fl_text texts[FL_MEMBERS_MAX]; /* to which the members lead */
+	struct fl_text literal;               /* to which the first address in what() leads */
+	u32 code_length;
+	u8 code[FL_WHAT_CODE_BYTES]; /* of what() */
+	u32 pad;
+};
+
 /* One signal that was delivered to a watched task. The kernel program writes it as a whole, user space reads it once. */
 struct fl_crash {
 	enum fl_sample_kind kind;
@@ -218,6 +246,8 @@ struct fl_crash {
 	char thread_name[FL_COMM_BYTES];
 	char sender_comm[FL_COMM_BYTES]; /* with FL_SENDER_SEEN */
 	struct fl_memory memory;         /* with FL_IS_OOM */
+	struct fl_reason reason;         /* why the kernel has sent the signal */
+	struct fl_text go_panic;         /* of Go: the value of the panic that ends the process */
 	struct fl_registers registers;
 	u8 code[FL_CODE_BYTES];  /* from the instruction pointer on */
 	struct fl_vma vma;       /* that holds fault_address */
@@ -232,6 +262,8 @@ struct fl_crash {
 	struct fl_jump jump;
 	struct fl_vma modules[FL_MODULES_MAX]; /* the executable mappings that the frames are in */
 	struct fl_file files[FL_FILES_MAX];
+	struct fl_text texts[FL_TEXTS_MAX];             /* of an abort: innermost first */
+	struct fl_exception exception;                  /* of an abort */
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the slack lets the last component be read whole */
 };
 

@@ -83,6 +83,7 @@ struct fl_signal {
 	struct fl_party target;
 	struct fl_memory memory; /* of the target */
 	u64 cgroup;              /* the target's, number of the folder's inode */
+	struct fl_reason reason; /* why the kernel has sent it */
 };
 
 /* The target of a kill, before or after this, was chosen because memory is short. */
@@ -173,7 +174,7 @@ struct fl_config {
 
 _Static_assert(sizeof(struct fl_pair) == 40, "a key has no holes, or equal ones would differ");
 _Static_assert(sizeof(struct fl_near_pair) == 72, "fl_near_pair has a hole");
-_Static_assert(sizeof(struct fl_signal) == 136, "fl_signal has a hole");
+_Static_assert(sizeof(struct fl_signal) == 168, "fl_signal has a hole");
 _Static_assert(sizeof(struct fl_exec) % 8 == 0, "a record is whole words");
 
 #endif

@@ -5,12 +5,14 @@ mod arrival;
 mod call;
 mod division;
 mod instruction;
+mod returned;
 pub(crate) mod syscall;
 pub(crate) mod unwind;
 
 pub(crate) use arrival::arrival;
 pub(crate) use call::{CALL_BYTES_MAX, call_before};
 pub(crate) use instruction::{Code, Instruction, decode, is_return_next};
+pub(crate) use returned::{Returned, returned};
 
 use super::TrapKind;
 use crate::hex::Hex;

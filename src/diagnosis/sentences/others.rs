@@ -2,6 +2,8 @@
 
 use super::super::cases::{Case, fault, general_protection, signal};
 use crate::arch::syscall::AUDIT_ARCH;
+use crate::probe::abi::{fl_reason, fl_reason_kind};
+use crate::siginfo::SI_KERNEL;
 
 const WILD: u64 = 0xdead_0000_0000_0000;
 
@@ -70,9 +72,22 @@ fn alignment() -> Vec<Case> {
 
 fn seccomp() -> Vec<Case> {
     let refused = Case { system_call: (110, AUDIT_ARCH), ..signal(31, 1) };
-    vec![refused.clone(), Case { si_code: 0, ..refused.clone() }, Case { si_code: 2, ..refused }]
+    let alone = Case { ends_thread: true, ..refused.clone() };
+    vec![alone, refused.clone(), Case { si_code: 0, ..refused.clone() }, Case { si_code: 2, ..refused }]
+}
+
+/// SIGXCPU of the limit of processor time; sent by the process itself, by another, and for a reason that isn't known.
+fn sent_by_kernel() -> Vec<Case> {
+    let kernels = signal(24, SI_KERNEL);
+    let reason = fl_reason { kind: fl_reason_kind::FL_REASON_CPU_TIME, ..fl_reason::default() };
+    vec![
+        Case { reason, ..kernels.clone() },
+        kernels.clone(),
+        Case { si_code: 0, ..kernels.clone() },
+        Case { si_code: 0, sender_pid: Some(7), ..kernels },
+    ]
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [protection(), instructions(), arithmetic(), alignment(), seccomp()].concat()
+    [protection(), instructions(), arithmetic(), alignment(), seccomp(), sent_by_kernel()].concat()
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::probe::abi::fl_disposition;
+use crate::probe::abi::{fl_disposition, fl_libc};
 use crate::probe::engine::Kernel;
 use crate::probe::{Attach, Setup, Way};
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub groups: Option<GroupTable>,
     /// How many samples to send.
     pub samples: Budget,
+    /// The libcs whose messages are known before anything is attached: of each file the address of its `__abort_msg`.
+    pub libcs: Vec<(fl_libc, u64)>,
 }
 
 impl Plan {
@@ -53,6 +55,13 @@ impl Plan {
         SUMS_BY_CODE + u32::try_from(self.signals.len()).unwrap_or(u32::MAX).saturating_mul(DISPOSITIONS)
     }
 
+    /// Can a thread that seccomp ends alone be told from a process that seccomp ends? Before v5.16 only if the latter was seen at its
+    /// coredump.
+    pub(super) fn sees_threads(&self, way: Way, kernel: Kernel) -> bool {
+        let is_told_apart = kernel.delivers_seccomp_kills || self.at_coredump(way, kernel).contains(&SIGSYS);
+        self.signals.contains(&SIGSYS) && is_told_apart
+    }
+
     pub(super) fn check_kprobes(&self) -> Result<()> {
         match self.signals.iter().find(|signal| !CORE_SIGNALS.contains(signal)) {
             Some(&other) => {
@@ -68,7 +77,7 @@ impl Plan {
 pub(super) const SUMS_BY_CODE: u32 = 128;
 
 /// What becomes of a signal is one of so many: `enum fl_disposition`.
-const DISPOSITIONS: u32 = fl_disposition::FL_DISPOSED_CAUGHT.0 + 1;
+const DISPOSITIONS: u32 = fl_disposition::FL_DISPOSED_THREAD.0 + 1;
 
 /// The room for groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +135,7 @@ mod tests {
             show_handled: false,
             groups: None,
             samples: Budget::default(),
+            libcs: Vec::new(),
         }
     }
 
@@ -138,9 +148,10 @@ mod tests {
     #[test]
     fn only_auto_and_only_old_kernels_add_the_kprobe_for_seccomp() {
         let (deliver, exit) = ("fl_deliver_exit raw_tp/signal_deliver", "fl_dump_or_exit kprobe/do_group_exit");
+        let thread = "fl_dump_or_exit kprobe/do_exit";
         let (newer, older) = ("fl_dump_or_exit kprobe/vfs_coredump", "fl_dump_or_exit kprobe/do_coredump");
-        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, OLD), [deliver, newer, older, exit]);
-        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, NEW), [deliver, exit]);
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, OLD), [deliver, newer, older, exit, thread]);
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, NEW), [deliver, exit, thread]);
         assert_eq!(places(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, OLD), [deliver, exit]);
         let none = Kernel { kprobes: false, ..OLD };
         assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, none), [deliver], "kprobes are needed for both");
@@ -153,7 +164,7 @@ mod tests {
         let crashes = Plan { signals: vec![11, 15], ..plan(Attach::Auto) };
         assert_eq!(crashes.at_coredump(Way::Tracepoint, real_time), [11], "SIGTERM dumps no core");
         assert_eq!(apart(&crashes, Way::Tracepoint, real_time), ["fl_dump_or_exit"; 3]);
-        assert_eq!(apart(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, real_time), ["fl_dump_or_exit"]);
+        assert_eq!(apart(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, real_time), ["fl_dump_or_exit"; 2]);
         assert_eq!(apart(&plan(Attach::Auto), Way::Kprobe, real_time), [""; 0], "there all are kprobes");
         assert_eq!(apart(&crashes, Way::Tracepoint, NEW), [""; 0]);
     }
@@ -171,7 +182,7 @@ mod tests {
             let hooks = plan.hooks(Way::Tracepoint, NEW).unwrap();
             Hook::all(&hooks).iter().map(|at| at.program).collect::<Vec<_>>()
         };
-        assert_eq!(named(&plan(Attach::Auto)), ["fl_deliver_exit", "fl_dump_or_exit"]);
+        assert_eq!(named(&plan(Attach::Auto)), ["fl_deliver_exit", "fl_dump_or_exit", "fl_dump_or_exit"]);
         let mut all = Plan { signals: vec![15], ..plan(Attach::Auto) };
         all.setup.filter.command = true;
         assert_eq!(named(&all), ["fl_deliver_exit", "fl_generate", "fl_dump_or_exit", "fl_exit", "fl_fork"]);

@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use libbpf_rs::Map;
 
 use super::Probe;
 use crate::host;
@@ -53,18 +54,16 @@ impl RunsMissed {
     }
 }
 
+/// The same, whether or not anything is attached.
+pub(super) fn know_libcs(known: &Map<'_>, files: &[(fl_libc, u64)]) -> Result<()> {
+    files.iter().try_for_each(|(file, place)| known.set(file, place)).context("failed to tell the probe of a libc")
+}
+
 impl Probe {
     /// Lets the kernel program read the messages of these files of glibc: for each file the address of its `__abort_msg` in a process
     /// that has mapped it at address 0.
     pub(crate) fn know_libcs(&self, files: &[(fl_libc, u64)]) -> Result<()> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        let known = self.map("fl_libcs")?;
-        for (file, place) in files {
-            known.set(file, place).context("failed to tell the probe of a libc")?;
-        }
-        Ok(())
+        if files.is_empty() { Ok(()) } else { know_libcs(&self.map("fl_libcs")?, files) }
     }
 
     /// The counters since the start.

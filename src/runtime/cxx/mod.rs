@@ -1,5 +1,22 @@
 //! C++: exceptions that are not caught, and calls of functions without a body.
 
+mod what;
+
+use crate::evidence::Frame;
+use crate::probe::abi::fl_crash;
+
+/// What the exception said that std::terminate() was called for. Not of an abort() while an exception was being handled.
+pub(super) fn what(raw: &fl_crash, frames: &[Frame]) -> Option<String> {
+    let name = |frame: &Frame| frame.function.as_ref().map(|function| function.name.clone());
+    // Where libstdc++ is stripped, std::terminate() and what calls it may have no names. While the search for a handler is on the stack,
+    // nothing else can abort.
+    let is_end = |name: String| {
+        let name = name.split('(').next().unwrap_or_default();
+        is_begin_of_end(name) || is_compilers_terminate(name) || is_throw(name) || is_personality(name)
+    };
+    frames.iter().filter_map(name).any(is_end).then(|| what::text(raw))?
+}
+
 /// Functions that report a failed assertion of the standard library.
 pub(super) const ASSERT: [&str; 2] = ["std::__glibcxx_assert_fail", "std::__replacement_assert"];
 

@@ -10,7 +10,7 @@ use crate::host;
 const FOLDERS_MAX: usize = 10_000;
 
 /// The path of the cgroup v2 folder with this inode number, `/` for the root; `None` means that it is gone, or that there are too many.
-pub(super) fn path(inode: u64) -> Option<String> {
+pub(crate) fn path(inode: u64) -> Option<String> {
     let root = PathBuf::from(host::cgroup2()?);
     if fs::metadata(&root).is_ok_and(|metadata| metadata.ino() == inode) {
         return Some("/".to_owned());

@@ -1,0 +1,286 @@
+//! `runtime_message`: what the runtimes of Go, Rust and C++ said before they ended a program, held against what the program printed; and
+//! programs that look like it and whose runtime said nothing. Also the message of libc right after the start.
+
+use std::process::{Command, Stdio};
+
+use macro_rules_attribute::apply;
+use serde_json::{Value, json};
+
+use crate::built::{Program, run};
+use crate::harness::runs::watch_test;
+use crate::harness::{Scratch, named};
+use crate::hidden::Watch;
+
+/// The only record of a run that dies, or was caught and then dies.
+fn message(folder: &Scratch, command: &str) -> Value {
+    let run = run(folder, command);
+    assert_eq!(run.crashes.len(), 1, "{command}: {:#?} {}", run.crashes, run.losses);
+    run.crashes[0]["runtime_message"].clone()
+}
+
+/// Each argument of a program with what its runtime says; the empty text: nothing.
+fn compare(folder: &Scratch, command: &str, runtime: &str, table: &[(&str, &str)]) {
+    let wrong: Vec<String> = table
+        .iter()
+        .filter_map(|(argument, text)| {
+            let expected = if text.is_empty() { Value::Null } else { json!({ "runtime": runtime, "text": text }) };
+            let found = message(folder, &format!("{command} {argument}"));
+            (found != expected).then(|| format!("{command} {argument}: {found} is not {expected}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+const RUST: Program = Program {
+    folder: "rust-panics",
+    file: "panics.rs",
+    source: r#"#[inline(never)] fn at(values: &[i32], index: usize) -> i32 { values[index] }
+    #[inline(never)] extern "C" fn borders(index: usize) -> i32 { at(&[1, 2, 3], index) }
+    struct Item(i32);
+    impl Drop for Item { fn drop(&mut self) { if self.0 == 7 { std::process::abort() } } }
+    fn main() {
+        let all: Vec<String> = std::env::args().collect();
+        let text = &all[2..].join(" ");
+        match all[1].as_str() {
+            "index" => println!("{}", at(&[1, 2, 3], 7)),
+            "literal" => panic!("a literal"),
+            "format" => panic!("{text} and {}", all.len()),
+            "unwrap" => { Err::<i32, String>("broken".to_owned()).unwrap(); }
+            "none" => { None::<i32>.unwrap(); }
+            "expect" => { "x".parse::<i32>().expect("no number"); }
+            "divide" => println!("{}", 1 / (all.len() - 2)),
+            "assert" => assert_eq!(all.len(), 3, "lengths"),
+            "utf8" => panic!("größer als {}", 7),
+            "refcell" => { let cell = std::cell::RefCell::new(1); let _one = cell.borrow_mut(); let _two = cell.borrow_mut(); }
+            "thread" => { std::thread::spawn(|| panic!("in a thread")).join().unwrap(); }
+            "hook" => { std::panic::set_hook(Box::new(|_| ())); panic!("told nobody"); }
+            "number" => std::panic::panic_any(7),
+            "abort" => std::process::abort(),
+            "caught" => { let _ = std::panic::catch_unwind(|| panic!("of before")); std::process::abort(); }
+            "drop" => drop(Item(7)),
+            _ => println!("{}", borders(7)),
+        }
+    }"#,
+    command: "rustc -A warnings -C panic=abort panics.rs && rustc -A warnings -O -C panic=abort -o fast panics.rs && \
+              rustc -A warnings -g -o unwinding panics.rs",
+};
+
+#[apply(watch_test!)]
+fn rust_has_the_message_of_its_panic() {
+    let folder = RUST.folder();
+    let table = [
+        ("index", "index out of bounds: the len is 3 but the index is 7"),
+        ("literal", "a literal"),
+        ("format some text", "some text and 4"),
+        ("unwrap", r#"called `Result::unwrap()` on an `Err` value: "broken""#),
+        ("none", "called `Option::unwrap()` on a `None` value"),
+        ("expect", "no number: ParseIntError { kind: InvalidDigit }"),
+        ("divide", "attempt to divide by zero"),
+        ("assert", "assertion `left == right` failed: lengths\n  left: 2\n right: 3"),
+        ("utf8", "größer als 7"),
+        ("thread", "in a thread"),
+        ("hook", "told nobody"),
+        // The look-alikes: no text, no panic, one that was caught before, and another process's argument in the stack.
+        ("number", ""),
+        ("abort", ""),
+        ("drop looks like a message", ""),
+    ];
+    compare(&folder, "./panics", "rust", &table);
+    compare(&folder, "./fast", "rust", &table);
+    compare(&folder, "./unwinding", "rust", &[("caught", ""), ("borders", "panic in a function that cannot unwind")]);
+}
+
+const CXX: Program = Program {
+    folder: "cxx-exceptions",
+    file: "thrown.cc",
+    source: r#"#include <cstdlib>
+    #include <cstring>
+    #include <exception>
+    #include <functional>
+    #include <new>
+    #include <optional>
+    #include <stdexcept>
+    #include <string>
+    #include <system_error>
+    #include <thread>
+    #include <variant>
+    #include <vector>
+    struct Plain : std::exception { const char *what() const noexcept override { return "a plain one"; } };
+    struct Member : std::exception {
+        std::string text;
+        explicit Member(std::string text) : text(std::move(text)) {}
+        const char *what() const noexcept override { return text.c_str(); }
+    };
+    struct Numbered : std::exception {
+        long number = 7; const char *text;
+        explicit Numbered(const char *text) : text(text) {}
+        const char *what() const noexcept override { return text; }
+    };
+    struct Derived : std::runtime_error { using std::runtime_error::runtime_error; int more = 3; };
+    struct Far : Derived { using Derived::Derived; };
+    struct Other { virtual ~Other() {} virtual void none() {} const char *text = "no exception at all"; };
+    struct Hidden : std::runtime_error {
+        using std::runtime_error::runtime_error;
+        const char *what() const noexcept override { return getenv("HOME") ? "its own" : "homeless"; }
+    };
+    static void stop() noexcept { throw std::runtime_error("out of noexcept"); }
+    int main(int argc, char **argv) {
+        std::string how = argv[1], text = argc > 2 ? argv[2] : "a text";
+        if (how == "runtime") throw std::runtime_error(text);
+        if (how == "at") return std::vector<int>(3).at(7);
+        if (how == "stoi") return std::stoi(text);
+        if (how == "alloc") throw std::bad_alloc();
+        if (how == "optional") return std::optional<int>().value();
+        if (how == "variant") return std::get<int>(std::variant<int, long>(7L));
+        if (how == "function") std::function<void()>()();
+        if (how == "system") throw std::system_error(ENOENT, std::generic_category(), "opening");
+        if (how == "plain") throw Plain();
+        if (how == "member") throw Member(text);
+        if (how == "numbered") throw Numbered("with a number");
+        if (how == "derived") throw Derived(text);
+        if (how == "far") throw Far(text);
+        if (how == "noexcept") stop();
+        if (how == "thread") { std::thread([&] { throw std::logic_error(text); }).join(); }
+        if (how == "rethrown") {
+            try { throw std::runtime_error(text); } catch (...) { std::rethrow_exception(std::current_exception()); }
+        }
+        if (how == "hidden") throw Hidden("not this");
+        if (how == "number") throw 7;
+        if (how == "text") throw "a text of C";
+        if (how == "other") throw Other();
+        if (how == "terminate") std::terminate();
+        if (how == "handled") { try { throw std::runtime_error("handled"); } catch (...) { abort(); } }
+        if (how == "before") { try { throw std::runtime_error("before"); } catch (...) {} std::terminate(); }
+        return 0;
+    }"#,
+    command: "g++ -std=c++17 -g -pthread -o thrown thrown.cc && g++ -std=c++17 -O2 -pthread -o fast thrown.cc && \
+              g++ -std=c++17 -O2 -no-pie -static-libstdc++ -static-libgcc -pthread -o own thrown.cc",
+};
+
+#[apply(watch_test!)]
+fn cxx_has_the_what_of_its_exception() {
+    let folder = CXX.folder();
+    let long = "0123456789abcdef0123456789abcdef0123456789abcdef";
+    let (long_member, long_runtime) = (format!("member {long}"), format!("runtime {long}"));
+    let table = [
+        ("runtime", "a text"),
+        (long_runtime.as_str(), long),
+        ("at", "vector::_M_range_check: __n (which is 7) >= this->size() (which is 3)"),
+        ("stoi", "stoi"),
+        ("alloc", "std::bad_alloc"),
+        ("optional", "bad optional access"),
+        ("variant", "std::get: wrong index for variant"),
+        ("function", "bad_function_call"),
+        ("system", "opening: No such file or directory"),
+        ("plain", "a plain one"),
+        ("member short", "short"),
+        (long_member.as_str(), long),
+        ("numbered", "with a number"),
+        ("derived", "a text"),
+        ("far", "a text"),
+        ("noexcept", "out of noexcept"),
+        ("thread", "a text"),
+        ("rethrown", "a text"),
+        // The look-alikes: what() decides by itself, no std::exception, no exception, one that is handled and one that was.
+        ("hidden", ""),
+        ("number", ""),
+        ("text", ""),
+        ("other", ""),
+        ("terminate", ""),
+        ("handled", ""),
+        ("before", ""),
+    ];
+    for program in ["./thrown", "./fast", "./own"] {
+        compare(&folder, program, "c++", &table);
+    }
+}
+
+const GO: Program = Program {
+    folder: "go-panics",
+    file: "panics.go",
+    source: "package main
+    import (\"errors\"; \"fmt\"; \"os\"; \"time\")
+    type item struct { before [3]int64; field int64 }
+    type own struct { number int }
+    func (it own) Error() string { return fmt.Sprint(\"error number \", it.number) }
+    type shown struct{}
+    func (shown) String() string { return \"shows itself\" }
+    //go:noinline
+    func at(values []int, index int) int { return values[index] }
+    //go:noinline
+    func divide(one, other int) int { return one / other }
+    //go:noinline
+    func touch(item *item) int64 { return item.field }
+    func try() { defer func() { recover() }(); panic(\"recovered\") }
+    func main() {
+        switch os.Args[1] {
+        case \"text\": panic(\"a text\")
+        case \"format\": panic(fmt.Sprintf(\"%d and %s\", len(os.Args), os.Args[1]))
+        case \"index\": at([]int{1, 2, 3}, 7)
+        case \"divide\": divide(1, len(os.Args)-2)
+        case \"map\": var none map[string]int; none[\"x\"] = 1
+        case \"type\": var any interface{} = \"text\"; fmt.Println(any.(int))
+        case \"error\": panic(errors.New(\"an error\"))
+        case \"own\": panic(own{7})
+        case \"shown\": panic(shown{})
+        case \"nil\": touch(nil)
+        case \"goroutine\": go func() { panic(\"in a goroutine\") }(); time.Sleep(time.Minute)
+        case \"again\": defer func() { panic(\"the second\") }(); panic(\"the first\")
+        case \"closed\": closed := make(chan int); close(closed); close(closed)
+        case \"number\": panic(7)
+        case \"recovered\": try(); touch(nil)
+        case \"deadlock\": select {}
+        }
+    }",
+    command: "HOME=$PWD GO111MODULE=off go build -o panics panics.go && HOME=$PWD GO111MODULE=off go build -ldflags='-s -w' -o bare panics.go",
+};
+
+#[apply(watch_test!)]
+fn go_has_the_value_of_its_panic() {
+    let folder = GO.folder();
+    let invalid = "runtime error: invalid memory address or nil pointer dereference";
+    let table = [
+        ("text", "a text"),
+        ("format", "2 and format"),
+        ("index", "runtime error: index out of range [7] with length 3"),
+        ("divide", "runtime error: integer divide by zero"),
+        ("map", "assignment to entry in nil map"),
+        ("type", "interface conversion: interface {} is string, not int"),
+        ("error", "an error"),
+        ("own", "error number 7"),
+        ("shown", "shows itself"),
+        ("nil", invalid),
+        ("goroutine", "in a goroutine"),
+        ("again", "the second"),
+        ("closed", "close of closed channel"),
+        // The look-alikes: no text, one that was recovered, and no panic.
+        ("number", ""),
+        ("deadlock", ""),
+    ];
+    for program in ["./panics", "./bare"] {
+        compare(&folder, &format!("env GOTRACEBACK=crash {program}"), "go", &table);
+        // Without an abort only a fault has a record.
+        compare(&folder, program, "go", &[("nil", invalid), ("recovered", invalid)]);
+    }
+}
+
+/// Programs abort all the time while faultline starts: the first one after that has its message. It had none in 8 of 36 starts.
+#[apply(watch_test!)]
+fn the_first_abort_after_the_start_has_its_message() {
+    let scratch = Scratch::new();
+    let program = named(&scratch, "failed-assert", "first-assert");
+    let script = format!("while :; do {} >/dev/null 2>&1; done", program.display());
+    let mut shells: Vec<_> =
+        (0..2).map(|_| Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap()).collect();
+    let mut missing = 0;
+    for _ in 0..20 {
+        let mut watch = Watch::start("first-assert", &[]);
+        missing += u32::from(watch.next()["abort_message"].is_null());
+        watch.stop();
+    }
+    for shell in &mut shells {
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+    }
+    assert_eq!(missing, 0, "of 20 starts");
+}
