@@ -217,7 +217,7 @@ impl<'run> Collector<'run> {
             Ended::Instead { sample, prepared, named, proved } => {
                 // What explains the fault doesn't explain this.
                 let recorded = waiting.recorded.map(|recorded| RecordedCalls { cause: None, ..recorded });
-                self.complete(PendingSample { sample, prepared, recorded, proved, ..waiting }, *named, write)
+                self.complete(PendingSample { sample, prepared: *prepared, recorded, proved, ..waiting }, *named, write)
             }
         }
     }

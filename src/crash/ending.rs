@@ -52,7 +52,7 @@ pub(super) enum Ended {
     /// By the fault that it was counted as.
     Caught(Proved),
     /// By something else, whose sample this is.
-    Instead { sample: Box<fl_crash>, prepared: UnnamedFacts, named: Box<Named>, proved: Proved },
+    Instead { sample: Box<fl_crash>, prepared: Box<UnnamedFacts>, named: Box<Named>, proved: Proved },
     /// It exited for a reason of its own.
     Exited,
     /// It exited, and why can't be decided.
@@ -142,6 +142,7 @@ impl Alternatives {
         };
         let (prepared, first_file) = self.prepared.swap_remove(number);
         let named = Box::new(named.of_other(first_file, prepared.skeleton(), failure));
+        let prepared = Box::new(prepared);
         if number == 0 {
             let proved = Proved { second: None, is_left: passage == Passage::Past };
             return Ended::Instead { sample: self.samples.swap_remove(0), prepared, named, proved };

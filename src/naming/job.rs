@@ -260,7 +260,7 @@ impl Named {
             && fits(described, job)
             && (self.handling.is_empty() || self.handling.len() == self.walk.frames.len())
             && self.part.as_ref().is_none_or(FilePart::fits)
-            && self.ending_functions.iter().all(is_list)
+            && self.ending_functions.iter().all(|functions| is_list(functions))
             && self.ending.len() == self.ending_functions.len()
             && self.ending.len() <= job.depth
             && !matches!(self.passage, Passage::Through(number) if number >= job.suspects)
@@ -274,7 +274,7 @@ impl Named {
     }
 }
 
-fn is_list(functions: &Vec<Function>) -> bool {
+fn is_list(functions: &[Function]) -> bool {
     functions.len() <= FUNCTIONS_MAX
 }
 
@@ -287,7 +287,7 @@ fn fits(
         && more.len() == job.more
         && walk.frames.len() <= job.depth.max(job.walk.frames.len())
         && walk.omitted_at <= walk.frames.len()
-        && functions.iter().chain(more).all(is_list)
+        && functions.iter().chain(more).all(|functions| is_list(functions))
         && trail.fits(job.used.len())
 }
 

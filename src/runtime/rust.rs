@@ -101,7 +101,7 @@ mod tests {
         for (to, from) in raw.strings.iter_mut().zip(b"index out of bounds") {
             *to = (*from).cast_signed();
         }
-        raw.texts[0] = fl_text { address: 0x1000, slot: STACK + slot * 8, offset: 0, length: 19, ..fl_text::default() };
+        raw.texts[0] = fl_text { address: 0x1000, slot: STACK + slot * 8, offset: 0, length: 19 };
         raw
     }
 
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(message(&dead(5), &frames, &stack[..4]), None, "the stack is not known so far");
         // Before a String stands something that leads to another text.
         let mut raw = dead(5);
-        raw.texts[1] = fl_text { address: 0x1009, slot: STACK + 7 * 8, offset: 9, length: 10, ..fl_text::default() };
+        raw.texts[1] = fl_text { address: 0x1009, slot: STACK + 7 * 8, offset: 9, length: 10 };
         let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, 0x13, 7, 7, 0x14];
         assert_eq!(message(&raw, &frames, &stack).as_deref(), Some(" of bounds"));
         let own = [frame(1, "abort", false), frame(0x12, "main", false), frame(0x13, "start", false)];

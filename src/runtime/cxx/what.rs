@@ -60,7 +60,7 @@ pub(super) fn text(raw: &fl_crash) -> Option<String> {
 
 /// The word of the object behind the first one.
 fn index_of(offset: u64) -> Option<usize> {
-    (offset % 8 == 0).then_some(())?;
+    offset.is_multiple_of(8).then_some(())?;
     usize::try_from(offset / 8).ok()?.checked_sub(1)
 }
 
