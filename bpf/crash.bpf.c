@@ -233,14 +233,15 @@ __noinline int fl_begin_next(u32 step)
 	if (!record || !unwind || !end)
 		return FL_NEXT_NONE;
 	index = end->recalled - FL_MAYBE_RECALLED;
-	if (!step)
+	if (!step) {
 		end->timestamp_ns = record->timestamp_ns;
+		unwind->sent_bytes = 0; /* what an end before it has sent is another stack's */
+	}
 	if (end->recalled >= FL_MAYBE_RECALLED && step) {
 		if (!fl_recall_one(which, end->signal, end->code))
 			return FL_NEXT_NONE;
 		fl_add_frames((u64)fl_read(task, mm));
 	} else if (end->recalled >= FL_MAYBE_RECALLED) {
-		unwind->sent_bytes = 0;
 		unwind->until = (record->signal_frame | (FL_PIECE_BYTES - 1)) + 1 + FL_PIECE_BYTES;
 		fl_begin_record(end->info, end->signal, FL_DISPOSED_FATAL);
 		record->end_code = end->code;
