@@ -467,6 +467,8 @@ int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 	u64 handler = 0;
 
 	if (first > 64) { /* no signal: a task */
+		if (!fl_config.sees_exits)
+			return 0;
 		if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT && fl_calls_exit(task))
 			fl_on_exit(ctx, fl_read(task, signal, group_exit_code));
 		else
