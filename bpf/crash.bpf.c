@@ -224,15 +224,13 @@ enum fl_next { FL_NEXT_NONE = 0, FL_NEXT_ALTERNATIVE, FL_NEXT_LAST };
  */
 __noinline int fl_begin_next(u32 step)
 {
-	struct task_struct *task = fl_current();
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
 	struct fl_end *end = fl_scratch(&fl_ends);
-	u32 index, which = FL_NESTED_MAX - step;
+	u32 which = FL_NESTED_MAX - step;
 
 	if (!record || !unwind || !end)
 		return FL_NEXT_NONE;
-	index = end->recalled - FL_MAYBE_RECALLED;
 	if (!step) {
 		end->timestamp_ns = record->timestamp_ns;
 		unwind->sent_bytes = 0; /* what an end before it has sent is another stack's */
@@ -240,21 +238,21 @@ __noinline int fl_begin_next(u32 step)
 	if (end->recalled >= FL_MAYBE_RECALLED && step) {
 		if (!fl_recall_one(which, end->signal, end->code))
 			return FL_NEXT_NONE;
-		fl_add_frames((u64)fl_read(task, mm));
+		fl_add_frames((u64)fl_read(fl_current(), mm));
 	} else if (end->recalled >= FL_MAYBE_RECALLED) {
 		unwind->until = (record->signal_frame | (FL_PIECE_BYTES - 1)) + 1 + FL_PIECE_BYTES;
 		fl_begin_record(end->info, end->signal, FL_DISPOSED_FATAL);
 		record->end_code = end->code;
-		fl_add_earlier(record, task, index);
+		fl_add_earlier(end->recalled - FL_MAYBE_RECALLED);
 	}
 	record->timestamp_ns = end->timestamp_ns;
-	if (end->recalled < FL_MAYBE_RECALLED || which == index) {
+	if (end->recalled < FL_MAYBE_RECALLED || which == end->recalled - FL_MAYBE_RECALLED) {
 		record->group = end->group;
 		record->group_serial = end->serial;
 		return FL_NEXT_LAST;
 	}
 	record->flags |= FL_IS_ALTERNATIVE;
-	fl_keep_key((u64)fl_read(task, mm));
+	fl_keep_key((u64)fl_read(fl_current(), mm));
 	return FL_NEXT_ALTERNATIVE;
 }
 
@@ -341,7 +339,7 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	u32 recalled = 0;
 	u64 instruction_pointer = 0;
 	u32 id, departures;
-	bool is_due;
+	bool is_due, is_own;
 
 	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
@@ -367,16 +365,17 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 		fl_count_matched(FL_DISPOSED_HANDLED);
 		return;
 	}
+	is_own = disposition == FL_DISPOSED_FATAL && fl_is_own(task, info, code);
 	if (disposition == FL_DISPOSED_FATAL)
-		recalled = fl_recall(signal, code, fl_is_own(task, info, code));
+		recalled = fl_recall(signal, code, is_own);
 	fl_note_end((u64)info, signal, code, recalled);
 	if (!recalled)
 		fl_begin_record((u64)info, signal, disposition);
 	record = fl_scratch(&fl_records);
 	if (!record)
 		return;
-	if (!recalled && disposition == FL_DISPOSED_FATAL && fl_is_own(task, info, code))
-		fl_add_earlier(record, task, ~0U);
+	if (!recalled && is_own)
+		fl_add_earlier(~0U);
 	departures = fl_departed();
 	id = fl_finish(context, task, record, is_due);
 	if (site) {
@@ -389,21 +388,17 @@ static __always_inline void fl_on_signal(void *context, struct task_struct *task
 	}
 }
 
-/* The current task exits with `status`: a death, if it exits from the handler of a fault. */
-static __always_inline void fl_on_exit(void *context, u32 status)
+/* The current task exits with `status`: a death, if it exits from the handler of a fault. True: its record has been begun. */
+static __always_inline bool fl_begin_exit(u32 status)
 {
 	struct task_struct *task = fl_current();
-	struct fl_crash *record = fl_scratch(&fl_records);
-
 	u32 recalled;
 
-	if (!record || !fl_may_recall(fl_thread_of(task), task) || status & 0x7f)
-		return;
+	if (!fl_may_recall(fl_thread_of(task), task) || status & 0x7f)
+		return false;
 	recalled = fl_recall(0, status >> 8 & 0xff, true);
-	if (!recalled)
-		return;
 	fl_note_end(0, 0, status >> 8 & 0xff, recalled);
-	fl_finish(context, task, record, true);
+	return recalled;
 }
 
 /* Has the current thread called exit_group(2)? Otherwise another one has, and this one is ended with it, whatever it was doing. */
@@ -419,26 +414,35 @@ static __always_inline bool fl_calls_exit(struct task_struct *task)
  * (SECCOMP_RET_KILL_THREAD), without a signal. No process can exit with such a status, as exit(2) shifts its argument; and where the whole
  * process ends, the kernel has noted that before.
  */
-static __always_inline void fl_on_thread_end(void *context, u64 status, int others)
+__noinline int fl_begin_thread_end(u64 status, int others)
 {
 	struct task_struct *task = fl_current();
 	struct fl_crash *record = fl_scratch(&fl_records);
 
 	if (status != FL_SIGSYS || !(fl_config.signals & FL_BIT(FL_SIGSYS)) || others <= 0 ||
 	    fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT || !fl_read(task, seccomp.mode))
-		return;
+		return 0;
 	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
-		return;
+		return 0;
 	}
 	fl_begin_record(0, FL_SIGSYS, FL_DISPOSED_THREAD);
 	if (!record)
-		return;
+		return 0;
 	record->si_code = FL_SYS_SECCOMP;
 	record->flags |= FL_HAS_CODE | FL_HAS_SYSCALL | FL_PLACE_COUNTS;
 	record->fault_address = fl_instruction_pointer(&record->registers);
 	record->syscall_arch = fl_audit_arch(fl_is_compat_call(task));
-	fl_finish(context, task, record, true);
+	return 1;
+}
+
+/* Completes what one of the two above has begun. */
+static __always_inline void fl_finish_end(void *context)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+
+	if (record)
+		fl_finish(context, fl_current(), record, true);
 }
 
 /* The kernel's own action for a signal. */
@@ -467,12 +471,11 @@ int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 	u64 handler = 0;
 
 	if (first > 64) { /* no signal: a task */
-		if (!fl_config.sees_exits)
-			return 0;
-		if (fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT && fl_calls_exit(task))
-			fl_on_exit(ctx, fl_read(task, signal, group_exit_code));
-		else
-			fl_on_thread_end(ctx, (u32)fl_read(task, exit_code), fl_read(task, signal, live.counter));
+		bool is_exit = fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT && fl_calls_exit(task);
+
+		if (is_exit ? fl_begin_exit(fl_read(task, signal, group_exit_code))
+			    : fl_begin_thread_end((u32)fl_read(task, exit_code), fl_read(task, signal, live.counter)))
+			fl_finish_end(ctx);
 		return 0;
 	}
 	if (!(fl_config.signals & FL_BIT(number)) && number != FL_SIGKILL)
@@ -514,7 +517,7 @@ static __always_inline int fl_on_coredump(void *context, struct kernel_siginfo *
 /*
  * Three hooks, told apart by the first argument, which is a status or, above all of them, an address of the kernel's:
  * do_group_exit(int status), do_exit(long status), and do_coredump(struct kernel_siginfo *info), which is vfs_coredump() from v6.18 on.
- * One program for all, as above. A status that only do_exit() is called with is that of a thread (fl_on_thread_end).
+ * One program for all, as above. A status that only do_exit() is called with is that of a thread (fl_begin_thread_end).
  *
  * Beside signal_deliver it is for kernels where seccomp ends a process without delivering a signal (before v5.16): such a death
  * goes straight to the coredump. And for real-time kernels, which may skip the run at signal_deliver (from v7.0 on); they skip no run of
@@ -527,10 +530,12 @@ int BPF_KPROBE(fl_dump_or_exit, u64 first)
 	struct kernel_siginfo *info = (void *)first;
 
 	if (!(first >> 63)) {
-		if ((u32)first != FL_SIGSYS)
-			fl_on_exit(ctx, first);
-		else if (!fl_is_ending(task))
-			fl_on_thread_end(ctx, (u32)first, fl_read(task, signal, live.counter) - 1);
+		bool is_exit = (u32)first != FL_SIGSYS;
+
+		if (is_exit ? fl_begin_exit(first)
+			    : !fl_is_ending(task) &&
+				      fl_begin_thread_end((u32)first, fl_read(task, signal, live.counter) - 1))
+			fl_finish_end(ctx);
 		return 0;
 	}
 	if (fl_config.at_coredump) {

@@ -318,26 +318,32 @@ __noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
 	return 0;
 }
 
-/* Adds to the record of the current thread's end the last fault that it has handled, or the one that is the end if this is proved. */
-static __always_inline void fl_add_earlier(struct fl_crash *record, struct task_struct *task, u32 index)
+/*
+ * Adds to the record of the current thread's end the last fault that it has handled, or the one that is the end if this is proved. A function of
+ * its own, because old verifiers have too small a stack for it and its callers.
+ */
+__noinline int fl_add_earlier(u32 index)
 {
+	struct task_struct *task = fl_current();
+	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_thread *thread = fl_thread_of(task);
 	struct fl_handled_fault *fault;
 
-	if (!fl_may_recall(thread, task))
-		return;
+	if (!record || !fl_may_recall(thread, task))
+		return 0;
 	if (index >= FL_NESTED_MAX)
 		index = thread->count - 1;
 	barrier_var(index);
 	if (index >= FL_NESTED_MAX)
-		return;
+		return 0;
 	fault = &thread->faults[index];
 	if (bpf_jiffies64() - fault->jiffies > FL_STALE_TICKS)
-		return;
+		return 0;
 	record->earlier_signal = fault->signal;
 	record->earlier_code = fault->si_code;
 	record->earlier_address = fault->address;
 	record->earlier_place = fault->instruction_pointer;
+	return 0;
 }
 
 #endif

@@ -139,7 +139,6 @@ impl Spec for Plan {
             // One more, because the stack pointer is somewhere within the first one.
             stack_pages: if self.stack_bytes == 0 { 0 } else { self.stack_bytes.div_ceil(PIECE_BYTES) + 1 },
             show_handled: u8::from(self.show_handled),
-            sees_exits: (way == Way::Tracepoint && !kernel.kprobes && kernel.exits_with_memory).into(),
             at_coredump: bits(&self.at_coredump(way, kernel)),
             is_preempted: u8::from(way != Way::Kprobe && kernel.is_real_time),
             senders: u8::from(self.needs_senders(way)),

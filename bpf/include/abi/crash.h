@@ -306,7 +306,7 @@ struct fl_config {
 	u8 show_handled;
 	u8 senders;      /* fl_generate is attached */
 	u8 is_preempted; /* another program may run between any two instructions of fl_deliver_exit on the same processor */
-	u8 sees_exits; /* fl_deliver_exit is attached to sched_process_exit, too; if not, old verifiers have no room for that part */
+	u8 pad;
 };
 
 _Static_assert(sizeof(struct fl_group_key) == 56, "a key has no holes, or equal ones would differ");
