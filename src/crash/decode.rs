@@ -186,23 +186,24 @@ impl Decoder {
     }
 
     /// The facts of one sample, as the namer has completed them.
-    pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: UnnamedFacts, mut named: Named) -> CrashFacts {
+    pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: UnnamedFacts, named: Named) -> CrashFacts {
+        let mut described = named.described;
         // In the order in which they were added to the job, from the last one on.
-        let earlier_functions = earlier_place(raw).and_then(|_| named.more.pop()).unwrap_or_default();
-        let callee = callee(raw).and_then(|_| named.more.pop()).unwrap_or_default();
+        let earlier_functions = earlier_place(raw).and_then(|_| described.more.pop()).unwrap_or_default();
+        let callee = callee(raw).and_then(|_| described.more.pop()).unwrap_or_default();
         let files = raw.files.iter().take(raw.file_count as usize).enumerate();
         let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
-        let known = SampleFiles(files.map(|(number, file)| described(raw, file, from_file(number))).collect());
+        let known = SampleFiles(files.map(|(number, file)| self::described(raw, file, from_file(number))).collect());
         let exe = known.file(raw.exe).cloned();
-        let (signature, family) = identify(raw, &known, exe.as_ref(), &named.trail);
-        let walk = named.walk;
-        let mut functions = named.functions.into_iter();
+        let (signature, family) = identify(raw, &known, exe.as_ref(), &described.trail);
+        let walk = described.walk;
+        let mut functions = described.functions.into_iter();
         let (inner, outer) = walk.frames.split_at(walk.omitted_at.min(walk.frames.len()));
-        let mut handling = named.handling.into_iter();
+        let mut handling = described.handling.into_iter();
         let mut frames = frames(raw, &known, inner, (&mut functions, &mut handling));
         let stack_omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
         frames.extend(self::frames(raw, &known, outer, (&mut functions, &mut handling)));
-        let abort_message = self.abort_message(raw, &known, named.variable);
+        let abort_message = self.abort_message(raw, &known, described.variable);
         let only = |walk: &[unwind::Frame], functions: Vec<Vec<Function>>| {
             self::frames(raw, &known, walk, (&mut functions.into_iter(), &mut std::iter::empty()))
         };
@@ -212,13 +213,13 @@ impl Decoder {
             true => innermost(&frames, GROUP_FRAMES),
             false => {
                 let walk = by_frame_pointer(raw, GROUP_FRAMES);
-                self::frames(raw, &known, &walk, (&mut named.more.into_iter(), &mut std::iter::empty()))
+                self::frames(raw, &known, &walk, (&mut described.more.into_iter(), &mut std::iter::empty()))
             }
         });
         let runtime_message = message::of(raw, &frames, &prepared.stack);
         let evidence = Evidence {
             callee: callee.into_iter().next_back().map(|function| function.name),
-            part: named.part,
+            part: described.part,
             is_disk_full: prepared.is_disk_full,
             is_unwindable: walk.complete && !walk.used_frame_pointer && walk.used_eh_frame,
             frame_bytes: walk.frame_bytes,

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::{seeds, *};
 use crate::evidence::{Failure, FilePart, Function, Handling};
-use crate::naming::{Named, NamedFile, Walk, messages};
+use crate::naming::{Described, Named, NamedFile, Walk, messages};
 use crate::symbol::unwind::{Frame, Passage};
 
 fn corpus(name: &str) -> PathBuf {
@@ -67,26 +67,28 @@ fn answer(without: &Named) -> Named {
         inlined: number % 2 == 1,
     };
     let files = without.files.iter().zip([None, Some(Failure::OtherFile), Some(Failure::TimedOut)].iter().cycle());
-    let mut frames = without.walk.frames.clone();
+    let mut frames = without.described.walk.frames.clone();
     frames.extend((1..4).map(|number| Frame { address: 0x1000 * number, is_return_address: true }));
     let frames_count = frames.len();
     Named {
         files: files.map(|(_, &failure)| NamedFile { build_id: Some(vec![7; 20]), failure }).collect(),
-        functions: (0..frames.len()).map(|depth| (0..depth % 4).rev().map(function).collect()).collect(),
-        walk: Walk {
-            complete: true,
-            omitted: 5,
-            omitted_at: frames.len() / 2,
-            used_eh_frame: true,
-            used_frame_pointer: false,
-            frame_bytes: Some(64),
-            frames,
+        described: Described {
+            functions: (0..frames.len()).map(|depth| (0..depth % 4).rev().map(function).collect()).collect(),
+            walk: Walk {
+                complete: true,
+                omitted: 5,
+                omitted_at: frames.len() / 2,
+                used_eh_frame: true,
+                used_frame_pointer: false,
+                frame_bytes: Some(64),
+                frames,
+            },
+            more: without.described.more.iter().map(|_| vec![function(0)]).collect(),
+            trail: without.described.trail.clone(),
+            variable: Some(0x4000),
+            part: Some(FilePart { section: Some(".rodata".to_owned()), is_relocated: true }),
+            handling: (0..frames_count).map(|depth| (depth % 2 == 0).then_some(Handling::Catches)).collect(),
         },
-        more: without.more.iter().map(|_| vec![function(0)]).collect(),
-        trail: without.trail.clone(),
-        variable: Some(0x4000),
-        part: Some(FilePart { section: Some(".rodata".to_owned()), is_relocated: true }),
-        handling: (0..frames_count).map(|depth| (depth % 2 == 0).then_some(Handling::Catches)).collect(),
         passage: Passage::Past,
         instead: None,
         ending: vec![Frame { address: 0x2000, is_return_address: false }],
@@ -112,7 +114,7 @@ fn the_answers_of_the_corpus_make_records() {
     for (name, sample) in seeds::samples() {
         let (_, job) = Decoder::new(options()).prepare(&sample, StackCopy::default(), true).unwrap();
         let without = Named::failed(&Skeleton::from(&job), Failure::Ended);
-        deepest = deepest.max(without.walk.frames.len());
+        deepest = deepest.max(without.described.walk.frames.len());
         for (kind, named) in [("named", answer(&without)), ("unnamed", without)] {
             let message = messages::answer(named);
             assert!(answered(&message, sample.sent()).is_some(), "{name} {kind}");

@@ -141,6 +141,21 @@ pub(crate) struct Walk {
 pub(crate) struct Named {
     /// Of each file of the job.
     pub files: Vec<NamedFile>,
+    /// Of the stack, and what else was asked for.
+    pub described: Described,
+    /// Where the way from the job's `ending` leads. If it isn't through the first suspect, the stack is as the kernel program has walked it.
+    pub passage: Passage,
+    /// What has happened then: one of the job's `others`.
+    pub instead: Option<Box<Described>>,
+    /// The frames from the end up to the code that the handler returns to.
+    pub ending: Vec<Frame>,
+    /// The functions of each of them.
+    pub ending_functions: Vec<Vec<Function>>,
+}
+
+/// What the namer found of a job, or of one of its `others`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Described {
     /// The stack.
     pub walk: Walk,
     /// The functions of each of its frames, innermost first.
@@ -155,34 +170,6 @@ pub(crate) struct Named {
     pub part: Option<FilePart>,
     /// What the functions of each frame of the stack do with an exception. Empty: it wasn't wanted.
     pub handling: Vec<Option<Handling>>,
-    /// Where the way from the job's `ending` leads. If it isn't through the first suspect, the stack is as the kernel program has walked it.
-    pub passage: Passage,
-    /// What has happened then.
-    pub instead: Option<Box<Described>>,
-    /// The frames from the end up to the code that the handler returns to.
-    pub ending: Vec<Frame>,
-    /// The functions of each of them.
-    pub ending_functions: Vec<Vec<Function>>,
-}
-
-/// What the namer found of one of a job's `others`, as the fields of [`Named`].
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Described {
-    pub walk: Walk,
-    pub functions: Vec<Vec<Function>>,
-    pub more: Vec<Vec<Function>>,
-    pub trail: Trail,
-    pub variable: Option<u64>,
-    pub part: Option<FilePart>,
-    pub handling: Vec<Option<Handling>>,
-}
-
-impl Described {
-    /// The same as an answer, with the files that it is about.
-    pub(super) fn with_files(self, files: Vec<NamedFile>) -> Named {
-        let Self { walk, functions, more, trail, variable, part, handling } = self;
-        Named { files, walk, functions, more, trail, variable, part, handling, ..Named::default() }
-    }
 }
 
 /// What the namer found of a file.
@@ -234,10 +221,13 @@ impl Named {
         let file = |is_used: &bool| NamedFile { build_id: None, failure: is_used.then_some(failure) };
         Self {
             files: job.used.iter().map(file).collect(),
-            functions: vec![Vec::new(); job.walk.frames.len()],
-            walk: job.walk.clone(),
-            more: vec![Vec::new(); job.more],
-            trail: job.trail.clone(),
+            described: Described {
+                functions: vec![Vec::new(); job.walk.frames.len()],
+                walk: job.walk.clone(),
+                more: vec![Vec::new(); job.more],
+                trail: job.trail.clone(),
+                ..Described::default()
+            },
             ..Self::default()
         }
     }
@@ -246,7 +236,7 @@ impl Named {
     pub(crate) fn of_other(&mut self, first_file: usize, other: &Skeleton, failure: Failure) -> Self {
         let files = self.files.iter().skip(first_file).take(other.used.len()).cloned();
         match self.instead.take() {
-            Some(described) => described.with_files(files.collect()),
+            Some(described) => Self { files: files.collect(), described: *described, ..Self::default() },
             None => Self::failed(other, failure),
         }
     }
@@ -254,22 +244,16 @@ impl Named {
     /// Does it answer this job? The namer parses what anybody may have made, so that its answer is judged as if anybody had made it.
     pub(crate) fn fits(&self, job: &Skeleton) -> bool {
         let is_file = |file: &NamedFile| file.build_id.as_ref().is_none_or(|id| id.len() <= BUILD_ID_BYTES_MAX);
-        let described = (&self.walk, &self.functions, &self.more, &self.trail);
         self.files.len() == job.used.len()
             && self.files.iter().all(is_file)
-            && fits(described, job)
-            && (self.handling.is_empty() || self.handling.len() == self.walk.frames.len())
-            && self.part.as_ref().is_none_or(FilePart::fits)
+            && self.described.fits(job)
             && self.ending_functions.iter().all(|functions| is_list(functions))
             && self.ending.len() == self.ending_functions.len()
             && self.ending.len() <= job.depth
             && !matches!(self.passage, Passage::Through(number) if number >= job.suspects)
             && self.instead.as_ref().is_none_or(|instead| {
-                let described = (&instead.walk, &instead.functions, &instead.more, &instead.trail);
                 let other = job.choice.by(self.passage).and_then(|number| job.others.get(number));
-                other.is_some_and(|other| fits(described, other))
-                    && (instead.handling.is_empty() || instead.handling.len() == instead.walk.frames.len())
-                    && instead.part.as_ref().is_none_or(FilePart::fits)
+                other.is_some_and(|other| instead.fits(other))
             })
     }
 }
@@ -278,17 +262,19 @@ fn is_list(functions: &[Function]) -> bool {
     functions.len() <= FUNCTIONS_MAX
 }
 
-/// Does a description answer this job, or this one of its `others`?
-fn fits(
-    (walk, functions, more, trail): (&Walk, &Vec<Vec<Function>>, &Vec<Vec<Function>>, &Trail),
-    job: &Skeleton,
-) -> bool {
-    functions.len() == walk.frames.len()
-        && more.len() == job.more
-        && walk.frames.len() <= job.depth.max(job.walk.frames.len())
-        && walk.omitted_at <= walk.frames.len()
-        && functions.iter().chain(more).all(|functions| is_list(functions))
-        && trail.fits(job.used.len())
+impl Described {
+    /// Does it answer this job, or this one of a job's `others`?
+    fn fits(&self, job: &Skeleton) -> bool {
+        let frames = self.walk.frames.len();
+        self.functions.len() == frames
+            && self.more.len() == job.more
+            && frames <= job.depth.max(job.walk.frames.len())
+            && self.walk.omitted_at <= frames
+            && self.functions.iter().chain(&self.more).all(|functions| is_list(functions))
+            && self.trail.fits(job.used.len())
+            && (self.handling.is_empty() || self.handling.len() == frames)
+            && self.part.as_ref().is_none_or(FilePart::fits)
+    }
 }
 
 /// What is kept of a job while it is done: enough for a record without names.
@@ -365,19 +351,21 @@ pub(super) mod tests {
     fn an_answer_that_does_not_fit_is_none() {
         let skeleton = Skeleton::from(&job());
         let good = Named::failed(&skeleton, Failure::Died);
+        let known = good.described.clone();
+        let with = |described| Named { described, ..good.clone() };
         let wrong = [
             Named { files: Vec::new(), ..good.clone() },
-            Named { functions: Vec::new(), ..good.clone() },
-            Named { more: vec![Vec::new()], ..good.clone() },
-            Named { walk: Walk { omitted_at: 2, ..good.walk.clone() }, ..good.clone() },
-            Named {
-                walk: Walk { frames: vec![good.walk.frames[0]; 17], ..Walk::default() },
+            with(Described { functions: Vec::new(), ..known.clone() }),
+            with(Described { more: vec![Vec::new()], ..known.clone() }),
+            with(Described { walk: Walk { omitted_at: 2, ..known.walk.clone() }, ..known.clone() }),
+            with(Described {
+                walk: Walk { frames: vec![known.walk.frames[0]; 17], ..Walk::default() },
                 functions: vec![Vec::new(); 17],
-                ..good.clone()
-            },
+                ..known.clone()
+            }),
             Named { files: vec![NamedFile { build_id: Some(vec![0; 65]), failure: None }; 2], ..good.clone() },
             Named { passage: Passage::Through(0), ..good.clone() },
-            Named { ending: vec![good.walk.frames[0]], ..good },
+            Named { ending: vec![known.walk.frames[0]], ..good.clone() },
         ];
         for named in wrong {
             assert!(!named.fits(&skeleton), "{named:?}");

@@ -32,7 +32,7 @@ pub(crate) use queue::Ticket;
 pub(crate) use service::Naming;
 
 #[cfg(test)]
-pub(crate) use {job::NamedFile, served::messages};
+pub(crate) use {job::Described, job::NamedFile, served::messages};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {opener::Opener, served::answered, served::passed, worker::Worker};
 

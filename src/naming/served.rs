@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confine::{self, Fences};
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, decode, receive, send};
-use super::job::{Job, Named};
+use super::job::{Described, Job, Named};
 use super::opener::Opener;
 use super::worker::Worker;
 use crate::evidence::Failure;
@@ -197,7 +197,7 @@ fn answer(orders: &mut Rc<UnixStream>, named: Named) -> io::Result<()> {
     match send(&mut &**orders, &done, ANSWER_BYTES_MAX) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             let Reply::Done(mut named) = done else { return Ok(()) };
-            let Named { functions, more, ending_functions, .. } = &mut *named;
+            let Named { described: Described { functions, more, .. }, ending_functions, .. } = &mut *named;
             functions.iter_mut().chain(more).chain(ending_functions).for_each(Vec::clear);
             named.instead = None;
             for file in &mut named.files {

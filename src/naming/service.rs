@@ -242,7 +242,10 @@ mod tests {
         let tickets: Vec<Ticket> = (1..=3).map(|depth| naming.submit(Owner::User(1), deep(depth))).collect();
         for (depth, ticket) in (1..=3).zip(tickets) {
             let answer = naming.next(Instant::now() + DEADLINE * 4).unwrap().unwrap();
-            assert_eq!((answer.ticket, answer.named.more.len(), answer.named.functions.len()), (ticket, depth, 1));
+            assert_eq!(
+                (answer.ticket, answer.named.described.more.len(), answer.named.described.functions.len()),
+                (ticket, depth, 1)
+            );
         }
         assert_eq!(naming.waiting(), 0);
     }

@@ -36,13 +36,14 @@ impl Worker {
         let (files, found) = self.files(job, open);
         let stack = job.unwind.as_ref().map(|thread| &thread.stack);
         let Some(ending) = &job.ending else {
-            return self.describe(job, &found, stack, open).with_files(files);
+            let described = self.describe(job, &found, stack, open);
+            return Named { files, described, ..Named::default() };
         };
         let (passage, frames) = self.passage(job, ending, &found);
         if passage == Passage::Through(0) {
             let described = self.describe(job, &found, stack, open);
             let ending_functions = frames.iter().map(|&frame| self.functions(job, &found, frame, open)).collect();
-            return Named { passage, ending: frames, ending_functions, ..described.with_files(files) };
+            return Named { files, described, passage, instead: None, ending: frames, ending_functions };
         }
         let other = ending.choice.by(passage).and_then(|number| ending.others.get(number));
         let instead = other.map(|other| {
@@ -52,7 +53,8 @@ impl Worker {
         // Nobody wants names of what has not happened.
         let (walk, more) = (job.walk.clone(), vec![Vec::new(); job.more.len()]);
         let functions = vec![Vec::new(); walk.frames.len()];
-        Named { files, walk, functions, more, passage, instead, ..Named::default() }
+        let described = Described { walk, functions, more, ..Described::default() };
+        Named { files, described, passage, instead, ..Named::default() }
     }
 
     /// The files of a job, as far as they can be had.

@@ -279,7 +279,7 @@ impl Names {
             file_offset = Some(offset);
         }
         let plain = evidence::Frame { region: Some(region), file_offset, ..plain };
-        let functions = named.more.into_iter().next().unwrap_or_default();
+        let functions = named.described.more.into_iter().next().unwrap_or_default();
         if functions.is_empty() {
             return (vec![Frame::from(&plain)], answer.failure.is_none());
         }
