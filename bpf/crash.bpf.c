@@ -289,35 +289,64 @@ static __always_inline void fl_note_end(u64 info, u32 signal, s32 code, u32 reca
 	end->group = ~0U;
 }
 
-/* Counts the event of the record that has been begun, if groups are on, and sends the record if it `is_due`. */
-static __always_inline u32 fl_finish(void *context, struct task_struct *task, struct fl_crash *record, bool is_due)
+/* What is left to be done after a record was begun. */
+enum fl_begun {
+	FL_BEGUN_NOTHING = 0,
+	FL_BEGUN_EVENT = 1 << 0,   /* it is an event, which is to be counted */
+	FL_BEGUN_DUE = 1 << 1,     /* the record is wanted */
+	FL_BEGUN_AT_SITE = 1 << 2, /* its place is to be remembered with its group */
+};
+
+/* Counts the event of the record that has been begun, if groups are on, and sends the record if it `is_due`. Returns the group. */
+static __always_inline u32 fl_count_and_send(void *context, struct task_struct *task, struct fl_crash *record,
+					     bool is_due)
 {
 	struct fl_end *end = fl_scratch(&fl_ends);
 	struct fl_group *group;
 	bool is_new;
 	u32 id;
 
-	if (!fl_config.groups) {
-		fl_count_matched(record->disposition);
-		fl_send_all(record, task);
-		return 0;
-	}
-	id = fl_count_group((u64)fl_read(task, mm));
+	id = fl_config.groups ? fl_count_group((u64)fl_read(task, mm)) : 0;
 	fl_count_matched(record->disposition);
 	is_new = id & FL_GROUP_IS_NEW;
 	id &= ~FL_GROUP_IS_NEW;
-	group = bpf_map_lookup_elem(&fl_groups, &id);
+	group = fl_config.groups ? bpf_map_lookup_elem(&fl_groups, &id) : NULL;
 	if (is_new && group)
 		fl_name_group(context, task, group);
-	if (!group || !end || !fl_take_budget(group, record->timestamp_ns, is_due))
-		return id;
-	end->group = id;
-	end->serial = group->serial;
-	if (fl_send_all(record, task)) {
+	if (fl_config.groups) {
+		if (!group || !end || !fl_take_budget(group, record->timestamp_ns, is_due))
+			return id;
+		end->group = id;
+		end->serial = group->serial;
+	}
+	if (fl_send_all(record, task) && group) {
 		group->samples += 1; /* benign race: a sample more than the budget */
 		group->sampled_ns = record->timestamp_ns;
 	}
 	return id;
+}
+
+/* Completes what was begun. Each program has it once: it is the largest part of what the kernel verifies before we start. */
+static __always_inline void fl_finish(void *context, struct task_struct *task, enum fl_begun begun)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	u32 departures = fl_departed();
+	struct fl_site now, *site;
+	u32 id;
+
+	if (!record || !begun)
+		return;
+	id = fl_count_and_send(context, task, record, begun & FL_BEGUN_DUE);
+	if (!(begun & FL_BEGUN_AT_SITE))
+		return;
+	site = fl_site_of(&now, task, fl_register(fl_regs_ip(fl_near_pt_regs(task))), record->si_code, record->signal,
+			  FL_DISPOSED_HANDLED);
+	if (!site)
+		return;
+	now.jiffies = 0;
+	now.group = id;
+	now.departures = departures;
+	*site = now;
 }
 
 /* Did the process send this signal to itself, or the kernel for something that the process did? */
@@ -328,77 +357,50 @@ static __always_inline bool fl_is_own(struct task_struct *task, struct kernel_si
 	return (u32)fl_read(info, _sifields._kill._pid) == fl_pid_in_namespace(task);
 }
 
-/* A watched signal is delivered to a task: if the task is watched, counts it and sends the record that was asked for. */
-static __always_inline void fl_on_signal(void *context, struct task_struct *task, struct kernel_siginfo *info,
-					 u32 signal, u64 handler)
+/* A watched signal is delivered to a task: if the task is watched and its record is needed, begins it. What needs none is counted here. */
+static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, struct kernel_siginfo *info, u32 signal,
+						     u64 handler)
 {
 	s32 code = info ? fl_read(info, si_code) : 0;
+	enum fl_begun begun = FL_BEGUN_EVENT;
 	enum fl_disposition disposition;
-	struct fl_crash *record;
-	struct fl_site now, *site = NULL;
 	u32 recalled = 0;
-	u64 instruction_pointer = 0;
-	u32 id, departures;
-	bool is_due, is_own;
+	bool is_own;
 
 	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
-		return;
+		return FL_BEGUN_NOTHING;
 	}
 	disposition = fl_dispose(task, signal, handler);
-	is_due = disposition == FL_DISPOSED_FATAL || fl_config.show_handled;
-	if (disposition == FL_DISPOSED_HANDLED) {
-		const struct pt_regs *regs = fl_near_pt_regs(task);
-
-		instruction_pointer = fl_register(fl_regs_ip(regs));
-		if (info)
-			fl_remember(task, regs, info, signal, code);
-		if (fl_config.groups && !is_due)
-			site = fl_site_of(&now, task, instruction_pointer, code, signal, disposition);
-	}
-	if (!fl_config.groups && !is_due) {
+	if (disposition == FL_DISPOSED_FATAL || fl_config.show_handled)
+		begun |= FL_BEGUN_DUE;
+	if (disposition == FL_DISPOSED_HANDLED && info)
+		fl_remember(task, fl_near_pt_regs(task), info, signal, code);
+	if (!fl_config.groups && !(begun & FL_BEGUN_DUE)) {
 		fl_count_matched(disposition);
-		return;
+		return FL_BEGUN_NOTHING;
 	}
-	if (site && fl_is_site(site, &now)) {
-		fl_site_add(site);
-		fl_count_matched(FL_DISPOSED_HANDLED);
-		return;
+	if (disposition == FL_DISPOSED_HANDLED && !(begun & FL_BEGUN_DUE)) {
+		u64 instruction_pointer = fl_register(fl_regs_ip(fl_near_pt_regs(task)));
+		struct fl_site now, *site = fl_site_of(&now, task, instruction_pointer, code, signal, disposition);
+
+		if (site && fl_is_site(site, &now)) {
+			fl_site_add(site);
+			fl_count_matched(FL_DISPOSED_HANDLED);
+			return FL_BEGUN_NOTHING;
+		}
+		begun |= FL_BEGUN_AT_SITE;
 	}
 	is_own = disposition == FL_DISPOSED_FATAL && fl_is_own(task, info, code);
 	if (disposition == FL_DISPOSED_FATAL)
 		recalled = fl_recall(signal, code, is_own);
 	fl_note_end((u64)info, signal, code, recalled);
-	if (!recalled)
+	if (!recalled) {
 		fl_begin_record((u64)info, signal, disposition);
-	record = fl_scratch(&fl_records);
-	if (!record)
-		return;
-	if (!recalled && is_own)
-		fl_add_earlier(~0U);
-	departures = fl_departed();
-	id = fl_finish(context, task, record, is_due);
-	if (site) {
-		/* Made again here: kept over the walk, it would be on the stack for known places, too. */
-		fl_site_of(&now, task, instruction_pointer, code, signal, disposition);
-		now.jiffies = 0;
-		now.group = id;
-		now.departures = departures;
-		*site = now;
+		if (is_own)
+			fl_add_earlier(~0U);
 	}
-}
-
-/* The current task exits with `status`: a death, if it exits from the handler of a fault. True: its record has been begun. */
-static __always_inline bool fl_begin_exit(u32 status)
-{
-	struct task_struct *task = fl_current();
-	u32 recalled;
-
-	if (!fl_may_recall(fl_thread_of(task), task) || status & 0x7f)
-		return false;
-	recalled = fl_recall(0, status >> 8 & 0xff, true);
-	fl_note_end(0, 0, status >> 8 & 0xff, recalled);
-	return recalled;
+	return begun;
 }
 
 /* Has the current thread called exit_group(2)? Otherwise another one has, and this one is ended with it, whatever it was doing. */
@@ -407,6 +409,22 @@ static __always_inline bool fl_calls_exit(struct task_struct *task)
 	u64 number = fl_register(fl_regs_call(fl_near_pt_regs(task)));
 
 	return number == FL_NR_EXIT_GROUP || number == FL_NR_EXIT_GROUP_32;
+}
+
+/*
+ * The current thread ends with `status`: a death of its process, if the thread makes it exit from the handler of a fault. True: its record
+ * has been begun.
+ */
+static __always_inline bool fl_begin_exit(u32 status)
+{
+	struct task_struct *task = fl_current();
+	u32 recalled;
+
+	if (status & 0x7f || !fl_may_recall(fl_thread_of(task), task) || !fl_calls_exit(task))
+		return false;
+	recalled = fl_recall(0, status >> 8 & 0xff, true);
+	fl_note_end(0, 0, status >> 8 & 0xff, recalled);
+	return recalled;
 }
 
 /*
@@ -419,7 +437,7 @@ __noinline int fl_begin_thread_end(u64 status, int others)
 	struct task_struct *task = fl_current();
 	struct fl_crash *record = fl_scratch(&fl_records);
 
-	if (status != FL_SIGSYS || !(fl_config.signals & FL_BIT(FL_SIGSYS)) || others <= 0 ||
+	if (!fl_config.sees_threads || status != FL_SIGSYS || others <= 0 ||
 	    fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT || !fl_read(task, seccomp.mode))
 		return 0;
 	if (!fl_filter()) {
@@ -434,15 +452,6 @@ __noinline int fl_begin_thread_end(u64 status, int others)
 	record->fault_address = fl_instruction_pointer(&record->registers);
 	record->syscall_arch = fl_audit_arch(fl_is_compat_call(task));
 	return 1;
-}
-
-/* Completes what one of the two above has begun. */
-static __always_inline void fl_finish_end(void *context)
-{
-	struct fl_crash *record = fl_scratch(&fl_records);
-
-	if (record)
-		fl_finish(context, fl_current(), record, true);
 }
 
 /* The kernel's own action for a signal. */
@@ -463,61 +472,82 @@ static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
  * common takes the verifier most of the time that we take to start. Before v6.16 the task has given up its memory when it
  * comes there.
  */
-SEC("raw_tp/signal_deliver")
-int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
+static __always_inline enum fl_begun fl_begin_either(struct task_struct *task, u64 first, struct kernel_siginfo *info)
 {
-	struct task_struct *task = fl_current();
 	u32 number = first;
 	u64 handler = 0;
 
 	if (first > 64) { /* no signal: a task */
-		bool is_exit = fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT && fl_calls_exit(task);
+		bool is_exit = fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT;
 
 		if (is_exit ? fl_begin_exit(fl_read(task, signal, group_exit_code))
 			    : fl_begin_thread_end((u32)fl_read(task, exit_code), fl_read(task, signal, live.counter)))
-			fl_finish_end(ctx);
-		return 0;
+			return FL_BEGUN_EVENT | FL_BEGUN_DUE;
+		return FL_BEGUN_NOTHING;
 	}
 	if (!(fl_config.signals & FL_BIT(number)) && number != FL_SIGKILL)
-		return 0;
+		return FL_BEGUN_NOTHING;
 	/* SEND_SIG_NOINFO and SEND_SIG_PRIV are small numbers, not pointers. */
 	if ((u64)info <= 1)
 		info = NULL;
 	if (number == FL_SIGKILL) {
 		if (!(fl_config.signals & ~FL_DEFAULT_CORE))
-			return 0;
+			return FL_BEGUN_NOTHING;
 		number = fl_ending_signal(task);
 		if (!number || fl_is_ended_by_us(task, number))
-			return 0;
+			return FL_BEGUN_NOTHING;
 	} else {
 		handler = fl_handler(task, number);
 		/* A signal that ends the process is seen again: as an anonymous SIGKILL of its other threads, at the coredump. */
 		if ((!(FL_DEFAULT_CORE & FL_BIT(number)) || fl_config.at_coredump & FL_BIT(number)) &&
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
-			return 0;
+			return FL_BEGUN_NOTHING;
 	}
-	fl_on_signal(ctx, task, info, number, handler);
+	return fl_begin_signal(task, info, number, handler);
+}
+
+SEC("raw_tp/signal_deliver")
+int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
+{
+	struct task_struct *task = fl_current();
+
+	fl_finish(ctx, task, fl_begin_either(task, first, info));
 	return 0;
 }
 
 /* --- the fallback, where signal_deliver can't be used: kprobes --- */
 
 /* The kernel is about to write a core file, or would if it were allowed to: once for each fatal signal that may dump. */
-static __always_inline int fl_on_coredump(void *context, struct kernel_siginfo *info)
+static __always_inline enum fl_begun fl_begin_coredump(struct task_struct *task, struct kernel_siginfo *info)
 {
-	struct task_struct *task = fl_current();
 	u32 signal = fl_read(info, si_signo);
 
+	if (fl_config.at_coredump) {
+		if (!(fl_config.at_coredump & FL_BIT(signal)) || !fl_is_first(task))
+			return FL_BEGUN_NOTHING;
+		if (fl_config.is_preempted)
+			fl_count(FL_MADE_UP);
+	}
 	if (!(fl_config.signals & FL_BIT(signal)))
-		return 0;
-	fl_on_signal(context, task, info, signal, FL_SIG_DFL);
-	return 0;
+		return FL_BEGUN_NOTHING;
+	return fl_begin_signal(task, info, signal, FL_SIG_DFL);
+}
+
+/* The current thread ends with `status`. */
+static __always_inline enum fl_begun fl_begin_end(struct task_struct *task, u32 status)
+{
+	bool is_death =
+		status != FL_SIGSYS
+			? fl_begin_exit(status)
+			: !fl_is_ending(task) && fl_begin_thread_end(status, fl_read(task, signal, live.counter) - 1);
+
+	return is_death ? FL_BEGUN_EVENT | FL_BEGUN_DUE : FL_BEGUN_NOTHING;
 }
 
 /*
- * Three hooks, told apart by the first argument, which is a status or, above all of them, an address of the kernel's:
- * do_group_exit(int status), do_exit(long status), and do_coredump(struct kernel_siginfo *info), which is vfs_coredump() from v6.18 on.
- * One program for all, as above. A status that only do_exit() is called with is that of a thread (fl_begin_thread_end).
+ * Two hooks, told apart by the first argument, which is a status or, above all of them, an address of the kernel's: do_exit(long status),
+ * which each thread comes to once, and do_coredump(struct kernel_siginfo *info), which is vfs_coredump() from v6.18 on. One program for
+ * both, as above.
  *
  * Beside signal_deliver it is for kernels where seccomp ends a process without delivering a signal (before v5.16): such a death
  * goes straight to the coredump. And for real-time kernels, which may skip the run at signal_deliver (from v7.0 on); they skip no run of
@@ -527,24 +557,10 @@ SEC("kprobe")
 int BPF_KPROBE(fl_dump_or_exit, u64 first)
 {
 	struct task_struct *task = fl_current();
-	struct kernel_siginfo *info = (void *)first;
 
-	if (!(first >> 63)) {
-		bool is_exit = (u32)first != FL_SIGSYS;
-
-		if (is_exit ? fl_begin_exit(first)
-			    : !fl_is_ending(task) &&
-				      fl_begin_thread_end((u32)first, fl_read(task, signal, live.counter) - 1))
-			fl_finish_end(ctx);
-		return 0;
-	}
-	if (fl_config.at_coredump) {
-		if (!(fl_config.at_coredump & FL_BIT(fl_read(info, si_signo))) || !fl_is_first(task))
-			return 0;
-		if (fl_config.is_preempted)
-			fl_count(FL_MADE_UP);
-	}
-	return fl_on_coredump(ctx, info);
+	fl_finish(ctx, task,
+		  first >> 63 ? fl_begin_coredump(task, (struct kernel_siginfo *)first) : fl_begin_end(task, first));
+	return 0;
 }
 
 /*
@@ -568,7 +584,7 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 	handler = fl_handler(task, signal);
 	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))
 		return 0;
-	fl_on_signal(ctx, task, info, signal, handler);
+	fl_finish(ctx, task, fl_begin_signal(task, info, signal, handler));
 	return 0;
 }
 

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -255,10 +257,18 @@ fn run(target: &Target) -> Outcome {
     let (updates, arriving) = channel();
     let guest = std::thread::spawn(move || vmtest.run_one(0, updates));
     let say = |what: &str| eprintln!("{name}: {what} ({} s)", started.elapsed().as_secs());
+    let mut log = log(&target.command);
+    let mut keep = |line: &str| {
+        // That a line can't be kept fails no test.
+        let _ = log.as_mut().map(|log| writeln!(log, "{:4} {}", started.elapsed().as_secs(), line.trim_end()));
+    };
     for update in arriving {
         match update {
             Output::BootStart => say("booting"),
-            Output::Boot(line) | Output::Setup(line) => lines.push(line),
+            Output::Boot(line) | Output::Setup(line) => {
+                keep(&line);
+                lines.push(line);
+            }
             Output::BootEnd(Err(error)) | Output::SetupEnd(Err(error)) | Output::CommandEnd(Err(error)) => {
                 outcome.unavailable = Some(format!("{error:#}"));
             }
@@ -268,6 +278,7 @@ fn run(target: &Target) -> Outcome {
             }
             Output::Command(line) => {
                 note(&line, &mut outcome);
+                keep(&line);
                 lines.push(line);
             }
             Output::CommandEnd(Ok(status)) => outcome.status = status,
@@ -278,7 +289,6 @@ fn run(target: &Target) -> Outcome {
         outcome.unavailable = Some("the harness panicked".to_owned());
     }
     outcome.took = started.elapsed();
-    keep(&target.command, &lines);
     outcome.lost_breakpoint = outcome.unavailable.is_some() && lines.iter().any(|line| line.contains("Oops: int3"));
     if outcome.failed() || outcome.unavailable.is_some() {
         outcome.digest = failures::digest(&name, &lines);
@@ -289,11 +299,10 @@ fn run(target: &Target) -> Outcome {
     outcome
 }
 
-/// Keeps what a guest said, in a file named after its part of the matrix. That it can't be kept fails no test.
-fn keep(command: &str, lines: &[String]) {
+/// The file that keeps what a guest says, each line with the seconds since its start. Named after its part of the matrix.
+fn log(command: &str) -> Option<File> {
     let name: Vec<&str> = command.split_whitespace().skip(1).take_while(|word| *word != "only").collect();
-    let text: String = lines.iter().map(|line| format!("{}\n", line.trim_end())).collect();
-    let _ = std::fs::write(format!("target/vm/{}.log", name.join("-")), text);
+    File::create(format!("target/vm/{}.log", name.join("-"))).ok()
 }
 
 /// Takes the result of a test from a line of libtest.

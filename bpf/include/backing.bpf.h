@@ -13,6 +13,16 @@
 
 #define FL_SEGMENTS_NEAR 4 /* of a program or library: mappings of one file, next to each other */
 
+#define FL_COUNTER_BATCH 32 /* at least; lib/percpu_counter.c */
+
+/* How much more than its count a counter has whose parts are the processors'. */
+static __always_inline u64 fl_counter_slack(void)
+{
+	u64 batch = 2ULL * fl_config.processors;
+
+	return fl_config.processors * (batch > FL_COUNTER_BATCH ? batch : FL_COUNTER_BATCH);
+}
+
 /* How many pages a tmpfs or the pool of huge pages has, and how many are used. */
 static __always_inline void fl_describe_capacity(struct fl_backing *backing, struct super_block *super)
 {
@@ -24,6 +34,7 @@ static __always_inline void fl_describe_capacity(struct fl_backing *backing, str
 	if (backing->magic == TMPFS_MAGIC && bpf_core_field_exists(shmem->used_blocks)) {
 		backing->capacity = fl_read(shmem, max_blocks);
 		backing->used = fl_read(shmem, used_blocks.count);
+		backing->used_most = backing->used + fl_counter_slack();
 	} else if (backing->magic == HUGETLBFS_MAGIC && bpf_core_field_exists(pool->free_huge_pages)) {
 		pool = fl_read(huge, hstate);
 		free = fl_read(pool, free_huge_pages);
@@ -31,6 +42,7 @@ static __always_inline void fl_describe_capacity(struct fl_backing *backing, str
 		backing->page_bytes = (u64)(1 << fl_page_shift) << fl_read(pool, order);
 		backing->capacity = fl_read(pool, nr_huge_pages);
 		backing->used = backing->capacity - (free > reserved ? free - reserved : 0);
+		backing->used_most = backing->used;
 	}
 }
 

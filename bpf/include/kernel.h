@@ -50,7 +50,8 @@ enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1 << 10 };
 enum { BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_F_STACK_BUILD_ID = 1 << 5, BPF_F_USER_STACK = 1 << 8 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2 };
-enum { BPF_RB_AVAIL_DATA = 0 };
+enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1 };
+enum { BPF_RINGBUF_HDR_SZ = 8 };
 
 /* The helpers' numbers in the kernel's BTF, which show the helpers that there are. */
 enum bpf_func_id___fl { BPF_FUNC_task_pt_regs___fl = 175 }; /* v5.15 */

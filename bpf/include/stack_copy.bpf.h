@@ -62,6 +62,17 @@ __noinline int fl_add_mappings(u64 mm)
 	return 0;
 }
 
+/*
+ * Has the ring room for a page, and for the record after it? A record without its stack says more than a stack without its record. Benign
+ * race: other processors may take the room meanwhile, and the record is then counted as lost.
+ */
+static __always_inline bool fl_page_has_room(void)
+{
+	u64 wanted = sizeof(struct fl_stack_page) + sizeof(struct fl_crash) + 2 * BPF_RINGBUF_HDR_SZ;
+
+	return bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) + wanted < bpf_ringbuf_query(&fl_ring, BPF_RB_RING_SIZE);
+}
+
 /* Sends the page at unwind->address. 0: there may be more above. */
 __noinline int fl_page_step(void)
 {
@@ -79,7 +90,7 @@ __noinline int fl_page_step(void)
 	if (bpf_probe_read_user(page->bytes, FL_PIECE_BYTES, (const void *)page->address))
 		return 0;
 	unwind->pages += 1;
-	if (bpf_ringbuf_output(&fl_ring, page, sizeof(*page), BPF_RB_NO_WAKEUP))
+	if (!fl_page_has_room() || bpf_ringbuf_output(&fl_ring, page, sizeof(*page), BPF_RB_NO_WAKEUP))
 		fl_count(FL_LOST_PAGES);
 	return 0;
 }

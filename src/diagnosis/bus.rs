@@ -74,11 +74,12 @@ fn inside(facts: &Evidence, at: &Region, name: &str, stored: &StoredFile) -> Opt
             Kind::HugePagesExhausted,
             format!("{verb} a mapping of huge pages ({name}), of which its mount or cgroup may have no more"),
         ),
-        FileSystem::Memory if is_full && stored.capacity > 0 => {
+        FileSystem::Memory if stored.used_most >= stored.capacity && stored.capacity > 0 => {
             let room = words::size(stored.capacity.saturating_mul(stored.page_bytes));
+            let full = if is_full { "full" } else { "full or nearly so" };
             likely(
                 Kind::FileSystemFull,
-                format!("{verb} a mapping of {name} inside the file, and its tmpfs of {room} is full"),
+                format!("{verb} a mapping of {name} inside the file, and its tmpfs of {room} is {full}"),
             )
         }
         FileSystem::Memory => likely(
@@ -139,7 +140,7 @@ mod tests {
     /// Inside of a file of this system.
     fn on(system: FileSystem, capacity: u64, used: u64) -> Case {
         let mut case = in_file("/x", "rw-s", 6, 0x2000);
-        case.stored = case.stored.map(|stored| StoredFile { system, capacity, used, ..stored });
+        case.stored = case.stored.map(|stored| StoredFile { system, capacity, used, used_most: used + 64, ..stored });
         case
     }
 
@@ -164,7 +165,8 @@ mod tests {
     fn inside_the_file_its_file_system_says_why() {
         let table = [
             (on(FileSystem::Memory, 256, 256), Kind::FileSystemFull),
-            (on(FileSystem::Memory, 256, 10), Kind::UnbackedSharedMemory),
+            (on(FileSystem::Memory, 256, 192), Kind::FileSystemFull),
+            (on(FileSystem::Memory, 256, 191), Kind::UnbackedSharedMemory),
             (on(FileSystem::Memory, 0, 0), Kind::UnbackedSharedMemory),
             (on(FileSystem::HugePages, 0, 0), Kind::HugePagesExhausted),
             (on(FileSystem::HugePages, 8, 2), Kind::HugePagesExhausted),

@@ -117,8 +117,10 @@ pub(crate) struct StoredFile {
     pub system: FileSystem,
     /// How many pages there may be, of a tmpfs, or are, of huge pages. 0 means no limit, or not known.
     pub capacity: u64,
-    /// How many of them are used, roughly.
+    /// How many of them are used, at least.
     pub used: u64,
+    /// And at most: the kernel's counter is exact only where all processors have brought in their parts.
+    pub used_most: u64,
     /// The size of a page of it.
     pub page_bytes: u64,
 }

@@ -85,6 +85,7 @@ fn stored(raw: &fl_crash) -> StoredFile {
         },
         capacity: of.capacity,
         used: of.used,
+        used_most: of.used_most,
         page_bytes: if of.page_bytes == 0 { page::size() } else { of.page_bytes },
     }
 }

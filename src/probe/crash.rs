@@ -9,7 +9,7 @@ mod rows;
 use std::cell::RefCell;
 use std::hash::{BuildHasher as _, RandomState};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use libbpf_rs::num_possible_cpus;
 use procfs::{Current as _, LoadAverage};
 
@@ -97,8 +97,7 @@ impl Spec for Plan {
         let end_missed = Some(if sees_ends { RUNS_MISSED } else { EXITS_MISSED });
         // No program preempts a kprobe's, but on a real-time kernel a kprobe's runs while that of signal_deliver is preempted.
         let is_apart = way != Way::Kprobe && kernel.is_real_time;
-        let exit = Hook::kprobe("fl_dump_or_exit", "do_group_exit").missed_as(end_missed).apart_if(is_apart).optional();
-        let thread_end = Hook::kprobe("fl_dump_or_exit", "do_exit").missed_as(end_missed).apart_if(is_apart).optional();
+        let exit = Hook::kprobe("fl_dump_or_exit", "do_exit").missed_as(end_missed).apart_if(is_apart).optional();
         let coredump = Hook::kprobe_by_either("fl_dump_or_exit", ["vfs_coredump", "do_coredump"]).apart_if(is_apart);
         let mut hooks = if way == Way::Kprobe {
             self.check_kprobes()?;
@@ -117,12 +116,7 @@ impl Spec for Plan {
         // kernel would skip the run for the signal. lockdown=confidentiality refuses kprobes, and then such an end is not seen:
         // docs/limits.md.
         match way {
-            _ if kernel.kprobes => {
-                hooks.push(exit);
-                if self.sees_threads(way, kernel) {
-                    hooks.push(thread_end);
-                }
-            }
+            _ if kernel.kprobes => hooks.push(exit),
             Way::Tracepoint if kernel.exits_with_memory => {
                 hooks.push(Hook::raw("fl_deliver_exit", "sched_process_exit"))
             }
@@ -142,6 +136,7 @@ impl Spec for Plan {
             at_coredump: bits(&self.at_coredump(way, kernel)),
             is_preempted: u8::from(way != Way::Kprobe && kernel.is_real_time),
             senders: u8::from(self.needs_senders(way)),
+            sees_threads: u8::from(self.sees_threads(way, kernel)),
             groups: self.groups.map_or(0, |table| table.groups),
             rests: self.groups.map_or(0, GroupTable::rests),
             sums: self.sums(),
@@ -153,6 +148,7 @@ impl Spec for Plan {
             sample_interval_ns: u64::try_from(self.samples.interval.as_nanos()).unwrap_or(u64::MAX),
             sample_rate: self.samples.rate.unwrap_or(0),
             threads: threads(),
+            processors: u32::try_from(num_possible_cpus().context("failed to count the processors")?)?,
             ..fl_config::default()
         };
         if self.needs_senders(way) && self.signals.contains(&SIGKILL) {

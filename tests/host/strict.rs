@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use faultline::internals::abi::fl_stack_page;
+use faultline::internals::abi::{fl_crash, fl_stack_page};
 use faultline::internals::crash_ring_bytes;
 use macro_rules_attribute::apply;
 
@@ -13,7 +13,7 @@ use crate::harness::{FAULTLINE, Scratch, Watching, counted_as, named, records};
 const STACK_BYTES: usize = 512 << 10;
 /// A sample has more.
 const SAMPLE_BYTES_MIN: usize = 2 << 10;
-/// The kernel's own bytes before each sample. A sample's place is a multiple of them.
+/// The kernel's own bytes before each sample.
 const HEADER_BYTES: usize = 8;
 const PAGE_SAMPLE_BYTES: usize = size_of::<fl_stack_page>() + HEADER_BYTES;
 
@@ -58,15 +58,9 @@ fn fillers() -> usize {
     let (kept, stderr, status) = unread(&["crash"], "strict-5c", too_many, 0);
     assert_eq!(counted_as(&stderr, "stack_page_ring_full"), 0, "{stderr}");
     assert_eq!((kept as u64 + counted_as(&stderr, "sample_ring_full"), status), (too_many as u64, Some(1)), "{stderr}");
-    let sample = ring_bytes() / kept / HEADER_BYTES * HEADER_BYTES;
-    assert!(
-        sample < PAGE_SAMPLE_BYTES,
-        "a shorter path of this process's cgroup is needed: a sample has {sample} bytes"
-    );
-    let rest = |fillers: usize| ring_bytes() - fillers * sample;
-    let fits =
-        |&fillers: &usize| rest(fillers) % PAGE_SAMPLE_BYTES >= sample && rest(fillers) < 120 * PAGE_SAMPLE_BYTES;
-    (1..kept).find(fits).expect("the remainders of so many numbers of samples have all sizes")
+    let sample = ring_bytes() / kept;
+    let rest = 100 * PAGE_SAMPLE_BYTES + size_of::<fl_crash>();
+    (ring_bytes() - rest) / sample
 }
 
 /// The ring was full for a moment: a record has a shorter stack, and nothing else is missing.

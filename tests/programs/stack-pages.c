@@ -5,7 +5,7 @@
  *
  * A death without a stack has a stack pointer that lies above every mapping, too: its sample has no pages, and is as long as that of
  * the last death, which comes behind 121 pages. So a test that knows the length of a sample can fill a ring that nobody reads so that
- * the last death finds room for its sample, and not for all pages.
+ * the last death finds room for its sample and some pages, and not for all of them.
  *
  * build: -static -O1
  */

@@ -153,7 +153,8 @@ struct fl_backing {
 	u64 size;       /* i_size, bytes */
 	u64 magic;      /* s_magic */
 	u64 capacity;   /* of a tmpfs, pages, or of the pool of huge pages; 0: it has no limit, or it isn't known */
-	u64 used;       /* of them, roughly */
+	u64 used;       /* of them, at least */
+	u64 used_most;  /* of them, at most: processors that have taken pages say so late */
 	u64 page_bytes; /* of hugetlbfs; 0: as everywhere */
 };
 
@@ -302,11 +303,12 @@ struct fl_config {
 	u32 sample_first;       /* samples that each group gets at once; 0: every one that fits into the ring */
 	u32 sample_rate;        /* samples a second of all groups together; 0: no limit */
 	u32 threads;            /* without FL_TYPED: entries of fl_threads, a power of 2 */
+	u32 processors;         /* that there may be */
 	u32 stack_pages;        /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
 	u8 show_handled;
 	u8 senders;      /* fl_generate is attached */
 	u8 is_preempted; /* another program may run between any two instructions of fl_deliver_exit on the same processor */
-	u8 pad;
+	u8 sees_threads; /* a thread that seccomp ends alone can be told from a process that it ends */
 };
 
 _Static_assert(sizeof(struct fl_group_key) == 56, "a key has no holes, or equal ones would differ");

@@ -163,7 +163,7 @@ fn pages() -> Vec<Case> {
         case.mapped(&[file("/x", region(0x10_0000, 0x10_2000, permissions))])
     };
     let sized = |size| StoredFile { size, page_bytes: 4096, ..StoredFile::default() };
-    let on = |system, capacity, used| StoredFile { system, capacity, used, ..sized(0x2000) };
+    let on = |system, capacity, used| StoredFile { system, capacity, used, used_most: used + 64, ..sized(0x2000) };
     let cause = Cause {
         change: Change::Truncated,
         is_certain: true,

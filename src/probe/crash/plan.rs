@@ -147,11 +147,10 @@ mod tests {
 
     #[test]
     fn only_auto_and_only_old_kernels_add_the_kprobe_for_seccomp() {
-        let (deliver, exit) = ("fl_deliver_exit raw_tp/signal_deliver", "fl_dump_or_exit kprobe/do_group_exit");
-        let thread = "fl_dump_or_exit kprobe/do_exit";
+        let (deliver, exit) = ("fl_deliver_exit raw_tp/signal_deliver", "fl_dump_or_exit kprobe/do_exit");
         let (newer, older) = ("fl_dump_or_exit kprobe/vfs_coredump", "fl_dump_or_exit kprobe/do_coredump");
-        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, OLD), [deliver, newer, older, exit, thread]);
-        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, NEW), [deliver, exit, thread]);
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, OLD), [deliver, newer, older, exit]);
+        assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, NEW), [deliver, exit]);
         assert_eq!(places(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, OLD), [deliver, exit]);
         let none = Kernel { kprobes: false, ..OLD };
         assert_eq!(places(&plan(Attach::Auto), Way::Tracepoint, none), [deliver], "kprobes are needed for both");
@@ -163,8 +162,8 @@ mod tests {
         let real_time = Kernel { is_real_time: true, ..NEW };
         let crashes = Plan { signals: vec![11, 15], ..plan(Attach::Auto) };
         assert_eq!(crashes.at_coredump(Way::Tracepoint, real_time), [11], "SIGTERM dumps no core");
-        assert_eq!(apart(&crashes, Way::Tracepoint, real_time), ["fl_dump_or_exit"; 3]);
-        assert_eq!(apart(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, real_time), ["fl_dump_or_exit"; 2]);
+        assert_eq!(apart(&crashes, Way::Tracepoint, real_time), ["fl_dump_or_exit"; 2]);
+        assert_eq!(apart(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, real_time), ["fl_dump_or_exit"; 1]);
         assert_eq!(apart(&plan(Attach::Auto), Way::Kprobe, real_time), [""; 0], "there all are kprobes");
         assert_eq!(apart(&crashes, Way::Tracepoint, NEW), [""; 0]);
     }
@@ -182,7 +181,7 @@ mod tests {
             let hooks = plan.hooks(Way::Tracepoint, NEW).unwrap();
             Hook::all(&hooks).iter().map(|at| at.program).collect::<Vec<_>>()
         };
-        assert_eq!(named(&plan(Attach::Auto)), ["fl_deliver_exit", "fl_dump_or_exit", "fl_dump_or_exit"]);
+        assert_eq!(named(&plan(Attach::Auto)), ["fl_deliver_exit", "fl_dump_or_exit"]);
         let mut all = Plan { signals: vec![15], ..plan(Attach::Auto) };
         all.setup.filter.command = true;
         assert_eq!(named(&all), ["fl_deliver_exit", "fl_generate", "fl_dump_or_exit", "fl_exit", "fl_fork"]);
