@@ -354,7 +354,11 @@ struct seccomp {
 struct sched_rt_entity {
 	unsigned long timeout; /* ticks without a sleep */
 };
+struct list_head {
+	struct list_head *next;
+};
 struct signal_struct {
+	int nr_threads;
 	struct thread_group_cputimer cputimer; /* what the limit of processor time is held against */
 	struct rlimit rlim[16];
 	atomic_t live;
@@ -392,6 +396,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *parent; /* the process that waits for it: its tracer, if it has one */
 	struct task_struct *group_leader;
+	struct list_head children; /* of this thread */
 	struct pid *thread_pid;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;

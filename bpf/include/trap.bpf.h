@@ -21,6 +21,14 @@ static __always_inline bool fl_needs_page_fault(u32 signal, s32 code)
 				    : signal == FL_SIGBUS && code == BUS_ADRERR;
 }
 
+/* May a signal whose siginfo has no fault be the exit signal of a child (the lowest byte of clone's flags)? Then it has the child's pid. */
+static __always_inline bool fl_may_be_childs(struct task_struct *task, u64 address)
+{
+	const void *none = (const char *)task + bpf_core_field_offset(struct task_struct, children);
+
+	return (u32)address && (fl_read(task, signal, nr_threads) > 1 || fl_read(task, children.next) != none);
+}
+
 /* The traps that can be the reason of this signal with SI_KERNEL: bit N is trap N. */
 static __always_inline u64 fl_traps_of(u32 signal)
 {
@@ -99,6 +107,8 @@ __noinline int fl_judge_trap(u64 mm, u64 address, u32 entry)
 		record->flags |= FL_HAS_TRAP | FL_HAS_PAGE_FAULT;
 	} else if (fl_needs_page_fault(record->signal, record->si_code)) {
 		/* rt_sigqueueinfo(2): a process may send itself any code. */
+		if (fl_may_be_childs((void *)bpf_get_current_task(), record->fault_address))
+			record->flags |= FL_MAY_BE_CHILDS;
 		record->fault_address = 0;
 		record->flags = (record->flags & ~FL_HAS_ADDRESS) | FL_IS_FORGED | FL_NO_TRAP;
 	}

@@ -68,6 +68,10 @@ impl Decoder {
             fault_type: code.filter(|_| !is_forged).and_then(|code| fault_type(raw.signal, code, trap_nr)),
             code_text: match code {
                 None => "Unknown: the kernel keeps no details".to_owned(),
+                Some(_) if is_forged && found.sender.is_none() => match evidence.reason {
+                    Some(_) => "No fault: sent by the kernel".to_owned(),
+                    None => "No fault: sent by the process itself, or as a child's exit signal".to_owned(),
+                },
                 Some(_) if is_forged => "No fault: the process sent this to itself".to_owned(),
                 // As kill() has it, though no process has sent it.
                 Some(libc::SI_USER) if found.sender.is_none() => match evidence.reason {
@@ -155,10 +159,11 @@ fn earlier_fault(raw: &fl_crash, left: Confidence) -> EarlierFault {
 /// The process that sent the signal. It looks for a living process: the sooner, the better.
 pub(super) fn sender(raw: &fl_crash) -> Option<Sender> {
     let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
-    match has(fl_crash_flag::FL_IS_FORGED) {
-        true => Some(itself(raw)),
-        false => has(fl_crash_flag::FL_HAS_SENDER).then(|| other(raw)),
+    if !has(fl_crash_flag::FL_IS_FORGED) {
+        return has(fl_crash_flag::FL_HAS_SENDER).then(|| other(raw));
     }
+    let may_be_childs = has(fl_crash_flag::FL_MAY_BE_CHILDS) && !has(fl_crash_flag::FL_SENDER_SEEN);
+    (!may_be_childs).then(|| itself(raw))
 }
 
 /// The process as the sender of its own signal.

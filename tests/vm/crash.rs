@@ -51,6 +51,8 @@ programs! {
     default_again "default-again"
     lived_on "lived-on"
     forged "forged"
+    exit_signal "exit-signal"
+    io_signal "io-signal"
     in_libc "in-libc"
     in_handler "in-handler"
     deep "deep"

@@ -79,6 +79,7 @@ enum fl_crash_flag {
 	FL_IN_USER_NAMESPACE = 1 << 11, /* not the host's: sender_uid is a number of that namespace */
 	FL_PLACE_COUNTS = 1 << 8,       /* the frames show what broke: no other process sent the signal */
 	FL_IS_FORGED = 1 << 6,          /* si_code says fault, and there was none: the process sent it to itself */
+	FL_MAY_BE_CHILDS = 1 << 25,     /* or the kernel sent it, as the exit signal of a child */
 	FL_SENDER_SEEN = 1 << 12,       /* sender_*: as the host numbers it, noted when the signal was sent */
 	FL_IS_OOM = 1 << 13,            /* memory: the kernel killed the process because memory was short */
 	FL_HAS_TRAP = 1 << 14,          /* trap_nr: the trap that the signal is for */

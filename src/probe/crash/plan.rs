@@ -162,7 +162,7 @@ mod tests {
         let real_time = Kernel { is_real_time: true, ..NEW };
         let crashes = Plan { signals: vec![11, 15], ..plan(Attach::Auto) };
         assert_eq!(crashes.at_coredump(Way::Tracepoint, real_time), [11], "SIGTERM dumps no core");
-        assert_eq!(apart(&crashes, Way::Tracepoint, real_time), ["fl_dump_or_exit"; 2]);
+        assert_eq!(apart(&crashes, Way::Tracepoint, real_time), ["fl_dump_or_exit"; 3]);
         assert_eq!(apart(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, real_time), ["fl_dump_or_exit"; 1]);
         assert_eq!(apart(&plan(Attach::Auto), Way::Kprobe, real_time), [""; 0], "there all are kprobes");
         assert_eq!(apart(&crashes, Way::Tracepoint, NEW), [""; 0]);
