@@ -119,12 +119,16 @@ pub(crate) fn resident_bytes() -> Option<u64> {
 }
 
 /// Gives memory back to the kernel that only the start needed: freed memory, and the pages of our own code and constants. An agent
-/// runs for months.
+/// runs for months. From now on large buffers go back when they are freed: glibc would keep them once it has seen one as large.
 pub(crate) fn release_memory() {
-    // SAFETY: malloc_trim(3) takes no pointer and may be called at any time.
+    /// glibc's own, until it adapts it.
+    #[cfg(target_env = "gnu")]
+    const MMAP_THRESHOLD_BYTES: libc::c_int = 128 << 10;
+    // SAFETY: malloc_trim(3) and mallopt(3) take no pointer and may be called at any time.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
     }
     let Ok(maps) = Process::myself().and_then(|me| me.smaps()) else { return };
     for map in maps {

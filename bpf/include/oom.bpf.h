@@ -42,17 +42,36 @@ const volatile struct fl_oom_code fl_oom_code = {};
 
 #define FL_KILLER_FRAMES 24 /* of the kernel's stack: from the signal to these functions it has ten at most */
 
-FL_SCRATCH(
-	fl_killers, struct { u64 ips[FL_KILLER_FRAMES]; });
+struct fl_kernel_stack {
+	s64 bytes; /* of ips */
+	u64 ips[FL_KILLER_FRAMES];
+};
+FL_SCRATCH(fl_killers, struct fl_kernel_stack);
 
 #define FL_CGROUPS_MAX 16 /* levels of the hierarchy that are looked at */
 
 /* So near to a limit, in pages, it was reached: what a processor keeps in store (MEMCG_CHARGE_BATCH), and some that others give back meanwhile. */
 #define FL_LIMIT_MARGIN(limit) (64 + (limit) / 32)
 
-static __always_inline bool fl_is_in_code(const volatile struct fl_code_range *code, u64 ip)
+/* Is code from `start` up to `end` on the kernel's stack? Global: verified once, and not for what each other question has found. */
+__noinline int fl_is_on_killer(u64 start, u64 end)
 {
-	return ip >= code->start && ip < code->end;
+	struct fl_kernel_stack *stack = fl_scratch(&fl_killers);
+
+	if (!stack)
+		return 0;
+	for (u32 i = 0; i < FL_KILLER_FRAMES; i++) {
+		if ((s64)(i * sizeof(u64)) >= stack->bytes)
+			break;
+		if (stack->ips[i] >= start && stack->ips[i] < end)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline bool fl_is_by(const volatile struct fl_code_range *code)
+{
+	return fl_is_on_killer(code->start, code->end);
 }
 
 /* Adds the limit of the memory cgroup that is full, the one of `target` or the nearest above it, to the reason. */
@@ -84,27 +103,19 @@ static __always_inline void fl_add_full_cgroup(struct fl_reason *reason, struct 
 /* SIGKILL by the kernel: the functions on its stack prove that memory is short, and whose. `context`: the program's. */
 static __always_inline void fl_reason_memory(void *context, struct fl_reason *reason, struct task_struct *target)
 {
-	bool is_any = false, is_cgroup = false, is_member = false;
-	u64 *ips = fl_scratch(&fl_killers);
-	long bytes;
+	struct fl_kernel_stack *stack = fl_scratch(&fl_killers);
 
-	if (!ips || !fl_oom_code.any.start)
+	if (!stack || !fl_oom_code.any.start)
 		return;
-	bytes = bpf_get_stack(context, ips, FL_KILLER_FRAMES * sizeof(u64), 0);
-	for (u32 i = 0; i < FL_KILLER_FRAMES; i++) {
-		if ((long)(i * sizeof(u64)) >= bytes)
-			break;
-		if (fl_is_in_code(&fl_oom_code.asked, ips[i]))
-			return;
-		is_any |= fl_is_in_code(&fl_oom_code.any, ips[i]);
-		is_cgroup |= fl_is_in_code(&fl_oom_code.cgroup, ips[i]);
-		is_member |= fl_is_in_code(&fl_oom_code.member, ips[i]);
+	stack->bytes = bpf_get_stack(context, stack->ips, sizeof(stack->ips), 0);
+	if (fl_is_by(&fl_oom_code.asked) || !fl_is_by(&fl_oom_code.any))
+		return;
+	if (!fl_is_by(&fl_oom_code.cgroup)) {
+		reason->kind = fl_is_by(&fl_oom_code.member) ? FL_REASON_CGROUP_GROUP : FL_REASON_HOST_MEMORY;
+		return;
 	}
-	if (!is_any)
-		return;
-	reason->kind = is_member ? FL_REASON_CGROUP_GROUP : is_cgroup ? FL_REASON_CGROUP_MEMORY : FL_REASON_HOST_MEMORY;
-	if (is_cgroup)
-		fl_add_full_cgroup(reason, target);
+	reason->kind = fl_is_by(&fl_oom_code.member) ? FL_REASON_CGROUP_GROUP : FL_REASON_CGROUP_MEMORY;
+	fl_add_full_cgroup(reason, target);
 }
 
 #endif

@@ -61,8 +61,8 @@ static __always_inline u32 fl_share_of(u32 room, enum fl_share kind, u32 uid, u6
 	return share < FL_SHARE_LEAST ? FL_SHARE_LEAST : share;
 }
 
-/* What was taken of the cell and has not come back. */
-static __always_inline u32 fl_share_used(u32 cell)
+/* What was taken of the cell and has not come back. Global: verified once, for all who have a share. */
+__noinline int fl_share_used(u32 cell)
 {
 	u32 *taken = bpf_map_lookup_elem(&fl_shares_taken, &cell);
 	u32 *back = bpf_map_lookup_elem(&fl_shares_back, &cell);
@@ -115,7 +115,7 @@ static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key 
 
 		cells[kind * FL_SHARE_ROWS] = one;
 		cells[kind * FL_SHARE_ROWS + 1] = other;
-		if (fl_share_used(one) >= share && fl_share_used(other) >= share)
+		if ((u32)fl_share_used(one) >= share && (u32)fl_share_used(other) >= share)
 			has_room = false;
 		if (kind == FL_SHARE_EXECUTABLE && !(fl_share_used(one) && fl_share_used(other)))
 			more = room / 16;

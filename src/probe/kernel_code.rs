@@ -11,12 +11,13 @@ pub(super) fn out_of_memory() -> fl_oom_code {
     ranges(BufReader::new(file).lines().map_while(Result::ok))
 }
 
-/// A function ends where the next symbol begins: the symbols of the kernel itself are in order.
+/// A function ends where the next symbol begins: the symbols of the kernel itself are in order, and those of modules follow. Reads no
+/// further than it must: the kernel takes longer to write all of them than to load a program.
 fn ranges(lines: impl Iterator<Item = String>) -> fl_oom_code {
     let mut code = fl_oom_code::default();
     let mut open: Option<(usize, u64)> = None;
     let mut found = [fl_code_range::default(); 4];
-    for line in lines {
+    for line in lines.take_while(|line| !line.ends_with(']')) {
         let mut words = line.split_ascii_whitespace();
         let (Some(address), _, Some(name)) = (words.next(), words.next(), words.next()) else { continue };
         let Ok(address) = u64::from_str_radix(address, 16) else { continue };
@@ -25,6 +26,9 @@ fn ranges(lines: impl Iterator<Item = String>) -> fl_oom_code {
                 found[which] = fl_code_range { start, end: address };
             }
             open = None;
+            if found.iter().all(|range| range.end != 0) {
+                break;
+            }
         }
         let names = ["out_of_memory", "mem_cgroup_out_of_memory", "oom_kill_memcg_member", "moom_callback"];
         // `.isra.0` and the like, but not `.cold`, which lies elsewhere.
