@@ -124,6 +124,16 @@ impl<W: Ways> CommonOrCommand<W> {
 /// Where the output goes, and how it looks.
 #[derive(Args, Debug)]
 pub(super) struct Output {
+    #[command(flatten)]
+    target: Target,
+
+    #[command(flatten)]
+    look: Appearance,
+}
+
+/// Where the output goes.
+#[derive(Args, Debug)]
+pub(super) struct Target {
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -135,15 +145,19 @@ pub(super) struct Output {
     /// Give FILE these permissions if it is new
     #[arg(long, value_name = "MODE", requires = "output", default_value = "0600", value_parser = mode)]
     mode: u32,
-
-    #[command(flatten)]
-    look: Appearance,
 }
 
 impl Output {
     /// What is meant.
     pub(super) fn meant(self) -> (OutputTarget, output::Format) {
-        (OutputTarget { path: self.output, append: self.append, mode: self.mode }, self.look.format)
+        (self.target.meant(), self.look.format)
+    }
+}
+
+impl Target {
+    /// What is meant.
+    pub(super) fn meant(self) -> OutputTarget {
+        OutputTarget { path: self.output, append: self.append, mode: self.mode }
     }
 }
 

@@ -11,6 +11,7 @@ mod memory;
 mod pagefault;
 mod report;
 mod signal;
+mod symbolize;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Merge the summaries of many hosts and times into one ranking
     Report(report::ReportArgs),
+    /// Name the frames of records afterwards, on any machine: by their build ids, with debuginfod servers
+    Symbolize(symbolize::SymbolizeArgs),
 }
 
 impl Command {
@@ -66,6 +69,7 @@ impl Command {
             Self::Memory(args) => crate::memory::run(&(*args).into()),
             Self::Doctor(args) => args.run(),
             Self::Report(args) => args.run(),
+            Self::Symbolize(args) => args.run(),
         }
     }
 }

@@ -176,6 +176,7 @@ impl Decoder {
             variable: self.variable(raw),
             part: part(raw),
             wants_handling: raw.signal == SIGABRT,
+            is_anew: false,
         };
         job.more.extend(earlier_place(raw));
         // Now, because it looks for a living process.

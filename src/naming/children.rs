@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,7 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::confine::Fences;
 use super::owner::Owner;
-use super::{NAMER, opener_arguments, served};
+use super::{NAMER, SearchPath, opener_arguments, served};
 
 /// How many children that don't end are left behind: they wait for a file system that doesn't answer.
 const LEFT_MAX: usize = 8;
@@ -94,15 +93,15 @@ impl Children {
     ///
     /// # Errors
     /// If there can't be more processes.
-    pub(super) fn start(debug_dirs: &[PathBuf]) -> io::Result<Self> {
+    pub(super) fn start(search: &SearchPath) -> io::Result<Self> {
         let (opener, openers) = UnixStream::pair()?;
         let (namer, namers) = UnixStream::pair()?;
         let (asks, answers) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         if !may_execute() {
-            let debug_dirs = debug_dirs.to_vec();
+            let search = search.clone();
             thread::Builder::new()
                 .name("opener".to_owned())
-                .spawn(move || served::open_files(openers, &answers, debug_dirs))?;
+                .spawn(move || served::open_files(openers, &answers, search))?;
             thread::Builder::new()
                 .name("namer".to_owned())
                 .stack_size(NAMER_STACK_BYTES)
@@ -110,7 +109,7 @@ impl Children {
             return Ok(Self { opener, namer, processes: Vec::new() });
         }
         let mut opener_command = Command::new("/proc/self/exe");
-        opener_command.args(opener_arguments(debug_dirs));
+        opener_command.args(opener_arguments(search));
         let mut namer_command = Command::new("/proc/self/exe");
         namer_command.arg(NAMER);
         let mut children = Self { opener, namer, processes: Vec::new() };

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io::{self, ErrorKind, Read};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::children::{Children, Left};
@@ -11,6 +10,7 @@ use super::confine::Fences;
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, receive, send};
 use super::job::{Job, Named, Skeleton};
 use super::owner::Owner;
+use super::search::SearchPath;
 use super::served::Reply;
 use crate::evidence::{Failure, FileId};
 
@@ -41,7 +41,7 @@ const DYING: Duration = Duration::from_millis(100);
 
 /// What a namer gives up here. `None` means that there can be none.
 pub(crate) fn fences() -> Option<Fences> {
-    let children = Children::start(&[]).ok()?;
+    let children = Children::start(&SearchPath::default()).ok()?;
     children.namer.set_read_timeout(Some(DEADLINE)).ok()?;
     match receive(&mut &children.namer, ANSWER_BYTES_MAX) {
         Ok(Some(Reply::Ready(fences))) => Some(fences),
@@ -51,7 +51,7 @@ pub(crate) fn fences() -> Option<Fences> {
 
 /// The one that the children work for.
 pub(super) struct Clerk {
-    debug_dirs: Vec<PathBuf>,
+    search: SearchPath,
     children: Option<Children>,
     left: Left,
     /// Files that a record failed in.
@@ -79,9 +79,9 @@ impl<Key: Eq + Hash> Lately<Key> {
 
 impl Clerk {
     /// Starts nothing until the first job comes.
-    pub(super) fn new(debug_dirs: Vec<PathBuf>) -> Self {
+    pub(super) fn new(search: impl Into<SearchPath>) -> Self {
         let (files, owners) = (Lately(HashMap::new()), Lately(HashMap::new()));
-        Self { debug_dirs, children: None, left: Left::default(), files, owners, last_id: 0 }
+        Self { search: search.into(), children: None, left: Left::default(), files, owners, last_id: 0 }
     }
 
     /// Does a job that has waited since `since`. `meanwhile` is called now and then, and says whether anybody but its owner waits.
@@ -102,7 +102,7 @@ impl Clerk {
         loop {
             let is_new = self.children.is_none();
             if is_new && self.left.has_room() {
-                self.children = Children::start(&self.debug_dirs).ok();
+                self.children = Children::start(&self.search).ok();
             }
             let Some(children) = self.children.take() else { return Named::failed(&skeleton, Failure::Unavailable) };
             self.last_id += 1;

@@ -1,12 +1,16 @@
 //! What the children give up before they look at anything that a watched process has made. A step may be refused, by an old kernel or for
 //! want of privileges: the others hold all the same, and [`Fences`] says which do.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::Result;
-use landlock::{ABI, Access, AccessFs, AccessNet, RestrictionStatus, Ruleset, RulesetAttr, RulesetStatus, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    Scope, path_beneath_rules,
+};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, chdir, chroot, setgroups, setresgid, setresuid};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -98,6 +102,30 @@ pub(super) fn opener() {
     super::children::end_with_parent();
     // It trusts what it reads less than it needs this.
     let _ = calls::allow_openers();
+}
+
+/// The one that receives a file from a network: it may read what says how to get there, and write so many bytes to what is open.
+pub(super) fn fetcher(bytes: u64) {
+    let _ = setrlimit(Resource::RLIMIT_FSIZE, bytes, bytes);
+    let _ = setrlimit(Resource::RLIMIT_DATA, NAMER_BYTES_MAX, NAMER_BYTES_MAX);
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let _ = set_no_new_privs(true);
+    become_nobody();
+    keep_capabilities(CapabilitySet::empty());
+    super::children::end_with_parent();
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = landlock_to_read();
+}
+
+/// Names of hosts, certificates and libraries can be read; nothing else can, and nothing be executed or written.
+fn landlock_to_read() -> Result<RestrictionStatus> {
+    let abi = ABI::V6;
+    let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+    let folders = ["/etc", "/usr", "/lib", "/lib64", "/run"].into_iter().map(OsString::from).chain(certificates);
+    let rules = Ruleset::default().handle_access(AccessFs::from_all(abi))?.scope(Scope::from_all(abi))?.create()?;
+    let rules = rules.add_rules(path_beneath_rules(folders, AccessFs::ReadFile | AccessFs::ReadDir))?;
+    Ok(rules.restrict_self()?)
 }
 
 /// False: it is root, and remains it. A user that isn't root stays the same. So does root if it could not end the child then.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::arch::unwind::COUNT;
 use crate::evidence::{Failure, FilePart, Function, Handling};
 use crate::identity::{Step, Tracker, Trail};
-use crate::symbol::Opening;
 use crate::symbol::unwind::{Frame, Passage, StackCopy, Suspect};
+use crate::symbol::{Opening, Sources};
 
 /// How many functions one address may stand for, inlined ones among them.
 const FUNCTIONS_MAX: usize = 256;
@@ -37,6 +37,8 @@ pub(crate) struct Job {
     pub part: Option<(usize, u64)>,
     /// What its functions do with exceptions is wanted.
     pub wants_handling: bool,
+    /// There may be files now that were not there when they were looked for last.
+    pub is_anew: bool,
 }
 
 /// An executable mapping.
@@ -179,6 +181,8 @@ pub(crate) struct NamedFile {
     pub build_id: Option<Vec<u8>>,
     /// Why it has no names.
     pub failure: Option<Failure>,
+    /// What its names come from. `None` means that none were asked for, or that it is not there.
+    pub sources: Option<Sources>,
 }
 
 impl Job {
@@ -218,7 +222,7 @@ impl Job {
 impl Named {
     /// Of a job that the namer has not done: what the kernel program has sent is all there is.
     pub(crate) fn failed(job: &Skeleton, failure: Failure) -> Self {
-        let file = |is_used: &bool| NamedFile { build_id: None, failure: is_used.then_some(failure) };
+        let file = |is_used: &bool| NamedFile { failure: is_used.then_some(failure), ..NamedFile::default() };
         Self {
             files: job.used.iter().map(file).collect(),
             described: Described {
@@ -337,6 +341,7 @@ pub(super) mod tests {
             variable: None,
             part: None,
             wants_handling: false,
+            is_anew: false,
         }
     }
 
@@ -363,7 +368,7 @@ pub(super) mod tests {
                 functions: vec![Vec::new(); 17],
                 ..known.clone()
             }),
-            Named { files: vec![NamedFile { build_id: Some(vec![0; 65]), failure: None }; 2], ..good.clone() },
+            Named { files: vec![NamedFile { build_id: Some(vec![0; 65]), ..NamedFile::default() }; 2], ..good.clone() },
             Named { passage: Passage::Through(0), ..good.clone() },
             Named { ending: vec![known.walk.frames[0]], ..good.clone() },
         ];

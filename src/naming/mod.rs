@@ -15,6 +15,7 @@ mod opener;
 mod owner;
 mod patience;
 mod queue;
+mod search;
 mod served;
 mod service;
 mod worker;
@@ -22,17 +23,20 @@ mod worker;
 use std::ffi::{CStr, OsString};
 use std::process::ExitCode;
 
+use crate::debuginfod;
+
 pub(crate) use clerk::fences;
 pub(crate) use confine::Fences;
 pub(crate) use frame::{receive, send};
-pub(crate) use job::{Choice, Ending, Job, MappedImage, Mapping, Named, Other, Skeleton, Unwind, Walk};
+pub(crate) use job::{Choice, Ending, Job, MappedImage, Mapping, Named, NamedFile, Other, Skeleton, Unwind, Walk};
 pub(crate) use owner::Owner;
 pub(crate) use patience::Patience;
 pub(crate) use queue::Ticket;
+pub(crate) use search::SearchPath;
 pub(crate) use service::Naming;
 
 #[cfg(test)]
-pub(crate) use {job::Described, job::NamedFile, served::messages};
+pub(crate) use {job::Described, served::messages};
 #[cfg(any(test, fuzzing))]
 pub(crate) use {opener::Opener, served::answered, served::passed, worker::Worker};
 
@@ -46,8 +50,13 @@ const NAMER: &str = "--naming-namer";
 pub(crate) fn serve() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
-        Some(first) if first == OPENER => Some(served::opener(arguments.map(Into::into).collect())),
+        Some(first) if first == OPENER => Some(served::opener(SearchPath::of(arguments))),
         Some(first) if first == NAMER => Some(served::namer()),
+        Some(first) if first == debuginfod::FETCHER => {
+            let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+            children::settle(c"fl-fetcher");
+            Some(debuginfod::serve(&arguments, confine::fetcher))
+        }
         _ => {
             children::may_execute_anew();
             None
@@ -67,6 +76,6 @@ pub(crate) fn confine_as_opener(name: &CStr) {
 }
 
 /// The arguments of the opener.
-fn opener_arguments(debug_dirs: &[std::path::PathBuf]) -> Vec<OsString> {
-    std::iter::once(OPENER.into()).chain(debug_dirs.iter().map(|folder| folder.clone().into_os_string())).collect()
+fn opener_arguments(search: &SearchPath) -> Vec<OsString> {
+    std::iter::once(OPENER.into()).chain(search.arguments()).collect()
 }

@@ -5,7 +5,6 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +19,7 @@ use super::confine::{self, Fences};
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, decode, receive, send};
 use super::job::{Described, Job, Named};
 use super::opener::Opener;
+use super::search::SearchPath;
 use super::worker::Worker;
 use crate::evidence::Failure;
 use crate::symbol::{Open, Opening};
@@ -60,11 +60,12 @@ struct Request {
 enum What {
     Mapped,
     Debug { build_id: Vec<u8>, link: Option<Vec<u8>> },
+    ByBuildId(Vec<u8>),
 }
 
 /// The opener: `orders` says which files, `requests` when.
-pub(super) fn open_files(mut orders: UnixStream, requests: &OwnedFd, debug_dirs: Vec<PathBuf>) -> io::Result<()> {
-    let mut opener = Opener::new(debug_dirs);
+pub(super) fn open_files(mut orders: UnixStream, requests: &OwnedFd, search: SearchPath) -> io::Result<()> {
+    let mut opener = Opener::new(search);
     let mut current = None;
     let mut bytes = [0; REQUEST_BYTES_MAX];
     loop {
@@ -92,6 +93,7 @@ fn open_for(opener: &mut Opener, request: &Request) -> (Vec<File>, Option<Failur
             Err(failure) => (Vec::new(), Some(failure)),
         },
         What::Debug { build_id, link } => (opener.debug(request.number, build_id, link.as_deref()), None),
+        What::ByBuildId(build_id) => (opener.by_build_id(request.number, build_id), None),
     }
 }
 
@@ -166,6 +168,10 @@ impl Open for Remote<'_> {
         let what = What::Debug { build_id: build_id.to_vec(), link: link.map(<[u8]>::to_vec) };
         self.ask(number, what).map(|(files, _)| files).unwrap_or_default()
     }
+
+    fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {
+        self.ask(number, What::ByBuildId(build_id.to_vec())).map(|(files, _)| files).unwrap_or_default()
+    }
 }
 
 /// The namer: does the jobs that come through `orders`.
@@ -216,9 +222,9 @@ fn sockets() -> io::Result<(UnixStream, OwnedFd)> {
     Ok((UnixStream::from(orders), requests))
 }
 
-pub(super) fn opener(debug_dirs: Vec<PathBuf>) -> ExitCode {
+pub(super) fn opener(search: SearchPath) -> ExitCode {
     super::confine_as_opener(c"fl-opener");
-    let served = sockets().and_then(|(orders, requests)| open_files(orders, &requests, debug_dirs));
+    let served = sockets().and_then(|(orders, requests)| open_files(orders, &requests, search));
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

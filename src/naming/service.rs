@@ -2,7 +2,6 @@
 //! waits for neither.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,11 +15,12 @@ use super::job::{Job, Named, Skeleton};
 use super::owner::Owner;
 use super::patience::Patience;
 use super::queue::{FairQueue, Ticket, Waiting};
+use super::search::SearchPath;
 use crate::evidence::Failure;
 
 /// Jobs that are done, each owner's in their order.
 pub(crate) struct Naming {
-    debug_dirs: Vec<PathBuf>,
+    search: SearchPath,
     /// `None` means that nothing has been asked yet.
     desk: Option<Desk>,
     /// Readable when there are answers, and now and then while one takes long.
@@ -57,14 +57,14 @@ struct Queue {
 }
 
 impl Naming {
-    /// Starts nothing until the first job comes. Debug files are looked for in `debug_dirs` before the system's own folder.
+    /// Starts nothing until the first job comes. Debug files are looked for in `search` before the system's own folder.
     ///
     /// # Errors
     /// If there can't be more descriptors.
-    pub(crate) fn new(debug_dirs: Vec<PathBuf>) -> Result<Self> {
+    pub(crate) fn new(search: impl Into<SearchPath>) -> Result<Self> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .context("failed to make an eventfd for the names")?;
-        Ok(Self { debug_dirs, desk: None, ready: Arc::new(ready), waiting: 0, last: 0 })
+        Ok(Self { search: search.into(), desk: None, ready: Arc::new(ready), waiting: 0, last: 0 })
     }
 
     /// How many jobs have no answer yet.
@@ -76,7 +76,7 @@ impl Naming {
     pub(crate) fn submit(&mut self, owner: Owner, job: Job) -> Ticket {
         self.waiting += 1;
         self.last += 1;
-        let desk = self.desk.get_or_insert_with(|| Desk::open(self.debug_dirs.clone(), self.ready.clone()));
+        let desk = self.desk.get_or_insert_with(|| Desk::open(self.search.clone(), self.ready.clone()));
         desk.jobs.lock().jobs.push(owner, Waiting { ticket: self.last, since: Instant::now(), job });
         desk.jobs.came.notify_one();
         self.last
@@ -180,14 +180,14 @@ impl Jobs {
 }
 
 impl Desk {
-    fn open(debug_dirs: Vec<PathBuf>, ready: Arc<EventFd>) -> Self {
+    fn open(search: SearchPath, ready: Arc<EventFd>) -> Self {
         let (answers, done) = mpsc::channel();
         let jobs = Arc::new(Jobs::default());
         let to_do = jobs.clone();
         // Without a thread the end of the answers is gone, which `next` reports.
         let _ = thread::Builder::new()
             .name("naming".to_owned())
-            .spawn(move || serve(&mut Clerk::new(debug_dirs), &to_do, &answers, &ready));
+            .spawn(move || serve(&mut Clerk::new(search), &to_do, &answers, &ready));
         Self { jobs, done }
     }
 }

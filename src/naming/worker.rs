@@ -33,16 +33,33 @@ impl Worker {
 
     /// Does a job. `open` opens its files.
     pub(crate) fn name(&mut self, job: &Job, open: &mut dyn Open) -> Named {
+        if job.is_anew {
+            self.namer.forget();
+        }
         let (files, found) = self.files(job, open);
+        let mut named = self.name_found(job, files, &found, open);
+        for (file, found) in named.files.iter_mut().zip(&found) {
+            file.sources = found.as_ref().and_then(|found| self.namer.sources(found));
+        }
+        named
+    }
+
+    fn name_found(
+        &mut self,
+        job: &Job,
+        files: Vec<NamedFile>,
+        found: &[Option<MappedFile>],
+        open: &mut dyn Open,
+    ) -> Named {
         let stack = job.unwind.as_ref().map(|thread| &thread.stack);
         let Some(ending) = &job.ending else {
-            let described = self.describe(job, &found, stack, open);
+            let described = self.describe(job, found, stack, open);
             return Named { files, described, ..Named::default() };
         };
-        let (passage, frames) = self.passage(job, ending, &found);
+        let (passage, frames) = self.passage(job, ending, found);
         if passage == Passage::Through(0) {
-            let described = self.describe(job, &found, stack, open);
-            let ending_functions = frames.iter().map(|&frame| self.functions(job, &found, frame, open)).collect();
+            let described = self.describe(job, found, stack, open);
+            let ending_functions = frames.iter().map(|&frame| self.functions(job, found, frame, open)).collect();
             return Named { files, described, passage, instead: None, ending: frames, ending_functions };
         }
         let other = ending.choice.by(passage).and_then(|number| ending.others.get(number));
@@ -74,7 +91,11 @@ impl Worker {
             let looked = self.files.find(wanted, number, open);
             let failure = looked.as_ref().err().copied();
             let file = looked.ok().flatten();
-            files.push(NamedFile { build_id: file.as_ref().and_then(|file| file.build_id.clone()), failure });
+            files.push(NamedFile {
+                build_id: file.as_ref().and_then(|file| file.build_id.clone()),
+                failure,
+                sources: None,
+            });
             found.push(file);
         }
         (files, found)

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 pub(crate) use diff::Diff;
+pub(crate) use input::{Block, Blocks, Content};
 pub(crate) use record::{By, Report, Selection, Totals};
 
 use crate::output::{Format, OutputTarget, Writer};
@@ -131,7 +132,10 @@ fn write(options: &Options, record: &impl crate::output::Record) -> Result<()> {
 }
 
 /// Refuses `report a.jsonl -o a.jsonl`, which would destroy the file that it reads.
-fn refuse_overwriting<'a>(target: &OutputTarget, mut inputs: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+pub(crate) fn refuse_overwriting<'a>(
+    target: &OutputTarget,
+    mut inputs: impl Iterator<Item = &'a PathBuf>,
+) -> Result<()> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino(), file.is_file()));
     let Some(output) = target.path.as_deref() else { return Ok(()) };
     match identity(output) {

@@ -126,6 +126,11 @@ pub(super) fn head(file: &File) -> Option<Vec<u8>> {
     elf::Source::File(file).read(0, length)
 }
 
+/// The build id in an ELF file; `None` means that it has none.
+pub(crate) fn build_id_of(file: &File) -> Option<Vec<u8>> {
+    elf::build_id(&head(file)?)
+}
+
 /// Identifies a file within one run, whatever became of its name: build id, device, inode.
 type Identity = (Vec<u8>, FileId);
 
@@ -190,7 +195,7 @@ impl Files {
         if wanted.usage == Usage::Data {
             return None;
         }
-        open.debug(number, build_id, None).into_iter().find_map(|file| self.known(wanted, &file, number))
+        open.by_build_id(number, build_id).into_iter().find_map(|file| self.known(wanted, &file, number))
     }
 
     fn read(&mut self, file: &File) -> Option<(Version, Option<Vec<u8>>)> {

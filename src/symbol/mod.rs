@@ -8,6 +8,7 @@ mod elf;
 mod file;
 mod part;
 mod request;
+mod sources;
 pub(crate) mod unwind;
 mod variable;
 
@@ -21,9 +22,11 @@ use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 pub(crate) use file::{
-    Files, MappedFile, Version, changed_ns, look, look_below, look_if_known, look_within, open_regular, reopen,
+    Files, MappedFile, Version, build_id_of, changed_ns, look, look_below, look_if_known, look_within, open_regular,
+    reopen,
 };
 pub(crate) use request::{FileRequest, Holder, Open, Opening, Usage};
+pub(crate) use sources::Sources;
 pub(crate) use variable::Variable;
 
 use self::copy::PrivateCopy;

@@ -3,6 +3,7 @@
 //! A file is the one that was mapped if its device and inode are those that the kernel program sent: no path, link, mount or build id of
 //! the process's own leads to another.
 
+mod fetched;
 mod folders;
 mod overlay;
 mod place;
@@ -16,16 +17,20 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::fstatfs;
 
+use self::fetched::Fetched;
 use self::folders::{DebugFolders, Stripped};
 use self::place::Place;
 use self::relatives::{Relatives, Search};
+use super::search::SearchPath;
+use crate::debuginfod::Kind;
 use crate::evidence::Failure;
 use crate::host;
-use crate::symbol::{FileRequest, Open, Opening, Usage, changed_ns, reopen};
+use crate::symbol::{FileRequest, Open, Opening, Usage, changed_ns, open_regular, reopen};
 
 /// Opens the files of one record after another.
 pub(crate) struct Opener {
     folders: DebugFolders,
+    fetched: Fetched,
     /// Inode number of our mount namespace. `None` means unknown; then no path is taken to be ours.
     mount_namespace: Option<u64>,
     relatives: Relatives,
@@ -45,10 +50,12 @@ struct Opened {
 }
 
 impl Opener {
-    /// Looks for debug files in `debug_dirs` before the system's own folder.
-    pub(crate) fn new(debug_dirs: Vec<PathBuf>) -> Self {
+    /// Looks for debug files in `search` before the system's own folder.
+    pub(crate) fn new(search: impl Into<SearchPath>) -> Self {
+        let SearchPath { debug_dirs, cache } = search.into();
         Self {
             folders: DebugFolders::new(debug_dirs),
+            fetched: Fetched(cache),
             mount_namespace: host::mount_namespace(),
             relatives: Relatives::default(),
             opening: None,
@@ -96,6 +103,8 @@ impl Open for Opener {
         let Some(opening) = self.opening.take() else { return Ok(None) };
         let found = match opening.files.get(number) {
             Some(FileRequest { refused: Some(reason), .. }) => Err(*reason),
+            // Its path may be of another machine: what lies there has to have its build id.
+            Some(FileRequest { usage: Usage::Recorded, .. }) => Ok(None),
             Some(wanted @ FileRequest { path: Some(path), .. }) => {
                 let search = Search {
                     wanted,
@@ -120,13 +129,27 @@ impl Open for Opener {
             return Vec::new();
         };
         let opened = self.opened.get(number).and_then(Option::as_ref);
-        self.folders.open(&Stripped {
+        let mut files = self.folders.open(&Stripped {
             build_id,
             path: wanted.path.as_deref().map(|path| Path::new(OsStr::from_bytes(path))),
             folder: opened.and_then(|opened| opened.folder.as_deref()),
             link,
             is_roots: opened.is_some_and(|opened| opened.is_roots),
-        })
+        });
+        files.extend(self.fetched.open(build_id, Kind::Debuginfo));
+        files
+    }
+
+    fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {
+        let wanted = self.opening.as_ref().and_then(|opening| opening.files.get(number));
+        let recorded =
+            wanted.filter(|wanted| wanted.usage == Usage::Recorded).and_then(|wanted| wanted.path.as_deref());
+        let at_path = recorded.and_then(|path| open_regular(Path::new(OsStr::from_bytes(path))));
+        let mut files: Vec<File> = at_path.into_iter().map(|(file, _)| file).collect();
+        // Before its debug file, which may not say where in the file the code is.
+        files.extend(self.fetched.open(build_id, Kind::Executable));
+        files.extend(self.debug(number, build_id, None));
+        files
     }
 }
 

@@ -14,7 +14,7 @@ const BLOCK: usize = 4 << 20;
 
 /// Some lines of a file.
 #[derive(Debug)]
-pub(in super::super) struct Block {
+pub(crate) struct Block {
     /// The file's name, for messages.
     pub name: String,
     /// The number of its first line, from 1.
@@ -25,7 +25,7 @@ pub(in super::super) struct Block {
 
 /// What is in a block.
 #[derive(Debug)]
-pub(in super::super) enum Content {
+pub(crate) enum Content {
     /// Whole lines; the last one may lack its newline.
     Lines(Vec<u8>),
     /// What could not be read, and why.
@@ -33,7 +33,7 @@ pub(in super::super) enum Content {
 }
 
 /// Reads all files.
-pub(in super::super) struct Blocks {
+pub(crate) struct Blocks {
     /// The next one is the last.
     paths: Vec<PathBuf>,
     longest: usize,
@@ -53,7 +53,7 @@ struct Open {
 
 impl Blocks {
     /// Of these files, in this order.
-    pub(in super::super) fn new(paths: &[PathBuf]) -> Self {
+    pub(crate) fn new(paths: &[PathBuf]) -> Self {
         let paths = paths.iter().rev().cloned().collect();
         Self { paths, longest: LONGEST_LINE, block: BLOCK, open: None }
     }
@@ -62,7 +62,7 @@ impl Blocks {
     ///
     /// # Errors
     /// If a file can't be opened or read.
-    pub(in super::super) fn next_block(&mut self) -> Result<Option<Block>> {
+    pub(crate) fn next_block(&mut self) -> Result<Option<Block>> {
         loop {
             if self.open.is_none() {
                 let Some(path) = self.paths.pop() else { return Ok(None) };

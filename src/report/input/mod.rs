@@ -5,7 +5,7 @@ mod blocks;
 mod parse;
 mod source;
 
-pub(super) use blocks::{Block, Blocks, Content};
+pub(crate) use blocks::{Block, Blocks, Content};
 pub(super) use parse::{CrashLine, DiagnosisLine, Executable, Frames, GroupLine, Parsed, SummaryLine, parse, text};
 
 /// A longer line is skipped. What faultline writes now is divided at 1 MiB; before, 4096 groups were a line of 20 MB.

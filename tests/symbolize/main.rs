@@ -1,0 +1,7 @@
+//! `faultline symbolize`, and names from debuginfod servers: Debian's own, and such as answer in bad faith or not at all. addr2line is the
+//! oracle. Needs no privileges.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_servers;
+mod lab;
+mod names;
