@@ -134,6 +134,7 @@ fn own_program() -> Opening {
             usage: Usage::Code { mapped: None, is_executable: true },
             refused: None,
         }],
+        perf_map: None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::runtime::abort_message::Libcs;
 use crate::runtime::message::{self, RuntimeMessage, StackWords};
 use crate::siginfo::{SIGABRT, fault_type, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
-use crate::symbol::{FileRequest, Holder, Opening, Usage};
+use crate::symbol::{FileRequest, Holder, Opening, PerfMap, Usage};
 use crate::text::lossy;
 use crate::time::Timestamp;
 
@@ -154,6 +154,11 @@ impl Decoder {
                 process: Holder { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
                 taken_ns: timestamp.unix_ns(),
                 files: files.map(|(file, number)| request(raw, file, number)).collect(),
+                perf_map: Some(PerfMap {
+                    pid_in_namespace: raw.pid_in_namespace,
+                    uid: raw.uid,
+                    started_ns: Timestamp::from_boottime(raw.thread_start_ns)?.unix_ns(),
+                }),
             },
             mappings: raw.modules.iter().take(raw.module_count as usize).map(|module| mapping(raw, module)).collect(),
             walk: Walk {

@@ -88,7 +88,7 @@ impl Cache {
         // If it can't be noted, it is asked for again.
         let _ = self.make_folder(build_id);
         let _ = fs::remove_file(&place);
-        let _ = OpenOptions::new().write(true).create_new(true).mode(0).open(place);
+        let _ = OpenOptions::new().write(true).create_new(true).mode(0o000).open(place);
     }
 
     /// Begins a file.

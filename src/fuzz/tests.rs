@@ -71,7 +71,7 @@ fn answer(without: &Named) -> Named {
     frames.extend((1..4).map(|number| Frame { address: 0x1000 * number, is_return_address: true }));
     let frames_count = frames.len();
     Named {
-        files: files.map(|(_, &failure)| NamedFile { build_id: Some(vec![7; 20]), failure }).collect(),
+        files: files.map(|(_, &failure)| NamedFile { build_id: Some(vec![7; 20]), failure, sources: None }).collect(),
         described: Described {
             functions: (0..frames.len()).map(|depth| (0..depth % 4).rev().map(function).collect()).collect(),
             walk: Walk {

@@ -331,7 +331,7 @@ pub(super) mod tests {
         let process = Holder { pid: 1 << 30, tid: 1 << 30, parent: 1 << 30, mount_namespace: 1 };
         let frame = Frame { address: 0x1100, is_return_address: false };
         Job {
-            opening: Opening { process, taken_ns: 1, files: vec![file(1), file(2)] },
+            opening: Opening { process, taken_ns: 1, files: vec![file(1), file(2)], perf_map: None },
             mappings: vec![Mapping { start: 0x1000, end: 0x2000, file_offset: 0, image: MappedImage::File(0) }],
             walk: Walk { frames: vec![frame], ..Walk::default() },
             unwind: None,

@@ -14,6 +14,7 @@ mod job;
 mod opener;
 mod owner;
 mod patience;
+mod perf_map;
 mod queue;
 mod search;
 mod served;

@@ -61,6 +61,7 @@ enum What {
     Mapped,
     Debug { build_id: Vec<u8>, link: Option<Vec<u8>> },
     ByBuildId(Vec<u8>),
+    PerfMap,
 }
 
 /// The opener: `orders` says which files, `requests` when.
@@ -94,6 +95,7 @@ fn open_for(opener: &mut Opener, request: &Request) -> (Vec<File>, Option<Failur
         },
         What::Debug { build_id, link } => (opener.debug(request.number, build_id, link.as_deref()), None),
         What::ByBuildId(build_id) => (opener.by_build_id(request.number, build_id), None),
+        What::PerfMap => (opener.perf_map().into_iter().collect(), None),
     }
 }
 
@@ -167,6 +169,10 @@ impl Open for Remote<'_> {
     fn debug(&mut self, number: usize, build_id: &[u8], link: Option<&[u8]>) -> Vec<File> {
         let what = What::Debug { build_id: build_id.to_vec(), link: link.map(<[u8]>::to_vec) };
         self.ask(number, what).map(|(files, _)| files).unwrap_or_default()
+    }
+
+    fn perf_map(&mut self) -> Option<File> {
+        self.ask(0, What::PerfMap).ok()?.0.into_iter().next()
     }
 
     fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {

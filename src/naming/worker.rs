@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::job::{Described, Ending, Job, MappedImage, Mapping, Named, NamedFile, Walk};
+use super::perf_map;
 use crate::evidence::{Function, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::unwind::{CodeRegion, Frame, Image, Passage, Registers, StackCopy, Unwinder};
@@ -11,6 +12,9 @@ use crate::symbol::{CodePlace, FileRequest, Files, MappedFile, Namer, Open};
 
 /// So many addresses of a stack get names. In a recursion they are few, however deep it is.
 const ADDRESSES_MAX: usize = 512;
+
+/// What the path of a memfd begins with.
+const MEMFD: &[u8] = b"/memfd:";
 
 /// Functions of addresses; of a return address those of the call before it.
 type Known = HashMap<(u64, bool), Vec<Function>>;
@@ -37,20 +41,14 @@ impl Worker {
             self.namer.forget();
         }
         let (files, found) = self.files(job, open);
-        let mut named = self.name_found(job, files, &found, open);
+        let mut named = self.answer(job, files, &found, open);
         for (file, found) in named.files.iter_mut().zip(&found) {
             file.sources = found.as_ref().and_then(|found| self.namer.sources(found));
         }
         named
     }
 
-    fn name_found(
-        &mut self,
-        job: &Job,
-        files: Vec<NamedFile>,
-        found: &[Option<MappedFile>],
-        open: &mut dyn Open,
-    ) -> Named {
+    fn answer(&mut self, job: &Job, files: Vec<NamedFile>, found: &[Option<MappedFile>], open: &mut dyn Open) -> Named {
         let stack = job.unwind.as_ref().map(|thread| &thread.stack);
         let Some(ending) = &job.ending else {
             let described = self.describe(job, found, stack, open);
@@ -119,8 +117,11 @@ impl Worker {
             };
             frames.iter().map(&mut name).collect()
         };
-        let (functions, more) = (names(&walk.frames), names(&job.more));
+        let (mut functions, mut more) = (names(&walk.frames), names(&job.more));
         let trail = self.trail(job, found, (&all, !walk.complete), known, open);
+        // After the trail, which knows nothing of them.
+        let frames = walk.frames.iter().chain(&job.more);
+        name_generated(job, frames.zip(functions.iter_mut().chain(&mut more)), open);
         let variable = job.variable.as_ref().and_then(|(number, name)| {
             let file = found.get(*number)?.as_ref()?;
             (self.begins)(file.number);
@@ -265,6 +266,35 @@ impl Worker {
             is_return_address,
         };
         Some((found, place))
+    }
+}
+
+/// Names the frames that are in generated code.
+fn name_generated<'a>(
+    job: &Job,
+    frames: impl Iterator<Item = (&'a Frame, &'a mut Vec<Function>)>,
+    open: &mut dyn Open,
+) {
+    let is_generated = |frame: &Frame| match job.mapping(*frame).map(|mapping| mapping.image) {
+        Some(MappedImage::Unknown) => true,
+        // Where code may not be writable, it is written through another mapping of the same memory.
+        Some(MappedImage::File(number)) => job
+            .opening
+            .files
+            .get(number)
+            .is_some_and(|file| file.is_deleted && file.path.as_ref().is_some_and(|path| path.starts_with(MEMFD))),
+        Some(MappedImage::Vdso) | None => false,
+    };
+    let (frames, mut functions): (Vec<Frame>, Vec<_>) = frames
+        .filter(|(frame, functions)| functions.is_empty() && is_generated(frame))
+        .map(|(frame, functions)| (*frame, functions))
+        .unzip();
+    if job.opening.perf_map.is_none() || frames.is_empty() {
+        return;
+    }
+    let Some(map) = open.perf_map() else { return };
+    for (functions, found) in functions.iter_mut().zip(perf_map::names(&map, &frames)) {
+        functions.extend(found);
     }
 }
 

@@ -153,7 +153,12 @@ impl Names {
             image: MappedImage::File(number),
         };
         let job = Job {
-            opening: Opening { process: NOBODY, taken_ns: 0, files: wanted.iter().map(request).collect() },
+            opening: Opening {
+                process: NOBODY,
+                taken_ns: 0,
+                files: wanted.iter().map(request).collect(),
+                perf_map: None,
+            },
             mappings: (0..wanted.len()).map(mapping).collect(),
             walk: Walk::default(),
             unwind: None,

@@ -303,7 +303,7 @@ impl Names {
         let process = Holder { pid, tid: pid, parent: known.ppid, mount_namespace: known.mount_namespace };
         let (end, file_offset) = (region.end, region.file_offset);
         let job = Job {
-            opening: Opening { process, taken_ns: reported.taken_ns, files: vec![wanted] },
+            opening: Opening { process, taken_ns: reported.taken_ns, files: vec![wanted], perf_map: None },
             mappings: vec![Mapping { start, end, file_offset, image: MappedImage::File(0) }],
             walk: Walk::default(),
             unwind: None,

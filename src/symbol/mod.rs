@@ -25,7 +25,7 @@ pub(crate) use file::{
     Files, MappedFile, Version, build_id_of, changed_ns, look, look_below, look_if_known, look_within, open_regular,
     reopen,
 };
-pub(crate) use request::{FileRequest, Holder, Open, Opening, Usage};
+pub(crate) use request::{FileRequest, Holder, Open, Opening, PerfMap, Usage};
 pub(crate) use sources::Sources;
 pub(crate) use variable::Variable;
 

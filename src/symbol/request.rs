@@ -16,6 +16,19 @@ pub(crate) struct Opening {
     pub taken_ns: i128,
     /// Each file.
     pub files: Vec<FileRequest>,
+    /// The map of generated code that the process may have written. `None` means that it isn't wanted.
+    pub perf_map: Option<PerfMap>,
+}
+
+/// The map of the code that a process has generated, as perf wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PerfMap {
+    /// The process in its own pid namespace: it is part of the file's name.
+    pub pid_in_namespace: u32,
+    /// The process's user, as the host numbers it: the file must be that user's.
+    pub uid: u32,
+    /// When the thread that crashed began, nanoseconds since 1970: not before its process.
+    pub started_ns: i128,
 }
 
 /// A file to be found.
@@ -78,5 +91,10 @@ pub(crate) trait Open {
     /// Files that may be the one that has this build id, if the very file is gone; else its debug file.
     fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {
         self.debug(number, build_id, None)
+    }
+
+    /// The map of generated code of the process. `None` means that there is none that is surely its own.
+    fn perf_map(&mut self) -> Option<File> {
+        None
     }
 }

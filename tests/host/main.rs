@@ -27,6 +27,7 @@ mod harness;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/hidden.rs"]
 mod hidden;
+mod jit;
 mod library;
 mod memory;
 mod memory_pages;

@@ -6,6 +6,7 @@
 mod fetched;
 mod folders;
 mod overlay;
+mod perf_map;
 mod place;
 mod relatives;
 
@@ -138,6 +139,12 @@ impl Open for Opener {
         });
         files.extend(self.fetched.open(build_id, Kind::Debuginfo));
         files
+    }
+
+    fn perf_map(&mut self) -> Option<File> {
+        let opening = self.opening.as_ref()?;
+        let same_mounts = self.mount_namespace == Some(u64::from(opening.process.mount_namespace));
+        perf_map::find(opening.perf_map.as_ref()?, opening.process, opening.taken_ns, same_mounts)
     }
 
     fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {

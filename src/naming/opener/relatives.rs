@@ -105,14 +105,7 @@ pub(super) fn near(search: &Search<'_>) -> Vec<Place> {
 /// Places through other living processes: those of the same executable, and those of the same mount namespace. The nearest pids come
 /// first, because they were started at the same time, or by the same parent.
 pub(super) fn far<'a>(search: &'a Search<'_>) -> impl Iterator<Item = Place> + 'a {
-    let mut pids: Vec<u32> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&pid| pid != search.process.pid && pid != std::process::id())
-        .collect();
-    pids.sort_by_key(|&pid| pid.abs_diff(search.process.pid));
-    pids.truncate(PROCESSES_MAX);
+    let pids = pids(search.process.pid);
     let (mut executed, mut mounts) = (TRIED_MAX, TRIED_MAX);
     let is_library = matches!(search.wanted.usage, Usage::Code { is_executable: false, .. });
     pids.into_iter().enumerate().flat_map(move |(index, pid)| {
@@ -128,6 +121,25 @@ pub(super) fn far<'a>(search: &'a Search<'_>) -> impl Iterator<Item = Place> + '
         }
         places
     })
+}
+
+/// Living processes in the mounts of one that may be dead, the nearest pids first.
+pub(super) fn in_mounts_of(holder: Holder) -> impl Iterator<Item = u32> {
+    let pids = pids(holder.pid).into_iter().filter(move |&pid| is_in(pid, holder.mount_namespace));
+    pids.take(TRIED_MAX)
+}
+
+/// Living processes other than this one, those first that were started at about the same time or by the same parent.
+fn pids(nearest: u32) -> Vec<u32> {
+    let mut pids: Vec<u32> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid| pid != nearest && pid != std::process::id())
+        .collect();
+    pids.sort_by_key(|&pid| pid.abs_diff(nearest));
+    pids.truncate(PROCESSES_MAX);
+    pids
 }
 
 /// The file as the process itself has it open, to run it.

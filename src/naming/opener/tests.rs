@@ -17,6 +17,7 @@ fn asked(path: &Path, id: FileId, taken_ns: i128) -> Opening {
             usage: Usage::Code { mapped: Some((0x1000, 0x2000)), is_executable: true },
             refused: None,
         }],
+        perf_map: None,
     }
 }
 
