@@ -75,6 +75,7 @@ mod session;
 mod siginfo;
 mod signal;
 mod stop;
+mod survey;
 mod symbol;
 mod symbolize;
 mod text;

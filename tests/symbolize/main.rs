@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_servers;
+#[allow(dead_code)] // tests/host uses the rest
 mod lab;
 mod names;
+mod survey;

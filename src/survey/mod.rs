@@ -1,0 +1,145 @@
+//! `faultline doctor --symbols PATH|PID`: what the names of each file come from, what is missing, and what would get it.
+//!
+//! The children that name crashes look for the files as they do for a crash, so that the answer is what a crash would have.
+
+mod modules;
+mod packages;
+mod record;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use self::modules::{Module, modules};
+use self::record::{Source, Surveyed};
+pub(crate) use record::Survey;
+
+use crate::debuginfod::Settings;
+use crate::hex::digits;
+use crate::host;
+use crate::naming::{Job, MappedImage, Mapping, NamedFile, Naming, Patience, SearchPath, Walk};
+use crate::output::Timestamp;
+use crate::record::Head;
+use crate::symbol::unwind::Frame;
+use crate::symbol::{Opening, Sources};
+
+/// How long the children may take.
+const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Each file has so many addresses of its own.
+const FILE_ADDRESSES: u64 = 1 << 40;
+
+/// Looks for the names of a file, or of all that a process runs.
+///
+/// # Errors
+/// If there is no such file or process, or DEBUGINFOD_URLS and its kin can't be understood.
+pub(crate) fn examine(target: &str, debug_dirs: Vec<PathBuf>) -> Result<Survey> {
+    let (holder, modules) = modules(target)?;
+    let settings = Settings::from_environment()?;
+    let cache = settings.as_ref().map(|settings| settings.cache.clone());
+    let mut naming = Naming::new(SearchPath { debug_dirs, cache })?;
+    let mut patience = Patience::new();
+    patience.begin(WAIT);
+    let base = |number: usize| FILE_ADDRESSES * (number as u64 + 1);
+    let mapping = |number: usize| Mapping {
+        start: base(number),
+        end: base(number) + FILE_ADDRESSES,
+        file_offset: 0,
+        image: MappedImage::File(number),
+    };
+    let job = Job {
+        opening: Opening {
+            process: holder,
+            taken_ns: Timestamp::now().unix_ns(),
+            files: modules.iter().map(|module| module.request.clone()).collect(),
+            perf_map: None,
+        },
+        mappings: (0..modules.len()).map(mapping).collect(),
+        walk: Walk::default(),
+        unwind: None,
+        ending: None,
+        depth: 0,
+        // What is there doesn't matter: to name a place of a file, it is read.
+        more: (0..modules.len()).map(|number| Frame { address: base(number), is_return_address: false }).collect(),
+        variable: None,
+        part: None,
+        wants_handling: false,
+        is_anew: false,
+    };
+    let named = naming.ask(job, &mut patience);
+    let surveyed = modules.iter().zip(&named.files).map(|(module, named)| survey(module, named, settings.as_ref()));
+    Ok(Survey {
+        head: Head::new("symbols", Timestamp::now(), &host::name()),
+        target: target.to_owned(),
+        modules: surveyed.collect(),
+    })
+}
+
+fn survey(module: &Module, named: &NamedFile, settings: Option<&Settings>) -> Surveyed {
+    let found = named.sources.unwrap_or_default();
+    let source = source(found);
+    let mut missing = Vec::new();
+    match (named.failure, named.sources) {
+        (Some(failure), _) => missing.push(format!("the file: {}", record::reason(failure))),
+        (None, None) => missing.push("the file: nothing leads to it any more".to_owned()),
+        (None, Some(_)) => {}
+    }
+    if !found.has_symbols {
+        missing.push("names".to_owned());
+    }
+    if !found.has_lines {
+        missing.push("files and lines".to_owned());
+    }
+    let cures = match (&named.build_id, found.has_lines) {
+        (_, true) => Vec::new(),
+        (None, false) => vec!["link it with -Wl,--build-id: a debug file is known by that".to_owned()],
+        (Some(build_id), false) => cures(&digits(build_id), settings),
+    };
+    Surveyed { module: module.name.clone(), build_id: named.build_id.as_deref().map(digits), source, missing, cures }
+}
+
+fn source(found: Sources) -> Source {
+    match (found.has_lines, found.has_symbols, found.has_debug_file) {
+        (true, _, true) => Source::DebugFile,
+        (true, _, false) => Source::DebugInformation,
+        (false, true, _) => Source::Symbols,
+        (false, false, _) => Source::Nothing,
+    }
+}
+
+/// What gets a debug file of this build id.
+fn cures(build_id: &str, settings: Option<&Settings>) -> Vec<String> {
+    let mut cures: Vec<String> = packages::installing(build_id).into_iter().collect();
+    match settings {
+        Some(settings) => cures.extend(
+            settings
+                .urls
+                .iter()
+                .map(|url| format!("faultline symbolize, which asks {url}/buildid/{build_id}/debuginfo")),
+        ),
+        None => cures.push("faultline symbolize, with a server in DEBUGINFOD_URLS".to_owned()),
+    }
+    if let Some((first, rest)) = build_id.split_at_checked(2) {
+        cures.push(format!("a debug file at /usr/lib/debug/.build-id/{first}/{rest}.debug, or below --debug-dir"));
+    }
+    cures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_the_best_that_was_found() {
+        let found = |has_symbols, has_lines, has_debug_file| Sources {
+            is_placed: true,
+            has_symbols,
+            has_lines,
+            has_debug_file,
+        };
+        assert_eq!(source(found(true, true, true)), Source::DebugFile);
+        assert_eq!(source(found(true, true, false)), Source::DebugInformation);
+        assert_eq!(source(found(true, false, true)), Source::Symbols);
+        assert_eq!(source(found(false, false, false)), Source::Nothing);
+    }
+}
