@@ -152,6 +152,7 @@ pub(crate) fn options() -> crash::Options {
         samples: Budget { first: None, interval: std::time::Duration::ZERO, rate: None },
         attach: Attach::Auto,
         debug_dirs: Vec::new(),
+        debuginfod: false,
     }
 }
 

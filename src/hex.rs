@@ -33,6 +33,14 @@ pub(crate) fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The bytes of such digits. `None` means that they are none.
+pub(crate) fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes();
+    let is_hex = digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    if is_hex { digits.chunks_exact(2).map(byte).collect() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +57,7 @@ mod tests {
     #[test]
     fn bytes_keep_their_zeros() {
         assert_eq!(digits(&[0, 0x0f, 0xff]), "000fff");
+        assert_eq!(bytes("000fFF"), Some(vec![0, 0x0f, 0xff]));
+        assert_eq!((bytes("0"), bytes("+1"), bytes("xy"), bytes("")), (None, None, None, Some(Vec::new())));
     }
 }

@@ -19,6 +19,8 @@ fn data(name: &str) -> String {
 
 fn command(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_faultline"));
+    // No server of whoever runs this has names of these frames.
+    command.env_remove("DEBUGINFOD_URLS");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env("TZ", "UTC").arg("report").args(arguments.split_whitespace());
     command
 }

@@ -11,7 +11,7 @@ use crate::{crash, options};
 use clap::Args;
 use nix::unistd::User;
 
-use super::common::{Common, Signals, Symbols, interval};
+use super::common::{Common, Servers, Signals, Symbols, interval};
 use super::crash::{CrashWays, GroupLimits};
 use super::{memory, pagefault, signal};
 
@@ -70,6 +70,9 @@ pub(crate) struct AgentArgs {
     executable_memory: bool,
 
     #[command(flatten)]
+    servers: Servers,
+
+    #[command(flatten)]
     symbols: Symbols,
 
     #[command(flatten)]
@@ -106,6 +109,7 @@ impl From<AgentArgs> for Options {
                 samples,
                 attach,
                 debug_dirs: args.symbols.debug_dirs,
+                debuginfod: args.servers.debuginfod,
             },
             interval: args.interval,
             serve: args.metrics_listen.map(|listen| Serve {

@@ -185,6 +185,14 @@ pub(super) struct Symbols {
     pub debug_dirs: Vec<PathBuf>,
 }
 
+/// Who is asked for debug files that are not here.
+#[derive(Args, Debug)]
+pub(super) struct Servers {
+    /// Fetch debug files that are not here from the servers of DEBUGINFOD_URLS, which learn the build ids of what crashes
+    #[arg(long)]
+    pub debuginfod: bool,
+}
+
 /// Permissions of a file, as chmod(1) takes them in octal.
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {

@@ -9,7 +9,7 @@ use crate::probe::crash::{Budget, GroupTable};
 use crate::probe::{self, Way};
 use clap::Args;
 
-use super::common::{CommonOrCommand, Signals, Symbols, Ways, interval, seconds};
+use super::common::{CommonOrCommand, Servers, Signals, Symbols, Ways, interval, seconds};
 
 /// `--max-stack-depth`
 const FRAMES_MAX: i64 = fl_own_limit::FL_LIMIT_FRAMES.0 as i64;
@@ -71,6 +71,7 @@ impl Deaths {
             samples: Budget { first: None, interval: Duration::ZERO, rate: None },
             attach: probe::Attach::Auto,
             debug_dirs: self.symbols.debug_dirs,
+            debuginfod: false,
         }
     }
 }
@@ -80,6 +81,9 @@ impl Deaths {
 pub(crate) struct CrashArgs {
     #[command(flatten)]
     deaths: Deaths,
+
+    #[command(flatten)]
+    servers: Servers,
 
     /// Print the groups (which bug, how often) every SECS seconds, and all of them at the end
     #[arg(long, value_name = "SECS", value_parser = interval)]
@@ -128,7 +132,8 @@ impl From<CrashArgs> for Options {
     fn from(args: CrashArgs) -> Self {
         let (common, attach) = args.common.meant();
         let (table, samples) = args.table.meant(args.samples_per_group, args.samples_per_second);
-        Self { summary: args.summary, table, samples, attach, ..args.deaths.meant(common) }
+        let debuginfod = args.servers.debuginfod;
+        Self { summary: args.summary, table, samples, attach, debuginfod, ..args.deaths.meant(common) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::ending::{self, Alternatives, Ended, Endings, Proved};
 use super::labels::{self, Names};
@@ -12,6 +12,7 @@ use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
 use super::table::{RELIEF, Table, group_of};
 use super::{Decoder, Options, RecordedCalls, decode};
+use crate::debuginfod::{Client, Settings};
 use crate::evidence::{Evidence, Failure};
 use crate::ledger;
 use crate::naming::{Named, Naming};
@@ -63,6 +64,17 @@ pub(crate) struct Collector<'run> {
     unshown: u64,
 }
 
+/// Whoever names what crashes.
+fn naming(options: &Options) -> Result<Naming> {
+    if !options.debuginfod {
+        return Naming::new(options.debug_dirs.clone());
+    }
+    let Some(settings) = Settings::from_environment()? else {
+        bail!("failed to fetch debug files: --debuginfod needs the URL of a server in DEBUGINFOD_URLS");
+    };
+    Naming::with_servers(options.debug_dirs.clone(), Client::new(settings)?)
+}
+
 impl<'run> Collector<'run> {
     /// Begins to read `probe`.
     ///
@@ -70,7 +82,7 @@ impl<'run> Collector<'run> {
     /// If the ring can't be mapped.
     pub(crate) fn new(probe: &'run Probe, decoder: Decoder, options: &Options) -> Result<Self> {
         let ring = probe.ring()?;
-        let pending = Pending::new(Naming::new(options.debug_dirs.clone())?, ring.as_fd())?;
+        let pending = Pending::new(naming(options)?, ring.as_fd())?;
         let ledger = GroupLedger::new(boottime_ns()?, probe.group_limit())?;
         Ok(Self {
             probe,

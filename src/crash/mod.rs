@@ -69,6 +69,8 @@ pub(crate) struct Options {
     pub attach: Attach,
     /// Where debug files are looked for, before the system's own folder.
     pub debug_dirs: Vec<PathBuf>,
+    /// Fetch those that are not here from the servers of DEBUGINFOD_URLS.
+    pub debuginfod: bool,
 }
 
 /// Watches until a signal says stop, the time is up or the command has ended.

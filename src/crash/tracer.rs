@@ -186,6 +186,7 @@ impl Tracer {
             samples: Budget { first: None, interval: Duration::ZERO, rate: None },
             attach: Attach::Auto,
             debug_dirs: self.debug_dirs.clone(),
+            debuginfod: false,
         })
     }
 }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::children::{Children, Left};
 use super::confine::Fences;
+use super::fetching::Fetching;
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, receive, send};
 use super::job::{Job, Named, Skeleton};
 use super::owner::Owner;
 use super::search::SearchPath;
 use super::served::Reply;
+use crate::debuginfod::Client;
 use crate::evidence::{Failure, FileId};
 
 /// How long one record may take. Time in which the children wait for a processor does not count, that in which they wait for a file
@@ -59,6 +61,8 @@ pub(super) struct Clerk {
     /// Owners of records that were ended.
     owners: Lately<Owner>,
     last_id: u64,
+    /// `None` means that nothing is fetched.
+    fetching: Option<Fetching>,
 }
 
 /// What has failed within [`PAUSE`].
@@ -81,11 +85,28 @@ impl Clerk {
     /// Starts nothing until the first job comes.
     pub(super) fn new(search: impl Into<SearchPath>) -> Self {
         let (files, owners) = (Lately(HashMap::new()), Lately(HashMap::new()));
-        Self { search: search.into(), children: None, left: Left::default(), files, owners, last_id: 0 }
+        Self { search: search.into(), children: None, left: Left::default(), files, owners, last_id: 0, fetching: None }
+    }
+
+    /// What the files of a job lack is fetched by `client`.
+    pub(super) fn with_servers(search: SearchPath, client: Option<Client>) -> Self {
+        Self { fetching: client.and_then(Fetching::start), ..Self::new(search) }
     }
 
     /// Does a job that has waited since `since`. `meanwhile` is called now and then, and says whether anybody but its owner waits.
     pub(super) fn name(&mut self, owner: &Owner, mut job: Job, since: Instant, meanwhile: &dyn Fn() -> bool) -> Named {
+        let Some(mut fetching) = self.fetching.take() else { return self.name_once(owner, job, since, meanwhile) };
+        job.is_anew |= fetching.take_news();
+        let again = job.clone();
+        let mut named = self.name_once(owner, job, since, meanwhile);
+        if fetching.fetch(&again, &named, meanwhile) {
+            named = self.name_once(owner, Job { is_anew: true, ..again }, Instant::now(), meanwhile);
+        }
+        self.fetching = Some(fetching);
+        named
+    }
+
+    fn name_once(&mut self, owner: &Owner, mut job: Job, since: Instant, meanwhile: &dyn Fn() -> bool) -> Named {
         let skeleton = Skeleton::from(&job);
         if since.elapsed() > WAIT_MAX {
             return Named::failed(&skeleton, Failure::Busy);

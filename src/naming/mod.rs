@@ -9,6 +9,7 @@ mod calls;
 mod children;
 mod clerk;
 mod confine;
+mod fetching;
 mod frame;
 mod job;
 mod opener;

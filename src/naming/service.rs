@@ -2,6 +2,7 @@
 //! waits for neither.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,11 +17,14 @@ use super::owner::Owner;
 use super::patience::Patience;
 use super::queue::{FairQueue, Ticket, Waiting};
 use super::search::SearchPath;
+use crate::debuginfod::Client;
 use crate::evidence::Failure;
 
 /// Jobs that are done, each owner's in their order.
 pub(crate) struct Naming {
     search: SearchPath,
+    /// What fetches debug files, until the first job comes. `None` means that nothing is fetched.
+    client: Option<Client>,
     /// `None` means that nothing has been asked yet.
     desk: Option<Desk>,
     /// Readable when there are answers, and now and then while one takes long.
@@ -64,7 +68,16 @@ impl Naming {
     pub(crate) fn new(search: impl Into<SearchPath>) -> Result<Self> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .context("failed to make an eventfd for the names")?;
-        Ok(Self { search: search.into(), desk: None, ready: Arc::new(ready), waiting: 0, last: 0 })
+        Ok(Self { search: search.into(), client: None, desk: None, ready: Arc::new(ready), waiting: 0, last: 0 })
+    }
+
+    /// The same, with what the client has fetched and fetches.
+    ///
+    /// # Errors
+    /// As [`Naming::new`].
+    pub(crate) fn with_servers(debug_dirs: Vec<PathBuf>, client: Client) -> Result<Self> {
+        let search = SearchPath { debug_dirs, cache: Some(client.folder().to_owned()) };
+        Ok(Self { client: Some(client), ..Self::new(search)? })
     }
 
     /// How many jobs have no answer yet.
@@ -76,7 +89,8 @@ impl Naming {
     pub(crate) fn submit(&mut self, owner: Owner, job: Job) -> Ticket {
         self.waiting += 1;
         self.last += 1;
-        let desk = self.desk.get_or_insert_with(|| Desk::open(self.search.clone(), self.ready.clone()));
+        let desk =
+            self.desk.get_or_insert_with(|| Desk::open(self.search.clone(), self.client.take(), self.ready.clone()));
         desk.jobs.lock().jobs.push(owner, Waiting { ticket: self.last, since: Instant::now(), job });
         desk.jobs.came.notify_one();
         self.last
@@ -180,14 +194,14 @@ impl Jobs {
 }
 
 impl Desk {
-    fn open(search: SearchPath, ready: Arc<EventFd>) -> Self {
+    fn open(search: SearchPath, client: Option<Client>, ready: Arc<EventFd>) -> Self {
         let (answers, done) = mpsc::channel();
         let jobs = Arc::new(Jobs::default());
         let to_do = jobs.clone();
         // Without a thread the end of the answers is gone, which `next` reports.
         let _ = thread::Builder::new()
             .name("naming".to_owned())
-            .spawn(move || serve(&mut Clerk::new(search), &to_do, &answers, &ready));
+            .spawn(move || serve(&mut Clerk::with_servers(search, client), &to_do, &answers, &ready));
         Self { jobs, done }
     }
 }

@@ -9,6 +9,7 @@ mod diff;
 mod earlier;
 mod input;
 mod merge;
+mod names;
 mod note;
 mod processors;
 mod read;
@@ -94,7 +95,8 @@ pub(crate) fn run(options: &Options) -> Result<Completeness> {
         Inputs::Merge(paths) => {
             refuse_overwriting(&options.target, paths.iter())?;
             let merged = read::merge(paths, selection, None)?.finish(selection.signature.as_deref());
-            let report = Report::new(merged, selection, default_top);
+            let mut report = Report::new(merged, selection, default_top);
+            names::complete(&mut report)?;
             if let (Some(signature), true) = (&selection.signature, report.groups.is_empty()) {
                 say!("faultline: no group among these has the signature {signature}, or is of this family");
             }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fields::Fields;
 use crate::evidence::Function;
-use crate::hex::Hex;
+use crate::hex::{Hex, bytes};
 use crate::offline::{Naked, Named, Place};
 
 /// The fields that are a stack, or have one in them.
@@ -194,14 +194,6 @@ fn with_names(mut call: Vec<Fields>, functions: &[Function]) -> serde_json::Resu
         Ok(frame)
     };
     functions.iter().map(named).collect()
-}
-
-/// The bytes of a build id. `None` means that it is none.
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let is_hex = digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    if is_hex { digits.chunks_exact(2).map(byte).collect() } else { None }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod call;
 mod command;
 #[path = "../vm/compile.rs"]
 mod compile;
+mod debuginfod;
 mod descendants;
 mod descent;
 #[allow(dead_code)] // the other tests use the rest
@@ -28,6 +29,9 @@ mod harness;
 #[path = "../vm/hidden.rs"]
 mod hidden;
 mod jit;
+#[allow(dead_code)] // tests/symbolize uses the rest
+#[path = "../symbolize/lab.rs"]
+mod lab;
 mod library;
 mod memory;
 mod memory_pages;

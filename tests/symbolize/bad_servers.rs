@@ -110,6 +110,24 @@ fn another_file_is_not_taken() {
 }
 
 #[test]
+fn another_file_in_the_cache_is_not_believed() {
+    let (lab, other) = (Lab::new("cached-lie"), Lab::new("cached-other"));
+    let folder = lab.cache().join(&lab.build_id);
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(&other.program, folder.join("executable")).unwrap();
+    fs::copy(&other.debug, folder.join("debuginfo")).unwrap();
+    let record = lab.record(&[lab.addresses()[3]]);
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let (named, _) = lab.symbolize(std::slice::from_ref(&record), &[("DEBUGINFOD_URLS", &url)]);
+    assert_eq!(named, [record]);
+    fs::copy(&lab.program, folder.join("executable")).unwrap();
+    fs::copy(&lab.debug, folder.join("debuginfo")).unwrap();
+    let address = lab.addresses()[3];
+    let (named, _) = lab.symbolize(&[lab.record(&[address])], &[("DEBUGINFOD_URLS", &url)]);
+    assert_eq!(names(&named[0]), [lab.oracle(address)], "the right ones are");
+}
+
+#[test]
 fn what_is_no_file_is_not_taken() {
     let url = serve(|stream, _| send(stream, b"<html>welcome</html>"));
     names_nothing(&Lab::new("html"), &url, "a server sent another file");

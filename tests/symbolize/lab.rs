@@ -11,7 +11,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use object::{LittleEndian, Object, ObjectSymbol};
 use serde_json::{Value, json};
 
-/// Functions that are inlined, static, and called through pointers; `volatile` keeps the compiler from computing all of it.
+/// Functions that are inlined and static; `volatile` keeps the compiler from computing all of it. It crashes if it has an argument.
 const SOURCE: &str = r"
 static volatile int sink;
 static inline __attribute__((always_inline)) int innermost(int a)
@@ -26,6 +26,8 @@ static inline __attribute__((always_inline)) int inlined(int a)
 }
 static __attribute__((noinline)) int hidden(int a)
 {
+    if (a > 3)
+        *(volatile int *)0 = a;
     int b = inlined(a);
     sink += b;
     return b ^ sink;
@@ -107,6 +109,12 @@ impl Lab {
             .find(|program| program.p_type(LittleEndian) == PT_LOAD && program.p_flags(LittleEndian) & PF_X != 0);
         let code = code.unwrap();
         address - code.p_vaddr(LittleEndian) + code.p_offset(LittleEndian)
+    }
+
+    /// The address of an offset in the program: the other way round.
+    pub(crate) fn address(&self, offset: u64) -> u64 {
+        let address = *self.addresses().first().unwrap();
+        address.wrapping_add(offset).wrapping_sub(self.offset(address))
     }
 
     /// What addr2line says of an address, innermost first: functions and their places.

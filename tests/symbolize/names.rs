@@ -18,7 +18,8 @@ fn every_place_has_the_names_and_lines_of_addr2line() {
         assert_eq!(names(record), [lab.oracle(address)], "{address:#x}: {said}");
         assert!(record["instruction_symbol"].as_str().unwrap().contains("+0x"), "{record}");
     }
-    assert!(names(&named[8]).iter().flatten().any(|(name, _)| name == "innermost"), "some are inlined");
+    let all = named.iter().flat_map(names).flatten();
+    assert!(all.into_iter().any(|(name, _)| name == "innermost"), "some are inlined");
     assert_eq!(lab.fetched(), ["debuginfo", "executable"]);
     let cached = lab.cache().join(&lab.build_id);
     assert!(is_same(&cached.join("debuginfo"), &lab.debug) && is_same(&cached.join("executable"), &lab.program));
@@ -74,6 +75,33 @@ fn without_a_server_nothing_is_asked_and_local_files_serve() {
     here["stack_trace"][0]["module"] = other.program.to_str().unwrap().into();
     let (named, _) = lab.symbolize(std::slice::from_ref(&here), &[]);
     assert_eq!(named, [here]);
+}
+
+#[test]
+fn the_rows_of_a_report_have_names_too() {
+    let lab = Lab::new("report");
+    let server = Server::of(&lab);
+    let address = lab.addresses()[3];
+    let data = fs::read_to_string("tests/data/report/web.jsonl").unwrap();
+    let mut summary: Value = data
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|record| record["type"] == "summary")
+        .unwrap();
+    for group in summary["groups"].as_array_mut().unwrap() {
+        group["frames"] = lab.record(&[address])["stack_trace"].clone();
+    }
+    let input = lab.folder.join("summary.jsonl");
+    fs::write(&input, summary.to_string()).unwrap();
+    let report = |url: Option<&str>| -> Value {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_faultline"));
+        command.args(["report", "--format", "json"]).arg(&input).env_clear();
+        command.env("DEBUGINFOD_CACHE_PATH", lab.cache()).envs(url.map(|url| ("DEBUGINFOD_URLS", url)));
+        serde_json::from_str(&crate::lab::run(&mut command)).unwrap()
+    };
+    let stack = |report: &Value| names(&serde_json::json!({ "stack_trace": report["groups"][0]["frames"] }));
+    assert_eq!(stack(&report(None)), [vec![]]);
+    assert_eq!(stack(&report(Some(&server.url))), [lab.oracle(address)]);
 }
 
 #[test]
