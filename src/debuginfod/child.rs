@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::CertificateDer;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Error};
 
@@ -65,6 +66,10 @@ impl Order {
         [self.url.clone(), self.kind.word().to_owned(), self.build_id.clone(), timeout, max_size]
     }
 
+    fn is_secure(&self) -> bool {
+        self.url.starts_with("https:")
+    }
+
     pub(super) fn of(arguments: &[String]) -> Option<Self> {
         let [url, kind, build_id, timeout, max_size] = arguments else { return None };
         Some(Self {
@@ -77,19 +82,21 @@ impl Order {
     }
 }
 
-/// Receives the file. `confine` is called before anything is read: with the bytes that may be written.
+/// Receives the file. `confine` is called before anything is received: with the bytes that may be written.
 pub(crate) fn serve(arguments: &[String], confine: impl FnOnce(u64)) -> ExitCode {
     let status = Order::of(arguments).map_or(Status::Died, |order| {
+        // Whom to trust may stand where only its user may read.
+        let roots = if order.is_secure() { rustls_native_certs::load_native_certs().certs } else { Vec::new() };
         confine(order.max_size);
-        receive(&order)
+        receive(&order, &roots)
     });
     ExitCode::from(status as u8)
 }
 
-fn receive(order: &Order) -> Status {
+fn receive(order: &Order, roots: &[CertificateDer<'_>]) -> Status {
     let Ok(mut file) = io::stdout().as_fd().try_clone_to_owned().map(File::from) else { return Status::Died };
     let url = format!("{}/buildid/{}/{}", order.url, order.build_id, order.kind.word());
-    let answer = agent(order)
+    let answer = agent(order, roots)
         .get(&url)
         .header("X-DEBUGINFOD-MAXSIZE", &order.max_size.to_string())
         // It is copied as it comes.
@@ -111,28 +118,25 @@ fn receive(order: &Order) -> Status {
     }
 }
 
-fn agent(order: &Order) -> Agent {
+fn agent(order: &Order, roots: &[CertificateDer<'_>]) -> Agent {
     // Whoever answers in a way that can be read and changed sends nothing that a secure server has sent us to.
-    let is_secure = order.url.starts_with("https:");
     let config = Agent::config_builder()
         .user_agent(concat!("faultline/", env!("CARGO_PKG_VERSION")))
-        .https_only(is_secure)
+        .https_only(order.is_secure())
         .max_redirects(REDIRECTS_MAX)
         .timeout_resolve(Some(order.timeout.min(CONNECT)))
         .timeout_connect(Some(order.timeout.min(CONNECT)))
         .timeout_recv_response(Some(order.timeout))
         .timeout_per_read(Some(order.timeout));
-    let config = match is_secure {
-        true => config.tls_config(tls()),
+    let config = match order.is_secure() {
+        true => config.tls_config(tls(roots)),
         false => config,
     };
     config.build().new_agent()
 }
 
-/// As the system trusts.
-fn tls() -> TlsConfig {
-    let native = rustls_native_certs::load_native_certs().certs;
-    let roots: Vec<Certificate<'static>> = native.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+fn tls(roots: &[CertificateDer<'_>]) -> TlsConfig {
+    let roots: Vec<Certificate<'static>> = roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     TlsConfig::builder()
         .root_certs(RootCerts::from(roots))
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))

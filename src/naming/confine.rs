@@ -1,7 +1,6 @@
 //! What the children give up before they look at anything that a watched process has made. A step may be refused, by an old kernel or for
 //! want of privileges: the others hold all the same, and [`Fences`] says which do.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -118,11 +117,10 @@ pub(super) fn fetcher(bytes: u64) {
     let _ = landlock_to_read();
 }
 
-/// Names of hosts, certificates and libraries can be read; nothing else can, and nothing be executed or written.
+/// Names of hosts and libraries can be read; nothing else can, and nothing be executed or written.
 fn landlock_to_read() -> Result<RestrictionStatus> {
     let abi = ABI::V6;
-    let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
-    let folders = ["/etc", "/usr", "/lib", "/lib64", "/run"].into_iter().map(OsString::from).chain(certificates);
+    let folders = ["/etc", "/usr", "/lib", "/lib64", "/run"];
     let rules = Ruleset::default().handle_access(AccessFs::from_all(abi))?.scope(Scope::from_all(abi))?.create()?;
     let rules = rules.add_rules(path_beneath_rules(folders, AccessFs::ReadFile | AccessFs::ReadDir))?;
     Ok(rules.restrict_self()?)

@@ -6,4 +6,5 @@ mod bad_servers;
 #[allow(dead_code)] // tests/host uses the rest
 mod lab;
 mod names;
+mod secure;
 mod survey;
