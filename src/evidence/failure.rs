@@ -20,6 +20,6 @@ pub enum Failure {
     Unavailable,
     /// What lies at the file's path is another file, or can't be proved to be the same.
     OtherFile,
-    /// The names exceed what one record may have.
+    /// The names exceed what one record may have, or the file's symbols or debug information what is read of one file.
     TooLarge,
 }

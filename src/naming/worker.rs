@@ -44,6 +44,7 @@ impl Worker {
         let mut named = self.answer(job, files, &found, open);
         for (file, found) in named.files.iter_mut().zip(&found) {
             file.sources = found.as_ref().and_then(|found| self.namer.sources(found));
+            file.failure = file.failure.or_else(|| self.namer.failure(found.as_ref()?));
         }
         named
     }

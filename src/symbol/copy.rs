@@ -6,22 +6,18 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use flate2::read::ZlibDecoder;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use object::elf::{
-    CompressionHeader64, ELFCOMPRESS_ZLIB, ET_DYN, ET_EXEC, FileHeader64, SHF_COMPRESSED, SHT_NULL, SHT_STRTAB,
-    SectionHeader64,
-};
-use object::pod::{bytes_of, bytes_of_slice, from_bytes};
+use object::elf::{ET_DYN, ET_EXEC, FileHeader64, SHF_COMPRESSED, SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SectionHeader64};
+use object::pod::{bytes_of, bytes_of_slice};
 use object::read::elf::{FileHeader, SectionHeader};
 use object::{LittleEndian, U16, U32, U64};
 
-use super::check;
-use super::elf::{ENDIAN, Headers, Source};
+use super::elf::{BUILD_ID, ENDIAN, Headers, Source};
+use super::table::descriptor_name;
+use super::{check, inflate};
 
 /// How much of one file and its debug file is copied, uncompressed. Of a larger file only the symbols are copied, without files and
 /// lines, if they fit.
@@ -45,11 +41,17 @@ const DEBUG: [&[u8]; 11] = [
     b".debug_types",
 ];
 
-/// Sections that say that a part of the debug information is in another file, which isn't read.
-const ELSEWHERE: [&[u8]; 2] = [b".gnu_debugaltlink", b".debug_sup"];
+/// What says that a part of the debug information is in another file, which several files share.
+const SHARED: &[u8] = b".gnu_debugaltlink";
+
+/// The same by DWARF 5, which isn't read: no distribution has it.
+const SUPPLEMENT: &[u8] = b".debug_sup";
 
 /// Sections begin at multiples of this, so that their content has its natural alignment.
 const ALIGNMENT: u64 = 16;
+
+/// A link to another file is not longer: a path, and a build id.
+const LINK_BYTES_MAX: u64 = 4096;
 
 /// A 32-bit file up to this size is copied as it is.
 const WHOLE_BYTES_MAX: u64 = 16 << 20;
@@ -64,6 +66,8 @@ pub(super) struct PrivateCopy {
     pub(super) bytes: u64,
     /// It has files and lines.
     pub(super) has_lines: bool,
+    /// The copy that it names: it is open as long as this one is.
+    _shared: Option<File>,
 }
 
 /// A section to be copied.
@@ -81,26 +85,75 @@ enum Content {
 }
 
 impl PrivateCopy {
-    /// Copies the sections that symbols are made of, at most `max` bytes of content. `None` means that there are none, or that they
-    /// can't be read.
-    pub(super) fn of(file: &File, headers: &Headers, max: u64) -> Option<Self> {
+    /// Copies the sections that symbols are made of, at most `max` bytes of content. `shared` has what several files share of their debug
+    /// information. `None` means that there are none, or that they can't be read.
+    pub(super) fn of(file: &File, headers: &Headers, shared: Option<Shared>, max: u64) -> Option<Self> {
         if !matches!(headers.file.e_type(ENDIAN), ET_EXEC | ET_DYN) {
             return None;
         }
-        let mut left = max;
+        let mut left = max.checked_sub(shared.as_ref().map_or(0, |shared| shared.copy.bytes))?;
         let mut parts = parts(file, headers, &SYMBOLS, &mut left)?;
-        let is_roots = file.metadata().is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0);
         // All debug information or none: a part alone may be wrong.
-        let debug = has_lines(headers).then(|| self::parts(file, headers, &DEBUG, &mut left)).flatten();
-        let debug = debug.filter(|parts| is_roots || is_harmless(file, parts));
+        let is_whole = has_lines(headers) && shared.is_some() == headers.section(SHARED).is_some();
+        let debug = is_whole.then(|| debug(file, headers, &mut left)).flatten();
         let has_lines = debug.is_some();
         parts.extend(debug.unwrap_or_default());
         if parts.is_empty() {
             return None;
         }
+        let shared = shared.filter(|_| has_lines);
+        parts.extend(shared.as_ref().map(Shared::link));
         let (file, bytes) = write(file, headers, parts)?;
-        Some(Self { file, bytes, has_lines })
+        let bytes = bytes + shared.as_ref().map_or(0, |shared| shared.copy.bytes);
+        Some(Self { file, bytes, has_lines, _shared: shared.map(|shared| shared.copy.file) })
     }
+
+    /// Copies debug information that several files share, with the build id by which they name it.
+    fn of_shared(file: &File, headers: &Headers, max: u64) -> Option<Self> {
+        let mut left = max;
+        let mut parts = parts(file, headers, &[BUILD_ID], &mut left)?;
+        parts.extend(debug(file, headers, &mut left)?);
+        let (file, bytes) = write(file, headers, parts)?;
+        Some(Self { file, bytes, has_lines: true, _shared: None })
+    }
+}
+
+/// What several files share of their debug information: dwz has moved it into a file of its own.
+pub(super) struct Shared {
+    copy: PrivateCopy,
+    build_id: Vec<u8>,
+}
+
+impl Shared {
+    /// Copies it from the file of this build id.
+    pub(super) fn of(file: &File, headers: &Headers, build_id: &[u8], max: u64) -> Option<Self> {
+        let copy = PrivateCopy::of_shared(file, headers, max)?;
+        Some(Self { copy, build_id: build_id.to_vec() })
+    }
+
+    /// What a copy has in place of the path of that file: the name of our own copy of it.
+    fn link(&self) -> Part {
+        let content = [descriptor_name(&self.copy.file).as_bytes(), &[0], &self.build_id].concat();
+        let mut header = empty();
+        header.sh_type = U32::new(ENDIAN, SHT_PROGBITS);
+        header.sh_size = U64::new(ENDIAN, content.len() as u64);
+        Part { name: SHARED, header, content: Content::Here(content) }
+    }
+}
+
+/// The name of the file that has the shared part of this one's debug information, and its build id. Anybody may have written them.
+pub(super) fn shared_link(file: &File, headers: &Headers) -> Option<(Vec<u8>, Vec<u8>)> {
+    let section = headers.section(SHARED)?;
+    let length = section.sh_size(ENDIAN).min(LINK_BYTES_MAX);
+    let content = Source::File(file).read(section.sh_offset(ENDIAN), length)?;
+    let end = content.iter().position(|&byte| byte == 0)?;
+    Some((content.get(..end)?.to_vec(), content.get(end + 1..)?.to_vec()))
+}
+
+/// The debug information that is in this file. `None` means that it has none that may be read.
+fn debug(file: &File, headers: &Headers, left: &mut u64) -> Option<Vec<Part>> {
+    let is_roots = file.metadata().is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0);
+    parts(file, headers, &DEBUG, left).filter(|parts| is_roots || is_harmless(file, parts))
 }
 
 impl PrivateCopy {
@@ -113,7 +166,7 @@ impl PrivateCopy {
         let to = create()?;
         copy_range(file, 0, &to, 0, bytes)?;
         seal(&to)?;
-        Some(Self { file: to, bytes, has_lines: false })
+        Some(Self { file: to, bytes, has_lines: false, _shared: None })
     }
 }
 
@@ -132,9 +185,24 @@ fn is_harmless(file: &File, parts: &[Part]) -> bool {
     }
 }
 
-/// Does the file itself have all of its debug information?
+/// Does the file itself have debug information, up to what it shares with others?
 pub(super) fn has_lines(headers: &Headers) -> bool {
-    headers.section(b".debug_info").is_some() && ELSEWHERE.iter().all(|name| headers.section(name).is_none())
+    headers.section(b".debug_info").is_some() && headers.section(SUPPLEMENT).is_none()
+}
+
+/// How much there is of a file's debug information, with its symbol tables, as it is in the file. `None` means that it has none.
+pub(super) fn lines_bytes(headers: &Headers) -> Option<u64> {
+    has_lines(headers).then(|| bytes_of_all(headers, &SYMBOLS).saturating_add(bytes_of_all(headers, &DEBUG)))
+}
+
+/// How much there is of a file's symbol tables.
+pub(super) fn symbols_bytes(headers: &Headers) -> u64 {
+    bytes_of_all(headers, &SYMBOLS)
+}
+
+fn bytes_of_all(headers: &Headers, names: &[&[u8]]) -> u64 {
+    let sections = names.iter().filter_map(|name| headers.section(name));
+    sections.fold(0, |sum: u64, section| sum.saturating_add(section.sh_size(ENDIAN)))
 }
 
 fn parts(file: &File, headers: &Headers, names: &[&'static [u8]], left: &mut u64) -> Option<Vec<Part>> {
@@ -147,27 +215,14 @@ fn part(file: &File, name: &'static [u8], section: &SectionHeader64<LittleEndian
     let mut content = Content::InFile;
     let flags = section.sh_flags(ENDIAN);
     if flags & u64::from(SHF_COMPRESSED) != 0 {
-        let bytes = uncompress(file, section, *left)?;
+        let compressed = Source::File(file).read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
+        let bytes = inflate::section(&compressed, *left)?;
         header.sh_flags = U64::new(ENDIAN, flags & !u64::from(SHF_COMPRESSED));
         header.sh_size = U64::new(ENDIAN, bytes.len() as u64);
         content = Content::Here(bytes);
     }
     *left = left.checked_sub(header.sh_size(ENDIAN))?;
     Some(Part { name, header, content })
-}
-
-/// The content of a compressed section that claims at most `max` bytes.
-fn uncompress(file: &File, section: &SectionHeader64<LittleEndian>, max: u64) -> Option<Vec<u8>> {
-    let compressed = Source::File(file).read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
-    let (header, data) = from_bytes::<CompressionHeader64<LittleEndian>>(&compressed).ok()?;
-    let length = header.ch_size.get(ENDIAN);
-    if header.ch_type.get(ENDIAN) != ELFCOMPRESS_ZLIB || length > max {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    // One byte more would show that its claim is wrong.
-    ZlibDecoder::new(data).take(length + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 == length).then_some(bytes)
 }
 
 /// Writes an ELF file of these sections only.
@@ -216,6 +271,13 @@ fn write(from: &File, headers: &Headers, parts: Vec<Part>) -> Option<(File, u64)
     to.write_all_at(bytes_of(&header), 0).ok()?;
     seal(&to)?;
     Some((to, end))
+}
+
+/// A file in memory with this content.
+pub(super) fn in_memory(content: &[u8]) -> Option<File> {
+    let file = create()?;
+    file.write_all_at(content, 0).ok()?;
+    Some(file)
 }
 
 fn create() -> Option<File> {
@@ -268,7 +330,7 @@ mod tests {
 
     fn copy(content: &[u8]) -> Option<PrivateCopy> {
         let file = file(content);
-        PrivateCopy::of(&file, &Headers::read(&Source::File(&file))?, BYTES_MAX)
+        PrivateCopy::of(&file, &Headers::read(&Source::File(&file))?, None, BYTES_MAX)
     }
 
     fn section<'a>(content: &'a [u8], name: &[u8]) -> (SectionHeader64<LittleEndian>, &'a [u8]) {

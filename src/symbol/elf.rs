@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use object::LittleEndian;
 use object::elf::{
-    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_GNU_RELRO, PT_LOAD, ProgramHeader64, SHF_ALLOC,
-    SHT_NOBITS, SectionHeader64,
+    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, NoteHeader64, PF_X, PT_GNU_RELRO, PT_LOAD,
+    ProgramHeader64, SHF_ALLOC, SHT_NOBITS, SectionHeader64,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -18,6 +18,12 @@ use crate::arch::ELF_MACHINE;
 
 /// Longer sections are not read whole into memory; the `.eh_frame` of a browser has some 10 MiB.
 pub(super) const SECTION_BYTES_MAX: u64 = 64 << 20;
+
+/// The section that linkers put the build id into.
+pub(super) const BUILD_ID: &[u8] = b".note.gnu.build-id";
+
+/// A note of a build id is not longer.
+const NOTE_BYTES_MAX: u64 = 1024;
 
 /// The byte order of the files of this machine.
 pub(super) const ENDIAN: LittleEndian = LittleEndian;
@@ -95,6 +101,15 @@ impl Headers {
             let rest = self.names.get(section.sh_name(ENDIAN) as usize..).unwrap_or_default();
             section.sh_type(ENDIAN) != SHT_NOBITS && rest.strip_prefix(name).is_some_and(|end| end.first() == Some(&0))
         })
+    }
+
+    /// The build id in its section: a file of debug information that several files share has no segments.
+    pub(super) fn build_id(&self, source: &Source<'_>) -> Option<Vec<u8>> {
+        let section = self.section(BUILD_ID).filter(|section| section.sh_size(ENDIAN) <= NOTE_BYTES_MAX)?;
+        let note = source.read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
+        let (header, rest) = from_bytes::<NoteHeader64<LittleEndian>>(&note).ok()?;
+        let description = rest.strip_prefix(b"GNU\0")?.get(..header.n_descsz.get(ENDIAN) as usize)?;
+        (header.n_type.get(ENDIAN) == NT_GNU_BUILD_ID).then(|| description.to_vec())
     }
 
     /// The name of the section that is in memory and holds this offset of the file.

@@ -6,20 +6,24 @@ mod debug;
 mod demangle;
 mod elf;
 mod file;
+mod index;
+mod inflate;
+#[cfg(test)]
+mod oracle;
 mod part;
+mod pclntab;
+mod plt;
 mod request;
 mod sources;
+mod table;
 pub(crate) mod unwind;
 mod variable;
 
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(any(test, fuzzing))]
 use std::path::Path;
-use std::sync::OnceLock;
-
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 pub(crate) use file::{
     Files, MappedFile, Version, build_id_of, changed_ns, look, look_below, look_if_known, look_within, open_regular,
@@ -27,11 +31,16 @@ pub(crate) use file::{
 };
 pub(crate) use request::{FileRequest, Holder, Open, Opening, PerfMap, Usage};
 pub(crate) use sources::Sources;
+pub(crate) use table::open_descriptors_in;
 pub(crate) use variable::Variable;
 
 use self::copy::PrivateCopy;
 use self::elf::{Headers, Segment};
-use crate::evidence::Function;
+use self::index::Index;
+use self::pclntab::PcLineTable;
+use self::plt::Plt;
+use self::table::Table;
+use crate::evidence::{Failure, Function};
 use crate::page;
 
 /// The symbols of so many files are kept.
@@ -54,28 +63,32 @@ pub(crate) struct CodePlace {
 }
 
 /// Names functions. Costs nothing until the first name is asked for.
-#[derive(Default)]
 pub(crate) struct Namer {
     files: HashMap<Version, Symbols>,
+    /// How much of one file and its debug file is copied.
+    copied_max: u64,
     /// Counts what was asked, to know which file was used last.
     asked: u64,
 }
 
 /// The symbols of one file that ran.
+#[derive(Default)]
 struct Symbols {
     code: Vec<Segment>,
     /// Those of its debug file, then its own. Empty if there are none, or if the parser can't read them.
     tables: Vec<Table>,
     bytes: u64,
     used: u64,
+    /// How much may be copied.
+    max: u64,
+    /// Some of it is larger than what is copied: names or lines are missing.
+    is_too_large: bool,
 }
 
-/// The symbols of one file, and the copy that they are read from.
-struct Table {
-    /// They are in the file that ran, not in its debug file.
-    is_own: bool,
-    symbolizer: Symbolizer,
-    copy: PrivateCopy,
+impl Default for Namer {
+    fn default() -> Self {
+        Self { files: HashMap::new(), copied_max: copy::BYTES_MAX, asked: 0 }
+    }
 }
 
 impl Namer {
@@ -85,13 +98,18 @@ impl Namer {
     pub(crate) fn functions(&mut self, file: &MappedFile, place: CodePlace, open: &mut dyn Open) -> Vec<Function> {
         self.asked += 1;
         if !self.files.contains_key(&file.version) {
-            let Some(symbols) = Symbols::read(file, open) else { return Vec::new() };
+            let Some(symbols) = Symbols::read(file, open, self.copied_max) else { return Vec::new() };
             self.make_room(symbols.bytes);
             self.files.insert(file.version, symbols);
         }
         let Some(symbols) = self.files.get_mut(&file.version) else { return Vec::new() };
         symbols.used = self.asked;
-        symbols.functions(place, |_| true)
+        symbols.functions(file, place, |_| true)
+    }
+
+    /// Why names or lines of a file are missing, if it is for a reason of ours. `None` also means that nothing was asked of it yet.
+    pub(crate) fn failure(&self, file: &MappedFile) -> Option<Failure> {
+        self.files.get(&file.version).filter(|symbols| symbols.is_too_large).map(|_| Failure::TooLarge)
     }
 
     /// The same by what the file itself says, as any host sees it that runs the file. `None` means that no debug file has been found for
@@ -99,7 +117,7 @@ impl Namer {
     pub(crate) fn own_functions(&mut self, file: &MappedFile, place: CodePlace) -> Option<Vec<Function>> {
         let symbols = self.files.get_mut(&file.version)?;
         let has_debug_file = symbols.tables.iter().any(|table| !table.is_own);
-        has_debug_file.then(|| symbols.functions(place, |table| table.is_own))
+        has_debug_file.then(|| symbols.functions(file, place, |table| table.is_own))
     }
 
     fn make_room(&mut self, bytes: u64) {
@@ -115,17 +133,27 @@ impl Namer {
 
 impl Symbols {
     /// `None` means that the file is gone, or has changed while it was read.
-    fn read(found: &MappedFile, open: &mut dyn Open) -> Option<Self> {
+    fn read(found: &MappedFile, open: &mut dyn Open, max: u64) -> Option<Self> {
         let file = found.file.as_deref()?;
-        let mut symbols = Self { code: Vec::new(), tables: Vec::new(), bytes: 0, used: 0 };
+        let mut symbols = Self { max, ..Self::default() };
         if let Some(headers) = Headers::read(&elf::Source::File(file)) {
             if !copy::has_lines(&headers)
                 && let Some(debug) = debug::find(open, found, &headers)
                 && let Some(headers) = Headers::read(&elf::Source::File(&debug))
             {
-                symbols.add(PrivateCopy::of(&debug, &headers, copy::BYTES_MAX), false);
+                symbols.add_file(open, found, (&debug, &headers), false);
             }
-            symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX.saturating_sub(symbols.bytes)), true);
+            symbols.add_file(open, found, (file, &headers), true);
+            symbols.add_embedded(file, &headers);
+            let is_stripped = headers.section(b".symtab").is_none();
+            if let Some(table) = PcLineTable::read(&elf::Source::File(file), &headers).filter(|_| is_stripped) {
+                symbols.bytes += table.bytes();
+                symbols.tables.push(Table::of_go(table));
+            }
+            if let Some(plt) = Plt::read(&elf::Source::File(file), &headers) {
+                symbols.bytes += plt.bytes();
+                symbols.tables.push(Table::of_plt(plt));
+            }
             symbols.code = headers.code();
         } else if let Some(code) = file::head(file).and_then(|head| elf::code_of_32_bit(&head)) {
             symbols.add(PrivateCopy::of_whole(file), true);
@@ -134,19 +162,47 @@ impl Symbols {
         found.version.is_of(file).then_some(symbols)
     }
 
+    /// Adds the symbols of a file, with what it shares with others.
+    fn add_file(&mut self, open: &mut dyn Open, found: &MappedFile, (file, headers): (&File, &Headers), is_own: bool) {
+        let left = self.max.saturating_sub(self.bytes);
+        let shared = debug::shared(open, found, file, headers, left);
+        let copy = PrivateCopy::of(file, headers, shared, left);
+        self.is_too_large |= !copy.as_ref().is_some_and(|copy| copy.has_lines)
+            && copy::lines_bytes(headers).is_some_and(|bytes| bytes > left);
+        if copy.is_none()
+            && let Some(index) = Index::read(file, headers, is_own)
+        {
+            self.bytes += index.bytes();
+            self.tables.push(Table::of_index(index, is_own));
+        }
+        self.is_too_large |= self.tables.is_empty() && copy.is_none() && copy::symbols_bytes(headers) > left;
+        self.add(copy, is_own);
+    }
+
+    /// Adds the symbols that a stripped file carries compressed: MiniDebugInfo, as the Red Hat family has it.
+    fn add_embedded(&mut self, file: &File, headers: &Headers) {
+        let left = self.max.saturating_sub(self.bytes);
+        let embedded = debug::embedded(file, headers, left);
+        if let Some(embedded) = embedded
+            && let Some(headers) = Headers::read(&elf::Source::File(&embedded))
+        {
+            self.add(PrivateCopy::of(&embedded, &headers, None, left), true);
+        }
+    }
+
     fn add(&mut self, copy: Option<PrivateCopy>, is_own: bool) {
         self.bytes += copy.as_ref().map_or(0, |copy| copy.bytes);
-        self.tables.extend(copy.map(|copy| Table::new(copy, is_own)));
+        self.tables.extend(copy.map(|copy| Table::of_copy(copy, is_own)));
     }
 
     /// Those of the first table of `which` that has any.
-    fn functions(&mut self, place: CodePlace, which: impl Fn(&Table) -> bool) -> Vec<Function> {
+    fn functions(&mut self, found: &MappedFile, place: CodePlace, which: impl Fn(&Table) -> bool) -> Vec<Function> {
         let back = u64::from(place.is_return_address);
         let Some(address) = self.address(place).and_then(|address| address.checked_sub(back)) else {
             return Vec::new();
         };
         // The parser may panic on a crafted file; such a file has no names.
-        let look_up = |table: &Table| catch_unwind(AssertUnwindSafe(|| table.functions(address, back)));
+        let look_up = |table: &Table| catch_unwind(AssertUnwindSafe(|| table.functions(address, back, found)));
         for table in self.tables.iter().filter(|table| which(table)) {
             match look_up(table) {
                 Ok(functions) if functions.is_empty() => {}
@@ -179,48 +235,20 @@ impl Symbols {
     }
 }
 
-/// Where our own descriptors have names. Not set means that it is the usual folder.
-static DESCRIPTORS: OnceLock<&'static Path> = OnceLock::new();
-
-/// From now on our own descriptors have their names in `folder`, and nowhere else.
-pub(crate) fn open_descriptors_in(folder: &'static Path) {
-    // Only the first one counts.
-    let _ = DESCRIPTORS.set(folder);
-}
-
-impl Table {
-    fn new(copy: PrivateCopy, is_own: bool) -> Self {
-        // It opens nothing but the copy, which names no other file.
-        let symbolizer = Symbolizer::builder()
-            .enable_demangling(false)
-            .enable_auto_reload(false)
-            .set_debug_dirs(Some(std::iter::empty::<&Path>()))
-            .build();
-        Self { is_own, symbolizer, copy }
-    }
-
-    fn functions(&self, address: u64, back: u64) -> Vec<Function> {
-        let folder = DESCRIPTORS.get().copied().unwrap_or(Path::new("/proc/self/fd"));
-        let mut elf = Elf::new(folder.join(self.copy.file.as_raw_fd().to_string()));
-        elf.debug_syms = self.copy.has_lines;
-        match self.symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(address)) {
-            Ok(Symbolized::Sym(sym)) if covers(&sym) && !sym.name.is_empty() => expand(&sym, back),
-            _ => Vec::new(),
-        }
-    }
-}
-
 /// Reads a file that anybody may have made, and names places in it.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
     elf::build_id(data);
     unwind::fuzz_sections(data);
     if let Some(headers) = Headers::read(&elf::Source::File(file)) {
-        if let Some(found) = MappedFile::at(Path::new("/proc/self/exe")) {
-            debug::find(&mut NoFiles, &found, &headers);
-        }
-        let mut symbols = Symbols { code: headers.code(), tables: Vec::new(), bytes: 0, used: 0 };
-        symbols.add(PrivateCopy::of(file, &headers, copy::BYTES_MAX), true);
+        let Some(found) = MappedFile::at(Path::new("/proc/self/exe")) else { return };
+        debug::find(&mut NoFiles, &found, &headers);
+        let mut symbols = Symbols { code: headers.code(), max: copy::BYTES_MAX, ..Symbols::default() };
+        symbols.tables.extend(Index::read(file, &headers, false).map(|index| Table::of_index(index, false)));
+        symbols.add(PrivateCopy::of(file, &headers, None, copy::BYTES_MAX), true);
+        symbols.add_embedded(file, &headers);
+        symbols.tables.extend(PcLineTable::read(&elf::Source::File(file), &headers).map(Table::of_go));
+        symbols.tables.extend(Plt::read(&elf::Source::File(file), &headers).map(Table::of_plt));
         // A panic of the symbolizer is caught; it must not hang, nor use up memory or stack.
         let hook = cfg!(fuzzing).then(std::panic::take_hook);
         if hook.is_some() {
@@ -229,7 +257,7 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
         for code in headers.code().iter().take(4) {
             for offset in [code.offset.start, code.offset.start.midpoint(code.offset.end), code.offset.end] {
                 let place = CodePlace { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: true };
-                symbols.functions(place, |_| true);
+                symbols.functions(&found, place, |_| true);
             }
         }
         if let Some(hook) = hook {
@@ -259,44 +287,9 @@ pub(crate) fn demangled(name: &str) -> String {
     demangle::demangle(name)
 }
 
-/// A symbol without a size may reach up to the next one, as far as the file says: that is too uncertain to name a frame by.
-fn covers(sym: &Sym<'_>) -> bool {
-    sym.size.is_some_and(|size| sym.offset < size) || is_apart(sym)
-}
-
-/// Compilers put parts of a function that seldom run elsewhere (`NAME.cold`). Debug information has the function and the line, but the
-/// function then has no single address, so that the place has no offset in it.
-fn is_apart(sym: &Sym<'_>) -> bool {
-    sym.addr == 0 && sym.size.is_none() && sym.code_info.is_some()
-}
-
-fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
-    let mut functions: Vec<Function> = sym
-        .inlined
-        .iter()
-        .rev()
-        .filter(|inlined| !inlined.name.is_empty())
-        .map(|inlined| {
-            let (file, line) = place(inlined.code_info.as_ref());
-            Function { name: demangle::demangle(&inlined.name), offset: None, file, line, inlined: true }
-        })
-        .collect();
-    let (file, line) = place(sym.code_info.as_deref());
-    let offset = (!is_apart(sym)).then(|| sym.offset as u64 + back);
-    functions.push(Function { name: demangle::demangle(&sym.name), offset, file, line, inlined: false });
-    functions
-}
-
-fn place(code: Option<&CodeInfo<'_>>) -> (Option<String>, Option<u32>) {
-    match code {
-        Some(code) => (Some(code.to_path().to_string_lossy().into_owned()), code.line),
-        None => (None, None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
     use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
 
@@ -415,7 +408,7 @@ mod tests {
 
     #[test]
     fn the_oldest_make_room() {
-        let symbols = |bytes, used| Symbols { code: Vec::new(), tables: Vec::new(), bytes, used };
+        let symbols = |bytes, used| Symbols { bytes, used, ..Symbols::default() };
         let version = |inode| {
             let scratch = Scratch::new(&format!("room-{inode}"), b"");
             MappedFile::at(&scratch.0).unwrap().version
@@ -434,7 +427,7 @@ mod tests {
     #[test]
     fn a_mapping_as_long_as_the_code_is_the_code() {
         let code = Segment { offset: 0..0, address: 0x1800..0x3100 };
-        let symbols = Symbols { code: vec![code.clone()], tables: Vec::new(), bytes: 0, used: 0 };
+        let symbols = Symbols { code: vec![code.clone()], ..Symbols::default() };
         let place = CodePlace { offset: 0x1900, in_mapping: 0x900, mapping_bytes: 0x3000, is_return_address: false };
         assert_eq!(symbols.address(place), Some(0x1900));
         assert_eq!(symbols.address(CodePlace { mapping_bytes: 0x2000, ..place }), None);

@@ -24,8 +24,8 @@ impl Namer {
         let has = |what: fn(&Table) -> bool| symbols.tables.iter().any(what);
         Some(Sources {
             is_placed: symbols.code.iter().any(|code| !code.offset.is_empty()),
-            has_symbols: !symbols.tables.is_empty(),
-            has_lines: has(|table| table.copy.has_lines),
+            has_symbols: has(Table::has_symbols),
+            has_lines: has(Table::has_lines),
             has_debug_file: has(|table| !table.is_own),
         })
     }

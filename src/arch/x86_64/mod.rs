@@ -5,6 +5,7 @@ mod arrival;
 mod call;
 mod division;
 mod instruction;
+mod linkage;
 mod returned;
 pub(crate) mod syscall;
 pub(crate) mod unwind;
@@ -12,6 +13,7 @@ pub(crate) mod unwind;
 pub(crate) use arrival::arrival;
 pub(crate) use call::{CALL_BYTES_MAX, call_before};
 pub(crate) use instruction::{Code, Instruction, decode, is_return_next};
+pub(crate) use linkage::{LINKS, slot_of};
 pub(crate) use returned::{Returned, returned};
 
 use super::TrapKind;

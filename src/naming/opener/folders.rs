@@ -13,6 +13,9 @@ use crate::symbol::open_regular;
 /// The folder in which distributions put debug files.
 const SYSTEM: &str = "/usr/lib/debug";
 
+/// In each of these folders, the one of what several debug files share.
+const SHARED: &str = ".dwz";
+
 /// Others may write.
 const WRITABLE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
@@ -27,7 +30,7 @@ pub(super) struct Stripped<'a> {
     pub(super) path: Option<&'a Path>,
     /// The folder of the host's in which the stripped file itself was found.
     pub(super) folder: Option<&'a Path>,
-    /// The name in its `.gnu_debuglink`.
+    /// The name in its `.gnu_debuglink`, or the path in a debug file's `.gnu_debugaltlink`.
     pub(super) link: Option<&'a [u8]>,
     /// Nobody but root can have written it: it may have a debug file that only root may read.
     pub(super) is_roots: bool,
@@ -50,6 +53,9 @@ impl DebugFolders {
 
     fn places(&self, stripped: &Stripped<'_>) -> Vec<PathBuf> {
         let mut places = self.by_build_id(stripped.build_id);
+        if let Some(shared) = stripped.link.and_then(shared) {
+            places.extend(self.0.iter().map(|folder| folder.join(SHARED).join(&shared)));
+        }
         let Some(below) = stripped.path.and_then(|path| path.strip_prefix("/").ok()) else { return places };
         let mut named = below.as_os_str().to_owned();
         named.push(".debug");
@@ -76,6 +82,16 @@ impl DebugFolders {
         };
         self.0.iter().flat_map(in_folder).collect()
     }
+}
+
+/// The path below the folder of what debug files share, of a link to such a file: an absolute path in Debian, one relative to the debug file in
+/// Fedora. `None` means that it leads elsewhere.
+fn shared(link: &[u8]) -> Option<PathBuf> {
+    let mut components = Path::new(OsStr::from_bytes(link)).components();
+    components.find(|part| part.as_os_str() == SHARED)?;
+    let rest = components.as_path();
+    let is_below = rest.components().all(|part| matches!(part, Component::Normal(_)));
+    (is_below && rest != Path::new("")).then(|| rest.to_owned())
 }
 
 /// Is it the name of a file and no path?
@@ -134,6 +150,24 @@ mod tests {
         for way in [&b""[..], b"/", b".", b"..", b"../x", b"a/x", b"/x", b"x/", b"./x"] {
             assert_eq!(plain(way), None, "{way:?}");
         }
+    }
+
+    #[test]
+    fn what_is_shared_lies_in_one_folder() {
+        for link in ["/usr/lib/debug/.dwz/x86_64-linux-gnu/x.debug", "../../.dwz/x86_64-linux-gnu/x.debug"] {
+            assert_eq!(shared(link.as_bytes()), Some("x86_64-linux-gnu/x.debug".into()));
+        }
+        for way in ["", "/etc/passwd", ".dwz", "/.dwz/", ".dwz/../x", ".dwz/a/../../x", "x.debug"] {
+            assert_eq!(shared(way.as_bytes()), None, "{way}");
+        }
+        let stripped = Stripped {
+            build_id: &[1; 20],
+            path: None,
+            folder: None,
+            link: Some(b"/usr/lib/debug/.dwz/a/x.debug"),
+            is_roots: false,
+        };
+        assert!(DebugFolders::new(vec!["/d".into()]).places(&stripped).contains(&"/d/.dwz/a/x.debug".into()));
     }
 
     #[test]

@@ -1,0 +1,144 @@
+//! The symbols of one file, as one part of it has them.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+
+use super::copy::PrivateCopy;
+use super::demangle::demangle;
+use super::file::MappedFile;
+use super::index::Index;
+use super::pclntab::PcLineTable;
+use super::plt::Plt;
+use crate::evidence::Function;
+
+/// Where our own descriptors have names. Not set means that it is the usual folder.
+static DESCRIPTORS: OnceLock<&'static Path> = OnceLock::new();
+
+/// From now on our own descriptors have their names in `folder`, and nowhere else.
+pub(crate) fn open_descriptors_in(folder: &'static Path) {
+    // Only the first one counts.
+    let _ = DESCRIPTORS.set(folder);
+}
+
+fn descriptors() -> &'static Path {
+    DESCRIPTORS.get().copied().unwrap_or(Path::new("/proc/self/fd"))
+}
+
+/// The name of a descriptor in their folder.
+pub(super) fn descriptor_name(file: &File) -> String {
+    file.as_raw_fd().to_string()
+}
+
+/// Names of addresses.
+pub(super) struct Table {
+    /// They are in the file that ran, not in its debug file.
+    pub(super) is_own: bool,
+    names: Names,
+}
+
+enum Names {
+    /// Of the symbol table, and of debug information where the copy has it.
+    Symbols { symbolizer: Box<Symbolizer>, copy: PrivateCopy },
+    /// Of a symbol table that is too large to be copied.
+    Large(Index),
+    /// Of Go's own table.
+    Go(PcLineTable),
+    /// Of the stubs that lead to other files.
+    Stubs(Plt),
+}
+
+impl Table {
+    pub(super) fn of_copy(copy: PrivateCopy, is_own: bool) -> Self {
+        // It opens nothing but the copy, and the one that the copy names.
+        let symbolizer = Symbolizer::builder()
+            .enable_demangling(false)
+            .enable_auto_reload(false)
+            .set_debug_dirs(Some([descriptors()]))
+            .build();
+        Self { is_own, names: Names::Symbols { symbolizer: Box::new(symbolizer), copy } }
+    }
+
+    pub(super) fn of_index(index: Index, is_own: bool) -> Self {
+        Self { is_own, names: Names::Large(index) }
+    }
+
+    pub(super) fn of_go(table: PcLineTable) -> Self {
+        Self { is_own: true, names: Names::Go(table) }
+    }
+
+    pub(super) fn of_plt(plt: Plt) -> Self {
+        Self { is_own: true, names: Names::Stubs(plt) }
+    }
+
+    /// It names functions of the file's own.
+    pub(super) fn has_symbols(&self) -> bool {
+        !matches!(self.names, Names::Stubs(_))
+    }
+
+    /// It has files and lines.
+    pub(super) fn has_lines(&self) -> bool {
+        match &self.names {
+            Names::Symbols { copy, .. } => copy.has_lines,
+            Names::Go(_) => true,
+            Names::Large(_) | Names::Stubs(_) => false,
+        }
+    }
+
+    /// The functions at an address of the file's own, innermost first. `back`: how far before the wanted address it is. `found`: the file
+    /// that ran.
+    pub(super) fn functions(&self, address: u64, back: u64, found: &MappedFile) -> Vec<Function> {
+        match &self.names {
+            Names::Symbols { symbolizer, copy } => {
+                let mut elf = Elf::new(descriptors().join(descriptor_name(&copy.file)));
+                elf.debug_syms = copy.has_lines;
+                match symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(address)) {
+                    Ok(Symbolized::Sym(sym)) if covers(&sym) && !sym.name.is_empty() => expand(&sym, back),
+                    _ => Vec::new(),
+                }
+            }
+            Names::Large(index) => index.function(address, back, found).into_iter().collect(),
+            Names::Go(table) => table.function(address, back).into_iter().collect(),
+            Names::Stubs(plt) => plt.function(address, back).into_iter().collect(),
+        }
+    }
+}
+
+/// A symbol without a size may reach up to the next one, as far as the file says: that is too uncertain to name a frame by.
+fn covers(sym: &Sym<'_>) -> bool {
+    sym.size.is_some_and(|size| sym.offset < size) || is_apart(sym)
+}
+
+/// Compilers put parts of a function that seldom run elsewhere (`NAME.cold`). Debug information has the function and the line, but the
+/// function then has no single address, so that the place has no offset in it.
+fn is_apart(sym: &Sym<'_>) -> bool {
+    sym.addr == 0 && sym.size.is_none() && sym.code_info.is_some()
+}
+
+fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
+    let mut functions: Vec<Function> = sym
+        .inlined
+        .iter()
+        .rev()
+        .filter(|inlined| !inlined.name.is_empty())
+        .map(|inlined| {
+            let (file, line) = place(inlined.code_info.as_ref());
+            Function { name: demangle(&inlined.name), offset: None, file, line, inlined: true }
+        })
+        .collect();
+    let (file, line) = place(sym.code_info.as_deref());
+    let offset = (!is_apart(sym)).then(|| sym.offset as u64 + back);
+    functions.push(Function { name: demangle(&sym.name), offset, file, line, inlined: false });
+    functions
+}
+
+fn place(code: Option<&CodeInfo<'_>>) -> (Option<String>, Option<u32>) {
+    match code {
+        Some(code) => (Some(code.to_path().to_string_lossy().into_owned()), code.line),
+        None => (None, None),
+    }
+}
