@@ -39,6 +39,7 @@ mod messages;
 mod naming;
 mod oracle;
 mod output;
+mod overlay;
 mod pagefault;
 mod pagefault_counts;
 mod privileges;

@@ -5,6 +5,7 @@
 
 mod fetched;
 mod folders;
+mod mounts;
 mod overlay;
 mod perf_map;
 mod place;
@@ -27,6 +28,9 @@ use crate::debuginfod::Kind;
 use crate::evidence::Failure;
 use crate::host;
 use crate::symbol::{FileRequest, Open, Opening, Usage, changed_ns, open_regular, reopen};
+
+/// Of these, stat(2) shows another device than the kernel's of a file that is mapped.
+const HAS_OTHER_DEVICE: [i64; 2] = [libc::BTRFS_SUPER_MAGIC, libc::OVERLAYFS_SUPER_MAGIC];
 
 /// Opens the files of one record after another.
 pub(crate) struct Opener {
@@ -176,7 +180,10 @@ fn open_same(place: &Place, search: &Search<'_>, taken_ns: i128) -> Tried {
     let wanted = search.wanted;
     let is_in_time = |metadata: &Metadata| wanted.build_id.is_some() || changed_ns(metadata) <= taken_ns;
     let is_it = |metadata: &Metadata| is_same(wanted, metadata) && is_in_time(metadata);
-    let file = if is_it(&metadata) || is_same_on_btrfs(wanted, &looked_at, &metadata) {
+    let is_same = is_it(&metadata)
+        || is_same_on_btrfs(wanted, &looked_at, &metadata)
+        || (is_in_time(&metadata) && is_same_by_mount(wanted, place, &looked_at, &metadata));
+    let file = if is_same {
         Some(looked_at)
     } else if overlay::is_overlay(&looked_at) {
         let path = match place {
@@ -208,6 +215,16 @@ fn is_same_on_btrfs(wanted: &FileRequest, file: &File, metadata: &Metadata) -> b
         && wanted.id.inode == metadata.ino()
         && metadata.mode() & 0o004 != 0
         && fstatfs(file).is_ok_and(|system| system.f_type == libc::BTRFS_SUPER_MAGIC)
+}
+
+/// Overlay file systems and btrfs show another device than the kernel program sees; that of their mount is the same. As one number of an
+/// inode may be that of several files there, one that not everybody may read is not believed.
+fn is_same_by_mount(wanted: &FileRequest, place: &Place, file: &File, metadata: &Metadata) -> bool {
+    wanted.id.inode == metadata.ino()
+        && nix::sys::stat::major(metadata.dev()) == 0
+        && metadata.mode() & 0o004 != 0
+        && fstatfs(file).is_ok_and(|system| HAS_OTHER_DEVICE.contains(&system.f_type))
+        && mounts::is_on(file, place.process(), wanted.id)
 }
 
 #[cfg(test)]

@@ -2,19 +2,16 @@
 //! and inode; a path in the overlay leads to an inode of the overlay's own. So the layers are looked through.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{ResolveFlags, fstatfs};
 
+use super::mounts;
 use super::place::Place;
 use super::relatives::process;
 use crate::symbol::{look, look_below};
-
-/// How much of a process's mounts is read.
-const MOUNTS_BYTES_MAX: u64 = 1 << 20;
 
 /// How many layers are looked into.
 const LAYERS_MAX: usize = 512;
@@ -34,11 +31,7 @@ pub(super) fn is_overlay(file: &File) -> bool {
 /// Files in the layers that may be the one at `path`, in the mounts that `place` is in.
 pub(super) fn layers<'a>(place: &Place, path: &Path) -> impl Iterator<Item = File> + 'a {
     let holder = place.process();
-    let folder = holder.map_or_else(|| PathBuf::from("/proc/self"), process);
-    let mut mounts = Vec::new();
-    let read =
-        fs::File::open(folder.join("mountinfo")).map(|file| file.take(MOUNTS_BYTES_MAX).read_to_end(&mut mounts));
-    let found = if read.is_ok() { candidates(&mounts, path) } else { Vec::new() };
+    let found = candidates(&mounts::lines(holder), path);
     let root = holder.map(|pid| process(pid).join("root"));
     found.into_iter().take(LAYERS_MAX).flat_map(move |(layer, rest)| {
         // Most engines mount in the host's namespace.
@@ -76,8 +69,7 @@ fn overlay(line: &[u8]) -> Option<(PathBuf, PathBuf, Vec<u8>)> {
     let (root, mount) = (fields.nth(3)?, fields.next()?);
     let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
     let (kind, options) = (behind.next()?, behind.nth(1)?);
-    let path = |text: &[u8]| PathBuf::from(OsString::from_vec(unescape(text)));
-    (kind == b"overlay").then(|| (path(root), path(mount), unescape(options)))
+    (kind == b"overlay").then(|| (mounts::path(root), mounts::path(mount), mounts::unescape(options)))
 }
 
 /// The folders of an overlay's layers, the upper one first.
@@ -116,19 +108,6 @@ fn plain(text: &[u8]) -> Vec<u8> {
         !is_escaped
     };
     text.iter().filter(keep).copied().collect()
-}
-
-/// Undoes the kernel's escapes, `\040` for a blank: seq_path().
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        let number = after.get(..3).filter(|digits| byte == b'\\' && digits.iter().all(u8::is_ascii_digit));
-        let number = number.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        plain.push(number.unwrap_or(byte));
-        rest = if number.is_some() { &after[3..] } else { after };
-    }
-    plain
 }
 
 #[cfg(test)]

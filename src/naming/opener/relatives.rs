@@ -10,6 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::mounts;
 use super::place::{Place, is_in};
 use crate::evidence::{DELETED, FileId};
 use crate::symbol::{FileRequest, Holder, Usage};
@@ -91,6 +92,13 @@ pub(super) fn near(search: &Search<'_>) -> Vec<Place> {
     let Holder { tid, parent, .. } = search.process;
     let mut places = of_process(tid, search.wanted);
     places.extend(of_other(parent, search));
+    // A container's root is mounted on the host, too, and remains there when the container's mounts have gone with its last process.
+    if search.wanted.id.major() == 0
+        && !search.same_mounts
+        && let Ok(below) = search.path.strip_prefix("/")
+    {
+        places.extend(mounts::points(search.wanted.id).into_iter().map(|point| Place::Host(point.join(below))));
+    }
     // A process with a root of its own (chroot) sees the end of the path.
     for pid in [tid, parent] {
         let mut rest = search.path.components();
