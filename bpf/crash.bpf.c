@@ -159,7 +159,8 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 		fl_describe_stack((u64)mm);
 		fl_describe_refusal(record, (u64)mm);
 		if (fl_config.stack_pages && record->frame_count) {
-			fl_add_mappings((u64)mm);
+			if (fl_add_mappings((u64)mm))
+				fl_add_led_to((u64)mm);
 			fl_send_stack();
 		}
 		fl_describe_modules((u64)mm);

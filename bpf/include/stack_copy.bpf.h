@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Sends what user space needs to unwind a stack without frame pointers when the process is gone: a copy of the stack from the stack
- * pointer up, page by page, and all executable mappings.
+ * pointer up, page by page, and all executable mappings; of many those that words of the stack point into.
  *
  * Pages go into the ring before the record that they belong to. A page that was never used, or that is not in memory, is a hole; one
  * that finds no room is a hole and counted as FL_LOST_PAGES.
@@ -14,6 +14,8 @@
 #include "stack.bpf.h"
 
 FL_SCRATCH(fl_stack_pages, struct fl_stack_page);
+
+#define FL_LED_WORDS_MAX 8192 /* words of a stack that are looked through for where they lead: 64 KiB */
 
 /* Adds the mapping at or above unwind->address to the record's modules if it is executable. 0: there may be more above. */
 __noinline int fl_mapping_step(void)
@@ -46,19 +48,96 @@ __noinline int fl_mapping_steps(void)
 	return 0;
 }
 
-/* Adds all executable mappings to the record's modules, as far as there is room. */
-__noinline int fl_add_mappings(u64 mm)
+/* Adds executable mappings to the record's modules, the lowest first. True: there are more than it has room for. */
+static __always_inline bool fl_add_lowest(struct fl_unwind *unwind)
 {
-	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	struct fl_crash *record = fl_scratch(&fl_records);
 
-	if (!unwind)
-		return 1;
-	unwind->mm = mm;
 	unwind->address = 0;
 	for (int i = 0; i < FL_MAPPINGS_MAX / 16; i++) {
 		if (fl_mapping_steps())
 			break;
 	}
+	return record && record->module_count >= FL_MODULES_MAX;
+}
+
+/* Adds all executable mappings to the record's modules. 1: there is no room for all of them, and those of the frames are kept alone. */
+__noinline int fl_add_mappings(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u32 walked;
+
+	if (!record || !unwind)
+		return 0;
+	unwind->mm = mm;
+	walked = record->module_count;
+	if (!fl_add_lowest(unwind))
+		return 0;
+	record->module_count = walked;
+	return 1;
+}
+
+/* Adds the mapping that the word at unwind->address points into, if it is executable. 0: the next word may as well. */
+__noinline int fl_word_step(void)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u64 address, word;
+
+	if (!record || !unwind || unwind->address >= unwind->end)
+		return 1;
+	address = unwind->address;
+	unwind->address = address + sizeof(word);
+	if (bpf_probe_read_user(&word, sizeof(word), (const void *)address)) {
+		unwind->address = (address | (FL_PIECE_BYTES - 1)) + 1;
+		return 0;
+	}
+	/* Most words are small numbers, or point to the stack or the heap. */
+	if ((s64)word <= FL_PIECE_BYTES ||
+	    word - record->stack_vma.vm_start < unwind->end - record->stack_vma.vm_start ||
+	    word - record->start_brk < record->brk - record->start_brk)
+		return 0;
+	return fl_add_module(unwind->mm, word - 1) == FL_MODULES_MAX;
+}
+
+/* So many times that: as fl_mapping_steps(). */
+__noinline int fl_word_steps(void)
+{
+	for (int i = 0; i < 64; i++) {
+		if (fl_word_step())
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * Adds the executable mappings that the stack leads to, the innermost first: a return address is a word of the stack. Then the lowest ones,
+ * as far as there is room. For processes that have more than there is room for, in place of fl_add_mappings().
+ */
+__noinline int fl_add_led_to(u64 mm)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u64 end;
+
+	if (!record || !unwind)
+		return 1;
+	unwind->mm = mm;
+	unwind->address = fl_stack_pointer(&record->registers) & ~(sizeof(u64) - 1);
+	unwind->end = record->stack_vma.vm_end;
+	if (record->stack_above.vm_end) {
+		unwind->address = record->stack_above.vm_start;
+		unwind->end = record->stack_above.vm_end;
+	}
+	end = unwind->address + (u64)fl_config.stack_pages * FL_PIECE_BYTES;
+	if (unwind->end > end)
+		unwind->end = end;
+	for (int i = 0; i < FL_LED_WORDS_MAX / 64; i++) {
+		if (fl_word_steps())
+			break;
+	}
+	fl_add_lowest(unwind);
 	return 0;
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::compile::compile;
 use crate::harness::runs::{Watch, next_line, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, records, run};
 
@@ -38,6 +39,21 @@ fn a_record_comes_at_once() {
     let output = watching.stop("TERM");
     assert!(output.status.success());
     assert_eq!(counted(&output.stderr, " fatal"), 5);
+}
+
+/// There is room for 24 executable mappings: those that the stack leads to are among them, wherever they are.
+#[apply(watch_test!)]
+fn a_stack_is_whole_in_a_process_of_many_mappings() {
+    let scratch = Scratch::new();
+    let program = scratch.path("many-mappings");
+    compile("many-mappings.c", &program, &["-O2", "-fomit-frame-pointer"]);
+    let run = run(&program, &["-t", "--max-stack-depth", "127"]);
+    let [record] = &run.records[..] else { panic!("{}", run.stderr) };
+    let frames = record["stack_trace"].as_array().unwrap();
+    let names = frames.iter().filter_map(|frame| Some(frame["symbol"].as_str()?.split('+').next()?));
+    let own: Vec<&str> = names.filter(|name| ["compare", "sort_all", "main"].contains(name)).collect();
+    assert_eq!(own, ["compare", "sort_all", "main"], "{record:#}");
+    assert_eq!(record["stack_complete"], true, "{record:#}");
 }
 
 #[apply(watch_test!)]
