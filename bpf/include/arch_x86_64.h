@@ -277,6 +277,21 @@ static inline __attribute__((always_inline)) u64 fl_numbered(const struct fl_reg
 	return ((const u64 *)from)[place];
 }
 
+#define FL_LOAD_BYTES 8 /* that fl_loaded_address() looks at, at most */
+
+/*
+ * The address that the instruction `code`, which lies at `at`, puts into the register of a function's result: lea rax, [rip + distance], or
+ * mov eax, address. 0: it is another instruction.
+ */
+static inline __attribute__((always_inline)) u64 fl_loaded_address(const u8 *code, u64 at)
+{
+	if (code[0] == 0x48 && code[1] == 0x8d && code[2] == 0x05)
+		return at + 7 + (s64)(s32)(code[3] | code[4] << 8 | code[5] << 16 | (u32)code[6] << 24);
+	if (code[0] == 0xb8)
+		return code[1] | code[2] << 8 | code[3] << 16 | (u32)code[4] << 24;
+	return 0;
+}
+
 /*
  * The operand in memory of the indirect call (ff /2) of `length` bytes that ends at the end of `code`, before which the address `end`
  * lies, and whose callee has pushed nothing: the registers are still those of the call, but for the stack pointer. 0: there is no such call.

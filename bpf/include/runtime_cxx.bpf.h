@@ -89,30 +89,22 @@ static __always_inline u64 fl_add_cxx_type(struct fl_crash *record, struct fl_te
 	return words[2] >> 32 && words[2] >> 32 < 16 && (u32)words[2] < 16 ? words[3] : words[2];
 }
 
-/* The text that what() returns a constant address of, if its code has one: lea rax, [rip + distance], or mov eax, address. */
+/* The text that what() returns a constant address of, if its code has one. */
 __noinline int fl_add_cxx_literal(u32 at)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_exception *exception;
-	u8 *code;
-	u32 number;
+	u64 address;
 
 	barrier_var(at);
-	if (!record || at >= FL_WHAT_CODE_BYTES - 8)
+	if (!record || at >= FL_WHAT_CODE_BYTES - FL_LOAD_BYTES)
 		return 0;
 	exception = &record->exception;
-	code = exception->code + at;
-	if (code[0] == 0x48 && code[1] == 0x8d && code[2] == 0x05) {
-		number = code[3] | code[4] << 8 | code[5] << 16 | (u32)code[6] << 24;
-		fl_add_text(record, &exception->literal, exception->what + at + 7 + (s64)(s32)number, ~0ULL);
-		return 1;
-	}
-	if (code[0] == 0xb8) {
-		number = code[1] | code[2] << 8 | code[3] << 16 | (u32)code[4] << 24;
-		fl_add_text(record, &exception->literal, (u64)number, ~0ULL);
-		return 1;
-	}
-	return 0;
+	address = fl_loaded_address(exception->code + at, exception->what + at);
+	if (!address)
+		return 0;
+	fl_add_text(record, &exception->literal, address, ~0ULL);
+	return 1;
 }
 
 /* The object's words behind the first one, and the texts that they lead to. */
@@ -157,7 +149,7 @@ __noinline int fl_add_cxx_exception(u64 data)
 	if (bpf_probe_read_user(exception->code, FL_WHAT_CODE_BYTES, (const void *)what))
 		return 0;
 	exception->code_length = FL_WHAT_CODE_BYTES;
-	for (u32 i = 0; i < FL_WHAT_CODE_BYTES - 8; i++) {
+	for (u32 i = 0; i < FL_WHAT_CODE_BYTES - FL_LOAD_BYTES; i++) {
 		if (fl_add_cxx_literal(i))
 			break;
 	}
