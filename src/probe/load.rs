@@ -14,15 +14,31 @@ const LINES_MAX: usize = 400;
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static VERBOSE: AtomicBool = AtomicBool::new(false);
+/// What is to go to standard error. libbpf says some 3000 lines of a probe, and to write each by itself takes longer than to load it.
+static UNSAID: Mutex<String> = Mutex::new(String::new());
 
-fn keep(_level: PrintLevel, message: String) {
+fn keep(level: PrintLevel, message: String) {
     if VERBOSE.load(Ordering::Relaxed) {
-        crate::say::text(&message);
+        let is_full = UNSAID.lock().is_ok_and(|mut text| {
+            text.push_str(&message);
+            text.len() >= libc::PIPE_BUF
+        });
+        if is_full || !matches!(level, PrintLevel::Debug) {
+            say();
+        }
     }
     if let Ok(mut lines) = LINES.lock() {
         lines.extend(message.lines().map(str::to_owned));
         let surplus = lines.len().saturating_sub(LINES_MAX);
         lines.drain(..surplus);
+    }
+}
+
+/// Writes what is left to be said.
+fn say() {
+    let text = UNSAID.lock().map(|mut text| std::mem::take(&mut *text)).unwrap_or_default();
+    if !text.is_empty() {
+        crate::say::text(&text);
     }
 }
 
@@ -41,6 +57,7 @@ pub(super) fn prepare(verbose: bool) {
 /// # Errors
 /// One line, but for a verifier's log.
 pub(super) fn step<T>(what: &str, result: libbpf_rs::Result<T>) -> Result<T> {
+    say();
     result.map_err(|error| explain(what, &error))
 }
 
