@@ -191,18 +191,23 @@ pub(super) fn has_lines(headers: &Headers) -> bool {
 }
 
 /// How much there is of a file's debug information, with its symbol tables, as it is in the file. `None` means that it has none.
-pub(super) fn lines_bytes(headers: &Headers) -> Option<u64> {
-    has_lines(headers).then(|| bytes_of_all(headers, &SYMBOLS).saturating_add(bytes_of_all(headers, &DEBUG)))
+pub(super) fn lines_bytes(file: &File, headers: &Headers) -> Option<u64> {
+    let bytes = |names| bytes_of_all(file, headers, names);
+    has_lines(headers).then(|| bytes(&SYMBOLS).saturating_add(bytes(&DEBUG)))
 }
 
 /// How much there is of a file's symbol tables.
-pub(super) fn symbols_bytes(headers: &Headers) -> u64 {
-    bytes_of_all(headers, &SYMBOLS)
+pub(super) fn symbols_bytes(file: &File, headers: &Headers) -> u64 {
+    bytes_of_all(file, headers, &SYMBOLS)
 }
 
-fn bytes_of_all(headers: &Headers, names: &[&[u8]]) -> u64 {
+/// A section that claims more than the file has is damaged, and counts nothing.
+fn bytes_of_all(file: &File, headers: &Headers, names: &[&[u8]]) -> u64 {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let ends_in_file = |&(offset, bytes): &(u64, u64)| offset.checked_add(bytes).is_some_and(|end| end <= length);
     let sections = names.iter().filter_map(|name| headers.section(name));
-    sections.fold(0, |sum: u64, section| sum.saturating_add(section.sh_size(ENDIAN)))
+    let extents = sections.map(|section| (section.sh_offset(ENDIAN), section.sh_size(ENDIAN)));
+    extents.filter(ends_in_file).fold(0, |sum: u64, (_, bytes)| sum.saturating_add(bytes))
 }
 
 fn parts(file: &File, headers: &Headers, names: &[&'static [u8]], left: &mut u64) -> Option<Vec<Part>> {

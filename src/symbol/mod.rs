@@ -168,14 +168,14 @@ impl Symbols {
         let shared = debug::shared(open, found, file, headers, left);
         let copy = PrivateCopy::of(file, headers, shared, left);
         self.is_too_large |= !copy.as_ref().is_some_and(|copy| copy.has_lines)
-            && copy::lines_bytes(headers).is_some_and(|bytes| bytes > left);
+            && copy::lines_bytes(file, headers).is_some_and(|bytes| bytes > left);
         if copy.is_none()
             && let Some(index) = Index::read(file, headers, is_own)
         {
             self.bytes += index.bytes();
             self.tables.push(Table::of_index(index, is_own));
         }
-        self.is_too_large |= self.tables.is_empty() && copy.is_none() && copy::symbols_bytes(headers) > left;
+        self.is_too_large |= self.tables.is_empty() && copy.is_none() && copy::symbols_bytes(file, headers) > left;
         self.add(copy, is_own);
     }
 
