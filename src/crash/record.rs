@@ -162,8 +162,7 @@ pub(super) fn sender(raw: &fl_crash) -> Option<Sender> {
     if !has(fl_crash_flag::FL_IS_FORGED) {
         return has(fl_crash_flag::FL_HAS_SENDER).then(|| other(raw));
     }
-    let may_be_childs = has(fl_crash_flag::FL_MAY_BE_CHILDS) && !has(fl_crash_flag::FL_SENDER_SEEN);
-    (!may_be_childs).then(|| itself(raw))
+    raw.is_forged_by_itself().then(|| itself(raw))
 }
 
 /// The process as the sender of its own signal.

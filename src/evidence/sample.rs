@@ -120,8 +120,7 @@ fn trap(raw: &fl_crash) -> Trap {
 fn sender(raw: &fl_crash) -> Option<Sender> {
     let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
     if has(fl_crash_flag::FL_IS_FORGED) {
-        let may_be_childs = has(fl_crash_flag::FL_MAY_BE_CHILDS) && !has(fl_crash_flag::FL_SENDER_SEEN);
-        return (!may_be_childs).then_some(Sender::Itself);
+        return raw.is_forged_by_itself().then_some(Sender::Itself);
     }
     if !has(fl_crash_flag::FL_HAS_SENDER) {
         return None;

@@ -41,6 +41,39 @@ pub(crate) struct Job {
     pub is_anew: bool,
 }
 
+/// In a job of files alone each has so many addresses of its own, so that an address says which file it is in.
+pub(crate) const FILE_ADDRESSES: u64 = 1 << 40;
+
+impl Job {
+    /// A job of files alone, and of no stack: the file of each number is mapped as a whole, at its [`Job::base`].
+    pub(crate) fn of_files(opening: Opening, more: Vec<Frame>) -> Self {
+        let mapping = |number: usize| Mapping {
+            start: Self::base(number),
+            end: Self::base(number) + FILE_ADDRESSES,
+            file_offset: 0,
+            image: MappedImage::File(number),
+        };
+        Self {
+            mappings: (0..opening.files.len()).map(mapping).collect(),
+            opening,
+            walk: Walk::default(),
+            unwind: None,
+            ending: None,
+            depth: 0,
+            more,
+            variable: None,
+            part: None,
+            wants_handling: false,
+            is_anew: false,
+        }
+    }
+
+    /// The first address of the file of this number in a job of files alone.
+    pub(crate) fn base(number: usize) -> u64 {
+        FILE_ADDRESSES * (number as u64 + 1)
+    }
+}
+
 /// An executable mapping.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Mapping {

@@ -30,7 +30,9 @@ use crate::debuginfod;
 pub(crate) use clerk::fences;
 pub(crate) use confine::Fences;
 pub(crate) use frame::{receive, send};
-pub(crate) use job::{Choice, Ending, Job, MappedImage, Mapping, Named, NamedFile, Other, Skeleton, Unwind, Walk};
+pub(crate) use job::{
+    Choice, Ending, FILE_ADDRESSES, Job, MappedImage, Mapping, Named, NamedFile, Other, Skeleton, Unwind, Walk,
+};
 pub(crate) use owner::Owner;
 pub(crate) use patience::Patience;
 pub(crate) use queue::Ticket;

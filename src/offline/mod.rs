@@ -13,7 +13,7 @@ pub(crate) use stack::{Naked, Named, name_stack};
 
 use crate::debuginfod::{Client, Kind, Outcome, Settings};
 use crate::evidence::{FileId, Function};
-use crate::naming::{Job, MappedImage, Mapping, NamedFile, Naming, Patience, SearchPath, Walk};
+use crate::naming::{FILE_ADDRESSES, Job, NamedFile, Naming, Patience, SearchPath};
 use crate::symbol::unwind::Frame;
 use crate::symbol::{FileRequest, Holder, Opening, Usage};
 
@@ -25,9 +25,6 @@ const KNOWN_MAX: usize = 1 << 16;
 
 /// So many files of a stack are looked at.
 const FILES_MAX: usize = 256;
-
-/// Each file of a job has so many addresses of its own, so that an address says which file it is in.
-const FILE_ADDRESSES: u64 = 1 << 40;
 
 /// Whom the namer takes for the owner of the files: nobody who lives.
 const NOBODY: Holder = Holder { pid: u32::MAX, tid: u32::MAX, parent: u32::MAX, mount_namespace: 0 };
@@ -135,41 +132,19 @@ impl Names {
     }
 
     fn ask(&mut self, places: &[Place], wanted: &[Wanted], is_anew: bool) -> (Vec<Vec<Function>>, Vec<NamedFile>) {
-        let base = |number: usize| FILE_ADDRESSES * (number as u64 + 1);
         let frame = |place: &Place| {
             let number = wanted.iter().position(|(build_id, module)| {
                 *build_id == place.build_id && module.as_deref() == place.module.as_deref()
             })?;
             // Before the first byte there is no call.
             let is_inside = place.offset < FILE_ADDRESSES && !(place.is_return_address && place.offset == 0);
-            let address = base(number) + place.offset;
+            let address = Job::base(number) + place.offset;
             is_inside.then_some(Frame { address, is_return_address: place.is_return_address })
         };
         let frames: Vec<Option<Frame>> = places.iter().map(frame).collect();
-        let mapping = |number: usize| Mapping {
-            start: base(number),
-            end: base(number) + FILE_ADDRESSES,
-            file_offset: 0,
-            image: MappedImage::File(number),
-        };
-        let job = Job {
-            opening: Opening {
-                process: NOBODY,
-                taken_ns: 0,
-                files: wanted.iter().map(request).collect(),
-                perf_map: None,
-            },
-            mappings: (0..wanted.len()).map(mapping).collect(),
-            walk: Walk::default(),
-            unwind: None,
-            ending: None,
-            depth: 0,
-            more: frames.iter().flatten().copied().collect(),
-            variable: None,
-            part: None,
-            wants_handling: false,
-            is_anew,
-        };
+        let opening =
+            Opening { process: NOBODY, taken_ns: 0, files: wanted.iter().map(request).collect(), perf_map: None };
+        let job = Job { is_anew, ..Job::of_files(opening, frames.iter().flatten().copied().collect()) };
         self.naming.take_late();
         self.patience.begin(WAIT);
         let named = self.naming.ask(job, &mut self.patience);

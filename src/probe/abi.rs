@@ -135,6 +135,12 @@ impl fl_crash {
         &self.bytes()[..std::mem::offset_of!(Self, strings) + self.strings_length as usize]
     }
 
+    /// Has the process sent the signal to itself, as far as its siginfo proves it? Only for a signal that is FL_IS_FORGED.
+    pub(crate) fn is_forged_by_itself(&self) -> bool {
+        let has = |flag: fl_crash_flag| self.flags.0 & flag.0 != 0;
+        !has(fl_crash_flag::FL_MAY_BE_CHILDS) || has(fl_crash_flag::FL_SENDER_SEEN)
+    }
+
     /// The process's name.
     pub fn comm(&self) -> String {
         text::name(&self.comm)

@@ -17,7 +17,7 @@ pub(crate) use record::Survey;
 use crate::debuginfod::Settings;
 use crate::hex::digits;
 use crate::host;
-use crate::naming::{Job, MappedImage, Mapping, NamedFile, Naming, Patience, SearchPath, Walk};
+use crate::naming::{Job, NamedFile, Naming, Patience, SearchPath};
 use crate::output::Timestamp;
 use crate::record::Head;
 use crate::symbol::unwind::Frame;
@@ -25,9 +25,6 @@ use crate::symbol::{Opening, Sources};
 
 /// How long the children may take.
 const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// Each file has so many addresses of its own.
-const FILE_ADDRESSES: u64 = 1 << 40;
 
 /// Looks for the names of a file, or of all that a process runs.
 ///
@@ -40,32 +37,15 @@ pub(crate) fn examine(target: &str, debug_dirs: Vec<PathBuf>) -> Result<Survey> 
     let mut naming = Naming::new(SearchPath { debug_dirs, cache })?;
     let mut patience = Patience::new();
     patience.begin(WAIT);
-    let base = |number: usize| FILE_ADDRESSES * (number as u64 + 1);
-    let mapping = |number: usize| Mapping {
-        start: base(number),
-        end: base(number) + FILE_ADDRESSES,
-        file_offset: 0,
-        image: MappedImage::File(number),
+    let opening = Opening {
+        process: holder,
+        taken_ns: Timestamp::now().unix_ns(),
+        files: modules.iter().map(|module| module.request.clone()).collect(),
+        perf_map: None,
     };
-    let job = Job {
-        opening: Opening {
-            process: holder,
-            taken_ns: Timestamp::now().unix_ns(),
-            files: modules.iter().map(|module| module.request.clone()).collect(),
-            perf_map: None,
-        },
-        mappings: (0..modules.len()).map(mapping).collect(),
-        walk: Walk::default(),
-        unwind: None,
-        ending: None,
-        depth: 0,
-        // What is there doesn't matter: to name a place of a file, it is read.
-        more: (0..modules.len()).map(|number| Frame { address: base(number), is_return_address: false }).collect(),
-        variable: None,
-        part: None,
-        wants_handling: false,
-        is_anew: false,
-    };
+    // What is there doesn't matter: to name a place of a file, it is read.
+    let first = |number| Frame { address: Job::base(number), is_return_address: false };
+    let job = Job::of_files(opening, (0..modules.len()).map(first).collect());
     let named = naming.ask(job, &mut patience);
     let surveyed = modules.iter().zip(&named.files).map(|(module, named)| survey(module, named, settings.as_ref()));
     Ok(Survey {
