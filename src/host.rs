@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use procfs::process::Process;
+use procfs::process::{Process, Stat};
 
 /// The file in which the kernel shows its types.
 pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -110,6 +110,11 @@ impl Privileges {
             ("CAP_DAC_READ_SEARCH", self.has(CAP_DAC_READ_SEARCH)),
         ]
     }
+}
+
+/// When a process started, nanoseconds since the machine did (CLOCK_BOOTTIME), to a tick.
+pub(crate) fn started_boottime_ns(stat: &Stat) -> u128 {
+    u128::from(stat.starttime) * 1_000_000_000 / u128::from(procfs::ticks_per_second())
 }
 
 /// How much of our memory is in RAM, bytes; `None` means unknown.

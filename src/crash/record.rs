@@ -8,6 +8,7 @@ use crate::arch;
 use crate::diagnosis::{self, Confidence};
 use crate::evidence::{Cause, Evidence, File};
 use crate::hex::Hex;
+use crate::host;
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition};
 use crate::process::container_id;
 use crate::record::Head;
@@ -196,6 +197,5 @@ fn other(raw: &fl_crash) -> Sender {
 /// The name of a process that is still there and was there at `boottime_ns`; a later one with its number is another.
 fn living_name(pid: u32, boottime_ns: u64) -> Option<String> {
     let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
-    let started_ns = u128::from(stat.starttime) * 1_000_000_000 / u128::from(procfs::ticks_per_second());
-    (started_ns <= u128::from(boottime_ns)).then_some(stat.comm)
+    (host::started_boottime_ns(&stat) <= u128::from(boottime_ns)).then_some(stat.comm)
 }

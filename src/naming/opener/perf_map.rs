@@ -10,6 +10,7 @@ use rustix::fs::ResolveFlags;
 
 use super::place::is_in;
 use super::relatives::{self, process};
+use crate::host;
 use crate::symbol::{Holder, PerfMap, look, look_below, reopen};
 use crate::time::Timestamp;
 
@@ -47,7 +48,7 @@ fn span(wanted: &PerfMap, pid: u32, taken_ns: i128) -> Option<std::ops::RangeInc
 
 fn started_ns(pid: u32) -> Option<i128> {
     let stat = Process::new(pid.try_into().ok()?).and_then(|process| process.stat()).ok()?;
-    let ns = u128::from(stat.starttime) * 1_000_000_000 / u128::from(procfs::ticks_per_second());
+    let ns = host::started_boottime_ns(&stat);
     Timestamp::from_boottime(ns.try_into().ok()?).ok().map(|started| started.unix_ns())
 }
 
