@@ -83,18 +83,21 @@ static __always_inline u32 fl_count_and_send(void *context, struct task_struct *
 /* Completes what was begun. Each program has it once: it is the largest part of what the kernel verifies before we start. */
 static __always_inline void fl_finish(void *context, struct task_struct *task, enum fl_begun begun)
 {
-	struct fl_crash *record = fl_scratch(&fl_records);
-	u32 departures = fl_departed();
 	struct fl_site now, *site;
-	u32 id;
+	struct fl_crash *record;
+	u32 departures, id;
 
-	if (!record || !begun)
+	if (!begun)
+		return;
+	record = fl_scratch(&fl_records);
+	departures = fl_departed();
+	if (!record)
 		return;
 	id = fl_count_and_send(context, task, record, begun & FL_BEGUN_DUE);
 	if (!(begun & FL_BEGUN_AT_SITE))
 		return;
-	site = fl_site_of(&now, task, fl_register(fl_regs_ip(fl_near_pt_regs(task))), record->si_code, record->signal,
-			  FL_DISPOSED_HANDLED);
+	site = fl_site_of(&now, task, fl_near_register(fl_regs_ip(fl_near_pt_regs(task))), record->si_code,
+			  record->signal, FL_DISPOSED_HANDLED);
 	if (!site)
 		return;
 	now.jiffies = 0;
@@ -115,28 +118,35 @@ static __always_inline bool fl_is_own(struct task_struct *task, struct kernel_si
 static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, struct kernel_siginfo *info, u32 signal,
 						     u64 handler)
 {
-	s32 code = info ? fl_read(info, si_code) : 0;
+	struct fl_signal_head head = {};
+	struct fl_pointers pointers = {};
 	enum fl_begun begun = FL_BEGUN_EVENT;
 	enum fl_disposition disposition;
 	u32 recalled = 0;
 	bool is_own;
+	s32 code;
 
 	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
 		return FL_BEGUN_NOTHING;
 	}
+	if (info)
+		fl_read_head(&head, info);
+	code = head.code;
 	disposition = fl_dispose(task, signal, handler);
 	if (disposition == FL_DISPOSED_FATAL || fl_config.show_handled)
 		begun |= FL_BEGUN_DUE;
+	if (disposition == FL_DISPOSED_HANDLED)
+		fl_read_pointers(&pointers, task);
 	if (disposition == FL_DISPOSED_HANDLED && info)
-		fl_remember(task, fl_near_pt_regs(task), info, signal, code);
+		fl_remember(task, &pointers, head.address, signal, code);
 	if (!fl_config.groups && !(begun & FL_BEGUN_DUE)) {
 		fl_count_matched(disposition);
 		return FL_BEGUN_NOTHING;
 	}
 	if (disposition == FL_DISPOSED_HANDLED && !(begun & FL_BEGUN_DUE)) {
-		u64 instruction_pointer = fl_register(fl_regs_ip(fl_near_pt_regs(task)));
-		struct fl_site now, *site = fl_site_of(&now, task, instruction_pointer, code, signal, disposition);
+		struct fl_site now;
+		struct fl_site *site = fl_site_of(&now, task, pointers.instruction_pointer, code, signal, disposition);
 
 		if (site && fl_is_site(site, &now)) {
 			fl_site_add(site);
@@ -160,7 +170,7 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 /* Has the current thread called exit_group(2)? Otherwise another one has, and this one is ended with it, whatever it was doing. */
 static __always_inline bool fl_calls_exit(struct task_struct *task)
 {
-	u64 number = fl_register(fl_regs_call(fl_near_pt_regs(task)));
+	u64 number = fl_near_register(fl_regs_call(fl_near_pt_regs(task)));
 
 	return number == FL_NR_EXIT_GROUP || number == FL_NR_EXIT_GROUP_32;
 }
@@ -226,12 +236,13 @@ static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
  * common takes the verifier most of the time that we take to start. Before v6.16 the task has given up its memory when it
  * comes there.
  */
-static __always_inline enum fl_begun fl_begin_either(struct task_struct *task, u64 first, struct kernel_siginfo *info)
+static __always_inline enum fl_begun fl_begin_either(unsigned long long *ctx, struct task_struct *task, u64 first,
+						     struct kernel_siginfo *info)
 {
 	u32 number = first;
 	u64 handler = 0;
 
-	if (first > 64) { /* no signal: a task */
+	if (fl_config.at_exit && first > 64) { /* no signal: a task */
 		bool is_exit = fl_read(task, signal, flags) & SIGNAL_GROUP_EXIT;
 
 		if (is_exit ? fl_begin_exit(fl_read(task, signal, group_exit_code))
@@ -251,7 +262,9 @@ static __always_inline enum fl_begun fl_begin_either(struct task_struct *task, u
 		if (!number || fl_is_ended_by_us(task, number))
 			return FL_BEGUN_NOTHING;
 	} else {
-		handler = fl_handler(task, number);
+		/* The kernel attaches no program to sched_process_exit that may look for a third argument. */
+		handler = fl_config.at_exit ? fl_handler(task, number)
+					    : (u64)fl_read((struct k_sigaction *)ctx[2], sa.sa_handler);
 		/* A signal that ends the process is seen again: as an anonymous SIGKILL of its other threads, at the coredump. */
 		if ((!(FL_DEFAULT_CORE & FL_BIT(number)) || fl_config.at_coredump & FL_BIT(number)) &&
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
@@ -265,7 +278,7 @@ int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 {
 	struct task_struct *task = fl_current();
 
-	fl_finish(ctx, task, fl_begin_either(task, first, info));
+	fl_finish(ctx, task, fl_begin_either(ctx, task, first, info));
 	return 0;
 }
 

@@ -218,9 +218,9 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 #define FL_GO_SLOT       (-8)
 
 /* What the kernel keeps of the last trap of a task: struct thread_struct. */
-#define fl_last_trap_nr(task)      fl_read(task, thread.trap_nr)
-#define fl_last_error_code(task)   fl_read(task, thread.error_code)
-#define fl_last_trap_address(task) fl_read(task, thread.cr2)
+#define fl_last_trap_nr(task)      fl_own(task, thread.trap_nr)
+#define fl_last_error_code(task)   fl_own(task, thread.error_code)
+#define fl_last_trap_address(task) fl_own(task, thread.cr2)
 
 /* The address of pt_regs on the kernel's stack, for kernels without a helper: its top. */
 #define FL_PT_REGS_OFFSET       (FL_KERNEL_STACK_BYTES - sizeof(struct pt_regs))

@@ -86,7 +86,7 @@ struct {
 
 static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
 {
-	u32 slot = (u32)fl_own(task, pid) & (fl_config.threads - 1);
+	u32 slot = fl_own_tid(task) & (fl_config.threads - 1);
 
 	return bpf_map_lookup_elem(&fl_threads, &slot);
 }
@@ -98,10 +98,54 @@ static __always_inline struct fl_thread *fl_thread_for(struct task_struct *task)
 
 	barrier_var(last); /* or the check is done on another copy */
 	/* Whether the other thread lives is not known: its fault is lost if it could still be handling it. */
-	if (thread && last < FL_NESTED_MAX && thread->tid != (u32)fl_own(task, pid) &&
+	if (thread && last < FL_NESTED_MAX && thread->tid != fl_own_tid(task) &&
 	    bpf_jiffies64() - thread->faults[last].jiffies <= FL_STALE_TICKS)
 		fl_count(FL_LOST_FAULT);
 	return thread;
+}
+
+#endif
+
+/* Where the current task was in its program. */
+struct fl_pointers {
+	u64 instruction_pointer;
+	u64 stack_pointer;
+	u64 frame_pointer;
+};
+
+static __always_inline void fl_pointers_from(struct fl_pointers *pointers, const struct pt_regs *regs)
+{
+	pointers->instruction_pointer = fl_near_register(fl_regs_ip(regs));
+	pointers->stack_pointer = fl_near_register(fl_regs_sp(regs));
+	pointers->frame_pointer = fl_near_register(fl_regs_fp(regs));
+}
+
+#ifdef FL_TYPED
+
+static __always_inline void fl_read_pointers(struct fl_pointers *pointers, struct task_struct *task)
+{
+	fl_pointers_from(pointers, fl_near_pt_regs(task));
+}
+
+#else
+
+FL_SCRATCH(fl_own_regs, struct pt_regs);
+
+static __always_inline void fl_read_pointers(struct fl_pointers *pointers, struct task_struct *task)
+{
+	struct pt_regs *regs;
+
+	if (fl_has_task_pt_regs()) {
+		fl_pointers_from(pointers, fl_near_pt_regs(task));
+		return;
+	}
+	/* One read of all costs less than three. */
+	regs = fl_scratch(&fl_own_regs);
+	if (!regs || bpf_probe_read_kernel(regs, sizeof(*regs), fl_pt_regs()))
+		return;
+	pointers->instruction_pointer = fl_regs_ip(regs);
+	pointers->stack_pointer = fl_regs_sp(regs);
+	pointers->frame_pointer = fl_regs_fp(regs);
 }
 
 #endif
@@ -122,7 +166,7 @@ FL_SCRATCH(fl_scans, struct fl_scan);
 /* Has the thread `task` handled a fault that may be its end? */
 static __always_inline bool fl_may_recall(const struct fl_thread *thread, struct task_struct *task)
 {
-	return thread && thread->count && thread->tid == (u32)fl_own(task, pid) &&
+	return thread && thread->count && thread->tid == fl_own_tid(task) &&
 	       thread->start_boottime_ns == fl_own(task, start_boottime);
 }
 
@@ -132,24 +176,23 @@ static __always_inline bool fl_on_alternate_stack(struct task_struct *task, u64 
 	return stack_pointer - fl_own(task, sas_ss_sp) < fl_own(task, sas_ss_size);
 }
 
-/* The current task is about to handle a signal: keeps its place if it is a fault. */
-static __always_inline void fl_remember(struct task_struct *task, const struct pt_regs *regs,
-					struct kernel_siginfo *info, u32 signal, s32 si_code)
+/* The current task is about to handle a signal: keeps its place if it is a fault. `address`: of its siginfo. */
+static __always_inline void fl_remember(struct task_struct *task, const struct fl_pointers *pointers, u64 address,
+					u32 signal, s32 si_code)
 {
 	struct fl_thread *thread;
+	u64 stack_pointer = pointers->stack_pointer;
 	struct fl_handled_fault *fault;
-	u64 stack_pointer;
 	u32 count;
 
 	if (si_code <= 0 || !(FL_FAULTS & FL_BIT(signal)))
 		return;
-	stack_pointer = fl_register(fl_regs_sp(regs));
 	thread = fl_thread_for(task);
 	if (!thread)
 		return;
 	if (!fl_may_recall(thread, task)) {
 		thread->start_boottime_ns = fl_own(task, start_boottime);
-		thread->tid = fl_own(task, pid);
+		thread->tid = fl_own_tid(task);
 		thread->count = 0;
 	}
 	count = thread->count;
@@ -163,10 +206,10 @@ static __always_inline void fl_remember(struct task_struct *task, const struct p
 	if (count >= FL_NESTED_MAX)
 		count = FL_NESTED_MAX - 1;
 	fault = &thread->faults[count];
-	fault->instruction_pointer = fl_register(fl_regs_ip(regs));
-	fault->frame_pointer = fl_register(fl_regs_fp(regs));
+	fault->instruction_pointer = pointers->instruction_pointer;
+	fault->frame_pointer = pointers->frame_pointer;
 	fault->stack_pointer = stack_pointer;
-	fault->address = (u64)fl_read(info, _sifields._sigfault._addr);
+	fault->address = address;
 	fault->si_code = si_code;
 	fault->signal = signal;
 	fault->jiffies = bpf_jiffies64();

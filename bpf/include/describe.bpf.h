@@ -17,8 +17,11 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 					       struct kernel_siginfo *info)
 {
 	u32 signal = record->signal;
-	s32 code = fl_read(info, si_code);
+	struct fl_signal_head head = {};
+	s32 code;
 
+	fl_read_head(&head, info);
+	code = head.code;
 	record->si_code = code;
 	record->flags |= FL_HAS_CODE;
 	if (code == SI_USER || code == SI_TKILL || code == SI_QUEUE || code == SI_MESGQ) {
@@ -42,7 +45,7 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 	}
 	if (!(FL_FAULTS & FL_BIT(signal)))
 		return;
-	record->fault_address = (u64)fl_read(info, _sifields._sigfault._addr);
+	record->fault_address = head.address;
 	record->flags |= FL_HAS_ADDRESS;
 }
 
@@ -161,7 +164,7 @@ __noinline int fl_describe_exe(u64 mm)
 __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = fl_current();
 	struct mm_struct *mm = fl_read(task, mm);
 	int entry;
 

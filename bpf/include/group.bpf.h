@@ -309,8 +309,8 @@ __noinline int fl_make_key(u64 mm)
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_group_key *key = fl_scratch(&fl_group_keys);
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct task_struct *leader = fl_read(task, group_leader);
+	struct task_struct *task = fl_current();
+	struct task_struct *leader = fl_own(task, group_leader);
 	struct mm_struct *of = (void *)mm;
 
 	if (!record || !key || !unwind)

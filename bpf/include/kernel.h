@@ -54,8 +54,11 @@ enum { BPF_RB_AVAIL_DATA = 0, BPF_RB_RING_SIZE = 1 };
 enum { BPF_RINGBUF_HDR_SZ = 8 };
 
 /* The helpers' numbers in the kernel's BTF, which show the helpers that there are. */
-enum bpf_func_id___fl { BPF_FUNC_task_pt_regs___fl = 175 }; /* v5.15 */
-enum sig_handler___fl { HANDLER_CURRENT___fl = 0 };         /* v5.16: any other value means that no handler will run */
+enum bpf_func_id___fl {
+	BPF_FUNC_get_current_task_btf___fl = 158, /* v5.11 */
+	BPF_FUNC_task_pt_regs___fl = 175,         /* v5.15 */
+};
+enum sig_handler___fl { HANDLER_CURRENT___fl = 0 }; /* v5.16: any other value means that no handler will run */
 
 struct bpf_raw_tracepoint_args {
 	u64 args[0];
@@ -443,6 +446,18 @@ struct kernel_siginfo {
 #include <bpf/bpf_tracing.h>
 
 #include "load.bpf.h"
+
+/* What every siginfo has from si_code on, on 64-bit architectures: include/uapi/asm-generic/siginfo.h. One read is cheaper than two. */
+struct fl_signal_head {
+	s32 code;
+	u32 pad;
+	u64 address; /* si_addr of a fault, something else in other signals */
+};
+
+static __always_inline void fl_read_head(struct fl_signal_head *head, const struct kernel_siginfo *info)
+{
+	fl_copy(head, sizeof(*head), (const char *)info + bpf_core_field_offset(struct kernel_siginfo, si_code));
+}
 
 /* struct syscall_trace_enter and syscall_trace_exit, kernel/trace/trace.h, as perf hands them to programs. */
 struct fl_syscall_event {

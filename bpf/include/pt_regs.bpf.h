@@ -7,6 +7,8 @@
 
 #include "kernel.h"
 
+#define fl_has_task_pt_regs() bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_task_pt_regs___fl)
+
 /*
  * The current task's pt_regs, with the user's registers.
  *
@@ -17,18 +19,26 @@ static __always_inline const struct pt_regs *fl_pt_regs(void)
 {
 	struct task_struct *task;
 
-	if (bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_task_pt_regs___fl))
+	if (fl_has_task_pt_regs())
 		return (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 	task = (void *)bpf_get_current_task();
 	return (void *)((char *)fl_read(task, stack) + FL_PT_REGS_OFFSET);
 }
+
+/* Reads one register: fl_register(fl_regs_0(regs)). */
+#define fl_register(place)                                              \
+	({                                                              \
+		u64 value = 0;                                          \
+		bpf_probe_read_kernel(&value, sizeof(value), &(place)); \
+		value;                                                  \
+	})
 
 #ifdef FL_TYPED
 
 /* The offset of pt_regs from the beginning of a kernel stack, from the helper; the same for all tasks. 0: not known yet. */
 u64 fl_pt_regs_offset = 0;
 
-/* The same by a load, which costs less than the helper: for fl_register(). `task` is from fl_current(). */
+/* The same by a load, which costs less than the helper: for fl_near_register(). `task` is from fl_current(). */
 static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct *task)
 {
 	/* Not by fl_own(): from v7.0 on a void pointer is no number for the verifier. */
@@ -44,6 +54,9 @@ static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct 
 	return (void *)(stack + offset);
 }
 
+/* Reads one register through fl_near_pt_regs(). */
+#define fl_near_register(place) fl_register(place)
+
 #else
 
 static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct *task)
@@ -51,14 +64,17 @@ static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct 
 	return fl_pt_regs();
 }
 
-#endif
-
-/* Reads one register: fl_register(fl_regs_0(regs)). */
-#define fl_register(place)                                              \
-	({                                                              \
-		u64 value = 0;                                          \
-		bpf_probe_read_kernel(&value, sizeof(value), &(place)); \
-		value;                                                  \
+/* Reads one register through fl_near_pt_regs(): by a load where a helper has given the place with its type. */
+#define fl_near_register(place)                    \
+	({                                         \
+		u64 near;                          \
+		if (fl_has_task_pt_regs())         \
+			near = (place);            \
+		else                               \
+			near = fl_register(place); \
+		near;                              \
 	})
+
+#endif
 
 #endif

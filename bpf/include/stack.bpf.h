@@ -28,6 +28,7 @@ struct fl_unwind {
 	u64 hash;                     /* of the frames so far: fl_group_key.frames */
 	u32 hashed;                   /* frames in it */
 	u32 hash_closed;              /* a frame outside of any file: what follows does not count */
+	u64 module;                   /* of the last frame */
 	u64 vmas[FL_MODULES_MAX + 1]; /* struct vm_area_struct of modules[] */
 	u64 inodes[FL_MODULES_MAX + 1];
 	u64 devices[FL_MODULES_MAX + 1];
@@ -93,6 +94,20 @@ static __always_inline void fl_hash_frame(struct fl_crash *record, struct fl_unw
 		fl_mix(unwind->hash, address - record->modules[index].vm_start + record->modules[index].file_offset);
 }
 
+/* The same, for the frames of a walk: most of them are in the module of the frame before. */
+static __always_inline int fl_module_of(struct fl_crash *record, struct fl_unwind *unwind, u64 address)
+{
+	u32 last = unwind->module;
+
+	barrier_var(last);
+	if (last < FL_MODULES_MAX && last < record->module_count && record->modules[last].vm_start <= address &&
+	    address < record->modules[last].vm_end)
+		return last;
+	last = fl_add_module(unwind->mm, address);
+	unwind->module = last;
+	return last;
+}
+
 /* Appends a frame if it is in an executable mapping. 0: appended; 1: it isn't, or the record is full. */
 static __always_inline int fl_add_frame(struct fl_crash *record, struct fl_unwind *unwind, u64 address)
 {
@@ -102,7 +117,7 @@ static __always_inline int fl_add_frame(struct fl_crash *record, struct fl_unwin
 	if (count >= FL_FRAMES_MAX || count >= fl_config.frames)
 		return 1;
 	/* If the call was the last instruction, the return address is behind its mapping: so look up the call. */
-	module = fl_add_module(unwind->mm, address - 1);
+	module = fl_module_of(record, unwind, address - 1);
 	if (module < 0)
 		return 1;
 	record->frames[count & FL_FRAMES_MAX] = address;
@@ -160,6 +175,7 @@ __noinline int fl_add_frames(u64 mm)
 	unwind->stack_pointer = fl_stack_pointer(&record->registers);
 	unwind->frame_pointer = fl_frame_pointer(&record->registers);
 	module = fl_add_module(mm, record->frames[0]);
+	unwind->module = module;
 	fl_hash_frame(record, unwind, record->frames[0], module);
 	if (record->flags & FL_IS_COMPAT)
 		return 0;

@@ -7,10 +7,12 @@
 
 #include "cgroup.bpf.h"
 
-/* The task's tgid in its innermost pid namespace. */
+/* The current task's tgid in its innermost pid namespace; `task` is from fl_current(). */
 static __always_inline u32 fl_pid_in_namespace(struct task_struct *task)
 {
-	struct pid *pid = fl_read(task, signal, pids[PIDTYPE_TGID]);
+	struct signal_struct *signal = fl_own(task, signal);
+	struct pid *pid =
+		fl_read(signal, pids[PIDTYPE_TGID]); /* a number: old verifiers add no other number to a pointer */
 	u32 level = fl_read(pid, level);
 	struct upid *innermost = fl_upid(pid, level & 31);
 

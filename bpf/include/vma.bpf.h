@@ -60,7 +60,7 @@ __noinline int fl_maple_step(u64 address)
 	if (!walk || !bpf_core_type_exists(struct maple_arange_64))
 		return -1;
 	entry = walk->entry;
-	if (fl_copy(walk->node, FL_MAPLE_NODE_BYTES, (const void *)(entry & ~0xffULL)))
+	if (fl_read_block(walk->node, FL_MAPLE_NODE_BYTES, (const void *)(entry & ~0xffULL)))
 		return -1;
 	if (FL_MAPLE_TYPE(entry) == FL_MAPLE_ARANGE_64) {
 		walk->pivots = bpf_core_field_offset(struct maple_arange_64, pivot);
@@ -85,7 +85,7 @@ __noinline int fl_maple_step(u64 address)
 		at = walk->pivots + i * 8;
 		if (at > FL_MAPLE_NODE_BYTES - 8)
 			return -1;
-		last = *(u64 *)(walk->node + at);
+		last = fl_block_word(walk->node, entry & ~0xffULL, at);
 		if ((last == 0 && i > 0) || last >= walk->high) {
 			walk->slot = i;
 			break;
@@ -102,7 +102,7 @@ __noinline int fl_maple_step(u64 address)
 	barrier_var(slot);
 	if (slot > FL_MAPLE_NODE_BYTES - 8 || address > walk->high)
 		return -1;
-	walk->entry = *(u64 *)(walk->node + slot);
+	walk->entry = fl_block_word(walk->node, entry & ~0xffULL, slot);
 	return 0;
 }
 

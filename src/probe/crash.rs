@@ -117,9 +117,7 @@ impl Spec for Plan {
         // docs/limits.md.
         match way {
             _ if kernel.kprobes => hooks.push(exit),
-            Way::Tracepoint if kernel.exits_with_memory => {
-                hooks.push(Hook::raw("fl_deliver_exit", "sched_process_exit"))
-            }
+            _ if Self::is_hooked_at_exit(way, kernel) => hooks.push(Hook::raw("fl_deliver_exit", "sched_process_exit")),
             _ => {}
         }
         hooks.extend(self.setup.filter.command.then(Hook::follow).into_iter().flatten());
@@ -135,6 +133,7 @@ impl Spec for Plan {
             show_handled: u8::from(self.show_handled),
             at_coredump: bits(&self.at_coredump(way, kernel)),
             is_preempted: u8::from(way != Way::Kprobe && kernel.is_real_time),
+            at_exit: u8::from(Self::is_hooked_at_exit(way, kernel)),
             senders: u8::from(self.needs_senders(way)),
             sees_threads: u8::from(self.sees_threads(way, kernel)),
             groups: self.groups.map_or(0, |table| table.groups),

@@ -309,6 +309,7 @@ struct fl_config {
 	u8 show_handled;
 	u8 senders;      /* fl_generate is attached */
 	u8 is_preempted; /* another program may run between any two instructions of fl_deliver_exit on the same processor */
+	u8 at_exit;      /* fl_deliver_exit is attached to sched_process_exit, too */
 	u8 sees_threads; /* a thread that seccomp ends alone can be told from a process that it ends */
 };
 

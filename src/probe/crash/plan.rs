@@ -36,6 +36,11 @@ impl Plan {
         way != Way::Kprobe && self.signals.iter().any(|signal| !CORE_SIGNALS.contains(signal))
     }
 
+    /// Is the end of a process that exits from the handler of a fault seen where it exits? Only where there are no kprobes.
+    pub(super) fn is_hooked_at_exit(way: Way, kernel: Kernel) -> bool {
+        way == Way::Tracepoint && !kernel.kprobes && kernel.exits_with_memory
+    }
+
     /// The signals whose deaths are to be seen at the coredump beside signal_deliver: those of a real-time kernel, which may skip our
     /// program's runs there, and before v5.16 that of a process that seccomp ends, to which the kernel delivers no signal. Only for
     /// `auto`: a user who names a way gets that way.
