@@ -238,6 +238,7 @@ int main(int argc, char **argv)
 		return cpu(argc - 2, argv + 2);
 	if (!strcmp(argv[1], "run"))
 		return run(argv + 2);
+	prctl(PR_SET_DUMPABLE, 0); /* or 5.10 ends the parent with a child that dies in its memory, for the coredump's sake */
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
 		if (strcmp(argv[1], kinds[i].name))
 			continue;

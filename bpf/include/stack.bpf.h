@@ -12,6 +12,10 @@
 #include "file.bpf.h"
 #include "hash.bpf.h"
 
+#define FL_WINDOW_WORDS 64 /* of the stack that are read at once: some frames */
+
+#define FL_WINDOW_WORDS 64 /* of the stack that are read at once: some frames */
+
 /*
  * The state of the walk, and the record's modules. In a map, so that the verifier sees one step and not 127.
  */
@@ -23,12 +27,14 @@ struct fl_unwind {
 	u64 end;
 	u64 sent; /* from here on so many bytes of the stack were sent with a sample of the same end */
 	u64 sent_bytes;
-	u64 pages;                    /* that were there */
-	u64 until;                    /* a sample of an end sends its stack up to here, where the signal frame is */
-	u64 hash;                     /* of the frames so far: fl_group_key.frames */
-	u32 hashed;                   /* frames in it */
-	u32 hash_closed;              /* a frame outside of any file: what follows does not count */
-	u64 module;                   /* of the last frame */
+	u64 pages;       /* that were there */
+	u64 until;       /* a sample of an end sends its stack up to here, where the signal frame is */
+	u64 hash;        /* of the frames so far: fl_group_key.frames */
+	u32 hashed;      /* frames in it */
+	u32 hash_closed; /* a frame outside of any file: what follows does not count */
+	u64 module;      /* of the last frame */
+	u64 window_at;   /* where window[] lies on the stack; 0: nothing has been read */
+	u64 window[FL_WINDOW_WORDS];
 	u64 vmas[FL_MODULES_MAX + 1]; /* struct vm_area_struct of modules[] */
 	u64 inodes[FL_MODULES_MAX + 1];
 	u64 devices[FL_MODULES_MAX + 1];
@@ -126,6 +132,28 @@ static __always_inline int fl_add_frame(struct fl_crash *record, struct fl_unwin
 	return 0;
 }
 
+/* Reads the caller's frame pointer and the return address. A call of the helper costs more than a copy of some frames. */
+static __always_inline bool fl_read_pair(struct fl_unwind *unwind, u64 *pair)
+{
+	u64 at = unwind->frame_pointer - unwind->window_at;
+	u32 index;
+
+	if (!unwind->window_at || at > (FL_WINDOW_WORDS - 2) * sizeof(u64)) {
+		unwind->window_at = 0;
+		if (bpf_probe_read_user(unwind->window, sizeof(unwind->window), (const void *)unwind->frame_pointer))
+			return !bpf_probe_read_user(pair, 2 * sizeof(u64), (const void *)unwind->frame_pointer);
+		unwind->window_at = unwind->frame_pointer;
+		at = 0;
+	}
+	index = at / sizeof(u64);
+	barrier_var(index);
+	if (index > FL_WINDOW_WORDS - 2)
+		return false;
+	pair[0] = unwind->window[index];
+	pair[1] = unwind->window[index + 1];
+	return true;
+}
+
 /* Takes the frame that the frame pointer points to. 0: there may be another one; 1: the walk is over. */
 __noinline int fl_frame_step(void)
 {
@@ -144,7 +172,7 @@ __noinline int fl_frame_step(void)
 	/* The stack grows down, so each caller's frame is higher. */
 	if (unwind->frame_pointer < unwind->stack_pointer || unwind->frame_pointer & 7)
 		return 1;
-	if (bpf_probe_read_user(pair, sizeof(pair), (const void *)unwind->frame_pointer))
+	if (!fl_read_pair(unwind, pair))
 		return 1;
 	if (fl_add_frame(record, unwind, pair[1]))
 		return 1;
@@ -169,6 +197,7 @@ __noinline int fl_add_frames(u64 mm)
 	unwind->hash = 1;
 	unwind->hashed = 0;
 	unwind->hash_closed = 0;
+	unwind->window_at = 0;
 	record->frames[0] = fl_instruction_pointer(&record->registers);
 	record->frame_count = 1;
 	unwind->mm = mm;
