@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::OFlag;
@@ -85,12 +85,17 @@ pub(crate) fn look_below(folder: &File, path: &Path, resolve: ResolveFlags) -> O
 pub(crate) fn look_within(pid: u32, path: &Path, if_known: bool) -> Option<File> {
     let root = look(&Path::new("/proc").join(pid.to_string()).join("root"))?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    if if_known { look_cached(root.as_fd(), path, resolve) } else { look_below(&root, path, resolve) }
+    if if_known { look_below_if_known(&root, path, resolve) } else { look_below(&root, path, resolve) }
 }
 
 /// What lies at this path of the host's, if the kernel knows it without asking a file system: nothing is mounted because of it.
 pub(crate) fn look_if_known(path: &Path) -> Option<File> {
     look_cached(CWD, path, ResolveFlags::empty())
+}
+
+/// The same at `path` below `folder`.
+pub(crate) fn look_below_if_known(folder: &File, path: &Path, resolve: ResolveFlags) -> Option<File> {
+    look_cached(folder.as_fd(), path, resolve)
 }
 
 /// Kernels before v5.12 can't be asked for that: they look as they do otherwise.
@@ -109,10 +114,20 @@ pub(crate) fn open_regular(path: &Path) -> Option<(File, Metadata)> {
     reopen(&look(path)?)
 }
 
+/// The kernel's link to what is open.
+fn descriptor(file: &File) -> PathBuf {
+    Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
+}
+
+/// Where an open file lies, whatever links led there.
+pub(crate) fn place_of(file: &File) -> Option<PathBuf> {
+    std::fs::read_link(descriptor(file)).ok()
+}
+
 /// Opens a file that was opened by O_PATH, if it is a regular one.
 pub(crate) fn reopen(looked_at: &File) -> Option<(File, Metadata)> {
     looked_at.metadata().ok().filter(Metadata::is_file)?;
-    let again = Path::new("/proc/self/fd").join(looked_at.as_raw_fd().to_string());
+    let again = descriptor(looked_at);
     let flags = OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(again).ok()?;
     let metadata = file.metadata().ok().filter(Metadata::is_file)?;

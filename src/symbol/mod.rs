@@ -26,8 +26,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 pub(crate) use file::{
-    Files, MappedFile, Version, build_id_of, changed_ns, look, look_below, look_if_known, look_within, open_regular,
-    reopen,
+    Files, MappedFile, Version, build_id_of, changed_ns, look, look_below, look_below_if_known, look_if_known,
+    look_within, open_regular, place_of, reopen,
 };
 pub(crate) use request::{FileRequest, Holder, Open, Opening, PerfMap, Usage};
 pub(crate) use sources::Sources;

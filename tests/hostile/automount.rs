@@ -51,16 +51,15 @@ impl Drop for Trigger {
     }
 }
 
-#[test]
-fn a_path_of_a_containers_mounts_nothing_on_the_host() {
+/// A program that dies in mounts of its own, which `script` prepares in `folder`. On the host, nothing may be mounted there because of it.
+fn mounts_nothing(name: &str, script: impl Fn(&str) -> (String, String)) {
     let scratch = Scratch::new();
-    let (name, original) = ("automount-5c", scratch.path("original"));
-    copy_program("null-write", &original);
     let mut trigger = Trigger::at(scratch.path("net"));
     let folder = trigger.folder.display().to_string();
-    // In mounts of its own there is another file system.
-    let script =
-        format!("mount -t tmpfs none {folder}; cp {} {folder}/{name}; exec {folder}/{name}", original.display());
+    let (program, script) = script(&folder);
+    let original = scratch.path("original");
+    copy_program("null-write", &original);
+    let script = format!("original={}; mount -t tmpfs none {folder} && {script}", original.display());
     let output = Command::new(FAULTLINE)
         .args(["crash", "-t", "--format", "json", "-n", name, "--", "unshare", "-m", "sh", "-c", &script])
         .stderr(Stdio::null())
@@ -68,7 +67,7 @@ fn a_path_of_a_containers_mounts_nothing_on_the_host() {
         .unwrap();
     let all = records(&output.stdout);
     let [record] = &all[..] else { panic!("{all:#?}") };
-    assert_eq!(record["exe"], format!("{folder}/{name}"), "{record:#}");
+    assert_eq!(record["exe"], program, "{record:#}");
     assert!(!trigger.was_pulled(), "something was to be mounted: {record:#}");
     // Whoever is no child of this one's pulls it.
     let mut looked =
@@ -81,4 +80,28 @@ fn a_path_of_a_containers_mounts_nothing_on_the_host() {
     drop(trigger);
     let _ = looked.kill();
     let _ = looked.wait();
+}
+
+#[test]
+fn a_path_of_a_containers_mounts_nothing_on_the_host() {
+    let name = "automount-5c";
+    mounts_nothing(name, |folder| {
+        (format!("{folder}/{name}"), format!("cp $original {folder}/{name}; exec {folder}/{name}"))
+    });
+}
+
+/// The layers of an overlay are names as well. Of a file that not everybody may read they are looked through.
+#[test]
+fn a_layer_of_a_containers_mounts_nothing_on_the_host() {
+    let name = "automount-layer";
+    mounts_nothing(name, |folder| {
+        let (layer, merged) = (format!("{folder}/server/layer"), format!("{folder}/merged"));
+        let script = format!(
+            "mkdir -p {layer} {folder}/other {merged} && cp $original {layer}/{name} && chmod 0711 {layer}/{name} && \
+             mount -t overlay -o lowerdir={layer}:{folder}/other none {merged} && (sleep 5 >/dev/null 2>&1 & \
+             {merged}/{name}; true)"
+        );
+        // Somebody lives on in its mounts, so that they can be looked into.
+        (format!("{merged}/{name}"), script)
+    });
 }

@@ -1,7 +1,7 @@
 //! Names that only root may read: no link, mount or build id of a watched process's own makes faultline print them.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -117,6 +117,74 @@ fn a_secret_beside_a_program_is_not_printed() {
     assert_eq!(symbol(&public).and_then(|symbol| symbol.split('+').next()), Some("write_field"), "{public:#}");
     let secret_one = record_of(0o600);
     assert_eq!(symbol(&secret_one), None, "{secret_one:#}");
+}
+
+/// The same in a sticky folder, as /tmp is: there another user's link leads to a folder that only root may enter.
+#[test]
+fn a_secret_behind_a_link_beside_a_program_is_not_printed() {
+    let scratch = Scratch::new();
+    let name = "secret-linked";
+    let (secret, forgery) = secret_and_forgery(&scratch, name);
+    let folders = ["sticky", "private", "private/inner"].map(|folder| scratch.path(folder));
+    for folder in &folders {
+        fs::create_dir(folder).unwrap();
+    }
+    let [sticky, private, inner] = folders;
+    fs::set_permissions(&sticky, fs::Permissions::from_mode(0o1777)).unwrap();
+    let debug = inner.join("secret");
+    fs::copy(&secret, &debug).unwrap();
+    fs::set_permissions(&debug, fs::Permissions::from_mode(0o644)).unwrap();
+    tool("objcopy", &[&format!("--add-gnu-debuglink={}", debug.display()), forgery.to_str().unwrap()]);
+    let program = sticky.join(name);
+    fs::copy(&forgery, &program).unwrap();
+    chown(&program, Some(65_534), None).unwrap();
+    symlink(&inner, sticky.join(".debug")).unwrap();
+    lchown(sticky.join(".debug"), Some(65_534), None).unwrap();
+    let nowhere = scratch.path("no-debug-files");
+    let record_of = |mode: u32| {
+        fs::set_permissions(&private, fs::Permissions::from_mode(mode)).unwrap();
+        record_of_run(name, &nowhere, &[program.to_str().unwrap()])
+    };
+    // Where fs.protected_symlinks is 1, no such link is followed at all.
+    if fs::read_to_string("/proc/sys/fs/protected_symlinks").unwrap().trim() == "0" {
+        let public = record_of(0o755);
+        assert_eq!(symbol(&public).and_then(|symbol| symbol.split('+').next()), Some("write_field"), "{public:#}");
+    }
+    let secret_one = record_of(0o700);
+    assert_eq!(symbol(&secret_one), None, "{secret_one:#}");
+}
+
+/// In a file system that a user has mounted, as from a disk of his, root seems to own what he has made.
+#[test]
+fn what_a_user_has_brought_along_is_not_roots() {
+    let scratch = Scratch::new();
+    let name = "secret-brought";
+    let (secret, forgery) = secret_and_forgery(&scratch, name);
+    let (id, folder) = (build_id(&forgery), scratch.path("debug"));
+    let place = folder.join(".build-id").join(&id[..2]);
+    fs::create_dir_all(&place).unwrap();
+    let file = place.join(format!("{}.debug", &id[2..]));
+    fs::copy(&secret, &file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let disk = scratch.path("disk");
+    fs::create_dir(&disk).unwrap();
+    // The agent and the program have the same mounts, as a user's disk has them.
+    let of_disk = |options: &str| {
+        let (disk, path) = (disk.display(), forgery.display());
+        let watch = format!(
+            "mount -t tmpfs -o {options},mode=0755 none {disk} && cp {path} {disk} && exec {FAULTLINE} crash -t --format json \
+             -n {name} --debug-dir {} -- {disk}/{name}",
+            folder.display()
+        );
+        let output = Command::new("unshare").args(["-m", "sh", "-c", &watch]).stderr(Stdio::null()).output().unwrap();
+        let all = records(&output.stdout);
+        let [record] = &all[..] else { panic!("{all:#?}") };
+        record.clone()
+    };
+    let roots = of_disk("suid");
+    assert_eq!(symbol(&roots).and_then(|symbol| symbol.split('+').next()), Some("write_field"), "{roots:#}");
+    let users = of_disk("nosuid");
+    assert_eq!(symbol(&users), None, "{users:#}");
 }
 
 /// A program of root's, which may have a secret debug file of its own, takes the build id of another one in memory.

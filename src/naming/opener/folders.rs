@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::hex::digits;
-use crate::symbol::open_regular;
+use crate::symbol::{open_regular, place_of};
 
 /// The folder in which distributions put debug files.
 const SYSTEM: &str = "/usr/lib/debug";
@@ -44,11 +44,7 @@ impl DebugFolders {
 
     /// All that lie where its debug file may be.
     pub(super) fn open(&self, stripped: &Stripped<'_>) -> Vec<File> {
-        let open = |place: PathBuf| {
-            let (file, metadata) = open_regular(&place)?;
-            is_trusted(&place, &metadata, stripped.is_roots).then_some(file)
-        };
-        self.places(stripped).into_iter().filter_map(open).collect()
+        self.places(stripped).into_iter().filter_map(|place| open_trusted(&place, stripped.is_roots)).collect()
     }
 
     fn places(&self, stripped: &Stripped<'_>) -> Vec<PathBuf> {
@@ -102,6 +98,15 @@ fn plain(name: &[u8]) -> Option<&Path> {
     is_plain.then_some(path)
 }
 
+/// The file at this place, if both the place and the file itself, wherever links have led, are to be trusted.
+fn open_trusted(place: &Path, may_be_secret: bool) -> Option<File> {
+    let (file, metadata) = open_regular(place)?;
+    // A link of another user, in a sticky folder, may have led into a folder that only root may enter.
+    let found = place_of(&file)?;
+    let is_trusted = |place: &Path| is_trusted(place, &metadata, may_be_secret);
+    (is_trusted(place) && is_trusted(&found)).then_some(file)
+}
+
 /// Does nobody but root, or the user that we are, decide what lies there, and may everybody read it?
 fn is_trusted(place: &Path, file: &Metadata, may_be_secret: bool) -> bool {
     let own = nix::unistd::geteuid().as_raw();
@@ -128,7 +133,7 @@ fn is_trusted(place: &Path, file: &Metadata, may_be_secret: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
 
@@ -191,6 +196,23 @@ mod tests {
             chown(&place, Some(65534), None).unwrap();
             assert!(!is_trusted(0o755, 0o644, true), "it is somebody's");
         }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_link_makes_nothing_public_that_it_leads_to() {
+        let folder = std::env::temp_dir().join(format!("faultline-folders-link-{}", std::process::id()));
+        let (inner, link) = (folder.join("secret/inner"), folder.join("link"));
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("x.debug"), b"").unwrap();
+        symlink(&inner, &link).unwrap();
+        let is_opened = |mode: u32, may_be_secret: bool| {
+            fs::set_permissions(folder.join("secret"), fs::Permissions::from_mode(mode)).unwrap();
+            open_trusted(&link.join("x.debug"), may_be_secret).is_some()
+        };
+        assert!(is_opened(0o755, false));
+        assert!(!is_opened(0o700, false), "only we may enter the folder that it is in");
+        assert!(is_opened(0o700, true));
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::fstatfs;
+use rustix::fs::{StatVfsMountFlags, fstatfs, fstatvfs};
 
 use self::fetched::Fetched;
 use self::folders::{DebugFolders, Stripped};
@@ -190,7 +190,7 @@ fn open_same(place: &Place, search: &Search<'_>, taken_ns: i128) -> Tried {
             Place::Within(_, rest) => Path::new("/").join(rest),
             Place::Host(_) | Place::Link(..) => search.path.to_owned(),
         };
-        overlay::layers(place, &path).find(|file| file.metadata().is_ok_and(|found| is_it(&found)))
+        overlay::layers(place, &path, search.same_mounts).find(|file| file.metadata().is_ok_and(|found| is_it(&found)))
     } else {
         None
     };
@@ -199,8 +199,14 @@ fn open_same(place: &Place, search: &Search<'_>, taken_ns: i128) -> Tried {
         Place::Host(path) => path.parent().map(Path::to_owned),
         Place::Within(..) | Place::Link(..) => None,
     };
-    let is_roots = search.same_mounts && metadata.uid() == 0 && metadata.mode() & 0o022 == 0;
+    let is_roots = search.same_mounts && metadata.uid() == 0 && metadata.mode() & 0o022 == 0 && is_hosts(&file);
     Tried::Same(file, Opened { folder, is_roots })
+}
+
+/// Is it in a file system that no user has brought along? Of such a one root seems to own what that user has made. What users may mount (FUSE,
+/// removable disks, images) has no setuid programs.
+fn is_hosts(file: &File) -> bool {
+    fstatvfs(file).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::NOSUID))
 }
 
 /// Is it the inode that the process had mapped?

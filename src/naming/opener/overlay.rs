@@ -11,7 +11,7 @@ use rustix::fs::{ResolveFlags, fstatfs};
 use super::mounts;
 use super::place::Place;
 use super::relatives::process;
-use crate::symbol::{look, look_below};
+use crate::symbol::{look, look_below, look_below_if_known, look_if_known};
 
 /// How many layers are looked into.
 const LAYERS_MAX: usize = 512;
@@ -28,8 +28,12 @@ pub(super) fn is_overlay(file: &File) -> bool {
     fstatfs(file).is_ok_and(|system| system.f_type == libc::OVERLAYFS_SUPER_MAGIC)
 }
 
-/// Files in the layers that may be the one at `path`, in the mounts that `place` is in.
-pub(super) fn layers<'a>(place: &Place, path: &Path) -> impl Iterator<Item = File> + 'a {
+/// Files in the layers that may be the one at `path`, in the mounts that `place` is in. With mounts of its own (`same_mounts` is false) a process
+/// may have named the layers: there they are only found if the kernel knows them already, so that nothing is mounted here because of a
+/// name. The overlay has them open, so that it does.
+pub(super) fn layers<'a>(place: &Place, path: &Path, same_mounts: bool) -> impl Iterator<Item = File> + 'a {
+    let on_host = if same_mounts { look } else { look_if_known };
+    let below = if same_mounts { look_below } else { look_below_if_known };
     let holder = place.process();
     let found = candidates(&mounts::lines(holder), path);
     let root = holder.map(|pid| process(pid).join("root"));
@@ -40,14 +44,14 @@ pub(super) fn layers<'a>(place: &Place, path: &Path) -> impl Iterator<Item = Fil
         } else {
             HOMES.map(|home| Path::new(home).join(&layer)).into()
         };
-        let mut folders: Vec<File> = there.iter().filter_map(|folder| look(folder)).collect();
+        let mut folders: Vec<File> = there.iter().filter_map(|folder| on_host(folder)).collect();
         if let Some(root) = root.as_deref().and_then(look)
             && let Ok(layer) = layer.strip_prefix("/")
         {
-            folders.extend(look_below(&root, layer, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS));
+            folders.extend(below(&root, layer, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS));
         }
         let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        folders.into_iter().filter_map(move |folder| look_below(&folder, &rest, flags)).collect::<Vec<_>>()
+        folders.into_iter().filter_map(move |folder| below(&folder, &rest, flags)).collect::<Vec<_>>()
     })
 }
 
