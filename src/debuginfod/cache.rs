@@ -1,15 +1,17 @@
 //! The folder of what was fetched: BUILDID/debuginfo and BUILDID/executable, as elfutils has it. An empty file says that no server had it.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::Kind;
 use crate::hex::digits;
+use crate::place;
 
 /// How long it is believed that no server has a file: `cache_miss_s` of elfutils.
 const MISS: Duration = Duration::from_secs(600);
@@ -25,7 +27,7 @@ const FILE_MODE: u32 = 0o400;
 
 /// The folder.
 #[derive(Debug)]
-pub(super) struct Cache(PathBuf);
+pub(super) struct Cache(Arc<place::Folder>);
 
 /// What is known of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub(super) struct Begun {
     pub(super) file: File,
     place: PathBuf,
     wanted: PathBuf,
+    /// The paths are below its descriptor.
+    _folder: Arc<place::Folder>,
 }
 
 impl Cache {
@@ -51,26 +55,20 @@ impl Cache {
     /// # Errors
     /// If it can't be made, or if others may write to it.
     pub(super) fn open(folder: &Path) -> Result<Self> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(folder).with_context(|| format!("failed to make the folder `{}`", folder.display()))?;
-        let metadata =
-            fs::metadata(folder).with_context(|| format!("failed to look at the folder `{}`", folder.display()))?;
-        if !is_ours(&metadata) {
-            bail!(
-                "failed to use the folder `{}`: others may write to it, and names would be theirs: \
-                 set DEBUGINFOD_CACHE_PATH to another",
-                folder.display()
-            );
-        }
-        let cache = Self(folder.to_owned());
+        // No link of another user leads it elsewhere: what has not been used for long is removed there.
+        let what = || format!("failed to use the folder `{}`, DEBUGINFOD_CACHE_PATH names another", folder.display());
+        let cache = Self(Arc::new(place::Folder::open(folder).with_context(what)?));
         cache.remove_unused();
         Ok(cache)
     }
 
+    fn folder_of(&self, build_id: &[u8]) -> PathBuf {
+        self.0.descriptor().join(digits(build_id))
+    }
+
     /// Where a file is, or would be.
     pub(super) fn place(&self, build_id: &[u8], kind: Kind) -> PathBuf {
-        self.0.join(digits(build_id)).join(kind.word())
+        self.folder_of(build_id).join(kind.word())
     }
 
     /// Is it there?
@@ -102,18 +100,18 @@ impl Cache {
         // One of this name is left from a process that was killed.
         let _ = fs::remove_file(&place);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(&place)?;
-        Ok(Begun { file, place, wanted })
+        Ok(Begun { file, place, wanted, _folder: self.0.clone() })
     }
 
     fn make_folder(&self, build_id: &[u8]) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(self.0.join(digits(build_id))) {
+        match DirBuilder::new().mode(0o700).create(self.folder_of(build_id)) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }
     }
 
     fn remove_unused(&self) {
-        for folder in fs::read_dir(&self.0).into_iter().flatten().flatten().take(LOOKED_AT_MAX) {
+        for folder in fs::read_dir(self.0.descriptor()).into_iter().flatten().flatten().take(LOOKED_AT_MAX) {
             let is_build_id =
                 folder.file_name().to_str().is_some_and(|name| name.bytes().all(|c| c.is_ascii_hexdigit()));
             if !is_build_id {
@@ -143,12 +141,6 @@ impl Drop for Begun {
         // After it was kept there is none of this name.
         let _ = fs::remove_file(&self.place);
     }
-}
-
-/// May nobody but root, or the user that we are, write there?
-fn is_ours(metadata: &Metadata) -> bool {
-    let own = nix::unistd::geteuid().as_raw();
-    metadata.is_dir() && [0, own].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0
 }
 
 /// One of the future is not.
@@ -214,7 +206,7 @@ mod tests {
             begun.keep().unwrap();
         }
         fs::write(folder.0.join("max_unused_age_s"), "604800").unwrap();
-        Cache::open(&folder.0).unwrap();
+        drop(Cache::open(&folder.0).unwrap());
         let mut left: Vec<_> = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["01010101", "max_unused_age_s"]);
@@ -225,6 +217,7 @@ mod tests {
         let folder = folder("others");
         fs::create_dir(&folder.0).unwrap();
         fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(Cache::open(&folder.0).unwrap_err().to_string().contains("others may write to it"));
+        let refusal = Cache::open(&folder.0).err().map(|error| format!("{error:#}")).unwrap();
+        assert!(refusal.contains("others may write to it") && refusal.contains("DEBUGINFOD_CACHE_PATH"), "{refusal}");
     }
 }

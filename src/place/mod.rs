@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, Stat};
-use rustix::fs::{fstat, fstatfs, mkdirat, openat, readlinkat, renameat, unlinkat};
+use rustix::fs::{fstat, fstatfs, mkdirat, openat, readlinkat, renameat, stat, unlinkat};
 use rustix::io::Errno;
 
 pub(crate) use file::{create, explain, is_unread, open};
@@ -195,7 +195,30 @@ impl Walk {
     }
 }
 
+/// The path of what is to have this name in a folder that is there: one that leads to the same folder always, as nobody but us and root can change
+/// any part of it.
+///
+/// # Errors
+/// If the folder isn't there, or others may write to it or to one above it.
+pub(crate) fn lasting(path: &Path) -> Result<PathBuf> {
+    let mut walk = Walk::begin(path)?;
+    let Some(name) = walk.run(false, true)? else { return Err(io::Error::from(Errno::ISDIR).into()) };
+    let folder = Folder(walk.at);
+    let place = std::fs::read_link(folder.descriptor())?;
+    for (above, part) in place.ancestors().enumerate() {
+        let writers = Writers::of(&stat(part)?);
+        if writers == Writers::Others || (above == 0 && writers == Writers::Sticky) {
+            bail!(
+                "others may write to `{}`: choose a folder that only root or the agent's user may write to, as /run/faultline",
+                part.display()
+            );
+        }
+    }
+    Ok(place.join(name))
+}
+
 /// An open folder that nobody but us and root may write to.
+#[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
@@ -207,6 +230,11 @@ impl Folder {
         let mut walk = Walk::begin(path)?;
         walk.run(true, false)?;
         Self::checked(walk.at, &walk.stat)
+    }
+
+    /// The kernel's link to it: a path for those that take one, as long as it is open.
+    pub(crate) fn descriptor(&self) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.0.as_raw_fd().to_string())
     }
 
     fn checked(fd: OwnedFd, stat: &Stat) -> Result<Self> {

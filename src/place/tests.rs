@@ -118,3 +118,19 @@ fn what_is_in_a_folder_is_never_followed() {
     assert!(folder.existing("7").is_none() && folder.existing("8").is_none());
     assert!(folder.folder("8").is_ok() && folder.existing("8").is_some());
 }
+
+#[test]
+fn a_path_lasts_if_nobody_can_change_a_part_of_it() {
+    let scratch = Scratch::new("lasting");
+    let folder = scratch.0.join("a/b");
+    fs::create_dir_all(&folder).unwrap();
+    symlink("a", scratch.mode(0o755).join("link")).unwrap();
+    assert_eq!(lasting(&folder.join("x")).unwrap(), folder.join("x"));
+    assert_eq!(lasting(&scratch.0.join("link/b/x")).unwrap(), folder.join("x"), "it has no links");
+    assert!(lasting(&scratch.0.join("c/x")).is_err(), "there is no such folder");
+    scratch.mode(0o1777);
+    assert_eq!(lasting(&folder.join("x")).unwrap(), folder.join("x"), "only we can move what is ours");
+    assert!(error(lasting(&scratch.0.join("x"))).contains("others may write to"));
+    scratch.mode(0o777);
+    assert!(error(lasting(&folder.join("x"))).contains("others may write to"));
+}

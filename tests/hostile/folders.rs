@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -374,4 +374,41 @@ fn a_rotation_follows_no_link() {
     let lines = records(fs::read_to_string(place.join("moved")).unwrap());
     assert_eq!(lines.last().unwrap()["final"], true, "it goes on in the old one");
     kept.check();
+}
+
+/// A socket for the metrics: what is made, removed and opened to others lies in the folder that was named.
+#[test]
+fn a_socket_leads_nowhere_else() {
+    let kept = Kept::new();
+    let place = kept.folder("place", 0o1777);
+    as_nobody(&format!("mkdir {0}/theirs; ln -s {1} {0}/theirs/link", place.display(), kept.folder.display()));
+    // They can put another one in its place.
+    fs::create_dir(place.join("theirs/ours")).unwrap();
+    for folder in ["theirs/link", "theirs/ours"] {
+        let socket = format!("unix:{}", place.join(folder).join("metrics").display());
+        let ended = run(&["agent", "-n", "no-such-name", "--metrics-listen", &socket], BOUND);
+        assert_eq!(ended.status.code(), Some(2), "{folder}: {}", ended.said);
+        assert!(ended.said.contains("others may write to"), "{folder}: {}", ended.said);
+        kept.check();
+    }
+}
+
+/// The cache of debuginfod, from which leaves what was not used for long.
+#[test]
+fn a_cache_leads_nowhere_else() {
+    let kept = Kept::new();
+    let (place, precious) = (kept.folder("place", 0o1777), kept.folder("precious", 0o755));
+    let (old, records) = (precious.join("abcdef01/config"), kept.scratch.path("records"));
+    fs::create_dir(precious.join("abcdef01")).unwrap();
+    let long_ago = fs::FileTimes::new().set_accessed(SystemTime::UNIX_EPOCH);
+    File::create(&old).unwrap().set_times(long_ago).unwrap();
+    fs::write(&records, "").unwrap();
+    as_nobody(&format!("mkdir {0}/theirs; ln -s {1} {0}/theirs/link", place.display(), precious.display()));
+    let cache = place.join("theirs/link");
+    let mut command = Command::new(FAULTLINE);
+    command.arg("symbolize").arg(&records).env("DEBUGINFOD_URLS", "http://127.0.0.1:1").stdout(Stdio::null());
+    let ended = Victim::spawn(command.env("DEBUGINFOD_CACHE_PATH", &cache)).ended(BOUND);
+    assert!(old.exists(), "{}", ended.said);
+    assert_eq!(ended.status.code(), Some(2), "{}", ended.said);
+    assert!(ended.said.contains("DEBUGINFOD_CACHE_PATH") && ended.said.contains("is a link"), "{}", ended.said);
 }

@@ -4,15 +4,16 @@ use std::fmt::{self, Display};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use nix::unistd::geteuid;
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, fchmod};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::peer::{Peer, Peers};
+use crate::place;
 
 /// How many connections the kernel keeps for us until we take them: its own default limit (net.core.somaxconn). One that finds no room tries
 /// again a second later, and two after that. On a busy host users who connect on and on bring some thousands in the time in which our
@@ -70,12 +71,8 @@ impl Listener {
                 Ok(Self::Tcp(socket.listen(BACKLOG).with_context(what)?))
             }
             Listen::Unix(path) => {
-                make_room(path).with_context(what)?;
-                let listener = UnixListener::bind(path).with_context(what)?;
-                // Nobody else can have replaced it: the folder is ours.
                 let mode = if for_all { 0o666 } else { 0o660 };
-                fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(what)?;
-                Ok(Self::Unix(listener))
+                Ok(Self::Unix(bind_path(path, mode).with_context(what)?))
             }
         }
     }
@@ -104,21 +101,24 @@ impl Listener {
     }
 }
 
-/// Removes the socket of an agent that has ended. The folder must be one that only root and we can change, or others could put theirs in its
-/// place.
-fn make_room(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let metadata = fs::metadata(folder)?;
-    let is_ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
-    if !is_ours || metadata.mode() & 0o022 != 0 {
-        bail!(
-            "others may write to `{}`: choose a folder that only root or the agent's user may write to, as /run/faultline",
-            folder.display()
-        );
-    }
+/// Listens at a path that others can lead nowhere else.
+fn bind_path(path: &Path, mode: u32) -> Result<UnixListener> {
+    let path = place::lasting(path)?;
+    make_room(&path)?;
+    let socket = UnixSocket::new_stream()?;
+    // Before it has a name: nobody connects who may not, whatever the umask. What that takes away is given back.
+    fchmod(&socket, Mode::from_raw_mode(mode)).map_err(io::Error::from)?;
+    socket.bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+    Ok(socket.listen(BACKLOG)?)
+}
+
+/// Removes the socket of an agent that has ended.
+fn make_room(path: &Path) -> io::Result<()> {
     let Ok(there) = fs::symlink_metadata(path) else { return Ok(()) };
-    if there.file_type().is_socket() && std::os::unix::net::UnixStream::connect(path).is_err() {
-        fs::remove_file(path)?;
-    }
-    Ok(())
+    let is_dead = || {
+        let connected = std::os::unix::net::UnixStream::connect(path);
+        connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    if there.file_type().is_socket() && is_dead() { fs::remove_file(path) } else { Ok(()) }
 }
