@@ -24,8 +24,10 @@ use crate::page;
 /// How much memory the namer may have for itself; what it copies of files comes on top of it, which has a bound of its own.
 const NAMER_BYTES_MAX: u64 = 256 << 20;
 
-/// A user that owns nothing, and its group: 65534 on every distribution.
-const NOBODY: u32 = 65534;
+/// Users that own nothing, and their groups, the better one first. Other services are nobody as well (65534), and whoever has the same user
+/// may stop and end the child. The first is in a range that systemd gives to nobody (its UIDS-GIDS.md), above those of containers and
+/// directories; only a user namespace may lack it.
+const UNUSED: [u32; 2] = [2_147_418_111, 65534];
 
 /// What holds of what the namer has given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +80,7 @@ pub(super) fn namer() -> (Fences, &'static Path) {
     // The symbolizer takes paths.
     let root = chroot("/proc/self/fd").and_then(|()| chdir("/")).is_ok();
     let folder = if root { "/" } else { "/proc/self/fd" };
-    let user = become_nobody();
+    let user = become_unused();
     let capabilities = keep_capabilities(CapabilitySet::empty()) && is_bound;
     // A change of user or capabilities takes it back.
     super::children::end_with_parent();
@@ -110,7 +112,7 @@ pub(super) fn fetcher(bytes: u64) {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let _ = set_no_new_privs(true);
-    become_nobody();
+    become_unused();
     keep_capabilities(CapabilitySet::empty());
     super::children::end_with_parent();
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -127,7 +129,7 @@ fn landlock_to_read() -> Result<RestrictionStatus> {
 }
 
 /// False: it is root, and remains it. A user that isn't root stays the same. So does root if it could not end the child then.
-fn become_nobody() -> bool {
+fn become_unused() -> bool {
     if !Uid::effective().is_root() {
         return true;
     }
@@ -135,8 +137,11 @@ fn become_nobody() -> bool {
     if !had.contains(CapabilitySet::KILL) {
         return false;
     }
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    setgroups(&[]).and_then(|()| setresgid(group, group, group)).and_then(|()| setresuid(user, user, user)).is_ok()
+    let become_one = |id: u32| {
+        let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+        setresgid(group, group, group).and_then(|()| setresuid(user, user, user)).is_ok()
+    };
+    setgroups(&[]).is_ok() && UNUSED.into_iter().any(become_one)
 }
 
 /// Gives up all capabilities but these, as far as there were any. False: it could not.
@@ -215,7 +220,7 @@ mod tests {
         let given = File::open("/proc/self/exe").unwrap();
         let (fences, folder) = namer();
         assert!(fences.are_whole() && fences.user && fences.root == is_root, "{}", fences.words());
-        assert!(!is_root || rustix::process::getuid().as_raw() == NOBODY);
+        assert!(!is_root || UNUSED.contains(&rustix::process::getuid().as_raw()));
         for path in ["/etc/passwd", "/proc/self/status", "/", "/proc/1/environ", "/dev/null"] {
             assert!(!is_root || path == "/" || File::open(path).is_err(), "{path}");
         }

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::attacks::{endless, units};
-use crate::bounded::Victim;
+use crate::bounded::{Victim, as_nobody};
 use crate::harness::{FAULTLINE, Scratch, die, records};
 use crate::naming::{Ambush, die_as};
 use crate::small_cgroup::SmallCgroup;
@@ -62,5 +62,19 @@ fn the_namer_ends_alone_where_memory_is_short() {
     assert_eq!(record["symbols_failed"][0]["reason"], "died", "{record:#}");
     assert_eq!(cgroup.killed(), 1);
     ambush.is_well("a lack of memory");
+    ambush.agent.end_under(|_, _| ());
+}
+
+/// Other services run as nobody, too. None of them may stop or end the one that parses files, without which nobody has names.
+#[test]
+fn another_service_cannot_end_the_namer() {
+    let mut ambush = Ambush::new("own-user");
+    ambush.is_well("nothing");
+    let namer = procfs::process::all_processes().unwrap().flatten().filter_map(|process| process.stat().ok());
+    let namer = namer.filter(|stat| stat.comm == NAMER && stat.ppid.cast_unsigned() == ambush.agent.pid());
+    let namer: Vec<i32> = namer.map(|stat| stat.pid).collect();
+    let [namer] = namer[..] else { panic!("{namer:?}") };
+    as_nobody(&format!("! kill -STOP {namer} && ! kill -KILL {namer}"));
+    ambush.is_well("another service");
     ambush.agent.end_under(|_, _| ());
 }

@@ -91,6 +91,10 @@ impl Agent {
         agent
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The thread that counts.
     fn counter(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{0}/task/{0}", self.child.id()))
