@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use procfs::process::{Process, Stat};
+use procfs::{FromRead, ProcResult};
 
 /// The file in which the kernel shows its types.
 pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -110,6 +111,12 @@ impl Privileges {
             ("CAP_DAC_READ_SEARCH", self.has(CAP_DAC_READ_SEARCH)),
         ]
     }
+}
+
+/// What this file of /proc/PID says. What a process has chosen of it, its name and its paths, need not be UTF-8: that doesn't hide the rest.
+pub(crate) fn of_process<Said: FromRead>(pid: u32, file: &str) -> ProcResult<Said> {
+    let bytes = fs::read(Path::new("/proc").join(pid.to_string()).join(file))?;
+    Said::from_read(String::from_utf8_lossy(&bytes).as_bytes())
 }
 
 /// When a process started, nanoseconds since the machine did (CLOCK_BOOTTIME), to a tick.

@@ -1,6 +1,6 @@
 //! The record of a sample, made once all is known of it: numbers get names, here and nowhere else.
 
-use procfs::process::Process;
+use procfs::process::Stat;
 
 use super::decode::{CrashFacts, Decoder, has_earlier};
 use super::ending::Proved;
@@ -196,6 +196,6 @@ fn other(raw: &fl_crash) -> Sender {
 
 /// The name of a process that is still there and was there at `boottime_ns`; a later one with its number is another.
 fn living_name(pid: u32, boottime_ns: u64) -> Option<String> {
-    let stat = Process::new(i32::try_from(pid).ok()?).and_then(|process| process.stat()).ok()?;
+    let stat: Stat = host::of_process(pid, "stat").ok()?;
     (host::started_boottime_ns(&stat) <= u128::from(boottime_ns)).then_some(stat.comm)
 }

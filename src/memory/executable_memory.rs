@@ -7,10 +7,11 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use procfs::process::Process;
+use procfs::process::Stat;
 
 use super::record::{Executable, ExecutableMemory, MappingCall};
 use crate::hex::Hex;
+use crate::host;
 use crate::ledger::{Ledger, Run};
 use crate::output::{Dropped, ExecutableLabels, Timestamp, Writer, boottime_ns};
 use crate::probe::abi::memory::{Sample, fl_exec_mem, fl_exec_mem_key};
@@ -188,7 +189,7 @@ fn row(Entry { key, counted, exe, .. }: &Entry, count: u64) -> Result<Executable
 
 /// When a process began, in ticks since the boot, as /proc has it. `None` means that it is gone.
 fn start_ticks(pid: u32) -> Option<u64> {
-    Some(Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?.starttime)
+    Some(host::of_process::<Stat>(pid, "stat").ok()?.starttime)
 }
 
 fn ticks(boottime_ns: u64) -> u64 {

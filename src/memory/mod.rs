@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use procfs::process::Stat;
 
 pub use crate::record::memory::{Page, Source, Trigger};
 pub(crate) use fetch::serve;
@@ -242,7 +243,7 @@ impl Reader for Reading<'_> {
 fn descendants(pid: u32) -> Vec<u32> {
     let Ok(all) = procfs::process::all_processes() else { return Vec::new() };
     let parents: Vec<(u32, u32)> = all
-        .filter_map(|process| process.ok()?.stat().ok())
+        .filter_map(|process| host::of_process::<Stat>(process.ok()?.pid().cast_unsigned(), "stat").ok())
         .filter_map(|stat| Some((u32::try_from(stat.pid).ok()?, u32::try_from(stat.ppid).ok()?)))
         .collect();
     let mut found = vec![pid];

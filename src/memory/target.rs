@@ -7,11 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use procfs::process::Process;
+use procfs::process::{MemoryMaps, Process};
 use rustix::fs::fstatfs;
 
 use crate::arch::syscall::VSYSCALL;
 use crate::evidence::{Backing, File, FileId, Region};
+use crate::host;
 use crate::output::lossy;
 use crate::page;
 use crate::symbol::{look_if_known, look_within, open_regular, reopen};
@@ -35,8 +36,7 @@ pub(super) fn is_there(pid: u32) -> bool {
 
 /// The mappings of a process, by address.
 pub(super) fn regions(pid: u32) -> io::Result<Vec<Region>> {
-    let process = i32::try_from(pid).map(Process::new).map_err(io::Error::other)?.map_err(io::Error::other)?;
-    let maps = process.maps().map_err(io::Error::other)?;
+    let maps: MemoryMaps = host::of_process(pid, "maps").map_err(io::Error::other)?;
     Ok(maps.into_iter().filter(|map| !VSYSCALL.contains(&map.address.0)).map(|map| Region::from(&map)).collect())
 }
 

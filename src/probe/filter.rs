@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use libbpf_rs::{MapCore, MapFlags};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use procfs::process::Process;
+use procfs::process::Status;
 
 use super::abi::{Plain as _, fl_filter_config};
 use super::table::TypedTable as _;
 use crate::error::Error;
+use crate::host;
 use crate::page;
 
 /// The inode of /proc/PID/ns/pid on the host: PROC_PID_INIT_INO, include/linux/proc_ns.h.
@@ -56,8 +57,7 @@ impl Filter {
             }
         }
         for &pid in &self.pids {
-            let process = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok());
-            let Some(status) = process.and_then(|process| process.status().ok()) else {
+            let Ok(status) = host::of_process::<Status>(pid, "status") else {
                 bail!(Error::NoSuchProcess { pid });
             };
             if status.tgid != pid as i32 {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::stat::{major, minor};
-use procfs::process::{MMPermissions, MMapPath, Process};
+use procfs::process::{MMPermissions, MMapPath, MemoryMaps, Process, Stat};
 
 use crate::evidence::{DELETED, FileId};
 use crate::host;
@@ -51,7 +51,9 @@ fn of_file(path: &Path) -> Result<(Holder, Vec<Module>)> {
 fn of_process(pid: i32) -> Result<(Holder, Vec<Module>)> {
     let what = || format!("failed to look at process {pid}");
     let process = Process::new(pid).with_context(what)?;
-    let (parent, maps) = (process.stat().with_context(what)?.ppid, process.maps().with_context(what)?);
+    let number = pid.cast_unsigned();
+    let parent = host::of_process::<Stat>(number, "stat").with_context(what)?.ppid;
+    let maps = host::of_process::<MemoryMaps>(number, "maps").with_context(what)?;
     let exe = fs::metadata(format!("/proc/{pid}/exe")).ok().map(|exe| exe.ino());
     let mut seen = HashSet::new();
     let mut modules = Vec::new();

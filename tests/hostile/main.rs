@@ -10,6 +10,7 @@ mod forge;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/harness.rs"]
 mod harness;
+mod hidden;
 mod kept;
 mod limits;
 mod names;

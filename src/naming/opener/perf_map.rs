@@ -5,7 +5,6 @@ use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use procfs::process::Process;
 use rustix::fs::ResolveFlags;
 
 use super::place::is_in;
@@ -47,8 +46,7 @@ fn span(wanted: &PerfMap, pid: u32, taken_ns: i128) -> Option<std::ops::RangeInc
 }
 
 fn started_ns(pid: u32) -> Option<i128> {
-    let stat = Process::new(pid.try_into().ok()?).and_then(|process| process.stat()).ok()?;
-    let ns = host::started_boottime_ns(&stat);
+    let ns = host::started_boottime_ns(&host::of_process(pid, "stat").ok()?);
     Timestamp::from_boottime(ns.try_into().ok()?).ok().map(|started| started.unix_ns())
 }
 
