@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::text::escape_lines;
+
 /// How long the reader may take, milliseconds.
 const WAIT_MS: u16 = 200;
 
 /// The reader took nothing the last time: then we don't wait.
 static IS_STALLED: AtomicBool = AtomicBool::new(false);
 
-/// Writes a line.
+/// Writes a line. The names and paths in it may be anybody's.
 pub(crate) fn line(mut words: String) {
     words.push('\n');
-    text(&words);
+    text(&escape_lines(&words));
 }
 
 /// Writes text as it is. What is longer than a pipe takes at once is written in parts.

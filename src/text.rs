@@ -41,6 +41,17 @@ pub(crate) fn escape(text: &str) -> String {
     safe
 }
 
+/// The same, but for the ends of lines and tabs.
+pub(crate) fn escape_lines(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for part in text.split_inclusive(['\n', '\t']) {
+        let kept = part.trim_end_matches(['\n', '\t']);
+        safe.push_str(&escape(kept));
+        safe.push_str(&part[kept.len()..]);
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +67,6 @@ mod tests {
     fn control_characters_are_shown() {
         assert_eq!(escape("a\nb\x1b[2J\u{202e}c"), "a\\nb\\x1b[2J\\u{202e}c");
         assert_eq!(escape("naïve \u{1f980}"), "naïve \u{1f980}");
+        assert_eq!(escape_lines("a\x1b\n\n\tb\r\n"), "a\\x1b\n\n\tb\\r\n");
     }
 }

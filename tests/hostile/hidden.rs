@@ -1,4 +1,4 @@
-//! What a process calls itself hides nothing that it does.
+//! What a process or a file is called hides nothing, and does nothing to a terminal.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bounded::Victim;
+use crate::bounded::{Victim, run};
 use crate::harness::{FAULTLINE, Scratch, programs, records};
 
 /// Whoever looks at a process reads lines of /proc that have its name, which need not be UTF-8.
@@ -34,4 +34,12 @@ fn a_name_that_is_no_text_hides_no_page() {
     let is_made = |record: &Value| record["type"] == "page" && record["trigger"] == "mprotect";
     let pages = records(&fs::read_to_string(&output).unwrap()).into_iter().filter(is_made).count();
     assert_eq!(pages, 16);
+}
+
+/// Standard error is a terminal's, too.
+#[test]
+fn the_name_of_a_file_does_nothing_to_a_terminal() {
+    let ended = run(&["symbolize", "/nowhere/\x1b]0;title\x07\u{9b}31m\r"], Duration::from_secs(10));
+    assert_eq!(ended.status.code(), Some(2), "{}", ended.said);
+    assert!(ended.said.contains("/nowhere/\\x1b]0;title\\x07\\x9b31m\\r"), "{:?}", ended.said);
 }
