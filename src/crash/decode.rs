@@ -13,7 +13,7 @@ use crate::identity::{self, Kind, Trail};
 use crate::naming::{Job, MappedImage, Mapping, Named, Owner, Skeleton, Unwind, Walk};
 use crate::probe::abi::{fl_arch, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Disposition, Frame, Omitted, Sender, SymbolsFailed};
-use crate::runtime::abort_message::Libcs;
+use crate::runtime::abort_message::{self, Libcs};
 use crate::runtime::message::{self, RuntimeMessage, StackWords};
 use crate::siginfo::{SIGABRT, fault_type, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
@@ -180,7 +180,7 @@ impl Decoder {
             },
             variable: self.variable(raw),
             part: part(raw),
-            wants_handling: raw.signal == SIGABRT,
+            wants_handling: abort_message::may_be_abort(raw),
             is_anew: false,
         };
         job.more.extend(earlier_place(raw));

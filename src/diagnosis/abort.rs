@@ -3,9 +3,9 @@
 //! A trace may end early or have no names. Then the sentence says no more than that the process ended itself.
 
 use super::trace::Trace;
-use super::{Diagnosis, Kind, certain, libc, sure, terminate};
+use super::{Confidence, Diagnosis, Kind, certain, libc, sure, terminate};
 use crate::evidence::{Evidence, Sender};
-use crate::runtime::{self, rust};
+use crate::runtime::{self, go, rust};
 
 /// SIGABRT with SI_TKILL.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
@@ -19,12 +19,40 @@ pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     Some(found)
 }
 
+/// abort() of any C library where SIGABRT has not ended the process: it executes an instruction that only the kernel may. `None` means that
+/// another function does so.
+pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
+    let trace = Trace::new(facts);
+    trace.name(0).filter(|&name| name == "abort")?;
+    // Without a file, the name has to do: a static program.
+    let is_libcs = trace.is_outside(0) == Some(false);
+    let why = match facts.thread.pid_in_namespace {
+        1 => "SIGABRT does not end process 1 of a pid namespace, so it halts",
+        _ => "SIGABRT did not end it, so it halts",
+    };
+    match reason(facts, &trace) {
+        Some(found) => {
+            let is_certain = is_libcs && found.confidence == Confidence::Certain;
+            sure(is_certain, found.kind, format!("{}; {why}", found.text))
+        }
+        None => {
+            let place = trace.after(1, "in", runtime::is_abort);
+            sure(is_libcs, Kind::Abort, format!("calls abort(){place}: {why}"))
+        }
+    }
+}
+
 fn cause(facts: &Evidence) -> Option<Diagnosis> {
     let trace = Trace::new(facts);
-    libc::diagnose(facts, &trace)
-        .or_else(|| panic(&trace))
-        .or_else(|| terminate::diagnose(facts, &trace))
-        .or_else(|| alone(&trace))
+    reason(facts, &trace).or_else(|| alone(&trace))
+}
+
+/// What called abort(), and why; `None` means that it is the program itself, as far as is known.
+fn reason(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis> {
+    libc::diagnose(facts, trace)
+        .or_else(|| panic(trace))
+        .or_else(|| terminate::diagnose(facts, trace))
+        .or_else(|| dump(trace))
 }
 
 fn panic(trace: &Trace<'_>) -> Option<Diagnosis> {
@@ -35,6 +63,13 @@ fn panic(trace: &Trace<'_>) -> Option<Diagnosis> {
     let after = (first..trace.len()).find(|frame| !trace.name(*frame).is_some_and(rust::is_panic_machinery));
     let place = after.and_then(|frame| trace.name(frame)).map(|name| format!(" in {name}")).unwrap_or_default();
     certain(Kind::RustPanicAbort, format!("a Rust panic{place} that ends the process instead of unwinding"))
+}
+
+/// Go's runtime has said what it had to say, and only raises the signal.
+fn dump(trace: &Trace<'_>) -> Option<Diagnosis> {
+    trace.name(0).filter(|name| go::is_end(name))?;
+    let why = "after a panic or a fatal error (GOTRACEBACK=crash), or for a signal";
+    certain(Kind::Abort, format!("Go's runtime ends it with SIGABRT, {why}"))
 }
 
 /// Nothing but abort(), or a trace that doesn't lead to more.
@@ -50,7 +85,6 @@ fn alone(trace: &Trace<'_>) -> Option<Diagnosis> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Confidence;
     use super::super::cases::{Case, confidence, kind, signal, text};
     use super::*;
 

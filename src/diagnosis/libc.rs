@@ -48,7 +48,12 @@ fn shown(trace: &Trace<'_>) -> Option<(AbortReason, bool)> {
     let last = trace.find(glibc::is_fortify).map_or(0, |frame| frame + 1);
     if last > 0 {
         let checked = trace.find_from(last, glibc::is_checked).and_then(|frame| trace.name(frame));
-        return Some(checked.map_or((AbortReason::CheckFailed, false), |name| (glibc::checks(name), true)));
+        // In a static program the function that checks may have another name: memcpy().
+        let unnamed = || match trace.find(glibc::is_size_check) {
+            Some(_) => (AbortReason::BufferTooSmall, true),
+            None => (AbortReason::CheckFailed, false),
+        };
+        return Some(checked.map_or_else(unnamed, |name| (glibc::checks(name), true)));
     }
     if let Some(is_certain) = heap(trace) {
         return Some((AbortReason::HeapDamaged, is_certain));
@@ -80,11 +85,13 @@ fn sentence(trace: &Trace<'_>, reason: AbortReason, is_said: bool) -> (Kind, Str
         let frame = trace.find(is);
         frame.map(|frame| trace.after(frame, word, is)).unwrap_or_default()
     };
-    // Where files aren't known, names have to do.
     let caller = || {
-        let abort = trace.find(|name| name == "abort");
-        let is_known = abort.is_some_and(|abort| trace.module(abort).is_some());
-        let own = abort.filter(|_| is_known).and_then(|abort| trace.own(abort, is_libc));
+        let abort = trace.find(|name| name == "abort").filter(|&abort| trace.module(abort).is_some());
+        // A static program has libc's functions in its own file: there, and where files aren't known, names have to do.
+        let own = abort.and_then(|abort| match trace.is_outside(abort) {
+            Some(true) => (abort..trace.len()).find(|&frame| !trace.name(frame).is_some_and(glibc::is_inner)),
+            _ => trace.own(abort, is_libc),
+        });
         trace.place(own, "in")
     };
     match reason {
@@ -140,24 +147,14 @@ fn called(place: &str) -> String {
     if place.is_empty() { String::new() } else { format!(", called{place}") }
 }
 
-/// A C library that ends the process by an instruction that only the kernel may execute: musl where a check fails, abort() of all of them
-/// where SIGABRT has not ended the process. `None` means that the program itself executes it.
+/// A C library that ends the process by an instruction that only the kernel may execute, as musl does where a check fails. `None` means that the
+/// program itself executes it.
 pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
     let trace = Trace::new(facts);
     let function = trace.name(0);
     // Without a file, the name has to do: a static program.
     let is_libcs = trace.is_outside(0).map(|is_outside| !is_outside);
     match function {
-        Some("abort") => {
-            let place = trace.after(1, "in", runtime::is_abort);
-            let init = facts.thread.pid_in_namespace == 1;
-            let why = if init {
-                ": SIGABRT does not end process 1 of a pid namespace, so it halts"
-            } else {
-                ": SIGABRT did not end it, so it halts"
-            };
-            sure(is_libcs == Some(true), Kind::Abort, format!("calls abort(){place}{why}"))
-        }
         Some(name) if glibc::is_stack_check(name) => {
             let place = trace.after(0, "in", glibc::is_stack_check);
             certain(Kind::SmashedStack, format!("a buffer on the stack was overrun{place}: its stack protector saw it"))
@@ -255,6 +252,29 @@ mod tests {
     }
 
     #[test]
+    fn a_static_programs_own_function_is_named() {
+        let linked = |frames: &[&str]| text(&said("", frames, frames.len()));
+        assert_eq!(
+            linked(&[
+                "raise",
+                "abort",
+                "__libc_message",
+                "malloc_printerr",
+                "_int_free",
+                "__libc_free",
+                "release",
+                "main"
+            ]),
+            "malloc found the heap damaged (in _int_free): an overrun, a double free or a free of no block, called in release"
+        );
+        assert_eq!(
+            linked(&["abort", "__libc_message", "__fortify_fail", "__chk_fail", "memcpy", "copy", "main"]),
+            "libc's check of a buffer's size failed: it would be overrun, called in copy"
+        );
+        assert!(!linked(&["abort", "__libc_message", "__libc_fatal", "?"]).contains("called in"));
+    }
+
+    #[test]
     fn a_message_of_before_is_not_this_aborts() {
         let old = said("free(): invalid pointer", &["raise", "abort", "give_up", "main"], 2);
         assert_eq!(text(&old), "calls abort() in give_up");
@@ -281,6 +301,16 @@ mod tests {
         let init = Case { pid_in_namespace: Some(1), ..halt(LIBC, &["abort", "give_up", "main"]) };
         assert!(text(&init).starts_with("calls abort() in give_up: SIGABRT does not end process 1"));
         assert_eq!((kind(&init), confidence(&init)), (Some(Kind::Abort), Some(Confidence::Certain)));
+        let smashed = ["abort", "__libc_message", "__fortify_fail", "__stack_chk_fail", "copy", "main"];
+        let modules = vec![LIBC, LIBC, LIBC, LIBC, OWN, OWN];
+        let smashed = Case { modules, ..halt(LIBC, &[]) }.called(&smashed);
+        let smashed = Case { pid_in_namespace: Some(1), ..smashed };
+        assert_eq!(
+            text(&smashed),
+            "a buffer on the stack was overrun in copy: its stack protector saw it; SIGABRT does not end process 1 of a pid namespace, \
+             so it halts"
+        );
+        assert_eq!((kind(&smashed), confidence(&smashed)), (Some(Kind::SmashedStack), Some(Confidence::Certain)));
         let other = Case { pid_in_namespace: None, ..init };
         assert!(text(&other).ends_with("SIGABRT did not end it, so it halts"));
     }

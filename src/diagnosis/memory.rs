@@ -4,12 +4,8 @@ use super::instruction::{faulting_touch, in_brackets};
 use super::words::{self, hex, verb};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, jump, likely, null, read_only, stack, truncated};
 use crate::arch;
-use crate::errno;
 use crate::evidence::{Access, Backing, Evidence, Region};
 use crate::page;
-
-/// A call's error as a pointer begins here.
-const LEAST_ERROR: u64 = errno::MAX.cast_unsigned().wrapping_neg();
 
 pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     let address = facts.fault_address?;
@@ -39,20 +35,19 @@ fn kernel_address(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     let touch = faulting_touch(facts);
     let verb = verb(facts);
     let base = touch.as_ref().and_then(|touch| touch.base.as_ref()).map(|base| base.value);
-    let text = match (touch, base) {
-        (Some(touch), Some(base @ LEAST_ERROR..)) if touch.index.is_none() && !touch.is_on_stack => {
-            // mmap() fails with -1, MAP_FAILED.
-            let like =
-                if base == u64::MAX { ", as a failed call returns it" } else { ", no address but a negative number" };
-            format!("{verb} {}: the pointer is {}{like}{}", hex(address), base as i64, in_brackets(&touch))
+    // Not of the stack, and the sum of no two.
+    let pointer = touch.as_ref().filter(|touch| touch.index.is_none() && !touch.is_on_stack).zip(base);
+    match pointer {
+        Some((touch, base)) if null::is_error(base) && !null::may_be_rounded(facts, base) => {
+            return null::no_address(facts, address, base, touch);
         }
-        (Some(touch), Some(base)) if touch.index.is_none() && !touch.is_on_stack && truncated::is_extended(base) => {
-            return truncated::extended(facts, address, base, &touch);
+        Some((touch, base)) if !null::is_error(base) && truncated::is_extended(base) => {
+            return truncated::extended(facts, address, base, touch);
         }
-        (Some(touch), _) => format!("{verb} {}, an address of the kernel{}", hex(address), in_brackets(&touch)),
-        (None, _) => format!("{verb} {}, an address of the kernel", hex(address)),
-    };
-    certain(Kind::KernelAddress, text)
+        _ => {}
+    }
+    let registers = touch.as_ref().map(in_brackets).unwrap_or_default();
+    certain(Kind::KernelAddress, format!("{verb} {}, an address of the kernel{registers}", hex(address)))
 }
 
 /// SEGV_PKUERR, or the error code's bit.
@@ -140,6 +135,10 @@ mod tests {
         case.registers.rdi = 5u64.wrapping_neg();
         case = case.at(5u64.wrapping_neg());
         assert!(text(&case).contains("the pointer is -5, no address but a negative number"), "{}", text(&case));
+        let rounded = 32u64.wrapping_neg();
+        case.registers.rdi = rounded;
+        let string = Case { modules: vec!["/lib/libc.so.6"], ..case.clone().at(rounded) }.called(&["__strlen_evex"]);
+        assert_eq!(text(&string), "reads 0xffffffffffffffe0, an address of the kernel (rdi is 0xffffffffffffffe0)");
         case = case.at(u64::MAX);
         case.registers.rdi = 0xffff_8000_0000_0000;
         assert_eq!(text(&case), "reads 0xffffffffffffffff, an address of the kernel");

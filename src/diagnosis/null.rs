@@ -5,7 +5,10 @@ use super::words::{hex, verb};
 use super::{Diagnosis, Kind, certain, likely};
 use crate::arch::{LEAST_ADDRESS as NEAR, Touch};
 use crate::evidence::Evidence;
-use crate::{page, runtime};
+use crate::{errno, page, runtime};
+
+/// A call's error as a pointer begins here.
+const LEAST_ERROR: u64 = errno::MAX.cast_unsigned().wrapping_neg();
 
 pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     if facts.memory.at.is_some() || (NEAR..NEAR.wrapping_neg()).contains(&address) {
@@ -65,6 +68,11 @@ fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diag
             Kind::NullDereference,
             "near NULL, as a field or an element at that offset of a NULL pointer is".to_owned(),
         ),
+        Some(value) if is_error(value) => return no_address(facts, address, value, touch),
+        Some(value) if value > page::size() && may_be_rounded(facts, value) => {
+            let what = format!("an integer ({value}, or somewhat more) used as a pointer to a string or memory");
+            (Kind::IntegerAsPointer, what)
+        }
         // A string lies in a field at such an offset only of a large object.
         Some(value) if value > page::size() && is_in_string_function(facts) => {
             (Kind::IntegerAsPointer, format!("an integer ({value}) used as a pointer to a string or memory"))
@@ -81,6 +89,25 @@ fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diag
         ),
     };
     likely(kind, format!("{place}: {what}{registers}"))
+}
+
+/// Is it what a call returns where it fails?
+pub(super) fn is_error(pointer: u64) -> bool {
+    pointer >= LEAST_ERROR
+}
+
+/// The base register is such a number.
+pub(super) fn no_address(facts: &Evidence, address: u64, base: u64, touch: &Touch) -> Option<Diagnosis> {
+    // mmap() fails with -1, MAP_FAILED.
+    let like = if base == u64::MAX { ", as a failed call returns it" } else { ", no address but a negative number" };
+    let what = format!("the pointer is {}{like}{}", base.cast_signed(), in_brackets(touch));
+    certain(Kind::KernelAddress, format!("{} {}: {what}", verb(facts), hex(address)))
+}
+
+/// Has libc's own function rounded the pointer down? Where the first bytes of a string would reach the next page, it reads aligned ones.
+pub(super) fn may_be_rounded(facts: &Evidence, pointer: u64) -> bool {
+    const WIDEST: u64 = 64;
+    pointer.is_multiple_of(16) && pointer % page::size() >= page::size() - WIDEST && is_in_string_function(facts)
 }
 
 /// Libc's own functions for strings and memory take the pointer as it is given: they know no fields.
@@ -145,6 +172,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_failed_call_returns_is_no_integer() {
+        // mov eax, [rdi+0x10] with rdi -1
+        let mut case = Case { code: vec![0x8b, 0x47, 0x10], ..fault(1, 0xf, 4) };
+        case.registers.rdi = u64::MAX;
+        assert_eq!(
+            text(&case),
+            "reads 0xf: the pointer is -1, as a failed call returns it (rdi is 0xffffffffffffffff)"
+        );
+        assert_eq!((kind(&case), confidence(&case)), (Some(Kind::KernelAddress), Some(Confidence::Certain)));
+        case.registers.rdi = 8u64.wrapping_neg();
+        assert!(text(&case.at(8)).starts_with("reads 0x8: the pointer is -8, no address but a negative number"));
+    }
+
+    #[test]
     fn an_integer_is_no_field() {
         // movzx eax, byte [rdi] with rdi 8080
         let mut case = Case { code: vec![0x0f, 0xb6, 0x07], ..fault(1, 8080, 4) };
@@ -157,6 +198,11 @@ mod tests {
         let string = case.called(&["__strlen_avx2", "printf", "main"]);
         assert_eq!((kind(&string), confidence(&string)), (Some(Kind::IntegerAsPointer), Some(Confidence::Likely)));
         assert!(text(&string).ends_with(": an integer (8080) used as a pointer to a string or memory (rdi is 0x1f90)"));
+        let mut rounded = string.clone().at(8160);
+        rounded.registers.rdi = 8160;
+        assert!(
+            text(&rounded).contains(": an integer (8160, or somewhat more) used as a pointer to a string or memory")
+        );
         let own = Case { modules: vec!["/bin/x"], ..string.clone() };
         assert!(text(&own).contains("or a field far"), "a strlen() of the program's own");
         let other = string.called(&["qsort", "main"]);

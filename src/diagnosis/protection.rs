@@ -2,7 +2,7 @@
 
 use super::instruction::{decoded, in_brackets, registers};
 use super::words::hex;
-use super::{Confidence, Diagnosis, Kind, certain, libc, likely, sure};
+use super::{Confidence, Diagnosis, Kind, abort, certain, libc, likely, sure};
 use crate::arch::{self, Instruction, Jump, Operand, Touch};
 use crate::evidence::Evidence;
 
@@ -35,16 +35,21 @@ fn privileged(facts: &Evidence, instruction: &Instruction<'_>) -> Option<Diagnos
             Kind::PrivilegedInstruction,
             format!("executes int {number:#x}, an interrupt that programs may not raise"),
         ),
-        None => libc::halted(facts).filter(|_| instruction.is_halt()).or_else(|| {
+        None => by_libc(facts).filter(|_| instruction.is_halt()).or_else(|| {
             certain(Kind::PrivilegedInstruction, format!("executes {}, which only the kernel may", instruction.name()))
         }),
     }
 }
 
+/// A C library that ends the process so.
+fn by_libc(facts: &Evidence) -> Option<Diagnosis> {
+    abort::halted(facts).or_else(|| libc::halted(facts))
+}
+
 /// SIGSEGV with SI_KERNEL of which it isn't known whether a trap is the reason: a C library that halts is the likely one.
 pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
     let is_halt = decoded(facts)?.is_halt();
-    let found = libc::halted(facts).filter(|_| is_halt)?;
+    let found = by_libc(facts).filter(|_| is_halt)?;
     Some(Diagnosis { confidence: Confidence::Likely, ..found })
 }
 

@@ -44,11 +44,9 @@ pub(super) fn diagnose(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis>
         return certain(Kind::JoinableThread, "a std::thread was destroyed before it was joined or detached");
     }
     let place = trace.place(Some(end), "in");
-    sure(
-        !place.is_empty(),
-        Kind::TerminateCalled,
-        format!("calls std::terminate(){place}: the program itself, or its compiler where an exception may not leave"),
-    )
+    let who = "the program itself, what is inlined there (a std::thread that is not joined), or its compiler";
+    let text = format!("calls std::terminate(){place}: {who} where an exception may not leave");
+    sure(!place.is_empty(), Kind::TerminateCalled, text)
 }
 
 /// The throw that ended it, in a library whose own functions have no names.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::hex::digits;
 use crate::probe::abi::{fl_crash, fl_file, fl_libc, fl_own_limit};
+use crate::siginfo::{SI_KERNEL, SIGABRT, SIGSEGV};
 use crate::symbol::Variable;
 use crate::text;
 
@@ -24,6 +25,11 @@ pub(crate) struct Libcs {
     known: HashMap<(u64, u32), String>,
     /// The files that the kernel program doesn't know yet.
     news: Vec<(fl_libc, u64)>,
+}
+
+/// May the process in `raw` have called abort()? Where SIGABRT doesn't end it (process 1 of a pid namespace), abort() halts, which is a fault.
+pub(crate) fn may_be_abort(raw: &fl_crash) -> bool {
+    raw.signal == SIGABRT || (raw.signal == SIGSEGV && raw.si_code == SI_KERNEL)
 }
 
 impl Libcs {
@@ -108,6 +114,12 @@ mod tests {
         assert_eq!(libcs.message(&dead(""), &file, Some("01"), None), None, "it said nothing");
         assert_eq!(libcs.wanted(&file, Some("01")), None);
         assert!(libcs.wanted(&file, Some("02")).is_some() && libcs.wanted(&file, None).is_some());
+    }
+
+    #[test]
+    fn an_abort_may_halt() {
+        let died = |signal, si_code| may_be_abort(&fl_crash { signal, si_code, ..fl_crash::default() });
+        assert!(died(SIGABRT, -6) && died(SIGSEGV, SI_KERNEL) && !died(SIGSEGV, 1));
     }
 
     #[test]

@@ -100,6 +100,18 @@ pub(crate) fn is_checked(function: &str) -> bool {
     function.starts_with("__") && is_check && function != "__chk_fail"
 }
 
+/// What is called where the size of a buffer doesn't do, or a descriptor: `*** buffer overflow detected ***`.
+pub(crate) fn is_size_check(function: &str) -> bool {
+    function == "__chk_fail"
+}
+
+/// A function that stands between abort() and the program in a static one: names of the implementation's own (C11 7.1.3), and those that it
+/// has for what checks.
+pub(crate) fn is_inner(function: &str) -> bool {
+    let is_own = function.starts_with('_') || ABORT.contains(&function) || is_malloc(function);
+    is_own || is_malloc_check(function) || super::is_string_function(function)
+}
+
 /// Where malloc itself reports that the heap is damaged.
 pub(crate) fn is_malloc_check(function: &str) -> bool {
     ["malloc_printerr", "__malloc_assert"].contains(&function)

@@ -2,6 +2,11 @@
 
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition};
 
+/// The function that raises the signal that ends a program: for SIGABRT it is called by what ends one, and by what passes on a signal.
+pub(crate) fn is_end(function: &str) -> bool {
+    function == "runtime.raise"
+}
+
 /// What the panic said that ended the program, if it was a string, an error, or something that describes itself.
 pub(super) fn panic(raw: &fl_crash) -> Option<String> {
     // A fault is told as caught with no registers only if it is a panic's: bpf/include/runtime_go.bpf.h.

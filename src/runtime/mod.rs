@@ -4,7 +4,7 @@
 pub(crate) mod abort_message;
 pub(crate) mod cxx;
 pub(crate) mod glibc;
-mod go;
+pub(crate) mod go;
 pub(crate) mod message;
 pub(crate) mod musl;
 pub(crate) mod rust;

@@ -48,6 +48,9 @@ fn holds_message(function: &str) -> bool {
     (function.starts_with("std::panicking::") && is_handlers) || function.contains("__rust_end_short_backtrace")
 }
 
+/// How far out the parts of a panic's message are: in the frame of the function that panics, or of one that it has called for that.
+const NEAR_BYTES: u64 = 1 << 16;
+
 /// The message of the panic that has called abort(): the text that the right frame leads to.
 pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> Option<String> {
     let StackWords { start, words: stack } = stack;
@@ -74,19 +77,27 @@ pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> O
         let word = usize::try_from(text.slot.checked_sub(*start)? / 8).ok()?;
         (text.length != 0 && (begin..slot).contains(&word)).then_some(word)
     };
-    let all: Vec<(usize, String)> = raw.texts.iter().filter_map(|text| Some((place(text)?, raw.text(text)?))).collect();
-    let (first, _) = all.first()?;
-    // A String is its capacity, its address and its length: what stands before it may look like an address with the capacity as its length.
-    let is_string =
-        |word: usize| stack.get(word - 1).zip(stack.get(word + 1)).is_some_and(|(most, length)| most >= length);
-    let found = all.iter().find(|(word, _)| *word == first + 2 && is_string(*word)).or(all.first());
+    // What leads to code is a return address of before, with a number behind it.
+    let is_code = |text: &fl_text| {
+        frames.iter().any(|frame| frame.region.as_ref().is_some_and(|region| region.holds(text.address)))
+    };
+    let texts = raw.texts.iter().filter(|text| !is_code(text));
+    let all: Vec<(usize, String)> = texts.filter_map(|text| Some((place(text)?, raw.text(text)?))).collect();
+    // A String is its capacity, its address and its length, and behind it is the reference to the message's parts, further out on the stack.
+    // What stands before it, or behind a literal, may look like a text as well.
+    let is_string = |word: usize| {
+        let [most, _, length, parts] = stack.get(word.checked_sub(1)?..word + 3)? else { return None };
+        let own = start + word as u64 * 8;
+        Some(most >= length && (own..own + NEAR_BYTES).contains(parts))
+    };
+    let found = all.iter().find(|(word, _)| is_string(*word) == Some(true)).or(all.first());
     found.map(|(_, text)| text.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::Function;
+    use crate::evidence::{Backing, Function, Permissions, Region};
 
     const STACK: u64 = 0x7ffd_0000_1000;
 
@@ -128,8 +139,18 @@ mod tests {
         // Before a String stands something that leads to another text.
         let mut raw = dead(5);
         raw.texts[1] = fl_text { address: 0x1009, slot: STACK + 7 * 8, offset: 9, length: 10 };
-        let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, 0x13, 7, 7, 0x14];
+        let parts = STACK + 0x100;
+        let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, parts, 0x13, 7, 7, 0x14];
         assert_eq!(message(&raw, &frames, &stack).as_deref(), Some(" of bounds"));
+        // Behind a literal may be words of before that lead to a text, too.
+        let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, 0, 0x13, 7, 7, 0x14];
+        assert_eq!(message(&raw, &frames, &stack).as_deref(), Some("index out of bounds"));
+        // A return address of before leads to code.
+        let (permissions, backing) = (Permissions::default(), Backing::Anonymous);
+        let code = Region { start: 0x1000, end: 0x1009, permissions, file_offset: 0, backing };
+        let mut with_code = frames.clone();
+        with_code[0].region = Some(code);
+        assert_eq!(message(&raw, &with_code, &stack).as_deref(), Some(" of bounds"));
         let own = [frame(1, "abort", false), frame(0x12, "main", false), frame(0x13, "start", false)];
         assert_eq!(message(&dead(5), &own, &stack), None, "no function of a panic");
     }

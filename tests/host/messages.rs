@@ -259,6 +259,9 @@ fn go_has_the_value_of_its_panic() {
     ];
     for program in ["./panics", "./bare"] {
         compare(&folder, &format!("env GOTRACEBACK=crash {program}"), "go", &table);
+        let text =
+            run(&folder, &format!("env GOTRACEBACK=crash {program} deadlock")).crashes[0]["diagnosis"]["text"].clone();
+        assert!(text.as_str().is_some_and(|text| text.starts_with("Go's runtime ends it with SIGABRT")), "{text}");
         // Without an abort only a fault has a record.
         compare(&folder, program, "go", &[("nil", invalid), ("recovered", invalid)]);
     }

@@ -46,6 +46,28 @@ fn libc_gives_up() {
 }
 
 #[apply(watch_test!)]
+fn a_static_libc_gives_up() {
+    compare(
+        &programs().join("gives-up-static"),
+        &[
+            ("format", "abort", "certain", "libc gave up, and what it said is not known, called in print"),
+            ("longjmp", "longjmp_into_dead_frame", "certain", "into a function that has returned, called in resume"),
+            ("fd-set", "descriptor_out_of_range", "certain", "too large for an fd_set (FD_SETSIZE), called in watch"),
+            (
+                "overflow",
+                "buffer_overflow",
+                "certain",
+                "libc's check of a buffer's size failed: it would be overrun, called",
+            ),
+            ("mode", "libc_check", "likely", "libc's check of what it was called with failed, called in create"),
+            ("twice", "heap_corruption", "certain", "a double free or a free of no block, called in release"),
+            ("asserts", "failed_assertion", "certain", "an assertion failed in check"),
+            ("itself", "abort", "certain", "calls abort() in give_up"),
+        ],
+    );
+}
+
+#[apply(watch_test!)]
 fn terminate_is_called() {
     let scratch = Scratch::new();
     let program = scratch.path("terminate");
@@ -64,6 +86,39 @@ fn terminate_is_called() {
             ("joinable", "joinable_thread", "certain", "a std::thread was destroyed before"),
             ("handler", "uncaught_exception", "certain", "a C++ exception thrown in load that nobody catches"),
             ("swallow", "abort", "certain", "FATAL: exception not rethrown: libc gave up, called in swallow"),
+        ],
+    );
+}
+
+/// The destructor of a thread is inlined, and nothing tells it from its caller.
+#[apply(watch_test!)]
+fn what_is_inlined_calls_terminate() {
+    let scratch = Scratch::new();
+    let program = scratch.path("inlined");
+    compile("terminate.cc", &program, &["-O2", "-g0", "-pthread", "-lstdc++"]);
+    compare(
+        &program,
+        &[
+            ("joinable", "terminate_called", "certain", "what is inlined there (a std::thread that is not joined), or"),
+            ("uncaught", "uncaught_exception", "certain", "a C++ exception thrown in load"),
+            ("noexcept", "noexcept_violated", "certain", "met apply(int), which it may not leave"),
+        ],
+    );
+}
+
+/// SIGABRT does not end it, so that abort() halts: a fault, whose reason is that of the abort.
+#[apply(watch_test!)]
+fn process_1_gives_up() {
+    compare(
+        &programs().join("gives-up"),
+        &[
+            ("itself first", "abort", "certain", "calls abort() in give_up: SIGABRT does not end process 1"),
+            (
+                "asserts first",
+                "failed_assertion",
+                "certain",
+                "an assertion failed in check; SIGABRT does not end process 1",
+            ),
         ],
     );
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Is ended by libc, or ends itself in ways that look like that: `gives-up CASE`.
+ * Is ended by libc, or ends itself in ways that look like that: `gives-up CASE [first]`, as process 1 of a pid namespace with `first`.
  *
  *   format    %n in a format in writable memory
  *   longjmp   jumps into a function that has returned
@@ -20,7 +20,9 @@
 #include <assert.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sched.h>
 #include <sys/select.h>
+#include <sys/wait.h>
 
 #define NOINLINE __attribute__((noinline, noclone))
 
@@ -105,11 +107,24 @@ static void survive(int signal)
 	siglongjmp(alive, 1);
 }
 
+/* Returns in process 1 of a pid namespace of its own. */
+static void become_first(void)
+{
+	if (unshare(CLONE_NEWPID))
+		_exit(4);
+	if (fork()) {
+		wait(NULL);
+		_exit(3);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
 	char format[8] = "abc%n";
 
+	if (argc > 2)
+		become_first();
 	if (!strcmp(what, "format")) {
 		print(format);
 	} else if (!strcmp(what, "longjmp")) {

@@ -10,6 +10,7 @@
  *   wild         calls a pointer to nothing
  *   wild-tail    calls dispatch(), which jumps to nothing
  *   wild-return  returns to nothing
+ *   pushed       a function that was called returns to nothing, which it has put on the stack itself
  *   longjmp      jumps to nothing with another stack pointer
  */
 #include "truth.h"
@@ -22,6 +23,9 @@ void dispatch(void);
 __asm__("dispatch: xor %eax, %eax; jmp *%rax; .size dispatch, . - dispatch; .type dispatch, @function");
 void lost(void);
 __asm__("lost: movabs " NOWHERE ", %rax; jmp *%rax; .size lost, . - lost; .type lost, @function");
+
+void pushed(void);
+__asm__("pushed: movabs " NOWHERE ", %rax; push %rax; ret; .size pushed, . - pushed; .type pushed, @function");
 
 static struct {
 	long before[2];
@@ -67,6 +71,8 @@ int main(int argc, char **argv)
 		lost();
 	} else if (!strcmp(what, "wild-return")) {
 		overrun(0x123456789000);
+	} else if (!strcmp(what, "pushed")) {
+		pushed();
 	} else if (!strcmp(what, "longjmp")) {
 		__asm__ volatile("movabs " NOWHERE ", %%rax; sub $0x100, %%rsp; jmp *%%rax" ::: "rax");
 	}

@@ -5,13 +5,17 @@
  *   field     a field of a NULL pointer
  *   member    the length of a string in a field of a NULL pointer
  *   integer   the length of the string at 8080
+ *   rounded   the length of the string at 8190, which is two bytes before the end of a page
  *   own       its own function reads at 8080
  *   extended  a pointer to the heap that was an int on its way
  *   cut       the same, unsigned
  *   negative  a pointer that is -5
  *   failed    a pointer that is -1
+ *   mapping   a field of what mmap() has returned, which has failed
  */
 #include "truth.h"
+
+#include <sys/mman.h>
 
 struct item {
 	long before[3];
@@ -55,6 +59,8 @@ int main(int argc, char **argv)
 		return (int)length(((struct item *)NULL)->name);
 	if (!strcmp(what, "integer"))
 		return (int)length((const char *)8080);
+	if (!strcmp(what, "rounded"))
+		return (int)length((const char *)8190);
 	if (!strcmp(what, "own"))
 		return read_at((const char *)8080);
 	if (!strcmp(what, "extended"))
@@ -63,6 +69,8 @@ int main(int argc, char **argv)
 		return read_at((const char *)(unsigned long)(unsigned int)block(0));
 	if (!strcmp(what, "negative"))
 		return read_at((const char *)-5);
+	if (!strcmp(what, "mapping"))
+		return (int)field_of(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	if (!strcmp(what, "failed"))
 		return read_at((const char *)-1);
 	return 3;

@@ -79,6 +79,7 @@ const SPECIAL: &[&str] = &[
     "faults",
     "forged-build-id",
     "gives-up",
+    "gives-up-static",
     "guard-mark",
     "kills",
     "large-frame-main",

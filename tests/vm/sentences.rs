@@ -41,6 +41,12 @@ fn there_is_no_code() {
             ("wild-tail", "jump_into_the_wild", "likely", "by a tail call in lost, which the next frame called"),
             ("wild-return", "jump_into_the_wild", "likely", "returns to 0x123456789000, where nothing is mapped"),
             (
+                "pushed",
+                "jump_into_the_wild",
+                "certain",
+                "a broken function pointer or return address, or unloaded code",
+            ),
+            (
                 "longjmp",
                 "jump_into_the_wild",
                 "certain",
@@ -91,11 +97,13 @@ fn it_is_no_pointer() {
             ("field", "null_dereference", "certain", "reads the field at offset 0x18 of a NULL pointer"),
             ("member", "null_dereference", "likely", "or an integer (32) used as a pointer"),
             ("integer", "integer_as_pointer", "likely", "an integer (8080) used as a pointer to a string or memory"),
+            ("rounded", "integer_as_pointer", "likely", "or somewhat more) used as a pointer to a string or memory"),
             ("own", "integer_as_pointer", "likely", "an integer (8080) used as a pointer, or a field far behind"),
             ("extended", "truncated_pointer", "likely", "32 bits that was extended by its sign, the lower half of 0x"),
             ("cut", "truncated_pointer", "likely", "an address in the heap, cut to 32 bits"),
             ("negative", "kernel_address", "certain", "the pointer is -5, no address but a negative number"),
-            ("failed", "kernel_address", "certain", "the pointer is -1, as a failed call returns it"),
+            ("failed", "kernel_address", "certain", "reads 0xffffffffffffffff: the pointer is -1, as a failed call"),
+            ("mapping", "kernel_address", "certain", "reads 0x17: the pointer is -1, as a failed call returns it"),
         ],
     );
 }

@@ -24,16 +24,19 @@ pub(crate) fn arrival(
     if let Some(pointer) = pointers().find_map(|call| pointer(&before, &call, address, top.slot)) {
         return Some(Arrival::CalledThrough(pointer));
     }
+    // As if it had returned: a return and a tail call by a pointer that was on the stack look alike.
+    let has_popped = address != 0 && top.popped == address;
     let near = || calls().find(|call| call.code() == Opcode::Call_rel32_64).map(|call| call.near_branch64());
     if let Some(target) = near().filter(|&target| target == address || is_code(target)) {
-        return Some(if target == address { Arrival::CalledByName } else { Arrival::Behind(Some(target)) });
+        let behind = (!has_popped).then_some(Arrival::Behind(Some(target)));
+        return if target == address { Some(Arrival::CalledByName) } else { behind };
     }
     if let Some(call) = pointers().next() {
         let target = operand(&before, call.op0_register()).map(|operand| operand.value).filter(|&at| is_code(at));
-        return Some(Arrival::Behind(target));
+        return (!has_popped).then_some(Arrival::Behind(target));
     }
     // A zero lies below many a stack pointer; only a return leaves that at a multiple of 16 (System V ABI 3.2.2).
-    let is_popped = top.popped == address && (address != 0 || !has_just_been_called(registers));
+    let is_popped = has_popped || (address == 0 && top.popped == 0 && !has_just_been_called(registers));
     is_popped.then_some(Arrival::Returned)
 }
 
@@ -133,6 +136,8 @@ mod tests {
         let far = CALLER.wrapping_add(0x4000_0000);
         assert_eq!(arrived(Registers::default(), far, &near(far)), Some(Arrival::CalledByName));
         assert_eq!(arrived(Registers::default(), 0, &near(far)), None, "there is no code: it only looks like a call");
+        let popped = StackTop { popped: 0x1234, ..near(CALLER + 0x40) };
+        assert_eq!(arrived(Registers::default(), 0x1234, &popped), None, "what was called has returned, or jumped");
     }
 
     #[test]

@@ -82,14 +82,15 @@ fn cxx() -> Vec<Case> {
     ]
 }
 
-fn rust() -> Vec<Case> {
+fn other_runtimes() -> Vec<Case> {
     let of = |frames: &[&str]| signal(6, -6).called(frames);
     vec![
         of(&["abort", "rust_panic", "core::panicking::panic_fmt", "app::load"]),
         of(&["abort", "std::process::abort", "__rust_alloc_error_handler", "app::main"]),
+        of(&["runtime.raise", "runtime.dieFromSignal", "runtime.crash"]),
     ]
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [libc(), halts(), cxx(), rust()].concat()
+    [libc(), halts(), cxx(), other_runtimes()].concat()
 }

@@ -24,7 +24,8 @@ fn near_null() -> Vec<Case> {
     // mov eax, [rdi+rsi*4], and [rdi+rsi]
     let (scaled, summed) = ([0x8b, 0x04, 0xb7], [0x8b, 0x04, 0x37]);
     let string = read(&READ, 8080, 8080).called(&["strlen", "main"]);
-    let libc = Case { modules: vec!["/lib/libc.so.6"], ..string };
+    let rounded = read(&READ, 8160, 8160).called(&["strlen", "main"]);
+    let [libc, rounded] = [string, rounded].map(|case| Case { modules: vec!["/lib/libc.so.6"], ..case });
     vec![
         read(&READ, 0, 0),
         read(&READ_FIELD, 0, 0x18),
@@ -36,6 +37,7 @@ fn near_null() -> Vec<Case> {
         with(read(&summed, 0, 0x20), |all| all.rsi = 0x20),
         read(&READ, 0x18, 0x18),
         libc.clone(),
+        rounded,
         Case { modules: vec!["/bin/x"], ..libc },
         // Nothing is known of these.
         read(&READ, 0x10_0000, 0x10_0000),
