@@ -77,13 +77,12 @@ static __always_inline void fl_describe(struct fl_event *event, enum fl_sample_k
 static __always_inline bool fl_may_be_interrupt(void)
 {
 	void *variable = FL_PREEMPT_COUNT;
-	u32 offset = 0;
 	void *place;
+	u32 offset;
 
 	if (!variable)
 		return true;
-	if (bpf_core_type_exists(struct pcpu_hot))
-		offset = bpf_core_field_offset(struct pcpu_hot, preempt_count);
+	offset = fl_preempt_count_offset();
 	place = bpf_this_cpu_ptr(variable);
 	return *(volatile u32 *)((char *)place + offset) & (FL_HARDIRQS | FL_NMIS | FL_SOFTIRQ);
 }

@@ -18,14 +18,14 @@ const volatile struct fl_samples fl_samples = {};
 /* --- the ways to get there --- */
 
 /*
- * The body of programs on two hooks, the beginning and the end of a call, told apart by the register of the result: at the beginning the
- * kernel has put -ENOSYS there (FL_NO_RESULT).
+ * The body of programs on two hooks, the beginning and the end of a call, told apart by the register of the result (fl_is_begun()). Not
+ * every architecture can tell them apart: there the programs are not loaded.
  */
 static __always_inline int fl_on_sys_both(struct task_struct *task, const struct pt_regs *regs, u32 number)
 {
 	s64 result = fl_register(fl_regs_result(regs));
 
-	if (result == FL_NO_RESULT)
+	if (fl_is_begun(result))
 		fl_on_enter(task, regs, number);
 	else
 		fl_on_leave(task, regs, number, result);
@@ -73,7 +73,7 @@ int BPF_PROG(fl_raw_sys_both, struct pt_regs *regs)
 	}
 	task = fl_current();
 	if (fl_is_compat_call(task)) {
-		if (FL_IS_COMPAT_MAPPING(number) && (s64)fl_register(fl_regs_result(regs)) != FL_NO_RESULT &&
+		if (FL_IS_COMPAT_MAPPING(number) && !fl_is_begun((s64)fl_register(fl_regs_result(regs))) &&
 		    fl_watched())
 			fl_count(FL_LOST_COMPAT);
 		return 0;
@@ -255,7 +255,7 @@ int BPF_PROG(fl_fetch, u64 address, struct pt_regs *regs, u64 error_code)
 	struct fl_process *process;
 	struct fl_exec_fault fault = {};
 
-	if (!(error_code & FL_PF_INSTR))
+	if (!fl_error_has(error_code, FL_PF_INSTR))
 		return 0;
 	process = fl_watched();
 	if (!process || !(process->flags & FL_PROCESS_VOLATILE))

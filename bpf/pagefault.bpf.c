@@ -74,9 +74,9 @@ struct {
 } fl_last_faults SEC(".maps");
 
 /* fl_last_fault.error_code: the kernel will call handle_mm_fault() again for the same fault */
-#define FL_WILL_RETRY (1U << 31)
+#define FL_WILL_RETRY FL_PF_UNUSED_1
 /* ... the current call of handle_mm_fault() is for this fault, and not for get_user_pages() */
-#define FL_IS_FAULT (1U << 30)
+#define FL_IS_FAULT FL_PF_UNUSED_0
 
 /* Threads with neighbouring numbers run at the same time: their places are a cache line of 8 places apart. */
 static __always_inline struct fl_last_fault *fl_last_fault_of(u32 tid)

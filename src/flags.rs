@@ -12,7 +12,7 @@ macro_rules! names {
 const PROT: FlagNames = names![PROT_READ PROT_WRITE PROT_EXEC PROT_GROWSDOWN PROT_GROWSUP];
 /// Beside MAP_TYPE.
 const MAP: FlagNames = names![
-    MAP_FIXED MAP_ANONYMOUS MAP_32BIT MAP_GROWSDOWN MAP_DENYWRITE MAP_EXECUTABLE MAP_LOCKED MAP_NORESERVE MAP_POPULATE
+    MAP_FIXED MAP_ANONYMOUS MAP_GROWSDOWN MAP_DENYWRITE MAP_EXECUTABLE MAP_LOCKED MAP_NORESERVE MAP_POPULATE
     MAP_NONBLOCK MAP_STACK MAP_HUGETLB MAP_SYNC MAP_FIXED_NOREPLACE
 ];
 const MREMAP: FlagNames = names![MREMAP_MAYMOVE MREMAP_FIXED MREMAP_DONTUNMAP];
@@ -60,7 +60,7 @@ const VM: FlagNames = &[
 ];
 
 /// The flags in `bits`, `|` between them; what has no name is a number, none at all is `none`.
-fn words(bits: u64, names: FlagNames, none: &str, first: Option<&str>) -> String {
+fn words(bits: u64, names: &[(u64, &str)], none: &str, first: Option<&str>) -> String {
     let mut words: Vec<String> = first.into_iter().map(str::to_owned).collect();
     let mut rest = bits;
     for (bit, name) in names {
@@ -86,7 +86,7 @@ pub(crate) fn prot(bits: u64) -> String {
 
 pub(crate) fn map(bits: u64) -> String {
     let sharing = ["0", "MAP_SHARED", "MAP_PRIVATE", "MAP_SHARED_VALIDATE"];
-    words(bits & !3, MAP, "0", sharing.get((bits & 3) as usize).copied())
+    words(bits & !3, &[&arch::syscall::MAP_FLAGS, MAP].concat(), "0", sharing.get((bits & 3) as usize).copied())
 }
 
 pub(crate) fn mremap(bits: u64) -> String {

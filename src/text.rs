@@ -1,6 +1,5 @@
 //! Text that comes from watched processes, made safe to show.
 
-use std::ffi::c_char;
 use std::fmt::Write;
 
 /// The bytes up to the first NUL, made valid UTF-8.
@@ -9,14 +8,14 @@ pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// The bytes of a C string.
-pub(crate) fn bytes(chars: &[c_char]) -> &[u8] {
-    // SAFETY: a c_char is a byte, whether or not it has a sign, and the slice borrows the same bytes.
+/// The bytes of a C string. For programs of the kernel a char has a sign, on every architecture.
+pub(crate) fn bytes(chars: &[i8]) -> &[u8] {
+    // SAFETY: an i8 is a byte, and the slice borrows the same bytes.
     unsafe { std::slice::from_raw_parts(chars.as_ptr().cast(), chars.len()) }
 }
 
 /// The name in a field of a sample, as [`lossy`].
-pub(crate) fn name(chars: &[c_char]) -> String {
+pub(crate) fn name(chars: &[i8]) -> String {
     lossy(bytes(chars))
 }
 

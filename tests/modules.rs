@@ -184,8 +184,8 @@ fn a_circle_is_found() {
     assert_eq!(found.len(), 3, "{found:?}");
 }
 
-/// Registers, instructions, symbol prefixes and page masks of x86.
-const WORDS_OF_X86: [&str; 20] = [
+/// Registers, instructions, symbol prefixes and page masks of one architecture.
+const WORDS_OF_ARCHITECTURES: [&str; 27] = [
     "rip",
     "rsp",
     "rbp",
@@ -206,22 +206,34 @@ const WORDS_OF_X86: [&str; 20] = [
     "PAGE_SHIFT",
     "PAGE_MASK",
     "0xfff",
+    "x0",
+    "x29",
+    "x30",
+    "pstate",
+    "aarch64",
+    "arm64",
+    "svc",
 ];
 
+/// Of the kernel's functions for system calls.
+const PREFIXES: [&str; 2] = ["__x64", "__arm64"];
+
 /// The words of `code`, outside of comments of C, that belong to one architecture.
-fn words_of_x86(code: &str) -> Vec<&str> {
+fn words_of_architectures(code: &str) -> Vec<&str> {
     let outside = code.split("/*").enumerate().map(|(nth, part)| match nth {
         0 => part,
         _ => part.split_once("*/").map_or("", |(_, outside)| outside),
     });
     let words = outside.flat_map(|part| part.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_'));
-    words.filter(|word| WORDS_OF_X86.contains(word) || word.starts_with("__x64")).collect()
+    words
+        .filter(|word| WORDS_OF_ARCHITECTURES.contains(word) || PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
+        .collect()
 }
 
 /// src/arch/ and bpf/include/arch_*.h hold all that depends on the architecture.
 #[test]
 fn only_its_files_know_an_architecture() {
-    let of_arch = [Path::new("arch"), Path::new("include/arch.h"), Path::new("include/arch_x86_64.h")];
+    let of_arch = ["arch", "include/arch.h", "include/arch_arm64.h", "include/arch_x86_64.h"].map(Path::new);
     let mut found = Vec::new();
     for folder in ["src", "bpf"] {
         let (root, texts) = texts(folder);
@@ -232,7 +244,9 @@ fn only_its_files_know_an_architecture() {
                 continue;
             }
             let code = code(text);
-            found.extend(words_of_x86(&code).into_iter().map(|word| format!("{folder}/{}: {word}", name.display())));
+            found.extend(
+                words_of_architectures(&code).into_iter().map(|word| format!("{folder}/{}: {word}", name.display())),
+            );
         }
     }
     assert_eq!(found, Vec::<String>::new());
@@ -241,5 +255,5 @@ fn only_its_files_know_an_architecture() {
 #[test]
 fn a_word_of_an_architecture_is_found() {
     let text = "/* rax\nrbx */ regs->rip = page & ~0xfff; // rcx\nx86_64_y \"__x64_sys_brk\" /* rdx */ int3";
-    assert_eq!(words_of_x86(&code(text)), ["rip", "0xfff", "__x64_sys_brk", "int3"]);
+    assert_eq!(words_of_architectures(&code(text)), ["rip", "0xfff", "__x64_sys_brk", "int3"]);
 }

@@ -20,18 +20,28 @@ struct fl_registers {
 
 /* What user space asks for by the same numbers. */
 enum fl_arch {
-	FL_PF_PRESENT = 1 << 0, /* a page fault's error code: enum x86_pf_error_code */
+	/* A page fault's error code, enum x86_pf_error_code: what its bits under a mask are where it was so. */
+	FL_PF_PRESENT = 1 << 0,
+	FL_PF_PRESENT_MASK = FL_PF_PRESENT,
 	FL_PF_WRITE = 1 << 1,
+	FL_PF_WRITE_MASK = FL_PF_WRITE,
 	FL_PF_INSTR = 1 << 4,
+	FL_PF_INSTR_MASK = FL_PF_INSTR,
 	FL_PF_KEY = 1 << 5,
+	FL_PF_KEY_MASK = FL_PF_KEY,
 	FL_SIGNAL_FRAME_BYTES =
 		12 << 10, /* a signal's largest frame: the red zone and the registers, 11 KiB with AMX */
 };
 
 #ifdef __bpf__
 
-#define FL_TRAP_BREAKPOINT    3     /* X86_TRAP_BP */
-#define FL_TRAP_PAGE_FAULT    14    /* X86_TRAP_PF */
+/* Bits that no page fault's code has. */
+#define FL_PF_UNUSED_0 (1U << 30)
+#define FL_PF_UNUSED_1 (1U << 31)
+
+#define FL_TRAP_BREAKPOINT    3  /* X86_TRAP_BP */
+#define FL_TRAP_PAGE_FAULT    14 /* X86_TRAP_PF */
+#define FL_USER_SPACE_END     (1ULL << 47)
 #define FL_USER_CS            0x33  /* __USER_CS: 64-bit code; 0x23 is __USER32_CS */
 #define FL_USER_DS            0x2b  /* __USER_DS */
 #define FL_KERNEL_STACK_BYTES 16384 /* THREAD_SIZE: 4 pages on every x86_64 kernel without KASAN */
@@ -62,6 +72,7 @@ enum fl_arch {
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
+typedef struct pt_regs bpf_user_pt_regs_t; /* those of a perf event */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -83,6 +94,8 @@ struct thread_info {
 struct pcpu_hot { /* v6.2 to v6.14 */
 	int preempt_count;
 };
+#define fl_preempt_count_offset() \
+	(bpf_core_type_exists(struct pcpu_hot) ? bpf_core_field_offset(struct pcpu_hot, preempt_count) : 0)
 
 /* mm_context_t */
 struct fl_mm_context {
@@ -112,8 +125,9 @@ struct fl_mm_context {
 #define FL_IS_COMPAT_MAPPING(nr) \
 	((nr) == 90 || (nr) == 91 || (nr) == 125 || (nr) == 163 || (nr) == 192 || (nr) == 380 || (nr) == 397)
 
-/* The result of a system call before it has one: -ENOSYS, entry_SYSCALL_64(). */
-#define FL_NO_RESULT (-38LL)
+/* Is a system call at its beginning? Its result, before it has one, is -ENOSYS: entry_SYSCALL_64(). */
+#define FL_NO_RESULT        (-38LL)
+#define fl_is_begun(result) ((result) == FL_NO_RESULT)
 
 /* The registers from struct pt_regs or a signal frame: both use the kernel's names. */
 #define fl_copy_registers(to, from)           \
@@ -144,6 +158,11 @@ static inline __attribute__((always_inline)) void fl_registers_from(struct fl_re
 	to->cs = from->cs;
 	to->ss = from->ss;
 }
+
+/* What fl_add_registers() copies of struct pt_regs: all of it. Its registers go from there into the record. */
+typedef struct pt_regs fl_taken_regs;
+#define fl_take_regs(taken, record, from) fl_copy(taken, sizeof(*(taken)), from)
+#define fl_keep_regs(record, taken)       fl_registers_from(&(record)->registers, taken)
 
 /* struct sigcontext, the registers in a signal frame: arch/x86/include/uapi/asm/sigcontext.h. */
 struct fl_signal_frame {
@@ -216,6 +235,17 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 /* Go: where its assembly has the goroutine (ABIInternal), and where a program without cgo has it, below the thread's data. */
 #define fl_regs_go(regs) ((regs)->r14)
 #define FL_GO_SLOT       (-8)
+
+/* glibc: the data of a thread begin with their own address and that of the table of its modules' variables (dtv_t). */
+#define fl_is_thread_head(head, data) ((head)[0] == (data))
+#define fl_thread_modules(head)       ((head)[1])
+
+/* An address of data without the bits that the processor ignores; the bits of a return address that are its own, and sign nothing. */
+#define fl_untagged(address) (address)
+#define fl_code_mask()       (~0ULL)
+
+/* Was the trap a page fault, which can be the reason of this signal? */
+#define fl_is_page_fault(record) ((record)->trap_nr == FL_TRAP_PAGE_FAULT)
 
 /* What the kernel keeps of the last trap of a task: struct thread_struct. */
 #define fl_last_trap_nr(task)      fl_own(task, thread.trap_nr)

@@ -161,7 +161,7 @@ static __always_inline void fl_describe_refusal(struct fl_crash *record, u64 mm)
 		fl_describe_backing(mm);
 	if (record->signal != FL_SIGSEGV || !(record->flags & FL_HAS_PAGE_FAULT))
 		return;
-	if (record->error_code & FL_PF_INSTR)
+	if (fl_error_has(record->error_code, FL_PF_INSTR))
 		fl_describe_jump();
 	else if (record->si_code == SEGV_ACCERR)
 		fl_describe_closed(mm);

@@ -209,7 +209,7 @@ static __always_inline void fl_remember(struct task_struct *task, const struct f
 	fault->instruction_pointer = pointers->instruction_pointer;
 	fault->frame_pointer = pointers->frame_pointer;
 	fault->stack_pointer = stack_pointer;
-	fault->address = address;
+	fault->address = fl_untagged(address);
 	fault->si_code = si_code;
 	fault->signal = signal;
 	fault->jiffies = bpf_jiffies64();

@@ -45,7 +45,7 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 	}
 	if (!(FL_FAULTS & FL_BIT(signal)))
 		return;
-	record->fault_address = head.address;
+	record->fault_address = fl_untagged(head.address);
 	record->flags |= FL_HAS_ADDRESS;
 }
 

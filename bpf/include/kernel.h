@@ -66,7 +66,7 @@ struct bpf_raw_tracepoint_args {
 
 /* include/uapi/linux/bpf_perf_event.h */
 struct bpf_perf_event_data {
-	struct pt_regs regs;
+	bpf_user_pt_regs_t regs;
 	u64 sample_period;
 	u64 addr;
 };
@@ -237,7 +237,8 @@ struct mm_struct {
 	unsigned long brk;
 	unsigned long start_stack;
 	struct fl_mm_context context;
-	int mm_lock_seq; /* v6.4 */
+	int mm_lock_seq;         /* v6.4 */
+	unsigned long task_size; /* where its address space ends */
 };
 struct seqcount {
 	u32 sequence;

@@ -28,7 +28,7 @@ static __always_inline const struct pt_regs *fl_pt_regs(void)
 /* Reads one register: fl_register(fl_regs_0(regs)). */
 #define fl_register(place)                                              \
 	({                                                              \
-		u64 value = 0;                                          \
+		__typeof__((place) + 0) value = 0;                      \
 		bpf_probe_read_kernel(&value, sizeof(value), &(place)); \
 		value;                                                  \
 	})
@@ -67,7 +67,7 @@ static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct 
 /* Reads one register through fl_near_pt_regs(): by a load where a helper has given the place with its type. */
 #define fl_near_register(place)                    \
 	({                                         \
-		u64 near;                          \
+		__typeof__((place) + 0) near;      \
 		if (fl_has_task_pt_regs())         \
 			near = (place);            \
 		else                               \

@@ -18,14 +18,14 @@ enum fl_entry { FL_BY_TRAP = 0, FL_MAYBE_BY_CALL, FL_BY_CALL };
 __noinline int fl_add_registers(void)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
-	struct pt_regs regs = {};
+	fl_taken_regs regs = {};
 
-	if (!record || fl_copy(&regs, sizeof(regs), fl_pt_regs()))
+	if (!record || fl_take_regs(&regs, record, fl_pt_regs()))
 		return -1;
-	/* If the place was not given by a helper, the segment registers prove that it is the right one. */
+	/* If the place was not given by a helper, the processor's mode proves that it is the right one. */
 	if (!bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_task_pt_regs___fl) && !fl_is_user_regs(&regs))
 		return -1;
-	fl_registers_from(&record->registers, &regs);
+	fl_keep_regs(record, &regs);
 	record->flags |= FL_HAS_REGISTERS;
 	if (fl_is_compat(&record->registers))
 		record->flags |= FL_IS_COMPAT;

@@ -16,7 +16,7 @@
 #define FL_CXX_CLASS     0x474e5543432b2b00ULL /* "GNUCC++\0" */
 #define FL_CXX_DEPENDENT (FL_CXX_CLASS | 1)    /* std::rethrow_exception(): the object's address is the first word */
 
-/* glibc: the thread's data begin with its own address and that of the table of its modules' variables (dtv_t). */
+/* glibc: in the table of the modules' variables of a thread (dtv_t). */
 #define FL_CXX_MODULES 12
 #define FL_CXX_WORDS   32 /* of each module's variables */
 
@@ -61,10 +61,10 @@ __noinline u64 fl_cxx_object(u64 data)
 {
 	u64 head[2] = {}, block = 0, object;
 
-	if (bpf_probe_read_user(head, sizeof(head), (const void *)data) || head[0] != data)
+	if (bpf_probe_read_user(head, sizeof(head), (const void *)data) || !fl_is_thread_head(head, data))
 		return 0;
 	for (u32 module = 1; module <= FL_CXX_MODULES; module++) {
-		if (bpf_probe_read_user(&block, sizeof(block), (const void *)(head[1] + module * 16)))
+		if (bpf_probe_read_user(&block, sizeof(block), (const void *)(fl_thread_modules(head) + module * 16)))
 			return 0;
 		/* -1: not made yet. */
 		if (block < fl_page_bytes || block == ~0ULL)

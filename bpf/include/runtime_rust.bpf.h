@@ -9,10 +9,9 @@
 
 #include "text.bpf.h"
 
-#define FL_TEXT_WORDS     160 /* of the stack: the frames from raise() to that closure take less than 1 KiB */
-#define FL_TEXT_LEAST     2   /* bytes: shorter ones are mostly numbers that happen to follow an address */
-#define FL_TEXT_MOST      4096
-#define FL_USER_SPACE_END (1ULL << 47)
+#define FL_TEXT_WORDS 160 /* of the stack: the frames from raise() to that closure take less than 1 KiB */
+#define FL_TEXT_LEAST 2   /* bytes: shorter ones are mostly numbers that happen to follow an address */
+#define FL_TEXT_MOST  4096
 
 FL_SCRATCH(
 	fl_stack_words, struct { u64 words[FL_TEXT_WORDS]; });

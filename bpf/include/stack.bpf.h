@@ -174,7 +174,7 @@ __noinline int fl_frame_step(void)
 		return 1;
 	if (!fl_read_pair(unwind, pair))
 		return 1;
-	if (fl_add_frame(record, unwind, pair[1]))
+	if (fl_add_frame(record, unwind, pair[1] & fl_code_mask()))
 		return 1;
 	unwind->stack_pointer = unwind->frame_pointer + sizeof(pair);
 	unwind->frame_pointer = pair[0];
@@ -183,7 +183,7 @@ __noinline int fl_frame_step(void)
 
 /*
  * Walks the frames of the record's registers. The first one is the instruction pointer, wherever it points. If that isn't code (a call
- * to NULL, to data, to a wild address), the callee has pushed nothing yet, and the return address is on top of the stack.
+ * to NULL, to data, to a wild address), the callee has pushed nothing yet, and the return address is where the call has put it.
  */
 __noinline int fl_add_frames(u64 mm)
 {
@@ -209,7 +209,7 @@ __noinline int fl_add_frames(u64 mm)
 	if (record->flags & FL_IS_COMPAT)
 		return 0;
 	if (module < 0 && !fl_read_caller(&caller, &record->registers))
-		fl_add_frame(record, unwind, caller);
+		fl_add_frame(record, unwind, caller & fl_code_mask());
 	for (int i = 0; i < FL_FRAMES_MAX; i++) {
 		if (fl_frame_step())
 			break;

@@ -103,7 +103,7 @@ __noinline int fl_judge_trap(u64 mm, u64 address, u32 entry)
 	if (!(record->flags & FL_HAS_ADDRESS))
 		return 0;
 	/* No system call ends in the signal of a page fault: such a signal was sent by a process. */
-	if (record->trap_nr == FL_TRAP_PAGE_FAULT && address == record->fault_address && entry != FL_BY_CALL) {
+	if (fl_is_page_fault(record) && address == record->fault_address && entry != FL_BY_CALL) {
 		record->flags |= FL_HAS_TRAP | FL_HAS_PAGE_FAULT;
 	} else if (fl_needs_page_fault(record->signal, record->si_code)) {
 		/* rt_sigqueueinfo(2): a process may send itself any code. */

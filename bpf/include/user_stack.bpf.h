@@ -55,6 +55,7 @@ static __always_inline u64 fl_hash_frames(struct fl_stack_walk *walk, u64 ip, u6
 			break;
 		if (bpf_probe_read_user(pair, sizeof(pair), (const void *)fp))
 			break;
+		pair[1] &= fl_code_mask();
 		walk->frames[i & FL_FAULT_FRAMES_MAX] = pair[1];
 		hash = fl_mix(hash, pair[1]);
 		sp = fp + sizeof(pair);

@@ -6,12 +6,12 @@ use super::known::Identity;
 use super::{Options, record, space};
 use crate::arch::{self, Arrival, Registers};
 use crate::diagnosis;
-use crate::evidence::{self, Evidence, Failure, File, FileId, Function, Handling, Region};
+use crate::evidence::{self, Access, Evidence, Failure, File, FileId, Function, Handling, Region};
 use crate::hex::digits;
 use crate::host;
 use crate::identity::{self, Kind, Trail};
 use crate::naming::{Job, MappedImage, Mapping, Named, Owner, Skeleton, Unwind, Walk};
-use crate::probe::abi::{fl_arch, fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Disposition, Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::{self, Libcs};
 use crate::runtime::message::{self, RuntimeMessage, StackWords};
@@ -332,8 +332,7 @@ fn callee(raw: &fl_crash) -> Option<unwind::Frame> {
 
 /// The device of the file that had no page for a write, which may need a new block there.
 fn disk(raw: &fl_crash) -> Option<u64> {
-    let is_asked =
-        raw.flags.0 & fl_crash_flag::FL_HAS_BACKING.0 != 0 && raw.error_code & u64::from(fl_arch::FL_PF_WRITE.0) != 0;
+    let is_asked = raw.flags.0 & fl_crash_flag::FL_HAS_BACKING.0 != 0 && Access::of(raw.error_code) == Access::Write;
     let number = raw.vma.file.checked_sub(1).filter(|&index| is_asked && index < raw.file_count)?;
     Some(raw.files.get(number as usize)?.device.into())
 }

@@ -275,28 +275,38 @@ pub(crate) enum Access {
     Execute,
 }
 
-impl Evidence {
-    fn error_bit(&self, bit: fl_arch) -> bool {
-        self.page_fault.is_some_and(|code| code & u64::from(bit.0) != 0)
-    }
+/// Was the page fault so, by its error code?
+fn error_has(code: u64, what: fl_arch, mask: fl_arch) -> bool {
+    code & u64::from(mask.0) == u64::from(what.0)
+}
 
+impl Access {
+    /// What a page fault's access was to do, by its error code.
+    pub(crate) fn of(code: u64) -> Self {
+        if error_has(code, fl_arch::FL_PF_INSTR, fl_arch::FL_PF_INSTR_MASK) {
+            Self::Execute
+        } else if error_has(code, fl_arch::FL_PF_WRITE, fl_arch::FL_PF_WRITE_MASK) {
+            Self::Write
+        } else {
+            Self::Read
+        }
+    }
+}
+
+impl Evidence {
     /// What the page fault's access was to do; [`Access::Read`] if there was no page fault.
     pub(crate) fn access(&self) -> Access {
-        match (self.error_bit(fl_arch::FL_PF_INSTR), self.error_bit(fl_arch::FL_PF_WRITE)) {
-            (true, _) => Access::Execute,
-            (false, true) => Access::Write,
-            (false, false) => Access::Read,
-        }
+        self.page_fault.map_or(Access::Read, Access::of)
     }
 
     /// A page is there, and does not allow the access.
     pub(crate) fn is_present(&self) -> bool {
-        self.error_bit(fl_arch::FL_PF_PRESENT)
+        self.page_fault.is_some_and(|code| error_has(code, fl_arch::FL_PF_PRESENT, fl_arch::FL_PF_PRESENT_MASK))
     }
 
     /// A protection key closes the page.
     pub(crate) fn is_protection_key(&self) -> bool {
-        self.error_bit(fl_arch::FL_PF_KEY)
+        self.page_fault.is_some_and(|code| error_has(code, fl_arch::FL_PF_KEY, fl_arch::FL_PF_KEY_MASK))
     }
 
     /// The function of a frame.

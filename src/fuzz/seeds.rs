@@ -1,7 +1,5 @@
 //! Samples as the kernel program sends them, of the types of the day: a fuzzer that begins with them is past the first checks at once.
 
-use std::ffi::c_char;
-
 use crate::probe::abi::{
     fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_memory, fl_permission, fl_registers, fl_vma,
 };
@@ -65,7 +63,7 @@ fn died(signal: u16, si_code: i32, flags: u32, depth: u64) -> fl_crash {
         ..fl_crash::default()
     };
     for (to, from) in raw.comm.iter_mut().zip(b"program") {
-        *to = *from as c_char;
+        *to = *from as i8;
     }
     raw.code[..3].copy_from_slice(&[0xc7, 0x00, 0x01]);
     raw.code_length = 3;
@@ -101,7 +99,7 @@ fn died(signal: u16, si_code: i32, flags: u32, depth: u64) -> fl_crash {
 fn add(raw: &mut fl_crash, names: &[u8]) -> (u32, u32) {
     let offset = raw.strings_length;
     for (to, from) in raw.strings[offset as usize..].iter_mut().zip(names) {
-        *to = *from as c_char;
+        *to = *from as i8;
     }
     raw.strings_length += names.len() as u32;
     (offset, names.len() as u32)

@@ -5,8 +5,6 @@ pub mod memory;
 pub mod pagefault;
 pub mod signal;
 
-use std::ffi::c_char;
-
 use crate::text;
 
 /// The generated half of an object, as the module `skel`.
@@ -186,7 +184,7 @@ impl fl_crash {
 }
 
 /// The absolute path at `offset` of a sample's strings; `None` means that they are shorter.
-fn path_in(strings: &[c_char], offset: u32, length: u32) -> Option<Vec<u8>> {
+fn path_in(strings: &[i8], offset: u32, length: u32) -> Option<Vec<u8>> {
     let end = offset.checked_add(length)?;
     text::bytes(strings).get(offset as usize..end as usize).map(path_of)
 }

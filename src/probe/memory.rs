@@ -6,13 +6,14 @@ mod read;
 
 use std::cell::RefCell;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use libbpf_rs::Link;
 
 use super::abi::memory::{Sample, fl_config, fl_mapping, fl_page};
 use super::engine::{self, Kernel, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::object::{Builds, Opened, object};
+use crate::arch;
 
 use calls::{DROPS, ENDS, ENTERS, EXEC_MEM_CALLS, LEAVES, begins, ends, symbol};
 pub(crate) use plan::Plan;
@@ -45,6 +46,11 @@ impl Spec for Plan {
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
         if self.executable_memory {
             return Ok(ends(way, &EXEC_MEM_CALLS));
+        }
+        if way != Way::Kprobe && !arch::syscall::SHOWS_ITS_BEGIN {
+            bail!(
+                "failed to watch mapping calls by tracepoints: on this architecture only --attach kprobe tells a call's begin from its end"
+            );
         }
         // The exit first: a process must not be remembered and never forgotten.
         let mut hooks = vec![

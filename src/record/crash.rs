@@ -209,8 +209,7 @@ pub struct PageFault {
 impl PageFault {
     /// What the processor's error code means.
     pub fn from_code(error_code: u64) -> Self {
-        let flags: Vec<&'static str> =
-            arch::PAGE_FAULT_BITS.iter().filter(|(bit, _)| error_code >> bit & 1 != 0).map(|(_, name)| *name).collect();
+        let flags = arch::page_fault_flags(error_code);
         let access = if flags.contains(&"instruction") {
             "execute"
         } else if flags.contains(&"write") {

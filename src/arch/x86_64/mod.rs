@@ -177,10 +177,13 @@ fn is_canonical(address: u64, bits: u32) -> bool {
     (((address << shift) as i64) >> shift) as u64 == address
 }
 
-/// The bits of a page fault's error code by name, lowest first.
-///
+/// What a page fault's error code says, by name: its bits, lowest first.
+pub(crate) fn page_fault_flags(error_code: u64) -> Vec<&'static str> {
+    PAGE_FAULT_BITS.iter().filter(|(bit, _)| error_code >> bit & 1 != 0).map(|(_, name)| *name).collect()
+}
+
 /// Source: `enum x86_pf_error_code`, arch/x86/include/asm/trap_pf.h.
-pub(crate) const PAGE_FAULT_BITS: [(u32, &str); 8] = [
+const PAGE_FAULT_BITS: [(u32, &str); 8] = [
     (0, "protection"),
     (1, "write"),
     (2, "user"),

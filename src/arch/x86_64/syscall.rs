@@ -12,6 +12,12 @@ pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 /// rt_sigreturn(2): arch/x86/entry/syscalls/syscall_64.tbl.
 pub(crate) const RT_SIGRETURN: i32 = 15;
 
+/// Flags of mmap(2) that not every architecture has.
+pub(crate) const MAP_FLAGS: [(u64, &str); 1] = [(libc::MAP_32BIT as u64, "MAP_32BIT")];
+
+/// A system call begins with -ENOSYS in the register of its result, so that one program can tell its begin from its end: fl_is_begun().
+pub(crate) const SHOWS_ITS_BEGIN: bool = true;
+
 /// What C libraries call for readlink(3) instead of readlinkat(2): not every architecture has it.
 pub(crate) const READLINK: [libc::c_long; 1] = [libc::SYS_readlink];
 

@@ -4,7 +4,7 @@
 //! `struct rt_sigframe` is a return address, then `struct ucontext` (arch/x86/include/asm/sigframe.h,
 //! include/uapi/asm-generic/ucontext.h, arch/x86/include/uapi/asm/sigcontext.h).
 
-use gimli::{Register, X86_64};
+use gimli::{Register, Vendor, X86_64};
 
 use super::Registers;
 
@@ -24,6 +24,9 @@ pub(crate) const STACK_POINTER: Register = X86_64::RSP;
 /// The frame pointer, of code that keeps one.
 pub(crate) const FRAME_POINTER: Register = X86_64::RBP;
 
+/// Whose extensions of call frame information there may be.
+pub(crate) const VENDOR: Vendor = Vendor::Default;
+
 /// The value of each followed register, or `None` where it isn't known.
 pub(crate) type Values = [Option<u64>; COUNT];
 
@@ -37,6 +40,11 @@ pub(crate) fn registers(from: &Registers) -> [u64; COUNT] {
 /// rule is not kept: there is none, and the frame is the outermost one.
 pub(crate) fn is_kept(register: Register) -> bool {
     matches!(register, X86_64::RBX | X86_64::RBP | X86_64::R12 | X86_64::R13 | X86_64::R14 | X86_64::R15)
+}
+
+/// The address that is meant by a return address, as it is kept.
+pub(crate) fn return_address(kept: u64) -> u64 {
+    kept
 }
 
 /// A caller's stack pointer is possible above a callee's: each call pushes a return address.

@@ -1,7 +1,6 @@
 //! Reads what the signal probe has counted.
 
 use std::collections::HashMap;
-use std::ffi::c_char;
 
 use anyhow::{Context as _, Result};
 use libbpf_rs::MapCore as _;
@@ -26,7 +25,7 @@ pub(crate) struct Pair {
 }
 
 /// [`fl_pair`] as what it holds: sender, target, signal, result, whether there is a sender.
-pub(crate) type PairKey = ([c_char; 16], [c_char; 16], u8, u8, u8);
+pub(crate) type PairKey = ([i8; 16], [i8; 16], u8, u8, u8);
 
 impl Pair {
     /// What distinguishes it.

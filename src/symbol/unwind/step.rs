@@ -41,8 +41,7 @@ pub(super) fn by_information(
     stack: &StackCopy,
 ) -> Option<Above> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
-    section.set_address_size(8);
+    let section = eh_frame(sections);
     let entry = entry(sections, &section, address)?;
     Some(evaluate(&entry, &section, &bases(sections), address, registers, stack).unwrap_or(Above::Unknown))
 }
@@ -50,16 +49,14 @@ pub(super) fn by_information(
 /// Where the function of a frame begins, as [`by_information`] finds it.
 pub(super) fn begin_of(sections: &Sections, bias: u64, frame: Frame) -> Option<u64> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
-    section.set_address_size(8);
+    let section = eh_frame(sections);
     Some(entry(sections, &section, address)?.initial_address())
 }
 
 /// What the function of a frame does with an exception from the call before its return address.
 pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<Handling> {
     let address = frame.address.wrapping_sub(1).wrapping_sub(bias);
-    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
-    section.set_address_size(8);
+    let section = eh_frame(sections);
     let entry = entry(sections, &section, address)?;
     // Nobody asks a function without a table.
     let Some(table) = entry.lsda() else { return Some(Handling::Passes) };
@@ -69,8 +66,7 @@ pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<H
 /// Is the code of a frame what a signal handler returns to? `None` means that no call frame information describes it.
 pub(super) fn is_trampoline(sections: &Sections, bias: u64, frame: Frame) -> Option<bool> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
-    section.set_address_size(8);
+    let section = eh_frame(sections);
     Some(entry(sections, &section, address)?.is_signal_trampoline())
 }
 
@@ -79,7 +75,7 @@ pub(super) fn by_frame_pointer(registers: &Registers, stack: &StackCopy) -> Abov
     let caller = || {
         let bp = registers.get(FRAME_POINTER)?;
         let (ip, above) = (stack.read_word(bp.checked_add(8)?)?, stack.read_word(bp)?);
-        Some(Registers::of_frame(ip, bp.checked_add(16)?, above))
+        Some(Registers::of_frame(arch::return_address(ip), bp.checked_add(16)?, above))
     };
     caller().map_or(Above::Unknown, |caller| above(caller, registers))
 }
@@ -89,9 +85,18 @@ fn above(caller: Registers, callee: &Registers) -> Above {
     match caller.get(PROGRAM_COUNTER) {
         Some(_) if !arch::is_further_up(caller.sp(), callee.sp()) => Above::Unknown,
         Some(0) => Above::Nothing,
+        // A frame of no bytes, that leads to itself.
+        Some(ip) if ip == callee.ip() && caller.sp() == callee.sp() => Above::Unknown,
         Some(_) => Above::Caller(caller),
         None => Above::Unknown,
     }
+}
+
+fn eh_frame(sections: &Sections) -> EhFrame<Slice<'_>> {
+    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
+    section.set_address_size(8);
+    section.set_vendor(arch::VENDOR);
+    section
 }
 
 fn bases(sections: &Sections) -> BaseAddresses {
@@ -132,8 +137,7 @@ fn entry<'a>(
 /// which static executables don't have.
 pub(super) fn index(sections: &Sections) -> Vec<(u64, usize)> {
     let bases = bases(sections);
-    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
-    section.set_address_size(8);
+    let section = eh_frame(sections);
     let mut entries = section.entries(&bases);
     let mut index = Vec::new();
     while let Ok(Some(entry)) = entries.next() {
@@ -183,8 +187,10 @@ fn evaluate(
         Some(RegisterRule::Undefined) => return Some(Above::Nothing),
         _ => {}
     }
-    let from = |register| if register == PROGRAM_COUNTER { value(RETURN_ADDRESS) } else { value(register) };
-    let caller = Registers::from_fn(from);
+    let caller = Registers::from_fn(|register| match register {
+        PROGRAM_COUNTER => value(RETURN_ADDRESS).map(arch::return_address),
+        _ => value(register),
+    });
     Some(if entry.is_signal_trampoline() { Above::Interrupted(caller) } else { above(caller, registers) })
 }
 
