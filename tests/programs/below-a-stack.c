@@ -21,7 +21,7 @@ static char *bad;
 
 __attribute__((noinline)) static void touch(char *where)
 {
-	__asm__ volatile("movb $1, (%0)" ::"r"(where) : "memory");
+	__asm__ volatile(STORE_BYTE ::"r"(where) : "memory");
 }
 
 static void *run(void *nothing)

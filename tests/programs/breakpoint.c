@@ -18,7 +18,7 @@ DECLARE_AT(after_trap);
 __attribute__((noinline)) static void trap(void)
 {
 	TRUTH_AT(after_trap);
-	__asm__ volatile("int3");
+	__asm__ volatile(BREAKPOINT);
 	AT(after_trap, "nop");
 }
 

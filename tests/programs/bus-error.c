@@ -23,7 +23,7 @@ DECLARE_AT(fault_here);
 __attribute__((noinline)) static void read_at(const char *address)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movb (%0), %%al" ::"r"(address) : "rax");
+	AT(fault_here, LOAD_BYTE ::"r"(address) : LOADED);
 }
 
 int main(void)

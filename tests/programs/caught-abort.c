@@ -37,7 +37,7 @@ static void give_up(int signal)
 __attribute__((noinline)) static void touch(void)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movl $1, (%0)" ::"D"(0x18UL), "S"(0x1122334455667788UL) : "memory");
+	AT(fault_here, STORE_INT ::IN_FIRST(0x18UL), IN_SECOND(0x1122334455667788UL) : "memory");
 }
 
 int main(void)

@@ -31,7 +31,7 @@ static void leave(int signal)
 __attribute__((noinline)) static void touch(void)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movl $1, (%0)" ::"D"(0x18UL) : "memory");
+	AT(fault_here, STORE_INT ::IN_FIRST(0x18UL) : "memory");
 }
 
 int main(void)

@@ -27,7 +27,7 @@ static void handle(int signal)
 
 __attribute__((noinline)) static void touch(char *where)
 {
-	__asm__ volatile("movb $1, (%0)" ::"r"(where) : "memory");
+	__asm__ volatile(STORE_BYTE ::"r"(where) : "memory");
 }
 
 int main(void)

@@ -33,7 +33,7 @@ static void raise_again(int number)
 __attribute__((noinline)) static void touch(void)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movb $1, (%0)" ::"r"(constant) : "memory");
+	AT(fault_here, STORE_BYTE ::"r"(constant) : "memory");
 }
 
 int main(void)

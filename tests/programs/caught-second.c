@@ -26,7 +26,7 @@ DECLARE_AT(second_here);
 __attribute__((noinline)) static void report(void)
 {
 	truth_address("ended_by.instruction_pointer", second_here);
-	AT(second_here, "movl $1, (%0)" ::"D"(0x28UL) : "memory");
+	AT(second_here, STORE_INT ::IN_FIRST(0x28UL) : "memory");
 }
 
 static void handle(int signal)
@@ -38,7 +38,7 @@ static void handle(int signal)
 __attribute__((noinline)) static void touch(void)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movl $1, (%0)" ::"D"(0x18UL) : "memory");
+	AT(fault_here, STORE_INT ::IN_FIRST(0x18UL) : "memory");
 }
 
 int main(void)

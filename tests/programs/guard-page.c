@@ -22,7 +22,7 @@ DECLARE_AT(fault_here);
 __attribute__((noinline)) static void overrun(char *end)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movb $1, (%0)" ::"r"(end) : "memory");
+	AT(fault_here, STORE_BYTE ::"r"(end) : "memory");
 }
 
 int main(void)

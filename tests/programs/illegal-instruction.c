@@ -18,7 +18,7 @@ __attribute__((noinline)) static void unreachable(void)
 {
 	TRUTH_AT(fault_here);
 	truth_address("fault_address", fault_here);
-	AT(fault_here, "ud2");
+	AT(fault_here, UNDEFINED);
 }
 
 int main(void)

@@ -30,7 +30,7 @@ static void recover(int signal)
 
 __attribute__((noinline)) static void touch(void)
 {
-	__asm__ volatile("movl $1, (%0)" ::"r"(0x18UL) : "memory");
+	__asm__ volatile(STORE_INT ::"r"(0x18UL) : "memory");
 }
 
 /* Deep in the stack, where the handler's frame was. */

@@ -30,7 +30,7 @@ DECLARE_AT(fault_here);
 __attribute__((noinline)) static void write_field(struct item *item)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movl $1, (%0)" ::"D"(&item->field), "S"(0x1122334455667788UL) : "memory");
+	AT(fault_here, STORE_INT ::IN_FIRST(&item->field), IN_SECOND(0x1122334455667788UL) : "memory");
 }
 
 __attribute__((noinline)) static void update(struct item *item)

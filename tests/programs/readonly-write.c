@@ -22,7 +22,7 @@ DECLARE_AT(fault_here);
 __attribute__((noinline)) static void overwrite(char *at)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movb $1, (%0)" ::"r"(at) : "memory");
+	AT(fault_here, STORE_BYTE ::"r"(at) : "memory");
 }
 
 int main(int argc, char **argv)

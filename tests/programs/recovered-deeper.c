@@ -32,7 +32,7 @@ static void handle(int signal)
 
 __attribute__((noinline)) static void touch(unsigned long where)
 {
-	__asm__ volatile("movl $1, (%0)" ::"r"(where) : "memory");
+	__asm__ volatile(STORE_INT ::"r"(where) : "memory");
 }
 
 /* Its buffer lies where the frame of the first handler was. */

@@ -28,7 +28,7 @@ __attribute__((noinline)) static void refused(void)
 {
 	truth_address("seccomp.call_address", after_call);
 	TRUTH_AT(after_call);
-	__asm__ volatile("syscall" ::"a"((long)SYS_getppid) : "rcx", "r11", "memory");
+	SYSTEM_CALL(SYS_getppid);
 	AT(after_call, "nop");
 }
 

@@ -17,7 +17,7 @@ DECLARE_AT(fault_here);
 __attribute__((noinline)) static void touch(void)
 {
 	TRUTH_AT(fault_here);
-	AT(fault_here, "movl $1, (%0)" ::"r"(0x18UL) : "memory");
+	AT(fault_here, STORE_INT ::"r"(0x18UL) : "memory");
 }
 
 int main(void)
