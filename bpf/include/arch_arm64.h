@@ -46,11 +46,20 @@ enum fl_arch {
 /* THREAD_SIZE without KASAN. A stack is whole pages. */
 #define FL_KERNEL_STACK_BYTES (fl_page_bytes > 16384 ? fl_page_bytes : 16384ULL)
 
-/* No trap is the reason of a signal with SI_KERNEL: arch/arm64/kernel/traps.c, mm/fault.c. Only SIGKILL is sent with it. */
-#define FL_TRAPS_OF_SIGSEGV 0ULL
-#define FL_TRAPS_OF_SIGBUS  0ULL
-#define FL_TRAPS_OF_SIGTRAP 0ULL
-#define FL_TRAPS_OF_SIGFPE  0ULL
+/*
+ * No trap is the reason of a signal with SI_KERNEL: arch/arm64/kernel/traps.c, mm/fault.c. Only SIGKILL is sent with it. The compiler must
+ * not know that there are none: for arguments that nobody then needs it passes anything, which the verifier refuses.
+ */
+#define FL_NO_TRAPS                \
+	({                         \
+		u64 none = 0;      \
+		barrier_var(none); \
+		none;              \
+	})
+#define FL_TRAPS_OF_SIGSEGV FL_NO_TRAPS
+#define FL_TRAPS_OF_SIGBUS  FL_NO_TRAPS
+#define FL_TRAPS_OF_SIGTRAP FL_NO_TRAPS
+#define FL_TRAPS_OF_SIGFPE  FL_NO_TRAPS
 
 /* System calls that send a signal: include/uapi/asm-generic/unistd.h. */
 #define FL_NR_KILL              129
