@@ -98,10 +98,28 @@ pub(crate) enum MappedImage {
     Unknown,
 }
 
+/// Arrays of registers: serde's own have 32 elements at most.
+mod registers {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::COUNT;
+
+    pub(super) fn serialize<S: Serializer>(values: &[u64; COUNT], to: S) -> Result<S::Ok, S::Error> {
+        values.as_slice().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; COUNT], D::Error> {
+        let values = Vec::deserialize(from)?;
+        values.try_into().map_err(|_| D::Error::custom("another number of registers"))
+    }
+}
+
 /// A thread to unwind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Unwind {
     /// By DWARF's numbers.
+    #[serde(with = "registers")]
     pub registers: [u64; COUNT],
     /// Behind its instruction stands a return.
     pub is_return_next: bool,
@@ -113,6 +131,7 @@ pub(crate) struct Unwind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ending {
     /// By DWARF's numbers. The stack is that of the job's `unwind`.
+    #[serde(with = "registers")]
     pub registers: [u64; COUNT],
     /// The signal frames of the faults, the first one first: that of the job itself.
     pub suspects: Vec<Suspect>,
