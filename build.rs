@@ -1,13 +1,19 @@
 //! Compiles each `bpf/*.bpf.c` twice into `OUT_DIR`: `STEM.plain.o`, and `STEM.typed.o` with FL_TYPED (docs/development.md).
-//! The types of `abi.h` come out as Rust in the skeleton of the first, `STEM.skel.rs`.
+//! The types of `abi.h` come out as Rust in the skeleton of the first, `STEM.skel.rs`. The program holds both compressed, `STEM.plain.o.z`.
 //!
 //! Runs again only when something under `bpf/` changes. Needs clang; says so in one line when it isn't there.
+//!
+//! A packaged crate also has the commit that it was made of, for `faultline --version`. A repository doesn't: it would be built anew after
+//! each commit. ci/release says it by FAULTLINE_COMMIT.
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use libbpf_cargo::SkeletonBuilder;
 
 /// v3 (32-bit registers and jumps) is the newest instruction set that 5.10 has: no atomic operation that returns a value.
@@ -28,31 +34,55 @@ fn main() -> ExitCode {
 fn build() -> Result<(), String> {
     println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
+    if let Some(commit) = packaged_commit() {
+        println!("cargo::rustc-env=FAULTLINE_COMMIT={commit}");
+    }
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
     if Command::new(&clang).arg("--version").output().is_err() {
         return Err(format!("failed to run `{clang}`, which compiles bpf/: apt-get install clang, or set CLANG"));
     }
+    // The kernel shows the lines of a program that it refuses: the same in whatever folder it is built.
+    let here = env::current_dir().map_err(|error| format!("failed to find where this is: {error}"))?;
+    let relative = format!("-ffile-prefix-map={}=.", here.display());
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?);
     for source in sources(Path::new("bpf"))? {
         let stem = source.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".bpf.c"));
         let stem = stem.ok_or_else(|| format!("failed to name the skeleton of `{}`", source.display()))?;
         let builds: [(&str, &[&str]); 2] = [("plain", &[]), ("typed", &["-DFL_TYPED"])];
         for (name, defines) in builds {
+            let object = out.join(format!("{stem}.{name}.o"));
             let mut builder = SkeletonBuilder::new();
             builder
                 .source(&source)
-                .obj(out.join(format!("{stem}.{name}.o")))
+                .obj(&object)
                 .clang(&clang)
-                .clang_args(CLANG_ARGS.iter().chain(defines))
+                .clang_args(CLANG_ARGS.iter().chain(defines).chain([&relative.as_str()]))
                 .reference_obj(true);
             let built = match name {
                 "plain" => builder.build_and_generate(out.join(format!("{stem}.skel.rs"))).map(drop),
                 _ => builder.build().map(drop),
             };
             built.map_err(|error| format!("{error:#}"))?;
+            compress(&object).map_err(|error| format!("failed to compress `{}`: {error}", object.display()))?;
         }
     }
     Ok(())
+}
+
+/// Writes a file beside this one, with `.z` behind its name.
+fn compress(file: &Path) -> std::io::Result<()> {
+    let mut encoder = ZlibEncoder::new(fs::File::create(file.with_extension("o.z"))?, Compression::best());
+    encoder.write_all(&fs::read(file)?)?;
+    encoder.finish().map(drop)
+}
+
+/// What `cargo package` notes of the repository. `None` means that this is no packaged crate.
+fn packaged_commit() -> Option<String> {
+    const NOTE: &str = ".cargo_vcs_info.json";
+    let note = fs::read_to_string(NOTE).ok()?;
+    println!("cargo::rerun-if-changed={NOTE}");
+    let (_, rest) = note.split_once("\"sha1\": \"")?;
+    rest.split_once('"').map(|(commit, _)| commit.to_owned())
 }
 
 /// The `.bpf.c` files in `folder`, sorted.

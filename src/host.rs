@@ -179,6 +179,12 @@ pub(crate) fn is_real_time() -> bool {
     nix::sys::utsname::uname().is_ok_and(|name| name.version().to_string_lossy().contains("PREEMPT_RT"))
 }
 
+/// Is this program linked statically? Then the kernel has loaded nothing beside it, and it finds no libraries at run time.
+pub(crate) fn is_static() -> bool {
+    // SAFETY: it reads what the kernel has given to this process at its start.
+    unsafe { libc::getauxval(libc::AT_BASE) == 0 }
+}
+
 /// An id of this boot of the machine; `None` means that the kernel doesn't report it.
 pub(crate) fn boot_id() -> Option<String> {
     sysctl("kernel/random/boot_id")

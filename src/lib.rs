@@ -56,6 +56,7 @@ pub mod internals;
 mod ledger;
 pub mod memory;
 mod naming;
+mod nowhere;
 mod offline;
 mod options;
 mod output;

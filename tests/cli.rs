@@ -29,6 +29,8 @@ fn help_and_version_are_no_errors() {
         (&["--help"][..], "crash"),
         (&["crash", "--help"], "--process-name"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
+        (&["--version"], "\ncommit: "),
+        (&["-V"], env!("CARGO_PKG_VERSION")),
     ] {
         let output = faultline(arguments);
         assert!(output.status.success());

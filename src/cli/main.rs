@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use super::{Cli, limits};
+use super::{Cli, limits, lookup};
 use crate::output::is_closed_pipe;
 use crate::{memory, naming};
 
@@ -18,6 +18,7 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
+    lookup::settle();
     if let Some(code) = memory::serve().or_else(naming::serve) {
         return code;
     }

@@ -6,12 +6,14 @@ mod common;
 mod crash;
 mod doctor;
 mod limits;
+mod lookup;
 mod main;
 mod memory;
 mod pagefault;
 mod report;
 mod signal;
 mod symbolize;
+mod version;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,7 @@ pub use main::main;
 #[command(
     name = "faultline",
     version,
+    long_version = version::long(),
     about = "Reports what died on this host, why and how often, from inside the kernel",
     after_help = "`faultline doctor` reports what works on this host. docs/output.md describes every field of a record.",
     subcommand_required = true,

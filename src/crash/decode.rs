@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::known::Identity;
-use super::{Options, record, space};
+use super::{Options, libcs, record, space};
 use crate::arch::{self, Arrival, Registers};
 use crate::diagnosis;
 use crate::evidence::{self, Access, Evidence, Failure, File, FileId, Function, Handling, Region};
@@ -111,7 +111,7 @@ impl Decoder {
     pub(crate) fn new(options: Options) -> Self {
         let host = host::name();
         let watches_aborts = super::signals(&options).contains(&SIGABRT);
-        let mut libcs = if watches_aborts { Libcs::with_own() } else { Libcs::default() };
+        let mut libcs = if watches_aborts { libcs::known() } else { Libcs::default() };
         // The probe has known them since before it was attached: the plan has them.
         drop(libcs.take_news());
         Self { options, host, libcs }

@@ -9,6 +9,7 @@ mod known;
 mod labels;
 mod leave;
 mod ledger;
+mod libcs;
 mod pending;
 mod record;
 mod room;
@@ -38,7 +39,6 @@ use crate::options::Common;
 use crate::output::Writer;
 use crate::probe::crash::{Budget, GroupTable, Plan, Probe};
 use crate::probe::{Attach, Counters};
-use crate::runtime::abort_message::Libcs;
 use crate::session::{self, Announcement, End, Reader};
 use crate::siginfo::{self, SIGABRT};
 
@@ -105,7 +105,7 @@ pub(crate) fn plan(options: &Options) -> Plan {
         // A budget for each group needs groups, with summaries or without.
         groups: (options.summary.is_some() || options.samples.first.is_some()).then_some(options.table),
         samples: options.samples,
-        libcs: if signals(options).contains(&SIGABRT) { Libcs::with_own().take_news() } else { Vec::new() },
+        libcs: if signals(options).contains(&SIGABRT) { libcs::known().take_news() } else { Vec::new() },
     }
 }
 

@@ -12,6 +12,7 @@ use super::cache::{Cache, Known};
 use super::child::{FETCHER, Order, Status};
 use super::settings::Settings;
 use crate::hex::digits;
+use crate::nowhere;
 
 /// A server that did not answer, or not well, is left alone for so long.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -121,7 +122,8 @@ impl Client {
         let mut command = Command::new("/proc/self/exe");
         command.arg(FETCHER).args(order.arguments()).env_clear().current_dir("/");
         command.envs(PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.stdin(Stdio::null()).stdout(Stdio::from(to)).stderr(Stdio::null());
+        let (Ok(input), Ok(output)) = (nowhere::input(), nowhere::output()) else { return Status::Died };
+        command.stdin(input).stdout(Stdio::from(to)).stderr(output);
         let Ok(child) = command.spawn() else { return Status::Died };
         match wait(child, until) {
             Status::Found if begun.keep().is_err() => Status::Died,

@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::confine::Fences;
 use super::owner::Owner;
 use super::{NAMER, SearchPath, opener_arguments, served};
+use crate::nowhere;
 
 /// How many children that don't end are left behind: they wait for a file system that doesn't answer.
 const LEFT_MAX: usize = 8;
@@ -141,7 +142,7 @@ impl Children {
     fn execute(&mut self, mut command: Command, orders: OwnedFd, requests: OwnedFd) -> io::Result<()> {
         // A group of its own: the terminal's Ctrl-C is for us, and names are still wanted then.
         command.arg0("faultline").env_clear().current_dir("/").process_group(0);
-        command.stdin(Stdio::from(orders)).stdout(Stdio::from(requests)).stderr(Stdio::null());
+        command.stdin(Stdio::from(orders)).stdout(Stdio::from(requests)).stderr(nowhere::output()?);
         self.processes.push(command.spawn()?);
         Ok(())
     }

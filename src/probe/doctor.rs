@@ -57,7 +57,7 @@ pub(crate) fn try_hook(hook: HookKind) -> Answer {
 
 /// Without the kernel's types: not every kernel shows them, and only one hook needs them.
 fn try_plain(hook: HookKind) -> Result<()> {
-    let mut open = ObjectBuilder::default().open_memory(OBJECT.plain)?;
+    let mut open = ObjectBuilder::default().open_memory(&OBJECT.unpack(Build::Plain)?)?;
     for mut program in open.progs_mut() {
         let is_wanted = program.name() == hook.program();
         program.set_autoload(is_wanted);

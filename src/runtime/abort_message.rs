@@ -1,11 +1,13 @@
 //! The message of glibc before an abort (`free(): double free detected in tcache 2`): in which files the kernel program knows its address,
 //! and whether the message that it found is to be believed.
 //!
-//! The libc that we run with is known from the start. Any other is known after the first process that aborted with it, whose own message is
-//! not seen.
+//! The libc that we run with is known from the start, or where we run with none, the host's (`src/crash/libcs.rs`). Any other is known after
+//! the first process that aborted with it, whose own message is not seen.
 
 use std::collections::HashMap;
+use std::path::Path;
 
+use crate::evidence::FileId;
 use crate::hex::digits;
 use crate::probe::abi::{fl_crash, fl_file, fl_libc, fl_own_limit};
 use crate::siginfo::{SI_KERNEL, SIGABRT, SIGSEGV};
@@ -13,13 +15,13 @@ use crate::symbol::Variable;
 use crate::text;
 
 /// glibc's own name of the variable, GLIBC_PRIVATE: assert/assert.c, sysdeps/posix/libc_fatal.c.
-const VARIABLE: &[u8] = b"__abort_msg";
+pub(crate) const VARIABLE: &[u8] = b"__abort_msg";
 
 /// So many files are known, and no more.
 const MAX: usize = fl_own_limit::FL_LIMIT_LIBCS.0 as usize;
 
 /// The files that have been looked into.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Libcs {
     /// By inode and device: the build id. Inodes are given to new files, build ids aren't.
     known: HashMap<(u64, u32), String>,
@@ -32,19 +34,35 @@ pub(crate) fn may_be_abort(raw: &fl_crash) -> bool {
     raw.signal == SIGABRT || (raw.signal == SIGSEGV && raw.si_code == SI_KERNEL)
 }
 
+/// Is glibc installed under such a name?
+pub(crate) fn is_named_libc(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("libc.so"))
+}
+
 impl Libcs {
-    /// With our own libc.
-    pub(crate) fn with_own() -> Self {
-        let mut all = Self::default();
-        let maps = procfs::process::Process::myself().and_then(|me| me.maps()).map(|maps| maps.0).unwrap_or_default();
-        let path = maps.into_iter().find_map(|map| match map.pathname {
-            procfs::process::MMapPath::Path(path) if path.file_name()?.to_str()?.starts_with("libc.so") => Some(path),
+    /// With our own libc. `None` means that we run with none, or that it is not to be seen.
+    pub(crate) fn with_own() -> Option<Self> {
+        let maps = procfs::process::Process::myself().and_then(|me| me.maps()).ok()?;
+        let path = maps.0.into_iter().find_map(|map| match map.pathname {
+            procfs::process::MMapPath::Path(path) if is_named_libc(&path) => Some(path),
             _ => None,
-        });
-        if let Some(variable) = path.and_then(|path| Variable::of(&path, VARIABLE)) {
-            all.learn(variable.inode, variable.device, digits(&variable.build_id), variable.address);
+        })?;
+        let variable = Variable::of(&path, VARIABLE)?;
+        let mut all = Self::default();
+        all.learn(variable.inode, variable.device, digits(&variable.build_id), variable.address);
+        Some(all)
+    }
+
+    /// Adds a file that was looked into for this.
+    pub(crate) fn add(&mut self, id: FileId, build_id: &[u8], address: u64) {
+        if let Ok(device) = u32::try_from(id.device) {
+            self.learn(id.inode, device, digits(build_id), address);
         }
-        all
+    }
+
+    /// Has the file been looked into?
+    pub(crate) fn has(&self, id: FileId) -> bool {
+        u32::try_from(id.device).is_ok_and(|device| self.known.contains_key(&(id.inode, device)))
     }
 
     /// Takes the files that the kernel program doesn't know yet, with the addresses of their variables.
@@ -124,7 +142,7 @@ mod tests {
 
     #[test]
     fn our_own_libc_is_known() {
-        let mut libcs = Libcs::with_own();
+        let mut libcs = Libcs::with_own().unwrap();
         assert_eq!(libcs.take_news().len(), 1);
         assert!(libcs.take_news().is_empty());
     }

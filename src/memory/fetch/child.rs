@@ -19,8 +19,8 @@ use super::range;
 use super::{Answer, ORDER_BYTES_MAX, Order, PageRead, Question, REGIONS_BYTES_MAX};
 use crate::memory::record::Source;
 use crate::memory::target::{self, Memory, regions};
-use crate::naming;
 use crate::page;
+use crate::{naming, nowhere};
 
 /// The first argument of the child; nobody types it.
 const READER: &str = "--memory-reader";
@@ -172,7 +172,7 @@ fn start() -> io::Result<Running> {
     let handle = if naming::may_execute() {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("faultline").arg(READER).env_clear().current_dir("/").process_group(0);
-        command.stdin(Stdio::from(OwnedFd::from(its))).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::from(OwnedFd::from(its))).stdout(nowhere::output()?).stderr(nowhere::output()?);
         Handle::Process(command.spawn()?)
     } else {
         // If nobody reads its answers any more, it ends.
