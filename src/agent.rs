@@ -174,6 +174,9 @@ impl Agent<'_> {
 }
 
 impl Reader for Agent<'_> {
+    /// It is always on.
+    const ENDS_WITH_PIDS: bool = false;
+
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.collector.as_fd()
     }

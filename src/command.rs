@@ -1,12 +1,34 @@
 //! `-- COMMAND`: started when everything is attached, watched from its first instruction, and its status is ours.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
+
+/// What a shell exits with if a command isn't there.
+const NOT_FOUND: u8 = 127;
+
+/// And if it is there and can't be executed.
+const NOT_EXECUTABLE: u8 = 126;
+
+/// The command can't be started.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to run `{name}`")]
+pub(crate) struct NotStarted {
+    name: String,
+    source: io::Error,
+}
+
+impl NotStarted {
+    /// What to exit with, as a shell does.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if self.source.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
+    }
+}
 
 /// The command while it runs.
 pub(crate) struct Running {
@@ -18,7 +40,7 @@ impl Running {
     /// Starts the command with our standard streams, and without the signals blocked that [`crate::watch`] takes as events.
     ///
     /// # Errors
-    /// If it isn't there or can't be executed.
+    /// [`NotStarted`] if it isn't there or can't be executed.
     pub(crate) fn start(command: &[OsString]) -> Result<Self> {
         let (program, arguments) = command.split_first().context("failed to run the command: there is none")?;
         let name = program.to_string_lossy().into_owned();
@@ -29,8 +51,10 @@ impl Running {
         unsafe {
             command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from));
         }
-        let child = command.spawn().with_context(|| format!("failed to run `{name}`"))?;
-        Ok(Self { child, name })
+        match command.spawn() {
+            Ok(child) => Ok(Self { child, name }),
+            Err(source) => bail!(NotStarted { name, source }),
+        }
     }
 
     /// The command's process.
@@ -77,5 +101,8 @@ mod tests {
     fn a_missing_command_is_named() {
         let error = Running::start(&["./no-such-command".into()]).map(drop).unwrap_err();
         assert_eq!(format!("{error:#}"), "failed to run `./no-such-command`: No such file or directory (os error 2)");
+        assert_eq!(error.downcast_ref().map(NotStarted::exit_code), Some(127));
+        let error = Running::start(&["/".into()]).map(drop).unwrap_err();
+        assert_eq!(error.downcast_ref().map(NotStarted::exit_code), Some(126), "{error:#}");
     }
 }

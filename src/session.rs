@@ -28,6 +28,9 @@ pub(crate) trait Reader {
     /// A run without a command ends with the tally. `false` means that the last record has what the tally says.
     const TALLIES: bool = true;
 
+    /// The run is over when all processes of `--pid` have ended.
+    const ENDS_WITH_PIDS: bool = true;
+
     /// Readable when samples came after a pause.
     fn as_fd(&self) -> BorrowedFd<'_>;
 
@@ -156,6 +159,9 @@ impl Session<'_> {
     /// Says what is watched, and gives back the memory that only the start has needed.
     pub(crate) fn announce(&self, words: &Announcement) {
         host::release_memory();
+        if self.common.quiet {
+            return;
+        }
         say!("faultline: watching {}", words.watching);
         if let Some(unseen) = host::Privileges::read().and_then(host::Privileges::unseen).filter(|_| words.has_names) {
             say!("faultline: {unseen}");
@@ -176,7 +182,7 @@ impl Session<'_> {
     /// The errors of the reader, a command that can't be run, and an output that takes no records at the end.
     pub(crate) fn run<R: Reader>(mut self, reader: &mut R) -> Result<ExitCode> {
         let (status, end) = self.read(reader)?;
-        let is_wanted = self.common.verbose || end.lost || (R::TALLIES && status.is_none());
+        let is_wanted = self.common.verbose || end.lost || (R::TALLIES && status.is_none() && !self.common.quiet);
         if let Some(tally) = end.tally.filter(|_| is_wanted) {
             say!("faultline: {}", tally.trim_end());
         }
@@ -194,6 +200,10 @@ impl Session<'_> {
         let mut has_signal = false;
         // The command's status, while its descendants are waited for.
         let mut ended = None;
+        let pids: &[u32] = if R::ENDS_WITH_PIDS && running.is_none() { &self.common.filter.pids } else { &[] };
+        if !pids.is_empty() && !self.await_any(pids)? {
+            return Ok((None, reader.finish()?));
+        }
         self.await_tick(reader, Instant::now());
         loop {
             let event = self.watch.next(reader.as_fd(), self.output.borrow().waits_for())?;
@@ -218,11 +228,13 @@ impl Session<'_> {
                         (running, ended) = (None, Some(status));
                     }
                 }
-                Event::Ended => {
-                    if let Some(status) = ended.filter(|_| !matches!(self.await_descendant(), Ok(true))) {
+                Event::Ended => match ended {
+                    Some(status) if !matches!(self.await_descendant(), Ok(true)) => {
                         return self.leave_descendants(reader, status);
                     }
-                }
+                    None if !self.await_any(pids)? => return Ok((None, reader.finish()?)),
+                    _ => {}
+                },
                 Event::Stop { signal, from_terminal } => match &running {
                     // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
                     Some(running) if !has_signal => {
@@ -264,7 +276,13 @@ impl Session<'_> {
 
     /// Has a descendant's end come as an event. False: there is none that lives.
     fn await_descendant(&mut self) -> Result<bool> {
-        for pid in self.descendants()? {
+        let descendants = self.descendants()?;
+        self.await_any(&descendants)
+    }
+
+    /// Has the end of one of these processes come as an event. False: there is none that lives.
+    fn await_any(&mut self, pids: &[u32]) -> Result<bool> {
+        for &pid in pids {
             if self.watch.await_end(pid)? {
                 return Ok(true);
             }
@@ -293,7 +311,7 @@ impl Session<'_> {
             return self.leave_descendants(reader, status);
         }
         let end = reader.finish()?;
-        if let Some(running) = running {
+        if let Some(running) = running.filter(|_| !self.common.quiet) {
             say!("faultline: `{}` (PID {}) goes on unwatched", running.name(), running.pid());
         }
         Ok((None, end))
@@ -304,7 +322,7 @@ impl Session<'_> {
         let more = if left.len() > SHOWN_MAX { ", ..." } else { "" };
         let (what, are) = if left.len() == 1 { ("descendant", "is") } else { ("descendants", "are") };
         let cure = if self.common.wait_descendants { "" } else { "; --wait-descendants waits for them" };
-        if !left.is_empty() {
+        if !left.is_empty() && !self.common.quiet {
             let (count, pids) = (left.len(), pids.join(", "));
             say!("faultline: {count} {what} of the command (PID {pids}{more}) {are} alive and no longer watched{cure}");
         }

@@ -87,7 +87,7 @@ impl Watch {
         self.awaited = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
             Some(Ok(process)) => Some(process).filter(|process| !is_readable(process.as_fd())),
             None | Some(Err(rustix::io::Errno::SRCH)) => None,
-            Some(Err(error)) => return Err(error).context("failed to wait for a descendant of the command"),
+            Some(Err(error)) => return Err(error).context("failed to wait for the end of a process"),
         };
         Ok(self.awaited.is_some())
     }

@@ -106,8 +106,37 @@ fn a_name_too_long_can_match_nothing() {
 }
 
 #[test]
-fn a_duration_is_a_number() {
-    assert!(refusal(&["crash", "-d", "soon"]).contains("no number of seconds"));
+fn a_duration_is_seconds_or_has_units() {
+    for flags in [&["-d", "soon"][..], &["--summary", "10 parsecs"], &["--sample-interval", "-1m"]] {
+        let text = refusal(&[&["crash"], flags].concat());
+        assert!(text.contains("is no time: give seconds, or numbers with units, as"), "{text}");
+    }
+    for flags in [&["-d", "1m"][..], &["-d", "0.5"], &["--summary", "10s"], &["--sample-interval", "1h30m"]] {
+        let text = refusal(&[&["crash"], flags, &["-p", "4294967295"]].concat());
+        assert!(text.contains("no such process"), "{flags:?}: {text}");
+    }
+}
+
+#[test]
+fn what_was_nearly_typed_is_told() {
+    for (arguments, tip) in [
+        (&["crash", "--regsters"][..], "a similar argument exists: '--registers'"),
+        (&["crsh"], "a similar subcommand exists: 'crash'"),
+        (&["crash", "--format", "jsn"], "a similar value exists: 'json'"),
+        (&["--pid", "1"], "'crash --pid' exists"),
+    ] {
+        let text = refusal(arguments);
+        assert!(text.contains(&format!("; {tip}")), "{text}");
+    }
+    let text = refusal(&["crash", "--zzz"]);
+    assert!(!text.contains("-- --zzz"), "that is a command: {text}");
+}
+
+#[test]
+fn quiet_is_not_verbose() {
+    assert!(refusal(&["crash", "-q", "-v"]).contains("--verbose"));
+    let text = refusal(&["crash", "-q", "-p", "4294967295"]);
+    assert_eq!(text, "faultline: failed to watch PID 4294967295: no such process\n", "an error is said");
 }
 
 #[test]

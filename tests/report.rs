@@ -352,6 +352,30 @@ fn what_cannot_be_read_is_an_error() {
 }
 
 #[test]
+fn what_is_no_summary_is_an_error_that_names_the_line() {
+    let text = written("text", b"\n# a text\nof two lines\n");
+    let others = written("others.jsonl", b"{\"type\":\"fork\",\"schema\":1}\n");
+    let alien = written("alien.jsonl", b"{\"level\":\"info\"}\n");
+    for (arguments, why) in [
+        (text.clone(), format!("{text}:2: this is no summary: expected value at column 1: give files that")),
+        (format!("{} {text}", data("web")), format!("{text}:2: this is no summary: ")),
+        (format!("--diff {} {text}", data("web")), format!("{text}:2: this is no summary: ")),
+        (alien.clone(), format!("{alien}:1: this is no summary: missing field `type`")),
+        (others.clone(), format!("{others}:1: this is no summary, and none of the lines is: give files that")),
+    ] {
+        let output = report(&arguments);
+        let said = standard_error(&output);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{arguments}: {said}");
+        assert!(output.stdout.is_empty() && said.starts_with(&format!("faultline: failed to report: {why}")), "{said}");
+    }
+    assert_eq!(
+        report(&format!("{others} {}", data("web"))).status.code(),
+        Some(0),
+        "the agent's files have others, too"
+    );
+}
+
+#[test]
 fn an_output_is_replaced_or_kept_and_never_an_input() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (input, output) = (folder.join("report-input.jsonl"), folder.join("report-output.jsonl"));

@@ -56,6 +56,13 @@ pub(crate) enum TriggerOn {
     },
 }
 
+impl TriggerOn {
+    /// Is it a result of this function?
+    fn is_of(&self, name: &str) -> bool {
+        matches!(self, Self::Result { function, .. } if function == name)
+    }
+}
+
 /// The options.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {

@@ -50,8 +50,14 @@ impl Preparation {
                 selection.chosen.len()
             );
         }
+        // Without it the run could wait for ever for what never comes.
+        let is_awaited = |missing: &&Missing| options.triggers.iter().any(|trigger| trigger.is_of(&missing.name));
+        let missing_triggers: Vec<&Missing> = selection.missing.iter().filter(is_awaited).collect();
+        if !missing_triggers.is_empty() {
+            bail!("failed to find the function of --trigger {}", missing_words(&missing_triggers));
+        }
         if selection.chosen.is_empty() {
-            bail!("failed to find {}", missing_words(&selection.missing));
+            bail!("failed to find {}", missing_words(&selection.missing.iter().collect::<Vec<_>>()));
         }
         let formats = SyscallFormats::open();
         let planned: Vec<FunctionPlan> =
@@ -82,7 +88,7 @@ impl Preparation {
     }
 }
 
-fn missing_words(missing: &[Missing]) -> String {
+fn missing_words(missing: &[&Missing]) -> String {
     let words: Vec<String> = missing
         .iter()
         .map(|missing| match missing.near[..] {

@@ -11,7 +11,7 @@ use crate::{crash, options};
 use clap::Args;
 use nix::unistd::User;
 
-use super::common::{Common, Servers, Signals, Symbols, interval};
+use super::common::{Common, LIMITS, OUTPUT, SHOW, Servers, Signals, Symbols, Which, interval};
 use super::crash::{CrashWays, GroupLimits};
 use super::{memory, pagefault, signal};
 
@@ -19,69 +19,72 @@ use super::{memory, pagefault, signal};
 #[derive(Args, Debug)]
 #[command(mut_arg("format", |arg| arg.default_value("json")))]
 pub(crate) struct AgentArgs {
-    /// Write a summary every SECS seconds
-    #[arg(long, value_name = "SECS", default_value = "10", value_parser = interval)]
+    #[command(flatten)]
+    which: Which,
+
+    /// Write a summary every TIME (10, 1m)
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = interval, help_heading = SHOW)]
     interval: Duration,
 
+    #[command(flatten)]
+    signals: Signals,
+
+    /// Write signals that the process handled or ignored, too; without this flag they are only counted
+    #[arg(long, help_heading = SHOW)]
+    handled: bool,
+
+    /// Count who sends which signal to whom, too
+    #[arg(long, alias = "signals", help_heading = SHOW)]
+    watch_signals: bool,
+
+    /// Count page faults by process, too
+    #[arg(long, help_heading = SHOW)]
+    pagefaults: bool,
+
+    /// Count who makes anonymous memory executable, too
+    #[arg(long = "exec-memory", help_heading = SHOW)]
+    executable_memory: bool,
+
+    #[command(flatten)]
+    common: Common<CrashWays>,
+
     /// Serve /metrics (OpenMetrics) and /healthz at this address; a port alone listens on 127.0.0.1 only, unix:PATH on a socket
-    #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen)]
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen, help_heading = OUTPUT)]
     metrics_listen: Option<Listen>,
 
     /// Serve them to this user of this machine (name or uid) only, to root, and to the agent's own; may be repeated
-    #[arg(long, value_name = "USER", value_parser = user, requires = "metrics_listen")]
+    #[arg(long, value_name = "USER", value_parser = user, requires = "metrics_listen", help_heading = OUTPUT)]
     metrics_allow_user: Vec<u32>,
 
     /// Serve them by TLS, and only to a client with a password or a certificate, as FILE says (YAML, the format of Prometheus' exporters)
-    #[arg(long = "web.config.file", value_name = "FILE", requires = "metrics_listen")]
+    #[arg(long = "web.config.file", value_name = "FILE", requires = "metrics_listen", help_heading = OUTPUT)]
     web_config: Option<PathBuf>,
 
     /// Give at most N executables a label of their own in metrics; the others share `other`
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_executables: u32,
 
     /// Write the first N deaths of each group, then one every --sample-interval; all are counted
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_group: u32,
 
     /// Write at most N deaths a second of all groups; all are counted
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_second: u32,
 
     #[command(flatten)]
     table: GroupLimits,
 
     #[command(flatten)]
-    signals: Signals,
-
-    /// Write signals that the process handled or ignored, too; without this flag they are only counted
-    #[arg(long)]
-    handled: bool,
-
-    /// Count who sends which signal to whom, too
-    #[arg(long, alias = "signals")]
-    watch_signals: bool,
-
-    /// Count page faults by process, too
-    #[arg(long)]
-    pagefaults: bool,
-
-    /// Count who makes anonymous memory executable, too
-    #[arg(long = "exec-memory")]
-    executable_memory: bool,
-
-    #[command(flatten)]
     servers: Servers,
 
     #[command(flatten)]
     symbols: Symbols,
-
-    #[command(flatten)]
-    common: Common<CrashWays>,
 }
 
 impl From<AgentArgs> for Options {
     fn from(args: AgentArgs) -> Self {
-        let (common, attach) = args.common.meant();
+        let (common, attach) = args.common.meant(args.which);
         let (table, samples) = args.table.meant(Some(args.samples_per_group), Some(args.samples_per_second));
         // What is counted beside crashes writes where they are written, and ends with them.
         let beside = options::Common {

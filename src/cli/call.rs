@@ -5,8 +5,8 @@ use crate::probe::Way;
 use crate::probe::abi::call::fl_own_limit;
 use clap::{Args, ValueEnum};
 
-use super::common::{CommonOrCommand, Ways};
-use super::crash::Deaths;
+use super::common::{Common, LIMITS, SHOW, Ways, WhichOrCommand};
+use super::crash::{Deaths, Stacks};
 
 /// The recorder's rings have places for a power of two.
 const CALLS: std::ops::RangeInclusive<u32> = fl_own_limit::FL_LIMIT_CALLS_LEAST.0..=CALLS_MAX;
@@ -49,7 +49,11 @@ impl From<Preset> for call::Preset {
 
 /// `faultline call`
 #[derive(Args, Debug)]
+#[command(next_help_heading = SHOW)]
 pub(crate) struct CallArgs {
+    #[command(flatten)]
+    which: WhichOrCommand,
+
     /// Record these system calls and functions of the kernel: munmap, do_truncate, 'vfs_*'
     #[arg(value_name = "FUNCTION", value_parser = name)]
     functions: Vec<String>,
@@ -57,14 +61,6 @@ pub(crate) struct CallArgs {
     /// Record a ready choice of functions (repeatable)
     #[arg(long = "preset", value_name = "WHAT", value_enum, value_delimiter = ',')]
     presets: Vec<Preset>,
-
-    /// Keep the last N calls of each task: 4 to 64, rounded up to a power of 2
-    #[arg(short = 'k', long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=i64::from(CALLS_MAX)))]
-    calls: u32,
-
-    /// Keep the calls of at most N tasks; the task whose last call is the oldest makes way for a new one
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
-    tasks: u32,
 
     /// Keep the kernel's stack of each call
     #[arg(long)]
@@ -83,7 +79,19 @@ pub(crate) struct CallArgs {
     deaths: Deaths,
 
     #[command(flatten)]
-    common: CommonOrCommand<CallWays>,
+    common: Common<CallWays>,
+
+    /// Keep the last N calls of each task: 4 to 64, rounded up to a power of 2
+    #[arg(short = 'k', long, value_name = "N", default_value_t = 16, help_heading = LIMITS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(CALLS_MAX)))]
+    calls: u32,
+
+    /// Keep the calls of at most N tasks; the task whose last call is the oldest makes way for a new one
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    tasks: u32,
+
+    #[command(flatten)]
+    stacks: Stacks,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -92,7 +100,7 @@ fn name(text: &str) -> Result<String, String> {
 
 impl From<CallArgs> for call::Options {
     fn from(args: CallArgs) -> Self {
-        let (common, attach) = args.common.meant();
+        let (common, attach) = args.which.meant(args.common);
         Self {
             functions: args.functions,
             presets: args.presets.into_iter().map(Into::into).collect(),
@@ -102,7 +110,7 @@ impl From<CallArgs> for call::Options {
             triggers: args.triggers,
             live: args.live,
             attach,
-            crash: args.deaths.meant(common),
+            crash: args.deaths.meant(args.stacks, common),
         }
     }
 }

@@ -10,6 +10,14 @@ use crate::probe::{Attach, Filter, Way};
 use crate::{options, siginfo};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use jiff::{Span, SpanRelativeTo};
+
+/// The headings of `--help`. They stand there in the order of the first flag of each, which [`super::tests`] holds to this one.
+pub(super) const WHICH: &str = "Which processes";
+pub(super) const SHOW: &str = "What to show";
+pub(super) const OUTPUT: &str = "Output";
+pub(super) const LIMITS: &str = "Limits";
+pub(super) const ADVANCED: &str = "Advanced";
 
 /// What `--attach` accepts: each command has its own ways.
 pub(super) trait Ways: Clone + Send + Sync + 'static {
@@ -27,10 +35,10 @@ fn way<W: Ways>() -> impl TypedValueParser<Value = Attach> {
     PossibleValuesParser::new(all).map(move |word| meant(word).unwrap_or_default())
 }
 
-/// The flags of every command that watches. The filters run in the kernel.
+/// Which processes are watched. The filters run in the kernel.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Options of all commands that watch")]
-pub(super) struct Common<W: Ways> {
+#[command(next_help_heading = WHICH)]
+pub(super) struct Which {
     /// Watch only this process, with all its threads (repeatable)
     #[arg(short, long = "pid", value_name = "PID")]
     pids: Vec<u32>,
@@ -42,43 +50,52 @@ pub(super) struct Common<W: Ways> {
     /// Watch only tasks in this cgroup or below it; PATH is a folder of cgroup v2
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
+}
 
-    /// Stop after SECS seconds; 0 runs until SIGINT or SIGTERM
-    #[arg(short, long, value_name = "SECS", default_value = "0", value_parser = seconds)]
-    duration: Duration,
-
+/// The other flags of every command that watches. Each command's own limits and advanced flags stand behind them.
+#[derive(Args, Debug)]
+#[command(next_help_heading = OUTPUT)]
+pub(super) struct Common<W: Ways> {
     #[command(flatten)]
     output: Output,
 
+    /// Exit with 1 if something was lost
+    #[arg(long)]
+    strict: bool,
+
+    /// Say nothing but errors and what was lost
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Print the loader's messages, the start-up time, and the counters at the end
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Stop after TIME (10, 90s, 5m, 1h30m); 0 runs until SIGINT or SIGTERM
+    #[arg(short, long, value_name = "TIME", default_value = "0", value_parser = time, help_heading = LIMITS)]
+    duration: Duration,
+
     /// Choose how to hook the kernel; auto takes the best way that works and says which it took
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = way::<W>())]
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = way::<W>(), help_heading = ADVANCED)]
     attach: Attach,
 
     #[arg(skip)]
     ways: PhantomData<W>,
 
     /// Read the kernel's types from FILE, for kernels without /sys/kernel/btf
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = ADVANCED)]
     btf: Option<PathBuf>,
-
-    /// Exit with 1 if something was lost
-    #[arg(long)]
-    strict: bool,
-
-    /// Print the loader's messages, the start-up time, and the counters at the end
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 impl<W: Ways> Common<W> {
     /// What is meant, and how to attach.
-    pub(super) fn meant(self) -> (options::Common, Attach) {
+    pub(super) fn meant(self, which: Which) -> (options::Common, Attach) {
         let (target, format) = self.output.meant();
         let common = options::Common {
             filter: Filter {
-                pids: self.pids,
-                process_names: self.process_names,
-                cgroup: self.cgroup,
+                pids: which.pids,
+                process_names: which.process_names,
+                cgroup: which.cgroup,
                 command: false,
                 not_own: true,
             },
@@ -87,6 +104,7 @@ impl<W: Ways> Common<W> {
             format,
             btf: self.btf,
             verbose: self.verbose,
+            quiet: self.quiet,
             strict: self.strict,
             command: Vec::new(),
             wait_descendants: false,
@@ -95,9 +113,10 @@ impl<W: Ways> Common<W> {
     }
 }
 
-/// The same, and a command to watch.
+/// Which processes are watched, and a command among them.
 #[derive(Args, Debug)]
-pub(super) struct CommonOrCommand<W: Ways> {
+#[command(next_help_heading = WHICH)]
+pub(super) struct WhichOrCommand {
     /// Run COMMAND, watch it and its descendants from its first instruction, and exit with its status
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -107,13 +126,13 @@ pub(super) struct CommonOrCommand<W: Ways> {
     wait_descendants: bool,
 
     #[command(flatten)]
-    common: Common<W>,
+    which: Which,
 }
 
-impl<W: Ways> CommonOrCommand<W> {
-    /// What is meant, and how to attach.
-    pub(super) fn meant(self) -> (options::Common, Attach) {
-        let (mut common, attach) = self.common.meant();
+impl WhichOrCommand {
+    /// What is meant with the other flags, and how to attach.
+    pub(super) fn meant<W: Ways>(self, common: Common<W>) -> (options::Common, Attach) {
+        let (mut common, attach) = common.meant(self.which);
         common.filter.command = !self.command.is_empty();
         common.command = self.command;
         common.wait_descendants = self.wait_descendants;
@@ -123,6 +142,7 @@ impl<W: Ways> CommonOrCommand<W> {
 
 /// Where the output goes, and how it looks.
 #[derive(Args, Debug)]
+#[command(next_help_heading = OUTPUT)]
 pub(super) struct Output {
     #[command(flatten)]
     target: Target,
@@ -133,6 +153,7 @@ pub(super) struct Output {
 
 /// Where the output goes.
 #[derive(Args, Debug)]
+#[command(next_help_heading = OUTPUT)]
 pub(super) struct Target {
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -163,6 +184,7 @@ impl Target {
 
 /// How the output looks.
 #[derive(Args, Debug)]
+#[command(next_help_heading = OUTPUT)]
 pub(super) struct Appearance {
     /// Choose how the output looks
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -171,6 +193,7 @@ pub(super) struct Appearance {
 
 /// Which signals to watch.
 #[derive(Args, Debug)]
+#[command(next_help_heading = SHOW)]
 pub(super) struct Signals {
     /// Watch this signal instead of those that dump core (repeatable); SIGTERM, term and 15 are the same
     #[arg(long, value_name = "SIG", value_delimiter = ',', value_parser = siginfo::parse_signal)]
@@ -179,6 +202,7 @@ pub(super) struct Signals {
 
 /// Where names of functions come from.
 #[derive(Args, Debug)]
+#[command(next_help_heading = ADVANCED)]
 pub(super) struct Symbols {
     /// Look for debug files in DIR first, by build id (DIR/.build-id/ab/cdef.debug) or by path (repeatable)
     #[arg(long = "debug-dir", value_name = "DIR")]
@@ -187,6 +211,7 @@ pub(super) struct Symbols {
 
 /// Who is asked for debug files that are not here.
 #[derive(Args, Debug)]
+#[command(next_help_heading = ADVANCED)]
 pub(super) struct Servers {
     /// Fetch debug files that are not here from the servers of DEBUGINFOD_URLS, which learn the build ids of what crashes
     #[arg(long)]
@@ -201,18 +226,23 @@ fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Seconds of an interval: not 0.
+/// The time of an interval: not 0.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
-    match seconds(text)? {
+    match time(text)? {
         short if short < Duration::from_millis(100) => Err("an interval is 0.1 seconds or more".to_owned()),
         interval => Ok(interval),
     }
 }
 
-/// Seconds, fractions allowed.
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
-    Duration::try_from_secs_f64(number).map_err(|_| format!("`{text}` is no number of seconds from 0 up"))
+/// A time: a number of seconds, or numbers with units.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: give seconds, or numbers with units, as 10, 0.5, 90s, 5m or 1h30m");
+    if let Ok(seconds) = text.parse() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
+    }
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    let time = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(time).map_err(|_| wrong())
 }
 
 #[cfg(test)]
@@ -228,10 +258,23 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_may_have_a_fraction() {
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for text in ["-1", "NaN", "inf", "", "1s"] {
-            assert!(seconds(text).is_err(), "{text}");
+    fn a_time_is_in_seconds_or_has_units() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("0.5", 500),
+            ("10", 10_000),
+            ("90s", 90_000),
+            ("1.5s", 1_500),
+            ("250ms", 250),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1h 30m", 5_400_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(time(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["-1", "NaN", "inf", "", "soon", "1x", "-1s", "1m ago", "1y", "1mo", "m"] {
+            assert!(time(text).unwrap_err().contains("is no time"), "{text}");
         }
     }
 }

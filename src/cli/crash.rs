@@ -9,7 +9,7 @@ use crate::probe::crash::{Budget, GroupTable};
 use crate::probe::{self, Way};
 use clap::Args;
 
-use super::common::{CommonOrCommand, Servers, Signals, Symbols, Ways, interval, seconds};
+use super::common::{Common, LIMITS, SHOW, Servers, Signals, Symbols, Ways, WhichOrCommand, interval, time};
 
 /// `--max-stack-depth`
 const FRAMES_MAX: i64 = fl_own_limit::FL_LIMIT_FRAMES.0 as i64;
@@ -27,6 +27,7 @@ impl Ways for CrashWays {
 
 /// Which deaths get a record, and what the record shows.
 #[derive(Args, Debug)]
+#[command(next_help_heading = SHOW)]
 pub(super) struct Deaths {
     /// Show the registers
     #[arg(short, long)]
@@ -36,6 +37,18 @@ pub(super) struct Deaths {
     #[arg(short = 't', long)]
     stack_trace: bool,
 
+    #[command(flatten)]
+    signals: Signals,
+
+    /// Show signals that the process handled or ignored, too; without this flag they are only counted
+    #[arg(long)]
+    handled: bool,
+}
+
+/// How much of a stack is shown and copied, and where its names come from.
+#[derive(Args, Debug)]
+#[command(next_help_heading = LIMITS)]
+pub(super) struct Stacks {
     /// Show at most N frames
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=FRAMES_MAX))]
     max_stack_depth: u32,
@@ -45,32 +58,25 @@ pub(super) struct Deaths {
     stack_bytes: u32,
 
     #[command(flatten)]
-    signals: Signals,
-
-    /// Show signals that the process handled or ignored, too; without this flag they are only counted
-    #[arg(long)]
-    handled: bool,
-
-    #[command(flatten)]
     symbols: Symbols,
 }
 
 impl Deaths {
     /// Every death gets a record, and none is counted by group.
-    pub(super) fn meant(self, common: options::Common) -> Options {
+    pub(super) fn meant(self, stacks: Stacks, common: options::Common) -> Options {
         Options {
             common,
             signals: self.signals.signal,
             handled: self.handled,
             registers: self.registers,
             stack_trace: self.stack_trace,
-            max_stack_depth: self.max_stack_depth,
-            stack_bytes: self.stack_bytes,
+            max_stack_depth: stacks.max_stack_depth,
+            stack_bytes: stacks.stack_bytes,
             summary: None,
             table: GroupTable { groups: 1, stacks: 1 },
             samples: Budget { first: None, interval: Duration::ZERO, rate: None },
             attach: probe::Attach::Auto,
-            debug_dirs: self.symbols.debug_dirs,
+            debug_dirs: stacks.symbols.debug_dirs,
             debuginfod: false,
         }
     }
@@ -78,16 +84,23 @@ impl Deaths {
 
 /// `faultline crash`
 #[derive(Args, Debug)]
+#[command(next_help_heading = LIMITS)]
 pub(crate) struct CrashArgs {
+    #[command(flatten)]
+    which: WhichOrCommand,
+
     #[command(flatten)]
     deaths: Deaths,
 
-    #[command(flatten)]
-    servers: Servers,
-
-    /// Print the groups (which bug, how often) every SECS seconds, and all of them at the end
-    #[arg(long, value_name = "SECS", value_parser = interval)]
+    /// Print the groups (which bug, how often) every TIME (10, 5m), and all of them at the end
+    #[arg(long, value_name = "TIME", value_parser = interval, help_heading = SHOW)]
     summary: Option<Duration>,
+
+    #[command(flatten)]
+    common: Common<CrashWays>,
+
+    #[command(flatten)]
+    stacks: Stacks,
 
     /// Print the first N deaths of each group, then one every --sample-interval; the rest is counted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -101,14 +114,15 @@ pub(crate) struct CrashArgs {
     table: GroupLimits,
 
     #[command(flatten)]
-    common: CommonOrCommand<CrashWays>,
+    servers: Servers,
 }
 
 /// How many groups the kernel keeps, and how often each is sampled.
 #[derive(Args, Debug)]
+#[command(next_help_heading = LIMITS)]
 pub(super) struct GroupLimits {
-    /// Sample another death of a group after SECS seconds, once its first deaths were sampled
-    #[arg(long, value_name = "SECS", default_value = "60", value_parser = seconds)]
+    /// Sample another death of a group after TIME (60, 1m), once its first deaths were sampled
+    #[arg(long, value_name = "TIME", default_value = "60", value_parser = time)]
     sample_interval: Duration,
 
     /// Keep at most N groups; deaths of further groups are counted together
@@ -130,10 +144,10 @@ impl GroupLimits {
 
 impl From<CrashArgs> for Options {
     fn from(args: CrashArgs) -> Self {
-        let (common, attach) = args.common.meant();
+        let (common, attach) = args.which.meant(args.common);
         let (table, samples) = args.table.meant(args.samples_per_group, args.samples_per_second);
         let debuginfod = args.servers.debuginfod;
-        Self { summary: args.summary, table, samples, attach, debuginfod, ..args.deaths.meant(common) }
+        Self { summary: args.summary, table, samples, attach, debuginfod, ..args.deaths.meant(args.stacks, common) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::common::Appearance;
+use super::common::{ADVANCED, Appearance, OUTPUT, SHOW};
 use super::strictly;
 use crate::doctor;
 use crate::output::{OutputTarget, Writer};
@@ -15,20 +15,20 @@ use crate::survey;
 /// `faultline doctor`
 #[derive(Args, Debug)]
 pub(super) struct DoctorArgs {
+    /// Report for the file at PATH, or for each file that the process PID runs, what names of functions come from, what is missing, and
+    /// what would get it
+    #[arg(long, value_name = "PATH|PID", help_heading = SHOW)]
+    symbols: Option<String>,
+
     #[command(flatten)]
     look: Appearance,
 
-    /// Report for the file at PATH, or for each file that the process PID runs, what names of functions come from, what is missing, and
-    /// what would get it
-    #[arg(long, value_name = "PATH|PID")]
-    symbols: Option<String>,
-
     /// With --symbols: look for debug files in DIR first (repeatable)
-    #[arg(long = "debug-dir", value_name = "DIR", requires = "symbols")]
+    #[arg(long = "debug-dir", value_name = "DIR", requires = "symbols", help_heading = ADVANCED)]
     debug_dirs: Vec<PathBuf>,
 
     /// Exit with 1 if `faultline crash` doesn't work, or if doctor can't find out; with --symbols, if anything is missing
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     strict: bool,
 }
 

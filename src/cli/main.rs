@@ -6,6 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use super::{Cli, limits, lookup};
+use crate::command::NotStarted;
 use crate::output::is_closed_pipe;
 use crate::{memory, naming};
 
@@ -31,12 +32,13 @@ fn start() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say!("faultline: {error:#}");
-            ExitCode::from(FAILED)
+            let not_started = error.downcast_ref::<NotStarted>();
+            ExitCode::from(not_started.map_or(FAILED, NotStarted::exit_code))
         }
     }
 }
 
-/// Help and version as clap shows them; a wrong command line in one line, like every other error.
+/// Help and version as clap shows them; a wrong command line in one line with clap's tips, like every other error.
 fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A closed pipe is no failure here either.
@@ -46,6 +48,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let first: Vec<&str> = text.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
     let line = first.join(" ");
-    say!("faultline: {}; see --help", line.strip_prefix("error: ").unwrap_or(&line));
+    // `to pass '--x' as a value, use '-- --x'` is no help where `--` begins a command.
+    let tips =
+        text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).filter(|tip| !tip.starts_with("to pass "));
+    let tips: String = tips.map(|tip| format!("; {tip}")).collect();
+    say!("faultline: {}{tips}; see --help", line.strip_prefix("error: ").unwrap_or(&line));
     ExitCode::from(FAILED)
 }

@@ -7,7 +7,7 @@ use crate::probe::{self, Way};
 use crate::{memory, options};
 use clap::Args;
 
-use super::common::{CommonOrCommand, Ways, interval};
+use super::common::{Common, LIMITS, SHOW, WHICH, Ways, WhichOrCommand, interval};
 
 /// `--attach`
 #[derive(Clone, Debug)]
@@ -23,9 +23,13 @@ impl Ways for MemoryWays {
 
 /// `faultline memory`
 #[derive(Args, Debug)]
+#[command(next_help_heading = SHOW)]
 pub(crate) struct MemoryArgs {
+    #[command(flatten)]
+    which: WhichOrCommand,
+
     /// Watch the descendants of --pid, too; the descendants of COMMAND are always watched
-    #[arg(long)]
+    #[arg(long, help_heading = WHICH)]
     follow: bool,
 
     /// Show every mapping call, not only the calls that concern executable memory
@@ -44,12 +48,8 @@ pub(crate) struct MemoryArgs {
     #[arg(long, requires = "dump")]
     elf: bool,
 
-    /// Read at most BYTES of a mapping at a time
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
-    max_bytes: u64,
-
-    /// Read memory that can change without a call every SECS seconds [default: 0.1]; with --watch-all print the counts every SECS seconds [default: 10]
-    #[arg(long, value_name = "SECS", value_parser = interval)]
+    /// Read memory that can change without a call every TIME [default: 0.1]; with --watch-all print the counts every TIME [default: 10]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
     interval: Option<Duration>,
 
     /// Count anonymous memory that becomes executable by process, for the whole machine; without records of calls and without dumps
@@ -57,12 +57,16 @@ pub(crate) struct MemoryArgs {
     executable_memory: bool,
 
     #[command(flatten)]
-    common: CommonOrCommand<MemoryWays>,
+    common: Common<MemoryWays>,
+
+    /// Read at most BYTES of a mapping at a time
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, help_heading = LIMITS)]
+    max_bytes: u64,
 }
 
 impl From<MemoryArgs> for memory::Options {
     fn from(args: MemoryArgs) -> Self {
-        let (common, attach) = args.common.meant();
+        let (common, attach) = args.which.meant(args.common);
         let usual = if args.executable_memory { Duration::from_secs(10) } else { Duration::from_millis(100) };
         Self {
             common,

@@ -5,6 +5,7 @@ mod call;
 mod common;
 mod crash;
 mod doctor;
+mod examples;
 mod limits;
 mod lookup;
 mod main;
@@ -42,22 +43,31 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Report deaths by signal: address, code, registers, stack, mapping, and who sent the signal
+    #[command(after_help = examples::CRASH)]
     Crash(Box<crash::CrashArgs>),
     /// Report who sends which signal to whom; with --processes fork, exec and exit as well
+    #[command(after_help = examples::SIGNAL)]
     Signal(Box<signal::SignalArgs>),
     /// Count page faults in the kernel by process, mode, access and cause
+    #[command(after_help = examples::PAGEFAULT)]
     Pagefault(Box<pagefault::PagefaultArgs>),
     /// Record the last kernel calls of each task, and print them when the task crashes
+    #[command(after_help = examples::CALL)]
     Call(Box<call::CallArgs>),
     /// Count crashes all the time, write a summary every interval, and serve metrics
+    #[command(after_help = examples::AGENT)]
     Agent(Box<agent::AgentArgs>),
     /// Report memory that becomes executable: the calls that map it, and a dump of its pages
+    #[command(after_help = examples::MEMORY)]
     Memory(Box<memory::MemoryArgs>),
     /// Report what this kernel and these privileges allow, and what to do about the rest
+    #[command(after_help = examples::DOCTOR)]
     Doctor(doctor::DoctorArgs),
     /// Merge the summaries of many hosts and times into one ranking
+    #[command(after_help = examples::REPORT)]
     Report(report::ReportArgs),
     /// Name the frames of records afterwards, on any machine: by their build ids, with debuginfod servers
+    #[command(after_help = examples::SYMBOLIZE)]
     Symbolize(symbolize::SymbolizeArgs),
 }
 
@@ -91,6 +101,26 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// In the order in which `--help` shows them, and with no flag outside of them but `--help`.
+    #[test]
+    fn flags_stand_under_headings_in_one_order() {
+        let order = [common::WHICH, common::SHOW, common::OUTPUT, common::LIMITS, common::ADVANCED];
+        for command in Cli::command().get_subcommands() {
+            let mut shown = Vec::new();
+            for argument in command.get_arguments() {
+                let Some(heading) = argument.get_help_heading() else {
+                    assert!(argument.is_positional(), "{} --{}", command.get_name(), argument.get_id());
+                    continue;
+                };
+                if !shown.contains(&heading) {
+                    shown.push(heading);
+                }
+            }
+            let wanted: Vec<&str> = order.into_iter().filter(|heading| shown.contains(heading)).collect();
+            assert_eq!(shown, wanted, "{}", command.get_name());
+        }
     }
 
     #[test]

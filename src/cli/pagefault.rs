@@ -10,7 +10,7 @@ use crate::probe::pagefault::{self, Events};
 use crate::probe::{self, Way};
 use clap::{Args, ValueEnum};
 
-use super::common::{CommonOrCommand, Symbols, Ways, interval};
+use super::common::{Common, LIMITS, SHOW, Symbols, Ways, WhichOrCommand, interval};
 
 /// How many groups an agent's record shows.
 const AGENT_GROUPS: usize = 50;
@@ -48,7 +48,11 @@ impl Ways for PagefaultWays {
 
 /// `faultline pagefault`
 #[derive(Args, Debug)]
+#[command(next_help_heading = SHOW)]
 pub(crate) struct PagefaultArgs {
+    #[command(flatten)]
+    which: WhichOrCommand,
+
     /// Count only faults in user mode
     #[arg(long)]
     user: bool,
@@ -65,8 +69,8 @@ pub(crate) struct PagefaultArgs {
     #[arg(long)]
     vma: bool,
 
-    /// Print the counts every SECS seconds; the default is every second, but with a COMMAND or --events only at the end
-    #[arg(long, value_name = "SECS", value_parser = interval)]
+    /// Print the counts every TIME (10, 5m); the default is every second, but with a COMMAND or --events only at the end
+    #[arg(long, value_name = "TIME", value_parser = interval)]
     interval: Option<Duration>,
 
     /// Show only the N most frequent groups; the default is 20 in text and all in JSON
@@ -77,14 +81,6 @@ pub(crate) struct PagefaultArgs {
     #[arg(long)]
     events: bool,
 
-    /// Print only every Nth fault of each processor
-    #[arg(long, value_name = "N", requires = "events", value_parser = clap::value_parser!(u32).range(1..))]
-    sample: Option<u32>,
-
-    /// Print at most N faults a second
-    #[arg(long, value_name = "N", requires = "events", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: Option<u32>,
-
     /// Count by the stack in user space
     #[arg(long, conflicts_with = "by")]
     stacks: bool,
@@ -93,28 +89,36 @@ pub(crate) struct PagefaultArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "by")]
     flamegraph: Option<PathBuf>,
 
+    #[command(flatten)]
+    common: Common<PagefaultWays>,
+
+    /// Print only every Nth fault of each processor
+    #[arg(long, value_name = "N", requires = "events", help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..))]
+    sample: Option<u32>,
+
+    /// Print at most N faults a second
+    #[arg(long, value_name = "N", requires = "events", help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+
     /// Take at most N frames of a stack
-    #[arg(long, value_name = "N", default_value_t = FRAMES_MAX, value_parser = clap::value_parser!(u32).range(1..=i64::from(FRAMES_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = FRAMES_MAX, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..=i64::from(FRAMES_MAX)))]
     max_stack_depth: u32,
 
     /// Keep at most N groups in a second; faults of further groups are counted together
-    #[arg(long, value_name = "N", default_value_t = MAX_GROUPS, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = MAX_GROUPS, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_groups: u32,
 
     /// Keep at most N new stacks in a second
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    #[arg(long, value_name = "N", default_value_t = 2048, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     max_stacks: u32,
 
     #[command(flatten)]
     symbols: Symbols,
-
-    #[command(flatten)]
-    common: CommonOrCommand<PagefaultWays>,
 }
 
 impl From<PagefaultArgs> for Options {
     fn from(args: PagefaultArgs) -> Self {
-        let (common, attach) = args.common.meant();
+        let (common, attach) = args.which.meant(args.common);
         let by = match args.by {
             _ if args.stacks || args.flamegraph.is_some() => pagefault::By::Stack,
             By::Process => pagefault::By::Process,

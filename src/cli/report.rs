@@ -8,7 +8,7 @@ use crate::report::{self, By, Completeness, Inputs, Options, STANDARD_INPUT, Sel
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::common::Output;
+use super::common::{LIMITS, OUTPUT, Output, SHOW};
 use super::strictly;
 
 /// `faultline report`
@@ -20,31 +20,31 @@ pub(crate) struct ReportArgs {
     files: Vec<PathBuf>,
 
     /// Compare two files by rates: what is new, gone, worse and better in AFTER
-    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "files")]
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with = "files", help_heading = SHOW)]
     diff: Option<Vec<PathBuf>>,
 
     /// Show only groups of this disposition (repeatable); the default is fatal and caught
-    #[arg(long = "disposition", value_name = "WHAT", value_enum)]
+    #[arg(long = "disposition", value_name = "WHAT", value_enum, help_heading = SHOW)]
     dispositions: Vec<DispositionArg>,
 
     /// What a row is: a bug in any build, where that is known, or in one build
-    #[arg(long, value_name = "WHAT", value_enum, default_value_t = ByArg::Family)]
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = ByArg::Family, help_heading = SHOW)]
     by: ByArg,
 
     /// Show only the group with this signature, or of this family, with all of its frames
-    #[arg(long, value_name = "HEX", value_parser = signature)]
+    #[arg(long, value_name = "HEX", value_parser = signature, help_heading = SHOW)]
     signature: Option<String>,
-
-    /// Show at most N groups, 0 shows all; the default is 20 in text and all in JSON
-    #[arg(long, value_name = "N")]
-    top: Option<usize>,
 
     #[command(flatten)]
     output: Output,
 
     /// Exit with 1 also if a summary does not add up, or groups found no room
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     strict: bool,
+
+    /// Show at most N groups, 0 shows all; the default is 20 in text and all in JSON
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    top: Option<usize>,
 }
 
 /// `--by`

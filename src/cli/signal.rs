@@ -7,7 +7,7 @@ use crate::probe::{self, Way};
 use crate::{options, signal};
 use clap::Args;
 
-use super::common::{CommonOrCommand, Signals, Ways, interval};
+use super::common::{Common, LIMITS, SHOW, Signals, WHICH, Ways, WhichOrCommand, interval};
 use crate::probe::abi::signal::fl_own_limit;
 
 /// SIGTERM
@@ -37,34 +37,37 @@ impl Ways for SignalWays {
 }))]
 pub(crate) struct SignalArgs {
     #[command(flatten)]
-    signals: Signals,
-
-    /// Watch all signals
-    #[arg(short, long, conflicts_with = "signal")]
-    all_signals: bool,
-
-    /// Show fork, exec and exit, too
-    #[arg(long)]
-    processes: bool,
+    which: WhichOrCommand,
 
     /// Watch only what this process sends; WHO is a PID or a part of a name (repeatable)
-    #[arg(long, value_name = "WHO", value_parser = who)]
+    #[arg(long, value_name = "WHO", value_parser = who, help_heading = WHICH)]
     from: Vec<PeerChoice>,
 
     /// Watch only what is sent to this process; WHO is a PID or a part of a name (repeatable)
-    #[arg(long, value_name = "WHO", value_parser = who)]
+    #[arg(long, value_name = "WHO", value_parser = who, help_heading = WHICH)]
     to: Vec<PeerChoice>,
 
-    /// Count in the kernel, and print every SECS seconds who sent what to whom how often, instead of each signal
-    #[arg(long, value_name = "SECS", value_parser = interval)]
+    #[command(flatten)]
+    signals: Signals,
+
+    /// Watch all signals
+    #[arg(short, long, conflicts_with = "signal", help_heading = SHOW)]
+    all_signals: bool,
+
+    /// Show fork, exec and exit, too
+    #[arg(long, help_heading = SHOW)]
+    processes: bool,
+
+    /// Count in the kernel, and print every TIME (10, 5m) who sent what to whom how often, instead of each signal
+    #[arg(long, value_name = "TIME", value_parser = interval, help_heading = SHOW)]
     summary: Option<Duration>,
 
-    /// Keep at most N pairs of names in a summary; signals of further pairs are counted together
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_PAIRS, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    max_pairs: u32,
-
     #[command(flatten)]
-    common: CommonOrCommand<SignalWays>,
+    common: Common<SignalWays>,
+
+    /// Keep at most N pairs of names in a summary; signals of further pairs are counted together
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PAIRS, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_pairs: u32,
 }
 
 /// All digits: a PID.
@@ -78,7 +81,7 @@ fn who(text: &str) -> Result<PeerChoice, String> {
 
 impl From<SignalArgs> for signal::Options {
     fn from(args: SignalArgs) -> Self {
-        let (common, attach) = args.common.meant();
+        let (common, attach) = args.which.meant(args.common);
         let signals = match args.signals.signal {
             _ if args.all_signals => (1..=64).collect(),
             none if none.is_empty() => vec![DEFAULT_SIGNAL],

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::common::{Symbols, Target};
+use super::common::{OUTPUT, Symbols, Target};
 use super::strictly;
 use crate::report::STANDARD_INPUT;
 use crate::symbolize::{self, Options};
@@ -20,14 +20,14 @@ pub(super) struct SymbolizeArgs {
     files: Vec<PathBuf>,
 
     #[command(flatten)]
-    symbols: Symbols,
-
-    #[command(flatten)]
     target: Target,
 
     /// Exit with 1 if a frame has no name, or a line is no record
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     strict: bool,
+
+    #[command(flatten)]
+    symbols: Symbols,
 }
 
 impl SymbolizeArgs {

@@ -192,6 +192,9 @@ impl Reading<'_> {
 }
 
 impl Reader for Reading<'_> {
+    /// It says itself when they have, and their descendants, if these are followed.
+    const ENDS_WITH_PIDS: bool = false;
+
     const BATCH: usize = BATCH;
 
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -188,7 +188,9 @@ impl Reader for Reading<'_> {
         self.writer.end(|reason, records| self.collector.lost(reason, records))?;
         if let (Some(file), Some(path)) = (self.flamegraph.take(), &self.options.flamegraph) {
             self.collector.draw(file, path)?;
-            say!("faultline: flame graph written to `{}`", path.display());
+            if !self.options.common.quiet {
+                say!("faultline: flame graph written to `{}`", path.display());
+            }
         }
         let lost = self.collector.lost_any();
         Ok(End { tally: Some(self.collector.tally()), lost, incomplete: lost })

@@ -16,6 +16,11 @@ pub(super) struct Complaints {
     skipped: u64,
 }
 
+/// A reason as it is shown.
+pub(super) fn short(why: &str) -> String {
+    escape(&why.chars().take(REASON_CHARS).collect::<String>())
+}
+
 impl Complaints {
     /// Says what is wrong with a line.
     pub(super) fn say(&mut self, file: &str, line: u64, what: &str) {
@@ -28,8 +33,7 @@ impl Complaints {
     /// A line was skipped; `why` may have parts of the line in it.
     pub(super) fn skipped(&mut self, file: &str, line: u64, why: &str) {
         self.skipped += 1;
-        let short: String = why.chars().take(REASON_CHARS).collect();
-        self.say(file, line, &format!("skipped: {}", escape(&short)));
+        self.say(file, line, &format!("skipped: {}", short(why)));
     }
 
     /// The sums of all that was wrong.

@@ -7,15 +7,20 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, anyhow, bail};
 
-use super::complaints::Complaints;
-use super::input::{Block, Blocks, Content, Parsed, parse};
+use super::complaints::{self, Complaints};
+use super::input::{Block, Blocks, Content, Parsed, is_damaged, parse};
 use super::merge::{Merge, Outcome};
 use super::record::Selection;
+use crate::output::escape;
 
 /// How many blocks of each thread may wait for an earlier one.
 const WAITING: usize = 4;
+
+/// Why a line is refused, and what to do about it.
+const NO_SUMMARY: &str = "this is no summary";
+const CURE: &str = "give files that `crash --summary 10s --format json` or `agent` has written";
 
 /// What came of one block: its sums, and what was wrong with its lines.
 pub(super) struct Part {
@@ -25,6 +30,10 @@ pub(super) struct Part {
     duplicates: u64,
     name: String,
     begins_file: bool,
+    /// It has a summary, however damaged.
+    has_summary: bool,
+    /// The first line with a record, however damaged.
+    first_record: Option<u64>,
 }
 
 /// What is wrong with a line.
@@ -40,6 +49,8 @@ struct Input {
     blocks: Blocks,
     next: u64,
     failed: Option<Error>,
+    /// What is left needs not be read.
+    is_over: bool,
 }
 
 /// What was merged.
@@ -50,18 +61,24 @@ struct Sums {
     next: u64,
     /// Parts whose turn it isn't.
     early: BTreeMap<u64, Part>,
+    /// There was a summary.
+    has_summary: bool,
+    /// Where the first record was, of whatever kind.
+    first_record: Option<(String, u64)>,
+    /// A file is of another kind.
+    alien: Option<Error>,
 }
 
 /// Merges all lines of these files, on so many threads (`None`: as there are processors), and reports what was wrong with them.
 ///
 /// # Errors
-/// If a file can't be opened or read.
+/// If a file can't be opened or read, if one is of another kind, and if there is no summary among all records.
 pub(super) fn merge(paths: &[PathBuf], selection: &Selection, threads: Option<usize>) -> Result<Merge> {
     let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
     let merge = Merge::new(selection);
     let empty = || merge.part(selection);
-    let input = Mutex::new(Input { blocks: Blocks::new(paths), next: 0, failed: None });
-    let sums = Mutex::new(Sums { merge: empty(), complaints: Complaints::default(), next: 0, early: BTreeMap::new() });
+    let input = Mutex::new(Input { blocks: Blocks::new(paths), next: 0, failed: None, is_over: false });
+    let sums = Mutex::new(Sums::new(empty()));
     let turn = Condvar::new();
     let work = || {
         while let Some((number, block)) = next_block(&input) {
@@ -75,6 +92,9 @@ pub(super) fn merge(paths: &[PathBuf], selection: &Selection, threads: Option<us
             if sums.take_those_in_turn() {
                 turn.notify_all();
             }
+            if sums.alien.is_some() {
+                lock(&input).is_over = true;
+            }
         }
     };
     thread::scope(|scope| {
@@ -86,9 +106,7 @@ pub(super) fn merge(paths: &[PathBuf], selection: &Selection, threads: Option<us
     if let Some(error) = input.into_inner().unwrap_or_else(PoisonError::into_inner).failed {
         return Err(error);
     }
-    let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sums.complaints.end();
-    Ok(sums.merge)
+    sums.into_inner().unwrap_or_else(PoisonError::into_inner).end()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,7 +116,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The next block and its number; `None`: all were read, or one can't be.
 fn next_block(input: &Mutex<Input>) -> Option<(u64, Block)> {
     let mut input = lock(input);
-    if input.failed.is_some() {
+    if input.failed.is_some() || input.is_over {
         return None;
     }
     match input.blocks.next_block() {
@@ -115,11 +133,53 @@ fn next_block(input: &Mutex<Input>) -> Option<(u64, Block)> {
 }
 
 impl Sums {
+    fn new(merge: Merge) -> Self {
+        Self {
+            merge,
+            complaints: Complaints::default(),
+            next: 0,
+            early: BTreeMap::new(),
+            has_summary: false,
+            first_record: None,
+            alien: None,
+        }
+    }
+
+    /// All parts were added: what came of them.
+    fn end(self) -> Result<Merge> {
+        if let Some(error) = self.alien {
+            return Err(error);
+        }
+        if let Some((file, line)) = self.first_record.filter(|_| !self.has_summary) {
+            bail!("failed to report: {}:{line}: {NO_SUMMARY}, and none of the lines is: {CURE}", escape(&file));
+        }
+        self.complaints.end();
+        Ok(self.merge)
+    }
+
+    /// Has nothing that a file begins with a record in it? Then it is no file of ours.
+    fn recognize(&mut self, part: &Part) {
+        if let (true, None, Some((line, Wrong::Skipped(why)))) =
+            (part.begins_file, part.first_record, part.wrong.first())
+        {
+            let (file, why) = (escape(&part.name), complaints::short(why));
+            self.alien.get_or_insert_with(|| anyhow!("failed to report: {file}:{line}: {NO_SUMMARY}: {why}: {CURE}"));
+        }
+        self.has_summary |= part.has_summary;
+        if let (None, Some(line)) = (&self.first_record, part.first_record) {
+            self.first_record = Some((part.name.clone(), line));
+        }
+    }
+
     /// Adds the parts that follow on what is there. True: there were some.
     fn take_those_in_turn(&mut self) -> bool {
         let before = self.next;
         while let Some(part) = self.early.remove(&self.next) {
             self.next += 1;
+            self.recognize(&part);
+            if self.alien.is_some() {
+                continue;
+            }
             self.complaints.duplicates += part.duplicates;
             for (line, wrong) in part.wrong {
                 match wrong {
@@ -143,9 +203,21 @@ impl Part {
     /// Merges a block into a merge without anything in it.
     fn of(merge: Merge, block: Block) -> Self {
         let begins_file = block.first_line == 1;
-        let mut part = Self { merge, wrong: Vec::new(), duplicates: 0, name: block.name, begins_file };
+        let mut part = Self {
+            merge,
+            wrong: Vec::new(),
+            duplicates: 0,
+            name: block.name,
+            begins_file,
+            has_summary: false,
+            first_record: None,
+        };
         match block.content {
-            Content::Skipped(why) => part.skip(block.first_line, why),
+            Content::Skipped(why) => {
+                // Nobody knows what it was.
+                (part.has_summary, part.first_record) = (true, Some(block.first_line));
+                part.skip(block.first_line, why);
+            }
             Content::Lines(lines) => {
                 let mut rest = &lines[..];
                 let mut number = block.first_line;
@@ -166,8 +238,13 @@ impl Part {
     }
 
     fn line(&mut self, number: u64, line: &[u8]) {
-        match parse(line) {
-            Ok(Parsed::Other) => {}
+        let parsed = parse(line);
+        if parsed.as_ref().map_or_else(|_| is_damaged(line), |parsed| !matches!(parsed, Parsed::Nothing)) {
+            self.first_record.get_or_insert(number);
+            self.has_summary |= matches!(parsed, Ok(Parsed::Summary(_)) | Err(_));
+        }
+        match parsed {
+            Ok(Parsed::Other | Parsed::Nothing) => {}
             Ok(Parsed::Crash(crash)) => self.merge.add_crash(&crash),
             Ok(Parsed::Summary(mut summary)) => {
                 self.merge.read(&mut summary);

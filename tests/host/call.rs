@@ -59,6 +59,8 @@ fn what_can_not_be_attached_is_an_error_with_its_reason() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(refused(&["vfs_raed"]).contains("failed to find `vfs_raed`: did you mean vfs_read"));
+    let text = refused(&["munmap", "--trigger", "mmmap=-ENOMEM"]);
+    assert!(text.contains("failed to find the function of --trigger `mmmap`: did you mean mmap"), "{text}");
     let text = refused(&["do_truncate", "--attach", "tracepoint"]);
     assert!(text.starts_with("faultline: failed to attach to do_truncate ("), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");

@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 
 use macro_rules_attribute::apply;
 
-use crate::harness::FAULTLINE;
 use crate::harness::runs::{Watch, watch_test};
+use crate::harness::{FAULTLINE, Watching};
 
 fn crash(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("crash").args(arguments).watch()
@@ -17,13 +17,60 @@ fn the_commands_status_is_ours() {
     for (script, status) in [("exit 0", 0), ("exit 3", 3), ("kill -ABRT $$", 134)] {
         assert_eq!(crash(&["--", "sh", "-c", script]).status.code(), Some(status), "{script}");
     }
-    let missing = crash(&["--", "./no-such-command"]);
-    assert_eq!(missing.status.code(), Some(2));
-    let text = String::from_utf8_lossy(&missing.stderr).into_owned();
-    assert!(
-        text.ends_with("faultline: failed to run `./no-such-command`: No such file or directory (os error 2)\n"),
-        "{text}"
-    );
+}
+
+/// As a shell does.
+#[apply(watch_test!)]
+fn a_command_that_cannot_be_started_has_a_status_of_its_own() {
+    for (command, status, why) in [
+        ("./no-such-command", 127, "No such file or directory (os error 2)"),
+        ("/", 126, "Permission denied (os error 13)"),
+    ] {
+        let output = crash(&["--", command]);
+        assert_eq!(output.status.code(), Some(status));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.ends_with(&format!("faultline: failed to run `{command}`: {why}\n")), "{text}");
+    }
+}
+
+#[apply(watch_test!)]
+fn a_quiet_run_says_nothing() {
+    let records = |flags: &[&str]| {
+        let output = crash(&[flags, &["--", "sh", "-c", "sleep 60 & kill -SEGV $$"]].concat());
+        assert_eq!(output.status.code(), Some(139));
+        (String::from_utf8(output.stdout).unwrap().lines().count(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (lines, said) = records(&["-q"]);
+    assert!(lines > 5 && said.is_empty(), "{said}");
+    let (_, said) = records(&[]);
+    assert!(said.contains("watching") && said.contains("1 descendant of the command"), "{said}");
+}
+
+/// Of several processes the last one ends it.
+#[apply(watch_test!)]
+fn a_run_ends_with_the_processes_that_it_watches() {
+    for arguments in [&["crash"][..], &["signal", "-a"], &["pagefault"], &["call", "munmap"]] {
+        let child = || Command::new("sh").args(["-c", "read go; kill -SEGV $$"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut children = [child(), child()];
+        let pids = children.each_ref().map(|child| child.id().to_string());
+        let flags = ["-p", &pids[0], "-p", &pids[1], "-d", "60", "--format", "json"];
+        let mut faultline = Command::new(FAULTLINE);
+        faultline.args(arguments).args(flags);
+        let (mut watching, line) = Watching::try_start(&mut faultline);
+        assert!(line.starts_with("faultline: watching "), "{line}");
+        let begun = std::time::Instant::now();
+        for child in &mut children {
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        }
+        let output = watching.end();
+        assert!(begun.elapsed().as_secs() < 30, "{arguments:?} went on after they had ended");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        for pid in pids.iter().filter(|_| arguments[0] != "pagefault") {
+            assert!(text.contains(&format!("\"pid\":{pid},")), "{arguments:?} lacks {pid}: {text}");
+        }
+    }
 }
 
 #[apply(watch_test!)]

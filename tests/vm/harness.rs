@@ -410,7 +410,7 @@ impl Watching {
     }
 
     /// Waits for its end, and notes what was missed.
-    fn end(&mut self) -> Output {
+    pub(crate) fn end(&mut self) -> Output {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         if let Some(mut pipe) = self.child.stdout.take() {
             pipe.read_to_end(&mut stdout).unwrap();

@@ -1,12 +1,14 @@
 //! What a report reads: files from many hosts, which may have been compressed, cut, doubled or mixed on the way. What can't be read is
-//! reported, and never stops the rest.
+//! reported, and never stops the rest; only a file of another kind does.
 
 mod blocks;
 mod parse;
 mod source;
 
 pub(crate) use blocks::{Block, Blocks, Content};
-pub(super) use parse::{CrashLine, DiagnosisLine, Executable, Frames, GroupLine, Parsed, SummaryLine, parse, text};
+pub(super) use parse::{
+    CrashLine, DiagnosisLine, Executable, Frames, GroupLine, Parsed, SummaryLine, is_damaged, parse, text,
+};
 
 /// A longer line is skipped. What faultline writes now is divided at 1 MiB; before, 4096 groups were a line of 20 MB.
 const LONGEST_LINE: usize = 512 << 20;

@@ -18,8 +18,10 @@ pub(in super::super) enum Parsed<'line> {
     Summary(Box<SummaryLine<'line>>),
     /// One crash.
     Crash(CrashLine<'line>),
-    /// Another record, or an empty line.
+    /// Another record.
     Other,
+    /// An empty line.
+    Nothing,
 }
 
 /// The fields that say what kind a record is of; the others are looked at only if it is needed.
@@ -275,13 +277,18 @@ fn begins_with(line: &[u8], kind: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with(b"\",\"schema\":1,"))
 }
 
+/// Is a line that can't be parsed a record of ours all the same, cut off or damaged?
+pub(in super::super) fn is_damaged(line: &[u8]) -> bool {
+    line.starts_with(b"{\"type\":\"") || serde_json::from_slice(line).is_ok_and(|head: Head| head.schema.is_some())
+}
+
 /// What a line is.
 ///
 /// # Errors
 /// Why the line is no record, in a few words that may contain parts of it: escape them.
 pub(in super::super) fn parse(line: &[u8]) -> Result<Parsed<'_>, String> {
     if line.trim_ascii().is_empty() {
-        return Ok(Parsed::Other);
+        return Ok(Parsed::Nothing);
     }
     // As faultline writes it. A shipper may have sorted the fields: then the kind must be looked for.
     if begins_with(line, "summary") {
@@ -343,7 +350,10 @@ mod tests {
 
     #[test]
     fn other_records_and_empty_lines_are_passed_over() {
-        for line in ["", " \r", r#"{"type":"fork","schema":1}"#, r#"{"schema":9,"type":"\u0073ignal","a":[{}]}"#] {
+        for line in ["", " \r"] {
+            assert!(matches!(parse(line.as_bytes()), Ok(Parsed::Nothing)), "{line}");
+        }
+        for line in [r#"{"type":"fork","schema":1}"#, r#"{"schema":9,"type":"\u0073ignal","a":[{}]}"#] {
             assert!(matches!(parse(line.as_bytes()), Ok(Parsed::Other)), "{line}");
         }
     }
