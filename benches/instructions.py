@@ -52,7 +52,7 @@ MODES = [
     ("fatal crash, counted", "crash", f"{FAULTLINE} agent -o /dev/null"),
     ("fatal crash without frame pointers, counted", "crash-without-frames", f"{FAULTLINE} agent -o /dev/null"),
     ("fatal crash, left out by -n", "crash", f"{FAULTLINE} crash --format json -n nobody"),
-    ("fatal crash, a record each", "crash", f"{FAULTLINE} crash --format json -o /tmp/records"),
+    ("fatal crash, a record each", "crash", f"{FAULTLINE} crash --brief --format json -o /tmp/records"),
     ("exit", "exit", f"{FAULTLINE} crash --summary 3600"),
     ("empty: three mapping calls", "mapping", f"./empty {CALLS}"),
     ("three mapping calls, --watch-all", "mapping", f"{FAULTLINE} memory --watch-all"),

@@ -91,6 +91,7 @@ fn segfault() -> Crash {
         calls: None,
         code_text: "Address not mapped".to_owned(),
         boottime_ns: 0,
+        is_brief: false,
     }
 }
 
@@ -204,6 +205,12 @@ fn with_calls() -> Crash {
         boottime_ns: 1_000_000_000,
         ..segfault()
     }
+}
+
+#[test]
+fn a_brief_crash_is_one_line() {
+    let brief = |crash: Crash| Crash { is_brief: true, stack_trace: None, ..crash }.text();
+    insta::assert_snapshot!([segfault(), sent(), with_calls()].map(brief).concat());
 }
 
 #[test]

@@ -33,8 +33,12 @@ pub(super) struct Deaths {
     #[arg(short, long)]
     registers: bool,
 
-    /// Show the stack
-    #[arg(short = 't', long)]
+    /// Print one line for each crash; in JSON leave out the stack
+    #[arg(long)]
+    brief: bool,
+
+    /// Show the stack, which is the default
+    #[arg(short = 't', long, hide = true, conflicts_with = "brief")]
     stack_trace: bool,
 
     #[command(flatten)]
@@ -69,7 +73,7 @@ impl Deaths {
             signals: self.signals.signal,
             handled: self.handled,
             registers: self.registers,
-            stack_trace: self.stack_trace,
+            stack_trace: self.stack_trace || !self.brief,
             max_stack_depth: stacks.max_stack_depth,
             stack_bytes: stacks.stack_bytes,
             summary: None,
@@ -171,6 +175,9 @@ mod tests {
         assert_eq!(options.max_stack_depth, 16);
         assert_eq!(options.common.duration, None);
         assert!(options.signals.is_empty() && options.common.command.is_empty() && !options.handled);
+        assert!(options.stack_trace && crash("faultline crash -t").stack_trace && !options.registers);
+        assert!(!crash("faultline crash --brief").stack_trace);
+        assert!(Cli::try_parse_from(["faultline", "crash", "-t", "--brief"]).is_err());
     }
 
     #[test]

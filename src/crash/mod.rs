@@ -53,7 +53,7 @@ pub(crate) struct Options {
     pub handled: bool,
     /// Show the registers.
     pub registers: bool,
-    /// Show the frames.
+    /// Show the frames; without them a record's text is one line.
     pub stack_trace: bool,
     /// How many of them, 1 to 127.
     pub max_stack_depth: u32,

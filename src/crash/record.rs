@@ -115,6 +115,7 @@ impl Decoder {
             cpu: raw.cpu,
             calls,
             boottime_ns: evidence.at_ns,
+            is_brief: !has_stack,
         }
     }
 }

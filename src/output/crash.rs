@@ -14,15 +14,11 @@ const REGISTERS_PER_LINE: usize = 3;
 
 impl Record for Crash {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        writeln!(
-            to,
-            "[{}] {} in process {} (PID: {}, TID: {})",
-            self.head.timestamp.local_seconds(),
-            title(self.signal_number),
-            escape(&self.comm),
-            self.pid,
-            self.tid
-        )?;
+        self.write_headline(to)?;
+        if self.is_brief {
+            return self.write_brief(to);
+        }
+        writeln!(to)?;
         let unknown = || "unknown".to_owned();
         let address = match (self.fault_address, self.fault_type) {
             (Some(address), _) => address.to_string(),
@@ -51,9 +47,8 @@ impl Record for Crash {
         if let Some(said) = &self.runtime_message {
             writeln!(to, "  Runtime Said:  {} ({})", escape(&said.text), said.runtime)?;
         }
-        if let Some(diagnosis) = &self.diagnosis {
-            let doubt = if diagnosis.confidence == Confidence::Certain { "" } else { " (likely)" };
-            writeln!(to, "  Diagnosis:     {}{doubt}", escape(&diagnosis.text))?;
+        if let Some(cause) = self.cause() {
+            writeln!(to, "  Diagnosis:     {cause}")?;
         }
         self.write_sender(to)?;
         if let Some(oom) = &self.oom {
@@ -77,23 +72,61 @@ impl Record for Crash {
 }
 
 impl Crash {
+    /// Without an end of the line.
+    fn write_headline(&self, to: &mut String) -> std::fmt::Result {
+        write!(
+            to,
+            "[{}] {} in process {} (PID: {}, TID: {})",
+            self.head.timestamp.local_seconds(),
+            title(self.signal_number),
+            escape(&self.comm),
+            self.pid,
+            self.tid
+        )
+    }
+
+    /// The rest of the one line: where, why, and which bug it is.
+    fn write_brief(&self, to: &mut String) -> std::fmt::Result {
+        if let Some(symbol) = &self.instruction_symbol {
+            write!(to, " at {}", escape(symbol))?;
+        }
+        match (self.cause(), self.sender_text()) {
+            (Some(cause), _) => write!(to, ": {cause}")?,
+            (None, Some(sender)) => write!(to, ": {}, by {sender}", self.code_text)?,
+            (None, None) => write!(to, ": {}", self.code_text)?,
+        }
+        if self.disposition != Disposition::Fatal {
+            write!(to, "; {}", self.disposition_text())?;
+        }
+        writeln!(to, " [{}]", self.signature)
+    }
+
+    fn cause(&self) -> Option<String> {
+        let diagnosis = self.diagnosis.as_ref()?;
+        let doubt = if diagnosis.confidence == Confidence::Certain { "" } else { " (likely)" };
+        Some(format!("{}{doubt}", escape(&diagnosis.text)))
+    }
+
     fn write_calls(&self, to: &mut String) -> std::fmt::Result {
         let Some(calls) = &self.calls else { return Ok(()) };
         write_calls(to, calls, self.tid, self.boottime_ns)
     }
 
     fn write_sender(&self, to: &mut String) -> std::fmt::Result {
-        let Some(sender) = &self.sender else {
-            return if self.reason.is_some() { writeln!(to, "  Sent By:       the kernel") } else { Ok(()) };
-        };
-        let who = match (sender.pid, &sender.comm) {
+        let Some(who) = self.sender_text() else { return Ok(()) };
+        let uid = self.sender.as_ref().and_then(|sender| sender.uid);
+        let uid = uid.map(|uid| format!(", UID: {uid}")).unwrap_or_default();
+        writeln!(to, "  Sent By:       {who}{uid}")
+    }
+
+    fn sender_text(&self) -> Option<String> {
+        let Some(sender) = &self.sender else { return self.reason.is_some().then(|| "the kernel".to_owned()) };
+        Some(match (sender.pid, &sender.comm) {
             (Some(pid), _) if pid == self.pid => "itself".to_owned(),
             (Some(pid), Some(comm)) => format!("{} (PID: {pid})", escape(comm)),
             (Some(pid), None) => format!("PID: {pid}"),
             (None, _) => "a process outside of its pid namespace".to_owned(),
-        };
-        let uid = sender.uid.map(|uid| format!(", UID: {uid}")).unwrap_or_default();
-        writeln!(to, "  Sent By:       {who}{uid}")
+        })
     }
 
     fn disposition_text(&self) -> String {

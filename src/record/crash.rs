@@ -84,7 +84,7 @@ pub struct Crash {
     pub vma_below: Option<Vma>,
     /// The nearest mapping above it.
     pub vma_above: Option<Vma>,
-    /// Innermost frame first; with `--stack-trace`.
+    /// Innermost frame first; `None` with `--brief`.
     pub stack_trace: Option<Vec<Frame>>,
     /// Did the unwinder reach the outermost frame?
     pub stack_complete: Option<bool>,
@@ -110,6 +110,9 @@ pub struct Crash {
     /// CLOCK_BOOTTIME of `timestamp`, for the text.
     #[serde(skip)]
     pub boottime_ns: u64,
+    /// The text is one line.
+    #[serde(skip)]
+    pub is_brief: bool,
 }
 
 /// The disposition of a delivered signal.
@@ -163,7 +166,7 @@ pub struct EndedBy {
     pub fault_address: Option<Hex>,
     /// Where the thread was at the second fault.
     pub instruction_pointer: Option<Hex>,
-    /// From there to what the handler returns to, innermost frame first; with `--stack-trace`.
+    /// From there to what the handler returns to, innermost frame first; `None` with `--brief`.
     pub stack_trace: Option<Vec<Frame>>,
 }
 
@@ -176,7 +179,7 @@ pub struct EarlierFault {
     pub code: String,
     /// The address that could not be accessed; `None` means that the processor does not report it.
     pub fault_address: Option<Hex>,
-    /// Where it was, one frame with its inlined functions: what its callers were is overwritten. With `--stack-trace`.
+    /// Where it was, one frame with its inlined functions: what its callers were is overwritten. `None` with `--brief`.
     pub stack_trace: Option<Vec<Frame>>,
     /// How sure it is that its handler had been left.
     pub confidence: Confidence,

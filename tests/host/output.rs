@@ -35,9 +35,13 @@ fn a_duration_ends_the_run() {
 #[apply(watch_test!)]
 fn parts_that_were_not_asked_for_are_null() {
     let program = programs().join("null-write");
-    let plain = &run(&program, &[]).records[0];
+    let plain = &run(&program, &["--brief"]).records[0];
     assert!(plain["registers"].is_null() && plain["stack_trace"].is_null() && plain["unwinder"].is_null());
-    let deep = &run(&program, &["-t"]).records[0];
+    let deep = &run(&program, &[]).records[0];
+    assert_eq!(
+        deep["stack_trace"].as_array().map(Vec::len),
+        run(&program, &["-t"]).records[0]["stack_trace"].as_array().map(Vec::len)
+    );
     assert!(deep["registers"].is_null());
     assert_eq!((&deep["unwinder"], &deep["stack_complete"]), (&"eh_frame".into(), &true.into()));
     let kernels = &run(&program, &["-t", "--stack-bytes", "0"]).records[0];
@@ -54,7 +58,7 @@ fn parts_that_were_not_asked_for_are_null() {
 
 #[apply(watch_test!)]
 fn text_has_the_lines_that_scripts_look_for() {
-    let output = crash(&["-r", "-t", "--", &program("null-write")]);
+    let output = crash(&["-r", "--", &program("null-write")]);
     assert_eq!(output.status.code(), Some(139));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with('[')).collect();
@@ -65,6 +69,20 @@ fn text_has_the_lines_that_scripts_look_for() {
     for heading in ["  Memory Mapping:", "  Registers:", "  Stack Trace:"] {
         assert!(lines.contains(&heading), "{text}");
     }
+}
+
+#[apply(watch_test!)]
+fn a_brief_text_is_one_line_a_crash() {
+    let output = crash(&["--brief", "--", "sh", "-c", &format!("{0}; {0}; true", program("null-write"))]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    for line in lines {
+        let (head, cause) = line.split_once(") at write_field+0x").unwrap_or_else(|| panic!("{text}"));
+        assert!(head.contains("] SEGFAULT in process null-write (PID: "), "{text}");
+        assert!(cause.contains(": writes address 0x18: near NULL") && cause.ends_with(']'), "{text}");
+    }
+    assert!(!text.contains("Stack Trace"), "{text}");
 }
 
 #[apply(watch_test!)]
