@@ -107,7 +107,7 @@ fn a_name_too_long_can_match_nothing() {
 
 #[test]
 fn a_duration_is_seconds_or_has_units() {
-    for flags in [&["-d", "soon"][..], &["--summary", "10 parsecs"], &["--sample-interval", "-1m"]] {
+    for flags in [&["-d", "soon"][..], &["--summary", "10 parsecs"], &["--sample-interval=-1m"]] {
         let text = refusal(&[&["crash"], flags].concat());
         assert!(text.contains("is no time: give seconds, or numbers with units, as"), "{text}");
     }
@@ -123,7 +123,7 @@ fn what_was_nearly_typed_is_told() {
         (&["crash", "--regsters"][..], "a similar argument exists: '--registers'"),
         (&["crsh"], "a similar subcommand exists: 'crash'"),
         (&["crash", "--format", "jsn"], "a similar value exists: 'json'"),
-        (&["--pid", "1"], "'crash --pid' exists"),
+        (&["--pid", "1", "crash"], "'crash --pid' exists"),
     ] {
         let text = refusal(arguments);
         assert!(text.contains(&format!("; {tip}")), "{text}");

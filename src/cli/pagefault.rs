@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::options::Common;
+use crate::options;
 use crate::pagefault::Options;
 use crate::probe::abi::pagefault::fl_own_limit;
 use crate::probe::pagefault::{self, Events};
@@ -147,7 +147,7 @@ impl From<PagefaultArgs> for Options {
 }
 
 /// What `faultline agent --pagefaults` counts.
-pub(super) fn counting(common: Common, interval: Duration) -> Options {
+pub(super) fn counting(common: options::Common, interval: Duration) -> Options {
     Options {
         common,
         by: pagefault::By::Process,

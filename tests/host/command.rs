@@ -36,7 +36,7 @@ fn a_command_that_cannot_be_started_has_a_status_of_its_own() {
 #[apply(watch_test!)]
 fn a_quiet_run_says_nothing() {
     let records = |flags: &[&str]| {
-        let output = crash(&[flags, &["--", "sh", "-c", "sleep 60 & kill -SEGV $$"]].concat());
+        let output = crash(&[flags, &["--", "sh", "-c", "sleep 5 >/dev/null 2>&1 & kill -SEGV $$"]].concat());
         assert_eq!(output.status.code(), Some(139));
         (String::from_utf8(output.stdout).unwrap().lines().count(), String::from_utf8(output.stderr).unwrap())
     };
