@@ -49,6 +49,7 @@ mod flags;
 #[doc(hidden)]
 pub mod fuzz;
 mod hex;
+mod history;
 mod host;
 mod identity;
 #[doc(hidden)]

@@ -182,7 +182,7 @@ const FPE: [Code; 15] = [
 ];
 
 const TRAP: [Code; 6] = [
-    Code(1, "TRAP_BRKPT", "breakpoint", "Breakpoint"),
+    Code(1, "TRAP_BRKPT", BREAKPOINT, "Breakpoint"),
     Code(2, "TRAP_TRACE", "trace_trap", "Single step or trace"),
     Code(3, "TRAP_BRANCH", "branch_trap", "Taken branch"),
     Code(4, "TRAP_HWBKPT", "hardware_breakpoint", "Hardware breakpoint or watchpoint"),
@@ -252,10 +252,11 @@ pub(crate) fn is_code_name(code: &str) -> bool {
     code.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
-/// What the code means, for people. `trap_nr` says what SI_KERNEL leaves open; `None` means that it is not known, or that there was no trap.
-pub(crate) fn code_text(signal: u32, code: i32, trap_nr: Option<u64>) -> String {
-    match kernel_fault(signal, code, trap_nr) {
-        Some((_, text)) => text.to_owned(),
+/// What the code means, for people. The word for the fault says what SI_KERNEL leaves open; `None` means that there was none.
+pub(crate) fn code_text(signal: u32, code: i32, fault: Option<&str>) -> String {
+    let by_trap = |known: &&(&str, &str)| code == SI_KERNEL && fault == Some(known.0);
+    match KERNEL_FAULTS.iter().find(by_trap) {
+        Some((_, text)) => (*text).to_owned(),
         None => find(signal, code).map_or_else(|| format!("Code {code}"), |known| known.3.to_owned()),
     }
 }
@@ -266,16 +267,23 @@ pub(crate) fn fault_type(signal: u32, code: i32, trap_nr: Option<u64>) -> Option
         return None;
     }
     match kernel_fault(signal, code, trap_nr) {
-        Some((word, _)) => Some(word),
+        Some(word) => Some(word),
         None => find(signal, code).map(|known| known.2),
     }
 }
 
-/// Faults that the kernel reports as SI_KERNEL, without an address: the trap says which.
-fn kernel_fault(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<(&'static str, &'static str)> {
+const GENERAL_PROTECTION: &str = "general_protection";
+const BREAKPOINT: &str = "breakpoint";
+
+/// Faults that the kernel reports as SI_KERNEL, without an address: a word for machines and a phrase for people.
+const KERNEL_FAULTS: [(&str, &str); 2] =
+    [(GENERAL_PROTECTION, "General protection fault"), (BREAKPOINT, "Breakpoint instruction")];
+
+/// Which of these it is: the trap says so.
+fn kernel_fault(signal: u32, code: i32, trap_nr: Option<u64>) -> Option<&'static str> {
     match (signal, code, arch::trap(trap_nr?)?) {
-        (SIGSEGV, SI_KERNEL, TrapKind::GeneralProtection) => Some(("general_protection", "General protection fault")),
-        (SIGTRAP, SI_KERNEL, TrapKind::Breakpoint) => Some(("breakpoint", "Breakpoint instruction")),
+        (SIGSEGV, SI_KERNEL, TrapKind::GeneralProtection) => Some(GENERAL_PROTECTION),
+        (SIGTRAP, SI_KERNEL, TrapKind::Breakpoint) => Some(BREAKPOINT),
         _ => None,
     }
 }

@@ -51,6 +51,44 @@ pub(crate) fn escape_lines(text: &str) -> String {
     safe
 }
 
+/// A line of JSON with [`escape`] done to each of its strings, so that nothing of it has to be escaped when it is shown.
+pub(crate) fn escape_strings(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len());
+    let mut is_in_string = false;
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' => {
+                is_in_string = !is_in_string;
+                safe.push(c);
+            }
+            '\\' if is_in_string => {
+                let escaped = rest.next().unwrap_or_default();
+                let (digits, number) = match escaped {
+                    'u' => {
+                        let digits: String = rest.by_ref().take(4).collect();
+                        let number = u32::from_str_radix(&digits, 16).ok();
+                        (digits, number)
+                    }
+                    'b' => (String::new(), Some(8)),
+                    'f' => (String::new(), Some(12)),
+                    'n' => (String::new(), Some(10)),
+                    'r' => (String::new(), Some(13)),
+                    't' => (String::new(), Some(9)),
+                    _ => (String::new(), None),
+                };
+                match number.and_then(char::from_u32).map(|meant| (meant, escape(meant.encode_utf8(&mut [0; 4])))) {
+                    Some((meant, shown)) if !shown.starts_with(meant) => safe.push_str(&shown.replace('\\', "\\\\")),
+                    _ => safe.extend(['\\', escaped].into_iter().chain(digits.chars())),
+                }
+            }
+            _ if is_in_string => safe.push_str(&escape(c.encode_utf8(&mut [0; 4])).replace('\\', "\\\\")),
+            _ => safe.push(c),
+        }
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +98,21 @@ mod tests {
         assert_eq!(lossy(b"sleep\0\0junk"), "sleep");
         assert_eq!(lossy(b"sixteen bytes ok"), "sixteen bytes ok");
         assert_eq!(lossy(b"\xff\xfe\0"), "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn strings_of_json_have_their_control_characters_shown() {
+        let texts =
+            ["plain \"quoted\" C:\\n", "a\nb\r\t\u{8}\u{c}\u{1b}[2J", "\u{202e}x\u{7f}\u{85}", "na\u{ef}ve \u{1f980}"];
+        let line = serde_json::to_string(&serde_json::json!({ "a\n": texts })).unwrap();
+        for line in
+            [line.replace(':', " :\t"), line.replace('\u{ef}', "\\u00ef").replace('\u{1f980}', "\\ud83e\\udd80")]
+        {
+            let safe = escape_strings(&line);
+            let read: serde_json::Value = serde_json::from_str(&safe).unwrap();
+            assert_eq!(read, serde_json::json!({ "a\\n": texts.map(escape) }), "{safe}");
+        }
+        assert_eq!(escape_strings("\"cut \\u00"), "\"cut \\u00");
     }
 
     #[test]

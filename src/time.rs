@@ -1,5 +1,7 @@
 //! Time: the kernel's clock converted into wall-clock time.
 
+mod period;
+
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
@@ -8,6 +10,8 @@ use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+pub(crate) use period::Period;
 
 /// A moment. In JSON: RFC 3339, UTC, microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +52,11 @@ impl Timestamp {
     /// Nanoseconds since 1970.
     pub fn unix_ns(self) -> i128 {
         self.0.as_nanosecond()
+    }
+
+    /// Microseconds since 1970, as in JSON.
+    pub(crate) fn unix_us(self) -> i64 {
+        self.0.as_microsecond()
     }
 
     /// `2024-02-15 10:30:45`, in the machine's time zone.

@@ -8,7 +8,9 @@ use crate::output::{Record, Timestamp};
 use crate::probe::Way;
 use crate::record::Head;
 use crate::record::call::{Argument, Call, KernelFrame, Relation, State, Value};
-use crate::record::crash::{Crash, Disposition, Frame, PageFault, Sender, Vma};
+use crate::record::crash::{Crash, Disposition, Frame, PageFault, Registers, Sender, Vma};
+use crate::record::lines::InFile;
+use crate::text::escape_strings;
 
 fn vma(start: u64, permissions: &str, mapping_name: Option<&str>) -> Vma {
     Vma {
@@ -51,7 +53,7 @@ fn segfault() -> Crash {
         signal_number: 11,
         code: Some("SEGV_MAPERR".to_owned()),
         code_number: Some(1),
-        fault_type: Some("map_error"),
+        fault_type: Some("map_error".into()),
         fault_address: Some(Hex(0x18)),
         instruction_pointer: Some(Hex(0x5555_5555_4010)),
         instruction_symbol: Some("main+0x10".to_owned()),
@@ -61,16 +63,20 @@ fn segfault() -> Crash {
         oom: None,
         sender: None,
         reason: None,
-        page_fault: Some(PageFault { error_code: 6, access: "write", flags: vec!["write", "user"] }),
+        page_fault: Some(PageFault {
+            error_code: 6,
+            access: "write".into(),
+            flags: vec!["write".into(), "user".into()],
+        }),
         seccomp: None,
         abort_message: None,
         runtime_message: None,
-        registers: Some(vec![
+        registers: Some(Registers::from(vec![
             ("rip", Hex(0x5555_5555_4010)),
             ("rsp", Hex(0x7fff_0000)),
             ("rax", Hex(0)),
             ("rbx", Hex(u64::MAX)),
-        ]),
+        ])),
         vma: None,
         vma_below: None,
         vma_above: Some(vma(0x5555_5555_4000, "r-xp", Some("/usr/bin/myapp"))),
@@ -82,15 +88,13 @@ fn segfault() -> Crash {
         ]),
         stack_complete: Some(false),
         stack_omitted: None,
-        unwinder: Some("frame_pointer"),
+        unwinder: Some("frame_pointer".into()),
         signature: "0123456789abcdef".to_owned(),
         family: Some("fedcba9876543210".to_owned()),
         symbols_failed: Vec::new(),
         diagnosis: None,
         cpu: 3,
         calls: None,
-        code_text: "Address not mapped".to_owned(),
-        boottime_ns: 0,
         is_brief: false,
     }
 }
@@ -120,7 +124,6 @@ fn sent() -> Crash {
         stack_complete: None,
         stack_omitted: None,
         unwinder: None,
-        code_text: "Sent by kill".to_owned(),
         ..segfault()
     }
 }
@@ -202,7 +205,6 @@ fn with_calls() -> Crash {
         registers: None,
         stack_trace: None,
         calls: Some(calls),
-        boottime_ns: 1_000_000_000,
         ..segfault()
     }
 }
@@ -253,6 +255,36 @@ fn a_handled_fault_in_its_mapping() {
         ..segfault()
     };
     insta::assert_snapshot!(handled.text());
+}
+
+#[test]
+fn a_record_that_was_read_back_has_the_same_text() {
+    let kernels = Crash { code: Some("SI_KERNEL".to_owned()), code_number: Some(0x80), ..segfault() };
+    let gp = Crash { fault_type: Some("general_protection".into()), fault_address: None, ..kernels.clone() };
+    let kernel = Crash { fault_type: Some("kernel".into()), ..kernels };
+    let forged = Crash { fault_type: None, fault_address: None, page_fault: None, ..segfault() };
+    let by_itself = Crash { sender: sent().sender, ..forged.clone() };
+    let kill = Crash { code: None, code_number: None, fault_type: None, ..sent() };
+    let nobody = Crash { sender: None, ..sent() };
+    let texts = [segfault(), sent(), with_calls(), gp, kernel, forged, by_itself, kill, nobody].map(|record| {
+        let line = String::from_utf8(record.json(&mut InFile::default()).unwrap()).unwrap();
+        let read: Crash = serde_json::from_str(&escape_strings(&line)).unwrap();
+        assert_eq!(read.text(), record.text());
+        record.text()
+    });
+    for (text, part) in texts.iter().zip([
+        "Address not mapped (SEGV_MAPERR)",
+        "Sent by kill (SI_USER)",
+        "openat(dfd AT_FDCWD, filename \"/etc/my\\napp.conf\"",
+        "General protection fault (SI_KERNEL)",
+        "Raised by the kernel (SI_KERNEL)",
+        "No fault: sent by the process itself, or as a child's exit signal (SEGV_MAPERR)",
+        "No fault: the process sent this to itself (SEGV_MAPERR)",
+        "Unknown: the kernel keeps no details",
+        "Sent by kill, or by the kernel (SI_USER)",
+    ]) {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

@@ -94,7 +94,6 @@ impl<'run> Gatherer<'run> {
             comm: text::name(&event.comm),
             certain: event.is_certain != 0,
             calls,
-            fired_ns: event.timestamp_ns,
         })
     }
 

@@ -6,6 +6,7 @@ mod common;
 mod crash;
 mod doctor;
 mod examples;
+mod history;
 mod limits;
 mod lookup;
 mod main;
@@ -66,6 +67,10 @@ enum Command {
     /// Merge the summaries of many hosts and times into one ranking
     #[command(after_help = examples::REPORT)]
     Report(report::ReportArgs),
+    /// List crashes that were recorded before: when, which process, which signal, where
+    List(history::ListArgs),
+    /// Show crashes that were recorded before, as `crash` shows them: the last one, or one of the list
+    Show(history::ShowArgs),
     /// Name the frames of records afterwards, on any machine: by their build ids, with debuginfod servers
     #[command(after_help = examples::SYMBOLIZE)]
     Symbolize(symbolize::SymbolizeArgs),
@@ -82,6 +87,8 @@ impl Command {
             Self::Memory(args) => crate::memory::run(&(*args).into()),
             Self::Doctor(args) => args.run(),
             Self::Report(args) => args.run(),
+            Self::List(args) => args.run(),
+            Self::Show(args) => args.run(),
             Self::Symbolize(args) => args.run(),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::history::signature;
 use crate::record::crash::Disposition;
 use crate::report::{self, By, Completeness, Inputs, Options, STANDARD_INPUT, Selection};
 use anyhow::Result;
@@ -126,15 +127,6 @@ impl From<ReportArgs> for Options {
             format,
             strict: args.strict,
         }
-    }
-}
-
-/// A signature, as records have it.
-fn signature(text: &str) -> Result<String, String> {
-    if text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err("a signature has 16 hexadecimal digits".to_owned())
     }
 }
 

@@ -1,5 +1,7 @@
 //! A crash as the library hands it out: made of the record, whose shape may change without it.
 
+use std::borrow::Cow;
+
 use crate::diagnosis;
 use crate::record::crash as record;
 use crate::time::Timestamp;
@@ -48,7 +50,7 @@ pub struct Crash {
     /// The sender of the signal; `None` means that no process sent it, or that the kernel doesn't report it.
     pub sender: Option<Sender>,
     /// The registers by name. If they are not known, there are none.
-    pub registers: Vec<(&'static str, u64)>,
+    pub registers: Vec<(Cow<'static, str>, u64)>,
     /// The stack, innermost frame first. If none are known or asked for, there are none.
     pub frames: Vec<Frame>,
     /// Did the unwinder reach the outermost frame? `None` means that no frames were asked for.
@@ -111,7 +113,7 @@ pub struct Diagnosis {
 
 impl From<record::Crash> for Crash {
     fn from(record: record::Crash) -> Self {
-        let registers = record.registers.into_iter().flatten();
+        let registers = record.registers.into_iter().flat_map(|registers| registers.0);
         Self {
             timestamp: record.head.timestamp,
             pid: record.pid,

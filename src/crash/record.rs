@@ -1,5 +1,7 @@
 //! The record of a sample, made once all is known of it: numbers get names, here and nowhere else.
 
+use std::borrow::Cow;
+
 use procfs::process::Stat;
 
 use super::decode::{CrashFacts, Decoder, has_earlier};
@@ -15,7 +17,7 @@ use crate::record::Head;
 use crate::record::call::Call;
 use crate::record::crash::{Crash, Disposition, EarlierFault, EndedBy, Frame, PageFault, Seccomp, Sender, Vma};
 use crate::record::oom::OutOfMemory;
-use crate::siginfo::{SI_KERNEL, code_name, code_text, fault_type, signal_name};
+use crate::siginfo::{SI_KERNEL, code_name, fault_type, signal_name};
 use crate::text;
 
 /// The recorded kernel calls before a signal.
@@ -66,21 +68,10 @@ impl Decoder {
             signal_number: raw.signal,
             code: code.map(|code| code_name(raw.signal, code)),
             code_number: code,
-            fault_type: code.filter(|_| !is_forged).and_then(|code| fault_type(raw.signal, code, trap_nr)),
-            code_text: match code {
-                None => "Unknown: the kernel keeps no details".to_owned(),
-                Some(_) if is_forged && found.sender.is_none() => match evidence.reason {
-                    Some(_) => "No fault: sent by the kernel".to_owned(),
-                    None => "No fault: sent by the process itself, or as a child's exit signal".to_owned(),
-                },
-                Some(_) if is_forged => "No fault: the process sent this to itself".to_owned(),
-                // As kill() has it, though no process has sent it.
-                Some(libc::SI_USER) if found.sender.is_none() => match evidence.reason {
-                    Some(_) => "Sent by the kernel".to_owned(),
-                    None => "Sent by kill, or by the kernel".to_owned(),
-                },
-                Some(code) => code_text(raw.signal, code, trap_nr),
-            },
+            fault_type: code
+                .filter(|_| !is_forged)
+                .and_then(|code| fault_type(raw.signal, code, trap_nr))
+                .map(Cow::from),
             fault_address: evidence.fault_address.map(Hex),
             // It is known even if the other registers aren't: it is the first frame.
             instruction_pointer: raw.frames().first().copied().map(Hex),
@@ -102,19 +93,22 @@ impl Decoder {
             seccomp: evidence.system_call.map(Seccomp::from),
             abort_message: evidence.abort_message,
             runtime_message: found.runtime_message,
-            registers: evidence.registers.as_ref().filter(|_| self.options.registers).map(arch::registers),
+            registers: evidence
+                .registers
+                .as_ref()
+                .filter(|_| self.options.registers)
+                .map(|of| arch::registers(of).into()),
             vma: evidence.memory.at.as_ref().map(Vma::from),
             vma_below: evidence.memory.below.as_ref().map(Vma::from),
             vma_above: evidence.memory.above.as_ref().map(Vma::from),
             stack_complete: has_stack.then_some(found.stack_complete),
             stack_omitted: found.stack_omitted.filter(|_| has_stack),
-            unwinder: (has_stack && !frames.is_empty()).then_some(found.unwinder),
+            unwinder: (has_stack && !frames.is_empty()).then(|| found.unwinder.into()),
             stack_trace: has_stack.then_some(frames),
             symbols_failed: found.failed,
             diagnosis,
             cpu: raw.cpu,
             calls,
-            boottime_ns: evidence.at_ns,
             is_brief: !has_stack,
         }
     }

@@ -19,7 +19,7 @@ pub(crate) use sample::arrival;
 
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::arch::{Arrival, Registers};
 use crate::probe::abi::fl_arch;
@@ -168,7 +168,7 @@ pub(crate) struct Cause {
 }
 
 /// What a kernel call did to memory, to a file or to a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// Took a mapping away.

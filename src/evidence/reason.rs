@@ -1,11 +1,11 @@
 //! Why the kernel has sent a signal on its own account.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::probe::abi::{fl_reason, fl_reason_flag, fl_reason_kind};
 
 /// The event or the limit that the kernel sends a signal for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonKind {
     /// Nobody reads what the process has written to a pipe or a socket.
@@ -37,7 +37,7 @@ pub enum ReasonKind {
 }
 
 /// A reason. `None` means that it has no such number, or that the number isn't known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// One word a reason.
     pub kind: ReasonKind,

@@ -7,14 +7,15 @@ use crate::arch::KERNEL_ADDRESS;
 use crate::hex::Hex;
 use crate::record::call::{Argument, Call, LiveCall, State, Trigger, Value};
 use crate::text::escape;
+use crate::time::Timestamp;
 
 /// Writes the calls under their heading: how long before the crash, by which thread, which call, and how it ended.
-pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at_ns: u64) -> std::fmt::Result {
+pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at: Timestamp) -> std::fmt::Result {
     writeln!(to, "  Kernel Calls:")?;
     if calls.is_empty() {
         return writeln!(to, "    none recorded of this thread");
     }
-    let times: Vec<String> = calls.iter().map(|call| before(call.entered_ns, at_ns)).collect();
+    let times: Vec<String> = calls.iter().map(|call| before(call.entered, at)).collect();
     let width = times.iter().map(String::len).max().unwrap_or(0);
     for (call, time) in calls.iter().zip(times) {
         let whose = if call.tid == tid { String::new() } else { format!("[{}/{}] ", escape(&call.comm), call.tid) };
@@ -34,9 +35,11 @@ pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at_ns: u64)
 }
 
 /// `-30.124 ms`
-fn before(entered_ns: u64, at_ns: u64) -> String {
-    let (sign, apart) = if entered_ns <= at_ns { ('-', at_ns - entered_ns) } else { ('+', entered_ns - at_ns) };
-    let ms = apart as f64 / 1e6;
+fn before(entered: Timestamp, at: Timestamp) -> String {
+    // As JSON has both, so that a record that was read back has the same text.
+    let apart_us = entered.unix_us() - at.unix_us();
+    let sign = if apart_us <= 0 { '-' } else { '+' };
+    let ms = apart_us.unsigned_abs() as f64 / 1e3;
     format!("{sign}{ms:.3} ms")
 }
 
@@ -125,7 +128,7 @@ impl Record for Trigger {
         if !self.certain {
             writeln!(to, "  Doubt:         an interrupt or a thread of the kernel: this task only happened to run")?;
         }
-        write_calls(to, &self.calls, self.tid, self.fired_ns)
+        write_calls(to, &self.calls, self.tid, self.head.timestamp)
     }
 }
 
@@ -148,13 +151,18 @@ mod tests {
         assert_eq!(line(&munmap), "munmap(addr ?, len 4096 -> 1), not returned");
     }
 
+    /// 5 ms after the calls.
+    fn crash() -> Timestamp {
+        Timestamp::from_unix_ns(5_000_000).unwrap()
+    }
+
     #[test]
     fn what_a_process_gave_is_escaped() {
         let mut open = call("open", &[("filename", 0)], 3);
         open.arguments[0].value = Some(Value::Text("a\n[forged]".to_owned()));
         open.comm = "x\x1b[2J".to_owned();
         let mut text = String::new();
-        write_calls(&mut text, &[open], 7, 5_000_000).unwrap();
+        write_calls(&mut text, &[open], 7, crash()).unwrap();
         assert_eq!(
             text,
             "  Kernel Calls:\n    -5.000 ms  [x\\x1b[2J/100] open(filename \"a\\n[forged]\") = 3, 1.0 ms\n"
@@ -167,12 +175,12 @@ mod tests {
         munmap.is_cause = true;
         munmap.relation = Some(Relation { kind: Change::Unmapped, text: "unmapped 0x7f00".to_owned(), certain: true });
         let mut text = String::new();
-        write_calls(&mut text, &[munmap.clone()], 100, 5_000_000).unwrap();
+        write_calls(&mut text, &[munmap.clone()], 100, crash()).unwrap();
         assert!(text.ends_with("\n               <- the cause: unmapped 0x7f00\n"), "{text}");
         munmap.is_cause = false;
         munmap.relation.as_mut().unwrap().certain = false;
         let mut text = String::new();
-        write_calls(&mut text, &[munmap], 100, 5_000_000).unwrap();
+        write_calls(&mut text, &[munmap], 100, crash()).unwrap();
         assert!(text.ends_with("-- unmapped 0x7f00 (a guess)\n"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use super::Record;
 use super::call::write_calls;
 use crate::diagnosis::Confidence;
 use crate::record::crash::{Crash, Disposition, Frame, Vma};
-use crate::siginfo::title;
+use crate::siginfo::{code_text, fault_type, title};
 use crate::text::escape;
 
 /// Registers in one line of the text.
@@ -20,7 +20,7 @@ impl Record for Crash {
         }
         writeln!(to)?;
         let unknown = || "unknown".to_owned();
-        let address = match (self.fault_address, self.fault_type) {
+        let address = match (self.fault_address, self.fault_type.as_deref()) {
             (Some(address), _) => address.to_string(),
             (None, Some("general_protection")) => "unknown: the processor does not tell".to_owned(),
             (None, _) => "none".to_owned(),
@@ -34,7 +34,7 @@ impl Record for Crash {
             symbol.unwrap_or_default()
         )?;
         let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
-        writeln!(to, "  Fault Type:    {}{code}", self.code_text)?;
+        writeln!(to, "  Fault Type:    {}{code}", self.code_text())?;
         if let Some(fault) = &self.page_fault {
             writeln!(to, "  Access:        {} ({})", fault.access, fault.flags.join(", "))?;
         }
@@ -92,8 +92,8 @@ impl Crash {
         }
         match (self.cause(), self.sender_text()) {
             (Some(cause), _) => write!(to, ": {cause}")?,
-            (None, Some(sender)) => write!(to, ": {}, by {sender}", self.code_text)?,
-            (None, None) => write!(to, ": {}", self.code_text)?,
+            (None, Some(sender)) => write!(to, ": {}, by {sender}", self.code_text())?,
+            (None, None) => write!(to, ": {}", self.code_text())?,
         }
         if self.disposition != Disposition::Fatal {
             write!(to, "; {}", self.disposition_text())?;
@@ -109,7 +109,23 @@ impl Crash {
 
     fn write_calls(&self, to: &mut String) -> std::fmt::Result {
         let Some(calls) = &self.calls else { return Ok(()) };
-        write_calls(to, calls, self.tid, self.boottime_ns)
+        write_calls(to, calls, self.tid, self.head.timestamp)
+    }
+
+    /// What the signal's code means.
+    fn code_text(&self) -> String {
+        let Some(code) = self.code_number else { return "Unknown: the kernel keeps no details".to_owned() };
+        // The code of a fault, and no fault.
+        let is_forged = self.fault_type.is_none() && fault_type(self.signal_number, code, None).is_some();
+        match (&self.sender, &self.reason) {
+            (None, Some(_)) if is_forged => "No fault: sent by the kernel".to_owned(),
+            (None, None) if is_forged => "No fault: sent by the process itself, or as a child's exit signal".to_owned(),
+            (Some(_), _) if is_forged => "No fault: the process sent this to itself".to_owned(),
+            // As kill() has it, though no process has sent it.
+            (None, Some(_)) if code == libc::SI_USER => "Sent by the kernel".to_owned(),
+            (None, None) if code == libc::SI_USER => "Sent by kill, or by the kernel".to_owned(),
+            _ => code_text(self.signal_number, code, self.fault_type.as_deref()),
+        }
     }
 
     fn write_sender(&self, to: &mut String) -> std::fmt::Result {
@@ -210,7 +226,7 @@ impl Crash {
     fn write_registers(&self, to: &mut String) -> std::fmt::Result {
         let Some(registers) = &self.registers else { return Ok(()) };
         writeln!(to, "  Registers:")?;
-        for line in registers.chunks(REGISTERS_PER_LINE) {
+        for line in registers.0.chunks(REGISTERS_PER_LINE) {
             let cells: Vec<String> =
                 line.iter().map(|(name, value)| format!("{name:<6} {:<18}", value.to_string())).collect();
             writeln!(to, "    {}", cells.join("  ").trim_end())?;

@@ -1,12 +1,12 @@
 //! The ways to hook the kernel, and the hooks of a way.
 
 use libbpf_rs::libbpf_sys::{PERF_COUNT_SW_PAGE_FAULTS, PERF_COUNT_SW_PAGE_FAULTS_MAJ};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::losses::{FORKS_MISSED, RUNS_MISSED};
 
 /// A way to hook the kernel. Each probe has its own hooks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// The tracepoints that the probe is made for.

@@ -1,6 +1,6 @@
 //! The records of calls, which are the JSON and the source of the text.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Head;
 use crate::evidence::Change;
@@ -8,8 +8,8 @@ use crate::hex::Hex;
 use crate::probe::Way;
 use crate::time::Timestamp;
 
-/// A value of a call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A value of a call. Read back, a string that is no address is [`Value::Words`], unless its [`Argument`] is of a type that has texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Value {
     /// An address, or a number that is too large for JSON's numbers.
@@ -41,8 +41,28 @@ pub struct Argument {
     pub raw: Option<u64>,
 }
 
+impl<'de> Deserialize<'de> for Argument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Line {
+            name: String,
+            #[serde(rename = "type")]
+            kind: String,
+            value: Option<Value>,
+            after: Option<Value>,
+        }
+        let Line { name, kind, value, after } = Line::deserialize(deserializer)?;
+        let has_texts = kind == "path" || kind.contains("char");
+        let value = match value {
+            Some(Value::Words(text)) if has_texts => Some(Value::Text(text)),
+            value => value,
+        };
+        Ok(Self { name, kind, value, after, raw: None })
+    }
+}
+
 /// The state of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It has ended.
@@ -54,7 +74,7 @@ pub enum State {
 }
 
 /// A frame of the kernel's stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelFrame {
     /// Where.
     pub address: Hex,
@@ -63,7 +83,7 @@ pub struct KernelFrame {
 }
 
 /// The relation of a call to a crash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
     /// In one word.
     pub kind: Change,
@@ -74,7 +94,7 @@ pub struct Relation {
 }
 
 /// One call of a function of the kernel. Fields as in docs/output.md; `None` is `null`, which means not known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// The process, as the host numbers it.
     pub pid: u32,
@@ -162,9 +182,6 @@ pub(crate) struct Trigger {
     pub certain: bool,
     /// Its last calls, oldest first.
     pub calls: Vec<Call>,
-    /// CLOCK_BOOTTIME of `timestamp`.
-    #[serde(skip)]
-    pub fired_ns: u64,
 }
 
 #[cfg(test)]

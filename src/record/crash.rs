@@ -1,5 +1,9 @@
 //! The record of a crash, which is the JSON and the source of the text.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::Head;
@@ -12,7 +16,7 @@ use crate::hex::Hex;
 use crate::runtime::message::RuntimeMessage;
 
 /// One signal that ended a process, or could have. Fields as in docs/output.md; `None` is `null`, which means not known.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Crash {
     /// Kind, time and host.
     #[serde(flatten)]
@@ -48,7 +52,7 @@ pub struct Crash {
     /// 1.
     pub code_number: Option<i32>,
     /// `map_error`; `None` means that no fault happened.
-    pub fault_type: Option<&'static str>,
+    pub fault_type: Option<Cow<'static, str>>,
     /// The address that could not be accessed; `None` means that there is none, or that the processor does not report it.
     pub fault_address: Option<Hex>,
     /// Where the thread was.
@@ -75,9 +79,8 @@ pub struct Crash {
     pub abort_message: Option<String>,
     /// What the runtime of a language said before it ended the process; `None` means nothing, or that it isn't known.
     pub runtime_message: Option<RuntimeMessage>,
-    /// By name; with `--registers`.
-    #[serde(serialize_with = "registers")]
-    pub registers: Option<Vec<(&'static str, Hex)>>,
+    /// With `--registers`.
+    pub registers: Option<Registers>,
     /// The mapping that holds the fault address.
     pub vma: Option<Vma>,
     /// The nearest mapping below an address that is in none.
@@ -91,8 +94,9 @@ pub struct Crash {
     /// Frames that are not in `stack_trace`, because the stack has more than were asked for.
     pub stack_omitted: Option<Omitted>,
     /// How the frames were found.
-    pub unwinder: Option<&'static str>,
+    pub unwinder: Option<Cow<'static, str>>,
     /// The files that have no names for a reason of ours.
+    #[serde(default)]
     pub symbols_failed: Vec<SymbolsFailed>,
     /// The bug in this build; see [`crate::identity`].
     pub signature: String,
@@ -104,12 +108,6 @@ pub struct Crash {
     pub cpu: u32,
     /// The last kernel calls before it, oldest first; `None` means that none were recorded (`faultline call` does).
     pub calls: Option<Vec<Call>>,
-    /// The meaning of the signal's code, for the text.
-    #[serde(skip)]
-    pub code_text: String,
-    /// CLOCK_BOOTTIME of `timestamp`, for the text.
-    #[serde(skip)]
-    pub boottime_ns: u64,
     /// The text is one line.
     #[serde(skip)]
     pub is_brief: bool,
@@ -154,7 +152,7 @@ impl Disposition {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct EndedBy {
     /// The last signal.
     pub signal: Option<String>,
@@ -171,7 +169,7 @@ pub struct EndedBy {
 }
 
 /// A fault that a thread had handled when it died of something else.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct EarlierFault {
     /// `SIGSEGV`.
     pub signal: String,
@@ -186,7 +184,7 @@ pub struct EarlierFault {
 }
 
 /// The process that sent a signal.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Sender {
     /// As the host numbers it; `None` means that it can't be seen from the target's pid namespace.
     pub pid: Option<u32>,
@@ -199,33 +197,39 @@ pub struct Sender {
 }
 
 /// The processor's information about a page fault.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct PageFault {
     /// The processor's number.
     pub error_code: u64,
     /// `read`, `write` or `execute`.
-    pub access: &'static str,
+    pub access: Cow<'static, str>,
     /// The error code's bits by name.
-    pub flags: Vec<&'static str>,
+    pub flags: Vec<Cow<'static, str>>,
 }
 
 impl PageFault {
     /// What the processor's error code means.
     pub fn from_code(error_code: u64) -> Self {
-        let flags = arch::page_fault_flags(error_code);
-        let access = if flags.contains(&"instruction") {
-            "execute"
-        } else if flags.contains(&"write") {
-            "write"
-        } else {
-            "read"
-        };
-        Self { error_code, access, flags }
+        let (access, flags) = page_fault_words(error_code);
+        Self { error_code, access: access.into(), flags: flags.into_iter().map(Cow::from).collect() }
     }
 }
 
+/// What the processor's error code means: `read`, `write` or `execute`, and its bits by name.
+pub(crate) fn page_fault_words(error_code: u64) -> (&'static str, Vec<&'static str>) {
+    let flags = arch::page_fault_flags(error_code);
+    let access = if flags.contains(&"instruction") {
+        "execute"
+    } else if flags.contains(&"write") {
+        "write"
+    } else {
+        "read"
+    };
+    (access, flags)
+}
+
 /// A system call that seccomp refused.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Seccomp {
     /// The call's number.
     pub syscall: i32,
@@ -236,7 +240,7 @@ pub struct Seccomp {
 }
 
 /// A mapping of the process.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Vma {
     /// First address.
     pub start: Hex,
@@ -272,7 +276,7 @@ pub struct Frame {
 }
 
 /// A file that ran and has no names, for a reason of ours.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SymbolsFailed {
     /// The file; `None` means that its path isn't known.
     pub module: Option<String>,
@@ -281,7 +285,7 @@ pub struct SymbolsFailed {
 }
 
 /// Frames in the middle of a stack that were left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Omitted {
     /// How many.
     pub count: usize,
@@ -323,11 +327,44 @@ impl From<&evidence::Frame> for Frame {
     }
 }
 
-fn registers<S: Serializer>(from: &Option<Vec<(&'static str, Hex)>>, serializer: S) -> Result<S::Ok, S::Error> {
-    let Some(registers) = from else { return None::<()>.serialize(serializer) };
-    let mut map = serializer.serialize_map(Some(registers.len()))?;
-    for (name, value) in registers {
-        map.serialize_entry(name, value)?;
+/// Registers by name, in the order in which people know them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registers(pub Vec<(Cow<'static, str>, Hex)>);
+
+impl From<Vec<(&'static str, Hex)>> for Registers {
+    fn from(registers: Vec<(&'static str, Hex)>) -> Self {
+        Self(registers.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
-    map.end()
+}
+
+impl Serialize for Registers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Registers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ByName;
+        impl<'de> Visitor<'de> for ByName {
+            type Value = Registers;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("registers by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Registers, A::Error> {
+                let mut registers = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, Hex>()? {
+                    registers.push((name.into(), value));
+                }
+                Ok(Registers(registers))
+            }
+        }
+        deserializer.deserialize_map(ByName)
+    }
 }

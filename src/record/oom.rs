@@ -1,6 +1,6 @@
 //! A process that the kernel killed because memory was short.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::page;
 use crate::probe::abi::fl_memory;
@@ -8,7 +8,7 @@ use crate::process;
 use crate::text::escape;
 
 /// How large the process was, as roughly as in the kernel's own log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutOfMemory {
     /// Its address space, bytes.
     pub total_vm_bytes: u64,

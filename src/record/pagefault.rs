@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::crash::{Frame, PageFault, Vma};
+use super::crash::{Frame, Vma, page_fault_words};
 use super::{Head, Interval};
 use crate::hex::Hex;
 use crate::probe::Way;
@@ -77,15 +77,15 @@ pub(crate) struct FaultKind {
 impl FaultKind {
     /// The kind of a fault from these numbers of a probe with this hook.
     pub(crate) fn new(way: Way, mode: u8, error_code: u32, vma_class: u8) -> Self {
-        let fault = PageFault::from_code(u64::from(error_code));
-        let protection = fault.flags.contains(&"protection");
+        let (access, flags) = page_fault_words(u64::from(error_code));
+        let protection = flags.contains(&"protection");
         let whole = way == Way::Tracepoint;
         Self {
             mode: if mode == 0 { "user" } else { "kernel" },
-            access: (way != Way::Perf).then_some(fault.access),
+            access: (way != Way::Perf).then_some(access),
             cause: whole.then_some(if protection { "protection" } else { "not_present" }),
             error_code: whole.then_some(error_code),
-            flags: whole.then_some(fault.flags),
+            flags: whole.then_some(flags),
             vma: class_name(fl_vma_class(u32::from(vma_class))),
         }
     }

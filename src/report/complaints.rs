@@ -9,7 +9,7 @@ const REASON_CHARS: usize = 160;
 
 /// The wrong lines.
 #[derive(Default)]
-pub(super) struct Complaints {
+pub(crate) struct Complaints {
     lines: u64,
     /// Summaries that were merged before.
     pub duplicates: u64,
@@ -31,13 +31,18 @@ impl Complaints {
     }
 
     /// A line was skipped; `why` may have parts of the line in it.
-    pub(super) fn skipped(&mut self, file: &str, line: u64, why: &str) {
+    pub(crate) fn skipped(&mut self, file: &str, line: u64, why: &str) {
         self.skipped += 1;
         self.say(file, line, &format!("skipped: {}", short(why)));
     }
 
-    /// The sums of all that was wrong.
-    pub(super) fn end(&self) {
+    /// How many lines were skipped.
+    pub(crate) fn skipped_lines(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The sums of all that was wrong. `what` lacks the lines that were skipped.
+    pub(crate) fn end(&self, what: &str) {
         if self.lines > SHOWN {
             say!("faultline: {} more such lines", self.lines - SHOWN);
         }
@@ -46,7 +51,7 @@ impl Complaints {
         }
         if self.skipped != 0 {
             say!(
-                "faultline: {} lines skipped, so that the report lacks what was in them (exit status 1): copy files again that are cut off or \
+                "faultline: {} lines skipped, so that {what} lacks what was in them (exit status 1): copy files again that are cut off or \
                  damaged, and give no files of other programs",
                 self.skipped
             );

@@ -25,8 +25,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+pub(crate) use complaints::Complaints;
 pub(crate) use diff::Diff;
-pub(crate) use input::{Block, Blocks, Content};
+pub(crate) use input::{Block, Blocks, Content, reason};
 pub(crate) use record::{By, Report, Selection, Totals};
 
 use crate::output::{Format, OutputTarget, Writer};

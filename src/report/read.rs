@@ -153,7 +153,7 @@ impl Sums {
         if let Some((file, line)) = self.first_record.filter(|_| !self.has_summary) {
             bail!("failed to report: {}:{line}: {NO_SUMMARY}, and none of the lines is: {CURE}", escape(&file));
         }
-        self.complaints.end();
+        self.complaints.end("the report");
         Ok(self.merge)
     }
 

@@ -1,14 +1,16 @@
 //! What the runtime of a language said before it ended a process: from its own memory, as the kernel program has found it there.
 
+use std::borrow::Cow;
+
 use super::{cxx, go, rust};
 use crate::evidence::Frame;
 use crate::probe::abi::fl_crash;
 
 /// A language's runtime, and what it said.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RuntimeMessage {
     /// `go`, `rust`, `c++`.
-    pub runtime: &'static str,
+    pub runtime: Cow<'static, str>,
     /// The text as the runtime had it; what is longer than 255 bytes is cut.
     pub text: String,
 }
@@ -22,7 +24,8 @@ pub(crate) struct StackWords {
 
 /// What was said before the death in `raw`, whose stack is `frames`, and begins with the words `stack`.
 pub(crate) fn of(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> Option<RuntimeMessage> {
-    let said = |runtime: &'static str, text: Option<String>| Some(RuntimeMessage { runtime, text: text? });
+    let said =
+        |runtime: &'static str, text: Option<String>| Some(RuntimeMessage { runtime: runtime.into(), text: text? });
     said("go", go::panic(raw))
         .or_else(|| said("rust", rust::message(raw, frames, stack)))
         .or_else(|| said("c++", cxx::what(raw, frames)))

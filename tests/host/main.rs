@@ -28,6 +28,7 @@ mod harness;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/hidden.rs"]
 mod hidden;
+mod history;
 mod jit;
 #[allow(dead_code)] // tests/symbolize uses the rest
 #[path = "../symbolize/lab.rs"]

@@ -54,8 +54,13 @@ struct Open {
 impl Blocks {
     /// Of these files, in this order.
     pub(crate) fn new(paths: &[PathBuf]) -> Self {
+        Self::with_longest(paths, LONGEST_LINE)
+    }
+
+    /// The same, of lines that have at most so many bytes: a longer one is skipped.
+    pub(crate) fn with_longest(paths: &[PathBuf], longest: usize) -> Self {
         let paths = paths.iter().rev().cloned().collect();
-        Self { paths, longest: LONGEST_LINE, block: BLOCK, open: None }
+        Self { paths, longest, block: BLOCK, open: None }
     }
 
     /// The next block; `None`: that was all.

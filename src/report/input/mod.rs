@@ -6,6 +6,7 @@ mod parse;
 mod source;
 
 pub(crate) use blocks::{Block, Blocks, Content};
+pub(crate) use parse::reason;
 pub(super) use parse::{
     CrashLine, DiagnosisLine, Executable, Frames, GroupLine, Parsed, SummaryLine, is_damaged, parse, text,
 };

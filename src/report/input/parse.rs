@@ -338,8 +338,8 @@ impl SummaryLine<'_> {
     }
 }
 
-/// serde_json counts lines in its input, which is one line here.
-fn reason(error: &serde_json::Error) -> String {
+/// Why a line is no record. serde_json counts lines in its input, which is one line here.
+pub(crate) fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string().replace(" at line 1 column ", " at column ");
     if error.is_eof() { format!("cut off: {text}") } else { text }
 }
