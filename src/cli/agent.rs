@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::agent::Options;
-use crate::output::{Listen, Serve};
+use crate::output::{Listen, Serve, check_web_config};
 use crate::{crash, options};
+use anyhow::Result;
 use clap::Args;
 use nix::unistd::User;
 
-use super::common::{Common, LIMITS, OUTPUT, SHOW, Servers, Signals, Symbols, Which, interval};
+use super::common::{ADVANCED, Common, LIMITS, OUTPUT, SHOW, Servers, Signals, Symbols, Which, interval};
 use super::crash::{CrashWays, GroupLimits};
-use super::{memory, pagefault, signal};
+use super::{config, memory, pagefault, signal};
 
 /// `faultline agent`
 #[derive(Args, Debug)]
@@ -80,6 +82,32 @@ pub(crate) struct AgentArgs {
 
     #[command(flatten)]
     symbols: Symbols,
+
+    /// Read flags from FILE as well (TOML; each is a key, and one that is typed wins); the default is /etc/faultline.toml, if it is there
+    #[arg(long, value_name = "FILE", help_heading = ADVANCED)]
+    config: Option<PathBuf>,
+
+    /// Check the flags, the file of --config and that of --web.config.file, and do nothing else
+    #[arg(long, help_heading = ADVANCED)]
+    check_config: bool,
+}
+
+impl AgentArgs {
+    /// Runs the agent, or checks what it was given.
+    pub(super) fn run(self) -> Result<ExitCode> {
+        if !self.check_config {
+            return crate::agent::run(&self.into());
+        }
+        let file = self.config.clone().unwrap_or_else(|| config::DEFAULT.into());
+        // Whatever it says was understood before.
+        let read = if file.exists() { format!(", `{}` included", file.display()) } else { String::new() };
+        let options: Options = self.into();
+        if let Some(file) = options.serve.and_then(|serve| serve.web_config) {
+            check_web_config(&file)?;
+        }
+        say!("faultline: the configuration is well{read}");
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 impl From<AgentArgs> for Options {

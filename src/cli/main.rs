@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use super::config::Arguments;
 use super::{Cli, limits, lookup};
 use crate::command::NotStarted;
 use crate::output::is_closed_pipe;
@@ -23,9 +24,16 @@ fn start() -> ExitCode {
     if let Some(code) = memory::serve().or_else(naming::serve) {
         return code;
     }
-    let cli = match Cli::try_parse() {
+    let arguments = match Arguments::new(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            say!("faultline: {error:#}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let cli = match Cli::try_parse_from(&arguments.all) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &arguments.place(&error)),
     };
     match cli.command.run() {
         Ok(code) => code,
@@ -38,8 +46,9 @@ fn start() -> ExitCode {
     }
 }
 
-/// Help and version as clap shows them; a wrong command line in one line with clap's tips, like every other error.
-fn usage(error: &clap::Error) -> ExitCode {
+/// Help and version as clap shows them; a wrong command line in one line with clap's tips, like every other error. `place`: where in the
+/// config file it is.
+fn usage(error: &clap::Error, place: &str) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A closed pipe is no failure here either.
         let _ = error.print();
@@ -52,6 +61,6 @@ fn usage(error: &clap::Error) -> ExitCode {
     let tips =
         text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).filter(|tip| !tip.starts_with("to pass "));
     let tips: String = tips.map(|tip| format!("; {tip}")).collect();
-    say!("faultline: {}{tips}; see --help", line.strip_prefix("error: ").unwrap_or(&line));
+    say!("faultline: {place}{}{tips}; see --help", line.strip_prefix("error: ").unwrap_or(&line));
     ExitCode::from(FAILED)
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod call;
 mod common;
+mod config;
 mod crash;
 mod doctor;
 mod examples;
@@ -83,7 +84,7 @@ impl Command {
             Self::Signal(args) => crate::signal::run(&(*args).into()),
             Self::Pagefault(args) => crate::pagefault::run(&(*args).into()),
             Self::Call(args) => crate::call::run(&(*args).into()),
-            Self::Agent(args) => crate::agent::run(&(*args).into()),
+            Self::Agent(args) => args.run(),
             Self::Memory(args) => crate::memory::run(&(*args).into()),
             Self::Doctor(args) => args.run(),
             Self::Report(args) => args.run(),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::output::Timestamp;
 use crate::report::STANDARD_INPUT;
 
-/// Where dist/faultline.service writes.
+/// Where the service writes, as dist/faultline.toml says.
 const OF_SERVICE: &str = "/var/log/faultline/faultline.jsonl";
 
 /// Programs that compress a file, or copy it, may keep its time in whole seconds, and some file systems in two.
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn the_service_writes_there() {
-        let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/dist/faultline.service")).unwrap();
-        assert!(unit.contains(&format!("--output {OF_SERVICE} ")), "{unit}");
+        let config = include_str!("../../dist/faultline.toml");
+        assert!(config.contains(&format!("\noutput = \"{OF_SERVICE}\"\n")), "{config}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) use metrics::{
 pub(crate) use plain::Plain;
 #[cfg(any(test, fuzzing))]
 pub(crate) use server::fuzz as fuzz_server;
-pub(crate) use server::{Health, Life, Listen, Serve, serve};
+pub(crate) use server::{Health, Life, Listen, Serve, check_web_config, serve};
 pub(crate) use stream::WaitFor;
 
 /// How records are written.

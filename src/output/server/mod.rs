@@ -25,7 +25,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -110,6 +110,14 @@ pub(crate) struct Serving {
     pub place: String,
     /// Does it answer?
     pub life: Life,
+}
+
+/// Reads a file of `--web.config.file`, and the certificates that it names.
+///
+/// # Errors
+/// If one can't be read, or says what isn't understood.
+pub(crate) fn check_web_config(path: &Path) -> Result<()> {
+    WebConfigFile::open(path).map(drop)
 }
 
 /// Listens, and answers until the process ends.
