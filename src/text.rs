@@ -67,7 +67,7 @@ pub(crate) fn escape_strings(line: &str) -> String {
                 let (digits, number) = match escaped {
                     'u' => {
                         let digits: String = rest.by_ref().take(4).collect();
-                        let number = u32::from_str_radix(&digits, 16).ok();
+                        let number = u32::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 4);
                         (digits, number)
                     }
                     'b' => (String::new(), Some(8)),
@@ -106,7 +106,7 @@ mod tests {
             ["plain \"quoted\" C:\\n", "a\nb\r\t\u{8}\u{c}\u{1b}[2J", "\u{202e}x\u{7f}\u{85}", "na\u{ef}ve \u{1f980}"];
         let line = serde_json::to_string(&serde_json::json!({ "a\n": texts })).unwrap();
         for line in
-            [line.replace(':', " :\t"), line.replace('\u{ef}', "\\u00ef").replace('\u{1f980}', "\\ud83e\\udd80")]
+            [line.replace("\":", "\" :\t"), line.replace('\u{ef}', "\\u00ef").replace('\u{1f980}', "\\ud83e\\udd80")]
         {
             let safe = escape_strings(&line);
             let read: serde_json::Value = serde_json::from_str(&safe).unwrap();

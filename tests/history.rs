@@ -122,7 +122,8 @@ fn show_has_the_record_that_was_named() {
     assert_eq!(shown(&["2026-11-02"]), [2]);
     let (out, ..) = said(&["show", "last", &new]);
     for part in [
-        "[2026-11-03 10:20:30] SEGFAULT in process null-write (PID: 3,",
+        "[2026-11-03 10:20:30",
+        "] SEGFAULT in process null-write (PID: 3,",
         "  Diagnosis:     writes address",
         "  Registers:\n    rip ",
         "    #0  0x",

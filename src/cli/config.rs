@@ -79,6 +79,14 @@ fn is_missing(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
+/// Where the agent of this host writes, if its file says so and may be read.
+pub(super) fn log() -> Option<PathBuf> {
+    let text = read(Path::new(DEFAULT)).ok()?;
+    let table = DeTable::parse(&text).ok()?;
+    let output = table.get_ref().iter().find(|(name, _)| name.get_ref() == "output")?.1;
+    output.get_ref().as_str().map(PathBuf::from)
+}
+
 /// The text of a file that nobody else can have written: an agent that root starts does what it says.
 fn read(path: &Path) -> Result<String> {
     let what = || format!("failed to read `{}`", path.display());
@@ -182,7 +190,7 @@ impl<'a> Keys<'a> {
 
     fn nearest(&self, name: &str) -> &str {
         let longs = self.known.iter().filter_map(Arg::get_long);
-        let likeness = |long: &str| strsim::normalized_damerau_levenshtein(name, long);
+        let likeness = |long: &&str| strsim::normalized_damerau_levenshtein(name, long);
         longs.max_by(|one, other| likeness(one).total_cmp(&likeness(other))).unwrap_or_default()
     }
 

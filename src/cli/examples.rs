@@ -74,6 +74,24 @@ Examples:
   faultline report --signature 75ddfa40caaf60a4 crashes.jsonl.zst
       One bug with all of its frames";
 
+pub(super) const LIST: &str = "\
+Examples:
+  faultline list --since yesterday
+      What crashed since then, as the service has recorded it, the newest last
+  faultline list -n 20 --executable nginx --signal SEGV
+      The last twenty segmentation faults of nginx
+  faultline list hosts/a.jsonl hosts/b.jsonl.2.gz
+      The crashes in files of other hosts";
+
+pub(super) const SHOW: &str = "\
+Examples:
+  faultline show
+      The newest crash that the service has recorded, as `faultline crash` shows it
+  faultline show 75ddfa40caaf60a4 -n 3
+      The last three of one bug
+  faultline show 2026-11-29T18:19 crashes.jsonl
+      All of one minute, from a file";
+
 pub(super) const SYMBOLIZE: &str = "\
 Examples:
   faultline symbolize crashes.jsonl
@@ -96,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_command_has_three_examples_which_are_right() {
-        for command in Cli::command().get_subcommands() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             let name = command.get_name();
             let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let examples: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  faultline")).collect();

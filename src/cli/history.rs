@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::common::Output;
-use super::strictly;
+use super::common::{LIMITS, Output, SHOW};
+use super::{config, strictly};
 use crate::history::{self, Options, Selection, Which};
 use crate::siginfo;
 use crate::time::Period;
@@ -16,19 +16,19 @@ use crate::time::Period;
 #[derive(Args, Debug)]
 struct Filters {
     /// Leave out what is older: a time as `2026-11-29 18:19:07`, `18:19`, `yesterday` or `2h ago`
-    #[arg(short = 'S', long, value_name = "TIME", value_parser = Period::parse, allow_hyphen_values = true)]
+    #[arg(short = 'S', long, value_name = "TIME", value_parser = Period::parse, allow_hyphen_values = true, help_heading = SHOW)]
     since: Option<Period>,
 
     /// Leave out what is newer than this second or minute; a date is its midnight
-    #[arg(short = 'U', long, value_name = "TIME", value_parser = Period::parse, allow_hyphen_values = true)]
+    #[arg(short = 'U', long, value_name = "TIME", value_parser = Period::parse, allow_hyphen_values = true, help_heading = SHOW)]
     until: Option<Period>,
 
     /// Show only crashes of this executable: its path, the name of its file or of the process (repeatable)
-    #[arg(long = "executable", value_name = "NAME")]
+    #[arg(long = "executable", value_name = "NAME", help_heading = SHOW)]
     executables: Vec<String>,
 
     /// Show only crashes by this signal (repeatable); SIGSEGV, segv and 11 are the same
-    #[arg(long = "signal", value_name = "SIG", value_delimiter = ',', value_parser = siginfo::parse_signal)]
+    #[arg(long = "signal", value_name = "SIG", value_delimiter = ',', value_parser = siginfo::parse_signal, help_heading = SHOW)]
     signals: Vec<u32>,
 }
 
@@ -52,15 +52,15 @@ pub(super) struct ListArgs {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Show only the newest N; 0 shows all
-    #[arg(short = 'n', value_name = "N", default_value_t = 0)]
-    most: usize,
-
     #[command(flatten)]
     filters: Filters,
 
     #[command(flatten)]
     output: Output,
+
+    /// Show only the newest N; 0 shows all
+    #[arg(short = 'n', value_name = "N", help_heading = LIMITS, default_value_t = 0)]
+    most: usize,
 }
 
 /// `faultline show`
@@ -75,15 +75,15 @@ pub(super) struct ShowArgs {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Show the newest N of them; 0 shows all. The default is 1, and all of a TIME
-    #[arg(short = 'n', value_name = "N")]
-    most: Option<usize>,
-
     #[command(flatten)]
     filters: Filters,
 
     #[command(flatten)]
     output: Output,
+
+    /// Show the newest N of them; 0 shows all. The default is 1, and all of a TIME
+    #[arg(short = 'n', value_name = "N", help_heading = LIMITS)]
+    most: Option<usize>,
 }
 
 impl ListArgs {
@@ -111,7 +111,7 @@ impl From<ListArgs> for Options {
         let (target, format) = args.output.meant();
         let most = (args.most != 0).then_some(args.most);
         let selection = args.filters.meant(Which::Any);
-        Self { paths: args.files, selection, most, as_records: false, target, format }
+        Self { paths: args.files, log: config::log(), selection, most, as_records: false, target, format }
     }
 }
 
@@ -122,7 +122,7 @@ impl From<ShowArgs> for Options {
         let most = args.most.unwrap_or(usize::from(!is_time));
         let most = (most != 0).then_some(most);
         let selection = args.filters.meant(args.which);
-        Self { paths: args.files, selection, most, as_records: true, target, format }
+        Self { paths: args.files, log: config::log(), selection, most, as_records: true, target, format }
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod crash;
 mod doctor;
 mod examples;
+mod generate;
 mod history;
 mod limits;
 mod lookup;
@@ -69,12 +70,17 @@ enum Command {
     #[command(after_help = examples::REPORT)]
     Report(report::ReportArgs),
     /// List crashes that were recorded before: when, which process, which signal, where
+    #[command(after_help = examples::LIST)]
     List(history::ListArgs),
     /// Show crashes that were recorded before, as `crash` shows them: the last one, or one of the list
+    #[command(after_help = examples::SHOW)]
     Show(history::ShowArgs),
     /// Name the frames of records afterwards, on any machine: by their build ids, with debuginfod servers
     #[command(after_help = examples::SYMBOLIZE)]
     Symbolize(symbolize::SymbolizeArgs),
+    /// Write man pages and completions for whoever installs faultline
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 impl Command {
@@ -91,6 +97,7 @@ impl Command {
             Self::List(args) => args.run(),
             Self::Show(args) => args.run(),
             Self::Symbolize(args) => args.run(),
+            Self::Generate(args) => args.run(),
         }
     }
 }

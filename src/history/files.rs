@@ -54,8 +54,8 @@ pub(super) fn given(paths: &[PathBuf]) -> Result<Vec<HistoryFile>> {
 ///
 /// # Errors
 /// If their folder can't be read.
-pub(super) fn of_service() -> Result<Vec<HistoryFile>> {
-    of_log(Path::new(OF_SERVICE))
+pub(super) fn of_service(log: Option<&Path>) -> Result<Vec<HistoryFile>> {
+    of_log(log.unwrap_or(Path::new(OF_SERVICE)))
 }
 
 fn of_log(log: &Path) -> Result<Vec<HistoryFile>> {
@@ -140,7 +140,7 @@ mod tests {
         let mixed = given(&[folder.join("x.jsonl.1"), STANDARD_INPUT.into(), folder.join("x.jsonl")]).unwrap();
         assert_eq!(mixed[0].path, Path::new(STANDARD_INPUT));
         assert!(mixed[0].may_have(at(1 << 33)), "nobody knows what comes from there");
-        assert!(given(&[folder.clone()]).unwrap_err().to_string().contains("it is a folder"));
+        assert!(given(std::slice::from_ref(&folder)).unwrap_err().to_string().contains("it is a folder"));
         fs::remove_dir_all(&folder).unwrap();
         assert!(of_log(&folder.join("x.jsonl")).is_err());
     }

@@ -133,7 +133,7 @@ pub(super) mod tests {
             (b"{}", "missing field `type` at column 2"),
             (b"{\"type\":\"crash\",\"comm\":\"\xff\"}", "not UTF-8"),
             (LINE.replace("\"schema\":1", "\"schema\":2").as_bytes(), "schema 2, this faultline reads 1"),
-            (LINE.replace("\"pid\":1234,", "").as_bytes(), "missing field `pid` at column 394"),
+            (LINE.replace("\"pid\":1234,", "").as_bytes(), "missing field `pid` at column 367"),
         ] {
             let (found, damage) = pid(line);
             assert_eq!((found, damage.as_deref()), (None, Some(why)));

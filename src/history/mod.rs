@@ -31,6 +31,8 @@ const LONGEST_LINE: usize = 64 << 20;
 pub(crate) struct Options {
     /// What to read; empty: what the service has written.
     pub paths: Vec<PathBuf>,
+    /// Where the service writes; `None` means where dist/faultline.toml says.
+    pub log: Option<PathBuf>,
     /// Which records.
     pub selection: Selection,
     /// So many of them, the newest; `None` means all.
@@ -57,7 +59,11 @@ pub(crate) struct Outcome {
 /// # Errors
 /// If a file can't be opened or read, or the output can't be written.
 pub(crate) fn run(options: &Options) -> Result<Outcome> {
-    let files = if options.paths.is_empty() { files::of_service()? } else { files::given(&options.paths)? };
+    let files = if options.paths.is_empty() {
+        files::of_service(options.log.as_deref())?
+    } else {
+        files::given(&options.paths)?
+    };
     crate::report::refuse_overwriting(&options.target, files.iter().map(|file| &file.path))?;
     let mut reader = Reader { options, files: &files, complaints: Complaints::default() };
     let (shown, unkept) = if options.as_records || options.format == Format::Json {
