@@ -80,6 +80,7 @@ mod stop;
 mod survey;
 mod symbol;
 mod symbolize;
+mod terminal;
 mod text;
 mod time;
 mod tracing;

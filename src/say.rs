@@ -1,6 +1,6 @@
 //! Standard error, for the person: a reader of it that stalls costs a line, and never the end of a run.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +13,11 @@ const WAIT_MS: u16 = 200;
 
 /// The reader took nothing the last time: then we don't wait.
 static IS_STALLED: AtomicBool = AtomicBool::new(false);
+
+/// Does a person read it?
+pub(crate) fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
 
 /// Writes a line. The names and paths in it may be anybody's.
 pub(crate) fn line(mut words: String) {

@@ -64,6 +64,11 @@ impl Timestamp {
         self.0.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
+    /// The same with the zone, `2024-02-15 10:30:45 UTC`.
+    pub(crate) fn local_seconds_with_zone(self) -> String {
+        self.0.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    }
+
     /// `22:33:49.123`, in the machine's time zone.
     pub(crate) fn local_milliseconds(self) -> String {
         self.0.to_zoned(zone()).strftime("%H:%M:%S%.3f").to_string()

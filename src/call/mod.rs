@@ -100,7 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let common = &options.crash.common;
     let (start, mut writer) = session::open(common)?;
     let prepared = Preparation::new(options)?;
-    let (recorder, attached) = Recorder::start(&prepared.plan)?;
+    let (mut recorder, attached) = Recorder::start(&prepared.plan)?;
     let probe = Probe::start(&crash::plan(&options.crash))?;
     let session = start.attached()?.following(probe.descendants()?);
     let report = prepared.report(&attached);
@@ -121,7 +121,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let collector = Collector::new(&probe, CrashDecoder::new(options.crash.clone()), &options.crash)?;
     let gatherer = Gatherer::new(&recorder, prepared.decoder(&attached), options.kernel_stacks);
-    session.run(&mut Reading::new(collector, &recorder, gatherer, writer, (report, is_json))?)
+    let status = session.run(&mut Reading::new(collector, &recorder, gatherer, writer, (report, is_json))?);
+    recorder.detach(|left, all| {
+        if !common.quiet {
+            say!("faultline: waiting for the kernel to detach from its functions: {left} of {all} hooks are left");
+        }
+    });
+    status
 }
 
 /// How often the calls that were not recorded are counted: one of a second ago makes no later explanation doubtful.

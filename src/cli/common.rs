@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::output::{self, OutputTarget};
 use crate::probe::{Attach, Filter, Way};
+use crate::terminal::Color;
 use crate::{options, siginfo};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -149,6 +150,10 @@ pub(super) struct Output {
 
     #[command(flatten)]
     look: Appearance,
+
+    /// Colour the headline and the cause of a crash in text
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    color: Color,
 }
 
 /// Where the output goes.
@@ -171,14 +176,14 @@ pub(super) struct Target {
 impl Output {
     /// What is meant.
     pub(super) fn meant(self) -> (OutputTarget, output::Format) {
-        (self.target.meant(), self.look.format)
+        (OutputTarget { color: self.color, ..self.target.meant() }, self.look.format)
     }
 }
 
 impl Target {
     /// What is meant.
     pub(super) fn meant(self) -> OutputTarget {
-        OutputTarget { path: self.output, append: self.append, mode: self.mode }
+        OutputTarget { path: self.output, append: self.append, mode: self.mode, ..OutputTarget::default() }
     }
 }
 

@@ -31,6 +31,9 @@ const SUMMARY_WAIT: Duration = Duration::from_millis(400);
 /// How long the end of a run waits for the names of the last samples.
 const END_WAIT: Duration = Duration::from_secs(20);
 
+/// How long that takes before it is worth a word.
+const UNSAID: Duration = Duration::from_secs(1);
+
 /// The same where somebody wants the run to end now.
 const HASTE_WAIT: Duration = Duration::from_millis(600);
 
@@ -51,6 +54,8 @@ pub(crate) struct Collector<'run> {
     pending: Pending,
     /// The run is to end now.
     is_hasty: bool,
+    /// The person is told nothing but errors.
+    is_quiet: bool,
     /// The last summary has waited for names in vain, and none has come since.
     is_kept: bool,
     ledger: GroupLedger,
@@ -92,6 +97,7 @@ impl<'run> Collector<'run> {
             endings: Endings::default(),
             pending,
             is_hasty: false,
+            is_quiet: options.common.quiet,
             is_kept: false,
             ledger,
             handled: options.handled,
@@ -191,12 +197,18 @@ impl<'run> Collector<'run> {
 
     /// The same. While it waits, nobody is to take the table.
     fn wait_named(&mut self, until: Instant, write: &mut Write<'_>) -> Result<()> {
+        let begun = Instant::now();
+        let mut is_said = self.is_quiet;
         loop {
             let next = until.min(Instant::now() + RELIEF);
             self.write_named(next, write)?;
             self.relieve()?;
             if next == until || self.pending.is_empty() {
                 return Ok(());
+            }
+            if !is_said && begun.elapsed() > UNSAID {
+                is_said = true;
+                say!("faultline: waiting for the names of the last records, {} s at most", END_WAIT.as_secs());
             }
         }
     }

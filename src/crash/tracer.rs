@@ -174,7 +174,7 @@ impl Tracer {
             return Err(Error::Invalid(format!("failed to find {} frames: {FRAMES_MAX} at most", self.frames)));
         }
         Ok(Options {
-            common: Common { filter: self.filter.clone(), ..Common::default() },
+            common: Common { filter: self.filter.clone(), quiet: true, ..Common::default() },
             signals: self.signals.iter().map(number).collect::<Result<_, _>>()?,
             handled: self.handled,
             registers: true,

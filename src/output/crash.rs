@@ -1,83 +1,78 @@
 //! The text of a crash record. The first lines keep their form, because scripts look for them.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::Record;
 use super::call::write_calls;
+use super::frame::write_frames;
 use crate::diagnosis::Confidence;
-use crate::record::crash::{Crash, Disposition, Frame, Vma};
+use crate::hex::Hex;
+use crate::record::crash::{Crash, Disposition, Vma};
 use crate::siginfo::{code_text, fault_type, title};
+use crate::terminal::{Look, length, shorten_path};
 use crate::text::escape;
 
-/// Registers in one line of the text.
+/// The least that is left of a path.
+const PATH_LEAST: usize = 8;
+
+/// Registers in one line of the text, if they fit.
 const REGISTERS_PER_LINE: usize = 3;
 
 impl Record for Crash {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_headline(to)?;
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
         if self.is_brief {
-            return self.write_brief(to);
+            return self.write_brief(to, look);
         }
-        writeln!(to)?;
-        let unknown = || "unknown".to_owned();
-        let address = match (self.fault_address, self.fault_type.as_deref()) {
-            (Some(address), _) => address.to_string(),
-            (None, Some("general_protection")) => "unknown: the processor does not tell".to_owned(),
-            (None, _) => "none".to_owned(),
-        };
-        writeln!(to, "  Fault Address: {address}")?;
-        let symbol = self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol)));
-        writeln!(
-            to,
-            "  Instruction:   {}{}",
-            self.instruction_pointer.map_or_else(unknown, |ip| ip.to_string()),
-            symbol.unwrap_or_default()
-        )?;
-        let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
-        writeln!(to, "  Fault Type:    {}{code}", self.code_text())?;
-        if let Some(fault) = &self.page_fault {
-            writeln!(to, "  Access:        {} ({})", fault.access, fault.flags.join(", "))?;
-        }
-        if let Some(seccomp) = &self.seccomp {
-            writeln!(to, "  System Call:   {} (audit arch {:#x})", seccomp.syscall, seccomp.arch)?;
-        }
+        writeln!(to, "{}", look.headline(&look.wrapped(&self.headline(look), 2)))?;
+        self.write_fault(to, look)?;
         if let Some(message) = &self.abort_message {
-            writeln!(to, "  Message:       {}", escape(message))?;
+            write_field(to, look, "Message", &escape(message))?;
         }
         if let Some(said) = &self.runtime_message {
-            writeln!(to, "  Runtime Said:  {} ({})", escape(&said.text), said.runtime)?;
+            write_field(to, look, "Runtime Said", &format!("{} ({})", escape(&said.text), said.runtime))?;
         }
         if let Some(cause) = self.cause() {
-            writeln!(to, "  Diagnosis:     {cause}")?;
+            writeln!(to, "  {:<15}{}", "Diagnosis:", look.cause(&look.wrapped(&cause, FIELD)))?;
         }
-        self.write_sender(to)?;
+        self.write_sender(to, look)?;
         if let Some(oom) = &self.oom {
-            writeln!(to, "  Killed:        {}", oom.text())?;
+            write_field(to, look, "Killed", &oom.text())?;
         }
         if self.disposition != Disposition::Fatal {
-            writeln!(to, "  Disposition:   {}", self.disposition_text())?;
+            write_field(to, look, "Disposition", &self.disposition_text())?;
         }
-        self.write_second_fault(to)?;
-        self.write_earlier_fault(to)?;
-        self.write_process(to)?;
-        writeln!(to, "  Signature:     {}", self.signature)?;
+        self.write_second_fault(to, look)?;
+        self.write_earlier_fault(to, look)?;
+        self.write_process(to, look)?;
+        write_field(to, look, "Signature", &self.signature)?;
         if let Some(family) = &self.family {
-            writeln!(to, "  Family:        {family}")?;
+            write_field(to, look, "Family", family)?;
         }
-        self.write_mapping(to)?;
-        self.write_registers(to)?;
-        self.write_stack(to)?;
+        self.write_mapping(to, look)?;
+        self.write_registers(to, look)?;
+        self.write_stack(to, look)?;
         self.write_calls(to)
     }
 }
 
+/// The column of what is known.
+const FIELD: usize = 17;
+
+fn write_field(to: &mut String, look: Look, name: &str, text: &str) -> std::fmt::Result {
+    writeln!(to, "  {:<15}{}", format!("{name}:"), look.wrapped(text, FIELD))
+}
+
 impl Crash {
-    /// Without an end of the line.
-    fn write_headline(&self, to: &mut String) -> std::fmt::Result {
-        write!(
-            to,
+    fn headline(&self, look: Look) -> String {
+        let time = self.head.timestamp;
+        format!(
             "[{}] {} in process {} (PID: {}, TID: {})",
-            self.head.timestamp.local_seconds(),
+            if look.has_zone { time.local_seconds_with_zone() } else { time.local_seconds() },
             title(self.signal_number),
             escape(&self.comm),
             self.pid,
@@ -85,13 +80,36 @@ impl Crash {
         )
     }
 
-    /// The rest of the one line: where, why, and which bug it is.
-    fn write_brief(&self, to: &mut String) -> std::fmt::Result {
+    fn write_fault(&self, to: &mut String, look: Look) -> std::fmt::Result {
+        let unknown = || "unknown".to_owned();
+        let address = match (self.fault_address, self.fault_type.as_deref()) {
+            (Some(address), _) => address.to_string(),
+            (None, Some("general_protection")) => "unknown: the processor does not tell".to_owned(),
+            (None, _) => "none".to_owned(),
+        };
+        write_field(to, look, "Fault Address", &address)?;
+        let symbol = self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol)));
+        let instruction = self.instruction_pointer.map_or_else(unknown, |ip| ip.to_string());
+        write_field(to, look, "Instruction", &(instruction + &symbol.unwrap_or_default()))?;
+        let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+        write_field(to, look, "Fault Type", &format!("{}{code}", self.code_text()))?;
+        if let Some(fault) = &self.page_fault {
+            write_field(to, look, "Access", &format!("{} ({})", fault.access, fault.flags.join(", ")))?;
+        }
+        if let Some(seccomp) = &self.seccomp {
+            write_field(to, look, "System Call", &format!("{} (audit arch {:#x})", seccomp.syscall, seccomp.arch))?;
+        }
+        Ok(())
+    }
+
+    /// One line: what crashed, where, why, and which bug it is.
+    fn write_brief(&self, to: &mut String, look: Look) -> std::fmt::Result {
+        write!(to, "{}", look.headline(&self.headline(look)))?;
         if let Some(symbol) = &self.instruction_symbol {
             write!(to, " at {}", escape(symbol))?;
         }
         match (self.cause(), self.sender_text()) {
-            (Some(cause), _) => write!(to, ": {cause}")?,
+            (Some(cause), _) => write!(to, ": {}", look.cause(&cause))?,
             (None, Some(sender)) => write!(to, ": {}, by {sender}", self.code_text())?,
             (None, None) => write!(to, ": {}", self.code_text())?,
         }
@@ -128,11 +146,11 @@ impl Crash {
         }
     }
 
-    fn write_sender(&self, to: &mut String) -> std::fmt::Result {
+    fn write_sender(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let Some(who) = self.sender_text() else { return Ok(()) };
         let uid = self.sender.as_ref().and_then(|sender| sender.uid);
         let uid = uid.map(|uid| format!(", UID: {uid}")).unwrap_or_default();
-        writeln!(to, "  Sent By:       {who}{uid}")
+        write_field(to, look, "Sent By", &format!("{who}{uid}"))
     }
 
     fn sender_text(&self) -> Option<String> {
@@ -165,7 +183,7 @@ impl Crash {
     }
 
     /// The fault in the handler of the first one.
-    fn write_second_fault(&self, to: &mut String) -> std::fmt::Result {
+    fn write_second_fault(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let Some((end, place)) = self.ended_by.as_ref().and_then(|end| Some((end, end.instruction_pointer?))) else {
             return Ok(());
         };
@@ -173,108 +191,89 @@ impl Crash {
         let symbol = innermost.and_then(|frame| frame.symbol.as_deref());
         let symbol = symbol.map(|symbol| format!(" ({})", escape(symbol))).unwrap_or_default();
         let address = end.fault_address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
-        writeln!(to, "  Second Fault:  {address}, in the handler, at {place}{symbol}")
+        write_field(to, look, "Second Fault", &format!("{address}, in the handler, at {place}{symbol}"))
     }
 
-    fn write_earlier_fault(&self, to: &mut String) -> std::fmt::Result {
+    fn write_earlier_fault(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let Some(fault) = &self.earlier_fault else { return Ok(()) };
         let innermost = fault.stack_trace.iter().flatten().find(|frame| !frame.inlined);
         let place = innermost.and_then(|frame| frame.symbol.as_deref());
         let place = place.map(|symbol| format!(", in {}", escape(symbol))).unwrap_or_default();
         let address = fault.fault_address.map(|address| format!(" at {address}")).unwrap_or_default();
         let doubt = if fault.confidence == Confidence::Certain { "" } else { " (likely)" };
-        writeln!(to, "  Earlier Fault: {}{address}{place}: handled, and the process went on{doubt}", fault.signal)
+        let text = format!("{}{address}{place}: handled, and the process went on{doubt}", fault.signal);
+        write_field(to, look, "Earlier Fault", &text)
     }
 
-    fn write_process(&self, to: &mut String) -> std::fmt::Result {
-        let build = self.build_id.as_deref().map(|id| format!(" (build id {id})")).unwrap_or_default();
+    fn write_process(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let exe = self.exe.as_deref().map_or_else(|| "unknown".to_owned(), escape);
-        writeln!(to, "  Executable:    {exe}{build}")?;
-        write!(to, "  Process:       UID {}, parent PID {}, CPU {}", self.uid, self.ppid, self.cpu)?;
+        let build = self.build_id.as_deref().map(|id| format!(" (build id {id})")).unwrap_or_default();
+        // A path is shortened before the build id has a line of its own.
+        let room = look.room_behind(FIELD);
+        let exe = if length(&exe) + length(&build) > room { shorten_path(&exe, room) } else { exe };
+        write_field(to, look, "Executable", &(exe + &build))?;
+        let mut text = format!("UID {}, parent PID {}, CPU {}", self.uid, self.ppid, self.cpu);
         if self.thread_name != self.comm {
-            write!(to, ", thread {}", escape(&self.thread_name))?;
+            let _ = write!(text, ", thread {}", escape(&self.thread_name));
         }
         if self.pid_in_namespace != self.pid {
-            write!(to, ", PID {} in its namespace", self.pid_in_namespace)?;
+            let _ = write!(text, ", PID {} in its namespace", self.pid_in_namespace);
         }
         if let Some(id) = &self.container_id {
-            write!(to, ", container {}", escape(id))?;
+            let _ = write!(text, ", container {}", escape(id));
         }
-        writeln!(to)
+        write_field(to, look, "Process", &text)
     }
 
-    fn write_mapping(&self, to: &mut String) -> std::fmt::Result {
+    fn write_mapping(&self, to: &mut String, look: Look) -> std::fmt::Result {
         if self.vma.is_none() && self.vma_below.is_none() && self.vma_above.is_none() {
             return Ok(());
         }
         writeln!(to, "  Memory Mapping:")?;
         if let Some(vma) = &self.vma {
-            return writeln!(to, "    {}", vma_text(vma));
+            return writeln!(to, "    {}", vma_text(vma, look.room_behind(4)));
         }
         if let Some(above) = &self.vma_above {
-            writeln!(to, "    above  {}", vma_text(above))?;
+            writeln!(to, "    above  {}", vma_text(above, look.room_behind(11)))?;
         }
         if let Some(address) = self.fault_address {
             writeln!(to, "    here   {address}: not mapped")?;
         }
         if let Some(below) = &self.vma_below {
-            writeln!(to, "    below  {}", vma_text(below))?;
+            writeln!(to, "    below  {}", vma_text(below, look.room_behind(11)))?;
         }
         Ok(())
     }
 
-    fn write_registers(&self, to: &mut String) -> std::fmt::Result {
+    fn write_registers(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let Some(registers) = &self.registers else { return Ok(()) };
         writeln!(to, "  Registers:")?;
-        for line in registers.0.chunks(REGISTERS_PER_LINE) {
-            let cells: Vec<String> =
-                line.iter().map(|(name, value)| format!("{name:<6} {:<18}", value.to_string())).collect();
-            writeln!(to, "    {}", cells.join("  ").trim_end())?;
-        }
-        Ok(())
+        let lines_of = |columns: usize| -> Vec<String> {
+            let cell = |(name, value): &(Cow<'static, str>, Hex)| format!("{name:<6} {:<18}", value.to_string());
+            let line = |line: &[(Cow<'static, str>, Hex)]| {
+                format!("    {}", line.iter().map(cell).collect::<Vec<_>>().join("  "))
+            };
+            registers.0.chunks(columns).map(|cells| line(cells).trim_end().to_owned()).collect()
+        };
+        let fit = |lines: &Vec<String>| lines.iter().all(|line| look.fits(length(line)));
+        let lines = (1..=REGISTERS_PER_LINE).rev().map(lines_of).find(fit).unwrap_or_else(|| lines_of(1));
+        lines.iter().try_for_each(|line| writeln!(to, "{line}"))
     }
 
-    fn write_stack(&self, to: &mut String) -> std::fmt::Result {
+    fn write_stack(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let Some(frames) = &self.stack_trace else { return Ok(()) };
         writeln!(to, "  Stack Trace:")?;
-        for (index, frame) in frames.iter().enumerate() {
-            if let Some(omitted) = self.stack_omitted.filter(|omitted| omitted.before == index) {
-                writeln!(to, "    ... {} frames left out", omitted.count)?;
-            }
-            writeln!(to, "    {:<3} {}", format!("#{index}"), frame_text(frame))?;
-        }
         if frames.is_empty() {
-            writeln!(to, "    unknown: the registers could not be read")?;
+            return writeln!(to, "    unknown: the registers could not be read");
         }
-        Ok(())
+        write_frames(to, look, frames, self.stack_omitted)
     }
 }
 
-fn vma_text(vma: &Vma) -> String {
+/// In so many characters, if that can be.
+fn vma_text(vma: &Vma, room: usize) -> String {
     let name = vma.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
-    format!("{}-{} {} {name}", vma.start, vma.end, vma.permissions)
-}
-
-fn frame_text(frame: &Frame) -> String {
-    let address = frame.address.map_or_else(|| "?".to_owned(), |address| address.to_string());
-    format!("{address} {}", frame_place(frame))
-}
-
-/// A frame without its address, which differs between processes.
-pub(crate) fn frame_place(frame: &Frame) -> String {
-    let symbol = match &frame.symbol {
-        Some(symbol) if frame.inlined => format!("{} [inlined]", escape(symbol)),
-        Some(symbol) => escape(symbol),
-        None => match frame.offset {
-            Some(offset) => format!("?? offset {offset}"),
-            None => "??".to_owned(),
-        },
-    };
-    let module = frame.module.as_deref().map_or_else(|| "unknown".to_owned(), escape);
-    let line = match (&frame.file, frame.line) {
-        (Some(file), Some(line)) => format!(" at {}:{line}", escape(file)),
-        (Some(file), None) => format!(" at {}", escape(file)),
-        _ => String::new(),
-    };
-    format!("{symbol} ({module}){line}")
+    let range = format!("{}-{} {} ", vma.start, vma.end, vma.permissions);
+    let room = room.saturating_sub(length(&range)).max(PATH_LEAST);
+    format!("{range}{}", shorten_path(&name, room))
 }

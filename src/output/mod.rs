@@ -2,6 +2,7 @@
 
 mod call;
 mod crash;
+mod frame;
 mod memory;
 mod metrics;
 mod outlet;
@@ -21,12 +22,13 @@ use anyhow::Result;
 
 use crate::ledger::{self, Ledger};
 use crate::record::lines::InFile;
+use crate::terminal::{Color, Look};
 use outlet::Outlet;
 
 pub(crate) use crate::record::{Record, SCHEMA};
 pub(crate) use crate::text::{escape, lossy};
 pub(crate) use crate::time::{Timestamp, boottime_ns};
-pub(crate) use crash::frame_place;
+pub(crate) use frame::frame_place;
 #[cfg(test)]
 pub(crate) use metrics::{CRASH_SERIES_MAX, SENT_SERIES_MAX};
 pub(crate) use metrics::{
@@ -57,11 +59,23 @@ pub(crate) struct OutputTarget {
     pub append: bool,
     /// The permissions of a new file.
     pub mode: u32,
+    /// Whether text has colours.
+    pub color: Color,
+}
+
+impl OutputTarget {
+    /// How text looks there, now: a terminal changes its width.
+    fn look(&self) -> Look {
+        match (&self.path, self.color) {
+            (None, color) => Look::of_output(color),
+            (Some(_), color) => Look { has_colors: color == Color::Always, ..Look::default() },
+        }
+    }
 }
 
 impl Default for OutputTarget {
     fn default() -> Self {
-        Self { path: None, append: false, mode: 0o600 }
+        Self { path: None, append: false, mode: 0o600, color: Color::Auto }
     }
 }
 
@@ -110,7 +124,7 @@ impl Writer {
 
     fn encode(&mut self, record: &impl Record) -> Result<Vec<u8>> {
         match self.format {
-            Format::Text => Ok(record.text().into_bytes()),
+            Format::Text => Ok(record.text_as(self.target.look()).into_bytes()),
             Format::Json => {
                 self.known.turn_to(self.outlet.borrow_mut().continuity());
                 record.json(&mut self.known)

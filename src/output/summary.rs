@@ -8,10 +8,21 @@ use anyhow::Result;
 use super::Record;
 use crate::record::lines::{self, InFile};
 use crate::record::summary::{Heartbeat, Summary};
+use crate::terminal::{Column, Look, Table};
 use crate::text::escape;
 
 /// How many groups the text shows, most frequent first. JSON has all.
 pub(super) const TEXT_ROWS: usize = 50;
+
+const COLUMNS: [Column; 7] = [
+    Column { heading: "COUNT", width: 9, is_right: true, gap: 2, leaves: 0 },
+    Column { heading: "TOTAL", width: 9, is_right: true, gap: 1, leaves: 2 },
+    Column { heading: "SIGNAL", width: 9, is_right: false, gap: 2, leaves: 0 },
+    Column { heading: "CODE", width: 13, is_right: false, gap: 1, leaves: 4 },
+    Column { heading: "END", width: 8, is_right: false, gap: 1, leaves: 3 },
+    Column { heading: "PROCESS", width: 15, is_right: false, gap: 2, leaves: 0 },
+    Column { heading: "SIGNATURE", width: 16, is_right: false, gap: 2, leaves: 1 },
+];
 
 impl Record for Summary {
     fn json(&self, known: &mut InFile) -> Result<Vec<u8>> {
@@ -19,6 +30,10 @@ impl Record for Summary {
     }
 
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
         writeln!(
             to,
@@ -30,27 +45,22 @@ impl Record for Summary {
             self.groups.len(),
             self.deliveries.filtered
         )?;
+        let table = Table::new(&COLUMNS, look);
         if !self.groups.is_empty() {
-            writeln!(
-                to,
-                "  {:>9} {:>9}  {:<9} {:<13} {:<8}  {:<15}  {:<16}  PLACE",
-                "COUNT", "TOTAL", "SIGNAL", "CODE", "END", "PROCESS", "SIGNATURE"
-            )?;
+            writeln!(to, "{}", table.headings())?;
         }
         for group in self.groups.iter().take(TEXT_ROWS) {
-            writeln!(
-                to,
-                "  {:>9} {:>9}  {:<9} {:<13} {:<8}  {:<15}  {:<16}  {}{}",
-                group.count,
-                group.total,
-                group.signal,
-                group.code.as_deref().unwrap_or("-"),
-                group.disposition.word(),
+            let cells = [
+                group.count.to_string(),
+                group.total.to_string(),
+                group.signal.clone(),
+                group.code.clone().unwrap_or_else(|| "-".to_owned()),
+                group.disposition.word().to_owned(),
                 escape(&group.comm),
-                group.signature.as_deref().unwrap_or("-"),
-                escape(&group.place()),
-                if group.estimated { " (and others)" } else { "" }
-            )?;
+                group.signature.clone().unwrap_or_else(|| "-".to_owned()),
+            ];
+            let others = if group.estimated { " (and others)" } else { "" };
+            writeln!(to, "{}", table.line(&cells, &(escape(&group.place()) + others)))?;
         }
         if self.groups.len() > TEXT_ROWS {
             writeln!(to, "  ... and {} groups more: --format json has them", self.groups.len() - TEXT_ROWS)?;
@@ -58,7 +68,8 @@ impl Record for Summary {
         let list = |losses: &BTreeMap<String, u64>| {
             losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
         };
-        writeln!(to, "  In no group: {}; samples lost: {}", list(&self.losses), list(&self.sample_losses))
+        let lost = format!("In no group: {}; samples lost: {}", list(&self.losses), list(&self.sample_losses));
+        writeln!(to, "  {}", look.wrapped(&lost, 2))
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::Result;
 use libbpf_rs::MapCore;
 
 use super::counters;
+use crate::say;
 
 mod tables;
 
@@ -249,11 +250,15 @@ impl Losses {
         self.shown(LossOutput::Metrics).map(|(loss, count)| (loss.stage.word(), loss.reason, count))
     }
 
-    /// The end line's part: `sample_ring_full 0, runs_missed 2`.
+    /// The end line's part: `sample_ring_full 0, runs_missed 2`. On a terminal without the zeros.
     pub fn line(&self) -> String {
-        let parts: Vec<String> =
-            self.shown(LossOutput::EndLine).map(|(loss, count)| format!("{} {count}", loss.reason)).collect();
-        parts.join(", ")
+        self.line_with(!say::is_terminal())
+    }
+
+    fn line_with(&self, zeros: bool) -> String {
+        let shown = self.shown(LossOutput::EndLine).filter(|(_, count)| zeros || *count != 0);
+        let parts: Vec<String> = shown.map(|(loss, count)| format!("{} {count}", loss.reason)).collect();
+        if parts.is_empty() && !zeros { "nothing".to_owned() } else { parts.join(", ") }
     }
 }
 
@@ -323,8 +328,9 @@ mod tests {
             "zeros are shown"
         );
         let unknown = Losses::none(&PAGEFAULT).without(RUNS_MISSED).with(RUNS_MISSED, 1);
-        assert!(!unknown.lost_any() && !unknown.line().contains(RUNS_MISSED), "{}", unknown.line());
-        assert_eq!(unknown.line().split(", ").next(), Some("event_rate 0"));
+        assert!(!unknown.lost_any() && !unknown.line_with(true).contains(RUNS_MISSED), "{}", unknown.line_with(true));
+        assert_eq!(unknown.line_with(false), "nothing");
+        assert_eq!(unknown.line_with(true).split(", ").next(), Some("event_rate 0"));
     }
 
     #[test]

@@ -255,7 +255,7 @@ pub struct Vma {
 }
 
 /// One frame of a stack.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Frame {
     /// The instruction, or the return address; `None` in a group, whose processes have different ones.
     pub address: Option<Hex>,

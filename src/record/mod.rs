@@ -16,6 +16,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::terminal::Look;
 use crate::time::Timestamp;
 use lines::InFile;
 
@@ -30,11 +31,24 @@ pub(crate) trait Record: Serialize {
     /// The errors of `to`: a `String` has none.
     fn write_text(&self, to: &mut String) -> fmt::Result;
 
+    /// The same in another look. A record whose text has one look only is always written so.
+    ///
+    /// # Errors
+    /// As [`Record::write_text`].
+    fn write_text_as(&self, to: &mut String, _look: Look) -> fmt::Result {
+        self.write_text(to)
+    }
+
     /// The text of the record.
     fn text(&self) -> String {
+        self.text_as(Look::default())
+    }
+
+    /// The same in another look.
+    fn text_as(&self, look: Look) -> String {
         let mut text = String::new();
         // Writing to a String can't fail.
-        let _ = self.write_text(&mut text);
+        let _ = self.write_text_as(&mut text, look);
         text
     }
 

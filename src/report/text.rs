@@ -8,12 +8,42 @@ use super::record::{Build, By, Report, Row, Suspect, Totals};
 use crate::output::frame_place;
 use crate::output::{Record, Timestamp, escape};
 use crate::record::crash::{Disposition, Frame};
+use crate::terminal::{Column, Look, Table};
 
 /// How many frames a row shows if there are other rows.
 const FRAMES: usize = 4;
 
+/// The columns of the ranking.
+const fn ranking(what: &'static str) -> [Column; 9] {
+    [
+        Column { heading: "#", width: 3, is_right: true, gap: 2, leaves: 0 },
+        Column { heading: "COUNT", width: 9, is_right: true, gap: 2, leaves: 0 },
+        Column { heading: "SHARE", width: 6, is_right: true, gap: 2, leaves: 4 },
+        Column { heading: "HOSTS", width: 5, is_right: true, gap: 2, leaves: 2 },
+        Column { heading: "FIRST SEEN", width: 19, is_right: false, gap: 2, leaves: 6 },
+        Column { heading: "LAST SEEN", width: 19, is_right: false, gap: 2, leaves: 5 },
+        Column { heading: "SIGNAL", width: 9, is_right: false, gap: 2, leaves: 1 },
+        Column { heading: "PROCESS", width: 15, is_right: false, gap: 2, leaves: 0 },
+        Column { heading: what, width: 16, is_right: false, gap: 2, leaves: 3 },
+    ]
+}
+
+const BY_FAMILY: [Column; 9] = ranking("FAMILY");
+const BY_SIGNATURE: [Column; 9] = ranking("SIGNATURE");
+
+fn columns(by: By) -> &'static [Column] {
+    match by {
+        By::Family => &BY_FAMILY,
+        By::Signature => &BY_SIGNATURE,
+    }
+}
+
 impl Record for Report {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
         writeln!(
             to,
             "[{}] REPORT of {}: {} signals ({}) in {} groups",
@@ -23,23 +53,12 @@ impl Record for Report {
             words(&self.selected),
             self.ranked_groups
         )?;
+        let table = Table::new(columns(self.by), look);
         if !self.groups.is_empty() {
-            writeln!(
-                to,
-                "  {:>3}  {:>9}  {:>6}  {:>5}  {:<19}  {:<19}  {:<9}  {:<15}  {:<16}  PLACE",
-                "#",
-                "COUNT",
-                "SHARE",
-                "HOSTS",
-                "FIRST SEEN",
-                "LAST SEEN",
-                "SIGNAL",
-                "PROCESS",
-                heading(self.by)
-            )?;
+            writeln!(to, "{}", table.headings())?;
         }
         for (row, number) in self.groups.iter().zip(1..) {
-            self.write_row(to, row, number)?;
+            writeln!(to, "{}", table.line(&self.cells(row, number), &escape(&row.place)))?;
         }
         if self.ranked_groups > self.groups.len() && !self.in_detail {
             let more = self.ranked_groups - self.groups.len();
@@ -54,20 +73,18 @@ impl Record for Report {
 }
 
 impl Report {
-    fn write_row(&self, to: &mut String, row: &Row, number: usize) -> std::fmt::Result {
-        writeln!(
-            to,
-            "  {number:>3}  {:>9}  {:>5.1}%  {:>5}  {:<19}  {:<19}  {:<9}  {:<15}  {:<16}  {}",
-            row.count,
-            row.count as f64 * 100.0 / self.ranked as f64,
-            row.hosts,
+    fn cells(&self, row: &Row, number: usize) -> [String; 9] {
+        [
+            number.to_string(),
+            row.count.to_string(),
+            format!("{:.1}%", row.count as f64 * 100.0 / self.ranked as f64),
+            row.hosts.to_string(),
             row.first_seen.local_seconds(),
             row.last_seen.local_seconds(),
             escape(&row.signal),
             first_of(&row.comms),
             name(self.by, row.family.as_deref(), row.signature.as_deref()),
-            escape(&row.place)
-        )
+        ]
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::Read;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use macro_rules_attribute::apply;
+use nix::pty::{Winsize, openpty};
 
 use crate::harness::runs::{Watch, note, watch_test};
-use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, run};
+use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, counted, die, named, programs, run};
 
 fn crash(arguments: &[&str]) -> Output {
     Command::new(FAULTLINE).arg("crash").args(arguments).watch()
@@ -83,6 +84,62 @@ fn a_brief_text_is_one_line_a_crash() {
         assert!(cause.contains(": writes address 0x18: near NULL") && cause.ends_with(']'), "{text}");
     }
     assert!(!text.contains("Stack Trace"), "{text}");
+}
+
+/// What a run writes to a terminal of so many columns.
+fn on_terminal(columns: u16, no_color: &str, arguments: &[&str]) -> String {
+    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size, None).unwrap();
+    let mut child = Command::new(FAULTLINE)
+        .args(["crash", "-q"])
+        .args(arguments)
+        .env("NO_COLOR", no_color)
+        .env("TERM", "xterm")
+        .stdout(pty.slave)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What reads a terminal that nobody has open any more gets an error.
+    let (mut shown, mut terminal) = (Vec::new(), fs::File::from(pty.master));
+    let mut bytes = [0; 4096];
+    while let Ok(read @ 1..) = terminal.read(&mut bytes) {
+        shown.extend_from_slice(&bytes[..read]);
+    }
+    let mut said = Vec::new();
+    child.stderr.take().unwrap().read_to_end(&mut said).unwrap();
+    child.wait().unwrap();
+    note(&said);
+    String::from_utf8(shown).unwrap().replace('\r', "")
+}
+
+#[apply(watch_test!)]
+fn a_record_fits_the_terminal() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("a-folder-whose-name-is-as-long-as-those-of-build-systems-like-to-be");
+    fs::create_dir(&folder).unwrap();
+    let far = folder.join("null-write");
+    copy_program("null-write", &far);
+    let arguments = ["-r", "--max-stack-depth", "127", "--", far.to_str().unwrap()];
+    for columns in [80, 200] {
+        let text = on_terminal(columns, "1", &arguments);
+        let record: Vec<&str> = text.lines().skip_while(|line| !line.starts_with('[')).collect();
+        assert!(record.len() > 20, "{text}");
+        for line in &record {
+            assert!(line.chars().count() <= usize::from(columns) && !line.contains('\x1b'), "{columns}: {line}");
+        }
+        let is_cut = record.iter().any(|line| line.starts_with("    #0  0x") && line.contains(" (…/"));
+        assert_eq!(is_cut, columns == 80, "{text}");
+        // 2024-02-15 10:30:45 UTC
+        let time = record[0].trim_start_matches('[').split_once(']').unwrap().0;
+        assert!(time.len() > 20 && time.as_bytes()[19] == b' ', "{time}");
+    }
+    let colored = on_terminal(80, "", &arguments);
+    assert!(colored.contains("\x1b[1;31m[") && colored.contains("Diagnosis:     \x1b[1;33mwrites"), "{colored}");
+    assert!(!on_terminal(80, "", &[&["--color", "never"], &arguments[..]].concat()).contains('\x1b'));
+    let piped = |color: &str| crash(&[&["--color", color], &arguments[..]].concat()).stdout;
+    assert!(piped("always").contains(&0x1b) && !piped("auto").contains(&0x1b));
+    let piped = String::from_utf8(piped("auto")).unwrap();
+    assert!(piped.contains(far.to_str().unwrap()) && !piped.contains('…'), "a pipe gets all: {piped}");
 }
 
 #[apply(watch_test!)]

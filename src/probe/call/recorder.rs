@@ -1,6 +1,7 @@
 //! The recorder at work: its fixed part attached by the engine, and each function by itself.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -9,6 +10,9 @@ use super::strategy::{self, Attached};
 use super::{Plan, Sample};
 use crate::probe::engine::Probe;
 use crate::probe::{Build, Ring};
+
+/// How long it may take to detach before that is worth a word. The kernel waits for all tasks, for each function: 66 hooks took 6.5 s.
+const UNSAID: Duration = Duration::from_millis(500);
 
 /// The attached recorder. Dropping it detaches every program.
 pub struct Recorder {
@@ -30,6 +34,21 @@ impl Recorder {
         let (probe, patterns) = Probe::start_with(plan, Patterns::of)?;
         let (attached, hooks) = strategy::attach_all(plan, &patterns);
         Ok((Self { hooks, probe, attached: attached.clone() }, attached))
+    }
+
+    /// Detaches from the functions one by one, as a drop does. If that takes the kernel long, `waiting` gets the number of hooks that are left and
+    /// that of all.
+    pub fn detach(&mut self, waiting: impl FnOnce(usize, usize)) {
+        let (begun, all) = (Instant::now(), self.hooks.len());
+        let mut waiting = Some(waiting);
+        while self.hooks.pop().is_some() {
+            if begun.elapsed() > UNSAID
+                && !self.hooks.is_empty()
+                && let Some(waiting) = waiting.take()
+            {
+                waiting(self.hooks.len(), all);
+            }
+        }
     }
 
     /// The result for each function of the plan.

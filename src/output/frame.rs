@@ -1,0 +1,167 @@
+//! The text of frames.
+
+use std::fmt::Write;
+
+use crate::record::crash::{Frame, Omitted};
+use crate::terminal::{Look, cut, fold_templates, length, shorten_path};
+use crate::text::escape;
+
+/// The least that is left of a path.
+const PATH_LEAST: usize = 8;
+
+/// Writes the frames, innermost first, equal ones that follow on each other once.
+pub(super) fn write_frames(
+    to: &mut String,
+    look: Look,
+    frames: &[Frame],
+    left_out: Option<Omitted>,
+) -> std::fmt::Result {
+    let mut index = 0;
+    while let Some(frame) = frames.get(index) {
+        if let Some(omitted) = left_out.filter(|omitted| omitted.before == index) {
+            writeln!(to, "    ... {} frames left out", omitted.count)?;
+        }
+        // What was left out stands between two that are equal.
+        let end = left_out.map(|omitted| omitted.before).filter(|&before| before > index).unwrap_or(frames.len());
+        let equal = frames[index..end.min(frames.len())].iter().take_while(|other| *other == frame).count().max(1);
+        let times = if equal > 1 { format!(" ×{equal}") } else { String::new() };
+        let before = format!("    {:<3} ", format!("#{index}"));
+        let place = frame_text(frame, look.room_behind(length(&before) + length(&times)));
+        writeln!(to, "{before}{place}{times}")?;
+        index += equal;
+    }
+    Ok(())
+}
+
+/// A frame in so many characters, if that can be.
+fn frame_text(frame: &Frame, room: usize) -> String {
+    let address = frame.address.map_or_else(|| "?".to_owned(), |address| address.to_string());
+    let mut parts = Parts::of(frame);
+    parts.fit(room.saturating_sub(length(&address) + 1));
+    format!("{address} {}", parts.text())
+}
+
+/// A frame without its address, which differs between processes.
+pub(crate) fn frame_place(frame: &Frame) -> String {
+    Parts::of(frame).text()
+}
+
+/// What the text of a frame is made of.
+struct Parts {
+    symbol: String,
+    /// `+0x10`, ` [inlined]`
+    behind: String,
+    module: String,
+    file: Option<String>,
+    /// `:33`
+    line: String,
+}
+
+impl Parts {
+    fn of(frame: &Frame) -> Self {
+        let (symbol, behind) = match &frame.symbol {
+            Some(symbol) if frame.inlined => (escape(symbol), " [inlined]".to_owned()),
+            Some(symbol) => match symbol.rsplit_once("+0x") {
+                Some((name, offset)) => (escape(name), format!("+0x{}", escape(offset))),
+                None => (escape(symbol), String::new()),
+            },
+            None => match frame.offset {
+                Some(offset) => (format!("?? offset {offset}"), String::new()),
+                None => ("??".to_owned(), String::new()),
+            },
+        };
+        Self {
+            symbol,
+            behind,
+            module: frame.module.as_deref().map_or_else(|| "unknown".to_owned(), escape),
+            file: frame.file.as_deref().map(escape),
+            line: frame.file.as_ref().and(frame.line).map(|line| format!(":{line}")).unwrap_or_default(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { symbol, behind, module, file, line } = self;
+        let at = file.as_ref().map(|file| format!(" at {file}{line}")).unwrap_or_default();
+        format!("{symbol}{behind} ({module}){at}")
+    }
+
+    /// Shortens what says the least first: the arguments of templates, the path of the module, that of the source, and the name.
+    fn fit(&mut self, room: usize) {
+        let too_long = |parts: &Self| length(&parts.text()).saturating_sub(room);
+        if too_long(self) > 0 {
+            self.symbol = fold_templates(&self.symbol);
+        }
+        let shorter = |path: &str, by: usize| {
+            let last = length(path.rsplit('/').next().unwrap_or(path)) + 2;
+            shorten_path(path, length(path).saturating_sub(by).max(last).max(PATH_LEAST))
+        };
+        self.module = shorter(&self.module, too_long(self));
+        if let Some(file) = &self.file {
+            self.file = Some(shorter(file, too_long(self)));
+        }
+        // What is left is cut in the longest part, the name: but not its offset.
+        let over = too_long(self);
+        self.symbol = cut(&self.symbol, length(&self.symbol).saturating_sub(over).max(PATH_LEAST));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::hex::Hex;
+
+    use super::*;
+
+    fn frame(symbol: &str) -> Frame {
+        Frame {
+            address: Some(Hex(0x55ef_72dc_52a8)),
+            symbol: Some(symbol.to_owned()),
+            module: Some("/usr/local/lib/plugins/libplugin.so.1".to_owned()),
+            file: Some("/src/plugins/source/plugin.cpp".to_owned()),
+            line: Some(33),
+            ..Frame::default()
+        }
+    }
+
+    fn fitted(symbol: &str, width: usize) -> String {
+        let mut text = String::new();
+        let look = Look { width: Some(width), ..Look::default() };
+        write_frames(&mut text, look, &[frame(symbol)], None).unwrap();
+        text.trim_end().to_owned()
+    }
+
+    #[test]
+    fn a_frame_loses_first_what_says_the_least() {
+        let long = "std::map<int, int>::at+0x10";
+        assert_eq!(
+            fitted(long, 200),
+            "    #0  0x55ef72dc52a8 std::map<int, int>::at+0x10 (/usr/local/lib/plugins/libplugin.so.1) at /src/plugins/source/plugin.cpp:33"
+        );
+        assert_eq!(
+            fitted(long, 120),
+            "    #0  0x55ef72dc52a8 std::map<…>::at+0x10 (/usr/local/lib/plugins/libplugin.so.1) at /src/plugins/source/plugin.cpp:33"
+        );
+        assert_eq!(
+            fitted(long, 100),
+            "    #0  0x55ef72dc52a8 std::map<…>::at+0x10 (…/libplugin.so.1) at /src/plugins/source/plugin.cpp:33"
+        );
+        assert_eq!(
+            fitted(long, 81),
+            "    #0  0x55ef72dc52a8 std::map<…>::at+0x10 (…/libplugin.so.1) at …/plugin.cpp:33"
+        );
+        let name = format!("a_{}_name+0x10", "very_".repeat(20));
+        let cut = fitted(&name, 80);
+        assert!(length(&cut) == 80 && cut.contains("…+0x10 (…/libplugin.so.1) at …/plugin.cpp:33"), "{cut}");
+    }
+
+    #[test]
+    fn equal_frames_are_told_once() {
+        let mut text = String::new();
+        let frames = [vec![frame("a+0x1")], vec![frame("b+0x2"); 3], vec![frame("c+0x3")]].concat();
+        write_frames(&mut text, Look::default(), &frames, Some(Omitted { count: 7, before: 3 })).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].starts_with("    #1  ") && lines[1].ends_with(" ×2"), "{text}");
+        assert_eq!(lines[2], "    ... 7 frames left out");
+        assert!(lines[3].starts_with("    #3  ") && lines[3].ends_with(":33"), "{text}");
+        assert!(lines[4].starts_with("    #4  ") && lines.len() == 5, "{text}");
+    }
+}
