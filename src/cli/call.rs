@@ -51,12 +51,13 @@ impl From<Preset> for call::Preset {
 #[derive(Args, Debug)]
 #[command(next_help_heading = SHOW)]
 pub(crate) struct CallArgs {
+    /// Record these system calls and functions of the kernel: munmap, do_truncate, 'vfs_*'
+    #[arg(value_name = "FUNCTION", value_parser = name, help_heading = None::<&'static str>)]
+    functions: Vec<String>,
+
+    // Behind the functions, as it has the command.
     #[command(flatten)]
     which: WhichOrCommand,
-
-    /// Record these system calls and functions of the kernel: munmap, do_truncate, 'vfs_*'
-    #[arg(value_name = "FUNCTION", value_parser = name)]
-    functions: Vec<String>,
 
     /// Record a ready choice of functions (repeatable)
     #[arg(long = "preset", value_name = "WHAT", value_enum, value_delimiter = ',')]
