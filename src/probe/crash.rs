@@ -148,7 +148,6 @@ impl Spec for Plan {
             sample_rate: self.samples.rate.unwrap_or(0),
             threads: threads(),
             processors: u32::try_from(num_possible_cpus().context("failed to count the processors")?)?,
-            ..fl_config::default()
         };
         if self.needs_senders(way) && self.signals.contains(&SIGKILL) {
             object.configure("fl_oom_code", &kernel_code::out_of_memory())?;
