@@ -1,5 +1,6 @@
 //! Whoever reaches the port of the metrics, as every local user does: slow, endless, too many, and guessing.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,9 +15,15 @@ use crate::few_tasks::FewTasks;
 use crate::harness::{FAULTLINE, Scratch};
 use crate::names::rebinding;
 use crate::own_name::own_name;
-use crate::siege::{Agent, Attack, get};
+use crate::siege::{Agent, Attack, get, get_with};
 
 const REQUEST: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// prometheus:geheim
+const PASSWORD: &str = "Authorization: Basic cHJvbWV0aGV1czpnZWhlaW0=\r\n";
+
+/// The first of the users that one user has.
+const SUBORDINATES: libc::uid_t = 200_000;
 
 /// A connection whose peer doesn't wait.
 fn connect(address: &str) -> Option<TcpStream> {
@@ -240,9 +247,7 @@ fn get_by_tls(address: &str, path: &str, certificate: CertificateDer<'static>) -
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut stream = StreamOwned::new(client, stream);
-    // prometheus:geheim
-    let password = "Authorization: Basic cHJvbWV0aGV1czpnZWhlaW0=";
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{password}\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{PASSWORD}\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -281,6 +286,43 @@ fn neither_handshakes_nor_guessed_passwords_keep_prometheus_out() {
     let asked = |address: &str, path: &str| get_by_tls(address, path, cert.der().clone());
     agent.besiege("handshakes and guesses", Duration::from_secs(3), &[handshakes, guesses, silent], &asked);
     agent.end_under(handshakes);
+}
+
+/// Passwords are guessed by as many users as a user may have for its containers: each has a connection, until another one takes its place.
+fn guesses_of_many_users(address: &str, goes_on: &dyn Fn() -> bool) {
+    // wrong:wrong
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic d3Jvbmc6d3Jvbmc=\r\n\r\n";
+    let mut open = VecDeque::new();
+    for user in (SUBORDINATES..SUBORDINATES + 100).cycle() {
+        if !goes_on() {
+            return;
+        }
+        // SAFETY: changes nothing but this thread's user for files and sockets.
+        unsafe { libc::setfsuid(user) };
+        let Some(mut stream) = connect(address) else { continue };
+        let _ = stream.write(request.as_bytes());
+        open.push_back(stream);
+        if open.len() > 100 {
+            open.pop_front();
+        }
+    }
+}
+
+/// Whoever has the most users is one peer all the same.
+#[test]
+fn users_below_another_do_not_keep_prometheus_out() {
+    let folder = Scratch::new();
+    let (users, file) = (folder.path("subuid"), folder.path("web.yml"));
+    fs::write(&users, format!("mallory:{SUBORDINATES}:65536\n")).unwrap();
+    fs::write(&file, format!("basic_auth_users:\n  prometheus: {}\n", bcrypt::hash("geheim", 10).unwrap())).unwrap();
+    let script = format!("mount --bind {} /etc/subuid && exec {FAULTLINE} \"$@\"", users.display());
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script, "sh"]);
+    let arguments = ["--web.config.file", file.to_str().unwrap()];
+    let mut agent = Agent::start_by(&mut command, &own_name("peer-sub"), &arguments, "http");
+    let asked = |address: &str, path: &str| get_with(address, path, PASSWORD);
+    agent.besiege("many users", Duration::from_secs(3), &[guesses_of_many_users, guesses_of_many_users], &asked);
+    agent.end_under(guesses_of_many_users);
 }
 
 /// Only the users that are named are answered, whatever the others do about it.

@@ -14,6 +14,7 @@ mod life;
 mod listener;
 mod peer;
 mod sock_diag;
+mod subordinates;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -164,7 +165,7 @@ impl Server {
         self.allowed.as_ref().is_none_or(|allowed| match peer {
             Peer::User(user) => allowed.contains(&user),
             Peer::Own => true,
-            Peer::Local | Peer::Address(_) => false,
+            Peer::Family(_) | Peer::Local | Peer::Address(_) => false,
         })
     }
 }
@@ -237,7 +238,7 @@ async fn accept_all(listener: &Listener, server: &Arc<Server>, life: &Life) {
         tokio::select! {
             arrived = listener.accept(&server.peers) => match arrived {
                 Ok(arrival) => {
-                    let peer = arrival.peer;
+                    let peer = server.peers.sharing(arrival.peer);
                     let task = tokio::spawn(serve_one(server.clone(), arrival));
                     connections.add(peer, task.abort_handle());
                 }
@@ -356,7 +357,7 @@ async fn respond(
     }
     let users = config.map(|config| &config.users).filter(|users| !users.is_empty());
     if let Some(users) = users
-        && !users.admit(&server.turns, peer, request.headers().get(AUTHORIZATION)).await
+        && !users.admit(&server.turns, server.peers.sharing(peer), request.headers().get(AUTHORIZATION)).await
     {
         return unauthorized();
     }

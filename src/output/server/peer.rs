@@ -5,12 +5,15 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::sock_diag::SockDiag;
+use super::subordinates::Subordinates;
 
 /// A share of the server is each one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Peer {
     /// A user of this machine, whatever address of it the connection comes from: 127.0.0.0/8 has 16 million.
     User(u32),
+    /// All users that belong to one (subuid(5)).
+    Family(u32),
     /// This machine, but the kernel doesn't say which user.
     Local,
     /// Another machine. Of an IPv6 address it is the network, /64: a machine has as many addresses there as it likes.
@@ -22,6 +25,7 @@ pub(super) enum Peer {
 /// Tells peers from one another.
 pub(super) struct Peers {
     diag: Option<SockDiag>,
+    subordinates: Subordinates,
     /// The tests have no other users, but many addresses.
     #[cfg(test)]
     by_address: bool,
@@ -31,6 +35,7 @@ impl Peers {
     pub(super) fn new() -> Self {
         Self {
             diag: SockDiag::open(),
+            subordinates: Subordinates::read(),
             #[cfg(test)]
             by_address: false,
         }
@@ -56,6 +61,14 @@ impl Peers {
             None => address(peer.ip()),
         };
         (peer, Some(local))
+    }
+
+    /// With whom it shares what a peer may take.
+    pub(super) fn sharing(&self, peer: Peer) -> Peer {
+        match peer {
+            Peer::User(user) => self.subordinates.family(user).map_or(peer, Peer::Family),
+            other => other,
+        }
     }
 
     /// The peer of a connection to a socket in the file system.
