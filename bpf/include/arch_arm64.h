@@ -272,9 +272,9 @@ static inline __attribute__((always_inline)) u64 fl_untagged(u64 address)
 	 fl_is_fault_status((record)->error_code))
 
 /* What the kernel keeps of the last trap of a task: struct thread_struct. */
-#define fl_last_trap_nr(task)      fl_exception_class(fl_read(task, thread.fault_code))
-#define fl_last_error_code(task)   fl_read(task, thread.fault_code)
-#define fl_last_trap_address(task) fl_untagged(fl_read(task, thread.fault_address))
+#define fl_last_trap_nr(task)      fl_exception_class(fl_own(task, thread.fault_code))
+#define fl_last_error_code(task)   fl_own(task, thread.fault_code)
+#define fl_last_trap_address(task) fl_untagged(fl_own(task, thread.fault_address))
 
 /* The address of pt_regs on the kernel's stack, for kernels without a helper: its top. */
 #define FL_PT_REGS_OFFSET          (FL_KERNEL_STACK_BYTES - bpf_core_type_size(struct pt_regs))
