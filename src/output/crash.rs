@@ -10,7 +10,7 @@ use crate::diagnosis::Confidence;
 use crate::hex::Hex;
 use crate::record::crash::{Crash, Disposition, Vma};
 use crate::siginfo::{code_text, fault_type, title};
-use crate::terminal::{Look, length, shorten_path};
+use crate::terminal::{Look, fold_templates, length, shorten_path};
 use crate::text::escape;
 
 /// The least that is left of a path.
@@ -88,9 +88,12 @@ impl Crash {
             (None, _) => "none".to_owned(),
         };
         write_field(to, look, "Fault Address", &address)?;
-        let symbol = self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol)));
+        let symbol =
+            self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol))).unwrap_or_default();
         let instruction = self.instruction_pointer.map_or_else(unknown, |ip| ip.to_string());
-        write_field(to, look, "Instruction", &(instruction + &symbol.unwrap_or_default()))?;
+        let fits = look.fits(FIELD + length(&instruction) + length(&symbol));
+        let symbol = if fits { symbol } else { fold_templates(&symbol) };
+        write_field(to, look, "Instruction", &(instruction + &symbol))?;
         let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
         write_field(to, look, "Fault Type", &format!("{}{code}", self.code_text()))?;
         if let Some(fault) = &self.page_fault {
