@@ -63,13 +63,14 @@ fn of_log(log: &Path) -> Result<Vec<HistoryFile>> {
     let what = || format!("failed to read the folder `{}`", folder.display());
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(error).with_context(what).context("give FILE, or let the service faultline write records");
+        Err(error) => {
+            let cure = match error.kind() {
+                ErrorKind::NotFound => ": give FILE, or have the service faultline write there",
+                ErrorKind::PermissionDenied => ": be root or in the group faultline",
+                _ => "",
+            };
+            bail!("{}: {error}{cure}", what());
         }
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(error).with_context(what).context("be root or in the group faultline");
-        }
-        Err(error) => return Err(error).with_context(what),
     };
     let mut files = Vec::new();
     for entry in entries {
