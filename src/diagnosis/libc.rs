@@ -87,9 +87,9 @@ fn sentence(trace: &Trace<'_>, reason: AbortReason, is_said: bool) -> (Kind, Str
     };
     let caller = || {
         let abort = trace.find(|name| name == "abort").filter(|&abort| trace.module(abort).is_some());
-        // A static program has libc's functions in its own file: there, and where files aren't known, names have to do.
+        // A static program has libc's functions in its own file. Those have no source that is known, and names of their own.
         let own = abort.and_then(|abort| match trace.is_outside(abort) {
-            Some(true) => (abort..trace.len()).find(|&frame| !trace.name(frame).is_some_and(glibc::is_inner)),
+            Some(true) => trace.own_by_source(abort, glibc::is_inner),
             _ => trace.own(abort, is_libc),
         });
         trace.place(own, "in")
@@ -253,25 +253,24 @@ mod tests {
 
     #[test]
     fn a_static_programs_own_function_is_named() {
-        let linked = |frames: &[&str]| text(&said("", frames, frames.len()));
-        assert_eq!(
-            linked(&[
-                "raise",
-                "abort",
-                "__libc_message",
-                "malloc_printerr",
-                "_int_free",
-                "__libc_free",
-                "release",
-                "main"
-            ]),
-            "malloc found the heap damaged (in _int_free): an overrun, a double free or a free of no block, called in release"
-        );
-        assert_eq!(
-            linked(&["abort", "__libc_message", "__fortify_fail", "__chk_fail", "memcpy", "copy", "main"]),
-            "libc's check of a buffer's size failed: it would be overrun, called in copy"
-        );
-        assert!(!linked(&["abort", "__libc_message", "__libc_fatal", "?"]).contains("called in"));
+        // Of the last `own` frames the source is known.
+        let linked = |frames: &[&str], own: usize| {
+            let mut evidence = said("", frames, frames.len()).evidence();
+            for frame in evidence.frames.iter_mut().rev().take(own) {
+                let function = frame.function.as_mut();
+                function.unwrap().file = Some("/src/own.c".to_owned());
+            }
+            super::super::diagnose(&evidence).unwrap().text
+        };
+        let free = ["abort", "__libc_message", "malloc_printerr", "_int_free", "__libc_free", "release", "main"];
+        let found = "malloc found the heap damaged (in _int_free): an overrun, a double free or a free of no block";
+        assert_eq!(linked(&free, 2), format!("{found}, called in release"));
+        assert_eq!(linked(&free, 0), found, "it may be libc's own");
+        let copy = ["abort", "__libc_message", "__fortify_fail", "__chk_fail", "memcpy", "copy", "main"];
+        let found = "libc's check of a buffer's size failed: it would be overrun";
+        assert_eq!(linked(&copy, 2), format!("{found}, called in copy"));
+        let print = ["abort", "__libc_message", "__libc_fatal", "__vfprintf_internal", "printf", "print", "main"];
+        assert!(linked(&print, 2).ends_with(", called in print"));
     }
 
     #[test]

@@ -55,13 +55,19 @@ impl<'a> Trace<'a> {
 
     /// The innermost frame from `frame` on that is the program's own: in none of the files that `is_passed`, nor inlined from their headers.
     pub(super) fn own(&self, frame: usize, is_passed: impl Fn(&File) -> bool) -> Option<usize> {
-        let is_header = |function: &Function| {
-            function.inlined && function.file.as_deref().is_some_and(|file| file.starts_with(HEADERS))
-        };
-        (frame..self.names.len()).find(|&frame| {
-            let function = self.facts.frames.get(frame).and_then(|frame| frame.function.as_ref());
-            !self.module(frame).is_some_and(&is_passed) && !function.is_some_and(is_header)
-        })
+        (frame..self.names.len())
+            .find(|&frame| !self.module(frame).is_some_and(&is_passed) && !self.function(frame).is_some_and(is_header))
+    }
+
+    /// The same in one file, where debug information says what the program's own source is: nor a function that `is_passed` by its name.
+    pub(super) fn own_by_source(&self, frame: usize, is_passed: impl Fn(&str) -> bool) -> Option<usize> {
+        let is_own = |function: &Function| function.file.is_some() && !is_header(function);
+        (frame..self.names.len())
+            .find(|&frame| self.function(frame).is_some_and(is_own) && !self.name(frame).is_some_and(&is_passed))
+    }
+
+    fn function(&self, frame: usize) -> Option<&Function> {
+        self.facts.frames.get(frame)?.function.as_ref()
     }
 
     /// What the function does with an exception of the call that it is in. libc is written in C, whose tables mean less.
@@ -74,7 +80,7 @@ impl<'a> Trace<'a> {
 
     /// Is it inlined into the function of the next frame, or the other way round? Then both have one table of what they do with exceptions.
     pub(super) fn is_inlined(&self, frame: usize) -> bool {
-        self.facts.frames.get(frame).and_then(|frame| frame.function.as_ref()).is_some_and(|function| function.inlined)
+        self.function(frame).is_some_and(|function| function.inlined)
     }
 
     /// ` in main`, as a debugger shows the name. Empty where it has none.
@@ -88,6 +94,11 @@ impl<'a> Trace<'a> {
         let next = (frame..self.names.len()).find(|frame| !self.name(*frame).is_some_and(is_passed));
         self.place(next, word)
     }
+}
+
+/// Is it inlined from a header of the system's?
+fn is_header(function: &Function) -> bool {
+    function.inlined && function.file.as_deref().is_some_and(|file| file.starts_with(HEADERS))
 }
 
 /// Without version, arguments and prefix.

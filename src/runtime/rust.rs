@@ -1,7 +1,7 @@
 //! Rust: panics that end the process, and failed allocations.
 
 use super::message::StackWords;
-use crate::evidence::Frame;
+use crate::evidence::{Frame, Region};
 use crate::probe::abi::{fl_crash, fl_text};
 
 /// Functions that an abort goes through.
@@ -77,27 +77,35 @@ pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> O
         let word = usize::try_from(text.slot.checked_sub(*start)? / 8).ok()?;
         (text.length != 0 && (begin..slot).contains(&word)).then_some(word)
     };
-    // What leads to code is a return address of before, with a number behind it.
-    let is_code = |text: &fl_text| {
-        frames.iter().any(|frame| frame.region.as_ref().is_some_and(|region| region.holds(text.address)))
+    let in_a_file = |text: &fl_text, is: fn(&Region, u64) -> bool| {
+        frames.iter().filter_map(|frame| frame.region.as_ref()).any(|region| is(region, text.address))
     };
-    let texts = raw.texts.iter().filter(|text| !is_code(text));
-    let all: Vec<(usize, String)> = texts.filter_map(|text| Some((place(text)?, raw.text(text)?))).collect();
+    // What leads to code is a return address of before, with a number behind it.
+    let texts = raw.texts.iter().filter(|text| !in_a_file(text, Region::holds));
+    let all: Vec<(usize, &fl_text)> = texts.filter_map(|text| Some((place(text)?, text))).collect();
     // A String is its capacity, its address and its length, and behind it is the reference to the message's parts, further out on the stack.
-    // What stands before it, or behind a literal, may look like a text as well.
+    // A literal is a constant of a file. What stands before and behind them may look like a text as well.
     let is_string = |word: usize| {
         let [most, _, length, parts] = stack.get(word.checked_sub(1)?..word + 3)? else { return None };
         let own = start + word as u64 * 8;
         Some(most >= length && (own..own + NEAR_BYTES).contains(parts))
     };
-    let found = all.iter().find(|(word, _)| is_string(*word) == Some(true)).or(all.first());
-    found.map(|(_, text)| text.clone())
+    let formatted = all.iter().find(|(word, _)| is_string(*word) == Some(true));
+    let literal = || all.iter().find(|(_, text)| in_a_file(text, is_before_code));
+    let only = || all.first().filter(|_| all.len() == 1);
+    let (_, found) = formatted.or_else(literal).or_else(only)?;
+    raw.text(found)
+}
+
+/// Is it in the file, before its code? Constants lie there.
+fn is_before_code(code: &Region, address: u64) -> bool {
+    (code.start.saturating_sub(code.file_offset)..code.start).contains(&address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::{Backing, Function, Permissions, Region};
+    use crate::evidence::{Backing, Function, Permissions};
 
     const STACK: u64 = 0x7ffd_0000_1000;
 
@@ -142,15 +150,20 @@ mod tests {
         let parts = STACK + 0x100;
         let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, parts, 0x13, 7, 7, 0x14];
         assert_eq!(message(&raw, &frames, &stack).as_deref(), Some(" of bounds"));
-        // Behind a literal may be words of before that lead to a text, too.
+        // Before and behind a literal may be words of before that lead to a text, too: to code, or to the heap.
         let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, 0, 0x13, 7, 7, 0x14];
-        assert_eq!(message(&raw, &frames, &stack).as_deref(), Some("index out of bounds"));
-        // A return address of before leads to code.
-        let (permissions, backing) = (Permissions::default(), Backing::Anonymous);
-        let code = Region { start: 0x1000, end: 0x1009, permissions, file_offset: 0, backing };
-        let mut with_code = frames.clone();
-        with_code[0].region = Some(code);
-        assert_eq!(message(&raw, &with_code, &stack).as_deref(), Some(" of bounds"));
+        assert_eq!(message(&raw, &frames, &stack), None, "either may be it");
+        let with_code = |file_offset, start, end| {
+            let (permissions, backing) = (Permissions::default(), Backing::Anonymous);
+            let mut frames = frames.clone();
+            frames[0].region = Some(Region { start, end, permissions, file_offset, backing });
+            frames
+        };
+        assert_eq!(message(&raw, &with_code(0, 0x1000, 0x1009), &stack).as_deref(), Some(" of bounds"), "code");
+        let literal = message(&raw, &with_code(0x100, 0x1100, 0x2000), &stack);
+        assert_eq!(literal.as_deref(), Some("index out of bounds"));
+        let heap = message(&raw, &with_code(4, 0x100c, 0x2000), &stack);
+        assert_eq!(heap.as_deref(), Some(" of bounds"), "what stands before it is no constant");
         let own = [frame(1, "abort", false), frame(0x12, "main", false), frame(0x13, "start", false)];
         assert_eq!(message(&dead(5), &own, &stack), None, "no function of a panic");
     }
