@@ -91,9 +91,10 @@ pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> O
         Some(most >= length && (own..own + NEAR_BYTES).contains(parts))
     };
     let formatted = all.iter().find(|(word, _)| is_string(*word) == Some(true));
-    let literal = || all.iter().find(|(_, text)| in_a_file(text, is_before_code));
-    let only = || all.first().filter(|_| all.len() == 1);
-    let (_, found) = formatted.or_else(literal).or_else(only)?;
+    let constant = || all.iter().find(|(_, text)| in_a_file(text, is_before_code));
+    // GNU ld puts constants behind the code, where nothing tells them from the heap: then the place in the frame has to do.
+    let second = || all.iter().find(|(word, _)| *word == begin + 1);
+    let (_, found) = formatted.or_else(constant).or_else(second)?;
     raw.text(found)
 }
 
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn only_the_frame_of_the_panic_has_its_message() {
-        let frames = [
+        let mut frames = [
             frame(1, "abort", false),
             frame(0x11, "std::panicking::rust_panic_with_hook", false),
             frame(0x12, "std::panicking::begin_panic_handler::{{closure}}", true),
@@ -134,6 +135,12 @@ mod tests {
             frame(0x13, "rust_begin_unwind", false),
             frame(0x14, "main", false),
         ];
+        // The file's constants lie at 0x1000, before its code.
+        let code = |file_offset, start, end| {
+            let (permissions, backing) = (Permissions::default(), Backing::Anonymous);
+            Some(Region { start, end, permissions, file_offset, backing })
+        };
+        frames[0].region = code(0x1000, 0x2000, 0x3000);
         let stack = [0, 0x11, 7, 7, 0x12, 7, 7, 0x13, 7, 7, 0x14];
         let message = |raw: &fl_crash, frames: &[Frame], words: &[u64]| {
             message(raw, frames, &StackWords { start: STACK, words: words.to_vec() })
@@ -152,18 +159,21 @@ mod tests {
         assert_eq!(message(&raw, &frames, &stack).as_deref(), Some(" of bounds"));
         // Before and behind a literal may be words of before that lead to a text, too: to code, or to the heap.
         let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, 0, 0x13, 7, 7, 0x14];
-        assert_eq!(message(&raw, &frames, &stack), None, "either may be it");
         let with_code = |file_offset, start, end| {
-            let (permissions, backing) = (Permissions::default(), Backing::Anonymous);
             let mut frames = frames.clone();
-            frames[0].region = Some(Region { start, end, permissions, file_offset, backing });
+            frames[0].region = code(file_offset, start, end);
             frames
         };
-        assert_eq!(message(&raw, &with_code(0, 0x1000, 0x1009), &stack).as_deref(), Some(" of bounds"), "code");
+        assert_eq!(message(&raw, &with_code(0x100, 0x9000, 0xa000), &stack), None, "neither is a constant");
+        assert_eq!(message(&raw, &with_code(0, 0x1000, 0x1009), &stack), None, "code, and no constant");
         let literal = message(&raw, &with_code(0x100, 0x1100, 0x2000), &stack);
         assert_eq!(literal.as_deref(), Some("index out of bounds"));
         let heap = message(&raw, &with_code(4, 0x100c, 0x2000), &stack);
         assert_eq!(heap.as_deref(), Some(" of bounds"), "what stands before it is no constant");
+        // Behind the code, in the frame's second word.
+        let stack = [0, 0x11, 7, 7, 0x12, 0, 0x1000, 20, 0x13, 7, 7, 0x14];
+        let behind = message(&dead(6), &with_code(0x100, 0x500, 0x1000), &stack);
+        assert_eq!(behind.as_deref(), Some("index out of bounds"));
         let own = [frame(1, "abort", false), frame(0x12, "main", false), frame(0x13, "start", false)];
         assert_eq!(message(&dead(5), &own, &stack), None, "no function of a panic");
     }
