@@ -100,7 +100,7 @@ fn what_is_inlined_calls_terminate() {
         &program,
         &[
             ("joinable", "terminate_called", "certain", "what is inlined there (a std::thread that is not joined), or"),
-            ("uncaught", "uncaught_exception", "certain", "a C++ exception thrown in load"),
+            ("uncaught", "uncaught_exception", "certain", "that nobody catches"),
             ("noexcept", "noexcept_violated", "certain", "met apply(int), which it may not leave"),
         ],
     );
