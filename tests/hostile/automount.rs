@@ -90,15 +90,16 @@ fn a_path_of_a_containers_mounts_nothing_on_the_host() {
     });
 }
 
-/// The layers of an overlay are names as well. Of a file that not everybody may read they are looked through.
+/// The layers of an overlay are names as well. They are looked through for a file that not everybody may read, where the layers are not all in
+/// one file system, so that stat(2) shows another device than the kernel.
 #[test]
 fn a_layer_of_a_containers_mounts_nothing_on_the_host() {
     let name = "automount-layer";
     mounts_nothing(name, |folder| {
         let (layer, merged) = (format!("{folder}/server/layer"), format!("{folder}/merged"));
         let script = format!(
-            "mkdir -p {layer} {folder}/other {merged} && cp $original {layer}/{name} && chmod 0711 {layer}/{name} && \
-             mount -t overlay -o lowerdir={layer}:{folder}/other none {merged} && (sleep 5 >/dev/null 2>&1 & \
+            "mkdir -p {layer} {merged} && cp $original {layer}/{name} && chmod 0711 {layer}/{name} && \
+             mount -t overlay -o lowerdir={layer}:/usr/share none {merged} && (sleep 5 >/dev/null 2>&1 & \
              {merged}/{name}; true)"
         );
         // Somebody lives on in its mounts, so that they can be looked into.

@@ -32,7 +32,7 @@ fn a_name_that_is_no_text_hides_no_page() {
     let ended = victim.ended(Duration::from_secs(10));
     assert!(ended.status.success(), "{}", ended.said);
     let is_made = |record: &Value| record["type"] == "page" && record["trigger"] == "mprotect";
-    let pages = records(&fs::read_to_string(&output).unwrap()).into_iter().filter(is_made).count();
+    let pages = records(fs::read_to_string(output).unwrap()).into_iter().filter(is_made).count();
     assert_eq!(pages, 16);
 }
 
