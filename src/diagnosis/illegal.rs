@@ -1,8 +1,8 @@
 //! SIGILL and SIGTRAP.
 
-use super::instruction::decode;
+use super::instruction::{decode, decoded};
 use super::{Diagnosis, Kind, SI_KERNEL, certain, likely, trap};
-use crate::arch::{BREAKPOINT, Code, INSTRUCTION_BYTES_MAX, Instruction, TrapKind};
+use crate::arch::{BREAKPOINT, BREAKPOINT_CODE, Code, INSTRUCTION_BYTES_MAX, Instruction, TrapKind};
 use crate::evidence::Evidence;
 use crate::hex::digits;
 
@@ -44,7 +44,9 @@ fn known(instruction: &Instruction<'_>) -> Option<Diagnosis> {
 
 /// SIGTRAP.
 pub(super) fn breakpoint(facts: &Evidence, code: i32) -> Option<Diagnosis> {
-    (code == SI_KERNEL && trap(facts) == Some(TrapKind::Breakpoint)).then(|| {
+    let has_trapped = code == SI_KERNEL && trap(facts) == Some(TrapKind::Breakpoint);
+    let is_at_it = || Some(code) == BREAKPOINT_CODE && decoded(facts).is_some_and(|at| at.is_breakpoint());
+    (has_trapped || is_at_it()).then(|| {
         let why = "a breakpoint without a debugger, or a failed check that is made to end there";
         certain(Kind::Breakpoint, format!("executes {BREAKPOINT}: {why}"))
     })?

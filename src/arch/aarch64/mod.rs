@@ -1,5 +1,6 @@
 //! arm64: the registers and page faults. The kernel half is `bpf/include/arch_arm64.h`.
 
+mod access;
 mod arrival;
 mod call;
 mod instruction;
@@ -177,6 +178,9 @@ pub(crate) const CACHE_LINE_BYTES: u64 = 64;
 
 /// The instruction that raises a breakpoint's trap.
 pub(crate) const BREAKPOINT: &str = "brk";
+
+/// The code of a signal for the breakpoint at the program counter: TRAP_BRKPT, include/uapi/asm-generic/siginfo.h.
+pub(crate) const BREAKPOINT_CODE: Option<i32> = Some(1);
 
 /// The longest instruction.
 pub(crate) const INSTRUCTION_BYTES_MAX: usize = 4;

@@ -88,6 +88,11 @@ impl Instruction<'_> {
         self.decoded.mnemonic() == Mnemonic::Hlt
     }
 
+    /// It is a breakpoint.
+    pub(crate) fn is_breakpoint(&self) -> bool {
+        self.decoded.mnemonic() == Mnemonic::Int3
+    }
+
     /// The interrupt that it raises.
     pub(crate) fn interrupt(&self) -> Option<u8> {
         (self.decoded.mnemonic() == Mnemonic::Int).then(|| self.decoded.immediate8())

@@ -136,6 +136,9 @@ pub(crate) const CACHE_LINE_BYTES: u64 = 64;
 /// The instruction that raises a breakpoint's trap.
 pub(crate) const BREAKPOINT: &str = "int3";
 
+/// The code of a signal for the breakpoint at the program counter: there is none, as the program counter is behind it.
+pub(crate) const BREAKPOINT_CODE: Option<i32> = None;
+
 /// The longest instruction.
 pub(crate) const INSTRUCTION_BYTES_MAX: usize = 15;
 
