@@ -216,11 +216,8 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 		fl_is_svc(around[0]) || fl_is_svc(around[1]);                             \
 	})
 
-/*
- * The address of the return address of the call that Go's handler makes up: that of the old return address instead, which is never
- * the place of a fault. The new one is in x30, and sigpanic() pushes it at a place that depends on its frame.
- */
-#define fl_made_up_call(stack_pointer) ((stack_pointer)-2 * sizeof(u64))
+/* A call leaves the return address in a register: so does the one that Go's handler makes up. */
+#define FL_LINKS_BY_REGISTER 1
 
 /* The caller of a function that has pushed nothing yet: in the register of the return address. 0: read. */
 #define fl_read_caller(caller, r)     \

@@ -19,6 +19,30 @@
 /* Frames between the end of a process and the made-up call: the runtime's, deferred functions. */
 #define FL_CHAIN_MAX 64
 
+#ifdef FL_LINKS_BY_REGISTER
+
+#define FL_GO_SIGPANIC_BYTES 512 /* no more than this is sigpanic()'s frame, with what the handler makes room for */
+
+/*
+ * Do the frames from this frame pointer on lead to that of a function whose return address is the fault's place, and which lies right below
+ * the fault's frame? They may change to another stack on the way, so that a frame need not be higher than the one before.
+ */
+__noinline int fl_is_called_from(u64 frame_pointer, u64 stack_pointer, u64 instruction_pointer)
+{
+	u64 pair[2]; /* the caller's frame pointer, the return address */
+
+	for (u32 i = 0; i < FL_CHAIN_MAX; i++) {
+		if (bpf_probe_read_user(pair, sizeof(pair), (const void *)frame_pointer))
+			return 0;
+		if (pair[1] == instruction_pointer && stack_pointer - frame_pointer <= FL_GO_SIGPANIC_BYTES)
+			return 1;
+		frame_pointer = pair[0];
+	}
+	return 0;
+}
+
+#else
+
 /*
  * Do the frames from this frame pointer on lead to the one whose return address lies at `slot`? They may change to another stack on
  * the way, so that a frame need not be higher than the one before.
@@ -36,6 +60,8 @@ __noinline int fl_is_called_from(u64 frame_pointer, u64 slot)
 	return 0;
 }
 
+#endif
+
 /*
  * Does a panic because of the fault with these two registers end the thread? `signal` and `code` are as for
  * fl_recall(), `frame_pointer` is the thread's at its end.
@@ -43,6 +69,12 @@ __noinline int fl_is_called_from(u64 frame_pointer, u64 slot)
 static __always_inline bool fl_is_go_panic(u32 signal, s32 code, u64 instruction_pointer, u64 stack_pointer,
 					   u64 frame_pointer)
 {
+#ifdef FL_LINKS_BY_REGISTER
+	if (signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE)
+		return false;
+	/* A program that has recovered from the panic has left that frame. */
+	return fl_is_called_from(frame_pointer, stack_pointer, instruction_pointer);
+#else
 	u64 slot = fl_made_up_call(stack_pointer), above = 0;
 
 	if (signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE)
@@ -51,6 +83,7 @@ static __always_inline bool fl_is_go_panic(u32 signal, s32 code, u64 instruction
 		return false;
 	/* A program that has recovered from the panic leaves the word where it is. */
 	return fl_is_called_from(frame_pointer, slot);
+#endif
 }
 
 /* The runtime's own structs, runtime/runtime2.go and runtime/type.go (internal/abi/type.go), as they are on 64 bits since Go 1.5. */
