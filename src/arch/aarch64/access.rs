@@ -93,7 +93,7 @@ fn exclusive(word: u32) -> Option<Access> {
     let single = at_base(word, 1 << size, is_load);
     match (bit(word, 23), bit(word, 21)) {
         // STXR, LDXR
-        (false, false) => (!has_second && !(is_load && has_status)).then_some(single),
+        (false, false) => (!(has_second || is_load && has_status)).then_some(single),
         // STXP, LDXP: one access of both.
         (false, true) if size >= 2 => (!(is_load && has_status)).then_some(Access { bytes: 2 << size, ..single }),
         // CASP: of two words or two doublewords, in registers of even numbers.
