@@ -13,8 +13,9 @@
 /*
  * What to do at each function: two entries for each, by its number, one as a kernel function and one by tracepoints. The loader makes
  * the table as long as needed and fills it before the programs are verified, so that the verifier removes what a function doesn't need.
+ * It is no constant for the compiler: clang 19 takes what is read of one without `volatile` for the zeros that it begins with.
  */
-const volatile struct fl_function fl_functions[2 * FL_FUNCTIONS_MAX] SEC(".rodata.functions") = {};
+volatile struct fl_function fl_functions[2 * FL_FUNCTIONS_MAX] SEC(".rodata.functions") = {};
 
 /* NULL: there is none. */
 static __always_inline const struct fl_function *fl_function_at(u32 place)
