@@ -1,5 +1,6 @@
 //! `faultline list` and `faultline show` as they are typed.
 
+use std::mem;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,6 +16,11 @@ use crate::time::Period;
 /// Which records both commands take.
 #[derive(Args, Debug)]
 struct Filters {
+    /// Read records (JSON Lines, as `agent` and `crash --format json` write them) from FILE, gzip and zstd ones as well; - is standard input.
+    /// Without FILE: what the service has written, rotated files included
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
     /// Leave out what is older: a time as `2026-11-29 18:19:07`, `18:19`, `yesterday` or `2h ago`
     #[arg(short = 'S', long, value_name = "TIME", value_parser = Period::parse, allow_hyphen_values = true, help_heading = SHOW)]
     since: Option<Period>,
@@ -47,11 +53,6 @@ impl Filters {
 /// `faultline list`
 #[derive(Args, Debug)]
 pub(super) struct ListArgs {
-    /// Read records (JSON Lines, as `agent` and `crash --format json` write them) from FILE, gzip and zstd ones as well; - is standard input.
-    /// Without FILE: what the service has written, rotated files included
-    #[arg(value_name = "FILE")]
-    files: Vec<PathBuf>,
-
     #[command(flatten)]
     filters: Filters,
 
@@ -69,11 +70,6 @@ pub(super) struct ShowArgs {
     /// Show the newest crash (last), that of a signature or family, of a PID, or those of a time as `2026-11-29 18:19:07` or `18:19`
     #[arg(value_name = "SIGNATURE|TIME|PID|last", default_value = "last", value_parser = Which::parse)]
     which: Which,
-
-    /// Read records (JSON Lines, as `agent` and `crash --format json` write them) from FILE, gzip and zstd ones as well; - is standard input.
-    /// Without FILE: what the service has written, rotated files included
-    #[arg(value_name = "FILE")]
-    files: Vec<PathBuf>,
 
     #[command(flatten)]
     filters: Filters,
@@ -110,8 +106,10 @@ impl From<ListArgs> for Options {
     fn from(args: ListArgs) -> Self {
         let (target, format) = args.output.meant();
         let most = (args.most != 0).then_some(args.most);
-        let selection = args.filters.meant(Which::Any);
-        Self { paths: args.files, log: config::log(), selection, most, as_records: false, target, format }
+        let mut filters = args.filters;
+        let paths = mem::take(&mut filters.files);
+        let selection = filters.meant(Which::Any);
+        Self { paths, log: config::log(), selection, most, as_records: false, target, format }
     }
 }
 
@@ -121,8 +119,10 @@ impl From<ShowArgs> for Options {
         let is_time = matches!(args.which, Which::In(_));
         let most = args.most.unwrap_or(usize::from(!is_time));
         let most = (most != 0).then_some(most);
-        let selection = args.filters.meant(args.which);
-        Self { paths: args.files, log: config::log(), selection, most, as_records: true, target, format }
+        let mut filters = args.filters;
+        let paths = mem::take(&mut filters.files);
+        let selection = filters.meant(args.which);
+        Self { paths, log: config::log(), selection, most, as_records: true, target, format }
     }
 }
 
