@@ -97,7 +97,8 @@ fn it_is_no_pointer() {
             ("field", "null_dereference", "certain", "reads the field at offset 0x18 of a NULL pointer"),
             ("member", "null_dereference", "likely", "or an integer (32) used as a pointer"),
             ("integer", "integer_as_pointer", "likely", "an integer (8080) used as a pointer to a string or memory"),
-            ("rounded", "integer_as_pointer", "likely", "or somewhat more) used as a pointer to a string or memory"),
+            // Which one it was is known where this processor's strlen() keeps it in a register.
+            ("rounded", "integer_as_pointer", "likely", ") used as a pointer to a string or memory"),
             ("own", "integer_as_pointer", "likely", "an integer (8080) used as a pointer, or a field far behind"),
             ("extended", "truncated_pointer", "likely", "32 bits that was extended by its sign, the lower half of 0x"),
             ("cut", "truncated_pointer", "likely", "an address in the heap, cut to 32 bits"),
