@@ -88,13 +88,16 @@ pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> O
     let is_string = |word: usize| {
         let [most, _, length, parts] = stack.get(word.checked_sub(1)?..word + 3)? else { return None };
         let own = start + word as u64 * 8;
-        Some(most >= length && (own..own + NEAR_BYTES).contains(parts))
+        // The frame's last words are the caller's frame pointer, which leads further out as well, and the return address.
+        Some(most >= length && word + 4 < slot && (own..own + NEAR_BYTES).contains(parts))
     };
-    let formatted = all.iter().find(|(word, _)| is_string(*word) == Some(true));
-    let constant = || all.iter().find(|(_, text)| in_a_file(text, is_before_code));
+    let is_constant = |text: &fl_text| in_a_file(text, is_before_code);
+    let formatted = || all.iter().find(|(word, _)| is_string(*word) == Some(true));
+    let constant = || all.iter().find(|(_, text)| is_constant(text));
     // GNU ld puts constants behind the code, where nothing tells them from the heap: then the place in the frame has to do.
-    let second = || all.iter().find(|(word, _)| *word == begin + 1);
-    let (_, found) = formatted.or_else(constant).or_else(second)?;
+    let second = all.iter().find(|(word, _)| *word == begin + 1);
+    let literal = second.filter(|(_, text)| is_constant(text));
+    let (_, found) = literal.or_else(formatted).or_else(constant).or(second)?;
     raw.text(found)
 }
 
@@ -155,8 +158,11 @@ mod tests {
         let mut raw = dead(5);
         raw.texts[1] = fl_text { address: 0x1009, slot: STACK + 7 * 8, offset: 9, length: 10 };
         let parts = STACK + 0x100;
-        let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, parts, 0x13, 7, 7, 0x14];
+        let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, parts, 7, 0x13, 7, 7, 0x14];
         assert_eq!(message(&raw, &frames, &stack).as_deref(), Some(" of bounds"));
+        let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, parts, 0x13, 7, 7, 0x14];
+        let literal = message(&raw, &frames, &stack);
+        assert_eq!(literal.as_deref(), Some("index out of bounds"), "the caller's frame pointer");
         // Before and behind a literal may be words of before that lead to a text, too: to code, or to the heap.
         let stack = [0, 0x11, 7, 7, 0x12, 0x1000, 20, 0x1009, 10, 0, 0x13, 7, 7, 0x14];
         let with_code = |file_offset, start, end| {
