@@ -32,8 +32,10 @@ fn no_page(facts: &Evidence) -> Option<Diagnosis> {
     let address = facts.fault_address?;
     let at = facts.memory.at.as_ref().filter(|at| at.holds(address))?;
     if facts.past.is_by_userfaultfd {
-        let why = "whose page userfaultfd did not bring in: the program asked for a signal instead";
-        let text = format!("{} memory ({}) {why} (UFFD_FEATURE_SIGBUS)", verb(facts), words::region(at));
+        // A kernel without CONFIG_MEMORY_FAILURE gives a page that is marked as lost the same code.
+        let why = "whose page userfaultfd did not bring in: the program asked for a signal instead (UFFD_FEATURE_SIGBUS), or has marked \
+                   the page as lost (UFFDIO_POISON)";
+        let text = format!("{} memory ({}) {why}", verb(facts), words::region(at));
         // Without a file there is no other reason.
         return sure(at.file().is_none(), Kind::Userfaultfd, text);
     }
