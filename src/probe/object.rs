@@ -103,6 +103,8 @@ impl Opened {
         let mut types = TypesFile::create()?;
         let mut builder = ObjectBuilder::default();
         load::step("open the probe", builder.btf_custom_path(types.path()).map(drop))?;
+        // Or it is called after its place in memory, and the tables of two objects of the same build have other names.
+        load::step("open the probe", builder.name("faultline").map(drop))?;
         let object = load::step("open the probe", builder.open_memory(&bytes))?;
         // SAFETY: the pointer is valid as long as `object`, which is not changed meanwhile.
         let own = load::step("open the probe", Btf::from_bpf_object(unsafe { object.as_libbpf_object().as_ref() }))?;
