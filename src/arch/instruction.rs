@@ -30,6 +30,19 @@ pub(crate) struct Touch {
     pub writes: bool,
 }
 
+#[cfg(test)]
+impl Touch {
+    /// Address, bytes, and whether they are read (r) and written (w).
+    pub(super) fn extent(&self) -> (u64, u64, &'static str) {
+        let direction = match (self.reads, self.writes) {
+            (true, true) => "rw",
+            (true, false) => "r",
+            _ => "w",
+        };
+        (self.address, self.bytes, direction)
+    }
+}
+
 /// Where an instruction goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Jump {
@@ -96,4 +109,19 @@ pub(crate) enum TrapKind {
     StackSegment,
     /// A breakpoint instruction.
     Breakpoint,
+}
+
+/// A value that a small function works with that is given an object: what it returns, as far as its code says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returned {
+    /// Not known.
+    Nothing,
+    /// The address of the object, and so many bytes.
+    Object(u64),
+    /// The word of the object at this offset.
+    Member(u64),
+    /// The result of a function that was given the address of the object and so many bytes.
+    Result(u64),
+    /// This address.
+    Constant(u64),
 }

@@ -189,12 +189,7 @@ mod tests {
         let Code::Valid(instruction) = decode(&registers, &word.to_le_bytes()) else {
             panic!("not decoded: {word:#x}")
         };
-        let direction = |touch: &Touch| match (touch.reads, touch.writes) {
-            (true, true) => "rw",
-            (true, false) => "r",
-            _ => "w",
-        };
-        instruction.touches().iter().map(|touch| (touch.address, touch.bytes, direction(touch))).collect()
+        instruction.touches().iter().map(Touch::extent).collect()
     }
 
     /// Each is an instruction of GNU as.

@@ -13,7 +13,7 @@ pub(crate) use arrival::arrival;
 pub(crate) use call::{CALL_BYTES_MAX, call_before};
 pub(crate) use instruction::{Code, Instruction, decode, is_return_next};
 pub(crate) use linkage::{LINKS, slot_of};
-pub(crate) use returned::{Returned, returned};
+pub(crate) use returned::returned;
 
 use super::TrapKind;
 use crate::hex::Hex;

@@ -203,12 +203,7 @@ mod tests {
         let mut registers = Registers { rip: CODE, rsp: 0x7ffd_0000_1000, ..Registers::default() };
         (registers.rdi, registers.rsi, registers.rcx) = (0x1000, 0x2000, 2);
         let Code::Valid(instruction) = decode(&registers, code) else { panic!("no instruction: {code:x?}") };
-        let direction = |touch: &Touch| match (touch.reads, touch.writes) {
-            (true, true) => "rw",
-            (true, false) => "r",
-            _ => "w",
-        };
-        instruction.touches().iter().map(|touch| (touch.address, touch.bytes, direction(touch))).collect()
+        instruction.touches().iter().map(Touch::extent).collect()
     }
 
     #[test]
