@@ -192,8 +192,12 @@ pub(crate) fn boot_id() -> Option<String> {
 
 /// Our mount namespace, by its number; `None` means that the kernel doesn't report it.
 pub(crate) fn mount_namespace() -> Option<u64> {
-    let all = Process::myself().and_then(|me| me.namespaces()).ok()?;
-    Some(all.0.get(OsStr::new("mnt"))?.identifier)
+    mount_namespace_of(&Process::myself().ok()?)
+}
+
+/// The mount namespace of a process, by its number; `None` means that the kernel doesn't report it.
+pub(crate) fn mount_namespace_of(process: &Process) -> Option<u64> {
+    Some(process.namespaces().ok()?.0.get(OsStr::new("mnt"))?.identifier)
 }
 
 /// The lockdown mode in force: `none`, `integrity`, `confidentiality`; `None` means that the kernel has none, or securityfs is not

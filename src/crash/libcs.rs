@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use nix::sys::stat::{major, minor};
 use procfs::process::{MMPermissions, MMapPath, Process};
 
 use crate::evidence::FileId;
+use crate::host;
 use crate::naming::{Job, Naming, Patience};
 use crate::runtime::abort_message::{self, Libcs};
 use crate::symbol::{FileRequest, Holder, Opening, Usage, look_within};
@@ -97,19 +97,15 @@ fn lying(pid: u32) -> Vec<Candidate> {
     let places = [format!("lib/{ARCH}-linux-gnu/libc.so.6"), "lib64/libc.so.6".to_owned(), "lib/libc.so.6".to_owned()];
     let at = |place: &String| {
         let metadata = look_within(pid, place.as_ref(), false)?.metadata().ok()?;
-        let device = std::os::unix::fs::MetadataExt::dev(&metadata);
-        let number = |of: u64| i32::try_from(of).ok();
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-        let id = FileId::new(number(major(device))?, number(minor(device))?, inode);
-        Some(Candidate { holder: holder(pid), path: PathBuf::from("/").join(place), id })
+        Some(Candidate { holder: holder(pid), path: PathBuf::from("/").join(place), id: FileId::of(&metadata) })
     };
     places.iter().filter_map(at).collect()
 }
 
 /// Where it is not to be read whose mounts they are, they are not ours: then no path of ours leads there.
 fn holder(pid: u32) -> Holder {
-    let namespaces = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()?.namespaces().ok());
-    let mounts = namespaces.and_then(|all| all.0.get(std::ffi::OsStr::new("mnt")).map(|mounts| mounts.identifier));
+    let process = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok());
+    let mounts = process.and_then(|process| host::mount_namespace_of(&process));
     Holder { pid, tid: pid, parent: pid, mount_namespace: mounts.and_then(|id| id.try_into().ok()).unwrap_or_default() }
 }
 

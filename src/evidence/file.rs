@@ -1,5 +1,10 @@
 //! Files, as the kernel knows and shows them.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+
+use nix::sys::stat::{major, minor};
+
 use crate::probe::abi::fl_file_flag;
 use crate::text::lossy;
 
@@ -35,6 +40,11 @@ impl FileId {
     /// The inode of this number on the device of these two.
     pub fn new(major: i32, minor: i32, inode: u64) -> Self {
         Self { inode, device: u64::from(major.unsigned_abs()) << MINOR_BITS | u64::from(minor.unsigned_abs()) }
+    }
+
+    /// The file that stat(2) says this of.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { inode: metadata.ino(), device: major(metadata.dev()) << MINOR_BITS | minor(metadata.dev()) }
     }
 
     /// Which driver the device has; 0: none, the file system is on no one device.

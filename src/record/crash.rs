@@ -11,7 +11,7 @@ use super::call::Call;
 use super::oom::OutOfMemory;
 use crate::arch;
 use crate::diagnosis::{Confidence, Diagnosis};
-use crate::evidence::{self, Failure, Function, Reason, Region, SystemCall};
+use crate::evidence::{self, Access, Failure, Function, Reason, Region, SystemCall};
 use crate::hex::Hex;
 use crate::runtime::message::RuntimeMessage;
 
@@ -217,15 +217,12 @@ impl PageFault {
 
 /// What the processor's error code means: `read`, `write` or `execute`, and its bits by name.
 pub(crate) fn page_fault_words(error_code: u64) -> (&'static str, Vec<&'static str>) {
-    let flags = arch::page_fault_flags(error_code);
-    let access = if flags.contains(&"instruction") {
-        "execute"
-    } else if flags.contains(&"write") {
-        "write"
-    } else {
-        "read"
+    let access = match Access::of(error_code) {
+        Access::Read => "read",
+        Access::Write => "write",
+        Access::Execute => "execute",
     };
-    (access, flags)
+    (access, arch::page_fault_flags(error_code))
 }
 
 /// A system call that seccomp refused.

@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::stat::{major, minor};
 use procfs::process::{MMPermissions, MMapPath, MemoryMaps, Process, Stat};
 
 use crate::evidence::{DELETED, FileId};
@@ -40,8 +39,7 @@ fn of_file(path: &Path) -> Result<(Holder, Vec<Module>)> {
     if !metadata.is_file() {
         bail!("failed to read `{}`: it is no regular file", path.display());
     }
-    let (major, minor) = (number(major(metadata.dev())), number(minor(metadata.dev())));
-    let id = FileId::new(major, minor, metadata.ino());
+    let id = FileId::of(&metadata);
     let pid = std::process::id();
     let holder = Holder { pid, tid: pid, parent: pid, mount_namespace: own_mounts() };
     let name = path.display().to_string();
@@ -69,10 +67,7 @@ fn of_process(pid: i32) -> Result<(Holder, Vec<Module>)> {
     if modules.is_empty() {
         bail!("failed to look at process {pid}: it runs no code of any file that can be seen");
     }
-    let mount_namespace = process.namespaces().ok().and_then(|all| {
-        let (_, mounts) = all.0.into_iter().find(|(name, _)| name == "mnt")?;
-        u32::try_from(mounts.identifier).ok()
-    });
+    let mount_namespace = host::mount_namespace_of(&process).and_then(|number| number.try_into().ok());
     let pid = pid.unsigned_abs();
     let holder = Holder {
         pid,
@@ -97,10 +92,6 @@ fn request(path: Vec<u8>, id: FileId, mapped: Option<(u64, u64)>, is_executable:
 
 fn own_mounts() -> u32 {
     host::mount_namespace().and_then(|number| number.try_into().ok()).unwrap_or_default()
-}
-
-fn number(of: u64) -> i32 {
-    of.try_into().unwrap_or_default()
 }
 
 #[cfg(test)]
