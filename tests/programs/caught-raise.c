@@ -38,6 +38,8 @@ __attribute__((noinline)) static void touch(void)
 
 int main(void)
 {
+	/* The kernel need not have mapped the page before: then the fault has another error code. */
+	(void)*(const volatile char *)constant;
 	signal(SIGSEGV, raise_again);
 	touch();
 	return 0;

@@ -30,6 +30,8 @@ int main(int argc, char **argv)
 	(void)argc;
 	truth_address("fault_address", constant);
 	truth_text("vma.mapping_name", argv[0]);
+	/* The kernel need not have mapped the page before: then the fault has another error code. */
+	(void)*(const volatile char *)constant;
 	overwrite((char *)constant);
 	return 0;
 }
