@@ -57,6 +57,8 @@ pub(crate) const SIGBUS: u32 = 7;
 /// See [`SIGILL`].
 pub(crate) const SIGFPE: u32 = 8;
 /// See [`SIGILL`].
+pub(crate) const SIGQUIT: u32 = 3;
+/// See [`SIGILL`].
 pub(crate) const SIGKILL: u32 = 9;
 /// See [`SIGILL`].
 pub(crate) const SIGSEGV: u32 = 11;

@@ -109,6 +109,14 @@ enum fl_reason_kind {
 	FL_REASON_CGROUP_MEMORY,   /* a memory cgroup has reached its limit, bytes */
 	FL_REASON_CGROUP_GROUP, /* memory.oom.group: another process of its cgroup was chosen, for the same reason or the host's */
 	FL_REASON_HOST_MEMORY, /* the memory that the process may use was short, and no cgroup's limit is the reason */
+	FL_REASON_DESCRIPTOR,  /* O_ASYNC, F_SETLEASE, F_NOTIFY; value: the descriptor */
+	FL_REASON_MESSAGE,     /* mq_notify(3); value: who sent the message */
+	FL_REASON_TERMINAL,    /* a key that stands for the signal, TIOCSIG, another size of the window */
+	FL_REASON_HANGUP,      /* the terminal was hung up */
+	FL_REASON_BACKGROUND,  /* a process of the same group has used the terminal in the background */
+	FL_REASON_SESSION,     /* the leader of its session has ended; value: that one */
+	FL_REASON_ORPHANED, /* the end of another process has left its stopped group without a parent; value: that one */
+	FL_REASON_DEADLINE, /* SCHED_FLAG_DL_OVERRUN: a thread has used up its time before its deadline */
 };
 
 /* fl_reason.flags */

@@ -229,6 +229,9 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 /* The kernel gives its own code for a breakpoint, and nobody asks. */
 #define fl_ran_breakpoint(r) ((void)(r), 0)
 
+/* Did abort() of libc come to its last instruction, brk, because SIGABRT has not ended the process? This was not tried. */
+#define fl_is_aborts_halt(record) 0
+
 /* seccomp_data.arch: include/uapi/linux/audit.h. `is_compat`: of a call by a 32-bit number. */
 #define fl_audit_arch(is_compat) ((is_compat) ? 0x40000028 : 0xc00000b7)
 

@@ -226,6 +226,11 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 		before == 0xcc || before == FL_TRAP_BREAKPOINT;                       \
 	})
 
+/* Did abort() of libc come to its last instruction, hlt, because SIGABRT has not ended the process? Or another function, with the same one. */
+#define fl_is_aborts_halt(record)                                                                     \
+	((record)->signal == FL_SIGSEGV && (record)->si_code == SI_KERNEL && (record)->code_length && \
+	 (record)->code[0] == 0xf4)
+
 /* seccomp_data.arch: include/uapi/linux/audit.h. `is_compat`: of a call by a 32-bit number. */
 #define fl_audit_arch(is_compat) ((is_compat) ? 0x40000003 : 0xc000003e)
 

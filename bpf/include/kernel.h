@@ -111,12 +111,18 @@ struct bpf_perf_event_data {
 #define PF_SIGNALED 0x400 /* get_signal() sets it before the core is dumped */
 #define PF_KTHREAD  0x200000
 
+/* include/uapi/linux/sched.h */
+#define SCHED_DEADLINE        6
+#define SCHED_FLAG_DL_OVERRUN 4
+
 /* include/linux/ptrace.h: PTRACE_O_EXITKILL << PT_OPT_FLAG_SHIFT */
 #define PT_EXITKILL (1 << 23)
 
 /* include/linux/pid.h: enum pid_type (v5.10 and later) */
 #define FL_PIDTYPE_PID 0
 #define PIDTYPE_TGID   1
+#define PIDTYPE_PGID   2
+#define PIDTYPE_SID    3
 
 /* include/uapi/asm-generic/errno-base.h */
 #define EEXIST 17
@@ -133,9 +139,13 @@ struct bpf_perf_event_data {
 #define SI_QUEUE    (-1)
 #define SI_MESGQ    (-3)
 #define SI_TKILL    (-6)
+#define POLL_IN     1
+#define POLL_HUP    6
 #define SEGV_MAPERR 1
 #define SEGV_ACCERR 2
+#define BUS_ADRALN  1
 #define BUS_ADRERR  2
+#define TRAP_TRACE  2
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -358,6 +368,9 @@ struct seccomp {
 struct sched_rt_entity {
 	unsigned long timeout; /* ticks without a sleep */
 };
+struct sched_dl_entity {
+	unsigned int flags; /* SCHED_FLAG_* */
+};
 struct list_head {
 	struct list_head *next;
 };
@@ -367,6 +380,10 @@ struct signal_struct {
 	struct rlimit rlim[16];
 	atomic_t live;
 	struct pid *pids[4];
+	void *tty;            /* struct tty_struct: the terminal of its session */
+	unsigned long cnvcsw; /* of the children that it has waited for */
+	unsigned long cnivcsw;
+	unsigned long cmin_flt;
 	int group_exit_code;
 	u32 flags;
 	struct mm_struct *oom_mm; /* not NULL: killed because memory is short */
@@ -391,6 +408,8 @@ struct task_struct {
 	int pdeath_signal;   /* PR_SET_PDEATHSIG */
 	unsigned int ptrace; /* PT_* */
 	struct sched_rt_entity rt;
+	struct sched_dl_entity dl;
+	unsigned int policy; /* SCHED_* */
 	char comm[FL_COMM_BYTES];
 	void *stack;
 	struct thread_info thread_info;
@@ -426,6 +445,9 @@ union __sifields {
 	struct {
 		void *_addr;
 	} _sigfault;
+	struct {
+		int _fd;
+	} _sigpoll;
 	struct {
 		void *_call_addr;
 		int _syscall;

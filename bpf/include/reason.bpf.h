@@ -57,6 +57,15 @@ static __always_inline void fl_reason_real_time(struct fl_reason *reason, struct
 	fl_set_limit(reason, limit);
 }
 
+/* Has the thread `task` asked for SIGXCPU when it uses up its time before its deadline (sched_setattr(2))? */
+static __always_inline bool fl_reason_deadline(struct fl_reason *reason, struct task_struct *task)
+{
+	if (fl_read(task, policy) != SCHED_DEADLINE || !(fl_read(task, dl.flags) & SCHED_FLAG_DL_OVERRUN))
+		return false;
+	fl_set_reason(reason, FL_REASON_DEADLINE);
+	return true;
+}
+
 /* The limit of file size, against which a write or a truncation of `task` has run. */
 static __always_inline void fl_reason_file_size(struct fl_reason *reason, struct task_struct *task)
 {
@@ -104,6 +113,59 @@ static __always_inline void fl_reason_of_end(struct fl_reason *reason, struct ta
 	fl_set_value(reason, fl_own(task, tgid));
 }
 
+/*
+ * SIGHUP and SIGCONT: disassociate_ctty() and tty_signal_session_leader(), drivers/tty/tty_jobctrl.c, and kill_orphaned_pgrp(), kernel/exit.c.
+ * A process of the session that ends may be its leader, or leave a group without a parent, or both. If the target is the leader, it may as well
+ * have hung up the terminal: nothing tells them apart.
+ */
+static __always_inline void fl_reason_hangup(struct fl_reason *reason, struct task_struct *task,
+					     struct task_struct *target)
+{
+	struct pid *session = fl_read(target, signal, pids[PIDTYPE_SID]);
+
+	if (!(fl_read(task, flags) & PF_EXITING) || fl_read(task, signal, pids[PIDTYPE_SID]) != session) {
+		fl_set_reason(reason, FL_REASON_HANGUP);
+		return;
+	}
+	if (fl_read(task, signal, pids[PIDTYPE_TGID]) == session)
+		fl_set_reason(reason, FL_REASON_SESSION);
+	else if (fl_read(target, signal, pids[PIDTYPE_TGID]) != session)
+		fl_set_reason(reason, FL_REASON_ORPHANED);
+	else
+		return;
+	fl_set_value(reason, fl_own(task, tgid));
+}
+
+/* Of terminals and descriptors. False: another signal. */
+static __always_inline bool fl_reason_device(struct fl_reason *reason, struct task_struct *task,
+					     struct task_struct *target, u32 signal)
+{
+	switch (signal) {
+	case FL_SIGHUP:
+	case FL_SIGCONT:
+		fl_reason_hangup(reason, task, target);
+		return true;
+	case FL_SIGINT:
+	case FL_SIGQUIT:
+	case FL_SIGTSTP:
+	case FL_SIGWINCH:
+		if (fl_read(target, signal, tty))
+			fl_set_reason(reason, FL_REASON_TERMINAL);
+		return true;
+	case FL_SIGTTIN:
+	case FL_SIGTTOU:
+		if (fl_read(task, signal, pids[PIDTYPE_PGID]) == fl_read(target, signal, pids[PIDTYPE_PGID]))
+			fl_set_reason(reason, FL_REASON_BACKGROUND);
+		return true;
+	case FL_SIGURG:
+	case FL_SIGIO:
+		fl_set_reason(reason, FL_REASON_DESCRIPTOR);
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* SEND_SIG_PRIV. */
 static __always_inline void fl_reason_privileged(struct fl_reason *reason, struct task_struct *task,
 						 struct task_struct *target, u32 signal)
@@ -112,13 +174,14 @@ static __always_inline void fl_reason_privileged(struct fl_reason *reason, struc
 		fl_set_reason(reason, FL_REASON_TIMER);
 	} else if (signal == FL_SIGKILL && fl_read(task, flags) & PF_EXITING) {
 		fl_reason_of_end(reason, task, target);
-	} else if (fl_own(task, tgid) != fl_read(target, tgid)) {
+	} else if (fl_reason_device(reason, task, target, signal) || fl_own(task, tgid) != fl_read(target, tgid)) {
 		return;
 	} else if (signal == FL_SIGKILL) {
 		if (!fl_reason_cpu_time(reason, task, fl_read(task, signal, rlim[RLIMIT_CPU].rlim_max)))
 			fl_reason_real_time(reason, task, fl_read(task, signal, rlim[RLIMIT_RTTIME].rlim_max));
 	} else if (signal == FL_SIGXCPU) {
-		if (!fl_reason_cpu_time(reason, task, fl_read(task, signal, rlim[RLIMIT_CPU].rlim_cur)))
+		if (!fl_reason_cpu_time(reason, task, fl_read(task, signal, rlim[RLIMIT_CPU].rlim_cur)) &&
+		    !fl_reason_deadline(reason, task))
 			fl_reason_real_time(reason, task, fl_read(task, signal, rlim[RLIMIT_RTTIME].rlim_cur));
 	}
 }
@@ -139,28 +202,54 @@ static __always_inline void fl_reason_plain(struct fl_reason *reason, struct tas
 	}
 }
 
+/* The exit signal of a child: do_notify_parent(), kernel/signal.c. False: it is none. */
+static __always_inline bool fl_reason_child(struct fl_reason *reason, struct task_struct *task,
+					    struct task_struct *target, u32 signal, s32 code)
+{
+	struct task_struct *leader = fl_read(task, group_leader);
+
+	if (code <= 0 || code > FL_CLD_MAX || signal == FL_SIGCHLD || !(fl_read(task, flags) & PF_EXITING))
+		return false;
+	if ((u32)fl_read(leader, exit_signal) != signal || fl_read(leader, parent, tgid) != fl_read(target, tgid))
+		return false;
+	fl_set_reason(reason, FL_REASON_CHILD_ENDED);
+	fl_set_value(reason, fl_own(task, tgid));
+	return true;
+}
+
+/* Signals that have codes of their own get SI_SIGIO for what a descriptor has to say: send_sigio_to_task(), fs/fcntl.c. */
+#define FL_OWN_CODES (FL_FAULTS | FL_BIT(FL_SIGCHLD) | FL_BIT(FL_SIGSYS))
+
+/* What a siginfo of the kernel's own making says. */
+static __always_inline void fl_reason_told(struct fl_reason *reason, struct task_struct *task,
+					   struct kernel_siginfo *info, struct task_struct *target, u32 signal,
+					   s32 code)
+{
+	/* A process that sends one may write anything there. */
+	if (fl_sends_info(task))
+		return;
+	if (code == SI_MESGQ) {
+		fl_set_reason(reason, FL_REASON_MESSAGE);
+		fl_set_value(reason, fl_own(task, tgid));
+	} else if (code == SI_SIGIO || (code >= POLL_IN && code <= POLL_HUP && !(FL_OWN_CODES & FL_BIT(signal)))) {
+		fl_set_reason(reason, FL_REASON_DESCRIPTOR);
+		fl_set_value(reason, (u32)fl_read(info, _sifields._sigpoll._fd));
+	}
+}
+
 /* Why the kernel sends `signal` with `code` to `target`, if it does so on its own account. The current task: `task`, from fl_current(). */
 static __always_inline void fl_find_reason(struct fl_reason *reason, struct task_struct *task,
 					   struct kernel_siginfo *info, struct task_struct *target, u32 signal,
 					   s32 code)
 {
-	struct task_struct *leader;
-
-	if ((u64)info == FL_PRIV_INFO) {
+	if ((u64)info == FL_PRIV_INFO)
 		fl_reason_privileged(reason, task, target, signal);
-	} else if ((u64)info == FL_NO_INFO) {
+	else if ((u64)info == FL_NO_INFO)
 		fl_reason_plain(reason, task, info, target, signal);
-	} else if (code == SI_TIMER && !fl_is_on_stack(task, info)) {
+	else if (code == SI_TIMER && !fl_is_on_stack(task, info))
 		fl_set_reason(reason, FL_REASON_TIMER);
-	} else if (code > 0 && code <= FL_CLD_MAX && signal != FL_SIGCHLD && fl_read(task, flags) & PF_EXITING) {
-		/* do_notify_parent(), kernel/signal.c. */
-		leader = fl_read(task, group_leader);
-		if ((u32)fl_read(leader, exit_signal) != signal ||
-		    fl_read(leader, parent, tgid) != fl_read(target, tgid))
-			return;
-		fl_set_reason(reason, FL_REASON_CHILD_ENDED);
-		fl_set_value(reason, fl_own(task, tgid));
-	}
+	else if (!fl_reason_child(reason, task, target, signal, code))
+		fl_reason_told(reason, task, info, target, signal, code);
 }
 
 #endif

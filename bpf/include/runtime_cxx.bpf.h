@@ -2,23 +2,29 @@
 /*
  * C++: the exception that the thread has in hand when it aborts, which is the one that std::terminate() was called for.
  *
- * libstdc++ keeps it in a variable of the thread's own (__cxa_get_globals()). Where that lies among the thread's data isn't known, but what it
- * points to bears the mark of the compiler. what() can't be called from here: what it will return is sent, and user space reads its code.
+ * libstdc++ and libc++abi keep it in a variable of the thread's own (__cxa_get_globals()). Where that lies among the thread's data isn't known, but what it
+ * points to bears the mark of the compiler. what() can't be called from here: its code is followed (machine.bpf.h).
  */
 #ifndef FL_RUNTIME_CXX_BPF_H
 #define FL_RUNTIME_CXX_BPF_H
 
+#include "machine.bpf.h"
 #include "text.bpf.h"
 
 /* struct __cxa_exception, libsupc++/unwind-cxx.h: the object stands behind it. */
 #define FL_CXX_CLASS_AT  80                    /* unwindHeader.exception_class */
-#define FL_CXX_HEADER    112                   /* bytes */
+#define FL_CXX_HEADER    112                   /* bytes; at its begin is the type */
 #define FL_CXX_CLASS     0x474e5543432b2b00ULL /* "GNUCC++\0" */
 #define FL_CXX_DEPENDENT (FL_CXX_CLASS | 1)    /* std::rethrow_exception(): the object's address is the first word */
 
+/* The same of libc++abi, src/cxa_exception.h: the type stands as far before the object. */
+#define FL_LIBCXX_CLASS_AT 96
+#define FL_LIBCXX_HEADER   128
+#define FL_LIBCXX_CLASS    0x434c4e47432b2b00ULL /* "CLNGC++\0" */
+
 /* glibc: in the table of the modules' variables of a thread (dtv_t). */
 #define FL_CXX_MODULES 12
-#define FL_CXX_WORDS   32 /* of each module's variables */
+#define FL_CXX_WORDS   64 /* of each module's variables */
 
 FL_SCRATCH(
 	fl_cxx_words, struct { u64 words[FL_CXX_WORDS]; });
@@ -33,6 +39,9 @@ static __always_inline u64 fl_cxx_object_of(u64 header)
 		return 0;
 	if (mark == FL_CXX_CLASS)
 		return header + FL_CXX_HEADER;
+	if (!bpf_probe_read_user(&primary, sizeof(primary), (const void *)(header + FL_LIBCXX_CLASS_AT)) &&
+	    primary == FL_LIBCXX_CLASS)
+		return header + FL_LIBCXX_HEADER;
 	if (mark != FL_CXX_DEPENDENT || bpf_probe_read_user(&primary, sizeof(primary), (const void *)header))
 		return 0;
 	return primary;
@@ -76,83 +85,176 @@ __noinline u64 fl_cxx_object(u64 data)
 	return 0;
 }
 
-/* A type's name, into `text`: struct std::type_info. Returns the type that it is derived from, if it is from one alone or first; 0: none. */
-static __always_inline u64 fl_add_cxx_type(struct fl_crash *record, struct fl_text *text, u64 type)
-{
-	u64 words[4] =
-		{}; /* virtual table, name, and then the base or, where there are several, their number and the first one */
+/* The kinds of types of types, abi::__class_type_info and its like. */
+enum fl_cxx_kind {
+	FL_CXX_OTHER = 0, /* of no class */
+	FL_CXX_PLAIN,     /* of a class that is derived from none */
+	FL_CXX_SINGLE,    /* from one, whose object is at the begin of its own */
+	FL_CXX_MULTIPLE,
+};
 
-	if (type < fl_page_bytes || bpf_probe_read_user(words, sizeof(words), (const void *)type) ||
-	    words[1] < fl_page_bytes)
-		return 0;
-	fl_add_text(record, text, words[1], ~0ULL);
-	return words[2] >> 32 && words[2] >> 32 < 16 && (u32)words[2] < 16 ? words[3] : words[2];
+#define FL_CXX_TYPES 8 /* of a hierarchy are looked at */
+#define FL_CXX_BASES 4 /* of each of them */
+
+/* A part of the object that is of one of its types. */
+struct fl_cxx_part {
+	u64 type;
+	u64 object;
+};
+struct fl_cxx_search {
+	struct fl_cxx_part parts[FL_CXX_TYPES];
+	u64 count;
+	char name[24];
+};
+FL_SCRATCH(fl_cxx_searches, struct fl_cxx_search);
+
+/* Reads the name of a type, struct std::type_info. Returns its length with the NUL. */
+static __always_inline long fl_read_cxx_name(struct fl_cxx_search *search, u64 type)
+{
+	u64 text = 0;
+
+	if (bpf_probe_read_user(&text, sizeof(text), (const void *)(type + sizeof(u64))))
+		return -1;
+	return bpf_probe_read_user_str(search->name, sizeof(search->name), (const void *)text);
 }
 
-/* The text that what() returns a constant address of, if its code has one. */
-__noinline int fl_add_cxx_literal(u32 at)
+/* What kind of a type is this? The type of it says so: "N10__cxxabiv120__si_class_type_infoE". */
+__noinline int fl_cxx_kind_of(u64 type)
 {
-	struct fl_crash *record = fl_scratch(&fl_records);
-	struct fl_exception *exception;
-	u64 address;
+	struct fl_cxx_search *search = fl_scratch(&fl_cxx_searches);
+	u64 table = 0, own = 0;
+	char *name;
 
-	barrier_var(at);
-	if (!record || at >= FL_WHAT_CODE_BYTES - FL_LOAD_BYTES)
-		return 0;
-	exception = &record->exception;
-	address = fl_loaded_address(exception->code + at, exception->what + at);
-	if (!address)
-		return 0;
-	fl_add_text(record, &exception->literal, address, ~0ULL);
-	return 1;
+	if (!search || bpf_probe_read_user(&table, sizeof(table), (const void *)type) ||
+	    bpf_probe_read_user(&own, sizeof(own), (const void *)(table - sizeof(u64))) ||
+	    fl_read_cxx_name(search, own) != sizeof(search->name))
+		return FL_CXX_OTHER;
+	name = search->name;
+	if (name[0] != 'N' || name[5] != 'c' || name[10] != 'i' || name[12] != '1' || name[15] != '_')
+		return FL_CXX_OTHER;
+	if (name[13] == '1' && name[14] == '7' && name[17] == 'c')
+		return FL_CXX_PLAIN;
+	if (name[13] == '2' && name[14] == '0' && name[17] == 's')
+		return FL_CXX_SINGLE;
+	return name[13] == '2' && name[14] == '1' && name[17] == 'v' ? FL_CXX_MULTIPLE : FL_CXX_OTHER;
 }
 
-/* The object's words behind the first one, and the texts that they lead to. */
-__noinline int fl_add_cxx_member(u32 index)
+/* Is this type std::exception? Its name is "St9exception". */
+__noinline int fl_is_cxx_exception(u64 type)
 {
-	struct fl_crash *record = fl_scratch(&fl_records);
-	u64 member = 0;
+	struct fl_cxx_search *search = fl_scratch(&fl_cxx_searches);
 
+	return search && fl_read_cxx_name(search, type) == 13 && search->name[0] == 'S' && search->name[1] == 't' &&
+	       search->name[2] == '9' && *(u64 *)(search->name + 4) == 0x6e6f697470656378ULL /* "xception" */;
+}
+
+/* Notes a part of the object, which is to be looked at. */
+__noinline int fl_add_cxx_part(u64 type, u64 object)
+{
+	struct fl_cxx_search *search = fl_scratch(&fl_cxx_searches);
+	u32 index;
+
+	if (!search)
+		return 1;
+	index = search->count;
 	barrier_var(index);
-	if (!record || index >= FL_MEMBERS_MAX)
-		return 0;
-	bpf_probe_read_user(&member, sizeof(member),
-			    (const void *)(record->exception.object + (u64)(index + 1) * sizeof(u64)));
-	record->exception.members[index] = member;
-	if (member >= fl_page_bytes)
-		fl_add_text(record, &record->exception.texts[index], member, ~0ULL);
+	if (index >= FL_CXX_TYPES)
+		return 1;
+	search->parts[index].type = type;
+	search->parts[index].object = object;
+	search->count = index + 1;
 	return 0;
 }
 
-/* The exception that the current thread, with its data at `data`, has in hand. */
-__noinline int fl_add_cxx_exception(u64 data)
+/* The same for the parts that the class `type`, which is derived from several or virtually, is made of: struct __vmi_class_type_info. */
+__noinline int fl_add_cxx_bases(u64 type, u64 object)
+{
+	struct {
+		u64 type;
+		s64 place; /* flags in the lowest byte: virtual, public; above them where its object is */
+	} base;
+	u32 count[2] = {}; /* flags, number */
+	u64 table = 0;
+	s64 offset;
+
+	if (bpf_probe_read_user(count, sizeof(count), (const void *)(type + 2 * sizeof(u64))))
+		return 1;
+	for (u32 i = 0; i < FL_CXX_BASES; i++) {
+		if (i >= count[1] ||
+		    bpf_probe_read_user(&base, sizeof(base), (const void *)(type + 3 * sizeof(u64) + i * sizeof(base))))
+			return 1;
+		/* As a catch of it sees it, which std::terminate()'s own is. */
+		if (!(base.place & 2))
+			continue;
+		offset = base.place >> 8;
+		/* Of a virtual base: where the virtual table has the offset. */
+		if (base.place & 1 && (bpf_probe_read_user(&table, sizeof(table), (const void *)object) ||
+				       bpf_probe_read_user(&offset, sizeof(offset), (const void *)(table + offset))))
+			return 1;
+		fl_add_cxx_part(base.type, object + offset);
+	}
+	return 0;
+}
+
+/* Looks at part `index` of the object. Returns its address if it is the std::exception; 0: it isn't. */
+__noinline u64 fl_cxx_exception_at(u32 index)
+{
+	struct fl_cxx_search *search = fl_scratch(&fl_cxx_searches);
+	u64 type, object, base = 0;
+	int kind;
+
+	barrier_var(index);
+	if (!search || index >= FL_CXX_TYPES || index >= search->count)
+		return 0;
+	type = search->parts[index].type;
+	object = search->parts[index].object;
+	if (type < fl_page_bytes)
+		return 0;
+	if (fl_is_cxx_exception(type))
+		return object;
+	kind = fl_cxx_kind_of(type);
+	if (kind == FL_CXX_MULTIPLE)
+		fl_add_cxx_bases(type, object);
+	else if (kind == FL_CXX_SINGLE &&
+		 !bpf_probe_read_user(&base, sizeof(base), (const void *)(type + 2 * sizeof(u64))))
+		fl_add_cxx_part(base, object);
+	return 0;
+}
+
+/* The std::exception that the object of this type is or has as a base. 0: none is known. */
+__noinline u64 fl_cxx_exception_of(u64 type, u64 object)
+{
+	struct fl_cxx_search *search = fl_scratch(&fl_cxx_searches);
+	u64 exception;
+
+	if (!search)
+		return 0;
+	search->count = 0;
+	fl_add_cxx_part(type, object);
+	for (u32 i = 0; i < FL_CXX_TYPES; i++) {
+		exception = fl_cxx_exception_at(i);
+		if (exception)
+			return exception;
+	}
+	return 0;
+}
+
+/* What what() of the exception says that the current thread, with its data at `data`, has in hand. */
+__noinline int fl_add_cxx_what(u64 data)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
-	u64 object = fl_cxx_object(data), type = 0, table = 0, what = 0;
-	struct fl_exception *exception;
+	u64 object = fl_cxx_object(data), type = 0, table = 0, what = 0, text;
 
 	if (!record || !object || bpf_probe_read_user(&type, sizeof(type), (const void *)(object - FL_CXX_HEADER)))
 		return 0;
-	exception = &record->exception;
-	__builtin_memset(exception, 0, sizeof(*exception));
-	exception->object = object;
-	type = fl_add_cxx_type(record, &exception->type_name, type);
-	for (u32 i = 0; i < FL_BASES_MAX; i++)
-		type = fl_add_cxx_type(record, &exception->bases[i], type);
-	for (u32 i = 0; i < FL_MEMBERS_MAX; i++)
-		fl_add_cxx_member(i);
+	object = fl_cxx_exception_of(type, object);
 	/* Two destructors stand before it. */
-	if (bpf_probe_read_user(&table, sizeof(table), (const void *)object) ||
-	    bpf_probe_read_user(&what, sizeof(what), (const void *)(table + 2 * sizeof(u64))) || what < fl_page_bytes)
+	if (!object || bpf_probe_read_user(&table, sizeof(table), (const void *)object) ||
+	    bpf_probe_read_user(&what, sizeof(what), (const void *)(table + 2 * sizeof(u64))))
 		return 0;
-	exception->what = what;
-	if (bpf_probe_read_user(exception->code, FL_WHAT_CODE_BYTES, (const void *)what))
-		return 0;
-	exception->code_length = FL_WHAT_CODE_BYTES;
-	for (u32 i = 0; i < FL_WHAT_CODE_BYTES - FL_LOAD_BYTES; i++) {
-		if (fl_add_cxx_literal(i))
-			break;
-	}
+	text = fl_follow_function(what, object, data);
+	if (text >= fl_page_bytes && text < FL_USER_SPACE_END)
+		fl_add_text(record, &record->cxx_what, text, ~0ULL);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #include "kernel.h"
 #include "pt_regs.bpf.h"
 #include "signal.h"
+#include "runtime_rust.bpf.h"
 #include "text.bpf.h"
 
 #define FL_GO_EXIT_CODE 2 /* of a program that a panic ends */
@@ -151,24 +152,80 @@ static __always_inline bool fl_read_go_string(struct fl_go_string *string, const
 	       !bpf_probe_read_user(string, sizeof(*string), (const void *)value->data);
 }
 
+#define FL_GO_FRAMES      24 /* of a thread that ends: from raise() to throw() are some ten, with those of the handler */
+#define FL_GO_FRAME_WORDS 16 /* of each of them, from its stack pointer on, are looked at */
+
+/*
+ * Adds the first text that the frame of the function leads to which is gone on with at `place`, and which ends at `end`: what throw() was
+ * given is in its frame. `count`: of texts that there are. Returns that with this one.
+ */
+__noinline u32 fl_add_go_text(u64 begin, u64 end, u64 place, u32 count)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	u64 *words = fl_scratch(&fl_stack_words);
+
+	if (!record || !words || count >= FL_TEXTS_MAX ||
+	    bpf_probe_read_user(words, FL_GO_FRAME_WORDS * sizeof(u64), (const void *)begin))
+		return count;
+	for (u32 i = 0; i < FL_GO_FRAME_WORDS - 1; i++) {
+		if (begin + (i + 2) * sizeof(u64) > end)
+			break;
+		if (words[i + 1] - FL_TEXT_LEAST > FL_TEXT_MOST - FL_TEXT_LEAST || !fl_add_stack_text(i, count))
+			continue;
+		barrier_var(count);
+		if (count < FL_TEXTS_MAX)
+			record->texts[count].slot = place;
+		return count + 1;
+	}
+	return count;
+}
+
+/* The texts of the innermost frames, by frame pointers, which may lead from stack to stack. */
+__noinline int fl_add_go_texts(void)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	const struct pt_regs *regs = fl_pt_regs();
+	u64 frame, pair[2]; /* the caller's frame pointer, the address in the caller */
+	u32 count = 0;
+
+	if (!record)
+		return 0;
+	frame = fl_register(fl_regs_fp(regs));
+	for (u32 i = 0; i < FL_GO_FRAMES; i++) {
+		if (bpf_probe_read_user(pair, sizeof(pair), (const void *)frame))
+			break;
+		if (pair[0] - frame < FL_PIECE_BYTES)
+			count = fl_add_go_text(frame + sizeof(pair), pair[0], pair[1], count);
+		frame = pair[0];
+	}
+	return 0;
+}
+
 /*
  * The value of the panic that ends the process, if it is a string. Those of errors and of all that describes itself are strings by then:
- * preprintpanics(), runtime/panic.go.
+ * preprintpanics(), runtime/panic.go. Also what may have been given to throw(), which may be called meanwhile: user space knows which frame is
+ * its.
  */
-__noinline int fl_add_go_panic(u64 task)
+__noinline int fl_add_go_message(u64 task)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	const struct pt_regs *regs = fl_pt_regs();
 	struct fl_go_string string = {};
-	u64 slot = 0, panic = 0, words[3] = {};
+	struct fl_go_g g = {};
+	u64 slot = 0, own, panic = 0, words[3] = {};
 
 	if (!record)
 		return 0;
+	own = fl_register(fl_regs_go(regs));
 	if (!bpf_probe_read_user(&slot, sizeof(slot),
 				 (void *)(fl_thread_data((struct task_struct *)task) + FL_GO_SLOT)))
 		panic = fl_go_panic_of(slot);
 	if (!panic)
-		panic = fl_go_panic_of(fl_register(fl_regs_go(regs)));
+		panic = fl_go_panic_of(own);
+	if (panic || fl_read_go_g(&g, slot) || fl_read_go_g(&g, own)) {
+		record->flags |= FL_IS_GO;
+		fl_add_go_texts();
+	}
 	if (!panic || bpf_probe_read_user(words, sizeof(words), (const void *)panic))
 		return 0;
 	/* An argument's address stands before the value, or no more. */

@@ -30,20 +30,28 @@ static __always_inline bool fl_has_room(const struct fl_crash *record)
 	return false;
 }
 
+/* Has the thread called abort()? Where SIGABRT does not end it (process 1 of a pid namespace), abort() goes on to what raises another signal. */
+static __always_inline bool fl_is_abort(const struct fl_crash *record)
+{
+	if (!(record->flags & FL_HAS_REGISTERS))
+		return false;
+	return record->signal == FL_SIGABRT ? record->si_code == SI_TKILL : fl_is_aborts_halt(record);
+}
+
 /* What the runtime of a language has said, or what leads to it: last, because paths need the room more. */
 static __always_inline void fl_add_runtime_message(struct fl_crash *record, struct task_struct *task)
 {
-	bool is_abort = record->signal == FL_SIGABRT && record->flags & FL_HAS_REGISTERS && record->si_code == SI_TKILL;
+	bool is_abort = fl_is_abort(record);
 
 	for (u32 i = 0; i < FL_TEXTS_MAX; i++)
 		record->texts[i].length = 0;
-	record->exception.object = 0;
 	if (is_abort || record->disposition == FL_DISPOSED_CAUGHT)
-		fl_add_go_panic(bpf_get_current_task());
+		fl_add_go_message(bpf_get_current_task());
 	if (!is_abort || record->go_panic.length)
 		return;
-	fl_add_stack_texts();
-	fl_add_cxx_exception(fl_thread_data(task));
+	if (!(record->flags & FL_IS_GO))
+		fl_add_stack_texts();
+	fl_add_cxx_what(fl_thread_data(task));
 }
 
 /* Completes the record and sends it. True: user space will get it. */
@@ -59,7 +67,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	if (record->flags & FL_HAS_REGISTERS)
 		fl_add_code(record);
 	if (mm) {
-		if (record->signal == FL_SIGABRT && record->flags & FL_HAS_REGISTERS)
+		if (record->flags & FL_HAS_REGISTERS && (record->signal == FL_SIGABRT || fl_is_aborts_halt(record)))
 			fl_add_abort_message((u64)mm);
 		fl_describe_exe((u64)mm);
 		fl_describe_memory((u64)mm);

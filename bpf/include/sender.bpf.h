@@ -14,6 +14,7 @@
 #include "record.bpf.h"
 #include "regs.bpf.h"
 #include "signal.h"
+#include "trap.bpf.h"
 
 struct fl_sent {
 	u64 start_boottime_ns; /* of the target's leader: two processes with the same tgid differ by it */
@@ -154,11 +155,18 @@ static __always_inline void fl_judge_sender(struct fl_crash *record, struct task
 
 	if (record->signal == FL_SIGXFSZ && record->flags & FL_HAS_SENDER)
 		fl_judge_file_size(record, task, entry);
-	if (record->signal != FL_SIGXCPU || record->si_code != SI_KERNEL)
+	if (record->si_code != SI_KERNEL)
+		return;
+	/* No other part of the kernel sends this one. */
+	if (record->signal == FL_SIGQUIT && fl_read(task, signal, tty) && !fl_may_forge(record, entry))
+		fl_set_reason(&record->reason, FL_REASON_TERMINAL);
+	if (record->signal != FL_SIGXCPU)
 		return;
 	cpu_time = fl_read(task, signal, rlim[RLIMIT_CPU].rlim_cur);
 	real_time = fl_read(task, signal, rlim[RLIMIT_RTTIME].rlim_cur);
 	if (cpu_time != RLIM_INFINITY && fl_reason_cpu_time(&record->reason, task, cpu_time - FL_CPU_TIME_STEP))
+		return;
+	if (fl_reason_deadline(&record->reason, task))
 		return;
 	if (real_time != RLIM_INFINITY)
 		fl_reason_real_time(&record->reason, task, real_time - FL_REAL_TIME_STEP);

@@ -7,13 +7,23 @@
 
 /* Signals by their default action, signal(7). Bit N - 1 is signal N. */
 #define FL_BIT(signal)    (1ULL << (((signal)-1) & 63))
+#define FL_SIGHUP         1
+#define FL_SIGINT         2
+#define FL_SIGQUIT        3
 #define FL_SIGKILL        9
 #define FL_SIGPIPE        13
 #define FL_SIGALRM        14
+#define FL_SIGCONT        18
+#define FL_SIGTSTP        20
+#define FL_SIGTTIN        21
+#define FL_SIGTTOU        22
+#define FL_SIGURG         23
 #define FL_SIGXCPU        24
 #define FL_SIGXFSZ        25
 #define FL_SIGVTALRM      26
 #define FL_SIGPROF        27
+#define FL_SIGWINCH       28
+#define FL_SIGIO          29
 #define FL_DEFAULT_IGNORE (FL_BIT(17) | FL_BIT(18) | FL_BIT(23) | FL_BIT(28)) /* CHLD CONT URG WINCH */
 #define FL_DEFAULT_STOP   (FL_BIT(19) | FL_BIT(20) | FL_BIT(21) | FL_BIT(22)) /* STOP TSTP TTIN TTOU */
 #define FL_DEFAULT_CORE                                                                                    \
@@ -24,6 +34,7 @@
 #define FL_CLD_MAX     6 /* CLD_CONTINUED */
 #define FL_SIGSYS      31
 #define FL_SYS_SECCOMP 1
+#define FL_SIGILL      4
 #define FL_SIGTRAP     5
 #define FL_SIGABRT     6
 #define FL_SIGBUS      7

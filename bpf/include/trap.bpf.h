@@ -21,12 +21,52 @@ static __always_inline bool fl_needs_page_fault(u32 signal, s32 code)
 				    : signal == FL_SIGBUS && code == BUS_ADRERR;
 }
 
+/* Does the thread come from a call by which it may send itself a siginfo with any code? */
+static __always_inline bool fl_may_forge(const struct fl_crash *record, u32 entry)
+{
+	s32 call = record->syscall;
+
+	return entry == FL_BY_CALL &&
+	       (call == FL_NR_RT_SIGQUEUEINFO || call == FL_NR_RT_TGSIGQUEUEINFO || call == FL_NR_PIDFD_SEND_SIGNAL);
+}
+
+/* Has the process waited for a child? What each has used, a switch at least, is added to what the process's children have used. */
+static __always_inline bool fl_has_waited(struct task_struct *task)
+{
+	return fl_read(task, signal, cnvcsw) || fl_read(task, signal, cnivcsw) || fl_read(task, signal, cmin_flt);
+}
+
 /* May a signal whose siginfo has no fault be the exit signal of a child (the lowest byte of clone's flags)? Then it has the child's pid. */
 static __always_inline bool fl_may_be_childs(struct task_struct *task, u64 address)
 {
 	const void *none = (const char *)task + bpf_core_field_offset(struct task_struct, children);
 
-	return (u32)address && (fl_read(task, signal, nr_threads) > 1 || fl_read(task, children.next) != none);
+	return (u32)address &&
+	       (fl_read(task, signal, nr_threads) > 1 || fl_read(task, children.next) != none || fl_has_waited(task));
+}
+
+/*
+ * Is this a code of a fault without it? No system call ends in the signal of a page fault, or of an address that is not aligned; and where an
+ * instruction can't be carried out, a calculation fails, a step ends or seccomp refuses a call, the instruction's address is the signal's.
+ */
+static __always_inline bool fl_is_no_fault(const struct fl_crash *record, struct task_struct *task, u32 entry)
+{
+	bool is_elsewhere =
+		record->flags & FL_HAS_REGISTERS && record->fault_address != fl_instruction_pointer(&record->registers);
+
+	switch (record->signal) {
+	case FL_SIGFPE:
+	case FL_SIGILL:
+		return is_elsewhere;
+	case FL_SIGTRAP:
+		return is_elsewhere && record->si_code <= TRAP_TRACE;
+	case FL_SIGSYS:
+		return is_elsewhere || (record->si_code == FL_SYS_SECCOMP && !fl_read(task, seccomp.mode));
+	case FL_SIGBUS:
+		if (record->si_code == BUS_ADRALN)
+			return entry == FL_BY_CALL;
+	}
+	return fl_needs_page_fault(record->signal, record->si_code);
 }
 
 /* The traps that can be the reason of this signal with SI_KERNEL: bit N is trap N. */
@@ -91,6 +131,7 @@ static __always_inline u32 fl_judge_kernels(struct fl_crash *record, u64 mm, u32
 __noinline int fl_judge_trap(u64 mm, u64 address, u32 entry)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
+	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 flags;
 
 	if (!record || record->si_code <= 0)
@@ -100,17 +141,19 @@ __noinline int fl_judge_trap(u64 mm, u64 address, u32 entry)
 		record->flags |= flags;
 		return 0;
 	}
-	if (!(record->flags & FL_HAS_ADDRESS))
+	if (!(record->flags & (FL_HAS_ADDRESS | FL_HAS_SYSCALL)))
 		return 0;
-	/* No system call ends in the signal of a page fault: such a signal was sent by a process. */
-	if (fl_is_page_fault(record) && address == record->fault_address && entry != FL_BY_CALL) {
+	if (record->signal != FL_SIGSYS && fl_is_page_fault(record) && address == record->fault_address &&
+	    entry != FL_BY_CALL) {
 		record->flags |= FL_HAS_TRAP | FL_HAS_PAGE_FAULT;
-	} else if (fl_needs_page_fault(record->signal, record->si_code)) {
+	} else if (fl_is_no_fault(record, task, entry)) {
 		/* rt_sigqueueinfo(2): a process may send itself any code. */
-		if (fl_may_be_childs((void *)bpf_get_current_task(), record->fault_address))
+		if (!fl_may_forge(record, entry) && fl_may_be_childs(task, record->fault_address))
 			record->flags |= FL_MAY_BE_CHILDS;
 		record->fault_address = 0;
-		record->flags = (record->flags & ~FL_HAS_ADDRESS) | FL_IS_FORGED | FL_NO_TRAP;
+		if (record->flags & FL_HAS_SYSCALL)
+			record->syscall = fl_register(fl_regs_call(fl_pt_regs()));
+		record->flags = (record->flags & ~(FL_HAS_ADDRESS | FL_HAS_SYSCALL)) | FL_IS_FORGED | FL_NO_TRAP;
 	}
 	return 0;
 }

@@ -110,18 +110,3 @@ pub(crate) enum TrapKind {
     /// A breakpoint instruction.
     Breakpoint,
 }
-
-/// A value that a small function works with that is given an object: what it returns, as far as its code says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Returned {
-    /// Not known.
-    Nothing,
-    /// The address of the object, and so many bytes.
-    Object(u64),
-    /// The word of the object at this offset.
-    Member(u64),
-    /// The result of a function that was given the address of the object and so many bytes.
-    Result(u64),
-    /// This address.
-    Constant(u64),
-}

@@ -14,8 +14,9 @@ use crate::naming::{Job, MappedImage, Mapping, Named, Owner, Skeleton, Unwind, W
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
 use crate::record::crash::{Disposition, Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::{self, Libcs};
+use crate::runtime::go;
 use crate::runtime::message::{self, RuntimeMessage, StackWords};
-use crate::siginfo::{SIGABRT, fault_type, signal_name};
+use crate::siginfo::{SIGABRT, SIGILL, SIGTRAP, fault_type, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
 use crate::symbol::{FileRequest, Holder, Opening, PerfMap, Usage};
 use crate::text::lossy;
@@ -176,7 +177,7 @@ impl Decoder {
             more: {
                 let group = identify && depth < GROUP_FRAMES;
                 let group = if group { by_frame_pointer(raw, GROUP_FRAMES) } else { Vec::new() };
-                group.into_iter().chain(callee(raw)).collect()
+                group.into_iter().chain(callee(raw)).chain(go_callers(raw)).collect()
             },
             variable: self.variable(raw),
             part: part(raw),
@@ -196,6 +197,7 @@ impl Decoder {
         let mut described = named.described;
         // In the order in which they were added to the job, from the last one on.
         let earlier_functions = earlier_place(raw).and_then(|_| described.more.pop()).unwrap_or_default();
+        let go_callers = described.more.split_off(described.more.len().saturating_sub(go_callers(raw).count()));
         let callee = callee(raw).and_then(|_| described.more.pop()).unwrap_or_default();
         let files = raw.files.iter().take(raw.file_count as usize).enumerate();
         let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
@@ -222,7 +224,7 @@ impl Decoder {
                 self::frames(raw, &known, &walk, (&mut described.more.into_iter(), &mut std::iter::empty()))
             }
         });
-        let runtime_message = message::of(raw, &frames, &prepared.stack);
+        let runtime_message = message::of(raw, &frames, &prepared.stack, &go_callers);
         let evidence = Evidence {
             callee: callee.into_iter().next_back().map(|function| function.name),
             part: described.part,
@@ -283,7 +285,7 @@ impl Decoder {
 
     /// The variable of libc's that its address is wanted of, with the number of its file.
     fn variable(&self, raw: &fl_crash) -> Option<(usize, Vec<u8>)> {
-        let address = raw.frames().first().filter(|_| raw.signal == SIGABRT)?;
+        let address = raw.frames().first().filter(|_| abort_message::may_be_abort(raw))?;
         let number = raw.module(*address, false)?.file.checked_sub(1)? as usize;
         let file = raw.files.get(number)?;
         let name = self.libcs.wanted(file, build_id_in_memory(file).map(digits).as_deref())?;
@@ -292,7 +294,7 @@ impl Decoder {
 
     /// What libc said before it aborted.
     fn abort_message(&mut self, raw: &fl_crash, known: &SampleFiles, address: Option<u64>) -> Option<String> {
-        let innermost = raw.frames().first().filter(|_| raw.signal == SIGABRT)?;
+        let innermost = raw.frames().first().filter(|_| abort_message::may_be_abort(raw))?;
         let number = raw.module(*innermost, false)?.file;
         let file = raw.files.get(number.checked_sub(1)? as usize)?;
         self.libcs.message(raw, file, known.file(number)?.build_id.as_deref(), address)
@@ -328,6 +330,11 @@ fn callee(raw: &fl_crash) -> Option<unwind::Frame> {
         Some(Arrival::Behind(Some(address))) => Some(unwind::Frame { address, is_return_address: false }),
         _ => None,
     }
+}
+
+/// The functions of Go whose frames may hold what its runtime has said.
+fn go_callers(raw: &fl_crash) -> impl Iterator<Item = unwind::Frame> {
+    go::callers(raw).into_iter().map(|address| unwind::Frame { address, is_return_address: true })
 }
 
 /// The device of the file that had no page for a write, which may need a new block there.
@@ -460,9 +467,9 @@ fn by_frame_pointer(raw: &fl_crash, depth: usize) -> Vec<unwind::Frame> {
     frames.map(|(index, &address)| unwind::Frame { address, is_return_address: index > 0 }).collect()
 }
 
-/// The innermost words of the stack of an abort, for what a runtime has left there.
+/// The innermost words of the stack of an abort, or of a trap that runtimes end with, for what a runtime has left there.
 fn innermost_words(raw: &fl_crash, stack: &StackCopy) -> StackWords {
-    if raw.signal != SIGABRT {
+    if !abort_message::may_be_abort(raw) && ![SIGILL, SIGTRAP].contains(&raw.signal) {
         return StackWords::default();
     }
     let start = arch::stack_pointer(&Registers::from(raw.registers));

@@ -12,7 +12,7 @@ use crate::evidence::{
     StoredFile,
 };
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition, fl_reason, fl_vma};
-use crate::siginfo::{SI_KERNEL, SIGBUS, SIGSEGV, SIGSYS, SIGTRAP};
+use crate::siginfo::{SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 
 /// Where the code of the cases lies.
 pub(super) const CODE: u64 = 0x5555_5555_5000;
@@ -103,7 +103,7 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
     Case {
         signal,
         si_code,
-        address: 0,
+        address: if [SIGILL, SIGTRAP, SIGFPE, SIGSYS].contains(&signal) { CODE } else { 0 },
         trap_nr: 0,
         error_code: 0,
         cr2: 0,
@@ -353,7 +353,21 @@ impl Case {
         if self.si_code == SI_KERNEL {
             return flags | self.judge_kernels();
         }
-        if flags & fl_crash_flag::FL_HAS_ADDRESS.0 == 0 {
+        if flags & (fl_crash_flag::FL_HAS_ADDRESS.0 | fl_crash_flag::FL_HAS_SYSCALL.0) == 0 {
+            return flags;
+        }
+        let is_elsewhere = self.has_registers && self.address != self.registers.rip;
+        let is_of_instruction = match self.signal {
+            SIGTRAP => self.si_code <= 2,
+            signal => [SIGILL, SIGFPE, SIGSYS].contains(&signal),
+        };
+        if is_of_instruction && is_elsewhere {
+            raw.fault_address = 0;
+            return (flags & !fl_crash_flag::FL_HAS_ADDRESS.0 & !fl_crash_flag::FL_HAS_SYSCALL.0)
+                | fl_crash_flag::FL_IS_FORGED.0
+                | fl_crash_flag::FL_NO_TRAP.0;
+        }
+        if self.signal == SIGSYS {
             return flags;
         }
         let needs_page_fault = matches!((self.signal, self.si_code), (SIGSEGV, 1 | 2) | (SIGBUS, 2));

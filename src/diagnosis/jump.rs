@@ -43,8 +43,7 @@ fn to_null(facts: &Evidence) -> Option<Diagnosis> {
             certain(kind, format!("jumps to NULL: {why}{}", caller(facts)))
         }
         Some(Arrival::Behind(_)) => likely(kind, format!("jumps to NULL by {}", tail_call(facts, "0"))),
-        Some(Arrival::Returned) => likely(kind, "returns to NULL: the return address is 0"),
-        None => certain(kind, "jumps to NULL: a function pointer or a return address is 0"),
+        Some(Arrival::Returned) | None => certain(kind, "jumps to NULL: a function pointer or a return address is 0"),
     }
 }
 
@@ -177,7 +176,8 @@ mod tests {
         );
         let mut null = Case { top: top(&[], 0), ..fetch_at(1, 0) };
         null.registers.rsp = 0x7ffd_0000_0010;
-        assert_eq!(text(&null), "returns to NULL: the return address is 0");
+        let what = "jumps to NULL: a function pointer or a return address is 0";
+        assert_eq!(text(&null), what, "a jump to the address of a label looks the same");
     }
 
     #[test]

@@ -30,8 +30,11 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
         return certain(Kind::NullDereference, format!("{offset} ({pointer} is 0)"));
     }
     if address >= NEAR {
-        // A kernel address, and no register says that it comes from NULL.
-        return None;
+        // A kernel address, unless the pointer is a small number, of which something was subtracted.
+        let is_small = |touch: &&Touch| {
+            touch.index.is_none() && touch.base.as_ref().is_some_and(|base| base.value <= page::size())
+        };
+        return computed_before(facts, address, touch.as_ref().filter(is_small)?);
     }
     match touch {
         Some(touch) if touch.base.is_none() && touch.index.is_none() => {
@@ -143,6 +146,19 @@ mod tests {
     fn the_register_and_the_offset_are_named() {
         assert_eq!(text(&field()), "reads the field at offset 0x18 of a NULL pointer (rdi is 0)");
         assert_eq!(confidence(&field()), Some(Confidence::Certain));
+    }
+
+    #[test]
+    fn a_small_number_of_which_something_was_subtracted_is_no_address_of_the_kernel() {
+        // mov rax, [rdi-8], as free() reads the size of a block.
+        let of = |rdi: u64| {
+            let mut case = Case { code: vec![0x48, 0x8b, 0x47, 0xf8], ..fault(1, rdi.wrapping_sub(8), 4) };
+            case.registers.rdi = rdi;
+            case.mapped(&[far()])
+        };
+        assert!(text(&of(5)).ends_with("or an integer (5) used as a pointer (rdi is 0x5)"), "{}", text(&of(5)));
+        assert_eq!(text(&of(0)), "reads 0x8 before a NULL pointer (rdi is 0)");
+        assert_eq!(kind(&of(3u64.wrapping_neg())), Some(Kind::KernelAddress));
     }
 
     #[test]

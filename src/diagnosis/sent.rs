@@ -1,14 +1,17 @@
 //! Signals that the kernel sends on its own account, because of a limit or of something that has ended.
 
 use super::words::size;
-use super::{Diagnosis, Kind, certain};
+use super::{Diagnosis, Kind, sure};
 use crate::evidence::{Evidence, Reason, ReasonKind};
-use crate::siginfo::SIGKILL;
+use crate::siginfo::{SIGKILL, SIGQUIT};
 
 /// The signal of a process that the kernel has sent it, if it is known why.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     let reason = facts.reason.as_ref()?;
-    certain(Kind::SentByKernel, format!("the kernel sent it: {}", text(reason, facts.signal == SIGKILL)))
+    // Of a signal that dumps core the kernel program has seen the delivery alone: another thread may have forged that of a terminal.
+    let is_certain = reason.kind != ReasonKind::Terminal || facts.signal != SIGQUIT;
+    let text = format!("the kernel sent it: {}", text(reason, facts.signal == SIGKILL));
+    sure(is_certain, Kind::SentByKernel, text)
 }
 
 /// What the kernel knows of the reason, in words. `is_kill`: the signal is SIGKILL, which stands for hard limits.
@@ -50,6 +53,26 @@ pub(crate) fn text(reason: &Reason, is_kill: bool) -> String {
         }
         ReasonKind::HostMemory => "the memory of the host was short, and no cgroup's limit was the reason".to_owned(),
         ReasonKind::CgroupKill => "its cgroup's cgroup.kill was written to".to_owned(),
+        ReasonKind::DescriptorEvent => {
+            let number = reason.value.map(|number| format!(" {number}")).unwrap_or_default();
+            format!("its descriptor{number} has something to tell (O_ASYNC, F_SETLEASE, F_NOTIFY)")
+        }
+        ReasonKind::MessageArrived => format!(
+            "a message{} has come to a queue (mq_notify)",
+            reason.value.map(|pid| format!(" of PID {pid}")).unwrap_or_default()
+        ),
+        ReasonKind::Terminal => {
+            "a key of its terminal stands for it, or somebody else at the terminal asked for it (TIOCSIG)".to_owned()
+        }
+        ReasonKind::TerminalHangup => "its terminal was hung up".to_owned(),
+        ReasonKind::TerminalBackground => "a process of its group has used the terminal in the background".to_owned(),
+        ReasonKind::SessionEnded => format!("the leader of its session{which} has ended"),
+        ReasonKind::GroupOrphaned => {
+            format!("its group was stopped, and the end of a process{which} has left nobody who could continue it")
+        }
+        ReasonKind::DeadlineOverrun => {
+            "a thread of it has used up its time before its deadline (SCHED_FLAG_DL_OVERRUN)".to_owned()
+        }
     }
 }
 

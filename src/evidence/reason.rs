@@ -34,6 +34,22 @@ pub enum ReasonKind {
     CgroupMemoryGroup,
     /// Memory was short, and no cgroup's limit was the reason.
     HostMemory,
+    /// A descriptor has something to tell: O_ASYNC, F_SETLEASE, F_NOTIFY.
+    DescriptorEvent,
+    /// A message has come to a queue: mq_notify(3).
+    MessageArrived,
+    /// A key that stands for the signal, TIOCSIG, or another size of the window.
+    Terminal,
+    /// The terminal was hung up.
+    TerminalHangup,
+    /// A process of its group has used the terminal in the background.
+    TerminalBackground,
+    /// The leader of its session has ended.
+    SessionEnded,
+    /// Its stopped group has lost the last process that could continue it.
+    GroupOrphaned,
+    /// A thread has used up its time before its deadline: SCHED_FLAG_DL_OVERRUN.
+    DeadlineOverrun,
 }
 
 /// A reason. `None` means that it has no such number, or that the number isn't known.
@@ -43,7 +59,8 @@ pub struct Reason {
     pub kind: ReasonKind,
     /// The limit, in its own unit.
     pub limit: Option<u64>,
-    /// What has reached the limit, in the same unit; for the end of a process, which one, as the host numbers it.
+    /// What has reached the limit, in the same unit; for the end of a process, and for a message, which process, as the host numbers it; of a
+    /// descriptor its number.
     pub value: Option<u64>,
     /// The path of the cgroup whose limit it is; `None` means that it is none's, or that the cgroup has gone.
     pub cgroup: Option<String>,
@@ -66,6 +83,14 @@ impl Reason {
             fl_reason_kind::FL_REASON_CGROUP_MEMORY => ReasonKind::CgroupMemoryLimit,
             fl_reason_kind::FL_REASON_CGROUP_GROUP => ReasonKind::CgroupMemoryGroup,
             fl_reason_kind::FL_REASON_HOST_MEMORY => ReasonKind::HostMemory,
+            fl_reason_kind::FL_REASON_DESCRIPTOR => ReasonKind::DescriptorEvent,
+            fl_reason_kind::FL_REASON_MESSAGE => ReasonKind::MessageArrived,
+            fl_reason_kind::FL_REASON_TERMINAL => ReasonKind::Terminal,
+            fl_reason_kind::FL_REASON_HANGUP => ReasonKind::TerminalHangup,
+            fl_reason_kind::FL_REASON_BACKGROUND => ReasonKind::TerminalBackground,
+            fl_reason_kind::FL_REASON_SESSION => ReasonKind::SessionEnded,
+            fl_reason_kind::FL_REASON_ORPHANED => ReasonKind::GroupOrphaned,
+            fl_reason_kind::FL_REASON_DEADLINE => ReasonKind::DeadlineOverrun,
             _ => return None,
         };
         let known = |flag: fl_reason_flag, number: u64| (found.flags.0 & flag.0 != 0).then_some(number);

@@ -22,10 +22,10 @@ pub(super) use skeleton;
 skeleton!("crash.skel.rs");
 
 pub use skel::types::{
-    fl_arch, fl_code_range, fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_exception, fl_file,
-    fl_file_flag, fl_filter_config, fl_group, fl_group_key, fl_libc, fl_limit, fl_mark, fl_memory, fl_oom_code,
-    fl_own_limit, fl_permission, fl_reason, fl_reason_flag, fl_reason_kind, fl_registers, fl_row_kind, fl_sample_kind,
-    fl_stack_page, fl_text, fl_vma,
+    fl_arch, fl_code_range, fl_config, fl_counter, fl_crash, fl_crash_flag, fl_disposition, fl_file, fl_file_flag,
+    fl_filter_config, fl_group, fl_group_key, fl_libc, fl_limit, fl_mark, fl_memory, fl_oom_code, fl_own_limit,
+    fl_permission, fl_reason, fl_reason_flag, fl_reason_kind, fl_registers, fl_row_kind, fl_sample_kind, fl_stack_page,
+    fl_text, fl_vma,
 };
 
 /// A type of abi.h that crosses as it is.

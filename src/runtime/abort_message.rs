@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use crate::arch;
 use crate::evidence::FileId;
 use crate::hex::digits;
 use crate::probe::abi::{fl_crash, fl_file, fl_libc, fl_own_limit};
@@ -31,7 +32,8 @@ pub(crate) struct Libcs {
 
 /// May the process in `raw` have called abort()? Where SIGABRT doesn't end it (process 1 of a pid namespace), abort() halts, which is a fault.
 pub(crate) fn may_be_abort(raw: &fl_crash) -> bool {
-    raw.signal == SIGABRT || (raw.signal == SIGSEGV && raw.si_code == SI_KERNEL)
+    let code = raw.code.get(..raw.code_length as usize).unwrap_or_default();
+    raw.signal == SIGABRT || (raw.signal == SIGSEGV && raw.si_code == SI_KERNEL && arch::is_aborts_halt(code))
 }
 
 /// Is glibc installed under such a name?
@@ -136,8 +138,14 @@ mod tests {
 
     #[test]
     fn an_abort_may_halt() {
-        let died = |signal, si_code| may_be_abort(&fl_crash { signal, si_code, ..fl_crash::default() });
-        assert!(died(SIGABRT, -6) && died(SIGSEGV, SI_KERNEL) && !died(SIGSEGV, 1));
+        let died = |signal, si_code, code| {
+            let mut raw = fl_crash { signal, si_code, code_length: 1, ..fl_crash::default() };
+            raw.code[0] = code;
+            may_be_abort(&raw)
+        };
+        assert!(died(SIGABRT, -6, 0) && !died(SIGSEGV, 1, 0xf4));
+        assert!(!died(SIGSEGV, SI_KERNEL, 0xfa), "another instruction that only the kernel may execute");
+        assert_eq!(died(SIGSEGV, SI_KERNEL, 0xf4), arch::is_aborts_halt(&[0xf4]));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use super::{cxx, go, rust};
-use crate::evidence::Frame;
+use super::{cxx, go, rust, v8};
+use crate::evidence::{Frame, Function};
 use crate::probe::abi::fl_crash;
 
 /// A language's runtime, and what it said.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RuntimeMessage {
-    /// `go`, `rust`, `c++`.
+    /// `go`, `rust`, `c++`, `v8`.
     pub runtime: Cow<'static, str>,
     /// The text as the runtime had it; what is longer than 255 bytes is cut.
     pub text: String,
@@ -22,13 +22,20 @@ pub(crate) struct StackWords {
     pub(crate) words: Vec<u64>,
 }
 
-/// What was said before the death in `raw`, whose stack is `frames`, and begins with the words `stack`.
-pub(crate) fn of(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> Option<RuntimeMessage> {
+/// What was said before the death in `raw`, whose stack is `frames`, and begins with the words `stack`. `go_callers`: the functions of
+/// [`go::callers`].
+pub(crate) fn of(
+    raw: &fl_crash,
+    frames: &[Frame],
+    stack: &StackWords,
+    go_callers: &[Vec<Function>],
+) -> Option<RuntimeMessage> {
     let said =
         |runtime: &'static str, text: Option<String>| Some(RuntimeMessage { runtime: runtime.into(), text: text? });
-    said("go", go::panic(raw))
+    said("go", go::thrown(raw, go_callers).or_else(|| go::panic(raw)))
         .or_else(|| said("rust", rust::message(raw, frames, stack)))
         .or_else(|| said("c++", cxx::what(raw, frames)))
+        .or_else(|| said("v8", v8::message(frames, stack)))
 }
 
 /// How many words of a stack [`of`] looks at.

@@ -8,6 +8,7 @@ pub(crate) mod go;
 pub(crate) mod message;
 pub(crate) mod musl;
 pub(crate) mod rust;
+mod v8;
 
 use crate::evidence::File;
 

@@ -2,7 +2,7 @@
 
 use super::message::StackWords;
 use crate::evidence::{Frame, Region};
-use crate::probe::abi::{fl_crash, fl_text};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_text};
 
 /// Functions that an abort goes through.
 pub(super) const ABORT: [&str; 3] =
@@ -53,6 +53,10 @@ const NEAR_BYTES: u64 = 1 << 16;
 
 /// The message of the panic that has called abort(): the text that the right frame leads to.
 pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> Option<String> {
+    // Those of Go are of other frames.
+    if raw.flags.0 & fl_crash_flag::FL_IS_GO.0 != 0 {
+        return None;
+    }
     let StackWords { start, words: stack } = stack;
     let name = |frame: &Frame| frame.function.as_ref().map(|function| function.name.clone());
     // Inlined functions are frames of their own, with the address of the one that they are part of.

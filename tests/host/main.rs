@@ -5,6 +5,7 @@ mod adversary;
 mod agent;
 mod agent_counts;
 mod agent_lines;
+mod alike;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/built.rs"]
 mod built;
@@ -47,6 +48,7 @@ mod privileges;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/recorder.rs"]
 mod recorder;
+mod rows;
 mod runtimes;
 #[path = "../vm/said.rs"]
 mod said;

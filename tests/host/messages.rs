@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::built::{Program, run};
 use crate::harness::runs::watch_test;
-use crate::harness::{Scratch, named};
+use crate::harness::{Scratch, named, programs};
 use crate::hidden::Watch;
 
 /// The only record of a run that dies, or was caught and then dies.
@@ -31,7 +31,7 @@ fn compare(folder: &Scratch, command: &str, runtime: &str, table: &[(&str, &str)
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-const RUST: Program = Program {
+pub(crate) const RUST: Program = Program {
     folder: "rust-panics",
     file: "panics.rs",
     source: r#"#[inline(never)] fn at(values: &[i32], index: usize) -> i32 { values[index] }
@@ -56,6 +56,7 @@ const RUST: Program = Program {
             "hook" => { std::panic::set_hook(Box::new(|_| ())); panic!("told nobody"); }
             "number" => std::panic::panic_any(7),
             "abort" => std::process::abort(),
+            "allocate" => { let mut all = Vec::<u8>::with_capacity(all.len() << 46); all.push(1); println!("{all:?}"); }
             "caught" => { let _ = std::panic::catch_unwind(|| panic!("of before")); std::process::abort(); }
             "drop" => drop(Item(7)),
             _ => println!("{}", borders(7)),
@@ -96,7 +97,9 @@ const CXX: Program = Program {
     source: r#"#include <cstdlib>
     #include <cstring>
     #include <exception>
+    #include <filesystem>
     #include <functional>
+    #include <memory>
     #include <new>
     #include <optional>
     #include <stdexcept>
@@ -120,8 +123,40 @@ const CXX: Program = Program {
     struct Far : Derived { using Derived::Derived; };
     struct Other { virtual ~Other() {} virtual void none() {} const char *text = "no exception at all"; };
     struct Hidden : std::runtime_error {
+        mutable int calls = 0;
         using std::runtime_error::runtime_error;
-        const char *what() const noexcept override { return getenv("HOME") ? "its own" : "homeless"; }
+        const char *what() const noexcept override { calls++; return "it writes"; }
+    };
+    struct Private : private std::runtime_error { using std::runtime_error::runtime_error; };
+    struct Base { virtual ~Base() {} long one = 1; };
+    struct Second : Base, Derived { using Derived::Derived; };
+    struct Virtual : virtual std::exception { const char *what() const noexcept override { return "virtually"; } };
+    struct Diamond : Base, Virtual { };
+    struct Inner : std::exception {
+        double before[9] = {}; std::runtime_error error;
+        explicit Inner(const std::string &text) : error(text) {}
+        const char *what() const noexcept override { return error.what(); }
+    };
+    struct Buffer : std::exception {
+        int before[100] = {}; char text[32];
+        Buffer() { strcpy(text, "in a buffer"); }
+        const char *what() const noexcept override { return text; }
+    };
+    struct Chooses : std::exception {
+        int number; explicit Chooses(int number) : number(number) {}
+        const char *what() const noexcept override {
+            switch (number) {
+            case 2: return "the second";
+            case 3: return "the third";
+            case 4: return "the fourth";
+            default: return number < 0 ? "a negative one" : "another one";
+            }
+        }
+    };
+    struct Shared : std::exception {
+        std::shared_ptr<std::string> text;
+        explicit Shared(const std::string &text) : text(std::make_shared<std::string>(text)) {}
+        const char *what() const noexcept override { return text ? text->c_str() : "none"; }
     };
     static void stop() noexcept { throw std::runtime_error("out of noexcept"); }
     int main(int argc, char **argv) {
@@ -144,7 +179,30 @@ const CXX: Program = Program {
         if (how == "rethrown") {
             try { throw std::runtime_error(text); } catch (...) { std::rethrow_exception(std::current_exception()); }
         }
+        if (how == "second") throw Second(text);
+        if (how == "virtual") throw Virtual();
+        if (how == "diamond") throw Diamond();
+        if (how == "inner") throw Inner(text);
+        if (how == "buffer") throw Buffer();
+        if (how == "chooses") throw Chooses(argc + 1);
+        if (how == "shared") throw Shared(text);
+        if (how == "files") std::filesystem::file_size("/none");
+        if (how == "nested") {
+            try { throw std::runtime_error("the inner one"); } catch (...) { std::throw_with_nested(std::logic_error(text)); }
+        }
         if (how == "hidden") throw Hidden("not this");
+        if (how == "private") throw Private("not to be caught as std::exception");
+        if (how == "pointer") throw new std::runtime_error("by pointer");
+        if (how == "kept") {
+            std::exception_ptr kept;
+            try { throw std::runtime_error("kept"); } catch (...) { kept = std::current_exception(); }
+            std::terminate();
+        }
+        if (how == "other-thread") {
+            std::thread([] { try { throw std::runtime_error("other-thread"); } catch (...) { for (;;) std::this_thread::yield(); } }).detach();
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            std::terminate();
+        }
         if (how == "number") throw 7;
         if (how == "text") throw "a text of C";
         if (how == "other") throw Other();
@@ -154,7 +212,8 @@ const CXX: Program = Program {
         return 0;
     }"#,
     command: "g++ -std=c++17 -g -pthread -o thrown thrown.cc && g++ -std=c++17 -O2 -pthread -o fast thrown.cc && \
-              g++ -std=c++17 -O2 -no-pie -static-libstdc++ -static-libgcc -pthread -o own thrown.cc",
+              g++ -std=c++17 -O2 -no-pie -static-libstdc++ -static-libgcc -pthread -o own thrown.cc && \
+              clang++ -std=c++17 -O2 -pthread -o clang thrown.cc",
 };
 
 #[apply(watch_test!)]
@@ -181,8 +240,22 @@ fn cxx_has_the_what_of_its_exception() {
         ("noexcept", "out of noexcept"),
         ("thread", "a text"),
         ("rethrown", "a text"),
-        // The look-alikes: what() decides by itself, no std::exception, no exception, one that is handled and one that was.
+        ("second", "a text"),
+        ("virtual", "virtually"),
+        ("diamond", "virtually"),
+        ("inner", "a text"),
+        ("buffer", "in a buffer"),
+        ("chooses", "the third"),
+        ("chooses more", "the fourth"),
+        ("shared", "a text"),
+        ("files", "filesystem error: cannot get file size: No such file or directory [/none]"),
+        ("nested", "a text"),
+        // The look-alikes: what() writes, no std::exception to a catch, no exception, one that is handled, was, is kept, or is another thread's.
         ("hidden", ""),
+        ("private", ""),
+        ("pointer", ""),
+        ("kept", ""),
+        ("other-thread", ""),
         ("number", ""),
         ("text", ""),
         ("other", ""),
@@ -190,16 +263,16 @@ fn cxx_has_the_what_of_its_exception() {
         ("handled", ""),
         ("before", ""),
     ];
-    for program in ["./thrown", "./fast", "./own"] {
+    for program in ["./thrown", "./fast", "./own", "./clang"] {
         compare(&folder, program, "c++", &table);
     }
 }
 
-const GO: Program = Program {
+pub(crate) const GO: Program = Program {
     folder: "go-panics",
     file: "panics.go",
     source: "package main
-    import (\"errors\"; \"fmt\"; \"os\"; \"time\")
+    import (\"errors\"; \"fmt\"; \"os\"; \"runtime/debug\"; \"sync\"; \"time\")
     type item struct { before [3]int64; field int64 }
     type own struct { number int }
     func (it own) Error() string { return fmt.Sprint(\"error number \", it.number) }
@@ -212,6 +285,7 @@ const GO: Program = Program {
     //go:noinline
     func touch(item *item) int64 { return item.field }
     func try() { defer func() { recover() }(); panic(\"recovered\") }
+    func deep(n int) int { return deep(n + 1) + 1 }
     func main() {
         switch os.Args[1] {
         case \"text\": panic(\"a text\")
@@ -230,6 +304,14 @@ const GO: Program = Program {
         case \"number\": panic(7)
         case \"recovered\": try(); touch(nil)
         case \"deadlock\": select {}
+        case \"locked\": try(); var lock sync.Mutex; lock.Lock(); lock.Lock()
+        case \"unlocked\": try(); var lock sync.Mutex; lock.Unlock()
+        case \"meanwhile\": defer func() { var lock sync.Mutex; lock.Unlock() }(); panic(\"not the end\")
+        case \"writes\":
+            all := map[int]int{}
+            for i := 0; i < 4; i++ { go func() { for { all[1]++ } }() }
+            time.Sleep(time.Minute)
+        case \"deep\": debug.SetMaxStack(1 << 16); deep(len(os.Args))
         }
     }",
     command: "HOME=$PWD GO111MODULE=off go build -o panics panics.go && HOME=$PWD GO111MODULE=off go build -ldflags='-s -w' -o bare panics.go",
@@ -253,9 +335,15 @@ fn go_has_the_value_of_its_panic() {
         ("goroutine", "in a goroutine"),
         ("again", "the second"),
         ("closed", "close of closed channel"),
-        // The look-alikes: no text, one that was recovered, and no panic.
+        // What the runtime gives up for, also after a panic that was recovered, and during one.
+        ("deadlock", "all goroutines are asleep - deadlock!"),
+        ("locked", "all goroutines are asleep - deadlock!"),
+        ("unlocked", "sync: unlock of unlocked mutex"),
+        ("meanwhile", "sync: unlock of unlocked mutex"),
+        ("writes", "concurrent map writes"),
+        ("deep", "stack overflow"),
+        // The look-alike: no text.
         ("number", ""),
-        ("deadlock", ""),
     ];
     for program in ["./panics", "./bare"] {
         compare(&folder, &format!("env GOTRACEBACK=crash {program}"), "go", &table);
@@ -265,6 +353,37 @@ fn go_has_the_value_of_its_panic() {
         // Without an abort only a fault has a record.
         compare(&folder, program, "go", &[("nil", invalid), ("recovered", invalid)]);
     }
+}
+
+/// A check of V8 that fails, and what looks like it: a message of its own that is no check's, and a lack of memory.
+#[apply(watch_test!)]
+fn v8_has_the_message_of_its_check() {
+    let scratch = Scratch::new();
+    let check =
+        "--testing-d8-test-runner --allow-natives-syntax -e 'function f() {} f(); %OptimizeFunctionOnNextCall(f)'";
+    let found = message(&scratch, &format!("node {check}"));
+    assert_eq!(found, json!({ "runtime": "v8", "text": "unreachable code" }));
+    for other in ["--allow-natives-syntax -e '%AbortJS(\"by hand\")'", "-e 'process.abort()'"] {
+        assert_eq!(message(&scratch, &format!("node {other}")), Value::Null, "{other}");
+    }
+}
+
+/// SIGABRT does not end process 1 of a pid namespace: its abort() halts, and has said the same.
+#[apply(watch_test!)]
+fn process_1_has_its_messages() {
+    let folder = CXX.folder();
+    let of = |command: &str| {
+        let run = run(&folder, &format!("unshare -pf --mount-proc {command}"));
+        // unshare ends itself by the same signal.
+        let crashes: Vec<&Value> = run.crashes.iter().filter(|crash| crash["code"] == "SI_KERNEL").collect();
+        assert_eq!(crashes.len(), 1, "{command}: {:#?}", run.crashes);
+        (crashes[0]["abort_message"].clone(), crashes[0]["runtime_message"].clone())
+    };
+    let program = programs().join("failed-assert");
+    let (said, _) = of(&program.display().to_string());
+    assert!(said.as_str().is_some_and(|text| text.contains("Assertion `")), "{said}");
+    let (said, what) = of("./fast runtime");
+    assert_eq!((said, what), (Value::Null, json!({ "runtime": "c++", "text": "a text" })));
 }
 
 /// Programs abort all the time while faultline starts: the first one after that has its message. It had none in 8 of 36 starts.

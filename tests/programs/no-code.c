@@ -7,6 +7,7 @@
  *   tail         calls dispatch(), which jumps by a pointer that is 0
  *   tail-slot    the same; dispatch() itself is called by a pointer in memory
  *   return       returns to 0
+ *   label        jumps to 0 inside of a function
  *   wild         calls a pointer to nothing
  *   wild-tail    calls dispatch(), which jumps to nothing
  *   wild-return  returns to nothing
@@ -26,6 +27,18 @@ __asm__("lost: movabs " NOWHERE ", %rax; jmp *%rax; .size lost, . - lost; .type 
 
 void pushed(void);
 __asm__("pushed: movabs " NOWHERE ", %rax; push %rax; ret; .size pushed, . - pushed; .type pushed, @function");
+
+/* As an interpreter, of an instruction that it doesn't know. */
+__attribute__((noinline)) static int interpret(int instruction)
+{
+	void *labels[3] = {&&first, &&second};
+
+	goto *labels[instruction];
+first:
+	return 1;
+second:
+	return 2;
+}
 
 static struct {
 	long before[2];
@@ -65,6 +78,8 @@ int main(int argc, char **argv)
 		__asm__ volatile("call *16(%0)" ::"r"(&table) : "memory");
 	} else if (!strcmp(what, "return")) {
 		overrun(0);
+	} else if (!strcmp(what, "label")) {
+		return interpret(argc);
 	} else if (!strcmp(what, "wild")) {
 		call((function *)0x123456789000);
 	} else if (!strcmp(what, "wild-tail")) {

@@ -51,7 +51,10 @@ programs! {
     default_again "default-again"
     lived_on "lived-on"
     forged "forged"
+    forged_call "forged-call"
     exit_signal "exit-signal"
+    exit_signal_reaped "exit-signal-reaped"
+    exit_signal_waited "exit-signal-waited"
     io_signal "io-signal"
     in_libc "in-libc"
     in_handler "in-handler"
@@ -64,6 +67,7 @@ programs! {
 /// The programs that have a test of their own below.
 const SPECIAL: &[&str] = &[
     "abort",
+    "alike",
     "any-deaths",
     "bad-altstack",
     "bad-sigreturn",
@@ -91,6 +95,7 @@ const SPECIAL: &[&str] = &[
     "namespaces",
     "no-tables",
     "own-account",
+    "own-devices",
     "recovered-deeper",
     "recovered-fault",
     "recovered-thread",

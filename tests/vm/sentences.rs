@@ -31,7 +31,8 @@ fn there_is_no_code() {
             ("slot", "jump_to_null", "certain", "jumps to NULL: a function pointer is 0 (the pointer at 0x"),
             ("tail", "jump_to_null", "likely", "jumps to NULL by a tail call in dispatch, which the next frame called"),
             ("tail-slot", "jump_to_null", "likely", "jumps to NULL by a tail call in what the next frame called"),
-            ("return", "jump_to_null", "likely", "returns to NULL: the return address is 0"),
+            ("return", "jump_to_null", "certain", "jumps to NULL: a function pointer or a return address is 0"),
+            ("label", "jump_to_null", "certain", "jumps to NULL: a function pointer or a return address is 0"),
             (
                 "wild",
                 "jump_into_the_wild",

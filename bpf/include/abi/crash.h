@@ -93,7 +93,8 @@ enum fl_crash_flag {
 	FL_HAS_CALLER_CODE = 1 << 22, /* jump.code */
 	FL_HAS_SLOT = 1 << 23,        /* jump.slot_address, jump.slot */
 	FL_IS_ALTERNATIVE =
-		1 << 24, /* counted in no group: what the sample that follows is if its fault was not the end */
+		1 << 24,    /* counted in no group: what the sample that follows is if its fault was not the end */
+	FL_IS_GO = 1 << 26, /* texts: of Go's frames */
 	FL_FRAMES_ENDED = 1 << 9, /* frames: the chain ended with a NULL frame pointer, as the ABI wants it outermost */
 };
 
@@ -168,31 +169,14 @@ struct fl_jump {
 	u8 code[FL_CALL_BYTES]; /* before `caller` */
 };
 
-#define FL_TEXTS_MAX       6 /* texts that the innermost frames of an abort hold */
-#define FL_MEMBERS_MAX     4 /* words behind the first one of a C++ exception, that may lead to its text */
-#define FL_BASES_MAX       3
-#define FL_WHAT_CODE_BYTES 48 /* of what() of an exception */
+#define FL_TEXTS_MAX 6 /* texts that the innermost frames of an abort hold */
 
 /* A text that a watched process has in its memory, in the record's strings. */
 struct fl_text {
 	u64 address; /* where it begins */
-	u64 slot;    /* of Rust: where the stack holds this address, with the length in the next word */
-	u32 offset;  /* in strings, bytes */
-	u32 length;  /* bytes, without a NUL; 0: there is none */
-};
-
-/* The C++ exception that the thread has in hand: what leads to the text of what(). */
-struct fl_exception {
-	u64 object;                  /* its address; 0: there is none */
-	u64 what;                    /* the third function of its virtual table: what(), if it is a std::exception */
-	u64 members[FL_MEMBERS_MAX]; /* the words of the object behind the first one */
-	struct fl_text type_name;    /* the mangled name of its type */
-	struct fl_text bases[FL_BASES_MAX];   /* that of the type that it is derived from, and so on */
-	struct fl_text texts[FL_MEMBERS_MAX]; /* to which the members lead */
-	struct fl_text literal;               /* to which the first address in what() leads */
-	u32 code_length;
-	u8 code[FL_WHAT_CODE_BYTES]; /* of what() */
-	u32 pad;
+	u64 slot; /* where the stack holds this address, with the length in the next word; of Go: to which code its frame returns */
+	u32 offset; /* in strings, bytes */
+	u32 length; /* bytes, without a NUL; 0: there is none */
 };
 
 /* One signal that was delivered to a watched task. The kernel program writes it as a whole, user space reads it once. */
@@ -250,6 +234,7 @@ struct fl_crash {
 	struct fl_memory memory;         /* with FL_IS_OOM */
 	struct fl_reason reason;         /* why the kernel has sent the signal */
 	struct fl_text go_panic;         /* of Go: the value of the panic that ends the process */
+	struct fl_text cxx_what;         /* of C++: what() of the exception that the thread has in hand, of an abort */
 	struct fl_registers registers;
 	u8 code[FL_CODE_BYTES];  /* from the instruction pointer on */
 	struct fl_vma vma;       /* that holds fault_address */
@@ -265,7 +250,6 @@ struct fl_crash {
 	struct fl_vma modules[FL_MODULES_MAX]; /* the executable mappings that the frames are in */
 	struct fl_file files[FL_FILES_MAX];
 	struct fl_text texts[FL_TEXTS_MAX];             /* of an abort: innermost first */
-	struct fl_exception exception;                  /* of an abort */
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the slack lets the last component be read whole */
 };
 

@@ -6,7 +6,6 @@ mod call;
 mod division;
 mod instruction;
 mod linkage;
-mod returned;
 pub(crate) mod syscall;
 pub(crate) mod unwind;
 
@@ -14,7 +13,6 @@ pub(crate) use arrival::arrival;
 pub(crate) use call::{CALL_BYTES_MAX, call_before};
 pub(crate) use instruction::{Code, Instruction, decode, is_return_next};
 pub(crate) use linkage::{LINKS, slot_of};
-pub(crate) use returned::returned;
 
 use super::TrapKind;
 use crate::hex::Hex;
@@ -43,6 +41,11 @@ pub(crate) struct Registers {
     pub eflags: u64,
     pub cs: u64,
     pub ss: u64,
+}
+
+/// Does the code begin with what abort() of libc comes to where SIGABRT has not ended the process?
+pub(crate) fn is_aborts_halt(code: &[u8]) -> bool {
+    code.first() == Some(&0xf4)
 }
 
 /// e_machine in an ELF file of this architecture.
@@ -156,12 +159,6 @@ pub(crate) fn trap(number: u64) -> Option<TrapKind> {
 pub(crate) fn checks_alignment(registers: &Registers) -> bool {
     const ALIGNMENT_CHECK: u64 = 1 << 18;
     registers.eflags & ALIGNMENT_CHECK != 0
-}
-
-/// A call has led here, and nothing has been pushed since: it has put 8 bytes below a multiple of 16 (System V ABI 3.2.2). A
-/// return has taken them away.
-pub(crate) fn has_just_been_called(registers: &Registers) -> bool {
-    registers.rsp % 16 == 8
 }
 
 /// It is an address at all (canonical), on a processor with four levels of page tables.

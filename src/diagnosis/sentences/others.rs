@@ -76,16 +76,19 @@ fn seccomp() -> Vec<Case> {
     vec![alone, refused.clone(), Case { si_code: 0, ..refused.clone() }, Case { si_code: 2, ..refused }]
 }
 
-/// SIGXCPU of the limit of processor time; sent by the process itself, by another, and for a reason that isn't known.
+/// SIGXCPU of the limit of processor time, and SIGQUIT of a terminal; sent by the process itself, by another, and for a reason that isn't known.
 fn sent_by_kernel() -> Vec<Case> {
-    let kernels = signal(24, SI_KERNEL);
-    let reason = fl_reason { kind: fl_reason_kind::FL_REASON_CPU_TIME, ..fl_reason::default() };
-    vec![
-        Case { reason, ..kernels.clone() },
-        kernels.clone(),
-        Case { si_code: 0, ..kernels.clone() },
-        Case { si_code: 0, sender_pid: Some(7), ..kernels },
-    ]
+    let because = |number, kind| {
+        let kernels = signal(number, SI_KERNEL);
+        let reason = fl_reason { kind, ..fl_reason::default() };
+        vec![
+            Case { reason, ..kernels.clone() },
+            kernels.clone(),
+            Case { si_code: 0, ..kernels.clone() },
+            Case { si_code: 0, sender_pid: Some(7), ..kernels },
+        ]
+    };
+    [because(24, fl_reason_kind::FL_REASON_CPU_TIME), because(3, fl_reason_kind::FL_REASON_TERMINAL)].concat()
 }
 
 pub(super) fn cases() -> Vec<Case> {

@@ -13,6 +13,9 @@
  *   joinable   destroys a thread that was not joined
  *   handler    an exception that nobody catches, with a handler of its own that aborts
  *   swallow    catches the end of its thread
+ *   pure       calls a virtual function that has no body yet
+ *   listed     one that a list of exceptions doesn't have, which is noexcept since C++17
+ *   alone      `throw;`, and there is neither an exception nor a catch
  */
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +40,8 @@ NOINLINE static void load(int n)
 }
 
 NOINLINE static void apply(int n) noexcept { load(n); }
+
+NOINLINE static void listed(int n) throw() { load(n); }
 
 NOINLINE static void scoped(int n)
 {
@@ -93,6 +98,17 @@ static void *swallow(void *)
 
 static void handler() { abort(); }
 
+struct Begun {
+	NOINLINE Begun() { call(); }
+	virtual ~Begun() {}
+	NOINLINE void call() { body(); }
+	virtual void body() = 0;
+};
+
+struct Done : Begun {
+	void body() override {}
+};
+
 static void run(void *(*body)(void *), bool cancels)
 {
 	pthread_t thread;
@@ -113,6 +129,8 @@ int main(int argc, char **argv)
 	try {
 		if (is("noexcept"))
 			apply(argc);
+		if (is("listed"))
+			listed(argc);
 		if (is("scoped"))
 			apply_scoped(argc);
 		if (is("destructor"))
@@ -132,6 +150,10 @@ int main(int argc, char **argv)
 	} catch (...) {
 		puts("caught");
 	}
+	if (is("pure"))
+		Done done;
+	if (is("alone"))
+		report();
 	if (is("handler"))
 		std::set_terminate(handler);
 	if (is("uncaught") || is("handler"))

@@ -1,7 +1,5 @@
 //! C++: exceptions that are not caught, and calls of functions without a body.
 
-mod what;
-
 use crate::evidence::Frame;
 use crate::probe::abi::fl_crash;
 
@@ -14,7 +12,7 @@ pub(super) fn what(raw: &fl_crash, frames: &[Frame]) -> Option<String> {
         let name = name.split('(').next().unwrap_or_default();
         is_begin_of_end(name) || is_compilers_terminate(name) || is_throw(name) || is_personality(name)
     };
-    frames.iter().filter_map(name).any(is_end).then(|| what::text(raw))?
+    frames.iter().filter_map(name).any(is_end).then(|| raw.text(&raw.cxx_what))?
 }
 
 /// Functions that report a failed assertion of the standard library.

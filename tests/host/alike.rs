@@ -1,0 +1,133 @@
+//! Walks the table of docs/diagnosis.md with programs: for each sentence there is one of which it is said, and two that die of the same signal and
+//! of which it isn't. What each program says itself is held by `tests/host/sentences.rs`, `tests/vm/sentences.rs` and the headers of
+//! `tests/programs`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use macro_rules_attribute::apply;
+use serde_json::Value;
+
+use crate::compile::compile;
+use crate::harness::runs::watch_test;
+use crate::harness::{Scratch, programs, run};
+use crate::messages::{GO, RUST};
+use crate::rows::{row_of, rows};
+
+/// The programs of `tests/programs`, with the ways in which each dies.
+const PROGRAMS: [(&str, &str); 20] = [
+    (
+        "alike",
+        "crowded nowhere relro section abort absolute aligned before bus-forged bus-raised by-zero canonical cli forged fp-inexact fp-invalid fp-over fp-under fp-zero \
+         fpe-forged fpe-raised hidden high hlt ill-forged ill-raised int1 int3 interrupt itself kept-alive kernels kernels-code near no-code \
+         nothing plain pointer raised refused register return scaled sent size size-raised step summed sys-forged sys-raised time time-forged \
+         time-raised too-large trap-raised trapped ud2 unaligned",
+    ),
+    ("closed", "literal got data program shared file memory never code"),
+    ("no-code", "register slot tail tail-slot return label wild wild-tail wild-return pushed longjmp"),
+    ("no-page", "short empty cut full huge missing"),
+    ("no-pointer", "field member integer rounded own extended cut negative failed mapping"),
+    ("gives-up", "format longjmp fd-set overflow mode twice asserts itself"),
+    ("gives-up", "itself?first"),
+    ("gives-up-static", "overflow mode twice format"),
+    ("smashed-stack", ""),
+    ("stack-overflow", ""),
+    ("stack-overflow-thread", ""),
+    ("large-frame-main", ""),
+    ("large-frame-thread", ""),
+    ("guard-page", ""),
+    ("guard-mark", ""),
+    ("nx-jump", ""),
+    ("stripped", ""),
+    ("thread-seccomp", "filter"),
+    ("bus-error", ""),
+    ("signal-frame", ""),
+];
+
+/// The sentences without a program, by their begin: what they need is not at hand wherever this runs.
+const WITHOUT: [(&str, &str); 25] = [
+    ("<> address 0: a NULL pointer", "an instruction that isn't decoded"),
+    ("<> address <>: near NULL, as a field at that offset of a NULL pointer is", "the same"),
+    ("jumps to NULL: the code itself calls", "a program that isn't position-independent"),
+    ("writes to read-only memory (<>): code, or what is mapped with it", "a file without sections"),
+    ("<> memory<> that the thread's protection key closes", "protection keys"),
+    ("<> <>, which <> unmapped", "`call`: tests/vm/call_cause.rs"),
+    ("<> <>, which <> moved away", "the same"),
+    ("<> a mapping of <> behind the file's end: <> cut it", "the same"),
+    ("stack overflow of the main thread: the stack of <> cannot grow any further", "a lack of memory"),
+    ("returns to another place than it was called from", "shadow stacks"),
+    ("executes <>, which needs <>", "a processor that lacks an instruction"),
+    ("<> a mapping of <> inside the file, and its disk is full", "a disk of its own"),
+    ("<> shared memory (<>) inside its <> bytes", "a memory cgroup, or swap that fails"),
+    ("<> a mapping of <> inside the file, whose page could not be brought in: the disk is full", "a disk that fails"),
+    ("<> a mapping of <> inside the file, whose page could not be brought in: its disk or network", "the same"),
+    ("<> a mapping of huge pages (<>), and none", "huge pages"),
+    ("<> a mapping of huge pages (<>), of which", "a limit of huge pages"),
+    ("the hardware has lost the contents", "memory that fails"),
+    ("<> a page that is marked as lost", "a kernel with UFFDIO_POISON"),
+    ("locks <>, which lies across two cache lines", "split_lock_detect=fatal"),
+    ("halts in a function that does nothing else", "musl"),
+    ("musl's <> found the heap damaged", "musl"),
+    ("libc halts, as musl does", "musl"),
+    ("a C++ exception thrown in <> that nobody catches, as far", "code without call frame information"),
+    ("a C++ exception met <>, which it may not leave", "the same"),
+];
+
+#[apply(watch_test!)]
+fn each_sentence_has_a_program_and_two_that_look_alike() {
+    let scratch = Scratch::new();
+    let mut lines = Vec::new();
+    for (program, ways) in PROGRAMS {
+        let ways: Vec<&str> = if ways.is_empty() { vec![""] } else { ways.split(' ').collect() };
+        lines
+            .extend(ways.iter().map(|way| format!("{} {}", programs().join(program).display(), way.replace('?', " "))));
+    }
+    let cases = "uncaught noexcept scoped destructor rethrow by-hand cancel joinable pure alone";
+    for (standard, cases) in [("-std=c++17", cases), ("-std=c++14", "listed")] {
+        let program: PathBuf = scratch.path(standard);
+        compile("terminate.cc", &program, &["-pthread", "-lstdc++", standard]);
+        lines.extend(cases.split(' ').map(|case| format!("{} {case}", program.display())));
+    }
+    let (clangs, source) = (scratch.path("clangs"), "tests/vm/programs/terminate.cc");
+    let mut clang = Command::new("clang++");
+    clang.args(["-g", "-O0", "-pthread", "-o"]).arg(&clangs).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(source));
+    assert!(clang.status().unwrap().success());
+    lines.push(format!("{} noexcept", clangs.display()));
+    let stripped = scratch.path("alike-stripped");
+    assert!(Command::new("strip").arg("-o").arg(&stripped).arg(programs().join("alike")).status().unwrap().success());
+    lines.push(format!("{} abort", stripped.display()));
+    let (rust, go) = (RUST.folder(), GO.folder());
+    lines.extend(["literal", "allocate"].map(|way| format!("{} {way}", rust.path("panics").display())));
+    lines.push(format!("env GOTRACEBACK=crash {} text", go.path("panics").display()));
+    let script = lines.iter().map(|line| format!("{line} </dev/null >/dev/null 2>&1")).collect::<Vec<_>>().join("\n");
+    let all = run(&scratch.script("all", &(script + "\nexit 0")), &["-t", "-r"]);
+    let rows = rows();
+    let said: Vec<(&str, Option<usize>)> = all
+        .records
+        .iter()
+        .filter(|record| record["type"] == "crash")
+        .map(|crash| (crash["signal"].as_str().unwrap(), row(&rows, crash)))
+        .collect();
+    let mut missing = BTreeSet::new();
+    for (index, row) in rows.iter().enumerate() {
+        let signals: BTreeSet<&str> =
+            said.iter().filter(|(_, row)| *row == Some(index)).map(|(signal, _)| *signal).collect();
+        let alike = said.iter().filter(|(signal, row)| signals.contains(signal) && *row != Some(index)).count();
+        let is_listed = WITHOUT.iter().any(|(begin, _)| row.sentence().starts_with(begin));
+        let about = format!("{}: {}", row.kind, row.sentence());
+        if signals.is_empty() && !is_listed {
+            missing.insert(format!("no program: {about}"));
+        } else if !signals.is_empty() && alike < 2 {
+            missing.insert(format!("{alike} look-alikes: {about}"));
+        }
+    }
+    assert!(missing.is_empty(), "of {} crashes: {missing:#?}", said.len());
+}
+
+/// The row of what is said of a crash. `None` means that nothing is said.
+fn row(rows: &[crate::rows::Row], crash: &Value) -> Option<usize> {
+    let found = &crash["diagnosis"];
+    let text = found["text"].as_str()?;
+    row_of(rows, (found["kind"].as_str()?, found["confidence"] == "certain", text), crash["abort_message"].as_str())
+}
