@@ -182,7 +182,7 @@ static mqd_t queue;
 
 static void be_notified(void)
 {
-	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
 
 	if (mq_notify(queue, &event))
 		_exit(99);
@@ -303,10 +303,12 @@ static void orphan(void)
 		setpgid(pid, pid);
 		waitpid(pid, NULL, WUNTRACED);
 		shared[1] = getpid();
-		shared[0] = pid;
+		shared[2] = pid;
 		_exit(0);
 	}
+	/* Who waits for the orphan is its parent only when that one has ended. */
 	waitpid(parent, NULL, 0);
+	shared[0] = shared[2];
 	sleep_on();
 }
 
