@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -118,10 +117,7 @@ pub fn request(data: &[u8]) {
 fn own_program() -> Opening {
     let own = std::env::current_exe().ok();
     let status = own.as_ref().and_then(|path| std::fs::metadata(path).ok());
-    let number = |of: fn(u64) -> u64, status: &std::fs::Metadata| of(status.dev()) as i32;
-    let id = status.map(|status| {
-        FileId::new(number(nix::sys::stat::major, &status), number(nix::sys::stat::minor, &status), status.ino())
-    });
+    let id = status.map(|status| FileId::of(&status));
     let pid = std::process::id();
     Opening {
         process: Holder { pid, tid: pid, parent: pid, mount_namespace: 1 },

@@ -11,7 +11,7 @@ use super::ledger::{GroupLedger, Look};
 use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
 use super::table::{RELIEF, Table, group_of};
-use super::{Decoder, Options, RecordedCalls, decode};
+use super::{Decoder, Options, RecordedCalls, sample};
 use crate::debuginfod::{Client, Settings};
 use crate::evidence::{Evidence, Failure};
 use crate::ledger;
@@ -183,7 +183,7 @@ impl<'run> Collector<'run> {
         }
         let proved = Proved::default();
         let waiting = PendingSample { sample, group, prepared, recorded, is_shown, alternatives, proved };
-        self.pending.add(decode::owner(&waiting.sample), waiting, job);
+        self.pending.add(sample::owner(&waiting.sample), waiting, job);
         Ok(())
     }
 

@@ -3,23 +3,25 @@
 use anyhow::Result;
 
 use super::known::Identity;
-use super::{Options, libcs, record, space};
-use crate::arch::{self, Arrival, Registers};
+use super::sample::{
+    SampleFiles, build_id_in_memory, by_frame_pointer, callee, cgroup, code_of, disk, earlier_place, frames,
+    go_callers, innermost_words, mapping, part, request,
+};
+use super::{Options, libcs, record, sample, space};
+use crate::arch::{self, Registers};
 use crate::diagnosis;
-use crate::evidence::{self, Access, Evidence, Failure, File, FileId, Function, Handling, Region};
+use crate::evidence::{self, Evidence, Failure, File, Function};
 use crate::hex::digits;
 use crate::host;
 use crate::identity::{self, Kind, Trail};
-use crate::naming::{Job, MappedImage, Mapping, Named, Owner, Skeleton, Unwind, Walk};
-use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_libc, fl_vma};
-use crate::record::crash::{Disposition, Frame, Omitted, Sender, SymbolsFailed};
+use crate::naming::{Job, Named, Skeleton, Unwind, Walk};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_libc};
+use crate::record::crash::{Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::{self, Libcs};
-use crate::runtime::go;
 use crate::runtime::message::{self, RuntimeMessage, StackWords};
-use crate::siginfo::{SIGABRT, SIGILL, SIGTRAP, fault_type, signal_name};
+use crate::siginfo::{SIGABRT, fault_type, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
-use crate::symbol::{FileRequest, Holder, Opening, PerfMap, Usage};
-use crate::text::lossy;
+use crate::symbol::{Holder, Opening, PerfMap};
 use crate::time::Timestamp;
 
 /// How many frames of one of its deaths a group shows.
@@ -77,16 +79,6 @@ impl CrashFacts {
     /// Could each file be looked into?
     pub(crate) fn is_named(&self) -> bool {
         self.failed.is_empty()
-    }
-}
-
-/// The files of the sample: the name and build id of each. The build id is from the process's memory, else from the file that ran.
-struct SampleFiles(Vec<File>);
-
-impl SampleFiles {
-    /// By number, from 1 on.
-    fn file(&self, number: u32) -> Option<&File> {
-        self.0.get(number.checked_sub(1)? as usize)
     }
 }
 
@@ -201,7 +193,7 @@ impl Decoder {
         let callee = callee(raw).and_then(|_| described.more.pop()).unwrap_or_default();
         let files = raw.files.iter().take(raw.file_count as usize).enumerate();
         let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
-        let known = SampleFiles(files.map(|(number, file)| self::described(raw, file, from_file(number))).collect());
+        let known = SampleFiles(files.map(|(number, file)| sample::described(raw, file, from_file(number))).collect());
         let exe = known.file(raw.exe).cloned();
         let (signature, family) = identify(raw, &known, exe.as_ref(), &described.trail);
         let walk = described.walk;
@@ -269,7 +261,7 @@ impl Decoder {
     /// The evidence of a sample that nobody has named yet.
     pub(crate) fn unnamed(&self, raw: &fl_crash) -> Evidence {
         let files = raw.files.iter().take(raw.file_count as usize);
-        let known = SampleFiles(files.map(|file| described(raw, file, None)).collect());
+        let known = SampleFiles(files.map(|file| sample::described(raw, file, None)).collect());
         let frames = frames(
             raw,
             &known,
@@ -317,164 +309,6 @@ fn identify(raw: &fl_crash, known: &SampleFiles, exe: Option<&File>, trail: &Tra
     let (places, spot) = trail.places(kind, |number| text(known.0.get(number)?));
     let signature = identity::signature(kind, trail.is_jump, executable.as_deref(), &places, spot);
     (signature, identity::family(kind, trail))
-}
-
-/// The bytes of the instruction that the thread was at, and of those behind it.
-fn code_of(raw: &fl_crash) -> &[u8] {
-    raw.code.get(..raw.code_length as usize).unwrap_or_default()
-}
-
-/// The function that the call before the return address went to, where that has led on to where there is no code.
-fn callee(raw: &fl_crash) -> Option<unwind::Frame> {
-    match evidence::arrival(raw) {
-        Some(Arrival::Behind(Some(address))) => Some(unwind::Frame { address, is_return_address: false }),
-        _ => None,
-    }
-}
-
-/// The functions of Go whose frames may hold what its runtime has said.
-fn go_callers(raw: &fl_crash) -> impl Iterator<Item = unwind::Frame> {
-    go::callers(raw).into_iter().map(|address| unwind::Frame { address, is_return_address: true })
-}
-
-/// The device of the file that had no page for a write, which may need a new block there.
-fn disk(raw: &fl_crash) -> Option<u64> {
-    let is_asked = raw.flags.0 & fl_crash_flag::FL_HAS_BACKING.0 != 0 && Access::of(raw.error_code) == Access::Write;
-    let number = raw.vma.file.checked_sub(1).filter(|&index| is_asked && index < raw.file_count)?;
-    Some(raw.files.get(number as usize)?.device.into())
-}
-
-/// The file and the offset in it of what may not be written to, if it belongs to a program or library.
-fn part(raw: &fl_crash) -> Option<(usize, u64)> {
-    let is_executed = raw.flags.0 & fl_crash_flag::FL_IS_EXECUTED.0 != 0;
-    let number = raw.vma.file.checked_sub(1).filter(|&index| is_executed && index < raw.file_count)?;
-    Some((number as usize, offset_of(raw.fault_address, &raw.vma)))
-}
-
-/// Whose sample it is.
-pub(super) fn owner(raw: &fl_crash) -> Owner {
-    if !Disposition::from(raw.disposition).is_death() {
-        return Owner::Living;
-    }
-    let is_namespaced = raw.flags.0 & fl_crash_flag::FL_IN_USER_NAMESPACE.0 != 0;
-    Owner::of(raw.uid, is_namespaced, cgroup(raw).as_deref())
-}
-
-/// The path of its cgroup. `None` means that the record had no room for all of it.
-fn cgroup(raw: &fl_crash) -> Option<String> {
-    raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path))
-}
-
-/// A file, for the namer to find.
-fn request(raw: &fl_crash, file: &fl_file, number: u32) -> FileRequest {
-    FileRequest {
-        path: path_of(raw, file),
-        build_id: build_id_in_memory(file).map(<[u8]>::to_vec),
-        id: FileId { inode: file.inode, device: file.device.into() },
-        is_deleted: file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
-        usage: usage(raw, number),
-        refused: None,
-    }
-}
-
-/// A file, as far as it is known. `from_file` is the build id in the file that was found.
-fn described(raw: &fl_crash, file: &fl_file, from_file: Option<&[u8]>) -> File {
-    let build_id = build_id_in_memory(file).or(from_file).map(digits);
-    File { build_id, ..File::sampled(path_of(raw, file).as_deref(), file.flags.0, file.inode, file.device) }
-}
-
-/// The path of a file. `None` means that the record had no room for all of it.
-fn path_of(raw: &fl_crash, file: &fl_file) -> Option<Vec<u8>> {
-    let is_cut = file.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0;
-    if is_cut { None } else { raw.path(file.path_offset, file.path_length) }
-}
-
-/// The build id that the kernel program has read. `None` means that it could not.
-fn build_id_in_memory(file: &fl_file) -> Option<&[u8]> {
-    file.build_id.get(..file.build_id_length as usize).filter(|id| !id.is_empty())
-}
-
-/// An executable mapping, for the namer.
-fn mapping(raw: &fl_crash, module: &fl_vma) -> Mapping {
-    let number = module.file.checked_sub(1).filter(|&index| index < raw.file_count);
-    Mapping {
-        start: module.vm_start,
-        end: module.vm_end,
-        file_offset: module.file_offset,
-        image: match number {
-            Some(index) => MappedImage::File(index as usize),
-            None if raw.vdso != 0 && module.vm_start == raw.vdso => MappedImage::Vdso,
-            None => MappedImage::Unknown,
-        },
-    }
-}
-
-/// What the namer has found of each address of a stack.
-type Found<'a> = (&'a mut dyn Iterator<Item = Vec<Function>>, &'a mut dyn Iterator<Item = Option<Handling>>);
-
-/// The frames of a stack. `functions` has those of each of its addresses, `handling` what they do with an exception.
-fn frames(
-    raw: &fl_crash,
-    known: &SampleFiles,
-    walk: &[unwind::Frame],
-    (functions, handling): Found<'_>,
-) -> Vec<evidence::Frame> {
-    let mut frames = Vec::new();
-    for &unwind::Frame { address, is_return_address } in walk {
-        let module = raw.module(address, is_return_address);
-        let file_offset =
-            module.filter(|module| known.file(module.file).is_some()).map(|module| offset_of(address, module));
-        let region = module.and_then(|module| Region::of(raw, module, &known.0));
-        let handling = handling.next().flatten();
-        let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset, handling };
-        match functions.next().filter(|functions| !functions.is_empty()) {
-            None => frames.push(frame(None)),
-            Some(functions) => frames.extend(functions.into_iter().map(|function| frame(Some(function)))),
-        }
-    }
-    frames
-}
-
-/// The offset of an address in its module's file.
-fn offset_of(address: u64, module: &fl_vma) -> u64 {
-    address.wrapping_sub(module.vm_start).wrapping_add(module.file_offset)
-}
-
-/// How the process used the file of this number: `raw` counts them from 1.
-fn usage(raw: &fl_crash, number: u32) -> Usage {
-    let mapped = raw.modules.iter().take(raw.module_count as usize).find(|module| module.file == number);
-    let is_executable = raw.exe == number;
-    match mapped {
-        None if !is_executable => Usage::Data,
-        mapped => Usage::Code { mapped: mapped.map(|module| (module.vm_start, module.vm_end)), is_executable },
-    }
-}
-
-/// Had the thread handled a fault before this one, and not this one, whose instruction runs once more when the handler has returned?
-pub(super) fn has_earlier(raw: &fl_crash) -> bool {
-    let is_again = raw.earlier_signal == raw.signal && raw.frames().first() == Some(&raw.earlier_place);
-    raw.earlier_signal != 0 && !is_again
-}
-
-/// Where a fault was that the thread had handled before. `None` means that there was none.
-fn earlier_place(raw: &fl_crash) -> Option<unwind::Frame> {
-    has_earlier(raw).then_some(unwind::Frame { address: raw.earlier_place, is_return_address: false })
-}
-
-/// The frames that the kernel program has walked, at most `depth`.
-fn by_frame_pointer(raw: &fl_crash, depth: usize) -> Vec<unwind::Frame> {
-    let frames = raw.frames().iter().take(depth).enumerate();
-    frames.map(|(index, &address)| unwind::Frame { address, is_return_address: index > 0 }).collect()
-}
-
-/// The innermost words of the stack of an abort, or of a trap that runtimes end with, for what a runtime has left there.
-fn innermost_words(raw: &fl_crash, stack: &StackCopy) -> StackWords {
-    if !abort_message::may_be_abort(raw) && ![SIGILL, SIGTRAP].contains(&raw.signal) {
-        return StackWords::default();
-    }
-    let start = arch::stack_pointer(&Registers::from(raw.registers));
-    let word = |index: u64| stack.read_word(start.wrapping_add(index * 8));
-    StackWords { start, words: (0..message::STACK_WORDS).map_while(word).collect() }
 }
 
 /// The frames of the `count` innermost addresses, each with its inlined functions before it.

@@ -13,6 +13,7 @@ mod libcs;
 mod pending;
 mod record;
 mod room;
+mod sample;
 mod space;
 mod stacks;
 mod table;

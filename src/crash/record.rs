@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use procfs::process::Stat;
 
-use super::decode::{CrashFacts, Decoder, has_earlier};
+use super::decode::{CrashFacts, Decoder};
 use super::ending::Proved;
+use super::sample::has_earlier;
 use crate::arch;
 use crate::diagnosis::{self, Confidence};
 use crate::evidence::{Cause, Evidence, File};

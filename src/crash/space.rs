@@ -20,15 +20,13 @@ pub(super) fn is_full(device: u64) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
+    use crate::evidence::FileId;
 
     #[test]
     fn our_own_disk_has_room() {
-        let device = std::fs::metadata(std::env::current_exe().unwrap()).unwrap().dev();
-        let device = nix::sys::stat::major(device) << 20 | nix::sys::stat::minor(device);
-        assert_ne!(is_full(device), Some(true));
+        let own = FileId::of(&std::fs::metadata(std::env::current_exe().unwrap()).unwrap());
+        assert_ne!(is_full(own.device), Some(true));
         assert_eq!(is_full(21), None, "no disk");
     }
 }

@@ -250,12 +250,8 @@ mod tests {
         let path = folder.join("mapped");
         fs::write(&path, b"content").unwrap();
         let metadata = fs::metadata(&path).unwrap();
-        let (major, minor) = (nix::sys::stat::major(metadata.dev()), nix::sys::stat::minor(metadata.dev()));
-        let file = File {
-            path: Some(path.to_str().unwrap().to_owned()),
-            id: Some(FileId::new(major as i32, minor as i32, metadata.ino())),
-            ..File::default()
-        };
+        let file =
+            File { path: Some(path.to_str().unwrap().to_owned()), id: Some(FileId::of(&metadata)), ..File::default() };
         let opened = |file: &File| file_by_path(std::process::id(), file).is_some();
         assert!(opened(&file));
         let other = File { id: file.id.map(|id| FileId { device: id.device + 1, ..id }), ..file.clone() };

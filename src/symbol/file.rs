@@ -88,7 +88,8 @@ pub(crate) fn look_within(pid: u32, path: &Path, if_known: bool) -> Option<File>
     if if_known { look_below_if_known(&root, path, resolve) } else { look_below(&root, path, resolve) }
 }
 
-/// What lies at this path of the host's, if the kernel knows it without asking a file system: nothing is mounted because of it.
+/// What lies at this path of the host's, if the kernel knows it without asking a file system: nothing is mounted because of it. A link that
+/// nobody has followed for a day is not followed: the kernel would have to write its time of access.
 pub(crate) fn look_if_known(path: &Path) -> Option<File> {
     look_cached(CWD, path, ResolveFlags::empty())
 }

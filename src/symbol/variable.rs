@@ -10,6 +10,7 @@ use object::{LittleEndian, SectionIndex};
 
 use super::elf::{self, ENDIAN, Headers};
 use super::file::{MappedFile, head, open_regular};
+use crate::evidence::FileId;
 
 /// A file of this machine with its build id, and the address of one of its variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +31,8 @@ impl Variable {
         let (file, metadata) = open_regular(path)?;
         let build_id = elf::build_id(&head(&file)?)?;
         let address = address(&file, name)?;
-        let device = std::os::unix::fs::MetadataExt::dev(&metadata);
-        let device = nix::sys::stat::major(device) << 20 | nix::sys::stat::minor(device);
-        Some(Self {
-            inode: std::os::unix::fs::MetadataExt::ino(&metadata),
-            device: u32::try_from(device).ok()?,
-            build_id,
-            address,
-        })
+        let id = FileId::of(&metadata);
+        Some(Self { inode: id.inode, device: u32::try_from(id.device).ok()?, build_id, address })
     }
 }
 

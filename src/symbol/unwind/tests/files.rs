@@ -94,5 +94,8 @@ fn assert_ends(expression: &[u8]) {
     assert_eq!(sections.index.len(), 1);
     let frame = Frame { address: JIT, is_return_address: false };
     let registers = Registers::new([0x1000; 17]);
-    assert_eq!(step::by_information(&sections, 0, frame, &registers, &StackCopy::default()), Some(Above::Unknown));
+    assert_eq!(
+        step::by_information(&sections, 0, frame, &registers, &StackCopy::default()),
+        Some(step::Above::Unknown)
+    );
 }

@@ -1,0 +1,182 @@
+//! What one sample says of a thread, part by part, in the terms of those who ask.
+
+use crate::arch::{self, Arrival, Registers};
+use crate::evidence::{self, Access, File, FileId, Function, Handling, Region};
+use crate::hex::digits;
+use crate::naming::{MappedImage, Mapping, Owner};
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
+use crate::record::crash::Disposition;
+use crate::runtime::message::{self, StackWords};
+use crate::runtime::{abort_message, go};
+use crate::siginfo::{SIGILL, SIGTRAP};
+use crate::symbol::unwind::{self, StackCopy};
+use crate::symbol::{FileRequest, Usage};
+use crate::text::lossy;
+
+/// The files of the sample: the name and build id of each. The build id is from the process's memory, else from the file that ran.
+pub(super) struct SampleFiles(pub Vec<File>);
+
+impl SampleFiles {
+    /// By number, from 1 on.
+    pub(super) fn file(&self, number: u32) -> Option<&File> {
+        self.0.get(number.checked_sub(1)? as usize)
+    }
+}
+
+/// The bytes of the instruction that the thread was at, and of those behind it.
+pub(super) fn code_of(raw: &fl_crash) -> &[u8] {
+    raw.code.get(..raw.code_length as usize).unwrap_or_default()
+}
+
+/// The function that the call before the return address went to, where that has led on to where there is no code.
+pub(super) fn callee(raw: &fl_crash) -> Option<unwind::Frame> {
+    match evidence::arrival(raw) {
+        Some(Arrival::Behind(Some(address))) => Some(unwind::Frame { address, is_return_address: false }),
+        _ => None,
+    }
+}
+
+/// The functions of Go whose frames may hold what its runtime has said.
+pub(super) fn go_callers(raw: &fl_crash) -> impl Iterator<Item = unwind::Frame> {
+    go::callers(raw).into_iter().map(|address| unwind::Frame { address, is_return_address: true })
+}
+
+/// The device of the file that had no page for a write, which may need a new block there.
+pub(super) fn disk(raw: &fl_crash) -> Option<u64> {
+    let is_asked = raw.flags.0 & fl_crash_flag::FL_HAS_BACKING.0 != 0 && Access::of(raw.error_code) == Access::Write;
+    let number = raw.vma.file.checked_sub(1).filter(|&index| is_asked && index < raw.file_count)?;
+    Some(raw.files.get(number as usize)?.device.into())
+}
+
+/// The file and the offset in it of what may not be written to, if it belongs to a program or library.
+pub(super) fn part(raw: &fl_crash) -> Option<(usize, u64)> {
+    let is_executed = raw.flags.0 & fl_crash_flag::FL_IS_EXECUTED.0 != 0;
+    let number = raw.vma.file.checked_sub(1).filter(|&index| is_executed && index < raw.file_count)?;
+    Some((number as usize, offset_of(raw.fault_address, &raw.vma)))
+}
+
+/// Whose sample it is.
+pub(super) fn owner(raw: &fl_crash) -> Owner {
+    if !Disposition::from(raw.disposition).is_death() {
+        return Owner::Living;
+    }
+    let is_namespaced = raw.flags.0 & fl_crash_flag::FL_IN_USER_NAMESPACE.0 != 0;
+    Owner::of(raw.uid, is_namespaced, cgroup(raw).as_deref())
+}
+
+/// The path of its cgroup. `None` means that the record had no room for all of it.
+pub(super) fn cgroup(raw: &fl_crash) -> Option<String> {
+    raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path))
+}
+
+/// A file, for the namer to find.
+pub(super) fn request(raw: &fl_crash, file: &fl_file, number: u32) -> FileRequest {
+    FileRequest {
+        path: path_of(raw, file),
+        build_id: build_id_in_memory(file).map(<[u8]>::to_vec),
+        id: FileId { inode: file.inode, device: file.device.into() },
+        is_deleted: file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
+        usage: usage(raw, number),
+        refused: None,
+    }
+}
+
+/// A file, as far as it is known. `from_file` is the build id in the file that was found.
+pub(super) fn described(raw: &fl_crash, file: &fl_file, from_file: Option<&[u8]>) -> File {
+    let build_id = build_id_in_memory(file).or(from_file).map(digits);
+    File { build_id, ..File::sampled(path_of(raw, file).as_deref(), file.flags.0, file.inode, file.device) }
+}
+
+/// The path of a file. `None` means that the record had no room for all of it.
+fn path_of(raw: &fl_crash, file: &fl_file) -> Option<Vec<u8>> {
+    let is_cut = file.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0;
+    if is_cut { None } else { raw.path(file.path_offset, file.path_length) }
+}
+
+/// The build id that the kernel program has read. `None` means that it could not.
+pub(super) fn build_id_in_memory(file: &fl_file) -> Option<&[u8]> {
+    file.build_id.get(..file.build_id_length as usize).filter(|id| !id.is_empty())
+}
+
+/// An executable mapping, for the namer.
+pub(super) fn mapping(raw: &fl_crash, module: &fl_vma) -> Mapping {
+    let number = module.file.checked_sub(1).filter(|&index| index < raw.file_count);
+    Mapping {
+        start: module.vm_start,
+        end: module.vm_end,
+        file_offset: module.file_offset,
+        image: match number {
+            Some(index) => MappedImage::File(index as usize),
+            None if raw.vdso != 0 && module.vm_start == raw.vdso => MappedImage::Vdso,
+            None => MappedImage::Unknown,
+        },
+    }
+}
+
+/// What the namer has found of each address of a stack.
+pub(super) type Found<'a> = (&'a mut dyn Iterator<Item = Vec<Function>>, &'a mut dyn Iterator<Item = Option<Handling>>);
+
+/// The frames of a stack. `functions` has those of each of its addresses, `handling` what they do with an exception.
+pub(super) fn frames(
+    raw: &fl_crash,
+    known: &SampleFiles,
+    walk: &[unwind::Frame],
+    (functions, handling): Found<'_>,
+) -> Vec<evidence::Frame> {
+    let mut frames = Vec::new();
+    for &unwind::Frame { address, is_return_address } in walk {
+        let module = raw.module(address, is_return_address);
+        let file_offset =
+            module.filter(|module| known.file(module.file).is_some()).map(|module| offset_of(address, module));
+        let region = module.and_then(|module| Region::of(raw, module, &known.0));
+        let handling = handling.next().flatten();
+        let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset, handling };
+        match functions.next().filter(|functions| !functions.is_empty()) {
+            None => frames.push(frame(None)),
+            Some(functions) => frames.extend(functions.into_iter().map(|function| frame(Some(function)))),
+        }
+    }
+    frames
+}
+
+/// The offset of an address in its module's file.
+fn offset_of(address: u64, module: &fl_vma) -> u64 {
+    address.wrapping_sub(module.vm_start).wrapping_add(module.file_offset)
+}
+
+/// How the process used the file of this number: `raw` counts them from 1.
+fn usage(raw: &fl_crash, number: u32) -> Usage {
+    let mapped = raw.modules.iter().take(raw.module_count as usize).find(|module| module.file == number);
+    let is_executable = raw.exe == number;
+    match mapped {
+        None if !is_executable => Usage::Data,
+        mapped => Usage::Code { mapped: mapped.map(|module| (module.vm_start, module.vm_end)), is_executable },
+    }
+}
+
+/// Had the thread handled a fault before this one, and not this one, whose instruction runs once more when the handler has returned?
+pub(super) fn has_earlier(raw: &fl_crash) -> bool {
+    let is_again = raw.earlier_signal == raw.signal && raw.frames().first() == Some(&raw.earlier_place);
+    raw.earlier_signal != 0 && !is_again
+}
+
+/// Where a fault was that the thread had handled before. `None` means that there was none.
+pub(super) fn earlier_place(raw: &fl_crash) -> Option<unwind::Frame> {
+    has_earlier(raw).then_some(unwind::Frame { address: raw.earlier_place, is_return_address: false })
+}
+
+/// The frames that the kernel program has walked, at most `depth`.
+pub(super) fn by_frame_pointer(raw: &fl_crash, depth: usize) -> Vec<unwind::Frame> {
+    let frames = raw.frames().iter().take(depth).enumerate();
+    frames.map(|(index, &address)| unwind::Frame { address, is_return_address: index > 0 }).collect()
+}
+
+/// The innermost words of the stack of an abort, or of a trap that runtimes end with, for what a runtime has left there.
+pub(super) fn innermost_words(raw: &fl_crash, stack: &StackCopy) -> StackWords {
+    if !abort_message::may_be_abort(raw) && ![SIGILL, SIGTRAP].contains(&raw.signal) {
+        return StackWords::default();
+    }
+    let start = arch::stack_pointer(&Registers::from(raw.registers));
+    let word = |index: u64| stack.read_word(start.wrapping_add(index * 8));
+    StackWords { start, words: (0..message::STACK_WORDS).map_while(word).collect() }
+}
