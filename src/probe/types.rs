@@ -20,6 +20,7 @@ use libbpf_rs::{AsRawLibbpf as _, libbpf_sys};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::load;
+use crate::error::Error;
 
 /// Numbers and features that are found in the kernel's types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,14 +94,15 @@ impl TypesFile {
 
 /// All types of the kernel, from the kernel or from the file `btf`.
 pub(crate) fn kernel_types(btf: Option<&Path>) -> Result<Btf<'static>> {
-    let kernel = match btf {
-        Some(path) => {
-            File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
-            Btf::from_path(path)
-        }
-        None => Btf::from_vmlinux(),
-    };
-    load::step("read the kernel's types", kernel)
+    let Some(path) = btf else { return load::step("read the kernel's types", Btf::from_vmlinux()) };
+    File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
+    Btf::from_path(path).map_err(|_| no_types(path))
+}
+
+/// libbpf says a number that no table of errors has.
+fn no_types(path: &Path) -> anyhow::Error {
+    let what = "has no types of a kernel (BTF): give a copy of that kernel's /sys/kernel/btf/vmlinux, or its vmlinux with debug types";
+    Error::Invalid(format!("`{}` {what}", path.display())).into()
 }
 
 /// The types while they are being cut down.

@@ -302,6 +302,10 @@ fn types_may_come_from_a_file() {
     assert_eq!(with.status.code(), Some(139), "{}", String::from_utf8_lossy(&with.stderr));
     let record: Value = serde_json::from_slice(&with.stdout).unwrap();
     assert_eq!(record["fault_address"], "0x18");
+    let other = hidden("--btf /etc/passwd");
+    let text = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(text.starts_with("faultline: `/etc/passwd` has no types of a kernel (BTF): give "), "{text}");
+    assert_eq!(other.status.code(), Some(2));
     let wrong = hidden("--btf /nonexistent");
     let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert_eq!(text, "faultline: failed to open `/nonexistent`: No such file or directory (os error 2)\n");
