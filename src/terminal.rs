@@ -10,8 +10,11 @@ use terminal_size::terminal_size_of;
 /// A narrower terminal gets lines that it wraps.
 const NARROWEST: usize = 40;
 
-/// The least that is left of a place in a table.
-const PLACE_LEAST: usize = 8;
+/// Where the second line of what does not fit into one begins.
+pub(crate) const CONTINUED: usize = 6;
+
+/// How many characters of a path, a name or a place are shown at least, however narrow the terminal is.
+pub(crate) const PART_LEAST: usize = 8;
 
 /// What stands for what was left out.
 const LEFT_OUT: char = '…';
@@ -123,6 +126,11 @@ pub(crate) fn shorten_path(path: &str, room: usize) -> String {
     format!("{LEFT_OUT}{whole_parts}")
 }
 
+/// The same, but of the path a part is left in any case, even if the line becomes too long for it.
+pub(crate) fn fitting_path(path: &str, room: usize) -> String {
+    shorten_path(path, room.max(PART_LEAST))
+}
+
 /// The beginning of a text, `std::vec…`.
 pub(crate) fn cut(text: &str, room: usize) -> String {
     if length(text) <= room {
@@ -154,6 +162,7 @@ pub(crate) fn fold_templates(symbol: &str) -> String {
 }
 
 /// A column of a table.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
     pub heading: &'static str,
     /// Of its cells. A longer one moves the rest of its line.
@@ -168,7 +177,9 @@ pub(crate) struct Column {
 
 /// A table that has fewer columns where there is no room, rather than lines that are wrapped. Behind its columns stands a place in code.
 pub(crate) struct Table {
-    columns: &'static [Column],
+    columns: Vec<Column>,
+    /// The heading of the place.
+    place: &'static str,
     is_shown: Vec<bool>,
     look: Look,
 }
@@ -180,9 +191,11 @@ impl Table {
     /// The spaces before the place.
     const GAP: usize = 2;
 
-    pub(crate) fn new(columns: &'static [Column], look: Look) -> Self {
-        let mut table = Self { columns, is_shown: vec![true; columns.len()], look };
-        while !look.fits(table.width() + Self::PLACE) {
+    /// `place` is the heading of the place; empty: there is none.
+    pub(crate) fn new(columns: &[Column], place: &'static str, look: Look) -> Self {
+        let mut table = Self { columns: columns.to_vec(), place, is_shown: vec![true; columns.len()], look };
+        let least = if place.is_empty() { 0 } else { Self::PLACE };
+        while !look.fits(table.width() + least) {
             let left = columns.iter().enumerate().filter(|(at, column)| table.is_shown[*at] && column.leaves > 0);
             let Some((next, _)) = left.max_by_key(|(_, column)| column.leaves) else { break };
             table.is_shown[next] = false;
@@ -199,11 +212,26 @@ impl Table {
     /// The headings.
     pub(crate) fn headings(&self) -> String {
         let headings: Vec<String> = self.columns.iter().map(|column| column.heading.to_owned()).collect();
-        self.line(&headings, "PLACE")
+        self.line(&headings, self.place)
     }
 
     /// A line, with a cell for each column.
     pub(crate) fn line(&self, cells: &[String], place: &str) -> String {
+        let line = self.cells(cells);
+        let room = self.look.room_behind(length(&line)).max(PART_LEAST);
+        let place = if length(place) > room { fold_templates(place) } else { place.to_owned() };
+        (line + &cut(&place, room)).trim_end().to_owned()
+    }
+
+    /// The same, where the place is a file or a program.
+    pub(crate) fn line_of_path(&self, cells: &[String], path: &str) -> String {
+        let line = self.cells(cells);
+        let path = fitting_path(path, self.look.room_behind(length(&line)));
+        line + &path
+    }
+
+    /// The columns, and the gap behind them.
+    fn cells(&self, cells: &[String]) -> String {
         let mut line = String::new();
         for ((column, cell), _) in self.columns.iter().zip(cells).zip(&self.is_shown).filter(|(_, is_shown)| **is_shown)
         {
@@ -212,9 +240,7 @@ impl Table {
             line.extend(std::iter::repeat_n(' ', column.gap));
             line.push_str(&cell);
         }
-        let room = self.look.room_behind(length(&line) + Self::GAP).max(PLACE_LEAST);
-        let place = if length(place) > room { fold_templates(place) } else { place.to_owned() };
-        line + &" ".repeat(Self::GAP) + &cut(&place, room)
+        line + &" ".repeat(Self::GAP)
     }
 }
 
@@ -266,14 +292,18 @@ mod tests {
             Column { heading: "SIGNATURE", width: 16, is_right: false, gap: 1, leaves: 2 },
         ];
         let cells = ["7", "SIGSEGV", "0123456789abcdef"].map(str::to_owned);
-        let line = |look| Table::new(&COLUMNS, look).line(&cells, "std::map<int, int>::at_or_what_is_beside_it");
+        let line =
+            |look| Table::new(&COLUMNS, "PLACE", look).line(&cells, "std::map<int, int>::at_or_what_is_beside_it");
         let whole = "      7  SIGSEGV   0123456789abcdef  std::map<int, int>::at_or_what_is_beside_it";
         assert_eq!(line(Look::default()), whole);
         assert_eq!(line(of(80)), whole);
         assert_eq!(line(of(61)), "      7  SIGSEGV   0123456789abcdef  std::map<…>::at_or_what…");
         assert_eq!(line(of(60)), "      7  SIGSEGV    std::map<…>::at_or_what_is_beside_it");
         assert_eq!(line(of(43)), "      7  std::map<…>::at_or_what_is_beside…");
-        assert_eq!(Table::new(&COLUMNS, Look::default()).headings(), "  COUNT  SIGNAL    SIGNATURE         PLACE");
+        assert_eq!(
+            Table::new(&COLUMNS, "PLACE", Look::default()).headings(),
+            "  COUNT  SIGNAL    SIGNATURE         PLACE"
+        );
     }
 
     #[test]

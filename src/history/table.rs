@@ -8,16 +8,34 @@ use super::line::Line;
 use super::newest::Weigh;
 use crate::output::{Record, escape};
 use crate::record::crash::Disposition;
+use crate::terminal::{Column, Look, Table, length, shorten_path};
 
-const HEADINGS: [&str; COLUMNS] = ["TIME", "HOST", "PID", "UID", "SIGNAL", "SIGNATURE", "EXECUTABLE", "WHERE"];
-const COLUMNS: usize = 8;
-/// Numbers stand at the right of their columns.
-const NUMBERS: [usize; 2] = [2, 3];
+/// The columns, as wide as their headings: a list makes them as wide as what is in them.
+const COLUMNS: [Column; 7] = [
+    column("TIME", false, 0),
+    column("HOST", false, 1),
+    column("PID", true, 0),
+    column("UID", true, 3),
+    column("SIGNAL", false, 0),
+    column("SIGNATURE", false, 2),
+    column("EXECUTABLE", false, 0),
+];
 const HOST: usize = 1;
+const EXECUTABLE: usize = 6;
+
+/// How wide the executables are at most on a terminal that lacks room: their paths lose their beginnings.
+const EXECUTABLE_WIDTH: usize = 24;
+
+const fn column(heading: &'static str, is_right: bool, leaves: u8) -> Column {
+    Column { heading, width: heading.len(), is_right, gap: 2, leaves }
+}
 
 /// What the table shows of a record.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Row([Box<str>; COLUMNS]);
+pub(super) struct Row {
+    cells: [Box<str>; COLUMNS.len()],
+    place: Box<str>,
+}
 
 impl Row {
     /// The row of a record.
@@ -37,15 +55,14 @@ impl Row {
             escape(&signal),
             escape(&line.signature),
             executable,
-            place,
         ];
-        Self(cells.map(String::into_boxed_str))
+        Self { cells: cells.map(String::into_boxed_str), place: place.into() }
     }
 }
 
 impl Weigh for Row {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.0.iter().map(|cell| cell.len()).sum::<usize>()
+        size_of::<Self>() + self.place.len() + self.cells.iter().map(|cell| cell.len()).sum::<usize>()
     }
 }
 
@@ -55,26 +72,33 @@ pub(super) struct List(pub Vec<Row>);
 
 impl Record for List {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        let has_hosts = self.0.windows(2).any(|pair| pair[0].0[HOST] != pair[1].0[HOST]);
-        let shown = || (0..COLUMNS).filter(|&column| has_hosts || column != HOST);
-        let mut widths = HEADINGS.map(str::len);
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+        let has_hosts = self.0.windows(2).any(|pair| pair[0].cells[HOST] != pair[1].cells[HOST]);
+        let is_shown = |at: &usize| has_hosts || *at != HOST;
+        let mut columns = COLUMNS;
         for row in &self.0 {
-            for (width, cell) in widths.iter_mut().zip(&row.0) {
-                *width = (*width).max(cell.chars().count());
+            for (column, cell) in columns.iter_mut().zip(&row.cells) {
+                column.width = column.width.max(length(cell));
             }
         }
-        let headings: [Box<str>; COLUMNS] = HEADINGS.map(Box::from);
-        for cells in std::iter::once(&headings).chain(self.0.iter().map(|row| &row.0)) {
-            let mut line = String::new();
-            for column in shown() {
-                let (cell, width) = (&cells[column], widths[column]);
-                if NUMBERS.contains(&column) {
-                    write!(line, "{cell:>width$}  ")?;
-                } else {
-                    write!(line, "{cell:<width$}  ")?;
-                }
-            }
-            writeln!(to, "{}", line.trim_end())?;
+        let longest = self.0.iter().map(|row| length(&row.place)).max().unwrap_or_default();
+        if !look.fits(columns.iter().map(|column| column.gap + column.width).sum::<usize>() + longest) {
+            columns[EXECUTABLE].width = columns[EXECUTABLE].width.min(EXECUTABLE_WIDTH);
+        }
+        columns[0].gap = 0;
+        let shown: Vec<Column> = (0..COLUMNS.len()).filter(is_shown).map(|at| columns[at]).collect();
+        let table = Table::new(&shown, "WHERE", look);
+        writeln!(to, "{}", table.headings())?;
+        for row in &self.0 {
+            let cell = |at: usize| match at {
+                EXECUTABLE => shorten_path(&row.cells[at], columns[at].width),
+                _ => row.cells[at].to_string(),
+            };
+            let cells: Vec<String> = (0..COLUMNS.len()).filter(is_shown).map(cell).collect();
+            writeln!(to, "{}", table.line(&cells, &row.place))?;
         }
         Ok(())
     }
@@ -102,6 +126,20 @@ mod tests {
             "TIME                  PID   UID  SIGNAL             SIGNATURE         EXECUTABLE                WHERE\n\
              2026-11-29 18:19:07  1234  1000  SIGSEGV            0123456789abcdef  /usr/bin/myapp (deleted)  main+0x10\n\
              2026-11-29 18:19:07     7  1000  SIGSEGV (handled)  0123456789abcdef  [my\"app]                  -\n"
+        );
+    }
+
+    #[test]
+    fn a_terminal_of_80_columns_has_what_show_takes() {
+        let long = LINE
+            .replace("/usr/bin/myapp (deleted)", "/usr/lib/postgresql/15/bin/postgres")
+            .replace("main+0x10", "ExecInterpExpr+0x1f2");
+        let mut text = String::new();
+        List(vec![row(&long)]).write_text_as(&mut text, Look { width: Some(80), ..Look::default() }).unwrap();
+        assert_eq!(
+            text,
+            "TIME                  PID  SIGNAL   EXECUTABLE                WHERE\n\
+             2026-11-29 18:19:07  1234  SIGSEGV  …/15/bin/postgres         ExecInterpExpr+0x…\n"
         );
     }
 

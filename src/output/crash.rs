@@ -10,11 +10,8 @@ use crate::diagnosis::Confidence;
 use crate::hex::Hex;
 use crate::record::crash::{Crash, Disposition, Vma};
 use crate::siginfo::{code_text, fault_type, title};
-use crate::terminal::{Look, fold_templates, length, shorten_path};
+use crate::terminal::{Look, fitting_path, fold_templates, length, shorten_path};
 use crate::text::escape;
-
-/// The least that is left of a path.
-const PATH_LEAST: usize = 8;
 
 /// Registers in one line of the text, if they fit.
 const REGISTERS_PER_LINE: usize = 3;
@@ -56,7 +53,7 @@ impl Record for Crash {
         self.write_mapping(to, look)?;
         self.write_registers(to, look)?;
         self.write_stack(to, look)?;
-        self.write_calls(to)
+        self.write_calls(to, look)
     }
 }
 
@@ -128,9 +125,9 @@ impl Crash {
         Some(format!("{}{doubt}", escape(&diagnosis.text)))
     }
 
-    fn write_calls(&self, to: &mut String) -> std::fmt::Result {
+    fn write_calls(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let Some(calls) = &self.calls else { return Ok(()) };
-        write_calls(to, calls, self.tid, self.head.timestamp)
+        write_calls(to, calls, self.tid, self.head.timestamp, look)
     }
 
     /// What the signal's code means.
@@ -277,6 +274,5 @@ impl Crash {
 fn vma_text(vma: &Vma, room: usize) -> String {
     let name = vma.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
     let range = format!("{}-{} {} ", vma.start, vma.end, vma.permissions);
-    let room = room.saturating_sub(length(&range)).max(PATH_LEAST);
-    format!("{range}{}", shorten_path(&name, room))
+    format!("{range}{}", fitting_path(&name, room.saturating_sub(length(&range))))
 }

@@ -3,11 +3,8 @@
 use std::fmt::Write;
 
 use crate::record::crash::{Frame, Omitted};
-use crate::terminal::{Look, cut, fold_templates, length, shorten_path};
+use crate::terminal::{Look, PART_LEAST, cut, fold_templates, length, shorten_path};
 use crate::text::escape;
-
-/// The least that is left of a path.
-const PATH_LEAST: usize = 8;
 
 /// Writes the frames, innermost first, equal ones that follow on each other once.
 pub(super) fn write_frames(
@@ -94,7 +91,7 @@ impl Parts {
         }
         let shorter = |path: &str, by: usize| {
             let last = length(path.rsplit('/').next().unwrap_or(path)) + 2;
-            shorten_path(path, length(path).saturating_sub(by).max(last).max(PATH_LEAST))
+            shorten_path(path, length(path).saturating_sub(by).max(last).max(PART_LEAST))
         };
         self.module = shorter(&self.module, too_long(self));
         if let Some(file) = &self.file {
@@ -105,7 +102,7 @@ impl Parts {
         }
         // What is left is cut in the longest part, the name: but not its offset.
         let over = too_long(self);
-        self.symbol = cut(&self.symbol, length(&self.symbol).saturating_sub(over).max(PATH_LEAST));
+        self.symbol = cut(&self.symbol, length(&self.symbol).saturating_sub(over).max(PART_LEAST));
     }
 }
 

@@ -5,16 +5,25 @@ use std::fmt::Write;
 use super::Record;
 use super::summary::TEXT_ROWS;
 use crate::record::memory::{ExecutableMemory, Mapping, PageCounts, PageRecord};
+use crate::terminal::{CONTINUED, Column, Look, Table, fitting_path, length};
 use crate::text::escape;
+
+/// The columns of the table of processes.
+const COLUMNS: [Column; 6] = [
+    Column { heading: "COUNT", width: 9, is_right: true, gap: 2, leaves: 0 },
+    Column { heading: "TOTAL", width: 9, is_right: true, gap: 1, leaves: 2 },
+    Column { heading: "BYTES", width: 12, is_right: true, gap: 1, leaves: 1 },
+    Column { heading: "CALL", width: 13, is_right: false, gap: 2, leaves: 3 },
+    Column { heading: "WRITABLE", width: 8, is_right: false, gap: 1, leaves: 0 },
+    Column { heading: "PID", width: 7, is_right: true, gap: 2, leaves: 0 },
+];
 
 impl Record for Mapping {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        let name = self.mapping_name.as_deref().map(escape);
-        let what = match (&self.permissions, &name) {
-            (Some(permissions), Some(name)) => format!(" {permissions} {name}"),
-            (Some(permissions), None) => format!(" {permissions} anonymous"),
-            (None, _) => String::new(),
-        };
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let place = match (self.address, self.length) {
             (Some(address), Some(length)) => format!(" {address}-{:#x}", address.0.saturating_add(length)),
             (Some(address), None) => format!(" {address}"),
@@ -26,15 +35,27 @@ impl Record for Mapping {
             _ => String::new(),
         };
         let pages = self.pages.map(|pages| format!(", {}", pages_text(pages))).unwrap_or_default();
-        writeln!(
-            to,
-            "[{}] {}: {}/{}{place}{what}{result}{pages}",
-            self.head.timestamp.local_seconds(),
+        let before = format!(
+            "[{}] {}: {}/{}{place}",
+            self.head.timestamp.local_clock(),
             self.call.word().to_uppercase(),
             escape(&self.comm),
             self.pid
-        )
+        );
+        let behind = format!("{result}{pages}");
+        let Some(permissions) = &self.permissions else { return writeln!(to, "{before}{behind}") };
+        let name = self.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
+        write_named(to, look, &format!("{before} {permissions}"), &name, &behind)
     }
+}
+
+/// A line with the name of a mapping in it; where one line has no room for the name, it stands in a second one.
+fn write_named(to: &mut String, look: Look, before: &str, name: &str, behind: &str) -> std::fmt::Result {
+    if look.fits(length(before) + 1 + length(name) + length(behind)) {
+        return writeln!(to, "{before} {name}{behind}");
+    }
+    let room = look.room_behind(CONTINUED + length(behind));
+    writeln!(to, "{before}\n{:CONTINUED$}{}{behind}", "", fitting_path(name, room))
 }
 
 fn pages_text(pages: PageCounts) -> String {
@@ -53,25 +74,32 @@ fn pages_text(pages: PageCounts) -> String {
 
 impl Record for PageRecord {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let name = self.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
         let file = self.file.as_deref().map(|file| format!(" -> {file}")).unwrap_or_default();
-        writeln!(
-            to,
-            "[{}] PAGE: {}/{} {} {} {} {name}{file}",
-            self.head.timestamp.local_seconds(),
+        let before = format!(
+            "[{}] PAGE: {}/{} {} {} {}",
+            self.head.timestamp.local_clock(),
             self.pid,
             self.address,
             self.permissions.as_deref().unwrap_or("????"),
             self.trigger.word(),
             self.sha256.get(..16).unwrap_or(&self.sha256),
-        )
+        );
+        write_named(to, look, &before, &name, &file)
     }
 }
 
 impl Record for ExecutableMemory {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        writeln!(
-            to,
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+        let head = format!(
             "[{}] {} of {:.1} s on {}: {} calls made anonymous memory executable, {} of them in no row",
             self.head.timestamp.local_seconds(),
             if self.last { "LAST SUMMARY" } else { "SUMMARY" },
@@ -79,26 +107,23 @@ impl Record for ExecutableMemory {
             escape(&self.head.host),
             self.calls,
             self.nameless
-        )?;
+        );
+        writeln!(to, "{}", look.wrapped(&head, 2))?;
+        let table = Table::new(&COLUMNS, "PROCESS", look);
         if !self.processes.is_empty() {
-            writeln!(
-                to,
-                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  PROCESS",
-                "COUNT", "TOTAL", "BYTES", "CALL", "WRITABLE", "PID"
-            )?;
+            writeln!(to, "{}", table.headings())?;
         }
         for row in self.processes.iter().take(TEXT_ROWS) {
-            writeln!(
-                to,
-                "  {:>9} {:>9} {:>12}  {:<13} {:<8}  {:>7}  {}",
-                row.count,
-                row.total,
-                row.total_bytes,
-                row.call.word(),
-                if row.writable { "yes" } else { "no" },
-                row.pid,
-                escape(row.exe.as_deref().unwrap_or(&row.comm))
-            )?;
+            let cells = [
+                row.count.to_string(),
+                row.total.to_string(),
+                row.total_bytes.to_string(),
+                row.call.word().to_owned(),
+                if row.writable { "yes" } else { "no" }.to_owned(),
+                row.pid.to_string(),
+            ];
+            let process = escape(row.exe.as_deref().unwrap_or(&row.comm));
+            writeln!(to, "{}", table.line_of_path(&cells, &process))?;
         }
         if self.processes.len() > TEXT_ROWS {
             writeln!(to, "  ... and {} rows more: --format json has them", self.processes.len() - TEXT_ROWS)?;

@@ -5,17 +5,34 @@ use std::fmt::Write;
 use super::Record;
 use crate::record::pagefault::{FaultGroup, FaultKind, FaultRecord, Summary};
 use crate::record::summary::place;
+use crate::terminal::{Column, Look, Table};
 use crate::text::escape;
 
 /// How many functions of a stack a row shows.
 const FRAMES_SHOWN: usize = 3;
 
+/// The columns of the table. The last is only there if it was asked for.
+const COLUMNS: [Column; 9] = [
+    Column { heading: "COUNT", width: 9, is_right: true, gap: 2, leaves: 0 },
+    Column { heading: "TOTAL", width: 9, is_right: true, gap: 1, leaves: 5 },
+    Column { heading: "MAJOR", width: 7, is_right: true, gap: 1, leaves: 3 },
+    Column { heading: "PID", width: 7, is_right: true, gap: 2, leaves: 1 },
+    Column { heading: "PROCESS", width: 15, is_right: false, gap: 2, leaves: 0 },
+    Column { heading: "MODE", width: 6, is_right: false, gap: 2, leaves: 4 },
+    Column { heading: "ACCESS", width: 7, is_right: false, gap: 2, leaves: 0 },
+    Column { heading: "CAUSE", width: 11, is_right: false, gap: 2, leaves: 2 },
+    Column { heading: "VMA", width: 13, is_right: false, gap: 2, leaves: 0 },
+];
+
 impl Record for Summary {
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
         let major = self.faults.major.map(|major| format!(" ({major} major)")).unwrap_or_default();
         let what = if self.interval.last { "LAST PAGE FAULTS" } else { "PAGE FAULTS" };
-        writeln!(
-            to,
+        let head = format!(
             "[{}] {what} of {:.1} s on {}: {}{major} in {} groups, {} filtered out",
             self.head.timestamp.local_seconds(),
             self.interval.interval_seconds,
@@ -23,26 +40,27 @@ impl Record for Summary {
             self.faults.matched,
             self.groups.len() + self.omitted.groups,
             self.faults.filtered
-        )?;
+        );
+        writeln!(to, "{}", look.wrapped(&head, 2))?;
         let has_vma = self.groups.iter().any(|group| group.kind.vma.is_some());
+        let shown = if has_vma { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 1] };
+        let place = match self.by {
+            "process" => "",
+            "address" => "PAGE",
+            "instruction" => "INSTRUCTION",
+            "vma" => "MAPPING",
+            "file" => "FILE",
+            _ => "STACK",
+        };
+        let table = Table::new(shown, place, look);
         if !self.groups.is_empty() {
-            let place = match self.by {
-                "process" => "",
-                "address" => "PAGE",
-                "instruction" => "INSTRUCTION",
-                "vma" => "MAPPING",
-                "file" => "FILE",
-                _ => "STACK",
-            };
-            let header = row(
-                ["COUNT", "TOTAL", "MAJOR", "PID", "PROCESS", "MODE", "ACCESS", "CAUSE"].map(str::to_owned),
-                has_vma.then_some("VMA"),
-                place,
-            );
-            writeln!(to, "{header}")?;
+            writeln!(to, "{}", table.headings())?;
         }
         for group in &self.groups {
-            writeln!(to, "{}", group.row(has_vma))?;
+            let cells = &group.cells()[..shown.len()];
+            let place = group.place();
+            let line = if self.by == "file" { table.line_of_path(cells, &place) } else { table.line(cells, &place) };
+            writeln!(to, "{line}")?;
         }
         if self.omitted.groups != 0 {
             writeln!(
@@ -57,21 +75,12 @@ impl Record for Summary {
     }
 }
 
-/// One line of the table. If `vma` is `None`, it wasn't asked for.
-fn row(fields: [String; 8], vma: Option<&str>, place: &str) -> String {
-    let [count, total, major, pid, process, mode, access, cause] = fields;
-    let vma = vma.map(|vma| format!("{vma:<13}  ")).unwrap_or_default();
-    let line = format!(
-        "  {count:>9} {total:>9} {major:>7}  {pid:>7}  {process:<15}  {mode:<6}  {access:<7}  {cause:<11}  {vma}{place}"
-    );
-    line.trim_end().to_owned()
-}
-
 impl FaultGroup {
-    fn row(&self, has_vma: bool) -> String {
+    /// One for each column.
+    fn cells(&self) -> [String; COLUMNS.len()] {
         let FaultKind { mode, access, cause, vma, .. } = &self.kind;
         let other: String = self.kind.other_flags().map(|flag| format!(",{flag}")).collect();
-        let fields = [
+        [
             self.count.to_string(),
             self.total.to_string(),
             self.major.map_or_else(|| "-".to_owned(), |major| major.to_string()),
@@ -80,8 +89,8 @@ impl FaultGroup {
             (*mode).to_owned(),
             access.unwrap_or("-").to_owned(),
             cause.unwrap_or("-").to_owned() + &other,
-        ];
-        row(fields, has_vma.then(|| vma.unwrap_or("-")), &self.place())
+            vma.unwrap_or("-").to_owned(),
+        ]
     }
 
     /// What the group is counted by, in a few words.

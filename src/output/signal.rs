@@ -7,6 +7,7 @@ use super::summary::TEXT_ROWS;
 use crate::diagnosis::sent;
 use crate::record::signal::{Exec, Exit, Fork, Signal, SignalSummary, Task};
 use crate::siginfo::SIGKILL;
+use crate::terminal::{Look, fitting_path, length};
 use crate::text::escape;
 
 /// `[bash/1234]`
@@ -54,9 +55,14 @@ impl Record for Fork {
 
 impl Record for Exec {
     fn write_text(&self, to: &mut String) -> fmt::Result {
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> fmt::Result {
         let exe = self.exe.as_deref().map_or_else(|| "unknown".to_owned(), escape);
         let (clock, comm, pid) = (self.head.timestamp.local_clock(), escape(&self.comm), self.pid);
-        writeln!(to, "[{clock}] EXEC: {comm} (pid={pid}, tgid={pid}) {exe}")
+        let before = format!("[{clock}] EXEC: {comm} (pid={pid}, tgid={pid}) ");
+        writeln!(to, "{before}{}", fitting_path(&exe, look.room_behind(length(&before))))
     }
 }
 
@@ -76,9 +82,12 @@ impl Record for Exit {
 
 impl Record for SignalSummary {
     fn write_text(&self, to: &mut String) -> fmt::Result {
+        self.write_text_as(to, Look::default())
+    }
+
+    fn write_text_as(&self, to: &mut String, look: Look) -> fmt::Result {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
-        writeln!(
-            to,
+        let head = format!(
             "[{}] {what} of {:.1} s on {}: {} signals between {} pairs, {} filtered out",
             self.head.timestamp.local_seconds(),
             self.interval.interval_seconds,
@@ -86,7 +95,8 @@ impl Record for SignalSummary {
             self.deliveries.matched,
             self.pairs.len(),
             self.deliveries.filtered
-        )?;
+        );
+        writeln!(to, "{}", look.wrapped(&head, 2))?;
         if !self.pairs.is_empty() {
             writeln!(
                 to,
@@ -117,6 +127,6 @@ impl Record for SignalSummary {
             )?;
         }
         let losses: Vec<String> = self.losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        writeln!(to, "  In no pair: {}", losses.join(", "))
+        writeln!(to, "  {}", look.wrapped(&format!("In no pair: {}", losses.join(", ")), 4))
     }
 }

@@ -45,7 +45,7 @@ impl Record for Summary {
             self.groups.len(),
             self.deliveries.filtered
         )?;
-        let table = Table::new(&COLUMNS, look);
+        let table = Table::new(&COLUMNS, "PLACE", look);
         if !self.groups.is_empty() {
             writeln!(to, "{}", table.headings())?;
         }

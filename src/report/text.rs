@@ -53,7 +53,7 @@ impl Record for Report {
             words(&self.selected),
             self.ranked_groups
         )?;
-        let table = Table::new(columns(self.by), look);
+        let table = Table::new(columns(self.by), "PLACE", look);
         if !self.groups.is_empty() {
             writeln!(to, "{}", table.headings())?;
         }

@@ -91,7 +91,6 @@ fn on_terminal(columns: u16, no_color: &str, arguments: &[&str]) -> String {
     let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let pty = openpty(&size, None).unwrap();
     let mut child = Command::new(FAULTLINE)
-        .args(["crash", "-q"])
         .args(arguments)
         .env("NO_COLOR", no_color)
         .env("TERM", "xterm")
@@ -120,8 +119,11 @@ fn a_record_fits_the_terminal() {
     let far = folder.join("null-write");
     copy_program("null-write", &far);
     let arguments = ["-r", "--max-stack-depth", "127", "--", far.to_str().unwrap()];
+    let on_terminal = |columns, no_color, more: &[&str]| {
+        on_terminal(columns, no_color, &[&["crash", "-q"], more, &arguments].concat())
+    };
     for columns in [80, 400] {
-        let text = on_terminal(columns, "1", &arguments);
+        let text = on_terminal(columns, "1", &[]);
         let record: Vec<&str> = text.lines().skip_while(|line| !line.starts_with('[')).collect();
         assert!(record.len() > 20, "{text}");
         for line in &record {
@@ -134,13 +136,36 @@ fn a_record_fits_the_terminal() {
         let time = record[0].trim_start_matches('[').split_once(']').unwrap().0;
         assert!(time.len() > 20 && time.as_bytes()[19] == b' ', "{time}");
     }
-    let colored = on_terminal(80, "", &arguments);
+    let colored = on_terminal(80, "", &[]);
     assert!(colored.contains("\x1b[1;31m[") && colored.contains("Diagnosis:     \x1b[1;33mwrites"), "{colored}");
-    assert!(!on_terminal(80, "", &[&["--color", "never"], &arguments[..]].concat()).contains('\x1b'));
+    assert!(!on_terminal(80, "", &["--color", "never"]).contains('\x1b'));
     let piped = |color: &str| crash(&[&["--color", color], &arguments[..]].concat()).stdout;
     assert!(piped("always").contains(&0x1b) && !piped("auto").contains(&0x1b));
     let piped = String::from_utf8(piped("auto")).unwrap();
     assert!(piped.contains(far.to_str().unwrap()) && !piped.contains('…'), "a pipe gets all: {piped}");
+}
+
+#[apply(watch_test!)]
+fn what_the_other_commands_show_fits_too() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("a-folder-whose-name-is-as-long-as-those-of-build-systems-like-to-be");
+    fs::create_dir(&folder).unwrap();
+    let far = folder.join("null-write");
+    copy_program("null-write", &far);
+    let far = far.to_str().unwrap();
+    for (arguments, shown) in [
+        (&["memory", "-q"][..], "…/null-write"),
+        (&["pagefault", "-q", "--by", "file"], "…/null-write"),
+        (&["pagefault", "-q"], "PROCESS"),
+        (&["signal", "-q", "--processes"], "…/null-write"),
+    ] {
+        let of = |columns| on_terminal(columns, "1", &[arguments, &["--", far]].concat());
+        let text = of(80);
+        let too_long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(too_long.is_empty() && text.contains(shown), "{arguments:?}: {text}");
+        let wide = of(400);
+        assert!(!wide.contains('…') && (wide.contains(far) || shown == "PROCESS"), "{arguments:?}: {wide}");
+    }
 }
 
 #[apply(watch_test!)]
