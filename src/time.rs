@@ -45,8 +45,16 @@ impl Timestamp {
 
     /// The same moment, or up to a hundredth of a second before: what is known of a moment that is noted once a tick.
     pub(crate) fn whole_ticks(self) -> Self {
-        const TICK_NS: i128 = 10_000_000;
-        Self::from_unix_ns(self.unix_ns().div_euclid(TICK_NS) * TICK_NS).unwrap_or(self)
+        self.whole(10_000_000)
+    }
+
+    /// The same moment, or up to a second before.
+    pub(crate) fn whole_seconds(self) -> Self {
+        self.whole(1_000_000_000)
+    }
+
+    fn whole(self, unit_ns: i128) -> Self {
+        Self::from_unix_ns(self.unix_ns().div_euclid(unit_ns) * unit_ns).unwrap_or(self)
     }
 
     /// Nanoseconds since 1970.

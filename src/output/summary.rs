@@ -74,6 +74,10 @@ impl Record for Summary {
 }
 
 impl Record for Heartbeat {
+    fn json(&self, known: &mut InFile) -> Result<Vec<u8>> {
+        lines::heartbeat(self, known)
+    }
+
     fn write_text(&self, to: &mut String) -> std::fmt::Result {
         let (time, host) = (self.head.timestamp.local_seconds(), escape(&self.head.host));
         writeln!(to, "[{time}] HEARTBEAT of {:.1} s on {host}: no signals, nothing lost", self.interval_seconds)

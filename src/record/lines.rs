@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::crash::{Disposition, Frame};
-use super::summary::{Deliveries, Group, Summary};
+use super::summary::{Deliveries, Group, Heartbeat, Summary};
 use super::{Head, Interval};
 use crate::diagnosis::Diagnosis;
 use crate::time::Timestamp;
@@ -38,6 +38,8 @@ pub(crate) struct InFile {
     /// How many summaries were written to it.
     summaries: u64,
     bases: HashMap<String, Base>,
+    /// The boot that its last record names, by its hash. `None` means that none does.
+    boot: Option<u64>,
 }
 
 /// The last group of a signature that the file has with all of its fields. The texts stand for themselves by their hashes.
@@ -45,6 +47,8 @@ pub(crate) struct InFile {
 struct Base {
     /// The number of its summary.
     summary: u64,
+    /// Of the last group of this signature in the file, with all of its fields or without.
+    total: u64,
     are_named: bool,
     exe: u64,
     build_id: u64,
@@ -58,13 +62,21 @@ impl InFile {
         self.is_file = place != Continuity::Stream;
         if place != Continuity::Same {
             self.bases.clear();
+            self.boot = None;
         }
+    }
+
+    /// Does the file name this boot already? If not, it is about to.
+    fn has_boot(&mut self, boot_id: Option<&str>) -> bool {
+        let boot = Some(self.hash(boot_id));
+        self.is_file && std::mem::replace(&mut self.boot, boot) == boot
     }
 
     fn base(&self, group: &Group) -> Base {
         let diagnosis = group.diagnosis.as_ref();
         Base {
             summary: self.summaries,
+            total: group.total,
             are_named: group.frames.iter().any(|frame| frame.symbol.is_some()),
             exe: self.hash(&group.exe),
             build_id: self.hash(&group.build_id),
@@ -77,22 +89,32 @@ impl InFile {
         self.hasher.hash_one(value)
     }
 
-    /// The group as it is written next.
-    fn line<'a>(&mut self, group: &'a Group) -> GroupLine<'a> {
+    /// The group as it is written next. `is_last`: in the last summary of a run, which lists what there was for those who read nothing else.
+    fn line<'a>(&mut self, group: &'a Group, is_last: bool) -> GroupLine<'a> {
         let whole = GroupLine::whole(group);
         let Some(signature) = group.signature.as_ref().filter(|_| self.is_file) else { return whole };
         let now = self.base(group);
-        match self.bases.get(signature) {
+        match self.bases.get_mut(signature) {
             // One of an earlier line, which names as much.
-            Some(base) if base.summary != now.summary && (base.are_named || !now.are_named) => GroupLine {
-                exe: whole.exe.filter(|_| base.exe != now.exe),
-                build_id: whole.build_id.filter(|_| base.build_id != now.build_id),
-                abort_message: whole.abort_message.filter(|_| base.abort_message != now.abort_message),
-                diagnosis: whole.diagnosis.filter(|_| base.diagnosis != now.diagnosis),
-                frames: None,
-                frames_in_file: true,
-                ..whole
-            },
+            Some(base) if base.summary != now.summary && (base.are_named || !now.are_named) => {
+                let expected = std::mem::replace(&mut base.total, now.total).saturating_add(group.count);
+                GroupLine {
+                    exe: whole.exe.filter(|_| base.exe != now.exe),
+                    build_id: whole.build_id.filter(|_| base.build_id != now.build_id),
+                    abort_message: whole.abort_message.filter(|_| base.abort_message != now.abort_message),
+                    diagnosis: whole.diagnosis.filter(|_| base.diagnosis != now.diagnosis),
+                    frames: None,
+                    frames_in_file: true,
+                    total: whole.total.filter(|&total| is_last || total != expected),
+                    // What strikes always has its time in each summary: digits that nobody needs would be a sixth of a compressed file.
+                    last_seen: if is_last {
+                        whole.last_seen
+                    } else {
+                        group.last_seen.whole_seconds().max(group.first_seen)
+                    },
+                    ..whole
+                }
+            }
             _ => {
                 if self.bases.len() >= SIGNATURES {
                     self.bases.clear();
@@ -119,18 +141,21 @@ struct GroupLine<'a> {
     exe: Option<&'a Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     build_id: Option<&'a Option<String>>,
-    count: u64,
-    total: u64,
     first_seen: Timestamp,
-    last_seen: Timestamp,
-    last_pid: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     abort_message: Option<&'a Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     diagnosis: Option<&'a Option<Diagnosis>>,
     frames: Option<&'a [Frame]>,
     frames_in_file: bool,
+    // What changes stands together, behind what doesn't: each change ends what a compressor finds in an earlier line.
+    last_seen: Timestamp,
+    count: u64,
+    /// `None` means that it is that of the last group of this signature in the file, and `count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
     cpus: &'a BTreeMap<u32, u64>,
+    last_pid: u32,
 }
 
 impl<'a> GroupLine<'a> {
@@ -146,16 +171,16 @@ impl<'a> GroupLine<'a> {
             uid: group.uid,
             exe: Some(&group.exe),
             build_id: Some(&group.build_id),
-            count: group.count,
-            total: group.total,
             first_seen: group.first_seen,
-            last_seen: group.last_seen,
-            last_pid: group.last_pid,
             abort_message: Some(&group.abort_message),
             diagnosis: Some(&group.diagnosis),
             frames: Some(&group.frames),
             frames_in_file: false,
+            last_seen: group.last_seen,
+            count: group.count,
+            total: Some(group.total),
             cpus: &group.cpus,
+            last_pid: group.last_pid,
         }
     }
 }
@@ -204,10 +229,39 @@ pub(crate) fn summary(summary: &Summary, known: &mut InFile) -> Result<Vec<u8>> 
     divided(summary, known, LONGEST_LINE).context("failed to encode a summary")
 }
 
+/// A heartbeat as it is written.
+#[derive(Serialize)]
+struct HeartbeatLine<'a> {
+    #[serde(flatten)]
+    head: &'a Head,
+    interval_seconds: f64,
+    /// The outer `None`: it is as in the record before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot_id: Option<&'a Option<String>>,
+    deliveries: Deliveries,
+    losses: &'a BTreeMap<String, u64>,
+}
+
+/// The line of a heartbeat, with its newline.
+pub(crate) fn heartbeat(beat: &Heartbeat, known: &mut InFile) -> Result<Vec<u8>> {
+    let is_known = known.has_boot(beat.boot_id.as_deref());
+    let line = HeartbeatLine {
+        head: &beat.head,
+        interval_seconds: beat.interval_seconds,
+        boot_id: Some(&beat.boot_id).filter(|_| !is_known),
+        deliveries: beat.deliveries,
+        losses: &beat.losses,
+    };
+    let mut line = serde_json::to_vec(&line).context("failed to encode a heartbeat")?;
+    line.push(b'\n');
+    Ok(line)
+}
+
 fn divided(summary: &Summary, known: &mut InFile, longest: usize) -> Result<Vec<u8>> {
     known.summaries += 1;
-    let groups: Vec<Box<RawValue>> =
-        summary.groups.iter().map(|group| to_raw_value(&known.line(group))).collect::<Result<_, _>>()?;
+    known.has_boot(summary.interval.boot_id.as_deref());
+    let lines = summary.groups.iter().map(|group| to_raw_value(&known.line(group, summary.interval.last)));
+    let groups: Vec<Box<RawValue>> = lines.collect::<Result<_, _>>()?;
     let empty = serde_json::to_vec(&Line::<&RawValue>::new(summary, &[], usize::MAX, usize::MAX))?.len();
     let parts = divide(&groups, longest.saturating_sub(empty));
     let mut lines = Vec::new();
@@ -233,5 +287,7 @@ fn divide(groups: &[Box<RawValue>], longest: usize) -> Vec<&[Box<RawValue>]> {
     parts
 }
 
+#[cfg(test)]
+mod day;
 #[cfg(test)]
 mod tests;

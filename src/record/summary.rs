@@ -92,7 +92,7 @@ pub(crate) struct Heartbeat {
     pub boot_id: Option<String>,
     /// None.
     pub deliveries: Deliveries,
-    /// None, by reason.
+    /// Those that are not 0, by reason: none.
     pub losses: BTreeMap<String, u64>,
 }
 
@@ -107,7 +107,12 @@ impl Heartbeat {
             interval_seconds: seconds,
             boot_id: idle.interval.boot_id.clone(),
             deliveries: idle.deliveries,
-            losses: idle.losses.clone(),
+            losses: idle
+                .losses
+                .iter()
+                .filter(|(_, count)| **count != 0)
+                .map(|(at, count)| (at.clone(), *count))
+                .collect(),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::diagnosis::Confidence;
 use crate::diagnosis::Kind;
 
-fn group(signature: &str, symbol: Option<&str>) -> Group {
+pub(super) fn group(signature: &str, symbol: Option<&str>) -> Group {
     let at = Timestamp::from_unix_ns(1_800_000_000_000_000_000).unwrap();
     Group {
         signature: Some(signature.to_owned()),
@@ -33,7 +33,7 @@ fn group(signature: &str, symbol: Option<&str>) -> Group {
     }
 }
 
-fn summary_of(groups: Vec<Group>) -> Summary {
+pub(super) fn summary_of(groups: Vec<Group>) -> Summary {
     let at = Timestamp::from_unix_ns(1_800_000_010_000_000_000).unwrap();
     let matched = groups.iter().map(|group| group.count).sum();
     Summary {
@@ -102,6 +102,31 @@ fn what_differs_is_written() {
     }
 }
 
+/// What can be known from the line before, and digits that nobody needs, were a third of a compressed file.
+#[test]
+fn a_total_that_grows_by_the_count_is_not_written_again() {
+    let known = &mut InFile::default();
+    let at =
+        |milliseconds: i128| Timestamp::from_unix_ns(1_800_000_000_000_000_000 + milliseconds * 1_000_000).unwrap();
+    let bug = |count, total, last| Group { count, total, last_seen: at(last), ..group("1", Some("f")) };
+    let mut write = |place, group: Group| groups(known, place, vec![group]).remove(0);
+    let first = write(Continuity::New, bug(2, 3, 1230));
+    assert_eq!((&first["total"], &first["last_seen"]), (&3.into(), &serde_json::to_value(at(1230)).unwrap()));
+    let second = write(Continuity::Same, bug(4, 7, 11_230));
+    assert!(second.get("total").is_none() && second["count"] == 4, "{second:#}");
+    assert_eq!(second["last_seen"], serde_json::to_value(at(11_000)).unwrap());
+    assert!(write(Continuity::Same, bug(1, 8, 12_000)).get("total").is_none(), "by the line before, whole or not");
+    assert_eq!(write(Continuity::Same, bug(1, 30, 13_000))["total"], 30, "another group of this signature");
+    let young = Group { first_seen: at(14_200), ..bug(1, 31, 14_230) };
+    assert_eq!(write(Continuity::Same, young)["last_seen"], serde_json::to_value(at(14_200)).unwrap());
+    let mut last = summary_of(vec![bug(1, 32, 15_230)]);
+    last.interval.last = true;
+    let text = summary(&last, known).unwrap();
+    let last: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!((&last["groups"][0]["total"], &last["groups"][0]["frames_in_file"]), (&32.into(), &true.into()));
+    assert_eq!(last["groups"][0]["last_seen"], serde_json::to_value(at(15_230)).unwrap());
+}
+
 #[test]
 fn frames_with_names_are_written_after_those_without() {
     let known = &mut InFile::default();
@@ -117,7 +142,7 @@ fn what_is_known_of_a_file_is_bounded() {
     known.turn_to(Continuity::New);
     for signature in 0..=SIGNATURES {
         known.summaries += 1;
-        known.line(&group(&signature.to_string(), None));
+        known.line(&group(&signature.to_string(), None), false);
     }
     assert!(known.bases.len() <= SIGNATURES);
 }
