@@ -48,7 +48,7 @@ enum fl_begun {
 	FL_BEGUN_NOTHING = 0,
 	FL_BEGUN_EVENT = 1 << 0,   /* it is an event, which is to be counted */
 	FL_BEGUN_DUE = 1 << 1,     /* the record is wanted */
-	FL_BEGUN_AT_SITE = 1 << 2, /* its place is to be remembered with its group */
+	FL_BEGUN_AT_SITE = 1 << 2, /* its place is to be remembered with its group, or because its stack is sent */
 };
 
 /* Counts the event of the record that has been begun, if groups are on, and sends the record if it `is_due`. Returns the group. */
@@ -73,7 +73,11 @@ static __always_inline u32 fl_count_and_send(void *context, struct task_struct *
 		end->group = id;
 		end->serial = group->serial;
 	}
-	if (fl_send_all(record, task) && group) {
+	if (!fl_send_all(record, task))
+		return id;
+	if (end)
+		end->is_sent = 1;
+	if (group) {
 		group->samples += 1; /* benign race: a sample more than the budget */
 		group->sampled_ns = record->timestamp_ns;
 	}
@@ -83,6 +87,7 @@ static __always_inline u32 fl_count_and_send(void *context, struct task_struct *
 /* Completes what was begun. Each program has it once: it is the largest part of what the kernel verifies before we start. */
 static __always_inline void fl_finish(void *context, struct task_struct *task, enum fl_begun begun)
 {
+	struct fl_end *end = fl_scratch(&fl_ends);
 	struct fl_site now, *site;
 	struct fl_crash *record;
 	u32 departures, id;
@@ -94,13 +99,13 @@ static __always_inline void fl_finish(void *context, struct task_struct *task, e
 	if (!record)
 		return;
 	id = fl_count_and_send(context, task, record, begun & FL_BEGUN_DUE);
-	if (!(begun & FL_BEGUN_AT_SITE))
+	if (!(begun & FL_BEGUN_AT_SITE) || (fl_config.show_handled && !(end && end->is_sent)))
 		return;
 	site = fl_site_of(&now, task, fl_near_register(fl_regs_ip(fl_near_pt_regs(task))), record->si_code,
-			  record->signal, FL_DISPOSED_HANDLED);
+			  record->signal, record->disposition);
 	if (!site)
 		return;
-	now.jiffies = 0;
+	now.moment = fl_config.show_handled ? record->timestamp_ns : 0;
 	now.group = id;
 	now.departures = departures;
 	*site = now;
@@ -164,6 +169,9 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 		if (is_own)
 			fl_add_earlier(~0U);
 	}
+	if (fl_config.show_handled && !fl_is_death(disposition) &&
+	    !fl_is_stack_sent(task, fl_near_register(fl_regs_ip(fl_near_pt_regs(task)))))
+		begun |= FL_BEGUN_AT_SITE;
 	return begun;
 }
 

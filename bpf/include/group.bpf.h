@@ -40,6 +40,18 @@ struct {
 } fl_group_counts SEC(".maps");
 
 /*
+ * When each row had its last event: fl_group.last_ns once more, close together. User space maps it, and reads only rows that have changed. Sized
+ * by the loader, as the groups.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} fl_group_times SEC(".maps");
+
+/*
  * Ids that no group has, no rest, and no sum. Filled by the loader, and by user space with those of groups and rests that have left; taken
  * here. Empty: the event counts in a rest, or in a sum. Sums are enough for each signal and disposition, and never leave.
  */
@@ -108,9 +120,9 @@ struct {
 struct fl_site {
 	u64 start_boottime_ns; /* of the process: two processes with the same tgid differ by it; 0: a free slot */
 	u64 instruction_pointer;
-	u64 what;    /* tgid, si_code */
-	u64 how;     /* signal, disposition, how often the process has exec'ed: compared by words */
-	u64 jiffies; /* when the time and the pid of the group were last written */
+	u64 what; /* tgid, si_code */
+	u64 how;  /* signal, disposition, how often the process has exec'ed: compared by words */
+	u64 moment; /* when the time and the pid of the group were last written, in ticks; with show_handled, when the stack was sent, ns */
 	u32 group;
 	u32 departures; /* of fl_departures, before the group was looked up */
 };
@@ -138,6 +150,7 @@ FL_SCRATCH(fl_group_keys, struct fl_group_key);
 /* The second of CLOCK_BOOTTIME, and the samples that were sent in it. Benign race: a few more than the rate. */
 u64 fl_sample_second = 0;
 u64 fl_sample_count = 0;
+u64 fl_first_count = 0; /* beyond the rate, of executables that died for the first time */
 
 #define FL_GROUP_IS_NEW (1U << 31) /* beside the id: the group is new */
 
@@ -156,15 +169,19 @@ static __always_inline void fl_group_add(u32 id, u32 tgid)
 	struct fl_group *group = bpf_map_lookup_elem(&fl_groups, &id);
 	u64 *count = bpf_map_lookup_elem(&fl_group_counts, &id);
 	u64 jiffies = bpf_jiffies64();
+	u64 *time;
 
 	if (!group || !count)
 		return;
 	fl_add_one(count);
 	group->last_pid = tgid;
-	if (group->last_jiffies != jiffies) {
-		group->last_jiffies = jiffies;
-		group->last_ns = bpf_ktime_get_boot_ns();
-	}
+	if (group->last_jiffies == jiffies)
+		return;
+	group->last_jiffies = jiffies;
+	group->last_ns = bpf_ktime_get_boot_ns();
+	time = bpf_map_lookup_elem(&fl_group_times, &id);
+	if (time)
+		*time = group->last_ns;
 }
 
 /* The same for a known place: memory that all processors write to is touched once a tick. */
@@ -174,8 +191,8 @@ static __always_inline void fl_site_add(struct fl_site *site)
 	u32 id = site->group;
 	u64 *count;
 
-	if (site->jiffies != jiffies) {
-		site->jiffies = jiffies;
+	if (site->moment != jiffies) {
+		site->moment = jiffies;
 		fl_group_add(id, (u32)site->what);
 		return;
 	}
@@ -185,7 +202,7 @@ static __always_inline void fl_site_add(struct fl_site *site)
 }
 
 /* Takes a row that is free for this key. `cells`: whoever has a share of such rows. False: there is none. */
-static __always_inline bool fl_take_row(const struct fl_group_key *key, u32 *cells, u32 *id)
+static __always_inline bool fl_take_row(const struct fl_group_key *key, u32 *cells, u32 *id, u32 is_others)
 {
 	bool is_rest = key->kind == FL_ROW_REST;
 
@@ -195,7 +212,7 @@ static __always_inline bool fl_take_row(const struct fl_group_key *key, u32 *cel
 			return false;
 		return !bpf_map_pop_elem(&fl_free_sums, id);
 	}
-	if (!fl_share_find(cells, key, is_rest ? fl_config.rests : fl_config.groups, is_rest))
+	if (!fl_share_find(cells, key, is_rest ? fl_config.rests : fl_config.groups, is_rest, is_others))
 		return false;
 	return !(is_rest ? bpf_map_pop_elem(&fl_free_rests, id) : bpf_map_pop_elem(&fl_free_groups, id));
 }
@@ -217,17 +234,19 @@ static __always_inline void fl_give_back_row(const struct fl_group_key *key, con
 __noinline int fl_new_row(void)
 {
 	struct fl_group_key *key = fl_scratch(&fl_group_keys);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
 	u32 cells[FL_SHARES * FL_SHARE_ROWS];
 	struct fl_group *group;
 	u32 other = fl_config.groups, id = 0, *there;
 
-	if (!key || !fl_take_row(key, cells, &id))
+	if (!key || !unwind || !fl_take_row(key, cells, &id, unwind->is_others))
 		return other;
 	group = bpf_map_lookup_elem(&fl_groups, &id);
 	if (!group)
 		return other;
 	__builtin_memcpy(&group->key, key, sizeof(*key));
 	__builtin_memcpy(&group->cells, cells, sizeof(cells));
+	group->is_others = unwind->is_others;
 	group->serial += 1;
 	group->first_ns = bpf_ktime_get_boot_ns();
 	group->last_ns = 0;
@@ -318,6 +337,8 @@ __noinline int fl_make_key(u64 mm)
 	key->frames = record->flags & FL_PLACE_COUNTS && record->frame_count ? unwind->hash : 0;
 	key->exe_inode = 0;
 	key->exe_device = 0;
+	key->uid = (u32)bpf_get_current_uid_gid();
+	unwind->is_others = 0;
 	if (mm) {
 		struct file *exe = fl_read(of, exe_file);
 		struct inode *inode = exe ? fl_read(exe, f_inode) : NULL;
@@ -325,13 +346,13 @@ __noinline int fl_make_key(u64 mm)
 		if (inode) {
 			key->exe_inode = fl_inode_id(inode);
 			key->exe_device = fl_read(inode, i_sb, s_dev);
+			unwind->is_others = fl_read(inode, i_uid.val) != key->uid;
 		}
 	}
 	key->si_code = record->si_code;
 	key->disposition = record->disposition;
 	key->signal = record->signal;
 	key->has_code = !!(record->flags & FL_HAS_CODE);
-	key->uid = (u32)bpf_get_current_uid_gid();
 	key->kind = FL_ROW_GROUP;
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
 	/* What is to be proved of the fault is likely to be the same where the same ends the process. */
@@ -417,6 +438,28 @@ static __always_inline bool fl_is_site(const struct fl_site *there, const struct
 	       there->how == now->how && there->departures == fl_departed();
 }
 
+#define FL_STACK_KEPT_NS 1000000000ULL
+
+/*
+ * Was the stack of the record under construction sent within the last second, with a fault of the same place and process? Then only its
+ * innermost part is sent again, for a fault that comes ten thousand times a second leaves no room for others.
+ */
+static __always_inline bool fl_is_stack_sent(struct task_struct *task, u64 instruction_pointer)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	struct fl_site now, *site;
+
+	if (!record || !unwind)
+		return false;
+	site = fl_site_of(&now, task, instruction_pointer, record->si_code, record->signal, record->disposition);
+	if (!site || !fl_is_site(site, &now) || record->timestamp_ns - site->moment >= FL_STACK_KEPT_NS)
+		return false;
+	if (unwind->pages_max > FL_PAGES_AGAIN)
+		unwind->pages_max = FL_PAGES_AGAIN;
+	return true;
+}
+
 /*
  * How many samples all together may have sent in this second before this one of the group. The last quarter of fl_config.sample_rate is for
  * executables that have asked for none in it, and of that a half for users that have not either: whatever others do, a first crash has its
@@ -430,6 +473,29 @@ static __always_inline u32 fl_rate_for(const struct fl_group *group, u64 second)
 	bool of_user = fl_ask_sample(fl_share_hash(FL_SHARE_USER, key->uid, 0), second);
 
 	return of_executable ? rate - rate / 4 : of_user ? rate - rate / 8 : rate;
+}
+
+/* Is it the only row of its executable? Then this dies for the first time, as far as the table knows. */
+static __always_inline bool fl_is_first_of_executable(const struct fl_group *group)
+{
+	const u32 *cells = group->cells + FL_SHARE_EXECUTABLE * FL_SHARE_ROWS;
+
+	return group->key.kind != FL_ROW_SUM && !group->samples &&
+	       ((u32)fl_share_used(cells[0]) <= 1 || (u32)fl_share_used(cells[1]) <= 1);
+}
+
+/*
+ * May a sample of an executable that dies for the first time be sent beyond the rate? Twice the rate again for any, and as much for those
+ * that their user can't have made: whoever makes thousands of executables a second can't take that.
+ */
+static __always_inline bool fl_take_first(const struct fl_group *group)
+{
+	u64 most = (u64)fl_config.sample_rate * (group->is_others ? 4 : 2);
+
+	if (!fl_is_first_of_executable(group) || fl_first_count >= most)
+		return false;
+	__sync_fetch_and_add(&fl_first_count, 1);
+	return true;
 }
 
 /* May another sample of the group be sent? If not, that is counted. `is_due`: the sample would be shown. */
@@ -452,13 +518,16 @@ static __always_inline bool fl_take_budget(struct fl_group *group, u64 now, bool
 	if (fl_sample_second != second) {
 		fl_sample_second = second;
 		fl_sample_count = 0;
+		fl_first_count = 0;
 	}
-	if (fl_sample_count >= fl_rate_for(group, second)) {
-		fl_count(FL_LOST_BUDGET);
-		return false;
+	if (fl_sample_count < fl_rate_for(group, second)) {
+		__sync_fetch_and_add(&fl_sample_count, 1);
+		return true;
 	}
-	__sync_fetch_and_add(&fl_sample_count, 1);
-	return true;
+	if (fl_take_first(group))
+		return true;
+	fl_count(FL_LOST_BUDGET);
+	return false;
 }
 
 #endif

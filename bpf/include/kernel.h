@@ -161,8 +161,12 @@ struct super_block {
 	unsigned long s_magic;
 	void *s_fs_info;
 };
+typedef struct {
+	u32 val;
+} kuid_t;
 struct inode {
 	unsigned short i_mode;
+	kuid_t i_uid;
 	unsigned long i_ino;
 	s64 i_size;
 	u32 i_generation; /* two files with the same number, one after the other, differ by it */

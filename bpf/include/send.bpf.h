@@ -20,10 +20,12 @@
  */
 static __always_inline bool fl_has_room(const struct fl_crash *record)
 {
-	u64 wanted = sizeof(*record) + (u64)fl_config.stack_pages * sizeof(struct fl_stack_page);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u64 wanted;
 
-	if (fl_is_death(record->disposition))
+	if (!unwind || fl_is_death(record->disposition))
 		return true;
+	wanted = sizeof(*record) + unwind->pages_max * sizeof(struct fl_stack_page);
 	if (wanted + bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) <= fl_config.living_bytes)
 		return true;
 	fl_count(FL_LOST_RING_FULL);
@@ -103,7 +105,7 @@ struct fl_end {
 	u32 recalled; /* of fl_recall() */
 	u32 group;    /* of the record */
 	u32 serial;
-	u32 pad;
+	u32 is_sent; /* user space will get the record */
 };
 FL_SCRATCH(fl_ends, struct fl_end);
 
@@ -178,6 +180,7 @@ static __always_inline void fl_note_end(u64 info, u32 signal, s32 code, u32 reca
 	end->code = code;
 	end->recalled = recalled;
 	end->group = ~0U;
+	end->is_sent = 0;
 }
 
 #endif

@@ -94,9 +94,11 @@ static __always_inline u64 fl_share_cgroup(void)
 /*
  * The cells of whoever would have one more of `room` rows, for this key. False: one of them has its share already; a sixteenth more than
  * their shares is for executables that have no row, so that one which dies for the first time has its group in the middle of a storm of the
- * same user. `is_rest`: the table, each with counters of its own.
+ * same user; and as much again for those that their user can't have made, which no storm of others that it has made can take (`is_others`).
+ * `is_rest`: the table, each with counters of its own.
  */
-static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key *key, u32 room, u32 is_rest)
+static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key *key, u32 room, u32 is_rest,
+					  u32 is_others)
 {
 	u64 cgroup = fl_share_cgroup();
 	bool has_room = true;
@@ -118,7 +120,7 @@ static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key 
 		if ((u32)fl_share_used(one) >= share && (u32)fl_share_used(other) >= share)
 			has_room = false;
 		if (kind == FL_SHARE_EXECUTABLE && !(fl_share_used(one) && fl_share_used(other)))
-			more = room / 16;
+			more = is_others ? room / 8 : room / 16;
 	}
 	return has_room;
 }

@@ -13,8 +13,7 @@
 #include "hash.bpf.h"
 
 #define FL_WINDOW_WORDS 64 /* of the stack that are read at once: some frames */
-
-#define FL_WINDOW_WORDS 64 /* of the stack that are read at once: some frames */
+#define FL_PAGES_AGAIN  2  /* of a stack whose place was sent a moment before: the innermost 4 KiB and more */
 
 /*
  * The state of the walk, and the record's modules. In a map, so that the verifier sees one step and not 127.
@@ -28,12 +27,15 @@ struct fl_unwind {
 	u64 sent; /* from here on so many bytes of the stack were sent with a sample of the same end */
 	u64 sent_bytes;
 	u64 pages;       /* that were there */
+	u64 pages_max;   /* that may be sent of the record's stack */
 	u64 until;       /* a sample of an end sends its stack up to here, where the signal frame is */
 	u64 hash;        /* of the frames so far: fl_group_key.frames */
 	u32 hashed;      /* frames in it */
 	u32 hash_closed; /* a frame outside of any file: what follows does not count */
-	u64 module;      /* of the last frame */
-	u64 window_at;   /* where window[] lies on the stack; 0: nothing has been read */
+	u32 is_others;   /* fl_group.is_others */
+	u32 pad;
+	u64 module;    /* of the last frame */
+	u64 window_at; /* where window[] lies on the stack; 0: nothing has been read */
 	u64 window[FL_WINDOW_WORDS];
 	u64 vmas[FL_MODULES_MAX + 1]; /* struct vm_area_struct of modules[] */
 	u64 inodes[FL_MODULES_MAX + 1];
@@ -198,6 +200,7 @@ __noinline int fl_add_frames(u64 mm)
 	unwind->hashed = 0;
 	unwind->hash_closed = 0;
 	unwind->window_at = 0;
+	unwind->pages_max = fl_config.stack_pages;
 	record->frames[0] = fl_instruction_pointer(&record->registers);
 	record->frame_count = 1;
 	unwind->mm = mm;

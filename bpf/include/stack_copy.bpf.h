@@ -142,14 +142,16 @@ __noinline int fl_add_led_to(u64 mm)
 }
 
 /*
- * Has the ring room for a page, and for the record after it? A record without its stack says more than a stack without its record. Benign
+ * Has the ring room for a page, and for the record after it? A record without its stack says more than a stack without its record: an eighth of
+ * the ring is for records alone, so that one of a program that dies for the first time finds room in the middle of a storm. Benign
  * race: other processors may take the room meanwhile, and the record is then counted as lost.
  */
 static __always_inline bool fl_page_has_room(void)
 {
 	u64 wanted = sizeof(struct fl_stack_page) + sizeof(struct fl_crash) + 2 * BPF_RINGBUF_HDR_SZ;
+	u64 size = bpf_ringbuf_query(&fl_ring, BPF_RB_RING_SIZE);
 
-	return bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) + wanted < bpf_ringbuf_query(&fl_ring, BPF_RB_RING_SIZE);
+	return bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) + wanted < size - size / 8;
 }
 
 /* Sends the page at unwind->address. 0: there may be more above. */
@@ -196,24 +198,28 @@ static __always_inline void fl_send_overflown(struct fl_unwind *unwind)
 
 /*
  * Sends the stack of the record's registers, from the page of the stack pointer to the end of the mapping. If the stack has overflowed,
- * it is the mapping above the stack pointer, the lower and the upper end of it: the callers of a large frame are anywhere above. What was sent with a sample of the same end is not sent again.
+ * it is the mapping above the stack pointer, the lower and the upper end of it: the callers of a large frame are anywhere above. What was sent with a sample of the same end is not sent again,
+ * nor is what was sent a moment before with another fault of the same place (pages_max).
  */
 __noinline int fl_send_stack(void)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
-	u32 pages = fl_config.stack_pages;
+	u32 pages;
 	u64 first;
 
 	if (!record || !unwind)
 		return 1;
+	pages = unwind->pages_max;
 	unwind->address = fl_stack_pointer(&record->registers) & ~(FL_PIECE_BYTES - 1ULL);
 	unwind->end = record->stack_vma.vm_end;
 	if (record->stack_above.vm_end) {
 		unwind->address = record->stack_above.vm_start;
 		unwind->end = record->stack_above.vm_end;
-		fl_send_overflown(unwind);
-		return 0;
+		if (pages > FL_PAGES_AGAIN) {
+			fl_send_overflown(unwind);
+			return 0;
+		}
 	}
 	if (unwind->address - unwind->sent < unwind->sent_bytes)
 		unwind->address = unwind->sent + unwind->sent_bytes;

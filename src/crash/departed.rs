@@ -160,6 +160,8 @@ impl Departed {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
     use crate::probe::GroupId;
     use crate::probe::abi::fl_group;
@@ -167,7 +169,12 @@ mod tests {
     fn group(frames: u64, uid: u32, count: u64) -> Group {
         let key = fl_group_key { frames, uid, signal: 11, has_code: 1, si_code: 1, ..fl_group_key::default() };
         let facts = fl_group { key, first_ns: 10 * frames, last_ns: 10 * frames + 1, ..fl_group::default() };
-        Group { id: GroupId { row: 0, serial: 1 }, facts, counts: [count].into_iter().collect(), before: 0 }
+        Group {
+            id: GroupId { row: 0, serial: 1 },
+            facts: facts.into(),
+            counts: [count].into_iter().collect(),
+            before: 0,
+        }
     }
 
     fn totals(departed: &Departed) -> Vec<u64> {
@@ -206,7 +213,7 @@ mod tests {
         departed.add(&group(1, 7, 3), None);
         for signal in 0..100 {
             let mut many = group(2, 8, 1);
-            many.facts.key.signal = signal;
+            Rc::make_mut(&mut many.facts).key.signal = signal;
             departed.add(&many, None);
         }
         assert!(totals(&departed).contains(&3) && totals(&departed).len() <= 10, "{:?}", totals(&departed));

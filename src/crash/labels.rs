@@ -25,15 +25,19 @@ pub(super) fn names<'a>(ledger: &'a GroupLedger, groups: &[Group]) -> Names<'a> 
     groups.iter().filter_map(name).collect()
 }
 
-/// The groups as they get labels, if names are made up faster than there are labels. Those whose executable is known by a record are before
+/// The groups as they get labels, if names are made up faster than there are labels. Those whose executable its user can't have made are before
+/// all others, and those whose executable is known by a record before
 /// those that have only the name of a process, which can be another one for each death; and the newest are first.
 pub(super) fn in_turn<'a>(ledger: &GroupLedger, groups: Vec<&'a Group>) -> Vec<&'a Group> {
-    turns::in_turn(groups, |group| (group.facts.key.uid, (ledger.exe(group.id).is_some(), group.facts.last_ns)))
+    let rank = |group: &Group| (group.facts.is_others != 0, ledger.exe(group.id).is_some(), group.facts.last_ns);
+    turns::in_turn(groups, |group| (group.facts.key.uid, rank(group)))
 }
 
 /// A group's numbers.
 pub(super) fn total(ledger: &GroupLedger, group: &Group) -> GroupTotal {
-    GroupTotal { id: group.id.number(), count: group.total(), ..of_key(&group.facts.key, ledger.exe(group.id)) }
+    let facts = &group.facts;
+    let of = of_key(&facts.key, ledger.exe(group.id));
+    GroupTotal { id: group.id.number(), count: group.total(), is_others: facts.is_others != 0, ..of }
 }
 
 /// The numbers of events that found no group, and were not shown before. `names`: of other groups.
@@ -62,6 +66,7 @@ fn of_key(key: &fl_group_key, exe: Option<&str>) -> GroupTotal {
         executable: file.unwrap_or_else(|| text::name(&key.comm)),
         is_named: true,
         uid: key.uid,
+        is_others: false,
         count: 0,
     }
 }

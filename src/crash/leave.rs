@@ -72,7 +72,7 @@ mod tests {
         let [executable, user, cgroup] = payers.map(|payer| payer * 2);
         let cells = [executable, executable, user + 1000, user, cgroup + 2000, cgroup, 3000, 3000];
         let facts = fl_group { cells, last_ns: NOW_NS - idle_ns, first_ns: 1, ..fl_group::default() };
-        Group { id: GroupId { row, serial: 1 }, facts, counts: [1].into_iter().collect(), before: 0 }
+        Group { id: GroupId { row, serial: 1 }, facts: facts.into(), counts: [1].into_iter().collect(), before: 0 }
     }
 
     fn leaving(groups: &[Group], room: u32, now_ns: u64) -> Vec<Group> {

@@ -115,7 +115,9 @@ impl GroupLedger {
         }
         if let Some(before) = self.returned.get(&group.id) {
             group.before = before.total;
-            group.facts.first_ns = before.first_ns;
+            if group.facts.first_ns != before.first_ns {
+                Rc::make_mut(&mut group.facts).first_ns = before.first_ns;
+            }
         }
     }
 
@@ -227,7 +229,7 @@ mod tests {
     fn group(id: u32, counts: &[u64]) -> Group {
         let key = fl_group_key { signal: 11, has_code: 1, si_code: 1, frames: 1, ..fl_group_key::default() };
         let facts = fl_group { key, first_ns: 1, last_ns: 2, stack_id: -1, build_id_length: 1, ..fl_group::default() };
-        Group { id: row(id), facts, counts: counts.iter().copied().collect(), before: 0 }
+        Group { id: row(id), facts: facts.into(), counts: counts.iter().copied().collect(), before: 0 }
     }
 
     fn identity(signature: &str) -> Identity {
@@ -318,7 +320,8 @@ mod tests {
         let unknown = ledger.summarize(&look(vec![group(2, &[1])], 0), none).unwrap();
         assert_eq!(unknown.groups[0].signature, None, "neither sample nor stack");
         let mut sent = group(3, &[1]);
-        (sent.facts.key.has_code, sent.facts.key.frames) = (0, 0);
+        let key = &mut Rc::make_mut(&mut sent.facts).key;
+        (key.has_code, key.frames) = (0, 0);
         let sent = ledger.summarize(&look(vec![sent], 0), none).unwrap();
         let wanted = identity::signature(Kind { signal: "SIGSEGV", fault: None }, false, Some("00"), &[], None);
         assert_eq!(sent.groups[0].signature, Some(wanted), "the same as a sample's");
@@ -354,7 +357,7 @@ mod tests {
         let last = ledger.summarize(&Look { last: true, ..look(Vec::new(), 0) }, none).unwrap();
         assert_eq!((last.groups.len(), last.groups[0].count, last.groups[0].total), (1, 0, 3));
         let mut again = Group { id: GroupId { row: 0, serial: 2 }, ..group(0, &[1]) };
-        again.facts.first_ns = 5;
+        Rc::make_mut(&mut again.facts).first_ns = 5;
         ledger.welcome(&mut again, true);
         let summary = ledger.summarize(&Look { last: true, ..look(vec![again], 0) }, none).unwrap();
         assert_eq!((summary.groups.len(), summary.groups[0].count, summary.groups[0].total), (1, 1, 4));

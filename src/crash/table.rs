@@ -166,14 +166,15 @@ impl Table {
         let is_same = |gone: &&mut Gone| gone.group.id.row == NO_ROW && gone.group.facts.key.to_bytes() == bytes;
         if let Some(Gone { group, .. }) = self.gone.iter_mut().find(is_same) {
             group.counts = group.counts.plus(processor, many);
-            (group.facts.last_ns, group.facts.last_pid) = (last_ns, last_pid);
+            let facts = Rc::make_mut(&mut group.facts);
+            (facts.last_ns, facts.last_pid) = (last_ns, last_pid);
             return group.id;
         }
         self.made_here = self.made_here.wrapping_add(1);
         let id = GroupId { row: NO_ROW, serial: self.made_here };
         let facts =
             fl_group { key, first_ns: last_ns, last_ns, last_pid, stack_id: -1, samples: 1, ..fl_group::default() };
-        let mut group = Group { id, facts, counts: Counts::default().plus(processor, many), before: 0 };
+        let mut group = Group { id, facts: facts.into(), counts: Counts::default().plus(processor, many), before: 0 };
         ledger.welcome(&mut group, true);
         if !self.is_told {
             ledger.depart(&group);

@@ -201,7 +201,7 @@ mod tests {
     fn group(counts: &[u64], samples: u32) -> Group {
         let key = fl_group_key { disposition: fl_disposition::FL_DISPOSED_MAYBE_CAUGHT, ..fl_group_key::default() };
         let facts = fl_group { key, samples, ..fl_group::default() };
-        Group { id: id(), facts, counts: counts.iter().copied().collect(), before: 0 }
+        Group { id: id(), facts: facts.into(), counts: counts.iter().copied().collect(), before: 0 }
     }
 
     fn fatal() -> Verdict {

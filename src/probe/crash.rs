@@ -75,11 +75,6 @@ fn threads() -> u32 {
     now.saturating_mul(2).clamp(*THREADS.start(), *THREADS.end()).next_power_of_two()
 }
 
-/// A set of signals: bit N - 1 means signal N.
-fn bits(signals: &[u32]) -> u64 {
-    signals.iter().fold(0, |bits, signal| bits | 1 << (signal - 1))
-}
-
 impl Spec for Plan {
     type Sample = Sample;
     type State = State;
@@ -92,8 +87,8 @@ impl Spec for Plan {
     }
 
     fn hooks(&self, way: Way, kernel: Kernel) -> Result<Vec<Hook>> {
-        let at_coredump = !self.at_coredump(way, kernel).is_empty();
-        let sees_ends = way == Way::Kprobe || at_coredump;
+        let is_seen_again = self.at_coredump(way, kernel) != 0;
+        let sees_ends = way == Way::Kprobe || is_seen_again;
         let end_missed = Some(if sees_ends { RUNS_MISSED } else { EXITS_MISSED });
         // No program preempts a kprobe's, but on a real-time kernel a kprobe's runs while that of signal_deliver is preempted.
         let is_apart = way != Way::Kprobe && kernel.is_real_time;
@@ -105,7 +100,7 @@ impl Spec for Plan {
         } else {
             vec![Hook::raw("fl_deliver_exit", "signal_deliver").shown()]
         };
-        if at_coredump {
+        if is_seen_again {
             hooks.push(coredump.optional());
         }
         if self.needs_senders(way) {
@@ -126,12 +121,12 @@ impl Spec for Plan {
 
     fn configure(&self, way: Way, kernel: Kernel, object: &mut Opened) -> Result<()> {
         let config = fl_config {
-            signals: bits(&self.signals),
+            signals: plan::bits(&self.signals),
             frames: self.frames,
             // One more, because the stack pointer is somewhere within the first one.
             stack_pages: if self.stack_bytes == 0 { 0 } else { self.stack_bytes.div_ceil(PIECE_BYTES) + 1 },
             show_handled: u8::from(self.show_handled),
-            at_coredump: bits(&self.at_coredump(way, kernel)),
+            at_coredump: self.at_coredump(way, kernel),
             is_preempted: u8::from(way != Way::Kprobe && kernel.is_real_time),
             at_exit: u8::from(Self::is_hooked_at_exit(way, kernel)),
             senders: u8::from(self.needs_senders(way)),
@@ -164,13 +159,14 @@ impl Spec for Plan {
             tables.push(("fl_sent", 1));
         }
         // Only for these the program asks whether it has seen their end already (fl_is_first).
-        if self.at_coredump(way, kernel).is_empty() && self.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) {
+        if self.at_coredump(way, kernel) == 0 && self.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) {
             tables.push(("fl_endings", UNUSED_LRU_ENTRIES));
         }
         if let Some(table @ GroupTable { groups, stacks }) = self.groups {
             let (groups, rests, sums) = (groups as usize, table.rests() as usize, self.sums() as usize);
             let rows = groups + 1 + rests + sums;
-            tables.extend([("fl_groups", rows), ("fl_group_counts", rows), ("fl_group_ids", groups + rests + sums)]);
+            tables.extend([("fl_groups", rows), ("fl_group_times", rows), ("fl_group_counts", rows)]);
+            tables.push(("fl_group_ids", groups + rests + sums));
             tables.extend([("fl_free_groups", groups), ("fl_free_rests", rests), ("fl_free_sums", sums)]);
             let cells = table.share_cells() as usize * 2;
             tables.extend([("fl_shares_taken", cells), ("fl_shares_back", cells)]);

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,11 +14,11 @@ use std::time::{Duration, Instant};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, crashes};
 use crate::harness::runs::{note, watch_test};
 use crate::harness::{Scratch, copy_program, whole};
 use crate::storm::add_up;
-use crate::table::{first_crash, has_group_and_record, has_total};
+use crate::table::{first_crash, has_group_and_record, has_line_and_record, has_total};
 
 /// The deaths of one executable.
 const OF_ONE: u64 = 500;
@@ -188,4 +190,42 @@ fn whatever_crashed_before_a_first_crash_has_group_record_series_and_alert() {
     has_group_and_record(&heard.kept, "adv-first");
     has_total(&heard.kept, "adv-first");
     assert!(memory.iter().all(|&bytes| bytes <= rest + GROWTH_MAX), "at rest {rest}: {memory:?}");
+}
+
+/// Programs that an adversary makes, each of which dies once: some thousands a second, of the same user and in the same cgroup as programs
+/// that die for the first time meanwhile. These belong to root, so that nobody else can have made them.
+#[apply(watch_test!)]
+fn whatever_a_user_makes_meanwhile_a_first_crash_has_group_record_and_series() {
+    const USER: u32 = 60_077;
+    let scratch = Scratch::new();
+    let mut agent = Agent::start(&["-n", "mdu-", "--interval", "1"]);
+    let from = agent.child.stdout.take().unwrap();
+    let listener = std::thread::spawn(move || hear(from, "mdu-first", &AtomicU64::new(0)));
+    let adversary = scratch.path("adversary");
+    copy_program("made-up", &adversary);
+    let start = |_| Command::new(&adversary).arg("mdu-").uid(USER).spawn().unwrap();
+    let mut adversaries: Vec<Child> = (0..2).map(start).collect();
+    let names: Vec<String> = (0..15).map(|number| format!("mdu-first{number:02}")).collect();
+    let tried = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        // All samples of the second are gone, and all labels are taken.
+        std::thread::sleep(Duration::from_secs(2));
+        for name in &names {
+            let program = scratch.path(name);
+            copy_program("null-write", &program);
+            assert!(!Command::new(&program).uid(USER).output().unwrap().status.success());
+            agent.wait_for(&crashes(name).replace("uid=\"0\"", &format!("uid=\"{USER}\"")), 1.0);
+        }
+    }));
+    adversaries.iter_mut().for_each(|adversary| {
+        adversary.kill().unwrap();
+        adversary.wait().unwrap();
+    });
+    agent.stop();
+    let heard = listener.join().unwrap();
+    eprintln!("{} deaths in {} summaries; samples lost: {}", heard.matched, heard.summaries, heard.lost);
+    tried.unwrap();
+    assert!(heard.matched > 2000, "{} deaths were no storm", heard.matched);
+    for name in &names {
+        has_line_and_record(&heard.kept, name);
+    }
 }

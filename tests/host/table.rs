@@ -61,12 +61,19 @@ fn told(records: &[Value]) -> u64 {
 /// It died once: there is a record, a summary that counts it, and a group of its own. The group of a summary that came before the names has
 /// no signature.
 pub(crate) fn has_group_and_record(records: &[Value], name: &str) {
+    let own = has_line_and_record(records, name);
+    assert!(own.iter().any(|group| group["signature"].is_string()), "no group of {name}: {own:#?}");
+}
+
+/// The same, whether or not the names came in time for the summary. Returns its groups.
+pub(crate) fn has_line_and_record<'a>(records: &'a [Value], name: &str) -> Vec<&'a Value> {
     let of = |kind: &'static str| records.iter().filter(move |record| record["type"] == kind);
-    assert_eq!(of("crash").filter(|record| record["comm"] == name).count(), 1, "no record of {name}");
+    let own: Vec<&Value> = of("crash").filter(|record| record["comm"] == name).collect();
+    assert!(own.len() == 1 && own[0]["signature"].is_string(), "not one record of {name}: {own:#?}");
     let groups = of("summary").flat_map(|summary| summary["groups"].as_array().unwrap());
     let own: Vec<&Value> = groups.filter(|group| group["comm"] == name).collect();
     assert_eq!(own.iter().map(|group| group["count"].as_u64().unwrap()).sum::<u64>(), 1, "no summary counts {name}");
-    assert!(own.iter().any(|group| group["signature"].is_string()), "no group of {name}: {own:#?}");
+    own
 }
 
 /// Its total is in the last summary, whether its group has left or not.

@@ -79,6 +79,22 @@ fn a_cgroup_is_watched_with_those_below_it() {
     assert_eq!(cgroups, [name.clone(), name + "/below"]);
 }
 
+/// Each fault of a place had a copy of its stack of 64 KiB, however often it came.
+#[apply(watch_test!)]
+fn the_stack_of_a_place_is_sent_once_a_second() {
+    let run = run(&programs().join("handled-again"), &["--handled"]);
+    let complete: Vec<bool> = run.records.iter().map(|record| record["stack_complete"].as_bool().unwrap()).collect();
+    assert_eq!(complete, [true, false, false, false, false, true], "{:#?}", run.records);
+    for record in &run.records {
+        // What lies in the innermost pages is known in any case.
+        let symbols: Vec<&str> =
+            record["stack_trace"].as_array().unwrap().iter().filter_map(|frame| frame["symbol"].as_str()).collect();
+        let named = |name: &str| symbols.iter().any(|symbol| symbol.starts_with(&format!("{name}+")));
+        assert!(named("touch") && named("far_below"), "{record:#}");
+        assert_eq!(named("main"), record["stack_complete"] == true, "{record:#}");
+    }
+}
+
 #[apply(watch_test!)]
 fn handled_signals_are_counted_only() {
     let run = run(&programs().join("handled"), &[]);

@@ -41,14 +41,22 @@ pub(super) type Executable = (String, u32);
 
 /// Executables and the users that run them, which have labels of their own. Anybody can make up names of executables, so a user other than root
 /// can take half of them at most, and all those together three quarters. Where there is no room, the one leaves that was idle for longest, of
-/// the same user or of the one that has most: so a program that crashes for the first time has a label, whatever others did before.
+/// the same user or of the one that has most: so a program that crashes for the first time has a label, whatever others did before. One that its
+/// user can't have made has one, too, whatever others do meanwhile: where none is idle, one leaves for it that its user may have made.
 pub(super) struct BoundedExecutables {
-    /// With the update in which each crashed last.
-    known: HashMap<Executable, u64>,
+    known: HashMap<Executable, Label>,
     by_user: HashMap<u32, usize>,
     most: usize,
     /// The present update: what has crashed in it stays.
     update: u64,
+}
+
+/// A label that an executable has.
+struct Label {
+    /// The update in which it crashed last.
+    last: u64,
+    /// Its user can't have made it.
+    is_others: bool,
 }
 
 impl BoundedExecutables {
@@ -70,23 +78,24 @@ impl BoundedExecutables {
     /// Has this executable a label of its own? Then it stays for this update.
     pub(super) fn keep(&mut self, executable: &str, uid: u32) -> bool {
         match self.known.get_mut(&(executable.to_owned(), uid)) {
-            Some(last) => {
-                *last = self.update;
+            Some(label) => {
+                label.last = self.update;
                 true
             }
             None => false,
         }
     }
 
-    /// Has the executable get a label, and returns the one that leaves for it; `None` means that there is no room.
-    pub(super) fn admit(&mut self, executable: &str, uid: u32) -> Option<Option<Executable>> {
-        let leaves = if self.has_room(uid) { None } else { Some(self.idlest(uid)?) };
+    /// Has the executable get a label, and returns the one that leaves for it; `None` means that there is no room. `is_others`: its user can't
+    /// have made it.
+    pub(super) fn admit(&mut self, executable: &str, uid: u32, is_others: bool) -> Option<Option<Executable>> {
+        let leaves = if self.has_room(uid) { None } else { Some(self.idlest(uid, is_others)?) };
         if let Some(executable) = &leaves {
             self.known.remove(executable);
             self.by_user.entry(executable.1).and_modify(|labels| *labels -= 1);
         }
         self.by_user.retain(|_, labels| *labels > 0);
-        self.known.insert((executable.to_owned(), uid), self.update);
+        self.known.insert((executable.to_owned(), uid), Label { last: self.update, is_others });
         *self.by_user.entry(uid).or_default() += 1;
         Some(leaves)
     }
@@ -111,16 +120,17 @@ impl BoundedExecutables {
     }
 
     /// The label that leaves for one of this user; `None` means that all of those that could have crashed in this update.
-    fn idlest(&self, uid: u32) -> Option<Executable> {
+    fn idlest(&self, uid: u32, is_others: bool) -> Option<Executable> {
         let is_users = |of: u32| match uid {
             0 => true,
             _ if self.taken(uid) >= self.half() => of == uid,
             _ if self.known.len() >= self.most => true,
             _ => of != 0,
         };
-        let idle = self.known.iter().filter(|((_, of), last)| is_users(*of) && **last < self.update);
+        let gives_way = |label: &Label| label.last < self.update || (is_others && !label.is_others);
+        let idle = self.known.iter().filter(|((_, of), label)| is_users(*of) && gives_way(label));
         // The user that has most, and of equal ones the first by number and name, so that equal runs are equal.
-        idle.max_by_key(|((name, of), last)| (self.taken(*of), std::cmp::Reverse((**last, *of, name.clone()))))
+        idle.max_by_key(|((name, of), label)| (self.taken(*of), std::cmp::Reverse((label.last, *of, name.clone()))))
             .map(|(executable, _)| executable.clone())
     }
 }

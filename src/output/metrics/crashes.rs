@@ -34,6 +34,8 @@ pub(crate) struct GroupTotal {
     pub is_named: bool,
     /// The user that its processes ran as.
     pub uid: u32,
+    /// That user can't have made the executable.
+    pub is_others: bool,
     /// Signals since the start, or since the last time where they found no group.
     pub count: u64,
 }
@@ -113,7 +115,7 @@ impl Crashes {
         if !of.is_death || count == 0 {
             return executable;
         }
-        let own = executable.filter(|(name, uid)| self.has_label(name, *uid));
+        let own = executable.filter(|(name, uid)| self.has_label(name, *uid, of.is_others));
         let (executable, uid) = match &own {
             Some((name, uid)) => (name.clone(), uid.to_string()),
             None => BoundedExecutables::other(),
@@ -140,11 +142,11 @@ impl Crashes {
     }
 
     /// Has the executable a label, or does it get one now? The series of one that leaves for it end.
-    fn has_label(&mut self, name: &str, uid: u32) -> bool {
+    fn has_label(&mut self, name: &str, uid: u32, is_others: bool) -> bool {
         if self.executables.keep(name, uid) {
             return true;
         }
-        let Some(leaves) = self.executables.admit(name, uid) else { return false };
+        let Some(leaves) = self.executables.admit(name, uid, is_others) else { return false };
         for labels in leaves.and_then(|executable| self.series.remove(&executable)).into_iter().flatten() {
             self.by_executable.remove(&labels);
             self.series_count -= 1;

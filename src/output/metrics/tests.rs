@@ -10,6 +10,7 @@ fn group(id: u64, executable: &str, count: u64) -> GroupTotal {
         executable: executable.to_owned(),
         is_named: true,
         uid: 7,
+        is_others: false,
         count,
     }
 }
@@ -26,6 +27,26 @@ fn crashes_of(executable: &str, uid: &str, count: u64) -> String {
     format!(
         "crashes_total{{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",executable=\"{executable}\",uid=\"{uid}\"}} {count}\n"
     )
+}
+
+/// Programs that all crash in each update, and that their user has made, kept all labels from one that it can't have made.
+#[test]
+fn what_its_user_has_made_gives_way_to_what_it_has_not() {
+    let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
+    let storm = |count: u64| (0..10).map(move |id| group(id, &format!("x-{id}"), count));
+    metrics.update(&Totals { groups: storm(1).collect(), ..Totals::default() });
+    let own = group(20, "own", 1);
+    metrics.update(&Totals { groups: storm(2).chain([own]).collect(), ..Totals::default() });
+    assert!(!shown(&metrics).contains("executable=\"own\""), "none is idle");
+    let others = GroupTotal { is_others: true, ..group(21, "others", 1) };
+    metrics.update(&Totals { groups: storm(3).chain([others]).collect(), ..Totals::default() });
+    let text = shown(&metrics);
+    assert!(text.contains(&crashes("others", 1)), "{text}");
+    assert_eq!(text.matches("executable=\"x-").count(), 4, "{text}");
+    assert!(
+        text.contains("signals_delivered_total{signal=\"SIGSEGV\",code=\"SEGV_MAPERR\",disposition=\"fatal\"} 32"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use libbpf_rs::libbpf_sys::{BPF_STACK_BUILD_ID_VALID, bpf_stack_build_id};
 use libbpf_rs::{MapCore, MapFlags};
 
 use super::counts::Counts;
-use super::rows::{KernelRows, Layout, Reader, SharedRows};
+use super::rows::{KernelRows, Layout, Reader, Shared};
 use super::{GroupTable, Probe};
 use crate::probe::abi::{Plain as _, fl_counter, fl_group, fl_group_key, fl_row_kind};
 use crate::probe::object::Loaded;
@@ -30,8 +31,8 @@ pub(crate) struct GroupId {
 pub(crate) struct Group {
     /// Which one.
     pub id: GroupId,
-    /// Its entry in the table of the kernel programs.
-    pub facts: fl_group,
+    /// Its entry in the table of the kernel programs. To clone it costs nothing: there are thousands of them in each look.
+    pub facts: Rc<fl_group>,
     /// Its events by processor, since it came.
     pub counts: Counts,
     /// Its events before it had left the table and came again; 0 as the kernel knows it.
@@ -69,8 +70,8 @@ impl Group {
 /// What is kept between two readings.
 #[derive(Default)]
 pub(super) struct State {
-    /// `None` means that nothing was read so far.
-    shared: Option<SharedRows>,
+    /// The groups, and the times of their last events. `None` means that nothing was read so far.
+    shared: Option<(Shared<fl_group>, Shared<u64>)>,
     reader: Reader,
 }
 
@@ -142,11 +143,11 @@ impl Probe {
         let counts = self.map("fl_group_counts")?;
         let mut state = self.state.groups.borrow_mut();
         let State { shared, reader } = &mut *state;
-        let shared = match shared {
+        let (groups, times) = match shared {
             Some(shared) => shared,
-            None => shared.insert(SharedRows::map(&self.map("fl_groups")?)?),
+            None => shared.insert((Shared::map(&self.map("fl_groups")?)?, Shared::map(&self.map("fl_group_times")?)?)),
         };
-        let rows = KernelRows { shared, counts: &|row| Ok(counts.values(&row)?.into_iter().collect()) };
+        let rows = KernelRows { groups, times, counts: &|row| Ok(counts.values(&row)?.into_iter().collect()) };
         reader.read(&rows, layout, boottime_ns()?, all).context(what)
     }
 
@@ -193,7 +194,7 @@ impl Probe {
         let by_cpu: Vec<u64> = counts.values(&id.row)?;
         let group = Group {
             id,
-            facts: facts.value(&id.row)?.context("a row is not there")?,
+            facts: facts.value::<fl_group>(&id.row)?.context("a row is not there")?.into(),
             counts: by_cpu.iter().copied().collect(),
             before: 0,
         };

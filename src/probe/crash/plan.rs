@@ -44,15 +44,15 @@ impl Plan {
     /// The signals whose deaths are to be seen at the coredump beside signal_deliver: those of a real-time kernel, which may skip our
     /// program's runs there, and before v5.16 that of a process that seccomp ends, to which the kernel delivers no signal. Only for
     /// `auto`: a user who names a way gets that way.
-    pub(super) fn at_coredump(&self, way: Way, kernel: Kernel) -> Vec<u32> {
+    pub(super) fn at_coredump(&self, way: Way, kernel: Kernel) -> u64 {
         if way == Way::Kprobe || self.setup.attach != Attach::Auto || !kernel.kprobes {
-            return Vec::new();
+            return 0;
         }
         let is_seen = |signal: &u32| match *signal {
             SIGSYS => kernel.is_real_time || !kernel.delivers_seccomp_kills,
             signal => kernel.is_real_time && CORE_SIGNALS.contains(&signal),
         };
-        self.signals.iter().copied().filter(is_seen).collect()
+        bits(self.signals.iter().filter(|signal| is_seen(signal)))
     }
 
     /// How many rows there are for what finds neither a group nor a rest.
@@ -63,7 +63,7 @@ impl Plan {
     /// Can a thread that seccomp ends alone be told from a process that seccomp ends? Before v5.16 only if the latter was seen at its
     /// coredump.
     pub(super) fn sees_threads(&self, way: Way, kernel: Kernel) -> bool {
-        let is_told_apart = kernel.delivers_seccomp_kills || self.at_coredump(way, kernel).contains(&SIGSYS);
+        let is_told_apart = kernel.delivers_seccomp_kills || self.at_coredump(way, kernel) & bits(&[SIGSYS]) != 0;
         self.signals.contains(&SIGSYS) && is_told_apart
     }
 
@@ -75,6 +75,11 @@ impl Plan {
             None => Ok(()),
         }
     }
+}
+
+/// A set of signals: bit N - 1 means signal N.
+pub(super) fn bits<'a>(signals: impl IntoIterator<Item = &'a u32>) -> u64 {
+    signals.into_iter().fold(0, |bits, signal| bits | 1 << (signal - 1))
 }
 
 /// Of the rows by signal, code and disposition: those with a code. A process can send itself any signal with some two dozen codes that the
@@ -166,7 +171,7 @@ mod tests {
         let apart = |plan: &Plan, way, kernel| Hook::programs(&plan.hooks(way, kernel).unwrap()).1;
         let real_time = Kernel { is_real_time: true, ..NEW };
         let crashes = Plan { signals: vec![11, 15], ..plan(Attach::Auto) };
-        assert_eq!(crashes.at_coredump(Way::Tracepoint, real_time), [11], "SIGTERM dumps no core");
+        assert_eq!(crashes.at_coredump(Way::Tracepoint, real_time), bits(&[11]), "SIGTERM dumps no core");
         assert_eq!(apart(&crashes, Way::Tracepoint, real_time), ["fl_dump_or_exit"; 3]);
         assert_eq!(apart(&plan(Attach::By(Way::Tracepoint)), Way::Tracepoint, real_time), ["fl_dump_or_exit"; 1]);
         assert_eq!(apart(&plan(Attach::Auto), Way::Kprobe, real_time), [""; 0], "there all are kprobes");

@@ -1,7 +1,8 @@
-//! Reads the kernel's table of groups again and again. Only the counts of rows that have changed are read anew: a count by processor is a
-//! call of the kernel and a number for each possible processor.
+//! Reads the kernel's table of groups again and again. Only rows that have changed are read anew: of the others the time of their last event
+//! alone. A count by processor is a call of the kernel and a number for each possible processor.
 
 use std::ffi::c_void;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::ptr::NonNull;
@@ -12,38 +13,39 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::counts::Counts;
 use super::groups::{Group, GroupId, Groups};
-use crate::probe::abi::fl_group;
+use crate::probe::abi::{Plain, fl_group};
 
 /// The kernel notes an event's time once a tick, and what it notes is at most so much older than the event. An older time on a busy host
 /// is found by the sum of all counts ([`Reader::read`]).
 const LATE_NS: u64 = 100_000_000;
 
-/// The rows of `fl_groups` in memory that is shared with the kernel.
-pub(super) struct SharedRows {
+/// The rows of an array, in memory that is shared with the kernel.
+pub(super) struct Shared<Row> {
     start: NonNull<c_void>,
     bytes: NonZeroUsize,
     rows: u32,
+    of: PhantomData<Row>,
 }
 
-impl SharedRows {
-    /// The rows of an array that may be mapped.
-    pub(super) fn map(groups: &Map<'_>) -> Result<Self> {
+impl<Row: Plain> Shared<Row> {
+    /// The rows of an array that may be mapped, and whose values are whole words.
+    pub(super) fn map(array: &Map<'_>) -> Result<Self> {
         let what = "failed to map the groups";
-        let rows = groups.max_entries();
-        let bytes = NonZeroUsize::new(rows as usize * size_of::<fl_group>()).context(what)?;
+        let rows = array.max_entries();
+        let bytes = NonZeroUsize::new(rows as usize * size_of::<Row>()).context(what)?;
         // SAFETY: it is new memory, which nobody else in this process knows of.
-        let start = unsafe { mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, groups.as_fd(), 0) };
-        Ok(Self { start: start.context(what)?, bytes, rows })
+        let start = unsafe { mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, array.as_fd(), 0) };
+        Ok(Self { start: start.context(what)?, bytes, rows, of: PhantomData })
     }
 
-    fn row(&self, row: u32) -> Option<fl_group> {
+    fn row(&self, row: u32) -> Option<Row> {
         // SAFETY: the row is within the mapping, and whatever the kernel is just writing, all bit patterns are a value of this type (Plain).
         // The kernel changes it meanwhile, so it is read as it is, once.
-        (row < self.rows).then(|| unsafe { self.start.cast::<fl_group>().add(row as usize).read_volatile() })
+        (row < self.rows).then(|| unsafe { self.start.cast::<Row>().add(row as usize).read_volatile() })
     }
 }
 
-impl Drop for SharedRows {
+impl<Row> Drop for Shared<Row> {
     fn drop(&mut self) {
         // SAFETY: what `map` has mapped, and nothing borrows it.
         let _ = unsafe { munmap(self.start, self.bytes.get()) };
@@ -52,6 +54,9 @@ impl Drop for SharedRows {
 
 /// What the reader needs of the kernel.
 pub(super) trait Rows {
+    /// When its last event was, CLOCK_BOOTTIME; 0: it never had one.
+    fn last_ns(&self, row: u32) -> u64;
+
     /// A row as it is; `None` means that there is none.
     fn facts(&self, row: u32) -> Option<fl_group>;
 
@@ -61,13 +66,18 @@ pub(super) trait Rows {
 
 /// The kernel's rows.
 pub(super) struct KernelRows<'run> {
-    pub(super) shared: &'run SharedRows,
+    pub(super) groups: &'run Shared<fl_group>,
+    pub(super) times: &'run Shared<u64>,
     pub(super) counts: &'run dyn Fn(u32) -> Result<Counts>,
 }
 
 impl Rows for KernelRows<'_> {
+    fn last_ns(&self, row: u32) -> u64 {
+        self.times.row(row).unwrap_or_default()
+    }
+
     fn facts(&self, row: u32) -> Option<fl_group> {
-        self.shared.row(row)
+        self.groups.row(row)
     }
 
     fn counts(&self, row: u32) -> Result<Counts> {
@@ -86,18 +96,11 @@ pub(super) struct Layout {
     pub(super) rows: u32,
 }
 
-/// A row as it was read last.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    serial: u32,
-    /// `None` means that it had no events.
-    group: Option<Group>,
-}
-
 /// What was read last.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    seen: Vec<Seen>,
+    /// Each row. `None` means that it had no events.
+    seen: Vec<Option<Group>>,
     /// When that began, CLOCK_BOOTTIME.
     began_ns: u64,
 }
@@ -106,28 +109,23 @@ impl Reader {
     /// All rows with events, at `now_ns` of CLOCK_BOOTTIME. `all`: none is taken for unchanged, because events are missing in the sum.
     pub(super) fn read(&mut self, rows: &impl Rows, layout: Layout, now_ns: u64, all: bool) -> Result<Groups> {
         let changed_since = self.began_ns.saturating_sub(LATE_NS);
-        self.seen.resize_with(layout.rows as usize, Seen::default);
+        self.seen.resize(layout.rows as usize, None);
         let mut read = Groups { other: rows.counts(layout.groups)?.total(), ..Groups::default() };
         for (row, seen) in (0..layout.rows).zip(&mut self.seen) {
             if row == layout.groups {
                 continue;
             }
-            let facts = rows.facts(row).context("a row of groups is not there")?;
-            // A time of 0: it was never used.
-            if facts.first_ns == 0 {
-                continue;
-            }
-            if all || facts.serial != seen.serial || facts.last_ns >= changed_since {
-                seen.read(rows, row)?;
-            } else if let Some(group) = &mut seen.group {
-                group.facts = facts;
+            // A group that is new in its row has an event of now, too.
+            let last_ns = rows.last_ns(row);
+            if last_ns != 0 && (all || last_ns >= changed_since) {
+                *seen = read_row(rows, row)?;
             }
             let kind = match row {
                 _ if row < layout.groups => &mut read.named,
                 _ if row < layout.first_sum => &mut read.rests,
                 _ => &mut read.sums,
             };
-            kind.extend(seen.group.clone());
+            kind.extend(seen.clone());
         }
         self.began_ns = now_ns;
         Ok(read)
@@ -137,22 +135,18 @@ impl Reader {
     pub(super) fn forget(&mut self, rows: impl Iterator<Item = u32>) {
         for row in rows {
             if let Some(seen) = self.seen.get_mut(row as usize) {
-                seen.group = None;
+                *seen = None;
             }
         }
     }
 }
 
-impl Seen {
-    fn read(&mut self, rows: &impl Rows, row: u32) -> Result<()> {
-        let counts = rows.counts(row)?;
-        // A group with a count is complete: only then it is read. A row without one is just being made, or has been emptied.
-        let facts = rows.facts(row).context("a row of groups is not there")?;
-        self.serial = facts.serial;
-        let id = GroupId { row, serial: facts.serial };
-        self.group = (counts.total() != 0).then_some(Group { id, facts, counts, before: 0 });
-        Ok(())
-    }
+fn read_row(rows: &impl Rows, row: u32) -> Result<Option<Group>> {
+    let counts = rows.counts(row)?;
+    // A group with a count is complete: only then it is read. A row without one is just being made, or has been emptied.
+    let facts = rows.facts(row).context("a row of groups is not there")?;
+    let id = GroupId { row, serial: facts.serial };
+    Ok((counts.total() != 0).then(|| Group { id, facts: facts.into(), counts, before: 0 }))
 }
 
 #[cfg(test)]
@@ -164,14 +158,20 @@ mod tests {
     const LAYOUT: Layout = Layout { groups: 4, first_sum: 6, rows: 7 };
     const SECOND: u64 = 1_000_000_000;
 
-    /// A table in which each row is a group with one event, and how often counts were read.
+    /// A table in which each row is a group with one event, and how often counts and facts were read.
     struct Fake {
         rows: RefCell<Vec<(fl_group, u64)>>,
         reads: Cell<usize>,
+        facts_read: Cell<usize>,
     }
 
     impl Rows for Fake {
+        fn last_ns(&self, row: u32) -> u64 {
+            self.rows.borrow()[row as usize].0.last_ns
+        }
+
         fn facts(&self, row: u32) -> Option<fl_group> {
+            self.facts_read.set(self.facts_read.get() + 1);
             self.rows.borrow().get(row as usize).map(|(facts, _)| *facts)
         }
 
@@ -183,7 +183,8 @@ mod tests {
 
     fn fake() -> Fake {
         let facts = fl_group { serial: 1, first_ns: 1, last_ns: 10 * SECOND, ..fl_group::default() };
-        Fake { rows: RefCell::new(vec![(facts, 1); LAYOUT.rows as usize]), reads: Cell::new(0) }
+        let rows = RefCell::new(vec![(facts, 1); LAYOUT.rows as usize]);
+        Fake { rows, reads: Cell::new(0), facts_read: Cell::new(0) }
     }
 
     fn strike(fake: &Fake, row: usize, at_ns: u64) {
@@ -195,8 +196,10 @@ mod tests {
     /// The sum of the groups' counts, and how many counts were read for it.
     fn read(reader: &mut Reader, fake: &Fake, now_ns: u64, all: bool) -> (u64, usize) {
         fake.reads.set(0);
+        fake.facts_read.set(0);
         let groups = reader.read(fake, LAYOUT, now_ns, all).unwrap();
         assert_eq!((groups.named.len(), groups.rests.len(), groups.sums.len()), (4, 1, 1));
+        assert_eq!(fake.facts_read.get() + 1, fake.reads.get(), "of rows that are not read not even the facts are");
         (groups.named.iter().map(Group::total).sum(), fake.reads.get())
     }
 
@@ -232,9 +235,9 @@ mod tests {
         reader.forget([1].into_iter());
         fake.rows.borrow_mut()[1].1 = 0;
         assert_eq!(reader.read(&fake, LAYOUT, 30 * SECOND, false).unwrap().named.len(), 3, "it was emptied");
-        let again = fl_group { serial: 2, first_ns: 31 * SECOND, ..fl_group::default() };
+        let again = fl_group { serial: 2, first_ns: 31 * SECOND, last_ns: 31 * SECOND, ..fl_group::default() };
         fake.rows.borrow_mut()[1] = (again, 9);
         let groups = reader.read(&fake, LAYOUT, 40 * SECOND, false).unwrap();
-        assert_eq!((groups.named[1].id.serial, groups.named[1].total()), (2, 9), "before its time is noted");
+        assert_eq!((groups.named[1].id.serial, groups.named[1].total()), (2, 9));
     }
 }
