@@ -80,16 +80,16 @@ def libraries(binary):
     return re.findall(r"(/\S+) \(0x", said)
 
 
-def image(folder, binary, plan, file):
-    """Makes an initramfs with the binary, the workloads and the plan."""
+def image(folder, binary, plan, file, measure=GUEST / "measure", programs=("events", "empty")):
+    """Makes an initramfs with the binary, the workloads, the script that runs there and its plan."""
     tree = folder / "tree"
     for name in ["bin", "dev", "proc", "sys", "tmp", "root", "etc"]:
         (tree / name).mkdir(parents=True)
     shutil.copy(shutil.which("busybox"), tree / "bin/busybox")
     shutil.copy(GUEST / "init", tree / "init")
     (tree / "init").chmod(0o755)
-    shutil.copy(GUEST / "measure", tree / "root/measure")
-    for name in ["events", "empty"]:
+    shutil.copy(measure, tree / "root/measure")
+    for name in programs:
         source = GUEST / f"{name}.c"
         command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-fno-omit-frame-pointer", "-o", tree / "root" / name, source]
         subprocess.run(command, check=True)
