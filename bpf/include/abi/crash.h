@@ -144,12 +144,11 @@ struct fl_group {
 	u32 samples;         /* sent so far */
 	u32 last_pid;        /* of one that was counted in the last tick, at worst */
 	s32 stack_id;        /* in fl_stacks; negative: none */
-	u32 build_id_length; /* of the executable; 0: unknown */
+	u16 build_id_length; /* of the executable; 0: unknown */
+	u16 is_others; /* the executable belongs to another user than the one that runs it, who can't have made it up */
 	u8 build_id[FL_BUILD_ID_BYTES];
 	u32 serial;                           /* how many groups have had this id, with this one */
 	u32 cells[FL_SHARES * FL_SHARE_ROWS]; /* of fl_shares_taken, which it was taken from */
-	u32 is_others; /* the executable belongs to another user than the one that runs it, who can't have made it up */
-	u32 pad;
 };
 
 /* The file of a mapping whose page could not be had, at the moment of the signal. */
@@ -300,7 +299,7 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_group_key) == 56, "a key has no holes, or equal ones would differ");
-_Static_assert(sizeof(struct fl_group) == 168, "fl_group has a hole");
+_Static_assert(sizeof(struct fl_group) == 160, "fl_group has a hole");
 _Static_assert(sizeof(struct fl_crash) % 8 == 0, "a record is whole words");
 _Static_assert(sizeof(struct fl_crash) < 32 * 1024, "a per-CPU value has at most PCPU_MIN_UNIT_SIZE bytes");
 
