@@ -4,7 +4,7 @@
  *
  * Driven by raw_tp/page_fault_user and raw_tp/page_fault_kernel, which run with interrupts off before the kernel does anything
  * about the fault. If they can't be used, by a kprobe on handle_mm_fault(), else by the perf software event. The hot path is one look-up
- * in a per-CPU table. Names, mappings and stacks are taken when a key is new, never for each fault.
+ * in a per-CPU array. Names, mappings and stacks are taken when a key is new, never for each fault.
  * Refuses to lose a count: a fault that finds no room in the table is counted as FL_LOST_TABLE_FULL. Faults that our own reading of the
  * user's stack causes are not the process's, and not counted.
  */
@@ -29,6 +29,18 @@ struct {
 	__uint(key_size, sizeof(struct fl_fault_key));
 	__uint(value_size, sizeof(u64));
 } fl_faults SEC(".maps");
+
+/*
+ * The most frequent keys of this processor, by a cheap hash: a look-up in fl_faults costs more than all the rest. A row belongs to the first
+ * key that uses it in an epoch; another key with the same row goes to fl_faults. Each epoch has a half of its own, which user space
+ * empties when it has read it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2 * FL_NEAR_FAULTS_MAX);
+	__type(key, u32);
+	__type(value, struct fl_near_fault);
+} fl_near_faults SEC(".maps");
 
 /* The major ones among them: they had to wait for a disk, so that the cost of counting doesn't matter. Sized and emptied alike. */
 struct {
@@ -147,24 +159,72 @@ static __always_inline bool fl_key_of(struct fl_fault_key *key, const struct fl_
 	return true;
 }
 
-/* Counts the fault under a new key, and sends what user space needs to name it. */
-static __always_inline void fl_count_new(void *context, const struct fl_page_fault *fault,
-					 const struct fl_fault_key *key)
-{
-	struct task_struct *task = fault->task;
-	u64 mm = (u64)fl_read(task, mm), one = 1, *count;
-	/* The cast is for kernels before v6.4, which return an int and leave the upper half of the register as it was. */
-	s32 error = bpf_map_update_elem(&fl_faults, key, &one, BPF_NOEXIST);
+/* A key, and as it is compared: by words. */
+union fl_fault_words {
+	struct fl_fault_key key;
+	u64 words[3];
+};
 
+/* The row of this processor for `key`; NULL: another key has it. The row of a new key has no count yet. */
+static __always_inline u64 *fl_near_row(const union fl_fault_words *key)
+{
+	const u64 odd = 0x9e3779b97f4a7c15ULL; /* fl_mix() */
+	u64 hash = key->words[0] * odd + key->words[1];
+	const union fl_fault_words *there;
+	struct fl_near_fault *near;
+	u32 slot;
+
+	if (!fl_config.near)
+		return NULL;
+	if (fl_config.by != FL_BY_PROCESS)
+		hash = hash * odd + key->words[2];
+	/* The upper bits of a product depend on all of its factors. */
+	slot = (hash * odd >> (64 - FL_NEAR_FAULTS_BITS)) + key->key.epoch * FL_NEAR_FAULTS_MAX;
+	near = bpf_map_lookup_elem(&fl_near_faults, &slot);
+	if (!near)
+		return NULL;
+	if (!near->count) {
+		near->key = key->key;
+		return &near->count;
+	}
+	there = (const void *)&near->key;
+	if (key->words[0] != there->words[0] || key->words[1] != there->words[1] ||
+	    (fl_config.by != FL_BY_PROCESS && key->words[2] != there->words[2]))
+		return NULL;
+	return &near->count;
+}
+
+/* Counts the fault in the table. True: under a new key. */
+static __always_inline bool fl_count_far(const struct fl_fault_key *key)
+{
+	u64 one = 1, *count = bpf_map_lookup_elem(&fl_faults, key);
+	s32 error;
+
+	if (count) {
+		*count += 1;
+		return false;
+	}
+	/* The cast is for kernels before v6.4, which return an int and leave the upper half of the register as it was. */
+	error = bpf_map_update_elem(&fl_faults, key, &one, BPF_NOEXIST);
 	if (error) {
 		/* Another processor was first, or there is no room. */
 		count = error == -EEXIST ? bpf_map_lookup_elem(&fl_faults, key) : NULL;
 		if (!count) {
 			fl_count(FL_LOST_TABLE_FULL);
-			return;
+			return false;
 		}
 		*count += 1;
 	}
+	return true;
+}
+
+/* Sends what user space needs to name a key that is new. */
+static __always_inline void fl_name_key(void *context, const struct fl_page_fault *fault,
+					const struct fl_fault_key *key)
+{
+	struct task_struct *task = fault->task;
+	u64 mm = (u64)fl_read(task, mm);
+
 	fl_note_process();
 	if (fl_config.by == FL_BY_INSTRUCTION)
 		fl_send_mapping(mm, fault->ip);
@@ -177,8 +237,9 @@ static __always_inline void fl_count_new(void *context, const struct fl_page_fau
 /* One page fault of the current task. */
 static __always_inline int fl_on_fault(void *context, struct fl_page_fault *fault)
 {
-	struct fl_fault_key key = {};
+	union fl_fault_words key = {};
 	struct fl_stack_walk *walk = NULL;
+	bool is_new;
 	u64 *count;
 
 	fl_take_task(fault);
@@ -202,14 +263,13 @@ static __always_inline int fl_on_fault(void *context, struct fl_page_fault *faul
 			last->error_code = fault->error_code | (fl_config.hook == FL_HOOK_KPROBE ? FL_IS_FAULT : 0);
 		}
 	}
-	if (fl_key_of(&key, fault)) {
-		count = bpf_map_lookup_elem(&fl_faults, &key);
-		if (count)
-			*count += 1;
-		else
-			fl_count_new(context, fault, &key);
+	if (fl_key_of(&key.key, fault)) {
+		count = fl_near_row(&key);
+		is_new = count ? !(*count)++ : fl_count_far(&key.key);
+		if (is_new)
+			fl_name_key(context, fault, &key.key);
 		if (fl_config.event_each)
-			fl_send_fault(fault, &key);
+			fl_send_fault(fault, &key.key);
 	} else {
 		fl_count(FL_LOST_TABLE_FULL);
 	}

@@ -74,7 +74,7 @@ impl Spec for Plan {
             classes: u8::from(self.classes || matches!(self.by, By::Vma | By::File)),
             majors: u8::from(kernel.perf_events),
             modes: u8::from(self.user) | u8::from(self.kernel) << 1,
-            ..fl_config::default()
+            near: u8::from(self.has_near_faults(kernel)),
         };
         if self.by == By::Process {
             // A short key is hashed in half the time.

@@ -11,11 +11,14 @@
 #define FL_SENT_MAX         16384 /* mappings that user space knows: those that were sent last */
 #define FL_FAULT_FRAMES_MAX 127   /* PERF_MAX_STACK_DEPTH */
 #define FL_PLACES_MAX       32    /* that each processor remembers with what lies there: a power of 2 */
+#define FL_NEAR_FAULTS_BITS 6     /* rows of fl_near_faults in an epoch: a power of 2 */
+#define FL_NEAR_FAULTS_MAX  (1 << FL_NEAR_FAULTS_BITS)
 #define FL_THREADS_MAX      4096 /* whose last fault's error code is kept until it is known to be major: a power of 2 */
 
 /* The limits that user space needs, as enum fl_limit. */
 enum fl_own_limit {
 	FL_LIMIT_FAULT_FRAMES = FL_FAULT_FRAMES_MAX,
+	FL_LIMIT_NEAR_FAULTS = FL_NEAR_FAULTS_MAX,
 };
 
 /* What is counted beside the faults in fl_faults, and what is lost. */
@@ -77,6 +80,12 @@ struct fl_fault_key {
 };
 
 #define FL_PROCESS_KEY_BYTES 12
+
+/* A row that is found without a hash table. Its count comes first: if it is 0, there is no key yet. */
+struct fl_near_fault {
+	u64 count;
+	struct fl_fault_key key;
+};
 
 /* A process that had faults. */
 struct fl_fault_process {
@@ -143,9 +152,10 @@ struct fl_config {
 	u8 classes;     /* look the VMA's class up */
 	u8 majors;      /* fl_major is attached */
 	u8 modes;       /* 1 << FL_MODE_*: which are counted */
-	u8 pad;
+	u8 near;        /* use fl_near_faults */
 };
 
+_Static_assert(sizeof(struct fl_near_fault) == 32, "fl_near_fault has a hole");
 _Static_assert(sizeof(struct fl_fault_key) == 24, "a key has no holes, or equal ones would differ");
 _Static_assert(__builtin_offsetof(struct fl_fault_key, device) == FL_PROCESS_KEY_BYTES,
 	       "what comes first is the short key");

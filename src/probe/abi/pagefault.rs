@@ -6,10 +6,11 @@ skeleton!("pagefault.skel.rs");
 
 pub use skel::types::{
     fl_config, fl_counter, fl_fault_by, fl_fault_event, fl_fault_hook, fl_fault_key, fl_fault_mapping,
-    fl_fault_process, fl_file_flag, fl_own_limit, fl_sample_kind, fl_stack_frames, fl_stack_place, fl_vma_class,
+    fl_fault_process, fl_file_flag, fl_near_fault, fl_own_limit, fl_sample_kind, fl_stack_frames, fl_stack_place,
+    fl_vma_class,
 };
 
-plain!(fl_config, fl_fault_key, fl_fault_process, fl_stack_place, fl_fault_event, fl_fault_mapping);
+plain!(fl_config, fl_fault_key, fl_near_fault, fl_fault_process, fl_stack_place, fl_fault_event, fl_fault_mapping);
 
 /// A key of `fl_faults`, whole or without a place. `None` means that it is neither.
 pub(in crate::probe) fn key_from_bytes(bytes: &[u8]) -> Option<fl_fault_key> {

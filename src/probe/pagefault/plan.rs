@@ -1,6 +1,8 @@
 //! The plan of the page fault probe.
 
+use super::read::NEAR_FAULTS;
 use crate::probe::abi::pagefault::fl_fault_by;
+use crate::probe::engine::Kernel;
 use crate::probe::{Setup, Way};
 
 /// What faults are counted by, besides process, mode and error code.
@@ -67,6 +69,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Are rows found without a hash table? Not if fewer keys are allowed than these rows have room for, and not by pages, of which there
+    /// are too many. Nor where another of the programs may run while one of them is preempted.
+    pub(super) fn has_near_faults(&self, kernel: Kernel) -> bool {
+        self.keys >= NEAR_FAULTS && self.by != By::Address && !kernel.is_real_time
+    }
+
     /// Is it known how many faults the kernel doesn't show to these programs? With stacks it also counts the faults that our own reading of
     /// a stack causes; perf doesn't.
     pub(super) fn tells_missed(&self, way: Way) -> bool {

@@ -9,9 +9,14 @@ use libbpf_rs::{Map, MapCore as _, MapFlags};
 use super::Probe;
 use crate::probe::abi::Plain as _;
 use crate::probe::abi::pagefault::{
-    fl_counter, fl_fault_key, fl_fault_process, fl_stack_frames, fl_stack_place, key_from_bytes,
+    fl_counter, fl_fault_key, fl_fault_process, fl_near_fault, fl_own_limit, fl_stack_frames, fl_stack_place,
+    key_from_bytes,
 };
 use crate::probe::losses::{self, Losses, MAJORS_MISSED, RUNS_MISSED};
+use crate::probe::table::TypedTable as _;
+
+/// The rows of an epoch that are found without a hash table.
+pub(super) const NEAR_FAULTS: u32 = fl_own_limit::FL_LIMIT_NEAR_FAULTS.0;
 
 /// What the reader keeps between two reads.
 #[derive(Debug, Default)]
@@ -71,8 +76,10 @@ impl Probe {
         let one = |map: &Map<'_>, key: &[u8]| -> Result<u64> {
             Ok(map.lookup(key, MapFlags::ANY)?.as_deref().and_then(number).unwrap_or(0))
         };
+        let mut faults = take_near(&self.map("fl_near_faults")?, old).context("failed to read the faults")?;
+        faults.extend(take(&self.map("fl_faults")?, old, sum).context("failed to read the faults")?);
         Ok(FaultCounts {
-            faults: take(&self.map("fl_faults")?, old, sum).context("failed to read the faults")?,
+            faults: add_up(faults),
             majors: take(&self.map("fl_majors")?, old, one).context("failed to read the major faults")?,
         })
     }
@@ -154,6 +161,30 @@ fn await_programs() {
     }
 }
 
+/// Takes the rows of this epoch out of `map`. One key may have rows of several processors.
+fn take_near(map: &Map<'_>, epoch: u32) -> Result<Vec<(fl_fault_key, u64)>> {
+    let mut taken = Vec::new();
+    for slot in epoch * NEAR_FAULTS..(epoch + 1) * NEAR_FAULTS {
+        let rows: Vec<fl_near_fault> = map.values(&slot)?;
+        let used = taken.len();
+        taken.extend(rows.iter().filter(|row| row.count != 0).map(|row| (row.key, row.count)));
+        if taken.len() > used {
+            let empty = vec![fl_near_fault::default().bytes().to_vec(); rows.len()];
+            map.update_percpu(slot.bytes(), &empty, MapFlags::ANY)?;
+        }
+    }
+    Ok(taken)
+}
+
+/// The sum of each key's counts.
+fn add_up(counts: Vec<(fl_fault_key, u64)>) -> Vec<(fl_fault_key, u64)> {
+    let mut sums: HashMap<Vec<u8>, (fl_fault_key, u64)> = HashMap::with_capacity(counts.len());
+    for (key, count) in counts {
+        sums.entry(key.bytes().to_vec()).or_insert((key, 0)).1 += count;
+    }
+    sums.into_values().collect()
+}
+
 /// Takes the entries of this epoch out of `map`.
 fn take(map: &Map<'_>, epoch: u32, read: impl Fn(&Map<'_>, &[u8]) -> Result<u64>) -> Result<Vec<(fl_fault_key, u64)>> {
     // New entries of the other epoch go to the beginning of their chains, so that none of ours is skipped.
@@ -172,4 +203,18 @@ fn take(map: &Map<'_>, epoch: u32, read: impl Fn(&Map<'_>, &[u8]) -> Result<u64>
 
 fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_one_key_are_added_up() {
+        let key = |tgid, place| fl_fault_key { tgid, place, ..fl_fault_key::default() };
+        let sums = add_up(vec![(key(1, 0), 2), (key(1, 7), 3), (key(2, 0), 5), (key(1, 0), 8)]);
+        let mut sums: Vec<_> = sums.iter().map(|(key, count)| (key.tgid, key.place, *count)).collect();
+        sums.sort_unstable();
+        assert_eq!(sums, [(1, 0, 10), (1, 7, 3), (2, 0, 5)]);
+    }
 }
