@@ -182,7 +182,8 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 		fl_describe_signal(record, task, (void *)info);
 		fl_judge_trap((u64)mm, fl_last_trap_address(task), entry);
 	}
-	record->pid_in_namespace = fl_pid_in_namespace(task);
+	if (record->flags & FL_HAS_SENDER)
+		record->pid_in_namespace = fl_pid_in_namespace(task);
 	if (info)
 		fl_judge_sender(record, task, entry);
 	if (record->flags & FL_HAS_CODE && !(record->flags & FL_IS_FORGED) &&

@@ -93,9 +93,13 @@ static __always_inline bool fl_is_our_namer(struct task_struct *task)
 /* Does the current task send a signal to a child of ours that names what died? Nobody has asked for that. */
 static __always_inline bool fl_is_our_own(struct task_struct *target)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 
-	return fl_read(target, group_leader, real_parent, tgid) == fl_read(task, tgid) && fl_is_our_namer(task);
+	/* Most senders are others than us, which needs no look at the target where we know our number as the host does. */
+	if (!fl_filter_config.pid_namespace_inode && tgid != fl_filter_config.own_pid)
+		return false;
+	return (u32)fl_read(target, group_leader, real_parent, tgid) == tgid &&
+	       fl_is_our_namer((void *)bpf_get_current_task());
 }
 
 /* The name of a process, its leader's comm, in two words: on old kernels a global function takes only scalars. */
@@ -111,8 +115,8 @@ static __always_inline bool fl_read_process_name(union fl_name *name, struct tas
 	return !fl_copy(name->text, FL_COMM_BYTES, &leader->comm);
 }
 
-/* Is one of these eight bytes `byte`? */
-static __always_inline bool fl_has_byte(u64 bytes, u8 byte)
+/* Which of these eight bytes are `byte`: the highest bit of each of them; perhaps of one behind such a byte, too. */
+static __always_inline u64 fl_where(u64 bytes, u8 byte)
 {
 	const u64 ones = 0x0101010101010101ULL;
 	u64 zero_where = bytes ^ byte * ones;
@@ -120,12 +124,25 @@ static __always_inline bool fl_has_byte(u64 bytes, u8 byte)
 	return (zero_where - ones) & ~zero_where & ones << 7;
 }
 
-/* Is the text somewhere in the name? Most names don't even have its first letter. */
+/* May the name have this letter, and the second one behind it? NUL: any. */
+static __always_inline bool fl_may_have(const union fl_name *name, u8 letter, u8 second)
+{
+	u64 low = fl_where(name->words[0], letter), high = fl_where(name->words[1], letter), behind;
+
+	if (!letter)
+		return true;
+	if (!second || !(low | high))
+		return low | high;
+	behind = fl_where(name->words[1], second);
+	return (high & behind >> 8) | (low & (fl_where(name->words[0], second) >> 8 | behind << 56));
+}
+
+/* Is the text somewhere in the name? Most names don't even have its first letters. */
 static __always_inline bool fl_contains(const union fl_name *name, const volatile char *wanted)
 {
 	u8 first = wanted[0];
 
-	if (first && !fl_has_byte(name->words[0], first) && !fl_has_byte(name->words[1], first))
+	if (!fl_may_have(name, first, wanted[1]))
 		return false;
 	for (u32 start = 0; start < FL_COMM_BYTES - 1; start++) {
 		u32 i;
@@ -156,17 +173,16 @@ __noinline int fl_is_named(u64 first, u64 second, u32 index)
 	return fl_contains(&name, fl_filter_config.names[index]);
 }
 
-/* Does one of the names fit the process of the task at `task`? Global, as the next one, so that it has a stack of its own. */
-__noinline int fl_filter_name(u64 task)
+/* Does one of the names fit this one? Global, as the one before, so that it has a stack of its own. */
+__noinline int fl_filter_name(u64 first, u64 second)
 {
-	union fl_name name;
+	union fl_name name = {{first, second}};
 
-	if (!fl_read_process_name(&name, (void *)task))
-		return 0;
 	for (u32 i = 0; i < FL_NAMES_MAX; i++) {
 		if (i >= fl_filter_config.name_count)
 			break;
-		if (fl_is_named(name.words[0], name.words[1], i))
+		if (fl_may_have(&name, fl_filter_config.names[i][0], fl_filter_config.names[i][1]) &&
+		    fl_is_named(first, second, i))
 			return 1;
 	}
 	return 0;
@@ -256,8 +272,19 @@ static __always_inline bool fl_filter_any(struct task_struct *task, bool is_curr
 	if (fl_filter_config.by_cgroup &&
 	    !(is_current ? bpf_current_task_under_cgroup(&fl_cgroups, 0) == 1 : fl_is_in_cgroup((u64)task)))
 		return false;
-	if (fl_filter_config.name_count && !fl_filter_name((u64)fl_subject))
-		return false;
+	if (fl_filter_config.name_count) {
+		union fl_name name;
+
+		if (is_current) {
+			struct task_struct *current = fl_current();
+
+			fl_own_comm(name.words, fl_own(current, group_leader));
+		} else if (!fl_read_process_name(&name, task)) {
+			return false;
+		}
+		if (!fl_filter_name(name.words[0], name.words[1]))
+			return false;
+	}
 	return true;
 #undef fl_subject
 }

@@ -7,6 +7,13 @@
 #ifndef FL_LOAD_BPF_H
 #define FL_LOAD_BPF_H
 
+/* A kernel that knows the type of `task` lets an array of bytes be loaded by words. */
+#define fl_load_comm(to, task)                                               \
+	({                                                                   \
+		(to)[0] = *(const volatile u64 *)&(task)->comm[0];           \
+		(to)[1] = *(const volatile u64 *)&(task)->comm[sizeof(u64)]; \
+	})
+
 #ifdef FL_TYPED
 
 /*
@@ -99,7 +106,11 @@ static __always_inline struct task_struct *fl_current(void)
 #define fl_own(task, field) ((task)->field)
 
 /* The current task's tid, from fl_current(). */
-#define fl_own_tid(task) ((u32)fl_own(task, pid))
+#define fl_own_tid(task)  ((u32)fl_own(task, pid))
+#define fl_own_tgid(task) fl_own(task, tgid)
+
+/* Copies its comm, or that of a task that fl_own() has led to, to two words. */
+#define fl_own_comm(to, task) fl_load_comm(to, task)
 
 /*
  * A block of memory that is looked at by words: fl_block_word(block, from, at) is the word at the offset `at`, once fl_read_block() has
@@ -132,7 +143,16 @@ static __always_inline struct task_struct *fl_current(void)
 	})
 
 /* Without a look at the task: the helper costs a tenth of a read. */
-#define fl_own_tid(task)                  ((u32)bpf_get_current_pid_tgid())
+#define fl_own_tid(task)  ((u32)bpf_get_current_pid_tgid())
+#define fl_own_tgid(task) ((int)(bpf_get_current_pid_tgid() >> 32))
+
+#define fl_own_comm(to, task)                                     \
+	({                                                        \
+		if (fl_has_typed_task())                          \
+			fl_load_comm(to, task);                   \
+		else                                              \
+			fl_copy(to, FL_COMM_BYTES, (task)->comm); \
+	})
 
 /* One copy costs less than two calls. */
 #define fl_read_block(block, bytes, from) bpf_probe_read_kernel(block, bytes, from)

@@ -64,16 +64,16 @@ static __always_inline bool fl_kills_cgroup(struct task_struct *task, struct ker
 static __always_inline bool fl_is_sender(struct task_struct *task, struct kernel_siginfo *info,
 					 struct task_struct *target, u32 signal, s32 code)
 {
-	int other = fl_read(target, tgid);
-
 	/* Without a siginfo the kernel sends on behalf of the task that writes to cgroup.kill, or of a parent that dies (PR_SET_PDEATHSIG). */
 	if ((u64)info == FL_NO_INFO)
-		return fl_own(task, tgid) != other || fl_kills_cgroup(task, info, signal);
+		return fl_own_tgid(task) != fl_read(target, tgid) || fl_kills_cgroup(task, info, signal);
 	if ((u64)info == FL_PRIV_INFO)
 		return false;
 	if (code > 0) {
+		int other = fl_read(target, tgid);
+
 		/* rt_sigqueueinfo(2): a process may send itself any code. */
-		if (fl_own(task, tgid) == other)
+		if (fl_own_tgid(task) == other)
 			return fl_is_on_stack(task, info) && fl_sends_info(task);
 		/* A child reports to its parent, or its tracer, what became of it. */
 		return signal == FL_SIGCHLD && code <= FL_CLD_MAX &&

@@ -35,19 +35,25 @@ union fl_pair_words {
 	u64 words[5];
 };
 
+#define FL_NEAR_PAIRS_BITS 6
+_Static_assert(FL_NEAR_PAIRS_MAX == 1 << FL_NEAR_PAIRS_BITS, "fl_near_row() chooses among all of them");
+
 /* The row of this processor for `key`; NULL: another key has it. */
 static __always_inline struct fl_pair_count *fl_near_row(const union fl_pair_words *key)
 {
-	/* Odd numbers without a pattern; the products are independent of each other. */
-	u64 hash = key->words[0] * 0x9e3779b97f4a7c15ULL + key->words[1] * 0xbf58476d1ce4e5b9ULL +
-		   key->words[2] * 0x94d049bb133111ebULL + key->words[3] * 0xd6e8feb86659fd93ULL +
-		   key->words[4] * 0xa0761d6478bd642fULL;
-	u32 slot = hash >> 32 & (FL_NEAR_PAIRS_MAX - 1);
+	const u64 odd = 0x9e3779b97f4a7c15ULL;
+	u64 hash = key->words[0];
 	struct fl_near_pair *near;
 	const union fl_pair_words *there;
+	u32 slot;
 
 	if (!fl_config.near_pairs)
 		return NULL;
+#pragma unroll
+	for (u32 i = 1; i < 5; i++)
+		hash = hash * odd + key->words[i];
+	/* The upper bits of a product depend on all of its factors. */
+	slot = hash * odd >> (64 - FL_NEAR_PAIRS_BITS);
 	near = bpf_map_lookup_elem(&fl_near_pairs, &slot);
 	if (!near)
 		return NULL;
@@ -56,6 +62,7 @@ static __always_inline struct fl_pair_count *fl_near_row(const union fl_pair_wor
 		return &near->counts;
 	}
 	there = (const void *)&near->key;
+#pragma unroll
 	for (u32 i = 0; i < 5; i++) {
 		if (key->words[i] != there->words[i])
 			return NULL;
@@ -63,31 +70,49 @@ static __always_inline struct fl_pair_count *fl_near_row(const union fl_pair_wor
 	return &near->counts;
 }
 
+/* The names of both. A process often signals itself, and its name is then read once. */
+static __always_inline void fl_name_pair(union fl_pair_words *key, struct task_struct *sender,
+					 struct task_struct *target)
+{
+	struct task_struct *own = sender ? fl_own(sender, group_leader) : NULL;
+	struct task_struct *other;
+
+	if (sender)
+		fl_own_comm(key->words + 1, own);
+	else
+		key->words[1] = key->words[2] = 0;
+	if (!target) {
+		key->words[3] = key->words[4] = 0;
+		return;
+	}
+	if (target != sender) {
+		other = fl_read(target, group_leader);
+		if (other != own) {
+			fl_copy(key->words + 3, FL_COMM_BYTES, other->comm);
+			return;
+		}
+	}
+	key->words[3] = key->words[1];
+	key->words[4] = key->words[2];
+}
+
 /* Counts a signal by its sender and target. `sender` is from fl_current(). NULL: no sender, or no known target. */
 static __always_inline void fl_count_pair(u32 number, enum fl_result result, struct task_struct *sender,
 					  struct task_struct *target)
 {
 	union fl_pair_words key;
-	struct fl_pair_count *row, fresh = {};
+	struct fl_pair_count *row;
 	u64 jiffies = bpf_jiffies64();
 
 	/* signal, result and has_sender in one store: they are loaded as one word. */
 	key.words[0] = (u8)number | (u64)(u8)result << 8 | (u64) !!sender << 16;
-	key.words[1] = key.words[2] = key.words[3] = key.words[4] = 0;
-	if (sender) {
-		struct task_struct *leader = fl_own(sender, group_leader);
-
-		fl_copy(key.pair.sender, FL_COMM_BYTES, &leader->comm);
-	}
-	if (target) {
-		struct task_struct *leader = fl_read(target, group_leader);
-
-		fl_copy(key.pair.target, FL_COMM_BYTES, &leader->comm);
-	}
+	fl_name_pair(&key, sender, target);
 	row = fl_near_row(&key);
 	if (!row)
 		row = bpf_map_lookup_elem(&fl_pairs, &key);
 	if (!row) {
+		struct fl_pair_count fresh = {};
+
 		/* Another CPU may have been first: then its row is found. */
 		bpf_map_update_elem(&fl_pairs, &key, &fresh, BPF_NOEXIST);
 		row = bpf_map_lookup_elem(&fl_pairs, &key);

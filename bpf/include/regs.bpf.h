@@ -18,9 +18,10 @@ enum fl_entry { FL_BY_TRAP = 0, FL_MAYBE_BY_CALL, FL_BY_CALL };
 __noinline int fl_add_registers(void)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
+	const struct pt_regs *at = fl_pt_regs(); /* here, or it is called for each word */
 	fl_taken_regs regs = {};
 
-	if (!record || fl_take_regs(&regs, record, fl_pt_regs()))
+	if (!record || fl_take_regs(&regs, record, at))
 		return -1;
 	/* If the place was not given by a helper, the processor's mode proves that it is the right one. */
 	if (!bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_task_pt_regs___fl) && !fl_is_user_regs(&regs))

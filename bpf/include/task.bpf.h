@@ -31,6 +31,7 @@ __noinline int fl_add_task(u64 of)
 	if (!record)
 		return 1;
 	record->pid = id >> 32;
+	record->pid_in_namespace = fl_pid_in_namespace(fl_current());
 	record->tid = (u32)id;
 	record->ppid = fl_read(task, real_parent, tgid);
 	record->uid = (u32)bpf_get_current_uid_gid();

@@ -15,7 +15,10 @@
 
 #define FL_MAPLE_NODE_BYTES 256 /* struct maple_node */
 #define FL_MAPLE_DEPTH_MAX  8   /* 10 slots a level: far above sysctl_max_map_count */
-#define FL_RB_DEPTH_MAX     48  /* twice the binary logarithm of more VMAs than there can be */
+#define FL_VMA_BYTES \
+	192 /* of struct vm_area_struct: all that is looked at lies in them on the kernels that were seen */
+#define FL_RB_BYTES     64 /* the same, of its beginning, before v6.1 */
+#define FL_RB_DEPTH_MAX 48 /* twice the binary logarithm of more VMAs than there can be */
 
 /*
  * The state of one look-up. It lives in a per-CPU map rather than on the stack: the verifier then has no constants to
@@ -23,15 +26,12 @@
  */
 struct fl_walk {
 	char node[FL_MAPLE_NODE_BYTES];
-	u64 entry; /* the present entry of the tree; at the end the VMA, 0: a hole */
-	u64 low;   /* maple tree: the range that the entry covers */
+	char vma[FL_VMA_BYTES]; /* fl_read_vma_at(): the beginning of the VMA */
+	u64 entry;              /* the present entry of the tree; at the end the VMA, 0: a hole */
+	u64 low;                /* maple tree: the range that the entry covers */
 	u64 high;
 	u64 below; /* rb tree: the last VMA below and above the address */
 	u64 above;
-	u32 pivots; /* byte offsets in node */
-	u32 slots;
-	u32 slot_count;
-	u32 slot; /* that holds the address */
 };
 FL_SCRATCH(fl_walks, struct fl_walk);
 
@@ -53,56 +53,51 @@ static __always_inline bool fl_maple_is_node(u64 entry)
 __noinline int fl_maple_step(u64 address)
 {
 	struct fl_walk *walk = fl_scratch(&fl_walks);
-	u64 entry;
-	u32 slot;
+	u64 entry, node, low, high;
+	u32 pivots, slots, last_slot, slot, at;
 
 	/* A kernel without maple trees verifies this function all the same. */
 	if (!walk || !bpf_core_type_exists(struct maple_arange_64))
 		return -1;
 	entry = walk->entry;
-	if (fl_read_block(walk->node, FL_MAPLE_NODE_BYTES, (const void *)(entry & ~0xffULL)))
+	low = walk->low;
+	high = walk->high;
+	node = entry & ~0xffULL;
+	if (fl_read_block(walk->node, FL_MAPLE_NODE_BYTES, (const void *)node))
 		return -1;
 	if (FL_MAPLE_TYPE(entry) == FL_MAPLE_ARANGE_64) {
-		walk->pivots = bpf_core_field_offset(struct maple_arange_64, pivot);
-		walk->slots = bpf_core_field_offset(struct maple_arange_64, slot);
-		walk->slot_count = 10;
+		pivots = bpf_core_field_offset(struct maple_arange_64, pivot);
+		slots = bpf_core_field_offset(struct maple_arange_64, slot);
+		last_slot = 9;
 	} else {
-		walk->pivots = bpf_core_field_offset(struct maple_range_64, pivot);
-		walk->slots = bpf_core_field_offset(struct maple_range_64, slot);
-		walk->slot_count = 16;
+		pivots = bpf_core_field_offset(struct maple_range_64, pivot);
+		slots = bpf_core_field_offset(struct maple_range_64, slot);
+		last_slot = 15;
 	}
-	walk->entry = 0;
-	walk->slot = 16;
-	for (u32 i = 0; i < 16; i++) {
+	/* The last slot has no pivot: it ends where the node does. So does the node before a pivot that isn't used. */
+	for (slot = 0; slot < last_slot; slot++) {
 		u64 last;
-		u32 at;
 
-		/* The last slot has no pivot: it ends where the node does. So does the node before a pivot that isn't used. */
-		if (i + 1 >= walk->slot_count) {
-			walk->slot = i;
-			break;
-		}
-		at = walk->pivots + i * 8;
+		at = pivots + slot * 8;
+		barrier_var(at);
 		if (at > FL_MAPLE_NODE_BYTES - 8)
 			return -1;
-		last = fl_block_word(walk->node, entry & ~0xffULL, at);
-		if ((last == 0 && i > 0) || last >= walk->high) {
-			walk->slot = i;
+		last = fl_block_word(walk->node, node, at);
+		if ((last == 0 && slot > 0) || last >= high)
 			break;
-		}
 		if (address <= last) {
-			walk->high = last;
-			walk->slot = i;
+			high = last;
 			break;
 		}
-		walk->low = last + 1;
+		low = last + 1;
 	}
-	/* Read from memory, so that the verifier doesn't know the number: it would follow the rest once for each slot. */
-	slot = walk->slots + walk->slot * 8;
-	barrier_var(slot);
-	if (slot > FL_MAPLE_NODE_BYTES - 8 || address > walk->high)
+	at = slots + slot * 8;
+	barrier_var(at);
+	if (at > FL_MAPLE_NODE_BYTES - 8 || address > high)
 		return -1;
-	walk->entry = fl_block_word(walk->node, entry & ~0xffULL, slot);
+	walk->low = low;
+	walk->high = high;
+	walk->entry = fl_block_word(walk->node, node, at);
 	return 0;
 }
 
@@ -124,6 +119,12 @@ static __always_inline int fl_maple_find(struct fl_walk *walk, struct mm_struct 
 	return -1;
 }
 
+/* A field, which is a word, of a VMA whose first `bytes` have been read to walk->vma. */
+#define fl_field_word(walk, bytes, of, field)                                                          \
+	(bpf_core_field_offset(struct vm_area_struct, field) <= (bytes) - sizeof(u64)                  \
+		 ? fl_block_word((walk)->vma, of, bpf_core_field_offset(struct vm_area_struct, field)) \
+		 : (u64)fl_read(of, field))
+
 static __always_inline int fl_rb_find(struct fl_walk *walk, struct mm_struct *mm, u64 address)
 {
 	struct rb_node *node = fl_read(mm, mm_rb.rb_node);
@@ -137,16 +138,18 @@ static __always_inline int fl_rb_find(struct fl_walk *walk, struct mm_struct *mm
 		if (!node)
 			return 0;
 		vma = (void *)((char *)node - bpf_core_field_offset(struct vm_area_struct, vm_rb));
-		if (fl_read(vma, vm_end) > address) {
+		if (fl_read_block(walk->vma, FL_RB_BYTES, vma))
+			return -1;
+		if (fl_field_word(walk, FL_RB_BYTES, vma, vm_end) > address) {
 			walk->above = (u64)vma;
-			if (fl_read(vma, vm_start) <= address) {
+			if (fl_field_word(walk, FL_RB_BYTES, vma, vm_start) <= address) {
 				walk->entry = (u64)vma;
 				return 0;
 			}
-			node = fl_read(node, rb_left);
+			node = (void *)fl_field_word(walk, FL_RB_BYTES, vma, vm_rb.rb_left);
 		} else {
 			walk->below = (u64)vma;
-			node = fl_read(node, rb_right);
+			node = (void *)fl_field_word(walk, FL_RB_BYTES, vma, vm_rb.rb_right);
 		}
 	}
 	return -1;
@@ -186,6 +189,25 @@ static __always_inline struct vm_area_struct *fl_vma_at(u64 mm, u64 address)
 		return NULL;
 	vma = (void *)walk->entry;
 	if (!vma || !fl_vma_holds(vma, mm, address))
+		return NULL;
+	return vma;
+}
+
+#define fl_vma_word(walk, vma, field) fl_field_word(walk, FL_VMA_BYTES, vma, field)
+
+/* The same; its fields are then fl_vma_word()s. One read of them costs less than a read of each. */
+static __always_inline struct vm_area_struct *fl_read_vma_at(u64 mm, u64 address)
+{
+	struct fl_walk *walk = fl_scratch(&fl_walks);
+	struct vm_area_struct *vma;
+
+	if (!walk || fl_find_vma(mm, address))
+		return NULL;
+	vma = (void *)walk->entry;
+	if (!vma || fl_read_block(walk->vma, FL_VMA_BYTES, vma))
+		return NULL;
+	if (fl_vma_word(walk, vma, vm_start) > address || address >= fl_vma_word(walk, vma, vm_end) ||
+	    fl_vma_word(walk, vma, vm_mm) != mm)
 		return NULL;
 	return vma;
 }
