@@ -55,9 +55,10 @@ enum fl_begun {
 static __always_inline u32 fl_count_and_send(void *context, struct task_struct *task, struct fl_crash *record,
 					     bool is_due)
 {
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
 	struct fl_end *end = fl_scratch(&fl_ends);
 	struct fl_group *group;
-	bool is_new;
+	bool is_new, may_fill = true;
 	u32 id;
 
 	id = fl_config.groups ? fl_count_group((u64)fl_read(task, mm)) : 0;
@@ -72,7 +73,10 @@ static __always_inline u32 fl_count_and_send(void *context, struct task_struct *
 			return id;
 		end->group = id;
 		end->serial = group->serial;
+		may_fill = fl_is_first_of_others(group);
 	}
+	if (unwind)
+		unwind->may_fill = may_fill;
 	if (!fl_send_all(record, task))
 		return id;
 	if (end)

@@ -475,13 +475,19 @@ static __always_inline u32 fl_rate_for(const struct fl_group *group, u64 second)
 	return of_executable ? rate - rate / 4 : of_user ? rate - rate / 8 : rate;
 }
 
-/* Is it the only row of its executable? Then this dies for the first time, as far as the table knows. */
+/* Is it hardly more than the only row of its executable? Then this dies for the first time, as far as the table knows. */
 static __always_inline bool fl_is_first_of_executable(const struct fl_group *group)
 {
 	const u32 *cells = group->cells + FL_SHARE_EXECUTABLE * FL_SHARE_ROWS;
 
 	return group->key.kind != FL_ROW_SUM && !group->samples &&
-	       ((u32)fl_share_used(cells[0]) <= 1 || (u32)fl_share_used(cells[1]) <= 1);
+	       fl_is_new_executable(cells[0], cells[1], group->is_others, 1);
+}
+
+/* Is it of an executable that dies for the first time and that its user can't have made? Others can't make so many of them as to be in its way. */
+static __always_inline bool fl_is_first_of_others(const struct fl_group *group)
+{
+	return group->is_others && fl_is_first_of_executable(group);
 }
 
 /*

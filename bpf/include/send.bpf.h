@@ -32,6 +32,19 @@ static __always_inline bool fl_has_room(const struct fl_crash *record)
 	return false;
 }
 
+/*
+ * Has the ring room for a record of this length? A sixteenth of it is for first crashes that no storm can imitate. Benign race: other processors
+ * may take the room meanwhile, and the record is then counted as lost.
+ */
+static __always_inline bool fl_fits(u64 length)
+{
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u64 size = bpf_ringbuf_query(&fl_ring, BPF_RB_RING_SIZE);
+
+	return !unwind || unwind->may_fill ||
+	       bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) + length < size - size / 16;
+}
+
 /* Has the thread called abort()? Where SIGABRT does not end it (process 1 of a pid namespace), abort() goes on to what raises another signal. */
 static __always_inline bool fl_is_abort(const struct fl_crash *record)
 {
@@ -87,7 +100,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 	barrier_var(length); /* or the check is done on another copy, and old verifiers don't see that both are equal */
 	if (length > sizeof(*record))
 		return false;
-	if (bpf_ringbuf_output(&fl_ring, record, length, fl_wake_flags(record->timestamp_ns))) {
+	if (!fl_fits(length) || bpf_ringbuf_output(&fl_ring, record, length, fl_wake_flags(record->timestamp_ns))) {
 		fl_count(FL_LOST_RING_FULL);
 		return false;
 	}

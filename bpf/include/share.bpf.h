@@ -18,6 +18,12 @@
 #define FL_SHARE_LEAST 64 /* of a table with fewer rows, each may take all */
 
 /*
+ * Rows that an executable may seem to have and is taken for new still, if its user can't have made it: executables that somebody makes share
+ * its cells, one row each. If the user can have made it, there must be none, or a few executables would take what is kept for new ones.
+ */
+#define FL_SHARE_OTHERS 3
+
+/*
  * Rows that were taken, by cell: FL_SHARE_ROWS x fl_config.share_cells. Sized by the loader. Benign race: two CPUs at once may take one row
  * too many.
  */
@@ -82,6 +88,14 @@ static __always_inline void fl_share_add(const u32 *cells, s32 many)
 	}
 }
 
+/* Has the executable of these two cells hardly any rows beside `own`? */
+static __always_inline bool fl_is_new_executable(u32 one, u32 other, u32 is_others, u32 own)
+{
+	u32 most = own + (is_others ? FL_SHARE_OTHERS : 0);
+
+	return (u32)fl_share_used(one) <= most || (u32)fl_share_used(other) <= most;
+}
+
 /* The current task's cgroup: its number; 0: it is in the root, or there are none. */
 static __always_inline u64 fl_share_cgroup(void)
 {
@@ -119,7 +133,7 @@ static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key 
 		cells[kind * FL_SHARE_ROWS + 1] = other;
 		if ((u32)fl_share_used(one) >= share && (u32)fl_share_used(other) >= share)
 			has_room = false;
-		if (kind == FL_SHARE_EXECUTABLE && !(fl_share_used(one) && fl_share_used(other)))
+		if (kind == FL_SHARE_EXECUTABLE && fl_is_new_executable(one, other, is_others, 0))
 			more = is_others ? room / 8 : room / 16;
 	}
 	return has_room;

@@ -32,8 +32,8 @@ struct fl_unwind {
 	u64 until;     /* a sample of an end sends its stack up to here, where the signal frame is */
 	u64 hash;      /* of the frames so far: fl_group_key.frames */
 	u64 hash_left; /* frames that are to be added to it; 0 behind a frame outside of any file: what follows does not count */
-	u32 is_others; /* fl_group.is_others */
-	u32 pad;
+	u32 is_others;     /* fl_group.is_others */
+	u32 may_fill;      /* the record may take the last room of the ring */
 	u64 module;        /* of the last frame, as fl_add_module() returns it */
 	u64 module_start;  /* where it is mapped */
 	u64 module_bytes;  /* 0: nowhere */
