@@ -25,6 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "children.h"
+
 #define NONE (-1L)
 #define SELF (-2L)
 
@@ -62,32 +64,6 @@ static void told(const char *way, pid_t pid, int signal, long sender, const char
 	       "\"value\": %ld}\n",
 	       way, pid, name_of(signal), sender == SELF ? pid : sender, reason, limit, value);
 	fflush(stdout);
-}
-
-/* Runs `die` in a child, which must die of `signal`. */
-static pid_t child(void (*die)(void), int signal)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid < 0)
-		exit(99);
-	if (!pid) {
-		die();
-		_exit(98);
-	}
-	if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) || WTERMSIG(status) != signal) {
-		fprintf(stderr, "a child that was to die of signal %d has status %#x\n", signal, status);
-		exit(97);
-	}
-	return pid;
-}
-
-/* Until a signal ends it. */
-static void sleep_on(void)
-{
-	for (;;)
-		pause();
 }
 
 static void spin(void)

@@ -24,6 +24,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "children.h"
+
 #define NONE (-1L)
 
 static const char *folder;
@@ -41,37 +43,6 @@ static void told(const char *way, pid_t pid, int signal, long sender, const char
 	       "\"value\": %ld}\n",
 	       way, pid, name, sender, reason, limit, value);
 	fflush(stdout);
-}
-
-static pid_t ended(pid_t pid, int signal)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) || WTERMSIG(status) != signal) {
-		fprintf(stderr, "a child that was to die of signal %d has status %#x\n", signal, status);
-		exit(97);
-	}
-	return pid;
-}
-
-/* Runs `die` in a child, which must die of `signal`. */
-static pid_t child(void (*die)(void), int signal)
-{
-	pid_t pid = fork();
-
-	if (pid < 0)
-		exit(99);
-	if (!pid) {
-		die();
-		_exit(98);
-	}
-	return ended(pid, signal);
-}
-
-static void sleep_on(void)
-{
-	for (;;)
-		pause();
 }
 
 static void spin(void)
