@@ -9,11 +9,11 @@
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "abi/crash.h"
+#include "budget.bpf.h"
 #include "caught.bpf.h"
 #include "ending.bpf.h"
 #include "filter.bpf.h"
 #include "follow.bpf.h"
-#include "group.bpf.h"
 #include "send.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
