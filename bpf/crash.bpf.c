@@ -15,6 +15,7 @@
 #include "filter.bpf.h"
 #include "follow.bpf.h"
 #include "send.bpf.h"
+#include "site.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -91,14 +92,15 @@ static __always_inline u32 fl_count_and_send(void *context, struct task_struct *
 /* Completes what was begun. Each program has it once: it is the largest part of what the kernel verifies before we start. */
 static __always_inline void fl_finish(void *context, struct task_struct *task, enum fl_begun begun)
 {
-	struct fl_end *end = fl_scratch(&fl_ends);
 	struct fl_site now, *site;
 	struct fl_crash *record;
+	struct fl_end *end;
 	u32 departures, id;
 
 	if (!begun)
 		return;
 	record = fl_scratch(&fl_records);
+	end = fl_scratch(&fl_ends);
 	departures = fl_departed();
 	if (!record)
 		return;
@@ -131,7 +133,9 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 	struct fl_pointers pointers = {};
 	enum fl_begun begun = FL_BEGUN_EVENT;
 	enum fl_disposition disposition;
+	struct fl_thread *thread = NULL;
 	u32 recalled = 0;
+	u64 owner = 0;
 	bool is_own;
 	s32 code;
 
@@ -148,17 +152,20 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 	if (disposition == FL_DISPOSED_HANDLED)
 		fl_read_pointers(&pointers, task);
 	if (disposition == FL_DISPOSED_HANDLED && info)
-		fl_remember(task, &pointers, head.address, signal, code);
+		thread = fl_remember(task, &pointers, head.address, signal, code, &owner);
 	if (!fl_config.groups && !(begun & FL_BEGUN_DUE)) {
 		fl_count_matched(disposition);
 		return FL_BEGUN_NOTHING;
 	}
 	if (disposition == FL_DISPOSED_HANDLED && !(begun & FL_BEGUN_DUE)) {
-		struct fl_site now;
-		struct fl_site *site = fl_site_of(&now, task, pointers.instruction_pointer, code, signal, disposition);
+		struct fl_site now, *site;
+		bool is_counted = fl_count_again(thread, owner, task);
 
-		if (site && fl_is_site(site, &now)) {
-			fl_site_add(site);
+		if (!is_counted) {
+			site = fl_site_of(&now, task, pointers.instruction_pointer, code, signal, disposition);
+			is_counted = fl_count_at_site(thread, owner, site, &now);
+		}
+		if (is_counted) {
 			fl_count_matched(FL_DISPOSED_HANDLED);
 			return FL_BEGUN_NOTHING;
 		}

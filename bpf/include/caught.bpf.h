@@ -17,94 +17,8 @@
 #include "signal.h"
 #include "stack.bpf.h"
 #include "task.bpf.h"
+#include "thread.bpf.h"
 #include "trap.bpf.h"
-
-/* In ticks of 1 to 10 ms: if a handler has run for longer, the process does not end because of the fault. */
-#define FL_STALE_TICKS 10000
-
-/* A fault that a thread has handled. */
-struct fl_handled_fault {
-	u64 instruction_pointer;
-	u64 stack_pointer;
-	u64 frame_pointer;
-	u64 address;
-	u64 jiffies;
-	s32 si_code;
-	u32 signal;
-};
-
-/*
- * The faults that a thread may be handling, the first one first: a handler may fault as well, and handle that. Each is deeper in the
- * stack than the one before it. A fault that isn't deeper shows that the thread has left the handlers of the earlier ones.
- */
-struct fl_thread {
-	u64 start_boottime_ns; /* two threads with the same tid differ by it */
-	u32 tid;
-	u32 count; /* 0: nothing is remembered */
-	struct fl_handled_fault faults[FL_NESTED_MAX];
-};
-
-#ifdef FL_TYPED
-
-/* Each thread has its own: made at its first handled fault, gone when it ends. */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct fl_thread);
-} fl_threads SEC(".maps");
-
-/* What is remembered of the current thread. NULL: nothing. */
-static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
-{
-	return bpf_task_storage_get(&fl_threads, task, NULL, 0);
-}
-
-/* The same, with room for a first fault. NULL: there is none, which is counted. */
-static __always_inline struct fl_thread *fl_thread_for(struct task_struct *task)
-{
-	struct fl_thread *thread = bpf_task_storage_get(&fl_threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!thread)
-		fl_count(FL_LOST_FAULT);
-	return thread;
-}
-
-#else
-
-/*
- * v5.10 has no storage of tasks: one slot for all threads whose ids have the same lower bits. A later thread replaces an earlier one,
- * whose end is then reported as it is. Sized by the loader, a power of 2. Benign race: two of them that fault at once may leave a mixture,
- * which no end matches.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct fl_thread);
-} fl_threads SEC(".maps");
-
-static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
-{
-	u32 slot = fl_own_tid(task) & (fl_config.threads - 1);
-
-	return bpf_map_lookup_elem(&fl_threads, &slot);
-}
-
-static __always_inline struct fl_thread *fl_thread_for(struct task_struct *task)
-{
-	struct fl_thread *thread = fl_thread_of(task);
-	u32 last = thread ? thread->count - 1 : ~0U;
-
-	barrier_var(last); /* or the check is done on another copy */
-	/* Whether the other thread lives is not known: its fault is lost if it could still be handling it. */
-	if (thread && last < FL_NESTED_MAX && thread->tid != fl_own_tid(task) &&
-	    bpf_jiffies64() - thread->faults[last].jiffies <= FL_STALE_TICKS)
-		fl_count(FL_LOST_FAULT);
-	return thread;
-}
-
-#endif
 
 /* Where the current task was in its program. */
 struct fl_pointers {
@@ -163,36 +77,16 @@ struct fl_scan {
 };
 FL_SCRATCH(fl_scans, struct fl_scan);
 
-/* Has the thread `task` handled a fault that may be its end? */
-static __always_inline bool fl_may_recall(const struct fl_thread *thread, struct task_struct *task)
+/* Keeps the place of a fault of the current thread, `owner`: behind those of the handlers that it has not left. */
+static __always_inline void fl_keep_fault(struct fl_thread *thread, struct task_struct *task, u64 owner,
+					  const struct fl_handled_fault *now)
 {
-	return thread && thread->count && thread->tid == fl_own_tid(task) &&
-	       thread->start_boottime_ns == fl_own(task, start_boottime);
-}
-
-/* Is the thread on its alternate stack? Only handlers run there. */
-static __always_inline bool fl_on_alternate_stack(struct task_struct *task, u64 stack_pointer)
-{
-	return stack_pointer - fl_own(task, sas_ss_sp) < fl_own(task, sas_ss_size);
-}
-
-/* The current task is about to handle a signal: keeps its place if it is a fault. `address`: of its siginfo. */
-static __always_inline void fl_remember(struct task_struct *task, const struct fl_pointers *pointers, u64 address,
-					u32 signal, s32 si_code)
-{
-	struct fl_thread *thread;
-	u64 stack_pointer = pointers->stack_pointer;
-	struct fl_handled_fault *fault;
+	u64 stack_pointer = now->stack_pointer;
 	u32 count;
 
-	if (si_code <= 0 || !(FL_FAULTS & FL_BIT(signal)))
-		return;
-	thread = fl_thread_for(task);
-	if (!thread)
-		return;
-	if (!fl_may_recall(thread, task)) {
-		thread->start_boottime_ns = fl_own(task, start_boottime);
-		thread->tid = fl_own_tid(task);
+	thread->is_known = 0;
+	if (thread->owner != owner) {
+		thread->owner = owner;
 		thread->count = 0;
 	}
 	count = thread->count;
@@ -205,15 +99,44 @@ static __always_inline void fl_remember(struct task_struct *task, const struct f
 	}
 	if (count >= FL_NESTED_MAX)
 		count = FL_NESTED_MAX - 1;
-	fault = &thread->faults[count];
-	fault->instruction_pointer = pointers->instruction_pointer;
-	fault->frame_pointer = pointers->frame_pointer;
-	fault->stack_pointer = stack_pointer;
-	fault->address = fl_untagged(address);
-	fault->si_code = si_code;
-	fault->signal = signal;
-	fault->jiffies = bpf_jiffies64();
+	thread->faults[count] = *now;
 	thread->count = count + 1;
+}
+
+/*
+ * The current task is about to handle a signal: keeps its place if it is a fault. `address`: of its siginfo. Returns what is kept of the
+ * thread, which gets into `owner`, if its last fault was at the same place; NULL: it was elsewhere, or this is none.
+ */
+static __always_inline struct fl_thread *fl_remember(struct task_struct *task, const struct fl_pointers *pointers,
+						     u64 address, u32 signal, s32 si_code, u64 *owner)
+{
+	struct fl_handled_fault now = {.instruction_pointer = pointers->instruction_pointer,
+				       .stack_pointer = pointers->stack_pointer,
+				       .frame_pointer = pointers->frame_pointer,
+				       .address = fl_untagged(address),
+				       .jiffies = bpf_jiffies64(),
+				       .si_code = si_code,
+				       .signal = signal},
+				*last;
+	struct fl_thread *thread;
+
+	if (si_code <= 0 || !(FL_FAULTS & FL_BIT(signal)))
+		return NULL;
+	*owner = fl_owner_of(task);
+	thread = fl_thread_for(task, *owner);
+	if (!thread)
+		return NULL;
+	last = thread->faults;
+	if (thread->count != 1 || last->instruction_pointer != now.instruction_pointer ||
+	    last->stack_pointer != now.stack_pointer || last->si_code != si_code || last->signal != signal ||
+	    thread->owner != *owner) {
+		fl_keep_fault(thread, task, *owner, &now);
+		return NULL;
+	}
+	last->frame_pointer = now.frame_pointer;
+	last->address = now.address;
+	last->jiffies = now.jiffies;
+	return thread;
 }
 
 /* Looks for the pair in the next part of the stack. 0: not there; 1: scan->found. */

@@ -3,7 +3,7 @@
  * Groups: counts the deaths of one bug in one place, however many there are, and whether or not samples of them are read.
  *
  * A fatal signal ends a process, which costs 45 us anyway: its frames are walked each time. A handled signal may come a million times a
- * second from one place: its group is remembered by that place, and no frame is walked again.
+ * second from one place: its group is remembered by that place (site.bpf.h), and no frame is walked again.
  * Nobody can take the table: whoever has its share of it (share.bpf.h) gets no more groups, and user space has groups leave it that are
  * idle.
  * Refuses to lose a count: an event without a group of its own is counted in its rest, a row by executable, user, signal and code. Where
@@ -114,24 +114,6 @@ struct {
 } fl_group_ids SEC(".maps");
 
 /*
- * A cache of this processor: the groups of places where faults are handled. Two places with the same slot replace each other, which
- * costs a walk and no count. It is no hash map, because a look-up would cost as much as all the rest.
- */
-struct fl_site {
-	u64 start_boottime_ns; /* of the process: two processes with the same tgid differ by it; 0: a free slot */
-	u64 instruction_pointer;
-	u64 what; /* tgid, si_code */
-	u64 how;  /* signal, disposition, how often the process has exec'ed: compared by words */
-	u64 moment; /* when the time and the pid of the group were last written, in ticks; with show_handled, when the stack was sent, ns */
-	u32 group;
-	u32 departures; /* of fl_departures, before the group was looked up */
-};
-struct fl_sites_type {
-	struct fl_site slot[FL_SITES_MAX];
-};
-FL_SCRATCH(fl_sites, struct fl_sites_type);
-
-/*
  * One stack for each group, in build-id form, taken when the group is new: its frames if no sample of it could be sent. Ids of this map
  * hash raw addresses, so that they identify a stack here and nothing else. Full, or another stack has the place: counted as
  * FL_LOST_STACK_FULL.
@@ -177,23 +159,6 @@ static __always_inline void fl_group_add(u32 id, u32 tgid)
 	time = bpf_map_lookup_elem(&fl_group_times, &id);
 	if (time)
 		*time = group->last_ns;
-}
-
-/* The same for a known place: memory that all processors write to is touched once a tick. */
-static __always_inline void fl_site_add(struct fl_site *site)
-{
-	u64 jiffies = bpf_jiffies64();
-	u32 id = site->group;
-	u64 *count;
-
-	if (site->moment != jiffies) {
-		site->moment = jiffies;
-		fl_group_add(id, (u32)site->what);
-		return;
-	}
-	count = bpf_map_lookup_elem(&fl_group_counts, &id);
-	if (count)
-		fl_add_one(count);
 }
 
 /* Takes a row that is free for this key. `cells`: whoever has a share of such rows. False: there is none. */
@@ -276,6 +241,62 @@ static __always_inline u32 fl_row_of(struct fl_group_key *key, enum fl_row_kind 
 	return there ? *there : (u32)fl_new_row();
 }
 
+/* How often groups have left so far. */
+static __always_inline u32 fl_departed(void)
+{
+	u32 zero = 0, *departures = bpf_map_lookup_elem(&fl_departures, &zero);
+
+	return departures ? *departures : 0;
+}
+
+/*
+ * A cache of this processor: the ids of some groups, because a look-up in fl_group_ids costs as much as the walk of some frames. Two keys
+ * with the same slot replace each other.
+ */
+struct fl_near_group {
+	struct fl_group_key key;
+	u32 id;
+	u32 departures; /* of fl_departures, before the group was looked up */
+};
+#define FL_NEAR_GROUPS 32 /* a power of 2 */
+struct fl_near_groups_type {
+	struct fl_near_group slot[FL_NEAR_GROUPS];
+};
+FL_SCRATCH(fl_near_groups, struct fl_near_groups_type);
+
+static __always_inline bool fl_is_same_key(const struct fl_group_key *one, const struct fl_group_key *other)
+{
+	const u64 *words = (const void *)one, *others = (const void *)other;
+
+#pragma unroll
+	for (u32 i = 0; i < sizeof(*one) / sizeof(u64); i++) {
+		if (words[i] != others[i])
+			return false;
+	}
+	return true;
+}
+
+/* The group of the key in fl_group_keys, as fl_row_of() has it. */
+static __always_inline u32 fl_group_of(struct fl_group_key *key)
+{
+	struct fl_near_groups_type *near = fl_scratch(&fl_near_groups);
+	u32 departures = fl_departed(), id;
+	struct fl_near_group *there;
+
+	if (!near)
+		return fl_row_of(key, FL_ROW_GROUP);
+	there = &near->slot[(key->frames ^ key->frames >> 32) & (FL_NEAR_GROUPS - 1)];
+	if (there->departures == departures && fl_is_same_key(&there->key, key))
+		return there->id;
+	id = fl_row_of(key, FL_ROW_GROUP);
+	if (id != fl_config.groups) {
+		there->key = *key;
+		there->id = id & ~FL_GROUP_IS_NEW;
+		there->departures = departures;
+	}
+	return id;
+}
+
 /* May a process have made up this code? It can send itself any number; these are the kernel's. */
 static __always_inline bool fl_is_made_up(s32 si_code)
 {
@@ -337,12 +358,19 @@ __noinline int fl_make_key(u64 mm)
 	if (mm) {
 		struct file *exe = fl_read(of, exe_file);
 		struct inode *inode = exe ? fl_read(exe, f_inode) : NULL;
+		u32 index = unwind->inode_index;
 
-		if (inode) {
+		barrier_var(index);
+		if (inode && record->frame_count && (u64)inode == unwind->inode && index < FL_MODULES_MAX) {
+			/* The walk has most often ended in the executable. */
+			key->exe_inode = unwind->inodes[index];
+			key->exe_device = unwind->devices[index];
+		} else if (inode) {
 			key->exe_inode = fl_inode_id(inode);
 			key->exe_device = fl_read(inode, i_sb, s_dev);
-			unwind->is_others = fl_read(inode, i_uid.val) != key->uid;
 		}
+		if (inode)
+			unwind->is_others = fl_read(inode, i_uid.val) != key->uid;
 	}
 	key->si_code = record->si_code;
 	key->disposition = record->disposition;
@@ -377,7 +405,7 @@ __noinline int fl_count_group(u64 mm)
 
 	if (!key || fl_make_key(mm))
 		return fl_config.groups;
-	id = fl_row_of(key, FL_ROW_GROUP);
+	id = fl_group_of(key);
 	if (id == fl_config.groups)
 		id = fl_rest_of(key, fl_read(task, group_leader));
 	fl_group_add(id & ~FL_GROUP_IS_NEW, bpf_get_current_pid_tgid() >> 32);
@@ -397,62 +425,6 @@ static __always_inline void fl_copy_build_id(struct fl_group *group)
 		return;
 	group->build_id_length = file->build_id_length;
 	__builtin_memcpy(group->build_id, file->build_id, FL_BUILD_ID_BYTES);
-}
-
-/* How often groups have left so far. */
-static __always_inline u32 fl_departed(void)
-{
-	u32 zero = 0, *departures = bpf_map_lookup_elem(&fl_departures, &zero);
-
-	return departures ? *departures : 0;
-}
-
-/* The slot of a fault at this place; `now` gets the slot's content, except the group. NULL: there is none. */
-static __always_inline struct fl_site *fl_site_of(struct fl_site *now, struct task_struct *task,
-						  u64 instruction_pointer, s32 si_code, u32 signal,
-						  enum fl_disposition disposition)
-{
-	struct fl_sites_type *sites = fl_scratch(&fl_sites);
-	struct task_struct *leader = fl_own(task, group_leader);
-	u32 tgid = fl_own(task, tgid);
-
-	now->start_boottime_ns = fl_own(leader, start_boottime);
-	now->instruction_pointer = instruction_pointer;
-	now->what = tgid | (u64)(u32)si_code << 32;
-	now->how = signal | (u64)disposition << 16 | (u64)fl_own(task, self_exec_id) << 32;
-	if (!sites)
-		return NULL;
-	/* The hash is simple, because each fault waits for it. */
-	return &sites->slot[(instruction_pointer ^ instruction_pointer >> 8 ^ tgid) & (FL_SITES_MAX - 1)];
-}
-
-static __always_inline bool fl_is_site(const struct fl_site *there, const struct fl_site *now)
-{
-	return there->instruction_pointer == now->instruction_pointer &&
-	       there->start_boottime_ns == now->start_boottime_ns && there->what == now->what &&
-	       there->how == now->how && there->departures == fl_departed();
-}
-
-#define FL_STACK_KEPT_NS 1000000000ULL
-
-/*
- * Was the stack of the record under construction sent within the last second, with a fault of the same place and process? Then only its
- * innermost part is sent again, for a fault that comes ten thousand times a second leaves no room for others.
- */
-static __always_inline bool fl_is_stack_sent(struct task_struct *task, u64 instruction_pointer)
-{
-	struct fl_crash *record = fl_scratch(&fl_records);
-	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
-	struct fl_site now, *site;
-
-	if (!record || !unwind)
-		return false;
-	site = fl_site_of(&now, task, instruction_pointer, record->si_code, record->signal, record->disposition);
-	if (!site || !fl_is_site(site, &now) || record->timestamp_ns - site->moment >= FL_STACK_KEPT_NS)
-		return false;
-	if (unwind->pages_max > FL_PAGES_AGAIN)
-		unwind->pages_max = FL_PAGES_AGAIN;
-	return true;
 }
 
 #endif

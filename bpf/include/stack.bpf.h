@@ -39,6 +39,8 @@ struct fl_unwind {
 	u64 module_bytes;  /* 0: nowhere */
 	u64 module_offset; /* from an address in it to the place in its file */
 	u64 module_file;   /* its file in one word; 0: none */
+	u64 inode;         /* struct inode of the last one that was added */
+	u64 inode_index;   /* and its place in inodes[] and devices[] */
 	u64 window_at;     /* where window[] lies on the stack; 0: nothing has been read */
 	u64 window[FL_WINDOW_WORDS];
 	u64 vmas[FL_MODULES_MAX + 1]; /* struct vm_area_struct of modules[] */
@@ -89,6 +91,8 @@ __noinline int fl_add_module(u64 mm, u64 address)
 	unwind->vmas[index] = (u64)vma;
 	unwind->inodes[index] = inode ? fl_inode_id(inode) : 0;
 	unwind->devices[index] = inode ? fl_read(inode, i_sb, s_dev) : 0;
+	unwind->inode = (u64)inode;
+	unwind->inode_index = index;
 	return index;
 }
 
@@ -225,6 +229,7 @@ __noinline int fl_add_frames(u64 mm)
 		return 1;
 	unwind->hash = 1;
 	unwind->hash_left = FL_SIGNED_FRAMES;
+	unwind->inode = 0;
 	unwind->window_at = 0;
 	unwind->pages_max = fl_config.stack_pages;
 	record->frames[0] = fl_instruction_pointer(&record->registers);
