@@ -1,6 +1,9 @@
 //! The types that cross from the kernel programs to Rust: compares the compiled object's BTF with the Rust types.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "abi/stores.rs"]
+mod stores;
+
 use std::mem::{offset_of, size_of};
 
 use faultline::internals::abi::pagefault::{
