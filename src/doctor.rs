@@ -10,6 +10,7 @@ use crate::naming;
 use crate::output::{Record, Timestamp, escape};
 use crate::probe::doctor::{HELPERS, HookKind, has_helper, has_ring_buffer, try_hook};
 use crate::record::Head;
+use crate::terminal::Style;
 
 /// All answers, as one record.
 #[derive(Clone, Debug, Serialize)]
@@ -270,7 +271,7 @@ fn confinement_check() -> Check {
 }
 
 impl Record for DoctorReport {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
         writeln!(to, "Linux {} on {}, {}", escape(&self.kernel), escape(&self.head.host), self.architecture)?;
         let verdict = match self.crash {
             Status::Yes => "faultline crash works here.",

@@ -33,7 +33,7 @@ pub(crate) enum Color {
 
 /// How text looks. The default is that of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Look {
+pub(crate) struct Style {
     /// In characters; `None` means that nothing is cut or wrapped.
     pub width: Option<usize>,
     /// The headline and the cause have colours.
@@ -42,7 +42,7 @@ pub(crate) struct Look {
     pub has_zone: bool,
 }
 
-impl Look {
+impl Style {
     /// That of standard output.
     pub(crate) fn of_output(color: Color) -> Self {
         let output = io::stdout();
@@ -72,8 +72,8 @@ impl Look {
         self.painted("1;33", text)
     }
 
-    fn painted(self, style: &str, text: &str) -> String {
-        if self.has_colors { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    fn painted(self, code: &str, text: &str) -> String {
+        if self.has_colors { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// Does text of so many characters fit?
@@ -181,7 +181,7 @@ pub(crate) struct Table {
     /// The heading of the place.
     place: &'static str,
     is_shown: Vec<bool>,
-    look: Look,
+    style: Style,
 }
 
 impl Table {
@@ -192,10 +192,10 @@ impl Table {
     const GAP: usize = 2;
 
     /// `place` is the heading of the place; empty: there is none.
-    pub(crate) fn new(columns: &[Column], place: &'static str, look: Look) -> Self {
-        let mut table = Self { columns: columns.to_vec(), place, is_shown: vec![true; columns.len()], look };
+    pub(crate) fn new(columns: &[Column], place: &'static str, style: Style) -> Self {
+        let mut table = Self { columns: columns.to_vec(), place, is_shown: vec![true; columns.len()], style };
         let least = if place.is_empty() { 0 } else { Self::PLACE };
-        while !look.fits(table.width() + least) {
+        while !style.fits(table.width() + least) {
             let left = columns.iter().enumerate().filter(|(at, column)| table.is_shown[*at] && column.leaves > 0);
             let Some((next, _)) = left.max_by_key(|(_, column)| column.leaves) else { break };
             table.is_shown[next] = false;
@@ -218,7 +218,7 @@ impl Table {
     /// A line, with a cell for each column.
     pub(crate) fn line(&self, cells: &[String], place: &str) -> String {
         let line = self.cells(cells);
-        let room = self.look.room_behind(length(&line)).max(PART_LEAST);
+        let room = self.style.room_behind(length(&line)).max(PART_LEAST);
         let place = if length(place) > room { fold_templates(place) } else { place.to_owned() };
         (line + &cut(&place, room)).trim_end().to_owned()
     }
@@ -226,7 +226,7 @@ impl Table {
     /// The same, where the place is a file or a program.
     pub(crate) fn line_of_path(&self, cells: &[String], path: &str) -> String {
         let line = self.cells(cells);
-        let path = fitting_path(path, self.look.room_behind(length(&line)));
+        let path = fitting_path(path, self.style.room_behind(length(&line)));
         line + &path
     }
 
@@ -248,8 +248,8 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn of(width: usize) -> Look {
-        Look { width: Some(width), ..Look::default() }
+    fn of(width: usize) -> Style {
+        Style { width: Some(width), ..Style::default() }
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn sentences_are_wrapped_at_words() {
         let text = "reads the address 0x18 through a pointer";
-        assert_eq!(Look::default().wrapped(text, 4), text);
+        assert_eq!(Style::default().wrapped(text, 4), text);
         assert_eq!(of(24).wrapped(text, 4), "reads the address\n    0x18 through a\n    pointer");
         assert_eq!(of(14).wrapped("a-word-that-is-too-long x", 4), "a-word-that-is-too-long\n    x");
     }
@@ -293,22 +293,22 @@ mod tests {
         ];
         let cells = ["7", "SIGSEGV", "0123456789abcdef"].map(str::to_owned);
         let line =
-            |look| Table::new(&COLUMNS, "PLACE", look).line(&cells, "std::map<int, int>::at_or_what_is_beside_it");
+            |style| Table::new(&COLUMNS, "PLACE", style).line(&cells, "std::map<int, int>::at_or_what_is_beside_it");
         let whole = "      7  SIGSEGV   0123456789abcdef  std::map<int, int>::at_or_what_is_beside_it";
-        assert_eq!(line(Look::default()), whole);
+        assert_eq!(line(Style::default()), whole);
         assert_eq!(line(of(80)), whole);
         assert_eq!(line(of(61)), "      7  SIGSEGV   0123456789abcdef  std::map<…>::at_or_what…");
         assert_eq!(line(of(60)), "      7  SIGSEGV    std::map<…>::at_or_what_is_beside_it");
         assert_eq!(line(of(43)), "      7  std::map<…>::at_or_what_is_beside…");
         assert_eq!(
-            Table::new(&COLUMNS, "PLACE", Look::default()).headings(),
+            Table::new(&COLUMNS, "PLACE", Style::default()).headings(),
             "  COUNT  SIGNAL    SIGNATURE         PLACE"
         );
     }
 
     #[test]
     fn colours_stand_around_the_text() {
-        assert_eq!(Look::default().headline("x"), "x");
-        assert_eq!(Look { has_colors: true, ..Look::default() }.headline("x"), "\x1b[1;31mx\x1b[0m");
+        assert_eq!(Style::default().headline("x"), "x");
+        assert_eq!(Style { has_colors: true, ..Style::default() }.headline("x"), "\x1b[1;31mx\x1b[0m");
     }
 }

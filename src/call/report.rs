@@ -11,6 +11,7 @@ use crate::output::{Record, Timestamp, escape};
 use crate::probe::call::{Attached, Counters};
 use crate::probe::{self as crash, LossOutput, Losses, Way, losses};
 use crate::record::Head;
+use crate::terminal::Style;
 
 /// Names in one line of the text.
 const NAMES_PER_LINE: usize = 8;
@@ -209,7 +210,7 @@ pub(super) fn words(how: Way) -> &'static str {
 }
 
 impl Record for CallReport {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
         match &self.call_stages {
             None => self.write_functions(to),
             Some(stages) => self.write_stages(to, stages),

@@ -43,7 +43,7 @@ pub(super) struct Found<'line> {
 
 /// What is in a line.
 #[derive(Debug, Default)]
-pub(super) struct Look<'line> {
+pub(super) struct ReadLine<'line> {
     pub found: Option<Found<'line>>,
     /// Why something of it could not be read; it may have parts of the line in it.
     pub damage: Option<String>,
@@ -51,13 +51,13 @@ pub(super) struct Look<'line> {
 
 /// What is in a line: a record, however little of another one stands before it. When a machine goes down in the middle of a line, what
 /// is written next goes on behind the half line, or behind zeros.
-pub(super) fn look(line: &[u8]) -> Look<'_> {
+pub(super) fn read(line: &[u8]) -> ReadLine<'_> {
     let line = line.trim_ascii();
     match parse(line) {
-        Ok(found) => Look { found, damage: None },
+        Ok(found) => ReadLine { found, damage: None },
         Err(why) => {
             let behind = memmem::rfind(line, CRASH).filter(|at| *at > 0).and_then(|at| line.get(at..));
-            Look { found: behind.and_then(|line| parse(line).ok()).flatten(), damage: Some(why) }
+            ReadLine { found: behind.and_then(|line| parse(line).ok()).flatten(), damage: Some(why) }
         }
     }
 }
@@ -96,8 +96,8 @@ pub(super) mod tests {
     pub(in super::super) const LINE: &str = r#"{"type":"crash","schema":1,"timestamp":"2026-11-29T18:19:07.123456Z","host":"web-1","pid":1234,"tid":1240,"ppid":1,"comm":"my\"app","exe":"/usr/bin/myapp (deleted)","uid":1000,"signal":"SIGSEGV","signal_number":11,"disposition":"fatal","stack_trace":[{"symbol":"main"}],"signature":"0123456789abcdef","family":"fedcba9876543210","instruction_symbol":"main+0x10","new":{"a":[1]}}"#;
 
     fn pid(line: &[u8]) -> (Option<u32>, Option<String>) {
-        let look = look(line);
-        (look.found.map(|found| found.line.pid), look.damage)
+        let read = read(line);
+        (read.found.map(|found| found.line.pid), read.damage)
     }
 
     #[test]

@@ -15,12 +15,13 @@ use anyhow::Result;
 pub(crate) use select::{Selection, Which, signature};
 
 use self::files::HistoryFile;
-use self::line::{Found, Look};
+use self::line::{Found, ReadLine};
 use self::newest::{Newest, Weigh};
 use self::table::{List, Row};
 use crate::output::{Format, OutputTarget, Record, Writer, escape};
 use crate::record::crash::Crash;
 use crate::report::{Blocks, Complaints, Content, reason};
+use crate::terminal::Style;
 use crate::text::escape_strings;
 
 /// A longer line is skipped. What faultline writes now is divided at 1 MiB; before, summaries of 20 MB were a line.
@@ -127,7 +128,7 @@ impl Reader<'_> {
                     }
                 };
                 for (number, line) in (block.first_line..).zip(lines.split(|&byte| byte == b'\n')) {
-                    let Look { found, damage } = line::look(line);
+                    let ReadLine { found, damage } = line::read(line);
                     if let Some(why) = damage {
                         self.complaints.skipped(&block.name, number, &why);
                     }
@@ -184,7 +185,7 @@ impl serde::Serialize for Verbatim<'_> {
 }
 
 impl Record for Verbatim<'_> {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
         to.push_str(&escape(self.0));
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::line::Line;
 use super::newest::Weigh;
 use crate::output::{Record, escape};
 use crate::record::crash::Disposition;
-use crate::terminal::{Column, Look, Table, length, shorten_path};
+use crate::terminal::{Column, Style, Table, length, shorten_path};
 
 /// The columns, as wide as their headings: a list makes them as wide as what is in them.
 const COLUMNS: [Column; 7] = [
@@ -71,11 +71,7 @@ impl Weigh for Row {
 pub(super) struct List(pub Vec<Row>);
 
 impl Record for List {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let has_hosts = self.0.windows(2).any(|pair| pair[0].cells[HOST] != pair[1].cells[HOST]);
         let is_shown = |at: &usize| has_hosts || *at != HOST;
         let mut columns = COLUMNS;
@@ -85,12 +81,12 @@ impl Record for List {
             }
         }
         let longest = self.0.iter().map(|row| length(&row.place)).max().unwrap_or_default();
-        if !look.fits(columns.iter().map(|column| column.gap + column.width).sum::<usize>() + longest) {
+        if !style.fits(columns.iter().map(|column| column.gap + column.width).sum::<usize>() + longest) {
             columns[EXECUTABLE].width = columns[EXECUTABLE].width.min(EXECUTABLE_WIDTH);
         }
         columns[0].gap = 0;
         let shown: Vec<Column> = (0..COLUMNS.len()).filter(is_shown).map(|at| columns[at]).collect();
-        let table = Table::new(&shown, "WHERE", look);
+        let table = Table::new(&shown, "WHERE", style);
         writeln!(to, "{}", table.headings())?;
         for row in &self.0 {
             let cell = |at: usize| match at {
@@ -135,7 +131,7 @@ mod tests {
             .replace("/usr/bin/myapp (deleted)", "/usr/lib/postgresql/15/bin/postgres")
             .replace("main+0x10", "ExecInterpExpr+0x1f2");
         let mut text = String::new();
-        List(vec![row(&long)]).write_text_as(&mut text, Look { width: Some(80), ..Look::default() }).unwrap();
+        List(vec![row(&long)]).write_text(&mut text, Style { width: Some(80), ..Style::default() }).unwrap();
         assert_eq!(
             text,
             "TIME                  PID  SIGNAL   EXECUTABLE                WHERE\n\

@@ -6,12 +6,12 @@ use super::Record;
 use crate::arch::KERNEL_ADDRESS;
 use crate::hex::Hex;
 use crate::record::call::{Argument, Call, LiveCall, State, Trigger, Value};
-use crate::terminal::{CONTINUED, Look};
+use crate::terminal::{CONTINUED, Style};
 use crate::text::escape;
 use crate::time::Timestamp;
 
 /// Writes the calls under their heading: how long before the crash, by which thread, which call, and how it ended.
-pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at: Timestamp, look: Look) -> std::fmt::Result {
+pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at: Timestamp, style: Style) -> std::fmt::Result {
     writeln!(to, "  Kernel Calls:")?;
     if calls.is_empty() {
         return writeln!(to, "    none recorded of this thread");
@@ -21,12 +21,12 @@ pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at: Timesta
     for (call, time) in calls.iter().zip(times) {
         let whose = if call.tid == tid { String::new() } else { format!("[{}/{}] ", escape(&call.comm), call.tid) };
         let margin = width + 6;
-        writeln!(to, "    {time:>width$}  {}", look.wrapped(&format!("{whose}{}", line(call)), margin))?;
+        writeln!(to, "    {time:>width$}  {}", style.wrapped(&format!("{whose}{}", line(call)), margin))?;
         if let Some(relation) = &call.relation {
             let doubt = if relation.certain { "" } else { " (a guess)" };
             let mark = if call.is_cause { "<- the cause: " } else { "-- " };
             let text = format!("{mark}{}{doubt}", escape(&relation.text));
-            writeln!(to, "{:margin$}{}", "", look.wrapped(&text, margin))?;
+            writeln!(to, "{:margin$}{}", "", style.wrapped(&text, margin))?;
         }
         for frame in call.kernel_stack.iter().flatten() {
             let symbol = frame.symbol.as_deref().map_or_else(|| frame.address.to_string(), escape);
@@ -104,15 +104,11 @@ fn value(value: &Value) -> String {
 }
 
 impl Record for LiveCall {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let call = &self.call;
         let (clock, comm) = (call.entered.local_clock(), escape(&call.comm));
         let text = format!("[{clock}] CALL: [{comm}/{}] {}", call.tid, line(call));
-        writeln!(to, "{}", look.wrapped(&text, CONTINUED))?;
+        writeln!(to, "{}", style.wrapped(&text, CONTINUED))?;
         for frame in call.kernel_stack.iter().flatten() {
             let symbol = frame.symbol.as_deref().map_or_else(|| frame.address.to_string(), escape);
             writeln!(to, "      {symbol}")?;
@@ -122,11 +118,7 @@ impl Record for LiveCall {
 }
 
 impl Record for Trigger {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         writeln!(
             to,
             "[{}] TRIGGER {} in process {} (PID: {}, TID: {})",
@@ -139,7 +131,7 @@ impl Record for Trigger {
         if !self.certain {
             writeln!(to, "  Doubt:         an interrupt or a thread of the kernel: this task only happened to run")?;
         }
-        write_calls(to, &self.calls, self.tid, self.head.timestamp, look)
+        write_calls(to, &self.calls, self.tid, self.head.timestamp, style)
     }
 }
 
@@ -173,7 +165,7 @@ mod tests {
         open.arguments[0].value = Some(Value::Text("a\n[forged]".to_owned()));
         open.comm = "x\x1b[2J".to_owned();
         let mut text = String::new();
-        write_calls(&mut text, &[open], 7, crash(), Look::default()).unwrap();
+        write_calls(&mut text, &[open], 7, crash(), Style::default()).unwrap();
         assert_eq!(
             text,
             "  Kernel Calls:\n    -5.000 ms  [x\\x1b[2J/100] open(filename \"a\\n[forged]\") = 3, 1.0 ms\n"
@@ -186,12 +178,12 @@ mod tests {
         munmap.is_cause = true;
         munmap.relation = Some(Relation { kind: Change::Unmapped, text: "unmapped 0x7f00".to_owned(), certain: true });
         let mut text = String::new();
-        write_calls(&mut text, &[munmap.clone()], 100, crash(), Look::default()).unwrap();
+        write_calls(&mut text, &[munmap.clone()], 100, crash(), Style::default()).unwrap();
         assert!(text.ends_with("\n               <- the cause: unmapped 0x7f00\n"), "{text}");
         munmap.is_cause = false;
         munmap.relation.as_mut().unwrap().certain = false;
         let mut text = String::new();
-        write_calls(&mut text, &[munmap], 100, crash(), Look::default()).unwrap();
+        write_calls(&mut text, &[munmap], 100, crash(), Style::default()).unwrap();
         assert!(text.ends_with("-- unmapped 0x7f00 (a guess)\n"), "{text}");
     }
 }

@@ -10,66 +10,62 @@ use crate::diagnosis::Confidence;
 use crate::hex::Hex;
 use crate::record::crash::{Crash, Disposition, Vma};
 use crate::siginfo::{code_text, fault_type, title};
-use crate::terminal::{Look, fitting_path, fold_templates, length, shorten_path};
+use crate::terminal::{Style, fitting_path, fold_templates, length, shorten_path};
 use crate::text::escape;
 
 /// Registers in one line of the text, if they fit.
 const REGISTERS_PER_LINE: usize = 3;
 
 impl Record for Crash {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         if self.is_brief {
-            return self.write_brief(to, look);
+            return self.write_brief(to, style);
         }
-        writeln!(to, "{}", look.headline(&look.wrapped(&self.headline(look), 2)))?;
-        self.write_fault(to, look)?;
+        writeln!(to, "{}", style.headline(&style.wrapped(&self.headline(style), 2)))?;
+        self.write_fault(to, style)?;
         if let Some(message) = &self.abort_message {
-            write_field(to, look, "Message", &escape(message))?;
+            write_field(to, style, "Message", &escape(message))?;
         }
         if let Some(said) = &self.runtime_message {
-            write_field(to, look, "Runtime Said", &format!("{} ({})", escape(&said.text), said.runtime))?;
+            write_field(to, style, "Runtime Said", &format!("{} ({})", escape(&said.text), said.runtime))?;
         }
         if let Some(cause) = self.cause() {
-            writeln!(to, "  {:<15}{}", "Diagnosis:", look.cause(&look.wrapped(&cause, FIELD)))?;
+            writeln!(to, "  {:<15}{}", "Diagnosis:", style.cause(&style.wrapped(&cause, FIELD)))?;
         }
-        self.write_sender(to, look)?;
+        self.write_sender(to, style)?;
         if let Some(oom) = &self.oom {
-            write_field(to, look, "Killed", &oom.text())?;
+            write_field(to, style, "Killed", &oom.text())?;
         }
         if self.disposition != Disposition::Fatal {
-            write_field(to, look, "Disposition", &self.disposition_text())?;
+            write_field(to, style, "Disposition", &self.disposition_text())?;
         }
-        self.write_second_fault(to, look)?;
-        self.write_earlier_fault(to, look)?;
-        self.write_process(to, look)?;
-        write_field(to, look, "Signature", &self.signature)?;
+        self.write_second_fault(to, style)?;
+        self.write_earlier_fault(to, style)?;
+        self.write_process(to, style)?;
+        write_field(to, style, "Signature", &self.signature)?;
         if let Some(family) = &self.family {
-            write_field(to, look, "Family", family)?;
+            write_field(to, style, "Family", family)?;
         }
-        self.write_mapping(to, look)?;
-        self.write_registers(to, look)?;
-        self.write_stack(to, look)?;
-        self.write_calls(to, look)
+        self.write_mapping(to, style)?;
+        self.write_registers(to, style)?;
+        self.write_stack(to, style)?;
+        self.write_calls(to, style)
     }
 }
 
 /// The column of what is known.
 const FIELD: usize = 17;
 
-fn write_field(to: &mut String, look: Look, name: &str, text: &str) -> std::fmt::Result {
-    writeln!(to, "  {:<15}{}", format!("{name}:"), look.wrapped(text, FIELD))
+fn write_field(to: &mut String, style: Style, name: &str, text: &str) -> std::fmt::Result {
+    writeln!(to, "  {:<15}{}", format!("{name}:"), style.wrapped(text, FIELD))
 }
 
 impl Crash {
-    fn headline(&self, look: Look) -> String {
+    fn headline(&self, style: Style) -> String {
         let time = self.head.timestamp;
         format!(
             "[{}] {} in process {} (PID: {}, TID: {})",
-            if look.has_zone { time.local_seconds_with_zone() } else { time.local_seconds() },
+            if style.has_zone { time.local_seconds_with_zone() } else { time.local_seconds() },
             title(self.signal_number),
             escape(&self.comm),
             self.pid,
@@ -77,39 +73,39 @@ impl Crash {
         )
     }
 
-    fn write_fault(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_fault(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let unknown = || "unknown".to_owned();
         let address = match (self.fault_address, self.fault_type.as_deref()) {
             (Some(address), _) => address.to_string(),
             (None, Some("general_protection")) => "unknown: the processor does not tell".to_owned(),
             (None, _) => "none".to_owned(),
         };
-        write_field(to, look, "Fault Address", &address)?;
+        write_field(to, style, "Fault Address", &address)?;
         let symbol =
             self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol))).unwrap_or_default();
         let instruction = self.instruction_pointer.map_or_else(unknown, |ip| ip.to_string());
-        let fits = look.fits(FIELD + length(&instruction) + length(&symbol));
+        let fits = style.fits(FIELD + length(&instruction) + length(&symbol));
         let symbol = if fits { symbol } else { fold_templates(&symbol) };
-        write_field(to, look, "Instruction", &(instruction + &symbol))?;
+        write_field(to, style, "Instruction", &(instruction + &symbol))?;
         let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
-        write_field(to, look, "Fault Type", &format!("{}{code}", self.code_text()))?;
+        write_field(to, style, "Fault Type", &format!("{}{code}", self.code_text()))?;
         if let Some(fault) = &self.page_fault {
-            write_field(to, look, "Access", &format!("{} ({})", fault.access, fault.flags.join(", ")))?;
+            write_field(to, style, "Access", &format!("{} ({})", fault.access, fault.flags.join(", ")))?;
         }
         if let Some(seccomp) = &self.seccomp {
-            write_field(to, look, "System Call", &format!("{} (audit arch {:#x})", seccomp.syscall, seccomp.arch))?;
+            write_field(to, style, "System Call", &format!("{} (audit arch {:#x})", seccomp.syscall, seccomp.arch))?;
         }
         Ok(())
     }
 
     /// One line: what crashed, where, why, and which bug it is.
-    fn write_brief(&self, to: &mut String, look: Look) -> std::fmt::Result {
-        write!(to, "{}", look.headline(&self.headline(look)))?;
+    fn write_brief(&self, to: &mut String, style: Style) -> std::fmt::Result {
+        write!(to, "{}", style.headline(&self.headline(style)))?;
         if let Some(symbol) = &self.instruction_symbol {
             write!(to, " at {}", escape(symbol))?;
         }
         match (self.cause(), self.sender_text()) {
-            (Some(cause), _) => write!(to, ": {}", look.cause(&cause))?,
+            (Some(cause), _) => write!(to, ": {}", style.cause(&cause))?,
             (None, Some(sender)) => write!(to, ": {}, by {sender}", self.code_text())?,
             (None, None) => write!(to, ": {}", self.code_text())?,
         }
@@ -125,9 +121,9 @@ impl Crash {
         Some(format!("{}{doubt}", escape(&diagnosis.text)))
     }
 
-    fn write_calls(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_calls(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let Some(calls) = &self.calls else { return Ok(()) };
-        write_calls(to, calls, self.tid, self.head.timestamp, look)
+        write_calls(to, calls, self.tid, self.head.timestamp, style)
     }
 
     /// What the signal's code means.
@@ -146,11 +142,11 @@ impl Crash {
         }
     }
 
-    fn write_sender(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_sender(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let Some(who) = self.sender_text() else { return Ok(()) };
         let uid = self.sender.as_ref().and_then(|sender| sender.uid);
         let uid = uid.map(|uid| format!(", UID: {uid}")).unwrap_or_default();
-        write_field(to, look, "Sent By", &format!("{who}{uid}"))
+        write_field(to, style, "Sent By", &format!("{who}{uid}"))
     }
 
     fn sender_text(&self) -> Option<String> {
@@ -183,7 +179,7 @@ impl Crash {
     }
 
     /// The fault in the handler of the first one.
-    fn write_second_fault(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_second_fault(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let Some((end, place)) = self.ended_by.as_ref().and_then(|end| Some((end, end.instruction_pointer?))) else {
             return Ok(());
         };
@@ -191,10 +187,10 @@ impl Crash {
         let symbol = innermost.and_then(|frame| frame.symbol.as_deref());
         let symbol = symbol.map(|symbol| format!(" ({})", escape(symbol))).unwrap_or_default();
         let address = end.fault_address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
-        write_field(to, look, "Second Fault", &format!("{address}, in the handler, at {place}{symbol}"))
+        write_field(to, style, "Second Fault", &format!("{address}, in the handler, at {place}{symbol}"))
     }
 
-    fn write_earlier_fault(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_earlier_fault(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let Some(fault) = &self.earlier_fault else { return Ok(()) };
         let innermost = fault.stack_trace.iter().flatten().find(|frame| !frame.inlined);
         let place = innermost.and_then(|frame| frame.symbol.as_deref());
@@ -202,16 +198,16 @@ impl Crash {
         let address = fault.fault_address.map(|address| format!(" at {address}")).unwrap_or_default();
         let doubt = if fault.confidence == Confidence::Certain { "" } else { " (likely)" };
         let text = format!("{}{address}{place}: handled, and the process went on{doubt}", fault.signal);
-        write_field(to, look, "Earlier Fault", &text)
+        write_field(to, style, "Earlier Fault", &text)
     }
 
-    fn write_process(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_process(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let exe = self.exe.as_deref().map_or_else(|| "unknown".to_owned(), escape);
         let build = self.build_id.as_deref().map(|id| format!(" (build id {id})")).unwrap_or_default();
         // A path is shortened before the build id has a line of its own.
-        let room = look.room_behind(FIELD);
+        let room = style.room_behind(FIELD);
         let exe = if length(&exe) + length(&build) > room { shorten_path(&exe, room) } else { exe };
-        write_field(to, look, "Executable", &(exe + &build))?;
+        write_field(to, style, "Executable", &(exe + &build))?;
         let mut text = format!("UID {}, parent PID {}, CPU {}", self.uid, self.ppid, self.cpu);
         if self.thread_name != self.comm {
             let _ = write!(text, ", thread {}", escape(&self.thread_name));
@@ -222,30 +218,30 @@ impl Crash {
         if let Some(id) = &self.container_id {
             let _ = write!(text, ", container {}", escape(id));
         }
-        write_field(to, look, "Process", &text)
+        write_field(to, style, "Process", &text)
     }
 
-    fn write_mapping(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_mapping(&self, to: &mut String, style: Style) -> std::fmt::Result {
         if self.vma.is_none() && self.vma_below.is_none() && self.vma_above.is_none() {
             return Ok(());
         }
         writeln!(to, "  Memory Mapping:")?;
         if let Some(vma) = &self.vma {
-            return writeln!(to, "    {}", vma_text(vma, look.room_behind(4)));
+            return writeln!(to, "    {}", vma_text(vma, style.room_behind(4)));
         }
         if let Some(above) = &self.vma_above {
-            writeln!(to, "    above  {}", vma_text(above, look.room_behind(11)))?;
+            writeln!(to, "    above  {}", vma_text(above, style.room_behind(11)))?;
         }
         if let Some(address) = self.fault_address {
             writeln!(to, "    here   {address}: not mapped")?;
         }
         if let Some(below) = &self.vma_below {
-            writeln!(to, "    below  {}", vma_text(below, look.room_behind(11)))?;
+            writeln!(to, "    below  {}", vma_text(below, style.room_behind(11)))?;
         }
         Ok(())
     }
 
-    fn write_registers(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_registers(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let Some(registers) = &self.registers else { return Ok(()) };
         writeln!(to, "  Registers:")?;
         let lines_of = |columns: usize| -> Vec<String> {
@@ -255,18 +251,18 @@ impl Crash {
             };
             registers.0.chunks(columns).map(|cells| line(cells).trim_end().to_owned()).collect()
         };
-        let fit = |lines: &Vec<String>| lines.iter().all(|line| look.fits(length(line)));
+        let fit = |lines: &Vec<String>| lines.iter().all(|line| style.fits(length(line)));
         let lines = (1..=REGISTERS_PER_LINE).rev().map(lines_of).find(fit).unwrap_or_else(|| lines_of(1));
         lines.iter().try_for_each(|line| writeln!(to, "{line}"))
     }
 
-    fn write_stack(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_stack(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let Some(frames) = &self.stack_trace else { return Ok(()) };
         writeln!(to, "  Stack Trace:")?;
         if frames.is_empty() {
             return writeln!(to, "    unknown: the registers could not be read");
         }
-        write_frames(to, look, frames, self.stack_omitted)
+        write_frames(to, style, frames, self.stack_omitted)
     }
 }
 

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use crate::record::crash::{Frame, Omitted};
-use crate::terminal::{Look, PART_LEAST, cut, fold_templates, length, shorten_path};
+use crate::terminal::{PART_LEAST, Style, cut, fold_templates, length, shorten_path};
 use crate::text::escape;
 
 /// Writes the frames, innermost first, equal ones that follow on each other once.
 pub(super) fn write_frames(
     to: &mut String,
-    look: Look,
+    style: Style,
     frames: &[Frame],
     left_out: Option<Omitted>,
 ) -> std::fmt::Result {
@@ -23,7 +23,7 @@ pub(super) fn write_frames(
         let equal = frames[index..end.min(frames.len())].iter().take_while(|other| *other == frame).count().max(1);
         let times = if equal > 1 { format!(" ×{equal}") } else { String::new() };
         let before = format!("    {:<3} ", format!("#{index}"));
-        let place = frame_text(frame, look.room_behind(length(&before) + length(&times)));
+        let place = frame_text(frame, style.room_behind(length(&before) + length(&times)));
         writeln!(to, "{before}{place}{times}")?;
         index += equal;
     }
@@ -125,8 +125,8 @@ mod tests {
 
     fn fitted(symbol: &str, width: usize) -> String {
         let mut text = String::new();
-        let look = Look { width: Some(width), ..Look::default() };
-        write_frames(&mut text, look, &[frame(symbol)], None).unwrap();
+        let style = Style { width: Some(width), ..Style::default() };
+        write_frames(&mut text, style, &[frame(symbol)], None).unwrap();
         text.trim_end().to_owned()
     }
 
@@ -159,7 +159,7 @@ mod tests {
     fn equal_frames_are_told_once() {
         let mut text = String::new();
         let frames = [vec![frame("a+0x1")], vec![frame("b+0x2"); 3], vec![frame("c+0x3")]].concat();
-        write_frames(&mut text, Look::default(), &frames, Some(Omitted { count: 7, before: 3 })).unwrap();
+        write_frames(&mut text, Style::default(), &frames, Some(Omitted { count: 7, before: 3 })).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].starts_with("    #1  ") && lines[1].ends_with(" ×2"), "{text}");
         assert_eq!(lines[2], "    ... 7 frames left out");

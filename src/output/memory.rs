@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Record;
 use super::summary::TEXT_ROWS;
 use crate::record::memory::{ExecutableMemory, Mapping, PageCounts, PageRecord};
-use crate::terminal::{CONTINUED, Column, Look, Table, fitting_path, length};
+use crate::terminal::{CONTINUED, Column, Style, Table, fitting_path, length};
 use crate::text::escape;
 
 /// The columns of the table of processes.
@@ -19,11 +19,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 impl Record for Mapping {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let place = match (self.address, self.length) {
             (Some(address), Some(length)) => format!(" {address}-{:#x}", address.0.saturating_add(length)),
             (Some(address), None) => format!(" {address}"),
@@ -45,16 +41,16 @@ impl Record for Mapping {
         let behind = format!("{result}{pages}");
         let Some(permissions) = &self.permissions else { return writeln!(to, "{before}{behind}") };
         let name = self.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
-        write_named(to, look, &format!("{before} {permissions}"), &name, &behind)
+        write_named(to, style, &format!("{before} {permissions}"), &name, &behind)
     }
 }
 
 /// A line with the name of a mapping in it; where one line has no room for the name, it stands in a second one.
-fn write_named(to: &mut String, look: Look, before: &str, name: &str, behind: &str) -> std::fmt::Result {
-    if look.fits(length(before) + 1 + length(name) + length(behind)) {
+fn write_named(to: &mut String, style: Style, before: &str, name: &str, behind: &str) -> std::fmt::Result {
+    if style.fits(length(before) + 1 + length(name) + length(behind)) {
         return writeln!(to, "{before} {name}{behind}");
     }
-    let room = look.room_behind(CONTINUED + length(behind));
+    let room = style.room_behind(CONTINUED + length(behind));
     writeln!(to, "{before}\n{:CONTINUED$}{}{behind}", "", fitting_path(name, room))
 }
 
@@ -73,11 +69,7 @@ fn pages_text(pages: PageCounts) -> String {
 }
 
 impl Record for PageRecord {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let name = self.mapping_name.as_deref().map_or_else(|| "anonymous".to_owned(), escape);
         let file = self.file.as_deref().map(|file| format!(" -> {file}")).unwrap_or_default();
         let before = format!(
@@ -89,16 +81,12 @@ impl Record for PageRecord {
             self.trigger.word(),
             self.sha256.get(..16).unwrap_or(&self.sha256),
         );
-        write_named(to, look, &before, &name, &file)
+        write_named(to, style, &before, &name, &file)
     }
 }
 
 impl Record for ExecutableMemory {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let head = format!(
             "[{}] {} of {:.1} s on {}: {} calls made anonymous memory executable, {} of them in no row",
             self.head.timestamp.local_seconds(),
@@ -108,8 +96,8 @@ impl Record for ExecutableMemory {
             self.calls,
             self.nameless
         );
-        writeln!(to, "{}", look.wrapped(&head, 2))?;
-        let table = Table::new(&COLUMNS, "PROCESS", look);
+        writeln!(to, "{}", style.wrapped(&head, 2))?;
+        let table = Table::new(&COLUMNS, "PROCESS", style);
         if !self.processes.is_empty() {
             writeln!(to, "{}", table.headings())?;
         }

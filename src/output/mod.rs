@@ -22,7 +22,7 @@ use anyhow::Result;
 
 use crate::ledger::{self, Ledger};
 use crate::record::lines::InFile;
-use crate::terminal::{Color, Look};
+use crate::terminal::{Color, Style};
 use outlet::Outlet;
 
 pub(crate) use crate::record::{Record, SCHEMA};
@@ -65,10 +65,10 @@ pub(crate) struct OutputTarget {
 
 impl OutputTarget {
     /// How text looks there, now: a terminal changes its width.
-    fn look(&self) -> Look {
+    fn style(&self) -> Style {
         match (&self.path, self.color) {
-            (None, color) => Look::of_output(color),
-            (Some(_), color) => Look { has_colors: color == Color::Always, ..Look::default() },
+            (None, color) => Style::of_output(color),
+            (Some(_), color) => Style { has_colors: color == Color::Always, ..Style::default() },
         }
     }
 }
@@ -124,7 +124,7 @@ impl Writer {
 
     fn encode(&mut self, record: &impl Record) -> Result<Vec<u8>> {
         match self.format {
-            Format::Text => Ok(record.text_as(self.target.look()).into_bytes()),
+            Format::Text => Ok(record.text_as(self.target.style()).into_bytes()),
             Format::Json => {
                 self.known.turn_to(self.outlet.borrow_mut().continuity());
                 record.json(&mut self.known)

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Record;
 use crate::record::pagefault::{FaultGroup, FaultKind, FaultRecord, Summary};
 use crate::record::summary::place;
-use crate::terminal::{Column, Look, Table};
+use crate::terminal::{Column, Style, Table};
 use crate::text::escape;
 
 /// How many functions of a stack a row shows.
@@ -25,11 +25,7 @@ const COLUMNS: [Column; 9] = [
 ];
 
 impl Record for Summary {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let major = self.faults.major.map(|major| format!(" ({major} major)")).unwrap_or_default();
         let what = if self.interval.last { "LAST PAGE FAULTS" } else { "PAGE FAULTS" };
         let head = format!(
@@ -41,7 +37,7 @@ impl Record for Summary {
             self.groups.len() + self.omitted.groups,
             self.faults.filtered
         );
-        writeln!(to, "{}", look.wrapped(&head, 2))?;
+        writeln!(to, "{}", style.wrapped(&head, 2))?;
         let has_vma = self.groups.iter().any(|group| group.kind.vma.is_some());
         let shown = if has_vma { &COLUMNS[..] } else { &COLUMNS[..COLUMNS.len() - 1] };
         let place = match self.by {
@@ -52,7 +48,7 @@ impl Record for Summary {
             "file" => "FILE",
             _ => "STACK",
         };
-        let table = Table::new(shown, place, look);
+        let table = Table::new(shown, place, style);
         if !self.groups.is_empty() {
             writeln!(to, "{}", table.headings())?;
         }
@@ -120,7 +116,7 @@ impl FaultGroup {
 }
 
 impl Record for FaultRecord {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
         let FaultKind { mode, access, cause, vma, .. } = &self.kind;
         let words: Vec<&str> = [Some(*mode), *access, *cause, *vma].into_iter().flatten().collect();
         let symbol = self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol)));

@@ -7,7 +7,7 @@ use super::summary::TEXT_ROWS;
 use crate::diagnosis::sent;
 use crate::record::signal::{Exec, Exit, Fork, Signal, SignalSummary, Task};
 use crate::siginfo::SIGKILL;
-use crate::terminal::{Look, fitting_path, length};
+use crate::terminal::{Style, fitting_path, length};
 use crate::text::escape;
 
 /// `[bash/1234]`
@@ -17,7 +17,7 @@ fn party(comm: Option<&str>, pid: Option<u32>) -> String {
 }
 
 impl Record for Signal {
-    fn write_text(&self, to: &mut String) -> fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> fmt::Result {
         let sender = self.sender.as_ref();
         let from = sender.map_or_else(|| "[kernel]".to_owned(), |it| party(Some(&it.comm), Some(it.pid)));
         let target = party(self.target.comm.as_deref(), self.target.pid);
@@ -46,7 +46,7 @@ fn thread(is_thread: bool) -> &'static str {
 }
 
 impl Record for Fork {
-    fn write_text(&self, to: &mut String) -> fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> fmt::Result {
         let Task { pid, tgid, ppid, comm, .. } = &self.task;
         let (clock, comm, thread) = (self.head.timestamp.local_clock(), escape(comm), thread(self.is_thread));
         writeln!(to, "[{clock}] FORK: {comm} (pid={pid}, tgid={tgid}, ppid={ppid}){thread}")
@@ -54,20 +54,16 @@ impl Record for Fork {
 }
 
 impl Record for Exec {
-    fn write_text(&self, to: &mut String) -> fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> fmt::Result {
         let exe = self.exe.as_deref().map_or_else(|| "unknown".to_owned(), escape);
         let (clock, comm, pid) = (self.head.timestamp.local_clock(), escape(&self.comm), self.pid);
         let before = format!("[{clock}] EXEC: {comm} (pid={pid}, tgid={pid}) ");
-        writeln!(to, "{before}{}", fitting_path(&exe, look.room_behind(length(&before))))
+        writeln!(to, "{before}{}", fitting_path(&exe, style.room_behind(length(&before))))
     }
 }
 
 impl Record for Exit {
-    fn write_text(&self, to: &mut String) -> fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> fmt::Result {
         let how = match (&self.signal, self.exit_code) {
             (Some(signal), _) if self.core_dumped => format!(" {signal}, core dumped"),
             (Some(signal), _) => format!(" {signal}"),
@@ -81,11 +77,7 @@ impl Record for Exit {
 }
 
 impl Record for SignalSummary {
-    fn write_text(&self, to: &mut String) -> fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> fmt::Result {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
         let head = format!(
             "[{}] {what} of {:.1} s on {}: {} signals between {} pairs, {} filtered out",
@@ -96,7 +88,7 @@ impl Record for SignalSummary {
             self.pairs.len(),
             self.deliveries.filtered
         );
-        writeln!(to, "{}", look.wrapped(&head, 2))?;
+        writeln!(to, "{}", style.wrapped(&head, 2))?;
         if !self.pairs.is_empty() {
             writeln!(
                 to,
@@ -127,6 +119,6 @@ impl Record for SignalSummary {
             )?;
         }
         let losses: Vec<String> = self.losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        writeln!(to, "  {}", look.wrapped(&format!("In no pair: {}", losses.join(", ")), 4))
+        writeln!(to, "  {}", style.wrapped(&format!("In no pair: {}", losses.join(", ")), 4))
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::Record;
 use crate::record::lines::{self, InFile};
 use crate::record::summary::{Heartbeat, Summary};
-use crate::terminal::{Column, Look, Table};
+use crate::terminal::{Column, Style, Table};
 use crate::text::escape;
 
 /// How many groups the text shows, most frequent first. JSON has all.
@@ -29,11 +29,7 @@ impl Record for Summary {
         lines::summary(self, known)
     }
 
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
         writeln!(
             to,
@@ -45,7 +41,7 @@ impl Record for Summary {
             self.groups.len(),
             self.deliveries.filtered
         )?;
-        let table = Table::new(&COLUMNS, "PLACE", look);
+        let table = Table::new(&COLUMNS, "PLACE", style);
         if !self.groups.is_empty() {
             writeln!(to, "{}", table.headings())?;
         }
@@ -69,7 +65,7 @@ impl Record for Summary {
             losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
         };
         let lost = format!("In no group: {}; samples lost: {}", list(&self.losses), list(&self.sample_losses));
-        writeln!(to, "  {}", look.wrapped(&lost, 2))
+        writeln!(to, "  {}", style.wrapped(&lost, 2))
     }
 }
 
@@ -78,7 +74,7 @@ impl Record for Heartbeat {
         lines::heartbeat(self, known)
     }
 
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
         let (time, host) = (self.head.timestamp.local_seconds(), escape(&self.head.host));
         writeln!(to, "[{time}] HEARTBEAT of {:.1} s on {host}: no signals, nothing lost", self.interval_seconds)
     }

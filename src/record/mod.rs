@@ -16,7 +16,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::terminal::Look;
+use crate::terminal::Style;
 use crate::time::Timestamp;
 use lines::InFile;
 
@@ -25,30 +25,22 @@ pub(crate) const SCHEMA: u32 = 1;
 
 /// A record that can be written either way.
 pub(crate) trait Record: Serialize {
-    /// Writes the text of the record, with a newline at its end.
+    /// Writes the text of the record, with a newline at its end. A record whose text has one look only is always written so.
     ///
     /// # Errors
     /// The errors of `to`: a `String` has none.
-    fn write_text(&self, to: &mut String) -> fmt::Result;
-
-    /// The same in another look. A record whose text has one look only is always written so.
-    ///
-    /// # Errors
-    /// As [`Record::write_text`].
-    fn write_text_as(&self, to: &mut String, _look: Look) -> fmt::Result {
-        self.write_text(to)
-    }
+    fn write_text(&self, to: &mut String, style: Style) -> fmt::Result;
 
     /// The text of the record.
     fn text(&self) -> String {
-        self.text_as(Look::default())
+        self.text_as(Style::default())
     }
 
     /// The same in another look.
-    fn text_as(&self, look: Look) -> String {
+    fn text_as(&self, style: Style) -> String {
         let mut text = String::new();
         // Writing to a String can't fail.
-        let _ = self.write_text_as(&mut text, look);
+        let _ = self.write_text(&mut text, style);
         text
     }
 

@@ -8,7 +8,7 @@ use super::record::{Build, By, Report, Row, Suspect, Totals};
 use crate::output::frame_place;
 use crate::output::{Record, Timestamp, escape};
 use crate::record::crash::{Disposition, Frame};
-use crate::terminal::{Column, Look, Table};
+use crate::terminal::{Column, Style, Table};
 
 /// How many frames a row shows if there are other rows.
 const FRAMES: usize = 4;
@@ -39,11 +39,7 @@ fn columns(by: By) -> &'static [Column] {
 }
 
 impl Record for Report {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
-        self.write_text_as(to, Look::default())
-    }
-
-    fn write_text_as(&self, to: &mut String, look: Look) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         writeln!(
             to,
             "[{}] REPORT of {}: {} signals ({}) in {} groups",
@@ -53,7 +49,7 @@ impl Record for Report {
             words(&self.selected),
             self.ranked_groups
         )?;
-        let table = Table::new(columns(self.by), "PLACE", look);
+        let table = Table::new(columns(self.by), "PLACE", style);
         if !self.groups.is_empty() {
             writeln!(to, "{}", table.headings())?;
         }
@@ -211,7 +207,7 @@ fn write_totals(to: &mut String, label: &str, totals: &Totals) -> std::fmt::Resu
 }
 
 impl Record for Diff {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
         writeln!(
             to,
             "[{}] CHANGES by {}, of signals that were {}",

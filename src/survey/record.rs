@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::evidence::Failure;
 use crate::output::{Record, escape};
 use crate::record::Head;
+use crate::terminal::Style;
 
 /// What was found for each file.
 #[derive(Clone, Debug, Serialize)]
@@ -81,7 +82,7 @@ pub(super) fn reason(failure: Failure) -> &'static str {
 }
 
 impl Record for Survey {
-    fn write_text(&self, to: &mut String) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
         writeln!(to, "Names of functions of {}:", escape(&self.target))?;
         for module in &self.modules {
             writeln!(to, "\n{}", escape(&module.module))?;

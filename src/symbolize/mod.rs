@@ -15,6 +15,7 @@ use self::record::Tally;
 use crate::offline::{Names, name_stack};
 use crate::output::{Format, OutputTarget, Record, Writer, escape};
 use crate::report::{Block, Blocks, Content};
+use crate::terminal::Style;
 
 /// The options.
 #[derive(Clone, Debug)]
@@ -96,7 +97,7 @@ fn symbolize(block: Block, names: &mut Names, writer: &mut Writer, outcome: &mut
 }
 
 impl Record for Fields {
-    fn write_text(&self, _: &mut String) -> std::fmt::Result {
+    fn write_text(&self, _: &mut String, _: Style) -> std::fmt::Result {
         // Only JSON is written.
         Ok(())
     }
