@@ -23,14 +23,19 @@ struct {
 	__type(value, u8);
 } fl_endings SEC(".maps");
 
+static __always_inline void fl_set_ending(struct fl_ending *ending, struct task_struct *task)
+{
+	ending->tgid = bpf_get_current_pid_tgid() >> 32;
+	ending->start_boottime_ns = fl_read(task, group_leader, start_boottime);
+}
+
 /* Is this the first time that the end of this process is seen? */
 static __always_inline bool fl_is_first(struct task_struct *task)
 {
 	struct fl_ending ending = {};
 	u8 seen = 1;
 
-	ending.tgid = bpf_get_current_pid_tgid() >> 32;
-	ending.start_boottime_ns = fl_read(task, group_leader, start_boottime);
+	fl_set_ending(&ending, task);
 	/*
 	 * Any other error is no sign that it was seen: one record too many is better than none. The cast is for kernels before
 	 * v6.4: they call the map's own function, which returns an int, and leave the upper half of the register as it was.
@@ -48,8 +53,7 @@ static __always_inline bool fl_is_ending(struct task_struct *task)
 
 	if (fl_read(task, flags) & PF_SIGNALED)
 		return true;
-	ending.tgid = bpf_get_current_pid_tgid() >> 32;
-	ending.start_boottime_ns = fl_read(task, group_leader, start_boottime);
+	fl_set_ending(&ending, task);
 	return bpf_map_lookup_elem(&fl_endings, &ending);
 }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::FRAMES;
 
 /// A cycle of so many functions is one.
-const CYCLE: usize = 4;
+pub(crate) const CYCLE: usize = 4;
 
 /// The first frames that differ, each with what else is known of its innermost call.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ mod track;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::fold::CYCLE;
 pub(crate) use self::track::Tracker;
 use crate::arch::Call;
 use crate::evidence::Function;

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use crate::identity::CYCLE;
 use crate::record::crash::{Frame, Omitted};
 use crate::terminal::{PART_LEAST, Style, cut, fold_templates, length, shorten_path};
 use crate::text::escape;
 
-/// Writes the frames, innermost first, equal ones that follow on each other once.
+/// Writes the frames, innermost first, equal ones that follow on each other once, and likewise a cycle of a few.
 pub(super) fn write_frames(
     to: &mut String,
     style: Style,
@@ -14,20 +15,36 @@ pub(super) fn write_frames(
     left_out: Option<Omitted>,
 ) -> std::fmt::Result {
     let mut index = 0;
-    while let Some(frame) = frames.get(index) {
+    while index < frames.len() {
         if let Some(omitted) = left_out.filter(|omitted| omitted.before == index) {
             writeln!(to, "    ... {} frames left out", omitted.count)?;
         }
-        // What was left out stands between two that are equal.
+        // What was left out stands between two that may be equal.
         let end = left_out.map(|omitted| omitted.before).filter(|&before| before > index).unwrap_or(frames.len());
-        let equal = frames[index..end.min(frames.len())].iter().take_while(|other| *other == frame).count().max(1);
-        let times = if equal > 1 { format!(" ×{equal}") } else { String::new() };
-        let before = format!("    {:<3} ", format!("#{index}"));
-        let place = frame_text(frame, style.room_behind(length(&before) + length(&times)));
-        writeln!(to, "{before}{place}{times}")?;
-        index += equal;
+        let (period, times) = repetition(&frames[index..end.min(frames.len())]);
+        let behind = if period == 1 && times > 1 { format!(" ×{times}") } else { String::new() };
+        for (number, frame) in frames.iter().enumerate().skip(index).take(period) {
+            let before = format!("    {:<3} ", format!("#{number}"));
+            let place = frame_text(frame, style.room_behind(length(&before) + length(&behind)));
+            writeln!(to, "{before}{place}{behind}")?;
+        }
+        if period > 1 {
+            writeln!(to, "    ... these {period} frames ×{times}")?;
+        }
+        index += period * times;
     }
     Ok(())
+}
+
+/// How many of the first frames come again and again, and how often: 1 and 1 if they don't. Two functions that call each other twice are shown
+/// in full, which is as short.
+fn repetition(frames: &[Frame]) -> (usize, usize) {
+    let times = |period: usize| {
+        let first = frames.get(..period)?;
+        let times = frames.chunks_exact(period).take_while(|chunk| *chunk == first).count();
+        (times > if period == 1 { 1 } else { 2 }).then_some((period, times))
+    };
+    (1..=CYCLE).find_map(times).unwrap_or((1, 1))
 }
 
 /// A frame in so many characters, if that can be.
@@ -153,6 +170,26 @@ mod tests {
         let name = format!("a_{}_name+0x10", "very_".repeat(20));
         let cut = fitted(&name, 80);
         assert!(length(&cut) == 80 && cut.ends_with("…+0x10 at …/plugin.cpp:33"), "{cut}");
+    }
+
+    #[test]
+    fn a_cycle_is_told_once() {
+        let written = |names: &str| {
+            let mut text = String::new();
+            let frames: Vec<Frame> = names.chars().map(|name| frame(&format!("{name}+0x1"))).collect();
+            write_frames(&mut text, Style::default(), &frames, None).unwrap();
+            text.lines()
+                .map(|line| line.split(' ').filter(|word| !word.is_empty()).take(5).collect::<Vec<_>>().join(" "))
+                .collect::<Vec<_>>()
+        };
+        let lines = written("xabababy");
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        assert!(lines[1].starts_with("#1 ") && lines[2].starts_with("#2 "), "{lines:?}");
+        assert_eq!(lines[3], "... these 2 frames ×3");
+        assert!(lines[4].starts_with("#7 ") && lines[4].contains(" y+0x1 "), "{lines:?}");
+        assert_eq!(written("abcdabcdabcd")[4], "... these 4 frames ×3");
+        assert_eq!(written("abab").len(), 4, "twice is no more than two of each");
+        assert_eq!(written("aaabbb").len(), 2);
     }
 
     #[test]
