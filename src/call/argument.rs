@@ -1,7 +1,6 @@
 //! Plans what to read of the arguments of a function: at most so many arguments, values and strings as a call has room for.
 
 use super::functions::{FieldPath, Functions, TypeKind, kind, type_name};
-use super::plan::FetchedField;
 use super::shape::{Shape, by_name};
 use super::structs::{self, FieldFormat};
 use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_own_limit};
@@ -14,6 +13,21 @@ pub(super) const FETCHES_MAX: usize = fl_own_limit::FL_LIMIT_FETCHES.0 as usize;
 const AFTER_MAX: u8 = fl_own_limit::FL_LIMIT_AFTER.0 as u8;
 /// Strings of one call.
 const TEXTS_MAX: u8 = fl_own_limit::FL_LIMIT_TEXTS.0 as u8;
+
+/// A value that one fetch reads.
+#[derive(Clone, Debug)]
+pub(crate) struct FetchedField {
+    /// `addr`, `vma:vm_area_struct.vm_start`
+    pub name: String,
+    /// Its type as C writes it.
+    pub type_name: String,
+    /// How it is shown.
+    pub shape: Shape,
+    /// Which of the call's texts it is.
+    pub text: Option<u8>,
+    /// Which of the values at the call's end it is.
+    pub after: Option<u8>,
+}
 
 /// System calls whose file must be identified by inode and device.
 const CHANGE_FILES: [&str; 3] = ["ftruncate", "fallocate", "mmap"];

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::plan::{FetchedField, FunctionPlan, Returns, Side};
+use super::argument::FetchedField;
+use super::plan::{FunctionPlan, Returns, Side};
 use super::shape::{Shape, signed};
 use crate::errno;
 use crate::output::Timestamp;

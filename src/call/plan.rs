@@ -1,27 +1,12 @@
 //! Plans what to read of each call of a function, and how to show its result.
 
-use super::argument::{ARGUMENTS_MAX, ArgumentPlan, chose};
+use super::argument::{ARGUMENTS_MAX, ArgumentPlan, FetchedField, chose};
 use super::functions::{Functions, TypeKind, kind, type_name};
 use super::select::{ChosenFunction, kernels_name};
 use super::shape::Shape;
 use super::syscalls;
 use crate::probe::abi::call::{fl_fetch, fl_function_flag};
 use crate::probe::call::Point;
-
-/// A value that one fetch reads.
-#[derive(Clone, Debug)]
-pub(crate) struct FetchedField {
-    /// `addr`, `vma:vm_area_struct.vm_start`
-    pub name: String,
-    /// Its type as C writes it.
-    pub type_name: String,
-    /// How it is shown.
-    pub shape: Shape,
-    /// Which of the call's texts it is.
-    pub text: Option<u8>,
-    /// Which of the values at the call's end it is.
-    pub after: Option<u8>,
-}
 
 /// The result of a function.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use super::sample::{
     SampleFiles, build_id_in_memory, by_frame_pointer, callee, cgroup, code_of, disk, earlier_place, frames,
     go_callers, innermost_words, mapping, part, request,
 };
-use super::{Options, libcs, record, sample, space};
+use super::{Options, libcs, sample, sender, space};
 use crate::arch::{self, Registers};
 use crate::diagnosis;
 use crate::evidence::{self, Evidence, Failure, File, Function};
@@ -178,7 +178,7 @@ impl Decoder {
         };
         job.more.extend(earlier_place(raw));
         // Now, because it looks for a living process.
-        let sender = record::sender(raw);
+        let sender = sender::of(raw);
         let is_disk_full = disk(raw).and_then(space::is_full);
         let skeleton = Skeleton::from(&job);
         Ok((UnnamedFacts { timestamp, sender, is_disk_full, identify, stack: innermost, skeleton }, job))

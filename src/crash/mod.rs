@@ -14,6 +14,7 @@ mod pending;
 mod record;
 mod room;
 mod sample;
+mod sender;
 mod space;
 mod stacks;
 mod table;

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 
 use super::arguments;
 use super::fetch::Fetcher;
+use super::item::{Emit, Item, Limits};
 use super::read::{pages_read, read_range, read_whole};
-use super::record::{Mapping, MappingCall, Page, PageCounts, Source, Trigger};
+use super::record::{Mapping, MappingCall, PageCounts, Source, Trigger};
 use super::sample::{account, looked_to, range, region_of};
 use super::space::{PageReading, Space};
 use super::target::{is_there, is_volatile};
@@ -37,26 +38,6 @@ const TICK_BYTES: u64 = 16 << 20;
 /// How often all mappings are compared with the calls that were seen.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What comes out.
-#[derive(Debug)]
-pub(super) enum Item {
-    /// A call.
-    Mapping(Box<Mapping>),
-    /// A page. The pages that a call made executable come before the call.
-    Page(Box<Page>),
-    /// The ELF header of executable memory. It is not executable itself, and not reported.
-    Header(Box<Page>),
-}
-
-/// What to read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Read pages at all.
-    pub pages: bool,
-    /// At most so many bytes for one call.
-    pub max_bytes: u64,
-}
-
 /// What is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Look {
@@ -82,9 +63,6 @@ pub(super) struct Collector<'run> {
     next_audit: Instant,
     ended: Vec<u32>,
 }
-
-/// Takes what comes out.
-pub(super) type Emit<'a> = &'a mut dyn FnMut(Item) -> Result<()>;
 
 impl<'run> Collector<'run> {
     /// Begins to read `probe`.

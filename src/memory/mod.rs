@@ -7,6 +7,7 @@ mod dump;
 mod elf;
 pub(crate) mod executable_memory;
 mod fetch;
+mod item;
 mod read;
 mod sample;
 mod space;
@@ -35,9 +36,10 @@ use crate::probe::losses::{READS_FAILED, WRITE_FAILED};
 use crate::probe::memory::{Counters, Plan, Probe};
 use crate::record::memory as record;
 use crate::session::{self, Announcement, End, Reader};
-use collect::{BATCH, Collector, Item, Limits};
+use collect::{BATCH, Collector};
 use dump::Dump;
 use elf::Modules;
+use item::{Item, Limits};
 use record::PageRecord;
 
 /// The options.

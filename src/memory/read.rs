@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::collect::{Emit, Item, Limits};
-use super::fetch::Fetcher;
+use super::fetch::{Fetcher, PagesRead};
+use super::item::{Emit, Item, Limits};
 use super::record::{PageCounts, Source, Trigger};
 use super::sample::range;
-use super::space::{PageReading, PagesRead, Space};
+use super::space::{PageReading, Space};
 use crate::evidence::Region;
 use crate::output::Timestamp;
 use crate::page;

@@ -1,12 +1,12 @@
 //! The state of one watched process: what was seen in its pages, and what is accounted for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::cover::Cover;
-use super::fetch::{Fetcher, Wanted};
+use super::fetch::{Fetcher, PagesRead, Wanted};
 use super::record::{Page, PageCounts, Source, Trigger};
 use super::target::{Memory, is_volatile};
 use super::unexplained::Unexplained;
@@ -169,13 +169,4 @@ impl Space {
         }
         Ok(())
     }
-}
-
-/// The pages of a range that the kernel program has read.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub(super) struct PagesRead {
-    /// The pages' addresses.
-    pub pages: HashSet<u64>,
-    /// The address up to which it has looked for them: a page that it doesn't have was not in memory.
-    pub looked_to: u64,
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::collect::{BATCH, Collector, Item, Limits};
+use super::collect::{BATCH, Collector};
+use super::item::{Item, Limits};
 use super::record::Page;
 use super::target::{Memory, is_there};
 use crate::error::Error;

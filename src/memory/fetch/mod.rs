@@ -7,7 +7,7 @@ mod child;
 mod patience;
 mod range;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use self::child::{Ending, Running, Starter};
 use self::patience::Patience;
 use super::record::{PageCounts, Source};
-use super::space::PagesRead;
 use super::target::Memory;
 use crate::evidence::Region;
 use crate::naming;
@@ -40,6 +39,15 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a child may take to die.
 const DYING: Duration = Duration::from_millis(50);
+
+/// The pages of a range that the kernel program has read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct PagesRead {
+    /// The pages' addresses.
+    pub pages: HashSet<u64>,
+    /// The address up to which it has looked for them: a page that it doesn't have was not in memory.
+    pub looked_to: u64,
+}
 
 /// What is asked for, and of which process.
 #[derive(Debug, Serialize, Deserialize)]
