@@ -258,7 +258,7 @@ struct fl_near_group {
 	u32 id;
 	u32 departures; /* of fl_departures, before the group was looked up */
 };
-#define FL_NEAR_GROUPS 32 /* a power of 2 */
+#define FL_NEAR_GROUPS 16 /* a power of 2 */
 struct fl_near_groups_type {
 	struct fl_near_group slot[FL_NEAR_GROUPS];
 };

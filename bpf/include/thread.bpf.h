@@ -26,6 +26,7 @@ struct fl_handled_fault {
 /*
  * The faults that a thread may be handling, the first one first: a handler may fault as well, and handle that. Each is deeper in the
  * stack than the one before it. A fault that isn't deeper shows that the thread has left the handlers of the earlier ones.
+ * What each fault writes of two neighbours in an array is more than a cache line apart.
  */
 struct fl_thread {
 	u64 owner;    /* fl_owner_of(): which thread */
@@ -69,7 +70,7 @@ static __always_inline bool fl_is_recent(const struct fl_thread *thread)
 
 #ifdef FL_TYPED
 
-#define FL_THREAD_SLOTS 64 /* a power of 2; each takes 184 bytes */
+#define FL_THREAD_SLOTS 32 /* a power of 2; each takes 184 bytes */
 
 /*
  * A look-up of a thread's storage costs as much as half of the rest. So a thread whose slot here is free keeps its faults in it. It is free
