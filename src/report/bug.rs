@@ -15,7 +15,7 @@ use crate::record::crash::Disposition;
 pub(super) const NAMES: usize = 8;
 
 /// What tells one bug from another, the same on every host. Without a signature it is a guess from all that is known.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
     /// The bug in any build.
     Family(String),

@@ -3,7 +3,7 @@
 //! It holds a row for each bug, a number for each host in it, and two bytes for each summary, by which a duplicate is found.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::bug::{Bug, Key, add_to};
@@ -45,7 +45,7 @@ pub(super) struct Merge {
     /// What crash records say, of bugs that may have no row.
     notes: BTreeMap<Key, Note>,
     /// The families of signatures: one host may know the names that another one lacks.
-    families: BTreeMap<String, String>,
+    families: HashMap<String, String>,
     totals: Totals,
     /// Of summaries with several lines, whose last one alone has the sums: counted and lost, and delivered.
     in_parts: (u128, u128),
@@ -78,7 +78,7 @@ impl Merge {
             hosts: Hosts::default(),
             bugs: Room::new(ROWS),
             notes: BTreeMap::new(),
-            families: BTreeMap::new(),
+            families: HashMap::new(),
             totals: Totals::default(),
             in_parts: (0, 0),
             earlier: Earlier::default(),
@@ -200,12 +200,12 @@ impl Merge {
     fn group(&mut self, host: u32, group: &GroupLine<'_>) {
         self.learn(text(&group.family), text(&group.signature));
         let key = Key::of(self.by, group);
-        let (bug, gone) = self.bugs.raise(&key, group.count, || Bug::new(group));
+        if let Some(at) = group.open_at {
+            self.earlier.wait(at, key.clone(), group);
+        }
+        let (bug, gone) = self.bugs.raise(key, group.count, || Bug::new(group));
         bug.add(host, group);
         self.totals.let_go(&gone);
-        if let Some(at) = group.open_at {
-            self.earlier.wait(at, key, group);
-        }
     }
 
     /// What the earlier line of these groups says, if there is one.
@@ -225,9 +225,7 @@ impl Merge {
         self.in_parts.0 += other.in_parts.0;
         self.in_parts.1 += other.in_parts.1;
         let numbers = self.hosts.absorb(other.hosts);
-        for (signature, family) in other.families {
-            self.learn(Some(&family), Some(&signature));
-        }
+        self.learn_all(&other.families);
         for (key, note) in other.notes {
             self.keep_note(key, note);
         }
@@ -246,12 +244,14 @@ impl Merge {
     }
 
     /// Which signature is of which family: another merge may know what this one lacks.
-    pub(super) fn families(&self) -> BTreeMap<String, String> {
+    pub(super) fn families(&self) -> HashMap<String, String> {
         self.families.clone()
     }
 
-    /// Learns what another merge knows.
-    pub(super) fn learn_all(&mut self, families: &BTreeMap<String, String>) {
+    /// Learns what another merge knows, in an order that is always the same: there may be no room for all.
+    pub(super) fn learn_all(&mut self, families: &HashMap<String, String>) {
+        let mut families: Vec<(&String, &String)> = families.iter().collect();
+        families.sort_unstable();
         for (signature, family) in families {
             self.learn(Some(family), Some(signature));
         }

@@ -10,7 +10,7 @@ use std::thread;
 use anyhow::{Error, Result, anyhow, bail};
 
 use super::complaints::{self, Complaints};
-use super::input::{Block, Blocks, Content, Parsed, is_damaged, parse};
+use super::input::{Block, Blocks, Content, Known, Parsed, is_damaged};
 use super::merge::{Merge, Outcome};
 use super::record::Selection;
 use crate::output::escape;
@@ -77,12 +77,14 @@ pub(super) fn merge(paths: &[PathBuf], selection: &Selection, threads: Option<us
     let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
     let merge = Merge::new(selection);
     let empty = || merge.part(selection);
-    let input = Mutex::new(Input { blocks: Blocks::new(paths), next: 0, failed: None, is_over: false });
+    let input = Mutex::new(Input { blocks: Blocks::new(paths).large(), next: 0, failed: None, is_over: false });
     let sums = Mutex::new(Sums::new(empty()));
     let turn = Condvar::new();
     let work = || {
+        let mut known = Known::default();
         while let Some((number, block)) = next_block(&input) {
-            let part = Part::of(empty(), block);
+            let (part, lines) = Part::of(empty(), block, &mut known);
+            lock(&input).blocks.take_back(lines);
             let mut sums = lock(&sums);
             // The one whose turn it is never waits.
             while sums.next != number && sums.early.len() >= WAITING * threads {
@@ -200,8 +202,8 @@ impl Sums {
 }
 
 impl Part {
-    /// Merges a block into a merge without anything in it.
-    fn of(merge: Merge, block: Block) -> Self {
+    /// Merges a block into a merge without anything in it; returns the block's memory as well.
+    fn of(merge: Merge, block: Block, known: &mut Known) -> (Self, Vec<u8>) {
         let begins_file = block.first_line == 1;
         let mut part = Self {
             merge,
@@ -217,19 +219,20 @@ impl Part {
                 // Nobody knows what it was.
                 (part.has_summary, part.first_record) = (true, Some(block.first_line));
                 part.skip(block.first_line, why);
+                (part, Vec::new())
             }
             Content::Lines(lines) => {
                 let mut rest = &lines[..];
                 let mut number = block.first_line;
                 while !rest.is_empty() {
                     let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-                    part.line(number, &rest[..end]);
+                    part.line(number, &rest[..end], known);
                     rest = rest.get(end + 1..).unwrap_or_default();
                     number += 1;
                 }
+                (part, lines)
             }
         }
-        part
     }
 
     fn skip(&mut self, line: u64, why: String) {
@@ -237,8 +240,8 @@ impl Part {
         self.wrong.push((line, Wrong::Skipped(why)));
     }
 
-    fn line(&mut self, number: u64, line: &[u8]) {
-        let parsed = parse(line);
+    fn line(&mut self, number: u64, line: &[u8], known: &mut Known) {
+        let parsed = known.parse(line);
         if parsed.as_ref().map_or_else(|_| is_damaged(line), |parsed| !matches!(parsed, Parsed::Nothing)) {
             self.first_record.get_or_insert(number);
             self.has_summary |= matches!(parsed, Ok(Parsed::Summary(_)) | Err(_));
@@ -263,5 +266,5 @@ impl Part {
 #[cfg(any(test, fuzzing))]
 pub(super) fn merge_bytes(bytes: &[u8], selection: &Selection) -> Merge {
     let block = Block { name: String::new(), first_line: 1, content: Content::Lines(bytes.to_vec()) };
-    Part::of(Merge::new(selection), block).merge
+    Part::of(Merge::new(selection), block, &mut Known::default()).0.merge
 }

@@ -7,8 +7,9 @@
 //! the moment on at which it came; before, it had at most what `bound` was then.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 
 /// A group and its place.
 #[derive(Debug)]
@@ -22,15 +23,16 @@ struct Held<T> {
 /// The groups that have a place.
 #[derive(Debug)]
 pub(super) struct Room<K, T> {
-    held: BTreeMap<K, Held<T>>,
+    /// Hashed, because each group of each summary is looked up; whoever goes through all of them does so in the order of the keys.
+    held: HashMap<K, Held<T>>,
     most: usize,
     bound: u64,
 }
 
-impl<K: Ord + Clone, T> Room<K, T> {
+impl<K: Ord + Hash + Clone, T> Room<K, T> {
     /// For `most` groups at most, and half of them at least.
     pub(super) fn new(most: usize) -> Self {
-        Self { held: BTreeMap::new(), most, bound: 0 }
+        Self { held: HashMap::new(), most, bound: 0 }
     }
 
     /// A group that isn't there has had at most so many events.
@@ -39,18 +41,17 @@ impl<K: Ord + Clone, T> Room<K, T> {
     }
 
     /// The group of `key`, made by `new` if it isn't there, with `count` more events; and those that had to leave for it.
-    pub(super) fn raise(&mut self, key: &K, count: u64, new: impl FnOnce() -> T) -> (&mut T, Vec<T>) {
-        let gone = if self.held.len() >= self.most && !self.held.contains_key(key) { self.clear() } else { Vec::new() };
+    pub(super) fn raise(&mut self, key: K, count: u64, new: impl FnOnce() -> T) -> (&mut T, Vec<T>) {
+        let gone = self.make_place(&key);
         let missing_at_most = self.bound;
-        let held = self.held.entry(key.clone()).or_insert_with(|| Held { of: new(), credit: 0, missing_at_most });
+        let held = self.held.entry(key).or_insert_with(|| Held { of: new(), credit: 0, missing_at_most });
         held.credit = held.credit.saturating_add(count);
         (&mut held.of, gone)
     }
 
     /// The same with what was counted elsewhere: `join` adds it to the group that is there.
     pub(super) fn join(&mut self, key: K, count: u64, of: T, join: impl FnOnce(&mut T, T)) -> Vec<T> {
-        let gone =
-            if self.held.len() >= self.most && !self.held.contains_key(&key) { self.clear() } else { Vec::new() };
+        let gone = self.make_place(&key);
         let missing_at_most = self.bound;
         match self.held.entry(key) {
             Entry::Vacant(place) => {
@@ -65,6 +66,11 @@ impl<K: Ord + Clone, T> Room<K, T> {
         gone
     }
 
+    /// Room for the group of `key`, if it isn't there: those that had to leave for it.
+    fn make_place(&mut self, key: &K) -> Vec<T> {
+        if self.held.len() >= self.most && !self.held.contains_key(key) { self.clear() } else { Vec::new() }
+    }
+
     /// The group of `key`, if it is there.
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut T> {
         self.held.get_mut(key).map(|held| &mut held.of)
@@ -72,7 +78,9 @@ impl<K: Ord + Clone, T> Room<K, T> {
 
     /// All that are there, in their order.
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
-        self.held.keys()
+        let mut keys: Vec<&K> = self.held.keys().collect();
+        keys.sort_unstable();
+        keys.into_iter()
     }
 
     /// Takes a group out.
@@ -97,7 +105,9 @@ impl<K: Ord + Clone, T> Room<K, T> {
 
     /// The groups of another room, in the order of their keys, each with its events' number; `bound` is already the sum of both.
     pub(super) fn into_held(self) -> impl Iterator<Item = (K, T, u64)> {
-        self.held.into_iter().map(|(key, held)| (key, held.of, held.missing_at_most))
+        let mut all: Vec<(K, Held<T>)> = self.held.into_iter().collect();
+        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all.into_iter().map(|(key, held)| (key, held.of, held.missing_at_most))
     }
 
     /// Another room, which saw other events, had cleared itself: whatever it let go may have been any of these.
@@ -137,7 +147,7 @@ mod tests {
         for (key, count) in stream() {
             *truth.entry(key).or_default() += count;
             all += count;
-            let (held, gone) = room.raise(&key, count, || 0);
+            let (held, gone) = room.raise(key, count, || 0);
             *held += count;
             left += gone.iter().sum::<u64>();
             assert!(room.held.len() <= MOST);
@@ -159,7 +169,7 @@ mod tests {
     fn with_room_all_is_exact() {
         let mut room: Room<u64, u64> = Room::new(3);
         for key in [1, 2, 3, 2, 1] {
-            let (held, gone) = room.raise(&key, 1, || 0);
+            let (held, gone) = room.raise(key, 1, || 0);
             *held += 1;
             assert!(gone.is_empty());
         }
@@ -171,9 +181,9 @@ mod tests {
     fn of_equals_the_first_half_stays() {
         let mut room: Room<u64, ()> = Room::new(4);
         for key in 0..4 {
-            room.raise(&key, 1, || ());
+            room.raise(key, 1, || ());
         }
-        assert_eq!(room.raise(&9, 1, || ()).1.len(), 2);
+        assert_eq!(room.raise(9, 1, || ()).1.len(), 2);
         assert_eq!(room.into_held().map(|(key, ..)| key).collect::<Vec<_>>(), [0, 1, 9]);
     }
 }

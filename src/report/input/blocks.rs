@@ -11,6 +11,8 @@ use crate::report::STANDARD_INPUT;
 
 /// A block has about so many bytes, or one line that is longer.
 const BLOCK: usize = 4 << 20;
+/// A large one. What comes of a block of a report is put together with the rest bug by bug, which smaller ones make dearer.
+const LARGE_BLOCK: usize = 16 << 20;
 
 /// Some lines of a file.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(crate) struct Blocks {
     longest: usize,
     block: usize,
     open: Option<Open>,
+    /// Memory of blocks that are done with: the kernel would empty new memory first.
+    spare: Vec<Vec<u8>>,
 }
 
 /// A file that is being read.
@@ -60,7 +64,21 @@ impl Blocks {
     /// The same, of lines that have at most so many bytes: a longer one is skipped.
     pub(crate) fn with_longest(paths: &[PathBuf], longest: usize) -> Self {
         let paths = paths.iter().rev().cloned().collect();
-        Self { paths, longest, block: BLOCK, open: None }
+        Self { paths, longest, block: BLOCK, open: None, spare: Vec::new() }
+    }
+
+    /// The same, in large blocks.
+    pub(crate) fn large(self) -> Self {
+        Self { block: LARGE_BLOCK, ..self }
+    }
+
+    /// Takes the memory of a block back.
+    pub(crate) fn take_back(&mut self, mut lines: Vec<u8>) {
+        // Not that of a line which was much longer than others.
+        if lines.capacity() <= 2 * self.block {
+            lines.clear();
+            self.spare.push(lines);
+        }
     }
 
     /// The next block; `None`: that was all.
@@ -75,7 +93,7 @@ impl Blocks {
                 self.open = Some(Open { source: Source::open(path)?, line: 1, rest: Vec::new(), failed: None });
             }
             let Some(open) = &mut self.open else { continue };
-            let (content, is_end) = open.read(self.block, self.longest)?;
+            let (content, is_end) = open.read(self.spare.pop().unwrap_or_default(), self.block, self.longest)?;
             let (name, first_line) = (open.source.name.clone(), open.line);
             if is_end {
                 self.open = None;
@@ -98,15 +116,18 @@ fn lines(content: &Content) -> u64 {
 }
 
 impl Open {
-    /// Some lines, and whether they are the last ones.
-    fn read(&mut self, block: usize, longest: usize) -> Result<(Content, bool)> {
+    /// Some lines, in the memory of `bytes`, and whether they are the last ones.
+    fn read(&mut self, mut bytes: Vec<u8>, block: usize, longest: usize) -> Result<(Content, bool)> {
         if let Some(why) = self.failed.take() {
             return Ok((Content::Skipped(why), true));
         }
-        let mut bytes = std::mem::take(&mut self.rest);
+        bytes.append(&mut self.rest);
         let mut looked_at = 0;
         loop {
-            let wanted = block.saturating_sub(bytes.len()).max(block / 4).max(1);
+            let wanted = block.saturating_sub(bytes.len()).max(block / 4);
+            // Beyond a block there is one line, and a byte more than it may have says that it is too long.
+            let wanted = wanted.min((longest + 1).saturating_sub(bytes.len())).max(1);
+            bytes.reserve(wanted);
             let got = match self.source.from.by_ref().take(wanted as u64).read_to_end(&mut bytes) {
                 Ok(got) => got,
                 Err(error) => return self.broken(error, bytes),
@@ -116,7 +137,7 @@ impl Open {
             }
             if bytes.len() >= block {
                 if let Some(end) = memchr::memrchr(b'\n', &bytes[looked_at..]) {
-                    self.rest = bytes.split_off(looked_at + end + 1);
+                    self.rest.extend(bytes.drain(looked_at + end + 1..));
                     return Ok((Content::Lines(bytes), false));
                 }
                 looked_at = bytes.len();
@@ -185,7 +206,7 @@ mod tests {
         let mut source = Source::of("it", Dribble(text.as_bytes().to_vec(), 3, breaks)).unwrap();
         source.is_compressed = true;
         let open = Some(Open { source, line: 1, rest: Vec::new(), failed: None });
-        let mut blocks = Blocks { paths: Vec::new(), longest: 16, block: 8, open };
+        let mut blocks = Blocks { paths: Vec::new(), longest: 16, block: 8, open, spare: Vec::new() };
         let mut all = Vec::new();
         while let Some(block) = blocks.next_block().unwrap() {
             let text = match block.content {

@@ -2,14 +2,16 @@
 //! reported, and never stops the rest; only a file of another kind does.
 
 mod blocks;
+mod frames;
 mod parse;
 mod source;
 
 pub(crate) use blocks::{Block, Blocks, Content};
+pub(super) use frames::{Frames, Known};
+#[cfg(test)]
+pub(super) use parse::parse;
 pub(crate) use parse::reason;
-pub(super) use parse::{
-    CrashLine, DiagnosisLine, Executable, Frames, GroupLine, Parsed, SummaryLine, is_damaged, parse, text,
-};
+pub(super) use parse::{CrashLine, DiagnosisLine, Executable, GroupLine, Parsed, SummaryLine, is_damaged, text};
 
 /// A longer line is skipped. What faultline writes now is divided at 1 MiB; before, 4096 groups were a line of 20 MB.
 const LONGEST_LINE: usize = 512 << 20;

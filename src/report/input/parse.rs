@@ -7,8 +7,9 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::frames::Frames;
 use crate::output::{SCHEMA, Timestamp};
-use crate::record::crash::{Disposition, Frame};
+use crate::record::crash::Disposition;
 use crate::record::summary::Deliveries;
 
 /// What a line is.
@@ -89,6 +90,9 @@ pub(in super::super) struct GroupLine<'line> {
     /// Looked at only if nobody else had them: most of a summary is frames.
     #[serde(borrow)]
     frames: Option<&'line RawValue>,
+    /// They were parsed in an earlier line.
+    #[serde(skip)]
+    pub(super) known_frames: Option<Frames>,
     /// What isn't said is said in an earlier line of the file, that with the frames of this signature.
     #[serde(default)]
     pub frames_in_file: bool,
@@ -154,28 +158,14 @@ impl GroupLine<'_> {
         self.build_id.get_or_insert_with(|| owned(&earlier.build_id));
     }
 
-    /// The frames as they stand there; `None`: there are none.
+    /// The frames; `None`: there are none.
     pub(in super::super) fn frames(&self) -> Option<Frames> {
-        let text = self.frames?.get();
-        // What a symbol is not, is null.
-        let has = |symbol: &str| memchr::memmem::find(text.as_bytes(), symbol.as_bytes()).is_some();
-        let are_named = has("\"symbol\":\"") || has("\"symbol\": \"");
-        (text.len() > 2 && text != "null").then(|| Frames { text: text.into(), are_named })
+        self.known_frames.clone().or_else(|| Frames::of(self.raw_frames()?))
     }
-}
 
-/// The frames of a group, not parsed: most of a summary is frames, and a report shows those of one group of each bug.
-#[derive(Clone, Debug)]
-pub(in super::super) struct Frames {
-    text: Box<str>,
-    /// One of them has a name.
-    pub are_named: bool,
-}
-
-impl Frames {
-    /// The frames; none if they can't be read.
-    pub(in super::super) fn parse(&self) -> Vec<Frame> {
-        serde_json::from_str(&self.text).unwrap_or_default()
+    /// The frames as they stand there.
+    pub(super) fn raw_frames(&self) -> Option<&str> {
+        self.frames.map(RawValue::get)
     }
 }
 
@@ -272,7 +262,7 @@ impl<'de> Visitor<'de> for Pairs {
 }
 
 /// What a record of ours begins with.
-fn begins_with(line: &[u8], kind: &str) -> bool {
+pub(super) fn begins_with(line: &[u8], kind: &str) -> bool {
     let rest = line.strip_prefix(b"{\"type\":\"").and_then(|rest| rest.strip_prefix(kind.as_bytes()));
     rest.is_some_and(|rest| rest.starts_with(b"\",\"schema\":1,"))
 }
