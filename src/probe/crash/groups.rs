@@ -141,13 +141,15 @@ impl Probe {
         let first_sum = groups + 1 + table.rests();
         let layout = Layout { groups, first_sum, rows: first_sum + self.plan.sums() };
         let counts = self.map("fl_group_counts")?;
+        // Before the rows: one that is made meanwhile is found at the next reading.
+        let made = self.groups_made()?;
         let mut state = self.state.groups.borrow_mut();
         let State { shared, reader } = &mut *state;
         let (groups, times) = match shared {
             Some(shared) => shared,
             None => shared.insert((Shared::map(&self.map("fl_groups")?)?, Shared::map(&self.map("fl_group_times")?)?)),
         };
-        let rows = KernelRows { groups, times, counts: &|row| Ok(counts.values(&row)?.into_iter().collect()) };
+        let rows = KernelRows { groups, times, counts: &|row| Ok(counts.values(&row)?.into_iter().collect()), made };
         reader.read(&rows, layout, boottime_ns()?, all).context(what)
     }
 

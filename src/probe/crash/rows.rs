@@ -1,6 +1,8 @@
-//! Reads the kernel's table of groups again and again. Only rows that have changed are read anew: of the others the time of their last event
-//! alone. A count by processor is a call of the kernel and a number for each possible processor.
+//! Reads the kernel's table of groups again and again. Only rows that have changed are read anew: of the others that are in use the time of
+//! their last event alone. The rest is looked through where a row has come into use. A count by processor is a call of the kernel and a number
+//! for each possible processor.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
@@ -54,6 +56,9 @@ impl<Row> Drop for Shared<Row> {
 
 /// What the reader needs of the kernel.
 pub(super) trait Rows {
+    /// How many rows have come into use since the start. A row is counted before it has an event.
+    fn made(&self) -> u64;
+
     /// When its last event was, CLOCK_BOOTTIME; 0: it never had one.
     fn last_ns(&self, row: u32) -> u64;
 
@@ -69,9 +74,14 @@ pub(super) struct KernelRows<'run> {
     pub(super) groups: &'run Shared<fl_group>,
     pub(super) times: &'run Shared<u64>,
     pub(super) counts: &'run dyn Fn(u32) -> Result<Counts>,
+    pub(super) made: u64,
 }
 
 impl Rows for KernelRows<'_> {
+    fn made(&self) -> u64 {
+        self.made
+    }
+
     fn last_ns(&self, row: u32) -> u64 {
         self.times.row(row).unwrap_or_default()
     }
@@ -99,8 +109,10 @@ pub(super) struct Layout {
 /// What was read last.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    /// Each row. `None` means that it had no events.
-    seen: Vec<Option<Group>>,
+    /// The rows that have events.
+    seen: BTreeMap<u32, Group>,
+    /// How many rows had events before they were emptied.
+    forgotten: u64,
     /// When that began, CLOCK_BOOTTIME.
     began_ns: u64,
 }
@@ -109,23 +121,27 @@ impl Reader {
     /// All rows with events, at `now_ns` of CLOCK_BOOTTIME. `all`: none is taken for unchanged, because events are missing in the sum.
     pub(super) fn read(&mut self, rows: &impl Rows, layout: Layout, now_ns: u64, all: bool) -> Result<Groups> {
         let changed_since = self.began_ns.saturating_sub(LATE_NS);
-        self.seen.resize(layout.rows as usize, None);
         let mut read = Groups { other: rows.counts(layout.groups)?.total(), ..Groups::default() };
-        for (row, seen) in (0..layout.rows).zip(&mut self.seen) {
-            if row == layout.groups {
-                continue;
-            }
+        let is_any_new = rows.made() > self.forgotten + self.seen.len() as u64;
+        let known: Vec<u32> = self.seen.keys().copied().collect();
+        let looked_through = if all || is_any_new { (0..layout.rows).collect() } else { known };
+        for row in looked_through.into_iter().filter(|row| *row != layout.groups) {
             // A group that is new in its row has an event of now, too.
             let last_ns = rows.last_ns(row);
             if last_ns != 0 && (all || last_ns >= changed_since) {
-                *seen = read_row(rows, row)?;
+                match read_row(rows, row)? {
+                    Some(group) => drop(self.seen.insert(row, group)),
+                    None => drop(self.seen.remove(&row)),
+                }
             }
+        }
+        for (&row, group) in &self.seen {
             let kind = match row {
                 _ if row < layout.groups => &mut read.named,
                 _ if row < layout.first_sum => &mut read.rests,
                 _ => &mut read.sums,
             };
-            kind.extend(seen.clone());
+            kind.push(group.clone());
         }
         self.began_ns = now_ns;
         Ok(read)
@@ -134,9 +150,7 @@ impl Reader {
     /// The rows have been emptied.
     pub(super) fn forget(&mut self, rows: impl Iterator<Item = u32>) {
         for row in rows {
-            if let Some(seen) = self.seen.get_mut(row as usize) {
-                *seen = None;
-            }
+            self.forgotten += u64::from(self.seen.remove(&row).is_some());
         }
     }
 }
@@ -161,12 +175,19 @@ mod tests {
     /// A table in which each row is a group with one event, and how often counts and facts were read.
     struct Fake {
         rows: RefCell<Vec<(fl_group, u64)>>,
+        made: Cell<u64>,
         reads: Cell<usize>,
         facts_read: Cell<usize>,
+        times_read: Cell<usize>,
     }
 
     impl Rows for Fake {
+        fn made(&self) -> u64 {
+            self.made.get()
+        }
+
         fn last_ns(&self, row: u32) -> u64 {
+            self.times_read.set(self.times_read.get() + 1);
             self.rows.borrow()[row as usize].0.last_ns
         }
 
@@ -184,7 +205,9 @@ mod tests {
     fn fake() -> Fake {
         let facts = fl_group { serial: 1, first_ns: 1, last_ns: 10 * SECOND, ..fl_group::default() };
         let rows = RefCell::new(vec![(facts, 1); LAYOUT.rows as usize]);
-        Fake { rows, reads: Cell::new(0), facts_read: Cell::new(0) }
+        // All but the row for what finds no place.
+        let made = Cell::new(u64::from(LAYOUT.rows) - 1);
+        Fake { rows, made, reads: Cell::new(0), facts_read: Cell::new(0), times_read: Cell::new(0) }
     }
 
     fn strike(fake: &Fake, row: usize, at_ns: u64) {
@@ -214,6 +237,28 @@ mod tests {
         assert_eq!(read(&mut reader, &fake, 50 * SECOND, false), (5, 1));
     }
 
+    /// Each reading looked at the time of every row that there is room for.
+    #[test]
+    fn rows_that_nobody_uses_are_not_looked_at() {
+        let (fake, mut reader) = (fake(), Reader::default());
+        for row in [0, 1, 3, 5, 6] {
+            fake.rows.borrow_mut()[row] = (fl_group::default(), 0);
+        }
+        fake.made.set(1);
+        let mut read = |at_ns| {
+            fake.times_read.set(0);
+            let groups = reader.read(&fake, LAYOUT, at_ns, false).unwrap();
+            (groups.named.iter().map(|group| group.id.row).collect::<Vec<_>>(), fake.times_read.get())
+        };
+        assert_eq!(read(20 * SECOND), (vec![2], 6), "which row it is has to be found");
+        assert_eq!(read(30 * SECOND), (vec![2], 1));
+        fake.made.set(2);
+        assert_eq!(read(40 * SECOND), (vec![2], 6), "another one has come into use, but has had no event yet");
+        strike(&fake, 0, 41 * SECOND);
+        assert_eq!(read(50 * SECOND), (vec![0, 2], 6));
+        assert_eq!(read(60 * SECOND), (vec![0, 2], 2));
+    }
+
     #[test]
     fn what_came_in_the_tick_of_the_last_reading_is_not_missed() {
         let (fake, mut reader) = (fake(), Reader::default());
@@ -235,6 +280,7 @@ mod tests {
         reader.forget([1].into_iter());
         fake.rows.borrow_mut()[1].1 = 0;
         assert_eq!(reader.read(&fake, LAYOUT, 30 * SECOND, false).unwrap().named.len(), 3, "it was emptied");
+        fake.made.set(fake.made.get() + 1);
         let again = fl_group { serial: 2, first_ns: 31 * SECOND, last_ns: 31 * SECOND, ..fl_group::default() };
         fake.rows.borrow_mut()[1] = (again, 9);
         let groups = reader.read(&fake, LAYOUT, 40 * SECOND, false).unwrap();
