@@ -21,7 +21,8 @@ char LICENSE[] SEC("license") = "GPL";
 
 /*
  * How many faults there were, by struct fl_fault_key, or as much of it as is needed. Sized by the loader. Each processor counts for
- * itself, about 22 ns; user space adds up. Emptied by user space: see fl_epochs. Full: the fault is counted as FL_LOST_TABLE_FULL.
+ * itself, about 22 ns; user space adds up. Where there may be many processors and fl_near_faults is used, the loader makes it a table that
+ * they share. Emptied by user space: see fl_epochs. Full: the fault is counted as FL_LOST_TABLE_FULL.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
@@ -201,7 +202,7 @@ static __always_inline bool fl_count_far(const struct fl_fault_key *key)
 	s32 error;
 
 	if (count) {
-		*count += 1;
+		__sync_fetch_and_add(count, 1);
 		return false;
 	}
 	/* The cast is for kernels before v6.4, which return an int and leave the upper half of the register as it was. */
@@ -213,7 +214,7 @@ static __always_inline bool fl_count_far(const struct fl_fault_key *key)
 			fl_count(FL_LOST_TABLE_FULL);
 			return false;
 		}
-		*count += 1;
+		__sync_fetch_and_add(count, 1);
 	}
 	return true;
 }

@@ -10,7 +10,10 @@
 #include "filter.bpf.h"
 #include "loss.bpf.h"
 
-/* Every pair of names that sent each other a signal. Full: counted as FL_LOST_PAIRS_FULL. */
+/*
+ * Every pair of names that sent each other a signal. Where there may be many processors and fl_near_pairs is used, the loader makes it a
+ * table that they share. Full: counted as FL_LOST_PAIRS_FULL.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, FL_PAIRS_MAX);
@@ -101,15 +104,14 @@ static __always_inline void fl_count_pair(u32 number, enum fl_result result, str
 					  struct task_struct *target)
 {
 	union fl_pair_words key;
-	struct fl_pair_count *row;
+	struct fl_pair_count *row, *near;
 	u64 jiffies = bpf_jiffies64();
 
 	/* signal, result and has_sender in one store: they are loaded as one word. */
 	key.words[0] = (u8)number | (u64)(u8)result << 8 | (u64) !!sender << 16;
 	fl_name_pair(&key, sender, target);
-	row = fl_near_row(&key);
-	if (!row)
-		row = bpf_map_lookup_elem(&fl_pairs, &key);
+	near = fl_near_row(&key);
+	row = near ?: bpf_map_lookup_elem(&fl_pairs, &key);
 	if (!row) {
 		struct fl_pair_count fresh = {};
 
@@ -128,7 +130,10 @@ static __always_inline void fl_count_pair(u32 number, enum fl_result result, str
 			row->first_ns = row->last_ns;
 	}
 	barrier(); /* a row with a count has all the rest */
-	row->count += 1;
+	if (near)
+		row->count += 1;
+	else
+		__sync_fetch_and_add(&row->count, 1);
 }
 
 #endif

@@ -8,6 +8,7 @@ mod rows;
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher as _, RandomState};
+use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, Result};
 use libbpf_rs::num_possible_cpus;
@@ -41,15 +42,14 @@ pub(crate) struct State {
 const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
 /// With stacks of up to this size a small ring is enough on few processors: samples are few, so that memory matters more.
 const AGENT_STACK_BYTES: usize = 16 * 1024;
-const SMALL_RING_BYTES: usize = 512 << 10;
-const LARGE_RING_BYTES: usize = 2 << 20;
-/// So much memory at most, however many processors there are.
-const RING_BYTES_MAX: usize = 16 << 20;
+/// At least so much memory, and at most, however many processors there are.
+const SMALL_RING_BYTES: RangeInclusive<usize> = 512 << 10..=8 << 20;
+const LARGE_RING_BYTES: RangeInclusive<usize> = 2 << 20..=16 << 20;
 
 /// Room for a death of each processor at once, and as much again for what is no death (`fl_has_room` in the program).
 fn room(processors: usize, stack_bytes: usize) -> Room {
-    let least = if stack_bytes > AGENT_STACK_BYTES { LARGE_RING_BYTES } else { SMALL_RING_BYTES };
-    let bytes = (2 * processors * (size_of::<fl_crash>() + stack_bytes)).clamp(least, RING_BYTES_MAX);
+    let bounds = if stack_bytes > AGENT_STACK_BYTES { LARGE_RING_BYTES } else { SMALL_RING_BYTES };
+    let bytes = (2 * processors * (size_of::<fl_crash>() + stack_bytes)).clamp(*bounds.start(), *bounds.end());
     Room { samples: 1, bytes }
 }
 
@@ -67,7 +67,7 @@ pub fn ring_bytes(stack_bytes: usize) -> usize {
 const UNUSED_LRU_ENTRIES: usize = 64;
 
 /// Where threads have no storage of their own: room for the handled faults of so many.
-const THREADS: std::ops::RangeInclusive<u32> = 4 * 1024..=16 * 1024;
+const THREADS: RangeInclusive<u32> = 4 * 1024..=16 * 1024;
 
 /// Twice as many slots as there are threads now: with one for each thread, a third of them would share theirs. A power of 2.
 fn threads() -> u32 {
@@ -203,6 +203,7 @@ mod tests {
         assert_eq!((bytes(2, 16 << 10), bytes(2, 64 << 10)), (512 << 10, 2 << 20));
         assert_eq!((bytes(32, 16 << 10), bytes(32, 64 << 10)), (2 << 20, 8 << 20));
         assert_eq!((bytes(512, 64 << 10), bytes(8192, 512 << 10)), (16 << 20, 16 << 20));
+        assert_eq!((bytes(160, 16 << 10), bytes(512, 16 << 10)), (8 << 20, 8 << 20));
         // What is no death needs room for one sample at least, with the largest stack.
         assert!(bytes(1, 512 << 10) / 2 > (512 << 10) + 128 * 1024);
     }

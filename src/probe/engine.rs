@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use libbpf_rs::{Link, Map, MapHandle, ProgramMut};
+use libbpf_rs::{Link, Map, MapHandle, ProgramMut, num_possible_cpus};
 
 use super::hook::{At, Attach, Hook, HookPoint, Way};
 use super::losses::{Loss, Losses};
@@ -70,6 +70,15 @@ impl Room {
         const PAGE_BYTES_MAX: usize = 64 << 10;
         (self.samples * self.bytes).next_power_of_two().max(PAGE_BYTES_MAX)
     }
+}
+
+/// From so many processors on that there may be, they share the values of large hash tables: with a value for each of them, the tables would
+/// take tens of MiB.
+const MANY_PROCESSORS: usize = 32;
+
+/// Are there many processors, or may there be?
+pub(super) fn has_many_processors() -> bool {
+    num_possible_cpus().is_ok_and(|processors| processors >= MANY_PROCESSORS)
 }
 
 /// The declaration of a probe. Its plan is what the user asked for.

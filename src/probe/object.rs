@@ -160,6 +160,11 @@ impl Opened {
         load::step(&format!("size table `{name}`"), self.map(name)?.set_max_entries(entries.max(1)))
     }
 
+    /// Makes a hash table with a value for each processor one whose values all processors share. Its programs add to them atomically.
+    pub(super) fn share_values(&mut self, name: &str) -> Result<()> {
+        load::step(&format!("share the values of table `{name}`"), self.map(name)?.set_type(MapType::Hash))
+    }
+
     /// Makes a table's keys as long as this, bytes.
     pub(super) fn set_key_size(&mut self, name: &str, bytes: u32) -> Result<()> {
         load::step(&format!("size the keys of table `{name}`"), self.map(name)?.set_key_size(bytes))

@@ -76,6 +76,9 @@ impl Spec for Plan {
             modes: u8::from(self.user) | u8::from(self.kernel) << 1,
             near: u8::from(self.has_near_faults(kernel)),
         };
+        if config.near != 0 && engine::has_many_processors() {
+            object.share_values("fl_faults")?;
+        }
         if self.by == By::Process {
             // A short key is hashed in half the time.
             object.set_key_size("fl_faults", PROCESS_KEY_BYTES)?;

@@ -60,6 +60,9 @@ impl Spec for Plan {
             near_pairs: u8::from(self.has_near_pairs()),
             ..fl_config::default()
         };
+        if self.has_near_pairs() && engine::has_many_processors() {
+            object.share_values("fl_pairs")?;
+        }
         config.from_count = plan::place("--from", &mut config.from, &self.from)?;
         if self.names_victims(way) {
             object.configure("fl_oom_code", &kernel_code::out_of_memory())?;

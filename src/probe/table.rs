@@ -13,9 +13,18 @@ pub(super) trait TypedTable: MapCore {
         bytes.map(|bytes| Value::read(&bytes).ok_or_else(another_size)).transpose()
     }
 
-    /// The value of a key on each processor; empty: the table doesn't have it.
+    /// The value of a key on each processor, or the one that all of them share; empty: the table doesn't have it.
     fn values<Value: Plain>(&self, key: &impl Plain) -> Result<Vec<Value>> {
-        let bytes = self.lookup_percpu(key.bytes(), MapFlags::ANY)?.unwrap_or_default();
+        self.values_of(key.bytes())
+    }
+
+    /// The same of a key by its bytes.
+    fn values_of<Value: Plain>(&self, key: &[u8]) -> Result<Vec<Value>> {
+        let bytes = if self.map_type().is_percpu() {
+            self.lookup_percpu(key, MapFlags::ANY)?.unwrap_or_default()
+        } else {
+            self.lookup(key, MapFlags::ANY)?.into_iter().collect()
+        };
         // The kernel pads each to eight bytes.
         let value = |bytes: &Vec<u8>| Value::read(bytes.get(..size_of::<Value>())?);
         bytes.iter().map(|bytes| value(bytes).ok_or_else(another_size)).collect()

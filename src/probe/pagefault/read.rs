@@ -69,18 +69,12 @@ impl Probe {
         self.state.epoch = new;
         await_programs();
         self.note_skipped(events)?;
-        let sum = |map: &Map<'_>, key: &[u8]| -> Result<u64> {
-            let values = map.lookup_percpu(key, MapFlags::ANY)?.unwrap_or_default();
-            Ok(values.iter().filter_map(|value| number(value)).sum())
-        };
-        let one = |map: &Map<'_>, key: &[u8]| -> Result<u64> {
-            Ok(map.lookup(key, MapFlags::ANY)?.as_deref().and_then(number).unwrap_or(0))
-        };
+        let sum = |map: &Map<'_>, key: &[u8]| -> Result<u64> { Ok(map.values_of::<u64>(key)?.iter().sum()) };
         let mut faults = take_near(&self.map("fl_near_faults")?, old).context("failed to read the faults")?;
         faults.extend(take(&self.map("fl_faults")?, old, sum).context("failed to read the faults")?);
         Ok(FaultCounts {
             faults: add_up(faults),
-            majors: take(&self.map("fl_majors")?, old, one).context("failed to read the major faults")?,
+            majors: take(&self.map("fl_majors")?, old, sum).context("failed to read the major faults")?,
         })
     }
 
