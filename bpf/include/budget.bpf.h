@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Which events of a group have a sample: the first ones, then one in each interval, and of all groups so many in a second.
+ * Which events of a group have a sample: the first ones, then one after an interval that doubles each time, and of all groups so many in a
+ * second.
  *
  * Nobody can take them all: a part of each second's samples is for executables, and for users, that have had none in it, and a few more are
  * for executables that die for the first time.
@@ -60,6 +61,21 @@ static __always_inline bool fl_take_first(const struct fl_group *group)
 	return true;
 }
 
+/* A group that goes on and on has a sample after this time at least, unless the user wants fewer. */
+#define FL_SAMPLE_DAY_NS (24 * 3600 * 1000000000ULL)
+
+/* How long after its last sample the group may have another one, once it has had the first ones. */
+static __always_inline u64 fl_sample_wait(const struct fl_group *group)
+{
+	u32 doubled = group->samples - fl_config.sample_first;
+	u64 wait = fl_config.sample_interval_ns;
+
+	if (wait >= FL_SAMPLE_DAY_NS)
+		return wait;
+	wait <<= doubled < 16 ? doubled : 16;
+	return wait < FL_SAMPLE_DAY_NS ? wait : FL_SAMPLE_DAY_NS;
+}
+
 /* May another sample of the group be sent? If not, that is counted. `is_due`: the sample would be shown. */
 static __always_inline bool fl_take_budget(struct fl_group *group, u64 now, bool is_due)
 {
@@ -71,7 +87,7 @@ static __always_inline bool fl_take_budget(struct fl_group *group, u64 now, bool
 	if (!fl_config.sample_first && !fl_config.sample_rate)
 		return true;
 	if (fl_config.sample_first && group->samples >= fl_config.sample_first &&
-	    now - group->sampled_ns < fl_config.sample_interval_ns) {
+	    now - group->sampled_ns < fl_sample_wait(group)) {
 		fl_count(FL_LOST_BUDGET);
 		return false;
 	}

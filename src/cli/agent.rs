@@ -66,7 +66,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "N", default_value_t = 100, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_executables: u32,
 
-    /// Write the first N deaths of each group, then one every --sample-interval; all are counted
+    /// Write the first N deaths of each group, then one after --sample-interval, and each time after twice as long; all are counted
     #[arg(long, value_name = "N", default_value_t = 3, help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_group: u32,
 

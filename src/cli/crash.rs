@@ -106,7 +106,7 @@ pub(crate) struct CrashArgs {
     #[command(flatten)]
     stacks: Stacks,
 
-    /// Print the first N deaths of each group, then one every --sample-interval; the rest is counted
+    /// Print the first N deaths of each group, then one after --sample-interval, and each time after twice as long; the rest is counted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_group: Option<u32>,
 
@@ -125,7 +125,7 @@ pub(crate) struct CrashArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = LIMITS)]
 pub(super) struct GroupLimits {
-    /// Sample another death of a group after TIME (60, 1m), once its first deaths were sampled
+    /// Sample another death of a group after TIME (60, 1m), once its first deaths were sampled, and each time after twice as long, up to a day
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = time)]
     sample_interval: Duration,
 

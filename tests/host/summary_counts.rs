@@ -22,6 +22,22 @@ fn the_budget_of_a_group_is_kept() {
     assert_eq!(summary["sample_losses"]["sample_budget"], 48);
 }
 
+/// A record a minute of each of a hundred bugs was a gigabyte a day.
+#[apply(watch_test!)]
+fn a_bug_that_strikes_on_and_on_has_ever_fewer_records() {
+    let flags = ["--samples-per-group", "1", "--sample-interval", "0.02"];
+    let (summary, records) = storm(&flags, "many-deaths", &["4000", "0"]);
+    add_up(&summary);
+    let moment = |record: &Value| record["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let mut moments: Vec<_> = records.iter().map(moment).collect();
+    moments.sort_unstable();
+    assert!(moments.len() >= 3, "{moments:?}");
+    for (pair, wait) in moments.windows(2).zip((0..).map(|doubled| 20 << doubled)) {
+        // The clock may be set meanwhile.
+        assert!(pair[1].duration_since(pair[0]).as_millis() + 1 >= wait, "{moments:?}");
+    }
+}
+
 #[apply(watch_test!)]
 fn the_budget_of_all_groups_is_kept() {
     let (summary, records) = storm(&["--samples-per-second", "5"], "many-deaths", &["0", "200"]);

@@ -277,7 +277,7 @@ struct fl_stack_page {
 struct fl_config {
 	u64 signals;            /* bit N - 1: watch signal N */
 	u64 at_coredump;        /* those whose deaths fl_dump_or_exit sees, too, because fl_deliver_exit may not */
-	u64 sample_interval_ns; /* a group that has had sample_first gets one more after this time */
+	u64 sample_interval_ns; /* a group that has had sample_first gets one more after this time, and each time after twice as long */
 	u64 seed;               /* of the hashes of shares: nobody can choose whose cell is whose */
 	u32 frames;             /* to walk, 1..FL_FRAMES_MAX */
 	u32 groups;             /* not 0: count in so many groups, and in one more for what finds no place */
