@@ -1,6 +1,7 @@
 //! What an earlier line of the same file says: a group's executable stands where its frames do, and later lines leave both out.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use super::bug::Key;
@@ -12,8 +13,9 @@ use crate::output::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
     said: HashMap<u64, Arc<Executable>>,
-    /// Each executable once.
-    known: HashMap<Executable, Arc<Executable>>,
+    /// Each executable once, but for those that have the same hash by chance.
+    known: HashMap<u64, Arc<Executable>>,
+    hasher: RandomState,
     /// Groups that refer to a line before these, by that, and by what they say themselves.
     open: HashMap<(u64, Executable), Open>,
 }
@@ -58,7 +60,9 @@ impl Earlier {
     pub(super) fn read(&mut self, at: u64, group: &mut GroupLine<'_>) {
         if !group.frames_in_file {
             if self.said.get(&at).is_none_or(|said| !group.is_of(said)) {
-                let executable = self.intern(group.executable());
+                let hash = self.hasher.hash_one((group.exe(), group.build_id()));
+                let known = self.known.get(&hash).filter(|known| group.is_of(known)).cloned();
+                let executable = known.unwrap_or_else(|| self.intern(hash, Arc::new(group.executable())));
                 self.said.insert(at, executable);
             }
         } else if let Some(earlier) = self.said.get(&at) {
@@ -68,8 +72,10 @@ impl Earlier {
         }
     }
 
-    fn intern(&mut self, executable: Executable) -> Arc<Executable> {
-        self.known.entry(executable).or_insert_with_key(|new| Arc::new(new.clone())).clone()
+    /// The one that is known, if it is the same.
+    fn intern(&mut self, hash: u64, executable: Arc<Executable>) -> Arc<Executable> {
+        let known = self.known.entry(hash).or_insert_with(|| executable.clone());
+        if *known == executable { known.clone() } else { executable }
     }
 
     /// A group that refers to the line of `at`, which isn't among these.
@@ -103,7 +109,8 @@ impl Earlier {
         let earlier = |((at, _), open)| (open, self.said.get(&at).cloned());
         let settled = other.open.into_iter().map(earlier).collect();
         for (at, executable) in other.said {
-            let executable = self.intern(Arc::unwrap_or_clone(executable));
+            let hash = self.hasher.hash_one((executable.exe.as_deref(), executable.build_id.as_deref()));
+            let executable = self.intern(hash, executable);
             self.said.insert(at, executable);
         }
         settled
