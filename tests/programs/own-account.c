@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Children that die of a signal, which the kernel has sent on its own account, or which looks like it and was sent by a process. For each
- * one it prints what its record must hold: one JSON object a line. `sender`: a pid, 0 for none, -1 for one that
- * need not be known. A `reason` that begins with ? need not be known at the delivery of the signal.
+ * Children that die of a signal, which the kernel has sent on its own account, or which looks like it and was sent by a process. It
+ * prints what each record must hold (own.h).
  * Arguments: `limits` (a second of processor time each), `events`, `namespaces`, `cgroup FOLDER`.
  * Checked by tests/vm/own_account.rs.
  */
@@ -26,45 +25,7 @@
 #include <unistd.h>
 
 #include "children.h"
-
-#define NONE (-1L)
-#define SELF (-2L)
-
-static const char *name_of(int signal)
-{
-	switch (signal) {
-	case SIGKILL:
-		return "SIGKILL";
-	case SIGUSR1:
-		return "SIGUSR1";
-	case SIGABRT:
-		return "SIGABRT";
-	case SIGPIPE:
-		return "SIGPIPE";
-	case SIGALRM:
-		return "SIGALRM";
-	case SIGTERM:
-		return "SIGTERM";
-	case SIGXCPU:
-		return "SIGXCPU";
-	case SIGXFSZ:
-		return "SIGXFSZ";
-	case SIGVTALRM:
-		return "SIGVTALRM";
-	case SIGPROF:
-		return "SIGPROF";
-	}
-	return "?";
-}
-
-/* `reason` "": none; as in the header's comment. */
-static void told(const char *way, pid_t pid, int signal, long sender, const char *reason, long limit, long value)
-{
-	printf("{\"way\": \"%s\", \"pid\": %d, \"signal\": \"%s\", \"sender\": %ld, \"reason\": \"%s\", \"limit\": %ld, "
-	       "\"value\": %ld}\n",
-	       way, pid, name_of(signal), sender == SELF ? pid : sender, reason, limit, value);
-	fflush(stdout);
-}
+#include "own.h"
 
 static void spin(void)
 {

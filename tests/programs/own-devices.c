@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Children that die of a signal, which the kernel has sent because of a descriptor, a message queue, a terminal or a deadline, or which
- * looks like it and was sent by a process. It prints what each record must hold, as own-account.c does.
+ * Children that die of a signal, which the kernel has sent because of a descriptor, a message queue or a deadline, or which
+ * looks like it and was sent by a process. It prints what each record must hold (own.h).
  * Argument: a folder for a file. Checked by tests/vm/own_account.rs.
  */
 #define _GNU_SOURCE
@@ -14,36 +14,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "children.h"
-
-#define NONE (-1L)
+#include "own.h"
 
 static const char *folder;
-static pid_t *shared; /* pids that children of children tell */
-static int master;    /* of the terminal */
-static int terminal;  /* in who has it */
-
-/* `sender`: a pid, 0 for none. `reason` "": none. */
-static void told(const char *way, pid_t pid, int signal, long sender, const char *reason, long limit, long value)
-{
-	const char *name = signal == SIGIO ? "IO" : sigabbrev_np(signal);
-
-	printf("{\"way\": \"%s\", \"pid\": %d, \"signal\": \"SIG%s\", \"sender\": %ld, \"reason\": \"%s\", \"limit\": "
-	       "%ld, "
-	       "\"value\": %ld}\n",
-	       way, pid, name, sender, reason, limit, value);
-	fflush(stdout);
-}
+static pid_t *shared; /* pids that children tell */
 
 static void spin(void)
 {
@@ -184,132 +167,6 @@ static void messages(void)
 	told("forged message", pid, SIGUSR1, pid, "", NONE, NONE);
 }
 
-/* --- terminals --- */
-
-/* A child with a session and a terminal of its own, which runs `run`. It is ready when this returns. */
-static pid_t at_terminal(void (*run)(void))
-{
-	pid_t pid;
-
-	master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (master < 0 || grantpt(master) || unlockpt(master))
-		exit(99);
-	shared[0] = 0;
-	if (!(pid = fork())) {
-		const char *name = ptsname(master);
-
-		setsid();
-		terminal = open(name, O_RDWR);
-		close(master);
-		if (terminal < 0)
-			_exit(99);
-		run();
-		_exit(98);
-	}
-	while (!*(volatile pid_t *)shared)
-		usleep(1000);
-	return pid;
-}
-
-static void wait_there(void)
-{
-	shared[0] = getpid();
-	sleep_on();
-}
-
-static void type(const char *key)
-{
-	if (write(master, key, 1) != 1)
-		exit(99);
-}
-
-static pid_t typed(const char *key, int signal)
-{
-	pid_t pid = at_terminal(wait_there);
-
-	type(key);
-	ended(pid, signal);
-	close(master);
-	return pid;
-}
-
-static pid_t hung_up(void)
-{
-	pid_t pid = at_terminal(wait_there);
-
-	close(master);
-	return ended(pid, SIGHUP);
-}
-
-/* The leader of the session ends when shared[1] says so; the group in the foreground is another one. */
-static void lead(void)
-{
-	pid_t pid = fork();
-
-	if (!pid) {
-		setpgid(0, 0);
-		sleep_on();
-	}
-	setpgid(pid, pid);
-	signal(SIGTTOU, SIG_IGN);
-	tcsetpgrp(terminal, pid);
-	shared[0] = pid;
-	_exit(0);
-}
-
-/* A session in which the parent of a stopped group ends. */
-static void orphan(void)
-{
-	pid_t parent;
-
-	setsid();
-	if (!(parent = fork())) {
-		pid_t pid = fork();
-
-		if (!pid) {
-			setpgid(0, 0);
-			raise(SIGSTOP);
-			_exit(98);
-		}
-		setpgid(pid, pid);
-		waitpid(pid, NULL, WUNTRACED);
-		shared[1] = getpid();
-		shared[2] = pid;
-		_exit(0);
-	}
-	/* Who waits for the orphan is its parent only when that one has ended. */
-	waitpid(parent, NULL, 0);
-	shared[0] = shared[2];
-	sleep_on();
-}
-
-static void terminals(void)
-{
-	pid_t leader, pid;
-
-	told("Ctrl-C", typed("\003", SIGINT), SIGINT, 0, "terminal", NONE, NONE);
-	told("Ctrl-\\\\", typed("\034", SIGQUIT), SIGQUIT, 0, "terminal", NONE, NONE);
-	told("closed", hung_up(), SIGHUP, 0, "terminal_hangup", NONE, NONE);
-	for (int signal = SIGHUP; signal <= SIGQUIT; signal++) {
-		pid = at_terminal(wait_there);
-		kill(pid, signal);
-		told("kill at a terminal", ended(pid, signal), signal, getpid(), "", NONE, NONE);
-		close(master);
-	}
-	leader = at_terminal(lead);
-	waitpid(leader, NULL, 0);
-	told("leader's end", ended(shared[0], SIGHUP), SIGHUP, 0, "session_ended", NONE, leader);
-	close(master);
-	shared[0] = 0;
-	if (!(pid = fork()))
-		orphan();
-	while (!*(volatile pid_t *)shared)
-		usleep(1000);
-	told("orphaned", ended(shared[0], SIGHUP), SIGHUP, 0, "group_orphaned", NONE, shared[1]);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-}
-
 /* --- real time --- */
 
 struct attributes {
@@ -387,13 +244,11 @@ int main(int argc, char **argv)
 	for (int number = 1; number < NSIG; number++)
 		signal(number, SIG_DFL);
 	setrlimit(RLIMIT_CORE, &no_core);
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return 99;
 	descriptors();
 	messages();
-	terminals();
 	real_time();
 	return 0;
 }

@@ -98,6 +98,7 @@ const SPECIAL: &[&str] = &[
     "no-tables",
     "own-account",
     "own-devices",
+    "own-terminal",
     "recovered-deeper",
     "recovered-fault",
     "recovered-thread",
