@@ -248,6 +248,8 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 /* glibc: the data of a thread begin with the address of the table of its modules' variables (dtv_t). */
 #define fl_is_thread_head(head, data) ((head)[0] != 0)
 #define fl_thread_modules(head)       ((head)[0])
+/* Keys of pthread_setspecific() are before them, and where depends on the release of glibc. */
+#define FL_THREAD_KEYS_AT 0
 
 /* The processor ignores the highest byte of an address of data, which programs use for tags: untagged_addr(), asm/memory.h. */
 static inline __attribute__((always_inline)) u64 fl_untagged(u64 address)

@@ -244,6 +244,8 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 /* glibc: the data of a thread begin with their own address and that of the table of its modules' variables (dtv_t). */
 #define fl_is_thread_head(head, data) ((head)[0] == (data))
 #define fl_thread_modules(head)       ((head)[1])
+/* glibc: where struct pthread has the first keys of pthread_setspecific() with what they lead to (specific_1stblock, nptl/descr.h). */
+#define FL_THREAD_KEYS_AT 0x310
 
 /* An address of data without the bits that the processor ignores; the bits of a return address that are its own, and sign nothing. */
 #define fl_untagged(address) (address)

@@ -2,8 +2,9 @@
 /*
  * C++: the exception that the thread has in hand when it aborts, which is the one that std::terminate() was called for.
  *
- * libstdc++ and libc++abi keep it in a variable of the thread's own (__cxa_get_globals()). Where that lies among the thread's data isn't known, but what it
- * points to bears the mark of the compiler. what() can't be called from here: its code is followed (machine.bpf.h).
+ * libstdc++ and libc++abi keep it in a variable of the thread's own (__cxa_get_globals()), or libc++abi behind a key of pthread_setspecific(). Where
+ * that lies among the thread's data isn't known, but what it points to bears the mark of the compiler. what() can't be called from here: its code is
+ * followed (machine.bpf.h).
  */
 #ifndef FL_RUNTIME_CXX_BPF_H
 #define FL_RUNTIME_CXX_BPF_H
@@ -18,9 +19,10 @@
 #define FL_CXX_DEPENDENT (FL_CXX_CLASS | 1)    /* std::rethrow_exception(): the object's address is the first word */
 
 /* The same of libc++abi, src/cxa_exception.h: the type stands as far before the object. */
-#define FL_LIBCXX_CLASS_AT 96
-#define FL_LIBCXX_HEADER   128
-#define FL_LIBCXX_CLASS    0x434c4e47432b2b00ULL /* "CLNGC++\0" */
+#define FL_LIBCXX_CLASS_AT  96
+#define FL_LIBCXX_HEADER    128
+#define FL_LIBCXX_CLASS     0x434c4e47432b2b00ULL /* "CLNGC++\0" */
+#define FL_LIBCXX_DEPENDENT (FL_LIBCXX_CLASS | 1) /* the object's address is the second word */
 
 /* glibc: in the table of the modules' variables of a thread (dtv_t). */
 #define FL_CXX_MODULES 12
@@ -32,18 +34,20 @@ FL_SCRATCH(
 /* The object of the exception whose header is at `header`; 0: there is no header. */
 static __always_inline u64 fl_cxx_object_of(u64 header)
 {
-	u64 mark = 0, primary = 0;
+	u64 mark = 0, other = 0, primary = 0;
 
 	if (header & 7 || header < fl_page_bytes ||
-	    bpf_probe_read_user(&mark, sizeof(mark), (const void *)(header + FL_CXX_CLASS_AT)))
+	    bpf_probe_read_user(&mark, sizeof(mark), (const void *)(header + FL_CXX_CLASS_AT)) ||
+	    bpf_probe_read_user(&other, sizeof(other), (const void *)(header + FL_LIBCXX_CLASS_AT)))
 		return 0;
 	if (mark == FL_CXX_CLASS)
 		return header + FL_CXX_HEADER;
-	if (!bpf_probe_read_user(&primary, sizeof(primary), (const void *)(header + FL_LIBCXX_CLASS_AT)) &&
-	    primary == FL_LIBCXX_CLASS)
+	if (other == FL_LIBCXX_CLASS)
 		return header + FL_LIBCXX_HEADER;
-	if (mark != FL_CXX_DEPENDENT || bpf_probe_read_user(&primary, sizeof(primary), (const void *)header))
-		return 0;
+	if (mark == FL_CXX_DEPENDENT)
+		bpf_probe_read_user(&primary, sizeof(primary), (const void *)header);
+	else if (other == FL_LIBCXX_DEPENDENT)
+		bpf_probe_read_user(&primary, sizeof(primary), (const void *)(header + sizeof(u64)));
 	return primary;
 }
 
@@ -65,6 +69,24 @@ __noinline u64 fl_cxx_object_in(u64 block)
 	return 0;
 }
 
+/* Looks among what the keys of the thread lead to, of which glibc keeps the first 32 as pairs of a number and a pointer in the thread's data. */
+__noinline u64 fl_cxx_object_of_keys(u64 data)
+{
+	u64 *words = fl_scratch(&fl_cxx_words), header, object;
+
+	if (!words || bpf_probe_read_user(words, FL_CXX_WORDS * sizeof(u64), (const void *)(data + FL_THREAD_KEYS_AT)))
+		return 0;
+	for (u32 i = 1; i < FL_CXX_WORDS; i += 2) {
+		header = 0;
+		if (words[i] < fl_page_bytes || bpf_probe_read_user(&header, sizeof(header), (const void *)words[i]))
+			continue;
+		object = fl_cxx_object_of(header);
+		if (object)
+			return object;
+	}
+	return 0;
+}
+
 /* The exception that the thread has in hand; 0: none is known. */
 __noinline u64 fl_cxx_object(u64 data)
 {
@@ -74,7 +96,7 @@ __noinline u64 fl_cxx_object(u64 data)
 		return 0;
 	for (u32 module = 1; module <= FL_CXX_MODULES; module++) {
 		if (bpf_probe_read_user(&block, sizeof(block), (const void *)(fl_thread_modules(head) + module * 16)))
-			return 0;
+			break;
 		/* -1: not made yet. */
 		if (block < fl_page_bytes || block == ~0ULL)
 			continue;
@@ -82,7 +104,7 @@ __noinline u64 fl_cxx_object(u64 data)
 		if (object)
 			return object;
 	}
-	return 0;
+	return FL_THREAD_KEYS_AT ? fl_cxx_object_of_keys(data) : 0;
 }
 
 /* The kinds of types of types, abi::__class_type_info and its like. */

@@ -3,6 +3,9 @@
 use crate::evidence::Frame;
 use crate::probe::abi::fl_crash;
 
+/// As a record names it.
+pub(crate) const RUNTIME: &str = "c++";
+
 /// What the exception said that std::terminate() was called for. Not of an abort() while an exception was being handled.
 pub(super) fn what(raw: &fl_crash, frames: &[Frame]) -> Option<String> {
     let name = |frame: &Frame| frame.function.as_ref().map(|function| function.name.clone());
@@ -25,7 +28,10 @@ pub(crate) fn is_throw(function: &str) -> bool {
 
 /// A function of the standard library that throws its exceptions.
 pub(crate) fn is_librarys_throw(function: &str) -> bool {
-    function.starts_with("std::__throw_")
+    const OTHERS: [&str; 4] =
+        ["__cxa_bad_cast", "__cxa_bad_typeid", "__cxa_throw_bad_array_new_length", "__cxa_throw_bad_array_length"];
+    ["std::__throw_", "std::__1::__throw_"].iter().any(|begin| function.starts_with(begin))
+        || OTHERS.contains(&function)
 }
 
 /// A function that throws the current exception again.

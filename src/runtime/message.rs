@@ -34,7 +34,7 @@ pub(crate) fn of(
         |runtime: &'static str, text: Option<String>| Some(RuntimeMessage { runtime: runtime.into(), text: text? });
     said("go", go::thrown(raw, go_callers).or_else(|| go::panic(raw)))
         .or_else(|| said("rust", rust::message(raw, frames, stack)))
-        .or_else(|| said("c++", cxx::what(raw, frames)))
+        .or_else(|| said(cxx::RUNTIME, cxx::what(raw, frames)))
         .or_else(|| said("v8", v8::message(frames, stack)))
 }
 

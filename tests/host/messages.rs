@@ -213,7 +213,9 @@ const CXX: Program = Program {
     }"#,
     command: "g++ -std=c++17 -g -pthread -o thrown thrown.cc && g++ -std=c++17 -O2 -pthread -o fast thrown.cc && \
               g++ -std=c++17 -O2 -no-pie -static-libstdc++ -static-libgcc -pthread -o own thrown.cc && \
-              clang++ -std=c++17 -O2 -pthread -o clang thrown.cc",
+              clang++ -std=c++17 -O2 -pthread -o clang thrown.cc && \
+              clang++ -stdlib=libc++ -std=c++17 -O2 -pthread -o libcxx thrown.cc && \
+              clang++ -stdlib=libc++ -std=c++17 -O2 -static -pthread -o libcxx-static thrown.cc -lc++abi",
 };
 
 #[apply(watch_test!)]
@@ -264,6 +266,20 @@ fn cxx_has_the_what_of_its_exception() {
         ("before", ""),
     ];
     for program in ["./thrown", "./fast", "./own", "./clang"] {
+        compare(&folder, program, "c++", &table);
+    }
+    // LLVM's library says some of it in its own words, and keeps the exception behind a key of the thread.
+    let own = [
+        ("at", "vector"),
+        ("stoi", "stoi: no conversion"),
+        ("optional", "bad_optional_access"),
+        ("variant", "bad_variant_access"),
+        ("function", "std::exception"),
+        ("files", "filesystem error: in file_size: No such file or directory [\"/none\"]"),
+    ];
+    let own_text = |argument: &str| own.iter().find(|(other, _)| *other == argument).map(|(_, text)| *text);
+    let table = table.map(|(argument, text)| (argument, own_text(argument).unwrap_or(text)));
+    for program in ["./libcxx", "./libcxx-static"] {
         compare(&folder, program, "c++", &table);
     }
 }
@@ -352,6 +368,9 @@ fn go_has_the_value_of_its_panic() {
         assert!(text.as_str().is_some_and(|text| text.starts_with("Go's runtime ends it with SIGABRT")), "{text}");
         // Without an abort only a fault has a record.
         compare(&folder, program, "go", &[("nil", invalid), ("recovered", invalid)]);
+        let found = run(&folder, &format!("{program} nil")).crashes[0]["diagnosis"].clone();
+        let text = "accesses address 0x18: near NULL, as a field at that offset of a NULL pointer is";
+        assert_eq!(found, json!({ "kind": "null_dereference", "text": text, "confidence": "likely" }));
     }
 }
 
@@ -366,6 +385,13 @@ fn v8_has_the_message_of_its_check() {
     for other in ["--allow-natives-syntax -e '%AbortJS(\"by hand\")'", "-e 'process.abort()'"] {
         assert_eq!(message(&scratch, &format!("node {other}")), Value::Null, "{other}");
     }
+    // It keeps no text of a lack of memory, but its functions say so.
+    let run =
+        run(&scratch, "node --max-old-space-size=20 -e 'const all = []; for (;;) all.push(Array(1000).fill(0.5))'");
+    assert_eq!(run.crashes.len(), 1, "{:#?}", run.crashes);
+    assert_eq!(run.crashes[0]["runtime_message"], Value::Null);
+    let text = run.crashes[0]["diagnosis"]["text"].as_str().unwrap_or_default();
+    assert!(text.starts_with("V8 ends it for a lack of memory"), "{:#}", run.crashes[0]);
 }
 
 /// SIGABRT does not end process 1 of a pid namespace: its abort() halts, and has said the same.
