@@ -18,6 +18,7 @@ use crate::naming::{Job, Named, Skeleton, Unwind, Walk};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_libc};
 use crate::record::crash::{Frame, Omitted, Sender, SymbolsFailed};
 use crate::runtime::abort_message::{self, Libcs};
+use crate::runtime::cxx;
 use crate::runtime::message::{self, RuntimeMessage, StackWords};
 use crate::siginfo::{SIGABRT, fault_type, signal_name};
 use crate::symbol::unwind::{self, StackCopy};
@@ -174,6 +175,7 @@ impl Decoder {
             variable: self.variable(raw),
             part: part(raw),
             wants_handling: abort_message::may_be_abort(raw),
+            wants_halt: abort_message::has_halted(raw),
             is_anew: false,
         };
         job.more.extend(earlier_place(raw));
@@ -220,6 +222,8 @@ impl Decoder {
         let evidence = Evidence {
             callee: callee.into_iter().next_back().map(|function| function.name),
             part: described.part,
+            halt: described.halt,
+            has_exception: runtime_message.as_ref().is_some_and(|message| message.runtime == cxx::RUNTIME),
             is_disk_full: prepared.is_disk_full,
             is_unwindable: walk.complete && !walk.used_frame_pointer && walk.used_eh_frame,
             frame_bytes: walk.frame_bytes,

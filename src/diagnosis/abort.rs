@@ -4,8 +4,9 @@
 
 use super::trace::Trace;
 use super::{Confidence, Diagnosis, Kind, certain, libc, sure, terminate};
+use crate::arch;
 use crate::evidence::{Evidence, Sender};
-use crate::runtime::{self, go, rust};
+use crate::runtime::{self, go, jvm, rust, v8};
 
 /// SIGABRT with SI_TKILL.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
@@ -23,7 +24,11 @@ pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
 /// another function does so.
 pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
     let trace = Trace::new(facts);
-    trace.name(0).filter(|&name| name == "abort")?;
+    // A static program without names has glibc's code all the same.
+    let is_abort = trace.name(0).map_or_else(|| is_static_abort(facts), |name| name == "abort");
+    if !is_abort {
+        return None;
+    }
     // Without a file, the name has to do: a static program.
     let is_libcs = trace.is_outside(0) == Some(false);
     let why = match facts.thread.pid_in_namespace {
@@ -42,6 +47,11 @@ pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
     }
 }
 
+fn is_static_abort(facts: &Evidence) -> bool {
+    let is_static = facts.halt.is_some_and(|halt| halt.is_static);
+    is_static && facts.code.as_deref().is_some_and(arch::is_glibcs_aborts_halt)
+}
+
 fn cause(facts: &Evidence) -> Option<Diagnosis> {
     let trace = Trace::new(facts);
     reason(facts, &trace).or_else(|| alone(&trace))
@@ -51,6 +61,7 @@ fn cause(facts: &Evidence) -> Option<Diagnosis> {
 fn reason(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis> {
     libc::diagnose(facts, trace)
         .or_else(|| panic(trace))
+        .or_else(|| out_of_memory(trace))
         .or_else(|| terminate::diagnose(facts, trace))
         .or_else(|| dump(trace))
 }
@@ -63,6 +74,17 @@ fn panic(trace: &Trace<'_>) -> Option<Diagnosis> {
     let after = (first..trace.len()).find(|frame| !trace.name(*frame).is_some_and(rust::is_panic_machinery));
     let place = after.and_then(|frame| trace.name(frame)).map(|name| format!(" in {name}")).unwrap_or_default();
     certain(Kind::RustPanicAbort, format!("a Rust panic{place} that ends the process instead of unwinding"))
+}
+
+/// The heap of a runtime has reached its limit, or the system has no memory for it.
+fn out_of_memory(trace: &Trace<'_>) -> Option<Diagnosis> {
+    let runtime = match () {
+        () if trace.find(v8::is_out_of_memory).is_some() => "V8",
+        () if trace.find(jvm::is_out_of_memory).is_some() => "the JVM",
+        () => return None,
+    };
+    let why = "its heap has reached its limit, or the system has none";
+    certain(Kind::AllocationFailed, format!("{runtime} ends it for a lack of memory: {why}"))
 }
 
 /// Go's runtime has said what it had to say, and only raises the signal.
@@ -95,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_frames_tell_the_cause() {
-        let table: [(&[&str], Kind, Confidence); 16] = [
+        let table: [(&[&str], Kind, Confidence); 18] = [
             (
                 &["raise", "abort", "__libc_message", "__fortify_fail", "__stack_chk_fail", "copy", "main"],
                 Kind::SmashedStack,
@@ -149,6 +171,20 @@ mod tests {
             ),
             (
                 &["abort", "std::process::abort", "__rust_alloc_error_handler", "main"],
+                Kind::AllocationFailed,
+                Confidence::Certain,
+            ),
+            (
+                &[
+                    "abort",
+                    "node::OOMErrorHandler(char const*)",
+                    "v8::internal::V8::FatalProcessOutOfMemory(char const*)",
+                ],
+                Kind::AllocationFailed,
+                Confidence::Certain,
+            ),
+            (
+                &["abort", "os::abort(bool)", "VMError::report_and_die(int)", "report_java_out_of_memory(char const*)"],
                 Kind::AllocationFailed,
                 Confidence::Certain,
             ),

@@ -8,7 +8,7 @@ use self::sample::{around, describe, registers};
 use super::{Confidence, Diagnosis, Kind, diagnose};
 use crate::arch::{Registers, StackTop};
 use crate::evidence::{
-    Backing, Cause, Evidence, File, FilePart, Frame, Function, Handling, Permissions, Region, SIGNAL_FRAME_BYTES,
+    Backing, Cause, Evidence, File, FilePart, Frame, Function, Halt, Handling, Permissions, Region, SIGNAL_FRAME_BYTES,
     StoredFile,
 };
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition, fl_reason, fl_vma};
@@ -63,6 +63,8 @@ pub(super) struct Case {
     /// seccomp has ended the thread alone.
     pub ends_thread: bool,
     pub abort_message: Option<String>,
+    /// An exception was in hand.
+    pub has_exception: bool,
     /// The file behind the mapping at `address`.
     pub stored: Option<StoredFile>,
     pub is_by_userfaultfd: bool,
@@ -73,6 +75,8 @@ pub(super) struct Case {
     pub is_executed: bool,
     /// The part of that file.
     pub part: Option<FilePart>,
+    /// What stands around the instruction in its file.
+    pub halt: Option<Halt>,
     /// The disk of that file has no room.
     pub is_disk_full: Option<bool>,
     /// The recorded kernel call that explains the signal.
@@ -126,12 +130,14 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         reason: fl_reason::default(),
         ends_thread: false,
         abort_message: None,
+        has_exception: false,
         stored: None,
         is_by_userfaultfd: false,
         frame_bytes: None,
         was_writable: false,
         is_executed: false,
         part: None,
+        halt: Some(Halt::default()),
         is_disk_full: None,
         cause: None,
         top: None,
@@ -229,6 +235,8 @@ impl Case {
         Evidence {
             stored: self.stored,
             part: self.part.clone(),
+            halt: self.halt,
+            has_exception: self.has_exception,
             is_disk_full: self.is_disk_full,
             cause: self.cause.clone(),
             callee: self.callee.map(str::to_owned),

@@ -151,32 +151,58 @@ fn called(place: &str) -> String {
 /// program itself executes it.
 pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
     let trace = Trace::new(facts);
-    let function = trace.name(0);
     // Without a file, the name has to do: a static program.
     let is_libcs = trace.is_outside(0).map(|is_outside| !is_outside);
-    match function {
+    match trace.name(0) {
         Some(name) if glibc::is_stack_check(name) => {
             let place = trace.after(0, "in", glibc::is_stack_check);
             certain(Kind::SmashedStack, format!("a buffer on the stack was overrun{place}: its stack protector saw it"))
         }
-        Some(name) if musl::is_own_malloc(name) || (musl::is_malloc(name) && is_libcs != Some(false)) => {
+        Some(name) if is_musls_malloc(facts, name, is_libcs) => {
             likely(Kind::HeapCorruption, format!("musl's {name} found the heap damaged and halts"))
         }
         _ if is_libcs == Some(true) => {
             let own = trace.own(0, is_libc).filter(|_| trace.len() > 1);
-            let what = "libc halts, as musl does where it finds the heap damaged, or can't go on";
-            likely(Kind::LibcGaveUp, format!("{what}{}", called(&trace.place(own, "in"))))
+            let called = called(&trace.place(own, "in"));
+            by_code(facts, &trace).or_else(|| {
+                let what = "libc halts, as musl does where it finds the heap damaged, or can't go on";
+                likely(Kind::LibcGaveUp, format!("{what}{called}"))
+            })
         }
-        // A static program without names.
-        None if arch::is_return_next(facts.code.as_deref().unwrap_or_default()) => {
-            let what = "halts in a function that does nothing else, as musl's __stack_chk_fail() does";
-            likely(
-                Kind::SmashedStack,
-                format!("{what}: a buffer on the stack was overrun{}", trace.place(Some(1), "in")),
-            )
-        }
+        None if holds_musl(facts) => by_code(facts, &trace).or_else(|| {
+            let what = "halts in a program that holds musl's libc, which does so where it finds the heap damaged, or can't go on";
+            likely(Kind::LibcGaveUp, format!("{what}, unless the program itself does"))
+        }),
         _ => None,
     }
+}
+
+/// Is it a function of musl's malloc? A program may have a `free` of its own.
+fn is_musls_malloc(facts: &Evidence, name: &str, is_libcs: Option<bool>) -> bool {
+    let is_among_checks = facts.halt.is_some_and(|at| at.is_among_checks);
+    musl::is_own_malloc(name)
+        || (musl::is_malloc(name) && is_libcs != Some(false))
+        || (holds_musl(facts) && is_among_checks && !facts.has_source(0))
+}
+
+/// Is musl's libc linked into the program that halts?
+fn holds_musl(facts: &Evidence) -> bool {
+    facts.halt.is_some_and(|at| at.is_static && at.begins_as_musl)
+}
+
+/// Why musl halts in a function without a name: the code around it says so.
+fn by_code(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis> {
+    let at = facts.halt.filter(|_| trace.name(0).is_none())?;
+    if at.is_behind_stack_check && arch::is_return_next(facts.code.as_deref()?) {
+        let what = "halts in a function that does nothing else, as musl's __stack_chk_fail() does";
+        let text = format!("{what}: a buffer on the stack was overrun{}", trace.place(Some(1), "in"));
+        return likely(Kind::SmashedStack, text);
+    }
+    if at.is_among_checks {
+        let what = "halts among many checks that end so, as musl's malloc does where it finds the heap damaged";
+        return likely(Kind::HeapCorruption, what);
+    }
+    None
 }
 
 #[cfg(test)]
@@ -285,6 +311,38 @@ mod tests {
     }
 
     #[test]
+    fn the_code_tells_where_names_are_missing() {
+        use crate::evidence::Halt;
+        let (privileged, gave_up, heap) = (Kind::PrivilegedInstruction, Kind::LibcGaveUp, Kind::HeapCorruption);
+        let (sure, maybe) = (Confidence::Certain, Confidence::Likely);
+        let musl = Halt { is_static: true, begins_as_musl: true, ..Halt::default() };
+        let (linked, dynamic) = (Halt { is_static: true, ..Halt::default() }, Halt::default());
+        let returns = |at: Halt| Case { code: vec![0xf4, 0xc3], halt: Some(at), ..halt(OWN, &["?", "?"]) };
+        let of = |case: &Case| (kind(case).unwrap(), confidence(case).unwrap());
+        let checked = |at: Halt| returns(Halt { is_behind_stack_check: true, ..at });
+        assert_eq!(of(&checked(musl)), (Kind::SmashedStack, maybe));
+        assert_eq!(of(&checked(linked)), (privileged, maybe), "not musl's");
+        assert_eq!(of(&checked(dynamic)), (privileged, sure), "musl's would be in its own file");
+        assert_eq!(of(&returns(musl)), (gave_up, maybe), "or the program itself");
+        let at = |at: Halt, module, name| Case { halt: Some(at), ..halt(module, &[name, "main"]) };
+        let among = |at: Halt| Halt { is_among_checks: true, ..at };
+        assert_eq!(of(&at(among(musl), OWN, "?")), (heap, maybe));
+        assert_eq!(of(&at(among(musl), OWN, "alloc_slot")), (heap, maybe));
+        assert_eq!(of(&at(among(dynamic), "/lib/ld-musl-x86_64.so.1", "?")), (heap, maybe));
+        assert_eq!(of(&at(among(linked), OWN, "?")), (privileged, maybe));
+        assert_eq!(of(&at(among(dynamic), OWN, "?")), (privileged, sure));
+        assert_eq!(of(&at(musl, OWN, "stop")), (privileged, maybe), "its source isn't known");
+        assert_eq!(of(&at(linked, OWN, "stop")), (privileged, sure));
+        assert_eq!(of(&Case { halt: None, ..halt(OWN, &["?"]) }), (privileged, maybe), "the file is gone");
+        // hlt; cmpl $5, stage: glibc's abort() in a static program without names
+        let mut aborts = at(linked, OWN, "?");
+        aborts.code = vec![0xf4, 0x83, 0x3d, 1, 2, 3, 4, 5];
+        aborts.pid_in_namespace = Some(1);
+        assert_eq!(of(&aborts), (Kind::Abort, maybe));
+        assert_eq!(of(&Case { halt: Some(dynamic), ..aborts }), (privileged, sure));
+    }
+
+    #[test]
     fn libcs_halt_is_not_the_programs() {
         let musl = "/lib/ld-musl-x86_64.so.1";
         let case = halt(musl, &["__stack_chk_fail", "copy", "main"]);
@@ -295,8 +353,6 @@ mod tests {
         assert_eq!(kind(&halt(OWN, &["?", "main"])), Some(Kind::PrivilegedInstruction));
         assert_eq!(kind(&halt(OWN, &["free", "main"])), Some(Kind::PrivilegedInstruction), "a free() of its own");
         assert_eq!(kind(&halt(OWN, &["get_meta", "main"])), Some(Kind::HeapCorruption), "a static program");
-        let stripped = Case { code: vec![0xf4, 0xc3], ..halt(OWN, &["?", "?"]) };
-        assert_eq!((kind(&stripped), confidence(&stripped)), (Some(Kind::SmashedStack), Some(Confidence::Likely)));
         let init = Case { pid_in_namespace: Some(1), ..halt(LIBC, &["abort", "give_up", "main"]) };
         assert!(text(&init).starts_with("calls abort() in give_up: SIGABRT does not end process 1"));
         assert_eq!((kind(&init), confidence(&init)), (Some(Kind::Abort), Some(Confidence::Certain)));

@@ -9,7 +9,10 @@ use crate::page;
 
 pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     let address = facts.fault_address?;
-    facts.page_fault?;
+    if facts.page_fault.is_none() {
+        let is_known = facts.registers.is_some() || code != SEGV_MAPERR;
+        return if is_known { None } else { null::by_address(facts, address) };
+    }
     if arch::syscall::VSYSCALL.contains(&address) {
         return None;
     }
@@ -77,10 +80,13 @@ fn guard_mark(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
         Access::Write => ("writes into", "writable"),
         _ => ("reads from", "readable"),
     };
-    // What has the guard at its begin is not known.
+    // What has the guard at its begin is not known. Of a guard of several pages, an overrun reaches the first one, and at its begin.
     let before = page::start(address).checked_sub(at.start).filter(|&before| before > 0)?;
-    let text = format!("{verb} a guard (MADV_GUARD_INSTALL) behind {before} {what} bytes ({})", words::region(at));
-    likely(Kind::GuardPageOverrun, text)
+    let place = match page::offset(address) <= page::size() / 2 {
+        true => format!("behind {before} {what} bytes"),
+        false => format!("{} bytes behind the begin of its mapping", address - at.start),
+    };
+    likely(Kind::GuardPageOverrun, format!("{verb} a guard (MADV_GUARD_INSTALL) {place} ({})", words::region(at)))
 }
 
 /// An access beyond a mapping's end, where a page without permissions was put to catch it.

@@ -61,10 +61,26 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     }
 }
 
+/// The same where only the address is known, as of a fault whose handler has changed the registers.
+pub(super) fn by_address(facts: &Evidence, address: u64) -> Option<Diagnosis> {
+    let is_fetch = facts.frames.first().is_none_or(|frame| frame.address == address);
+    if facts.memory.at.is_some() || address >= NEAR || is_fetch {
+        return None;
+    }
+    let what = match address {
+        0 => "accesses address 0: a NULL pointer".to_owned(),
+        _ => format!("accesses address {}: near NULL, as a field at that offset of a NULL pointer is", hex(address)),
+    };
+    likely(Kind::NullDereference, what)
+}
+
 /// The register that is the pointer is not 0: the offset of a field was added before, or it is no pointer at all.
 fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diagnosis> {
     let (verb, registers) = (verb(facts), in_brackets(touch));
-    let pointer = touch.base.as_ref().filter(|_| touch.index.is_none()).map(|base| base.value);
+    let is_alone = touch.index.as_ref().is_none_or(|(index, _)| index.value == 0);
+    // A function of libc that takes memory adds its length to the pointer.
+    let is_pointer = |base: u64| is_alone || (base > page::size() && is_in_string_function(facts));
+    let pointer = touch.base.as_ref().map(|base| base.value).filter(|&base| is_pointer(base));
     let place = format!("{verb} address {}", hex(address));
     let (kind, what) = match pointer {
         Some(0) | None => (
@@ -159,6 +175,37 @@ mod tests {
         assert!(text(&of(5)).ends_with("or an integer (5) used as a pointer (rdi is 0x5)"), "{}", text(&of(5)));
         assert_eq!(text(&of(0)), "reads 0x8 before a NULL pointer (rdi is 0)");
         assert_eq!(kind(&of(3u64.wrapping_neg())), Some(Kind::KernelAddress));
+    }
+
+    #[test]
+    fn the_address_alone_is_likely() {
+        let of = |address| {
+            let mut evidence = fault(1, address, 4).called(&["main.get", "main.main"]).evidence();
+            (evidence.page_fault, evidence.registers, evidence.code) = (None, None, None);
+            evidence.frames[0].address = 0x40_1000;
+            super::super::diagnose(&evidence)
+        };
+        let found = of(0x328).unwrap();
+        assert_eq!(
+            found.text, "accesses address 0x328: near NULL, as a field at that offset of a NULL pointer is",
+            "a panic of Go"
+        );
+        assert_eq!((found.kind, found.confidence), (Kind::NullDereference, Confidence::Likely));
+        assert_eq!(of(0).unwrap().text, "accesses address 0: a NULL pointer");
+        assert_eq!((of(NEAR), of(0x40_1000)), (None, None), "no field has such an offset; and a jump");
+    }
+
+    #[test]
+    fn a_length_is_no_part_of_the_pointer() {
+        // mov rax, [rsi+rdx-8], as memcpy() reads the end of a short block.
+        let code = vec![0x48, 0x8b, 0x44, 0x16, 0xf8];
+        let mut case = Case { code, modules: vec!["/lib/libc.so.6"], ..fault(1, 0x7530, 4) }
+            .called(&["__memmove_avx_unaligned_erms", "main"]);
+        (case.registers.rsi, case.registers.rdx) = (0x7530, 8);
+        assert!(text(&case).contains("an integer (30000) used as a pointer to a string or memory"), "{}", text(&case));
+        case.frames = vec!["load".to_owned()];
+        assert_eq!(kind(&case), Some(Kind::NullDereference), "a function that may know a field there");
+        assert_eq!(confidence(&case), Some(Confidence::Likely));
     }
 
     #[test]

@@ -36,8 +36,19 @@ fn privileged(facts: &Evidence, instruction: &Instruction<'_>) -> Option<Diagnos
             format!("executes int {number:#x}, an interrupt that programs may not raise"),
         ),
         None => by_libc(facts).filter(|_| instruction.is_halt()).or_else(|| {
-            certain(Kind::PrivilegedInstruction, format!("executes {}, which only the kernel may", instruction.name()))
+            let text = format!("executes {}, which only the kernel may", instruction.name());
+            sure(!instruction.is_halt() || is_its_own(facts), Kind::PrivilegedInstruction, text)
         }),
+    }
+}
+
+/// Does the program itself halt? Where its file holds a C library, and names don't say whose code it is, that may have done so.
+fn is_its_own(facts: &Evidence) -> bool {
+    let is_named = facts.function(0).is_some();
+    match facts.halt {
+        Some(at) if at.is_static && at.begins_as_musl => facts.has_source(0),
+        Some(at) => is_named || !at.is_static,
+        None => is_named,
     }
 }
 

@@ -30,11 +30,7 @@ pub(super) fn diagnose(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis>
         return rethrow(facts, trace, end);
     }
     if let Some(frame) = called(cxx::is_throw) {
-        let place = trace.after(frame, "thrown in", cxx::is_throw);
-        // The search ends at code without call frame information, too: a catch behind that is never found.
-        let but = if facts.is_unwindable { "" } else { ", as far as the stack could be searched" };
-        let text = format!("a C++ exception{place} that nobody catches{but}");
-        return sure(facts.is_unwindable, Kind::UncaughtException, text);
+        return uncaught(facts, &thrown_in(trace, frame));
     }
     if called(cxx::is_unexpected).is_some() {
         let text = "an exception may not leave a function that does not list it (`throw()`)";
@@ -56,9 +52,19 @@ fn unnamed(trace: &Trace<'_>) -> Option<usize> {
     (abort + 1..throw).all(|frame| trace.name(frame).is_none()).then_some(throw)
 }
 
+/// The search for a catch came to the end of the stack, or to code without call frame information: a catch behind that is never found.
+fn uncaught(facts: &Evidence, place: &str) -> Option<Diagnosis> {
+    let but = if facts.is_unwindable { "" } else { ", as far as the stack could be searched" };
+    let text = format!("a C++ exception{place} that nobody catches{but}");
+    sure(facts.is_unwindable, Kind::UncaughtException, text)
+}
+
 /// `throw;` in the function of the frame `end`. Of an exception that is there, the search for a catch would have found one that catches any,
 /// and a function that it may not leave; it comes to its end only without both.
 fn rethrow(facts: &Evidence, trace: &Trace<'_>, end: usize) -> Option<Diagnosis> {
+    if facts.has_exception {
+        return uncaught(facts, &trace.place(Some(end), "thrown again in"));
+    }
     let place = trace.place(Some(end), "in");
     let would_be_found = |frame| matches!(trace.handling(frame), Some(Handling::CatchesAll | Handling::Ends));
     let is_none = facts.is_unwindable && (end..trace.len()).any(would_be_found);
@@ -76,6 +82,13 @@ fn own(trace: &Trace<'_>, begin: usize) -> usize {
         (None, file) => file.is_none(),
     };
     (begin..trace.len()).find(|&frame| !is_runtimes(frame)).unwrap_or(trace.len())
+}
+
+/// ` thrown in load`: behind the throw in this frame. Empty where that has no name, and is not the library's own.
+fn thrown_in(trace: &Trace<'_>, frame: usize) -> String {
+    let is_librarys = |&frame: &usize| trace.name(frame).is_none() && trace.module(frame).is_some_and(is_cxx_runtime);
+    let first = (frame + 1..trace.len()).find(|frame| !is_librarys(frame)).unwrap_or(trace.len());
+    trace.after(first, "thrown in", cxx::is_throw)
 }
 
 /// Why nothing may leave a function at some place.
@@ -106,7 +119,7 @@ fn at_a_bound(trace: &Trace<'_>, begin: usize, end: usize) -> Option<Diagnosis> 
         return certain(Kind::ThreadEndThroughNoexcept, format!("the end of the thread by {how} {met}"));
     }
     let text = match passed(cxx::is_throw) {
-        Some(frame) => format!("a C++ exception{} {met}", trace.after(frame, "thrown in", cxx::is_throw)),
+        Some(frame) => format!("a C++ exception{} {met}", thrown_in(trace, frame)),
         None if passed(cxx::is_resume).is_some() => {
             format!("a C++ exception on its way{} {met}", trace.place(Some(end), "through"))
         }
@@ -157,6 +170,8 @@ mod tests {
     fn what_is_thrown_again_may_be_nothing() {
         let again = ended(&["std::terminate()", "__cxa_rethrow", "report()", "main"]);
         is(&again, Kind::FailedRethrow, "thrown again in report() (`throw;`), and there is none, or nobody");
+        let in_hand = Case { has_exception: true, ..ended(&["std::terminate()", "__cxa_rethrow", "report()", "main"]) };
+        is(&in_hand, Kind::UncaughtException, "thrown again in report() that nobody catches");
         let stored = ["std::terminate()", "std::rethrow_exception(std::__exception_ptr::exception_ptr)", "main"];
         is(&ended(&stored), Kind::UncaughtException, "thrown in main that nobody catches");
     }

@@ -4,6 +4,7 @@
 mod failure;
 mod file;
 mod function;
+mod halt;
 mod part;
 mod reason;
 mod region;
@@ -12,6 +13,7 @@ mod sample;
 pub(crate) use failure::Failure;
 pub(crate) use file::{DELETED, File, FileId};
 pub(crate) use function::Function;
+pub(crate) use halt::Halt;
 pub(crate) use part::FilePart;
 pub(crate) use reason::{Reason, ReasonKind};
 pub(crate) use region::{Backing, Permissions, Region, Surroundings};
@@ -75,6 +77,8 @@ pub(crate) struct Evidence {
     pub ends_thread: bool,
     /// What libc said before it aborted.
     pub abort_message: Option<String>,
+    /// C++: an exception was in hand when it aborted.
+    pub has_exception: bool,
     /// The recorded kernel call that explains it; `None` means that none is known to.
     pub cause: Option<Cause>,
     /// The file behind the mapping whose page could not be had. `None` means that it is none of a file system, or that it isn't known.
@@ -89,6 +93,8 @@ pub(crate) struct Evidence {
     pub callee: Option<String>,
     /// The part of its file that the fault address is in. `None` means that it wasn't asked for, or that the file is gone.
     pub part: Option<FilePart>,
+    /// Of the innermost frame. `None` means that it was not asked for, or that its file is gone.
+    pub halt: Option<Halt>,
     /// The heap, where addresses of the program's own come from.
     pub heap: Range<u64>,
     /// Each frame up to the outermost one was found by call frame information, as the unwinder of exceptions finds it.
@@ -307,6 +313,12 @@ impl Evidence {
     /// A protection key closes the page.
     pub(crate) fn is_protection_key(&self) -> bool {
         self.page_fault.is_some_and(|code| error_has(code, fl_arch::FL_PF_KEY, fl_arch::FL_PF_KEY_MASK))
+    }
+
+    /// Is the source of a frame's function known?
+    pub(crate) fn has_source(&self, frame: usize) -> bool {
+        let function = self.frames.get(frame).and_then(|frame| frame.function.as_ref());
+        function.is_some_and(|function| function.file.is_some())
     }
 
     /// The function of a frame.

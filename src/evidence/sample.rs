@@ -53,6 +53,7 @@ impl Evidence {
             }),
             ends_thread: raw.disposition == fl_disposition::FL_DISPOSED_THREAD,
             abort_message,
+            has_exception: false,
             cause: None,
             stored: has(fl_crash_flag::FL_HAS_BACKING).then(|| stored(raw)),
             is_disk_full: None,
@@ -64,6 +65,7 @@ impl Evidence {
             arrival: arrival(raw),
             callee: None,
             part: None,
+            halt: None,
             heap: raw.start_brk..raw.brk,
             is_unwindable: false,
         }

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{seeds, *};
-use crate::evidence::{Failure, FilePart, Function, Handling};
+use crate::evidence::{Failure, FilePart, Function, Halt, Handling};
 use crate::naming::{Described, Named, NamedFile, Walk, messages};
 use crate::symbol::unwind::{Frame, Passage};
 
@@ -87,6 +87,7 @@ fn answer(without: &Named) -> Named {
             trail: without.described.trail.clone(),
             variable: Some(0x4000),
             part: Some(FilePart { section: Some(".rodata".to_owned()), is_relocated: true }),
+            halt: Some(Halt { is_static: true, ..Halt::default() }),
             handling: (0..frames_count).map(|depth| (depth % 2 == 0).then_some(Handling::Catches)).collect(),
         },
         passage: Passage::Past,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::arch::unwind::COUNT;
-use crate::evidence::{Failure, FilePart, Function, Handling};
+use crate::evidence::{Failure, FilePart, Function, Halt, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::unwind::{Frame, Passage, StackCopy, Suspect};
 use crate::symbol::{Opening, Sources};
@@ -37,6 +37,8 @@ pub(crate) struct Job {
     pub part: Option<(usize, u64)>,
     /// What its functions do with exceptions is wanted.
     pub wants_handling: bool,
+    /// What stands around the instruction of the innermost frame is wanted, as it is one that only the kernel may execute.
+    pub wants_halt: bool,
     /// There may be files now that were not there when they were looked for last.
     pub is_anew: bool,
 }
@@ -64,6 +66,7 @@ impl Job {
             variable: None,
             part: None,
             wants_handling: false,
+            wants_halt: false,
             is_anew: false,
         }
     }
@@ -222,6 +225,8 @@ pub(crate) struct Described {
     pub variable: Option<u64>,
     /// The part that was wanted. `None` means that the file is no ELF file, or is gone.
     pub part: Option<FilePart>,
+    /// What stands around that instruction. `None` means that it wasn't wanted, or that its file is gone.
+    pub halt: Option<Halt>,
     /// What the functions of each frame of the stack do with an exception. Empty: it wasn't wanted.
     pub handling: Vec<Option<Handling>>,
 }
@@ -393,6 +398,7 @@ pub(super) mod tests {
             variable: None,
             part: None,
             wants_handling: false,
+            wants_halt: false,
             is_anew: false,
         }
     }

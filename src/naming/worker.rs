@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::job::{Described, Ending, Job, MappedImage, Mapping, Named, NamedFile, Walk};
 use super::perf_map;
-use crate::evidence::{Function, Handling};
+use crate::evidence::{Function, Halt, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::unwind::{CodeRegion, Frame, Image, Passage, Registers, StackCopy, Unwinder};
 use crate::symbol::{CodePlace, FileRequest, Files, MappedFile, Namer, Open};
@@ -134,7 +134,16 @@ impl Worker {
             file.part(offset)
         });
         let handling = if job.wants_handling { self.handling(job, found, &walk.frames) } else { Vec::new() };
-        Described { walk, functions, more, trail, variable, part, handling }
+        let halt = if job.wants_halt { self.halt(job, found, &walk.frames) } else { None };
+        Described { walk, functions, more, trail, variable, part, halt, handling }
+    }
+
+    /// What stands around the instruction of the innermost frame.
+    fn halt(&self, job: &Job, found: &[Option<MappedFile>], frames: &[Frame]) -> Option<Halt> {
+        let (file, place) = self.place(job, found, *frames.first()?)?;
+        let caller = frames.get(1).and_then(|&caller| self.place(job, found, caller));
+        let caller = caller.filter(|(other, _)| other.number == file.number).map(|(_, place)| place.offset);
+        file.halt(place.offset, caller)
     }
 
     /// Where the way from the end of the thread leads, and its frames up to the signal frame, as far as they are wanted.

@@ -313,6 +313,7 @@ impl Names {
             variable: None,
             part: None,
             wants_handling: false,
+            wants_halt: false,
             is_anew: false,
         };
         let named = self.naming.ask(job, &mut self.patience);

@@ -32,8 +32,13 @@ pub(crate) struct Libcs {
 
 /// May the process in `raw` have called abort()? Where SIGABRT doesn't end it (process 1 of a pid namespace), abort() halts, which is a fault.
 pub(crate) fn may_be_abort(raw: &fl_crash) -> bool {
+    raw.signal == SIGABRT || has_halted(raw)
+}
+
+/// Has the process in `raw` executed the instruction that abort() halts by, and other checks of a C library?
+pub(crate) fn has_halted(raw: &fl_crash) -> bool {
     let code = raw.code.get(..raw.code_length as usize).unwrap_or_default();
-    raw.signal == SIGABRT || (raw.signal == SIGSEGV && raw.si_code == SI_KERNEL && arch::is_aborts_halt(code))
+    raw.signal == SIGSEGV && raw.si_code == SI_KERNEL && arch::is_aborts_halt(code)
 }
 
 /// Is glibc installed under such a name?

@@ -5,10 +5,11 @@ pub(crate) mod abort_message;
 pub(crate) mod cxx;
 pub(crate) mod glibc;
 pub(crate) mod go;
+pub(crate) mod jvm;
 pub(crate) mod message;
 pub(crate) mod musl;
 pub(crate) mod rust;
-mod v8;
+pub(crate) mod v8;
 
 use crate::evidence::File;
 

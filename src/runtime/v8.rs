@@ -9,6 +9,11 @@ const BEGIN: u64 = 0xdeca_de10;
 const END: u64 = 0xdeca_de11;
 const TEXT_WORDS: usize = 64;
 
+/// A function that V8 ends a process by where memory is short, or its heap has reached its limit.
+pub(crate) fn is_out_of_memory(function: &str) -> bool {
+    ["v8::internal::V8::FatalProcessOutOfMemory", "v8::internal::Heap::FatalProcessOutOfMemory"].contains(&function)
+}
+
 /// What V8_Fatal() was called for, if it is in the stack trace.
 pub(super) fn message(frames: &[Frame], stack: &StackWords) -> Option<String> {
     let is_fatal =

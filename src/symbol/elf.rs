@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use object::LittleEndian;
 use object::elf::{
-    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, NoteHeader64, PF_X, PT_GNU_RELRO, PT_LOAD,
+    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, NoteHeader64, PF_X, PT_GNU_RELRO, PT_INTERP, PT_LOAD,
     ProgramHeader64, SHF_ALLOC, SHT_NOBITS, SectionHeader64,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
@@ -131,6 +131,16 @@ impl Headers {
             program.p_type(ENDIAN) == PT_GNU_RELRO && inside.is_some_and(|inside| inside < program.p_memsz(ENDIAN))
         };
         self.programs.iter().any(holds)
+    }
+
+    /// The address at which a program begins.
+    pub(super) fn entry(&self) -> u64 {
+        self.file.e_entry(ENDIAN)
+    }
+
+    /// Does the file name a dynamic linker?
+    pub(super) fn has_interpreter(&self) -> bool {
+        self.programs.iter().any(|program| program.p_type(ENDIAN) == PT_INTERP)
     }
 
     /// The segments with code.

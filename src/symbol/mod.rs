@@ -6,6 +6,7 @@ mod debug;
 mod demangle;
 mod elf;
 mod file;
+mod halt;
 mod index;
 mod inflate;
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Programs that libraries end, or that look like that, and what is said of each. `tests/vm/sentences.rs` has those that the kernel ends.
 
+use std::process::Command;
+
 use macro_rules_attribute::apply;
 
-use crate::compile::compile;
+use crate::compile::{compile, compile_with};
 use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, programs};
 use crate::said::compare;
@@ -67,6 +69,57 @@ fn a_static_libc_gives_up() {
     );
 }
 
+/// musl's libc halts where a check of it fails. So may a program, in the same way; whose `hlt` it is, is told in each kind of program, with its
+/// symbols and without.
+#[apply(watch_test!)]
+fn libc_halts_or_the_program_itself_does() {
+    let scratch = Scratch::new();
+    let linked = |compiler: &str, name: &str, arguments: &[&str]| {
+        let (program, stripped) = (scratch.path(name), scratch.path(&format!("{name}-stripped")));
+        compile_with(compiler, "halts.c", &program, &[&["-O2", "-fstack-protector-all"], arguments].concat());
+        assert!(Command::new("strip").arg("-o").arg(&stripped).arg(&program).status().unwrap().success());
+        (program, stripped)
+    };
+    let itself = ("privileged_instruction", "executes hlt, which only the kernel may");
+    let own = |confidence| ["itself", "returns", "among"].map(|way| (way, itself.0, confidence, itself.1));
+    let smashed = "a buffer on the stack was overrun";
+    let heap = ("heap_corruption", "halts among many checks that end so, as musl's malloc does");
+    // Its libc has names of what it exports alone.
+    let musl = linked("musl-gcc", "musl", &[]);
+    for program in [musl.0, musl.1] {
+        let musls = [
+            ("overrun", heap.0, "likely", heap.1),
+            ("foreign", heap.0, "likely", heap.1),
+            ("smash", "smashed_stack", "certain", smashed),
+            ("join", "libc_gave_up", "likely", "libc halts, as musl does"),
+        ];
+        compare(&program, &[&musls[..], &own("certain")].concat());
+    }
+    let musl = linked("musl-gcc", "musl-static", &["-static"]);
+    let named = [
+        ("overrun", heap.0, "likely", "musl's get_meta found the heap damaged and halts"),
+        ("smash", "smashed_stack", "certain", "a buffer on the stack was overrun in copy: its"),
+    ];
+    compare(&musl.0, &[&named[..], &own("certain")].concat());
+    let gave_up = ("libc_gave_up", "likely", "halts in a program that holds musl's libc");
+    let unnamed = [
+        ("overrun", heap.0, "likely", heap.1),
+        ("foreign", heap.0, "likely", heap.1),
+        ("smash", "smashed_stack", "likely", "as musl's __stack_chk_fail() does: a buffer on the stack was overrun"),
+        ("join", gave_up.0, gave_up.1, gave_up.2),
+        ("itself", gave_up.0, gave_up.1, gave_up.2),
+        ("returns", gave_up.0, gave_up.1, gave_up.2),
+    ];
+    compare(&musl.1, &unnamed);
+    for (arguments, name, without_names) in
+        [(&["-pthread"][..], "glibc", "certain"), (&["-static", "-pthread"], "glibc-static", "likely")]
+    {
+        let glibc = linked("gcc", name, arguments);
+        compare(&glibc.0, &own("certain"));
+        compare(&glibc.1, &own(without_names));
+    }
+}
+
 #[apply(watch_test!)]
 fn terminate_is_called() {
     let scratch = Scratch::new();
@@ -80,6 +133,7 @@ fn terminate_is_called() {
             ("scoped", "noexcept_violated", "certain", "on its way through scoped met apply_scoped, which it may"),
             ("destructor", "noexcept_violated", "certain", "thrown in load met Thrower::~Thrower(), which it may"),
             ("rethrow", "failed_rethrow", "certain", "thrown again in report (`throw;`), and there is none"),
+            ("again", "uncaught_exception", "certain", "a C++ exception thrown again in pass_on that nobody catches"),
             ("by-hand", "terminate_called", "certain", "calls std::terminate() in give_up:"),
             ("cancel", "thread_end_through_noexcept", "certain", "the end of the thread by pthread_cancel() met"),
             ("exit", "thread_end_through_noexcept", "certain", "the end of the thread by pthread_exit() met"),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dies in the way that its argument names: ways that look alike, and of which something else is to be said. tests/host/alike.rs holds what is said of
- * them against docs/diagnosis.md.
+ * Dies in the way that its first argument names: ways that look alike, and of which something else is to be said. An operation in floating point
+ * has a second argument: `forged` and `masked`, the same signal from the process itself. tests/host/alike.rs holds what is said of them against
+ * docs/diagnosis.md.
  *
  * build: -O0 -fno-stack-protector
  */
@@ -21,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const char *how;
+static const char *how, *variant;
 static volatile long zero;
 
 static int is(const char *way)
@@ -43,6 +44,20 @@ static void forge(int signal, int code)
 	info.si_addr = (void *)0x1234;
 	syscall(SYS_rt_sigqueueinfo, getpid(), signal, &info);
 }
+
+/* The same at what is done next. `before` sets the flags. */
+#define FORGE_AT(signal, code, before, next)                                                                 \
+	do {                                                                                                 \
+		static siginfo_t info;                                                                       \
+                                                                                                             \
+		info.si_signo = signal;                                                                      \
+		info.si_code = code;                                                                         \
+		__asm__ volatile(before "syscall; " next ::"a"(SYS_rt_sigqueueinfo), "D"(getpid()),          \
+				 "S"(signal), "d"(&info)                                                     \
+				 : "rcx", "r11", "memory");                                                  \
+	} while (0)
+
+#define ALIGNMENT_CHECKS "pushf; orl $0x40000, (%%rsp); popf; "
 
 /* --- SIGSEGV --- */
 
@@ -152,6 +167,10 @@ static void illegal(void)
 		forge(SIGILL, 2);
 	if (is("int3"))
 		__asm__ volatile("int3");
+	if (is("int3-forged"))
+		forge(SIGTRAP, 0x80);
+	if (is("int3-next"))
+		FORGE_AT(SIGTRAP, 0x80, "", "int3");
 	if (is("int1"))
 		__asm__ volatile(".byte 0xf1");
 	if (is("trap-raised"))
@@ -160,14 +179,18 @@ static void illegal(void)
 		__asm__ volatile("pushf; orl $0x100, (%rsp); popf; nop; nop");
 }
 
-static void floating(uint32_t mask, double one, double other, char operation)
+/* Of the operations that are made a trap. Forged: before it; masked: the same without a trap, and then it is forged. */
+static void floating(uint32_t mask, int code, double one, double other, char operation)
 {
-	uint32_t control = 0x1f80 & ~mask;
+	uint32_t control = 0x1f80 & ~(variant[0] == 'm' ? 0 : mask);
 	volatile double left = one, right = other, result;
 
 	__asm__ volatile("ldmxcsr %0" ::"m"(control));
+	if (variant[0] == 'f')
+		forge(SIGFPE, code);
 	result = operation == '/' ? left / right : left * right;
 	(void)result;
+	forge(SIGFPE, code);
 }
 
 static void arithmetic(void)
@@ -179,15 +202,15 @@ static void arithmetic(void)
 	if (is("too-large"))
 		least = least / other;
 	if (is("fp-zero"))
-		floating(1 << 9, 1, 0, '/');
+		floating(1 << 9, 3, 1, 0, '/');
 	if (is("fp-over"))
-		floating(1 << 10, 1e300, 1e300, '*');
+		floating(1 << 10, 4, 1e300, 1e300, '*');
 	if (is("fp-under"))
-		floating(1 << 11, 1e-300, 1e-300, '*');
+		floating(1 << 11, 5, 1e-300, 1e-300, '*');
 	if (is("fp-inexact"))
-		floating(1 << 12, 1, 3, '/');
+		floating(1 << 12, 6, 1, 3, '/');
 	if (is("fp-invalid"))
-		floating(1 << 7, 0, 0, '/');
+		floating(1 << 7, 7, 0, 0, '/');
 	if (is("fpe-raised"))
 		raise_it(SIGFPE);
 	if (is("fpe-forged"))
@@ -199,7 +222,11 @@ static void bus(void)
 	static long words[2];
 
 	if (is("unaligned"))
-		__asm__ volatile("pushf; orl $0x40000, (%%rsp); popf; movl 1(%0), %%eax" ::"r"(words) : "eax");
+		__asm__ volatile(ALIGNMENT_CHECKS "movl 1(%0), %%eax" ::"r"(words) : "eax");
+	if (is("unaligned-next"))
+		FORGE_AT(SIGBUS, 1, ALIGNMENT_CHECKS, "");
+	if (is("unaligned-forged"))
+		forge(SIGBUS, 1);
 	if (is("bus-raised"))
 		raise_it(SIGBUS);
 	if (is("bus-forged"))
@@ -231,6 +258,8 @@ static void calls(void)
 		raise_it(SIGSYS);
 	if (is("sys-forged"))
 		forge(SIGSYS, 2);
+	if (is("refused-forged"))
+		forge(SIGSYS, 1);
 	getppid();
 }
 
@@ -268,11 +297,14 @@ static void limits(void)
 	}
 	if (is("size-raised"))
 		raise_it(SIGXFSZ);
+	if (is("size-sent"))
+		kill(getpid(), SIGXFSZ);
 }
 
 int main(int argc, char **argv)
 {
 	how = argc > 1 ? argv[1] : "";
+	variant = argc > 2 ? argv[2] : "";
 	near_null();
 	jumps();
 	memory();

@@ -3,6 +3,7 @@
 mod access;
 mod arrival;
 mod call;
+pub(crate) mod halt;
 mod instruction;
 mod linkage;
 pub(crate) mod syscall;
@@ -58,6 +59,11 @@ pub(crate) struct Registers {
 
 /// Does the code begin with what abort() of libc comes to where SIGABRT has not ended the process? It was not tried.
 pub(crate) fn is_aborts_halt(_code: &[u8]) -> bool {
+    false
+}
+
+/// Is it that of glibc's abort()? It was not tried.
+pub(crate) fn is_glibcs_aborts_halt(_code: &[u8]) -> bool {
     false
 }
 

@@ -4,6 +4,7 @@ mod alignment;
 mod arrival;
 mod call;
 mod division;
+pub(crate) mod halt;
 mod instruction;
 mod linkage;
 pub(crate) mod syscall;
@@ -46,6 +47,11 @@ pub(crate) struct Registers {
 /// Does the code begin with what abort() of libc comes to where SIGABRT has not ended the process?
 pub(crate) fn is_aborts_halt(code: &[u8]) -> bool {
     code.first() == Some(&0xf4)
+}
+
+/// Is it that of glibc's abort(), which compares how far it has come, or halts for ever?
+pub(crate) fn is_glibcs_aborts_halt(code: &[u8]) -> bool {
+    matches!(code, [0xf4, 0x83, 0x3d, _, _, _, _, 5, ..] | [0xf4, 0xeb, 0xfd, ..])
 }
 
 /// e_machine in an ELF file of this architecture.

@@ -1,11 +1,14 @@
 //! Aborts, and a C library that halts.
 
 use super::super::cases::{Case, general_protection, signal};
-use crate::evidence::Handling;
+use crate::evidence::{Halt, Handling};
 
 const LIBC: &str = "/lib/libc.so.6";
 const MUSL: &str = "/lib/ld-musl-x86_64.so.1";
 const OWN: &str = "/bin/x";
+/// In a static program.
+const MUSLS: Halt =
+    Halt { is_static: true, begins_as_musl: true, is_among_checks: false, is_behind_stack_check: false };
 
 /// An abort with this message. The last `own` frames are the program's own, the others libc's.
 fn said(message: &str, frames: &[&str], own: usize) -> Case {
@@ -42,7 +45,13 @@ fn halts() -> Vec<Case> {
         halt(MUSL, &["get_meta", "main"]),
         halt(MUSL, &["?", "main"]),
         halt(OWN, &["?", "main"]),
-        Case { code: vec![0xf4, 0xc3], ..halt(OWN, &["?", "?"]) },
+        Case {
+            code: vec![0xf4, 0xc3],
+            halt: Some(Halt { is_behind_stack_check: true, ..MUSLS }),
+            ..halt(OWN, &["?", "?"])
+        },
+        Case { halt: Some(Halt { is_among_checks: true, ..MUSLS }), ..halt(OWN, &["?"]) },
+        Case { halt: Some(MUSLS), ..halt(OWN, &["?"]) },
         Case { pid_in_namespace: Some(1), ..halt(LIBC, &["abort", "give_up", "main"]) },
         halt(LIBC, &["abort", "give_up", "main"]),
     ]
@@ -88,6 +97,7 @@ fn other_runtimes() -> Vec<Case> {
         of(&["abort", "rust_panic", "core::panicking::panic_fmt", "app::load"]),
         of(&["abort", "std::process::abort", "__rust_alloc_error_handler", "app::main"]),
         of(&["runtime.raise", "runtime.dieFromSignal", "runtime.crash"]),
+        of(&["abort", "node::OOMErrorHandler(char const*)", "v8::internal::V8::FatalProcessOutOfMemory(char const*)"]),
     ]
 }
 

@@ -131,6 +131,7 @@ fn refused() -> Vec<Case> {
         Case { error_code: 5, ..plain(region(0x10_0000, 0x10_1000, "r--")) },
         guarded,
         fault(1, 0x10_1000, 6).mapped(&[region(0x10_0000, 0x10_3000, "rw-")]),
+        fault(1, 0x10_1f00, 6).mapped(&[region(0x10_0000, 0x10_3000, "rw-")]),
         fault(4, 0x10_0000, 0x26).mapped(&[far()]),
     ]
 }

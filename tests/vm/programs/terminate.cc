@@ -16,6 +16,7 @@
  *   pure       calls a virtual function that has no body yet
  *   listed     one that a list of exceptions doesn't have, which is noexcept since C++17
  *   alone      `throw;`, and there is neither an exception nor a catch
+ *   again      `throw;` of an exception that nobody else catches
  */
 #include <cstdio>
 #include <cstdlib>
@@ -41,7 +42,7 @@ NOINLINE static void load(int n)
 
 NOINLINE static void apply(int n) noexcept { load(n); }
 
-NOINLINE static void listed(int n) throw() { load(n); }
+NOINLINE static void listed(int n) throw() { load(n + 1); }
 
 NOINLINE static void scoped(int n)
 {
@@ -63,6 +64,15 @@ NOINLINE static void destroy(int n)
 }
 
 NOINLINE static void report() { throw; }
+
+NOINLINE static void pass_on(int n)
+{
+	try {
+		load(n);
+	} catch (...) {
+		throw;
+	}
+}
 
 NOINLINE static void give_up() { std::terminate(); }
 
@@ -152,6 +162,8 @@ int main(int argc, char **argv)
 	}
 	if (is("pure"))
 		Done done;
+	if (is("again"))
+		pass_on(argc);
 	if (is("alone"))
 		report();
 	if (is("handler"))
