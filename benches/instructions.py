@@ -271,7 +271,10 @@ def check():
     figures = before["figures"]
     if not is_made_by_the_same(made_by, before["versions"]):
         print("faultline: made by other versions than what is recorded: the base of this change is measured beside it", file=sys.stderr)
-        figures, known = measure(CHECKED_KERNELS, base_binary(), CHECKED), "of the base"
+        try:
+            figures, known = measure(CHECKED_KERNELS, base_binary(), CHECKED), "of the base"
+        except subprocess.CalledProcessError as error:  # a clone without a commit before this one
+            print(f"faultline: the base can't be had, so that other versions' figures are taken: {error}: {error.stderr}", file=sys.stderr)
     status = 0
     for mode in CHECKED:
         pairs = [[rows.get(kernel, {}).get(mode, {}).get("more") for rows in (found, figures)] for kernel in CHECKED_KERNELS]
