@@ -131,7 +131,7 @@ static __always_inline void fl_count_pair(u32 number, enum fl_result result, str
 	}
 	barrier(); /* a row with a count has all the rest */
 	if (near)
-		row->count += 1;
+		near->count += 1;
 	else
 		__sync_fetch_and_add(&row->count, 1);
 }

@@ -15,7 +15,7 @@ use libbpf_rs::btf::{Btf, BtfType, HasSize as _, TypeId, types::MemberAttr};
 use libbpf_rs::{AsRawLibbpf as _, MapType, ObjectBuilder, libbpf_sys};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionIndex};
 
-use listed::{PROGRAMS, Program};
+use listed::{PROGRAMS, Program, SHARED_BY_MANY};
 
 /// Places in values of tables, each by the table and the offset in the value; without an offset: anywhere in it. Variables are tables of one value.
 type Places = BTreeMap<String, Option<i64>>;
@@ -166,9 +166,11 @@ impl<'data> Programs<'data> {
         let own = ObjectBuilder::default().open_file(path).unwrap();
         let is_own = |kind| matches!(kind, MapType::PercpuArray | MapType::PercpuHash | MapType::TaskStorage);
         let tables = own.maps().map(|map| {
+            let name = map.name().to_str().unwrap().to_owned();
             // SAFETY: the object, whose map this is, is open until the end of this function.
             let value = unsafe { libbpf_sys::bpf_map__btf_value_type_id(map.as_libbpf_object().as_ptr()) };
-            (map.name().to_str().unwrap().to_owned(), (is_own(map.map_type()), TypeId::from(value)))
+            let is_own = is_own(map.map_type()) && !SHARED_BY_MANY.contains(&name.as_str());
+            (name, (is_own, TypeId::from(value)))
         });
         let tables = tables.collect();
         Self { file: object::File::parse(bytes).unwrap(), tables, types: Btf::from_path(path).unwrap() }

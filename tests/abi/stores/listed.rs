@@ -12,12 +12,16 @@ pub(super) struct Program {
     pub other: &'static [(&'static str, &'static str)],
 }
 
+/// Tables with a value for each processor which the loader makes ones that all share, where there may be many processors.
+pub(super) const SHARED_BY_MANY: [&str; 2] = ["fl_faults", "fl_pairs"];
+
 const FAULTS: &[(&str, &str)] = &[
     ("fl_counters, atomic", COUNTERS),
     ("fl_descendants, entries", DESCENDANTS),
     ("fl_event_count", "once a second, where single faults are to be sent"),
     ("fl_event_second", "once a second, where single faults are to be sent"),
-    ("fl_faults, entries", "a processor has a key for the first time in an epoch"),
+    ("fl_faults, atomic", RARE),
+    ("fl_faults, entries", "a key is new in an epoch"),
     ("fl_last_faults.error_code", LAST_FAULTS),
     ("fl_last_faults.tid", LAST_FAULTS),
 ];
@@ -32,6 +36,8 @@ const NEW_FAULTS: &[(&str, &str)] = &[
 const COUNTERS: &str = "the processor's own: an interrupt or another task may count between load and store";
 const DESCENDANTS: &str = "once, where the fork of a process that is to be watched was not seen";
 const LAST_FAULTS: &str = "where major faults are told apart; threads with neighbouring numbers are a cache line apart";
+const RARE: &str =
+    "its key is too rare for the processor's own near table; other processors write there only where there are many";
 const REGISTERS: &str = "once: it is the same for all tasks";
 const WAKE: &str = "the reader of the ring is woken";
 const THREAD: &str = "only its thread writes it, wherever that runs; before v6.2";
@@ -112,7 +118,15 @@ pub(super) const PROGRAMS: [Program; 4] = [
             ("fl_cgroup_level", "once: it is the same for all tasks"),
             ("fl_counters, atomic", COUNTERS),
             ("fl_descendants, entries", DESCENDANTS),
-            ("fl_pairs, entries", "a processor has a pair for the first time"),
+            (
+                "fl_near_pairs.counts, atomic",
+                "never: only a row of fl_pairs is counted so, by a register that may hold either",
+            ),
+            ("fl_pairs, entries", "a pair is new, on a processor or on all"),
+            ("fl_pairs.count, atomic", RARE),
+            ("fl_pairs.first_ns", RARE),
+            ("fl_pairs.last_jiffies", RARE),
+            ("fl_pairs.last_ns", RARE),
             ("fl_pt_regs_offset", REGISTERS),
         ],
         other: &[("fl_last_wake_ns", WAKE)],
