@@ -80,7 +80,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let (start, writer) = session::open_daemon(&options.crash.common)?;
     let probe = Probe::start(&crash::plan(&options.crash))?;
     let session = start.attached()?;
-    let collector = Collector::new(&probe, Decoder::new(options.crash.clone()), &options.crash)?;
+    let mut collector = Collector::new(&probe, Decoder::new(options.crash.clone()), &options.crash)?;
+    collector.keep_files();
     let metrics = options.metrics()?;
     let health = Health::new(options.interval * 3 + Duration::from_secs(5));
     let beside = options.beside()?;

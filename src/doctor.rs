@@ -130,6 +130,9 @@ fn privilege_checks(privileges: Option<Privileges>) -> Vec<Check> {
             };
             let advice = match name {
                 "CAP_BPF" | "CAP_PERFMON" => REQUIRED.or_cure(host::cure_privileges()),
+                "CAP_CHECKPOINT_RESTORE" => OPTIONAL
+                    .or_else("libraries that are deleted or replaced while processes run them have no names")
+                    .or_cure("run as root of the host, or as the unit of dist/ has it, from Linux 5.9 on"),
                 _ => {
                     OPTIONAL.or_else("files of other users' processes may stay unread: their symbols are null").or_cure(
                         "run as root of the host, or setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep on a copy \

@@ -71,6 +71,7 @@ const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
 impl Privileges {
     /// Ours; `None` means that /proc doesn't show them.
@@ -102,13 +103,14 @@ impl Privileges {
     }
 
     /// The capabilities that matter to us, each with whether we have it.
-    pub(crate) fn known(self) -> [(&'static str, bool); 4] {
+    pub(crate) fn known(self) -> [(&'static str, bool); 5] {
         let admin = self.has(CAP_SYS_ADMIN);
         [
             ("CAP_BPF", admin || self.has(CAP_BPF)),
             ("CAP_PERFMON", admin || self.has(CAP_PERFMON)),
             ("CAP_SYS_PTRACE", self.has(CAP_SYS_PTRACE)),
             ("CAP_DAC_READ_SEARCH", self.has(CAP_DAC_READ_SEARCH)),
+            ("CAP_CHECKPOINT_RESTORE", admin || self.has(CAP_CHECKPOINT_RESTORE)),
         ]
     }
 }

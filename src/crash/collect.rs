@@ -19,7 +19,7 @@ use crate::naming::{Named, Naming};
 use crate::output::{Timestamp, Totals, boottime_ns};
 use crate::probe::abi::{Sample, fl_crash, fl_disposition};
 use crate::probe::crash::Probe;
-use crate::probe::losses::{self, CAUGHT_UNDECIDED, GROUP_TABLE_FULL, SYMBOLS_FAILED};
+use crate::probe::losses::{self, CAUGHT_UNDECIDED, FILES_NOT_KEPT, GROUP_TABLE_FULL, SYMBOLS_FAILED};
 use crate::probe::{Counters, Group, Losses, Ring};
 use crate::record::crash::{Crash, Disposition};
 use crate::record::summary::Summary;
@@ -106,6 +106,11 @@ impl<'run> Collector<'run> {
             own_losses: Losses::none(&losses::CRASH),
             unshown: 0,
         })
+    }
+
+    /// From now on, files that go while processes run them are kept: what crashes later has names.
+    pub(crate) fn keep_files(&mut self) {
+        self.pending.keep_files();
     }
 
     /// Takes one batch of the samples that are there, and makes records of those that have been named; returns how many samples were
@@ -348,7 +353,8 @@ impl<'run> Collector<'run> {
     /// The same as the kernel has it.
     fn raw_counters(&self) -> Result<Counters> {
         let counters = self.probe.counters()?;
-        Ok(Counters { losses: counters.losses.plus(&self.own_losses), ..counters })
+        let losses = counters.losses.plus(&self.own_losses).with(FILES_NOT_KEPT, self.pending.files_not_kept());
+        Ok(Counters { losses, ..counters })
     }
 
     /// All numbers of a look since the start, for metrics. Each look is asked once.

@@ -75,6 +75,16 @@ impl Pending {
         is_half_full || since.elapsed() >= IN_RING_MAX
     }
 
+    /// From now on, files that go while processes run them are kept.
+    pub(super) fn keep_files(&mut self) {
+        self.naming.keep_files();
+    }
+
+    /// How many could not be.
+    pub(super) fn files_not_kept(&self) -> u64 {
+        self.naming.files_not_kept()
+    }
+
     /// Does none wait?
     pub(super) fn is_empty(&self) -> bool {
         self.room.is_empty() && self.unnamed.is_empty()

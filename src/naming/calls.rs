@@ -10,7 +10,7 @@ use seccompiler::{
 
 use crate::arch::syscall::READLINK;
 
-/// What both need: memory, their sockets, descriptors that they have, and their own end; and who they are, which the libraries take for a
+/// What all need: memory, their sockets, descriptors that they have, and their own end; and who they are, which the libraries take for a
 /// call that can't fail.
 const BOTH: [libc::c_long; 42] = [
     libc::SYS_brk,
@@ -63,12 +63,20 @@ const NAMER: [libc::c_long; 3] = [libc::SYS_ftruncate, libc::SYS_memfd_create, l
 /// What lies where.
 const OPENER: [libc::c_long; 4] = [libc::SYS_fstatfs, libc::SYS_getdents64, libc::SYS_openat2, libc::SYS_readlinkat];
 
+/// What changes, and copies of it.
+const KEEPER: [libc::c_long; 4] =
+    [libc::SYS_inotify_add_watch, libc::SYS_inotify_rm_watch, libc::SYS_memfd_create, libc::SYS_pwrite64];
+
 pub(super) fn allow_namers() -> Result<()> {
     allow_only(&NAMER)
 }
 
 pub(super) fn allow_openers() -> Result<()> {
     allow_only(&[&OPENER[..], &READLINK].concat())
+}
+
+pub(super) fn allow_keepers() -> Result<()> {
+    allow_only(&[&OPENER[..], &READLINK, &KEEPER].concat())
 }
 
 /// What is opened is opened to be read; what is mapped is no code.

@@ -1,6 +1,6 @@
 //! The opener and the namer: how they are started, and left behind.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -109,13 +109,11 @@ impl Children {
                 .spawn(move || served::do_jobs(namers, &asks, Fences::default))?;
             return Ok(Self { opener, namer, processes: Vec::new() });
         }
-        let mut opener_command = Command::new("/proc/self/exe");
-        opener_command.args(opener_arguments(search));
-        let mut namer_command = Command::new("/proc/self/exe");
-        namer_command.arg(NAMER);
         let mut children = Self { opener, namer, processes: Vec::new() };
-        children.execute(opener_command, openers.into(), answers)?;
-        children.execute(namer_command, namers.into(), asks)?;
+        let openers = OwnedFd::from(openers);
+        children.processes.push(execute(opener_arguments(search), openers.into(), answers.into())?);
+        let namers = OwnedFd::from(namers);
+        children.processes.push(execute([NAMER.into()], namers.into(), asks.into())?);
         Ok(children)
     }
 
@@ -139,14 +137,6 @@ impl Children {
         self.processes.iter().filter_map(stat_of).any(|stat| stat.state == 'R')
     }
 
-    fn execute(&mut self, mut command: Command, orders: OwnedFd, requests: OwnedFd) -> io::Result<()> {
-        // A group of its own: the terminal's Ctrl-C is for us, and names are still wanted then.
-        command.arg0("faultline").env_clear().current_dir("/").process_group(0);
-        command.stdin(Stdio::from(orders)).stdout(Stdio::from(requests)).stderr(nowhere::output()?);
-        self.processes.push(command.spawn()?);
-        Ok(())
-    }
-
     /// Ends both, and waits for that no longer than `dying`. One that did not end is left behind: it worked for `owner`, and the file that it
     /// was asked for last is on `device`.
     pub(super) fn leave(mut self, left: &mut Left, owner: Option<&Owner>, device: Option<u64>, dying: Duration) {
@@ -163,6 +153,17 @@ impl Children {
             left.reap();
         }
     }
+}
+
+/// Executes this program anew as a child.
+///
+/// # Errors
+/// If there can't be more processes.
+pub(super) fn execute(arguments: impl IntoIterator<Item = OsString>, input: Stdio, output: Stdio) -> io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    // A group of its own: the terminal's Ctrl-C is for us, and names are still wanted then.
+    command.args(arguments).arg0("faultline").env_clear().current_dir("/").process_group(0);
+    command.stdin(input).stdout(output).stderr(nowhere::output()?).spawn()
 }
 
 fn stat_of(child: &Child) -> Option<procfs::process::Stat> {

@@ -1,8 +1,10 @@
 //! Gives jobs to the children, one after another, and replaces them when they fail.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::Hash;
 use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::children::{Children, Left};
@@ -10,7 +12,9 @@ use super::confine::Fences;
 use super::fetching::Fetching;
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, receive, send};
 use super::job::{Job, Named, Skeleton};
+use super::kept::Kept;
 use super::owner::Owner;
+use super::passing::pass;
 use super::search::SearchPath;
 use super::served::Reply;
 use crate::debuginfod::Client;
@@ -63,6 +67,8 @@ pub(super) struct Clerk {
     last_id: u64,
     /// `None` means that nothing is fetched.
     fetching: Option<Fetching>,
+    /// Copies of files that have gone. `None` means that none are kept.
+    kept: Option<Arc<Kept>>,
 }
 
 /// What has failed within [`PAUSE`].
@@ -85,12 +91,21 @@ impl Clerk {
     /// Starts nothing until the first job comes.
     pub(super) fn new(search: impl Into<SearchPath>) -> Self {
         let (files, owners) = (Lately(HashMap::new()), Lately(HashMap::new()));
-        Self { search: search.into(), children: None, left: Left::default(), files, owners, last_id: 0, fetching: None }
+        Self {
+            search: search.into(),
+            children: None,
+            left: Left::default(),
+            files,
+            owners,
+            last_id: 0,
+            fetching: None,
+            kept: None,
+        }
     }
 
-    /// What the files of a job lack is fetched by `client`.
-    pub(super) fn with_servers(search: SearchPath, client: Option<Client>) -> Self {
-        Self { fetching: client.and_then(Fetching::start), ..Self::new(search) }
+    /// What the files of a job lack is fetched by `client`, and those that have gone are among the copies that are `kept`.
+    pub(super) fn with_sources(search: SearchPath, client: Option<Client>, kept: Option<Arc<Kept>>) -> Self {
+        Self { fetching: client.and_then(Fetching::start), kept, ..Self::new(search) }
     }
 
     /// Does a job that has waited since `since`. `meanwhile` is called now and then, and says whether anybody but its owner waits.
@@ -127,7 +142,9 @@ impl Clerk {
             }
             let Some(children) = self.children.take() else { return Named::failed(&skeleton, Failure::Unavailable) };
             self.last_id += 1;
-            let mut asked = Asked { id: self.last_id, job: &job, is_suspect: self.owners.has(owner), blamed: None };
+            let copies = self.kept.as_ref().map(|kept| kept.of(&job.opening)).unwrap_or_default();
+            let is_suspect = self.owners.has(owner);
+            let mut asked = Asked { id: self.last_id, job: &job, copies, is_suspect, blamed: None };
             let answer = asked.of(&children, meanwhile);
             let blamed = asked.blamed.and_then(|number| job.opening.files.get(number));
             let is_late = match answer {
@@ -172,6 +189,8 @@ impl Clerk {
 struct Asked<'a> {
     id: u64,
     job: &'a Job,
+    /// Copies of files of it that have gone, by their numbers.
+    copies: Vec<(usize, Arc<File>)>,
     /// A record of its owner was ended lately.
     is_suspect: bool,
     /// The number of the file that was looked into last.
@@ -187,7 +206,11 @@ impl Asked<'_> {
         let (now, ran) = (Instant::now(), children.ran().unwrap_or_default());
         let is_suspect = self.is_suspect;
         let mut from = Patient { children, meanwhile, is_suspect, begun: now, looked: now, spent: Duration::ZERO, ran };
-        send(&mut &children.opener, &(self.id, &self.job.opening), JOB_BYTES_MAX)?;
+        let (numbers, copies): (Vec<usize>, Vec<Arc<File>>) = std::mem::take(&mut self.copies).into_iter().unzip();
+        send(&mut &children.opener, &(self.id, &self.job.opening, &numbers), JOB_BYTES_MAX)?;
+        if !copies.is_empty() {
+            pass(&children.opener, &[0], &copies)?;
+        }
         send(&mut &children.namer, &(self.id, self.job), JOB_BYTES_MAX)?;
         loop {
             match receive(&mut from, ANSWER_BYTES_MAX)? {

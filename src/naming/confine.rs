@@ -93,6 +93,15 @@ pub(super) fn namer() -> (Fences, &'static Path) {
 /// The opener: it may look at any process and read any file, and nothing else. It keeps its user, whom a file system of that user's own
 /// (FUSE) lets in and no other. Landlock isn't for it: that would forbid it to look at other processes.
 pub(super) fn opener() {
+    look_only(calls::allow_openers);
+}
+
+/// The keeper: the same, and it makes copies in memory.
+pub(super) fn keeper() {
+    look_only(calls::allow_keepers);
+}
+
+fn look_only(allow: fn() -> Result<()>) {
     page::size();
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = set_no_new_privs(true);
@@ -102,7 +111,7 @@ pub(super) fn opener() {
     keep_capabilities(kept);
     super::children::end_with_parent();
     // It trusts what it reads less than it needs this.
-    let _ = calls::allow_openers();
+    let _ = allow();
 }
 
 /// The one that receives a file from a network: it may read what says how to get there, and write so many bytes to what is open.
@@ -179,6 +188,7 @@ mod tests {
 
     use nix::sys::memfd::{MFdFlags, memfd_create};
     use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
     use super::*;
 
@@ -251,6 +261,29 @@ mod tests {
     #[ignore = "the test above runs it, in a process that ends then"]
     fn as_the_opener() {
         opener();
+        assert_only_looks();
+        assert!(is_refused(memfd_create(c"copy", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)));
+    }
+
+    #[test]
+    fn the_keeper_can_look_and_copy_and_nothing_else() {
+        alone("as_the_keeper");
+    }
+
+    #[test]
+    #[ignore = "the test above runs it, in a process that ends then"]
+    fn as_the_keeper() {
+        let inotify = inotify::init(CreateFlags::CLOEXEC).unwrap();
+        keeper();
+        assert_only_looks();
+        let watch = inotify::add_watch(&inotify, "/proc/self/exe", WatchFlags::ATTRIB).unwrap();
+        inotify::remove_watch(&inotify, watch).unwrap();
+        let own = File::open("/proc/self/exe").unwrap();
+        let copy = crate::symbol::copy_whole(&own, 4096).unwrap();
+        assert!(crate::symbol::is_elf(&copy) && copy.write_at(b"x", 0).is_err(), "it is sealed");
+    }
+
+    fn assert_only_looks() {
         let kept = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE | CapabilitySet::CHECKPOINT_RESTORE;
         let status = fs::read_to_string("/proc/thread-self/status").unwrap();
         let sets = |name: &str| {

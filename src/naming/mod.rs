@@ -2,7 +2,7 @@
 //! or die of it.
 //!
 //! The *opener* has the privileges to open files, and parses none. The *namer* has no privileges, and parses what the opener hands it. Both
-//! can do little else (`confine`). A thread here gives them one record after another, and replaces them when they fail (`clerk`); whose
+//! can do little else (`confine`). The *keeper* of an agent copies files that go while processes run them (`keeper`, `kept`). A thread here gives them one record after another, and replaces them when they fail (`clerk`); whose
 //! turn it is the `queue` says, which neighbours share. What the namer answers is judged as if the watched process had made it.
 
 mod calls;
@@ -12,8 +12,12 @@ mod confine;
 mod fetching;
 mod frame;
 mod job;
+mod keeper;
+mod kept;
+mod maps;
 mod opener;
 mod owner;
+mod passing;
 mod patience;
 mod perf_map;
 mod queue;
@@ -48,6 +52,8 @@ pub(crate) use {opener::Opener, served::answered, served::passed, worker::Worker
 const OPENER: &str = "--naming-opener";
 /// As above.
 const NAMER: &str = "--naming-namer";
+/// As above.
+const KEEPER: &str = "--naming-keeper";
 
 /// To be called first of all in `main`: the children are this program, executed anew. `Some` means that this process is one of them, and is
 /// to exit with this. A program that doesn't call it is named for in threads of its own.
@@ -56,6 +62,7 @@ pub(crate) fn serve() -> Option<ExitCode> {
     match arguments.next() {
         Some(first) if first == OPENER => Some(served::opener(SearchPath::of(arguments))),
         Some(first) if first == NAMER => Some(served::namer()),
+        Some(first) if first == KEEPER => Some(kept::serve(arguments)),
         Some(first) if first == debuginfod::FETCHER => {
             let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
             children::settle(c"fl-fetcher");

@@ -1,31 +1,27 @@
 //! The two children's own loops.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
-};
 use serde::{Deserialize, Serialize};
 
 use super::confine::{self, Fences};
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, decode, receive, send};
 use super::job::{Described, Job, Named};
 use super::opener::Opener;
+use super::passing::{pass, take};
 use super::search::SearchPath;
 use super::worker::Worker;
 use crate::evidence::Failure;
 use crate::symbol::{Open, Opening};
 
-/// How many files are passed at once.
-const FILES_MAX: usize = 16;
+/// A request passes none.
+const NO_FILES: [File; 0] = [];
 
 /// A request for files is short.
 const REQUEST_BYTES_MAX: usize = 4096;
@@ -41,8 +37,8 @@ pub(super) enum Reply {
     Done(Box<Named>),
 }
 
-/// The files of a job by its number, for the opener.
-type Listed = (u64, Opening);
+/// The files of a job by its number, for the opener, and the numbers of those of which copies come with a byte behind it.
+type Listed = (u64, Opening, Vec<usize>);
 
 /// A job and its number, for the namer.
 type Order = (u64, Job);
@@ -70,20 +66,25 @@ pub(super) fn open_files(mut orders: UnixStream, requests: &OwnedFd, search: Sea
     let mut current = None;
     let mut bytes = [0; REQUEST_BYTES_MAX];
     loop {
-        let length = recvmsg_bytes(requests, &mut bytes)?;
+        let (length, _) = take(requests, &mut bytes)?;
         if length == 0 {
             return Ok(());
         }
         let request: Request = decode(bytes.get(..length).unwrap_or_default())?;
         // The list of a job is sent before the job.
         while current.is_none_or(|current| current < request.id) {
-            let Some((id, opening)) = receive::<Listed>(&mut orders, JOB_BYTES_MAX)? else { return Ok(()) };
+            let Some((id, opening, kept)) = receive::<Listed>(&mut orders, JOB_BYTES_MAX)? else { return Ok(()) };
             current = Some(id);
             opener.begin(opening);
+            if !kept.is_empty() {
+                let (_, copies) = take(&orders, &mut [0])?;
+                opener.keep(kept.into_iter().zip(copies));
+            }
         }
         let (files, failure) =
             if current == Some(request.id) { open_for(&mut opener, &request) } else { (Vec::new(), None) };
-        pass(requests, &files, failure)?;
+        let answer = postcard::to_stdvec(&failure).map_err(io::Error::other)?;
+        pass(requests, &answer, &files)?;
     }
 }
 
@@ -115,23 +116,6 @@ pub(crate) fn answered(message: &[u8]) -> Option<Named> {
     }
 }
 
-fn recvmsg_bytes(from: &OwnedFd, bytes: &mut [u8]) -> io::Result<usize> {
-    let mut ancillary = RecvAncillaryBuffer::default();
-    Ok(recvmsg(from, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes)
-}
-
-fn pass(to: &OwnedFd, files: &[File], failure: Option<Failure>) -> io::Result<()> {
-    let fds: Vec<BorrowedFd<'_>> = files.iter().take(FILES_MAX).map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    }
-    let bytes = postcard::to_stdvec(&failure).map_err(io::Error::other)?;
-    sendmsg(to, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
 /// Asks the opener for the files of one job.
 struct Remote<'a> {
     requests: &'a OwnedFd,
@@ -141,18 +125,9 @@ struct Remote<'a> {
 impl Remote<'_> {
     fn ask(&self, number: usize, what: What) -> io::Result<(Vec<File>, Option<Failure>)> {
         let request = postcard::to_stdvec(&Request { id: self.id, number, what }).map_err(io::Error::other)?;
-        sendmsg(self.requests, &[IoSlice::new(&request)], &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?;
+        pass(self.requests, &request, &NO_FILES)?;
         let mut bytes = [0; 16];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut into = [IoSliceMut::new(&mut bytes)];
-        let length = recvmsg(self.requests, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes;
-        let mut files = Vec::new();
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                files.extend(fds.map(File::from));
-            }
-        }
+        let (length, files) = take(self.requests, &mut bytes)?;
         Ok((files, decode(bytes.get(..length).unwrap_or_default())?))
     }
 }

@@ -13,6 +13,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::clerk::{Clerk, WAIT_MAX};
 use super::job::{Job, Named, Skeleton};
+use super::kept::Kept;
 use super::owner::Owner;
 use super::patience::Patience;
 use super::queue::{FairQueue, Ticket, Waiting};
@@ -25,6 +26,8 @@ pub(crate) struct Naming {
     search: SearchPath,
     /// What fetches debug files, until the first job comes. `None` means that nothing is fetched.
     client: Option<Client>,
+    /// Copies of files that have gone. `None` means that none are kept.
+    kept: Option<Arc<Kept>>,
     /// `None` means that nothing has been asked yet.
     desk: Option<Desk>,
     /// Readable when there are answers, and now and then while one takes long.
@@ -68,7 +71,8 @@ impl Naming {
     pub(crate) fn new(search: impl Into<SearchPath>) -> Result<Self> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .context("failed to make an eventfd for the names")?;
-        Ok(Self { search: search.into(), client: None, desk: None, ready: Arc::new(ready), waiting: 0, last: 0 })
+        let search = search.into();
+        Ok(Self { search, client: None, kept: None, desk: None, ready: Arc::new(ready), waiting: 0, last: 0 })
     }
 
     /// The same, with what the client has fetched and fetches.
@@ -80,6 +84,16 @@ impl Naming {
         Ok(Self { client: Some(client), ..Self::new(search)? })
     }
 
+    /// From now on, files that go while processes run them are kept for those that crash later. To be called before the first job.
+    pub(crate) fn keep_files(&mut self) {
+        self.kept = Kept::start();
+    }
+
+    /// How many files could not be kept since then.
+    pub(crate) fn files_not_kept(&self) -> u64 {
+        self.kept.as_ref().map_or(0, |kept| kept.lost())
+    }
+
     /// How many jobs have no answer yet.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
@@ -89,8 +103,9 @@ impl Naming {
     pub(crate) fn submit(&mut self, owner: Owner, job: Job) -> Ticket {
         self.waiting += 1;
         self.last += 1;
-        let desk =
-            self.desk.get_or_insert_with(|| Desk::open(self.search.clone(), self.client.take(), self.ready.clone()));
+        let desk = self.desk.get_or_insert_with(|| {
+            Desk::open(self.search.clone(), self.client.take(), self.kept.clone(), self.ready.clone())
+        });
         desk.jobs.lock().jobs.push(owner, Waiting { ticket: self.last, since: Instant::now(), job });
         desk.jobs.came.notify_one();
         self.last
@@ -194,14 +209,14 @@ impl Jobs {
 }
 
 impl Desk {
-    fn open(search: SearchPath, client: Option<Client>, ready: Arc<EventFd>) -> Self {
+    fn open(search: SearchPath, client: Option<Client>, kept: Option<Arc<Kept>>, ready: Arc<EventFd>) -> Self {
         let (answers, done) = mpsc::channel();
         let jobs = Arc::new(Jobs::default());
         let to_do = jobs.clone();
         // Without a thread the end of the answers is gone, which `next` reports.
         let _ = thread::Builder::new()
             .name("naming".to_owned())
-            .spawn(move || serve(&mut Clerk::with_servers(search, client), &to_do, &answers, &ready));
+            .spawn(move || serve(&mut Clerk::with_sources(search, client, kept), &to_do, &answers, &ready));
         Self { jobs, done }
     }
 }

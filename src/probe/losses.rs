@@ -37,6 +37,8 @@ pub(crate) const EXITS_MISSED: &str = "exits_missed";
 pub(crate) const FORKS_MISSED: &str = "forks_missed";
 /// A record whose files could not all be looked into.
 pub(crate) const SYMBOLS_FAILED: &str = "symbols_failed";
+/// A program or library that was run, and that there was no room to watch, or to copy when it had gone.
+pub(crate) const FILES_NOT_KEPT: &str = "files_not_kept";
 /// A process whose memory or mappings could not be read in time.
 pub(crate) const READS_FAILED: &str = "reads_failed";
 /// Something that could not be written.

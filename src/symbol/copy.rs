@@ -160,14 +160,17 @@ impl PrivateCopy {
     /// Copies a whole file of which only the symbol table is to be read. `None` means that it is too large, or can't be read.
     pub(super) fn of_whole(file: &File) -> Option<Self> {
         let bytes = file.metadata().ok()?.len();
-        if bytes > WHOLE_BYTES_MAX {
-            return None;
-        }
-        let to = create()?;
-        copy_range(file, 0, &to, 0, bytes)?;
-        seal(&to)?;
+        let to = (bytes <= WHOLE_BYTES_MAX).then(|| copy_whole(file, bytes)).flatten()?;
         Some(Self { file: to, bytes, has_lines: false, _shared: None })
     }
+}
+
+/// A copy of a whole file of so many bytes. `None` means that it has become shorter, can't be read, or that there is no memory for it.
+pub(crate) fn copy_whole(file: &File, bytes: u64) -> Option<File> {
+    let to = create()?;
+    copy_range(file, 0, &to, 0, bytes)?;
+    seal(&to)?;
+    Some(to)
 }
 
 /// Checks the debug information of a file that is not root's: anybody may have made it.

@@ -116,7 +116,7 @@ pub(crate) fn open_regular(path: &Path) -> Option<(File, Metadata)> {
 }
 
 /// The kernel's link to what is open.
-fn descriptor(file: &File) -> PathBuf {
+pub(crate) fn descriptor(file: &File) -> PathBuf {
     Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
 }
 
@@ -140,6 +140,11 @@ pub(super) fn head(file: &File) -> Option<Vec<u8>> {
     // From the beginning, not from the file's position: it may have been read before.
     let length = file.metadata().ok()?.len().min(HEAD_BYTES);
     elf::Source::File(file).read(0, length)
+}
+
+/// Does it begin as an ELF file?
+pub(crate) fn is_elf(file: &File) -> bool {
+    elf::Source::File(file).read(0, 4).is_some_and(|magic| magic == object::elf::ELFMAG)
 }
 
 /// The build id in an ELF file; `None` means that it has none.

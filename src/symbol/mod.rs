@@ -26,9 +26,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(any(test, fuzzing))]
 use std::path::Path;
 
+pub(crate) use copy::copy_whole;
 pub(crate) use file::{
-    Files, MappedFile, Version, build_id_of, changed_ns, look, look_below, look_below_if_known, look_if_known,
-    look_within, open_regular, place_of, reopen,
+    Files, MappedFile, Version, build_id_of, changed_ns, descriptor, is_elf, look, look_below, look_below_if_known,
+    look_if_known, look_within, open_regular, place_of, reopen,
 };
 pub(crate) use request::{FileRequest, Holder, Open, Opening, PerfMap, Usage};
 pub(crate) use sources::Sources;

@@ -21,6 +21,7 @@ mod descent;
 mod faults;
 mod files;
 mod filters;
+mod gone;
 mod groups;
 mod guards;
 #[allow(dead_code)] // the other tests use the rest

@@ -35,8 +35,12 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
+        Self::below(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" })
+    }
+
+    /// The same in this folder.
+    pub(crate) fn below(parent: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let parent = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
         let name = format!("faultline-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = Path::new(parent).join(name);
         fs::create_dir(&folder).unwrap();

@@ -5,12 +5,13 @@
 
 mod fetched;
 mod folders;
-mod mounts;
+pub(super) mod mounts;
 mod overlay;
 mod perf_map;
 mod place;
 mod relatives;
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStrExt;
@@ -43,6 +44,8 @@ pub(crate) struct Opener {
     opening: Option<Opening>,
     /// By number: the files of it that were opened.
     opened: Vec<Option<Opened>>,
+    /// By number: copies of files of it that have gone while processes ran them.
+    kept: HashMap<usize, File>,
 }
 
 /// How a file was come by.
@@ -65,6 +68,7 @@ impl Opener {
             relatives: Relatives::default(),
             opening: None,
             opened: Vec::new(),
+            kept: HashMap::new(),
         }
     }
 
@@ -72,6 +76,29 @@ impl Opener {
     pub(crate) fn begin(&mut self, opening: Opening) {
         self.opened = vec![None; opening.files.len()];
         self.opening = Some(opening);
+        self.kept.clear();
+    }
+
+    /// These are copies of files of the record that has begun.
+    pub(super) fn keep(&mut self, copies: impl Iterator<Item = (usize, File)>) {
+        self.kept.extend(copies);
+    }
+
+    /// A copy of what is deleted comes before all places: none of their paths leads to it, but another file may have its number by now.
+    fn find_or_kept(
+        &mut self,
+        number: usize,
+        search: &Search<'_>,
+        taken_ns: i128,
+    ) -> Result<Option<(File, Opened)>, Failure> {
+        let kept = self.kept.get(&number).and_then(|copy| copy.try_clone().ok()).map(copied);
+        if kept.is_some() && search.wanted.is_deleted {
+            return Ok(kept);
+        }
+        match self.find(search, taken_ns) {
+            Ok(None) | Err(Failure::OtherFile) if kept.is_some() => Ok(kept),
+            found => found,
+        }
     }
 
     fn find(&mut self, search: &Search<'_>, taken_ns: i128) -> Result<Option<(File, Opened)>, Failure> {
@@ -117,7 +144,7 @@ impl Open for Opener {
                     path: Path::new(OsStr::from_bytes(path)),
                     same_mounts: self.mount_namespace == Some(u64::from(opening.process.mount_namespace)),
                 };
-                self.find(&search, opening.taken_ns)
+                self.find_or_kept(number, &search, opening.taken_ns)
             }
             _ => Ok(None),
         };
@@ -162,6 +189,11 @@ impl Open for Opener {
         files.extend(self.debug(number, build_id, None));
         files
     }
+}
+
+/// A copy of ours. Who has written the file isn't known any more, so that only what everybody may read is looked for besides.
+fn copied(copy: File) -> (File, Opened) {
+    (copy, Opened { folder: None, is_roots: false })
 }
 
 /// What lies at a place.

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
-use super::relatives::process;
 use crate::evidence::FileId;
+use crate::naming::maps::process;
 
 /// How much of a process's mounts is read.
 const BYTES_MAX: u64 = 1 << 20;
@@ -26,6 +26,8 @@ struct Mount<'a> {
     /// The root of the mount in its file system.
     root: &'a [u8],
     point: &'a [u8],
+    /// Of the file system; empty if the line is cut.
+    kind: &'a [u8],
 }
 
 /// The lines about the mounts of a process; `None` means our own.
@@ -38,16 +40,23 @@ pub(super) fn lines(holder: Option<u32>) -> Vec<u8> {
 
 /// Is `file`, looked at in the mounts of that process, on the device of `id`, as the kernel numbers devices?
 pub(super) fn is_on(file: &File, holder: Option<u32>, id: FileId) -> bool {
-    // STATX_MNT_ID is there since v5.8: before, nothing is proved.
-    let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
-    let Some(found) =
-        found.ok().filter(|found| StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID))
-    else {
-        return false;
-    };
-    let (wanted, device) = (found.stx_mnt_id.to_string(), id.device_text());
+    id_of(file).and_then(|mount| of(&mount, holder)).is_some_and(|(device, _)| device == id.device_text())
+}
+
+/// The number of the mount that a file was looked at in. No file system is asked. `None` means that the kernel doesn't say: before v5.8
+/// nothing is proved.
+pub(in crate::naming) fn id_of(file: &File) -> Option<String> {
+    let found = statx(file, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).ok()?;
+    let has_it = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+    has_it.then(|| found.stx_mnt_id.to_string())
+}
+
+/// The device of the mount of this number, `major:minor`, and what kind of file system it is. `holder`: the process in whose mounts it is.
+pub(in crate::naming) fn of(id: &str, holder: Option<u32>) -> Option<(String, String)> {
     let lines = lines(holder);
-    mounts(&lines).any(|mount| mount.id == wanted.as_bytes() && mount.device == device.as_bytes())
+    let mount = mounts(&lines).find(|mount| mount.id == id.as_bytes())?;
+    let text = |field: &[u8]| std::str::from_utf8(field).ok().map(str::to_owned);
+    Some((text(mount.device)?, text(mount.kind)?))
 }
 
 /// Where the whole file system on the device of `id` is mounted in our own mounts.
@@ -66,7 +75,9 @@ fn mounts(lines: &[u8]) -> impl Iterator<Item = Mount<'_>> {
         let mut fields = line.split(|&byte| byte == b' ');
         let (id, _, device, root, point) =
             (fields.next()?, fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        Some(Mount { id, device, root, point })
+        // Optional fields end with a dash.
+        let kind = fields.skip_while(|&field| field != b"-").nth(1).unwrap_or_default();
+        Some(Mount { id, device, root, point, kind })
     })
 }
 
@@ -114,6 +125,7 @@ mod tests {
         let (major, minor) = text.split_once(':').unwrap();
         let id = FileId::new(major.parse().unwrap(), minor.parse().unwrap(), 1);
         assert!(is_on(&file, None, id) && is_on(&file, Some(std::process::id()), id));
+        assert_eq!(of(&id_of(&file).unwrap(), None).unwrap().1, "proc");
         assert!(!is_on(&file, None, FileId { device: id.device + 1, ..id }));
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{ResolveFlags, fstatfs};
 
 use super::mounts;
 use super::place::Place;
-use super::relatives::process;
+use crate::naming::maps::process;
 use crate::symbol::{look, look_below, look_below_if_known, look_if_known};
 
 /// How many layers are looked into.

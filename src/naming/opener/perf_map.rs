@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::ResolveFlags;
 
 use super::place::is_in;
-use super::relatives::{self, process};
+use super::relatives;
 use crate::host;
+use crate::naming::maps::process;
 use crate::symbol::{Holder, PerfMap, look, look_below, reopen};
 use crate::time::Timestamp;
 

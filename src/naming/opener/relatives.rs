@@ -3,16 +3,17 @@
 //! Whether a file found here is the right one is decided elsewhere, by its device and inode.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::mounts;
 use super::place::{Place, is_in};
 use crate::evidence::{DELETED, FileId};
+use crate::naming::maps::{self, process};
 use crate::symbol::{FileRequest, Holder, Usage};
 
 /// How many processes are looked at for one file.
@@ -23,9 +24,6 @@ const TRIED_MAX: usize = 8;
 
 /// The mappings of so many of them are read, which takes longer than to look at their executables.
 const MAPS_MAX: usize = 32;
-
-/// How much of a process's mappings is read.
-const MAPS_BYTES_MAX: u64 = 1 << 20;
 
 /// How often in a second all processes are looked at, for all files together.
 const LOOKS_MAX: usize = 16;
@@ -139,12 +137,8 @@ pub(super) fn in_mounts_of(holder: Holder) -> impl Iterator<Item = u32> {
 
 /// Living processes other than this one, those first that were started at about the same time or by the same parent.
 fn pids(nearest: u32) -> Vec<u32> {
-    let mut pids: Vec<u32> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&pid| pid != nearest && pid != std::process::id())
-        .collect();
+    let mut pids = maps::pids();
+    pids.retain(|&pid| pid != nearest);
     pids.sort_by_key(|&pid| pid.abs_diff(nearest));
     pids.truncate(PROCESSES_MAX);
     pids
@@ -177,30 +171,16 @@ fn is_named(link: &OsStr, path: &Path) -> bool {
 
 /// The path in /proc/PID/map_files of the file's code in a process; `None` means that the process has none of it.
 fn mapped_by(pid: u32, search: &Search<'_>) -> Option<PathBuf> {
-    let maps = fs::File::open(process(pid).join("maps")).ok()?;
-    let inode = search.wanted.id.inode.to_string();
-    let mut maps = BufReader::new(maps.take(MAPS_BYTES_MAX));
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if maps.read_until(b'\n', &mut line).ok()? == 0 {
-            return None;
+    let mut found = None;
+    maps::each_code(pid, |code| {
+        // Its device may have another number here.
+        if code.id.inode != search.wanted.id.inode && !is_named(OsStr::from_bytes(code.name), search.path) {
+            return ControlFlow::Continue(());
         }
-        // proc(5): address, permissions, offset, device, inode, and the path after blanks.
-        let mut fields = line.trim_ascii_end().splitn(6, |&byte| byte == b' ');
-        let (address, permissions) = (fields.next()?, fields.next()?);
-        let (its_inode, name) = (fields.nth(2)?, fields.next().unwrap_or_default().trim_ascii_start());
-        if permissions.get(2) == Some(&b'x')
-            && its_inode != b"0"
-            && (its_inode == inode.as_bytes() || is_named(OsStr::from_bytes(name), search.path))
-        {
-            return Some(process(pid).join("map_files").join(OsString::from_vec(address.to_vec())));
-        }
-    }
-}
-
-pub(super) fn process(pid: u32) -> PathBuf {
-    Path::new("/proc").join(pid.to_string())
+        found = Some(code.link(pid));
+        ControlFlow::Break(())
+    });
+    found
 }
 
 #[cfg(test)]

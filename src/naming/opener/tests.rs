@@ -69,3 +69,32 @@ fn what_is_refused_is_not_looked_for() {
     opening.files[0].refused = Some(Failure::FailedBefore);
     assert_eq!(open(&opening), Err(Failure::FailedBefore));
 }
+
+#[test]
+fn a_copy_serves_where_the_file_is_gone() {
+    let (own, other) = (std::env::current_exe().unwrap(), Path::new("/proc/self/status"));
+    let opened = |opening: &Opening| {
+        let mut opener = Opener::new(Vec::new());
+        opener.begin(opening.clone());
+        opener.keep([(0, File::open(other).unwrap())].into_iter());
+        let found = opener.mapped(0).unwrap().unwrap();
+        let is_copy = FileId::of(&found.metadata().unwrap()) == id_of(other);
+        opener.begin(opening.clone());
+        assert!(
+            opener.mapped(0).ok().flatten().is_none_or(|found| found.metadata().unwrap().ino() != id_of(other).inode)
+        );
+        is_copy
+    };
+    assert!(!opened(&asked(&own, id_of(&own), i128::MAX)), "the file itself is there");
+    assert!(opened(&asked(Path::new("/nonexistent"), id_of(&own), i128::MAX)));
+    let id = FileId { inode: 1 << 40, ..id_of(&own) };
+    assert!(opened(&asked(&own, id, i128::MAX)), "another one lies there");
+    let mut deleted = asked(&own, id_of(&own), i128::MAX);
+    deleted.files[0].is_deleted = true;
+    assert!(opened(&deleted), "another one has its number");
+    deleted.files[0].refused = Some(Failure::FailedBefore);
+    let mut opener = Opener::new(Vec::new());
+    opener.begin(deleted);
+    opener.keep([(0, File::open(other).unwrap())].into_iter());
+    assert_eq!(opener.mapped(0).map(drop), Err(Failure::FailedBefore));
+}

@@ -1,9 +1,9 @@
 //! The tables: one for each command, in the order of its end line.
 
 use super::{
-    CAUGHT_UNDECIDED, EXEC_MEM_TABLE_FULL, EXITS_MISSED, FORKS_MISSED, GROUP_TABLE_FULL, Loss, LossOutput,
-    MAJOR_UNPLACED, MAJORS_MISSED, OUTPUT_BLOCKED, PAIR_TABLE_FULL, READS_FAILED, RUNS_MISSED, STACK_TABLE_FULL,
-    SYMBOLS_FAILED, Stage, WRITE_FAILED,
+    CAUGHT_UNDECIDED, EXEC_MEM_TABLE_FULL, EXITS_MISSED, FILES_NOT_KEPT, FORKS_MISSED, GROUP_TABLE_FULL, Loss,
+    LossOutput, MAJOR_UNPLACED, MAJORS_MISSED, OUTPUT_BLOCKED, PAIR_TABLE_FULL, READS_FAILED, RUNS_MISSED,
+    STACK_TABLE_FULL, SYMBOLS_FAILED, Stage, WRITE_FAILED,
 };
 use crate::probe::abi::call::fl_counter as call;
 use crate::probe::abi::fl_counter as crash;
@@ -36,7 +36,7 @@ impl Loss {
 }
 
 /// Losses of `crash`, and of crashes in the agent.
-pub(crate) static CRASH: [Loss; 14] = [
+pub(crate) static CRASH: [Loss; 15] = [
     // The end line doesn't have it; every summary does.
     lost(GROUP_TABLE_FULL, Stage::Group, &[LossOutput::Losses, LossOutput::Metrics]),
     lost("sample_ring_full", Stage::Sample, EVERYWHERE).by(crash::FL_LOST_RING_FULL.0),
@@ -55,6 +55,8 @@ pub(crate) static CRASH: [Loss; 14] = [
     left_out(FORKS_MISSED, Stage::Probe, EVERYWHERE),
     // Records without names for a reason of ours: they have build ids and offsets all the same.
     left_out(SYMBOLS_FAILED, Stage::Sample, EVERYWHERE),
+    // Files, not records: those of the agent, of which some crash later may lack a name.
+    left_out(FILES_NOT_KEPT, Stage::Sample, &[LossOutput::Metrics]),
     lost(WRITE_FAILED, Stage::Output, EVERYWHERE),
     // The agent counts a stalled reader as a failure of its output.
     lost(OUTPUT_BLOCKED, Stage::Output, END_AND_RECORDS),

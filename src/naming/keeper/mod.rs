@@ -1,0 +1,314 @@
+//! The keeper: a child that copies a program or library when it is deleted or replaced while processes run it, so that a crash of them has
+//! names. The file itself is not held open, and no mount is kept busy: it is watched by inotify, and once it has gone, /proc still leads to
+//! it through those that run it. It parses no file.
+//!
+//! It looks for files by itself, every few seconds: nothing is attached to the kernel for it. So a program that is replaced in its first
+//! seconds has no copy.
+
+mod copying;
+mod processes;
+mod room;
+mod watched;
+mod watching;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
+use rustix::fs::inotify::{self, CreateFlags};
+
+use self::copying::Copying;
+use self::processes::Processes;
+use self::room::Room;
+use self::watched::{State, Table, Watch};
+use self::watching::Refusal;
+use super::confine;
+use super::kept::{Avoided, Said};
+use super::maps::{self, process};
+use crate::evidence::FileId;
+use crate::host;
+use crate::time::boottime_ns;
+
+/// How often it looks for new processes.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// More seldom where that takes long: a twentieth of a processor.
+const ROUND_COST: u32 = 20;
+
+/// But so often in any case, and so it says that it lives.
+const ROUND_MAX: Duration = Duration::from_secs(20);
+
+/// It rests for so many times as long as it has worked on files that go.
+const WORK_COST: u32 = 4;
+
+/// How long it works at once.
+const WORK: Duration = Duration::from_millis(10);
+
+/// Events come in bursts.
+const BURST: Duration = Duration::from_millis(5);
+
+/// How many files are watched. Each takes about 1 KiB of the kernel's.
+const WATCHES_MAX: usize = 4096;
+
+/// Of one process so many files are looked at.
+const FILES_MAX: usize = 1024;
+
+/// So many files that can't be watched are remembered.
+const REFUSED_MAX: usize = 4096;
+
+/// A file that no process runs any more, as far as all have been looked at so often, is no longer watched.
+const IDLE_CYCLES: u64 = 2;
+
+/// What the path of a memfd begins with.
+const MEMFD: &[u8] = b"/memfd:";
+
+/// The child. `avoided`: what has kept the one before.
+pub(super) fn serve(avoided: Avoided) -> ExitCode {
+    super::children::settle(c"fl-keeper");
+    let served = rustix::stdio::stdin().try_clone_to_owned().and_then(|parent| {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        confine::keeper();
+        Keeper::new(inotify, parent, avoided).run()
+    });
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A file that a process has been seen to run.
+struct Seen {
+    id: FileId,
+    link: PathBuf,
+    is_in_memory: bool,
+}
+
+struct Keeper {
+    inotify: OwnedFd,
+    table: Table,
+    watching: Room,
+    processes: Processes,
+    copying: Copying,
+    /// Files that there was no room for, and that are counted.
+    refused: HashSet<FileId>,
+    /// Mounts, by their numbers: the device and the kind. They are asked for anew in each cycle.
+    mounts: HashMap<String, Option<(String, String)>>,
+    avoided: Avoided,
+    last_number: u64,
+    /// Files that no process is known to run: all are to be asked.
+    homeless: Vec<Watch>,
+}
+
+impl Keeper {
+    fn new(inotify: OwnedFd, parent: OwnedFd, avoided: Avoided) -> Self {
+        Self {
+            inotify,
+            table: Table::default(),
+            watching: Room::new(WATCHES_MAX, 0),
+            processes: Processes::default(),
+            copying: Copying::new(parent),
+            refused: HashSet::new(),
+            mounts: HashMap::new(),
+            avoided,
+            last_number: 0,
+            homeless: Vec::new(),
+        }
+    }
+
+    /// Ends when nobody takes what it says.
+    fn run(&mut self) -> io::Result<()> {
+        self.round()?;
+        // For months it does little.
+        host::release_memory();
+        let (mut next_round, mut next_work) = (Instant::now() + ROUND, Instant::now());
+        loop {
+            self.take_events()?;
+            if next_round <= Instant::now() {
+                let before = ran();
+                self.round()?;
+                self.copying.say(&Said::Lives)?;
+                next_round = Instant::now() + (ran().saturating_sub(before) * ROUND_COST).clamp(ROUND, ROUND_MAX);
+            }
+            if next_work <= Instant::now() && self.has_work() {
+                let before = ran();
+                self.work(Instant::now() + WORK)?;
+                next_work = Instant::now() + ran().saturating_sub(before) * WORK_COST;
+            }
+            self.copying.forget_old()?;
+            let next = if self.has_work() { next_round.min(next_work) } else { next_round };
+            self.wait(next.saturating_duration_since(Instant::now()))?;
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.copying.has_any() || !self.homeless.is_empty()
+    }
+
+    fn wait(&self, longest: Duration) -> io::Result<()> {
+        let mut fds = [
+            PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.copying.parent(), PollFlags::empty()),
+        ];
+        match ppoll(&mut fds, Some(TimeSpec::from(longest)), None) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let [events, parent] = fds.map(|fd| fd.any().unwrap_or(true));
+        if parent {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if events {
+            std::thread::sleep(BURST);
+        }
+        Ok(())
+    }
+
+    /// Looks at new processes, and at some of the others.
+    fn round(&mut self) -> io::Result<()> {
+        let before = self.processes.cycle;
+        for pid in self.processes.due(&maps::pids()) {
+            self.look(pid)?;
+        }
+        let cycle = self.processes.cycle;
+        if cycle != before {
+            self.forget_idle()?;
+        }
+        Ok(())
+    }
+
+    fn forget_idle(&mut self) -> io::Result<()> {
+        let cycle = self.processes.cycle;
+        for watch in self.table.all(|watched| watched.cycle + IDLE_CYCLES < cycle) {
+            if let Ok(watch) = i32::try_from(watch) {
+                // If it has gone meanwhile, there is none.
+                let _ = inotify::remove_watch(&self.inotify, watch);
+            }
+            self.has_ended(watch)?;
+        }
+        self.mounts.clear();
+        Ok(())
+    }
+
+    /// Looks at what a process runs.
+    fn look(&mut self, pid: u32) -> io::Result<()> {
+        if self.avoided.pids.contains(&pid) {
+            return Ok(());
+        }
+        let exe = process(pid).join("exe");
+        // A thread of the kernel's has none.
+        let Ok(program) = fs::read_link(&exe) else { return Ok(()) };
+        let Ok(user) = fs::metadata(process(pid)).map(|metadata| metadata.uid()) else { return Ok(()) };
+        let mut files: HashMap<FileId, Seen> = HashMap::new();
+        maps::each_code(pid, |code| {
+            if files.len() >= FILES_MAX {
+                return ControlFlow::Break(());
+            }
+            files.entry(code.id).or_insert_with(|| Seen {
+                id: code.id,
+                link: if code.name == program.as_os_str().as_bytes() { exe.clone() } else { code.link(pid) },
+                is_in_memory: code.name.starts_with(MEMFD),
+            });
+            ControlFlow::Continue(())
+        });
+        for seen in files.into_values() {
+            self.see(pid, user, seen)?;
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, pid: u32, user: u32, seen: Seen) -> io::Result<()> {
+        let cycle = self.processes.cycle;
+        if let Some(watched) = self.table.seen(seen.id) {
+            watched.is_held(pid, seen.link, cycle);
+            return Ok(());
+        }
+        let id = seen.id;
+        match self.watch(pid, user, seen)? {
+            Ok(()) => {
+                self.refused.remove(&id);
+            }
+            Err(Refusal::Elsewhere) => {}
+            Err(Refusal::NoRoom) => {
+                if self.refused.len() >= REFUSED_MAX {
+                    self.refused.clear();
+                }
+                if self.refused.insert(id) {
+                    self.copying.lose()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Something has happened to a file.
+    fn ask(&mut self, watch: Watch) {
+        if let Some(watched) = self.table.get(watch).filter(|watched| watched.state == State::Lies) {
+            watched.state = State::Asked;
+            self.copying.ask(watch);
+        }
+    }
+
+    /// No process runs a file any more.
+    fn has_ended(&mut self, watch: Watch) -> io::Result<()> {
+        let Some(watched) = self.table.remove(watch) else { return Ok(()) };
+        self.watching.give_back(watched.user, 0);
+        let at_ns = watched.unwatched_ns.map_or_else(now_ns, Ok)?;
+        self.copying.has_ended(&watched, at_ns)
+    }
+
+    /// All processes have been looked at because of this file.
+    fn settle(&mut self, watch: Watch) -> io::Result<()> {
+        let Some(watched) = self.table.get(watch) else { return Ok(()) };
+        match (watched.unwatched_ns, watched.look()) {
+            (Some(_), _) => {
+                if !self.watch_again(watch) {
+                    self.has_ended(watch)?;
+                }
+            }
+            (None, Some(_)) => self.copying.ask(watch),
+            (None, None) => watched.state = State::Lies,
+        }
+        Ok(())
+    }
+
+    /// Looks at the files that something has happened to, and copies those that have gone.
+    fn work(&mut self, until: Instant) -> io::Result<()> {
+        if !self.homeless.is_empty() {
+            // A process that is not remembered may run them.
+            for pid in maps::pids() {
+                self.look(pid)?;
+            }
+            for watch in std::mem::take(&mut self.homeless) {
+                self.settle(watch)?;
+            }
+        }
+        while Instant::now() < until
+            && let Some(watch) = self.copying.next()
+        {
+            let Some(watched) = self.table.get(watch) else { continue };
+            match watched.look() {
+                None => self.homeless.push(watch),
+                Some((_, false)) => watched.state = State::Lies,
+                Some((file, true)) => self.copying.copy(watched, &file)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// CLOCK_BOOTTIME
+fn now_ns() -> io::Result<u64> {
+    boottime_ns().map_err(io::Error::other)
+}
+
+/// How long this process has run on a processor.
+fn ran() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
