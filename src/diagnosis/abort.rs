@@ -41,7 +41,9 @@ pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
             sure(is_certain, found.kind, format!("{}; {why}", found.text))
         }
         None => {
-            let place = trace.after(1, "in", runtime::is_abort);
+            // musl has no call frame information.
+            let caller = facts.is_caller_proved().then(|| trace.after(1, "in", runtime::is_abort));
+            let place = caller.unwrap_or_default();
             sure(is_libcs, Kind::Abort, format!("calls abort(){place}: {why}"))
         }
     }

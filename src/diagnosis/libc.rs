@@ -162,7 +162,7 @@ pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
             likely(Kind::HeapCorruption, format!("musl's {name} found the heap damaged and halts"))
         }
         _ if is_libcs == Some(true) => {
-            let own = trace.own(0, is_libc).filter(|_| trace.len() > 1);
+            let own = trace.own(0, is_libc).filter(|_| trace.len() > 1 && facts.is_caller_proved());
             let called = called(&trace.place(own, "in"));
             by_code(facts, &trace).or_else(|| {
                 let what = "libc halts, as musl does where it finds the heap damaged, or can't go on";
@@ -307,7 +307,7 @@ mod tests {
 
     /// `hlt` in these functions of this file.
     fn halt(module: &'static str, frames: &[&str]) -> Case {
-        Case { modules: vec![module, OWN], ..general_protection(&[0xf4]) }.called(frames)
+        Case { modules: vec![module, OWN], frame_bytes: Some(64), ..general_protection(&[0xf4]) }.called(frames)
     }
 
     #[test]
@@ -350,6 +350,9 @@ mod tests {
         assert_eq!((kind(&case), confidence(&case)), (Some(Kind::SmashedStack), Some(Confidence::Certain)));
         assert_eq!(kind(&halt(musl, &["?", "main"])), Some(Kind::LibcGaveUp));
         assert!(text(&halt(musl, &["?", "main"])).ends_with(", called in main"));
+        let past = |frames| text(&Case { frame_bytes: None, ..halt(musl, frames) });
+        assert!(past(&["?", "main"]).ends_with("or can't go on"), "a frame pointer may lead past the caller");
+        assert_eq!(past(&["abort", "main"]), "calls abort(): SIGABRT did not end it, so it halts");
         assert_eq!(kind(&halt(OWN, &["?", "main"])), Some(Kind::PrivilegedInstruction));
         assert_eq!(kind(&halt(OWN, &["free", "main"])), Some(Kind::PrivilegedInstruction), "a free() of its own");
         assert_eq!(kind(&halt(OWN, &["get_meta", "main"])), Some(Kind::HeapCorruption), "a static program");

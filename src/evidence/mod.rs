@@ -315,6 +315,11 @@ impl Evidence {
         self.page_fault.is_some_and(|code| error_has(code, fl_arch::FL_PF_KEY, fl_arch::FL_PF_KEY_MASK))
     }
 
+    /// Is the second frame the caller of the innermost one? A frame pointer alone may lead past it.
+    pub(crate) fn is_caller_proved(&self) -> bool {
+        self.frame_bytes.is_some()
+    }
+
     /// Is the source of a frame's function known?
     pub(crate) fn has_source(&self, frame: usize) -> bool {
         let function = self.frames.get(frame).and_then(|frame| frame.function.as_ref());

@@ -279,9 +279,8 @@ fn cxx_has_the_what_of_its_exception() {
     ];
     let own_text = |argument: &str| own.iter().find(|(other, _)| *other == argument).map(|(_, text)| *text);
     let table = table.map(|(argument, text)| (argument, own_text(argument).unwrap_or(text)));
-    for program in ["./libcxx", "./libcxx-static"] {
-        compare(&folder, program, "c++", &table);
-    }
+    compare(&folder, "./libcxx", "c++", &table);
+    compare(&folder, "./libcxx-static", "c++", &table[..6]);
 }
 
 pub(crate) const GO: Program = Program {
