@@ -57,12 +57,12 @@ pub(crate) struct Names {
 type Wanted = (Vec<u8>, Option<String>);
 
 impl Names {
-    /// With the servers that the environment names. Looks in `debug_dirs` first.
+    /// With the servers that `settings` name. Looks in `debug_dirs` first.
     ///
     /// # Errors
-    /// If the environment can't be understood, or the cache can't be used.
-    pub(crate) fn new(debug_dirs: Vec<std::path::PathBuf>) -> Result<Self> {
-        let client = Settings::from_environment()?.map(Client::new).transpose()?;
+    /// If the cache can't be used.
+    pub(crate) fn new(debug_dirs: Vec<std::path::PathBuf>, settings: Option<Settings>) -> Result<Self> {
+        let client = settings.map(Client::new).transpose()?;
         let cache = client.as_ref().map(|client| client.folder().to_owned());
         Ok(Self {
             naming: Naming::new(SearchPath { debug_dirs, cache })?,

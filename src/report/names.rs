@@ -14,10 +14,11 @@ use crate::record::crash::Frame;
 /// If the environment can't be understood, or the cache can't be used.
 pub(super) fn complete(report: &mut Report) -> Result<()> {
     let lacks = |frame: &Frame| frame.build_id.is_some() && (frame.symbol.is_none() || frame.line.is_none());
-    if Settings::from_environment()?.is_none() || !report.groups.iter().any(|row| row.frames.iter().any(lacks)) {
+    let settings = Settings::from_environment()?;
+    if settings.is_none() || !report.groups.iter().any(|row| row.frames.iter().any(lacks)) {
         return Ok(());
     }
-    let mut names = Names::new(Vec::new())?;
+    let mut names = Names::new(Vec::new(), settings)?;
     for row in &mut report.groups {
         row.frames = complete_stack(std::mem::take(&mut row.frames), &mut |stack| name_stack(&mut names, stack));
     }

@@ -12,6 +12,7 @@ use anyhow::Result;
 
 use self::fields::Fields;
 use self::record::Tally;
+use crate::debuginfod::Settings;
 use crate::offline::{Names, name_stack};
 use crate::output::{Format, OutputTarget, Record, Writer, escape};
 use crate::report::{Block, Blocks, Content};
@@ -46,10 +47,10 @@ impl Outcome {
 /// Reads, names and writes.
 ///
 /// # Errors
-/// If a file can't be opened or read, the output can't be written, or the servers' cache can't be used.
+/// If a file can't be opened or read, the output can't be written, or the environment can't be understood or the servers' cache be used.
 pub(crate) fn run(options: &Options) -> Result<Outcome> {
     crate::report::refuse_overwriting(&options.target, options.paths.iter())?;
-    let mut names = Names::new(options.debug_dirs.clone())?;
+    let mut names = Names::new(options.debug_dirs.clone(), Settings::from_environment()?)?;
     let mut blocks = Blocks::new(&options.paths);
     let mut writer = Writer::open(&options.target, Format::Json)?;
     let mut outcome = Outcome::default();
