@@ -275,22 +275,22 @@ struct fl_stack_page {
 
 /* What the loader decides before the programs are verified: what is off costs nothing, its branches are gone. */
 struct fl_config {
-	u64 signals;            /* bit N - 1: watch signal N */
-	u64 at_coredump;        /* those whose deaths fl_dump_or_exit sees, too, because fl_deliver_exit may not */
+	u64 signals;     /* bit N - 1: watch signal N */
+	u64 at_coredump; /* those whose deaths fl_dump_or_exit sees, too, because fl_deliver_exit may not */
 	u64 sample_interval_ns; /* a group that has had sample_first gets one more after this time, and each time after twice as long */
-	u64 seed;               /* of the hashes of shares: nobody can choose whose cell is whose */
-	u32 frames;             /* to walk, 1..FL_FRAMES_MAX */
-	u32 groups;             /* not 0: count in so many groups, and in one more for what finds no place */
-	u32 rests;              /* so many rows more, FL_ROW_REST */
-	u32 sums;               /* and so many FL_ROW_SUM */
-	u32 sums_by_code;       /* of them, for sums with a code; the others are enough for all without one */
-	u32 living_bytes;       /* of the ring: so much may wait in it of what is no death */
-	u32 share_cells;        /* in each row of fl_shares_taken: a power of 2 */
-	u32 sample_first;       /* samples that each group gets at once; 0: every one that fits into the ring */
-	u32 sample_rate;        /* samples a second of all groups together; 0: no limit */
-	u32 threads;            /* without FL_TYPED: entries of fl_threads, a power of 2 */
-	u32 processors;         /* that there may be */
-	u32 stack_pages;        /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
+	u64 seed;         /* of the hashes of shares: nobody can choose whose cell is whose */
+	u32 frames;       /* to walk, 1..FL_FRAMES_MAX */
+	u32 groups;       /* not 0: count in so many groups, and in one more for what finds no place */
+	u32 rests;        /* so many rows more, FL_ROW_REST */
+	u32 sums;         /* and so many FL_ROW_SUM */
+	u32 sums_by_code; /* of them, for sums with a code; the others are enough for all without one */
+	u32 living_bytes; /* of the ring: so much may wait in it of what is no death */
+	u32 share_cells;  /* in each row of fl_shares_taken: a power of 2 */
+	u32 sample_first; /* samples that each group gets at once; 0: every one that fits into the ring */
+	u32 sample_rate;  /* samples a second of all groups together; 0: no limit */
+	u32 threads;      /* without FL_TYPED: entries of fl_threads, a power of 2 */
+	u32 processors;   /* that there may be */
+	u32 stack_pages;  /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
 	u8 show_handled;
 	u8 senders;      /* fl_generate is attached */
 	u8 is_preempted; /* another program may run between any two instructions of fl_deliver_exit on the same processor */
