@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::evidence::FileId;
 
+/// What the path of a memfd begins with.
+pub(super) const MEMFD: &[u8] = b"/memfd:";
+
 /// How much of a process's mappings is read.
 const BYTES_MAX: u64 = 1 << 20;
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::job::{Described, Ending, Job, MappedImage, Mapping, Named, NamedFile, Walk};
+use super::maps::MEMFD;
 use super::perf_map;
 use crate::evidence::{Function, Halt, Handling};
 use crate::identity::{Step, Tracker, Trail};
@@ -12,9 +13,6 @@ use crate::symbol::{CodePlace, FileRequest, Files, MappedFile, Namer, Open};
 
 /// So many addresses of a stack get names. In a recursion they are few, however deep it is.
 const ADDRESSES_MAX: usize = 512;
-
-/// What the path of a memfd begins with.
-const MEMFD: &[u8] = b"/memfd:";
 
 /// Functions of addresses; of a return address those of the call before it.
 type Known = HashMap<(u64, bool), Vec<Function>>;

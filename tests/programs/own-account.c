@@ -456,14 +456,9 @@ static void cgroups(const char *folder)
 
 int main(int argc, char **argv)
 {
-	struct rlimit no_core = { 0, 0 };
-
-	for (int number = 1; number < NSIG; number++)
-		signal(number, SIG_DFL);
-	setrlimit(RLIMIT_CORE, &no_core);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (argc < 2 || shared == MAP_FAILED)
+	shared = begin();
+	if (argc < 2 || !shared)
 		return 99;
 	if (!strcmp(argv[1], "limits"))
 		limits();

@@ -236,16 +236,11 @@ static void real_time(void)
 
 int main(int argc, char **argv)
 {
-	struct rlimit no_core = {0, 0};
-
 	if (argc < 2)
 		return 99;
 	folder = argv[1];
-	for (int number = 1; number < NSIG; number++)
-		signal(number, SIG_DFL);
-	setrlimit(RLIMIT_CORE, &no_core);
-	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
+	shared = begin();
+	if (!shared)
 		return 99;
 	descriptors();
 	messages();

@@ -7,9 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -221,14 +219,9 @@ static void terminals(void)
 
 int main(void)
 {
-	struct rlimit no_core = {0, 0};
-
-	for (int number = 1; number < NSIG; number++)
-		signal(number, SIG_DFL);
-	setrlimit(RLIMIT_CORE, &no_core);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
+	shared = begin();
+	if (!shared)
 		return 99;
 	terminals();
 	stop_keys();

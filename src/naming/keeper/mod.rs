@@ -34,7 +34,7 @@ use self::watched::{State, Table, Watch};
 use self::watching::Refusal;
 use super::confine;
 use super::kept::{Avoided, Said};
-use super::maps::{self, process};
+use super::maps::{self, MEMFD, process};
 use crate::evidence::FileId;
 use crate::host;
 use crate::time::boottime_ns;
@@ -68,9 +68,6 @@ const REFUSED_MAX: usize = 4096;
 
 /// A file that no process runs any more, as far as all have been looked at so often, is no longer watched.
 const IDLE_CYCLES: u64 = 2;
-
-/// What the path of a memfd begins with.
-const MEMFD: &[u8] = b"/memfd:";
 
 /// The child. `avoided`: what has kept the one before.
 pub(super) fn serve(avoided: Avoided) -> ExitCode {
