@@ -2,11 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -15,6 +13,10 @@ use self::runs::{Shared, Watch};
 
 #[path = "runs.rs"] // other packages of tests include this file
 pub(crate) mod runs;
+#[path = "scratch.rs"]
+mod scratch;
+
+pub(crate) use self::scratch::Scratch;
 
 /// The binary under test.
 pub(crate) const FAULTLINE: &str = env!("CARGO_BIN_EXE_faultline");
@@ -28,43 +30,6 @@ const FIELDS: &str = "type schema timestamp host pid tid ppid pid_in_namespace c
 /// Do the tests run in a guest of the matrix? Its processors are emulated, and its root is the machine's own.
 pub(crate) fn is_guest() -> bool {
     std::env::var_os("FAULTLINE_KERNEL").is_some()
-}
-
-/// A folder for one test's files, on a tmpfs where there is one: in a guest `/tmp` is the host's. Deleted when dropped.
-pub(crate) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub(crate) fn new() -> Self {
-        Self::below(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" })
-    }
-
-    /// The same in this folder.
-    pub(crate) fn below(parent: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("faultline-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let folder = Path::new(parent).join(name);
-        fs::create_dir(&folder).unwrap();
-        Self(folder)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// A shell script of this name, to be executed.
-    pub(crate) fn script(&self, name: &str, text: &str) -> PathBuf {
-        let (text_path, path) = (self.path(&format!("{name}.text")), self.path(name));
-        fs::write(&text_path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&text_path, fs::Permissions::from_mode(0o755)).unwrap();
-        copy_executable(&text_path, &path);
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The folder of the built programs; builds what isn't up to date.
