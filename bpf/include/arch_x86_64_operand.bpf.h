@@ -5,6 +5,8 @@
 #ifndef FL_ARCH_X86_64_OPERAND_BPF_H
 #define FL_ARCH_X86_64_OPERAND_BPF_H
 
+#include "machine_state.bpf.h"
+
 #define FL_RAX 0
 #define FL_RSP 4
 #define FL_RBP 5

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::counted::Rest;
 use super::ledger::GroupLedger;
-use super::table::Rest;
 use super::turns;
 use crate::evidence::DELETED;
 use crate::output::GroupTotal;

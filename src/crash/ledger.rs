@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
+use super::counted::Counted;
 use super::departed::{Before, Departed};
 use super::known::{self, Identity, Known, Seen};
-use super::table::Counted;
 use crate::ledger::Run;
 use crate::probe::losses::{CAUGHT_UNDECIDED, GROUP_TABLE_FULL};
 use crate::probe::{Counters, Counts, Group, GroupId, LossOutput, Losses, StackFrame};

@@ -1,6 +1,7 @@
 //! `faultline crash`: deaths by signal, as they happen. As a library: [`Tracer`].
 
 mod collect;
+mod counted;
 mod decode;
 mod departed;
 mod ending;

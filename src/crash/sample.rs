@@ -6,7 +6,7 @@ use crate::hex::digits;
 use crate::naming::{MappedImage, Mapping, Owner};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
 use crate::record::crash::Disposition;
-use crate::runtime::message::{self, StackWords};
+use crate::runtime::stack::{STACK_WORDS, StackWords};
 use crate::runtime::{abort_message, go};
 use crate::siginfo::{SIGILL, SIGTRAP};
 use crate::symbol::unwind::{self, StackCopy};
@@ -178,5 +178,5 @@ pub(super) fn innermost_words(raw: &fl_crash, stack: &StackCopy) -> StackWords {
     }
     let start = arch::stack_pointer(&Registers::from(raw.registers));
     let word = |index: u64| stack.read_word(start.wrapping_add(index * 8));
-    StackWords { start, words: (0..message::STACK_WORDS).map_while(word).collect() }
+    StackWords { start, words: (0..STACK_WORDS).map_while(word).collect() }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::counted::{Counted, Rest};
 use super::leave;
 use super::ledger::GroupLedger;
 use super::verdicts::{Moved, Verdict, Verdicts};
@@ -20,53 +21,6 @@ use crate::siginfo::{code_name, is_code_name};
 /// Between two looks at whether somebody has much of the table. What a cgroup may take more than it keeps is for new groups meanwhile: 512 of
 /// 4096.
 pub(super) const RELIEF: Duration = Duration::from_millis(20);
-
-/// Events that found no group, since the last look.
-#[derive(Clone, Debug)]
-pub(crate) struct Rest {
-    /// The executable, user, signal, code, disposition, and the name of the process that was first.
-    pub key: fl_group_key,
-    /// There was room to keep executables and users apart; false: the key has neither.
-    pub is_named: bool,
-    /// The row that the kernel counts it in, whose samples name it; `None` means that it had a group, without a sample.
-    pub id: Option<GroupId>,
-    /// Its deaths and other events.
-    pub count: u64,
-}
-
-/// Everything that the kernel has counted, at one moment.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counted {
-    /// The groups, with those that have left and were not told. The same list as long as nothing was counted.
-    pub named: Rc<[Group]>,
-    /// Those of them that have had events since the last look, by their place in the list.
-    pub grown: Vec<usize>,
-    /// The groups that are no longer in the list since the last look.
-    pub gone: Vec<GroupId>,
-    /// Events that found no group, since the start.
-    pub ungrouped: u64,
-    /// What is new of them since the last look.
-    pub rests: Vec<Rest>,
-    /// Events of groups that have left and were told, since the start.
-    pub departed: u64,
-    /// How many groups the kernel's table has.
-    pub in_table: usize,
-    /// The rows that the kernel has for what found no group.
-    pub rows: Rc<[Group]>,
-    /// Ends that the kernel has counted, and that are in no number: those that are still to be proved, and exits that are none.
-    pub uncounted: u64,
-    /// Of these, exits that may be deaths, since the start.
-    pub undecided: u64,
-    /// Groups whose numbers are not exact.
-    pub estimated: HashSet<GroupId>,
-}
-
-impl Counted {
-    /// All events that the kernel has counted.
-    fn total(&self) -> u64 {
-        self.ungrouped + self.departed + self.uncounted + self.named.iter().map(Group::total).sum::<u64>()
-    }
-}
 
 /// A group that has left and was not told.
 struct Gone {

@@ -83,7 +83,7 @@ pub(super) fn namer() -> (Fences, &'static Path) {
     let user = become_unused();
     let capabilities = keep_capabilities(CapabilitySet::empty()) && is_bound;
     // A change of user or capabilities takes it back.
-    super::children::end_with_parent();
+    super::settle::end_with_parent();
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let landlock = landlock().is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced);
     let calls = calls::allow_namers().is_ok();
@@ -109,7 +109,7 @@ fn look_only(allow: fn() -> Result<()>) {
     // Of one of the two /proc/PID/map_files wants: CAP_CHECKPOINT_RESTORE is there since v5.9.
     kept |= if has_checkpoint_restore() { CapabilitySet::CHECKPOINT_RESTORE } else { CapabilitySet::SYS_ADMIN };
     keep_capabilities(kept);
-    super::children::end_with_parent();
+    super::settle::end_with_parent();
     // It trusts what it reads less than it needs this.
     let _ = allow();
 }
@@ -123,7 +123,7 @@ pub(super) fn fetcher(bytes: u64) {
     let _ = set_no_new_privs(true);
     become_unused();
     keep_capabilities(CapabilitySet::empty());
-    super::children::end_with_parent();
+    super::settle::end_with_parent();
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = landlock_to_read();
 }

@@ -1,7 +1,6 @@
 //! The copies of files that have gone while processes ran them. The keeper makes them, and is started anew if it fails; they are held here,
 //! and whoever names a crash gets those of its files.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -13,20 +12,16 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use serde::{Deserialize, Serialize};
 
+use super::KEEPER;
 use super::children::{execute, may_execute};
 use super::frame::decode;
+use super::keeper::{Avoided, COPIES_MAX, Copied, Said};
 use super::maps::process;
 use super::passing::{FILES_MAX, take};
-use super::{KEEPER, keeper};
-use crate::evidence::FileId;
 use crate::nowhere;
 use crate::symbol::{FileRequest, Opening};
 use crate::time::{Timestamp, boottime_ns};
-
-/// How many copies there are at most.
-pub(super) const COPIES_MAX: usize = 256;
 
 /// A keeper that has said nothing for so long waits for a file system.
 const STALLED: Duration = Duration::from_secs(60);
@@ -40,47 +35,8 @@ const DYING: Duration = Duration::from_millis(500);
 /// As long as so many of them don't die, there is no other.
 const LEFT_MAX: usize = 4;
 
-/// How many things are avoided; all are tried again when there are more.
-const AVOIDED_MAX: usize = 64;
-
-/// What stands before the number of a device in an argument of the keeper.
-const DEVICE: &str = "device=";
-/// The same of a process.
-const PID: &str = "pid=";
-
 /// What the keeper says is short.
 const SAID_BYTES_MAX: usize = 1024;
-
-/// What the keeper says.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Said {
-    /// It lives.
-    Lives,
-    /// It looks at a file on this device.
-    Looks(u64),
-    /// It has made a copy, which comes with this.
-    Copied(Copied),
-    /// No process has run the file of this number any more since then, CLOCK_BOOTTIME: another file may have its inode.
-    Ended { number: u64, at_ns: u64 },
-    /// The copy of this number is not wanted any more.
-    Forget(u64),
-    /// There was no room for a file.
-    Lost,
-}
-
-/// A copy, and which file it is of.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Copied {
-    pub(super) number: u64,
-    /// By each of which the kernel may mean it.
-    pub(super) ids: Vec<FileId>,
-    /// Since when it is surely the one that these mean, CLOCK_BOOTTIME.
-    pub(super) since_ns: u64,
-    /// When its content was changed last, nanoseconds since 1970.
-    pub(super) changed_ns: i128,
-    /// Only its build id tells it from others.
-    pub(super) needs_build_id: bool,
-}
 
 /// A copy that is there.
 struct Copy {
@@ -187,40 +143,6 @@ impl Kept {
     }
 }
 
-/// What has kept a keeper: the next one leaves it alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Avoided {
-    /// File systems that don't answer.
-    pub(super) devices: HashSet<u64>,
-    /// Processes whose mappings can't be read: somebody holds their memory's lock.
-    pub(super) pids: HashSet<u32>,
-}
-
-impl Avoided {
-    fn add(&mut self, device: Option<u64>, pids: impl Iterator<Item = u32>) {
-        if self.devices.len() + self.pids.len() >= AVOIDED_MAX {
-            *self = Self::default();
-        }
-        self.devices.extend(device);
-        self.pids.extend(pids);
-    }
-
-    /// As arguments of the keeper.
-    fn arguments(&self) -> impl Iterator<Item = OsString> {
-        let devices = self.devices.iter().map(|device| format!("{DEVICE}{device}"));
-        devices.chain(self.pids.iter().map(|pid| format!("{PID}{pid}"))).map(OsString::from)
-    }
-
-    fn of(arguments: impl Iterator<Item = OsString>) -> Self {
-        let mut avoided = Self::default();
-        for argument in arguments.filter_map(|argument| argument.into_string().ok()) {
-            avoided.devices.extend(argument.strip_prefix(DEVICE).and_then(|device| device.parse::<u64>().ok()));
-            avoided.pids.extend(argument.strip_prefix(PID).and_then(|pid| pid.parse::<u32>().ok()));
-        }
-        avoided
-    }
-}
-
 /// Starts one keeper after another.
 fn keep(kept: &Kept, first: io::Result<(Child, OwnedFd)>) {
     let (mut left, mut avoided): (Vec<Child>, Avoided) = (Vec::new(), Avoided::default());
@@ -294,14 +216,10 @@ fn end(mut child: Child) -> Option<Child> {
     Some(child)
 }
 
-/// The child's own part.
-pub(super) fn serve(arguments: impl Iterator<Item = OsString>) -> std::process::ExitCode {
-    keeper::serve(Avoided::of(arguments))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::FileId;
     use crate::naming::job::tests::job;
 
     fn copied(number: u64) -> Copied {
@@ -352,14 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_kept_one_is_known_to_the_next() {
-        let mut avoided = Avoided::default();
-        avoided.add(Some(50), [7, 8].into_iter());
-        assert_eq!(Avoided::of(avoided.arguments()), avoided);
-        for pid in 0..1000 {
-            avoided.add(None, std::iter::once(pid));
-        }
-        assert!(avoided.devices.is_empty() && avoided.pids.len() <= AVOIDED_MAX);
+    fn whose_mappings_are_read_is_known() {
         let (own, _maps) = (std::process::id(), File::open("/proc/self/maps").unwrap());
         assert!(read_by(own).contains(&own));
     }

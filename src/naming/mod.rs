@@ -24,6 +24,7 @@ mod queue;
 mod search;
 mod served;
 mod service;
+mod settle;
 mod worker;
 
 use std::ffi::{CStr, OsString};
@@ -62,10 +63,10 @@ pub(crate) fn serve() -> Option<ExitCode> {
     match arguments.next() {
         Some(first) if first == OPENER => Some(served::opener(SearchPath::of(arguments))),
         Some(first) if first == NAMER => Some(served::namer()),
-        Some(first) if first == KEEPER => Some(kept::serve(arguments)),
+        Some(first) if first == KEEPER => Some(keeper::serve(arguments)),
         Some(first) if first == debuginfod::FETCHER => {
             let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
-            children::settle(c"fl-fetcher");
+            settle::settle(c"fl-fetcher");
             Some(debuginfod::serve(&arguments, confine::fetcher))
         }
         _ => {
@@ -82,7 +83,7 @@ pub(crate) fn may_execute() -> bool {
 
 /// Makes this process, a child that was executed anew, one that may do no more than the opener.
 pub(crate) fn confine_as_opener(name: &CStr) {
-    children::settle(name);
+    settle::settle(name);
     confine::opener();
 }
 

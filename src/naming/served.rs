@@ -216,7 +216,7 @@ fn confine_namer() -> Fences {
 }
 
 pub(super) fn namer() -> ExitCode {
-    super::children::settle(c"fl-namer");
+    super::settle::settle(c"fl-namer");
     let served = sockets().and_then(|(orders, requests)| do_jobs(orders, &requests, confine_namer));
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -12,8 +12,9 @@ use libbpf_rs::num_possible_cpus;
 
 pub use super::abi::call::{Sample, TaskCalls};
 use super::abi::call::{fl_call, fl_config, fl_own_limit, fl_task};
-use super::engine::{Kernel, Room, Setup, Spec};
+use super::engine::{Room, Setup, Spec};
 use super::hook::{Attach, Hook, Way};
+use super::kernel::Kernel;
 use super::object::{Builds, Opened, object};
 use attach::Patterns;
 

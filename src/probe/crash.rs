@@ -1,6 +1,7 @@
 //! The crash probe: the configuration of `bpf/crash.bpf.c`, and its hooks.
 
 mod counts;
+mod group;
 mod groups;
 mod plan;
 mod read;
@@ -15,15 +16,17 @@ use libbpf_rs::num_possible_cpus;
 use procfs::{Current as _, LoadAverage};
 
 use super::abi::{Sample, fl_config, fl_crash, fl_limit};
-use super::engine::{self, Kernel, Room, Setup, Spec};
+use super::engine::{self, Room, Setup, Spec};
 use super::hook::{Hook, Way};
+use super::kernel::Kernel;
 use super::kernel_code;
 use super::losses::{EXITS_MISSED, RUNS_MISSED};
 use super::object::{Build, Builds, Loaded, Opened, object};
 use crate::siginfo::{CORE_SIGNALS, SIGKILL};
 
 pub(crate) use counts::Counts;
-pub(crate) use groups::{Group, GroupId, StackFrame};
+pub(crate) use group::{Group, GroupId};
+pub(crate) use groups::StackFrame;
 pub(crate) use plan::{Budget, GroupTable, Plan};
 pub(crate) use read::Counters;
 use read::RunsMissed;

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use libbpf_rs::{Link, Map, MapHandle, ProgramMut, num_possible_cpus};
 
 use super::hook::{At, Attach, Hook, HookPoint, Way};
+use super::kernel::Kernel;
 use super::losses::{Loss, Losses};
 use super::object::{Build, Builds, Loaded, Opened, has_typed_loads};
 use super::table::TypedTable as _;
@@ -40,21 +41,6 @@ pub struct Setup {
     pub btf: Option<PathBuf>,
     /// Print libbpf's own messages.
     pub verbose: bool,
-}
-
-/// Features of the kernel that ways and hooks depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kernel {
-    pub(super) kprobes: bool,
-    /// The kernel allows software events of perf.
-    pub(super) perf_events: bool,
-    /// A program at sched_process_exit can read the memory of the task that exits (v6.16).
-    pub(super) exits_with_memory: bool,
-    /// The kernel delivers a signal to a process that seccomp ends (v5.16).
-    pub(super) delivers_seccomp_kills: bool,
-    /// It is a real-time kernel. From v7.0 on it preempts programs at tracepoints, also where other kernels have interrupts off, and skips
-    /// their runs meanwhile.
-    pub(super) is_real_time: bool,
 }
 
 /// Room in the ring for so many samples of so many bytes, until user space comes to read them.

@@ -10,8 +10,9 @@ use anyhow::{Result, bail};
 use libbpf_rs::Link;
 
 use super::abi::memory::{Sample, fl_config, fl_mapping, fl_page};
-use super::engine::{self, Kernel, Room, Setup, Spec};
+use super::engine::{self, Room, Setup, Spec};
 use super::hook::{Hook, Way};
+use super::kernel::Kernel;
 use super::object::{Builds, Opened, object};
 use crate::arch;
 

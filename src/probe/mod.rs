@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 mod engine;
 mod filter;
 mod hook;
+mod kernel;
 mod kernel_code;
 mod load;
 pub(crate) mod losses;

@@ -19,11 +19,10 @@ use libbpf_rs::{
 };
 
 use super::abi::{Plain, bytes_of};
-use super::engine::Kernel;
+use super::kernel::Kernel;
 use super::pattern::{Pattern, Variables};
 use super::types::{Ids, TypesFile};
-use super::{counters, load, perf, typed};
-use crate::host;
+use super::{counters, load, typed};
 
 /// How a build reads kernel memory: docs/development.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,9 +136,7 @@ impl Opened {
 
     /// What the kernel has that hooks depend on.
     pub(super) fn kernel(&self) -> Kernel {
-        let Ids { exits_with_memory, delivers_seccomp_kills, .. } = self.ids;
-        let (kprobes, perf_events, is_real_time) = (host::has_kprobe_pmu(), perf::is_allowed(), host::is_real_time());
-        Kernel { kprobes, perf_events, exits_with_memory, delivers_seccomp_kills, is_real_time }
+        Kernel::of(&self.ids)
     }
 
     fn program(&mut self, name: &str) -> Result<OpenProgramMut<'_>> {

@@ -6,8 +6,9 @@ mod read;
 use anyhow::Result;
 
 use super::abi::pagefault::{Sample, fl_config, fl_fault_event, fl_fault_hook, fl_fault_key, fl_fault_mapping};
-use super::engine::{self, Kernel, Room, Setup, Spec};
+use super::engine::{self, Room, Setup, Spec};
 use super::hook::{Hook, Way};
+use super::kernel::Kernel;
 use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};
 

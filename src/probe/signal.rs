@@ -6,8 +6,9 @@ mod read;
 use anyhow::Result;
 
 use super::abi::signal::{Sample, fl_config, fl_signal};
-use super::engine::{self, Kernel, Room, Setup, Spec};
+use super::engine::{self, Room, Setup, Spec};
 use super::hook::{Hook, Way};
+use super::kernel::Kernel;
 use super::kernel_code;
 use super::losses::RUNS_MISSED;
 use super::object::{Builds, Opened, object};

@@ -7,7 +7,7 @@ use super::builds::{Builds, Strikes};
 use super::input::{Frames, GroupLine, text};
 use super::note::Note;
 use super::record::{By, Row};
-use super::tally::Tally;
+use super::tally::{Tally, add_to};
 use crate::output::Timestamp;
 use crate::record::crash::Disposition;
 
@@ -267,11 +267,6 @@ impl Bug {
             frames,
         }
     }
-}
-
-/// Numbers of other hosts may be damaged: a sum saturates and never wraps around.
-pub(super) fn add_to(sum: &mut u64, count: u64) {
-    *sum = sum.saturating_add(count);
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::bug::add_to;
 use super::input::{GroupLine, text};
 use super::record::Build;
+use super::tally::add_to;
 use crate::output::Timestamp;
 
 /// How many builds a row names; the others are `other`.

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::bug::Key;
-use super::merge::Merged;
-use super::record::{By, Row, Selection, Totals};
+use super::record::{By, Merged, Row, Selection, Totals};
 use crate::host;
 use crate::output::Timestamp;
 use crate::record::Head;

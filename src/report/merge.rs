@@ -6,14 +6,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::bug::{Bug, Key, add_to};
+use super::bug::{Bug, Key};
 use super::earlier::{Earlier, Open};
 use super::input::{CrashLine, Executable, GroupLine, SummaryLine, text};
 use super::note::Note;
 use super::processors::{Hosts, suspects};
-use super::record::{By, Row, Selection, Suspect, Totals};
+use super::record::{By, Merged, Row, Selection, Totals};
 use super::room::Room;
 use super::seen::{Run, Seen};
+use super::tally::add_to;
 use crate::output::Timestamp;
 use crate::record::crash::Disposition;
 use crate::record::summary::Deliveries;
@@ -51,17 +52,6 @@ pub(super) struct Merge {
     in_parts: (u128, u128),
     /// What earlier lines of the file say.
     earlier: Earlier,
-}
-
-/// What came of a merge.
-#[derive(Debug)]
-pub(super) struct Merged {
-    /// Everything that was read.
-    pub totals: Totals,
-    /// The bugs that had events, most frequent first.
-    pub rows: Vec<Row>,
-    /// Processors and hosts on which too many bugs strike.
-    pub suspects: Vec<Suspect>,
 }
 
 impl Merge {

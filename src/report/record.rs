@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::merge::Merged;
 use crate::host;
 use crate::output::Timestamp;
 use crate::record::Head;
@@ -182,6 +181,17 @@ pub(crate) struct Suspect {
     pub expected: f64,
     /// The probability that a report of healthy hosts names anything like this.
     pub chance: f64,
+}
+
+/// What came of a merge.
+#[derive(Debug)]
+pub(super) struct Merged {
+    /// Everything that was read.
+    pub totals: Totals,
+    /// The bugs that had events, most frequent first.
+    pub rows: Vec<Row>,
+    /// Processors and hosts on which too many bugs strike.
+    pub suspects: Vec<Suspect>,
 }
 
 /// Summaries merged into one ranking.

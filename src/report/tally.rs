@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 /// How many names a tally has room for; the counts of further names are added together.
 const ROOM: usize = 1024;
 
+/// Numbers of other hosts may be damaged: a sum saturates and never wraps around.
+pub(super) fn add_to(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
+}
+
 /// Counts by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
@@ -16,17 +21,17 @@ impl Tally {
     /// Counts `name`. With 0 the name is listed, without events.
     pub(super) fn add(&mut self, name: &str, count: u64) {
         if let Some(known) = self.counts.get_mut(name) {
-            *known = known.saturating_add(count);
+            add_to(known, count);
         } else if self.counts.len() < ROOM {
             self.counts.insert(name.to_owned(), count);
         } else {
-            self.other = self.other.saturating_add(count);
+            add_to(&mut self.other, count);
         }
     }
 
     /// Adds what was counted elsewhere.
     pub(super) fn absorb(&mut self, other: Self) {
-        self.other = self.other.saturating_add(other.other);
+        add_to(&mut self.other, other.other);
         other.counts.iter().for_each(|(name, count)| self.add(name, *count));
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::stack::StackWords;
 use super::{cxx, go, rust, v8};
 use crate::evidence::{Frame, Function};
 use crate::probe::abi::fl_crash;
@@ -13,13 +14,6 @@ pub struct RuntimeMessage {
     pub runtime: Cow<'static, str>,
     /// The text as the runtime had it; what is longer than 255 bytes is cut.
     pub text: String,
-}
-
-/// The innermost words of a stack, and the address of the first one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StackWords {
-    pub(crate) start: u64,
-    pub(crate) words: Vec<u64>,
 }
 
 /// What was said before the death in `raw`, whose stack is `frames`, and begins with the words `stack`. `go_callers`: the functions of
@@ -37,6 +31,3 @@ pub(crate) fn of(
         .or_else(|| said(cxx::RUNTIME, cxx::what(raw, frames)))
         .or_else(|| said("v8", v8::message(frames, stack)))
 }
-
-/// How many words of a stack [`of`] looks at.
-pub(crate) const STACK_WORDS: u64 = 256;

@@ -9,6 +9,7 @@ pub(crate) mod jvm;
 pub(crate) mod message;
 pub(crate) mod musl;
 pub(crate) mod rust;
+pub(crate) mod stack;
 pub(crate) mod v8;
 
 use crate::evidence::File;

@@ -1,6 +1,6 @@
 //! Rust: panics that end the process, and failed allocations.
 
-use super::message::StackWords;
+use super::stack::StackWords;
 use crate::evidence::{Frame, Region};
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_text};
 

@@ -1,7 +1,7 @@
 //! V8 (Node, Chromium): the message of a check that has failed. V8_Fatal() keeps it on the stack between two marks, for those who look at it
 //! afterwards: `FailureMessage`, src/base/logging.cc.
 
-use super::message::StackWords;
+use super::stack::StackWords;
 use crate::evidence::Frame;
 
 /// The words before and behind the text, which has so many words of room.

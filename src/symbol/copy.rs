@@ -15,8 +15,8 @@ use object::pod::{bytes_of, bytes_of_slice};
 use object::read::elf::{FileHeader, SectionHeader};
 use object::{LittleEndian, U16, U32, U64};
 
+use super::descriptors::descriptor_name;
 use super::elf::{BUILD_ID, ENDIAN, Headers, Source};
-use super::table::descriptor_name;
 use super::{check, inflate};
 
 /// How much of one file and its debug file is copied, uncompressed. Of a larger file only the symbols are copied, without files and

@@ -4,6 +4,7 @@ mod check;
 mod copy;
 mod debug;
 mod demangle;
+mod descriptors;
 mod elf;
 mod file;
 mod halt;
@@ -27,13 +28,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 pub(crate) use copy::copy_whole;
+pub(crate) use descriptors::open_descriptors_in;
 pub(crate) use file::{
     Files, MappedFile, Version, build_id_of, changed_ns, descriptor, is_elf, look, look_below, look_below_if_known,
     look_if_known, look_within, open_regular, place_of, reopen,
 };
 pub(crate) use request::{FileRequest, Holder, Open, Opening, PerfMap, Usage};
 pub(crate) use sources::Sources;
-pub(crate) use table::open_descriptors_in;
 pub(crate) use variable::Variable;
 
 use self::copy::PrivateCopy;

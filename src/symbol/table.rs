@@ -1,38 +1,16 @@
 //! The symbols of one file, as one part of it has them.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::Path;
-use std::sync::OnceLock;
-
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 use super::copy::PrivateCopy;
 use super::demangle::demangle;
+use super::descriptors::{descriptor_name, descriptors};
 use super::file::MappedFile;
 use super::index::Index;
 use super::pclntab::PcLineTable;
 use super::plt::Plt;
 use crate::evidence::Function;
-
-/// Where our own descriptors have names. Not set means that it is the usual folder.
-static DESCRIPTORS: OnceLock<&'static Path> = OnceLock::new();
-
-/// From now on our own descriptors have their names in `folder`, and nowhere else.
-pub(crate) fn open_descriptors_in(folder: &'static Path) {
-    // Only the first one counts.
-    let _ = DESCRIPTORS.set(folder);
-}
-
-fn descriptors() -> &'static Path {
-    DESCRIPTORS.get().copied().unwrap_or(Path::new("/proc/self/fd"))
-}
-
-/// The name of a descriptor in their folder.
-pub(super) fn descriptor_name(file: &File) -> String {
-    file.as_raw_fd().to_string()
-}
 
 /// Names of addresses.
 pub(super) struct Table {

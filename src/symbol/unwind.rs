@@ -27,6 +27,7 @@ mod fuzz;
 mod image;
 mod passage;
 mod registers;
+mod section;
 mod stack;
 mod step;
 #[cfg(test)]

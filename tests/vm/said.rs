@@ -20,10 +20,15 @@ pub(crate) fn compare(program: &Path, table: &[Said<'_>]) {
     for (&(case, kind, confidence, part), crash) in table.iter().zip(crashes) {
         let found = &crash["diagnosis"];
         let text = found["text"].as_str().unwrap_or_default();
-        assert!(text.contains(part), "{case}: {part}: {crash:#}");
+        assert!(text.contains(part), "{case}: {part}: {crash:#}\nwithout names: {:#?}", without_names(&all.records));
         assert_eq!((&found["kind"], &found["confidence"]), (&kind.into(), &confidence.into()), "{case}: {crash:#}");
         for (other, _, _, others) in table.iter().filter(|(_, _, _, others)| !part.contains(others)) {
             assert!(!text.contains(others), "{case} is said to be {other}: {text}");
         }
     }
+}
+
+/// The files that have no names in any of the records: the first one has the reason why the later ones have none.
+fn without_names(records: &[Value]) -> Vec<&Value> {
+    records.iter().filter_map(|record| record["symbols_failed"].as_array()).flatten().collect()
 }

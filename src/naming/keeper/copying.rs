@@ -8,8 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::room::Room;
+use super::said::{COPIES_MAX, Copied, Said};
 use super::watched::{State, Watch, Watched};
-use crate::naming::kept::{COPIES_MAX, Copied, Said};
 use crate::naming::passing::pass;
 use crate::symbol::{copy_whole, is_elf, reopen};
 

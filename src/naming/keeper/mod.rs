@@ -5,13 +5,16 @@
 //! It looks for files by itself, every few seconds: nothing is attached to the kernel for it. So a program that is replaced in its first
 //! seconds has no copy.
 
+mod avoided;
 mod copying;
 mod processes;
 mod room;
+mod said;
 mod watched;
 mod watching;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -27,13 +30,14 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 use rustix::fs::inotify::{self, CreateFlags};
 
+pub(super) use self::avoided::Avoided;
 use self::copying::Copying;
 use self::processes::Processes;
 use self::room::Room;
+pub(super) use self::said::{COPIES_MAX, Copied, Said};
 use self::watched::{State, Table, Watch};
 use self::watching::Refusal;
 use super::confine;
-use super::kept::{Avoided, Said};
 use super::maps::{self, MEMFD, process};
 use crate::evidence::FileId;
 use crate::host;
@@ -69,9 +73,10 @@ const REFUSED_MAX: usize = 4096;
 /// A file that no process runs any more, as far as all have been looked at so often, is no longer watched.
 const IDLE_CYCLES: u64 = 2;
 
-/// The child. `avoided`: what has kept the one before.
-pub(super) fn serve(avoided: Avoided) -> ExitCode {
-    super::children::settle(c"fl-keeper");
+/// The child. `arguments`: what has kept the one before.
+pub(super) fn serve(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let avoided = Avoided::of(arguments);
+    super::settle::settle(c"fl-keeper");
     let served = rustix::stdio::stdin().try_clone_to_owned().and_then(|parent| {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         confine::keeper();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::probe::abi::{fl_disposition, fl_libc};
-use crate::probe::engine::Kernel;
+use crate::probe::kernel::Kernel;
 use crate::probe::{Attach, Setup, Way};
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 

@@ -14,7 +14,7 @@ use libbpf_rs::{Map, MapCore as _};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::counts::Counts;
-use super::groups::{Group, GroupId, Groups};
+use super::group::{Group, GroupId, Groups};
 use crate::probe::abi::{Plain, fl_group};
 
 /// The kernel notes an event's time once a tick, and what it notes is at most so much older than the event. An older time on a busy host

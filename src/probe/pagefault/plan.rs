@@ -2,7 +2,7 @@
 
 use super::read::NEAR_FAULTS;
 use crate::probe::abi::pagefault::fl_fault_by;
-use crate::probe::engine::Kernel;
+use crate::probe::kernel::Kernel;
 use crate::probe::{Setup, Way};
 
 /// What faults are counted by, besides process, mode and error code.

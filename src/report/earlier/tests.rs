@@ -1,7 +1,7 @@
 use super::super::input::{Parsed, parse};
+use super::super::merge::Merge;
 use super::super::merge::tests::{frame, group, selection, summary};
-use super::super::merge::{Merge, Merged};
-use super::super::record::By;
+use super::super::record::{By, Merged};
 use crate::record::crash::Disposition;
 use crate::record::lines::{self, Continuity, InFile};
 use crate::record::summary::Group;

@@ -3,11 +3,13 @@
 
 mod blocks;
 mod frames;
+mod known;
 mod parse;
 mod source;
 
 pub(crate) use blocks::{Block, Blocks, Content};
-pub(super) use frames::{Frames, Known};
+pub(super) use frames::Frames;
+pub(super) use known::Known;
 #[cfg(test)]
 pub(super) use parse::parse;
 pub(crate) use parse::reason;

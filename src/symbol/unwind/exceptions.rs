@@ -3,7 +3,7 @@
 
 use gimli::{EndianSlice, LittleEndian, Pointer, Reader};
 
-use super::image::Section;
+use super::section::Section;
 use crate::evidence::Handling;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::image::{Section, Sections};
-use super::{CodeRegion, Image, MappedFile, Registers, StackCopy, Unwinder, step};
+use super::image::Sections;
+use super::section::Section;
+use super::{CodeRegion, Image, MappedFile, Registers, StackCopy, Unwinder};
 use crate::arch::unwind::COUNT;
 use crate::symbol::elf::Segment;
 
@@ -50,7 +51,7 @@ pub fn unwind(mut data: &[u8]) {
         code: vec![Segment { offset: CODE, address: CODE }],
     };
     if sections.eh_frame_hdr.is_none() {
-        sections.index = step::index(&sections);
+        sections.index = sections.index();
     }
     // The file doesn't matter: it has been read.
     let Some(found) = MappedFile::at(Path::new("/proc/self/exe")) else { return };

@@ -2,19 +2,17 @@
 
 use std::ops::Range;
 
+use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, UnwindSection};
 use object::elf::SectionHeader64;
 use object::read::elf::SectionHeader;
 
+use super::section::Section;
 use crate::arch::CALL_BYTES_MAX;
+use crate::arch::unwind as arch;
 use crate::page;
 use crate::symbol::elf::{ENDIAN, Headers, Segment, Source};
 
-/// A section of an image.
-pub(super) struct Section {
-    /// The address that the file gives it.
-    pub(super) address: Range<u64>,
-    pub(super) bytes: Vec<u8>,
-}
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// How to unwind from the code of one file.
 pub(super) struct Sections {
@@ -22,7 +20,7 @@ pub(super) struct Sections {
     pub(super) eh_frame_hdr: Option<Section>,
     /// What functions do with exceptions.
     pub(super) exceptions: Option<Section>,
-    /// In place of `eh_frame_hdr`: step::index().
+    /// In place of `eh_frame_hdr`: [`Sections::index`].
     pub(super) index: Vec<(u64, usize)>,
     /// The addresses of `.text` and `.got`, which entries may be relative to.
     pub(super) text: Option<Range<u64>>,
@@ -53,7 +51,7 @@ impl Sections {
             code: headers.code(),
         };
         if sections.eh_frame_hdr.is_none() {
-            sections.index = super::step::index(&sections);
+            sections.index = sections.index();
         }
         Some(sections)
     }
@@ -89,5 +87,41 @@ impl Sections {
                 .flatten()
                 .map(|section| section.bytes.len())
                 .sum::<usize>()
+    }
+
+    /// The call frame information.
+    pub(super) fn eh_frame(&self) -> EhFrame<Slice<'_>> {
+        let mut section = EhFrame::new(&self.eh_frame.bytes, LittleEndian);
+        section.set_address_size(8);
+        section.set_vendor(arch::VENDOR);
+        section
+    }
+
+    /// What its entries are relative to.
+    pub(super) fn bases(&self) -> BaseAddresses {
+        let start = |range: Option<&Range<u64>>| range.map_or(0, |range| range.start);
+        BaseAddresses::default()
+            .set_eh_frame(self.eh_frame.address.start)
+            .set_eh_frame_hdr(start(self.eh_frame_hdr.as_ref().map(|section| &section.address)))
+            .set_text(start(self.text.as_ref()))
+            .set_got(start(self.got.as_ref()))
+    }
+
+    /// The beginnings of all that `.eh_frame` describes, sorted, each with the offset of its entry: for want of `.eh_frame_hdr`,
+    /// which static executables don't have.
+    pub(super) fn index(&self) -> Vec<(u64, usize)> {
+        let bases = self.bases();
+        let section = self.eh_frame();
+        let mut entries = section.entries(&bases);
+        let mut index = Vec::new();
+        while let Ok(Some(entry)) = entries.next() {
+            if let CieOrFde::Fde(entry) = entry
+                && let Ok(entry) = entry.parse(EhFrame::cie_from_offset)
+            {
+                index.push((entry.initial_address(), entry.offset()));
+            }
+        }
+        index.sort_unstable();
+        index
     }
 }

@@ -1,11 +1,11 @@
 //! One frame up: by a file's call frame information, or by the frame pointer of code that has none.
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, EndianSlice, Evaluation, EvaluationResult, Expression,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, Evaluation, EvaluationResult, Expression,
     FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindSection, Value,
 };
 
-use super::image::Sections;
+use super::image::{Sections, Slice};
 use super::{Frame, Registers, StackCopy, exceptions};
 use crate::arch::unwind::{self as arch, FRAME_POINTER, PROGRAM_COUNTER, RETURN_ADDRESS, STACK_POINTER};
 use crate::evidence::Handling;
@@ -15,8 +15,6 @@ const ENTRY_BYTES_MAX: usize = 16 * 1024;
 
 /// Operations of an expression: it may have loops. Real ones have ten.
 const OPERATIONS_MAX: u32 = 256;
-
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The frame above another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +39,22 @@ pub(super) fn by_information(
     stack: &StackCopy,
 ) -> Option<Above> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let section = eh_frame(sections);
+    let section = sections.eh_frame();
     let entry = entry(sections, &section, address)?;
-    Some(evaluate(&entry, &section, &bases(sections), address, registers, stack).unwrap_or(Above::Unknown))
+    Some(evaluate(&entry, &section, &sections.bases(), address, registers, stack).unwrap_or(Above::Unknown))
 }
 
 /// Where the function of a frame begins, as [`by_information`] finds it.
 pub(super) fn begin_of(sections: &Sections, bias: u64, frame: Frame) -> Option<u64> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let section = eh_frame(sections);
+    let section = sections.eh_frame();
     Some(entry(sections, &section, address)?.initial_address())
 }
 
 /// What the function of a frame does with an exception from the call before its return address.
 pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<Handling> {
     let address = frame.address.wrapping_sub(1).wrapping_sub(bias);
-    let section = eh_frame(sections);
+    let section = sections.eh_frame();
     let entry = entry(sections, &section, address)?;
     // Nobody asks a function without a table.
     let Some(table) = entry.lsda() else { return Some(Handling::Passes) };
@@ -66,7 +64,7 @@ pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<H
 /// Is the code of a frame what a signal handler returns to? `None` means that no call frame information describes it.
 pub(super) fn is_trampoline(sections: &Sections, bias: u64, frame: Frame) -> Option<bool> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let section = eh_frame(sections);
+    let section = sections.eh_frame();
     Some(entry(sections, &section, address)?.is_signal_trampoline())
 }
 
@@ -92,28 +90,12 @@ fn above(caller: Registers, callee: &Registers) -> Above {
     }
 }
 
-fn eh_frame(sections: &Sections) -> EhFrame<Slice<'_>> {
-    let mut section = EhFrame::new(&sections.eh_frame.bytes, LittleEndian);
-    section.set_address_size(8);
-    section.set_vendor(arch::VENDOR);
-    section
-}
-
-fn bases(sections: &Sections) -> BaseAddresses {
-    let start = |range: Option<&std::ops::Range<u64>>| range.map_or(0, |range| range.start);
-    BaseAddresses::default()
-        .set_eh_frame(sections.eh_frame.address.start)
-        .set_eh_frame_hdr(start(sections.eh_frame_hdr.as_ref().map(|section| &section.address)))
-        .set_text(start(sections.text.as_ref()))
-        .set_got(start(sections.got.as_ref()))
-}
-
 fn entry<'a>(
     sections: &'a Sections,
     section: &EhFrame<Slice<'a>>,
     address: u64,
 ) -> Option<FrameDescriptionEntry<Slice<'a>>> {
-    let bases = bases(sections);
+    let bases = sections.bases();
     let offset = match &sections.eh_frame_hdr {
         Some(header) => {
             let most = header.bytes.len();
@@ -131,24 +113,6 @@ fn entry<'a>(
     };
     let entry = section.fde_from_offset(&bases, offset, EhFrame::cie_from_offset).ok()?;
     entry.contains(address).then_some(entry)
-}
-
-/// The beginnings of all that `.eh_frame` describes, sorted, each with the offset of its entry: for want of `.eh_frame_hdr`,
-/// which static executables don't have.
-pub(super) fn index(sections: &Sections) -> Vec<(u64, usize)> {
-    let bases = bases(sections);
-    let section = eh_frame(sections);
-    let mut entries = section.entries(&bases);
-    let mut index = Vec::new();
-    while let Ok(Some(entry)) = entries.next() {
-        if let gimli::CieOrFde::Fde(entry) = entry
-            && let Ok(entry) = entry.parse(EhFrame::cie_from_offset)
-        {
-            index.push((entry.initial_address(), entry.offset()));
-        }
-    }
-    index.sort_unstable();
-    index
 }
 
 /// `None` means that a value that the rule needs is not known.

@@ -6,14 +6,16 @@
  *
  * KIND is what dies, when a line comes: `child`; `orphan`, a child that has lost its parent; `itself`; `thread`, whose first
  * thread has ended. Before that, `plugin FILE` loads FILE, to die in its plugin_touch(); `as NAME` gives the process a name;
- * `decoy FILE` puts FILE in the place of the program when the line comes; `core FOLDER` has a large core written there. `memfd`, `mount FOLDER`, `jail FOLDER` and `overlay FOLDER` execute a copy of the program, with the options
- * after them: in memory, in a mount that no other process sees, the same below a root of its own, and from an overlay.
+ * `decoy FILE` puts FILE in the place of the program when the line comes; `core FOLDER` has a large core written there, which takes until the
+ * input ends. `memfd`, `mount FOLDER`, `jail FOLDER` and `overlay FOLDER` execute a copy of the program, with the options after them: in
+ * memory, in a mount that no other process sees, the same below a root of its own, and from an overlay.
  *
  * Says `ready`, and `dead` when what was to die is dead; ends with its input.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -38,6 +40,36 @@ __attribute__((noinline)) void TOUCH(void)
 }
 
 static void (*touch)(void) = TOUCH;
+static int is_slow;
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(2);
+}
+
+/*
+ * From now on this thread has what another process leaves it of its processor, which is next to nothing, until our input ends: a core takes that
+ * long, however fast the machine is.
+ */
+static void slow_down(void)
+{
+	struct sched_param none = { 0 };
+	struct pollfd input = { 0 };
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		fail("sched_setaffinity");
+	if (fork() == 0) {
+		while (!(input.revents & POLLHUP))
+			poll(&input, 1, 0);
+		_exit(0);
+	}
+	if (sched_setscheduler(0, SCHED_IDLE, &none))
+		fail("sched_setscheduler");
+}
 
 static void *die_alone(void *argument)
 {
@@ -52,14 +84,10 @@ static void *die_alone(void *argument)
 			exit(2);
 		fclose(stat);
 	}
+	if (is_slow)
+		slow_down();
 	touch();
 	return argument;
-}
-
-static void fail(const char *what)
-{
-	perror(what);
-	exit(2);
 }
 
 static void copy(int to)
@@ -114,6 +142,7 @@ int main(int argc, char **argv)
 			if (chdir(*++argv) || setrlimit(RLIMIT_CORE, &all) || !memory)
 				fail("core");
 			memset(memory, 1, bytes);
+			is_slow = 1;
 		} else if (!strcmp(*argv, "memfd")) {
 			int file = memfd_create("hidden", MFD_CLOEXEC);
 
@@ -173,6 +202,8 @@ int main(int argc, char **argv)
 		if (rename(path, self))
 			fail("rename");
 	}
+	if (is_slow && !strcmp(kind, "itself"))
+		slow_down();
 	if (!strcmp(kind, "itself"))
 		touch();
 	if (!strcmp(kind, "thread")) {

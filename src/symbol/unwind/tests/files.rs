@@ -57,7 +57,7 @@ fn an_index_made_is_as_good_as_one_read() {
     let read = Sections::read(&Source::Memory(&libc)).unwrap();
     let mut made = Sections::read(&Source::Memory(&libc)).unwrap();
     made.eh_frame_hdr = None;
-    made.index = step::index(&made);
+    made.index = made.index();
     let stack = StackCopy::new(vec![(0x1000, words(&[JIT + 0x1234; 512]))]);
     let mut found = 0;
     for address in (0..libc.len() as u64).step_by(997) {
@@ -90,7 +90,7 @@ fn assert_ends(expression: &[u8]) {
     let entry = |body: &[u8]| [&(body.len() as u32).to_le_bytes(), body].concat();
     sections.eh_frame.bytes = [entry(&cie), entry(&fde)].concat();
     sections.eh_frame_hdr = None;
-    sections.index = step::index(&sections);
+    sections.index = sections.index();
     assert_eq!(sections.index.len(), 1);
     let frame = Frame { address: JIT, is_return_address: false };
     let registers = Registers::new([0x1000; 17]);
