@@ -249,7 +249,7 @@ static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
 }
 
 /*
- * Two hooks, told apart by the first argument, a signal's number or the address of a task:
+ * Two hooks, which the first argument tells apart, a signal's number or the address of a task:
  * signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action), and where there are no kprobes, from
  * v6.16 on, sched_process_exit(struct task_struct *task, bool group_dead). One program for both, because what they have in
  * common takes the verifier most of the time that we take to start. Before v6.16 the task has given up its memory when it

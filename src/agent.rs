@@ -72,7 +72,7 @@ impl Options {
     }
 }
 
-/// Counts until it is told to stop.
+/// Counts until a signal or `--duration` stops it.
 ///
 /// # Errors
 /// What can't be watched, listened on or opened: one line with the cure.

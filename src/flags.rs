@@ -2,7 +2,7 @@
 
 use crate::{arch, siginfo};
 
-/// Numbers by name. Where one has the bits of another, it stands before it.
+/// Numbers by name. If one has the bits of another, it comes before it.
 pub(crate) type FlagNames = &'static [(u64, &'static str)];
 
 macro_rules! names {

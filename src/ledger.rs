@@ -1,7 +1,7 @@
-//! What is counted in the kernel and reported interval by interval: look, tell, commit.
+//! Counts of the kernel, which are reported interval by interval: look (read them), tell (make the record), commit (it is written).
 //!
-//! A summary reports what came since the last look that was committed, and only what was written is committed. So the next summary has
-//! what one that could not be written had, and nothing is lost from the sum.
+//! A summary reports what came since the last committed look, and a look is committed when its summary was written. So the next summary has
+//! the counts of a summary that could not be written, and nothing is lost from the sum.
 
 use anyhow::Result;
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-/// Whoever reads from it is at its end.
+/// A reader is at its end at once.
 pub(crate) fn input() -> io::Result<Stdio> {
     if has_null() { Ok(Stdio::null()) } else { io::pipe().map(|(reader, _)| Stdio::from(reader)) }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Common {
     pub btf: Option<PathBuf>,
     /// The loader's messages, the start-up time and the counters on standard error.
     pub verbose: bool,
-    /// Say nothing but errors and what was lost.
+    /// Print nothing on standard error but errors and what was lost.
     pub quiet: bool,
     /// Exit with 1 where anything was lost.
     pub strict: bool,

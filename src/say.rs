@@ -1,4 +1,4 @@
-//! Standard error, for the person: a reader of it that stalls costs a line, and never the end of a run.
+//! Standard error, for people: if its reader stalls, lines are lost, and the run goes on.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;

@@ -146,7 +146,7 @@ pub(crate) struct Session<'run> {
     took: Duration,
     watch: Watch,
     output: Shared,
-    /// Those of the command. `None` means that it has no command.
+    /// The descendants of the command. `None` means that there is no command.
     descendants: Option<Descendants>,
 }
 
@@ -236,7 +236,7 @@ impl Session<'_> {
                     _ => {}
                 },
                 Event::Stop { signal, from_terminal } => match &running {
-                    // The command decides what the signal means; its end is ours. A second one doesn't wait for it.
+                    // The command decides what the signal means, and the run ends with the command. A second signal doesn't wait for it.
                     Some(running) if !has_signal => {
                         has_signal = true;
                         if !from_terminal {
@@ -290,10 +290,10 @@ impl Session<'_> {
         Ok(false)
     }
 
-    /// The command has ended with this status: what is left of it goes on unwatched.
+    /// The command has ended with this status: its living descendants go on unwatched.
     fn leave_descendants(&mut self, reader: &mut impl Reader, status: u8) -> Result<(Option<u8>, End)> {
         let mut left = self.descendants()?;
-        // The kernel may have skipped the run for the end of one.
+        // The kernel may have skipped our program at the end of one of them.
         left.retain(|&pid| matches!(self.watch.await_end(pid), Ok(true)));
         let end = reader.finish()?;
         self.say_left(&left);

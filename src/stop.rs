@@ -1,4 +1,4 @@
-//! The signals that end a run, as whoever waits for something else sees them.
+//! The signals that end a run, for code that waits for something else.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;

@@ -43,7 +43,7 @@ impl Timestamp {
         jiff::Timestamp::from_nanosecond(nanoseconds).ok().map(Self)
     }
 
-    /// The same moment, or up to a hundredth of a second before: what is known of a moment that is noted once a tick.
+    /// The same moment, or up to a hundredth of a second before: a moment is noted once a tick, and so known no better.
     pub(crate) fn whole_ticks(self) -> Self {
         self.whole(10_000_000)
     }

@@ -134,10 +134,10 @@ struct fl_mm_context {
 #define FL_NR_EXECVEAT      281
 #define FL_NR_PKEY_MPROTECT 288
 
-/* Those of 32-bit programs, arch/arm/tools/syscall.tbl: munmap, mprotect, mremap, mmap2, shmat, pkey_mprotect. */
+/* The mapping calls of 32-bit programs, arch/arm/tools/syscall.tbl: munmap, mprotect, mremap, mmap2, shmat, pkey_mprotect. */
 #define FL_IS_COMPAT_MAPPING(nr) ((nr) == 91 || (nr) == 125 || (nr) == 163 || (nr) == 192 || (nr) == 305 || (nr) == 394)
 
-/* Is a system call at its beginning? Its result has the register of the first argument: nothing tells them apart. */
+/* Is a system call at its beginning? Its result is in the register of its first argument, so nothing tells begin and end apart. */
 #define fl_is_begun(result) ((void)(result), 0)
 
 /* Registers go into the record as they are; only what it has no room for is copied apart. */
@@ -226,7 +226,7 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 		0;                    \
 	})
 
-/* The kernel gives its own code for a breakpoint, and nobody asks. */
+/* The kernel has its own code for a breakpoint, which is not needed here. */
 #define fl_ran_breakpoint(r) ((void)(r), 0)
 
 /* Did abort() of libc come to its last instruction, brk, because SIGABRT has not ended the process? This was not tried. */

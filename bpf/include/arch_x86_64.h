@@ -121,7 +121,7 @@ struct fl_mm_context {
 #define FL_NR_EXECVEAT      322
 #define FL_NR_PKEY_MPROTECT 329
 
-/* Those of 32-bit programs, syscall_32.tbl: mmap, munmap, mprotect, mremap, mmap2, pkey_mprotect, shmat. */
+/* The mapping calls of 32-bit programs, syscall_32.tbl: mmap, munmap, mprotect, mremap, mmap2, pkey_mprotect, shmat. */
 #define FL_IS_COMPAT_MAPPING(nr) \
 	((nr) == 90 || (nr) == 91 || (nr) == 125 || (nr) == 163 || (nr) == 192 || (nr) == 380 || (nr) == 397)
 

@@ -241,7 +241,7 @@ __noinline int fl_step_operands(u32 opcode, u32 at, u32 rex)
 	if (!machine)
 		return FL_STEP_LOST;
 	machine->next = machine->place + behind + fl_immediate_bytes(opcode, machine->number);
-	/* Of bytes: the opcodes that are even. */
+	/* The opcodes that are even work on bytes. */
 	machine->width = rex & FL_REX_W ? 8 : 4;
 	if (opcode < 0x100 && opcode != 0x8d && opcode != 0x63 && !(opcode & 1))
 		machine->width = 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What a diagnosis must know of the mapping that refused an access, while it is still there: how long its file is, and why there may be no
- * page; what was done with the mapping before; how a thread came to where there is no code.
+ * page; what was done with the mapping before; how a thread came to a place without code.
  */
 #ifndef FL_BACKING_BPF_H
 #define FL_BACKING_BPF_H
@@ -64,7 +64,7 @@ __noinline int fl_describe_backing(u64 mm)
 	file = fl_read(vma, vm_file);
 	if (!file)
 		return 0;
-	/* Of an overlay, the file of the layer: that one is mapped. */
+	/* An overlay maps the file of its layer. */
 	inode = fl_read(file, f_inode);
 	if ((fl_read(inode, i_mode) & S_IFMT) != S_IFREG)
 		return 0;

@@ -12,7 +12,7 @@
 #include "abi/call.h"
 #include "loss.bpf.h"
 
-/* Kernel stacks repeat, in whatever process. Never freed; full: the call has none (FL_LOST_STACK). */
+/* Kernel stacks repeat, in any process. Never freed; full: the call has no stack (FL_LOST_STACK). */
 #define FL_CALL_STACKS(name)                                          \
 	struct {                                                      \
 		__uint(type, BPF_MAP_TYPE_STACK_TRACE);               \

@@ -3,7 +3,7 @@
  * The tasks whose calls are recorded: the entry of each task, with its calls and which of them have not returned.
  *
  * Only its own task writes to an entry, on one CPU at a time. An interrupt of the task may write to it as well, and ends before the task
- * goes on. Benign race: of two calls at that moment one may be missing.
+ * goes on. Benign race: if two calls are made at that moment, one may be missing.
  */
 #ifndef FL_CALL_TASK_BPF_H
 #define FL_CALL_TASK_BPF_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Caught faults: a handler ran, and the process ended all the same. The record is then that of the fault, not of the end.
+ * Caught faults: a handler ran, and the process ended nevertheless. The record is then that of the fault, not of the end.
  *
  * Whether a handled fault ended the process is known only when the process ends, and the registers have changed by then. So the place of
  * each thread's last fault is kept: a few words, because a process may handle a million faults a second. At the end the rest is read
  * where the kernel itself has put it: in the signal frame that the handler runs on.
- * Refuses to guess: a signal frame that is found on the stack may be a left-over in a buffer that nobody has filled. Whether the handler was
+ * Refuses to guess: a signal frame on the stack may be a left-over in a buffer that was never filled. Whether the handler was
  * left is proved in user space, by unwinding from the end; for that the samples tell both, the fault and the end.
  */
 #ifndef FL_CAUGHT_BPF_H

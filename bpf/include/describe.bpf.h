@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a record says of a death beside the task that died: the signal, the registers and frames, the memory around the fault and the stack
+ * What a record says about a death, apart from the task that died: the signal, the registers and frames, the memory around the fault and the stack
  * pointer, the program.
  */
 #ifndef FL_DESCRIBE_BPF_H

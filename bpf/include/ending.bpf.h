@@ -37,7 +37,7 @@ static __always_inline bool fl_is_first(struct task_struct *task)
 
 	fl_set_ending(&ending, task);
 	/*
-	 * Any other error is no sign that it was seen: one record too many is better than none. The cast is for kernels before
+	 * Any other error does not show that it was seen: one record too many is better than none. The cast is for kernels before
 	 * v6.4: they call the map's own function, which returns an int, and leave the upper half of the register as it was.
 	 */
 	return (s32)bpf_map_update_elem(&fl_endings, &ending, &seen, BPF_NOEXIST) != -EEXIST;
@@ -58,7 +58,7 @@ static __always_inline bool fl_is_ending(struct task_struct *task)
 }
 
 /*
- * The signal that is ending the process, where its threads are told so by an anonymous SIGKILL. The kernel turns a fatal
+ * The signal that is ending the process, if its threads only get a SIGKILL without a sender. The kernel turns a fatal
  * signal that dumps no core (complete_signal(), kernel/signal.c) and SIGKILL itself into that; 0: this is something else
  * (another thread's crash, exit_group(), exec), or this process has been seen already.
  */

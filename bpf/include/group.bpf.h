@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Groups: counts the deaths of one bug in one place, however many there are, and whether or not samples of them are read.
+ * Groups: counts all deaths of one bug in one place, whether or not samples of them are read.
  *
  * A fatal signal ends a process, which costs 45 us anyway: its frames are walked each time. A handled signal may come a million times a
  * second from one place: its group is remembered by that place (site.bpf.h), and no frame is walked again.
- * Nobody can take the table: whoever has its share of it (share.bpf.h) gets no more groups, and user space has groups leave it that are
+ * Nobody can take the table: a user, cgroup or executable with its share of it (share.bpf.h) gets no more groups, and user space has groups leave it that are
  * idle.
  * Refuses to lose a count: an event without a group of its own is counted in its rest, a row by executable, user, signal and code. Where
  * that finds no room either, it is counted in a sum, a row by signal and code; of these there are enough.
@@ -161,7 +161,7 @@ static __always_inline void fl_group_add(u32 id, u32 tgid)
 		*time = group->last_ns;
 }
 
-/* Takes a row that is free for this key. `cells`: whoever has a share of such rows. False: there is none. */
+/* Takes a free row for this key. `cells`: the shares of such rows. False: there is none. */
 static __always_inline bool fl_take_row(const struct fl_group_key *key, u32 *cells, u32 *id, u32 is_others)
 {
 	bool is_rest = key->kind == FL_ROW_REST;
@@ -378,7 +378,7 @@ __noinline int fl_make_key(u64 mm)
 	key->has_code = !!(record->flags & FL_HAS_CODE);
 	key->kind = FL_ROW_GROUP;
 	fl_copy(key->comm, FL_COMM_BYTES, &leader->comm);
-	/* What is to be proved of the fault is likely to be the same where the same ends the process. */
+	/* If the same signal ends the process, what has to be proved of the fault is likely to be the same. */
 	if (record->disposition == FL_DISPOSED_MAYBE_CAUGHT)
 		key->frames = fl_mix(key->frames, (u64)record->end_signal << 32 | (u32)record->end_code);
 	return 0;

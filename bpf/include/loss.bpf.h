@@ -2,7 +2,7 @@
 /*
  * Counts what happened and what was lost: one per-CPU counter for each line of enum fl_counter (abi/PROBE.h).
  *
- * Written by every program on its own CPU, summed by user space. Never full, never reset. Atomic all the same: a program that an interrupt
+ * Written by every program on its own CPU, summed by user space. Never full, never reset. Atomic nevertheless: a program that an interrupt
  * or, from v7.0 on, another task interrupts between load and store would undo what the other one's programs have counted meanwhile.
  */
 #ifndef FL_LOSS_BPF_H

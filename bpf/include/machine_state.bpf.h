@@ -13,7 +13,7 @@
 /* What has become of a step. */
 enum fl_step { FL_STEP_LOST = 0, FL_STEP_DONE, FL_STEP_RETURNED };
 
-/* What the flags of the processor are of. */
+/* The operation that has set the processor's flags. */
 enum fl_compared { FL_COMPARED_NOTHING = 0, FL_COMPARED_BOTH, FL_COMPARED_ZERO, FL_COMPARED_SUM };
 
 struct fl_machine {

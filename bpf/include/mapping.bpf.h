@@ -109,7 +109,7 @@ static __always_inline enum fl_vma_class fl_class_of(u64 mm, struct vm_area_stru
 	return fl_class_of_memory((void *)mm, vma, fl_read(vma, vm_start), flags);
 }
 
-/* Finds out what lies at `address` of the mm_struct at `mm`. Global: verified once, and seldom needed. */
+/* Finds the mapping at `address` of the mm_struct at `mm`. Global: verified once, and seldom needed. */
 __noinline int fl_find_place(u64 mm, u64 address, u64 sequence)
 {
 	struct fl_place *place = fl_place_of(address);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a system call that maps memory does: at its beginning what it is about to take away, at its end what has become of the
+ * What a system call that maps memory does: at its beginning what it is about to remove, at its end what has become of the
  * memory that it is about.
  */
 #ifndef FL_MEMORY_CALL_BPF_H
@@ -280,7 +280,7 @@ static __always_inline bool fl_forget_call(void)
 	return fl_may_have_code() && bpf_map_lookup_elem(&fl_calls, &tid) && !bpf_map_delete_elem(&fl_calls, &tid);
 }
 
-/* What the current task's call has mapped. False: it is nothing that anybody wants to know. */
+/* What the current task's call has mapped. False: it needs no record. */
 static __always_inline bool fl_ask_mmap(struct fl_request *asked, struct task_struct *task, const struct pt_regs *regs)
 {
 	bool is_fixed = fl_register(fl_regs_3(regs)) & MAP_FIXED;

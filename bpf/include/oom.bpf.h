@@ -50,7 +50,7 @@ FL_SCRATCH(fl_killers, struct fl_kernel_stack);
 
 #define FL_CGROUPS_MAX 16 /* levels of the hierarchy that are looked at */
 
-/* So near to a limit, in pages, it was reached: what a processor keeps in store (MEMCG_CHARGE_BATCH), and some that others give back meanwhile. */
+/* A limit counts as reached if so many pages are left: a processor keeps some in store (MEMCG_CHARGE_BATCH), and others give some back meanwhile. */
 #define FL_LIMIT_MARGIN(limit) (64 + (limit) / 32)
 
 /* Is code from `start` up to `end` on the kernel's stack? Global: verified once, and not for what each other question has found. */

@@ -80,7 +80,7 @@ static __always_inline bool fl_is_sender(struct task_struct *task, struct kernel
 		       (fl_read(task, group_leader, real_parent, tgid) == other ||
 			fl_read(task, group_leader, parent, tgid) == other);
 	}
-	/* The kernel sends these when a descriptor has something to tell; and glibc the first one, for its own aio(7). */
+	/* The kernel sends these for an event of a descriptor; and glibc sends the first one for its own aio(7). */
 	if (code == SI_ASYNCIO || code == SI_SIGIO)
 		return fl_sends_info(task);
 	/* rt_sigqueueinfo(2): these may be forged. */

@@ -15,7 +15,7 @@
 /* What is being looked at. */
 struct fl_look {
 	u64 mm;
-	u64 address; /* where the walk stands */
+	u64 address; /* how far the walk has come */
 	u64 end;
 	u64 timestamp_ns;
 	enum fl_call call;
@@ -72,7 +72,7 @@ __noinline int fl_send_page(u64 address)
 	struct fl_page *page;
 	u8 first;
 
-	/* A reservation that is discarded takes its place in the ring all the same: so check first whether the page is there. */
+	/* A discarded reservation still takes its place in the ring: so check first whether the page is there. */
 	if (!look || bpf_probe_read_user(&first, sizeof(first), (const void *)address))
 		return 1;
 	page = bpf_ringbuf_reserve(&fl_ring, sizeof(*page), 0);

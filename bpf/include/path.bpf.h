@@ -51,7 +51,7 @@ __noinline int fl_path_step(void)
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630 /* include/uapi/linux/magic.h */
 
 /*
- * The path by which a process opened the file: for a mapped file of an overlay, the overlay's. Before v6.7 f_path has it; since then it
+ * The path by which a process opened the file; for a mapped file of an overlay it is the overlay's path. Before v6.7 f_path has it; since then it
  * stands behind such a file. The bit of f_mode that marks such a file differs between kernels.
  */
 static __always_inline struct path *fl_path_of(struct file *file)

@@ -136,7 +136,7 @@ static __always_inline void fl_reason_hangup(struct fl_reason *reason, struct ta
 	fl_set_value(reason, fl_own(task, tgid));
 }
 
-/* Of terminals and descriptors. False: another signal. */
+/* The reasons of terminals and descriptors. False: it is another signal. */
 static __always_inline bool fl_reason_device(struct fl_reason *reason, struct task_struct *task,
 					     struct task_struct *target, u32 signal)
 {
@@ -217,7 +217,7 @@ static __always_inline bool fl_reason_child(struct fl_reason *reason, struct tas
 	return true;
 }
 
-/* Signals that have codes of their own get SI_SIGIO for what a descriptor has to say: send_sigio_to_task(), fs/fcntl.c. */
+/* Signals with codes of their own get SI_SIGIO for an event of a descriptor: send_sigio_to_task(), fs/fcntl.c. */
 #define FL_OWN_CODES (FL_FAULTS | FL_BIT(FL_SIGCHLD) | FL_BIT(FL_SIGSYS))
 
 /* What a siginfo of the kernel's own making says. */

@@ -12,13 +12,13 @@
 #include "machine.bpf.h"
 #include "text.bpf.h"
 
-/* struct __cxa_exception, libsupc++/unwind-cxx.h: the object stands behind it. */
+/* struct __cxa_exception, libsupc++/unwind-cxx.h: the object is behind it. */
 #define FL_CXX_CLASS_AT  80                    /* unwindHeader.exception_class */
 #define FL_CXX_HEADER    112                   /* bytes; at its begin is the type */
 #define FL_CXX_CLASS     0x474e5543432b2b00ULL /* "GNUCC++\0" */
 #define FL_CXX_DEPENDENT (FL_CXX_CLASS | 1)    /* std::rethrow_exception(): the object's address is the first word */
 
-/* The same of libc++abi, src/cxa_exception.h: the type stands as far before the object. */
+/* The same of libc++abi, src/cxa_exception.h: the type is as far before the object. */
 #define FL_LIBCXX_CLASS_AT  96
 #define FL_LIBCXX_HEADER    128
 #define FL_LIBCXX_CLASS     0x434c4e47432b2b00ULL /* "CLNGC++\0" */
@@ -209,7 +209,7 @@ __noinline int fl_add_cxx_bases(u64 type, u64 object)
 		if (!(base.place & 2))
 			continue;
 		offset = base.place >> 8;
-		/* Of a virtual base: where the virtual table has the offset. */
+		/* For a virtual base the virtual table has the offset. */
 		if (base.place & 1 && (bpf_probe_read_user(&table, sizeof(table), (const void *)object) ||
 				       bpf_probe_read_user(&offset, sizeof(offset), (const void *)(table + offset))))
 			return 1;

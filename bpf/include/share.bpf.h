@@ -166,7 +166,7 @@ static __always_inline struct fl_second *fl_second_of(u64 hash, u32 row, u32 sec
 	return found;
 }
 
-/* How many samples whoever has this hash has asked for in this second, before this one. */
+/* How many samples the owner of this hash has asked for in this second, before this one. */
 __noinline int fl_ask_sample(u64 hash, u32 second)
 {
 	struct fl_second *one = fl_second_of(hash, 0, second), *other = fl_second_of(hash, 1, second);

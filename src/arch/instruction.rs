@@ -92,7 +92,7 @@ pub(crate) struct StackTop {
 /// A division of whole numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Division {
-    /// Of the divisor, and of the quotient.
+    /// The size of the divisor and of the quotient.
     pub bits: u32,
     /// `None` means that it lies in memory.
     pub divisor: Option<Operand>,

@@ -9,7 +9,7 @@ use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_own_lim
 pub(super) const ARGUMENTS_MAX: u8 = fl_own_limit::FL_LIMIT_ARGUMENTS.0 as u8;
 /// Values of one call.
 pub(super) const FETCHES_MAX: usize = fl_own_limit::FL_LIMIT_FETCHES.0 as usize;
-/// Of them, that are read again at its end.
+/// How many of them are read again at the call's end.
 const AFTER_MAX: u8 = fl_own_limit::FL_LIMIT_AFTER.0 as u8;
 /// Strings of one call.
 const TEXTS_MAX: u8 = fl_own_limit::FL_LIMIT_TEXTS.0 as u8;

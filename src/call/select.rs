@@ -250,7 +250,7 @@ fn near(name: &str, catalogue: &Catalogue<'_>) -> Vec<String> {
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
         .filter(|(score, _)| *score >= NEAR_ENOUGH)
         .collect();
-    // Of two equally similar names the shorter one is the more usual.
+    // If two names are equally similar, the shorter one is the more usual.
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.len().cmp(&b.1.len())).then(a.1.cmp(b.1)));
     scored.dedup_by_key(|(_, known)| *known);
     scored.into_iter().take(NEAR).map(|(_, known)| known.to_owned()).collect()

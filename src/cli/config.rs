@@ -36,7 +36,7 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Of these arguments, with the name of the program in front. Only those of `agent` have a file.
+    /// Reads these arguments, the name of the program in front. Only `agent` has a file.
     ///
     /// # Errors
     /// If the file can't be read, is somebody else's to write, or says something that is no flag.
@@ -45,7 +45,7 @@ impl Arguments {
         if typed.get(1).is_none_or(|command| command != COMMAND) {
             return none(typed);
         }
-        // What is wrong with them is told later. Until then the file may have what they lack.
+        // Errors in them are reported later. Until then the file may have what they lack.
         let Ok(matches) = Cli::command().ignore_errors(true).try_get_matches_from(&typed) else { return none(typed) };
         let Some(matches) = matches.subcommand_matches(COMMAND) else { return none(typed) };
         let named = matches.try_get_one::<PathBuf>("config").ok().flatten();

@@ -1,4 +1,4 @@
-//! What was typed, and what was meant by it: a file each command, and [`common`] for what they share.
+//! The command line, and what it means: a file for each command, and [`common`] for what they share.
 
 mod agent;
 mod call;
@@ -78,7 +78,7 @@ enum Command {
     /// Name the frames of records afterwards, on any machine: by their build ids, with debuginfod servers
     #[command(after_help = examples::SYMBOLIZE)]
     Symbolize(symbolize::SymbolizeArgs),
-    /// Write man pages and completions for whoever installs faultline
+    /// Write man pages and shell completions, for packages
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
 }

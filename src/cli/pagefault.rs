@@ -27,13 +27,13 @@ pub(super) enum By {
     /// The process
     #[default]
     Process,
-    /// And the page that was accessed
+    /// The process, and the page that was accessed
     Address,
-    /// And the instruction that accessed it
+    /// The process, and the instruction that accessed the page
     Instruction,
-    /// And the mapping
+    /// The process, and the mapping
     Vma,
-    /// And the file that is mapped
+    /// The process, and the file that is mapped
     File,
 }
 

@@ -28,18 +28,18 @@ pub(crate) struct ReportArgs {
     #[arg(long = "disposition", value_name = "WHAT", value_enum, help_heading = SHOW)]
     dispositions: Vec<DispositionArg>,
 
-    /// What a row is: a bug in any build, where that is known, or in one build
+    /// Rank bugs in any build, if that is known, or bugs in one build
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = ByArg::Family, help_heading = SHOW)]
     by: ByArg,
 
-    /// Show only the group with this signature, or of this family, with all of its frames
+    /// Show only the group with this signature or family, with all of its frames
     #[arg(long, value_name = "HEX", value_parser = signature, help_heading = SHOW)]
     signature: Option<String>,
 
     #[command(flatten)]
     output: Output,
 
-    /// Exit with 1 also if a summary does not add up, or groups found no room
+    /// Exit with 1 also if a summary does not add up, or if groups found no room
     #[arg(long, help_heading = OUTPUT)]
     strict: bool,
 

@@ -31,10 +31,10 @@ const SUMMARY_WAIT: Duration = Duration::from_millis(400);
 /// How long the end of a run waits for the names of the last samples.
 const END_WAIT: Duration = Duration::from_secs(20);
 
-/// How long that takes before it is worth a word.
+/// How long that takes before faultline says that it waits.
 const UNSAID: Duration = Duration::from_secs(1);
 
-/// The same where somebody wants the run to end now.
+/// The same if a signal has asked for the end.
 const HASTE_WAIT: Duration = Duration::from_millis(600);
 
 /// Says which kernel calls were recorded before a signal, whose evidence is made only if it is asked for.
@@ -54,7 +54,7 @@ pub(crate) struct Collector<'run> {
     pending: Pending,
     /// The run is to end now.
     is_hasty: bool,
-    /// The person is told nothing but errors.
+    /// Nothing but errors goes to standard error.
     is_quiet: bool,
     /// The last summary has waited for names in vain, and none has come since.
     is_kept: bool,
@@ -65,11 +65,11 @@ pub(crate) struct Collector<'run> {
     last_death_ns: Option<u64>,
     /// Losses of user space's own, since the start.
     own_losses: Losses,
-    /// Records of the kernel's that were none.
+    /// Samples of the kernel program that could not be read.
     unshown: u64,
 }
 
-/// Whoever names what crashes.
+/// The service that names what crashes.
 fn naming(options: &Options) -> Result<Naming> {
     if !options.debuginfod {
         return Naming::new(options.debug_dirs.clone());
@@ -258,7 +258,7 @@ impl<'run> Collector<'run> {
         if !found.is_named() {
             self.own_losses.add(SYMBOLS_FAILED, 1);
         }
-        // While it was named, its group may have left, and been told.
+        // While it was named, its group may have left, and have been reported.
         if let Some(identity) = found.identity.take()
             && let Some(group) = group.filter(|&group| self.table.knows(group))
         {

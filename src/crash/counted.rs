@@ -22,9 +22,9 @@ pub(crate) struct Rest {
 /// Everything that the kernel has counted, at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counted {
-    /// The groups, with those that have left and were not told. The same list as long as nothing was counted.
+    /// The groups, with those that have left and were not reported. The same list as long as nothing was counted.
     pub named: Rc<[Group]>,
-    /// Those of them that have had events since the last look, by their place in the list.
+    /// The groups that have had events since the last look, by their place in the list.
     pub grown: Vec<usize>,
     /// The groups that are no longer in the list since the last look.
     pub gone: Vec<GroupId>,
@@ -32,7 +32,7 @@ pub(crate) struct Counted {
     pub ungrouped: u64,
     /// What is new of them since the last look.
     pub rests: Vec<Rest>,
-    /// Events of groups that have left and were told, since the start.
+    /// Events of groups that have left and were reported, since the start.
     pub departed: u64,
     /// How many groups the kernel's table has.
     pub in_table: usize,
@@ -40,7 +40,7 @@ pub(crate) struct Counted {
     pub rows: Rc<[Group]>,
     /// Ends that the kernel has counted, and that are in no number: those that are still to be proved, and exits that are none.
     pub uncounted: u64,
-    /// Of these, exits that may be deaths, since the start.
+    /// How many of these were exits that may be deaths, since the start.
     pub undecided: u64,
     /// Groups whose numbers are not exact.
     pub estimated: HashSet<GroupId>,

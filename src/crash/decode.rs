@@ -1,4 +1,4 @@
-//! From what the kernel program sent to all that is known of it: what the namer is asked for, and what its answer makes of the sample.
+//! Turns what the kernel program sent into evidence: what the namer is asked for, and what its answer adds to the sample.
 
 use anyhow::Result;
 
@@ -67,7 +67,7 @@ pub(crate) struct CrashFacts {
     pub(super) stack_complete: bool,
     pub(super) stack_omitted: Option<Omitted>,
     pub(super) unwinder: &'static str,
-    /// From the end of the process to what the handler of its fault returns to.
+    /// The frames from the end of the process to the one that the handler of its fault returns to.
     pub(super) ending: Vec<evidence::Frame>,
     /// Where an earlier fault was.
     pub(super) earlier: Vec<evidence::Frame>,
@@ -280,7 +280,7 @@ impl Decoder {
         if self.options.stack_trace { self.options.max_stack_depth as usize } else { GROUP_FRAMES }
     }
 
-    /// The variable of libc's that its address is wanted of, with the number of its file.
+    /// The variable of libc whose address is wanted, with the number of its file.
     fn variable(&self, raw: &fl_crash) -> Option<(usize, Vec<u8>)> {
         let address = raw.frames().first().filter(|_| abort_message::may_be_abort(raw))?;
         let number = raw.module(*address, false)?.file.checked_sub(1)? as usize;

@@ -1,5 +1,5 @@
-//! What groups had counted that have left the kernel's table: by executable, user, signal, code and family, and for a while by group, so
-//! that one that comes again goes on counting. Both are bounded.
+//! The counts of groups that have left the kernel's table: by executable, user, signal, code and family, and for a while by group, so
+//! that a group that comes again goes on counting. Both are bounded.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -60,7 +60,7 @@ pub(super) struct Departed {
     /// The keys of `groups` by the number of their departure.
     order: BTreeMap<u64, Vec<u8>>,
     departures: u64,
-    /// Of each of the two.
+    /// How many entries each of the two may have.
     most: usize,
     total: u64,
 }
@@ -76,7 +76,7 @@ impl Departed {
         self.total
     }
 
-    /// A group has left, and all its events have been told. `identity` names it.
+    /// A group has left, and all its events have been reported. `identity` names it.
     pub(super) fn add(&mut self, group: &Group, identity: Option<&Identity>) {
         let key = group.facts.key;
         self.total += group.total();
@@ -90,7 +90,7 @@ impl Departed {
             family: identity.and_then(|identity| identity.family.clone()),
         };
         let before = Before { total: group.total() + group.before, first_ns: group.facts.first_ns };
-        // One of which nothing was told has no sum.
+        // A group without reported events has no sum.
         if before.total == 0 {
             return;
         }
@@ -134,7 +134,7 @@ impl Departed {
         }
     }
 
-    /// A group with this key has come: what one with the same had counted, which is no longer here.
+    /// A group with this key has come again: returns what it had counted before, and forgets it.
     pub(super) fn take(&mut self, key: &fl_group_key) -> Option<Before> {
         let Left { before, bug, departure } = self.groups.remove(&key.to_bytes())?;
         self.order.remove(&departure);

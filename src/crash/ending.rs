@@ -33,7 +33,7 @@ pub(super) struct Endings {
 pub(super) struct Alternatives {
     /// The signal that ended the thread, first of all; signal 0: it exited. Then the faults in the handler of the fault, the first one first.
     samples: Vec<Box<fl_crash>>,
-    /// Of each of them, as it is prepared; and the number of its first file in the job.
+    /// The facts of each sample, as they are prepared; and the number of its first file in the job.
     prepared: Vec<(UnnamedFacts, usize)>,
     choice: Choice,
 }
@@ -130,7 +130,7 @@ impl Alternatives {
         Ok(Some(Self { samples, prepared, choice }))
     }
 
-    /// What the end was, by where the way from it leads. `failure`: why it has no names, if it has none.
+    /// What the end was, judged by where the stack from it leads. `failure`: why it has no names, if it has none.
     fn decide(mut self, named: &mut Named, failure: Failure) -> Ended {
         let passage = named.passage;
         let second = |samples: &mut Vec<Box<fl_crash>>| Some(samples.swap_remove(0)).filter(|end| is_fault(end));
@@ -179,7 +179,7 @@ impl Ended {
         match self {
             Self::Caught(_) => Verdict::Caught,
             Self::Instead { sample, .. } => {
-                // A fault that is proved by now is one.
+                // A fault that is proved by now is a caught one.
                 Verdict::Instead(fl_group_key { disposition: sample.disposition, ..sample.alternative })
             }
             Self::Exited => Verdict::Gone,

@@ -77,7 +77,7 @@ pub struct Frame {
     pub module: Option<String>,
     /// The build id of the module, in hexadecimal digits.
     pub build_id: Option<String>,
-    /// Of `address` in the module's file.
+    /// The offset of `address` in the module's file.
     pub offset: Option<u64>,
     /// The source file.
     pub file: Option<String>,

@@ -50,7 +50,7 @@ pub(super) struct GroupLedger {
 /// The counts up to which everything was reported.
 #[derive(Clone, Debug, Default)]
 struct Baseline {
-    /// Of the groups that have not departed.
+    /// The counts of the groups that have not departed.
     counts: HashMap<GroupId, Counts>,
     /// The groups of that look; `None` means that there was none.
     named: Option<Rc<[Group]>>,
@@ -121,7 +121,7 @@ impl GroupLedger {
         }
     }
 
-    /// How much of a group's count was told.
+    /// How much of a group's count was reported.
     pub(super) fn told(&self, group: GroupId) -> u64 {
         self.committed.counts.get(&group).map_or(0, Counts::total)
     }
@@ -131,7 +131,7 @@ impl GroupLedger {
         self.departed.total()
     }
 
-    /// A group has left the kernel's table, and all of this was told.
+    /// A group has left the kernel's table, and all of its count was reported.
     pub(super) fn depart(&mut self, group: &Group) {
         self.returned.remove(&group.id);
         self.committed.counts.remove(&group.id);
@@ -347,7 +347,7 @@ mod tests {
         assert!(ledger.summarize(&all, none).unwrap().adds_up());
     }
 
-    /// A group that has left is told once, and goes on when it comes again.
+    /// A group that has left is reported once, and goes on when it comes again.
     #[test]
     fn a_group_that_leaves_and_comes_again_goes_on() {
         let mut ledger = ledger();

@@ -1,4 +1,4 @@
-//! The libcs whose messages before an abort are known before anything crashes: the one that this program runs with, and where it has none,
+//! The libcs whose messages before an abort are known before anything crashes: the one that this program runs with, or if it has none,
 //! because it is linked statically, those of this host. The children that name crashes look into those, as into every file that is not ours.
 
 use std::env::consts::ARCH;
@@ -21,13 +21,13 @@ const WAIT: Duration = Duration::from_secs(5);
 /// The first process. In a container that sees the host's processes its root is the host's, and ours is the image's.
 const INIT: u32 = 1;
 
-/// What is known now. It is looked for once: a file that has changed since is told by its build id.
+/// The libcs that are known. They are looked for once: the build id shows if a file has changed since.
 pub(super) fn known() -> Libcs {
     static KNOWN: OnceLock<Libcs> = OnceLock::new();
     KNOWN.get_or_init(|| Libcs::with_own().unwrap_or_else(of_host)).clone()
 }
 
-/// Those of the first process and of our own root.
+/// The libcs of the first process, and those below its root and our own.
 fn of_host() -> Libcs {
     let mut libcs = Libcs::default();
     let mut found = mapped(INIT);
@@ -78,7 +78,7 @@ impl Candidate {
     }
 }
 
-/// What a process runs with, as the kernel numbers it: where it may not be looked at, nothing.
+/// The libc that a process runs with, as the kernel numbers the file: nothing if we may not look at the process.
 fn mapped(pid: u32) -> Vec<Candidate> {
     let process = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok());
     let maps = process.and_then(|process| process.maps().ok()).map(|maps| maps.0).unwrap_or_default();
@@ -92,7 +92,7 @@ fn mapped(pid: u32) -> Vec<Candidate> {
     libc.into_iter().collect()
 }
 
-/// What lies where distributions keep glibc, below the root of a process: Debian and its like, those with lib64, and the others.
+/// The files at the places where distributions keep glibc, below the root of a process: Debian and its like, those with lib64, and the others.
 fn lying(pid: u32) -> Vec<Candidate> {
     let places = [format!("lib/{ARCH}-linux-gnu/libc.so.6"), "lib64/libc.so.6".to_owned(), "lib/libc.so.6".to_owned()];
     let at = |place: &String| {
@@ -102,7 +102,7 @@ fn lying(pid: u32) -> Vec<Candidate> {
     places.iter().filter_map(at).collect()
 }
 
-/// Where it is not to be read whose mounts they are, they are not ours: then no path of ours leads there.
+/// If its mount namespace can't be read, the mounts are not taken for ours, and no path of ours leads there.
 fn holder(pid: u32) -> Holder {
     let process = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok());
     let mounts = process.and_then(|process| host::mount_namespace_of(&process));

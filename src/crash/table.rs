@@ -1,4 +1,4 @@
-//! The table of groups as user space keeps it: what has left the kernel's and is still to be told, and what found no group.
+//! The table of groups as user space keeps it: groups that have left the kernel's table and are still to be reported, and events without a group.
 //!
 //! A group leaves when it is idle, or when somebody has much of the kernel's table (`leave.rs`). Its counts are told with the next summary,
 //! and then go on in the ledger (`departed.rs`).
@@ -22,7 +22,7 @@ use crate::siginfo::{code_name, is_code_name};
 /// 4096.
 pub(super) const RELIEF: Duration = Duration::from_millis(20);
 
-/// A group that has left and was not told.
+/// A group that has left and was not reported.
 struct Gone {
     group: Group,
     /// The kernel's stack of it, if no sample names it.
@@ -37,7 +37,7 @@ fn has_name(key: &fl_group_key) -> bool {
 /// User space's part of the table.
 pub(super) struct Table {
     room: u32,
-    /// There are summaries, which tell what the groups have counted.
+    /// There are summaries, which report what the groups have counted.
     is_told: bool,
     gone: Vec<Gone>,
     /// The last group of each row that has left.
@@ -58,7 +58,7 @@ pub(super) struct Table {
     verdicts: Verdicts,
     /// How many groups have been made here, of ends that were counted in another one.
     made_here: u32,
-    /// Of these, those with a number that is not exact.
+    /// The ones of these with a number that is not exact.
     estimated: HashSet<GroupId>,
 }
 
@@ -108,7 +108,7 @@ impl Table {
         }
     }
 
-    /// Counts ends in a group of their own, as if it had left the kernel's table: it is told with the next summary.
+    /// Counts ends in a group of their own, as if it had left the kernel's table: the next summary reports it.
     fn add_moved(
         &mut self,
         ledger: &mut GroupLedger,
@@ -154,7 +154,7 @@ impl Table {
         held
     }
 
-    /// Is this group in the kernel's table, or still to be told?
+    /// Is this group in the kernel's table, or still to be reported?
     pub(super) fn knows(&self, id: GroupId) -> bool {
         self.dismissed.get(&id.row).is_none_or(|&last| id.serial > last)
             || self.gone.iter().any(|gone| gone.group.id == id)
@@ -250,7 +250,7 @@ impl Table {
         self.rests.entry(by).or_insert(Rest { key, is_named, id, count: 0 }).count += count;
     }
 
-    /// The counts of `look` were told: what had left is forgotten, and what is idle leaves.
+    /// The counts of `look` were reported: groups that had left are forgotten, and idle groups leave.
     pub(super) fn commit(
         &mut self,
         probe: &Probe,
@@ -313,7 +313,7 @@ impl Table {
 
     /// Has groups and rests leave the kernel's table; `live` has all groups.
     fn dismiss(&mut self, probe: &Probe, ledger: &mut GroupLedger, leaving: &[Group], live: &[&Group]) -> Result<()> {
-        // Those of which something is still to be proved stay meanwhile.
+        // A group about which something is still to be proved stays meanwhile.
         let leaving: Vec<Group> = leaving.iter().filter(|group| !self.verdicts.is_pending(group)).cloned().collect();
         let leaving = &leaving[..];
         if leaving.is_empty() {
@@ -360,7 +360,7 @@ impl Table {
         self.gone.len() < room / 4 || group.facts.samples > 0 && self.gone.len() < room / 2
     }
 
-    /// More have left than a summary can hold: what was not told of this one is told as events that found no group.
+    /// More have left than a summary can hold: what was not reported of this one counts as events without a group.
     fn fold(&mut self, ledger: &mut GroupLedger, mut group: Group) {
         let told = ledger.told(group.id);
         self.ungrouped += group.total() - told;

@@ -36,7 +36,7 @@ pub(super) type Moved = (fl_group_key, usize, u64);
 struct Split {
     /// By processor: those that are in a number by now.
     placed: Vec<u64>,
-    /// Of these, those that are the group's own.
+    /// The ones of these that are the group's own.
     own: Vec<u64>,
     /// Those that were judged since the last look, and are the group's own, or not.
     judged: Vec<(u64, u64)>,
@@ -54,7 +54,7 @@ pub(super) struct Verdicts {
     groups: HashMap<GroupId, Split>,
     /// Ends that are in no number any more, since the start.
     silent: u64,
-    /// Of these, those that may have been deaths.
+    /// How many of these may have been deaths.
     undecided: u64,
     /// Ends that were fatal signals, since the start.
     fatal: u64,

@@ -16,7 +16,7 @@ use crate::place;
 /// How long it is believed that no server has a file: `cache_miss_s` of elfutils.
 const MISS: Duration = Duration::from_secs(600);
 
-/// What nobody has used for so long is removed: `max_unused_age_s` of elfutils.
+/// A file that nobody has used for so long is removed: `max_unused_age_s` of elfutils.
 const UNUSED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many build ids are looked at when old ones are removed.

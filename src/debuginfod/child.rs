@@ -49,7 +49,7 @@ impl Status {
         [Self::Found, Self::Died, Self::Missing, Self::Silent, Self::TooLong, Self::OtherFile, Self::Refused];
 }
 
-/// What the child is told by its arguments.
+/// The order that the child gets in its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) url: String,
@@ -119,7 +119,7 @@ fn receive(order: &Order, roots: &[CertificateDer<'_>]) -> Status {
 }
 
 fn agent(order: &Order, roots: &[CertificateDer<'_>]) -> Agent {
-    // Whoever answers in a way that can be read and changed sends nothing that a secure server has sent us to.
+    // No redirect from https to http: others can read and change what comes by http.
     let config = Agent::config_builder()
         .user_agent(concat!("faultline/", env!("CARGO_PKG_VERSION")))
         .https_only(order.is_secure())

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// A shorter build id is no hash of anything, and a longer one is no build id.
 const BUILD_ID_BYTES: std::ops::RangeInclusive<usize> = 4..=64;
 
-/// The variables that a child sees: the way to a server, and whom it trusts.
+/// The environment variables that a child gets: proxies, and the certificates that it trusts.
 const PASSED: [&str; 9] = [
     "http_proxy",
     "https_proxy",
@@ -43,7 +43,7 @@ pub(crate) enum Outcome {
     Here,
     /// No server has it.
     Missing,
-    /// At least one server could not say, or what it sent was not to be used.
+    /// At least one server gave no answer, or sent something that can't be used.
     Failed(&'static str),
 }
 

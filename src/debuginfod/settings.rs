@@ -37,7 +37,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Those of this process's environment; `None` means that DEBUGINFOD_URLS names no server.
+    /// The settings in this process's environment; `None` means that DEBUGINFOD_URLS names no server.
     ///
     /// # Errors
     /// If a variable can't be understood, or nothing says where the cache is.

@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_static_programs_own_function_is_named() {
-        // Of the last `own` frames the source is known.
+        // The source of the last `own` frames is known.
         let linked = |frames: &[&str], own: usize| {
             let mut evidence = said("", frames, frames.len()).evidence();
             for frame in evidence.frames.iter_mut().rev().take(own) {

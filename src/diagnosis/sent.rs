@@ -8,7 +8,7 @@ use crate::siginfo::{SIGKILL, SIGQUIT};
 /// The signal of a process that the kernel has sent it, if it is known why.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     let reason = facts.reason.as_ref()?;
-    // Of a signal that dumps core the kernel program has seen the delivery alone: another thread may have forged that of a terminal.
+    // The kernel program sees only the delivery of a signal that dumps core: another thread may have forged the one of a terminal.
     let is_certain = reason.kind != ReasonKind::Terminal || facts.signal != SIGQUIT;
     let text = format!("the kernel sent it: {}", text(reason, facts.signal == SIGKILL));
     sure(is_certain, Kind::SentByKernel, text)

@@ -104,7 +104,7 @@ fn name(trace: &Trace<'_>, frame: usize) -> Option<String> {
 fn bound(trace: &Trace<'_>, end: usize) -> String {
     let known = (end..trace.len()).take_while(|&frame| trace.handling(frame).is_some());
     let mut ending = known.filter(|&frame| trace.handling(frame) == Some(Handling::Ends));
-    // Of functions that are inlined into each other, any may be the one.
+    // If functions are inlined into each other, any of them may be the one.
     let first = ending.next().filter(|&first| !trace.is_inlined(first));
     let which = first.and_then(|first| name(trace, first)).unwrap_or_else(|| "a function".to_owned());
     format!("met {which}, which it may not leave there: {WHY}")

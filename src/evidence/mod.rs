@@ -93,7 +93,7 @@ pub(crate) struct Evidence {
     pub callee: Option<String>,
     /// The part of its file that the fault address is in. `None` means that it wasn't asked for, or that the file is gone.
     pub part: Option<FilePart>,
-    /// Of the innermost frame. `None` means that it was not asked for, or that its file is gone.
+    /// The halt of the innermost frame. `None` means that it was not asked for, or that its file is gone.
     pub halt: Option<Halt>,
     /// The heap, where addresses of the program's own come from.
     pub heap: Range<u64>,
@@ -253,7 +253,7 @@ pub struct Frame {
     pub function: Option<Function>,
     /// The executable mapping there.
     pub region: Option<Region>,
-    /// Of `address` in the mapping's file.
+    /// The offset of `address` in the mapping's file.
     pub file_offset: Option<u64>,
     /// What the function does with an exception of the call that it is in. `None` means that it wasn't asked for, or isn't known.
     pub(crate) handling: Option<Handling>,

@@ -34,7 +34,7 @@ pub enum ReasonKind {
     CgroupMemoryGroup,
     /// Memory was short, and no cgroup's limit was the reason.
     HostMemory,
-    /// A descriptor has something to tell: O_ASYNC, F_SETLEASE, F_NOTIFY.
+    /// An event of a descriptor: O_ASYNC, F_SETLEASE, F_NOTIFY.
     DescriptorEvent,
     /// A message has come to a queue: mq_notify(3).
     MessageArrived,

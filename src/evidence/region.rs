@@ -72,7 +72,7 @@ pub enum Backing {
 }
 
 impl Permissions {
-    /// Those of a sample: the bits of `enum fl_permission`, which are the same in every probe's object.
+    /// The permissions of a sample: the bits of `enum fl_permission`, which are the same in every probe's object.
     pub fn of(bits: u32) -> Self {
         let has = |permission: fl_permission| bits & permission.0 != 0;
         Self {

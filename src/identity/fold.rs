@@ -1,6 +1,6 @@
-//! Folds recursion: what calls itself counts once, directly or by way of up to three other functions, however often it does.
+//! Folds recursion: a function that calls itself, directly or through up to three others, counts once, however often it does so.
 //!
-//! How often it did is no property of a bug, and neither is what stands outside of it: of a deep recursion the copy of the stack has
+//! How often it did so is no property of a bug, and neither are the frames outside of it: of a deep recursion the copy of the stack has
 //! only the inner part. So the list ends with the recursion, cut or not. Where the stack is cut in a recursion, it was most likely used
 //! up, and then it is chance which of the functions was the last one: their order doesn't count.
 
@@ -87,7 +87,7 @@ impl<K: Ord, V> Fold<K, V> {
             let (from, end) = (circle.start, circle.end);
             let kept = &mut self.kept[circle];
             kept.iter_mut().for_each(|kept| kept.in_circle = end - from > 1);
-            // It is chance which of them has called what stands before. Where nothing does, one of them has failed itself.
+            // It is chance which of them has called the frame before. If there is none before, one of them has failed itself.
             if from > 0 {
                 kept.sort_by(|a, b| a.key.cmp(&b.key));
             }

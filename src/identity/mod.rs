@@ -1,5 +1,5 @@
 //! What makes two crashes one bug, in two levels: a *signature* names a bug in one build of a program, a *family* names it in any build.
-//! Pure: from the frames of a stack and what is known of each, in any process, on any host.
+//! Pure functions of a stack's frames and of what is known of each: the same in any process, on any host.
 //!
 //! Both are made of the innermost frames that mean something, and of the signal. First recursion is folded, because how often a function
 //! has called itself is no property of a bug; frames of the runtime are skipped, because every abort and every wild copy ends there.
@@ -20,14 +20,14 @@ pub(crate) use self::track::Tracker;
 use crate::arch::Call;
 use crate::evidence::Function;
 
-/// How many frames count, of both. One merges the bugs that end in the same helper, two those that end in two; what stands further out
-/// shows by which way the program came there, and splits bugs. By the corpus of tests/groups (2026-11-29, 4746 crashes, families over all
+/// How many frames count for both. One merges the bugs that end in the same helper, two those that end in two; frames further out
+/// show how the program came there, and split bugs. By the corpus of tests/groups (2026-11-29, 4746 crashes, families over all
 /// builds, before recursions and calls through pointers ended the list), precision and recall by how many count: 0.749 and 0.944 with one, 0.956 and 0.935
-/// with two, 1.000 and 0.935 with three, 1.000 and 0.539 with four. The ways of the corpus part behind the third frame, so that the fall
+/// with two, 1.000 and 0.935 with three, 1.000 and 0.539 with four. The corpus reaches its bugs by ways that differ behind the third frame, so that the fall
 /// of the recall shows there; that two are too few depends on no such choice.
 const FRAMES: usize = 3;
 
-/// Of a recursion that used up the stack all functions count.
+/// If a recursion used up the stack, all its functions count.
 const PLACES_MAX: usize = 4;
 
 /// A function's name is cut here: anybody may have made the file.
@@ -56,10 +56,10 @@ pub(crate) struct Trail {
     /// Number of the file, and offset in it.
     pub places: Vec<(usize, u64)>,
     /// Where these functions begin that call each other in a circle, if the innermost one that counts is one of them: where bad memory is
-    /// accessed, it is chance in which of them. Empty: it is none of several.
+    /// accessed, it is chance in which of them. Empty: there is no circle.
     pub circle: Vec<(usize, u64)>,
-    /// What says of the first of them which function it is, wherever in it. `None` means that it isn't known, or that it matters where in it:
-    /// it called what is bad, or another file's code that found something bad.
+    /// What identifies the function of the first of them, whatever the place in it. `None` means that it isn't known, or that the place matters:
+    /// it called a bad address, or another file's code that found something bad.
     pub entry: Option<Entry>,
     /// As the files themselves name them. Empty: the innermost one that counts has no name.
     pub functions: Vec<Named>,
@@ -74,7 +74,7 @@ pub(crate) struct Trail {
 /// What says which function a frame is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Entry {
-    /// The next place: the call that stands there names it. So it is the same where the file can't be had.
+    /// The next place: the call there names the function. So it is the same if the file can't be had.
     Call,
     /// Where it begins, as [`Step::begin`] has it: the call may lead to any function.
     Begin(u64),
@@ -254,7 +254,7 @@ pub(crate) fn family(kind: Kind<'_>, trail: &Trail) -> Option<String> {
     Some(digits(&text))
 }
 
-/// The functions as they count, innermost first. Where bad memory is accessed in a circle of functions, it is chance in which of them.
+/// The functions as they count, innermost first. If bad memory is accessed in a circle of functions, it is chance in which of them.
 fn in_order<'a>(functions: &'a [Named], kind: Kind<'_>) -> Vec<&'a Named> {
     let mut functions: Vec<&Named> = functions.iter().collect();
     let circle = functions.iter().take_while(|function| function.in_circle && kind.is_access()).count();

@@ -1,10 +1,10 @@
-//! One name for a function, whichever compiler, optimization and demangler it comes by: without offset, parameters, template and generic
+//! One name for a function, the same for any compiler, optimization and demangler: without offset, parameters, template and generic
 //! arguments, return type, ABI tags, and the suffixes of clones.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// How deep brackets are looked into; what is deeper is left out.
+/// How deep brackets are parsed; what is deeper is left out.
 const DEPTH_MAX: usize = 8;
 
 /// What compilers put behind the names of functions that they have copied, split or renamed, after a dot.

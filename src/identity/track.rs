@@ -4,7 +4,7 @@
 //! - A *closure* that is called by name is a part of the function that hands it over, and compilers inline it there or don't: that function
 //!   counts in its place. One that is called through a pointer counts itself, because what made it may be gone.
 //! - A function that calls another one through a pointer (from a queue of tasks, in a main loop, in a pool of threads) does so for all that
-//!   it is given. By which way the program came to it has nothing to do with what it called: it is the last one that counts.
+//!   it is given. How the program came to it has nothing to do with what it called: it is the last function that counts.
 
 use super::fold::{Fold, Kept};
 use super::{Entry, NAME_BYTES_MAX, Named, Spot, Step, Trail, names, silent};
@@ -151,7 +151,7 @@ impl Tracker {
                 self.keep_closure();
             }
         } else {
-            // A closure's line is a line of the function that stands for it.
+            // A closure's line is a line of the function that counts in its place.
             let inner = self.closure.take().filter(|_| self.counted.functions.is_empty());
             detail.spot = inner.map_or(detail.spot, |closure| closure.detail.spot);
             if names::is_closure(name) {
@@ -175,7 +175,7 @@ impl Tracker {
         self.counted.add_place(place);
     }
 
-    /// No function stands for the closure.
+    /// No function counts in place of the closure.
     fn keep_closure(&mut self) {
         let Some(closure) = self.closure.take() else { return };
         if let Some(place) = closure.place {
@@ -211,7 +211,7 @@ impl Tracker {
         circle.sort_unstable();
         let entry = match &places[..] {
             _ if is_exact => None,
-            // Of a recursion that used up the stack any function may be the first.
+            // If a recursion used up the stack, any of its functions may be the first.
             [first, ..] if first.recurs && is_cut => None,
             [first, _, ..] if !first.recurs && !self.is_any_function => Some(Entry::Call),
             _ => self.begin.map(Entry::Begin),

@@ -40,7 +40,7 @@ const NAME_MAX: usize = 128;
 /// Rebuilds the modules of the watched processes.
 pub(super) struct Modules {
     max_bytes: u64,
-    /// Of its own: the other one is in use while pages come from it.
+    /// A fetcher of its own: the other one is in use while pages come from it.
     fetcher: RefCell<Fetcher>,
     /// Processes with executable memory that came since the last time.
     due: BTreeSet<u32>,

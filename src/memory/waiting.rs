@@ -27,7 +27,7 @@ impl Waiting {
         self.count >= WAITING_MAX
     }
 
-    /// Those of this record.
+    /// The pages of this record.
     pub(super) fn take(&mut self, record: &fl_mapping) -> Vec<Box<fl_page>> {
         let pages = self.pages.remove(&(record.tid, record.timestamp_ns)).unwrap_or_default();
         self.count -= pages.len();

@@ -1,4 +1,4 @@
-//! The system calls that the children may make: the constants are of the names that every architecture has. Others fail with EPERM.
+//! The system calls that the children may make, by names that every architecture has. Others fail with EPERM.
 
 use std::collections::BTreeMap;
 

@@ -20,10 +20,10 @@ use crate::nowhere;
 /// How many children that don't end are left behind: they wait for a file system that doesn't answer.
 const LEFT_MAX: usize = 8;
 
-/// How many of them may wait for the files of one owner: it has no names until one of them ends, and others have.
+/// How many of them may wait for the files of one owner. Then this owner has no names until one of them ends; others still have.
 const LEFT_BY_ONE_MAX: usize = 4;
 
-/// The stack of a namer that is a thread: as much as a process has. Names may be nested deeply.
+/// The stack of a namer that is a thread, as large as that of a process: names may be nested deeply.
 const NAMER_STACK_BYTES: usize = 8 << 20;
 
 /// This program knows what to do as a child.
@@ -37,7 +37,7 @@ pub(super) fn may_execute() -> bool {
     MAY_EXECUTE.load(Ordering::Relaxed)
 }
 
-/// Both, and how to talk to them.
+/// The opener and the namer, and how to talk to them.
 pub(super) struct Children {
     pub(super) opener: UnixStream,
     pub(super) namer: UnixStream,
@@ -45,20 +45,20 @@ pub(super) struct Children {
     processes: Vec<Child>,
 }
 
-/// Children that were told to end, and have not yet.
+/// Children that were asked to end, and have not ended yet.
 #[derive(Default)]
 pub(super) struct Left(Vec<LeftChild>);
 
 struct LeftChild {
     child: Child,
-    /// Whose record it was for. `None` means nobody's: it ended by itself.
+    /// The owner whose record it worked for. `None` means that it ended by itself, for nobody.
     owner: Option<Owner>,
-    /// That of the file that it was asked for last.
+    /// The device of the file that it was asked for last.
     device: Option<u64>,
 }
 
 impl LeftChild {
-    /// Does a file system keep it? SIGKILL wakes it from all else: then it is on its way out, which may take a while on a busy host.
+    /// Does a file system block it? SIGKILL wakes it from all else; then it is about to end, which may take a while on a busy host.
     fn is_kept(&self) -> bool {
         stat_of(&self.child).is_some_and(|stat| stat.state == 'D')
     }
@@ -136,7 +136,7 @@ impl Children {
         self.processes.iter().filter_map(stat_of).any(|stat| stat.state == 'R')
     }
 
-    /// Ends both, and waits for that no longer than `dying`. One that did not end is left behind: it worked for `owner`, and the file that it
+    /// Ends both, and waits for that no longer than `dying`. A child that did not end is left behind: it worked for `owner`, and the file that it
     /// was asked for last is on `device`.
     pub(super) fn leave(mut self, left: &mut Left, owner: Option<&Owner>, device: Option<u64>, dying: Duration) {
         let before = left.0.len();

@@ -33,7 +33,7 @@ const BUSY: u32 = 8;
 /// How long a record may wait for those before it: longer than one of another owner may take on a busy host.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// How often it is looked at what the children do, while a record takes long.
+/// How often the clerk looks at what the children do, while a record takes long.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// A file that a record has failed in is left alone for so long.
@@ -55,7 +55,7 @@ pub(crate) fn fences() -> Option<Fences> {
     }
 }
 
-/// The one that the children work for.
+/// The owner that the children work for.
 pub(super) struct Clerk {
     search: SearchPath,
     children: Option<Children>,
@@ -67,7 +67,7 @@ pub(super) struct Clerk {
     last_id: u64,
     /// `None` means that nothing is fetched.
     fetching: Option<Fetching>,
-    /// Copies of files that have gone. `None` means that none are kept.
+    /// Copies of files that were deleted or replaced. `None` means that none are kept.
     kept: Option<Arc<Kept>>,
 }
 
@@ -103,7 +103,7 @@ impl Clerk {
         }
     }
 
-    /// What the files of a job lack is fetched by `client`, and those that have gone are among the copies that are `kept`.
+    /// `client` fetches what the files of a job lack; `kept` has copies of files that were deleted or replaced.
     pub(super) fn with_sources(search: SearchPath, client: Option<Client>, kept: Option<Arc<Kept>>) -> Self {
         Self { fetching: client.and_then(Fetching::start), kept, ..Self::new(search) }
     }
@@ -156,7 +156,7 @@ impl Clerk {
                 Ok(_) => false,
                 Err(error) => error.kind() == ErrorKind::TimedOut,
             };
-            // The way to a file of a disk may lead through another file system, which is the one that doesn't answer.
+            // The path to a file on a disk may lead through another file system, and that one may be the one that doesn't answer.
             let device = blamed.map(|file| file.id).filter(|id| id.major() == 0).map(|id| id.device);
             children.leave(&mut self.left, Some(owner), device, DYING);
             if let Some(file) = blamed {
@@ -189,7 +189,7 @@ impl Clerk {
 struct Asked<'a> {
     id: u64,
     job: &'a Job,
-    /// Copies of files of it that have gone, by their numbers.
+    /// Copies of its files that were deleted or replaced, by their numbers.
     copies: Vec<(usize, Arc<File>)>,
     /// A record of its owner was ended lately.
     is_suspect: bool,
@@ -237,7 +237,7 @@ struct Patient<'a> {
 }
 
 impl Patient<'_> {
-    /// Counts the time since the last look: only what they have run of it, if one of them wants to run. If not, they wait for a file
+    /// Counts the time since the last look. If one of them wants to run, only the time that they have run counts. If not, they wait for a file
     /// system. False: the time is up.
     fn look(&mut self) -> bool {
         let passed = self.looked.elapsed();
@@ -248,7 +248,7 @@ impl Patient<'_> {
                 self.ran = ran;
                 since.min(passed)
             }
-            // A slow disk may be a busy one: to read from it takes the first children of a host without a warm cache seconds.
+            // A slow disk may be a busy one: on a host without a warm cache the first children take seconds to read from it.
             _ => passed / 2,
         };
         let has_others = (self.meanwhile)();

@@ -1,5 +1,5 @@
 //! What the children give up before they look at anything that a watched process has made. A step may be refused, by an old kernel or for
-//! want of privileges: the others hold all the same, and [`Fences`] says which do.
+//! want of privileges: the other steps still hold, and [`Fences`] says which do.
 
 use std::fs;
 use std::io::Read;
@@ -29,7 +29,7 @@ const NAMER_BYTES_MAX: u64 = 256 << 20;
 /// directories; only a user namespace may lack it.
 const UNUSED: [u32; 2] = [2_147_418_111, 65534];
 
-/// What holds of what the namer has given up.
+/// Which of the things that the namer gives up it has given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fences {
     /// It has no capability, and can get none.
@@ -45,7 +45,7 @@ pub(crate) struct Fences {
 }
 
 impl Fences {
-    /// Whatever its parsers do, nothing comes of it but wrong names.
+    /// Do enough of them hold that its parsers can do no worse than to give wrong names?
     pub(crate) fn are_whole(self) -> bool {
         self.capabilities && self.calls && (self.root || self.landlock)
     }
@@ -69,12 +69,12 @@ impl Fences {
 
 /// The namer: no file system, no network, no privileges, and bounded memory. Also returns the folder in which its descriptors have names.
 pub(super) fn namer() -> (Fences, &'static Path) {
-    // It is asked for once, of a file.
+    // It is kept: its file can't be opened later.
     page::size();
     // A limit that is refused is lower already.
     let _ = setrlimit(Resource::RLIMIT_DATA, NAMER_BYTES_MAX, NAMER_BYTES_MAX);
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    // When memory is short, it goes first.
+    // When memory is short, the kernel kills it first.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     let is_bound = set_no_new_privs(true).is_ok();
     // The symbolizer takes paths.
@@ -90,8 +90,8 @@ pub(super) fn namer() -> (Fences, &'static Path) {
     (Fences { capabilities, user, root, landlock, calls }, Path::new(folder))
 }
 
-/// The opener: it may look at any process and read any file, and nothing else. It keeps its user, whom a file system of that user's own
-/// (FUSE) lets in and no other. Landlock isn't for it: that would forbid it to look at other processes.
+/// The opener: it may look at any process and read any file, and nothing else. It keeps its user, because that user's own file systems
+/// (FUSE) admit no other. It has no Landlock, which would forbid it to look at other processes.
 pub(super) fn opener() {
     look_only(calls::allow_openers);
 }
@@ -106,15 +106,15 @@ fn look_only(allow: fn() -> Result<()>) {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = set_no_new_privs(true);
     let mut kept = CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SYS_PTRACE;
-    // Of one of the two /proc/PID/map_files wants: CAP_CHECKPOINT_RESTORE is there since v5.9.
+    // /proc/PID/map_files needs one of these two; CAP_CHECKPOINT_RESTORE is there since v5.9.
     kept |= if has_checkpoint_restore() { CapabilitySet::CHECKPOINT_RESTORE } else { CapabilitySet::SYS_ADMIN };
     keep_capabilities(kept);
     super::settle::end_with_parent();
-    // It trusts what it reads less than it needs this.
+    // Without the filter it goes on: it parses nothing.
     let _ = allow();
 }
 
-/// The one that receives a file from a network: it may read what says how to get there, and write so many bytes to what is open.
+/// The fetcher, which receives a file from a network: it may read what it needs to reach the server, and write so many bytes to open files.
 pub(super) fn fetcher(bytes: u64) {
     let _ = setrlimit(Resource::RLIMIT_FSIZE, bytes, bytes);
     let _ = setrlimit(Resource::RLIMIT_DATA, NAMER_BYTES_MAX, NAMER_BYTES_MAX);
@@ -169,7 +169,7 @@ fn has_checkpoint_restore() -> bool {
     read.is_err() || last.trim().parse::<u32>().is_ok_and(|last| last >= number)
 }
 
-/// No path leads anywhere, no port, and no other process: as far as this kernel can forbid it.
+/// Forbids paths, ports, and signals to other processes, as far as this kernel can.
 fn landlock() -> Result<RestrictionStatus> {
     let abi = ABI::V6;
     let rules = Ruleset::default().handle_access(AccessFs::from_all(abi))?.handle_access(AccessNet::from_all(abi))?;

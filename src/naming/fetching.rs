@@ -12,7 +12,7 @@ use crate::debuginfod::{Client, Kind, Outcome};
 /// How long a record waits for what its files lack, while no other one waits.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether another one does.
+/// How often the thread looks whether another record waits.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// So many build ids may wait to be fetched. Anybody can make programs with new ones: further ones are not asked for.
@@ -107,7 +107,7 @@ fn lacking(job: &Job, named: &Named) -> Vec<Order> {
     for (number, (wanted, file)) in job.opening.files.iter().zip(&named.files).enumerate() {
         let is_used = job.mappings.iter().any(|mapping| mapping.image == MappedImage::File(number));
         let Some(build_id) = file.build_id.clone().or_else(|| wanted.build_id.clone()) else { continue };
-        // Of a file that is there, but was not asked for names, nothing is known to be missing.
+        // If a file is there, but was not asked for names, nothing is known to be missing.
         let is_known = file.sources.is_some() || file.build_id.is_none();
         if !is_used || !is_known || orders.iter().any(|(known, _)| *known == build_id) {
             continue;

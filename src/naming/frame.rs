@@ -1,14 +1,14 @@
-//! Messages between two processes: a length, and so many bytes. What comes is bounded, and no more is believed of it.
+//! Messages between two processes: a length, and so many bytes. A message is bounded, and nothing else about it is trusted.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Of a job: a stack of 512 KiB, and the rest.
+/// The largest job: a stack of 512 KiB, and the rest.
 pub(super) const JOB_BYTES_MAX: usize = 1 << 20;
 
-/// Of an answer. Decoded it may take some twenty times as much.
+/// The largest answer. Decoded it may take some twenty times as much.
 pub(super) const ANSWER_BYTES_MAX: usize = 512 << 10;
 
 /// Sends a message. One that is longer than `most` is an error of the kind [`ErrorKind::InvalidInput`].

@@ -37,7 +37,7 @@ pub(crate) struct Job {
     pub part: Option<(usize, u64)>,
     /// What its functions do with exceptions is wanted.
     pub wants_handling: bool,
-    /// What stands around the instruction of the innermost frame is wanted, as it is one that only the kernel may execute.
+    /// The code around the instruction of the innermost frame is wanted, because only the kernel may execute that instruction.
     pub wants_halt: bool,
     /// There may be files now that were not there when they were looked for last.
     pub is_anew: bool,
@@ -84,7 +84,7 @@ pub(crate) struct Mapping {
     pub start: u64,
     /// The address after its last one.
     pub end: u64,
-    /// Of `start` in the file, bytes.
+    /// The offset of `start` in the file, bytes.
     pub file_offset: u64,
     /// What is mapped.
     pub image: MappedImage,
@@ -146,7 +146,7 @@ pub(crate) struct Ending {
     pub choice: Choice,
 }
 
-/// Which of several things has happened, by where the way from the end leads.
+/// Which of several things has happened, judged by where the stack from the end leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Choice {
     /// For each suspect, from the second on.
@@ -155,7 +155,7 @@ pub(crate) struct Choice {
     pub otherwise: Option<usize>,
 }
 
-/// Something else than what a job is of, with the same stack.
+/// Something else that may have happened, with the same stack as the job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Other {
     /// Without a stack.
@@ -165,7 +165,7 @@ pub(crate) struct Other {
 }
 
 impl Choice {
-    /// The number of what has happened. `None` means what the job itself is of, or that there is nothing to be named.
+    /// The number of what has happened. `None` means the job's own event, or that there is nothing to name.
     pub(crate) fn by(&self, passage: Passage) -> Option<usize> {
         match passage {
             Passage::Through(number) => self.by_suspect.get(number.checked_sub(1)?).copied(),
@@ -196,9 +196,9 @@ pub(crate) struct Walk {
 /// What the namer found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Named {
-    /// Of each file of the job.
+    /// What is known of each file of the job.
     pub files: Vec<NamedFile>,
-    /// Of the stack, and what else was asked for.
+    /// What is known of the stack, and what else was asked for.
     pub described: Described,
     /// Where the way from the job's `ending` leads. If it isn't through the first suspect, the stack is as the kernel program has walked it.
     pub passage: Passage,
@@ -217,7 +217,7 @@ pub(crate) struct Described {
     pub walk: Walk,
     /// The functions of each of its frames, innermost first.
     pub functions: Vec<Vec<Function>>,
-    /// Those of each of the job's `more`.
+    /// The functions of each of the job's `more`.
     pub more: Vec<Vec<Function>>,
     /// The frames that make two crashes one bug.
     pub trail: Trail,
@@ -225,7 +225,7 @@ pub(crate) struct Described {
     pub variable: Option<u64>,
     /// The part that was wanted. `None` means that the file is no ELF file, or is gone.
     pub part: Option<FilePart>,
-    /// What stands around that instruction. `None` means that it wasn't wanted, or that its file is gone.
+    /// The code around that instruction. `None` means that it wasn't wanted, or that its file is gone.
     pub halt: Option<Halt>,
     /// What the functions of each frame of the stack do with an exception. Empty: it wasn't wanted.
     pub handling: Vec<Option<Handling>>,
@@ -277,7 +277,7 @@ impl Job {
 }
 
 impl Named {
-    /// Of a job that the namer has not done: what the kernel program has sent is all there is.
+    /// The result of a job that the namer has not done: what the kernel program has sent is all there is.
     pub(crate) fn failed(job: &Skeleton, failure: Failure) -> Self {
         let file = |is_used: &bool| NamedFile { failure: is_used.then_some(failure), ..NamedFile::default() };
         Self {
@@ -341,12 +341,12 @@ impl Described {
 /// What is kept of a job while it is done: enough for a record without names.
 #[derive(Clone, Debug)]
 pub(crate) struct Skeleton {
-    /// Of each file: the process ran code of it.
+    /// For each file: did the process run code of it?
     used: Vec<bool>,
     walk: Walk,
     more: usize,
     depth: usize,
-    /// Of its ending: how many suspects it has, and what else may have happened.
+    /// How many suspects its ending has; and what else may have happened.
     suspects: usize,
     others: Vec<Skeleton>,
     choice: Choice,

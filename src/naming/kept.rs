@@ -1,5 +1,5 @@
-//! The copies of files that have gone while processes ran them. The keeper makes them, and is started anew if it fails; they are held here,
-//! and whoever names a crash gets those of its files.
+//! The copies of files that were deleted or replaced while processes ran them. The keeper makes them, and is started anew if it fails. The
+//! copies are held here, and the namer of a crash gets those of its files.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -91,7 +91,7 @@ impl Kept {
         }
         let kept = Arc::new(Self::default());
         let shared = kept.clone();
-        // Not by the thread: who waits for this one may count on it that there will be no more processes.
+        // Not by the thread: whoever waits for this call may rely on there being no more processes.
         let first = start(&Avoided::default());
         thread::Builder::new().name("keeping".to_owned()).spawn(move || keep(&shared, first)).ok()?;
         Some(kept)
@@ -180,7 +180,7 @@ fn start(avoided: &Avoided) -> io::Result<(Child, OwnedFd)> {
     Ok((execute(arguments, Stdio::from(theirs), nowhere::output()?)?, ours))
 }
 
-/// Takes what it says until it ends. `device`: the one that it looks at.
+/// Reads what the keeper says until it ends. `device`: the one that it looks at.
 ///
 /// # Errors
 /// [`ErrorKind::WouldBlock`] if it doesn't answer.

@@ -2,7 +2,7 @@
 //! or die of it.
 //!
 //! The *opener* has the privileges to open files, and parses none. The *namer* has no privileges, and parses what the opener hands it. Both
-//! can do little else (`confine`). The *keeper* of an agent copies files that go while processes run them (`keeper`, `kept`). A thread here gives them one record after another, and replaces them when they fail (`clerk`); whose
+//! can do little else (`confine`). The *keeper* of an agent copies files that are deleted or replaced while processes run them (`keeper`, `kept`). A thread here gives them one record after another, and replaces them when they fail (`clerk`); whose
 //! turn it is the `queue` says, which neighbours share. What the namer answers is judged as if the watched process had made it.
 
 mod calls;

@@ -1,15 +1,15 @@
-//! Whose record it is: neighbours share the namer, and none of them may take another's part.
+//! The owner of a record: neighbours share the namer, and none of them may take another's share.
 //!
-//! Whoever has many users or many cgroups has one share all the same, as far as the numbers of a dead process say it.
+//! Somebody with many users or many cgroups still has one share, as far as the numbers of a dead process show it.
 
 use std::sync::Arc;
 
 use crate::process::container_id;
 
-/// How many components of a path tell two cgroups apart that are of no known form.
+/// How many components of their paths distinguish two cgroups of no known form.
 const COMPONENTS_MAX: usize = 6;
 
-/// Whoever shares the namer with others.
+/// One of those that share the namer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
     /// A user of the host.
@@ -18,14 +18,14 @@ pub(crate) enum Owner {
     Place(Arc<str>),
     /// All users of the user namespaces in one place: any user may have many of them.
     Namespaced(Arc<str>),
-    /// All that live on, of whomever: their records take no turn and no room of deaths.
+    /// All processes that live on, of all users: their records take no turn and no room of deaths.
     Living,
 }
 
 impl Owner {
     /// `uid` is the host's number. `cgroup`: the path of the cgroup; `None` means that it isn't known.
     pub(crate) fn of(uid: u32, is_namespaced: bool, cgroup: Option<&str>) -> Self {
-        // No path is this one: what keeps its own secret has no part in what others have.
+        // No cgroup has this path: a process whose path isn't known shares nothing with others.
         let (place, is_container) = cgroup.map_or(("?", false), place);
         match uid {
             _ if is_namespaced => Self::Namespaced(place.into()),

@@ -13,7 +13,7 @@ use rustix::net::{
 /// How many files are passed at once.
 pub(super) const FILES_MAX: usize = 64;
 
-/// Sends the bytes, and of the files as many as may be.
+/// Sends the bytes, and at most [`FILES_MAX`] of the files.
 ///
 /// # Errors
 /// If nobody takes them.

@@ -1,4 +1,4 @@
-//! How long somebody who counts waits for names.
+//! How long the main process waits for names.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Names of code that a runtime has generated, from the map that it writes for perf: `/tmp/perf-PID.map`, lines of `START SIZE NAME`.
 //!
-//! It is the process's own word about its own memory: it names what is in no file, and has no part in signatures.
+//! The process itself says this about its memory: the map names code that is in no file, and has no part in signatures.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -12,10 +12,10 @@ use crate::text::lossy;
 /// A longer map is not read: its end may take back what its beginning says.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// Of a longer line the rest is cut off.
+/// The rest of a longer line is cut off.
 const NAME_BYTES_MAX: usize = 1024;
 
-/// The function of each of these frames. Where several lines hold an address, the last one is of the code that is there now.
+/// The function of each of these frames. If several lines have an address, the last one is for the code that is there now.
 pub(super) fn names(map: &File, frames: &[Frame]) -> Vec<Option<Function>> {
     let length = map.metadata().map_or(u64::MAX, |metadata| metadata.len());
     match length {

@@ -1,4 +1,4 @@
-//! Jobs that wait for the namer: a line for each owner, and the turn is of the one that has been served least.
+//! Jobs that wait for the namer: a line for each owner. The next turn has the owner that has been served least.
 //!
 //! This is start-time fair queueing: an owner that has had nothing to do resumes where the others are, so that it neither saves up time
 //! nor owes more than its last record. Nothing here waits or measures.
@@ -11,7 +11,7 @@ use super::owner::Owner;
 /// A job's number, in the order in which the jobs came.
 pub(crate) type Ticket = u64;
 
-/// How many owners are remembered that have nothing to do. Whose debt is least is forgotten when there are more.
+/// How many owners are remembered that have nothing to do. If there are more, the one with the least debt is forgotten.
 const IDLE_MAX: usize = 1024;
 
 /// Owners whose service differs by less come in the order of their jobs: for one that is cheap, the turn of another is no loss.
@@ -36,7 +36,7 @@ struct Line<Job> {
 /// All jobs that wait.
 pub(super) struct FairQueue<Job> {
     lines: HashMap<Owner, Line<Job>>,
-    /// What an owner has been served that has always had something to do.
+    /// How much an owner has been served that has always had something to do.
     clock: Duration,
 }
 
@@ -75,7 +75,7 @@ impl<Job> FairQueue<Job> {
         Some((owner, waiting))
     }
 
-    /// What was taken of this owner has cost so much.
+    /// The job that was taken of this owner has cost so much.
     pub(super) fn charge(&mut self, owner: &Owner, cost: Duration) {
         if let Some(line) = self.lines.get_mut(owner) {
             line.served += cost;

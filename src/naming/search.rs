@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// The folders, besides the system's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SearchPath {
-    /// Those of the command line, which come first.
+    /// The folders of the command line, which come first.
     pub debug_dirs: Vec<PathBuf>,
     /// What debuginfod's client has fetched. `None` means that it isn't wanted.
     pub cache: Option<PathBuf>,

@@ -46,7 +46,7 @@ type Order = (u64, Job);
 /// What the namer asks the opener for.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
-    /// Of the job.
+    /// The number of the job.
     id: u64,
     number: usize,
     what: What,
@@ -178,7 +178,7 @@ pub(super) fn do_jobs(orders: UnixStream, requests: &OwnedFd, confine: impl FnOn
     Ok(())
 }
 
-/// Without names, if those are too many.
+/// The answer without names, if there are too many.
 fn answer(orders: &mut Rc<UnixStream>, named: Named) -> io::Result<()> {
     let done = Reply::Done(Box::new(named));
     match send(&mut &**orders, &done, ANSWER_BYTES_MAX) {

@@ -26,7 +26,7 @@ pub(crate) struct Naming {
     search: SearchPath,
     /// What fetches debug files, until the first job comes. `None` means that nothing is fetched.
     client: Option<Client>,
-    /// Copies of files that have gone. `None` means that none are kept.
+    /// Copies of files that were deleted or replaced. `None` means that none are kept.
     kept: Option<Arc<Kept>>,
     /// `None` means that nothing has been asked yet.
     desk: Option<Desk>,

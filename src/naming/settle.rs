@@ -16,7 +16,7 @@ pub(super) fn settle(name: &CStr) {
         // SAFETY: SIG_IGN installs no handler, so no code of ours runs at any time that it must be safe for.
         let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
     }
-    // What ends a child is no crash of a program, and makes no record: it ends by itself, and whoever counts sees that.
+    // The end of a child is no crash of a program, and makes no record: it ends by itself, and the main process sees that.
     let leave = SigAction::new(SigHandler::Handler(leave), SaFlags::SA_ONSTACK, SigSet::all());
     for fatal in [
         Signal::SIGABRT,

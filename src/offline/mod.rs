@@ -1,6 +1,6 @@
 //! Names frames of records by build id and offset: later, and on any machine that has the files or can have them fetched.
 //!
-//! A file is believed only if it has the build id, whoever gave it. Files are parsed where those of watched processes are (`naming`).
+//! A file is used only if it has the build id, wherever it comes from. The same child parses it that parses the files of watched processes (`naming`).
 
 mod stack;
 
@@ -26,7 +26,7 @@ const KNOWN_MAX: usize = 1 << 16;
 /// So many files of a stack are looked at.
 const FILES_MAX: usize = 256;
 
-/// Whom the namer takes for the owner of the files: nobody who lives.
+/// The process that has the files, for the namer: no living process has these numbers.
 const NOBODY: Holder = Holder { pid: u32::MAX, tid: u32::MAX, parent: u32::MAX, mount_namespace: 0 };
 
 /// A place in the code of a file.

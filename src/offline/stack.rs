@@ -74,7 +74,7 @@ fn is_trampoline(symbol: &str) -> bool {
     TRAMPOLINES.contains(&name)
 }
 
-/// The functions of a frame: of its address, or of the call before it. `None` means that it can't be told which.
+/// The functions of a frame: of its address, or of the call before it. `None` means that it isn't known which of the two.
 fn choose(inner: Inner, exact: &[Function], call: &[Function]) -> Option<Vec<Function>> {
     // It is called by nobody, and returned to.
     if exact.last().is_some_and(|function| is_trampoline(&function.name)) {

@@ -45,7 +45,7 @@ impl Record for Mapping {
     }
 }
 
-/// A line with the name of a mapping in it; where one line has no room for the name, it stands in a second one.
+/// A line with the name of a mapping in it; if the line has no room for the name, the name is in a second one.
 fn write_named(to: &mut String, style: Style, before: &str, name: &str, behind: &str) -> std::fmt::Result {
     if style.fits(length(before) + 1 + length(name) + length(behind)) {
         return writeln!(to, "{before} {name}{behind}");

@@ -1,4 +1,4 @@
-//! What records are written to, and what happens where that takes no more: a run goes on, and counts what it could not write.
+//! Where records are written to. If that takes no more, the run goes on, and counts what it could not write.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal};
@@ -29,7 +29,7 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long it is waited for at the end after a signal, which is to be obeyed within a second.
 const LAST_WAIT: Duration = Duration::from_millis(200);
 
-/// How often a pipe is tried that nobody reads yet, and after how many times that is said.
+/// How often a pipe that nobody reads yet is tried, and after how many times faultline says so.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 const TRIES_UNSAID: u32 = 20;
 

@@ -37,7 +37,7 @@ struct Chunk {
 enum NonBlocking {
     /// An open file description of our own: others that have the same pipe open are not affected.
     Own(File),
-    /// A socket can be told so each time.
+    /// For a socket each call can say so.
     Socket(File),
     /// Neither, as a terminal of another user: it is asked before each piece. Another writer may take the room in between.
     Asked(File),
@@ -202,7 +202,7 @@ impl Stream {
     /// Writes what the reader takes now.
     ///
     /// # Errors
-    /// Those of write(2), as where the reader has gone. No room is none.
+    /// The errors of write(2), as when the reader has gone. A lack of room is no error.
     pub(super) fn push(&mut self) -> io::Result<()> {
         while let Some(first) = self.waiting.front() {
             if !self.may_begin(first.bytes.len()) {

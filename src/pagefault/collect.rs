@@ -39,9 +39,9 @@ pub(crate) struct Collector {
     /// The counters at the last read, and when the interval began.
     counters: Counters,
     counters_before: Counters,
-    /// Of the counters' losses those that user space has counted.
+    /// The losses among the counters that user space has counted.
     own_losses: Losses,
-    /// Faults in a group, and those that found no place in our table: of all intervals that were told.
+    /// Faults in a group, and those that found no place in our table: of all intervals that were reported.
     matched_before: u64,
     full_before: u64,
 }

@@ -56,7 +56,7 @@ pub(super) fn open_in(
         match look(folder, name) {
             Ok((fd, stat)) => {
                 check(&stat, writers)?;
-                // The very file that was looked at, whatever has the name by now.
+                // Exactly the file that was looked at, even if another one has the name by now.
                 let again = format!("/proc/self/fd/{}", fd.as_raw_fd());
                 return Ok(File::from(openat(CWD, again, flags | ALWAYS, Mode::empty()).map_err(io::Error::from)?));
             }

@@ -1,6 +1,6 @@
 //! Where files are written: a path is walked one name at a time, and what others could redirect is refused.
 //!
-//! Whoever may write to a folder may put a link, a pipe or a file of its own where we are about to write. So no link is followed
+//! Somebody who may write to a folder may put a link, a pipe or another file where we are about to write. So no link is followed
 //! that somebody else could have made, a file is new (O_EXCL) or was ours before, and everything is opened below the descriptor of
 //! the folder that was looked at. New folders have the mode 0700, and new files 0600 or what was asked for, whatever the umask.
 
@@ -195,7 +195,7 @@ impl Walk {
     }
 }
 
-/// The path of what is to have this name in a folder that is there: one that leads to the same folder always, as nobody but us and root can change
+/// The path for a new file of this name in an existing folder. It always leads to the same folder, because nobody but us and root can change
 /// any part of it.
 ///
 /// # Errors

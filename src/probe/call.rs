@@ -28,7 +28,7 @@ const TRIGGERS: Room = Room { samples: 400, bytes: size_of::<fl_task>() + 16 * s
 /// Each processor reserves so many free entries of an LRU table, and evicts as many at once when it has none left:
 /// LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c.
 const KEPT_BY_PROCESSOR: usize = 128;
-/// The room for these is bounded to that of so many processors.
+/// There is room for the free entries of at most so many processors.
 const PROCESSORS_MAX: usize = 16;
 
 impl Spec for Plan {

@@ -45,7 +45,7 @@ pub(crate) struct State {
 const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
 /// With stacks of up to this size a small ring is enough on few processors: samples are few, so that memory matters more.
 const AGENT_STACK_BYTES: usize = 16 * 1024;
-/// At least so much memory, and at most, however many processors there are.
+/// The least and the most memory, for any number of processors.
 const SMALL_RING_BYTES: RangeInclusive<usize> = 512 << 10..=8 << 20;
 const LARGE_RING_BYTES: RangeInclusive<usize> = 2 << 20..=16 << 20;
 
@@ -69,7 +69,7 @@ pub fn ring_bytes(stack_bytes: usize) -> usize {
 /// The size of an LRU table that nothing is written to: some kernels want an entry for each processor.
 const UNUSED_LRU_ENTRIES: usize = 64;
 
-/// Where threads have no storage of their own: room for the handled faults of so many.
+/// If threads have no storage of their own: for how many of them there is room for handled faults.
 const THREADS: RangeInclusive<u32> = 4 * 1024..=16 * 1024;
 
 /// Twice as many slots as there are threads now: with one for each thread, a third of them would share theirs. A power of 2.

@@ -58,7 +58,7 @@ impl Room {
     }
 }
 
-/// From so many processors on that there may be, they share the values of large hash tables: with a value for each of them, the tables would
+/// If there may be so many processors, they share the values of large hash tables: with a value for each of them, the tables would
 /// take tens of MiB.
 const MANY_PROCESSORS: usize = 32;
 
@@ -192,7 +192,7 @@ impl<S: Spec> Probe<S> {
         for (way, build) in attempts::<S>(plan.attach(), typed_loads, kprobes)? {
             match Self::attempt(plan, way, build, &before_load) {
                 Ok(probe) => return Ok(probe),
-                // The error of the best way is the one that the user can do something about.
+                // The user can do something about the error of the best way.
                 Err(why) => refusal = refusal.or(Some(why)),
             }
         }

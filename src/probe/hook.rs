@@ -11,7 +11,7 @@ use super::losses::{FORKS_MISSED, RUNS_MISSED};
 pub enum Way {
     /// The tracepoints that the probe is made for.
     Tracepoint,
-    /// The tracepoints of all system calls, for those of single ones.
+    /// The tracepoints of all system calls, in place of those of single calls.
     Raw,
     /// The entries of system calls: they show the arguments, and nothing that the kernel does by itself.
     Syscall,

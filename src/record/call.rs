@@ -67,9 +67,9 @@ impl<'de> Deserialize<'de> for Argument {
 pub enum State {
     /// It has ended.
     Returned,
-    /// It was not seen to end: it still ran, or never returns.
+    /// Its end was not seen: it was still under way, or it never returns.
     NotReturned,
-    /// It has ended, as what its thread did next proves, and the kernel kept its end from us: what it returned is not known.
+    /// It has ended, which the next call of its thread proves; the kernel did not show its end, so that its result is not known.
     EndMissed,
 }
 
@@ -87,7 +87,7 @@ pub struct KernelFrame {
 pub struct Relation {
     /// In one word.
     pub kind: Change,
-    /// In words: what it did to what the crash was about.
+    /// In words: how the call changed the memory, file or signal of the crash.
     pub text: String,
     /// False: a guess, as where only the names of two files are the same.
     pub certain: bool,

@@ -120,7 +120,7 @@ pub struct Crash {
 pub enum Disposition {
     /// It ended the process.
     Fatal,
-    /// A handler ran, and the process ended all the same.
+    /// A handler ran, and the process ended nevertheless.
     Caught,
     /// A handler ran.
     Handled,
@@ -160,7 +160,7 @@ pub struct EndedBy {
     pub code: Option<String>,
     /// Its exit code, if no signal ended it.
     pub exit_code: Option<i32>,
-    /// Of a second fault, in the handler of the first one: the address that could not be accessed.
+    /// The address of a second fault, in the handler of the first one.
     pub fault_address: Option<Hex>,
     /// Where the thread was at the second fault.
     pub instruction_pointer: Option<Hex>,
@@ -247,7 +247,7 @@ pub struct Vma {
     pub permissions: String,
     /// The file's path, `[heap]`, `[stack]`, `[vdso]`; `None` means anonymous memory.
     pub mapping_name: Option<String>,
-    /// Of `start` in the file.
+    /// The offset of `start` in the file.
     pub offset: Hex,
 }
 
@@ -262,7 +262,7 @@ pub struct Frame {
     pub module: Option<String>,
     /// The file's.
     pub build_id: Option<String>,
-    /// Of `address` in the file.
+    /// The offset of `address` in the file.
     pub offset: Option<Hex>,
     /// The source file.
     pub file: Option<String>,

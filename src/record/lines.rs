@@ -47,7 +47,7 @@ pub(crate) struct InFile {
 struct Base {
     /// The number of its summary.
     summary: u64,
-    /// Of the last group of this signature in the file, with all of its fields or without.
+    /// The total of the last group of this signature in the file, with all of its fields or without.
     total: u64,
     are_named: bool,
     exe: u64,
@@ -106,7 +106,7 @@ impl InFile {
                     frames: None,
                     frames_in_file: true,
                     total: whole.total.filter(|&total| is_last || total != expected),
-                    // What strikes always has its time in each summary: digits that nobody needs would be a sixth of a compressed file.
+                    // A bug that strikes in each interval has its time in each summary: digits that nobody needs would be a sixth of a compressed file.
                     last_seen: if is_last {
                         whole.last_seen
                     } else {
@@ -148,7 +148,7 @@ struct GroupLine<'a> {
     diagnosis: Option<&'a Option<Diagnosis>>,
     frames: Option<&'a [Frame]>,
     frames_in_file: bool,
-    // What changes stands together, behind what doesn't: each change ends what a compressor finds in an earlier line.
+    // Fields that change are together, behind those that don't: each change ends the match that a compressor finds in an earlier line.
     last_seen: Timestamp,
     count: u64,
     /// `None` means that it is that of the last group of this signature in the file, and `count`.

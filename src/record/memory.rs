@@ -41,7 +41,7 @@ pub(crate) struct Mapping {
     pub error: Option<String>,
     /// The file's path, or `[vdso]`; `None` means anonymous memory.
     pub mapping_name: Option<String>,
-    /// Of `address` in the file.
+    /// The offset of `address` in the file.
     pub offset: Option<Hex>,
     /// How many pages the call made executable, by what became of them; `None` means that it made none, or that they were not asked for.
     pub pages: Option<PageCounts>,

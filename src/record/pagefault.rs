@@ -31,7 +31,7 @@ pub(crate) struct Summary {
     pub faults: Faults,
     /// Faults in no group, by reason: `faults.matched` is the sum of these, of `omitted.count` and of all `groups[].count`.
     pub losses: BTreeMap<&'static str, u64>,
-    /// Details that are missing, by reason. The faults are counted all the same.
+    /// Details that are missing, by reason. The faults are counted.
     pub sample_losses: BTreeMap<&'static str, u64>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Omitted {
 /// Page faults in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Faults {
-    /// Of watched processes.
+    /// Page faults of watched processes.
     pub matched: u64,
     /// Those that the filters left out.
     pub filtered: u64,

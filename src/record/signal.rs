@@ -61,7 +61,7 @@ pub(crate) struct Sender {
 pub(crate) struct Target {
     /// The process, as the host numbers it; `None` means many, or not known.
     pub pid: Option<u32>,
-    /// The thread; for a signal to a process, the one by which the kernel looked it up.
+    /// The thread; for a signal to a process, the thread by which the kernel looked the process up.
     pub tid: Option<u32>,
     /// The process in its own pid namespace.
     pub pid_in_namespace: Option<u32>,

@@ -14,7 +14,7 @@ use crate::record::crash::Disposition;
 /// How many hosts, processes and executables a row names.
 pub(super) const NAMES: usize = 8;
 
-/// What tells one bug from another, the same on every host. Without a signature it is a guess from all that is known.
+/// What distinguishes one bug from another, the same on every host. Without a signature it is a guess from all that is known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
     /// The bug in any build.
@@ -106,7 +106,7 @@ pub(super) struct Bug {
     count: u64,
     first_seen: Timestamp,
     last_seen: Timestamp,
-    /// Of the first group that has names, else of the first one.
+    /// The frames of the first group that has names, else of the first one.
     frames: Option<Frames>,
     note: Note,
 }
@@ -234,7 +234,7 @@ impl Bug {
     pub(super) fn row(self, names: &[String], missing_at_most: u64) -> Row {
         let list = |tally: &Tally| tally.top(NAMES).0.into_iter().map(|(name, _)| name.to_owned()).collect();
         let frames = self.frames.as_ref().map(Frames::parse).unwrap_or_default();
-        // Of equal counts the first is the gravest: the enum's order.
+        // If counts are equal, the gravest is first: the enum's order.
         let most = self.dispositions.iter().min_by_key(|&(disposition, &count)| (Reverse(count), *disposition));
         let mut hosts: Vec<(u64, &str)> = self
             .hosts

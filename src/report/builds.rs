@@ -34,7 +34,7 @@ pub(super) struct Strikes<'a> {
 }
 
 impl<'a> Strikes<'a> {
-    /// Those of a group.
+    /// The strikes of a group.
     pub(super) fn of(group: &'a GroupLine<'_>) -> Self {
         Self {
             signature: text(&group.signature),

@@ -1,4 +1,4 @@
-//! What an earlier line of the same file says: a group's executable stands where its frames do, and later lines leave both out.
+//! What an earlier line of the same file says: a group's executable is where its frames are, and later lines leave both out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,7 +16,7 @@ pub(super) struct Earlier {
     /// Each executable once, but for those that have the same hash by chance.
     known: HashMap<u64, Arc<Executable>>,
     hasher: RandomState,
-    /// Groups that refer to a line before these, by that, and by what they say themselves.
+    /// Groups that refer to a line before these: by that line, and by what they say themselves.
     open: HashMap<(u64, Executable), Open>,
 }
 

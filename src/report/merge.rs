@@ -1,6 +1,6 @@
 //! Merges many summaries into one sum for each bug. Pure: it reads no file and prints nothing.
 //!
-//! It holds a row for each bug, a number for each host in it, and two bytes for each summary, by which a duplicate is found.
+//! It holds a row for each bug, a number for each host in it, and two bytes for each summary, to find duplicates.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -48,7 +48,7 @@ pub(super) struct Merge {
     /// The families of signatures: one host may know the names that another one lacks.
     families: HashMap<String, String>,
     totals: Totals,
-    /// Of summaries with several lines, whose last one alone has the sums: counted and lost, and delivered.
+    /// The sums of a summary with several lines, of which only the last one has them: counted and lost, and delivered.
     in_parts: (u128, u128),
     /// What earlier lines of the file say.
     earlier: Earlier,
@@ -272,7 +272,7 @@ impl Merge {
         Merged { totals: self.totals, rows, suspects }
     }
 
-    /// Brings what was counted by signature alone to its family.
+    /// Adds rows that were counted by signature alone to their families.
     fn gather_families(&mut self) {
         let family_of = |key: &Key| match key {
             Key::Signed(signature) => self.families.get(signature).map(|family| Key::Family(family.clone())),

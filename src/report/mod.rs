@@ -69,7 +69,7 @@ pub(crate) enum Completeness {
     Whole,
     /// Something found no room, or doesn't add up: the report says so.
     Doubtful,
-    /// Lines were skipped: the report lacks what nobody knows.
+    /// Lines were skipped: it isn't known what the report lacks.
     Lacking,
 }
 

@@ -87,7 +87,7 @@ impl Hosts {
 #[derive(Debug, Default)]
 struct Load {
     bugs: u64,
-    /// Of them, those that stand for a processor.
+    /// How many of them count for a processor.
     placed: u64,
     by_processor: BTreeMap<u32, u64>,
 }

@@ -22,7 +22,7 @@ const WAITING: usize = 4;
 const NO_SUMMARY: &str = "this is no summary";
 const CURE: &str = "give files that `crash --summary 10s --format json` or `agent` has written";
 
-/// What came of one block: its sums, and what was wrong with its lines.
+/// The result of one block: its sums, and what was wrong with its lines.
 pub(super) struct Part {
     merge: Merge,
     /// By number of the line, and whether it was skipped.
@@ -69,7 +69,7 @@ struct Sums {
     alien: Option<Error>,
 }
 
-/// Merges all lines of these files, on so many threads (`None`: as there are processors), and reports what was wrong with them.
+/// Merges all lines of these files on so many threads (`None` means as many as there are processors), and reports what was wrong with them.
 ///
 /// # Errors
 /// If a file can't be opened or read, if one is of another kind, and if there is no summary among all records.
@@ -86,7 +86,7 @@ pub(super) fn merge(paths: &[PathBuf], selection: &Selection, threads: Option<us
             let (part, lines) = Part::of(empty(), block, &mut known);
             lock(&input).blocks.take_back(lines);
             let mut sums = lock(&sums);
-            // The one whose turn it is never waits.
+            // The block whose turn it is never waits.
             while sums.next != number && sums.early.len() >= WAITING * threads {
                 sums = turn.wait(sums).unwrap_or_else(PoisonError::into_inner);
             }

@@ -30,7 +30,7 @@ pub(crate) struct Selection {
     pub dispositions: Vec<Disposition>,
     /// Only the row of this family, or with this signature.
     pub signature: Option<String>,
-    /// At most so many rows of each list; 0 means all. `None` means 20 in text, all in JSON.
+    /// The most rows of each list; 0 means all. `None` means 20 in text, all in JSON.
     pub top: Option<usize>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Totals {
     pub sample_losses: BTreeMap<String, u64>,
     /// Selected events whose groups found no room in the merge: they are in no row.
     pub not_ranked: u64,
-    /// A group that is in no row had at most so many events; 0: there was room for all.
+    /// How many events a group without a row had at most; 0 means that there was room for all.
     pub missing_at_most: u64,
     /// Groups that refer to an earlier line of their file, which isn't there.
     pub unresolved: u64,
@@ -104,7 +104,7 @@ impl Totals {
 pub(crate) struct Row {
     /// The bug in any build; `None` means that no host knows names of it.
     pub family: Option<String>,
-    /// Of several (`signatures`) that of most events. `None` means that neither a sample nor a stack could be had on any host.
+    /// The signature with the most events, if there are several (`signatures`). `None` means that no host had a sample or a stack.
     pub signature: Option<String>,
     /// The first function that says something, or what else is known of the place.
     pub place: String,
@@ -112,7 +112,7 @@ pub(crate) struct Row {
     pub abort_message: Option<String>,
     /// The sentence of that one's diagnosis.
     pub diagnosis: Option<String>,
-    /// Of some group the split of a coarse count is not exact.
+    /// The split of a coarse count is not exact for one of its groups.
     pub estimated: bool,
     /// `SIGSEGV`.
     pub signal: String,
@@ -173,7 +173,7 @@ pub(crate) struct Suspect {
     pub cpu: Option<u32>,
     /// How many bugs strike there.
     pub bugs: u64,
-    /// Of how many: those of the host, or all pairs of a bug and a host.
+    /// How many there are: bugs of the host, or all pairs of a bug and a host.
     pub of_bugs: u64,
     /// How many processors the host has, as far as is known.
     pub processors: u64,

@@ -23,7 +23,7 @@ struct Held<T> {
 /// The groups that have a place.
 #[derive(Debug)]
 pub(super) struct Room<K, T> {
-    /// Hashed, because each group of each summary is looked up; whoever goes through all of them does so in the order of the keys.
+    /// Hashed, because each group of each summary is looked up; to visit all of them, code takes them in the order of the keys.
     held: HashMap<K, Held<T>>,
     most: usize,
     bound: u64,
@@ -35,7 +35,7 @@ impl<K: Ord + Hash + Clone, T> Room<K, T> {
         Self { held: HashMap::new(), most, bound: 0 }
     }
 
-    /// A group that isn't there has had at most so many events.
+    /// How many events a group that isn't there has had at most.
     pub(super) fn bound(&self) -> u64 {
         self.bound
     }
@@ -110,7 +110,7 @@ impl<K: Ord + Hash + Clone, T> Room<K, T> {
         all.into_iter().map(|(key, held)| (key, held.of, held.missing_at_most))
     }
 
-    /// Another room, which saw other events, had cleared itself: whatever it let go may have been any of these.
+    /// Another room, which saw other events, has been cleared: the groups that it dropped may have been any of these.
     pub(super) fn widen(&mut self, bound: u64) {
         if bound != 0 {
             self.bound = self.bound.saturating_add(bound);

@@ -39,7 +39,7 @@ pub(crate) fn is_rethrow(function: &str) -> bool {
     function == "__cxa_rethrow"
 }
 
-/// A function by which the end of the process begins.
+/// A function that begins the end of the process.
 pub(crate) fn is_begin_of_end(function: &str) -> bool {
     const BEGIN: [&str; 8] = [
         "std::terminate",

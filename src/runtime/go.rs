@@ -15,7 +15,7 @@ fn is_throw(function: &str) -> bool {
 
 /// Does Go's runtime end the process?
 fn ends(raw: &fl_crash) -> bool {
-    // A fault is told as caught with no registers only if it is a panic's: bpf/include/runtime_go.bpf.h.
+    // A fault is reported as caught without registers only if it became a panic: bpf/include/runtime_go.bpf.h.
     let is_fault =
         raw.disposition == fl_disposition::FL_DISPOSED_CAUGHT && raw.flags.0 & fl_crash_flag::FL_HAS_REGISTERS.0 == 0;
     // The runtime raises a signal by a system call of its own. A library in the same process does it in another file.

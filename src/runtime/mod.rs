@@ -38,7 +38,7 @@ pub(crate) fn is_cxx_runtime(file: &File) -> bool {
     is_libc(file) || begins.iter().any(|begin| name.starts_with(begin))
 }
 
-/// A function of libc that takes a pointer to a string or to memory, and knows nothing of what lies there: `__strlen_avx2`.
+/// A function of libc that takes a pointer to a string or to memory, and knows nothing of the memory there: `__strlen_avx2`.
 pub(crate) fn is_string_function(function: &str) -> bool {
     let name = glibc::without_version(function).trim_start_matches('_');
     ["str", "mem", "wcs", "wmem", "rawmem", "stp", "bcmp", "bcopy", "bzero"].iter().any(|begin| name.starts_with(begin))

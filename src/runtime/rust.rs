@@ -53,7 +53,7 @@ const NEAR_BYTES: u64 = 1 << 16;
 
 /// The message of the panic that has called abort(): the text that the right frame leads to.
 pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> Option<String> {
-    // Those of Go are of other frames.
+    // Go's messages are in other frames.
     if raw.flags.0 & fl_crash_flag::FL_IS_GO.0 != 0 {
         return None;
     }
@@ -98,7 +98,7 @@ pub(super) fn message(raw: &fl_crash, frames: &[Frame], stack: &StackWords) -> O
     let is_constant = |text: &fl_text| in_a_file(text, is_before_code);
     let formatted = || all.iter().find(|(word, _)| is_string(*word) == Some(true));
     let constant = || all.iter().find(|(_, text)| is_constant(text));
-    // GNU ld puts constants behind the code, where nothing tells them from the heap: then the place in the frame has to do.
+    // GNU ld puts constants behind the code, where nothing distinguishes them from the heap: then the place in the frame must suffice.
     let second = all.iter().find(|(word, _)| *word == begin + 1);
     let literal = second.filter(|(_, text)| is_constant(text));
     let (_, found) = literal.or_else(formatted).or_else(constant).or(second)?;

@@ -66,7 +66,7 @@ impl Index {
             }
             offset += length;
         }
-        // Of several names of one place the first is taken, as the symbolizer does.
+        // If a place has several names, the first is taken, as the symbolizer does.
         places.sort_by_key(|place: &Place| place.start);
         places.shrink_to_fit();
         let names_at = names.sh_offset(ENDIAN);

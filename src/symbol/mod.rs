@@ -78,7 +78,7 @@ pub(crate) struct Namer {
 #[derive(Default)]
 struct Symbols {
     code: Vec<Segment>,
-    /// Those of its debug file, then its own. Empty if there are none, or if the parser can't read them.
+    /// The tables of its debug file, then its own. Empty if there are none, or if the parser can't read them.
     tables: Vec<Table>,
     bytes: u64,
     used: u64,
@@ -198,7 +198,7 @@ impl Symbols {
         self.tables.extend(copy.map(|copy| Table::of_copy(copy, is_own)));
     }
 
-    /// Those of the first table of `which` that has any.
+    /// The functions of the first table of `which` that has any.
     fn functions(&mut self, found: &MappedFile, place: CodePlace, which: impl Fn(&Table) -> bool) -> Vec<Function> {
         let back = u64::from(place.is_return_address);
         let Some(address) = self.address(place).and_then(|address| address.checked_sub(back)) else {

@@ -20,13 +20,13 @@ pub(super) struct Table {
 }
 
 enum Names {
-    /// Of the symbol table, and of debug information where the copy has it.
+    /// The names of the symbol table, and of debug information if the copy has it.
     Symbols { symbolizer: Box<Symbolizer>, copy: PrivateCopy },
-    /// Of a symbol table that is too large to be copied.
+    /// The names of a symbol table that is too large to be copied.
     Large(Index),
-    /// Of Go's own table.
+    /// The names of Go's own table.
     Go(PcLineTable),
-    /// Of the stubs that lead to other files.
+    /// The names of the stubs that lead to other files.
     Stubs(Plt),
 }
 

@@ -80,7 +80,7 @@ pub(crate) struct CodeRegion<'a> {
     pub start: u64,
     /// The address after its last one.
     pub end: u64,
-    /// Of `start` in the file, bytes.
+    /// The offset of `start` in the file, bytes.
     pub file_offset: u64,
     /// What is mapped.
     pub image: Image<'a>,
@@ -168,7 +168,7 @@ impl Unwound {
 pub(crate) struct Unwinder {
     read: HashMap<Version, Option<Arc<Sections>>>,
     read_bytes: usize,
-    /// Of return addresses, by their file's own.
+    /// The calls before return addresses, by the address in the file.
     calls: HashMap<(Version, u64), Option<Call>>,
     /// `None` means not asked for yet; Some(None): there is none.
     vdso: Option<Option<Arc<Sections>>>,

@@ -136,7 +136,7 @@ fn structures(word: u32) -> Option<Access> {
         0b1000 | 0b1010 => 2,
         _ => return None,
     };
-    // Of structures with several elements, one of 8 bytes needs whole vectors.
+    // A structure with several elements of 8 bytes needs whole vectors.
     let is_reserved =
         matches!(field(word, 12, 4), 0b0000 | 0b0100 | 0b1000) && field(word, 10, 2) == 3 && !bit(word, 30);
     let is_known = !bit(word, 21) && has_rest == 0 && !is_reserved;

@@ -182,7 +182,7 @@ pub(crate) fn is_readable(protection: u64) -> bool {
     protection & (libc::PROT_READ | libc::PROT_WRITE) as u64 != 0
 }
 
-/// Of most processors: the granule of an exclusive access may be larger.
+/// The cache line of most processors; the granule of an exclusive access may be larger.
 pub(crate) const CACHE_LINE_BYTES: u64 = 64;
 
 /// The instruction that raises a breakpoint's trap.

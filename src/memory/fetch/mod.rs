@@ -100,7 +100,7 @@ enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Keeper {
     Process(u32),
-    /// Of a file system of its own.
+    /// A file system.
     Device(u64),
 }
 
@@ -173,7 +173,7 @@ impl Fetcher {
     /// Reads the pages of a range, and passes each to `take`. Returns how many became what; subtracts what was read from `wanted.room`.
     ///
     /// # Errors
-    /// Those of `take`.
+    /// The errors of `take`.
     pub(super) fn range<E>(
         &mut self,
         pid: u32,

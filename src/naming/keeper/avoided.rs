@@ -11,7 +11,7 @@ const DEVICE: &str = "device=";
 /// The same of a process.
 const PID: &str = "pid=";
 
-/// What has kept a keeper: the next one leaves it alone.
+/// What has blocked a keeper: the next one leaves it alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Avoided {
     /// File systems that don't answer.

@@ -64,7 +64,7 @@ const BURST: Duration = Duration::from_millis(5);
 /// How many files are watched. Each takes about 1 KiB of the kernel's.
 const WATCHES_MAX: usize = 4096;
 
-/// Of one process so many files are looked at.
+/// How many files of one process are looked at.
 const FILES_MAX: usize = 1024;
 
 /// So many files that can't be watched are remembered.

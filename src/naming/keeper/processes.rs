@@ -26,7 +26,7 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    /// Those of `there`, which are all, that are to be looked at in this round.
+    /// The processes to look at in this round, out of `there`, which has all of them.
     pub(super) fn due(&mut self, there: &[u32]) -> Vec<u32> {
         let alive: HashSet<u32> = there.iter().copied().collect();
         self.known.retain(|pid, _| alive.contains(pid));

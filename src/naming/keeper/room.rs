@@ -9,7 +9,7 @@ struct Taken {
     bytes: u64,
 }
 
-/// A room for things of a bounded number and size. One user other than root has at most half of it, all of these have three quarters.
+/// Space for things of a bounded number and size. A user other than root has at most half of it, all these users together three quarters.
 pub(super) struct Room {
     count_max: usize,
     bytes_max: u64,

@@ -28,12 +28,12 @@ pub(in super::super) enum Said {
 #[derive(Debug, Serialize, Deserialize)]
 pub(in super::super) struct Copied {
     pub(in super::super) number: u64,
-    /// By each of which the kernel may mean it.
+    /// The ids by which the kernel may mean it.
     pub(in super::super) ids: Vec<FileId>,
-    /// Since when it is surely the one that these mean, CLOCK_BOOTTIME.
+    /// Since when these ids surely mean this file, CLOCK_BOOTTIME.
     pub(in super::super) since_ns: u64,
     /// When its content was changed last, nanoseconds since 1970.
     pub(in super::super) changed_ns: i128,
-    /// Only its build id tells it from others.
+    /// Only its build id distinguishes it from others.
     pub(in super::super) needs_build_id: bool,
 }

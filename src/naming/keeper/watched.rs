@@ -23,13 +23,13 @@ pub(super) struct Watched {
     /// By which the kernel may mean it: overlay file systems and btrfs number devices in more than one way. The first is that of
     /// /proc/PID/maps.
     pub(super) ids: Vec<FileId>,
-    /// That of its mount, as the kernel numbers it. `None` means that it is in no mount.
+    /// The device of its mount, as the kernel numbers it. `None` means that it is in no mount.
     pub(super) device: Option<u64>,
     /// As stat(2) has it.
     stat: FileId,
     /// When its inode was made, where the file system says it: a file that was made since may have the same number.
     born: Option<SystemTime>,
-    /// One number may be that of several files there: only its build id tells it from them.
+    /// Several files there may have one number: only the build id tells them apart.
     pub(super) needs_build_id: bool,
     /// The user of the process that it was seen in first.
     pub(super) user: u32,

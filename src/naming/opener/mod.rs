@@ -30,7 +30,7 @@ use crate::evidence::Failure;
 use crate::host;
 use crate::symbol::{FileRequest, Open, Opening, Usage, changed_ns, open_regular, reopen};
 
-/// Of these, stat(2) shows another device than the kernel's of a file that is mapped.
+/// On these file systems stat(2) shows another device for a mapped file than the kernel does.
 const HAS_OTHER_DEVICE: [i64; 2] = [libc::BTRFS_SUPER_MAGIC, libc::OVERLAYFS_SUPER_MAGIC];
 
 /// Opens the files of one record after another.

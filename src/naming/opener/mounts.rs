@@ -26,7 +26,7 @@ struct Mount<'a> {
     /// The root of the mount in its file system.
     root: &'a [u8],
     point: &'a [u8],
-    /// Of the file system; empty if the line is cut.
+    /// The kind of the file system; empty if the line is cut.
     kind: &'a [u8],
 }
 

@@ -70,7 +70,7 @@ impl BoundedExecutables {
         self.most
     }
 
-    /// What crashes from now on is newer than what has crashed before.
+    /// Crashes from now on are newer than those before.
     pub(super) fn begin_update(&mut self) {
         self.update += 1;
     }
@@ -137,7 +137,7 @@ impl BoundedExecutables {
 
 /// The labels of one series.
 pub(super) trait Labels: EncodeLabelSet + Clone + Debug + Eq + Hash + Send + Sync + 'static {
-    /// Those of them that are names.
+    /// The labels that are names.
     fn names(&mut self) -> impl Iterator<Item = &mut String>;
 }
 

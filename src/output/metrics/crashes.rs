@@ -12,7 +12,7 @@ use super::labels::{CrashLabels, DeliveryLabels};
 /// How many series `faultline_crashes_total` has at most.
 pub(crate) const CRASH_SERIES_MAX: usize = 4096;
 
-/// Of these, for what has no label of its own: a signal with its code is one of fewer kinds than that.
+/// How many of these are for crashes without a label of their own: signals with codes are fewer kinds than that.
 const OTHER_SERIES_MAX: usize = 256;
 
 /// One group's numbers since the start.

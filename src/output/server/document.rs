@@ -1,5 +1,5 @@
 //! The file of `--web.config.file`, understood: YAML in the format of Prometheus' exporters (prometheus/exporter-toolkit). What isn't known or
-//! not done here is an error, so that nobody believes to be protected by it.
+//! not done here is an error, so that nobody relies on it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub(super) struct Tls {
     pub(super) client_allowed_sans: Option<Vec<String>>,
     /// From 2 to 3, for TLS 1.2 and 1.3.
     pub(super) versions: (u8, u8),
-    /// Of TLS 1.2. `None` means all that there are.
+    /// The cipher suites of TLS 1.2. `None` means all that there are.
     pub(super) cipher_suites: Option<Vec<String>>,
     /// `None` means all that there are.
     pub(super) curves: Option<Vec<String>>,

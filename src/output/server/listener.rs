@@ -106,7 +106,7 @@ fn bind_path(path: &Path, mode: u32) -> Result<UnixListener> {
     let path = place::lasting(path)?;
     make_room(&path)?;
     let socket = UnixSocket::new_stream()?;
-    // Before it has a name: nobody connects who may not, whatever the umask. What that takes away is given back.
+    // Before it has a name, so that nobody connects who may not, whatever the umask. The bits that the umask removes are set again.
     fchmod(&socket, Mode::from_raw_mode(mode)).map_err(io::Error::from)?;
     socket.bind(&path)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;

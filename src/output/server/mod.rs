@@ -1,4 +1,4 @@
-//! `/metrics` and `/healthz` for whatever scrapes: one thread, which no peer can hold, whatever it sends or doesn't.
+//! `/metrics` and `/healthz` for scrapers: one thread, which no peer can block, whatever the peer sends or doesn't send.
 //!
 //! A peer costs no more than its share of the connections, and each no longer than [`Limits::whole`]. Request bodies are never read, one
 //! connection is one request, and where all connections are taken a newcomer displaces an old one of the peer that has the most.

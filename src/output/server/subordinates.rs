@@ -36,7 +36,7 @@ impl Subordinates {
         Self(text.lines().filter_map(range).collect())
     }
 
-    /// What all users have in common that belong to the same one as this. `None`: it belongs to nobody.
+    /// A number that all users share that belong to the same user as this one. `None` means that it belongs to nobody.
     pub(super) fn family(&self, user: u32) -> Option<u32> {
         self.0.iter().find(|(range, _)| range.contains(&user)).map(|(_, family)| *family)
     }

@@ -24,7 +24,7 @@ impl Turns {
     async fn next(&self, peer: Peer) -> Option<OwnedSemaphorePermit> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // Who waits or is checked holds a turn: there are no more of them than connections and checks.
+            // Each peer that waits or is checked holds a turn: there are no more turns than connections and checks.
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
         };
@@ -69,7 +69,7 @@ impl Users {
         let Ok(permit) = self.hashing.clone().acquire_owned().await else { return false };
         let (told, is_admitted) = oneshot::channel();
         let admitted = self.admitted.clone();
-        // In a task of its own: a peer that goes away before it is told would get its next turn at once.
+        // In a task of its own: otherwise a peer that goes away before the answer would get its next turn at once.
         tokio::spawn(async move {
             let checked = tokio::task::spawn_blocking(move || {
                 let is_right = bcrypt::non_truncating_verify(password, &hash).unwrap_or(false);
@@ -80,7 +80,7 @@ impl Users {
             if is_admitted {
                 admitted.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
             }
-            // Who asked may have gone.
+            // The peer may have gone.
             let _ = told.send(is_admitted);
             if !is_admitted {
                 tokio::time::sleep(WRONG_COSTS).await;

@@ -79,7 +79,7 @@ impl Probe {
 
     /// Has these groups leave the kernel's table, and returns them with all that they have counted: their next event makes them anew.
     ///
-    /// Nothing is lost: first nobody finds them any more, then the kernel waits for the programs that have found them before, and then
+    /// Nothing is lost: first no program finds them any more, then the kernel waits for the programs that have found them before, and then
     /// they are read for the last time.
     /// `kept`: stacks of groups that stay.
     pub(crate) fn dismiss(&self, leaving: &[Group], kept: &HashSet<i32>) -> Result<Vec<Group>> {

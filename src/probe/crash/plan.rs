@@ -82,7 +82,7 @@ pub(super) fn bits<'a>(signals: impl IntoIterator<Item = &'a u32>) -> u64 {
     signals.into_iter().fold(0, |bits, signal| bits | 1 << (signal - 1))
 }
 
-/// Of the rows by signal, code and disposition: those with a code. A process can send itself any signal with some two dozen codes that the
+/// How many rows by signal, code and disposition have a code. A process can send itself any signal with some two dozen codes that the
 /// kernel sends, too; but hardly more than these come by themselves.
 pub(super) const SUMS_BY_CODE: u32 = 128;
 

@@ -41,7 +41,7 @@ impl<Row: Plain> Shared<Row> {
     }
 
     fn row(&self, row: u32) -> Option<Row> {
-        // SAFETY: the row is within the mapping, and whatever the kernel is just writing, all bit patterns are a value of this type (Plain).
+        // SAFETY: the row is within the mapping, and all bit patterns are a value of this type (Plain), also while the kernel writes.
         // The kernel changes it meanwhile, so it is read as it is, once.
         (row < self.rows).then(|| unsafe { self.start.cast::<Row>().add(row as usize).read_volatile() })
     }
@@ -264,7 +264,7 @@ mod tests {
         let (fake, mut reader) = (fake(), Reader::default());
         strike(&fake, 0, 20 * SECOND - LATE_NS / 2);
         assert_eq!(read(&mut reader, &fake, 20 * SECOND, false).0, 5);
-        // Of the same tick: the time stays.
+        // It is in the same tick: the time stays.
         strike(&fake, 0, 20 * SECOND - LATE_NS / 2);
         assert_eq!(read(&mut reader, &fake, 30 * SECOND, false).0, 6);
         // Later than any tick.

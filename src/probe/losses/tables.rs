@@ -92,7 +92,7 @@ pub(crate) static PAGEFAULT: [Loss; 14] = [
     lost("mapping_ring_full", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_MAPPINGS.0),
     lost(STACK_TABLE_FULL, Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_STACK_FULL.0),
     lost("watch_table_full", Stage::Sample, END_AND_RECORDS).by(pagefault::FL_LOST_WATCH_FULL.0),
-    // Of any process. They are counted as faults, and nowhere as major.
+    // Major faults of any process. They are counted as faults, and nowhere as major.
     lost(MAJORS_MISSED, Stage::Probe, END_AND_RECORDS),
     left_out(FORKS_MISSED, Stage::Probe, END_AND_RECORDS),
     // Faults that are counted nowhere.

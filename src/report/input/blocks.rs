@@ -56,7 +56,7 @@ struct Open {
 }
 
 impl Blocks {
-    /// Of these files, in this order.
+    /// The blocks of these files, in this order.
     pub(crate) fn new(paths: &[PathBuf]) -> Self {
         Self::with_longest(paths, LONGEST_LINE)
     }

@@ -15,7 +15,7 @@ pub(in super::super) struct Frames {
 }
 
 impl Frames {
-    /// Those of this text; `None`: there are none.
+    /// The frames in this text; `None` means that there are none.
     pub(super) fn of(text: &str) -> Option<Self> {
         // What a symbol is not, is null.
         let has = |symbol: &str| memmem::find(text.as_bytes(), symbol.as_bytes()).is_some();

@@ -28,7 +28,7 @@ impl Known {
     /// What a line is, as [`parse`] says it.
     ///
     /// # Errors
-    /// Those of [`parse`].
+    /// The errors of [`parse`].
     pub(in super::super) fn parse<'line>(&'line mut self, line: &'line [u8]) -> Result<Parsed<'line>, String> {
         if !begins_with(line, "summary") {
             return parse(line);

@@ -22,7 +22,7 @@ pub(super) struct Walk<'a> {
     mappings: Vec<CodeRegion<'a>>,
     /// For each of them. `None` means not looked for yet; Some(None): there is nothing.
     described: Vec<Option<Option<Description>>>,
-    /// Of sections in use.
+    /// The bytes of sections in use.
     bytes: usize,
     /// The innermost frame is about to return.
     is_return_next: bool,
@@ -112,7 +112,7 @@ impl<'a> Walk<'a> {
         match above {
             Some(above) => (above, Way::Proved),
             None => {
-                // Compilers leave out call frame information where they are told to, and the frame pointer unless they are told to keep it.
+                // Flags make compilers leave out call frame information; the frame pointer is left out unless a flag keeps it.
                 self.may_lack_callers |=
                     matches!(self.mappings.get(index), Some(CodeRegion { image: Image::File(_), .. }));
                 self.unwound.used_frame_pointer = true;
