@@ -53,6 +53,11 @@ impl Timestamp {
         self.whole(1_000_000_000)
     }
 
+    /// The same moment, or up to ten seconds before.
+    pub(crate) fn whole_tens(self) -> Self {
+        self.whole(10_000_000_000)
+    }
+
     fn whole(self, unit_ns: i128) -> Self {
         Self::from_unix_ns(self.unix_ns().div_euclid(unit_ns) * unit_ns).unwrap_or(self)
     }

@@ -47,6 +47,8 @@ pub(crate) struct InFile {
 struct Base {
     /// The number of its summary.
     summary: u64,
+    /// That of the last one with a group of this signature, with all of its fields or without.
+    seen: u64,
     /// The total of the last group of this signature in the file, with all of its fields or without.
     total: u64,
     are_named: bool,
@@ -76,6 +78,7 @@ impl InFile {
         let diagnosis = group.diagnosis.as_ref();
         Base {
             summary: self.summaries,
+            seen: self.summaries,
             total: group.total,
             are_named: group.frames.iter().any(|frame| frame.symbol.is_some()),
             exe: self.hash(&group.exe),
@@ -98,6 +101,9 @@ impl InFile {
             // One of an earlier line, which names as much.
             Some(base) if base.summary != now.summary && (base.are_named || !now.are_named) => {
                 let expected = std::mem::replace(&mut base.total, now.total).saturating_add(group.count);
+                // What strikes always has another time and process in each summary: digits that nobody needs would be a half of a compressed
+                // file.
+                let goes_on = std::mem::replace(&mut base.seen, now.summary) + 1 == now.summary && !is_last;
                 GroupLine {
                     exe: whole.exe.filter(|_| base.exe != now.exe),
                     build_id: whole.build_id.filter(|_| base.build_id != now.build_id),
@@ -106,12 +112,12 @@ impl InFile {
                     frames: None,
                     frames_in_file: true,
                     total: whole.total.filter(|&total| is_last || total != expected),
-                    // A bug that strikes in each interval has its time in each summary: digits that nobody needs would be a sixth of a compressed file.
-                    last_seen: if is_last {
-                        whole.last_seen
-                    } else {
-                        group.last_seen.whole_seconds().max(group.first_seen)
+                    last_seen: match goes_on {
+                        _ if is_last => group.last_seen,
+                        true => group.last_seen.whole_tens().max(group.first_seen),
+                        false => group.last_seen.whole_seconds().max(group.first_seen),
                     },
+                    last_pid: whole.last_pid.filter(|_| !goes_on),
                     ..whole
                 }
             }
@@ -155,7 +161,9 @@ struct GroupLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<u64>,
     cpus: &'a BTreeMap<u32, u64>,
-    last_pid: u32,
+    /// `None` means that the summary before has the group as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_pid: Option<u32>,
 }
 
 impl<'a> GroupLine<'a> {
@@ -180,7 +188,7 @@ impl<'a> GroupLine<'a> {
             count: group.count,
             total: Some(group.total),
             cpus: &group.cpus,
-            last_pid: group.last_pid,
+            last_pid: Some(group.last_pid),
         }
     }
 }

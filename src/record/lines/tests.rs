@@ -72,7 +72,7 @@ fn frames_are_written_once_a_file() {
         assert!(second[0].get(constant).is_none() && first[0].get(constant).is_some(), "{constant}");
     }
     let (mut left, mut whole) = (second[0].clone(), first[0].clone());
-    for field in ["exe", "build_id", "abort_message", "diagnosis", "frames", "frames_in_file"] {
+    for field in ["exe", "build_id", "abort_message", "diagnosis", "frames", "frames_in_file", "last_pid"] {
         left.as_object_mut().unwrap().remove(field);
         whole.as_object_mut().unwrap().remove(field);
     }
@@ -102,9 +102,9 @@ fn what_differs_is_written() {
     }
 }
 
-/// What can be known from the line before, and digits that nobody needs, were a third of a compressed file.
+/// What can be known from the line before, and digits that nobody needs, were more than a half of a compressed file.
 #[test]
-fn a_total_that_grows_by_the_count_is_not_written_again() {
+fn what_a_group_that_goes_on_has_said_is_not_written_again() {
     let known = &mut InFile::default();
     let at =
         |milliseconds: i128| Timestamp::from_unix_ns(1_800_000_000_000_000_000 + milliseconds * 1_000_000).unwrap();
@@ -114,8 +114,17 @@ fn a_total_that_grows_by_the_count_is_not_written_again() {
     assert_eq!((&first["total"], &first["last_seen"]), (&3.into(), &serde_json::to_value(at(1230)).unwrap()));
     let second = write(Continuity::Same, bug(4, 7, 11_230));
     assert!(second.get("total").is_none() && second["count"] == 4, "{second:#}");
-    assert_eq!(second["last_seen"], serde_json::to_value(at(11_000)).unwrap());
-    assert!(write(Continuity::Same, bug(1, 8, 12_000)).get("total").is_none(), "by the line before, whole or not");
+    assert_eq!(second["last_seen"], serde_json::to_value(at(10_000)).unwrap());
+    assert!(second.get("last_pid").is_none() && first["last_pid"] == 9);
+    write(Continuity::Same, group("2", None));
+    let again = write(Continuity::Same, bug(1, 8, 12_340));
+    assert!(again.get("total").is_none(), "by the line before, whole or not");
+    let whole_second = serde_json::to_value(at(12_000)).unwrap();
+    assert_eq!(
+        (&again["last_seen"], &again["last_pid"]),
+        (&whole_second, &9.into()),
+        "it was not in the summary before"
+    );
     assert_eq!(write(Continuity::Same, bug(1, 30, 13_000))["total"], 30, "another group of this signature");
     let young = Group { first_seen: at(14_200), ..bug(1, 31, 14_230) };
     assert_eq!(write(Continuity::Same, young)["last_seen"], serde_json::to_value(at(14_200)).unwrap());
@@ -125,6 +134,7 @@ fn a_total_that_grows_by_the_count_is_not_written_again() {
     let last: Value = serde_json::from_slice(&text).unwrap();
     assert_eq!((&last["groups"][0]["total"], &last["groups"][0]["frames_in_file"]), (&32.into(), &true.into()));
     assert_eq!(last["groups"][0]["last_seen"], serde_json::to_value(at(15_230)).unwrap());
+    assert_eq!(last["groups"][0]["last_pid"], 9);
 }
 
 #[test]
