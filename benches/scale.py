@@ -1,6 +1,6 @@
 """`ci/bench scale`: does faultline grow with its host, and no more? In guests, which may have more processors than this machine.
 
-    ci/bench scale [--kernel KERNEL]... [--binary FILE]
+    ci/bench scale [--kernel KERNEL]... [--binary FILE] [--by-map]
 
 Three figures on each kernel (5.10 and 7.2, if none is named), each with its bound; it fails where one is above it:
 
@@ -26,6 +26,7 @@ QEMU += ["-serial", "stdio", "-monitor", "none"]
 APPEND = "console=ttyS0 panic=-1 loglevel=1 mitigations=off"
 MIB = 1 << 20
 PROCESSES, ROUNDS = 32, 5
+MAPS_SHOWN = 16
 ALL = "./faultline agent --watch-signals --pagefaults --exec-memory --metrics-listen 0 -o /dev/null"
 
 
@@ -44,12 +45,18 @@ def boot(kernel, binary, plan, processors, append=""):
 
 
 def maps(kernel, binary, command, processors, append=""):
-    """The bytes of the maps, and which processors there may be."""
+    """The bytes of the maps, which processors there may be, and of each map its bytes, type, sizes of key and value, and entries."""
     said = boot(kernel, binary, f"maps {command}\n", processors, append)
-    found = re.search(r"^maps (\d+) (\S+)$", said, re.M)
-    if not found or found[1] == "0":
+    found, possible = re.search(r"^maps (\d+)$", said, re.M), re.search(r"^possible (\S+)$", said, re.M)
+    if not found or not possible or found[1] == "0":
         sys.exit(f"faultline: {command} did not start on {kernel}:\n{said}")
-    return int(found[1]), found[2]
+    each = [tuple(map(int, line.split())) for line in re.findall(r"^map (.*)$", said, re.M)]
+    return int(found[1]), possible[1], sorted(each, reverse=True)
+
+
+def show(each):
+    for size, kind, key, value, entries in each[:MAPS_SHOWN]:
+        print(f"    {size / 1024:8.1f} KiB: type {kind}, key {key}, value {value}, {entries} entries", flush=True)
 
 
 def burst(kernel, binary):
@@ -65,6 +72,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", action="append", help="one of ci/kernels")
     parser.add_argument("--binary", default=HERE / "target/release/faultline")
+    parser.add_argument("--by-map", action="store_true", help="show the largest maps, too")
     arguments = parser.parse_args()
     missed = []
 
@@ -74,14 +82,16 @@ def main():
             missed.append(text)
 
     for kernel in arguments.kernel or ["5.10", "7.2"]:
-        found, possible = maps(kernel, arguments.binary, "./faultline agent -o /dev/null", 2)
+        found, possible, each = maps(kernel, arguments.binary, "./faultline agent -o /dev/null", 2)
         say(f"{kernel}: maps of agent, processors {possible}: {found / MIB:.2f} MiB (at most 3)", found <= 3 * MIB)
-        found, possible = maps(kernel, arguments.binary, ALL, 2, "possible_cpus=512")
+        show(each if arguments.by_map else [])
+        found, possible, each = maps(kernel, arguments.binary, ALL, 2, "possible_cpus=512")
         if possible.endswith("511"):
             say(f"{kernel}: maps of agent with all options, processors {possible}: {found / MIB:.2f} MiB (at most 32)", found <= 32 * MIB)
         else:
             # From 6.9 on the kernel takes no more than the firmware names.
             print(f"{kernel}: maps of agent with all options, processors {possible}: {found / MIB:.2f} MiB (there can't be 512)", flush=True)
+        show(each if arguments.by_map else [])
         records, summary = burst(kernel, arguments.binary)
         deaths = PROCESSES * ROUNDS
         matched = summary["deliveries"]["matched"]
