@@ -61,6 +61,7 @@ same_layout!(
     group,
     fl_group,
     key,
+    hash,
     first_ns,
     last_ns,
     last_jiffies,

@@ -114,13 +114,14 @@ static __always_inline struct fl_thread *fl_remember(struct task_struct *task, c
 				       .stack_pointer = pointers->stack_pointer,
 				       .frame_pointer = pointers->frame_pointer,
 				       .address = fl_untagged(address),
-				       .jiffies = bpf_jiffies64(),
+				       .jiffies = (u32)bpf_jiffies64(),
 				       .si_code = si_code,
 				       .signal = signal},
 				*last;
 	struct fl_thread *thread;
 
-	if (si_code <= 0 || !(FL_FAULTS & FL_BIT(signal)))
+	/* The kernel has no larger code: no fault. */
+	if (si_code <= 0 || si_code > 0xffff || !(FL_FAULTS & FL_BIT(signal)))
 		return NULL;
 	*owner = fl_owner_of(task);
 	thread = fl_thread_for(task, *owner);
@@ -197,17 +198,17 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 	struct fl_scan *scan = fl_scratch(&fl_scans);
 	struct fl_thread *thread = fl_thread_of(task);
 	struct fl_handled_fault *fault;
-	u64 age;
+	bool is_stale;
 	int entry;
 
 	barrier_var(index);
 	if (!record || !scan || !thread || index >= FL_NESTED_MAX || index >= thread->count)
 		return 0;
 	fault = &thread->faults[index];
-	age = bpf_jiffies64() - fault->jiffies;
+	is_stale = fl_is_stale(fault);
 	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
 	entry = fl_add_registers();
-	if (age > FL_STALE_TICKS || entry < 0)
+	if (is_stale || entry < 0)
 		return 0;
 	record->signal = fault->signal;
 	record->si_code = fault->si_code;
@@ -303,7 +304,7 @@ __noinline int fl_add_earlier(u32 index)
 	if (index >= FL_NESTED_MAX)
 		return 0;
 	fault = &thread->faults[index];
-	if (bpf_jiffies64() - fault->jiffies > FL_STALE_TICKS)
+	if (fl_is_stale(fault))
 		return 0;
 	record->earlier_signal = fault->signal;
 	record->earlier_code = fault->si_code;

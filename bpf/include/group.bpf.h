@@ -12,6 +12,7 @@
 #ifndef FL_GROUP_BPF_H
 #define FL_GROUP_BPF_H
 
+#include "column.bpf.h"
 #include "filter.bpf.h"
 #include "share.bpf.h"
 #include "stack.bpf.h"
@@ -27,17 +28,6 @@ struct {
 	__type(key, u32);
 	__type(value, struct fl_group);
 } fl_groups SEC(".maps");
-
-/*
- * How many events each group has had, by processor: a bad processor shows. Sized as fl_groups. No atomics: signal_deliver comes with
- * interrupts off, a kprobe with preemption off, and neither happens in an interrupt.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, u64);
-} fl_group_counts SEC(".maps");
 
 /*
  * When each row had its last event: fl_group.last_ns once more, close together. User space maps it, and reads only rows that have changed. Sized
@@ -103,13 +93,14 @@ struct {
 } fl_gate SEC(".maps");
 
 /*
- * From key to id. As large as there are ids, so never full before they are. User space deletes the key of a group that leaves. Benign
- * race: a look-up at that moment may find the entry of the next key that takes its place, whose group then has one event too many.
+ * From a key's hash to its id: the keys themselves are in fl_groups, and are compared there. As large as there are ids, so never full before
+ * they are. User space deletes the hash of a group that leaves. Benign race: a look-up at that moment may find the entry of the next key that
+ * takes its place. The event then finds no group.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
-	__type(key, struct fl_group_key);
+	__type(key, u64);
 	__type(value, u32);
 } fl_group_ids SEC(".maps");
 
@@ -131,26 +122,16 @@ FL_SCRATCH(fl_group_keys, struct fl_group_key);
 
 #define FL_GROUP_IS_NEW (1U << 31) /* beside the id: the group is new */
 
-/* Adds one to a count of this processor. A program that runs while this one is preempted may add to the same one. */
-static __always_inline void fl_add_one(u64 *count)
-{
-	if (fl_config.is_preempted)
-		__sync_fetch_and_add(count, 1);
-	else
-		*count += 1;
-}
-
 /* Counts one more event in the group. The clock is read once a tick: a handled fault takes less time than two reads of it. */
 static __always_inline void fl_group_add(u32 id, u32 tgid)
 {
 	struct fl_group *group = bpf_map_lookup_elem(&fl_groups, &id);
-	u64 *count = bpf_map_lookup_elem(&fl_group_counts, &id);
 	u64 jiffies = bpf_jiffies64();
 	u64 *time;
 
-	if (!group || !count)
+	if (!group)
 		return;
-	fl_add_one(count);
+	fl_count_in(id);
 	group->last_pid = tgid;
 	if (group->last_jiffies == jiffies)
 		return;
@@ -190,6 +171,47 @@ static __always_inline void fl_give_back_row(const struct fl_group_key *key, con
 		bpf_map_push_elem(&fl_free_groups, &id, BPF_ANY);
 }
 
+static __always_inline bool fl_is_same_key(const struct fl_group_key *one, const struct fl_group_key *other)
+{
+	const u64 *words = (const void *)one, *others = (const void *)other;
+
+#pragma unroll
+	for (u32 i = 0; i < sizeof(*one) / sizeof(u64); i++) {
+		/* A rest has the name of the process that was first, which is not in its key. */
+		if (words[i] != others[i] &&
+		    !(i >= __builtin_offsetof(struct fl_group_key, comm) / sizeof(u64) && one->kind == FL_ROW_REST))
+			return false;
+	}
+	return true;
+}
+
+/* Nobody can choose keys with the same hash. Should there be two, the events of the later one find no row of its own. */
+static __always_inline u64 fl_hash_key(const struct fl_group_key *key)
+{
+	const u64 *words = (const void *)key;
+	u64 hash = fl_config.seed;
+
+#pragma unroll
+	for (u32 i = 0; i < sizeof(*key) / sizeof(u64); i++)
+		hash = fl_mix(hash, words[i]);
+	return hash;
+}
+
+#define FL_NO_ROW (~0U)
+
+/* The row of this key: its id; FL_NO_ROW: it has none; fl_config.groups: another key has its place. */
+static __always_inline u32 fl_find_row(const struct fl_group_key *key, const u64 *hash)
+{
+	u32 *there = bpf_map_lookup_elem(&fl_group_ids, hash), id;
+	struct fl_group *group;
+
+	if (!there)
+		return FL_NO_ROW;
+	id = *there;
+	group = bpf_map_lookup_elem(&fl_groups, &id);
+	return group && fl_is_same_key(key, &group->key) ? id : fl_config.groups;
+}
+
 /* A new row for the key in fl_group_keys: its id, or fl_config.groups where there is no room. */
 __noinline int fl_new_row(void)
 {
@@ -197,7 +219,7 @@ __noinline int fl_new_row(void)
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
 	u32 cells[FL_SHARES * FL_SHARE_ROWS];
 	struct fl_group *group;
-	u32 other = fl_config.groups, id = 0, *there;
+	u32 other = fl_config.groups, id = 0;
 
 	if (!key || !unwind || !fl_take_row(key, cells, &id, unwind->is_others))
 		return other;
@@ -206,6 +228,7 @@ __noinline int fl_new_row(void)
 		return other;
 	__builtin_memcpy(&group->key, key, sizeof(*key));
 	__builtin_memcpy(&group->cells, cells, sizeof(cells));
+	group->hash = unwind->key_hash;
 	group->is_others = unwind->is_others;
 	group->serial += 1;
 	group->first_ns = bpf_ktime_get_boot_ns();
@@ -219,7 +242,7 @@ __noinline int fl_new_row(void)
 		fl_share_add(cells, 1);
 	else if (key->has_code != FL_CODE_MADE_UP)
 		__sync_fetch_and_add(&fl_sums_by_code, 1);
-	if (!(s32)bpf_map_update_elem(&fl_group_ids, key, &id, BPF_NOEXIST)) {
+	if (!(s32)bpf_map_update_elem(&fl_group_ids, &unwind->key_hash, &id, BPF_NOEXIST)) {
 		fl_count(FL_GROUPS_MADE);
 		return id | FL_GROUP_IS_NEW;
 	}
@@ -227,18 +250,23 @@ __noinline int fl_new_row(void)
 	if (key->kind == FL_ROW_SUM && key->has_code != FL_CODE_MADE_UP)
 		__sync_fetch_and_add(&fl_sums_by_code, -1);
 	fl_give_back_row(key, cells, id);
-	there = bpf_map_lookup_elem(&fl_group_ids, key);
-	return there ? *there : other;
+	id = fl_find_row(key, &unwind->key_hash);
+	return id == FL_NO_ROW ? other : id;
 }
 
 /* The row of the key in fl_group_keys: its id, with FL_GROUP_IS_NEW where it is made now, or fl_config.groups where there is no room. */
-static __always_inline u32 fl_row_of(struct fl_group_key *key, enum fl_row_kind kind)
+__noinline int fl_row_of(u32 kind)
 {
-	u32 *there;
+	struct fl_group_key *key = fl_scratch(&fl_group_keys);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u32 id;
 
+	if (!key || !unwind)
+		return fl_config.groups;
 	key->kind = kind;
-	there = bpf_map_lookup_elem(&fl_group_ids, key);
-	return there ? *there : (u32)fl_new_row();
+	unwind->key_hash = fl_hash_key(key);
+	id = fl_find_row(key, &unwind->key_hash);
+	return id == FL_NO_ROW ? fl_new_row() : (int)id;
 }
 
 /* How often groups have left so far. */
@@ -264,18 +292,6 @@ struct fl_near_groups_type {
 };
 FL_SCRATCH(fl_near_groups, struct fl_near_groups_type);
 
-static __always_inline bool fl_is_same_key(const struct fl_group_key *one, const struct fl_group_key *other)
-{
-	const u64 *words = (const void *)one, *others = (const void *)other;
-
-#pragma unroll
-	for (u32 i = 0; i < sizeof(*one) / sizeof(u64); i++) {
-		if (words[i] != others[i])
-			return false;
-	}
-	return true;
-}
-
 /* The group of the key in fl_group_keys, as fl_row_of() has it. */
 static __always_inline u32 fl_group_of(struct fl_group_key *key)
 {
@@ -284,11 +300,11 @@ static __always_inline u32 fl_group_of(struct fl_group_key *key)
 	struct fl_near_group *there;
 
 	if (!near)
-		return fl_row_of(key, FL_ROW_GROUP);
+		return fl_row_of(FL_ROW_GROUP);
 	there = &near->slot[(key->frames ^ key->frames >> 32) & (FL_NEAR_GROUPS - 1)];
 	if (there->departures == departures && fl_is_same_key(&there->key, key))
 		return there->id;
-	id = fl_row_of(key, FL_ROW_GROUP);
+	id = fl_row_of(FL_ROW_GROUP);
 	if (id != fl_config.groups) {
 		there->key = *key;
 		there->id = id & ~FL_GROUP_IS_NEW;
@@ -314,16 +330,16 @@ static __always_inline u32 fl_rest_of(struct fl_group_key *key, struct task_stru
 		key->si_code = 0;
 		key->has_code = FL_CODE_MADE_UP;
 	}
-	id = fl_row_of(key, FL_ROW_REST);
+	id = fl_row_of(FL_ROW_REST);
 	if (id == fl_config.groups) {
 		key->exe_inode = 0;
 		key->exe_device = 0;
 		key->uid = 0;
-		id = fl_row_of(key, FL_ROW_SUM);
+		id = fl_row_of(FL_ROW_SUM);
 		if (id == fl_config.groups) {
 			key->si_code = 0;
 			key->has_code = FL_CODE_MADE_UP;
-			id = fl_row_of(key, FL_ROW_SUM);
+			id = fl_row_of(FL_ROW_SUM);
 		}
 	} else if (id & FL_GROUP_IS_NEW) {
 		struct fl_group *rest;

@@ -24,14 +24,14 @@
 #define FL_SHARE_OTHERS 3
 
 /*
- * Rows that were taken, by cell: FL_SHARE_ROWS x fl_config.share_cells. Sized by the loader. Benign race: two CPUs at once may take one row
- * too many.
+ * Rows that were taken, by cell: FL_SHARE_ROWS x fl_config.share_cells, two in a value, because the kernel gives each value eight bytes.
+ * Sized by the loader. Benign race: two CPUs at once may take one row too many.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, u32);
+	__type(value, u64);
 } fl_shares_taken SEC(".maps");
 
 /* Rows of those that have left. Written by user space only, so that neither undoes what the other has counted. */
@@ -39,8 +39,17 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, u32);
+	__type(value, u64);
 } fl_shares_back SEC(".maps");
+
+/* The counter of a cell in one of the two. NULL: there is no such cell. */
+static __always_inline u32 *fl_share_at(void *shares, u32 cell)
+{
+	u32 at = cell / 2;
+	u32 *both = bpf_map_lookup_elem(shares, &at);
+
+	return both ? both + (cell & 1) : NULL;
+}
 
 static __always_inline u64 fl_share_hash(enum fl_share kind, u64 first, u64 second)
 {
@@ -70,8 +79,8 @@ static __always_inline u32 fl_share_of(u32 room, enum fl_share kind, u32 uid, u6
 /* What was taken of the cell and has not come back. Global: verified once, for all who have a share. */
 __noinline int fl_share_used(u32 cell)
 {
-	u32 *taken = bpf_map_lookup_elem(&fl_shares_taken, &cell);
-	u32 *back = bpf_map_lookup_elem(&fl_shares_back, &cell);
+	u32 *taken = fl_share_at(&fl_shares_taken, cell);
+	u32 *back = fl_share_at(&fl_shares_back, cell);
 
 	return taken && back ? *taken - *back : 0;
 }
@@ -80,8 +89,7 @@ static __always_inline void fl_share_add(const u32 *cells, s32 many)
 {
 #pragma unroll
 	for (u32 i = 0; i < FL_SHARES * FL_SHARE_ROWS; i++) {
-		u32 cell = cells[i];
-		u32 *taken = bpf_map_lookup_elem(&fl_shares_taken, &cell);
+		u32 *taken = fl_share_at(&fl_shares_taken, cells[i]);
 
 		if (taken)
 			__sync_fetch_and_add(taken, many);

@@ -9,10 +9,7 @@
 #include "group.bpf.h"
 #include "thread.bpf.h"
 
-/*
- * A cache of this processor: the groups of places where faults are handled. Two places with the same slot replace each other, which
- * costs a walk and no count. It is no hash map, because a look-up would cost as much as all the rest.
- */
+/* The group of a place where faults are handled. */
 struct fl_site {
 	u64 start_boottime_ns; /* of the process: two processes with the same tgid differ by it; 0: a free slot */
 	u64 instruction_pointer;
@@ -22,25 +19,29 @@ struct fl_site {
 	u32 group;
 	u32 departures; /* of fl_departures, before the group was looked up */
 };
-struct fl_sites_type {
-	struct fl_site slot[FL_SITES_MAX];
-};
-FL_SCRATCH(fl_sites, struct fl_sites_type);
+
+/*
+ * A cache of this processor: two places with the same slot replace each other, which costs a walk and no count. It is no hash map, because a
+ * look-up would cost as much as all the rest. Sized by the loader: fl_config.sites.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FL_SITES_MAX);
+	__type(key, u32);
+	__type(value, struct fl_site);
+} fl_sites SEC(".maps");
 
 /* Counts one more event of a known place, which was last counted at `*jiffies`: memory that all processors write to is touched once a tick. */
 static __always_inline void fl_add_known(u64 *jiffies, u32 id)
 {
 	u64 now = bpf_jiffies64();
-	u64 *count;
 
 	if (*jiffies != now) {
 		*jiffies = now;
 		fl_group_add(id, bpf_get_current_pid_tgid() >> 32);
 		return;
 	}
-	count = bpf_map_lookup_elem(&fl_group_counts, &id);
-	if (count)
-		fl_add_one(count);
+	fl_count_in(id);
 }
 
 /* The slot of a fault at this place; `now` gets the slot's content, except the group. NULL: there is none. */
@@ -48,18 +49,16 @@ static __always_inline struct fl_site *fl_site_of(struct fl_site *now, struct ta
 						  u64 instruction_pointer, s32 si_code, u32 signal,
 						  enum fl_disposition disposition)
 {
-	struct fl_sites_type *sites = fl_scratch(&fl_sites);
 	struct task_struct *leader = fl_own(task, group_leader);
-	u32 tgid = fl_own_tgid(task);
+	u32 tgid = fl_own_tgid(task), slot;
 
 	now->start_boottime_ns = fl_own(leader, start_boottime);
 	now->instruction_pointer = instruction_pointer;
 	now->what = tgid | (u64)(u32)si_code << 32;
 	now->how = signal | (u64)disposition << 16 | (u64)fl_own(task, self_exec_id) << 32;
-	if (!sites)
-		return NULL;
 	/* The hash is simple, because each fault waits for it. */
-	return &sites->slot[(instruction_pointer ^ instruction_pointer >> 8 ^ tgid) & (FL_SITES_MAX - 1)];
+	slot = (instruction_pointer ^ instruction_pointer >> 8 ^ tgid) & (fl_config.sites - 1);
+	return bpf_map_lookup_elem(&fl_sites, &slot);
 }
 
 static __always_inline bool fl_is_site(const struct fl_site *there, const struct fl_site *now)

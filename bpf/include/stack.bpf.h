@@ -32,6 +32,7 @@ struct fl_unwind {
 	u64 until;     /* a sample of an end sends its stack up to here, where the signal frame is */
 	u64 hash;      /* of the frames so far: fl_group_key.frames */
 	u64 hash_left; /* frames that are to be added to it; 0 behind a frame outside of any file: what follows does not count */
+	u64 key_hash; /* of the key in fl_group_keys: no variable, because v7.2 refuses one that is read after a helper has got its address */
 	u32 is_others;     /* fl_group.is_others */
 	u32 may_fill;      /* the record may take the last room of the ring */
 	u64 module;        /* of the last frame, as fl_add_module() returns it */

@@ -18,9 +18,9 @@ struct fl_handled_fault {
 	u64 stack_pointer;
 	u64 frame_pointer;
 	u64 address;
-	u64 jiffies;
-	s32 si_code;
-	u32 signal;
+	u32 jiffies; /* their lower half: it comes again after 49 days and more */
+	u16 si_code;
+	u16 signal;
 };
 
 /*
@@ -30,15 +30,15 @@ struct fl_handled_fault {
  */
 struct fl_thread {
 	u64 owner;    /* fl_owner_of(): which thread */
-	u32 count;    /* 0: nothing is remembered */
-	u32 is_known; /* the rest is of the fault faults[0], the only one */
+	u16 count;    /* 0: nothing is remembered */
+	u16 is_known; /* the rest is of the fault faults[0], the only one */
 	u32 group;
 	u32 departures; /* of fl_departures, before the group was looked up */
 	u32 exec;       /* how often the process had exec'ed */
-	u32 pad;
-	u64 jiffies; /* when the time and the pid of the group were last written */
+	u64 jiffies;    /* when the time and the pid of the group were last written */
 	struct fl_handled_fault faults[FL_NESTED_MAX];
 };
+_Static_assert(sizeof(struct fl_thread) == 152, "fl_thread has a hole");
 
 #define FL_TID_BITS 22 /* PID_MAX_LIMIT */
 
@@ -59,18 +59,24 @@ static __always_inline bool fl_may_recall(const struct fl_thread *thread, struct
 	return thread && fl_is_of(thread, fl_owner_of(task));
 }
 
+/* Is it too old to be the end of its thread? */
+static __always_inline bool fl_is_stale(const struct fl_handled_fault *fault)
+{
+	return (u32)bpf_jiffies64() - fault->jiffies > FL_STALE_TICKS;
+}
+
 /* Could its thread still be handling the last fault? */
 static __always_inline bool fl_is_recent(const struct fl_thread *thread)
 {
 	u32 last = thread->count - 1;
 
 	barrier_var(last); /* or the check is done on another copy */
-	return last < FL_NESTED_MAX && bpf_jiffies64() - thread->faults[last].jiffies <= FL_STALE_TICKS;
+	return last < FL_NESTED_MAX && !fl_is_stale(&thread->faults[last]);
 }
 
 #ifdef FL_TYPED
 
-#define FL_THREAD_SLOTS 32 /* a power of 2; each takes 184 bytes */
+#define FL_THREAD_SLOTS 32 /* a power of 2; each takes 152 bytes */
 
 /*
  * A look-up of a thread's storage costs as much as half of the rest. So a thread whose slot here is free keeps its faults in it. It is free
@@ -147,9 +153,9 @@ static __always_inline struct fl_thread *fl_thread_for(struct task_struct *task,
 #else
 
 /*
- * v5.10 has no storage of tasks: one slot for all threads whose ids have the same lower bits. A later thread replaces an earlier one,
- * whose end is then reported as it is. Sized by the loader, a power of 2. Benign race: two of them that fault at once may leave a mixture,
- * which no end matches.
+ * v5.10 has no storage of tasks: each thread has two slots of these to choose from, by its number and by a hash of it. Where both are others',
+ * which may be handling their faults still, it replaces one of them, whose end is then reported as it is. Sized by the loader, a power of 2.
+ * Benign race: two threads that take a slot at once may leave a mixture, which no end matches.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -158,6 +164,7 @@ struct {
 	__type(value, struct fl_thread);
 } fl_threads SEC(".maps");
 
+/* By its number: threads of one process, whose numbers follow each other, are in each other's way nowhere. */
 static __always_inline struct fl_thread *fl_slot_of(u64 owner)
 {
 	u32 slot = owner & (fl_config.threads - 1);
@@ -165,18 +172,39 @@ static __always_inline struct fl_thread *fl_slot_of(u64 owner)
 	return bpf_map_lookup_elem(&fl_threads, &slot);
 }
 
+/* The other one of the thread with this number, or owner: the upper bits of a product depend on all of its factors. */
+static __always_inline struct fl_thread *fl_other_slot_of(u32 tid)
+{
+	u32 slot = ((tid << (32 - FL_TID_BITS)) * 0x9e3779b1U >> 18) & (fl_config.threads - 1);
+
+	return bpf_map_lookup_elem(&fl_threads, &slot);
+}
+
+/* What may be remembered of the current thread: fl_may_recall() knows. */
 static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
 {
+	struct fl_thread *other = fl_other_slot_of(fl_own_tid(task));
+
+	if (other && other->count && fl_is_of(other, fl_owner_of(task)))
+		return other;
 	return fl_slot_of(fl_own_tid(task));
 }
 
 static __always_inline struct fl_thread *fl_thread_for(struct task_struct *task, u64 owner)
 {
-	struct fl_thread *thread = fl_slot_of(owner);
+	struct fl_thread *thread = fl_slot_of(owner), *other;
 
+	if (!thread || thread->owner == owner)
+		return thread;
+	other = fl_other_slot_of(owner);
+	if (other && other->owner == owner)
+		return other;
+	if (!thread->count || !fl_is_recent(thread))
+		return thread;
+	if (other && (!other->count || !fl_is_recent(other)))
+		return other;
 	/* Whether the other thread lives is not known: its fault is lost if it could still be handling it. */
-	if (thread && thread->count && thread->owner != owner && fl_is_recent(thread))
-		fl_count(FL_LOST_FAULT);
+	fl_count(FL_LOST_FAULT);
 	return thread;
 }
 

@@ -11,7 +11,7 @@ use super::departed::{Before, Departed};
 use super::known::{self, Identity, Known, Seen};
 use crate::ledger::Run;
 use crate::probe::losses::{CAUGHT_UNDECIDED, GROUP_TABLE_FULL};
-use crate::probe::{Counters, Counts, Group, GroupId, LossOutput, Losses, StackFrame};
+use crate::probe::{Counters, Counts, Group, GroupId, LossOutput, Losses, SHARED, StackFrame};
 use crate::record::summary::{self, Deliveries, Summary};
 
 /// One read of the kernel's counters.
@@ -208,7 +208,7 @@ impl GroupLedger {
             signature,
             estimated: known.is_some_and(Known::is_mixed),
             count: cpus.values().sum(),
-            cpus,
+            cpus: cpus.into_iter().filter(|(cpu, _)| *cpu != SHARED).collect(),
             ..known::told(&facts.key, &seen, of)?
         })
     }

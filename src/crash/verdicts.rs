@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::probe::abi::{fl_disposition, fl_group_key};
-use crate::probe::{Counters, Group, GroupId};
+use crate::probe::{Counters, Group, GroupId, SHARED};
 
 /// What an end of such a group was.
 #[derive(Clone, Copy, Debug)]
@@ -157,11 +157,20 @@ impl Verdicts {
         let split = self.groups.entry(group.id).or_default();
         let counts = group.counts.by_processor();
         let mut open: Vec<u64> = Vec::with_capacity(counts.len());
+        let shared = SHARED as usize;
+        let (has_shared, mut of_shared) = (counts.len() > shared, 0);
         for (processor, &count) in counts.iter().enumerate() {
             let (own, other) = std::mem::take(at(&mut split.judged, processor));
             *at(&mut split.own, processor) += own;
             let placed = at(&mut split.placed, processor);
             *placed += own + other;
+            if processor == shared {
+                *placed += of_shared;
+            } else if has_shared {
+                // A record tells the processor of an end that the kernel has counted without.
+                of_shared += placed.saturating_sub(count);
+                *placed = (*placed).min(count);
+            }
             open.push(count.saturating_sub(*placed));
         }
         let all: u64 = open.iter().sum();
@@ -190,7 +199,10 @@ impl Verdicts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::probe::Counts;
     use crate::probe::abi::fl_group;
 
     fn id() -> GroupId {
@@ -258,6 +270,25 @@ mod tests {
         let mut verdicts = Verdicts::default();
         assert_eq!(split(&mut verdicts, &[10], 0), (vec![10], 0, 0, 0), "no sample at all");
         assert!(verdicts.is_estimated(id()));
+    }
+
+    #[test]
+    fn an_end_that_was_counted_without_its_processor_counts_once() {
+        let mut verdicts = Verdicts::default();
+        let counts = [(Some(0), 1), (None, 3)].into_iter().collect::<Counts>();
+        let of = |verdicts: &mut Verdicts, counts: Counts| {
+            let (mut group, mut moved) = (Group { counts, ..group(&[], 3) }, Vec::new());
+            let held = verdicts.split(&mut group, false, &mut moved);
+            (group.counts.since(None), held)
+        };
+        for processor in [1, 1, 0] {
+            verdicts.add(Some(id()), processor, Verdict::Caught);
+        }
+        let expected = BTreeMap::from([(0, 1), (1, 2), (SHARED, 1)]);
+        assert_eq!(of(&mut verdicts, counts), (expected, 0), "and one had no sample");
+        let counts = [(Some(0), 1), (None, 4)].into_iter().collect::<Counts>();
+        let expected = BTreeMap::from([(0, 1), (1, 2), (SHARED, 2)]);
+        assert_eq!(of(&mut verdicts, counts), (expected, 0));
     }
 
     #[test]

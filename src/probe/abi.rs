@@ -85,6 +85,7 @@ use plain;
 
 plain!(
     u32,
+    [u32; 2],
     i32,
     u64,
     fl_filter_config,

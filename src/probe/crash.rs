@@ -1,5 +1,6 @@
 //! The crash probe: the configuration of `bpf/crash.bpf.c`, and its hooks.
 
+mod columns;
 mod counts;
 mod group;
 mod groups;
@@ -15,16 +16,17 @@ use anyhow::{Context as _, Result};
 use libbpf_rs::num_possible_cpus;
 use procfs::{Current as _, LoadAverage};
 
-use super::abi::{Sample, fl_config, fl_crash, fl_limit};
+use super::abi::{Sample, fl_config, fl_crash, fl_limit, fl_own_limit};
 use super::engine::{self, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::kernel::Kernel;
 use super::kernel_code;
 use super::losses::{EXITS_MISSED, RUNS_MISSED};
+use super::many;
 use super::object::{Build, Builds, Loaded, Opened, object};
-use crate::siginfo::{CORE_SIGNALS, SIGKILL};
+use crate::siginfo::{CORE_SIGNALS, SIGKILL, SIGSYS};
 
-pub(crate) use counts::Counts;
+pub(crate) use counts::{Counts, SHARED};
 pub(crate) use group::{Group, GroupId};
 pub(crate) use groups::StackFrame;
 pub(crate) use plan::{Budget, GroupTable, Plan};
@@ -46,7 +48,7 @@ const PIECE_BYTES: u32 = fl_limit::FL_LIMIT_PIECE_BYTES.0;
 /// With stacks of up to this size a small ring is enough on few processors: samples are few, so that memory matters more.
 const AGENT_STACK_BYTES: usize = 16 * 1024;
 /// The least and the most memory, for any number of processors.
-const SMALL_RING_BYTES: RangeInclusive<usize> = 512 << 10..=8 << 20;
+const SMALL_RING_BYTES: RangeInclusive<usize> = 512 << 10..=4 << 20;
 const LARGE_RING_BYTES: RangeInclusive<usize> = 2 << 20..=16 << 20;
 
 /// Room for a death of each processor at once, and as much again for what is no death (`fl_has_room` in the program).
@@ -69,10 +71,20 @@ pub fn ring_bytes(stack_bytes: usize) -> usize {
 /// The size of an LRU table that nothing is written to: some kernels want an entry for each processor.
 const UNUSED_LRU_ENTRIES: usize = 64;
 
-/// If threads have no storage of their own: for how many of them there is room for handled faults.
-const THREADS: RangeInclusive<u32> = 4 * 1024..=16 * 1024;
+/// If only the ends by seccomp are seen twice: processes that are ending so at one moment.
+const ENDINGS_BY_SECCOMP: usize = 512;
 
-/// Twice as many slots as there are threads now: with one for each thread, a third of them would share theirs. A power of 2.
+/// If threads have no storage of their own: for how many of them there is room for handled faults.
+const THREADS: RangeInclusive<u32> = 2 * 1024..=16 * 1024;
+
+/// Places of handled faults that a processor remembers, where there are many of them. A power of 2.
+const SITES_OF_MANY: u32 = 64;
+
+fn sites() -> u32 {
+    if many::has_many_processors() { SITES_OF_MANY } else { fl_own_limit::FL_LIMIT_SITES.0 }
+}
+
+/// Twice as many slots as there are threads now, so that hardly one finds both of its own taken. A power of 2.
 fn threads() -> u32 {
     let now = LoadAverage::current().map_or(0, |load| load.max);
     now.saturating_mul(2).clamp(*THREADS.start(), *THREADS.end()).next_power_of_two()
@@ -137,6 +149,8 @@ impl Spec for Plan {
             groups: self.groups.map_or(0, |table| table.groups),
             rests: self.groups.map_or(0, GroupTable::rests),
             sums: self.sums(),
+            columns: self.columns().unwrap_or(0),
+            sites: sites(),
             sums_by_code: plan::SUMS_BY_CODE,
             living_bytes: u32::try_from(room_here(self.stack_bytes as usize).ring_bytes() / 2).unwrap_or(u32::MAX),
             share_cells: self.groups.map_or(1, GroupTable::share_cells),
@@ -153,25 +167,32 @@ impl Spec for Plan {
         if object.build() == Build::Plain {
             object.resize("fl_threads", config.threads as usize)?;
         }
+        if config.columns != 0 {
+            object.share_values("fl_group_counts")?;
+            object.let_map("fl_group_counts")?;
+        }
         object.configure("fl_config", &config)
     }
 
     fn tables(&self, way: Way, kernel: Kernel) -> Vec<(&'static str, usize)> {
-        let mut tables = Vec::new();
+        let mut tables = vec![("fl_sites", sites() as usize)];
         if !self.needs_senders(way) {
             tables.push(("fl_sent", 1));
         }
         // Only for these the program asks whether it has seen their end already (fl_is_first).
-        if self.at_coredump(way, kernel) == 0 && self.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) {
-            tables.push(("fl_endings", UNUSED_LRU_ENTRIES));
+        let seen_again = self.at_coredump(way, kernel);
+        if self.signals.iter().all(|signal| CORE_SIGNALS.contains(signal)) && seen_again & !plan::bits(&[SIGSYS]) == 0 {
+            tables.push(("fl_endings", if seen_again == 0 { UNUSED_LRU_ENTRIES } else { ENDINGS_BY_SECCOMP }));
         }
         if let Some(table @ GroupTable { groups, stacks }) = self.groups {
             let (groups, rests, sums) = (groups as usize, table.rests() as usize, self.sums() as usize);
-            let rows = groups + 1 + rests + sums;
-            tables.extend([("fl_groups", rows), ("fl_group_times", rows), ("fl_group_counts", rows)]);
+            let rows = self.rows() as usize;
+            let columns = self.columns().map_or(1, |columns| columns as usize + 1);
+            tables.extend([("fl_groups", rows), ("fl_group_times", rows), ("fl_group_counts", rows * columns)]);
             tables.push(("fl_group_ids", groups + rests + sums));
             tables.extend([("fl_free_groups", groups), ("fl_free_rests", rests), ("fl_free_sums", sums)]);
-            let cells = table.share_cells() as usize * 2;
+            // Two rows of them, and two in a value.
+            let cells = table.share_cells() as usize;
             tables.extend([("fl_shares_taken", cells), ("fl_shares_back", cells)]);
             tables.push(("fl_stacks", (stacks as usize).next_power_of_two()));
         }
@@ -206,7 +227,7 @@ mod tests {
         assert_eq!((bytes(2, 16 << 10), bytes(2, 64 << 10)), (512 << 10, 2 << 20));
         assert_eq!((bytes(32, 16 << 10), bytes(32, 64 << 10)), (2 << 20, 8 << 20));
         assert_eq!((bytes(512, 64 << 10), bytes(8192, 512 << 10)), (16 << 20, 16 << 20));
-        assert_eq!((bytes(160, 16 << 10), bytes(512, 16 << 10)), (8 << 20, 8 << 20));
+        assert_eq!((bytes(80, 16 << 10), bytes(512, 16 << 10)), (4 << 20, 4 << 20));
         // What is no death needs room for one sample at least, with the largest stack.
         assert!(bytes(1, 512 << 10) / 2 > (512 << 10) + 128 * 1024);
     }

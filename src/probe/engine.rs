@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use libbpf_rs::{Link, Map, MapHandle, ProgramMut, num_possible_cpus};
+use libbpf_rs::{Link, Map, MapHandle, ProgramMut};
 
 use super::hook::{At, Attach, Hook, HookPoint, Way};
 use super::kernel::Kernel;
@@ -51,20 +51,14 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// Nothing is sent.
+    pub(super) const NONE: Self = Self { samples: 0, bytes: 0 };
+
     /// A ring's size is a power of two, and at least a page.
     pub(super) fn ring_bytes(self) -> usize {
         const PAGE_BYTES_MAX: usize = 64 << 10;
         (self.samples * self.bytes).next_power_of_two().max(PAGE_BYTES_MAX)
     }
-}
-
-/// If there may be so many processors, they share the values of large hash tables: with a value for each of them, the tables would
-/// take tens of MiB.
-const MANY_PROCESSORS: usize = 32;
-
-/// Are there many processors, or may there be?
-pub(super) fn has_many_processors() -> bool {
-    num_possible_cpus().is_ok_and(|processors| processors >= MANY_PROCESSORS)
 }
 
 /// The declaration of a probe. Its plan is what the user asked for.
@@ -107,6 +101,11 @@ pub(crate) trait Spec: Clone {
 
     /// How many entries tables have, except those of the filter: a table that was not asked for is not kept.
     fn tables(&self, way: Way, kernel: Kernel) -> Vec<(&'static str, usize)>;
+
+    /// Scratch memory of a program of this plan which never comes to where it is used: one for all processors is enough.
+    fn idle(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 
     /// The ring; `None` means that it is as the object has it.
     fn ring(&self) -> Option<Room>;
@@ -162,6 +161,9 @@ fn choose<S: Spec>(plan: &S, way: Way, kernel: Kernel, programs: &[&str], object
     object.autoload(|program| programs.iter().any(|name| program == *name));
     for (table, entries) in plan.tables(way, kernel) {
         object.resize(table, entries)?;
+    }
+    for scratch in plan.idle() {
+        object.share_values(scratch)?;
     }
     object.resize("fl_pids", filter.pids.len())?;
     if !filter.command {
@@ -422,5 +424,6 @@ mod tests {
     fn a_ring_is_a_power_of_two() {
         assert_eq!(Room { samples: 30, bytes: 64 << 10 }.ring_bytes(), 2 << 20);
         assert_eq!(Room { samples: 1, bytes: 1 }.ring_bytes(), 64 << 10);
+        assert_eq!(Room::NONE.ring_bytes(), 64 << 10);
     }
 }

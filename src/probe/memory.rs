@@ -104,8 +104,16 @@ impl Spec for Plan {
         if self.executable_memory { vec![("fl_processes", 1), ("fl_calls", 1)] } else { vec![("fl_exec_mems", 1)] }
     }
 
+    fn idle(&self) -> Vec<&'static str> {
+        if self.executable_memory { vec!["fl_records", "fl_ascents"] } else { Vec::new() }
+    }
+
     fn ring(&self) -> Option<Room> {
-        Some(if self.pages { PAGES } else { CALLS })
+        Some(match self.pages {
+            _ if self.executable_memory => Room::NONE,
+            true => PAGES,
+            false => CALLS,
+        })
     }
 
     fn sample(&self, bytes: &[u8]) -> Option<Self::Sample> {

@@ -12,6 +12,7 @@ mod kernel;
 mod kernel_code;
 mod load;
 pub(crate) mod losses;
+mod many;
 pub(crate) mod memory;
 mod object;
 pub(crate) mod pagefault;
@@ -25,7 +26,7 @@ mod typed;
 mod types;
 
 pub(crate) use crash::Counters;
-pub(crate) use crash::{Counts, Group, GroupId, StackFrame};
+pub(crate) use crash::{Counts, Group, GroupId, SHARED, StackFrame};
 pub(crate) use engine::Descendants;
 pub use engine::Setup;
 pub use filter::Filter;

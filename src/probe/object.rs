@@ -157,9 +157,17 @@ impl Opened {
         load::step(&format!("size table `{name}`"), self.map(name)?.set_max_entries(entries.max(1)))
     }
 
-    /// Makes a hash table with a value for each processor one whose values all processors share. Its programs add to them atomically.
+    /// Makes a table with a value for each processor one whose values all processors share. Its programs add to them atomically, or don't come
+    /// to it.
     pub(super) fn share_values(&mut self, name: &str) -> Result<()> {
-        load::step(&format!("share the values of table `{name}`"), self.map(name)?.set_type(MapType::Hash))
+        let mut map = self.map(name)?;
+        let shared = if map.map_type() == MapType::PercpuArray { MapType::Array } else { MapType::Hash };
+        load::step(&format!("share the values of table `{name}`"), map.set_type(shared))
+    }
+
+    /// Lets user space map a table, and read and write it without a call of the kernel.
+    pub(super) fn let_map(&mut self, name: &str) -> Result<()> {
+        load::step(&format!("map table `{name}`"), self.map(name)?.set_map_flags(libbpf_sys::BPF_F_MMAPABLE))
     }
 
     /// Makes a table's keys as long as this, bytes.

@@ -10,6 +10,7 @@ use super::engine::{self, Room, Setup, Spec};
 use super::hook::{Hook, Way};
 use super::kernel::Kernel;
 use super::losses::RUNS_MISSED;
+use super::many;
 use super::object::{Builds, Opened, object};
 
 pub(crate) use plan::{By, Events, Plan};
@@ -72,12 +73,12 @@ impl Spec for Plan {
             frames: self.frames,
             event_each: self.events.map_or(0, |events| events.each),
             event_rate: self.events.and_then(|events| events.rate).unwrap_or(0),
-            classes: u8::from(self.classes || matches!(self.by, By::Vma | By::File)),
+            classes: u8::from(self.looks_at_places()),
             majors: u8::from(kernel.perf_events),
             modes: u8::from(self.user) | u8::from(self.kernel) << 1,
             near: u8::from(self.has_near_faults(kernel)),
         };
-        if config.near != 0 && engine::has_many_processors() {
+        if config.near != 0 && many::has_many_processors() {
             object.share_values("fl_faults")?;
         }
         if self.by == By::Process {
@@ -94,14 +95,38 @@ impl Spec for Plan {
         let mut tables = vec![("fl_faults", keys), ("fl_majors", if kernel.perf_events { keys } else { 1 })];
         // In a table four times as large few stacks find that their bucket is taken.
         tables.extend([("fl_stack_ids", stacks), ("fl_stacks", (stacks * 4).next_power_of_two())]);
-        if matches!(self.by, By::Process | By::Address) && self.events.is_none() {
+        if !self.sends_mappings() {
             tables.push(("fl_mappings", 1));
         }
         tables
     }
 
+    fn idle(&self) -> Vec<&'static str> {
+        let mut idle = Vec::new();
+        if !self.sends_mappings() {
+            idle.extend(["fl_records", "fl_ascents"]);
+        }
+        if !self.looks_at_places() {
+            idle.push("fl_places");
+        }
+        if !self.sends_mappings() && !self.looks_at_places() {
+            idle.push("fl_walks");
+        }
+        if self.by != By::Stack {
+            idle.push("fl_stack_walks");
+        }
+        if self.events.is_none() {
+            idle.extend(["fl_events", "fl_event_turns"]);
+        }
+        idle
+    }
+
     fn ring(&self) -> Option<Room> {
-        Some(if self.events.is_some() { EVENTS } else { MAPPINGS })
+        Some(match self.events {
+            Some(_) => EVENTS,
+            None if self.sends_mappings() => MAPPINGS,
+            None => Room::NONE,
+        })
     }
 
     fn sample(&self, bytes: &[u8]) -> Option<Sample> {

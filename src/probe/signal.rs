@@ -11,6 +11,7 @@ use super::hook::{Hook, Way};
 use super::kernel::Kernel;
 use super::kernel_code;
 use super::losses::RUNS_MISSED;
+use super::many;
 use super::object::{Builds, Opened, object};
 
 pub(crate) use plan::{PeerChoice, Plan};
@@ -61,7 +62,7 @@ impl Spec for Plan {
             near_pairs: u8::from(self.has_near_pairs()),
             ..fl_config::default()
         };
-        if self.has_near_pairs() && engine::has_many_processors() {
+        if self.has_near_pairs() && many::has_many_processors() {
             object.share_values("fl_pairs")?;
         }
         config.from_count = plan::place("--from", &mut config.from, &self.from)?;
@@ -80,8 +81,12 @@ impl Spec for Plan {
         tables
     }
 
+    fn idle(&self) -> Vec<&'static str> {
+        if self.records { Vec::new() } else { vec!["fl_records", "fl_ascents", "fl_killers"] }
+    }
+
     fn ring(&self) -> Option<Room> {
-        self.records.then_some(RECORDS)
+        Some(if self.records { RECORDS } else { Room::NONE })
     }
 
     fn sample(&self, bytes: &[u8]) -> Option<Sample> {

@@ -58,6 +58,7 @@ mod said;
 mod sent;
 mod sentences;
 mod server;
+mod sharing;
 mod signal;
 mod signal_counts;
 #[allow(dead_code)] // the other tests use the rest

@@ -7,9 +7,11 @@
 
 #include "../abi.h"
 
-#define FL_ENDINGS_MAX     1024 /* processes that are ending at this moment, and whose end is seen more than once */
-#define FL_SITES_MAX       256 /* places of handled faults that each processor remembers with their group: a power of 2 */
-#define FL_NESTED_MAX      3   /* of them for each thread: faults of handlers of faults */
+#define FL_ENDINGS_MAX 1024 /* processes that are ending at this moment, and whose end is seen more than once */
+#define FL_SITES_MAX \
+	256 /* places of handled faults that each processor remembers with their group, at most: a power of 2 */
+#define FL_COUNT_BITS      48 /* of a count in a column of fl_group_counts: above them is whose it is */
+#define FL_NESTED_MAX      3  /* of them for each thread: faults of handlers of faults */
 #define FL_EXEMPLAR_FRAMES 16 /* of a group's stack in fl_stacks */
 #define FL_SIGNED_FRAMES   16 /* innermost frames that make a group and a signature: the outer ones are the start-up's */
 #define FL_FRAMES_MAX      127 /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
@@ -22,6 +24,8 @@
 /* The limits that user space needs, as enum fl_limit. */
 enum fl_own_limit {
 	FL_LIMIT_LIBCS = FL_LIBCS_MAX,
+	FL_LIMIT_SITES = FL_SITES_MAX,
+	FL_LIMIT_COUNT_BITS = FL_COUNT_BITS,
 	FL_LIMIT_SIGNED_FRAMES = FL_SIGNED_FRAMES,
 	FL_LIMIT_FRAMES = FL_FRAMES_MAX,
 	FL_LIMIT_STACK_BYTES = FL_STACK_PAGES_MAX * FL_PIECE_BYTES,
@@ -137,6 +141,7 @@ enum fl_share {
 /* What is known of one group beside its counts. Written by the kernel program; first_ns 0: never used. */
 struct fl_group {
 	struct fl_group_key key;
+	u64 hash;     /* of the key: its place in fl_group_ids */
 	u64 first_ns; /* CLOCK_BOOTTIME */
 	u64 last_ns;
 	u64 last_jiffies;    /* when last_ns was taken: at most once a tick */
@@ -288,6 +293,8 @@ struct fl_config {
 	u32 share_cells;  /* in each row of fl_shares_taken: a power of 2 */
 	u32 sample_first; /* samples that each group gets at once; 0: every one that fits into the ring */
 	u32 sample_rate;  /* samples a second of all groups together; 0: no limit */
+	u32 columns;      /* not 0: processors share so many columns of counts, a power of 2; 0: each has its own */
+	u32 sites;        /* entries of fl_sites, a power of 2 */
 	u32 threads;      /* without FL_TYPED: entries of fl_threads, a power of 2 */
 	u32 processors;   /* that there may be */
 	u32 stack_pages;  /* of the stack that are copied, up to FL_STACK_PAGES_MAX; 0: none */
@@ -299,7 +306,7 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_group_key) == 56, "a key has no holes, or equal ones would differ");
-_Static_assert(sizeof(struct fl_group) == 160, "fl_group has a hole");
+_Static_assert(sizeof(struct fl_group) == 168, "fl_group has a hole");
 _Static_assert(sizeof(struct fl_crash) % 8 == 0, "a record is whole words");
 _Static_assert(sizeof(struct fl_crash) < 32 * 1024, "a per-CPU value has at most PCPU_MIN_UNIT_SIZE bytes");
 

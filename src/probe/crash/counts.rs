@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// In the place of a processor: events of several ones, of which nobody knows which had how many. More processors than so many can't be.
+pub(crate) const SHARED: u32 = 1 << 13;
+
 /// Events by processor. To clone it costs nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -59,6 +62,17 @@ impl FromIterator<u64> for Counts {
     }
 }
 
+impl FromIterator<(Option<u32>, u64)> for Counts {
+    /// The events of processors, in any order; `None` means that the processor isn't known.
+    fn from_iter<Cpus: IntoIterator<Item = (Option<u32>, u64)>>(cpus: Cpus) -> Self {
+        let mut by_cpu = BTreeMap::new();
+        for (cpu, count) in cpus.into_iter().filter(|(_, count)| *count != 0) {
+            *by_cpu.entry(cpu.unwrap_or(SHARED)).or_default() += count;
+        }
+        Self { total: by_cpu.values().sum(), by_cpu: by_cpu.into_iter().collect() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +86,12 @@ mod tests {
         assert_eq!(counts(&[3, 1, 7, 0]).since(Some(&before)), BTreeMap::from([(1, 1), (2, 2)]));
         assert_eq!(before.since(Some(&before)), BTreeMap::new());
         assert_eq!(before.since(Some(&Counts::default())), before.since(None));
+    }
+
+    #[test]
+    fn what_is_of_no_known_processor_counts_as_well() {
+        let counts = [(Some(67), 3), (None, 2), (Some(1), 0), (None, 4)].into_iter().collect::<Counts>();
+        assert_eq!((counts.total(), counts.since(None)), (9, BTreeMap::from([(67, 3), (SHARED, 6)])));
+        assert_eq!(counts.plus(1, 1).since(Some(&counts)), BTreeMap::from([(1, 1)]));
     }
 }

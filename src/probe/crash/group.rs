@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::counts::Counts;
-use crate::probe::abi::{Plain as _, fl_group, fl_group_key, fl_row_kind};
+use crate::probe::abi::{Plain as _, fl_group, fl_group_key};
 
 /// A group's row in `fl_groups`, and how many groups have had it: another group may have the row later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,13 +45,6 @@ impl Group {
     /// Its events since it came.
     pub(crate) fn total(&self) -> u64 {
         self.counts.total()
-    }
-
-    /// Its key in `fl_group_ids`.
-    pub(super) fn key(&self) -> fl_group_key {
-        let key = self.facts.key;
-        // A rest has the name of the process that was first, which is not in its key.
-        if key.kind != fl_row_kind::FL_ROW_REST { key } else { fl_group_key { comm: Default::default(), ..key } }
     }
 }
 

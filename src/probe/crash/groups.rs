@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use libbpf_rs::libbpf_sys::{BPF_STACK_BUILD_ID_VALID, bpf_stack_build_id};
 use libbpf_rs::{MapCore, MapFlags};
 
+use super::columns::Columns;
+use super::counts::Counts;
 use super::group::{Group, GroupId, Groups};
 use super::rows::{KernelRows, Layout, Reader, Shared};
 use super::{GroupTable, Probe};
@@ -19,9 +21,18 @@ use crate::time::boottime_ns;
 /// What is kept between two readings.
 #[derive(Default)]
 pub(super) struct State {
-    /// The groups, and the times of their last events. `None` means that nothing was read so far.
-    shared: Option<(Shared<fl_group>, Shared<u64>)>,
+    /// `None` means that nothing was read so far.
+    tables: Option<Tables>,
     reader: Reader,
+}
+
+/// The tables that user space maps.
+struct Tables {
+    groups: Shared<fl_group>,
+    /// The times of their last events.
+    times: Shared<u64>,
+    /// `None` means that each processor has its own counts, which only the kernel can read.
+    columns: Option<Columns>,
 }
 
 /// One frame of a group's exemplar stack: `struct bpf_stack_build_id`, include/uapi/linux/bpf.h.
@@ -62,18 +73,26 @@ impl Probe {
     pub(crate) fn groups(&self, all: bool) -> Result<Groups> {
         let what = "failed to read the groups";
         let Some(table @ GroupTable { groups, .. }) = self.plan.groups else { return Ok(Groups::default()) };
-        let first_sum = groups + 1 + table.rests();
-        let layout = Layout { groups, first_sum, rows: first_sum + self.plan.sums() };
+        let layout = Layout { groups, first_sum: groups + 1 + table.rests(), rows: self.plan.rows() };
         let counts = self.map("fl_group_counts")?;
         // Before the rows: one that is made meanwhile is found at the next reading.
         let made = self.groups_made()?;
         let mut state = self.state.groups.borrow_mut();
-        let State { shared, reader } = &mut *state;
-        let (groups, times) = match shared {
-            Some(shared) => shared,
-            None => shared.insert((Shared::map(&self.map("fl_groups")?)?, Shared::map(&self.map("fl_group_times")?)?)),
+        let State { tables, reader } = &mut *state;
+        let Tables { groups, times, columns } = match tables {
+            Some(tables) => tables,
+            None => tables.insert(Tables {
+                groups: Shared::map(&self.map("fl_groups")?)?,
+                times: Shared::map(&self.map("fl_group_times")?)?,
+                columns: Columns::of(&counts, layout.rows)?,
+            }),
         };
-        let rows = KernelRows { groups, times, counts: &|row| Ok(counts.values(&row)?.into_iter().collect()), made };
+        let columns = columns.as_ref();
+        let counts = |row| match columns {
+            Some(columns) => Ok(columns.counts(row)),
+            None => Ok(counts.values::<u64>(&row)?.into_iter().collect()),
+        };
+        let rows = KernelRows { groups, times, counts: &counts, made };
         reader.read(&rows, layout, boottime_ns()?, all).context(what)
     }
 
@@ -89,7 +108,7 @@ impl Probe {
         }
         let ids = self.map("fl_group_ids")?;
         for group in leaving {
-            ids.delete(group.key().bytes()).context(what)?;
+            ids.delete(group.facts.hash.bytes()).context(what)?;
         }
         // What processors remember of places is older than this number, and is not used again.
         let (departures, first) = (self.map("fl_departures")?, 0_u32);
@@ -116,28 +135,36 @@ impl Probe {
 
     /// Reads a group that no program can find, and empties its row for the next one.
     fn take_out(&self, id: GroupId) -> Result<Group> {
-        let (facts, counts) = (self.map("fl_groups")?, self.map("fl_group_counts")?);
-        let by_cpu: Vec<u64> = counts.values(&id.row)?;
-        let group = Group {
-            id,
-            facts: facts.value::<fl_group>(&id.row)?.context("a row is not there")?.into(),
-            counts: by_cpu.iter().copied().collect(),
-            before: 0,
-        };
+        let facts = self.map("fl_groups")?.value::<fl_group>(&id.row)?.context("a row is not there")?.into();
+        Ok(Group { id, facts, counts: self.take_counts(id.row)?, before: 0 })
+    }
+
+    fn take_counts(&self, row: u32) -> Result<Counts> {
+        let state = self.state.groups.borrow();
+        if let Some(columns) = state.tables.as_ref().and_then(|tables| tables.columns.as_ref()) {
+            let counts = columns.counts(row);
+            columns.clear(row);
+            return Ok(counts);
+        }
+        let counts = self.map("fl_group_counts")?;
+        let by_cpu: Vec<u64> = counts.values(&row)?;
         let zeros = vec![0_u64.bytes().to_vec(); by_cpu.len()];
-        counts.update_percpu(id.row.bytes(), &zeros, MapFlags::ANY)?;
-        Ok(group)
+        counts.update_percpu(row.bytes(), &zeros, MapFlags::ANY)?;
+        Ok(by_cpu.into_iter().collect())
     }
 
     fn give_back_shares(&self, left: &[Group]) -> Result<()> {
         let back = self.map("fl_shares_back")?;
-        let mut cells: BTreeMap<u32, u32> = BTreeMap::new();
+        // Two cells are in a value: fl_share_at() in the program.
+        let mut cells: BTreeMap<u32, [u32; 2]> = BTreeMap::new();
         for cell in left.iter().flat_map(|group| group.facts.cells) {
-            *cells.entry(cell).or_default() += 1;
+            let [even, odd] = cells.entry(cell / 2).or_default();
+            *(if cell % 2 == 0 { even } else { odd }) += 1;
         }
-        for (cell, rows) in cells {
-            let before: u32 = back.value(&cell)?.unwrap_or_default();
-            back.set(&cell, &before.wrapping_add(rows))?;
+        for (at, rows) in cells {
+            let before: [u32; 2] = back.value(&at)?.unwrap_or_default();
+            let after = [before[0].wrapping_add(rows[0]), before[1].wrapping_add(rows[1])];
+            back.set(&at, &after)?;
         }
         Ok(())
     }

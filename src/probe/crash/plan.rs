@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::probe::abi::{fl_disposition, fl_libc};
 use crate::probe::kernel::Kernel;
+use crate::probe::many;
 use crate::probe::{Attach, Setup, Way};
 use crate::siginfo::{CORE_SIGNALS, SIGSYS, signal_name};
 
@@ -58,6 +59,16 @@ impl Plan {
     /// How many rows there are for what finds neither a group nor a rest.
     pub(super) fn sums(&self) -> u32 {
         SUMS_BY_CODE + u32::try_from(self.signals.len()).unwrap_or(u32::MAX).saturating_mul(DISPOSITIONS)
+    }
+
+    /// How many rows there are for groups, for what finds none, and for what finds no place at all.
+    pub(super) fn rows(&self) -> u32 {
+        self.groups.map_or(0, |table| table.groups + 1 + table.rests() + self.sums())
+    }
+
+    /// How many columns of the counts by group processors share; `None` means that each has its own counts.
+    pub(super) fn columns(&self) -> Option<u32> {
+        self.groups.and_then(|_| many::columns())
     }
 
     /// Can a thread that seccomp ends alone be told from a process that seccomp ends? Before v5.16 only if the latter was seen at its

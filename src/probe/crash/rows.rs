@@ -32,15 +32,32 @@ pub(super) struct Shared<Row> {
 impl<Row: Plain> Shared<Row> {
     /// The rows of an array that may be mapped, and whose values are whole words.
     pub(super) fn map(array: &Map<'_>) -> Result<Self> {
+        Self::map_for(array, ProtFlags::PROT_READ)
+    }
+
+    /// The same, to be written as well.
+    pub(super) fn map_writable(array: &Map<'_>) -> Result<Self> {
+        Self::map_for(array, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    }
+
+    fn map_for(array: &Map<'_>, protection: ProtFlags) -> Result<Self> {
         let what = "failed to map the groups";
         let rows = array.max_entries();
         let bytes = NonZeroUsize::new(rows as usize * size_of::<Row>()).context(what)?;
         // SAFETY: it is new memory, which nobody else in this process knows of.
-        let start = unsafe { mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, array.as_fd(), 0) };
+        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, array.as_fd(), 0) };
         Ok(Self { start: start.context(what)?, bytes, rows, of: PhantomData })
     }
 
-    fn row(&self, row: u32) -> Option<Row> {
+    /// Empties a row of an array that was mapped to be written.
+    pub(super) fn clear(&self, row: u32) {
+        if row < self.rows {
+            // SAFETY: the row is within the mapping, which is no memory of this process's own: nothing refers to it.
+            unsafe { self.start.cast::<Row>().add(row as usize).write_volatile(Row::default()) };
+        }
+    }
+
+    pub(super) fn row(&self, row: u32) -> Option<Row> {
         // SAFETY: the row is within the mapping, and all bit patterns are a value of this type (Plain), also while the kernel writes.
         // The kernel changes it meanwhile, so it is read as it is, once.
         (row < self.rows).then(|| unsafe { self.start.cast::<Row>().add(row as usize).read_volatile() })

@@ -75,6 +75,16 @@ impl Plan {
         self.keys >= NEAR_FAULTS && self.by != By::Address && !kernel.is_real_time
     }
 
+    /// Is what lies at an address looked up, at each fault?
+    pub(super) fn looks_at_places(&self) -> bool {
+        self.classes || matches!(self.by, By::Vma | By::File)
+    }
+
+    /// Are mappings sent, of places, instructions or frames?
+    pub(super) fn sends_mappings(&self) -> bool {
+        !matches!(self.by, By::Process | By::Address) || self.events.is_some()
+    }
+
     /// Is it known how many faults the kernel doesn't show to these programs? With stacks it also counts the faults that our own reading of
     /// a stack causes; perf doesn't.
     pub(super) fn tells_missed(&self, way: Way) -> bool {

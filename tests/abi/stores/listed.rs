@@ -13,7 +13,7 @@ pub(super) struct Program {
 }
 
 /// Tables with a value for each processor which the loader makes ones that all share, where there may be many processors.
-pub(super) const SHARED_BY_MANY: [&str; 2] = ["fl_faults", "fl_pairs"];
+pub(super) const SHARED_BY_MANY: [&str; 3] = ["fl_faults", "fl_group_counts", "fl_pairs"];
 
 const FAULTS: &[(&str, &str)] = &[
     ("fl_counters, atomic", COUNTERS),
@@ -57,7 +57,11 @@ pub(super) const PROGRAMS: [Program; 4] = [
             ("fl_counters, atomic", COUNTERS),
             ("fl_descendants, entries", DESCENDANTS),
             ("fl_endings, entries", "a signal ends a process that is seen to end more than once"),
-            ("fl_group_counts, atomic", "the processor's own, where another program may run between load and store"),
+            ("fl_group_counts", "the processor's own: where processors share columns, nothing is added without a lock"),
+            (
+                "fl_group_counts, atomic",
+                "where processors share columns; or where another program may run between load and store",
+            ),
             ("fl_group_times", TICK),
             ("fl_groups.last_jiffies", TICK),
             ("fl_groups.last_ns", TICK),
@@ -94,6 +98,7 @@ pub(super) const PROGRAMS: [Program; 4] = [
             ("fl_groups.build_id_length", NEW_GROUP),
             ("fl_groups.cells", NEW_GROUP),
             ("fl_groups.first_ns", NEW_GROUP),
+            ("fl_groups.hash", NEW_GROUP),
             ("fl_groups.is_others", NEW_GROUP),
             ("fl_groups.key", NEW_GROUP),
             ("fl_groups.sampled_ns", SAMPLE),
