@@ -49,6 +49,7 @@ pub(crate) enum Jump {
     /// To the address in this register.
     Register(Operand),
     /// To an address that lies in memory.
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "arm64 has no such jump"))]
     Memory,
     /// To the return address.
     Return,
