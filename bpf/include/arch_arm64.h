@@ -169,7 +169,9 @@ struct fl_signal_frame {
 #define FL_ESR_MAGIC 0x45535201 /* without a syndrome, another record stands there */
 
 /* The frame's address from that of its `sp`, behind which `pc` stands. */
-#define fl_signal_frame_at(sp_at)  ((sp_at) - __builtin_offsetof(struct fl_signal_frame, sp))
+#define fl_signal_frame_at(sp_at) ((sp_at) - __builtin_offsetof(struct fl_signal_frame, sp))
+/* FPSIMD_MAGIC: that record is always there. */
+#define fl_is_signal_frame(frame)  (*(const u32 *)(frame)->fpsimd == 0x46508001)
 #define fl_frame_error_code(frame) ((frame)->esr_magic == FL_ESR_MAGIC ? (frame)->esr : 0)
 #define fl_frame_trap_nr(frame)    fl_exception_class(fl_frame_error_code(frame))
 #define fl_frame_address(frame)    fl_untagged((frame)->fault_address)

@@ -173,7 +173,9 @@ struct fl_signal_frame {
 };
 
 /* The frame's address from that of its `sp`, behind which `ip` stands. */
-#define fl_signal_frame_at(sp_at)  ((sp_at) - __builtin_offsetof(struct fl_signal_frame, sp))
+#define fl_signal_frame_at(sp_at) ((sp_at) - __builtin_offsetof(struct fl_signal_frame, sp))
+/* The code segment of 64 bits, __USER_CS, is among the segments. */
+#define fl_is_signal_frame(frame)  (((frame)->segments & 0xffff) == 0x33)
 #define fl_frame_trap_nr(frame)    ((frame)->trapno)
 #define fl_frame_error_code(frame) ((frame)->err)
 #define fl_frame_address(frame)    ((frame)->cr2)

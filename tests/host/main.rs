@@ -10,6 +10,7 @@ mod alike;
 #[path = "../vm/built.rs"]
 mod built;
 mod call;
+mod caught;
 mod command;
 #[path = "../vm/compile.rs"]
 mod compile;

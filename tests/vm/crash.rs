@@ -77,6 +77,7 @@ const SPECIAL: &[&str] = &[
     "calls",
     "caught-beside",
     "caught-mapped",
+    "caught-pair",
     "caught-second",
     "closed",
     "deleted-exe",
