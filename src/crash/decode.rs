@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::known::Identity;
 use super::sample::{
     SampleFiles, build_id_in_memory, by_frame_pointer, callee, cgroup, code_of, disk, earlier_place, frames,
-    go_callers, innermost_words, mapping, part, request,
+    go_callers, innermost_words, mapping, part, request, wholes,
 };
 use super::{Options, libcs, sample, sender, space};
 use crate::arch::{self, Registers};
@@ -47,6 +47,8 @@ pub(crate) struct UnnamedFacts {
     identify: bool,
     /// The innermost words of the stack of an abort.
     stack: StackWords,
+    /// Of what the pointer may be the lower half.
+    wholes: Vec<u64>,
     skeleton: Skeleton,
 }
 
@@ -144,6 +146,7 @@ impl Decoder {
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let is_plain = has(fl_crash_flag::FL_HAS_REGISTERS) && !has(fl_crash_flag::FL_IS_COMPAT);
         let innermost = innermost_words(raw, &stack);
+        let wholes = wholes(raw, &stack);
         let mut job = Job {
             opening: Opening {
                 process: Holder { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
@@ -184,7 +187,7 @@ impl Decoder {
         let sender = sender::of(raw);
         let is_disk_full = disk(raw).and_then(space::is_full);
         let skeleton = Skeleton::from(&job);
-        Ok((UnnamedFacts { timestamp, sender, is_disk_full, identify, stack: innermost, skeleton }, job))
+        Ok((UnnamedFacts { timestamp, sender, is_disk_full, identify, stack: innermost, wholes, skeleton }, job))
     }
 
     /// The facts of one sample, as the namer has completed them.
@@ -228,6 +231,7 @@ impl Decoder {
             is_disk_full: prepared.is_disk_full,
             is_unwindable: walk.complete && !walk.used_frame_pointer && walk.used_eh_frame,
             frame_bytes: walk.frame_bytes,
+            wholes: prepared.wholes,
             ..Evidence::of(raw, &known.0, frames, abort_message)
         };
         let identity = group_frames.map(|frames| Identity {

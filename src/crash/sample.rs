@@ -1,6 +1,7 @@
 //! What one sample says of a thread, part by part, in the terms of those who ask.
 
 use crate::arch::{self, Arrival, Registers};
+use crate::diagnosis::truncated;
 use crate::evidence::{self, Access, File, FileId, Function, Handling, Region};
 use crate::hex::digits;
 use crate::naming::{MappedImage, Mapping, Owner};
@@ -8,7 +9,7 @@ use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
 use crate::record::crash::Disposition;
 use crate::runtime::stack::{STACK_WORDS, StackWords};
 use crate::runtime::{abort_message, go};
-use crate::siginfo::{SIGILL, SIGTRAP};
+use crate::siginfo::{SIGILL, SIGSEGV, SIGTRAP};
 use crate::symbol::unwind::{self, StackCopy};
 use crate::symbol::{FileRequest, Usage};
 use crate::text::lossy;
@@ -179,4 +180,37 @@ pub(super) fn innermost_words(raw: &fl_crash, stack: &StackCopy) -> StackWords {
     let start = arch::stack_pointer(&Registers::from(raw.registers));
     let word = |index: u64| stack.read_word(start.wrapping_add(index * 8));
     StackWords { start, words: (0..STACK_WORDS).map_while(word).collect() }
+}
+
+/// So far may an address be from the pointer that leads there: the largest field that is believed.
+const FIELD_MAX: u64 = 1 << 20;
+/// A large block lies so near to another mapping, in units of 4 GiB.
+const NEAR_UPPER: u64 = 16;
+
+/// The addresses in registers and on the stack whose lower half a register holds alone, near which the fault address is: what the pointer may have
+/// been before it was cut. With another upper half than all mappings that are known it is no address, but two numbers side by side.
+pub(super) fn wholes(raw: &fl_crash, stack: &StackCopy) -> Vec<u64> {
+    let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+    if raw.signal != SIGSEGV || !has(fl_crash_flag::FL_HAS_PAGE_FAULT) || !has(fl_crash_flag::FL_HAS_REGISTERS) {
+        return Vec::new();
+    }
+    let registers = Registers::from(raw.registers);
+    let values = arch::unwind::registers(&registers);
+    let is_near = |value: u64| {
+        value >= arch::LEAST_ADDRESS && raw.fault_address.wrapping_sub(value).wrapping_add(FIELD_MAX) <= 2 * FIELD_MAX
+    };
+    let pointers: Vec<u64> =
+        values.iter().copied().filter(|&value| is_near(value) && truncated::is_half(value)).collect();
+    if pointers.is_empty() {
+        return Vec::new();
+    }
+    let known = raw.modules.iter().take(raw.module_count as usize).map(|module| module.vm_start);
+    let uppers: Vec<u64> = known.chain([raw.start_stack, raw.start_brk]).map(|address| address >> 32).collect();
+    let is_whole = |word: &u64| {
+        uppers.iter().any(|upper| upper.abs_diff(word >> 32) <= NEAR_UPPER)
+            && pointers.iter().any(|&pointer| truncated::is_lower_half(pointer, *word))
+    };
+    let start = arch::stack_pointer(&registers);
+    let words = (0..).map_while(|index: u64| stack.read_word(start.checked_add(index * 8)?));
+    values.iter().copied().chain(words).filter(is_whole).take(1).collect()
 }

@@ -73,6 +73,8 @@ fn panic(trace: &Trace<'_>) -> Option<Diagnosis> {
         return certain(Kind::AllocationFailed, "memory could not be allocated, and Rust ends a process for that");
     }
     let first = trace.find(rust::is_panic)?;
+    // A panic goes through several functions. A program in C may have one of the name of one of them.
+    trace.find_from(first + 1, rust::is_panic)?;
     let after = (first..trace.len()).find(|frame| !trace.name(*frame).is_some_and(rust::is_panic_machinery));
     let place = after.and_then(|frame| trace.name(frame)).map(|name| format!(" in {name}")).unwrap_or_default();
     certain(Kind::RustPanicAbort, format!("a Rust panic{place} that ends the process instead of unwinding"))
@@ -80,9 +82,12 @@ fn panic(trace: &Trace<'_>) -> Option<Diagnosis> {
 
 /// The heap of a runtime has reached its limit, or the system has no memory for it.
 fn out_of_memory(trace: &Trace<'_>) -> Option<Diagnosis> {
+    // It is called by V8's own functions alone. A program may have one of its name.
+    let is_among_v8s = |frame| trace.find_from(frame + 1, v8::is_own).is_some();
+    let is_jvms = |frame| trace.module(frame).is_none_or(jvm::is_file);
     let runtime = match () {
-        () if trace.find(v8::is_out_of_memory).is_some() => "V8",
-        () if trace.find(jvm::is_out_of_memory).is_some() => "the JVM",
+        () if trace.find(v8::is_out_of_memory).is_some_and(is_among_v8s) => "V8",
+        () if trace.find(jvm::is_out_of_memory).is_some_and(is_jvms) => "the JVM",
         () => return None,
     };
     let why = "its heap has reached its limit, or the system has none";
@@ -181,6 +186,7 @@ mod tests {
                     "abort",
                     "node::OOMErrorHandler(char const*)",
                     "v8::internal::V8::FatalProcessOutOfMemory(char const*)",
+                    "v8::internal::Heap::FatalProcessOutOfMemory(char const*)",
                 ],
                 Kind::AllocationFailed,
                 Confidence::Certain,
@@ -237,6 +243,26 @@ mod tests {
             "a C++ exception thrown in parse(int) that nobody catches"
         );
         assert_eq!(told(&["raise", "abort", "give_up"]), "calls abort() in give_up");
+    }
+
+    #[test]
+    fn one_name_of_a_runtimes_is_no_runtime() {
+        let of = |name: &'static str| {
+            let case = Case { modules: vec!["/bin/x"], ..aborted(&["raise", "abort", name, "main"]) };
+            (kind(&case), text(&case))
+        };
+        for name in
+            ["rust_panic", "v8::internal::V8::FatalProcessOutOfMemory(char const*)", "report_java_out_of_memory"]
+        {
+            assert_eq!(of(name), (Some(Kind::Abort), format!("calls abort() in {name}")));
+        }
+        let libc = "/lib/libc.so.6";
+        for name in ["__libc_fatal", "__fortify_fail"] {
+            let case = Case { modules: vec![libc, libc, "/bin/x"], ..aborted(&["raise", "abort", name, "main"]) };
+            assert_eq!(text(&case), format!("calls abort() in {name}"));
+            let case = Case { modules: vec![libc, libc, libc, "/bin/x"], ..case };
+            assert_ne!(text(&case), format!("calls abort() in {name}"), "libc's own");
+        }
     }
 
     #[test]

@@ -23,7 +23,10 @@ fn lost(facts: &Evidence) -> Option<Diagnosis> {
         let why = "userfaultfd (UFFDIO_POISON) has marked it so, or the hardware has lost its contents";
         return likely(Kind::HardwareMemoryError, format!("{} a page that is marked as lost: {why}", verb(facts)));
     }
-    certain(Kind::HardwareMemoryError, "the hardware has lost the contents of a page: memory is failing")
+    certain(
+        Kind::HardwareMemoryError,
+        "the hardware has lost the contents of a page: memory is failing, unless a test has marked it so (MADV_HWPOISON)",
+    )
 }
 
 /// The mapping is there, and there is no page for it.

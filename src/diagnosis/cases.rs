@@ -70,6 +70,8 @@ pub(super) struct Case {
     pub is_by_userfaultfd: bool,
     /// The innermost frame's size, as the namer has found it.
     pub frame_bytes: Option<u64>,
+    /// Addresses whose lower half a register holds.
+    pub wholes: Vec<u64>,
     pub was_writable: bool,
     /// Next to the mapping at `address` the same file is mapped executable.
     pub is_executed: bool,
@@ -134,6 +136,7 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         stored: None,
         is_by_userfaultfd: false,
         frame_bytes: None,
+        wholes: Vec::new(),
         was_writable: false,
         is_executed: false,
         part: None,
@@ -242,6 +245,7 @@ impl Case {
             callee: self.callee.map(str::to_owned),
             is_unwindable: self.is_unwindable,
             frame_bytes: self.frame_bytes,
+            wholes: self.wholes.clone(),
             ..evidence
         }
     }

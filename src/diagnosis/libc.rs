@@ -45,7 +45,7 @@ fn shown(trace: &Trace<'_>) -> Option<(AbortReason, bool)> {
     if trace.find(glibc::is_stack_check).is_some() {
         return Some((AbortReason::StackSmashed, true));
     }
-    let last = trace.find(glibc::is_fortify).map_or(0, |frame| frame + 1);
+    let last = trace.find_libcs(glibc::is_fortify).map_or(0, |frame| frame + 1);
     if last > 0 {
         let checked = trace.find_from(last, glibc::is_checked).and_then(|frame| trace.name(frame));
         // In a static program the function that checks may have another name: memcpy().
@@ -61,7 +61,7 @@ fn shown(trace: &Trace<'_>) -> Option<(AbortReason, bool)> {
     if trace.find(runtime::is_assertion).is_some() {
         return Some((AbortReason::AssertionFailed, true));
     }
-    trace.find(|name| name == "__libc_fatal").map(|_| (AbortReason::GaveUp, true))
+    trace.find_libcs(|name| name == "__libc_fatal").map(|_| (AbortReason::GaveUp, true))
 }
 
 /// Has libc's own malloc found the heap damaged? `Some(true)` means that its functions prove it.
@@ -177,12 +177,21 @@ pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
     }
 }
 
-/// Is it a function of musl's malloc? A program may have a `free` of its own.
+/// Is it a function of musl's malloc? A program may have a `free` of its own, or a `get_meta`.
 fn is_musls_malloc(facts: &Evidence, name: &str, is_libcs: Option<bool>) -> bool {
-    let is_among_checks = facts.halt.is_some_and(|at| at.is_among_checks);
-    musl::is_own_malloc(name)
-        || (musl::is_malloc(name) && is_libcs != Some(false))
-        || (holds_musl(facts) && is_among_checks && !facts.has_source(0))
+    match is_libcs {
+        Some(false) => {
+            let is_among_checks = facts.halt.is_some_and(|at| at.is_among_checks);
+            let is_named = musl::is_reserved(name) || (musl::is_own_malloc(name) && is_among_checks);
+            holds_musl(facts) && !facts.has_source(0) && (is_named || is_linked_malloc(facts))
+        }
+        _ => musl::is_malloc(name),
+    }
+}
+
+/// Is it musl's malloc by its code, where that is linked into a program? The program may have checks of its own that end so.
+fn is_linked_malloc(facts: &Evidence) -> bool {
+    facts.halt.is_some_and(|at| at.is_among_checks && at.reads_block_headers)
 }
 
 /// Is musl's libc linked into the program that halts?
@@ -198,7 +207,8 @@ fn by_code(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis> {
         let text = format!("{what}: a buffer on the stack was overrun{}", trace.place(Some(1), "in"));
         return likely(Kind::SmashedStack, text);
     }
-    if at.is_among_checks {
+    let is_libcs = trace.is_outside(0) == Some(false);
+    if at.is_among_checks && (is_libcs || is_linked_malloc(facts)) {
         let what = "halts among many checks that end so, as musl's malloc does where it finds the heap damaged";
         return likely(Kind::HeapCorruption, what);
     }
@@ -326,11 +336,19 @@ mod tests {
         assert_eq!(of(&returns(musl)), (gave_up, maybe), "or the program itself");
         let at = |at: Halt, module, name| Case { halt: Some(at), ..halt(module, &[name, "main"]) };
         let among = |at: Halt| Halt { is_among_checks: true, ..at };
-        assert_eq!(of(&at(among(musl), OWN, "?")), (heap, maybe));
-        assert_eq!(of(&at(among(musl), OWN, "alloc_slot")), (heap, maybe));
+        let headers = |at: Halt| Halt { reads_block_headers: true, ..among(at) };
+        assert_eq!(of(&at(headers(musl), OWN, "?")), (heap, maybe));
+        assert_eq!(of(&at(headers(musl), OWN, "alloc_slot")), (heap, maybe));
+        assert_eq!(of(&at(among(musl), OWN, "?")), (gave_up, maybe), "or checks of the program's own");
+        assert_eq!(of(&at(among(musl), OWN, "verify")), (privileged, maybe));
+        assert_eq!(of(&at(among(musl), OWN, "get_meta")), (heap, maybe));
+        assert_eq!(of(&at(musl, OWN, "__libc_malloc_impl")), (heap, maybe));
+        assert_eq!(of(&at(musl, OWN, "get_meta")), (privileged, maybe), "a function of the program's own");
+        assert_eq!(of(&at(linked, OWN, "get_meta")), (privileged, sure), "not musl's");
+        assert_eq!(of(&at(dynamic, OWN, "get_meta")), (privileged, sure), "musl's would be in its own file");
         assert_eq!(of(&at(among(dynamic), "/lib/ld-musl-x86_64.so.1", "?")), (heap, maybe));
-        assert_eq!(of(&at(among(linked), OWN, "?")), (privileged, maybe));
-        assert_eq!(of(&at(among(dynamic), OWN, "?")), (privileged, sure));
+        assert_eq!(of(&at(headers(linked), OWN, "?")), (privileged, maybe));
+        assert_eq!(of(&at(headers(dynamic), OWN, "?")), (privileged, sure));
         assert_eq!(of(&at(musl, OWN, "stop")), (privileged, maybe), "its source isn't known");
         assert_eq!(of(&at(linked, OWN, "stop")), (privileged, sure));
         assert_eq!(of(&Case { halt: None, ..halt(OWN, &["?"]) }), (privileged, maybe), "the file is gone");
@@ -355,7 +373,6 @@ mod tests {
         assert_eq!(past(&["abort", "main"]), "calls abort(): SIGABRT did not end it, so it halts");
         assert_eq!(kind(&halt(OWN, &["?", "main"])), Some(Kind::PrivilegedInstruction));
         assert_eq!(kind(&halt(OWN, &["free", "main"])), Some(Kind::PrivilegedInstruction), "a free() of its own");
-        assert_eq!(kind(&halt(OWN, &["get_meta", "main"])), Some(Kind::HeapCorruption), "a static program");
         let init = Case { pid_in_namespace: Some(1), ..halt(LIBC, &["abort", "give_up", "main"]) };
         assert!(text(&init).starts_with("calls abort() in give_up: SIGABRT does not end process 1"));
         assert_eq!((kind(&init), confidence(&init)), (Some(Kind::Abort), Some(Confidence::Certain)));

@@ -27,7 +27,7 @@ mod sentences;
 mod stack;
 mod terminate;
 mod trace;
-mod truncated;
+pub(crate) mod truncated;
 mod words;
 
 pub use kind::Confidence;

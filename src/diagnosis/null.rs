@@ -92,6 +92,13 @@ fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diag
             let what = format!("an integer ({value}, or somewhat more) used as a pointer to a string or memory");
             (Kind::IntegerAsPointer, what)
         }
+        // mmap() fails with -1, and to that whole pages were added.
+        Some(value) if value > page::size() && page::offset(value) == page::size() - 1 => (
+            Kind::IntegerAsPointer,
+            format!(
+                "an integer ({value}) used as a pointer, or a place whole pages behind -1, as a failed call returns it"
+            ),
+        ),
         // A string lies in a field at such an offset only of a large object.
         Some(value) if value > page::size() && is_in_string_function(facts) => {
             (Kind::IntegerAsPointer, format!("an integer ({value}) used as a pointer to a string or memory"))
@@ -118,7 +125,11 @@ pub(super) fn is_error(pointer: u64) -> bool {
 /// The base register is such a number.
 pub(super) fn no_address(facts: &Evidence, address: u64, base: u64, touch: &Touch) -> Option<Diagnosis> {
     // mmap() fails with -1, MAP_FAILED.
-    let like = if base == u64::MAX { ", as a failed call returns it" } else { ", no address but a negative number" };
+    let like = if base == u64::MAX {
+        ", as a failed call returns it"
+    } else {
+        ", a negative number, or what lies before a NULL pointer"
+    };
     let what = format!("the pointer is {}{like}{}", base.cast_signed(), in_brackets(touch));
     certain(Kind::KernelAddress, format!("{} {}: {what}", verb(facts), hex(address)))
 }
@@ -245,7 +256,10 @@ mod tests {
         );
         assert_eq!((kind(&case), confidence(&case)), (Some(Kind::KernelAddress), Some(Confidence::Certain)));
         case.registers.rdi = 8u64.wrapping_neg();
-        assert!(text(&case.at(8)).starts_with("reads 0x8: the pointer is -8, no address but a negative number"));
+        assert!(
+            text(&case.at(8))
+                .starts_with("reads 0x8: the pointer is -8, a negative number, or what lies before a NULL pointer")
+        );
     }
 
     #[test]
@@ -258,9 +272,16 @@ mod tests {
             "reads address 0x1f90: an integer (8080) used as a pointer, or a field far behind a NULL pointer (rdi is 0x1f90)"
         );
         case.modules = vec!["/lib/libc.so.6"];
-        let string = case.called(&["__strlen_avx2", "printf", "main"]);
+        let string = case.clone().called(&["__strlen_avx2", "printf", "main"]);
         assert_eq!((kind(&string), confidence(&string)), (Some(Kind::IntegerAsPointer), Some(Confidence::Likely)));
         assert!(text(&string).ends_with(": an integer (8080) used as a pointer to a string or memory (rdi is 0x1f90)"));
+        let mut pages = case.clone().at(8191);
+        pages.registers.rdi = 8191;
+        assert!(
+            text(&pages).contains("(8191) used as a pointer, or a place whole pages behind -1"),
+            "{}",
+            text(&pages)
+        );
         let mut rounded = string.clone().at(8160);
         rounded.registers.rdi = 8160;
         assert!(

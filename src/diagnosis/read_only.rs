@@ -11,8 +11,15 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
         return None;
     }
     let why = why(facts, at).map(|why| format!(": {why}")).unwrap_or_default();
-    let registers = faulting_touch(facts).as_ref().map(in_brackets).unwrap_or_default();
-    certain(Kind::WriteToReadOnly, format!("writes to read-only memory ({}){why}{registers}", words::region(at)))
+    let touch = faulting_touch(facts);
+    let registers = touch.as_ref().map(in_brackets).unwrap_or_default();
+    let is_stacks = touch.is_some_and(|touch| touch.is_on_stack);
+    let but = if is_stacks {
+        "; it is where the stack pointer leads, which is broken, or has come to the end of its stack"
+    } else {
+        ""
+    };
+    certain(Kind::WriteToReadOnly, format!("writes to read-only memory ({}){why}{registers}{but}", words::region(at)))
 }
 
 /// What lies there, or why it is closed. `None` means that it isn't known.

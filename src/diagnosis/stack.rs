@@ -34,8 +34,9 @@ pub(super) fn overflow(facts: &Evidence, address: u64, code: i32) -> Option<Diag
         return None;
     }
     match &facts.memory.at {
-        None => below_main_stack(facts, address),
+        None => below_main_stack(facts, address).or_else(|| at_its_begin(facts, address, sp)),
         Some(at) if !at.holds(address) => None,
+        Some(beside) if !beside.permissions.write && beside.permissions.read => at_its_begin(facts, address, sp),
         Some(guard) if guard.is_guard() && code == SEGV_ACCERR => in_guard(facts, guard, address, sp),
         Some(stack) if code == SEGV_MAPERR => at_guard_mark(facts, stack, address, sp),
         Some(_) => None,
@@ -114,6 +115,36 @@ fn main_stack_above(above: Option<&Region>, address: u64) -> Option<&Region> {
     above.filter(|above| {
         above.backing == Backing::MainStack && address < above.start && above.start - address <= FRAME_MAX
     })
+}
+
+/// Below a stack without a guard, which the program has made: there is a hole, or memory that may not be written. That the mapping above is a stack,
+/// the frames in it prove: a stack pointer that was put to the wrong end of its memory has none.
+fn at_its_begin(facts: &Evidence, address: u64, sp: u64) -> Option<Diagnosis> {
+    let begin = sp.checked_add(facts.frame_bytes?)?;
+    // Of memory that may be read the kernel program sends no neighbours.
+    let beside = facts.memory.at.as_ref().filter(|at| at.holds(sp));
+    let stack = facts.stack.at.as_ref().filter(|_| beside.is_none()).or(facts.stack.above.as_ref());
+    let (start, end) = match (stack, beside) {
+        (Some(stack), _) => (stack.start, stack.end),
+        (None, Some(beside)) => (beside.end, u64::MAX),
+        (None, None) => return None,
+    };
+    let is_stacks = stack.is_none_or(|stack| {
+        stack.permissions.write && !stack.permissions.shared && stack.backing != Backing::MainStack
+    });
+    let is_at_begin = address < start && start - address <= page::size() && start < begin && begin <= end;
+    let is_walked = facts.frames.len() > RECURSION && (facts.is_unwindable || !recursion(facts).is_empty());
+    if !is_stacks || !is_at_begin || !is_walked || sp.saturating_sub(start) > REACH_BELOW_STACK_POINTER {
+        return None;
+    }
+    let below = match &facts.memory.at {
+        None => "nothing is mapped".to_owned(),
+        Some(at) => format!("there is memory that may not be written ({})", words::region(at)),
+    };
+    likely(
+        Kind::StackOverflow,
+        sentence(facts, &format!("it has reached the begin of its mapping, and below that {below}")),
+    )
 }
 
 /// In the guard page of a stack that the program or its thread library made.
@@ -209,7 +240,7 @@ fn recursion(facts: &Evidence) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::Confidence;
-    use super::super::cases::{Case, Entry, confidence, far, fault, kind, region, signal, text};
+    use super::super::cases::{Case, Entry, confidence, far, fault, file, kind, region, signal, text};
     use super::*;
 
     const START: u64 = 0x7ffd_0000_0000;
@@ -335,6 +366,34 @@ mod tests {
         case.error_code = 6;
         case.registers.rsp = 0x4_0000;
         assert_eq!(kind(&case), None, "the stack is elsewhere");
+    }
+
+    #[test]
+    fn a_stack_without_a_guard_ends_where_its_mapping_does() {
+        let stack = || region(0x2_1000, 0x3_1000, "rw-");
+        let deep = ["walk", "walk", "walk", "walk"];
+        let mut case = Case { si_code: 1, frame_bytes: Some(64), ..thread() }.mapped(&[stack(), far()]).called(&deep);
+        assert_eq!(
+            text(&case),
+            "stack overflow of the thread `deep`: it has reached the begin of its mapping, and below that nothing is mapped; \
+              walk is in the stack trace 4 times"
+        );
+        assert_eq!(confidence(&case), Some(Confidence::Likely));
+        assert_eq!(kind(&case.clone().called(&["walk", "main"])), None, "a stack pointer at the wrong end");
+        assert_eq!(kind(&case.clone().called(&["walk", "?", "?", "?"])), None, "nothing proves that these are frames");
+        assert_eq!(kind(&Case { frame_bytes: None, ..case.clone() }), None, "it isn't known where the frame begins");
+        let literals = file("/bin/x", region(0x2_0000, 0x2_1000, "r--"));
+        let closed = Case { si_code: 2, error_code: 7, ..case.clone() }.mapped(&[literals, stack()]);
+        assert!(text(&closed).contains("and below that there is memory that may not be written (/bin/x, r--p)"));
+        let mut into = closed.clone();
+        into.registers.rsp = 0x2_0fe0;
+        assert_eq!(text(&into), text(&closed), "the frame reaches into it");
+        into.frame_bytes = Some(16);
+        assert_eq!(kind(&into), Some(Kind::WriteToReadOnly), "all of the frame is there");
+        case.registers.rsp = 0x2_1800;
+        assert_eq!(kind(&case), None, "the stack has room");
+        let shared = Case { registers: closed.registers, ..case }.mapped(&[region(0x2_1000, 0x3_1000, "rw-s"), far()]);
+        assert_eq!(kind(&shared), None, "shared memory");
     }
 
     /// The kernel found no room for a handler's frame.

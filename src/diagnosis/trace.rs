@@ -43,6 +43,14 @@ impl<'a> Trace<'a> {
         self.find(is).filter(|frame| *frame < end)
     }
 
+    /// The innermost frame of such a function of libc's. One of the program's own may have its name: abort() is in another file then.
+    pub(super) fn find_libcs(&self, is: impl Fn(&str) -> bool) -> Option<usize> {
+        let aborts = self.find(|name| name == "abort").and_then(|abort| self.module(abort));
+        let is_own =
+            |frame| self.is_outside(frame) == Some(true) && aborts.is_some_and(|file| self.module(frame) != Some(file));
+        (0..self.names.len()).find(|&frame| self.name(frame).is_some_and(&is) && !is_own(frame))
+    }
+
     /// The file that the frame's code is in.
     pub(super) fn module(&self, frame: usize) -> Option<&File> {
         self.facts.frames.get(frame)?.region.as_ref()?.file()

@@ -33,18 +33,31 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     likely(Kind::TruncatedPointer, format!("{} {}: {what}{}", verb(facts), hex(address), in_brackets(&touch)))
 }
 
-/// The address in the heap, or on the stack, that has this lower half.
+/// The address that has this lower half: in the heap, on the stack, or one that stands somewhere as a whole.
 fn whole(facts: &Evidence, value: u64) -> Option<String> {
     let stack = facts.stack.at.as_ref().filter(|at| at.backing == Backing::MainStack).map(|at| at.start..at.end);
     let places =
         [(facts.heap.clone(), "an address in the heap"), (stack.unwrap_or_default(), "an address on the stack")];
-    places.into_iter().find_map(|(range, what)| {
+    let placed = places.into_iter().find_map(|(range, what)| {
         // It is none of the lowest 4 GiB: there nothing was cut.
         let upper =
             [range.start & UPPER, range.end & UPPER].into_iter().filter(|&upper| upper != 0 && upper < KERNEL_ADDRESS);
         let address = upper.map(|upper| upper | value & !UPPER).find(|address| range.contains(address))?;
         Some(format!("{}, {what}", hex(address)))
-    })
+    });
+    let kept = || facts.wholes.iter().find(|&&address| is_lower_half(value, address));
+    placed.or_else(|| Some(format!("{}, which a register or the stack still holds", hex(*kept()?))))
+}
+
+/// Is it the lower half of this address, of which the upper half has been lost?
+pub(crate) fn is_lower_half(value: u64, address: u64) -> bool {
+    let upper = address & UPPER;
+    is_half(value) && value & !UPPER == address & !UPPER && upper != 0 && upper != UPPER
+}
+
+/// Is it a number of 32 bits, extended by its sign or not?
+pub(crate) fn is_half(value: u64) -> bool {
+    value & UPPER == 0 || is_extended(value)
 }
 
 #[cfg(test)]
@@ -83,6 +96,16 @@ mod tests {
             "reads 0x9abc12a0: the pointer is the lower half of 0x55559abc12a0, an address in the heap, cut to 32 bits (rdi is 0x9abc12a0)"
         );
         assert_eq!(kind(&read(0x1abc_12a0)), None, "the lower half of nothing");
+        let kept = |address, whole| Case { wholes: vec![whole], ..read(address) };
+        assert_eq!(
+            text(&kept(0x1abc_12a0, 0x7f12_1abc_12a0)),
+            "reads 0x1abc12a0: the pointer is the lower half of 0x7f121abc12a0, which a register or the stack still holds, cut to 32 bits (rdi is 0x1abc12a0)"
+        );
+        assert_eq!(kind(&kept(0x1abc_12a0, 0x7f12_1abc_12a8)), None, "the lower half of another address");
+        assert!(
+            text(&kept(0xffff_ffff_8123_4560, 0x7f12_8123_4560))
+                .contains("by its sign, the lower half of 0x7f1281234560")
+        );
         let mut case = read(0x9abc_12a0);
         case.code.clear();
         assert_eq!(kind(&case), None, "no register holds it");

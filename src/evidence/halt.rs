@@ -11,6 +11,8 @@ pub(crate) struct Halt {
     pub begins_as_musl: bool,
     /// Checks that end so stand close around it, as in musl's malloc.
     pub is_among_checks: bool,
+    /// And the code there reads what musl's malloc keeps before each block, and cuts addresses to its pages.
+    pub reads_block_headers: bool,
     /// The call that led to it stands behind the comparison of a stack protector.
     pub is_behind_stack_check: bool,
 }

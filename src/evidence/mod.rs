@@ -97,6 +97,8 @@ pub(crate) struct Evidence {
     pub halt: Option<Halt>,
     /// The heap, where addresses of the program's own come from.
     pub heap: Range<u64>,
+    /// Addresses in registers and on the stack whose lower half a register holds alone that the fault address is near.
+    pub wholes: Vec<u64>,
     /// Each frame up to the outermost one was found by call frame information, as the unwinder of exceptions finds it.
     pub is_unwindable: bool,
 }

@@ -67,6 +67,7 @@ impl Evidence {
             part: None,
             halt: None,
             heap: raw.start_brk..raw.brk,
+            wholes: Vec::new(),
             is_unwindable: false,
         }
     }

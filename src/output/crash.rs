@@ -8,7 +8,7 @@ use super::call::write_calls;
 use super::frame::write_frames;
 use crate::diagnosis::Confidence;
 use crate::hex::Hex;
-use crate::record::crash::{Crash, Disposition, Vma};
+use crate::record::crash::{Crash, Disposition, EndedBy, Vma};
 use crate::siginfo::{code_text, fault_type, title};
 use crate::terminal::{Style, fitting_path, fold_templates, length, shorten_path};
 use crate::text::escape;
@@ -168,7 +168,11 @@ impl Crash {
         match self.disposition {
             Disposition::Fatal => "the process ended".to_owned(),
             Disposition::Caught => {
-                format!("a handler ran, and then the process ended{}", end.as_deref().unwrap_or_default())
+                // Its frame may have found no room on the stack: then the kernel ends the process, at no other place.
+                let is_unsure =
+                    |end: &EndedBy| end.code.as_deref() == Some("SI_KERNEL") && end.instruction_pointer.is_none();
+                let ran = if self.ended_by.as_ref().is_some_and(is_unsure) { "was to run" } else { "ran" };
+                format!("a handler {ran}, and then the process ended{}", end.as_deref().unwrap_or_default())
             }
             Disposition::Handled => "a handler ran".to_owned(),
             Disposition::Ignored => "ignored".to_owned(),

@@ -21,7 +21,12 @@ pub(crate) fn is_malloc(function: &str) -> bool {
     MALLOC.contains(&function)
 }
 
-/// One that no other allocator has: it is musl's wherever it is linked to.
+/// One that no other allocator has: it is musl's wherever it is linked to, unless a program has one of its name.
 pub(crate) fn is_own_malloc(function: &str) -> bool {
-    ["get_meta", "__libc_free", "__libc_realloc", "__libc_malloc_impl", "nontrivial_free"].contains(&function)
+    is_reserved(function) || ["get_meta", "nontrivial_free"].contains(&function)
+}
+
+/// One whose name no program may have (C11 7.1.3).
+pub(crate) fn is_reserved(function: &str) -> bool {
+    ["__libc_free", "__libc_realloc", "__libc_malloc_impl"].contains(&function)
 }

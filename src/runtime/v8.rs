@@ -14,6 +14,11 @@ pub(crate) fn is_out_of_memory(function: &str) -> bool {
     ["v8::internal::V8::FatalProcessOutOfMemory", "v8::internal::Heap::FatalProcessOutOfMemory"].contains(&function)
 }
 
+/// Is it a function of V8's?
+pub(crate) fn is_own(function: &str) -> bool {
+    function.starts_with("v8::")
+}
+
 /// What V8_Fatal() was called for, if it is in the stack trace.
 pub(super) fn message(frames: &[Frame], stack: &StackWords) -> Option<String> {
     let is_fatal =

@@ -29,6 +29,7 @@ impl MappedFile {
             is_static: !headers.has_interpreter(),
             begins_as_musl: start(&source, &headers, &code).is_some_and(|start| halt::is_musls_start(&start)),
             is_among_checks: halt::checks(&around, (offset - begin) as usize) >= CHECKS_LEAST,
+            reads_block_headers: halt::reads_block_headers(&around),
             is_behind_stack_check: before.is_some_and(|before| halt::is_stack_check(&before, distance)),
         };
         self.version.is_of(file).then_some(found)

@@ -16,7 +16,7 @@ use crate::messages::{GO, RUST};
 use crate::rows::{row_of, rows};
 
 /// The programs of `tests/programs`, with the ways in which each dies.
-const PROGRAMS: [(&str, &str); 21] = [
+const PROGRAMS: [(&str, &str); 22] = [
     (
         "alike",
         "crowded nowhere relro section abort absolute aligned before bus-forged bus-raised by-zero canonical cli forged fp-inexact \
@@ -29,7 +29,7 @@ const PROGRAMS: [(&str, &str); 21] = [
     ("closed", "literal got data program shared file memory never code"),
     ("no-code", "register slot tail tail-slot return label wild wild-tail wild-return pushed longjmp"),
     ("no-page", "short empty cut full huge missing"),
-    ("no-pointer", "field member integer rounded own extended cut negative failed mapping"),
+    ("no-pointer", "field member integer rounded own extended cut block pair negative failed pages mapping"),
     ("gives-up", "format longjmp fd-set overflow mode twice asserts itself"),
     ("gives-up", "itself?first"),
     ("gives-up-static", "overflow mode twice format"),
@@ -41,6 +41,7 @@ const PROGRAMS: [(&str, &str); 21] = [
     ("guard-page", ""),
     ("guard-mark", ""),
     ("guard-mark", "far"),
+    ("no-guard", "hole closed wrong-end pointer"),
     ("nx-jump", ""),
     ("stripped", ""),
     ("thread-seccomp", "filter"),

@@ -9,8 +9,11 @@
  *   own       its own function reads at 8080
  *   extended  a pointer to the heap that was an int on its way
  *   cut       the same, unsigned
+ *   block     the same to a large block that was mapped, whose pointer is still there
+ *   pair      a number of two that stand side by side, as the halves of a pointer do
  *   negative  a pointer that is -5
  *   failed    a pointer that is -1
+ *   pages     two pages behind what mmap() has returned, which has failed
  *   mapping   a field of what mmap() has returned, which has failed
  */
 #include "truth.h"
@@ -48,6 +51,21 @@ static unsigned long block(int is_set)
 	return (unsigned long)at;
 }
 
+/* Both are unsigned int on their way. */
+static int read_block(void)
+{
+	char *volatile block = mmap(NULL, 64 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return read_at((const char *)(unsigned long)(unsigned int)(unsigned long)block);
+}
+
+static int read_pair(void)
+{
+	volatile unsigned int pair[2] __attribute__((aligned(8))) = {0x1abc12a0, 5};
+
+	return read_at((const char *)(unsigned long)pair[0]);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -67,10 +85,16 @@ int main(int argc, char **argv)
 		return read_at((const char *)(long)(int)block(1));
 	if (!strcmp(what, "cut"))
 		return read_at((const char *)(unsigned long)(unsigned int)block(0));
+	if (!strcmp(what, "block"))
+		return read_block();
+	if (!strcmp(what, "pair"))
+		return read_pair();
 	if (!strcmp(what, "negative"))
 		return read_at((const char *)-5);
 	if (!strcmp(what, "mapping"))
 		return (int)field_of(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	if (!strcmp(what, "pages"))
+		return read_at((char *)mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + 2 * PAGE);
 	if (!strcmp(what, "failed"))
 		return read_at((const char *)-1);
 	return 3;

@@ -105,6 +105,7 @@ const SPECIAL: &[&str] = &[
     "recovered-thread",
     "senders",
     "no-code",
+    "no-guard",
     "no-page",
     "no-pointer",
     "run-file",

@@ -32,3 +32,14 @@ pub(crate) fn compare(program: &Path, table: &[Said<'_>]) {
 fn without_names(records: &[Value]) -> Vec<&Value> {
     records.iter().filter_map(|record| record["symbols_failed"].as_array()).flatten().collect()
 }
+
+/// Runs the program in each way, and nothing may be said of any.
+pub(crate) fn compare_silent(program: &Path, ways: &[&str]) {
+    let scratch = Scratch::new();
+    let lines = ways.iter().map(|way| format!("{} {way}", program.display()));
+    let script = scratch.script("all", &(lines.collect::<Vec<String>>().join("\n") + "\nexit 0"));
+    let all = run(&script, &["-t", "-r"]);
+    let said: Vec<&Value> =
+        all.records.iter().filter(|record| record["type"] == "crash").map(|crash| &crash["diagnosis"]).collect();
+    assert_eq!(said, vec![&Value::Null; ways.len()], "{ways:?}\n{}", all.stderr);
+}

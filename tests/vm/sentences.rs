@@ -5,7 +5,7 @@ use macro_rules_attribute::apply;
 
 use crate::harness::programs;
 use crate::harness::runs::watch_test;
-use crate::said::compare;
+use crate::said::{compare, compare_silent};
 
 #[apply(watch_test!)]
 fn there_is_no_page() {
@@ -103,9 +103,18 @@ fn it_is_no_pointer() {
             ("own", "integer_as_pointer", "likely", "an integer (8080) used as a pointer, or a field far behind"),
             ("extended", "truncated_pointer", "likely", "32 bits that was extended by its sign, the lower half of 0x"),
             ("cut", "truncated_pointer", "likely", "an address in the heap, cut to 32 bits"),
-            ("negative", "kernel_address", "certain", "the pointer is -5, no address but a negative number"),
+            ("block", "truncated_pointer", "likely", "which a register or the stack still holds, cut to 32 bits"),
+            (
+                "negative",
+                "kernel_address",
+                "certain",
+                "the pointer is -5, a negative number, or what lies before a NULL pointer",
+            ),
             ("failed", "kernel_address", "certain", "reads 0xffffffffffffffff: the pointer is -1, as a failed call"),
+            ("pages", "integer_as_pointer", "likely", "used as a pointer, or a place whole pages behind -1"),
             ("mapping", "kernel_address", "certain", "reads 0x17: the pointer is -1, as a failed call returns it"),
         ],
     );
+    // Numbers side by side look as a pointer does whose lower half one of them is.
+    compare_silent(&programs().join("no-pointer"), &["pair"]);
 }

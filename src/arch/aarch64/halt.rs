@@ -19,6 +19,11 @@ pub(crate) fn checks(_code: &[u8], _at: usize) -> usize {
     0
 }
 
+/// Does the code read what musl's malloc keeps before a block? Nobody asks.
+pub(crate) fn reads_block_headers(_code: &[u8]) -> bool {
+    false
+}
+
 /// Does the code before a return address compare the value of a stack protector? Nobody asks.
 pub(crate) fn is_stack_check(_before: &[u8], _distance: i64) -> bool {
     false

@@ -25,6 +25,21 @@ pub(crate) fn checks(code: &[u8], at: usize) -> usize {
     if is_one { code.windows(3).filter(|bytes| is_check(bytes)).count() } else { 0 }
 }
 
+/// Does the code read the byte three bytes before an address, and cut addresses to whole pages of 4096 bytes? So does musl's malloc of 1.2.1 and
+/// later, which keeps what it knows of a block there, and of a group of blocks at the begin of a page: get_meta(), src/malloc/mallocng/meta.h.
+pub(crate) fn reads_block_headers(code: &[u8]) -> bool {
+    // movzbl -3(%rdi),%edx or mov -3(%rdi),%dl; and $-4096,%rcx or test, of any registers but those that need one byte more.
+    let is_read =
+        |bytes: &[u8]| matches!(*bytes, [0xb6 | 0x8a, operand, 0xfd] if operand & 0xc0 == 0x40 && operand & 7 != 4);
+    let is_cut = |bytes: &[u8]| match *bytes {
+        [0x81, operand, 0x00, 0xf0, 0xff, 0xff] => operand & 0xf8 == 0xe0,
+        [0xf7, operand, 0x00, 0xf0, 0xff, 0xff] => operand & 0xf8 == 0xc0,
+        [_, 0x25 | 0xa9, 0x00, 0xf0, 0xff, 0xff] => true,
+        _ => false,
+    };
+    code.windows(3).any(is_read) && code.windows(6).any(is_cut)
+}
+
 /// Does the code before a return address call what lies so far from that address, and compare the value of a stack protector before it?
 pub(crate) fn is_stack_check(before: &[u8], distance: i64) -> bool {
     let Some((rest, call)) = before.split_last_chunk::<5>() else { return false };
@@ -59,6 +74,19 @@ mod tests {
         assert_eq!((checks(&code, 10), checks(&code, 1), checks(&code, 11)), (0, 0, 0));
         assert_eq!(checks(&[0x74, 2, 0xf4, 0x90, 0xeb, 1, 0xf4], 2), 0, "two bytes");
         assert_eq!(checks(&[0x74, 2, 0xf4, 0x90, 0xeb, 1, 0xf4], 6), 0, "always");
+    }
+
+    #[test]
+    fn musls_malloc_reads_what_stands_before_a_block() {
+        // movzbl -3(%rdi),%edx; and $0xfffffffffffff000,%rcx
+        let code = [0x0f, 0xb6, 0x57, 0xfd, 0x48, 0x81, 0xe1, 0x00, 0xf0, 0xff, 0xff];
+        assert!(reads_block_headers(&code));
+        assert!(!reads_block_headers(&code[..4]) && !reads_block_headers(&code[4..]));
+        // and $0xfffffffffffff000,%rax, which needs no byte for its register
+        assert!(reads_block_headers(&[0x0f, 0xb6, 0x57, 0xfd, 0x48, 0x25, 0x00, 0xf0, 0xff, 0xff]));
+        // movzbl -2(%rdi),%edx; cmp $0xfffffffffffff000,%rcx, as of a call's error
+        assert!(!reads_block_headers(&[0x0f, 0xb6, 0x57, 0xfe, 0x48, 0x81, 0xe1, 0x00, 0xf0, 0xff, 0xff]));
+        assert!(!reads_block_headers(&[0x0f, 0xb6, 0x57, 0xfd, 0x48, 0x81, 0xf9, 0x00, 0xf0, 0xff, 0xff]));
     }
 
     #[test]

@@ -7,8 +7,13 @@ const LIBC: &str = "/lib/libc.so.6";
 const MUSL: &str = "/lib/ld-musl-x86_64.so.1";
 const OWN: &str = "/bin/x";
 /// In a static program.
-const MUSLS: Halt =
-    Halt { is_static: true, begins_as_musl: true, is_among_checks: false, is_behind_stack_check: false };
+const MUSLS: Halt = Halt {
+    is_static: true,
+    begins_as_musl: true,
+    is_among_checks: false,
+    reads_block_headers: false,
+    is_behind_stack_check: false,
+};
 
 /// An abort with this message. The last `own` frames are the program's own, the others libc's.
 fn said(message: &str, frames: &[&str], own: usize) -> Case {
@@ -50,6 +55,7 @@ fn halts() -> Vec<Case> {
             halt: Some(Halt { is_behind_stack_check: true, ..MUSLS }),
             ..halt(OWN, &["?", "?"])
         },
+        Case { halt: Some(Halt { is_among_checks: true, reads_block_headers: true, ..MUSLS }), ..halt(OWN, &["?"]) },
         Case { halt: Some(Halt { is_among_checks: true, ..MUSLS }), ..halt(OWN, &["?"]) },
         Case { halt: Some(MUSLS), ..halt(OWN, &["?"]) },
         Case { pid_in_namespace: Some(1), ..halt(LIBC, &["abort", "give_up", "main"]) },
@@ -97,7 +103,12 @@ fn other_runtimes() -> Vec<Case> {
         of(&["abort", "rust_panic", "core::panicking::panic_fmt", "app::load"]),
         of(&["abort", "std::process::abort", "__rust_alloc_error_handler", "app::main"]),
         of(&["runtime.raise", "runtime.dieFromSignal", "runtime.crash"]),
-        of(&["abort", "node::OOMErrorHandler(char const*)", "v8::internal::V8::FatalProcessOutOfMemory(char const*)"]),
+        of(&[
+            "abort",
+            "v8::internal::V8::FatalProcessOutOfMemory(char const*)",
+            "v8::internal::Heap::FatalProcessOutOfMemory(char const*)",
+        ]),
+        of(&["abort", "v8::internal::V8::FatalProcessOutOfMemory(char const*)", "main"]),
     ]
 }
 

@@ -39,6 +39,7 @@ fn near_null() -> Vec<Case> {
         libc.clone(),
         rounded,
         Case { modules: vec!["/bin/x"], ..libc },
+        read(&READ, 8191, 8191),
         // Nothing is known of these.
         read(&READ, 0x10_0000, 0x10_0000),
         fault(1, 0x10_0000, 4).mapped(&[far()]),
@@ -148,12 +149,16 @@ fn stacks() -> Vec<Case> {
         Case { stack_limit: 64 << 20, ..main() }.mapped(&[region(START - 0x8000, START - 0x4000, "rw-"), stack()]);
     let thread = fault(2, 0x2_0ff8, 6).mapped(&[region(0x2_0000, 0x2_1000, "---"), region(0x2_1000, 0x3_1000, "rw-")]);
     let thread = Case { is_main_thread: false, thread_name: "deep", ..thread };
+    let unguarded = Case { si_code: 1, frame_bytes: Some(64), ..thread.clone() }
+        .mapped(&[region(0x2_1000, 0x3_1000, "rw-"), far()])
+        .called(&["walk", "walk", "walk", "walk"]);
     let frame = Case { trap_nr: 14, entry: super::super::cases::Entry::Call, ..super::super::cases::signal(11, 0x80) };
     vec![
         main(),
         near,
         Case { stack_limit: 0, ..main() },
         with(thread.clone(), |all| all.rsp = 0x2_1000),
+        with(unguarded, |all| all.rsp = 0x2_1000),
         with(thread, |all| all.rsp = 0x2_8000),
         with(frame.mapped(&[stack()]), |all| all.rsp = START - 8),
         with(Case { frame_bytes: Some(1 << 20), ..main() }.at(START - 0x8_0000), |all| all.rsp = START - 0xf_f000),

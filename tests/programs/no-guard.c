@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Leaves a stack that has no guard: `no-guard CASE`.
+ *
+ *   hole       calls itself on a stack below which nothing is mapped
+ *   closed     the same with descend(), and with memory below it that may not be written
+ *   wrong-end  the stack pointer is put to the begin of its memory, and not to its end
+ *   pointer    writes below that memory, from another stack
+ */
+#include "truth.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#define STACK  (256 * 1024UL)
+#define AROUND (4UL << 20)
+
+static volatile long sink;
+
+__attribute__((noinline)) static long walk(long depth)
+{
+	volatile char room[64];
+
+	room[0] = (char)depth;
+	return walk(depth + 1) + room[0];
+}
+
+static void begin(void)
+{
+	sink = walk(0);
+}
+
+/* Its frames hold nothing but return addresses, so that a call is what leaves the stack. */
+void descend(void);
+__asm__("descend: .cfi_startproc; call descend; ret; .cfi_endproc; .size descend, . - descend; .type descend, "
+	"@function");
+
+__attribute__((noinline)) static void write_below(volatile char *memory)
+{
+	memory[-8] = 1;
+}
+
+int main(int argc, char **argv)
+{
+	const char *way = argc > 1 ? argv[1] : "";
+	static ucontext_t context;
+	char *area = mmap(NULL, AROUND, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *stack = area + AROUND / 2;
+
+	mprotect(stack, STACK, PROT_READ | PROT_WRITE);
+	/* Nothing, to where no frame reaches. */
+	if (strcmp(way, "closed") != 0)
+		munmap(area, AROUND / 2);
+	if (!strcmp(way, "pointer")) {
+		write_below(stack);
+	} else if (!strcmp(way, "wrong-end")) {
+		__asm__ volatile("mov %0, %%rsp; call *%1" : : "r"(stack), "r"(begin) : "memory");
+	} else {
+		getcontext(&context);
+		context.uc_stack.ss_sp = stack;
+		context.uc_stack.ss_size = STACK;
+		makecontext(&context, !strcmp(way, "closed") ? descend : begin, 0);
+		setcontext(&context);
+	}
+	return 0;
+}
