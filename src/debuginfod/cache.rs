@@ -1,33 +1,32 @@
 //! The folder of what was fetched: BUILDID/debuginfo and BUILDID/executable, as elfutils has it. An empty file says that no server had it.
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
 use super::Kind;
+use super::clean::{MISS, clean, is_younger};
 use crate::hex::digits;
 use crate::place;
 
-/// How long it is believed that no server has a file: `cache_miss_s` of elfutils.
-const MISS: Duration = Duration::from_secs(600);
-
-/// A file that nobody has used for so long is removed: `max_unused_age_s` of elfutils.
-const UNUSED: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How many build ids are looked at when old ones are removed.
-const LOOKED_AT_MAX: usize = 4096;
+/// After so many files that no server had, the folder is cleaned.
+const MISSES_MAX: u32 = 256;
 
 /// What elfutils gives a file that it has fetched.
 const FILE_MODE: u32 = 0o400;
 
 /// The folder.
 #[derive(Debug)]
-pub(super) struct Cache(Arc<place::Folder>);
+pub(super) struct Cache {
+    folder: Arc<place::Folder>,
+    /// How many files no server has had since it was cleaned.
+    misses: Cell<u32>,
+}
 
 /// What is known of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,20 +49,26 @@ pub(super) struct Begun {
 }
 
 impl Cache {
-    /// The folder, which is made if it isn't there. What has not been used for a week leaves.
+    /// The folder, which is made if it isn't there. What is too old or too much leaves.
     ///
     /// # Errors
     /// If it can't be made, or if others may write to it.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         // No link of another user leads it elsewhere: what has not been used for long is removed there.
         let what = || format!("failed to use the folder `{}`, DEBUGINFOD_CACHE_PATH names another", folder.display());
-        let cache = Self(Arc::new(place::Folder::open(folder).with_context(what)?));
-        cache.remove_unused();
+        let folder = Arc::new(place::Folder::open(folder).with_context(what)?);
+        let cache = Self { folder, misses: Cell::new(0) };
+        cache.clean();
         Ok(cache)
     }
 
+    fn clean(&self) {
+        self.misses.set(0);
+        clean(&self.folder.descriptor());
+    }
+
     fn folder_of(&self, build_id: &[u8]) -> PathBuf {
-        self.0.descriptor().join(digits(build_id))
+        self.folder.descriptor().join(digits(build_id))
     }
 
     /// Where a file is, or would be.
@@ -75,7 +80,7 @@ impl Cache {
     pub(super) fn look(&self, build_id: &[u8], kind: Kind) -> Known {
         match fs::symlink_metadata(self.place(build_id, kind)) {
             Ok(found) if found.is_file() && found.size() > 0 => Known::Here,
-            Ok(found) if is_younger(found.modified(), MISS) => Known::Missing,
+            Ok(found) if found.modified().is_ok_and(|time| is_younger(time, MISS)) => Known::Missing,
             _ => Known::Nothing,
         }
     }
@@ -83,6 +88,10 @@ impl Cache {
     /// No server has it.
     pub(super) fn miss(&self, build_id: &[u8], kind: Kind) {
         let place = self.place(build_id, kind);
+        self.misses.set(self.misses.get() + 1);
+        if self.misses.get() >= MISSES_MAX {
+            self.clean();
+        }
         // If it can't be noted, it is asked for again.
         let _ = self.make_folder(build_id);
         let _ = fs::remove_file(&place);
@@ -100,7 +109,7 @@ impl Cache {
         // One of this name is left from a process that was killed.
         let _ = fs::remove_file(&place);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(&place)?;
-        Ok(Begun { file, place, wanted, _folder: self.0.clone() })
+        Ok(Begun { file, place, wanted, _folder: self.folder.clone() })
     }
 
     fn make_folder(&self, build_id: &[u8]) -> io::Result<()> {
@@ -110,29 +119,14 @@ impl Cache {
         }
     }
 
-    fn remove_unused(&self) {
-        for folder in fs::read_dir(self.0.descriptor()).into_iter().flatten().flatten().take(LOOKED_AT_MAX) {
-            let is_build_id =
-                folder.file_name().to_str().is_some_and(|name| name.bytes().all(|c| c.is_ascii_hexdigit()));
-            if !is_build_id {
-                continue;
-            }
-            for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
-                let used = file.metadata().and_then(|file| file.accessed());
-                if !is_younger(used, UNUSED) {
-                    let _ = fs::remove_file(file.path());
-                }
-            }
-            // It fails while something is in it.
-            let _ = fs::remove_dir(folder.path());
-        }
-    }
-}
-
-impl Begun {
-    /// It is whole: from now on it is found.
-    pub(super) fn keep(self) -> io::Result<()> {
-        fs::rename(&self.place, &self.wanted)
+    /// A file that is whole is found from now on. What is too much leaves.
+    ///
+    /// # Errors
+    /// If it can't be put in its place.
+    pub(super) fn keep(&self, begun: &Begun) -> io::Result<()> {
+        fs::rename(&begun.place, &begun.wanted)?;
+        self.clean();
+        Ok(())
     }
 }
 
@@ -143,16 +137,13 @@ impl Drop for Begun {
     }
 }
 
-/// One of the future is not.
-fn is_younger(time: io::Result<SystemTime>, than: Duration) -> bool {
-    time.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < than))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, SystemTime};
 
+    use super::super::clean::BYTES_MAX;
     use super::*;
 
     struct Folder(PathBuf);
@@ -176,7 +167,8 @@ mod tests {
         let mut begun = cache.begin(&ID, Kind::Debuginfo).unwrap();
         begun.file.write_all(b"x").unwrap();
         assert_eq!(cache.look(&ID, Kind::Debuginfo), Known::Nothing, "it is not whole yet");
-        begun.keep().unwrap();
+        cache.keep(&begun).unwrap();
+        drop(begun);
         assert_eq!(cache.look(&ID, Kind::Debuginfo), Known::Here);
         assert_eq!(cache.look(&ID, Kind::Executable), Known::Nothing);
         drop(cache.begin(&ID, Kind::Executable).unwrap());
@@ -197,19 +189,25 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_uses_leaves_and_other_files_stay() {
-        let folder = folder("unused");
+    fn what_was_fetched_makes_room_for_what_is_fetched() {
+        let folder = folder("full");
         let cache = Cache::open(&folder.0).unwrap();
-        for (id, age) in [(ID, UNUSED * 2), ([1; 4], Duration::ZERO)] {
-            let begun = cache.begin(&id, Kind::Debuginfo).unwrap();
-            begun.file.set_times(fs::FileTimes::new().set_accessed(SystemTime::now() - age)).unwrap();
-            begun.keep().unwrap();
+        fs::write(folder.0.join(BYTES_MAX.0), "100000").unwrap();
+        for number in 0..10 {
+            let mut begun = cache.begin(&[number; 4], Kind::Debuginfo).unwrap();
+            begun.file.write_all(&[1; 40_000]).unwrap();
+            let then = SystemTime::now() - Duration::from_secs(100 - u64::from(number));
+            begun.file.set_times(fs::FileTimes::new().set_accessed(then).set_modified(then)).unwrap();
+            cache.keep(&begun).unwrap();
         }
-        fs::write(folder.0.join("max_unused_age_s"), "604800").unwrap();
-        drop(Cache::open(&folder.0).unwrap());
-        let mut left: Vec<_> = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["01010101", "max_unused_age_s"]);
+        let is_here = |number: &u8| cache.look(&[*number; 4], Kind::Debuginfo) == Known::Here;
+        assert_eq!((0..10).filter(is_here).collect::<Vec<_>>(), [8, 9]);
+        for number in 0..6000_u32 {
+            if number % 1000 == 0 {
+                assert!(fs::read_dir(&folder.0).unwrap().count() < 5000, "what no server has is bounded, too");
+            }
+            cache.miss(&number.to_be_bytes(), Kind::Debuginfo);
+        }
     }
 
     #[test]

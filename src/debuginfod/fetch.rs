@@ -126,7 +126,7 @@ impl Client {
         command.stdin(input).stdout(Stdio::from(to)).stderr(output);
         let Ok(child) = command.spawn() else { return Status::Died };
         match wait(child, until) {
-            Status::Found if begun.keep().is_err() => Status::Died,
+            Status::Found if self.cache.keep(&begun).is_err() => Status::Died,
             status => status,
         }
     }

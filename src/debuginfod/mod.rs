@@ -6,6 +6,7 @@
 
 mod cache;
 mod child;
+mod clean;
 mod fetch;
 mod settings;
 
