@@ -17,7 +17,7 @@ use crate::compile::compile;
 use crate::harness::runs::watch_test;
 use crate::harness::{Scratch, copy_executable, records};
 use crate::hidden::{Hidden, tool};
-use crate::vm_naming::try_child;
+use crate::keeping::{are_watched, copies};
 
 const NAME: &str = "gone-6e";
 
@@ -79,24 +79,12 @@ impl Kept {
 
     /// Waits until the keeper watches these inodes.
     fn await_watched(&self, inodes: &[u64]) {
-        await_that("watched", || {
-            let Some(keeper) = try_child(self.agent.child.id(), "fl-keeper") else { return false };
-            let infos = fs::read_dir(format!("/proc/{keeper}/fdinfo")).into_iter().flatten();
-            let infos: String = infos.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok()).collect();
-            inodes.iter().all(|inode| infos.contains(&format!(" ino:{inode:x} ")))
-        });
+        await_that("watched", || are_watched(self.agent.child.id(), inodes));
     }
 
     /// How many copies the agent has of files with this content.
     fn copies(&self, content: &[u8]) -> usize {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.agent.child.id())).unwrap();
-        let is_one = |path: &PathBuf| {
-            let is_copy = fs::read_link(path).is_ok_and(|name| name.to_string_lossy().starts_with("/memfd:"));
-            // Others may be large.
-            let is_as_long = || fs::metadata(path).is_ok_and(|found| found.len() == content.len() as u64);
-            is_copy && is_as_long() && fs::read(path).is_ok_and(|found| found == content)
-        };
-        open.filter_map(|entry| Some(entry.ok()?.path())).filter(is_one).count()
+        copies(self.agent.child.id(), content)
     }
 
     /// How many files there was no room for.

@@ -33,6 +33,7 @@ mod harness;
 mod hidden;
 mod history;
 mod jit;
+mod keeping;
 #[allow(dead_code)] // tests/symbolize uses the rest
 #[path = "../symbolize/lab.rs"]
 mod lab;
@@ -70,6 +71,3 @@ mod summary;
 mod summary_counts;
 mod table;
 mod unmount;
-#[allow(dead_code)] // the other tests use the rest
-#[path = "../vm/naming.rs"]
-mod vm_naming;

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use macro_rules_attribute::apply;
 
 use crate::harness::runs::watch_test;
-use crate::harness::{Scratch, counted, die, named};
+use crate::harness::{Scratch, child, counted, die, named};
 use crate::hidden::{Watch, innermost};
-use crate::vm_naming::child;
 
 /// Waits until it has ended, whether its parent knows already or not.
 fn await_end(pid: u32) {

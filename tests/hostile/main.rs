@@ -11,6 +11,9 @@ mod forge;
 #[path = "../vm/harness.rs"]
 mod harness;
 mod hidden;
+mod keeper;
+#[path = "../host/keeping.rs"]
+mod keeping;
 mod kept;
 mod limits;
 mod names;

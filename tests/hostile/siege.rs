@@ -299,15 +299,18 @@ impl Drop for SetOnDrop<'_> {
 /// Attacks this address for as long as it is told to.
 pub(crate) type Attack = fn(&str, &dyn Fn() -> bool);
 
-/// As another user: sockets are the file system user's, which each thread has its own of. Behind all others for the processor: whoever takes
-/// all of it takes the client's as well, and the bound is the server's.
+/// As another user: sockets are the file system user's, which each thread has its own of.
 fn as_attacker(attack: impl FnOnce()) {
-    // SAFETY: changes nothing but this thread's user and priority.
-    unsafe {
-        libc::setfsuid(ATTACKER);
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
-    }
+    // SAFETY: changes nothing but this thread's user.
+    unsafe { libc::setfsuid(ATTACKER) };
+    behind_all_others();
     attack();
+}
+
+/// Puts this thread behind all others for the processor: whoever takes all of it takes the client's as well, and the bound is the server's.
+pub(crate) fn behind_all_others() {
+    // SAFETY: changes nothing but this thread's priority.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
 }
 
 /// Status line, headers and body.

@@ -191,7 +191,7 @@ pub(crate) fn run_until_it_reads(program: &Path) -> Child {
     run_as(0, program)
 }
 
-fn run_as(user: u32, program: &Path) -> Child {
+pub(crate) fn run_as(user: u32, program: &Path) -> Child {
     let child = Command::new(program).uid(user).stdin(Stdio::piped()).spawn().unwrap();
     let call = format!("/proc/{}/syscall", child.id());
     let begun = Instant::now();

@@ -87,6 +87,7 @@ const SPECIAL: &[&str] = &[
     "gives-up-static",
     "guard-mark",
     "handled-again",
+    "holds-files",
     "kills",
     "large-frame-main",
     "large-frame-thread",

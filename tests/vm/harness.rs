@@ -321,6 +321,19 @@ pub(crate) fn hex(value: &Value) -> u64 {
     u64::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap()
 }
 
+/// The child of that process and name. `None` means that there is none yet.
+pub(crate) fn try_child(parent: u32, name: &str) -> Option<u32> {
+    let all = procfs::process::all_processes().unwrap();
+    let mut stats = all.filter_map(|process| process.ok()?.stat().ok());
+    let found = stats.find(|stat| stat.ppid.cast_unsigned() == parent && stat.comm == name);
+    found.map(|stat| stat.pid.cast_unsigned())
+}
+
+/// The same where it is there.
+pub(crate) fn child(parent: u32, name: &str) -> u32 {
+    try_child(parent, name).unwrap_or_else(|| panic!("{parent} has no child {name}"))
+}
+
 /// The build id in a file, read by another program than ours.
 pub(crate) fn build_id(file: &Path) -> String {
     let output = Command::new("readelf").args(["-n", "-W"]).arg(file).output().expect("readelf is needed: binutils");

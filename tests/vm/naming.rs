@@ -8,23 +8,10 @@ use macro_rules_attribute::apply;
 use serde_json::Value;
 
 use crate::harness::runs::{next_line, watch_test};
-use crate::harness::{Scratch, Watching, die, named};
+use crate::harness::{Scratch, Watching, child, die, named};
 
 /// include/uapi/linux/capability.h: CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_CHECKPOINT_RESTORE
 const OPENERS: u64 = 1 << 2 | 1 << 19 | 1 << 40;
-
-/// The child of that process and name. `None` means that there is none yet.
-pub(crate) fn try_child(parent: u32, name: &str) -> Option<u32> {
-    let all = procfs::process::all_processes().unwrap();
-    let mut stats = all.filter_map(|process| process.ok()?.stat().ok());
-    let found = stats.find(|stat| stat.ppid.cast_unsigned() == parent && stat.comm == name);
-    found.map(|stat| stat.pid.cast_unsigned())
-}
-
-/// The same where it is there.
-pub(crate) fn child(parent: u32, name: &str) -> u32 {
-    try_child(parent, name).unwrap_or_else(|| panic!("{parent} has no child {name}"))
-}
 
 /// A line of /proc/PID/status.
 fn status(pid: u32, field: &str) -> String {

@@ -39,6 +39,7 @@ use self::watched::{State, Table, Watch};
 use self::watching::Refusal;
 use super::confine;
 use super::maps::{self, MEMFD, process};
+use super::opener::mounts::Mounts;
 use crate::evidence::FileId;
 use crate::host;
 use crate::time::boottime_ns;
@@ -46,13 +47,13 @@ use crate::time::boottime_ns;
 /// How often it looks for new processes.
 const ROUND: Duration = Duration::from_secs(2);
 
-/// More seldom where that takes long: a twentieth of a processor.
+/// A twentieth of a processor: whoever is left waits for the next round.
 const ROUND_COST: u32 = 20;
 
-/// But so often in any case, and so it says that it lives.
+/// More seldom where one process alone takes longer. But so often in any case, and so it says that it lives.
 const ROUND_MAX: Duration = Duration::from_secs(20);
 
-/// It rests for so many times as long as it has worked on files that go.
+/// It rests for so many times as long as it has worked on files that go, or on what the kernel says of files.
 const WORK_COST: u32 = 4;
 
 /// How long it works at once.
@@ -69,6 +70,9 @@ const FILES_MAX: usize = 1024;
 
 /// So many files that can't be watched are remembered.
 const REFUSED_MAX: usize = 4096;
+
+/// So many mounts are known.
+const MOUNTS_MAX: usize = 1024;
 
 /// A file that no process runs any more, as far as all have been looked at so often, is no longer watched.
 const IDLE_CYCLES: u64 = 2;
@@ -100,12 +104,18 @@ struct Keeper {
     copying: Copying,
     /// Files that there was no room for, and that are counted.
     refused: HashSet<FileId>,
-    /// Mounts, by their numbers: the device and the kind. They are asked for anew in each cycle.
-    mounts: HashMap<String, Option<(String, String)>>,
+    /// They are asked for anew in each cycle.
+    mounts: Mounts,
+    /// Those of the process that is looked at, once they were needed: anybody can make very many.
+    mounts_of_process: Option<Mounts>,
     avoided: Avoided,
     last_number: u64,
     /// Files that no process is known to run: all are to be asked.
     homeless: Vec<Watch>,
+    /// Those of them that all are being asked for.
+    sought: Vec<Watch>,
+    /// Who is still to be asked for these.
+    unasked: Vec<u32>,
 }
 
 impl Keeper {
@@ -117,48 +127,56 @@ impl Keeper {
             processes: Processes::default(),
             copying: Copying::new(parent),
             refused: HashSet::new(),
-            mounts: HashMap::new(),
+            mounts: Mounts::new(),
+            mounts_of_process: None,
             avoided,
             last_number: 0,
             homeless: Vec::new(),
+            sought: Vec::new(),
+            unasked: Vec::new(),
         }
     }
 
     /// Ends when nobody takes what it says.
     fn run(&mut self) -> io::Result<()> {
-        self.round()?;
+        self.round(ROUND_MAX / ROUND_COST)?;
         // For months it does little.
         host::release_memory();
-        let (mut next_round, mut next_work) = (Instant::now() + ROUND, Instant::now());
+        let (mut next_round, mut next_work, mut next_events) = (Instant::now() + ROUND, Instant::now(), Instant::now());
         loop {
-            self.take_events()?;
+            if next_events <= Instant::now() {
+                let before = ran();
+                self.take_events()?;
+                next_events = Instant::now() + ran().saturating_sub(before) * WORK_COST;
+            }
             if next_round <= Instant::now() {
                 let before = ran();
-                self.round()?;
+                self.round(ROUND / ROUND_COST)?;
                 self.copying.say(&Said::Lives)?;
                 next_round = Instant::now() + (ran().saturating_sub(before) * ROUND_COST).clamp(ROUND, ROUND_MAX);
             }
             if next_work <= Instant::now() && self.has_work() {
                 let before = ran();
-                self.work(Instant::now() + WORK)?;
+                self.work()?;
                 next_work = Instant::now() + ran().saturating_sub(before) * WORK_COST;
             }
             self.copying.forget_old()?;
-            let next = if self.has_work() { next_round.min(next_work) } else { next_round };
-            self.wait(next.saturating_duration_since(Instant::now()))?;
+            self.wait(if self.has_work() { next_round.min(next_work) } else { next_round }, next_events)?;
         }
     }
 
     fn has_work(&self) -> bool {
-        self.copying.has_any() || !self.homeless.is_empty()
+        self.copying.has_any() || !self.homeless.is_empty() || !self.sought.is_empty()
     }
 
-    fn wait(&self, longest: Duration) -> io::Result<()> {
-        let mut fds = [
-            PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.copying.parent(), PollFlags::empty()),
-        ];
-        match ppoll(&mut fds, Some(TimeSpec::from(longest)), None) {
+    /// Waits for what the kernel says of files, which is taken from `next_events` on.
+    fn wait(&self, next: Instant, next_events: Instant) -> io::Result<()> {
+        let takes_events = next_events <= Instant::now();
+        let until = if takes_events { next } else { next.min(next_events) };
+        let of_events = if takes_events { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut fds =
+            [PollFd::new(self.inotify.as_fd(), of_events), PollFd::new(self.copying.parent(), PollFlags::empty())];
+        match ppoll(&mut fds, Some(TimeSpec::from(until.saturating_duration_since(Instant::now()))), None) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -172,14 +190,16 @@ impl Keeper {
         Ok(())
     }
 
-    /// Looks at new processes, and at some of the others.
-    fn round(&mut self) -> io::Result<()> {
-        let before = self.processes.cycle;
-        for pid in self.processes.due(&maps::pids()) {
+    /// Looks at new processes, and at some of the others, for so long at most.
+    fn round(&mut self, most: Duration) -> io::Result<()> {
+        let (cycle, before) = (self.processes.cycle, ran());
+        self.processes.begin_round(&maps::pids());
+        while ran().saturating_sub(before) < most
+            && let Some(pid) = self.processes.next_due()
+        {
             self.look(pid)?;
         }
-        let cycle = self.processes.cycle;
-        if cycle != before {
+        if self.processes.cycle != cycle {
             self.forget_idle()?;
         }
         Ok(())
@@ -203,6 +223,7 @@ impl Keeper {
         if self.avoided.pids.contains(&pid) {
             return Ok(());
         }
+        self.mounts_of_process = None;
         let exe = process(pid).join("exe");
         // A thread of the kernel's has none.
         let Ok(program) = fs::read_link(&exe) else { return Ok(()) };
@@ -281,16 +302,9 @@ impl Keeper {
     }
 
     /// Looks at the files that something has happened to, and copies those that have gone.
-    fn work(&mut self, until: Instant) -> io::Result<()> {
-        if !self.homeless.is_empty() {
-            // A process that is not remembered may run them.
-            for pid in maps::pids() {
-                self.look(pid)?;
-            }
-            for watch in std::mem::take(&mut self.homeless) {
-                self.settle(watch)?;
-            }
-        }
+    fn work(&mut self) -> io::Result<()> {
+        self.seek(Instant::now() + WORK / 2)?;
+        let until = Instant::now() + WORK / 2;
         while Instant::now() < until
             && let Some(watch) = self.copying.next()
         {
@@ -299,6 +313,25 @@ impl Keeper {
                 None => self.homeless.push(watch),
                 Some((_, false)) => watched.state = State::Lies,
                 Some((file, true)) => self.copying.copy(watched, &file)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for files that no process is known to run in all: one that is not remembered may run them.
+    fn seek(&mut self, until: Instant) -> io::Result<()> {
+        if self.sought.is_empty() && !self.homeless.is_empty() {
+            self.sought = std::mem::take(&mut self.homeless);
+            self.unasked = maps::pids();
+        }
+        while Instant::now() < until
+            && let Some(pid) = self.unasked.pop()
+        {
+            self.look(pid)?;
+        }
+        if self.unasked.is_empty() {
+            for watch in std::mem::take(&mut self.sought) {
+                self.settle(watch)?;
             }
         }
         Ok(())

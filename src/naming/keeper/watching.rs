@@ -9,7 +9,7 @@ use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use super::watched::{State, Watch, Watched, is_gone};
-use super::{Keeper, Seen, WATCHES_MAX, now_ns};
+use super::{Keeper, MOUNTS_MAX, Seen, WATCHES_MAX, now_ns};
 use crate::evidence::FileId;
 use crate::naming::opener::mounts;
 use crate::symbol::{descriptor, look};
@@ -79,9 +79,17 @@ impl Keeper {
     /// anything.
     fn mount_of(&mut self, file: &File, pid: u32, seen: &Seen) -> Option<(Option<u64>, String)> {
         let id = mounts::id_of(file)?;
-        match self.mounts.entry(id.clone()).or_insert_with(|| mounts::of(&id, Some(pid))) {
+        if !self.mounts.contains_key(&id)
+            && let Some(mount) = self.mounts_of_process.get_or_insert_with(|| mounts::all(Some(pid))).get(&id)
+        {
+            if self.mounts.len() >= MOUNTS_MAX {
+                self.mounts.clear();
+            }
+            self.mounts.insert(id.clone(), mount.clone());
+        }
+        match self.mounts.get(&id) {
             Some((device, kind)) if KINDS.contains(&kind.as_str()) => Some((device_of(device), kind.clone())),
-            // It is in no mount that a process could see.
+            // It is in no mount that a process could see. Another process may see it: a process may have a root of its own.
             None if seen.is_in_memory => Some((None, String::new())),
             _ => None,
         }

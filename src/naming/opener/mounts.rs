@@ -1,6 +1,7 @@
 //! The mounts of a process: proc_pid_mountinfo(5). They say which device the kernel knows a file system by, where stat(2) shows another one:
 //! overlay file systems and btrfs number devices of their own.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
@@ -17,6 +18,9 @@ const BYTES_MAX: u64 = 1 << 20;
 
 /// How many mounts of one device are looked into.
 const POINTS_MAX: usize = 8;
+
+/// Mounts by their numbers: the device, `major:minor`, and what kind of file system it is.
+pub(in crate::naming) type Mounts = HashMap<String, (String, String)>;
 
 /// A line about a mount.
 struct Mount<'a> {
@@ -40,7 +44,7 @@ pub(super) fn lines(holder: Option<u32>) -> Vec<u8> {
 
 /// Is `file`, looked at in the mounts of that process, on the device of `id`, as the kernel numbers devices?
 pub(super) fn is_on(file: &File, holder: Option<u32>, id: FileId) -> bool {
-    id_of(file).and_then(|mount| of(&mount, holder)).is_some_and(|(device, _)| device == id.device_text())
+    id_of(file).and_then(|mount| device_of(&mount, holder)).is_some_and(|device| device == id.device_text())
 }
 
 /// The number of the mount that a file was looked at in. No file system is asked. `None` means that the kernel doesn't say: before v5.8
@@ -51,12 +55,18 @@ pub(in crate::naming) fn id_of(file: &File) -> Option<String> {
     has_it.then(|| found.stx_mnt_id.to_string())
 }
 
-/// The device of the mount of this number, `major:minor`, and what kind of file system it is. `holder`: the process in whose mounts it is.
-pub(in crate::naming) fn of(id: &str, holder: Option<u32>) -> Option<(String, String)> {
+/// The device of the mount of this number, `major:minor`. `holder`: the process in whose mounts it is.
+fn device_of(id: &str, holder: Option<u32>) -> Option<String> {
     let lines = lines(holder);
     let mount = mounts(&lines).find(|mount| mount.id == id.as_bytes())?;
+    Some(std::str::from_utf8(mount.device).ok()?.to_owned())
+}
+
+/// All mounts of a process, as far as they are read.
+pub(in crate::naming) fn all(holder: Option<u32>) -> Mounts {
     let text = |field: &[u8]| std::str::from_utf8(field).ok().map(str::to_owned);
-    Some((text(mount.device)?, text(mount.kind)?))
+    let lines = lines(holder);
+    mounts(&lines).filter_map(|mount| Some((text(mount.id)?, (text(mount.device)?, text(mount.kind)?)))).collect()
 }
 
 /// Where the whole file system on the device of `id` is mounted in our own mounts.
@@ -125,7 +135,7 @@ mod tests {
         let (major, minor) = text.split_once(':').unwrap();
         let id = FileId::new(major.parse().unwrap(), minor.parse().unwrap(), 1);
         assert!(is_on(&file, None, id) && is_on(&file, Some(std::process::id()), id));
-        assert_eq!(of(&id_of(&file).unwrap(), None).unwrap().1, "proc");
+        assert_eq!(all(None).get(&id_of(&file).unwrap()).unwrap().1, "proc");
         assert!(!is_on(&file, None, FileId { device: id.device + 1, ..id }));
     }
 }
