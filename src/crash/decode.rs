@@ -144,7 +144,8 @@ impl Decoder {
         let depth = self.depth();
         let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
-        let is_plain = has(fl_crash_flag::FL_HAS_REGISTERS) && !has(fl_crash_flag::FL_IS_COMPAT);
+        let is_compat = has(fl_crash_flag::FL_IS_COMPAT);
+        let can_unwind = has(fl_crash_flag::FL_HAS_REGISTERS) && (!is_compat || arch::compat::ELF_MACHINE.is_some());
         let innermost = innermost_words(raw, &stack);
         let wholes = wholes(raw, &stack);
         let mut job = Job {
@@ -164,9 +165,9 @@ impl Decoder {
                 complete: has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= depth,
                 ..Walk::default()
             },
-            unwind: (is_plain && has_stack).then(|| {
+            unwind: (can_unwind && has_stack).then(|| {
                 let registers = arch::unwind::registers(&Registers::from(raw.registers));
-                Unwind { registers, is_return_next: arch::is_return_next(code_of(raw)), stack }
+                Unwind { registers, is_compat, is_return_next: arch::is_return_next(code_of(raw)), stack }
             }),
             ending: None,
             depth,

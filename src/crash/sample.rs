@@ -108,7 +108,10 @@ pub(super) fn mapping(raw: &fl_crash, module: &fl_vma) -> Mapping {
         file_offset: module.file_offset,
         image: match number {
             Some(index) => MappedImage::File(index as usize),
-            None if raw.vdso != 0 && module.vm_start == raw.vdso => MappedImage::Vdso,
+            None if raw.vdso != 0 && module.vm_start == raw.vdso => {
+                let is_compat = raw.flags.0 & fl_crash_flag::FL_IS_COMPAT.0 != 0;
+                if is_compat { MappedImage::CompatVdso } else { MappedImage::Vdso }
+            }
             None => MappedImage::Unknown,
         },
     }

@@ -97,6 +97,8 @@ pub(crate) enum MappedImage {
     File(usize),
     /// From the kernel.
     Vdso,
+    /// The same of a 32-bit process.
+    CompatVdso,
     /// From anywhere else.
     Unknown,
 }
@@ -124,6 +126,8 @@ pub(crate) struct Unwind {
     /// By DWARF's numbers.
     #[serde(with = "registers")]
     pub registers: [u64; COUNT],
+    /// It runs 32-bit code.
+    pub is_compat: bool,
     /// Behind its instruction stands a return.
     pub is_return_next: bool,
     /// Its stack.

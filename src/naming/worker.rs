@@ -8,7 +8,7 @@ use super::maps::MEMFD;
 use super::perf_map;
 use crate::evidence::{Function, Halt, Handling};
 use crate::identity::{Step, Tracker, Trail};
-use crate::symbol::unwind::{CodeRegion, Frame, Image, Passage, Registers, StackCopy, Unwinder};
+use crate::symbol::unwind::{CodeRegion, Frame, Image, Machine, Passage, Registers, StackCopy, Unwinder};
 use crate::symbol::{CodePlace, FileRequest, Files, MappedFile, Namer, Open};
 
 /// So many addresses of a stack get names. In a recursion they are few, however deep it is.
@@ -151,7 +151,7 @@ impl Worker {
         // The end itself is the first of the others.
         let end = ending.others.first().and_then(|other| other.job.unwind.as_ref());
         let is_return_next = end.is_some_and(|end| end.is_return_next);
-        let registers = Registers::new(ending.registers);
+        let registers = Registers::new(ending.registers).of(Machine::of(thread.is_compat));
         let unwound = self.unwinder.unwind_from(registers, is_return_next, &thread.stack, &mappings, usize::MAX);
         let passage = unwound.passage(&ending.suspects);
         let frames = match (passage, ending.is_shown) {
@@ -167,7 +167,7 @@ impl Worker {
         let kernels = || (job.walk.clone(), job.walk.frames.clone());
         let (Some(thread), Some(stack)) = (&job.unwind, stack) else { return kernels() };
         let mappings: Vec<CodeRegion<'_>> = job.mappings.iter().map(|mapping| region(mapping, found)).collect();
-        let registers = Registers::new(thread.registers);
+        let registers = Registers::new(thread.registers).of(Machine::of(thread.is_compat));
         let mut unwound = self.unwinder.unwind_from(registers, thread.is_return_next, stack, &mappings, usize::MAX);
         let all = unwound.frames.clone();
         let frame_bytes = unwound.innermost_bytes();
@@ -291,7 +291,7 @@ fn name_generated<'a>(
             .files
             .get(number)
             .is_some_and(|file| file.is_deleted && file.path.as_ref().is_some_and(|path| path.starts_with(MEMFD))),
-        Some(MappedImage::Vdso) | None => false,
+        Some(MappedImage::Vdso | MappedImage::CompatVdso) | None => false,
     };
     let (frames, mut functions): (Vec<Frame>, Vec<_>) = frames
         .filter(|(frame, functions)| functions.is_empty() && is_generated(frame))
@@ -311,6 +311,7 @@ fn region<'a>(mapping: &Mapping, found: &'a [Option<MappedFile>]) -> CodeRegion<
     let image = match mapping.image {
         MappedImage::File(number) => found.get(number).and_then(Option::as_ref).map_or(Image::Unknown, Image::File),
         MappedImage::Vdso => Image::Vdso,
+        MappedImage::CompatVdso => Image::CompatVdso,
         MappedImage::Unknown => Image::Unknown,
     };
     CodeRegion { start: mapping.start, end: mapping.end, file_offset: mapping.file_offset, image }

@@ -14,7 +14,8 @@ use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, FileKind};
 
-use crate::arch::ELF_MACHINE;
+use super::wide;
+use crate::arch::{ELF_MACHINE, compat};
 
 /// Longer sections are not read whole into memory; the `.eh_frame` of a browser has some 10 MiB.
 pub(super) const SECTION_BYTES_MAX: u64 = 64 << 20;
@@ -89,10 +90,34 @@ impl Headers {
             sections: table(source, header.e_shoff(ENDIAN), header.e_shnum(ENDIAN)).unwrap_or_default(),
             names: Vec::new(),
         };
-        if let Some(names) = headers.sections.get(usize::from(header.e_shstrndx(ENDIAN))) {
-            headers.names = source.read(names.sh_offset(ENDIAN), names.sh_size(ENDIAN)).unwrap_or_default();
-        }
+        headers.read_names(source);
         Some(headers)
+    }
+
+    /// The headers of a 32-bit file that this machine runs, with the fields that 64-bit files have.
+    pub(super) fn read_compat(source: &Source<'_>) -> Option<Self> {
+        let bytes = source.read(0, size_of::<FileHeader32<LittleEndian>>() as u64)?;
+        let (header, _) = from_bytes::<FileHeader32<LittleEndian>>(&bytes).ok()?;
+        let is_known = header.is_supported() && header.is_little_endian();
+        if !is_known || Some(header.e_machine(ENDIAN)) != compat::ELF_MACHINE {
+            return None;
+        }
+        let programs = table(source, header.e_phoff(ENDIAN).into(), header.e_phnum(ENDIAN))?;
+        let sections = table(source, header.e_shoff(ENDIAN).into(), header.e_shnum(ENDIAN)).unwrap_or_default();
+        let mut headers = Self {
+            file: wide::file(header),
+            programs: programs.iter().map(wide::program).collect(),
+            sections: sections.iter().map(wide::section).collect(),
+            names: Vec::new(),
+        };
+        headers.read_names(source);
+        Some(headers)
+    }
+
+    fn read_names(&mut self, source: &Source<'_>) {
+        if let Some(names) = self.sections.get(usize::from(self.file.e_shstrndx(ENDIAN))) {
+            self.names = source.read(names.sh_offset(ENDIAN), names.sh_size(ENDIAN)).unwrap_or_default();
+        }
     }
 
     /// The first section of this name that has content in the file.
@@ -145,13 +170,19 @@ impl Headers {
 
     /// The segments with code.
     pub(super) fn code(&self) -> Vec<Segment> {
-        let code = |program: &&ProgramHeader64<LittleEndian>| {
-            program.p_type(ENDIAN) == PT_LOAD && program.p_flags(ENDIAN) & PF_X != 0
-        };
+        self.segments(|program| program.p_flags(ENDIAN) & PF_X != 0)
+    }
+
+    /// All segments that are loaded.
+    pub(super) fn loaded(&self) -> Vec<Segment> {
+        self.segments(|_| true)
+    }
+
+    fn segments(&self, wanted: impl Fn(&ProgramHeader64<LittleEndian>) -> bool) -> Vec<Segment> {
         let range = |start: u64, length: u64| start..start.saturating_add(length);
         self.programs
             .iter()
-            .filter(code)
+            .filter(|program| program.p_type(ENDIAN) == PT_LOAD && wanted(program))
             .map(|program| Segment {
                 offset: range(program.p_offset(ENDIAN), program.p_filesz(ENDIAN)),
                 address: range(program.p_vaddr(ENDIAN), program.p_memsz(ENDIAN)),
@@ -175,7 +206,7 @@ pub(super) fn code_of_32_bit(head: &[u8]) -> Option<Vec<Segment>> {
     Some(code.collect())
 }
 
-/// A table of headers of the size that they have in 64-bit files.
+/// A table of headers of the size that they have in the file.
 fn table<T: Pod>(source: &Source<'_>, offset: u64, count: u16) -> Option<Vec<T>> {
     let bytes = source.read(offset, u64::from(count) * size_of::<T>() as u64)?;
     let (entries, _) = slice_from_bytes(&bytes, usize::from(count)).ok()?;

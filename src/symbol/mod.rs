@@ -7,6 +7,7 @@ mod demangle;
 mod descriptors;
 mod elf;
 mod file;
+mod go_module;
 mod halt;
 mod index;
 mod inflate;
@@ -20,6 +21,7 @@ mod sources;
 mod table;
 pub(crate) mod unwind;
 mod variable;
+mod wide;
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -232,10 +232,26 @@ fn stubs_are_named_by_where_they_lead() {
     }
 }
 
+/// What stays in the file has the lines of all functions; what compilers put beside it has more names.
+#[test]
+fn split_debug_information_has_lines() {
+    for compiler in ["gcc -gdwarf-5", "gcc -gdwarf-4", "clang -gdwarf-5"] {
+        let name = compiler.replace(' ', "");
+        let built = Built::new(&name, &format!("{compiler} -O1 -fno-inline -gsplit-dwarf -o program program.c"));
+        let addresses = built.addresses("program");
+        let gdb = built.by_gdb(&addresses);
+        assert!(gdb.iter().all(|said| said.contains(" + 1 /") && said.contains("/program.c ")), "{gdb:?}");
+        assert_eq!(built.by_us(&addresses), gdb, "{compiler}");
+    }
+}
+
 const GO: &str = r#"
 package main
 
-import "os"
+import (
+	"os"
+	"strconv"
+)
 
 type conf struct{ a, b int }
 
@@ -249,7 +265,7 @@ func main() {
 	if len(os.Args) > 5 {
 		c = &conf{}
 	}
-	os.Exit(twice(c))
+	os.Exit(twice(c) + len(strconv.Itoa(len(os.Args))))
 }
 "#;
 
@@ -280,6 +296,58 @@ fn a_stripped_go_program_has_the_names_of_its_runtime() {
         };
         let all = |said: &[String]| said.iter().map(without_folder).collect::<Vec<_>>();
         assert_eq!(all(&built.by_us(&addresses)), all(&gdb), "{kind}");
+    }
+}
+
+/// Each function at an address, with the inlined ones, and its line. gdb's Python knows them without a process.
+const CHAINS: &str = "
+for address in ADDRESSES:
+    names, block = [], gdb.block_for_pc(address)
+    while block and not block.is_static:
+        names += [block.function.name] if block.function else []
+        block = block.superblock
+    print('SAID', *names, gdb.find_pc_line(address).line)
+";
+
+#[test]
+fn a_stripped_go_program_has_its_inlined_functions() {
+    for kind in ["exe", "pie"] {
+        let build = format!("HOME=$PWD CGO_ENABLED=0 go build -buildmode={kind}");
+        let script = format!(
+            "mv program.c main.go
+{build} -o program main.go
+{build} -ldflags='-s -w' -o bare main.go"
+        );
+        let built = Built::with(&format!("inlined-{kind}"), &script, GO);
+        let content = fs::read(built.0.join("program")).unwrap();
+        let parsed = object::File::parse(&*content).unwrap();
+        let of = |name: &str| parsed.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
+        let ranges = ["main.main", "strconv.FormatInt", "os.Exit"].map(|name| (of(name).address(), of(name).size()));
+        let addresses: Vec<u64> = ranges.iter().flat_map(|&(start, bytes)| (start..start + bytes).step_by(3)).collect();
+        fs::write(built.0.join("chains.py"), CHAINS.replace("ADDRESSES", &format!("{addresses:?}"))).unwrap();
+        let mut gdb = Command::new("gdb");
+        gdb.args(["-nx", "-batch", "-ex", "set debuginfod enabled off"]).arg(built.0.join("program"));
+        let output = gdb.arg("-x").arg(built.0.join("chains.py")).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let theirs: Vec<String> =
+            text.lines().filter_map(|line| line.strip_prefix("SAID ")).map(str::to_owned).collect();
+        assert_eq!(theirs.len(), addresses.len(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+        fs::rename(built.0.join("bare"), built.0.join("program")).unwrap();
+        let found = MappedFile::at(&built.0.join("program")).unwrap();
+        let headers = Headers::read(&elf::Source::File(found.file.as_deref().unwrap())).unwrap();
+        let mut namer = Namer::default();
+        let mut inlined = 0;
+        for (address, theirs) in addresses.iter().zip(&theirs) {
+            let code = headers.code().into_iter().find(|code| code.address.contains(address)).unwrap();
+            let offset = address - code.address.start + code.offset.start;
+            let place = CodePlace { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: false };
+            let functions = namer.functions(&found, place, &mut Beside(&built.0));
+            let names: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
+            let ours = format!("{} {}", names.join(" "), functions[0].line.unwrap_or(0));
+            assert_eq!(&ours, theirs, "{kind} {address:#x}");
+            inlined += usize::from(functions.len() > 1);
+        }
+        assert!(inlined > 5, "{kind}: {theirs:?}");
     }
 }
 

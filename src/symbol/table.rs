@@ -80,7 +80,7 @@ impl Table {
                 }
             }
             Names::Large(index) => index.function(address, back, found).into_iter().collect(),
-            Names::Go(table) => table.function(address, back).into_iter().collect(),
+            Names::Go(table) => table.functions(address, back),
             Names::Stubs(plt) => plt.function(address, back).into_iter().collect(),
         }
     }

@@ -25,6 +25,7 @@ mod exceptions;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod image;
+mod machine;
 mod passage;
 mod registers;
 mod section;
@@ -49,6 +50,7 @@ use crate::evidence::Handling;
 
 #[cfg(any(test, fuzzing))]
 pub use fuzz::unwind as fuzz;
+pub(crate) use machine::Machine;
 pub(crate) use passage::{Passage, Suspect};
 pub(crate) use registers::Registers;
 pub(crate) use stack::StackCopy;
@@ -69,6 +71,8 @@ pub(crate) enum Image<'a> {
     File(&'a MappedFile),
     /// From the kernel: the vDSO, the same in all 64-bit processes of one boot.
     Vdso,
+    /// That of 32-bit processes, which we don't have.
+    CompatVdso,
     /// From nowhere that we know: anonymous memory, or a file that isn't to be found.
     Unknown,
 }
@@ -233,7 +237,9 @@ impl Unwinder {
     /// How the call before a frame's return address was made. `mapping` is the one that the frame is in. `None` means that it isn't known.
     pub(crate) fn call_of(&mut self, mapping: &CodeRegion<'_>, frame: Frame) -> Option<Call> {
         let Image::File(found) = mapping.image else { return None };
-        let sections = self.sections(mapping.image).filter(|_| frame.is_return_address)?;
+        // Only 64-bit code is decoded.
+        let can_be = |sections: &Arc<Sections>| frame.is_return_address && sections.machine == Machine::Native;
+        let sections = self.sections(mapping.image).filter(can_be)?;
         let address = frame.address.wrapping_sub(sections.bias(mapping.start, mapping.file_offset)?);
         if let Some(&known) = self.calls.get(&(found.version, address)) {
             return known;
@@ -253,7 +259,7 @@ impl Unwinder {
 
     fn sections(&mut self, image: Image<'_>) -> Option<Arc<Sections>> {
         match image {
-            Image::Unknown => None,
+            Image::Unknown | Image::CompatVdso => None,
             Image::Vdso => self.vdso.get_or_insert_with(|| own_vdso().map(Arc::new)).clone(),
             Image::File(found) => {
                 if let Some(sections) = self.read.get(&found.version) {

@@ -3,6 +3,7 @@
 mod access;
 mod arrival;
 mod call;
+pub(crate) mod compat;
 pub(crate) mod halt;
 mod instruction;
 mod linkage;

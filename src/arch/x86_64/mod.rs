@@ -3,6 +3,7 @@
 mod alignment;
 mod arrival;
 mod call;
+pub(crate) mod compat;
 mod division;
 pub(crate) mod halt;
 mod instruction;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::image::Sections;
 use super::section::Section;
-use super::{CodeRegion, Image, MappedFile, Registers, StackCopy, Unwinder};
+use super::{CodeRegion, Image, Machine, MappedFile, Registers, StackCopy, Unwinder};
 use crate::arch::unwind::COUNT;
 use crate::symbol::elf::Segment;
 
@@ -42,6 +42,7 @@ pub fn unwind(mut data: &[u8]) {
     let section =
         |address: u64, bytes: &[u8]| Section { address: address..address + bytes.len() as u64, bytes: bytes.to_vec() };
     let mut sections = Sections {
+        machine: Machine::Native,
         eh_frame: section(EH_FRAME, data),
         exceptions: None,
         eh_frame_hdr: (!header.is_empty()).then(|| section(EH_FRAME_HDR, &header)),

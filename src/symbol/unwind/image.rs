@@ -6,6 +6,7 @@ use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, UnwindS
 use object::elf::SectionHeader64;
 use object::read::elf::SectionHeader;
 
+use super::machine::Machine;
 use super::section::Section;
 use crate::arch::CALL_BYTES_MAX;
 use crate::arch::unwind as arch;
@@ -16,6 +17,7 @@ pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// How to unwind from the code of one file.
 pub(super) struct Sections {
+    pub(super) machine: Machine,
     pub(super) eh_frame: Section,
     pub(super) eh_frame_hdr: Option<Section>,
     /// What functions do with exceptions.
@@ -29,9 +31,12 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// `None` means that it is no 64-bit ELF file of this architecture, or that its unwind information is missing or can't be read.
+    /// `None` means that it is no ELF file of this architecture, or that its unwind information is missing or can't be read.
     pub(super) fn read(source: &Source<'_>) -> Option<Self> {
-        let headers = Headers::read(source)?;
+        let (headers, machine) = match Headers::read(source) {
+            Some(headers) => (headers, Machine::Native),
+            None => (Headers::read_compat(source)?, Machine::Compat),
+        };
         let addresses = |section: &SectionHeader64<object::LittleEndian>| {
             let start = section.sh_addr(ENDIAN);
             start..start.saturating_add(section.sh_size(ENDIAN))
@@ -42,6 +47,7 @@ impl Sections {
             Some(Section { address: addresses(section), bytes })
         };
         let mut sections = Self {
+            machine,
             index: Vec::new(),
             eh_frame: content(b".eh_frame")?,
             eh_frame_hdr: content(b".eh_frame_hdr"),
@@ -92,7 +98,7 @@ impl Sections {
     /// The call frame information.
     pub(super) fn eh_frame(&self) -> EhFrame<Slice<'_>> {
         let mut section = EhFrame::new(&self.eh_frame.bytes, LittleEndian);
-        section.set_address_size(8);
+        section.set_address_size(self.machine.word_bytes());
         section.set_vendor(arch::VENDOR);
         section
     }

@@ -2,42 +2,58 @@
 
 use gimli::Register;
 
+use super::machine::Machine;
 use crate::arch::unwind::{COUNT, FRAME_POINTER, PROGRAM_COUNTER, STACK_POINTER, Values};
 
 /// Registers under DWARF's numbers, as [`crate::arch::unwind`] has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Registers(Values);
+pub(crate) struct Registers {
+    values: Values,
+    machine: Machine,
+}
 
 impl Registers {
     /// All are known.
     pub(crate) fn new(values: [u64; COUNT]) -> Self {
-        Self(values.map(Some))
+        Self { values: values.map(Some), machine: Machine::Native }
+    }
+
+    /// The same of this kind of process.
+    pub(crate) fn of(self, machine: Machine) -> Self {
+        Self { machine, ..self }
     }
 
     /// The frame that a frame pointer leads to.
     pub(super) fn of_frame(ip: u64, sp: u64, bp: u64) -> Self {
-        Self([None; COUNT]).with(PROGRAM_COUNTER, ip).with(STACK_POINTER, sp).with(FRAME_POINTER, bp)
+        let none = Self { values: [None; COUNT], machine: Machine::Native };
+        none.with(PROGRAM_COUNTER, ip).with(STACK_POINTER, sp).with(FRAME_POINTER, bp)
     }
 
-    pub(super) fn from_values(values: Values) -> Self {
-        Self(values)
+    /// Other values of the same process.
+    pub(super) fn with_values(&self, values: Values) -> Self {
+        Self { values, ..*self }
     }
 
-    pub(super) fn from_fn(value: impl Fn(Register) -> Option<u64>) -> Self {
+    /// The same, each by its number.
+    pub(super) fn with_each(&self, value: impl Fn(Register) -> Option<u64>) -> Self {
         // There are far fewer than 65536.
-        Self(std::array::from_fn(|number| value(Register(number as u16))))
+        self.with_values(std::array::from_fn(|number| value(Register(number as u16))))
     }
 
     pub(super) fn values(&self) -> &Values {
-        &self.0
+        &self.values
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        self.machine
     }
 
     pub(super) fn get(&self, register: Register) -> Option<u64> {
-        self.0.get(usize::from(register.0)).copied().flatten()
+        self.values.get(usize::from(register.0)).copied().flatten()
     }
 
     pub(super) fn with(mut self, register: Register, value: u64) -> Self {
-        if let Some(known) = self.0.get_mut(usize::from(register.0)) {
+        if let Some(known) = self.values.get_mut(usize::from(register.0)) {
             *known = Some(value);
         }
         self

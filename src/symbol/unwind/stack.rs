@@ -33,11 +33,19 @@ impl StackCopy {
 
     /// The word at `address`; `None` means that not all of it was copied.
     pub(crate) fn read_word(&self, address: u64) -> Option<u64> {
+        self.read(address).map(u64::from_le_bytes)
+    }
+
+    /// The same of 32 bits.
+    pub(super) fn read_half(&self, address: u64) -> Option<u64> {
+        self.read(address).map(|bytes| u64::from(u32::from_le_bytes(bytes)))
+    }
+
+    fn read<const BYTES: usize>(&self, address: u64) -> Option<[u8; BYTES]> {
         let after = self.pieces.partition_point(|(start, _)| *start <= address);
         let (start, bytes) = self.pieces.get(after.checked_sub(1)?)?;
         let from = usize::try_from(address - start).ok()?;
-        let word = bytes.get(from..from.checked_add(size_of::<u64>())?)?;
-        Some(u64::from_le_bytes(word.try_into().ok()?))
+        bytes.get(from..)?.first_chunk().copied()
     }
 }
 
@@ -54,6 +62,7 @@ mod tests {
         let stack = StackCopy::new(vec![(0x1010, bytes(&[3])), (0x1000, bytes(&[1, 2])), (0x2000, bytes(&[9]))]);
         assert_eq!([0x1000, 0x1008, 0x1010, 0x2000].map(|at| stack.read_word(at)), [1, 2, 3, 9].map(Some));
         assert_eq!(stack.read_word(0x100c), Some(3 << 32));
+        assert_eq!([0x1010, 0x1014, 0x1016].map(|at| stack.read_half(at)), [Some(3), Some(0), None]);
         assert_eq!([0xfff, 0x1011, 0x1018, 0x1ff9, 0x2001, 0, u64::MAX].map(|at| stack.read_word(at)), [None; 7]);
     }
 

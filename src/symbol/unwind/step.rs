@@ -6,6 +6,7 @@ use gimli::{
 };
 
 use super::image::{Sections, Slice};
+use super::machine::Machine;
 use super::{Frame, Registers, StackCopy, exceptions};
 use crate::arch::unwind::{self as arch, FRAME_POINTER, PROGRAM_COUNTER, RETURN_ADDRESS, STACK_POINTER};
 use crate::evidence::Handling;
@@ -53,6 +54,10 @@ pub(super) fn begin_of(sections: &Sections, bias: u64, frame: Frame) -> Option<u
 
 /// What the function of a frame does with an exception from the call before its return address.
 pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<Handling> {
+    // Its addresses would be others.
+    if sections.machine != Machine::Native {
+        return None;
+    }
     let address = frame.address.wrapping_sub(1).wrapping_sub(bias);
     let section = sections.eh_frame();
     let entry = entry(sections, &section, address)?;
@@ -71,9 +76,10 @@ pub(super) fn is_trampoline(sections: &Sections, bias: u64, frame: Frame) -> Opt
 /// One frame up by the frame pointer, as long as that is further up.
 pub(super) fn by_frame_pointer(registers: &Registers, stack: &StackCopy) -> Above {
     let caller = || {
-        let bp = registers.get(FRAME_POINTER)?;
-        let (ip, above) = (stack.read_word(bp.checked_add(8)?)?, stack.read_word(bp)?);
-        Some(Registers::of_frame(arch::return_address(ip), bp.checked_add(16)?, above))
+        let (bp, machine) = (registers.get(FRAME_POINTER)?, registers.machine());
+        let word = u64::from(machine.word_bytes());
+        let (ip, above) = (machine.read(stack, bp.checked_add(word)?)?, machine.read(stack, bp)?);
+        Some(Registers::of_frame(arch::return_address(ip), bp.checked_add(2 * word)?, above).of(machine))
     };
     caller().map_or(Above::Unknown, |caller| above(caller, registers))
 }
@@ -99,7 +105,8 @@ fn entry<'a>(
     let offset = match &sections.eh_frame_hdr {
         Some(header) => {
             let most = header.bytes.len();
-            let header = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok()?;
+            let header =
+                EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, sections.machine.word_bytes()).ok()?;
             let table = header.table()?;
             // gimli calculates with the number of entries, and with where they are, as if they couldn't lie.
             table.iter(&bases).size_hint().1.filter(|&count| count <= most)?;
@@ -129,29 +136,33 @@ fn evaluate(
     }
     let mut context = UnwindContext::new();
     let row = entry.unwind_info_for_address(section, bases, &mut context, address).ok()?;
-    let encoding = entry.cie().encoding();
+    let (encoding, machine) = (entry.cie().encoding(), registers.machine());
     let expression = |expression: Expression<_>, first| calculate(expression, encoding, first, registers, stack);
     let cfa = match row.cfa() {
-        CfaRule::RegisterAndOffset { register, offset } => registers.get(*register)?.wrapping_add_signed(*offset),
+        CfaRule::RegisterAndOffset { register, offset } => {
+            registers.get(machine.own(*register)?)?.wrapping_add_signed(*offset)
+        }
         CfaRule::Expression(rule) => expression(rule.get(section).ok()?, None)?,
     };
-    let value = |register: Register| match row.register(register) {
+    let cfa = machine.cut(cfa);
+    let below = |offset: i64| machine.cut(cfa.wrapping_add_signed(offset));
+    let value = |register: Register| match row.register(machine.theirs(register)?) {
         None if register == STACK_POINTER => Some(cfa),
-        None => registers.get(register).filter(|_| arch::is_kept(register)),
+        None => registers.get(register).filter(|_| machine.is_kept(register)),
         Some(RegisterRule::SameValue) => registers.get(register),
-        Some(RegisterRule::Offset(offset)) => stack.read_word(cfa.wrapping_add_signed(offset)),
-        Some(RegisterRule::ValOffset(offset)) => Some(cfa.wrapping_add_signed(offset)),
-        Some(RegisterRule::Register(other)) => registers.get(other),
-        Some(RegisterRule::Expression(rule)) => stack.read_word(expression(rule.get(section).ok()?, Some(cfa))?),
+        Some(RegisterRule::Offset(offset)) => machine.read(stack, below(offset)),
+        Some(RegisterRule::ValOffset(offset)) => Some(below(offset)),
+        Some(RegisterRule::Register(other)) => registers.get(machine.own(other)?),
+        Some(RegisterRule::Expression(rule)) => machine.read(stack, expression(rule.get(section).ok()?, Some(cfa))?),
         Some(RegisterRule::ValExpression(rule)) => expression(rule.get(section).ok()?, Some(cfa)),
         Some(_) => None,
     };
-    match row.register(RETURN_ADDRESS) {
-        None if !arch::is_kept(RETURN_ADDRESS) => return Some(Above::Nothing),
+    match row.register(machine.theirs(RETURN_ADDRESS)?) {
+        None if !machine.is_kept(RETURN_ADDRESS) => return Some(Above::Nothing),
         Some(RegisterRule::Undefined) => return Some(Above::Nothing),
         _ => {}
     }
-    let caller = Registers::from_fn(|register| match register {
+    let caller = registers.with_each(|register| match register {
         PROGRAM_COUNTER => value(RETURN_ADDRESS).map(arch::return_address),
         _ => value(register),
     });
@@ -166,6 +177,7 @@ fn calculate(
     registers: &Registers,
     stack: &StackCopy,
 ) -> Option<u64> {
+    let machine = registers.machine();
     let mut evaluation = Evaluation::new(expression.0, encoding);
     evaluation.set_max_iterations(OPERATIONS_MAX);
     if let Some(first) = first {
@@ -176,10 +188,10 @@ fn calculate(
         state = match state {
             EvaluationResult::Complete => break,
             EvaluationResult::RequiresRegister { register, .. } => {
-                evaluation.resume_with_register(Value::Generic(registers.get(register)?)).ok()?
+                evaluation.resume_with_register(Value::Generic(registers.get(machine.own(register)?)?)).ok()?
             }
-            EvaluationResult::RequiresMemory { address, size: 8, space: None, .. } => {
-                evaluation.resume_with_memory(Value::Generic(stack.read_word(address)?)).ok()?
+            EvaluationResult::RequiresMemory { address, size, space: None, .. } if size == machine.word_bytes() => {
+                evaluation.resume_with_memory(Value::Generic(machine.read(stack, address)?)).ok()?
             }
             _ => return None,
         };

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::image::Sections;
 use super::step::{self, Above};
-use super::{BYTES_MAX, CodeRegion, Frame, Image, Registers, StackCopy, Step, Unwinder, Unwound, Way};
+use super::{BYTES_MAX, CodeRegion, Frame, Image, Machine, Registers, StackCopy, Step, Unwinder, Unwound, Way};
+use crate::arch::compat;
 use crate::arch::unwind::{self as arch, PROGRAM_COUNTER, STACK_POINTER};
 
 /// How many frames are walked, shown or not.
@@ -18,6 +19,7 @@ type Description = (Arc<Sections>, u64);
 pub(super) struct Walk<'a> {
     files: &'a mut Unwinder,
     stack: &'a StackCopy,
+    machine: Machine,
     /// Sorted by address.
     mappings: Vec<CodeRegion<'a>>,
     /// For each of them. `None` means not looked for yet; Some(None): there is nothing.
@@ -44,6 +46,7 @@ impl<'a> Walk<'a> {
         Self {
             files,
             stack,
+            machine: Machine::default(),
             described: vec![None; mappings.len()],
             mappings,
             bytes: 0,
@@ -56,6 +59,7 @@ impl<'a> Walk<'a> {
 
     /// All frames, from these registers on.
     pub(super) fn run(mut self, registers: &Registers) -> Unwound {
+        self.machine = registers.machine();
         self.climb(registers);
         self.unwound
     }
@@ -97,10 +101,11 @@ impl<'a> Walk<'a> {
 
     fn up(&mut self, frame: Frame, registers: &Registers) -> (Above, Way) {
         let Some(index) = self.mapping(frame) else { return (self.jumped_here(frame, registers), Way::Proved) };
-        if let Some(interrupted) = arch::interrupted(registers.sp(), |address| self.stack.read_word(address))
+        if self.machine == Machine::Native
+            && let Some(interrupted) = arch::interrupted(registers.sp(), |address| self.stack.read_word(address))
             && self.may_return_from_signal(index, frame)
         {
-            return (Above::Interrupted(Registers::from_values(interrupted)), Way::Signal);
+            return (Above::Interrupted(registers.with_values(interrupted)), Way::Signal);
         }
         let above = self
             .describe(index)
@@ -111,6 +116,7 @@ impl<'a> Walk<'a> {
         }
         match above {
             Some(above) => (above, Way::Proved),
+            None if self.is_compat_vdso(index) => (self.caller_of_vdso(registers), Way::Proved),
             None => {
                 // Flags make compilers leave out call frame information; the frame pointer is left out unless a flag keeps it.
                 self.may_lack_callers |=
@@ -136,7 +142,7 @@ impl<'a> Walk<'a> {
 
     /// There is no code: a call through a bad pointer.
     fn jumped_here(&self, frame: Frame, registers: &Registers) -> Above {
-        match arch::caller_of_bad_call(registers.values(), |address| self.stack.read_word(address)) {
+        match self.top(registers) {
             Some(_) if !frame.is_return_address => self.caller_on_top(registers),
             _ => Above::Unknown,
         }
@@ -144,10 +150,30 @@ impl<'a> Walk<'a> {
 
     /// The caller whose return address is on top of the stack.
     fn caller_on_top(&self, registers: &Registers) -> Above {
-        arch::caller_of_bad_call(registers.values(), |address| self.stack.read_word(address))
-            .map_or(Above::Unknown, |(ip, sp)| {
-                Above::Caller(registers.with(PROGRAM_COUNTER, ip).with(STACK_POINTER, sp))
-            })
+        self.top(registers).map_or(Above::Unknown, |(ip, sp)| {
+            Above::Caller(registers.with(PROGRAM_COUNTER, ip).with(STACK_POINTER, sp))
+        })
+    }
+
+    /// The caller's program counter and stack pointer behind a call that has pushed nothing else.
+    fn top(&self, registers: &Registers) -> Option<(u64, u64)> {
+        match self.machine {
+            Machine::Native => arch::caller_of_bad_call(registers.values(), |address| self.stack.read_word(address)),
+            machine => {
+                let top = registers.get(STACK_POINTER)?;
+                Some((machine.read(self.stack, top)?, top.checked_add(u64::from(machine.word_bytes()))?))
+            }
+        }
+    }
+
+    fn is_compat_vdso(&self, index: usize) -> bool {
+        matches!(self.mappings.get(index), Some(CodeRegion { image: Image::CompatVdso, .. }))
+    }
+
+    /// The caller of the kernel in a 32-bit process.
+    fn caller_of_vdso(&self, registers: &Registers) -> Above {
+        compat::caller_of_vdso(registers.values(), |address| self.machine.read(self.stack, address))
+            .map_or(Above::Unknown, |caller| Above::Caller(registers.with_values(caller)))
     }
 
     /// Return addresses are in code.
@@ -166,7 +192,7 @@ impl<'a> Walk<'a> {
     fn describe(&mut self, index: usize) -> Option<Description> {
         let (mapping, described) = (self.mappings.get(index)?, self.described.get_mut(index)?);
         let read = || {
-            let sections = self.files.sections(mapping.image)?;
+            let sections = self.files.sections(mapping.image).filter(|sections| sections.machine == self.machine)?;
             let bytes = self.bytes.saturating_add(sections.bytes());
             let bias = sections.bias(mapping.start, mapping.file_offset)?;
             (bytes <= BYTES_MAX).then(|| {
