@@ -37,7 +37,7 @@ pub(super) fn relate(facts: &Subject, calls: &mut [Call]) {
                 forget.retain(|&other| calls[other].ended_ns() < call.entered_ns);
             }
             let Some(mut link) = facts.link(call, &effect, &mut heap) else { continue };
-            // It may have failed: nobody saw what it returned. A signal that came was sent.
+            // It may have failed, because its result was not seen. A signal that came was sent.
             link.relation.certain &= call.state == State::Returned || matches!(effect, Effect::Sent(..));
             if let Some(explains) = link.explains {
                 let change = CandidateCall { index, explains, certain: link.relation.certain };
@@ -65,7 +65,7 @@ pub(super) fn relate(facts: &Subject, calls: &mut [Call]) {
     }
 }
 
-/// Makes the cause a likely one unless every call was recorded since it began: one that was not may have undone what it left.
+/// Makes the cause a likely one unless every call since its begin was recorded: a call that wasn't may have undone it.
 /// Nothing undoes that a signal was sent. `complete_since_ns` is since when every call was recorded, CLOCK_BOOTTIME.
 pub(super) fn doubt(calls: &mut [Call], complete_since_ns: u64) {
     for call in calls.iter_mut().filter(|call| call.is_cause && call.entered_ns < complete_since_ns) {

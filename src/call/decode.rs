@@ -15,7 +15,7 @@ use crate::record::call::{Argument, Call, KernelFrame, State, Value};
 use crate::text::{self, lossy};
 
 const TEXT_BYTES: usize = fl_own_limit::FL_LIMIT_TEXT_BYTES.0 as usize;
-/// In place of a call of a function that we never asked for, which can't happen unless the kernel and we disagree.
+/// In place of a call of a function that we did not ask for, which only happens if the kernel and we disagree.
 const UNKNOWN: &str = "?";
 
 /// Whose call it is.
@@ -120,7 +120,7 @@ impl Decoder {
     }
 }
 
-/// The result with its sign, whatever the upper half of the register holds.
+/// The result with its sign, without the upper half of the register.
 fn result_of(raw: i64, side: &Side) -> i64 {
     let is_int = side.point.flags & fl_function_flag::FL_FUNCTION_RESULT_INT.0 != 0;
     if is_int { signed(raw.cast_unsigned(), 4) } else { raw }

@@ -89,7 +89,7 @@ fn of(call: &Call) -> Option<Vec<Effect>> {
         Some(Range::new(start, length))
     };
     let one = |effect: Effect| Some(vec![effect]);
-    // What stands in the kernel when the call begins is the length before it.
+    // When the call begins, the kernel has the length before the call.
     let resized = |file: &str, length: &str| {
         one(Effect::Resized(inode(call, file)?, raw(&format!("{file}.i_size")), raw(length)?))
     };

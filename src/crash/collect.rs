@@ -282,7 +282,7 @@ impl<'run> Collector<'run> {
         Ok(())
     }
 
-    /// The run is to end now: what has no names soon goes without.
+    /// The run is to end now: records that get no names soon have none.
     pub(crate) fn hurry(&mut self) {
         self.is_hasty = true;
     }

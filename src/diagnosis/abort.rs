@@ -24,7 +24,7 @@ pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
 /// another function does so.
 pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
     let trace = Trace::new(facts);
-    // A static program without names has glibc's code all the same.
+    // A static program without names still has glibc's code.
     let is_abort = trace.name(0).map_or_else(|| is_static_abort(facts), |name| name == "abort");
     if !is_abort {
         return None;
@@ -94,7 +94,7 @@ fn out_of_memory(trace: &Trace<'_>) -> Option<Diagnosis> {
     certain(Kind::AllocationFailed, format!("{runtime} ends it for a lack of memory: {why}"))
 }
 
-/// Go's runtime has said what it had to say, and only raises the signal.
+/// Go's runtime has written its report, and only raises the signal.
 fn dump(trace: &Trace<'_>) -> Option<Diagnosis> {
     trace.name(0).filter(|name| go::is_end(name))?;
     let why = "after a panic or a fatal error (GOTRACEBACK=crash), or for a signal";

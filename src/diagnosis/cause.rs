@@ -26,7 +26,7 @@ pub(super) fn explain(facts: &Evidence, found: Option<Diagnosis>) -> Option<Diag
             let text = format!("{verb} a mapping of {name} behind the file's end: {function}(){who} cut it {when}");
             (Kind::FileTruncated, text)
         }
-        // What it made longer, it did not cut.
+        // A call that made the file longer did not cut it.
         Change::Resized => {
             return found.map(|found| match found.kind {
                 Kind::BehindEndOfFile => Diagnosis {

@@ -16,7 +16,7 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     }
     let touch = faulting_touch(facts);
     if touch.as_ref().is_some_and(|touch| touch.is_on_stack) {
-        // A broken stack pointer, whatever broke it.
+        // A broken stack pointer, for any reason.
         return None;
     }
     let verb = verb(facts);
@@ -117,7 +117,7 @@ fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diag
     likely(kind, format!("{place}: {what}{registers}"))
 }
 
-/// Is it what a call returns where it fails?
+/// Is it a value that a failed call returns?
 pub(super) fn is_error(pointer: u64) -> bool {
     pointer >= LEAST_ERROR
 }

@@ -80,7 +80,7 @@ fn non_canonical_access(touched: &[Touch]) -> Option<Diagnosis> {
 fn non_canonical_jump(instruction: &Instruction<'_>) -> Option<Diagnosis> {
     let kind = Kind::JumpIntoTheWild;
     match instruction.jump()? {
-        // Its address is well, so what it holds is not.
+        // The address of the operand is valid, so the value there is not.
         Jump::Memory => {
             let what = "a function pointer in memory that is no address at all (non-canonical)";
             likely(kind, format!("{} through {what}", instruction.name()))

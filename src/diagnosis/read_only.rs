@@ -22,7 +22,7 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     certain(Kind::WriteToReadOnly, format!("writes to read-only memory ({}){why}{registers}{but}", words::region(at)))
 }
 
-/// What lies there, or why it is closed. `None` means that it isn't known.
+/// What is at the address, or why it is closed. `None` means that it isn't known.
 fn why(facts: &Evidence, at: &Region) -> Option<String> {
     let closed = |what: &str| format!("{what}, which was writable before and has been closed since (mprotect)");
     let past = facts.past;

@@ -1,6 +1,6 @@
 //! The folder of `--dump`: a file for each page's content, named by address and time, and the index of all pages.
 //!
-//! Nobody but us and root may write to the folder. All the same the index is not trusted: what it says is looked up in the file that
+//! Nobody but us and root may write to the folder. Nevertheless the index is not trusted: what it says is looked up in the file that
 //! it names before a page is left out, and only so much of it is read.
 
 use std::collections::HashMap;
@@ -117,7 +117,7 @@ impl StoredContents {
             if from.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? == 0 {
                 return Ok(known);
             }
-            // A line that was cut off, as by a full disk, or is none of ours names nothing.
+            // A line that was cut off, as by a full disk, or that we did not write names nothing.
             let Ok(Line { sha256, file }) = serde_json::from_slice(&line) else { continue };
             if let (Some(sum), Some(stored)) = (sum(&sha256), file.as_deref().and_then(PageFile::parse)) {
                 known.add(sum, stored);
@@ -214,7 +214,7 @@ impl Dump {
         }
     }
 
-    /// Writes a module of a process in the place of what was written of it before.
+    /// Writes a module of a process, in place of its earlier file.
     pub(super) fn store_module(&mut self, pid: u32, name: &str, bytes: &[u8]) {
         let folder = self.folder_of(pid);
         let written = folder.and_then(|folder| folder.replace(name, bytes).map_err(|error| place::why(&error)));

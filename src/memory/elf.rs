@@ -149,7 +149,7 @@ impl Modules {
     }
 }
 
-/// The name of a module's file, whatever the process has called it.
+/// The name for a module's file, safe whatever name the process has given it.
 fn file_name(region: &Region) -> String {
     let name = region.name();
     let name = name.as_deref().and_then(|name| name.rsplit('/').next()).unwrap_or("memory");

@@ -126,7 +126,7 @@ impl<P: Borrow<Probe>> Ledger for Executables<P> {
         self.reported.summarize(look)
     }
 
-    /// What was reported of processes that have ended leaves the kernel's table: it has room for those that live.
+    /// Reported entries of processes that have ended leave the kernel's table, so that there is room for those that live.
     fn commit(&mut self, look: Look) -> Result<()> {
         for entry in look.entries.iter().filter(|entry| entry.is_final) {
             self.probe.borrow().forget_executable_memory(&entry.key)?;

@@ -1,4 +1,4 @@
-//! What a watched process's memory gives, and where it goes.
+//! The items that come from a watched process's memory, and where they go.
 
 use anyhow::Result;
 

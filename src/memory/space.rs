@@ -35,7 +35,7 @@ pub(super) struct Space {
     cursor: u64,
 }
 
-/// What is read of a page, and why.
+/// How a page is read, and why.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageReading<'a> {
     pub timestamp: Timestamp,
@@ -131,7 +131,7 @@ impl Space {
     ) -> Result<PageCounts, E> {
         let (fetcher, room) = from;
         let mut wanted = Wanted { region: region.clone(), range, have: have.clone(), room: *room };
-        // Held by itself: what is read is remembered in the rest.
+        // Borrowed apart from the rest, which remembers what is read.
         let memory = self.memory.take();
         let read = fetcher.range(self.pid, memory.as_ref(), &mut wanted, |read| {
             self.page(read.address, &read.bytes, read.source, reading).map_or(Ok(()), &mut *emit)

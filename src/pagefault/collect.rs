@@ -97,7 +97,7 @@ impl Collector {
         self.probe.attached()
     }
 
-    /// The run is to end now: what has no names soon goes without.
+    /// The run is to end now: records that get no names soon have none.
     pub(crate) fn hurry(&mut self) {
         self.names.hurry();
     }

@@ -119,7 +119,7 @@ impl Names {
         self.patience.begin_last(LAST_WAIT);
     }
 
-    /// The run is to end now: what has no names soon goes without.
+    /// The run is to end now: records that get no names soon have none.
     pub(crate) fn hurry(&mut self) {
         self.patience.hurry();
     }

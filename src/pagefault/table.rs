@@ -1,4 +1,4 @@
-//! The counts of faults, of this interval and since the start, by what they are counted by.
+//! The counts of faults, of this interval and since the start, by key.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

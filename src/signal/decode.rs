@@ -204,7 +204,7 @@ fn awaits(sample: &fl_signal) -> Option<(Instant, OutOfMemory, u64)> {
 /// A result in a word; `None` means unknown.
 pub(super) fn result_word(result: fl_result) -> Option<&'static str> {
     match result {
-        // Without its siginfo it is delivered all the same.
+        // It is delivered even without its siginfo.
         fl_result::FL_RESULT_DELIVERED | fl_result::FL_RESULT_LOST_INFO => Some("delivered"),
         fl_result::FL_RESULT_IGNORED => Some("ignored"),
         fl_result::FL_RESULT_ALREADY_PENDING => Some("already_pending"),

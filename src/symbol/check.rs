@@ -19,7 +19,7 @@ pub(super) fn is_harmless(info: &[u8], abbreviations: &[u8]) -> bool {
     look_through(info, abbreviations, Instant::now() + TIME_MAX).unwrap_or(false)
 }
 
-/// `None` means that it can't be parsed, so that nobody knows what the symbolizer would make of it.
+/// `None` means that it can't be parsed, so that it isn't known what the symbolizer would make of it.
 fn look_through(info: &[u8], abbreviations: &[u8], deadline: Instant) -> Option<bool> {
     let abbreviations = DebugAbbrev::new(abbreviations, LittleEndian);
     let mut units = DebugInfo::new(info, LittleEndian).units();

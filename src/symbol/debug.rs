@@ -1,5 +1,5 @@
 //! Finds the debug file of a stripped file, as gdb does: by its build id, by its path, or by the name in the file's
-//! `.gnu_debuglink`. A debug file is believed only if it has the file's own build id. Also what belongs to a debug file, or stands in its place.
+//! `.gnu_debuglink`. A debug file is used only if it has the file's own build id. Also files that belong to a debug file, or take its place.
 
 use std::fs::File;
 

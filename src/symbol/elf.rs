@@ -149,7 +149,7 @@ impl Headers {
         name.split(|byte| *byte == 0).next()
     }
 
-    /// Is this offset of the file in what is closed after it was written at the start?
+    /// Is this offset of the file in the part that is made read-only after the start (RELRO)?
     pub(super) fn is_relocated(&self, offset: u64) -> bool {
         let holds = |program: &ProgramHeader64<LittleEndian>| {
             let inside = offset.checked_sub(program.p_offset(ENDIAN));

@@ -61,7 +61,7 @@ pub(crate) fn changed_ns(metadata: &Metadata) -> i128 {
 }
 
 impl MappedFile {
-    /// The file at `path` now, whatever process ran it.
+    /// The file at `path` now, even if no process ran it.
     #[cfg(any(test, fuzzing))]
     pub(super) fn at(path: &Path) -> Option<Self> {
         let (file, _) = open_regular(path)?;
@@ -120,7 +120,7 @@ pub(crate) fn descriptor(file: &File) -> PathBuf {
     Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
 }
 
-/// Where an open file lies, whatever links led there.
+/// The path of an open file, without links.
 pub(crate) fn place_of(file: &File) -> Option<PathBuf> {
     std::fs::read_link(descriptor(file)).ok()
 }
@@ -152,7 +152,7 @@ pub(crate) fn build_id_of(file: &File) -> Option<Vec<u8>> {
     elf::build_id(&head(file)?)
 }
 
-/// Identifies a file within one run, whatever became of its name: build id, device, inode.
+/// Identifies a file within one run, independent of its name: build id, device, inode.
 type Identity = (Vec<u8>, FileId);
 
 /// Knows files, and reads their build ids, each version once.

@@ -84,7 +84,7 @@ impl Index {
         let covers = |place: &&Place| address - place.start < u64::from(place.bytes);
         let place = self.places.get(first..behind)?.iter().find(covers)?;
         let name = self.name(file, *place)?;
-        // What was read just now may have been written there meanwhile.
+        // The file may have been written to while it was read.
         if self.file.is_none() && !found.version.is_of(file) {
             return None;
         }

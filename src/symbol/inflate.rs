@@ -1,4 +1,4 @@
-//! Uncompresses what files hold compressed. Anybody may have made them: what they claim is checked, and nothing becomes more than a bound.
+//! Uncompresses compressed parts of files. Anybody may have made the files: their sizes are checked, and no result exceeds a bound.
 
 use std::io::Read;
 

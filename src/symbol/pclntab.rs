@@ -1,4 +1,4 @@
-//! The table by which Go's runtime names functions and lines: `.gopclntab`, which a stripped Go program has, too.
+//! The table with which Go's runtime names functions and lines: `.gopclntab`, which a stripped Go program has, too.
 //!
 //! No crate reads it. Its layout is that of `runtime/symtab.go` of Go 1.18 to 1.26 (`pcHeader`, `_func`, `pcvalue`); each offset in it is checked,
 //! as anybody may have made the file.

@@ -71,7 +71,7 @@ pub(crate) enum Usage {
         /// It is the program, not a library.
         is_executable: bool,
     },
-    /// It didn't run code of the file, so that nobody needs its symbols: it is looked for at its path only.
+    /// The process didn't run code of the file, so that its symbols are not needed: it is looked for at its path only.
     Data,
     /// A record of it is all there is, which may be of another machine: it is whatever has the build id.
     Recorded,
@@ -88,7 +88,7 @@ pub(crate) trait Open {
     /// Files that may be the debug file of one that has this build id, and `link` in its `.gnu_debuglink`.
     fn debug(&mut self, number: usize, build_id: &[u8], link: Option<&[u8]>) -> Vec<File>;
 
-    /// Files that may be the one that has this build id, if the very file is gone; else its debug file.
+    /// Files that may have this build id, if the file that ran is gone; else its debug file.
     fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {
         self.debug(number, build_id, None)
     }

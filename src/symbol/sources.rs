@@ -1,4 +1,4 @@
-//! What the names of a file come from, for whoever looks for better ones.
+//! Where the names of a file come from, for `doctor --symbols` and debuginfod, which look for better ones.
 
 use serde::{Deserialize, Serialize};
 

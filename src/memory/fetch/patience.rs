@@ -18,10 +18,10 @@ const BYTES_A_SECOND: usize = 8 << 20;
 /// Each question has so much even when the run is to end: a child that isn't kept waiting answers in that.
 const LEAST: Duration = Duration::from_millis(20);
 
-/// How long a signal that came is taken for that. A run with a command goes on until the command ends.
+/// For how long a signal shortens the waiting. A run with a command goes on until the command ends.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// How often it is looked at what the child does.
+/// How often the reader looks at what the child does.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits, and only a moment once a signal that ends the run is pending. It leaves the signal to the one that takes it.

@@ -66,7 +66,7 @@ pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<H
     exceptions::handling(sections.exceptions.as_ref()?, table, entry.initial_address(), address)
 }
 
-/// Is the code of a frame what a signal handler returns to? `None` means that no call frame information describes it.
+/// Does a signal handler return to the code of a frame? `None` means that no call frame information describes it.
 pub(super) fn is_trampoline(sections: &Sections, bias: u64, frame: Frame) -> Option<bool> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
     let section = sections.eh_frame();
