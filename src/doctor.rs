@@ -274,12 +274,12 @@ fn confinement_check() -> Check {
 }
 
 impl Record for DoctorReport {
-    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         writeln!(to, "Linux {} on {}, {}", escape(&self.kernel), escape(&self.head.host), self.architecture)?;
         let verdict = match self.crash {
             Status::Yes => "faultline crash works here.",
             Status::No => "faultline crash does not work here: see what is marked with !.",
-            Status::Unknown => "Whether faultline crash works here can't be told: see what is marked with ?.",
+            Status::Unknown => "It is unknown whether faultline crash works here: see what is marked with ?.",
         };
         writeln!(to, "{verdict}\n")?;
         let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
@@ -291,10 +291,13 @@ impl Record for DoctorReport {
                 (Status::Unknown, true) => ('?', "?"),
                 (Status::Unknown, false) => (' ', "?"),
             };
-            writeln!(to, "{mark} {:width$}  {word:3}  {}", check.name, escape(&check.detail))?;
+            // Where the details stand: behind the mark, the name and the word.
+            let column = 2 + width + 2 + 3 + 2;
+            let detail = style.wrapped(&escape(&check.detail), column);
+            writeln!(to, "{mark} {:width$}  {word:3}  {detail}", check.name)?;
             for (label, advice) in [("instead", check.instead), ("cure", check.cure)] {
                 if let Some(advice) = advice {
-                    writeln!(to, "  {:width$}       {label}: {advice}", "")?;
+                    writeln!(to, "{:column$}{}", "", style.wrapped(&format!("{label}: {advice}"), column))?;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! How text fits a terminal: what is too wide is shortened where it says the least, and what matters most has a colour. A file and a pipe get
+//! How text fits a terminal: wide parts are shortened where they say the least, and what matters most has a colour. A file and a pipe get
 //! the whole text, without colours.
 
 use std::env;
@@ -16,7 +16,7 @@ pub(crate) const CONTINUED: usize = 6;
 /// How many characters of a path, a name or a place are shown at least, however narrow the terminal is.
 pub(crate) const PART_LEAST: usize = 8;
 
-/// What stands for what was left out.
+/// The mark of a part that was left out.
 const LEFT_OUT: char = '…';
 
 /// `--color`
@@ -43,7 +43,7 @@ pub(crate) struct Style {
 }
 
 impl Style {
-    /// That of standard output.
+    /// The style of standard output.
     pub(crate) fn of_output(color: Color) -> Self {
         let output = io::stdout();
         let is_terminal = output.is_terminal();
@@ -84,6 +84,16 @@ impl Style {
     /// The characters that are left in a line behind so many.
     pub(crate) fn room_behind(self, characters: usize) -> usize {
         self.width.map_or(usize::MAX, |width| width.saturating_sub(characters))
+    }
+
+    /// Does text leave out the counters that are 0? On a terminal, where a person looks for those that aren't.
+    pub(crate) fn hides_zeros(self) -> bool {
+        self.width.is_some()
+    }
+
+    /// A sentence, as [`Self::wrapped`]; if one line can't hold it, the functions in it lose the arguments of their templates.
+    pub(crate) fn sentence(self, text: &str, column: usize) -> String {
+        if self.fits(column + length(text)) { text.to_owned() } else { self.wrapped(&fold_templates(text), column) }
     }
 
     /// Text in lines that fit, each of which begins at this column; the caller has written what is before it.
@@ -144,7 +154,7 @@ pub(crate) fn fold_templates(symbol: &str) -> String {
     let (mut folded, mut depth) = (String::with_capacity(symbol.len()), 0_u32);
     let mut before = ' ';
     for (at, letter) in symbol.char_indices() {
-        // Those of `operator<<` and of `->` open and close nothing, and a Rust path may begin with one: `<T as Trait>::name`.
+        // The brackets of `operator<<` and of `->` open and close nothing, and a Rust path may begin with one: `<T as Trait>::name`.
         let is_operator = symbol[..at].trim_end_matches(['<', '>', '-', '=']).ends_with("operator");
         match letter {
             '<' if depth > 0 => depth += 1,
@@ -165,7 +175,7 @@ pub(crate) fn fold_templates(symbol: &str) -> String {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
     pub heading: &'static str,
-    /// Of its cells. A longer one moves the rest of its line.
+    /// The width of its cells. A longer cell moves the rest of its line.
     pub width: usize,
     /// Numbers stand at the right.
     pub is_right: bool,
@@ -175,7 +185,7 @@ pub(crate) struct Column {
     pub leaves: u8,
 }
 
-/// A table that has fewer columns where there is no room, rather than lines that are wrapped. Behind its columns stands a place in code.
+/// A table that has fewer columns if there is no room, rather than wrapped lines. Its last column may be a place in code.
 pub(crate) struct Table {
     columns: Vec<Column>,
     /// The heading of the place.
@@ -203,7 +213,7 @@ impl Table {
         table
     }
 
-    /// Of all columns that are shown, and the gap behind them.
+    /// The width of all columns that are shown, and of the gap behind them.
     fn width(&self) -> usize {
         let shown = self.columns.iter().zip(&self.is_shown).filter(|(_, is_shown)| **is_shown);
         shown.map(|(column, _)| column.gap + column.width).sum::<usize>() + Self::GAP
@@ -282,6 +292,18 @@ mod tests {
         assert_eq!(Style::default().wrapped(text, 4), text);
         assert_eq!(of(24).wrapped(text, 4), "reads the address\n    0x18 through a\n    pointer");
         assert_eq!(of(14).wrapped("a-word-that-is-too-long x", 4), "a-word-that-is-too-long\n    x");
+    }
+
+    #[test]
+    fn a_sentence_that_does_not_fit_loses_the_arguments_of_templates() {
+        let text = "an exception thrown in std::map<int, int>::at(int const&) that nobody catches";
+        for style in [Style::default(), of(81)] {
+            assert_eq!(style.sentence(text, 4), text);
+        }
+        assert_eq!(
+            of(60).sentence(text, 4),
+            "an exception thrown in std::map<…>::at(int const&) that\n    nobody catches"
+        );
     }
 
     #[test]

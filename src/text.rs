@@ -19,6 +19,15 @@ pub(crate) fn name(chars: &[i8]) -> String {
     lossy(bytes(chars))
 }
 
+/// A number with its noun: `1 host`, `2 hosts`, `2 summaries`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    match noun.strip_suffix('y') {
+        _ if count == 1 => format!("1 {noun}"),
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {noun}s"),
+    }
+}
+
 /// Control characters as `\n`, `\x1b`, `\u{202e}`: a process's name must not move the cursor or forge a line.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -92,6 +101,12 @@ pub(crate) fn escape_strings(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_noun_has_the_number_of_its_count() {
+        assert_eq!([counted(0, "host"), counted(1, "host"), counted(2, "host")], ["0 hosts", "1 host", "2 hosts"]);
+        assert_eq!([counted(1, "summary"), counted(2, "summary")], ["1 summary", "2 summaries"]);
+    }
 
     #[test]
     fn names_end_at_their_nul() {

@@ -122,6 +122,7 @@ fn what_was_nearly_typed_is_told() {
     for (arguments, tip) in [
         (&["crash", "--regsters"][..], "a similar argument exists: '--registers'"),
         (&["crsh"], "a similar subcommand exists: 'crash'"),
+        (&["crash", "./program"], "put -- before a COMMAND"),
         (&["crash", "--format", "jsn"], "a similar value exists: 'json'"),
         (&["--pid", "1", "crash"], "'crash --pid' exists"),
     ] {
@@ -129,7 +130,9 @@ fn what_was_nearly_typed_is_told() {
         assert!(text.contains(&format!("; {tip}")), "{text}");
     }
     let text = refusal(&["crash", "--zzz"]);
-    assert!(!text.contains("-- --zzz"), "that is a command: {text}");
+    assert!(!text.contains("-- --zzz") && !text.contains("COMMAND"), "that is a command: {text}");
+    let text = refusal(&["crash", "-p", "nginx"]);
+    assert!(text.contains("`nginx` is no PID: give a number, or a part of a name with -n"), "{text}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl<C: Counted> IntervalEnd for C {
         ledger::report(self, last, measure, |summary| {
             let is_written = C::write(summary, output)?;
             if last && !is_written {
-                bail!("failed to write the last summary{} are told nowhere", C::untold(summary));
+                bail!("failed to write the last summary{} are reported nowhere", C::untold(summary));
             }
             Ok(is_written)
         })

@@ -229,7 +229,7 @@ impl Reader for Reading<'_> {
         let lost = counters.losses.with_crashes(&deaths.losses);
         let end = report.at_end(&counters, &deaths, tasks, self.crashes);
         Ok(End {
-            tally: Some(end.text()),
+            tally: Some(end.end_line(!crate::say::is_terminal())),
             lost: lost.lost_any() || lost.get("live_budget") != 0,
             incomplete: report.lacks_any() || lost.lost_any() || self.collector.lost_any()?,
         })

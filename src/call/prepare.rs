@@ -34,10 +34,13 @@ impl Preparation {
         let functions = Functions::new(&btf);
         let catalogue = Catalogue::new(functions.names());
         let mut names = options.functions.clone();
-        names.extend(options.triggers.iter().filter_map(|trigger| match trigger {
-            TriggerOn::Signal(_) => None,
-            TriggerOn::Result { function, .. } => Some(function.clone()),
-        }));
+        for trigger in &options.triggers {
+            if let TriggerOn::Result { function, .. } = trigger
+                && !names.contains(function)
+            {
+                names.push(function.clone());
+            }
+        }
         // The kernel's symbols are read only for names that its types don't have.
         let unknown = names.iter().filter(|name| !is_glob(name)).map(String::as_str);
         let unknown: HashSet<&str> = unknown.filter(|name| !catalogue.knows(name)).collect();
@@ -50,7 +53,7 @@ impl Preparation {
                 selection.chosen.len()
             );
         }
-        // Without it the run could wait for ever for what never comes.
+        // Without its function the run could wait for ever.
         let is_awaited = |missing: &&Missing| options.triggers.iter().any(|trigger| trigger.is_of(&missing.name));
         let missing_triggers: Vec<&Missing> = selection.missing.iter().filter(is_awaited).collect();
         if !missing_triggers.is_empty() {

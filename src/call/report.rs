@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::plan::FunctionPlan;
 use super::select::Missing;
-use crate::output::{Record, Timestamp, escape};
+use crate::output::{Record, Timestamp, escape, list_losses};
 use crate::probe::call::{Attached, Counters};
 use crate::probe::{self as crash, LossOutput, Losses, Way, losses};
 use crate::record::Head;
@@ -54,7 +54,7 @@ pub(crate) struct FunctionReport {
     pub state: &'static str,
     /// The way in which it is seen.
     pub attach: Option<Way>,
-    /// The ways that were tried before, or in vain.
+    /// The ways that were tried before, or that failed.
     pub failures: Vec<WayFailure>,
     /// It is from a preset: the user did not name it.
     pub from_preset: bool,
@@ -210,15 +210,39 @@ pub(super) fn words(how: Way) -> &'static str {
 }
 
 impl Record for CallReport {
-    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         match &self.call_stages {
             None => self.write_functions(to),
-            Some(stages) => self.write_stages(to, stages),
+            Some(_) => writeln!(to, "{}", self.end_line(!style.hides_zeros())),
         }
     }
 }
 
 impl CallReport {
+    /// The line at the end of a run, with its losses: all, or those that aren't 0.
+    pub(crate) fn end_line(&self, with_zeros: bool) -> String {
+        let stages = self.call_stages.unwrap_or_default();
+        let losses = match list_losses(&self.losses, with_zeros) {
+            none if none.is_empty() => "nothing".to_owned(),
+            list => list,
+        };
+        format!(
+            "{} calls recorded of {} tasks ({} forgotten), {} returned, {} filtered out in the kernel; {} triggers, {} live; \
+             {} deaths, {} reported, {} with calls, {} explained; lost: {losses}",
+            stages.recorded,
+            stages.tasks,
+            stages.tasks_forgotten,
+            stages.returned,
+            stages.filtered,
+            stages.triggers,
+            stages.live,
+            stages.deaths,
+            stages.crashes,
+            stages.crashes_with_calls,
+            stages.crashes_explained
+        )
+    }
+
     fn write_functions(&self, to: &mut String) -> std::fmt::Result {
         let stages = &self.function_stages;
         writeln!(
@@ -275,27 +299,6 @@ impl CallReport {
             return text;
         }
         format!("{text}: name system calls, as munmap: they have tracepoints on every kernel")
-    }
-
-    fn write_stages(&self, to: &mut String, stages: &CallStages) -> std::fmt::Result {
-        let losses: Vec<String> = self.losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        writeln!(
-            to,
-            "{} calls recorded of {} tasks ({} forgotten), {} returned, {} filtered out in the kernel; {} triggers, {} live; \
-             {} deaths, {} told, {} with calls, {} explained; lost: {}",
-            stages.recorded,
-            stages.tasks,
-            stages.tasks_forgotten,
-            stages.returned,
-            stages.filtered,
-            stages.triggers,
-            stages.live,
-            stages.deaths,
-            stages.crashes,
-            stages.crashes_with_calls,
-            stages.crashes_explained,
-            losses.join(", ")
-        )
     }
 }
 
@@ -368,5 +371,7 @@ mod tests {
         assert_eq!((&json["losses"]["live_budget"], &json["losses"]["crash_ring_full"]), (&2.into(), &1.into()));
         assert_eq!((&json["call_stages"]["deaths"], &json["call_stages"]["crashes"]), (&3.into(), &2.into()));
         assert!(end.text().starts_with("10 calls recorded of 4 tasks (1 forgotten), 9 returned"), "{}", end.text());
+        assert!(end.text().contains("trigger_ring_full 0"), "{}", end.text());
+        assert!(end.end_line(false).ends_with("lost: crash_ring_full 1, live_budget 2"), "{}", end.end_line(false));
     }
 }

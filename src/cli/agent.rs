@@ -43,7 +43,7 @@ pub(crate) struct AgentArgs {
     #[arg(long, help_heading = SHOW)]
     pagefaults: bool,
 
-    /// Count who makes anonymous memory executable, too
+    /// Count which processes make anonymous memory executable, too
     #[arg(long = "exec-memory", help_heading = SHOW)]
     executable_memory: bool,
 
@@ -54,11 +54,11 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "[ADDR:]PORT", value_parser = listen, help_heading = OUTPUT)]
     metrics_listen: Option<Listen>,
 
-    /// Serve them to this user of this machine (name or uid) only, to root, and to the agent's own; may be repeated
+    /// Answer only this user of this machine (name or uid), root and the agent's own user (repeatable)
     #[arg(long, value_name = "USER", value_parser = user, requires = "metrics_listen", help_heading = OUTPUT)]
     metrics_allow_user: Vec<u32>,
 
-    /// Serve them by TLS, and only to a client with a password or a certificate, as FILE says (YAML, the format of Prometheus' exporters)
+    /// Serve metrics by TLS, and only to clients with a password or a certificate, as FILE says (YAML, the format of Prometheus' exporters)
     #[arg(long = "web.config.file", value_name = "FILE", requires = "metrics_listen", help_heading = OUTPUT)]
     web_config: Option<PathBuf>,
 
@@ -83,11 +83,11 @@ pub(crate) struct AgentArgs {
     #[command(flatten)]
     symbols: Symbols,
 
-    /// Read flags from FILE as well (TOML; each is a key, and one that is typed wins); the default is /etc/faultline.toml, if it is there
+    /// Read flags from FILE as well (TOML, a key for each flag; a flag that is typed wins); the default is /etc/faultline.toml, if it is there
     #[arg(long, value_name = "FILE", help_heading = ADVANCED)]
     config: Option<PathBuf>,
 
-    /// Check the flags, the file of --config and that of --web.config.file, and do nothing else
+    /// Check the flags and the files of --config and --web.config.file, and do nothing else
     #[arg(long, help_heading = ADVANCED)]
     check_config: bool,
 }
@@ -105,7 +105,7 @@ impl AgentArgs {
         if let Some(file) = options.serve.and_then(|serve| serve.web_config) {
             check_web_config(&file)?;
         }
-        say!("faultline: the configuration is well{read}");
+        say!("faultline: the configuration is valid{read}");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,4 +1,4 @@
-//! The flags that commands share. Each is declared, documented, checked and turned into what it means here and nowhere else.
+//! The flags that commands share. Each is declared, documented, checked and turned into what it means in this file alone.
 
 use std::ffi::OsString;
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use jiff::{Span, SpanRelativeTo};
 
-/// The headings of `--help`. They stand there in the order of the first flag of each, which [`super::tests`] holds to this one.
+/// The headings of `--help`. clap shows them in the order of the first flag of each; [`super::tests`] checks that it is this order.
 pub(super) const WHICH: &str = "Which processes";
 pub(super) const SHOW: &str = "What to show";
 pub(super) const OUTPUT: &str = "Output";
@@ -41,7 +41,7 @@ fn way<W: Ways>() -> impl TypedValueParser<Value = Attach> {
 #[command(next_help_heading = WHICH)]
 pub(super) struct Which {
     /// Watch only this process, with all its threads (repeatable)
-    #[arg(short, long = "pid", value_name = "PID")]
+    #[arg(short, long = "pid", value_name = "PID", value_parser = pid)]
     pids: Vec<u32>,
 
     /// Watch only processes whose name contains TEXT (repeatable); the name is the comm of the main thread
@@ -64,7 +64,7 @@ pub(super) struct Common<W: Ways> {
     #[arg(long)]
     strict: bool,
 
-    /// Say nothing but errors and what was lost
+    /// Print nothing on standard error but errors and what was lost
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
@@ -214,7 +214,7 @@ pub(super) struct Symbols {
     pub debug_dirs: Vec<PathBuf>,
 }
 
-/// Who is asked for debug files that are not here.
+/// The servers that are asked for debug files that are not here.
 #[derive(Args, Debug)]
 #[command(next_help_heading = ADVANCED)]
 pub(super) struct Servers {
@@ -223,11 +223,15 @@ pub(super) struct Servers {
     pub debuginfod: bool,
 }
 
+fn pid(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("`{text}` is no PID: give a number, or a part of a name with -n"))
+}
+
 /// Permissions of a file, as chmod(1) takes them in octal.
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode & !0o666 == 0 && mode & 0o200 != 0 => Ok(mode),
-        _ => Err(format!("`{text}` is no mode of a file that is written to: give one as 0600 or 0640")),
+        _ => Err(format!("`{text}` is no mode of an output file: give one as 0600 or 0640")),
     }
 }
 

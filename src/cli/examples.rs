@@ -1,4 +1,4 @@
-//! What `--help` of each command ends with. Each line that begins with `faultline` is parsed by a test.
+//! The examples at the end of each command's `--help`. A test parses each line that begins with `faultline`.
 
 pub(super) const CRASH: &str = "\
 Examples:
@@ -52,7 +52,7 @@ Examples:
   faultline memory -- ./program
       The calls by which a program makes memory executable
   faultline memory --dump pages --elf -p 1234
-      Every page of a process that becomes executable, and the ELF files that they are of, until it has ended
+      Every page of a process that becomes executable, and ELF files made of these pages, until it has ended
   faultline memory --watch-all --interval 1m
       Which processes of this host make anonymous memory executable, every minute";
 
@@ -61,7 +61,7 @@ Examples:
   faultline doctor
       What works on this host, what is used instead, and what to do about the rest
   faultline doctor --symbols /usr/sbin/nginx
-      What the names of a program's functions come from, and what would get the missing ones
+      Where the names of a program's functions come from, and what would get the missing ones
   faultline doctor --strict --format json
       For a script: status 1 if `faultline crash` doesn't work here";
 
@@ -88,16 +88,16 @@ Examples:
   faultline show
       The newest crash that the service has recorded, as `faultline crash` shows it
   faultline show 75ddfa40caaf60a4 -n 3
-      The last three of one bug
+      The last three crashes of one bug
   faultline show 2026-11-29T18:19 crashes.jsonl
-      All of one minute, from a file";
+      All crashes of one minute, from a file";
 
 pub(super) const SYMBOLIZE: &str = "\
 Examples:
   faultline symbolize crashes.jsonl
       The same records with names, from files of this machine and, if DEBUGINFOD_URLS is set, from servers
   faultline symbolize --debug-dir /srv/debug -o named.jsonl crashes.jsonl
-      With debug files in a folder of one's own
+      With debug files of another folder
   faultline symbolize --strict -
       From standard input, with status 1 if a frame stays without a name";
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::config::Arguments;
 use super::{Cli, limits, lookup};
@@ -60,7 +60,19 @@ fn usage(error: &clap::Error, place: &str) -> ExitCode {
     // `to pass '--x' as a value, use '-- --x'` is no help where `--` begins a command.
     let tips =
         text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).filter(|tip| !tip.starts_with("to pass "));
-    let tips: String = tips.map(|tip| format!("; {tip}")).collect();
+    let mut tips: String = tips.map(|tip| format!("; {tip}")).collect();
+    if is_command_without_dashes(error, &text) {
+        tips += "; put -- before a COMMAND";
+    }
     say!("faultline: {place}{}{tips}; see --help", line.strip_prefix("error: ").unwrap_or(&line));
     ExitCode::from(FAILED)
+}
+
+/// Was a command typed without the `--` that it stands behind?
+fn is_command_without_dashes(error: &clap::Error, text: &str) -> bool {
+    let is_word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => !argument.starts_with('-'),
+        _ => false,
+    };
+    error.kind() == ErrorKind::UnknownArgument && is_word && text.contains("-- <COMMAND>")
 }

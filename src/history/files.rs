@@ -65,7 +65,7 @@ fn of_log(log: &Path) -> Result<Vec<HistoryFile>> {
         Ok(entries) => entries,
         Err(error) => {
             let cure = match error.kind() {
-                ErrorKind::NotFound => ": give FILE, or have the service faultline write there",
+                ErrorKind::NotFound => ": name a FILE, or start the service faultline, which writes there",
                 ErrorKind::PermissionDenied => ": be root or in the group faultline",
                 _ => "",
             };

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::output::{SCHEMA, Timestamp};
 use crate::record::crash::Disposition;
@@ -31,6 +32,9 @@ pub(super) struct Line<'line> {
     pub signature: Cow<'line, str>,
     pub family: Option<Cow<'line, str>>,
     pub instruction_symbol: Option<Cow<'line, str>>,
+    /// The frames, which only a row that is shown parses; `None` means that there are none.
+    #[serde(borrow)]
+    pub stack_trace: Option<&'line RawValue>,
 }
 
 /// A crash record.
@@ -72,7 +76,7 @@ fn parse(line: &[u8]) -> Result<Option<Found<'_>>, String> {
     let is_crash = match line {
         b"" => false,
         _ if line.starts_with(CRASH) => true,
-        // Of other records nothing is needed, and nearly all lines are summaries.
+        // Other records are not needed, and nearly all lines are summaries.
         _ if line.starts_with(RECORD) && line.ends_with(b"}") && memmem::find(line, CRASH).is_none() => false,
         // A shipper may have sorted the fields.
         _ => serde_json::from_slice::<Head>(line).map_err(|error| reason(&error))?.kind == "crash",
@@ -93,7 +97,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A crash record, as far as a list needs it.
-    pub(in super::super) const LINE: &str = r#"{"type":"crash","schema":1,"timestamp":"2026-11-29T18:19:07.123456Z","host":"web-1","pid":1234,"tid":1240,"ppid":1,"comm":"my\"app","exe":"/usr/bin/myapp (deleted)","uid":1000,"signal":"SIGSEGV","signal_number":11,"disposition":"fatal","stack_trace":[{"symbol":"main"}],"signature":"0123456789abcdef","family":"fedcba9876543210","instruction_symbol":"main+0x10","new":{"a":[1]}}"#;
+    pub(in super::super) const LINE: &str = r#"{"type":"crash","schema":1,"timestamp":"2026-11-29T18:19:07.123456Z","host":"web-1","pid":1234,"tid":1240,"ppid":1,"comm":"my\"app","exe":"/usr/bin/myapp (deleted)","uid":1000,"signal":"SIGSEGV","signal_number":11,"disposition":"fatal","stack_trace":[{"symbol":"main+0x10"}],"signature":"0123456789abcdef","family":"fedcba9876543210","instruction_symbol":"main+0x10","new":{"a":[1]}}"#;
 
     fn pid(line: &[u8]) -> (Option<u32>, Option<String>) {
         let read = read(line);
@@ -133,7 +137,7 @@ pub(super) mod tests {
             (b"{}", "missing field `type` at column 2"),
             (b"{\"type\":\"crash\",\"comm\":\"\xff\"}", "not UTF-8"),
             (LINE.replace("\"schema\":1", "\"schema\":2").as_bytes(), "schema 2, this faultline reads 1"),
-            (LINE.replace("\"pid\":1234,", "").as_bytes(), "missing field `pid` at column 367"),
+            (LINE.replace("\"pid\":1234,", "").as_bytes(), "missing field `pid` at column 372"),
         ] {
             let (found, damage) = pid(line);
             assert_eq!((found, damage.as_deref()), (None, Some(why)));

@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
     reader.complaints.end("what is shown");
     if unkept != 0 {
         say!(
-            "faultline: {unkept} older ones found no room and are not shown: ask for fewer with -n, --since and --until"
+            "faultline: {unkept} older records found no room and are not shown: ask for fewer with -n, --since or --until"
         );
     }
     if shown == 0 {

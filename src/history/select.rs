@@ -13,9 +13,9 @@ pub(crate) struct Selection {
     pub since: Option<Timestamp>,
     /// Before this.
     pub before: Option<Timestamp>,
-    /// Of one of these signals.
+    /// The crash was by one of these signals.
     pub signals: Vec<u32>,
-    /// Of one of these executables: a path, or the name of a file or a process.
+    /// One of these executables crashed: a path, or the name of a file or a process.
     pub executables: Vec<String>,
 }
 
@@ -25,11 +25,11 @@ pub(crate) enum Which {
     /// Any.
     #[default]
     Any,
-    /// Of this signature or family, in lower case.
+    /// The crashes with this signature or family, in lower case.
     Bug(String),
-    /// Of this process.
+    /// The crashes of this process.
     Pid(u32),
-    /// In this time.
+    /// The crashes in this time.
     In(Period),
 }
 
@@ -50,7 +50,7 @@ impl Which {
             Period::parse(text).map(Self::In).map_err(|_| {
                 format!(
                     "`{text}` is no signature, no PID and no time: give one as 0123456789abcdef, 1234, `2026-11-29 18:19:07`, `18:19` or \
-                     last; files come behind it"
+                     last; a FILE comes behind it, as in `faultline show last {text}`"
                 )
             })
         }
@@ -124,7 +124,11 @@ mod tests {
         assert_eq!(Which::parse("1234"), Ok(Which::Pid(1234)));
         assert!(matches!(Which::parse("2026-11-29 18:19"), Ok(Which::In(_))));
         assert_eq!(Which::parse("99999999999"), Err("`99999999999` is no PID".to_owned()));
-        assert!(Which::parse("a.jsonl").unwrap_err().contains("files come behind it"));
+        assert!(
+            Which::parse("a.jsonl")
+                .unwrap_err()
+                .contains("a FILE comes behind it, as in `faultline show last a.jsonl`")
+        );
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::line::Line;
 use super::newest::Weigh;
 use crate::output::{Record, escape};
-use crate::record::crash::Disposition;
+use crate::record::crash::{Disposition, Frame};
+use crate::record::summary::{self, says_something};
 use crate::terminal::{Column, Style, Table, length, shorten_path};
 
 /// The columns, as wide as their headings: a list makes them as wide as what is in them.
@@ -46,7 +48,6 @@ impl Row {
             Disposition::Handled | Disposition::Ignored => format!("{} ({})", line.signal, line.disposition.word()),
             _ => line.signal.to_string(),
         };
-        let place = line.instruction_symbol.as_deref().map_or_else(|| "-".to_owned(), escape);
         let cells = [
             line.timestamp.local_seconds(),
             escape(&line.host),
@@ -56,7 +57,19 @@ impl Row {
             escape(&line.signature),
             executable,
         ];
-        Self { cells: cells.map(String::into_boxed_str), place: place.into() }
+        Self { cells: cells.map(String::into_boxed_str), place: place(line).into() }
+    }
+}
+
+/// The place as a report has it: every abort has the same innermost function, which says nothing.
+fn place(line: &Line<'_>) -> String {
+    let frames = line.stack_trace.and_then(|frames| serde_json::from_str::<Vec<&RawValue>>(frames.get()).ok());
+    let frames = frames.unwrap_or_default();
+    let parsed = |frame: &RawValue| serde_json::from_str::<Frame>(frame.get()).ok();
+    let found = frames.iter().map_while(|frame| parsed(frame)).find(says_something);
+    match found.or_else(|| frames.first().and_then(|frame| parsed(frame))) {
+        Some(frame) => escape(&summary::place(&[frame])),
+        None => line.instruction_symbol.as_deref().map_or_else(|| "-".to_owned(), escape),
     }
 }
 
@@ -86,7 +99,7 @@ impl Record for List {
         }
         columns[0].gap = 0;
         let shown: Vec<Column> = (0..COLUMNS.len()).filter(is_shown).map(|at| columns[at]).collect();
-        let table = Table::new(&shown, "WHERE", style);
+        let table = Table::new(&shown, "PLACE", style);
         writeln!(to, "{}", table.headings())?;
         for row in &self.0 {
             let cell = |at: usize| match at {
@@ -113,13 +126,13 @@ mod tests {
     fn a_table_is_as_wide_as_what_is_in_it() {
         let other = LINE
             .replace("\"exe\":\"/usr/bin/myapp (deleted)\"", "\"exe\":null")
-            .replace("\"instruction_symbol\":\"main+0x10\"", "\"instruction_symbol\":null")
+            .replace("\"main+0x10\"", "null")
             .replace("\"disposition\":\"fatal\"", "\"disposition\":\"handled\"")
             .replace("\"pid\":1234", "\"pid\":7");
         let text = List(vec![row(LINE), row(&other)]).text();
         assert_eq!(
             text,
-            "TIME                  PID   UID  SIGNAL             SIGNATURE         EXECUTABLE                WHERE\n\
+            "TIME                  PID   UID  SIGNAL             SIGNATURE         EXECUTABLE                PLACE\n\
              2026-11-29 18:19:07  1234  1000  SIGSEGV            0123456789abcdef  /usr/bin/myapp (deleted)  main+0x10\n\
              2026-11-29 18:19:07     7  1000  SIGSEGV (handled)  0123456789abcdef  [my\"app]                  -\n"
         );
@@ -134,9 +147,19 @@ mod tests {
         List(vec![row(&long)]).write_text(&mut text, Style { width: Some(80), ..Style::default() }).unwrap();
         assert_eq!(
             text,
-            "TIME                  PID  SIGNAL   EXECUTABLE                WHERE\n\
+            "TIME                  PID  SIGNAL   EXECUTABLE                PLACE\n\
              2026-11-29 18:19:07  1234  SIGSEGV  …/15/bin/postgres         ExecInterpExpr+0x…\n"
         );
+    }
+
+    #[test]
+    fn an_abort_has_the_place_of_what_aborted() {
+        let frames = r#"[{"symbol":"__pthread_kill_implementation+0x10c","module":"/usr/lib/libc.so.6","inlined":false},{"symbol":"abort+0x1","module":"/usr/lib/libc.so.6","inlined":false},{"symbol":"check+0x3","module":"/usr/bin/myapp","inlined":false},{"damaged":0}]"#;
+        let aborted = LINE.replace(r#"[{"symbol":"main+0x10"}]"#, frames);
+        assert_eq!(&*row(&aborted).place, "check+0x3 (myapp)");
+        // What `--brief` writes.
+        assert_eq!(&*row(&LINE.replace(r#"[{"symbol":"main+0x10"}]"#, "null")).place, "main+0x10");
+        assert_eq!(&*row(&LINE.replace(r#"[{"symbol":"main+0x10"}]"#, "[]")).place, "main+0x10");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads the probe's ring and makes records and pages.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -92,7 +93,11 @@ impl<'run> Collector<'run> {
                 self.ended.push(pid);
                 return Ok(());
             }
-            Err(error) => return Err(error).with_context(|| format!("failed to read the mappings of PID {pid}")),
+            Err(error) => {
+                let is_refused = error.kind() == ErrorKind::PermissionDenied;
+                let cure = if is_refused { ", run as root or with CAP_SYS_PTRACE" } else { "" };
+                return Err(error).with_context(|| format!("failed to read the mappings of PID {pid}{cure}"));
+            }
         };
         space.is_volatile = regions.iter().any(is_volatile);
         // FL_PROCESS_HAS_CODE, FL_PROCESS_VOLATILE
@@ -241,7 +246,7 @@ impl<'run> Collector<'run> {
             address: (call != MappingCall::Memfd).then_some(Hex(start)),
             length: (call != MappingCall::Memfd && call != MappingCall::Shmdt).then_some(end - start),
             permissions: region.map(|region| region.permissions.to_string()),
-            // An address that a call returns stands in `address`.
+            // An address that a call returns is in `address`.
             result: Some(if is_error || call == MappingCall::Memfd { mapping.result } else { 0 }),
             error: error.map(|error| format!("{error:?}")),
             mapping_name: region.and_then(Region::name),
@@ -299,7 +304,7 @@ impl<'run> Collector<'run> {
         self.look(if is_audit { Look::All } else { Look::Changes }, emit)
     }
 
-    /// The run is to end now: whoever keeps us waiting is not waited for.
+    /// The run is to end now: nothing that blocks the reader is waited for.
     pub(super) fn hurry(&mut self) {
         self.fetcher.hurry();
     }

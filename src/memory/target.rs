@@ -1,4 +1,4 @@
-//! The memory of a process as user space sees it: its mappings, their pages, and the content. Whoever reads it may be kept waiting: only
+//! The memory of a process as user space sees it: its mappings, their pages, and the content. Reading it may block: only
 //! `fetch` does.
 
 use std::fs;
@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use procfs::ProcError;
 use procfs::process::{MemoryMaps, Process};
 use rustix::fs::fstatfs;
 
@@ -20,7 +21,7 @@ use crate::symbol::{look_if_known, look_within, open_regular, reopen};
 /// Entries of /proc/PID/pagemap that are read at once: 32 KiB.
 const ENTRIES: usize = 4096;
 
-/// Of these, stat(2) shows another device than the kernel's of a file that is mapped.
+/// On these file systems stat(2) shows another device for a mapped file than the kernel does.
 const HAS_OTHER_DEVICE: [i64; 2] = [libc::BTRFS_SUPER_MAGIC, libc::OVERLAYFS_SUPER_MAGIC];
 
 /// Can its content change without a call that we see? As fl_is_volatile(), bpf/include/pages.bpf.h.
@@ -36,8 +37,18 @@ pub(super) fn is_there(pid: u32) -> bool {
 
 /// The mappings of a process, by address.
 pub(super) fn regions(pid: u32) -> io::Result<Vec<Region>> {
-    let maps: MemoryMaps = host::of_process(pid, "maps").map_err(io::Error::other)?;
+    let maps: MemoryMaps = host::of_process(pid, "maps").map_err(with_number)?;
     Ok(maps.into_iter().filter(|map| !VSYSCALL.contains(&map.address.0)).map(|map| Region::from(&map)).collect())
+}
+
+/// The same error with the number that tells it to another process: procfs keeps none for these two.
+fn with_number(error: ProcError) -> io::Error {
+    match error {
+        ProcError::PermissionDenied(_) => io::Error::from_raw_os_error(libc::EACCES),
+        ProcError::NotFound(_) => io::Error::from_raw_os_error(libc::ENOENT),
+        ProcError::Io(error, _) => error,
+        error => io::Error::other(error),
+    }
 }
 
 /// The kernel's information about a page: Documentation/admin-guide/mm/pagemap.rst.
@@ -117,7 +128,7 @@ impl Memory {
         true
     }
 
-    /// The file that is mapped at `start` to `end`, whatever lies at its path. `None` means that we may not open it that way.
+    /// The file that is mapped at `start` to `end`, even if another file is at its path. `None` means that we may not open it that way.
     pub(super) fn mapped_file(&self, start: u64, end: u64) -> Option<fs::File> {
         // A device may be mapped, which does something when it is opened.
         let link = format!("/proc/{}/map_files/{start:x}-{end:x}", self.pid);
@@ -227,6 +238,13 @@ mod tests {
         assert_eq!(Presence::of(1 << 63), Presence::Own);
         assert_eq!(Presence::of(1 << 62), Presence::Own);
         assert_eq!(Presence::of(1 << 63 | 1 << 61), Presence::File);
+    }
+
+    /// It was `Success (os error 0)`.
+    #[test]
+    fn mappings_that_can_t_be_read_say_why() {
+        assert_eq!(regions(u32::MAX).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(with_number(ProcError::PermissionDenied(None)).raw_os_error(), Some(libc::EACCES));
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Record for Crash {
             write_field(to, style, "Runtime Said", &format!("{} ({})", escape(&said.text), said.runtime))?;
         }
         if let Some(cause) = self.cause() {
-            writeln!(to, "  {:<15}{}", "Diagnosis:", style.cause(&style.wrapped(&cause, FIELD)))?;
+            writeln!(to, "  {:<15}{}", "Diagnosis:", style.cause(&style.sentence(&cause, FIELD)))?;
         }
         self.write_sender(to, style)?;
         if let Some(oom) = &self.oom {
@@ -77,7 +77,7 @@ impl Crash {
         let unknown = || "unknown".to_owned();
         let address = match (self.fault_address, self.fault_type.as_deref()) {
             (Some(address), _) => address.to_string(),
-            (None, Some("general_protection")) => "unknown: the processor does not tell".to_owned(),
+            (None, Some("general_protection")) => "unknown: the processor does not report it".to_owned(),
             (None, _) => "none".to_owned(),
         };
         write_field(to, style, "Fault Address", &address)?;
@@ -105,6 +105,8 @@ impl Crash {
             write!(to, " at {}", escape(symbol))?;
         }
         match (self.cause(), self.sender_text()) {
+            // A line that is too long already is not wrapped: a crash is one line.
+            (Some(cause), _) if style.width.is_some() => write!(to, ": {}", style.cause(&fold_templates(&cause)))?,
             (Some(cause), _) => write!(to, ": {}", style.cause(&cause))?,
             (None, Some(sender)) => write!(to, ": {}, by {sender}", self.code_text())?,
             (None, None) => write!(to, ": {}", self.code_text())?,

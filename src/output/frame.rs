@@ -14,18 +14,34 @@ pub(super) fn write_frames(
     frames: &[Frame],
     left_out: Option<Omitted>,
 ) -> std::fmt::Result {
+    write_each(to, style, frames, left_out, frame_text)
+}
+
+/// The same without addresses, which differ between processes.
+pub(crate) fn write_places(to: &mut String, style: Style, frames: &[Frame]) -> std::fmt::Result {
+    write_each(to, style, frames, None, place_text)
+}
+
+/// `text`: a frame in so many characters.
+fn write_each(
+    to: &mut String,
+    style: Style,
+    frames: &[Frame],
+    left_out: Option<Omitted>,
+    text: impl Fn(&Frame, usize) -> String,
+) -> std::fmt::Result {
     let mut index = 0;
     while index < frames.len() {
         if let Some(omitted) = left_out.filter(|omitted| omitted.before == index) {
             writeln!(to, "    ... {} frames left out", omitted.count)?;
         }
-        // What was left out stands between two that may be equal.
+        // Frames that were left out may be between two equal ones.
         let end = left_out.map(|omitted| omitted.before).filter(|&before| before > index).unwrap_or(frames.len());
         let (period, times) = repetition(&frames[index..end.min(frames.len())]);
         let behind = if period == 1 && times > 1 { format!(" ×{times}") } else { String::new() };
         for (number, frame) in frames.iter().enumerate().skip(index).take(period) {
             let before = format!("    {:<3} ", format!("#{number}"));
-            let place = frame_text(frame, style.room_behind(length(&before) + length(&behind)));
+            let place = text(frame, style.room_behind(length(&before) + length(&behind)));
             writeln!(to, "{before}{place}{behind}")?;
         }
         if period > 1 {
@@ -50,14 +66,15 @@ fn repetition(frames: &[Frame]) -> (usize, usize) {
 /// A frame in so many characters, if that can be.
 fn frame_text(frame: &Frame, room: usize) -> String {
     let address = frame.address.map_or_else(|| "?".to_owned(), |address| address.to_string());
-    let mut parts = Parts::of(frame);
-    parts.fit(room.saturating_sub(length(&address) + 1));
-    format!("{address} {}", parts.text())
+    let place = place_text(frame, room.saturating_sub(length(&address) + 1));
+    format!("{address} {place}")
 }
 
-/// A frame without its address, which differs between processes.
-pub(crate) fn frame_place(frame: &Frame) -> String {
-    Parts::of(frame).text()
+/// A frame without its address, in so many characters, if that can be.
+fn place_text(frame: &Frame, room: usize) -> String {
+    let mut parts = Parts::of(frame);
+    parts.fit(room);
+    parts.text()
 }
 
 /// What the text of a frame is made of.

@@ -28,7 +28,7 @@ use outlet::Outlet;
 pub(crate) use crate::record::{Record, SCHEMA};
 pub(crate) use crate::text::{escape, lossy};
 pub(crate) use crate::time::{Timestamp, boottime_ns};
-pub(crate) use frame::frame_place;
+pub(crate) use frame::write_places;
 #[cfg(test)]
 pub(crate) use metrics::{CRASH_SERIES_MAX, SENT_SERIES_MAX};
 pub(crate) use metrics::{
@@ -39,6 +39,7 @@ pub(crate) use plain::Plain;
 pub(crate) use server::fuzz as fuzz_server;
 pub(crate) use server::{Health, Life, Listen, Serve, check_web_config, serve};
 pub(crate) use stream::WaitFor;
+pub(crate) use summary::list_losses;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -3,10 +3,11 @@
 use std::fmt::Write;
 
 use super::Record;
+use super::summary::write_losses;
 use crate::record::pagefault::{FaultGroup, FaultKind, FaultRecord, Summary};
 use crate::record::summary::place;
-use crate::terminal::{Column, Style, Table};
-use crate::text::escape;
+use crate::terminal::{CONTINUED, Column, Style, Table, length};
+use crate::text::{counted, escape};
 
 /// How many functions of a stack a row shows.
 const FRAMES_SHOWN: usize = 3;
@@ -24,17 +25,19 @@ const COLUMNS: [Column; 9] = [
     Column { heading: "VMA", width: 13, is_right: false, gap: 2, leaves: 0 },
 ];
 
+const PROCESS: usize = 4;
+
 impl Record for Summary {
     fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let major = self.faults.major.map(|major| format!(" ({major} major)")).unwrap_or_default();
         let what = if self.interval.last { "LAST PAGE FAULTS" } else { "PAGE FAULTS" };
         let head = format!(
-            "[{}] {what} of {:.1} s on {}: {}{major} in {} groups, {} filtered out",
+            "[{}] {what} of {:.1} s on {}: {}{major} in {}, {} filtered out",
             self.head.timestamp.local_seconds(),
             self.interval.interval_seconds,
             escape(&self.head.host),
             self.faults.matched,
-            self.groups.len() + self.omitted.groups,
+            counted((self.groups.len() + self.omitted.groups) as u64, "group"),
             self.faults.filtered
         );
         writeln!(to, "{}", style.wrapped(&head, 2))?;
@@ -48,7 +51,13 @@ impl Record for Summary {
             "file" => "FILE",
             _ => "STACK",
         };
-        let table = Table::new(shown, place, style);
+        let mut columns = shown.to_vec();
+        if style.width.is_some() {
+            // Another column has the room that no name needs.
+            let names = self.groups.iter().map(|group| length(&group.cells()[PROCESS]));
+            columns[PROCESS].width = names.max().unwrap_or_default().max(columns[PROCESS].heading.len());
+        }
+        let table = Table::new(&columns, place, style);
         if !self.groups.is_empty() {
             writeln!(to, "{}", table.headings())?;
         }
@@ -67,7 +76,7 @@ impl Record for Summary {
         }
         let lost = self.losses.iter().chain(&self.sample_losses).filter(|(_, count)| **count != 0);
         let lost: Vec<String> = lost.map(|(reason, count)| format!("{reason} {count}")).collect();
-        if lost.is_empty() { Ok(()) } else { writeln!(to, "  Not told: {}", lost.join(", ")) }
+        write_losses(to, style, &[("without details", lost.join(", "))])
     }
 }
 
@@ -116,12 +125,11 @@ impl FaultGroup {
 }
 
 impl Record for FaultRecord {
-    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let FaultKind { mode, access, cause, vma, .. } = &self.kind;
         let words: Vec<&str> = [Some(*mode), *access, *cause, *vma].into_iter().flatten().collect();
         let symbol = self.instruction_symbol.as_deref().map(|symbol| format!(" ({})", escape(symbol)));
-        writeln!(
-            to,
+        let line = format!(
             "[{}] PAGE FAULT: {} {} at {}{} [{}/{}]",
             self.head.timestamp.local_milliseconds(),
             words.join(" "),
@@ -130,7 +138,8 @@ impl Record for FaultRecord {
             symbol.unwrap_or_default(),
             escape(&self.comm),
             self.pid
-        )?;
+        );
+        writeln!(to, "{}", style.wrapped(&line, CONTINUED))?;
         for (index, frame) in self.stack_trace.iter().flatten().enumerate() {
             let address = frame.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
             writeln!(to, "    #{index:<2} {address} {}", escape(&place(std::slice::from_ref(frame))))?;

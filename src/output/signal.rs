@@ -3,12 +3,22 @@
 use std::fmt::{self, Write};
 
 use super::Record;
-use super::summary::TEXT_ROWS;
+use super::summary::{TEXT_ROWS, list_losses, write_losses};
 use crate::diagnosis::sent;
 use crate::record::signal::{Exec, Exit, Fork, Signal, SignalSummary, Task};
 use crate::siginfo::SIGKILL;
-use crate::terminal::{Style, fitting_path, length};
-use crate::text::escape;
+use crate::terminal::{Column, Style, Table, fitting_path, length};
+use crate::text::{counted, escape};
+
+/// The columns of the table of pairs.
+const COLUMNS: [Column; 6] = [
+    Column { heading: "COUNT", width: 9, is_right: true, gap: 2, leaves: 0 },
+    Column { heading: "TOTAL", width: 9, is_right: true, gap: 1, leaves: 1 },
+    Column { heading: "SIGNAL", width: 11, is_right: false, gap: 2, leaves: 0 },
+    Column { heading: "SENDER", width: 15, is_right: false, gap: 2, leaves: 0 },
+    Column { heading: "TARGET", width: 15, is_right: false, gap: 2, leaves: 0 },
+    Column { heading: "RESULT", width: 15, is_right: false, gap: 2, leaves: 0 },
+];
 
 /// `[bash/1234]`
 fn party(comm: Option<&str>, pid: Option<u32>) -> String {
@@ -80,33 +90,29 @@ impl Record for SignalSummary {
     fn write_text(&self, to: &mut String, style: Style) -> fmt::Result {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
         let head = format!(
-            "[{}] {what} of {:.1} s on {}: {} signals between {} pairs, {} filtered out",
+            "[{}] {what} of {:.1} s on {}: {} between {}, {} filtered out",
             self.head.timestamp.local_seconds(),
             self.interval.interval_seconds,
             escape(&self.head.host),
-            self.deliveries.matched,
-            self.pairs.len(),
+            counted(self.deliveries.matched, "signal"),
+            counted(self.pairs.len() as u64, "pair"),
             self.deliveries.filtered
         );
         writeln!(to, "{}", style.wrapped(&head, 2))?;
+        let table = Table::new(&COLUMNS, "", style);
         if !self.pairs.is_empty() {
-            writeln!(
-                to,
-                "  {:>9} {:>9}  {:<11}  {:<15}  {:<15}  RESULT",
-                "COUNT", "TOTAL", "SIGNAL", "SENDER", "TARGET"
-            )?;
+            writeln!(to, "{}", table.headings())?;
         }
         for pair in self.pairs.iter().take(TEXT_ROWS) {
-            writeln!(
-                to,
-                "  {:>9} {:>9}  {:<11}  {:<15}  {:<15}  {}",
-                pair.count,
-                pair.total,
-                pair.signal,
+            let cells = [
+                pair.count.to_string(),
+                pair.total.to_string(),
+                pair.signal.to_string(),
                 pair.sender.as_deref().map_or_else(|| "(kernel)".to_owned(), escape),
                 escape(&pair.target),
-                pair.result.unwrap_or("-").replace('_', " ")
-            )?;
+                pair.result.unwrap_or("-").replace('_', " "),
+            ];
+            writeln!(to, "{}", table.line(&cells, ""))?;
         }
         if self.pairs.len() > TEXT_ROWS {
             writeln!(to, "  ... and {} pairs more: --format json has them", self.pairs.len() - TEXT_ROWS)?;
@@ -118,7 +124,6 @@ impl Record for SignalSummary {
                 tasks.forks, tasks.execs, tasks.exits, tasks.threads, tasks.thread_exits
             )?;
         }
-        let losses: Vec<String> = self.losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        writeln!(to, "  {}", style.wrapped(&format!("In no pair: {}", losses.join(", ")), 4))
+        write_losses(to, style, &[("in no pair", list_losses(&self.losses, !style.hides_zeros()))])
     }
 }

@@ -1,7 +1,7 @@
 //! The text of a summary, and of a heartbeat.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use super::Record;
 use crate::record::lines::{self, InFile};
 use crate::record::summary::{Heartbeat, Summary};
 use crate::terminal::{Column, Style, Table};
-use crate::text::escape;
+use crate::text::{counted, escape};
 
 /// How many groups the text shows, most frequent first. JSON has all.
 pub(super) const TEXT_ROWS: usize = 50;
@@ -31,16 +31,16 @@ impl Record for Summary {
 
     fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
-        writeln!(
-            to,
-            "[{}] {what} of {:.1} s on {}: {} signals in {} groups, {} filtered out",
+        let head = format!(
+            "[{}] {what} of {:.1} s on {}: {} in {}, {} filtered out",
             self.head.timestamp.local_seconds(),
             self.interval.interval_seconds,
             escape(&self.head.host),
-            self.deliveries.matched,
-            self.groups.len(),
+            counted(self.deliveries.matched, "signal"),
+            counted(self.groups.len() as u64, "group"),
             self.deliveries.filtered
-        )?;
+        );
+        writeln!(to, "{}", style.wrapped(&head, 2))?;
         let table = Table::new(&COLUMNS, "PLACE", style);
         if !self.groups.is_empty() {
             writeln!(to, "{}", table.headings())?;
@@ -61,12 +61,23 @@ impl Record for Summary {
         if self.groups.len() > TEXT_ROWS {
             writeln!(to, "  ... and {} groups more: --format json has them", self.groups.len() - TEXT_ROWS)?;
         }
-        let list = |losses: &BTreeMap<String, u64>| {
-            losses.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
-        };
-        let lost = format!("In no group: {}; samples lost: {}", list(&self.losses), list(&self.sample_losses));
-        writeln!(to, "  {}", style.wrapped(&lost, 2))
+        let lost = [("in no group", &self.losses), ("samples lost", &self.sample_losses)];
+        write_losses(to, style, &lost.map(|(what, losses)| (what, list_losses(losses, !style.hides_zeros()))))
     }
+}
+
+/// Counters by reason: `ring_full 0, runs_missed 2`.
+pub(crate) fn list_losses<R: Display>(losses: &BTreeMap<R, u64>, with_zeros: bool) -> String {
+    let shown = losses.iter().filter(|(_, count)| with_zeros || **count != 0);
+    shown.map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// A line of lists of counters, each with what it counts; without those that are empty.
+pub(super) fn write_losses(to: &mut String, style: Style, lists: &[(&str, String)]) -> std::fmt::Result {
+    let lists = lists.iter().filter(|(_, list)| !list.is_empty());
+    let text = lists.map(|(what, list)| format!("{what}: {list}")).collect::<Vec<_>>().join("; ");
+    let Some(first) = text.get(..1) else { return Ok(()) };
+    writeln!(to, "  {}{}", first.to_uppercase(), style.wrapped(&text[1..], 4))
 }
 
 impl Record for Heartbeat {

@@ -24,7 +24,7 @@ pub(crate) struct Summary {
     pub deliveries: Deliveries,
     /// Events in no group, by reason: `deliveries.matched` is the sum of these and of all `groups[].count`.
     pub losses: BTreeMap<String, u64>,
-    /// Samples that were not sent or not watched, by reason. Their events are counted all the same.
+    /// Samples that were not sent or not watched, by reason. Their events are counted.
     pub sample_losses: BTreeMap<String, u64>,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Heartbeat {
     /// Kind, time and host.
     #[serde(flatten)]
     pub head: Head,
-    /// Of all these intervals together.
+    /// The length of all these intervals together.
     pub interval_seconds: f64,
     /// As in a summary.
     pub boot_id: Option<String>,
@@ -100,7 +100,7 @@ impl Heartbeat {
     /// What `kind` is in every heartbeat.
     pub(crate) const KIND: &'static str = "heartbeat";
 
-    /// Of what has ended with this summary, which is idle, and began so many seconds before.
+    /// The heartbeat of the time that ended with this idle summary and began so many seconds before.
     pub(crate) fn of(idle: &Summary, seconds: f64) -> Self {
         Self {
             head: Head { kind: Self::KIND.into(), ..idle.head.clone() },
@@ -145,14 +145,17 @@ impl Group {
     }
 }
 
+/// Does this frame say something of the bug? Most frames of a runtime and of libc don't.
+pub(crate) fn says_something(frame: &Frame) -> bool {
+    let (module, symbol) = (frame.module.as_deref(), frame.symbol.as_deref());
+    (module.is_some() || symbol.is_some()) && !says_nothing(module, symbol, frame.line.and(frame.file.as_deref()))
+}
+
 /// The first function that says something of the bug, or what else is known of the place, in a few words. If no frame says anything, it
 /// is the innermost one: of every abort that is the function of libc which sends the signal.
 pub(crate) fn place(frames: &[Frame]) -> String {
-    let says_something = |frame: &&Frame| {
-        let (module, symbol) = (frame.module.as_deref(), frame.symbol.as_deref());
-        (module.is_some() || symbol.is_some()) && !says_nothing(module, symbol, frame.line.and(frame.file.as_deref()))
-    };
-    let Some(frame) = frames.iter().find(says_something).or(frames.first()) else { return "unknown".to_owned() };
+    let said = frames.iter().find(|frame| says_something(frame));
+    let Some(frame) = said.or(frames.first()) else { return "unknown".to_owned() };
     let module = frame.module.as_deref().and_then(|path| path.rsplit('/').next());
     match (&frame.symbol, module, frame.offset) {
         (Some(symbol), Some(module), _) => format!("{symbol} ({module})"),

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use super::diff::{Change, Diff, EVENTS, FACTOR};
 use super::record::{Build, By, Report, Row, Suspect, Totals};
-use crate::output::frame_place;
-use crate::output::{Record, Timestamp, escape};
-use crate::record::crash::{Disposition, Frame};
+use crate::output::{Record, Timestamp, escape, list_losses, write_places};
+use crate::record::crash::Disposition;
 use crate::terminal::{Column, Style, Table};
+use crate::text::counted;
 
 /// How many frames a row shows if there are other rows.
 const FRAMES: usize = 4;
@@ -40,15 +40,15 @@ fn columns(by: By) -> &'static [Column] {
 
 impl Record for Report {
     fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
-        writeln!(
-            to,
-            "[{}] REPORT of {}: {} signals ({}) in {} groups",
+        let head = format!(
+            "[{}] REPORT of {}: {} ({}) in {}",
             self.head.timestamp.local_seconds(),
             extent(&self.totals),
-            self.ranked,
+            counted(self.ranked, "signal"),
             words(&self.selected),
-            self.ranked_groups
-        )?;
+            counted(self.ranked_groups as u64, "group")
+        );
+        writeln!(to, "{}", style.wrapped(&head, 2))?;
         let table = Table::new(columns(self.by), "PLACE", style);
         if !self.groups.is_empty() {
             writeln!(to, "{}", table.headings())?;
@@ -61,10 +61,10 @@ impl Record for Report {
             writeln!(to, "  ... and {more} groups more: --top 0 shows all")?;
         }
         for (row, number) in self.groups.iter().zip(1..) {
-            write_detail(to, row, number, if self.in_detail { usize::MAX } else { FRAMES })?;
+            write_detail(to, style, row, number, if self.in_detail { usize::MAX } else { FRAMES })?;
         }
-        write_suspects(to, &self.suspects)?;
-        write_totals(to, "", &self.totals)
+        write_suspects(to, style, &self.suspects)?;
+        write_totals(to, style, "", &self.totals)
     }
 }
 
@@ -84,54 +84,68 @@ impl Report {
     }
 }
 
+/// The column of what is known of a row.
+const FIELD: usize = 17;
+
+fn write_field(to: &mut String, style: Style, name: &str, text: &str) -> std::fmt::Result {
+    writeln!(to, "    {:<13}{}", format!("{name}:"), style.sentence(text, FIELD))
+}
+
 /// Processes, hosts and frames of a row, below the table; at most `frames` of its frames.
-fn write_detail(to: &mut String, row: &Row, number: usize, frames: usize) -> std::fmt::Result {
+fn write_detail(to: &mut String, style: Style, row: &Row, number: usize, frames: usize) -> std::fmt::Result {
     let code = row.code.as_deref().map(|code| format!(" ({})", escape(code))).unwrap_or_default();
     writeln!(to, "  {number}. {}{code}: {}", escape(&row.signal), counts(&words_of(&row.dispositions)))?;
-    writeln!(to, "    Processes:   {}", names(&row.comms))?;
+    write_field(to, style, "Processes", &names(&row.comms))?;
     if !row.exes.is_empty() {
-        writeln!(to, "    Executables: {}", names(&row.exes))?;
+        write_field(to, style, "Executables", &names(&row.exes))?;
     }
-    writeln!(to, "    Builds:      {}", counts(&by_count(&row.builds)))?;
+    write_field(to, style, "Builds", &counts(&by_count(&row.builds)))?;
     if row.signatures.len() > 1 {
-        row.signatures.iter().try_for_each(|build| write_build(to, build))?;
+        let table = Table::new(&BUILDS, "", style);
+        row.signatures.iter().try_for_each(|build| writeln!(to, "{}", table.line(&build_cells(build), "")))?;
     }
     if let Some(message) = &row.abort_message {
-        writeln!(to, "    Message:     {}", escape(message))?;
+        write_field(to, style, "Message", &escape(message))?;
     }
     if let Some(diagnosis) = &row.diagnosis {
-        writeln!(to, "    Diagnosis:   {}", escape(diagnosis))?;
+        write_field(to, style, "Diagnosis", &escape(diagnosis))?;
     }
     if row.estimated {
-        writeln!(to, "    Estimated:   a coarse count was split between this and other groups")?;
+        write_field(to, style, "Estimated", "a coarse count was split between this and other groups")?;
     }
     if row.missing_at_most != 0 {
-        writeln!(to, "    Missing:     up to {} events more, from before it had a row", row.missing_at_most)?;
+        let text = format!("up to {} more, from before it had a row", counted(row.missing_at_most, "event"));
+        write_field(to, style, "Missing", &text)?;
     }
     let more = match row.hosts - row.host_names.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    writeln!(to, "    Hosts:       {}{more}", names(&row.host_names))?;
-    for (index, frame) in row.frames.iter().take(frames).enumerate() {
-        write_frame(to, index, frame)?;
-    }
+    write_field(to, style, "Hosts", &format!("{}{more}", names(&row.host_names)))?;
+    write_places(to, style, &row.frames[..row.frames.len().min(frames)])?;
     if row.frames.len() > frames {
         writeln!(to, "    ... and {} frames more: --signature shows all", row.frames.len() - frames)?;
     }
     Ok(())
 }
 
-fn write_build(to: &mut String, build: &Build) -> std::fmt::Result {
-    writeln!(
-        to,
-        "      {:>9}  {}  {}  {:<16}  {}",
-        build.count,
+/// The columns of a row's builds, which have no headings.
+const BUILDS: [Column; 5] = [
+    Column { heading: "", width: 9, is_right: true, gap: 6, leaves: 0 },
+    Column { heading: "", width: 19, is_right: false, gap: 2, leaves: 2 },
+    Column { heading: "", width: 19, is_right: false, gap: 2, leaves: 1 },
+    Column { heading: "", width: 16, is_right: false, gap: 2, leaves: 0 },
+    Column { heading: "", width: 40, is_right: false, gap: 2, leaves: 0 },
+];
+
+fn build_cells(build: &Build) -> [String; 5] {
+    [
+        build.count.to_string(),
         build.first_seen.local_seconds(),
         build.last_seen.local_seconds(),
         escape(build.signature.as_deref().unwrap_or("-")),
-        escape(build.build_id.as_deref().unwrap_or("unknown"))
-    )
+        escape(build.build_id.as_deref().unwrap_or("unknown")),
+    ]
 }
 
 /// What makes a row, as a heading.
@@ -147,67 +161,63 @@ fn name(by: By, family: Option<&str>, signature: Option<&str>) -> String {
     escape(family.filter(|_| by == By::Family).or(signature).unwrap_or("-"))
 }
 
-fn write_suspects(to: &mut String, suspects: &[Suspect]) -> std::fmt::Result {
+fn write_suspects(to: &mut String, style: Style, suspects: &[Suspect]) -> std::fmt::Result {
     if !suspects.is_empty() {
-        writeln!(
-            to,
-            "  SUSPECT: more different bugs strike here than chance explains. Test the processor and the memory"
-        )?;
+        let text = "SUSPECT: more different bugs strike here than chance explains. Test the processor and the memory";
+        writeln!(to, "  {}", style.wrapped(text, 4))?;
     }
     for suspect in suspects {
         let host = escape(&suspect.host);
-        match suspect.cpu {
-            Some(cpu) => write!(
-                to,
-                "    {host}, processor {cpu}: {} of the host's {} bugs, on one of {} processors",
+        let what = match suspect.cpu {
+            Some(cpu) => format!(
+                "{host}, processor {cpu}: {} of the host's {} bugs, on one of {} processors",
                 suspect.bugs, suspect.of_bugs, suspect.processors
-            )?,
-            None => write!(to, "    {host}: {} bugs, of {} on all hosts", suspect.bugs, suspect.of_bugs)?,
-        }
-        writeln!(
-            to,
-            "; {:.1} were to be expected at most, and so much comes by chance in {:.1e} of all reports",
+            ),
+            None => format!("{host}: {} bugs, of {} on all hosts", suspect.bugs, suspect.of_bugs),
+        };
+        let text = format!(
+            "{what}; {:.1} were to be expected at most, and so much comes by chance in {:.1e} of all reports",
             suspect.expected, suspect.chance
-        )?;
+        );
+        writeln!(to, "    {}", style.wrapped(&text, 6))?;
     }
     Ok(())
 }
 
-fn write_frame(to: &mut String, index: usize, frame: &Frame) -> std::fmt::Result {
-    writeln!(to, "    {:<3} {}", format!("#{index}"), frame_place(frame))
-}
-
 /// `label` says which of two totals they are.
-fn write_totals(to: &mut String, label: &str, totals: &Totals) -> std::fmt::Result {
-    let adds_up = if totals.adds_up { "adds up" } else { "does NOT add up" };
-    writeln!(
-        to,
-        "  {label}{} signals matched ({}), {} filtered out; in no group: {}; samples lost: {}; {adds_up}",
-        totals.deliveries.matched,
+fn write_totals(to: &mut String, style: Style, label: &str, totals: &Totals) -> std::fmt::Result {
+    let mut write = |text: String| writeln!(to, "  {}", style.wrapped(&format!("{label}{text}"), 4));
+    let list = |losses: &BTreeMap<String, u64>| match list_losses(losses, !style.hides_zeros()) {
+        none if none.is_empty() => "none".to_owned(),
+        list => escape(&list),
+    };
+    write(format!(
+        "{} matched ({}), {} filtered out; in no group: {}; samples lost: {}; {}",
+        counted(totals.deliveries.matched, "signal"),
         counts(&words_of(&totals.dispositions)),
         totals.deliveries.filtered,
-        sums(&totals.losses),
-        sums(&totals.sample_losses)
-    )?;
+        list(&totals.losses),
+        list(&totals.sample_losses),
+        if totals.adds_up { "adds up" } else { "does NOT add up" }
+    ))?;
     if totals.not_ranked != 0 {
-        writeln!(
-            to,
-            "  {label}{} of them in too many groups to rank, each of {} events at most",
-            totals.not_ranked, totals.missing_at_most
-        )?;
+        write(format!(
+            "{} of them in too many groups to rank, each of {} at most",
+            totals.not_ranked,
+            counted(totals.missing_at_most, "event")
+        ))?;
     }
     if totals.unresolved != 0 {
-        writeln!(
-            to,
-            "  {label}{} groups refer to an earlier line, which is not in their file: their executables are unknown",
+        write(format!(
+            "{} groups refer to an earlier line, which is not in their file: their executables are unknown",
             totals.unresolved
-        )?;
+        ))?;
     }
     Ok(())
 }
 
 impl Record for Diff {
-    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         writeln!(
             to,
             "[{}] CHANGES by {}, of signals that were {}",
@@ -215,51 +225,61 @@ impl Record for Diff {
             heading(self.by).to_lowercase(),
             words(&self.selected)
         )?;
-        writeln!(to, "  Before: {}", extent(&self.before))?;
-        writeln!(to, "  After:  {}", extent(&self.after))?;
-        self.write_list(to, &self.new, "NEW", "events only after")?;
-        self.write_list(to, &self.gone, "GONE", "events only before")?;
-        self.write_list(to, &self.worse, "WORSE", &format!("{FACTOR} times the rate, {EVENTS} events or more after"))?;
+        writeln!(to, "  Before: {}", style.wrapped(&extent(&self.before), 10))?;
+        writeln!(to, "  After:  {}", style.wrapped(&extent(&self.after), 10))?;
+        self.write_list(to, style, &self.new, "NEW", "events only after")?;
+        self.write_list(to, style, &self.gone, "GONE", "events only before")?;
+        let worse = format!("{FACTOR} times the rate, {EVENTS} events or more after");
+        self.write_list(to, style, &self.worse, "WORSE", &worse)?;
         let better = format!("a rate {FACTOR} times lower, {EVENTS} events or more before");
-        self.write_list(to, &self.better, "BETTER", &better)?;
+        self.write_list(to, style, &self.better, "BETTER", &better)?;
         let others = self.in_both.saturating_sub(self.worse.len() + self.better.len());
-        writeln!(to, "  {} groups in both, {others} of them neither worse nor better", self.in_both)?;
-        write_totals(to, "Before: ", &self.before)?;
-        write_totals(to, "After: ", &self.after)
+        writeln!(to, "  {} in both, {others} of them neither worse nor better", counted(self.in_both as u64, "group"))?;
+        write_totals(to, style, "Before: ", &self.before)?;
+        write_totals(to, style, "After: ", &self.after)
     }
 }
 
+/// The columns of the lists of changes.
+const fn changes(what: &'static str) -> [Column; 8] {
+    [
+        Column { heading: "BEFORE", width: 9, is_right: true, gap: 4, leaves: 0 },
+        Column { heading: "AFTER", width: 9, is_right: true, gap: 2, leaves: 0 },
+        Column { heading: "BEFORE/HOUR", width: 11, is_right: true, gap: 2, leaves: 4 },
+        Column { heading: "AFTER/HOUR", width: 11, is_right: true, gap: 2, leaves: 3 },
+        Column { heading: "FACTOR", width: 8, is_right: true, gap: 2, leaves: 1 },
+        Column { heading: "SIGNAL", width: 9, is_right: false, gap: 2, leaves: 2 },
+        Column { heading: "PROCESS", width: 15, is_right: false, gap: 2, leaves: 0 },
+        Column { heading: what, width: 16, is_right: false, gap: 2, leaves: 5 },
+    ]
+}
+
 impl Diff {
-    fn write_list(&self, to: &mut String, list: &[Change], title: &str, meaning: &str) -> std::fmt::Result {
+    fn write_list(
+        &self,
+        to: &mut String,
+        style: Style,
+        list: &[Change],
+        title: &str,
+        meaning: &str,
+    ) -> std::fmt::Result {
         writeln!(to, "  {title}: {} ({meaning})", list.len())?;
+        let table = Table::new(&changes(heading(self.by)), "PLACE", style);
         if !list.is_empty() {
-            writeln!(
-                to,
-                "    {:>9}  {:>9}  {:>11}  {:>11}  {:>8}  {:<9}  {:<15}  {:<16}  PLACE",
-                "BEFORE",
-                "AFTER",
-                "BEFORE/HOUR",
-                "AFTER/HOUR",
-                "FACTOR",
-                "SIGNAL",
-                "PROCESS",
-                heading(self.by)
-            )?;
+            writeln!(to, "{}", table.headings())?;
         }
         for change in list.iter().take(self.text_rows) {
-            writeln!(
-                to,
-                "    {:>9}  {:>9}  {:>11}  {:>11}  {:>8}  {:<9}  {:<15}  {:<16}  {}",
-                change.before.count,
-                change.after.count,
+            let cells = [
+                change.before.count.to_string(),
+                change.after.count.to_string(),
                 rate(change.before.per_host_hour),
                 rate(change.after.per_host_hour),
                 change.factor.map_or_else(|| "-".to_owned(), |factor| format!("x{factor:.2}")),
                 escape(&change.signal),
                 first_of(&change.comms),
                 name(self.by, change.family.as_deref(), change.signature.as_deref()),
-                escape(&change.place)
-            )?;
+            ];
+            writeln!(to, "{}", table.line(&cells, &escape(&change.place)))?;
         }
         if list.len() > self.text_rows {
             writeln!(to, "    ... and {} groups more: --top 0 shows all", list.len() - self.text_rows)?;
@@ -275,8 +295,8 @@ fn extent(totals: &Totals) -> String {
         (Some(from), Some(to)) => format!(", {from} to {to}"),
         _ => String::new(),
     };
-    let (summaries, hosts, hours) = (totals.summaries, totals.hosts, totals.host_hours);
-    format!("{summaries} summaries of {hosts} hosts, {hours:.1} host-hours{time}")
+    let (summaries, hosts) = (counted(totals.summaries, "summary"), counted(totals.hosts as u64, "host"));
+    format!("{summaries} of {hosts}, {:.1} host-hours{time}", totals.host_hours)
 }
 
 /// Three significant digits: rates go from thousands an hour to one in a year of a thousand hosts.
@@ -303,14 +323,6 @@ fn by_count(counts: &BTreeMap<String, u64>) -> Vec<(&str, u64)> {
     let mut list: Vec<(&str, u64)> = counts.iter().map(|(name, &count)| (name.as_str(), count)).collect();
     list.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
     list
-}
-
-fn sums(losses: &BTreeMap<String, u64>) -> String {
-    if losses.is_empty() {
-        "none".to_owned()
-    } else {
-        counts(&losses.iter().map(|(r, &c)| (r.as_str(), c)).collect::<Vec<_>>())
-    }
 }
 
 fn counts(list: &[(&str, u64)]) -> String {

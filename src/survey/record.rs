@@ -73,26 +73,27 @@ pub(super) fn reason(failure: Failure) -> &'static str {
     match failure {
         Failure::TimedOut => "it took too long to read",
         Failure::Died => "the child that parses files died of it",
-        Failure::FailedBefore => "it has failed lately",
+        Failure::FailedBefore => "reading it failed a moment ago",
         Failure::Busy | Failure::Ended => "no answer came in time",
         Failure::Unavailable => "the child that parses files can't be started",
-        Failure::OtherFile => "another file lies at its path now",
+        Failure::OtherFile => "another file is at its path now",
         Failure::TooLarge => "it has too many names",
     }
 }
 
 impl Record for Survey {
-    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
+        let write = |to: &mut String, what: &str, text: &str| writeln!(to, "  {what:<9} {}", style.wrapped(text, 12));
         writeln!(to, "Names of functions of {}:", escape(&self.target))?;
         for module in &self.modules {
             writeln!(to, "\n{}", escape(&module.module))?;
-            writeln!(to, "  build id  {}", module.build_id.as_deref().unwrap_or("none"))?;
-            writeln!(to, "  uses      {}", module.source.words())?;
+            write(to, "build id", module.build_id.as_deref().unwrap_or("none"))?;
+            write(to, "uses", module.source.words())?;
             if !module.missing.is_empty() {
-                writeln!(to, "  missing   {}", module.missing.join("; "))?;
+                write(to, "missing", &module.missing.join("; "))?;
             }
             for (number, cure) in module.cures.iter().enumerate() {
-                writeln!(to, "  {:<9} {}", if number == 0 { "get it by" } else { "or by" }, escape(cure))?;
+                write(to, if number == 0 { "get it by" } else { "or by" }, &escape(cure))?;
             }
         }
         Ok(())

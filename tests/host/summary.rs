@@ -37,7 +37,7 @@ fn text_has_a_table() {
         .stderr(Stdio::null())
         .watch();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("1 signals in 1 groups"), "{text}");
+    assert!(text.contains("1 signal in 1 group"), "{text}");
     let row = text.lines().find(|line| line.contains("write_field+") && line.contains("SIGSEGV")).unwrap();
     assert!(row.contains("null-write") && row.contains("SEGV_MAPERR") && row.contains("fatal"), "{row}");
     assert!(text.contains("group_table_full 0"), "zeros are shown: {text}");

@@ -44,7 +44,9 @@ fn answer(socket: &UnixStream) -> io::Result<()> {
         let Some((Order { pid, question }, memory)) = receive(socket)? else { return Ok(()) };
         let mut pass = |page: PageRead| naming::send(&mut out, &Answer::Page(page), ORDER_BYTES_MAX);
         let last = match question {
-            Question::Regions => Answer::Regions(regions(pid).map_err(|error| error.raw_os_error().unwrap_or(0))),
+            Question::Regions => {
+                Answer::Regions(regions(pid).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)))
+            }
             Question::Pages { start, count } => {
                 for address in (0..count).map(|number| start + number * page::size()) {
                     let mut bytes = target::page();
@@ -119,7 +121,7 @@ impl Running {
         process.and_then(|process| process.stat().ok()).is_some_and(|stat| stat.state == 'R')
     }
 
-    /// Ends it, as soon as whatever it waits for lets it.
+    /// Ends it, as soon as the file system or process that blocks it allows.
     pub(super) fn end(mut self) -> Ending {
         if let Handle::Process(child) = &mut self.handle {
             // It may have ended by itself.
@@ -130,7 +132,7 @@ impl Running {
     }
 }
 
-/// One that has been told to end.
+/// A child that was asked to end.
 pub(super) struct Ending(Handle);
 
 impl Ending {

@@ -65,7 +65,7 @@ impl WebConfigFile {
                 Ok(next) => *now = next,
                 Err(error) => {
                     now.versions = versions;
-                    say!("faultline: {error:#}: what it said before stays in force");
+                    say!("faultline: {error:#}: the settings that it had before stay in force");
                 }
             }
         }

@@ -30,7 +30,7 @@ pub(crate) struct Counters {
     pub ignored: u64,
     /// Samples that were sent to user space.
     pub records: u64,
-    /// What was not sent, not watched or not seen. Of what was not sent nothing is missing in `matched`.
+    /// Samples that were not sent, processes not watched, runs not seen. `matched` includes the events of samples that were not sent.
     pub losses: Losses,
 }
 
@@ -56,7 +56,10 @@ impl RunsMissed {
 
 /// The same, whether or not anything is attached.
 pub(super) fn know_libcs(known: &Map<'_>, files: &[(fl_libc, u64)]) -> Result<()> {
-    files.iter().try_for_each(|(file, place)| known.set(file, place)).context("failed to tell the probe of a libc")
+    files
+        .iter()
+        .try_for_each(|(file, place)| known.set(file, place))
+        .context("failed to tell the probe where a libc keeps its message")
 }
 
 impl Probe {
