@@ -39,6 +39,7 @@ FL_SCRATCH(fl_walks, struct fl_walk);
 #define FL_MAPLE_TYPE(entry) (((entry) >> 3) & 0xf)
 #define FL_MAPLE_ARANGE_64   3
 #define FL_MAPLE_LEAF_64     1
+#define FL_MAPLE_ARANGE_LAST 9    /* its last slot */
 #define FL_MAPLE_NODE_MIN    4096 /* xa_is_node(): what is less is a value of the tree's own */
 
 static __always_inline bool fl_maple_is_node(u64 entry)
@@ -54,7 +55,7 @@ __noinline int fl_maple_step(u64 address)
 {
 	struct fl_walk *walk = fl_scratch(&fl_walks);
 	u64 entry, node, low, high;
-	u32 pivots, slots, last_slot, slot, at;
+	u32 pivots, last_slot, slot, at;
 
 	/* A kernel without maple trees verifies this function all the same. */
 	if (!walk || !bpf_core_type_exists(struct maple_arange_64))
@@ -67,11 +68,9 @@ __noinline int fl_maple_step(u64 address)
 		return -1;
 	if (FL_MAPLE_TYPE(entry) == FL_MAPLE_ARANGE_64) {
 		pivots = bpf_core_field_offset(struct maple_arange_64, pivot);
-		slots = bpf_core_field_offset(struct maple_arange_64, slot);
-		last_slot = 9;
+		last_slot = FL_MAPLE_ARANGE_LAST;
 	} else {
 		pivots = bpf_core_field_offset(struct maple_range_64, pivot);
-		slots = bpf_core_field_offset(struct maple_range_64, slot);
 		last_slot = 15;
 	}
 	/* The last slot has no pivot: it ends where the node does. So does the node before a pivot that isn't used. */
@@ -91,7 +90,11 @@ __noinline int fl_maple_step(u64 address)
 		}
 		low = last + 1;
 	}
-	at = slots + slot * 8;
+	/* Not before the loop: what is kept over it takes room on the stack, of which the chain of calls to here has none to spare. */
+	barrier_var(last_slot);
+	at = last_slot == FL_MAPLE_ARANGE_LAST ? bpf_core_field_offset(struct maple_arange_64, slot)
+					       : bpf_core_field_offset(struct maple_range_64, slot);
+	at += slot * 8;
 	barrier_var(at);
 	if (at > FL_MAPLE_NODE_BYTES - 8 || address > high)
 		return -1;
