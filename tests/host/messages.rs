@@ -287,7 +287,7 @@ pub(crate) const GO: Program = Program {
     folder: "go-panics",
     file: "panics.go",
     source: "package main
-    import (\"errors\"; \"fmt\"; \"os\"; \"runtime/debug\"; \"sync\"; \"time\")
+    import (\"errors\"; \"fmt\"; \"os\"; \"runtime\"; \"runtime/debug\"; \"sync\"; \"time\")
     type item struct { before [3]int64; field int64 }
     type own struct { number int }
     func (it own) Error() string { return fmt.Sprint(\"error number \", it.number) }
@@ -323,6 +323,8 @@ pub(crate) const GO: Program = Program {
         case \"unlocked\": try(); var lock sync.Mutex; lock.Unlock()
         case \"meanwhile\": defer func() { var lock sync.Mutex; lock.Unlock() }(); panic(\"not the end\")
         case \"writes\":
+            // Also where it may use one processor alone: else no write is interrupted by another one.
+            runtime.GOMAXPROCS(4)
             all := map[int]int{}
             for i := 0; i < 4; i++ { go func() { for { all[1]++ } }() }
             time.Sleep(time.Minute)
