@@ -10,7 +10,7 @@ mod tests;
 mod text;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -156,6 +156,11 @@ impl Metrics {
 
     /// Brings what was lost on the way up to date.
     pub(crate) fn update_dropped(&self, dropped: impl IntoIterator<Item = Dropped>) {
+        let _held = hold(&self.registry);
+        self.raise_dropped(dropped);
+    }
+
+    fn raise_dropped(&self, dropped: impl IntoIterator<Item = Dropped>) {
         for (stage, reason, count) in dropped {
             raise(&self.dropped.get_or_create(&DropLabels { stage, reason }), count);
         }
@@ -163,10 +168,11 @@ impl Metrics {
 
     /// Brings what is known of crashes up to date.
     pub(crate) fn update(&mut self, totals: &Totals) {
+        let _held = hold(&self.registry);
         self.crashes.update(&totals.groups, &totals.rests);
         self.crashes.forget(&totals.gone);
         raise(&self.filtered, totals.filtered);
-        self.update_dropped(totals.dropped.iter().copied());
+        self.raise_dropped(totals.dropped.iter().copied());
         self.groups.set(i64::try_from(totals.groups_in_table).unwrap_or(i64::MAX));
         self.groups_limit.set(i64::from(totals.groups_limit));
         if let Some(last) = totals.last_crash {
@@ -190,6 +196,7 @@ impl Metrics {
         faults: impl IntoIterator<Item = (FaultLabels, u64)>,
         majors: impl IntoIterator<Item = (ProcessLabels, u64)>,
     ) {
+        let _held = hold(&self.registry);
         self.faults.add(faults);
         self.major_faults.add(majors);
     }
@@ -198,6 +205,11 @@ impl Metrics {
     pub(crate) fn add_executable(&mut self, rows: impl IntoIterator<Item = (ExecutableLabels, u64)>) {
         self.executable.add(rows);
     }
+}
+
+/// As long as it is held nobody reads the metrics: what one event raises is seen as a whole.
+fn hold(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn raise(counter: &Counter, to: u64) {

@@ -49,6 +49,24 @@ fn what_its_user_has_made_gives_way_to_what_it_has_not() {
     );
 }
 
+/// A scrape between the metrics of one update had a signal as delivered, and not yet as a crash.
+#[test]
+fn an_update_is_seen_as_a_whole() {
+    let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
+    let registry = metrics.registry();
+    let scrape = registry.lock().unwrap();
+    let update = std::thread::spawn(move || {
+        metrics.update(&Totals { groups: vec![group(1, "app", 7)], ..Totals::default() });
+        metrics
+    });
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let text = openmetrics(&scrape);
+    assert!(!text.contains("signals_delivered_total{") && !text.contains("crashes_total{"), "{text}");
+    drop(scrape);
+    let text = shown(&update.join().unwrap());
+    assert!(text.contains("signals_delivered_total{") && text.contains(&crashes("app", 7)), "{text}");
+}
+
 #[test]
 fn counters_follow_the_groups() {
     let mut metrics = Metrics::new(1.0, 10, MetricSets::default());
