@@ -92,6 +92,10 @@ fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diag
             let what = format!("an integer ({value}, or somewhat more) used as a pointer to a string or memory");
             (Kind::IntegerAsPointer, what)
         }
+        // A string lies in a field at such an offset only of a large object.
+        Some(value) if value > page::size() && is_in_string_function(facts) => {
+            (Kind::IntegerAsPointer, format!("an integer ({value}) used as a pointer to a string or memory"))
+        }
         // mmap() fails with -1, and to that whole pages were added.
         Some(value) if value > page::size() && page::offset(value) == page::size() - 1 => (
             Kind::IntegerAsPointer,
@@ -99,10 +103,6 @@ fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diag
                 "an integer ({value}) used as a pointer, or a place whole pages behind -1, as a failed call returns it"
             ),
         ),
-        // A string lies in a field at such an offset only of a large object.
-        Some(value) if value > page::size() && is_in_string_function(facts) => {
-            (Kind::IntegerAsPointer, format!("an integer ({value}) used as a pointer to a string or memory"))
-        }
         Some(value) if value > page::size() => (
             Kind::IntegerAsPointer,
             format!("an integer ({value}) used as a pointer, or a field far behind a NULL pointer"),
@@ -282,6 +282,10 @@ mod tests {
             "{}",
             text(&pages)
         );
+        // The same of a string: strlen() has rounded what it was given.
+        let mut advanced = string.clone().at(8191);
+        advanced.registers.rdi = 8191;
+        assert!(text(&advanced).contains("(8191) used as a pointer to a string or memory"), "{}", text(&advanced));
         let mut rounded = string.clone().at(8160);
         rounded.registers.rdi = 8160;
         assert!(
