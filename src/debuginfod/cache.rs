@@ -144,25 +144,14 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::super::clean::BYTES_MAX;
+    use super::super::clean::tests::Folder;
     use super::*;
-
-    struct Folder(PathBuf);
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn folder(name: &str) -> Folder {
-        Folder(std::env::temp_dir().join(format!("faultline-cache-{}-{name}", std::process::id())))
-    }
 
     const ID: [u8; 4] = [0xab, 0xcd, 0xef, 1];
 
     #[test]
     fn what_was_kept_is_found_and_the_rest_is_gone() {
-        let folder = folder("kept");
+        let folder = Folder::at("cache-kept");
         let cache = Cache::open(&folder.0).unwrap();
         let mut begun = cache.begin(&ID, Kind::Debuginfo).unwrap();
         begun.file.write_all(b"x").unwrap();
@@ -177,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_no_server_has_is_not_asked_for_again_for_a_while() {
-        let folder = folder("missing");
+        let folder = Folder::at("cache-missing");
         let cache = Cache::open(&folder.0).unwrap();
         cache.miss(&ID, Kind::Debuginfo);
         assert_eq!(cache.look(&ID, Kind::Debuginfo), Known::Missing);
@@ -190,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_was_fetched_makes_room_for_what_is_fetched() {
-        let folder = folder("full");
+        let folder = Folder::at("cache-full");
         let cache = Cache::open(&folder.0).unwrap();
         fs::write(folder.0.join(BYTES_MAX.0), "100000").unwrap();
         for number in 0..10 {
@@ -212,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_others_write_to_is_none() {
-        let folder = folder("others");
+        let folder = Folder::at("cache-others");
         fs::create_dir(&folder.0).unwrap();
         fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o777)).unwrap();
         let refusal = Cache::open(&folder.0).err().map(|error| format!("{error:#}")).unwrap();

@@ -109,10 +109,11 @@ fn number_in(folder: &Path, name: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    struct Folder(PathBuf);
+    /// A place for a folder, which is removed at the end.
+    pub(in super::super) struct Folder(pub(in super::super) PathBuf);
 
     impl Drop for Folder {
         fn drop(&mut self) {
@@ -121,8 +122,13 @@ mod tests {
     }
 
     impl Folder {
+        /// Nothing is there yet. `name`: each test has its own.
+        pub(in super::super) fn at(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("faultline-debuginfod-{}-{name}", std::process::id())))
+        }
+
         fn new(name: &str) -> Self {
-            let folder = Self(std::env::temp_dir().join(format!("faultline-clean-{}-{name}", std::process::id())));
+            let folder = Self::at(name);
             fs::create_dir(&folder.0).unwrap();
             folder
         }
@@ -148,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_nobody_uses_leaves_and_other_files_stay() {
-        let folder = Folder::new("unused");
+        let folder = Folder::new("clean-unused");
         folder.add("ab01/debuginfo", 10, UNUSED.1 + 60 * SECOND);
         folder.add("ab02/debuginfo", 10, UNUSED.1 / 2);
         folder.add("ab03/debuginfo", 0, MISS + 60 * SECOND);
@@ -165,7 +171,7 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_makes_room() {
         const BYTES: usize = 64 << 10;
-        let folder = Folder::new("full");
+        let folder = Folder::new("clean-full");
         for (name, age) in [("a1", 40), ("a2", 10), ("a3", 30), ("a4", 20)] {
             folder.add(&format!("{name}/debuginfo"), BYTES / 2, SECOND * 100);
             folder.add(&format!("{name}/executable"), BYTES / 2, SECOND * age);
@@ -181,7 +187,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_than_so_many_build_ids() {
-        let folder = Folder::new("many");
+        let folder = Folder::new("clean-many");
         for number in 0..BUILD_IDS_MAX + 10 {
             folder.add(&format!("{number:08x}/debuginfo"), 0, SECOND * u32::from(number < 10));
         }
