@@ -93,7 +93,10 @@ static __always_inline bool fl_is_certain(struct task_struct *current, bool by_t
 	return (u32)bpf_get_current_pid_tgid() && !(fl_read(current, flags) & PF_KTHREAD) && by_task;
 }
 
-/* Sends a trigger, with the calls of the current task, if it has some. */
+/*
+ * Sends a trigger, with the calls of the current task, if it has some. They are sent from the task's entry, behind the event. So an
+ * interrupt that comes meanwhile has no place for an event of its own there, and sends that without the calls.
+ */
 static __always_inline void fl_fire(struct task_struct *current, struct fl_task *task, struct fl_event *event,
 				    bool by_task)
 {
@@ -103,13 +106,16 @@ static __always_inline void fl_fire(struct task_struct *current, struct fl_task 
 
 	fl_count(FL_TRIGGERS);
 	event->is_certain = fl_is_certain(current, by_task);
-	if (task) {
+	if (task && !task->is_sent) {
+		task->is_sent = true;
+		barrier();
 		next = task->next;
 		event->calls = next < fl_config.calls ? (u32)next : fl_config.calls;
 		__builtin_memcpy(event->comm, task->comm, FL_COMM_BYTES);
 		task->event = *event;
 		bytes = sizeof(struct fl_task) + (u64)fl_config.calls * sizeof(struct fl_call);
 		lost = bpf_ringbuf_output(&fl_ring, task, bytes, flags);
+		task->is_sent = false;
 	} else {
 		struct task_struct *leader = fl_read(current, group_leader);
 

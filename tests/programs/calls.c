@@ -3,6 +3,7 @@
  * Makes the system calls that the lines of standard input ask for, and prints the arguments and the result of each:
  *
  *   memory         mmap, mprotect, munmap, and a munmap that fails
+ *   failing N      N calls of munmap that fail
  *   many N         N calls of mprotect, of 0 bytes at 0x1000, 0x2000, ... : they change nothing
  *   threads N      N threads that call mprotect once each, of 0 bytes at 0x1000 * their number, and end
  *   truncate PATH  opens the file, cuts it by its name to 4096 bytes and by its descriptor to 5000
@@ -50,6 +51,12 @@ static void memory(void)
 	printf("mprotect %ld\n", result(mprotect(address, 4096, PROT_READ)));
 	printf("munmap %ld\n", result(munmap(address, 8192)));
 	printf("failed %ld\n", result(munmap((void *)1, 4096)));
+}
+
+static void failing(unsigned long count)
+{
+	while (count--)
+		munmap((void *)1, 4096);
 }
 
 static void many(unsigned long count)
@@ -143,6 +150,8 @@ int main(void)
 			*argument++ = 0;
 		if (!strcmp(line, "memory"))
 			memory();
+		else if (!strcmp(line, "failing"))
+			failing(atol(argument));
 		else if (!strcmp(line, "many"))
 			many(atol(argument));
 		else if (!strcmp(line, "threads"))

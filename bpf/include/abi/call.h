@@ -176,7 +176,7 @@ struct fl_task {
 	u32 watched;    /* by the filter: asked once, where the answer is yes */
 	u64 settled;    /* a sequence: earlier calls have ended, but for those that are in `open` */
 	u32 open_syscall; /* open_count as it was once the task's system call had begun; 0: that has ended, or there is none */
-	u32 pad;
+	u32 is_sent;                      /* `event` is being sent: an interrupt of the task leaves it alone */
 	char comm[FL_COMM_BYTES];         /* of the group leader */
 	struct fl_open open[FL_OPEN_MAX]; /* the place is the count's, modulo FL_OPEN_MAX */
 };
