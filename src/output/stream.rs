@@ -24,6 +24,10 @@ const SHORTEST: Duration = Duration::from_millis(20);
 /// Until a pipe that has some room is looked at again: the kernel reports any room, and not how much there is.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// What a pipe is made to hold for lines that are long beside what it holds: as much as faultline's longest line has, bytes. pipe(7): without
+/// privileges as much as `/proc/sys/fs/pipe-max-size` says, 1 MiB unless it was changed.
+const WIDE_PIPE: libc::c_int = 1 << 20;
+
 /// The most that is written at once to what can't be asked not to wait: a terminal that is ready takes so much.
 const PIECE: usize = 256;
 
@@ -146,6 +150,15 @@ fn timeout(most: Duration) -> PollTimeout {
     PollTimeout::try_from(most.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }
 
+/// Has the pipe hold lines that are so long: a reader that never comes back, or comes late when the run ends, finds them whole. Where the kernel
+/// refuses, they are written in parts.
+fn widen(pipe: BorrowedFd<'_>, length: usize) {
+    let is_narrow = |&size: &libc::c_int| size < WIDE_PIPE && length > size as usize / 2;
+    if fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok().filter(is_narrow).is_some() {
+        let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(WIDE_PIPE));
+    }
+}
+
 /// Does a pipe certainly take so much at once? The kernel keeps it in pages. A write goes on in the last one only if all that is more
 /// than whole pages finds room there, so that any two neighbours hold a page of bytes; the first may be partly read.
 fn has_room(pipe: RawFd, length: usize) -> bool {
@@ -197,6 +210,9 @@ impl Stream {
             }
             _ => self.waiting.push_back(Chunk { bytes: record.to_vec(), lines: 1 }),
         }
+        if self.is_pipe && record.len() > libc::PIPE_BUF {
+            widen(self.way.file().as_fd(), record.len());
+        }
     }
 
     /// Writes what the reader takes now.
@@ -226,7 +242,7 @@ impl Stream {
     }
 
     /// A line that a pipe takes in parts is begun only if there is room for all of it, so that a reader that never comes back
-    /// finds whole lines. One that is larger than the pipe is begun when the pipe is empty.
+    /// finds whole lines. One that is larger than the pipe can be made is begun when the pipe is empty.
     fn may_begin(&self, length: usize) -> bool {
         self.begun != 0 || !self.is_pipe || length <= libc::PIPE_BUF || has_room(self.way.file().as_raw_fd(), length)
     }
@@ -351,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_stalls_is_not_waited_for() {
-        for length in [100, 30_000, 200_000] {
+        for length in [100, 30_000, 200_000, 1 << 20] {
             let (reader, mut stream) = pipe();
             let line = [vec![b'x'; length], b"\n".to_vec()].concat();
             let began = Instant::now();
@@ -379,11 +395,11 @@ mod tests {
     /// A reader that never comes back: what it finds are whole lines, and the others are known.
     #[test]
     fn what_is_given_up_is_whole_lines() {
-        for length in [100, 3000, 5000, 9000, 30_000] {
+        for length in [100, 3000, 5000, 9000, 30_000, 150_000] {
             let (mut reader, mut stream) = pipe();
             let line = [vec![b'x'; length], b"\n".to_vec()].concat();
             let mut added = 0;
-            while added * length < 300_000 {
+            while added * length < 1_500_000 {
                 stream.add(&line);
                 added += 1;
                 stream.push().unwrap();
