@@ -128,10 +128,16 @@ static __always_inline int fl_maple_find(struct fl_walk *walk, struct mm_struct 
 		 ? fl_block_word((walk)->vma, of, bpf_core_field_offset(struct vm_area_struct, field)) \
 		 : (u64)fl_read(of, field))
 
-static __always_inline int fl_rb_find(struct fl_walk *walk, struct mm_struct *mm, u64 address)
+/* Finds the mapping of an address before v6.1. Global: what it keeps takes room on the stack beside fl_maple_step()'s, not above it. */
+__noinline int fl_rb_find(u64 mm, u64 address)
 {
-	struct rb_node *node = fl_read(mm, mm_rb.rb_node);
+	struct fl_walk *walk = fl_scratch(&fl_walks);
+	struct mm_struct *of = (void *)mm;
+	struct rb_node *node;
 
+	if (!walk || !bpf_core_field_exists(of->mm_rb))
+		return -1;
+	node = fl_read(of, mm_rb.rb_node);
 	walk->entry = 0;
 	walk->below = 0;
 	walk->above = 0;
@@ -171,7 +177,7 @@ __noinline int fl_find_vma(u64 mm, u64 address)
 	if (bpf_core_field_exists(tree->mm_mt))
 		failed = fl_maple_find(walk, tree, address);
 	else if (bpf_core_field_exists(tree->mm_rb))
-		failed = fl_rb_find(walk, tree, address);
+		failed = fl_rb_find(mm, address);
 	if (failed)
 		walk->entry = 0;
 	return failed;
