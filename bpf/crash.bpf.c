@@ -52,12 +52,30 @@ enum fl_begun {
 	FL_BEGUN_AT_SITE = 1 << 2, /* its place is to be remembered with its group, or because its stack is sent */
 };
 
+/*
+ * The record has been sent, as a sample of its group. It looks up again what its caller had: to keep that takes room on the stack, of which
+ * the chains of calls have none to spare.
+ */
+static __always_inline void fl_note_sent(u32 id)
+{
+	struct fl_end *end = fl_scratch(&fl_ends);
+	struct fl_group *group = fl_config.groups ? bpf_map_lookup_elem(&fl_groups, &id) : NULL;
+
+	if (!end)
+		return;
+	end->is_sent = 1;
+	if (group) {
+		group->samples += 1; /* benign race: a sample more than the budget */
+		group->sampled_ns = end->timestamp_ns;
+	}
+}
+
 /* Counts the event of the record that has been begun, if groups are on, and sends the record if it `is_due`. Returns the group. */
 static __always_inline u32 fl_count_and_send(void *context, struct task_struct *task, struct fl_crash *record,
 					     bool is_due)
 {
-	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
 	struct fl_end *end = fl_scratch(&fl_ends);
+	struct fl_unwind *unwind;
 	struct fl_group *group;
 	bool is_new, may_fill = true;
 	u32 id;
@@ -76,16 +94,11 @@ static __always_inline u32 fl_count_and_send(void *context, struct task_struct *
 		end->serial = group->serial;
 		may_fill = fl_is_first_of_others(group);
 	}
+	unwind = fl_scratch(&fl_unwinds);
 	if (unwind)
 		unwind->may_fill = may_fill;
-	if (!fl_send_all(record, task))
-		return id;
-	if (end)
-		end->is_sent = 1;
-	if (group) {
-		group->samples += 1; /* benign race: a sample more than the budget */
-		group->sampled_ns = record->timestamp_ns;
-	}
+	if (fl_send_all(record, task))
+		fl_note_sent(id);
 	return id;
 }
 

@@ -1,6 +1,10 @@
 //! The types that cross from the kernel programs to Rust: compares the compiled object's BTF with the Rust types.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "abi/code.rs"]
+mod code;
+#[path = "abi/stack.rs"]
+mod stack;
 #[path = "abi/stores.rs"]
 mod stores;
 

@@ -158,10 +158,10 @@ __noinline int fl_describe_exe(u64 mm)
 }
 
 /*
- * Begins the record with the parts that groups are made of: the signal, the registers, the frames. `info`: struct kernel_siginfo, 0:
- * none. Global, so that the rest is verified once, and not for each of the many ways through it.
+ * Describes the signal and the registers for fl_begin_record(). `info`: struct kernel_siginfo, 0: none. Returns whether the frames can be
+ * walked. Global, so that the rest is verified once, and not for each of the many ways through it.
  */
-__noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
+__noinline int fl_begin_parts(u64 info, u32 signal, u32 disposition)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct task_struct *task = fl_current();
@@ -169,7 +169,7 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 	int entry;
 
 	if (!record)
-		return -1;
+		return 0;
 	__builtin_memset(record, 0, __builtin_offsetof(struct fl_crash, frames));
 	record->timestamp_ns = bpf_ktime_get_boot_ns();
 	record->signal = signal;
@@ -191,9 +191,17 @@ __noinline int fl_begin_record(u64 info, u32 signal, u32 disposition)
 		record->flags |= FL_PLACE_COUNTS;
 	if (fl_config.senders && signal)
 		fl_add_sender(record, task, signal);
-	if (mm && record->flags & FL_HAS_REGISTERS)
-		fl_add_frames((u64)mm);
-	return 0;
+	return mm && record->flags & FL_HAS_REGISTERS;
+}
+
+/*
+ * Begins the record with the parts that groups are made of: the signal, the registers, the frames. The walk is the longest chain of calls
+ * that there is, so it begins here and not in fl_begin_parts(), whose stack it would add to.
+ */
+static __always_inline void fl_begin_record(u64 info, u32 signal, u32 disposition)
+{
+	if (fl_begin_parts(info, signal, disposition))
+		fl_add_frames((u64)fl_read(fl_current(), mm));
 }
 
 /* The bytes of the instruction that the thread was at. If they reach into a page that isn't there, they are cut at its border. */

@@ -134,24 +134,39 @@ __noinline int fl_find_build_id(u64 at, u64 end, u32 index)
 }
 
 /*
+ * Where the program headers are of the file whose first `length` bytes are mapped at `start`, and how many. 0: it is no ELF file. Apart, so
+ * that its header's place on the stack is free again.
+ */
+static __always_inline u64 fl_program_headers(u64 start, u64 length, u32 *count)
+{
+	struct fl_elf_header header;
+
+	if (bpf_probe_read_user(&header, sizeof(header), (const void *)start))
+		return 0;
+	if (header.magic != FL_ELF_MAGIC || header.class != FL_ELFCLASS64)
+		return 0;
+	if (header.phentsize != sizeof(struct fl_elf_program) || header.phoff > length)
+		return 0;
+	*count = header.phnum;
+	return start + header.phoff;
+}
+
+/*
  * The build id of files[index] from the page of the current process at `start`, where the file's first `length` bytes
  * are mapped. 0: found.
  */
 __noinline int fl_read_build_id(u64 start, u64 length, u32 index)
 {
-	struct fl_elf_header header;
+	u32 count = 0;
+	u64 headers = fl_program_headers(start, length, &count);
 
-	if (bpf_probe_read_user(&header, sizeof(header), (const void *)start))
-		return -1;
-	if (header.magic != FL_ELF_MAGIC || header.class != FL_ELFCLASS64)
-		return -1;
-	if (header.phentsize != sizeof(struct fl_elf_program) || header.phoff > length)
+	if (!headers)
 		return -1;
 	for (u32 i = 0; i < FL_PROGRAM_HEADERS_MAX; i++) {
 		struct fl_elf_program program;
-		u64 at = start + header.phoff + i * sizeof(program);
+		u64 at = headers + i * sizeof(program);
 
-		if (i >= header.phnum || bpf_probe_read_user(&program, sizeof(program), (const void *)at))
+		if (i >= count || bpf_probe_read_user(&program, sizeof(program), (const void *)at))
 			return -1;
 		if (program.type != FL_PT_NOTE || program.offset > length || program.filesz > length - program.offset)
 			continue;

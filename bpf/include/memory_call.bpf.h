@@ -169,9 +169,10 @@ static __always_inline void fl_on_enter(struct task_struct *task, const struct p
 
 /* --- the end of a call --- */
 
-/* Adds one to a row of fl_exec_mems, possibly on several processors at once. */
-static __always_inline void fl_exec_mem_add(struct task_struct *task, struct fl_request *asked)
+/* Adds one to a row of fl_exec_mems, possibly on several processors at once. Global: its key and row take room on a stack of their own. */
+__noinline int fl_exec_mem_add(u64 address, u64 length, u32 call, u32 writable)
 {
+	struct task_struct *task = (void *)bpf_get_current_task();
 	struct task_struct *leader = fl_read(task, group_leader);
 	struct fl_exec_mem_key key = {};
 	struct fl_exec_mem *row, first = {};
@@ -180,8 +181,8 @@ static __always_inline void fl_exec_mem_add(struct task_struct *task, struct fl_
 	fl_count(FL_EXEC_MEMS);
 	key.pid = bpf_get_current_pid_tgid() >> 32;
 	key.start_boottime_ns = fl_read(leader, start_boottime);
-	key.call = asked->call;
-	key.writable = asked->writable;
+	key.call = call;
+	key.writable = writable;
 	row = bpf_map_lookup_elem(&fl_exec_mems, &key);
 	if (!row) {
 		first.first_ns = now;
@@ -191,14 +192,15 @@ static __always_inline void fl_exec_mem_add(struct task_struct *task, struct fl_
 		row = bpf_map_lookup_elem(&fl_exec_mems, &key);
 		if (!row) {
 			fl_count(FL_LOST_EXEC_MEM_FULL);
-			return;
+			return 1;
 		}
 	}
 	__sync_fetch_and_add(&row->count, 1);
-	__sync_fetch_and_add(&row->bytes, asked->length);
+	__sync_fetch_and_add(&row->bytes, length);
 	/* Benign race: of two at the same moment, the times and the address of one are kept. */
 	row->last_ns = now;
-	row->address = asked->address;
+	row->address = address;
+	return 0;
 }
 
 /* For the whole machine: is the memory that became executable anonymous? */
@@ -217,7 +219,7 @@ static __always_inline void fl_exec_mem_after(struct task_struct *task, struct f
 	is_anonymous = vma && !fl_read(vma, vm_file);
 	fl_end_look(look);
 	if (is_anonymous)
-		fl_exec_mem_add(task, asked);
+		fl_exec_mem_add(asked->address, asked->length, asked->call, asked->writable);
 }
 
 /* Sends the record of a call that has ended, and the pages that it made executable. */

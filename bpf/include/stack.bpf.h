@@ -42,6 +42,7 @@ struct fl_unwind {
 	u64 module_file;   /* its file in one word; 0: none */
 	u64 inode;         /* struct inode of the last one that was added */
 	u64 inode_index;   /* and its place in inodes[] and devices[] */
+	u64 pair[2];       /* of the frame that is taken: the caller's frame pointer, the return address */
 	u64 window_at;     /* where window[] lies on the stack; 0: nothing has been read */
 	u64 window[FL_WINDOW_WORDS];
 	u64 vmas[FL_MODULES_MAX + 1]; /* struct vm_area_struct of modules[] */
@@ -156,7 +157,7 @@ static __always_inline int fl_add_frame(struct fl_crash *record, struct fl_unwin
 }
 
 /* Reads the caller's frame pointer and the return address. A call of the helper costs more than a copy of some frames. */
-static __always_inline bool fl_read_pair(struct fl_unwind *unwind, u64 *pair)
+static __always_inline bool fl_read_pair(struct fl_unwind *unwind)
 {
 	const u64 last = (FL_WINDOW_WORDS - 2) * sizeof(u64);
 	u64 at = unwind->frame_pointer - unwind->window_at;
@@ -165,7 +166,8 @@ static __always_inline bool fl_read_pair(struct fl_unwind *unwind, u64 *pair)
 	if (!unwind->window_at || at > last) {
 		unwind->window_at = 0;
 		if (bpf_probe_read_user(unwind->window, sizeof(unwind->window), (const void *)unwind->frame_pointer))
-			return !bpf_probe_read_user(pair, 2 * sizeof(u64), (const void *)unwind->frame_pointer);
+			return !bpf_probe_read_user(unwind->pair, sizeof(unwind->pair),
+						    (const void *)unwind->frame_pointer);
 		unwind->window_at = unwind->frame_pointer;
 		at = 0;
 	}
@@ -173,16 +175,14 @@ static __always_inline bool fl_read_pair(struct fl_unwind *unwind, u64 *pair)
 	if (at > last)
 		return false;
 	place = (const void *)((const char *)unwind->window + at);
-	pair[0] = place[0];
-	pair[1] = place[1];
+	unwind->pair[0] = place[0];
+	unwind->pair[1] = place[1];
 	return true;
 }
 
 /* Takes the frame that the frame pointer points to. 0: there may be another one; 1: the walk is over. */
 static __always_inline int fl_take_frame(struct fl_crash *record, struct fl_unwind *unwind)
 {
-	u64 pair[2]; /* the caller's frame pointer, the return address */
-
 	if (!unwind->frame_pointer) {
 		/* In the innermost frame it may be any register that happens to be 0. */
 		if (record->frame_count > 1)
@@ -192,12 +192,12 @@ static __always_inline int fl_take_frame(struct fl_crash *record, struct fl_unwi
 	/* The stack grows down, so each caller's frame is higher. */
 	if (unwind->frame_pointer < unwind->stack_pointer || unwind->frame_pointer & 7)
 		return 1;
-	if (!fl_read_pair(unwind, pair))
+	if (!fl_read_pair(unwind))
 		return 1;
-	if (fl_add_frame(record, unwind, pair[1] & fl_code_mask()))
+	if (fl_add_frame(record, unwind, unwind->pair[1] & fl_code_mask()))
 		return 1;
-	unwind->stack_pointer = unwind->frame_pointer + sizeof(pair);
-	unwind->frame_pointer = pair[0];
+	unwind->stack_pointer = unwind->frame_pointer + sizeof(unwind->pair);
+	unwind->frame_pointer = unwind->pair[0];
 	return 0;
 }
 

@@ -13,8 +13,11 @@ use std::fs;
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::btf::{Btf, BtfType, HasSize as _, TypeId, types::MemberAttr};
 use libbpf_rs::{AsRawLibbpf as _, MapType, ObjectBuilder, libbpf_sys};
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionIndex};
 
+use crate::code::{
+    ADD, ADD_NUMBER, ALU64, ATOMIC, CALL, EXIT, Instruction, JMP, JMP32, JUMP, LDX, LOAD_WIDE, MOVE, Object, ST, STX,
+    SUBTRACT, Target,
+};
 use listed::{PROGRAMS, Program, SHARED_BY_MANY};
 
 /// Places in values of tables, each by the table and the offset in the value; without an offset: anywhere in it. Variables are tables of one value.
@@ -86,33 +89,6 @@ impl State {
     }
 }
 
-/// An instruction: include/uapi/linux/bpf.h.
-#[derive(Clone, Copy)]
-struct Instruction {
-    code: u8,
-    to: usize,
-    from: usize,
-    offset: i64,
-    number: i32,
-}
-
-// Classes of instructions, and what is asked of them.
-const LDX: u8 = 0x01;
-const ST: u8 = 0x02;
-const STX: u8 = 0x03;
-const JMP: u8 = 0x05;
-const JMP32: u8 = 0x06;
-const ALU64: u8 = 0x07;
-const ATOMIC: u8 = 0xc0;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
-const JUMP: u8 = 0x05;
-const MOVE: u8 = 0xbf;
-const ADD_NUMBER: u8 = 0x07;
-const ADD: u8 = 0x0f;
-const SUBTRACT: u8 = 0x10;
-const LOAD_WIDE: u8 = 0x18;
-
 /// A helper's result or its first argument: by its number, enum bpf_func_id.
 const LOOK_UPS: [i32; 2] = [1, 156]; // map_lookup_elem, task_storage_get: a value of the table that they are given
 const CHANGES: [i32; 4] = [2, 3, 87, 88]; // map_update_elem, map_delete_elem, map_push_elem, map_pop_elem: change the table
@@ -121,7 +97,7 @@ const RING_OUTPUT: i32 = 130; // ringbuf_output
 
 /// A compiled object.
 struct Programs<'data> {
-    file: object::File<'data>,
+    object: Object<'data>,
     /// The tables: whether each processor or each thread has values of its own, and the type of their values.
     tables: BTreeMap<String, (bool, TypeId)>,
     types: Btf<'data>,
@@ -173,15 +149,7 @@ impl<'data> Programs<'data> {
             (name, (is_own, TypeId::from(value)))
         });
         let tables = tables.collect();
-        Self { file: object::File::parse(bytes).unwrap(), tables, types: Btf::from_path(path).unwrap() }
-    }
-
-    /// The function that begins at this place.
-    fn name_at(&self, section: SectionIndex, address: u64) -> String {
-        let is_there = |symbol: &object::Symbol<'_, '_>| {
-            symbol.section_index() == Some(section) && symbol.address() == address && symbol.size() > 0
-        };
-        self.file.symbols().find(is_there).unwrap().name().unwrap().to_owned()
+        Self { object: Object::parse(bytes), tables, types: Btf::from_path(path).unwrap() }
     }
 
     /// What the program writes, with all that it calls: on ways that come by none of the tables of `ends`, and elsewhere.
@@ -227,28 +195,14 @@ impl<'data> Programs<'data> {
 
     /// One function: what each register holds before each of its instructions.
     fn function(&self, name: &str) -> Function {
-        let symbol = self.file.symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
-        let (index, begin, bytes) = (symbol.section_index().unwrap(), symbol.address(), symbol.size());
-        let section = self.file.section_by_index(index).unwrap();
-        let code = instructions(&section.data().unwrap()[begin as usize..(begin + bytes) as usize]);
-        let named: BTreeMap<u64, (SectionIndex, String, u64)> =
-            section.relocations().filter_map(|(at, relocation)| Some((at, self.target(&relocation)?))).collect();
-        let mut function = Function { code, known: BTreeMap::from([(0, State::entry())]), calls: BTreeMap::new() };
+        let code = self.object.code(name);
+        let calls = (0..code.instructions.len()).filter_map(|at| Some((at, self.object.called(&code, at)?)));
+        let calls: BTreeMap<usize, String> = calls.collect();
+        let mut function = Function { code: code.instructions, known: BTreeMap::from([(0, State::entry())]), calls };
         let mut left = vec![0];
         while let Some(at) = left.pop() {
             let (mut state, instruction) = (function.known[&at].clone(), function.code[at]);
-            let place = begin + at as u64 * 8;
-            let relocated = named.get(&place);
-            if instruction.code == CALL && instruction.from == 1 {
-                // A call of a function: by its symbol, or by its distance from that of its section.
-                let (target, address) = match relocated {
-                    Some((target, _, address)) if instruction.number == -1 => (*target, *address),
-                    Some((target, _, address)) => (*target, address + (i64::from(instruction.number) as u64 + 1) * 8),
-                    None => (index, place.wrapping_add_signed((i64::from(instruction.number) + 1) * 8)),
-                };
-                function.calls.insert(at, self.name_at(target, address));
-            }
-            let constant = relocated.map(|(target, name, _)| self.held_at(*target, name, instruction.number));
+            let constant = code.relocated.get(&at).map(|target| self.held_at(target, instruction.number));
             run(&mut state, instruction, constant);
             for next in following(at, instruction) {
                 let joined = function.known.get(&next).map_or_else(|| state.clone(), |before| before.join(&state));
@@ -261,23 +215,11 @@ impl<'data> Programs<'data> {
         function
     }
 
-    /// The section, the name and the address of what is relocated.
-    fn target(&self, relocation: &object::Relocation) -> Option<(SectionIndex, String, u64)> {
-        let RelocationTarget::Symbol(symbol) = relocation.target() else { return None };
-        let symbol = self.file.symbol_by_index(symbol).ok()?;
-        let section = symbol.section_index()?;
-        let name = match symbol.name() {
-            Ok("") | Err(_) => self.file.section_by_index(section).ok()?.name().ok()?,
-            Ok(name) => name,
-        };
-        Some((section, name.to_owned(), symbol.address()))
-    }
-
     /// What a relocated constant is: a table of the section .maps, or a variable.
-    fn held_at(&self, section: SectionIndex, symbol: &str, offset: i32) -> Held {
-        match self.file.section_by_index(section).unwrap().name().unwrap() {
-            ".maps" => Held::Table(BTreeSet::from([symbol.to_owned()])),
-            _ => Held::Value(BTreeMap::from([(symbol.to_owned(), Some(i64::from(offset)))])),
+    fn held_at(&self, target: &Target, offset: i32) -> Held {
+        match self.object.section_name(target) {
+            ".maps" => Held::Table(BTreeSet::from([target.name.clone()])),
+            _ => Held::Value(BTreeMap::from([(target.name.clone(), Some(i64::from(offset)))])),
         }
     }
 
@@ -381,17 +323,6 @@ fn following(at: usize, instruction: Instruction) -> Vec<usize> {
         code if matches!(code & 7, JMP | JMP32) => vec![at + 1, jump],
         _ => vec![at + 1],
     }
-}
-
-fn instructions(bytes: &[u8]) -> Vec<Instruction> {
-    let read = |word: &[u8]| Instruction {
-        code: word[0],
-        to: usize::from(word[1] & 0xf),
-        from: usize::from(word[1] >> 4),
-        offset: i64::from(i16::from_ne_bytes([word[2], word[3]])),
-        number: i32::from_ne_bytes([word[4], word[5], word[6], word[7]]),
-    };
-    bytes.chunks_exact(8).map(read).collect()
 }
 
 fn listed(list: &[(&str, &str)]) -> BTreeSet<String> {
