@@ -62,8 +62,8 @@ pub fn record(data: &[u8]) {
     // Memory below the stack pointer is unused.
     let stack = StackCopy::new(vec![(arch::stack_pointer(&crash.registers.into()), stack.to_vec())]);
     DECODER.with_borrow_mut(|decoder| {
-        decoder.unnamed(&crash);
-        if let Ok((prepared, job)) = decoder.prepare(&crash, stack, true) {
+        decoder.unnamed_alone(&crash);
+        if let Ok((prepared, job)) = decoder.prepare_alone(&crash, stack, true) {
             let named = NAMER.with_borrow_mut(|(worker, opener)| {
                 opener.begin(job.opening.clone());
                 worker.name(&job, opener)
@@ -90,7 +90,7 @@ fn answered(message: &[u8], sample: &[u8]) -> Option<()> {
     whole.resize(size_of::<fl_crash>(), 0);
     let Some(Sample::Crash(crash)) = Sample::from_bytes(&whole) else { return None };
     let mut decoder = Decoder::new(options());
-    let (prepared, job) = decoder.prepare(&crash, StackCopy::default(), true).ok()?;
+    let (prepared, job) = decoder.prepare_alone(&crash, StackCopy::default(), true).ok()?;
     if !named.fits(&Skeleton::from(&job)) {
         return None;
     }

@@ -69,6 +69,17 @@ static __always_inline void fl_add_runtime_message(struct fl_crash *record, stru
 	fl_add_cxx_what(fl_thread_data(task));
 }
 
+/* Adds the mappings that the stack leads to. What there is no room for goes before the record. */
+static __always_inline void fl_send_led_to(u64 mm)
+{
+	for (u32 i = 0; i <= FL_PARTS_MAX; i++) {
+		if (!fl_add_led_to())
+			break;
+		fl_describe_modules(mm);
+		fl_send_modules();
+	}
+}
+
 /* Completes the record and sends it. True: user space will get it. */
 static __always_inline bool fl_send_record(struct fl_crash *record, struct task_struct *task)
 {
@@ -90,7 +101,7 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 		fl_describe_refusal(record, (u64)mm);
 		if (fl_config.stack_pages && record->frame_count) {
 			if (fl_add_mappings((u64)mm))
-				fl_add_led_to((u64)mm);
+				fl_send_led_to((u64)mm);
 			fl_send_stack();
 		}
 		fl_describe_modules((u64)mm);

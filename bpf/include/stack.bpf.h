@@ -29,8 +29,11 @@ struct fl_unwind {
 	u64 sent_bytes;
 	u64 pages;     /* that were there */
 	u64 pages_max; /* that may be sent of the record's stack */
-	u64 until;     /* a sample of an end sends its stack up to here, where the signal frame is */
-	u64 hash;      /* of the frames so far: fl_group_key.frames */
+	u32 parts;     /* FL_SAMPLE_MODULES that were sent with the record */
+	u32 files;     /* of the record before its modules were described, and how much of its strings was used */
+	u64 strings;
+	u64 until; /* a sample of an end sends its stack up to here, where the signal frame is */
+	u64 hash;  /* of the frames so far: fl_group_key.frames */
 	u64 hash_left; /* frames that are to be added to it; 0 behind a frame outside of any file: what follows does not count */
 	u64 key_hash; /* of the key in fl_group_keys: no variable, because v7.2 refuses one that is read after a helper has got its address */
 	u32 is_others;     /* fl_group.is_others */

@@ -3,8 +3,8 @@
  * Sends what user space needs to unwind a stack without frame pointers when the process is gone: a copy of the stack from the stack
  * pointer up, page by page, and all executable mappings; of many those that words of the stack point into.
  *
- * Pages go into the ring before the record that they belong to. A page that was never used, or that is not in memory, is a hole; one
- * that finds no room is a hole and counted as FL_LOST_PAGES.
+ * Pages, and mappings for which the record has no room, go into the ring before the record that they belong to. A page that was never used, or
+ * that is not in memory, is a hole. What finds no room in the ring is missing, and counted as FL_LOST_PAGES.
  */
 #ifndef FL_STACK_COPY_BPF_H
 #define FL_STACK_COPY_BPF_H
@@ -48,7 +48,7 @@ __noinline int fl_mapping_steps(void)
 	return 0;
 }
 
-/* Adds executable mappings to the record's modules, the lowest first. True: there are more than it has room for. */
+/* Adds executable mappings to the record's modules, the lowest first. True: there are more of them, or too many to look through. */
 static __always_inline bool fl_add_lowest(struct fl_unwind *unwind)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -56,12 +56,35 @@ static __always_inline bool fl_add_lowest(struct fl_unwind *unwind)
 	unwind->address = 0;
 	for (int i = 0; i < FL_MAPPINGS_MAX / 16; i++) {
 		if (fl_mapping_steps())
-			break;
+			return record && record->module_count >= FL_MODULES_MAX;
 	}
-	return record && record->module_count >= FL_MODULES_MAX;
+	return true;
 }
 
-/* Adds all executable mappings to the record's modules. 1: there is no room for all of them, and those of the frames are kept alone. */
+/* Where the search for mappings that the stack leads to begins and ends. */
+static __always_inline void fl_begin_search(const struct fl_crash *record, struct fl_unwind *unwind)
+{
+	u64 bytes = (u64)fl_config.stack_pages * FL_PIECE_BYTES;
+
+	unwind->parts = 0;
+	unwind->files = record->file_count;
+	unwind->strings = record->strings_length;
+	unwind->address = fl_stack_pointer(&record->registers) & ~(sizeof(u64) - 1);
+	unwind->end = record->stack_vma.vm_end;
+	if (record->stack_above.vm_end) {
+		unwind->address = record->stack_above.vm_start;
+		unwind->end = record->stack_above.vm_end;
+	}
+	if (bytes > FL_LED_WORDS_MAX * sizeof(u64))
+		bytes = FL_LED_WORDS_MAX * sizeof(u64);
+	if (unwind->end > unwind->address + bytes)
+		unwind->end = unwind->address + bytes;
+}
+
+/*
+ * Adds all executable mappings to the record's modules. 1: there is no room for all of them. Those of the frames are kept alone, and
+ * fl_add_led_to() is to add others.
+ */
 __noinline int fl_add_mappings(u64 mm)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -75,10 +98,13 @@ __noinline int fl_add_mappings(u64 mm)
 	if (!fl_add_lowest(unwind))
 		return 0;
 	record->module_count = walked;
+	fl_begin_search(record, unwind);
 	return 1;
 }
 
-/* Adds the mapping that the word at unwind->address points into, if it is executable. 0: the next word may as well. */
+enum fl_word { FL_WORD_NEXT = 0, FL_WORD_LAST, FL_WORD_NO_ROOM };
+
+/* Adds the mapping that the word at unwind->address points into, if it is executable. */
 __noinline int fl_word_step(void)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
@@ -86,55 +112,52 @@ __noinline int fl_word_step(void)
 	u64 address, word;
 
 	if (!record || !unwind || unwind->address >= unwind->end)
-		return 1;
+		return FL_WORD_LAST;
 	address = unwind->address;
 	unwind->address = address + sizeof(word);
 	if (bpf_probe_read_user(&word, sizeof(word), (const void *)address)) {
 		unwind->address = (address | (FL_PIECE_BYTES - 1)) + 1;
-		return 0;
+		return FL_WORD_NEXT;
 	}
 	/* Most words are small numbers, or point to the stack or the heap. */
 	if ((s64)word <= FL_PIECE_BYTES ||
-	    word - record->stack_vma.vm_start < unwind->end - record->stack_vma.vm_start ||
+	    word - record->stack_vma.vm_start < record->stack_vma.vm_end - record->stack_vma.vm_start ||
 	    word - record->start_brk < record->brk - record->start_brk)
-		return 0;
-	return fl_add_module(unwind->mm, word - 1) == FL_MODULES_MAX;
+		return FL_WORD_NEXT;
+	if (fl_add_module(unwind->mm, word - 1) != FL_MODULES_MAX)
+		return FL_WORD_NEXT;
+	unwind->address -= sizeof(word);
+	return FL_WORD_NO_ROOM;
 }
 
 /* So many times that: as fl_mapping_steps(). */
 __noinline int fl_word_steps(void)
 {
 	for (int i = 0; i < 64; i++) {
-		if (fl_word_step())
-			return 1;
+		int done = fl_word_step();
+
+		if (done)
+			return done;
 	}
-	return 0;
+	return FL_WORD_NEXT;
 }
 
 /*
- * Adds the executable mappings that the stack leads to, the innermost first: a return address is a word of the stack. Then the lowest ones,
- * as far as there is room. For processes that have more than there is room for, in place of fl_add_mappings().
+ * Adds the executable mappings that the stack leads to, the innermost first: a return address is a word of the stack. At the end of the stack
+ * come the lowest ones, as far as there is room. 1: there is no room for the next one until fl_send_modules() has made it.
  */
-__noinline int fl_add_led_to(u64 mm)
+__noinline int fl_add_led_to(void)
 {
-	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
-	u64 end;
 
-	if (!record || !unwind)
-		return 1;
-	unwind->mm = mm;
-	unwind->address = fl_stack_pointer(&record->registers) & ~(sizeof(u64) - 1);
-	unwind->end = record->stack_vma.vm_end;
-	if (record->stack_above.vm_end) {
-		unwind->address = record->stack_above.vm_start;
-		unwind->end = record->stack_above.vm_end;
-	}
-	end = unwind->address + (u64)fl_config.stack_pages * FL_PIECE_BYTES;
-	if (unwind->end > end)
-		unwind->end = end;
+	if (!unwind)
+		return 0;
 	for (int i = 0; i < FL_LED_WORDS_MAX / 64; i++) {
-		if (fl_word_steps())
+		int done = fl_word_steps();
+
+		if (done == FL_WORD_NO_ROOM)
+			return unwind->parts < FL_PARTS_MAX;
+		if (done)
 			break;
 	}
 	fl_add_lowest(unwind);
@@ -152,6 +175,33 @@ static __always_inline bool fl_page_has_room(void)
 	u64 size = bpf_ringbuf_query(&fl_ring, BPF_RB_RING_SIZE);
 
 	return bpf_ringbuf_query(&fl_ring, BPF_RB_AVAIL_DATA) + wanted < size - size / 8;
+}
+
+/*
+ * Sends the record's modules, which have been described, as a sample of their own, and makes room for others. The first one stays: it is most
+ * often the innermost frame's, of which more is said than of others.
+ */
+__noinline int fl_send_modules(void)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
+	u64 length;
+
+	if (!record || !unwind)
+		return 1;
+	record->kind = FL_SAMPLE_MODULES;
+	length = __builtin_offsetof(struct fl_crash, strings) + record->strings_length;
+	barrier_var(length); /* or the check is done on another copy, and old verifiers don't see that both are equal */
+	if (length > sizeof(*record))
+		return 1;
+	if (!fl_page_has_room() || bpf_ringbuf_output(&fl_ring, record, length, BPF_RB_NO_WAKEUP))
+		fl_count(FL_LOST_PAGES);
+	record->kind = FL_SAMPLE_CRASH;
+	record->module_count = 1;
+	record->file_count = unwind->files;
+	record->strings_length = unwind->strings;
+	unwind->parts += 1;
+	return 0;
 }
 
 /* Sends the page at unwind->address. 0: there may be more above. */

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use super::ending::{self, Alternatives, Ended, Endings, Proved};
 use super::labels::{self, Names};
 use super::ledger::{GroupLedger, Look};
+use super::modules::Modules;
 use super::pending::{Pending, PendingSample};
 use super::stacks::Stacks;
 use super::table::{RELIEF, Table, group_of};
@@ -146,6 +147,7 @@ impl<'run> Collector<'run> {
                 Sample::Crash(crash) if ending::is_alternative(&crash) => self.endings.add(crash),
                 Sample::Crash(crash) => self.begin(crash, recorded)?,
                 Sample::StackPage(page) => self.stacks.add(page),
+                Sample::Modules(modules) => self.stacks.add_modules(modules),
             }
         }
         self.write_named(Instant::now(), write)?;
@@ -174,15 +176,17 @@ impl<'run> Collector<'run> {
 
     /// Hands a sample to the namer.
     fn begin(&mut self, sample: Box<fl_crash>, recorded: &mut Recorder<'_>) -> Result<()> {
-        let stack = self.stacks.take(&sample);
+        let (stack, more) = self.stacks.take(&sample);
+        let modules = Modules::of(&sample, &more);
         let others = self.endings.take(&sample);
         let identify = group_of(&sample).is_some_and(|group| self.table.knows(group));
         let disposition = Disposition::from(sample.disposition);
         let is_shown = disposition.is_death() || self.handled;
-        let recorded = if is_shown { recorded(&|| self.decoder.unnamed(&sample), disposition)? } else { None };
+        let recorded =
+            if is_shown { recorded(&|| self.decoder.unnamed(&sample, &modules), disposition)? } else { None };
         let group = group_of(&sample);
-        let (mut prepared, mut job) = self.decoder.prepare(&sample, stack, identify)?;
-        let alternatives = Alternatives::add(&self.decoder, &sample, others, &mut job)?;
+        let (mut prepared, mut job) = self.decoder.prepare(&sample, modules, stack, identify)?;
+        let alternatives = Alternatives::add(&self.decoder, (&sample, &more), others, &mut job)?;
         if alternatives.is_some() {
             prepared.renew(&job);
         }

@@ -3,11 +3,12 @@
 use anyhow::Result;
 
 use super::known::Identity;
+use super::modules::{KnownModules, Modules};
 use super::sample::{
-    SampleFiles, build_id_in_memory, by_frame_pointer, callee, cgroup, code_of, disk, earlier_place, frames,
-    go_callers, innermost_words, mapping, part, request, wholes,
+    build_id_in_memory, by_frame_pointer, callee, cgroup, code_of, disk, earlier_place, frames, go_callers,
+    innermost_words, part, wholes,
 };
-use super::{Options, libcs, sample, sender, space};
+use super::{Options, libcs, sender, space};
 use crate::arch::{self, Registers};
 use crate::diagnosis;
 use crate::evidence::{self, Evidence, Failure, File, Function};
@@ -49,6 +50,7 @@ pub(crate) struct UnnamedFacts {
     stack: StackWords,
     /// Of what the pointer may be the lower half.
     wholes: Vec<u64>,
+    modules: Modules,
     skeleton: Skeleton,
 }
 
@@ -123,26 +125,50 @@ impl Decoder {
     ///
     /// # Errors
     /// If the sample has no date: the clocks could not be read.
-    pub(crate) fn prepare(&self, raw: &fl_crash, stack: StackCopy, identify: bool) -> Result<(UnnamedFacts, Job)> {
+    pub(super) fn prepare(
+        &self,
+        raw: &fl_crash,
+        modules: Modules,
+        stack: StackCopy,
+        identify: bool,
+    ) -> Result<(UnnamedFacts, Job)> {
         let has_stack = stack != StackCopy::default();
-        self.prepare_with(raw, stack, has_stack, identify)
+        self.prepare_with(raw, modules, (stack, has_stack), identify)
+    }
+
+    /// The same for a sample that came alone.
+    ///
+    /// # Errors
+    /// As [`Decoder::prepare`].
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn prepare_alone(
+        &self,
+        raw: &fl_crash,
+        stack: StackCopy,
+        identify: bool,
+    ) -> Result<(UnnamedFacts, Job)> {
+        self.prepare(raw, Modules::of(raw, &[]), stack, identify)
     }
 
     /// The same for a sample whose stack is that of another one.
-    pub(super) fn prepare_other(&self, raw: &fl_crash, identify: bool) -> Result<(UnnamedFacts, Job)> {
-        self.prepare_with(raw, StackCopy::default(), true, identify)
+    pub(super) fn prepare_other(
+        &self,
+        raw: &fl_crash,
+        modules: Modules,
+        identify: bool,
+    ) -> Result<(UnnamedFacts, Job)> {
+        self.prepare_with(raw, modules, (StackCopy::default(), true), identify)
     }
 
     fn prepare_with(
         &self,
         raw: &fl_crash,
-        stack: StackCopy,
-        has_stack: bool,
+        modules: Modules,
+        (stack, has_stack): (StackCopy, bool),
         identify: bool,
     ) -> Result<(UnnamedFacts, Job)> {
         let timestamp = Timestamp::from_boottime(raw.timestamp_ns)?;
         let depth = self.depth();
-        let files = raw.files.iter().take(raw.file_count as usize).zip(1..);
         let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
         let is_compat = has(fl_crash_flag::FL_IS_COMPAT);
         let can_unwind = has(fl_crash_flag::FL_HAS_REGISTERS) && (!is_compat || arch::compat::ELF_MACHINE.is_some());
@@ -152,14 +178,14 @@ impl Decoder {
             opening: Opening {
                 process: Holder { pid: raw.pid, tid: raw.tid, parent: raw.ppid, mount_namespace: raw.mount_namespace },
                 taken_ns: timestamp.unix_ns(),
-                files: files.map(|(file, number)| request(raw, file, number)).collect(),
+                files: modules.requests(),
                 perf_map: Some(PerfMap {
                     pid_in_namespace: raw.pid_in_namespace,
                     uid: raw.uid,
                     started_ns: Timestamp::from_boottime(raw.thread_start_ns)?.unix_ns(),
                 }),
             },
-            mappings: raw.modules.iter().take(raw.module_count as usize).map(|module| mapping(raw, module)).collect(),
+            mappings: modules.mappings(),
             walk: Walk {
                 frames: by_frame_pointer(raw, depth),
                 complete: has(fl_crash_flag::FL_FRAMES_ENDED) && raw.frames().len() <= depth,
@@ -188,7 +214,9 @@ impl Decoder {
         let sender = sender::of(raw);
         let is_disk_full = disk(raw).and_then(space::is_full);
         let skeleton = Skeleton::from(&job);
-        Ok((UnnamedFacts { timestamp, sender, is_disk_full, identify, stack: innermost, wholes, skeleton }, job))
+        let facts =
+            UnnamedFacts { timestamp, sender, is_disk_full, identify, stack: innermost, wholes, modules, skeleton };
+        Ok((facts, job))
     }
 
     /// The facts of one sample, as the namer has completed them.
@@ -198,9 +226,7 @@ impl Decoder {
         let earlier_functions = earlier_place(raw).and_then(|_| described.more.pop()).unwrap_or_default();
         let go_callers = described.more.split_off(described.more.len().saturating_sub(go_callers(raw).count()));
         let callee = callee(raw).and_then(|_| described.more.pop()).unwrap_or_default();
-        let files = raw.files.iter().take(raw.file_count as usize).enumerate();
-        let from_file = |number: usize| named.files.get(number)?.build_id.as_deref();
-        let known = SampleFiles(files.map(|(number, file)| sample::described(raw, file, from_file(number))).collect());
+        let known = prepared.modules.described(|number| named.files.get(number)?.build_id.as_deref());
         let exe = known.file(raw.exe).cloned();
         let (signature, family) = identify(raw, &known, exe.as_ref(), &described.trail);
         let walk = described.walk;
@@ -233,7 +259,7 @@ impl Decoder {
             is_unwindable: walk.complete && !walk.used_frame_pointer && walk.used_eh_frame,
             frame_bytes: walk.frame_bytes,
             wholes: prepared.wholes,
-            ..Evidence::of(raw, &known.0, frames, abort_message)
+            ..Evidence::of(raw, &known.files, frames, abort_message)
         };
         let identity = group_frames.map(|frames| Identity {
             signature: signature.clone(),
@@ -245,7 +271,7 @@ impl Decoder {
             frames: frames.iter().map(|frame| Frame { address: None, ..Frame::from(frame) }).collect(),
         });
         let failed = known
-            .0
+            .files
             .iter()
             .zip(&named.files)
             .filter_map(|(file, named)| Some(SymbolsFailed { module: file.name(), reason: named.failure? }));
@@ -269,16 +295,21 @@ impl Decoder {
     }
 
     /// The evidence of a sample that nobody has named yet.
-    pub(crate) fn unnamed(&self, raw: &fl_crash) -> Evidence {
-        let files = raw.files.iter().take(raw.file_count as usize);
-        let known = SampleFiles(files.map(|file| sample::described(raw, file, None)).collect());
+    pub(super) fn unnamed(&self, raw: &fl_crash, modules: &Modules) -> Evidence {
+        let known = modules.described(|_| None);
         let frames = frames(
             raw,
             &known,
             &by_frame_pointer(raw, self.depth()),
             (&mut std::iter::empty(), &mut std::iter::empty()),
         );
-        Evidence::of(raw, &known.0, frames, None)
+        Evidence::of(raw, &known.files, frames, None)
+    }
+
+    /// The same of a sample that came alone.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn unnamed_alone(&self, raw: &fl_crash) -> Evidence {
+        self.unnamed(raw, &Modules::of(raw, &[]))
     }
 
     fn depth(&self) -> usize {
@@ -295,7 +326,7 @@ impl Decoder {
     }
 
     /// What libc said before it aborted.
-    fn abort_message(&mut self, raw: &fl_crash, known: &SampleFiles, address: Option<u64>) -> Option<String> {
+    fn abort_message(&mut self, raw: &fl_crash, known: &KnownModules<'_>, address: Option<u64>) -> Option<String> {
         let innermost = raw.frames().first().filter(|_| abort_message::may_be_abort(raw))?;
         let number = raw.module(*innermost, false)?.file;
         let file = raw.files.get(number.checked_sub(1)? as usize)?;
@@ -304,7 +335,7 @@ impl Decoder {
 }
 
 /// The signature and the family of a sample. If another process sent the signal, it matters what was killed, not where it was.
-fn identify(raw: &fl_crash, known: &SampleFiles, exe: Option<&File>, trail: &Trail) -> (String, Option<String>) {
+fn identify(raw: &fl_crash, known: &KnownModules<'_>, exe: Option<&File>, trail: &Trail) -> (String, Option<String>) {
     let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
     let signal = signal_name(raw.signal);
     let is_fault = has(fl_crash_flag::FL_HAS_CODE) && !has(fl_crash_flag::FL_IS_FORGED);
@@ -316,7 +347,7 @@ fn identify(raw: &fl_crash, known: &SampleFiles, exe: Option<&File>, trail: &Tra
     if !has(fl_crash_flag::FL_PLACE_COUNTS) {
         return (identity::signature(kind, false, executable.as_deref(), &[], None), None);
     }
-    let (places, spot) = trail.places(kind, |number| text(known.0.get(number)?));
+    let (places, spot) = trail.places(kind, |number| text(known.files.get(number)?));
     let signature = identity::signature(kind, trail.is_jump, executable.as_deref(), &places, spot);
     (signature, identity::family(kind, trail))
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::decode::{Decoder, UnnamedFacts};
+use super::modules::Modules;
 use super::verdicts::Verdict;
 use crate::arch::{self, Registers};
 use crate::evidence::Failure;
@@ -91,10 +92,11 @@ pub(super) fn is_alternative(sample: &fl_crash) -> bool {
 }
 
 impl Alternatives {
-    /// Adds to the job of `fault` what may have happened in its place. `None` means that nothing is known of it.
+    /// Adds to the job of `fault` what may have happened in its place. `more`: samples that have more of the process's mappings. `None` means
+    /// that nothing is known of it.
     pub(super) fn add(
         decoder: &Decoder,
-        fault: &fl_crash,
+        (fault, more): (&fl_crash, &[Box<fl_crash>]),
         samples: Vec<Box<fl_crash>>,
         job: &mut Job,
     ) -> Result<Option<Self>> {
@@ -111,7 +113,7 @@ impl Alternatives {
         let suspects = std::iter::once(fault).chain(unproved).map(suspect).collect();
         let (mut others, mut prepared) = (Vec::new(), Vec::new());
         for sample in &samples {
-            let (facts, other) = decoder.prepare_other(sample, true)?;
+            let (facts, other) = decoder.prepare_other(sample, Modules::of(sample, more), true)?;
             let first_file = job.opening.files.len();
             job.opening.files.extend(other.opening.files.iter().cloned());
             others.push(Other { job: Box::new(other), first_file });
@@ -222,8 +224,8 @@ mod tests {
         let samples = endings.take(&fault);
         assert!(endings.take(&fault).is_empty() && endings.count == 1, "once, and another thread's stay");
         let decoder = Decoder::new(crate::fuzz::options());
-        let (_, mut job) = decoder.prepare(&fault, Default::default(), true).unwrap();
-        let alternatives = Alternatives::add(&decoder, &fault, samples, &mut job).unwrap();
+        let (_, mut job) = decoder.prepare_alone(&fault, Default::default(), true).unwrap();
+        let alternatives = Alternatives::add(&decoder, (&fault, &[]), samples, &mut job).unwrap();
         decide(alternatives, &mut Named { passage, ..Named::default() }, Failure::Ended)
     }
 

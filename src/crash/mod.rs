@@ -11,6 +11,7 @@ mod labels;
 mod leave;
 mod ledger;
 mod libcs;
+mod modules;
 mod pending;
 mod record;
 mod room;

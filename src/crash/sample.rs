@@ -1,28 +1,17 @@
 //! What one sample says of a thread, part by part, in the terms of those who ask.
 
+use super::modules::KnownModules;
 use crate::arch::{self, Arrival, Registers};
 use crate::diagnosis::truncated;
-use crate::evidence::{self, Access, File, FileId, Function, Handling, Region};
-use crate::hex::digits;
-use crate::naming::{MappedImage, Mapping, Owner};
-use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_file_flag, fl_vma};
+use crate::evidence::{self, Access, Function, Handling, Region};
+use crate::naming::Owner;
+use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_vma};
 use crate::record::crash::Disposition;
 use crate::runtime::stack::{STACK_WORDS, StackWords};
 use crate::runtime::{abort_message, go};
 use crate::siginfo::{SIGILL, SIGSEGV, SIGTRAP};
 use crate::symbol::unwind::{self, StackCopy};
-use crate::symbol::{FileRequest, Usage};
 use crate::text::lossy;
-
-/// The files of the sample: the name and build id of each. The build id is from the process's memory, else from the file that ran.
-pub(super) struct SampleFiles(pub Vec<File>);
-
-impl SampleFiles {
-    /// By number, from 1 on.
-    pub(super) fn file(&self, number: u32) -> Option<&File> {
-        self.0.get(number.checked_sub(1)? as usize)
-    }
-}
 
 /// The bytes of the instruction that the thread was at, and of those behind it.
 pub(super) fn code_of(raw: &fl_crash) -> &[u8] {
@@ -70,51 +59,9 @@ pub(super) fn cgroup(raw: &fl_crash) -> Option<String> {
     raw.path(raw.cgroup_offset, raw.cgroup_length).map(|path| lossy(&path))
 }
 
-/// A file, for the namer to find.
-pub(super) fn request(raw: &fl_crash, file: &fl_file, number: u32) -> FileRequest {
-    FileRequest {
-        path: path_of(raw, file),
-        build_id: build_id_in_memory(file).map(<[u8]>::to_vec),
-        id: FileId { inode: file.inode, device: file.device.into() },
-        is_deleted: file.flags.0 & fl_file_flag::FL_FILE_DELETED.0 != 0,
-        usage: usage(raw, number),
-        refused: None,
-    }
-}
-
-/// A file, as far as it is known. `from_file` is the build id in the file that was found.
-pub(super) fn described(raw: &fl_crash, file: &fl_file, from_file: Option<&[u8]>) -> File {
-    let build_id = build_id_in_memory(file).or(from_file).map(digits);
-    File { build_id, ..File::sampled(path_of(raw, file).as_deref(), file.flags.0, file.inode, file.device) }
-}
-
-/// The path of a file. `None` means that the record had no room for all of it.
-fn path_of(raw: &fl_crash, file: &fl_file) -> Option<Vec<u8>> {
-    let is_cut = file.flags.0 & fl_file_flag::FL_FILE_PATH_CUT.0 != 0;
-    if is_cut { None } else { raw.path(file.path_offset, file.path_length) }
-}
-
 /// The build id that the kernel program has read. `None` means that it could not.
 pub(super) fn build_id_in_memory(file: &fl_file) -> Option<&[u8]> {
     file.build_id.get(..file.build_id_length as usize).filter(|id| !id.is_empty())
-}
-
-/// An executable mapping, for the namer.
-pub(super) fn mapping(raw: &fl_crash, module: &fl_vma) -> Mapping {
-    let number = module.file.checked_sub(1).filter(|&index| index < raw.file_count);
-    Mapping {
-        start: module.vm_start,
-        end: module.vm_end,
-        file_offset: module.file_offset,
-        image: match number {
-            Some(index) => MappedImage::File(index as usize),
-            None if raw.vdso != 0 && module.vm_start == raw.vdso => {
-                let is_compat = raw.flags.0 & fl_crash_flag::FL_IS_COMPAT.0 != 0;
-                if is_compat { MappedImage::CompatVdso } else { MappedImage::Vdso }
-            }
-            None => MappedImage::Unknown,
-        },
-    }
 }
 
 /// What the namer has found of each address of a stack.
@@ -123,16 +70,16 @@ pub(super) type Found<'a> = (&'a mut dyn Iterator<Item = Vec<Function>>, &'a mut
 /// The frames of a stack. `functions` has those of each of its addresses, `handling` what they do with an exception.
 pub(super) fn frames(
     raw: &fl_crash,
-    known: &SampleFiles,
+    known: &KnownModules<'_>,
     walk: &[unwind::Frame],
     (functions, handling): Found<'_>,
 ) -> Vec<evidence::Frame> {
     let mut frames = Vec::new();
     for &unwind::Frame { address, is_return_address } in walk {
-        let module = raw.module(address, is_return_address);
+        let module = known.at(address, is_return_address);
         let file_offset =
             module.filter(|module| known.file(module.file).is_some()).map(|module| offset_of(address, module));
-        let region = module.and_then(|module| Region::of(raw, module, &known.0));
+        let region = module.and_then(|module| Region::of(raw, module, &known.files));
         let handling = handling.next().flatten();
         let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset, handling };
         match functions.next().filter(|functions| !functions.is_empty()) {
@@ -146,16 +93,6 @@ pub(super) fn frames(
 /// The offset of an address in its module's file.
 fn offset_of(address: u64, module: &fl_vma) -> u64 {
     address.wrapping_sub(module.vm_start).wrapping_add(module.file_offset)
-}
-
-/// How the process used the file of this number: `raw` counts them from 1.
-fn usage(raw: &fl_crash, number: u32) -> Usage {
-    let mapped = raw.modules.iter().take(raw.module_count as usize).find(|module| module.file == number);
-    let is_executable = raw.exe == number;
-    match mapped {
-        None if !is_executable => Usage::Data,
-        mapped => Usage::Code { mapped: mapped.map(|module| (module.vm_start, module.vm_end)), is_executable },
-    }
 }
 
 /// Had the thread handled a fault before this one, and not this one, whose instruction runs once more when the handler has returned?

@@ -1,4 +1,4 @@
-//! Keeps the pages of stacks until the crash that they belong to comes.
+//! Keeps the pages of stacks, and the mappings that they lead to, until the crash that they belong to comes.
 
 use std::collections::HashMap;
 
@@ -8,32 +8,52 @@ use crate::symbol::unwind::StackCopy;
 /// How many pages wait at most: 8 MiB. If there are more, they are left over from crashes that were lost.
 const PAGES_MAX: usize = 2048;
 
+/// As many pages take as much memory as a sample of mappings.
+const PAGES_OF_MODULES: usize = size_of::<fl_crash>().div_ceil(size_of::<fl_stack_page>());
+
 /// Thread and time: what a crash and its pages have in common.
 type Key = (u32, u64);
 
-/// Pages that wait.
+/// What came before a crash.
+#[derive(Debug, Default)]
+struct Before {
+    pages: Vec<Box<fl_stack_page>>,
+    modules: Vec<Box<fl_crash>>,
+}
+
+/// What waits.
 #[derive(Debug, Default)]
 pub(super) struct Stacks {
-    waiting: HashMap<Key, Vec<Box<fl_stack_page>>>,
+    waiting: HashMap<Key, Before>,
+    /// Pages, and what takes as much memory.
     count: usize,
 }
 
 impl Stacks {
     /// Keeps a page.
     pub(super) fn add(&mut self, page: Box<fl_stack_page>) {
+        self.before((page.tid, page.timestamp_ns), 1).pages.push(page);
+    }
+
+    /// Keeps mappings for which the record has no room.
+    pub(super) fn add_modules(&mut self, modules: Box<fl_crash>) {
+        self.before((modules.tid, modules.timestamp_ns), PAGES_OF_MODULES).modules.push(modules);
+    }
+
+    fn before(&mut self, key: Key, pages: usize) -> &mut Before {
         if self.count >= PAGES_MAX {
             self.waiting.clear();
             self.count = 0;
         }
-        self.count += 1;
-        self.waiting.entry((page.tid, page.timestamp_ns)).or_default().push(page);
+        self.count += pages;
+        self.waiting.entry(key).or_default()
     }
 
-    /// The stack of this crash, as far as it came.
-    pub(super) fn take(&mut self, crash: &fl_crash) -> StackCopy {
-        let pages = self.waiting.remove(&(crash.tid, crash.timestamp_ns)).unwrap_or_default();
-        self.count -= pages.len();
-        StackCopy::new(pages.into_iter().map(|page| (page.address, page.bytes.to_vec())).collect())
+    /// The stack of this crash, and the samples that have more of its mappings, as far as they came.
+    pub(super) fn take(&mut self, crash: &fl_crash) -> (StackCopy, Vec<Box<fl_crash>>) {
+        let Before { pages, modules } = self.waiting.remove(&(crash.tid, crash.timestamp_ns)).unwrap_or_default();
+        self.count -= pages.len() + modules.len() * PAGES_OF_MODULES;
+        (StackCopy::new(pages.into_iter().map(|page| (page.address, page.bytes.to_vec())).collect()), modules)
     }
 }
 
@@ -52,10 +72,12 @@ mod tests {
         stacks.add(page(2, 0x1000, 2));
         stacks.add(page(1, 0x2000, 3));
         let crash = fl_crash { tid: 1, ..fl_crash::default() };
-        let copy = stacks.take(&crash);
+        stacks.add_modules(Box::new(crash));
+        let (copy, modules) = stacks.take(&crash);
+        assert_eq!(modules.len(), 1);
         assert_eq!(copy.read_word(0x1000), Some(0x0101_0101_0101_0101));
         assert_eq!(copy.read_word(0x2ff8), Some(0x0303_0303_0303_0303));
-        assert_eq!(stacks.take(&crash), StackCopy::default());
+        assert!(matches!(stacks.take(&crash), (none, modules) if none == StackCopy::default() && modules.is_empty()));
         assert_eq!(stacks.count, 1);
     }
 
@@ -64,7 +86,9 @@ mod tests {
         let mut stacks = Stacks::default();
         for tid in 0..10_000 {
             stacks.add(page(tid, 0x1000, 0));
+            stacks.add_modules(Box::new(fl_crash { tid, ..fl_crash::default() }));
         }
-        assert!(stacks.count <= PAGES_MAX && stacks.waiting.len() == stacks.count);
+        assert!(stacks.count <= PAGES_MAX + PAGES_OF_MODULES);
+        assert_eq!(stacks.waiting.len() * (1 + PAGES_OF_MODULES), stacks.count);
     }
 }

@@ -113,7 +113,7 @@ fn the_samples_of_the_corpus_are_of_the_day() {
 fn the_answers_of_the_corpus_make_records() {
     let mut deepest = 0;
     for (name, sample) in seeds::samples() {
-        let (_, job) = Decoder::new(options()).prepare(&sample, StackCopy::default(), true).unwrap();
+        let (_, job) = Decoder::new(options()).prepare_alone(&sample, StackCopy::default(), true).unwrap();
         let without = Named::failed(&Skeleton::from(&job), Failure::Ended);
         deepest = deepest.max(without.described.walk.frames.len());
         for (kind, named) in [("named", answer(&without)), ("unnamed", without)] {

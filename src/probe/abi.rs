@@ -110,6 +110,8 @@ pub enum Sample {
     Crash(Box<fl_crash>),
     /// A page of the stack of a crash that comes after it.
     StackPage(Box<fl_stack_page>),
+    /// Executable mappings, with their files, for which the record of a crash that comes after it has no room.
+    Modules(Box<fl_crash>),
 }
 
 impl Sample {
@@ -117,6 +119,7 @@ impl Sample {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         match fl_sample_kind(kind(bytes)?) {
             fl_sample_kind::FL_SAMPLE_STACK_PAGE => fl_stack_page::read_large(bytes).map(Self::StackPage),
+            fl_sample_kind::FL_SAMPLE_MODULES => fl_crash::from_bytes(bytes).map(Self::Modules),
             _ => fl_crash::from_bytes(bytes).map(Self::Crash),
         }
     }

@@ -38,6 +38,7 @@ mod keeping;
 #[path = "../symbolize/lab.rs"]
 mod lab;
 mod library;
+mod mappings;
 mod memory;
 mod memory_pages;
 mod messages;

@@ -17,7 +17,8 @@
 #define FL_FRAMES_MAX      127 /* PERF_MAX_STACK_DEPTH, what users know from perf and bpftrace */
 #define FL_STACK_PAGES_MAX 128 /* 512 KiB */
 #define FL_MAPPINGS_MAX    512 /* of a process that are looked through for executable ones */
-#define FL_MODULES_MAX     24  /* executable mappings that one stack may touch */
+#define FL_MODULES_MAX     24  /* executable mappings that one sample has room for */
+#define FL_PARTS_MAX       16  /* samples before a record that have more of them */
 #define FL_LIBCS_MAX       64  /* files of glibc that are known */
 #define FL_FILES_MAX       28  /* the modules' files, the executable and the files of three VMAs */
 
@@ -41,11 +42,11 @@ enum fl_counter {
 	FL_HANDLED, /* to a watched task: a handler runs */
 	FL_IGNORED, /* to a watched task: nothing happens */
 	FL_CAUGHT,  /* ends of watched tasks after a handler ran for their fault */
-	FL_MAYBE_CAUGHT,    /* the same where user space is to prove that the handler had not been left */
-	FL_RECORDS,         /* records handed to user space */
-	FL_GROUPS_MADE,     /* groups and rests that were new */
-	FL_LOST_RING_FULL,  /* no room in the ring: user space is slower than the crashes */
-	FL_LOST_PAGES,      /* no room in the ring for a page of a stack: its record has a shorter stack */
+	FL_MAYBE_CAUGHT,   /* the same where user space is to prove that the handler had not been left */
+	FL_RECORDS,        /* records handed to user space */
+	FL_GROUPS_MADE,    /* groups and rests that were new */
+	FL_LOST_RING_FULL, /* no room in the ring: user space is slower than the crashes */
+	FL_LOST_PAGES, /* no room in the ring for a page of a stack, or for more mappings: its record has a shorter stack */
 	FL_LOST_BUDGET,     /* more than the budget of samples allows: fl_config.sample_first and the fields after it */
 	FL_LOST_STACK_FULL, /* a new group got no place in fl_stacks */
 	FL_LOST_FAULT, /* a handled fault that was forgotten: if it ends its process, that is reported as an end of another kind */
@@ -55,7 +56,11 @@ enum fl_counter {
 };
 
 /* What a sample in the ring is: its first word. */
-enum fl_sample_kind { FL_SAMPLE_CRASH = 0, FL_SAMPLE_STACK_PAGE };
+enum fl_sample_kind {
+	FL_SAMPLE_CRASH = 0,
+	FL_SAMPLE_STACK_PAGE,
+	FL_SAMPLE_MODULES, /* struct fl_crash: of which the modules and their files matter, as more of the record that follows */
+};
 
 /*
  * The disposition of a delivered signal. Caught is known only when the process ends: that end is then the event. Maybe caught: a signal frame
@@ -253,7 +258,7 @@ struct fl_crash {
 		   1]; /* instruction pointers, innermost first; one spare to keep the verifier's masks simple */
 	struct fl_backing backing; /* with FL_HAS_BACKING */
 	struct fl_jump jump;
-	struct fl_vma modules[FL_MODULES_MAX]; /* the executable mappings that the frames are in */
+	struct fl_vma modules[FL_MODULES_MAX]; /* executable mappings: first of all that of the innermost frame */
 	struct fl_file files[FL_FILES_MAX];
 	struct fl_text texts[FL_TEXTS_MAX];             /* of an abort: innermost first */
 	char strings[FL_STRINGS_BYTES + FL_NAME_BYTES]; /* the slack lets the last component be read whole */
