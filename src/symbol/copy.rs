@@ -10,14 +10,16 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use object::elf::{ET_DYN, ET_EXEC, FileHeader64, SHF_COMPRESSED, SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SectionHeader64};
+use object::elf::{
+    ET_DYN, ET_EXEC, FileHeader64, SHF_COMPRESSED, SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SectionHeader64, Sym64,
+};
 use object::pod::{bytes_of, bytes_of_slice};
 use object::read::elf::{FileHeader, SectionHeader};
 use object::{LittleEndian, U16, U32, U64};
 
 use super::descriptors::descriptor_name;
 use super::elf::{BUILD_ID, ENDIAN, Headers, Source};
-use super::{check, inflate};
+use super::{check, inflate, wide};
 
 /// How much of one file and its debug file is copied, uncompressed. Of a larger file only the symbols are copied, without files and
 /// lines, if they fit.
@@ -25,6 +27,9 @@ pub(super) const BYTES_MAX: u64 = 96 << 20;
 
 /// Names of functions.
 const SYMBOLS: [&[u8]; 4] = [b".symtab", b".strtab", b".dynsym", b".dynstr"];
+
+/// Those of them that are wider in a 64-bit file, as which each copy is written.
+const TABLES: [&[u8]; 2] = [b".symtab", b".dynsym"];
 
 /// Files, lines and inlined functions, and better names.
 const DEBUG: [&[u8]; 11] = [
@@ -215,10 +220,17 @@ fn bytes_of_all(file: &File, headers: &Headers, names: &[&[u8]]) -> u64 {
 
 fn parts(file: &File, headers: &Headers, names: &[&'static [u8]], left: &mut u64) -> Option<Vec<Part>> {
     let there = names.iter().filter_map(|&name| Some((name, headers.section(name)?)));
-    there.map(|(name, section)| part(file, name, section, left)).collect()
+    let is_compat = headers.is_compat;
+    there.map(|(name, section)| part(file, name, section, is_compat, left)).collect()
 }
 
-fn part(file: &File, name: &'static [u8], section: &SectionHeader64<LittleEndian>, left: &mut u64) -> Option<Part> {
+fn part(
+    file: &File,
+    name: &'static [u8],
+    section: &SectionHeader64<LittleEndian>,
+    is_compat: bool,
+    left: &mut u64,
+) -> Option<Part> {
     let mut header = *section;
     let mut content = Content::InFile;
     let flags = section.sh_flags(ENDIAN);
@@ -230,6 +242,14 @@ fn part(file: &File, name: &'static [u8], section: &SectionHeader64<LittleEndian
         content = Content::Here(bytes);
     }
     *left = left.checked_sub(header.sh_size(ENDIAN))?;
+    if is_compat && TABLES.contains(&name) {
+        let bytes = Source::File(file).read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
+        let bytes = wide::symbols(&bytes)?;
+        *left = left.checked_sub(bytes.len() as u64 - section.sh_size(ENDIAN))?;
+        header.sh_size = U64::new(ENDIAN, bytes.len() as u64);
+        header.sh_entsize = U64::new(ENDIAN, size_of::<Sym64<LittleEndian>>() as u64);
+        content = Content::Here(bytes);
+    }
     Some(Part { name, header, content })
 }
 

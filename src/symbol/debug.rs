@@ -54,7 +54,7 @@ pub(super) fn shared(
     let (path, wanted) = shared_link(file, headers)?;
     let candidates = open.debug(found.number, &wanted, Some(&path));
     candidates.into_iter().find_map(|other| {
-        let headers = Headers::read(&Source::File(&other))?;
+        let headers = Headers::read_any(&Source::File(&other))?;
         let build_id = headers.build_id(&Source::File(&other));
         (build_id.as_deref() == Some(&wanted)).then(|| Shared::of(&other, &headers, &wanted, max)).flatten()
     })

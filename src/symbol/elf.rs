@@ -59,8 +59,10 @@ impl Source<'_> {
     }
 }
 
-/// The headers of a 64-bit file of this machine's architecture.
+/// The headers of a file that this machine runs.
 pub(super) struct Headers {
+    /// It is a 32-bit file.
+    pub(super) is_compat: bool,
     pub(super) file: FileHeader64<LittleEndian>,
     programs: Vec<ProgramHeader64<LittleEndian>>,
     sections: Vec<SectionHeader64<LittleEndian>>,
@@ -77,7 +79,12 @@ pub(super) struct Segment {
 }
 
 impl Headers {
-    /// `None` means that it is no such file. If the sections can't be read, there are none.
+    /// Of a file of 64 or 32 bits.
+    pub(super) fn read_any(source: &Source<'_>) -> Option<Self> {
+        Self::read(source).or_else(|| Self::read_compat(source))
+    }
+
+    /// Of a 64-bit file. `None` means that it is no such file. If the sections can't be read, there are none.
     pub(super) fn read(source: &Source<'_>) -> Option<Self> {
         let header = source.read(0, size_of::<FileHeader64<LittleEndian>>() as u64)?;
         let (header, _) = from_bytes::<FileHeader64<LittleEndian>>(&header).ok()?;
@@ -85,6 +92,7 @@ impl Headers {
             return None;
         }
         let mut headers = Self {
+            is_compat: false,
             file: *header,
             programs: table(source, header.e_phoff(ENDIAN), header.e_phnum(ENDIAN))?,
             sections: table(source, header.e_shoff(ENDIAN), header.e_shnum(ENDIAN)).unwrap_or_default(),
@@ -105,6 +113,7 @@ impl Headers {
         let programs = table(source, header.e_phoff(ENDIAN).into(), header.e_phnum(ENDIAN))?;
         let sections = table(source, header.e_shoff(ENDIAN).into(), header.e_shnum(ENDIAN)).unwrap_or_default();
         let mut headers = Self {
+            is_compat: true,
             file: wide::file(header),
             programs: programs.iter().map(wide::program).collect(),
             sections: sections.iter().map(wide::section).collect(),

@@ -44,10 +44,10 @@ struct Place {
 }
 
 impl Index {
-    /// `None` means that the file has no symbol table, that it can't be read, or that it is larger than the bounds. `is_own`: it is the file
+    /// `None` means that the file has no symbol table of 64 bits, that it can't be read, or that it is larger than the bounds. `is_own`: it is the file
     /// that ran.
     pub(super) fn read(file: &File, headers: &Headers, is_own: bool) -> Option<Self> {
-        let table = headers.section(b".symtab")?;
+        let table = headers.section(b".symtab").filter(|_| !headers.is_compat)?;
         let names = headers.section(b".strtab")?;
         let (mut offset, bytes) = (table.sh_offset(ENDIAN), table.sh_size(ENDIAN));
         let end = offset.checked_add(bytes).filter(|_| bytes <= TABLE_BYTES_MAX)?;

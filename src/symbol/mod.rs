@@ -141,10 +141,10 @@ impl Symbols {
     fn read(found: &MappedFile, open: &mut dyn Open, max: u64) -> Option<Self> {
         let file = found.file.as_deref()?;
         let mut symbols = Self { max, ..Self::default() };
-        if let Some(headers) = Headers::read(&elf::Source::File(file)) {
+        if let Some(headers) = Headers::read_any(&elf::Source::File(file)) {
             if !copy::has_lines(&headers)
                 && let Some(debug) = debug::find(open, found, &headers)
-                && let Some(headers) = Headers::read(&elf::Source::File(&debug))
+                && let Some(headers) = Headers::read_any(&elf::Source::File(&debug))
             {
                 symbols.add_file(open, found, (&debug, &headers), false);
             }
@@ -189,7 +189,7 @@ impl Symbols {
         let left = self.max.saturating_sub(self.bytes);
         let embedded = debug::embedded(file, headers, left);
         if let Some(embedded) = embedded
-            && let Some(headers) = Headers::read(&elf::Source::File(&embedded))
+            && let Some(headers) = Headers::read_any(&elf::Source::File(&embedded))
         {
             self.add(PrivateCopy::of(&embedded, &headers, None, left), true);
         }
@@ -245,7 +245,7 @@ impl Symbols {
 pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
     elf::build_id(data);
     unwind::fuzz_sections(data);
-    if let Some(headers) = Headers::read(&elf::Source::File(file)) {
+    if let Some(headers) = Headers::read_any(&elf::Source::File(file)) {
         let Some(found) = MappedFile::at(Path::new("/proc/self/exe")) else { return };
         debug::find(&mut NoFiles, &found, &headers);
         let mut symbols = Symbols { code: headers.code(), max: copy::BYTES_MAX, ..Symbols::default() };

@@ -88,7 +88,7 @@ impl Built {
     fn by(&self, namer: &mut Namer, addresses: &[u64]) -> Vec<String> {
         let path = self.0.join("program");
         let found = MappedFile::at(&path).unwrap();
-        let headers = Headers::read(&elf::Source::File(found.file.as_deref().unwrap())).unwrap();
+        let headers = Headers::read_any(&elf::Source::File(found.file.as_deref().unwrap())).unwrap();
         let mut name = |&address: &u64| {
             let code = headers.code().into_iter().find(|code| code.address.contains(&address)).unwrap();
             let offset = address - code.address.start + code.offset.start;
@@ -168,6 +168,40 @@ fn with_zstd(mut content: Vec<u8>) -> Vec<u8> {
     }
     assert!(count > 2);
     content
+}
+
+/// Without a libc, which a machine need not have for 32-bit programs.
+const COMPAT: &str = "
+static int __attribute__((noinline)) parse_header(volatile int *p) { return *p * 3; }
+static int __attribute__((noinline)) load_config(volatile int *p)
+{
+	return parse_header(p) * 2;
+}
+int __attribute__((noinline)) main(volatile int *p) { return load_config(p + 1) + 1; }
+void _start(void)
+{
+	__asm__ volatile(\"int $0x80\" ::\"a\"(1), \"b\"(main(0)));
+	__builtin_unreachable();
+}
+";
+
+#[test]
+fn a_32_bit_program_has_lines() {
+    for (kind, options) in [("fixed", "-static"), ("four", "-static -gdwarf-4"), ("pie", "-static-pie -fPIE")] {
+        let build = format!("gcc -m32 -nostdlib -ffreestanding -g -O1 -fno-inline {options} -o program program.c");
+        let split = "cp program whole; objcopy --only-keep-debug program debug; strip program";
+        for (debug, script) in [("own", build.clone()), ("split", format!("{build} -Wl,--build-id\n{split}"))] {
+            let built = Built::with(&format!("compat-{kind}-{debug}"), &script, COMPAT);
+            let whole = if debug == "own" { "program" } else { "whole" };
+            let addresses = built.addresses(whole);
+            let ours = built.by_us(&addresses);
+            // gdb looks for debug files in other places.
+            let _ = fs::rename(built.0.join("whole"), built.0.join("program"));
+            let gdb = built.by_gdb(&addresses);
+            assert!(gdb.iter().all(|said| said.contains(" + 1 /") && said.contains("/program.c ")), "{gdb:?}");
+            assert_eq!(ours, gdb, "{kind} {debug}");
+        }
+    }
 }
 
 #[test]

@@ -37,8 +37,11 @@ struct Stub {
 }
 
 impl Plt {
-    /// `None` means that the file has none.
+    /// `None` means that the file has none, or that it is a 32-bit file.
     pub(super) fn read(source: &Source<'_>, headers: &Headers) -> Option<Self> {
+        if headers.is_compat {
+            return None;
+        }
         let content = |name: &[u8]| {
             let section = headers.section(name).filter(|section| section.sh_size(ENDIAN) <= BYTES_MAX)?;
             Some((section, source.read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?))
