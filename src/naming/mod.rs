@@ -11,6 +11,7 @@ mod clerk;
 mod confine;
 mod fetching;
 mod frame;
+mod jit_dump;
 mod job;
 mod keeper;
 mod kept;

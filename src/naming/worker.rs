@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::job::{Described, Ending, Job, MappedImage, Mapping, Named, NamedFile, Walk};
 use super::maps::MEMFD;
-use super::perf_map;
+use super::{jit_dump, perf_map};
 use crate::evidence::{Function, Halt, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::unwind::{CodeRegion, Frame, Image, Machine, Passage, Registers, StackCopy, Unwinder};
@@ -120,7 +120,7 @@ impl Worker {
         let trail = self.trail(job, found, (&all, !walk.complete), known, open);
         // After the trail, which knows nothing of them.
         let frames = walk.frames.iter().chain(&job.more);
-        name_generated(job, frames.zip(functions.iter_mut().chain(&mut more)), open);
+        name_generated(job, found, frames.zip(functions.iter_mut().chain(&mut more)), open);
         let variable = job.variable.as_ref().and_then(|(number, name)| {
             let file = found.get(*number)?.as_ref()?;
             (self.begins)(file.number);
@@ -280,6 +280,7 @@ impl Worker {
 /// Names the frames that are in generated code.
 fn name_generated<'a>(
     job: &Job,
+    found: &[Option<MappedFile>],
     frames: impl Iterator<Item = (&'a Frame, &'a mut Vec<Function>)>,
     open: &mut dyn Open,
 ) {
@@ -297,12 +298,21 @@ fn name_generated<'a>(
         .filter(|(frame, functions)| functions.is_empty() && is_generated(frame))
         .map(|(frame, functions)| (*frame, functions))
         .unzip();
-    if job.opening.perf_map.is_none() || frames.is_empty() {
+    let Some(perf_map) = job.opening.perf_map.filter(|_| !frames.is_empty()) else { return };
+    let is_dump = |file: &FileRequest| jit_dump::is_dump(file, perf_map.pid_in_namespace);
+    let number = job.opening.files.iter().position(is_dump);
+    let dump = number.and_then(|number| found.get(number)?.as_ref()?.contents());
+    let mut add = |names: Vec<Option<Function>>| {
+        for (functions, found) in functions.iter_mut().zip(names).filter(|(functions, _)| functions.is_empty()) {
+            functions.extend(found);
+        }
+        functions.iter().all(|functions| !functions.is_empty())
+    };
+    if dump.is_some_and(|dump| add(jit_dump::names(dump, &frames))) {
         return;
     }
-    let Some(map) = open.perf_map() else { return };
-    for (functions, found) in functions.iter_mut().zip(perf_map::names(&map, &frames)) {
-        functions.extend(found);
+    if let Some(map) = open.perf_map() {
+        add(perf_map::names(&map, &frames));
     }
 }
 

@@ -61,6 +61,11 @@ pub(crate) fn changed_ns(metadata: &Metadata) -> i128 {
 }
 
 impl MappedFile {
+    /// What is in it now. `None` means that it is gone.
+    pub(crate) fn contents(&self) -> Option<&File> {
+        self.file.as_deref()
+    }
+
     /// The file at `path` now, even if no process ran it.
     #[cfg(any(test, fuzzing))]
     pub(super) fn at(path: &Path) -> Option<Self> {

@@ -43,13 +43,16 @@ fn generated_code_has_the_names_of_its_own_map() {
     // The last one has a /tmp of its own, as in a container, in which another process lives on until faultline has ended.
     let alive = "tail --pid=$1 -f /dev/null </dev/null >/dev/null 2>&1 &";
     let script = format!(
-        "{program}\n{program} map\n{program} old\n{program} link\ncd {folder}\n\
+        "{program}\n{program} map\n{program} old\n{program} link\ncd {folder}\n{program} dump\n\
          unshare -m sh -c 'mount -t tmpfs none /tmp || exit; {alive} ./jit-7b map; true' sh $PPID\nexit 0"
     );
     let run = run(&scratch.script("all", &script), &["-t", "-n", "jit-7b"]);
     let _maps = Maps::of(&run.records);
-    let [none, own, old, link, elsewhere] = &run.records[..] else { panic!("{} {:#?}", run.stderr, run.records) };
-    for (record, named) in [(none, false), (own, true), (old, false), (link, false), (elsewhere, true)] {
+    let [none, own, old, link, dumped, elsewhere] = &run.records[..] else {
+        panic!("{} {:#?}", run.stderr, run.records)
+    };
+    let all = [(none, false), (own, true), (old, false), (link, false), (dumped, true), (elsewhere, true)];
+    for (record, named) in all {
         let symbols = symbols(record);
         let wanted = if named { [Some("inner_jit+0x6"), Some("outer_jit+0x10")] } else { [None, None] };
         assert_eq!(symbols[..2], wanted, "{record:#}");
