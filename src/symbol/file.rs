@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use nix::fcntl::OFlag;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::elf;
 use super::request::{FileRequest, Open, Usage};
+use super::walk;
 use crate::evidence::{Failure, FileId};
 
 /// How much of a file is read for its build id: program headers and notes are at the beginning.
@@ -83,7 +84,10 @@ pub(crate) fn look(path: &Path) -> Option<File> {
 
 /// The same at `path` below `folder`.
 pub(crate) fn look_below(folder: &File, path: &Path, resolve: ResolveFlags) -> Option<File> {
-    openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok().map(File::from)
+    match openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Err(error) if is_refused(error) => walk::look(folder, path, resolve),
+        found => found.ok().map(File::from),
+    }
 }
 
 /// The same at `path` below the root of a process, which no link leaves. `if_known`: as [`look_if_known`].
@@ -96,22 +100,43 @@ pub(crate) fn look_within(pid: u32, path: &Path, if_known: bool) -> Option<File>
 /// What lies at this path of the host's, if the kernel knows it without asking a file system: nothing is mounted because of it. A link that
 /// nobody has followed for a day is not followed: the kernel would have to write its time of access.
 pub(crate) fn look_if_known(path: &Path) -> Option<File> {
-    look_cached(CWD, path, ResolveFlags::empty())
+    look_cached(None, path, ResolveFlags::empty())
 }
 
 /// The same at `path` below `folder`.
 pub(crate) fn look_below_if_known(folder: &File, path: &Path, resolve: ResolveFlags) -> Option<File> {
-    look_cached(folder.as_fd(), path, resolve)
+    look_cached(Some(folder), path, resolve)
 }
 
-/// Kernels before v5.12 can't be asked for that: they look as they do otherwise.
-fn look_cached(folder: BorrowedFd<'_>, path: &Path, resolve: ResolveFlags) -> Option<File> {
-    let open = |resolve| openat2(folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-    match open(resolve | ResolveFlags::CACHED) {
-        Err(Errno::INVAL) => open(resolve).ok(),
-        found => found.ok(),
-    }
-    .map(File::from)
+/// Kernels before v5.12 can't be asked for that: they look as they do otherwise. Where it can't be asked for in any other way, a file system may
+/// be asked, but nothing is mounted either.
+fn look_cached(folder: Option<&File>, path: &Path, resolve: ResolveFlags) -> Option<File> {
+    let from = folder.map_or(CWD, AsFd::as_fd);
+    let open = |resolve| openat2(from, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let found = match open(resolve | ResolveFlags::CACHED) {
+        Err(Errno::INVAL) => open(resolve),
+        Err(error) if is_refused(error) || (error == Errno::AGAIN && !knows_what_it_knows()) => {
+            return match folder {
+                Some(folder) => walk::look(folder, path, resolve),
+                None => walk::look(&look(Path::new("/"))?, path, ResolveFlags::IN_ROOT),
+            };
+        }
+        found => found,
+    };
+    found.ok().map(File::from)
+}
+
+/// Is it openat2(2) itself that is refused, by a filter?
+fn is_refused(error: Errno) -> bool {
+    matches!(error, Errno::PERM | Errno::NOSYS)
+}
+
+/// Does the kernel find a file that it knows? 5.10 has RESOLVE_CACHED from 5.10.162 on, but for the root folder it always has to ask.
+fn knows_what_it_knows() -> bool {
+    static KNOWS: LazyLock<bool> = LazyLock::new(|| {
+        openat2(CWD, "/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::CACHED).is_ok()
+    });
+    *KNOWS
 }
 
 /// Opens a regular file. At the path there may be a FIFO that would block us, or a device that does something when it is opened: so it is

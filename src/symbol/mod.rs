@@ -21,6 +21,7 @@ mod sources;
 mod table;
 pub(crate) mod unwind;
 mod variable;
+mod walk;
 mod wide;
 
 use std::collections::HashMap;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, die, named, records};
+use crate::refused::without_openat2;
 
 /// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
 fn with_capabilities(names: &str) -> (Value, String) {
@@ -68,13 +69,15 @@ fn what_may_not_be_read_is_null() {
     assert!(record["build_id"].is_string() && record["stack_trace"][0]["offset"].is_string(), "{record:#}");
 }
 
-/// As dist/faultline.service runs it: with its capabilities, with folders of its own in place of /tmp and the homes, and a /proc of what it
-/// can trace. A program in /tmp has its names all the same, from its process's view of the files.
+/// As dist/faultline.service runs it: with its capabilities, with folders of its own in place of /tmp and the homes, a /proc of what it
+/// can trace, and without openat2(2). A program in /tmp has its names all the same, from its process's or its parent's view of the files.
 #[apply(watch_test!)]
 fn what_the_unit_hides_is_named_all_the_same() {
     const NAMES: &str = "-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search";
     let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/dist/faultline.service")).unwrap();
-    for line in ["PrivateTmp=yes", "ProtectHome=yes", "ProtectProc=ptraceable", "User=faultline"] {
+    for line in
+        ["PrivateTmp=yes", "ProtectHome=yes", "ProtectProc=ptraceable", "RestrictSUIDSGID=yes", "User=faultline"]
+    {
         assert!(unit.lines().any(|given| given == line), "{line}");
     }
     let folder = std::env::temp_dir().join(format!("faultline-unit-{}", std::process::id()));
@@ -88,7 +91,7 @@ fn what_the_unit_hides_is_named_all_the_same() {
     );
     let mut faultline = Command::new("unshare");
     faultline.args(["--mount", "--propagation", "private", "sh", "-c", &script, FAULTLINE]);
-    let (watching, line) = Watching::try_start(&mut faultline);
+    let (watching, line) = Watching::try_start(without_openat2(&mut faultline));
     assert!(line.starts_with("faultline: watching "), "{line}");
     die(&program);
     let output = watching.stop_after("crash", 1, "TERM");

@@ -13,6 +13,7 @@ use nix::unistd::{getpgrp, pipe};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::harness::{FAULTLINE, Scratch, copy_program, records};
+use crate::refused::without_openat2;
 
 /// A folder on which something is mounted as soon as anybody looks into it, but for this process and its children.
 struct Trigger {
@@ -51,8 +52,16 @@ impl Drop for Trigger {
     }
 }
 
+/// How the kernel is asked for what lies at a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Openat2,
+    /// As in the unit: part by part.
+    WithoutOpenat2,
+}
+
 /// A program that dies in mounts of its own, which `script` prepares in `folder`. On the host, nothing may be mounted there because of it.
-fn mounts_nothing(name: &str, script: impl Fn(&str) -> (String, String)) {
+fn mounts_nothing(way: Way, name: &str, script: impl Fn(&str) -> (String, String)) {
     let scratch = Scratch::new();
     let mut trigger = Trigger::at(scratch.path("net"));
     let folder = trigger.folder.display().to_string();
@@ -60,11 +69,12 @@ fn mounts_nothing(name: &str, script: impl Fn(&str) -> (String, String)) {
     let original = scratch.path("original");
     copy_program("null-write", &original);
     let script = format!("original={}; mount -t tmpfs none {folder} && {script}", original.display());
-    let output = Command::new(FAULTLINE)
-        .args(["crash", "-t", "--format", "json", "-n", name, "--", "unshare", "-m", "sh", "-c", &script])
-        .stderr(Stdio::null())
-        .output()
-        .unwrap();
+    let mut faultline = Command::new(FAULTLINE);
+    if way == Way::WithoutOpenat2 {
+        without_openat2(&mut faultline);
+    }
+    faultline.args(["crash", "-t", "--format", "json", "-n", name, "--", "unshare", "-m", "sh", "-c", &script]);
+    let output = faultline.stderr(Stdio::null()).output().unwrap();
     let all = records(&output.stdout);
     let [record] = &all[..] else { panic!("{all:#?}") };
     assert_eq!(record["exe"], program, "{record:#}");
@@ -84,10 +94,11 @@ fn mounts_nothing(name: &str, script: impl Fn(&str) -> (String, String)) {
 
 #[test]
 fn a_path_of_a_containers_mounts_nothing_on_the_host() {
-    let name = "automount-5c";
-    mounts_nothing(name, |folder| {
-        (format!("{folder}/{name}"), format!("cp $original {folder}/{name}; exec {folder}/{name}"))
-    });
+    for (way, name) in [(Way::Openat2, "automount-5c"), (Way::WithoutOpenat2, "automount-5d")] {
+        mounts_nothing(way, name, |folder| {
+            (format!("{folder}/{name}"), format!("cp $original {folder}/{name}; exec {folder}/{name}"))
+        });
+    }
 }
 
 /// The layers of an overlay are names as well. They are looked through for a file that not everybody may read, where the layers are not all in
@@ -95,7 +106,7 @@ fn a_path_of_a_containers_mounts_nothing_on_the_host() {
 #[test]
 fn a_layer_of_a_containers_mounts_nothing_on_the_host() {
     let name = "automount-layer";
-    mounts_nothing(name, |folder| {
+    mounts_nothing(Way::Openat2, name, |folder| {
         let (layer, merged) = (format!("{folder}/server/layer"), format!("{folder}/merged"));
         let script = format!(
             "mkdir -p {layer} {merged} && cp $original {layer}/{name} && chmod 0711 {layer}/{name} && \

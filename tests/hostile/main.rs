@@ -22,6 +22,8 @@ mod own;
 mod own_name;
 mod peers;
 mod readers;
+#[path = "../host/refused.rs"]
+mod refused;
 mod secrets;
 mod share;
 mod siege;
