@@ -7,6 +7,8 @@ use std::os::fd::AsFd;
 
 use terminal_size::terminal_size_of;
 
+use crate::time::Timestamp;
+
 /// A narrower terminal gets lines that it wraps.
 const NARROWEST: usize = 40;
 
@@ -60,6 +62,12 @@ impl Style {
         // A terminal that doesn't know its width says 0.
         let width = size.map(|(width, _)| usize::from(width.0)).filter(|&width| width != 0);
         Self { width: width.map(|width| width.max(NARROWEST)), has_colors, has_zone: is_terminal }
+    }
+
+    /// `2024-02-15 10:30:45`, in the machine's time zone; with the zone for who may be in another one.
+    pub(crate) fn time(self, moment: Timestamp) -> String {
+        let time = moment.local_seconds();
+        if self.has_zone { format!("{time} {}", moment.zone_name()) } else { time }
     }
 
     /// What happened.
@@ -326,6 +334,13 @@ mod tests {
             Table::new(&COLUMNS, "PLACE", Style::default()).headings(),
             "  COUNT  SIGNAL    SIGNATURE         PLACE"
         );
+    }
+
+    #[test]
+    fn a_time_has_its_zone_where_somebody_reads_it() {
+        let moment = Timestamp::from_unix_ns(0).unwrap();
+        assert_eq!(Style::default().time(moment), "1970-01-01 00:00:00");
+        assert_eq!(Style { has_zone: true, ..Style::default() }.time(moment), "1970-01-01 00:00:00 UTC");
     }
 
     #[test]

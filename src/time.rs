@@ -77,9 +77,9 @@ impl Timestamp {
         self.0.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
     }
 
-    /// The same with the zone, `2024-02-15 10:30:45 UTC`.
-    pub(crate) fn local_seconds_with_zone(self) -> String {
-        self.0.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    /// What the machine's time zone is called at that time, `UTC`.
+    pub(crate) fn zone_name(self) -> String {
+        self.0.to_zoned(zone()).strftime("%Z").to_string()
     }
 
     /// `22:33:49.123`, in the machine's time zone.

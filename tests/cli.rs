@@ -19,8 +19,11 @@ fn refusal(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn nothing_typed_is_told_where_help_is() {
-    assert!(refusal(&[]).contains("--help"));
+fn nothing_typed_is_told_the_commands() {
+    let output = faultline(&[]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]));
+    assert!(text.contains("\n  crash ") && text.contains("--help") && !text.contains("generate"), "{text}");
 }
 
 #[test]

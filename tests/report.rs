@@ -336,7 +336,7 @@ fn complaints_come_to_an_end_and_are_safe_to_show() {
 fn what_cannot_be_read_is_an_error() {
     for (arguments, why) in [
         (format!("{} /nonexistent", data("web")), "failed to open `/nonexistent`: No such file or directory"),
-        ("/proc".to_owned(), "failed to read `/proc`: Is a directory"),
+        ("/proc".to_owned(), "failed to read `/proc`: it is a folder: give its files, as /proc/*.jsonl*"),
         ("--diff - -".to_owned(), "standard input can't be both files of --diff"),
         ("--signature 12".to_owned(), "a signature has 16 hexadecimal digits"),
         ("--append".to_owned(), "--output"),

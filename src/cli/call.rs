@@ -49,10 +49,9 @@ impl From<Preset> for call::Preset {
 
 /// `faultline call`
 #[derive(Args, Debug)]
-#[command(next_help_heading = SHOW)]
 pub(crate) struct CallArgs {
     /// Record these system calls and functions of the kernel: munmap, do_truncate, 'vfs_*'
-    #[arg(value_name = "FUNCTION", value_parser = name, help_heading = None::<&'static str>)]
+    #[arg(value_name = "FUNCTION", value_parser = name)]
     functions: Vec<String>,
 
     // Behind the functions, as it has the command.
@@ -60,19 +59,19 @@ pub(crate) struct CallArgs {
     which: WhichOrCommand,
 
     /// Record a ready choice of functions (repeatable)
-    #[arg(long = "preset", value_name = "WHAT", value_enum, value_delimiter = ',')]
+    #[arg(long = "preset", value_name = "WHAT", value_enum, value_delimiter = ',', help_heading = SHOW)]
     presets: Vec<Preset>,
 
     /// Keep the kernel's stack of each call
-    #[arg(long)]
+    #[arg(long, help_heading = SHOW)]
     kernel_stack: bool,
 
     /// Print the calls of a task when it gets a signal (USR1) or when a function returns a result (mmap=-ENOMEM); repeatable
-    #[arg(long = "trigger", value_name = "TRIGGER", value_parser = call::parse_trigger)]
+    #[arg(long = "trigger", value_name = "TRIGGER", value_parser = call::parse_trigger, help_heading = SHOW)]
     triggers: Vec<TriggerOn>,
 
     /// Print calls as they end, at most RATE a second on each processor
-    #[arg(long, value_name = "RATE", num_args = 0..=1, require_equals = true, default_missing_value = "100",
+    #[arg(long, value_name = "RATE", num_args = 0..=1, require_equals = true, default_missing_value = "100", help_heading = SHOW,
         value_parser = clap::value_parser!(u32).range(1..))]
     live: Option<u32>,
 

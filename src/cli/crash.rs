@@ -107,11 +107,11 @@ pub(crate) struct CrashArgs {
     stacks: Stacks,
 
     /// Print the first N deaths of each group, then one after --sample-interval, and each time after twice as long; the rest is counted
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_group: Option<u32>,
 
     /// Print at most N deaths a second of all groups; the rest is counted
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_second: Option<u32>,
 
     #[command(flatten)]

@@ -54,6 +54,11 @@ fn usage(error: &clap::Error, place: &str) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    // Nothing was typed but the name: all commands.
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(FAILED);
+    }
     let text = error.render().to_string();
     let first: Vec<&str> = text.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
     let line = first.join(" ");

@@ -23,7 +23,6 @@ impl Ways for MemoryWays {
 
 /// `faultline memory`
 #[derive(Args, Debug)]
-#[command(next_help_heading = SHOW)]
 pub(crate) struct MemoryArgs {
     #[command(flatten)]
     which: WhichOrCommand,
@@ -33,27 +32,27 @@ pub(crate) struct MemoryArgs {
     follow: bool,
 
     /// Show every mapping call, not only the calls that concern executable memory
-    #[arg(long)]
+    #[arg(long, help_heading = SHOW)]
     all: bool,
 
     /// Keep every page that becomes executable in DIR, with an index, pages.jsonl
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = SHOW)]
     dump: Option<PathBuf>,
 
     /// Report every page that becomes executable, without keeping it
-    #[arg(long)]
+    #[arg(long, help_heading = SHOW)]
     pages: bool,
 
     /// Rebuild ELF files from the dumped pages, if their headers are there
-    #[arg(long, requires = "dump")]
+    #[arg(long, requires = "dump", help_heading = SHOW)]
     elf: bool,
 
     /// Read memory that can change without a call every TIME [default: 0.1]; with --watch-all print the counts every TIME [default: 10]
-    #[arg(long, value_name = "TIME", value_parser = interval)]
+    #[arg(long, value_name = "TIME", value_parser = interval, help_heading = SHOW)]
     interval: Option<Duration>,
 
     /// Count anonymous memory that becomes executable by process, for the whole machine; without records of calls and without dumps
-    #[arg(long = "watch-all", conflicts_with_all = ["follow", "all", "dump", "pages", "pids", "command"])]
+    #[arg(long = "watch-all", help_heading = SHOW, conflicts_with_all = ["follow", "all", "dump", "pages", "pids", "command"])]
     executable_memory: bool,
 
     #[command(flatten)]

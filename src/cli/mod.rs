@@ -34,7 +34,7 @@ pub use main::main;
     about = "Reports what died on this host, why and how often, from inside the kernel",
     after_help = "`faultline doctor` reports what works on this host. docs/output.md describes every field of a record.",
     subcommand_required = true,
-    arg_required_else_help = false
+    arg_required_else_help = true
 )]
 struct Cli {
     /// What to do.
@@ -109,6 +109,8 @@ fn strictly(is_strict: bool, is_complete: bool) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -135,6 +137,33 @@ mod tests {
             }
             let wanted: Vec<&str> = order.into_iter().filter(|heading| shown.contains(heading)).collect();
             assert_eq!(shown, wanted, "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn a_flag_stands_under_the_same_heading_in_each_command() {
+        let all = Cli::command();
+        let mut seen = BTreeMap::new();
+        for command in all.get_subcommands() {
+            for argument in command.get_arguments() {
+                let Some(name) = argument.get_long() else { continue };
+                let heading = argument.get_help_heading();
+                let first = *seen.entry(name).or_insert(heading);
+                assert_eq!(heading, first, "{} --{name}", command.get_name());
+            }
+        }
+    }
+
+    /// A heading of arguments that are flattened would hold for those behind them, too.
+    #[test]
+    fn nothing_but_what_chooses_processes_stands_under_which_processes() {
+        let choosing = ["cgroup", "follow", "from", "pid", "process-name", "to", "wait-descendants"];
+        for command in Cli::command().get_subcommands() {
+            let which = command.get_arguments().filter(|argument| argument.get_help_heading() == Some(common::WHICH));
+            for argument in which {
+                let is_choosing = argument.get_long().is_none_or(|name| choosing.contains(&name));
+                assert!(is_choosing, "{} --{}", command.get_name(), argument.get_id());
+            }
         }
     }
 

@@ -48,49 +48,48 @@ impl Ways for PagefaultWays {
 
 /// `faultline pagefault`
 #[derive(Args, Debug)]
-#[command(next_help_heading = SHOW)]
 pub(crate) struct PagefaultArgs {
     #[command(flatten)]
     which: WhichOrCommand,
 
     /// Count only faults in user mode
-    #[arg(long)]
+    #[arg(long, help_heading = SHOW)]
     user: bool,
 
     /// Count only faults in kernel mode, where the kernel accesses memory of the process, as in read(2)
-    #[arg(long, conflicts_with = "user")]
+    #[arg(long, conflicts_with = "user", help_heading = SHOW)]
     kernel: bool,
 
     /// Count by WHAT, beside mode, access and cause
-    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, help_heading = SHOW)]
     by: By,
 
     /// Show the kind of memory: anonymous, file, stack, heap, shared_memory, vdso, none
-    #[arg(long)]
+    #[arg(long, help_heading = SHOW)]
     vma: bool,
 
     /// Print the counts every TIME (10, 5m); the default is every second, but with a COMMAND or --events only at the end
-    #[arg(long, value_name = "TIME", value_parser = interval)]
+    #[arg(long, value_name = "TIME", value_parser = interval, help_heading = SHOW)]
     interval: Option<Duration>,
 
-    /// Show only the N most frequent groups; the default is 20 in text and all in JSON
-    #[arg(long, value_name = "N")]
-    top: Option<usize>,
-
     /// Print a record of each fault
-    #[arg(long)]
+    #[arg(long, help_heading = SHOW)]
     events: bool,
 
     /// Count by the stack in user space
-    #[arg(long, conflicts_with = "by")]
+    #[arg(long, conflicts_with = "by", help_heading = SHOW)]
     stacks: bool,
 
     /// Draw the stacks as a flame graph into FILE, an SVG for a browser
-    #[arg(long, value_name = "FILE", conflicts_with = "by")]
+    #[arg(long, value_name = "FILE", conflicts_with = "by", help_heading = SHOW)]
     flamegraph: Option<PathBuf>,
 
     #[command(flatten)]
     common: Common<PagefaultWays>,
+
+    /// Show only the N most frequent groups; the default is 20 in text and all in JSON
+    #[arg(long, value_name = "N", help_heading = LIMITS)]
+    top: Option<usize>,
 
     /// Print only every Nth fault of each processor
     #[arg(long, value_name = "N", requires = "events", help_heading = LIMITS, value_parser = clap::value_parser!(u32).range(1..))]

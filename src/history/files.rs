@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 
 use crate::output::Timestamp;
-use crate::report::STANDARD_INPUT;
+use crate::report::{STANDARD_INPUT, refuse_folder};
 
 /// Where the service writes, as dist/faultline.toml says.
-const OF_SERVICE: &str = "/var/log/faultline/faultline.jsonl";
+pub(crate) const OF_SERVICE: &str = "/var/log/faultline/faultline.jsonl";
 
 /// Programs that compress a file, or copy it, may keep its time in whole seconds, and some file systems in two.
 const COARSENESS: Duration = Duration::from_secs(2);
@@ -41,9 +41,7 @@ pub(super) fn given(paths: &[PathBuf]) -> Result<Vec<HistoryFile>> {
             return Ok(HistoryFile { path: path.clone(), modified: None });
         }
         let metadata = fs::metadata(path).with_context(|| format!("failed to open `{}`", path.display()))?;
-        if metadata.is_dir() {
-            bail!("failed to read `{0}`: it is a folder: give its files, as {0}/*.jsonl*", path.display());
-        }
+        refuse_folder(path, &metadata)?;
         Ok(HistoryFile { path: path.clone(), modified: metadata.modified().ok().filter(|_| metadata.is_file()) })
     };
     let files = paths.iter().map(look).collect::<Result<_>>()?;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+pub(crate) use files::OF_SERVICE;
 pub(crate) use select::{Selection, Which, signature};
 
 use self::files::HistoryFile;

@@ -22,7 +22,9 @@ const COLUMNS: [Column; 7] = [
     column("SIGNATURE", false, 2),
     column("EXECUTABLE", false, 0),
 ];
+const TIME: usize = 0;
 const HOST: usize = 1;
+const PLACE: &str = "PLACE";
 const EXECUTABLE: usize = 6;
 
 /// How wide the executables are at most on a terminal that lacks room: their paths lose their beginnings.
@@ -37,6 +39,8 @@ const fn column(heading: &'static str, is_right: bool, leaves: u8) -> Column {
 pub(super) struct Row {
     cells: [Box<str>; COLUMNS.len()],
     place: Box<str>,
+    /// The zone of its time.
+    zone: Box<str>,
 }
 
 impl Row {
@@ -57,7 +61,11 @@ impl Row {
             escape(&line.signature),
             executable,
         ];
-        Self { cells: cells.map(String::into_boxed_str), place: place(line).into() }
+        Self {
+            cells: cells.map(String::into_boxed_str),
+            place: place(line).into(),
+            zone: line.timestamp.zone_name().into(),
+        }
     }
 }
 
@@ -75,7 +83,7 @@ fn place(line: &Line<'_>) -> String {
 
 impl Weigh for Row {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.place.len() + self.cells.iter().map(|cell| cell.len()).sum::<usize>()
+        size_of::<Self>() + self.place.len() + self.zone.len() + self.cells.iter().map(|cell| cell.len()).sum::<usize>()
     }
 }
 
@@ -95,21 +103,39 @@ impl Record for List {
         }
         let longest = self.0.iter().map(|row| length(&row.place)).max().unwrap_or_default();
         if !style.fits(columns.iter().map(|column| column.gap + column.width).sum::<usize>() + longest) {
-            columns[EXECUTABLE].width = columns[EXECUTABLE].width.min(EXECUTABLE_WIDTH);
+            let shortened = self.0.iter().map(|row| length(&shorten_path(&row.cells[EXECUTABLE], EXECUTABLE_WIDTH)));
+            columns[EXECUTABLE].width = shortened.fold(COLUMNS[EXECUTABLE].width, usize::max);
         }
         columns[0].gap = 0;
         let shown: Vec<Column> = (0..COLUMNS.len()).filter(is_shown).map(|at| columns[at]).collect();
-        let table = Table::new(&shown, "PLACE", style);
-        writeln!(to, "{}", table.headings())?;
+        let table = Table::new(&shown, PLACE, style);
+        let mut headings: Vec<String> = shown.iter().map(|column| column.heading.to_owned()).collect();
+        if style.has_zone {
+            headings[TIME] = format!("{} ({})", headings[TIME], self.zones().join("/"));
+        }
+        writeln!(to, "{}", table.line(&headings, PLACE))?;
         for row in &self.0 {
             let cell = |at: usize| match at {
-                EXECUTABLE => shorten_path(&row.cells[at], columns[at].width),
+                EXECUTABLE => shorten_path(&row.cells[at], columns[at].width.max(EXECUTABLE_WIDTH)),
                 _ => row.cells[at].to_string(),
             };
             let cells: Vec<String> = (0..COLUMNS.len()).filter(is_shown).map(cell).collect();
             writeln!(to, "{}", table.line(&cells, &row.place))?;
         }
         Ok(())
+    }
+}
+
+impl List {
+    /// The zones of its times, of which there are two where summer has another one.
+    fn zones(&self) -> Vec<&str> {
+        let mut zones = Vec::new();
+        for row in &self.0 {
+            if !zones.contains(&&*row.zone) {
+                zones.push(&*row.zone);
+            }
+        }
+        zones
     }
 }
 
@@ -147,9 +173,22 @@ mod tests {
         List(vec![row(&long)]).write_text(&mut text, Style { width: Some(80), ..Style::default() }).unwrap();
         assert_eq!(
             text,
-            "TIME                  PID  SIGNAL   EXECUTABLE                PLACE\n\
-             2026-11-29 18:19:07  1234  SIGSEGV  …/15/bin/postgres         ExecInterpExpr+0x…\n"
+            "TIME                  PID  SIGNAL   EXECUTABLE         PLACE\n\
+             2026-11-29 18:19:07  1234  SIGSEGV  …/15/bin/postgres  ExecInterpExpr+0x1f2\n"
         );
+    }
+
+    #[test]
+    fn on_a_terminal_the_times_have_their_zone_once() {
+        let mut rows = vec![row(LINE), row(LINE), row(LINE)];
+        let headings = |rows: &[Row]| {
+            let mut text = String::new();
+            List(rows.to_vec()).write_text(&mut text, Style { has_zone: true, ..Style::default() }).unwrap();
+            text.lines().next().unwrap_or_default().to_owned()
+        };
+        assert!(headings(&rows).starts_with("TIME (UTC)            PID  "), "{}", headings(&rows));
+        rows[1].zone = "CET".into();
+        assert!(headings(&rows).starts_with("TIME (UTC/CET)        PID  "), "{}", headings(&rows));
     }
 
     #[test]

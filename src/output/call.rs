@@ -122,7 +122,7 @@ impl Record for Trigger {
         writeln!(
             to,
             "[{}] TRIGGER {} in process {} (PID: {}, TID: {})",
-            self.head.timestamp.local_seconds(),
+            style.time(self.head.timestamp),
             escape(&self.trigger),
             escape(&self.comm),
             self.pid,

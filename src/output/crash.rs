@@ -62,10 +62,9 @@ fn write_field(to: &mut String, style: Style, name: &str, text: &str) -> std::fm
 
 impl Crash {
     fn headline(&self, style: Style) -> String {
-        let time = self.head.timestamp;
         format!(
             "[{}] {} in process {} (PID: {}, TID: {})",
-            if style.has_zone { time.local_seconds_with_zone() } else { time.local_seconds() },
+            style.time(self.head.timestamp),
             title(self.signal_number),
             escape(&self.comm),
             self.pid,

@@ -89,7 +89,7 @@ impl Record for ExecutableMemory {
     fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let head = format!(
             "[{}] {} of {:.1} s on {}: {} calls made anonymous memory executable, {} of them in no row",
-            self.head.timestamp.local_seconds(),
+            style.time(self.head.timestamp),
             if self.last { "LAST SUMMARY" } else { "SUMMARY" },
             self.interval_seconds,
             escape(&self.head.host),

@@ -33,7 +33,7 @@ impl Record for Summary {
         let what = if self.interval.last { "LAST PAGE FAULTS" } else { "PAGE FAULTS" };
         let head = format!(
             "[{}] {what} of {:.1} s on {}: {}{major} in {}, {} filtered out",
-            self.head.timestamp.local_seconds(),
+            style.time(self.head.timestamp),
             self.interval.interval_seconds,
             escape(&self.head.host),
             self.faults.matched,

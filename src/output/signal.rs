@@ -91,7 +91,7 @@ impl Record for SignalSummary {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
         let head = format!(
             "[{}] {what} of {:.1} s on {}: {} between {}, {} filtered out",
-            self.head.timestamp.local_seconds(),
+            style.time(self.head.timestamp),
             self.interval.interval_seconds,
             escape(&self.head.host),
             counted(self.deliveries.matched, "signal"),

@@ -33,7 +33,7 @@ impl Record for Summary {
         let what = if self.interval.last { "LAST SUMMARY" } else { "SUMMARY" };
         let head = format!(
             "[{}] {what} of {:.1} s on {}: {} in {}, {} filtered out",
-            self.head.timestamp.local_seconds(),
+            style.time(self.head.timestamp),
             self.interval.interval_seconds,
             escape(&self.head.host),
             counted(self.deliveries.matched, "signal"),
@@ -85,8 +85,8 @@ impl Record for Heartbeat {
         lines::heartbeat(self, known)
     }
 
-    fn write_text(&self, to: &mut String, _: Style) -> std::fmt::Result {
-        let (time, host) = (self.head.timestamp.local_seconds(), escape(&self.head.host));
+    fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
+        let (time, host) = (style.time(self.head.timestamp), escape(&self.head.host));
         writeln!(to, "[{time}] HEARTBEAT of {:.1} s on {host}: no signals, nothing lost", self.interval_seconds)
     }
 }

@@ -1,6 +1,7 @@
 //! What was wrong with the lines, on standard error. In a file of another kind every line is wrong, so that only the first ones are shown.
 
 use crate::output::escape;
+use crate::text::counted;
 
 /// How many wrong lines are reported one by one.
 const SHOWN: u64 = 20;
@@ -44,16 +45,17 @@ impl Complaints {
     /// The sums of all that was wrong. `what` lacks the lines that were skipped.
     pub(crate) fn end(&self, what: &str) {
         if self.lines > SHOWN {
-            say!("faultline: {} more such lines", self.lines - SHOWN);
+            say!("faultline: {}", counted(self.lines - SHOWN, "more such line"));
         }
         if self.duplicates != 0 {
-            say!("faultline: {} duplicates skipped: the same summaries were merged before", self.duplicates);
+            say!("faultline: {} skipped: the same summaries were merged before", counted(self.duplicates, "duplicate"));
         }
         if self.skipped != 0 {
             say!(
-                "faultline: {} lines skipped, so that {what} lacks what was in them (exit status 1): copy files again that are cut off or \
+                "faultline: {} skipped, so that {what} lacks what was in {} (exit status 1): copy files again that are cut off or \
                  damaged, and give no files of other programs",
-                self.skipped
+                counted(self.skipped, "line"),
+                if self.skipped == 1 { "it" } else { "them" }
             );
         }
     }

@@ -127,6 +127,17 @@ pub(crate) fn run(options: &Options) -> Result<Completeness> {
     }
 }
 
+/// A folder is no file of records.
+///
+/// # Errors
+/// If it is one: with what to give in its place.
+pub(crate) fn refuse_folder(path: &Path, metadata: &fs::Metadata) -> Result<()> {
+    if metadata.is_dir() {
+        bail!("failed to read `{0}`: it is a folder: give its files, as {0}/*.jsonl*", path.display());
+    }
+    Ok(())
+}
+
 /// Opens the output last, so that a report that fails leaves the old file as it is.
 fn write(options: &Options, record: &impl crate::output::Record) -> Result<()> {
     let mut writer = Writer::open(&options.target, options.format)?;

@@ -42,7 +42,7 @@ impl Record for Report {
     fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
         let head = format!(
             "[{}] REPORT of {}: {} ({}) in {}",
-            self.head.timestamp.local_seconds(),
+            style.time(self.head.timestamp),
             extent(&self.totals),
             counted(self.ranked, "signal"),
             words(&self.selected),
@@ -221,7 +221,7 @@ impl Record for Diff {
         writeln!(
             to,
             "[{}] CHANGES by {}, of signals that were {}",
-            self.head.timestamp.local_seconds(),
+            style.time(self.head.timestamp),
             heading(self.by).to_lowercase(),
             words(&self.selected)
         )?;

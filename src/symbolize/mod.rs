@@ -17,6 +17,7 @@ use crate::offline::{Names, name_stack};
 use crate::output::{Format, OutputTarget, Record, Writer, escape};
 use crate::report::{Block, Blocks, Content};
 use crate::terminal::Style;
+use crate::text::counted;
 
 /// The options.
 #[derive(Clone, Debug)]
@@ -61,11 +62,18 @@ pub(crate) fn run(options: &Options) -> Result<Outcome> {
     let Outcome { tally, skipped } = outcome;
     let servers = if names.has_servers() { "" } else { "; DEBUGINFOD_URLS names no server" };
     say!(
-        "faultline: {} frames have new names or lines, {} have no name yet, {skipped} lines skipped{servers}",
-        tally.named,
-        tally.unnamed
+        "faultline: {} {} new names or lines, {} {} no name yet, {} skipped{servers}",
+        counted(tally.named, "frame"),
+        have(tally.named),
+        tally.unnamed,
+        have(tally.unnamed),
+        counted(skipped, "line")
     );
     Ok(outcome)
+}
+
+fn have(count: u64) -> &'static str {
+    if count == 1 { "has" } else { "have" }
 }
 
 fn symbolize(block: Block, names: &mut Names, writer: &mut Writer, outcome: &mut Outcome) -> Result<()> {

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use flate2::bufread::MultiGzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
+use super::super::refuse_folder;
+
 /// Read, and decompressed, at once.
 const BUFFER: usize = 1 << 18;
 /// A zstd file that needs a larger window (128 MiB) is refused. `zstd` itself refuses it without `--long=31`.
@@ -43,6 +45,7 @@ impl Source<'static> {
             Some(path) => {
                 let name = path.display().to_string();
                 let file = File::open(path).with_context(|| format!("failed to open `{name}`"))?;
+                refuse_folder(path, &file.metadata().with_context(|| format!("failed to read `{name}`"))?)?;
                 Source::of(&name, file)
             }
         }
