@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use macro_rules_attribute::apply;
 use serde_json::Value;
@@ -18,11 +18,15 @@ fn touches(scratch: &Scratch, name: &str) -> PathBuf {
     program
 }
 
-/// Runs the program while nobody reads the output of `faultline pagefault FLAGS`.
-fn unread(program: &Path, arguments: &[&str], flags: &[&str]) -> Output {
+/// Runs the program while `faultline pagefault FLAGS` reads nothing; its records.
+fn unread(program: &Path, arguments: &[&str], flags: &[&str]) -> Vec<Value> {
+    let scratch = Scratch::new();
+    let file = scratch.path("records");
     let name = program.file_name().unwrap().to_str().unwrap();
     let mut command = Command::new(FAULTLINE);
     command.args(["pagefault", "--format", "json", "--interval", "3600", "-n", name]).args(flags);
+    // A file takes all; a pipe's reader is waited for only so long when the run ends.
+    command.arg("--output").arg(&file);
     let (watching, line) = Watching::try_start(&mut command);
     assert!(line.starts_with("faultline: watching "), "{line}");
     let signal = |name: &str| {
@@ -32,7 +36,8 @@ fn unread(program: &Path, arguments: &[&str], flags: &[&str]) -> Output {
     signal("STOP");
     assert!(Command::new(program).args(arguments).status().unwrap().success());
     signal("CONT");
-    watching.stop("TERM")
+    watching.stop("TERM");
+    records(fs::read(&file).unwrap())
 }
 
 /// The last summary; every fault is in one of its groups, or is a loss with a reason.
@@ -52,8 +57,7 @@ fn lost(summary: &Value, reason: &str) -> u64 {
 fn a_ring_full_of_faults_is_counted() {
     const FAULTS: u64 = 100_000;
     let scratch = Scratch::new();
-    let output = unread(&touches(&scratch, "touches-some-4f"), &["pages", &FAULTS.to_string()], &["--events"]);
-    let records = records(&output.stdout);
+    let records = unread(&touches(&scratch, "touches-some-4f"), &["pages", &FAULTS.to_string()], &["--events"]);
     let last = last(&records);
     let events = records.iter().filter(|record| record["type"] == "pagefault").count() as u64;
     let full = lost(last, "event_ring_full");
@@ -66,8 +70,7 @@ fn a_ring_full_of_mappings_is_counted() {
     const MAPPINGS: u64 = 8000;
     let scratch = Scratch::new();
     let program = touches(&scratch, "touches-maps-4f");
-    let output = unread(&program, &["mappings", &MAPPINGS.to_string()], &["--by", "vma", "--max-groups", "20000"]);
-    let records = records(&output.stdout);
+    let records = unread(&program, &["mappings", &MAPPINGS.to_string()], &["--by", "vma", "--max-groups", "20000"]);
     let last = last(&records);
     assert!(lost(last, "mapping_ring_full") > MAPPINGS / 4, "{last:#}");
     assert!(last["faults"]["matched"].as_u64().unwrap() >= MAPPINGS);
@@ -78,10 +81,8 @@ fn a_ring_full_of_mappings_is_counted() {
 fn what_the_kernel_keeps_from_us_is_told_where_it_is_not_our_own() {
     let scratch = Scratch::new();
     let program = touches(&scratch, "touches-few-4f");
-    let told = |flags: &[&str]| {
-        let output = unread(&program, &["pages", "10"], flags);
-        last(&records(&output.stdout))["sample_losses"].as_object().unwrap().clone()
-    };
+    let told =
+        |flags: &[&str]| last(&unread(&program, &["pages", "10"], flags))["sample_losses"].as_object().unwrap().clone();
     let losses = told(&[]);
     assert!(losses["runs_missed"].is_u64() && losses["forks_missed"].is_u64(), "{losses:?}");
     assert_eq!(told(&["--stacks"]).get("runs_missed"), None);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
 
@@ -19,6 +20,9 @@ pub(crate) struct Run {
     /// Runs that the kernel skipped are among them.
     pub losses: Value,
 }
+
+/// Which folders are built: each is once, by the test that comes first.
+static BUILT: Mutex<BTreeMap<&str, Arc<OnceLock<()>>>> = Mutex::new(BTreeMap::new());
 
 /// A program that a test runs, and how to build it.
 pub(crate) struct Program {
@@ -36,6 +40,11 @@ impl Program {
 
     /// Builds it; its compiler must be there.
     pub(crate) fn build(&self) {
+        let built = Arc::clone(BUILT.lock().unwrap().entry(self.folder).or_default());
+        built.get_or_init(|| self.build_anew());
+    }
+
+    fn build_anew(&self) {
         let place = self.place();
         let _ = fs::remove_dir_all(&place);
         fs::create_dir_all(&place).unwrap();
