@@ -32,5 +32,5 @@ __attribute__((noinline)) static int copy_all(const char *from, size_t length)
 int main(int count, char **arguments)
 {
 	(void)arguments;
-	return copy_all((const char *)PAGE, 100 + (size_t)count) + 1;
+	return copy_all((const char *)0x1000, 100 + (size_t)count) + 1;
 }
