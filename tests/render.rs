@@ -267,7 +267,8 @@ fn a_record_that_was_read_back_has_the_same_text() {
     let kill = Crash { code: None, code_number: None, fault_type: None, ..sent() };
     let nobody = Crash { sender: None, ..sent() };
     let texts = [segfault(), sent(), with_calls(), gp, kernel, forged, by_itself, kill, nobody].map(|record| {
-        let line = String::from_utf8(record.json(&mut InFile::default()).unwrap()).unwrap();
+        let known = &mut InFile::default();
+        let line = String::from_utf8(record.json(move || known).unwrap()).unwrap();
         let read: Crash = serde_json::from_str(&escape_strings(&line)).unwrap();
         assert_eq!(read.text(), record.text());
         record.text()

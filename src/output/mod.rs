@@ -127,8 +127,11 @@ impl Writer {
         match self.format {
             Format::Text => Ok(record.text_as(self.target.style()).into_bytes()),
             Format::Json => {
-                self.known.turn_to(self.outlet.borrow_mut().continuity());
-                record.json(&mut self.known)
+                let Self { outlet, known, .. } = self;
+                record.json(move || {
+                    known.turn_to(outlet.borrow_mut().continuity());
+                    known
+                })
             }
         }
     }

@@ -13,6 +13,8 @@ pub(crate) struct Plain {
     ends: Vec<usize>,
     /// How long the file was after the last write; `None`: what it has isn't known.
     length: Option<u64>,
+    /// What it had when [`Plain::continuity`] was asked last may be gone.
+    is_new: bool,
 }
 
 /// Records that could not be written, and why.
@@ -23,7 +25,7 @@ pub(crate) struct WriteFailure {
 
 impl Plain {
     pub(crate) fn new(file: File) -> Self {
-        Self { file, buffer: Vec::new(), ends: Vec::new(), length: None }
+        Self { file, buffer: Vec::new(), ends: Vec::new(), length: None, is_new: true }
     }
 
     /// Does what was written stand in front of what is written next? Not if somebody has emptied the file meanwhile, as logrotate's
@@ -31,10 +33,11 @@ impl Plain {
     pub(crate) fn continuity(&mut self) -> Continuity {
         let now = self.file_length();
         self.length = self.length.filter(|before| now.is_some_and(|now| now >= *before));
-        match (now, self.length) {
-            (None, _) => Continuity::Stream,
-            (_, Some(_)) => Continuity::Same,
-            (_, None) => Continuity::New,
+        let is_new = std::mem::take(&mut self.is_new) || self.length.is_none();
+        match now {
+            None => Continuity::Stream,
+            Some(_) if is_new => Continuity::New,
+            Some(_) => Continuity::Same,
         }
     }
 
@@ -79,6 +82,7 @@ impl Plain {
         // If it was emptied between the look and the write, what was written may refer to what isn't there; what follows doesn't.
         let after = self.file_length().filter(|_| result.is_ok() && is_same);
         self.length = after.filter(|&after| before.is_some_and(|before| after >= before + written as u64));
+        self.is_new |= self.length.is_none();
         result.map_err(|error| {
             let whole = ends.partition_point(|end| *end <= written);
             let kept = whole.checked_sub(1).and_then(|last| ends.get(last)).copied().unwrap_or(0);
@@ -118,6 +122,11 @@ mod tests {
         assert_eq!(write(&mut plain), Continuity::Same, "nothing was written that refers to what is gone");
         std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
         assert_eq!(write(&mut plain), Continuity::New, "nobody had looked: what was written may refer to what is gone");
+        assert_eq!(write(&mut plain), Continuity::Same);
+        std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        plain.add(b"a line\n");
+        assert!(plain.flush().is_ok());
+        assert_eq!(write(&mut plain), Continuity::New, "several records were written since it was asked");
         assert_eq!(write(&mut plain), Continuity::Same);
         std::fs::remove_file(&path).unwrap();
         let mut full = Plain::new(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());

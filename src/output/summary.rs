@@ -25,8 +25,8 @@ const COLUMNS: [Column; 7] = [
 ];
 
 impl Record for Summary {
-    fn json(&self, known: &mut InFile) -> Result<Vec<u8>> {
-        lines::summary(self, known)
+    fn json<'a>(&self, known: impl FnOnce() -> &'a mut InFile) -> Result<Vec<u8>> {
+        lines::summary(self, known())
     }
 
     fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {
@@ -81,8 +81,8 @@ pub(super) fn write_losses(to: &mut String, style: Style, lists: &[(&str, String
 }
 
 impl Record for Heartbeat {
-    fn json(&self, known: &mut InFile) -> Result<Vec<u8>> {
-        lines::heartbeat(self, known)
+    fn json<'a>(&self, known: impl FnOnce() -> &'a mut InFile) -> Result<Vec<u8>> {
+        lines::heartbeat(self, known())
     }
 
     fn write_text(&self, to: &mut String, style: Style) -> std::fmt::Result {

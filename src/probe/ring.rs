@@ -1,19 +1,27 @@
 //! The reader's end of a ring of samples.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use libbpf_rs::libbpf_sys::BPF_RINGBUF_HDR_SZ;
 use libbpf_rs::{AsRawLibbpf, MapCore, RingBuffer, RingBufferBuilder, libbpf_sys};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// The kernel's own bytes before each sample. A sample's place is a multiple of them.
 const HEADER_BYTES: usize = BPF_RINGBUF_HDR_SZ as usize;
 
+/// To be told once of each wake-up.
+const WAKE_UPS: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
+
 /// The reader's end of a ring of samples.
 pub struct Ring<Sample> {
     ring: RingBuffer<'static>,
+    map: OwnedFd,
+    /// Readable when the kernel program has woken us, and when [`Ring::take`] has left samples. Not whenever there are samples: a reader that is as
+    /// quick as a busy writer would be back for each of them, and never sleep.
+    woken: Epoll,
     taken: Rc<RefCell<SampleQueue<Sample>>>,
     /// What it holds when it is full.
     capacity: usize,
@@ -46,16 +54,28 @@ impl<Sample: 'static> Ring<Sample> {
             })
             .context("failed to map the ring of samples")?;
         let ring = builder.build().context("failed to map the ring of samples")?;
-        Ok(Self { ring, taken, capacity: map.max_entries() as usize })
+        let what = "failed to wait for samples";
+        let woken = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context(what)?;
+        let capacity = map.max_entries() as usize;
+        let map = map.as_fd().try_clone_to_owned().context(what)?;
+        woken.add(&map, EpollEvent::new(WAKE_UPS, 0)).context(what)?;
+        Ok(Self { ring, map, woken, taken, capacity })
     }
 }
 
 impl<Sample> Ring<Sample> {
     /// Takes at most `most` samples that are there now.
     pub fn take(&self, most: usize) -> Result<Vec<Sample>> {
+        let what = "failed to wait for samples";
+        // What has woken us until now; whatever comes from now on wakes us again.
+        self.woken.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO).context(what)?;
         let taken = self.ring.consume_raw_n(most);
         if taken < 0 {
             bail!("failed to read the ring of samples: {}", std::io::Error::from_raw_os_error(-taken));
+        }
+        if taken as usize >= most {
+            // The kernel looks whether there are more.
+            self.woken.modify(&self.map, &mut EpollEvent::new(WAKE_UPS, 0)).context(what)?;
         }
         Ok(std::mem::take(&mut self.taken.borrow_mut().samples))
     }
@@ -83,7 +103,6 @@ impl<Sample> Ring<Sample> {
 
 impl<Sample> AsFd for Ring<Sample> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: libbpf keeps its epoll descriptor open as long as the ring buffer lives, which we borrow.
-        unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
+        self.woken.0.as_fd()
     }
 }

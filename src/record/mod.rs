@@ -44,11 +44,12 @@ pub(crate) trait Record: Serialize {
         text
     }
 
-    /// The JSON of the record: a line, or several. `known`: what the file has already.
+    /// The JSON of the record: a line, or several. `known` says what the file has already. That asks the system for the file's length, which
+    /// costs more than most records: only those that refer to the file call it.
     ///
     /// # Errors
     /// If it can't be encoded.
-    fn json(&self, _known: &mut InFile) -> Result<Vec<u8>> {
+    fn json<'a>(&self, _known: impl FnOnce() -> &'a mut InFile) -> Result<Vec<u8>> {
         let mut line = serde_json::to_vec(self).context("failed to encode a record")?;
         line.push(b'\n');
         Ok(line)

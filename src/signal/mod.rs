@@ -117,7 +117,10 @@ impl Reader for Reading<'_> {
 
     fn drain(&mut self) -> Result<usize> {
         let taken = self.take(false)?;
-        self.writer.flush()?;
+        // While more come at once, what has come is written as it fills the buffer.
+        if taken < BATCH {
+            self.writer.flush()?;
+        }
         // Records that are held back must be looked at again although nothing new comes.
         Ok(taken.max(usize::from(self.decoder.keeps_any())))
     }

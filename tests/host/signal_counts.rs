@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Instant;
 
 use macro_rules_attribute::apply;
 use serde_json::Value;
@@ -31,6 +32,26 @@ fn what_finds_no_room_is_counted() {
     assert!(summary["losses"]["pair_table_full"].as_u64().unwrap() > 0, "{summary:#}");
     assert_eq!(counts + summary["losses"]["pair_table_full"].as_u64().unwrap(), 100, "{summary:#}");
     assert_eq!(summary["deliveries"]["matched"], 100);
+}
+
+/// A reader that is as quick as those that signal doesn't come back for each of their signals.
+#[apply(watch_test!)]
+fn many_records_are_written_at_once() {
+    let scratch = Scratch::new();
+    let (program, path) = (named(&scratch, "kills", "kills-3f"), scratch.path("records"));
+    let many = 100_000_u64;
+    let watching = watching(&["-s", "USR1", "-n", "kills-3f", "--format", "json", "-o", path.to_str().unwrap()]);
+    let begun = Instant::now();
+    assert!(Command::new(&program).arg(many.to_string()).status().unwrap().success());
+    let io = fs::read_to_string(format!("/proc/{}/io", watching.child.id())).unwrap();
+    let calls = io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().parse::<u64>().unwrap();
+    // The kernel program wakes the reader for each 128 KiB of samples, of some 180 bytes, and 20 times a second; records have some 400 bytes, of
+    // which 64 KiB are written at once.
+    let (by_room, by_bytes) = (many * 180 / (128 << 10), many * 400 / (64 << 10));
+    let by_time = u64::try_from(begun.elapsed().as_millis()).unwrap() / 50;
+    let most = by_bytes + 2 * (by_room + by_time) + 50;
+    assert!(calls <= most, "{calls} writes, not {most}");
+    watching.stop("TERM");
 }
 
 #[apply(watch_test!)]
