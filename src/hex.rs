@@ -30,7 +30,8 @@ impl<'de> Deserialize<'de> for Hex {
 
 /// Bytes as pairs of lower-case hexadecimal digits, like those of build ids.
 pub(crate) fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 0xf)]);
+    bytes.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte)]).collect()
 }
 
 /// The bytes of such digits. `None` means that they are none.

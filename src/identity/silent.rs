@@ -138,6 +138,11 @@ pub(super) fn whole(module: &str, function: &str, most: usize) -> String {
 
 /// `?` stands for one or two letters, `*` for any text, once.
 fn matches(pattern: &str, text: &str) -> bool {
+    // Most begin otherwise.
+    if pattern.bytes().zip(text.bytes()).next().is_some_and(|(first, other)| first != other && !b"*?".contains(&first))
+    {
+        return false;
+    }
     let holes = |hole: char| pattern.split_once(hole);
     let around = |begin: &str, end: &str| {
         text.len() >= begin.len() + end.len() && text.starts_with(begin) && text.ends_with(end)

@@ -55,6 +55,16 @@ pub(crate) fn fences() -> Option<Fences> {
     }
 }
 
+/// Children that the clerk waits for no longer than it may.
+fn start(search: &SearchPath) -> io::Result<Children> {
+    let children = Children::start(search)?;
+    for to in [&children.opener, &children.namer] {
+        to.set_write_timeout(Some(DEADLINE))?;
+    }
+    children.namer.set_read_timeout(Some(LOOK))?;
+    Ok(children)
+}
+
 /// The owner that the children work for.
 pub(super) struct Clerk {
     search: SearchPath,
@@ -138,7 +148,7 @@ impl Clerk {
         loop {
             let is_new = self.children.is_none();
             if is_new && self.left.has_room() {
-                self.children = Children::start(&self.search).ok();
+                self.children = start(&self.search).ok();
             }
             let Some(children) = self.children.take() else { return Named::failed(&skeleton, Failure::Unavailable) };
             self.last_id += 1;
@@ -200,9 +210,6 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// Gives it to the children, and waits for their answer.
     fn of(&mut self, children: &Children, meanwhile: &dyn Fn() -> bool) -> io::Result<Named> {
-        for to in [&children.opener, &children.namer] {
-            to.set_write_timeout(Some(DEADLINE))?;
-        }
         let (now, ran) = (Instant::now(), children.ran().unwrap_or_default());
         let is_suspect = self.is_suspect;
         let mut from = Patient { children, meanwhile, is_suspect, begun: now, looked: now, spent: Duration::ZERO, ran };
@@ -263,7 +270,6 @@ impl Read for Patient<'_> {
             if self.looked.elapsed() >= LOOK && !self.look() {
                 return Err(ErrorKind::TimedOut.into());
             }
-            self.children.namer.set_read_timeout(Some(LOOK))?;
             match (&mut &self.children.namer).read(into) {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 other => return other,

@@ -11,15 +11,22 @@ pub(super) const JOB_BYTES_MAX: usize = 1 << 20;
 /// The largest answer. Decoded it may take some twenty times as much.
 pub(super) const ANSWER_BYTES_MAX: usize = 512 << 10;
 
+/// What stands before a message.
+const LENGTH_BYTES: usize = size_of::<u32>();
+
 /// Sends a message. One that is longer than `most` is an error of the kind [`ErrorKind::InvalidInput`].
 ///
 /// # Errors
 /// If nobody reads it.
 pub(crate) fn send(to: &mut impl Write, message: &impl Serialize, most: usize) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(message).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
-    let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= most);
+    // Both at once: the length alone would wake the reader in vain.
+    let room = vec![0_u8; LENGTH_BYTES];
+    let mut bytes =
+        postcard::to_extend(message, room).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
+    let length = bytes.len() - LENGTH_BYTES;
+    let length = u32::try_from(length).ok().filter(|_| length <= most);
     let length = length.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the message is too long"))?;
-    to.write_all(&length.to_le_bytes())?;
+    bytes[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
     to.write_all(&bytes)
 }
 
@@ -28,7 +35,7 @@ pub(crate) fn send(to: &mut impl Write, message: &impl Serialize, most: usize) -
 /// # Errors
 /// If it is longer than `most`, is cut, or is none.
 pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl Read, most: usize) -> io::Result<Option<T>> {
-    let mut length = [0; 4];
+    let mut length = [0; LENGTH_BYTES];
     match from.read(&mut length)? {
         0 => return Ok(None),
         some => from.read_exact(&mut length[some..])?,

@@ -201,6 +201,9 @@ impl Worker {
         let any = self.track(job, found, (frames, is_cut), &mut known, &mut |worker, frame| {
             worker.functions(job, found, frame, open)
         });
+        if !found.iter().flatten().any(|file| self.namer.has_debug_file(file)) {
+            return any;
+        }
         // What a debug file says makes the family only: the signature is the same on a host that doesn't have it.
         let mut own = Known::new();
         let mut has_debug_file = false;

@@ -118,12 +118,16 @@ impl Namer {
         self.files.get(&file.version).filter(|symbols| symbols.is_too_large).map(|_| Failure::TooLarge)
     }
 
+    /// Has a debug file been found for this file?
+    pub(crate) fn has_debug_file(&self, file: &MappedFile) -> bool {
+        self.files.get(&file.version).is_some_and(Symbols::has_debug_file)
+    }
+
     /// The same by what the file itself says, as any host sees it that runs the file. `None` means that no debug file has been found for
     /// it, so that [`Namer::functions`] says the same.
     pub(crate) fn own_functions(&mut self, file: &MappedFile, place: CodePlace) -> Option<Vec<Function>> {
         let symbols = self.files.get_mut(&file.version)?;
-        let has_debug_file = symbols.tables.iter().any(|table| !table.is_own);
-        has_debug_file.then(|| symbols.functions(file, place, |table| table.is_own))
+        symbols.has_debug_file().then(|| symbols.functions(file, place, |table| table.is_own))
     }
 
     fn make_room(&mut self, bytes: u64) {
@@ -138,6 +142,10 @@ impl Namer {
 }
 
 impl Symbols {
+    fn has_debug_file(&self) -> bool {
+        self.tables.iter().any(|table| !table.is_own)
+    }
+
     /// `None` means that the file is gone, or has changed while it was read.
     fn read(found: &MappedFile, open: &mut dyn Open, max: u64) -> Option<Self> {
         let file = found.file.as_deref()?;

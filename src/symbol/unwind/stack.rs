@@ -1,9 +1,12 @@
 //! The copy of a stack: words at addresses, and holes.
 
+use serde_bytes::ByteBuf;
+
 /// A copy of parts of a thread's stacks: pieces sorted by address, holes between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct StackCopy {
-    pieces: Vec<(u64, Vec<u8>)>,
+    /// Not as lists of numbers, which would go into a message one by one.
+    pieces: Vec<(u64, ByteBuf)>,
 }
 
 impl StackCopy {
@@ -12,7 +15,7 @@ impl StackCopy {
     pub(crate) fn new(mut pieces: Vec<(u64, Vec<u8>)>) -> Self {
         pieces.retain(|(start, bytes)| !bytes.is_empty() && start.checked_add(bytes.len() as u64).is_some());
         pieces.sort_by_key(|(start, _)| *start);
-        let mut merged: Vec<(u64, Vec<u8>)> = Vec::with_capacity(pieces.len());
+        let mut merged: Vec<(u64, ByteBuf)> = Vec::with_capacity(pieces.len());
         for (start, bytes) in pieces {
             match merged.last_mut() {
                 Some((first, before)) if start - *first <= before.len() as u64 => {
@@ -20,7 +23,7 @@ impl StackCopy {
                     let known = before.len() - (start - *first) as usize;
                     before.extend_from_slice(bytes.get(known..).unwrap_or_default());
                 }
-                _ => merged.push((start, bytes)),
+                _ => merged.push((start, ByteBuf::from(bytes))),
             }
         }
         Self { pieces: merged }
