@@ -114,9 +114,16 @@ __noinline int fl_describe_closed(u64 mm)
 	if (!vma)
 		return 0;
 	flags = fl_read(vma, vm_flags);
-	/* Private memory is accounted for once it may be written to: accountable_mapping(), mprotect_fixup(), mm/. */
-	if (!(flags & (VM_SHARED | VM_MAYSHARE)) && (flags & VM_ACCOUNT || fl_read(vma, anon_vma)))
-		record->flags |= FL_WAS_WRITABLE;
+	/*
+	 * Private memory is accounted for once it may be written to: accountable_mapping(), mprotect_fixup(), mm/. Pages of its own prove less: a
+	 * debugger writes to any memory, and what is not accounted for (MAP_NORESERVE) is merged with its neighbours.
+	 */
+	if (!(flags & (VM_SHARED | VM_MAYSHARE))) {
+		if (flags & VM_ACCOUNT)
+			record->flags |= FL_WAS_WRITABLE;
+		if (fl_read(vma, anon_vma))
+			record->flags |= FL_HAS_OWN_PAGES;
+	}
 	if (flags & VM_EXEC || fl_is_executed_near(mm, address, 1) || fl_is_executed_near(mm, address, 0))
 		record->flags |= FL_IS_EXECUTED;
 	return 0;

@@ -68,13 +68,23 @@ pub(crate) enum Call {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// The call before the return address went through this pointer, which holds the address: `rax is 0`.
-    CalledThrough(String),
+    CalledThrough(CalledPointer),
     /// The call before the return address names the address itself.
     CalledByName,
     /// That call led elsewhere, here if it is known: what it called, or something behind it, has jumped.
     Behind(Option<u64>),
     /// A return has just taken the address from the stack, and no call has left a return address there.
     Returned,
+}
+
+/// The pointer of an indirect call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CalledPointer {
+    /// As a sentence names it: `rax is 0`.
+    pub text: String,
+    /// A function that was called keeps the registers that say where it is. Others it may have set itself, before it jumped through a pointer of
+    /// its own.
+    pub is_kept: bool,
 }
 
 /// The words around the top of a stack, and the code before the upper one.

@@ -250,7 +250,7 @@ impl Decoder {
             }
         });
         let runtime_message = message::of(raw, &frames, &prepared.stack, &go_callers);
-        let evidence = Evidence {
+        let evidence = diagnosis::without_older_message(Evidence {
             callee: callee.into_iter().next_back().map(|function| function.name),
             part: described.part,
             halt: described.halt,
@@ -260,7 +260,7 @@ impl Decoder {
             frame_bytes: walk.frame_bytes,
             wholes: prepared.wholes,
             ..Evidence::of(raw, &known.files, frames, abort_message)
-        };
+        });
         let identity = group_frames.map(|frames| Identity {
             signature: signature.clone(),
             family: family.clone(),

@@ -42,7 +42,7 @@ pub(super) fn halted(facts: &Evidence) -> Option<Diagnosis> {
         }
         None => {
             // musl has no call frame information.
-            let caller = facts.is_caller_proved().then(|| trace.after(1, "in", runtime::is_abort));
+            let caller = facts.is_caller_proved().then(|| trace.after_merged(1, "in", runtime::is_abort));
             let place = caller.unwrap_or_default();
             sure(is_libcs, Kind::Abort, format!("calls abort(){place}: {why}"))
         }
@@ -75,6 +75,12 @@ fn panic(trace: &Trace<'_>) -> Option<Diagnosis> {
     let first = trace.find(rust::is_panic)?;
     // A panic goes through several functions. A program in C may have one of the name of one of them.
     trace.find_from(first + 1, rust::is_panic)?;
+    // A panic runs the program's own code, its hook and what describes its value, which may call abort() for any reason.
+    let abort = trace.find(|name| name == "abort").map_or(0, |abort| abort + 1);
+    let caller = (abort..first).find(|&frame| !trace.name(frame).is_some_and(runtime::is_abort));
+    if caller.and_then(|caller| trace.name(caller)).is_some_and(|name| !rust::is_librarys(name)) {
+        return None;
+    }
     let after = (first..trace.len()).find(|frame| !trace.name(*frame).is_some_and(rust::is_panic_machinery));
     let place = after.and_then(|frame| trace.name(frame)).map(|name| format!(" in {name}")).unwrap_or_default();
     certain(Kind::RustPanicAbort, format!("a Rust panic{place} that ends the process instead of unwinding"))
@@ -104,7 +110,7 @@ fn dump(trace: &Trace<'_>) -> Option<Diagnosis> {
 /// Nothing but abort(), or a trace that doesn't lead to more.
 fn alone(trace: &Trace<'_>) -> Option<Diagnosis> {
     let abort = trace.find(|name| name == "abort");
-    let place = abort.map(|frame| trace.after(frame, "in", runtime::is_abort)).unwrap_or_default();
+    let place = abort.map(|frame| trace.after_merged(frame, "in", runtime::is_abort)).unwrap_or_default();
     let text = match abort {
         Some(_) => format!("calls abort(){place}"),
         None => "ended itself with SIGABRT, as abort() and failed checks of libraries do".to_owned(),
@@ -269,6 +275,21 @@ mod tests {
     fn what_stands_under_every_rust_program_is_no_panic() {
         let frames = ["abort", "std::process::abort", "app::main", "std::panicking::try", "std::rt::lang_start"];
         assert_eq!(text(&aborted(&frames)), "calls abort() in app::main");
+    }
+
+    #[test]
+    fn what_a_panic_calls_may_abort_for_itself() {
+        let panics =
+            ["std::panicking::panic_with_hook", "core::panicking::panic_fmt", "core::panicking::panic", "app::main"];
+        let of = |caller: &'static str| {
+            let case = aborted(&[&["raise", "abort", "std::process::abort", caller][..], &panics].concat());
+            (kind(&case), text(&case))
+        };
+        let hook = "app::main::{{closure}}";
+        assert_eq!(of(hook), (Some(Kind::Abort), format!("calls abort() in {hook}")));
+        assert_eq!(of("<app::Value as core::fmt::Display>::fmt").0, Some(Kind::Abort));
+        assert_eq!(of("__rustc::__rust_abort").0, Some(Kind::RustPanicAbort));
+        assert_eq!(of("std::panicking::panic_with_hook").0, Some(Kind::RustPanicAbort));
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(super) struct Case {
     /// Addresses whose lower half a register holds.
     pub wholes: Vec<u64>,
     pub was_writable: bool,
+    /// The mapping at `address` is private and has had pages of its own.
+    pub has_own_pages: bool,
     /// Next to the mapping at `address` the same file is mapped executable.
     pub is_executed: bool,
     /// The part of that file.
@@ -138,6 +140,7 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         frame_bytes: None,
         wholes: Vec::new(),
         was_writable: false,
+        has_own_pages: false,
         is_executed: false,
         part: None,
         halt: Some(Halt::default()),
@@ -293,6 +296,7 @@ impl Case {
         for (is, flag) in [
             (self.is_by_userfaultfd, fl_crash_flag::FL_BY_USERFAULTFD),
             (self.was_writable, fl_crash_flag::FL_WAS_WRITABLE),
+            (self.has_own_pages, fl_crash_flag::FL_HAS_OWN_PAGES),
             (self.is_executed, fl_crash_flag::FL_IS_EXECUTED),
         ] {
             flags |= if is { flag.0 } else { 0 };

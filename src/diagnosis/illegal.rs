@@ -16,12 +16,23 @@ pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     match decode(facts) {
         Code::Valid(instruction) => known(&instruction),
         Code::Invalid => {
-            let code = facts.code.as_deref().unwrap_or_default();
-            let bytes = digits(code.get(..INSTRUCTION_BYTES_MAX.min(code.len())).unwrap_or_default());
-            certain(Kind::IllegalInstruction, format!("executes bytes that are no instruction ({bytes})"))
+            certain(Kind::IllegalInstruction, format!("executes bytes that are no instruction ({})", bytes(facts)))
+        }
+        Code::Unlisted => {
+            let why = "one that only newer processors have (as of APX or AVX10), or no code";
+            likely(
+                Kind::IllegalInstruction,
+                format!("executes bytes that are no known instruction ({}): {why}", bytes(facts)),
+            )
         }
         Code::Unknown => None,
     }
+}
+
+/// The bytes that may be one instruction.
+fn bytes(facts: &Evidence) -> String {
+    let code = facts.code.as_deref().unwrap_or_default();
+    digits(code.get(..INSTRUCTION_BYTES_MAX.min(code.len())).unwrap_or_default())
 }
 
 fn known(instruction: &Instruction<'_>) -> Option<Diagnosis> {
@@ -72,6 +83,16 @@ mod tests {
     #[test]
     fn bytes_that_are_no_instruction() {
         assert_eq!(text(&illegal(&[0x06, 0x90])), "executes bytes that are no instruction (0690)");
+        assert_eq!(confidence(&illegal(&[0x06, 0x90])), Some(Confidence::Certain));
+        // add eax, r16d, with APX's prefix; an instruction of the seventh table, with AVX's; one of the table behind 0f 38
+        for newer in [
+            &[0xd5, 0x10, 0x01, 0xc0][..],
+            &[0xc4, 0xe7, 0x7b, 0xf8, 0xc0, 1, 0, 0, 0],
+            &[0x66, 0x0f, 0x38, 0x8a, 0xc0],
+        ] {
+            assert!(text(&illegal(newer)).contains("no known instruction"), "{newer:x?}: {}", text(&illegal(newer)));
+            assert_eq!(confidence(&illegal(newer)), Some(Confidence::Likely));
+        }
         assert_eq!(kind(&illegal(&[0x0f])), None, "cut");
         assert_eq!(kind(&Case { code: Vec::new(), ..illegal(&[]) }), None);
         assert_eq!(kind(&Case { si_code: SI_KERNEL, ..illegal(&[0x06, 0x90]) }), None);

@@ -17,7 +17,7 @@ pub(super) fn decode(facts: &Evidence) -> Code<'_> {
 pub(super) fn decoded(facts: &Evidence) -> Option<Instruction<'_>> {
     match decode(facts) {
         Code::Valid(instruction) => Some(instruction),
-        Code::Invalid | Code::Unknown => None,
+        Code::Invalid | Code::Unlisted | Code::Unknown => None,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::words::{self, hex};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely};
-use crate::arch::{self, Arrival};
+use crate::arch::{self, Arrival, CalledPointer};
 use crate::evidence::Evidence;
 
 /// Instructions could not be fetched from where the instruction pointer points.
@@ -36,7 +36,8 @@ fn to_null(facts: &Evidence) -> Option<Diagnosis> {
     let kind = Kind::JumpToNull;
     match &facts.arrival {
         Some(Arrival::CalledThrough(pointer)) => {
-            certain(kind, format!("jumps to NULL: a function pointer is 0 ({pointer}){}", caller(facts)))
+            let text = format!("jumps to NULL: a function pointer is 0 ({}){}", pointer.text, calls(facts, pointer));
+            certain(kind, text)
         }
         Some(Arrival::CalledByName) => {
             let why = "the code itself calls address 0, as that of a weak function that nobody defines";
@@ -49,7 +50,9 @@ fn to_null(facts: &Evidence) -> Option<Diagnosis> {
 
 fn near_null(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     let why = match &facts.arrival {
-        Some(Arrival::CalledThrough(pointer)) => format!("a function pointer is broken ({pointer}){}", caller(facts)),
+        Some(Arrival::CalledThrough(pointer)) => {
+            format!("a function pointer is broken ({}){}", pointer.text, calls(facts, pointer))
+        }
         Some(Arrival::Behind(_)) => {
             return likely(Kind::JumpToNull, format!("jumps to {} by {}", hex(address), tail_call(facts, "near NULL")));
         }
@@ -64,8 +67,8 @@ fn into_the_wild(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     let to = format!("{}, where nothing is mapped", hex(address));
     match &facts.arrival {
         Some(Arrival::CalledThrough(pointer)) => {
-            let why = format!("a broken function pointer, or unloaded code ({pointer})");
-            certain(kind, format!("jumps to {to}: {why}{}", caller(facts)))
+            let why = format!("a broken function pointer, or unloaded code ({})", pointer.text);
+            certain(kind, format!("jumps to {to}: {why}{}", calls(facts, pointer)))
         }
         Some(Arrival::Behind(_)) => likely(kind, format!("jumps to {to}, by {}", tail_call(facts, "broken"))),
         Some(Arrival::Returned) => likely(kind, format!("returns to {to}: a broken return address, or unloaded code")),
@@ -75,6 +78,14 @@ fn into_the_wild(facts: &Evidence, address: u64) -> Option<Diagnosis> {
 
 fn caller(facts: &Evidence) -> &'static str {
     if facts.frames.len() > 1 { "; the caller is the next frame" } else { "" }
+}
+
+/// The call through this pointer has jumped. What it called may have set the register to a pointer of its own.
+fn calls(facts: &Evidence, pointer: &CalledPointer) -> String {
+    let caller = caller(facts);
+    let but =
+        if pointer.is_kept || caller.is_empty() { "" } else { ", unless what it called has ended in a tail call" };
+    format!("{caller}{but}")
 }
 
 /// The return address belongs to a call of something else, and the stack is as it was then.
@@ -107,7 +118,12 @@ mod tests {
         let case = Case { top: top(&[0xff, 0xd0], 0), ..fetch_at(1, 0) };
         assert_eq!(text(&case), "jumps to NULL: a function pointer is 0 (rax is 0)");
         let mut case = case.called(&["?", "call"]);
-        assert_eq!(text(&case), "jumps to NULL: a function pointer is 0 (rax is 0); the caller is the next frame");
+        let kept = Case { top: top(&[0xff, 0xd3], 0), ..case.clone() };
+        assert_eq!(text(&kept), "jumps to NULL: a function pointer is 0 (rbx is 0); the caller is the next frame");
+        assert_eq!(
+            text(&case),
+            "jumps to NULL: a function pointer is 0 (rax is 0); the caller is the next frame, unless what it called has ended in a tail call"
+        );
         assert_eq!(confidence(&case), Some(Confidence::Certain));
         case.registers.rax = 8;
         assert!(text(&case).starts_with("jumps to NULL by a tail call"), "that call led elsewhere");

@@ -9,7 +9,7 @@ use crate::runtime::glibc::{self, AbortReason};
 use crate::runtime::{self, is_libc, musl};
 
 pub(super) fn diagnose(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis> {
-    let message = facts.abort_message.as_deref().filter(|_| is_of_now(trace)).map(one_line);
+    let message = message_of_now(facts, trace).map(one_line);
     let said = message.as_deref().map(glibc::said);
     let shown = shown(trace);
     // Frames say more of what a message says of several.
@@ -27,9 +27,19 @@ pub(super) fn diagnose(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis>
     sure(is_certain, kind, text)
 }
 
-/// The message stands there until another one replaces it: it is of this abort if that was called by libc.
+/// What libc said before this end. A program may have recovered from an abort of which it was said: the message stands there until another one
+/// replaces it.
+pub(super) fn message_of_now<'a>(facts: &'a Evidence, trace: &Trace<'_>) -> Option<&'a str> {
+    facts.abort_message.as_deref().filter(|_| is_of_now(trace))
+}
+
+/// Has libc called abort()? Or, where that is not in the stack trace, may a function without a name have done so?
 fn is_of_now(trace: &Trace<'_>) -> bool {
-    let caller = trace.find(|name| name == "abort").map(|abort| abort + 1).filter(|&caller| caller < trace.len());
+    let Some(abort) = trace.find(|name| name == "abort") else {
+        let own = (0..trace.len()).find(|&frame| trace.is_outside(frame) == Some(true));
+        return own.is_none_or(|own| (0..own).any(|frame| trace.name(frame).is_none()));
+    };
+    let caller = Some(abort + 1).filter(|&caller| caller < trace.len());
     caller.is_none_or(|caller| {
         let is_libcs = trace.module(caller).map(is_libc);
         is_libcs.unwrap_or_else(|| trace.name(caller).is_none_or(|name| name.starts_with("__")))

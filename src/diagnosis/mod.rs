@@ -43,6 +43,12 @@ pub(crate) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     cause::explain(facts, sent::diagnose(facts).or_else(|| by_signal(facts)))
 }
 
+/// The facts without a message of libc's that is older than this end.
+pub(crate) fn without_older_message(facts: Evidence) -> Evidence {
+    let is_of_now = libc::message_of_now(&facts, &trace::Trace::new(&facts)).is_some();
+    Evidence { abort_message: facts.abort_message.clone().filter(|_| is_of_now), ..facts }
+}
+
 /// What the signal says, and the memory and the instruction that it is about.
 fn by_signal(facts: &Evidence) -> Option<Diagnosis> {
     let code = facts.si_code?;

@@ -1,6 +1,6 @@
 //! Accesses near address 0.
 
-use super::instruction::{faulting_touch, in_brackets};
+use super::instruction::{decoded, faulting_touch, in_brackets};
 use super::words::{hex, verb};
 use super::{Diagnosis, Kind, certain, likely};
 use crate::arch::{LEAST_ADDRESS as NEAR, Touch};
@@ -48,16 +48,11 @@ pub(super) fn diagnose(facts: &Evidence, address: u64) -> Option<Diagnosis> {
             certain(Kind::NullDereference, format!("{place} (the instruction holds the address itself)"))
         }
         Some(touch) => computed_before(facts, address, &touch),
-        None => {
-            let place = match address {
-                0 => format!("{verb} address 0: a NULL pointer"),
-                _ => format!(
-                    "{verb} address {}: near NULL, as a field at that offset of a NULL pointer is",
-                    hex(address)
-                ),
-            };
-            likely(Kind::NullDereference, place)
+        None if decoded(facts).is_some_and(|instruction| instruction.is_by_thread()) => {
+            let why = "the data of its own that a thread has is not set up (fs or gs leads to NULL)";
+            likely(Kind::NullDereference, format!("{verb} address {}: {why}", hex(address)))
         }
+        None => by_number(verb, address),
     }
 }
 
@@ -67,9 +62,16 @@ pub(super) fn by_address(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     if facts.memory.at.is_some() || address >= NEAR || is_fetch {
         return None;
     }
+    by_number("accesses", address)
+}
+
+/// Nothing but the address says what the pointer was. Few objects have fields behind their first page.
+fn by_number(verb: &str, address: u64) -> Option<Diagnosis> {
+    let or =
+        if address > page::size() { format!(", or an integer ({address}) used as a pointer") } else { String::new() };
     let what = match address {
-        0 => "accesses address 0: a NULL pointer".to_owned(),
-        _ => format!("accesses address {}: near NULL, as a field at that offset of a NULL pointer is", hex(address)),
+        0 => format!("{verb} address 0: a NULL pointer"),
+        _ => format!("{verb} address {}: near NULL, as a field at that offset of a NULL pointer is{or}", hex(address)),
     };
     likely(Kind::NullDereference, what)
 }
@@ -107,12 +109,12 @@ fn computed_before(facts: &Evidence, address: u64, touch: &Touch) -> Option<Diag
             Kind::IntegerAsPointer,
             format!("an integer ({value}) used as a pointer, or a field far behind a NULL pointer"),
         ),
-        Some(value) => (
-            Kind::NullDereference,
-            format!(
-                "near NULL, as the address of a field of a NULL pointer is, or an integer ({value}) used as a pointer"
-            ),
-        ),
+        Some(value) => {
+            // Fields begin at multiples of 4, unless they are smaller.
+            let or = if value % 4 == 3 { ", or a place behind -1, as a failed call returns it" } else { "" };
+            let what = "near NULL, as the address of a field of a NULL pointer is";
+            (Kind::NullDereference, format!("{what}, or an integer ({value}) used as a pointer{or}"))
+        }
     };
     likely(kind, format!("{place}: {what}{registers}"))
 }
@@ -203,6 +205,7 @@ mod tests {
         );
         assert_eq!((found.kind, found.confidence), (Kind::NullDereference, Confidence::Likely));
         assert_eq!(of(0).unwrap().text, "accesses address 0: a NULL pointer");
+        assert!(of(8080).unwrap().text.ends_with(" of a NULL pointer is, or an integer (8080) used as a pointer"));
         assert_eq!((of(NEAR), of(0x40_1000)), (None, None), "no field has such an offset; and a jump");
     }
 
@@ -243,6 +246,32 @@ mod tests {
         case.registers.rdi = 0x18;
         assert_eq!(confidence(&case), Some(Confidence::Likely));
         assert!(text(&case).ends_with("or an integer (24) used as a pointer (rdi is 0x18)"), "{}", text(&case));
+    }
+
+    #[test]
+    fn a_place_behind_minus_1_is_said() {
+        // movsx eax, byte [rax]: mmap() has failed, and 100 was added.
+        let mut case = Case { code: vec![0x0f, 0xbe, 0x00], ..fault(1, 99, 4) };
+        case.registers.rax = 99;
+        assert!(text(&case).ends_with(
+            "or an integer (99) used as a pointer, or a place behind -1, as a failed call returns it (rax is 0x63)"
+        ));
+        case.registers.rax = 100;
+        assert!(text(&case.at(100)).ends_with("or an integer (100) used as a pointer (rax is 0x64)"));
+    }
+
+    #[test]
+    fn what_counts_from_the_threads_own_data_is_no_field() {
+        // mov rax, fs:[0x28], as a stack protector reads its value
+        let mut case = Case { code: vec![0x64, 0x48, 0x8b, 4, 0x25, 0x28, 0, 0, 0], ..fault(1, 0x28, 4) };
+        assert_eq!(
+            text(&case),
+            "reads address 0x28: the data of its own that a thread has is not set up (fs or gs leads to NULL)"
+        );
+        case.code.remove(0);
+        assert!(text(&case).contains("(the instruction holds the address itself)"), "{}", text(&case));
+        case.code = vec![0x48, 0x8b, 0x47, 0x28];
+        assert!(text(&case).contains("the field at offset 0x28 of a NULL pointer"));
     }
 
     #[test]

@@ -6,6 +6,9 @@ use super::{Confidence, Diagnosis, Kind, abort, certain, libc, likely, sure};
 use crate::arch::{self, Instruction, Jump, Operand, Touch};
 use crate::evidence::Evidence;
 
+/// Who else may access the ports of devices.
+const PORTS: &str = ", or a program that has asked for the port (ioperm)";
+
 /// SIGSEGV with SI_KERNEL.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     let ip = arch::instruction_pointer(facts.registers.as_ref()?);
@@ -36,7 +39,8 @@ fn privileged(facts: &Evidence, instruction: &Instruction<'_>) -> Option<Diagnos
             format!("executes int {number:#x}, an interrupt that programs may not raise"),
         ),
         None => by_libc(facts).filter(|_| instruction.is_halt()).or_else(|| {
-            let text = format!("executes {}, which only the kernel may", instruction.name());
+            let others = if instruction.is_port_access() { PORTS } else { "" };
+            let text = format!("executes {}, which only the kernel may{others}", instruction.name());
             sure(!instruction.is_halt() || is_its_own(facts), Kind::PrivilegedInstruction, text)
         }),
     }
@@ -177,7 +181,11 @@ mod tests {
 
     #[test]
     fn privileged_instructions() {
-        for (code, name) in [(&[0xf4u8][..], "hlt"), (&[0xfa], "cli"), (&[0xec], "in"), (&[0x0f, 0x32], "rdmsr")] {
+        assert_eq!(
+            text(&general_protection(&[0xee])),
+            "executes out, which only the kernel may, or a program that has asked for the port (ioperm)"
+        );
+        for (code, name) in [(&[0xf4u8][..], "hlt"), (&[0xfa], "cli"), (&[0x0f, 0x32], "rdmsr")] {
             let case = general_protection(code);
             assert_eq!(text(&case), format!("executes {name}, which only the kernel may"));
             assert_eq!(confidence(&case), Some(Confidence::Certain));

@@ -3,6 +3,7 @@
 use super::instruction::{faulting_touch, in_brackets};
 use super::words;
 use super::{Diagnosis, Kind, SEGV_ACCERR, certain};
+use crate::arch;
 use crate::evidence::{Access, Backing, Evidence, FilePart, Region};
 
 pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
@@ -13,7 +14,9 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     let why = why(facts, at).map(|why| format!(": {why}")).unwrap_or_default();
     let touch = faulting_touch(facts);
     let registers = touch.as_ref().map(in_brackets).unwrap_or_default();
-    let is_stacks = touch.is_some_and(|touch| touch.is_on_stack);
+    // Memory that may not be written is no stack: there the stack pointer is wrong, whatever register the access goes by.
+    let holds_stack = facts.registers.as_ref().is_some_and(|registers| at.holds(arch::stack_pointer(registers)));
+    let is_stacks = holds_stack || touch.is_some_and(|touch| touch.is_on_stack);
     let but = if is_stacks {
         "; it is where the stack pointer leads, which is broken, or has come to the end of its stack"
     } else {
@@ -33,6 +36,7 @@ fn why(facts: &Evidence, at: &Region) -> Option<String> {
             facts.part.as_ref().and_then(|part| of_program(part, past.was_writable))
         }
         Backing::File(_) if past.was_writable => Some(closed("a private mapping of a data file")),
+        Backing::File(_) if past.has_own_pages => None,
         Backing::File(_) => Some("a private mapping of a data file, for reading only".to_owned()),
         Backing::Vdso | Backing::Named(_) => None,
         _ => past.was_writable.then(|| closed("memory of the program's own")),
@@ -131,6 +135,22 @@ mod tests {
     }
 
     #[test]
+    fn a_stack_that_has_grown_into_it_is_told_by_the_stack_pointer() {
+        // mov dword [rbp-0x10], 1
+        let mut case = Case { code: vec![0xc7, 0x45, 0xf0, 1, 0, 0, 0], ..into(Some(".eh_frame"), false) };
+        case.registers.rbp = 0x10_0050;
+        assert!(text(&case).ends_with("(rbp is 0x100050)"), "{}", text(&case));
+        case.registers.rsp = 0x10_0020;
+        assert!(
+            text(&case).ends_with(
+                "; it is where the stack pointer leads, which is broken, or has come to the end of its stack"
+            )
+        );
+        case.registers.rsp = 0x10_1000;
+        assert!(text(&case).ends_with("(rbp is 0x100050)"), "a stack beside it");
+    }
+
+    #[test]
     fn what_is_executable_may_be_no_code() {
         let executable = |case: Case| case.mapped(&[file("/bin/x", region(0x10_0000, 0x10_1000, "r-x"))]);
         ends(&executable(into(Some(".text"), false)), ": code");
@@ -147,10 +167,14 @@ mod tests {
             &Case { was_writable: true, ..data.clone() },
             ": a private mapping of a data file, which was writable before and has been closed since (mprotect)",
         );
+        let merged = Case { has_own_pages: true, ..data.clone() };
+        ends(&merged, "(/bin/x, r--p)");
         let shared = data.mapped(&[file("/data", region(0x10_0000, 0x10_1000, "r--s"))]);
         ends(&shared, ": a shared mapping, for reading only");
         let anonymous = shared.mapped(&[region(0x10_0000, 0x10_1000, "r--")]);
         ends(&anonymous, "(anonymous memory, r--p)");
+        let poked = Case { has_own_pages: true, ..anonymous.clone() };
+        ends(&poked, "(anonymous memory, r--p)");
         ends(
             &Case { was_writable: true, ..anonymous },
             ": memory of the program's own, which was writable before and has been closed since (mprotect)",

@@ -21,7 +21,10 @@ pub(crate) fn text(reason: &Reason, is_kill: bool) -> String {
         |text: &dyn Fn(u64) -> String| reason.limit.map(|limit| format!(" of {}", text(limit))).unwrap_or_default();
     let which = reason.value.map(|pid| format!(" (PID {pid})")).unwrap_or_default();
     match reason.kind {
-        ReasonKind::BrokenPipe => "it has written to a pipe or a socket that nobody reads".to_owned(),
+        ReasonKind::BrokenPipe => {
+            "it has written to a pipe or a socket that nobody reads, or to a socket that is not connected or was shut down"
+                .to_owned()
+        }
         ReasonKind::FileSizeLimit => {
             format!("it would have made a file longer than its limit{} (RLIMIT_FSIZE)", limit(&size))
         }
@@ -84,6 +87,11 @@ mod tests {
     fn the_text_has_the_numbers_that_are_known() {
         let reason = |kind, limit, value| Reason { kind, limit, value, cgroup: Some("/app".to_owned()) };
         let table = [
+            (
+                reason(ReasonKind::BrokenPipe, None, None),
+                false,
+                "it has written to a pipe or a socket that nobody reads, or to a socket that is not connected or was shut down",
+            ),
             (
                 reason(ReasonKind::CpuTimeLimit, Some(1), Some(1)),
                 true,

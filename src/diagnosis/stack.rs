@@ -4,7 +4,7 @@
 
 use super::words::{self, size};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, sure};
-use crate::arch::syscall::RT_SIGRETURN;
+use crate::arch::syscall::{COMPAT_FATAL_IF_FAILED, FATAL_IF_FAILED};
 use crate::arch::{self, REACH_BELOW_STACK_POINTER};
 use crate::evidence::{Backing, Evidence, Region, SIGNAL_FRAME_BYTES};
 use crate::page;
@@ -96,17 +96,21 @@ fn below_main_stack(facts: &Evidence, address: u64) -> Option<Diagnosis> {
         .as_ref()
         .filter(|below| below.end <= address && address - below.end < GAP_PAGES * page::size());
     let recursion = recursion(facts) + &of_large_frame(facts);
+    // From farther away, a broken stack pointer leads there as well as a large frame.
+    let is_near = stack.start - address <= page::size();
     match (facts.stack_limit, under) {
         (Some(limit), _) if grown > limit => {
-            certain(Kind::StackOverflow, format!("{what} has grown to its limit ({}){recursion}", size(limit)))
+            sure(is_near, Kind::StackOverflow, format!("{what} has grown to its limit ({}){recursion}", size(limit)))
         }
         (_, Some(under)) => likely(
             Kind::StackOverflow,
             format!("{what} has grown to {now}, down to the mapping below it ({}){recursion}", words::region(under)),
         ),
-        (limit, None) => {
-            sure(limit.is_none(), Kind::StackOverflow, format!("{what} of {now} cannot grow any further{recursion}"))
-        }
+        (limit, None) => sure(
+            limit.is_none() && is_near,
+            Kind::StackOverflow,
+            format!("{what} of {now} cannot grow any further{recursion}"),
+        ),
     }
 }
 
@@ -133,8 +137,7 @@ fn at_its_begin(facts: &Evidence, address: u64, sp: u64) -> Option<Diagnosis> {
         stack.permissions.write && !stack.permissions.shared && stack.backing != Backing::MainStack
     });
     let is_at_begin = address < start && start - address <= page::size() && start < begin && begin <= end;
-    let is_walked = facts.frames.len() > RECURSION && (facts.is_unwindable || !recursion(facts).is_empty());
-    if !is_stacks || !is_at_begin || !is_walked || sp.saturating_sub(start) > REACH_BELOW_STACK_POINTER {
+    if !is_stacks || !is_at_begin || !is_walked(facts) || sp.saturating_sub(start) > REACH_BELOW_STACK_POINTER {
         return None;
     }
     let below = match &facts.memory.at {
@@ -147,18 +150,30 @@ fn at_its_begin(facts: &Evidence, address: u64, sp: u64) -> Option<Diagnosis> {
     )
 }
 
+/// Do frames lead up from the innermost one? A stack pointer that was put somewhere has none there.
+fn is_walked(facts: &Evidence) -> bool {
+    facts.frames.len() > RECURSION && (facts.is_unwindable || !recursion(facts).is_empty())
+}
+
 /// In the guard page of a stack that the program or its thread library made.
 fn in_guard(facts: &Evidence, guard: &Region, address: u64, sp: u64) -> Option<Diagnosis> {
     let adjacent = |mapping: &&Region| mapping.start == guard.end && mapping.permissions.write;
-    let is_known = facts.memory.above.as_ref().or(facts.stack.at.as_ref()).is_some_and(|above| adjacent(&above));
+    let above = facts.memory.above.as_ref().or(facts.stack.at.as_ref()).filter(adjacent);
+    let begin = facts.frame_bytes.and_then(|bytes| sp.checked_add(bytes));
+    let is_used =
+        is_walked(facts) && above.zip(begin).is_some_and(|(above, begin)| above.start < begin && begin <= above.end);
+    let is_known = above.is_some();
     if guard.end - address > FRAME_MAX {
         return None;
     }
     let text = || sentence(facts, "it has reached its guard page");
     match guard.holds(sp) || sp >= guard.end {
-        true if is_known => certain(Kind::StackOverflow, text()),
+        true if is_known && is_used => certain(Kind::StackOverflow, text()),
         // The mapping above is unknown, but the stack pointer is in memory without permissions.
-        true if guard.holds(sp) => likely(Kind::StackOverflow, text()),
+        true if is_known || guard.holds(sp) => likely(
+            Kind::StackOverflow,
+            format!("{}, unless its stack pointer was set to the wrong end of its memory", text()),
+        ),
         // A frame that is larger than the guard. In a mapping below it the stack pointer may be valid.
         false if is_known && facts.stack.is_hole() => likely(Kind::StackOverflow, text()),
         _ => None,
@@ -180,8 +195,10 @@ fn at_guard_mark(facts: &Evidence, stack: &Region, address: u64, sp: u64) -> Opt
 
 /// The kernel could not write a signal's frame (SI_KERNEL, no address): the stack pointer is at a stack's end.
 pub(super) fn signal_frame(facts: &Evidence) -> Option<Diagnosis> {
-    // A return from a handler ends so, too, if its frame can't be read.
-    if facts.fault_address.is_some() || facts.entry_call == Some(RT_SIGRETURN) {
+    // Some calls end so, too: a return from a handler whose frame can't be read.
+    let may_be_its =
+        |call| FATAL_IF_FAILED.contains(&call) || (facts.is_compat && COMPAT_FATAL_IF_FAILED.contains(&call));
+    if facts.fault_address.is_some() || facts.entry_call.is_some_and(may_be_its) {
         return None;
     }
     let sp = arch::stack_pointer(facts.registers.as_ref()?);
@@ -238,199 +255,4 @@ fn recursion(facts: &Evidence) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Confidence;
-    use super::super::cases::{Case, Entry, confidence, far, fault, file, kind, region, signal, text};
-    use super::*;
-
-    const START: u64 = 0x7ffd_0000_0000;
-    const LIMIT: u64 = 128 << 10;
-
-    fn main_stack() -> Region {
-        Region { backing: Backing::MainStack, ..region(START, START + LIMIT, "rw-") }
-    }
-
-    /// The main thread, a push below its stack.
-    fn main_thread() -> Case {
-        let mut case = fault(1, START - 8, 6).mapped(&[main_stack()]);
-        case.registers.rsp = START;
-        case.stack_limit = LIMIT;
-        case
-    }
-
-    #[test]
-    fn the_main_threads_stack_has_a_limit() {
-        assert_eq!(
-            text(&main_thread()),
-            "stack overflow of the main thread: the stack has grown to its limit (128 KiB)"
-        );
-        assert_eq!(confidence(&main_thread()), Some(Confidence::Certain));
-        let case = Case { stack_limit: 0, ..main_thread() };
-        assert_eq!(text(&case), "stack overflow of the main thread: the stack of 128 KiB cannot grow any further");
-    }
-
-    #[test]
-    fn below_its_limit_it_is_likely_at_best() {
-        let mut case = Case { stack_limit: 8 << 20, ..main_thread() };
-        assert_eq!(confidence(&case), Some(Confidence::Likely));
-        assert!(!text(&case).contains("limit"));
-        case.regions.push(region(START - 0x8000, START - 0x4000, "rw-"));
-        assert!(text(&case).contains("down to the mapping below it (anonymous memory, rw-p)"));
-    }
-
-    #[test]
-    fn the_stack_pointer_must_lead_there() {
-        let mut case = main_thread();
-        case.registers.rsp = START + 0x1000;
-        assert_eq!(kind(&case), None, "a pointer to below the stack, from a stack with room");
-        case.registers.rsp = START - 0x20000;
-        assert_eq!(kind(&case), Some(Kind::StackOverflow), "a large frame");
-        case.registers.rsp = START - (32 << 20);
-        assert_eq!(kind(&case), None, "too large to be a frame");
-        case.has_registers = false;
-        assert_eq!(kind(&case), None);
-    }
-
-    #[test]
-    fn near_the_stack_is_not_below_it() {
-        let mut case = main_thread().at(START - (64 << 20));
-        case.registers.rsp = START - (64 << 20);
-        assert_eq!(kind(&case), None, "far below");
-        let case = main_thread().mapped(&[region(START, START + LIMIT, "rw-")]);
-        assert_eq!(kind(&case), None, "not the stack");
-        let case = Case { is_main_thread: false, ..main_thread() };
-        assert_eq!(kind(&case), None, "another thread's stack");
-    }
-
-    #[test]
-    fn recursion_is_named_where_the_trace_shows_it() {
-        let case = main_thread().called(&["memset", "walk", "walk", "?", "main"]);
-        assert!(!text(&case).contains("walk"));
-        let case = case.called(&["memset", "walk", "walk", "walk", "?", "main"]);
-        assert!(text(&case).ends_with("; walk is in the stack trace 3 times"));
-    }
-
-    fn guard() -> Region {
-        region(0x2_0000, 0x2_1000, "---")
-    }
-
-    /// Another thread, in the guard page below its stack.
-    fn thread() -> Case {
-        let mut case = fault(2, 0x2_0ff8, 6).mapped(&[guard(), region(0x2_1000, 0x3_1000, "rw-")]);
-        case.is_main_thread = false;
-        case.thread_name = "deep";
-        case.registers.rsp = 0x2_1000;
-        case
-    }
-
-    #[test]
-    fn a_threads_stack_ends_in_a_guard_page() {
-        assert_eq!(text(&thread()), "stack overflow of the thread `deep`: it has reached its guard page");
-        assert_eq!(confidence(&thread()), Some(Confidence::Certain));
-        let mut case = thread().mapped(&[guard()]);
-        case.registers.rsp = 0x2_0f00;
-        assert_eq!(confidence(&case), Some(Confidence::Likely), "nothing lies above");
-        let case = case.mapped(&thread().regions);
-        assert_eq!(confidence(&case), Some(Confidence::Certain));
-    }
-
-    #[test]
-    fn a_guard_page_elsewhere_is_no_stacks() {
-        let mut case = thread();
-        case.registers.rsp = 0x2_8000;
-        assert_eq!(kind(&case), None, "the stack has room");
-        let case = thread().mapped(&[guard(), region(0x2_2000, 0x3_1000, "rw-")]);
-        assert_eq!(kind(&case), None, "not adjacent");
-        let mut case = thread();
-        case.regions.push(region(0x1_f000, 0x2_0000, "rw-"));
-        case.registers.rsp = 0x1_f800;
-        assert_ne!(kind(&case), Some(Kind::StackOverflow), "the stack is below the guard");
-        case.regions.pop();
-        case.regions.push(far());
-        assert_eq!(confidence(&case), Some(Confidence::Likely), "a frame larger than the guard");
-        let case = thread().mapped(&[region(0x2_0000, 0x2_1000, "r--"), region(0x2_1000, 0x3_1000, "rw-")]);
-        assert_ne!(kind(&case), Some(Kind::StackOverflow), "readable: no guard");
-    }
-
-    #[test]
-    fn a_guard_may_be_a_mark_in_the_stacks_mapping() {
-        let mut case = Case { si_code: 1, ..thread() }.mapped(&[region(0x2_0000, 0x3_1000, "rw-")]);
-        assert_eq!(confidence(&case), Some(Confidence::Likely));
-        case.registers.rsp = 0x2_0000;
-        let case = case.at(0x2_1000);
-        assert_eq!(kind(&case), None, "farther above the stack pointer than a page: the next stack's guard");
-        let mut case = case.at(0x2_0008);
-        assert_eq!(kind(&case), Some(Kind::StackOverflow));
-        case.error_code = 7;
-        assert_eq!(kind(&case), None, "a page is there");
-        case.error_code = 6;
-        case.registers.rsp = 0x4_0000;
-        assert_eq!(kind(&case), None, "the stack is elsewhere");
-    }
-
-    #[test]
-    fn a_stack_without_a_guard_ends_where_its_mapping_does() {
-        let stack = || region(0x2_1000, 0x3_1000, "rw-");
-        let deep = ["walk", "walk", "walk", "walk"];
-        let mut case = Case { si_code: 1, frame_bytes: Some(64), ..thread() }.mapped(&[stack(), far()]).called(&deep);
-        assert_eq!(
-            text(&case),
-            "stack overflow of the thread `deep`: it has reached the begin of its mapping, and below that nothing is mapped; \
-              walk is in the stack trace 4 times"
-        );
-        assert_eq!(confidence(&case), Some(Confidence::Likely));
-        assert_eq!(kind(&case.clone().called(&["walk", "main"])), None, "a stack pointer at the wrong end");
-        assert_eq!(kind(&case.clone().called(&["walk", "?", "?", "?"])), None, "nothing proves that these are frames");
-        assert_eq!(kind(&Case { frame_bytes: None, ..case.clone() }), None, "it isn't known where the frame begins");
-        let literals = file("/bin/x", region(0x2_0000, 0x2_1000, "r--"));
-        let closed = Case { si_code: 2, error_code: 7, ..case.clone() }.mapped(&[literals, stack()]);
-        assert!(text(&closed).contains("and below that there is memory that may not be written (/bin/x, r--p)"));
-        let mut into = closed.clone();
-        into.registers.rsp = 0x2_0fe0;
-        assert_eq!(text(&into), text(&closed), "the frame reaches into it");
-        into.frame_bytes = Some(16);
-        assert_eq!(kind(&into), Some(Kind::WriteToReadOnly), "all of the frame is there");
-        case.registers.rsp = 0x2_1800;
-        assert_eq!(kind(&case), None, "the stack has room");
-        let shared = Case { registers: closed.registers, ..case }.mapped(&[region(0x2_1000, 0x3_1000, "rw-s"), far()]);
-        assert_eq!(kind(&shared), None, "shared memory");
-    }
-
-    /// The kernel found no room for a handler's frame.
-    fn no_frame() -> Case {
-        let mut case = Case { trap_nr: 14, entry: Entry::Call, ..signal(11, 0x80) }.mapped(&[main_stack()]);
-        case.registers.rsp = START - 8;
-        case
-    }
-
-    #[test]
-    fn no_room_for_a_handler() {
-        assert!(text(&no_frame()).contains("of the main thread: no room is left even for a signal handler's frame"));
-        assert_eq!(kind(&no_frame().mapped(&[])), None, "where the stack pointer leads is unknown");
-        let stale = Case { trap_nr: 13, ..no_frame() };
-        assert_eq!(kind(&stale), Some(Kind::StackOverflow), "a trap of before: this signal came at the end of a call");
-        let case = Case { entry: Entry::Trap, ..stale };
-        assert_eq!(kind(&case), None, "there may have been a trap");
-    }
-
-    #[test]
-    fn no_room_at_a_stacks_last_bytes() {
-        let mut case = no_frame();
-        case.registers.rsp = START + 0x100;
-        assert_eq!(kind(&case), None, "it may grow");
-        case.stack_limit = LIMIT;
-        assert_eq!(kind(&case), Some(Kind::StackOverflow));
-        case.registers.rsp = START + 0x8000;
-        assert_eq!(kind(&case), None, "there is room");
-        case.registers.rsp = 0x2_1100;
-        let stack = region(0x2_1000, 0x3_1000, "rw-");
-        for below in [region(0x2_0000, 0x2_1000, "rw-"), region(0x1_f000, 0x2_0000, "---")] {
-            let case = case.clone().mapped(&[below, stack.clone()]);
-            assert_eq!(kind(&case), None, "no guard, or not adjacent");
-        }
-        let case = case.mapped(&[guard(), stack]);
-        assert_eq!(kind(&case), Some(Kind::StackOverflow));
-        assert_eq!(confidence(&case), Some(Confidence::Likely), "other failures of the kernel's end so, too");
-        assert_eq!(kind(&Case { call: RT_SIGRETURN, ..case }), None, "it may be the frame of a handler that has run");
-    }
-}
+mod tests;

@@ -36,10 +36,12 @@ pub(super) fn diagnose(facts: &Evidence, trace: &Trace<'_>) -> Option<Diagnosis>
         let text = "an exception may not leave a function that does not list it (`throw()`)";
         return certain(Kind::NoexceptViolated, text);
     }
-    if trace.find_from(begin, cxx::is_threads_destructor).is_some_and(|frame| frame <= end + 1) {
-        return certain(Kind::JoinableThread, "a std::thread was destroyed before it was joined or detached");
+    if let Some(frame) = trace.find_from(begin, cxx::is_threads_destructor).filter(|&frame| frame <= end + 1) {
+        // Of what is inlined, another call of std::terminate() may have been merged with it.
+        let what = "a std::thread was destroyed before it was joined or detached";
+        return sure(!trace.is_inlined(frame), Kind::JoinableThread, what);
     }
-    let place = trace.place(Some(end), "in");
+    let place = trace.after_merged(end, "in", |_| false);
     let who = "the program itself, what is inlined there (a std::thread that is not joined), or its compiler";
     let text = format!("calls std::terminate(){place}: {who} where an exception may not leave");
     sure(!place.is_empty(), Kind::TerminateCalled, text)
@@ -88,7 +90,7 @@ fn own(trace: &Trace<'_>, begin: usize) -> usize {
 fn thrown_in(trace: &Trace<'_>, frame: usize) -> String {
     let is_librarys = |&frame: &usize| trace.name(frame).is_none() && trace.module(frame).is_some_and(is_cxx_runtime);
     let first = (frame + 1..trace.len()).find(|frame| !is_librarys(frame)).unwrap_or(trace.len());
-    trace.after(first, "thrown in", cxx::is_throw)
+    trace.after_merged(first, "thrown in", cxx::is_throw)
 }
 
 /// Why nothing may leave a function at some place.

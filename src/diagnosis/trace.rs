@@ -98,9 +98,25 @@ impl<'a> Trace<'a> {
 
     /// ` in main`: the first frame from `frame` on whose function is no such one. Empty where it has no name at all.
     pub(super) fn after(&self, frame: usize, word: &str, is: impl Fn(&str) -> bool) -> String {
-        let is_passed = |name: &str| is(name) || cxx::is_librarys_throw(name);
-        let next = (frame..self.names.len()).find(|frame| !self.name(*frame).is_some_and(is_passed));
+        let next = self.next(frame, is);
         self.place(next, word)
+    }
+
+    fn next(&self, frame: usize, is: impl Fn(&str) -> bool) -> Option<usize> {
+        let is_passed = |name: &str| is(name) || cxx::is_librarys_throw(name);
+        (frame..self.names.len()).find(|frame| !self.name(*frame).is_some_and(is_passed))
+    }
+
+    /// The same where the function calls one that never returns. Compilers make one such call of all that a function has, also of those that are
+    /// inlined into it, and the debug information is that of any of them: ` in check (or what else is inlined into main)`.
+    pub(super) fn after_merged(&self, frame: usize, word: &str, is: impl Fn(&str) -> bool) -> String {
+        let next = self.next(frame, is);
+        let outer = next.and_then(|next| (next..self.names.len()).find(|&frame| !self.is_inlined(frame)));
+        let place = self.place(next, word);
+        match outer.filter(|_| outer != next && !place.is_empty()).and_then(|outer| self.facts.function(outer)) {
+            Some(outer) => format!("{place} (or what else is inlined into {outer})"),
+            None => place,
+        }
     }
 }
 

@@ -150,6 +150,8 @@ pub(crate) enum FileSystem {
 pub(crate) struct Past {
     /// It was writable once.
     pub was_writable: bool,
+    /// It is private, and has had pages of its own: it may have been writable once.
+    pub has_own_pages: bool,
     /// It belongs to a program or library that is executed: next to it the same file is mapped executable.
     pub is_executed: bool,
     /// userfaultfd(2) is to bring in its pages.

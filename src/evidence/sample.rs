@@ -59,6 +59,7 @@ impl Evidence {
             is_disk_full: None,
             past: Past {
                 was_writable: has(fl_crash_flag::FL_WAS_WRITABLE),
+                has_own_pages: has(fl_crash_flag::FL_HAS_OWN_PAGES),
                 is_executed: has(fl_crash_flag::FL_IS_EXECUTED),
                 is_by_userfaultfd: has(fl_crash_flag::FL_BY_USERFAULTFD),
             },

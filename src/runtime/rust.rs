@@ -37,6 +37,11 @@ pub(crate) fn is_panic(function: &str) -> bool {
     WHOLE.contains(&function) || BEGIN.iter().any(|begin| function.starts_with(begin))
 }
 
+/// A function of Rust's own libraries.
+pub(crate) fn is_librarys(function: &str) -> bool {
+    is_panic(function) || ["std::", "core::", "alloc::", "__rust"].iter().any(|begin| function.starts_with(begin))
+}
+
 /// A function that stands between the panic and the function that panicked.
 pub(crate) fn is_panic_machinery(function: &str) -> bool {
     is_panic(function) || function.starts_with("std::panicking::") || function.contains("__rust_end_short_backtrace")

@@ -3,10 +3,11 @@
 use std::process::Command;
 
 use macro_rules_attribute::apply;
+use serde_json::Value;
 
 use crate::compile::{compile, compile_with};
 use crate::harness::runs::watch_test;
-use crate::harness::{Scratch, programs};
+use crate::harness::{Scratch, programs, run};
 use crate::said::compare;
 
 #[apply(watch_test!)]
@@ -42,6 +43,7 @@ fn libc_gives_up() {
             ("twice", "heap_corruption", "certain", "malloc found the heap damaged"),
             ("asserts", "failed_assertion", "certain", "' failed: an assertion failed in check"),
             ("after", "abort", "certain", "calls abort() in give_up"),
+            ("raises", "abort", "likely", "ended itself with SIGABRT, as abort() and failed checks of libraries do"),
             ("itself", "abort", "certain", "calls abort() in give_up"),
         ],
     );
@@ -157,6 +159,36 @@ fn what_is_inlined_calls_terminate() {
             ("joinable", "terminate_called", "certain", "what is inlined there (a std::thread that is not joined), or"),
             ("uncaught", "uncaught_exception", "certain", "that nobody catches"),
             ("noexcept", "noexcept_violated", "certain", "met apply(int), which it may not leave"),
+        ],
+    );
+}
+
+/// What libc said before the program survived that is of no later end, and stands in no record of one.
+#[apply(watch_test!)]
+fn an_older_message_is_of_no_later_end() {
+    let (scratch, program) = (Scratch::new(), programs().join("gives-up"));
+    let lines = ["exits", "after", "raises"].map(|way| format!("{} {way}", program.display()));
+    let all = run(&scratch.script("all", &(lines.join("\n") + "\nexit 0")), &["-t"]);
+    let crashes: Vec<&Value> = all.records.iter().filter(|record| record["type"] == "crash").collect();
+    assert_eq!(crashes.len(), 2, "{crashes:#?}");
+    for crash in crashes {
+        assert!(crash["abort_message"].is_null(), "{crash:#}");
+    }
+}
+
+/// The compiler makes one call of abort() of two, of which debug information knows one.
+#[apply(watch_test!)]
+fn what_is_inlined_may_share_its_call() {
+    let scratch = Scratch::new();
+    let program = scratch.path("merged");
+    compile("merged.c", &program, &["-O2", "-g"]);
+    let shared = "(or what else is inlined into work)";
+    compare(
+        &program,
+        &[
+            ("first", "abort", "certain", shared),
+            ("second", "abort", "certain", shared),
+            ("alone", "abort", "certain", "calls abort() in alone"),
         ],
     );
 }

@@ -7,6 +7,7 @@
  * build: -O0 -fno-stack-protector
  */
 #define _GNU_SOURCE
+#include <asm/prctl.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -75,6 +76,9 @@ static void near_null(void)
 		__asm__ volatile("mov -8(%0), %%eax" ::"r"(null) : "eax");
 	if (is("summed"))
 		__asm__ volatile("mov (%0,%1), %%eax" ::"r"(null), "r"(0x20L) : "eax");
+	if (is("thread-data"))
+		__asm__ volatile("syscall; mov %%fs:0x28, %%rax" ::"a"(SYS_arch_prctl), "D"(ARCH_SET_FS), "S"(0)
+				 : "rcx", "r11", "memory");
 	if (is("absolute"))
 		__asm__ volatile("movl $0, 0x18");
 	if (is("kernels"))
@@ -145,6 +149,8 @@ static void protection(void)
 		__asm__ volatile("and $-16, %%rsp; movaps %%xmm0, 8(%%rsp)" ::: "memory");
 	if (is("cli"))
 		__asm__ volatile("cli");
+	if (is("port"))
+		__asm__ volatile("out %%al, %%dx" ::"a"(0), "d"(0x80));
 	if (is("hlt"))
 		__asm__ volatile("hlt");
 	if (is("interrupt"))
@@ -159,6 +165,8 @@ static void illegal(void)
 {
 	if (is("no-code"))
 		__asm__ volatile(".byte 0x06, 0x90");
+	if (is("newer"))
+		__asm__ volatile(".byte 0xc4, 0xff, 0x7b, 0xf8, 0xc0");
 	if (is("ud2"))
 		__asm__ volatile("ud2");
 	if (is("ill-raised"))

@@ -9,6 +9,8 @@
  *   shared    a shared mapping of a file, for reading only
  *   file      a private mapping of a data file that was written to, and closed then
  *   memory    memory that was written to, and closed then
+ *   merged    memory that was for reading only from the beginning, beside such as was written to and closed, none of which is accounted for
+ *   poked     the same, written to as debuggers write
  *   never     memory that was for reading only from the beginning
  *   code      its own code
  *
@@ -39,6 +41,26 @@ static volatile char *close_it(volatile char *at)
 	return at;
 }
 
+/* As runtimes reserve memory for later. */
+static volatile char *merge(void)
+{
+	char *at = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	mprotect(at, PAGE, PROT_READ | PROT_WRITE);
+	close_it(at);
+	mprotect(at + PAGE, PAGE, PROT_READ);
+	return at + PAGE;
+}
+
+static volatile char *poke(volatile char *at)
+{
+	int fd = open("/proc/self/mem", O_RDWR);
+
+	if (pwrite(fd, "x", 1, (off_t)(unsigned long)at) != 1)
+		perror("pwrite");
+	return at;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -58,6 +80,10 @@ int main(int argc, char **argv)
 		at = close_it(map("/etc/passwd", PROT_READ | PROT_WRITE, MAP_PRIVATE));
 	else if (!strcmp(what, "memory"))
 		at = close_it(map(NULL, PROT_READ | PROT_WRITE, MAP_PRIVATE));
+	else if (!strcmp(what, "merged"))
+		at = merge();
+	else if (!strcmp(what, "poked"))
+		at = poke(map(NULL, PROT_READ, MAP_PRIVATE));
 	else if (!strcmp(what, "never"))
 		at = map(NULL, PROT_READ, MAP_PRIVATE);
 	else if (!strcmp(what, "code"))

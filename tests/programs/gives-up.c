@@ -10,6 +10,8 @@
  *   twice     frees a block twice
  *   asserts   an assertion fails
  *   after     survives a double free, and calls abort() itself
+ *   raises    the same, and raises SIGABRT itself
+ *   exits     the same, and exits
  *   itself    calls abort()
  *
  * build: -O2 -D_FORTIFY_SOURCE=2
@@ -140,11 +142,15 @@ int main(int argc, char **argv)
 		release();
 	} else if (!strcmp(what, "asserts")) {
 		check(1);
-	} else if (!strcmp(what, "after")) {
+	} else if (!strcmp(what, "after") || !strcmp(what, "raises") || !strcmp(what, "exits")) {
 		signal(SIGABRT, survive);
 		if (!sigsetjmp(alive, 1))
 			release();
 		signal(SIGABRT, SIG_DFL);
+		if (!strcmp(what, "exits"))
+			return 3;
+		if (!strcmp(what, "raises"))
+			raise(SIGABRT);
 		give_up();
 	} else if (!strcmp(what, "itself")) {
 		give_up();

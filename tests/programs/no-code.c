@@ -3,6 +3,8 @@
  * Jumps to where there is no code: `no-code CASE`.
  *
  *   register     calls a pointer that is 0
+ *   kept         the same by a register that a function keeps for its caller
+ *   tail-register  calls dispatch() by the register that this jumps by
  *   slot         calls a pointer in memory that is 0
  *   tail         calls dispatch(), which jumps by a pointer that is 0
  *   tail-slot    the same; dispatch() itself is called by a pointer in memory
@@ -69,6 +71,10 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "register")) {
 		call(NULL);
+	} else if (!strcmp(what, "kept")) {
+		__asm__ volatile("xor %%ebx, %%ebx; call *%%rbx" ::: "rbx", "memory");
+	} else if (!strcmp(what, "tail-register")) {
+		call(dispatch);
 	} else if (!strcmp(what, "slot")) {
 		__asm__ volatile("call *16(%0)" ::"r"(&table) : "memory");
 	} else if (!strcmp(what, "tail")) {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Leaves a stack that has no guard: `no-guard CASE`.
+ * Leaves a stack that has no guard, or looks like it: `no-guard CASE`.
  *
  *   hole       calls itself on a stack below which nothing is mapped
  *   closed     the same with descend(), and with memory below it that may not be written
  *   wrong-end  the stack pointer is put to the begin of its memory, and not to its end
+ *   guarded    the same, and there is a guard below it
  *   pointer    writes below that memory, from another stack
  */
 #include "truth.h"
@@ -50,11 +51,13 @@ int main(int argc, char **argv)
 
 	mprotect(stack, STACK, PROT_READ | PROT_WRITE);
 	/* Nothing, to where no frame reaches. */
-	if (strcmp(way, "closed") != 0)
+	if (!strcmp(way, "guarded"))
+		mprotect(area, AROUND / 2, PROT_NONE);
+	else if (strcmp(way, "closed") != 0)
 		munmap(area, AROUND / 2);
 	if (!strcmp(way, "pointer")) {
 		write_below(stack);
-	} else if (!strcmp(way, "wrong-end")) {
+	} else if (!strcmp(way, "wrong-end") || !strcmp(way, "guarded")) {
 		__asm__ volatile("mov %0, %%rsp; call *%1" : : "r"(stack), "r"(begin) : "memory");
 	} else {
 		getcontext(&context);

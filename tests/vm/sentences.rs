@@ -24,10 +24,19 @@ fn there_is_no_page() {
 
 #[apply(watch_test!)]
 fn there_is_no_code() {
+    let by_register = "jumps to NULL: a function pointer is 0 (rax is 0); the caller is the next frame, unless what it called has ended in a \
+                       tail call";
     compare(
         &programs().join("no-code"),
         &[
-            ("register", "jump_to_null", "certain", "jumps to NULL: a function pointer is 0 (rax is 0); the caller is"),
+            ("register", "jump_to_null", "certain", by_register),
+            (
+                "kept",
+                "jump_to_null",
+                "certain",
+                "jumps to NULL: a function pointer is 0 (rbx is 0); the caller is the next frame",
+            ),
+            ("tail-register", "jump_to_null", "certain", by_register),
             ("slot", "jump_to_null", "certain", "jumps to NULL: a function pointer is 0 (the pointer at 0x"),
             ("tail", "jump_to_null", "likely", "jumps to NULL by a tail call in dispatch, which the next frame called"),
             ("tail-slot", "jump_to_null", "likely", "jumps to NULL by a tail call in what the next frame called"),
@@ -85,6 +94,8 @@ fn it_may_be_read_only() {
             ("file", "write_to_read_only", "certain", ": a private mapping of a data file, which was writable before"),
             ("memory", "write_to_read_only", "certain", ": memory of the program's own, which was writable before"),
             ("never", "write_to_read_only", "certain", "(anonymous memory, r--p) ("),
+            ("merged", "write_to_read_only", "certain", "(anonymous memory, r--p) ("),
+            ("poked", "write_to_read_only", "certain", "(anonymous memory, r--p) ("),
             ("code", "write_to_read_only", "certain", "r-xp): code"),
         ],
     );

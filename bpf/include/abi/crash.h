@@ -92,10 +92,11 @@ enum fl_crash_flag {
 	FL_SENDER_SEEN = 1 << 12,       /* sender_*: as the host numbers it, noted when the signal was sent */
 	FL_IS_OOM = 1 << 13,            /* memory: the kernel killed the process because memory was short */
 	FL_HAS_TRAP = 1 << 14,          /* trap_nr: the trap that the signal is for */
-	FL_NO_TRAP = 1 << 15,      /* the signal is for no trap, whatever its si_code; neither of the two: not known */
-	FL_IN_CALL = 1 << 16,      /* syscall: the system call by which the thread came into the kernel */
-	FL_IS_EXECUTED = 1 << 17,  /* vma: next to it the same file is mapped executable, as a program or library is */
-	FL_WAS_WRITABLE = 1 << 18, /* vma: it has had pages of its own, so that it was writable once */
+	FL_NO_TRAP = 1 << 15,       /* the signal is for no trap, whatever its si_code; neither of the two: not known */
+	FL_IN_CALL = 1 << 16,       /* syscall: the system call by which the thread came into the kernel */
+	FL_IS_EXECUTED = 1 << 17,   /* vma: next to it the same file is mapped executable, as a program or library is */
+	FL_WAS_WRITABLE = 1 << 18,  /* vma: it was writable once */
+	FL_HAS_OWN_PAGES = 1 << 27, /* vma: private, and it has had pages of its own: it may have been writable once */
 	FL_BY_USERFAULTFD = 1 << 19,  /* vma: userfaultfd is to bring its pages in */
 	FL_HAS_BACKING = 1 << 20,     /* backing */
 	FL_HAS_TOP = 1 << 21,         /* jump.popped, jump.caller */

@@ -3,10 +3,13 @@
 use super::Registers;
 use super::call::{is_blr, register_of_blr, target_of_bl};
 use super::unwind::{self, return_address};
-use crate::arch::{Arrival, StackTop};
+use crate::arch::{Arrival, CalledPointer, StackTop};
 use crate::hex::Hex;
 
-/// How the thread came to `address`. The callee has done nothing yet: the registers are those of the call, but for that of the return
+/// The registers that a function keeps for its caller (AAPCS64 6.1.1).
+const KEPT: std::ops::RangeInclusive<u32> = 19..=29;
+
+/// How the thread came to `address`. The registers that a callee keeps are those of the call; that of the return
 /// address, which a call has set. A return leaves there what it jumps to. `top` has it, with the code before it.
 /// `is_code`: is there code at this address? `None` means that nothing proves it.
 pub(crate) fn arrival(
@@ -30,7 +33,8 @@ pub(crate) fn arrival(
     match value.filter(|_| is_blr(word)) {
         Some(value) if value == address => {
             let is = if value == 0 { "0".to_owned() } else { Hex(value).to_string() };
-            Some(Arrival::CalledThrough(format!("x{number} is {is}")))
+            let is_kept = KEPT.contains(&number);
+            Some(Arrival::CalledThrough(CalledPointer { text: format!("x{number} is {is}"), is_kept }))
         }
         value => Some(Arrival::Behind(value.filter(|&value| is_code(value)))),
     }
@@ -54,8 +58,12 @@ mod tests {
     #[test]
     fn a_call_through_a_register_that_holds_the_address_is_the_one() {
         const BLR_X3: u32 = 0xd63f_0060;
-        assert_eq!(arrived(0, 0, BLR_X3), Some(Arrival::CalledThrough("x3 is 0".to_owned())));
-        assert_eq!(arrived(0x1234, 0x1234, BLR_X3), Some(Arrival::CalledThrough("x3 is 0x1234".to_owned())));
+        const BLR_X19: u32 = 0xd63f_0260;
+        let through =
+            |text: &str, is_kept| Some(Arrival::CalledThrough(CalledPointer { text: text.to_owned(), is_kept }));
+        assert_eq!(arrived(0, 0, BLR_X3), through("x3 is 0", false));
+        assert_eq!(arrived(0x1234, 0x1234, BLR_X3), through("x3 is 0x1234", false));
+        assert_eq!(arrived(0x1234, 0, BLR_X19), through("x19 is 0", true));
         assert_eq!(arrived(0xaaaa_aaaa_0040, 0, BLR_X3), Some(Arrival::Behind(Some(0xaaaa_aaaa_0040))));
         assert_eq!(arrived(0x7000, 0, BLR_X3), Some(Arrival::Behind(None)), "which the callee may have changed");
         assert_eq!(arrived(0, 0, 0xd63f_087f), Some(Arrival::Behind(None)), "blraaz x3: a signed pointer is another");

@@ -16,6 +16,9 @@ pub(crate) enum Code<'a> {
     /// No instruction of this architecture: what is not decoded may be one.
     #[allow(dead_code, reason = "other architectures know")]
     Invalid,
+    /// None that is known, where newer processors have more.
+    #[allow(dead_code, reason = "other architectures know")]
+    Unlisted,
     /// Not enough of them, or one that is not decoded.
     Unknown,
 }
@@ -116,6 +119,16 @@ impl Instruction<'_> {
 
     /// Only the kernel may execute it.
     pub(crate) fn is_privileged(&self) -> bool {
+        false
+    }
+
+    /// It accesses a port of a device: no instruction does.
+    pub(crate) fn is_port_access(&self) -> bool {
+        false
+    }
+
+    /// It accesses memory whose address counts from the thread's own data: no instruction does without a register.
+    pub(crate) fn is_by_thread(&self) -> bool {
         false
     }
 

@@ -9,8 +9,12 @@ pub(crate) const COMPAT_PREFIX: &str = "__arm64_compat_sys_";
 /// The table of a system call's number, if a 64-bit program made the call: AUDIT_ARCH_AARCH64, include/uapi/linux/audit.h.
 pub(crate) const AUDIT_ARCH: u32 = 0xc000_00b7;
 
-/// rt_sigreturn(2): include/uapi/asm-generic/unistd.h.
-pub(crate) const RT_SIGRETURN: i32 = 139;
+/// The calls whose own failure the kernel may answer with SIGSEGV: rt_sigreturn(2), where the frame can't be read, and execve(2) and execveat(2),
+/// where the old program is gone already: include/uapi/asm-generic/unistd.h.
+pub(crate) const FATAL_IF_FAILED: [i32; 3] = [139, 221, 281];
+
+/// The same of 32-bit programs, with sigreturn(2): arch/arm/tools/syscall.tbl.
+pub(crate) const COMPAT_FATAL_IF_FAILED: [i32; 4] = [119, 173, 11, 387];
 
 /// Flags of mmap(2) that not every architecture has.
 pub(crate) const MAP_FLAGS: [(u64, &str); 0] = [];

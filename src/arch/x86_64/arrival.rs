@@ -4,13 +4,26 @@ use iced_x86::{Code as Opcode, Decoder, DecoderOptions, Register};
 
 use super::Registers;
 use super::instruction::operand;
-use crate::arch::{Arrival, StackTop};
+use crate::arch::{Arrival, CalledPointer, StackTop};
 use crate::hex::Hex;
+
+/// The registers that a function keeps for its caller (System V ABI 3.2.1), and those that lead to the same place in either.
+const KEPT: [Register; 9] = [
+    Register::None,
+    Register::RIP,
+    Register::RSP,
+    Register::RBP,
+    Register::RBX,
+    Register::R12,
+    Register::R13,
+    Register::R14,
+    Register::R15,
+];
 
 /// A call to an address in itself.
 const NEAR_BYTES: usize = 5;
 
-/// How the thread came to `address`. The callee has pushed nothing: the registers are those of the call, but for the stack pointer.
+/// How the thread came to `address`. The callee has pushed nothing: the registers that it keeps are those of the call, but for the stack pointer.
 /// `is_code`: is there code at this address? `None` means that nothing proves it.
 pub(crate) fn arrival(
     registers: &Registers,
@@ -54,24 +67,27 @@ fn calls_before(code: &[u8; 8], end: u64) -> Vec<iced_x86::Instruction> {
     (2..=code.len()).rev().filter_map(decode).collect()
 }
 
-/// The pointer of an indirect call, as a sentence names it, if it holds `address`.
+/// The pointer of an indirect call, if it holds `address`.
 fn pointer(
     registers: &Registers,
     call: &iced_x86::Instruction,
     address: u64,
     slot: Option<(u64, u64)>,
-) -> Option<String> {
+) -> Option<CalledPointer> {
     let value = |value: u64| if value == 0 { "0".to_owned() } else { Hex(value).to_string() };
     if call.op0_register() != Register::None {
         let register = operand(registers, call.op0_register()).filter(|register| register.value == address)?;
-        return Some(format!("{} is {}", register.name, value(address)));
+        let is_kept = KEPT.contains(&call.op0_register());
+        return Some(CalledPointer { text: format!("{} is {}", register.name, value(address)), is_kept });
     }
     let (at, held) = slot.filter(|(_, held)| *held == address)?;
     let operand_at = call.virtual_address(0, 0, |register, _, _| match register {
         Register::DS | Register::SS | Register::CS | Register::ES => Some(0),
         register => operand(registers, register).map(|operand| operand.value),
     })?;
-    (operand_at == at).then(|| format!("the pointer at {} is {}", Hex(at), value(held)))
+    let is_kept = KEPT.contains(&call.memory_base()) && KEPT.contains(&call.memory_index());
+    (operand_at == at)
+        .then(|| CalledPointer { text: format!("the pointer at {} is {}", Hex(at), value(held)), is_kept })
 }
 
 #[cfg(test)]
@@ -87,6 +103,10 @@ mod tests {
         StackTop { popped: 0, caller: CALLER, code: Some(before), slot: None }
     }
 
+    fn through(text: &str, is_kept: bool) -> Option<Arrival> {
+        Some(Arrival::CalledThrough(CalledPointer { text: text.to_owned(), is_kept }))
+    }
+
     fn arrived(registers: Registers, address: u64, top: &StackTop) -> Option<Arrival> {
         let registers = Registers { rsp: 0x7ffd_0000_1008, ..registers };
         arrival(&registers, address, top, |at| (0x5555_5555_5000..0x5555_5555_6000).contains(&at))
@@ -96,8 +116,9 @@ mod tests {
     fn a_call_through_a_register_that_holds_the_address_is_the_one() {
         let rax = |rax| Registers { rax, ..Registers::default() };
         let of = |rax_is, address| arrived(rax(rax_is), address, &called(&[0xff, 0xd0]));
-        assert_eq!(of(0, 0), Some(Arrival::CalledThrough("rax is 0".to_owned())));
-        assert_eq!(of(0x1234, 0x1234), Some(Arrival::CalledThrough("rax is 0x1234".to_owned())));
+        assert_eq!(of(0, 0), through("rax is 0", false));
+        assert_eq!(of(0x1234, 0x1234), through("rax is 0x1234", false));
+        assert_eq!(arrived(Registers::default(), 0, &called(&[0xff, 0xd3])), through("rbx is 0", true));
         assert_eq!(
             of(0x5555_5555_5040, 0),
             Some(Arrival::Behind(Some(0x5555_5555_5040))),
@@ -111,7 +132,7 @@ mod tests {
         // call *0x10(%rdi)
         let registers = Registers { rdi: 0x6000, ..Registers::default() };
         let of = |slot| arrived(registers, 0, &StackTop { slot, ..called(&[0xff, 0x57, 0x10]) });
-        assert_eq!(of(Some((0x6010, 0))), Some(Arrival::CalledThrough("the pointer at 0x6010 is 0".to_owned())));
+        assert_eq!(of(Some((0x6010, 0))), through("the pointer at 0x6010 is 0", false));
         assert_eq!(of(Some((0x6010, 0x5555_5555_5040))), Some(Arrival::Behind(None)));
         assert_eq!(of(Some((0x6018, 0))), Some(Arrival::Behind(None)), "another place");
         assert_eq!(of(None), Some(Arrival::Behind(None)));
@@ -121,7 +142,7 @@ mod tests {
     fn the_stack_pointer_of_a_call_is_that_before_it() {
         // call *8(%rsp)
         let top = StackTop { slot: Some((0x7ffd_0000_1018, 0)), ..called(&[0xff, 0x54, 0x24, 8]) };
-        assert!(matches!(arrived(Registers::default(), 0, &top), Some(Arrival::CalledThrough(_))));
+        assert_eq!(arrived(Registers::default(), 0, &top), through("the pointer at 0x7ffd00001018 is 0", true));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use iced_x86::{
     Code as Opcode, CpuidFeature, Decoder, DecoderError, DecoderOptions, InstructionInfoFactory, Mnemonic, OpAccess,
-    Register, UsedMemory,
+    OpKind, Register, UsedMemory,
 };
 
 use super::Registers;
@@ -12,6 +12,8 @@ use crate::arch::{Jump, Operand, Touch};
 pub(crate) enum Code<'a> {
     /// An instruction.
     Valid(Instruction<'a>),
+    /// None that is known, where newer processors have more: APX, the next AVX.
+    Unlisted,
     /// No instruction of this architecture.
     Invalid,
     /// Not enough of them.
@@ -30,9 +32,20 @@ pub(crate) fn decode<'a>(registers: &'a Registers, code: &[u8]) -> Code<'a> {
     let decoded = decoder.decode();
     match decoder.last_error() {
         DecoderError::None => Code::Valid(Instruction { decoded, registers }),
+        DecoderError::InvalidInstruction if may_be_newer(code) => Code::Unlisted,
         DecoderError::InvalidInstruction => Code::Invalid,
         _ => Code::Unknown,
     }
+}
+
+/// Do the bytes stand where extensions have their instructions? Behind a prefix for these, or in the table of two bytes.
+fn may_be_newer(code: &[u8]) -> bool {
+    const LEGACY: [u8; 11] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3];
+    const REX: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
+    /// The table of two bytes, EVEX, VEX, REX2.
+    const EXTENSIONS: [u8; 5] = [0x0f, 0x62, 0xc4, 0xc5, 0xd5];
+    let first = code.iter().find(|byte| !LEGACY.contains(byte) && !REX.contains(byte));
+    first.is_some_and(|byte| EXTENSIONS.contains(byte))
 }
 
 /// Is `code`, from the program counter on, an instruction that doesn't move the stack pointer, as hlt, and then a return?
@@ -81,6 +94,18 @@ impl Instruction<'_> {
     /// Only the kernel may execute it.
     pub(crate) fn is_privileged(&self) -> bool {
         self.decoded.is_privileged()
+    }
+
+    /// It accesses a port of a device.
+    pub(crate) fn is_port_access(&self) -> bool {
+        use Mnemonic::{In, Insb, Insd, Insw, Out, Outsb, Outsd, Outsw};
+        matches!(self.decoded.mnemonic(), In | Insb | Insd | Insw | Out | Outsb | Outsd | Outsw)
+    }
+
+    /// It accesses memory whose address counts from the thread's own data: by fs or gs.
+    pub(crate) fn is_by_thread(&self) -> bool {
+        let has_memory = (0..self.decoded.op_count()).any(|index| self.decoded.op_kind(index) == OpKind::Memory);
+        has_memory && matches!(self.decoded.memory_segment(), Register::FS | Register::GS)
     }
 
     /// It stops the processor, which is the shortest instruction that ends a program.

@@ -9,8 +9,12 @@ pub(crate) const COMPAT_PREFIX: &str = "__ia32_sys_";
 /// The table of a system call's number, if a 64-bit program made the call: AUDIT_ARCH_X86_64, include/uapi/linux/audit.h.
 pub(crate) const AUDIT_ARCH: u32 = 0xc000_003e;
 
-/// rt_sigreturn(2): arch/x86/entry/syscalls/syscall_64.tbl.
-pub(crate) const RT_SIGRETURN: i32 = 15;
+/// The calls whose own failure the kernel may answer with SIGSEGV: rt_sigreturn(2), where the frame can't be read, and execve(2) and execveat(2),
+/// where the old program is gone already: arch/x86/entry/syscalls/syscall_64.tbl.
+pub(crate) const FATAL_IF_FAILED: [i32; 3] = [15, 59, 322];
+
+/// The same of 32-bit programs, with sigreturn(2): syscall_32.tbl.
+pub(crate) const COMPAT_FATAL_IF_FAILED: [i32; 4] = [119, 173, 11, 358];
 
 /// Flags of mmap(2) that not every architecture has.
 pub(crate) const MAP_FLAGS: [(u64, &str); 1] = [(libc::MAP_32BIT as u64, "MAP_32BIT")];

@@ -36,6 +36,7 @@ fn near_null() -> Vec<Case> {
         fault(1, 0x18, 4),
         with(read(&summed, 0, 0x20), |all| all.rsi = 0x20),
         read(&READ, 0x18, 0x18),
+        Case { code: vec![0x64, 0x48, 0x8b, 4, 0x25, 0x28, 0, 0, 0], ..fault(1, 0x28, 4) },
         libc.clone(),
         rounded,
         Case { modules: vec!["/bin/x"], ..libc },
@@ -148,10 +149,9 @@ fn stacks() -> Vec<Case> {
     let near =
         Case { stack_limit: 64 << 20, ..main() }.mapped(&[region(START - 0x8000, START - 0x4000, "rw-"), stack()]);
     let thread = fault(2, 0x2_0ff8, 6).mapped(&[region(0x2_0000, 0x2_1000, "---"), region(0x2_1000, 0x3_1000, "rw-")]);
-    let thread = Case { is_main_thread: false, thread_name: "deep", ..thread };
-    let unguarded = Case { si_code: 1, frame_bytes: Some(64), ..thread.clone() }
-        .mapped(&[region(0x2_1000, 0x3_1000, "rw-"), far()])
-        .called(&["walk", "walk", "walk", "walk"]);
+    let thread = Case { is_main_thread: false, thread_name: "deep", frame_bytes: Some(64), ..thread };
+    let thread = thread.called(&["walk", "walk", "walk", "walk"]);
+    let unguarded = Case { si_code: 1, ..thread.clone() }.mapped(&[region(0x2_1000, 0x3_1000, "rw-"), far()]);
     let frame = Case { trap_nr: 14, entry: super::super::cases::Entry::Call, ..super::super::cases::signal(11, 0x80) };
     vec![
         main(),

@@ -33,6 +33,7 @@ fn protection() -> Vec<Case> {
         misaligned,
         Case { code: vec![0xc3], ..signal(11, 10) },
         general_protection(&[0xfa]),
+        general_protection(&[0xee]),
         general_protection(&[0xcd, 0x29]),
         general_protection(&[0x90]),
     ]
@@ -43,6 +44,7 @@ fn instructions() -> Vec<Case> {
     let trap = Case { trap_nr: 3, code_before: 0xcc, ..signal(5, 0x80) };
     vec![
         illegal(&[0x06, 0x90]),
+        illegal(&[0xd5, 0x10, 0x01, 0xc0]),
         illegal(&[0x0f, 0x0b]),
         illegal(&[0x62, 0xf1, 0x7d, 0x48, 0xfe, 0xc0]),
         illegal(&[0x90]),
