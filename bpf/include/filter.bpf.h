@@ -214,10 +214,13 @@ __noinline int fl_descends(u64 task, u32 tgid)
 /* 1 + the level of the watched cgroup in the hierarchy; 0: no task below it was seen yet. Benign race: all write the same. */
 u32 fl_cgroup_level = 0;
 
-/* The number of the cgroup above `cgroup`, or itself, at this level of the hierarchy, which is not below its own. */
-static __always_inline u64 fl_ancestor_id(struct cgroup *cgroup, u32 level)
+/*
+ * The number of the cgroup above that at `below`, or itself, at this level of the hierarchy, which is not below its own. Global: inlined into
+ * a loop, the offset of a field that the kernel doesn't have is taken before the loop by clang 19, and the verifier refuses that.
+ */
+__noinline u64 fl_ancestor_id(u64 below, u32 level)
 {
-	struct cgroup *ancestor = NULL;
+	struct cgroup *cgroup = (void *)below, *ancestor = NULL;
 	u64 id = 0;
 
 	if (!bpf_core_field_exists(cgroup->ancestors)) {
@@ -241,11 +244,11 @@ __noinline int fl_is_in_cgroup(u64 task)
 	u32 level = fl_read(cgroup, level), known = fl_cgroup_level;
 
 	if (known)
-		return known <= level + 1 && fl_ancestor_id(cgroup, known - 1) == fl_filter_config.cgroup;
+		return known <= level + 1 && fl_ancestor_id((u64)cgroup, known - 1) == fl_filter_config.cgroup;
 	for (u32 i = 0; i < FL_CGROUP_LEVELS_MAX; i++) {
 		if (i > level)
 			break;
-		if (fl_ancestor_id(cgroup, i) == fl_filter_config.cgroup) {
+		if (fl_ancestor_id((u64)cgroup, i) == fl_filter_config.cgroup) {
 			fl_cgroup_level = i + 1;
 			return 1;
 		}
