@@ -73,8 +73,9 @@ impl<Sample> Ring<Sample> {
         if taken < 0 {
             bail!("failed to read the ring of samples: {}", std::io::Error::from_raw_os_error(-taken));
         }
-        if taken as usize >= most {
-            // The kernel looks whether there are more.
+        // There may be more; or the first one is still being written, and wakes nobody when it is whole.
+        if taken as usize >= most || (taken == 0 && self.waiting() > 0) {
+            // The kernel looks whether there are some.
             self.woken.modify(&self.map, &mut EpollEvent::new(WAKE_UPS, 0)).context(what)?;
         }
         Ok(std::mem::take(&mut self.taken.borrow_mut().samples))
@@ -82,12 +83,16 @@ impl<Sample> Ring<Sample> {
 
     /// Do samples that wait take half of it? Soon there will be no place for more.
     pub fn is_half_full(&self) -> bool {
+        self.waiting() >= self.capacity / 2
+    }
+
+    /// What is in the ring, in bytes.
+    fn waiting(&self) -> usize {
         // SAFETY: both live as long as the ring buffer, which we borrow; a ring has one map, whose number is 0.
-        let waiting = unsafe {
+        unsafe {
             let ring = libbpf_sys::ring_buffer__ring(self.ring.as_libbpf_object().as_ptr(), 0);
-            if ring.is_null() { 0 } else { libbpf_sys::ring__avail_data_size(ring) }
-        };
-        waiting as usize >= self.capacity / 2
+            if ring.is_null() { 0 } else { libbpf_sys::ring__avail_data_size(ring) as usize }
+        }
     }
 
     /// Behind what a full ring would hold now. A reader that stops there is done although others go on writing.
