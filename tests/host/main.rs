@@ -52,6 +52,7 @@ mod privileges;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/recorder.rs"]
 mod recorder;
+#[path = "../vm/refused.rs"]
 mod refused;
 mod rows;
 mod runtimes;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, die, named, records};
-use crate::refused::without_openat2;
+use crate::refused::refuse;
 
 /// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
 fn with_capabilities(names: &str) -> (Value, String) {
@@ -91,7 +91,9 @@ fn what_the_unit_hides_is_named_all_the_same() {
     );
     let mut faultline = Command::new("unshare");
     faultline.args(["--mount", "--propagation", "private", "sh", "-c", &script, FAULTLINE]);
-    let (watching, line) = Watching::try_start(without_openat2(&mut faultline));
+    // systemd refuses all of openat2(2) to a unit with RestrictSUIDSGID=yes.
+    refuse(&mut faultline, libc::SYS_openat2, None, libc::EPERM);
+    let (watching, line) = Watching::try_start(&mut faultline);
     assert!(line.starts_with("faultline: watching "), "{line}");
     die(&program);
     let output = watching.stop_after("crash", 1, "TERM");

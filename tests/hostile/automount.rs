@@ -13,7 +13,7 @@ use nix::unistd::{getpgrp, pipe};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::harness::{FAULTLINE, Scratch, copy_program, records};
-use crate::refused::without_openat2;
+use crate::refused::refuse;
 
 /// A folder on which something is mounted as soon as anybody looks into it, but for this process and its children.
 struct Trigger {
@@ -71,7 +71,7 @@ fn mounts_nothing(way: Way, name: &str, script: impl Fn(&str) -> (String, String
     let script = format!("original={}; mount -t tmpfs none {folder} && {script}", original.display());
     let mut faultline = Command::new(FAULTLINE);
     if way == Way::WithoutOpenat2 {
-        without_openat2(&mut faultline);
+        refuse(&mut faultline, libc::SYS_openat2, None, libc::EPERM);
     }
     faultline.args(["crash", "-t", "--format", "json", "-n", name, "--", "unshare", "-m", "sh", "-c", &script]);
     let output = faultline.stderr(Stdio::null()).output().unwrap();

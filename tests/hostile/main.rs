@@ -22,7 +22,7 @@ mod own;
 mod own_name;
 mod peers;
 mod readers;
-#[path = "../host/refused.rs"]
+#[path = "../vm/refused.rs"]
 mod refused;
 mod secrets;
 mod share;

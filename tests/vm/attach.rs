@@ -1,7 +1,6 @@
 //! The ways to hook the kernel: each gives the same records, and the right one is chosen if another is missing.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -11,6 +10,7 @@ use serde_json::Value;
 use crate::crash::PLAIN;
 use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{Expected, FAULTLINE, Scratch, Watching, check_at_once, check_with, copy_program, programs};
+use crate::refused::refuse;
 use crate::snapshot::{FEW, compare};
 
 /// What each kernel of the matrix must have. A newer kernel that lacks what an older one has is a failure of ours, or a loss that
@@ -187,33 +187,7 @@ fn the_hook_in_use_is_named() {
 /// A process that may attach to no raw tracepoint: its seccomp filter answers BPF_RAW_TRACEPOINT_OPEN with ENOENT.
 fn without_raw_tracepoints(command: &mut Command) -> &mut Command {
     const BPF_RAW_TRACEPOINT_OPEN: u32 = 17; // include/uapi/linux/bpf.h
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let equal_or_skip = |k: u32, skip: u8| libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: skip,
-        k,
-    };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let answer = libc::BPF_RET | libc::BPF_K;
-    let filter = [
-        statement(load, 0), // seccomp_data.nr
-        equal_or_skip(libc::SYS_bpf as u32, 3),
-        statement(load, 16), // seccomp_data.args[0], the lower half
-        equal_or_skip(BPF_RAW_TRACEPOINT_OPEN, 1),
-        statement(answer, libc::SECCOMP_RET_ERRNO | libc::ENOENT as u32),
-        statement(answer, libc::SECCOMP_RET_ALLOW),
-    ];
-    // SAFETY: between fork and exec only prctl is called, and `filter` is moved into the closure, so it is alive then.
-    unsafe {
-        command.pre_exec(move || {
-            let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-            if libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        })
-    }
+    refuse(command, libc::SYS_bpf, Some(BPF_RAW_TRACEPOINT_OPEN), libc::ENOENT)
 }
 
 #[apply(watch_test!)]

@@ -24,6 +24,7 @@ mod naming;
 mod own_account;
 mod pagefault;
 mod recorder;
+mod refused;
 mod runtimes;
 mod said;
 mod sent;
