@@ -129,6 +129,17 @@ __noinline int fl_describe_closed(u64 mm)
 	return 0;
 }
 
+/* The operand of the call of `length` bytes before jump.caller; 0: there is no such call. Global: verified once, and not for each length. */
+__noinline u64 fl_operand_of_jump(u32 length)
+{
+	struct fl_crash *record = fl_scratch(&fl_records);
+
+	barrier_var(length);
+	if (!record || length < 2 || length >= FL_CALL_BYTES)
+		return 0;
+	return fl_operand_of_call(&record->registers, record->jump.code, length, record->jump.caller);
+}
+
 /* What called, where the instruction pointer leads to no code: the words around the top of the stack, the code before the return address. */
 __noinline int fl_describe_jump(void)
 {
@@ -149,7 +160,7 @@ __noinline int fl_describe_jump(void)
 		return 0;
 	record->flags |= FL_HAS_CALLER_CODE;
 	for (u32 length = 2; length < FL_CALL_BYTES; length++) {
-		at = fl_operand_of_call(&record->registers, jump->code, length, jump->caller);
+		at = fl_operand_of_jump(length);
 		if (!at || bpf_probe_read_user(&jump->slot, sizeof(jump->slot), (const void *)at))
 			continue;
 		jump->slot_address = at;

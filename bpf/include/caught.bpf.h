@@ -140,15 +140,29 @@ static __always_inline struct fl_thread *fl_remember(struct task_struct *task, c
 	return thread;
 }
 
+/* Is the pair at `at` part of a signal frame? 0: it isn't, and the search goes on behind it. Global: verified once, and not for each word. */
+__noinline int fl_scan_pair(u64 at)
+{
+	struct fl_scan *scan = fl_scratch(&fl_scans);
+
+	if (!scan)
+		return 1;
+	scan->at = at + 8;
+	if (bpf_probe_read_user(&scan->frame, sizeof(scan->frame), (const void *)fl_signal_frame_at(at)) ||
+	    !fl_is_signal_frame(&scan->frame))
+		return 0;
+	scan->found = at;
+	return 1;
+}
+
 /*
  * Looks for the pair in the next part of the stack, where a signal frame has it: an unwinder on its way through the frame has it as well. 0: not
- * there; 1: scan->found. What is found is judged behind the loop, which old verifiers would walk once more for each way through it.
+ * there; 1: scan->found.
  */
 __noinline int fl_scan_step(void)
 {
 	struct fl_scan *scan = fl_scratch(&fl_scans);
 	u64 at;
-	u32 i;
 
 	if (!scan)
 		return 1;
@@ -158,20 +172,12 @@ __noinline int fl_scan_step(void)
 		scan->at = fl_page_of(at) + fl_page_bytes;
 		return 0;
 	}
-	for (i = 0; i < FL_SCAN_WORDS; i++) {
+	for (u32 i = 0; i < FL_SCAN_WORDS; i++) {
 		if (scan->words[i] == scan->stack_pointer && scan->words[i + 1] == scan->instruction_pointer)
-			break;
+			return fl_scan_pair(at + i * 8);
 	}
-	at += i * 8;
-	scan->at = at;
-	if (i == FL_SCAN_WORDS)
-		return 0;
-	scan->at += 8;
-	if (bpf_probe_read_user(&scan->frame, sizeof(scan->frame), (const void *)fl_signal_frame_at(at)) ||
-	    !fl_is_signal_frame(&scan->frame))
-		return 0;
-	scan->found = at;
-	return 1;
+	scan->at = at + FL_SCAN_WORDS * 8;
+	return 0;
 }
 
 /* Finds the signal frame of a fault at this place, on the stack that is in use from `from` on. 1: it is in fl_scans. */

@@ -31,8 +31,8 @@
 FL_SCRATCH(
 	fl_cxx_words, struct { u64 words[FL_CXX_WORDS]; });
 
-/* The object of the exception whose header is at `header`; 0: there is no header. */
-static __always_inline u64 fl_cxx_object_of(u64 header)
+/* The object of the exception whose header is at `header`; 0: there is no header. Global, or the verifier would follow it for each word. */
+__noinline u64 fl_cxx_object_of(u64 header)
 {
 	u64 mark = 0, other = 0, primary = 0;
 
@@ -49,6 +49,16 @@ static __always_inline u64 fl_cxx_object_of(u64 header)
 	else if (other == FL_LIBCXX_DEPENDENT)
 		bpf_probe_read_user(&primary, sizeof(primary), (const void *)(header + sizeof(u64)));
 	return primary;
+}
+
+/* The same of the header that is at `*pointer`. */
+__noinline u64 fl_cxx_object_behind(u64 pointer)
+{
+	u64 header = 0;
+
+	if (pointer < fl_page_bytes || bpf_probe_read_user(&header, sizeof(header), (const void *)pointer))
+		return 0;
+	return fl_cxx_object_of(header);
 }
 
 /* Looks among the variables at `block` for the exception in hand. The first one is the address of its header. */
@@ -72,15 +82,12 @@ __noinline u64 fl_cxx_object_in(u64 block)
 /* Looks among what the keys of the thread lead to, of which glibc keeps the first 32 as pairs of a number and a pointer in the thread's data. */
 __noinline u64 fl_cxx_object_of_keys(u64 data)
 {
-	u64 *words = fl_scratch(&fl_cxx_words), header, object;
+	u64 *words = fl_scratch(&fl_cxx_words), object;
 
 	if (!words || bpf_probe_read_user(words, FL_CXX_WORDS * sizeof(u64), (const void *)(data + FL_THREAD_KEYS_AT)))
 		return 0;
 	for (u32 i = 1; i < FL_CXX_WORDS; i += 2) {
-		header = 0;
-		if (words[i] < fl_page_bytes || bpf_probe_read_user(&header, sizeof(header), (const void *)words[i]))
-			continue;
-		object = fl_cxx_object_of(header);
+		object = fl_cxx_object_behind(words[i]);
 		if (object)
 			return object;
 	}

@@ -117,11 +117,21 @@ static __always_inline bool fl_read_go_g(struct fl_go_g *g, u64 at)
 	       m == g->m;
 }
 
+/* The panic of the goroutine at `candidate`, if there is one, of the thread `m`; 0: none. Global: verified once, and not for each word. */
+__noinline u64 fl_go_panic_at(u64 candidate, u64 m)
+{
+	struct fl_go_g g = {};
+
+	if (candidate & 7 || candidate <= fl_page_bytes || bpf_probe_read_user(&g, sizeof(g), (const void *)candidate))
+		return 0;
+	return g.m == m && g.stack_low < g.stack_high ? g.panic : 0;
+}
+
 /* The panic of the goroutine that the thread of `g` runs; 0: none. The thread itself may be on a stack of its own meanwhile. */
 __noinline u64 fl_go_panic_of(u64 at)
 {
-	struct fl_go_g g = {}, other = {};
-	u64 *words = fl_scratch(&fl_go_threads);
+	struct fl_go_g g = {};
+	u64 *words = fl_scratch(&fl_go_threads), panic;
 
 	if (!words || !fl_read_go_g(&g, at))
 		return 0;
@@ -130,13 +140,11 @@ __noinline u64 fl_go_panic_of(u64 at)
 	if (bpf_probe_read_user(words, FL_GO_M_WORDS * sizeof(u64), (const void *)g.m))
 		return 0;
 	for (u32 i = 1; i < FL_GO_M_WORDS; i++) {
-		u64 candidate = words[i];
-
-		if (candidate & 7 || candidate <= fl_page_bytes || candidate == words[0] || candidate == at ||
-		    bpf_probe_read_user(&other, sizeof(other), (const void *)candidate))
+		if (words[i] == words[0] || words[i] == at)
 			continue;
-		if (other.m == g.m && other.panic && other.stack_low < other.stack_high)
-			return other.panic;
+		panic = fl_go_panic_at(words[i], g.m);
+		if (panic)
+			return panic;
 	}
 	return 0;
 }

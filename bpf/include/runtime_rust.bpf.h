@@ -10,6 +10,7 @@
 #include "text.bpf.h"
 
 #define FL_TEXT_WORDS 160 /* of the stack: the frames from raise() to that closure take less than 1 KiB */
+#define FL_TEXT_PART  16  /* that one function looks at: the verifier then follows two short loops */
 #define FL_TEXT_LEAST 2   /* bytes: shorter ones are mostly numbers that happen to follow an address */
 #define FL_TEXT_MOST  4096
 
@@ -63,6 +64,27 @@ __noinline int fl_add_stack_text(u32 index, u32 count)
 	return 1;
 }
 
+/* Adds the texts that some words from `first` on lead to. `count`: of texts that there are. Returns that with these. */
+__noinline u32 fl_add_texts_from(u32 first, u32 count)
+{
+	u64 *words = fl_scratch(&fl_stack_words);
+
+	if (!words)
+		return count;
+	for (u32 i = 0; i < FL_TEXT_PART; i++) {
+		u32 index = first + i;
+
+		barrier_var(index);
+		if (index >= FL_TEXT_WORDS - 1 || count >= FL_TEXTS_MAX)
+			break;
+		/* Most words are no lengths. */
+		if (words[index + 1] - FL_TEXT_LEAST > FL_TEXT_MOST - FL_TEXT_LEAST)
+			continue;
+		count += fl_add_stack_text(index, count);
+	}
+	return count;
+}
+
 /* The texts that the innermost words of the stack lead to. */
 __noinline int fl_add_stack_texts(void)
 {
@@ -73,14 +95,8 @@ __noinline int fl_add_stack_texts(void)
 	if (!record || !words ||
 	    bpf_probe_read_user(words, FL_TEXT_WORDS * sizeof(u64), (const void *)fl_stack_pointer(&record->registers)))
 		return 0;
-	for (u32 i = 0; i < FL_TEXT_WORDS - 1; i++) {
-		/* Most words are no lengths. */
-		if (words[i + 1] - FL_TEXT_LEAST > FL_TEXT_MOST - FL_TEXT_LEAST)
-			continue;
-		count += fl_add_stack_text(i, count);
-		if (count >= FL_TEXTS_MAX)
-			break;
-	}
+	for (u32 i = 0; i < FL_TEXT_WORDS && count < FL_TEXTS_MAX; i += FL_TEXT_PART)
+		count = fl_add_texts_from(i, count);
 	return 0;
 }
 

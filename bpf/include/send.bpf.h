@@ -58,8 +58,6 @@ static __always_inline void fl_add_runtime_message(struct fl_crash *record, stru
 {
 	bool is_abort = fl_is_abort(record);
 
-	for (u32 i = 0; i < FL_TEXTS_MAX; i++)
-		record->texts[i].length = 0;
 	if (is_abort || record->disposition == FL_DISPOSED_CAUGHT)
 		fl_add_go_message(bpf_get_current_task());
 	if (!is_abort || record->go_panic.length)
@@ -80,6 +78,31 @@ static __always_inline void fl_send_led_to(u64 mm)
 	}
 }
 
+/* Adds what is known of the memory of the current task. Global: verified once, and not for each sample of an end. */
+__noinline int fl_add_memory(void)
+{
+	struct task_struct *task = fl_current();
+	struct fl_crash *record = fl_scratch(&fl_records);
+	struct mm_struct *mm = fl_read(task, mm);
+
+	if (!record)
+		return 0;
+	for (u32 i = 0; i < FL_TEXTS_MAX; i++)
+		record->texts[i].length = 0;
+	if (!mm)
+		return 0;
+	fl_describe_memory((u64)mm);
+	fl_describe_stack((u64)mm);
+	fl_describe_refusal(record, (u64)mm);
+	if (fl_config.stack_pages && record->frame_count) {
+		if (fl_add_mappings((u64)mm))
+			fl_send_led_to((u64)mm);
+		fl_send_stack();
+	}
+	fl_describe_modules((u64)mm);
+	return 0;
+}
+
 /* Completes the record and sends it. True: user space will get it. */
 static __always_inline bool fl_send_record(struct fl_crash *record, struct task_struct *task)
 {
@@ -96,17 +119,10 @@ static __always_inline bool fl_send_record(struct fl_crash *record, struct task_
 		if (record->flags & FL_HAS_REGISTERS && (record->signal == FL_SIGABRT || fl_is_aborts_halt(record)))
 			fl_add_abort_message((u64)mm);
 		fl_describe_exe((u64)mm);
-		fl_describe_memory((u64)mm);
-		fl_describe_stack((u64)mm);
-		fl_describe_refusal(record, (u64)mm);
-		if (fl_config.stack_pages && record->frame_count) {
-			if (fl_add_mappings((u64)mm))
-				fl_send_led_to((u64)mm);
-			fl_send_stack();
-		}
-		fl_describe_modules((u64)mm);
-		fl_add_runtime_message(record, task);
 	}
+	fl_add_memory();
+	if (mm)
+		fl_add_runtime_message(record, task);
 	length = __builtin_offsetof(struct fl_crash, strings) + record->strings_length;
 	barrier_var(length); /* or the check is done on another copy, and old verifiers don't see that both are equal */
 	if (length > sizeof(*record))

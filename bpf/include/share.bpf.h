@@ -85,15 +85,27 @@ __noinline int fl_share_used(u32 cell)
 	return taken && back ? *taken - *back : 0;
 }
 
+/* Are both cells at the share, or above it? Global, as the one before. */
+__noinline int fl_share_is_taken(u32 one, u32 other, u32 share)
+{
+	return (u32)fl_share_used(one) >= share && (u32)fl_share_used(other) >= share;
+}
+
+/* Global, as the one before. */
+__noinline int fl_share_add_to(u32 cell, s32 many)
+{
+	u32 *taken = fl_share_at(&fl_shares_taken, cell);
+
+	if (taken)
+		__sync_fetch_and_add(taken, many);
+	return 0;
+}
+
 static __always_inline void fl_share_add(const u32 *cells, s32 many)
 {
 #pragma unroll
-	for (u32 i = 0; i < FL_SHARES * FL_SHARE_ROWS; i++) {
-		u32 *taken = fl_share_at(&fl_shares_taken, cells[i]);
-
-		if (taken)
-			__sync_fetch_and_add(taken, many);
-	}
+	for (u32 i = 0; i < FL_SHARES * FL_SHARE_ROWS; i++)
+		fl_share_add_to(cells[i], many);
 }
 
 /* Has the executable of these two cells hardly any rows beside `own`? */
@@ -123,8 +135,7 @@ static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key 
 					  u32 is_others)
 {
 	u64 cgroup = fl_share_cgroup();
-	bool has_room = true;
-	u32 more = 0;
+	u32 more = 0, is_taken = 0;
 
 #pragma unroll
 	for (u32 kind = 0; kind < FL_SHARES; kind++) {
@@ -139,12 +150,11 @@ static __always_inline bool fl_share_find(u32 *cells, const struct fl_group_key 
 
 		cells[kind * FL_SHARE_ROWS] = one;
 		cells[kind * FL_SHARE_ROWS + 1] = other;
-		if ((u32)fl_share_used(one) >= share && (u32)fl_share_used(other) >= share)
-			has_room = false;
+		is_taken |= fl_share_is_taken(one, other, share);
 		if (kind == FL_SHARE_EXECUTABLE && fl_is_new_executable(one, other, is_others, 0))
 			more = is_others ? room / 8 : room / 16;
 	}
-	return has_room;
+	return !is_taken;
 }
 
 /*

@@ -226,6 +226,16 @@ __noinline int fl_page_step(void)
 	return 0;
 }
 
+/* So many times that, sixteen at most: as fl_mapping_steps(). */
+__noinline int fl_page_steps(u32 most)
+{
+	for (u32 i = 0; i < 16; i++) {
+		if (i >= most || fl_page_step())
+			return 1;
+	}
+	return 0;
+}
+
 /* Sends the stack that has overflowed: half of what may be sent from its lower end on, without the holes, and half at its upper end. */
 static __always_inline void fl_send_overflown(struct fl_unwind *unwind)
 {
@@ -240,8 +250,8 @@ static __always_inline void fl_send_overflown(struct fl_unwind *unwind)
 	last = unwind->end - (u64)half * FL_PIECE_BYTES;
 	if (unwind->address < last)
 		unwind->address = last;
-	for (u32 i = 0; i < FL_STACK_PAGES_MAX / 2 + 1; i++) {
-		if (i >= half || fl_page_step())
+	for (u32 i = 0; i < FL_STACK_PAGES_MAX / 2 + 1; i += 16) {
+		if (i >= half || fl_page_steps(half - i))
 			break;
 	}
 }
@@ -280,8 +290,8 @@ __noinline int fl_send_stack(void)
 			unwind->end = unwind->until;
 		pages = FL_STACK_PAGES_MAX;
 	}
-	for (u32 i = 0; i < FL_STACK_PAGES_MAX; i++) {
-		if (i >= pages || fl_page_step())
+	for (u32 i = 0; i < FL_STACK_PAGES_MAX; i += 16) {
+		if (i >= pages || fl_page_steps(pages - i))
 			break;
 	}
 	if (record->flags & FL_IS_ALTERNATIVE && !unwind->sent_bytes) {
