@@ -1,5 +1,5 @@
 //! Compiles each `bpf/*.bpf.c` twice into `OUT_DIR`: `STEM.plain.o`, and `STEM.typed.o` with FL_TYPED (docs/development.md).
-//! The types of `abi.h` come out as Rust in the skeleton of the first, `STEM.skel.rs`. The program holds both compressed, `STEM.plain.o.z`.
+//! The types of `abi.h` come out as Rust in the skeleton of the first, `STEM.skel.rs`. The program holds both compressed, `STEM.plain.o.zst`.
 //!
 //! Runs again only when something under `bpf/` changes. Needs clang; says so in one line when it isn't there.
 //!
@@ -8,12 +8,9 @@
 
 use std::env;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use flate2::Compression;
-use flate2::write::ZlibEncoder;
 use libbpf_cargo::SkeletonBuilder;
 
 /// v3 (32-bit registers and jumps) is the newest instruction set that 5.10 has: no atomic operation that returns a value.
@@ -69,11 +66,10 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// Writes a file beside this one, with `.z` behind its name.
+/// Writes a file beside this one, with `.zst` behind its name.
 fn compress(file: &Path) -> std::io::Result<()> {
-    let mut encoder = ZlibEncoder::new(fs::File::create(file.with_extension("o.z"))?, Compression::best());
-    encoder.write_all(&fs::read(file)?)?;
-    encoder.finish().map(drop)
+    let smallest = *zstd::compression_level_range().end();
+    fs::write(file.with_extension("o.zst"), zstd::bulk::compress(&fs::read(file)?, smallest)?)
 }
 
 /// What `cargo package` notes of the repository. `None` means that this is no packaged crate.

@@ -4,13 +4,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use flate2::read::ZlibDecoder;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{DataSec, Var, VarSecInfo};
 use libbpf_rs::{
@@ -64,9 +62,7 @@ impl Builds {
             Build::Plain => self.plain,
             Build::Typed => self.typed,
         };
-        let mut bytes = Vec::new();
-        ZlibDecoder::new(packed).read_to_end(&mut bytes).context("failed to unpack the probe")?;
-        Ok(bytes)
+        zstd::decode_all(packed).context("failed to unpack the probe")
     }
 }
 
@@ -74,8 +70,8 @@ impl Builds {
 macro_rules! object {
     ($name:literal) => {
         $crate::probe::object::Builds {
-            plain: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".plain.o.z")),
-            typed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".typed.o.z")),
+            plain: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".plain.o.zst")),
+            typed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".typed.o.zst")),
         }
     };
 }
