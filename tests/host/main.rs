@@ -10,6 +10,8 @@ mod alike;
 #[path = "../vm/built.rs"]
 mod built;
 mod call;
+#[path = "../vm/capabilities.rs"]
+mod capabilities;
 mod caught;
 mod command;
 #[path = "../vm/compile.rs"]

@@ -6,27 +6,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use macro_rules_attribute::apply;
-use serde_json::Value;
 
-use crate::harness::runs::{Watch, watch_test};
+use crate::capabilities::with_capabilities;
+use crate::harness::runs::watch_test;
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, die, named, records};
 use crate::refused::refuse;
-
-/// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
-fn with_capabilities(names: &str) -> (Value, String) {
-    // Before v5.11 a program's memory counts against RLIMIT_MEMLOCK. If the limit can't be raised, it need not be.
-    let script = format!(
-        "ulimit -l unlimited 2>/dev/null; exec setpriv --reuid=65534 --regid=65534 --clear-groups \
-         --inh-caps=-all,{names} --ambient-caps=-all,{names} --bounding-set=-all,{names} \
-         \"$0\" crash -r -t --format json -- sh -c 'kill -SEGV $$'"
-    );
-    let output = Command::new("sh").args(["-c", &script, FAULTLINE]).watch();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(139), "{text}");
-    let records = records(&output.stdout);
-    assert_eq!(records.len(), 1);
-    (records[0].clone(), text)
-}
 
 #[apply(watch_test!)]
 fn a_third_one_shows_containers() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::capabilities::with_capabilities;
 use crate::compile::compile;
 use crate::harness::runs::{Watch, next_line, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, records, run};
@@ -148,22 +149,6 @@ fn without_privileges_the_cure_is_said() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.contains("needs CAP_BPF and CAP_PERFMON: run as root, or setcap "), "{text}");
-}
-
-/// `faultline crash` as nobody, with these capabilities only, on a process that kills itself.
-fn with_capabilities(names: &str) -> (Value, String) {
-    // Before v5.11 a program's memory counts against RLIMIT_MEMLOCK. If the limit can't be raised, it need not be.
-    let script = format!(
-        "ulimit -l unlimited 2>/dev/null; exec setpriv --reuid=65534 --regid=65534 --clear-groups \
-         --inh-caps=-all,{names} --ambient-caps=-all,{names} --bounding-set=-all,{names} \
-         \"$0\" crash -r -t --format json -- sh -c 'kill -SEGV $$'"
-    );
-    let output = Command::new("sh").args(["-c", &script, FAULTLINE]).watch();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(139), "{text}");
-    let records = records(&output.stdout);
-    assert_eq!(records.len(), 1);
-    (records[0].clone(), text)
 }
 
 #[apply(watch_test!)]
