@@ -3,7 +3,7 @@
  * Makes the system calls that the lines of standard input ask for, and prints the arguments and the result of each:
  *
  *   memory         mmap, mprotect, munmap, and a munmap that fails
- *   failing N      N calls of munmap that fail
+ *   failing N US   N calls of munmap that fail, after US microseconds without a call
  *   many N         N calls of mprotect, of 0 bytes at 0x1000, 0x2000, ... : they change nothing
  *   threads N      N threads that call mprotect once each, of 0 bytes at 0x1000 * their number, and end
  *   truncate PATH  opens the file, cuts it by its name to 4096 bytes and by its descriptor to 5000
@@ -53,8 +53,22 @@ static void memory(void)
 	printf("failed %ld\n", result(munmap((void *)1, 4096)));
 }
 
-static void failing(unsigned long count)
+static void busy(long microseconds)
 {
+	struct timespec begin, now;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	do
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	while ((now.tv_sec - begin.tv_sec) * 1000000 + (now.tv_nsec - begin.tv_nsec) / 1000 < microseconds);
+}
+
+static void failing(const char *argument)
+{
+	char *delay;
+	unsigned long count = strtoul(argument, &delay, 10);
+
+	busy(strtol(delay, NULL, 10));
 	while (count--)
 		munmap((void *)1, 4096);
 }
@@ -151,7 +165,7 @@ int main(void)
 		if (!strcmp(line, "memory"))
 			memory();
 		else if (!strcmp(line, "failing"))
-			failing(atol(argument));
+			failing(argument);
 		else if (!strcmp(line, "many"))
 			many(atol(argument));
 		else if (!strcmp(line, "threads"))

@@ -168,7 +168,7 @@ fn a_thread_that_seccomp_ends_alone_is_told_and_no_other() {
         );
         let names: Vec<&str> =
             record["stack_trace"].as_array().unwrap().iter().filter_map(|it| it["symbol"].as_str()).collect();
-        assert!(names.iter().any(|name| name.starts_with("work+")), "{names:?}");
+        assert!(names.iter().any(|name| name.starts_with("work+")), "{record:#}");
     }
     for how in ["exits", "filter-exits"] {
         let (seen, _) = threads(how);
