@@ -1,7 +1,7 @@
 //! `faultline agent` as it is typed.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -153,11 +153,17 @@ impl From<AgentArgs> for Options {
     }
 }
 
-/// `9464`, `:9464` and `127.0.0.1:9464` are the same; another address must be typed.
+/// `9464`, `:9464` and `127.0.0.1:9464` are the same; another address must be typed. Brackets may be around an address of either kind:
+/// `[$(NODE_IP)]:8917` is right on each node.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     if let Ok(port) = port.parse() {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once("]:"));
+    if let Some((Ok(address), Ok(port))) = bracketed.map(|(address, port)| (address.parse::<Ipv4Addr>(), port.parse()))
+    {
+        return Ok(SocketAddr::from((address, port)));
     }
     text.parse().map_err(|_| format!("`{text}` is no address to listen on, as 127.0.0.1:9464 or [::1]:9464"))
 }
@@ -218,7 +224,10 @@ mod tests {
             assert_eq!(listen_address(text), Ok(SocketAddr::from(([127, 0, 0, 1], 9464))), "{text}");
         }
         assert_eq!(listen_address("0.0.0.0:1"), Ok(SocketAddr::from(([0, 0, 0, 0], 1))));
-        for text in ["", "localhost:1", "65536", "1.2.3.4"] {
+        for (text, wanted) in [("[192.0.2.7]:8917", "192.0.2.7:8917"), ("[2001:db8::7]:8917", "[2001:db8::7]:8917")] {
+            assert_eq!(listen_address(text), Ok(wanted.parse().unwrap()), "{text}");
+        }
+        for text in ["", "localhost:1", "65536", "1.2.3.4", "[1.2.3.4]", "[1.2.3.4]:", "2001:db8::7:8917"] {
             assert!(listen_address(text).is_err(), "{text}");
         }
     }
