@@ -29,8 +29,8 @@ use crate::session::BATCH;
 /// How long a summary waits for the names of the samples before it: at most half of the time between two, as it must come in time.
 const SUMMARY_WAIT: Duration = Duration::from_millis(400);
 
-/// How long the end of a run waits for the names of the last samples.
-const END_WAIT: Duration = Duration::from_secs(20);
+/// How long the end of a run waits for the names of the last samples: as long as one may wait for those before it on a busy host.
+const END_WAIT: Duration = Duration::from_secs(60);
 
 /// How long that takes before faultline says that it waits.
 const UNSAID: Duration = Duration::from_secs(1);
