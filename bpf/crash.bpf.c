@@ -9,6 +9,7 @@
  * Refuses to guess: what is not certain has no flag set.
  */
 #include "abi/crash.h"
+#include "again.bpf.h"
 #include "budget.bpf.h"
 #include "caught.bpf.h"
 #include "ending.bpf.h"
@@ -156,6 +157,11 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 		fl_count(FL_FILTERED);
 		return FL_BEGUN_NOTHING;
 	}
+	if (fl_config.groups && !fl_config.show_handled && handler > FL_SIG_IGN && info &&
+	    fl_count_again(task, info, signal)) {
+		fl_count_matched(FL_DISPOSED_HANDLED);
+		return FL_BEGUN_NOTHING;
+	}
 	if (info)
 		fl_read_head(&head, info);
 	code = head.code;
@@ -172,13 +178,9 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 	}
 	if (disposition == FL_DISPOSED_HANDLED && !(begun & FL_BEGUN_DUE)) {
 		struct fl_site now, *site;
-		bool is_counted = fl_count_again(thread, owner, task);
 
-		if (!is_counted) {
-			site = fl_site_of(&now, task, pointers.instruction_pointer, code, signal, disposition);
-			is_counted = fl_count_at_site(thread, owner, site, &now);
-		}
-		if (is_counted) {
+		site = fl_site_of(&now, task, pointers.instruction_pointer, code, signal, disposition);
+		if (fl_count_at_site(thread, owner, site, &now)) {
 			fl_count_matched(FL_DISPOSED_HANDLED);
 			return FL_BEGUN_NOTHING;
 		}
@@ -261,6 +263,19 @@ static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
 	return (u64)fl_read(action, sa.sa_handler);
 }
 
+/* The same at signal_deliver, of the current task. */
+static __always_inline u64 fl_handler_at(unsigned long long *ctx, struct task_struct *task, u32 signal)
+{
+#ifndef FL_TYPED
+	u32 other = signal ^ FL_SIGSEGV;
+
+	barrier_var(other);                /* or the verifier follows all that comes once more for this signal */
+	if (fl_has_typed_task() && !other) /* most faults: a load costs a sixth of a read */
+		return (u64)task->sighand->action[FL_SIGSEGV - 1].sa.sa_handler;
+#endif
+	return (u64)fl_read((struct k_sigaction *)ctx[2], sa.sa_handler);
+}
+
 /*
  * Two hooks, which the first argument tells apart, a signal's number or the address of a task:
  * signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action), and where there are no kprobes, from
@@ -282,8 +297,6 @@ static __always_inline enum fl_begun fl_begin_either(unsigned long long *ctx, st
 			return FL_BEGUN_EVENT | FL_BEGUN_DUE;
 		return FL_BEGUN_NOTHING;
 	}
-	if (!(fl_config.signals & FL_BIT(number)) && number != FL_SIGKILL)
-		return FL_BEGUN_NOTHING;
 	/* SEND_SIG_NOINFO and SEND_SIG_PRIV are small numbers, not pointers. */
 	if ((u64)info <= 1)
 		info = NULL;
@@ -295,21 +308,32 @@ static __always_inline enum fl_begun fl_begin_either(unsigned long long *ctx, st
 			return FL_BEGUN_NOTHING;
 	} else {
 		/* The kernel attaches no program to sched_process_exit that may look for a third argument. */
-		handler = fl_config.at_exit ? fl_handler(task, number)
-					    : (u64)fl_read((struct k_sigaction *)ctx[2], sa.sa_handler);
+		handler = fl_config.at_exit ? fl_handler(task, number) : fl_handler_at(ctx, task, number);
 		/* A signal that ends the process is seen again: as an anonymous SIGKILL of its other threads, at the coredump. */
-		if ((!(FL_DEFAULT_CORE & FL_BIT(number)) || fl_config.at_coredump & FL_BIT(number)) &&
+		if (handler == FL_SIG_DFL &&
+		    (!(FL_DEFAULT_CORE & FL_BIT(number)) || fl_config.at_coredump & FL_BIT(number)) &&
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
 			return FL_BEGUN_NOTHING;
 	}
 	return fl_begin_signal(task, info, number, handler);
 }
 
+/* May its first argument be of interest? Asked before all else, because most signals that a machine delivers are not. */
+static __always_inline bool fl_is_awaited(u64 first)
+{
+	if (fl_config.at_exit && first > 64)
+		return true;
+	return (fl_config.signals | FL_BIT(FL_SIGKILL)) & FL_BIT(first);
+}
+
 SEC("raw_tp/signal_deliver")
 int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 {
-	struct task_struct *task = fl_current();
+	struct task_struct *task;
 
+	if (!fl_is_awaited(first))
+		return 0;
+	task = fl_current();
 	fl_finish(ctx, task, fl_begin_either(ctx, task, first, info));
 	return 0;
 }
@@ -373,9 +397,10 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 {
 	struct task_struct *task = fl_current();
 	u32 signal = fl_read(info, si_signo);
-	u64 handler;
+	u64 handler, current = (u64)task;
 
-	if (target != task || !(fl_config.signals & FL_BIT(signal)))
+	barrier_var(current); /* or clang goes on with the target, of which the verifier doesn't know the type */
+	if ((u64)target != current || !(fl_config.signals & FL_BIT(signal)))
 		return 0;
 	if (bpf_core_enum_value_exists(enum sig_handler___fl, HANDLER_CURRENT___fl) &&
 	    how != bpf_core_enum_value(enum sig_handler___fl, HANDLER_CURRENT___fl))

@@ -156,7 +156,8 @@ struct fl_filter_config {
 	u8 by_pid;
 	u8 by_cgroup;
 	u8 by_descent;
-	u8 pad[5];
+	u8 is_filtered; /* by any of these, or by name: without one, a program asks nothing else */
+	u8 pad[4];
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 

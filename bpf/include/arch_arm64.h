@@ -205,6 +205,12 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 #define fl_is_user_mode(pstate)   (((pstate)&0xf) == 0)       /* PSR_MODE_EL0t, also with PSR_MODE32_BIT */
 #define fl_is_compat(r)           (((r)->pstate & 0x10) != 0) /* PSR_MODE32_BIT */
 
+/* The part of pt_regs that has instruction and stack pointer, and where it begins. */
+struct fl_regs_top {
+	u64 sp, ip;
+};
+#define fl_regs_top(regs_at) ((regs_at)->sp)
+
 /* Is the thread in a system call? Not any more where it gets a signal: do_signal(), arch/arm64/kernel/signal.c, forgets the call before. */
 #define fl_is_syscall(regs_at)     ((regs_at)->syscallno != -1)
 #define fl_syscall_number(regs_at) ((regs_at)->syscallno)

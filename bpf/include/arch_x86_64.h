@@ -204,6 +204,12 @@ static inline __attribute__((always_inline)) void fl_place_registers(struct fl_r
 #define fl_is_user_mode(cs)       (((cs)&3) == 3)
 #define fl_is_compat(r)           ((r)->cs != FL_USER_CS)
 
+/* The part of pt_regs that has instruction and stack pointer, and where it begins. */
+struct fl_regs_top {
+	u64 ip, cs, flags, sp;
+};
+#define fl_regs_top(regs) ((regs)->ip)
+
 /*
  * Did the thread enter the kernel by a system call? After a trap or an interrupt this is -1 (idtentry_body in
  * arch/x86/entry/entry_64.S since v5.8, arch/x86/entry/entry_fred.c), and also after rt_sigreturn(2).

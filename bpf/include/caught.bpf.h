@@ -27,42 +27,38 @@ struct fl_pointers {
 	u64 frame_pointer;
 };
 
-static __always_inline void fl_pointers_from(struct fl_pointers *pointers, const struct pt_regs *regs)
+static __always_inline void fl_pointers_from(struct fl_pointers *pointers, const volatile struct pt_regs *regs)
 {
-	pointers->instruction_pointer = fl_near_register(fl_regs_ip(regs));
-	pointers->stack_pointer = fl_near_register(fl_regs_sp(regs));
-	pointers->frame_pointer = fl_near_register(fl_regs_fp(regs));
-}
-
-#ifdef FL_TYPED
-
-static __always_inline void fl_read_pointers(struct fl_pointers *pointers, struct task_struct *task)
-{
-	fl_pointers_from(pointers, fl_near_pt_regs(task));
-}
-
-#else
-
-FL_SCRATCH(fl_own_regs, struct pt_regs);
-
-static __always_inline void fl_read_pointers(struct fl_pointers *pointers, struct task_struct *task)
-{
-	struct pt_regs *regs;
-
-	if (fl_has_task_pt_regs()) {
-		fl_pointers_from(pointers, fl_near_pt_regs(task));
-		return;
-	}
-	/* One read of all costs less than three. */
-	regs = fl_scratch(&fl_own_regs);
-	if (!regs || bpf_probe_read_kernel(regs, sizeof(*regs), fl_pt_regs()))
-		return;
 	pointers->instruction_pointer = fl_regs_ip(regs);
 	pointers->stack_pointer = fl_regs_sp(regs);
 	pointers->frame_pointer = fl_regs_fp(regs);
 }
 
+#ifndef FL_TYPED
+FL_SCRATCH(fl_regs_tops, struct fl_regs_top);
 #endif
+
+static __always_inline void fl_read_pointers(struct fl_pointers *pointers, struct task_struct *task)
+{
+#ifdef FL_TYPED
+	fl_pointers_from(pointers, fl_rdonly_cast(fl_near_pt_regs(task), FL_MARK_PT_REGS));
+#else
+	const struct pt_regs *regs = fl_near_pt_regs(task);
+	struct fl_regs_top *top;
+
+	if (fl_has_task_pt_regs()) {
+		fl_pointers_from(pointers, regs);
+		return;
+	}
+	/* Two of them lie near each other: one read costs less than two, and than one of all. */
+	top = fl_scratch(&fl_regs_tops);
+	if (!top || bpf_probe_read_kernel(top, sizeof(*top), &fl_regs_top(regs)))
+		return;
+	pointers->instruction_pointer = top->ip;
+	pointers->stack_pointer = top->sp;
+	pointers->frame_pointer = fl_register(fl_regs_fp(regs));
+#endif
+}
 
 /* A part of the stack, with the word behind it, because pairs are searched. */
 #define FL_SCAN_WORDS 64

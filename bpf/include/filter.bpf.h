@@ -259,6 +259,8 @@ __noinline int fl_is_in_cgroup(u64 task)
 /* Is this task watched? `is_current`, a constant: it is the current one, for which the kernel has helpers. Cheapest question first. */
 static __always_inline bool fl_filter_any(struct task_struct *task, bool is_current)
 {
+	if (!fl_filter_config.is_filtered)
+		return true;
 #define fl_subject (is_current ? (void *)bpf_get_current_task() : task)
 	if (fl_filter_config.by_pid) {
 		u32 pid = fl_typed_pid(fl_subject);

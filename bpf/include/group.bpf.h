@@ -68,12 +68,7 @@ u32 fl_sums_by_code = 0;
  * How often groups have left: what fl_sites remembers is older. Written by user space, before it waits for the programs that may know
  * an id of a group that leaves.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, u32);
-} fl_departures SEC(".maps");
+u32 fl_departures SEC(".bss.departures") = 0;
 
 /*
  * Never looked up by a program. A write to a map of maps returns when all programs have ended that ran before (maybe_wait_bpf_programs(),
@@ -86,6 +81,7 @@ struct {
 	__array(
 		values, struct {
 			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__uint(map_flags, BPF_F_MMAPABLE); /* as libbpf makes fl_departures, which is written there */
 			__uint(max_entries, 1);
 			__type(key, u32);
 			__type(value, u32);
@@ -272,9 +268,7 @@ __noinline int fl_row_of(u32 kind)
 /* How often groups have left so far. */
 static __always_inline u32 fl_departed(void)
 {
-	u32 zero = 0, *departures = bpf_map_lookup_elem(&fl_departures, &zero);
-
-	return departures ? *departures : 0;
+	return *(volatile u32 *)&fl_departures;
 }
 
 /*

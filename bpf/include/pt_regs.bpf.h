@@ -35,23 +35,30 @@ static __always_inline const struct pt_regs *fl_pt_regs(void)
 
 #ifdef FL_TYPED
 
+#define FL_STACK_BYTES_MAX \
+	(1 << 17) /* of a kernel's stack: 64 KiB on arm64 with pages of as many, twice that with KASAN */
+
 /* The offset of pt_regs from the beginning of a kernel stack, from the helper; the same for all tasks. 0: not known yet. */
 u64 fl_pt_regs_offset = 0;
 
 /* The same by a load, which costs less than the helper: for fl_near_register(). `task` is from fl_current(). */
 static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct *task)
 {
-	/* Not by fl_own(): from v7.0 on a void pointer is no number for the verifier. */
-	u64 stack = (u64)fl_read(task, stack), offset = fl_pt_regs_offset;
+	u64 offset = fl_pt_regs_offset;
 
 	if (!offset) {
+		/* Not by fl_own(): from v7.0 on a void pointer is no number for the verifier. */
+		u64 stack = (u64)fl_read(task, stack);
+
 		/* The verifier lets a pointer be subtracted from a pointer only. */
 		offset = (const char *)bpf_task_pt_regs(task) - (const char *)task;
 		barrier_var(offset);
 		offset += bpf_get_current_task() - stack;
 		fl_pt_regs_offset = offset; /* benign race: all of them write the same */
 	}
-	return (void *)(stack + offset);
+	/* A void pointer may be moved by a number with a bound. */
+	offset &= FL_STACK_BYTES_MAX - 1;
+	return (void *)((char *)fl_own(task, stack) + offset);
 }
 
 /* Reads one register through fl_near_pt_regs(). */
@@ -61,7 +68,7 @@ static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct 
 
 static __always_inline const struct pt_regs *fl_near_pt_regs(struct task_struct *task)
 {
-	return fl_pt_regs();
+	return fl_has_task_pt_regs() ? (void *)bpf_task_pt_regs(task) : fl_pt_regs();
 }
 
 /* Reads one register through fl_near_pt_regs(): by a load where a helper has given the place with its type. */

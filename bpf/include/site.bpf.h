@@ -68,22 +68,6 @@ static __always_inline bool fl_is_site(const struct fl_site *there, const struct
 	       there->how == now->how && there->departures == fl_departed();
 }
 
-/* Counts a handled fault of `owner` at the place of its last one. False: that one's group is not known, or is the group no more. */
-static __always_inline bool fl_count_again(struct fl_thread *thread, u64 owner, struct task_struct *task)
-{
-	u32 group;
-
-	if (!thread || !thread->is_known || thread->departures != fl_departed() ||
-	    thread->exec != (u32)fl_own(task, self_exec_id))
-		return false;
-	group = thread->group;
-	barrier(); /* where another thread has taken the slot meanwhile, the group may be that one's */
-	if (thread->owner != owner)
-		return false;
-	fl_add_known(&thread->jiffies, group);
-	return true;
-}
-
 /* Counts a handled fault at a known place, whose group the thread, if it isn't NULL, then knows as well. False: the place isn't known. */
 static __always_inline bool fl_count_at_site(struct fl_thread *thread, u64 owner, struct fl_site *site,
 					     const struct fl_site *now)

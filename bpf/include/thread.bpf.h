@@ -113,6 +113,14 @@ static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
 	return slot && fl_is_of(slot, owner) ? slot : bpf_task_storage_get(&fl_threads, task, NULL, 0);
 }
 
+/* The same of the current thread, `owner`; perhaps with nothing in it. */
+static __always_inline struct fl_thread *fl_thread_with(struct task_struct *task, u64 owner)
+{
+	struct fl_thread *slot = fl_slot_of(owner);
+
+	return slot && slot->owner == owner ? slot : bpf_task_storage_get(&fl_threads, task, NULL, 0);
+}
+
 /*
  * Makes a slot that is free the current thread's, with what it has in its storage. Benign race: its former thread may handle a fault at this
  * moment, after a long time without one. Then the slot has some of both, and no end matches it.
@@ -188,6 +196,14 @@ static __always_inline struct fl_thread *fl_thread_of(struct task_struct *task)
 	if (other && other->count && fl_is_of(other, fl_owner_of(task)))
 		return other;
 	return fl_slot_of(fl_own_tid(task));
+}
+
+/* The slot that the current thread, `owner`, has; if it has none, that of another one. */
+static __always_inline struct fl_thread *fl_thread_with(struct task_struct *task, u64 owner)
+{
+	struct fl_thread *slot = fl_slot_of(owner);
+
+	return slot && slot->owner == owner ? slot : fl_other_slot_of(owner);
 }
 
 static __always_inline struct fl_thread *fl_thread_for(struct task_struct *task, u64 owner)

@@ -76,6 +76,7 @@ impl Filter {
             by_cgroup: u8::from(self.cgroup.is_some()),
             by_descent: u8::from(self.command),
             name_count: self.process_names.len() as u32,
+            is_filtered: u8::from(self.is_filtered()),
             page_shift: page::size().trailing_zeros(),
             ..fl_filter_config::default()
         };
@@ -96,6 +97,11 @@ impl Filter {
             config.pid_namespace_inode = namespace.ino();
         }
         Ok(config)
+    }
+
+    /// Is any task left out?
+    fn is_filtered(&self) -> bool {
+        !self.pids.is_empty() || !self.process_names.is_empty() || self.cgroup.is_some() || self.command
     }
 
     /// Are we in the host's pid namespace, so that processes have the same numbers for us as for the kernel programs?
@@ -150,6 +156,11 @@ mod tests {
     fn nothing_typed_watches_everything() {
         let config = Filter::default().config().unwrap();
         assert_eq!((config.by_pid, config.by_cgroup, config.by_descent, config.name_count), (0, 0, 0, 0));
+        assert_eq!(config.is_filtered, 0);
+        let pids = Filter { pids: vec![1], ..Filter::default() };
+        let names = Filter { process_names: vec!["x".to_owned()], ..Filter::default() };
+        let command = Filter { command: true, ..Filter::default() };
+        assert!([pids, names, command].iter().all(|filter| filter.config().unwrap().is_filtered == 1));
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Probe {
             ids.delete(group.facts.hash.bytes()).context(what)?;
         }
         // What processors remember of places is older than this number, and is not used again.
-        let (departures, first) = (self.map("fl_departures")?, 0_u32);
+        let (departures, first) = (self.map(".bss.departures")?, 0_u32);
         let before = departures.value::<u32>(&first).context(what)?.unwrap_or_default();
         departures.set(&first, &before.wrapping_add(1)).context(what)?;
         self.map("fl_gate")?.set(&first, &departures.as_fd().as_raw_fd()).context(what)?;
