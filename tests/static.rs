@@ -99,7 +99,9 @@ fn it_needs_nothing_but_the_kernel() {
     let names: Vec<&str> =
         crash["stack_trace"].as_array().unwrap().iter().filter_map(|frame| frame["symbol"].as_str()).collect();
     assert!(names[0].starts_with("touch+") && names[1].starts_with("main+"), "{names:?}");
-    assert_eq!(crash["symbols_failed"], Value::Array(Vec::new()));
+    // Of its libc some code may have no symbol.
+    let mut reasons = crash["symbols_failed"].as_array().unwrap().iter().map(|failed| &failed["reason"]);
+    assert!(reasons.all(|reason| reason == "no_symbol"), "{crash:#}");
     assert_eq!(output.status.code(), Some(139), "{}", said(&output));
 }
 

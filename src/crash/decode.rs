@@ -5,13 +5,13 @@ use anyhow::Result;
 use super::known::Identity;
 use super::modules::{KnownModules, Modules};
 use super::sample::{
-    build_id_in_memory, by_frame_pointer, callee, cgroup, code_of, disk, earlier_place, frames, go_callers,
+    Framer, build_id_in_memory, by_frame_pointer, callee, cgroup, code_of, disk, earlier_place, go_callers,
     innermost_words, part, wholes,
 };
 use super::{Options, libcs, sender, space};
 use crate::arch::{self, Registers};
 use crate::diagnosis;
-use crate::evidence::{self, Evidence, Failure, File, Function};
+use crate::evidence::{self, Evidence, Failure, File, Functions};
 use crate::hex::digits;
 use crate::host;
 use crate::identity::{self, Kind, Trail};
@@ -75,7 +75,7 @@ pub(crate) struct CrashFacts {
     pub(super) ending: Vec<evidence::Frame>,
     /// Where an earlier fault was.
     pub(super) earlier: Vec<evidence::Frame>,
-    /// Files that could not be looked into.
+    /// Why names are missing, of each file, and of each frame without a name.
     pub(super) failed: Vec<SymbolsFailed>,
     /// The description of its group, if that was asked for.
     pub(super) identity: Option<Identity>,
@@ -84,7 +84,7 @@ pub(crate) struct CrashFacts {
 impl CrashFacts {
     /// Could each file be looked into?
     pub(crate) fn is_named(&self) -> bool {
-        self.failed.is_empty()
+        !self.failed.iter().any(|failed| failed.reason.is_ours())
     }
 }
 
@@ -223,9 +223,9 @@ impl Decoder {
     pub(crate) fn gather(&mut self, raw: &fl_crash, prepared: UnnamedFacts, named: Named) -> CrashFacts {
         let mut described = named.described;
         // In the order in which they were added to the job, from the last one on.
-        let earlier_functions = earlier_place(raw).and_then(|_| described.more.pop()).unwrap_or_default();
+        let earlier_functions = earlier_place(raw).and_then(|_| described.more.pop());
         let go_callers = described.more.split_off(described.more.len().saturating_sub(go_callers(raw).count()));
-        let callee = callee(raw).and_then(|_| described.more.pop()).unwrap_or_default();
+        let callee = callee(raw).and_then(|_| described.more.pop()?.ok()).unwrap_or_default();
         let known = prepared.modules.described(|number| named.files.get(number)?.build_id.as_deref());
         let exe = known.file(raw.exe).cloned();
         let (signature, family) = identify(raw, &known, exe.as_ref(), &described.trail);
@@ -233,20 +233,26 @@ impl Decoder {
         let mut functions = described.functions.into_iter();
         let (inner, outer) = walk.frames.split_at(walk.omitted_at.min(walk.frames.len()));
         let mut handling = described.handling.into_iter();
-        let mut frames = frames(raw, &known, inner, (&mut functions, &mut handling));
+        let mut framer = Framer::new(raw, &known);
+        for (file, named) in known.files.iter().zip(&named.files) {
+            // Lines may be missing, too, and what is not in the stack may belong to it.
+            named.failure.into_iter().for_each(|reason| framer.fail(SymbolsFailed { module: file.name(), reason }));
+        }
+        let mut frames = framer.frames(inner, (&mut functions, &mut handling));
         let stack_omitted = (walk.omitted > 0).then_some(Omitted { count: walk.omitted, before: frames.len() });
-        frames.extend(self::frames(raw, &known, outer, (&mut functions, &mut handling)));
+        frames.extend(framer.frames(outer, (&mut functions, &mut handling)));
         let abort_message = self.abort_message(raw, &known, described.variable);
-        let only = |walk: &[unwind::Frame], functions: Vec<Vec<Function>>| {
-            self::frames(raw, &known, walk, (&mut functions.into_iter(), &mut std::iter::empty()))
+        let mut only = |walk: &[unwind::Frame], functions: Vec<Functions>| {
+            framer.frames(walk, (&mut functions.into_iter(), &mut std::iter::empty()))
         };
-        let earlier = only(earlier_place(raw).as_slice(), vec![earlier_functions]);
+        let earlier = only(earlier_place(raw).as_slice(), earlier_functions.into_iter().collect());
         let ending = only(&named.ending, named.ending_functions);
         let group_frames = prepared.identify.then(|| match self.depth() >= GROUP_FRAMES {
             true => innermost(&frames, GROUP_FRAMES),
             false => {
                 let walk = by_frame_pointer(raw, GROUP_FRAMES);
-                self::frames(raw, &known, &walk, (&mut described.more.into_iter(), &mut std::iter::empty()))
+                // Not those of the record.
+                Framer::new(raw, &known).frames(&walk, (&mut described.more.into_iter(), &mut std::iter::empty()))
             }
         });
         let runtime_message = message::of(raw, &frames, &prepared.stack, &go_callers);
@@ -270,15 +276,10 @@ impl Decoder {
             diagnosis: diagnosis::diagnose(&evidence),
             frames: frames.iter().map(|frame| Frame { address: None, ..Frame::from(frame) }).collect(),
         });
-        let failed = known
-            .files
-            .iter()
-            .zip(&named.files)
-            .filter_map(|(file, named)| Some(SymbolsFailed { module: file.name(), reason: named.failure? }));
         CrashFacts {
             timestamp: prepared.timestamp,
             runtime_message,
-            failed: failed.collect(),
+            failed: framer.failed,
             evidence,
             sender: prepared.sender,
             exe,
@@ -297,12 +298,8 @@ impl Decoder {
     /// The evidence of a sample that nobody has named yet.
     pub(super) fn unnamed(&self, raw: &fl_crash, modules: &Modules) -> Evidence {
         let known = modules.described(|_| None);
-        let frames = frames(
-            raw,
-            &known,
-            &by_frame_pointer(raw, self.depth()),
-            (&mut std::iter::empty(), &mut std::iter::empty()),
-        );
+        let walk = by_frame_pointer(raw, self.depth());
+        let frames = Framer::new(raw, &known).frames(&walk, (&mut std::iter::empty(), &mut std::iter::empty()));
         Evidence::of(raw, &known.files, frames, None)
     }
 

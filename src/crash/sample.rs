@@ -3,10 +3,10 @@
 use super::modules::KnownModules;
 use crate::arch::{self, Arrival, Registers};
 use crate::diagnosis::truncated;
-use crate::evidence::{self, Access, Function, Handling, Region};
+use crate::evidence::{self, Access, Failure, Functions, Handling, Region};
 use crate::naming::Owner;
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_file, fl_vma};
-use crate::record::crash::Disposition;
+use crate::record::crash::{Disposition, SymbolsFailed};
 use crate::runtime::stack::{STACK_WORDS, StackWords};
 use crate::runtime::{abort_message, go};
 use crate::siginfo::{SIGILL, SIGSEGV, SIGTRAP};
@@ -65,29 +65,48 @@ pub(super) fn build_id_in_memory(file: &fl_file) -> Option<&[u8]> {
 }
 
 /// What the namer has found of each address of a stack.
-pub(super) type Found<'a> = (&'a mut dyn Iterator<Item = Vec<Function>>, &'a mut dyn Iterator<Item = Option<Handling>>);
+pub(super) type Found<'a> = (&'a mut dyn Iterator<Item = Functions>, &'a mut dyn Iterator<Item = Option<Handling>>);
 
-/// The frames of a stack. `functions` has those of each of its addresses, `handling` what they do with an exception.
-pub(super) fn frames(
-    raw: &fl_crash,
-    known: &KnownModules<'_>,
-    walk: &[unwind::Frame],
-    (functions, handling): Found<'_>,
-) -> Vec<evidence::Frame> {
-    let mut frames = Vec::new();
-    for &unwind::Frame { address, is_return_address } in walk {
-        let module = known.at(address, is_return_address);
-        let file_offset =
-            module.filter(|module| known.file(module.file).is_some()).map(|module| offset_of(address, module));
-        let region = module.and_then(|module| Region::of(raw, module, &known.files));
-        let handling = handling.next().flatten();
-        let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset, handling };
-        match functions.next().filter(|functions| !functions.is_empty()) {
-            None => frames.push(frame(None)),
-            Some(functions) => frames.extend(functions.into_iter().map(|function| frame(Some(function)))),
+/// Makes the frames of a sample: each has a name, or is noted with the reason why it has none.
+pub(super) struct Framer<'a> {
+    pub(super) raw: &'a fl_crash,
+    pub(super) known: &'a KnownModules<'a>,
+    /// Each module and reason once.
+    pub(super) failed: Vec<SymbolsFailed>,
+}
+
+impl<'a> Framer<'a> {
+    pub(super) fn new(raw: &'a fl_crash, known: &'a KnownModules<'a>) -> Self {
+        Self { raw, known, failed: Vec::new() }
+    }
+
+    /// The frames of a stack. `functions` has those of each of its addresses, `handling` what they do with an exception.
+    pub(super) fn frames(&mut self, walk: &[unwind::Frame], (functions, handling): Found<'_>) -> Vec<evidence::Frame> {
+        let mut frames = Vec::new();
+        for &unwind::Frame { address, is_return_address } in walk {
+            let module = self.known.at(address, is_return_address);
+            let file_offset =
+                module.filter(|module| self.known.file(module.file).is_some()).map(|module| offset_of(address, module));
+            let region = module.and_then(|module| Region::of(self.raw, module, &self.known.files));
+            let handling = handling.next().flatten();
+            let frame = |function| evidence::Frame { address, function, region: region.clone(), file_offset, handling };
+            match functions.next().unwrap_or(Err(Failure::NoSymbol)) {
+                Ok(functions) => frames.extend(functions.into_iter().map(|function| frame(Some(function)))),
+                Err(reason) => {
+                    frames.push(frame(None));
+                    self.fail(SymbolsFailed { module: region.as_ref().and_then(Region::name), reason });
+                }
+            }
+        }
+        frames
+    }
+
+    /// Notes that names are missing.
+    pub(super) fn fail(&mut self, failed: SymbolsFailed) {
+        if !self.failed.contains(&failed) {
+            self.failed.push(failed);
         }
     }
-    frames
 }
 
 /// The offset of an address in its module's file.

@@ -10,7 +10,7 @@ mod reason;
 mod region;
 mod sample;
 
-pub(crate) use failure::Failure;
+pub(crate) use failure::{Failure, Functions};
 pub(crate) use file::{DELETED, File, FileId};
 pub(crate) use function::Function;
 pub(crate) use halt::Halt;

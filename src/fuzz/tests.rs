@@ -73,7 +73,12 @@ fn answer(without: &Named) -> Named {
     Named {
         files: files.map(|(_, &failure)| NamedFile { build_id: Some(vec![7; 20]), failure, sources: None }).collect(),
         described: Described {
-            functions: (0..frames.len()).map(|depth| (0..depth % 4).rev().map(function).collect()).collect(),
+            functions: (0..frames.len())
+                .map(|depth| match depth % 4 {
+                    0 => Err(Failure::NoSymbol),
+                    count => Ok((0..count).rev().map(function).collect()),
+                })
+                .collect(),
             walk: Walk {
                 complete: true,
                 omitted: 5,
@@ -83,7 +88,7 @@ fn answer(without: &Named) -> Named {
                 frame_bytes: Some(64),
                 frames,
             },
-            more: without.described.more.iter().map(|_| vec![function(0)]).collect(),
+            more: without.described.more.iter().map(|_| Ok(vec![function(0)])).collect(),
             trail: without.described.trail.clone(),
             variable: Some(0x4000),
             part: Some(FilePart { section: Some(".rodata".to_owned()), is_relocated: true }),
@@ -93,7 +98,7 @@ fn answer(without: &Named) -> Named {
         passage: Passage::Past,
         instead: None,
         ending: vec![Frame { address: 0x2000, is_return_address: false }],
-        ending_functions: vec![vec![function(1)]],
+        ending_functions: vec![Ok(vec![function(1)])],
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::arch::unwind::COUNT;
-use crate::evidence::{Failure, FilePart, Function, Halt, Handling};
+use crate::evidence::{Failure, FilePart, Function, Functions, Halt, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::unwind::{Frame, Passage, StackCopy, Suspect};
 use crate::symbol::{Opening, Sources};
@@ -211,7 +211,7 @@ pub(crate) struct Named {
     /// The frames from the end up to the code that the handler returns to.
     pub ending: Vec<Frame>,
     /// The functions of each of them.
-    pub ending_functions: Vec<Vec<Function>>,
+    pub ending_functions: Vec<Functions>,
 }
 
 /// What the namer found of a job, or of one of its `others`.
@@ -220,9 +220,9 @@ pub(crate) struct Described {
     /// The stack.
     pub walk: Walk,
     /// The functions of each of its frames, innermost first.
-    pub functions: Vec<Vec<Function>>,
+    pub functions: Vec<Functions>,
     /// The functions of each of the job's `more`.
-    pub more: Vec<Vec<Function>>,
+    pub more: Vec<Functions>,
     /// The frames that make two crashes one bug.
     pub trail: Trail,
     /// The variable's address in a process that has mapped the file at address 0.
@@ -240,7 +240,7 @@ pub(crate) struct Described {
 pub(crate) struct NamedFile {
     /// The build id in the file. `None` means that it has none, or was not found.
     pub build_id: Option<Vec<u8>>,
-    /// Why it has no names.
+    /// Why names or lines of it are missing, if the reason is ours.
     pub failure: Option<Failure>,
     /// What its names come from. `None` means that none were asked for, or that it is not there.
     pub sources: Option<Sources>,
@@ -287,9 +287,9 @@ impl Named {
         Self {
             files: job.used.iter().map(file).collect(),
             described: Described {
-                functions: vec![Vec::new(); job.walk.frames.len()],
+                functions: vec![Err(failure); job.walk.frames.len()],
                 walk: job.walk.clone(),
-                more: vec![Vec::new(); job.more],
+                more: vec![Err(failure); job.more],
                 trail: job.trail.clone(),
                 ..Described::default()
             },
@@ -312,7 +312,7 @@ impl Named {
         self.files.len() == job.used.len()
             && self.files.iter().all(is_file)
             && self.described.fits(job)
-            && self.ending_functions.iter().all(|functions| is_list(functions))
+            && self.ending_functions.iter().all(is_list)
             && self.ending.len() == self.ending_functions.len()
             && self.ending.len() <= job.depth
             && !matches!(self.passage, Passage::Through(number) if number >= job.suspects)
@@ -323,8 +323,8 @@ impl Named {
     }
 }
 
-fn is_list(functions: &[Function]) -> bool {
-    functions.len() <= FUNCTIONS_MAX
+fn is_list(functions: &Functions) -> bool {
+    functions.as_ref().is_ok_and(|functions| (1..=FUNCTIONS_MAX).contains(&functions.len())) || functions.is_err()
 }
 
 impl Described {
@@ -335,7 +335,7 @@ impl Described {
             && self.more.len() == job.more
             && frames <= job.depth.max(job.walk.frames.len())
             && self.walk.omitted_at <= frames
-            && self.functions.iter().chain(&self.more).all(|functions| is_list(functions))
+            && self.functions.iter().chain(&self.more).all(is_list)
             && self.trail.fits(job.used.len())
             && (self.handling.is_empty() || self.handling.len() == frames)
             && self.part.as_ref().is_none_or(FilePart::fits)
@@ -423,11 +423,12 @@ pub(super) mod tests {
         let wrong = [
             Named { files: Vec::new(), ..good.clone() },
             with(Described { functions: Vec::new(), ..known.clone() }),
-            with(Described { more: vec![Vec::new()], ..known.clone() }),
+            with(Described { more: vec![Err(Failure::NoSymbol)], ..known.clone() }),
+            with(Described { functions: vec![Ok(Vec::new())], ..known.clone() }),
             with(Described { walk: Walk { omitted_at: 2, ..known.walk.clone() }, ..known.clone() }),
             with(Described {
                 walk: Walk { frames: vec![known.walk.frames[0]; 17], ..Walk::default() },
-                functions: vec![Vec::new(); 17],
+                functions: vec![Err(Failure::NoSymbol); 17],
                 ..known.clone()
             }),
             Named { files: vec![NamedFile { build_id: Some(vec![0; 65]), ..NamedFile::default() }; 2], ..good.clone() },

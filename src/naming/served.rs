@@ -185,7 +185,11 @@ fn answer(orders: &mut Rc<UnixStream>, named: Named) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             let Reply::Done(mut named) = done else { return Ok(()) };
             let Named { described: Described { functions, more, .. }, ending_functions, .. } = &mut *named;
-            functions.iter_mut().chain(more).chain(ending_functions).for_each(Vec::clear);
+            functions
+                .iter_mut()
+                .chain(more)
+                .chain(ending_functions)
+                .for_each(|functions| *functions = Err(Failure::TooLarge));
             named.instead = None;
             for file in &mut named.files {
                 file.failure = file.failure.or(Some(Failure::TooLarge));

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use super::job::{Described, Ending, Job, MappedImage, Mapping, Named, NamedFile, Walk};
 use super::maps::MEMFD;
 use super::{jit_dump, perf_map};
-use crate::evidence::{Function, Halt, Handling};
+use crate::evidence::{Failure, Function, Functions, Halt, Handling};
 use crate::identity::{Step, Tracker, Trail};
 use crate::symbol::unwind::{CodeRegion, Frame, Image, Machine, Passage, Registers, StackCopy, Unwinder};
-use crate::symbol::{CodePlace, FileRequest, Files, MappedFile, Namer, Open};
+use crate::symbol::{CodePlace, FileRequest, Files, MappedFile, Namer, Open, vdso};
 
 /// So many addresses of a stack get names. In a recursion they are few, however deep it is.
 const ADDRESSES_MAX: usize = 512;
@@ -17,9 +17,14 @@ const ADDRESSES_MAX: usize = 512;
 /// Functions of addresses; of a return address those of the call before it.
 type Known = HashMap<(u64, bool), Vec<Function>>;
 
+/// A file of a job, or why it is not to be had.
+type Found = Result<MappedFile, Failure>;
+
 /// Keeps what it read of files: the same ones come again and again.
 pub(crate) struct Worker {
     files: Files,
+    /// A copy of the kernel's code in each process. `None` means that it has none.
+    vdso: Option<MappedFile>,
     namer: Namer,
     unwinder: Unwinder,
     begins: Rc<dyn Fn(usize)>,
@@ -30,7 +35,7 @@ impl Worker {
     /// nothing has to be opened later.
     pub(crate) fn new(begins: Rc<dyn Fn(usize)>) -> Self {
         let unwinder = Unwinder::new(begins.clone());
-        Self { files: Files::default(), namer: Namer::default(), unwinder, begins }
+        Self { files: Files::default(), vdso: vdso::copy(), namer: Namer::default(), unwinder, begins }
     }
 
     /// Does a job. `open` opens its files.
@@ -41,13 +46,13 @@ impl Worker {
         let (files, found) = self.files(job, open);
         let mut named = self.answer(job, files, &found, open);
         for (file, found) in named.files.iter_mut().zip(&found) {
-            file.sources = found.as_ref().and_then(|found| self.namer.sources(found));
-            file.failure = file.failure.or_else(|| self.namer.failure(found.as_ref()?));
+            file.sources = found.as_ref().ok().and_then(|found| self.namer.sources(found));
+            file.failure = file.failure.or_else(|| self.namer.failure(found.as_ref().ok()?));
         }
         named
     }
 
-    fn answer(&mut self, job: &Job, files: Vec<NamedFile>, found: &[Option<MappedFile>], open: &mut dyn Open) -> Named {
+    fn answer(&mut self, job: &Job, files: Vec<NamedFile>, found: &[Found], open: &mut dyn Open) -> Named {
         let stack = job.unwind.as_ref().map(|thread| &thread.stack);
         let Some(ending) = &job.ending else {
             let described = self.describe(job, found, stack, open);
@@ -65,15 +70,15 @@ impl Worker {
             Box::new(self.describe(&other.job, found, stack, open))
         });
         // Nobody wants names of what has not happened.
-        let (walk, more) = (job.walk.clone(), vec![Vec::new(); job.more.len()]);
-        let functions = vec![Vec::new(); walk.frames.len()];
+        let (walk, more) = (job.walk.clone(), vec![Err(Failure::NoSymbol); job.more.len()]);
+        let functions = vec![Err(Failure::NoSymbol); walk.frames.len()];
         let described = Described { walk, functions, more, ..Described::default() };
         Named { files, described, passage, instead, ..Named::default() }
     }
 
     /// The files of a job, as far as they can be had.
-    fn files(&mut self, job: &Job, open: &mut dyn Open) -> (Vec<NamedFile>, Vec<Option<MappedFile>>) {
-        let mut found: Vec<Option<MappedFile>> = Vec::with_capacity(job.opening.files.len());
+    fn files(&mut self, job: &Job, open: &mut dyn Open) -> (Vec<NamedFile>, Vec<Found>) {
+        let mut found: Vec<Found> = Vec::with_capacity(job.opening.files.len());
         let mut files: Vec<NamedFile> = Vec::with_capacity(job.opening.files.len());
         for (number, wanted) in job.opening.files.iter().enumerate() {
             let is_same = |other: &FileRequest| other.id == wanted.id && other.path == wanted.path;
@@ -85,12 +90,10 @@ impl Worker {
                 continue;
             }
             (self.begins)(number);
-            let looked = self.files.find(wanted, number, open);
-            let failure = looked.as_ref().err().copied();
-            let file = looked.ok().flatten();
+            let file = self.files.find(wanted, number, open);
             files.push(NamedFile {
-                build_id: file.as_ref().and_then(|file| file.build_id.clone()),
-                failure,
+                build_id: file.as_ref().ok().and_then(|file| file.build_id.clone()),
+                failure: file.as_ref().err().copied().filter(|failure| failure.is_ours()),
                 sources: None,
             });
             found.push(file);
@@ -99,19 +102,13 @@ impl Worker {
     }
 
     /// The stack of a job with its names, and what else is said of it.
-    fn describe(
-        &mut self,
-        job: &Job,
-        found: &[Option<MappedFile>],
-        stack: Option<&StackCopy>,
-        open: &mut dyn Open,
-    ) -> Described {
+    fn describe(&mut self, job: &Job, found: &[Found], stack: Option<&StackCopy>, open: &mut dyn Open) -> Described {
         let (walk, all) = self.walk(job, found, stack);
         let mut known = Known::new();
-        let mut names = |frames: &[Frame]| -> Vec<Vec<Function>> {
+        let mut names = |frames: &[Frame]| -> Vec<Functions> {
             let mut name = |&frame: &Frame| {
                 let functions = self.functions(job, found, frame, open);
-                known.insert((frame.address, frame.is_return_address), functions.clone());
+                known.insert((frame.address, frame.is_return_address), functions.clone().unwrap_or_default());
                 functions
             };
             frames.iter().map(&mut name).collect()
@@ -119,15 +116,18 @@ impl Worker {
         let (mut functions, mut more) = (names(&walk.frames), names(&job.more));
         let trail = self.trail(job, found, (&all, !walk.complete), known, open);
         // After the trail, which knows nothing of them.
+        for (&frame, functions) in walk.frames.iter().zip(&mut functions) {
+            self.name_vdso(job, frame, functions, open);
+        }
         let frames = walk.frames.iter().chain(&job.more);
         name_generated(job, found, frames.zip(functions.iter_mut().chain(&mut more)), open);
         let variable = job.variable.as_ref().and_then(|(number, name)| {
-            let file = found.get(*number)?.as_ref()?;
+            let file = found.get(*number)?.as_ref().ok()?;
             (self.begins)(file.number);
             file.variable(name)
         });
         let part = job.part.and_then(|(number, offset)| {
-            let file = found.get(number)?.as_ref()?;
+            let file = found.get(number)?.as_ref().ok()?;
             (self.begins)(file.number);
             file.part(offset)
         });
@@ -137,15 +137,15 @@ impl Worker {
     }
 
     /// What stands around the instruction of the innermost frame.
-    fn halt(&self, job: &Job, found: &[Option<MappedFile>], frames: &[Frame]) -> Option<Halt> {
-        let (file, place) = self.place(job, found, *frames.first()?)?;
-        let caller = frames.get(1).and_then(|&caller| self.place(job, found, caller));
+    fn halt(&self, job: &Job, found: &[Found], frames: &[Frame]) -> Option<Halt> {
+        let (file, place) = self.place(job, found, *frames.first()?).ok()?;
+        let caller = frames.get(1).and_then(|&caller| self.place(job, found, caller).ok());
         let caller = caller.filter(|(other, _)| other.number == file.number).map(|(_, place)| place.offset);
         file.halt(place.offset, caller)
     }
 
     /// Where the way from the end of the thread leads, and its frames up to the signal frame, as far as they are wanted.
-    fn passage(&mut self, job: &Job, ending: &Ending, found: &[Option<MappedFile>]) -> (Passage, Vec<Frame>) {
+    fn passage(&mut self, job: &Job, ending: &Ending, found: &[Found]) -> (Passage, Vec<Frame>) {
         let Some(thread) = &job.unwind else { return Default::default() };
         let mappings: Vec<CodeRegion<'_>> = job.mappings.iter().map(|mapping| region(mapping, found)).collect();
         // The end itself is the first of the others.
@@ -163,7 +163,7 @@ impl Worker {
 
     /// The stack: by call frame information if there is a copy of it, unless frame pointers lead further. As it is to be shown, and all
     /// of its frames.
-    fn walk(&mut self, job: &Job, found: &[Option<MappedFile>], stack: Option<&StackCopy>) -> (Walk, Vec<Frame>) {
+    fn walk(&mut self, job: &Job, found: &[Found], stack: Option<&StackCopy>) -> (Walk, Vec<Frame>) {
         let kernels = || (job.walk.clone(), job.walk.frames.clone());
         let (Some(thread), Some(stack)) = (&job.unwind, stack) else { return kernels() };
         let mappings: Vec<CodeRegion<'_>> = job.mappings.iter().map(|mapping| region(mapping, found)).collect();
@@ -193,13 +193,13 @@ impl Worker {
     fn trail(
         &mut self,
         job: &Job,
-        found: &[Option<MappedFile>],
+        found: &[Found],
         (frames, is_cut): (&[Frame], bool),
         mut known: Known,
         open: &mut dyn Open,
     ) -> Trail {
         let any = self.track(job, found, (frames, is_cut), &mut known, &mut |worker, frame| {
-            worker.functions(job, found, frame, open)
+            worker.functions(job, found, frame, open).unwrap_or_default()
         });
         if !found.iter().flatten().any(|file| self.namer.has_debug_file(file)) {
             return any;
@@ -209,7 +209,7 @@ impl Worker {
         let mut has_debug_file = false;
         let own = self.track(job, found, (frames, is_cut), &mut own, &mut |worker, frame| {
             let address = (frame.address, frame.is_return_address);
-            let Some((found, place)) = worker.place(job, found, frame) else { return Vec::new() };
+            let Ok((found, place)) = worker.place(job, found, frame) else { return Vec::new() };
             let own = worker.namer.own_functions(found, place);
             has_debug_file |= own.is_some();
             own.or_else(|| known.get(&address).cloned()).unwrap_or_default()
@@ -218,7 +218,7 @@ impl Worker {
     }
 
     /// What the functions of frames do with an exception.
-    fn handling(&mut self, job: &Job, found: &[Option<MappedFile>], frames: &[Frame]) -> Vec<Option<Handling>> {
+    fn handling(&mut self, job: &Job, found: &[Found], frames: &[Frame]) -> Vec<Option<Handling>> {
         let of = |&frame: &Frame| self.unwinder.handling_of(&region(job.mapping(frame)?, found), frame);
         frames.iter().map(of).collect()
     }
@@ -226,7 +226,7 @@ impl Worker {
     fn track(
         &mut self,
         job: &Job,
-        found: &[Option<MappedFile>],
+        found: &[Found],
         (frames, is_cut): (&[Frame], bool),
         known: &mut Known,
         functions: &mut dyn FnMut(&mut Self, Frame) -> Vec<Function>,
@@ -246,45 +246,55 @@ impl Worker {
         tracker.end(is_cut)
     }
 
-    fn functions(
-        &mut self,
-        job: &Job,
-        found: &[Option<MappedFile>],
-        frame: Frame,
-        open: &mut dyn Open,
-    ) -> Vec<Function> {
-        let Some((found, place)) = self.place(job, found, frame) else { return Vec::new() };
+    fn functions(&mut self, job: &Job, found: &[Found], frame: Frame, open: &mut dyn Open) -> Functions {
+        let (found, place) = self.place(job, found, frame)?;
         self.namer.functions(found, place, open)
     }
 
+    /// Names a frame that is in the kernel's code.
+    fn name_vdso(&mut self, job: &Job, frame: Frame, functions: &mut Functions, open: &mut dyn Open) {
+        let Some(mapping) = job.mapping(frame).filter(|mapping| mapping.image == MappedImage::Vdso) else { return };
+        if let Some(vdso) = &self.vdso {
+            // It is mapped as a whole.
+            let mapping = Mapping { file_offset: 0, ..*mapping };
+            *functions = self.namer.functions(vdso, mapping.place(frame), open);
+        }
+    }
+
     /// The file that a frame's code is in, and where in it.
-    fn place<'a>(
-        &self,
-        job: &Job,
-        found: &'a [Option<MappedFile>],
-        frame: Frame,
-    ) -> Option<(&'a MappedFile, CodePlace)> {
-        let Frame { address, is_return_address } = frame;
-        let mapping = job.mapping(frame)?;
-        let MappedImage::File(number) = mapping.image else { return None };
-        let found = found.get(number)?.as_ref()?;
-        (self.begins)(found.number);
-        let in_mapping = address.wrapping_sub(mapping.start);
-        let place = CodePlace {
-            offset: in_mapping.wrapping_add(mapping.file_offset),
-            in_mapping,
-            mapping_bytes: mapping.end - mapping.start,
-            is_return_address,
+    ///
+    /// # Errors
+    /// If it is in none that is there.
+    fn place<'a>(&self, job: &Job, found: &'a [Found], frame: Frame) -> Result<(&'a MappedFile, CodePlace), Failure> {
+        let mapping = job.mapping(frame).ok_or(Failure::NoCode)?;
+        let found = match mapping.image {
+            MappedImage::File(number) => found.get(number).ok_or(Failure::NotFound)?.as_ref().map_err(|why| *why)?,
+            MappedImage::Vdso | MappedImage::CompatVdso => return Err(Failure::NoSymbol),
+            MappedImage::Unknown => return Err(Failure::NoFile),
         };
-        Some((found, place))
+        (self.begins)(found.number);
+        Ok((found, mapping.place(frame)))
+    }
+}
+
+impl Mapping {
+    /// Where in its file a frame's code is.
+    fn place(&self, Frame { address, is_return_address }: Frame) -> CodePlace {
+        let in_mapping = address.wrapping_sub(self.start);
+        CodePlace {
+            offset: in_mapping.wrapping_add(self.file_offset),
+            in_mapping,
+            mapping_bytes: self.end - self.start,
+            is_return_address,
+        }
     }
 }
 
 /// Names the frames that are in generated code.
 fn name_generated<'a>(
     job: &Job,
-    found: &[Option<MappedFile>],
-    frames: impl Iterator<Item = (&'a Frame, &'a mut Vec<Function>)>,
+    found: &[Found],
+    frames: impl Iterator<Item = (&'a Frame, &'a mut Functions)>,
     open: &mut dyn Open,
 ) {
     let is_generated = |frame: &Frame| match job.mapping(*frame).map(|mapping| mapping.image) {
@@ -298,18 +308,20 @@ fn name_generated<'a>(
         Some(MappedImage::Vdso | MappedImage::CompatVdso) | None => false,
     };
     let (frames, mut functions): (Vec<Frame>, Vec<_>) = frames
-        .filter(|(frame, functions)| functions.is_empty() && is_generated(frame))
+        .filter(|(frame, functions)| functions.is_err() && is_generated(frame))
         .map(|(frame, functions)| (*frame, functions))
         .unzip();
     let Some(perf_map) = job.opening.perf_map.filter(|_| !frames.is_empty()) else { return };
     let is_dump = |file: &FileRequest| jit_dump::is_dump(file, perf_map.pid_in_namespace);
     let number = job.opening.files.iter().position(is_dump);
-    let dump = number.and_then(|number| found.get(number)?.as_ref()?.contents());
+    let dump = number.and_then(|number| found.get(number)?.as_ref().ok()?.contents());
     let mut add = |names: Vec<Option<Function>>| {
-        for (functions, found) in functions.iter_mut().zip(names).filter(|(functions, _)| functions.is_empty()) {
-            functions.extend(found);
+        for (functions, found) in functions.iter_mut().zip(names).filter(|(functions, _)| functions.is_err()) {
+            if let Some(found) = found {
+                **functions = Ok(vec![found]);
+            }
         }
-        functions.iter().all(|functions| !functions.is_empty())
+        functions.iter().all(|functions| functions.is_ok())
     };
     if dump.is_some_and(|dump| add(jit_dump::names(dump, &frames))) {
         return;
@@ -320,9 +332,11 @@ fn name_generated<'a>(
 }
 
 /// A mapping as the unwinder sees it.
-fn region<'a>(mapping: &Mapping, found: &'a [Option<MappedFile>]) -> CodeRegion<'a> {
+fn region<'a>(mapping: &Mapping, found: &'a [Found]) -> CodeRegion<'a> {
     let image = match mapping.image {
-        MappedImage::File(number) => found.get(number).and_then(Option::as_ref).map_or(Image::Unknown, Image::File),
+        MappedImage::File(number) => {
+            found.get(number).and_then(|found| found.as_ref().ok()).map_or(Image::Unknown, Image::File)
+        }
         MappedImage::Vdso => Image::Vdso,
         MappedImage::CompatVdso => Image::CompatVdso,
         MappedImage::Unknown => Image::Unknown,

@@ -149,7 +149,7 @@ impl Names {
         self.patience.begin(WAIT);
         let named = self.naming.ask(job, &mut self.patience);
         let mut found = named.described.more.into_iter();
-        let functions = frames.iter().map(|frame| frame.and_then(|_| found.next()).unwrap_or_default()).collect();
+        let functions = frames.iter().map(|frame| frame.and_then(|_| found.next()?.ok()).unwrap_or_default()).collect();
         (functions, named.files)
     }
 }

@@ -279,10 +279,9 @@ impl Names {
             file_offset = Some(offset);
         }
         let plain = evidence::Frame { region: Some(region), file_offset, ..plain };
-        let functions = named.described.more.into_iter().next().unwrap_or_default();
-        if functions.is_empty() {
+        let Some(Ok(functions)) = named.described.more.into_iter().next() else {
             return (vec![Frame::from(&plain)], answer.failure.is_none());
-        }
+        };
         let named = |function| evidence::Frame { function: Some(function), ..plain.clone() };
         (functions.into_iter().map(|function| Frame::from(&named(function))).collect(), true)
     }

@@ -272,10 +272,10 @@ pub struct Frame {
     pub inlined: bool,
 }
 
-/// A file that ran and has no names, for a reason of ours.
+/// A file, or other memory, that ran and of which names are missing.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SymbolsFailed {
-    /// The file; `None` means that its path isn't known.
+    /// As in the frames without names; `None` means that there is none, or that its path isn't known.
     pub module: Option<String>,
     /// Why.
     pub reason: Failure,

@@ -1,6 +1,6 @@
 //! Go: the value of the panic that ends a program, as its runtime keeps it, and what its runtime gives up for.
 
-use crate::evidence::Function;
+use crate::evidence::Functions;
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition, fl_text};
 
 /// The function that raises the signal that ends a program: for SIGABRT it is called by what ends one, and by what passes on a signal.
@@ -43,8 +43,8 @@ pub(crate) fn callers(raw: &fl_crash) -> Vec<u64> {
 }
 
 /// What the runtime has given up for: a deadlock, concurrent writes of a map. `callers`: the functions of [`callers`].
-pub(super) fn thrown(raw: &fl_crash, callers: &[Vec<Function>]) -> Option<String> {
-    let is = |functions: &Vec<Function>| functions.iter().any(|function| is_throw(&function.name));
+pub(super) fn thrown(raw: &fl_crash, callers: &[Functions]) -> Option<String> {
+    let is = |functions: &Functions| functions.iter().flatten().any(|function| is_throw(&function.name));
     let (text, _) = texts(raw).zip(callers).find(|(_, functions)| is(functions)).filter(|_| ends(raw))?;
     raw.text(text)
 }

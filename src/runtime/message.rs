@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::stack::StackWords;
 use super::{cxx, go, rust, v8};
-use crate::evidence::{Frame, Function};
+use crate::evidence::{Frame, Functions};
 use crate::probe::abi::fl_crash;
 
 /// A language's runtime, and what it said.
@@ -22,7 +22,7 @@ pub(crate) fn of(
     raw: &fl_crash,
     frames: &[Frame],
     stack: &StackWords,
-    go_callers: &[Vec<Function>],
+    go_callers: &[Functions],
 ) -> Option<RuntimeMessage> {
     let said =
         |runtime: &'static str, text: Option<String>| Some(RuntimeMessage { runtime: runtime.into(), text: text? });

@@ -78,6 +78,9 @@ pub(super) fn reason(failure: Failure) -> &'static str {
         Failure::Unavailable => "the child that parses files can't be started",
         Failure::OtherFile => "another file is at its path now",
         Failure::TooLarge => "it has too many names",
+        Failure::NotFound | Failure::NoFile | Failure::NoCode => "nothing leads to it any more",
+        Failure::Unreadable => "it can't be understood",
+        Failure::NoSymbol => "it has no names",
     }
 }
 

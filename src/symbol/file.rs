@@ -67,12 +67,16 @@ impl MappedFile {
         self.file.as_deref()
     }
 
+    /// What no process ran from a file, as the file of this number.
+    pub(super) fn of(file: File, number: usize) -> Option<Self> {
+        let (version, build_id) = Files::default().read(&file)?;
+        Some(Self { file: Some(Arc::new(file)), number, build_id, version })
+    }
+
     /// The file at `path` now, even if no process ran it.
     #[cfg(any(test, fuzzing))]
     pub(super) fn at(path: &Path) -> Option<Self> {
-        let (file, _) = open_regular(path)?;
-        let (version, build_id) = Files::default().read(&file)?;
-        Some(Self { file: Some(Arc::new(file)), number: 0, build_id, version })
+        Self::of(open_regular(path)?.0, 0)
     }
 }
 
@@ -194,7 +198,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// The file that ran, which has this number for `open`; `Ok(None)` means that it can't be found.
+    /// The file that ran, which has this number for `open`.
     ///
     /// # Errors
     /// Why it is not to be had.
@@ -203,7 +207,7 @@ impl Files {
         wanted: &FileRequest,
         number: usize,
         open: &mut dyn Open,
-    ) -> Result<Option<MappedFile>, Failure> {
+    ) -> Result<MappedFile, Failure> {
         if let Some(reason) = wanted.refused {
             return Err(reason);
         }
@@ -221,12 +225,16 @@ impl Files {
                     self.seen.clear();
                 }
                 self.seen.insert(identity, MappedFile { file: None, ..found.clone() });
-                Ok(Some(found))
+                Ok(found)
             }
-            (Some(found), None) => Ok(Some(found)),
+            (Some(found), None) => Ok(found),
             (None, identity) => match identity.and_then(|identity| self.seen.get(&identity)) {
-                Some(seen) => Ok(Some(MappedFile { number, ..seen.clone() })),
-                None => opened.map(|_| None),
+                Some(seen) => Ok(MappedFile { number, ..seen.clone() }),
+                None => Err(match opened {
+                    Ok(Some(_)) => Failure::OtherFile,
+                    Ok(None) => Failure::NotFound,
+                    Err(failure) => failure,
+                }),
             },
         }
     }
@@ -300,25 +308,26 @@ mod tests {
     #[test]
     fn a_file_that_was_written_to_is_another() {
         let id = MappedFile::at(&std::env::current_exe().unwrap()).unwrap().build_id.unwrap();
-        let find = |wanted: &FileRequest| Files::default().find(wanted, 0, &mut own()).unwrap();
-        assert!(find(&wanted(Some(&id))).is_some());
-        assert!(find(&wanted(None)).is_some_and(|found| found.build_id == Some(id)));
-        assert!(find(&wanted(Some(b"other"))).is_none());
+        let find = |wanted: &FileRequest| Files::default().find(wanted, 0, &mut own());
+        assert!(find(&wanted(Some(&id))).is_ok());
+        assert!(find(&wanted(None)).is_ok_and(|found| found.build_id == Some(id)));
+        assert_eq!(find(&wanted(Some(b"other"))).map(drop), Err(Failure::OtherFile));
     }
 
     #[test]
     fn what_was_found_once_is_known_by_its_build_id_and_inode() {
         let id = MappedFile::at(&std::env::current_exe().unwrap()).unwrap().build_id.unwrap();
         let (mut files, there) = (Files::default(), wanted(Some(&id)));
-        let found = files.find(&there, 0, &mut own()).unwrap().unwrap();
+        let found = files.find(&there, 0, &mut own()).unwrap();
         assert!(found.file.is_some());
         let mut gone = Giver(None);
-        let again = files.find(&there, 3, &mut gone).unwrap().unwrap();
+        let again = files.find(&there, 3, &mut gone).unwrap();
         assert!(again.file.is_none() && again.version == found.version, "nothing is kept open");
         assert_eq!(again.number, 3, "another record has other numbers");
         let claims = FileRequest { id: FileId::new(8, 1, 8), ..there.clone() };
-        assert!(files.find(&claims, 0, &mut gone).unwrap().is_none(), "another file may claim its build id");
-        assert!(files.find(&wanted(Some(b"other")), 0, &mut gone).unwrap().is_none());
+        let mut missing = |wanted: &FileRequest| files.find(wanted, 0, &mut gone).map(drop);
+        assert_eq!(missing(&claims), Err(Failure::NotFound), "another file may claim its build id");
+        assert_eq!(missing(&wanted(Some(b"other"))), Err(Failure::NotFound));
     }
 
     #[test]

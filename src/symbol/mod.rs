@@ -21,6 +21,7 @@ mod sources;
 mod table;
 pub(crate) mod unwind;
 mod variable;
+pub(crate) mod vdso;
 mod walk;
 mod wide;
 
@@ -46,7 +47,7 @@ use self::index::Index;
 use self::pclntab::PcLineTable;
 use self::plt::Plt;
 use self::table::Table;
-use crate::evidence::{Failure, Function};
+use crate::evidence::{Failure, Function, Functions};
 use crate::page;
 
 /// The symbols of so many files are kept.
@@ -89,6 +90,8 @@ struct Symbols {
     max: u64,
     /// Some of it is larger than what is copied: names or lines are missing.
     is_too_large: bool,
+    /// It is no ELF file, or the parser can't read its tables.
+    is_unreadable: bool,
 }
 
 impl Default for Namer {
@@ -98,17 +101,19 @@ impl Default for Namer {
 }
 
 impl Namer {
-    /// The functions at a place of the file, innermost first: inlined ones, then the one that they are part of. Empty if no name is
-    /// certain. A return address belongs to the call before it, so that it is looked up one byte earlier. `open` is asked for the file's
-    /// debug file.
-    pub(crate) fn functions(&mut self, file: &MappedFile, place: CodePlace, open: &mut dyn Open) -> Vec<Function> {
+    /// The functions at a place of the file. A return address belongs to the call before it, so that it is looked up one byte earlier.
+    /// `open` is asked for the file's debug file.
+    ///
+    /// # Errors
+    /// Why no name is certain.
+    pub(crate) fn functions(&mut self, file: &MappedFile, place: CodePlace, open: &mut dyn Open) -> Functions {
         self.asked += 1;
         if !self.files.contains_key(&file.version) {
-            let Some(symbols) = Symbols::read(file, open, self.copied_max) else { return Vec::new() };
+            let symbols = Symbols::read(file, open, self.copied_max)?;
             self.make_room(symbols.bytes);
             self.files.insert(file.version, symbols);
         }
-        let Some(symbols) = self.files.get_mut(&file.version) else { return Vec::new() };
+        let symbols = self.files.get_mut(&file.version).ok_or(Failure::NotFound)?;
         symbols.used = self.asked;
         symbols.functions(file, place, |_| true)
     }
@@ -127,7 +132,7 @@ impl Namer {
     /// it, so that [`Namer::functions`] says the same.
     pub(crate) fn own_functions(&mut self, file: &MappedFile, place: CodePlace) -> Option<Vec<Function>> {
         let symbols = self.files.get_mut(&file.version)?;
-        symbols.has_debug_file().then(|| symbols.functions(file, place, |table| table.is_own))
+        symbols.has_debug_file().then(|| symbols.functions(file, place, |table| table.is_own).unwrap_or_default())
     }
 
     fn make_room(&mut self, bytes: u64) {
@@ -146,9 +151,10 @@ impl Symbols {
         self.tables.iter().any(|table| !table.is_own)
     }
 
-    /// `None` means that the file is gone, or has changed while it was read.
-    fn read(found: &MappedFile, open: &mut dyn Open, max: u64) -> Option<Self> {
-        let file = found.file.as_deref()?;
+    /// # Errors
+    /// If the file is gone, or has changed while it was read.
+    fn read(found: &MappedFile, open: &mut dyn Open, max: u64) -> Result<Self, Failure> {
+        let file = found.file.as_deref().ok_or(Failure::NotFound)?;
         let mut symbols = Self { max, ..Self::default() };
         if let Some(headers) = Headers::read_any(&elf::Source::File(file)) {
             if !copy::has_lines(&headers)
@@ -172,8 +178,10 @@ impl Symbols {
         } else if let Some(code) = file::head(file).and_then(|head| elf::code_of_32_bit(&head)) {
             symbols.add(PrivateCopy::of_whole(file), true);
             symbols.code = code;
+        } else {
+            symbols.is_unreadable = true;
         }
-        found.version.is_of(file).then_some(symbols)
+        if found.version.is_of(file) { Ok(symbols) } else { Err(Failure::OtherFile) }
     }
 
     /// Adds the symbols of a file, with what it shares with others.
@@ -210,24 +218,40 @@ impl Symbols {
     }
 
     /// The functions of the first table of `which` that has any.
-    fn functions(&mut self, found: &MappedFile, place: CodePlace, which: impl Fn(&Table) -> bool) -> Vec<Function> {
+    ///
+    /// # Errors
+    /// If none has.
+    fn functions(&mut self, found: &MappedFile, place: CodePlace, which: impl Fn(&Table) -> bool) -> Functions {
         let back = u64::from(place.is_return_address);
-        let Some(address) = self.address(place).and_then(|address| address.checked_sub(back)) else {
-            return Vec::new();
-        };
+        let address =
+            self.address(place).and_then(|address| address.checked_sub(back)).ok_or_else(|| self.failure())?;
         // The parser may panic on a crafted file; such a file has no names.
         let look_up = |table: &Table| catch_unwind(AssertUnwindSafe(|| table.functions(address, back, found)));
         for table in self.tables.iter().filter(|table| which(table)) {
             match look_up(table) {
                 Ok(functions) if functions.is_empty() => {}
-                Ok(functions) => return functions,
+                Ok(functions) => return Ok(functions),
                 Err(_) => {
                     self.tables.clear();
+                    self.is_unreadable = true;
                     break;
                 }
             }
         }
-        Vec::new()
+        Err(self.failure())
+    }
+
+    /// Why a place in it has no name.
+    fn failure(&self) -> Failure {
+        match self {
+            Self { is_unreadable: true, .. } => Failure::Unreadable,
+            Self { is_too_large: true, .. } => Failure::TooLarge,
+            // There is a debug file in its place, which doesn't say where in the file the code is.
+            Self { code, .. } if !code.is_empty() && code.iter().all(|code| code.offset.is_empty()) => {
+                Failure::NotFound
+            }
+            _ => Failure::NoSymbol,
+        }
     }
 
     /// The address of a place in the file.
@@ -271,7 +295,7 @@ pub(crate) fn fuzz(file: &std::fs::File, data: &[u8]) {
         for code in headers.code().iter().take(4) {
             for offset in [code.offset.start, code.offset.start.midpoint(code.offset.end), code.offset.end] {
                 let place = CodePlace { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: true };
-                symbols.functions(&found, place, |_| true);
+                let _ = symbols.functions(&found, place, |_| true);
             }
         }
         if let Some(hook) = hook {
@@ -356,7 +380,7 @@ mod tests {
     }
 
     fn name(namer: &mut Namer, found: &MappedFile, offset: u64) -> Option<String> {
-        namer.functions(found, place(offset), &mut NoFiles).pop().map(|function| function.symbol())
+        namer.functions(found, place(offset), &mut NoFiles).ok()?.pop().map(|function| function.symbol())
     }
 
     #[test]

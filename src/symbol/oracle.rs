@@ -93,7 +93,7 @@ impl Built {
             let code = headers.code().into_iter().find(|code| code.address.contains(&address)).unwrap();
             let offset = address - code.address.start + code.offset.start;
             let place = CodePlace { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: false };
-            let functions = namer.functions(&found, place, &mut Beside(&self.0));
+            let functions = namer.functions(&found, place, &mut Beside(&self.0)).unwrap_or_default();
             let Some(function) = functions.last() else { return "none".to_owned() };
             let offset = function.offset.filter(|&offset| offset > 0).map(|offset| format!(" + {offset}"));
             let file = function.file.as_deref().unwrap_or("None");
@@ -225,7 +225,8 @@ fn what_debug_files_share_has_names_and_lines() {
     let names = |folder: &str| {
         let found = MappedFile::at(&built.0.join("program")).unwrap();
         let place = CodePlace { offset: 0x146, in_mapping: 0, mapping_bytes: 0, is_return_address: false };
-        let functions = Namer::default().functions(&found, place, &mut Beside(&built.0.join(folder)));
+        let functions =
+            Namer::default().functions(&found, place, &mut Beside(&built.0.join(folder))).unwrap_or_default();
         let text = |function: &Function| format!("{} {:?} {:?}", function.symbol(), function.file, function.line);
         functions.iter().map(text).collect::<Vec<_>>()
     };
@@ -375,7 +376,7 @@ fn a_stripped_go_program_has_its_inlined_functions() {
             let code = headers.code().into_iter().find(|code| code.address.contains(address)).unwrap();
             let offset = address - code.address.start + code.offset.start;
             let place = CodePlace { offset, in_mapping: 0, mapping_bytes: 0, is_return_address: false };
-            let functions = namer.functions(&found, place, &mut Beside(&built.0));
+            let functions = namer.functions(&found, place, &mut Beside(&built.0)).unwrap();
             let names: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
             let ours = format!("{} {}", names.join(" "), functions[0].line.unwrap_or(0));
             assert_eq!(&ours, theirs, "{kind} {address:#x}");
@@ -403,7 +404,7 @@ fn what_is_too_large_to_copy_has_names_and_says_so() {
     fs::write(built.0.join("program"), b"another").unwrap();
     let gone = MappedFile { file: found.file.clone(), ..found };
     let place = CodePlace { offset: addresses[0], in_mapping: 0, mapping_bytes: 0, is_return_address: false };
-    assert!(namer.functions(&gone, place, &mut Beside(&built.0)).is_empty());
+    assert!(namer.functions(&gone, place, &mut Beside(&built.0)).is_err());
 }
 
 /// A part of the functions of a large program: of this test itself.

@@ -39,12 +39,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use procfs::process::{MMapPath, Process};
-
 use self::image::Sections;
 use self::walk::Walk;
 use super::elf::Source;
-use super::{MappedFile, Version};
+use super::{MappedFile, Version, vdso};
 use crate::arch::{Call, call_before};
 use crate::evidence::Handling;
 
@@ -260,7 +258,10 @@ impl Unwinder {
     fn sections(&mut self, image: Image<'_>) -> Option<Arc<Sections>> {
         match image {
             Image::Unknown | Image::CompatVdso => None,
-            Image::Vdso => self.vdso.get_or_insert_with(|| own_vdso().map(Arc::new)).clone(),
+            Image::Vdso => {
+                let read = || vdso::bytes().and_then(|bytes| Sections::read(&Source::Memory(bytes)));
+                self.vdso.get_or_insert_with(|| read().map(Arc::new)).clone()
+            }
             Image::File(found) => {
                 if let Some(sections) = self.read.get(&found.version) {
                     return sections.clone();
@@ -290,15 +291,4 @@ impl Unwinder {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz_sections(data: &[u8]) {
     Sections::read(&Source::Memory(data));
-}
-
-/// The vDSO has no file, but we have it too.
-fn own_vdso() -> Option<Sections> {
-    let maps = Process::myself().and_then(|me| me.maps()).ok()?;
-    let (start, end) = maps.iter().find(|map| map.pathname == MMapPath::Vdso)?.address;
-    let length = usize::try_from(end.checked_sub(start)?).ok()?;
-    // SAFETY: the kernel has just reported this mapping. The vDSO is readable, stays the same as long as the process runs, and
-    // no other code unmaps it.
-    let bytes = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(start as usize), length) };
-    Sections::read(&Source::Memory(bytes))
 }

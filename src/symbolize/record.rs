@@ -54,7 +54,6 @@ pub(super) fn symbolize(record: &mut Fields, name: &mut NameStack<'_>) -> serde_
                 record.set("stack_omitted", &Omitted { before, ..omitted })?;
             }
             set_first(record, &stack.frames)?;
-            forget_failures(record, &stack.frames)?;
             record.set(STACK, &stack.frames)?;
         }
     }
@@ -63,6 +62,9 @@ pub(super) fn symbolize(record: &mut Fields, name: &mut NameStack<'_>) -> serde_
         if name_in(&mut part, STACK, name, &mut tally)? {
             record.set(field, &part)?;
         }
+    }
+    if tally.named > 0 {
+        forget_failures(record)?;
     }
     for (field, stack) in [(THREADS, STACK), (GROUPS, FRAMES)] {
         let Some(mut parts) = record.get::<Vec<Fields>>(field) else { continue };
@@ -99,10 +101,12 @@ fn set_first(record: &mut Fields, frames: &[Fields]) -> serde_json::Result<()> {
 }
 
 /// Files whose frames all have names have not failed.
-fn forget_failures(record: &mut Fields, frames: &[Fields]) -> serde_json::Result<()> {
+fn forget_failures(record: &mut Fields) -> serde_json::Result<()> {
     let Some(mut failed) = record.get::<Vec<Failed>>("symbols_failed").filter(|failed| !failed.is_empty()) else {
         return Ok(());
     };
+    let parts = WITH_A_STACK.iter().filter_map(|field| record.get::<Fields>(field)?.get::<Vec<Fields>>(STACK));
+    let frames: Vec<Fields> = record.get::<Vec<Fields>>(STACK).into_iter().chain(parts).flatten().collect();
     failed.retain(|failed| {
         let mut of_it = frames.iter().filter(|frame| frame.get::<String>("module") == failed.module).peekable();
         of_it.peek().is_none() || of_it.any(|frame| frame.get::<String>("symbol").is_none())

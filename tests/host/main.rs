@@ -44,6 +44,7 @@ mod mappings;
 mod memory;
 mod memory_pages;
 mod messages;
+mod nameless;
 mod naming;
 mod oracle;
 mod output;
@@ -51,6 +52,7 @@ mod overlay;
 mod pagefault;
 mod pagefault_counts;
 mod privileges;
+mod reasons;
 #[allow(dead_code)] // the other tests use the rest
 #[path = "../vm/recorder.rs"]
 mod recorder;

@@ -22,6 +22,8 @@ mod own;
 mod own_name;
 mod peers;
 mod readers;
+#[path = "../host/reasons.rs"]
+mod reasons;
 #[path = "../vm/refused.rs"]
 mod refused;
 mod secrets;

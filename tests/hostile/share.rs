@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::attacks::costly;
 use crate::harness::copy_program;
 use crate::naming::{Ambush, die_as};
+use crate::reasons::own_failures;
 use crate::stalled::{Mounted, Stall, die_in, waiting_program};
 
 /// Users that are none of the machine's.
@@ -93,7 +94,7 @@ fn dies_in_between(ambush: &mut Ambush, how: As<'_>, neighbours: &[PathBuf]) {
     how.die(&program);
     ambush.agent.add_crashes(1);
     let record = ambush.record_of("a neighbour", &program, 1);
-    assert_eq!(record["symbols_failed"], Value::Array(Vec::new()), "{record:#}");
+    assert_eq!(own_failures(&record), Vec::<&str>::new(), "{record:#}");
     let symbol = record["stack_trace"][0]["symbol"].as_str().unwrap_or_default();
     assert!(symbol.starts_with("write_field+"), "{record:#}");
     let (_, before) = records_before(ambush, neighbours, &program);

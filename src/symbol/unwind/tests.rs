@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 
 use gimli::X86_64;
-use procfs::process::MMPermissions;
+use procfs::process::{MMPermissions, MMapPath, Process};
 
 use super::*;
 
@@ -390,7 +390,9 @@ fn a_handler_leads_to_what_the_signal_interrupted() {
 
 #[test]
 fn the_vdso_is_ours_too() {
-    let sections = own_vdso().expect("a vDSO with call frame information");
+    let sections = vdso::bytes()
+        .and_then(|bytes| Sections::read(&Source::Memory(bytes)))
+        .expect("a vDSO with call frame information");
     let moment = capture();
     let code = Code::own();
     let (start, end, ..) = code.0.iter().find(|mapping| mapping.4).unwrap();
