@@ -134,7 +134,8 @@ mod tests {
         Named { files: vec![file, NamedFile::default()], ..Named::default() }
     }
 
-    const LINES: Sources = Sources { is_placed: true, has_symbols: true, has_lines: true, has_debug_file: false };
+    const LINES: Sources =
+        Sources { is_placed: true, has_symbols: true, has_all_symbols: true, has_lines: true, has_debug_file: false };
 
     #[test]
     fn what_a_used_file_lacks_is_asked_for() {

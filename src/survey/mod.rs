@@ -5,6 +5,7 @@
 mod modules;
 mod packages;
 mod record;
+mod system;
 
 use std::path::PathBuf;
 
@@ -12,9 +13,11 @@ use anyhow::Result;
 
 use self::modules::{Module, modules};
 use self::record::{Source, Surveyed};
+use self::system::System;
 pub(crate) use record::Survey;
 
 use crate::debuginfod::Settings;
+use crate::evidence::Failure;
 use crate::hex::digits;
 use crate::host;
 use crate::naming::{Job, NamedFile, Naming, Patience, SearchPath};
@@ -66,30 +69,43 @@ fn survey(module: &Module, named: &NamedFile, settings: Option<&Settings>) -> Su
     }
     if !found.has_symbols {
         missing.push("names".to_owned());
+    } else if !found.has_all_symbols && !found.has_lines {
+        missing.push("names of the functions that it doesn't export".to_owned());
     }
     if !found.has_lines {
         missing.push("files and lines".to_owned());
     }
     let cures = match (&named.build_id, found.has_lines) {
         (_, true) => Vec::new(),
+        // What is there is more than is read, and would be again.
+        _ if named.failure == Some(Failure::TooLarge) => Vec::new(),
         (None, false) => vec!["link it with -Wl,--build-id: a debug file is known by that".to_owned()],
-        (Some(build_id), false) => cures(&digits(build_id), settings),
+        (Some(build_id), false) => cures(&digits(build_id), is_systems(&module.name), settings),
     };
     Surveyed { module: module.name.clone(), build_id: named.build_id.as_deref().map(digits), source, missing, cures }
 }
 
 fn source(found: Sources) -> Source {
-    match (found.has_lines, found.has_symbols, found.has_debug_file) {
-        (true, _, true) => Source::DebugFile,
-        (true, _, false) => Source::DebugInformation,
-        (false, true, _) => Source::Symbols,
-        (false, false, _) => Source::Nothing,
+    match found {
+        Sources { has_lines: true, has_debug_file: true, .. } => Source::DebugFile,
+        Sources { has_lines: true, .. } => Source::DebugInformation,
+        Sources { has_all_symbols: true, .. } => Source::Symbols,
+        Sources { has_symbols: true, .. } => Source::ExportedSymbols,
+        _ => Source::Nothing,
     }
 }
 
-/// What gets a debug file of this build id.
-fn cures(build_id: &str, settings: Option<&Settings>) -> Vec<String> {
-    let mut cures: Vec<String> = packages::installing(build_id).into_iter().collect();
+/// Is the file in a folder of the system's own packages?
+fn is_systems(path: &str) -> bool {
+    let folders = ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
+    folders.iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/local/")
+}
+
+/// What gets a debug file of this build id. `is_systems`: the file is in a folder of the system's own packages.
+fn cures(build_id: &str, is_systems: bool, settings: Option<&Settings>) -> Vec<String> {
+    let system = is_systems.then(System::of_this_host).flatten();
+    let archive = || Some(system.as_ref()?.archive()).filter(|_| packages::is_by_apt()).flatten();
+    let mut cures: Vec<String> = packages::installing(build_id).or_else(archive).into_iter().collect();
     match settings {
         Some(settings) => cures.extend(
             settings
@@ -97,7 +113,11 @@ fn cures(build_id: &str, settings: Option<&Settings>) -> Vec<String> {
                 .iter()
                 .map(|url| format!("faultline symbolize, which asks {url}/buildid/{build_id}/debuginfo")),
         ),
-        None => cures.push("faultline symbolize, with a server in DEBUGINFOD_URLS".to_owned()),
+        None => {
+            let server = system.as_ref().and_then(System::server);
+            let own = server.map(|url| format!("; that of this system is {url}")).unwrap_or_default();
+            cures.push(format!("faultline symbolize, with a server in DEBUGINFOD_URLS{own}"));
+        }
     }
     if let Some((first, rest)) = build_id.split_at_checked(2) {
         cures.push(format!("a debug file at /usr/lib/debug/.build-id/{first}/{rest}.debug, or below --debug-dir"));
@@ -110,16 +130,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_system_has_debug_files_of_its_own_packages_only() {
+        assert!(["/usr/bin/x", "/bin/x", "/lib/x86_64-linux-gnu/x"].into_iter().all(is_systems));
+        assert!(!["/usr/local/bin/x", "/opt/x", "/home/usr/bin/x", "/libx"].into_iter().any(is_systems));
+    }
+
+    #[test]
     fn the_source_is_the_best_that_was_found() {
         let found = |has_symbols, has_lines, has_debug_file| Sources {
             is_placed: true,
             has_symbols,
+            has_all_symbols: has_symbols,
             has_lines,
             has_debug_file,
         };
         assert_eq!(source(found(true, true, true)), Source::DebugFile);
         assert_eq!(source(found(true, true, false)), Source::DebugInformation);
         assert_eq!(source(found(true, false, true)), Source::Symbols);
+        assert_eq!(source(Sources { has_all_symbols: false, ..found(true, false, false) }), Source::ExportedSymbols);
         assert_eq!(source(found(false, false, false)), Source::Nothing);
     }
 }

@@ -14,9 +14,14 @@ const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 /// A line of an index that is longer is none.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
+/// Does this host install packages by apt?
+pub(super) fn is_by_apt() -> bool {
+    Path::new(APT_HELPER).exists()
+}
+
 /// What installs it. `None` means that no index is at hand that knows it.
 pub(super) fn installing(build_id: &str) -> Option<String> {
-    if Path::new(APT_HELPER).exists() {
+    if is_by_apt() {
         return by_apt(build_id).map(|package| format!("apt-get install {package}"));
     }
     let has_dnf = Path::new("/usr/bin/dnf").exists();

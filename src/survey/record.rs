@@ -46,6 +46,8 @@ pub(super) enum Source {
     DebugInformation,
     /// Tables of symbols.
     Symbols,
+    /// The table of what it exports.
+    ExportedSymbols,
     /// There are no names.
     Nothing,
 }
@@ -56,6 +58,7 @@ impl Source {
             Self::DebugFile => "a debug file: names, files and lines, inlined functions",
             Self::DebugInformation => "its own debug information: names, files and lines, inlined functions",
             Self::Symbols => "tables of symbols: names",
+            Self::ExportedSymbols => "the table of what it exports: names of these functions",
             Self::Nothing => "nothing: build id and offset",
         }
     }
@@ -77,7 +80,7 @@ pub(super) fn reason(failure: Failure) -> &'static str {
         Failure::Busy | Failure::Ended => "no answer came in time",
         Failure::Unavailable => "the child that parses files can't be started",
         Failure::OtherFile => "another file is at its path now",
-        Failure::TooLarge => "it has too many names",
+        Failure::TooLarge => "it has more symbols or debug information than faultline reads",
         Failure::NotFound | Failure::NoFile | Failure::NoCode => "nothing leads to it any more",
         Failure::Unreadable => "it can't be understood",
         Failure::NoSymbol => "it has no names",

@@ -71,6 +71,8 @@ pub(super) struct PrivateCopy {
     pub(super) bytes: u64,
     /// It has files and lines.
     pub(super) has_lines: bool,
+    /// It has more symbols than those that are exported.
+    pub(super) has_all_symbols: bool,
     /// The copy that it names: it is open as long as this one is.
     _shared: Option<File>,
 }
@@ -106,11 +108,12 @@ impl PrivateCopy {
         if parts.is_empty() {
             return None;
         }
+        let has_all_symbols = parts.iter().any(|part| part.name == b".symtab");
         let shared = shared.filter(|_| has_lines);
         parts.extend(shared.as_ref().map(Shared::link));
         let (file, bytes) = write(file, headers, parts)?;
         let bytes = bytes + shared.as_ref().map_or(0, |shared| shared.copy.bytes);
-        Some(Self { file, bytes, has_lines, _shared: shared.map(|shared| shared.copy.file) })
+        Some(Self { file, bytes, has_lines, has_all_symbols, _shared: shared.map(|shared| shared.copy.file) })
     }
 
     /// Copies debug information that several files share, with the build id by which they name it.
@@ -119,7 +122,7 @@ impl PrivateCopy {
         let mut parts = parts(file, headers, &[BUILD_ID], &mut left)?;
         parts.extend(debug(file, headers, &mut left)?);
         let (file, bytes) = write(file, headers, parts)?;
-        Some(Self { file, bytes, has_lines: true, _shared: None })
+        Some(Self { file, bytes, has_lines: true, has_all_symbols: true, _shared: None })
     }
 }
 
@@ -166,7 +169,7 @@ impl PrivateCopy {
     pub(super) fn of_whole(file: &File) -> Option<Self> {
         let bytes = file.metadata().ok()?.len();
         let to = (bytes <= WHOLE_BYTES_MAX).then(|| copy_whole(file, bytes)).flatten()?;
-        Some(Self { file: to, bytes, has_lines: false, _shared: None })
+        Some(Self { file: to, bytes, has_lines: false, has_all_symbols: true, _shared: None })
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct Sources {
     pub is_placed: bool,
     /// It has a table of symbols, or its debug file has.
     pub has_symbols: bool,
+    /// The same with the functions that it doesn't export: most tools leave out these of a stripped file.
+    pub has_all_symbols: bool,
     /// It has files and lines, or its debug file has.
     pub has_lines: bool,
     /// It has a debug file.
@@ -25,6 +27,7 @@ impl Namer {
         Some(Sources {
             is_placed: symbols.code.iter().any(|code| !code.offset.is_empty()),
             has_symbols: has(Table::has_symbols),
+            has_all_symbols: has(Table::has_all_symbols),
             has_lines: has(Table::has_lines),
             has_debug_file: has(|table| !table.is_own),
         })

@@ -58,6 +58,15 @@ impl Table {
         !matches!(self.names, Names::Stubs(_))
     }
 
+    /// These are not only those that it exports.
+    pub(super) fn has_all_symbols(&self) -> bool {
+        match &self.names {
+            Names::Symbols { copy, .. } => copy.has_lines || copy.has_all_symbols,
+            Names::Large(_) | Names::Go(_) => true,
+            Names::Stubs(_) => false,
+        }
+    }
+
     /// It has files and lines.
     pub(super) fn has_lines(&self) -> bool {
         match &self.names {

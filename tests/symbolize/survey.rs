@@ -24,7 +24,8 @@ fn a_stripped_file_lacks_what_a_debug_file_has() {
     let url = [("DEBUGINFOD_URLS", "http://127.0.0.1:1/d")];
     let [module] = &survey(&lab, program, &[], &url)[..] else { panic!() };
     assert_eq!((&module["module"], &module["build_id"]), (&program.into(), &lab.build_id.as_str().into()));
-    assert_eq!((&module["source"], &module["missing"]), (&"symbols".into(), &serde_json::json!(["files and lines"])));
+    let missing = serde_json::json!(["names of the functions that it doesn't export", "files and lines"]);
+    assert_eq!((&module["source"], &module["missing"]), (&"exported_symbols".into(), &missing));
     let cures = module["cures"].to_string();
     assert!(cures.contains(&format!("http://127.0.0.1:1/d/buildid/{}/debuginfo", lab.build_id)), "{cures}");
     assert!(cures.contains(&format!("/usr/lib/debug/.build-id/{}/", &lab.build_id[..2])), "{cures}");
@@ -51,7 +52,7 @@ fn what_was_fetched_is_used() {
     let [module] = &survey(&lab, program, &[], &[("DEBUGINFOD_URLS", "http://127.0.0.1:1")])[..] else { panic!() };
     assert_eq!(module["source"], "debug_file");
     let [module] = &survey(&lab, program, &[], &[])[..] else { panic!() };
-    assert_eq!(module["source"], "symbols", "without servers their cache isn't looked at");
+    assert_eq!(module["source"], "exported_symbols", "without servers their cache isn't looked at");
 }
 
 #[test]
