@@ -264,6 +264,7 @@ impl Decoder {
             is_disk_full: prepared.is_disk_full,
             is_unwindable: walk.complete && !walk.used_frame_pointer && walk.used_eh_frame,
             frame_bytes: walk.frame_bytes,
+            is_frame_sized: walk.is_frame_sized,
             wholes: prepared.wholes,
             ..Evidence::of(raw, &known.files, frames, abort_message)
         });

@@ -70,6 +70,8 @@ pub(super) struct Case {
     pub is_by_userfaultfd: bool,
     /// The innermost frame's size, as the namer has found it.
     pub frame_bytes: Option<u64>,
+    /// It is proved to be the function's own.
+    pub is_frame_sized: bool,
     /// Addresses whose lower half a register holds.
     pub wholes: Vec<u64>,
     pub was_writable: bool,
@@ -138,6 +140,7 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         stored: None,
         is_by_userfaultfd: false,
         frame_bytes: None,
+        is_frame_sized: true,
         wholes: Vec::new(),
         was_writable: false,
         has_own_pages: false,
@@ -248,6 +251,7 @@ impl Case {
             callee: self.callee.map(str::to_owned),
             is_unwindable: self.is_unwindable,
             frame_bytes: self.frame_bytes,
+            is_frame_sized: self.is_frame_sized,
             wholes: self.wholes.clone(),
             ..evidence
         }

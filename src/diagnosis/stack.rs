@@ -70,13 +70,18 @@ fn large_frame(facts: &Evidence, address: u64) -> Option<Diagnosis> {
         facts.function(0).map_or_else(|| "its innermost frame".to_owned(), |name| format!("the frame of {name}"));
     let text =
         format!("stack overflow {whose}: {frame} has {}, and {} of the stack were left", size(bytes), size(room));
-    sure(bytes <= BELIEVED, Kind::StackOverflow, text)
+    match facts.is_frame_sized {
+        true => sure(bytes <= BELIEVED, Kind::StackOverflow, text),
+        // As alloca() or an array of variable length, or code that has moved it to anywhere.
+        false => likely(Kind::StackOverflow, format!("{text}, unless its stack pointer was moved by anything else")),
+    }
 }
 
 /// What a large frame adds to a sentence.
 fn of_large_frame(facts: &Evidence) -> String {
     let name = facts.function(0);
-    match facts.frame_bytes.filter(|&bytes| (LARGE..=LARGEST).contains(&bytes)).zip(name) {
+    let bytes = facts.frame_bytes.filter(|bytes| facts.is_frame_sized && (LARGE..=LARGEST).contains(bytes));
+    match bytes.zip(name) {
         Some((bytes, name)) => format!("; the frame of {name} has {}", size(bytes)),
         None => String::new(),
     }

@@ -65,6 +65,8 @@ pub(crate) struct Evidence {
     pub frames: Vec<Frame>,
     /// How large the innermost frame is, by call frame information: from the stack pointer up to its caller's, bytes.
     pub frame_bytes: Option<u64>,
+    /// It is proved that this is the function's own frame: where a frame pointer leads to the caller, anything may have moved the stack pointer.
+    pub is_frame_sized: bool,
     /// A handler ran for it before the memory was looked at, and may have changed that.
     pub is_caught: bool,
     /// `None` means that no process sent it, or that the kernel doesn't say.

@@ -42,6 +42,7 @@ impl Evidence {
             stack_limit: (raw.stack_limit != 0).then_some(raw.stack_limit),
             frames,
             frame_bytes: None,
+            is_frame_sized: false,
             is_caught: [fl_disposition::FL_DISPOSED_CAUGHT, fl_disposition::FL_DISPOSED_MAYBE_CAUGHT]
                 .contains(&raw.disposition),
             sender: sender(raw),

@@ -86,6 +86,7 @@ fn answer(without: &Named) -> Named {
                 used_eh_frame: true,
                 used_frame_pointer: false,
                 frame_bytes: Some(64),
+                is_frame_sized: true,
                 frames,
             },
             more: without.described.more.iter().map(|_| Ok(vec![function(0)])).collect(),

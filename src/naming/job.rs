@@ -195,6 +195,8 @@ pub(crate) struct Walk {
     pub used_frame_pointer: bool,
     /// How large the innermost frame is, by call frame information, bytes.
     pub frame_bytes: Option<u64>,
+    /// It is proved that this is the function's own frame, and not where something has moved the stack pointer to.
+    pub is_frame_sized: bool,
 }
 
 /// What the namer found.

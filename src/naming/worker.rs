@@ -171,6 +171,11 @@ impl Worker {
         let mut unwound = self.unwinder.unwind_from(registers, thread.is_return_next, stack, &mappings, usize::MAX);
         let all = unwound.frames.clone();
         let frame_bytes = unwound.innermost_bytes();
+        let mut is_sized = |bytes: &u64| {
+            let innermost = all.first().and_then(|&frame| Some((frame, region(job.mapping(frame)?, found))));
+            innermost.is_some_and(|(frame, mapping)| self.unwinder.is_sized(&mapping, frame, *bytes))
+        };
+        let is_frame_sized = frame_bytes.as_ref().is_some_and(&mut is_sized);
         unwound.shorten(job.depth);
         if !unwound.complete && unwound.frames.len() < job.walk.frames.len() {
             // Callers may be missing where its frame pointers lead further than what is proved.
@@ -185,6 +190,7 @@ impl Worker {
             used_eh_frame: unwound.used_eh_frame,
             used_frame_pointer: unwound.used_frame_pointer,
             frame_bytes,
+            is_frame_sized,
         };
         (walk, all)
     }

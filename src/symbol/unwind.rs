@@ -43,8 +43,9 @@ use self::image::Sections;
 use self::walk::Walk;
 use super::elf::Source;
 use super::{MappedFile, Version, vdso};
-use crate::arch::{Call, call_before};
+use crate::arch::{Call, call_before, frame_of_prologue};
 use crate::evidence::Handling;
+use crate::page;
 
 #[cfg(any(test, fuzzing))]
 pub use fuzz::unwind as fuzz;
@@ -58,6 +59,9 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// How many files are remembered; all are forgotten when there are more.
 const FILES_MAX: usize = 256;
+
+/// A function makes its frame by its first instructions.
+const PROLOGUE_BYTES: u64 = 48;
 
 /// How many calls are remembered; all are forgotten when there are more.
 const CALLS_MAX: usize = 16_384;
@@ -230,6 +234,24 @@ impl Unwinder {
         let sections = self.sections(mapping.image).filter(|_| frame.is_return_address)?;
         let bias = sections.bias(mapping.start, mapping.file_offset)?;
         step::handling(&sections, bias, frame)
+    }
+
+    /// Is it proved that a frame of so many bytes is the function's own? Where a frame pointer leads to its caller, anything may have moved the
+    /// stack pointer, unless the function's first instructions make so large a frame. `mapping` is the one that the frame is in.
+    pub(crate) fn is_sized(&mut self, mapping: &CodeRegion<'_>, frame: Frame, bytes: u64) -> bool {
+        let Some(sections) = self.sections(mapping.image) else { return false };
+        let Some(bias) = sections.bias(mapping.start, mapping.file_offset) else { return false };
+        if step::is_by_stack_pointer(&sections, bias, frame) == Some(true) {
+            return true;
+        }
+        let Image::File(MappedFile { file: Some(file), number, .. }) = mapping.image else { return false };
+        if let Some(begins) = &self.begins {
+            begins(*number);
+        }
+        let code = || sections.code_from(step::begin_of(&sections, bias, frame)?, PROLOGUE_BYTES, &Source::File(file));
+        let is_native = sections.machine == Machine::Native;
+        let made = is_native.then(code).flatten().and_then(|code| frame_of_prologue(&code));
+        made.and_then(|made| bytes.checked_sub(made)).is_some_and(|more| more <= page::size())
     }
 
     /// How the call before a frame's return address was made. `mapping` is the one that the frame is in. `None` means that it isn't known.

@@ -2,8 +2,9 @@
 
 use macro_rules_attribute::apply;
 
+use crate::compile::compile;
 use crate::harness::runs::watch_test;
-use crate::harness::{check, programs};
+use crate::harness::{Scratch, check, programs};
 use crate::said::{compare, compare_silent};
 
 #[apply(watch_test!)]
@@ -35,4 +36,21 @@ fn a_stack_pointer_at_the_wrong_end_is_no_overflow() {
     compare_silent(&programs().join("no-guard"), &["wrong-end", "pointer"]);
     let what = "it has reached its guard page, unless its stack pointer was set to the wrong end of its memory";
     compare(&programs().join("no-guard"), &[("guarded", "stack_overflow", "likely", what)]);
+}
+
+/// A frame pointer leads to the caller, wherever the stack pointer is.
+#[apply(watch_test!)]
+fn a_stack_pointer_that_was_moved_makes_no_frame() {
+    let scratch = Scratch::new();
+    let program = scratch.path("moves-stack");
+    compile("moves-stack.c", &program, &["-fno-stack-clash-protection"]);
+    let kind = "stack_overflow";
+    compare(
+        &program,
+        &[
+            ("array", kind, "certain", "the frame of array has 48.0 MiB"),
+            ("alloca", kind, "likely", "the frame of allocated has 48.0 MiB"),
+            ("assembly", kind, "likely", "the frame of moved has 48.0 MiB"),
+        ],
+    );
 }

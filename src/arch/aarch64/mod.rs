@@ -18,6 +18,12 @@ pub(crate) use linkage::{LINKS, slot_of};
 use super::TrapKind;
 use crate::hex::Hex;
 
+/// The frame that a function makes which begins with this code and keeps a frame pointer. It isn't decoded: compilers describe a frame of a fixed
+/// size by the stack pointer.
+pub(crate) fn frame_of_prologue(_: &[u8]) -> Option<u64> {
+    None
+}
+
 /// The registers of a thread. All 0 where nothing is known of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "they have the processor's own names")]

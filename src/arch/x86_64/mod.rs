@@ -8,6 +8,7 @@ mod division;
 pub(crate) mod halt;
 mod instruction;
 mod linkage;
+mod prologue;
 pub(crate) mod syscall;
 pub(crate) mod unwind;
 
@@ -15,6 +16,7 @@ pub(crate) use arrival::arrival;
 pub(crate) use call::{CALL_BYTES_MAX, call_before};
 pub(crate) use instruction::{Code, Instruction, decode, is_return_next};
 pub(crate) use linkage::{LINKS, slot_of};
+pub(crate) use prologue::frame_of_prologue;
 
 use super::TrapKind;
 use crate::hex::Hex;

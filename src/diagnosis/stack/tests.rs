@@ -172,6 +172,20 @@ fn a_stack_without_a_guard_ends_where_its_mapping_does() {
     assert_eq!(kind(&shared), None, "shared memory");
 }
 
+#[test]
+fn a_stack_pointer_that_was_moved_is_no_frame() {
+    let mut case = Case { frame_bytes: Some(1 << 20), ..main_thread() }.at(START - 0x8_0000);
+    case.registers.rsp = START - 0xf_f000;
+    assert!(text(&case).contains(" has 1.0 MiB, and "), "{}", text(&case));
+    assert_eq!(confidence(&case), Some(Confidence::Certain));
+    let moved = Case { is_frame_sized: false, ..case };
+    assert!(text(&moved).ends_with(", unless its stack pointer was moved by anything else"), "{}", text(&moved));
+    assert_eq!(confidence(&moved), Some(Confidence::Likely));
+    let near = |is_frame_sized| Case { frame_bytes: Some(1 << 20), is_frame_sized, ..main_thread().called(&["f"]) };
+    assert!(text(&near(true)).ends_with("; the frame of f has 1.0 MiB"));
+    assert!(text(&near(false)).ends_with("limit (128 KiB)"), "{}", text(&near(false)));
+}
+
 /// The kernel found no room for a handler's frame.
 fn no_frame() -> Case {
     let mut case = Case { trap_nr: 14, entry: Entry::Call, ..signal(11, 0x80) }.mapped(&[main_stack()]);

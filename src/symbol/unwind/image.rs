@@ -79,6 +79,13 @@ impl Sections {
         source.read(begin, offset.checked_sub(begin)?)
     }
 
+    /// So much code from an address of the file's own on, or what there is of it.
+    pub(super) fn code_from(&self, address: u64, bytes: u64, source: &Source<'_>) -> Option<Vec<u8>> {
+        let segment = self.code.iter().find(|code| code.address.contains(&address))?;
+        let offset = address.wrapping_sub(segment.address.start).checked_add(segment.offset.start)?;
+        source.read(offset, bytes.min(segment.offset.end.checked_sub(offset)?))
+    }
+
     /// Has the file code at this address of its own?
     pub(super) fn is_code(&self, address: u64) -> bool {
         self.code.iter().any(|code| code.address.contains(&address))

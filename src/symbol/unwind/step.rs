@@ -52,6 +52,20 @@ pub(super) fn begin_of(sections: &Sections, bias: u64, frame: Frame) -> Option<u
     Some(entry(sections, &section, address)?.initial_address())
 }
 
+/// Does call frame information say how far the stack pointer of a frame is from its caller's, so that it doesn't have to be believed?
+pub(super) fn is_by_stack_pointer(sections: &Sections, bias: u64, frame: Frame) -> Option<bool> {
+    let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
+    let section = sections.eh_frame();
+    let entry = entry(sections, &section, address)?;
+    if entry.entry_len() > ENTRY_BYTES_MAX || entry.cie().entry_len() > ENTRY_BYTES_MAX {
+        return None;
+    }
+    let mut context = UnwindContext::new();
+    let row = entry.unwind_info_for_address(&section, &sections.bases(), &mut context, address).ok()?;
+    let CfaRule::RegisterAndOffset { register, .. } = row.cfa() else { return Some(false) };
+    Some(sections.machine.own(*register) == Some(STACK_POINTER))
+}
+
 /// What the function of a frame does with an exception from the call before its return address.
 pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<Handling> {
     // Its addresses would be others.
