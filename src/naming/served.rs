@@ -58,6 +58,7 @@ enum What {
     Debug { build_id: Vec<u8>, link: Option<Vec<u8>> },
     ByBuildId(Vec<u8>),
     PerfMap,
+    Split(Option<Vec<u8>>),
 }
 
 /// The opener: `orders` says which files, `requests` when.
@@ -97,6 +98,7 @@ fn open_for(opener: &mut Opener, request: &Request) -> (Vec<File>, Option<Failur
         What::Debug { build_id, link } => (opener.debug(request.number, build_id, link.as_deref()), None),
         What::ByBuildId(build_id) => (opener.by_build_id(request.number, build_id), None),
         What::PerfMap => (opener.perf_map().into_iter().collect(), None),
+        What::Split(path) => (opener.split(request.number, path.as_deref()).into_iter().collect(), None),
     }
 }
 
@@ -148,6 +150,10 @@ impl Open for Remote<'_> {
 
     fn perf_map(&mut self) -> Option<File> {
         self.ask(0, What::PerfMap).ok()?.0.into_iter().next()
+    }
+
+    fn split(&mut self, number: usize, path: Option<&[u8]>) -> Option<File> {
+        self.ask(number, What::Split(path.map(<[u8]>::to_vec))).ok()?.0.into_iter().next()
     }
 
     fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {

@@ -18,6 +18,8 @@ mod pclntab;
 mod plt;
 mod request;
 mod sources;
+mod split;
+mod symbols;
 mod table;
 pub(crate) mod unwind;
 mod variable;
@@ -26,8 +28,8 @@ mod walk;
 mod wide;
 
 use std::collections::HashMap;
+#[cfg(test)]
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(any(test, fuzzing))]
 use std::path::Path;
 
@@ -41,14 +43,10 @@ pub(crate) use request::{FileRequest, Holder, Open, Opening, PerfMap, Usage};
 pub(crate) use sources::Sources;
 pub(crate) use variable::Variable;
 
-use self::copy::PrivateCopy;
-use self::elf::{Headers, Segment};
-use self::index::Index;
-use self::pclntab::PcLineTable;
-use self::plt::Plt;
-use self::table::Table;
+use self::symbols::Symbols;
+#[cfg(any(test, fuzzing))]
+use self::{copy::PrivateCopy, elf::Headers, index::Index, pclntab::PcLineTable, plt::Plt, table::Table};
 use crate::evidence::{Failure, Function, Functions};
-use crate::page;
 
 /// The symbols of so many files are kept.
 const FILES_MAX: usize = 64;
@@ -78,22 +76,6 @@ pub(crate) struct Namer {
     asked: u64,
 }
 
-/// The symbols of one file that ran.
-#[derive(Default)]
-struct Symbols {
-    code: Vec<Segment>,
-    /// The tables of its debug file, then its own. Empty if there are none, or if the parser can't read them.
-    tables: Vec<Table>,
-    bytes: u64,
-    used: u64,
-    /// How much may be copied.
-    max: u64,
-    /// Some of it is larger than what is copied: names or lines are missing.
-    is_too_large: bool,
-    /// It is no ELF file, or the parser can't read its tables.
-    is_unreadable: bool,
-}
-
 impl Default for Namer {
     fn default() -> Self {
         Self { files: HashMap::new(), copied_max: copy::BYTES_MAX, asked: 0 }
@@ -115,7 +97,9 @@ impl Namer {
         }
         let symbols = self.files.get_mut(&file.version).ok_or(Failure::NotFound)?;
         symbols.used = self.asked;
-        symbols.functions(file, place, |_| true)
+        let mut functions = symbols.functions(file, place, |_| true)?;
+        symbols.add_inlined(file, place, open, &mut functions);
+        Ok(functions)
     }
 
     /// Why names or lines of a file are missing, if it is for a reason of ours. `None` also means that nothing was asked of it yet.
@@ -123,7 +107,7 @@ impl Namer {
         self.files.get(&file.version).filter(|symbols| symbols.is_too_large).map(|_| Failure::TooLarge)
     }
 
-    /// Has a debug file been found for this file?
+    /// Has a debug file been found for this file, or what is a part of one?
     pub(crate) fn has_debug_file(&self, file: &MappedFile) -> bool {
         self.files.get(&file.version).is_some_and(Symbols::has_debug_file)
     }
@@ -142,133 +126,6 @@ impl Namer {
         {
             let oldest = self.files.iter().min_by_key(|(_, file)| file.used).map(|(version, _)| *version);
             oldest.map(|version| self.files.remove(&version));
-        }
-    }
-}
-
-impl Symbols {
-    fn has_debug_file(&self) -> bool {
-        self.tables.iter().any(|table| !table.is_own)
-    }
-
-    /// # Errors
-    /// If the file is gone, or has changed while it was read.
-    fn read(found: &MappedFile, open: &mut dyn Open, max: u64) -> Result<Self, Failure> {
-        let file = found.file.as_deref().ok_or(Failure::NotFound)?;
-        let mut symbols = Self { max, ..Self::default() };
-        if let Some(headers) = Headers::read_any(&elf::Source::File(file)) {
-            if !copy::has_lines(&headers)
-                && let Some(debug) = debug::find(open, found, &headers)
-                && let Some(headers) = Headers::read_any(&elf::Source::File(&debug))
-            {
-                symbols.add_file(open, found, (&debug, &headers), false);
-            }
-            symbols.add_file(open, found, (file, &headers), true);
-            symbols.add_embedded(file, &headers);
-            let is_stripped = headers.section(b".symtab").is_none();
-            if let Some(table) = PcLineTable::read(&elf::Source::File(file), &headers).filter(|_| is_stripped) {
-                symbols.bytes += table.bytes();
-                symbols.tables.push(Table::of_go(table));
-            }
-            if let Some(plt) = Plt::read(&elf::Source::File(file), &headers) {
-                symbols.bytes += plt.bytes();
-                symbols.tables.push(Table::of_plt(plt));
-            }
-            symbols.code = headers.code();
-        } else if let Some(code) = file::head(file).and_then(|head| elf::code_of_32_bit(&head)) {
-            symbols.add(PrivateCopy::of_whole(file), true);
-            symbols.code = code;
-        } else {
-            symbols.is_unreadable = true;
-        }
-        if found.version.is_of(file) { Ok(symbols) } else { Err(Failure::OtherFile) }
-    }
-
-    /// Adds the symbols of a file, with what it shares with others.
-    fn add_file(&mut self, open: &mut dyn Open, found: &MappedFile, (file, headers): (&File, &Headers), is_own: bool) {
-        let left = self.max.saturating_sub(self.bytes);
-        let shared = debug::shared(open, found, file, headers, left);
-        let copy = PrivateCopy::of(file, headers, shared, left);
-        self.is_too_large |= !copy.as_ref().is_some_and(|copy| copy.has_lines)
-            && copy::lines_bytes(file, headers).is_some_and(|bytes| bytes > left);
-        if copy.is_none()
-            && let Some(index) = Index::read(file, headers, is_own)
-        {
-            self.bytes += index.bytes();
-            self.tables.push(Table::of_index(index, is_own));
-        }
-        self.is_too_large |= self.tables.is_empty() && copy.is_none() && copy::symbols_bytes(file, headers) > left;
-        self.add(copy, is_own);
-    }
-
-    /// Adds the symbols that a stripped file carries compressed: MiniDebugInfo, as the Red Hat family has it.
-    fn add_embedded(&mut self, file: &File, headers: &Headers) {
-        let left = self.max.saturating_sub(self.bytes);
-        let embedded = debug::embedded(file, headers, left);
-        if let Some(embedded) = embedded
-            && let Some(headers) = Headers::read_any(&elf::Source::File(&embedded))
-        {
-            self.add(PrivateCopy::of(&embedded, &headers, None, left), true);
-        }
-    }
-
-    fn add(&mut self, copy: Option<PrivateCopy>, is_own: bool) {
-        self.bytes += copy.as_ref().map_or(0, |copy| copy.bytes);
-        self.tables.extend(copy.map(|copy| Table::of_copy(copy, is_own)));
-    }
-
-    /// The functions of the first table of `which` that has any.
-    ///
-    /// # Errors
-    /// If none has.
-    fn functions(&mut self, found: &MappedFile, place: CodePlace, which: impl Fn(&Table) -> bool) -> Functions {
-        let back = u64::from(place.is_return_address);
-        let address =
-            self.address(place).and_then(|address| address.checked_sub(back)).ok_or_else(|| self.failure())?;
-        // The parser may panic on a crafted file; such a file has no names.
-        let look_up = |table: &Table| catch_unwind(AssertUnwindSafe(|| table.functions(address, back, found)));
-        for table in self.tables.iter().filter(|table| which(table)) {
-            match look_up(table) {
-                Ok(functions) if functions.is_empty() => {}
-                Ok(functions) => return Ok(functions),
-                Err(_) => {
-                    self.tables.clear();
-                    self.is_unreadable = true;
-                    break;
-                }
-            }
-        }
-        Err(self.failure())
-    }
-
-    /// Why a place in it has no name.
-    fn failure(&self) -> Failure {
-        match self {
-            Self { is_unreadable: true, .. } => Failure::Unreadable,
-            Self { is_too_large: true, .. } => Failure::TooLarge,
-            // There is a debug file in its place, which doesn't say where in the file the code is.
-            Self { code, .. } if !code.is_empty() && code.iter().all(|code| code.offset.is_empty()) => {
-                Failure::NotFound
-            }
-            _ => Failure::NoSymbol,
-        }
-    }
-
-    /// The address of a place in the file.
-    fn address(&self, place: CodePlace) -> Option<u64> {
-        let offset = place.offset.checked_sub(u64::from(place.is_return_address))?;
-        if let Some(code) = self.code.iter().find(|code| code.offset.contains(&offset)) {
-            return code.address.start.checked_add(place.offset - code.offset.start);
-        }
-        // A file that has only debug information doesn't say at which offset the code was. But if the mapping is as long as the only
-        // segment with code, it is that segment.
-        match &self.code[..] {
-            [code] if code.offset.is_empty() => {
-                let start = page::start(code.address.start);
-                let bytes = page::round_up(code.address.end)?.checked_sub(start)?;
-                (bytes == place.mapping_bytes).then(|| start.checked_add(place.in_mapping)).flatten()
-            }
-            _ => None,
         }
     }
 }
@@ -333,6 +190,7 @@ mod tests {
 
     use object::{Object, ObjectSymbol};
 
+    use super::elf::Segment;
     use super::*;
 
     /// A file that a test may spoil. Deleted when dropped.

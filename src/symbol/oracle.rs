@@ -13,6 +13,8 @@ use super::elf::ENDIAN;
 use super::*;
 use crate::evidence::Failure;
 
+mod split;
+
 const PROGRAM: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>

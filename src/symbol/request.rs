@@ -88,6 +88,12 @@ pub(crate) trait Open {
     /// Files that may be the debug file of one that has this build id, and `link` in its `.gnu_debuglink`.
     fn debug(&mut self, number: usize, build_id: &[u8], link: Option<&[u8]>) -> Vec<File>;
 
+    /// What belongs to the file's debug information and lies at this absolute path of the process's, or packed beside the file. It may be any file
+    /// of the file's owner, or what root lets everybody read.
+    fn split(&mut self, _number: usize, _path: Option<&[u8]>) -> Option<File> {
+        None
+    }
+
     /// Files that may have this build id, if the file that ran is gone; else its debug file.
     fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {
         self.debug(number, build_id, None)

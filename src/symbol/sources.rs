@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MappedFile, Namer, Table};
+use super::table::Table;
+use super::{MappedFile, Namer};
 
 /// What has been found for the names of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -108,7 +108,7 @@ fn open_trusted(place: &Path, may_be_secret: bool) -> Option<File> {
 }
 
 /// Does nobody but root, or the user that we are, decide what lies there, and may everybody read it?
-fn is_trusted(place: &Path, file: &Metadata, may_be_secret: bool) -> bool {
+pub(super) fn is_trusted(place: &Path, file: &Metadata, may_be_secret: bool) -> bool {
     let own = nix::unistd::geteuid().as_raw();
     let is_ours = |metadata: &Metadata| [0, own].contains(&metadata.uid());
     let mut folders = place.ancestors().skip(1).map(|folder| fs::metadata(folder).ok());

@@ -10,6 +10,7 @@ mod overlay;
 mod perf_map;
 mod place;
 mod relatives;
+mod split;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -24,6 +25,7 @@ use self::fetched::Fetched;
 use self::folders::{DebugFolders, Stripped};
 use self::place::Place;
 use self::relatives::{Relatives, Search};
+use self::split::Owner;
 use super::search::SearchPath;
 use crate::debuginfod::Kind;
 use crate::evidence::Failure;
@@ -55,6 +57,8 @@ struct Opened {
     folder: Option<PathBuf>,
     /// Nobody but root can have written it.
     is_roots: bool,
+    /// Whose it is. `None` means that this isn't known.
+    owner: Option<Owner>,
 }
 
 impl Opener {
@@ -178,6 +182,22 @@ impl Open for Opener {
         perf_map::find(opening.perf_map.as_ref()?, opening.process, opening.taken_ns, same_mounts)
     }
 
+    fn split(&mut self, number: usize, path: Option<&[u8]>) -> Option<File> {
+        let opening = self.opening.as_ref()?;
+        let owner = self.opened.get(number)?.as_ref()?.owner?;
+        let wanted = opening.files.get(number)?;
+        let packed = || Some([wanted.path.as_deref()?, split::PACKAGE].concat());
+        let path = path.map_or_else(packed, |path| Some(path.to_vec()))?;
+        let search = Search {
+            // What was deleted is not what lies beside it.
+            wanted: &FileRequest { is_deleted: false, ..wanted.clone() },
+            process: opening.process,
+            path: Path::new(OsStr::from_bytes(&path)),
+            same_mounts: self.mount_namespace == Some(u64::from(opening.process.mount_namespace)),
+        };
+        split::find(&search, owner)
+    }
+
     fn by_build_id(&mut self, number: usize, build_id: &[u8]) -> Vec<File> {
         let wanted = self.opening.as_ref().and_then(|opening| opening.files.get(number));
         let recorded =
@@ -193,7 +213,7 @@ impl Open for Opener {
 
 /// A copy of ours. Who has written the file isn't known any more, so that only what everybody may read is looked for besides.
 fn copied(copy: File) -> (File, Opened) {
-    (copy, Opened { folder: None, is_roots: false })
+    (copy, Opened { folder: None, is_roots: false, owner: None })
 }
 
 /// What lies at a place.
@@ -231,8 +251,10 @@ fn open_same(place: &Place, search: &Search<'_>, taken_ns: i128) -> Tried {
         Place::Host(path) => path.parent().map(Path::to_owned),
         Place::Within(..) | Place::Link(..) => None,
     };
-    let is_roots = search.same_mounts && metadata.uid() == 0 && metadata.mode() & 0o022 == 0 && is_hosts(&file);
-    Tried::Same(file, Opened { folder, is_roots })
+    let is_hosts = is_hosts(&file);
+    let is_roots = search.same_mounts && metadata.uid() == 0 && metadata.mode() & 0o022 == 0 && is_hosts;
+    let owner = Owner { uid: metadata.uid(), only_on: (!is_hosts).then(|| metadata.dev()) };
+    Tried::Same(file, Opened { folder, is_roots, owner: Some(owner) })
 }
 
 /// Is it in a file system that no user has brought along? Of such a one root seems to own what that user has made. What users may mount (FUSE,
