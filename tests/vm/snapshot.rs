@@ -81,6 +81,10 @@ fn settled(record: &Value) -> Value {
     let frames = record["stack_trace"].as_array().unwrap();
     let own = frames.iter().enumerate().filter(|(index, frame)| *index == 0 || frame["module"] == exe.as_str());
     record["stack_trace"] = own.map(|(_, frame)| settled_frame(frame, &exe)).collect();
+    // The same is so of what it doesn't name.
+    let failed = record["symbols_failed"].as_array_mut().unwrap();
+    let is_librarys = |failed: &Value| failed["module"].is_string() && failed["module"] != exe.as_str();
+    failed.retain(|failed| !(is_librarys(failed) && failed["reason"] == "no_symbol"));
     if record["diagnosis"]["kind"] == "stack_overflow" {
         // Which instruction of the function meets the stack's end depends on where the kernel put the stack.
         record["stack_trace"][0]["line"] = "[line]".into();
