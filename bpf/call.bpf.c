@@ -32,6 +32,7 @@ const volatile struct fl_samples {
 	enum fl_fetch_kind fetch_kind;
 	enum fl_fetch_flag fetch_flag;
 	enum fl_function_flag function_flag;
+	enum fl_test test;
 } fl_samples = {};
 
 /* include/linux/preempt.h: the counts of the contexts that a CPU is in */
@@ -190,6 +191,8 @@ static __always_inline void fl_begin(void *context, u32 place, const struct fl_f
 				     const struct fl_arguments *arguments, bool any)
 {
 	struct task_struct *current = (void *)bpf_get_current_task();
+	bool is_syscall = FL_IS_TRACEPOINT(place) || function->flags & FL_FUNCTION_SYSCALL;
+	bool is_event = function->flags & FL_FUNCTION_EVENT;
 	struct fl_task *task;
 	struct fl_call *call;
 	u64 sequence;
@@ -203,20 +206,34 @@ static __always_inline void fl_begin(void *context, u32 place, const struct fl_f
 	task->next = sequence + 1;
 	call = fl_call_at(task, sequence);
 	call->sequence = sequence;
-	call->state = FL_CALL_OPEN;
+	call->state = is_event ? FL_CALL_ENDED : FL_CALL_OPEN;
 	call->function = place / 2;
 	call->unread = 0;
 	call->result = 0;
 	call->duration_ns = 0;
 	call->stack = -1;
 	__builtin_memcpy(call->arguments, arguments->at, sizeof(call->arguments));
-	fl_push_open(task, sequence, place / 2, FL_IS_TRACEPOINT(place) || function->flags & FL_FUNCTION_SYSCALL);
+	if (!is_event)
+		fl_push_open(task, sequence, place / 2, is_syscall);
 	/* At a tracepoint the stack is the same for all calls; 5.10 has none there. */
 	if (fl_config.kernel_stacks && !FL_IS_TRACEPOINT(place))
 		call->stack = fl_take_stack(context);
 	call->entered_ns = bpf_ktime_get_boot_ns();
 	fl_fetch_all(call, function, place, false, any);
 	fl_count(FL_CALLS);
+	if (is_event) {
+		fl_count(FL_RETURNS);
+		if (fl_config.live && task->watched)
+			fl_hand_on(task, call, call->entered_ns);
+	}
+	if (function->flags & FL_FUNCTION_BEGIN && task->watched && fl_is_met(call, function)) {
+		struct fl_event event = {};
+
+		fl_describe(&event, FL_SAMPLE_TRIGGER, call->entered_ns);
+		event.trigger = FL_TRIGGER_BEGIN;
+		event.function = place / 2;
+		fl_fire(current, task, &event, is_syscall || !fl_may_be_interrupt());
+	}
 }
 
 /* --- a call ends --- */
@@ -282,7 +299,7 @@ static __always_inline void fl_ask_syscall(struct fl_arguments *arguments, u64 r
 /*
  * fentry: the context holds the arguments, and behind them the result. They are read as plain memory. Else the verifier would allow only
  * members to be read through a pointer to a struct; and so one program serves all functions, whatever the number of their arguments.
- * Beyond the last argument lies whatever is on the kernel's stack; nothing uses it.
+ * Beyond the last argument lies whatever is on the kernel's stack; nothing uses it. A tracepoint by its types has the same context.
  */
 SEC("raw_tp")
 int fl_fentry(u64 *context)
@@ -296,8 +313,28 @@ int fl_fentry(u64 *context)
 	fl_copy(&arguments, sizeof(arguments), context);
 	if (FL_FLAGS(which) & FL_FUNCTION_SYSCALL)
 		fl_ask_syscall(&arguments, arguments.at[0]);
+	if (FL_FLAGS(which) & FL_FUNCTION_CONTEXT) {
+		const void *handed_on = (const void *)arguments.at[0];
+
+		fl_copy(&arguments, sizeof(arguments), handed_on);
+	}
 	fl_begin(context, FL_PLACE(which), function, &arguments, false);
 	return 0;
+}
+
+/*
+ * The result lies behind the arguments. For a BPF program whose type the verifier could not make out, the kernel takes five; the helper
+ * knows how many it took (v5.17), and for kernels without it the loader guesses as they do.
+ */
+static __always_inline u64 fl_result_behind(u64 *context, u32 parameters)
+{
+	u64 result = 0;
+
+	if (bpf_core_enum_value_exists(enum bpf_func_id___fl, BPF_FUNC_get_func_ret___fl))
+		bpf_get_func_ret(context, &result);
+	else
+		fl_copy(&result, sizeof(result), (char *)context + parameters * sizeof(u64));
+	return result;
 }
 
 SEC("raw_tp")
@@ -307,7 +344,7 @@ int fl_fexit(u64 *context)
 	u64 result = 0;
 
 	if (FL_FLAGS(which) & FL_FUNCTION_HAS_RESULT)
-		fl_copy(&result, sizeof(result), (char *)context + FL_PARAMETERS(which) * sizeof(u64));
+		result = fl_result_behind(context, FL_PARAMETERS(which));
 	fl_end(which, result, false);
 	return 0;
 }

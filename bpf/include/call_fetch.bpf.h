@@ -272,4 +272,42 @@ static __always_inline void fl_fetch_all(struct fl_call *call, const struct fl_f
 	}
 }
 
+/* Does the trigger's condition hold for the values of this call? A value that could not be read meets none. */
+static __always_inline bool fl_is_met(const struct fl_call *call, const struct fl_function *function)
+{
+	u32 index = function->condition.value, test = function->condition.test, unused = function->condition.unused;
+	u64 operand = function->condition.operand;
+	bool is_less;
+	u64 value;
+
+	if (test == FL_TEST_ALWAYS)
+		return true;
+	barrier_var(index);
+	if (index >= FL_FETCHES_MAX || call->unread & 1u << index)
+		return false;
+	value = call->values[index];
+	if (test == FL_TEST_ANY_BIT)
+		return value & operand;
+	if (function->condition.is_signed) {
+		value = (u64)((s64)(value << (unused & 63)) >> (unused & 63));
+		is_less = (s64)value < (s64)operand;
+	} else {
+		is_less = value < operand;
+	}
+	switch (test) {
+	case FL_TEST_EQUAL:
+		return value == operand;
+	case FL_TEST_UNEQUAL:
+		return value != operand;
+	case FL_TEST_LESS:
+		return is_less;
+	case FL_TEST_AT_MOST:
+		return is_less || value == operand;
+	case FL_TEST_MORE:
+		return !is_less && value != operand;
+	default:
+		return !is_less;
+	}
+}
+
 #endif

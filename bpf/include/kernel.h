@@ -57,6 +57,7 @@ enum { BPF_RINGBUF_HDR_SZ = 8 };
 enum bpf_func_id___fl {
 	BPF_FUNC_get_current_task_btf___fl = 158, /* v5.11 */
 	BPF_FUNC_task_pt_regs___fl = 175,         /* v5.15 */
+	BPF_FUNC_get_func_ret___fl = 184,         /* v5.17 */
 };
 enum sig_handler___fl { HANDLER_CURRENT___fl = 0 }; /* v5.16: any other value means that no handler will run */
 

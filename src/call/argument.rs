@@ -1,7 +1,7 @@
 //! Plans what to read of the arguments of a function: at most so many arguments, values and strings as a call has room for.
 
 use super::functions::{FieldPath, Functions, TypeKind, kind, type_name};
-use super::shape::{Shape, by_name};
+use super::shape::{Shape, by_name, enum_of_flags};
 use super::structs::{self, FieldFormat};
 use crate::probe::abi::call::{fl_fetch, fl_fetch_flag, fl_fetch_kind, fl_own_limit};
 
@@ -76,7 +76,8 @@ impl ArgumentPlan<'_> {
                 }
             }
             kind => {
-                let shape = by_name(self.function, self.name, kind).or_else(|| Shape::of(kind));
+                let flags = self.flags(kind, functions);
+                let shape = flags.or_else(|| by_name(self.function, self.name, kind)).or_else(|| Shape::of(kind));
                 if let Some(shape) = shape {
                     let fetch = self.fetch(&[], shape.bytes());
                     all.push(self.candidate(shape, fetch));
@@ -91,6 +92,15 @@ impl ArgumentPlan<'_> {
 
     fn candidate(&self, shape: Shape, fetch: fl_fetch) -> CandidateValue {
         CandidateValue { name: self.name.to_owned(), type_name: self.type_name.to_owned(), shape, fetch }
+    }
+
+    /// Flags that have their names in the kernel's types.
+    fn flags(&self, kind: &TypeKind, functions: &Functions<'_>) -> Option<Shape> {
+        let TypeKind::Integer { bytes, .. } = kind else { return None };
+        let all = functions.enumeration(enum_of_flags(self.name)?)?;
+        // Zeros are no flags, and some names are masks of the kernel's own.
+        let named = all.into_iter().filter(|(bits, name)| *bits != 0 && !name.starts_with("__"));
+        Some(Shape::Flags(named.filter_map(|(bits, name)| Some((u64::try_from(bits).ok()?, name))).collect(), *bytes))
     }
 
     /// Not every `const char *` is a string.

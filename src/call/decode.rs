@@ -43,6 +43,7 @@ pub(super) struct Decoder {
 /// A function as it is watched in fact.
 struct WatchedFunction {
     name: String,
+    trigger: Option<String>,
     how: Option<Way>,
     side: Option<Side>,
 }
@@ -50,15 +51,23 @@ struct WatchedFunction {
 impl Decoder {
     /// A decoder of calls of these functions, as each was attached.
     pub(super) fn new(planned: &[FunctionPlan], attached: &[Attached]) -> Self {
+        let mut decoder = Self { known: Vec::new() };
+        decoder.add(planned, attached);
+        decoder
+    }
+
+    /// These have the next numbers.
+    pub(super) fn add(&mut self, planned: &[FunctionPlan], attached: &[Attached]) {
         let known = planned.iter().zip(attached).map(|(planned, attached)| WatchedFunction {
             name: planned.name.clone(),
+            trigger: planned.trigger.clone(),
             how: attached.how,
             side: match attached.how {
                 Some(Way::Tracepoint) => planned.syscall.clone(),
                 _ => planned.kernel.clone(),
             },
         });
-        Self { known: known.collect() }
+        self.known.extend(known);
     }
 
     /// Can a call of this function end another process? By its number.
@@ -74,6 +83,26 @@ impl Decoder {
             known.how == Some(Way::Tracepoint) || flags & fl_function_flag::FL_FUNCTION_SYSCALL.0 != 0
         };
         self.known.get(number as usize).is_some_and(is_one)
+    }
+
+    /// The argument `name` of a call, as it was passed, if its function has one.
+    pub(super) fn argument(&self, raw: &fl_call, name: &str) -> Option<u64> {
+        let side = self.known.get(raw.function as usize)?.side.as_ref()?;
+        let is_its = |field: &FetchedField| {
+            let own = field.name.split_once(':').map_or(field.name.as_str(), |(own, _)| own);
+            own.trim_start_matches('*') == name
+        };
+        let fetch = side.point.fetches.get(side.fields.iter().position(is_its)?)?;
+        let register = *raw.arguments.get(usize::from(fetch.argument))?;
+        // Above a number, the register may have anything.
+        let unused = if fetch.dereferences == 0 { 64 - 8 * fetch.size.clamp(1, 8) } else { 0 };
+        Some(register << unused >> unused)
+    }
+
+    /// `scx_vexit:kind>=1024`, for a function by its number.
+    pub(super) fn begin_words(&self, number: u32) -> String {
+        let known = self.known.get(number as usize);
+        known.map_or(UNKNOWN, |known| known.trigger.as_deref().unwrap_or(&known.name)).to_owned()
     }
 
     /// `mmap=-ENOMEM`, for a function by its number.
@@ -110,7 +139,7 @@ impl Decoder {
                 _ => State::NotReturned,
             },
             entered: Timestamp::from_boottime(raw.entered_ns)?,
-            duration_ns: ended.then_some(raw.duration_ns),
+            duration_ns: (ended && !side.is_some_and(is_event)).then_some(raw.duration_ns),
             kernel_stack,
             relation: None,
             is_cause: false,
@@ -118,6 +147,11 @@ impl Decoder {
             raw_result: side.filter(|_| ended).map(|side| result_of(raw.result, side)),
         })
     }
+}
+
+/// Has it no end?
+fn is_event(side: &Side) -> bool {
+    side.point.flags & fl_function_flag::FL_FUNCTION_EVENT.0 != 0
 }
 
 /// The result with its sign, without the upper half of the register.
@@ -195,13 +229,14 @@ mod tests {
     }
 
     fn decoder(fields: Vec<FetchedField>, flags: u32, returns: Returns) -> Decoder {
-        let point =
-            Point { symbol: "f".to_owned(), btf_id: None, parameters: 1, flags, anyone: None, fetches: Vec::new() };
+        let point = Point { symbol: "f".to_owned(), parameters: 1, flags, ..Point::default() };
         let planned = FunctionPlan {
             name: "f".to_owned(),
             from_preset: false,
             kernel: None,
             syscall: Some(Side { point, fields, returns }),
+            program: None,
+            trigger: None,
         };
         Decoder::new(&[planned], &[Attached { how: Some(Way::Tracepoint), failures: Vec::new() }])
     }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use libbpf_rs::btf::types::{Array, Composite, Enum, Enum64, Func, FuncProto, Int, IntEncoding, MemberAttr};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _, TypeId};
 
+use super::callbacks::name_parameters;
+
 /// The size of a pointer, a register, and the largest number.
 const POINTER_BYTES: u32 = 8;
 
@@ -13,7 +15,13 @@ pub(super) struct Functions<'btf> {
     btf: &'btf Btf<'btf>,
     functions: HashMap<&'btf str, TypeId>,
     structs: HashMap<&'btf str, TypeId>,
+    enums: HashMap<&'btf str, TypeId>,
+    /// The types of tracepoints, by the tracepoint's name.
+    tracepoints: HashMap<&'btf str, TypeId>,
 }
+
+/// What stands before a tracepoint's name in that of its type.
+const TRACEPOINT: &str = "btf_trace_";
 
 /// How a function is called.
 pub(super) struct Prototype<'btf> {
@@ -25,22 +33,46 @@ pub(super) struct Prototype<'btf> {
     pub result: BtfType<'btf>,
 }
 
+impl<'btf> Prototype<'btf> {
+    /// That of the function with this number among `types`.
+    pub(super) fn of(types: &'btf Btf<'btf>, id: TypeId) -> Option<Self> {
+        let function: Func<'btf> = types.type_by_id(id)?;
+        Self::from_type(types, id, function.next_type()?)
+    }
+
+    /// That of a function of this type, which is a prototype.
+    pub(super) fn from_type(types: &'btf Btf<'btf>, id: TypeId, prototype: BtfType<'btf>) -> Option<Self> {
+        let prototype = FuncProto::try_from(prototype).ok()?;
+        let parameters = (0..prototype.len()).filter_map(|index| prototype.get(index)).filter_map(|parameter| {
+            let name = parameter.name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            Some((name, types.type_by_id::<BtfType<'btf>>(parameter.ty)?))
+        });
+        Some(Self { id: id.into(), parameters: parameters.collect(), result: prototype.next_type()? })
+    }
+}
+
 impl<'btf> Functions<'btf> {
     /// Looks through all types of the kernel, once.
     pub(super) fn new(btf: &'btf Btf<'btf>) -> Self {
         let (mut functions, mut structs) = (HashMap::new(), HashMap::new());
+        let (mut enums, mut tracepoints) = (HashMap::new(), HashMap::new());
         for id in (1..u32::try_from(btf.len()).unwrap_or(u32::MAX)).map(TypeId::from) {
             let Some(ty) = btf.type_by_id::<BtfType<'btf>>(id) else { continue };
             let kinds = match ty.kind() {
                 BtfKind::Func => &mut functions,
                 BtfKind::Struct => &mut structs,
+                BtfKind::Enum | BtfKind::Enum64 => &mut enums,
+                BtfKind::Typedef => &mut tracepoints,
                 _ => continue,
             };
-            if let Some(name) = ty.name().and_then(|name| name.to_str()) {
+            let name = ty.name().and_then(|name| name.to_str());
+            let name =
+                if ty.kind() == BtfKind::Typedef { name.and_then(|name| name.strip_prefix(TRACEPOINT)) } else { name };
+            if let Some(name) = name {
                 kinds.entry(name).or_insert(id);
             }
         }
-        Self { btf, functions, structs }
+        Self { btf, functions, structs, enums, tracepoints }
     }
 
     /// All functions.
@@ -50,20 +82,95 @@ impl<'btf> Functions<'btf> {
 
     /// How a function is called; `None` means that there is none of that name.
     pub(super) fn prototype(&self, name: &str) -> Option<Prototype<'btf>> {
-        let id = *self.functions.get(name)?;
-        let function: Func<'btf> = self.btf.type_by_id(id)?;
-        let prototype = FuncProto::try_from(function.next_type()?).ok()?;
-        let parameters = (0..prototype.len()).filter_map(|index| prototype.get(index)).filter_map(|parameter| {
-            let name = parameter.name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            Some((name, self.btf.type_by_id::<BtfType<'btf>>(parameter.ty)?))
-        });
-        Some(Prototype { id: id.into(), parameters: parameters.collect(), result: prototype.next_type()? })
+        Prototype::of(self.btf, *self.functions.get(name)?)
     }
 
     /// A struct by its name.
     pub(super) fn structure(&self, name: &str) -> Option<Composite<'btf>> {
         let ty: BtfType<'btf> = self.btf.type_by_id(*self.structs.get(name)?)?;
         Composite::try_from(ty).ok()
+    }
+
+    /// The names of an enum's values; `None` means that there is no such enum.
+    pub(super) fn enumeration(&self, name: &str) -> Option<Vec<(i128, String)>> {
+        match kind(self.btf.type_by_id(*self.enums.get(name)?)?) {
+            TypeKind::Enumeration { names, .. } => Some(names),
+            _ => None,
+        }
+    }
+
+    /// What a program of this type (enum bpf_prog_type) is given: the struct that its source declares, and the kernel's own that it gets in
+    /// fact. `None` means that it is given no struct, but an array of values or something of the user's.
+    pub(super) fn context(&self, kind: u32) -> Option<(String, String)> {
+        let all = self.enumeration("bpf_prog_type")?;
+        let (_, kind) = all.iter().find(|(number, _)| *number == i128::from(kind))?;
+        let contexts = self.structure("bpf_ctx_convert")?;
+        let of = |side: &str| {
+            let member = self.member(contexts, &format!("{kind}_{side}"))?;
+            let ty = self.btf.type_by_id::<BtfType<'btf>>(member.ty)?.skip_mods_and_typedefs();
+            (ty.kind() == BtfKind::Struct).then(|| ty.name().map(|name| name.to_string_lossy().into_owned()))?
+        };
+        Some((of("prog")?, of("kern")?))
+    }
+
+    /// May the kernel's verifier look at fentry on a callback or an LSM program? Before v5.18 it took the one for the other, and read through a
+    /// pointer that wasn't there: the kernel's commit 4a9c7bbe2ed4. This helper came in v5.19.
+    pub(super) fn survives_callbacks(&self) -> bool {
+        let helpers = self.enumeration("bpf_func_id");
+        helpers.is_some_and(|all| all.iter().any(|(_, name)| name == "BPF_FUNC_kptr_xchg"))
+    }
+
+    /// What a program is attached to, a function or a tracepoint, by its number: its name, and how it is called.
+    pub(super) fn hook(&self, id: u32) -> Option<(String, Prototype<'btf>)> {
+        let ty: BtfType<'btf> = self.btf.type_by_id(id.into())?;
+        let name = ty.name()?.to_str()?;
+        if ty.kind() == BtfKind::Func {
+            return Some((name.to_owned(), Prototype::of(self.btf, id.into())?));
+        }
+        // typedef void (*btf_trace_NAME)(void *data, ...): the program doesn't get the first one.
+        let name = name.strip_prefix(TRACEPOINT)?;
+        let unnamed = self.pointed_to(ty)?.parameters;
+        // The types of pointers have no names of parameters: those of the function that calls all programs at the tracepoint.
+        let named = self.prototype(&format!("__traceiter_{name}"));
+        let named = named.map(|named| named.parameters).filter(|named| named.len() == unnamed.len());
+        let mut prototype = Prototype { id, parameters: named.unwrap_or(unnamed), ..self.pointed_to(ty)? };
+        prototype.parameters.drain(..prototype.parameters.len().min(1));
+        Some((name.to_owned(), prototype))
+    }
+
+    /// How a program at the tracepoint of this name is called.
+    pub(super) fn tracepoint(&self, name: &str) -> Option<Prototype<'btf>> {
+        self.hook((*self.tracepoints.get(name)?).into()).map(|(_, prototype)| prototype)
+    }
+
+    /// The names of all tracepoints.
+    pub(super) fn tracepoints(&self) -> impl Iterator<Item = &'btf str> {
+        self.tracepoints.keys().copied()
+    }
+
+    /// The callbacks of the struct that lies in the member `data` of the struct with this number: the name of each, `tcp_congestion_ops.init`,
+    /// the offset of the pointer to it from the begin of the outer struct, and how it is called.
+    pub(super) fn callbacks(&self, outer: u32) -> Option<Vec<(String, usize, Prototype<'btf>)>> {
+        let outer = Composite::try_from(self.btf.type_by_id::<BtfType<'btf>>(outer.into())?).ok()?;
+        let data = self.member(outer, "data")?;
+        let inner = self.btf.type_by_id::<BtfType<'btf>>(data.ty)?.skip_mods_and_typedefs();
+        let (name, inner) = (inner.name()?.to_str()?, Composite::try_from(inner).ok()?);
+        let members = (0..inner.len()).filter_map(|index| inner.get(index)).filter_map(|member| {
+            let MemberAttr::Normal { offset } = member.attr else { return None };
+            let mut prototype = self.pointed_to(self.btf.type_by_id(member.ty)?)?;
+            let place = usize::try_from((data.bits + offset) / 8).ok()?;
+            let callback = format!("{name}.{}", member.name?.to_str()?);
+            name_parameters(&callback, prototype.parameters.iter_mut().map(|(name, _)| name));
+            Some((callback, place, prototype))
+        });
+        Some(members.collect())
+    }
+
+    /// How the function that a pointer of this type leads to is called.
+    fn pointed_to(&self, pointer: BtfType<'btf>) -> Option<Prototype<'btf>> {
+        let pointer = pointer.skip_mods_and_typedefs();
+        let to = (pointer.kind() == BtfKind::Ptr).then(|| pointer.next_type())??.skip_mods_and_typedefs();
+        Prototype::from_type(self.btf, to.type_id(), to)
     }
 
     /// The place of the value that `path` names (`f_path.dentry`), from a pointer to `root`. Pointers on the way are followed.

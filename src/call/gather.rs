@@ -4,14 +4,16 @@ use anyhow::Result;
 
 use super::cause;
 use super::decode::{Decoder, Owner};
+use super::plan::FunctionPlan;
 use super::subject::Subject;
 use super::symbols::{KernelNamer, Sight};
+use super::trigger::Stitch;
 use crate::crash::RecordedCalls;
 use crate::evidence::{Evidence, Thread};
 use crate::host;
 use crate::output::boottime_ns;
 use crate::probe::abi::call::{fl_call, fl_call_state, fl_event, fl_task, fl_trigger_kind};
-use crate::probe::call::{Recorder, TaskCalls};
+use crate::probe::call::{Attached, Recorder, TaskCalls};
 use crate::record::Head;
 use crate::record::call::{Call, LiveCall, Trigger};
 use crate::record::crash::Disposition;
@@ -20,6 +22,9 @@ use crate::text;
 
 /// How many calls of other threads and processes are in the record of a crash: the newest ones.
 const OTHERS_MAX: usize = 16;
+
+/// How many calls of all tasks are in the record of a trigger: the newest ones.
+const STITCHED_MAX: usize = 64;
 
 /// Reads the recorder when something asks for calls.
 pub(super) struct Gatherer<'run> {
@@ -40,6 +45,11 @@ impl<'run> Gatherer<'run> {
         let namer = kernel_stacks.then(|| KernelNamer::new(&Sight::read()));
         let host = host::name();
         Self { recorder, decoder, namer, host, ends_missed: 0, unrecorded: 0, complete_since_ns: 0 }
+    }
+
+    /// These functions are watched from now on, too.
+    pub(super) fn add(&mut self, planned: &[FunctionPlan], attached: &[Attached]) {
+        self.decoder.add(planned, attached);
     }
 
     /// System calls of threads that died, which have ended without being seen to: the kernel program has not counted them.
@@ -77,22 +87,48 @@ impl<'run> Gatherer<'run> {
         Ok(RecordedCalls { cause: cause::cause_of(&calls), calls })
     }
 
+    /// The calls that are joined to a trigger, and by what. By its task, if its own call hasn't such an argument.
+    fn stitched(&self, event: &fl_event, task: &TaskCalls, stitch: &Stitch) -> Result<(String, Vec<Call>)> {
+        let is_call = event.trigger != fl_trigger_kind::FL_TRIGGER_SIGNAL;
+        let own = task.calls.iter().rev().find(|call| is_call && call.function == event.function);
+        let wanted = match stitch {
+            Stitch::Argument(name) => own.and_then(|call| Some((name, self.decoder.argument(call, name)?))),
+            Stitch::Task | Stitch::Time => None,
+        };
+        if wanted.is_none() && *stitch != Stitch::Time {
+            return Ok((Stitch::Task.word().to_owned(), self.calls(Some(task))?));
+        }
+        let others = self.recorder.tasks()?.into_iter().filter(|other| other.header.tid != event.tid);
+        let mut calls = Vec::new();
+        for task in others.chain([task.clone()]) {
+            let owner = Owner::from(&task.header);
+            for call in task.calls.iter().filter(|call| call.entered_ns <= event.timestamp_ns) {
+                if wanted.is_none_or(|(name, value)| self.decoder.argument(call, name) == Some(value)) {
+                    calls.push(self.call(&owner, call)?);
+                }
+            }
+        }
+        calls.sort_by_key(|call| call.entered_ns);
+        calls.drain(..calls.len().saturating_sub(STITCHED_MAX));
+        Ok((stitch.word().to_owned(), calls))
+    }
+
     /// The record of a trigger.
-    pub(super) fn trigger(&self, event: &fl_event, task: &TaskCalls) -> Result<Trigger> {
-        let is_signal = event.trigger == fl_trigger_kind::FL_TRIGGER_SIGNAL;
-        let mut calls = self.calls(Some(task))?;
+    pub(super) fn trigger(&self, event: &fl_event, task: &TaskCalls, stitch: &Stitch) -> Result<Trigger> {
+        let (stitched_by, mut calls) = self.stitched(event, task, stitch)?;
         calls.sort_by_key(|call| call.entered_ns);
         Ok(Trigger {
             head: Head::at("call_trigger", event.timestamp_ns, &self.host)?,
-            trigger: if is_signal {
-                signal_name(event.signal)
-            } else {
-                self.decoder.result_words(event.function, event.result)
+            trigger: match event.trigger {
+                fl_trigger_kind::FL_TRIGGER_SIGNAL => signal_name(event.signal),
+                fl_trigger_kind::FL_TRIGGER_BEGIN => self.decoder.begin_words(event.function),
+                _ => self.decoder.result_words(event.function, event.result),
             },
             pid: event.pid,
             tid: event.tid,
             comm: text::name(&event.comm),
             certain: event.is_certain != 0,
+            stitched_by,
             calls,
         })
     }

@@ -4,13 +4,17 @@
 //! calls of its thread are read, and those of others that have to do with its address or its file.
 
 mod argument;
+mod callbacks;
 mod cause;
 mod decode;
 mod effect;
+mod events;
+mod follow;
 mod functions;
 mod gather;
 mod plan;
 mod prepare;
+mod programs;
 mod report;
 mod select;
 mod shape;
@@ -18,6 +22,7 @@ mod structs;
 mod subject;
 mod symbols;
 mod syscalls;
+mod trigger;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
@@ -28,6 +33,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 pub(crate) use report::CallReport;
 pub(crate) use select::{Preset, check as check_name};
+pub(crate) use trigger::{Stitch, TriggerOn};
 
 use crate::crash::{self, Collector, Decoder as CrashDecoder};
 use crate::evidence::Evidence;
@@ -38,30 +44,9 @@ use crate::probe::call::{Recorder, Sample};
 use crate::probe::crash::Probe;
 use crate::record::crash::Crash;
 use crate::session::{self, Announcement, BATCH, End, Reader};
-use crate::siginfo;
+use follow::Follower;
 use gather::Gatherer;
 use prepare::Preparation;
-
-/// What shows the calls of a task, besides a crash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TriggerOn {
-    /// The delivery of this signal.
-    Signal(u32),
-    /// This function returns this.
-    Result {
-        /// Its name.
-        function: String,
-        /// An error's number is below 0.
-        result: i64,
-    },
-}
-
-impl TriggerOn {
-    /// Is it a result of this function?
-    fn is_of(&self, name: &str) -> bool {
-        matches!(self, Self::Result { function, .. } if function == name)
-    }
-}
 
 /// The options.
 #[derive(Clone, Debug)]
@@ -70,6 +55,10 @@ pub(crate) struct Options {
     pub crash: crash::Options,
     /// Names and globs.
     pub functions: Vec<String>,
+    /// If there are any, only the programs of these processes are meant by `bpf:NAME`.
+    pub bpf_of: Vec<u32>,
+    /// Attach to the programs that are loaded later, too.
+    pub follow_bpf: bool,
     /// Ready choices.
     pub presets: Vec<Preset>,
     /// Calls kept of each task: a power of two, 4 to 64.
@@ -80,10 +69,23 @@ pub(crate) struct Options {
     pub kernel_stacks: bool,
     /// What else shows calls.
     pub triggers: Vec<TriggerOn>,
+    /// Which calls a trigger shows.
+    pub stitch: Stitch,
     /// Report calls when they end, at most so many a second of each processor.
     pub live: Option<u32>,
     /// How to attach.
     pub attach: Attach,
+}
+
+impl Options {
+    /// The names and globs that were asked for: a process of which no program is named stands for all of its programs.
+    fn names(&self) -> Vec<String> {
+        let mut names = self.functions.clone();
+        if (self.follow_bpf || !self.bpf_of.is_empty()) && !names.iter().any(|name| programs::is_program(name)) {
+            names.push(programs::ALL.to_owned());
+        }
+        names
+    }
 }
 
 /// Watches until a signal says stop, the time is up or the command has ended.
@@ -91,7 +93,7 @@ pub(crate) struct Options {
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    if options.functions.is_empty() && options.presets.is_empty() && options.triggers.is_empty() {
+    if options.names().is_empty() && options.presets.is_empty() && options.triggers.is_empty() {
         bail!(
             "failed to watch: no function was named: give some, as `faultline call munmap mprotect`, or --preset memory, \
              file or signal"
@@ -104,10 +106,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let probe = Probe::start(&crash::plan(&options.crash))?;
     let session = start.attached()?.following(probe.descendants()?);
     let report = prepared.report(&attached);
-    if report.function_stages.attached == 0 {
+    if report.function_stages.attached == 0 && !options.follow_bpf {
         bail!("{}", report.refusal());
     }
-    let ways: Vec<&str> = report.by_way().into_iter().map(|(how, _)| report::words(how)).collect();
+    let mut ways: Vec<&str> = report.by_way().into_iter().map(|(how, _)| report::words(how)).collect();
+    if options.follow_bpf {
+        ways.push("BPF programs as they are loaded");
+    }
     session.announce(&Announcement {
         watching: format!("{}, and kernel calls through {}", crash::subject(&options.crash), ways.join(", ")),
         has_names: true,
@@ -121,7 +126,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let collector = Collector::new(&probe, CrashDecoder::new(options.crash.clone()), &options.crash)?;
     let gatherer = Gatherer::new(&recorder, prepared.decoder(&attached), options.kernel_stacks);
-    let status = session.run(&mut Reading::new(collector, &recorder, gatherer, writer, (report, is_json))?);
+    let follower = options.follow_bpf.then(|| Follower::new(options, prepared.planned()));
+    let reading = Reading::new(collector, &recorder, gatherer, writer, (report, is_json), options)?;
+    let status = session.run(&mut Reading { follower, ..reading });
     recorder.detach(|left, all| {
         if !common.quiet {
             say!("faultline: waiting for the kernel to detach from its functions: {left} of {all} hooks are left");
@@ -142,6 +149,10 @@ struct Reading<'run> {
     recorder: &'run Recorder,
     /// The report, and whether it is a record.
     report: (CallReport, bool),
+    stitch: &'run Stitch,
+    follower: Option<Follower<'run>>,
+    /// When the calls that were not recorded were last counted.
+    counted: Instant,
     /// Readable when one of the two rings is.
     both: Epoll,
     /// The crashes with a record, those of them with calls, and those of these that a call explains.
@@ -155,6 +166,7 @@ impl<'run> Reading<'run> {
         gatherer: Gatherer<'run>,
         writer: Writer,
         report: (CallReport, bool),
+        options: &'run Options,
     ) -> Result<Self> {
         let ring = recorder.ring()?;
         let what = "failed to wait for two rings at once";
@@ -162,7 +174,19 @@ impl<'run> Reading<'run> {
         for fd in [collector.as_fd(), ring.as_fd()] {
             both.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0)).context(what)?;
         }
-        Ok(Self { collector, ring, gatherer, writer, recorder, report, both, crashes: [0; 3] })
+        Ok(Self {
+            collector,
+            ring,
+            gatherer,
+            writer,
+            recorder,
+            report,
+            stitch: &options.stitch,
+            follower: None,
+            counted: Instant::now(),
+            both,
+            crashes: [0; 3],
+        })
     }
 
     /// One batch of crashes; returns how many samples there were.
@@ -172,12 +196,31 @@ impl<'run> Reading<'run> {
         self.collector.take_with(recorded, |record| count_and_write(&record, &mut self.crashes, &mut self.writer))
     }
 
+    /// Attaches to the programs that have come.
+    fn follow(&mut self) -> Result<()> {
+        let Some(follower) = &mut self.follower else { return Ok(()) };
+        let planned = follower.look()?;
+        if planned.is_empty() {
+            return Ok(());
+        }
+        let functions = planned.iter().map(|planned| prepare::function(follower.options, planned));
+        let attached = self.recorder.add(&functions.collect::<Result<Vec<_>>>()?)?;
+        self.gatherer.add(&planned, &attached);
+        let words = self.report.0.add(&planned, &attached);
+        if !follower.options.crash.common.quiet {
+            say!("faultline: {words}");
+        }
+        Ok(())
+    }
+
     /// One batch of calls; returns how many samples there were.
     fn take_calls(&mut self) -> Result<usize> {
         let samples = self.ring.take(BATCH)?;
         for sample in &samples {
             match sample {
-                Sample::Trigger(event, task) => self.writer.write(&self.gatherer.trigger(event, task)?)?,
+                Sample::Trigger(event, task) => {
+                    self.writer.write(&self.gatherer.trigger(event, task, self.stitch)?)?
+                }
                 Sample::Live(event, call) => self.writer.write(&self.gatherer.live(event, call)?)?,
             }
         }
@@ -197,11 +240,16 @@ impl Reader for Reading<'_> {
     }
 
     fn next_tick(&self, last: Instant) -> Option<Instant> {
-        Some(last + LOOK_EVERY)
+        Some(last + if self.follower.is_some() { follow::EVERY } else { LOOK_EVERY })
     }
 
     fn tick(&mut self) -> Result<()> {
-        self.gatherer.complete_since().map(drop)
+        self.follow()?;
+        if self.counted.elapsed() >= LOOK_EVERY || self.follower.is_none() {
+            self.counted = Instant::now();
+            self.gatherer.complete_since()?;
+        }
+        Ok(())
     }
 
     fn hurry(&mut self) {
@@ -242,60 +290,4 @@ fn count_and_write(record: &Crash, crashes: &mut [u64; 3], writer: &mut Writer) 
     crashes[1] += u64::from(!calls.is_empty());
     crashes[2] += u64::from(calls.iter().any(|call| call.is_cause));
     writer.write(record)
-}
-
-/// `SIGUSR1`, or `mmap=-ENOMEM`.
-///
-/// # Errors
-/// One line that says what is accepted.
-pub(crate) fn parse_trigger(text: &str) -> Result<TriggerOn, String> {
-    let Some((function, result)) = text.split_once('=') else {
-        return siginfo::parse_signal(text)
-            .map(TriggerOn::Signal)
-            .map_err(|error| format!("{error}, or FUNCTION=RESULT as mmap=-ENOMEM"));
-    };
-    select::check(function)?;
-    if select::is_glob(function) {
-        return Err(format!("`{function}` stands for several functions: name one"));
-    }
-    Ok(TriggerOn::Result { function: function.to_owned(), result: parse_result(result)? })
-}
-
-/// `-ENOMEM`, `-12`, `0`, `0x10`
-fn parse_result(text: &str) -> Result<i64, String> {
-    let wrong = || format!("`{text}` is no result: give a number, or an error as -ENOMEM");
-    if let Ok(number) = text.parse() {
-        return Ok(number);
-    }
-    if let Some(digits) = text.strip_prefix("0x") {
-        return u64::from_str_radix(digits, 16).map(u64::cast_signed).map_err(|_| wrong());
-    }
-    let name = text.strip_prefix('-').ok_or_else(wrong)?.to_ascii_uppercase();
-    (1..=MOST_ERRORS)
-        .find(|&number| decode::error_name(-number).as_deref() == Some(&name))
-        .map(|number| -number)
-        .ok_or_else(wrong)
-}
-
-/// The kernel's own errors (ERESTARTSYS) end before it.
-const MOST_ERRORS: i64 = 600;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trigger_is_a_signal_or_a_result() {
-        assert_eq!(parse_trigger("usr1"), Ok(TriggerOn::Signal(10)));
-        let result = |function: &str, result: i64| Ok(TriggerOn::Result { function: function.to_owned(), result });
-        assert_eq!(parse_trigger("mmap=-ENOMEM"), result("mmap", -12));
-        assert_eq!(parse_trigger("mmap=-12"), result("mmap", -12));
-        assert_eq!(parse_trigger("do_truncate=0"), result("do_truncate", 0));
-        assert_eq!(parse_trigger("brk=0xffffffffffffffff"), result("brk", -1));
-        assert_eq!(parse_trigger("nanosleep=-ERESTARTSYS"), result("nanosleep", -512));
-        for wrong in ["", "nothing", "mmap=", "mmap=ENOMEM", "mmap=-ENOTHING", "=1", "mm*=1", "mmap=-"] {
-            assert!(parse_trigger(wrong).is_err(), "{wrong}");
-        }
-        assert!(parse_trigger("nothing").unwrap_err().contains("FUNCTION=RESULT"));
-    }
 }

@@ -1,7 +1,8 @@
 //! Plans what to read of each call of a function, and how to show its result.
 
 use super::argument::{ARGUMENTS_MAX, ArgumentPlan, FetchedField, chose};
-use super::functions::{Functions, TypeKind, kind, type_name};
+use super::functions::{Functions, Prototype, TypeKind, kind, type_name};
+use super::programs::ProgramFacts;
 use super::select::{ChosenFunction, kernels_name};
 use super::shape::Shape;
 use super::syscalls;
@@ -15,6 +16,22 @@ pub(crate) struct Returns {
     pub shape: Option<Shape>,
     /// A number below zero is that of an error.
     pub is_error: bool,
+}
+
+impl Returns {
+    /// The result of a function that returns a value of this kind.
+    pub(super) fn of(kind: &TypeKind) -> Self {
+        Self {
+            is_error: matches!(
+                kind,
+                TypeKind::Integer { signed: true, bytes: 4 | 8 }
+                    | TypeKind::Pointer(_)
+                    | TypeKind::Address
+                    | TypeKind::Text
+            ),
+            shape: Shape::of(kind),
+        }
+    }
 }
 
 /// One way to see a function: what to read, and how to show it.
@@ -39,6 +56,10 @@ pub(crate) struct FunctionPlan {
     pub kernel: Option<Side>,
     /// How to see it by the tracepoints of a system call.
     pub syscall: Option<Side>,
+    /// It is a BPF program.
+    pub program: Option<ProgramFacts>,
+    /// If its beginning is a trigger: the trigger in words.
+    pub trigger: Option<String>,
 }
 
 /// Functions that can end another process, or change what it has mapped: they are recorded for all processes. If an argument and bits
@@ -91,6 +112,7 @@ pub(super) fn plan(
                 flags: flags(&chosen.name) | fl_function_flag::FL_FUNCTION_HAS_RESULT.0 | more,
                 anyone: anyone(&chosen.name),
                 fetches: fetches.clone(),
+                ..Point::default()
             },
             fields: fields.clone(),
             returns: returns.clone(),
@@ -103,7 +125,14 @@ pub(super) fn plan(
     } else {
         (chosen.symbol.as_deref().map(|symbol| of_function(symbol, functions)), None)
     };
-    FunctionPlan { name: chosen.name.clone(), from_preset: chosen.from_preset, kernel, syscall }
+    FunctionPlan {
+        name: chosen.name.clone(),
+        from_preset: chosen.from_preset,
+        kernel,
+        syscall,
+        program: None,
+        trigger: None,
+    }
 }
 
 fn flags(name: &str) -> u32 {
@@ -141,11 +170,17 @@ fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
                 flags: flags(symbol) | fl_function_flag::FL_FUNCTION_HAS_RESULT.0,
                 anyone: anyone(symbol),
                 fetches: Vec::new(),
+                ..Point::default()
             },
             fields: Vec::new(),
             returns: Returns { shape: Some(Shape::Signed(8)), is_error: false },
         };
     };
+    of_prototype(symbol, &prototype, functions)
+}
+
+/// A function that is called so.
+pub(super) fn of_prototype(symbol: &str, prototype: &Prototype<'_>, functions: &Functions<'_>) -> Side {
     let mut candidates = Vec::new();
     let mut register = 0;
     for (name, ty) in &prototype.parameters {
@@ -174,18 +209,10 @@ fn of_function(symbol: &str, functions: &Functions<'_>) -> Side {
             flags,
             anyone: anyone(symbol),
             fetches,
+            ..Point::default()
         },
         fields,
-        returns: Returns {
-            is_error: matches!(
-                result,
-                TypeKind::Integer { signed: true, bytes: 4 | 8 }
-                    | TypeKind::Pointer(_)
-                    | TypeKind::Address
-                    | TypeKind::Text
-            ),
-            shape: Shape::of(&result),
-        },
+        returns: Returns::of(&result),
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::plan::FunctionPlan;
+use super::programs::{ProgramFacts, is_named};
 use super::select::Missing;
 use crate::output::{Record, Timestamp, escape, list_losses};
 use crate::probe::call::{Attached, Counters};
@@ -58,6 +59,10 @@ pub(crate) struct FunctionReport {
     pub failures: Vec<WayFailure>,
     /// It is from a preset: the user did not name it.
     pub from_preset: bool,
+    /// It is a BPF program: which one.
+    pub program: Option<ProgramFacts>,
+    /// When it was added; `None` means at the start.
+    pub added: Option<Timestamp>,
 }
 
 /// A way that failed.
@@ -107,7 +112,49 @@ pub(crate) struct CallStages {
     pub crashes_explained: u64,
 }
 
+impl FunctionStages {
+    fn of(requested: &[String], functions: &[FunctionReport]) -> Self {
+        Self {
+            requested: requested.len(),
+            resolved: functions.len(),
+            attached: functions.iter().filter(|function| function.attach.is_some()).count(),
+        }
+    }
+}
+
+fn function_reports(planned: &[FunctionPlan], attached: &[Attached], added: Option<Timestamp>) -> Vec<FunctionReport> {
+    let report = |(planned, attached): (&FunctionPlan, &Attached)| FunctionReport {
+        function: planned.name.clone(),
+        is_syscall: planned.syscall.is_some(),
+        state: if attached.how.is_some() { "attached" } else { "not_probeable" },
+        attach: attached.how,
+        failures: attached
+            .failures
+            .iter()
+            .map(|(attach, error)| WayFailure { attach: *attach, error: error.clone() })
+            .collect(),
+        from_preset: planned.from_preset,
+        program: planned.program.clone(),
+        added,
+    };
+    planned.iter().zip(attached).map(report).collect()
+}
+
 impl CallReport {
+    /// Functions that have come since the begin, BPF programs: what became of them, in a line.
+    pub(crate) fn add(&mut self, planned: &[FunctionPlan], attached: &[Attached]) -> String {
+        let added = function_reports(planned, attached, Some(Timestamp::now()));
+        let words = added.iter().map(|function| match function.failures.first() {
+            None => format!("watching {} as well", escape(&function.function)),
+            Some(failure) => format!("not probeable: {} ({})", escape(&function.function), escape(&failure.error)),
+        });
+        let words = words.collect::<Vec<_>>().join(", ");
+        self.not_found.retain(|missing| !added.iter().any(|function| is_named(&missing.name, &function.function)));
+        self.functions.extend(added);
+        self.function_stages = FunctionStages::of(&self.requested, &self.functions);
+        words
+    }
+
     /// At the begin of a run.
     pub(crate) fn new(
         host: &str,
@@ -116,27 +163,8 @@ impl CallReport {
         attached: &[Attached],
         not_found: Vec<Missing>,
     ) -> Self {
-        let functions: Vec<FunctionReport> = planned
-            .iter()
-            .zip(attached)
-            .map(|(planned, attached)| FunctionReport {
-                function: planned.name.clone(),
-                is_syscall: planned.syscall.is_some(),
-                state: if attached.how.is_some() { "attached" } else { "not_probeable" },
-                attach: attached.how,
-                failures: attached
-                    .failures
-                    .iter()
-                    .map(|(attach, error)| WayFailure { attach: *attach, error: error.clone() })
-                    .collect(),
-                from_preset: planned.from_preset,
-            })
-            .collect();
-        let function_stages = FunctionStages {
-            requested: requested.len(),
-            resolved: functions.len(),
-            attached: functions.iter().filter(|function| function.attach.is_some()).count(),
-        };
+        let functions = function_reports(planned, attached, None);
+        let function_stages = FunctionStages::of(&requested, &functions);
         Self {
             head: Head::new("call_report", Timestamp::now(), host),
             is_final: false,
@@ -183,7 +211,7 @@ impl CallReport {
 
     /// The functions that are watched, by the way in which they are.
     pub(crate) fn by_way(&self) -> Vec<(Way, Vec<&str>)> {
-        let ways = [Way::Fentry, Way::KprobeMulti, Way::Kprobe, Way::Tracepoint];
+        let ways = [Way::Fentry, Way::KprobeMulti, Way::Kprobe, Way::Tracepoint, Way::TpBtf];
         let of = |way: Way| self.functions.iter().filter(move |function| function.attach == Some(way));
         ways.into_iter()
             .map(|way| (way, of(way).map(|function| function.function.as_str()).collect::<Vec<_>>()))
@@ -205,6 +233,7 @@ pub(super) fn words(how: Way) -> &'static str {
         Way::Fentry => "fentry and fexit",
         Way::KprobeMulti => "kprobe.multi",
         Way::Kprobe => "kprobes",
+        Way::TpBtf => "tracepoints by their types",
         _ => "tracepoints of system calls",
     }
 }
@@ -307,7 +336,7 @@ mod tests {
     use super::*;
 
     fn planned(name: &str, from_preset: bool) -> FunctionPlan {
-        FunctionPlan { name: name.to_owned(), from_preset, kernel: None, syscall: None }
+        FunctionPlan { name: name.to_owned(), from_preset, kernel: None, syscall: None, program: None, trigger: None }
     }
 
     fn report(preset: bool) -> CallReport {

@@ -106,6 +106,11 @@ impl<'kernel> Catalogue<'kernel> {
         Self { functions: functions.collect(), syscalls }
     }
 
+    /// All names.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.syscalls.iter().chain(&self.functions).copied()
+    }
+
     /// Is `name` a function, or a system call by any of its names?
     pub(super) fn knows(&self, name: &str) -> bool {
         exact(name, self).is_some()
@@ -174,7 +179,7 @@ pub(super) fn select(
             let symbol = Some(name.clone());
             add(&mut selection, ChosenFunction { name: name.clone(), symbol, is_syscall: false, from_preset: false });
         } else if found.is_empty() {
-            selection.missing.push(Missing { name: name.clone(), near: near(name, catalogue) });
+            selection.missing.push(Missing { name: name.clone(), near: near(name, catalogue.names()) });
         }
         for chosen in found {
             add(&mut selection, chosen);
@@ -243,10 +248,11 @@ fn matches(glob: &str, catalogue: &Catalogue<'_>) -> Vec<ChosenFunction> {
     names.into_iter().filter_map(|name| exact(name, catalogue)).collect()
 }
 
-fn near(name: &str, catalogue: &Catalogue<'_>) -> Vec<String> {
+/// Those of the names that are similar to `name`, the most similar first.
+pub(super) fn near<'known>(name: &str, known: impl Iterator<Item = &'known str>) -> Vec<String> {
     let is_near = |known: &&str| known.len().abs_diff(name.len()) <= name.len().max(4) / 2;
-    let candidates = catalogue.syscalls.iter().chain(&catalogue.functions).copied().filter(is_near);
-    let mut scored: Vec<(f64, &str)> = candidates
+    let mut scored: Vec<(f64, &str)> = known
+        .filter(is_near)
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
         .filter(|(score, _)| *score >= NEAR_ENOUGH)
         .collect();

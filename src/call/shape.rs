@@ -22,6 +22,8 @@ pub(crate) enum Shape {
     Words(fn(u64) -> String, u8),
     /// By its name in the kernel's types.
     Enumeration(Rc<[(i128, String)]>, u8),
+    /// By the names of its flags in the kernel's types.
+    Flags(Rc<[(u64, String)]>, u8),
     /// Some bits of a number.
     Bits(BitField, bool),
     /// A string.
@@ -63,7 +65,8 @@ impl Shape {
     /// How many bytes the number has.
     pub(crate) fn bytes(&self) -> u8 {
         match self {
-            Self::Signed(bytes) | Self::Unsigned(bytes) | Self::Words(_, bytes) | Self::Enumeration(_, bytes) => *bytes,
+            Self::Signed(bytes) | Self::Unsigned(bytes) | Self::Words(_, bytes) => *bytes,
+            Self::Enumeration(_, bytes) | Self::Flags(_, bytes) => *bytes,
             Self::Boolean => 1,
             Self::Bits(field, _) => match field.shift + field.width {
                 0..=8 => 1,
@@ -88,6 +91,7 @@ impl Shape {
                 let name = names.iter().find(|(known, _)| *known == plus || *known == minus);
                 name.map_or(Value::Number(signed(raw, *bytes)), |(_, name)| Value::Words(name.clone()))
             }
+            Self::Flags(names, bytes) => Value::Words(flags_by_name(low(raw, *bytes), names)),
             Self::Bits(field, is_signed) => {
                 let bits = raw >> field.shift & (u64::MAX >> (64 - field.width.clamp(1, 64)));
                 let unused = 64 - field.width.clamp(1, 64);
@@ -123,6 +127,31 @@ pub(super) fn by_name(function: &str, name: &str, kind: &TypeKind) -> Option<Sha
         _ if *bytes == 8 && is_address(name) => Some(Shape::Address),
         _ => None,
     }
+}
+
+/// The enum that has the flags of a parameter of this name; `None` means that none is known.
+pub(super) fn enum_of_flags(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "enq_flags" => "scx_enq_flags",
+        "deq_flags" => "scx_deq_flags",
+        "wake_flags" => "scx_wake_flags",
+        _ => return None,
+    })
+}
+
+/// `SCX_ENQ_WAKEUP|0x8`
+fn flags_by_name(number: u64, names: &[(u64, String)]) -> String {
+    let (mut rest, mut words) = (number, Vec::new());
+    for (bits, name) in names {
+        if rest & bits == *bits {
+            rest &= !bits;
+            words.push(name.clone());
+        }
+    }
+    if rest != 0 || words.is_empty() {
+        words.push(if rest == 0 { "0".to_owned() } else { format!("{rest:#x}") });
+    }
+    words.join("|")
 }
 
 /// A device by the kernel's number, `MAJOR:MINOR`: include/linux/kdev_t.h.
@@ -162,6 +191,15 @@ mod tests {
         assert_eq!(shape.show(2), Value::Words("TWO".to_owned()));
         assert_eq!(shape.show(0xffff_ffff), Value::Words("BELOW".to_owned()));
         assert_eq!(shape.show(3), Value::Number(3), "one that has none");
+    }
+
+    #[test]
+    fn flags_that_have_no_name_stay_a_number() {
+        let names: Rc<[(u64, String)]> = [(1, "ONE".to_owned()), (1 << 32, "HIGH".to_owned())].into();
+        let shape = Shape::Flags(names, 8);
+        let show = |raw| shape.show(raw);
+        assert_eq!(show(1 << 32 | 1), Value::Words("ONE|HIGH".to_owned()));
+        assert_eq!((show(9), show(0)), (Value::Words("ONE|0x8".to_owned()), Value::Words("0".to_owned())));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `faultline call` as it is typed.
 
-use crate::call::{self, TriggerOn};
+use crate::call::{self, Stitch, TriggerOn};
 use crate::probe::Way;
 use crate::probe::abi::call::fl_own_limit;
 use clap::{Args, ValueEnum};
@@ -50,7 +50,7 @@ impl From<Preset> for call::Preset {
 /// `faultline call`
 #[derive(Args, Debug)]
 pub(crate) struct CallArgs {
-    /// Record these system calls and functions of the kernel: munmap, do_truncate, 'vfs_*'
+    /// Record these system calls, functions of the kernel and BPF programs: munmap, do_truncate, 'vfs_*', bpf:NAME
     #[arg(value_name = "FUNCTION", value_parser = name)]
     functions: Vec<String>,
 
@@ -62,13 +62,26 @@ pub(crate) struct CallArgs {
     #[arg(long = "preset", value_name = "WHAT", value_enum, value_delimiter = ',', help_heading = SHOW)]
     presets: Vec<Preset>,
 
+    /// Of BPF programs, record those that process PID holds: all, or those named by bpf:NAME (repeatable)
+    #[arg(long, value_name = "PID", help_heading = SHOW)]
+    bpf_of: Vec<u32>,
+
+    /// Record BPF programs that are loaded later, too: all, or those named by bpf:NAME
+    #[arg(long, help_heading = SHOW)]
+    follow_bpf: bool,
+
     /// Keep the kernel's stack of each call
     #[arg(long, help_heading = SHOW)]
     kernel_stack: bool,
 
-    /// Print the calls of a task when it gets a signal (USR1) or when a function returns a result (mmap=-ENOMEM); repeatable
-    #[arg(long = "trigger", value_name = "TRIGGER", value_parser = call::parse_trigger, help_heading = SHOW)]
+    /// Print the calls of a task when it gets a signal (USR1), when a function returns a result (mmap=-ENOMEM) or begins (munmap:len>4096), when it
+    /// passes a tracepoint (tp_btf:NAME, tracepoint:CATEGORY:NAME), or when the kernel ends a BPF scheduler (scheduler_error); repeatable
+    #[arg(long = "trigger", value_name = "TRIGGER", value_parser = TriggerOn::parse, help_heading = SHOW)]
     triggers: Vec<TriggerOn>,
+
+    /// What joins calls to a trigger: its task, the time (the newest calls of all tasks), or an argument (all calls that were given the same)
+    #[arg(long, value_name = "ARGUMENT", default_value = "task", value_parser = Stitch::parse, help_heading = SHOW)]
+    stitch: Stitch,
 
     /// Print calls as they end, at most RATE a second on each processor
     #[arg(long, value_name = "RATE", num_args = 0..=1, require_equals = true, default_missing_value = "100", help_heading = SHOW,
@@ -103,11 +116,14 @@ impl From<CallArgs> for call::Options {
         let (common, attach) = args.which.meant(args.common);
         Self {
             functions: args.functions,
+            bpf_of: args.bpf_of,
+            follow_bpf: args.follow_bpf,
             presets: args.presets.into_iter().map(Into::into).collect(),
             calls: args.calls.next_power_of_two().clamp(*CALLS.start(), *CALLS.end()),
             tasks: args.tasks,
             kernel_stacks: args.kernel_stack,
             triggers: args.triggers,
+            stitch: args.stitch,
             live: args.live,
             attach,
             crash: args.deaths.meant(args.stacks, common),

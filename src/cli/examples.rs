@@ -36,7 +36,9 @@ Examples:
   faultline call do_truncate 'vfs_*' -n nginx
       Functions of the kernel by name, with their arguments decoded
   faultline call mmap --trigger mmap=-ENOMEM -p 1234
-      The calls of a thread of this process when mmap() fails for want of memory";
+      The calls of a thread of this process when mmap() fails for want of memory
+  faultline call 'bpf:*' --bpf-of 1234 --live
+      The calls of the BPF programs that a process has loaded, a scheduler's say";
 
 pub(super) const AGENT: &str = "\
 Examples:

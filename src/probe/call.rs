@@ -59,7 +59,7 @@ impl Spec for Plan {
     fn configure(&self, _way: Way, _kernel: Kernel, object: &mut Opened) -> Result<()> {
         let functions = self.functions()?;
         let config = fl_config {
-            places: u32::try_from(functions.len())?,
+            places: u32::try_from(2 * self.most())?,
             trigger_signals: self.trigger_signals.iter().fold(0, |bits, signal| bits | 1 << ((signal - 1) & 63)),
             calls: self.calls,
             live: self.live.unwrap_or(0),

@@ -23,6 +23,8 @@ pub enum Way {
     Fentry,
     /// The perf software event.
     Perf,
+    /// A tracepoint by its types.
+    TpBtf,
 }
 
 impl Way {
@@ -36,6 +38,7 @@ impl Way {
             Self::KprobeMulti => "kprobe-multi",
             Self::Fentry => "fentry",
             Self::Perf => "perf",
+            Self::TpBtf => "tp-btf",
         }
     }
 }

@@ -18,6 +18,7 @@ mod object;
 pub(crate) mod pagefault;
 mod pattern;
 mod perf;
+pub(crate) mod programs;
 mod ring;
 pub(crate) mod signal;
 mod table;

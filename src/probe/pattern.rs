@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,6 +20,8 @@ use super::types::Ids;
 
 /// A load of a number of 64 bits, which takes two places.
 const LOAD_NUMBER: u8 = (libbpf_sys::BPF_LD | libbpf_sys::BPF_IMM | libbpf_sys::BPF_DW) as u8;
+const BPF_PSEUDO_MAP_FD: u8 = libbpf_sys::BPF_PSEUDO_MAP_FD as u8;
+const BPF_PSEUDO_MAP_VALUE: u8 = libbpf_sys::BPF_PSEUDO_MAP_VALUE as u8;
 const BPF_PSEUDO_BTF_ID: u8 = libbpf_sys::BPF_PSEUDO_BTF_ID as u8;
 
 /// The placeholder of the number, twice, in a load of 64 bits: FL_WHICH in bpf/call.bpf.c.
@@ -32,6 +34,7 @@ const FL_PREEMPT_COUNT: i32 = fl_mark::FL_MARK_PREEMPT_COUNT.0 as i32;
 const LOG_BYTES: usize = 1 << 18;
 
 /// A program's instructions, relocated.
+#[derive(Clone)]
 pub(super) struct Pattern {
     name: CString,
     instructions: Vec<bpf_insn>,
@@ -56,11 +59,13 @@ impl Variables {
 
 /// The type that a program is loaded as.
 #[derive(Clone, Copy, Default)]
-pub(super) struct ProgramType {
+pub(super) struct ProgramType<'target> {
     pub(super) program: bpf_prog_type,
     pub(super) attach: bpf_attach_type,
-    /// The function at which it will run, by its id in the kernel's BTF; 0: it is named later.
+    /// The function at which it will run, by its id in the kernel's BTF or in that of `target`; 0: it is named later.
     pub(super) function: u32,
+    /// The BPF program whose function that is; `None` means the kernel's.
+    pub(super) target: Option<BorrowedFd<'target>>,
 }
 
 impl Pattern {
@@ -93,7 +98,7 @@ impl Pattern {
     ///
     /// # Errors
     /// The kernel's error, or the last line of the verifier's log.
-    pub(super) fn load(&self, which: u64, kind: ProgramType) -> Result<OwnedFd, Refusal> {
+    pub(super) fn load(&self, which: u64, kind: ProgramType<'_>) -> Result<OwnedFd, Refusal> {
         let preempt_count = self.variables.preempt_count.load(Ordering::Relaxed);
         if preempt_count != 0
             && let Ok(loaded) = self.attempt(&self.with(which, preempt_count), kind, None)
@@ -111,6 +116,17 @@ impl Pattern {
         Ok(loaded)
     }
 
+    /// Has the programs that are made from now on use the table `to` in the place of `from`, which the object has.
+    pub(super) fn replace_table(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
+        for instruction in &mut self.instructions {
+            let is_table = instruction.code == LOAD_NUMBER
+                && [BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE].contains(&instruction.src_reg());
+            if is_table && instruction.imm == from.as_raw_fd() {
+                instruction.imm = to.as_raw_fd();
+            }
+        }
+    }
+
     /// The instructions with these numbers put in.
     fn with(&self, which: u64, preempt_count: u32) -> Vec<bpf_insn> {
         let mut instructions = self.instructions.clone();
@@ -119,11 +135,12 @@ impl Pattern {
         instructions
     }
 
-    fn attempt(&self, instructions: &[bpf_insn], kind: ProgramType, log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
+    fn attempt(&self, instructions: &[bpf_insn], kind: ProgramType<'_>, log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
         let mut opts = bpf_prog_load_opts {
             sz: size_of::<bpf_prog_load_opts>() as _,
             expected_attach_type: kind.attach,
             attach_btf_id: kind.function,
+            attach_prog_fd: kind.target.map_or(0, |target| target.as_raw_fd() as u32),
             ..bpf_prog_load_opts::default()
         };
         if let Some(types) = &self.types {

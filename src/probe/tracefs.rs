@@ -49,6 +49,16 @@ impl Tracefs {
         self.read(name, "format").with_context(|| format!("failed to read about tracepoint `syscalls:{name}`"))
     }
 
+    /// Is there a tracepoint `CATEGORY:NAME`?
+    pub(crate) fn has(&self, category: &str, name: &str) -> Result<bool> {
+        let path = format!("events/{category}/{name}");
+        match openat(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn read(&self, name: &str, what: &str) -> Result<Option<String>> {
         let path = format!("events/syscalls/{name}/{what}");
         let file = match openat(&self.root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {

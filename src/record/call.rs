@@ -180,7 +180,9 @@ pub(crate) struct Trigger {
     pub comm: String,
     /// False: in an interrupt or a thread of the kernel's own: the task only happened to run.
     pub certain: bool,
-    /// Its last calls, oldest first.
+    /// What joins `calls` to it: `task`, `time`, or the name of an argument.
+    pub stitched_by: String,
+    /// The last calls, oldest first.
     pub calls: Vec<Call>,
 }
 

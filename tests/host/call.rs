@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use faultline::internals::call::Function;
 use macro_rules_attribute::apply;
+use serde_json::Value;
 
-use crate::harness::FAULTLINE;
 use crate::harness::runs::{Watch, watch_test};
+use crate::harness::{FAULTLINE, records};
 use crate::recorder::{Calls, plan_by, start, syscall, ways};
 
 #[apply(watch_test!)]
@@ -67,4 +68,84 @@ fn what_can_not_be_attached_is_an_error_with_its_reason() {
     if !Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
         assert!(refused(&["munmap", "--attach", "kprobe"]).contains("this kernel has none (CONFIG_KPROBES)"));
     }
+}
+
+/// The value of an argument of a call.
+fn argument<'call>(call: &'call Value, name: &str) -> &'call Value {
+    let arguments = call["arguments"].as_array().unwrap();
+    let found = arguments.iter().find(|argument| argument["name"] == name);
+    &found.unwrap_or_else(|| panic!("no {name}: {call:#}"))["value"]
+}
+
+#[apply(watch_test!)]
+fn a_trigger_is_a_tracepoint_or_the_beginning_of_a_call_if_a_condition_holds() {
+    let triggers =
+        ["tracepoint:signal:signal_generate:sig=SIGUSR1", "tp_btf:signal_generate:sig=12", "kill:sig=SIGUSR1"];
+    let mut command = Command::new(FAULTLINE);
+    command.args(["call", "--format", "json"]);
+    for trigger in triggers {
+        command.args(["--trigger", trigger]);
+    }
+    let script = "trap : URG USR1 USR2; kill -URG $$; kill -USR1 $$; kill -USR2 $$";
+    let output = command.args(["--", "sh", "-c", script]).watch();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let records = records(&output.stdout);
+    let fired: Vec<&Value> = records.iter().filter(|record| record["type"] == "call_trigger").collect();
+    let words: Vec<&str> = fired.iter().map(|trigger| trigger["trigger"].as_str().unwrap()).collect();
+    assert_eq!(words, [triggers[2], triggers[0], triggers[1]], "{fired:#?}\n{stderr}");
+    for (trigger, name) in fired.iter().zip(["kill", "tracepoint:signal:signal_generate", "tp_btf:signal_generate"]) {
+        let call = trigger["calls"].as_array().unwrap().iter().rfind(|call| call["function"] == name).unwrap();
+        let is_call = name == "kill";
+        let signal = if name.starts_with("tp_btf") { "SIGUSR2" } else { "SIGUSR1" };
+        assert_eq!(argument(call, "sig"), signal, "{trigger:#}");
+        assert_eq!(call["state"], if is_call { "not_returned" } else { "returned" });
+        assert_eq!((&call["return"], &call["duration_ns"]), (&Value::Null, &Value::Null));
+        if !is_call {
+            assert_eq!((&call["attach"], argument(call, "task:task_struct.pid")), (&"tp_btf".into(), &trigger["pid"]));
+        }
+    }
+}
+
+#[apply(watch_test!)]
+fn a_trigger_that_can_not_fire_is_an_error_with_its_reason() {
+    let refused = |trigger: &str| {
+        let output = Command::new(FAULTLINE).args(["call", "--trigger", trigger, "--", "true"]).watch();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{trigger}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let near = refused("tp_btf:signal_generat");
+    assert!(near.contains("`tp_btf:signal_generat`: did you mean tp_btf:signal_generate"), "{near}");
+    assert!(
+        refused("tracepoint:sched:signal_generate").contains("`tracepoint:sched:signal_generate`"),
+        "another category"
+    );
+    let number = refused("tp_btf:signal_generate:sigg=1");
+    assert!(number.contains("sigg=1: it has no number `sigg`, but sig, "), "{number}");
+    let value = refused("tp_btf:signal_generate:sig=NEVER");
+    assert!(value.contains("`NEVER` is no value of `sig`"), "{value}");
+}
+
+#[apply(watch_test!)]
+fn a_trigger_has_the_calls_of_others_that_are_joined_to_it() {
+    // To set it, the shell first asks for what it was, and puts that back.
+    let script = "umask 3 & wait; umask 2; umask 3";
+    let run = |stitch: &str| {
+        let mut command = Command::new(FAULTLINE);
+        command.args(["call", "--format", "json", "--trigger", "umask:mask=3", "--stitch", stitch]);
+        let output = command.args(["--", "sh", "-c", script]).watch();
+        let records = records(&output.stdout);
+        let trigger = records.iter().rfind(|record| record["type"] == "call_trigger");
+        trigger.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr))).clone()
+    };
+    let masks = |trigger: &Value| -> Vec<u64> {
+        let calls = trigger["calls"].as_array().unwrap().iter();
+        calls.map(|call| argument(call, "mask").as_u64().unwrap()).filter(|mask| (1..4).contains(mask)).collect()
+    };
+    let expected: [(&str, &[u64]); 3] = [("task", &[2, 2, 3]), ("time", &[3, 2, 2, 3]), ("mask", &[3, 3])];
+    for (stitch, expected) in expected {
+        let trigger = run(stitch);
+        assert_eq!(masks(&trigger), expected, "{stitch}: {trigger:#}");
+        assert_eq!(trigger["stitched_by"], stitch);
+    }
+    assert_eq!(run("nothing")["stitched_by"], "task");
 }

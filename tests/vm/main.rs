@@ -10,6 +10,7 @@ mod call;
 mod call_cause;
 mod call_function;
 mod call_output;
+mod call_program;
 mod capabilities;
 mod compile;
 mod crash;

@@ -125,15 +125,15 @@ pub(crate) fn offset(structure: &str, member: &str) -> u32 {
 pub(crate) fn function(symbol: &str, flags: u32, fetches: Vec<fl_fetch>) -> Function {
     let found = prototype(symbol);
     let (btf_id, parameters) = (found.map(|found| found.0), found.map_or(6, |found| found.1));
-    let point = Point { symbol: symbol.to_owned(), btf_id, parameters, flags, anyone: None, fetches };
-    Function { kernel: Some(point), syscall: None, trigger: None }
+    let point = Point { symbol: symbol.to_owned(), btf_id, parameters, flags, fetches, ..Point::default() };
+    Function { kernel: Some(point), ..Function::default() }
 }
 
 /// A system call, by its wrapper or by its tracepoints.
 pub(crate) fn syscall_with(name: &str, parameters: u8, flags: u32, fetches: Vec<fl_fetch>) -> Function {
     let flags = flags | HAS_RESULT;
     let wrapper = function(&format!("__x64_sys_{name}"), flags | SYSCALL, fetches.clone());
-    let point = Point { symbol: name.to_owned(), btf_id: None, parameters, flags, anyone: None, fetches };
+    let point = Point { symbol: name.to_owned(), parameters, flags, fetches, ..Point::default() };
     Function { syscall: Some(point), ..wrapper }
 }
 
@@ -150,6 +150,7 @@ pub(crate) fn plan(pid: u32, functions: Vec<Function>) -> Plan {
         kernel_stacks: None,
         live: None,
         trigger_signals: Vec::new(),
+        grows: false,
     }
 }
 

@@ -87,6 +87,28 @@ struct fl_fetch {
 	u32 pad2;
 };
 
+/* fl_condition.test: of the value against the operand. */
+enum fl_test {
+	FL_TEST_ALWAYS = 0,
+	FL_TEST_EQUAL,
+	FL_TEST_UNEQUAL,
+	FL_TEST_LESS,
+	FL_TEST_AT_MOST,
+	FL_TEST_MORE,
+	FL_TEST_AT_LEAST,
+	FL_TEST_ANY_BIT,
+};
+
+/* A condition on a value that is read when a call begins. */
+struct fl_condition {
+	u8 value; /* which of fl_call.values */
+	u8 test;  /* enum fl_test */
+	u8 is_signed;
+	u8 unused; /* bits of the value above the number */
+	u32 pad;
+	u64 operand; /* of 64 bits, with its sign */
+};
+
 /* fl_function.flags */
 enum fl_function_flag {
 	FL_FUNCTION_SYSCALL =
@@ -97,6 +119,10 @@ enum fl_function_flag {
 	FL_FUNCTION_QUIET = 1 << 4,      /* watched for its trigger only: its calls are not recorded */
 	FL_FUNCTION_RESULT_INT = 1 << 5, /* the result has 32 bits, signed: the register's others mean nothing */
 	FL_FUNCTION_AT_END = 1 << 6,     /* something is read at its end: the loader sets it */
+	FL_FUNCTION_CONTEXT =
+		1 << 7, /* a BPF program: the arguments lie where its context points to, as the kernel hands them on */
+	FL_FUNCTION_BEGIN = 1 << 8, /* its beginning is a trigger, if `condition` holds */
+	FL_FUNCTION_EVENT = 1 << 9, /* a tracepoint: it has no end */
 };
 
 /* What to do at one function. */
@@ -107,6 +133,7 @@ struct fl_function {
 	u64 anyone_mask; /* FL_FUNCTION_ANYONE only where this argument has one of these bits, O_TRUNC of open(2); 0: always */
 	u32 anyone_argument;
 	u32 pad;
+	struct fl_condition condition; /* FL_FUNCTION_BEGIN */
 	struct fl_fetch fetches[FL_FETCHES_MAX];
 };
 
@@ -145,7 +172,7 @@ struct fl_open {
 enum fl_sample_kind { FL_SAMPLE_TRIGGER = 0, FL_SAMPLE_LIVE };
 
 /* What fired. */
-enum fl_trigger_kind { FL_TRIGGER_SIGNAL = 0, FL_TRIGGER_RESULT };
+enum fl_trigger_kind { FL_TRIGGER_SIGNAL = 0, FL_TRIGGER_RESULT, FL_TRIGGER_BEGIN };
 
 /*
  * The beginning of a sample. The sample of a trigger is the task's whole entry of fl_tasks, or this alone if the task has none; that of
@@ -158,7 +185,7 @@ struct fl_event {
 	u32 tid;
 	u32 pid;
 	u32 signal;     /* FL_TRIGGER_SIGNAL */
-	u32 function;   /* FL_TRIGGER_RESULT */
+	u32 function;   /* FL_TRIGGER_RESULT, FL_TRIGGER_BEGIN */
 	s64 result;     /* FL_TRIGGER_RESULT */
 	u32 is_certain; /* 0: in an interrupt, or no process of its own: the task only happened to run */
 	u32 calls;      /* that follow */
@@ -192,7 +219,7 @@ struct fl_config {
 };
 
 _Static_assert(sizeof(struct fl_fetch) == 24, "fl_fetch has a hole");
-_Static_assert(sizeof(struct fl_function) == 32 + FL_FETCHES_MAX * 24, "fl_function has a hole");
+_Static_assert(sizeof(struct fl_function) == 48 + FL_FETCHES_MAX * 24, "fl_function has a hole");
 _Static_assert(sizeof(struct fl_call) ==
 		       48 + (FL_ARGUMENTS + FL_FETCHES_MAX + FL_AFTER_MAX) * 8 + FL_TEXTS_MAX * FL_TEXT_BYTES,
 	       "fl_call has a hole");

@@ -4,14 +4,14 @@
 use std::ffi::CString;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use anyhow::Result;
 use libbpf_rs::libbpf_sys::{
     BPF_F_KPROBE_MULTI_RETURN, BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_TRACEPOINT, BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY,
-    BPF_TRACE_FEXIT, BPF_TRACE_KPROBE_MULTI, PERF_TYPE_TRACEPOINT, bpf_link_create, bpf_link_create_opts,
-    bpf_raw_tracepoint_open,
+    BPF_TRACE_FEXIT, BPF_TRACE_KPROBE_MULTI, BPF_TRACE_RAW_TP, PERF_TYPE_TRACEPOINT, bpf_link_create,
+    bpf_link_create_opts, bpf_raw_tracepoint_open,
 };
 
 use super::Point;
@@ -122,6 +122,7 @@ fn which(number: u32, point: &Point, is_tracepoint: bool) -> u64 {
 }
 
 /// The patterns of bpf/call.bpf.c.
+#[derive(Clone)]
 pub(super) struct Patterns {
     fentry: Pattern,
     fexit: Pattern,
@@ -147,13 +148,21 @@ impl Patterns {
         Ok(Self { fentry, fexit, kprobe, kretprobe, multi, multi_return, enter, leave })
     }
 
+    /// The same with another table of functions. Only patterns for one function each: those for all were made for the first table.
+    pub(super) fn with_table(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Self {
+        let mut patterns = self.clone();
+        let each = [&mut patterns.fentry, &mut patterns.fexit];
+        each.into_iter().for_each(|pattern| pattern.replace_table(from, to));
+        patterns
+    }
+
     /// Loads the programs of a function, the one for its end first, and attaches each by `link`. There is none for the beginning of calls that
     /// are not recorded.
-    fn each_side(
+    fn each_side<'kind>(
         point: &Point,
         which: u64,
         [begin, end]: [&Pattern; 2],
-        kind: impl Fn(CallEdge) -> ProgramType,
+        kind: impl Fn(CallEdge) -> ProgramType<'kind>,
         link: impl Fn(CallEdge, &OwnedFd) -> Result<OwnedFd, AttachFailure>,
     ) -> Result<Vec<FunctionHook>, AttachFailure> {
         let is_recorded = point.flags & fl_function_flag::FL_FUNCTION_QUIET.0 == 0;
@@ -167,18 +176,45 @@ impl Patterns {
 
     /// fentry and fexit.
     pub(super) fn fentry(&self, number: u32, point: &Point) -> Result<Vec<FunctionHook>, AttachFailure> {
+        if let Some(why) = point.forbidden {
+            return Err(AttachFailure::Function(why.to_owned()));
+        }
+        let target = point.program.as_ref().map(|program| program.as_fd());
         let Some(function) = point.btf_id else {
-            return Err(AttachFailure::Function("its parameters are not among the kernel's types".to_owned()));
+            let why = match target {
+                Some(_) => "it was loaded without types (BTF)",
+                None => "its parameters are not among the kernel's types",
+            };
+            return Err(AttachFailure::Function(why.to_owned()));
         };
         let kind = |side: CallEdge| {
             let attach = if side == CallEdge::Begin { BPF_TRACE_FENTRY } else { BPF_TRACE_FEXIT };
-            ProgramType { program: BPF_PROG_TYPE_TRACING, attach, function }
+            ProgramType { program: BPF_PROG_TYPE_TRACING, attach, function, target }
         };
         Self::each_side(point, which(number, point, false), [&self.fentry, &self.fexit], kind, |_, program| {
             // SAFETY: no name: the place to attach was given when it was loaded.
             let link = unsafe { bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) };
             owned(link).map_err(|error| failed_to_attach(&error))
         })
+        // What is refused at a program may well work at the kernel's functions.
+        .map_err(|why| if target.is_some() { AttachFailure::Function(why.text().to_owned()) } else { why })
+    }
+
+    /// A tracepoint, by its types. It has no end.
+    pub(super) fn event(&self, number: u32, point: &Point) -> Result<Vec<FunctionHook>, AttachFailure> {
+        let Some(function) = point.btf_id else {
+            return Err(AttachFailure::Function("it is not among the kernel's types".to_owned()));
+        };
+        let kind = ProgramType {
+            program: BPF_PROG_TYPE_TRACING,
+            attach: BPF_TRACE_RAW_TP,
+            function,
+            ..ProgramType::default()
+        };
+        let program = self.fentry.load(which(number, point, false), kind)?;
+        // SAFETY: no name: the place to attach was given when it was loaded.
+        let link = owned(unsafe { bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) });
+        Ok(vec![FunctionHook::new(link.map_err(|error| failed_to_attach(&error))?, &program)])
     }
 
     /// A kprobe and a kretprobe.
@@ -214,7 +250,8 @@ impl Patterns {
 
     /// The two programs of kprobe.multi, which serve all functions.
     pub(super) fn multi(&self) -> Result<Multi, AttachFailure> {
-        let kind = ProgramType { program: BPF_PROG_TYPE_KPROBE, attach: BPF_TRACE_KPROBE_MULTI, function: 0 };
+        let kind =
+            ProgramType { program: BPF_PROG_TYPE_KPROBE, attach: BPF_TRACE_KPROBE_MULTI, ..ProgramType::default() };
         let load = |pattern: &Pattern| {
             pattern
                 .load(0, kind)

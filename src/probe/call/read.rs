@@ -74,7 +74,7 @@ impl Recorder {
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.probe.count(which.0);
         // One program may be attached to several hooks.
-        let programs: BTreeMap<u32, u64> = self.hooks.iter().filter_map(FunctionHook::runs_missed).collect();
+        let programs: BTreeMap<u32, u64> = self.hooks.borrow().iter().filter_map(FunctionHook::runs_missed).collect();
         Ok(Counters {
             filtered: count(fl_counter::FL_FILTERED)?,
             calls: count(fl_counter::FL_CALLS)?,

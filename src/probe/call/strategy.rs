@@ -42,14 +42,25 @@ pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Ve
         attached: plan.functions.iter().map(|_| Attached { how: None, failures: Vec::new() }).collect(),
         hooks: Vec::new(),
     };
-    for &how in ways(plan.setup.attach, plan.functions.len()) {
+    for &how in ways(plan.setup.attach, plan.functions.len()).iter().chain(&[Way::TpBtf]) {
         let waiting: Vec<usize> =
             (0..plan.functions.len()).filter(|&number| state.attached[number].how.is_none()).collect();
         let mut points = Vec::new();
         for number in waiting {
             let Function { kernel, syscall, .. } = &plan.functions[number];
             let point = if how == Way::Tracepoint { syscall } else { kernel };
-            points.extend(point.as_ref().map(|point| (number, point)));
+            match point {
+                // There is one way to see a tracepoint, and it sees nothing else.
+                Some(point) if point.is_event() != (how == Way::TpBtf) => {}
+                Some(point) if point.program.is_some() && how != Way::Fentry => {
+                    // Only worth a word if nothing better is tried.
+                    if plan.setup.attach != Attach::Auto {
+                        let why = "only fentry and fexit see a BPF program".to_owned();
+                        state.failed(number, how, &AttachFailure::Function(why));
+                    }
+                }
+                point => points.extend(point.as_ref().map(|point| (number, point))),
+            }
         }
         match how {
             Way::KprobeMulti => attach_together(patterns, &points, &mut state),
@@ -57,6 +68,25 @@ pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Ve
         }
     }
     (state.attached, state.hooks)
+}
+
+/// Attaches functions that come later, BPF programs, whose numbers begin with `first`.
+pub(super) fn attach_later(
+    patterns: &Patterns,
+    first: usize,
+    functions: &[Function],
+) -> (Vec<Attached>, Vec<FunctionHook>) {
+    let attach = |(index, function): (usize, &Function)| {
+        let number = u32::try_from(first + index).unwrap_or(u32::MAX);
+        let failed = |why: String| (Attached { how: None, failures: vec![(Way::Fentry, why)] }, Vec::new());
+        match function.kernel.as_ref().map(|point| patterns.fentry(number, point)) {
+            Some(Ok(hooks)) => (Attached { how: Some(Way::Fentry), failures: Vec::new() }, hooks),
+            Some(Err(why)) => failed(why.text().to_owned()),
+            None => failed("it is no BPF program".to_owned()),
+        }
+    };
+    let (attached, hooks): (Vec<_>, Vec<_>) = functions.iter().enumerate().map(attach).unzip();
+    (attached, hooks.into_iter().flatten().collect())
 }
 
 /// The ways to try, best first.
@@ -111,6 +141,7 @@ fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state:
         match (how, &tracefs) {
             (Way::Fentry, _) => patterns.fentry(id, point),
             (Way::Kprobe, _) => patterns.kprobe(id, point),
+            (Way::TpBtf, _) => patterns.event(id, point),
             (_, Some(tracefs)) => patterns.tracepoint(id, point, tracefs),
             _ => Err(AttachFailure::Kernel("it has no such way".to_owned())),
         }
