@@ -139,6 +139,36 @@ static __always_inline bool fl_is_own(struct task_struct *task, struct kernel_si
 	return (u32)fl_read(info, _sifields._kill._pid) == fl_pid_in_namespace(task);
 }
 
+/* Which signal a process has sent to itself is known by the call from which the thread returns. */
+enum fl_own_signal {
+	FL_SENT_BY_NONE = 0,
+	FL_SENT_BY_KILL = 1,  /* SI_USER */
+	FL_SENT_BY_TKILL = 2, /* SI_TKILL */
+};
+
+/*
+ * Has the current thread called kill(2) or its kin, to send this signal to its own process or thread? A fatal signal that dumps no core, and
+ * SIGKILL, come without a sender. 32-bit calls have other numbers and registers: they have sent none.
+ */
+__noinline int fl_find_own_signal(u32 signal)
+{
+	struct task_struct *task = fl_current();
+	const struct pt_regs *regs = fl_near_pt_regs(task);
+	u64 number = fl_near_register(fl_regs_call(regs));
+	u32 whom = fl_near_register(fl_regs_0(regs));
+	u32 sent = number == FL_NR_TGKILL ? fl_near_register(fl_regs_2(regs)) : fl_near_register(fl_regs_1(regs));
+
+	if (sent != signal || fl_is_compat_call(task))
+		return FL_SENT_BY_NONE;
+	if (number == FL_NR_KILL) /* 0: to each process of its group */
+		return !whom || whom == fl_pid_in_namespace(task) ? FL_SENT_BY_KILL : FL_SENT_BY_NONE;
+	if (number == FL_NR_TGKILL)
+		return whom == fl_pid_in_namespace(task) ? FL_SENT_BY_TKILL : FL_SENT_BY_NONE;
+	if (number == FL_NR_TKILL)
+		return whom == fl_innermost_number(fl_read(task, thread_pid)) ? FL_SENT_BY_TKILL : FL_SENT_BY_NONE;
+	return FL_SENT_BY_NONE;
+}
+
 /* A watched signal is delivered to a task: if the task is watched and its record is needed, begins it. What needs none is counted here. */
 static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, struct kernel_siginfo *info, u32 signal,
 						     u64 handler)
@@ -151,7 +181,7 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 	u32 recalled = 0;
 	u64 owner = 0;
 	bool is_own;
-	s32 code;
+	s32 code, sent_as;
 
 	if (!fl_filter()) {
 		fl_count(FL_FILTERED);
@@ -187,9 +217,16 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 		begun |= FL_BEGUN_AT_SITE;
 	}
 	is_own = disposition == FL_DISPOSED_FATAL && fl_is_own(task, info, code);
+	sent_as = code;
+	if (disposition == FL_DISPOSED_FATAL && !is_own && !(FL_DEFAULT_CORE & FL_BIT(signal))) {
+		int own = fl_find_own_signal(signal);
+
+		is_own = own != FL_SENT_BY_NONE;
+		sent_as = own == FL_SENT_BY_TKILL ? SI_TKILL : SI_USER;
+	}
 	if (disposition == FL_DISPOSED_FATAL)
-		recalled = fl_recall(signal, code, is_own);
-	fl_note_end((u64)info, signal, code, recalled);
+		recalled = fl_recall(signal, sent_as, is_own);
+	fl_note_end((u64)info, signal, sent_as, recalled);
 	if (!recalled) {
 		fl_begin_record((u64)info, signal, disposition);
 		if (is_own)
@@ -210,18 +247,29 @@ static __always_inline bool fl_calls_exit(struct task_struct *task)
 }
 
 /*
- * The current thread ends with `status`: a death of its process, if the thread makes it exit from the handler of a fault. True: its record
- * has been begun.
+ * The current thread ends with `status`: a death of its process, if the thread makes it exit from the handler of a fault, or sends it a signal
+ * there that nobody watches. True: its record has been begun.
  */
 static __always_inline bool fl_begin_exit(u32 status)
 {
 	struct task_struct *task = fl_current();
-	u32 recalled;
+	u32 signal = status & 0x7f, recalled;
+	s32 code = status >> 8 & 0xff;
 
-	if (status & 0x7f || !fl_may_recall(fl_thread_of(task), task) || !fl_calls_exit(task))
+	if ((FL_DEFAULT_CORE | fl_config.signals) & (signal ? FL_BIT(signal) : 0) ||
+	    !fl_may_recall(fl_thread_of(task), task))
 		return false;
-	recalled = fl_recall(0, status >> 8 & 0xff, true);
-	fl_note_end(0, 0, status >> 8 & 0xff, recalled);
+	if (signal) {
+		int own = fl_find_own_signal(signal);
+
+		if (own == FL_SENT_BY_NONE)
+			return false;
+		code = own == FL_SENT_BY_TKILL ? SI_TKILL : SI_USER;
+	} else if (!fl_calls_exit(task)) {
+		return false;
+	}
+	recalled = fl_recall(signal, code, true);
+	fl_note_end(0, signal, code, recalled);
 	return recalled;
 }
 

@@ -128,6 +128,9 @@ struct fl_mm_context {
 #define FL_NR_EXECVE        221
 #define FL_NR_EXIT          93
 #define FL_NR_SHMDT         197
+#define FL_NR_KILL          129
+#define FL_NR_TKILL         130
+#define FL_NR_TGKILL        131
 #define FL_NR_EXIT_GROUP    94
 #define FL_NR_EXIT_GROUP_32 248 /* arch/arm/tools/syscall.tbl */
 #define FL_NR_MEMFD_CREATE  279

@@ -115,6 +115,9 @@ struct fl_mm_context {
 #define FL_NR_EXECVE        59
 #define FL_NR_EXIT          60
 #define FL_NR_SHMDT         67
+#define FL_NR_KILL          62
+#define FL_NR_TKILL         200
+#define FL_NR_TGKILL        234
 #define FL_NR_EXIT_GROUP    231
 #define FL_NR_EXIT_GROUP_32 252 /* syscall_32.tbl */
 #define FL_NR_MEMFD_CREATE  319

@@ -160,10 +160,12 @@ __noinline int fl_begin_next(u32 step)
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct fl_unwind *unwind = fl_scratch(&fl_unwinds);
 	struct fl_end *end = fl_scratch(&fl_ends);
-	u32 which = FL_NESTED_MAX - step;
+	u32 which = FL_NESTED_MAX - step, signal;
 
 	if (!record || !unwind || !end)
 		return FL_NEXT_NONE;
+	/* A signal that isn't watched has no record of its own, as an exit. */
+	signal = end->signal && fl_config.signals & FL_BIT(end->signal) ? end->signal : 0;
 	if (!step) {
 		end->timestamp_ns = record->timestamp_ns;
 		unwind->sent_bytes = 0; /* what an end before it has sent is another stack's */
@@ -174,7 +176,7 @@ __noinline int fl_begin_next(u32 step)
 		fl_add_frames((u64)fl_read(fl_current(), mm));
 	} else if (end->recalled >= FL_MAYBE_RECALLED) {
 		unwind->until = (record->signal_frame | (FL_PIECE_BYTES - 1)) + 1 + FL_PIECE_BYTES;
-		fl_begin_record(end->info, end->signal, FL_DISPOSED_FATAL);
+		fl_begin_record(end->info, signal, FL_DISPOSED_FATAL);
 		record->end_code = end->code;
 		fl_add_earlier(end->recalled - FL_MAYBE_RECALLED);
 	}

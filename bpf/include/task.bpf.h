@@ -7,16 +7,22 @@
 
 #include "cgroup.bpf.h"
 
+static __always_inline u32 fl_innermost_number(struct pid *pid)
+{
+	u32 level = fl_read(pid, level);
+	struct upid *innermost = fl_upid(pid, level & 31);
+
+	return fl_read(innermost, nr);
+}
+
 /* The current task's tgid in its innermost pid namespace; `task` is from fl_current(). */
 static __always_inline u32 fl_pid_in_namespace(struct task_struct *task)
 {
 	struct signal_struct *signal = fl_own(task, signal);
 	struct pid *pid =
 		fl_read(signal, pids[PIDTYPE_TGID]); /* a number: old verifiers add no other number to a pointer */
-	u32 level = fl_read(pid, level);
-	struct upid *innermost = fl_upid(pid, level & 31);
 
-	return fl_read(innermost, nr);
+	return fl_innermost_number(pid);
 }
 
 /* The process of the task at `of`, the current one: numbers, names, user, cgroup, namespaces. */
