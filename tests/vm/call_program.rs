@@ -219,7 +219,6 @@ fn a_program_that_is_loaded_later_is_seen_as_well() {
     assert!(function["added"].is_string() && report["not_found"] == json!([]), "{report:#}");
 }
 
-const SCHED_EXT: i32 = 7;
 /// How often the scheduler serves its victim before it makes its error.
 const PATIENCE: u32 = 3;
 
@@ -255,9 +254,6 @@ fn the_last_calls_of_a_scheduler_are_shown_when_the_kernel_ends_it() {
     let pid = std::process::id().to_string();
     let flags = ["--bpf-of", &pid, "--trigger", "scheduler_error"];
     let watching = watch(&["bpf:test_scx_*"], &flags).unwrap();
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: it reads the struct.
-    assert_eq!(unsafe { libc::sched_setscheduler(victim as i32, SCHED_EXT, &raw const parameters) }, 0);
     for _ in 0..PATIENCE + 2 {
         wake.send(()).unwrap();
         answered.recv().unwrap();
@@ -270,10 +266,9 @@ fn the_last_calls_of_a_scheduler_are_shown_when_the_kernel_ends_it() {
     let ended = calls.last().unwrap();
     assert_eq!((&ended["function"], argument(ended, "kind")), (&"scx_vexit".into(), &"SCX_EXIT_ERROR".into()));
     let served: Vec<&Value> = calls.iter().filter(|call| call["function"] == "bpf:test_scx_enqueue").collect();
-    assert!(!served.is_empty(), "{trigger:#}");
-    for call in served {
-        assert_eq!(argument(call, "p:task_struct.pid"), victim, "{call:#}");
-        let flags = argument(call, "enq_flags").as_str().unwrap();
-        assert!(flags.split('|').any(|flag| flag == "SCX_ENQ_WAKEUP"), "{call:#}");
-    }
+    let is_woken = |call: &&Value| {
+        let flags = argument(call, "enq_flags").as_str().unwrap_or_default();
+        argument(call, "p:task_struct.pid") == victim && flags.split('|').any(|flag| flag == "SCX_ENQ_WAKEUP")
+    };
+    assert!(served.iter().any(is_woken), "{trigger:#}");
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A BPF scheduler for tests/vm/call_program.rs: first come, first served, for tasks of SCHED_EXT alone. It makes an error on purpose: it
- * puts one task into a queue that isn't there.
+ * A BPF scheduler for tests/vm/call_program.rs: first come, first served. It makes an error on purpose: it puts one task into a queue that
+ * isn't there. It serves all tasks: those of SCHED_EXT alone would run only when no other does, and the kernel ends a scheduler whose tasks
+ * wait for half a minute.
  */
 #define SEC(name) __attribute__((section(name), used))
 
 SEC("license") char LICENSE[] = "GPL";
 
 #define SCX_DSQ_GLOBAL (1ULL << 63 | 1)
-#define SCX_OPS_SWITCH_PARTIAL (1ULL << 3)
 #define NO_SUCH_QUEUE 4711
 #define SLICE_NS 5000000
 
@@ -23,7 +23,6 @@ extern void scx_bpf_dsq_insert(struct task_struct *p, unsigned long long dsq_id,
 struct sched_ext_ops {
 	int (*select_cpu)(struct task_struct *p, int prev_cpu, unsigned long long wake_flags);
 	void (*enqueue)(struct task_struct *p, unsigned long long enq_flags);
-	unsigned long long flags;
 	char name[128];
 };
 
@@ -54,6 +53,5 @@ SEC(".struct_ops.link")
 struct sched_ext_ops test_scx = {
 	.select_cpu = (void *)test_scx_select_cpu,
 	.enqueue = (void *)test_scx_enqueue,
-	.flags = SCX_OPS_SWITCH_PARTIAL,
 	.name = "test_scx",
 };
