@@ -254,7 +254,14 @@ fn the_last_calls_of_a_scheduler_are_shown_when_the_kernel_ends_it() {
     let pid = std::process::id().to_string();
     let flags = ["--bpf-of", &pid, "--trigger", "scheduler_error"];
     let watching = watch(&["bpf:test_scx_*"], &flags).unwrap();
-    for _ in 0..PATIENCE + 2 {
+    // A message that comes before the thread sleeps wakes nobody: it gets more until the scheduler has ended.
+    let is_enabled = || std::fs::read_to_string("/sys/kernel/sched_ext/state").unwrap().trim() == "enabled";
+    assert!(is_enabled());
+    for _ in 0..10_000 {
+        if !is_enabled() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
         wake.send(()).unwrap();
         answered.recv().unwrap();
     }
