@@ -56,7 +56,8 @@ impl LoadedProgram {
         let hook = (info.attach_btf_id != 0 && is_of_kernel(info.attach_btf_obj_id)).then_some(info.attach_btf_id);
         Ok(Self {
             id,
-            name: whole.unwrap_or_else(|| crate::text::name(&info.name)),
+            // A char has a sign on some architectures alone.
+            name: whole.unwrap_or_else(|| crate::text::lossy(&info.name.map(|char| char as u8))),
             kind: info.type_,
             program: Arc::new(program),
             types: types.map(|types| (types, main.type_id)),
