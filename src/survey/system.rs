@@ -44,11 +44,11 @@ impl System {
         SERVERS.iter().find(|(id, _)| *id == self.id).map(|(_, url)| *url)
     }
 
-    /// What to add to the sources of apt, whose index then has the package.
+    /// What to add to the sources of apt, whose index then has the package. MIRROR is the one of Debian that the system uses.
     pub(super) fn archive(&self) -> Option<String> {
         let codename = self.codename.as_deref()?;
         let line = match self.id.as_str() {
-            "debian" => format!("deb http://deb.debian.org/debian-debug {codename}-debug main"),
+            "debian" => format!("deb MIRROR/debian-debug {codename}-debug main"),
             "ubuntu" => format!("deb http://ddebs.ubuntu.com {codename} main universe"),
             _ => return None,
         };
@@ -66,7 +66,7 @@ mod tests {
     fn a_system_says_where_its_debug_files_are() {
         let debian = System::of("NAME=\"Debian GNU/Linux\"\nVERSION_CODENAME=bookworm\nID=debian\n").unwrap();
         assert_eq!(debian.server(), Some("https://debuginfod.debian.net"));
-        assert!(debian.archive().unwrap().contains("`deb http://deb.debian.org/debian-debug bookworm-debug main`"));
+        assert!(debian.archive().unwrap().contains("`deb MIRROR/debian-debug bookworm-debug main`"));
         let fedora = System::of("ID=\"fedora\"\nVERSION_CODENAME=\"\"\n").unwrap();
         assert_eq!((fedora.server(), fedora.archive()), (Some("https://debuginfod.fedoraproject.org"), None));
         let own = System::of("ID=own\nVERSION_CODENAME=one").unwrap();
