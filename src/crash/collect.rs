@@ -16,7 +16,7 @@ use super::{Decoder, Options, RecordedCalls, sample};
 use crate::debuginfod::{Client, Settings};
 use crate::evidence::{Evidence, Failure};
 use crate::ledger;
-use crate::naming::{Named, Naming};
+use crate::naming::{Named, Naming, WAIT_MAX};
 use crate::output::{Timestamp, Totals, boottime_ns};
 use crate::probe::abi::{Sample, fl_crash, fl_disposition};
 use crate::probe::crash::Probe;
@@ -30,7 +30,7 @@ use crate::session::BATCH;
 const SUMMARY_WAIT: Duration = Duration::from_millis(400);
 
 /// How long the end of a run waits for the names of the last samples: as long as one may wait for those before it on a busy host.
-const END_WAIT: Duration = Duration::from_secs(60);
+const END_WAIT: Duration = WAIT_MAX;
 
 /// How long that takes before faultline says that it waits.
 const UNSAID: Duration = Duration::from_secs(1);

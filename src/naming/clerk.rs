@@ -31,7 +31,7 @@ const SHORT_DEADLINE: Duration = Duration::from_secs(1);
 const BUSY: u32 = 8;
 
 /// How long a record may wait for those before it: longer than one of another owner may take on a busy host.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How often the clerk looks at what the children do, while a record takes long.
 const LOOK: Duration = Duration::from_millis(250);

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use crate::debuginfod;
 
-pub(crate) use clerk::fences;
+pub(crate) use clerk::{WAIT_MAX, fences};
 pub(crate) use confine::Fences;
 pub(crate) use frame::{receive, send};
 pub(crate) use job::{

@@ -1,10 +1,11 @@
 //! The counters of the kernel programs, summed over the processors.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
 use libbpf_rs::MapCore;
 
+use super::programs;
 use super::table::TypedTable as _;
 
 /// One counter of the map `fl_counters`, summed over the processors.
@@ -18,9 +19,6 @@ pub(super) fn sum(map: &impl MapCore, which: u32) -> Result<u64> {
 /// doesn't report it. It is asked by the descriptor, because to go through all programs needs CAP_SYS_ADMIN.
 pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> Option<(u32, u64)> {
     let mut info = libbpf_sys::bpf_prog_info::default();
-    let mut length = size_of_val(&info) as u32;
-    // SAFETY: the kernel writes at most `length` bytes to `info`, which is made of integers and lives during the call.
-    let failed =
-        unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut length) } != 0;
-    (!failed).then_some((info.id, info.recursion_misses))
+    programs::ask(program, &mut info).ok()?;
+    Some((info.id, info.recursion_misses))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -38,7 +38,7 @@ impl LoadedProgram {
     fn of(id: u32, program: OwnedFd) -> io::Result<Self> {
         let mut main = bpf_func_info::default();
         let mut info = bpf_prog_info::default();
-        ask(&program, &mut info)?;
+        ask(program.as_fd(), &mut info)?;
         let (record, has_types) = (info.func_info_rec_size, info.nr_func_info > 0);
         if has_types && record as usize == size_of::<bpf_func_info>() {
             // The first function is the main one.
@@ -48,7 +48,7 @@ impl LoadedProgram {
                 func_info: (&raw mut main) as u64,
                 ..bpf_prog_info::default()
             };
-            ask(&program, &mut wanted)?;
+            ask(program.as_fd(), &mut wanted)?;
         }
         let types = if main.type_id == 0 { None } else { Btf::from_prog_id(id).ok() };
         let function = types.as_ref().and_then(|types| types.type_by_id::<Func<'_>>(main.type_id.into()));
@@ -78,7 +78,7 @@ impl LoadedProgram {
 }
 
 /// Has the kernel fill in what it says of a program.
-fn ask(program: &OwnedFd, info: &mut bpf_prog_info) -> io::Result<()> {
+pub(super) fn ask(program: BorrowedFd<'_>, info: &mut bpf_prog_info) -> io::Result<()> {
     let mut length = size_of::<bpf_prog_info>() as u32;
     // SAFETY: the kernel writes at most `length` bytes to `info`, and one record to `func_info`, if it points to one.
     match unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), info, &raw mut length) } {
