@@ -169,6 +169,12 @@ __noinline int fl_find_own_signal(u32 signal)
 	return FL_SENT_BY_NONE;
 }
 
+/* The si_code of a signal that was sent so. */
+static __always_inline s32 fl_code_of_own(int own)
+{
+	return own == FL_SENT_BY_TKILL ? SI_TKILL : SI_USER;
+}
+
 /* A watched signal is delivered to a task: if the task is watched and its record is needed, begins it. What needs none is counted here. */
 static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, struct kernel_siginfo *info, u32 signal,
 						     u64 handler)
@@ -222,7 +228,7 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 		int own = fl_find_own_signal(signal);
 
 		is_own = own != FL_SENT_BY_NONE;
-		sent_as = own == FL_SENT_BY_TKILL ? SI_TKILL : SI_USER;
+		sent_as = fl_code_of_own(own);
 	}
 	if (disposition == FL_DISPOSED_FATAL)
 		recalled = fl_recall(signal, sent_as, is_own);
@@ -264,7 +270,7 @@ static __always_inline bool fl_begin_exit(u32 status)
 
 		if (own == FL_SENT_BY_NONE)
 			return false;
-		code = own == FL_SENT_BY_TKILL ? SI_TKILL : SI_USER;
+		code = fl_code_of_own(own);
 	} else if (!fl_calls_exit(task)) {
 		return false;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A program that makes one system call, which its own seccomp filter answers: getppid, 110. */
+/* For programs that make one system call, which their own seccomp filter answers: getppid, 110. */
 #ifndef SECCOMP_H
 #define SECCOMP_H
 
@@ -13,7 +13,7 @@
 
 DECLARE_AT(after_call);
 
-__attribute__((noinline)) static void refused(void)
+__attribute__((noinline, unused)) static void refused(void)
 {
 	truth_address("seccomp.call_address", after_call);
 	TRUTH_AT(after_call);

@@ -5,42 +5,25 @@
  * (SECCOMP_RET_KILL_PROCESS) from a thread; `killed` the process is ended by SIGSYS from itself, beside a filter. Checked by
  * tests/vm/own_account.rs.
  */
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include "truth.h"
+#include "seccomp.h"
 
 static const char *how;
-
-static void filter(unsigned int action)
-{
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, action),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { 4, filter };
-
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
-}
 
 static void *work(void *none)
 {
 	prctl(PR_SET_NAME, "sandboxed");
 	truth_number("tid", syscall(SYS_gettid));
 	if (!strcmp(how, "filter"))
-		filter(SECCOMP_RET_KILL_THREAD);
+		install_filter(SECCOMP_RET_KILL_THREAD);
 	else if (!strcmp(how, "process"))
-		filter(SECCOMP_RET_KILL_PROCESS);
+		install_filter(SECCOMP_RET_KILL_PROCESS);
 	else if (strcmp(how, "exits"))
-		filter(SECCOMP_RET_ALLOW);
+		install_filter(SECCOMP_RET_ALLOW);
 	if (!strcmp(how, "killed"))
 		kill(getpid(), SIGSYS);
 	if (strstr(how, "exits"))
