@@ -1,6 +1,7 @@
 //! The engine of all probes: opens the object, chooses the programs that the hooks of a way name, sizes the tables, loads, filters, attaches.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
@@ -12,7 +13,7 @@ use super::losses::{Loss, Losses};
 use super::object::{Build, Builds, Loaded, Opened, has_typed_loads};
 use super::table::TypedTable as _;
 use super::tracefs::Tracefs;
-use super::{Filter, Ring, load, perf};
+use super::{Filter, Ring, counters, load, perf};
 use crate::host;
 
 /// The processes that descend from the watched command, with the command itself.
@@ -119,10 +120,20 @@ pub(crate) trait Spec: Clone {
     fn sample(&self, bytes: &[u8]) -> Option<Self::Sample>;
 }
 
+/// A link, and the loss that a hit of its kprobe counts as when the kernel misses it. The ends of calls have none: the probe counts those.
+type Attached = (Link, Option<&'static str>);
+
+/// The hits that these links have missed, by the loss that each counts as.
+fn hits_missed(links: &[Attached]) -> impl Iterator<Item = (&'static str, u64)> {
+    links.iter().filter_map(|(link, reason)| Some(((*reason)?, counters::hits_missed(link.as_fd()))))
+}
+
 /// An attached probe. Dropping it detaches every program.
 pub(crate) struct Probe<S: Spec> {
     /// Detached before the object goes.
-    links: Vec<Link>,
+    links: Vec<Attached>,
+    /// What links had missed when they were detached.
+    hits: Vec<(&'static str, u64)>,
     object: Loaded,
     build: Build,
     way: Way,
@@ -233,7 +244,8 @@ impl<S: Spec> Probe<S> {
             None => links.attached.iter().filter(|at| at.is_shown).map(|at| at.words()).collect(),
         };
         let (links, events, plan, state) = (links.links, links.events, plan.clone(), S::State::default());
-        Ok((Self { links, object, build, way, words, programs, events, plan, state }, more))
+        let hits = Vec::new();
+        Ok((Self { links, hits, object, build, way, words, programs, events, plan, state }, more))
     }
 
     /// How the programs read kernel memory.
@@ -270,6 +282,7 @@ impl<S: Spec> Probe<S> {
 
     /// Detaches everything: the counters don't change any more.
     pub(crate) fn detach(&mut self) {
+        self.hits.extend(hits_missed(&self.links));
         self.links.clear();
     }
 
@@ -281,7 +294,7 @@ impl<S: Spec> Probe<S> {
     pub(super) fn attach_for_now(&self, hooks: &[Hook]) -> Result<Vec<Link>> {
         let mut links = Links::default();
         links.attach_all(&self.object, hooks)?;
-        Ok(links.links)
+        Ok(links.links.into_iter().map(|(link, _)| link).collect())
     }
 
     /// Is this program attached?
@@ -296,7 +309,7 @@ impl<S: Spec> Probe<S> {
 
     /// One counter of `enum fl_counter`, since the start.
     pub(super) fn count(&self, counter: u32) -> Result<u64> {
-        super::counters::sum(&self.map("fl_counters")?, counter)
+        counters::sum(&self.map("fl_counters")?, counter)
     }
 
     /// The losses since the start: those that the programs have counted, and the runs that the kernel skipped.
@@ -307,6 +320,9 @@ impl<S: Spec> Probe<S> {
                 losses.add(reason, self.object.runs_missed(program));
             }
         }
+        for (reason, missed) in self.hits.iter().copied().chain(hits_missed(&self.links)) {
+            losses.add(reason, missed);
+        }
         Ok(losses)
     }
 }
@@ -314,7 +330,7 @@ impl<S: Spec> Probe<S> {
 /// A probe that is being attached.
 #[derive(Default)]
 struct Links<'hooks> {
-    links: Vec<Link>,
+    links: Vec<Attached>,
     attached: Vec<&'hooks At>,
     events: BTreeMap<&'static str, perf::EventCounts>,
     tracefs: Option<Tracefs>,
@@ -347,27 +363,29 @@ impl<'hooks> Links<'hooks> {
 
     fn attach(&mut self, object: &Loaded, at: &'hooks At) -> Result<()> {
         let program = object.program(at.program)?;
-        match &at.point {
+        let links = match &at.point {
             HookPoint::Raw(name) => {
                 let what = format!("attach to raw tracepoint `{name}`");
-                self.links.push(load::step(&what, program.attach_raw_tracepoint(name))?);
+                vec![load::step(&what, program.attach_raw_tracepoint(name))?]
             }
-            HookPoint::Function(name) => self.links.push(attach_kprobe(&program, false, name)?),
-            HookPoint::Return(name) => self.links.push(attach_kprobe(&program, true, name)?),
+            HookPoint::Function(name) => vec![attach_kprobe(&program, false, name)?],
+            HookPoint::Return(name) => vec![attach_kprobe(&program, true, name)?],
             HookPoint::Syscall(name) => {
                 let tracefs = match self.tracefs.take() {
                     Some(tracefs) => tracefs,
                     None => Tracefs::open()?,
                 };
-                self.links.extend(self.tracefs.insert(tracefs).attach_syscall(&program, name)?);
+                self.tracefs.insert(tracefs).attach_syscall(&program, name)?.into_iter().collect()
             }
             HookPoint::Software(event, name) => {
                 let (links, counts) = perf::attach_software_event(&program, *event, name)?;
-                self.links.extend(links);
                 self.events.insert(at.program, counts);
+                links
             }
-            HookPoint::Later => {}
-        }
+            HookPoint::Later => Vec::new(),
+        };
+        let missed = at.missed.filter(|_| matches!(at.point, HookPoint::Function(_)));
+        self.links.extend(links.into_iter().map(|link| (link, missed)));
         self.attached.push(at);
         Ok(())
     }

@@ -6,10 +6,14 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
-use libbpf_rs::libbpf_sys::{PERF_COUNT_SW_PAGE_FAULTS_MAJ, PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, perf_event_attr};
+use libbpf_rs::libbpf_sys::{
+    BPF_PERF_EVENT, PERF_COUNT_SW_PAGE_FAULTS_MAJ, PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE, bpf_link_create,
+    perf_event_attr,
+};
 use libbpf_rs::{Link, ProgramMut, num_possible_cpus};
 
 use super::load;
+use super::pattern::owned;
 
 /// What software events have counted, whether or not a program ran: the kernel skips the runs at events that happen while a task is
 /// preempted in a system call on a map on that processor (`bpf_prog_active`), and counts these nowhere.
@@ -94,8 +98,9 @@ pub(super) fn kprobe_type() -> Option<u32> {
     std::fs::read_to_string("/sys/bus/event_source/devices/kprobe/type").ok()?.trim().parse().ok()
 }
 
-/// Runs the program at every occurrence of the event, until the event is closed.
-pub(super) fn run_at(event: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
+/// Runs the program at every occurrence of the event, until what is returned is closed: a link where the kernel has them for events
+/// (v5.15), because a link reports the hits that it missed, else the event.
+pub(super) fn run_at(event: OwnedFd, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // include/uapi/linux/perf_event.h
     const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
     const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
@@ -104,8 +109,14 @@ pub(super) fn run_at(event: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()>
         let done = unsafe { libc::ioctl(event.as_raw_fd(), request as _, argument) };
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
-    call(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())?;
-    call(PERF_EVENT_IOC_ENABLE, 0)
+    // SAFETY: no options.
+    let link =
+        owned(unsafe { bpf_link_create(program.as_raw_fd(), event.as_raw_fd(), BPF_PERF_EVENT, std::ptr::null()) });
+    if link.is_err() {
+        call(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd())?;
+    }
+    call(PERF_EVENT_IOC_ENABLE, 0)?;
+    Ok(link.unwrap_or(event))
 }
 
 fn open_by(mut attr: perf_event_attr, cpu: i32) -> io::Result<OwnedFd> {

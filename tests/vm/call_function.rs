@@ -211,6 +211,21 @@ fn what_an_interrupt_does_is_not_taken_for_the_tasks_deed() {
         let counters = recorder.counters().unwrap();
         assert!(ticks > 0 && failed == ROUNDS * EACH, "{how:?}: {ticks} ticks, {failed} calls, {counters:?}");
     }
+    what_a_kprobe_misses_in_an_interrupt_of_another_is_counted(&mut calls);
+}
+
+/// The program at the end of munmap() sends a sample and wakes its reader. The kernel does that by an interrupt, which comes at once, while
+/// the kprobe runs, so that the kprobe of __wake_up() misses its hit.
+fn what_a_kprobe_misses_in_an_interrupt_of_another_is_counted(calls: &mut Calls) {
+    let failing = Function { trigger: Some(-22), ..syscall("munmap", 2) };
+    let woken = function("__wake_up", 0, Vec::new());
+    let recorder = start(&plan_by(Attach::By(Way::Kprobe), calls.pid(), vec![woken, failing]));
+    calls.tell("failing 1 0");
+    assert_eq!(samples(&recorder).len(), 1);
+    let counters = recorder.counters().unwrap();
+    // v6.7
+    let is_counted = !matches!(std::env::var("FAULTLINE_KERNEL").as_deref(), Ok("5.10" | "6.1"));
+    assert_eq!(counters.losses.get("runs_missed") > 0, is_counted, "{counters:?}");
 }
 
 #[apply(watch_test!)]

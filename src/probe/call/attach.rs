@@ -24,19 +24,26 @@ use crate::probe::{counters, perf};
 /// A program that runs at a function until this is dropped.
 #[derive(Debug)]
 pub(super) struct FunctionHook {
-    _link: OwnedFd,
+    link: OwnedFd,
     /// `None` means that it could not be kept.
     program: Option<OwnedFd>,
+    /// A call that it misses is not recorded.
+    records: bool,
 }
 
 impl FunctionHook {
     fn new(link: OwnedFd, program: &OwnedFd) -> Self {
-        Self { _link: link, program: program.try_clone().ok() }
+        Self { link, program: program.try_clone().ok(), records: true }
     }
 
     /// The program's number in the kernel, and how many of its runs the kernel skipped; `None` means that the kernel doesn't report it.
     pub(super) fn runs_missed(&self) -> Option<(u32, u64)> {
         counters::recursion_misses(self.program.as_ref()?.as_fd())
+    }
+
+    /// How many calls it has missed of which there is no record. The end of a recorded call is missed as well, and counts as that.
+    pub(super) fn hits_missed(&self) -> u64 {
+        if self.records { counters::hits_missed(self.link.as_fd()) } else { 0 }
     }
 }
 
@@ -169,7 +176,8 @@ impl Patterns {
         let sides = std::iter::once((CallEdge::End, end)).chain(is_recorded.then_some((CallEdge::Begin, begin)));
         let attach = |(side, pattern): (CallEdge, &Pattern)| -> Result<FunctionHook, AttachFailure> {
             let program = pattern.load(which, kind(side))?;
-            Ok(FunctionHook::new(link(side, &program)?, &program))
+            let hook = FunctionHook::new(link(side, &program)?, &program);
+            Ok(FunctionHook { records: side == CallEdge::Begin || !is_recorded, ..hook })
         };
         sides.map(attach).collect()
     }
@@ -278,7 +286,8 @@ impl Multi {
     pub(super) fn attach(&self, functions: &[(u32, &Point)]) -> Result<Vec<FunctionHook>, AttachFailure> {
         let is_recorded = |point: &Point| point.flags & fl_function_flag::FL_FUNCTION_QUIET.0 == 0;
         let recorded: Vec<_> = functions.iter().copied().filter(|(_, point)| is_recorded(point)).collect();
-        let mut hooks = vec![link_multi(&self.end, functions, BPF_F_KPROBE_MULTI_RETURN)?];
+        let end = link_multi(&self.end, functions, BPF_F_KPROBE_MULTI_RETURN)?;
+        let mut hooks = vec![FunctionHook { records: recorded.is_empty(), ..end }];
         if !recorded.is_empty() {
             hooks.push(link_multi(&self.begin, &recorded, 0)?);
         }
@@ -302,10 +311,9 @@ fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Res
     Ok(FunctionHook::new(link, program))
 }
 
-/// Runs a program at an event until that is closed.
+/// Runs a program at an event until what is returned is closed.
 fn run_at(event: OwnedFd, program: &OwnedFd) -> Result<OwnedFd, AttachFailure> {
-    perf::run_at(&event, program.as_fd()).map_err(|error| function_failure("attach", &error))?;
-    Ok(event)
+    perf::run_at(event, program.as_fd()).map_err(|error| function_failure("attach", &error))
 }
 
 fn c_string(symbol: &str) -> Result<CString, AttachFailure> {

@@ -74,7 +74,9 @@ impl Recorder {
     pub fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.probe.count(which.0);
         // One program may be attached to several hooks.
-        let programs: BTreeMap<u32, u64> = self.hooks.borrow().iter().filter_map(FunctionHook::runs_missed).collect();
+        let hooks = self.hooks.borrow();
+        let programs: BTreeMap<u32, u64> = hooks.iter().filter_map(FunctionHook::runs_missed).collect();
+        let hits: u64 = hooks.iter().map(FunctionHook::hits_missed).sum();
         Ok(Counters {
             filtered: count(fl_counter::FL_FILTERED)?,
             calls: count(fl_counter::FL_CALLS)?,
@@ -82,7 +84,7 @@ impl Recorder {
             tasks: count(fl_counter::FL_TASKS)?,
             triggers: count(fl_counter::FL_TRIGGERS)?,
             live: count(fl_counter::FL_LIVE)?,
-            losses: self.probe.losses(&losses::CALL)?.with(RUNS_MISSED, programs.into_values().sum()),
+            losses: self.probe.losses(&losses::CALL)?.with(RUNS_MISSED, programs.into_values().sum::<u64>() + hits),
         })
     }
 }
