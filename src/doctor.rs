@@ -100,7 +100,9 @@ pub(crate) fn examine() -> DoctorReport {
     let privileges = Privileges::read();
     let mut checks = privilege_checks(privileges);
     let may_trace = privileges.is_none_or(Privileges::may_trace) && !host::is_in_user_namespace();
-    checks.extend(kernel_checks(may_trace));
+    let is_filtered = may_trace && host::bpf_is_filtered();
+    checks.push(filter_check(may_trace, is_filtered));
+    checks.extend(kernel_checks(may_trace && !is_filtered));
     checks.extend(setting_checks(has_typed_loads(&checks)));
     checks.push(confinement_check());
     let required = |status: Status| checks.iter().any(|check| check.required && check.status == status);
@@ -146,9 +148,21 @@ fn privilege_checks(privileges: Option<Privileges>) -> Vec<Check> {
         .collect()
 }
 
+fn filter_check(may_trace: bool, is_filtered: bool) -> Check {
+    let answer = match (may_trace, is_filtered) {
+        (false, _) => Answer::Unknown(UNTRIED.to_owned()),
+        (true, true) => Answer::No("a seccomp filter refuses bpf(2)".to_owned()),
+        (true, false) => Answer::Yes,
+    };
+    REQUIRED.or_cure(host::CURE_SECCOMP).check("seccomp", answer, "no filter refuses bpf(2)")
+}
+
+/// Why a question has no answer.
+const UNTRIED: &str = "can't be tried where bpf(2) is refused";
+
 fn kernel_checks(may_trace: bool) -> Vec<Check> {
     let ask = |question: &dyn Fn() -> Answer| {
-        if may_trace { question() } else { Answer::Unknown("can't be tried with these privileges".to_owned()) }
+        if may_trace { question() } else { Answer::Unknown(UNTRIED.to_owned()) }
     };
     let there = |is_there: bool, missing: String| if is_there { Answer::Yes } else { Answer::No(missing) };
     let bpf = host::sysctl("kernel/unprivileged_bpf_disabled").is_some();

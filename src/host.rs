@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use procfs::process::{Process, Stat};
+use procfs::sys::kernel::Version as KernelVersion;
 use procfs::{FromRead, ProcResult};
 
 /// The file in which the kernel shows its types.
@@ -41,13 +42,31 @@ pub(crate) const CURE_LOCKDOWN: &str = "lockdown=confidentiality is in force, wh
 pub(crate) const CURE_LOCKED_MEMORY: &str =
     "not permitted, and this process may lock little memory: ulimit -l unlimited, or add CAP_SYS_RESOURCE";
 
+/// What to do if a seccomp filter stands in the way.
+pub(crate) const CURE_SECCOMP: &str = "a seccomp filter refuses bpf(2): give this container a profile that allows bpf and \
+     perf_event_open to who has CAP_BPF and CAP_PERFMON, or none (--security-opt seccomp=unconfined)";
+
+/// Does a seccomp filter refuse bpf(2)? To whoever may use it, the kernel says of a command that doesn't exist that it is invalid.
+pub(crate) fn bpf_is_filtered() -> bool {
+    // include/uapi/linux/seccomp.h: SECCOMP_MODE_FILTER
+    let has_filter = Process::myself().and_then(|me| me.status()).is_ok_and(|status| status.seccomp == Some(2));
+    if !has_filter || !Privileges::read().is_some_and(Privileges::may_trace) || is_in_user_namespace() {
+        return false;
+    }
+    let no_command = libc::c_long::from(i32::MAX);
+    // SAFETY: without a command and attributes it reads and changes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, no_command, std::ptr::null::<u8>(), 0) };
+    result < 0 && std::io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
+}
+
 /// Enough for all programs and maps together.
 const LOCKED_MEMORY_BYTES: u64 = 64 << 20;
 
-/// Is RLIMIT_MEMLOCK lower than our programs and maps may need?
+/// Is RLIMIT_MEMLOCK lower than our programs and maps may need, on a kernel that counts them?
 pub(crate) fn locked_memory_is_limited() -> bool {
     use nix::sys::resource::{Resource, getrlimit};
-    getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft < LOCKED_MEMORY_BYTES)
+    let is_counted = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0));
+    is_counted && getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft < LOCKED_MEMORY_BYTES)
 }
 
 /// The answer to a question about this machine.

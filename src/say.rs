@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::terminal::{Style, length};
 use crate::text::escape_lines;
 
 /// How long the reader may take, milliseconds.
@@ -19,10 +20,18 @@ pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Writes a line. The names and paths in it may be anybody's.
-pub(crate) fn line(mut words: String) {
-    words.push('\n');
-    text(&escape_lines(&words));
+/// Where a line goes on that is longer than the terminal is wide.
+const CONTINUED: usize = 2;
+
+/// Writes a line, or several. The names and paths in it may be anybody's.
+pub(crate) fn line(words: String) {
+    text(&(fitted(&escape_lines(&words), Style::of_error()) + "\n"));
+}
+
+/// The same lines, those that are too long in several.
+fn fitted(lines: &str, style: Style) -> String {
+    let fitted = |line| if style.fits(length(line)) { line.to_owned() } else { style.wrapped(line, CONTINUED) };
+    lines.split('\n').map(fitted).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes text as it is. What is longer than a pipe takes at once is written in parts.
@@ -42,4 +51,18 @@ fn is_ready() -> bool {
     let is_ready = poll(&mut fds, PollTimeout::from(wait)) != Ok(0);
     IS_STALLED.store(!is_ready, Ordering::Relaxed);
     is_ready
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_for_a_terminal_goes_on_in_the_next() {
+        let lines = "faultline: watching `sleep 1` and its descendants\n  as it is";
+        let style = Style { width: Some(40), ..Style::default() };
+        let fitted_lines = "faultline: watching `sleep 1` and its\n  descendants\n  as it is";
+        assert_eq!(fitted(lines, style), fitted_lines);
+        assert_eq!(fitted(lines, Style::default()), lines);
+    }
 }

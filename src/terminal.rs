@@ -58,10 +58,12 @@ impl Style {
             Color::Always => true,
             Color::Never => false,
         };
-        let size = if is_terminal { terminal_size_of(output.as_fd()) } else { None };
-        // A terminal that doesn't know its width says 0.
-        let width = size.map(|(width, _)| usize::from(width.0)).filter(|&width| width != 0);
-        Self { width: width.map(|width| width.max(NARROWEST)), has_colors, has_zone: is_terminal }
+        Self { width: width_of(&output), has_colors, has_zone: is_terminal }
+    }
+
+    /// The style of standard error: sentences, which have no colours.
+    pub(crate) fn of_error() -> Self {
+        Self { width: width_of(&io::stderr()), ..Self::default() }
     }
 
     /// `2024-02-15 10:30:45`, in the machine's time zone; with the zone for who may be in another one.
@@ -125,6 +127,12 @@ impl Style {
         }
         wrapped
     }
+}
+
+/// The characters that a line of a terminal has; `None`: it is none, or doesn't know its width and says 0.
+fn width_of(output: &(impl IsTerminal + AsFd)) -> Option<usize> {
+    let (width, _) = terminal_size_of(output.as_fd()).filter(|_| output.is_terminal())?;
+    Some(usize::from(width.0)).filter(|&width| width != 0).map(|width| width.max(NARROWEST))
 }
 
 /// Characters of a text.

@@ -67,6 +67,9 @@ fn explain(what: &str, error: &libbpf_rs::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::PermissionDenied && lacks_privileges() {
         return Error::NotPermitted(format!("failed to {what}: {}", host::cure_privileges())).into();
     }
+    if host::bpf_is_filtered() {
+        return Error::NotPermitted(format!("failed to {what}: {}", host::CURE_SECCOMP)).into();
+    }
     if !std::path::Path::new(host::KERNEL_BTF).exists() {
         let why =
             format!("this kernel shows no types ({}): name a BTF file made for it with --btf FILE", host::KERNEL_BTF);

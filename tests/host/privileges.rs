@@ -6,9 +6,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use macro_rules_attribute::apply;
+use serde_json::Value;
 
 use crate::capabilities::with_capabilities;
-use crate::harness::runs::watch_test;
+use crate::harness::runs::{Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, copy_program, die, named, records};
 use crate::refused::refuse;
 
@@ -51,6 +52,30 @@ fn what_may_not_be_read_is_null() {
     assert_eq!(record["fault_address"], "0x18");
     assert!(record["instruction_symbol"].is_null() && record["stack_trace"][0]["symbol"].is_null(), "{record:#}");
     assert!(record["build_id"].is_string() && record["stack_trace"][0]["offset"].is_string(), "{record:#}");
+}
+
+/// As in a container whose profile knows no CAP_BPF: that of podman on Debian 12.
+#[apply(watch_test!)]
+fn a_seccomp_filter_that_refuses_bpf_is_named_with_its_cure() {
+    let faultline = |arguments: &[&str], errno| {
+        let mut faultline = Command::new(FAULTLINE);
+        refuse(faultline.args(arguments), libc::SYS_bpf, None, errno).watch()
+    };
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let crash = faultline(&["crash", "--", "true"], errno);
+        let said = String::from_utf8_lossy(&crash.stderr);
+        assert!(said.contains("a seccomp filter refuses bpf(2): give this container a profile"), "{said}");
+        assert_eq!(crash.status.code(), Some(2), "{said}");
+        let doctor = faultline(&["doctor", "--format", "json"], errno);
+        let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+        let check =
+            |name: &str| report["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
+        assert_eq!((&report["crash"], &check("seccomp")["status"]), (&"no".into(), &"no".into()), "{report:#}");
+        assert!(check("seccomp")["cure"].as_str().unwrap().contains("seccomp=unconfined"), "{report:#}");
+        for untried in ["raw_tp", "ring_buffer"] {
+            assert_eq!(check(untried)["status"], "unknown", "{report:#}");
+        }
+    }
 }
 
 /// As dist/faultline.service runs it: with its capabilities, with folders of its own in place of /tmp and the homes, a /proc of what it
