@@ -201,6 +201,9 @@ __noinline int fl_identify(u64 mm, u64 vma, u32 file)
 			return fl_read_build_id(start, end - start, index);
 		}
 		at = fl_vma_at(mm, start - 1);
+		/* The linker may align segments for larger pages than there are (64 KiB on arm64), which leaves gaps. */
+		if (!at)
+			at = fl_vma_below(mm);
 		if (!at || fl_read(at, vm_file, f_inode) != inode)
 			return -1;
 	}

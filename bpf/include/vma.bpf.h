@@ -222,28 +222,38 @@ static __always_inline struct vm_area_struct *fl_read_vma_at(u64 mm, u64 address
 }
 
 /*
- * The VMAs next to the hole that holds `address`: call it right after fl_vma_at() found none there. In a maple tree the
- * hole is one entry, so its neighbours are one address away; an rb tree has met them on its way.
+ * The VMA below the hole that holds an address: call it right after fl_vma_at() found none there. In a maple tree the hole is one entry, so its
+ * neighbours are one address away; an rb tree has met them on its way.
  */
+static __always_inline struct vm_area_struct *fl_vma_below(u64 mm)
+{
+	struct fl_walk *walk = fl_scratch(&fl_walks);
+	struct mm_struct *tree = (void *)mm;
+
+	if (!walk)
+		return NULL;
+	if (!bpf_core_field_exists(tree->mm_mt))
+		return (void *)walk->below;
+	return walk->low ? fl_vma_at(mm, walk->low - 1) : NULL;
+}
+
+/* Both VMAs next to that hole. */
 static __always_inline void fl_vma_neighbours(u64 mm, struct vm_area_struct **below, struct vm_area_struct **above)
 {
 	struct fl_walk *walk = fl_scratch(&fl_walks);
 	struct mm_struct *tree = (void *)mm;
-	u64 low, high;
+	u64 high;
 
 	*below = NULL;
 	*above = NULL;
 	if (!walk)
 		return;
+	high = walk->high;
+	*below = fl_vma_below(mm);
 	if (!bpf_core_field_exists(tree->mm_mt)) {
-		*below = (void *)walk->below;
 		*above = (void *)walk->above;
 		return;
 	}
-	low = walk->low;
-	high = walk->high;
-	if (low)
-		*below = fl_vma_at(mm, low - 1);
 	if (high != ~0ULL)
 		*above = fl_vma_at(mm, high + 1);
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Dies after its file was deleted: its functions get names from the file that the process has open, if that outlives the signal
- * long enough to be opened, or no names.
+ * long enough to be opened, or no names. Between its first page, which has its build id, and its code there is a gap,
+ * as where segments are aligned for larger pages.
  *
+ * build: -Wl,-z,max-page-size=0x200000
  * expect: exit 139
  * expect: signal SIGSEGV
  * expect: fault_address 0x18
