@@ -198,6 +198,9 @@ pub(crate) const BREAKPOINT: &str = "brk";
 /// The code of a signal for the breakpoint at the program counter: TRAP_BRKPT, include/uapi/asm-generic/siginfo.h.
 pub(crate) const BREAKPOINT_CODE: Option<i32> = Some(1);
 
+/// The tracepoint of page faults of user mode: these kernels have none.
+pub(crate) const PAGE_FAULT_TRACEPOINT: Option<&str> = None;
+
 /// The longest instruction.
 pub(crate) const INSTRUCTION_BYTES_MAX: usize = 4;
 

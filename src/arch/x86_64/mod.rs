@@ -151,6 +151,9 @@ pub(crate) const BREAKPOINT: &str = "int3";
 /// The code of a signal for the breakpoint at the program counter: there is none, as the program counter is behind it.
 pub(crate) const BREAKPOINT_CODE: Option<i32> = None;
 
+/// The tracepoint of page faults of user mode.
+pub(crate) const PAGE_FAULT_TRACEPOINT: Option<&str> = Some("page_fault_user");
+
 /// The longest instruction.
 pub(crate) const INSTRUCTION_BYTES_MAX: usize = 15;
 

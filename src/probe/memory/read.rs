@@ -5,6 +5,7 @@ use libbpf_rs::MapCore as _;
 
 use super::Probe;
 use super::calls::DROPS;
+use crate::arch;
 use crate::probe::abi::Plain as _;
 use crate::probe::abi::memory::{fl_counter, fl_exec_mem, fl_exec_mem_key, fl_process};
 use crate::probe::hook::Hook;
@@ -32,7 +33,9 @@ impl Probe {
         if !wanted {
             links.clear();
         } else if links.is_empty() {
-            let mut hooks = vec![Hook::raw("fl_fetch", "page_fault_user")];
+            // Without the tracepoint, the timer alone reads what is executed for the first time.
+            let mut hooks: Vec<Hook> =
+                arch::PAGE_FAULT_TRACEPOINT.iter().map(|name| Hook::raw("fl_fetch", name)).collect();
             if self.has("fl_lock") {
                 hooks.push(Hook::syscall("fl_sys_both", format!("sys_enter_{DROPS}")));
             }
