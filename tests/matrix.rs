@@ -1,7 +1,8 @@
 //! The harness of the VM matrix: boots the guests of `vmtest.toml`, follows the tests that run inside, and ends with a table.
 //!
 //! `ci/vm` builds and fetches what it needs, and then calls it with the names of kernels, with `--all`, or with nothing: then all
-//! tests run on the oldest and the newest kernel, the core of them on the others, and none on real-time kernels. After `--` stand
+//! tests run on the oldest and the newest kernel, the core of them on the others, and none on real-time kernels. `--arm64 KERNEL...` boots none,
+//! but looks at what the guests of ci/arm64 have said. After `--` stand
 //! parts of the names of the only tests to run. FAULTLINE_GUESTS guests run at once, one by default. What each guest said is kept in
 //! target/vm/.
 
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 use vmtest::output::Output;
 use vmtest::{Config, Target, Ui, Vmtest};
 
+#[path = "matrix/document.rs"]
+mod document;
 #[path = "matrix/failures.rs"]
 mod failures;
 
@@ -48,6 +51,9 @@ fn main() -> ExitCode {
         (false, true) => Extent::Core,
         (false, false) => Extent::Named,
     };
+    if wanted.first().is_some_and(|word| word == "--arm64") {
+        return arm64(&wanted[1..]);
+    }
     match targets(&wanted, extent) {
         Ok(targets) if shell => prompt(targets),
         Ok(targets) if only.is_some() => {
@@ -77,6 +83,19 @@ fn targets(wanted: &[String], extent: Extent) -> Result<Vec<Target>, String> {
         Extent::Named => wanted.contains(&target.name),
     };
     Ok(all.target.into_iter().filter(is_wanted).collect())
+}
+
+/// What the guests of ci/arm64 have said, which have run all tests.
+fn arm64(kernels: &[String]) -> ExitCode {
+    let outcome = |kernel: &String| {
+        let mut outcome = Outcome::default();
+        let text = std::fs::read_to_string(format!("target/arm64/{kernel}/log")).unwrap_or_default();
+        text.lines().for_each(|line| note(line, &mut outcome));
+        (kernel.clone(), outcome)
+    };
+    let outcomes: Vec<(String, Outcome)> = kernels.iter().map(outcome).collect();
+    print!("{}", table(&outcomes));
+    ExitCode::from(u8::from(!document::compare_arm64(&outcomes)))
 }
 
 fn prompt(targets: Vec<Target>) -> ExitCode {
@@ -161,7 +180,7 @@ fn matrix(targets: &[Target], extent: Extent) -> ExitCode {
         eprintln!("faultline: one bug has not one signature on all kernels: {signatures:?}");
     }
     let failed = failed || !is_one;
-    let right = failed || extent == Extent::Named || compare_document(&outcomes, extent);
+    let right = failed || extent == Extent::Named || document::compare(&outcomes, extent);
     ExitCode::from(u8::from(failed || !right))
 }
 
@@ -341,90 +360,6 @@ fn answers(report: &str) -> (Option<String>, BTreeMap<String, String>) {
         .filter_map(|check| Some((check["name"].as_str()?.to_owned(), check["status"].as_str()?.to_owned())))
         .collect();
     (report["crash"].as_str().map(str::to_owned), checks)
-}
-
-/// docs/kernels.md as the results of the guests make it.
-fn document(outcomes: &[(String, Outcome)]) -> String {
-    let names: Vec<&str> = outcomes.iter().map(|(name, _)| name.as_str()).collect();
-    let head = format!(" | {} |\n| --- |{}\n", names.join(" | "), " --- |".repeat(names.len()));
-    let row = |first: &str, cell: &dyn Fn(&Outcome) -> String| {
-        let cells: Vec<String> = outcomes.iter().map(|(_, outcome)| cell(outcome)).collect();
-        format!("| {first} | {} |\n", cells.join(" | "))
-    };
-    let mut text = format!(
-        "# What works on which kernel\n\nWritten by `ci/vm --all`, which fails where this page isn't what it finds. The kernels \
-         are Debian's own packages.\n\n## What each kernel has\n\nAs `faultline doctor` says for root. What is missing is \
-         named there with what is used instead.\n\n|{head}"
-    );
-    let known = |answer: &Option<String>| answer.clone().unwrap_or_else(|| "-".to_owned());
-    text += &row("`faultline crash`", &|outcome| known(&outcome.crash));
-    text += &row("the same under `lockdown=confidentiality`", &|outcome| known(&outcome.crash_locked_down));
-    let questions: BTreeSet<&String> = outcomes.iter().flat_map(|(_, outcome)| outcome.doctor.keys()).collect();
-    for question in questions {
-        let answer = |outcome: &Outcome| outcome.doctor.get(question).cloned().unwrap_or_else(|| "-".to_owned());
-        text += &row(&format!("`{question}`"), &answer);
-    }
-    text += &format!("\n## What is proved on each kernel\n\nThe tests of `tests/vm/`, by file.\n\n|{head}");
-    let rooms: BTreeSet<&str> = outcomes
-        .iter()
-        .flat_map(|(_, outcome)| outcome.tests.keys().filter_map(|test| test.split("::").next()))
-        .collect();
-    for room in rooms {
-        let passed = |outcome: &Outcome| {
-            let all: Vec<bool> = outcome
-                .tests
-                .iter()
-                .filter(|(test, _)| test.split("::").next() == Some(room))
-                .map(|(_, passed)| *passed)
-                .collect();
-            format!("{} of {}", all.iter().filter(|passed| **passed).count(), all.len())
-        };
-        text += &row(room, &passed);
-    }
-    text
-}
-
-/// Compares docs/kernels.md with the results, where all tests ran; with FAULTLINE_BLESS set, writes it, if they ran everywhere.
-/// True: it is right.
-fn compare_document(outcomes: &[(String, Outcome)], extent: Extent) -> bool {
-    const PATH: &str = "docs/kernels.md";
-    let found = document(outcomes);
-    if std::env::var_os("FAULTLINE_BLESS").is_some() && extent == Extent::Everything {
-        return std::fs::write(PATH, found).is_ok();
-    }
-    let stands = std::fs::read_to_string(PATH).unwrap_or_default();
-    let right = match (extent, outcomes) {
-        (Extent::Core, [(oldest, _), .., (newest, _)]) => {
-            let outer = |text: &str| columns(text, &[oldest, newest]);
-            outer(&stands) == outer(&found)
-        }
-        _ => stands == found,
-    };
-    if !right {
-        eprintln!("faultline: {PATH} is not what was found: FAULTLINE_BLESS=1 ci/vm --all writes it anew");
-    }
-    right
-}
-
-/// The page with what its tables say of these kernels alone.
-fn columns(text: &str, kernels: &[&String]) -> Vec<String> {
-    let mut places = Vec::new();
-    let mut shorten = |line: &str| {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        if line.starts_with("| |") {
-            let place = |kernel: &&String| cells.iter().position(|cell| cell == *kernel);
-            places = std::iter::once(Some(1)).chain(kernels.iter().map(place)).collect();
-        }
-        match cells.len() {
-            1 => line.to_owned(),
-            _ => places
-                .iter()
-                .map(|place| place.and_then(|at| cells.get(at)).map_or("-", |cell| *cell))
-                .collect::<Vec<_>>()
-                .join(" | "),
-        }
-    };
-    text.lines().map(&mut shorten).collect()
 }
 
 /// A table of kernels and tests, with the time of each guest.

@@ -4,6 +4,7 @@
  * has a second argument: `forged` and `masked`, the same signal from the process itself. tests/host/alike.rs holds what is said of them against
  * docs/diagnosis.md.
  *
+ * only on x86_64: most of its ways are instructions of x86_64
  * build: -O0 -fno-stack-protector
  */
 #define _GNU_SOURCE

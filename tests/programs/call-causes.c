@@ -17,6 +17,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#undef PAGE
+#define PAGE	     page_size()
 #define BUFFER_PAGES 8
 #define OTHER_PAGES  64
 #define WAIT_US	     30000

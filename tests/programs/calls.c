@@ -107,7 +107,7 @@ static void cut(const char *path)
 
 static void folder(const char *path)
 {
-	printf("mkdir %ld\n", result(syscall(SYS_mkdir, path, 0700)));
+	printf("mkdir %ld\n", result(syscall(SYS_mkdirat, AT_FDCWD, path, 0700)));
 	rmdir(path);
 }
 

@@ -17,6 +17,16 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#undef PAGE
+#define PAGE	 page_size()
+#define PAGE_MAX 65536
+
+#ifdef __x86_64__
+#define RETURN "\xc3"
+#else
+#define RETURN "\xc0\x03\x5f\xd6"
+#endif
+
 /* When a page of a file is read, the kernel also maps the cached pages around it, 64 KiB in all (fault_around_bytes). */
 #define AROUND (16 * PAGE)
 
@@ -69,7 +79,7 @@ static char *fresh(unsigned long pages)
 static int make_file(unsigned long pages)
 {
 	int file = memfd_create("faults", 0);
-	static char page[PAGE] = { (char)0xc3 };
+	static const char page[PAGE_MAX] = RETURN;
 
 	for (unsigned long i = 0; i < pages; i++) {
 		if (write(file, page, PAGE) != (long)PAGE)
@@ -172,7 +182,7 @@ static void executed(void)
 		((void (*)(void))(code + i))();
 	cell(code, 4 * 16, "user execute not_present file", 4);
 	for (unsigned long i = 0; i < 6 * PAGE; i += PAGE)
-		data[i] = (char)0xc3;
+		memcpy(data + i, RETURN, sizeof(RETURN) - 1);
 	permissions = PROT_READ | PROT_EXEC;
 	for (unsigned long i = 0; i < 6 * PAGE; i += PAGE)
 		((void (*)(void))(data + i))();
@@ -260,7 +270,7 @@ static void two_functions(void)
 /* Only with a second argument, a file on a disk: pages that are not in memory any more must be read from there. */
 static void from_disk(void)
 {
-	static char page[PAGE];
+	static char page[PAGE_MAX];
 	int file = open(disk, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	char *at;
 
@@ -300,7 +310,7 @@ static const struct {
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_sigaction = handle, .sa_flags = SA_SIGINFO };
-	static char buffer[4 * PAGE];
+	static char buffer[16384];
 	struct rusage usage;
 
 	disk = argc > 2 ? argv[2] : NULL;

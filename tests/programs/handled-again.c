@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Handles five faults in one place at once, and a sixth one more than a second later. Its caller lies 16 KiB up the stack, and only call frame
- * information leads there.
+ * Handles five faults in one place at once, and a sixth one more than a second later. main() lies 32 KiB up the stack, and only call frame
+ * information leads there. Two frames have that size, as a function has its return address at the end of its frame on arm64.
  *
  * build: -O1 -fomit-frame-pointer
  */
@@ -27,6 +27,14 @@ __attribute__((noinline)) static void far_below(int times)
 	__asm__ volatile("" ::"r"(room) : "memory");
 }
 
+__attribute__((noinline)) static void farther_below(int times)
+{
+	char room[16384];
+
+	far_below(times);
+	__asm__ volatile("" ::"r"(room) : "memory");
+}
+
 int main(void)
 {
 	struct sigaction action = { .sa_handler = recover };
@@ -37,8 +45,8 @@ int main(void)
 	CPU_SET(sched_getcpu(), &one);
 	sched_setaffinity(0, sizeof(one), &one);
 	sigaction(SIGSEGV, &action, NULL);
-	far_below(5);
+	farther_below(5);
 	usleep(1300 * 1000);
-	far_below(1);
+	farther_below(1);
 	return 0;
 }

@@ -36,7 +36,7 @@ __attribute__((noinline)) static void touch(void)
 /* Deep in the stack, where the handler's frame was. */
 __attribute__((noinline)) static void end(int exits)
 {
-	char local[4096];
+	char local[8192];
 
 	local[0] = (char)exits;
 	__asm__ volatile("" ::"r"(local) : "memory");

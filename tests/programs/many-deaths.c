@@ -13,13 +13,17 @@
 
 #define SITES 10001 /* the first place and the others */
 
-/* Instructions that write to address 0, 16 bytes apart. */
+/* Instructions that write to address 0, 16 bytes apart. On arm64 it is their first argument. */
 extern char sites[];
 __asm__(".pushsection .text\n"
 	".balign 16\n"
 	"sites:\n"
 	".rept 10001\n"
+#ifdef __x86_64__
 	"movl $0, 0\n"
+#else
+	"str wzr, [x0]\n"
+#endif
 	".balign 16\n"
 	".endr\n"
 	".popsection\n");
@@ -30,7 +34,7 @@ __attribute__((noinline)) static void die_at(long site)
 	int status;
 
 	if (child == 0) {
-		((void (*)(void))(sites + site * 16))();
+		((void (*)(unsigned long))(sites + site * 16))(0);
 		_exit(1);
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child || !WIFSIGNALED(status))

@@ -20,6 +20,9 @@
 #define RX  (PROT_READ | PROT_EXEC)
 #define RWX (PROT_READ | PROT_WRITE | PROT_EXEC)
 
+#undef PAGE
+#define PAGE page_size()
+
 static const char *folder;
 
 static void fail(const char *what)
@@ -28,6 +31,7 @@ static void fail(const char *what)
 	_exit(3);
 }
 
+#ifdef __x86_64__
 /* mov eax, NUMBER; ret */
 static void write_code(unsigned char *at, int number)
 {
@@ -35,6 +39,16 @@ static void write_code(unsigned char *at, int number)
 	memcpy(at + 1, &number, sizeof(number));
 	at[5] = 0xc3;
 }
+#else
+/* mov w0, NUMBER; ret */
+static void write_code(unsigned char *at, int number)
+{
+	unsigned int code[] = { 0x52800000 | (unsigned int)number << 5, 0xd65f03c0 };
+
+	memcpy(at, code, sizeof(code));
+	__builtin___clear_cache((char *)at, (char *)at + sizeof(code));
+}
+#endif
 
 static void call(const void *code, int number)
 {
@@ -135,7 +149,7 @@ static void rwx_madvise(void)
 
 static void rwx_mremap(void)
 {
-	if (mremap(written(1005), PAGE, 0x4000, MREMAP_MAYMOVE) == MAP_FAILED)
+	if (mremap(written(1005), PAGE, 4 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED)
 		fail("mremap");
 }
 
@@ -283,6 +297,7 @@ static void toggled(void)
 	truth_address("address", page + PAGE);
 }
 
+#ifdef __x86_64__
 /* A 32-bit call from a 64-bit program: mmap2(NULL, PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0). */
 static void compat(void)
 {
@@ -301,6 +316,7 @@ static void compat(void)
 	truth_address("address", page);
 	wait_for(page);
 }
+#endif
 
 static void refused(void)
 {
@@ -327,7 +343,10 @@ static const struct {
 	{ "rwx-timer", rwx_timer },   { "rwx-fork", rwx_fork },	    { "memfd", memfd },
 	{ "mremap", mremap_moves },   { "shm", shm },		    { "pkey", pkey },
 	{ "huge", huge },	      { "implied", implied },	    { "toggled", toggled },
-	{ "compat", compat },	      { "refused", refused },	    { "nothing", nothing },
+	{ "refused", refused },	      { "nothing", nothing },
+#ifdef __x86_64__
+	{ "compat", compat },
+#endif
 };
 
 int main(int argc, char **argv)

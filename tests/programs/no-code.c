@@ -18,17 +18,30 @@
  */
 #include "truth.h"
 
-#define NOWHERE "$0x123456789000"
-
 typedef void function(void);
 
-void dispatch(void);
-__asm__("dispatch: xor %eax, %eax; jmp *%rax; .size dispatch, . - dispatch; .type dispatch, @function");
-void lost(void);
-__asm__("lost: movabs " NOWHERE ", %rax; jmp *%rax; .size lost, . - lost; .type lost, @function");
-
-void pushed(void);
-__asm__("pushed: movabs " NOWHERE ", %rax; push %rax; ret; .size pushed, . - pushed; .type pushed, @function");
+void dispatch(void), lost(void), pushed(void);
+#define FUNCTION(name, code) __asm__(#name ": " code "; .size " #name ", . - " #name "; .type " #name ", %function")
+#ifdef __x86_64__
+#define NOWHERE "$0x123456789000"
+FUNCTION(dispatch, "xor %eax, %eax; jmp *%rax");
+FUNCTION(lost, "movabs " NOWHERE ", %rax; jmp *%rax");
+FUNCTION(pushed, "movabs " NOWHERE ", %rax; push %rax; ret");
+#define CALL_KEPT()      __asm__ volatile("xor %%ebx, %%ebx; call *%%rbx" ::: "rbx", "memory")
+#define CALL_SLOT(table) __asm__ volatile("call *16(%0)" ::"r"(table) : "memory")
+#define OVERRUN(address) __asm__ volatile("mov %0, 8(%%rbp)" ::"r"(address) : "memory")
+#define JUMP()           __asm__ volatile("movabs " NOWHERE ", %%rax; sub $0x100, %%rsp; jmp *%%rax" ::: "rax")
+#else
+/* A call has its return address in a register. */
+#define NOWHERE(register) "movz " register ", #0x9000; movk " register ", #0x3456, lsl #16; movk " register ", #0x12, lsl #32"
+FUNCTION(dispatch, "mov x0, xzr; br x0");
+FUNCTION(lost, NOWHERE("x9") "; br x9");
+FUNCTION(pushed, NOWHERE("x30") "; ret");
+#define CALL_KEPT()      __asm__ volatile("mov x19, xzr; blr x19" ::: "x19", "x30", "memory")
+#define CALL_SLOT(table) __asm__ volatile("ldr x9, [%0, #16]; blr x9" ::"r"(table) : "x9", "x30", "memory")
+#define OVERRUN(address) __asm__ volatile("str %0, [x29, #8]" ::"r"(address) : "x30", "memory")
+#define JUMP()           __asm__ volatile(NOWHERE("x9") "; sub sp, sp, #0x100; br x9" ::: "x9")
+#endif
 
 /* As an interpreter, of an instruction that it doesn't know. */
 __attribute__((noinline)) static int interpret(int instruction)
@@ -62,7 +75,7 @@ __attribute__((noinline)) static void session(void)
 /* In place of a buffer that is overrun. */
 __attribute__((noinline)) static void overrun(unsigned long address)
 {
-	__asm__ volatile("mov %0, 8(%%rbp)" ::"r"(address) : "memory");
+	OVERRUN(address);
 }
 
 int main(int argc, char **argv)
@@ -72,16 +85,16 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "register")) {
 		call(NULL);
 	} else if (!strcmp(what, "kept")) {
-		__asm__ volatile("xor %%ebx, %%ebx; call *%%rbx" ::: "rbx", "memory");
+		CALL_KEPT();
 	} else if (!strcmp(what, "tail-register")) {
 		call(dispatch);
 	} else if (!strcmp(what, "slot")) {
-		__asm__ volatile("call *16(%0)" ::"r"(&table) : "memory");
+		CALL_SLOT(&table);
 	} else if (!strcmp(what, "tail")) {
 		session();
 	} else if (!strcmp(what, "tail-slot")) {
 		table.end = dispatch;
-		__asm__ volatile("call *16(%0)" ::"r"(&table) : "memory");
+		CALL_SLOT(&table);
 	} else if (!strcmp(what, "return")) {
 		overrun(0);
 	} else if (!strcmp(what, "label")) {
@@ -95,7 +108,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "pushed")) {
 		pushed();
 	} else if (!strcmp(what, "longjmp")) {
-		__asm__ volatile("movabs " NOWHERE ", %%rax; sub $0x100, %%rsp; jmp *%%rax" ::: "rax");
+		JUMP();
 	}
 	return 3;
 }

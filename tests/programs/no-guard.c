@@ -34,8 +34,13 @@ static void begin(void)
 
 /* Its frames hold nothing but return addresses, so that a call is what leaves the stack. */
 void descend(void);
+#ifdef __x86_64__
 __asm__("descend: .cfi_startproc; call descend; ret; .cfi_endproc; .size descend, . - descend; .type descend, "
 	"@function");
+#else
+__asm__("descend: .cfi_startproc; stp x29, x30, [sp, #-16]!; .cfi_def_cfa_offset 16; .cfi_offset 29, -16; "
+	".cfi_offset 30, -8; bl descend; .cfi_endproc; .size descend, . - descend; .type descend, %function");
+#endif
 
 __attribute__((noinline)) static void write_below(volatile char *memory)
 {
@@ -58,7 +63,11 @@ int main(int argc, char **argv)
 	if (!strcmp(way, "pointer")) {
 		write_below(stack);
 	} else if (!strcmp(way, "wrong-end") || !strcmp(way, "guarded")) {
+#ifdef __x86_64__
 		__asm__ volatile("mov %0, %%rsp; call *%1" : : "r"(stack), "r"(begin) : "memory");
+#else
+		__asm__ volatile("mov sp, %0; blr %1" : : "r"(stack), "r"(begin) : "x30", "memory");
+#endif
 	} else {
 		getcontext(&context);
 		context.uc_stack.ss_sp = stack;

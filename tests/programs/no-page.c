@@ -19,6 +19,9 @@
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
+#undef PAGE
+#define PAGE page_size()
+
 static void fail(const char *what)
 {
 	perror(what);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults in code without call frame information and frame pointers, while rbp happens to point to words that are 0: its callers are not known,
+ * Faults in code without call frame information and frame pointers, while the frame pointer happens to point to words that are 0: its callers are not known,
  * and the stack is not complete.
  *
  * build: -O1 -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-unwind-tables
@@ -15,7 +15,11 @@
 
 __attribute__((noinline)) static void touch(const void *frame)
 {
+#ifdef __x86_64__
 	__asm__ volatile("mov %0, %%rbp\n\tmovl $1, (%1)" ::"r"(frame), "r"(0x18UL) : "memory");
+#else
+	__asm__ volatile("mov x29, %0\n\tstr wzr, [%1]" ::"r"(frame), "r"(0x18UL) : "memory");
+#endif
 }
 
 int main(void)

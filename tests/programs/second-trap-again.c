@@ -2,6 +2,7 @@
 /*
  * Recovers from a general protection fault, and has a second one, by the same instruction, that it doesn't recover from.
  *
+ * only on x86_64: arm64 has no general protection fault
  * expect: exit 139
  * expect: signal SIGSEGV
  * expect: code SI_KERNEL

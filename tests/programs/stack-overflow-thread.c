@@ -18,7 +18,11 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#ifdef __x86_64__
 #define STACK (64 * 1024UL)
+#else
+#define STACK (128 * 1024UL) /* glibc takes no smaller one */
+#endif
 
 __attribute__((noinline)) static long recurse(long depth)
 {

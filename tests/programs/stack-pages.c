@@ -15,19 +15,25 @@
 
 #include "truth.h"
 
+#ifdef __x86_64__
 #define NOWHERE	  0x7fffffffe000UL
+#define NO_STACK  "mov %0, %%rsp\n\tmovl $1, (%0)"
+#else
+#define NOWHERE	  0x1000000000000UL
+#define NO_STACK  "mov sp, %0\n\tstr wzr, [%0]"
+#endif
 #define BIG_BYTES (480UL << 10)
 
 __attribute__((noinline)) static void die_without_stack(void)
 {
-	__asm__ volatile("mov %0, %%rsp\n\tmovl $1, (%0)" : : "r"(NOWHERE) : "memory");
+	__asm__ volatile(NO_STACK : : "r"(NOWHERE) : "memory");
 }
 
 __attribute__((noinline)) static void die_with_stack(void)
 {
 	volatile char big[BIG_BYTES];
 
-	for (unsigned long at = 0; at < BIG_BYTES; at += PAGE)
+	for (unsigned long at = 0; at < BIG_BYTES; at += 4096)
 		big[at] = 1;
 	*(volatile int *)NOWHERE = big[0];
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A thread recovers from a general protection fault. Later, near the end of its stack, it sends itself a signal whose frame finds
+ * A thread recovers from a general protection fault (on arm64 from a page fault). Later, near the end of its stack, it sends itself a signal whose frame finds
  * no room: the kernel ends the process by a SIGSEGV that comes without a trap, and remembers that fault as the thread's last one.
  *
  * expect: exit 139

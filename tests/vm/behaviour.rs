@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::capabilities::with_capabilities;
 use crate::compile::compile;
 use crate::harness::runs::{Watch, next_line, watch_test};
-use crate::harness::{FAULTLINE, Scratch, Watching, counted, die, named, programs, records, run};
+use crate::harness::{FAULTLINE, Scratch, Watching, arch, counted, die, named, programs, records, run};
 
 fn program(name: &str) -> String {
     programs().join(name).to_str().unwrap().to_owned()
@@ -155,7 +155,7 @@ fn without_privileges_the_cure_is_said() {
 fn two_capabilities_are_enough() {
     let (record, text) = with_capabilities("+bpf,+perfmon");
     assert_eq!((&record["uid"], &record["signal"]), (&65534.into(), &"SIGSEGV".into()));
-    assert!(record["registers"]["rip"].is_string() && record["build_id"].is_string(), "{record:#}");
+    assert!(record["registers"][arch::INSTRUCTION_POINTER].is_string() && record["build_id"].is_string(), "{record:#}");
     assert_eq!(text.lines().filter(|line| line.contains("are null")).count(), 1, "{text}");
     assert!(text.contains("faultline: without CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, symbols of "), "{text}");
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use macro_rules_attribute::apply;
 use serde_json::Value;
 
+use crate::harness::arch::page_size;
 use crate::harness::runs::{Shared, Watch, watch_test};
 use crate::harness::{FAULTLINE, Scratch, Watching, hex, named, programs, records, run_lines};
 
@@ -110,7 +111,7 @@ fn its_own_munmap_explains_a_crash_30_ms_later() {
     let confidence = if is_certain { "certain" } else { "likely" };
     assert_eq!(cause["function"], "munmap");
     assert_eq!(argument(cause, "addr"), facts["address"].as_str());
-    assert_eq!(argument(cause, "len"), 8 * 4096);
+    assert_eq!(argument(cause, "len"), 8 * page_size());
     assert_eq!(cause["tid"].to_string(), facts["tid"]);
     assert_eq!((&cause["pid"], &cause["comm"]), (&crash["pid"], &crash["comm"]));
     let relation = serde_json::json!({
@@ -160,7 +161,10 @@ fn what_mprotect_refuses_it_explains() {
     let (facts, crash) = run.case("protected");
     let cause = cause(crash);
     assert_eq!(cause["function"], "mprotect");
-    assert_eq!((argument(cause, "start"), argument(cause, "len")), (&facts["address"].as_str().into(), &8192.into()));
+    assert_eq!(
+        (argument(cause, "start"), argument(cause, "len")),
+        (&facts["address"].as_str().into(), &(2 * page_size()).into())
+    );
     assert_eq!(argument(cause, "prot"), "PROT_READ");
     assert_eq!(cause["relation"]["kind"], "protected");
     let text = crash["diagnosis"]["text"].as_str().unwrap();
@@ -226,10 +230,11 @@ fn another_process_truncates_the_mapped_file() {
         "json",
     ]));
     assert!(line.starts_with("faultline: watching processes named *mapped-5d*"), "{line}");
-    let mut victims = Vec::new();
-    for (number, cut) in ["exec truncate -s 4096 FILE", ": >FILE", "exec truncate -s 8191 FILE"].iter().enumerate() {
+    let (mut victims, page) = (Vec::new(), page_size());
+    for (number, cut) in ["exec truncate -s PAGE FILE", ": >FILE", "exec truncate -s SECOND FILE"].iter().enumerate() {
         let path = scratch.path(&format!("data-{number}"));
-        fs::write(&path, [1; 4 * 4096]).unwrap();
+        let cut = cut.replace("PAGE", &page.to_string()).replace("SECOND", &(2 * page - 1).to_string());
+        fs::write(&path, vec![1; 4 * page as usize]).unwrap();
         let mut victim = Command::new(&program)
             .args(["mapped", path.to_str().unwrap()])
             .env("FAULTLINE_TRUTH", "1")
@@ -265,10 +270,10 @@ fn another_process_truncates_the_mapped_file() {
         (&"ftruncate".into(), &(*culprit).into()),
         "{stderr}"
     );
-    assert_eq!((&by_descriptor["comm"], argument(by_descriptor, "length")), (&"truncate".into(), &4096.into()));
+    assert_eq!((&by_descriptor["comm"], argument(by_descriptor, "length")), (&"truncate".into(), &page.into()));
     let expected = serde_json::json!({
         "kind": "truncated", "certain": true,
-        "text": "cut the mapped file to 4096 bytes, and the fault was at offset 8208",
+        "text": format!("cut the mapped file to {page} bytes, and the fault was at offset {}", 2 * page + 16),
     });
     assert_eq!(by_descriptor["relation"], expected);
     let inode = fs::metadata(path).map(|file| std::os::unix::fs::MetadataExt::ino(&file)).unwrap();
@@ -291,13 +296,13 @@ fn another_process_truncates_the_mapped_file() {
     if sees_functions {
         let size = by_name["arguments"].as_array().unwrap().iter().find(|one| one["name"] == "dentry:dentry.i_size");
         let size = size.unwrap();
-        assert_eq!((&size["type"], &size["value"], &size["after"]), (&"loff_t".into(), &16384.into(), &0.into()));
+        assert_eq!((&size["type"], &size["value"], &size["after"]), (&"loff_t".into(), &(4 * page).into(), &0.into()));
         assert_eq!((argument(by_name, "length"), &by_name["return"]), (&0.into(), &0.into()));
         let (name, shown) = (victims[1].2.file_name().unwrap(), argument(by_name, "dentry:dentry.path"));
         assert!(shown.as_str().unwrap().ends_with(&format!("/{}", name.to_str().unwrap())), "{shown}");
     }
     // The third was cut within the page before: the page at the fault is gone all the same.
-    assert_eq!(argument(cause(crash(victims[2].0)), "length"), 8191);
+    assert_eq!(argument(cause(crash(victims[2].0)), "length"), 2 * page - 1);
 }
 
 #[apply(watch_test!)]
@@ -320,7 +325,7 @@ fn what_was_made_longer_was_not_cut() {
         (crashes[1], "file_truncated", "truncated", ": ftruncate() cut it "),
     ] {
         let cause = cause(crash);
-        assert_eq!((&cause["function"], argument(cause, "length")), (&"ftruncate".into(), &4096.into()));
+        assert_eq!((&cause["function"], argument(cause, "length")), (&"ftruncate".into(), &page_size().into()));
         assert_eq!((&cause["relation"]["kind"], &cause["relation"]["certain"]), (&relation.into(), &true.into()));
         let found = &crash["diagnosis"];
         assert_eq!((&found["kind"], &found["confidence"]), (&kind.into(), &"certain".into()), "{crash:#}");

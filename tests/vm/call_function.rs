@@ -146,7 +146,7 @@ fn calls_that_are_too_deep_in_one_another_have_no_end() {
         "alloc_inode",
         "shmem_alloc_inode",
     ];
-    let mut functions = vec![syscall("mkdir", 2), syscall("mprotect", 3)];
+    let mut functions = vec![syscall("mkdirat", 3), syscall("mprotect", 3)];
     functions.extend(names.iter().map(|name| function(name, HAS_RESULT, vec![])));
     let (recorder, attached) = Recorder::start(&plan(calls.pid(), functions)).unwrap();
     let recorder = Recording { recorder, counts_ends: false };

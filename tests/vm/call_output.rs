@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::call_cause::{argument, calls, facts};
 use crate::harness::runs::{Watch, watch_test};
-use crate::harness::{FAULTLINE, Scratch, Watching, named, records};
+use crate::harness::{FAULTLINE, Scratch, Watching, arch, named, records};
 
 /// What comes before a trigger is compared call by call, so that one whose run the kernel has skipped makes the test fail. It is run once
 /// more if faultline has counted such a run (tests/vm/runs.rs), and must then find every call in its place: in the end all of it has been
@@ -81,7 +81,7 @@ fn triggers_and_live_calls() {
             let names: Vec<&str> = frames.iter().map(|frame| frame["symbol"].as_str().unwrap()).collect();
             // Before v5.15 the kernel's unwinder doesn't pass a return address that somebody's kretprobe has replaced: other tests have some.
             let is_cut = names.last().is_some_and(|name| name.starts_with("kretprobe_trampoline+"));
-            assert!(is_cut || names.iter().any(|name| name.starts_with("do_syscall_64+")), "{names:?}");
+            assert!(is_cut || names.iter().any(|name| name.split('+').next() == Some(arch::ENTRY)), "{names:?}");
             assert!(!names.iter().any(|name| name.starts_with("bpf_")), "what is there because we look: {names:?}");
         }
     }
@@ -93,24 +93,15 @@ fn triggers_and_live_calls() {
 fn the_kernels_own_types_name_what_a_function_was_given() {
     let scratch = Scratch::new();
     let program = named(&scratch, "calls", "calls-8e");
+    let (sends, task) = arch::SENDS;
     for attach in ["auto", "kprobe"] {
         let mut command = Command::new(FAULTLINE);
-        command.args([
-            "call",
-            "do_send_sig_info",
-            "--trigger",
-            "USR2",
-            "-n",
-            "calls-8e",
-            "--format",
-            "json",
-            "--attach",
-        ]);
+        command.args(["call", sends, "--trigger", "USR2", "-n", "calls-8e", "--format", "json", "--attach"]);
         if !Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
             let output = command.arg(attach).watch();
             let text = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(2), "{text}");
-            assert!(text.starts_with("faultline: failed to attach to do_send_sig_info ("), "{text}");
+            assert!(text.starts_with(&format!("faultline: failed to attach to {sends} (")), "{text}");
             continue;
         }
         let (watching, line) = Watching::try_start(command.arg(attach));
@@ -132,9 +123,9 @@ fn the_kernels_own_types_name_what_a_function_was_given() {
             { "name": "info:kernel_siginfo.si_signo", "type": "int", "value": "SIGUSR2", "after": null },
             { "name": "info:kernel_siginfo.si_errno", "type": "int", "value": 0, "after": null },
             { "name": "info:kernel_siginfo.si_code", "type": "int", "value": -6, "after": null },
-            { "name": "p:task_struct.pid", "type": "pid_t", "value": pid, "after": null },
-            { "name": "p:task_struct.tgid", "type": "pid_t", "value": pid, "after": null },
-            { "name": "p:task_struct.comm", "type": "char[16]", "value": "calls-8e", "after": null },
+            { "name": format!("{task}:task_struct.pid"), "type": "pid_t", "value": pid, "after": null },
+            { "name": format!("{task}:task_struct.tgid"), "type": "pid_t", "value": pid, "after": null },
+            { "name": format!("{task}:task_struct.comm"), "type": "char[16]", "value": "calls-8e", "after": null },
             { "name": "type", "type": "enum pid_type", "value": "PIDTYPE_PID", "after": null },
         ]);
         assert_eq!(call["arguments"], expected, "by {attach}");

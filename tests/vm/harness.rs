@@ -11,11 +11,17 @@ use serde_json::Value;
 
 use self::runs::{Shared, Watch};
 
+#[path = "arch.rs"]
+pub(crate) mod arch;
+#[path = "expected.rs"]
+mod expected;
 #[path = "runs.rs"] // other packages of tests include this file
 pub(crate) mod runs;
 #[path = "scratch.rs"]
 mod scratch;
 
+#[allow(unused_imports)] // other packages of tests use a part
+pub(crate) use self::expected::{Expected, is_built, source};
 pub(crate) use self::scratch::Scratch;
 
 /// The binary under test.
@@ -72,44 +78,6 @@ pub(crate) fn named(scratch: &Scratch, program: &str, name: &str) -> PathBuf {
 pub(crate) fn die(program: &Path) {
     let status = Command::new(program).stdout(Stdio::null()).status().unwrap();
     assert!(!status.success());
-}
-
-/// What a program's header says about it.
-#[derive(Debug, Default)]
-pub(crate) struct Expected {
-    pub flags: Vec<String>,
-    pub exit: Option<i32>,
-    pub records: Option<usize>,
-    pub frames: Vec<String>,
-    pub fields: Vec<(String, String)>,
-}
-
-impl Expected {
-    /// Does the program say how it ends? The others are run by the tests that they name.
-    fn is_said(name: &str) -> bool {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(format!("{name}.c"));
-        fs::read_to_string(source).unwrap().contains("\n * expect: exit ")
-    }
-
-    pub(crate) fn read(name: &str) -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(format!("{name}.c"));
-        let text = fs::read_to_string(source).unwrap();
-        let mut expected = Self::default();
-        for line in text.lines().take_while(|line| !line.starts_with('#')) {
-            if let Some(flags) = line.strip_prefix(" * flags: ") {
-                expected.flags.extend(flags.split_whitespace().map(str::to_owned));
-            }
-            let Some(fact) = line.strip_prefix(" * expect: ") else { continue };
-            match fact.trim().split_once(' ').unwrap() {
-                ("exit", status) => expected.exit = Some(status.parse().unwrap()),
-                ("records", count) => expected.records = Some(count.parse().unwrap()),
-                ("frames", names) => expected.frames.extend(names.split(' ').map(str::to_owned)),
-                (field, value) => expected.fields.push((field.to_owned(), value.to_owned())),
-            }
-        }
-        assert!(!expected.fields.is_empty() && expected.exit.is_some(), "{name}.c says nothing about its end");
-        expected
-    }
 }
 
 /// One run of a program under faultline.
@@ -261,10 +229,11 @@ fn verify(name: &str, expected: &Expected, run: &Run) -> Value {
         facts.push(("comm".to_owned(), name.chars().take(15).collect()));
     }
     if let Some((_, at)) = run.facts.iter().find(|(field, _)| field == "instruction_pointer") {
-        facts.push(("registers.rip".to_owned(), at.clone()));
+        facts.push((format!("registers.{}", arch::INSTRUCTION_POINTER), at.clone()));
     }
+    let as_on_x86_64 = arch::as_on_x86_64(record);
     for (field, value) in facts.iter().chain(&expected.fields).chain(&run.facts) {
-        let seen = at(record, field);
+        let seen = at(if field.starts_with("page_fault.") { &as_on_x86_64 } else { record }, field);
         assert_eq!(show(seen), *value, "{name}: {field}: {record:#}");
     }
     compare_frames(name, record, &expected.frames);

@@ -159,9 +159,12 @@ fn a_thread_that_seccomp_ends_alone_is_told_and_no_other() {
         assert_eq!((&record["tid"], &record["thread_name"]), (&tid, &"sandboxed".into()), "{record:#}");
         assert_eq!((&record["signal"], &record["code"]), (&"SIGSYS".into(), &"SYS_SECCOMP".into()), "{record:#}");
         assert_eq!((&record["disposition"], &record["sender"]), (&"thread".into(), &Value::Null), "{record:#}");
-        assert_eq!(record["seccomp"]["syscall"], 110, "{record:#}");
-        let text = "seccomp has ended the thread sandboxed alone, and its process goes on: it makes the system call getppid (110), \
-                    which its seccomp filter refuses";
+        assert_eq!(record["seccomp"]["syscall"], libc::SYS_getppid, "{record:#}");
+        let text = format!(
+            "seccomp has ended the thread sandboxed alone, and its process goes on: it makes the system call getppid ({}), which its \
+             seccomp filter refuses",
+            libc::SYS_getppid
+        );
         assert_eq!(
             (&record["diagnosis"]["text"], &record["diagnosis"]["confidence"]),
             (&text.into(), &"certain".into())

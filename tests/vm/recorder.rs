@@ -11,8 +11,7 @@ use faultline::internals::{Attach, Filter, Setup, Way};
 use libbpf_rs::btf::types::{Composite, Func, FuncProto, MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, BtfType};
 
-use crate::harness::programs;
-use crate::harness::runs;
+use crate::harness::{arch, programs, runs};
 
 /// The program, which takes commands.
 pub(crate) struct Calls {
@@ -132,7 +131,7 @@ pub(crate) fn function(symbol: &str, flags: u32, fetches: Vec<fl_fetch>) -> Func
 /// A system call, by its wrapper or by its tracepoints.
 pub(crate) fn syscall_with(name: &str, parameters: u8, flags: u32, fetches: Vec<fl_fetch>) -> Function {
     let flags = flags | HAS_RESULT;
-    let wrapper = function(&format!("__x64_sys_{name}"), flags | SYSCALL, fetches.clone());
+    let wrapper = function(&format!("{}{name}", arch::SYSTEM_CALL), flags | SYSCALL, fetches.clone());
     let point = Point { symbol: name.to_owned(), parameters, flags, fetches, ..Point::default() };
     Function { syscall: Some(point), ..wrapper }
 }
@@ -223,13 +222,13 @@ pub(crate) fn ways() -> Vec<(Attach, Way)> {
         (Attach::By(Way::Kprobe), Way::Kprobe),
         (Attach::By(Way::KprobeMulti), Way::KprobeMulti),
     ];
-    let count = match std::env::var("FAULTLINE_KERNEL").ok().as_deref() {
-        None => 1,
-        // v5.18; Debian's 6.1 is built without.
-        Some("5.10" | "6.1") => 3,
-        Some(_) => 4,
+    let Ok(kernel) = std::env::var("FAULTLINE_KERNEL") else { return all[..1].to_vec() };
+    let is_there = |how: Way| match how {
+        Way::Fentry => !arch::HAS_NO_FENTRY.contains(&kernel.as_str()),
+        Way::KprobeMulti => !arch::HAS_NO_KPROBE_MULTI.contains(&kernel.as_str()),
+        _ => true,
     };
-    all[..count].to_vec()
+    all.into_iter().filter(|(_, how)| is_there(*how)).collect()
 }
 
 /// Is this a guest? They have every way to attach; this machine's own kernel has none to kernel functions.

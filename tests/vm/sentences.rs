@@ -3,18 +3,22 @@
 
 use macro_rules_attribute::apply;
 
+use crate::harness::arch::{CALLED, KEPT, page_size};
 use crate::harness::programs;
 use crate::harness::runs::watch_test;
 use crate::said::{compare, compare_silent};
 
 #[apply(watch_test!)]
 fn there_is_no_page() {
+    let page = page_size();
+    let short = format!("behind the file's end, at offset {} of 100 bytes", 2 * page + 8);
+    let cut = format!("behind the file's end, at offset {page} of {page} bytes");
     compare(
         &programs().join("no-page"),
         &[
-            ("short", "behind_end_of_file", "certain", "behind the file's end, at offset 8200 of 100 bytes"),
+            ("short", "behind_end_of_file", "certain", &short),
             ("empty", "behind_end_of_file", "certain", "which is empty"),
-            ("cut", "behind_end_of_file", "certain", "behind the file's end, at offset 4096 of 4096 bytes"),
+            ("cut", "behind_end_of_file", "certain", &cut),
             ("full", "file_system_full", "likely", "inside the file, and its tmpfs of 1.0 MiB is full"),
             ("huge", "huge_pages_exhausted", "likely", "a mapping of huge pages"),
             ("missing", "userfaultfd", "certain", "whose page userfaultfd did not bring in"),
@@ -24,30 +28,23 @@ fn there_is_no_page() {
 
 #[apply(watch_test!)]
 fn there_is_no_code() {
-    let by_register = "jumps to NULL: a function pointer is 0 (rax is 0); the caller is the next frame, unless what it called has ended in a \
-                       tail call";
+    let by_register = format!(
+        "jumps to NULL: a function pointer is 0 ({CALLED} is 0); the caller is the next frame, unless what it called has ended in a tail call"
+    );
+    let kept = format!("jumps to NULL: a function pointer is 0 ({KEPT} is 0); the caller is the next frame");
+    let wild = format!("a broken function pointer, or unloaded code ({CALLED} is 0x123456789000)");
     compare(
         &programs().join("no-code"),
         &[
-            ("register", "jump_to_null", "certain", by_register),
-            (
-                "kept",
-                "jump_to_null",
-                "certain",
-                "jumps to NULL: a function pointer is 0 (rbx is 0); the caller is the next frame",
-            ),
-            ("tail-register", "jump_to_null", "certain", by_register),
+            ("register", "jump_to_null", "certain", &by_register),
+            ("kept", "jump_to_null", "certain", &kept),
+            ("tail-register", "jump_to_null", "certain", &by_register),
             ("slot", "jump_to_null", "certain", "jumps to NULL: a function pointer is 0 (the pointer at 0x"),
             ("tail", "jump_to_null", "likely", "jumps to NULL by a tail call in dispatch, which the next frame called"),
             ("tail-slot", "jump_to_null", "likely", "jumps to NULL by a tail call in what the next frame called"),
             ("return", "jump_to_null", "certain", "jumps to NULL: a function pointer or a return address is 0"),
             ("label", "jump_to_null", "certain", "jumps to NULL: a function pointer or a return address is 0"),
-            (
-                "wild",
-                "jump_into_the_wild",
-                "certain",
-                "a broken function pointer, or unloaded code (rax is 0x123456789000)",
-            ),
+            ("wild", "jump_into_the_wild", "certain", &wild),
             ("wild-tail", "jump_into_the_wild", "likely", "by a tail call in lost, which the next frame called"),
             ("wild-return", "jump_into_the_wild", "likely", "returns to 0x123456789000, where nothing is mapped"),
             (

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::arch;
+
 /// An address below this is a constant of the program, one above it is due to the layout.
 const FIRST_PAGES: u64 = 0x10000;
 
@@ -15,12 +17,12 @@ pub(crate) fn compare(name: &str, record: &Value) {
     settings.set_snapshot_path("../snapshots");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_json_snapshot!(name, settled(record)));
+    settings.bind(|| insta::assert_json_snapshot!(arch::snapshot(name), settled(record)));
 }
 
 fn settled(record: &Value) -> Value {
     let exe = record["exe"].as_str().unwrap_or_default().to_owned();
-    let mut record = record.clone();
+    let mut record = arch::as_on_x86_64(record);
     for (field, word) in [
         ("timestamp", "[time]"),
         ("host", "[host]"),
@@ -113,12 +115,13 @@ fn mapping(vma: &Value, exe: &str) -> Value {
     if vma.is_null() {
         return Value::Null;
     }
+    let is_own = vma["mapping_name"] == exe;
     json!({
         "start": "[address]",
         "end": "[address]",
         "permissions": vma["permissions"],
         "mapping_name": file(&vma["mapping_name"], exe),
-        "offset": vma["offset"],
+        "offset": if is_own { arch::offset_on_x86_64(&vma["offset"]) } else { vma["offset"].clone() },
     })
 }
 
