@@ -77,7 +77,7 @@ static __always_inline void fl_describe_party(struct fl_party *party, struct tas
 	fl_copy(party->comm, FL_COMM_BYTES, &leader->comm);
 }
 
-/* Sends the record of a signal. A function of its own, so that counting alone doesn't pay for its stack. */
+/* Sends the record of a signal. */
 static __always_inline int fl_send_signal(void *context, struct task_struct *task, struct kernel_siginfo *info,
 					  struct task_struct *target, u32 number, s32 code, bool to_process,
 					  enum fl_result result, bool has_sender)
@@ -114,7 +114,7 @@ static __always_inline int fl_send_signal(void *context, struct task_struct *tas
 	return 0;
 }
 
-/* A signal on its way to `target`. */
+/* A watched signal on its way to `target`. */
 static __always_inline int fl_on_signal(void *context, u32 number, struct kernel_siginfo *info,
 					struct task_struct *target, bool to_process, enum fl_result result)
 {
@@ -122,8 +122,6 @@ static __always_inline int fl_on_signal(void *context, u32 number, struct kernel
 	bool has_sender;
 	s32 code;
 
-	if (!(fl_config.signals & FL_BIT(number)))
-		return 0;
 	code = fl_code_of(info);
 	has_sender = fl_is_sender(task, info, target, number, code);
 	if (has_sender && fl_is_our_own(target))
@@ -139,22 +137,73 @@ static __always_inline int fl_on_signal(void *context, u32 number, struct kernel
 	}
 	if (fl_config.pairs)
 		fl_count_pair(number, result, has_sender ? task : NULL, target);
-	fl_count(FL_SIGNALS); /* after its pair: a reader that finds this number unchanged has seen all pairs */
+	else
+		fl_count(FL_SIGNALS);
 	if (!fl_config.records)
 		return 0;
 	return fl_send_signal(context, task, info, target, number, code, to_process, result, has_sender);
 }
 
+/*
+ * Counts a signal of which nothing but that is wanted, and which one process sends to another or to itself by a system call. A summary of all
+ * processes counts most signals here, each of which pays for each instruction. False: it is to be looked at as any other.
+ */
+static __always_inline bool fl_count_sent(u32 number, struct kernel_siginfo *info, struct task_struct *target,
+					  enum fl_result result)
+{
+	struct fl_near_table *near = fl_scratch(&fl_near_pairs);
+	struct task_struct *task = fl_current();
+	u64 other = (u64)target;
+	union fl_pair_words key;
+	s32 code;
+
+	if (!near || (u64)info <= FL_PRIV_INFO)
+		return false;
+	code = fl_argument(info, si_code);
+	if (code != SI_USER) {
+		barrier(); /* or clang asks for all three at once, by more instructions than for the one that most have */
+		if (code != SI_TKILL && code != SI_QUEUE)
+			return false;
+	}
+	barrier_var(other); /* or clang takes one task for the other, whose type the verifier may not know */
+	key.words[0] = fl_pair_word(number, result, true);
+	if (other == (u64)task) {
+		fl_name_self(&key, task, target);
+	} else {
+		if ((u32)fl_own_tgid(task) == fl_filter_config.own_pid)
+			return false;
+		fl_own_comm(key.words + 1, fl_own(task, group_leader));
+		fl_argument_comm(key.words + 3, fl_argument(target, group_leader));
+	}
+	return fl_count_near_pair(&key, near);
+}
+
+/* Any other one. A function of its own, so that what is above doesn't pay for its stack. */
+static __noinline int fl_on_generated(unsigned long long *context)
+{
+	u64 arguments[5]; /* number, info, target, group, result */
+
+	if (fl_take_arguments(arguments, 5, context))
+		return 0;
+	return fl_on_signal(context, arguments[0], (void *)arguments[1], (void *)arguments[2], arguments[3],
+			    arguments[4]);
+}
+
 SEC("raw_tp/signal_generate")
 int BPF_PROG(fl_generate, int number, struct kernel_siginfo *info, struct task_struct *target, int group, int result)
 {
-	return fl_on_signal(ctx, number, info, target, group, result);
+	if (!(fl_config.signals & FL_BIT(number)) ||
+	    (fl_config.only_pairs && fl_count_sent(number, info, target, result)))
+		return 0;
+	return fl_on_generated(ctx);
 }
 
 /* __send_signal() of v5.10, later __send_signal_locked(): its result is not known yet. */
 SEC("kprobe")
 int BPF_KPROBE(fl_send, int number, struct kernel_siginfo *info, struct task_struct *target, int type)
 {
+	if (!(fl_config.signals & FL_BIT(number)))
+		return 0;
 	return fl_on_signal(ctx, number, info, target, type != FL_PIDTYPE_PID, FL_RESULT_UNKNOWN);
 }
 
@@ -183,7 +232,8 @@ int BPF_PROG(fl_call, struct pt_regs *regs, long number)
 	}
 	if (fl_config.pairs)
 		fl_count_pair(sent, FL_RESULT_UNKNOWN, task, NULL);
-	fl_count(FL_SIGNALS);
+	else
+		fl_count(FL_SIGNALS);
 	if (!fl_config.records)
 		return 0;
 	signal.kind = FL_SAMPLE_SIGNAL;

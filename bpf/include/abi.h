@@ -156,8 +156,9 @@ struct fl_filter_config {
 	u8 by_pid;
 	u8 by_cgroup;
 	u8 by_descent;
-	u8 is_filtered; /* by any of these, or by name: without one, a program asks nothing else */
-	u8 pad[4];
+	u8 is_filtered;         /* by any of these, or by name: without one, a program asks nothing else */
+	u8 has_typed_arguments; /* the kernel knows the types of the hook's arguments: of a plain build only (load.bpf.h) */
+	u8 pad[3];
 	char names[FL_NAMES_MAX][FL_COMM_BYTES];
 };
 

@@ -24,4 +24,17 @@ const volatile struct fl_constants {
 #define fl_page_bytes       (1ULL << fl_page_shift)
 #define fl_page_of(address) ((address) & ~(fl_page_bytes - 1))
 
+/* Copies so many arguments of a hook, a constant, as numbers: whether or not the kernel knows their types. 0: success. */
+static __always_inline long fl_take_arguments(u64 *to, u32 count, const unsigned long long *context)
+{
+#ifndef FL_TYPED
+	if (fl_has_typed_arguments())
+		return bpf_probe_read_kernel(to, count * sizeof(*to), context);
+#endif
+#pragma unroll
+	for (u32 i = 0; i < count; i++)
+		to[i] = context[i];
+	return 0;
+}
+
 #endif

@@ -122,6 +122,14 @@ static __always_inline struct task_struct *fl_current(void)
 #define fl_read_block(block, bytes, from) 0
 #define fl_block_word(block, from, at)    fl_word((const char *)(from) + (at))
 
+#define fl_has_typed_task() true
+
+/* The plain build's other way to read what a hook has been given. Here it would cost as much as fl_read(). */
+#define fl_has_typed_arguments()     false
+#define fl_argument(argument, field) fl_read(argument, field)
+#define fl_argument_comm(to, task)   fl_copy(to, FL_COMM_BYTES, (task)->comm)
+#define fl_knows_current()           true
+
 #else
 
 #define fl_copy(to, bytes, from) bpf_probe_read_kernel(to, bytes, from)
@@ -155,7 +163,15 @@ static __always_inline struct task_struct *fl_current(void)
 			own_tid = (u32)bpf_get_current_pid_tgid(); \
 		own_tid;                                           \
 	})
-#define fl_own_tgid(task) ((int)(bpf_get_current_pid_tgid() >> 32))
+#define fl_own_tgid(task)                                                   \
+	({                                                                  \
+		int own_tgid;                                               \
+		if (fl_has_typed_task())                                    \
+			own_tgid = (task)->tgid;                            \
+		else                                                        \
+			own_tgid = (int)(bpf_get_current_pid_tgid() >> 32); \
+		own_tgid;                                                   \
+	})
 
 #define fl_own_comm(to, task)                                     \
 	({                                                        \
@@ -164,6 +180,34 @@ static __always_inline struct task_struct *fl_current(void)
 		else                                              \
 			fl_copy(to, FL_COMM_BYTES, (task)->comm); \
 	})
+
+/*
+ * Has the kernel given the program its arguments with their types? The loader makes a program at a raw tracepoint one at the same tracepoint
+ * with types (tp_btf), if it asks for that (Hook::typed()). Their fields are then loads, on kernels whose current task has no type, too; but an
+ * argument is no number (fl_take_arguments()).
+ */
+#define fl_has_typed_arguments() (fl_filter_config.has_typed_arguments)
+
+#define fl_argument(argument, field)                               \
+	({                                                         \
+		typeof((argument)->field) argument_value;          \
+		if (fl_has_typed_arguments())                      \
+			argument_value = (argument)->field;        \
+		else                                               \
+			argument_value = fl_read(argument, field); \
+		argument_value;                                    \
+	})
+
+#define fl_argument_comm(to, task)                                \
+	({                                                        \
+		if (fl_has_typed_arguments())                     \
+			fl_load_comm(to, task);                   \
+		else                                              \
+			fl_copy(to, FL_COMM_BYTES, (task)->comm); \
+	})
+
+/* Is the current task read at no greater cost than an argument that is the same task? */
+#define fl_knows_current()                (fl_has_typed_task() || !fl_has_typed_arguments())
 
 /* One copy costs less than two calls. */
 #define fl_read_block(block, bytes, from) bpf_probe_read_kernel(block, bytes, from)

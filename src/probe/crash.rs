@@ -164,7 +164,7 @@ impl Spec for Plan {
         if self.needs_senders(way) && self.signals.contains(&SIGKILL) {
             object.configure("fl_oom_code", &kernel_code::out_of_memory())?;
         }
-        if object.build() == Build::Plain {
+        if object.build() != Build::Typed {
             object.resize("fl_threads", config.threads as usize)?;
         }
         if config.columns != 0 {

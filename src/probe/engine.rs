@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
-use libbpf_rs::{Link, Map, MapHandle, ProgramMut};
+use anyhow::{Result, anyhow};
+use libbpf_rs::{Link, Map, MapHandle, ProgramMut, ProgramType};
 
+use super::attempts::attempts;
 use super::hook::{At, Attach, Hook, HookPoint, Way};
 use super::kernel::Kernel;
 use super::losses::{Loss, Losses};
@@ -146,29 +147,19 @@ pub(crate) struct Probe<S: Spec> {
     pub(super) state: S::State,
 }
 
-/// The ways to try and the builds to try them with, best first.
-fn attempts<S: Spec>(attach: Attach, typed_loads: bool, kprobes: bool) -> Result<Vec<(Way, Build)>> {
-    let ways = match attach {
-        Attach::By(Way::Kprobe) if !kprobes => {
-            bail!("failed to attach kprobes: this kernel has none (CONFIG_KPROBES), use --attach tracepoint")
-        }
-        Attach::By(way) => S::ways_of(way),
-        Attach::Auto => S::WAYS.iter().copied().filter(|&way| way != Way::Kprobe || kprobes).collect(),
-    };
-    let builds = |way| match way {
-        // Where lockdown refuses the plain build, it refuses kprobes as well.
-        Way::Kprobe => &[Build::Plain][..],
-        _ if typed_loads => &[Build::Typed, Build::Plain],
-        _ => &[Build::Plain],
-    };
-    Ok(ways.into_iter().flat_map(|way| builds(way).iter().map(move |&build| (way, build))).collect())
-}
-
 /// Configures an object that is open, and chooses its programs and tables.
-fn choose<S: Spec>(plan: &S, way: Way, kernel: Kernel, programs: &[&str], object: &mut Opened) -> Result<()> {
+fn choose<S: Spec>(
+    plan: &S,
+    way: Way,
+    kernel: Kernel,
+    (hooks, programs): (&[Hook], &[&str]),
+    object: &mut Opened,
+) -> Result<()> {
     let filter = &plan.setup().filter;
     plan.configure(way, kernel, object)?;
-    object.configure("fl_filter_config", &filter.config()?)?;
+    let mut config = filter.config()?;
+    config.has_typed_arguments = u8::from(object.type_arguments(hooks)?);
+    object.configure("fl_filter_config", &config)?;
     object.autoload(|program| programs.iter().any(|name| program == *name));
     for (table, entries) in plan.tables(way, kernel) {
         object.resize(table, entries)?;
@@ -200,9 +191,14 @@ impl<S: Spec> Probe<S> {
     pub(super) fn start_with<T>(plan: &S, before_load: impl Fn(&mut Opened) -> Result<T>) -> Result<(Self, T)> {
         let setup = plan.setup();
         load::prepare(setup.verbose);
-        let (typed_loads, kprobes) = (setup.btf.is_none() && has_typed_loads(), host::has_kprobe_pmu());
+        let best = match setup.btf {
+            Some(_) => Build::Plain,
+            None if has_typed_loads() => Build::Typed,
+            None => Build::Arguments,
+        };
+        let kprobes = host::has_kprobe_pmu();
         let mut refusal = None;
-        for (way, build) in attempts::<S>(plan.attach(), typed_loads, kprobes)? {
+        for (way, build) in attempts::<S>(plan.attach(), best, kprobes)? {
             match Self::attempt(plan, way, build, &before_load) {
                 Ok(probe) => return Ok(probe),
                 // The user can do something about the error of the best way.
@@ -223,12 +219,12 @@ impl<S: Spec> Probe<S> {
         let kernel = object.kernel();
         let hooks = plan.hooks(way, kernel)?;
         let (together, apart) = Hook::programs(&hooks);
-        choose(plan, way, kernel, &together, &mut object)?;
+        choose(plan, way, kernel, (&hooks, &together), &mut object)?;
         let more = before_load(&mut object)?;
         let mut object = object.load()?;
         if !apart.is_empty() {
             let mut other = Opened::open(S::OBJECT, build, setup.btf.as_deref())?;
-            choose(plan, way, kernel, &apart, &mut other)?;
+            choose(plan, way, kernel, (&hooks, &apart), &mut other)?;
             object.load_apart(other, apart, S::SUMMED)?;
         }
         setup.filter.apply(&object.map("fl_pids")?, &object.map("fl_cgroups")?)?;
@@ -366,7 +362,9 @@ impl<'hooks> Links<'hooks> {
         let links = match &at.point {
             HookPoint::Raw(name) => {
                 let what = format!("attach to raw tracepoint `{name}`");
-                vec![load::step(&what, program.attach_raw_tracepoint(name))?]
+                let is_typed = program.prog_type() == ProgramType::Tracing;
+                let link = if is_typed { program.attach_trace() } else { program.attach_raw_tracepoint(name) };
+                vec![load::step(&what, link)?]
             }
             HookPoint::Function(name) => vec![attach_kprobe(&program, false, name)?],
             HookPoint::Return(name) => vec![attach_kprobe(&program, true, name)?],
@@ -399,44 +397,6 @@ fn attach_kprobe(program: &ProgramMut<'_>, is_return: bool, function: &str) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::{crash, memory, pagefault, signal};
-
-    fn of<S: Spec>(attach: Attach, typed_loads: bool, kprobes: bool) -> Vec<(Way, Build)> {
-        attempts::<S>(attach, typed_loads, kprobes).unwrap()
-    }
-
-    fn ways<S: Spec>(attach: Attach, kprobes: bool) -> Vec<Way> {
-        of::<S>(attach, false, kprobes).into_iter().map(|(way, _)| way).collect()
-    }
-
-    #[test]
-    fn typed_loads_are_preferred_where_the_kernel_has_them_but_not_with_kprobes() {
-        let all = [(Way::Tracepoint, Build::Typed), (Way::Tracepoint, Build::Plain), (Way::Kprobe, Build::Plain)];
-        assert_eq!(of::<crash::Plan>(Attach::Auto, true, true), all);
-        assert_eq!(of::<crash::Plan>(Attach::Auto, false, false), [(Way::Tracepoint, Build::Plain)]);
-        assert_eq!(of::<memory::Plan>(Attach::By(Way::Kprobe), true, true), [(Way::Kprobe, Build::Plain)]);
-        let perf = [(Way::Perf, Build::Typed), (Way::Perf, Build::Plain)];
-        assert_eq!(of::<pagefault::Plan>(Attach::By(Way::Perf), true, true), perf);
-    }
-
-    #[test]
-    fn auto_goes_from_the_best_to_what_is_always_there() {
-        assert_eq!(ways::<signal::Plan>(Attach::Auto, true), [Way::Tracepoint, Way::Kprobe, Way::Syscall]);
-        assert_eq!(ways::<signal::Plan>(Attach::Auto, false), [Way::Tracepoint, Way::Syscall]);
-        assert_eq!(ways::<pagefault::Plan>(Attach::Auto, true), [Way::Tracepoint, Way::Kprobe, Way::Perf]);
-        assert_eq!(ways::<pagefault::Plan>(Attach::Auto, false), [Way::Tracepoint, Way::Perf]);
-        assert_eq!(ways::<memory::Plan>(Attach::Auto, true), [Way::Tracepoint, Way::Kprobe, Way::Raw]);
-        assert_eq!(ways::<memory::Plan>(Attach::Auto, false), [Way::Tracepoint, Way::Raw]);
-    }
-
-    #[test]
-    fn what_was_asked_for_is_all_that_is_tried() {
-        for way in [Way::Tracepoint, Way::Kprobe, Way::Perf] {
-            assert_eq!(ways::<pagefault::Plan>(Attach::By(way), true), [way]);
-        }
-        assert_eq!(ways::<memory::Plan>(Attach::By(Way::Tracepoint), true), [Way::Tracepoint, Way::Raw]);
-        assert!(attempts::<signal::Plan>(Attach::By(Way::Kprobe), false, false).is_err());
-    }
 
     #[test]
     fn a_ring_is_a_power_of_two() {

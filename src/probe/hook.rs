@@ -79,12 +79,22 @@ pub(crate) struct At {
     pub(super) is_shown: bool,
     /// The loss that a skipped run counts as; `None` means that it is made up for. A program has one, that of its first hook.
     pub(super) missed: Option<&'static str>,
+    /// Its program takes its arguments with their types where the build reads by that (`bpf/include/load.bpf.h`).
+    pub(super) is_typed: bool,
     /// Its program is loaded apart from the others and shares with them all tables but those of `FL_SCRATCH`: it runs while they are
     /// preempted on the same processor.
     pub(super) is_apart: bool,
 }
 
 impl At {
+    /// The tracepoint whose arguments the program takes with their types.
+    pub(super) fn typed_tracepoint(&self) -> Option<&'static str> {
+        match self.point {
+            HookPoint::Raw(name) if self.is_typed => Some(name),
+            _ => None,
+        }
+    }
+
     /// Its name in the line that says what is watched.
     pub(super) fn words(&self) -> String {
         match &self.point {
@@ -109,7 +119,7 @@ pub(crate) enum Hook {
 
 impl Hook {
     fn at(program: &'static str, point: HookPoint) -> Self {
-        Self::At(At { program, point, is_shown: false, missed: Some(RUNS_MISSED), is_apart: false })
+        Self::At(At { program, point, is_shown: false, missed: Some(RUNS_MISSED), is_typed: false, is_apart: false })
     }
 
     /// At a raw tracepoint.
@@ -174,6 +184,11 @@ impl Hook {
     /// The same, named in the line that says what is watched.
     pub(super) fn shown(self) -> Self {
         self.map(&|at| At { is_shown: true, ..at })
+    }
+
+    /// The same, at a raw tracepoint; its program reads its arguments by their types.
+    pub(super) fn typed(self) -> Self {
+        self.map(&|at| At { is_typed: true, ..at })
     }
 
     /// The same; a run that the kernel skips counts as this loss.

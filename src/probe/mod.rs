@@ -1,6 +1,7 @@
 //! The only code that touches libbpf: open, plan, load, attach each, poll, detach.
 
 pub mod abi;
+mod attempts;
 pub mod call;
 mod counters;
 pub(crate) mod crash;

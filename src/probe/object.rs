@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{DataSec, Var, VarSecInfo};
 use libbpf_rs::{
@@ -17,8 +17,10 @@ use libbpf_rs::{
 };
 
 use super::abi::{Plain, bytes_of};
+use super::hook::Hook;
 use super::kernel::Kernel;
 use super::pattern::{Pattern, Variables};
+use super::typed::Loading;
 use super::types::{Ids, TypesFile};
 use super::{counters, load, typed};
 
@@ -27,6 +29,8 @@ use super::{counters, load, typed};
 pub enum Build {
     /// By bpf_probe_read_kernel(): on every kernel, but not under lockdown=confidentiality.
     Plain,
+    /// The same build, but the arguments of hooks by loads: where the kernel has its own types (v5.5), and of no use with typed loads.
+    Arguments,
     /// By typed loads: from v6.2, whatever the lockdown.
     Typed,
 }
@@ -35,7 +39,7 @@ impl Build {
     /// How it reads, in words.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Plain => "reading kernel memory by a helper",
+            Self::Plain | Self::Arguments => "reading kernel memory by a helper",
             Self::Typed => "reading kernel memory by typed loads",
         }
     }
@@ -59,7 +63,7 @@ pub(crate) struct Builds {
 impl Builds {
     pub(super) fn unpack(self, build: Build) -> Result<Vec<u8>> {
         let packed = match build {
-            Build::Plain => self.plain,
+            Build::Plain | Build::Arguments => self.plain,
             Build::Typed => self.typed,
         };
         zstd::decode_all(packed).context("failed to unpack the probe")
@@ -82,6 +86,8 @@ pub(crate) struct Opened {
     object: OpenObject,
     build: Build,
     ids: Ids,
+    /// The programs that take their arguments with their types, and the id of each tracepoint's type.
+    arguments: Vec<(&'static str, u32)>,
     /// The offset of each constant in .rodata.
     constants: HashMap<String, usize>,
     /// libbpf reads it when the object is loaded.
@@ -92,7 +98,7 @@ impl Opened {
     /// Opens one build of an object, with the kernel's types from `btf`, if it is given.
     pub(super) fn open(object: Builds, build: Build, btf: Option<&Path>) -> Result<Self> {
         let bytes = object.unpack(build)?;
-        if build == Build::Typed {
+        if build != Build::Plain {
             typed::opening();
         }
         let mut types = TypesFile::create()?;
@@ -107,7 +113,7 @@ impl Opened {
         let ids = types.fill(btf, &own)?;
         let constants = constants(&own);
         drop(own);
-        Ok(Self { object, build, ids, constants, _types: types })
+        Ok(Self { object, build, ids, arguments: Vec::new(), constants, _types: types })
     }
 
     /// How it reads kernel memory.
@@ -137,6 +143,28 @@ impl Opened {
 
     fn program(&mut self, name: &str) -> Result<OpenProgramMut<'_>> {
         self.object.progs_mut().find(|program| program.name() == name).ok_or_else(|| missing("program", name))
+    }
+
+    /// Gives the programs of these hooks their arguments with their types, where this build reads by that. True: some have them.
+    pub(super) fn type_arguments(&mut self, hooks: &[Hook]) -> Result<bool> {
+        if self.build != Build::Arguments {
+            return Ok(false);
+        }
+        for at in Hook::all(hooks) {
+            let Some(tracepoint) = at.typed_tracepoint() else { continue };
+            let id = match tracepoint {
+                "signal_deliver" => self.ids.signal_deliver,
+                "signal_generate" => self.ids.signal_generate,
+                _ => 0,
+            };
+            if id == 0 {
+                bail!(
+                    "failed to load the probe: this kernel does not say which types the arguments of `{tracepoint}` have"
+                );
+            }
+            self.arguments.push((at.program, id));
+        }
+        Ok(!self.arguments.is_empty())
     }
 
     /// Lets the kernel verify the programs that are wanted, and leaves the others out.
@@ -219,7 +247,8 @@ impl Opened {
     }
 
     pub(super) fn load(self) -> Result<Loaded> {
-        let result = typed::loading((self.build == Build::Typed).then_some(self.ids), || self.object.load());
+        let typed = (self.build == Build::Typed).then_some(self.ids);
+        let result = typed::loading(Loading { typed, arguments: self.arguments }, || self.object.load());
         Ok(Loaded { object: load::step("load the probe", result)?, apart: None })
     }
 

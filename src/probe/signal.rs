@@ -38,7 +38,7 @@ impl Spec for Plan {
             // v5.19 renamed it.
             Way::Kprobe => Hook::kprobe_by_either("fl_send", ["__send_signal_locked", "__send_signal"]),
             Way::Syscall => Hook::raw("fl_call", "sys_enter").shown(),
-            _ => Hook::raw("fl_generate", "signal_generate").shown(),
+            _ => Hook::raw("fl_generate", "signal_generate").typed().shown(),
         }];
         if self.names_victims(way) {
             hooks.push(Hook::raw("fl_mark_victim", "mark_victim").optional());
@@ -60,6 +60,7 @@ impl Spec for Plan {
             records: u8::from(self.records),
             processes: u8::from(self.processes),
             near_pairs: u8::from(self.has_near_pairs()),
+            only_pairs: u8::from(self.counts_only()? && self.has_near_pairs()),
             ..fl_config::default()
         };
         if self.has_near_pairs() && many::has_many_processors() {
@@ -74,15 +75,15 @@ impl Spec for Plan {
     }
 
     fn tables(&self, _way: Way, _kernel: Kernel) -> Vec<(&'static str, usize)> {
-        let mut tables = vec![("fl_pairs", self.pairs.unwrap_or(1) as usize)];
-        if !self.has_near_pairs() {
-            tables.push(("fl_near_pairs", 1));
-        }
-        tables
+        vec![("fl_pairs", self.pairs.unwrap_or(1) as usize)]
     }
 
     fn idle(&self) -> Vec<&'static str> {
-        if self.records { Vec::new() } else { vec!["fl_records", "fl_ascents", "fl_killers"] }
+        let mut idle = if self.records { Vec::new() } else { vec!["fl_records", "fl_ascents", "fl_killers"] };
+        if !self.has_near_pairs() {
+            idle.push("fl_near_pairs");
+        }
+        idle
     }
 
     fn ring(&self) -> Option<Room> {

@@ -1,14 +1,16 @@
-//! Changes the programs of a typed build when libbpf is about to give them to the kernel (`bpf_program__set_insns()` is made for that
-//! moment): puts in the ids of bpf_rdonly_cast() and of its type, and repairs the calls of bpf_probe_read_user().
+//! Changes programs when libbpf is about to give them to the kernel (`bpf_program__set_insns()` is made for that moment). In a typed build, puts
+//! in the ids of bpf_rdonly_cast() and of its type, and repairs the calls of bpf_probe_read_user(). Where arguments are typed, gives a program
+//! the type of its tracepoint, by the id that is known already: libbpf would read all of the kernel's types once more to find it.
 //! docs/development.md explains typed loads.
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{CStr, c_int, c_long};
 use std::sync::{Mutex, Once, PoisonError};
 
 use libbpf_rs::libbpf_sys::{
-    BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_PERF_EVENT, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT, bpf_insn,
-    bpf_prog_load_opts, bpf_program, bpf_program__insn_cnt, bpf_program__insns, bpf_program__set_insns,
-    libbpf_prog_handler_opts, libbpf_register_prog_handler,
+    BPF_PROG_TYPE_KPROBE, BPF_PROG_TYPE_PERF_EVENT, BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_TRACEPOINT,
+    BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, bpf_insn, bpf_prog_load_opts, bpf_program, bpf_program__insn_cnt,
+    bpf_program__insns, bpf_program__name, bpf_program__set_expected_attach_type, bpf_program__set_insns,
+    bpf_program__set_type, libbpf_prog_handler_opts, libbpf_register_prog_handler,
 };
 
 use super::abi::fl_mark;
@@ -30,20 +32,30 @@ const KERNEL_CALL: u8 = libbpf_sys::BPF_PSEUDO_KFUNC_CALL as u8;
 const FL_RDONLY_CAST: i32 = fl_mark::FL_MARK_RDONLY_CAST.0 as i32;
 const FL_PT_REGS: i32 = fl_mark::FL_MARK_PT_REGS.0 as i32;
 
-/// The ids for the typed build that is being loaded; `None` means that no typed build is being loaded.
-static LOADING: Mutex<Option<Ids>> = Mutex::new(None);
+/// How an object is loaded.
+#[derive(Clone, Debug)]
+pub(super) struct Loading {
+    /// The ids for a typed build; `None` means that it is a plain one.
+    pub(super) typed: Option<Ids>,
+    /// The programs that take their arguments with their types, and the id of each tracepoint's type.
+    pub(super) arguments: Vec<(&'static str, u32)>,
+}
 
-/// To be called before a typed build is opened, because libbpf then chooses the handler of its programs.
+/// The object that is being loaded.
+static LOADING: Mutex<Loading> = Mutex::new(Loading { typed: None, arguments: Vec::new() });
+
+/// To be called before a build is opened whose programs are to be changed, because libbpf then chooses their handler.
 pub(super) fn opening() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(register);
 }
 
-/// Runs `load`, which loads an object: a typed build with these ids, or a plain one.
-pub(super) fn loading<T>(typed: Option<Ids>, load: impl FnOnce() -> T) -> T {
-    *LOADING.lock().unwrap_or_else(PoisonError::into_inner) = typed;
+/// Runs `load`, which loads an object.
+pub(super) fn loading<T>(how: Loading, load: impl FnOnce() -> T) -> T {
+    let change = |how| std::mem::replace(&mut *LOADING.lock().unwrap_or_else(PoisonError::into_inner), how);
+    let before = change(how);
     let result = load();
-    *LOADING.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    change(before);
     result
 }
 
@@ -64,8 +76,23 @@ fn register() {
 }
 
 /// libbpf calls it with each program, right before that goes to the kernel.
-unsafe extern "C" fn prepare(program: *mut bpf_program, _: *mut bpf_prog_load_opts, _: c_long) -> c_int {
-    let Some(ids) = *LOADING.lock().unwrap_or_else(PoisonError::into_inner) else { return 0 };
+unsafe extern "C" fn prepare(program: *mut bpf_program, opts: *mut bpf_prog_load_opts, _: c_long) -> c_int {
+    let Loading { typed, arguments } = LOADING.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // SAFETY: libbpf gives a valid program, whose name lives as long as it does.
+    let name = unsafe { CStr::from_ptr(bpf_program__name(program)) };
+    if let Some(&(_, id)) = arguments.iter().find(|(program, _)| program.as_bytes() == name.to_bytes()) {
+        // SAFETY: libbpf gives valid options, which it uses after this call.
+        unsafe {
+            (*opts).expected_attach_type = BPF_TRACE_RAW_TP;
+            (*opts).attach_btf_id = id;
+        }
+        // SAFETY: libbpf gives a valid program. It takes the new type for this load, and looks at the attach type when it is attached.
+        return unsafe {
+            bpf_program__set_type(program, BPF_PROG_TYPE_TRACING)
+                | bpf_program__set_expected_attach_type(program, BPF_TRACE_RAW_TP)
+        };
+    }
+    let Some(ids) = typed else { return 0 };
     // SAFETY: libbpf gives a valid program.
     let mut mended = unsafe { instructions(program) };
     if mended.is_empty() {
@@ -116,6 +143,8 @@ mod tests {
     const IDS: Ids = Ids {
         rdonly_cast: 4711,
         pt_regs: 815,
+        signal_deliver: 0,
+        signal_generate: 0,
         preempt_count: 0,
         exits_with_memory: false,
         delivers_seccomp_kills: false,

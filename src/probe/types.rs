@@ -29,6 +29,9 @@ pub(super) struct Ids {
     pub(super) rdonly_cast: u32,
     /// struct pt_regs; 0: there is none.
     pub(super) pt_regs: u32,
+    /// The types of the arguments at these raw tracepoints; 0: there are none.
+    pub(super) signal_deliver: u32,
+    pub(super) signal_generate: u32,
     /// The per-CPU variable that says which context a processor is in: __preempt_count, or the one that holds it; 0: unknown.
     pub(super) preempt_count: u32,
     /// sched_process_exit has its third argument, so that it comes before the task gives up its memory: both came with v6.16.
@@ -45,6 +48,8 @@ impl Ids {
         match (ty.kind(), name.as_bytes()) {
             (BtfKind::Func, b"bpf_rdonly_cast") => self.rdonly_cast = id,
             (BtfKind::Struct, b"pt_regs") => self.pt_regs = id,
+            (BtfKind::Typedef, b"btf_trace_signal_deliver") => self.signal_deliver = id,
+            (BtfKind::Typedef, b"btf_trace_signal_generate") => self.signal_generate = id,
             // struct pcpu_hot from v6.2 to v6.14, an int before and after.
             (BtfKind::Var, b"__preempt_count" | b"pcpu_hot") => self.preempt_count = id,
             (BtfKind::Typedef, b"btf_trace_sched_process_exit") => {
@@ -84,8 +89,8 @@ impl TypesFile {
         let mut cut = TypeCopier::new(&kernel, probe)?;
         let mut ids = cut.copy_roots()?;
         if btf.is_some() {
-            // Variables are identified by the kernel's own numbers, not by those of a file.
-            ids.preempt_count = 0;
+            // Variables and arguments are identified by the kernel's own numbers, not by those of a file.
+            (ids.preempt_count, ids.signal_deliver, ids.signal_generate) = (0, 0, 0);
         }
         self.0.write_all(cut.made.bytes()?).context("failed to write the kernel's types to memory")?;
         Ok(ids)

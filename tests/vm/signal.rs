@@ -134,6 +134,37 @@ fn many() -> u64 {
     if is_slow { 5_000 } else { 100_000 }
 }
 
+/// How often the first one has sent the second one a SIGUSR1.
+fn pair(summary: &Value, sender: &str, target: &str) -> u64 {
+    let row =
+        summary["pairs"].as_array().unwrap().iter().find(|row| row["sender"] == sender && row["target"] == target);
+    let row = row.unwrap_or_else(|| panic!("{summary:#}"));
+    assert_eq!((&row["signal"], &row["result"]), (&"SIGUSR1".into(), &"delivered".into()), "{row:#}");
+    assert_eq!(row["count"], row["total"], "{row:#}");
+    row["count"].as_u64().unwrap()
+}
+
+/// Of all processes, which takes another way through the kernel program than those of a command: each signal is counted once.
+fn kills_of_all_processes_are_counted(program: &Path, many: u64) {
+    const OWN: u64 = 100;
+    let watching = watching(&["-s", "USR1", "--summary", "60", "--format", "json"]);
+    assert!(Command::new(program).arg(many.to_string()).status().unwrap().success());
+    let own = format!("trap : USR1; for i in $(seq {OWN}); do kill -USR1 $$; done");
+    let shell = program.with_file_name("self-8e");
+    copy_executable(Path::new("/bin/sh"), &shell);
+    assert!(Command::new(shell).args(["-c", &own]).status().unwrap().success());
+    let output = watching.stop("INT");
+    let seen = records(&output.stdout);
+    let summary = seen.last().unwrap();
+    let both = (pair(summary, "kills-8e", "pong"), pair(summary, "pong", "kills-8e"));
+    assert_eq!((both, pair(summary, "self-8e", "self-8e")), ((many / 2, many / 2), OWN));
+    let counts = summary["pairs"].as_array().unwrap().iter().map(|row| row["count"].as_u64().unwrap());
+    // The rows are read later, and others may send meanwhile.
+    let (counted, matched) = (counts.sum::<u64>(), summary["deliveries"]["matched"].as_u64().unwrap());
+    assert!(matched >= many + OWN && matched <= counted, "{summary:#}");
+    assert_eq!(summary["losses"]["pair_table_full"], 0, "{summary:#}");
+}
+
 #[apply(watch_test!)]
 fn kills_are_counted_exactly() {
     let scratch = Scratch::new();
@@ -148,20 +179,12 @@ fn kills_are_counted_exactly() {
     let summary = &records[0];
     assert_eq!((&summary["type"], &summary["final"]), (&"signal_summary".into(), &true.into()));
     assert_eq!((&summary["deliveries"]["matched"], &summary["losses"]["pair_table_full"]), (&many.into(), &0.into()));
-    let row = |sender: &str, target: &str| {
-        let pairs = summary["pairs"].as_array().unwrap();
-        let row = pairs.iter().find(|row| row["sender"] == sender && row["target"] == target);
-        let row = row.unwrap_or_else(|| panic!("{summary:#}"));
-        assert_eq!(
-            (&row["signal"], &row["result"], &row["count"]),
-            (&"SIGUSR1".into(), &"delivered".into(), &row["total"])
-        );
-        row["count"].as_u64().unwrap()
-    };
-    assert_eq!((row("kills-8e", "pong"), row("pong", "kills-8e")), (many / 2, many / 2));
+    let both = (pair(summary, "kills-8e", "pong"), pair(summary, "pong", "kills-8e"));
+    assert_eq!(both, (many / 2, many / 2));
     let tasks = &summary["processes"];
     assert_eq!((&tasks["forks"], &tasks["execs"], &tasks["exits"]), (&2.into(), &1.into(), &2.into()), "{tasks}");
     assert_eq!(counted(&output.stderr, " signals matched"), many);
+    kills_of_all_processes_are_counted(&program, many);
 }
 
 #[apply(watch_test!)]

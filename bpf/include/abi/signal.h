@@ -9,7 +9,7 @@
 
 #define FL_PEERS_MAX      8    /* --from and --to, how often each */
 #define FL_PAIRS_MAX      4096 /* rows of fl_pairs, unless the loader says otherwise */
-#define FL_NEAR_PAIRS_MAX 64   /* rows of fl_near_pairs: a power of 2 */
+#define FL_NEAR_PAIRS_MAX 64   /* rows in fl_near_pairs: a power of 2 */
 
 /* The limits that user space needs, as enum fl_limit. */
 enum fl_own_limit {
@@ -22,15 +22,15 @@ enum fl_own_limit {
  * those from FL_LOST_RING_FULL on count losses, by reason.
  */
 enum fl_counter {
-	FL_FILTERED = 0,    /* watched signals between tasks that the filters leave out */
-	FL_SIGNALS,         /* watched signals of watched tasks */
-	FL_RECORDS,         /* records handed to user space */
-	FL_FORKS,           /* new processes of watched tasks */
-	FL_THREADS,         /* new threads */
-	FL_EXECS,           /* processes that run another program */
-	FL_EXITS,           /* processes that have ended */
-	FL_THREAD_EXITS,    /* threads that have ended and left others behind */
-	FL_LOST_RING_FULL,  /* no room in the ring for a signal */
+	FL_FILTERED = 0,   /* watched signals between tasks that the filters leave out */
+	FL_SIGNALS,        /* watched signals of watched tasks, but for those that a row of fl_near_pairs has counted */
+	FL_RECORDS,        /* records handed to user space */
+	FL_FORKS,          /* new processes of watched tasks */
+	FL_THREADS,        /* new threads */
+	FL_EXECS,          /* processes that run another program */
+	FL_EXITS,          /* processes that have ended */
+	FL_THREAD_EXITS,   /* threads that have ended and left others behind */
+	FL_LOST_RING_FULL, /* no room in the ring for a signal */
 	FL_LOST_EVENT_FULL, /* no room in the ring for a fork, an exec or an exit */
 	FL_LOST_PAIRS_FULL, /* no room in fl_pairs: the signal is in no row of a summary */
 	FL_LOST_WATCH_FULL, /* a descendant that could not be watched: FL_DESCENDANTS_MAX alive already */
@@ -145,10 +145,13 @@ struct fl_pair_count {
 	u64 last_jiffies; /* when last_ns was taken: at most once a tick */
 };
 
-/* A row that is found without a hash table. Its counts come first: if they are 0, there is no key yet. */
+/* A row that is found without a hash table. Its counts come first: if they are 0, there is no key yet. And all rows. */
 struct fl_near_pair {
 	struct fl_pair_count counts;
 	struct fl_pair key;
+};
+struct fl_near_table {
+	struct fl_near_pair rows[FL_NEAR_PAIRS_MAX];
 };
 
 /* --from, --to: a pid, or a part of a name. */
@@ -167,12 +170,14 @@ struct fl_config {
 	u8 records;    /* send records */
 	u8 processes;  /* forks, execs and exits, too */
 	u8 near_pairs; /* use fl_near_pairs */
-	u8 pad[4];
+	u8 only_pairs; /* nothing but count all signals in near_pairs, and we have the host's numbers of processes */
+	u8 pad[3];
 	struct fl_peer from[FL_PEERS_MAX];
 	struct fl_peer to[FL_PEERS_MAX];
 };
 
 _Static_assert(sizeof(struct fl_pair) == 40, "a key has no holes, or equal ones would differ");
+_Static_assert(sizeof(struct fl_near_table) <= 32 << 10, "a value of each processor has so much room");
 _Static_assert(sizeof(struct fl_near_pair) == 72, "fl_near_pair has a hole");
 _Static_assert(sizeof(struct fl_signal) == 168, "fl_signal has a hole");
 _Static_assert(sizeof(struct fl_exec) % 8 == 0, "a record is whole words");

@@ -8,11 +8,11 @@ use crate::text;
 skeleton!("signal.skel.rs");
 
 pub use skel::types::{
-    fl_config, fl_counter, fl_exec, fl_near_pair, fl_oom, fl_own_limit, fl_pair, fl_pair_count, fl_party, fl_peer,
-    fl_process, fl_process_flag, fl_result, fl_sample_kind, fl_signal, fl_signal_flag,
+    fl_config, fl_counter, fl_exec, fl_near_pair, fl_near_table, fl_oom, fl_own_limit, fl_pair, fl_pair_count,
+    fl_party, fl_peer, fl_process, fl_process_flag, fl_result, fl_sample_kind, fl_signal, fl_signal_flag,
 };
 
-plain!(fl_config, fl_exec, fl_signal, fl_oom, fl_process, fl_pair, fl_pair_count, fl_near_pair);
+plain!(fl_config, fl_exec, fl_signal, fl_oom, fl_process, fl_pair, fl_pair_count, fl_near_pair, fl_near_table);
 
 /// A sample of the ring.
 #[derive(Debug)]

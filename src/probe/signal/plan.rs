@@ -43,6 +43,13 @@ impl Plan {
         self.pairs.is_some_and(|pairs| pairs >= NEAR_PAIRS)
     }
 
+    /// Is nothing wanted but counts of all signals by pair, in the pid namespace whose numbers the kernel program sees?
+    pub(super) fn counts_only(&self) -> Result<bool> {
+        let filter = self.setup.filter.config()?;
+        let is_any = self.from.is_empty() && self.to.is_empty() && filter.is_filtered == 0;
+        Ok(!self.records && is_any && filter.pid_namespace_inode == 0)
+    }
+
     /// Can a lack of memory send a signal that is watched? It sends SIGKILL only.
     pub(super) fn names_victims(&self, way: Way) -> bool {
         self.records && self.signals.contains(&SIGKILL) && way != Way::Syscall

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
-use libbpf_rs::MapCore as _;
 use serde::Serialize;
 
 use super::Probe;
-use crate::probe::abi::signal::{fl_counter, fl_near_pair, fl_pair, fl_pair_count};
+use crate::probe::abi::signal::{fl_counter, fl_near_pair, fl_near_table, fl_pair, fl_pair_count};
 use crate::probe::losses::{self, Losses};
 use crate::probe::table::TypedTable as _;
+
+const TABLE_OF_PAIRS: &str = "failed to read the table of pairs";
 
 /// A row of the table of pairs.
 #[derive(Clone, Debug)]
@@ -85,8 +86,9 @@ impl Probe {
     /// The counters since the start.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let count = |which: fl_counter| self.count(which.0);
+        let near: u64 = self.near_pairs()?.iter().map(|row| row.counts.count).sum();
         Ok(Counters {
-            signals: count(fl_counter::FL_SIGNALS)?,
+            signals: count(fl_counter::FL_SIGNALS)? + near,
             filtered: count(fl_counter::FL_FILTERED)?,
             tasks: TaskCounters {
                 forks: count(fl_counter::FL_FORKS)?,
@@ -100,22 +102,23 @@ impl Probe {
         })
     }
 
+    /// The rows of all processors that are found without a hash table.
+    fn near_pairs(&self) -> Result<Vec<fl_near_pair>> {
+        let tables: Vec<fl_near_table> = self.map("fl_near_pairs")?.values(&0u32).context(TABLE_OF_PAIRS)?;
+        Ok(tables.into_iter().flat_map(|table| table.rows).collect())
+    }
+
     /// The counts by sender, target, signal and result, since the start.
     pub(crate) fn pairs(&self) -> Result<Vec<Pair>> {
-        let what = "failed to read the table of pairs";
         let mut pairs = HashMap::new();
         // A pair that one processor has here, another may have in the other table.
-        let near = self.map("fl_near_pairs")?;
-        for slot in 0..near.max_entries() {
-            let rows: Vec<fl_near_pair> = near.values(&slot).context(what)?;
-            for row in rows.iter().filter(|row| row.counts.count != 0) {
-                add(&mut pairs, &row.key, &row.counts);
-            }
+        for row in self.near_pairs()?.iter().filter(|row| row.counts.count != 0) {
+            add(&mut pairs, &row.key, &row.counts);
         }
         let map = self.map("fl_pairs")?;
         for key in map.all_keys::<fl_pair>() {
-            let key = key.context(what)?;
-            let rows: Vec<fl_pair_count> = map.values(&key).context(what)?;
+            let key = key.context(TABLE_OF_PAIRS)?;
+            let rows: Vec<fl_pair_count> = map.values(&key).context(TABLE_OF_PAIRS)?;
             rows.iter().for_each(|counts| add(&mut pairs, &key, counts));
         }
         Ok(pairs.into_values().collect())

@@ -123,10 +123,6 @@ pub(super) const PROGRAMS: [Program; 4] = [
             ("fl_cgroup_level", "once: it is the same for all tasks"),
             ("fl_counters, atomic", COUNTERS),
             ("fl_descendants, entries", DESCENDANTS),
-            (
-                "fl_near_pairs.counts, atomic",
-                "never: only a row of fl_pairs is counted so, by a register that may hold either",
-            ),
             ("fl_pairs, entries", "a pair is new, on a processor or on all"),
             ("fl_pairs.count, atomic", RARE),
             ("fl_pairs.first_ns", RARE),
