@@ -15,23 +15,11 @@
 #include "ending.bpf.h"
 #include "filter.bpf.h"
 #include "follow.bpf.h"
+#include "own_signal.bpf.h"
 #include "send.bpf.h"
 #include "site.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-/* After the group was counted, never before: so a reader that reads this number first sees no more events than all groups have. */
-static __always_inline void fl_count_matched(enum fl_disposition disposition)
-{
-	if (disposition == FL_DISPOSED_FATAL || disposition == FL_DISPOSED_THREAD)
-		fl_count(FL_FATAL);
-	else if (disposition == FL_DISPOSED_CAUGHT)
-		fl_count(FL_CAUGHT);
-	else if (disposition == FL_DISPOSED_MAYBE_CAUGHT)
-		fl_count(FL_MAYBE_CAUGHT);
-	else
-		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
-}
 
 /* Names a new group in case that no sample of it can be sent: its stack, and the executable's build id. */
 static __always_inline void fl_name_group(void *context, struct task_struct *task, struct fl_group *group)
@@ -131,53 +119,12 @@ static __always_inline void fl_finish(void *context, struct task_struct *task, e
 	*site = now;
 }
 
-/* Did the process send this signal to itself, or the kernel for something that the process did? */
-static __always_inline bool fl_is_own(struct task_struct *task, struct kernel_siginfo *info, s32 code)
-{
-	if (!info || code > 0)
-		return info;
-	return (u32)fl_read(info, _sifields._kill._pid) == fl_pid_in_namespace(task);
-}
-
-/* Which signal a process has sent to itself is known by the call from which the thread returns. */
-enum fl_own_signal {
-	FL_SENT_BY_NONE = 0,
-	FL_SENT_BY_KILL = 1,  /* SI_USER */
-	FL_SENT_BY_TKILL = 2, /* SI_TKILL */
-};
-
 /*
- * Has the current thread called kill(2) or its kin, to send this signal to its own process or thread? A fatal signal that dumps no core, and
- * SIGKILL, come without a sender. 32-bit calls have other numbers and registers: they have sent none.
+ * A watched signal is delivered to a task: if the task is watched and its record is needed, begins it. What needs none is counted here.
+ * `is_watched`: the task is known to be watched.
  */
-__noinline int fl_find_own_signal(u32 signal)
-{
-	struct task_struct *task = fl_current();
-	const struct pt_regs *regs = fl_near_pt_regs(task);
-	u64 number = fl_near_register(fl_regs_call(regs));
-	u32 whom = fl_near_register(fl_regs_0(regs));
-	u32 sent = number == FL_NR_TGKILL ? fl_near_register(fl_regs_2(regs)) : fl_near_register(fl_regs_1(regs));
-
-	if (sent != signal || fl_is_compat_call(task))
-		return FL_SENT_BY_NONE;
-	if (number == FL_NR_KILL) /* 0: to each process of its group */
-		return !whom || whom == fl_pid_in_namespace(task) ? FL_SENT_BY_KILL : FL_SENT_BY_NONE;
-	if (number == FL_NR_TGKILL)
-		return whom == fl_pid_in_namespace(task) ? FL_SENT_BY_TKILL : FL_SENT_BY_NONE;
-	if (number == FL_NR_TKILL)
-		return whom == fl_innermost_number(fl_read(task, thread_pid)) ? FL_SENT_BY_TKILL : FL_SENT_BY_NONE;
-	return FL_SENT_BY_NONE;
-}
-
-/* The si_code of a signal that was sent so. */
-static __always_inline s32 fl_code_of_own(int own)
-{
-	return own == FL_SENT_BY_TKILL ? SI_TKILL : SI_USER;
-}
-
-/* A watched signal is delivered to a task: if the task is watched and its record is needed, begins it. What needs none is counted here. */
 static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, struct kernel_siginfo *info, u32 signal,
-						     u64 handler)
+						     u64 handler, bool is_watched)
 {
 	struct fl_signal_head head = {};
 	struct fl_pointers pointers = {};
@@ -189,13 +136,8 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 	bool is_own;
 	s32 code, sent_as;
 
-	if (!fl_filter()) {
+	if (!is_watched && !fl_filter()) {
 		fl_count(FL_FILTERED);
-		return FL_BEGUN_NOTHING;
-	}
-	if (fl_config.groups && !fl_config.show_handled && handler > FL_SIG_IGN && info &&
-	    fl_count_again(task, info, signal)) {
-		fl_count_matched(FL_DISPOSED_HANDLED);
 		return FL_BEGUN_NOTHING;
 	}
 	if (info)
@@ -205,7 +147,7 @@ static __always_inline enum fl_begun fl_begin_signal(struct task_struct *task, s
 	if (disposition == FL_DISPOSED_FATAL || fl_config.show_handled)
 		begun |= FL_BEGUN_DUE;
 	if (disposition == FL_DISPOSED_HANDLED)
-		fl_read_pointers(&pointers, task);
+		fl_read_pointers(&pointers, task, NULL);
 	if (disposition == FL_DISPOSED_HANDLED && info)
 		thread = fl_remember(task, &pointers, head.address, signal, code, &owner);
 	if (!fl_config.groups && !(begun & FL_BEGUN_DUE)) {
@@ -306,30 +248,6 @@ __noinline int fl_begin_thread_end(u64 status, int others)
 	return 1;
 }
 
-/* The kernel's own action for a signal. */
-static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
-{
-	/* Addressed by hand: an array of the kernel with an unknown index is no CO-RE access. action[] has 64 entries. */
-	struct k_sigaction *action =
-		(void *)((char *)fl_read(task, sighand) + bpf_core_field_offset(struct sighand_struct, action) +
-			 (u64)((signal - 1) & 63) * bpf_core_type_size(struct k_sigaction));
-
-	return (u64)fl_read(action, sa.sa_handler);
-}
-
-/* The same at signal_deliver, of the current task. */
-static __always_inline u64 fl_handler_at(unsigned long long *ctx, struct task_struct *task, u32 signal)
-{
-#ifndef FL_TYPED
-	u32 other = signal ^ FL_SIGSEGV;
-
-	barrier_var(other);                /* or the verifier follows all that comes once more for this signal */
-	if (fl_has_typed_task() && !other) /* most faults: a load costs a sixth of a read */
-		return (u64)task->sighand->action[FL_SIGSEGV - 1].sa.sa_handler;
-#endif
-	return (u64)fl_read((struct k_sigaction *)ctx[2], sa.sa_handler);
-}
-
 /*
  * Two hooks, which the first argument tells apart, a signal's number or the address of a task:
  * signal_deliver(int signal, struct kernel_siginfo *info, struct k_sigaction *action), and where there are no kprobes, from
@@ -361,34 +279,34 @@ static __always_inline enum fl_begun fl_begin_either(unsigned long long *ctx, st
 		if (!number || fl_is_ended_by_us(task, number))
 			return FL_BEGUN_NOTHING;
 	} else {
-		/* The kernel attaches no program to sched_process_exit that may look for a third argument. */
-		handler = fl_config.at_exit ? fl_handler(task, number) : fl_handler_at(ctx, task, number);
+		handler = fl_handler_at(ctx, task, number);
 		/* A signal that ends the process is seen again: as an anonymous SIGKILL of its other threads, at the coredump. */
-		if (handler == FL_SIG_DFL &&
-		    (!(FL_DEFAULT_CORE & FL_BIT(number)) || fl_config.at_coredump & FL_BIT(number)) &&
+		if (handler == FL_SIG_DFL && !fl_is_seen_once(number) &&
 		    fl_dispose(task, number, handler) == FL_DISPOSED_FATAL && !fl_is_first(task))
 			return FL_BEGUN_NOTHING;
 	}
-	return fl_begin_signal(task, info, number, handler);
+	return fl_begin_signal(task, info, number, handler, fl_is_seen_once(number));
 }
 
 /* May its first argument be of interest? Asked before all else, because most signals that a machine delivers are not. */
 static __always_inline bool fl_is_awaited(u64 first)
 {
-	if (fl_config.at_exit && first > 64)
-		return true;
-	return (fl_config.signals | FL_BIT(FL_SIGKILL)) & FL_BIT(first);
+	/* No signal has such a number. */
+	return first > 64 || (fl_config.signals | FL_BIT(FL_SIGKILL)) & FL_BIT(first);
 }
 
 SEC("raw_tp/signal_deliver")
 int BPF_PROG(fl_deliver_exit, u64 first, struct kernel_siginfo *info)
 {
 	struct task_struct *task;
+	u64 arguments[2];
 
 	if (!fl_is_awaited(first))
 		return 0;
 	task = fl_current();
-	fl_finish(ctx, task, fl_begin_either(ctx, task, first, info));
+	if (fl_count_delivered(ctx, task, first, info) || fl_take_arguments(arguments, 2, ctx))
+		return 0;
+	fl_finish(ctx, task, fl_begin_either(ctx, task, arguments[0], (struct kernel_siginfo *)arguments[1]));
 	return 0;
 }
 
@@ -407,7 +325,7 @@ static __always_inline enum fl_begun fl_begin_coredump(struct task_struct *task,
 	}
 	if (!(fl_config.signals & FL_BIT(signal)))
 		return FL_BEGUN_NOTHING;
-	return fl_begin_signal(task, info, signal, FL_SIG_DFL);
+	return fl_begin_signal(task, info, signal, FL_SIG_DFL, false);
 }
 
 /* The current thread ends with `status`. */
@@ -462,7 +380,7 @@ int BPF_KPROBE(fl_force_sig, struct kernel_siginfo *info, struct task_struct *ta
 	handler = fl_handler(task, signal);
 	if (handler == FL_SIG_DFL || handler == FL_SIG_IGN || fl_read(task, blocked.sig[0]) & FL_BIT(signal))
 		return 0;
-	fl_finish(ctx, task, fl_begin_signal(task, info, signal, handler));
+	fl_finish(ctx, task, fl_begin_signal(task, info, signal, handler, false));
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #define FL_AGAIN_BPF_H
 
 #include "caught.bpf.h"
+#include "ending.bpf.h"
 #include "site.bpf.h"
 
 /* Counts a handled fault of the current task, if it is the same as the thread's last one and that one's group is known. False: it isn't. */
@@ -25,7 +26,7 @@ static __always_inline bool fl_count_again(struct task_struct *task, struct kern
 	last = thread->faults;
 	if (last->signal != signal)
 		return false;
-	fl_read_pointers(&pointers, task);
+	fl_read_pointers(&pointers, task, info); /* get_signal() has it on the stack */
 	if (last->instruction_pointer != pointers.instruction_pointer || last->stack_pointer != pointers.stack_pointer)
 		return false;
 	fl_read_head(&head, info);
@@ -45,6 +46,34 @@ static __always_inline bool fl_count_again(struct task_struct *task, struct kern
 	} else {
 		fl_count_in(group);
 	}
+	return true;
+}
+
+/*
+ * Counts what needs no more than that, before anything else is read, and by the arguments' own types: a signal of a task that isn't watched, and
+ * where nothing but counts is wanted, the same handled fault once more. False: it is to be looked at as any other; then the task is watched if the
+ * signal is seen once.
+ */
+static __always_inline bool fl_count_delivered(unsigned long long *ctx, struct task_struct *task, u64 first,
+					       struct kernel_siginfo *info)
+{
+	bool is_handled;
+
+	if (first > 64)
+		return false;
+	/* What is left out needs no look at its handler. */
+	if (fl_filter_config.is_filtered && fl_is_seen_once(first) && !fl_filter()) {
+		fl_count(FL_FILTERED);
+		return true;
+	}
+	if (!fl_config.groups || fl_config.show_handled || (u64)info <= 1 || !(FL_FAULTS & FL_BIT(first)))
+		return false;
+	is_handled = fl_handler_at(ctx, task, first) > FL_SIG_IGN;
+	if (!is_handled || (!fl_is_seen_once(first) && !fl_filter()))
+		return false;
+	if (!fl_count_again(task, info, first))
+		return false;
+	fl_count_matched(FL_DISPOSED_HANDLED);
 	return true;
 }
 

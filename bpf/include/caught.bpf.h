@@ -36,23 +36,36 @@ static __always_inline void fl_pointers_from(struct fl_pointers *pointers, const
 
 #ifndef FL_TYPED
 FL_SCRATCH(fl_regs_tops, struct fl_regs_top);
+
+/* The registers of the task on whose kernel stack `at` lies. A pointer with a type is a number once it has been in `memory`. */
+static __always_inline const struct pt_regs *fl_regs_above(volatile u64 *memory, const void *at)
+{
+	*memory = (u64)at;
+	return (void *)((*memory & ~((u64)FL_KERNEL_STACK_BYTES - 1)) + FL_PT_REGS_OFFSET);
+}
 #endif
 
-static __always_inline void fl_read_pointers(struct fl_pointers *pointers, struct task_struct *task)
+/* `on_stack`: something that lies on the kernel stack of the task, if one is known. */
+static __always_inline void fl_read_pointers(struct fl_pointers *pointers, struct task_struct *task,
+					     const void *on_stack)
 {
 #ifdef FL_TYPED
 	fl_pointers_from(pointers, fl_rdonly_cast(fl_near_pt_regs(task), FL_MARK_PT_REGS));
 #else
-	const struct pt_regs *regs = fl_near_pt_regs(task);
+	const struct pt_regs *regs;
 	struct fl_regs_top *top;
 
 	if (fl_has_task_pt_regs()) {
-		fl_pointers_from(pointers, regs);
+		fl_pointers_from(pointers, fl_near_pt_regs(task));
 		return;
 	}
-	/* Two of them lie near each other: one read costs less than two, and than one of all. */
 	top = fl_scratch(&fl_regs_tops);
-	if (!top || bpf_probe_read_kernel(top, sizeof(*top), &fl_regs_top(regs)))
+	if (!top)
+		return;
+	/* Where the stack begins follows from its size, and needs no read. */
+	regs = on_stack ? fl_regs_above(&top->sp, on_stack) : fl_near_pt_regs(task);
+	/* Two of them lie near each other: one read costs less than two, and than one of all. */
+	if (bpf_probe_read_kernel(top, sizeof(*top), &fl_regs_top(regs)))
 		return;
 	pointers->instruction_pointer = top->ip;
 	pointers->stack_pointer = top->sp;

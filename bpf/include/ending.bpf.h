@@ -5,6 +5,7 @@
 
 #include "abi/crash.h"
 #include "config.bpf.h"
+#include "loss.bpf.h"
 #include "signal.h"
 
 /*
@@ -73,6 +74,38 @@ static __always_inline u32 fl_ending_signal(struct task_struct *task)
 	return fl_is_first(task) ? signal : 0;
 }
 
+/* Is a fatal one seen only where it is delivered, and to one thread? */
+static __always_inline bool fl_is_seen_once(u32 signal)
+{
+	return FL_DEFAULT_CORE & ~fl_config.at_coredump & FL_BIT(signal);
+}
+
+/* The kernel's own action for a signal. */
+static __always_inline u64 fl_handler(struct task_struct *task, u32 signal)
+{
+	/* Addressed by hand: an array of the kernel with an unknown index is no CO-RE access. action[] has 64 entries. */
+	struct k_sigaction *action =
+		(void *)((char *)fl_read(task, sighand) + bpf_core_field_offset(struct sighand_struct, action) +
+			 (u64)((signal - 1) & 63) * bpf_core_type_size(struct k_sigaction));
+
+	return (u64)fl_read(action, sa.sa_handler);
+}
+
+/* The same at signal_deliver, of the current task. */
+static __always_inline u64 fl_handler_at(unsigned long long *ctx, struct task_struct *task, u32 signal)
+{
+	u32 other = signal ^ FL_SIGSEGV;
+
+	barrier_var(other); /* or the verifier follows all that comes once more for this signal */
+	/* Most faults: its address is known beforehand. */
+	if (fl_has_typed_task() && !fl_has_typed_arguments() && !other)
+		return (u64)task->sighand->action[FL_SIGSEGV - 1].sa.sa_handler;
+	/* The kernel attaches no program to sched_process_exit that may look for a third argument. */
+	if (fl_config.at_exit)
+		return fl_handler(task, signal);
+	return (u64)fl_argument((struct k_sigaction *)ctx[2], sa.sa_handler);
+}
+
 /* What the kernel is about to do: get_signal(), kernel/signal.c. Forced signals have been reset to SIG_DFL before. */
 static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, u32 signal, u64 handler)
 {
@@ -86,6 +119,19 @@ static __always_inline enum fl_disposition fl_dispose(struct task_struct *task, 
 	if (signal != FL_SIGKILL && fl_read(task, signal, flags) & SIGNAL_UNKILLABLE)
 		return FL_DISPOSED_IGNORED;
 	return FL_DISPOSED_FATAL;
+}
+
+/* After the group was counted, never before: so a reader that reads this number first sees no more events than all groups have. */
+static __always_inline void fl_count_matched(enum fl_disposition disposition)
+{
+	if (disposition == FL_DISPOSED_FATAL || disposition == FL_DISPOSED_THREAD)
+		fl_count(FL_FATAL);
+	else if (disposition == FL_DISPOSED_CAUGHT)
+		fl_count(FL_CAUGHT);
+	else if (disposition == FL_DISPOSED_MAYBE_CAUGHT)
+		fl_count(FL_MAYBE_CAUGHT);
+	else
+		fl_count(disposition == FL_DISPOSED_HANDLED ? FL_HANDLED : FL_IGNORED);
 }
 
 static __always_inline bool fl_is_death(enum fl_disposition disposition)

@@ -113,7 +113,7 @@ impl Spec for Plan {
             self.check_kprobes()?;
             vec![coredump.clone(), Hook::kprobe("fl_force_sig", "force_sig_info_to_task").shown()]
         } else {
-            vec![Hook::raw("fl_deliver_exit", "signal_deliver").shown()]
+            vec![Hook::raw("fl_deliver_exit", "signal_deliver").typed().shown()]
         };
         if is_seen_again {
             hooks.push(coredump.optional());
