@@ -33,6 +33,7 @@ const volatile struct fl_samples {
 	enum fl_fetch_flag fetch_flag;
 	enum fl_function_flag function_flag;
 	enum fl_test test;
+	enum fl_context context;
 } fl_samples = {};
 
 /* include/linux/preempt.h: the counts of the contexts that a CPU is in */
@@ -74,18 +75,23 @@ static __always_inline void fl_describe(struct fl_event *event, enum fl_sample_k
 		variable;                                                                                  \
 	})
 
-/* May this CPU be in an interrupt or a softirq, so that this is no deed of the current task? */
-static __always_inline bool fl_may_be_interrupt(void)
+/* What this CPU does: but for FL_CONTEXT_TASK it may be no deed of the current task. */
+static __always_inline enum fl_context fl_context(void)
 {
 	void *variable = FL_PREEMPT_COUNT;
+	u32 offset, count;
 	void *place;
-	u32 offset;
 
 	if (!variable)
-		return true;
+		return FL_CONTEXT_UNKNOWN;
 	offset = fl_preempt_count_offset();
 	place = bpf_this_cpu_ptr(variable);
-	return *(volatile u32 *)((char *)place + offset) & (FL_HARDIRQS | FL_NMIS | FL_SOFTIRQ);
+	count = *(volatile u32 *)((char *)place + offset);
+	if (count & FL_NMIS)
+		return FL_CONTEXT_NMI;
+	if (count & FL_HARDIRQS)
+		return FL_CONTEXT_HARDIRQ;
+	return count & FL_SOFTIRQ ? FL_CONTEXT_SOFTIRQ : FL_CONTEXT_TASK;
 }
 
 /* Is the event about the current task, or did the task only happen to run? */
@@ -186,6 +192,12 @@ static __always_inline bool fl_is_for_anyone(const struct fl_function *function,
 	return argument & function->anyone_mask;
 }
 
+/* Has a signal ended the task, or does it exit? */
+static __always_inline bool fl_is_ending(struct task_struct *current)
+{
+	return fl_read(current, flags) & (PF_SIGNALED | PF_EXITING);
+}
+
 /* Records that the function at this place begins. `any`: the verifier doesn't know the place. */
 static __always_inline void fl_begin(void *context, u32 place, const struct fl_function *function,
 				     const struct fl_arguments *arguments, bool any)
@@ -197,7 +209,7 @@ static __always_inline void fl_begin(void *context, u32 place, const struct fl_f
 	struct fl_call *call;
 	u64 sequence;
 
-	if (fl_read(current, flags) & (PF_SIGNALED | PF_EXITING))
+	if (fl_is_ending(current))
 		return;
 	task = fl_take_task(current, fl_is_for_anyone(function, arguments));
 	if (!task)
@@ -213,8 +225,12 @@ static __always_inline void fl_begin(void *context, u32 place, const struct fl_f
 	call->duration_ns = 0;
 	call->stack = -1;
 	__builtin_memcpy(call->arguments, arguments->at, sizeof(call->arguments));
+	if (is_syscall)
+		fl_settle(task, sequence);
+	call->behind = fl_behind_open(task, sequence);
+	call->context = fl_context();
 	if (!is_event)
-		fl_push_open(task, sequence, place / 2, is_syscall);
+		fl_push_open(task, sequence, place / 2);
 	/* At a tracepoint the stack is the same for all calls; 5.10 has none there. */
 	if (fl_config.kernel_stacks && !FL_IS_TRACEPOINT(place))
 		call->stack = fl_take_stack(context);
@@ -232,7 +248,7 @@ static __always_inline void fl_begin(void *context, u32 place, const struct fl_f
 		fl_describe(&event, FL_SAMPLE_TRIGGER, call->entered_ns);
 		event.trigger = FL_TRIGGER_BEGIN;
 		event.function = place / 2;
-		fl_fire(current, task, &event, is_syscall || !fl_may_be_interrupt());
+		fl_fire(current, task, &event, is_syscall || call->context == FL_CONTEXT_TASK);
 	}
 }
 
@@ -255,7 +271,11 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 	if (!task && !(function->flags & FL_FUNCTION_TRIGGER))
 		return;
 	now = bpf_ktime_get_boot_ns();
-	if (task && fl_pop_open(task, number, &sequence)) {
+	if (task && !fl_pop_open(task, number, &sequence)) {
+		/* Nobody saw it begin, and not because it is none of those that are recorded. */
+		if (task->watched && !(function->flags & FL_FUNCTION_QUIET) && !fl_is_ending(current))
+			task->doubted = task->next;
+	} else if (task) {
 		struct fl_call *call = fl_call_at(task, sequence);
 
 		fl_count(FL_RETURNS);
@@ -281,7 +301,7 @@ static __always_inline void fl_end(u64 which, s64 result, bool any)
 		event.function = number;
 		event.result = result;
 		/* A system call is always one of the current task. */
-		fl_fire(current, task, &event, is_syscall || !fl_may_be_interrupt());
+		fl_fire(current, task, &event, is_syscall || fl_context() == FL_CONTEXT_TASK);
 	}
 }
 

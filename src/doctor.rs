@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::call;
 use crate::host::{self, Answer, Privileges};
 use crate::naming;
 use crate::output::{Record, Timestamp, escape};
@@ -104,6 +105,8 @@ pub(crate) fn examine() -> DoctorReport {
     checks.push(filter_check(may_trace, is_filtered));
     checks.extend(kernel_checks(may_trace && !is_filtered));
     checks.extend(setting_checks(has_typed_loads(&checks)));
+    let may_be_seen = call::reach().into_iter().map(|(name, answer, found)| OPTIONAL.check(name, answer, &found));
+    checks.extend(may_be_seen);
     checks.push(confinement_check());
     let required = |status: Status| checks.iter().any(|check| check.required && check.status == status);
     let crash = if required(Status::No) {

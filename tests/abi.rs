@@ -185,12 +185,14 @@ mod call {
         stack,
         state,
         unread,
+        behind,
+        context,
         arguments,
         values,
         after,
         texts
     );
-    same_layout!(task, fl_task, event, start_boottime_ns, next, tid, pid, comm, open);
+    same_layout!(task, fl_task, event, start_boottime_ns, next, tid, pid, settled, doubted, comm, open);
     same_layout!(
         event,
         fl_event,

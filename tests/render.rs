@@ -147,6 +147,8 @@ fn call(ms: u64, function: &str, arguments: Vec<Argument>, result: Option<i64>) 
         state: if result.is_some() { State::Returned } else { State::NotReturned },
         entered: Timestamp::from_unix_ns(1_707_993_045_123_456_000 - i128::from(ms) * 1_000_000).unwrap(),
         duration_ns: result.map(|_| 11_204),
+        depth: Some(0),
+        in_interrupt: Some(false),
         kernel_stack: None,
         relation: None,
         is_cause: false,

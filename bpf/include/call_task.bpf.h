@@ -42,6 +42,7 @@ static __always_inline void fl_begin_task(struct fl_task *task, struct task_stru
 	task->open_count = 0;
 	task->open_syscall = 0;
 	task->settled = 0;
+	task->doubted = 0;
 	task->watched = 0;
 	fl_copy(task->comm, FL_COMM_BYTES, &leader->comm);
 	fl_count(FL_TASKS);
@@ -123,16 +124,25 @@ static __always_inline void fl_settle(struct fl_task *task, u64 sequence)
 	task->settled = sequence;
 }
 
-/* The call has begun: keep it until its end. */
-static __always_inline void fl_push_open(struct fl_task *task, u64 sequence, u32 function, bool is_syscall)
+/* How many calls behind the innermost one that has not been seen to end the call with this sequence begins; 0: there is none. */
+static __always_inline u32 fl_behind_open(const struct fl_task *task, u64 sequence)
 {
-	struct fl_open *open;
-	u32 count, place;
+	u32 place = (task->open_count - 1) & (FL_OPEN_MAX - 1);
+	u64 behind;
 
-	if (is_syscall)
-		fl_settle(task, sequence);
-	count = task->open_count;
-	place = count & (FL_OPEN_MAX - 1);
+	barrier_var(place);
+	if (!task->open_count || place >= FL_OPEN_MAX)
+		return 0;
+	behind = sequence - task->open[place].sequence;
+	return behind > 0xffffffff ? 0xffffffff : (u32)behind;
+}
+
+/* The call has begun: keep it until its end. */
+static __always_inline void fl_push_open(struct fl_task *task, u64 sequence, u32 function)
+{
+	u32 count = task->open_count;
+	u32 place = count & (FL_OPEN_MAX - 1);
+	struct fl_open *open;
 
 	barrier_var(place);
 	if (place >= FL_OPEN_MAX)

@@ -3,8 +3,10 @@
 use anyhow::Result;
 
 use super::argument::FetchedField;
+use super::nesting::Nesting;
 use super::plan::{FunctionPlan, Returns, Side};
 use super::shape::{Shape, signed};
+use super::triggers;
 use crate::errno;
 use crate::output::Timestamp;
 use crate::probe::Way;
@@ -99,6 +101,11 @@ impl Decoder {
         Some(register << unused >> unused)
     }
 
+    /// The name of a function by its number.
+    pub(super) fn name(&self, number: u32) -> &str {
+        self.known.get(number as usize).map_or(UNKNOWN, |known| known.name.as_str())
+    }
+
     /// `scx_vexit:kind>=1024`, for a function by its number.
     pub(super) fn begin_words(&self, number: u32) -> String {
         let known = self.known.get(number as usize);
@@ -108,14 +115,19 @@ impl Decoder {
     /// `mmap=-ENOMEM`, for a function by its number.
     pub(super) fn result_words(&self, number: u32, result: i64) -> String {
         let known = self.known.get(number as usize);
-        let name = known.map_or(UNKNOWN, |known| known.name.as_str());
+        let name = self.name(number);
         let result = known.and_then(|known| known.side.as_ref()).map_or(result, |side| result_of(result, side));
-        let error = errno::is_error(result).then(|| error_name(result)).flatten();
-        error.map_or_else(|| format!("{name}={result}"), |error| format!("{name}=-{error}"))
+        triggers::result_words(name, result)
     }
 
     /// One call.
-    pub(super) fn call(&self, owner: &Owner, raw: &fl_call, kernel_stack: Option<Vec<KernelFrame>>) -> Result<Call> {
+    pub(super) fn call(
+        &self,
+        owner: &Owner,
+        raw: &fl_call,
+        nesting: Nesting,
+        kernel_stack: Option<Vec<KernelFrame>>,
+    ) -> Result<Call> {
         let known = self.known.get(raw.function as usize);
         let side = known.and_then(|known| known.side.as_ref());
         let ended = raw.state == fl_call_state::FL_CALL_ENDED;
@@ -140,6 +152,8 @@ impl Decoder {
             },
             entered: Timestamp::from_boottime(raw.entered_ns)?,
             duration_ns: (ended && !side.is_some_and(is_event)).then_some(raw.duration_ns),
+            depth: nesting.depth,
+            in_interrupt: nesting.in_interrupt,
             kernel_stack,
             relation: None,
             is_cause: false,
@@ -238,7 +252,7 @@ mod tests {
             program: None,
             trigger: None,
         };
-        Decoder::new(&[planned], &[Attached { how: Some(Way::Tracepoint), failures: Vec::new() }])
+        Decoder::new(&[planned], &[Attached { how: Some(Way::Tracepoint), ..Attached::default() }])
     }
 
     fn owner() -> Owner {
@@ -272,7 +286,7 @@ mod tests {
         texts(&mut raw, 0, b"b\0tmp\0/\0\0");
         texts(&mut raw, 1, b"hello\0");
         raw.values[4] = 8;
-        let call = decoder.call(&owner(), &raw, None).unwrap();
+        let call = decoder.call(&owner(), &raw, Nesting::default(), None).unwrap();
         let values: Vec<Option<Value>> = call.arguments.iter().map(|argument| argument.value.clone()).collect();
         let text = |text: &str| Some(Value::Text(text.to_owned()));
         assert_eq!(values, [Some(Value::Number(-1)), text("hello"), Some(Value::Number(10)), None, text("/tmp/b")]);
@@ -291,21 +305,25 @@ mod tests {
         );
         let mut raw = ended(0);
         (raw.values[0], raw.after[0]) = (10, 10);
-        let call = decoder.call(&owner(), &raw, None).unwrap();
+        let call = decoder.call(&owner(), &raw, Nesting::default(), None).unwrap();
         assert_eq!((call.arguments[0].after.clone(), call.result), (None, None), "and a void function returns nothing");
         raw.after[0] = 11;
         raw.unread = 1 << 16;
-        assert_eq!(decoder.call(&owner(), &raw, None).unwrap().arguments[0].after, None, "could not be read again");
+        assert_eq!(
+            decoder.call(&owner(), &raw, Nesting::default(), None).unwrap().arguments[0].after,
+            None,
+            "could not be read again"
+        );
     }
 
     #[test]
     fn a_call_that_has_not_returned_has_no_result() {
         let decoder = decoder(Vec::new(), 0, Returns { shape: Some(Shape::Signed(8)), is_error: true });
         let raw = fl_call { state: fl_call_state::FL_CALL_OPEN, ..fl_call::default() };
-        let call = decoder.call(&owner(), &raw, None).unwrap();
+        let call = decoder.call(&owner(), &raw, Nesting::default(), None).unwrap();
         assert_eq!((call.result, call.duration_ns, call.state), (None, None, State::NotReturned));
         let raw = fl_call { state: fl_call_state::FL_CALL_END_MISSED, ..raw };
-        let call = decoder.call(&owner(), &raw, None).unwrap();
+        let call = decoder.call(&owner(), &raw, Nesting::default(), None).unwrap();
         assert_eq!((call.result, call.duration_ns, call.state), (None, None, State::EndMissed));
     }
 
@@ -313,14 +331,14 @@ mod tests {
     fn errors_have_names() {
         let returns = Returns { shape: Some(Shape::Address), is_error: true };
         let long = decoder(Vec::new(), 0, returns.clone());
-        let call = long.call(&owner(), &ended(-12), None).unwrap();
+        let call = long.call(&owner(), &ended(-12), Nesting::default(), None).unwrap();
         assert_eq!((call.result, call.error.as_deref()), (Some(Value::Number(-12)), Some("ENOMEM")));
-        let call = long.call(&owner(), &ended(-4096), None).unwrap();
+        let call = long.call(&owner(), &ended(-4096), Nesting::default(), None).unwrap();
         assert_eq!((call.result, call.error), (Some(Value::Address(Hex(-4096_i64 as u64))), None));
-        let call = long.call(&owner(), &ended(-512), None).unwrap();
+        let call = long.call(&owner(), &ended(-512), Nesting::default(), None).unwrap();
         assert_eq!(call.error.as_deref(), Some("ERESTARTSYS"), "the kernel's own");
         let int = decoder(Vec::new(), fl_function_flag::FL_FUNCTION_RESULT_INT.0, returns);
-        let call = int.call(&owner(), &ended(0xffff_fff4), None).unwrap();
+        let call = int.call(&owner(), &ended(0xffff_fff4), Nesting::default(), None).unwrap();
         assert_eq!((call.raw_result, call.error.as_deref()), (Some(-12), Some("ENOMEM")), "an int in its register");
     }
 
@@ -338,8 +356,8 @@ mod tests {
             decoder(vec![field("name", Shape::Text, Some(200), None)], 0, Returns { shape: None, is_error: false });
         let mut raw = ended(0);
         raw.values[0] = u64::MAX;
-        assert_eq!(decoder.call(&owner(), &raw, None).unwrap().arguments[0].value, None);
+        assert_eq!(decoder.call(&owner(), &raw, Nesting::default(), None).unwrap().arguments[0].value, None);
         raw.function = u32::MAX;
-        assert_eq!(decoder.call(&owner(), &raw, None).unwrap().function, "?");
+        assert_eq!(decoder.call(&owner(), &raw, Nesting::default(), None).unwrap().function, "?");
     }
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::cause;
 use super::decode::{Decoder, Owner};
+use super::nesting::{self, Nesting};
 use super::plan::FunctionPlan;
 use super::subject::Subject;
 use super::symbols::{KernelNamer, Sight};
@@ -52,6 +53,11 @@ impl<'run> Gatherer<'run> {
         self.decoder.add(planned, attached);
     }
 
+    /// The name of the function that a trigger is about.
+    pub(super) fn function(&self, event: &fl_event) -> &str {
+        self.decoder.name(event.function)
+    }
+
     /// System calls of threads that died, which have ended without being seen to: the kernel program has not counted them.
     pub(super) fn ends_missed(&self) -> u64 {
         self.ends_missed
@@ -69,14 +75,9 @@ impl<'run> Gatherer<'run> {
         let began = if thread.is_main() { thread.start_ns } else { 0 };
         if subject.concerns_others() {
             for task in self.recorder.tasks()?.iter().filter(|task| task.header.tid != thread.tid) {
-                let owner = Owner::from(&task.header);
-                for call in &task.calls {
-                    let is_own = owner.pid == thread.pid && call.entered_ns >= began;
-                    let concerns = is_own || self.decoder.concerns_others(call.function);
-                    if concerns && call.entered_ns <= subject.at_ns {
-                        calls.push(self.call(&owner, call)?);
-                    }
-                }
+                let is_own = |call: &fl_call| task.header.pid == thread.pid && call.entered_ns >= began;
+                let concerns = |call: &fl_call| is_own(call) || self.decoder.concerns_others(call.function);
+                calls.extend(self.some(task, |call| concerns(call) && call.entered_ns <= subject.at_ns)?);
             }
         }
         cause::relate(&subject, &mut calls);
@@ -101,12 +102,9 @@ impl<'run> Gatherer<'run> {
         let others = self.recorder.tasks()?.into_iter().filter(|other| other.header.tid != event.tid);
         let mut calls = Vec::new();
         for task in others.chain([task.clone()]) {
-            let owner = Owner::from(&task.header);
-            for call in task.calls.iter().filter(|call| call.entered_ns <= event.timestamp_ns) {
-                if wanted.is_none_or(|(name, value)| self.decoder.argument(call, name) == Some(value)) {
-                    calls.push(self.call(&owner, call)?);
-                }
-            }
+            let is_wanted =
+                |call: &fl_call| wanted.is_none_or(|(name, value)| self.decoder.argument(call, name) == Some(value));
+            calls.extend(self.some(&task, |call| call.entered_ns <= event.timestamp_ns && is_wanted(call))?);
         }
         calls.sort_by_key(|call| call.entered_ns);
         calls.drain(..calls.len().saturating_sub(STITCHED_MAX));
@@ -136,7 +134,8 @@ impl<'run> Gatherer<'run> {
     /// The record of a call that has just ended.
     pub(super) fn live(&self, event: &fl_event, call: &fl_call) -> Result<LiveCall> {
         let owner = Owner { pid: event.pid, tid: event.tid, comm: text::name(&event.comm) };
-        Ok(LiveCall { head: Head::at("call", event.timestamp_ns, &self.host)?, call: self.call(&owner, call)? })
+        let head = Head::at("call", event.timestamp_ns, &self.host)?;
+        Ok(LiveCall { head, call: self.call(&owner, call, Nesting::alone(call))? })
     }
 
     /// Since when every call was recorded, at the latest: the moment is taken after the count. The kernel doesn't say when it left a
@@ -170,14 +169,19 @@ impl<'run> Gatherer<'run> {
     }
 
     fn calls(&self, task: Option<&TaskCalls>) -> Result<Vec<Call>> {
-        let Some(task) = task else { return Ok(Vec::new()) };
-        let owner = Owner::from(&task.header);
-        task.calls.iter().map(|call| self.call(&owner, call)).collect()
+        task.map_or_else(|| Ok(Vec::new()), |task| self.some(task, |_| true))
     }
 
-    fn call(&self, owner: &Owner, call: &fl_call) -> Result<Call> {
+    /// Those of a task's calls that are wanted.
+    fn some(&self, task: &TaskCalls, is_wanted: impl Fn(&fl_call) -> bool) -> Result<Vec<Call>> {
+        let owner = Owner::from(&task.header);
+        let all = task.calls.iter().zip(nesting::of_task(task));
+        all.filter(|(call, _)| is_wanted(call)).map(|(call, nesting)| self.call(&owner, call, nesting)).collect()
+    }
+
+    fn call(&self, owner: &Owner, call: &fl_call, nesting: Nesting) -> Result<Call> {
         let stack = self.namer.as_ref().zip(self.recorder.stack(call.stack));
-        self.decoder.call(owner, call, stack.map(|(namer, addresses)| namer.frames(&addresses)))
+        self.decoder.call(owner, call, nesting, stack.map(|(namer, addresses)| namer.frames(&addresses)))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod argument;
 mod callbacks;
+mod callers;
 mod cause;
 mod decode;
 mod effect;
@@ -12,17 +13,22 @@ mod events;
 mod follow;
 mod functions;
 mod gather;
+mod nesting;
+mod places;
 mod plan;
 mod prepare;
 mod programs;
+mod reach;
 mod report;
 mod select;
 mod shape;
+mod stages;
 mod structs;
 mod subject;
 mod symbols;
 mod syscalls;
 mod trigger;
+mod triggers;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
@@ -31,6 +37,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
+pub(crate) use reach::reach;
 pub(crate) use report::CallReport;
 pub(crate) use select::{Preset, check as check_name};
 pub(crate) use trigger::{Stitch, TriggerOn};
@@ -59,6 +66,8 @@ pub(crate) struct Options {
     pub bpf_of: Vec<u32>,
     /// Attach to the programs that are loaded later, too.
     pub follow_bpf: bool,
+    /// Record the kernel's functions that call the callbacks, too.
+    pub callers: bool,
     /// Ready choices.
     pub presets: Vec<Preset>,
     /// Calls kept of each task: a power of two, 4 to 64.
@@ -88,16 +97,17 @@ impl Options {
     }
 }
 
+/// Why nothing can be watched.
+const NO_FUNCTION: &str = "failed to watch: no function was named: give some, as `faultline call munmap mprotect`, or --preset memory, \
+                           file or signal";
+
 /// Watches until a signal says stop, the time is up or the command has ended.
 ///
 /// # Errors
 /// What can't be watched, written or run: one line with the cure.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.names().is_empty() && options.presets.is_empty() && options.triggers.is_empty() {
-        bail!(
-            "failed to watch: no function was named: give some, as `faultline call munmap mprotect`, or --preset memory, \
-             file or signal"
-        );
+        bail!(NO_FUNCTION);
     }
     let common = &options.crash.common;
     let (start, mut writer) = session::open(common)?;
@@ -126,7 +136,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let collector = Collector::new(&probe, CrashDecoder::new(options.crash.clone()), &options.crash)?;
     let gatherer = Gatherer::new(&recorder, prepared.decoder(&attached), options.kernel_stacks);
-    let follower = options.follow_bpf.then(|| Follower::new(options, prepared.planned()));
+    let follower = options.follow_bpf.then(|| Follower::new(options, &prepared.planned));
     let reading = Reading::new(collector, &recorder, gatherer, writer, (report, is_json), options)?;
     let status = session.run(&mut Reading { follower, ..reading });
     recorder.detach(|left, all| {
@@ -150,6 +160,7 @@ struct Reading<'run> {
     /// The report, and whether it is a record.
     report: (CallReport, bool),
     stitch: &'run Stitch,
+    quiet: bool,
     follower: Option<Follower<'run>>,
     /// When the calls that were not recorded were last counted.
     counted: Instant,
@@ -182,6 +193,7 @@ impl<'run> Reading<'run> {
             recorder,
             report,
             stitch: &options.stitch,
+            quiet: options.crash.common.quiet,
             follower: None,
             counted: Instant::now(),
             both,
@@ -199,15 +211,16 @@ impl<'run> Reading<'run> {
     /// Attaches to the programs that have come.
     fn follow(&mut self) -> Result<()> {
         let Some(follower) = &mut self.follower else { return Ok(()) };
-        let planned = follower.look()?;
+        let report = &mut self.report.0;
+        let (planned, callers) = follower.look(&mut report.triggers)?;
         if planned.is_empty() {
             return Ok(());
         }
-        let functions = planned.iter().map(|planned| prepare::function(follower.options, planned));
+        let functions = planned.iter().map(|planned| prepare::function(planned, &report.triggers));
         let attached = self.recorder.add(&functions.collect::<Result<Vec<_>>>()?)?;
         self.gatherer.add(&planned, &attached);
-        let words = self.report.0.add(&planned, &attached);
-        if !follower.options.crash.common.quiet {
+        let words = report.add(&planned, &attached, callers);
+        if !self.quiet {
             say!("faultline: {words}");
         }
         Ok(())
@@ -219,6 +232,7 @@ impl<'run> Reading<'run> {
         for sample in &samples {
             match sample {
                 Sample::Trigger(event, task) => {
+                    triggers::count(&mut self.report.0.triggers, event, self.gatherer.function(event));
                     self.writer.write(&self.gatherer.trigger(event, task, self.stitch)?)?
                 }
                 Sample::Live(event, call) => self.writer.write(&self.gatherer.live(event, call)?)?,
@@ -276,6 +290,9 @@ impl Reader for Reading<'_> {
         self.writer.end(|reason, records| counters.losses.add(reason, records))?;
         let lost = counters.losses.with_crashes(&deaths.losses);
         let end = report.at_end(&counters, &deaths, tasks, self.crashes);
+        for trigger in end.triggers.iter().filter(|_| !self.quiet) {
+            say!("faultline: {}", trigger.line());
+        }
         Ok(End {
             tally: Some(end.end_line(!crate::say::is_terminal())),
             lost: lost.lost_any() || lost.get("live_budget") != 0,

@@ -46,11 +46,11 @@ pub(crate) struct Side {
 }
 
 /// A function that was chosen, with the ways to see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct FunctionPlan {
     /// Its name as it is shown.
     pub name: String,
-    /// It came with a preset.
+    /// Nobody named it: it came with a preset, or with `--callers`.
     pub from_preset: bool,
     /// How to see it as a function of the kernel.
     pub kernel: Option<Side>,

@@ -4,17 +4,19 @@ use std::collections::HashSet;
 
 use anyhow::{Result, anyhow, bail};
 
+use super::callers::{self, Caller};
 use super::decode::Decoder;
 use super::events::{self, is_event};
 use super::functions::Functions;
 use super::plan::{self, FunctionPlan};
 use super::programs::{Programs, is_program};
 use super::report::CallReport;
-use super::select::{self, Catalogue, ChosenFunction, Missing, is_glob, kernels_name, select};
+use super::select::{Catalogue, ChosenFunction, Missing, is_glob, kernels_name, select};
 use super::symbols::{self, Sight};
 use super::syscalls::{self, Parameter};
-use super::trigger::Condition;
-use super::{Options, TriggerOn};
+use super::trigger::{Condition, TriggerOn};
+use super::triggers::{self, TriggerReport};
+use super::{NO_FUNCTION, Options};
 use crate::host;
 use crate::probe::abi::call::{fl_condition, fl_own_limit};
 use crate::probe::call::{Attached, Function, Plan};
@@ -24,9 +26,13 @@ use crate::probe::{Tracefs, kernel_types};
 pub(super) struct Preparation {
     /// The recorder's plan.
     pub plan: Plan,
-    planned: Vec<FunctionPlan>,
+    /// The functions that were found.
+    pub planned: Vec<FunctionPlan>,
+    /// The triggers.
+    pub triggers: Vec<TriggerReport>,
     requested: Vec<String>,
     missing: Vec<Missing>,
+    callers: Vec<Caller>,
     symbols: Option<String>,
 }
 
@@ -35,22 +41,30 @@ impl Preparation {
     pub(super) fn new(options: &Options) -> Result<Self> {
         let btf = kernel_types(options.crash.common.btf.as_deref())?;
         let functions = Functions::new(&btf);
-        let names = names(options);
+        let mut triggers = triggers::asked_for(&options.triggers, &functions);
+        let names = names(options, &triggers);
         let found = Found::new(options, &names, &functions)?;
+        found.refuse(&mut triggers);
         let formats = SyscallFormats::open();
-        let planned = found.chosen.iter().map(|chosen| plan::plan(chosen, &functions, formats.of(chosen)));
-        let planned: Vec<FunctionPlan> = planned.chain(found.others).collect();
-        let planned = planned.into_iter().map(|planned| with_trigger(planned, &options.triggers)).collect::<Vec<_>>();
-        let recorder = recorder_plan(options, &planned)?;
+        let chosen = found.chosen.iter().map(|chosen| plan::plan(chosen, &functions, formats.of(chosen)));
+        let mut planned: Vec<FunctionPlan> = chosen.chain(found.others).collect();
+        let callers = if options.callers { callers::of_programs(&planned, &functions) } else { Vec::new() };
+        planned.extend(callers::plan(&callers, &planned, &functions));
+        triggers::check_conditions(&mut triggers, &planned);
+        triggers::check_any(&triggers)?;
+        check_count(&planned, &found.missing, options)?;
+        let planned: Vec<FunctionPlan> = planned.into_iter().map(|planned| with_trigger(planned, &triggers)).collect();
         let sight = (options.kernel_stacks || found.needs_symbols).then(Sight::read);
         let lacks_names = sight.as_ref().filter(|_| !found.missing.is_empty()).and_then(Sight::missing_names);
         let lacks_addresses = sight.as_ref().filter(|_| options.kernel_stacks).and_then(Sight::missing_addresses);
         let presets = options.presets.iter().map(|preset| format!("preset {}", preset.word()));
         Ok(Self {
-            plan: recorder,
+            plan: recorder_plan(options, &planned, &triggers)?,
             requested: names.into_iter().chain(presets).collect(),
             planned,
+            triggers,
             missing: found.missing,
+            callers,
             symbols: lacks_names.or(lacks_addresses),
         })
     }
@@ -59,12 +73,7 @@ impl Preparation {
     pub(super) fn report(&self, attached: &[Attached]) -> CallReport {
         let report =
             CallReport::new(&host::name(), self.requested.clone(), &self.planned, attached, self.missing.clone());
-        CallReport { symbols: self.symbols.clone(), ..report }
-    }
-
-    /// The functions that were found.
-    pub(super) fn planned(&self) -> &[FunctionPlan] {
-        &self.planned
+        report.with(self.symbols.clone(), &self.callers, &self.triggers)
     }
 
     /// The decoder of these functions' calls.
@@ -74,9 +83,9 @@ impl Preparation {
 }
 
 /// The names that were asked for, those of triggers among them.
-fn names(options: &Options) -> Vec<String> {
+fn names(options: &Options, triggers: &[TriggerReport]) -> Vec<String> {
     let mut names = options.names();
-    for function in options.triggers.iter().filter_map(|trigger| trigger.function()) {
+    for function in triggers.iter().filter(|trigger| trigger.may_fire()).filter_map(|trigger| trigger.on.function()) {
         if !names.contains(&function) {
             names.push(function);
         }
@@ -114,81 +123,96 @@ impl Found {
         }
         let missing = selection.missing.into_iter().chain(missing).collect();
         let follows = options.follow_bpf;
-        let found = Self { chosen: selection.chosen, others, missing, needs_symbols: !unknown.is_empty(), follows };
-        let awaited: Vec<String> = options.triggers.iter().filter_map(|trigger| trigger.function()).collect();
-        found.check(&awaited)?;
-        Ok(found)
+        Ok(Self { chosen: selection.chosen, others, missing, needs_symbols: !unknown.is_empty(), follows })
     }
 
-    /// A program may be loaded later.
-    fn may_come(&self, missing: &Missing) -> bool {
-        self.follows && is_program(&missing.name)
+    /// Refuses the triggers whose functions are missing, and can't come.
+    fn refuse(&self, triggers: &mut [TriggerReport]) {
+        for trigger in triggers.iter_mut().filter(|trigger| trigger.may_fire()) {
+            let is_its = |missing: &&Missing| trigger.on.function().as_ref() == Some(&missing.name);
+            let missing = self.missing.iter().find(is_its);
+            if let Some(missing) = missing.filter(|missing| !may_come(missing, self.follows)) {
+                trigger.refuse(why_missing(missing), true);
+            }
+        }
     }
+}
 
-    /// Refuses what can't be watched at all.
-    fn check(&self, awaited: &[String]) -> Result<()> {
-        let (count, most) = (self.chosen.len() + self.others.len(), fl_own_limit::FL_LIMIT_FUNCTIONS.0 as usize);
-        if count > most {
-            bail!("failed to watch {count} functions: {most} at most, name fewer or a narrower glob");
-        }
-        // Without its function the run could wait for ever.
-        let is_awaited = |missing: &&Missing| awaited.contains(&missing.name) && !self.may_come(missing);
-        let missing_triggers: Vec<&Missing> = self.missing.iter().filter(is_awaited).collect();
-        if !missing_triggers.is_empty() {
-            bail!("failed to find the function of --trigger {}", missing_words(&missing_triggers));
-        }
-        if count == 0 && !self.missing.iter().any(|missing| self.may_come(missing)) {
-            bail!("failed to find {}", missing_words(&self.missing.iter().collect::<Vec<_>>()));
-        }
-        Ok(())
+/// A program may be loaded later.
+fn may_come(missing: &Missing, follows: bool) -> bool {
+    follows && is_program(&missing.name)
+}
+
+/// Refuses what can't be watched at all.
+fn check_count(planned: &[FunctionPlan], missing: &[Missing], options: &Options) -> Result<()> {
+    let (count, most) = (planned.len(), fl_own_limit::FL_LIMIT_FUNCTIONS.0 as usize);
+    if count > most {
+        bail!("failed to watch {count} functions: {most} at most, name fewer or a narrower glob");
     }
+    if count == 0 && missing.is_empty() {
+        bail!(NO_FUNCTION);
+    }
+    if count == 0 && !missing.iter().any(|missing| may_come(missing, options.follow_bpf)) {
+        bail!("failed to find {}", missing_words(&missing.iter().collect::<Vec<_>>()));
+    }
+    Ok(())
 }
 
 fn missing_words(missing: &[&Missing]) -> String {
-    let words: Vec<String> = missing
-        .iter()
-        .map(|missing| match missing.near[..] {
-            [] if is_program(&missing.name) => {
-                format!("`{}`: no BPF program that is loaded is called so", missing.name)
-            }
-            [] if is_event(&missing.name) => format!("`{}`: no tracepoint of this kernel is called so", missing.name),
-            [] => format!("`{}`: no function or system call of this kernel is called so", missing.name),
-            _ => format!("`{}`: did you mean {}?", missing.name, missing.near.join(" or ")),
-        })
-        .collect();
+    let words: Vec<String> =
+        missing.iter().map(|missing| format!("`{}`: {}", missing.name, why_missing(missing))).collect();
     words.join("; ")
 }
 
+fn why_missing(missing: &Missing) -> String {
+    match missing.near[..] {
+        [] if is_program(&missing.name) => "no BPF program that is loaded is called so".to_owned(),
+        [] if is_event(&missing.name) => "no tracepoint of this kernel is called so".to_owned(),
+        [] => "no function or system call of this kernel is called so".to_owned(),
+        _ => format!("did you mean {}?", missing.near.join(" or ")),
+    }
+}
+
+/// If the beginning of a function is a trigger: which one, and its condition.
+fn at_begin<'on>(triggers: &'on [TriggerReport], name: &str) -> Option<(&'on TriggerReport, Option<Condition>)> {
+    let mut may_fire = triggers.iter().filter(|trigger| trigger.may_fire());
+    may_fire.find_map(|trigger| Some((trigger, trigger.on.begins(name)?)))
+}
+
 /// Notes the trigger that the beginning of a function is.
-pub(super) fn with_trigger(planned: FunctionPlan, triggers: &[TriggerOn]) -> FunctionPlan {
-    let condition = triggers.iter().find_map(|trigger| trigger.begins(&planned.name));
+pub(super) fn with_trigger(planned: FunctionPlan, triggers: &[TriggerReport]) -> FunctionPlan {
+    let condition = at_begin(triggers, &planned.name).map(|(_, condition)| condition);
     let trigger = condition.map(|condition| TriggerOn::words(&planned.name, condition.as_ref()));
     FunctionPlan { trigger, ..planned }
 }
 
 /// A function as the recorder takes it.
-pub(super) fn function(options: &Options, planned: &FunctionPlan) -> Result<Function> {
-    let result = options.triggers.iter().find_map(|trigger| match trigger {
-        TriggerOn::Result { function, result } if select::is_same(function, &planned.name) => Some(*result),
+pub(super) fn function(planned: &FunctionPlan, triggers: &[TriggerReport]) -> Result<Function> {
+    let may_fire = triggers.iter().filter(|trigger| trigger.may_fire());
+    let result = may_fire.map(|trigger| &trigger.on).find_map(|on| match on {
+        TriggerOn::Result { result, .. } if on.is_at(&planned.name) => Some(*result),
         _ => None,
     });
-    let condition = options.triggers.iter().find_map(|trigger| trigger.begins(&planned.name));
+    let begin = at_begin(triggers, &planned.name).map(|(trigger, condition)| {
+        let met = condition.map_or_else(|| Ok(fl_condition::default()), |condition| condition.at(planned));
+        met.map_err(|why| anyhow!("failed to set --trigger {}: {why}", trigger.trigger))
+    });
     Ok(Function {
         kernel: planned.kernel.as_ref().map(|side| side.point.clone()),
         syscall: planned.syscall.as_ref().map(|side| side.point.clone()),
         trigger: result,
-        begin: condition.map(|condition| begin(planned, condition.as_ref())).transpose()?,
+        begin: begin.transpose()?,
     })
 }
 
-fn recorder_plan(options: &Options, planned: &[FunctionPlan]) -> Result<Plan> {
+fn recorder_plan(options: &Options, planned: &[FunctionPlan], triggers: &[TriggerReport]) -> Result<Plan> {
     let signals = options.triggers.iter().filter_map(|trigger| match trigger {
         TriggerOn::Signal(signal) => Some(*signal),
         _ => None,
     });
     Ok(Plan {
         setup: options.crash.common.setup(options.attach),
-        functions: planned.iter().map(|planned| function(options, planned)).collect::<Result<_>>()?,
+        functions: planned.iter().map(|planned| function(planned, triggers)).collect::<Result<_>>()?,
         grows: options.follow_bpf,
         calls: options.calls,
         tasks: options.tasks,
@@ -196,14 +220,6 @@ fn recorder_plan(options: &Options, planned: &[FunctionPlan]) -> Result<Plan> {
         live: options.live,
         trigger_signals: signals.collect(),
     })
-}
-
-/// The condition under which the beginning of a function is a trigger. Both sides of a system call have the same values.
-fn begin(planned: &FunctionPlan, condition: Option<&Condition>) -> Result<fl_condition> {
-    let Some(condition) = condition else { return Ok(fl_condition::default()) };
-    let side = planned.syscall.as_ref().or(planned.kernel.as_ref());
-    let found = side.ok_or_else(|| "its arguments are not known".to_owned()).and_then(|side| condition.on(side));
-    found.map_err(|why| anyhow!("failed to set --trigger {}: {why}", TriggerOn::words(&planned.name, Some(condition))))
 }
 
 /// The parameters of system calls, as the kernel's tracepoints describe them.

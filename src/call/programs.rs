@@ -27,7 +27,7 @@ pub(super) const ALL: &str = "bpf:*";
 /// The longest name that the kernel keeps of a program.
 const KERNELS_NAME: usize = 15;
 /// Why callbacks and LSM programs are left alone on old kernels.
-const FORBIDDEN: &str = "this kernel's verifier would crash on it (before Linux 5.18)";
+pub(super) const FORBIDDEN: &str = "this kernel's verifier would crash on it (before Linux 5.18)";
 /// The arguments that the kernel takes for those of a program whose type its verifier could not make out (MAX_BPF_FUNC_REG_ARGS).
 const PARAMETERS_UNKNOWN: u8 = 5;
 
@@ -41,6 +41,13 @@ pub(crate) struct ProgramFacts {
     pub kind: String,
     /// What it stands for: `tcp_congestion_ops.init`, `bpf_lsm_file_open`; `None` means that this isn't known, or nothing.
     pub hook: Option<String>,
+}
+
+impl ProgramFacts {
+    /// Does the kernel call it through a struct of callbacks?
+    pub(super) fn is_callback(&self) -> bool {
+        self.kind == "struct_ops"
+    }
 }
 
 /// Is it the name of a program?

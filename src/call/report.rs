@@ -5,9 +5,12 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::callers::Caller;
 use super::plan::FunctionPlan;
 use super::programs::{ProgramFacts, is_named};
 use super::select::Missing;
+use super::stages::{CallStages, FunctionStages};
+use super::triggers::{self, TriggerReport};
 use crate::output::{Record, Timestamp, escape, list_losses};
 use crate::probe::call::{Attached, Counters};
 use crate::probe::{self as crash, LossOutput, Losses, Way, losses};
@@ -34,6 +37,10 @@ pub(crate) struct CallReport {
     pub functions: Vec<FunctionReport>,
     /// The names that were not found.
     pub not_found: Vec<Missing>,
+    /// With `--callers`: the functions that call the callbacks among the programs.
+    pub callers: Vec<Caller>,
+    /// The triggers.
+    pub triggers: Vec<TriggerReport>,
     /// How many functions survived each stage.
     pub function_stages: FunctionStages,
     /// How many calls survived each stage; `None` means that the run begins.
@@ -53,6 +60,8 @@ pub(crate) struct FunctionReport {
     pub is_syscall: bool,
     /// `attached`; `not_probeable`: the function exists, and can't be attached on this kernel.
     pub state: &'static str,
+    /// The kernel takes a program for it.
+    pub loadable: bool,
     /// The way in which it is seen.
     pub attach: Option<Way>,
     /// The ways that were tried before, or that failed.
@@ -65,6 +74,15 @@ pub(crate) struct FunctionReport {
     pub added: Option<Timestamp>,
 }
 
+impl FunctionReport {
+    /// Why it is not watched.
+    pub(super) fn why(&self) -> String {
+        let why = |failure: &WayFailure| format!("{}: {}", words(failure.attach), failure.error);
+        let whys: Vec<String> = self.failures.iter().map(why).collect();
+        if whys.is_empty() { "it is no system call".to_owned() } else { whys.join("; ") }
+    }
+}
+
 /// A way that failed.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WayFailure {
@@ -74,59 +92,17 @@ pub(crate) struct WayFailure {
     pub error: String,
 }
 
-/// Functions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct FunctionStages {
-    /// Names, globs and presets that were typed.
-    pub requested: usize,
-    /// Functions that they stand for.
-    pub resolved: usize,
-    /// Functions that are watched.
-    pub attached: usize,
-}
-
-/// Calls and tasks, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct CallStages {
-    /// Calls of tasks that are not watched.
-    pub filtered: u64,
-    /// Calls that were recorded.
-    pub recorded: u64,
-    /// Recorded calls that were seen to return.
-    pub returned: u64,
-    /// Tasks that got room.
-    pub tasks: u64,
-    /// Tasks whose calls were forgotten to make room for others.
-    pub tasks_forgotten: u64,
-    /// Triggers that fired.
-    pub triggers: u64,
-    /// Calls that were sent when they ended, for `--live`.
-    pub live: u64,
-    /// Deaths by a watched signal, as the kernel has counted them.
-    pub deaths: u64,
-    /// Crashes with a record.
-    pub crashes: u64,
-    /// Crashes with calls.
-    pub crashes_with_calls: u64,
-    /// Crashes that a call explains.
-    pub crashes_explained: u64,
-}
-
-impl FunctionStages {
-    fn of(requested: &[String], functions: &[FunctionReport]) -> Self {
-        Self {
-            requested: requested.len(),
-            resolved: functions.len(),
-            attached: functions.iter().filter(|function| function.attach.is_some()).count(),
-        }
-    }
-}
-
-fn function_reports(planned: &[FunctionPlan], attached: &[Attached], added: Option<Timestamp>) -> Vec<FunctionReport> {
+/// What became of these functions.
+pub(super) fn function_reports(
+    planned: &[FunctionPlan],
+    attached: &[Attached],
+    added: Option<Timestamp>,
+) -> Vec<FunctionReport> {
     let report = |(planned, attached): (&FunctionPlan, &Attached)| FunctionReport {
         function: planned.name.clone(),
         is_syscall: planned.syscall.is_some(),
         state: if attached.how.is_some() { "attached" } else { "not_probeable" },
+        loadable: attached.is_loadable,
         attach: attached.how,
         failures: attached
             .failures
@@ -142,17 +118,33 @@ fn function_reports(planned: &[FunctionPlan], attached: &[Attached], added: Opti
 
 impl CallReport {
     /// Functions that have come since the begin, BPF programs: what became of them, in a line.
-    pub(crate) fn add(&mut self, planned: &[FunctionPlan], attached: &[Attached]) -> String {
+    pub(crate) fn add(&mut self, planned: &[FunctionPlan], attached: &[Attached], callers: Vec<Caller>) -> String {
         let added = function_reports(planned, attached, Some(Timestamp::now()));
-        let words = added.iter().map(|function| match function.failures.first() {
-            None => format!("watching {} as well", escape(&function.function)),
-            Some(failure) => format!("not probeable: {} ({})", escape(&function.function), escape(&failure.error)),
+        let words = added.iter().map(|function| match (function.attach, function.failures.first()) {
+            (None, Some(failure)) => {
+                format!("not probeable: {} ({})", escape(&function.function), escape(&failure.error))
+            }
+            _ => format!("watching {} as well", escape(&function.function)),
         });
         let words = words.collect::<Vec<_>>().join(", ");
         self.not_found.retain(|missing| !added.iter().any(|function| is_named(&missing.name, &function.function)));
         self.functions.extend(added);
         self.function_stages = FunctionStages::of(&self.requested, &self.functions);
+        for caller in callers.into_iter().map(|caller| caller.after(&self.functions)) {
+            if !self.callers.contains(&caller) {
+                self.callers.push(caller);
+            }
+        }
+        triggers::attach(&mut self.triggers, &self.functions);
         words
+    }
+
+    /// The same with what else there is to say.
+    pub(crate) fn with(self, symbols: Option<String>, callers: &[Caller], triggers: &[TriggerReport]) -> Self {
+        let callers = callers.iter().map(|caller| caller.clone().after(&self.functions)).collect();
+        let mut triggers = triggers.to_vec();
+        triggers::attach(&mut triggers, &self.functions);
+        Self { symbols, callers, triggers, ..self }
     }
 
     /// At the begin of a run.
@@ -171,6 +163,8 @@ impl CallReport {
             requested,
             functions,
             not_found,
+            callers: Vec::new(),
+            triggers: Vec::new(),
             function_stages,
             call_stages: None,
             losses: Losses::none(&losses::CALL).field(LossOutput::Losses),
@@ -181,6 +175,7 @@ impl CallReport {
     /// The same at the end. `kept`: tasks that are still there; `crashes`: with a record, with calls, explained.
     pub(crate) fn at_end(&self, counters: &Counters, deaths: &crash::Counters, kept: u64, crashes: [u64; 3]) -> Self {
         let [reported, with_calls, explained] = crashes;
+        let lost_triggers = counters.losses.get("trigger_ring_full");
         Self {
             head: Head { timestamp: Timestamp::now(), ..self.head.clone() },
             is_final: true,
@@ -197,6 +192,7 @@ impl CallReport {
                 crashes_with_calls: with_calls,
                 crashes_explained: explained,
             }),
+            triggers: self.triggers.iter().map(|trigger| trigger.clone().at_end(lost_triggers)).collect(),
             // The losses of calls and triggers, and of the crashes that ask for them.
             losses: counters.losses.with_crashes(&deaths.losses).field(LossOutput::Losses),
             ..self.clone()
@@ -206,6 +202,7 @@ impl CallReport {
     /// Is something missing that was asked for by name?
     pub(crate) fn lacks_any(&self) -> bool {
         !self.not_found.is_empty()
+            || self.triggers.iter().any(|trigger| !trigger.may_fire())
             || self.functions.iter().any(|function| function.attach.is_none() && !function.from_preset)
     }
 
@@ -299,6 +296,12 @@ impl CallReport {
         for (why, names) in self.refusals() {
             writeln!(to, "  not probeable: {} ({})", few(&names), escape(&why))?;
         }
+        for caller in self.callers.iter().filter(|caller| caller.is_missing()) {
+            writeln!(to, "  {}", caller.line())?;
+        }
+        for trigger in self.triggers.iter().filter(|trigger| !trigger.may_fire()) {
+            writeln!(to, "  {}", escape(&trigger.line()))?;
+        }
         if let Some(symbols) = &self.symbols {
             writeln!(to, "  {symbols}")?;
         }
@@ -309,13 +312,7 @@ impl CallReport {
     fn refusals(&self) -> BTreeMap<String, Vec<&str>> {
         let mut refusals: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for function in self.functions.iter().filter(|function| function.attach.is_none()) {
-            let whys: Vec<String> = function
-                .failures
-                .iter()
-                .map(|failure| format!("{}: {}", words(failure.attach), failure.error))
-                .collect();
-            let why = if whys.is_empty() { "it is no system call".to_owned() } else { whys.join("; ") };
-            refusals.entry(why).or_default().push(&function.function);
+            refusals.entry(function.why()).or_default().push(&function.function);
         }
         refusals
     }
@@ -340,13 +337,14 @@ mod tests {
     }
 
     fn report(preset: bool) -> CallReport {
-        let failed = Attached { how: None, failures: vec![(Way::Kprobe, "not probeable: No such file".to_owned())] };
+        let failed =
+            Attached { failures: vec![(Way::Kprobe, "not probeable: No such file".to_owned())], ..Attached::default() };
         let missing = Missing { name: "munmpa".to_owned(), near: vec!["munmap".to_owned()] };
         CallReport::new(
             "web-1",
             vec!["mmap".to_owned(), "do_truncate".to_owned(), "munmpa".to_owned()],
             &[planned("mmap", false), planned("do_truncate", preset)],
-            &[Attached { how: Some(Way::Fentry), failures: Vec::new() }, failed],
+            &[Attached { how: Some(Way::Fentry), is_loadable: true, ..Attached::default() }, failed],
             if preset { Vec::new() } else { vec![missing] },
         )
     }
@@ -369,7 +367,7 @@ mod tests {
     fn many_names_are_cut_short() {
         let names: Vec<String> = (0..40).map(|number| format!("f{number}")).collect();
         let planned: Vec<FunctionPlan> = names.iter().map(|name| planned(name, false)).collect();
-        let all = |how: Option<Way>| vec![Attached { how, failures: Vec::new() }; 40];
+        let all = |how: Option<Way>| vec![Attached { how, ..Attached::default() }; 40];
         let report = |how| CallReport::new("", Vec::new(), &planned, &all(how), Vec::new());
         let text = report(Some(Way::Fentry)).text();
         assert_eq!((text.lines().count(), text.lines().last().unwrap().trim()), (6, "and 8 more"));

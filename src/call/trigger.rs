@@ -1,17 +1,23 @@
 //! What shows the calls of a task, besides a crash: `--trigger`.
 
+use libbpf_rs::btf::BtfType;
+
 use super::argument::FetchedField;
 use super::decode;
 use super::events::is_event;
-use super::plan::Side;
+use super::functions::{Functions, TypeKind, kind};
+use super::plan::{FunctionPlan, Side};
 use super::programs::is_program;
 use super::select;
 use super::shape::Shape;
 use crate::probe::abi::call::{fl_condition, fl_test};
 use crate::siginfo;
 
-/// The kernel's function that ends a BPF scheduler. A compiler may have put it into its callers; then there is none that all errors come to.
-const SCHEDULER_ENDS: &str = "scx_vexit";
+/// The kernel's functions that end a BPF scheduler. Each calls the one before it; compilers put some of them into their callers, but none that
+/// takes a variable number of arguments.
+const SCHEDULER_ENDS: [&str; 4] = ["scx_vexit", "__scx_exit", "scx_exit", "scx_ops_exit_kind"];
+/// Their parameter that says why, an enum, and the least of its values that is an error.
+const SCHEDULER_ENDS_BY: (&str, &str) = ("kind", "SCX_EXIT_ERROR");
 /// The word for it.
 const SCHEDULER_ERROR: &str = "scheduler_error";
 /// The kernel's own errors (ERESTARTSYS) end before it.
@@ -126,9 +132,43 @@ impl TriggerOn {
     /// The name of the function or tracepoint that it waits for; `None` means that it waits for none.
     pub(super) fn function(&self) -> Option<String> {
         match self {
-            Self::Signal(_) => None,
+            Self::Signal(_) | Self::SchedulerError => None,
             Self::Result { function, .. } | Self::Begin { function, .. } => Some(function.clone()),
-            Self::SchedulerError => Some(SCHEDULER_ENDS.to_owned()),
+        }
+    }
+
+    /// The same for this kernel: which function it is that ends a scheduler.
+    ///
+    /// # Errors
+    /// The kernel has none; in words.
+    pub(super) fn resolved(&self, functions: &Functions<'_>) -> Result<Self, String> {
+        if *self != Self::SchedulerError {
+            return Ok(self.clone());
+        }
+        let (argument, least) = SCHEDULER_ENDS_BY;
+        let is_kind = |name: &str, ty: BtfType<'_>| match kind(ty) {
+            TypeKind::Enumeration { names, .. } => name == argument && names.iter().any(|(_, name)| name == least),
+            _ => false,
+        };
+        let has_kind = |name: &&&str| {
+            let parameters = functions.prototype(name).map(|prototype| prototype.parameters);
+            parameters.is_some_and(|all| all.iter().any(|(name, ty)| is_kind(name, *ty)))
+        };
+        let Some(name) = SCHEDULER_ENDS.iter().find(has_kind) else {
+            return Err(match functions.structure("sched_ext_ops") {
+                None => "this kernel has no BPF schedulers (sched_ext)".to_owned(),
+                Some(_) => format!("none of {} is among this kernel's types", SCHEDULER_ENDS.join(", ")),
+            });
+        };
+        let condition = Condition { argument: argument.to_owned(), test: ">=", value: least.to_owned() };
+        Ok(Self::Begin { function: (*name).to_owned(), condition: Some(condition) })
+    }
+
+    /// Does it wait for this function or tracepoint?
+    pub(super) fn is_at(&self, name: &str) -> bool {
+        match self {
+            Self::Result { function, .. } | Self::Begin { function, .. } => select::is_same(function, name),
+            Self::Signal(_) | Self::SchedulerError => false,
         }
     }
 
@@ -136,10 +176,6 @@ impl TriggerOn {
     pub(super) fn begins(&self, name: &str) -> Option<Option<Condition>> {
         match self {
             Self::Begin { function, condition } if select::is_same(function, name) => Some(condition.clone()),
-            Self::SchedulerError if name == SCHEDULER_ENDS => {
-                let (argument, value) = ("kind".to_owned(), "SCX_EXIT_ERROR".to_owned());
-                Some(Some(Condition { argument, test: ">=", value }))
-            }
             _ => None,
         }
     }
@@ -191,11 +227,20 @@ impl Condition {
         }
     }
 
+    /// The same for the kernel program, at this function. Both sides of a system call have the same values.
+    ///
+    /// # Errors
+    /// As [`Self::on`], or nothing is known of its arguments.
+    pub(super) fn at(&self, planned: &FunctionPlan) -> Result<fl_condition, String> {
+        let side = planned.syscall.as_ref().or(planned.kernel.as_ref());
+        side.ok_or_else(|| "its arguments are not known".to_owned()).and_then(|side| self.on(side))
+    }
+
     /// The same for the kernel program, for calls that are read as `side` says.
     ///
     /// # Errors
     /// There is no such argument, or none with such a value; in words.
-    pub(super) fn on(&self, side: &Side) -> Result<fl_condition, String> {
+    fn on(&self, side: &Side) -> Result<fl_condition, String> {
         let is_number = |field: &FetchedField| field.text.is_none() && !matches!(field.shape, Shape::Bits(..));
         let mut fields = side.fields.iter().enumerate().filter(|(_, field)| is_number(field));
         let Some((index, field)) = fields.clone().find(|(_, field)| field.name == self.argument) else {

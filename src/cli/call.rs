@@ -70,6 +70,10 @@ pub(crate) struct CallArgs {
     #[arg(long, help_heading = SHOW)]
     follow_bpf: bool,
 
+    /// Of BPF programs that are callbacks (of a scheduler, a congestion control, HID), record the kernel's functions that call them, too
+    #[arg(long, help_heading = SHOW)]
+    callers: bool,
+
     /// Keep the kernel's stack of each call
     #[arg(long, help_heading = SHOW)]
     kernel_stack: bool,
@@ -118,6 +122,7 @@ impl From<CallArgs> for call::Options {
             functions: args.functions,
             bpf_of: args.bpf_of,
             follow_bpf: args.follow_bpf,
+            callers: args.callers,
             presets: args.presets.into_iter().map(Into::into).collect(),
             calls: args.calls.next_power_of_two().clamp(*CALLS.start(), *CALLS.end()),
             tasks: args.tasks,

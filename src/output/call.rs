@@ -10,6 +10,11 @@ use crate::terminal::{CONTINUED, Style};
 use crate::text::escape;
 use crate::time::Timestamp;
 
+/// A call stands so much farther to the right than the one that it was made in.
+const INDENT: usize = 2;
+/// Calls in more others than that stand below one another.
+const DEPTH_MAX: u32 = 8;
+
 /// Writes the calls under their heading: how long before the crash, by which thread, which call, and how it ended.
 pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at: Timestamp, style: Style) -> std::fmt::Result {
     writeln!(to, "  Kernel Calls:")?;
@@ -20,8 +25,9 @@ pub(super) fn write_calls(to: &mut String, calls: &[Call], tid: u32, at: Timesta
     let width = times.iter().map(String::len).max().unwrap_or(0);
     for (call, time) in calls.iter().zip(times) {
         let whose = if call.tid == tid { String::new() } else { format!("[{}/{}] ", escape(&call.comm), call.tid) };
-        let margin = width + 6;
-        writeln!(to, "    {time:>width$}  {}", style.wrapped(&format!("{whose}{}", line(call)), margin))?;
+        let margin = width + 6 + INDENT * call.depth.unwrap_or(0).min(DEPTH_MAX) as usize;
+        let text = style.wrapped(&format!("{whose}{}", line(call)), margin);
+        writeln!(to, "    {time:>width$}{:indent$}{text}", "", indent = margin - width - 4)?;
         if let Some(relation) = &call.relation {
             let doubt = if relation.certain { "" } else { " (a guess)" };
             let mark = if call.is_cause { "<- the cause: " } else { "-- " };
@@ -48,7 +54,8 @@ fn before(entered: Timestamp, at: Timestamp) -> String {
 /// `munmap(addr 0x7f00, len 4096) = 0, 11.2 us`
 fn line(call: &Call) -> String {
     let arguments: Vec<String> = call.arguments.iter().filter(|argument| is_shown(argument)).map(argument).collect();
-    let mut line = format!("{}({})", call.function, arguments.join(", "));
+    let context = if call.in_interrupt == Some(true) { "(in an interrupt) " } else { "" };
+    let mut line = format!("{context}{}({})", call.function, arguments.join(", "));
     match (&call.result, &call.error, call.state) {
         (Some(result), Some(error), _) => {
             let _ = write!(line, " = {} {error}", value(result));
@@ -152,6 +159,24 @@ mod tests {
         munmap.arguments[0].value = None;
         (munmap.result, munmap.error, munmap.duration_ns, munmap.state) = (None, None, None, State::NotReturned);
         assert_eq!(line(&munmap), "munmap(addr ?, len 4096 -> 1), not returned");
+    }
+
+    #[test]
+    fn a_call_stands_inside_of_the_one_that_made_it() {
+        let at = |depth: Option<u32>, is_interrupt: bool| crate::record::call::Call {
+            depth,
+            in_interrupt: Some(is_interrupt),
+            ..call("f", &[], 0)
+        };
+        let calls = [at(Some(0), false), at(Some(1), false), at(Some(0), true), at(None, false), at(Some(99), false)];
+        let mut text = String::new();
+        write_calls(&mut text, &calls, 100, crash(), Style::default()).unwrap();
+        let indents: Vec<&str> = text.lines().skip(1).map(|line| line.split_once("ms").unwrap().1).collect();
+        let deepest = format!("  {}f() = 0, 1.0 ms", " ".repeat(16));
+        let inside = "    f() = 0, 1.0 ms";
+        let expected =
+            ["  f() = 0, 1.0 ms", inside, "  (in an interrupt) f() = 0, 1.0 ms", "  f() = 0, 1.0 ms", &deepest];
+        assert_eq!(indents, expected);
     }
 
     /// 5 ms after the calls.

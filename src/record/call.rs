@@ -119,6 +119,10 @@ pub struct Call {
     pub entered: Timestamp,
     /// How long it took; `None` means that it has not returned.
     pub duration_ns: Option<u64>,
+    /// In how many recorded calls of its thread it was made; in an interrupt, of that. `None` means that this can't be known.
+    pub depth: Option<u32>,
+    /// An interrupt made it, while the thread only happened to run; `None` means that this can't be known.
+    pub in_interrupt: Option<bool>,
     /// With `--kernel-stack`, innermost first.
     pub kernel_stack: Option<Vec<KernelFrame>>,
     /// What it has to do with the crash whose record it is in; `None` means nothing that is known.
@@ -213,6 +217,8 @@ pub(crate) mod tests {
             state: State::Returned,
             entered: Timestamp::from_unix_ns(0).unwrap(),
             duration_ns: Some(1_000_000),
+            depth: Some(0),
+            in_interrupt: Some(false),
             kernel_stack: None,
             relation: None,
             is_cause: false,

@@ -83,7 +83,7 @@ fn a_trigger_is_a_tracepoint_or_the_beginning_of_a_call_if_a_condition_holds() {
         ["tracepoint:signal:signal_generate:sig=SIGUSR1", "tp_btf:signal_generate:sig=12", "kill:sig=SIGUSR1"];
     let mut command = Command::new(FAULTLINE);
     command.args(["call", "--format", "json"]);
-    for trigger in triggers {
+    for trigger in triggers.iter().chain(&["tp_btf:no_such_event", "kill:sig=SIGURG", "umask:mask=77"]) {
         command.args(["--trigger", trigger]);
     }
     let script = "trap : URG USR1 USR2; kill -URG $$; kill -USR1 $$; kill -USR2 $$";
@@ -93,6 +93,17 @@ fn a_trigger_is_a_tracepoint_or_the_beginning_of_a_call_if_a_condition_holds() {
     let fired: Vec<&Value> = records.iter().filter(|record| record["type"] == "call_trigger").collect();
     let words: Vec<&str> = fired.iter().map(|trigger| trigger["trigger"].as_str().unwrap()).collect();
     assert_eq!(words, [triggers[2], triggers[0], triggers[1]], "{fired:#?}\n{stderr}");
+    let fates: Vec<String> =
+        stderr.lines().filter(|line| line.starts_with("faultline: trigger ")).map(str::to_owned).collect();
+    let expected = [
+        "tracepoint:signal:signal_generate:sig=SIGUSR1: fired once",
+        "tp_btf:signal_generate:sig=12: fired once",
+        "kill:sig=SIGUSR1: fired once",
+        "tp_btf:no_such_event: can't fire (no tracepoint of this kernel is called so)",
+        "kill:sig=SIGURG: can't fire (there is --trigger kill:sig=SIGUSR1 already)",
+        "umask:mask=77: it never happened",
+    ];
+    assert_eq!(fates, expected.map(|fate| format!("faultline: trigger {fate}")), "{stderr}");
     for (trigger, name) in fired.iter().zip(["kill", "tracepoint:signal:signal_generate", "tp_btf:signal_generate"]) {
         let call = trigger["calls"].as_array().unwrap().iter().rfind(|call| call["function"] == name).unwrap();
         let is_call = name == "kill";

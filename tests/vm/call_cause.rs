@@ -203,7 +203,10 @@ fn the_report_says_what_became_of_each_function() {
         for function in functions {
             assert_eq!(function["state"], "attached", "{function:#}\n{}", run.stderr);
         }
-        assert_eq!(report["function_stages"], serde_json::json!({ "requested": 1, "resolved": 11, "attached": 11 }));
+        assert_eq!(
+            report["function_stages"],
+            serde_json::json!({ "requested": 1, "resolved": 11, "loadable": 11, "attached": 11 })
+        );
     }
     let stages = &reports[1]["call_stages"];
     assert_eq!((&stages["crashes"], &stages["crashes_explained"]), (&6.into(), &6.into()), "{stages:#}");

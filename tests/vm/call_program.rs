@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::{Command, Output};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Func;
@@ -104,7 +105,7 @@ fn a_program_is_seen_with_the_kernels_own_context_and_its_verdict_by_name() {
     assert_eq!(trigger["calls"].as_array().unwrap().len(), 3, "{trigger:#}");
     let function = &report["functions"][0];
     assert_eq!(function["program"], json!({ "id": id, "type": "xdp", "hook": null }), "{report:#}");
-    assert_eq!(report["function_stages"], json!({ "requested": 2, "resolved": 1, "attached": 1 }));
+    assert_eq!(report["function_stages"], json!({ "requested": 2, "resolved": 1, "loadable": 1, "attached": 1 }));
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -131,14 +132,27 @@ fn a_callback_has_the_arguments_of_the_member_that_it_stands_for() {
         assert!(stderr.contains("this kernel's verifier would crash on it"), "{stderr}");
         return assert_eq!(output.status.code(), Some(2));
     }
-    let Some(watching) = watch(&["bpf:test_cc_*"], &["--bpf-of", &pid, "--live=1000"]) else { return };
+    let flags = ["--bpf-of", &pid, "--callers", "--live=1000", "--trigger", "bpf:test_cc_release:sk:sock.skc_family=2"];
+    let Some(watching) = watch(&["bpf:test_cc_*"], &flags) else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     choose(&stream, "test_cc");
     choose(&stream, "reno");
-    let output = watching.stop_after("call", 2, "TERM");
+    let output = watching.stop_after("call_trigger", 1, "TERM");
     let (records, report) = (records(&output.stdout), report(&output));
-    let calls = of(&records, "call");
+    let trigger = of(&records, "call_trigger")[0]["calls"].as_array().unwrap();
+    for (program, caller) in
+        [("bpf:test_cc_init", "tcp_init_congestion_control"), ("bpf:test_cc_release", "tcp_cleanup_congestion_control")]
+    {
+        let place = trigger.iter().position(|call| call["function"] == program).unwrap();
+        let around = around(trigger, place);
+        // Compilers of some kernels have put the second caller into the first.
+        let expected = [caller, "tcp_set_congestion_control"];
+        assert!(around == expected || around == expected[1..], "{around:?} {trigger:#?}");
+    }
+    let calls: Vec<&Value> = of(&records, "call");
+    let calls: Vec<&Value> =
+        calls.into_iter().filter(|call| call["function"].as_str().unwrap().starts_with("bpf:")).collect();
     let names: Vec<&str> = calls.iter().map(|call| call["function"].as_str().unwrap()).collect();
     assert_eq!(names, ["bpf:test_cc_init", "bpf:test_cc_release"], "{calls:#?}");
     for call in calls {
@@ -164,7 +178,7 @@ fn a_program_that_can_not_be_seen_is_told_why_and_the_others_go_on() {
     let mut command = Command::new(FAULTLINE);
     command.args(["call", "munmap", "bpf:test_untyped", "bpf:test_untypd", "--format", "json"]);
     // A tracepoint, and a condition that no call meets: each kernel's verifier is to see both.
-    command.args(["tp_btf:oom_score_adj_update", "--trigger", "munmap:len=4095"]);
+    command.args(["tp_btf:oom_score_adj_update", "--trigger", "munmap:len=4095", "--trigger", "tp_btf:no_such_event"]);
     let (watching, line) = Watching::try_start(&mut command);
     assert!(line.starts_with("faultline: watching "), "{line}");
     let output = watching.stop("TERM");
@@ -176,8 +190,18 @@ fn a_program_that_can_not_be_seen_is_told_why_and_the_others_go_on() {
     let expected =
         if sees_kernel_functions() { "it was loaded without types (BTF)" } else { "this kernel does not let us (" };
     assert!(why.starts_with(expected), "{untyped:#}");
-    assert_eq!(report["not_found"], json!([{ "name": "bpf:test_untypd", "near": ["bpf:test_untyped"] }]));
-    assert_eq!(report["function_stages"], json!({ "requested": 4, "resolved": 3, "attached": 2 }));
+    let missing = json!([
+        { "name": "tp_btf:no_such_event", "near": [] },
+        { "name": "bpf:test_untypd", "near": ["bpf:test_untyped"] },
+    ]);
+    assert_eq!(report["not_found"], missing);
+    assert_eq!(report["function_stages"], json!({ "requested": 5, "resolved": 3, "loadable": 2, "attached": 2 }));
+    let no_event = "no tracepoint of this kernel is called so";
+    let triggers = json!([
+        { "trigger": "munmap:len=4095", "state": "attached", "fired": 0, "why": "it never happened" },
+        { "trigger": "tp_btf:no_such_event", "state": "not_attached", "fired": 0, "why": no_event },
+    ]);
+    assert_eq!(report["triggers"], triggers);
     let event = report["functions"].as_array().unwrap().iter().find(|one| one["attach"] == "tp_btf");
     assert_eq!(event.unwrap_or_else(|| panic!("{report:#}"))["function"], "tp_btf:oom_score_adj_update");
 }
@@ -232,50 +256,135 @@ fn sleeper() -> (u32, mpsc::Sender<()>, mpsc::Receiver<()>) {
     (told.recv().unwrap(), wake, answered)
 }
 
-#[apply(watch_test!)]
-fn the_last_calls_of_a_scheduler_are_shown_when_the_kernel_ends_it() {
-    // Debian's 6.18 has schedulers, and its compiler has put this function into its callers.
-    let has_end = Btf::from_vmlinux().unwrap().type_by_name::<Func<'_>>("scx_vexit").is_some();
-    assert_eq!(has_end, std::env::var("FAULTLINE_KERNEL").is_ok_and(|kernel| kernel == "7.2"));
-    if !has_end {
-        let output = Command::new(FAULTLINE).args(["call", "--trigger", "scheduler_error", "--", "true"]).watch();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(stderr.contains("failed to find the function of --trigger `scx_vexit`"), "{stderr}");
-        return assert_eq!(output.status.code(), Some(2));
-    }
-    let (victim, wake, answered) = sleeper();
+/// A scheduler that makes an error when it has served this thread for a while; it isn't registered yet.
+fn load_scheduler(victim: u32) -> Object {
     let path = programs().join("scheduler.bpf.o");
     let mut object = ObjectBuilder::default().open_file(&path).unwrap();
     let mut constants = object.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata")).unwrap();
     let words: Vec<u8> = [victim, PATIENCE].iter().flat_map(|word| word.to_ne_bytes()).collect();
     constants.initial_value_mut().unwrap()[..words.len()].copy_from_slice(&words);
-    let mut object = object.load().unwrap();
-    let _scheduler = object.maps_mut().find(|map| map.name() == "test_scx").unwrap().attach_struct_ops().unwrap();
+    object.load().unwrap()
+}
+
+/// What faultline says of a scheduler that it watches until the kernel ends it: the trigger, and the report. Whether it comes before faultline
+/// is started or after must make no difference.
+fn end_of_a_scheduler(comes_first: bool) -> (Value, Value) {
+    let (victim, wake, answered) = sleeper();
+    let register = || {
+        let mut object = load_scheduler(victim);
+        let scheduler = object.maps_mut().find(|map| map.name() == "test_scx").unwrap().attach_struct_ops().unwrap();
+        (object, scheduler)
+    };
+    let flags = ["--callers", "--trigger", "scheduler_error"];
     let pid = std::process::id().to_string();
-    let flags = ["--bpf-of", &pid, "--trigger", "scheduler_error"];
-    let watching = watch(&["bpf:test_scx_*"], &flags).unwrap();
+    // Programs of a scheduler that has gone may go later; others of the same name would have another one.
+    while ProgInfoIter::default().any(|info| info.name.to_string_lossy().starts_with("test_scx_")) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (_registered, watching) = if comes_first {
+        let registered = register();
+        (registered, watch(&["bpf:test_scx_*"], &[&flags[..], &["--bpf-of", &pid]].concat()).unwrap())
+    } else {
+        let mut watching = watch(&["bpf:test_scx_*"], &[&flags[..], &["--follow-bpf"]].concat()).unwrap();
+        let registered = register();
+        await_lines(&mut watching, &["watching bpf:test_scx_enqueue as well", "bpf:test_scx_select_cpu as well"]);
+        (registered, watching)
+    };
+    assert!(is_scheduled());
     // A message that comes before the thread sleeps wakes nobody: it gets more until the scheduler has ended.
-    let is_enabled = || std::fs::read_to_string("/sys/kernel/sched_ext/state").unwrap().trim() == "enabled";
-    assert!(is_enabled());
     for _ in 0..10_000 {
-        if !is_enabled() {
+        if !is_scheduled() {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
         wake.send(()).unwrap();
         answered.recv().unwrap();
     }
     let output = watching.stop_after("call_trigger", 1, "TERM");
-    let records = records(&output.stdout);
-    let trigger = of(&records, "call_trigger")[0];
-    assert_eq!(trigger["trigger"], "scx_vexit:kind>=SCX_EXIT_ERROR");
-    let calls = trigger["calls"].as_array().unwrap();
-    let ended = calls.last().unwrap();
-    assert_eq!((&ended["function"], argument(ended, "kind")), (&"scx_vexit".into(), &"SCX_EXIT_ERROR".into()));
-    let served: Vec<&Value> = calls.iter().filter(|call| call["function"] == "bpf:test_scx_enqueue").collect();
+    let (records, report) = (records(&output.stdout), report(&output));
+    let trigger = of(&records, "call_trigger")[0].clone();
+    let served = trigger["calls"].as_array().unwrap().iter().filter(|call| call["function"] == "bpf:test_scx_enqueue");
     let is_woken = |call: &&Value| {
         let flags = argument(call, "enq_flags").as_str().unwrap_or_default();
         argument(call, "p:task_struct.pid") == victim && flags.split('|').any(|flag| flag == "SCX_ENQ_WAKEUP")
     };
-    assert!(served.iter().any(is_woken), "{trigger:#}");
+    assert!(served.clone().any(|call| is_woken(&call)), "{trigger:#}");
+    (trigger, report)
+}
+
+fn is_scheduled() -> bool {
+    std::fs::read_to_string("/sys/kernel/sched_ext/state").unwrap().trim() == "enabled"
+}
+
+/// Reads what it says until all of these have been said.
+fn await_lines(watching: &mut Watching, parts: &[&str]) {
+    let mut said = String::new();
+    while !parts.iter().all(|part| said.contains(part)) {
+        assert_ne!(watching.stderr.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+    }
+}
+
+/// The functions around a call, the innermost first, as `depth` says.
+fn around(calls: &[Value], index: usize) -> Vec<&str> {
+    let mut depth = calls[index]["depth"].as_u64().unwrap_or_else(|| panic!("no depth: {:#}", calls[index]));
+    let mut around = Vec::new();
+    for call in calls[..index].iter().rev() {
+        if depth > 0 && call["depth"] == depth - 1 && call["in_interrupt"] == calls[index]["in_interrupt"] {
+            around.push(call["function"].as_str().unwrap());
+            depth -= 1;
+        }
+    }
+    around
+}
+
+#[apply(watch_test!)]
+fn the_last_calls_of_a_scheduler_are_shown_when_the_kernel_ends_it() {
+    let btf = Btf::from_vmlinux().unwrap();
+    let has = |name: &str| btf.type_by_name::<Func<'_>>(name).is_some();
+    // Debian's 6.18 has schedulers, and its compiler has put scx_vexit() into its callers.
+    let kernel = std::env::var("FAULTLINE_KERNEL").unwrap_or_default();
+    let end = match kernel.as_str() {
+        "7.2" => "scx_vexit",
+        "6.18" => "scx_exit",
+        _ => {
+            assert!(!has("scx_vexit") && !has("scx_exit"), "{kernel}");
+            let output = Command::new(FAULTLINE).args(["call", "--trigger", "scheduler_error", "--", "true"]).watch();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert!(stderr.contains("--trigger `scheduler_error`: this kernel has no BPF schedulers"), "{stderr}");
+            return assert_eq!(output.status.code(), Some(2));
+        }
+    };
+    let runs = [true, false].map(end_of_a_scheduler);
+    for (trigger, report) in &runs {
+        let words = format!("{end}:kind>=SCX_EXIT_ERROR");
+        assert_eq!(trigger["trigger"], words);
+        let calls = trigger["calls"].as_array().unwrap();
+        let ended = calls.len() - 1;
+        assert_eq!(
+            (&calls[ended]["function"], argument(&calls[ended], "kind")),
+            (&end.into(), &"SCX_EXIT_ERROR".into())
+        );
+        // The queue that isn't there is looked for when the program has returned.
+        assert_eq!(around(calls, ended), ["do_enqueue_task", "enqueue_task_scx"], "{trigger:#}");
+        let served = calls.iter().rposition(|call| call["function"] == "bpf:test_scx_enqueue").unwrap();
+        assert_eq!(around(calls, served), ["do_enqueue_task", "enqueue_task_scx"], "{trigger:#}");
+        let expected = json!([{ "trigger": words, "state": "attached", "fired": 1, "why": null }]);
+        assert_eq!(report["triggers"], expected);
+        let callers = report["callers"].as_array().unwrap();
+        let state =
+            |function: &str| callers.iter().find(|caller| caller["function"] == function).map(|one| &one["state"]);
+        for function in ["select_task_rq_scx", "do_enqueue_task", "enqueue_task_scx"] {
+            assert_eq!(state(function), Some(&"attached".into()), "{report:#}");
+        }
+    }
+    let same = |(_, report): &(Value, Value)| {
+        let functions = report["functions"].as_array().unwrap();
+        let facts = |one: &Value| [&one["function"], &one["attach"], &one["program"]["hook"]].map(Value::to_string);
+        let mut facts: Vec<_> = functions.iter().map(facts).collect();
+        facts.sort();
+        let mut callers: Vec<String> = report["callers"].as_array().unwrap().iter().map(Value::to_string).collect();
+        callers.sort();
+        (facts, callers, report["not_found"].clone(), report["function_stages"].clone())
+    };
+    assert_eq!(same(&runs[0]), same(&runs[1]), "whichever was first");
 }

@@ -145,6 +145,15 @@ enum fl_call_state {
 	FL_CALL_END_MISSED, /* it has ended, and nobody saw how: user space finds it, src/probe/abi/call.rs */
 };
 
+/* fl_call.context: what the processor did when the call began. Each comes on top of those before it, and ends before they go on. */
+enum fl_context {
+	FL_CONTEXT_TASK = 0,
+	FL_CONTEXT_SOFTIRQ,
+	FL_CONTEXT_HARDIRQ,
+	FL_CONTEXT_NMI,
+	FL_CONTEXT_UNKNOWN, /* the kernel has no variable that says it */
+};
+
 /* One call. */
 struct fl_call {
 	u64 sequence;    /* of the task's calls, from 0 */
@@ -154,7 +163,9 @@ struct fl_call {
 	u32 function;    /* its number */
 	s32 stack;       /* of the kernel: its id + FL_CALL_STACKS_MAX * its table; negative: none */
 	enum fl_call_state state;
-	u32 unread;                  /* bit N: fetches[N] could not be read; bit 16 + N: after[N] could not */
+	u32 unread; /* bit N: fetches[N] could not be read; bit 16 + N: after[N] could not */
+	u32 behind; /* it began behind so many calls of its task, from the innermost that had not been seen to end; 0: there was none */
+	enum fl_context context;
 	u64 arguments[FL_ARGUMENTS]; /* as they were passed: those that the function has */
 	u64 values[FL_FETCHES_MAX];
 	u64 after[FL_AFTER_MAX];
@@ -202,6 +213,7 @@ struct fl_task {
 	u32 open_count; /* calls that have not returned: the last FL_OPEN_MAX of them are kept */
 	u32 watched;    /* by the filter: asked once, where the answer is yes */
 	u64 settled;    /* a sequence: earlier calls have ended, but for those that are in `open` */
+	u64 doubted; /* a sequence: a call whose beginning was not seen has ended; earlier calls may have been made in it */
 	u32 open_syscall; /* open_count as it was once the task's system call had begun; 0: that has ended, or there is none */
 	u32 is_sent;                      /* `event` is being sent: an interrupt of the task leaves it alone */
 	char comm[FL_COMM_BYTES];         /* of the group leader */
@@ -221,9 +233,9 @@ struct fl_config {
 _Static_assert(sizeof(struct fl_fetch) == 24, "fl_fetch has a hole");
 _Static_assert(sizeof(struct fl_function) == 48 + FL_FETCHES_MAX * 24, "fl_function has a hole");
 _Static_assert(sizeof(struct fl_call) ==
-		       48 + (FL_ARGUMENTS + FL_FETCHES_MAX + FL_AFTER_MAX) * 8 + FL_TEXTS_MAX * FL_TEXT_BYTES,
+		       56 + (FL_ARGUMENTS + FL_FETCHES_MAX + FL_AFTER_MAX) * 8 + FL_TEXTS_MAX * FL_TEXT_BYTES,
 	       "fl_call has a hole");
-_Static_assert(sizeof(struct fl_task) == 64 + 64 + FL_OPEN_MAX * 16, "fl_task has a hole");
+_Static_assert(sizeof(struct fl_task) == 64 + 72 + FL_OPEN_MAX * 16, "fl_task has a hole");
 _Static_assert(sizeof(struct fl_event) == 64, "fl_event has a hole");
 
 #endif

@@ -5,8 +5,8 @@ use super::{Plain as _, plain, skeleton};
 skeleton!("call.skel.rs");
 
 pub use skel::types::{
-    fl_call, fl_call_state, fl_condition, fl_config, fl_counter, fl_event, fl_fetch, fl_fetch_flag, fl_fetch_kind,
-    fl_function, fl_function_flag, fl_own_limit, fl_sample_kind, fl_task, fl_test, fl_trigger_kind,
+    fl_call, fl_call_state, fl_condition, fl_config, fl_context, fl_counter, fl_event, fl_fetch, fl_fetch_flag,
+    fl_fetch_kind, fl_function, fl_function_flag, fl_own_limit, fl_sample_kind, fl_task, fl_test, fl_trigger_kind,
 };
 
 /// A task's last calls, oldest first.

@@ -54,12 +54,30 @@ pub(super) enum AttachFailure {
     Kernel(String),
     /// This function can't be attached in this way.
     Function(String),
+    /// The same, although the kernel has taken a program for it.
+    Loaded(Box<AttachFailure>),
 }
 
 impl AttachFailure {
     pub(super) fn text(&self) -> &str {
-        let (Self::Kernel(text) | Self::Function(text)) = self;
-        text
+        match self {
+            Self::Kernel(text) | Self::Function(text) => text,
+            Self::Loaded(why) => why.text(),
+        }
+    }
+
+    /// Need other functions not be tried?
+    pub(super) fn is_of_kernel(&self) -> bool {
+        match self {
+            Self::Kernel(_) => true,
+            Self::Function(_) => false,
+            Self::Loaded(why) => why.is_of_kernel(),
+        }
+    }
+
+    /// The program was loaded before it failed.
+    fn when_loaded(self) -> Self {
+        Self::Loaded(Box::new(self))
     }
 }
 
@@ -158,7 +176,7 @@ impl Patterns {
     /// The same with another table of functions. Only patterns for one function each: those for all were made for the first table.
     pub(super) fn with_table(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Self {
         let mut patterns = self.clone();
-        let each = [&mut patterns.fentry, &mut patterns.fexit];
+        let each = [&mut patterns.fentry, &mut patterns.fexit, &mut patterns.kprobe, &mut patterns.kretprobe];
         each.into_iter().for_each(|pattern| pattern.replace_table(from, to));
         patterns
     }
@@ -176,7 +194,7 @@ impl Patterns {
         let sides = std::iter::once((CallEdge::End, end)).chain(is_recorded.then_some((CallEdge::Begin, begin)));
         let attach = |(side, pattern): (CallEdge, &Pattern)| -> Result<FunctionHook, AttachFailure> {
             let program = pattern.load(which, kind(side))?;
-            let hook = FunctionHook::new(link(side, &program)?, &program);
+            let hook = FunctionHook::new(link(side, &program).map_err(AttachFailure::when_loaded)?, &program);
             Ok(FunctionHook { records: side == CallEdge::Begin || !is_recorded, ..hook })
         };
         sides.map(attach).collect()
@@ -205,7 +223,11 @@ impl Patterns {
             owned(link).map_err(|error| failed_to_attach(&error))
         })
         // What is refused at a program may well work at the kernel's functions.
-        .map_err(|why| if target.is_some() { AttachFailure::Function(why.text().to_owned()) } else { why })
+        .map_err(|why| match (target, &why) {
+            (Some(_), AttachFailure::Kernel(text)) => AttachFailure::Function(text.clone()),
+            (Some(_), AttachFailure::Loaded(_)) => AttachFailure::Function(why.text().to_owned()).when_loaded(),
+            _ => why,
+        })
     }
 
     /// A tracepoint, by its types. It has no end.
@@ -222,7 +244,8 @@ impl Patterns {
         let program = self.fentry.load(which(number, point, false), kind)?;
         // SAFETY: no name: the place to attach was given when it was loaded.
         let link = owned(unsafe { bpf_raw_tracepoint_open(ptr::null(), program.as_raw_fd()) });
-        Ok(vec![FunctionHook::new(link.map_err(|error| failed_to_attach(&error))?, &program)])
+        let link = link.map_err(|error| failed_to_attach(&error).when_loaded())?;
+        Ok(vec![FunctionHook::new(link, &program)])
     }
 
     /// A kprobe and a kretprobe.
@@ -307,7 +330,7 @@ fn link_multi(program: &OwnedFd, functions: &[(u32, &Point)], flags: u32) -> Res
     opts.__bindgen_anon_1.kprobe_multi.cookies = cookies.as_ptr();
     // SAFETY: every pointer is to memory that lives during the call, with its length beside it.
     let link = unsafe { bpf_link_create(program.as_raw_fd(), 0, BPF_TRACE_KPROBE_MULTI, &raw const opts) };
-    let link = owned(link).map_err(|error| failed_to_attach(&error))?;
+    let link = owned(link).map_err(|error| failed_to_attach(&error).when_loaded())?;
     Ok(FunctionHook::new(link, program))
 }
 

@@ -49,7 +49,7 @@ impl Recorder {
         Ok((Self { hooks, probe, attached: attached.clone(), patterns, count }, attached))
     }
 
-    /// Attaches to more functions, BPF programs, which get the next numbers. The plan must be one that grows.
+    /// Attaches to more functions, BPF programs and what calls them, which get the next numbers. The plan must be one that grows.
     ///
     /// # Errors
     /// There is no room for them, or the kernel gives no table.
@@ -64,7 +64,8 @@ impl Recorder {
         entries.extend(plan::entries(functions)?);
         let (old, new) = (self.probe.map(FUNCTIONS)?, table(&entries)?);
         let patterns = self.patterns.with_table(old.as_fd(), new.as_fd());
-        let (attached, hooks) = strategy::attach_later(&patterns, first, functions);
+        let attach = self.probe.plan.setup.attach;
+        let (attached, hooks) = strategy::attach_later(attach, &patterns, first, functions);
         self.hooks.borrow_mut().extend(hooks);
         self.count.set(first + functions.len());
         Ok(attached)

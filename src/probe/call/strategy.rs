@@ -10,12 +10,14 @@ use crate::probe::hook::{Attach, Way};
 use crate::probe::tracefs::Tracefs;
 
 /// The result for one function, in the order of the plan's functions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Attached {
     /// The way in which it is attached; `None` means that it isn't.
     pub how: Option<Way>,
     /// The ways that were tried before, or in vain, and why they failed.
     pub failures: Vec<(Way, String)>,
+    /// The kernel has taken a program for it.
+    pub is_loadable: bool,
 }
 
 /// Each function takes four descriptors, two links and two programs: raises the limit of descriptors if it is too low. If it can't be
@@ -38,23 +40,48 @@ const THREADS_MAX: usize = 8;
 
 /// Attaches each function of the plan in the best way that works.
 pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Vec<FunctionHook>) {
-    let mut state = AttachState {
-        attached: plan.functions.iter().map(|_| Attached { how: None, failures: Vec::new() }).collect(),
-        hooks: Vec::new(),
+    let ways: Vec<Way> = ways(plan.setup.attach, plan.functions.len()).iter().copied().chain([Way::TpBtf]).collect();
+    attach_in(&ways, plan.setup.attach, patterns, 0, &plan.functions)
+}
+
+/// Attaches functions that come later: BPF programs, and the kernel's functions that call them. Their numbers begin with `first`.
+pub(super) fn attach_later(
+    attach: Attach,
+    patterns: &Patterns,
+    first: usize,
+    functions: &[Function],
+) -> (Vec<Attached>, Vec<FunctionHook>) {
+    // The programs of kprobe.multi know the functions of the start alone.
+    let ways: &[Way] = match attach {
+        Attach::Auto => &[Way::Fentry, Way::Kprobe],
+        Attach::By(Way::KprobeMulti) => &[Way::Kprobe],
+        Attach::By(_) => ways(attach, functions.len()),
     };
-    for &how in ways(plan.setup.attach, plan.functions.len()).iter().chain(&[Way::TpBtf]) {
-        let waiting: Vec<usize> =
-            (0..plan.functions.len()).filter(|&number| state.attached[number].how.is_none()).collect();
+    attach_in(ways, attach, patterns, first, functions)
+}
+
+/// Attaches functions whose numbers begin with `first`, each in the first of these ways that works.
+fn attach_in(
+    ways: &[Way],
+    attach: Attach,
+    patterns: &Patterns,
+    first: usize,
+    functions: &[Function],
+) -> (Vec<Attached>, Vec<FunctionHook>) {
+    let attached = functions.iter().map(|_| Attached::default()).collect();
+    let mut state = AttachState { first, attached, hooks: Vec::new() };
+    for &how in ways {
+        let waiting: Vec<usize> = (0..functions.len()).filter(|&index| state.attached[index].how.is_none()).collect();
         let mut points = Vec::new();
-        for number in waiting {
-            let Function { kernel, syscall, .. } = &plan.functions[number];
-            let point = if how == Way::Tracepoint { syscall } else { kernel };
+        for index in waiting {
+            let Function { kernel, syscall, .. } = &functions[index];
+            let (point, number) = (if how == Way::Tracepoint { syscall } else { kernel }, first + index);
             match point {
                 // There is one way to see a tracepoint, and it sees nothing else.
                 Some(point) if point.is_event() != (how == Way::TpBtf) => {}
                 Some(point) if point.program.is_some() && how != Way::Fentry => {
                     // Only worth a word if nothing better is tried.
-                    if plan.setup.attach != Attach::Auto {
+                    if attach != Attach::Auto {
                         let why = "only fentry and fexit see a BPF program".to_owned();
                         state.failed(number, how, &AttachFailure::Function(why));
                     }
@@ -70,25 +97,6 @@ pub(super) fn attach_all(plan: &Plan, patterns: &Patterns) -> (Vec<Attached>, Ve
     (state.attached, state.hooks)
 }
 
-/// Attaches functions that come later, BPF programs, whose numbers begin with `first`.
-pub(super) fn attach_later(
-    patterns: &Patterns,
-    first: usize,
-    functions: &[Function],
-) -> (Vec<Attached>, Vec<FunctionHook>) {
-    let attach = |(index, function): (usize, &Function)| {
-        let number = u32::try_from(first + index).unwrap_or(u32::MAX);
-        let failed = |why: String| (Attached { how: None, failures: vec![(Way::Fentry, why)] }, Vec::new());
-        match function.kernel.as_ref().map(|point| patterns.fentry(number, point)) {
-            Some(Ok(hooks)) => (Attached { how: Some(Way::Fentry), failures: Vec::new() }, hooks),
-            Some(Err(why)) => failed(why.text().to_owned()),
-            None => failed("it is no BPF program".to_owned()),
-        }
-    };
-    let (attached, hooks): (Vec<_>, Vec<_>) = functions.iter().enumerate().map(attach).unzip();
-    (attached, hooks.into_iter().flatten().collect())
-}
-
 /// The ways to try, best first.
 fn ways(attach: Attach, functions: usize) -> &'static [Way] {
     match attach {
@@ -102,20 +110,27 @@ fn ways(attach: Attach, functions: usize) -> &'static [Way] {
 }
 
 struct AttachState {
+    /// The number of the first function.
+    first: usize,
     attached: Vec<Attached>,
     hooks: Vec<FunctionHook>,
 }
 
 impl AttachState {
+    fn of(&mut self, number: usize) -> Option<&mut Attached> {
+        self.attached.get_mut(number.checked_sub(self.first)?)
+    }
+
     fn failed(&mut self, number: usize, how: Way, why: &AttachFailure) {
-        if let Some(attached) = self.attached.get_mut(number) {
+        if let Some(attached) = self.of(number) {
             attached.failures.push((how, why.text().to_owned()));
+            attached.is_loadable |= matches!(why, AttachFailure::Loaded(_));
         }
     }
 
     fn attached(&mut self, number: usize, how: Way, hooks: Vec<FunctionHook>) {
-        if let Some(attached) = self.attached.get_mut(number) {
-            attached.how = Some(how);
+        if let Some(attached) = self.of(number) {
+            (attached.how, attached.is_loadable) = (Some(how), true);
         }
         self.hooks.extend(hooks);
     }
@@ -151,7 +166,7 @@ fn attach_each(patterns: &Patterns, how: Way, points: &[(usize, &Point)], state:
         Ok(hooks) => state.attached(first.0, how, hooks),
         Err(why) => {
             state.failed(first.0, how, &why);
-            if matches!(why, AttachFailure::Kernel(_)) {
+            if why.is_of_kernel() {
                 others.iter().for_each(|(number, _)| state.failed(*number, how, &why));
                 return;
             }
@@ -202,7 +217,7 @@ fn attach_together(patterns: &Patterns, points: &[(usize, &Point)], state: &mut 
                 state.hooks.extend(hooks);
                 part.iter().for_each(|(number, _)| state.attached(*number, how, Vec::new()));
             }
-            Err(AttachFailure::Function(_)) if part.len() > 1 => {
+            Err(why) if !why.is_of_kernel() && part.len() > 1 => {
                 let (low, high) = part.split_at(part.len() / 2);
                 parts.extend([high, low]);
             }
