@@ -145,10 +145,8 @@ fn a_callback_has_the_arguments_of_the_member_that_it_stands_for() {
         [("bpf:test_cc_init", "tcp_init_congestion_control"), ("bpf:test_cc_release", "tcp_cleanup_congestion_control")]
     {
         let place = trigger.iter().position(|call| call["function"] == program).unwrap();
-        let around = around(trigger, place);
         // Compilers of some kernels have put the second caller into the first.
-        let expected = [caller, "tcp_set_congestion_control"];
-        assert!(around == expected || around == expected[1..], "{around:?} {trigger:#?}");
+        assert_around(trigger, place, &[caller, "tcp_set_congestion_control"], 1);
     }
     let calls: Vec<&Value> = of(&records, "call");
     let calls: Vec<&Value> =
@@ -324,6 +322,16 @@ fn await_lines(watching: &mut Watching, parts: &[&str]) {
     }
 }
 
+/// The functions around a call must be these, the innermost first, or the last `some` of them.
+fn assert_around(calls: &[Value], index: usize, expected: &[&str], some: usize) {
+    if cfg!(target_arch = "aarch64") {
+        // Our programs can't find out there whether they are in an interrupt.
+        return assert_eq!(calls[index]["depth"], Value::Null, "{:#}", calls[index]);
+    }
+    let around = around(calls, index);
+    assert!(around == expected || around == expected[expected.len() - some..], "{around:?}: {calls:#?}");
+}
+
 /// The functions around a call, the innermost first, as `depth` says.
 fn around(calls: &[Value], index: usize) -> Vec<&str> {
     let mut depth = calls[index]["depth"].as_u64().unwrap_or_else(|| panic!("no depth: {:#}", calls[index]));
@@ -365,9 +373,10 @@ fn the_last_calls_of_a_scheduler_are_shown_when_the_kernel_ends_it() {
             (&end.into(), &"SCX_EXIT_ERROR".into())
         );
         // The queue that isn't there is looked for when the program has returned.
-        assert_eq!(around(calls, ended), ["do_enqueue_task", "enqueue_task_scx"], "{trigger:#}");
+        let callers = ["do_enqueue_task", "enqueue_task_scx"];
+        assert_around(calls, ended, &callers, callers.len());
         let served = calls.iter().rposition(|call| call["function"] == "bpf:test_scx_enqueue").unwrap();
-        assert_eq!(around(calls, served), ["do_enqueue_task", "enqueue_task_scx"], "{trigger:#}");
+        assert_around(calls, served, &callers, callers.len());
         let expected = json!([{ "trigger": words, "state": "attached", "fired": 1, "why": null }]);
         assert_eq!(report["triggers"], expected);
         let callers = report["callers"].as_array().unwrap();
