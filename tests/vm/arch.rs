@@ -26,6 +26,8 @@ mod facts {
     pub(crate) const HAS_NO_KPROBE_MULTI: &[&str] = &["5.10", "6.1", "6.12"];
     /// The kernel has tracepoints of page faults, which know the cause.
     pub(crate) const HAS_PAGE_FAULT_TRACEPOINTS: bool = false;
+    /// Page faults and mapping calls are watched by kprobes, where no way is asked for.
+    pub(crate) const WATCHES_BY_KPROBES: bool = true;
     /// A 64-bit program can make a call of 32-bit programs.
     pub(crate) const HAS_MIXED_CALLS: bool = false;
 
@@ -50,6 +52,7 @@ mod facts {
     /// v5.18; Debian's 6.1 is built without.
     pub(crate) const HAS_NO_KPROBE_MULTI: &[&str] = &["5.10", "6.1"];
     pub(crate) const HAS_PAGE_FAULT_TRACEPOINTS: bool = true;
+    pub(crate) const WATCHES_BY_KPROBES: bool = false;
     pub(crate) const HAS_MIXED_CALLS: bool = true;
 
     /// mov eax, NUMBER; ret
