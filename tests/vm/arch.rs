@@ -28,6 +28,8 @@ mod facts {
     pub(crate) const HAS_PAGE_FAULT_TRACEPOINTS: bool = false;
     /// Page faults and mapping calls are watched by kprobes, where no way is asked for.
     pub(crate) const WATCHES_BY_KPROBES: bool = true;
+    /// No memory has a protection key: the processor's came with 6.12.
+    pub(crate) const HAS_NO_PROTECTION_KEYS: &[&str] = &["5.10", "6.1"];
     /// A 64-bit program can make a call of 32-bit programs.
     pub(crate) const HAS_MIXED_CALLS: bool = false;
 
@@ -53,6 +55,7 @@ mod facts {
     pub(crate) const HAS_NO_KPROBE_MULTI: &[&str] = &["5.10", "6.1"];
     pub(crate) const HAS_PAGE_FAULT_TRACEPOINTS: bool = true;
     pub(crate) const WATCHES_BY_KPROBES: bool = false;
+    pub(crate) const HAS_NO_PROTECTION_KEYS: &[&str] = &[];
     pub(crate) const HAS_MIXED_CALLS: bool = true;
 
     /// mov eax, NUMBER; ret
