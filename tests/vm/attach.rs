@@ -223,10 +223,16 @@ fn the_hook_in_use_is_named() {
     }
 }
 
-/// A process that may attach to no raw tracepoint: its seccomp filter answers BPF_RAW_TRACEPOINT_OPEN with ENOENT.
+/// A process that may attach to no raw tracepoint, by its types or without: its seccomp filters answer the commands that do with ENOENT.
+/// Kprobes have another way.
 fn without_raw_tracepoints(command: &mut Command) -> &mut Command {
-    const BPF_RAW_TRACEPOINT_OPEN: u32 = 17; // include/uapi/linux/bpf.h
-    refuse(command, libc::SYS_bpf, Some(BPF_RAW_TRACEPOINT_OPEN), libc::ENOENT)
+    // include/uapi/linux/bpf.h
+    const BPF_RAW_TRACEPOINT_OPEN: u32 = 17;
+    const BPF_LINK_CREATE: u32 = 28;
+    for attach in [BPF_RAW_TRACEPOINT_OPEN, BPF_LINK_CREATE] {
+        refuse(command, libc::SYS_bpf, Some(attach), libc::ENOENT);
+    }
+    command
 }
 
 #[apply(watch_test!)]
