@@ -48,9 +48,9 @@ pub(crate) const CURE_SECCOMP: &str = "a seccomp filter refuses bpf(2): give thi
 
 /// Does a seccomp filter refuse bpf(2)? To whoever may use it, the kernel says of a command that doesn't exist that it is invalid.
 pub(crate) fn bpf_is_filtered() -> bool {
+    let Ok(status) = Process::myself().and_then(|me| me.status()) else { return false };
     // include/uapi/linux/seccomp.h: SECCOMP_MODE_FILTER
-    let has_filter = Process::myself().and_then(|me| me.status()).is_ok_and(|status| status.seccomp == Some(2));
-    if !has_filter || !Privileges::read().is_some_and(Privileges::may_trace) || is_in_user_namespace() {
+    if status.seccomp != Some(2) || !Privileges(status.capeff).may_trace() || is_in_user_namespace() {
         return false;
     }
     let no_command = libc::c_long::from(i32::MAX);

@@ -53,7 +53,7 @@ fn of_callback(callback: &str, functions: &Functions<'_>) -> Vec<Caller> {
     let found = |(_, names, takes, reason): &Place| match names.split(' ').find(|name| fits(name, takes, functions)) {
         Some(name) => caller(Some(name), Some(reason), "not_probeable", None),
         None => {
-            let names = names.split(' ').collect::<Vec<_>>().join(" or ");
+            let names = names.replace(' ', " or ");
             let why = format!("this kernel's types have no {names} with a struct {takes}");
             caller(None, Some(reason), "not_found", Some(why))
         }
