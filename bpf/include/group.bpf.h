@@ -70,22 +70,26 @@ u32 fl_sums_by_code = 0;
  */
 u32 fl_departures SEC(".bss.departures") = 0;
 
+/* What user space writes to fl_gate: a map that has nothing to say. */
+struct fl_behind_gate_type {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} fl_behind_gate SEC(".maps");
+
 /*
  * Never looked up by a program. A write to a map of maps returns when all programs have ended that ran before (maybe_wait_bpf_programs(),
  * kernel/bpf/syscall.c, since v5.0): so user space knows that nobody has the id of a group whose key it has deleted.
+ *
+ * What is written must be like what is declared here in all that a kernel compares (bpf_map_meta_equal(), kernel/bpf/map_in_map.c). From
+ * v5.15 to v6.1 that depends on the type of its value also, in which a variable's section differs from an integer.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__array(
-		values, struct {
-			__uint(type, BPF_MAP_TYPE_ARRAY);
-			__uint(map_flags, BPF_F_MMAPABLE); /* as libbpf makes fl_departures, which is written there */
-			__uint(max_entries, 1);
-			__type(key, u32);
-			__type(value, u32);
-		});
+	__array(values, struct fl_behind_gate_type);
 } fl_gate SEC(".maps");
 
 /*

@@ -10,10 +10,15 @@ use crate::harness::{FAULTLINE, Scratch, programs, records};
 
 /// The records of `faultline crash --format json FLAGS -- PROGRAM ARGUMENTS`: the last summary, and all others.
 pub(crate) fn storm(flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
+    storm_each(3600, flags, program, arguments)
+}
+
+/// The same with a summary every so many seconds.
+pub(crate) fn storm_each(seconds: u64, flags: &[&str], program: &str, arguments: &[&str]) -> (Value, Vec<Value>) {
     let scratch = Scratch::new();
     let file = scratch.path("records");
     let output = Command::new(FAULTLINE)
-        .args(["crash", "--summary", "3600", "--format", "json", "--output"])
+        .args(["crash", "--summary", &seconds.to_string(), "--format", "json", "--output"])
         .arg(&file)
         .args(flags)
         .arg("--")

@@ -114,7 +114,8 @@ impl Probe {
         let (departures, first) = (self.map(".bss.departures")?, 0_u32);
         let before = departures.value::<u32>(&first).context(what)?.unwrap_or_default();
         departures.set(&first, &before.wrapping_add(1)).context(what)?;
-        self.map("fl_gate")?.set(&first, &departures.as_fd().as_raw_fd()).context(what)?;
+        let behind = self.map("fl_behind_gate")?;
+        self.map("fl_gate")?.set(&first, &behind.as_fd().as_raw_fd()).context(what)?;
         let left = leaving.iter().map(|group| self.take_out(group.id)).collect::<Result<Vec<_>>>().context(what)?;
         self.state.groups.borrow_mut().reader.forget(left.iter().map(|group| group.id.row));
         self.give_back_shares(&left).context(what)?;
