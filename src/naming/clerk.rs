@@ -13,6 +13,7 @@ use super::fetching::Fetching;
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, receive, send};
 use super::job::{Job, Named, Skeleton};
 use super::kept::Kept;
+use super::opener::FileOwner;
 use super::owner::Owner;
 use super::passing::pass;
 use super::search::SearchPath;
@@ -200,7 +201,7 @@ struct Asked<'a> {
     id: u64,
     job: &'a Job,
     /// Copies of its files that were deleted or replaced, by their numbers.
-    copies: Vec<(usize, Arc<File>)>,
+    copies: Vec<((usize, FileOwner), Arc<File>)>,
     /// A record of its owner was ended lately.
     is_suspect: bool,
     /// The number of the file that was looked into last.
@@ -213,7 +214,7 @@ impl Asked<'_> {
         let (now, ran) = (Instant::now(), children.ran().unwrap_or_default());
         let is_suspect = self.is_suspect;
         let mut from = Patient { children, meanwhile, is_suspect, begun: now, looked: now, spent: Duration::ZERO, ran };
-        let (numbers, copies): (Vec<usize>, Vec<Arc<File>>) = std::mem::take(&mut self.copies).into_iter().unzip();
+        let (numbers, copies): (Vec<_>, Vec<_>) = std::mem::take(&mut self.copies).into_iter().unzip();
         send(&mut &children.opener, &(self.id, &self.job.opening, &numbers), JOB_BYTES_MAX)?;
         if !copies.is_empty() {
             pass(&children.opener, &[0], &copies)?;

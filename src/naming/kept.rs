@@ -18,6 +18,7 @@ use super::children::{execute, may_execute};
 use super::frame::decode;
 use super::keeper::{Avoided, COPIES_MAX, Copied, Said};
 use super::maps::process;
+use super::opener::FileOwner;
 use super::passing::{FILES_MAX, take};
 use crate::nowhere;
 use crate::symbol::{FileRequest, Opening};
@@ -101,17 +102,20 @@ impl Kept {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The copies of files of a record, by their numbers in it.
-    pub(super) fn of(&self, opening: &Opening) -> Vec<(usize, Arc<File>)> {
+    /// The copies of files of a record, by their numbers in it, and whose files they are of.
+    pub(super) fn of(&self, opening: &Opening) -> Vec<((usize, FileOwner), Arc<File>)> {
         let Some(taken) = Moment::of(opening.taken_ns) else { return Vec::new() };
-        let files = opening.files.iter().enumerate();
-        files.filter_map(|(number, file)| Some((number, self.find(file, taken)?))).take(FILES_MAX).collect()
+        let found = opening.files.iter().enumerate().filter_map(|(number, file)| {
+            let (owner, copy) = self.find(file, taken)?;
+            Some(((number, owner), copy))
+        });
+        found.take(FILES_MAX).collect()
     }
 
-    /// The copy of a file that a process ran when it crashed. `None` means that there is none.
-    fn find(&self, wanted: &FileRequest, taken: Moment) -> Option<Arc<File>> {
+    /// The copy of a file that a process ran when it crashed, and whose it was. `None` means that there is none.
+    fn find(&self, wanted: &FileRequest, taken: Moment) -> Option<(FileOwner, Arc<File>)> {
         let shelf = self.lock();
-        shelf.copies.iter().find(|copy| copy.is_of(wanted, taken)).map(|copy| copy.file.clone())
+        shelf.copies.iter().find(|copy| copy.is_of(wanted, taken)).map(|copy| (copy.of.owner, copy.file.clone()))
     }
 
     /// How many files there was no room for, since the start.
@@ -224,7 +228,9 @@ mod tests {
 
     fn copied(number: u64) -> Copied {
         let ids = vec![FileId { inode: 1, device: 1 }, FileId { inode: 1, device: 9 }];
-        Copied { number, ids, since_ns: 100, changed_ns: 50, needs_build_id: false }
+        let file = File::open("/proc/self/status").unwrap();
+        let owner = FileOwner::of(&file, &file.metadata().unwrap());
+        Copied { number, ids, since_ns: 100, changed_ns: 50, needs_build_id: false, owner }
     }
 
     fn kept(of: Copied) -> Kept {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::confine::{self, Fences};
 use super::frame::{ANSWER_BYTES_MAX, JOB_BYTES_MAX, decode, receive, send};
 use super::job::{Described, Job, Named};
-use super::opener::Opener;
+use super::opener::{FileOwner, Opener};
 use super::passing::{pass, take};
 use super::search::SearchPath;
 use super::worker::Worker;
@@ -37,8 +37,8 @@ pub(super) enum Reply {
     Done(Box<Named>),
 }
 
-/// The files of a job by its number, for the opener, and the numbers of those of which copies come with a byte behind it.
-type Listed = (u64, Opening, Vec<usize>);
+/// The files of a job by its number, for the opener, and the numbers and owners of those of which copies come with a byte behind it.
+type Listed = (u64, Opening, Vec<(usize, FileOwner)>);
 
 /// A job and its number, for the namer.
 type Order = (u64, Job);

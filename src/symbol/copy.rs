@@ -223,29 +223,28 @@ fn bytes_of_all(file: &File, headers: &Headers, names: &[&[u8]]) -> u64 {
 
 fn parts(file: &File, headers: &Headers, names: &[&'static [u8]], left: &mut u64) -> Option<Vec<Part>> {
     let there = names.iter().filter_map(|&name| Some((name, headers.section(name)?)));
-    let is_compat = headers.is_compat;
-    there.map(|(name, section)| part(file, name, section, is_compat, left)).collect()
+    there.map(|(name, section)| part(file, name, section, headers, left)).collect()
 }
 
 fn part(
     file: &File,
     name: &'static [u8],
     section: &SectionHeader64<LittleEndian>,
-    is_compat: bool,
+    headers: &Headers,
     left: &mut u64,
 ) -> Option<Part> {
     let mut header = *section;
     let mut content = Content::InFile;
     let flags = section.sh_flags(ENDIAN);
-    if flags & u64::from(SHF_COMPRESSED) != 0 {
+    if let Some(compression) = headers.compression(section) {
         let compressed = Source::File(file).read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
-        let bytes = inflate::section(&compressed, *left)?;
+        let bytes = inflate::section(&compressed, compression, *left)?;
         header.sh_flags = U64::new(ENDIAN, flags & !u64::from(SHF_COMPRESSED));
         header.sh_size = U64::new(ENDIAN, bytes.len() as u64);
         content = Content::Here(bytes);
     }
     *left = left.checked_sub(header.sh_size(ENDIAN))?;
-    if is_compat && TABLES.contains(&name) {
+    if headers.is_compat && TABLES.contains(&name) {
         let bytes = Source::File(file).read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
         let bytes = wide::symbols(&bytes)?;
         *left = left.checked_sub(bytes.len() as u64 - section.sh_size(ENDIAN))?;

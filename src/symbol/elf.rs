@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use object::LittleEndian;
 use object::elf::{
     ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, NoteHeader64, PF_X, PT_GNU_RELRO, PT_INTERP, PT_LOAD,
-    ProgramHeader64, SHF_ALLOC, SHT_NOBITS, SectionHeader64,
+    ProgramHeader64, SHF_ALLOC, SHF_COMPRESSED, SHT_NOBITS, SectionHeader64,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -19,6 +19,10 @@ use crate::arch::{ELF_MACHINE, compat};
 
 /// Longer sections are not read whole into memory; the `.eh_frame` of a browser has some 10 MiB.
 pub(super) const SECTION_BYTES_MAX: u64 = 64 << 20;
+
+/// What the names of sections with debug information begin with, and what is in its place if the content is compressed, unless a flag says that.
+const DEBUG: &[u8] = b".debug_";
+const COMPRESSED_BY_NAME: &[u8] = b".zdebug_";
 
 /// The section that linkers put the build id into.
 pub(super) const BUILD_ID: &[u8] = b".note.gnu.build-id";
@@ -67,6 +71,17 @@ pub(super) struct Headers {
     programs: Vec<ProgramHeader64<LittleEndian>>,
     sections: Vec<SectionHeader64<LittleEndian>>,
     names: Vec<u8>,
+}
+
+/// How a section is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// As the ELF specification has it: a header says so.
+    Header,
+    /// The same in a 32-bit file.
+    CompatHeader,
+    /// As linkers did it before that, and Go's until 1.18: its name says so.
+    Name,
 }
 
 /// A part of a file that is executable in memory.
@@ -129,12 +144,30 @@ impl Headers {
         }
     }
 
-    /// The first section of this name that has content in the file.
+    /// The first section of this name that has content in the file. A compressed one may have another name for it: `compression`.
     pub(super) fn section(&self, name: &[u8]) -> Option<&SectionHeader64<LittleEndian>> {
-        self.sections.iter().find(|section| {
-            let rest = self.names.get(section.sh_name(ENDIAN) as usize..).unwrap_or_default();
-            section.sh_type(ENDIAN) != SHT_NOBITS && rest.strip_prefix(name).is_some_and(|end| end.first() == Some(&0))
-        })
+        let is_it = |section: &&SectionHeader64<LittleEndian>| {
+            let own = self.name(section);
+            let own = own.strip_prefix(COMPRESSED_BY_NAME).and_then(|rest| Some((rest, name.strip_prefix(DEBUG)?)));
+            section.sh_type(ENDIAN) != SHT_NOBITS
+                && own.map_or_else(|| self.name(section) == name, |(own, wanted)| own == wanted)
+        };
+        self.sections.iter().find(is_it)
+    }
+
+    /// Empty if it can't be read.
+    fn name(&self, section: &SectionHeader64<LittleEndian>) -> &[u8] {
+        let rest = self.names.get(section.sh_name(ENDIAN) as usize..).unwrap_or_default();
+        rest.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
+    /// How the content of a section is compressed. `None` means that it isn't.
+    pub(super) fn compression(&self, section: &SectionHeader64<LittleEndian>) -> Option<Compression> {
+        if section.sh_flags(ENDIAN) & u64::from(SHF_COMPRESSED) != 0 {
+            Some(if self.is_compat { Compression::CompatHeader } else { Compression::Header })
+        } else {
+            self.name(section).starts_with(COMPRESSED_BY_NAME).then_some(Compression::Name)
+        }
     }
 
     /// The build id in its section: a file of debug information that several files share has no segments.
@@ -154,8 +187,7 @@ impl Headers {
                 && flags & u64::from(SHF_ALLOC) != 0
                 && offset.checked_sub(start).is_some_and(|inside| inside < section.sh_size(ENDIAN))
         };
-        let name = self.names.get(self.sections.iter().find(holds)?.sh_name(ENDIAN) as usize..)?;
-        name.split(|byte| *byte == 0).next()
+        Some(self.name(self.sections.iter().find(holds)?))
     }
 
     /// Is this offset of the file in the part that is made read-only after the start (RELRO)?

@@ -4,24 +4,40 @@ use std::io::Read;
 
 use flate2::read::ZlibDecoder;
 use lzma_rust2::XzReader;
-use object::elf::{CompressionHeader64, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
+use object::LittleEndian;
+use object::elf::{CompressionHeader32, CompressionHeader64, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
 use object::pod::from_bytes;
 
-use super::elf::ENDIAN;
+use super::elf::{Compression, ENDIAN};
 
 /// How much memory xz may take beside what it uncompresses, KiB: `xz -9` wants 65 MiB.
 const XZ_MEMORY_MAX_KIB: u32 = 72 << 10;
 
-/// The content of a compressed section, with its header before it, that claims at most `max` bytes.
-pub(super) fn section(compressed: &[u8], max: u64) -> Option<Vec<u8>> {
-    let (header, data) = from_bytes::<CompressionHeader64<object::LittleEndian>>(compressed).ok()?;
-    let length = header.ch_size.get(ENDIAN);
+/// What stands before the content of a section that its name says to be compressed, and before its length: 8 bytes, the highest first.
+const ZLIB: &[u8] = b"ZLIB";
+
+/// The content of a compressed section, if it claims at most `max` bytes.
+pub(super) fn section(compressed: &[u8], compression: Compression, max: u64) -> Option<Vec<u8>> {
+    let (kind, length, data) = match compression {
+        Compression::Header => {
+            let (header, data) = from_bytes::<CompressionHeader64<LittleEndian>>(compressed).ok()?;
+            (header.ch_type.get(ENDIAN), header.ch_size.get(ENDIAN), data)
+        }
+        Compression::CompatHeader => {
+            let (header, data) = from_bytes::<CompressionHeader32<LittleEndian>>(compressed).ok()?;
+            (header.ch_type.get(ENDIAN), header.ch_size.get(ENDIAN).into(), data)
+        }
+        Compression::Name => {
+            let (length, data) = compressed.strip_prefix(ZLIB)?.split_first_chunk()?;
+            (ELFCOMPRESS_ZLIB, u64::from_be_bytes(*length), data)
+        }
+    };
     if length > max {
         return None;
     }
-    let bytes = match header.ch_type.get(ENDIAN) {
+    let bytes = match kind {
         // One byte more would show that its claim is wrong.
-        ELFCOMPRESS_ZLIB => read_to_end(ZlibDecoder::new(data), length + 1)?,
+        ELFCOMPRESS_ZLIB => read_to_end(ZlibDecoder::new(data), length.saturating_add(1))?,
         // At once into as much room as it claims: it keeps no window beside it.
         ELFCOMPRESS_ZSTD => zstd::bulk::decompress(data, usize::try_from(length).ok()?).ok()?,
         _ => return None,
@@ -43,6 +59,10 @@ fn read_to_end(reader: impl Read, max: u64) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::write::ZlibEncoder;
+
     use super::*;
 
     /// `head -c 4096 /dev/zero | xz -9`
@@ -68,11 +88,30 @@ mod tests {
     fn zstd_is_as_long_as_it_says_or_not_read() {
         let content = b"content ".repeat(1000);
         let length = content.len() as u64;
+        let section = |compressed: &[u8], max| section(compressed, Compression::Header, max);
         assert_eq!(section(&zstd_section(&content, length), length), Some(content.clone()));
         for (claim, max) in [(length - 1, length), (length + 1, length + 1), (length, length - 1), (1 << 60, length)] {
             assert_eq!(section(&zstd_section(&content, claim), max), None, "{claim} {max}");
         }
         assert_eq!(section(&zstd_section(&content, length)[..40], length), None, "it is cut");
+    }
+
+    #[test]
+    fn what_its_name_says_to_be_compressed_is_as_long_as_it_says_or_not_read() {
+        let content = b"content ".repeat(1000);
+        let mut zlib = ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        zlib.write_all(&content).unwrap();
+        let data = zlib.finish().unwrap();
+        let with = |claim: u64| [ZLIB, &claim.to_be_bytes(), &data].concat();
+        let (length, by_name) = (content.len() as u64, Compression::Name);
+        assert_eq!(section(&with(length), by_name, length), Some(content));
+        for (claim, max) in [(length - 1, length), (length + 1, length + 1), (length, length - 1), (u64::MAX, u64::MAX)]
+        {
+            assert_eq!(section(&with(claim), by_name, max), None, "{claim} {max}");
+        }
+        for cut in [0, 3, 11, 12, 20] {
+            assert_eq!(section(&with(length)[..cut], by_name, length), None, "{cut}");
+        }
     }
 
     fn crc32(bytes: &[u8]) -> u32 {

@@ -13,6 +13,8 @@ use super::elf::ENDIAN;
 use super::*;
 use crate::evidence::Failure;
 
+mod linked;
+mod scope;
 mod split;
 
 const PROGRAM: &str = r#"
@@ -159,7 +161,8 @@ fn with_zstd(mut content: Vec<u8>) -> Vec<u8> {
         }
         let start = header.sh_offset(ENDIAN) as usize;
         let old = &content[start..start + header.sh_size(ENDIAN) as usize];
-        let compressed = zstd::bulk::compress(&inflate::section(old, 1 << 20).unwrap(), 3).unwrap();
+        let compressed =
+            zstd::bulk::compress(&inflate::section(old, elf::Compression::Header, 1 << 20).unwrap(), 3).unwrap();
         let new = [&ELFCOMPRESS_ZSTD.to_le_bytes(), &old[4..24], &compressed].concat();
         content.resize(content.len().next_multiple_of(16), 0);
         header.sh_offset = U64::new(ENDIAN, content.len() as u64);
@@ -189,7 +192,8 @@ void _start(void)
 
 #[test]
 fn a_32_bit_program_has_lines() {
-    for (kind, options) in [("fixed", "-static"), ("four", "-static -gdwarf-4"), ("pie", "-static-pie -fPIE")] {
+    let kinds = [("fixed", "-static"), ("four", "-static -gdwarf-4 -gz=zlib"), ("pie", "-static-pie -fPIE")];
+    for (kind, options) in kinds {
         let build = format!("gcc -m32 -nostdlib -ffreestanding -g -O1 -fno-inline {options} -o program program.c");
         let split = "cp program whole; objcopy --only-keep-debug program debug; strip program";
         for (debug, script) in [("own", build.clone()), ("split", format!("{build} -Wl,--build-id\n{split}"))] {
@@ -213,6 +217,11 @@ fn compressed_sections_have_lines() {
     let gdb = built.by_gdb(&addresses);
     assert!(gdb.iter().all(|said| said.contains("program.c ")), "{gdb:?}");
     assert_eq!(built.by_us(&addresses), gdb, "zlib");
+    let by_name = "gcc -g -O1 -fno-inline -Wl,--compress-debug-sections=zlib-gnu -o program program.c";
+    let by_name = Built::new("compressed-by-name", by_name);
+    let content = fs::read(by_name.0.join("program")).unwrap();
+    assert!(memchr::memmem::find(&content, b".zdebug_info").is_some(), "its name says so");
+    assert_eq!(by_name.by_us(&addresses), by_name.by_gdb(&addresses), "by name");
     let path = built.0.join("program");
     fs::write(&path, with_zstd(fs::read(&path).unwrap())).unwrap();
     assert_eq!(built.by_us(&addresses), gdb, "zstd");

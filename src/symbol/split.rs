@@ -12,7 +12,6 @@ use gimli::{
     DebugAbbrev, DebugInfo, Dwarf, DwarfPackage, EndianArcSlice, LittleEndian, Section, SectionId, UnitHeader,
     UnitType, constants,
 };
-use object::elf::SHF_COMPRESSED;
 use object::read::elf::SectionHeader;
 
 use super::demangle::demangle;
@@ -27,6 +26,9 @@ const LOOKED_AT_BYTES: u64 = 1 << 20;
 
 /// So many files of units are read for one program.
 const UNITS_MAX: usize = 256;
+
+/// What stands behind a function's name in the name of a copy of it: `.constprop.0`, as demanglers show it or as it is.
+const COPY: [&str; 2] = [".", " [clone"];
 
 /// A longer path is none.
 const PATH_BYTES_MAX: usize = 2048;
@@ -99,7 +101,12 @@ impl Split {
         functions: &mut Vec<Function>,
     ) {
         let Some(mut frames) = self.frames(address, found, open) else { return };
-        if let ([own], Some(last), false) = (&mut functions[..], frames.pop(), frames.is_empty()) {
+        let ([own], Some(last)) = (&mut functions[..], frames.pop()) else { return };
+        // A symbol says which of the compiler's copies of the function it is; debug information in one file gives the function's own name.
+        if own.name.strip_prefix(&last.name).is_some_and(|rest| COPY.iter().any(|end| rest.starts_with(end))) {
+            own.name = last.name;
+        }
+        if !frames.is_empty() {
             (own.file, own.line) = (last.file, last.line);
             drop(functions.splice(0..0, frames));
         }
@@ -191,9 +198,11 @@ fn section(file: &File, headers: &Headers, name: &str, left: &mut u64) -> gimli:
     let Some(section) = headers.section(name.as_bytes()) else { return Ok(empty()) };
     let bytes = || {
         let size = section.sh_size(ENDIAN);
-        let is_compressed = section.sh_flags(ENDIAN) & u64::from(SHF_COMPRESSED) != 0;
         let content = Source::File(file).read(section.sh_offset(ENDIAN), (size <= *left).then_some(size)?)?;
-        if is_compressed { inflate::section(&content, *left) } else { Some(content) }
+        match headers.compression(section) {
+            Some(compression) => inflate::section(&content, compression, *left),
+            None => Some(content),
+        }
     };
     let bytes = bytes().ok_or(gimli::Error::Io)?;
     *left = left.checked_sub(bytes.len() as u64).ok_or(gimli::Error::Io)?;
@@ -213,7 +222,7 @@ fn has_units_elsewhere(file: &File, headers: &Headers) -> bool {
     let mut left = LOOKED_AT_BYTES;
     let begin = |name: &[u8]| {
         let section = headers.section(name)?;
-        let is_plain = section.sh_flags(ENDIAN) & u64::from(SHF_COMPRESSED) == 0;
+        let is_plain = headers.compression(section).is_none();
         let bytes = section.sh_size(ENDIAN).min(LOOKED_AT_BYTES);
         is_plain.then(|| Source::File(file).read(section.sh_offset(ENDIAN), bytes)).flatten()
     };

@@ -81,12 +81,24 @@ impl Table {
     pub(super) fn functions(&self, address: u64, back: u64, found: &MappedFile) -> Vec<Function> {
         match &self.names {
             Names::Symbols { symbolizer, copy } => {
-                let mut elf = Elf::new(descriptors().join(descriptor_name(&copy.file)));
-                elf.debug_syms = copy.has_lines;
-                match symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(address)) {
-                    Ok(Symbolized::Sym(sym)) if covers(&sym) && !sym.name.is_empty() => expand(&sym, back),
-                    _ => Vec::new(),
+                let named = |debug_syms| {
+                    let mut elf = Elf::new(descriptors().join(descriptor_name(&copy.file)));
+                    elf.debug_syms = debug_syms;
+                    match symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(address)) {
+                        Ok(Symbolized::Sym(sym)) if covers(&sym) && !sym.name.is_empty() => Some(sym),
+                        _ => None,
+                    }
+                };
+                let Some(sym) = named(copy.has_lines) else { return Vec::new() };
+                let mut functions = expand(&sym, back);
+                if copy.has_lines
+                    && !is_mangled(&sym.name)
+                    && let Some(own) = functions.last_mut()
+                    && let Some(whole) = named(false).and_then(|symbol| with_scope(&sym.name, &symbol.name))
+                {
+                    own.name = whole;
                 }
+                functions
             }
             Names::Large(index) => index.function(address, back, found).into_iter().collect(),
             Names::Go(table) => table.functions(address, back),
@@ -104,6 +116,26 @@ fn covers(sym: &Sym<'_>) -> bool {
 /// function then has no single address, so that the place has no offset in it.
 fn is_apart(sym: &Sym<'_>) -> bool {
     sym.addr == 0 && sym.size.is_none() && sym.code_info.is_some()
+}
+
+/// How C++ names begin in a symbol table.
+const MANGLED: &str = "_Z";
+
+/// What stands behind a name that a compiler has given to a part or to another version of a function.
+const COPY: &str = " [clone";
+
+fn is_mangled(name: &str) -> bool {
+    name.starts_with(MANGLED)
+}
+
+/// A name of debug information with its scope: C++ compilers give one there only to functions that other files can call. The symbol of the
+/// same place has it for the others as well. `None` means that the symbol is not the function's, or has no more.
+fn with_scope(name: &str, symbol: &str) -> Option<String> {
+    let whole = is_mangled(symbol).then(|| demangle(symbol))?;
+    let whole = whole.split(COPY).next()?;
+    // Both write arguments of templates in their own way.
+    let base = name.split('<').next().filter(|base| !base.is_empty())?;
+    whole.contains(base).then(|| whole.to_owned())
 }
 
 fn expand(sym: &Sym<'_>, back: u64) -> Vec<Function> {
@@ -127,5 +159,21 @@ fn place(code: Option<&CodeInfo<'_>>) -> (Option<String>, Option<u32>) {
     match code {
         Some(code) => (Some(code.to_path().to_string_lossy().into_owned()), code.line),
         None => (None, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbol_gives_a_name_its_scope() {
+        let of = |name: &str, symbol: &str| with_scope(name, symbol);
+        let hidden = "_ZN12_GLOBAL__N_14Impl2goEPi.constprop.0";
+        assert_eq!(of("go", hidden).as_deref(), Some("(anonymous namespace)::Impl::go(int*)"));
+        assert_eq!(of("other", hidden), None, "linkers give several functions one place");
+        assert_eq!(of("go", "go.constprop.0"), None, "a C function");
+        assert_eq!(of("f<int const*>", "_ZL1fIPKiEvT_").as_deref(), Some("void f<int const*>(int const*)"));
+        assert_eq!(of("<lambda>", hidden), None);
     }
 }

@@ -217,6 +217,38 @@ fn assert_names_stay(scratch: &Scratch) {
     assert!(kept.agent.stop().status.success());
 }
 
+/// A library for tests/vm/programs/hidden.c.
+const INLINED: &str = "
+static inline __attribute__((always_inline)) void inlined(volatile int *at) { *at = 1; }
+void plugin_touch(void) { inlined((volatile int *)0x18); }
+";
+
+/// What the compiler has left beside a file stays where it was.
+#[apply(watch_test!)]
+fn what_is_deleted_has_the_inlined_functions_of_its_split_debug_information() {
+    let scratch = Scratch::new();
+    let (source, library) = (scratch.path("split.c"), scratch.path("split.so"));
+    let (undisturbed, host) = (scratch.path("split-plain.so"), scratch.path("host"));
+    fs::write(&source, INLINED).unwrap();
+    let options = ["-g", "-gsplit-dwarf", "-O1", "-shared", "-fPIC", "-o"];
+    let gcc = Command::new("gcc").args(options).args([&library, &source]).output().unwrap();
+    assert!(gcc.status.success(), "{}", String::from_utf8_lossy(&gcc.stderr));
+    tool("cp", &[&library, &undisturbed]);
+    compile("hidden.c", &host, &["-ldl"]);
+    let run = |file: &Path| Hidden::start(&host, &["plugin", file.to_str().unwrap(), "as", NAME, "itself"]);
+    let kept = Kept::start(&scratch);
+    let plain = names(&kept.die(run(&undisturbed)));
+    let hidden = run(&library);
+    let content = fs::read(&library).unwrap();
+    kept.await_watched(&[fs::metadata(&library).unwrap().ino()]);
+    fs::remove_file(&library).unwrap();
+    await_that("copied", || kept.copies(&content) == 1);
+    let record = kept.die(hidden);
+    assert_eq!(names(&record), plain, "{record:#}");
+    assert!(plain[0].starts_with("\"inlined\" ") && plain[1].starts_with("\"plugin_touch+"), "{plain:?}");
+    assert!(kept.agent.stop().status.success());
+}
+
 /// Programs that sleep; they are ended when it is dropped.
 struct Sleepers(Vec<Child>);
 

@@ -80,10 +80,20 @@ impl Lab {
         run(Command::new("gcc").args(["-g", "-O1", "-Wl,--build-id", "-o"]).args([&program, &source]));
         run(Command::new("objcopy").arg("--only-keep-debug").args([&program, &debug]));
         run(Command::new("strip").arg(&program));
-        let content = fs::read(&program).unwrap();
-        let build_id = object::File::parse(&*content).unwrap().build_id().unwrap().unwrap().to_vec();
-        let build_id = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let build_id = build_id_of(&program);
         Self { folder, program, debug, build_id }
+    }
+
+    /// The same, with what the compiler leaves beside the program (split DWARF) instead of debug information in it. It is where its records say.
+    pub(crate) fn split(mut self) -> Self {
+        // The debug file of the same code stays, for the oracle.
+        self.program = self.folder.join("split");
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-g", "-gsplit-dwarf", "-O1", "-Wl,--build-id", "-o"])
+            .args([&self.program, &self.folder.join("p.c")]);
+        run(&mut gcc);
+        self.build_id = build_id_of(&self.program);
+        self
     }
 
     /// The addresses of each byte of the program's own functions.
@@ -172,6 +182,12 @@ impl Lab {
         let text = String::from_utf8(output.stdout).unwrap();
         (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), said)
     }
+}
+
+fn build_id_of(program: &Path) -> String {
+    let content = fs::read(program).unwrap();
+    let build_id = object::File::parse(&*content).unwrap().build_id().unwrap().unwrap().to_vec();
+    build_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The functions and places of each frame of a record, those of inlined functions before the one that they are part of.

@@ -78,6 +78,23 @@ fn without_a_server_nothing_is_asked_and_local_files_serve() {
 }
 
 #[test]
+fn what_the_compiler_left_beside_the_program_says_what_is_inlined() {
+    let lab = Lab::new("split").split();
+    let record = |&address: &u64| {
+        let mut record = lab.record(&[address]);
+        record["stack_trace"][0]["module"] = lab.program.to_str().unwrap().into();
+        record
+    };
+    let addresses = lab.addresses();
+    let records: Vec<Value> = addresses.iter().map(record).collect();
+    let (named, said) = lab.symbolize(&records, &[]);
+    for (record, &address) in named.iter().zip(&addresses) {
+        assert_eq!(names(record), [lab.oracle(address)], "{address:#x}: {said}");
+    }
+    assert!(named.iter().flat_map(names).flatten().any(|(name, _)| name == "innermost"), "some are inlined");
+}
+
+#[test]
 fn the_rows_of_a_report_have_names_too() {
     let lab = Lab::new("report");
     let server = Server::of(&lab);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::room::Room;
 use super::said::{COPIES_MAX, Copied, Said};
 use super::watched::{State, Watch, Watched};
+use crate::naming::opener::FileOwner;
 use crate::naming::passing::pass;
 use crate::symbol::{copy_whole, is_elf, reopen};
 
@@ -107,6 +108,7 @@ impl Copying {
             since_ns: watched.since_ns,
             changed_ns,
             needs_build_id: watched.needs_build_id,
+            owner: FileOwner::of(&file, &metadata),
         };
         self.tell(&Said::Copied(copied), &[copy])?;
         self.room.take(watched.user, bytes);

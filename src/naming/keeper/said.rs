@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::opener::FileOwner;
 use crate::evidence::FileId;
 
 /// How many copies there are at most.
@@ -36,4 +37,6 @@ pub(in super::super) struct Copied {
     pub(in super::super) changed_ns: i128,
     /// Only its build id distinguishes it from others.
     pub(in super::super) needs_build_id: bool,
+    /// Who owned it.
+    pub(in super::super) owner: FileOwner,
 }

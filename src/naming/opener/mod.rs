@@ -19,13 +19,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{StatVfsMountFlags, fstatfs, fstatvfs};
+use rustix::fs::fstatfs;
 
 use self::fetched::Fetched;
 use self::folders::{DebugFolders, Stripped};
 use self::place::Place;
 use self::relatives::{Relatives, Search};
-use self::split::Owner;
+pub(super) use self::split::FileOwner;
 use super::search::SearchPath;
 use crate::debuginfod::Kind;
 use crate::evidence::Failure;
@@ -47,7 +47,7 @@ pub(crate) struct Opener {
     /// By number: the files of it that were opened.
     opened: Vec<Option<Opened>>,
     /// By number: copies of files of it that have gone while processes ran them.
-    kept: HashMap<usize, File>,
+    kept: HashMap<usize, (FileOwner, File)>,
 }
 
 /// How a file was come by.
@@ -58,7 +58,7 @@ struct Opened {
     /// Nobody but root can have written it.
     is_roots: bool,
     /// Whose it is. `None` means that this isn't known.
-    owner: Option<Owner>,
+    owner: Option<FileOwner>,
 }
 
 impl Opener {
@@ -84,8 +84,8 @@ impl Opener {
     }
 
     /// These are copies of files of the record that has begun.
-    pub(super) fn keep(&mut self, copies: impl Iterator<Item = (usize, File)>) {
-        self.kept.extend(copies);
+    pub(super) fn keep(&mut self, copies: impl Iterator<Item = ((usize, FileOwner), File)>) {
+        self.kept.extend(copies.map(|((number, owner), copy)| (number, (owner, copy))));
     }
 
     /// A copy of what is deleted comes before all places: none of their paths leads to it, but another file may have its number by now.
@@ -95,7 +95,7 @@ impl Opener {
         search: &Search<'_>,
         taken_ns: i128,
     ) -> Result<Option<(File, Opened)>, Failure> {
-        let kept = self.kept.get(&number).and_then(|copy| copy.try_clone().ok()).map(copied);
+        let kept = self.kept.get(&number).and_then(|(owner, copy)| Some(copied(copy.try_clone().ok()?, *owner)));
         if kept.is_some() && search.wanted.is_deleted {
             return Ok(kept);
         }
@@ -184,7 +184,7 @@ impl Open for Opener {
 
     fn split(&mut self, number: usize, path: Option<&[u8]>) -> Option<File> {
         let opening = self.opening.as_ref()?;
-        let owner = self.opened.get(number)?.as_ref()?.owner?;
+        let owner = self.opened.get(number)?.as_ref().and_then(|opened| opened.owner);
         let wanted = opening.files.get(number)?;
         let packed = || Some([wanted.path.as_deref()?, split::PACKAGE].concat());
         let path = path.map_or_else(packed, |path| Some(path.to_vec()))?;
@@ -193,7 +193,9 @@ impl Open for Opener {
             wanted: &FileRequest { is_deleted: false, ..wanted.clone() },
             process: opening.process,
             path: Path::new(OsStr::from_bytes(&path)),
-            same_mounts: self.mount_namespace == Some(u64::from(opening.process.mount_namespace)),
+            // Of a record all that is looked for is of this machine.
+            same_mounts: wanted.usage == Usage::Recorded
+                || self.mount_namespace == Some(u64::from(opening.process.mount_namespace)),
         };
         split::find(&search, owner)
     }
@@ -203,6 +205,9 @@ impl Open for Opener {
         let recorded =
             wanted.filter(|wanted| wanted.usage == Usage::Recorded).and_then(|wanted| wanted.path.as_deref());
         let at_path = recorded.and_then(|path| open_regular(Path::new(OsStr::from_bytes(path))));
+        if let (Some((file, metadata)), Some(slot)) = (&at_path, self.opened.get_mut(number)) {
+            *slot = Some(Opened { folder: None, is_roots: false, owner: Some(FileOwner::of(file, metadata)) });
+        }
         let mut files: Vec<File> = at_path.into_iter().map(|(file, _)| file).collect();
         // Before its debug file, which may not say where in the file the code is.
         files.extend(self.fetched.open(build_id, Kind::Executable));
@@ -211,9 +216,9 @@ impl Open for Opener {
     }
 }
 
-/// A copy of ours. Who has written the file isn't known any more, so that only what everybody may read is looked for besides.
-fn copied(copy: File) -> (File, Opened) {
-    (copy, Opened { folder: None, is_roots: false, owner: None })
+/// A copy of ours. Who has written the file isn't known any more, so that no debug file is looked for that not everybody may read.
+fn copied(copy: File, owner: FileOwner) -> (File, Opened) {
+    (copy, Opened { folder: None, is_roots: false, owner: Some(owner) })
 }
 
 /// What lies at a place.
@@ -251,16 +256,9 @@ fn open_same(place: &Place, search: &Search<'_>, taken_ns: i128) -> Tried {
         Place::Host(path) => path.parent().map(Path::to_owned),
         Place::Within(..) | Place::Link(..) => None,
     };
-    let is_hosts = is_hosts(&file);
-    let is_roots = search.same_mounts && metadata.uid() == 0 && metadata.mode() & 0o022 == 0 && is_hosts;
-    let owner = Owner { uid: metadata.uid(), only_on: (!is_hosts).then(|| metadata.dev()) };
+    let is_roots = search.same_mounts && metadata.uid() == 0 && metadata.mode() & 0o022 == 0 && split::is_hosts(&file);
+    let owner = FileOwner::of(&file, &metadata);
     Tried::Same(file, Opened { folder, is_roots, owner: Some(owner) })
-}
-
-/// Is it in a file system that no user has brought along? Of such a one root seems to own what that user has made. What users may mount (FUSE,
-/// removable disks, images) has no setuid programs.
-fn is_hosts(file: &File) -> bool {
-    fstatvfs(file).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::NOSUID))
 }
 
 /// Is it the inode that the process had mapped?

@@ -4,6 +4,9 @@
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
+use serde::{Deserialize, Serialize};
+
 use super::folders;
 use super::place::Place;
 use super::relatives::{self, Search};
@@ -13,16 +16,29 @@ use crate::symbol::{place_of, reopen};
 pub(super) const PACKAGE: &[u8] = b".dwp";
 
 /// Who owns a file.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Owner {
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(in crate::naming) struct FileOwner {
     /// As the host numbers it.
-    pub(super) uid: u32,
+    uid: u32,
     /// Only on this device, because whoever has mounted it says who owns what is on it. `None` means anywhere.
-    pub(super) only_on: Option<u64>,
+    only_on: Option<u64>,
 }
 
-/// What lies at the path, as the process sees it, if it gives nothing away: it has the same owner as the file, or everybody may read it.
-pub(super) fn find(search: &Search<'_>, owner: Owner) -> Option<File> {
+impl FileOwner {
+    pub(in crate::naming) fn of(file: &File, metadata: &Metadata) -> Self {
+        Self { uid: metadata.uid(), only_on: (!is_hosts(file)).then(|| metadata.dev()) }
+    }
+}
+
+/// Is it in a file system that no user has brought along? Of such a one root seems to own what that user has made. What users may mount (FUSE,
+/// removable disks, images) has no setuid programs.
+pub(super) fn is_hosts(file: &File) -> bool {
+    fstatvfs(file).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::NOSUID))
+}
+
+/// What lies at the path, as the process sees it, if it gives nothing away: it has the same owner as the file, or everybody may read it. `owner`:
+/// `None` means that the file's isn't known.
+pub(super) fn find(search: &Search<'_>, owner: Option<FileOwner>) -> Option<File> {
     let places = if search.path.is_absolute() { relatives::by_path(search) } else { Vec::new() };
     // Not the host's files for a container, which may have chosen a path there.
     let mut places = places.iter().filter(|place| search.same_mounts || !matches!(place, Place::Host(_)));
@@ -33,8 +49,12 @@ pub(super) fn find(search: &Search<'_>, owner: Owner) -> Option<File> {
     })
 }
 
-fn is_allowed(file: &File, metadata: &Metadata, owner: Owner) -> bool {
-    let is_owners = || metadata.uid() == owner.uid && owner.only_on.is_none_or(|device| device == metadata.dev());
+fn is_allowed(file: &File, metadata: &Metadata, owner: Option<FileOwner>) -> bool {
+    let is_owners = || {
+        owner.is_some_and(|owner| {
+            metadata.uid() == owner.uid && owner.only_on.is_none_or(|device| device == metadata.dev())
+        })
+    };
     let is_public = || place_of(file).is_some_and(|place| folders::is_trusted(&place, metadata, false));
     metadata.is_file() && (is_owners() || is_public())
 }
@@ -66,7 +86,7 @@ mod tests {
         let nobody = Holder { pid: u32::MAX, tid: u32::MAX, parent: u32::MAX, mount_namespace: 1 };
         let find = |path: &Path, same_mounts, uid, only_on| {
             let search = Search { wanted: &wanted, process: nobody, path, same_mounts };
-            super::find(&search, Owner { uid, only_on }).is_some()
+            super::find(&search, Some(FileOwner { uid, only_on })).is_some()
         };
         chown(&unit, Some(60_000), None).unwrap();
         assert!(find(&unit, true, 60_000, None));

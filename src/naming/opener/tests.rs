@@ -73,10 +73,14 @@ fn what_is_refused_is_not_looked_for() {
 #[test]
 fn a_copy_serves_where_the_file_is_gone() {
     let (own, other) = (std::env::current_exe().unwrap(), Path::new("/proc/self/status"));
+    let copy = || {
+        let copy = File::open(other).unwrap();
+        std::iter::once(((0, FileOwner::of(&copy, &copy.metadata().unwrap())), copy))
+    };
     let opened = |opening: &Opening| {
         let mut opener = Opener::new(Vec::new());
         opener.begin(opening.clone());
-        opener.keep([(0, File::open(other).unwrap())].into_iter());
+        opener.keep(copy());
         let found = opener.mapped(0).unwrap().unwrap();
         let is_copy = FileId::of(&found.metadata().unwrap()) == id_of(other);
         opener.begin(opening.clone());
@@ -95,6 +99,6 @@ fn a_copy_serves_where_the_file_is_gone() {
     deleted.files[0].refused = Some(Failure::FailedBefore);
     let mut opener = Opener::new(Vec::new());
     opener.begin(deleted);
-    opener.keep([(0, File::open(other).unwrap())].into_iter());
+    opener.keep(copy());
     assert_eq!(opener.mapped(0).map(drop), Err(Failure::FailedBefore));
 }
