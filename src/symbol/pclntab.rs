@@ -15,7 +15,7 @@ use super::go_module::{InlinedCalls, Layout, Module};
 use crate::evidence::Function;
 
 /// Where it is: the second in position-independent programs.
-const SECTIONS: [&[u8]; 2] = [b".gopclntab", b".data.rel.ro.gopclntab"];
+pub(super) const SECTIONS: [&[u8]; 2] = [b".gopclntab", b".data.rel.ro.gopclntab"];
 
 /// How much of it is read. That of Kubernetes' largest program has 40 MiB.
 const BYTES_MAX: u64 = 64 << 20;

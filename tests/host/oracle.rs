@@ -90,13 +90,17 @@ void _start(void)
 }
 ";
 
-/// Names, how they end, and how they are compiled: with and without an index, position-independent, with frame pointers alone.
-const COMPAT_PROGRAMS: [(&str, &str, &[&str]); 5] = [
+/// Names, how they end, and how they are compiled: with and without an index, position-independent, with frame pointers alone, with debug
+/// information alone, and that for 64 bits, too.
+const COMPAT_PROGRAMS: [(&str, &str, &[&str]); 7] = [
     ("plain", "", &["-static", "-fomit-frame-pointer"]),
     ("index", "", &["-static", "-fomit-frame-pointer", "-Wl,--eh-frame-hdr"]),
     ("pie", "", &["-static-pie", "-fPIE", "-fomit-frame-pointer"]),
     ("pointers", "", &["-static", "-O0", "-fno-omit-frame-pointer", "-fno-asynchronous-unwind-tables"]),
     ("null-call", "((int (*)(void))p)()", &["-static", "-fomit-frame-pointer"]),
+    // Only debug information describes them.
+    ("debug", "", &["-static", "-fomit-frame-pointer", "-fno-asynchronous-unwind-tables"]),
+    ("wide-debug", "", &["-m64", "-static", "-fomit-frame-pointer", "-fno-asynchronous-unwind-tables", "-gz=zlib"]),
 ];
 
 #[apply(watch_test!)]

@@ -30,7 +30,8 @@ fn number(data: &mut &[u8]) -> usize {
     usize::from(bytes[0]) | usize::from(bytes[1]) << 8
 }
 
-/// The registers, 8 bytes each, the length of the stack and of `.eh_frame_hdr`, both of 2 bytes, then these two, then `.eh_frame`.
+/// The registers, 8 bytes each, the length of the stack and of `.eh_frame_hdr`, both of 2 bytes, then these two, then `.eh_frame`, which
+/// is `.debug_frame` as well.
 pub fn unwind(mut data: &[u8]) {
     let registers: [u64; COUNT] =
         std::array::from_fn(|_| u64::from_le_bytes(take(&mut data, 8).try_into().unwrap_or_default()));
@@ -46,6 +47,8 @@ pub fn unwind(mut data: &[u8]) {
         eh_frame: section(EH_FRAME, data),
         exceptions: None,
         eh_frame_hdr: (!header.is_empty()).then(|| section(EH_FRAME_HDR, &header)),
+        debug_frame: data.to_vec(),
+        debug_index: Vec::new(),
         index: Vec::new(),
         text: Some(CODE),
         got: None,
@@ -54,6 +57,7 @@ pub fn unwind(mut data: &[u8]) {
     if sections.eh_frame_hdr.is_none() {
         sections.index = sections.index();
     }
+    sections.debug_index = super::image::index(&sections.debug_frame(), &sections.bases());
     // The file doesn't matter: it has been read.
     let Some(found) = MappedFile::at(Path::new("/proc/self/exe")) else { return };
     let mut unwinder = Unwinder::default();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, UnwindSection};
+use gimli::{BaseAddresses, CieOrFde, DebugFrame, EhFrame, EndianSlice, LittleEndian, UnwindSection};
 use object::elf::SectionHeader64;
 use object::read::elf::SectionHeader;
 
@@ -11,7 +11,8 @@ use super::section::Section;
 use crate::arch::CALL_BYTES_MAX;
 use crate::arch::unwind as arch;
 use crate::page;
-use crate::symbol::elf::{ENDIAN, Headers, Segment, Source};
+use crate::symbol::elf::{ENDIAN, Headers, SECTION_BYTES_MAX, Segment, Source};
+use crate::symbol::{inflate, pclntab};
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -20,6 +21,9 @@ pub(super) struct Sections {
     pub(super) machine: Machine,
     pub(super) eh_frame: Section,
     pub(super) eh_frame_hdr: Option<Section>,
+    /// The same of code that `.eh_frame` doesn't describe: `.debug_frame`, and in it the place of each entry.
+    pub(super) debug_frame: Vec<u8>,
+    pub(super) debug_index: Vec<(u64, usize)>,
     /// What functions do with exceptions.
     pub(super) exceptions: Option<Section>,
     /// In place of `eh_frame_hdr`: [`Sections::index`].
@@ -46,11 +50,17 @@ impl Sections {
             let bytes = source.read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
             Some(Section { address: addresses(section), bytes })
         };
+        let (eh_frame, debug_frame) = (content(b".eh_frame"), debug_frame(&headers, source));
+        if eh_frame.is_none() && debug_frame.is_none() {
+            return None;
+        }
         let mut sections = Self {
             machine,
             index: Vec::new(),
-            eh_frame: content(b".eh_frame")?,
+            eh_frame: eh_frame.unwrap_or_default(),
             eh_frame_hdr: content(b".eh_frame_hdr"),
+            debug_frame: debug_frame.unwrap_or_default(),
+            debug_index: Vec::new(),
             exceptions: content(b".gcc_except_table"),
             text: headers.section(b".text").map(addresses),
             got: headers.section(b".got").map(addresses),
@@ -59,6 +69,7 @@ impl Sections {
         if sections.eh_frame_hdr.is_none() {
             sections.index = sections.index();
         }
+        sections.debug_index = index(&sections.debug_frame(), &sections.bases());
         Some(sections)
     }
 
@@ -94,6 +105,8 @@ impl Sections {
     /// How much memory it takes.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.index)
+            + size_of_val(&*self.debug_index)
+            + self.debug_frame.len()
             + self.eh_frame.bytes.len()
             + [&self.eh_frame_hdr, &self.exceptions]
                 .into_iter()
@@ -110,6 +123,14 @@ impl Sections {
         section
     }
 
+    /// The same of code that it doesn't describe.
+    pub(super) fn debug_frame(&self) -> DebugFrame<Slice<'_>> {
+        let mut section = DebugFrame::new(&self.debug_frame, LittleEndian);
+        section.set_address_size(self.machine.word_bytes());
+        section.set_vendor(arch::VENDOR);
+        section
+    }
+
     /// What its entries are relative to.
     pub(super) fn bases(&self) -> BaseAddresses {
         let start = |range: Option<&Range<u64>>| range.map_or(0, |range| range.start);
@@ -120,21 +141,37 @@ impl Sections {
             .set_got(start(self.got.as_ref()))
     }
 
-    /// The beginnings of all that `.eh_frame` describes, sorted, each with the offset of its entry: for want of `.eh_frame_hdr`,
-    /// which static executables don't have.
+    /// Of `.eh_frame`, for want of `.eh_frame_hdr`, which static executables don't have.
     pub(super) fn index(&self) -> Vec<(u64, usize)> {
-        let bases = self.bases();
-        let section = self.eh_frame();
-        let mut entries = section.entries(&bases);
-        let mut index = Vec::new();
-        while let Ok(Some(entry)) = entries.next() {
-            if let CieOrFde::Fde(entry) = entry
-                && let Ok(entry) = entry.parse(EhFrame::cie_from_offset)
-            {
-                index.push((entry.initial_address(), entry.offset()));
-            }
+        index(&self.eh_frame(), &self.bases())
+    }
+}
+
+/// The beginnings of all that a section describes, sorted, each with the offset of its entry.
+pub(super) fn index<'a, S: UnwindSection<Slice<'a>>>(section: &S, bases: &BaseAddresses) -> Vec<(u64, usize)> {
+    let mut entries = section.entries(bases);
+    let mut index = Vec::new();
+    while let Ok(Some(entry)) = entries.next() {
+        if let CieOrFde::Fde(entry) = entry
+            && let Ok(entry) = entry.parse(S::cie_from_offset)
+        {
+            index.push((entry.initial_address(), entry.offset()));
         }
-        index.sort_unstable();
-        index
+    }
+    index.sort_unstable();
+    index
+}
+
+/// `None` means that there is none that is to be believed: Go's describes functions that change stacks as if they didn't, and its code keeps
+/// frame pointers.
+fn debug_frame(headers: &Headers, source: &Source<'_>) -> Option<Vec<u8>> {
+    if pclntab::SECTIONS.iter().any(|name| headers.section(name).is_some()) {
+        return None;
+    }
+    let section = headers.section(b".debug_frame")?;
+    let bytes = source.read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
+    match headers.compression(section) {
+        Some(compression) => inflate::section(&bytes, compression, SECTION_BYTES_MAX),
+        None => Some(bytes),
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 /// A section of an image.
+#[derive(Default)]
 pub(super) struct Section {
     /// The address that the file gives it.
     pub(super) address: Range<u64>,

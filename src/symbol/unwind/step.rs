@@ -1,8 +1,9 @@
 //! One frame up: by a file's call frame information, or by the frame pointer of code that has none.
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, Evaluation, EvaluationResult, Expression,
-    FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindSection, Value,
+    BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, Encoding, Evaluation, EvaluationResult, Expression,
+    FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindExpression,
+    UnwindSection, UnwindTableRow, Value,
 };
 
 use super::image::{Sections, Slice};
@@ -40,28 +41,22 @@ pub(super) fn by_information(
     stack: &StackCopy,
 ) -> Option<Above> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let section = sections.eh_frame();
-    let entry = entry(sections, &section, address)?;
-    Some(evaluate(&entry, &section, &sections.bases(), address, registers, stack).unwrap_or(Above::Unknown))
+    let entry = Entry::of(sections, address)?;
+    Some(evaluate(&entry, &sections.bases(), address, registers, stack).unwrap_or(Above::Unknown))
 }
 
 /// Where the function of a frame begins, as [`by_information`] finds it.
 pub(super) fn begin_of(sections: &Sections, bias: u64, frame: Frame) -> Option<u64> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let section = sections.eh_frame();
-    Some(entry(sections, &section, address)?.initial_address())
+    Some(Entry::of(sections, address)?.description().initial_address())
 }
 
 /// Does call frame information say how far the stack pointer of a frame is from its caller's, so that it doesn't have to be believed?
 pub(super) fn is_by_stack_pointer(sections: &Sections, bias: u64, frame: Frame) -> Option<bool> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let section = sections.eh_frame();
-    let entry = entry(sections, &section, address)?;
-    if entry.entry_len() > ENTRY_BYTES_MAX || entry.cie().entry_len() > ENTRY_BYTES_MAX {
-        return None;
-    }
     let mut context = UnwindContext::new();
-    let row = entry.unwind_info_for_address(&section, &sections.bases(), &mut context, address).ok()?;
+    let entry = Entry::of(sections, address)?;
+    let row = entry.row(&sections.bases(), &mut context, address)?;
     let CfaRule::RegisterAndOffset { register, .. } = row.cfa() else { return Some(false) };
     Some(sections.machine.own(*register) == Some(STACK_POINTER))
 }
@@ -73,8 +68,8 @@ pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<H
         return None;
     }
     let address = frame.address.wrapping_sub(1).wrapping_sub(bias);
-    let section = sections.eh_frame();
-    let entry = entry(sections, &section, address)?;
+    // Debug information says nothing of exceptions.
+    let Entry::Loaded(entry, _) = Entry::of(sections, address)? else { return None };
     // Nobody asks a function without a table.
     let Some(table) = entry.lsda() else { return Some(Handling::Passes) };
     exceptions::handling(sections.exceptions.as_ref()?, table, entry.initial_address(), address)
@@ -83,8 +78,7 @@ pub(super) fn handling(sections: &Sections, bias: u64, frame: Frame) -> Option<H
 /// Does a signal handler return to the code of a frame? `None` means that no call frame information describes it.
 pub(super) fn is_trampoline(sections: &Sections, bias: u64, frame: Frame) -> Option<bool> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    let section = sections.eh_frame();
-    Some(entry(sections, &section, address)?.is_signal_trampoline())
+    Some(Entry::of(sections, address)?.description().is_signal_trampoline())
 }
 
 /// One frame up by the frame pointer, as long as that is further up.
@@ -110,11 +104,61 @@ fn above(caller: Registers, callee: &Registers) -> Above {
     }
 }
 
-fn entry<'a>(
-    sections: &'a Sections,
-    section: &EhFrame<Slice<'a>>,
-    address: u64,
-) -> Option<FrameDescriptionEntry<Slice<'a>>> {
+type Description<'a> = FrameDescriptionEntry<Slice<'a>>;
+
+/// What describes the code at an address, and the section that it stands in.
+enum Entry<'a> {
+    /// In memory of the process.
+    Loaded(Description<'a>, EhFrame<Slice<'a>>),
+    /// In debug information.
+    Debug(Description<'a>, DebugFrame<Slice<'a>>),
+}
+
+impl<'a> Entry<'a> {
+    /// `None` means that nothing describes it.
+    fn of(sections: &'a Sections, address: u64) -> Option<Self> {
+        let loaded = sections.eh_frame();
+        if let Some(description) = loaded_entry(sections, &loaded, address) {
+            return Some(Self::Loaded(description, loaded));
+        }
+        let section = sections.debug_frame();
+        let offset = last_from(&sections.debug_index, address)?.into();
+        let description = section.fde_from_offset(&sections.bases(), offset, DebugFrame::cie_from_offset).ok()?;
+        description.contains(address).then_some(Self::Debug(description, section))
+    }
+
+    fn description(&self) -> &Description<'a> {
+        match self {
+            Self::Loaded(description, _) | Self::Debug(description, _) => description,
+        }
+    }
+
+    /// The rules at an address. `None` means that they are too long, or can't be read.
+    fn row<'context>(
+        &self,
+        bases: &BaseAddresses,
+        context: &'context mut UnwindContext<usize>,
+        address: u64,
+    ) -> Option<&'context UnwindTableRow<usize>> {
+        let description = self.description();
+        if description.entry_len() > ENTRY_BYTES_MAX || description.cie().entry_len() > ENTRY_BYTES_MAX {
+            return None;
+        }
+        match self {
+            Self::Loaded(_, section) => description.unwind_info_for_address(section, bases, context, address).ok(),
+            Self::Debug(_, section) => description.unwind_info_for_address(section, bases, context, address).ok(),
+        }
+    }
+
+    fn expression(&self, rule: &UnwindExpression<usize>) -> Option<Expression<Slice<'a>>> {
+        match self {
+            Self::Loaded(_, section) => rule.get(section).ok(),
+            Self::Debug(_, section) => rule.get(section).ok(),
+        }
+    }
+}
+
+fn loaded_entry<'a>(sections: &'a Sections, section: &EhFrame<Slice<'a>>, address: u64) -> Option<Description<'a>> {
     let bases = sections.bases();
     let offset = match &sections.eh_frame_hdr {
         Some(header) => {
@@ -127,36 +171,35 @@ fn entry<'a>(
             let at = table.lookup(address, &bases).ok()?.direct().ok()?;
             usize::try_from(at.checked_sub(sections.eh_frame.address.start)?).ok()?.into()
         }
-        None => {
-            let after = sections.index.partition_point(|(start, _)| *start <= address);
-            sections.index.get(after.checked_sub(1)?)?.1.into()
-        }
+        None => last_from(&sections.index, address)?.into(),
     };
     let entry = section.fde_from_offset(&bases, offset, EhFrame::cie_from_offset).ok()?;
     entry.contains(address).then_some(entry)
 }
 
+/// The offset of the last entry in an index that doesn't begin behind an address.
+fn last_from(index: &[(u64, usize)], address: u64) -> Option<usize> {
+    let after = index.partition_point(|(start, _)| *start <= address);
+    Some(index.get(after.checked_sub(1)?)?.1)
+}
+
 /// `None` means that a value that the rule needs is not known.
 fn evaluate(
-    entry: &FrameDescriptionEntry<Slice<'_>>,
-    section: &EhFrame<Slice<'_>>,
+    entry: &Entry<'_>,
     bases: &BaseAddresses,
     address: u64,
     registers: &Registers,
     stack: &StackCopy,
 ) -> Option<Above> {
-    if entry.entry_len() > ENTRY_BYTES_MAX || entry.cie().entry_len() > ENTRY_BYTES_MAX {
-        return None;
-    }
     let mut context = UnwindContext::new();
-    let row = entry.unwind_info_for_address(section, bases, &mut context, address).ok()?;
-    let (encoding, machine) = (entry.cie().encoding(), registers.machine());
-    let expression = |expression: Expression<_>, first| calculate(expression, encoding, first, registers, stack);
+    let row = entry.row(bases, &mut context, address)?;
+    let (encoding, machine) = (entry.description().cie().encoding(), registers.machine());
+    let expression = |rule: &_, first| calculate(entry.expression(rule)?, encoding, first, registers, stack);
     let cfa = match row.cfa() {
         CfaRule::RegisterAndOffset { register, offset } => {
             registers.get(machine.own(*register)?)?.wrapping_add_signed(*offset)
         }
-        CfaRule::Expression(rule) => expression(rule.get(section).ok()?, None)?,
+        CfaRule::Expression(rule) => expression(rule, None)?,
     };
     let cfa = machine.cut(cfa);
     let below = |offset: i64| machine.cut(cfa.wrapping_add_signed(offset));
@@ -167,8 +210,8 @@ fn evaluate(
         Some(RegisterRule::Offset(offset)) => machine.read(stack, below(offset)),
         Some(RegisterRule::ValOffset(offset)) => Some(below(offset)),
         Some(RegisterRule::Register(other)) => registers.get(machine.own(other)?),
-        Some(RegisterRule::Expression(rule)) => machine.read(stack, expression(rule.get(section).ok()?, Some(cfa))?),
-        Some(RegisterRule::ValExpression(rule)) => expression(rule.get(section).ok()?, Some(cfa)),
+        Some(RegisterRule::Expression(rule)) => machine.read(stack, expression(&rule, Some(cfa))?),
+        Some(RegisterRule::ValExpression(rule)) => expression(&rule, Some(cfa)),
         Some(_) => None,
     };
     match row.register(machine.theirs(RETURN_ADDRESS)?) {
@@ -180,7 +223,7 @@ fn evaluate(
         PROGRAM_COUNTER => value(RETURN_ADDRESS).map(arch::return_address),
         _ => value(register),
     });
-    Some(if entry.is_signal_trampoline() { Above::Interrupted(caller) } else { above(caller, registers) })
+    Some(if entry.description().is_signal_trampoline() { Above::Interrupted(caller) } else { above(caller, registers) })
 }
 
 /// The value of an expression that begins with `first` on its stack.
