@@ -125,6 +125,10 @@ pub(crate) const SEGV_ACCERR: i32 = 2;
 /// See [`SEGV_MAPERR`].
 pub(crate) const SEGV_PKUERR: i32 = 4;
 /// See [`SEGV_MAPERR`].
+pub(crate) const SEGV_MTEAERR: i32 = 8;
+/// See [`SEGV_MAPERR`].
+pub(crate) const SEGV_MTESERR: i32 = 9;
+/// See [`SEGV_MAPERR`].
 pub(crate) const SEGV_CPERR: i32 = 10;
 /// See [`SEGV_MAPERR`].
 pub(crate) const SYS_SECCOMP: i32 = 1;
@@ -138,8 +142,8 @@ const SEGV: [Code; 10] = [
     Code(5, "SEGV_ACCADI", "adi_not_enabled", "ADI not enabled for the mapped object"),
     Code(6, "SEGV_ADIDERR", "adi_disrupting_error", "Disrupting MCD error"),
     Code(7, "SEGV_ADIPERR", "adi_precise_error", "Precise MCD exception"),
-    Code(8, "SEGV_MTEAERR", "memory_tag_asynchronous_error", "Asynchronous memory tag fault"),
-    Code(9, "SEGV_MTESERR", "memory_tag_synchronous_error", "Synchronous memory tag fault"),
+    Code(SEGV_MTEAERR, "SEGV_MTEAERR", "memory_tag_asynchronous_error", "Asynchronous memory tag fault"),
+    Code(SEGV_MTESERR, "SEGV_MTESERR", "memory_tag_synchronous_error", "Synchronous memory tag fault"),
     Code(SEGV_CPERR, "SEGV_CPERR", "control_protection_error", "Control protection fault"),
 ];
 

@@ -99,6 +99,7 @@ struct thread_struct {
 	} uw;
 	unsigned long fault_address;
 	unsigned long fault_code; /* the syndrome; 0: the fault has none */
+	u64 mte_ctrl;
 };
 
 /* arch/arm64/include/asm/thread_info.h */
@@ -283,6 +284,15 @@ static inline __attribute__((always_inline)) u64 fl_untagged(u64 address)
 	(((record)->signal == FL_SIGSEGV || (record)->signal == FL_SIGBUS) &&                       \
 	 ((record)->trap_nr == FL_EC_DATA_ABORT || (record)->trap_nr == FL_EC_INSTRUCTION_ABORT) && \
 	 fl_is_fault_status((record)->error_code))
+
+/* Had the pointer of the access another tag than the memory (MTE), which is no page fault? */
+#define fl_is_tag_check(record)                                                 \
+	((record)->signal == FL_SIGSEGV && (record)->si_code == SEGV_MTESERR && \
+	 (record)->trap_nr == FL_EC_DATA_ABORT && ((record)->error_code & 0x3f) == 0x11)
+
+/* May the processor only note that a tag was wrong? MTE_CTRL_TCF_ASYNC and MTE_CTRL_TCF_ASYMM, asm/processor.h; v5.13 */
+#define fl_may_note_tags(task) \
+	(!bpf_core_field_exists((task)->thread.mte_ctrl) || fl_own(task, thread.mte_ctrl) & (1UL << 17 | 1UL << 18))
 
 /* What the kernel keeps of the last trap of a task: struct thread_struct. */
 #define fl_last_trap_nr(task)      fl_exception_class(fl_own(task, thread.fault_code))

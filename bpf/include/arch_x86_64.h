@@ -265,6 +265,10 @@ struct fl_regs_top {
 /* Was the trap a page fault, which can be the reason of this signal? */
 #define fl_is_page_fault(record) ((record)->trap_nr == FL_TRAP_PAGE_FAULT)
 
+/* Memory has no tags. */
+#define fl_is_tag_check(record) 0
+#define fl_may_note_tags(task)  ((void)(task), 0)
+
 /* What the kernel keeps of the last trap of a task: struct thread_struct. */
 #define fl_last_trap_nr(task)      fl_own(task, thread.trap_nr)
 #define fl_last_error_code(task)   fl_own(task, thread.error_code)

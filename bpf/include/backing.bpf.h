@@ -11,7 +11,8 @@
 #include "signal.h"
 #include "vma.bpf.h"
 
-#define FL_SEGMENTS_NEAR 4 /* of a program or library: mappings of one file, next to each other */
+#define FL_SEGMENTS_NEAR 4            /* of a program or library: mappings of one file, next to each other */
+#define FL_SEGMENT_GAP   (2ULL << 20) /* between two of them at most: linkers align them for the largest pages */
 
 #define FL_COUNTER_BATCH 32 /* at least; lib/percpu_counter.c */
 
@@ -76,12 +77,27 @@ __noinline int fl_describe_backing(u64 mm)
 	return 0;
 }
 
+/* The mapping below or above `vma`, across a gap between segments. */
+static __always_inline struct vm_area_struct *fl_vma_beside(u64 mm, struct vm_area_struct *vma, u32 down)
+{
+	u64 edge = down ? fl_read(vma, vm_start) : fl_read(vma, vm_end);
+	struct vm_area_struct *beside = fl_vma_at(mm, down ? edge - 1 : edge);
+	u64 gap;
+
+	if (beside)
+		return beside;
+	beside = down ? fl_vma_below(mm) : fl_vma_above(mm);
+	if (!beside)
+		return NULL;
+	gap = down ? edge - fl_read(beside, vm_end) : fl_read(beside, vm_start) - edge;
+	return gap < FL_SEGMENT_GAP ? beside : NULL;
+}
+
 /* Is a mapping next to this one, of the same file, executable? `down`: look below it, else above it. */
 __noinline int fl_is_executed_near(u64 mm, u64 address, u32 down)
 {
 	struct vm_area_struct *vma = fl_vma_at(mm, address);
 	struct inode *inode;
-	u64 start, end;
 
 	if (!vma)
 		return 0;
@@ -89,9 +105,7 @@ __noinline int fl_is_executed_near(u64 mm, u64 address, u32 down)
 	if (!inode)
 		return 0;
 	for (int i = 0; i < FL_SEGMENTS_NEAR; i++) {
-		start = fl_read(vma, vm_start);
-		end = fl_read(vma, vm_end);
-		vma = fl_vma_at(mm, down ? start - 1 : end);
+		vma = fl_vma_beside(mm, vma, down);
 		if (!vma || fl_read(vma, vm_file, f_inode) != inode)
 			return 0;
 		if (fl_read(vma, vm_flags) & VM_EXEC)

@@ -236,7 +236,7 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 		return 0;
 	record->signal = fault->signal;
 	record->si_code = fault->si_code;
-	if (fault->si_code != SI_KERNEL) {
+	if (fault->si_code != SI_KERNEL && !fl_is_noted(fault->signal, fault->si_code)) {
 		record->fault_address = fault->address;
 		record->flags |= FL_HAS_ADDRESS;
 	}

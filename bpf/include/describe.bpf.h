@@ -43,7 +43,7 @@ static __always_inline void fl_describe_signal(struct fl_crash *record, struct t
 		record->flags |= FL_HAS_SYSCALL;
 		return;
 	}
-	if (!(FL_FAULTS & FL_BIT(signal)))
+	if (!(FL_FAULTS & FL_BIT(signal)) || fl_is_noted(signal, code))
 		return;
 	record->fault_address = fl_untagged(head.address);
 	record->flags |= FL_HAS_ADDRESS;

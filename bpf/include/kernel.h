@@ -148,6 +148,10 @@ struct bpf_perf_event_data {
 #define BUS_ADRERR  2
 #define TRAP_TRACE  2
 
+/* Of arm64: the pointer's tag was wrong, some time before or in this very access. */
+#define SEGV_MTEAERR 8
+#define SEGV_MTESERR 9
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 /* --- files --- */

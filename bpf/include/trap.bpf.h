@@ -14,11 +14,17 @@
 #include "signal.h"
 #include "vma.bpf.h"
 
-/* Codes that the kernel gives for page faults only. */
-static __always_inline bool fl_needs_page_fault(u32 signal, s32 code)
+/* Codes that the kernel gives only for page faults, and for accesses by a pointer with a wrong tag. */
+static __always_inline bool fl_needs_access(u32 signal, s32 code)
 {
-	return signal == FL_SIGSEGV ? code == SEGV_MAPERR || code == SEGV_ACCERR
+	return signal == FL_SIGSEGV ? code == SEGV_MAPERR || code == SEGV_ACCERR || code == SEGV_MTESERR
 				    : signal == FL_SIGBUS && code == BUS_ADRERR;
+}
+
+/* The processor has only noted that a tag was wrong, and not where: siginfo has no address. */
+static __always_inline bool fl_is_noted(u32 signal, s32 code)
+{
+	return signal == FL_SIGSEGV && code == SEGV_MTEAERR;
 }
 
 /* Does the thread come from a call by which it may send itself a siginfo with any code? */
@@ -66,7 +72,7 @@ static __always_inline bool fl_is_no_fault(const struct fl_crash *record, struct
 		if (record->si_code == BUS_ADRALN)
 			return entry == FL_BY_CALL;
 	}
-	return fl_needs_page_fault(record->signal, record->si_code);
+	return fl_needs_access(record->signal, record->si_code);
 }
 
 /* The traps that can be the reason of this signal with SI_KERNEL: bit N is trap N. */
@@ -132,10 +138,18 @@ __noinline int fl_judge_trap(u64 mm, u64 address, u32 entry)
 {
 	struct fl_crash *record = fl_scratch(&fl_records);
 	struct task_struct *task = (void *)bpf_get_current_task();
+	bool is_page_fault;
 	u32 flags;
 
 	if (!record || record->si_code <= 0)
 		return 0;
+	if (fl_is_noted(record->signal, record->si_code)) {
+		struct task_struct *own = fl_current();
+
+		if (!fl_may_note_tags(own))
+			record->flags |= FL_IS_FORGED | FL_NO_TRAP;
+		return 0;
+	}
 	if (record->si_code == SI_KERNEL) {
 		flags = fl_judge_kernels(record, mm, entry);
 		record->flags |= flags;
@@ -143,9 +157,10 @@ __noinline int fl_judge_trap(u64 mm, u64 address, u32 entry)
 	}
 	if (!(record->flags & (FL_HAS_ADDRESS | FL_HAS_SYSCALL)))
 		return 0;
-	if (record->signal != FL_SIGSYS && fl_is_page_fault(record) && address == record->fault_address &&
-	    entry != FL_BY_CALL) {
-		record->flags |= FL_HAS_TRAP | FL_HAS_PAGE_FAULT;
+	is_page_fault = fl_is_page_fault(record);
+	if (record->signal != FL_SIGSYS && (is_page_fault || fl_is_tag_check(record)) &&
+	    address == record->fault_address && entry != FL_BY_CALL) {
+		record->flags |= is_page_fault ? FL_HAS_TRAP | FL_HAS_PAGE_FAULT : FL_HAS_TRAP;
 	} else if (fl_is_no_fault(record, task, entry)) {
 		/* rt_sigqueueinfo(2): a process may send itself any code. */
 		if (!fl_may_forge(record, entry) && fl_may_be_childs(task, record->fault_address))

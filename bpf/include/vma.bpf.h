@@ -237,11 +237,23 @@ static __always_inline struct vm_area_struct *fl_vma_below(u64 mm)
 	return walk->low ? fl_vma_at(mm, walk->low - 1) : NULL;
 }
 
+/* The VMA above that hole, in the same way. */
+static __always_inline struct vm_area_struct *fl_vma_above(u64 mm)
+{
+	struct fl_walk *walk = fl_scratch(&fl_walks);
+	struct mm_struct *tree = (void *)mm;
+
+	if (!walk)
+		return NULL;
+	if (!bpf_core_field_exists(tree->mm_mt))
+		return (void *)walk->above;
+	return walk->high != ~0ULL ? fl_vma_at(mm, walk->high + 1) : NULL;
+}
+
 /* Both VMAs next to that hole. */
 static __always_inline void fl_vma_neighbours(u64 mm, struct vm_area_struct **below, struct vm_area_struct **above)
 {
 	struct fl_walk *walk = fl_scratch(&fl_walks);
-	struct mm_struct *tree = (void *)mm;
 	u64 high;
 
 	*below = NULL;
@@ -250,12 +262,8 @@ static __always_inline void fl_vma_neighbours(u64 mm, struct vm_area_struct **be
 		return;
 	high = walk->high;
 	*below = fl_vma_below(mm);
-	if (!bpf_core_field_exists(tree->mm_mt)) {
-		*above = (void *)walk->above;
-		return;
-	}
-	if (high != ~0ULL)
-		*above = fl_vma_at(mm, high + 1);
+	walk->high = high;
+	*above = fl_vma_above(mm);
 }
 
 /*

@@ -100,6 +100,28 @@ pub(crate) struct StackTop {
     pub slot: Option<(u64, u64)>,
 }
 
+/// What a processor has refused, where the code of the signal alone does not say that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "x86_64 refuses none of these, or by a trap of its own"))]
+pub(crate) enum Refusal {
+    /// A jump by a pointer has led elsewhere than to a landing pad.
+    Landing {
+        /// It was a call.
+        is_call: bool,
+    },
+    /// A pointer's signature was wrong.
+    Signature {
+        /// The pointer is the return address of a function.
+        is_return: bool,
+    },
+    /// A return to an address that its wrong signature has spoilt.
+    SpoiltReturn,
+    /// There can be no instruction at this address: it is no multiple of so many bytes.
+    Code(u64),
+    /// The stack pointer is no multiple of so many bytes, and memory is accessed by it.
+    Stack(u64),
+}
+
 /// A division of whole numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Division {

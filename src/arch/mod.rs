@@ -11,7 +11,9 @@ mod instruction;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub(crate) use instruction::{Arrival, Call, CalledPointer, Division, Jump, Operand, StackTop, Touch, TrapKind};
+pub(crate) use instruction::{
+    Arrival, Call, CalledPointer, Division, Jump, Operand, Refusal, StackTop, Touch, TrapKind,
+};
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use aarch64::*;

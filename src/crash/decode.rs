@@ -192,8 +192,9 @@ impl Decoder {
                 ..Walk::default()
             },
             unwind: (can_unwind && has_stack).then(|| {
-                let registers = arch::unwind::registers(&Registers::from(raw.registers));
-                Unwind { registers, is_compat, is_return_next: arch::is_return_next(code_of(raw)), stack }
+                let registers = Registers::from(raw.registers);
+                let is_return_next = arch::is_caller_at_hand(&registers, code_of(raw));
+                Unwind { registers: arch::unwind::registers(&registers), is_compat, is_return_next, stack }
             }),
             ending: None,
             depth,
@@ -265,6 +266,7 @@ impl Decoder {
             is_unwindable: walk.complete && !walk.used_frame_pointer && walk.used_eh_frame,
             frame_bytes: walk.frame_bytes,
             is_frame_sized: walk.is_frame_sized,
+            is_call_last: walk.is_call_last || !arch::LINK_OUTLIVES_CALL,
             wholes: prepared.wholes,
             ..Evidence::of(raw, &known.files, frames, abort_message)
         });

@@ -2,7 +2,7 @@
 
 use super::instruction::decoded;
 use super::words::{self, hex, verb};
-use super::{Diagnosis, Kind, SI_KERNEL, certain, likely, protection, sure, trap};
+use super::{Diagnosis, Kind, SI_KERNEL, certain, checked, likely, protection, sure, trap};
 use crate::arch::{self, CACHE_LINE_BYTES, Touch, TrapKind};
 use crate::evidence::{Access, Evidence, FileSystem, Region, StoredFile};
 use crate::siginfo::{BUS_ADRALN, BUS_ADRERR, BUS_MCEERR_AO, BUS_MCEERR_AR};
@@ -114,7 +114,13 @@ fn inside(facts: &Evidence, at: &Region, name: &str, stored: &StoredFile) -> Opt
 }
 
 fn alignment(facts: &Evidence) -> Option<Diagnosis> {
+    if let Some(refusal) = facts.refusal {
+        return checked::refused(facts, refusal);
+    }
     let instruction = decoded(facts)?;
+    if let Some(found) = checked::alignment(facts, &instruction) {
+        return Some(found);
+    }
     if arch::checks_alignment(facts.registers.as_ref()?) {
         return certain(Kind::MisalignedAccess, "accesses a misaligned address with alignment checks on (EFLAGS.AC)");
     }

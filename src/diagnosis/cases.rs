@@ -3,16 +3,18 @@
 
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod trap;
 
 use self::sample::{around, describe, registers};
 use super::{Confidence, Diagnosis, Kind, diagnose};
-use crate::arch::{Registers, StackTop};
+use crate::arch::{Refusal, Registers, StackTop};
 use crate::evidence::{
     Backing, Cause, Evidence, File, FilePart, Frame, Function, Halt, Handling, Permissions, Region, SIGNAL_FRAME_BYTES,
     StoredFile,
 };
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition, fl_reason, fl_vma};
-use crate::siginfo::{SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+use crate::siginfo::{SEGV_MTEAERR, SEGV_MTESERR, SI_KERNEL, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 
 /// Where the code of the cases lies.
 pub(super) const CODE: u64 = 0x5555_5555_5000;
@@ -91,6 +93,8 @@ pub(super) struct Case {
     pub top: Option<StackTop>,
     /// The function that the call before the return address went to.
     pub callee: Option<&'static str>,
+    /// What the processor has refused, as arm64 tells by the registers.
+    pub refusal: Option<Refusal>,
     /// Each frame was found by call frame information.
     pub is_unwindable: bool,
     /// The file that the code of each frame is in; the last one is that of all others. Empty: none is known.
@@ -151,6 +155,7 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
         cause: None,
         top: None,
         callee: None,
+        refusal: None,
         is_unwindable: false,
         modules: Vec::new(),
         handling: Vec::new(),
@@ -160,6 +165,11 @@ pub(super) fn signal(signal: u32, si_code: i32) -> Case {
 /// A page fault that ended in SIGSEGV.
 pub(super) fn fault(si_code: i32, address: u64, error_code: u64) -> Case {
     Case { trap_nr: TRAP_PAGE_FAULT, error_code, ..signal(11, si_code) }.at(address)
+}
+
+/// An access by a pointer with a wrong tag, as arm64 refuses it.
+pub(super) fn tag_check(address: u64) -> Case {
+    Case { trap_nr: trap::DATA_ABORT, error_code: trap::TAG_CHECK, ..signal(SIGSEGV, SEGV_MTESERR) }.at(address)
 }
 
 /// All that a NULL dereference leaves in the thread, and then a signal.
@@ -249,6 +259,7 @@ impl Case {
             is_disk_full: self.is_disk_full,
             cause: self.cause.clone(),
             callee: self.callee.map(str::to_owned),
+            refusal: self.refusal,
             is_unwindable: self.is_unwindable,
             frame_bytes: self.frame_bytes,
             is_frame_sized: self.is_frame_sized,
@@ -361,89 +372,11 @@ impl Case {
             (raw.syscall, raw.syscall_arch) = self.system_call;
             return flags | fl_crash_flag::FL_HAS_SYSCALL.0;
         }
-        if ![4, 5, SIGBUS, 8, SIGSEGV].contains(&self.signal) {
+        let is_noted = (self.signal, self.si_code) == (SIGSEGV, SEGV_MTEAERR);
+        if is_noted || ![4, 5, SIGBUS, 8, SIGSEGV].contains(&self.signal) {
             return flags;
         }
         raw.fault_address = self.address;
         flags | fl_crash_flag::FL_HAS_ADDRESS.0
-    }
-
-    /// fl_judge_trap() in bpf/include/trap.bpf.h. Returns the flags.
-    fn judge_trap(&self, raw: &mut fl_crash, flags: u32) -> u32 {
-        if self.si_code == SI_KERNEL {
-            return flags | self.judge_kernels();
-        }
-        if flags & (fl_crash_flag::FL_HAS_ADDRESS.0 | fl_crash_flag::FL_HAS_SYSCALL.0) == 0 {
-            return flags;
-        }
-        let is_elsewhere = self.has_registers && self.address != self.registers.rip;
-        let is_of_instruction = match self.signal {
-            SIGTRAP => self.si_code <= 2,
-            signal => [SIGILL, SIGFPE, SIGSYS].contains(&signal),
-        };
-        if is_of_instruction && is_elsewhere {
-            raw.fault_address = 0;
-            return (flags & !fl_crash_flag::FL_HAS_ADDRESS.0 & !fl_crash_flag::FL_HAS_SYSCALL.0)
-                | fl_crash_flag::FL_IS_FORGED.0
-                | fl_crash_flag::FL_NO_TRAP.0;
-        }
-        if self.signal == SIGSYS {
-            return flags;
-        }
-        let needs_page_fault = matches!((self.signal, self.si_code), (SIGSEGV, 1 | 2) | (SIGBUS, 2));
-        if self.trap_nr == TRAP_PAGE_FAULT && self.cr2 == self.address && self.entry != Entry::Call {
-            return flags | fl_crash_flag::FL_HAS_TRAP.0 | fl_crash_flag::FL_HAS_PAGE_FAULT.0;
-        }
-        if needs_page_fault {
-            raw.fault_address = 0;
-            return (flags & !fl_crash_flag::FL_HAS_ADDRESS.0)
-                | fl_crash_flag::FL_IS_FORGED.0
-                | fl_crash_flag::FL_NO_TRAP.0;
-        }
-        flags
-    }
-
-    /// fl_judge_kernels() in bpf/include/trap.bpf.h.
-    fn judge_kernels(&self) -> u32 {
-        let traps: &[u64] = match self.signal {
-            SIGSEGV => &[4, 5, 10, 13, 20],
-            SIGBUS => &[11, 12, 29],
-            SIGTRAP => &[3],
-            8 => &[9],
-            _ => &[],
-        };
-        if !traps.contains(&self.trap_nr) || self.entry == Entry::Call {
-            return fl_crash_flag::FL_NO_TRAP.0;
-        }
-        if !self.has_registers {
-            return 0;
-        }
-        let is_its = match self.signal {
-            SIGTRAP => matches!(self.code_before, 0xcc | 3),
-            SIGSEGV => self.has_frame_room(),
-            _ => true,
-        };
-        if is_its { fl_crash_flag::FL_HAS_TRAP.0 } else { 0 }
-    }
-
-    /// fl_has_frame_room() in bpf/include/trap.bpf.h.
-    fn has_frame_room(&self) -> bool {
-        let (alternate, bytes) = self.alternate;
-        let rsp = self.registers.rsp;
-        if rsp.wrapping_sub(alternate) < bytes {
-            return rsp - alternate >= SIGNAL_FRAME_BYTES;
-        }
-        if bytes != 0 && !self.is_writable(alternate, alternate + bytes) {
-            return false;
-        }
-        self.is_writable(rsp.wrapping_sub(SIGNAL_FRAME_BYTES), rsp)
-    }
-
-    /// fl_is_writable() in bpf/include/trap.bpf.h.
-    fn is_writable(&self, low: u64, high: u64) -> bool {
-        let grows = |region: &&Region| region.backing == Backing::MainStack && region.end - low <= self.stack_limit;
-        let above = || self.regions.iter().filter(|region| region.start > low).min_by_key(|region| region.start);
-        let at = self.regions.iter().find(|region| region.holds(low)).or_else(|| above().filter(grows));
-        at.is_some_and(|region| region.permissions.write && region.end >= high)
     }
 }

@@ -1,16 +1,18 @@
 //! SIGILL and SIGTRAP.
 
 use super::instruction::{decode, decoded};
-use super::{Diagnosis, Kind, SI_KERNEL, certain, likely, trap};
-use crate::arch::{BREAKPOINT, BREAKPOINT_CODE, Code, INSTRUCTION_BYTES_MAX, Instruction, TrapKind};
+use super::{Diagnosis, Kind, SI_KERNEL, certain, checked, likely, trap};
+use crate::arch::{
+    BREAKPOINT, BREAKPOINT_CODE, Code, INSTRUCTION_BYTES_MAX, Instruction, NO_INSTRUCTION_CODE, TrapKind,
+};
 use crate::evidence::Evidence;
 use crate::hex::digits;
 
-/// The kernel calls all invalid opcodes ILL_ILLOPN.
-const ILL_ILLOPN: i32 = 2;
-
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
-    if facts.si_code != Some(ILL_ILLOPN) {
+    if let Some(refusal) = facts.refusal {
+        return checked::refused(facts, refusal);
+    }
+    if facts.si_code != Some(NO_INSTRUCTION_CODE) {
         return None;
     }
     match decode(facts) {
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     fn illegal(code: &[u8]) -> Case {
-        Case { code: code.to_vec(), ..signal(4, ILL_ILLOPN) }
+        Case { code: code.to_vec(), ..signal(4, NO_INSTRUCTION_CODE) }
     }
 
     #[test]

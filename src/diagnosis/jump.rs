@@ -4,7 +4,7 @@
 //! a return leave other traces.
 
 use super::words::{self, hex};
-use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely};
+use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, checked, likely, sure};
 use crate::arch::{self, Arrival, CalledPointer};
 use crate::evidence::Evidence;
 
@@ -32,12 +32,17 @@ pub(super) fn fetch(facts: &Evidence, address: u64, code: i32) -> Option<Diagnos
     }
 }
 
+/// How the thread came there. Where the last call may have returned, and its caller jumped, nobody knows what that has called.
+fn arrival(facts: &Evidence) -> Option<&Arrival> {
+    facts.arrival.as_ref().filter(|arrival| facts.is_call_last || !matches!(arrival, Arrival::Behind(_)))
+}
+
 fn to_null(facts: &Evidence) -> Option<Diagnosis> {
     let kind = Kind::JumpToNull;
-    match &facts.arrival {
+    match arrival(facts) {
         Some(Arrival::CalledThrough(pointer)) => {
             let text = format!("jumps to NULL: a function pointer is 0 ({}){}", pointer.text, calls(facts, pointer));
-            certain(kind, text)
+            sure(facts.is_call_last, kind, text)
         }
         Some(Arrival::CalledByName) => {
             let why = "the code itself calls address 0, as that of a weak function that nobody defines";
@@ -49,7 +54,7 @@ fn to_null(facts: &Evidence) -> Option<Diagnosis> {
 }
 
 fn near_null(facts: &Evidence, address: u64) -> Option<Diagnosis> {
-    let why = match &facts.arrival {
+    let why = match arrival(facts) {
         Some(Arrival::CalledThrough(pointer)) => {
             format!("a function pointer is broken ({}){}", pointer.text, calls(facts, pointer))
         }
@@ -63,12 +68,15 @@ fn near_null(facts: &Evidence, address: u64) -> Option<Diagnosis> {
 }
 
 fn into_the_wild(facts: &Evidence, address: u64) -> Option<Diagnosis> {
+    if let Some(refusal) = facts.refusal {
+        return checked::refused(facts, refusal);
+    }
     let kind = Kind::JumpIntoTheWild;
     let to = format!("{}, where nothing is mapped", hex(address));
-    match &facts.arrival {
+    match arrival(facts) {
         Some(Arrival::CalledThrough(pointer)) => {
             let why = format!("a broken function pointer, or unloaded code ({})", pointer.text);
-            certain(kind, format!("jumps to {to}: {why}{}", calls(facts, pointer)))
+            sure(facts.is_call_last, kind, format!("jumps to {to}: {why}{}", calls(facts, pointer)))
         }
         Some(Arrival::Behind(_)) => likely(kind, format!("jumps to {to}, by {}", tail_call(facts, "broken"))),
         Some(Arrival::Returned) => likely(kind, format!("returns to {to}: a broken return address, or unloaded code")),
@@ -181,6 +189,21 @@ mod tests {
         assert!(text(&unnamed).contains("in what the next frame called, or behind that"));
         let wild = Case { top: called.top, ..fetch_at(1, 0x10_0000) }.mapped(&[far()]);
         assert!(text(&wild).contains(", where nothing is mapped, by a tail call"), "{}", text(&wild));
+    }
+
+    /// As on arm64, where the return address of a call that has returned stays in its register.
+    #[test]
+    fn an_old_call_proves_nothing() {
+        let old = |case: &Case| Evidence { is_call_last: false, ..case.evidence() };
+        let said = |case: &Case| super::super::diagnose(&old(case)).map(|found| (found.text, found.confidence));
+        let direct = Case { top: top(&[0xe8, 0, 0xff, 0xff, 0xff], 0), callee: Some("dispatch"), ..fetch_at(1, 0) };
+        let what = "jumps to NULL: a function pointer or a return address is 0".to_owned();
+        assert_eq!(said(&direct), Some((what, Confidence::Certain)), "the caller may have jumped");
+        let through = Case { top: top(&[0xff, 0xd0], 0), ..fetch_at(1, 0) };
+        let what = "jumps to NULL: a function pointer is 0 (rax is 0)".to_owned();
+        assert_eq!(said(&through), Some((what, Confidence::Likely)), "a zero by chance");
+        let wild = Case { top: direct.top, ..fetch_at(1, 0x10_0000) }.mapped(&[far()]);
+        assert!(said(&wild).unwrap().0.ends_with("a broken function pointer or return address, or unloaded code"));
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub enum Kind {
     LongjmpIntoDeadFrame,
     MisalignedAccess,
     MisalignedSse,
+    NoLandingPad,
     NoexceptViolated,
     NonCanonicalPointer,
     NullDereference,
@@ -84,6 +85,7 @@ pub enum Kind {
     SmashedStack,
     SplitLock,
     StackOverflow,
+    TagMismatch,
     TerminateCalled,
     ThreadEndThroughNoexcept,
     TrapInstruction,
@@ -95,6 +97,7 @@ pub enum Kind {
     UseAfterUnmap,
     Userfaultfd,
     WriteToReadOnly,
+    WrongSignature,
 }
 
 impl fmt::Display for Kind {

@@ -12,6 +12,7 @@ mod bus;
 #[cfg(test)]
 mod cases;
 mod cause;
+mod checked;
 mod illegal;
 mod instruction;
 mod jump;
@@ -35,8 +36,8 @@ pub(crate) use kind::{Diagnosis, Kind};
 
 use crate::arch::{self, TrapKind};
 use crate::evidence::{Evidence, SystemCall, Trap};
-use crate::siginfo::{SEGV_ACCERR, SEGV_CPERR, SEGV_MAPERR, SEGV_PKUERR, SI_KERNEL, SI_TKILL, SYS_SECCOMP};
-use crate::siginfo::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+use crate::siginfo::{SEGV_ACCERR, SEGV_CPERR, SEGV_MAPERR, SEGV_MTEAERR, SEGV_MTESERR, SEGV_PKUERR};
+use crate::siginfo::{SI_KERNEL, SI_TKILL, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SYS_SECCOMP};
 
 /// The cause that the facts prove or make likely; `None` means: not sure of any.
 pub(crate) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
@@ -74,6 +75,8 @@ fn segmentation_fault(facts: &Evidence, code: i32) -> Option<Diagnosis> {
         SEGV_MAPERR | SEGV_ACCERR => memory::diagnose(facts, code),
         SEGV_PKUERR => memory::protection_key(facts),
         SEGV_CPERR => protection::shadow_stack(facts),
+        SEGV_MTESERR => checked::tag(facts),
+        SEGV_MTEAERR => checked::tag_before(),
         _ => None,
     }
 }

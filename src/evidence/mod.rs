@@ -23,7 +23,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arch::{Arrival, Registers};
+use crate::arch::{Arrival, Refusal, Registers};
 use crate::probe::abi::fl_arch;
 
 /// The largest frame of a signal, bytes: so far from a stack's end the kernel program looks for what lies below it.
@@ -91,6 +91,10 @@ pub(crate) struct Evidence {
     pub past: Past,
     /// How the thread came to an address without code. `None` means that it is at code, or that nothing proves it.
     pub arrival: Option<Arrival>,
+    /// Nothing but the call before the return address, or what it called, can have led there: no other jump.
+    pub is_call_last: bool,
+    /// What the processor has refused of the instruction. `None` means nothing, or that the signal says it all.
+    pub refusal: Option<Refusal>,
     /// The function that [`Arrival::Behind`] called. `None` means that its name isn't known.
     pub callee: Option<String>,
     /// The part of its file that the fault address is in. `None` means that it wasn't asked for, or that the file is gone.

@@ -3,7 +3,7 @@
 use super::{
     Evidence, File, FileSystem, Frame, Past, Reason, Region, Sender, StoredFile, Surroundings, SystemCall, Thread, Trap,
 };
-use crate::arch::{self, Arrival, Registers, StackTop};
+use crate::arch::{self, Arrival, Refusal, Registers, StackTop};
 use crate::cgroup;
 use crate::page;
 use crate::probe::abi::{fl_crash, fl_crash_flag, fl_disposition, fl_registers, fl_vma};
@@ -65,6 +65,8 @@ impl Evidence {
                 is_by_userfaultfd: has(fl_crash_flag::FL_BY_USERFAULTFD),
             },
             arrival: arrival(raw),
+            is_call_last: !arch::LINK_OUTLIVES_CALL,
+            refusal: refusal(raw).filter(|_| is_fault),
             callee: None,
             part: None,
             halt: None,
@@ -110,6 +112,16 @@ pub(crate) fn arrival(raw: &fl_crash) -> Option<Arrival> {
         slot: has(fl_crash_flag::FL_HAS_SLOT).then_some((jump.slot_address, jump.slot)),
     };
     arch::arrival(&registers, arch::instruction_pointer(&registers), &top, |at| raw.module(at, false).is_some())
+}
+
+/// What the processor has refused, by the registers and the instruction.
+fn refusal(raw: &fl_crash) -> Option<Refusal> {
+    let has = |flag: fl_crash_flag| raw.flags.0 & flag.0 != 0;
+    if !has(fl_crash_flag::FL_HAS_REGISTERS) || has(fl_crash_flag::FL_IS_COMPAT) {
+        return None;
+    }
+    let code = raw.code.get(..raw.code_length as usize);
+    arch::refusal(&Registers::from(raw.registers), code, (raw.signal, raw.si_code), raw.fault_address)
 }
 
 fn trap(raw: &fl_crash) -> Trap {

@@ -87,6 +87,7 @@ fn answer(without: &Named) -> Named {
                 used_frame_pointer: false,
                 frame_bytes: Some(64),
                 is_frame_sized: true,
+                is_call_last: true,
                 frames,
             },
             more: without.described.more.iter().map(|_| Ok(vec![function(0)])).collect(),

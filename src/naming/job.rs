@@ -128,7 +128,7 @@ pub(crate) struct Unwind {
     pub registers: [u64; COUNT],
     /// It runs 32-bit code.
     pub is_compat: bool,
-    /// Behind its instruction stands a return.
+    /// The return address is where a call puts it: behind its instruction stands a return, or a call has just led there.
     pub is_return_next: bool,
     /// Its stack.
     pub stack: StackCopy,
@@ -197,6 +197,8 @@ pub(crate) struct Walk {
     pub frame_bytes: Option<u64>,
     /// It is proved that this is the function's own frame, and not where something has moved the stack pointer to.
     pub is_frame_sized: bool,
+    /// Where the innermost frame has no code: nothing but the call before the return address, or what it called, can have led there.
+    pub is_call_last: bool,
 }
 
 /// What the namer found.

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use super::job::{Described, Ending, Job, MappedImage, Mapping, Named, NamedFile, Walk};
 use super::maps::MEMFD;
 use super::{jit_dump, perf_map};
+use crate::arch::LINK_OUTLIVES_CALL;
 use crate::evidence::{Failure, Function, Functions, Halt, Handling};
 use crate::identity::{Step, Tracker, Trail};
-use crate::symbol::unwind::{CodeRegion, Frame, Image, Machine, Passage, Registers, StackCopy, Unwinder};
+use crate::symbol::unwind::{CodeRegion, Frame, Image, Machine, Passage, Registers, StackCopy, Unwinder, Unwound, Way};
 use crate::symbol::{CodePlace, FileRequest, Files, MappedFile, Namer, Open, vdso};
 
 /// So many addresses of a stack get names. In a recursion they are few, however deep it is.
@@ -176,6 +177,7 @@ impl Worker {
             innermost.is_some_and(|(frame, mapping)| self.unwinder.is_sized(&mapping, frame, *bytes))
         };
         let is_frame_sized = frame_bytes.as_ref().is_some_and(&mut is_sized);
+        let is_call_last = self.is_call_last(job, found, &unwound);
         unwound.shorten(job.depth);
         if !unwound.complete && unwound.frames.len() < job.walk.frames.len() {
             // Callers may be missing where its frame pointers lead further than what is proved.
@@ -191,8 +193,21 @@ impl Worker {
             used_frame_pointer: unwound.used_frame_pointer,
             frame_bytes,
             is_frame_sized,
+            is_call_last,
         };
         (walk, all)
+    }
+
+    /// Has the innermost frame, which has no code, been reached by the call before its return address, or by what that called? The stack pointer is
+    /// that of the caller, whose own caller is found by it, and the caller has no jump by which it may have gone on when the call had returned.
+    fn is_call_last(&mut self, job: &Job, found: &[Found], unwound: &Unwound) -> bool {
+        let &[innermost, caller, ..] = &unwound.frames[..] else { return false };
+        if !LINK_OUTLIVES_CALL || job.mapping(innermost).is_some() {
+            return !LINK_OUTLIVES_CALL;
+        }
+        let is_caller_found = unwound.steps.get(2).is_some_and(|step| step.way == Way::Proved);
+        let region = job.mapping(caller).map(|mapping| region(mapping, found));
+        is_caller_found && region.is_some_and(|region| !self.unwinder.may_jump(&region, caller))
     }
 
     /// The frames that make it the same bug as another one. `known`: functions of addresses, as far as they have been asked for.

@@ -43,7 +43,7 @@ use self::image::Sections;
 use self::walk::Walk;
 use super::elf::Source;
 use super::{MappedFile, Version, vdso};
-use crate::arch::{Call, call_before, frame_of_prologue};
+use crate::arch::{Call, call_before, frame_of_prologue, may_jump};
 use crate::evidence::Handling;
 use crate::page;
 
@@ -62,6 +62,9 @@ const FILES_MAX: usize = 256;
 
 /// A function makes its frame by its first instructions.
 const PROLOGUE_BYTES: u64 = 48;
+
+/// So much of a function is looked at.
+const FUNCTION_BYTES_MAX: u64 = 1 << 20;
 
 /// How many calls are remembered; all are forgotten when there are more.
 const CALLS_MAX: usize = 16_384;
@@ -252,6 +255,26 @@ impl Unwinder {
         let is_native = sections.machine == Machine::Native;
         let made = is_native.then(code).flatten().and_then(|code| frame_of_prologue(&code));
         made.and_then(|made| bytes.checked_sub(made)).is_some_and(|more| more <= page::size())
+    }
+
+    /// May the function of a frame have jumped to any address without a call? `mapping` is the one that the frame is in. True where it isn't
+    /// known, as of a function of more than 1 MiB.
+    pub(crate) fn may_jump(&mut self, mapping: &CodeRegion<'_>, frame: Frame) -> bool {
+        let Image::File(MappedFile { file: Some(file), number, .. }) = mapping.image else { return true };
+        let Some(sections) = self.sections(mapping.image).filter(|sections| sections.machine == Machine::Native) else {
+            return true;
+        };
+        if let Some(begins) = &self.begins {
+            begins(*number);
+        }
+        let code = || {
+            let bias = sections.bias(mapping.start, mapping.file_offset)?;
+            let function = step::function_of(&sections, bias, frame)?;
+            let bytes = function.end.checked_sub(function.start).filter(|&bytes| bytes <= FUNCTION_BYTES_MAX)?;
+            let code = sections.code_from(function.start, bytes, &Source::File(file))?;
+            (code.len() as u64 == bytes).then_some(code)
+        };
+        code().is_none_or(|code| may_jump(&code))
     }
 
     /// How the call before a frame's return address was made. `mapping` is the one that the frame is in. `None` means that it isn't known.

@@ -53,7 +53,7 @@ const PROGRAMS: [(&str, &str); 22] = [
 ];
 
 /// The sentences without a program, by their begin: what they need is not at hand wherever this runs.
-const WITHOUT: [(&str, &str); 23] = [
+const WITHOUT: [(&str, &str); 32] = [
     ("<> address 0: a NULL pointer", "an instruction that isn't decoded"),
     ("<> address <>: near NULL, as a field at that offset of a NULL pointer is", "the same"),
     ("jumps to NULL: the code itself calls", "a program that isn't position-independent"),
@@ -74,6 +74,15 @@ const WITHOUT: [(&str, &str); 23] = [
     ("the hardware has lost the contents", "memory that fails"),
     ("<> a page that is marked as lost", "a kernel with UFFDIO_POISON"),
     ("locks <>, which lies across two cache lines", "split_lock_detect=fatal"),
+    ("<> <> by a pointer with another tag than the memory", "arm64: tests/programs"),
+    ("has accessed memory by a pointer with another tag", "the same"),
+    ("<> <> by a pointer, where no landing pad is", "the same"),
+    ("returns to <>, whose signature is wrong", "the same"),
+    ("<> <>, which is not a multiple of <>, by an instruction", "the same"),
+    ("jumps to <>, where no instruction can be", "the same"),
+    ("the return address has a wrong signature", "arm64, a processor with FEAT_FPAC"),
+    ("uses a pointer with a wrong signature", "the same"),
+    ("accesses memory by a stack pointer", "arm64, a processor that checks it"),
     ("<> ends it for a lack of memory", "seconds: tests/host/messages.rs"),
     ("a C++ exception<> that nobody catches, as far", "code without call frame information"),
     ("a C++ exception met <>, which it may not leave", "the same"),

@@ -11,7 +11,7 @@
  * expect: frames unreachable main
  * on arm64: code ILL_ILLOPC
  * on arm64: fault_type illegal_opcode
- * on arm64: diagnosis null
+ * on arm64: diagnosis.kind illegal_instruction
  * on arm64, because: the kernel has another code, also for what is no instruction
  */
 #include "truth.h"

@@ -10,6 +10,7 @@
  *   tail-slot    the same; dispatch() itself is called by a pointer in memory
  *   return       returns to 0
  *   label        jumps to 0 inside of a function
+ *   after-call   the same after a call, which has returned
  *   wild         calls a pointer to nothing
  *   wild-tail    calls dispatch(), which jumps to nothing
  *   wild-return  returns to nothing
@@ -33,7 +34,8 @@ FUNCTION(pushed, "movabs " NOWHERE ", %rax; push %rax; ret");
 #define JUMP()           __asm__ volatile("movabs " NOWHERE ", %%rax; sub $0x100, %%rsp; jmp *%%rax" ::: "rax")
 #else
 /* A call has its return address in a register. */
-#define NOWHERE(register) "movz " register ", #0x9000; movk " register ", #0x3456, lsl #16; movk " register ", #0x12, lsl #32"
+#define NOWHERE(register) \
+	"movz " register ", #0x9000; movk " register ", #0x5678, lsl #16; movk " register ", #0x1234, lsl #32"
 FUNCTION(dispatch, "mov x0, xzr; br x0");
 FUNCTION(lost, NOWHERE("x9") "; br x9");
 FUNCTION(pushed, NOWHERE("x30") "; ret");
@@ -53,6 +55,23 @@ first:
 	return 1;
 second:
 	return 2;
+}
+
+__attribute__((noinline)) static int interpret_more(int instruction)
+{
+	void *labels[3] = {&&first, &&second};
+
+	getppid();
+	goto *labels[instruction];
+first:
+	return 1;
+second:
+	return 2;
+}
+
+__attribute__((noinline)) static void leap(void)
+{
+	JUMP();
 }
 
 static struct {
@@ -99,6 +118,8 @@ int main(int argc, char **argv)
 		overrun(0);
 	} else if (!strcmp(what, "label")) {
 		return interpret(argc);
+	} else if (!strcmp(what, "after-call")) {
+		return interpret_more(argc);
 	} else if (!strcmp(what, "wild")) {
 		call((function *)0x123456789000);
 	} else if (!strcmp(what, "wild-tail")) {
@@ -108,7 +129,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "pushed")) {
 		pushed();
 	} else if (!strcmp(what, "longjmp")) {
-		JUMP();
+		leap();
 	}
 	return 3;
 }

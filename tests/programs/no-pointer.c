@@ -94,7 +94,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "mapping"))
 		return (int)field_of(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 	if (!strcmp(what, "pages"))
-		return read_at((char *)mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + 2 * PAGE);
+		return read_at((char *)mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + 2 * page_size());
 	if (!strcmp(what, "failed"))
 		return read_at((const char *)-1);
 	return 3;

@@ -3,7 +3,7 @@
  * Faults in code without call frame information and frame pointers, while the frame pointer happens to point to words that are 0: its callers are not known,
  * and the stack is not complete.
  *
- * build: -O1 -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-unwind-tables
+ * build: -g0 -O1 -fomit-frame-pointer -fno-asynchronous-unwind-tables -fno-unwind-tables
  * expect: exit 139
  * expect: signal SIGSEGV
  * expect: code SEGV_MAPERR

@@ -16,7 +16,7 @@
  * on arm64: exit 132
  * on arm64: signal SIGILL
  * on arm64: code ILL_ILLOPC
- * on arm64: diagnosis null
+ * on arm64: diagnosis.kind illegal_instruction
  * on arm64, because: a division by zero is no fault there, and an instruction that doesn't exist takes its place
  */
 #include "truth.h"

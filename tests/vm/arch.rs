@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 mod facts {
     /// What begins a column of docs/kernels.md.
     pub(crate) const KERNELS: &str = "arm64/";
+    /// Programs that say that they are for this one alone are not built.
+    pub(crate) const ELSEWHERE: &str = "x86_64";
     /// What a system call's function begins with.
     pub(crate) const SYSTEM_CALL: &str = "__arm64_sys_";
     /// A function below which every system call is.
@@ -18,6 +20,11 @@ mod facts {
     /// The register that a compiler calls a pointer by, and another one that a function keeps for its caller.
     pub(crate) const CALLED: &str = "x0";
     pub(crate) const KEPT: &str = "x19";
+    /// What is said of a call through a pointer in memory, which is in a register first; where such a call has led to a tail call; and of a return
+    /// to what the function has put there itself.
+    pub(crate) const BY_SLOT: &str = "jumps to NULL: a function pointer is 0 (x9 is 0); the caller is the next frame";
+    pub(crate) const TAIL_BY_SLOT: &str = "jumps to NULL by a tail call in dispatch, which the next frame called";
+    pub(crate) const PUSHED: (&str, &str) = ("likely", "returns to 0x123456789000, where nothing is mapped");
     /// A function that raise(3) comes to, which no other contains, and the name that it has for the task.
     pub(crate) const SENDS: (&str, &str) = ("send_signal_locked", "t");
     /// Programs can be attached to the begin of functions, without a breakpoint, from 6.4 on.
@@ -32,6 +39,8 @@ mod facts {
     pub(crate) const HAS_NO_PROTECTION_KEYS: &[&str] = &["5.10", "6.1"];
     /// A 64-bit program can make a call of 32-bit programs.
     pub(crate) const HAS_MIXED_CALLS: bool = false;
+    /// Where a thread gets a signal, the kernel has forgotten in which call it was.
+    pub(crate) const FORGETS_CALLS: bool = true;
 
     /// mov w0, NUMBER; ret
     pub(crate) fn code(number: i32) -> Vec<u8> {
@@ -43,12 +52,17 @@ mod facts {
 #[cfg(target_arch = "x86_64")]
 mod facts {
     pub(crate) const KERNELS: &str = "";
+    pub(crate) const ELSEWHERE: &str = "arm64";
     pub(crate) const SYSTEM_CALL: &str = "__x64_sys_";
     pub(crate) const ENTRY: &str = "do_syscall_64";
     pub(crate) const INSTRUCTION_POINTER: &str = "rip";
     pub(crate) const STACK_POINTER: &str = "rsp";
     pub(crate) const CALLED: &str = "rax";
     pub(crate) const KEPT: &str = "rbx";
+    pub(crate) const BY_SLOT: &str = "jumps to NULL: a function pointer is 0 (the pointer at 0x";
+    pub(crate) const TAIL_BY_SLOT: &str = "jumps to NULL by a tail call in what the next frame called";
+    pub(crate) const PUSHED: (&str, &str) =
+        ("certain", "a broken function pointer or return address, or unloaded code");
     pub(crate) const SENDS: (&str, &str) = ("do_send_sig_info", "p");
     pub(crate) const HAS_NO_FENTRY: &[&str] = &[];
     /// v5.18; Debian's 6.1 is built without.
@@ -57,6 +71,7 @@ mod facts {
     pub(crate) const WATCHES_BY_KPROBES: bool = false;
     pub(crate) const HAS_NO_PROTECTION_KEYS: &[&str] = &[];
     pub(crate) const HAS_MIXED_CALLS: bool = true;
+    pub(crate) const FORGETS_CALLS: bool = false;
 
     /// mov eax, NUMBER; ret
     pub(crate) fn code(number: i32) -> Vec<u8> {

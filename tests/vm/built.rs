@@ -1,10 +1,10 @@
 //! Programs in other languages: builds them, and runs them under faultline.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::{env, fs};
 
 use serde_json::Value;
 
@@ -35,7 +35,9 @@ pub(crate) struct Program {
 impl Program {
     /// The folder in which it is built, outside of guests.
     pub(crate) fn place(&self) -> PathBuf {
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join("runtimes").join(self.folder)
+        // Go's own variable: ci/arm64 has them built for its guests.
+        let folder = env::var("GOARCH").map_or("runtimes".to_owned(), |other| format!("runtimes-{other}"));
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder).join(self.folder)
     }
 
     /// Builds it; its compiler must be there.

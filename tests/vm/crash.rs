@@ -85,6 +85,34 @@ mod x86_64 {
     pub(super) const PLAIN: &[&str] = &["non-canonical", "divide-by-zero", "second-trap", "second-trap-again"];
 }
 
+/// The programs of what only processors of arm64 check.
+const ARM64: &[&str] = &[
+    "forged-tag",
+    "misaligned-access",
+    "misaligned-jump",
+    "no-landing-pad",
+    "tag-mismatch",
+    "tag-noted",
+    "wrong-signature",
+];
+
+#[cfg(target_arch = "aarch64")]
+#[apply(watch_test!)]
+fn what_only_this_processor_checks() {
+    for name in ARM64 {
+        check(name);
+    }
+    let text = |name| check(name)["diagnosis"]["text"].as_str().unwrap().to_owned();
+    let tag = text("tag-mismatch");
+    assert!(tag.starts_with("writes 0x") && tag.contains(" is 0x100"), "the pointer with its tag: {tag}");
+    let access = text("misaligned-access");
+    assert!(access.starts_with("reads 0x") && access.contains("not a multiple of 8, by an instruction"), "{access}");
+    let landing = text("no-landing-pad");
+    assert!(landing.starts_with("calls 0x"), "{landing}");
+    let jump = text("misaligned-jump");
+    assert!(jump.ends_with("where no instruction can be: it is not a multiple of 4"), "{jump}");
+}
+
 /// The programs that have a test of their own below.
 const SPECIAL: &[&str] = &[
     "abort",
@@ -151,11 +179,12 @@ fn no_program_is_forgotten() {
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".c").map(str::to_owned))
         .collect();
     let tested: BTreeSet<String> =
-        PLAIN.iter().chain(x86_64::PLAIN).chain(SPECIAL).map(|&name| name.to_owned()).collect();
+        PLAIN.iter().chain(x86_64::PLAIN).chain(ARM64).chain(SPECIAL).map(|&name| name.to_owned()).collect();
     assert_eq!(there, tested);
     let only_on_x86_64 = |name: &&str| source(name).contains("\n * only on x86_64: ");
     assert!(x86_64::PLAIN.iter().all(only_on_x86_64), "each says why");
     assert!(!PLAIN.iter().any(only_on_x86_64), "no test is left out");
+    assert!(ARM64.iter().all(|name| source(name).contains("\n * only on arm64: ")), "each says why");
 }
 
 #[apply(watch_test!)]

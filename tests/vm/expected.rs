@@ -19,7 +19,7 @@ pub(crate) fn source(name: &str) -> String {
 
 /// Is the program built for this architecture? Its header says where it isn't, and why.
 pub(crate) fn is_built(name: &str) -> bool {
-    cfg!(target_arch = "x86_64") || !source(name).contains("\n * only on x86_64: ")
+    !source(name).contains(&format!("\n * only on {}: ", arch::ELSEWHERE))
 }
 
 /// What a program's header says about it.

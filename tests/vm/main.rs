@@ -23,6 +23,8 @@ mod hidden;
 mod memory;
 mod namespace;
 mod naming;
+#[cfg(target_arch = "aarch64")]
+mod oracle;
 mod own_account;
 mod pagefault;
 mod recorder;

@@ -9,7 +9,10 @@ use serde_json::json;
 use crate::built::{Program, caught, has_frame, run};
 use crate::harness::runs::watch_test;
 
+#[cfg(target_arch = "x86_64")]
 const BUILT: [&Program; 2] = [&JAVA_WILD, &GO];
+#[cfg(not(target_arch = "x86_64"))]
+const BUILT: [&Program; 1] = [&GO];
 
 /// Builds what guests need; ci/vm runs it.
 #[apply(watch_test!)]
@@ -20,6 +23,8 @@ fn for_guests() {
     }
 }
 
+/// The root of arm64's guests has no JVM.
+#[cfg(target_arch = "x86_64")]
 const JAVA_WILD: Program = Program {
     folder: "java-wild",
     file: "Wild.java",
@@ -34,6 +39,7 @@ const JAVA_WILD: Program = Program {
 };
 
 /// The JVM's handler itself faults on its way, and handles that: the record is that of the first fault. It exits, or aborts.
+#[cfg(target_arch = "x86_64")]
 #[apply(watch_test!)]
 fn java_that_dies() {
     let folder = JAVA_WILD.folder();

@@ -3,7 +3,7 @@
 
 use macro_rules_attribute::apply;
 
-use crate::harness::arch::{CALLED, KEPT, page_size};
+use crate::harness::arch::{BY_SLOT, CALLED, KEPT, PUSHED, TAIL_BY_SLOT, page_size};
 use crate::harness::programs;
 use crate::harness::runs::watch_test;
 use crate::said::{compare, compare_silent};
@@ -39,20 +39,16 @@ fn there_is_no_code() {
             ("register", "jump_to_null", "certain", &by_register),
             ("kept", "jump_to_null", "certain", &kept),
             ("tail-register", "jump_to_null", "certain", &by_register),
-            ("slot", "jump_to_null", "certain", "jumps to NULL: a function pointer is 0 (the pointer at 0x"),
+            ("slot", "jump_to_null", "certain", BY_SLOT),
             ("tail", "jump_to_null", "likely", "jumps to NULL by a tail call in dispatch, which the next frame called"),
-            ("tail-slot", "jump_to_null", "likely", "jumps to NULL by a tail call in what the next frame called"),
+            ("tail-slot", "jump_to_null", "likely", TAIL_BY_SLOT),
             ("return", "jump_to_null", "certain", "jumps to NULL: a function pointer or a return address is 0"),
+            ("after-call", "jump_to_null", "certain", "jumps to NULL: a function pointer or a return address is 0"),
             ("label", "jump_to_null", "certain", "jumps to NULL: a function pointer or a return address is 0"),
             ("wild", "jump_into_the_wild", "certain", &wild),
             ("wild-tail", "jump_into_the_wild", "likely", "by a tail call in lost, which the next frame called"),
             ("wild-return", "jump_into_the_wild", "likely", "returns to 0x123456789000, where nothing is mapped"),
-            (
-                "pushed",
-                "jump_into_the_wild",
-                "certain",
-                "a broken function pointer or return address, or unloaded code",
-            ),
+            ("pushed", "jump_into_the_wild", PUSHED.0, PUSHED.1),
             (
                 "longjmp",
                 "jump_into_the_wild",

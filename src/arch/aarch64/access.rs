@@ -47,6 +47,15 @@ impl Index {
     }
 }
 
+/// Must the address of an access that [`decode`] knows be a multiple of its size? Of an exclusive access, an ordered one, and an atomic one.
+pub(super) fn needs_alignment(word: u32) -> bool {
+    match (field(word, 28, 2), field(word, 24, 2), bit(word, 26)) {
+        (0b00, 0b00, false) | (0b01, 0b01, false) => true,
+        (0b11, 0b00, false) => bit(word, 21) && field(word, 10, 2) == 0b00,
+        _ => false,
+    }
+}
+
 fn field(word: u32, low: u32, bits: u32) -> u32 {
     word >> low & ((1 << bits) - 1)
 }

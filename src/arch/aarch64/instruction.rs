@@ -13,8 +13,7 @@ use crate::arch::{Division, Jump, Operand, Touch};
 pub(crate) enum Code<'a> {
     /// An instruction.
     Valid(Instruction<'a>),
-    /// No instruction of this architecture: what is not decoded may be one.
-    #[allow(dead_code, reason = "other architectures know")]
+    /// No instruction of this architecture, now and for ever (UDF). What is not decoded may be one.
     Invalid,
     /// None that is known, where newer processors have more.
     #[allow(dead_code, reason = "other architectures know")]
@@ -48,6 +47,7 @@ pub(crate) fn decode<'a>(registers: &'a Registers, code: &[u8]) -> Code<'a> {
         None if word & 0xffff_fc1f == 0xd65f_0000 || matches!(word, 0xd65f_0bff | 0xd65f_0fff) => Kind::Return,
         // BRK
         None if word & 0xffe0_001f == 0xd420_0000 => Kind::Breakpoint,
+        None if word >> 16 == 0 => return Code::Invalid,
         None => return Code::Unknown,
     };
     Code::Valid(Instruction { word, kind, registers })
@@ -57,6 +57,12 @@ pub(crate) fn decode<'a>(registers: &'a Registers, code: &[u8]) -> Code<'a> {
 /// ends a program so here.
 pub(crate) fn is_return_next(_code: &[u8]) -> bool {
     false
+}
+
+/// Is the return address of the innermost frame where a call puts it, whatever call frame information there is? Right behind a call by a
+/// register, as PSTATE.BTYPE says on processors with BTI.
+pub(crate) fn is_caller_at_hand(registers: &Registers, _code: &[u8]) -> bool {
+    registers.pstate >> 10 & 3 == 0b10
 }
 
 /// A register as an address takes it: number 31 is the stack pointer.
@@ -171,9 +177,9 @@ impl Instruction<'_> {
         }
     }
 
-    /// What the access must be aligned to, and whether the manual says so of this very instruction. The kernel's code says it.
-    pub(crate) fn alignment(&self, _touch: &Touch) -> Option<(u64, bool)> {
-        None
+    /// What the access must be aligned to, and whether the manual says so of this very instruction.
+    pub(crate) fn alignment(&self, touch: &Touch) -> Option<(u64, bool)> {
+        access::needs_alignment(self.word).then_some((touch.bytes, true))
     }
 
     /// The division that it is: none faults.
@@ -237,6 +243,24 @@ mod tests {
         assert_eq!(touched(0xf980_0000), [], "prfm pldl1keep, [x0]");
     }
 
+    /// Each at an address that is no multiple of its size.
+    #[test]
+    fn some_accesses_need_an_alignment() {
+        let of = |word: u32| {
+            let registers = Registers { x0: 0x1001, x1: 0x2001, ..Registers::default() };
+            let Code::Valid(instruction) = decode(&registers, &word.to_le_bytes()) else { panic!("{word:#x}") };
+            instruction.alignment(instruction.touches().first().unwrap()).map(|(bytes, _)| bytes)
+        };
+        assert_eq!(of(0xc85f_7c20), Some(8), "ldxr x0, [x1]");
+        assert_eq!(of(0x8802_fc20), Some(4), "stlxr w2, w0, [x1]");
+        assert_eq!(of(0xc87f_0c22), Some(16), "ldxp x2, x3, [x1]");
+        assert_eq!(of(0xc8df_fc20), Some(8), "ldar x0, [x1]");
+        assert_eq!(of(0xb820_0022), Some(4), "ldadd w0, w2, [x1]");
+        assert_eq!(of(0xf940_0020), None, "ldr x0, [x1]");
+        assert_eq!(of(0xa940_0420), None, "ldp x0, x1, [x1]");
+        assert_eq!(of(0xf862_7800), None, "ldr x0, [x0, x2, lsl #3]");
+    }
+
     #[test]
     fn a_tag_is_no_part_of_an_address() {
         let registers = Registers { x0: 0xab00_0000_0000_1000, ..Registers::default() };
@@ -258,6 +282,6 @@ mod tests {
         assert_eq!(of(0xd65f_0bff), Some((Some(Jump::Return), false)), "retaa");
         assert_eq!(of(0xd420_7d00), Some((None, true)), "brk #1000");
         assert_eq!(of(0x8b02_0020), None, "add x0, x1, x2");
-        assert_eq!(of(0), None, "udf #0");
+        assert!(matches!(decode(&registers, &0x1234_u32.to_le_bytes()), Code::Invalid), "udf #0x1234");
     }
 }

@@ -7,13 +7,15 @@ pub(crate) mod compat;
 pub(crate) mod halt;
 mod instruction;
 mod linkage;
+mod refusal;
 pub(crate) mod syscall;
 pub(crate) mod unwind;
 
 pub(crate) use arrival::arrival;
 pub(crate) use call::{CALL_BYTES_MAX, call_before};
-pub(crate) use instruction::{Code, Instruction, decode, is_return_next};
+pub(crate) use instruction::{Code, Instruction, decode, is_caller_at_hand, is_return_next};
 pub(crate) use linkage::{LINKS, slot_of};
+pub(crate) use refusal::{may_jump, refusal};
 
 use super::TrapKind;
 use crate::hex::Hex;
@@ -194,6 +196,12 @@ pub(crate) const CACHE_LINE_BYTES: u64 = 64;
 
 /// The instruction that raises a breakpoint's trap.
 pub(crate) const BREAKPOINT: &str = "brk";
+
+/// The code of a signal for bytes that are no instruction: ILL_ILLOPC, include/uapi/asm-generic/siginfo.h.
+pub(crate) const NO_INSTRUCTION_CODE: i32 = 1;
+
+/// A call leaves its return address in a register, where it stays when the function that was called has returned.
+pub(crate) const LINK_OUTLIVES_CALL: bool = true;
 
 /// The code of a signal for the breakpoint at the program counter: TRAP_BRKPT, include/uapi/asm-generic/siginfo.h.
 pub(crate) const BREAKPOINT_CODE: Option<i32> = Some(1);

@@ -55,6 +55,11 @@ pub(crate) fn is_return_next(code: &[u8]) -> bool {
     first.code() == Opcode::Hlt && second.code() == Opcode::Retnq
 }
 
+/// Is the return address of the innermost frame where a call puts it, whatever call frame information there is?
+pub(crate) fn is_caller_at_hand(_registers: &Registers, code: &[u8]) -> bool {
+    is_return_next(code)
+}
+
 /// Features that every x86_64 processor has.
 const BASELINE: [CpuidFeature; 19] = [
     CpuidFeature::INTEL8086,

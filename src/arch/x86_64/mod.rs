@@ -14,7 +14,7 @@ pub(crate) mod unwind;
 
 pub(crate) use arrival::arrival;
 pub(crate) use call::{CALL_BYTES_MAX, call_before};
-pub(crate) use instruction::{Code, Instruction, decode, is_return_next};
+pub(crate) use instruction::{Code, Instruction, decode, is_caller_at_hand, is_return_next};
 pub(crate) use linkage::{LINKS, slot_of};
 pub(crate) use prologue::frame_of_prologue;
 
@@ -147,6 +147,27 @@ pub(crate) const CACHE_LINE_BYTES: u64 = 64;
 
 /// The instruction that raises a breakpoint's trap.
 pub(crate) const BREAKPOINT: &str = "int3";
+
+/// The code of a signal for bytes that are no instruction: ILL_ILLOPN, include/uapi/asm-generic/siginfo.h.
+pub(crate) const NO_INSTRUCTION_CODE: i32 = 2;
+
+/// A return takes the return address away.
+pub(crate) const LINK_OUTLIVES_CALL: bool = false;
+
+/// May this code have jumped to any address without a call? Nobody has to know: see [`LINK_OUTLIVES_CALL`].
+pub(crate) fn may_jump(_code: &[u8]) -> bool {
+    true
+}
+
+/// What the processor has refused, if a signal with this code says that: the traps are others.
+pub(crate) fn refusal(
+    _registers: &Registers,
+    _code: Option<&[u8]>,
+    _of: (u32, i32),
+    _address: u64,
+) -> Option<super::Refusal> {
+    None
+}
 
 /// The code of a signal for the breakpoint at the program counter: there is none, as the program counter is behind it.
 pub(crate) const BREAKPOINT_CODE: Option<i32> = None;

@@ -1,7 +1,7 @@
 //! Page faults, and files without pages.
 
 use super::super::cases::{CODE, Case, far, fault, file, region};
-use crate::arch::{Registers, StackTop};
+use crate::arch::{Refusal, Registers, StackTop};
 use crate::evidence::{Backing, Cause, Change, FilePart, FileSystem, Region, StoredFile};
 
 /// `mov eax, [rdi]`, and with a displacement of one byte.
@@ -104,6 +104,7 @@ fn jumps() -> Vec<Case> {
         by(wild, &call_near, 0),
         by(wild, &[], wild),
         fetch(wild),
+        Case { refusal: Some(Refusal::SpoiltReturn), ..fetch(wild) },
         fetch(0xffff_8000_0000_0000),
         data("rw-"),
         data("r-x"),

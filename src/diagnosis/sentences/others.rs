@@ -1,6 +1,7 @@
 //! Instructions, arithmetic, and signals without an address.
 
-use super::super::cases::{Case, fault, general_protection, signal};
+use super::super::cases::{Case, fault, general_protection, signal, tag_check};
+use crate::arch::Refusal;
 use crate::arch::syscall::AUDIT_ARCH;
 use crate::probe::abi::{fl_reason, fl_reason_kind};
 use crate::siginfo::SI_KERNEL;
@@ -42,7 +43,11 @@ fn protection() -> Vec<Case> {
 fn instructions() -> Vec<Case> {
     let illegal = |code: &[u8]| Case { code: code.to_vec(), ..signal(4, 2) };
     let trap = Case { trap_nr: 3, code_before: 0xcc, ..signal(5, 0x80) };
+    let refused = |refusal| Case { refusal: Some(refusal), ..illegal(&[0x90]) };
     vec![
+        refused(Refusal::Landing { is_call: true }),
+        refused(Refusal::Signature { is_return: true }),
+        refused(Refusal::Signature { is_return: false }),
         illegal(&[0x06, 0x90]),
         illegal(&[0xd5, 0x10, 0x01, 0xc0]),
         illegal(&[0x0f, 0x0b]),
@@ -69,7 +74,17 @@ fn alignment() -> Vec<Case> {
     split.registers.rdi = 0x10_003e;
     let mut checked = split.clone();
     checked.registers.eflags = 1 << 18;
-    vec![split, checked]
+    // movaps [rsp+0x10], xmm0, in place of an exclusive access of arm64.
+    let exclusive = Case { code: vec![0x0f, 0x29, 0x44, 0x24, 0x10], ..split.clone() };
+    let mut exclusive = exclusive.at(0x7ffd_0000_1018);
+    exclusive.registers.rsp += 8;
+    let refused = |refusal| Case { refusal: Some(refusal), ..split.clone() };
+    vec![checked, exclusive, refused(Refusal::Code(4)), refused(Refusal::Stack(16)), split]
+}
+
+/// Memory with tags.
+fn tags() -> Vec<Case> {
+    vec![tag_check(0x10_0000), signal(11, 8), Case { cr2: 0, ..tag_check(0x10_0000) }]
 }
 
 fn seccomp() -> Vec<Case> {
@@ -94,5 +109,5 @@ fn sent_by_kernel() -> Vec<Case> {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [protection(), instructions(), arithmetic(), alignment(), seccomp(), sent_by_kernel()].concat()
+    [protection(), instructions(), arithmetic(), alignment(), tags(), seccomp(), sent_by_kernel()].concat()
 }

@@ -1,5 +1,7 @@
 //! One frame up: by a file's call frame information, or by the frame pointer of code that has none.
 
+use std::ops::Range;
+
 use gimli::{
     BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, Encoding, Evaluation, EvaluationResult, Expression,
     FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindExpression,
@@ -47,8 +49,15 @@ pub(super) fn by_information(
 
 /// Where the function of a frame begins, as [`by_information`] finds it.
 pub(super) fn begin_of(sections: &Sections, bias: u64, frame: Frame) -> Option<u64> {
+    Some(function_of(sections, bias, frame)?.start)
+}
+
+/// The function of a frame, by its file's own addresses.
+pub(super) fn function_of(sections: &Sections, bias: u64, frame: Frame) -> Option<Range<u64>> {
     let address = frame.address.wrapping_sub(u64::from(frame.is_return_address)).wrapping_sub(bias);
-    Some(Entry::of(sections, address)?.description().initial_address())
+    let entry = Entry::of(sections, address)?;
+    let description = entry.description();
+    Some(description.initial_address()..description.end_address())
 }
 
 /// Does call frame information say how far the stack pointer of a frame is from its caller's, so that it doesn't have to be believed?
