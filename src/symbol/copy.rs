@@ -73,8 +73,8 @@ pub(super) struct PrivateCopy {
     pub(super) has_lines: bool,
     /// It has more symbols than those that are exported.
     pub(super) has_all_symbols: bool,
-    /// The copy that it names: it is open as long as this one is.
-    _shared: Option<File>,
+    /// The copy that it names, of what it shares with other files: it is open as long as this one is.
+    pub(super) shared: Option<File>,
 }
 
 /// A section to be copied.
@@ -113,7 +113,7 @@ impl PrivateCopy {
         parts.extend(shared.as_ref().map(Shared::link));
         let (file, bytes) = write(file, headers, parts)?;
         let bytes = bytes + shared.as_ref().map_or(0, |shared| shared.copy.bytes);
-        Some(Self { file, bytes, has_lines, has_all_symbols, _shared: shared.map(|shared| shared.copy.file) })
+        Some(Self { file, bytes, has_lines, has_all_symbols, shared: shared.map(|shared| shared.copy.file) })
     }
 
     /// Copies debug information that several files share, with the build id by which they name it.
@@ -122,7 +122,7 @@ impl PrivateCopy {
         let mut parts = parts(file, headers, &[BUILD_ID], &mut left)?;
         parts.extend(debug(file, headers, &mut left)?);
         let (file, bytes) = write(file, headers, parts)?;
-        Some(Self { file, bytes, has_lines: true, has_all_symbols: true, _shared: None })
+        Some(Self { file, bytes, has_lines: true, has_all_symbols: true, shared: None })
     }
 }
 
@@ -169,7 +169,7 @@ impl PrivateCopy {
     pub(super) fn of_whole(file: &File) -> Option<Self> {
         let bytes = file.metadata().ok()?.len();
         let to = (bytes <= WHOLE_BYTES_MAX).then(|| copy_whole(file, bytes)).flatten()?;
-        Some(Self { file: to, bytes, has_lines: false, has_all_symbols: true, _shared: None })
+        Some(Self { file: to, bytes, has_lines: false, has_all_symbols: true, shared: None })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Split DWARF: the compiler has left what it knows of functions in a file beside each object (.dwo), or all of it was packed into one file
-//! beside the program (.dwp). The program's own symbols and lines name a function; these files say what is inlined into it.
+//! beside the program (.dwp). The program's own symbols and lines name a function; these files say what is inlined into it. So does what several
+//! files share of their debug information (dwz), where the symbolizer knows nothing of that.
 //!
 //! Each of them is believed only if it has the id that the program has for it. What is read is bounded, and checked as the program's own
 //! debug information is.
@@ -66,22 +67,23 @@ struct Others {
 }
 
 impl Split {
-    /// Of a file with such units, and at most `max` bytes. `None` means that it has none, or that they can't be read.
+    /// Of a file with such units, or a copy of what it shares with others, and at most `max` bytes. `None` means that it has none, or that they
+    /// can't be read.
     pub(super) fn read(
         open: &mut dyn Open,
         found: &MappedFile,
         (file, headers): (&File, &Headers),
+        shared: Option<&File>,
         max: u64,
     ) -> Option<Self> {
-        if !has_units_elsewhere(file, headers) {
+        if shared.is_none() && !has_units_elsewhere(file, headers) {
             return None;
         }
         let mut left = max;
-        let dwarf = Dwarf::load(|id| match OWN.contains(&id) {
-            true => section(file, headers, id.name(), &mut left),
-            false => Ok(empty()),
-        });
-        let dwarf = dwarf.ok().filter(is_harmless)?;
+        let mut dwarf = own_sections(file, headers, &mut left)?;
+        if let Some(shared) = shared {
+            dwarf.set_sup(own_sections(shared, &Headers::read_any(&Source::File(shared))?, &mut left)?);
+        }
         let context = Context::from_dwarf(dwarf).ok()?;
         let package = open.split(found.number, None).and_then(|file| package(&file, &mut left));
         Some(Self { context, others: Others { package, max, left, asked: 0 } })
@@ -101,14 +103,15 @@ impl Split {
         functions: &mut Vec<Function>,
     ) {
         let Some(mut frames) = self.frames(address, found, open) else { return };
-        let ([own], Some(last)) = (&mut functions[..], frames.pop()) else { return };
+        let (Some((own, known)), Some(last)) = (functions.split_last_mut(), frames.pop()) else { return };
         // A symbol says which of the compiler's copies of the function it is; debug information in one file gives the function's own name.
         if own.name.strip_prefix(&last.name).is_some_and(|rest| COPY.iter().any(|end| rest.starts_with(end))) {
             own.name = last.name;
         }
-        if !frames.is_empty() {
+        let known = known.len();
+        if frames.len() > known {
             (own.file, own.line) = (last.file, last.line);
-            drop(functions.splice(0..0, frames));
+            drop(functions.splice(0..known, frames));
         }
     }
 
@@ -173,6 +176,14 @@ impl Others {
 
 fn empty() -> Bytes {
     EndianArcSlice::new(Arc::from([]), LittleEndian)
+}
+
+fn own_sections(file: &File, headers: &Headers, left: &mut u64) -> Option<Dwarf<Bytes>> {
+    let dwarf = Dwarf::load(|id| match OWN.contains(&id) {
+        true => section(file, headers, id.name(), left),
+        false => Ok(empty()),
+    });
+    dwarf.ok().filter(is_harmless)
 }
 
 fn package(file: &File, left: &mut u64) -> Option<DwarfPackage<Bytes>> {

@@ -93,10 +93,11 @@ impl Symbols {
         }
         self.is_too_large |= self.tables.is_empty() && copy.is_none() && copy::symbols_bytes(file, headers) > left;
         let has_lines = copy.as_ref().is_some_and(|copy| copy.has_lines);
+        let shared = copy.as_ref().and_then(|copy| copy.shared.as_ref()?.try_clone().ok());
         self.add(copy, is_own);
         if has_lines && self.split.is_none() {
             let left = self.max.saturating_sub(self.bytes);
-            self.split = Split::read(open, found, (file, headers), left);
+            self.split = Split::read(open, found, (file, headers), shared.as_ref(), left);
             self.bytes += self.split.as_ref().map_or(0, Split::bytes);
         }
     }
