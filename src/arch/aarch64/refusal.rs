@@ -3,17 +3,24 @@
 //!
 //! Sources: Arm Architecture Reference Manual, D8.4.6 (branch target identification), C4.1; arch/arm64/kernel/traps.c, do_el0_bti() and do_el0_fpac().
 
+use libc::BUS_ADRALN;
+
 use super::Registers;
 use super::access;
 use super::call::{is_blr, register_of_blr};
 use crate::arch::Refusal;
-use crate::siginfo::{BUS_ADRALN, SEGV_MAPERR, SIGBUS, SIGILL, SIGSEGV};
 
 /// Instructions are so many bytes.
 const CODE_ALIGNMENT: u64 = 4;
 /// Where memory is accessed by the stack pointer.
 const STACK_ALIGNMENT: u64 = 16;
 
+const SIGILL: u32 = libc::SIGILL.cast_unsigned();
+const SIGBUS: u32 = libc::SIGBUS.cast_unsigned();
+const SIGSEGV: u32 = libc::SIGSEGV.cast_unsigned();
+
+/// Nothing is mapped: include/uapi/asm-generic/siginfo.h.
+const SEGV_MAPERR: i32 = 1;
 /// ILL_ILLOPC: what is no instruction, and a jump to no landing pad.
 const ILL_ILLOPC: i32 = 1;
 /// ILL_ILLOPN: a pointer's signature, on processors that check it where it is taken away (FEAT_FPAC), and nothing else.
