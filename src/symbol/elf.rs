@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use object::LittleEndian;
 use object::elf::{
-    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, NoteHeader64, PF_X, PT_GNU_RELRO, PT_INTERP, PT_LOAD,
-    ProgramHeader64, SHF_ALLOC, SHF_COMPRESSED, SHT_NOBITS, SectionHeader64,
+    ELF_NOTE_GNU, FileHeader32, FileHeader64, NT_GNU_BUILD_ID, NoteHeader64, PF_X, PT_GNU_EH_FRAME, PT_GNU_RELRO,
+    PT_INTERP, PT_LOAD, ProgramHeader64, SHF_ALLOC, SHF_COMPRESSED, SHT_NOBITS, SectionHeader64,
 };
 use object::pod::{Pod, from_bytes, slice_from_bytes};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -209,6 +209,16 @@ impl Headers {
         self.programs.iter().any(|program| program.p_type(ENDIAN) == PT_INTERP)
     }
 
+    /// Does the file say that it has no sections? A tool has stripped it of them.
+    pub(super) fn has_no_sections(&self) -> bool {
+        self.file.e_shnum(ENDIAN) == 0
+    }
+
+    /// Where the index of its call frame information is.
+    pub(super) fn frame_index(&self) -> Option<Segment> {
+        self.programs.iter().find(|program| program.p_type(ENDIAN) == PT_GNU_EH_FRAME).map(segment)
+    }
+
     /// The segments with code.
     pub(super) fn code(&self) -> Vec<Segment> {
         self.segments(|program| program.p_flags(ENDIAN) & PF_X != 0)
@@ -220,15 +230,16 @@ impl Headers {
     }
 
     fn segments(&self, wanted: impl Fn(&ProgramHeader64<LittleEndian>) -> bool) -> Vec<Segment> {
-        let range = |start: u64, length: u64| start..start.saturating_add(length);
-        self.programs
-            .iter()
-            .filter(|program| program.p_type(ENDIAN) == PT_LOAD && wanted(program))
-            .map(|program| Segment {
-                offset: range(program.p_offset(ENDIAN), program.p_filesz(ENDIAN)),
-                address: range(program.p_vaddr(ENDIAN), program.p_memsz(ENDIAN)),
-            })
-            .collect()
+        let loaded = self.programs.iter().filter(|program| program.p_type(ENDIAN) == PT_LOAD && wanted(program));
+        loaded.map(segment).collect()
+    }
+}
+
+fn segment(program: &ProgramHeader64<LittleEndian>) -> Segment {
+    let range = |start: u64, length: u64| start..start.saturating_add(length);
+    Segment {
+        offset: range(program.p_offset(ENDIAN), program.p_filesz(ENDIAN)),
+        address: range(program.p_vaddr(ENDIAN), program.p_memsz(ENDIAN)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use gimli::{BaseAddresses, CieOrFde, DebugFrame, EhFrame, EndianSlice, LittleEndian, UnwindSection};
+use gimli::{BaseAddresses, CieOrFde, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, UnwindSection};
 use object::elf::SectionHeader64;
 use object::read::elf::SectionHeader;
 
@@ -50,7 +50,11 @@ impl Sections {
             let bytes = source.read(section.sh_offset(ENDIAN), section.sh_size(ENDIAN))?;
             Some(Section { address: addresses(section), bytes })
         };
-        let (eh_frame, debug_frame) = (content(b".eh_frame"), debug_frame(&headers, source));
+        let bare = headers.has_no_sections().then(|| by_segments(&headers, machine, source)).flatten();
+        let (eh_frame_hdr, eh_frame) = bare.unzip();
+        let (eh_frame_hdr, eh_frame) =
+            (eh_frame_hdr.or_else(|| content(b".eh_frame_hdr")), eh_frame.or_else(|| content(b".eh_frame")));
+        let debug_frame = debug_frame(&headers, source);
         if eh_frame.is_none() && debug_frame.is_none() {
             return None;
         }
@@ -58,7 +62,7 @@ impl Sections {
             machine,
             index: Vec::new(),
             eh_frame: eh_frame.unwrap_or_default(),
-            eh_frame_hdr: content(b".eh_frame_hdr"),
+            eh_frame_hdr,
             debug_frame: debug_frame.unwrap_or_default(),
             debug_index: Vec::new(),
             exceptions: content(b".gcc_except_table"),
@@ -160,6 +164,24 @@ pub(super) fn index<'a, S: UnwindSection<Slice<'a>>>(section: &S, bases: &BaseAd
     }
     index.sort_unstable();
     index
+}
+
+/// `.eh_frame_hdr` and `.eh_frame` of a file without sections, as its process finds them: the first is a segment of its own, and says where the
+/// other begins.
+fn by_segments(headers: &Headers, machine: Machine, source: &Source<'_>) -> Option<(Section, Section)> {
+    let read = |place: &Segment, address: u64| {
+        let offset = address.checked_sub(place.address.start)?.checked_add(place.offset.start)?;
+        let bytes = source.read(offset, place.offset.end.checked_sub(offset)?)?;
+        Some(Section { address: address..address.checked_add(bytes.len() as u64)?, bytes })
+    };
+    let index = headers.frame_index()?;
+    let index = read(&index, index.address.start)?;
+    let bases = BaseAddresses::default().set_eh_frame_hdr(index.address.start);
+    let header = EhFrameHdr::new(&index.bytes, LittleEndian).parse(&bases, machine.word_bytes()).ok()?;
+    let start = header.eh_frame_ptr().direct().ok()?;
+    let loaded = headers.loaded().into_iter().find(|loaded| loaded.address.contains(&start))?;
+    let eh_frame = read(&loaded, start)?;
+    Some((index, eh_frame))
 }
 
 /// `None` means that there is none that is to be believed: Go's describes functions that change stacks as if they didn't, and its code keeps

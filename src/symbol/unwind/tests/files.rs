@@ -71,6 +71,27 @@ fn an_index_made_is_as_good_as_one_read() {
 }
 
 #[test]
+fn a_file_without_sections_is_unwound_by_its_segments() {
+    let libc = own_libc();
+    let mut bare = libc.clone();
+    // e_shoff; e_shnum and e_shstrndx.
+    bare[40..48].fill(0);
+    bare[60..64].fill(0);
+    let sections = [&libc, &bare].map(|content| Sections::read(&Source::Memory(content)).unwrap());
+    assert!(sections[1].text.is_none(), "no section is found");
+    let stack = StackCopy::new(vec![(0x1000, words(&[JIT + 0x1234; 512]))]);
+    let mut found = 0;
+    for address in (0..libc.len() as u64).step_by(997) {
+        let frame = Frame { address, is_return_address: true };
+        let registers = Registers::new([0x1010; 17]).with(X86_64::RSP, 0x1000);
+        let above = sections.each_ref().map(|sections| step::by_information(sections, 0, frame, &registers, &stack));
+        assert_eq!(above[0], above[1], "{address:#x}");
+        found += usize::from(above[0].is_some());
+    }
+    assert!(found > 500);
+}
+
+#[test]
 fn an_expression_without_an_end_ends() {
     // As the CFA, DW_OP_skip to itself; and DW_OP_lit0, DW_OP_skip to that one, so that it grows as well.
     for expression in [&[0x2f, 0xfd, 0xff][..], &[0x30, 0x2f, 0xfc, 0xff]] {
