@@ -40,7 +40,10 @@ pub(crate) fn text(reason: &Reason, is_kill: bool) -> String {
         }
         ReasonKind::Timer => "a timer of its own has expired".to_owned(),
         ReasonKind::ChildEnded => format!("a child{which} has ended, whose exit signal this is"),
-        ReasonKind::ParentEnded => "its parent has ended, and it has asked for this signal then".to_owned(),
+        // The kernel counts the thread that has made the process as its parent.
+        ReasonKind::ParentEnded => {
+            "its parent has ended, or alone the thread of it that has made the process, and it has asked for this signal then".to_owned()
+        }
         ReasonKind::TracerEnded => format!("its tracer{which} has ended (PTRACE_O_EXITKILL)"),
         ReasonKind::PidNamespaceEnded => format!("process 1 of its pid namespace{which} has ended"),
         ReasonKind::CgroupMemoryLimit => match (reason.limit, reason.value) {
