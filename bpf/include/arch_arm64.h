@@ -228,8 +228,21 @@ struct fl_regs_top {
 		fl_is_svc(around[0]) || fl_is_svc(around[1]);                             \
 	})
 
-/* A call leaves the return address in a register: so does the one that Go's handler makes up. */
-#define FL_LINKS_BY_REGISTER 1
+/* Go's handler has put the return address of the call that it has made up into the link register. */
+#define FL_GO_SIGPANIC_BYTES                              512 /* no more than this is sigpanic()'s frame, with what the handler makes room for */
+#define fl_is_frame_of_made_up_call(frame, stack_pointer) ((stack_pointer) - (frame) <= FL_GO_SIGPANIC_BYTES)
+#define fl_stack_above_made_up_call(frame, stack_pointer) (stack_pointer)
+
+/* As on x86_64: bl, blr. */
+#define FL_CALLED_ANY (~0ULL)
+static inline __attribute__((always_inline)) u64 fl_called_before(u64 place, u64 code)
+{
+	u32 word = code >> 32;
+
+	if (word >> 26 == 0x25)
+		return place - 4 + ((s64)((u64)word << 38) >> 36);
+	return (word & 0xfffffc1f) == 0xd63f0000 ? FL_CALLED_ANY : 0;
+}
 
 /* The caller of a function that has pushed nothing yet: in the register of the return address. 0: read. */
 #define fl_read_caller(caller, r)     \

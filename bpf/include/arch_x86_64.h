@@ -223,8 +223,31 @@ struct fl_regs_top {
 /* The instruction `syscall` leaves the address behind it in rcx; a call that is restarted has gone back to the instruction. */
 #define fl_may_follow_syscall(r) ((r)->rcx == (r)->rip || (r)->rcx == (r)->rip + 2)
 
-/* The address of the return address that the CPU, or Go's handler, has pushed for a call at this stack pointer. */
-#define fl_made_up_call(stack_pointer) ((stack_pointer) - sizeof(u64))
+/* Go's handler has pushed a return address for a call at this stack pointer, and that function the frame pointer below it. */
+#define fl_is_frame_of_made_up_call(frame, stack_pointer) ((frame) == (stack_pointer)-2 * sizeof(u64))
+#define fl_stack_above_made_up_call(frame, stack_pointer) ((frame) + 2 * sizeof(u64))
+
+/*
+ * The function that a call which ends at `place` has called; 0: no call ends there; FL_CALLED_ANY: it went through a pointer. `code`: the bytes
+ * before `place`. Instructions can't be read backwards: what only looks like a call through a pointer is taken for one.
+ */
+#define FL_CALLED_ANY            (~0ULL)
+#define fl_byte_before(code, at) ((u8)((code) >> (64 - 8 * (at))))
+static inline __attribute__((always_inline)) u64 fl_called_before(u64 place, u64 code)
+{
+	if (fl_byte_before(code, 5) == 0xe8)
+		return place + (s64)(s32)(code >> 32);
+	/* ff /2: the operand is a register or has no displacement, one of a byte, of four; with a SIB byte before it. */
+	if ((fl_byte_before(code, 2) == 0xff && (fl_byte_before(code, 1) & 0x38) == 0x10) ||
+	    (fl_byte_before(code, 3) == 0xff &&
+	     ((fl_byte_before(code, 2) & 0xf8) == 0x50 || fl_byte_before(code, 2) == 0x14)) ||
+	    (fl_byte_before(code, 4) == 0xff && fl_byte_before(code, 3) == 0x54) ||
+	    (fl_byte_before(code, 6) == 0xff &&
+	     ((fl_byte_before(code, 5) & 0xf8) == 0x90 || fl_byte_before(code, 5) == 0x15)) ||
+	    (fl_byte_before(code, 7) == 0xff && fl_byte_before(code, 6) == 0x94))
+		return FL_CALLED_ANY;
+	return 0;
+}
 
 /* The caller of a function that has pushed nothing yet: the return address is on top of the stack. 0: read. */
 #define fl_read_caller(caller, r) bpf_probe_read_user(caller, sizeof(*(caller)), (const void *)(r)->rsp)

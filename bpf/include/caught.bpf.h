@@ -91,11 +91,12 @@ static __always_inline void fl_keep_fault(struct fl_thread *thread, struct task_
 					  const struct fl_handled_fault *now)
 {
 	u64 stack_pointer = now->stack_pointer;
-	u32 count;
+	u32 exec = fl_own(task, self_exec_id), count;
 
 	thread->is_known = 0;
-	if (thread->owner != owner) {
+	if (thread->owner != owner || thread->exec != exec) {
 		thread->owner = owner;
+		thread->exec = exec;
 		thread->count = 0;
 	}
 	count = thread->count;
@@ -139,7 +140,7 @@ static __always_inline struct fl_thread *fl_remember(struct task_struct *task, c
 	last = thread->faults;
 	if (thread->count != 1 || last->instruction_pointer != now.instruction_pointer ||
 	    last->stack_pointer != now.stack_pointer || last->si_code != si_code || last->signal != signal ||
-	    thread->owner != *owner) {
+	    thread->owner != *owner || thread->exec != (u32)fl_own(task, self_exec_id)) {
 		fl_keep_fault(thread, task, *owner, &now);
 		return NULL;
 	}
@@ -264,11 +265,13 @@ __noinline int fl_recall_one(u32 index, u32 signal, s32 code)
 		entry = fl_may_follow_syscall(&record->registers) ? FL_MAYBE_BY_CALL : FL_BY_TRAP;
 		fl_judge_trap((u64)fl_read(task, mm), fl_frame_address(&scan->frame), entry);
 	} else {
-		if (!fl_is_go_panic(signal, code, fault->instruction_pointer, fault->stack_pointer,
-				    fl_frame_pointer(&record->registers)))
+		u64 caller = 0, frame = fl_go_panic_frame(signal, code, fault->instruction_pointer,
+							  fault->stack_pointer, fl_frame_pointer(&record->registers));
+
+		if (!frame || bpf_probe_read_user(&caller, sizeof(caller), (const void *)frame))
 			return 0;
-		fl_place_registers(&record->registers, fault->instruction_pointer, fault->stack_pointer,
-				   fault->frame_pointer);
+		fl_place_registers(&record->registers, fault->instruction_pointer,
+				   fl_stack_above_made_up_call(frame, fault->stack_pointer), caller);
 		record->flags &= ~FL_HAS_REGISTERS;
 	}
 	record->flags |= FL_HAS_CODE;

@@ -20,71 +20,41 @@
 /* Frames between the end of a process and the made-up call: the runtime's, deferred functions. */
 #define FL_CHAIN_MAX 64
 
-#ifdef FL_LINKS_BY_REGISTER
-
-#define FL_GO_SIGPANIC_BYTES 512 /* no more than this is sigpanic()'s frame, with what the handler makes room for */
+/* No function is believed to be larger. */
+#define FL_GO_FUNCTION_BYTES (64 << 10)
 
 /*
- * Do the frames from this frame pointer on lead to that of a function whose return address is the fault's place, and which lies right below
- * the fault's frame? They may change to another stack on the way, so that a frame need not be higher than the one before.
+ * Is the function that goes on at `inner` the one that was called right before `place`, as far as the code there shows? Global: verified once, and
+ * not for each frame.
  */
-__noinline int fl_is_called_from(u64 frame_pointer, u64 stack_pointer, u64 instruction_pointer)
+__noinline int fl_may_be_called_before(u64 place, u64 inner)
 {
-	u64 pair[2]; /* the caller's frame pointer, the return address */
+	u64 code = 0, target;
+
+	if (bpf_probe_read_user(&code, sizeof(code), (const void *)(place - sizeof(code))))
+		return 1;
+	target = fl_called_before(place, code);
+	return target == FL_CALLED_ANY || (target && inner - target < FL_GO_FUNCTION_BYTES);
+}
+
+/*
+ * The frame that these frames lead to whose return address is the fault's place, and which no call there has made: that of the made-up call;
+ * 0: none. They may change to another stack on the way, so that a frame need not be higher than the one before. A program that has recovered from
+ * the panic may have called another function right before the place of the fault.
+ */
+__noinline u64 fl_find_made_up_call(u64 frame_pointer, u64 place)
+{
+	u64 pair[2], inner = 0; /* the caller's frame pointer, the return address; that of the frame before */
 
 	for (u32 i = 0; i < FL_CHAIN_MAX; i++) {
 		if (bpf_probe_read_user(pair, sizeof(pair), (const void *)frame_pointer))
 			return 0;
-		if (pair[1] == instruction_pointer && stack_pointer - frame_pointer <= FL_GO_SIGPANIC_BYTES)
-			return 1;
+		if (pair[1] == place && inner && !fl_may_be_called_before(place, inner))
+			return frame_pointer;
+		inner = pair[1];
 		frame_pointer = pair[0];
 	}
 	return 0;
-}
-
-#else
-
-/*
- * Do the frames from this frame pointer on lead to the one whose return address lies at `slot`? They may change to another stack on
- * the way, so that a frame need not be higher than the one before.
- */
-__noinline int fl_is_called_from(u64 frame_pointer, u64 slot)
-{
-	u64 wanted = slot - sizeof(u64); /* the caller's frame pointer lies below it */
-
-	for (u32 i = 0; i < FL_CHAIN_MAX; i++) {
-		if (frame_pointer == wanted)
-			return 1;
-		if (bpf_probe_read_user(&frame_pointer, sizeof(frame_pointer), (const void *)frame_pointer))
-			return 0;
-	}
-	return 0;
-}
-
-#endif
-
-/*
- * Does a panic because of the fault with these two registers end the thread? `signal` and `code` are as for
- * fl_recall(), `frame_pointer` is the thread's at its end.
- */
-static __always_inline bool fl_is_go_panic(u32 signal, s32 code, u64 instruction_pointer, u64 stack_pointer,
-					   u64 frame_pointer)
-{
-#ifdef FL_LINKS_BY_REGISTER
-	if (signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE)
-		return false;
-	/* A program that has recovered from the panic has left that frame. */
-	return fl_is_called_from(frame_pointer, stack_pointer, instruction_pointer);
-#else
-	u64 slot = fl_made_up_call(stack_pointer), above = 0;
-
-	if (signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE)
-		return false;
-	if (bpf_probe_read_user(&above, sizeof(above), (const void *)slot) || above != instruction_pointer)
-		return false;
-	/* A program that has recovered from the panic leaves the word where it is. */
-	return fl_is_called_from(frame_pointer, slot);
-#endif
 }
 
 /* The runtime's own structs, runtime/runtime2.go and runtime/type.go (internal/abi/type.go), as they are on 64 bits since Go 1.5. */
@@ -160,6 +130,46 @@ static __always_inline bool fl_read_go_string(struct fl_go_string *string, const
 	       !bpf_probe_read_user(string, sizeof(*string), (const void *)value->data);
 }
 
+/* The goroutine of the thread `task`, as its slot says, which code of C doesn't keep in a register. */
+static __always_inline u64 fl_go_slot_of(u64 task)
+{
+	u64 slot = 0;
+
+	bpf_probe_read_user(&slot, sizeof(slot), (void *)(fl_thread_data((struct task_struct *)task) + FL_GO_SLOT));
+	return slot;
+}
+
+/* The panic of the thread whose goroutine is one of these; 0: none. */
+static __always_inline u64 fl_go_panic_by(u64 slot, u64 own)
+{
+	u64 panic = fl_go_panic_of(slot);
+
+	return panic ? panic : fl_go_panic_of(own);
+}
+
+/* The panic that the current thread is in; 0: none. */
+__noinline u64 fl_own_go_panic(u64 task)
+{
+	return fl_go_panic_by(fl_go_slot_of(task), fl_register(fl_regs_go(fl_pt_regs())));
+}
+
+/*
+ * Does a panic because of the fault with these two registers end the thread? `signal` and `code` are as for fl_recall(), `frame_pointer` is the
+ * thread's at its end. Returns the frame of the made-up call; 0: no. Its stack may have been moved since: then a panic must be under way.
+ */
+static __always_inline u64 fl_go_panic_frame(u32 signal, s32 code, u64 instruction_pointer, u64 stack_pointer,
+					     u64 frame_pointer)
+{
+	u64 frame;
+
+	if (signal ? signal != FL_SIGABRT : code != FL_GO_EXIT_CODE)
+		return 0;
+	frame = fl_find_made_up_call(frame_pointer, instruction_pointer);
+	if (frame && !fl_is_frame_of_made_up_call(frame, stack_pointer) && !fl_own_go_panic(bpf_get_current_task()))
+		return 0;
+	return frame;
+}
+
 #define FL_GO_FRAMES      24 /* of a thread that ends: from raise() to throw() are some ten, with those of the handler */
 #define FL_GO_FRAME_WORDS 16 /* of each of them, from its stack pointer on, are looked at */
 
@@ -220,16 +230,11 @@ __noinline int fl_add_go_message(u64 task)
 	const struct pt_regs *regs = fl_pt_regs();
 	struct fl_go_string string = {};
 	struct fl_go_g g = {};
-	u64 slot = 0, own, panic = 0, words[3] = {};
+	u64 slot = fl_go_slot_of(task), own = fl_register(fl_regs_go(regs)), panic, words[3] = {};
 
 	if (!record)
 		return 0;
-	own = fl_register(fl_regs_go(regs));
-	if (!bpf_probe_read_user(&slot, sizeof(slot),
-				 (void *)(fl_thread_data((struct task_struct *)task) + FL_GO_SLOT)))
-		panic = fl_go_panic_of(slot);
-	if (!panic)
-		panic = fl_go_panic_of(own);
+	panic = fl_go_panic_by(slot, own);
 	if (panic || fl_read_go_g(&g, slot) || fl_read_go_g(&g, own)) {
 		record->flags |= FL_IS_GO;
 		fl_add_go_texts();

@@ -40,9 +40,15 @@ fn a_handler_that_sends_its_process_a_signal_has_ended_it() {
         let text = |field: &str| record["ended_by"][field].as_str().unwrap_or("null").to_owned();
         assert_eq!((text("signal"), text("code")), (signal.to_owned(), code.to_owned()), "{way}: {record:#}");
     }
+    // Another program has had that fault.
+    let script = scratch.script("execs", &format!("{} execs\nexit 0", program.display()));
+    let run = self::run(&script, &["-t"]);
+    let [record] = &run.records[..] else { panic!("{:#?} {}", run.records, run.stderr) };
+    assert_eq!((&record["signal"], &record["disposition"]), (&"SIGABRT".into(), &"fatal".into()), "{record:#}");
+    assert_eq!(record["earlier_fault"], serde_json::Value::Null, "{record:#}");
     // The same where that signal is watched.
     let script = scratch.script("watched", &format!("{0} kill\n{0} raise\n{0} left\nexit 0", program.display()));
-    let run = run(&script, &["-t", "--signal", "SEGV", "--signal", "KILL", "--signal", "TERM"]);
+    let run = self::run(&script, &["-t", "--signal", "SEGV", "--signal", "KILL", "--signal", "TERM"]);
     let ended = |signal: &str, disposition: &str| {
         let of = |record: &&serde_json::Value| record["signal"] == signal && record["disposition"] == disposition;
         run.records.iter().filter(of).count()

@@ -63,11 +63,18 @@ const GO: Program = Program {
     //go:noinline
     func touch(item *item) int64 { return item.field }
     func try() { defer func() { recover() }(); touch(nil) }
+    //go:noinline
+    func find(is_last bool) *int64 { if is_last { panic(\"none\") }; return nil }
+    //go:noinline
+    func read(is_last bool) int64 { return *find(is_last) }
+    func once(is_last bool) { defer func() { if !is_last { recover() } }(); read(is_last) }
     func main() {
         switch os.Args[1] {
         case \"recovers\": try()
         case \"exits\": try(); os.Exit(2)
+        case \"again\": once(false); once(true)
         case \"dies\": touch(nil)
+        case \"moved\": go touch(nil); time.Sleep(6 * time.Second)
         case \"dies-late\": runtime.LockOSThread(); defer time.Sleep(6 * time.Second); touch(nil)
         }
     }",
@@ -82,7 +89,14 @@ fn go_recovers_or_does_not() {
         assert_eq!((run.status, run.crashes.len()), (status, 0), "{what}: {:#?}", run.crashes);
         assert_eq!(run.counts, BTreeMap::from([("handled".to_owned(), 1)]));
     }
-    let run = run(&folder, "./item dies");
+    // The panic that ends it comes from what was called right before the place of the fault that it has recovered from.
+    let run = self::run(&folder, "./item again");
+    assert_eq!((run.status, run.crashes.len()), (2, 0), "{:#?}", run.crashes);
+    // To print the panic moves the stack, which is small as in any goroutine that has just begun.
+    let moved = self::run(&folder, "./item moved");
+    let crash = caught(&moved, &json!({ "signal": null, "code": null, "exit_code": 2 }));
+    assert!(has_frame(&crash, "main.touch"), "{crash:#}");
+    let run = self::run(&folder, "./item dies");
     let crash = caught(&run, &json!({ "signal": null, "code": null, "exit_code": 2 }));
     assert_eq!(run.status, 2);
     // main.main is missing: touch() has no frame of its own, and only three of the registers are known.

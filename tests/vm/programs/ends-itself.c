@@ -3,7 +3,7 @@
  * Handles a fault, and ends by a signal that dumps no core: ends-itself WAY
  *
  * kill, raise, group: the handler sends it to its own process. left: the handler was left before. parent: another process sends it while the
- * handler runs. other: the handler sends it to another process, and then exits.
+ * handler runs. other: the handler sends it to another process, and then exits. execs: the handler turns into a shell, which sends it to itself.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -40,6 +40,8 @@ static void handler(int number)
 	}
 	if (is("other"))
 		kill(other, SIGKILL);
+	if (is("execs"))
+		execl("/bin/sh", "sh", "-c", "kill -ABRT $$", NULL);
 	_exit(5);
 }
 
