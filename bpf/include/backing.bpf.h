@@ -130,12 +130,13 @@ __noinline int fl_describe_closed(u64 mm)
 	flags = fl_read(vma, vm_flags);
 	/*
 	 * Private memory is accounted for once it may be written to: accountable_mapping(), mprotect_fixup(), mm/. Pages of its own prove less: a
-	 * debugger writes to any memory, and what is not accounted for (MAP_NORESERVE) is merged with its neighbours.
+	 * debugger writes to any memory, and what is not accounted for (MAP_NORESERVE) is merged with its neighbours. Of such memory that may be read
+	 * nothing says whether it was writable.
 	 */
 	if (!(flags & (VM_SHARED | VM_MAYSHARE))) {
 		if (flags & VM_ACCOUNT)
 			record->flags |= FL_WAS_WRITABLE;
-		if (fl_read(vma, anon_vma))
+		if (fl_read(vma, anon_vma) || (flags & VM_READ && flags & VM_NORESERVE))
 			record->flags |= FL_HAS_OWN_PAGES;
 	}
 	if (flags & VM_EXEC || fl_is_executed_near(mm, address, 1) || fl_is_executed_near(mm, address, 0))

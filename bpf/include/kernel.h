@@ -81,6 +81,7 @@ struct bpf_perf_event_data {
 #define VM_GROWSDOWN  0x100
 #define VM_DONTEXPAND 0x40000
 #define VM_ACCOUNT    0x100000
+#define VM_NORESERVE  0x200000
 
 /* include/linux/mm_types.h: enum fault_flag, enum vm_fault_reason */
 #define FAULT_FLAG_WRITE       0x1

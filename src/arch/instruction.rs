@@ -75,6 +75,9 @@ pub(crate) enum Arrival {
     Behind(Option<u64>),
     /// A return has just taken the address from the stack, and no call has left a return address there.
     Returned,
+    /// A system call that was made right before the address has returned.
+    #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "no register of arm64 tells it"))]
+    FromSystemCall,
 }
 
 /// The pointer of an indirect call.

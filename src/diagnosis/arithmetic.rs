@@ -12,7 +12,11 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
         1 => division(facts),
         3 => certain(Kind::FloatingPointDivideByZero, format!("divides by zero {unmasked}")),
         4 => certain(Kind::FloatingPointOverflow, format!("overflows {unmasked}")),
-        5 => certain(Kind::FloatingPointUnderflow, format!("underflows {unmasked}")),
+        // The kernel has one code for both: fpu__exception_code(), arch/x86/kernel/fpu/core.c.
+        5 => certain(
+            Kind::FloatingPointUnderflow,
+            "underflows in floating point, or computes with a number that is too small to be normal (denormal), which the program has made a trap (feenableexcept)",
+        ),
         6 => certain(Kind::FloatingPointInexact, format!("gets an inexact result {unmasked}")),
         7 => certain(Kind::FloatingPointInvalid, format!("does an invalid operation {unmasked}")),
         _ => None,

@@ -34,7 +34,10 @@ fn no_page(facts: &Evidence) -> Option<Diagnosis> {
     facts.page_fault?;
     let address = facts.fault_address?;
     let at = facts.memory.at.as_ref().filter(|at| at.holds(address))?;
-    if facts.past.is_by_userfaultfd {
+    let offset = at.file_offset.wrapping_add(address - at.start);
+    let end = facts.stored.and_then(|stored| stored.size.checked_next_multiple_of(stored.page_bytes));
+    // The kernel looks at the file's end first.
+    if facts.past.is_by_userfaultfd && !(at.file().is_some() && end.is_some_and(|end| offset >= end)) {
         // A kernel without CONFIG_MEMORY_FAILURE gives a page that is marked as lost the same code.
         let why = "whose page userfaultfd did not bring in: the program asked for a signal instead (UFFD_FEATURE_SIGBUS), or has marked \
                    the page as lost (UFFDIO_POISON)";
@@ -49,9 +52,8 @@ fn no_page(facts: &Evidence) -> Option<Diagnosis> {
         return None;
     }
     let name = file.name().unwrap_or_else(|| "a file whose name is not known".to_owned());
-    let (stored, offset) = (facts.stored?, at.file_offset.wrapping_add(address - at.start));
-    let end = stored.size.checked_next_multiple_of(stored.page_bytes)?;
-    if offset >= end { behind(facts, &name, stored.size, offset) } else { inside(facts, at, &name, &stored) }
+    let stored = facts.stored?;
+    if offset >= end? { behind(facts, &name, stored.size, offset) } else { inside(facts, at, &name, &stored) }
 }
 
 /// How long the file is says that; that it was cut, only a recorded call says: cause.rs.
@@ -203,7 +205,12 @@ mod tests {
     #[test]
     fn a_hole_that_userfaultfd_is_to_fill_is_its() {
         let uffd = |case: Case| Case { is_by_userfaultfd: true, ..case };
-        let case = uffd(in_file("/x", "rw-s", 6, 100));
+        assert_eq!(
+            kind(&uffd(in_file("/x", "rw-s", 6, 100))),
+            Some(Kind::BehindEndOfFile),
+            "not behind the file's end"
+        );
+        let case = uffd(in_file("/x", "rw-s", 6, 0x2000));
         assert_eq!((kind(&case), confidence(&case)), (Some(Kind::Userfaultfd), Some(Confidence::Likely)));
         let case = Case { stored: None, ..case }.mapped(&[region(0x10_0000, 0x10_2000, "rw-")]);
         assert_eq!(confidence(&case), Some(Confidence::Certain));

@@ -35,7 +35,7 @@ pub(super) fn in_brackets(touch: &Touch) -> String {
 }
 
 /// 0 rather than 0x0.
-fn short(value: u64) -> String {
+pub(super) fn short(value: u64) -> String {
     if value == 0 { "0".to_owned() } else { hex(value).to_string() }
 }
 

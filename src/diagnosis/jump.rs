@@ -49,7 +49,9 @@ fn to_null(facts: &Evidence) -> Option<Diagnosis> {
             certain(kind, format!("jumps to NULL: {why}{}", caller(facts)))
         }
         Some(Arrival::Behind(_)) => likely(kind, format!("jumps to NULL by {}", tail_call(facts, "0"))),
-        Some(Arrival::Returned) | None => certain(kind, "jumps to NULL: a function pointer or a return address is 0"),
+        Some(Arrival::Returned | Arrival::FromSystemCall) | None => {
+            certain(kind, "jumps to NULL: a function pointer or a return address is 0")
+        }
     }
 }
 
@@ -73,12 +75,23 @@ fn into_the_wild(facts: &Evidence, address: u64) -> Option<Diagnosis> {
     }
     let kind = Kind::JumpIntoTheWild;
     let to = format!("{}, where nothing is mapped", hex(address));
+    let before = facts.memory.below.as_ref().filter(|below| below.end == address && below.permissions.execute);
     match arrival(facts) {
         Some(Arrival::CalledThrough(pointer)) => {
             let why = format!("a broken function pointer, or unloaded code ({})", pointer.text);
             sure(facts.is_call_last, kind, format!("jumps to {to}: {why}{}", calls(facts, pointer)))
         }
-        Some(Arrival::Behind(_)) => likely(kind, format!("jumps to {to}, by {}", tail_call(facts, "broken"))),
+        Some(Arrival::FromSystemCall) => {
+            likely(kind, format!("goes on at {to}, behind a system call: its code was unloaded meanwhile"))
+        }
+        Some(Arrival::Behind(_)) | None if before.is_some() => {
+            let end = before.map(words::region).unwrap_or_default();
+            likely(kind, format!("runs on to {to}, behind the end of executable memory ({end})"))
+        }
+        Some(Arrival::Behind(_)) => {
+            let or = "or its code was unloaded while it ran";
+            likely(kind, format!("jumps to {to}, by {}, {or}", tail_call(facts, "broken")))
+        }
         Some(Arrival::Returned) => likely(kind, format!("returns to {to}: a broken return address, or unloaded code")),
         _ => certain(kind, format!("jumps to {to}: a broken function pointer or return address, or unloaded code")),
     }
@@ -189,6 +202,33 @@ mod tests {
         assert!(text(&unnamed).contains("in what the next frame called, or behind that"));
         let wild = Case { top: called.top, ..fetch_at(1, 0x10_0000) }.mapped(&[far()]);
         assert!(text(&wild).contains(", where nothing is mapped, by a tail call"), "{}", text(&wild));
+        assert!(text(&wild).ends_with(", or its code was unloaded while it ran"), "{}", text(&wild));
+    }
+
+    #[test]
+    fn code_that_is_gone_has_not_jumped() {
+        // call *%rax, which went to what has made a system call
+        let mut back = Case { top: top(&[0xff, 0xd0], 0), ..fetch_at(1, 0x10_0000) }.mapped(&[far()]);
+        (back.registers.rcx, back.registers.r11, back.registers.eflags) = (0x10_0000, 0x246, 0x1_0246);
+        assert_eq!(
+            text(&back),
+            "goes on at 0x100000, where nothing is mapped, behind a system call: its code was unloaded meanwhile"
+        );
+        back.registers.rcx = 0;
+        assert!(text(&back).contains(", by a tail call"));
+        let code = |end, permissions| back.clone().mapped(&[region(0xf_0000, end, permissions), far()]);
+        let end = code(0x10_0000, "r-x");
+        assert_eq!(
+            text(&end),
+            "runs on to 0x100000, where nothing is mapped, behind the end of executable memory (anonymous memory, r-xp)"
+        );
+        assert_eq!(confidence(&end), Some(Confidence::Likely));
+        for other in [code(0xf_f000, "r-x"), code(0x10_0000, "rw-")] {
+            assert!(text(&other).contains(", by a tail call"), "{}", text(&other));
+        }
+        let mut called = end;
+        called.registers.rax = 0x10_0000;
+        assert!(text(&called).contains("a broken function pointer, or unloaded code (rax is 0x100000)"));
     }
 
     /// As on arm64, where the return address of a call that has returned stays in its register.

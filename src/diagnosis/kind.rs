@@ -42,6 +42,7 @@ pub enum Kind {
     AllocationFailed,
     BehindEndOfFile,
     Breakpoint,
+    BrokenStackPointer,
     BufferOverflow,
     DescriptorOutOfRange,
     DivideByZero,

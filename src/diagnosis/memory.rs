@@ -22,7 +22,8 @@ pub(super) fn diagnose(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     if facts.access() == Access::Execute {
         return jump::fetch(facts, address, code);
     }
-    null::diagnose(facts, address)
+    stack::broken_pointer(facts, address)
+        .or_else(|| null::diagnose(facts, address))
         .or_else(|| stack::overflow(facts, address, code))
         .or_else(|| kernel_address(facts, address))
         .or_else(|| read_only::diagnose(facts, code))
@@ -97,6 +98,9 @@ fn guard_page(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
         return None;
     }
     let sp = facts.registers.as_ref().map(arch::stack_pointer);
+    if sp.is_some_and(|sp| guard.holds(sp)) {
+        return None;
+    }
     let is_buffer = |beside: &Region| beside.permissions.read && sp.is_some_and(|sp| !beside.holds(sp));
     let behind =
         memory.below.as_ref().filter(|below| below.end == guard.start).map(|below| (address - guard.start, below));
@@ -113,10 +117,16 @@ fn guard_page(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
         return None;
     }
     let registers = faulting_touch(facts).as_ref().map(in_brackets).unwrap_or_default();
+    // A guard has never had any, unless it was made of memory that was in use.
+    let or = if facts.past.has_own_pages {
+        ", or into memory that was in use and has been closed since (mprotect), as what was freed may be"
+    } else {
+        ""
+    };
     likely(
         Kind::GuardPageOverrun,
         format!(
-            "{} into a guard page, {distance} bytes {place} of the memory beside it ({}){registers}",
+            "{} into a guard page, {distance} bytes {place} of the memory beside it ({}){or}{registers}",
             verb(facts),
             words::region(beside)
         ),
@@ -190,6 +200,12 @@ mod tests {
             text(&guarded(0x2_0ff8)).starts_with("writes into a guard page, 8 bytes before the start of the memory")
         );
         assert_eq!(confidence(&guarded(0x2_0010)), Some(Confidence::Likely));
+        assert!(!text(&guarded(0x2_0010)).contains("closed since"));
+        let used = Case { has_own_pages: true, ..guarded(0x2_0010) };
+        assert!(text(&used).contains(", or into memory that was in use and has been closed since (mprotect)"));
+        let mut stack = guarded(0x2_0ff8);
+        stack.registers.rsp = 0x2_0ff8;
+        assert_ne!(kind(&Case { code: vec![0xc3], ..stack }), Some(Kind::GuardPageOverrun), "a stack that was closed");
     }
 
     #[test]

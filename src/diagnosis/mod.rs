@@ -71,7 +71,7 @@ fn segmentation_fault(facts: &Evidence, code: i32) -> Option<Diagnosis> {
     match code {
         SI_KERNEL if facts.trap == Trap::Absent => stack::signal_frame(facts),
         SI_KERNEL if trap(facts) == Some(TrapKind::GeneralProtection) => protection::diagnose(facts),
-        SI_KERNEL if facts.trap == Trap::Unknown => protection::halted(facts),
+        SI_KERNEL if facts.trap == Trap::Unknown => protection::halted(facts).or_else(|| protection::jumped(facts)),
         SEGV_MAPERR | SEGV_ACCERR => memory::diagnose(facts, code),
         SEGV_PKUERR => memory::protection_key(facts),
         SEGV_CPERR => protection::shadow_stack(facts),

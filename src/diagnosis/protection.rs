@@ -5,17 +5,15 @@ use super::words::hex;
 use super::{Confidence, Diagnosis, Kind, abort, certain, libc, likely, sure};
 use crate::arch::{self, Instruction, Jump, Operand, Touch};
 use crate::evidence::Evidence;
+use crate::runtime;
 
 /// Who else may access the ports of devices.
 const PORTS: &str = ", or a program that has asked for the port (ioperm)";
 
 /// SIGSEGV with SI_KERNEL.
 pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
-    let ip = arch::instruction_pointer(facts.registers.as_ref()?);
-    if !facts.is_compat && !arch::is_address(ip) {
-        // AMD's processors take the jump and fault behind it.
-        let text = format!("jumps to {}, which is no address at all (non-canonical)", hex(ip));
-        return sure(!arch::may_be_address(ip), Kind::JumpIntoTheWild, text);
+    if let Some(found) = behind_jump(facts) {
+        return Some(found);
     }
     let instruction = decoded(facts)?;
     if instruction.is_privileged() || instruction.interrupt().is_some() {
@@ -24,7 +22,23 @@ pub(super) fn diagnose(facts: &Evidence) -> Option<Diagnosis> {
     let touched = instruction.touches();
     non_canonical_access(&touched)
         .or_else(|| misaligned(&instruction, &touched))
-        .or_else(|| non_canonical_jump(&instruction))
+        .or_else(|| non_canonical_jump(facts, &instruction))
+}
+
+/// The instruction pointer is no address: AMD's processors take the jump and fault behind it.
+fn behind_jump(facts: &Evidence) -> Option<Diagnosis> {
+    let ip = Some(arch::instruction_pointer(facts.registers.as_ref()?)).filter(|&ip| !arch::is_address(ip))?;
+    let text = format!("jumps to {}, which is no address at all (non-canonical)", hex(ip));
+    sure(!arch::may_be_address(ip), Kind::JumpIntoTheWild, text).filter(|_| !facts.is_compat)
+}
+
+/// SIGSEGV with SI_KERNEL of which it isn't known whether a trap is the reason: the stack pointer is broken as well, as by longjmp().
+pub(super) fn jumped(facts: &Evidence) -> Option<Diagnosis> {
+    let at_jump = || {
+        let instruction = decoded(facts)?;
+        non_canonical_jump(facts, &instruction).filter(|_| instruction.jump() != Some(Jump::Return))
+    };
+    Some(Diagnosis { confidence: Confidence::Likely, ..behind_jump(facts).or_else(at_jump)? })
 }
 
 /// SIGBUS with SI_KERNEL: the same through the stack pointer or the frame pointer.
@@ -75,13 +89,26 @@ fn non_canonical_access(touched: &[Touch]) -> Option<Diagnosis> {
     let mut operands = touch.base.iter().chain(touch.index.iter().map(|(index, _)| index));
     let why = match operands.find(|operand| !arch::is_address(operand.value)) {
         Some(Operand { name, value }) => format!("{name} is {}", hex(*value)),
-        None => registers(touch),
+        None => Some(registers(touch))
+            .filter(|registers| !registers.is_empty())
+            .unwrap_or_else(|| "the instruction holds the address itself".to_owned()),
     };
     let text = format!("accesses {}, which is no address at all (non-canonical): {why}", hex(touch.address));
     sure(!holds(touch, arch::may_be_address), Kind::NonCanonicalPointer, text)
 }
 
-fn non_canonical_jump(instruction: &Instruction<'_>) -> Option<Diagnosis> {
+/// longjmp() of libc jumps to what its buffer holds.
+fn of_longjmp(facts: &Evidence) -> &'static str {
+    let is_libcs = facts.frames.first().and_then(|frame| frame.region.as_ref()?.file()).is_some_and(runtime::is_libc);
+    let is_longjmp = facts.function(0).is_some_and(|name| ["__longjmp", "longjmp"].contains(&name));
+    if is_libcs && is_longjmp {
+        ", from a jmp_buf that setjmp() has not set, or that was overwritten since"
+    } else {
+        ""
+    }
+}
+
+fn non_canonical_jump(facts: &Evidence, instruction: &Instruction<'_>) -> Option<Diagnosis> {
     let kind = Kind::JumpIntoTheWild;
     match instruction.jump()? {
         // The address of the operand is valid, so the value there is not.
@@ -91,7 +118,9 @@ fn non_canonical_jump(instruction: &Instruction<'_>) -> Option<Diagnosis> {
         }
         Jump::Register(Operand { value, .. }) if arch::is_address(value) => None,
         Jump::Register(Operand { name, value }) => {
-            let text = format!("jumps to {}, which is no address at all (non-canonical): it is in {name}", hex(value));
+            let from = of_longjmp(facts);
+            let text =
+                format!("jumps to {}, which is no address at all (non-canonical): it is in {name}{from}", hex(value));
             sure(!arch::may_be_address(value), kind, text)
         }
         Jump::Return => {
@@ -149,6 +178,13 @@ mod tests {
         assert_eq!(confidence(&case), Some(Confidence::Likely), "an address with five levels of page tables");
         case.code.clear();
         assert_eq!(kind(&case), None);
+    }
+
+    #[test]
+    fn without_a_register_the_instruction_holds_the_address() {
+        // movabs al, [0x4141414141414141]
+        let case = general_protection(&[0xa0, 0x41, 0x41, 0x41, 0x41, 0x41, 0x41, 0x41, 0x41]);
+        assert!(text(&case).ends_with(" (non-canonical): the instruction holds the address itself"), "{}", text(&case));
     }
 
     #[test]
@@ -237,6 +273,17 @@ mod tests {
         case.registers.rax = WILD;
         assert_eq!(confidence(&case), Some(Confidence::Certain));
         assert!(text(&case).ends_with("it is in rax"));
+        let longjmp = Case { modules: vec!["/lib/libc.so.6"], ..case.clone() }.called(&["__longjmp"]);
+        assert!(
+            text(&longjmp)
+                .ends_with("it is in rax, from a jmp_buf that setjmp() has not set, or that was overwritten since")
+        );
+        let own = Case { modules: vec!["/bin/x"], ..longjmp.clone() };
+        assert!(text(&own).ends_with("it is in rax"), "another function of that name");
+        // There is no room for a signal's frame.
+        let mut broken = longjmp;
+        broken.registers.rsp = WILD;
+        assert_eq!((kind(&broken), confidence(&broken)), (Some(Kind::JumpIntoTheWild), Some(Confidence::Likely)));
         // call [rdi]
         case.code = vec![0xff, 0x17];
         assert_eq!((kind(&case), confidence(&case)), (Some(Kind::JumpIntoTheWild), Some(Confidence::Likely)));

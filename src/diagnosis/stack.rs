@@ -2,7 +2,8 @@
 //!
 //! The proof is always two facts that agree: an address just outside of a stack, and a stack pointer that leads there.
 
-use super::words::{self, size};
+use super::instruction::{decoded, faulting_touch, in_brackets};
+use super::words::{self, hex, size, verb};
 use super::{Diagnosis, Kind, SEGV_ACCERR, SEGV_MAPERR, certain, likely, sure};
 use crate::arch::syscall::{COMPAT_FATAL_IF_FAILED, FATAL_IF_FAILED};
 use crate::arch::{self, REACH_BELOW_STACK_POINTER};
@@ -22,8 +23,24 @@ const LARGE: u64 = 64 << 10;
 const BELIEVED: u64 = 64 << 20;
 const LARGEST: u64 = 1 << 30;
 
+/// The instruction accesses the stack where none can be: near 0, or among the kernel's addresses.
+pub(super) fn broken_pointer(facts: &Evidence, address: u64) -> Option<Diagnosis> {
+    let touch = faulting_touch(facts).filter(|touch| touch.is_on_stack && touch.index.is_none())?;
+    let base = touch.base.as_ref()?.value;
+    let is_none = !(arch::LEAST_ADDRESS..arch::KERNEL_ADDRESS).contains(&base);
+    let why = format!("{} the stack at {}, where none can be", verb(facts), hex(address));
+    (is_none && facts.memory.at.is_none()).then(|| {
+        let text = format!("{why}: the stack pointer is broken{}", in_brackets(&touch));
+        certain(Kind::BrokenStackPointer, text)
+    })?
+}
+
 /// An access at `address` that the stack pointer explains.
 pub(super) fn overflow(facts: &Evidence, address: u64, code: i32) -> Option<Diagnosis> {
+    // What it takes lay there: the stack is gone, and not used up.
+    if decoded(facts).is_some_and(|instruction| instruction.takes_from_stack()) {
+        return None;
+    }
     if let Some(found) = large_frame(facts, address) {
         return Some(found);
     }
@@ -177,12 +194,17 @@ fn in_guard(facts: &Evidence, guard: &Region, address: u64, sp: u64) -> Option<D
         // The mapping above is unknown, but the stack pointer is in memory without permissions.
         true if is_known || guard.holds(sp) => likely(
             Kind::StackOverflow,
-            format!("{}, unless its stack pointer was set to the wrong end of its memory", text()),
+            format!("{}, unless its stack pointer was set to the wrong end of its memory{}", text(), or_closed(facts)),
         ),
         // A frame that is larger than the guard. In a mapping below it the stack pointer may be valid.
         false if is_known && facts.stack.is_hole() => likely(Kind::StackOverflow, text()),
         _ => None,
     }
+}
+
+/// A mapping without permissions that has had pages of its own may be a stack that was in use.
+fn or_closed(facts: &Evidence) -> &'static str {
+    if facts.past.has_own_pages { ", or the stack was closed (mprotect)" } else { "" }
 }
 
 /// From Linux 6.13 on a guard may be a mark on pages of the stack's own mapping (MADV_GUARD_INSTALL, as glibc 2.42): the

@@ -156,7 +156,7 @@ pub(crate) enum FileSystem {
 pub(crate) struct Past {
     /// It was writable once.
     pub was_writable: bool,
-    /// It is private, and has had pages of its own: it may have been writable once.
+    /// It is private, and has had pages of its own (or may be read, and is never accounted for): it may have been writable once.
     pub has_own_pages: bool,
     /// It belongs to a program or library that is executed: next to it the same file is mapped executable.
     pub is_executed: bool,

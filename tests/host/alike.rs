@@ -19,19 +19,21 @@ use crate::rows::{row_of, rows};
 const PROGRAMS: [(&str, &str); 22] = [
     (
         "alike",
-        "thread-data newer port crowded nowhere relro section abort absolute aligned before bus-forged bus-raised by-zero canonical cli forged fp-inexact \
-         fp-inexact?forged fp-inexact?masked fp-invalid fp-invalid?forged fp-invalid?masked fp-over fp-over?forged fp-over?masked fp-under \
-         fp-under?forged fp-under?masked fp-zero fp-zero?forged fp-zero?masked fpe-forged fpe-raised hidden high hlt ill-forged ill-raised int1 \
-         int3 int3-forged int3-next interrupt itself kept-alive kernels kernels-code near no-code nothing plain pointer raised refused \
-         refused-forged register return scaled sent size size-raised size-sent step summed sys-forged sys-raised time time-forged time-raised \
-         too-large trap-raised trapped ud2 unaligned unaligned-forged unaligned-next",
+        "thread-data newer port crowded nowhere relro section abort absolute aligned before bit bit-of-null bus-forged bus-raised by-zero \
+         canonical cli element far far-element forged fp-denormal fp-inexact fp-inexact?forged fp-inexact?masked fp-invalid fp-invalid?forged \
+         fp-invalid?masked fp-over fp-over?forged fp-over?masked fp-under fp-under?forged fp-under?masked fp-zero fp-zero?forged \
+         fp-zero?masked fpe-forged fpe-raised hidden high hlt ill-forged ill-raised int1 int3 int3-forged int3-next interrupt itself jmp-buf \
+         kept-alive kernels kernels-code led-back near no-code no-room no-stack nothing plain pointer raised refused refused-forged register \
+         return scaled sent size size-raised size-sent step summed sys-forged sys-raised time time-forged time-raised too-large trap-raised \
+         trapped ud2 unaligned unaligned-forged unaligned-next",
     ),
-    ("closed", "literal got data program shared file memory merged poked never code"),
+    ("closed", "literal got data program shared file unreserved memory merged poked never code freed guard"),
     (
         "no-code",
-        "register kept tail-register slot tail tail-slot return label wild wild-tail wild-return pushed longjmp",
+        "register kept tail-register slot tail tail-slot return label wild wild-tail wild-return pushed longjmp gone end \
+         unloaded retpoline",
     ),
-    ("no-page", "short empty cut full huge missing"),
+    ("no-page", "short empty cut full huge missing behind"),
     ("no-pointer", "field member integer rounded own extended cut block pair negative failed pages mapping"),
     ("gives-up", "format longjmp fd-set overflow mode twice asserts raises itself"),
     ("gives-up", "itself?first"),
@@ -44,7 +46,7 @@ const PROGRAMS: [(&str, &str); 22] = [
     ("guard-page", ""),
     ("guard-mark", ""),
     ("guard-mark", "far"),
-    ("no-guard", "hole closed wrong-end guarded pointer"),
+    ("no-guard", "hole closed wrong-end guarded pointer taken"),
     ("nx-jump", ""),
     ("stripped", ""),
     ("thread-seccomp", "filter"),

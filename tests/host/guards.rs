@@ -33,7 +33,7 @@ fn a_stack_without_a_guard() {
 
 #[apply(watch_test!)]
 fn a_stack_pointer_at_the_wrong_end_is_no_overflow() {
-    compare_silent(&programs().join("no-guard"), &["wrong-end", "pointer"]);
+    compare_silent(&programs().join("no-guard"), &["wrong-end", "pointer", "taken"]);
     let what = "it has reached its guard page, unless its stack pointer was set to the wrong end of its memory";
     compare(&programs().join("no-guard"), &[("guarded", "stack_overflow", "likely", what)]);
 }

@@ -46,6 +46,7 @@ mod memory_pages;
 mod messages;
 mod nameless;
 mod naming;
+mod near;
 mod oracle;
 mod output;
 mod overlay;

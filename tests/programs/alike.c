@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@
 
 static const char *how, *variant;
 static volatile long zero;
+static jmp_buf buffer;
 
 static int is(const char *way)
 {
@@ -77,6 +79,24 @@ static void near_null(void)
 		__asm__ volatile("mov -8(%0), %%eax" ::"r"(null) : "eax");
 	if (is("summed"))
 		__asm__ volatile("mov (%0,%1), %%eax" ::"r"(null), "r"(0x20L) : "eax");
+	if (is("far"))
+		__asm__ volatile("mov 0x100000(%0), %%eax" ::"r"(null) : "eax");
+	if (is("far-element"))
+		__asm__ volatile("mov (%0,%1,4), %%eax" ::"r"(null), "r"(250000L) : "eax");
+	if (is("led-back"))
+		__asm__ volatile("mov (%0,%1), %%eax" ::"r"(&how), "r"(0x48 - (long)&how) : "eax");
+	if (is("element"))
+		__asm__ volatile("mov (%0,%1,8), %%eax" ::"r"(&how), "r"(8 - (long)&how / 8) : "eax");
+	if (is("bit"))
+		__asm__ volatile("bt %1, (%0)" ::"r"(&how), "r"((0x100 - (long)&how) * 8) : "cc");
+	if (is("bit-of-null"))
+		__asm__ volatile("bt %1, (%0)" ::"r"(null), "r"(0x800L) : "cc");
+	if (is("no-stack"))
+		__asm__ volatile("mov $0x18, %esp; pop %rax");
+	if (is("no-room"))
+		__asm__ volatile("xor %esp, %esp; push %rax");
+	if (is("jmp-buf"))
+		longjmp(buffer, 1);
 	if (is("thread-data"))
 		__asm__ volatile("syscall; mov %%fs:0x28, %%rax" ::"a"(SYS_arch_prctl), "D"(ARCH_SET_FS), "S"(0)
 				 : "rcx", "r11", "memory");
@@ -216,6 +236,8 @@ static void arithmetic(void)
 		floating(1 << 10, 4, 1e300, 1e300, '*');
 	if (is("fp-under"))
 		floating(1 << 11, 5, 1e-300, 1e-300, '*');
+	if (is("fp-denormal"))
+		floating(1 << 8, 5, 1e-310, 2, '*');
 	if (is("fp-inexact"))
 		floating(1 << 12, 6, 1, 3, '/');
 	if (is("fp-invalid"))

@@ -8,11 +8,14 @@
  *   program   the same of a program's file, which is not executed there
  *   shared    a shared mapping of a file, for reading only
  *   file      a private mapping of a data file that was written to, and closed then
+ *   unreserved  the same without a write, and not accounted for
  *   memory    memory that was written to, and closed then
  *   merged    memory that was for reading only from the beginning, beside such as was written to and closed, none of which is accounted for
  *   poked     the same, written to as debuggers write
  *   never     memory that was for reading only from the beginning
  *   code      its own code
+ *   freed     memory between other memory that was written to, and is closed to all as what was freed may be
+ *   guard     the same, and nothing was written to it
  *
  * build: -Wl,-z,now,-z,relro
  */
@@ -52,6 +55,21 @@ static volatile char *merge(void)
 	return at + PAGE;
 }
 
+/* As what looks for the use of freed memory. */
+static volatile char *between(int is_used)
+{
+	/* Between pages of another kind, so that it is not merged with what is in use. */
+	char *at = mmap(NULL, 5 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	at += PAGE;
+	mprotect(at, 3 * PAGE, PROT_READ | PROT_WRITE);
+	if (is_used)
+		at[PAGE] = 1;
+	mprotect(at + PAGE, PAGE, PROT_NONE);
+	at[0] = 1;
+	return at + PAGE;
+}
+
 static volatile char *poke(volatile char *at)
 {
 	int fd = open("/proc/self/mem", O_RDWR);
@@ -78,6 +96,10 @@ int main(int argc, char **argv)
 		at = map("/etc/passwd", PROT_READ, MAP_SHARED);
 	else if (!strcmp(what, "file"))
 		at = close_it(map("/etc/passwd", PROT_READ | PROT_WRITE, MAP_PRIVATE));
+	else if (!strcmp(what, "unreserved"))
+		mprotect((void *)(at = map("/etc/passwd", PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE)), PAGE, PROT_READ);
+	else if (!strcmp(what, "freed") || !strcmp(what, "guard"))
+		at = between(what[0] == 'f');
 	else if (!strcmp(what, "memory"))
 		at = close_it(map(NULL, PROT_READ | PROT_WRITE, MAP_PRIVATE));
 	else if (!strcmp(what, "merged"))

@@ -7,6 +7,7 @@
  *   wrong-end  the stack pointer is put to the begin of its memory, and not to its end
  *   guarded    the same, and there is a guard below it
  *   pointer    writes below that memory, from another stack
+ *   taken      closes the stack that it runs on
  */
 #include "truth.h"
 
@@ -47,6 +48,14 @@ __attribute__((noinline)) static void write_below(volatile char *memory)
 	memory[-8] = 1;
 }
 
+static char *taken;
+
+/* The stack is in use up to its end, and something else lies above it. */
+static void take(void)
+{
+	mprotect(taken, STACK, PROT_NONE);
+}
+
 int main(int argc, char **argv)
 {
 	const char *way = argc > 1 ? argv[1] : "";
@@ -72,7 +81,10 @@ int main(int argc, char **argv)
 		getcontext(&context);
 		context.uc_stack.ss_sp = stack;
 		context.uc_stack.ss_size = STACK;
-		makecontext(&context, !strcmp(way, "closed") ? descend : begin, 0);
+		taken = stack;
+		if (!strcmp(way, "taken"))
+			mprotect(stack + STACK, STACK, PROT_READ | PROT_WRITE);
+		makecontext(&context, !strcmp(way, "closed") ? descend : !strcmp(way, "taken") ? take : begin, 0);
 		setcontext(&context);
 	}
 	return 0;

@@ -8,6 +8,7 @@
  *   full     writes into a hole of a file on a tmpfs of its own, which is full
  *   huge     writes a mapping of huge pages, of which there are none
  *   missing  reads memory that userfaultfd was to fill, and does not
+ *   behind   the same of a memfd, behind its end
  *   grown    writes a memfd behind its end; ftruncate() made it longer before, and not long enough
  */
 #include "truth.h"
@@ -64,11 +65,10 @@ static void fill_up(void)
 		at[i] = 1;
 }
 
-static void miss(void)
+static void miss(volatile char *at)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_SIGBUS };
 	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	volatile char *at = map(-1, 2 * PAGE, MAP_PRIVATE | MAP_ANONYMOUS);
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	range.range.start = (unsigned long)at;
@@ -103,7 +103,9 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "huge")) {
 		*map(-1, 2 << 20, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE) = 1;
 	} else if (!strcmp(what, "missing")) {
-		miss();
+		miss(map(-1, 2 * PAGE, MAP_PRIVATE | MAP_ANONYMOUS));
+	} else if (!strcmp(what, "behind")) {
+		miss(map(file(PAGE), 2 * PAGE, MAP_SHARED));
 	}
 	return 3;
 }

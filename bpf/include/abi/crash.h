@@ -96,7 +96,7 @@ enum fl_crash_flag {
 	FL_IN_CALL = 1 << 16,       /* syscall: the system call by which the thread came into the kernel */
 	FL_IS_EXECUTED = 1 << 17,   /* vma: next to it the same file is mapped executable, as a program or library is */
 	FL_WAS_WRITABLE = 1 << 18,  /* vma: it was writable once */
-	FL_HAS_OWN_PAGES = 1 << 27, /* vma: private, and it has had pages of its own: it may have been writable once */
+	FL_HAS_OWN_PAGES = 1 << 27, /* vma: private, had pages or isn't accounted for: it may have been writable */
 	FL_BY_USERFAULTFD = 1 << 19,  /* vma: userfaultfd is to bring its pages in */
 	FL_HAS_BACKING = 1 << 20,     /* backing */
 	FL_HAS_TOP = 1 << 21,         /* jump.popped, jump.caller */

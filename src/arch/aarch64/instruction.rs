@@ -138,6 +138,16 @@ impl Instruction<'_> {
         false
     }
 
+    /// The register that the places of a gathering instruction are counted from: none of these is decoded.
+    pub(crate) fn base_of_vector(&self) -> Option<Operand> {
+        None
+    }
+
+    /// It takes from the stack what was put there: loads do, as any other.
+    pub(crate) fn takes_from_stack(&self) -> bool {
+        false
+    }
+
     /// It stops the processor, which is the shortest instruction that ends a program.
     pub(crate) fn is_halt(&self) -> bool {
         false

@@ -23,6 +23,15 @@ const KEPT: [Register; 9] = [
 /// A call to an address in itself.
 const NEAR_BYTES: usize = 5;
 
+/// So far a call of a retpoline in the same function leads.
+const RETPOLINE_BYTES: u64 = 32;
+
+/// It is set in all flags.
+const FIXED_FLAG: u64 = 1 << 1;
+
+/// The processor sets it in the flags that a fault saves.
+const RESUME_FLAG: u64 = 1 << 16;
+
 /// How the thread came to `address`. The callee has pushed nothing: the registers that it keeps are those of the call, but for the stack pointer.
 /// `is_code`: is there code at this address? `None` means that nothing proves it.
 pub(crate) fn arrival(
@@ -37,9 +46,18 @@ pub(crate) fn arrival(
     if let Some(pointer) = pointers().find_map(|call| pointer(&before, &call, address, top.slot)) {
         return Some(Arrival::CalledThrough(pointer));
     }
+    // The processor leaves both there for the kernel to go back by.
+    let are_flags = registers.r11 & FIXED_FLAG != 0 && registers.r11 == registers.eflags & !RESUME_FLAG;
+    if registers.rcx == address && are_flags {
+        return Some(Arrival::FromSystemCall);
+    }
     // As if it had returned: a return and a tail call by a pointer that was on the stack look alike.
     let has_popped = address != 0 && top.popped == address;
     let near = || calls().find(|call| call.code() == Opcode::Call_rel32_64).map(|call| call.near_branch64());
+    // So near it may be no call of a function: a retpoline in the function itself jumps by a return of its own.
+    if near().is_some_and(|target| target != address && target.abs_diff(top.caller) <= RETPOLINE_BYTES) {
+        return None;
+    }
     if let Some(target) = near().filter(|&target| target == address || is_code(target)) {
         let behind = (!has_popped).then_some(Arrival::Behind(Some(target)));
         return if target == address { Some(Arrival::CalledByName) } else { behind };
@@ -158,6 +176,28 @@ mod tests {
         assert_eq!(arrived(Registers::default(), 0, &near(far)), None, "there is no code: it only looks like a call");
         let popped = StackTop { popped: 0x1234, ..near(CALLER + 0x40) };
         assert_eq!(arrived(Registers::default(), 0x1234, &popped), None, "what was called has returned, or jumped");
+    }
+
+    #[test]
+    fn a_retpoline_is_no_tail_call() {
+        // call -27 and call 7, over `pause; lfence; jmp`
+        for distance in [-27i32, 7] {
+            let top = called(&[&[0xe8][..], &distance.to_le_bytes()].concat());
+            for address in [0, 0x1234] {
+                assert_eq!(arrived(Registers::default(), address, &top), None);
+                assert_eq!(arrived(Registers::default(), address, &StackTop { popped: address, ..top }), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_system_call_leaves_the_address_and_the_flags() {
+        let back = Registers { rcx: 0x1234, r11: 0x246, eflags: 0x1_0246, ..Registers::default() };
+        let top = called(&[0xff, 0xd0]);
+        assert_eq!(arrived(back, 0x1234, &top), Some(Arrival::FromSystemCall));
+        assert_eq!(arrived(Registers { rax: 0x1234, ..back }, 0x1234, &top), through("rax is 0x1234", false));
+        assert_eq!(arrived(Registers { rcx: 0x1235, ..back }, 0x1234, &top), Some(Arrival::Behind(None)));
+        assert_eq!(arrived(Registers { r11: 0x202, ..back }, 0x1234, &top), Some(Arrival::Behind(None)));
     }
 
     #[test]

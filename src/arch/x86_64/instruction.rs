@@ -93,7 +93,26 @@ impl Instruction<'_> {
     pub(crate) fn touches(&self) -> Vec<Touch> {
         let mut factory = InstructionInfoFactory::new();
         let memory = factory.info(&self.decoded).used_memory();
-        memory.iter().filter_map(|memory| touch(memory, self.registers)).collect()
+        let touched = memory.iter().filter_map(|memory| touch(memory, self.registers));
+        match self.bit() {
+            Some((bit, chunk)) => touched.filter_map(|touch| at_bit(touch, &bit, chunk)).collect(),
+            None => touched.collect(),
+        }
+    }
+
+    /// The register that has the number of a bit in memory, and by how many bytes such instructions access it.
+    fn bit(&self) -> Option<(Operand, u64)> {
+        use Mnemonic::{Bt, Btc, Btr, Bts};
+        let is_bits =
+            matches!(self.decoded.mnemonic(), Bt | Btc | Btr | Bts) && self.decoded.op0_kind() == OpKind::Memory;
+        let register = Some(self.decoded.op1_register()).filter(|&register| is_bits && register != Register::None)?;
+        Some((operand(self.registers, register)?, register.size() as u64))
+    }
+
+    /// The register that the places of a gathering or scattering instruction are counted from. `None`: it is none, or has no such register.
+    pub(crate) fn base_of_vector(&self) -> Option<Operand> {
+        let base = Some(self.decoded.memory_base()).filter(|&base| self.decoded.is_vsib() && base != Register::None)?;
+        operand(self.registers, base)
     }
 
     /// Only the kernel may execute it.
@@ -111,6 +130,12 @@ impl Instruction<'_> {
     pub(crate) fn is_by_thread(&self) -> bool {
         let has_memory = (0..self.decoded.op_count()).any(|index| self.decoded.op_kind(index) == OpKind::Memory);
         has_memory && matches!(self.decoded.memory_segment(), Register::FS | Register::GS)
+    }
+
+    /// It takes from the stack what was put there.
+    pub(crate) fn takes_from_stack(&self) -> bool {
+        use Opcode::{Pop_r64, Popfq, Retnq, Retnq_imm16};
+        matches!(self.decoded.code(), Pop_r64 | Popfq | Retnq | Retnq_imm16)
     }
 
     /// It stops the processor, which is the shortest instruction that ends a program.
@@ -195,6 +220,15 @@ fn register_value(registers: &Registers, register: Register) -> Option<u64> {
     })
 }
 
+/// The place of a bit, whose number counts from where the operand is, in either direction. `None` means that a third register takes part.
+fn at_bit(touch: Touch, bit: &Operand, chunk: u64) -> Option<Touch> {
+    let unused = u64::BITS - chunk as u32 * 8;
+    let number = (bit.value << unused).cast_signed() >> unused;
+    let distance = number.div_euclid(chunk.cast_signed() * 8) * chunk.cast_signed();
+    let address = touch.address.wrapping_add_signed(distance);
+    touch.index.is_none().then(|| Touch { address, index: Some((bit.clone(), 1)), ..touch })
+}
+
 fn touch(memory: &UsedMemory, registers: &Registers) -> Option<Touch> {
     let (reads, writes) = match memory.access() {
         OpAccess::Read | OpAccess::CondRead => (true, false),
@@ -246,9 +280,31 @@ mod tests {
         let mut copied = touched(&[0xf3, 0xa4]);
         copied.sort_unstable();
         assert_eq!(copied, [(0x1000, 1, "w"), (0x2000, 1, "r")], "rep movsb");
+        assert_eq!(touched(&[0x0f, 0xa3, 0x37]), [(0x1400, 4, "r")], "bt [rdi], esi");
+        assert_eq!(touched(&[0x48, 0x0f, 0xb3, 0x37]), [(0x1400, 8, "rw")], "btr [rdi], rsi");
+        assert_eq!(touched(&[0x0f, 0xba, 0x27, 9]), [(0x1000, 4, "r")], "bt dword [rdi], 9");
         assert_eq!(touched(&[0x48, 0x8d, 0x07]), [], "lea rax, [rdi]");
         assert_eq!(touched(&[0x64, 0x8b, 0x07]), [], "mov eax, fs:[rdi]");
         assert_eq!(touched(&[0xc4, 0xe2, 0x71, 0x90, 0x04, 0x97]), [], "vpgatherdd xmm0, [rdi+xmm2*4], xmm1");
+    }
+
+    #[test]
+    fn a_bit_may_lie_before_its_operand() {
+        let bit = |value, name: &str| Operand { name: name.to_owned(), value };
+        let operand = || Touch {
+            address: 0x1000,
+            bytes: 4,
+            base: None,
+            index: None,
+            is_on_stack: false,
+            is_in_frame: false,
+            reads: true,
+            writes: false,
+        };
+        let at = |value, chunk| at_bit(operand(), &bit(value, "x"), chunk).unwrap().address;
+        assert_eq!((at(31, 4), at(32, 4), at(u32::MAX.into(), 4), at(u64::MAX, 8)), (0x1000, 0x1004, 0xffc, 0xff8));
+        let indexed = Touch { index: Some((bit(1, "y"), 8)), ..operand() };
+        assert_eq!(at_bit(indexed, &bit(0, "x"), 4), None);
     }
 
     #[test]

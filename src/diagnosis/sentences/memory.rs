@@ -41,7 +41,10 @@ fn near_null() -> Vec<Case> {
         rounded,
         Case { modules: vec!["/bin/x"], ..libc },
         read(&READ, 8191, 8191),
-        // Nothing is known of these.
+        Case { code: vec![0x8b, 0x87, 0, 0, 0x10, 0], ..fault(1, 0x10_0000, 4) },
+        with(Case { code: vec![0x58], ..fault(1, 0x18, 4) }.mapped(&[far()]), |all| all.rsp = 0x18),
+        // Nothing is known of these: a wild pointer, a valid one and an index that leads back to near 0.
+        with(read(&summed, 0x5555_0000_0000, 0x20), |all| all.rsi = 0x5555_0000_0000u64.wrapping_neg() + 0x20),
         read(&READ, 0x10_0000, 0x10_0000),
         fault(1, 0x10_0000, 4).mapped(&[far()]),
     ]
@@ -103,6 +106,8 @@ fn jumps() -> Vec<Case> {
         with(by(wild, &call_rax, 0), |all| all.rax = wild),
         by(wild, &call_near, 0),
         by(wild, &[], wild),
+        with(by(wild, &call_rax, 0), |all| (all.rcx, all.r11, all.eflags) = (wild, 0x246, 0x246)),
+        by(wild, &call_near, 0).mapped(&[region(wild - 0x1000, wild, "r-x"), far()]),
         fetch(wild),
         Case { refusal: Some(Refusal::SpoiltReturn), ..fetch(wild) },
         fetch(0xffff_8000_0000_0000),
