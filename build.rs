@@ -1,5 +1,6 @@
 //! Compiles each `bpf/*.bpf.c` twice into `OUT_DIR`: `STEM.plain.o`, and `STEM.typed.o` with FL_TYPED (docs/development.md).
-//! The types of `abi.h` come out as Rust in the skeleton of the first, `STEM.skel.rs`. The program holds both compressed, `STEM.plain.o.zst`.
+//! The types of `abi.h` come out as Rust in the skeleton of the first, `STEM.skel.rs`. The program holds both compressed, `STEM.typed.o.zst` and
+//! what the other has beyond it, `STEM.plain.o.zst`.
 //!
 //! Runs again only when something under `bpf/` changes. Needs clang; says so in one line when it isn't there.
 //!
@@ -8,6 +9,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -60,16 +62,28 @@ fn build() -> Result<(), String> {
                 _ => builder.build().map(drop),
             };
             built.map_err(|error| format!("{error:#}"))?;
-            compress(&object).map_err(|error| format!("failed to compress `{}`: {error}", object.display()))?;
         }
+        compress(&out, stem)
+            .map_err(|error| format!("failed to compress `{stem}.plain.o` and `{stem}.typed.o`: {error}"))?;
     }
     Ok(())
 }
 
-/// Writes a file beside this one, with `.zst` behind its name.
-fn compress(file: &Path) -> std::io::Result<()> {
-    let smallest = *zstd::compression_level_range().end();
-    fs::write(file.with_extension("o.zst"), zstd::bulk::compress(&fs::read(file)?, smallest)?)
+/// Writes both objects of `stem` with `.zst` behind their names: the plain one refers to the typed one, which takes a third off it.
+fn compress(out: &Path, stem: &str) -> std::io::Result<()> {
+    let [typed, plain] = [format!("{stem}.typed.o"), format!("{stem}.plain.o")].map(|name| out.join(name));
+    let content = fs::read(&typed)?;
+    for (object, known) in [(typed, &[][..]), (plain, &content)] {
+        let bytes = fs::read(&object)?;
+        let smallest = *zstd::compression_level_range().end();
+        let mut encoder = zstd::stream::Encoder::with_ref_prefix(Vec::new(), smallest, known)?;
+        // It reaches back through both: 2 MiB, and no more memory than that for whoever unpacks it.
+        encoder.window_log(21)?;
+        encoder.set_pledged_src_size(Some(bytes.len() as u64))?;
+        encoder.write_all(&bytes)?;
+        fs::write(object.with_extension("o.zst"), encoder.finish()?)?;
+    }
+    Ok(())
 }
 
 /// What `cargo package` notes of the repository. `None` means that this is no packaged crate.

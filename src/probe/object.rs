@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use libbpf_rs::{
     AsRawLibbpf as _, Map, MapCore as _, MapType, Object, ObjectBuilder, OpenMapMut, OpenObject, OpenProgramMut,
     Program, ProgramMut, ProgramType,
 };
+use zstd::stream::read::Decoder;
 
 use super::abi::{Plain, bytes_of};
 use super::hook::Hook;
@@ -53,20 +55,24 @@ pub(super) fn has_typed_loads() -> bool {
     ProgramType::RawTracepoint.is_helper_supported(CGRP_STORAGE_GET).unwrap_or(false)
 }
 
-/// The two builds of an object, compressed: a sixth of what they are, which is a fifth of this program.
+/// The two builds of an object, compressed: a ninth of what they are.
 #[derive(Clone, Copy)]
 pub(crate) struct Builds {
+    /// Packed with `typed` as what comes before it.
     pub(super) plain: &'static [u8],
     pub(super) typed: &'static [u8],
 }
 
 impl Builds {
     pub(super) fn unpack(self, build: Build) -> Result<Vec<u8>> {
-        let packed = match build {
-            Build::Plain | Build::Arguments => self.plain,
-            Build::Typed => self.typed,
-        };
-        zstd::decode_all(packed).context("failed to unpack the probe")
+        let what = "failed to unpack the probe";
+        let typed = zstd::decode_all(self.typed).context(what)?;
+        if build == Build::Typed {
+            return Ok(typed);
+        }
+        let mut plain = Vec::new();
+        Decoder::with_ref_prefix(self.plain, &typed).and_then(|mut from| from.read_to_end(&mut plain)).context(what)?;
+        Ok(plain)
     }
 }
 
