@@ -27,7 +27,7 @@ const LAST_IDLE: Duration = Duration::from_secs(5);
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How long it is waited for at the end after a signal, which is to be obeyed within a second.
-const LAST_WAIT: Duration = Duration::from_millis(200);
+const LAST_WAIT: Duration = Duration::from_millis(500);
 
 /// How often a pipe that nobody reads yet is tried, and after how many times faultline says so.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
