@@ -244,6 +244,9 @@ static inline __attribute__((always_inline)) u64 fl_called_before(u64 place, u64
 	return (word & 0xfffffc1f) == 0xd63f0000 ? FL_CALLED_ANY : 0;
 }
 
+/* How far below the stack pointer a frame's two words begin at most: those of Go, which has room for them there. */
+#define FL_FRAME_BELOW_STACK 8
+
 /* The caller of a function that has pushed nothing yet: in the register of the return address. 0: read. */
 #define fl_read_caller(caller, r)     \
 	({                            \

@@ -249,6 +249,9 @@ static inline __attribute__((always_inline)) u64 fl_called_before(u64 place, u64
 	return 0;
 }
 
+/* Below the stack pointer no frame begins. */
+#define FL_FRAME_BELOW_STACK 0
+
 /* The caller of a function that has pushed nothing yet: the return address is on top of the stack. 0: read. */
 #define fl_read_caller(caller, r) bpf_probe_read_user(caller, sizeof(*(caller)), (const void *)(r)->rsp)
 

@@ -239,7 +239,7 @@ __noinline int fl_add_frames(u64 mm)
 	record->frames[0] = fl_instruction_pointer(&record->registers);
 	record->frame_count = 1;
 	unwind->mm = mm;
-	unwind->stack_pointer = fl_stack_pointer(&record->registers);
+	unwind->stack_pointer = fl_stack_pointer(&record->registers) - FL_FRAME_BELOW_STACK;
 	unwind->frame_pointer = fl_frame_pointer(&record->registers);
 	fl_take_module(record, unwind, record->frames[0]);
 	fl_hash_frame(unwind, record->frames[0]);
