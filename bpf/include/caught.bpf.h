@@ -140,7 +140,7 @@ static __always_inline struct fl_thread *fl_remember(struct task_struct *task, c
 	last = thread->faults;
 	if (thread->count != 1 || last->instruction_pointer != now.instruction_pointer ||
 	    last->stack_pointer != now.stack_pointer || last->si_code != si_code || last->signal != signal ||
-	    thread->owner != *owner || thread->exec != (u32)fl_own(task, self_exec_id)) {
+	    thread->owner != *owner) {
 		fl_keep_fault(thread, task, *owner, &now);
 		return NULL;
 	}
@@ -296,7 +296,7 @@ __noinline int fl_recall(u32 signal, s32 code, u32 by_itself)
 	struct task_struct *task = fl_current();
 	struct fl_thread *thread = fl_thread_of(task);
 
-	if (!by_itself || !fl_may_recall(thread, task) || !fl_read(task, mm))
+	if (!by_itself || !fl_does_recall(thread, task) || !fl_read(task, mm))
 		return 0;
 	for (u32 index = 0; index < FL_NESTED_MAX; index++) {
 		int recalled;
@@ -324,7 +324,7 @@ __noinline int fl_add_earlier(u32 index)
 	struct fl_thread *thread = fl_thread_of(task);
 	struct fl_handled_fault *fault;
 
-	if (!record || !fl_may_recall(thread, task))
+	if (!record || !fl_does_recall(thread, task))
 		return 0;
 	if (index >= FL_NESTED_MAX)
 		index = thread->count - 1;

@@ -53,10 +53,16 @@ static __always_inline bool fl_is_of(const struct fl_thread *thread, u64 owner)
 	return thread->count && thread->owner == owner;
 }
 
-/* Has the thread `task` handled a fault that may be its end? Not as another program. */
+/* Has the thread `task` handled a fault that may be its end? */
 static __always_inline bool fl_may_recall(const struct fl_thread *thread, struct task_struct *task)
 {
-	return thread && fl_is_of(thread, fl_owner_of(task)) && thread->exec == (u32)fl_own(task, self_exec_id);
+	return thread && fl_is_of(thread, fl_owner_of(task));
+}
+
+/* And not as another program, before an exec. */
+static __always_inline bool fl_does_recall(const struct fl_thread *thread, struct task_struct *task)
+{
+	return fl_may_recall(thread, task) && thread->exec == (u32)fl_own(task, self_exec_id);
 }
 
 /* Is it too old to be the end of its thread? */
