@@ -131,18 +131,18 @@ fn terminate_is_called() {
     compare(
         &program,
         &[
-            ("uncaught", "uncaught_exception", "certain", "a C++ exception thrown in load that nobody catches"),
-            ("noexcept", "noexcept_violated", "certain", "thrown in load met apply, which it may not leave"),
-            ("scoped", "noexcept_violated", "certain", "on its way through scoped met apply_scoped, which it may"),
-            ("destructor", "noexcept_violated", "certain", "thrown in load met Thrower::~Thrower(), which it may"),
-            ("rethrow", "failed_rethrow", "certain", "thrown again in report (`throw;`), and there is none"),
-            ("again", "uncaught_exception", "certain", "a C++ exception thrown again in pass_on that nobody catches"),
-            ("by-hand", "terminate_called", "certain", "calls std::terminate() in give_up:"),
+            ("uncaught", "uncaught_exception", "certain", "a C++ exception thrown in load(int) that nobody catches"),
+            ("noexcept", "noexcept_violated", "certain", "thrown in load(int) met apply(int), which it may not leave"),
+            ("scoped", "noexcept_violated", "certain", "its way through scoped(int) met apply_scoped(int)"),
+            ("destructor", "noexcept_violated", "certain", "thrown in load(int) met Thrower::~Thrower(), which it"),
+            ("rethrow", "failed_rethrow", "certain", "thrown again in report() (`throw;`), and there is none"),
+            ("again", "uncaught_exception", "certain", "exception thrown again in pass_on(int) that nobody catches"),
+            ("by-hand", "terminate_called", "certain", "calls std::terminate() in give_up():"),
             ("cancel", "thread_end_through_noexcept", "certain", "the end of the thread by pthread_cancel() met"),
             ("exit", "thread_end_through_noexcept", "certain", "the end of the thread by pthread_exit() met"),
             ("joinable", "joinable_thread", "certain", "a std::thread was destroyed before"),
-            ("handler", "uncaught_exception", "certain", "a C++ exception thrown in load that nobody catches"),
-            ("swallow", "abort", "certain", "FATAL: exception not rethrown: libc gave up, called in swallow"),
+            ("handler", "uncaught_exception", "certain", "a C++ exception thrown in load(int) that nobody catches"),
+            ("swallow", "abort", "certain", "FATAL: exception not rethrown: libc gave up, called in swallow(void*)"),
         ],
     );
 }
