@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -379,17 +379,25 @@ fn a_failed_write_loses_no_count_of_anything() {
     drop(unmount);
 }
 
+/// The next message to systemd. A wait with an end is interrupted whenever this process was stopped, as signal(7) has it.
+pub(crate) fn notified(socket: &UnixDatagram) -> io::Result<String> {
+    let mut buffer = [0; 256];
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(length) => return Ok(String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 #[apply(watch_test!)]
 fn systemd_is_told() {
     let scratch = Scratch::new();
     let path = scratch.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let hear = || {
-        let mut buffer = [0; 256];
-        let length = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()
-    };
+    let hear = || notified(&socket).unwrap();
     let mut command = Command::new(FAULTLINE);
     command.args(["agent", "--metrics-listen", "0", "-n", "agent-sd-6f"]);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000");

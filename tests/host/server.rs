@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use macro_rules_attribute::apply;
 
-use crate::agent::{Agent, crash, crashes};
+use crate::agent::{Agent, crash, crashes, notified};
 use crate::harness::Scratch;
 use crate::harness::runs::{Watch, watch_test};
 
@@ -127,8 +127,7 @@ fn the_watchdog_is_not_told_that_all_is_well_while_the_server_hangs() {
     let socket = UnixDatagram::bind(&path).unwrap();
     let hears = |within: Duration| {
         socket.set_read_timeout(Some(within)).unwrap();
-        let mut buffer = [0; 256];
-        socket.recv(&mut buffer).is_ok_and(|length| buffer[..length].starts_with(b"WATCHDOG=1"))
+        notified(&socket).is_ok_and(|message| message.starts_with("WATCHDOG=1"))
     };
     let mut command = Command::new(crate::harness::FAULTLINE);
     command.args(["agent", "--metrics-listen", "0", "-n", "no-such-name"]);
